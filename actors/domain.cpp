@@ -1,0 +1,213 @@
+#include "actors/domain.hpp"
+
+#include "actors/driver.hpp"
+#include "model/notes.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,
+                                   std::string who) {
+  return self->state.make(std::move(in), std::move(who));
+}
+
+domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
+  world_ = std::move(in);
+  who_ = std::move(who);
+  auto now = look();
+  if (auto* x = record(now)) {
+    qid_ = x->qid;
+    uuid_ = x->uuid;
+  }
+  adopt_board();
+  return {
+    [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+    [this](atom::start) {
+      auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+      start(reply_to(to));
+      return to;
+    },
+    [this](atom::up) { sync_network([](auto) {}); },
+    [this](atom::down) { unplug([](auto) {}); },
+    [this](const news& x) { hear(x); },
+    [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
+    [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
+  };
+}
+
+/// After a fault of its own an actor begins again from what everybody could see.
+void domain_state::adopt_board() {
+  facts_ = world_->board.read(qid_);
+  if (facts_.state == power::starting || facts_.state == power::halting || facts_.state == power::dying)
+    facts_.state = facts_.xid >= 0 ? power::running : power::halted;
+  publish_facts();
+}
+
+// -- orders --------------------------------------------------------------------------------------
+
+namespace {
+
+struct power_verb {
+  verb what;
+  std::string_view word;
+};
+
+/// What only domains of the hypervisor can be asked.
+constexpr power_verb power_verbs[]{
+  {verb::shutdown, "shut down"}, {verb::kill, "killed"},       {verb::pause, "paused"},
+  {verb::unpause, "unpaused"},   {verb::suspend, "suspended"}, {verb::resume, "resumed"},
+};
+
+} // namespace
+
+/// dom0 and domains of other hosts have no power switch here.
+std::optional<model::error> domain_state::no_power_switch(verb what) const {
+  auto* row = std::ranges::find(power_verbs, what, &power_verb::what);
+  auto now = look();
+  auto* me = record(now);
+  if (row == std::end(power_verbs) || !me || me->is(model::qubes_vm))
+    return std::nullopt;
+  auto* where = me->is(model::admin_vm) ? "is this host" : "runs on another host";
+  return model::error{errc::vm_error, fmt::format("'{}' {} and cannot be {}", who_, where, row->word),
+                      {}};
+}
+
+void domain_state::obey(const order& x, const reply& to) {
+  auto key = x.key;
+  auto text = x.text;
+  if (auto why = no_power_switch(x.what))
+    return to.refuse(std::move(*why));
+  switch (x.what) {
+  case verb::start: return start(to);
+  case verb::shutdown: return shutdown(x.force, x.wait, to);
+  case verb::kill: return kill(to);
+  case verb::pause: return pause(to);
+  case verb::unpause: return unpause(to);
+  case verb::suspend: return suspend(to);
+  case verb::resume: return resume(to);
+  case verb::current_state: return tell_state(to);
+  case verb::get_notes: return read_notes(to);
+  case verb::set_notes: return write_notes(text, to);
+  case verb::set_property:
+    return change([=](auto& v, auto& me) { return plan_set_property(v, &me, key, text); },
+                  to);
+  case verb::reset_property:
+    return change([=](auto& v, auto& me) { return plan_reset_property(v, &me, key); },
+                  to);
+  case verb::set_feature:
+    return change([=](auto& v, auto& me) { return plan_set_feature(v, me, key, text); },
+                  to);
+  case verb::remove_feature:
+    return change([=](auto& v, auto& me) { return plan_remove_feature(v, me, key); },
+                  to);
+  case verb::add_tag:
+    return change([=](auto& v, auto& me) { return plan_add_tag(v, me, key); }, to);
+  case verb::remove_tag:
+    return change([=](auto& v, auto& me) { return plan_remove_tag(v, me, key); }, to);
+  case verb::create_label:
+  case verb::remove_label:
+    return to.refuse({errc::internal, "labels belong to the host, not to a domain", {}});
+  }
+}
+
+void domain_state::tell_state(const reply& to) {
+  auto tell_it = [this, to](std::uint64_t memory_kib, std::uint64_t cpu_time_ns) {
+    auto now = look();
+    auto* me = record(now);
+    if (!me)
+      return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    auto v = now.view();
+    auto active = me->is(model::admin_vm) || model::is_active(facts_.state);
+    to.ok(fmt::format("mem={} mem_static_max={} cputime={} power_state={}", active ? memory_kib : 0,
+                      active ? model::read_int({v, me}, "maxmem") * 1024 : 0,
+                      active ? cpu_time_ns : 0, wire_name(model::power_of(v, *me))));
+  };
+  if (facts_.xid < 0)
+    return tell_it(look().machine->dom0_memory_mib * 1024, 0);
+  look_up(to, work(task::inspect),
+          [tell_it](const report& x) { tell_it(x.guest.memory_kib, x.guest.cpu_time_ns); });
+}
+
+std::string domain_state::directory_of_mine() const {
+  auto now = look();
+  auto* me = record(now);
+  return me ? fmt::format("{}/{}", row(me->type).directory, who_) : std::string{};
+}
+
+void domain_state::read_notes(const reply& to) {
+  look_up(to, work(task::read_notes, directory_of_mine()),
+          [to](const report& x) { to.ok(x.text); });
+}
+
+void domain_state::write_notes(const std::string& text, const reply& to) {
+  auto clean = model::sanitize_notes(text);
+  if (!clean)
+    return to.refuse(clean.error());
+  auto what = work(task::write_notes, directory_of_mine());
+  what.pairs = {{"notes", *clean}};
+  look_up(to, std::move(what), [to](const report&) { to.ok(); });
+}
+
+model::error domain_state::stopped_meanwhile(const std::string& who) {
+  return {errc::vm_not_running, fmt::format("'{}' stopped in the meantime", who), {}};
+}
+
+// -- small things -------------------------------------------------------------------------------
+
+void domain_state::tell(std::string event, std::vector<std::pair<std::string, std::string>> args) {
+  self->send(world_->events, events{model::event{who_, std::move(event), std::move(args)}});
+}
+
+/// Computed values that a new or ended life changes (spec/lifecycle.md §2 step 15, §5.4).
+void domain_state::tell_runtime_reset() {
+  for (auto x : {"xid", "stubdom_xid", "start_time"})
+    tell(fmt::format("property-reset:{}", x), {{"name", x}});
+}
+
+void domain_state::move(power to) {
+  if (facts_.state != to && !can_move(facts_.state, to))
+    note(spdlog::level::err, "illegal move {} -> {}", wire_name(facts_.state), wire_name(to));
+  facts_.state = to;
+  publish_facts();
+}
+
+void domain_state::publish_facts() {
+  world_->board.write(qid_, facts_);
+}
+
+void domain_state::degrade(const std::string& why) {
+  facts_.degraded = !why.empty();
+  world_->status.degrade(who_, why);
+  publish_facts();
+  if (!why.empty())
+    note(spdlog::level::warn, "degraded: {}", why);
+}
+
+job domain_state::work(task what, std::string text) const {
+  return {.what = what, .domain = who_, .uuid = uuid_, .xid = facts_.xid, .text = std::move(text), .pairs = {}};
+}
+
+std::chrono::seconds domain_state::deadline_of_job(const job& what) const {
+  return deadline_of(world_->settings, what);
+}
+
+netvm_actor domain_state::netvm_of_mine() const {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return {};
+  auto* netvm = model::read_domain({now.view(), me}, "netvm");
+  auto actors = world_->directory.read();
+  auto* entry = netvm ? actors->find(netvm->name.str()) : nullptr;
+  return entry ? entry->netvm : netvm_actor{};
+}
+
+} // namespace qubes::actors

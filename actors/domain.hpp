@@ -1,0 +1,235 @@
+// A domain: one VM of the host. Owns its runtime and is the only one who proposes changes to its
+// record. Orders arrive here; the life cycle is in start.cpp, stop.cpp and pause.cpp, the record's
+// changes are in record.cpp, the network side is in network.cpp.
+#pragma once
+
+#include "actors/log.hpp"
+#include "actors/reply.hpp"
+#include "actors/world.hpp"
+#include "model/plan.hpp"
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qubes::actors {
+
+class domain_state {
+public:
+  static inline const char* name = "domain";
+
+  explicit domain_state(domain_actor::pointer self) : self(self) {}
+
+  domain_actor::behavior_type make(world_ptr in, std::string who);
+
+private:
+  // -- orders (domain.cpp) ----------------------------------------------------------------------
+
+  void adopt_board();
+  void obey(const order& x, const reply& to);
+  std::optional<model::error> no_power_switch(verb what) const;
+  void tell_state(const reply& to);
+  void read_notes(const reply& to);
+  void write_notes(const std::string& text, const reply& to);
+  std::string directory_of_mine() const;
+
+  // -- starting (start.cpp) ---------------------------------------------------------------------
+
+  /// One step of a start; each ends in `next_step` or `fail_start`, now or later.
+  struct start_step {
+    std::string_view name;
+    void (domain_state::*enter)();
+    void (domain_state::*undo)(); ///< null where there is nothing to undo
+  };
+  static const std::vector<start_step>& start_steps();
+
+  /// A start under way.
+  struct start_run {
+    std::size_t step = 0;
+    bool failed = false;
+    std::optional<model::error> abort; ///< fail as soon as the present step is over
+    std::optional<model::error> why;
+    int undo_tries = 0;
+    std::vector<reply> waiting;
+    std::int64_t began_us = 0;
+    std::int64_t step_began_us = 0;
+    std::vector<step_time> steps;
+  };
+
+  void start(const reply& to);
+  void enter_step();
+  void next_step();
+  void fail_start(model::error why);
+  void abort_start(model::error why);
+  void unwind();
+  void finish_start();
+
+  void check_permission();
+  void verify_files();
+  void bring_up_netvm();
+  void prepare_spawn();
+  void create();
+  void announce_memory();
+  void spawned();
+  void open_qubesdb();
+  void run_guest();
+  void start_agent();
+  void started();
+  void undo_create();
+  void undo_netvm();
+
+  // -- stopping (stop.cpp) ----------------------------------------------------------------------
+
+  /// Somebody who waits for the stop; told that it came, or why not.
+  using stop_listener = std::function<void(model::outcome<void>)>;
+  struct stop_waiter {
+    std::uint64_t id = 0;
+    stop_listener told;
+  };
+
+  void shutdown(bool force, bool wait, const reply& to);
+  void shut_down_unless_used(bool force, bool wait, const reply& to);
+  void ask_guest_to_halt(bool wait, const reply& to);
+  void shutdown_failed(const model::error& why, const reply& to);
+  void wait_for_stop(stop_listener told);
+  void wait_for_stop(stop_listener told, std::chrono::seconds at_most);
+  void tell_stop_waiters(const model::outcome<void>& how);
+  void kill(const reply& to);
+  void destroy();
+  void heard_stop();
+  void stopped();
+  void deadline_passed(std::uint64_t waiter);
+
+  // -- pausing (pause.cpp) ----------------------------------------------------------------------
+
+  void pause(const reply& to);
+  void unpause(const reply& to);
+  void suspend(const reply& to);
+  void resume(const reply& to);
+  void hold(const reply& to);
+
+  // -- the hypervisor's news (pause.cpp) --------------------------------------------------------
+
+  void hear(const news& x);
+  void look_again();
+  void follow(const model::guest& truth);
+  void reconcile(const model::guest& truth);
+  void rejoin_netvm();
+
+  // -- the record (record.cpp) ------------------------------------------------------------------
+
+  using planner = std::function<model::plan(const model::view&, const model::domain&)>;
+
+  /// Changes of one record are made one after the other: each plan sees the one before.
+  struct wish {
+    planner what;
+    reply to;
+  };
+
+  void change(planner what, const reply& to);
+  void next_wish();
+  void attempt(const wish& x, const std::string& reserved);
+  std::optional<std::string> netvm_after(const snapshot& now, const model::change& what) const;
+  void reserve(const wish& x, const std::string& netvm);
+  void commit(const model::plan& plan, const model::system_ptr& before, const std::string& reserved,
+              const reply& to);
+  void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
+
+  // -- network (network.cpp) --------------------------------------------------------------------
+
+  /// Brings the interface in line with the record and the netvm's state; `then` runs once it is.
+  void sync_network(std::function<void(model::outcome<void>)> then);
+  void plug(const std::string& netvm, std::function<void(model::outcome<void>)> then);
+  void unplug(std::function<void(model::outcome<void>)> then);
+  void supervise_clients(std::function<void()> then);
+  netvm_actor supervisor() const; ///< of our clients, while we provide network
+  void leave_netvm();
+  void leave(const std::string& netvm);
+
+  // -- small things (domain.cpp) ----------------------------------------------------------------
+
+  snapshot look() const { return world_->look(); }
+  /// Null once the record is gone.
+  const model::domain* record(const snapshot& x) const { return x.find(who_); }
+  void tell(std::string event, std::vector<std::pair<std::string, std::string>> args = {});
+  void tell_runtime_reset();
+  template <class... Ts>
+  void note(spdlog::level::level_enum level, fmt::format_string<Ts...> text, Ts&&... xs) {
+    log(level, {.domain = who_, .method = {}, .incarnation = life_},
+        fmt::format(text, std::forward<Ts>(xs)...));
+  }
+  /// The move must be legal; writes the board.
+  void move(model::power to);
+  void publish_facts();
+  void degrade(const std::string& why);
+  netvm_actor netvm_of_mine() const;
+  job work(task what, std::string text = {}) const;
+
+  /// Runs a job. When this life has ended before its result came, that no longer matters to the
+  /// next life: only `late` runs then.
+  template <class Ok, class Bad, class Late>
+  void run(job what, Ok ok, Bad bad, Late late) {
+    auto limit = deadline_of_job(what);
+    self->request(world_->driver, limit, std::move(what))
+      .then(
+        [this, life = life_, ok, late](report& x) {
+          if (life == life_)
+            ok(x);
+          else
+            late();
+        },
+        [this, life = life_, bad, late](caf::error& x) {
+          if (life == life_)
+            bad(from_caf(x));
+          else
+            late();
+        });
+  }
+  template <class Ok, class Bad>
+  void run(job what, Ok ok, Bad bad) {
+    run(std::move(what), std::move(ok), std::move(bad), [] {});
+  }
+
+  /// Runs a job of a client's order: a failure, or a stop in between, is the client's answer.
+  template <class Ok>
+  void run_for(const reply& to, job what, Ok ok) {
+    run(std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); },
+        [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+  }
+
+  /// Runs a job whose result has nothing to do with this life.
+  template <class Ok>
+  void look_up(const reply& to, job what, Ok ok) {
+    auto limit = deadline_of_job(what);
+    self->request(world_->driver, limit, std::move(what))
+      .then([ok](report& x) { ok(x); }, [to](caf::error& x) { to.refuse(from_caf(x)); });
+  }
+  static model::error stopped_meanwhile(const std::string& who);
+  std::chrono::seconds deadline_of_job(const job& what) const;
+
+  domain_actor::pointer self;
+  world_ptr world_;
+  std::string who_;
+  std::string uuid_;
+  std::int64_t qid_ = 0;
+
+  std::uint64_t life_ = 1; ///< incarnation: answers and news of an earlier one are dropped
+  model::live facts_;
+  std::unique_ptr<start_run> start_;
+  bool destroying_ = false;
+  std::vector<stop_waiter> stop_waiters_;
+  std::uint64_t next_waiter_ = 1;
+  std::deque<wish> wishes_;
+  bool changing_ = false;
+  std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
+  std::string member_of_;                   ///< netvm that counts us as a client
+};
+
+domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,
+                                   std::string who);
+
+} // namespace qubes::actors

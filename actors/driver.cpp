@@ -1,0 +1,348 @@
+#include "actors/driver.hpp"
+
+#include "drivers/process.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using drivers::lane;
+using model::errc;
+using model::outcome;
+
+namespace {
+
+constexpr auto largest_notes = std::size_t{256000}; // spec/lifecycle.md §9
+
+outcome<report> nothing(const outcome<void>& x) {
+  if (!x)
+    return tl::unexpected{x.error()};
+  return report{};
+}
+
+outcome<report> create(machinery& with, const job& what) {
+  auto xid = with.hypervisor->create(what.uuid, what.text);
+  if (!xid)
+    return tl::unexpected{xid.error()};
+  auto state = model::power::paused;
+  if (!with.hypervisor->can().paused_start) {
+    if (auto held = with.hypervisor->suspend(what.uuid); !held)
+      return tl::unexpected{held.error()};
+  }
+  auto result = report{};
+  result.guest.xid = *xid;
+  result.guest.state = state;
+  return result;
+}
+
+outcome<report> suspend(machinery& with, const job& what) {
+  return nothing(with.hypervisor->suspend(what.uuid));
+}
+
+outcome<report> resume(machinery& with, const job& what) {
+  return nothing(with.hypervisor->resume(what.uuid));
+}
+
+outcome<report> shutdown(machinery& with, const job& what) {
+  return nothing(with.hypervisor->shutdown(what.uuid));
+}
+
+outcome<report> destroy(machinery& with, const job& what) {
+  return nothing(with.hypervisor->destroy(what.uuid));
+}
+
+outcome<report> sleep(machinery& with, const job& what) {
+  return nothing(with.hypervisor->sleep(what.uuid));
+}
+
+outcome<report> wake(machinery& with, const job& what) {
+  return nothing(with.hypervisor->wake(what.uuid));
+}
+
+outcome<report> attach(machinery& with, const job& what) {
+  return nothing(with.hypervisor->attach(what.uuid, what.text));
+}
+
+outcome<report> detach(machinery& with, const job& what) {
+  return nothing(with.hypervisor->detach(what.uuid, what.text));
+}
+
+outcome<report> undefine(machinery& with, const job& what) {
+  return nothing(with.hypervisor->undefine(what.uuid));
+}
+
+outcome<report> inspect(machinery& with, const job& what) {
+  auto found = with.hypervisor->inspect(what.uuid);
+  if (!found)
+    return tl::unexpected{found.error()};
+  return report{.guest = *found, .text = {}};
+}
+
+outcome<report> verify(machinery& with, const job& what) {
+  auto found = with.state->stamp(what.text);
+  if (!found)
+    return tl::unexpected{found.error()};
+  if (!*found)
+    return model::fail(errc::vm_error,
+                       fmt::format("the directory of '{}' is missing: '{}'", what.domain, what.text),
+                       "restore it from a backup, or remove the domain");
+  return report{};
+}
+
+outcome<report> announce(machinery& with, const job& what) {
+  if (!with.xenstore)
+    return report{};
+  auto owner = std::vector{drivers::xs_permission{.domain = static_cast<unsigned>(what.xid)}};
+  return nothing(with.xenstore->transact([&](drivers::xenstore& inside) -> outcome<void> {
+    for (auto& [path, text] : what.pairs) {
+      if (auto done = inside.write(path, text); !done)
+        return done;
+      if (text.empty()) // the guest fills it in
+        if (auto done = inside.set_permissions(path, owner); !done)
+          return done;
+    }
+    return {};
+  }));
+}
+
+outcome<report> open_qubesdb(machinery& with, const job& what) {
+  return nothing(with.tools->open_qubesdb(what.domain, what.xid, what.pairs));
+}
+
+outcome<report> start_agent(machinery& with, const job& what) {
+  return nothing(with.tools->start_agent(what.domain, what.uuid, what.xid, what.text, what.flag,
+                                         std::chrono::seconds{what.limit}));
+}
+
+outcome<report> run_service(machinery& with, const job& what) {
+  if (with.qrexec_client.empty())
+    return report{};
+  auto done = drivers::run({with.qrexec_client, "-d", what.domain,
+                            fmt::format("root:QUBESRPC {} dom0", what.text)},
+                           {}, std::chrono::seconds{60});
+  if (!done)
+    return tl::unexpected{done.error()};
+  if (done->status != 0)
+    return model::fail(errc::vm_error, fmt::format("service {} in '{}' ended with status {}",
+                                                   what.text, what.domain, done->status));
+  return report{};
+}
+
+outcome<report> close_tools(machinery& with, const job& what) {
+  with.tools->close(what.domain);
+  return report{};
+}
+
+outcome<report> read_notes(machinery& with, const job& what) {
+  auto text = with.state->read(what.text + "/notes.txt", largest_notes);
+  if (!text)
+    return model::fail(errc::general, "the notes could not be read: " + text.error().text);
+  return report{.guest = {}, .text = text->value_or("")};
+}
+
+outcome<report> write_notes(machinery& with, const job& what) {
+  auto done = drivers::replace(*with.state, what.text + "/notes.txt", what.pairs.at(0).second);
+  if (!done)
+    return model::fail(errc::general, "the notes could not be written: " + done.error().text);
+  return report{};
+}
+
+/// How long a job may take, as a member of the settings.
+using limit = std::chrono::seconds settings::*;
+
+struct task_row {
+  task what;
+  lane where;
+  limit most;
+  bool needs_hypervisor;
+  outcome<report> (*run)(machinery&, const job&);
+};
+
+// clang-format off
+constexpr task_row rows[]{
+  {task::create,       lane::host,   &settings::host_call,   true,  create},
+  {task::suspend,      lane::guest,  &settings::guest_call,  true,  suspend},
+  {task::resume,       lane::guest,  &settings::guest_call,  true,  resume},
+  {task::shutdown,     lane::guest,  &settings::guest_call,  true,  shutdown},
+  {task::destroy,      lane::rescue, &settings::rescue_call, true,  destroy},
+  {task::sleep,        lane::guest,  &settings::guest_call,  true,  sleep},
+  {task::wake,         lane::guest,  &settings::guest_call,  true,  wake},
+  {task::attach,       lane::guest,  &settings::guest_call,  true,  attach},
+  {task::detach,       lane::guest,  &settings::guest_call,  true,  detach},
+  {task::undefine,     lane::host,   &settings::host_call,   true,  undefine},
+  {task::inspect,      lane::host,   &settings::host_call,   true,  inspect},
+  {task::verify,       lane::disk,   &settings::host_call,   false, verify},
+  {task::announce,     lane::host,   &settings::host_call,   false, announce},
+  {task::open_qubesdb, lane::guest,  &settings::guest_call,  false, open_qubesdb},
+  {task::start_agent,  lane::guest,  &settings::guest_call,  false, start_agent},
+  {task::run_service,  lane::guest,  &settings::guest_call,  false, run_service},
+  {task::close_tools,  lane::guest,  &settings::guest_call,  false, close_tools},
+  {task::read_notes,   lane::disk,   &settings::host_call,   false, read_notes},
+  {task::write_notes,  lane::disk,   &settings::host_call,   false, write_notes},
+};
+// clang-format on
+
+constexpr const task_row& row_of(task x) {
+  return rows[static_cast<std::size_t>(x)];
+}
+
+static_assert([] {
+  for (auto i = std::size_t{0}; i < std::size(rows); ++i)
+    if (rows[i].what != static_cast<task>(i))
+      return false;
+  return true;
+}());
+
+} // namespace
+
+std::chrono::seconds deadline_of(const settings& x, const job& what) {
+  constexpr auto day = std::int64_t{24} * 60 * 60;
+  return x.*row_of(what.what).most + std::chrono::seconds{std::clamp<std::int64_t>(what.limit, 0, day)};
+}
+
+driver_actor::behavior_type driver(driver_actor::stateful_pointer<driver_state> self, world_ptr in,
+                                   machinery with) {
+  return self->state.make(std::move(in), std::move(with));
+}
+
+driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
+  world_ = std::move(in);
+  with_ = std::make_shared<machinery>(std::move(with));
+  reason_ = "it has not been opened yet";
+  with_->hypervisor->listen(
+    {.on_guest =
+       [me = caf::actor_addr{self->address()}](const std::string& uuid, const std::string& domain,
+                                               model::guest_event what) {
+         if (auto to = caf::actor_cast<driver_actor>(me))
+           caf::anon_send(to, news{domain, uuid, what});
+       },
+     .on_lost =
+       [me = caf::actor_addr{self->address()}](const std::string& why) {
+         if (auto to = caf::actor_cast<driver_actor>(me))
+           caf::anon_send(to, atom::lost_v, why);
+       }});
+  if (with_->xenstore) {
+    auto heard = [me = caf::actor_addr{self->address()}](const std::string&) {
+      if (auto to = caf::actor_cast<driver_actor>(me))
+        caf::anon_send(to, atom::reconcile_v);
+    };
+    if (auto done = with_->xenstore->watch("@releaseDomain", "qvmd", heard); !done)
+      spdlog::error("no news from XenStore: {}", done.error().message());
+  }
+  return {
+    [this](const job& what) { return run(what); },
+    [this](atom::start) { return connect(); },
+    [this](atom::lost, const std::string& why) { lose(why); },
+    [this](const news& x) { route(x); },
+    [this](atom::reconcile) { look_at_all(); },
+    [](const completion& run) { run(); },
+    [this](atom::tick) { try_connect(); },
+  };
+}
+
+// -- jobs --------------------------------------------------------------------------------------
+
+caf::result<report> driver_state::run(const job& what) {
+  auto& row = row_of(what.what);
+  auto to = self->make_response_promise<caf::typed_response_promise<report>>();
+  if (row.needs_hypervisor && !connected_) {
+    to.deliver(to_caf({errc::hypervisor, "the hypervisor is out of reach: " + reason_,
+                       "qvmd keeps trying to reach it"}));
+    return to;
+  }
+  with_->lanes->post(row.where, what.domain, [me = driver_actor{self}, with = with_, &row, what, to] {
+    caf::anon_send(me, completion{[to, result = row.run(*with, what)]() mutable {
+                     if (result)
+                       to.deliver(std::move(*result));
+                     else
+                       to.deliver(to_caf(result.error()));
+                   }});
+  });
+  return to;
+}
+
+// -- the connection ----------------------------------------------------------------------------
+
+caf::result<void> driver_state::connect() {
+  auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+  if (connected_) {
+    deliver(to);
+    return to;
+  }
+  waiting_.push_back(to);
+  try_connect();
+  return to;
+}
+
+void driver_state::try_connect() {
+  if (connected_ || std::exchange(connecting_, true))
+    return;
+  with_->lanes->post(lane::host, "", [me = driver_actor{self}, this, with = with_] {
+    auto found = [&]() -> outcome<std::vector<model::guest>> {
+      if (auto open = with->hypervisor->connect(); !open)
+        return tl::unexpected{open.error()};
+      auto machine = *world_->machine.read();
+      if (auto told = with->hypervisor->describe_host(machine); !told)
+        return tl::unexpected{told.error()};
+      world_->machine.write(std::make_shared<model::host>(std::move(machine)));
+      return with->hypervisor->list();
+    }();
+    caf::anon_send(me, completion{[this, found] { connected(found); }});
+  });
+}
+
+void driver_state::connected(outcome<std::vector<model::guest>> found) {
+  connecting_ = false;
+  if (!found) {
+    lose(found.error().message());
+  } else {
+    connected_ = true;
+    reason_.clear();
+    back_off_ = {};
+    spdlog::info("connected to the hypervisor; {} domains are active", found->size());
+    world_->status.set(status_board::hypervisor_state{.connected = true, .type = {}, .reason = {}});
+    auto actors = world_->directory.read();
+    for (auto& [name, who] : actors->entries) {
+      auto i = std::ranges::find(*found, name, &model::guest::name);
+      self->send(who.domain, atom::reconcile_v, i == found->end() ? model::guest{} : *i);
+    }
+  }
+  for (auto& x : std::exchange(waiting_, {}))
+    deliver(x);
+}
+
+void driver_state::lose(const std::string& why) {
+  if (connected_ || reason_ != why)
+    spdlog::error("the hypervisor is out of reach: {}", why);
+  connected_ = false;
+  reason_ = why;
+  world_->status.set(status_board::hypervisor_state{.connected = false, .type = {}, .reason = why});
+  retry_later();
+}
+
+void driver_state::retry_later() {
+  auto& x = world_->settings;
+  back_off_ = back_off_.count() == 0 ? x.reconnect_first : std::min(back_off_ * 2, x.reconnect_most);
+  self->delayed_send(self, back_off_, atom::tick_v);
+}
+
+/// Libvirt's own news of a stop may be lost; each domain finds out for itself.
+void driver_state::look_at_all() {
+  auto actors = world_->directory.read();
+  for (auto& x : world_->system.read()->domains) {
+    auto* who = actors->find(x->name.str());
+    if (who && world_->board.read(x->qid).xid >= 0)
+      self->send(who->domain, news{x->name, x->uuid, model::guest_event::stopped});
+  }
+}
+
+void driver_state::route(const news& x) {
+  auto actors = world_->directory.read();
+  if (auto* who = actors->find(x.domain))
+    self->send(who->domain, x);
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,60 @@
+// The driver: turns jobs into blocking calls on lanes, and their results into answers. Keeps the
+// connection to the hypervisor and tells every domain the truth after it was lost.
+#pragma once
+
+#include "actors/world.hpp"
+#include "drivers/disk.hpp"
+#include "drivers/guest_tools.hpp"
+#include "drivers/hypervisor.hpp"
+#include "drivers/lanes.hpp"
+#include "drivers/xenstore.hpp"
+
+#include <memory>
+
+namespace qubes::actors {
+
+/// What blocks, behind interfaces; shared with the lanes' threads.
+struct machinery {
+  std::shared_ptr<drivers::hypervisor> hypervisor;
+  std::shared_ptr<drivers::guest_tools> tools;
+  std::shared_ptr<drivers::xenstore> xenstore; ///< null where the hypervisor has none
+  std::shared_ptr<drivers::disk> state;        ///< the state directory
+  std::shared_ptr<drivers::executor> lanes;
+  std::string qrexec_client; ///< program, "" for none
+};
+
+/// How long the requester of a job should wait for its answer.
+std::chrono::seconds deadline_of(const settings& x, const job& what);
+
+class driver_state {
+public:
+  static inline const char* name = "driver";
+
+  explicit driver_state(driver_actor::pointer self) : self(self) {}
+
+  driver_actor::behavior_type make(world_ptr in, machinery with);
+
+private:
+  caf::result<report> run(const job& what);
+  caf::result<void> connect();
+  void try_connect();
+  void connected(model::outcome<std::vector<model::guest>> found);
+  void lose(const std::string& why);
+  void retry_later();
+  void route(const news& x);
+  void look_at_all();
+
+  driver_actor::pointer self;
+  world_ptr world_;
+  std::shared_ptr<machinery> with_;
+  bool connected_ = false;
+  bool connecting_ = false;
+  std::string reason_; ///< why not connected
+  std::chrono::milliseconds back_off_{0};
+  std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempt
+};
+
+driver_actor::behavior_type driver(driver_actor::stateful_pointer<driver_state> self, world_ptr in,
+                                   machinery with);
+
+} // namespace qubes::actors

@@ -1,0 +1,33 @@
+// Events: tells subscribers what happens, in order.
+#pragma once
+
+#include "actors/world.hpp"
+
+#include <functional>
+#include <map>
+#include <string>
+
+namespace qubes::actors {
+
+/// Where frames of a connection go; the server's side bounds each queue and disconnects the slow.
+using frame_sink = std::function<void(connection_id, std::string frame, bool last)>;
+
+class events_state {
+public:
+  static inline const char* name = "events";
+
+  explicit events_state(events_actor::pointer self) : self(self) {}
+
+  events_actor::behavior_type make(frame_sink to);
+
+private:
+  void pass_on(const events& news);
+
+  events_actor::pointer self;
+  frame_sink to_;
+  std::map<connection_id, std::string> subscribers_; ///< "" hears everything
+};
+
+events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, frame_sink to);
+
+} // namespace qubes::actors

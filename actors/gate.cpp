@@ -1,0 +1,142 @@
+#include "actors/gate.hpp"
+
+#include "actors/log.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace qubes::actors {
+
+using model::errc;
+
+// -- in the server's thread ------------------------------------------------------------------------
+
+front_desk::front_desk(world_ptr in, gate_actor gate, frame_sink to,
+                       std::function<void(connection_id)> drop)
+    : world_(std::move(in)), gate_(std::move(gate)), to_(std::move(to)), drop_(std::move(drop)) {}
+
+void front_desk::serve(connection_id who, api::socket where, const caller& peer,
+                       std::string_view bytes) {
+  auto request = api::parse_request(bytes);
+  if (!request) {
+    spdlog::warn("framing error from pid {} uid {}: {} bytes", peer.pid, peer.uid, bytes.size());
+    return drop_(who);
+  }
+  auto refuse = [&](const model::error& why) { to_(who, api::exception(why), true); };
+  auto now = world_->look();
+  auto fine = check(*request, where, now);
+  if (!fine)
+    return refuse(fine.error());
+  auto x = call{*request, now, *world_, *fine->source, *fine->destination};
+  if (auto* read = std::get_if<read_handler>(&fine->row->handler)) {
+    auto result = (*read)(x);
+    return result ? to_(who, api::success(*result), true) : refuse(result.error());
+  }
+  log(spdlog::level::info,
+      {.domain = fine->destination->name.str(), .method = request->method},
+      fmt::format("{}+{} from {} (pid {} uid {})", request->method, request->argument,
+                  fine->source->name.str(), peer.pid, peer.uid));
+  if (std::holds_alternative<subscription>(fine->row->handler)) {
+    // Others than dom0 hear what qrexec's policy allows them; without one, nothing.
+    auto of = !fine->source->name.is_dom0()        ? std::string{"\n"}
+              : fine->destination->name.is_dom0() ? std::string{}
+                                                  : fine->destination->name.str();
+    caf::anon_send(world_->events, atom::subscribe_v, who, std::move(of));
+    return;
+  }
+  auto* for_domain = std::get_if<order_for_domain>(&fine->row->handler);
+  auto what = for_domain ? for_domain->make(x) : std::get<order_for_host>(fine->row->handler).make(x);
+  if (!what)
+    return refuse(what.error());
+  caf::anon_send(gate_, std::move(*what), who,
+                 for_domain ? fine->destination->name.str() : std::string{});
+}
+
+void front_desk::gone(connection_id who) {
+  caf::anon_send(world_->events, atom::gone_v, who);
+  caf::anon_send(gate_, atom::gone_v, who);
+}
+
+// -- in the actor ----------------------------------------------------------------------------------
+
+namespace {
+
+constexpr auto sweep = std::chrono::seconds{1};
+
+} // namespace
+
+gate_actor::behavior_type gate(gate_actor::stateful_pointer<gate_state> self, world_ptr in,
+                               frame_sink to) {
+  return self->state.make(std::move(in), std::move(to));
+}
+
+gate_actor::behavior_type gate_state::make(world_ptr in, frame_sink to) {
+  world_ = std::move(in);
+  to_ = std::move(to);
+  return {
+    [this](const answer& x) { answered(x); },
+    [this](const order& what, connection_id who, const std::string& domain) {
+      take(what, who, domain);
+    },
+    [this](atom::gone, connection_id who) { gone(who); },
+    [this](atom::tick) { look_for_overdue(); },
+  };
+}
+
+gate_state::~gate_state() {
+  for (auto& [number, x] : tickets_)
+    if (x.who != 0)
+      to_(x.who, api::exception({errc::general, "the daemon is stopping; the order may go on", {}}), true);
+}
+
+void gate_state::take(order what, connection_id who, const std::string& domain) {
+  what.ticket = next_ticket_++;
+  auto limit = std::chrono::microseconds{world_->settings.order}.count();
+  tickets_[what.ticket] = {who, world_->now_us() + limit};
+  auto me = client_actor{self};
+  if (domain.empty()) {
+    self->send(world_->registry, std::move(what), me);
+  } else {
+    auto actors = world_->directory.read();
+    auto* entry = actors->find(domain);
+    if (!entry || !entry->domain)
+      return answered({what.ticket, model::fail(errc::vm_not_found,
+                                                fmt::format("no such domain: '{}'", domain))});
+    self->send(entry->domain, std::move(what), me);
+  }
+  if (!std::exchange(ticking_, true))
+    self->delayed_send(self, sweep, atom::tick_v);
+}
+
+void gate_state::answered(const answer& x) {
+  auto i = tickets_.find(x.ticket);
+  if (i == tickets_.end())
+    return; // overdue or gone
+  auto who = i->second.who;
+  tickets_.erase(i);
+  if (!x.result)
+    log(spdlog::level::info, {}, fmt::format("refused: {}", x.result.error().message()));
+  if (who != 0)
+    to_(who, x.result ? api::success(*x.result) : api::exception(x.result.error()), true);
+}
+
+/// The order goes on, as in the stock daemon; only its reply has no reader.
+void gate_state::gone(connection_id who) {
+  for (auto& [number, x] : tickets_)
+    if (x.who == who)
+      x.who = 0;
+}
+
+/// One timer for all orders, and none while there are none: an idle daemon sleeps.
+void gate_state::look_for_overdue() {
+  auto now_us = world_->now_us();
+  while (!tickets_.empty() && tickets_.begin()->second.deadline_us <= now_us)
+    answered({tickets_.begin()->first,
+              model::fail(errc::timed_out, "the order was not carried out in time",
+                          "it may still be; see 'qvmctl status'")});
+  ticking_ = !tickets_.empty();
+  if (ticking_)
+    self->delayed_send(self, sweep, atom::tick_v);
+}
+
+} // namespace qubes::actors

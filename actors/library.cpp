@@ -1,0 +1,158 @@
+#include "actors/store.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::outcome;
+
+namespace {
+
+constexpr auto beside = "qubes.xml.new";
+
+/// Generations are `backup/qubes-NNNNNNNNNN.xml`; the highest number is the youngest.
+std::string generation_name(std::uint64_t number) {
+  return fmt::format("{}/qubes-{:010}.xml", library::generations_directory, number);
+}
+
+std::optional<std::uint64_t> generation_number(std::string_view file) {
+  constexpr auto head = std::string_view{"qubes-"};
+  constexpr auto tail = std::string_view{".xml"};
+  if (!file.starts_with(head) || !file.ends_with(tail))
+    return std::nullopt;
+  file.remove_prefix(head.size());
+  file.remove_suffix(tail.size());
+  auto number = std::uint64_t{0};
+  auto [end, err] = std::from_chars(file.data(), file.data() + file.size(), number);
+  if (err != std::errc{} || end != file.data() + file.size() || file.size() != 10)
+    return std::nullopt;
+  return number;
+}
+
+/// Ascending.
+std::vector<std::uint64_t> generations_on(drivers::disk& disk) {
+  auto result = std::vector<std::uint64_t>{};
+  if (auto names = disk.list(library::generations_directory))
+    for (auto& x : *names)
+      if (auto number = generation_number(x))
+        result.push_back(*number);
+  std::ranges::sort(result);
+  return result;
+}
+
+outcome<model::xml::loaded> load_file(drivers::disk& disk, const std::string& name,
+                                      const model::host& machine, std::string (*make_uuid)()) {
+  auto text = disk.read(name, model::xml::max_bytes);
+  if (!text)
+    return tl::unexpected{text.error()};
+  if (!*text)
+    return model::fail(errc::store, fmt::format("'{}' does not exist", name));
+  return model::xml::load(**text, machine, make_uuid);
+}
+
+} // namespace
+
+library::library(std::unique_ptr<drivers::disk> disk, std::size_t generations,
+                 std::string (*make_uuid)())
+    : disk_(std::move(disk)), generations_(generations), make_uuid_(make_uuid) {}
+
+outcome<library::opened> library::load(const model::host& machine) {
+  if (auto made = disk_->make_directory(generations_directory); !made)
+    return tl::unexpected{made.error()};
+  auto known = generations_on(*disk_);
+  if (!known.empty())
+    next_generation_ = known.back() + 1;
+  auto stamp = disk_->stamp(file);
+  if (!stamp)
+    return tl::unexpected{stamp.error()};
+  stamp_ = *stamp;
+  damaged_ = false;
+  auto first = load_file(*disk_, file, machine, make_uuid_);
+  if (first)
+    return opened{std::move(*first), false};
+  damaged_ = true;
+  for (auto i = known.rbegin(); i != known.rend(); ++i) {
+    auto older = load_file(*disk_, generation_name(*i), machine, make_uuid_);
+    if (!older)
+      continue;
+    older->findings.insert(
+      older->findings.begin(),
+      {0, fmt::format("qubes.xml is unusable ({}); running on its generation '{}'",
+                      first.error().text, generation_name(*i))});
+    return opened{std::move(*older), true};
+  }
+  return model::fail(errc::store,
+                     fmt::format("qubes.xml cannot be used: {}", first.error().text),
+                     known.empty() ? "there is no older generation in 'backup'"
+                                   : "no older generation in 'backup' can be used either");
+}
+
+bool library::changed_by_others() {
+  return !check_stamp();
+}
+
+outcome<void> library::check_stamp() {
+  auto now = disk_->stamp(file);
+  if (!now)
+    return tl::unexpected{now.error()};
+  if (*now == stamp_)
+    return {};
+  return model::fail(errc::store, "somebody else changed qubes.xml; it was not overwritten",
+                     "send qvmd SIGHUP to adopt the file as it is, or put the old one back");
+}
+
+outcome<void> library::keep_generation() {
+  if (!stamp_ || generations_ == 0)
+    return {};
+  auto name = damaged_ ? fmt::format("{}/damaged-{:010}.xml", generations_directory, next_generation_)
+                       : generation_name(next_generation_);
+  if (auto linked = disk_->link(file, name); !linked)
+    return linked;
+  ++next_generation_;
+  auto known = generations_on(*disk_);
+  for (auto i = std::size_t{0}; i + generations_ < known.size(); ++i)
+    if (auto gone = disk_->remove(generation_name(known[i])); !gone)
+      spdlog::warn("cannot remove an old generation: {}", gone.error().text);
+  return {};
+}
+
+outcome<void> library::save(const model::system& x) {
+  if (auto same = check_stamp(); !same)
+    return same;
+  auto undo = [&](outcome<void> why) {
+    if (auto gone = disk_->remove(beside); !gone)
+      spdlog::warn("cannot remove '{}': {}", beside, gone.error().text);
+    return why;
+  };
+  if (auto done = disk_->write(beside, writer_.write(x)); !done)
+    return undo(done);
+  if (auto done = disk_->sync(beside); !done)
+    return undo(done);
+  if (auto done = keep_generation(); !done)
+    return undo(done);
+  auto fresh = disk_->stamp(beside);
+  if (!fresh)
+    return undo(tl::unexpected{fresh.error()});
+  if (auto done = disk_->rename(beside, file); !done)
+    return undo(done);
+  auto former = std::exchange(stamp_, *fresh);
+  if (auto done = disk_->sync_names(file); !done) {
+    // The new name may or may not survive: what was refused must not stay. Back to the old bytes.
+    spdlog::error("the directory of qubes.xml could not be made durable: {}", done.error().text);
+    if (former && next_generation_ > 1) {
+      auto back = generation_name(next_generation_ - 1);
+      if (disk_->link(back, beside) && disk_->rename(beside, file))
+        stamp_ = former;
+    }
+    return done;
+  }
+  damaged_ = false;
+  return {};
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,214 @@
+#include "actors/method.hpp"
+#include "actors/reads.hpp"
+
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::outcome;
+
+namespace {
+
+// -- orders from requests --------------------------------------------------------------------------
+
+template <verb What>
+outcome<order> plain(const call&) {
+  return order{.what = What, .key = {}, .text = {}};
+}
+
+/// The argument names a property, feature, tag or label; the payload is its value.
+template <verb What>
+outcome<order> keyed(const call& x) {
+  return order{.what = What, .key = x.request.argument, .text = x.request.payload};
+}
+
+/// Who made a domain is not for others to say (spec/admin-api.md A5).
+template <verb What>
+outcome<order> tagging(const call& x) {
+  if (x.request.argument.starts_with("created-by-") && !x.source.name.is_dom0())
+    return model::fail(errc::permission_denied,
+                       fmt::format("only dom0 may change the tag '{}'", x.request.argument));
+  return keyed<What>(x);
+}
+
+outcome<order> shutdown(const call& x) {
+  auto result = order{.what = verb::shutdown, .key = {}, .text = {}};
+  auto rest = std::string_view{x.request.argument};
+  while (!rest.empty()) {
+    auto word = rest.substr(0, rest.find('+'));
+    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+    auto* flag = word == "force" ? &result.force : word == "wait" ? &result.wait : nullptr;
+    if (!flag)
+      return model::fail(errc::protocol, fmt::format("'{}' is no way to shut down", word),
+                         "the argument is made of 'force' and 'wait', joined by '+'");
+    *flag = true;
+  }
+  return result;
+}
+
+outcome<order> set_notes(const call& x) {
+  return order{.what = verb::set_notes, .key = {}, .text = x.request.payload};
+}
+
+// -- the table -------------------------------------------------------------------------------------
+
+constexpr auto no = presence::none;
+constexpr auto yes = presence::required;
+constexpr auto may = presence::optional;
+constexpr auto dom0 = target::dom0;
+constexpr auto any = target::any;
+constexpr auto vm = target::not_dom0;
+constexpr auto admin = api::socket::admin;
+constexpr auto internal = api::socket::internal;
+
+template <verb What>
+constexpr auto to_domain = order_for_domain{keyed<What>};
+template <verb What>
+constexpr auto just = order_for_domain{plain<What>};
+template <verb What>
+constexpr auto to_host = order_for_host{keyed<What>};
+
+// clang-format off
+const method table[]{
+  {"admin.Events",                                 admin, no,  no,  any,  subscription{}, "Tells what happens, as it happens."},
+  {"admin.deviceclass.List",                       admin, no,  no,  dom0, reads::device_classes, "Classes of devices."},
+  {"admin.label.Create",                           admin, yes, yes, dom0, to_host<verb::create_label>, "Makes a label of the payload's colour."},
+  {"admin.label.Get",                              admin, yes, no,  dom0, reads::label_color, "The colour of a label."},
+  {"admin.label.Index",                            admin, yes, no,  dom0, reads::label_index, "The number of a label."},
+  {"admin.label.List",                             admin, no,  no,  dom0, reads::labels, "All labels."},
+  {"admin.label.Remove",                           admin, yes, no,  dom0, to_host<verb::remove_label>, "Removes a label nobody uses."},
+  {"admin.property.Get",                           admin, yes, no,  dom0, reads::host_property, "A property of the host."},
+  {"admin.property.GetAll",                        admin, no,  no,  dom0, reads::host_all_properties, "All properties of the host with their values."},
+  {"admin.property.GetDefault",                    admin, yes, no,  dom0, reads::host_property_default, "What a property of the host is when it is not set."},
+  {"admin.property.Help",                          admin, yes, no,  dom0, reads::host_property_help, "What a property of the host means."},
+  {"admin.property.List",                          admin, no,  no,  dom0, reads::host_properties, "Names of the host's properties."},
+  {"admin.property.Reset",                         admin, yes, no,  dom0, to_host<verb::reset_property>, "Sets a property of the host back to its default."},
+  {"admin.property.Set",                           admin, yes, may, dom0, to_host<verb::set_property>, "Sets a property of the host."},
+  {"admin.vm.CurrentState",                        admin, no,  no,  any,  just<verb::current_state>, "Memory, CPU time and power state."},
+  {"admin.vm.Kill",                                admin, no,  no,  any,  just<verb::kill>, "Takes a domain down at once."},
+  {"admin.vm.List",                                admin, no,  no,  any,  reads::domains, "All domains, or the destination, with class, state and uuid."},
+  {"admin.vm.Pause",                               admin, no,  no,  any,  just<verb::pause>, "Freezes a running domain."},
+  {"admin.vm.Resume",                              admin, no,  no,  any,  just<verb::resume>, "Wakes a suspended domain."},
+  {"admin.vm.Shutdown",                            admin, may, no,  any,  order_for_domain{shutdown}, "Asks a domain to halt; argument: force, wait."},
+  {"admin.vm.Start",                               admin, no,  no,  any,  just<verb::start>, "Starts a domain, its netvm first."},
+  {"admin.vm.Suspend",                             admin, no,  no,  any,  just<verb::suspend>, "Puts a domain to sleep."},
+  {"admin.vm.Unpause",                             admin, no,  no,  any,  just<verb::unpause>, "Lets a paused domain go on."},
+  {"admin.vm.feature.CheckWithAdminVM",            admin, yes, no,  any,  reads::feature_with_adminvm, "A feature of the domain, or of dom0."},
+  {"admin.vm.feature.CheckWithNetvm",              admin, yes, no,  any,  reads::feature_with_netvm, "A feature of the domain, or of the netvms above it."},
+  {"admin.vm.feature.CheckWithTemplate",           admin, yes, no,  any,  reads::feature_with_template, "A feature of the domain, or of the templates below it."},
+  {"admin.vm.feature.CheckWithTemplateAndAdminVM", admin, yes, no,  any,  reads::feature_with_template_and_adminvm, "A feature of the domain, its templates, or dom0."},
+  {"admin.vm.feature.Get",                         admin, yes, no,  any,  reads::feature, "A feature of the domain itself."},
+  {"admin.vm.feature.List",                        admin, no,  no,  any,  reads::features, "Names of the domain's features."},
+  {"admin.vm.feature.Remove",                      admin, yes, no,  any,  to_domain<verb::remove_feature>, "Removes a feature."},
+  {"admin.vm.feature.Set",                         admin, yes, may, any,  to_domain<verb::set_feature>, "Sets a feature; an empty value means false."},
+  {"admin.vm.notes.Get",                           admin, no,  no,  vm,   just<verb::get_notes>, "The notes of a domain."},
+  {"admin.vm.notes.Set",                           admin, no,  yes, vm,   order_for_domain{set_notes}, "Replaces the notes of a domain."},
+  {"admin.vm.property.Get",                        admin, yes, no,  any,  reads::vm_property, "A property of a domain."},
+  {"admin.vm.property.GetAll",                     admin, no,  no,  any,  reads::vm_all_properties, "All properties of a domain with their values."},
+  {"admin.vm.property.GetDefault",                 admin, yes, no,  any,  reads::vm_property_default, "What a property of a domain is when it is not set."},
+  {"admin.vm.property.Help",                       admin, yes, no,  any,  reads::vm_property_help, "What a property means."},
+  {"admin.vm.property.List",                       admin, no,  no,  any,  reads::vm_properties, "Names of a domain's properties."},
+  {"admin.vm.property.Reset",                      admin, yes, no,  any,  to_domain<verb::reset_property>, "Sets a property back to its default."},
+  {"admin.vm.property.Set",                        admin, yes, may, any,  to_domain<verb::set_property>, "Sets a property."},
+  {"admin.vm.tag.Get",                             admin, yes, no,  any,  reads::tag, "Whether a domain has a tag: 1 or 0."},
+  {"admin.vm.tag.List",                            admin, no,  no,  any,  reads::tags, "A domain's tags."},
+  {"admin.vm.tag.Remove",                          admin, yes, no,  any,  order_for_domain{tagging<verb::remove_tag>}, "Removes a tag."},
+  {"admin.vm.tag.Set",                             admin, yes, no,  any,  order_for_domain{tagging<verb::add_tag>}, "Adds a tag."},
+  {"admin.vmclass.List",                           admin, no,  no,  dom0, reads::classes, "Classes of domains."},
+  {"internal.GetSystemInfo",                       internal, no, no, dom0, reads::system_info, "Facts about all domains that the qrexec policy uses, as JSON."},
+  {"qvmd.Methods",                                 admin, no,  no,  dom0, reads::method_list, "This table, as JSON."},
+  {"qvmd.Overview",                                admin, no,  no,  dom0, reads::overview, "The main properties of all domains at once, as JSON."},
+  {"qvmd.Plan",                                    admin, yes, may, any,  reads::plan, "What a method would change, without changing it; argument: METHOD+ARG."},
+  {"qvmd.Status",                                  admin, no,  no,  dom0, reads::status, "What the daemon is doing and how it is, as JSON."},
+};
+// clang-format on
+
+// -- checks ----------------------------------------------------------------------------------------
+
+outcome<const model::domain*> resolve(std::string_view who, const snapshot& now) {
+  constexpr auto prefix = std::string_view{"uuid:"};
+  if (who.starts_with(prefix)) {
+    auto uuid = who.substr(prefix.size());
+    auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+    auto well_formed = uuid.size() == 36;
+    for (auto i = std::size_t{0}; well_formed && i < uuid.size(); ++i)
+      well_formed = i == 8 || i == 13 || i == 18 || i == 23 ? uuid[i] == '-' : hex(uuid[i]);
+    if (!well_formed)
+      return model::fail(errc::vm_invalid_uuid, fmt::format("'{}' is no uuid", uuid),
+                         "it has the form 01234567-89ab-cdef-0123-456789abcdef");
+    if (auto* x = now.system->find_uuid(uuid))
+      return x;
+    return model::fail(errc::vm_not_found, fmt::format("no domain has the uuid '{}'", uuid));
+  }
+  if (auto* x = now.find(who))
+    return x;
+  auto name = model::domain_name::parse(who);
+  if (!name)
+    return tl::unexpected{name.error()};
+  auto near = model::nearest(who, now.system->names());
+  return model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", who),
+                     near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near));
+}
+
+bool is_ascii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+outcome<void> check_presence(presence wanted, std::string_view what, std::string_view text,
+                             std::string_view method_name) {
+  if (wanted == presence::none && !text.empty())
+    return model::fail(errc::protocol, fmt::format("{} takes no {}", method_name, what));
+  if (wanted == presence::required && text.empty())
+    return model::fail(errc::protocol, fmt::format("{} needs {}", method_name,
+                                                   what == "argument" ? "an argument" : "a payload"));
+  return {};
+}
+
+} // namespace
+
+std::span<const method> methods() noexcept {
+  return table;
+}
+
+const method* find_method(api::socket where, std::string_view name) noexcept {
+  auto i = std::ranges::lower_bound(table, name, {}, &method::name);
+  return i != std::end(table) && i->name == name && i->where == where ? i : nullptr;
+}
+
+outcome<checked> check(const api::request& x, api::socket where, const snapshot& now) {
+  auto source = resolve(x.source, now);
+  if (!source)
+    return tl::unexpected{source.error()};
+  auto destination = resolve(x.destination, now);
+  if (!destination)
+    return tl::unexpected{destination.error()};
+  if (!is_ascii(x.method) || !is_ascii(x.argument))
+    return model::fail(errc::protocol, "method and argument must be ASCII");
+  auto* row = find_method(where, x.method);
+  if (!row) {
+    auto names = std::vector<std::string_view>{};
+    for (auto& m : table)
+      if (m.where == where)
+        names.push_back(m.name);
+    auto near = model::nearest(x.method, names);
+    return model::fail(errc::protocol, fmt::format("no such method: '{}'", x.method),
+                       near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near));
+  }
+  if (auto fine = check_presence(row->payload, "payload", x.payload, x.method); !fine)
+    return tl::unexpected{fine.error()};
+  if (auto fine = check_presence(row->argument, "argument", x.argument, x.method); !fine)
+    return tl::unexpected{fine.error()};
+  auto is_dom0 = (*destination)->is(model::admin_vm);
+  if (row->destination == target::dom0 && !is_dom0)
+    return model::fail(errc::protocol, fmt::format("{} goes to dom0 only", x.method));
+  if (row->destination == target::not_dom0 && is_dom0)
+    return model::fail(errc::protocol, fmt::format("{} does not go to dom0", x.method));
+  return checked{row, *source, *destination};
+}
+
+} // namespace qubes::actors

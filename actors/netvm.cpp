@@ -1,0 +1,143 @@
+#include "actors/netvm.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace qubes::actors {
+
+using model::errc;
+
+netvm_actor::behavior_type netvm(netvm_actor::stateful_pointer<netvm_state> self, world_ptr in,
+                                 std::string provider) {
+  return self->state.make(std::move(in), std::move(provider));
+}
+
+netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider) {
+  world_ = std::move(in);
+  provider_ = std::move(provider);
+  self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
+  return {
+    [this](atom::join, const std::string& client, const domain_actor& who) {
+      auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+      join({client, who, reply_to(to)});
+      return to;
+    },
+    [this](atom::leave, const std::string& client) { leave(client); },
+    [this](atom::close, bool force) {
+      auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+      close(force, reply_to(to));
+      return to;
+    },
+    [this](atom::open) { open(); },
+    [this](atom::up) { provider_is_up(); },
+    [this](atom::down) { provider_is_down(); },
+  };
+}
+
+// -- clients -------------------------------------------------------------------------------------
+
+void netvm_state::join(joining x) {
+  if (!closing_ && provider_runs())
+    return admit(x);
+  waiting_.push_back(std::move(x));
+  if (!closing_)
+    start_provider();
+}
+
+void netvm_state::admit(const joining& x) {
+  auto [i, fresh] = clients_.insert_or_assign(x.client, x.who);
+  if (fresh)
+    self->monitor(x.who);
+  x.to.ok();
+}
+
+void netvm_state::leave(const std::string& client) {
+  if (auto i = clients_.find(client); i != clients_.end()) {
+    self->demonitor(i->second.address());
+    clients_.erase(i);
+  }
+  std::erase_if(waiting_, [&](const joining& x) { return x.client == client; });
+}
+
+/// A client's actor ended: it is no client until it joins again.
+void netvm_state::lost(const caf::down_msg& x) {
+  std::erase_if(clients_, [&](auto& entry) { return entry.second.address() == x.source; });
+}
+
+// -- the provider --------------------------------------------------------------------------------
+
+void netvm_state::start_provider() {
+  if (std::exchange(starting_, true))
+    return;
+  auto who = provider();
+  auto failed = [this](const model::error& why) {
+    starting_ = false;
+    for (auto& x : std::exchange(waiting_, {}))
+      x.to.refuse(why);
+  };
+  if (!who)
+    return failed({errc::vm_not_found, fmt::format("no such domain: '{}'", provider_), {}});
+  self->request(who, world_->settings.order, atom::start_v)
+    .then(
+      [this] {
+        starting_ = false;
+        open();
+      },
+      [failed](const caf::error& why) { failed(from_caf(why)); });
+}
+
+void netvm_state::close(bool force, const reply& to) {
+  if (!clients_.empty() && !force) {
+    auto names = std::vector<std::string>{};
+    for (auto& [client, who] : clients_)
+      names.push_back(client);
+    return to.refuse({errc::vm_in_use,
+                      fmt::format("'{}' is the netvm of running domains: {}", provider_,
+                                  fmt::join(names, ", ")),
+                      "shut them down first, or force it"});
+  }
+  closing_ = true;
+  to.ok();
+}
+
+/// The door is open again: whoever waited is let in, if the provider is there.
+void netvm_state::open() {
+  closing_ = false;
+  if (waiting_.empty())
+    return;
+  if (!provider_runs())
+    return start_provider();
+  for (auto& x : std::exchange(waiting_, {}))
+    admit(x);
+}
+
+void netvm_state::provider_is_up() {
+  for (auto& [client, who] : clients_)
+    self->send(who, atom::up_v);
+  open();
+}
+
+void netvm_state::provider_is_down() {
+  for (auto& [client, who] : clients_)
+    self->send(who, atom::down_v);
+  open();
+}
+
+domain_actor netvm_state::provider() const {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(provider_);
+  return entry ? entry->domain : domain_actor{};
+}
+
+/// Running is not enough: one that starts or halts cannot take anybody.
+bool netvm_state::provider_runs() const {
+  auto now = world_->look();
+  auto* x = now.find(provider_);
+  if (!x)
+    return false;
+  auto state = world_->board.read(x->qid).state;
+  return state == model::power::running || state == model::power::paused
+         || state == model::power::suspended;
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,55 @@
+// A netvm: supervises the domains connected to a domain that provides network. Brings the provider
+// up for them, tells them when it goes and when it is back, and keeps it from stopping under them.
+#pragma once
+
+#include "actors/reply.hpp"
+#include "actors/world.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace qubes::actors {
+
+class netvm_state {
+public:
+  static inline const char* name = "netvm";
+
+  explicit netvm_state(netvm_actor::pointer self) : self(self) {}
+
+  netvm_actor::behavior_type make(world_ptr in, std::string provider);
+
+private:
+  /// A domain that waits for the network.
+  struct joining {
+    std::string client;
+    domain_actor who;
+    reply to;
+  };
+
+  void join(joining x);
+  void leave(const std::string& client);
+  void close(bool force, const reply& to);
+  void open();
+  void provider_is_up();
+  void provider_is_down();
+
+  void admit(const joining& x);
+  void start_provider();
+  void lost(const caf::down_msg& x);
+  domain_actor provider() const;
+  bool provider_runs() const;
+
+  netvm_actor::pointer self;
+  world_ptr world_;
+  std::string provider_;
+  std::map<std::string, domain_actor> clients_; ///< connected, running or about to
+  std::vector<joining> waiting_;                ///< until the provider is up
+  bool closing_ = false;                        ///< the provider is about to stop
+  bool starting_ = false;
+};
+
+netvm_actor::behavior_type netvm(netvm_actor::stateful_pointer<netvm_state> self, world_ptr in,
+                                 std::string provider);
+
+} // namespace qubes::actors

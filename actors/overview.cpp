@@ -1,0 +1,222 @@
+// Reads whose answer is JSON: for qrexec's policy and for qvmctl.
+#include "actors/reads.hpp"
+
+#include "model/feature.hpp"
+#include "model/plan.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <map>
+
+namespace qubes::actors::reads {
+
+using json = nlohmann::ordered_json;
+using model::errc;
+using model::outcome;
+
+namespace {
+
+constexpr auto version = "0.1.0";
+
+json name_or_null(const model::subject& about, std::string_view property) {
+  auto text = model::read_text(about, property);
+  return text.empty() ? json{} : json(text);
+}
+
+/// Names, labels and tags are ASCII; anything else is replaced rather than thrown at.
+std::string dump(const json& x) {
+  return x.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+const model::label* label_of(const model::subject& about) {
+  return about.view.system.find_label(std::string_view{model::read_text(about, "label")});
+}
+
+} // namespace
+
+outcome<std::string> system_info(const call& x) {
+  auto& v = x.view();
+  auto all = json::object();
+  for (auto& d : x.now.system->domains) {
+    auto about = model::subject{v, d.get()};
+    auto* label = label_of(about);
+    auto* internal = d->features.find("internal");
+    all[d->name.str()] = {
+      {"internal", internal ? json(*internal) : json{}},
+      {"tags", d->tags},
+      {"type", row(d->type).name},
+      {"template_for_dispvms", model::read_bool(about, "template_for_dispvms")},
+      {"default_dispvm", name_or_null(about, "default_dispvm")},
+      {"icon", label ? json("appvm-" + label->name) : json{}},
+      {"label", label ? json(label->color) : json{}},
+      {"guivm", name_or_null(about, "guivm")},
+      {"relayvm", name_or_null(about, "relayvm")},
+      {"transport_rpc", name_or_null(about, "transport_rpc")},
+      {"power_state", wire_name(model::power_of(v, *d))},
+      {"uuid", d->uuid},
+    };
+  }
+  return dump({{"domains", std::move(all)}});
+}
+
+outcome<std::string> overview(const call& x) {
+  auto& v = x.view();
+  auto all = json::array();
+  for (auto& d : x.now.system->domains) {
+    auto about = model::subject{v, d.get()};
+    auto facts = v.facts(*d);
+    auto* label = label_of(about);
+    auto hypervised = d->is(model::qubes_vm);
+    all.push_back({
+      {"name", d->name.str()},
+      {"class", row(d->type).name},
+      {"state", wire_name(model::power_of(v, *d))},
+      {"label", label ? label->name : ""},
+      {"color", label ? label->color : ""},
+      {"template", name_or_null(about, "template")},
+      {"netvm", name_or_null(about, "netvm")},
+      {"provides_network", model::read_bool(about, "provides_network")},
+      {"memory", hypervised ? json(model::read_int(about, "memory")) : json{}},
+      {"maxmem", hypervised ? json(model::read_int(about, "maxmem")) : json{}},
+      {"xid", d->name.is_dom0() ? 0 : facts.xid},
+      {"uuid", d->uuid},
+      {"ip", name_or_null(about, "ip")},
+      {"degraded", facts.degraded},
+    });
+  }
+  return dump({{"domains", std::move(all)}});
+}
+
+outcome<std::string> status(const call& x) {
+  auto& board = x.in.status;
+  auto& v = x.view();
+  auto now_us = x.in.now_us();
+
+  auto states = std::map<std::string_view, int>{};
+  for (auto& d : x.now.system->domains)
+    ++states[wire_name(model::power_of(v, *d))];
+
+  auto findings = json::array();
+  for (auto& f : x.in.findings)
+    findings.push_back({{"line", f.line}, {"text", f.text}});
+
+  constexpr std::string_view sections[] = {"labels", "pools", "properties", "domains", "document"};
+  auto quarantine = json::array();
+  for (auto& q : x.now.system->quarantine)
+    quarantine.push_back({{"section", sections[static_cast<std::size_t>(q.where)]},
+                          {"name", q.name},
+                          {"line", q.line},
+                          {"reason", q.reason}});
+
+  auto degraded = json::array();
+  for (auto& [domain, reason] : board.degraded())
+    degraded.push_back({{"domain", domain}, {"reason", reason}});
+
+  auto operations = json::array();
+  for (auto& [domain, a] : board.activities())
+    operations.push_back({{"domain", domain},
+                          {"doing", a.doing},
+                          {"step", a.step},
+                          {"for_ms", (now_us - a.since_us) / 1000}});
+
+  auto timings = json::array();
+  for (auto& t : board.timings()) {
+    auto steps = json::array();
+    for (auto& s : t.steps)
+      steps.push_back({{"name", s.name}, {"ms", static_cast<double>(s.us) / 1000}});
+    timings.push_back({{"domain", t.domain},
+                       {"operation", t.operation},
+                       {"total_ms", static_cast<double>(t.us) / 1000},
+                       {"steps", std::move(steps)}});
+  }
+
+  auto store = board.store();
+  auto hypervisor = board.hypervisor();
+  return dump({
+    {"version", version},
+    {"uptime_seconds", (now_us - x.in.began_us) / 1'000'000},
+    {"connections", x.in.connections ? x.in.connections() : 0},
+    {"hypervisor",
+     {{"uri", x.in.hypervisor_uri},
+      {"connected", hypervisor.connected},
+      {"type", x.now.machine->xen ? "Xen" : ""},
+      {"reason", hypervisor.reason}}},
+    {"store",
+     {{"path", x.in.store_path},
+      {"generation", store.generation},
+      {"batches", store.batches},
+      {"error", store.error.empty() ? json{} : json(store.error)}}},
+    {"domains", states},
+    {"findings", std::move(findings)},
+    {"quarantine", std::move(quarantine)},
+    {"degraded", std::move(degraded)},
+    {"operations", std::move(operations)},
+    {"timings", std::move(timings)},
+  });
+}
+
+outcome<std::string> method_list(const call&) {
+  constexpr std::string_view presences[] = {"none", "required", "optional"};
+  constexpr std::string_view targets[] = {"dom0", "domain", "any"};
+  auto all = json::array();
+  for (auto& m : methods())
+    all.push_back({{"name", m.name},
+                   {"socket", api::socket_names[static_cast<std::size_t>(m.where)]},
+                   {"argument", presences[static_cast<std::size_t>(m.argument)]},
+                   {"payload", presences[static_cast<std::size_t>(m.payload)]},
+                   {"destination", targets[static_cast<std::size_t>(m.destination)]},
+                   {"help", m.help}});
+  return dump(all);
+}
+
+// -- plans -----------------------------------------------------------------------------------------
+
+namespace {
+
+/// What an order would change; the same planners that carry it out.
+outcome<model::plan> plan_of(const call& x, const order& what, bool host) {
+  auto* owner = host ? nullptr : &x.destination;
+  switch (what.what) {
+  case verb::set_property: return plan_set_property(x.view(), owner, what.key, what.text);
+  case verb::reset_property: return plan_reset_property(x.view(), owner, what.key);
+  case verb::set_feature: return plan_set_feature(x.view(), x.destination, what.key, what.text);
+  case verb::remove_feature: return plan_remove_feature(x.view(), x.destination, what.key);
+  case verb::add_tag: return plan_add_tag(x.view(), x.destination, what.key);
+  case verb::remove_tag: return plan_remove_tag(x.view(), x.destination, what.key);
+  case verb::create_label: return plan_create_label(x.view(), what.key, what.text);
+  case verb::remove_label: return plan_remove_label(x.view(), what.key);
+  default: return model::fail(errc::protocol, "this method changes no record; it has no plan");
+  }
+}
+
+} // namespace
+
+outcome<std::string> plan(const call& x) {
+  auto inner = x.request;
+  auto plus = inner.argument.find('+');
+  inner.method = inner.argument.substr(0, plus);
+  inner.argument = plus == std::string::npos ? std::string{} : inner.argument.substr(plus + 1);
+  auto fine = check(inner, api::socket::admin, x.now);
+  if (!fine)
+    return tl::unexpected{fine.error()};
+  auto inner_call = call{inner, x.now, x.in, x.source, x.destination};
+  auto for_host = std::get_if<order_for_host>(&fine->row->handler);
+  auto for_domain = std::get_if<order_for_domain>(&fine->row->handler);
+  if (!for_host && !for_domain)
+    return model::fail(errc::protocol, fmt::format("{} changes nothing", inner.method));
+  auto what = for_host ? for_host->make(inner_call) : for_domain->make(inner_call);
+  if (!what)
+    return tl::unexpected{what.error()};
+  auto result = plan_of(inner_call, *what, for_host != nullptr);
+  if (!result)
+    return tl::unexpected{result.error()};
+  if (result->refusal)
+    return tl::unexpected{*result->refusal};
+  if (auto applied = model::apply(*x.now.system, *x.now.machine, result->what); !applied)
+    return tl::unexpected{applied.error()};
+  return model::print(*x.now.system, result->what);
+}
+
+} // namespace qubes::actors::reads

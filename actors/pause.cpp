@@ -1,0 +1,188 @@
+// Pausing, sleeping, and what the hypervisor tells (spec/lifecycle.md §4, §5).
+#include "actors/domain.hpp"
+#include "model/feature.hpp"
+#include "model/graph.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::guest_event;
+using model::power;
+
+namespace {
+
+model::error not_running(const std::string& who, power state) {
+  return {errc::vm_not_running,
+          state == power::paused ? fmt::format("'{}' is paused", who)
+                                 : fmt::format("'{}' is not running", who),
+          {}};
+}
+
+} // namespace
+
+void domain_state::pause(const reply& to) {
+  if (start_ || facts_.state == power::halted || facts_.state == power::suspended)
+    return to.refuse(not_running(who_, facts_.state));
+  tell("domain-pre-paused");
+  if (facts_.state == power::paused)
+    return to.ok();
+  hold(to);
+}
+
+void domain_state::hold(const reply& to) {
+  run_for(to, work(task::suspend), [this, to](const report&) {
+    if (facts_.state != power::paused) { // the hypervisor's news may have been faster
+      move(power::paused);
+      tell("domain-paused");
+    }
+    to.ok();
+  });
+}
+
+void domain_state::unpause(const reply& to) {
+  if (facts_.state != power::paused)
+    return to.refuse({errc::vm_not_paused, fmt::format("'{}' is not paused", who_), {}});
+  tell("domain-pre-unpaused");
+  run_for(to, work(task::resume), [this, to](const report&) {
+    if (facts_.state == power::paused) {
+      move(power::running);
+      tell("domain-unpaused");
+    }
+    sync_network([](auto) {});
+    to.ok();
+  });
+}
+
+void domain_state::suspend(const reply& to) {
+  if (start_ || facts_.state != power::running)
+    return to.refuse(not_running(who_, facts_.state));
+  auto sleep = [this, to] {
+    run(
+      work(task::sleep),
+      [this, to](const report&) {
+        move(power::suspended);
+        to.ok();
+      },
+      [this, to](const model::error& why) {
+        if (why.code != errc::not_implemented)
+          return to.refuse(why);
+        tell("domain-pre-paused");
+        hold(to);
+      },
+      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+  };
+  auto now = look();
+  if (!model::has_feature(now.view(), *record(now), "qrexec", model::chain::with_template))
+    return sleep();
+  tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+  run(
+    work(task::run_service, "qubes.SuspendPre"), [sleep](const report&) { sleep(); },
+    [this, sleep](const model::error& why) {
+      note(spdlog::level::warn, "{}", why.text);
+      sleep();
+    },
+    [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+}
+
+void domain_state::resume(const reply& to) {
+  if (facts_.state != power::suspended)
+    return unpause(to);
+  run_for(to, work(task::wake), [this, to](const report&) {
+    move(power::running);
+    tell("domain-resumed");
+    to.ok();
+  });
+}
+
+// -- the hypervisor's news -----------------------------------------------------------------------
+
+void domain_state::hear(const news& x) {
+  if (x.uuid != uuid_)
+    return;
+  switch (x.what) {
+  case guest_event::stopped:
+  case guest_event::crashed: return heard_stop();
+  case guest_event::started:   // somebody else started it, or a create whose answer was lost
+  case guest_event::suspended: // somebody else paused it, or it is late news of a paused start
+  case guest_event::resumed:
+  case guest_event::slept: return look_again();
+  }
+}
+
+/// News may be late; only the present state counts.
+void domain_state::look_again() {
+  if (start_ || destroying_)
+    return;
+  run(
+    work(task::inspect), [this](const report& found) { follow(found.guest); },
+    [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
+}
+
+/// Moves that others made, told as if they were ours.
+void domain_state::follow(const model::guest& truth) {
+  if (start_ || destroying_)
+    return;
+  if (facts_.state == power::halted)
+    return reconcile(truth);
+  if (facts_.state == power::running && truth.state == power::paused) {
+    move(power::paused);
+    tell("domain-paused");
+  } else if (facts_.state == power::paused && truth.state == power::running) {
+    move(power::running);
+    tell("domain-unpaused");
+    sync_network([](auto) {});
+  } else if (facts_.state == power::running && truth.state == power::suspended) {
+    move(power::suspended);
+  }
+}
+
+/// What the hypervisor has is the truth; what we believed is corrected and told.
+void domain_state::reconcile(const model::guest& truth) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || !me->is(model::qubes_vm) || start_)
+    return;
+  auto there = model::is_active(truth.state) && truth.state != power::dying
+               && truth.state != power::crashed;
+  if (!there) {
+    if (facts_.state != power::halted)
+      stopped();
+    return;
+  }
+  if (facts_.state != power::halted && facts_.xid != truth.xid)
+    stopped(); // one life ended and another began while nobody looked
+  if (facts_.state == power::halted) {
+    note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
+    facts_.xid = truth.xid;
+    facts_.agent = true;
+    facts_.started_us = world_->now_us();
+    if (auto clients = supervisor())
+      self->send(clients, atom::up_v);
+  }
+  if (facts_.state != truth.state && truth.state != power::halting) {
+    move(truth.state);
+    tell(truth.state == power::paused ? "domain-paused" : "domain-unpaused");
+  }
+  rejoin_netvm();
+}
+
+/// Adopted, or begun again after a fault: the guest has had its interface from its start.
+void domain_state::rejoin_netvm() {
+  auto now = look();
+  auto* me = record(now);
+  auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
+  if (!netvm || !member_of_.empty())
+    return;
+  plugged_into_ = netvm->name;
+  member_of_ = netvm->name;
+  if (auto supervisor = netvm_of_mine())
+    self->request(supervisor, world_->settings.order, atom::join_v, who_, domain_actor{self})
+      .then([] {}, [this](const caf::error& why) {
+        degrade(fmt::format("its netvm did not come up: {}", from_caf(why).text));
+      });
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,144 @@
+// Changes of a domain's record: planned, made durable, then told (design §4).
+#include "actors/domain.hpp"
+#include "model/change.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+
+void domain_state::change(planner what, const reply& to) {
+  wishes_.push_back({std::move(what), to});
+  if (!changing_)
+    next_wish();
+}
+
+void domain_state::next_wish() {
+  while (!changing_ && !wishes_.empty()) {
+    auto x = std::move(wishes_.front());
+    wishes_.pop_front();
+    attempt(x, {});
+  }
+}
+
+/// `reserved` is a netvm that counts us as its client already, for the sake of this wish.
+void domain_state::attempt(const wish& x, const std::string& reserved) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me) {
+    leave(reserved);
+    return x.to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+  }
+  auto plan = x.what(now.view(), *me);
+  if (plan.refusal) {
+    leave(reserved);
+    self->send(world_->events, std::move(plan.before));
+    return x.to.refuse(*plan.refusal);
+  }
+  if (plan.what.empty()) { // nothing durable: a reset of a computed value
+    self->send(world_->events, std::move(plan.before));
+    self->send(world_->events, std::move(plan.after));
+    return x.to.ok();
+  }
+  auto netvm = netvm_after(now, plan.what);
+  if (netvm && *netvm != member_of_ && *netvm != reserved)
+    return reserve(x, *netvm);
+  commit(plan, now.system, netvm ? reserved : std::string{}, x.to);
+}
+
+/// The netvm that this change gives a live domain; nothing when it does not touch it.
+std::optional<std::string> domain_state::netvm_after(const snapshot& now,
+                                                     const model::change& what) const {
+  auto about_it = [this](const model::edit& x) {
+    auto* set = std::get_if<model::set_property>(&x);
+    auto* reset = std::get_if<model::reset_property>(&x);
+    return (set && set->owner == who_ && set->name == "netvm")
+           || (reset && reset->owner == who_ && reset->name == "netvm");
+  };
+  if (facts_.state == model::power::halted || std::ranges::none_of(what.edits, about_it))
+    return std::nullopt;
+  auto after = model::apply(*now.system, *now.machine, what);
+  if (!after)
+    return std::nullopt;
+  auto v = model::view{*after, world_->board, *now.machine};
+  auto* netvm = model::read_domain({v, after->find(who_)}, "netvm");
+  return netvm ? std::optional{netvm->name.str()} : std::nullopt;
+}
+
+/// A netvm must know of its new client before the change is made, or it might stop in between.
+void domain_state::reserve(const wish& x, const std::string& netvm) {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(netvm);
+  if (!entry || !entry->netvm)
+    return x.to.refuse({errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
+  changing_ = true;
+  self->request(entry->netvm, world_->settings.order, atom::join_v, who_, domain_actor{self})
+    .then(
+      [this, x, netvm] {
+        changing_ = false;
+        auto still = facts_.state == model::power::halted ? std::string{} : netvm;
+        if (still.empty())
+          leave(netvm);
+        attempt(x, still);
+        next_wish();
+      },
+      [this, x](const caf::error& why) {
+        changing_ = false;
+        x.to.refuse(from_caf(why));
+        next_wish();
+      });
+}
+
+void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
+                          const std::string& reserved, const reply& to) {
+  changing_ = true;
+  self->request(world_->store, world_->settings.commit, plan.what)
+    .then(
+      [this, plan, before, reserved, to](const model::system_ptr&) {
+        if (!reserved.empty())
+          leave(std::exchange(member_of_, reserved));
+        committed(plan, before, to);
+      },
+      [this, plan, reserved, to](const caf::error& why) {
+        changing_ = false;
+        leave(reserved);
+        self->send(world_->events, plan.before);
+        to.refuse(from_caf(why));
+        next_wish();
+      });
+}
+
+/// Effects follow facts: the change is durable, now the world is brought in line with it.
+void domain_state::committed(const model::plan& done, const model::system_ptr& before,
+                             const reply& to) {
+  auto finish = [this, done, to](const model::outcome<void>& effects) {
+    changing_ = false;
+    self->send(world_->events, done.after);
+    if (effects)
+      to.ok();
+    else
+      to.refuse(effects.error());
+    next_wish();
+  };
+  self->send(world_->events, done.before);
+  auto now = look();
+  auto* me = record(now);
+  auto* former = before->find(who_);
+  if (!me || !former || !me->is(model::qubes_vm))
+    return finish({});
+  auto v = now.view();
+  auto v_before = model::view{*before, world_->board, *now.machine};
+  auto netvm_changed = model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
+  supervise_clients([this, finish, netvm_changed] {
+    if (netvm_changed && facts_.xid >= 0 && !start_)
+      sync_network(finish);
+    else
+      finish({});
+  });
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,225 @@
+#include "actors/registry.hpp"
+
+#include "actors/domain.hpp"
+#include "actors/netvm.hpp"
+#include "model/graph.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+
+namespace {
+
+/// A domain actor that dies more often than this stays dead and is marked degraded.
+constexpr auto most_deaths = 5U;
+
+} // namespace
+
+registry_actor::behavior_type registry(registry_actor::stateful_pointer<registry_state> self,
+                                       world_ptr in) {
+  return self->state.make(std::move(in));
+}
+
+registry_actor::behavior_type registry_state::make(world_ptr in) {
+  world_ = std::move(in);
+  self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
+  return {
+    [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+    [this](const model::system_ptr&) { align(); },
+    [this](atom::start) -> caf::result<void> {
+      align();
+      return caf::unit;
+    },
+    [this](atom::open, const std::string&) -> caf::result<void> {
+      align();
+      return caf::unit;
+    },
+    [this](atom::stop) { end_all(); },
+  };
+}
+
+// -- the host's own record -----------------------------------------------------------------------
+
+void registry_state::obey(const order& x, const reply& to) {
+  auto key = x.key;
+  auto text = x.text;
+  switch (x.what) {
+  case verb::set_property:
+    return change([=](auto& v) { return plan_set_property(v, nullptr, key, text); }, to);
+  case verb::reset_property:
+    return change([=](auto& v) { return plan_reset_property(v, nullptr, key); }, to);
+  case verb::create_label:
+    return change([=](auto& v) { return plan_create_label(v, key, text); }, to);
+  case verb::remove_label: return change([=](auto& v) { return plan_remove_label(v, key); }, to);
+  default: return to.refuse({errc::internal, "this belongs to a domain, not to the host", {}});
+  }
+}
+
+void registry_state::change(planner what, const reply& to) {
+  wishes_.emplace_back(std::move(what), to);
+  if (!changing_)
+    next_wish();
+}
+
+void registry_state::next_wish() {
+  while (!wishes_.empty()) {
+    auto [what, to] = std::move(wishes_.front());
+    wishes_.pop_front();
+    auto now = world_->look();
+    auto plan = what(now.view());
+    if (plan.refusal || plan.what.empty()) {
+      self->send(world_->events, plan.before);
+      if (plan.refusal) {
+        to.refuse(*plan.refusal);
+      } else {
+        self->send(world_->events, plan.after);
+        to.ok();
+      }
+      continue;
+    }
+    changing_ = true;
+    self->request(world_->store, world_->settings.commit, plan.what)
+      .then(
+        [this, plan, to](const model::system_ptr&) {
+          changing_ = false;
+          self->send(world_->events, plan.before);
+          self->send(world_->events, plan.after);
+          follow_default_netvm(plan.what);
+          to.ok();
+          next_wish();
+        },
+        [this, plan, to](const caf::error& why) {
+          changing_ = false;
+          self->send(world_->events, plan.before);
+          to.refuse(from_caf(why));
+          next_wish();
+        });
+    return;
+  }
+}
+
+/// Running domains at the default move to the new netvm.
+void registry_state::follow_default_netvm(const model::change& what) {
+  auto about_it = [](const model::edit& x) {
+    auto* set = std::get_if<model::set_property>(&x);
+    auto* reset = std::get_if<model::reset_property>(&x);
+    return (set && set->name == "default_netvm") || (reset && reset->name == "default_netvm");
+  };
+  if (std::ranges::none_of(what.edits, about_it))
+    return;
+  auto actors = world_->directory.read();
+  for (auto& [name, who] : actors->entries)
+    self->send(who.domain, atom::up_v);
+}
+
+// -- actors --------------------------------------------------------------------------------------
+
+/// Most changes are about one record and move nobody: those are passed over quickly.
+bool registry_state::same_population(const model::system& a, const model::system& b) {
+  return std::ranges::equal(a.domains, b.domains, [](auto& x, auto& y) {
+    return x == y
+           || (x->name == y->name && x->properties.find("provides_network") == x->properties.end()
+               && y->properties.find("provides_network") == y->properties.end());
+  });
+}
+
+void registry_state::align() {
+  if (stopping_)
+    return;
+  auto fresh_system = world_->system.read();
+  if (aligned_ && same_population(*aligned_, *fresh_system)) {
+    aligned_ = fresh_system;
+    return;
+  }
+  aligned_ = fresh_system;
+  auto now = world_->look();
+  auto v = now.view();
+  auto old = world_->directory.read();
+  auto next = std::make_shared<directory>();
+  auto same = old->entries.size() == now.system->domains.size();
+  for (auto& x : now.system->domains) {
+    auto* entry = old->find(x->name.str());
+    auto& fresh = next->entries[x->name];
+    fresh = entry ? *entry : directory::entry{};
+    if (!fresh.domain && deaths_[x->name] <= most_deaths) {
+      fresh.domain = self->spawn<caf::monitored>(domain, world_, x->name.str());
+      same = false;
+    }
+    if (auto provides = model::provides_network(v, *x); provides != static_cast<bool>(fresh.netvm)) {
+      if (provides) {
+        fresh.netvm = self->spawn(netvm, world_, x->name.str());
+      } else {
+        self->send_exit(fresh.netvm, caf::exit_reason::user_shutdown);
+        fresh.netvm = netvm_actor{};
+      }
+      same = false;
+    }
+  }
+  if (same)
+    return;
+  for (auto& [name, entry] : old->entries)
+    if (!next->entries.contains(name)) {
+      self->send_exit(entry.domain, caf::exit_reason::user_shutdown);
+      if (entry.netvm)
+        self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
+    }
+  world_->directory.write(std::move(next));
+}
+
+/// A domain actor ended: of its own fault it is spawned again from its record and told the truth;
+/// nobody else notices.
+void registry_state::lost(const caf::down_msg& x) {
+  if (stopping_)
+    return;
+  auto old = world_->directory.read();
+  for (auto& [name, entry] : old->entries) {
+    if (entry.domain.address() != x.source)
+      continue;
+    auto deaths = ++deaths_[name];
+    spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason), deaths);
+    aligned_.reset();
+    auto next = std::make_shared<directory>(*old);
+    next->entries[name].domain = domain_actor{};
+    world_->directory.write(std::move(next));
+    if (deaths > most_deaths)
+      world_->status.degrade(name, "its actor keeps dying");
+    align();
+    tell_truth(name);
+    return;
+  }
+}
+
+void registry_state::tell_truth(const std::string& name) {
+  auto now = world_->look();
+  auto* x = now.find(name);
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(name);
+  if (!x || !entry || !entry->domain)
+    return;
+  auto what = job{.what = task::inspect, .domain = name, .uuid = x->uuid, .text = {}, .pairs = {}};
+  self->request(world_->driver, world_->settings.host_call, what)
+    .then([this, who = entry->domain](const report& found) { self->send(who, atom::reconcile_v, found.guest); },
+          [name](const caf::error& why) {
+            spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
+          });
+}
+
+void registry_state::end_all() {
+  stopping_ = true;
+  auto actors = world_->directory.read();
+  for (auto& [name, entry] : actors->entries) {
+    if (entry.netvm)
+      self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
+    if (entry.domain)
+      self->send_exit(entry.domain, caf::exit_reason::user_shutdown);
+  }
+  world_->directory.write(std::make_shared<directory>());
+  self->quit();
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,116 @@
+#include "actors/root.hpp"
+
+#include "actors/registry.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <cstdlib>
+
+namespace qubes::actors {
+
+namespace {
+
+/// The few without whom nothing works: when one dies of a fault, the daemon ends at once and the
+/// service manager starts it anew from what is durable.
+class watcher : public caf::event_based_actor {
+public:
+  watcher(caf::actor_config& config, std::vector<caf::actor_addr> vital)
+      : caf::event_based_actor(config), vital_(std::move(vital)) {}
+
+  caf::behavior make_behavior() override {
+    for (auto& x : vital_)
+      if (auto who = caf::actor_cast<caf::actor>(x))
+        monitor(who);
+    set_down_handler([](const caf::down_msg& x) {
+      if (x.reason != caf::exit_reason::user_shutdown && x.reason != caf::exit_reason::normal
+          && x.reason != caf::exit_reason::kill) {
+        spdlog::critical("a vital part of the daemon died: {}", caf::to_string(x.reason));
+        std::abort();
+      }
+    });
+    return {[](atom::tick) {}};
+  }
+
+private:
+  std::vector<caf::actor_addr> vital_;
+};
+
+} // namespace
+
+model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, parts with) {
+  auto loaded = with.files->load(with.machine);
+  if (!loaded)
+    return tl::unexpected{loaded.error()};
+  auto result = std::unique_ptr<society>{new society{in}};
+  auto world = std::make_shared<actors::world>();
+  result->world_ = world;
+  for (auto& x : loaded->loaded.findings)
+    spdlog::warn("qubes.xml:{}: {}", x.line, x.text);
+  world->findings = std::move(loaded->loaded.findings);
+  world->system.write(std::make_shared<model::system>(std::move(loaded->loaded.system)));
+  world->machine.write(std::make_shared<model::host>(std::move(with.machine)));
+  world->settings = with.settings;
+  world->now_us = std::move(with.now_us);
+  world->began_us = world->now_us();
+  world->hypervisor_uri = std::move(with.hypervisor_uri);
+  world->store_path = std::move(with.store_path);
+
+  auto* lanes = with.machinery.lanes.get();
+  world->events = in.spawn(hub, with.to_clients);
+  world->store = in.spawn(actors::store, world, std::move(with.files), lanes);
+  world->driver = in.spawn(driver, world, std::move(with.machinery));
+  world->registry = in.spawn(registry, world);
+  result->gate_ = in.spawn(actors::gate, world, with.to_clients);
+  result->watcher_ = in.spawn<watcher>(std::vector<caf::actor_addr>{
+    world->events.address(), world->store.address(), world->driver.address(),
+    world->registry.address(), result->gate_.address()});
+  return result;
+}
+
+void society::start(std::function<void()> ready) {
+  system_.spawn([world = world_, ready = std::move(ready)](caf::event_based_actor* self) {
+    auto failed = [ready](const caf::error& x) {
+      spdlog::error("start: {}", from_caf(x).message());
+      ready();
+    };
+    constexpr auto limit = std::chrono::seconds{60};
+    self->request(world->registry, limit, atom::start_v)
+      .then(
+        [self, world, ready, failed] {
+          self->request(world->driver, limit, atom::start_v).then(ready, failed);
+        },
+        failed);
+  });
+}
+
+void society::stop(std::chrono::milliseconds limit) {
+  caf::scoped_actor self{system_};
+  self->request(world_->store, limit, atom::flush_v)
+    .receive([] {},
+             [](const caf::error& x) {
+               spdlog::error("not everything could be written before the stop: {}",
+                             from_caf(x).message());
+             });
+  abandon();
+}
+
+void society::abandon() {
+  if (std::exchange(ended_, true))
+    return;
+  constexpr auto over = caf::exit_reason::user_shutdown;
+  caf::anon_send(world_->registry, atom::stop_v);
+  caf::anon_send_exit(watcher_, over);
+  caf::anon_send_exit(gate_, over);
+  caf::anon_send_exit(world_->events, over);
+  caf::anon_send_exit(world_->driver, over);
+  caf::anon_send_exit(world_->store, over);
+  // The world outlives its actors in lambdas on the lanes; its handles must not.
+  watcher_ = {};
+  gate_ = gate_actor{};
+}
+
+society::~society() {
+  abandon();
+}
+
+} // namespace qubes::actors

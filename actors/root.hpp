@@ -1,0 +1,61 @@
+// The root: composes the society, starts it in order, watches over it, and stops it in order.
+#pragma once
+
+#include "actors/driver.hpp"
+#include "actors/events.hpp"
+#include "actors/gate.hpp"
+#include "actors/store.hpp"
+#include "actors/world.hpp"
+
+#include <functional>
+#include <memory>
+
+namespace qubes::actors {
+
+/// What the society is made of; all of it can be a fake.
+struct parts {
+  actors::settings settings;
+  model::host machine;
+  std::shared_ptr<library> files;
+  actors::machinery machinery;
+  frame_sink to_clients;
+  std::function<std::int64_t()> now_us;
+  std::string hypervisor_uri;
+  std::string store_path;
+};
+
+class society {
+public:
+  /// Reads qubes.xml and spawns all actors; nobody acts yet. Fails when there is no usable file.
+  static model::outcome<std::unique_ptr<society>> open(caf::actor_system& in, parts with);
+
+  /// Ends whoever is still there.
+  ~society();
+
+  society(const society&) = delete;
+  society& operator=(const society&) = delete;
+
+  /// Spawns the domains and connects to the hypervisor. `ready` runs in an actor once the truth
+  /// about every domain is known, or known to be out of reach.
+  void start(std::function<void()> ready);
+
+  /// Waits for what was acknowledged, at most `limit`; then ends all actors. Running domains go on.
+  void stop(std::chrono::milliseconds limit);
+
+  /// Ends all actors without waiting, as a crash of the daemon would.
+  void abandon();
+
+  const world_ptr& world() const noexcept { return world_; }
+  const gate_actor& gate() const noexcept { return gate_; }
+
+private:
+  explicit society(caf::actor_system& in) : system_(in) {}
+
+  caf::actor_system& system_;
+  world_ptr world_;
+  gate_actor gate_;
+  caf::actor watcher_;
+  bool ended_ = false;
+};
+
+} // namespace qubes::actors

@@ -1,0 +1,313 @@
+// Bringing a domain up, step by step, each with its undo (spec/lifecycle.md §2).
+#include "actors/domain.hpp"
+#include "model/feature.hpp"
+#include "model/graph.hpp"
+#include "model/property.hpp"
+#include "model/qubesdb.hpp"
+#include "model/xml/libvirt_xml.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+const std::vector<domain_state::start_step>& domain_state::start_steps() {
+  using me = domain_state;
+  static const auto steps = std::vector<start_step>{
+    {"permission", &me::check_permission, nullptr},
+    {"verify", &me::verify_files, nullptr},
+    {"netvm", &me::bring_up_netvm, &me::undo_netvm},
+    {"pre-spawn", &me::prepare_spawn, nullptr},
+    {"create", &me::create, &me::undo_create},
+    {"memory", &me::announce_memory, nullptr},
+    {"spawn", &me::spawned, nullptr},
+    {"qubesdb", &me::open_qubesdb, nullptr},
+    {"unpause", &me::run_guest, nullptr},
+    {"agent", &me::start_agent, nullptr},
+    {"start", &me::started, nullptr},
+  };
+  return steps;
+}
+
+// -- the run -------------------------------------------------------------------------------------
+
+void domain_state::start(const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+  if (me->is(model::admin_vm))
+    return to.refuse({errc::vm_not_halted, "dom0 is always running and cannot be started", {}});
+  if (me->is(model::remote_vm))
+    return to.refuse({errc::vm_not_halted,
+                      fmt::format("'{}' runs on another host and cannot be started here", who_), {}});
+  if (start_ && !start_->failed) { // a second caller rides on the first start
+    start_->waiting.push_back(to);
+    return;
+  }
+  if (start_ || destroying_ || facts_.state == power::halting || facts_.state == power::dying)
+    return wait_for_stop([this, to](const auto&) { start(to); }); // down first, then up again
+  if (facts_.state != power::halted)
+    return to.ok();
+  start_ = std::make_unique<start_run>();
+  start_->waiting.push_back(to);
+  start_->began_us = world_->now_us();
+  move(power::starting);
+  enter_step();
+}
+
+void domain_state::enter_step() {
+  auto& step = start_steps()[start_->step];
+  start_->step_began_us = world_->now_us();
+  world_->status.begin(who_, "start", std::string{step.name}, start_->began_us);
+  if (!record(look()))
+    return fail_start({errc::vm_not_found, fmt::format("'{}' was removed while it started", who_), {}});
+  (this->*step.enter)();
+}
+
+void domain_state::next_step() {
+  if (!start_ || start_->failed)
+    return;
+  if (start_->abort)
+    return fail_start(*start_->abort);
+  auto& done = start_steps()[start_->step];
+  start_->steps.push_back({std::string{done.name}, world_->now_us() - start_->step_began_us});
+  if (++start_->step < start_steps().size())
+    enter_step();
+  else
+    finish_start();
+}
+
+void domain_state::fail_start(model::error why) {
+  if (!start_ || start_->failed)
+    return;
+  note(spdlog::level::warn, "start failed in step '{}': {}", start_steps()[start_->step].name,
+               why.message());
+  start_->failed = true;
+  start_->why = std::move(why);
+  tell("domain-start-failed", {{"reason", start_->why->text}});
+  unwind();
+}
+
+/// A create that is under way must end first: destroying before it would leave an orphan.
+void domain_state::abort_start(model::error why) {
+  if (start_steps()[start_->step].enter == &domain_state::create)
+    start_->abort = std::move(why);
+  else
+    fail_start(std::move(why));
+}
+
+/// Undoes the entered steps in reverse; an undo that takes time calls this again when it is done.
+void domain_state::unwind() {
+  while (start_->step < start_steps().size()) {
+    auto undo = start_steps()[start_->step].undo;
+    --start_->step; // wraps around after the first step, which ends the loop
+    if (undo)
+      return (this->*undo)();
+  }
+  auto run = std::move(start_);
+  ++life_;
+  world_->status.finish(who_);
+  if (facts_.state != power::halted)
+    move(power::halted);
+  for (auto& x : run->waiting)
+    x.refuse(*run->why);
+  tell_stop_waiters({});
+}
+
+void domain_state::finish_start() {
+  auto run = std::move(start_);
+  sync_network([](auto) {}); // the record may have changed on the way
+  world_->status.finish(who_);
+  world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});
+  for (auto& x : run->waiting)
+    x.ok();
+}
+
+// -- the steps -----------------------------------------------------------------------------------
+
+void domain_state::check_permission() {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+  if (auto* reason = model::find_feature(now.view(), *me, "prohibit-start", model::chain::own);
+      reason && !reason->empty())
+    return fail_start({errc::general, fmt::format("'{}' must not be started: {}", who_, *reason),
+                       fmt::format("'qvmctl feature unset {} prohibit-start' allows it", who_)});
+  if (me->is(model::disp_vm)) {
+    auto* base = model::template_of(now.view(), *me);
+    if (!base || !model::read_bool({now.view(), base}, "template_for_dispvms"))
+      return fail_start({errc::general,
+                         fmt::format("the template of '{}' is no disposable template any more", who_),
+                         "set its template_for_dispvms to True"});
+  }
+  tell("domain-pre-start", {{"start_guid", "True"}, {"mem_required", "None"}});
+  if (me->tags.contains("backup-restore-in-progress"))
+    return fail_start({errc::vm_error,
+                       fmt::format("'{}' is being restored from a backup", who_), {}});
+  next_step();
+}
+
+void domain_state::verify_files() {
+  run(
+    work(task::verify, directory_of_mine()),
+    [this](const report&) {
+      tell("domain-verify-files");
+      next_step();
+    },
+    [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::bring_up_netvm() {
+  auto now = look();
+  auto* netvm = model::read_domain({now.view(), record(now)}, "netvm");
+  if (!netvm || netvm->name.is_dom0())
+    return next_step();
+  auto supervisor = netvm_of_mine();
+  if (!supervisor)
+    return fail_start({errc::vm_error,
+                       fmt::format("netvm '{}' of '{}' is not there", netvm->name.str(), who_), {}});
+  member_of_ = netvm->name;
+  self->request(supervisor, world_->settings.order, atom::join_v, who_, domain_actor{self})
+    .then(
+      [this, life = life_] {
+        if (life == life_)
+          next_step();
+      },
+      [this, life = life_, netvm = member_of_](const caf::error& x) {
+        if (life != life_)
+          return;
+        auto why = from_caf(x);
+        why.text = fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text);
+        fail_start(std::move(why));
+      });
+}
+
+void domain_state::undo_netvm() {
+  leave_netvm();
+  unwind();
+}
+
+void domain_state::prepare_spawn() {
+  tell("domain-pre-spawn", {{"start_guid", "True"}});
+  next_step();
+}
+
+void domain_state::create() {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+  auto xml = model::xml::render(model::xml::gather(now.view(), *me));
+  if (!xml)
+    return fail_start(xml.error());
+  auto* netvm = model::netvm_of(now.view(), *me);
+  run(
+    work(task::create, std::move(*xml)),
+    [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt](const report& x) {
+      facts_.xid = x.guest.xid;
+      facts_.started_us = world_->now_us();
+      plugged_into_ = netvm;
+      publish_facts();
+      next_step();
+    },
+    [this](model::error why) {
+      why.text = fmt::format("start of '{}' failed: {}", who_, why.text);
+      fail_start(std::move(why));
+    });
+}
+
+/// The guest may be half there, or all of it: take it down, then tell the stop if it ever was up.
+void domain_state::undo_create() {
+  auto down = [this] {
+    if (facts_.xid >= 0)
+      stopped();
+    plugged_into_.reset();
+    unwind();
+  };
+  run(
+    work(task::destroy), [down](const report&) { down(); },
+    [this, down](const model::error& why) {
+      constexpr auto most_tries = 3;
+      if (why.code == errc::vm_not_started)
+        return down();
+      if (++start_->undo_tries < most_tries)
+        return undo_create();
+      down();
+      degrade(fmt::format("its start failed and it could not be taken down: {}", why.text));
+      look_again(); // what is there is shown, and can be killed
+    });
+}
+
+void domain_state::announce_memory() {
+  auto now = look();
+  auto* me = record(now);
+  auto what = work(task::announce);
+  what.pairs = model::xenstore_entries(now.view(), *me, facts_.xid);
+  if (what.pairs.empty())
+    return next_step();
+  run(
+    std::move(what), [this](const report&) { next_step(); },
+    [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::spawned() {
+  tell_runtime_reset();
+  tell("domain-spawn", {{"start_guid", "True"}});
+  next_step();
+}
+
+void domain_state::open_qubesdb() {
+  auto now = look();
+  auto what = work(task::open_qubesdb);
+  what.pairs = model::qubesdb_entries(now.view(), *record(now));
+  run(
+    std::move(what),
+    [this](const report&) {
+      tell("domain-qdb-create");
+      next_step();
+    },
+    [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::run_guest() {
+  tell("domain-pre-unpaused");
+  run(
+    work(task::resume),
+    [this](const report&) {
+      tell("domain-unpaused");
+      next_step();
+    },
+    [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::start_agent() {
+  auto now = look();
+  auto* me = record(now);
+  auto v = now.view();
+  auto what = work(task::start_agent, model::read_text({v, me}, "default_user"));
+  what.flag = model::has_feature(v, *me, "qrexec", model::chain::with_template);
+  what.limit = model::read_int({v, me}, "qrexec_timeout");
+  run(
+    std::move(what),
+    [this](const report&) {
+      facts_.agent = true;
+      next_step();
+    },
+    [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::started() {
+  move(power::running);
+  degrade({});
+  tell("domain-start", {{"start_guid", "True"}});
+  if (auto clients = supervisor())
+    self->send(clients, atom::up_v);
+  next_step();
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,106 @@
+// What the daemon is doing right now, for `qvmctl status`.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace qubes::actors {
+
+/// One step of an operation and how long it took.
+struct step_time {
+  std::string name;
+  std::int64_t us = 0;
+};
+
+/// A finished operation.
+struct timing {
+  std::string domain;
+  std::string operation;
+  std::int64_t us = 0;
+  std::vector<step_time> steps;
+};
+
+/// Written by actors, read by the gate; every call is short.
+class status_board {
+public:
+  struct activity {
+    std::string doing;
+    std::string step;
+    std::int64_t since_us = 0;
+  };
+  struct store_state {
+    std::uint64_t generation = 0;
+    std::uint64_t batches = 0;
+    std::uint64_t changes = 0;
+    std::string error; ///< of the last write; "" when it went well
+  };
+  struct hypervisor_state {
+    bool connected = false;
+    std::string type;
+    std::string reason; ///< why not connected
+  };
+
+  void begin(const std::string& domain, std::string doing, std::string step, std::int64_t now_us) {
+    auto guard = std::lock_guard{mutex_};
+    activities_[domain] = {std::move(doing), std::move(step), now_us};
+  }
+
+  void finish(const std::string& domain) {
+    auto guard = std::lock_guard{mutex_};
+    activities_.erase(domain);
+  }
+
+  /// "" clears it.
+  void degrade(const std::string& domain, std::string reason) {
+    auto guard = std::lock_guard{mutex_};
+    if (reason.empty())
+      degraded_.erase(domain);
+    else
+      degraded_[domain] = std::move(reason);
+  }
+
+  void took(timing x) {
+    auto guard = std::lock_guard{mutex_};
+    timings_.push_back(std::move(x));
+    if (timings_.size() > kept_timings)
+      timings_.pop_front();
+  }
+
+  void set(store_state x) {
+    auto guard = std::lock_guard{mutex_};
+    store_ = std::move(x);
+  }
+
+  void set(hypervisor_state x) {
+    auto guard = std::lock_guard{mutex_};
+    hypervisor_ = std::move(x);
+  }
+
+  std::map<std::string, activity> activities() const { return copy(activities_); }
+  std::map<std::string, std::string> degraded() const { return copy(degraded_); }
+  std::deque<timing> timings() const { return copy(timings_); }
+  store_state store() const { return copy(store_); }
+  hypervisor_state hypervisor() const { return copy(hypervisor_); }
+
+private:
+  static constexpr std::size_t kept_timings = 64;
+
+  template <class T>
+  T copy(const T& x) const {
+    auto guard = std::lock_guard{mutex_};
+    return x;
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, activity> activities_;
+  std::map<std::string, std::string> degraded_;
+  std::deque<timing> timings_;
+  store_state store_;
+  hypervisor_state hypervisor_;
+};
+
+} // namespace qubes::actors

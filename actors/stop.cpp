@@ -1,0 +1,252 @@
+// Taking a domain down, and what follows when it is down (spec/lifecycle.md §3-§5).
+#include "actors/domain.hpp"
+#include "model/graph.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+namespace {
+
+model::error powered_off(const std::string& who) {
+  return {errc::vm_not_started, fmt::format("'{}' is powered off", who), {}};
+}
+
+void answer(const reply& to, const model::outcome<void>& how) {
+  if (how)
+    to.ok();
+  else
+    to.refuse(how.error());
+}
+
+/// Running domains that use `me` through this property, other than itself.
+std::vector<std::string> running_users(const model::view& v, const model::domain& me,
+                                       std::string_view property) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : v.system.domains)
+    if (x.get() != &me && x->is(model::qubes_vm) && model::is_running(v, *x)
+        && model::read_domain({v, x.get()}, property) == &me)
+      result.push_back(x->name);
+  return result;
+}
+
+} // namespace
+
+// -- shutdown ------------------------------------------------------------------------------------
+
+void domain_state::shutdown(bool force, bool wait, const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || !me->is(model::qubes_vm))
+    return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
+  if (facts_.state == power::halted)
+    return to.refuse(powered_off(who_));
+  if (start_)
+    return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
+                      "wait for it, or kill it"});
+  tell("domain-pre-shutdown", {{"force", force ? "True" : "False"}});
+  if (facts_.state == power::paused && !force)
+    return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", who_),
+                            "unpause it first, or force the shutdown, which destroys it"},
+                           to);
+  auto clients = supervisor();
+  if (!clients)
+    return shut_down_unless_used(force, wait, to);
+  self->request(clients, world_->settings.host_call, atom::close_v, force)
+    .then(
+      [this, force, wait, to, life = life_] {
+        if (life == life_)
+          shut_down_unless_used(force, wait, to);
+        else
+          to.refuse(powered_off(who_));
+      },
+      [this, to](const caf::error& why) { shutdown_failed(from_caf(why), to); });
+}
+
+/// Domains whose windows it shows or whose sound it plays keep it running, unless forced.
+void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || force)
+    return ask_guest_to_halt(wait, to);
+  auto v = now.view();
+  if (auto users = running_users(v, *me, "audiovm"); !users.empty())
+    return shutdown_failed({errc::vm_in_use,
+                            fmt::format("'{}' plays the sound of {}", who_, fmt::join(users, ", ")),
+                            {}},
+                           to);
+  if (auto users = running_users(v, *me, "guivm"); !users.empty())
+    return shutdown_failed({errc::vm_error,
+                            fmt::format("'{}' shows the windows of {}", who_, fmt::join(users, ", ")),
+                            {}},
+                           to);
+  ask_guest_to_halt(wait, to);
+}
+
+void domain_state::shutdown_failed(const model::error& why, const reply& to) {
+  tell("domain-shutdown-failed", {{"reason", why.text}});
+  if (auto clients = supervisor(); clients && facts_.state != power::halting)
+    self->send(clients, atom::open_v);
+  to.refuse(why);
+}
+
+void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
+  if (facts_.state == power::paused) { // only when forced; a paused guest hears nothing
+    wait_for_stop([to](const auto& how) { answer(to, how); });
+    return destroy();
+  }
+  if (facts_.state != power::halting && can_move(facts_.state, power::halting))
+    move(power::halting);
+  auto patience = [this] {
+    auto now = look();
+    auto* me = record(now);
+    return std::chrono::seconds{
+      std::clamp<std::int64_t>(me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
+  }();
+  auto patient = wait ? to : reply{[](const auto&) {}};
+  wait_for_stop(
+    [this, patient](const model::outcome<void>& how) {
+      if (how)
+        patient.ok();
+      else
+        shutdown_failed(how.error(), patient);
+    },
+    patience);
+  auto asked = [wait, to] {
+    if (!wait)
+      to.ok();
+  };
+  run(
+    work(task::shutdown), [asked](const report&) { asked(); },
+    [this, to](const model::error& why) {
+      if (facts_.state == power::halting)
+        move(power::running);
+      if (why.code == errc::timed_out)
+        degrade("it does not answer a shutdown request");
+      shutdown_failed({errc::vm_shutdown_timeout,
+                       fmt::format("'{}' could not be asked to shut down: {}", who_, why.text),
+                       "kill it if it hangs"},
+                      to);
+    },
+    asked);
+}
+
+void domain_state::wait_for_stop(stop_listener told) {
+  stop_waiters_.push_back({next_waiter_++, std::move(told)});
+}
+
+void domain_state::wait_for_stop(stop_listener told, std::chrono::seconds at_most) {
+  self->delayed_send(self, at_most, atom::overdue_v, next_waiter_);
+  wait_for_stop(std::move(told));
+}
+
+void domain_state::tell_stop_waiters(const model::outcome<void>& how) {
+  for (auto& x : std::exchange(stop_waiters_, {}))
+    x.told(how);
+}
+
+/// Only waiters with a deadline of their own get here.
+void domain_state::deadline_passed(std::uint64_t waiter) {
+  auto i = std::ranges::find(stop_waiters_, waiter, &stop_waiter::id);
+  if (i == stop_waiters_.end())
+    return;
+  auto told = std::move(i->told);
+  stop_waiters_.erase(i);
+  if (facts_.state == power::halting)
+    move(power::running); // it was asked and stayed
+  told(model::fail(errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
+                   "give it more time with its shutdown_timeout, or kill it"));
+}
+
+// -- kill ----------------------------------------------------------------------------------------
+
+void domain_state::kill(const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || !me->is(model::qubes_vm))
+    return to.refuse({errc::vm_error, fmt::format("'{}' cannot be killed from here", who_), {}});
+  if (facts_.state == power::halted)
+    return to.refuse(powered_off(who_));
+  wait_for_stop([to](const auto& how) { answer(to, how); });
+  if (start_) {
+    if (!start_->failed)
+      abort_start({errc::general, fmt::format("'{}' was killed while it started", who_), {}});
+    return;
+  }
+  destroy();
+}
+
+void domain_state::destroy() {
+  if (std::exchange(destroying_, true))
+    return;
+  run(
+    work(task::destroy), [this](const report&) { stopped(); },
+    [this](const model::error& why) {
+      if (why.code == errc::vm_not_started) // it went down by itself
+        return stopped();
+      destroying_ = false;
+      degrade(fmt::format("it could not be killed: {}", why.text));
+      tell_stop_waiters(tl::unexpected{why});
+    });
+}
+
+// -- the stop ------------------------------------------------------------------------------------
+
+/// News of a stop may be late, from an earlier life, or doubled: the hypervisor has the last word.
+void domain_state::heard_stop() {
+  if (facts_.state == power::halted || destroying_ || (start_ && (start_->failed || facts_.xid < 0)))
+    return;
+  run(
+    work(task::inspect),
+    [this](const report& x) {
+      if (x.guest.state == power::dying) {
+        constexpr auto again = std::chrono::milliseconds{250}; // spec/lifecycle.md §5.2
+        self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
+      } else if (x.guest.state == power::halted || x.guest.state == power::crashed) {
+        if (start_)
+          abort_start({errc::general, fmt::format("'{}' died while it started", who_), {}});
+        else if (x.guest.state == power::crashed)
+          destroy();
+        else
+          stopped();
+      }
+    },
+    [this](const model::error& why) {
+      note(spdlog::level::warn, "cannot tell whether it stopped: {}", why.text);
+    });
+}
+
+/// Once per life: tells of it, frees what belonged to it, answers who waited.
+void domain_state::stopped() {
+  if (facts_.xid < 0)
+    return;
+  tell("domain-stopped");
+  caf::anon_send(world_->driver, work(task::close_tools));
+  facts_ = model::live{.state = facts_.state};
+  destroying_ = false;
+  plugged_into_.reset();
+  tell_runtime_reset();
+  if (!start_) {
+    ++life_;
+    move(power::halted);
+  }
+  degrade({});
+  tell("domain-shutdown");
+  if (auto clients = supervisor())
+    self->send(clients, atom::down_v);
+  if (start_)
+    return; // the unwinding of the start goes on
+  leave_netvm();
+  world_->status.finish(who_);
+  tell_stop_waiters({});
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,96 @@
+// The store: checks changes against the head, batches them, writes qubes.xml, publishes, answers.
+#pragma once
+
+#include "actors/world.hpp"
+#include "drivers/disk.hpp"
+#include "drivers/lanes.hpp"
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace qubes::actors {
+
+/// The disk's side of the store: the file, its generations, and the stamp by which a foreign
+/// write is noticed. Used by one disk-lane job at a time.
+class library {
+public:
+  library(std::unique_ptr<drivers::disk> disk, std::size_t generations,
+          std::string (*make_uuid)());
+
+  struct opened {
+    model::xml::loaded loaded;
+    bool fallback = false; ///< qubes.xml itself was unusable
+  };
+
+  /// Reads qubes.xml, or the last good generation when it is no qubes.xml at all.
+  model::outcome<opened> load(const model::host& machine);
+
+  /// Makes `x` the content of qubes.xml, durably, and keeps the former one as a generation.
+  /// Refuses when somebody else wrote the file since.
+  model::outcome<void> save(const model::system& x);
+
+  /// Somebody else wrote the file since our last load or save.
+  bool changed_by_others();
+
+  static constexpr auto file = "qubes.xml";
+  static constexpr auto generations_directory = "backup";
+
+private:
+  model::outcome<void> check_stamp();
+  model::outcome<void> keep_generation();
+
+  std::unique_ptr<drivers::disk> disk_;
+  std::size_t generations_;
+  std::string (*make_uuid_)();
+  std::uint64_t next_generation_ = 1;
+  std::optional<drivers::file_stamp> stamp_;
+  bool damaged_ = false; ///< what stands in qubes.xml is not ours to keep as a good generation
+  model::xml::writer writer_;
+};
+
+class store_state {
+public:
+  static inline const char* name = "store";
+
+  explicit store_state(store_actor::pointer self) : self(self) {}
+
+  store_actor::behavior_type make(world_ptr in, std::shared_ptr<library> files,
+                                  drivers::executor* lanes);
+
+private:
+  using promise = caf::typed_response_promise<model::system_ptr>;
+
+  /// A change and who waits for it.
+  struct pending {
+    model::change what;
+    promise to;
+  };
+
+  caf::result<model::system_ptr> commit(const model::change& what);
+  caf::result<void> reload();
+  caf::result<void> flush();
+
+  void gather(pending x);
+  void write_batch();
+  void written(model::outcome<void> result);
+  void publish(model::system_ptr next);
+  void settle_flushers();
+
+  store_actor::pointer self;
+  world_ptr world_;
+  std::shared_ptr<library> files_;
+  drivers::executor* lanes_ = nullptr;
+  std::shared_ptr<model::system> head_; ///< published plus all gathered changes
+  std::vector<pending> batch_;          ///< gathering
+  std::vector<pending> writing_;        ///< on the disk lane
+  model::system_ptr written_head_;      ///< what the disk lane writes
+  bool busy_ = false;
+  std::vector<caf::typed_response_promise<void>> flushers_;
+  status_board::store_state status_;
+};
+
+store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self, world_ptr in,
+                                 std::shared_ptr<library> files, drivers::executor* lanes);
+
+} // namespace qubes::actors

@@ -1,0 +1,71 @@
+// What every actor may read at any time, and whom it may talk to.
+#pragma once
+
+#include "actors/settings.hpp"
+#include "actors/status_board.hpp"
+#include "messages/actors.hpp"
+#include "messages/published.hpp"
+#include "model/view.hpp"
+#include "model/xml/qubes_xml.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace qubes::actors {
+
+/// Name -> actor. A netvm is there only for domains that provide network.
+struct directory {
+  struct entry {
+    domain_actor domain;
+    netvm_actor netvm;
+  };
+  std::map<std::string, entry, std::less<>> entries;
+
+  const entry* find(std::string_view name) const {
+    auto i = entries.find(name);
+    return i == entries.end() ? nullptr : &i->second;
+  }
+};
+
+/// One moment of the durable system and the machine; live facts are always those of now.
+struct snapshot {
+  model::system_ptr system;
+  std::shared_ptr<const model::host> machine;
+  const model::live_board* board;
+
+  model::view view() const { return {*system, *board, *machine}; }
+  const model::domain* find(std::string_view name) const { return system->find(name); }
+};
+
+/// Shared by all actors. The handles are set once, before anybody is spoken to, and dropped by the
+/// root at the very end: they would keep the actors alive otherwise.
+struct world {
+  published<model::system> system;
+  published<model::host> machine;
+  published<actors::directory> directory;
+  model::live_board board;
+  actors::status_board status;
+  std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
+
+  actors::settings settings;
+  /// Microseconds since the epoch; a parameter, so that a simulation can have its own time.
+  std::function<std::int64_t()> now_us;
+  std::int64_t began_us = 0;
+  std::string hypervisor_uri;
+  std::string store_path;
+  std::function<std::size_t()> connections; ///< open ones; may be empty
+
+  store_actor store;
+  driver_actor driver;
+  registry_actor registry;
+  events_actor events;
+
+  snapshot look() const { return {system.read(), machine.read(), &board}; }
+};
+
+using world_ptr = std::shared_ptr<world>;
+
+} // namespace qubes::actors

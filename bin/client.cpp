@@ -1,0 +1,387 @@
+#include "bin/client.hpp"
+
+#include <fmt/format.h>
+
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+namespace qubes::ctl {
+
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr auto longest_reply = std::size_t{64} << 20;
+constexpr auto longest_dial = std::chrono::seconds{10};
+constexpr auto dial_again = milliseconds{5};
+constexpr auto no_limit = time_point::max();
+
+tl::unexpected<failure> fail(trouble kind, std::string text, std::string hint = {}) {
+  return tl::unexpected{failure{kind, "", std::move(text), std::move(hint)}};
+}
+
+tl::unexpected<failure> broken(std::string text) {
+  return fail(trouble::broken, std::move(text), "its journal may tell why: journalctl -u qvmd");
+}
+
+/// NUL-terminated strings; the last one must be terminated too.
+std::optional<std::vector<std::string>> split_strings(std::string_view bytes) {
+  if (bytes.empty() || bytes.back() != '\0')
+    return std::nullopt;
+  auto result = std::vector<std::string>{};
+  while (!bytes.empty()) {
+    auto end = bytes.find('\0');
+    result.emplace_back(bytes.substr(0, end));
+    bytes.remove_prefix(end + 1);
+  }
+  return result;
+}
+
+/// The message is a printf format whose arguments may follow; stock messages use %% only.
+std::string format_message(const std::vector<std::string>& parts) {
+  constexpr auto message = std::size_t{2};
+  const auto& text = parts[message];
+  auto result = std::string{};
+  auto next = message + 1;
+  for (auto i = std::size_t{0}; i < text.size(); ++i) {
+    const auto kind = text[i] == '%' && i + 1 < text.size() ? text[i + 1] : '\0';
+    if ((kind == 's' || kind == 'd') && next < parts.size()) {
+      result += parts[next++];
+      ++i;
+      continue;
+    }
+    result += text[i];
+    i += kind == '%';
+  }
+  return result;
+}
+
+tl::unexpected<failure> parse_refusal(std::string_view bytes) {
+  auto parts = split_strings(bytes);
+  if (!parts || parts->size() < 3)
+    return broken("the daemon's refusal was cut off");
+  auto text = format_message(*parts);
+  if (text.empty())
+    text = (*parts)[0] == "PermissionDenied" ? "permission denied"
+                                             : fmt::format("refused with {}", (*parts)[0]);
+  return tl::unexpected{failure{trouble::refused, (*parts)[0], std::move(text), ""}};
+}
+
+std::string in_hex(std::string_view bytes) {
+  auto result = std::string{};
+  for (auto x : bytes.substr(0, 8))
+    result += fmt::format("{:02x} ", static_cast<unsigned char>(x));
+  if (!result.empty())
+    result.pop_back();
+  return result;
+}
+
+failure unreachable(const std::string& socket, int why) {
+  auto row = [&](std::string text, std::string hint) {
+    return failure{trouble::no_daemon, "", std::move(text), std::move(hint)};
+  };
+  switch (why) {
+  case ENOENT:
+    return row(fmt::format("no daemon: there is no socket {}", socket),
+               "start it with 'systemctl start qvmd', or name its socket with --socket");
+  case ECONNREFUSED:
+    return row(fmt::format("no daemon: nobody serves {}", socket),
+               "start it with 'systemctl start qvmd'");
+  case EACCES:
+    return row(fmt::format("no permission to open {}", socket),
+               "be root or a member of the group qubes");
+  case EAGAIN:
+    return row(fmt::format("the daemon at {} accepts no connections", socket),
+               "'systemctl status qvmd' tells whether it hangs");
+  default:
+    return row(fmt::format("cannot connect to {}: {}", socket, std::strerror(why)),
+               "name the daemon's socket with --socket");
+  }
+}
+
+/// Hundreds of domains at once need hundreds of descriptors.
+void allow_many_descriptors() {
+  auto limit = rlimit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+struct descriptor {
+  int fd = -1;
+
+  descriptor() = default;
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+
+  ~descriptor() { reset(); }
+
+  void reset(int next = -1) {
+    if (fd >= 0)
+      ::close(fd);
+    fd = next;
+  }
+};
+
+} // namespace
+
+struct client::connection {
+  descriptor socket;
+  std::string out;
+  std::size_t sent = 0;
+  std::string in;
+  time_point dial_until;
+  time_point dial_next;
+  time_point deadline = no_limit;
+  milliseconds limit{0};
+  on_answer then;
+  on_event each;
+  bool over = false;
+
+  bool writing() const { return sent < out.size(); }
+};
+
+exit_code code_of(trouble x) noexcept {
+  switch (x) {
+  case trouble::usage: return exit_code::usage;
+  case trouble::no_daemon: return exit_code::no_daemon;
+  case trouble::timed_out: return exit_code::timed_out;
+  default: return exit_code::refused;
+  }
+}
+
+std::string frame(const request& x) {
+  auto result = x.argument.empty() ? x.method : x.method + "+" + x.argument;
+  result += " dom0 name " + x.destination;
+  result += '\0';
+  return result + x.payload;
+}
+
+expected<std::string> parse_reply(std::string_view bytes) {
+  using namespace std::string_view_literals;
+  if (bytes.empty())
+    return broken("the daemon closed the connection without an answer");
+  if (bytes.starts_with("0\0"sv))
+    return std::string{bytes.substr(2)};
+  if (bytes.starts_with("2\0"sv))
+    return parse_refusal(bytes.substr(2));
+  if (bytes.size() == 1 && (bytes == "0" || bytes == "2"))
+    return broken("the daemon's answer was cut off");
+  return fail(trouble::broken,
+              fmt::format("the answer is not of the Admin API, it starts with {}", in_hex(bytes)),
+              "is this really the daemon's socket?");
+}
+
+milliseconds to_milliseconds(double seconds) {
+  return milliseconds{static_cast<std::int64_t>(std::ceil(seconds * 1000))};
+}
+
+client::client(std::string socket) : socket_(std::move(socket)) {}
+
+client::~client() = default;
+
+expected<std::string> client::ask(const request& what, milliseconds limit) {
+  auto result = std::optional<expected<std::string>>{};
+  send(what, limit, [&](auto answer) { result = std::move(answer); });
+  run([&] { return result.has_value(); });
+  return std::move(*result);
+}
+
+void client::send(const request& what, std::optional<milliseconds> limit, on_answer then) {
+  auto& x = *connections_.emplace_back(std::make_unique<connection>());
+  auto now = steady_clock::now();
+  x.out = frame(what);
+  x.dial_next = now;
+  x.dial_until = now + longest_dial;
+  if (limit) {
+    x.limit = *limit;
+    x.deadline = now + *limit;
+  }
+  x.then = std::move(then);
+}
+
+void client::subscribe(const request& what, on_event each, on_end end) {
+  send(what, std::nullopt, [end = std::move(end)](expected<std::string> x) {
+    end(x ? failure{trouble::no_daemon, "", "the daemon ended the stream of events",
+                    "'systemctl status qvmd' tells whether it stopped"}
+          : std::move(x.error()));
+  });
+  connections_.back()->each = std::move(each);
+}
+
+bool client::run(const std::function<bool()>& done, std::optional<time_point> deadline,
+                 milliseconds tick, const on_tick& each_tick) {
+  auto next_tick = steady_clock::now();
+  while (!done()) {
+    auto now = steady_clock::now();
+    if (deadline && now >= *deadline)
+      return false;
+    if (each_tick && now >= next_tick) {
+      each_tick();
+      next_tick = now + tick;
+    }
+    auto until = deadline.value_or(now + std::chrono::hours{1});
+    if (each_tick)
+      until = std::min(until, next_tick);
+    serve(std::max(milliseconds{1}, std::chrono::ceil<milliseconds>(until - now)));
+  }
+  return true;
+}
+
+void client::dial(connection& x) {
+  if (socket_.size() >= sizeof(sockaddr_un::sun_path))
+    return end(x, fail(trouble::usage,
+                       fmt::format("the socket's path has {} characters and may have {}: {}",
+                                   socket_.size(), sizeof(sockaddr_un::sun_path) - 1, socket_)));
+  x.socket.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (x.socket.fd < 0 && errno == EMFILE)
+    allow_many_descriptors();
+  auto address = sockaddr_un{};
+  address.sun_family = AF_UNIX;
+  std::copy(socket_.begin(), socket_.end(), address.sun_path);
+  if (x.socket.fd >= 0
+      && ::connect(x.socket.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
+    return write(x);
+  const auto why = errno;
+  x.socket.reset();
+  auto now = steady_clock::now();
+  if ((why != EAGAIN && why != EMFILE && why != EINTR) || now >= x.dial_until)
+    return end(x, tl::unexpected{unreachable(socket_, why)});
+  x.dial_next = now + dial_again;
+}
+
+void client::write(connection& x) {
+  while (x.writing()) {
+    auto n = ::send(x.socket.fd, x.out.data() + x.sent, x.out.size() - x.sent, MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+      return;
+    if (n < 0) {
+      x.sent = x.out.size(); // refused half-way: the reason may wait to be read
+      return;
+    }
+    x.sent += static_cast<std::size_t>(n);
+  }
+  ::shutdown(x.socket.fd, SHUT_WR);
+}
+
+void client::read(connection& x) {
+  auto buffer = std::array<char, 65536>{};
+  for (;;) {
+    auto n = ::recv(x.socket.fd, buffer.data(), buffer.size(), 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+      break;
+    if (n <= 0) { // a reset connection tells no more than a closed one
+      auto rest = std::move(x.in);
+      if (x.each && (rest.empty() || rest.front() == '1'))
+        return end(x, std::string{});
+      return end(x, parse_reply(rest));
+    }
+    x.in.append(buffer.data(), static_cast<std::size_t>(n));
+    if (x.in.size() > longest_reply)
+      return end(x, broken("the daemon's answer is longer than 64 MiB"));
+  }
+  if (x.each)
+    parse_events(x);
+}
+
+void client::parse_events(connection& x) {
+  while (!x.over && x.in.size() >= 2) {
+    if (x.in[0] != '1' || x.in[1] != '\0')
+      return; // a refusal, complete when the connection closes
+    auto from = std::size_t{2};
+    auto text = [&]() -> std::optional<std::string> {
+      auto end = x.in.find('\0', from);
+      if (end == std::string::npos)
+        return std::nullopt;
+      auto result = x.in.substr(from, end - from);
+      from = end + 1;
+      return result;
+    };
+    auto next = event{};
+    auto subject = text();
+    auto name = subject ? text() : std::nullopt;
+    if (!name)
+      return;
+    next.subject = std::move(*subject);
+    next.name = std::move(*name);
+    for (;;) {
+      auto key = text();
+      if (!key)
+        return;
+      if (key->empty())
+        break;
+      auto value = text();
+      if (!value)
+        return;
+      next.args.emplace_back(std::move(*key), std::move(*value));
+    }
+    x.in.erase(0, from);
+    x.each(next);
+  }
+}
+
+void client::end(connection& x, expected<std::string> what) {
+  if (std::exchange(x.over, true))
+    return;
+  x.socket.reset();
+  if (auto then = std::move(x.then))
+    then(std::move(what));
+}
+
+void client::serve(milliseconds at_most) {
+  auto now = steady_clock::now();
+  const auto present = connections_.size(); // callbacks may add more
+  auto until = now + at_most;
+  for (auto i = std::size_t{0}; i < present; ++i) {
+    auto& x = *connections_[i];
+    if (!x.over && x.deadline <= now)
+      end(x,
+          fail(trouble::timed_out,
+               fmt::format("no answer within {:g} s", static_cast<double>(x.limit.count()) / 1000),
+               "'qvmctl status' tells what the daemon is busy with"));
+    if (!x.over && x.socket.fd < 0 && x.dial_next <= now)
+      dial(x);
+  }
+  auto polled = std::vector<pollfd>{};
+  auto whose = std::vector<connection*>{};
+  auto changed = connections_.size() != present;
+  for (auto& x : connections_) {
+    if (x->over) {
+      changed = true;
+      continue;
+    }
+    until = std::min(until, x->deadline);
+    if (x->socket.fd < 0) {
+      until = std::min(until, x->dial_next);
+      continue;
+    }
+    auto wish = static_cast<short>(x->writing() ? POLLIN | POLLOUT : POLLIN);
+    polled.push_back({x->socket.fd, wish, 0});
+    whose.push_back(x.get());
+  }
+  auto left =
+      changed ? milliseconds{0} : std::chrono::ceil<milliseconds>(until - steady_clock::now());
+  ::poll(polled.data(), polled.size(),
+         static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000)));
+  for (auto i = std::size_t{0}; i < polled.size(); ++i) {
+    if (whose[i]->over || polled[i].revents == 0)
+      continue;
+    if (whose[i]->writing())
+      write(*whose[i]);
+    if (polled[i].revents & (POLLIN | POLLHUP | POLLERR))
+      read(*whose[i]);
+  }
+  std::erase_if(connections_, [](auto& x) { return x->over; });
+}
+
+} // namespace qubes::ctl

@@ -1,0 +1,189 @@
+#include "bin/config.hpp"
+
+#include "model/name.hpp"
+
+#include <toml++/toml.h>
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <variant>
+#include <vector>
+
+namespace qubes {
+
+using model::errc;
+using model::outcome;
+
+namespace {
+
+/// Where a key's value goes, and what it may be.
+struct text_key {
+  std::string config::*to;
+};
+struct number_key {
+  std::function<void(config&, std::int64_t)> set;
+  std::int64_t fallback, least, most;
+};
+
+struct key {
+  std::string_view table;
+  std::string_view name;
+  std::variant<text_key, number_key> kind;
+  std::string_view help;
+};
+
+template <class Part, class T>
+number_key number(Part config::*part, T Part::*field, std::int64_t least, std::int64_t most) {
+  auto fallback = std::int64_t{};
+  if constexpr (std::is_arithmetic_v<T>)
+    fallback = static_cast<std::int64_t>(config{}.*part.*field);
+  else
+    fallback = static_cast<std::int64_t>((config{}.*part.*field).count());
+  return {[=](config& c, std::int64_t x) {
+            if constexpr (std::is_arithmetic_v<T>)
+              c.*part.*field = static_cast<T>(x);
+            else
+              c.*part.*field = T{x};
+          },
+          fallback, least, most};
+}
+
+const std::vector<key>& keys() {
+  using actors::settings;
+  using drivers::server_limits;
+  using widths = drivers::lanes::widths;
+  // clang-format off
+  static const auto table = std::vector<key>{
+    {"paths", "state", text_key{&config::state}, "qubes.xml, appvms/, vm-templates/, vm-kernels/, backup/"},
+    {"paths", "run", text_key{&config::run}, "the Admin API sockets"},
+    {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock"},
+    {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
+    {"paths", "sysfs", text_key{&config::sysfs}, "where PCI devices are looked up"},
+    {"paths", "pci_ids", text_key{&config::pci_ids}, "names of PCI devices"},
+    {"paths", "log", text_key{&config::log}, "logs of programs started per domain"},
+    {"hypervisor", "uri", text_key{&config::hypervisor_uri}, "any libvirt URI"},
+    {"hypervisor", "connections", number_key{[](config& c, std::int64_t x) { c.hypervisor_connections = x; }, config{}.hypervisor_connections, 1, 64}, "libvirt connections; a libvirtd serves five calls on each"},
+    {"programs", "qubesdb_daemon", text_key{&config::qubesdb_daemon}, "started per domain; \"\" for none"},
+    {"programs", "qrexec_daemon", text_key{&config::qrexec_daemon}, "started per domain; \"\" for none"},
+    {"programs", "qrexec_client", text_key{&config::qrexec_client}, "runs services in domains; \"\" for none"},
+    {"memory", "manager", text_key{&config::memory_manager}, "socket of the memory manager; \"\" for none"},
+    {"log", "target", text_key{&config::log_target}, "journal, stderr, or auto (the journal under systemd)"},
+    {"log", "level", text_key{&config::log_level}, "trace, debug, info, warning, error"},
+    {"store", "generations", number(&config::settings, &settings::generations, 0, 10000), "older qubes.xml files kept in backup/"},
+    {"store", "batch", number(&config::settings, &settings::batch, 1, 100000), "most changes written at once"},
+    {"store", "commit_seconds", number(&config::settings, &settings::commit, 1, 3600), "a change must be on disk by then"},
+    {"limits", "request_bytes", number(&config::limits, &server_limits::request, 1024, 1 << 24), "largest request"},
+    {"limits", "request_ms", number(&config::limits, &server_limits::request_time, 10, 3600000), "a client must have sent its request by then"},
+    {"limits", "connections", number(&config::limits, &server_limits::connections, 1, 100000), "open connections; more wait"},
+    {"limits", "output_bytes", number(&config::limits, &server_limits::output, 65536, std::int64_t{1} << 32), "unread bytes after which a slow client is disconnected"},
+    {"limits", "host_call_seconds", number(&config::settings, &settings::host_call, 1, 3600), "a call to the hypervisor alone"},
+    {"limits", "guest_call_seconds", number(&config::settings, &settings::guest_call, 1, 3600), "a call that waits for a guest"},
+    {"limits", "rescue_call_seconds", number(&config::settings, &settings::rescue_call, 1, 3600), "a kill"},
+    {"limits", "order_seconds", number(&config::settings, &settings::order, 1, 86400), "a client's order, whatever it takes"},
+    {"limits", "reconnect_first_ms", number(&config::settings, &settings::reconnect_first, 1, 60000), "first pause before the hypervisor is tried again"},
+    {"limits", "reconnect_most_ms", number(&config::settings, &settings::reconnect_most, 1, 600000), "longest such pause"},
+    {"lanes", "host", number(&config::lanes, &widths::host, 1, 64), "threads for calls to the hypervisor alone"},
+    {"lanes", "guest", number(&config::lanes, &widths::guest, 1, 1024), "threads for calls that wait for a guest"},
+    {"lanes", "rescue", number(&config::lanes, &widths::rescue, 1, 64), "threads for kills"},
+  };
+  // clang-format on
+  return table;
+}
+
+model::error wrong(const toml::node& where, std::string_view name, std::string text) {
+  return {errc::general, fmt::format("line {}: {} {}", where.source().begin.line, name, text),
+          "'qvmd --print-config' shows every key"};
+}
+
+outcome<void> take(config& into, const key& x, const toml::node& node) {
+  auto name = fmt::format("{}.{}", x.table, x.name);
+  if (auto* text = std::get_if<text_key>(&x.kind)) {
+    auto value = node.value_exact<std::string>();
+    if (!value)
+      return tl::unexpected{wrong(node, name, "must be a text in quotes")};
+    into.*text->to = *value;
+    return {};
+  }
+  auto& number = std::get<number_key>(x.kind);
+  auto value = node.value_exact<std::int64_t>();
+  if (!value || *value < number.least || *value > number.most)
+    return tl::unexpected{wrong(
+      node, name, fmt::format("must be a whole number from {} to {}", number.least, number.most))};
+  number.set(into, *value);
+  return {};
+}
+
+outcome<void> take_table(config& into, std::string_view table, const toml::node& node) {
+  auto* entries = node.as_table();
+  if (!entries)
+    return tl::unexpected{wrong(node, table, "must be a table, like [paths]")};
+  for (auto&& [name, child] : *entries) {
+    auto known = std::vector<std::string_view>{};
+    auto found = static_cast<const key*>(nullptr);
+    for (auto& x : keys())
+      if (x.table == table) {
+        known.push_back(x.name);
+        if (x.name == name.str())
+          found = &x;
+      }
+    if (!found) {
+      auto near = model::nearest(name.str(), known);
+      return tl::unexpected{wrong(child, fmt::format("{}.{}", table, name.str()),
+                                  near.empty() ? "is no key"
+                                               : fmt::format("is no key; did you mean '{}'?", near))};
+    }
+    if (auto done = take(into, *found, child); !done)
+      return done;
+  }
+  return {};
+}
+
+} // namespace
+
+namespace {
+
+/// Debian's library reports a bad file by throwing.
+outcome<toml::table> parse(const std::string& path) {
+  try {
+    return toml::parse_file(path);
+  } catch (const toml::parse_error& x) {
+    return model::fail(errc::general,
+                       fmt::format("{}:{}: {}", path, x.source().begin.line, x.description()));
+  }
+}
+
+} // namespace
+
+outcome<config> read_config(const std::string& path) {
+  auto parsed = parse(path);
+  if (!parsed)
+    return tl::unexpected{parsed.error()};
+  auto result = config{};
+  for (auto&& [name, node] : *parsed)
+    if (auto done = take_table(result, name.str(), node); !done) {
+      auto why = done.error();
+      why.text = fmt::format("{}: {}", path, why.text);
+      return tl::unexpected{why};
+    }
+  return result;
+}
+
+std::string describe_config() {
+  auto result = std::string{"# Every key of qvmd's configuration with its default.\n"};
+  auto table = std::string_view{};
+  auto defaults = config{};
+  for (auto& x : keys()) {
+    if (x.table != table) {
+      table = x.table;
+      fmt::format_to(std::back_inserter(result), "\n[{}]\n", table);
+    }
+    auto text = std::holds_alternative<text_key>(x.kind)
+                  ? fmt::format("\"{}\"", defaults.*std::get<text_key>(x.kind).to)
+                  : std::to_string(std::get<number_key>(x.kind).fallback);
+    fmt::format_to(std::back_inserter(result), "{} = {}  # {}\n", x.name, text, x.help);
+  }
+  return result;
+}
+
+} // namespace qubes

@@ -1,0 +1,41 @@
+// The configuration file: every path, program and limit, with the defaults of a real dom0.
+#pragma once
+
+#include "actors/settings.hpp"
+#include "drivers/lanes.hpp"
+#include "drivers/server.hpp"
+#include "model/error.hpp"
+
+#include <string>
+
+namespace qubes {
+
+struct config {
+  std::string state = "/var/lib/qubes";
+  std::string run = "/var/run";
+  std::string qubes_run = "/var/run/qubes";
+  std::string etc = "/etc/qubes";
+  std::string sysfs = "/sys";
+  std::string pci_ids = "/usr/share/hwdata/pci.ids";
+  std::string log = "/var/log/qubes";
+  std::string hypervisor_uri = "xen:///system";
+  std::int64_t hypervisor_connections = 4;
+  std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
+  std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
+  std::string qrexec_client = "/usr/bin/qrexec-client";
+  std::string memory_manager; ///< "" for none
+  std::string log_target = "auto"; ///< journal, stderr, or auto: the journal when started by systemd
+  std::string log_level = "info";
+  actors::settings settings;
+  drivers::server_limits limits;
+  drivers::lanes::widths lanes;
+};
+
+/// Reads TOML. An unknown key, a wrong type or a value out of range is an error that names the line,
+/// the key and what is allowed.
+model::outcome<config> read_config(const std::string& path);
+
+/// All keys with defaults and meaning, as a commented TOML file; for `qvmd --print-config`.
+std::string describe_config();
+
+} // namespace qubes

@@ -1,0 +1,253 @@
+#include "bin/ctl_domains.hpp"
+
+#include "model/name.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+std::string text(const json& x, const char* key) {
+  auto found = x.find(key);
+  return found != x.end() && found->is_string() ? found->get<std::string>() : std::string{};
+}
+
+std::optional<std::string> text_or_none(const json& x, const char* key) {
+  auto result = text(x, key);
+  return result.empty() ? std::nullopt : std::optional{std::move(result)};
+}
+
+std::optional<std::int64_t> number(const json& x, const char* key) {
+  auto found = x.find(key);
+  return found != x.end() && found->is_number() ? std::optional{found->get<std::int64_t>()}
+                                                : std::nullopt;
+}
+
+bool flag(const json& x, const char* key) {
+  auto found = x.find(key);
+  return found != x.end() && found->is_boolean() && found->get<bool>();
+}
+
+entry parse_entry(const json& x) {
+  return {.name = text(x, "name"),
+          .klass = text(x, "class"),
+          .state = text(x, "state"),
+          .label = text(x, "label"),
+          .color = text(x, "color"),
+          .based_on = text_or_none(x, "template"),
+          .netvm = text_or_none(x, "netvm"),
+          .provides_network = flag(x, "provides_network"),
+          .memory = number(x, "memory"),
+          .maxmem = number(x, "maxmem"),
+          .xid = number(x, "xid").value_or(-1),
+          .uuid = text(x, "uuid"),
+          .ip = text_or_none(x, "ip"),
+          .degraded = flag(x, "degraded")};
+}
+
+std::string_view take_until(std::string_view& from, char end) {
+  auto at = std::min(from.find(end), from.size());
+  auto result = from.substr(0, at);
+  from.remove_prefix(std::min(at + 1, from.size()));
+  return result;
+}
+
+bool matches(const std::string& glob, const std::string& name) {
+  return ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
+}
+
+std::vector<std::string> names_of(const std::vector<entry>& some) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : some)
+    result.push_back(x.name);
+  return result;
+}
+
+tl::unexpected<failure> broken(std::string text) {
+  return tl::unexpected{
+      failure{trouble::broken, "", std::move(text), "is it qvmd that serves it?"}};
+}
+
+} // namespace
+
+expected<roster> roster::parse(std::string_view bytes) {
+  auto tree = json::parse(bytes, nullptr, false);
+  auto list = tree.is_object() ? tree.find("domains") : tree.end();
+  if (!tree.is_object() || list == tree.end() || !list->is_array())
+    return broken("the daemon's overview is not what qvmctl understands");
+  auto result = roster{};
+  result.entries_.reserve(list->size());
+  for (auto& x : *list)
+    if (x.is_object())
+      result.entries_.push_back(parse_entry(x));
+  return result;
+}
+
+expected<roster> roster::parse_list(std::string_view text) {
+  auto result = roster{};
+  while (!text.empty()) {
+    auto line = take_until(text, '\n');
+    auto next = entry{};
+    next.name = take_until(line, ' ');
+    while (!line.empty()) {
+      auto value = take_until(line, ' ');
+      auto key = take_until(value, '=');
+      if (key == "class")
+        next.klass = value;
+      else if (key == "state")
+        next.state = value;
+      else if (key == "uuid")
+        next.uuid = value;
+    }
+    if (next.name.empty() || next.state.empty())
+      return broken("the daemon's list of domains is not what qvmctl understands");
+    result.entries_.push_back(std::move(next));
+  }
+  return result;
+}
+
+expected<roster> roster::fetch(client& from) {
+  auto answer = from.ask({.method = "qvmd.Overview"});
+  if (answer)
+    return parse(*answer);
+  if (answer.error().klass != "ProtocolError")
+    return tl::unexpected{answer.error()};
+  auto list = from.ask({.method = "admin.vm.List"});
+  return list ? parse_list(*list) : tl::unexpected{list.error()};
+}
+
+const entry* roster::find(std::string_view name) const noexcept {
+  if (name.starts_with("uuid:")) {
+    name.remove_prefix(5);
+    auto found =
+        std::find_if(entries_.begin(), entries_.end(), [&](auto& x) { return x.uuid == name; });
+    return found == entries_.end() ? nullptr : &*found;
+  }
+  auto found =
+      std::find_if(entries_.begin(), entries_.end(), [&](auto& x) { return x.name == name; });
+  return found == entries_.end() ? nullptr : &*found;
+}
+
+expected<std::vector<const entry*>> roster::choose(const std::vector<std::string>& words) const {
+  auto result = std::vector<const entry*>{};
+  auto seen = std::set<const entry*>{};
+  auto take = [&](const entry& x) {
+    if (seen.insert(&x).second)
+      result.push_back(&x);
+  };
+  for (auto& word : words) {
+    if (!is_glob(word)) {
+      if (auto good = check_name(word); !good)
+        return tl::unexpected{good.error()};
+      auto found = find(word);
+      if (!found)
+        return tl::unexpected{no_such_domain(word, names_of(entries_))};
+      take(*found);
+      continue;
+    }
+    auto any = false;
+    for (auto& x : entries_)
+      if (x.name != "dom0" && matches(word, x.name)) {
+        take(x);
+        any = true;
+      }
+    if (!any)
+      return tl::unexpected{failure{trouble::refused, "",
+                                    fmt::format("no domain matches '{}'", word),
+                                    "'qvmctl ls' lists them"}};
+  }
+  return result;
+}
+
+expected<std::vector<const entry*>> roster::all_but(const std::vector<std::string>& except) const {
+  auto left_out = choose(except);
+  if (!left_out)
+    return left_out;
+  auto result = std::vector<const entry*>{};
+  for (auto& x : entries_)
+    if (x.name != "dom0" && std::find(left_out->begin(), left_out->end(), &x) == left_out->end())
+      result.push_back(&x);
+  return result;
+}
+
+std::vector<const entry*> roster::clients_of(const entry& netvm) const {
+  auto result = std::vector<const entry*>{};
+  for (auto& x : entries_)
+    if (x.netvm == netvm.name && x.active())
+      result.push_back(&x);
+  return result;
+}
+
+std::vector<const entry*> roster::netvms_of(const entry& x) const {
+  auto result = std::vector<const entry*>{};
+  for (auto next = &x; next->netvm;) {
+    next = find(*next->netvm);
+    if (!next || next == &x || std::find(result.begin(), result.end(), next) != result.end())
+      break;
+    result.push_back(next);
+  }
+  return result;
+}
+
+std::vector<const entry*> roster::with_clients(std::vector<const entry*> some) const {
+  auto seen = std::set<const entry*>(some.begin(), some.end());
+  for (auto i = std::size_t{0}; i < some.size(); ++i)
+    for (auto x : clients_of(*some[i]))
+      if (seen.insert(x).second)
+        some.push_back(x);
+  return some;
+}
+
+std::vector<std::vector<const entry*>>
+roster::clients_first(const std::vector<const entry*>& some) const {
+  // The level of a domain is one above the highest of the chosen domains that hang on it.
+  auto level = std::map<const entry*, std::size_t>{};
+  for (auto x : some)
+    level[x] = 0;
+  for (auto x : some) {
+    auto below = level[x];
+    for (auto above : netvms_of(*x))
+      if (auto found = level.find(above); found != level.end()) {
+        found->second = std::max(found->second, below + 1);
+        below = found->second;
+      }
+  }
+  auto result = std::vector<std::vector<const entry*>>{};
+  for (auto x : some) {
+    if (result.size() <= level[x])
+      result.resize(level[x] + 1);
+    result[level[x]].push_back(x);
+  }
+  return result;
+}
+
+bool is_glob(std::string_view text) noexcept {
+  return text.find_first_of("*?[") != std::string_view::npos;
+}
+
+expected<void> check_name(std::string_view text) {
+  if (text.starts_with("uuid:"))
+    return {};
+  auto good = model::domain_name::parse(text);
+  if (good)
+    return {};
+  return tl::unexpected{failure{trouble::usage, "", good.error().text, good.error().hint}};
+}
+
+failure no_such_domain(std::string_view name, const std::vector<std::string>& known) {
+  auto near = model::nearest(name, known);
+  return {trouble::refused, "", fmt::format("no domain '{}'", name),
+          near.empty() ? "'qvmctl ls' lists them" : fmt::format("did you mean '{}'?", near)};
+}
+
+} // namespace qubes::ctl

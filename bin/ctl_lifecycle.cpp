@@ -1,0 +1,608 @@
+#include "bin/ctl_lifecycle.hpp"
+
+#include "bin/ctl_domains.hpp"
+#include "bin/ctl_watch.hpp"
+#include "model/name.hpp"
+#include "model/power.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace qubes::ctl {
+
+namespace {
+
+using model::bits;
+using model::power;
+using std::chrono::steady_clock;
+
+/// One thing that can be done to a domain.
+struct deed {
+  std::string_view command;
+  std::string_view method;
+  std::string_view verb;
+  std::string_view done;
+  std::uint8_t from; ///< states in which --all and globs take a domain
+  std::uint8_t to;   ///< states --wait waits for; 0 when the answer alone tells
+};
+
+constexpr auto alive = bits(power::starting, power::running, power::paused, power::suspended,
+                            power::halting, power::dying, power::crashed);
+
+// clang-format off
+constexpr std::array deeds{
+  deed{"start",    "admin.vm.Start",    "start",     "started",   bits(power::halted),                   bits(power::running)},
+  deed{"shutdown", "admin.vm.Shutdown", "shut down", "shut down", alive,                                 0},
+  deed{"kill",     "admin.vm.Kill",     "kill",      "killed",    alive,                                 bits(power::halted)},
+  deed{"pause",    "admin.vm.Pause",    "pause",     "paused",    bits(power::running),                  bits(power::paused)},
+  deed{"unpause",  "admin.vm.Unpause",  "unpause",   "unpaused",  bits(power::paused),                   bits(power::running)},
+  deed{"suspend",  "admin.vm.Suspend",  "suspend",   "suspended", bits(power::running),                  bits(power::suspended, power::paused)},
+  deed{"resume",   "admin.vm.Resume",   "resume",    "resumed",   bits(power::suspended, power::paused), bits(power::running)},
+};
+
+/// What qvmctl can do about a refusal. `{}` is the domain.
+struct remedy_row {
+  std::string_view command;
+  std::string_view klass;
+  std::string_view hint;
+};
+
+constexpr std::array remedies{
+  remedy_row{"shutdown", "QubesVMInUseError",           "'qvmctl shutdown --cascade {}' shuts its clients down first, --force does not ask"},
+  remedy_row{"shutdown", "QubesVMShutdownTimeoutError", "'qvmctl kill {}' ends it at once"},
+  remedy_row{"shutdown", "QubesVMNotRunningError",      "'qvmctl unpause {}' first, or --force"},
+  remedy_row{"pause",    "QubesVMNotRunningError",      "'qvmctl start {}' starts it"},
+  remedy_row{"suspend",  "QubesVMNotRunningError",      "'qvmctl start {}' starts it"},
+  remedy_row{"start",    "QubesMemoryError",            "'qvmctl ls -o name,state,memory' shows who holds memory"},
+};
+// clang-format on
+
+constexpr auto spinner = std::array{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"};
+constexpr auto frame_time = milliseconds{100};
+constexpr auto read_again = std::chrono::seconds{1};
+
+std::uint8_t bit_of(std::string_view state) {
+  for (auto& x : model::power_rows)
+    if (x.wire == state)
+      return model::bit(x.state);
+  return 0;
+}
+
+std::string names_of_states(std::uint8_t some) {
+  auto result = std::string{};
+  for (auto& x : model::power_rows)
+    if (some & model::bit(x.state))
+      result += fmt::format("{}{}", result.empty() ? "" : " or ", x.wire);
+  return result;
+}
+
+const deed& deed_of(std::string_view command) {
+  return *std::find_if(deeds.begin(), deeds.end(), [&](auto& x) { return x.command == command; });
+}
+
+double seconds_since(time_point from) {
+  return std::chrono::duration<double>(steady_clock::now() - from).count();
+}
+
+std::string remedy(const deed& what, const failure& why, std::string_view domain) {
+  if (!why.hint.empty())
+    return why.hint;
+  for (auto& x : remedies)
+    if (x.command == what.command && x.klass == why.klass)
+      return fmt::format(fmt::runtime(x.hint), domain);
+  return {};
+}
+
+/// One domain on its way.
+struct item {
+  enum class stage : std::uint8_t { queued, asked, settling, done, failed };
+
+  const entry* who = nullptr;
+  stage at = stage::queued;
+  std::string state;
+  time_point begun;
+  double took = 0;
+  bool agreed = false; ///< the answer only says that the daemon will see to it
+  failure why;
+
+  bool over() const { return at == stage::done || at == stage::failed; }
+};
+
+sheet summary_sheet() {
+  return sheet{{{"name"}, {"result"}, {"seconds", true}, {"error"}}};
+}
+
+/// Shows a set of items while they are under way and collects the outcome.
+class board {
+public:
+  board(session& s, std::vector<item>& items, std::string_view verb)
+      : s_(s), items_(items), verb_(verb), area_(s.out) {
+    for (auto& x : items)
+      name_width_ = std::max(name_width_, x.who->name.size());
+  }
+
+  void finished(item& x, std::string_view done) {
+    x.at = item::stage::done;
+    x.took = seconds_since(x.begun);
+    if (s_.as != format::table)
+      return;
+    if (!s_.out.moving)
+      return area_.say(fmt::format("{}: {} ({})", x.who->name, done, duration(x.took)));
+    area_.say(fmt::format("{} {}  {:<13}  {}", s_.out.paint("✔", style::good), padded_name(x), done,
+                          s_.out.paint(duration(x.took), style::dim)));
+  }
+
+  void failed(item& x, failure why) {
+    x.at = item::stage::failed;
+    x.took = seconds_since(x.begun);
+    x.why = std::move(why);
+    if (s_.as != format::table)
+      return;
+    auto mark = s_.out.moving ? s_.out.paint("✘ ", style::bad) : std::string{"qvmctl: "};
+    auto what = x.why.kind == trouble::timed_out
+                    ? std::string{}
+                    : fmt::format("cannot {} '{}': ", verb_, x.who->name);
+    area_.complain(fmt::format("{}{}{}", mark, what, printable(x.why.message())));
+  }
+
+  /// The lines of what is under way, as many as fit.
+  void tick() {
+    if (!s_.out.moving || s_.as != format::table)
+      return;
+    ++frame_;
+    auto lines = std::vector<std::string>{};
+    const auto room = std::max<std::size_t>(s_.out.rows, 4) - 3;
+    auto more = std::size_t{0};
+    for (auto& x : items_) {
+      if (x.over() || x.at == item::stage::queued)
+        continue;
+      if (lines.size() < room)
+        lines.push_back(line(x));
+      else
+        ++more;
+    }
+    auto over = std::count_if(items_.begin(), items_.end(), [](auto& x) { return x.over(); });
+    if (more > 0 || items_.size() > room)
+      lines.push_back(s_.out.paint(
+          fmt::format("  {} more, {} of {} finished", more, over, items_.size()), style::dim));
+    area_.draw(lines);
+  }
+
+  /// Ends the show: json or csv of everything, or a closing word when not all went well.
+  exit_code close() {
+    area_.clear();
+    auto good = static_cast<std::size_t>(std::count_if(
+        items_.begin(), items_.end(), [](auto& x) { return x.at == item::stage::done; }));
+    if (s_.as != format::table) {
+      if (auto code = print(s_, summary().render(s_.as, s_.out)); code != exit_code::done)
+        return code;
+    } else if (good < items_.size() && items_.size() > 1) {
+      write_err(fmt::format("qvmctl: {} of {} done, {} not\n", good, items_.size(),
+                            items_.size() - good));
+    }
+    if (good == items_.size())
+      return exit_code::done;
+    return good > 0 ? exit_code::partly : code_of(worst());
+  }
+
+private:
+  std::string padded_name(const item& x) const {
+    return s_.out.paint(x.who->name, x.who->color)
+           + std::string(name_width_ - x.who->name.size(), ' ');
+  }
+
+  std::string line(const item& x) const {
+    auto state = fmt::format("{:<13}", x.state);
+    return fmt::format("{} {}  {}  {}", s_.out.paint(spinner[frame_ % spinner.size()], style::busy),
+                       padded_name(x), s_.out.paint(state, style_of_state(x.state)),
+                       s_.out.paint(duration(seconds_since(x.begun)), style::dim));
+  }
+
+  sheet summary() const {
+    auto result = summary_sheet();
+    for (auto& x : items_) {
+      auto done = x.at == item::stage::done;
+      result.add({{x.who->name},
+                  {done                               ? (x.agreed ? "asked" : "done")
+                   : x.why.kind == trouble::timed_out ? "timed out"
+                                                      : "refused"},
+                  {std::round(x.took * 1000) / 1000},
+                  {done ? nlohmann::json{} : nlohmann::json(x.why.message())}});
+    }
+    return result;
+  }
+
+  /// When nothing was done: refusals weigh more than time running out.
+  trouble worst() const {
+    auto result = items_.front().why.kind;
+    for (auto& x : items_)
+      if (x.why.kind != result)
+        return trouble::refused;
+    return result;
+  }
+
+  session& s_;
+  std::vector<item>& items_;
+  std::string_view verb_;
+  live_area area_;
+  std::size_t name_width_ = 0;
+  std::size_t frame_ = 0;
+};
+
+std::optional<time_point> deadline_of(const std::optional<double>& seconds) {
+  if (!seconds)
+    return std::nullopt;
+  return steady_clock::now() + to_milliseconds(*seconds);
+}
+
+failure too_late(std::string_view goal, double seconds, const item& x) {
+  return {trouble::timed_out, "",
+          fmt::format("'{}' is {} and not {} after {:g} s", x.who->name, x.state, goal, seconds),
+          "'qvmctl status' tells what the daemon is doing"};
+}
+
+/// Does one deed to many domains: level after level, the domains of a level at once.
+class crew {
+public:
+  crew(session& s, const deed& what, std::vector<std::vector<const entry*>> levels)
+      : s_(s), what_(what), levels_(std::move(levels)), items_(gather(levels_)),
+        board_(s, items_, what.verb) {}
+
+  exit_code run() {
+    const auto deadline = deadline_of(s_.line.wait.seconds);
+    if (settles() || (s_.out.moving && s_.as == format::table))
+      follow(deadline);
+    auto in_time = true;
+    for (auto i = std::size_t{0}; i < levels_.size() && in_time; ++i) {
+      for (auto x : levels_[i])
+        ask(item_of(*x), i + 1 == levels_.size());
+      in_time = s_.daemon.run([&] { return level_over(i); }, deadline, frame_time, [&] { tick(); });
+    }
+    for (auto& x : items_)
+      if (!x.over())
+        board_.failed(x, too_late(goal(), s_.line.wait.seconds.value_or(0), x));
+    return board_.close();
+  }
+
+private:
+  static std::vector<item> gather(const std::vector<std::vector<const entry*>>& levels) {
+    auto result = std::vector<item>{};
+    for (auto& level : levels)
+      for (auto x : level)
+        result.push_back({.who = x, .state = x->state, .begun = steady_clock::now(), .why = {}});
+    return result;
+  }
+
+  item& item_of(const entry& x) {
+    return *std::find_if(items_.begin(), items_.end(), [&](auto& y) { return y.who == &x; });
+  }
+
+  bool settles() const { return s_.line.wait.asked && what_.to != 0; }
+
+  std::string goal() const {
+    return what_.to ? names_of_states(what_.to) : std::string{model::wire_name(power::halted)};
+  }
+
+  bool level_over(std::size_t level) {
+    return std::all_of(levels_[level].begin(), levels_[level].end(),
+                       [&](auto x) { return item_of(*x).over(); });
+  }
+
+  /// States are followed for --wait and for the eyes; only the first cannot do without.
+  void follow(std::optional<time_point> deadline) {
+    auto names = std::vector<std::string>{};
+    for (auto& x : items_)
+      names.push_back(x.who->name);
+    watch_.emplace(s_.daemon, std::move(names),
+                   [this](auto& name, auto& state) { learn(name, state); });
+    auto patience = steady_clock::now() + std::chrono::seconds{5};
+    s_.daemon.run([&] { return watch_->ready() || watch_->trouble(); },
+                  std::min(patience, deadline.value_or(patience)));
+  }
+
+  void ask(item& x, bool last_level) {
+    if (auto client = client_left_running(x)) {
+      return board_.failed(x, {trouble::refused, "",
+                               fmt::format("its client '{}' did not shut down", client->name),
+                               "--force does not wait for clients"});
+    }
+    x.at = item::stage::asked;
+    x.begun = steady_clock::now();
+    auto how = argument(last_level);
+    x.agreed = what_.command == "shutdown" && how.find("wait") == std::string::npos;
+    s_.daemon.send({.method = std::string{what_.method},
+                    .argument = std::move(how),
+                    .destination = x.who->name},
+                   std::nullopt, [this, &x](auto answer) { answered(x, std::move(answer)); });
+  }
+
+  /// Domains of an earlier level must be down before their netvm is asked.
+  std::string argument(bool last_level) const {
+    if (what_.command != "shutdown")
+      return {};
+    auto wait = s_.line.wait.asked || !last_level;
+    if (s_.line.force)
+      return wait ? "force+wait" : "force";
+    return wait ? "wait" : "";
+  }
+
+  const entry* client_left_running(const item& x) {
+    if (what_.command != "shutdown" || s_.line.force)
+      return nullptr;
+    for (auto& y : items_)
+      if (y.at == item::stage::failed && y.who->netvm == x.who->name
+          && y.why.klass != "QubesVMNotStartedError")
+        return y.who;
+    return nullptr;
+  }
+
+  void answered(item& x, expected<std::string> answer) {
+    if (x.over())
+      return;
+    if (!answer) {
+      auto why = std::move(answer.error());
+      why.hint = remedy(what_, why, x.who->name);
+      return board_.failed(x, std::move(why));
+    }
+    if (!settles())
+      return board_.finished(x, x.agreed ? "shutting down" : what_.done);
+    x.at = item::stage::settling;
+    watch_->read(x.who->name);
+    next_read_ = steady_clock::now() + read_again;
+  }
+
+  void learn(const std::string& name, const std::string& state) {
+    auto found =
+        std::find_if(items_.begin(), items_.end(), [&](auto& x) { return x.who->name == name; });
+    if (found == items_.end())
+      return;
+    found->state = state;
+    if (found->at != item::stage::settling)
+      return;
+    if (bit_of(state) & what_.to)
+      return board_.finished(*found, what_.done);
+    constexpr auto ended = bits(power::halted, power::crashed);
+    if (state == removed || ((bit_of(state) & ended) && !(what_.to & ended)))
+      board_.failed(*found, {trouble::refused, "", fmt::format("it went down again ({})", state),
+                             "the journal of the domain and 'qvmctl status' may tell why"});
+  }
+
+  void tick() {
+    if (watch_ && steady_clock::now() >= next_read_) {
+      next_read_ = steady_clock::now() + read_again;
+      for (auto& x : items_)
+        if (x.at == item::stage::settling)
+          watch_->read(x.who->name);
+    }
+    board_.tick();
+  }
+
+  session& s_;
+  const deed& what_;
+  std::vector<std::vector<const entry*>> levels_;
+  std::vector<item> items_;
+  board board_;
+  std::optional<watch> watch_;
+  time_point next_read_;
+};
+
+/// The domains a command is about: those named, and of globs and --all those it fits.
+expected<std::vector<const entry*>> targets(session& s, const roster& all, const deed& what) {
+  auto chosen = s.line.all ? all.all_but(s.line.exclude) : all.choose(s.line.words);
+  if (!chosen)
+    return chosen;
+  auto named = [&](const entry& x) {
+    return std::any_of(s.line.words.begin(), s.line.words.end(),
+                       [&](auto& y) { return !is_glob(y) && all.find(y) == &x; });
+  };
+  std::erase_if(*chosen, [&](auto x) {
+    return !named(*x) && (!(bit_of(x->state) & what.from) || x->klass == "RemoteVM");
+  });
+  return chosen;
+}
+
+struct step {
+  std::size_t number; ///< equal numbers go at once; 0: nothing would be done
+  const entry* who;
+  std::string why;
+};
+
+std::string joined(const std::vector<const entry*>& some) {
+  auto names = std::vector<std::string>{};
+  for (auto x : some)
+    names.push_back(x->name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// What a start brings up, netvms first.
+std::vector<step> start_steps(const roster& all, const std::vector<const entry*>& chosen) {
+  auto result = std::vector<step>{};
+  auto add = [&](std::size_t number, const entry& x, std::string why) {
+    if (std::none_of(result.begin(), result.end(), [&](auto& y) { return y.who == &x; }))
+      result.push_back({number, &x, std::move(why)});
+  };
+  for (auto x : chosen) {
+    if (x->active()) {
+      add(0, *x, fmt::format("is {} already", x->state));
+      continue;
+    }
+    auto number = std::size_t{0};
+    auto above = all.netvms_of(*x);
+    for (auto i = above.size(); i-- > 0;)
+      if (!above[i]->active())
+        add(++number, *above[i], fmt::format("netvm of {}", i == 0 ? x->name : above[i - 1]->name));
+    add(++number, *x, "asked for");
+  }
+  auto idle =
+      std::stable_partition(result.begin(), result.end(), [](auto& x) { return x.number > 0; });
+  std::stable_sort(result.begin(), idle, [](auto& x, auto& y) { return x.number < y.number; });
+  return result;
+}
+
+std::vector<step> shutdown_steps(session& s, const roster& all,
+                                 const std::vector<const entry*>& asked_for,
+                                 const std::vector<std::vector<const entry*>>& levels) {
+  auto result = std::vector<step>{};
+  for (auto i = std::size_t{0}; i < levels.size(); ++i)
+    for (auto x : levels[i]) {
+      auto clients = all.clients_of(*x);
+      std::erase_if(clients, [&](auto y) {
+        return std::any_of(result.begin(), result.end(),
+                           [&](auto& z) { return z.who == y && z.number; });
+      });
+      if (!x->active())
+        result.push_back({0, x, "is Halted already"});
+      else if (!clients.empty() && !s.line.force)
+        result.push_back(
+            {0, x, fmt::format("would be refused: {} connected, see --cascade", joined(clients))});
+      else if (std::find(asked_for.begin(), asked_for.end(), x) == asked_for.end())
+        result.push_back({i + 1, x, fmt::format("client of {}", x->netvm.value_or(""))});
+      else
+        result.push_back({i + 1, x, "asked for"});
+    }
+  return result;
+}
+
+std::vector<step> plain_steps(const deed& what, const std::vector<const entry*>& chosen) {
+  auto result = std::vector<step>{};
+  for (auto x : chosen) {
+    auto fits = (bit_of(x->state) & what.from) != 0;
+    if (fits)
+      result.push_back({1, x, "asked for"});
+    else
+      result.push_back({0, x, fmt::format("would be refused: it is {}", x->state)});
+  }
+  return result;
+}
+
+exit_code print_steps(session& s, const deed& what, const std::vector<step>& steps) {
+  auto result = sheet{{{"step", true}, {"action"}, {"name"}, {"state"}, {"why"}}};
+  for (auto& x : steps)
+    result.add({{x.number ? nlohmann::json(x.number) : nlohmann::json{}},
+                {x.number ? what.verb : "nothing", x.number ? style::bold : style::dim},
+                {x.who->name, style::plain, x.who->color},
+                {x.who->state, style_of_state(x.who->state)},
+                {x.why, style::dim}});
+  return print(s, result.render(s.as, s.out));
+}
+
+} // namespace
+
+exit_code run_deed(session& s) {
+  const auto& what = deed_of(s.command);
+  for (auto& x : s.line.words)
+    if (!is_glob(x))
+      if (auto good = check_name(x); !good)
+        return report(s, good.error());
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return report(s, all.error());
+  auto chosen = targets(s, *all, what);
+  if (!chosen)
+    return report(s, chosen.error());
+  if (chosen->empty()) {
+    if (s.as != format::table)
+      return print(s, summary_sheet().render(s.as, s.out));
+    write_err(fmt::format("nothing to {}: no such domain is {}\n", what.verb,
+                          what.from == alive ? "up" : names_of_states(what.from)));
+    return exit_code::done;
+  }
+  auto levels = std::vector<std::vector<const entry*>>{};
+  if (what.command == "shutdown")
+    levels = all->clients_first(s.line.cascade ? all->with_clients(*chosen) : *chosen);
+  else
+    levels.push_back(*chosen);
+  if (!s.line.dry_run)
+    return crew{s, what, std::move(levels)}.run();
+  if (what.command == "start")
+    return print_steps(s, what, start_steps(*all, *chosen));
+  if (what.command == "shutdown")
+    return print_steps(s, what, shutdown_steps(s, *all, *chosen, levels));
+  return print_steps(s, what, plain_steps(what, *chosen));
+}
+
+namespace {
+
+/// Accepts a state in any case; refuses others by name.
+expected<std::string> parse_state(std::string_view text) {
+  auto names = std::vector<std::string>{};
+  for (auto& x : model::power_rows) {
+    auto same =
+        std::equal(text.begin(), text.end(), x.wire.begin(), x.wire.end(), [](char a, char b) {
+          return std::tolower(static_cast<unsigned char>(a))
+                 == std::tolower(static_cast<unsigned char>(b));
+        });
+    if (same)
+      return std::string{x.wire};
+    names.emplace_back(x.wire);
+  }
+  auto near = model::nearest(text, names);
+  return tl::unexpected{failure{trouble::usage, "", fmt::format("no state '{}'", text),
+                                near.empty() ? fmt::format("one of: {}", fmt::join(names, ", "))
+                                             : fmt::format("did you mean '{}'?", near)}};
+}
+
+} // namespace
+
+exit_code run_wait(session& s) {
+  auto goal = parse_state(s.line.state);
+  if (!goal)
+    return report(s, goal.error());
+  for (auto& x : s.line.words)
+    if (!is_glob(x))
+      if (auto good = check_name(x); !good)
+        return report(s, good.error());
+  const auto deadline = deadline_of(s.line.timeout);
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return report(s, all.error());
+  auto chosen = all->choose(s.line.words);
+  if (!chosen)
+    return report(s, chosen.error());
+
+  auto items = std::vector<item>{};
+  auto names = std::vector<std::string>{};
+  for (auto x : *chosen) {
+    items.push_back({.who = x,
+                     .at = item::stage::settling,
+                     .state = x->state,
+                     .begun = steady_clock::now(),
+                     .why = {}});
+    names.push_back(x->name);
+  }
+  auto shown = board{s, items, "wait for"};
+  auto follow = watch{s.daemon, names, [&](auto& name, auto& state) {
+                        auto found = std::find_if(items.begin(), items.end(),
+                                                  [&](auto& x) { return x.who->name == name; });
+                        found->state = state;
+                        if (found->over())
+                          return;
+                        if (state == *goal)
+                          shown.finished(*found, *goal);
+                        else if (state == removed)
+                          shown.failed(*found, {trouble::refused, "", "it was removed", ""});
+                      }};
+  auto next_read = steady_clock::now() + read_again;
+  auto over = [&] {
+    return follow.trouble()
+           || std::all_of(items.begin(), items.end(), [](auto& x) { return x.over(); });
+  };
+  s.daemon.run(over, deadline, frame_time, [&] {
+    if (follow.ready() && steady_clock::now() >= next_read) {
+      next_read = steady_clock::now() + read_again;
+      for (auto& x : items)
+        if (!x.over())
+          follow.read(x.who->name);
+    }
+    shown.tick();
+  });
+  for (auto& x : items)
+    if (!x.over())
+      shown.failed(x, follow.trouble() ? *follow.trouble()
+                                       : too_late(*goal, s.line.timeout.value_or(0), x));
+  return shown.close();
+}
+
+} // namespace qubes::ctl

@@ -1,0 +1,411 @@
+#include "bin/ctl_options.hpp"
+
+#include "model/name.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+
+namespace qubes::ctl {
+
+namespace {
+
+constexpr auto everywhere = std::uint32_t{opt_socket | opt_help | opt_version};
+
+// clang-format off
+constexpr std::array option_table{
+  option_row{opt_all,      '\0', "--all",      "",           "every domain but dom0 that the command fits",                 &command_line::all},
+  option_row{opt_exclude,  '\0', "--exclude",  "NAME",       "leave out a name or glob; may be repeated",                   &command_line::exclude},
+  option_row{opt_wait,     '\0', "--wait",     "[=SECONDS]", "return when the new state is reached, or give up after SECONDS", &command_line::wait},
+  option_row{opt_force,    '\0', "--force",    "",           "shut down although clients are connected",                    &command_line::force},
+  option_row{opt_cascade,  '\0', "--cascade",  "",           "shut down the running clients of a netvm first",              &command_line::cascade},
+  option_row{opt_host,     '\0', "--host",     "",           "the global properties instead of a domain's (as DOMAIN @host)", &command_line::host},
+  option_row{opt_state,    '\0', "--for",      "STATE",      "the state to wait for (default: Running)",                    &command_line::state},
+  option_row{opt_seconds,  '\0', "--for",      "SECONDS",    "end after this time",                                         &command_line::seconds},
+  option_row{opt_timeout,  '\0', "--timeout",  "SECONDS",    "give up after this time",                                     &command_line::timeout},
+  option_row{opt_json,     '\0', "--json",     "",           "one JSON object per line",                                    &command_line::json},
+  option_row{opt_dry_run,  '\0', "--dry-run",  "",           "print what would be done and change nothing",                 &command_line::dry_run},
+  option_row{opt_columns,  'o',  "--columns",  "LIST",       "columns to show, separated by commas; 'all' for all",         &command_line::columns},
+  option_row{opt_format,   'f',  "--format",   "FORMAT",     "table, csv or json (default: table)",                         &command_line::format},
+  option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},
+  option_row{opt_help,     'h',  "--help",     "",           "explain the command",                                         &command_line::help},
+  option_row{opt_version,  '\0', "--version",  "",           "print the version",                                           &command_line::version},
+  option_row{opt_markdown, '\0', "--markdown", "",           "",                                                            &command_line::markdown},
+  option_row{opt_words,    '\0', "--words",    "",           "",                                                            &command_line::list_words},
+};
+// clang-format on
+
+tl::unexpected<failure> usage(std::string text, std::string hint = {}) {
+  return tl::unexpected{failure{trouble::usage, "", std::move(text), std::move(hint)}};
+}
+
+std::string did_you_mean(std::string_view text, const std::vector<std::string>& known) {
+  auto near = model::nearest(text, known);
+  return near.empty() ? "" : fmt::format("did you mean '{}'?", near);
+}
+
+bool value_needed(const option_row& x) {
+  return !x.value.empty() && x.value.front() != '[';
+}
+
+/// An option as written, before the command is known.
+struct given_option {
+  std::string name;
+  std::optional<std::string> value;
+};
+
+struct split_line {
+  std::vector<std::string> words;
+  std::vector<given_option> given;
+};
+
+const option_row* find_option(std::string_view name) {
+  for (auto& x : option_table)
+    if (name == x.name || (name.size() == 2 && name[0] == '-' && x.letter && name[1] == x.letter))
+      return &x;
+  return nullptr;
+}
+
+/// Options of one name take a value or do not, whatever the command; so words and options can be
+/// told apart first.
+expected<split_line> split(std::span<const std::string> argv) {
+  auto result = split_line{};
+  for (auto i = std::size_t{0}; i < argv.size(); ++i) {
+    const auto& text = argv[i];
+    if (text == "--") {
+      result.words.insert(result.words.end(), argv.begin() + static_cast<std::ptrdiff_t>(i) + 1,
+                          argv.end());
+      break;
+    }
+    if (text.size() < 2 || text.front() != '-') {
+      result.words.push_back(text);
+      continue;
+    }
+    auto next = given_option{text, std::nullopt};
+    if (auto is = text.find('='); is != std::string::npos && text.starts_with("--")) {
+      next = {text.substr(0, is), text.substr(is + 1)};
+    } else if (text[1] != '-' && text.size() > 2 && find_option(text.substr(0, 2))) {
+      next = {text.substr(0, 2), text.substr(2)};
+    } else if (auto row = find_option(text); row && value_needed(*row)) {
+      if (++i == argv.size())
+        return usage(fmt::format("{} needs {}", text, row->value), std::string{row->help});
+      next.value = argv[i];
+    }
+    result.given.push_back(std::move(next));
+  }
+  return result;
+}
+
+std::vector<std::string> names_of_options(std::uint32_t set) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : option_table)
+    if ((set & x.id) && !x.help.empty())
+      result.emplace_back(x.name);
+  return result;
+}
+
+expected<double> parse_seconds(std::string_view option, std::string_view text) {
+  auto result = 0.0;
+  auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), result);
+  if (text.empty() || bad != std::errc{} || end != text.data() + text.size()
+      || !std::isfinite(result) || result < 0 || result > 1e8)
+    return usage(fmt::format("{} takes seconds, not '{}'", option, text), "for example 30 or 2.5");
+  return result;
+}
+
+expected<void> take(const option_row& row, const given_option& x, command_line& line) {
+  if (row.value.empty() && x.value)
+    return usage(fmt::format("{} takes no value, but got '{}'", row.name, *x.value));
+  struct visitor {
+    const option_row& row;
+    const std::optional<std::string>& text;
+    command_line& line;
+
+    expected<void> operator()(bool command_line::*to) const {
+      line.*to = true;
+      return {};
+    }
+
+    expected<void> operator()(std::string command_line::*to) const {
+      line.*to = *text;
+      return {};
+    }
+
+    expected<void> operator()(std::vector<std::string> command_line::*to) const {
+      for (auto rest = std::string_view{*text};;) {
+        auto comma = rest.find(',');
+        if (auto item = rest.substr(0, comma); !item.empty())
+          (line.*to).emplace_back(item);
+        if (comma == std::string_view::npos)
+          return {};
+        rest.remove_prefix(comma + 1);
+      }
+    }
+
+    expected<void> operator()(std::optional<double> command_line::*to) const {
+      return parse_seconds(row.name, *text).map([&](double x) { line.*to = x; });
+    }
+
+    expected<void> operator()(patience command_line::*to) const {
+      (line.*to).asked = true;
+      if (!text)
+        return {};
+      return parse_seconds(row.name, *text).map([&](double x) { (line.*to).seconds = x; });
+    }
+  };
+  return std::visit(visitor{row, x.value, line}, row.into);
+}
+
+/// How many words "DOMAIN PROPERTY [VALUE]" asks for.
+struct arity {
+  std::size_t least = 0;
+  std::size_t most = 0;
+};
+
+arity count(std::string_view arguments) {
+  auto result = arity{};
+  while (!arguments.empty()) {
+    auto blank = std::min(arguments.find(' '), arguments.size());
+    auto word = arguments.substr(0, blank);
+    arguments.remove_prefix(std::min(blank + 1, arguments.size()));
+    result.least += word.front() != '[';
+    result.most = word.find("...") != std::string_view::npos ? std::string::npos : result.most + 1;
+  }
+  return result;
+}
+
+std::string synopsis(const command& x) {
+  return fmt::format("qvmctl {}{}{}", x.name, x.arguments.empty() ? "" : " ", x.arguments);
+}
+
+expected<void> check_words(const command& x, command_line& line) {
+  if (line.host)
+    line.words.insert(line.words.begin(), "@host");
+  auto [least, most] = count(x.arguments);
+  if (line.all && !line.words.empty())
+    return usage("--all and names of domains exclude each other",
+                 "use --all --exclude NAME, or name them");
+  if (line.all)
+    least = 0;
+  if (line.words.size() < least)
+    return usage(fmt::format("'{}' needs {}", x.name, x.arguments), "usage: " + synopsis(x));
+  if (line.words.size() > most)
+    return usage(fmt::format("'{}' does not know what to do with '{}'", x.name, line.words[most]),
+                 "usage: " + synopsis(x));
+  if (!line.exclude.empty() && !line.all && (x.options & opt_all))
+    return usage("--exclude goes with --all");
+  return {};
+}
+
+std::vector<std::string> first_words(std::span<const command> table) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : table) {
+    auto first = std::string{x.name.substr(0, x.name.find(' '))};
+    if (result.empty() || result.back() != first)
+      result.push_back(std::move(first));
+  }
+  return result;
+}
+
+std::vector<std::string> second_words(std::string_view group, std::span<const command> table) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : table)
+    if (x.name.starts_with(group) && x.name.size() > group.size() && x.name[group.size()] == ' ')
+      result.emplace_back(x.name.substr(group.size() + 1));
+  return result;
+}
+
+const command* find_command(std::string_view name, std::span<const command> table) {
+  auto found = std::find_if(table.begin(), table.end(), [&](auto& x) { return x.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
+/// Takes the command's name off the front of the words; null when "feature --help" names a group.
+expected<const command*> take_command(std::vector<std::string>& words, bool help,
+                                      std::span<const command> table) {
+  const auto first = words.front();
+  if (auto found = find_command(first, table)) {
+    words.erase(words.begin());
+    return found;
+  }
+  auto seconds = second_words(first, table);
+  if (seconds.empty())
+    return usage(fmt::format("no command '{}'", first), [&] {
+      auto hint = did_you_mean(first, first_words(table));
+      return hint.empty() ? std::string{"'qvmctl help' lists them"} : hint;
+    }());
+  if (words.size() == 1) {
+    if (help)
+      return nullptr;
+    return usage(fmt::format("'{}' needs one of: {}", first, fmt::join(seconds, ", ")));
+  }
+  if (auto found = find_command(first + " " + words[1], table)) {
+    words.erase(words.begin(), words.begin() + 2);
+    return found;
+  }
+  auto hint = did_you_mean(words[1], seconds);
+  return usage(fmt::format("no command '{} {}'", first, words[1]),
+               hint.empty() ? fmt::format("one of: {}", fmt::join(seconds, ", ")) : hint);
+}
+
+expected<void> take_options(const std::vector<given_option>& given, std::uint32_t allowed,
+                            std::string_view who, command_line& line) {
+  for (auto& x : given) {
+    auto row = std::find_if(option_table.begin(), option_table.end(), [&](auto& y) {
+      return (y.id & allowed)
+             && (x.name == y.name || (y.letter && x.name == std::string{'-', y.letter}));
+    });
+    if (row == option_table.end()) {
+      auto hint = did_you_mean(x.name, names_of_options(allowed));
+      if (hint.empty())
+        hint = "put -- before a word that starts with a dash";
+      return usage(who.empty() ? fmt::format("no option '{}'", x.name)
+                               : fmt::format("'{}' has no option '{}'", who, x.name),
+                   hint);
+    }
+    if (auto taken = take(*row, x, line); !taken)
+      return taken;
+  }
+  return {};
+}
+
+std::string option_text(const option_row& x) {
+  return fmt::format("{}{}{}{}", x.letter ? fmt::format("-{}, ", x.letter) : "    ", x.name,
+                     value_needed(x) ? " " : "", x.value);
+}
+
+std::string options_help(std::uint32_t set) {
+  auto result = std::string{};
+  for (auto& x : option_table)
+    if ((set & x.id) && !x.help.empty())
+      result += fmt::format("  {:<24} {}\n", option_text(x), x.help);
+  return result;
+}
+
+std::string flags_markdown(std::uint32_t set) {
+  auto result = std::string{};
+  for (auto& x : option_table)
+    if ((set & x.id) && !x.help.empty()) {
+      auto letter = x.letter ? fmt::format("`-{}`, ", x.letter) : std::string{};
+      result += fmt::format("- {}`{}{}{}`: {}\n", letter, x.name, value_needed(x) ? " " : "",
+                            x.value, x.help);
+    }
+  return result;
+}
+
+constexpr std::string_view exit_codes[] = {
+    "0  done",      "1  refused or failed",      "2  the command line makes no sense",
+    "3  no daemon", "4  done for some, not all", "5  timed out",
+};
+
+} // namespace
+
+std::span<const option_row> options() noexcept {
+  return option_table;
+}
+
+expected<parsed_line> parse(std::span<const std::string> argv, std::span<const command> table) {
+  auto parts = split(argv);
+  if (!parts)
+    return tl::unexpected{parts.error()};
+  auto result = parsed_line{};
+  auto wants_help = std::any_of(parts->given.begin(), parts->given.end(),
+                                [](auto& x) { return x.name == "--help" || x.name == "-h"; });
+  auto allowed = everywhere;
+  auto who = std::string_view{};
+  if (!parts->words.empty()) {
+    auto found = take_command(parts->words, wants_help, table);
+    if (!found)
+      return tl::unexpected{found.error()};
+    result.what = *found;
+    if (result.what) {
+      allowed |= result.what->options;
+      who = result.what->name;
+    }
+  }
+  result.line.words = std::move(parts->words);
+  if (auto taken = take_options(parts->given, allowed, who, result.line); !taken)
+    return tl::unexpected{taken.error()};
+  if (!result.what || result.line.help || result.line.version)
+    return result;
+  if (auto fits = check_words(*result.what, result.line); !fits)
+    return tl::unexpected{fits.error()};
+  return result;
+}
+
+std::string short_usage(std::span<const command> table) {
+  return fmt::format("usage: qvmctl COMMAND [ARGUMENTS] [OPTIONS]\ncommands: {}\n"
+                     "'qvmctl help' explains them, 'qvmctl COMMAND --help' one.\n",
+                     fmt::join(first_words(table), " "));
+}
+
+std::string overall_help(std::span<const command> table) {
+  auto result = std::string{"qvmctl - see and steer the domains of this host\n\n"
+                            "usage: qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n"};
+  auto section = std::string_view{};
+  for (auto& x : table) {
+    if (x.section != section)
+      result += fmt::format("\n{}\n", section = x.section);
+    result += fmt::format("  {:<34} {}\n", fmt::format("{} {}", x.name, x.arguments), x.help);
+  }
+  result += "\nEverywhere\n" + options_help(everywhere);
+  result += "\nDOMAIN... takes names and globs: 'sys-*', 'disp*', '[pw]*'.\n\nExit codes\n";
+  for (auto x : exit_codes)
+    result += fmt::format("  {}\n", x);
+  return result;
+}
+
+std::string help_of(const command& x) {
+  auto result = fmt::format("{}\n\nusage: {}\n", x.help, synopsis(x));
+  if (!x.detail.empty())
+    result += fmt::format("\n{}\n", x.detail);
+  return result + "\noptions\n" + options_help(x.options | everywhere);
+}
+
+std::string help_of_group(std::string_view group, std::span<const command> table) {
+  auto result = std::string{};
+  for (auto& x : table)
+    if (x.name.starts_with(group) && x.name.size() > group.size() && x.name[group.size()] == ' ')
+      result += fmt::format("  {:<42} {}\n", synopsis(x), x.help);
+  return result;
+}
+
+std::string markdown(std::span<const command> table) {
+  auto result =
+      std::string{"# qvmctl\n\nSees and steers the domains of this host through the daemon's "
+                  "socket.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
+                  "`DOMAIN...` takes names and globs (`sys-*`, `disp*`, `[pw]*`). "
+                  "Colours appear on a terminal only;\n`NO_COLOR` switches them off.\n\n"
+                  "Options every command has:\n\n"};
+  result += flags_markdown(everywhere);
+  result += "\nExit codes:\n\n| code | meaning |\n|---|---|\n";
+  for (auto x : exit_codes)
+    result += fmt::format("| {} | {} |\n", x.substr(0, 1), x.substr(3));
+  auto section = std::string_view{};
+  for (auto& x : table) {
+    if (x.section != section)
+      result += fmt::format("\n## {}\n", section = x.section);
+    result += fmt::format("\n### {}\n\n    {}\n\n{}.", x.name, synopsis(x), x.help);
+    result += x.detail.empty() ? "\n" : fmt::format(" {}\n", x.detail);
+    if (auto flags = flags_markdown(x.options); !flags.empty())
+      result += "\n" + flags;
+  }
+  return result;
+}
+
+std::string completion_words(std::span<const std::string> words, std::span<const command> table) {
+  if (words.empty())
+    return fmt::format("{}\n", fmt::join(first_words(table), "\n"));
+  if (auto seconds = second_words(words[0], table); !seconds.empty() && words.size() == 1)
+    return fmt::format("{}\n", fmt::join(seconds, "\n"));
+  auto found = find_command(words[0], table);
+  if (!found && words.size() > 1)
+    found = find_command(words[0] + " " + words[1], table);
+  return found ? fmt::format("{}\n", fmt::join(names_of_options(found->options | everywhere), "\n"))
+               : "";
+}
+
+} // namespace qubes::ctl

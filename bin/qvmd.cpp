@@ -1,0 +1,220 @@
+// qvmd: the domain manager's daemon. Composes the society and runs it until a signal says stop.
+#include "actors/root.hpp"
+#include "bin/config.hpp"
+#include "bin/log.hpp"
+#include "drivers/host_facts.hpp"
+#include "drivers/libvirt.hpp"
+#include "drivers/notify.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <pthread.h>
+
+#include <csignal>
+#include <future>
+
+namespace qubes {
+
+namespace {
+
+constexpr auto version = "0.1.0";
+constexpr auto stop_limit = std::chrono::seconds{4};
+
+std::int64_t wall_clock_us() {
+  using namespace std::chrono;
+  return duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+void open_log(const config& x) {
+  auto journal = x.log_target == "journal"
+                 || (x.log_target == "auto" && std::getenv("JOURNAL_STREAM") != nullptr);
+  spdlog::set_default_logger(
+    std::make_shared<spdlog::logger>("qvmd", journal ? make_journal_sink() : make_stderr_sink()));
+  spdlog::set_level(spdlog::level::from_str(x.log_level));
+  spdlog::flush_on(spdlog::level::warn);
+}
+
+/// Signals are waited for in main only; every thread started later inherits the mask.
+sigset_t block_signals() {
+  auto set = sigset_t{};
+  sigemptyset(&set);
+  for (auto x : {SIGTERM, SIGINT, SIGHUP})
+    sigaddset(&set, x);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return set;
+}
+
+class system_config : public caf::actor_system_config {
+public:
+  system_config() {
+    set("scheduler.policy", caf::atom("sharing"));
+    set("scheduler.max-threads", std::size_t{2});
+  }
+};
+
+actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes> lanes) {
+  auto result = actors::machinery{};
+  auto connections = static_cast<unsigned>(x.hypervisor_connections);
+  result.hypervisor
+    = drivers::make_libvirt({.uri = x.hypervisor_uri, .connections = connections});
+  auto tools = drivers::guest_tools_options{};
+  tools.run_directory = x.qubes_run;
+  tools.qubesdb_daemon = x.qubesdb_daemon;
+  tools.qrexec_daemon = x.qrexec_daemon;
+  result.tools = drivers::open_guest_tools(std::move(tools));
+  if (x.hypervisor_uri.starts_with("xen")) {
+    if (auto xenstore = drivers::open_xenstore())
+      result.xenstore = std::move(*xenstore);
+    else
+      spdlog::error("no XenStore: {}", xenstore.error().message());
+  }
+  result.state = drivers::open_disk(x.state);
+  result.lanes = std::move(lanes);
+  result.qrexec_client = x.qrexec_client;
+  return result;
+}
+
+/// Whether the society still answers; the watchdog is fed only then.
+bool alive(caf::actor_system& system, const actors::world& world) {
+  caf::scoped_actor self{system};
+  auto fine = false;
+  self->request(world.registry, std::chrono::seconds{5}, atom::start_v)
+    .receive([&] { fine = true; }, [](const caf::error&) {});
+  return fine;
+}
+
+void reload(caf::actor_system& system, const actors::world& world, const std::string& config_path) {
+  if (auto x = config_path.empty() ? model::outcome<config>{config{}} : read_config(config_path))
+    spdlog::set_level(spdlog::level::from_str(x->log_level));
+  else
+    spdlog::error("the configuration stays as it was: {}", x.error().message());
+  caf::scoped_actor self{system};
+  self->request(world.store, std::chrono::seconds{30}, atom::reload_v)
+    .receive([] { spdlog::info("qubes.xml is as the file says"); },
+             [](const caf::error& x) { spdlog::error("reload: {}", from_caf(x).message()); });
+}
+
+void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
+                   const std::string& config_path) {
+  auto beat = drivers::watchdog_interval();
+  for (;;) {
+    auto got = 0;
+    if (beat) {
+      auto half = std::chrono::duration_cast<std::chrono::nanoseconds>(*beat / 2);
+      auto wait = timespec{.tv_sec = half.count() / 1'000'000'000, .tv_nsec = half.count() % 1'000'000'000};
+      got = sigtimedwait(&signals, nullptr, &wait);
+      if (got < 0) {
+        if (alive(system, world))
+          drivers::notify_watchdog();
+        continue;
+      }
+    } else {
+      sigwait(&signals, &got);
+    }
+    if (got == SIGHUP)
+      reload(system, world, config_path);
+    else if (got == SIGTERM || got == SIGINT)
+      return;
+  }
+}
+
+int run(const config& settings, const std::string& config_path) {
+  auto signals = block_signals();
+  open_log(settings);
+  auto caf_config = system_config{};
+  auto system = caf::actor_system{caf_config};
+
+  auto machine = drivers::gather_host(settings.state);
+  auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
+  auto machinery = make_machinery(settings, lanes);
+  auto files = std::make_shared<actors::library>(drivers::open_disk(settings.state),
+                                                 settings.settings.generations, drivers::make_uuid);
+  // The server is made last, when the society can answer it; whoever is faster waits here.
+  auto opening = std::promise<drivers::server*>{};
+  auto server = opening.get_future().share();
+  auto to_clients = [server](connection_id who, std::string frame, bool last) {
+    server.get()->send(who, std::move(frame), last);
+  };
+  auto society = actors::society::open(system, {.settings = settings.settings,
+                                                .machine = std::move(machine),
+                                                .files = std::move(files),
+                                                .machinery = std::move(machinery),
+                                                .to_clients = to_clients,
+                                                .now_us = wall_clock_us,
+                                                .hypervisor_uri = settings.hypervisor_uri,
+                                                .store_path = settings.state + "/qubes.xml"});
+  if (!society) {
+    spdlog::critical("{}", society.error().message());
+    return 1;
+  }
+  auto world = (*society)->world();
+  auto ready = std::promise<void>{};
+  (*society)->start([&ready] { ready.set_value(); });
+  ready.get_future().wait();
+
+  auto desk = actors::front_desk{world, (*society)->gate(), to_clients,
+                                 [server](connection_id who) { server.get()->drop(who); }};
+  auto paths = std::vector<std::string>{};
+  for (auto x : api::socket_names)
+    paths.push_back(fmt::format("{}/{}", settings.run, x));
+  auto opened = drivers::server::open(
+    paths, settings.limits,
+    {.on_request =
+       [&desk](connection_id who, std::size_t socket, const drivers::peer& peer, std::string bytes) {
+         desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
+       },
+     .on_gone = [&desk](connection_id who) { desk.gone(who); }});
+  if (!opened) {
+    spdlog::critical("{}", opened.error().message());
+    return 1;
+  }
+  world->connections = [server] { return server.get()->connections(); };
+  opening.set_value(opened->get());
+  drivers::notify_ready(fmt::format("{} domains", world->system.read()->domains.size()));
+  spdlog::info("ready: {} domains", world->system.read()->domains.size());
+
+  serve_signals(signals, system, *world, config_path);
+  spdlog::info("stopping: what was acknowledged is finished, running domains go on");
+  drivers::notify_stopping("writing what was acknowledged");
+  (*opened)->stop_accepting();
+  (*society)->stop(stop_limit);
+  system.await_all_actors_done();
+  opened->reset();
+  if (lanes->pending() > 0) { // a frozen guest still holds a thread; the stop does not wait for it
+    spdlog::default_logger()->flush();
+    std::_Exit(0);
+  }
+  return 0;
+}
+
+} // namespace
+
+} // namespace qubes
+
+int main(int argc, char** argv) {
+  auto app = CLI::App{"qvmd, the Qubes OS domain manager's daemon"};
+  auto path = std::string{};
+  auto print = false;
+  app.add_option("--config", path, "configuration file (TOML); without it, a real dom0's defaults");
+  app.add_flag("--print-config", print, "print every configuration key with its default, and exit");
+  app.set_version_flag("--version", std::string{"qvmd "} + qubes::version);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& x) {
+    return app.exit(x) == 0 ? 0 : 2;
+  }
+  if (print) {
+    fmt::print("{}", qubes::describe_config());
+    return 0;
+  }
+  auto settings = path.empty() ? qubes::model::outcome<qubes::config>{qubes::config{}}
+                               : qubes::read_config(path);
+  if (!settings) {
+    fmt::print(stderr, "qvmd: {}\n", settings.error().message());
+    return 2;
+  }
+  return qubes::run(*settings, path);
+}

@@ -1,0 +1,322 @@
+#include "drivers/fake_hypervisor.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+namespace qubes::drivers {
+
+using model::errc;
+using model::fail;
+using model::power;
+
+namespace {
+
+/// Text of the first element <tag ...>TEXT</tag>.
+std::string_view element(std::string_view xml, std::string_view tag) {
+  auto open = xml.find(fmt::format("<{}", tag));
+  auto start = open == xml.npos ? open : xml.find('>', open);
+  auto end = start == xml.npos ? start : xml.find(fmt::format("</{}>", tag), start);
+  return end == xml.npos ? std::string_view{} : xml.substr(start + 1, end - start - 1);
+}
+
+/// Domains state their memory in MiB (spec/libvirt-xml.md).
+std::uint64_t memory_in(std::string_view xml) {
+  auto text = element(xml, "currentMemory");
+  auto mib = std::uint64_t{0};
+  std::from_chars(text.data(), text.data() + text.size(), mib);
+  return mib * 1024;
+}
+
+model::error lost() {
+  return {errc::hypervisor, "the connection to the fake hypervisor is lost; it is being restored",
+          ""};
+}
+
+} // namespace
+
+fake_hypervisor::fake_hypervisor(capabilities can, script fate)
+    : can_(can), fate_(std::move(fate)) {
+  // nop
+}
+
+outcome<void> fake_hypervisor::connect() {
+  if (auto refused = admit(fake_call::connect, ""))
+    return tl::unexpected{std::move(*refused)};
+  auto held = lock{mutex_};
+  connected_ = true;
+  return {};
+}
+
+void fake_hypervisor::listen(listener x) {
+  auto held = lock{mutex_};
+  listener_ = std::move(x);
+}
+
+outcome<void> fake_hypervisor::describe_host(model::host& into) {
+  if (auto refused = admit(fake_call::describe, ""))
+    return tl::unexpected{std::move(*refused)};
+  into.xen = true;
+  into.memory_kib = 16U << 20;
+  into.cpus = 4;
+  return {};
+}
+
+outcome<std::vector<guest>> fake_hypervisor::list() {
+  if (auto refused = admit(fake_call::list, ""))
+    return tl::unexpected{std::move(*refused)};
+  return guests();
+}
+
+outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std::string& xml) {
+  if (auto refused = admit(fake_call::create, uuid))
+    return tl::unexpected{std::move(*refused)};
+  auto held = lock{mutex_};
+  auto name = name_in(xml);
+  if (lives_.contains(uuid))
+    return fail(errc::hypervisor,
+                fmt::format("cannot start domain '{}': it is active already", name));
+  auto fresh = guest{.uuid = uuid, .name = name};
+  fresh.xid = next_xid_++;
+  fresh.state = can_.paused_start ? power::paused : power::running;
+  fresh.memory_kib = memory_in(xml);
+  lives_.emplace(uuid, life{.who = fresh, .devices = {}});
+  held.unlock();
+  tell(fresh, guest_event::started);
+  return fresh.xid;
+}
+
+outcome<void> fake_hypervisor::suspend(const std::string& uuid) {
+  return move(fake_call::suspend, uuid, power::running, power::paused, guest_event::suspended);
+}
+
+outcome<void> fake_hypervisor::resume(const std::string& uuid) {
+  return move(fake_call::resume, uuid, power::paused, power::running, guest_event::resumed);
+}
+
+outcome<void> fake_hypervisor::sleep(const std::string& uuid) {
+  return move(fake_call::sleep, uuid, power::running, power::suspended, guest_event::slept);
+}
+
+outcome<void> fake_hypervisor::wake(const std::string& uuid) {
+  return move(fake_call::wake, uuid, power::suspended, power::running, guest_event::started);
+}
+
+outcome<void> fake_hypervisor::shutdown(const std::string& uuid) {
+  if (auto refused = admit(fake_call::shutdown, uuid))
+    return tl::unexpected{std::move(*refused)};
+  auto held = lock{mutex_};
+  if (auto found = find_responsive(held, uuid); !found)
+    return tl::unexpected{std::move(found.error())};
+  return end(std::move(held), uuid, {guest_event::stopped});
+}
+
+outcome<void> fake_hypervisor::destroy(const std::string& uuid) {
+  if (auto refused = admit(fake_call::destroy, uuid))
+    return tl::unexpected{std::move(*refused)};
+  return end(lock{mutex_}, uuid, {guest_event::stopped});
+}
+
+outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
+  return change_devices(fake_call::attach, uuid, [&](life& x) -> outcome<void> {
+    x.devices.push_back(device_xml);
+    return {};
+  });
+}
+
+outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
+  return change_devices(fake_call::detach, uuid, [&](life& x) -> outcome<void> {
+    auto found = std::ranges::find(x.devices, device_xml);
+    if (found == x.devices.end())
+      return fail(errc::hypervisor,
+                  fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
+    x.devices.erase(found);
+    return {};
+  });
+}
+
+outcome<void> fake_hypervisor::undefine(const std::string& uuid) {
+  if (auto refused = admit(fake_call::undefine, uuid))
+    return tl::unexpected{std::move(*refused)};
+  return {};
+}
+
+outcome<guest> fake_hypervisor::inspect(const std::string& uuid) {
+  if (auto refused = admit(fake_call::inspect, uuid))
+    return tl::unexpected{std::move(*refused)};
+  auto held = lock{mutex_};
+  if (auto found = lives_.find(uuid); found != lives_.end())
+    return found->second.who;
+  return guest{.uuid = uuid, .name = {}};
+}
+
+// -- the test's side -----------------------------------------------------------------------------
+
+void fake_hypervisor::set_script(script fate) {
+  auto held = lock{mutex_};
+  fate_ = std::move(fate);
+}
+
+void fake_hypervisor::blocking(bool x) {
+  auto held = lock{mutex_};
+  blocking_ = x;
+  stirred_.notify_all();
+}
+
+void fake_hypervisor::freeze(const std::string& uuid) {
+  auto held = lock{mutex_};
+  if (auto found = lives_.find(uuid); found != lives_.end())
+    found->second.frozen = true;
+}
+
+void fake_hypervisor::thaw(const std::string& uuid) {
+  auto held = lock{mutex_};
+  if (auto found = lives_.find(uuid); found != lives_.end())
+    found->second.frozen = false;
+  stirred_.notify_all();
+}
+
+void fake_hypervisor::crash(const std::string& uuid) {
+  (void)end(lock{mutex_}, uuid, {guest_event::crashed, guest_event::stopped});
+}
+
+void fake_hypervisor::lose_connection() {
+  auto held = lock{mutex_};
+  if (!std::exchange(connected_, false))
+    return;
+  stirred_.notify_all();
+  auto told = listener_.on_lost;
+  held.unlock();
+  if (told)
+    told("the connection to the fake hypervisor is lost");
+}
+
+std::vector<std::string> fake_hypervisor::attached(const std::string& uuid) const {
+  auto held = lock{mutex_};
+  auto found = lives_.find(uuid);
+  return found == lives_.end() ? std::vector<std::string>{} : found->second.devices;
+}
+
+std::vector<guest> fake_hypervisor::guests() const {
+  auto held = lock{mutex_};
+  auto result = std::vector<guest>{};
+  for (auto& [uuid, x] : lives_)
+    result.push_back(x.who);
+  return result;
+}
+
+std::size_t fake_hypervisor::calls(fake_call which) const {
+  auto held = lock{mutex_};
+  auto found = counts_.find(which);
+  return found == counts_.end() ? 0 : found->second;
+}
+
+std::string fake_hypervisor::name_in(const std::string& xml) {
+  return std::string{element(xml, "name")};
+}
+
+// -- what the calls share ------------------------------------------------------------------------
+
+/// The script runs without the lock: it may turn a knob of this very hypervisor.
+std::optional<model::error> fake_hypervisor::admit(fake_call which, const std::string& uuid) {
+  auto held = lock{mutex_};
+  ++counts_[which];
+  auto fate = fate_;
+  held.unlock();
+  if (fate)
+    if (auto refused = fate(which, uuid))
+      return refused;
+  held.lock();
+  if (!connected_ && which != fake_call::connect)
+    return lost();
+  return {};
+}
+
+outcome<fake_hypervisor::life*> fake_hypervisor::find(const std::string& uuid) {
+  auto found = lives_.find(uuid);
+  if (found == lives_.end())
+    return fail(errc::vm_not_started, fmt::format("domain '{}' is powered off", uuid));
+  return &found->second;
+}
+
+/// Waits while the guest is frozen; it may end meanwhile, and another life of it may begin.
+outcome<fake_hypervisor::life*> fake_hypervisor::find_responsive(lock& held,
+                                                                 const std::string& uuid) {
+  auto found = find(uuid);
+  if (!found)
+    return found;
+  auto xid = (*found)->who.xid;
+  while ((*found)->frozen) {
+    if (!blocking_)
+      return fail(errc::timed_out, fmt::format("domain '{}' does not answer", (*found)->who.name));
+    stirred_.wait(held);
+    if (!connected_)
+      return tl::unexpected{lost()};
+    found = find(uuid);
+    if (!found || (*found)->who.xid != xid)
+      return fail(errc::vm_not_started, fmt::format("domain '{}' ended meanwhile", uuid));
+  }
+  return found;
+}
+
+outcome<void> fake_hypervisor::move(fake_call which, const std::string& uuid, power from, power to,
+                                    guest_event what) {
+  if (auto refused = admit(which, uuid))
+    return tl::unexpected{std::move(*refused)};
+  if (!can_.sleep && (which == fake_call::sleep || which == fake_call::wake))
+    return fail(errc::not_implemented, "the fake hypervisor has no power management of guests");
+  auto held = lock{mutex_};
+  auto found = find(uuid);
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto& who = (*found)->who;
+  if (who.state != from)
+    return fail(errc::hypervisor, fmt::format("domain '{}' is {}, not {}", who.name,
+                                              wire_name(who.state), wire_name(from)));
+  who.state = to;
+  auto whom = who;
+  held.unlock();
+  tell(whom, what);
+  return {};
+}
+
+outcome<void> fake_hypervisor::change_devices(fake_call which, const std::string& uuid,
+                                              const std::function<outcome<void>(life&)>& change) {
+  if (auto refused = admit(which, uuid))
+    return tl::unexpected{std::move(*refused)};
+  if (!can_.attach)
+    return {};
+  auto held = lock{mutex_};
+  auto found = find_responsive(held, uuid);
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  return change(**found);
+}
+
+outcome<void> fake_hypervisor::end(lock held, const std::string& uuid,
+                                   std::vector<guest_event> told) {
+  auto found = find(uuid);
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto whom = (*found)->who;
+  lives_.erase(uuid);
+  stirred_.notify_all();
+  held.unlock();
+  for (auto x : told)
+    tell(whom, x);
+  return {};
+}
+
+/// After the call's effect and without the lock; a lost connection carries no news.
+void fake_hypervisor::tell(const guest& whom, guest_event what) {
+  auto held = lock{mutex_};
+  auto told = connected_ ? listener_.on_guest : nullptr;
+  held.unlock();
+  if (told)
+    told(whom.uuid, whom.name, what);
+}
+
+} // namespace qubes::drivers

@@ -1,0 +1,101 @@
+// A hypervisor that obeys a script; stands in for libvirt in tests and the simulation.
+#pragma once
+
+#include "drivers/hypervisor.hpp"
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+
+namespace qubes::drivers {
+
+/// The calls a script can tell apart.
+enum class fake_call : std::uint8_t {
+  connect, describe, list, create, suspend, resume, shutdown, destroy, sleep, wake, attach, detach,
+  undefine, inspect
+};
+
+class fake_hypervisor final : public hypervisor {
+public:
+  /// Asked before every call; an error is the call's outcome and nothing else happens.
+  using script = std::function<std::optional<model::error>(fake_call, const std::string& uuid)>;
+
+  explicit fake_hypervisor(capabilities can = {}, script fate = {});
+
+  outcome<void> connect() override;
+  void listen(listener x) override;
+  capabilities can() const override { return can_; }
+  outcome<void> describe_host(model::host& into) override;
+  outcome<std::vector<guest>> list() override;
+  outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) override;
+  outcome<void> suspend(const std::string& uuid) override;
+  outcome<void> resume(const std::string& uuid) override;
+  outcome<void> shutdown(const std::string& uuid) override;
+  outcome<void> destroy(const std::string& uuid) override;
+  outcome<void> sleep(const std::string& uuid) override;
+  outcome<void> wake(const std::string& uuid) override;
+  outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
+  outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
+  outcome<void> undefine(const std::string& uuid) override;
+  outcome<guest> inspect(const std::string& uuid) override;
+
+  // -- the test's side -----------------------------------------------------------------------
+
+  void set_script(script fate);
+
+  /// Whether calls on a frozen guest wait (the default) or fail with `timed_out` at once, as a
+  /// simulation in one thread needs it.
+  void blocking(bool x);
+
+  /// The guest stops answering: shutdown, attach and detach of it block until thawed or destroyed.
+  void freeze(const std::string& uuid);
+  void thaw(const std::string& uuid);
+
+  /// The guest dies by itself; the listener hears `crashed`, then `stopped`.
+  void crash(const std::string& uuid);
+
+  /// The connection dies: on_lost, and every call fails until connect(). Guests live on; what
+  /// happens to them meanwhile nobody hears of.
+  void lose_connection();
+
+  /// Live device XML of a guest, in attach order.
+  std::vector<std::string> attached(const std::string& uuid) const;
+
+  std::vector<guest> guests() const;
+  std::size_t calls(fake_call which) const;
+
+  /// The name in the XML, as create() read it.
+  static std::string name_in(const std::string& xml);
+
+private:
+  struct life {
+    guest who;
+    std::vector<std::string> devices;
+    bool frozen = false;
+  };
+  using lock = std::unique_lock<std::mutex>;
+
+  std::optional<model::error> admit(fake_call which, const std::string& uuid);
+  outcome<life*> find(const std::string& uuid);
+  outcome<life*> find_responsive(lock& held, const std::string& uuid);
+  outcome<void> move(fake_call which, const std::string& uuid, model::power from, model::power to,
+                     guest_event what);
+  outcome<void> change_devices(fake_call which, const std::string& uuid,
+                               const std::function<outcome<void>(life&)>& change);
+  outcome<void> end(lock held, const std::string& uuid, std::vector<guest_event> told);
+  void tell(const guest& whom, guest_event what);
+
+  mutable std::mutex mutex_;
+  std::condition_variable stirred_; ///< a guest thawed or ended, or the connection did
+  capabilities can_;
+  script fate_;
+  listener listener_;
+  std::map<std::string, life> lives_;
+  std::map<fake_call, std::size_t> counts_;
+  std::int32_t next_xid_ = 1;
+  bool connected_ = false;
+  bool blocking_ = true;
+};
+
+} // namespace qubes::drivers

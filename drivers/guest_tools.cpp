@@ -1,0 +1,135 @@
+#include "drivers/guest_tools.hpp"
+#include "drivers/process.hpp"
+#include "drivers/qubes_group.hpp"
+#include "drivers/qubesdb_client.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace qubes::drivers {
+
+namespace {
+
+using model::errc;
+using model::fail;
+
+/// A daemon says within this whether it started.
+constexpr std::chrono::seconds start_limit{20};
+
+/// One QubesDB entry.
+constexpr std::chrono::seconds entry_limit{5};
+
+/// Exit code of the qrexec daemon when its agent did not connect in time.
+constexpr int no_agent = 3;
+
+std::string_view trimmed(std::string_view text) {
+  auto blank = " \t\r\n";
+  auto first = text.find_first_not_of(blank);
+  if (first == std::string_view::npos)
+    return {};
+  return text.substr(first, text.find_last_not_of(blank) - first + 1);
+}
+
+/// "exit code 1" and what the program said, if it said anything.
+std::string last_words(const process_result& x) {
+  auto said = trimmed(x.output);
+  return said.empty() ? fmt::format("exit code {}", x.status)
+                      : fmt::format("exit code {}: {}", x.status, said);
+}
+
+class real_guest_tools final : public guest_tools {
+public:
+  explicit real_guest_tools(guest_tools_options x) : x_(std::move(x)) {
+    if (x_.user.empty())
+      x_.user = first_qubes_user();
+  }
+
+  outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
+                             const entries& initial) override {
+    if (x_.qubesdb_daemon.empty())
+      return {};
+    auto cannot = [&](const std::string& why) {
+      return fail(errc::general, fmt::format("cannot open QubesDB of '{}': {}", name, why));
+    };
+    auto ended =
+        run(as_user({x_.qubesdb_daemon, std::to_string(xid), name}), {run_variable()}, start_limit);
+    if (!ended)
+      return cannot(ended.error().text);
+    if (ended->status != 0)
+      return cannot(fmt::format("'{}' failed with {}", x_.qubesdb_daemon, last_words(*ended)));
+
+    auto database = qubesdb_client::connect(
+        fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name), entry_limit);
+    if (!database)
+      return cannot(database.error().text);
+    for (const auto& [path, value] : initial)
+      if (auto written = database->write(path, value); !written)
+        return cannot(written.error().text);
+    return {};
+  }
+
+  outcome<void> start_agent(const std::string& name, const std::string& uuid, std::int32_t xid,
+                            const std::string& user, bool wait,
+                            std::chrono::seconds limit) override {
+    if (x_.qrexec_daemon.empty())
+      return {};
+    auto command =
+        as_user({x_.qrexec_daemon, "-q", "-u", uuid, "--", std::to_string(xid), name, user});
+    auto patience = wait ? fmt::format("QREXEC_STARTUP_TIMEOUT={}", limit.count())
+                         : std::string{"QREXEC_STARTUP_NOWAIT=1"};
+    auto ended = run(command, {run_variable(), patience},
+                     wait ? limit + start_limit : std::chrono::seconds{start_limit});
+    if (!ended)
+      return fail(errc::vm_error, fmt::format("cannot start the qrexec daemon of '{}': {}", name,
+                                              ended.error().text));
+    if (ended->status == no_agent)
+      return fail(
+          errc::vm_error,
+          fmt::format("cannot connect to qrexec agent of '{}' for {} seconds", name, limit.count()),
+          fmt::format("see /var/log/xen/console/guest-{}.log", name));
+    if (ended->status != 0)
+      return fail(errc::vm_error, fmt::format("the qrexec daemon of '{}' failed with {}", name,
+                                              last_words(*ended)));
+    return {};
+  }
+
+  bool agent_connected(const std::string& name) override {
+    return x_.qrexec_daemon.empty() || ::access(agent_mark(name).c_str(), F_OK) == 0;
+  }
+
+  /// Both daemons end with their domain and take their sockets along. What is left is a mark
+  /// that no daemon owns; a socket is not touched, the next life's daemon may own it.
+  void close(const std::string& name) override {
+    struct ::stat facts {};
+    auto mark = agent_mark(name);
+    if (::lstat(mark.c_str(), &facts) == 0 && S_ISREG(facts.st_mode))
+      ::unlink(mark.c_str());
+  }
+
+private:
+  std::string run_variable() const { return "QUBES_RUN=" + x_.run_directory; }
+
+  std::string agent_mark(const std::string& name) const {
+    return fmt::format("{}/qrexec.{}", x_.run_directory, name);
+  }
+
+  std::vector<std::string> as_user(std::vector<std::string> command) const {
+    if (::geteuid() == 0 && !x_.user.empty())
+      command.insert(command.begin(), {"runuser", "-u", x_.user, "--"});
+    return command;
+  }
+
+  guest_tools_options x_;
+};
+
+} // namespace
+
+std::unique_ptr<guest_tools> open_guest_tools(guest_tools_options x) {
+  return std::make_unique<real_guest_tools>(std::move(x));
+}
+
+} // namespace qubes::drivers

@@ -1,0 +1,53 @@
+// Programs and small databases that belong to a running domain: QubesDB, the qrexec daemon.
+#pragma once
+
+#include "model/error.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace qubes::drivers {
+
+using model::outcome;
+
+/// QubesDB entries in the order they are written (spec/lifecycle.md §2.2).
+using entries = std::vector<std::pair<std::string, std::string>>;
+
+class guest_tools {
+public:
+  virtual ~guest_tools() = default;
+
+  /// Starts the domain's QubesDB daemon and writes `initial`.
+  virtual outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
+                                     const entries& initial) = 0;
+
+  /// Starts the qrexec daemon and waits until the agent is connected, at most `limit`
+  /// (spec/lifecycle.md §2.3).
+  virtual outcome<void> start_agent(const std::string& name, const std::string& uuid,
+                                    std::int32_t xid, const std::string& user, bool wait,
+                                    std::chrono::seconds limit) = 0;
+
+  /// `<qubes_run>/qrexec.NAME` exists.
+  virtual bool agent_connected(const std::string& name) = 0;
+
+  /// The domain stopped: drop connections and leftovers.
+  virtual void close(const std::string& name) = 0;
+};
+
+struct guest_tools_options {
+  std::string run_directory = "/var/run/qubes"; ///< also given to the programs as QUBES_RUN
+  std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon"; ///< "" for none
+  std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";   ///< "" for none: agents count as there
+  std::string user; ///< whom the programs run as when we are root; "" for the first of group qubes
+};
+
+std::unique_ptr<guest_tools> open_guest_tools(guest_tools_options x);
+
+/// Does nothing, always succeeds; agents are connected at once.
+std::unique_ptr<guest_tools> make_fake_guest_tools();
+
+} // namespace qubes::drivers

@@ -1,0 +1,204 @@
+#include "drivers/host_facts.hpp"
+#include "drivers/unique_fd.hpp"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <optional>
+
+namespace qubes::drivers {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Far more than any of these files holds.
+constexpr std::size_t file_limit = 65536;
+
+constexpr const char* blank = " \t\r\n\v\f";
+
+std::string_view trimmed(std::string_view text) {
+  auto first = text.find_first_not_of(blank);
+  if (first == std::string_view::npos)
+    return {};
+  return text.substr(first, text.find_last_not_of(blank) - first + 1);
+}
+
+/// The beginning of a regular file. Whatever else stands there must not make us wait.
+std::optional<std::string> read_beginning(const std::string& path) {
+  auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct ::stat facts {};
+  if (!file || ::fstat(file.get(), &facts) != 0 || !S_ISREG(facts.st_mode))
+    return std::nullopt;
+  auto text = std::string(file_limit, '\0');
+  auto filled = std::size_t{0};
+  while (filled < text.size()) {
+    auto got = ::read(file.get(), text.data() + filled, text.size() - filled);
+    if (got < 0)
+      return std::nullopt;
+    if (got == 0)
+      break;
+    filled += static_cast<std::size_t>(got);
+  }
+  text.resize(filled);
+  return text;
+}
+
+/// Options end up on a kernel's command line, so a file that could not have meant them is as good
+/// as missing.
+std::optional<std::string> read_options(const std::string& path) {
+  auto text = read_beginning(path);
+  if (!text || text->size() == file_limit || text->find('\0') != std::string::npos)
+    return std::nullopt;
+  return std::string{trimmed(*text)};
+}
+
+bool is_file(const fs::path& path) {
+  auto ignored = std::error_code{};
+  return fs::is_regular_file(path, ignored);
+}
+
+bool letter_or_digit(char x) {
+  return (x >= 'a' && x <= 'z') || (x >= 'A' && x <= 'Z') || (x >= '0' && x <= '9');
+}
+
+/// Letters, digits and `more`.
+bool consists_of(std::string_view text, std::string_view more) {
+  return std::ranges::all_of(
+      text, [&](char x) { return letter_or_digit(x) || more.find(x) != std::string_view::npos; });
+}
+
+/// Kernel names appear in listings and paths.
+bool is_kernel_name(std::string_view name) {
+  return !name.empty() && name.front() != '.' && consists_of(name, "._+-");
+}
+
+model::kernel read_kernel(const fs::path& directory) {
+  auto options = [&](const char* file) { return read_options((directory / file).string()); };
+  return {
+      .name = directory.filename().string(),
+      .vmlinuz = is_file(directory / "vmlinuz"),
+      .initramfs = is_file(directory / "initramfs"),
+      .modules = is_file(directory / "modules.img"),
+      .memory_hotplug = is_file(directory / "memory-hotplug-supported"),
+      .default_options = options("default-kernelopts-nopci.txt"),
+      .default_options_pci = options("default-kernelopts-pci.txt"),
+      .common_options = options("default-kernelopts-common.txt"),
+  };
+}
+
+unsigned to_number(std::string_view text) {
+  auto number = 0U;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+/// Zone names travel to every domain; nothing else may.
+std::string checked_zone(std::string_view name) {
+  return consists_of(name, "_+-/") ? std::string{name} : std::string{};
+}
+
+/// The smallest name of the file, apart from the copies below posix/ and right/.
+std::string find_zone(const struct ::stat& wanted, const fs::path& zoneinfo) {
+  auto best = std::string{};
+  auto failed = std::error_code{};
+  auto skip = fs::directory_options::skip_permission_denied;
+  for (auto x = fs::recursive_directory_iterator{zoneinfo, skip, failed};
+       !failed && x != fs::recursive_directory_iterator{}; x.increment(failed)) {
+    auto name = x->path().lexically_relative(zoneinfo).string();
+    if (name == "posix" || name == "right") {
+      x.disable_recursion_pending();
+      continue;
+    }
+    struct ::stat facts {};
+    if (::lstat(x->path().c_str(), &facts) == 0 && facts.st_ino == wanted.st_ino
+        && facts.st_dev == wanted.st_dev && (best.empty() || name < best))
+      best = name;
+  }
+  return best;
+}
+
+} // namespace
+
+cpu_identity parse_cpuinfo(std::string_view text) {
+  auto found = cpu_identity{};
+  while (!text.empty()) {
+    auto line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    if (trimmed(line).empty())
+      break; // the next processor
+    auto colon = line.find(':');
+    if (colon == std::string_view::npos)
+      continue;
+    auto key = trimmed(line.substr(0, colon));
+    auto value = trimmed(line.substr(colon + 1));
+    if (key == "cpu family")
+      found.family = to_number(value);
+    else if (key == "model")
+      found.model = to_number(value);
+  }
+  return found;
+}
+
+std::string read_timezone(const std::string& localtime, const std::string& zoneinfo) {
+  struct ::stat facts {};
+  if (::lstat(localtime.c_str(), &facts) != 0)
+    return {};
+  if (!S_ISLNK(facts.st_mode))
+    return facts.st_nlink > 1 ? checked_zone(find_zone(facts, zoneinfo)) : std::string{};
+  auto failed = std::error_code{};
+  auto target = fs::read_symlink(localtime, failed).string();
+  constexpr auto mark = std::string_view{"zoneinfo/"};
+  auto at = target.rfind(mark);
+  return at == std::string::npos ? std::string{}
+                                 : checked_zone(std::string_view{target}.substr(at + mark.size()));
+}
+
+std::vector<model::kernel> scan_kernels(const std::string& state_directory) {
+  auto kernels = std::vector<model::kernel>{};
+  auto failed = std::error_code{};
+  for (auto x = fs::directory_iterator{fs::path{state_directory} / "vm-kernels", failed};
+       !failed && x != fs::directory_iterator{}; x.increment(failed)) {
+    auto ignored = std::error_code{};
+    if (is_kernel_name(x->path().filename().string()) && x->is_directory(ignored))
+      kernels.push_back(read_kernel(x->path()));
+  }
+  std::ranges::sort(kernels, {}, &model::kernel::name);
+  return kernels;
+}
+
+model::host gather_host(const std::string& state_directory) {
+  auto found = model::host{};
+  auto cpu = parse_cpuinfo(read_beginning("/proc/cpuinfo").value_or(""));
+  found.cpu_family = cpu.family;
+  found.cpu_model = cpu.model;
+  found.timezone = read_timezone("/etc/localtime", "/usr/share/zoneinfo");
+  found.state_directory = state_directory;
+  found.kernels = scan_kernels(state_directory);
+  return found;
+}
+
+std::string make_uuid() {
+  auto bytes = std::array<unsigned char, 16>{};
+  // So few bytes come whole and never fail once the machine has booted.
+  while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+  }
+  bytes[6] = static_cast<unsigned char>((bytes[6] & 0x0FU) | 0x40U);
+  bytes[8] = static_cast<unsigned char>((bytes[8] & 0x3FU) | 0x80U);
+  auto text = std::string{};
+  for (auto i = std::size_t{0}; i < bytes.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10)
+      text += '-';
+    text += fmt::format("{:02x}", bytes[i]);
+  }
+  return text;
+}
+
+} // namespace qubes::drivers

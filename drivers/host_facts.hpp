@@ -1,0 +1,36 @@
+// Gathers what the model needs to know of this machine, apart from the hypervisor's part.
+#pragma once
+
+#include "model/host.hpp"
+
+#include <string>
+#include <string_view>
+
+namespace qubes::drivers {
+
+/// CPU family and model, time zone, and the kernels below `state_directory`/vm-kernels.
+model::host gather_host(const std::string& state_directory);
+
+/// Reads vm-kernels again; kernels come and go while the daemon runs.
+std::vector<model::kernel> scan_kernels(const std::string& state_directory);
+
+/// 32 hex digits in the form 8-4-4-4-12, random version 4.
+std::string make_uuid();
+
+// -- the parts, for tests ----------------------------------------------------------------------
+
+struct cpu_identity {
+  unsigned family = 0;
+  unsigned model = 0;
+
+  bool operator==(const cpu_identity&) const = default;
+};
+
+/// The first processor in the text of /proc/cpuinfo; 0 for what it does not say.
+cpu_identity parse_cpuinfo(std::string_view text);
+
+/// The zone `localtime` links to: a symbolic link's target after "zoneinfo/", or for a hard link
+/// the file below `zoneinfo` that it shares; else "".
+std::string read_timezone(const std::string& localtime, const std::string& zoneinfo);
+
+} // namespace qubes::drivers

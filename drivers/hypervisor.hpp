@@ -1,0 +1,80 @@
+// What a hypervisor can do, as plain blocking calls. Knows no actors. Every call may be made from
+// any thread; calls about different domains may run at once.
+#pragma once
+
+#include "model/error.hpp"
+#include "model/guest.hpp"
+#include "model/host.hpp"
+#include "model/power.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace qubes::drivers {
+
+using model::guest;
+using model::guest_event;
+using model::outcome;
+
+/// What this back end lacks, the domain makes up for (design §5).
+struct capabilities {
+  bool paused_start = true; ///< else create() starts at once; the caller suspends
+  bool attach = true;       ///< else attach and detach succeed without effect until the next start
+  bool memory_stats = true; ///< else memory is what was configured
+  bool sleep = true;        ///< S3 (pMSuspendForDuration)
+  bool guest_shutdown = true; ///< shutdown waits for the guest; else it is instant
+};
+
+/// Told from the event thread; must return at once.
+struct listener {
+  std::function<void(const std::string& uuid, const std::string& name, guest_event)> on_guest;
+  std::function<void(const std::string& why)> on_lost; ///< the connection died; every call fails
+};
+
+class hypervisor {
+public:
+  virtual ~hypervisor() = default;
+
+  /// Opens the connection (again) and registers for events; the listener stays the same.
+  /// `errc::hypervisor` names the URI and the cause.
+  virtual outcome<void> connect() = 0;
+
+  virtual void listen(listener x) = 0;
+
+  virtual capabilities can() const = 0;
+
+  /// "Xen", "TEST", "QEMU", ...; and memory, CPUs. Fills the hypervisor's part of `into`.
+  virtual outcome<void> describe_host(model::host& into) = 0;
+
+  /// All active domains.
+  virtual outcome<std::vector<guest>> list() = 0;
+
+  /// Defines and creates, paused where `can().paused_start`; returns the new id.
+  virtual outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) = 0;
+
+  virtual outcome<void> suspend(const std::string& uuid) = 0;
+  virtual outcome<void> resume(const std::string& uuid) = 0;
+
+  /// Asks the guest; may take as long as the guest pleases.
+  virtual outcome<void> shutdown(const std::string& uuid) = 0;
+
+  /// Takes it down at once. `vm_not_started` when it is not active.
+  virtual outcome<void> destroy(const std::string& uuid) = 0;
+
+  virtual outcome<void> sleep(const std::string& uuid) = 0; ///< S3; `not_implemented` without
+  virtual outcome<void> wake(const std::string& uuid) = 0;
+
+  virtual outcome<void> attach(const std::string& uuid, const std::string& device_xml) = 0;
+  virtual outcome<void> detach(const std::string& uuid, const std::string& device_xml) = 0;
+
+  /// Forgets the definition; unknown is fine.
+  virtual outcome<void> undefine(const std::string& uuid) = 0;
+
+  /// The present state; a domain it does not know is halted.
+  virtual outcome<guest> inspect(const std::string& uuid) = 0;
+};
+
+} // namespace qubes::drivers

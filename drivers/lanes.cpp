@@ -1,0 +1,178 @@
+#include "drivers/lanes.hpp"
+
+#include "drivers/quiet_thread.hpp"
+
+#include <condition_variable>
+#include <deque>
+#include <list>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+namespace qubes::drivers {
+
+/// The threads of one lane. A key has at most one job among those ready or at work; what follows
+/// it waits in its strand, so a slow key holds one thread and nothing else.
+class lanes::pool {
+public:
+  pool(unsigned width, unsigned keep, std::chrono::milliseconds patience,
+       std::atomic<std::size_t>& pending)
+      : width_(width == 0 ? 1 : width), keep_(keep), patience_(patience), pending_(pending) {
+    // nop
+  }
+
+  ~pool() {
+    auto lock = std::unique_lock{mutex_};
+    closing_ = true;
+    work_.notify_all();
+    all_gone_.wait(lock, [this] { return alive_ == 0; });
+    lock.unlock();
+    if (last_gone_.joinable())
+      last_gone_.join();
+  }
+
+  pool(const pool&) = delete;
+  pool& operator=(const pool&) = delete;
+
+  void post(std::string key, std::function<void()> job) {
+    auto lock = std::unique_lock{mutex_};
+    ++pending_;
+    if (!key.empty()) {
+      auto [strand, fresh] = strands_.try_emplace(key);
+      if (!fresh) {
+        strand->second.push_back(std::move(job));
+        return;
+      }
+    }
+    make_ready({std::move(key), std::move(job)});
+  }
+
+private:
+  struct task {
+    std::string key;
+    std::function<void()> job;
+  };
+
+  void make_ready(task x) {
+    ready_.push_back(std::move(x));
+    if (ready_.size() > idle_ && alive_ < width_)
+      start_thread();
+    else
+      work_.notify_one();
+  }
+
+  void start_thread() {
+    auto& self = *threads_.insert(threads_.end(), std::thread{});
+    try {
+      self = quiet_thread([this, &self] { run(self); });
+    } catch (const std::system_error&) {
+      threads_.pop_back();
+      if (alive_ > 0)
+        return; // those at work come to it
+      strands_.erase(ready_.back().key);
+      ready_.pop_back();
+      --pending_;
+      throw;
+    }
+    ++alive_;
+    ++idle_;
+  }
+
+  void run(std::thread& self) {
+    auto lock = std::unique_lock{mutex_};
+    while (wait_for_work(lock)) {
+      --idle_;
+      auto x = std::move(ready_.front());
+      ready_.pop_front();
+      lock.unlock();
+      x.job();
+      x.job = nullptr; // what it holds may be costly to drop
+      lock.lock();
+      ++idle_;
+      finish(x.key);
+    }
+    --idle_;
+    leave(lock, self);
+  }
+
+  bool wait_for_work(std::unique_lock<std::mutex>& lock) {
+    auto woken = [this] { return !ready_.empty() || closing_; };
+    while (!work_.wait_for(lock, patience_, woken))
+      if (idle_ > keep_)
+        return false;
+    return !ready_.empty();
+  }
+
+  void finish(const std::string& key) {
+    if (!key.empty()) {
+      auto strand = strands_.find(key);
+      if (strand->second.empty()) {
+        strands_.erase(strand);
+      } else {
+        make_ready({key, std::move(strand->second.front())});
+        strand->second.pop_front();
+      }
+    }
+    if (--pending_ == 0)
+      pending_.notify_all();
+  }
+
+  /// Each leaving thread joins the one before it, so that at most one waits to be joined.
+  void leave(std::unique_lock<std::mutex>& lock, std::thread& self) {
+    auto before = std::move(last_gone_);
+    last_gone_.swap(self);
+    threads_.remove_if([&self](const std::thread& x) { return &x == &self; });
+    if (--alive_ == 0)
+      all_gone_.notify_all();
+    lock.unlock();
+    if (before.joinable())
+      before.join();
+  }
+
+  const unsigned width_;
+  const unsigned keep_;
+  const std::chrono::milliseconds patience_;
+  std::atomic<std::size_t>& pending_;
+  std::mutex mutex_;
+  std::condition_variable work_;
+  std::condition_variable all_gone_;
+  std::deque<task> ready_;
+  std::unordered_map<std::string, std::deque<std::function<void()>>> strands_;
+  std::list<std::thread> threads_;
+  std::thread last_gone_;
+  std::size_t idle_ = 0; ///< threads about to look for work
+  std::size_t alive_ = 0;
+  bool closing_ = false;
+};
+
+lanes::lanes(widths x) {
+  auto width = [&x](lane where) {
+    switch (where) {
+    case lane::host: return x.host;
+    case lane::guest: return x.guest;
+    case lane::rescue: return x.rescue;
+    case lane::disk: return x.disk;
+    }
+    return 1U;
+  };
+  for (auto i = std::size_t{0}; i < lane_count; ++i)
+    pools_[i] = std::make_unique<pool>(width(static_cast<lane>(i)), x.keep, x.patience, pending_);
+}
+
+lanes::~lanes() {
+  // A job of one lane may post to another, so all lanes stay until all are done.
+  for (auto n = pending_.load(); n != 0; n = pending_.load())
+    pending_.wait(n);
+}
+
+void lanes::post(lane where, std::string key, std::function<void()> job) {
+  pools_[static_cast<std::size_t>(where)]->post(std::move(key), std::move(job));
+}
+
+std::size_t lanes::pending() const {
+  return pending_.load();
+}
+
+} // namespace qubes::drivers

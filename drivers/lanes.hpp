@@ -1,0 +1,64 @@
+// Threads for blocking calls. Jobs of one lane and key run in order, one at a time; jobs of
+// different keys never wait for each other while a thread is free.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace qubes::drivers {
+
+/// Calls that depend on a guest never share a lane with calls that do not.
+enum class lane : std::uint8_t {
+  host,   ///< define, create, lists: the hypervisor alone
+  guest,  ///< may wait for a guest: shutdown, attach, QubesDB, agent
+  rescue, ///< destroy; always free
+  disk,   ///< files of the store
+};
+inline constexpr std::size_t lane_count = 4;
+
+/// Where blocking work runs. The simulation has its own.
+class executor {
+public:
+  virtual ~executor() = default;
+
+  /// Runs `job` on a thread of `where`; `key` is the domain's name, or "" for no order.
+  /// Must not be called by a job that then waits for it.
+  virtual void post(lane where, std::string key, std::function<void()> job) = 0;
+};
+
+/// Plain threads, started when there is work for them, up to `width` of the lane.
+class lanes final : public executor {
+public:
+  struct widths {
+    unsigned host = 4;
+    unsigned guest = 64; ///< a frozen guest costs one until its deadline
+    unsigned rescue = 4;
+    unsigned disk = 1;
+    unsigned keep = 4;                         ///< idle threads of a lane that stay
+    std::chrono::milliseconds patience{10000}; ///< how long the others wait for work
+  };
+
+  explicit lanes(widths x);
+
+  /// Finishes what was posted, then joins.
+  ~lanes() override;
+
+  lanes(const lanes&) = delete;
+  lanes& operator=(const lanes&) = delete;
+
+  void post(lane where, std::string key, std::function<void()> job) override;
+
+  /// Jobs posted and not finished, over all lanes; for status and tests.
+  std::size_t pending() const;
+
+private:
+  class pool;
+  std::atomic<std::size_t> pending_{0};
+  std::unique_ptr<pool> pools_[lane_count];
+};
+
+} // namespace qubes::drivers

@@ -1,0 +1,87 @@
+#include "messages/admin_api.hpp"
+
+#include <algorithm>
+
+namespace qubes::api {
+
+namespace {
+
+constexpr auto nul = '\0';
+
+void field(std::string& to, std::string_view text) {
+  to += text;
+  to += nul;
+}
+
+bool is_ascii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+/// An event's parts end at a NUL: one inside a value would forge the next part.
+std::string without_nul(std::string_view text) {
+  auto result = std::string{text};
+  std::erase(result, nul);
+  return result;
+}
+
+} // namespace
+
+std::optional<request> parse_request(std::string_view bytes) {
+  auto end = bytes.find(nul);
+  if (end == std::string_view::npos)
+    return std::nullopt;
+  auto header = bytes.substr(0, end);
+  std::string_view words[4];
+  for (auto i = 0; i < 3; ++i) {
+    auto space = header.find(' ');
+    if (space == std::string_view::npos)
+      return std::nullopt;
+    words[i] = header.substr(0, space);
+    header.remove_prefix(space + 1);
+  }
+  words[3] = header;
+  auto [service, source, kind, destination] = words;
+  if (kind == "keyword" && destination == "adminvm")
+    destination = "dom0";
+  else if (kind != "name")
+    return std::nullopt;
+  if (!is_ascii(bytes.substr(0, end)))
+    return std::nullopt;
+  auto plus = service.find('+');
+  auto argument = plus == std::string_view::npos ? std::string_view{} : service.substr(plus + 1);
+  return request{.method = std::string{service.substr(0, plus)},
+                 .argument = std::string{argument},
+                 .source = std::string{source},
+                 .destination = std::string{destination},
+                 .payload = std::string{bytes.substr(end + 1)}};
+}
+
+std::string success(std::string_view text) {
+  auto result = std::string{"0\0", 2};
+  result += text;
+  return result;
+}
+
+std::string exception(const model::error& x) {
+  auto result = std::string{"2\0", 2};
+  field(result, wire_name(x.code));
+  field(result, "");
+  for (auto c : without_nul(x.message()))
+    result.append(c == '%' ? 2 : 1, c);
+  result += nul;
+  return result;
+}
+
+std::string event_frame(const model::event& x) {
+  auto result = std::string{"1\0", 2};
+  field(result, x.subject);
+  field(result, x.name);
+  for (auto& [key, text] : x.args) {
+    field(result, key);
+    field(result, without_nul(text));
+  }
+  result += nul;
+  return result;
+}
+
+} // namespace qubes::api

@@ -1,0 +1,176 @@
+// Everything that travels between actors: atoms, payloads, and errors as CAF carries them.
+#pragma once
+
+#include "model/change.hpp"
+#include "model/error.hpp"
+#include "model/event.hpp"
+#include "model/guest.hpp"
+
+#include <caf/all.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace qubes {
+
+/// What a client may ask of a domain or of the host.
+enum class verb : std::uint8_t {
+  start,
+  shutdown,
+  kill,
+  pause,
+  unpause,
+  suspend,
+  resume,
+  current_state,
+  set_property,
+  reset_property,
+  set_feature,
+  remove_feature,
+  add_tag,
+  remove_tag,
+  create_label,
+  remove_label,
+  get_notes,
+  set_notes,
+};
+
+/// A client's wish. Whoever takes it answers its ticket exactly once.
+struct order {
+  std::uint64_t ticket = 0;
+  verb what = verb::start;
+  std::string key;  ///< property, feature, tag or label
+  std::string text; ///< its value, or the notes
+  bool force = false;
+  bool wait = false;
+};
+
+/// The reply body, or why not.
+struct answer {
+  std::uint64_t ticket = 0;
+  model::outcome<std::string> result;
+};
+
+/// Blocking work on behalf of one domain. Rows in actors/driver.cpp.
+enum class task : std::uint8_t {
+  create,       ///< text: domain XML
+  suspend,
+  resume,
+  shutdown,
+  destroy,
+  sleep,
+  wake,
+  attach,       ///< text: device XML
+  detach,       ///< text: device XML
+  undefine,
+  inspect,
+  verify,       ///< text: the domain's directory, relative to the state directory
+  announce,     ///< pairs: xenstore entries the guest may write
+  open_qubesdb, ///< pairs: its entries
+  start_agent,  ///< text: user
+  run_service,  ///< text: qrexec service, run as root
+  close_tools,
+  read_notes,   ///< text: directory
+  write_notes,  ///< text: directory, pairs[0].second: the notes
+};
+
+struct job {
+  task what = task::inspect;
+  std::string domain;
+  std::string uuid;
+  std::int32_t xid = -1;
+  std::string text;
+  std::vector<std::pair<std::string, std::string>> pairs;
+  bool flag = false;      ///< start_agent: wait for it
+  std::int64_t limit = 0; ///< seconds; start_agent
+};
+
+/// What a job found: the guest as it is now, or text.
+struct report {
+  model::guest guest;
+  std::string text;
+};
+
+/// News of a guest from the hypervisor, in the order it happened.
+struct news {
+  std::string domain;
+  std::string uuid;
+  model::guest_event what = model::guest_event::started;
+};
+
+/// Runs in the receiving actor, so it may touch its state.
+using completion = std::function<void()>;
+
+using events = std::vector<model::event>;
+using connection_id = std::uint64_t;
+
+namespace atom {
+// texts: at most 10 characters
+} // namespace atom
+
+} // namespace qubes
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::answer)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::job)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::change)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::system_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::guest)
+
+CAF_BEGIN_TYPE_ID_BLOCK(qvmd, caf::first_custom_type_id)
+
+  CAF_ADD_TYPE_ID(qvmd, (qubes::model::errc))
+
+  CAF_ADD_ATOM(qvmd, qubes::atom, start, "start")
+  CAF_ADD_ATOM(qvmd, qubes::atom, stop, "stop")
+  CAF_ADD_ATOM(qvmd, qubes::atom, join, "join")
+  CAF_ADD_ATOM(qvmd, qubes::atom, leave, "leave")
+  CAF_ADD_ATOM(qvmd, qubes::atom, close, "close")
+  CAF_ADD_ATOM(qvmd, qubes::atom, open, "open")
+  CAF_ADD_ATOM(qvmd, qubes::atom, up, "up")
+  CAF_ADD_ATOM(qvmd, qubes::atom, down, "down")
+  CAF_ADD_ATOM(qvmd, qubes::atom, subscribe, "subscribe")
+  CAF_ADD_ATOM(qvmd, qubes::atom, gone, "gone")
+  CAF_ADD_ATOM(qvmd, qubes::atom, tick, "tick")
+  CAF_ADD_ATOM(qvmd, qubes::atom, overdue, "overdue")
+  CAF_ADD_ATOM(qvmd, qubes::atom, lost, "lost")
+  CAF_ADD_ATOM(qvmd, qubes::atom, reload, "reload")
+  CAF_ADD_ATOM(qvmd, qubes::atom, flush, "flush")
+  CAF_ADD_ATOM(qvmd, qubes::atom, reconcile, "reconcile")
+
+CAF_END_TYPE_ID_BLOCK(qvmd)
+
+CAF_ERROR_CODE_ENUM(qubes::model::errc, "qubes")
+
+namespace qubes::model {
+
+inline std::string to_string(errc x) {
+  return std::string{wire_name(x)};
+}
+
+} // namespace qubes::model
+
+namespace qubes {
+
+/// A refusal as CAF carries it between actors.
+inline caf::error to_caf(const model::error& x) {
+  return caf::make_error(x.code, x.text, x.hint);
+}
+
+/// Answers a request whose result is nothing.
+inline void deliver(caf::typed_response_promise<void>& to) {
+  static_cast<caf::response_promise&>(to).deliver(caf::unit);
+}
+
+/// Back again; CAF's own errors (a dead or silent actor) become timed_out or internal.
+model::error from_caf(const caf::error& x);
+
+} // namespace qubes

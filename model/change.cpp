@@ -1,0 +1,436 @@
+#include "model/change.hpp"
+
+#include "model/graph.hpp"
+#include "model/integrity.hpp"
+#include "model/mirror.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+
+namespace qubes::model {
+
+namespace {
+
+template <class... Ts>
+struct overloaded : Ts... {
+  using Ts::operator()...;
+};
+template <class... Ts>
+overloaded(Ts...) -> overloaded<Ts...>;
+
+// -- performing -------------------------------------------------------------------------------
+
+/// A system under change. It shares every record with the original until it is opened.
+class editor {
+public:
+  explicit editor(const system& before) : now(before) {}
+
+  outcome<void> perform(const edit& x) {
+    return std::visit([this](auto& y) { return perform(y); }, x);
+  }
+
+  /// The record to write to; null when there is no such domain.
+  domain* open(std::string_view name) {
+    if (auto mine = opened_.find(name); mine != opened_.end())
+      return mine->second.get();
+    auto shared = now.share(name);
+    if (!shared)
+      return nullptr;
+    auto copy = std::make_shared<domain>(*shared);
+    now.put(copy);
+    return opened_.emplace(name, std::move(copy)).first->second.get();
+  }
+
+  system now;
+
+private:
+  outcome<domain*> need(std::string_view name) {
+    if (auto x = open(name))
+      return x;
+    return fail(errc::vm_not_found, fmt::format("there is no domain '{}'", name));
+  }
+
+  outcome<properties*> properties_to_write(const std::string& owner, const std::string& name) {
+    if (owner.empty())
+      return known(global, owner, name).map([&] { return &now.globals; });
+    if (is_identity(name))
+      return fail(errc::property_value,
+                  fmt::format("property '{}' of '{}' never changes", name, owner));
+    return need(owner).and_then([&](domain* x) {
+      return known(row(x->type).bit, owner, name).map([&] { return &x->properties; });
+    });
+  }
+
+  static outcome<void> known(holder who, const std::string& owner, const std::string& name) {
+    if (find_property(who, name))
+      return {};
+    return tl::unexpected{no_such_property(who, owner, name)};
+  }
+
+  outcome<void> perform(const set_property& x) {
+    return properties_to_write(x.owner, x.name).map([&](properties* all) {
+      all->insert_or_assign(x.name, x.value);
+    });
+  }
+
+  outcome<void> perform(const reset_property& x) {
+    return properties_to_write(x.owner, x.name).map([&](properties* all) { all->erase(x.name); });
+  }
+
+  outcome<void> perform(const set_feature& x) {
+    return need(x.owner).map([&](domain* d) { d->features.set(x.name, x.text, x.at); });
+  }
+
+  outcome<void> perform(const remove_feature& x) {
+    return need(x.owner).and_then([&](domain* d) -> outcome<void> {
+      if (d->features.remove(x.name))
+        return {};
+      return fail(errc::feature_not_found,
+                  fmt::format("domain '{}' has no feature '{}'", x.owner, x.name));
+    });
+  }
+
+  outcome<void> perform(const add_tag& x) {
+    if (auto sound = check_tag(x.tag); !sound)
+      return sound;
+    return need(x.owner).map([&](domain* d) { d->tags.insert(x.tag); });
+  }
+
+  outcome<void> perform(const remove_tag& x) {
+    return need(x.owner).and_then([&](domain* d) -> outcome<void> {
+      if (d->tags.erase(x.tag) > 0)
+        return {};
+      return fail(errc::tag_not_found, fmt::format("domain '{}' has no tag '{}'", x.owner, x.tag));
+    });
+  }
+
+  outcome<void> perform(const add_label& x) {
+    for (auto& known : now.labels)
+      if (known.name == x.label.name || known.index == x.label.index)
+        return fail(errc::label_in_use,
+                    fmt::format("there is already a label {} '{}'", known.index, known.name),
+                    "choose another name");
+    auto place = std::upper_bound(now.labels.begin(), now.labels.end(), x.label,
+                                  [](auto& a, auto& b) { return a.index < b.index; });
+    now.labels.insert(place, x.label);
+    return {};
+  }
+
+  outcome<void> perform(const remove_label& x) {
+    auto found = now.find_label(x.name);
+    if (!found)
+      return fail(errc::label_not_found, fmt::format("there is no label '{}'", x.name));
+    if (found->index <= last_default_label)
+      return fail(errc::protocol, fmt::format("label '{}' belongs to every system", x.name),
+                  "only labels that were created later can be removed");
+    now.labels.erase(now.labels.begin() + (found - now.labels.data()));
+    return {};
+  }
+
+  outcome<void> perform(const add_domain& x) {
+    if (auto taken = clash_of(now, *x.record))
+      return fail(errc::vm_already_exists, std::move(*taken));
+    now.put(x.record);
+    return {};
+  }
+
+  outcome<void> perform(const remove_domain& x) {
+    if (!now.find(x.name))
+      return fail(errc::vm_not_found, fmt::format("there is no domain '{}'", x.name));
+    if (x.name == "dom0")
+      return fail(errc::vm_in_use, "dom0 cannot be removed");
+    opened_.erase(x.name);
+    now.remove(x.name);
+    return {};
+  }
+
+  std::map<std::string, std::shared_ptr<domain>, std::less<>> opened_;
+};
+
+// -- consequences -----------------------------------------------------------------------------
+
+/// True for the domain itself and for all that is based on it, directly or not.
+bool is_family(const view& v, const domain& x, std::string_view owner) {
+  for (auto at = &x; at; at = template_of(v, *at))
+    if (at->name == owner)
+      return true;
+  return false;
+}
+
+void refresh_mirrors(editor& at, const view& v, const domain_ptr& x, std::string_view property) {
+  if (auto volumes = mirrored_volumes(v, *x, property); volumes != x->volumes)
+    at.open(x->name.str())->volumes = std::move(volumes);
+}
+
+void refresh_family(editor& at, const view& v, std::string_view owner, std::string_view property) {
+  if (!shows_in_volumes(property))
+    return;
+  for (auto i = std::size_t{0}; i < at.now.domains.size(); ++i) // records are replaced on the way
+    if (auto x = at.now.domains[i]; owner.empty() || is_family(v, *x, owner))
+      refresh_mirrors(at, v, x, property);
+}
+
+void refresh_mirrors(editor& at, const view& v, const edit& x) {
+  std::visit(overloaded{
+                 [&](const set_property& y) { refresh_family(at, v, y.owner, y.name); },
+                 [&](const reset_property& y) { refresh_family(at, v, y.owner, y.name); },
+                 [&](const add_domain& y) {
+                   if (auto record = at.now.share(y.record->name.str()))
+                     refresh_mirrors(at, v, record, "template");
+                 },
+                 [](const auto&) {},
+             },
+             x);
+}
+
+// -- checking ---------------------------------------------------------------------------------
+
+std::string shown(const std::vector<use>& users) {
+  auto names = std::vector<std::string>{};
+  for (auto& x : users)
+    names.push_back(fmt::format("{}:{}", x.owner, x.property));
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+outcome<void> refuse_users(errc code, std::string_view what, const std::vector<use>& users) {
+  if (users.empty())
+    return {};
+  return fail(code, fmt::format("{} is in use by {}", what, shown(users)),
+              "change these properties first");
+}
+
+outcome<void> check_property(const view& v, std::string_view owner, std::string_view name,
+                             bool chosen) {
+  auto x = owner.empty() ? nullptr : v.system.find(owner);
+  if (!owner.empty() && !x)
+    return {}; // removed by a later edit
+  auto who = subject{v, x};
+  auto row = find_property(x ? model::row(x->type).bit : global, name);
+  if (auto sound = row ? check_stored(who, *row) : outcome<void>{}; !sound)
+    return sound;
+  if (name == "netvm")
+    return check_provider(who);
+  if (name == "provides_network" && chosen)
+    return check_clients(who);
+  if (name == "template_for_dispvms")
+    return refuse_users(errc::vm_in_use, fmt::format("disposable template '{}'", owner),
+                        misplaced_disposable_users(who));
+  return {};
+}
+
+outcome<void> check_new(const view& v, const domain& x) {
+  if (auto sound = check_record(v, x); !sound)
+    return sound;
+  return x.properties.contains("netvm") ? check_provider({v, &x}) : outcome<void>{};
+}
+
+/// What one edit may have broken, seen in the finished system.
+outcome<void> check(const view& v, const edit& x) {
+  return std::visit(
+      overloaded{
+          [&](const set_property& y) { return check_property(v, y.owner, y.name, true); },
+          [&](const reset_property& y) { return check_property(v, y.owner, y.name, false); },
+          [&](const remove_label& y) -> outcome<void> {
+            if (v.system.find_label(y.name))
+              return {};
+            return refuse_users(errc::label_in_use, fmt::format("label '{}'", y.name),
+                                users_of_label(v.system, y.name));
+          },
+          [&](const add_domain& y) -> outcome<void> {
+            auto record = v.system.find(y.record->name.str());
+            return record ? check_new(v, *record) : outcome<void>{};
+          },
+          [&](const remove_domain& y) -> outcome<void> {
+            if (v.system.find(y.name))
+              return {};
+            return refuse_users(errc::vm_in_use, fmt::format("domain '{}'", y.name),
+                                users_of_domain(v.system, y.name));
+          },
+          [](const auto&) -> outcome<void> { return {}; },
+      },
+      x);
+}
+
+// -- inverting --------------------------------------------------------------------------------
+
+edit inverse_property(const properties& now, const std::string& owner, const std::string& name) {
+  auto stored = now.find(name);
+  if (stored == now.end())
+    return reset_property{owner, name};
+  return set_property{owner, name, stored->second};
+}
+
+const properties& stored_properties(const system& now, std::string_view owner) {
+  static const auto nothing = properties{};
+  if (owner.empty())
+    return now.globals;
+  auto x = now.find(owner);
+  return x ? x->properties : nothing;
+}
+
+std::size_t place_of(const features& all, std::string_view name) {
+  auto found = std::find_if(all.begin(), all.end(), [&](auto& x) { return x.first == name; });
+  return static_cast<std::size_t>(found - all.begin());
+}
+
+/// The edit that undoes `x` on a system where `x` was not performed yet; nothing when it has no
+/// effect there.
+std::optional<edit> inverse(const system& now, const edit& x) {
+  using maybe = std::optional<edit>;
+  return std::visit(
+      overloaded{
+          [&](const set_property& y) -> maybe {
+            return inverse_property(stored_properties(now, y.owner), y.owner, y.name);
+          },
+          [&](const reset_property& y) -> maybe {
+            return inverse_property(stored_properties(now, y.owner), y.owner, y.name);
+          },
+          [&](const set_feature& y) -> maybe {
+            if (auto owner = now.find(y.owner))
+              if (auto text = owner->features.find(y.name))
+                return set_feature{y.owner, y.name, *text};
+            return remove_feature{y.owner, y.name};
+          },
+          [&](const remove_feature& y) -> maybe {
+            if (auto owner = now.find(y.owner))
+              if (auto text = owner->features.find(y.name))
+                return set_feature{y.owner, y.name, *text, place_of(owner->features, y.name)};
+            return {};
+          },
+          [&](const add_tag& y) -> maybe {
+            if (auto owner = now.find(y.owner); owner && !owner->tags.contains(y.tag))
+              return remove_tag{y.owner, y.tag};
+            return {};
+          },
+          [&](const remove_tag& y) -> maybe {
+            return add_tag{y.owner, y.tag};
+          },
+          [&](const add_label& y) -> maybe { return remove_label{y.label.name}; },
+          [&](const remove_label& y) -> maybe {
+            if (auto label = now.find_label(y.name))
+              return add_label{*label};
+            return {};
+          },
+          [&](const add_domain& y) -> maybe { return remove_domain{y.record->name}; },
+          [&](const remove_domain& y) -> maybe {
+            if (auto record = now.share(y.name))
+              return add_domain{std::move(record)};
+            return {};
+          },
+      },
+      x);
+}
+
+// -- printing ---------------------------------------------------------------------------------
+
+/// Text of a client in one line of printable characters.
+std::string in_line(std::string_view text) {
+  auto out = std::string{};
+  for (auto c : text)
+    if (c >= ' ' && c <= '~' && c != '\\')
+      out += c;
+    else
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return out;
+}
+
+std::string stored_text(const system& now, std::string_view owner, std::string_view name) {
+  auto& all = stored_properties(now, owner);
+  auto found = all.find(name);
+  return found == all.end() ? "default" : in_line(to_event_text(found->second));
+}
+
+std::string feature_text(const system& now, std::string_view owner, std::string_view name) {
+  auto x = now.find(owner);
+  auto text = x ? x->features.find(name) : nullptr;
+  return text ? fmt::format("\"{}\"", in_line(*text)) : "absent";
+}
+
+std::string_view owner_text(std::string_view owner) {
+  return owner.empty() ? std::string_view{"host"} : owner;
+}
+
+std::string line(const system& now, const edit& x) {
+  return std::visit(
+      overloaded{
+          [&](const set_property& y) {
+            return fmt::format("{}: {} = {} (was {})", owner_text(y.owner), y.name,
+                               in_line(to_event_text(y.value)), stored_text(now, y.owner, y.name));
+          },
+          [&](const reset_property& y) {
+            return fmt::format("{}: {} = default (was {})", owner_text(y.owner), y.name,
+                               stored_text(now, y.owner, y.name));
+          },
+          [&](const set_feature& y) {
+            return fmt::format("{}: feature {} = \"{}\" (was {})", y.owner, y.name, in_line(y.text),
+                               feature_text(now, y.owner, y.name));
+          },
+          [&](const remove_feature& y) {
+            return fmt::format("{}: feature {} removed (was {})", y.owner, y.name,
+                               feature_text(now, y.owner, y.name));
+          },
+          [](const add_tag& y) { return fmt::format("{}: tag {} added", y.owner, y.tag); },
+          [](const remove_tag& y) { return fmt::format("{}: tag {} removed", y.owner, y.tag); },
+          [](const add_label& y) {
+            return fmt::format("label {} created, index {}, color {}", y.label.name, y.label.index,
+                               y.label.color);
+          },
+          [](const remove_label& y) { return fmt::format("label {} removed", y.name); },
+          [](const add_domain& y) {
+            return fmt::format("{}: created, {} with qid {}", y.record->name.str(),
+                               row(y.record->type).name, y.record->qid);
+          },
+          [](const remove_domain& y) { return fmt::format("{}: removed", y.name); },
+      },
+      x);
+}
+
+/// Calls `look` on the state before each edit, as far as the edits can be performed.
+template <class Look>
+void walk(const system& before, const change& what, Look look) {
+  auto at = editor{before};
+  for (auto& x : what.edits) {
+    look(at.now, x);
+    if (!at.perform(x))
+      return;
+  }
+}
+
+} // namespace
+
+outcome<system> apply(const system& before, const host& machine, const change& what) {
+  auto at = editor{before};
+  for (auto& x : what.edits) {
+    if (auto done = at.perform(x); !done)
+      return tl::unexpected{std::move(done.error())};
+  }
+  auto v = view{at.now, nobody_runs(), machine};
+  for (auto& x : what.edits)
+    refresh_mirrors(at, v, x);
+  for (auto& x : what.edits)
+    if (auto sound = check(v, x); !sound)
+      return tl::unexpected{std::move(sound.error())};
+  return std::move(at.now);
+}
+
+change invert(const system& before, const change& what) {
+  auto result = change{};
+  walk(before, what, [&](const system& now, const edit& x) {
+    if (auto undo = inverse(now, x))
+      result.edits.push_back(std::move(*undo));
+  });
+  std::reverse(result.edits.begin(), result.edits.end());
+  return result;
+}
+
+std::string print(const system& before, const change& what) {
+  auto text = std::string{};
+  walk(before, what, [&](const system& now, const edit& x) { text += line(now, x) + '\n'; });
+  return text;
+}
+
+} // namespace qubes::model

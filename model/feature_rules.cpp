@@ -1,0 +1,190 @@
+#include "model/feature_rules.hpp"
+
+#include "model/feature.hpp"
+#include "model/literal.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+
+namespace qubes::model {
+
+namespace {
+
+struct wish {
+  const view& v;
+  const domain& owner;
+  std::string_view name; ///< of the feature
+  std::string_view key;  ///< what follows the prefix
+  std::string_view text;
+};
+
+/// QubesDB keys have at most 63 bytes; these lengths leave room for the directory.
+constexpr auto longest_service = std::size_t{48};
+constexpr auto longest_config = std::size_t{52};
+constexpr auto longest_persist = std::size_t{54};
+
+tl::unexpected<error> refuse(const wish& x, std::string_view reason, std::string hint = {}) {
+  return fail(errc::value,
+              fmt::format("feature {} = {}: {}", quoted(x.name), quoted(x.text), reason),
+              std::move(hint));
+}
+
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool all_digits(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+outcome<void> limit_key(const wish& x, std::size_t most) {
+  if (x.key.empty())
+    return refuse(x, "the name ends with its prefix");
+  if (x.key.size() > most)
+    return refuse(x, fmt::format("at most {} characters may follow the prefix, these are {}", most,
+                                 x.key.size()));
+  return {};
+}
+
+outcome<void> service(const wish& x) {
+  if (x.key == "." || x.key == ".." || x.key.find('/') != x.key.npos)
+    return refuse(x, "this is no name of a service");
+  return limit_key(x, x.key.starts_with("app-dispvm.") ? x.key.size() : longest_service);
+}
+
+outcome<void> vm_config(const wish& x) {
+  if (auto sound = limit_key(x, longest_config); !sound)
+    return sound;
+  if (!is_letter(x.key.front()))
+    return refuse(x, "a letter must follow the prefix");
+  return {};
+}
+
+// -- custom-persist ---------------------------------------------------------------------------
+
+/// Cuts the text up to the next colon off `rest`.
+std::string_view next_field(std::string_view& rest) {
+  auto end = std::min(rest.find(':'), rest.size());
+  auto field = rest.substr(0, end);
+  rest.remove_prefix(std::min(end + 1, rest.size()));
+  return field;
+}
+
+bool is_file_mode(std::string_view text) {
+  auto mode = 0U;
+  auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
+  return problem == std::errc{} && end == text.data() + text.size() && mode <= 07777;
+}
+
+/// `type:owner:group:mode:/path`
+bool is_persist_rule(std::string_view text) {
+  auto type = next_field(text);
+  auto owner = next_field(text);
+  auto group = next_field(text);
+  auto mode = next_field(text);
+  return (type == "file" || type == "dir") && !owner.empty() && !group.empty() && is_file_mode(mode)
+         && text.starts_with('/');
+}
+
+outcome<void> custom_persist(const wish& x) {
+  if (auto sound = limit_key(x, longest_persist); !sound)
+    return sound;
+  if (x.text.starts_with('/') || is_persist_rule(x.text))
+    return {};
+  return refuse(x, "this names no absolute path",
+                "give a path, or file:OWNER:GROUP:MODE:/PATH, or dir:OWNER:GROUP:MODE:/PATH");
+}
+
+// -- preloaded disposables --------------------------------------------------------------------
+
+outcome<void> can_preload(const wish& x) {
+  auto has = [&](std::string_view feature) {
+    return has_feature(x.v, x.owner, feature, chain::with_template);
+  };
+  if (!has("qrexec"))
+    return refuse(x, fmt::format("'{}' has no agent", x.owner.name.str()));
+  for (auto rpc :
+       {"supported-rpc.qubes.WaitForRunningSystem", "supported-rpc.qubes.WaitForSession"})
+    if (!has(rpc))
+      return refuse(x,
+                    fmt::format("'{}' does not serve {}", x.owner.name.str(),
+                                std::string_view{rpc}.substr(14)),
+                    "update its template");
+  return {};
+}
+
+outcome<void> whole_number(const wish& x) {
+  if (all_digits(x.text))
+    return {};
+  return refuse(x, "this is no whole number");
+}
+
+outcome<void> preload_max(const wish& x) {
+  if (!x.owner.is(admin_vm))
+    if (auto able = can_preload(x); !able)
+      return able;
+  return whole_number(x);
+}
+
+outcome<void> preload_delay(const wish& x) {
+  auto seconds = 0.0;
+  auto end = x.text.data() + x.text.size();
+  auto [rest, problem] = std::from_chars(x.text.data(), end, seconds);
+  if (x.text.empty() || (problem == std::errc{} && rest == end && std::isfinite(seconds)))
+    return {};
+  return refuse(x, "this is no number of seconds");
+}
+
+// -- the table --------------------------------------------------------------------------------
+
+struct rule {
+  std::string_view feature; ///< whole name, or prefix when it ends with a dot
+  int holders;
+  outcome<void> (*check)(const wish&);
+};
+
+constexpr int preloading = admin_vm | app_vm | standalone_vm;
+
+constexpr std::array rules{
+    rule{"service.", local_vm, service},
+    rule{"vm-config.", local_vm, vm_config},
+    rule{"custom-persist.", local_vm, custom_persist},
+    rule{"preload-dispvm-max", preloading, preload_max},
+    rule{"preload-dispvm-delay", preloading, preload_delay},
+    rule{"preload-dispvm-threshold", admin_vm, whole_number},
+};
+
+constexpr auto protected_names = std::array<std::string_view, 4>{
+    "deferred-netvm-original",
+    "preload-dispvm",
+    "preload-dispvm-completed",
+    "preload-dispvm-in-progress",
+};
+
+bool applies(const rule& it, const domain& owner, std::string_view name) {
+  auto fits = it.feature.ends_with('.') ? name.starts_with(it.feature) : name == it.feature;
+  return fits && (row(owner.type).bit & it.holders);
+}
+
+} // namespace
+
+outcome<void> check_feature(const view& v, const domain& owner, std::string_view name,
+                            std::string_view text) {
+  for (auto& it : rules)
+    if (applies(it, owner, name))
+      return it.check({v, owner, name, name.substr(it.feature.size()), text});
+  return {};
+}
+
+outcome<void> check_unprotected(std::string_view name) {
+  if (std::find(protected_names.begin(), protected_names.end(), name) == protected_names.end())
+    return {};
+  return fail(errc::permission_denied,
+              fmt::format("feature '{}' belongs to qvmd and cannot be changed by others", name));
+}
+
+} // namespace qubes::model

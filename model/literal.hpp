@@ -1,0 +1,37 @@
+// Numbers, truth values and characters as clients may write them (spec/admin-api.md C4).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace qubes::model {
+
+/// Numbers beyond +-2^40 are refused; nothing that is counted here comes near.
+inline constexpr auto integer_limit = std::int64_t{1} << 40;
+
+/// Blanks around, a sign, `_` between digits and leading zeros are allowed.
+bool is_integer(std::string_view text) noexcept;
+
+/// Nothing when it is no integer, or one beyond the limit.
+std::optional<std::int64_t> parse_integer(std::string_view text) noexcept;
+
+/// `0 no false off` and `1 yes true on` in any case.
+std::optional<bool> parse_boolean(std::string_view text);
+
+bool is_ascii(std::string_view text) noexcept;
+
+/// Printable ASCII, tab and line ends.
+bool is_plain_text(std::string_view text) noexcept;
+
+/// Canonical lower-case text of a UUID; dashes, braces and `urn:uuid:` may be there or not.
+std::optional<std::string> parse_uuid(std::string_view text);
+
+/// ASCII only.
+std::string lower_case(std::string_view text);
+
+/// Untrusted text as it may stand in a sentence: quoted, printable and short.
+std::string quoted(std::string_view text);
+
+} // namespace qubes::model

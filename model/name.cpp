@@ -1,0 +1,121 @@
+#include "model/name.hpp"
+
+#include "model/literal.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+namespace qubes::model {
+
+namespace {
+
+constexpr auto longest_name = std::size_t{31};
+
+constexpr bool is_letter(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+constexpr bool is_digit(char c) noexcept {
+  return c >= '0' && c <= '9';
+}
+
+constexpr bool is_safe(char c) noexcept {
+  return is_letter(c) || is_digit(c) || c == '-' || c == '_' || c == '.';
+}
+
+constexpr bool is_printable(char c) noexcept {
+  return c >= ' ' && c <= '~';
+}
+
+bool all_safe(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), is_safe);
+}
+
+tl::unexpected<error> bad_domain(std::string_view text, std::string_view rule,
+                                 std::string hint = {}) {
+  return fail(errc::value, fmt::format("{} is no domain name: {}", quoted(text), rule),
+              std::move(hint));
+}
+
+} // namespace
+
+outcome<domain_name> domain_name::parse(std::string_view text) {
+  if (text.size() > longest_name)
+    return bad_domain(
+        text, fmt::format("it has {} characters, {} are allowed", text.size(), longest_name));
+  if (text.empty())
+    return bad_domain(text, "it is empty");
+  if (!is_letter(text[0]))
+    return bad_domain(text, "the first character must be a letter");
+  if (!all_safe(text))
+    return bad_domain(text, "only letters, digits and '-', '_', '.' are allowed");
+  for (auto reserved : {"Domain-0", "none", "default"})
+    if (text == reserved)
+      return bad_domain(text, "it is reserved");
+  if (text.ends_with("-dm"))
+    return bad_domain(text, "names that end in '-dm' belong to stub domains");
+  return domain_name{std::string{text}};
+}
+
+bool listed_before(std::string_view a, std::string_view b) noexcept {
+  if (a == "dom0" || b == "dom0")
+    return a == "dom0" && b != "dom0";
+  return a < b;
+}
+
+outcome<void> check_feature_name(std::string_view text) {
+  if (all_safe(text))
+    return {};
+  return fail(errc::protocol, fmt::format("{} is no feature name", quoted(text)),
+              "use letters, digits and '-', '_', '.'");
+}
+
+outcome<void> check_feature_value(std::string_view feature, std::string_view text) {
+  if (std::all_of(text.begin(), text.end(), is_printable))
+    return {};
+  return fail(errc::protocol,
+              fmt::format("the value of feature {} has characters that are not printable ASCII",
+                          quoted(feature)));
+}
+
+outcome<void> check_tag(std::string_view text) {
+  if (all_safe(text) && text.find('.') == text.npos)
+    return {};
+  return fail(errc::invalid_tag, fmt::format("{} is no tag", quoted(text)),
+              "use letters, digits and '-', '_'");
+}
+
+outcome<void> check_label_name(std::string_view text, bool creating) {
+  if (!all_safe(text))
+    return fail(errc::invalid_label, fmt::format("{} is no label name", quoted(text)),
+                "use letters, digits and '-', '_', '.'");
+  if (creating && std::all_of(text.begin(), text.end(), is_digit))
+    return fail(errc::invalid_label, fmt::format("label name {} is a number", quoted(text)),
+                "add a letter, a number alone means the index of a label");
+  return {};
+}
+
+outcome<void> check_pool_name(std::string_view text) {
+  if (all_safe(text))
+    return {};
+  return fail(errc::protocol, fmt::format("{} is no pool name", quoted(text)),
+              "use letters, digits and '-', '_', '.'");
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  auto row = std::vector<std::size_t>(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (auto i = std::size_t{1}; i <= a.size(); ++i) {
+    auto diagonal = std::exchange(row[0], i);
+    for (auto j = std::size_t{1}; j <= b.size(); ++j) {
+      auto replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
+    }
+  }
+  return row.back();
+}
+
+} // namespace qubes::model

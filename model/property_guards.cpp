@@ -1,0 +1,150 @@
+#include "model/property_guards.hpp"
+
+#include "model/graph.hpp"
+#include "model/kernel_options.hpp"
+#include "model/literal.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace qubes::model::guards {
+
+namespace {
+
+const domain* named(const subject& who, const value& x) {
+  auto name = std::get_if<std::string>(&x);
+  return name ? who.view.system.find(*name) : nullptr;
+}
+
+/// The domain and everything it reaches the network through.
+std::set<const domain*> way_out(const view& v, const domain* x) {
+  auto seen = std::set<const domain*>{};
+  while (x && seen.insert(x).second)
+    x = netvm_of(v, *x);
+  return seen;
+}
+
+template <class Domains>
+std::string list(const Domains& some) {
+  auto all = std::vector<std::string_view>{};
+  for (auto x : some)
+    all.push_back(x->name.str());
+  return fmt::format("{}", fmt::join(all, ", "));
+}
+
+std::string list(const std::vector<use>& some) {
+  auto all = std::vector<std::string>{};
+  for (auto& x : some)
+    all.push_back(x.owner + ":" + x.property);
+  return fmt::format("{}", fmt::join(all, ", "));
+}
+
+std::vector<std::string_view> kernel_names(const host& machine) {
+  auto all = std::vector<std::string_view>{};
+  for (auto& x : machine.kernels)
+    all.push_back(x.name);
+  return all;
+}
+
+} // namespace
+
+result kernel_installed(const subject& who, const value& next) {
+  auto name = to_text(next);
+  if (name.empty())
+    return {};
+  auto& machine = who.view.machine;
+  auto found = machine.find_kernel(name);
+  if (!found)
+    return fail(errc::property_value, fmt::format("kernel {} is not installed", quoted(name)),
+                fmt::format("installed are {}", fmt::join(kernel_names(machine), ", ")));
+  if (!found->vmlinuz)
+    return fail(
+        errc::property_value,
+        fmt::format("kernel {} is not properly installed: it has no vmlinuz", quoted(name)));
+  return {};
+}
+
+result netvm(const subject& who, const value& next) {
+  auto target = named(who, next);
+  if (!target)
+    return {};
+  if (!read_bool({who.view, target}, "provides_network"))
+    return fail(errc::value, fmt::format("'{}' does not provide network", target->name.str()),
+                "set its provides_network first, or choose a domain that has it");
+  if (way_out(who.view, target).count(who.owner))
+    return fail(errc::value,
+                fmt::format("'{}' would reach the network through itself: '{}' depends on it",
+                            who.owner->name.str(), target->name.str()));
+  return {};
+}
+
+result default_netvm(const subject& who, const value& next) {
+  auto target = named(who, next);
+  if (!target)
+    return {};
+  if (target->is(admin_vm))
+    return fail(errc::value, fmt::format("'{}' does not provide network", target->name.str()));
+  auto way = way_out(who.view, target);
+  for (auto& x : who.view.system.domains)
+    if (x->is(qubes_vm) && at_default({who.view, x.get()}, "netvm") && way.count(x.get()))
+      return fail(errc::property_value,
+                  fmt::format("'{}' would reach the network through itself, as it uses the default "
+                              "netvm and '{}' depends on it",
+                              x->name.str(), target->name.str()),
+                  fmt::format("set the netvm of '{}' first", x->name.str()));
+  return {};
+}
+
+result provides_network(const subject& who, const value& next) {
+  auto clients = truthy(next) ? std::vector<const domain*>{} : connected_to(who.view, *who.owner);
+  if (clients.empty())
+    return {};
+  return fail(errc::value,
+              fmt::format("'{}' is the netvm of {}", who.owner->name.str(), list(clients)),
+              "change their netvm first");
+}
+
+result template_change(const subject& who, const value&) {
+  if (!read_bool(who, "template_for_dispvms"))
+    return {};
+  auto& v = who.view;
+  auto running = based_on(v, *who.owner);
+  std::erase_if(running, [&](const domain* x) { return !is_running(v, *x) || is_preload(v, *x); });
+  if (running.empty())
+    return {};
+  return fail(
+      errc::vm_in_use,
+      fmt::format("disposables of '{}' are running: {}", who.owner->name.str(), list(running)),
+      "shut them down first");
+}
+
+result template_for_dispvms(const subject& who, const value& next) {
+  if (truthy(next) || !read_bool(who, "template_for_dispvms"))
+    return {};
+  auto uses = uses_of(who.view, *who.owner);
+  std::erase_if(uses, [](const use& x) {
+    return x.property != "default_dispvm" && x.property != "management_dispvm"
+           && x.property != "template";
+  });
+  if (uses.empty())
+    return {};
+  return fail(errc::vm_in_use,
+              fmt::format("'{}' is needed as a disposable template by {}", who.owner->name.str(),
+                          list(uses)),
+              "change these first");
+}
+
+result maxmem(const subject& who, const value& next) {
+  auto& v = who.view;
+  if (power_of(v, *who.owner) == power::halted || read(who, "maxmem") == next
+      || can_hotplug_memory(v, *who.owner))
+    return {};
+  return fail(errc::vm_not_halted,
+              fmt::format("maxmem of '{}' cannot change while it runs without memory hotplug",
+                          who.owner->name.str()),
+              "shut it down first");
+}
+
+} // namespace qubes::model::guards

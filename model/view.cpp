@@ -1,0 +1,21 @@
+#include "model/view.hpp"
+
+#include "model/feature.hpp"
+
+namespace qubes::model {
+
+power power_of(const view& v, const domain& x) {
+  if (!x.is(qubes_vm))
+    return power::running;
+  auto now = v.facts(x);
+  auto has_agent = [&] { return has_feature(v, x, "qrexec", chain::with_template); };
+  if (now.state == power::running && !now.agent && has_agent())
+    return power::starting;
+  return now.state;
+}
+
+bool is_running(const view& v, const domain& x) {
+  return x.is(admin_vm) || is_active(v.facts(x).state);
+}
+
+} // namespace qubes::model

@@ -1,0 +1,498 @@
+#include "model/literal.hpp"
+#include "model/xml/elements.hpp"
+#include "model/xml/loading.hpp"
+
+#include <fmt/format.h>
+#include <pugixml.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+namespace qubes::model::xml {
+
+namespace {
+
+constexpr auto most_features = std::size_t{4096};
+constexpr auto highest_qid = std::int64_t{10000};
+constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
+
+/// Flags and size a volume has when the file leaves them out (spec/vm-classes.md §2).
+struct volume_default {
+  std::string_view name;
+  std::uint8_t classes;
+  bool snap_on_start;
+  bool save_on_stop;
+  bool rw;
+  std::uint64_t size;
+};
+
+constexpr auto gib = std::uint64_t{1} << 30;
+
+// clang-format off
+constexpr volume_default volume_defaults[]{
+  {"root",     template_class | standalone_vm, false, true,  true,  10 * gib},
+  {"root",     app_vm | disp_vm,               true,  false, true,  0},
+  {"private",  qubes_vm & ~disp_vm,            false, true,  true,  2 * gib},
+  {"private",  disp_vm,                        true,  false, true,  0},
+  {"volatile", qubes_vm & ~disp_vm,            false, false, true,  10 * gib},
+  {"volatile", disp_vm,                        false, false, true,  12 * gib},
+};
+// clang-format on
+
+volume default_volume(klass who, std::string_view name) {
+  auto result = volume{};
+  result.name = name;
+  for (auto& row : volume_defaults)
+    if (row.name == name && is(who, static_cast<holder>(row.classes))) {
+      result.snap_on_start = row.snap_on_start;
+      result.save_on_stop = row.save_on_stop;
+      result.rw = row.rw;
+      result.size = row.size;
+    }
+  return result;
+}
+
+template <class T>
+std::optional<T> number(std::string_view text) {
+  auto x = T{};
+  auto [stop, failure] = std::from_chars(text.begin(), text.end(), x);
+  if (failure != std::errc{} || stop != text.end())
+    return std::nullopt;
+  return x;
+}
+
+/// Booleans of volumes: exactly `True` or `False`.
+std::optional<bool> strict_boolean(std::string_view text) {
+  if (text == "True" || text == "False")
+    return text == "True";
+  return std::nullopt;
+}
+
+/// A vid becomes part of a path, which must not leave its pool.
+bool is_safe_vid(std::string_view vid) {
+  if (vid.starts_with('/') || vid.find_first_of("\r\n\t") != std::string_view::npos)
+    return false;
+  for (auto rest = vid; !rest.empty();) {
+    auto end = std::min(rest.find('/'), rest.size());
+    if (rest.substr(0, end) == "..")
+      return false;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return true;
+}
+
+/// What may stand once among the devices of a class.
+std::string key_of(const assignment& x) {
+  return fmt::format("{}+{}:{}", x.backend, x.port, x.identity);
+}
+
+bool is_element(const pugi::xml_node& x) {
+  return x.type() == pugi::node_element;
+}
+
+bool has_children(const pugi::xml_node& x) {
+  return std::ranges::any_of(x.children(), is_element);
+}
+
+} // namespace
+
+std::string title_of_domain(const pugi::xml_node& x) {
+  if (attribute(x, "class") == model::row(klass::admin).name)
+    return "dom0";
+  for (auto part : x.children("properties"))
+    for (auto y : part.children("property"))
+      if (attribute(y, "name") == "name")
+        return text_of(y);
+  return std::string{attribute(x, "id")};
+}
+
+void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
+                report& notes) {
+  notes.note(why.at,
+             fmt::format("an entry of domain {} has no effect: {}", quoted(of.title), why.reason));
+  auto element = notes.element(entry);
+  auto tag = wrapper.substr(0, wrapper.find(' '));
+  of.value->kept.push_back(wrapper.empty() ? std::string{element}
+                                           : fmt::format("<{}>{}</{}>", wrapper, element, tag));
+}
+
+std::string devices_of_class(std::string_view name) {
+  auto result = std::string{"devices"};
+  append_attribute(result, "class", name);
+  return result;
+}
+
+void domain_reader::keep(record& to, const problem& why, std::string_view wrapper,
+                         const pugi::xml_node& x) {
+  keep_entry(to, why, wrapper, offset_of(x), notes_);
+}
+
+verdict domain_reader::tolerate(record& to, verdict read, std::string_view wrapper,
+                                const pugi::xml_node& x) {
+  if (read || to.value->type != klass::admin)
+    return read;
+  keep(to, read.error(), wrapper, x);
+  return {};
+}
+
+record domain_reader::read(const pugi::xml_node& x) {
+  auto result = record{};
+  result.at = offset_of(x);
+  result.title = title_of_domain(x);
+  if (auto read = read_all(x, result); !read)
+    result.trouble = read.error();
+  return result;
+}
+
+verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
+  if (auto read = read_class(x, to); !read)
+    return read;
+  for (auto part : x.children()) {
+    if (!is_element(part))
+      continue;
+    auto tag = std::string_view{part.name()};
+    auto read = verdict{};
+    if (tag == "properties")
+      read = read_properties(part, to);
+    else if (tag == "features")
+      read = read_features(part, to);
+    else if (tag == "tags")
+      read_tags(part, to);
+    else if (tag == "devices" && to.value->is(local_vm) && has_attribute(part, "class"))
+      read_devices(part, to);
+    else if (tag == "volume-config" && to.value->is(qubes_vm))
+      read = read_volumes(part, to);
+    else
+      keep(to, {offset_of(part), fmt::format("its class has no element {}", quoted(tag))}, "", part);
+    if (!read)
+      return read;
+  }
+  to.value->properties.merge(to.old_values); // what is set in the new way wins
+  migrate_services(to);
+  return read_identity(to);
+}
+
+verdict domain_reader::read_class(const pugi::xml_node& x, record& to) {
+  if (!has_attribute(x, "class"))
+    return because(to.at, "it has no class");
+  auto type = find_klass(attribute(x, "class"));
+  if (!type)
+    return because(to.at, fmt::format("there is no class {}", quoted(attribute(x, "class"))));
+  to.value->type = *type;
+  return {};
+}
+
+// -- properties -----------------------------------------------------------------------------------
+
+verdict domain_reader::read_properties(const pugi::xml_node& x, record& to) {
+  for (auto y : x.children()) {
+    if (!is_element(y))
+      continue;
+    auto read = y.name() == std::string_view{"property"}
+                    ? read_property(y, to)
+                    : because(offset_of(y), fmt::format("<properties> has no element {}", quoted(y.name())));
+    read = tolerate(to, std::move(read), "properties", y);
+    if (!read)
+      return read;
+  }
+  return {};
+}
+
+verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
+  auto at = offset_of(x);
+  auto name = attribute(x, "name");
+  if ((name == "hvm" && to.value->is(qubes_vm))
+      || (name == "dispvm_allowed" && to.value->is(app_vm)))
+    return read_old_property(x, to, name);
+  auto row = rows_.find(model::row(to.value->type).bit, name);
+  if (!row || !row->saved) {
+    keep(to,
+         {at, fmt::format("{} has no property {} that can be set", model::row(to.value->type).name,
+                          quoted(name))},
+         "properties", x);
+    return {};
+  }
+  if (has_children(x))
+    return because(at, fmt::format("property '{}' has elements inside", name));
+  auto referred = has_attribute(x, "ref");
+  auto text = referred ? std::string{attribute(x, "ref")} : text_of(x);
+  auto parsed = load_property({view_, nullptr}, *row, text);
+  if (!parsed)
+    return because(at, fmt::format("property '{}': {}", name, parsed.error().message()));
+  if (row->type == wire_type::domain)
+    to.references.emplace(name, at);
+  if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
+    to.migrated = true;
+  if (!to.value->properties.try_emplace(std::string{name}, std::move(*parsed)).second)
+    return because(at, fmt::format("property '{}' is given twice", name));
+  return {};
+}
+
+verdict domain_reader::read_old_property(const pugi::xml_node& x, record& to,
+                                         std::string_view name) {
+  auto set = parse_boolean(text_of(x));
+  if (!set)
+    return because(offset_of(x),
+                   fmt::format("property '{}' is {}, no boolean", name, quoted(text_of(x))));
+  if (name == "hvm")
+    to.old_values.emplace("virt_mode", std::string{*set ? "hvm" : "pv"});
+  else
+    to.old_values.emplace("template_for_dispvms", *set);
+  to.migrated = true;
+  return {};
+}
+
+verdict domain_reader::read_identity(record& to) {
+  auto& y = *to.value;
+  if (y.type == klass::admin) {
+    y.name = *domain_name::parse("dom0");
+    y.uuid = dom0_uuid;
+    return {};
+  }
+  auto name = y.properties.find("name");
+  if (name == y.properties.end())
+    return because(to.at, "it has no name");
+  auto parsed = domain_name::parse(to_text(name->second));
+  if (!parsed)
+    return because(to.at, parsed.error().text);
+  if (parsed->is_dom0())
+    return because(to.at, "only the AdminVM may be called dom0");
+  y.name = std::move(*parsed);
+  auto qid = y.properties.find("qid");
+  if (qid == y.properties.end())
+    return because(to.at, "it has no qid");
+  auto number = std::get_if<std::int64_t>(&qid->second);
+  if (!number || *number < 1 || *number > highest_qid)
+    return because(
+        to.at, fmt::format("its qid is {}, not one of 1 to {}", to_text(qid->second), highest_qid));
+  y.qid = *number;
+  auto& uuid = y.properties["uuid"];
+  if (!truthy(uuid)) {
+    uuid = make_uuid_();
+    to.migrated = true;
+  }
+  y.uuid = to_text(uuid);
+  return {};
+}
+
+// -- features and tags ----------------------------------------------------------------------------
+
+verdict domain_reader::read_features(const pugi::xml_node& x, record& to) {
+  for (auto y : x.children()) {
+    if (!is_element(y))
+      continue;
+    if (y.name() != std::string_view{"feature"})
+      keep(to, {offset_of(y), fmt::format("<features> has no element {}", quoted(y.name()))}, "features", y);
+    else if (auto checked = check_feature_name(attribute(y, "name")); !checked)
+      keep(to, {offset_of(y), checked.error().text}, "features", y);
+    else if (auto read = tolerate(to, read_feature(y, to), "features", y); !read)
+      return read;
+  }
+  return {};
+}
+
+verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
+  auto at = offset_of(x);
+  auto name = attribute(x, "name");
+  auto text = text_of(x);
+  if (auto checked = check_feature_value(name, text); !checked)
+    return because(at, checked.error().text);
+  if (to.value->features.find(name))
+    return because(at, fmt::format("feature {} is given twice", quoted(name)));
+  if (to.value->features.size() == most_features)
+    return because(at, fmt::format("it has more than {} features", most_features));
+  to.value->features.set(name, std::move(text));
+  return {};
+}
+
+/// The old switch of memory balancing became the property maxmem (spec/features.md §4).
+void domain_reader::migrate_services(record& to) {
+  constexpr auto old = "service.meminfo-writer";
+  auto text = to.value->features.find(old);
+  if (!text || !to.value->is(qubes_vm))
+    return;
+  if (text->empty())
+    to.value->properties.insert_or_assign("maxmem", std::int64_t{0});
+  else
+    to.value->properties.erase("maxmem");
+  to.value->features.remove(old);
+  to.migrated = true;
+}
+
+void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
+  for (auto y : x.children()) {
+    if (!is_element(y))
+      continue;
+    auto name = attribute(y, "name");
+    if (y.name() != std::string_view{"tag"})
+      keep(to, {offset_of(y), fmt::format("<tags> has no element {}", quoted(y.name()))}, "tags", y);
+    else if (auto checked = check_tag(name); !checked)
+      keep(to, {offset_of(y), checked.error().text}, "tags", y);
+    else
+      to.value->tags.emplace(name);
+  }
+}
+
+// -- devices --------------------------------------------------------------------------------------
+
+void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
+  auto name = std::string{attribute(x, "class")};
+  auto& all = to.value->devices;
+  auto list = std::ranges::find(all, name, &device_class::name);
+  if (list == all.end())
+    list = all.insert(list, device_class{name, {}});
+  auto index = static_cast<std::size_t>(list - all.begin());
+  auto wrapper = devices_of_class(name);
+  for (auto y : x.children()) {
+    if (!is_element(y))
+      continue;
+    auto read = read_device(y);
+    if (read && !to.device_keys.emplace(index, key_of(read->value)).second)
+      read = because(read->at,
+                     fmt::format("{} device {} is assigned twice", name, quoted(key_of(read->value))));
+    if (read) {
+      read->list = index;
+      to.devices.push_back(std::move(*read));
+    } else {
+      keep(to, read.error(), wrapper, y);
+    }
+  }
+}
+
+tl::expected<device_entry, problem> domain_reader::read_device(const pugi::xml_node& x) {
+  auto at = offset_of(x);
+  if (x.name() != std::string_view{"device"})
+    return because(at, fmt::format("<devices> has no element {}", quoted(x.name())));
+  auto result = device_entry{};
+  result.at = at;
+  auto& to = result.value;
+  if (auto backend = attribute(x, "backend-domain"); backend != "*")
+    to.backend = backend;
+  if (has_attribute(x, "id"))
+    to.port = attribute(x, "id");
+  if (has_attribute(x, "identity"))
+    to.identity = attribute(x, "identity");
+  if (auto read = read_mode(x, result); !read)
+    return tl::unexpected{read.error()};
+  for (auto y : x.children()) {
+    if (!is_element(y))
+      continue;
+    auto name = std::string{attribute(y, "name")};
+    if (y.name() != std::string_view{"option"} || name.empty())
+      return because(at, fmt::format("device {}: an option has no name", quoted(to.port)));
+    if (std::ranges::any_of(to.options, [&](auto& z) { return z.first == name; }))
+      return because(
+          at, fmt::format("device {}: option {} is given twice", quoted(to.port), quoted(name)));
+    if (name == "identity") {
+      to.identity = text_of(y);
+      result.migrated = true;
+    } else {
+      to.options.emplace_back(std::move(name), text_of(y));
+    }
+  }
+  return result;
+}
+
+verdict domain_reader::read_mode(const pugi::xml_node& x, device_entry& to) {
+  auto refuse = [&](std::string_view what, std::string_view text) {
+    return because(to.at,
+                   fmt::format("device {}: {} {}", quoted(to.value.port), what, quoted(text)));
+  };
+  if (has_attribute(x, "required")) {
+    auto required = parse_boolean(attribute(x, "required"));
+    if (!required)
+      return refuse("required is no boolean:", attribute(x, "required"));
+    to.value.mode = *required ? assignment_mode::required : assignment_mode::auto_attach;
+    to.migrated = true;
+    return {};
+  }
+  auto mode = attribute(x, "mode");
+  if (mode == "auto-attach")
+    to.value.mode = assignment_mode::auto_attach;
+  else if (mode == "ask-to-attach")
+    to.value.mode = assignment_mode::ask_to_attach;
+  else if (!mode.empty() && mode != "required")
+    return refuse("there is no assignment mode", mode);
+  return {};
+}
+
+// -- volumes --------------------------------------------------------------------------------------
+
+verdict domain_reader::read_volumes(const pugi::xml_node& x, record& to) {
+  for (auto y : x.children()) {
+    if (!is_element(y))
+      continue;
+    if (y.name() != std::string_view{"volume"})
+      keep(to, {offset_of(y), fmt::format("<volume-config> has no element {}", quoted(y.name()))},
+           "volume-config", y);
+    else if (auto read = read_volume(y, to); !read)
+      return read;
+  }
+  return {};
+}
+
+verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
+  auto at = offset_of(x);
+  auto name = attribute(x, "name");
+  auto refuse = [&](std::string_view why, std::string_view what) {
+    return because(at, fmt::format("volume {}: {} {}", quoted(name), why, quoted(what)));
+  };
+  if (!check_pool_name(name))
+    return refuse("the name must be of letters, digits, '-', '_' and '.', not", name);
+  if (to.value->find_volume(name))
+    return because(at, fmt::format("volume {} is given twice", quoted(name)));
+  if (auto twice = doubled_attribute(x); !twice.empty())
+    return refuse("an attribute is given twice:", twice);
+  auto result = default_volume(to.value->type, name);
+  auto flag = [&](auto& field, std::string_view text) {
+    auto parsed = strict_boolean(text);
+    if (parsed)
+      field = *parsed;
+    return parsed.has_value();
+  };
+  for (auto y : x.attributes()) {
+    auto key = std::string_view{y.name()};
+    auto text = std::string_view{y.value()};
+    auto good = true;
+    if (key == "name")
+      continue;
+    if (key == "pool") {
+      result.pool = text;
+    } else if (key == "vid") {
+      result.vid = text;
+      good = is_safe_vid(text);
+    } else if (key == "source") {
+      result.source = text;
+      good = is_safe_vid(text);
+    } else if (key == "revisions_to_keep") {
+      auto parsed = number<std::int64_t>(text);
+      good = parsed && *parsed >= -1;
+      result.revisions_to_keep = parsed.value_or(0);
+    } else if (key == "size") {
+      auto parsed = number<std::uint64_t>(text);
+      good = parsed.has_value();
+      result.size = parsed.value_or(0);
+    } else if (key == "rw") {
+      good = flag(result.rw, text);
+    } else if (key == "save_on_stop") {
+      good = flag(result.save_on_stop, text);
+    } else if (key == "snap_on_start") {
+      good = flag(result.snap_on_start, text);
+    } else if (key == "ephemeral") {
+      good = flag(result.ephemeral, text);
+    } else if (key != "internal") { // meant something long ago
+      result.unknown.emplace_back(key, text);
+    }
+    if (!good)
+      return refuse(fmt::format("{} must not be", key), text);
+  }
+  if (!view_.system.find_pool(result.pool))
+    return refuse("there is no pool", result.pool);
+  if (!has_attribute(x, "vid"))
+    return refuse("it has no", "vid");
+  to.value->volumes.push_back(std::move(result));
+  return {};
+}
+
+} // namespace qubes::model::xml

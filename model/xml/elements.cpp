@@ -1,0 +1,95 @@
+#include "model/xml/elements.hpp"
+
+#include <pugixml.hpp>
+
+#include <algorithm>
+#include <vector>
+
+namespace qubes::model::xml {
+
+namespace {
+
+std::string_view entity(char x, bool in_attribute) {
+  switch (x) {
+  case '&': return "&amp;";
+  case '<': return "&lt;";
+  case '>': return "&gt;";
+  case '\r': return "&#13;";
+  case '"': return in_attribute ? "&quot;" : "";
+  case '\n': return in_attribute ? "&#10;" : "";
+  case '\t': return in_attribute ? "&#9;" : "";
+  default: return "";
+  }
+}
+
+void append_escaped(std::string& out, std::string_view text, bool in_attribute) {
+  auto special = in_attribute ? std::string_view{"&<>\r\"\n\t"} : std::string_view{"&<>\r"};
+  for (auto at = text.find_first_of(special); at != std::string_view::npos;
+       at = text.find_first_of(special)) {
+    out += text.substr(0, at);
+    out += entity(text[at], in_attribute);
+    text.remove_prefix(at + 1);
+  }
+  out += text;
+}
+
+} // namespace
+
+std::string text_of(const pugi::xml_node& x) {
+  auto result = std::string{};
+  for (auto child : x.children())
+    if (child.type() == pugi::node_pcdata || child.type() == pugi::node_cdata)
+      result += child.value();
+  // Lines without content are how somebody's editor shows an empty element.
+  auto blank = result.find('\n') != std::string::npos
+               && result.find_first_not_of(" \t\r\n") == std::string::npos;
+  return blank ? std::string{} : result;
+}
+
+std::string_view attribute(const pugi::xml_node& x, const char* name) {
+  return x.attribute(name).value();
+}
+
+bool has_attribute(const pugi::xml_node& x, const char* name) {
+  return !x.attribute(name).empty();
+}
+
+std::string_view doubled_attribute(const pugi::xml_node& x) {
+  auto names = std::vector<std::string_view>{};
+  for (auto y : x.attributes())
+    names.emplace_back(y.name());
+  std::ranges::sort(names);
+  auto found = std::ranges::adjacent_find(names);
+  return found == names.end() ? std::string_view{} : *found;
+}
+
+std::size_t offset_of(const pugi::xml_node& x) {
+  auto name = x.offset_debug();
+  return name > 0 ? static_cast<std::size_t>(name) - 1 : 0;
+}
+
+void append_text(std::string& out, std::string_view text) {
+  append_escaped(out, text, false);
+}
+
+void append_attribute(std::string& out, std::string_view name, std::string_view value) {
+  out += ' ';
+  out += name;
+  out += "=\"";
+  append_escaped(out, value, true);
+  out += '"';
+}
+
+void append_named(std::string& out, std::string_view tag, std::string_view name,
+                  std::string_view text) {
+  out += '<';
+  out += tag;
+  append_attribute(out, "name", name);
+  out += '>';
+  append_text(out, text);
+  out += "</";
+  out += tag;
+  out += '>';
+}
+
+} // namespace qubes::model::xml

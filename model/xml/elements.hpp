@@ -1,0 +1,36 @@
+// Reading and writing single elements.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace pugi {
+class xml_node;
+}
+
+namespace qubes::model::xml {
+
+/// All text of an element, without that of its children.
+std::string text_of(const pugi::xml_node& x);
+
+/// "" when the attribute is missing.
+std::string_view attribute(const pugi::xml_node& x, const char* name);
+
+bool has_attribute(const pugi::xml_node& x, const char* name);
+
+/// An attribute that is given twice, "" for none.
+std::string_view doubled_attribute(const pugi::xml_node& x);
+
+/// Offset of its `<` in the text that was parsed.
+std::size_t offset_of(const pugi::xml_node& x);
+
+void append_text(std::string& out, std::string_view text);
+
+/// ` name="value"`
+void append_attribute(std::string& out, std::string_view name, std::string_view value);
+
+/// A whole element with one attribute `name`: `<tag name="…">text</tag>`.
+void append_named(std::string& out, std::string_view tag, std::string_view name,
+                  std::string_view text);
+
+} // namespace qubes::model::xml

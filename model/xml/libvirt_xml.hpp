@@ -1,0 +1,78 @@
+// A domain's libvirt XML (spec/libvirt-xml.md). Rendering is apart from gathering, so that the
+// worked examples of the spec, which are inputs of the renderer, test it directly.
+#pragma once
+
+#include "model/view.hpp"
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qubes::model::xml {
+
+struct block_device {
+  std::string volume; ///< root, private, volatile, kernel, or another name
+  std::string path;
+  bool rw = true;
+  std::string domain; ///< back end, "" for dom0
+  std::string devtype = "disk";
+};
+
+struct block_attachment {
+  std::string backend;
+  std::string port;
+  std::string node; ///< /dev/...
+  std::map<std::string, std::string> options;
+  bool backend_is_dom0 = false;
+  bool backend_has_script = false; ///< its agent is new enough for the qubes-block script
+};
+
+struct pci_attachment {
+  std::string segment, bus, device, function; ///< hex digits without 0x
+  std::map<std::string, std::string> options;
+};
+
+/// Everything the renderer needs, nothing it has to look up.
+struct machine {
+  std::string name, uuid;
+  std::string virt_mode;                          ///< hvm, pvh, pv
+  std::int64_t memory = 0, maxmem = 0, vcpus = 0; ///< MiB
+  bool memory_hotplug = false;
+  bool has_pci = false;
+  unsigned cpu_family = 0, cpu_model = 0;
+  std::string kernel, kernel_path, initramfs_path;
+  std::string kernelopts_common, kernelopts, bootmode_kernelopts;
+  bool debug = false;
+  std::optional<std::int64_t> stubdom_mem;
+  std::string mac, ip, ip6, netmask;
+  std::string dns[2];
+  std::optional<std::string> netvm; ///< its name
+  std::string netvm_gateway;
+  std::optional<std::string> guivm; ///< its name, when set
+  bool guivm_running = false;
+  std::int64_t audiovm_xid = -1;
+  bool suspend_s0ix = false;                       ///< dom0 feature
+  std::map<std::string, std::string> own_features; ///< of the domain itself
+  std::map<std::string, std::string>
+      template_features; ///< of its template chain, nearest first wins
+  std::vector<block_device> volumes;
+  std::vector<block_attachment> required_blocks;
+  std::vector<pci_attachment> required_pci;
+};
+
+/// Gathers from the view; block and PCI devices are those of required assignments whose backend
+/// is known and whose port is given. A PCI device behind a bridge is left to the caller: only sysfs
+/// knows its address.
+machine gather(const view& v, const domain& x);
+
+/// Refuses an impossible virt_mode and too many disks.
+outcome<std::string> render(const machine& x);
+
+// -- fragments for hot-plug ---------------------------------------------------------------------
+
+std::string render_net(const machine& x);
+std::string render_block(const block_attachment& x, std::string_view frontend);
+std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
+
+} // namespace qubes::model::xml

@@ -1,0 +1,152 @@
+// What the parts of the loader hand to each other.
+#pragma once
+
+#include "model/property.hpp"
+#include "model/xml/qubes_xml.hpp"
+#include "model/xml/source.hpp"
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace pugi {
+class xml_node;
+}
+
+namespace qubes::model::xml {
+
+/// Why a record is not served, and the place that shows it.
+struct problem {
+  std::size_t at = 0;
+  std::string reason;
+};
+
+using verdict = tl::expected<void, problem>;
+
+inline tl::unexpected<problem> because(std::size_t at, std::string reason) {
+  return tl::unexpected<problem>{{at, std::move(reason)}};
+}
+
+/// Collects remarks and records that are set aside, and hands them over in file order.
+class report {
+public:
+  explicit report(const source& text) : text_(text) {}
+
+  void note(std::size_t at, std::string text);
+
+  /// The record starts at `element`; its text goes to quarantine untouched.
+  void set_aside(section where, std::string_view name, std::size_t element, const problem& why);
+
+  void mark_migrated() noexcept { migrated_ = true; }
+
+  std::string_view element(std::size_t at) const { return text_.element(at); }
+
+  void hand_over(loaded& to);
+
+private:
+  const source& text_;
+  std::vector<std::pair<std::size_t, std::string>> notes_;
+  std::vector<std::pair<std::size_t, quarantined>> aside_;
+  bool migrated_ = false;
+};
+
+/// The rows of one class or of the host, by name.
+class property_index {
+public:
+  property_index();
+
+  const property* find(holder who, std::string_view name) const noexcept;
+
+private:
+  std::array<std::unordered_map<std::string_view, const property*>, 7> rows_; ///< by `holder`
+};
+
+/// An assignment before its back end was looked up.
+struct device_entry {
+  std::size_t at = 0;
+  std::size_t list = 0; ///< index into the domain's device classes
+  assignment value;
+  bool migrated = false;
+};
+
+/// A domain while the file is being read.
+struct record {
+  std::size_t at = 0;
+  std::string title;
+  std::shared_ptr<domain> value = std::make_shared<domain>();
+  std::map<std::string, std::size_t, std::less<>> references; ///< property -> place
+  std::vector<device_entry> devices;
+  std::set<std::pair<std::size_t, std::string>> device_keys; ///< list and what may stand once
+  properties old_values; ///< of properties that have another name now
+  std::optional<problem> trouble; ///< not served when set
+  bool migrated = false;          ///< differs from its text
+
+  bool served() const noexcept { return !trouble; }
+};
+
+/// Global properties that name domains, and where they stand.
+struct global_references {
+  std::map<std::string, std::size_t, std::less<>> places;
+  std::optional<std::string> default_fw_netvm; ///< of old stores
+};
+
+/// Reads one <domain> by itself; what it says of others is checked by `settle`.
+class domain_reader {
+public:
+  domain_reader(const view& so_far, const property_index& rows, report& notes,
+                std::string (*make_uuid)())
+      : view_(so_far), rows_(rows), notes_(notes), make_uuid_(make_uuid) {}
+
+  record read(const pugi::xml_node& x);
+
+private:
+  verdict read_all(const pugi::xml_node& x, record& to);
+  verdict read_class(const pugi::xml_node& x, record& to);
+  verdict read_properties(const pugi::xml_node& x, record& to);
+  verdict read_property(const pugi::xml_node& x, record& to);
+  verdict read_old_property(const pugi::xml_node& x, record& to, std::string_view name);
+  verdict read_identity(record& to);
+  verdict read_features(const pugi::xml_node& x, record& to);
+  verdict read_feature(const pugi::xml_node& x, record& to);
+  void read_tags(const pugi::xml_node& x, record& to);
+  void read_devices(const pugi::xml_node& x, record& to);
+  tl::expected<device_entry, problem> read_device(const pugi::xml_node& x);
+  verdict read_mode(const pugi::xml_node& x, device_entry& to);
+  verdict read_volumes(const pugi::xml_node& x, record& to);
+  verdict read_volume(const pugi::xml_node& x, record& to);
+  void migrate_services(record& to);
+
+  /// dom0 is always served: what is wrong with it stays in the file, without effect.
+  verdict tolerate(record& to, verdict read, std::string_view wrapper, const pugi::xml_node& x);
+
+  void keep(record& to, const problem& why, std::string_view wrapper, const pugi::xml_node& x);
+
+  view view_;
+  const property_index& rows_;
+  report& notes_;
+  std::string (*make_uuid_)();
+};
+
+/// An entry that has no effect stays in the file as it is, inside an element `wrapper` of its own.
+void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
+                report& notes);
+
+/// The name of a domain as far as it can be read.
+std::string title_of_domain(const pugi::xml_node& x);
+
+/// The wrapper of a kept device.
+std::string devices_of_class(std::string_view name);
+
+/// Checks what records say of each other, sets aside what cannot be served, brings old data up to
+/// date, and moves the rest into `to`.
+void settle(std::vector<record> records, const global_references& globals,
+            const property_index& rows, const host& machine, model::system& to, report& notes);
+
+} // namespace qubes::model::xml

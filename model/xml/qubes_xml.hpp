@@ -1,0 +1,59 @@
+// qubes.xml text <-> system (spec/qubes-xml.md).
+#pragma once
+
+#include "model/error.hpp"
+#include "model/host.hpp"
+#include "model/system.hpp"
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qubes::model::xml {
+
+/// A remark about the file: what is wrong, where, and what was done about it.
+struct finding {
+  int line = 0;     ///< 0 when not known
+  std::string text; ///< a sentence that names the record and the reason
+};
+
+struct loaded {
+  model::system system;
+  std::vector<finding> findings; ///< one per quarantined record or repaired value, in file order
+  bool migrated = false;         ///< the value differs from the file (old formats, uuids, tags)
+};
+
+/// Limits against hostile files.
+inline constexpr std::size_t max_bytes = 64U << 20;
+inline constexpr int max_depth = 32;
+
+/// Lenient: a record that cannot be understood goes to quarantine, the rest is served. A record
+/// that names a missing or quarantined domain goes there too; a network loop is broken as
+/// spec/network.md §3 says. Fails only when the text as a whole is no qubes.xml (not XML, empty,
+/// too deep, wrong root): then the caller falls back to an older generation.
+/// `make_uuid` gives a random v4 uuid for records of old stores that have none.
+outcome<loaded> load(std::string_view text, const host& machine, std::string (*make_uuid)());
+
+/// Writes the whole document. Keeps the text of unchanged records from the last call.
+class writer {
+public:
+  std::string write(const system& x);
+
+private:
+  struct cached {
+    domain_ptr record;
+    std::string text;
+  };
+
+  const std::string& text_of(const domain_ptr& x);
+  void forget_removed(const system& x);
+
+  std::map<std::string, cached, std::less<>> texts_; ///< by domain name
+  std::size_t last_size_ = 0;
+};
+
+/// One-off form of `writer`.
+std::string save(const system& x);
+
+} // namespace qubes::model::xml

@@ -1,0 +1,332 @@
+#include "model/integrity.hpp"
+#include "model/literal.hpp"
+#include "model/xml/elements.hpp"
+#include "model/xml/loading.hpp"
+
+#include <fmt/format.h>
+#include <pugixml.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <set>
+#include <unordered_set>
+
+namespace qubes::model::xml {
+
+namespace {
+
+// -- pools ----------------------------------------------------------------------------------------
+
+struct driver_row {
+  std::string_view driver;
+  std::vector<const char*> needed;
+};
+
+const std::vector<driver_row>& drivers() {
+  static const auto rows = std::vector<driver_row>{
+      {"file", {"dir_path"}},         {"file-reflink", {"dir_path"}},
+      {"linux-kernel", {"dir_path"}}, {"lvm_thin", {"volume_group", "thin_pool"}},
+      {"zfs", {"container"}},         {"callback", {"conf_id"}},
+  };
+  return rows;
+}
+
+bool is_integer(std::string_view text) {
+  auto x = std::int64_t{0};
+  auto [stop, failure] = std::from_chars(text.begin(), text.end(), x);
+  return failure == std::errc{} && stop == text.end();
+}
+
+bool is_switch(std::string_view text) {
+  for (auto known : {"True", "False", "1", "0", "on", "off", ""})
+    if (text == known)
+      return true;
+  return false;
+}
+
+/// What is wrong with a pool's attributes, "" for nothing.
+std::string pool_trouble(const pugi::xml_node& x) {
+  if (auto checked = check_pool_name(attribute(x, "name")); !checked)
+    return checked.error().text;
+  if (auto name = doubled_attribute(x); !name.empty())
+    return fmt::format("the attribute {} is given twice", quoted(name));
+  auto driver = attribute(x, "driver");
+  auto row = std::ranges::find(drivers(), driver, &driver_row::driver);
+  if (row == drivers().end())
+    return fmt::format("there is no pool driver {}", quoted(driver));
+  for (auto needed : row->needed)
+    if (attribute(x, needed).empty())
+      return fmt::format("the driver '{}' needs the attribute '{}'", driver, needed);
+  if (has_attribute(x, "revisions_to_keep") && !is_integer(attribute(x, "revisions_to_keep")))
+    return fmt::format("revisions_to_keep is {}, which is no number",
+                       quoted(attribute(x, "revisions_to_keep")));
+  if (!is_switch(attribute(x, "ephemeral_volatile")))
+    return fmt::format("ephemeral_volatile is {}, neither True nor False",
+                       quoted(attribute(x, "ephemeral_volatile")));
+  return {};
+}
+
+// -- labels ---------------------------------------------------------------------------------------
+
+constexpr auto old_gray = std::string_view{"0x555753"};
+constexpr auto gray = "0x555555";
+
+std::string_view trimmed(std::string_view text) {
+  auto begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string_view::npos)
+    return {};
+  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
+}
+
+bool is_color(std::string_view text) {
+  text = trimmed(text);
+  return text.size() == 8 && text.starts_with("0x")
+         && text.find_first_not_of("0123456789abcdefABCDEF", 2) == std::string_view::npos;
+}
+
+/// The number after `label-`; nothing when there is none.
+std::optional<int> label_index(std::string_view id) {
+  if (!id.starts_with("label-"))
+    return std::nullopt;
+  id.remove_prefix(6);
+  auto x = 0;
+  auto [stop, failure] = std::from_chars(id.begin(), id.end(), x);
+  if (failure != std::errc{} || stop != id.end() || x < 1)
+    return std::nullopt;
+  return x;
+}
+
+// -- the document ---------------------------------------------------------------------------------
+
+bool is_element(const pugi::xml_node& x) {
+  return x.type() == pugi::node_element;
+}
+
+bool has_children(const pugi::xml_node& x) {
+  return std::ranges::any_of(x.children(), is_element);
+}
+
+/// Reads the sections in the order that their references need.
+class loader {
+public:
+  loader(const source& text, const host& machine, std::string (*make_uuid)())
+      : text_(text), machine_(machine), make_uuid_(make_uuid), notes_(text) {}
+
+  loaded run(const pugi::xml_node& root) {
+    for (auto x : root.children())
+      if (is_element(x) && !is_section(x.name()))
+        set_aside(section::document, x.name(), x,
+                  fmt::format("<qubes> has no element {}", quoted(x.name())));
+    each(root, "labels", section::labels, "label", [this](auto& x) { read_label(x); });
+    std::ranges::sort(result_.system.labels, {}, &label::index);
+    each(root, "pools", section::pools, "pool", [this](auto& x) { read_pool(x); });
+    each(root, "properties", section::properties, "property", [this](auto& x) { read_global(x); });
+    auto reader = domain_reader{here(), rows_, notes_, make_uuid_};
+    each(root, "domains", section::domains, "domain", [&](auto& x) { add_record(reader.read(x)); });
+    settle(std::move(records_), globals_, rows_, machine_, result_.system, notes_);
+    notes_.hand_over(result_);
+    return std::move(result_);
+  }
+
+private:
+  view here() const { return {result_.system, nobody_runs(), machine_}; }
+
+  static bool is_section(std::string_view name) {
+    for (auto known : {"labels", "pools", "properties", "domains"})
+      if (name == known)
+        return true;
+    return false;
+  }
+
+  /// All records of one section that are legal text and have the right tag.
+  template <class Read>
+  void each(const pugi::xml_node& root, const char* name, section where, std::string_view tag,
+            Read read) {
+    for (auto part : root.children(name))
+      for (auto x : part.children())
+        if (!is_element(x))
+          continue;
+        else if (auto damage = text_.first_fault(offset_of(x)))
+          notes_.set_aside(where, where == section::domains ? title_of_domain(x) : title(x),
+                           offset_of(x), {damage->at, damage->reason});
+        else if (x.name() != tag)
+          set_aside(where, x.name(), x, fmt::format("<{}> has no element {}", name, quoted(x.name())));
+        else
+          read(x);
+  }
+
+  /// The best name a record has.
+  static std::string title(const pugi::xml_node& x) {
+    if (auto name = attribute(x, "name"); !name.empty())
+      return std::string{name};
+    if (auto text = trimmed(text_of(x)); !text.empty())
+      return std::string{text};
+    return std::string{attribute(x, "id")};
+  }
+
+  void set_aside(section where, std::string_view name, const pugi::xml_node& x,
+                 std::string reason) {
+    notes_.set_aside(where, name, offset_of(x), {offset_of(x), std::move(reason)});
+  }
+
+  void read_label(const pugi::xml_node& x) {
+    auto index = label_index(attribute(x, "id"));
+    auto name = text_of(x);
+    auto color = std::string{attribute(x, "color")};
+    auto refuse = [&](std::string reason) {
+      set_aside(section::labels, title(x), x, std::move(reason));
+      serve_default(index.value_or(0), name);
+    };
+    if (!index)
+      return refuse(fmt::format("its id is {}, not label- and a number", quoted(attribute(x, "id"))));
+    if (auto checked = check_label_name(name, false); !checked)
+      return refuse(checked.error().text);
+    if (!is_color(color))
+      return refuse(fmt::format("its color is {}, not 0x and six hex digits", quoted(color)));
+    if (seen_label_names_.contains(name))
+      return refuse("another label has the same name");
+    if (seen_label_indices_.contains(*index))
+      return refuse(fmt::format("another label has the index {}", *index));
+    if (color == old_gray) {
+      color = gray;
+      notes_.mark_migrated();
+    }
+    add_label({*index, std::move(color), std::move(name)});
+  }
+
+  /// Every system has the default labels, so a damaged one does not take its domains along.
+  void serve_default(int index, std::string_view name) {
+    for (auto& x : default_labels())
+      if ((x.index == index || x.name == name) && !seen_label_indices_.contains(x.index)
+          && !seen_label_names_.contains(x.name)) {
+        add_label(x);
+        notes_.mark_migrated();
+        return;
+      }
+  }
+
+  void add_label(label x) {
+    seen_label_indices_.insert(x.index);
+    seen_label_names_.insert(x.name);
+    result_.system.labels.push_back(std::move(x));
+  }
+
+  void read_pool(const pugi::xml_node& x) {
+    auto name = std::string{attribute(x, "name")};
+    auto trouble = pool_trouble(x);
+    if (trouble.empty() && !seen_pools_.insert(name).second)
+      trouble = "another pool has the same name";
+    if (!trouble.empty())
+      return set_aside(section::pools, name, x, std::move(trouble));
+    auto entry = pool{name, std::string{attribute(x, "driver")}, {}};
+    for (auto y : x.attributes())
+      entry.attributes.emplace_back(y.name(), y.value());
+    result_.system.pools.push_back(std::move(entry));
+  }
+
+  void read_global(const pugi::xml_node& x) {
+    auto name = std::string{attribute(x, "name")};
+    auto refuse = [&](std::string reason) {
+      set_aside(section::properties, name, x, std::move(reason));
+    };
+    auto text = has_attribute(x, "ref") ? std::string{attribute(x, "ref")} : text_of(x);
+    if (name == "default_fw_netvm") {
+      globals_.default_fw_netvm = text;
+      notes_.mark_migrated();
+      return;
+    }
+    auto row = rows_.find(global, name);
+    if (!row || !row->saved)
+      return refuse("the host has no such property");
+    if (has_children(x))
+      return refuse("it has elements inside");
+    if (result_.system.globals.contains(name))
+      return refuse("it is given twice");
+    auto parsed = load_property({here(), nullptr}, *row, text);
+    if (!parsed)
+      return refuse(parsed.error().message());
+    if (has_attribute(x, "ref"))
+      notes_.mark_migrated();
+    if (row->type == wire_type::domain)
+      globals_.places.emplace(name, offset_of(x));
+    result_.system.globals.emplace(name, std::move(*parsed));
+  }
+
+  void add_record(record x) {
+    if (x.served())
+      if (auto rival = rival_of(x); !rival.empty())
+        x.trouble = problem{x.at, std::move(rival)};
+    records_.push_back(std::move(x));
+  }
+
+  /// Why this one cannot be served beside an earlier one, "" when it can.
+  std::string rival_of(const record& x) {
+    auto& y = *x.value;
+    if (seen_names_.contains(y.name.str()))
+      return "another domain has the same name";
+    if (seen_qids_.contains(y.qid))
+      return fmt::format("another domain has the qid {}", y.qid);
+    if (seen_uuids_.contains(y.uuid))
+      return fmt::format("another domain has the uuid {}", y.uuid);
+    seen_names_.insert(y.name.str());
+    seen_qids_.insert(y.qid);
+    seen_uuids_.insert(y.uuid);
+    return {};
+  }
+
+  const source& text_;
+  const host& machine_;
+  std::string (*make_uuid_)();
+  report notes_;
+  loaded result_;
+  property_index rows_;
+  global_references globals_;
+  std::vector<record> records_;
+  std::set<int> seen_label_indices_;
+  std::set<std::string, std::less<>> seen_label_names_;
+  std::set<std::string, std::less<>> seen_pools_;
+  std::unordered_set<std::string> seen_names_;
+  std::unordered_set<std::int64_t> seen_qids_;
+  std::unordered_set<std::string> seen_uuids_;
+};
+
+} // namespace
+
+property_index::property_index() {
+  for (auto bit = 0U; bit < rows_.size(); ++bit)
+    for (auto row : properties_of(static_cast<holder>(1U << bit)))
+      rows_[bit].emplace(row->name, row);
+}
+
+const property* property_index::find(holder who, std::string_view name) const noexcept {
+  auto& rows = rows_[static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(who)))];
+  auto found = rows.find(name);
+  return found == rows.end() ? nullptr : found->second;
+}
+
+outcome<loaded> load(std::string_view text, const host& machine, std::string (*make_uuid)()) {
+  auto opened = source::open(text);
+  if (!opened)
+    return tl::unexpected<error>{opened.error()};
+  auto refuse = [&](std::size_t at, std::string_view reason) {
+    return fail(errc::store, fmt::format("line {}: {}", opened->line(at), reason),
+                "restore qubes.xml from an older generation");
+  };
+  auto document = pugi::xml_document{};
+  auto parsed =
+      document.load_buffer(text.data(), text.size(),
+                           pugi::parse_default | pugi::parse_ws_pcdata_single, pugi::encoding_utf8);
+  if (!parsed)
+    return refuse(static_cast<std::size_t>(std::max<std::ptrdiff_t>(parsed.offset, 0)),
+                  fmt::format("qubes.xml is no well-formed XML ({})", parsed.description()));
+  auto root = document.document_element();
+  if (root.name() != std::string_view{"qubes"})
+    return refuse(offset_of(root), fmt::format("the document is {}, not 'qubes'", quoted(root.name())));
+  for (auto x = root.next_sibling(); x; x = x.next_sibling())
+    if (is_element(x))
+      return refuse(offset_of(x), "the document goes on after </qubes>");
+  return loader{*opened, machine, make_uuid}.run(root);
+}
+
+} // namespace qubes::model::xml

@@ -1,0 +1,223 @@
+#include "model/property.hpp"
+#include "model/xml/elements.hpp"
+#include "model/xml/qubes_xml.hpp"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace qubes::model::xml {
+
+namespace {
+
+std::string_view spelt(bool x) {
+  return x ? "True" : "False";
+}
+
+std::string_view spelt(assignment_mode x) {
+  switch (x) {
+  case assignment_mode::required: return "required";
+  case assignment_mode::auto_attach: return "auto-attach";
+  case assignment_mode::ask_to_attach: return "ask-to-attach";
+  }
+  return "";
+}
+
+/// Elements of one document, each on its own line.
+class lines {
+public:
+  explicit lines(std::string& out) : out_(out) {}
+
+  std::string& start(std::size_t depth) {
+    out_.append(2 * depth, ' ');
+    return out_;
+  }
+
+  void end() { out_ += '\n'; }
+
+  void add(std::size_t depth, std::string_view text) {
+    start(depth) += text;
+    end();
+  }
+
+private:
+  std::string& out_;
+};
+
+/// `<tag>`, entries, `</tag>`; `<tag/>` when there are none.
+template <class Range, class Write>
+void write_list(lines& to, std::size_t depth, std::string_view tag, const Range& entries,
+                Write write) {
+  if (entries.empty()) {
+    to.add(depth, fmt::format("<{}/>", tag));
+    return;
+  }
+  to.add(depth, fmt::format("<{}>", tag));
+  for (auto& x : entries)
+    write(x);
+  to.add(depth, fmt::format("</{}>", tag.substr(0, tag.find(' '))));
+}
+
+void write_properties(lines& to, std::size_t depth, holder who, const properties& all) {
+  for (auto row : properties_of(who))
+    if (row->saved)
+      if (auto found = all.find(row->name); found != all.end()) {
+        append_named(to.start(depth), "property", found->first, to_text(found->second));
+        to.end();
+      }
+}
+
+void write_device(lines& to, const assignment& x) {
+  auto& out = to.start(4);
+  out += "<device";
+  append_attribute(out, "backend-domain", x.backend.empty() ? "*" : x.backend);
+  append_attribute(out, "id", x.port);
+  append_attribute(out, "mode", spelt(x.mode));
+  append_attribute(out, "identity", x.identity);
+  out += x.options.empty() ? "/>\n" : ">\n";
+  for (auto& [name, text] : x.options) {
+    append_named(to.start(5), "option", name, text);
+    to.end();
+  }
+  if (!x.options.empty())
+    to.add(4, "</device>");
+}
+
+void write_volume(lines& to, const volume& x) {
+  auto& out = to.start(4);
+  out += "<volume";
+  append_attribute(out, "name", x.name);
+  append_attribute(out, "pool", x.pool);
+  append_attribute(out, "vid", x.vid);
+  append_attribute(out, "revisions_to_keep", std::to_string(x.revisions_to_keep));
+  append_attribute(out, "rw", spelt(x.rw));
+  append_attribute(out, "save_on_stop", spelt(x.save_on_stop));
+  append_attribute(out, "snap_on_start", spelt(x.snap_on_start));
+  if (x.ephemeral)
+    append_attribute(out, "ephemeral", spelt(*x.ephemeral));
+  if (x.size != 0)
+    append_attribute(out, "size", std::to_string(x.size));
+  if (!x.source.empty())
+    append_attribute(out, "source", x.source);
+  for (auto& [name, text] : x.unknown)
+    append_attribute(out, name, text);
+  out += "/>\n";
+}
+
+std::string write_domain(const domain& x) {
+  auto result = std::string{};
+  auto to = lines{result};
+  to.add(2, fmt::format("<domain id=\"domain-{}\" class=\"{}\">", x.qid, row(x.type).name));
+  if (x.properties.empty()) {
+    to.add(3, "<properties/>");
+  } else {
+    to.add(3, "<properties>");
+    write_properties(to, 4, row(x.type).bit, x.properties);
+    to.add(3, "</properties>");
+  }
+  write_list(to, 3, "features", x.features, [&](auto& y) {
+    append_named(to.start(4), "feature", y.first, y.second);
+    to.end();
+  });
+  write_list(to, 3, "tags", x.tags, [&](auto& y) {
+    auto& out = to.start(4);
+    out += "<tag";
+    append_attribute(out, "name", y);
+    out += "/>\n";
+  });
+  for (auto& y : x.devices) {
+    auto tag = std::string{"devices"};
+    append_attribute(tag, "class", y.name);
+    write_list(to, 3, tag, y.assignments, [&](auto& z) { write_device(to, z); });
+  }
+  if (!x.volumes.empty())
+    write_list(to, 3, "volume-config", x.volumes, [&](auto& y) { write_volume(to, y); });
+  for (auto& y : x.kept)
+    to.add(3, y);
+  to.add(2, "</domain>");
+  return result;
+}
+
+/// Records that are not served stand after those that are, so that these win on the next load.
+void write_quarantine(lines& to, const system& x, section where) {
+  for (auto& y : x.quarantine)
+    if (y.where == where)
+      to.add(where == section::document ? 1 : 2, y.xml);
+}
+
+void write_labels(lines& to, const system& x) {
+  to.add(1, "<labels>");
+  for (auto& y : x.labels) {
+    auto& out = to.start(2);
+    out += "<label";
+    append_attribute(out, "id", fmt::format("label-{}", y.index));
+    append_attribute(out, "color", y.color);
+    out += '>';
+    append_text(out, y.name);
+    out += "</label>\n";
+  }
+  write_quarantine(to, x, section::labels);
+  to.add(1, "</labels>");
+}
+
+void write_pools(lines& to, const system& x) {
+  to.add(1, "<pools>");
+  for (auto& y : x.pools) {
+    auto& out = to.start(2);
+    out += "<pool";
+    for (auto& [name, text] : y.attributes)
+      append_attribute(out, name, text);
+    out += "/>\n";
+  }
+  write_quarantine(to, x, section::pools);
+  to.add(1, "</pools>");
+}
+
+void write_globals(lines& to, const system& x) {
+  to.add(1, "<properties>");
+  write_properties(to, 2, global, x.globals);
+  write_quarantine(to, x, section::properties);
+  to.add(1, "</properties>");
+}
+
+} // namespace
+
+std::string writer::write(const system& x) {
+  auto result = std::string{};
+  result.reserve(last_size_ + last_size_ / 8);
+  auto to = lines{result};
+  to.add(0, "<qubes>");
+  write_labels(to, x);
+  write_pools(to, x);
+  write_globals(to, x);
+  to.add(1, "<domains>");
+  for (auto& y : x.domains)
+    result += text_of(y);
+  write_quarantine(to, x, section::domains);
+  to.add(1, "</domains>");
+  write_quarantine(to, x, section::document);
+  to.add(0, "</qubes>");
+  forget_removed(x);
+  last_size_ = result.size();
+  return result;
+}
+
+const std::string& writer::text_of(const domain_ptr& x) {
+  auto& known = texts_[x->name.str()];
+  if (known.record != x) {
+    known.record = x;
+    known.text = write_domain(*x);
+  }
+  return known.text;
+}
+
+void writer::forget_removed(const system& x) {
+  if (texts_.size() > x.domains.size())
+    std::erase_if(texts_, [&](auto& y) { return !x.find(y.first); });
+}
+
+std::string save(const system& x) {
+  return writer{}.write(x);
+}
+
+} // namespace qubes::model::xml

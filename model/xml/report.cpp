@@ -1,0 +1,50 @@
+#include "model/literal.hpp"
+#include "model/xml/loading.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::model::xml {
+
+namespace {
+
+std::string_view word(section x) {
+  switch (x) {
+  case section::labels: return "label";
+  case section::pools: return "pool";
+  case section::properties: return "global property";
+  case section::domains: return "domain";
+  case section::document: return "element";
+  }
+  return "";
+}
+
+} // namespace
+
+void report::note(std::size_t at, std::string text) {
+  notes_.emplace_back(at, std::move(text));
+}
+
+void report::set_aside(section where, std::string_view name, std::size_t element,
+                       const problem& why) {
+  note(why.at, fmt::format("{} {} is not served: {}", word(where), quoted(name), why.reason));
+  aside_.emplace_back(element, quarantined{.where = where,
+                                           .name = std::string{name},
+                                           .line = text_.line(element),
+                                           .reason = why.reason,
+                                           .xml = std::string{text_.element(element)}});
+}
+
+void report::hand_over(loaded& to) {
+  auto by_place = [](auto& a, auto& b) { return a.first < b.first; };
+  std::ranges::stable_sort(notes_, by_place);
+  std::ranges::stable_sort(aside_, by_place);
+  for (auto& [at, text] : notes_)
+    to.findings.push_back({text_.line(at), std::move(text)});
+  for (auto& [at, x] : aside_)
+    to.system.quarantine.push_back(std::move(x));
+  to.migrated = migrated_;
+}
+
+} // namespace qubes::model::xml

@@ -1,0 +1,323 @@
+#include "model/integrity.hpp"
+#include "model/literal.hpp"
+#include "model/xml/loading.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace qubes::model::xml {
+
+namespace {
+
+constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
+
+/// Tags that tell others by whom a domain is shown, heard and relayed.
+struct follower {
+  std::string_view property;
+  std::string_view prefix;
+};
+
+constexpr follower followers[]{
+    {"guivm", "guivm-"},
+    {"audiovm", "audiovm-"},
+    {"relayvm", "relayvm-"},
+};
+
+class settling {
+public:
+  settling(std::vector<record>& records, const global_references& globals,
+           const property_index& rows, const host& machine, model::system& to, report& notes)
+      : records_(records), globals_(globals), rows_(rows), machine_(machine), to_(to),
+        notes_(notes) {}
+
+  void run() {
+    gather();
+    add_dom0();
+    empty_old_dispvms();
+    check_references();
+    check_globals();
+    give_old_netvms();
+    check_networks();
+    place_devices();
+    add_tags();
+  }
+
+private:
+  bool provides(const domain& x) const { return read_bool({here(), &x}, "provides_network"); }
+
+  view here() const { return {to_, nobody_runs(), machine_}; }
+
+  /// Served records become the system; while settling they may still change.
+  void gather() {
+    for (auto& x : records_)
+      if (x.served()) {
+        by_name_.emplace(x.title, &x);
+        to_.domains.push_back(x.value);
+      } else {
+        set_aside(x);
+      }
+    std::ranges::sort(to_.domains,
+                      [](auto& a, auto& b) { return listed_before(a->name.str(), b->name.str()); });
+  }
+
+  void set_aside(const record& x) {
+    aside_.insert(x.title);
+    notes_.set_aside(section::domains, x.title, x.at, *x.trouble);
+  }
+
+  void add_dom0() {
+    if (!to_.domains.empty() && to_.domains.front()->name.is_dom0())
+      return;
+    auto dom0 = domain{};
+    dom0.type = klass::admin;
+    dom0.name = *domain_name::parse("dom0");
+    dom0.uuid = dom0_uuid;
+    to_.put(std::make_shared<domain>(std::move(dom0)));
+    notes_.note(0, "there is no dom0 in the file that can be served: a bare one was added");
+    notes_.mark_migrated();
+  }
+
+  // -- references -------------------------------------------------------------------------------
+
+  /// Old stores name domains here that are no disposable templates; they mean none.
+  void empty_old_dispvms() {
+    for (auto name : {"default_dispvm", "management_dispvm"}) {
+      if (auto place = globals_.places.find(name); place != globals_.places.end())
+        if (empty_old_dispvm(to_.globals, name, place->second, "the host"))
+          notes_.mark_migrated();
+      for (auto& x : records_)
+        if (auto place = x.references.find(name); x.served() && place != x.references.end())
+          x.migrated |= empty_old_dispvm(x.value->properties, name, place->second, quoted(x.title));
+    }
+  }
+
+  bool empty_old_dispvm(properties& all, std::string_view name, std::size_t at,
+                        std::string_view owner) {
+    auto& stored = all.find(name)->second;
+    auto target = to_.find(to_text(stored));
+    if (!target || read_bool({here(), target}, "template_for_dispvms"))
+      return false;
+    notes_.note(at, fmt::format("{} of {} becomes none: {} is no template for disposables", name,
+                                owner, quoted(to_text(stored))));
+    stored = none{};
+    return true;
+  }
+
+  /// A domain without one of its references, e.g. its netvm, would be less guarded than its owner
+  /// wants: it is not served at all, nor are those that need it.
+  void check_references() {
+    auto fallen = std::vector<record*>{};
+    for (auto& x : records_)
+      if (x.served() && (check(x), !x.served()))
+        fallen.push_back(&x);
+    auto users = fallen.empty() ? users_by_name{} : find_users();
+    while (!fallen.empty()) {
+      auto lost = fallen.back();
+      fallen.pop_back();
+      drop(*lost);
+      for (auto user : users[lost->title])
+        if (user->served() && (check(*user), !user->served()))
+          fallen.push_back(user);
+    }
+  }
+
+  using users_by_name = std::unordered_map<std::string, std::vector<record*>>;
+
+  users_by_name find_users() {
+    auto result = users_by_name{};
+    for (auto& x : records_)
+      if (x.served())
+        for (auto& [name, at] : x.references)
+          result[to_text(x.value->properties.find(name)->second)].push_back(&x);
+    return result;
+  }
+
+  void drop(const record& x) {
+    to_.remove(x.title);
+    by_name_.erase(x.title);
+    set_aside(x);
+  }
+
+  void check(record& x) {
+    auto lost = std::vector<std::string>{};
+    for (auto& [name, at] : x.references) {
+      auto reason =
+          trouble_of({here(), x.value.get()}, x.value->properties.find(name)->second, name);
+      if (reason.empty())
+        continue;
+      auto why = problem{at, fmt::format("property '{}' {}", name, reason)};
+      if (x.value->type != klass::admin) {
+        x.trouble = std::move(why);
+        return;
+      }
+      keep_entry(x, why, "properties", at, notes_);
+      lost.push_back(name);
+    }
+    for (auto& name : lost) {
+      x.references.erase(name);
+      x.value->properties.erase(name);
+    }
+    if (x.value->is(template_based) && !x.references.contains("template"))
+      x.trouble = problem{x.at, "it has no template"};
+  }
+
+  /// What is wrong with a reference, "" for nothing.
+  std::string trouble_of(const subject& who, const value& stored, std::string_view property) {
+    auto row = rows_.find(who.owner ? model::row(who.owner->type).bit : global, property);
+    auto target = to_text(stored);
+    auto checked = row->check(who, *row, target);
+    if (checked)
+      return {};
+    if (!target.empty() && !to_.find(target))
+      return fmt::format("names {}, which is {}", quoted(target),
+                         aside_.contains(target) ? "not served itself" : "not in the file");
+    return fmt::format("cannot stay: {}", checked.error().text);
+  }
+
+  void check_globals() {
+    for (auto& [name, at] : globals_.places) {
+      auto stored = to_.globals.find(name);
+      auto reason = trouble_of({here(), nullptr}, stored->second, name);
+      if (reason.empty())
+        continue;
+      notes_.set_aside(section::properties, name, at, {at, std::move(reason)});
+      to_.globals.erase(stored);
+    }
+  }
+
+  using links = std::unordered_map<const domain*, const domain*>;
+
+  // -- networks -----------------------------------------------------------------------------------
+
+  /// Old stores had a second default, for domains that provide network (spec/qubes-xml.md §2).
+  void give_old_netvms() {
+    auto& old = globals_.default_fw_netvm;
+    if (!old || *old == read_text({here(), nullptr}, "default_netvm"))
+      return;
+    auto target = to_.find(*old);
+    if (!old->empty() && !(target && provides(*target)))
+      return;
+    for (auto& [name, x] : by_name_)
+      if (provides(*x->value))
+        x->value->properties.try_emplace("netvm", old->empty() ? value{} : value{*old});
+  }
+
+  void check_networks() {
+    auto uplinks = links{};
+    for (auto& x : to_.domains)
+      if (auto netvm = netvm_of(here(), *x))
+        uplinks.emplace(x.get(), netvm);
+    note_dead_ends(uplinks);
+    break_loops(uplinks);
+  }
+
+  /// Such a domain is cut off, not less guarded, so it is served as it is.
+  void note_dead_ends(const links& uplinks) {
+    for (auto& [x, netvm] : uplinks) {
+      auto& [name, entry] = *by_name_.find(x->name.str());
+      if (auto place = entry->references.find("netvm");
+          place != entry->references.end() && !provides(*netvm))
+        notes_.note(place->second, fmt::format("netvm of {} is {}, which provides no network",
+                                               quoted(name), quoted(netvm->name.str())));
+    }
+  }
+
+  /// The first domain of a loop, in listing order, loses its netvm (spec/network.md §3).
+  void break_loops(links& uplinks) {
+    auto sound = std::unordered_set<const domain*>{};
+    for (auto& x : to_.domains)
+      if (comes_back(*x, uplinks, sound)) {
+        uplinks.erase(x.get());
+        cut(*by_name_.find(x->name.str())->second);
+      }
+  }
+
+  static bool comes_back(const domain& start, const links& uplinks,
+                         std::unordered_set<const domain*>& sound) {
+    auto path = std::vector<const domain*>{};
+    for (auto at = uplinks.find(&start); at != uplinks.end(); at = uplinks.find(at->second)) {
+      if (at->second == &start)
+        return true;
+      if (path.size() > uplinks.size()) // a loop further up; its own members will see it
+        return false;
+      if (sound.contains(at->first))
+        break;
+      path.push_back(at->first);
+    }
+    sound.insert(path.begin(), path.end());
+    return false;
+  }
+
+  void cut(record& x) {
+    auto place = x.references.find("netvm");
+    auto netvm = read_text({here(), x.value.get()}, "netvm");
+    notes_.note(place == x.references.end() ? x.at : place->second,
+                fmt::format("netvm of {} becomes none: {} would lead back to it", quoted(x.title),
+                            quoted(netvm)));
+    x.value->properties.insert_or_assign("netvm", none{});
+    x.migrated = true;
+  }
+
+  // -- the rest -----------------------------------------------------------------------------------
+
+  void place_devices() {
+    for (auto& [name, x] : by_name_)
+      for (auto& entry : x->devices)
+        place(*x, entry);
+  }
+
+  void place(record& x, device_entry& entry) {
+    auto& list = x.value->devices[entry.list];
+    auto& backend = entry.value.backend;
+    if (backend.empty() || to_.find(backend)) {
+      list.assignments.push_back(std::move(entry.value));
+      x.migrated |= entry.migrated;
+      return;
+    }
+    auto why = fmt::format("{} device {} is of {}, which is {}", list.name,
+                           quoted(entry.value.port), quoted(backend),
+                           aside_.contains(backend) ? "not served itself" : "not in the file");
+    keep_entry(x, {entry.at, std::move(why)}, devices_of_class(list.name), entry.at, notes_);
+  }
+
+  void add_tags() {
+    for (auto& [name, x] : by_name_) {
+      for (auto& row : followers)
+        x->migrated |= add_tag(*x->value, row);
+      if (x->migrated)
+        notes_.mark_migrated();
+    }
+  }
+
+  bool add_tag(domain& x, const follower& row) {
+    auto place = x.tags.lower_bound(row.prefix);
+    if (place != x.tags.end() && place->starts_with(row.prefix))
+      return false;
+    auto target = read_domain({here(), &x}, row.property);
+    if (target)
+      x.tags.insert(std::string{row.prefix} + target->name.str());
+    return target != nullptr;
+  }
+
+  std::vector<record>& records_;
+  const global_references& globals_;
+  const property_index& rows_;
+  const host& machine_;
+  model::system& to_;
+  report& notes_;
+  std::map<std::string, record*, std::less<>> by_name_; ///< those that are served
+  std::set<std::string, std::less<>> aside_;            ///< names of those that are not
+};
+
+} // namespace
+
+void settle(std::vector<record> records, const global_references& globals,
+            const property_index& rows, const host& machine, model::system& to, report& notes) {
+  settling{records, globals, rows, machine, to, notes}.run();
+}
+
+} // namespace qubes::model::xml

@@ -1,0 +1,218 @@
+#include "model/xml/source.hpp"
+
+#include "model/xml/qubes_xml.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+namespace qubes::model::xml {
+
+namespace {
+
+enum class tag : std::uint8_t { opening, closing, complete, other, doctype, unfinished, none };
+
+struct token {
+  tag kind = tag::none;
+  std::size_t begin = 0;
+  std::size_t end = 0; ///< one past the `>`
+};
+
+token until(std::string_view text, std::size_t begin, std::size_t from, std::string_view mark) {
+  auto at = text.find(mark, from);
+  if (at == std::string_view::npos)
+    return {tag::unfinished, begin, text.size()};
+  return {tag::other, begin, at + mark.size()};
+}
+
+/// The end of a start tag; a `>` inside quotes is part of a value.
+std::size_t end_of_tag(std::string_view text, std::size_t from) {
+  auto quote = '\0';
+  for (auto at = from; at < text.size(); ++at)
+    if (auto x = text[at]; quote != '\0')
+      quote = x == quote ? '\0' : quote;
+    else if (x == '>')
+      return at;
+    else if (x == '"' || x == '\'')
+      quote = x;
+  return std::string_view::npos;
+}
+
+token next_declaration(std::string_view text, std::size_t begin) {
+  auto rest = text.substr(begin);
+  if (rest.starts_with("<!--"))
+    return until(text, begin, begin + 4, "-->");
+  if (rest.starts_with("<![CDATA["))
+    return until(text, begin, begin + 9, "]]>");
+  return {tag::doctype, begin, begin + 2};
+}
+
+token next_tag(std::string_view text, std::size_t from) {
+  auto begin = text.find('<', from);
+  if (begin == std::string_view::npos)
+    return {};
+  auto rest = text.substr(begin);
+  if (rest.starts_with("<!"))
+    return next_declaration(text, begin);
+  if (rest.starts_with("<?"))
+    return until(text, begin, begin + 2, "?>");
+  auto closing = rest.starts_with("</");
+  auto end = closing ? text.find('>', begin) : end_of_tag(text, begin);
+  if (end == std::string_view::npos)
+    return {tag::unfinished, begin, text.size()};
+  if (closing)
+    return {tag::closing, begin, end + 1};
+  return {text[end - 1] == '/' ? tag::complete : tag::opening, begin, end + 1};
+}
+
+/// Length of the UTF-8 sequence that starts here; 0 when it is none or names no character.
+std::size_t utf8_length(std::string_view x) {
+  auto byte = [&](std::size_t i) { return static_cast<unsigned char>(x[i]); };
+  auto first = byte(0);
+  auto length = first >= 0xF0 ? 4U : first >= 0xE0 ? 3U : 2U;
+  if (first < 0xC2 || first > 0xF4 || x.size() < length)
+    return 0;
+  for (auto i = 1U; i < length; ++i)
+    if ((byte(i) & 0xC0) != 0x80)
+      return 0;
+  auto second = byte(1);
+  auto impossible = (first == 0xE0 && second < 0xA0)      // longer than needed
+                    || (first == 0xED && second >= 0xA0)  // surrogates
+                    || (first == 0xF0 && second < 0x90)   // longer than needed
+                    || (first == 0xF4 && second >= 0x90); // past the last character
+  return impossible ? 0 : length;
+}
+
+constexpr bool is_plain(char x) {
+  auto byte = static_cast<unsigned char>(x);
+  return byte < 0x80 && (byte >= 0x20 || x == '\n' || x == '\t' || x == '\r');
+}
+
+bool is_character(std::uint32_t x) {
+  return x >= 0x20 ? x <= 0x10FFFF && !(x >= 0xD800 && x <= 0xDFFF) : x == 9 || x == 10 || x == 13;
+}
+
+/// The reference that starts at the `&`; empty when it is fine.
+std::string bad_reference(std::string_view x) {
+  auto end = x.substr(0, 16).find(';');
+  if (end == std::string_view::npos)
+    return "it has an & that starts no reference";
+  auto name = x.substr(1, end - 1);
+  for (auto known : {"amp", "lt", "gt", "quot", "apos"})
+    if (name == known)
+      return {};
+  if (name.starts_with('#')) {
+    auto hex = name.starts_with("#x");
+    auto digits = name.substr(hex ? 2 : 1);
+    auto number = std::uint32_t{0};
+    auto [stop, failure] = std::from_chars(digits.begin(), digits.end(), number, hex ? 16 : 10);
+    if (failure == std::errc{} && stop == digits.end() && is_character(number))
+      return {};
+  }
+  return fmt::format("it has the reference &{};, which stands for no character", name);
+}
+
+/// Eight bytes at once: nothing but printable ASCII without `&`, and line ends. Most of a file is.
+bool are_ordinary(const char* x) {
+  constexpr auto each = std::uint64_t{0x0101010101010101};
+  constexpr auto tops = each * 0x80;
+  auto word = std::uint64_t{};
+  std::memcpy(&word, x, sizeof word);
+  // The top bit of every byte tells, and no sum carries into the next byte.
+  auto printable = word + each * (0x80 - 0x20);
+  auto no_line_end = (word ^ (each * '\n')) + each * 0x7F;
+  auto no_ampersand = (word ^ (each * '&')) + each * 0x7F;
+  return (word & tops) == 0 && ((printable | ~no_line_end) & no_ampersand & tops) == tops;
+}
+
+/// Every part between two tags is named once, so that a file full of damage stays cheap.
+std::vector<fault> find_faults(std::string_view text) {
+  auto result = std::vector<fault>{};
+  auto skip = [&](std::size_t at, std::string reason) {
+    result.push_back({at, std::move(reason)});
+    return std::min(text.find('<', at + 1), text.size());
+  };
+  for (auto at = std::size_t{0}; at < text.size();) {
+    if (text.size() - at >= 8 && are_ordinary(text.data() + at)) {
+      at += 8;
+      continue;
+    }
+    auto x = text[at];
+    if (is_plain(x) && x != '&') {
+      ++at;
+    } else if (x == '&') {
+      auto reason = bad_reference(text.substr(at));
+      at = reason.empty() ? at + 1 : skip(at, std::move(reason));
+    } else if (auto byte = static_cast<unsigned char>(x); byte < 0x20) {
+      at = skip(at, fmt::format("it has the control character 0x{:02x}", byte));
+    } else if (auto length = utf8_length(text.substr(at)); length != 0) {
+      at += length;
+    } else {
+      at = skip(at, fmt::format("it has the byte 0x{:02x}, which is no UTF-8", byte));
+    }
+  }
+  return result;
+}
+
+tl::unexpected<error> refuse(std::string text) {
+  return fail(errc::store, std::move(text), "restore qubes.xml from an older generation");
+}
+
+} // namespace
+
+outcome<source> source::open(std::string_view text) {
+  if (text.size() > max_bytes)
+    return refuse(fmt::format("qubes.xml has {} bytes, more than {}", text.size(), max_bytes));
+  if (text.starts_with("\xFE\xFF") || text.starts_with("\xFF\xFE"))
+    return refuse("qubes.xml is in UTF-16, it must be in UTF-8");
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos)
+    return refuse("qubes.xml is empty");
+  auto result = source{text};
+  if (auto at = text.find('\0'); at != std::string_view::npos)
+    return refuse(fmt::format("line {}: qubes.xml has zero bytes", result.line(at)));
+  auto depth = 0;
+  for (auto x = next_tag(text, 0); x.kind != tag::none; x = next_tag(text, x.end)) {
+    if (x.kind == tag::doctype)
+      return refuse(fmt::format("line {}: qubes.xml must not declare a document type or entities",
+                                result.line(x.begin)));
+    if (x.kind == tag::unfinished)
+      return refuse(
+          fmt::format("line {}: qubes.xml ends in the middle of a tag", result.line(x.begin)));
+    depth += x.kind == tag::opening ? 1 : x.kind == tag::closing ? -1 : 0;
+    if (depth > max_depth)
+      return refuse(fmt::format("line {}: qubes.xml is nested deeper than {} elements",
+                                result.line(x.begin), max_depth));
+  }
+  result.faults_ = find_faults(text);
+  return result;
+}
+
+int source::line(std::size_t at) const {
+  if (newlines_.empty()) {
+    for (auto x = text_.find('\n'); x != std::string_view::npos; x = text_.find('\n', x + 1))
+      newlines_.push_back(x);
+    newlines_.push_back(text_.size());
+  }
+  return static_cast<int>(std::ranges::lower_bound(newlines_, at) - newlines_.begin()) + 1;
+}
+
+std::string_view source::element(std::size_t at) const {
+  auto depth = 0;
+  auto x = next_tag(text_, at);
+  for (; x.kind != tag::none && x.kind != tag::unfinished; x = next_tag(text_, x.end)) {
+    depth += x.kind == tag::opening ? 1 : x.kind == tag::closing ? -1 : 0;
+    if (depth <= 0)
+      break;
+  }
+  auto end = x.kind == tag::none ? text_.size() : x.end;
+  return text_.substr(at, end - at);
+}
+
+const fault* source::first_fault(std::size_t at) const {
+  auto found = std::ranges::lower_bound(faults_, at, {}, &fault::at);
+  return found != faults_.end() && found->at < at + element(at).size() ? &*found : nullptr;
+}
+
+} // namespace qubes::model::xml

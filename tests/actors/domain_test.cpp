@@ -1,0 +1,234 @@
+// One domain's life, through orders and the events a client sees.
+#include "tests/actors/simulation.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+namespace qubes::tests {
+
+using model::errc;
+using model::power;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+namespace {
+
+struct domains : ::testing::TestWithParam<std::uint64_t> {
+  simulation sim{GetParam(), sample_host(3, 2)};
+
+  /// Names of the events about one domain, since the last call.
+  std::vector<std::string> told(const std::string& who) {
+    auto result = std::vector<std::string>{};
+    for (; heard < sim.events().size(); ++heard)
+      if (sim.events()[heard].subject == who)
+        result.push_back(sim.events()[heard].name);
+    return result;
+  }
+  void forget() { heard = sim.events().size(); }
+
+  std::string uuid(const std::string& who) { return sim.world().system.read()->find(who)->uuid; }
+
+  void TearDown() override {
+    sim.check_rest();
+    EXPECT_THAT(sim.violations(), testing::IsEmpty());
+  }
+
+  std::size_t heard = 0;
+};
+
+std::string why(const model::outcome<std::string>& x) {
+  return x ? "it was accepted" : x.error().message();
+}
+
+} // namespace
+
+TEST_P(domains, start_tells_its_events_in_order) {
+  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  EXPECT_THAT(told("sys-net0"),
+              ElementsAre("domain-pre-start", "domain-verify-files", "domain-pre-spawn",
+                          "property-reset:xid", "property-reset:stubdom_xid",
+                          "property-reset:start_time", "domain-spawn", "domain-qdb-create",
+                          "domain-pre-unpaused", "domain-unpaused", "domain-start"));
+}
+
+TEST_P(domains, start_brings_the_whole_chain_of_netvms_up_once) {
+  auto tickets = std::vector<std::uint64_t>{};
+  for (auto i = 0; i < 3; ++i)
+    tickets.push_back(sim.send(fmt::format("app{}", i), verb::start));
+  sim.run();
+  for (auto x : tickets)
+    EXPECT_TRUE(*sim.answer_to(x)) << why(*sim.answer_to(x));
+  for (auto x : {"sys-net0", "sys-net1", "app0", "app1", "app2"})
+    EXPECT_EQ(sim.state_of(x), power::running) << x;
+  EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 5U);
+}
+
+TEST_P(domains, a_second_start_rides_on_the_first) {
+  auto first = sim.send("app0", verb::start);
+  auto second = sim.send("app0", verb::start);
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(first));
+  EXPECT_TRUE(*sim.answer_to(second));
+  EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 3U);
+}
+
+TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
+    return which == drivers::fake_call::create && whom == uuid("sys-net0")
+             ? std::optional{model::error{errc::hypervisor, "no memory", {}}}
+             : std::nullopt;
+  });
+  auto result = sim.ask("app0", verb::start);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().text, HasSubstr("sys-net1"));
+  EXPECT_THAT(result.error().text, HasSubstr("no memory"));
+  for (auto x : {"sys-net0", "sys-net1", "app0"})
+    EXPECT_EQ(sim.state_of(x), power::halted) << x;
+  sim.hypervisor().set_script({});
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
+TEST_P(domains, start_that_fails_after_creation_is_undone_and_told) {
+  sim.hypervisor().set_script([](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::resume ? std::optional{model::error{errc::hypervisor, "boom", {}}}
+                                               : std::nullopt;
+  });
+  auto result = sim.ask("sys-net0", verb::start);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(told("sys-net0"),
+              ElementsAre("domain-pre-start", "domain-verify-files", "domain-pre-spawn",
+                          "property-reset:xid", "property-reset:stubdom_xid",
+                          "property-reset:start_time", "domain-spawn", "domain-qdb-create",
+                          "domain-pre-unpaused", "domain-start-failed", "domain-stopped",
+                          "property-reset:xid", "property-reset:stubdom_xid",
+                          "property-reset:start_time", "domain-shutdown"));
+  EXPECT_TRUE(sim.hypervisor().guests().empty());
+}
+
+TEST_P(domains, shutdown_and_kill_tell_their_events_in_order) {
+  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  forget();
+  ASSERT_TRUE(sim.ask("sys-net0", verb::shutdown, "", "", false, true));
+  EXPECT_THAT(told("sys-net0"), ElementsAre("domain-pre-shutdown", "domain-stopped",
+                                           "property-reset:xid", "property-reset:stubdom_xid",
+                                           "property-reset:start_time", "domain-shutdown"));
+  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  forget();
+  ASSERT_TRUE(sim.ask("sys-net0", verb::kill));
+  EXPECT_THAT(told("sys-net0"),
+              ElementsAre("domain-stopped", "property-reset:xid", "property-reset:stubdom_xid",
+                          "property-reset:start_time", "domain-shutdown"));
+}
+
+TEST_P(domains, shutdown_of_a_netvm_with_clients_is_refused_and_names_them) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app2", verb::start));
+  auto result = sim.ask("sys-net1", verb::shutdown);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, errc::vm_in_use);
+  EXPECT_THAT(result.error().text, HasSubstr("app0, app2"));
+  EXPECT_EQ(sim.state_of("sys-net1"), power::running);
+  EXPECT_TRUE(sim.ask("sys-net1", verb::shutdown, "", "", true));
+  EXPECT_EQ(sim.state_of("sys-net1"), power::halted);
+}
+
+TEST_P(domains, clients_of_a_netvm_that_came_back_are_plugged_in_again) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  EXPECT_TRUE(sim.hypervisor().attached(uuid("app0")).empty());
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  EXPECT_THAT(sim.hypervisor().attached(uuid("app0")), ElementsAre(HasSubstr("sys-net1")));
+}
+
+TEST_P(domains, netvm_switch_of_a_running_domain_moves_its_interface) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  EXPECT_THAT(sim.hypervisor().attached(uuid("app0")), ElementsAre(HasSubstr("sys-net0")));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::shutdown)) << "nobody uses it any more";
+  auto result = sim.ask("app0", verb::set_property, "netvm", "sys-net1");
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, errc::vm_not_started);
+}
+
+TEST_P(domains, kill_while_starting_leaves_nothing_behind) {
+  auto start = sim.send("app0", verb::start);
+  for (auto i = sim.chance()() % 120; i > 0 && sim.step(); --i) {
+    // nop
+  }
+  auto kill = sim.send("app0", verb::kill);
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(start));
+  ASSERT_TRUE(sim.answer_to(kill));
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+}
+
+TEST_P(domains, frozen_guest_is_degraded_and_can_be_killed) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().freeze(uuid("app0"));
+  auto result = sim.ask("app0", verb::shutdown, "", "", false, true);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, errc::vm_shutdown_timeout);
+  EXPECT_TRUE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).degraded);
+  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+}
+
+TEST_P(domains, crash_is_noticed_and_the_domain_can_start_again) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().crash(uuid("app0"));
+  sim.run();
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
+TEST_P(domains, lost_connection_fails_fast_and_the_truth_comes_back) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app1", verb::start));
+  sim.hypervisor().lose_connection();
+  while (sim.step()) {
+    // nop
+  }
+  auto result = sim.ask("app2", verb::start);
+  EXPECT_TRUE(result || result.error().code == errc::hypervisor) << why(result);
+  sim.pass(std::chrono::seconds{30});
+  sim.run();
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  EXPECT_TRUE(sim.ask("app2", verb::start));
+}
+
+TEST_P(domains, an_actor_that_dies_is_spawned_again_and_nobody_else_notices) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto start = sim.send("app1", verb::start);
+  sim.step();
+  caf::anon_send_exit(sim.world().directory.read()->find("app1")->domain,
+                      caf::exit_reason::unhandled_exception);
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(start)) << "whoever waited for the dead is answered";
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "600"));
+  EXPECT_TRUE(sim.ask("app1", verb::start));
+  EXPECT_EQ(sim.state_of("app1"), power::running);
+}
+
+TEST_P(domains, pause_and_unpause_follow_the_table_of_legal_moves) {
+  EXPECT_EQ(sim.ask("app0", verb::pause).error().code, errc::vm_not_running);
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  EXPECT_EQ(sim.ask("app0", verb::unpause).error().code, errc::vm_not_paused);
+  forget();
+  ASSERT_TRUE(sim.ask("app0", verb::pause));
+  EXPECT_THAT(told("app0"), ElementsAre("domain-pre-paused", "domain-paused"));
+  EXPECT_EQ(sim.ask("app0", verb::shutdown).error().code, errc::vm_not_running);
+  ASSERT_TRUE(sim.ask("app0", verb::unpause));
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
+  for (auto x : {verb::shutdown, verb::kill, verb::pause, verb::unpause, verb::suspend, verb::resume})
+    EXPECT_EQ(sim.ask("dom0", x).error().code, errc::vm_error);
+  EXPECT_EQ(sim.ask("dom0", verb::start).error().code, errc::vm_not_halted);
+}
+
+INSTANTIATE_TEST_SUITE_P(seeds, domains, ::testing::Range(std::uint64_t{0}, std::uint64_t{20}));
+
+} // namespace qubes::tests

@@ -1,0 +1,174 @@
+// The whole society in one thread: random interleavings from a seed, virtual time, faults.
+#pragma once
+
+#include "actors/root.hpp"
+#include "drivers/doomed_disk.hpp"
+#include "drivers/fake_hypervisor.hpp"
+#include "drivers/guest_tools.hpp"
+#include "drivers/lanes.hpp"
+#include "messages/admin_api.hpp"
+#include "model/xml/qubes_xml.hpp"
+
+#include <caf/all.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace qubes::tests {
+
+/// Lanes without threads: jobs wait here until the simulation picks one. Jobs of one key keep
+/// their order, as on real lanes.
+class deck final : public drivers::executor {
+public:
+  void post(drivers::lane where, std::string key, std::function<void()> job) override;
+
+  bool empty() const { return jobs_.empty(); }
+
+  void run_one(std::mt19937_64& chance);
+
+private:
+  struct waiting {
+    drivers::lane where;
+    std::string key;
+    std::function<void()> job;
+  };
+  std::deque<waiting> jobs_;
+};
+
+/// A disk shared by the store and the test that looks at it.
+class shared_disk final : public drivers::disk {
+public:
+  explicit shared_disk(std::shared_ptr<drivers::doomed_disk> to) : to_(std::move(to)) {}
+
+  template <class T>
+  using outcome = model::outcome<T>;
+  outcome<std::optional<std::string>> read(const std::string& n, std::size_t l) override { return to_->read(n, l); }
+  outcome<std::optional<drivers::file_stamp>> stamp(const std::string& n) override { return to_->stamp(n); }
+  outcome<void> write(const std::string& n, const std::string& b) override {
+    return lying ? outcome<void>{} : to_->write(n, b);
+  }
+  outcome<void> sync(const std::string& n) override { return lying ? outcome<void>{} : to_->sync(n); }
+  outcome<void> rename(const std::string& a, const std::string& b) override { return lying ? outcome<void>{} : to_->rename(a, b); }
+  outcome<void> link(const std::string& a, const std::string& b) override { return to_->link(a, b); }
+  outcome<void> remove(const std::string& n) override { return to_->remove(n); }
+  outcome<void> sync_names(const std::string& n) override { return to_->sync_names(n); }
+  outcome<std::vector<std::string>> list(const std::string& d) override { return to_->list(d); }
+  outcome<void> make_directory(const std::string& n) override { return to_->make_directory(n); }
+
+  bool lying = false; ///< says it wrote, and did not
+
+private:
+  std::shared_ptr<drivers::doomed_disk> to_;
+};
+
+/// How often faults come, in parts of 1,000 hypervisor or disk calls.
+struct faults {
+  unsigned hypervisor = 0;
+  unsigned disk = 0;
+};
+
+class simulation {
+public:
+  simulation(std::uint64_t seed, const model::system& first, faults how = {});
+  ~simulation();
+
+  simulation(const simulation&) = delete;
+  simulation& operator=(const simulation&) = delete;
+
+  // -- the client's side -------------------------------------------------------------------------
+
+  /// Hands an order to a domain ("" for the host); returns its ticket.
+  std::uint64_t send(const std::string& domain, order what);
+
+  std::uint64_t send(const std::string& domain, verb what, std::string key = {}, std::string text = {},
+                     bool force = false, bool wait = false);
+
+  /// The one answer to a ticket, when it came.
+  const model::outcome<std::string>* answer_to(std::uint64_t ticket) const;
+
+  /// Sends, runs to rest, returns the answer.
+  model::outcome<std::string> ask(const std::string& domain, verb what, std::string key = {},
+                                  std::string text = {}, bool force = false, bool wait = false);
+
+  // -- running -----------------------------------------------------------------------------------
+
+  /// One message or one lane job; false when there is none.
+  bool step();
+
+  /// Until everything is answered and nothing is left to do but timers. Returns the steps taken.
+  std::size_t run();
+
+  /// Lets virtual time pass, running what it wakes.
+  void pass(std::chrono::milliseconds x);
+
+  // -- what is -----------------------------------------------------------------------------------
+
+  /// Violations found so far; looked for after every step.
+  const std::vector<std::string>& violations() const { return violations_; }
+
+  /// The invariants that hold only at rest.
+  void check_rest();
+
+  model::power state_of(const std::string& domain) const;
+  const actors::world& world() const { return *society_->world(); }
+  drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
+  drivers::doomed_disk& disk() { return *disk_; }
+  shared_disk& store_disk() { return *store_disk_; }
+  const std::vector<model::event>& events() const { return heard_; }
+  std::mt19937_64& chance() { return chance_; }
+  caf::actor_system& system() { return *system_; }
+  actors::society& society() { return *society_; }
+
+private:
+  struct config : caf::actor_system_config {
+    config() { set("scheduler.policy", caf::atom("testing")); }
+  };
+  struct asked {
+    std::string domain;
+    order what;
+    std::vector<model::outcome<std::string>> answers;
+  };
+
+  std::optional<model::error> fate(drivers::fake_call which);
+  void hear(const std::string& frame);
+  void check_step();
+  void check_xids();
+  void check_networks();
+  void check_events();
+  void check_store();
+  void violate(std::string what);
+  std::int64_t now_us();
+
+  std::mt19937_64 chance_;
+  faults faults_;
+  config config_;
+  std::unique_ptr<caf::actor_system> system_;
+  caf::scheduler::test_coordinator* scheduler_ = nullptr;
+  std::shared_ptr<deck> deck_ = std::make_shared<deck>();
+  std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
+  shared_disk* store_disk_ = nullptr;
+  std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
+  std::unique_ptr<actors::society> society_;
+  client_actor client_;
+  std::vector<asked> asked_;
+  std::size_t open_ = 0;
+  std::vector<model::event> heard_;
+  std::vector<std::string> violations_;
+  std::vector<std::uint64_t> last_board_;
+  std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
+  std::map<std::pair<std::string, std::string>, std::string> acknowledged_; ///< property values
+  std::int64_t acknowledged_changes_ = 0;
+  bool ready_ = false;
+};
+
+/// dom0, a template, a chain of netvms of this depth, and app domains that use its end.
+model::system sample_host(std::size_t apps, std::size_t depth);
+
+} // namespace qubes::tests

@@ -1,0 +1,149 @@
+// The store: what was acknowledged is on disk, what failed changed nothing.
+#include "tests/actors/simulation.hpp"
+
+#include "model/property.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+namespace qubes::tests {
+
+using model::errc;
+
+namespace {
+
+std::string memory_on_disk(drivers::doomed_disk& disk, const std::string& who) {
+  auto text = disk.read("qubes.xml", model::xml::max_bytes);
+  if (!text || !*text)
+    return "no file";
+  auto loaded = model::xml::load(**text, model::host{}, [] { return std::string{}; });
+  if (!loaded)
+    return "not loadable: " + loaded.error().text;
+  auto* x = loaded->system.find(who);
+  if (!x)
+    return "no such domain";
+  auto i = x->properties.find("memory");
+  return i == x->properties.end() ? "default" : model::to_text(i->second);
+}
+
+/// Disk calls that one committed change makes.
+std::size_t calls_of_one_change() {
+  auto sim = simulation{0, sample_host(2, 1)};
+  auto before = sim.disk().calls();
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  return sim.disk().calls() - before;
+}
+
+} // namespace
+
+TEST(store, power_cut_at_every_disk_call_leaves_exactly_what_was_acknowledged) {
+  auto calls = calls_of_one_change();
+  ASSERT_GT(calls, 5U);
+  for (auto at = std::size_t{0}; at <= calls; ++at)
+    for (auto luck = std::uint64_t{0}; luck < 24; ++luck) {
+      auto sim = simulation{luck, sample_host(2, 1)};
+      ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+      sim.disk().cut_power_at(at);
+      auto second = sim.ask("app0", verb::set_property, "memory", "600");
+      sim.disk().restart(luck);
+      auto found = memory_on_disk(sim.disk(), "app0");
+      EXPECT_TRUE(found == "600" || (!second && found == "500"))
+        << "call " << at << " luck " << luck << " left " << found;
+    }
+}
+
+TEST(store, a_failing_disk_call_is_told_and_changes_nothing_and_the_next_write_works) {
+  auto calls = calls_of_one_change();
+  for (auto reason : {"No space left on device", "Input/output error", "Read-only file system"})
+    for (auto at = std::size_t{0}; at < calls; ++at) {
+      auto sim = simulation{at, sample_host(2, 1)};
+      ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+      sim.disk().fail_at(at, reason);
+      auto second = sim.ask("app0", verb::set_property, "memory", "600");
+      auto expected = second ? "600" : "500";
+      EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), expected) << reason << " at call " << at;
+      auto now = sim.world().look();
+      auto v = now.view();
+      EXPECT_EQ(model::read_text({v, now.find("app0")}, "memory"), expected);
+      EXPECT_TRUE(second || second.error().text.find(reason) != std::string::npos);
+      ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "700")) << "the disk is fine again";
+      EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "700");
+      sim.check_rest();
+      EXPECT_THAT(sim.violations(), testing::IsEmpty());
+    }
+}
+
+TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
+  auto sim = simulation{0, sample_host(2, 1)};
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  auto theirs = sample_host(1, 1);
+  sim.disk().foreign_write("qubes.xml", model::xml::save(theirs));
+  auto result = sim.ask("app0", verb::set_property, "memory", "600");
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, errc::store);
+  EXPECT_EQ(**sim.disk().read("qubes.xml", model::xml::max_bytes), model::xml::save(theirs));
+
+  caf::anon_send(sim.world().store, atom::reload_v);
+  sim.run();
+  EXPECT_EQ(sim.world().system.read()->find("app1"), nullptr) << "the file as it is was adopted";
+  EXPECT_EQ(sim.world().directory.read()->find("app1"), nullptr);
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "700"));
+}
+
+TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
+  auto sim = simulation{3, sample_host(40, 1)};
+  auto tickets = std::vector<std::uint64_t>{};
+  for (auto i = 0; i < 40; ++i)
+    tickets.push_back(sim.send(fmt::format("app{}", i), verb::set_property, "memory", "555"));
+  sim.run();
+  for (auto x : tickets)
+    EXPECT_TRUE(*sim.answer_to(x));
+  EXPECT_LT(sim.world().status.store().batches, 20U);
+  EXPECT_EQ(sim.world().status.store().changes, 40U);
+}
+
+TEST(store, two_changes_that_fit_alone_but_not_together_cannot_both_win) {
+  for (auto seed = std::uint64_t{0}; seed < 50; ++seed) {
+    auto sim = simulation{seed, sample_host(1, 2)};
+    ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+    auto use = sim.send("app0", verb::set_property, "netvm", "sys-net1");
+    auto close = sim.send("sys-net1", verb::set_property, "provides_network", "False");
+    sim.run();
+    EXPECT_FALSE(*sim.answer_to(use) && *sim.answer_to(close)) << "seed " << seed;
+    EXPECT_THAT(model::violations(*sim.world().system.read(), *sim.world().machine.read()),
+                testing::IsEmpty());
+  }
+}
+
+TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
+  auto disk = std::make_shared<drivers::doomed_disk>();
+  auto host = sample_host(2, 1);
+  disk->foreign_write("qubes.xml", model::xml::save(host));
+  auto open = [&] {
+    return actors::library{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+  };
+  auto files = open();
+  ASSERT_TRUE(files.load({}));
+  for (auto i = 0; i < 6; ++i) {
+    auto changed = model::apply(host, {}, {{model::set_property{"app0", "memory", std::int64_t{500 + i}}}});
+    ASSERT_TRUE(changed);
+    host = *changed;
+    ASSERT_TRUE(files.save(host));
+  }
+  EXPECT_EQ(disk->list("backup")->size(), 3U);
+
+  disk->foreign_write("qubes.xml", "<qubes><domains><dom");
+  auto again = open();
+  auto found = again.load({});
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_TRUE(found->fallback);
+  EXPECT_EQ(model::to_text(found->loaded.system.find("app0")->properties.at("memory")), "504");
+  EXPECT_THAT(found->loaded.findings.front().text, testing::HasSubstr("generation"));
+  ASSERT_TRUE(again.save(found->loaded.system));
+  EXPECT_THAT(*disk->list("backup"), testing::Contains(testing::HasSubstr("damaged")))
+    << "what was damaged is kept for a look";
+}
+
+} // namespace qubes::tests

@@ -1,0 +1,136 @@
+// Storms over a whole host, one seed a test run. QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N
+// says how many to try.
+#include "tests/actors/simulation.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdlib>
+
+namespace qubes::tests {
+
+namespace {
+
+std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
+  auto* text = std::getenv(variable);
+  return text ? std::strtoull(text, nullptr, 10) : fallback;
+}
+
+struct kind {
+  verb what;
+  unsigned weight;
+  const char* key = "";
+  const char* text = "";
+  bool force = false;
+};
+
+/// What clients do in a storm.
+constexpr kind kinds[]{
+  {verb::start, 30},
+  {verb::shutdown, 12},
+  {verb::kill, 8},
+  {verb::pause, 6},
+  {verb::unpause, 6},
+  {verb::set_property, 8, "memory", "512"},
+  {verb::set_property, 6, "vcpus", "3"},
+  {verb::set_property, 6, "netvm", ""},
+  {verb::set_property, 6, "netvm", "sys-net0"},
+  {verb::set_feature, 6, "note", "stormy"},
+  {verb::add_tag, 6, "windy"},
+};
+
+const kind& pick(std::mt19937_64& chance) {
+  auto all = 0U;
+  for (auto& x : kinds)
+    all += x.weight;
+  auto at = chance() % all;
+  for (auto& x : kinds) {
+    if (at < x.weight)
+      return x;
+    at -= x.weight;
+  }
+  return kinds[0];
+}
+
+/// `orders` orders in random places of the run, to random domains of `apps` and `depth` netvms.
+void storm(simulation& sim, std::size_t apps, std::size_t depth, std::size_t orders) {
+  auto& chance = sim.chance();
+  for (auto i = std::size_t{0}; i < orders; ++i) {
+    auto& what = pick(chance);
+    auto n = chance() % (apps + depth);
+    auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);
+    if (n >= apps && std::string_view{what.key} == "netvm")
+      continue; // the chain stays a chain
+    sim.send(who, what.what, what.key, what.text, what.force);
+    for (auto steps = chance() % 8; steps > 0; --steps)
+      sim.step();
+  }
+  sim.run();
+  sim.check_rest();
+}
+
+void run_seeds(std::uint64_t count, faults how, std::size_t apps, std::size_t depth) {
+  auto only = std::getenv("QVMD_SEED");
+  auto first = number_from("QVMD_SEED", 0);
+  auto last = only ? first + 1 : number_from("QVMD_SEEDS", count);
+  for (auto seed = first; seed < last; ++seed) {
+    auto sim = simulation{seed, sample_host(apps, depth), how};
+    storm(sim, apps, depth, 80);
+    ASSERT_TRUE(sim.violations().empty())
+      << "reproduce with QVMD_SEED=" << seed << "\n  "
+      << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
+  }
+}
+
+} // namespace
+
+TEST(storm, fifty_domains_keep_every_invariant) {
+  run_seeds(1000, {}, 46, 3);
+}
+
+TEST(storm, fifty_domains_survive_faults_of_the_hypervisor) {
+  run_seeds(1000, {.hypervisor = 20}, 46, 3);
+}
+
+TEST(storm, the_same_seed_gives_the_same_run) {
+  auto tale = [](std::uint64_t seed) {
+    auto sim = simulation{seed, sample_host(12, 2), {.hypervisor = 20}};
+    storm(sim, 12, 2, 60);
+    return sim.events();
+  };
+  EXPECT_EQ(tale(7), tale(7));
+  EXPECT_NE(tale(7), tale(8));
+}
+
+// -- a broken world must be noticed ------------------------------------------------------------------
+
+TEST(storm, a_disk_that_lies_is_found_out) {
+  auto sim = simulation{1, sample_host(5, 1)};
+  sim.store_disk().lying = true;
+  sim.ask("app0", verb::set_property, "memory", "512");
+  sim.check_rest();
+  EXPECT_FALSE(sim.violations().empty());
+}
+
+TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
+  auto sim = simulation{1, sample_host(5, 1)};
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto uuid = sim.world().system.read()->find("app0")->uuid;
+  sim.hypervisor().listen({}); // nobody hears the crash
+  sim.hypervisor().crash(uuid);
+  sim.run();
+  sim.check_rest();
+  EXPECT_FALSE(sim.violations().empty());
+}
+
+TEST(storm, a_netvm_taken_down_under_its_clients_is_found_out) {
+  auto sim = simulation{1, sample_host(5, 1)};
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().crash(sim.world().system.read()->find("sys-net0")->uuid);
+  sim.run();
+  EXPECT_FALSE(sim.violations().empty());
+}
+
+} // namespace qubes::tests

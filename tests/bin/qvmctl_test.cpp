@@ -1,0 +1,1272 @@
+// Drives the built qvmctl against a scripted daemon, as a user who distrusts it would.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr auto patience = 20s; // only a fault waits this long
+
+// -- the daemon of the tests ----------------------------------------------------------------
+
+/// One request as it came, and the way to answer it.
+class call {
+public:
+  call(int fd, std::string bytes) : fd_(fd), bytes_(std::move(bytes)) {
+    auto nul = bytes_.find('\0');
+    auto head = std::stringstream{bytes_.substr(0, nul)};
+    auto first = std::string{};
+    head >> first >> source >> kind >> destination;
+    auto plus = first.find('+');
+    method = first.substr(0, plus);
+    argument = plus == std::string::npos ? "" : first.substr(plus + 1);
+    payload = nul == std::string::npos ? "" : bytes_.substr(nul + 1);
+  }
+
+  void raw(std::string_view bytes) const {
+    while (!bytes.empty()) {
+      auto n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n <= 0)
+        return;
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+  }
+
+  void ok(const std::string& text = "") const { raw("0\0"s + text); }
+
+  void refuse(const std::string& klass, const std::string& text) const {
+    raw("2\0"s + klass + "\0\0"s + text + "\0"s);
+  }
+
+  void event(const std::string& subject, const std::string& name,
+             const std::vector<std::pair<std::string, std::string>>& args = {}) const {
+    auto bytes = "1\0"s + subject + "\0"s + name + "\0"s;
+    for (auto& [key, value] : args)
+      bytes += key + "\0"s + value + "\0"s;
+    raw(bytes + "\0"s);
+  }
+
+  /// Holds the connection open until the other side closes it.
+  void hold() const {
+    auto x = pollfd{fd_, POLLRDHUP, 0};
+    // The client half-closed long ago; only POLLHUP and POLLERR tell that it is gone.
+    x.events = 0;
+    ::poll(&x, 1, static_cast<int>(std::chrono::milliseconds{patience}.count()));
+  }
+
+  const std::string& bytes() const { return bytes_; }
+
+  /// "METHOD+ARG DEST PAYLOAD", for comparing.
+  std::string line() const {
+    return method + (argument.empty() ? "" : "+" + argument) + " " + destination
+           + (payload.empty() ? "" : " " + payload);
+  }
+
+  std::string method, argument, source, kind, destination, payload;
+
+private:
+  int fd_;
+  std::string bytes_;
+};
+
+using script = std::function<void(const call&)>;
+
+/// A daemon that does what a script says, one thread per connection.
+class scripted_daemon {
+public:
+  explicit scripted_daemon(script what) : what_(std::move(what)) {
+    auto folder = (std::filesystem::temp_directory_path() / "qvmctl-XXXXXX").string();
+    folder_ = ::mkdtemp(folder.data());
+    path_ = folder_ + "/d.sock";
+    listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    auto address = sockaddr_un{};
+    address.sun_family = AF_UNIX;
+    std::copy(path_.begin(), path_.end(), address.sun_path);
+    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(listener_, 4096), 0);
+    acceptor_ = std::thread{[this] { accept(); }};
+  }
+
+  ~scripted_daemon() {
+    ::shutdown(listener_, SHUT_RDWR);
+    acceptor_.join();
+    ::close(listener_);
+    for (auto& x : threads_)
+      x.join();
+    std::filesystem::remove_all(folder_);
+  }
+
+  const std::string& path() const { return path_; }
+
+  /// Requests in the order they were read, "METHOD+ARG DEST PAYLOAD".
+  std::vector<std::string> requests() const {
+    auto lock = std::lock_guard{mutex_};
+    return requests_;
+  }
+
+private:
+  void accept() {
+    for (;;) {
+      auto fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+      if (fd < 0)
+        return;
+      threads_.emplace_back([this, fd] { serve(fd); });
+    }
+  }
+
+  void serve(int fd) {
+    auto bytes = std::string{};
+    char buffer[4096];
+    for (ssize_t n; (n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0;)
+      bytes.append(buffer, static_cast<std::size_t>(n));
+    auto x = call{fd, bytes};
+    {
+      auto lock = std::lock_guard{mutex_};
+      requests_.push_back(x.line());
+    }
+    what_(x);
+    ::close(fd);
+  }
+
+  script what_;
+  std::string folder_, path_;
+  int listener_ = -1;
+  std::thread acceptor_;
+  std::vector<std::thread> threads_;
+  mutable std::mutex mutex_;
+  std::vector<std::string> requests_;
+};
+
+/// A count that threads wait for.
+class gate {
+public:
+  void pass() {
+    auto lock = std::lock_guard{mutex_};
+    ++count_;
+    changed_.notify_all();
+  }
+
+  bool wait_for(int count) {
+    auto lock = std::unique_lock{mutex_};
+    return changed_.wait_for(lock, patience, [&] { return count_ >= count; });
+  }
+
+private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int count_ = 0;
+};
+
+// -- the program ----------------------------------------------------------------------------
+
+struct outcome {
+  int code = -1;
+  std::string out;
+  std::string err;
+};
+
+using words = std::vector<std::string>;
+
+const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
+
+[[noreturn]] void become_qvmctl(const words& args, const std::map<std::string, std::string>& env) {
+  ::unsetenv("NO_COLOR");
+  ::unsetenv("COLORTERM");
+  ::unsetenv("QVMCTL_SOCKET");
+  ::setenv("TERM", "xterm-256color", 1);
+  for (auto& [key, value] : env)
+    ::setenv(key.c_str(), value.c_str(), 1);
+  auto argv = std::vector<char*>{const_cast<char*>(program.c_str())};
+  for (auto& x : args)
+    argv.push_back(const_cast<char*>(x.c_str()));
+  argv.push_back(nullptr);
+  ::execv(program.c_str(), argv.data());
+  ::_exit(127);
+}
+
+int code_of(pid_t child) {
+  auto status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+std::string read_all(int fd) {
+  auto result = std::string{};
+  char buffer[4096];
+  for (ssize_t n; (n = ::read(fd, buffer, sizeof(buffer))) > 0;)
+    result.append(buffer, static_cast<std::size_t>(n));
+  ::close(fd);
+  return result;
+}
+
+outcome run(const words& args, const std::map<std::string, std::string>& env = {}) {
+  int out[2], err[2];
+  EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
+  EXPECT_EQ(::pipe2(err, O_CLOEXEC), 0);
+  auto child = ::fork();
+  if (child == 0) {
+    ::dup2(out[1], STDOUT_FILENO);
+    ::dup2(err[1], STDERR_FILENO);
+    become_qvmctl(args, env);
+  }
+  ::close(out[1]);
+  ::close(err[1]);
+  auto result = outcome{};
+  auto reader = std::thread{[&] { result.err = read_all(err[0]); }};
+  result.out = read_all(out[0]);
+  reader.join();
+  result.code = code_of(child);
+  return result;
+}
+
+/// Runs it on a terminal; `out` has everything the terminal was sent.
+outcome run_on_terminal(const words& args, const std::map<std::string, std::string>& env = {}) {
+  auto size = winsize{24, 100, 0, 0};
+  auto master = -1;
+  auto child = ::forkpty(&master, nullptr, nullptr, &size);
+  if (child == 0)
+    become_qvmctl(args, env);
+  auto result = outcome{};
+  result.out = read_all(master);
+  std::erase(result.out, '\r');
+  result.code = code_of(child);
+  return result;
+}
+
+struct qvmctl : ::testing::Test {
+  void serve(script what) { daemon = std::make_unique<scripted_daemon>(std::move(what)); }
+
+  outcome ctl(words args, const std::map<std::string, std::string>& env = {}) {
+    args.insert(args.begin(), {"--socket", daemon->path()});
+    return run(args, env);
+  }
+
+  outcome ctl_on_terminal(words args, const std::map<std::string, std::string>& env = {}) {
+    args.insert(args.begin(), {"--socket", daemon->path()});
+    return run_on_terminal(args, env);
+  }
+
+  std::unique_ptr<scripted_daemon> daemon;
+};
+
+// -- a small host ---------------------------------------------------------------------------
+
+json domain(const std::string& name, const std::string& state, const std::string& netvm = "",
+            const std::string& label = "red") {
+  return {{"name", name},
+          {"class", name == "dom0" ? "AdminVM" : "AppVM"},
+          {"state", state},
+          {"label", label},
+          {"color", label == "red" ? "0xcc0000" : "0x000000"},
+          {"template", name == "dom0" ? json{} : json("fedora")},
+          {"netvm", netvm.empty() ? json{} : json(netvm)},
+          {"provides_network", name.starts_with("sys-")},
+          {"memory", 400},
+          {"maxmem", 4000},
+          {"xid", state == "Halted" ? -1 : 7},
+          {"uuid", "11111111-1111-4111-8111-111111111111"},
+          {"ip", netvm.empty() ? json{} : json("10.137.0.9")},
+          {"degraded", false}};
+}
+
+/// sys-net <- sys-firewall <- { mail, work }; vault has no network.
+std::vector<json> small_host(const std::string& state) {
+  return {domain("dom0", "Running", "", "black"),
+          domain("mail", state, "sys-firewall"),
+          domain("sys-firewall", state, "sys-net"),
+          domain("sys-net", state),
+          domain("vault", "Halted"),
+          domain("work", state, "sys-firewall")};
+}
+
+std::string overview(const std::vector<json>& domains) {
+  return json{{"domains", domains}}.dump();
+}
+
+std::string list_line(const json& x) {
+  return fmt::format("{} class={} state={} uuid={}\n", x["name"].get<std::string>(),
+                     x["class"].get<std::string>(), x["state"].get<std::string>(),
+                     x["uuid"].get<std::string>());
+}
+
+/// Serves the overview and hands everything else on.
+script host(
+    std::vector<json> domains, script rest = [](auto& x) { x.ok(); }) {
+  return [domains = std::move(domains), rest = std::move(rest)](const call& x) {
+    if (x.method == "qvmd.Overview")
+      return x.ok(overview(domains));
+    rest(x);
+  };
+}
+
+/// Answers every method with the same text.
+script always(const std::string& text) {
+  return [text](const call& x) { x.ok(text); };
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  auto result = std::vector<std::string>{};
+  auto from = std::stringstream{text};
+  for (auto line = std::string{}; std::getline(from, line);)
+    result.push_back(line);
+  return result;
+}
+
+// -- usage ----------------------------------------------------------------------------------
+
+TEST_F(qvmctl, without_arguments_prints_short_usage) {
+  auto x = run({});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_EQ(x.out, "");
+  EXPECT_THAT(x.err, HasSubstr("usage: qvmctl COMMAND"));
+  EXPECT_LE(lines_of(x.err).size(), 4);
+}
+
+TEST_F(qvmctl, tells_its_version) {
+  auto x = run({"--version"});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_THAT(x.out, MatchesRegex("qvmctl [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+struct usage_case {
+  words args;
+  std::string says;
+};
+
+struct refuses_usage : ::testing::TestWithParam<usage_case> {};
+
+TEST_P(refuses_usage, with_exit_2_and_a_remedy_and_without_a_daemon) {
+  auto x = run(GetParam().args, {{"QVMCTL_SOCKET", "/nonexistent/socket"}});
+  EXPECT_EQ(x.code, 2) << x.err;
+  EXPECT_EQ(x.out, "");
+  EXPECT_THAT(x.err, AllOf(StartsWith("qvmctl: "), HasSubstr(GetParam().says)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    cases, refuses_usage,
+    ::testing::Values(
+        usage_case{{"strat"}, "no command 'strat'; did you mean 'start'?"},
+        usage_case{{"xyzzyxyzzy"}, "no command 'xyzzyxyzzy'; 'qvmctl help' lists them"},
+        usage_case{{"feature"}, "'feature' needs one of: ls, get, set, unset"},
+        usage_case{{"feature", "unste", "work", "gui"}, "did you mean 'unset'?"},
+        usage_case{{"shutdown", "--forec", "work"},
+                   "'shutdown' has no option '--forec'; did you mean '--force'?"},
+        usage_case{{"start", "--force", "work"}, "'start' has no option '--force'"},
+        usage_case{{"ls", "--socket"}, "--socket needs PATH"},
+        usage_case{{"start"}, "'start' needs DOMAIN...; usage: qvmctl start DOMAIN..."},
+        usage_case{{"set", "work", "netvm"}, "'set' needs DOMAIN PROPERTY VALUE"},
+        usage_case{{"set", "work", "netvm", "a", "b"}, "does not know what to do with 'b'"},
+        usage_case{{"start", "--all", "work"}, "exclude each other"},
+        usage_case{{"start", "work", "--exclude", "vault"}, "--exclude goes with --all"},
+        usage_case{{"start", "--wait=soon", "work"}, "--wait takes seconds, not 'soon'"},
+        usage_case{{"wait", "work", "--timeout", "-1"}, "--timeout takes seconds, not '-1'"},
+        usage_case{{"start", "--all=yes"}, "--all takes no value, but got 'yes'"},
+        usage_case{{"ls", "-f", "xml"}, "no format 'xml'; table, csv or json"},
+        usage_case{{"ls", "-o", "nane"}, "no column 'nane'; did you mean 'name'?"},
+        usage_case{{"wait", "work", "--for", "Runnin"},
+                   "no state 'Runnin'; did you mean 'Running'?"},
+        usage_case{{"start", "--", "-work"}, "'-work' is no domain name"},
+        usage_case{{"start", "work", "../etc"}, "'../etc' is no domain name"},
+        usage_case{{"get", "a b"}, "'a b' is no domain name"},
+        usage_case{{"kill", ""}, "'' is no domain name"},
+        usage_case{{"feature", "set", "work", "a/b", "1"}, "a/b"},
+        usage_case{{"feature", "set", "work", "gui", "\x1b"}, "gui"},
+        usage_case{{"tag", "add", "work", "a.b"}, "a.b"},
+        usage_case{{"help", "nothing"}, "no command 'nothing'"}));
+
+TEST_F(qvmctl, every_command_explains_itself) {
+  auto listed = lines_of(run({"help", "--words"}).out);
+  ASSERT_THAT(listed, Contains("start"));
+  for (auto& x : listed) {
+    auto help = run({x, "--help"});
+    EXPECT_EQ(help.code, 0) << x;
+    EXPECT_THAT(help.out, HasSubstr("qvmctl " + x));
+    EXPECT_EQ(run({"help", x}).out, help.out);
+  }
+}
+
+TEST_F(qvmctl, manual_in_docs_is_the_one_it_prints) {
+  auto file = std::ifstream{QVMD_SOURCE_DIR "/docs/qvmctl.md"};
+  auto text = std::stringstream{};
+  text << file.rdbuf();
+  EXPECT_EQ(run({"help", "--markdown"}).out, text.str())
+      << "renew it: qvmctl help --markdown > docs/qvmctl.md";
+}
+
+// -- the connection -------------------------------------------------------------------------
+
+TEST_F(qvmctl, names_the_missing_socket_and_the_remedy) {
+  auto x = run({"ls"}, {{"QVMCTL_SOCKET", "/nonexistent/d.sock"}});
+  EXPECT_EQ(x.code, 3);
+  EXPECT_THAT(x.err, AllOf(HasSubstr("/nonexistent/d.sock"), HasSubstr("systemctl start qvmd")));
+}
+
+TEST_F(qvmctl, tells_that_nobody_serves_a_stale_socket) {
+  serve(always(""));
+  auto stale = daemon->path() + "2";
+  auto fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  auto address = sockaddr_un{};
+  address.sun_family = AF_UNIX;
+  std::copy(stale.begin(), stale.end(), address.sun_path);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ::close(fd);
+  auto x = run({"ls", "--socket", stale});
+  EXPECT_EQ(x.code, 3);
+  EXPECT_THAT(x.err, HasSubstr("nobody serves " + stale));
+}
+
+TEST_F(qvmctl, refuses_a_socket_path_that_is_too_long) {
+  auto x = run({"ls", "--socket", "/" + std::string(150, 'x')});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_THAT(x.err, HasSubstr("has 151 characters and may have 107"));
+}
+
+TEST_F(qvmctl, option_names_the_socket_before_the_environment) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(run({"ls"}, {{"QVMCTL_SOCKET", daemon->path()}}).code, 0);
+  EXPECT_EQ(ctl({"ls"}, {{"QVMCTL_SOCKET", "/nonexistent"}}).code, 0);
+}
+
+TEST_F(qvmctl, tells_when_the_daemon_closes_without_an_answer) {
+  serve([](auto&) {});
+  auto x = ctl({"ls"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, AllOf(HasSubstr("without an answer"), HasSubstr("journalctl")));
+}
+
+TEST_F(qvmctl, shows_the_first_bytes_of_garbage) {
+  serve([](auto& x) { x.raw("HTTP/1.1 400 Bad Request"); });
+  auto x = ctl({"ls"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("starts with 48 54 54 50"));
+}
+
+TEST_F(qvmctl, notices_answers_that_were_cut_off) {
+  for (auto half : {"2\0QubesVMNot"s, "2\0ProtocolError\0\0no su"s, "0"s, "2"s}) {
+    serve([&](auto& x) { x.raw(half); });
+    auto x = ctl({"get", "work", "netvm"});
+    EXPECT_EQ(x.code, 1);
+    EXPECT_THAT(x.err, HasSubstr("cut off"));
+  }
+}
+
+TEST_F(qvmctl, notices_overviews_that_are_no_overview) {
+  for (auto text : {R"({"domains":[{"name":"wo)", "[]", "{}", R"({"domains":5})", "\xff\xfe", ""}) {
+    serve(always(text));
+    auto x = ctl({"ls"});
+    EXPECT_EQ(x.code, 1) << text;
+    EXPECT_THAT(x.err, HasSubstr("overview is not what qvmctl understands"));
+  }
+}
+
+TEST_F(qvmctl, survives_fields_of_wrong_types) {
+  serve(
+      always(R"({"domains":[{"name":5,"netvm":[],"memory":"x","xid":null,"degraded":3},7,null]})"));
+  EXPECT_EQ(ctl({"ls", "-o", "all"}).code, 0);
+  EXPECT_EQ(ctl({"tree"}).code, 0);
+}
+
+TEST_F(qvmctl, undoubles_percent_signs_of_refusals) {
+  serve(host(small_host("Halted"),
+             [](auto& x) { x.refuse("StoragePoolException", "pool is 100%% full, %s free"); }));
+  auto x = ctl({"start", "work"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("cannot start 'work': pool is 100% full, %s free"));
+}
+
+TEST_F(qvmctl, makes_control_characters_of_refusals_harmless) {
+  serve([](auto& x) { x.refuse("QubesException", "\x1b[2Jgone"); });
+  EXPECT_THAT(ctl({"get", "work", "netvm"}).err, HasSubstr("\\x1b[2Jgone"));
+}
+
+TEST_F(qvmctl, asks_a_daemon_without_overview_for_its_list) {
+  serve([](auto& x) {
+    if (x.method == "qvmd.Overview")
+      return x.refuse("ProtocolError", "no such method: 'qvmd.Overview'");
+    x.ok("dom0 class=AdminVM state=Running uuid=0\nwork class=AppVM state=Halted uuid=1\n");
+  });
+  auto x = ctl({"ls", "-f", "csv", "-o", "name,state"});
+  EXPECT_EQ(x.out, "name,state\ndom0,Running\nwork,Halted\n") << x.err;
+}
+
+// -- listings -------------------------------------------------------------------------------
+
+TEST_F(qvmctl, lists_domains_in_the_order_of_the_daemon) {
+  serve(host(small_host("Running")));
+  auto x = ctl({"ls"});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_EQ(x.out, "NAME          STATE    CLASS    LABEL  TEMPLATE  NETVM\n"
+                   "dom0          Running  AdminVM  black  -         -\n"
+                   "mail          Running  AppVM    red    fedora    sys-firewall\n"
+                   "sys-firewall  Running  AppVM    red    fedora    sys-net\n"
+                   "sys-net       Running  AppVM    red    fedora    -\n"
+                   "vault         Halted   AppVM    red    fedora    -\n"
+                   "work          Running  AppVM    red    fedora    sys-firewall\n");
+  EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Overview dom0"));
+}
+
+TEST_F(qvmctl, lists_chosen_columns_of_chosen_domains) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(ctl({"ls", "-oname,Provides-Network,memory", "sys-*", "work", "-f", "csv"}).out,
+            "name,provides_network,memory\nsys-firewall,yes,400\nsys-net,yes,400\nwork,no,400\n");
+}
+
+TEST_F(qvmctl, lists_a_thousand_domains_with_one_request) {
+  auto many = std::vector<json>{};
+  for (auto i = 0; i < 1000; ++i)
+    many.push_back(domain(fmt::format("d{:03}", i), "Halted"));
+  serve(host(many));
+  auto x = ctl({"ls"});
+  EXPECT_EQ(lines_of(x.out).size(), 1001);
+  EXPECT_EQ(daemon->requests().size(), 1);
+}
+
+TEST_F(qvmctl, json_is_json_with_the_types_of_the_values) {
+  serve(host(small_host("Running")));
+  auto x = json::parse(ctl({"ls", "-o", "all", "--format=json"}).out, nullptr, false);
+  ASSERT_TRUE(x.is_array());
+  ASSERT_EQ(x.size(), 6);
+  EXPECT_EQ(x[2]["name"], "sys-firewall");
+  EXPECT_EQ(x[2]["memory"], 400);
+  EXPECT_EQ(x[2]["provides_network"], true);
+  EXPECT_TRUE(x[4]["netvm"].is_null());
+  EXPECT_TRUE(x[4]["xid"].is_null());
+}
+
+TEST_F(qvmctl, csv_quotes_what_needs_quotes) {
+  serve([](auto& x) {
+    if (x.method == "admin.vm.feature.List")
+      return x.ok("a\nb\nc\nd\n");
+    x.ok(std::map<std::string, std::string>{
+        {"a", "plain"}, {"b", "x,y"}, {"c", "say \"hi\""}, {"d", " edge"}}[x.argument]);
+  });
+  EXPECT_EQ(ctl({"feature", "ls", "work", "-f", "csv"}).out,
+            "name,value\na,plain\nb,\"x,y\"\nc,\"say \"\"hi\"\"\"\nd,\" edge\"\n");
+}
+
+TEST_F(qvmctl, has_no_colours_in_a_pipe) {
+  serve(host(small_host("Running")));
+  EXPECT_THAT(ctl({"ls"}, {{"COLORTERM", "truecolor"}}).out, Not(HasSubstr("\x1b")));
+}
+
+TEST_F(qvmctl, paints_labels_on_a_terminal) {
+  serve(host(small_host("Running")));
+  EXPECT_THAT(ctl_on_terminal({"ls"}).out, HasSubstr("\x1b[38;5;160mwork"));
+  EXPECT_THAT(ctl_on_terminal({"ls"}, {{"COLORTERM", "truecolor"}}).out,
+              HasSubstr("\x1b[38;2;204;0;0mwork"));
+}
+
+TEST_F(qvmctl, black_labels_can_be_read_on_a_black_terminal) {
+  serve(host(small_host("Running")));
+  EXPECT_THAT(ctl_on_terminal({"ls"}, {{"COLORTERM", "truecolor"}}).out,
+              AllOf(Not(HasSubstr("38;2;0;0;0m")), HasSubstr("38;2;109;109;109mdom0")));
+}
+
+TEST_F(qvmctl, respects_no_color_and_dumb_terminals) {
+  serve(host(small_host("Running")));
+  EXPECT_THAT(ctl_on_terminal({"ls"}, {{"NO_COLOR", "1"}}).out, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(ctl_on_terminal({"ls"}, {{"TERM", "dumb"}}).out, Not(HasSubstr("\x1b")));
+}
+
+TEST_F(qvmctl, reports_a_full_disk) {
+  serve(host(small_host("Running")));
+  auto args = fmt::format("{} --socket {} ls > /dev/full 2>/dev/null", program, daemon->path());
+  EXPECT_EQ(WEXITSTATUS(std::system(args.c_str())), 1);
+}
+
+TEST_F(qvmctl, draws_the_network_as_a_tree) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(ctl({"tree"}).out, "NAME             STATE    CLASS    LABEL  IP\n"
+                               "sys-net          Running  AppVM    red    -\n"
+                               "└─ sys-firewall  Running  AppVM    red    10.137.0.9\n"
+                               "   ├─ mail       Running  AppVM    red    10.137.0.9\n"
+                               "   └─ work       Running  AppVM    red    10.137.0.9\n"
+                               "dom0             Running  AdminVM  black  -\n"
+                               "vault            Halted   AppVM    red    -\n");
+  auto nested = json::parse(ctl({"tree", "-f", "json"}).out, nullptr, false);
+  EXPECT_EQ(nested[0]["clients"][0]["clients"][1]["name"], "work");
+}
+
+TEST_F(qvmctl, tree_shows_domains_in_a_loop_once) {
+  serve(host(
+      {domain("a", "Halted", "b"), domain("b", "Halted", "a"), domain("c", "Halted", "gone")}));
+  auto x = ctl({"tree", "-f", "csv"});
+  EXPECT_EQ(lines_of(x.out).size(), 4) << x.out;
+}
+
+// -- running many ---------------------------------------------------------------------------
+
+TEST_F(qvmctl, sends_the_frame_of_the_admin_api) {
+  auto seen = std::string{};
+  serve(host(small_host("Halted"), [&](auto& x) {
+    seen = x.bytes();
+    x.ok();
+  }));
+  auto x = ctl({"start", "work"});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_THAT(x.out, MatchesRegex("work: started \\([0-9.]+ s\\)\n"));
+  EXPECT_EQ(seen, "admin.vm.Start dom0 name work\0"s);
+}
+
+TEST_F(qvmctl, starts_two_hundred_domains_at_once) {
+  auto many = std::vector<json>{};
+  for (auto i = 0; i < 200; ++i)
+    many.push_back(domain(fmt::format("d{:03}", i), "Halted"));
+  auto together = gate{};
+  serve(host(many, [&](auto& x) {
+    together.pass();
+    if (together.wait_for(200)) // nobody is answered before all have asked
+      x.ok();
+  }));
+  auto x = ctl({"start", "--all"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_EQ(lines_of(x.out).size(), 200);
+}
+
+TEST_F(qvmctl, manages_with_few_descriptors) {
+  auto many = std::vector<json>{};
+  for (auto i = 0; i < 60; ++i)
+    many.push_back(domain(fmt::format("d{:02}", i), "Halted"));
+  serve(host(many));
+  auto args = fmt::format("ulimit -n 16; {} --socket {} start --all", program, daemon->path());
+  EXPECT_EQ(WEXITSTATUS(std::system((args + " > /dev/null").c_str())), 0);
+}
+
+TEST_F(qvmctl, partial_failure_is_exit_4) {
+  serve(host(small_host("Halted"), [](auto& x) {
+    if (x.destination == "vault")
+      return x.refuse("QubesMemoryError", "Not enough memory to start domain 'vault'");
+    x.ok();
+  }));
+  auto x = ctl({"start", "work", "vault", "mail"});
+  EXPECT_EQ(x.code, 4);
+  EXPECT_THAT(x.out, AllOf(HasSubstr("work: started"), HasSubstr("mail: started")));
+  EXPECT_THAT(x.err, AllOf(HasSubstr("cannot start 'vault': Not enough memory"),
+                           HasSubstr("2 of 3 done, 1 not")));
+}
+
+TEST_F(qvmctl, failure_of_all_is_exit_1) {
+  serve(host(small_host("Halted"), [](auto& x) { x.refuse("QubesException", "no"); }));
+  EXPECT_EQ(ctl({"start", "work", "vault"}).code, 1);
+}
+
+TEST_F(qvmctl, results_come_as_json_and_csv) {
+  serve(host(small_host("Halted"), [](auto& x) {
+    x.destination == "vault" ? x.refuse("QubesException", "a, \"b\"") : x.ok();
+  }));
+  auto x = ctl({"start", "work", "vault", "-f", "json"});
+  EXPECT_EQ(x.code, 4);
+  auto parsed = json::parse(x.out, nullptr, false);
+  ASSERT_EQ(parsed.size(), 2) << x.out;
+  EXPECT_EQ(parsed[0]["result"], "done");
+  EXPECT_TRUE(parsed[0]["error"].is_null());
+  EXPECT_EQ(parsed[1]["result"], "refused");
+  EXPECT_EQ(parsed[1]["error"], "a, \"b\"");
+  EXPECT_THAT(
+      ctl({"start", "work", "vault", "-f", "csv"}).out,
+      AllOf(StartsWith("name,result,seconds,error\nwork,done,"), HasSubstr("\"a, \"\"b\"\"\"\n")));
+}
+
+TEST_F(qvmctl, suggests_near_names_and_touches_nothing) {
+  serve(host(small_host("Halted")));
+  auto x = ctl({"start", "mail", "wrk"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(x.err, "qvmctl: no domain 'wrk'; did you mean 'work'?\n");
+  EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Overview dom0"));
+}
+
+TEST_F(qvmctl, globs_take_what_the_command_fits_and_never_dom0) {
+  serve(host({domain("dom0", "Running"), domain("w1", "Running"), domain("w2", "Halted"),
+              domain("w3", "Running"), domain("x", "Running")}));
+  EXPECT_EQ(ctl({"pause", "w[0-9]", "?"}).code, 0);
+  auto asked = daemon->requests();
+  std::sort(asked.begin(), asked.end());
+  EXPECT_THAT(asked, ElementsAre("admin.vm.Pause w1", "admin.vm.Pause w3", "admin.vm.Pause x",
+                                 "qvmd.Overview dom0"));
+}
+
+TEST_F(qvmctl, all_leaves_out_dom0_and_the_excluded) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(ctl({"kill", "--all", "--exclude", "sys-*", "--exclude", "mail"}).code, 0);
+  EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Overview dom0", "admin.vm.Kill work"));
+}
+
+TEST_F(qvmctl, a_misspelt_exclude_refuses_everything) {
+  serve(host(small_host("Running")));
+  auto x = ctl({"kill", "--all", "--exclude", "sys-nett"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("did you mean 'sys-net'?"));
+  EXPECT_EQ(daemon->requests().size(), 1);
+}
+
+TEST_F(qvmctl, nothing_to_do_is_done) {
+  serve(host(small_host("Running")));
+  auto x = ctl({"unpause", "--all"});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_THAT(x.err, HasSubstr("nothing to unpause: no such domain is Paused"));
+}
+
+TEST_F(qvmctl, dry_run_of_start_shows_the_netvms_first) {
+  serve(host(small_host("Halted")));
+  auto x = ctl({"start", "--dry-run", "work", "vault", "-f", "csv"});
+  EXPECT_EQ(x.out, "step,action,name,state,why\n"
+                   "1,start,sys-net,Halted,netvm of sys-firewall\n"
+                   "1,start,vault,Halted,asked for\n"
+                   "2,start,sys-firewall,Halted,netvm of work\n"
+                   "3,start,work,Halted,asked for\n");
+  EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Overview dom0"));
+}
+
+TEST_F(qvmctl, dry_run_tells_what_would_be_refused) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(
+      ctl({"shutdown", "--dry-run", "sys-firewall", "vault", "-f", "csv"}).out,
+      "step,action,name,state,why\n"
+      ",nothing,sys-firewall,Running,\"would be refused: mail, work connected, see --cascade\"\n"
+      ",nothing,vault,Halted,is Halted already\n");
+  EXPECT_THAT(ctl({"pause", "--dry-run", "vault"}).out,
+              HasSubstr("would be refused: it is Halted"));
+}
+
+// -- shutting down --------------------------------------------------------------------------
+
+TEST_F(qvmctl, shutdown_of_all_takes_clients_before_netvms) {
+  auto clients = gate{};
+  serve(host(small_host("Running"), [&](auto& x) {
+    if (x.destination == "mail" || x.destination == "work") {
+      clients.pass();
+      EXPECT_TRUE(clients.wait_for(2)) << "clients go at once";
+    }
+    x.ok();
+  }));
+  EXPECT_EQ(ctl({"shutdown", "--all"}).code, 0);
+  auto asked = daemon->requests();
+  ASSERT_EQ(asked.size(), 5);
+  std::sort(asked.begin() + 1, asked.begin() + 3);
+  EXPECT_THAT(asked,
+              ElementsAre("qvmd.Overview dom0", "admin.vm.Shutdown+wait mail",
+                          "admin.vm.Shutdown+wait work", "admin.vm.Shutdown+wait sys-firewall",
+                          "admin.vm.Shutdown sys-net"));
+}
+
+TEST_F(qvmctl, a_netvm_stays_up_when_its_client_does) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.destination == "mail" ? x.refuse("QubesVMShutdownTimeoutError", "timed out") : x.ok();
+  }));
+  auto x = ctl({"shutdown", "--all"});
+  EXPECT_EQ(x.code, 4);
+  EXPECT_THAT(x.err, AllOf(HasSubstr("'qvmctl kill mail' ends it at once"),
+                           HasSubstr("cannot shut down 'sys-firewall': its client 'mail'"),
+                           HasSubstr("cannot shut down 'sys-net': its client 'sys-firewall'")));
+  EXPECT_THAT(daemon->requests(), Not(Contains(HasSubstr("sys-net"))));
+}
+
+TEST_F(qvmctl, cascade_takes_the_clients_down_first) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(ctl({"shutdown", "--cascade", "--wait", "sys-firewall"}).code, 0);
+  auto asked = daemon->requests();
+  ASSERT_EQ(asked.size(), 4);
+  EXPECT_EQ(asked.back(), "admin.vm.Shutdown+wait sys-firewall");
+}
+
+TEST_F(qvmctl, force_is_passed_on) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(ctl({"shutdown", "--force", "sys-net"}).code, 0);
+  EXPECT_EQ(ctl({"shutdown", "--force", "--wait", "sys-net"}).code, 0);
+  EXPECT_THAT(daemon->requests(), AllOf(Contains("admin.vm.Shutdown+force sys-net"),
+                                        Contains("admin.vm.Shutdown+force+wait sys-net")));
+}
+
+TEST_F(qvmctl, offers_cascade_when_a_netvm_is_in_use) {
+  serve(host(small_host("Running"), [](auto& x) { x.refuse("QubesVMInUseError", "in use"); }));
+  EXPECT_THAT(ctl({"shutdown", "sys-net"}).err, HasSubstr("'qvmctl shutdown --cascade sys-net'"));
+}
+
+TEST_F(qvmctl, does_not_claim_a_domain_is_down_when_it_was_only_told) {
+  serve(host(small_host("Running")));
+  EXPECT_THAT(ctl({"shutdown", "work"}).out, StartsWith("work: shutting down"));
+  EXPECT_THAT(ctl({"shutdown", "work", "--wait"}).out, StartsWith("work: shut down"));
+}
+
+// -- waiting --------------------------------------------------------------------------------
+
+TEST_F(qvmctl, gives_up_on_a_silent_daemon_after_the_time_given) {
+  serve(host(small_host("Running"), [](auto& x) { x.hold(); }));
+  auto begun = std::chrono::steady_clock::now();
+  auto x = ctl({"shutdown", "work", "--wait=0.2"});
+  EXPECT_EQ(x.code, 5);
+  EXPECT_THAT(x.err, HasSubstr("'work' is Running and not Halted after 0.2 s"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, patience / 2);
+}
+
+/// A host where one domain's state can be changed, with an event that tells of it.
+class living_host {
+public:
+  explicit living_host(std::vector<json> domains) : domains_(std::move(domains)) {}
+
+  void operator()(const call& x) {
+    if (x.method == "qvmd.Overview")
+      return x.ok(overview(domains()));
+    if (x.method == "admin.vm.List")
+      return list(x);
+    if (x.method != "admin.Events")
+      return others(x);
+    x.event("", "connection-established");
+    auto lock = std::unique_lock{mutex_};
+    while (!ended_ && changed_.wait_for(lock, patience, [&] { return ended_ || !news_.empty(); })
+           && !ended_) {
+      auto [name, what] = news_.front();
+      news_.erase(news_.begin());
+      x.event(name, what);
+    }
+  }
+
+  void become(const std::string& name, const std::string& state, const std::string& event) {
+    auto lock = std::lock_guard{mutex_};
+    for (auto& x : domains_)
+      if (x["name"] == name)
+        x["state"] = state;
+    news_.emplace_back(name, event);
+    changed_.notify_all();
+  }
+
+  void remove(const std::string& name) {
+    auto lock = std::lock_guard{mutex_};
+    std::erase_if(domains_, [&](auto& x) { return x["name"] == name; });
+    news_.emplace_back(name, "domain-delete");
+    changed_.notify_all();
+  }
+
+  void end() {
+    auto lock = std::lock_guard{mutex_};
+    ended_ = true;
+    changed_.notify_all();
+  }
+
+  script others = [](auto& x) { x.ok(); };
+  script on_list = [](auto&) {};
+
+private:
+  std::vector<json> domains() {
+    auto lock = std::lock_guard{mutex_};
+    return domains_;
+  }
+
+  void list(const call& x) {
+    auto text = std::string{};
+    for (auto& y : domains())
+      if (x.destination == "dom0" || y["name"] == x.destination)
+        text += list_line(y);
+    if (text.empty())
+      x.refuse("QubesVMNotFoundError", "No such domain: '" + x.destination + "'");
+    else
+      x.ok(text);
+    on_list(x);
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<json> domains_;
+  std::vector<std::pair<std::string, std::string>> news_;
+  bool ended_ = false;
+};
+
+struct qvmctl_waits : qvmctl {
+  living_host world{small_host("Halted")};
+
+  void SetUp() override {
+    serve([this](auto& x) { world(x); });
+  }
+
+  void TearDown() override {
+    world.end();
+    daemon.reset();
+  }
+};
+
+TEST_F(qvmctl_waits, for_running_after_the_start_was_answered) {
+  auto reads = 0;
+  world.others = [&](auto& x) {
+    world.become("work", "Transient", "domain-pre-start");
+    x.ok();
+  };
+  world.on_list = [&](auto& x) {
+    if (x.destination == "work" && ++reads == 2)
+      world.become("work", "Running", "domain-start");
+  };
+  auto x = ctl({"start", "work", "--wait=20"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_THAT(x.out, StartsWith("work: started"));
+}
+
+TEST_F(qvmctl_waits, and_tells_when_the_domain_goes_down_again) {
+  world.others = [&](auto& x) {
+    world.become("work", "Crashed", "domain-shutdown");
+    x.ok();
+  };
+  auto x = ctl({"start", "work", "--wait=20"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("it went down again (Crashed)"));
+}
+
+TEST_F(qvmctl_waits, no_longer_than_told) {
+  world.others = [&](auto& x) {
+    world.become("work", "Transient", "domain-pre-start");
+    x.ok();
+  };
+  auto x = ctl({"start", "work", "--wait=0.3"});
+  EXPECT_EQ(x.code, 5);
+  EXPECT_THAT(x.err, HasSubstr("'work' is Transient and not Running after 0.3 s"));
+}
+
+TEST_F(qvmctl_waits, by_subscribing_first_and_reading_then) {
+  world.on_list = [&](auto&) { world.become("work", "Running", "domain-start"); };
+  auto x = ctl({"wait", "work"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_THAT(x.out, StartsWith("work: Running"));
+  auto asked = daemon->requests();
+  ASSERT_GE(asked.size(), 4);
+  EXPECT_THAT((std::vector<std::string>{asked.begin(), asked.begin() + 4}),
+              ElementsAre("qvmd.Overview dom0", "admin.Events dom0", "admin.vm.List dom0",
+                          "admin.vm.List work"));
+}
+
+TEST_F(qvmctl_waits, not_at_all_when_the_state_is_there) {
+  auto x = ctl({"wait", "vault", "work", "--for", "halted", "-f", "json"});
+  EXPECT_EQ(x.code, 0);
+  auto parsed = json::parse(x.out, nullptr, false);
+  EXPECT_EQ(parsed[1]["result"], "done");
+}
+
+TEST_F(qvmctl_waits, until_the_domain_is_removed) {
+  world.on_list = [&](auto& x) {
+    if (x.destination == "dom0")
+      world.remove("work");
+  };
+  auto x = ctl({"wait", "work"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("it was removed"));
+}
+
+TEST_F(qvmctl_waits, and_times_out) {
+  auto x = ctl({"wait", "work", "--timeout", "0.1"});
+  EXPECT_EQ(x.code, 5);
+  EXPECT_THAT(x.err, HasSubstr("'work' is Halted and not Running after 0.1 s"));
+}
+
+TEST_F(qvmctl_waits, and_notices_that_the_daemon_went_away) {
+  world.on_list = [&](auto&) { world.end(); };
+  auto x = ctl({"wait", "work"});
+  EXPECT_EQ(x.code, 3);
+  EXPECT_THAT(x.err, HasSubstr("the daemon ended the stream of events"));
+}
+
+TEST_F(qvmctl_waits, and_shows_progress_on_a_terminal) {
+  world.others = [&](auto& x) {
+    world.become("work", "Transient", "domain-pre-start");
+    world.become("work", "Running", "domain-start");
+    x.ok();
+  };
+  world.on_list = [](auto&) {};
+  auto x = ctl_on_terminal({"start", "work"}, {{"NO_COLOR", "1"}});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_THAT(x.out, HasSubstr("✔ work  started"));
+  EXPECT_THAT(x.out, Not(HasSubstr("\x1b[3"))) << "no colours, but moving lines";
+}
+
+// -- settings -------------------------------------------------------------------------------
+
+TEST_F(qvmctl, shows_all_properties) {
+  serve(always("memory default=True type=int 400\nkernelopts default=False type=str a\\\\b\\nc\n"
+               "debug default=True type=bool False\nnetvm default=False type=vm \n"));
+  EXPECT_EQ(ctl({"get", "work"}).out, "NAME        DEFAULT  VALUE\n"
+                                      "memory      yes      400\n"
+                                      "kernelopts  no       a\\b\\nc\n"
+                                      "debug       yes      False\n"
+                                      "netvm       no       none\n");
+  auto x = json::parse(ctl({"get", "work", "-f", "json"}).out, nullptr, false);
+  EXPECT_EQ(x[0]["value"], 400);
+  EXPECT_EQ(x[1]["value"], "a\\b\nc");
+  EXPECT_EQ(x[2]["value"], false);
+  EXPECT_TRUE(x[3]["value"].is_null());
+  EXPECT_THAT(daemon->requests(), Contains("admin.vm.property.GetAll work"));
+}
+
+TEST_F(qvmctl, shows_one_property_raw) {
+  serve(always("default=False type=str  two  blanks "));
+  EXPECT_EQ(ctl({"get", "work", "default-user"}).out, " two  blanks \n");
+  EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.property.Get+default_user work"));
+}
+
+TEST_F(qvmctl, knows_the_host_under_two_names) {
+  serve(always("default=False type=vm sys-firewall"));
+  EXPECT_EQ(ctl({"get", "@host", "default_netvm"}).out, "sys-firewall\n");
+  EXPECT_EQ(ctl({"get", "--host", "default_netvm"}).out, "sys-firewall\n");
+  EXPECT_EQ(ctl({"set", "--host", "default_netvm", "sys-vpn"}).code, 0);
+  EXPECT_THAT(daemon->requests(), ElementsAre("admin.property.Get+default_netvm dom0",
+                                              "admin.property.Get+default_netvm dom0",
+                                              "admin.property.Set+default_netvm dom0 sys-vpn"));
+}
+
+TEST_F(qvmctl, sets_values_as_they_are) {
+  serve(always(""));
+  for (auto value : {"", "[a,b]", "a=b %s", "{}", "nöpe"})
+    EXPECT_EQ(ctl({"set", "work", "kernelopts", value}).code, 0);
+  EXPECT_EQ(ctl({"set", "--", "work", "kernelopts", "-quiet"}).code, 0);
+  EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.property.Set+kernelopts work",
+                                              "admin.vm.property.Set+kernelopts work [a,b]",
+                                              "admin.vm.property.Set+kernelopts work a=b %s",
+                                              "admin.vm.property.Set+kernelopts work {}",
+                                              "admin.vm.property.Set+kernelopts work nöpe",
+                                              "admin.vm.property.Set+kernelopts work -quiet"));
+}
+
+TEST_F(qvmctl, none_is_no_domain_and_elsewhere_a_text) {
+  serve([](auto& x) {
+    x.ok(x.method.ends_with("Get")
+             ? fmt::format("default=True type={} x", x.argument == "netvm" ? "vm" : "str")
+             : "");
+  });
+  EXPECT_EQ(ctl({"set", "work", "netvm", "none"}).code, 0);
+  EXPECT_EQ(ctl({"set", "work", "kernelopts", "none"}).code, 0);
+  EXPECT_THAT(daemon->requests(), AllOf(Contains("admin.vm.property.Set+netvm work"),
+                                        Contains("admin.vm.property.Set+kernelopts work none")));
+}
+
+TEST_F(qvmctl, dry_run_of_changes_asks_for_the_plan) {
+  serve(always("work: netvm: sys-firewall -> sys-vpn\n"));
+  auto x = ctl({"set", "--dry-run", "work", "netvm", "sys-vpn"});
+  EXPECT_EQ(x.out, "work: netvm: sys-firewall -> sys-vpn\n");
+  ctl({"reset", "--dry-run", "work", "netvm"});
+  ctl({"feature", "set", "--dry-run", "work", "gui", "1"});
+  ctl({"tag", "del", "--dry-run", "work", "old"});
+  EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Plan+admin.vm.property.Set+netvm work sys-vpn",
+                                              "qvmd.Plan+admin.vm.property.Reset+netvm work",
+                                              "qvmd.Plan+admin.vm.feature.Set+gui work 1",
+                                              "qvmd.Plan+admin.vm.tag.Remove+old work"));
+}
+
+TEST_F(qvmctl, suggests_near_properties_features_and_domains) {
+  serve(host(small_host("Halted"), [](auto& x) {
+    if (x.method.ends_with("List"))
+      return x.ok(x.method == "admin.vm.property.List" ? "memory\nnetvm\n" : "service.cups\n");
+    if (x.destination == "wrk")
+      return x.refuse("QubesVMNotFoundError", "No such domain: 'wrk'");
+    x.method == "admin.vm.feature.Get"
+        ? x.refuse("QubesFeatureNotFoundError", "Feature not set for domain work: service.cpus")
+        : x.refuse("QubesNoSuchPropertyError", "Invalid property 'memroy' of work");
+  }));
+  EXPECT_THAT(ctl({"set", "work", "memroy", "5"}).err, HasSubstr("did you mean 'memory'?"));
+  EXPECT_THAT(ctl({"feature", "get", "work", "service.cpus"}).err,
+              HasSubstr("did you mean 'service.cups'?"));
+  EXPECT_THAT(ctl({"get", "wrk"}).err, HasSubstr("no domain 'wrk'; did you mean 'work'?"));
+}
+
+TEST_F(qvmctl, several_resets_can_be_partly_done) {
+  serve([](auto& x) {
+    x.argument == "xid" ? x.refuse("QubesPropertyValueError", "cannot be set") : x.ok();
+  });
+  EXPECT_EQ(ctl({"reset", "work", "memory", "xid"}).code, 4);
+  EXPECT_EQ(ctl({"reset", "work", "memory", "vcpus"}).code, 0);
+}
+
+TEST_F(qvmctl, features_and_tags_use_their_methods) {
+  serve(always("1"));
+  EXPECT_EQ(ctl({"feature", "get", "work", "gui"}).out, "1\n");
+  ctl({"feature", "set", "work", "gui", ""});
+  ctl({"feature", "unset", "work", "gui"});
+  ctl({"tag", "add", "work", "red"});
+  EXPECT_THAT(daemon->requests(),
+              ElementsAre("admin.vm.feature.Get+gui work", "admin.vm.feature.Set+gui work",
+                          "admin.vm.feature.Remove+gui work", "admin.vm.tag.Set+red work"));
+}
+
+TEST_F(qvmctl, shows_features_of_guests_without_their_control_characters) {
+  serve([](auto& x) { x.ok(x.method == "admin.vm.feature.List" ? "os\n" : "\x1b[31mred\n\x07"); });
+  EXPECT_THAT(ctl({"feature", "ls", "work"}).out, HasSubstr("\\x1b[31mred\\n\\x07"));
+  EXPECT_THAT(ctl_on_terminal({"feature", "get", "work", "os"}).out, HasSubstr("\\x1b[31mred"));
+}
+
+// -- events ---------------------------------------------------------------------------------
+
+TEST_F(qvmctl, prints_events_as_they_come_even_in_pieces) {
+  serve([](auto& x) {
+    x.raw("1\0\0connection-esta"s);
+    x.raw("blished\0\0"s);
+    for (auto byte : "1\0work\0property-set:netvm\0newvalue\0sys\x1b-vpn\0oldvalue\0\0\0"s)
+      x.raw({&byte, 1});
+    x.hold();
+  });
+  auto x = ctl({"events", "--for", "0.5", "--json"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  auto lines = lines_of(x.out);
+  ASSERT_EQ(lines.size(), 2) << x.out;
+  auto first = json::parse(lines[0], nullptr, false);
+  auto second = json::parse(lines[1], nullptr, false);
+  EXPECT_TRUE(first["domain"].is_null());
+  EXPECT_EQ(second["domain"], "work");
+  EXPECT_EQ(second["event"], "property-set:netvm");
+  EXPECT_EQ(second["args"], (json{{"newvalue", "sys\x1b-vpn"}, {"oldvalue", ""}}));
+  EXPECT_THAT(second["time"].get<std::string>(),
+              MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{3}Z"));
+}
+
+TEST_F(qvmctl, events_of_one_domain_are_readable) {
+  serve([](auto& x) {
+    x.event("work", "domain-start", {{"start_guid", "True\x1b"}});
+    x.hold();
+  });
+  auto x = ctl({"events", "work", "--for", "0.3"});
+  EXPECT_THAT(x.out, MatchesRegex("[-0-9]{10} [0-9:.]{12}  work +domain-start  "
+                                  "start_guid=True\\\\x1b\n"));
+  EXPECT_THAT(daemon->requests(), ElementsAre("admin.Events work"));
+}
+
+TEST_F(qvmctl, end_of_the_stream_is_exit_3) {
+  serve([](auto& x) { x.event("", "connection-established"); });
+  auto x = ctl({"events"});
+  EXPECT_EQ(x.code, 3);
+  EXPECT_THAT(x.err, HasSubstr("ended the stream"));
+}
+
+TEST_F(qvmctl, events_of_an_unknown_domain_are_refused) {
+  serve(host(small_host("Halted"),
+             [](auto& x) { x.refuse("QubesVMNotFoundError", "No such domain"); }));
+  auto x = ctl({"events", "wrk"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("did you mean 'work'?"));
+}
+
+// -- the daemon itself ----------------------------------------------------------------------
+
+const auto status_text = json{
+    {"version", "0.1.0"},
+    {"uptime_seconds", 7385},
+    {"connections", 4},
+    {"hypervisor",
+     {{"uri", "xen:///"}, {"connected", false}, {"type", "Xen"}, {"reason", "no route"}}},
+    {"store", {{"path", "/q.xml"}, {"generation", 42}, {"batches", 3}, {"error", nullptr}}},
+    {"domains", {{"Running", 3}, {"Halted", 10}}},
+    {"findings", json::array()},
+    {"quarantine",
+     {{{"section", "domains"}, {"name", "old"}, {"line", 40}, {"reason", "no class"}}}},
+    {"degraded", {{{"domain", "work"}, {"reason", "frozen"}}}},
+    {"operations",
+     {{{"domain", "mail"}, {"doing", "start"}, {"step", "storage"}, {"for_ms", 1400}}}},
+    {"timings",
+     json::array()}}.dump();
+
+TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
+  serve(always(status_text));
+  auto x = ctl({"status"});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_THAT(x.out, AllOf(HasSubstr("0.1.0, up 2 h 3 min, 4 connections"),
+                           HasSubstr("not connected  Xen xen:///: no route"),
+                           HasSubstr("/q.xml, generation 42"), HasSubstr("10 Halted, 3 Running"),
+                           HasSubstr("work: frozen"), HasSubstr("domains old (line 40): no class"),
+                           HasSubstr("mail: start, storage for 1.4 s")));
+  EXPECT_THAT(x.out, Not(HasSubstr("found in qubes.xml")));
+  EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
+}
+
+TEST_F(qvmctl, status_survives_a_daemon_that_tells_nothing) {
+  for (auto text : {"{}", "[]", "7", R"({"domains":[1],"degraded":"x","operations":[5]})"}) {
+    serve(always(text));
+    EXPECT_EQ(ctl({"status"}).code, 0) << text;
+    EXPECT_EQ(ctl({"status", "-f", "csv"}).code, 0) << text;
+  }
+}
+
+TEST_F(qvmctl, status_of_another_daemon_says_so) {
+  serve([](auto& x) { x.refuse("ProtocolError", "no such method: 'qvmd.Status'"); });
+  auto x = ctl({"status"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("only qvmd has this"));
+}
+
+TEST_F(qvmctl, lists_the_methods_of_the_daemon) {
+  serve(always(R"([{"name":"admin.vm.Start","socket":"s","argument":"none","payload":"none",
+                    "destination":"any","help":"Starts"},{"name":"admin.vm.Kill"}])"));
+  auto x = ctl({"api", "Start", "-f", "csv"});
+  EXPECT_EQ(
+      x.out,
+      "name,argument,payload,destination,socket,help\nadmin.vm.Start,none,none,any,s,Starts\n");
+}
+
+// -- completion -----------------------------------------------------------------------------
+
+struct completion_case {
+  std::string line; ///< the last word is completed
+  std::string want;
+};
+
+struct completes : ::testing::TestWithParam<completion_case> {};
+
+TEST_P(completes, words_names_and_options) {
+  auto daemon = scripted_daemon{host(small_host("Running"), [](auto& x) {
+    x.ok("memory default=True type=int 400\nmaxmem default=True type=int 4000\n");
+  })};
+  auto shell =
+      fmt::format("PATH={}/bin:$PATH; export QVMCTL_SOCKET={}; source {}/scripts/completion/"
+                  "qvmctl.bash; COMP_WORDS=({}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); "
+                  "_qvmctl; echo \"${{COMPREPLY[*]}}\"",
+                  QVMD_BINARY_DIR, daemon.path(), QVMD_SOURCE_DIR, GetParam().line);
+  auto pipe = ::popen(fmt::format("bash -c '{}'", shell).c_str(), "r");
+  ASSERT_TRUE(pipe);
+  auto text = std::string(4096, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), pipe));
+  ::pclose(pipe);
+  EXPECT_EQ(text, GetParam().want + "\n");
+}
+
+INSTANTIATE_TEST_SUITE_P(cases, completes,
+                         ::testing::Values(completion_case{"qvmctl sta", "status start"},
+                                           completion_case{"qvmctl feature u", "unset"},
+                                           completion_case{"qvmctl start sys-",
+                                                           "sys-firewall sys-net"},
+                                           completion_case{"qvmctl shutdown --ca", "--cascade"},
+                                           completion_case{"qvmctl feature set --dr", "--dry-run"},
+                                           completion_case{"qvmctl ls -f j", "json"},
+                                           completion_case{"qvmctl wait work --for Ru", "Running"},
+                                           completion_case{"qvmctl get work ma", "maxmem"},
+                                           completion_case{"qvmctl get @", "@host"}));
+
+} // namespace

@@ -1,0 +1,182 @@
+#include "drivers/guest_tools.hpp"
+#include "drivers/qubes_group.hpp"
+#include "tests/drivers/qubesdb_stub.hpp"
+#include "tests/drivers/temp_directory.hpp"
+
+#include <pwd.h>
+
+#include <gmock/gmock.h>
+
+namespace qubes::drivers {
+namespace {
+
+using namespace std::chrono_literals;
+using model::errc;
+using testing::ElementsAre;
+using testing::EndsWith;
+using testing::HasSubstr;
+
+constexpr auto uuid = "8cb2b7a3-0a1f-4bd5-8d0b-3a8b4ad3b2c1";
+
+/// The programs are shell scripts; the database behind the socket is a thread of the test.
+struct guests : testing::Test {
+  tests::temp_directory directory;
+  guest_tools_options options{
+      .run_directory = directory.str(), .qubesdb_daemon = "", .qrexec_daemon = "", .user = ""};
+
+  std::unique_ptr<guest_tools> open() { return open_guest_tools(options); }
+
+  /// Writes its arguments and what the daemons look for in the environment to `log`, then `rest`.
+  std::string program(const std::string& name, const std::string& rest) {
+    return directory.program(name, "{ printf '<%s>' \"$@\"; echo; echo run=$QUBES_RUN "
+                                   "nowait=$QREXEC_STARTUP_NOWAIT "
+                                   "timeout=$QREXEC_STARTUP_TIMEOUT; } > '"
+                                       + directory / "log" + "'\n" + rest);
+  }
+};
+
+TEST_F(guests, get_their_database_with_entries_in_order) {
+  options.qubesdb_daemon = program("qubesdb-daemon", "exit 0");
+  auto daemon = tests::qubesdb_stub{directory / "qubesdb.work.sock"};
+  auto opened = open()->open_qubesdb("work", 7, {{"/name", "work"}, {"/b", "2"}, {"/a", ""}});
+  ASSERT_TRUE(opened) << opened.error().text;
+  EXPECT_THAT(daemon.asked(), ElementsAre("/name", "/b", "/a"));
+  EXPECT_EQ(daemon.database().at("/name"), "work");
+  EXPECT_EQ(directory.read("log"), "<7><work>\nrun=" + directory.str() + " nowait= timeout=\n");
+}
+
+TEST_F(guests, learn_why_their_database_did_not_start) {
+  options.qubesdb_daemon = program("qubesdb-daemon", "echo startup failed >&2; exit 1");
+  auto refused = open()->open_qubesdb("work", 7, {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::general);
+  EXPECT_THAT(refused.error().text, HasSubstr("QubesDB of 'work'"));
+  EXPECT_THAT(refused.error().text, EndsWith("exit code 1: startup failed"));
+
+  options.qubesdb_daemon = "/nonexistent/qubesdb-daemon";
+  refused = open()->open_qubesdb("work", 7, {});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("No such file or directory"));
+
+  options.qubesdb_daemon = program("qubesdb-daemon", "exit 0"); // and nobody listens
+  refused = open()->open_qubesdb("work", 7, {});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("qubesdb.work.sock'"));
+}
+
+TEST_F(guests, learn_which_entry_was_refused) {
+  options.qubesdb_daemon = program("qubesdb-daemon", "exit 0");
+  auto daemon = tests::qubesdb_stub{directory / "qubesdb.work.sock"};
+  auto refused = open()->open_qubesdb("work", 7, {{"/good", "1"}, {"bad path", "2"}, {"/c", "3"}});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::general);
+  EXPECT_THAT(refused.error().text, HasSubstr("'bad path'"));
+  EXPECT_THAT(daemon.asked(), ElementsAre("/good"));
+}
+
+TEST_F(guests, without_programs_need_nothing) {
+  auto tools = open();
+  EXPECT_TRUE(tools->open_qubesdb("work", 7, {{"/name", "work"}}));
+  EXPECT_TRUE(tools->start_agent("work", uuid, 7, "user", true, 60s));
+  EXPECT_TRUE(tools->agent_connected("work"));
+  tools->close("work");
+}
+
+TEST_F(guests, agent_is_waited_for) {
+  options.qrexec_daemon = program("qrexec-daemon", ": > $QUBES_RUN/qrexec.$6");
+  auto tools = open();
+  EXPECT_FALSE(tools->agent_connected("work"));
+  auto started = tools->start_agent("work", uuid, 7, "user", true, 45s);
+  ASSERT_TRUE(started) << started.error().text;
+  EXPECT_TRUE(tools->agent_connected("work"));
+  EXPECT_EQ(directory.read("log"), std::string{"<-q><-u><"} + uuid + "><--><7><work><user>\nrun="
+                                       + directory.str() + " nowait= timeout=45\n");
+}
+
+TEST_F(guests, agent_is_not_waited_for_when_there_is_none) {
+  options.qrexec_daemon = program("qrexec-daemon", "exit 0");
+  ASSERT_TRUE(open()->start_agent("work", uuid, 7, "user", false, 45s));
+  EXPECT_THAT(directory.read("log"), HasSubstr("nowait=1 timeout=\n"));
+}
+
+TEST_F(guests, agent_that_does_not_connect_is_an_error_of_the_domain) {
+  options.qrexec_daemon = program("qrexec-daemon", "exit 3");
+  auto refused = open()->start_agent("work", uuid, 7, "user", true, 45s);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_error);
+  EXPECT_EQ(refused.error().text, "cannot connect to qrexec agent of 'work' for 45 seconds");
+  EXPECT_EQ(refused.error().hint, "see /var/log/xen/console/guest-work.log");
+}
+
+TEST_F(guests, daemon_that_fails_otherwise_is_quoted) {
+  options.qrexec_daemon = program("qrexec-daemon", "echo no vchan >&2; exit 1");
+  auto refused = open()->start_agent("work", uuid, 7, "user", true, 45s);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_error);
+  EXPECT_EQ(refused.error().text, "the qrexec daemon of 'work' failed with exit code 1: no vchan");
+
+  options.qrexec_daemon = "/nonexistent/qrexec-daemon";
+  EXPECT_EQ(open()->start_agent("work", uuid, 7, "user", true, 45s).error().code, errc::vm_error);
+}
+
+TEST_F(guests, mark_of_the_agent_goes_with_the_domain) {
+  options.qrexec_daemon = "/bin/true";
+  auto tools = open();
+  directory.write("qrexec.work", "");
+  directory.write("qrexec.other", "");
+  tools->close("work");
+  EXPECT_FALSE(tools->agent_connected("work"));
+  EXPECT_TRUE(tools->agent_connected("other"));
+  tools->close("work");
+}
+
+TEST_F(guests, socket_of_a_living_daemon_is_left_alone) {
+  options.qrexec_daemon = "/bin/true";
+  auto daemon = tests::qubesdb_stub{directory / "qrexec.work"}; // any socket will do
+  auto tools = open();
+  tools->close("work");
+  EXPECT_TRUE(tools->agent_connected("work"));
+}
+
+TEST_F(guests, programs_run_as_the_user_when_we_are_root) {
+  if (::geteuid() != 0 || !::getpwnam("nobody"))
+    GTEST_SKIP() << "needs root and the user nobody";
+  ::chmod(directory.str().c_str(), 0777);
+  options.qrexec_daemon = directory.program("qrexec-daemon", "id -un > $QUBES_RUN/who");
+  options.user = "nobody";
+  auto started = open()->start_agent("work", uuid, 7, "user", true, 45s);
+  ASSERT_TRUE(started) << started.error().text;
+  EXPECT_EQ(directory.read("who"), "nobody\n");
+}
+
+TEST_F(guests, work_with_the_stand_in_programs) {
+  auto programs = std::filesystem::path{QVMD_SOURCE_DIR} / ".." / "shared/conformance/fake";
+  if (!std::filesystem::exists(programs / "qubesdb-daemon"))
+    GTEST_SKIP() << "no stand-in programs at " << programs;
+  options.qubesdb_daemon = (programs / "qubesdb-daemon").string();
+  options.qrexec_daemon = (programs / "qrexec-daemon").string();
+  if (!first_qubes_user().empty())
+    ::chmod(directory.str().c_str(), 0777);
+  auto tools = open();
+  for (auto life = 1; life <= 2; ++life) {
+    auto opened =
+        tools->open_qubesdb("work", life, {{"/name", "work"}, {"/qubes-ip", "10.137.0.5"}});
+    ASSERT_TRUE(opened) << opened.error().text;
+    auto started = tools->start_agent("work", uuid, life, "user", true, 45s);
+    ASSERT_TRUE(started) << started.error().text;
+    EXPECT_TRUE(tools->agent_connected("work"));
+    tools->close("work");
+    EXPECT_FALSE(tools->agent_connected("work"));
+  }
+}
+
+TEST(fake_guests, have_everything_at_once) {
+  auto tools = make_fake_guest_tools();
+  EXPECT_TRUE(tools->open_qubesdb("work", 7, {{"bad path", ""}}));
+  EXPECT_TRUE(tools->start_agent("work", uuid, 7, "user", true, 60s));
+  EXPECT_TRUE(tools->agent_connected("work"));
+  tools->close("work");
+}
+
+} // namespace
+} // namespace qubes::drivers

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The arrows between the folders: model <- messages <- actors -> drivers -> model. bin sees all.
+# Prints every #include that goes against them and fails.
+set -u
+cd "${1:-$(dirname "$0")/..}" || exit 2
+wrong=0
+
+# forbid FOLDER PATTERN REASON [EXCEPT]: no #include in FOLDER may match PATTERN; EXCEPT is a
+# pattern of file names that may.
+forbid() {
+  local found
+  found=$(grep -rnE --include='*.hpp' --include='*.cpp' --include='*.h' \
+            "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($2)" "$1" 2>/dev/null)
+  [ -z "${4:-}" ] || found=$(grep -vE "^($4)" <<<"$found")
+  [ -n "$found" ] || return 0
+  printf '%s\n    %s\n' "$found" "$3"
+  wrong=1
+}
+
+for folder in model messages drivers actors bin; do
+  [ -n "$(find "$folder" -name '*.cpp' 2>/dev/null)" ] || { echo "no sources in $folder/"; wrong=1; }
+done
+
+forbid model 'messages/|drivers/|actors/|bin/|tests/' 'model/ depends on nothing of ours'
+forbid messages 'drivers/|actors/|bin/|tests/' 'messages/ depends on model/ only'
+forbid drivers 'messages/|actors/|bin/|tests/' 'drivers/ depends on model/ only'
+forbid actors 'bin/|tests/' 'actors/ depends on messages/, drivers/ and model/'
+forbid bin 'tests/' 'nothing depends on the tests'
+
+forbid model 'caf/' 'model/ knows no actors'
+forbid drivers 'caf/' 'drivers/ know no actors: results are values'
+forbid model 'spdlog/' 'model/ says what is wrong by its values; it does not log'
+forbid model 'libvirt|xenstore|systemd/|sys/|unistd\.h|fcntl\.h|fstream|filesystem|thread|mutex' \
+  'model/ does no I/O and has no threads'
+
+libraries='libvirt/|xenstore(_lib)?\.h|xs\.h|xenctrl|libxl'
+for folder in messages actors bin; do
+  forbid "$folder" "$libraries" 'the hypervisor is called in drivers/ only'
+  forbid "$folder" 'pugixml' 'XML is read and written in model/xml/ only'
+done
+forbid model 'pugixml' 'in model/, XML is read and written in model/xml/ only' 'model/xml/'
+forbid drivers 'pugixml' 'a driver may read the XML of its library in its .cpp, not in a header' \
+  'drivers/[^:]*\.cpp'
+
+[ "$wrong" = 0 ] && echo 'every include goes the right way'
+exit "$wrong"

@@ -1,0 +1,93 @@
+#include "messages/admin_api.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace qubes::api {
+
+namespace {
+
+using namespace std::string_literals;
+
+std::optional<request> parse(const std::string& bytes) {
+  return parse_request(bytes);
+}
+
+} // namespace
+
+TEST(frame, request_is_split_at_spaces_plus_and_the_first_nul) {
+  auto x = parse("admin.vm.property.Set+memory dom0 name work\0"s + "400\0x"s);
+  ASSERT_TRUE(x);
+  EXPECT_EQ(x->method, "admin.vm.property.Set");
+  EXPECT_EQ(x->argument, "memory");
+  EXPECT_EQ(x->source, "dom0");
+  EXPECT_EQ(x->destination, "work");
+  EXPECT_EQ(x->payload, "400\0x"s);
+}
+
+TEST(frame, argument_may_contain_further_plus_and_may_be_missing) {
+  EXPECT_EQ(parse("m+a+b dom0 name dom0\0"s)->argument, "a+b");
+  EXPECT_EQ(parse("m dom0 name dom0\0"s)->argument, "");
+  EXPECT_EQ(parse("m+ dom0 name dom0\0"s)->argument, "");
+}
+
+TEST(frame, keyword_adminvm_is_dom0) {
+  EXPECT_EQ(parse("m dom0 keyword adminvm\0"s)->destination, "dom0");
+  EXPECT_FALSE(parse("m dom0 keyword other\0"s));
+  EXPECT_FALSE(parse("m dom0 other dom0\0"s));
+}
+
+TEST(frame, destination_keeps_its_spaces_for_the_name_rule_to_refuse) {
+  EXPECT_EQ(parse("m dom0 name a b c\0"s)->destination, "a b c");
+}
+
+struct malformed : ::testing::TestWithParam<std::string> {};
+
+TEST_P(malformed, is_a_framing_error) {
+  EXPECT_FALSE(parse(GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(frames, malformed,
+                         ::testing::Values(""s, "\0"s, "m dom0 name dom0"s, "m\0"s, "m dom0\0"s,
+                                           "m dom0 name\0"s, "garbage"s,
+                                           "m dom0 NAME dom0\0"s, std::string(65536, 'x')));
+
+TEST(frame, random_bytes_never_hurt) {
+  auto chance = std::mt19937{1};
+  for (auto i = 0; i < 20000; ++i) {
+    auto bytes = std::string(chance() % 64, '\0');
+    for (auto& c : bytes)
+      c = static_cast<char>(chance() % 4 == 0 ? ' ' : chance());
+    (void)parse(bytes);
+  }
+}
+
+TEST(frame, success_and_exception_have_the_layout_of_the_wire) {
+  EXPECT_EQ(success("abc"), "0\0abc"s);
+  EXPECT_EQ(success(""), "0\0"s);
+  EXPECT_EQ(exception({model::errc::vm_not_found, "no such domain: 'x'", ""}),
+            "2\0QubesVMNotFoundError\0\0no such domain: 'x'\0"s);
+}
+
+TEST(frame, percent_is_doubled_because_clients_format_the_message) {
+  EXPECT_EQ(exception({model::errc::value, "100% wrong", "use 50%"}),
+            "2\0QubesValueError\0\0"s + "100%% wrong; use 50%%\0"s);
+}
+
+TEST(frame, nul_inside_a_text_cannot_forge_a_field) {
+  EXPECT_EQ(exception({model::errc::value, "a\0b"s, ""}), "2\0QubesValueError\0\0ab\0"s);
+  EXPECT_EQ(event_frame({"work", "x", {{"k", "v\0w"s}}}), "1\0work\0x\0k\0vw\0\0"s);
+}
+
+TEST(frame, event_without_arguments_ends_with_two_nuls) {
+  EXPECT_EQ(event_frame({"", "connection-established", {}}), "1\0\0connection-established\0\0"s);
+}
+
+TEST(frame, every_error_kind_has_a_class_name) {
+  for (auto& row : model::error_rows) {
+    EXPECT_EQ(row.wire.empty(), row.code == model::errc::none);
+  }
+}
+
+} // namespace qubes::api

@@ -1,0 +1,811 @@
+// Damaged stores: what is still served, what is said about the rest, and that nothing is lost.
+#include "model/xml/qubes_xml.hpp"
+
+#include "canonical.hpp"
+
+#include "model/change.hpp"
+#include "model/integrity.hpp"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <random>
+#include <sstream>
+
+namespace {
+
+using namespace qubes::model;
+using qubes::tests::canonical;
+using qubes::tests::read_file;
+
+const auto good = read_file(std::string{QVMD_SOURCE_DIR} + "/tests/golden/qubes/network.xml");
+
+std::string a_uuid() {
+  return "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee";
+}
+
+outcome<xml::loaded> load(std::string_view text) {
+  return xml::load(text, host{}, a_uuid);
+}
+
+// -- ways to damage a file ------------------------------------------------------------------------
+
+using damage = std::function<std::string(std::string)>;
+
+damage replace(std::string from, std::string to) {
+  return [=](std::string text) {
+    auto at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return at == std::string::npos ? text : text.replace(at, from.size(), to);
+  };
+}
+
+std::string element_of(std::string_view name, const std::string& text) {
+  auto inside = text.find(fmt::format("<property name=\"name\">{}</property>", name));
+  auto begin =
+      name == "dom0" ? text.find("<domain id=\"domain-0\"") : text.rfind("<domain ", inside);
+  return text.substr(begin, text.find("</domain>", begin) + 9 - begin);
+}
+
+/// Replaces inside one domain only.
+damage in(std::string name, std::string from, std::string to) {
+  return [=](std::string text) {
+    auto element = element_of(name, text);
+    return replace(element, replace(from, to)(element))(text);
+  };
+}
+
+std::string property(std::string_view name, std::string_view text) {
+  return fmt::format("<property name=\"{}\">{}</property>", name, text);
+}
+
+damage set(std::string domain, std::string name, std::string from, std::string to) {
+  return in(domain, property(name, from), property(name, to));
+}
+
+damage add_property(std::string domain, std::string name, std::string text) {
+  return in(domain, "<properties>", "<properties>\n        " + property(name, text));
+}
+
+damage without(std::string domain, std::string name, std::string text) {
+  return in(domain, property(name, text), "");
+}
+
+/// A second domain, made of the first by some change.
+damage twin(std::string name, damage change) {
+  return [=](std::string text) {
+    auto copy = change(element_of(name, text));
+    return replace("  </domains>", "    " + copy + "\n  </domains>")(text);
+  };
+}
+
+damage both(damage first, damage second) {
+  return [=](std::string text) { return second(first(std::move(text))); };
+}
+
+const auto other_uuid =
+    replace("00000004-0000-4000-8000-000000000004", "00000099-0000-4000-8000-000000000099");
+const auto other_qid = replace(property("qid", "4"), property("qid", "99"));
+const auto other_name = replace(property("name", "work"), property("name", "play"));
+
+// -- the table ------------------------------------------------------------------------------------
+
+struct damaged {
+  std::string kind;
+  damage apply;
+  std::vector<std::string> lost; ///< domains that are not served
+  std::string record;            ///< the name of what is set aside, "" when nothing is
+  std::string reason;            ///< part of what is said about it
+  section where = section::domains;
+};
+
+void PrintTo(const damaged& x, std::ostream* out) {
+  *out << x.kind;
+}
+
+const auto nobody = std::vector<std::string>{};
+const auto only_work = std::vector<std::string>{"work"};
+
+std::vector<damaged> domains_set_aside() {
+  return {
+      // identity
+      {"unknown_class", in("work", "AppVM", "FooVM"), only_work, "work", "FooVM"},
+      {"missing_class", in("work", " class=\"AppVM\"", ""), only_work, "work", "no class"},
+      {"name_that_leaves_its_directory", set("work", "name", "work", "../x"), only_work, "../x",
+       "../x"},
+      {"name_too_long", set("work", "name", "work", std::string(32, 'a')), only_work,
+       std::string(32, 'a'), "31"},
+      {"empty_name", set("work", "name", "work", ""), only_work, "", "name"},
+      {"missing_name", without("work", "name", "work"), only_work, "domain-4", "no name"},
+      {"name_of_dom0", set("work", "name", "work", "dom0"), only_work, "dom0", "dom0"},
+      {"missing_qid", without("work", "qid", "4"), only_work, "work", "no qid"},
+      {"qid_of_dom0", set("work", "qid", "4", "0"), only_work, "work", "qid"},
+      {"qid_too_high", set("work", "qid", "4", "10001"), only_work, "work", "10001"},
+      {"negative_qid", set("work", "qid", "4", "-4"), only_work, "work", "-4"},
+      {"qid_that_is_no_number", set("work", "qid", "4", "four"), only_work, "work", "four"},
+      {"bad_uuid", set("work", "uuid", "00000004-0000-4000-8000-000000000004", "0-0"), only_work,
+       "work", "0-0"},
+      {"duplicate_name", twin("work", both(other_qid, other_uuid)), nobody, "work", "same name"},
+      {"duplicate_qid", twin("work", both(other_name, other_uuid)), nobody, "play", "qid 4"},
+      {"duplicate_uuid", twin("work", both(other_name, other_qid)), nobody, "play", "uuid"},
+      {"two_dom0s", twin("dom0", [](auto x) { return x; }), nobody, "dom0", "same name"},
+      // values
+      {"bad_integer", set("work", "memory", "600", "6oo"), only_work, "work", "6oo"},
+      {"huge_integer", set("work", "memory", "600", std::string(40, '9')), only_work, "work",
+       "memory"},
+      {"negative_memory", set("work", "memory", "600", "-1"), only_work, "work", "memory"},
+      {"empty_integer", set("work", "vcpus", "4", ""), only_work, "work", "vcpus"},
+      {"bad_boolean", set("work", "autostart", "True", "maybe"), only_work, "work", "maybe"},
+      {"bad_ip", set("work", "ip", "10.137.50.7", "10.137.50.777"), only_work, "work", "777"},
+      {"bad_ip6", set("work", "ip6", "fd09:24ef:4179::dead:1", "fd09:::1"), only_work, "work",
+       "ip6"},
+      {"bad_mac", set("work", "mac", "00:16:3e:5e:6c:aa", "00:16:3e"), only_work, "work", "mac"},
+      {"bad_virt_mode",
+       set("sys-net", "virt_mode", "hvm", "xen"),
+       {"sys-net", "sys-firewall", "work", "far"},
+       "sys-net",
+       "virt_mode"},
+      {"bad_keyboard_layout", add_property("work", "keyboard_layout", "us"), only_work, "work",
+       "keyboard_layout"},
+      {"unknown_label", set("work", "label", "blue", "beige"), only_work, "work", "beige"},
+      {"label_reference_to_nothing",
+       in("work", property("label", "blue"), R"(<property name="label" ref="label-77"/>)"),
+       only_work, "work", "label-77"},
+      {"property_given_twice", add_property("work", "netvm", "sys-net"), only_work, "work",
+       "twice"},
+      {"element_inside_a_property", set("work", "netvm", "sys-firewall", "sys-<b/>firewall"),
+       only_work, "work", "inside"},
+      {"old_switch_that_is_no_boolean", add_property("work", "hvm", "perhaps"), only_work, "work",
+       "perhaps"},
+      {"feature_value_with_a_line_break", in("work", "firefox.desktop xterm", "firefox&#10;xterm"),
+       only_work, "work", "menu-items"},
+      {"feature_given_twice",
+       in("work", "<features>", R"(<features><feature name="service.cups"/>)"), only_work, "work",
+       "service.cups"},
+      // bytes
+      {"latin_1", in("work", "firefox", "caf\xE9"), only_work, "work", "0xe9"},
+      {"overlong_utf_8", in("work", "firefox", "\xC0\xAF"), only_work, "work", "0xc0"},
+      {"half_a_character", in("work", "firefox", "\xE2\x82"), only_work, "work", "UTF-8"},
+      {"utf_8_where_ascii_must_be", in("work", "firefox", "caf\xC3\xA9"), only_work, "work",
+       "menu-items"},
+      {"control_character", in("work", "firefox", "\x01"), only_work, "work", "0x01"},
+      {"escaped_control_character", in("work", "firefox", "&#1;"), only_work, "work", "&#1;"},
+      {"escaped_zero", in("work", "firefox", "a&#0;b"), only_work, "work", "&#0;"},
+      {"unknown_entity", in("work", "firefox", "&lol;"), only_work, "work", "&lol;"},
+      {"bare_ampersand", in("work", "firefox", "a & b"), only_work, "work", "&"},
+      // references
+      {"dangling_netvm", set("work", "netvm", "sys-firewall", "sys-vpn"), only_work, "work",
+       "sys-vpn"},
+      {"dangling_template", set("work", "template", "debian", "arch"), only_work, "work", "arch"},
+      {"dangling_guivm", set("work", "guivm", "dom0", "sys-gui"), only_work, "work", "sys-gui"},
+      {"dangling_audiovm", set("work", "audiovm", "dom0", "sys-audio"), only_work, "work",
+       "sys-audio"},
+      {"dangling_default_dispvm", set("work", "default_dispvm", "dvm", "gone"), only_work, "work",
+       "gone"},
+      {"dangling_management_dispvm", set("work", "management_dispvm", "dvm", "gone"), only_work,
+       "work", "gone"},
+      {"dangling_relayvm", set("far", "relayvm", "sys-net", "gone"), {"far"}, "far", "gone"},
+      {"reference_by_number",
+       in("work", property("netvm", "sys-firewall"), R"(<property name="netvm" ref="domain-3"/>)"),
+       only_work, "work", "domain-3"},
+      {"reference_that_is_no_name", set("work", "netvm", "sys-firewall", "../../etc"), only_work,
+       "work", "netvm"},
+      {"missing_template", without("work", "template", "debian"), only_work, "work", "no template"},
+      {"empty_template", set("work", "template", "debian", ""), only_work, "work", "template"},
+      {"template_of_wrong_class", set("work", "template", "debian", "dvm"), only_work, "work",
+       "template"},
+      {"disposable_of_no_disposable_template",
+       set("disp1234", "template", "dvm", "work"),
+       {"disp1234"},
+       "disp1234",
+       "template"},
+      {"netvm_on_another_machine", set("work", "netvm", "sys-firewall", "far"), only_work, "work",
+       "netvm"},
+      {"reference_to_a_damaged_domain",
+       set("sys-firewall", "label", "green", "no"),
+       {"sys-firewall", "work"},
+       "work",
+       "not served"},
+      {"damaged_template",
+       set("debian", "label", "black", "no"),
+       {"debian", "disp1234", "dvm", "sys-firewall", "sys-net", "work", "far"},
+       "disp1234",
+       "not served"},
+      // volumes
+      {"volume_in_an_unknown_pool",
+       in("work", R"(name="private" pool="varlibqubes")", R"(name="private" pool="gone")"),
+       only_work, "work", "gone"},
+      {"volume_size_that_is_no_number", in("work", R"(size="2147483648")", R"(size="2G")"),
+       only_work, "work", "2G"},
+      {"volume_size_beyond_64_bits",
+       in("work", R"(size="2147483648")", R"(size="18446744073709551616")"), only_work, "work",
+       "size"},
+      {"volume_with_bad_revisions",
+       in("work", R"(revisions_to_keep="1")", R"(revisions_to_keep="-2")"), only_work, "work",
+       "revisions_to_keep"},
+      {"volume_with_bad_boolean", in("work", R"(save_on_stop="True")", R"(save_on_stop="yes")"),
+       only_work, "work", "save_on_stop"},
+      {"volume_given_twice",
+       in("work", "<volume-config>",
+          R"(<volume-config><volume name="root" pool="varlibqubes" vid="x"/>)"),
+       only_work, "work", "twice"},
+      {"volume_that_leaves_its_pool", in("work", "appvms/work/private", "appvms/../../etc/shadow"),
+       only_work, "work", "vid"},
+      {"volume_at_the_root_of_the_disk", in("work", "appvms/work/private", "/etc/shadow"),
+       only_work, "work", "vid"},
+      {"volume_without_vid", in("work", R"( vid="appvms/work/private")", ""), only_work, "work",
+       "vid"},
+      {"volume_without_name", in("work", R"(<volume name="private")", "<volume"), only_work, "work",
+       "volume"},
+      {"volume_attribute_given_twice",
+       in("work", R"(pool="varlibqubes")", R"(pool="varlibqubes" pool="linux-kernel")"), only_work,
+       "work", "pool"},
+  };
+}
+
+std::vector<damaged> other_records_set_aside() {
+  return {
+      // labels
+      {"label_without_id",
+       replace(R"( id="label-9")", ""),
+       {"alone"},
+       "sky",
+       "label-",
+       section::labels},
+      {"label_with_bad_id",
+       replace("label-9", "label-nine"),
+       {"alone"},
+       "sky",
+       "label-nine",
+       section::labels},
+      {"label_with_bad_color",
+       replace("0x00c0ff", "blue"),
+       {"alone"},
+       "sky",
+       "blue",
+       section::labels},
+      {"label_without_name", replace(">sky<", "><"), {"alone"}, "label-9", "name", section::labels},
+      {"duplicate_label_index",
+       replace("label-9", "label-8"),
+       {"alone"},
+       "sky",
+       "index 8",
+       section::labels},
+      {"duplicate_label_name",
+       replace("</labels>", R"(<label id="label-10" color="0x000001">sky</label></labels>)"),
+       nobody, "sky", "same name", section::labels},
+      {"damaged_default_label", replace("0xcc0000", "red"), nobody, "red", "color",
+       section::labels},
+      {"unknown_element_among_labels", replace("</labels>", "<sticker/></labels>"), nobody,
+       "sticker", "sticker", section::labels},
+      // pools
+      {"unknown_pool_driver", replace("</pools>", R"(<pool name="p" driver="floppy"/></pools>)"),
+       nobody, "p", "floppy", section::pools},
+      {"missing_pool_attribute",
+       replace("</pools>", R"(<pool name="p" driver="lvm_thin" volume_group="x"/></pools>)"),
+       nobody, "p", "thin_pool", section::pools},
+      {"pool_without_name", replace("</pools>", R"(<pool driver="file" dir_path="/x"/></pools>)"),
+       nobody, "", "name", section::pools},
+      {"pool_name_that_leaves_its_directory",
+       replace("</pools>", R"(<pool name="../p" driver="file" dir_path="/x"/></pools>)"), nobody,
+       "../p", "../p", section::pools},
+      {"duplicate_pool",
+       replace("</pools>", R"(<pool name="varlibqubes" driver="file" dir_path="/x"/></pools>)"),
+       nobody, "varlibqubes", "same name", section::pools},
+      {"pool_with_bad_revisions",
+       replace("</pools>",
+               R"(<pool name="p" driver="file" dir_path="/x" revisions_to_keep="x"/></pools>)"),
+       nobody, "p", "revisions_to_keep", section::pools},
+      {"pool_with_bad_boolean",
+       replace("</pools>",
+               R"(<pool name="p" driver="file" dir_path="/x" ephemeral_volatile="x"/></pools>)"),
+       nobody, "p", "ephemeral_volatile", section::pools},
+      {"pool_attribute_given_twice",
+       replace("</pools>", R"(<pool name="p" driver="file" dir_path="/x" dir_path="/y"/></pools>)"),
+       nobody, "p", "dir_path", section::pools},
+      {"damaged_pool_in_use",
+       replace(R"(driver="file-reflink")", R"(driver="floppy")"),
+       {"alone", "debian", "disp1234", "dvm", "sys-firewall", "sys-net", "work", "far"},
+       "varlibqubes",
+       "floppy",
+       section::pools},
+      // global properties
+      {"dangling_default_netvm",
+       replace(property("default_netvm", "sys-firewall"), property("default_netvm", "gone")),
+       nobody, "default_netvm", "gone", section::properties},
+      {"default_netvm_without_network",
+       replace(property("default_netvm", "sys-firewall"), property("default_netvm", "far")), nobody,
+       "default_netvm", "far", section::properties},
+      {"default_template_of_wrong_class",
+       replace(property("default_template", "debian"), property("default_template", "work")),
+       nobody, "default_template", "work", section::properties},
+      {"default_pool_that_is_gone",
+       replace(property("default_pool_kernel", "linux-kernel"),
+               property("default_pool_kernel", "gone")),
+       nobody, "default_pool_kernel", "gone", section::properties},
+      {"unknown_global_property",
+       replace("  </properties>\n  <domains>", property("colour", "x") + "</properties><domains>"),
+       nobody, "colour", "no such property", section::properties},
+      {"computed_global_property",
+       replace("  </properties>\n  <domains>", property("no_cpus", "4") + "</properties><domains>"),
+       nobody, "no_cpus", "no such property", section::properties},
+      {"bad_global_integer",
+       replace("  </properties>\n  <domains>",
+               property("stats_interval", "x") + "</properties><domains>"),
+       nobody, "stats_interval", "x", section::properties},
+      {"global_property_given_twice",
+       replace("  </properties>\n  <domains>",
+               property("default_kernel", "x") + "</properties><domains>"),
+       nobody, "default_kernel", "twice", section::properties},
+      // the document
+      {"unknown_section", replace("</qubes>", "<planets><planet/></planets></qubes>"), nobody,
+       "planets", "planets", section::document},
+      {"unknown_element_among_domains", replace("</domains>", "<robot/></domains>"), nobody,
+       "robot", "robot", section::domains},
+  };
+}
+
+struct quarantine : testing::TestWithParam<damaged> {};
+
+std::vector<std::string> served_without(const std::vector<std::string>& lost) {
+  auto names = load(good)->system.names();
+  for (auto& x : lost)
+    std::erase(names, x);
+  return names;
+}
+
+std::string line_of(const std::string& text, int number) {
+  auto stream = std::istringstream{text};
+  auto line = std::string{};
+  for (auto i = 0; i < number; ++i)
+    std::getline(stream, line);
+  return line;
+}
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+qubes::model::system without_lines(qubes::model::system x) {
+  for (auto& y : x.quarantine)
+    y.line = 0;
+  return x;
+}
+
+std::vector<std::string> texts_of(const std::vector<xml::finding>& all) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : all)
+    result.push_back(x.text);
+  std::ranges::sort(result);
+  return result;
+}
+
+/// What holds after every load that succeeds: nothing is lost and the next load says the same.
+void expect_nothing_lost(const std::string& text, const xml::loaded& first) {
+  for (auto& x : first.system.quarantine) {
+    EXPECT_NE(line_of(text, x.line).find(first_line(x.xml)), std::string::npos)
+        << x.line << ": " << x.xml;
+    EXPECT_FALSE(x.reason.empty());
+  }
+  auto saved = xml::save(first.system);
+  for (auto& x : first.system.quarantine)
+    EXPECT_NE(saved.find(x.xml), std::string::npos) << x.xml;
+  for (auto& x : first.system.domains)
+    for (auto& y : x->kept)
+      EXPECT_NE(saved.find(y), std::string::npos) << y;
+  auto second = load(saved);
+  ASSERT_TRUE(second) << second.error().message();
+  EXPECT_TRUE(without_lines(second->system) == without_lines(first.system)) << saved;
+  EXPECT_FALSE(second->migrated);
+  EXPECT_EQ(xml::save(second->system), saved);
+  EXPECT_THAT(violations(first.system, host{}), testing::IsEmpty());
+}
+
+TEST_P(quarantine, takes_one_record_and_serves_the_rest) {
+  auto& x = GetParam();
+  auto text = x.apply(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  EXPECT_EQ(loaded->system.names(), served_without(x.lost));
+  auto& aside = loaded->system.quarantine;
+  auto entry = std::ranges::find_if(
+      aside, [&](auto& y) { return y.where == x.where && y.name == x.record; });
+  ASSERT_NE(entry, aside.end()) << testing::PrintToString(texts_of(loaded->findings));
+  EXPECT_THAT(entry->reason, testing::HasSubstr(x.reason));
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::Contains(testing::AllOf(testing::HasSubstr(x.record.substr(0, 60)),
+                                               testing::HasSubstr(entry->reason))));
+  for (auto& y : loaded->findings)
+    EXPECT_GT(y.line, 0) << y.text;
+  expect_nothing_lost(text, *loaded);
+  auto again = load(xml::save(loaded->system));
+  if (!loaded->migrated) {
+    EXPECT_EQ(texts_of(again->findings), texts_of(loaded->findings));
+  }
+}
+
+std::string name_of(const testing::TestParamInfo<damaged>& info) {
+  return info.param.kind;
+}
+
+INSTANTIATE_TEST_SUITE_P(domains, quarantine, testing::ValuesIn(domains_set_aside()), name_of);
+INSTANTIATE_TEST_SUITE_P(others, quarantine, testing::ValuesIn(other_records_set_aside()), name_of);
+
+// -- damage that leaves the domain in service -----------------------------------------------------
+
+struct entry : testing::TestWithParam<damaged> {};
+
+TEST_P(entry, stays_in_the_file_without_effect_while_the_domain_is_served) {
+  auto& x = GetParam();
+  auto text = x.apply(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  EXPECT_EQ(loaded->system.names(), served_without({}));
+  EXPECT_TRUE(loaded->system.quarantine.empty());
+  EXPECT_THAT(loaded->system.find(x.record)->kept, testing::SizeIs(1));
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::ElementsAre(
+                  testing::AllOf(testing::HasSubstr(x.record), testing::HasSubstr(x.reason))));
+  expect_nothing_lost(text, *loaded);
+  auto again = load(xml::save(loaded->system));
+  EXPECT_EQ(texts_of(again->findings), texts_of(loaded->findings));
+}
+
+const auto a_device = std::string{R"(<device backend-domain="sys-net" id="sda")"};
+
+std::vector<damaged> entries_kept() {
+  return {
+      {"unknown_property", add_property("work", "flavour", "sweet"), {}, "work", "flavour"},
+      {"computed_property", add_property("work", "gateway", "10.0.0.1"), {}, "work", "gateway"},
+      {"property_of_another_class", add_property("far", "memory", "400"), {}, "far", "memory"},
+      {"unknown_element",
+       in("work", "<features>", "<pets><cat/></pets><features>"),
+       {},
+       "work",
+       "pets"},
+      {"unknown_feature_element",
+       in("work", "<features>", "<features><trait/>"),
+       {},
+       "work",
+       "trait"},
+      {"bad_feature_name",
+       in("work", "<features>", R"(<features><feature name="a b">1</feature>)"),
+       {},
+       "work",
+       "a b"},
+      {"feature_without_name",
+       in("work", "<features>", "<features><feature>1</feature>"),
+       {},
+       "work",
+       "feature"},
+      {"bad_tag", in("work", "<tags>", R"(<tags><tag name="a b"/>)"), {}, "work", "a b"},
+      {"old_tag", in("work", "<tags>", "<tags><tag>corp</tag>"), {}, "work", "tag"},
+      {"bad_assignment_mode",
+       in("work", R"(mode="auto-attach")", R"(mode="sometimes")"),
+       {},
+       "work",
+       "sometimes"},
+      {"old_mode_that_is_no_boolean",
+       in("work", R"(mode="auto-attach")", R"(required="perhaps")"),
+       {},
+       "work",
+       "perhaps"},
+      {"device_of_a_missing_domain",
+       in("work", a_device, R"(<device backend-domain="gone" id="sda")"),
+       {},
+       "work",
+       "gone"},
+      {"duplicate_assignment",
+       in("work", a_device, a_device + R"( mode="required"/>)" + a_device),
+       {},
+       "work",
+       "twice"},
+      {"option_without_name",
+       in("work", R"(<option name="read-only">)", "<option>"),
+       {},
+       "work",
+       "option"},
+      {"option_given_twice",
+       in("work", R"(<option name="read-only">yes</option>)",
+          R"(<option name="read-only">yes</option><option name="read-only">no</option>)"),
+       {},
+       "work",
+       "read-only"},
+      {"devices_without_class",
+       in("work", R"(<devices class="pci"/>)", "<devices/>"),
+       {},
+       "work",
+       "devices"},
+      {"devices_of_a_remote_domain",
+       in("far", "<features/>", R"(<features/><devices class="usb"/>)"),
+       {},
+       "far",
+       "devices"},
+      {"volumes_of_a_remote_domain",
+       in("far", "<features/>", "<features/><volume-config/>"),
+       {},
+       "far",
+       "volume-config"},
+      {"unknown_volume_element",
+       in("work", "<volume-config>", "<volume-config><disc/>"),
+       {},
+       "work",
+       "disc"},
+      {"bad_property_of_dom0",
+       add_property("dom0", "keyboard_layout", "us"),
+       {},
+       "dom0",
+       "keyboard_layout"},
+      {"dangling_reference_of_dom0",
+       set("dom0", "default_dispvm", "dvm", "gone"),
+       {},
+       "dom0",
+       "gone"},
+      {"feature_of_dom0_given_twice",
+       in("dom0", "</features>", R"(<feature name="config.test"/></features>)"),
+       {},
+       "dom0",
+       "config.test"},
+      {"name_of_dom0_in_the_file", add_property("dom0", "name", "dom0"), {}, "dom0", "name"},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(table, entry, testing::ValuesIn(entries_kept()), name_of);
+
+// -- damage that is mended ------------------------------------------------------------------------
+
+TEST(mending, cuts_the_first_domain_of_a_network_loop) {
+  auto text = set("sys-net", "netvm", "", "sys-firewall")(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.names(), served_without({}));
+  EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second, value{none{}});
+  EXPECT_EQ(loaded->system.find("sys-net")->properties.find("netvm")->second,
+            value{"sys-firewall"});
+  ASSERT_EQ(loaded->findings.size(), 1U);
+  EXPECT_THAT(loaded->findings[0].text, testing::HasSubstr("sys-firewall"));
+  EXPECT_THAT(line_of(text, loaded->findings[0].line), testing::HasSubstr("\"netvm\">sys-net<"));
+  EXPECT_TRUE(loaded->migrated);
+  expect_nothing_lost(text, *loaded);
+}
+
+TEST(mending, cuts_a_domain_that_is_its_own_netvm) {
+  auto loaded = load(set("sys-net", "netvm", "", "sys-net")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("sys-net")->properties.find("netvm")->second, value{none{}});
+  EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second,
+            value{"sys-net"});
+}
+
+TEST(mending, cuts_a_loop_that_runs_through_the_default) {
+  auto loaded = load(without("sys-firewall", "netvm", "sys-net")(good)); // its own default now
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second, value{none{}});
+  EXPECT_EQ(loaded->findings.size(), 1U);
+}
+
+TEST(mending, adds_a_bare_dom0_where_there_is_none) {
+  auto loaded = load(replace(element_of("dom0", good), "")(good));
+  ASSERT_TRUE(loaded);
+  auto dom0 = loaded->system.find("dom0");
+  ASSERT_TRUE(dom0);
+  EXPECT_TRUE(dom0->properties.empty());
+  EXPECT_TRUE(loaded->migrated);
+  EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::HasSubstr("no dom0")));
+}
+
+TEST(mending, tells_of_a_netvm_that_provides_no_network_but_keeps_it) {
+  auto loaded = load(set("work", "netvm", "sys-firewall", "dvm")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("work")->properties.find("netvm")->second, value{"dvm"});
+  EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::HasSubstr("no network")));
+  EXPECT_FALSE(loaded->migrated);
+}
+
+TEST(mending, leaves_a_domain_without_network_rather_than_unguarded) {
+  auto loaded = load(replace(property("default_netvm", "sys-firewall"),
+                             property("default_netvm", "sys-vpn"))(good));
+  ASSERT_TRUE(loaded);
+  auto v = view{loaded->system, nobody_runs(), host{}};
+  EXPECT_FALSE(netvm_of(v, *loaded->system.find("dvm")));
+  EXPECT_TRUE(netvm_of(v, *loaded->system.find("work")));
+}
+
+TEST(mending, keeps_the_record_of_dom0_when_its_bytes_are_damaged) {
+  auto text = in("dom0", "config.test", "config\x02test")(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.names(), served_without({}));
+  ASSERT_EQ(loaded->system.quarantine.size(), 1U);
+  EXPECT_EQ(loaded->system.quarantine[0].name, "dom0");
+  expect_nothing_lost(text, *loaded);
+}
+
+// -- texts that are no store ----------------------------------------------------------------------
+
+struct hopeless {
+  std::string kind;
+  std::function<std::string()> text;
+  std::string reason;
+};
+
+void PrintTo(const hopeless& x, std::ostream* out) {
+  *out << x.kind;
+}
+
+std::string repeated(std::string_view part, std::size_t times) {
+  auto result = std::string{};
+  result.reserve(part.size() * times);
+  for (auto i = std::size_t{0}; i < times; ++i)
+    result += part;
+  return result;
+}
+
+std::string utf_16(const std::string& text) {
+  auto result = std::string{"\xFF\xFE"};
+  for (auto c : text)
+    result += {c, '\0'};
+  return result;
+}
+
+const auto laughs = std::string{
+    "<!DOCTYPE lolz [<!ENTITY a \"lol\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;\">]>\n"};
+
+std::vector<hopeless> hopeless_texts() {
+  return {
+      {"empty", [] { return ""; }, "empty"},
+      {"only_white_space", [] { return " \n\t\r\n "; }, "empty"},
+      {"truncated", [] { return good.substr(0, good.size() / 2); }, "line"},
+      {"truncated_inside_a_tag", [] { return good.substr(0, good.find("<volume") + 9); }, "tag"},
+      {"truncated_before_the_end", [] { return good.substr(0, good.size() - 9); }, "line"},
+      {"zero_filled", [] { return std::string(4096, '\0'); }, "zero bytes"},
+      {"zeros_at_the_end", [] { return good + std::string(512, '\0'); }, "zero bytes"},
+      {"utf_16", [] { return utf_16(good); }, "UTF-16"},
+      {"an_executable",
+       [] {
+         return std::string{"\x7F"
+                            "ELF\x02\x01\x01\x00\x00\x00",
+                            10};
+       },
+       "zero"},
+      {"no_xml", [] { return "All work and no play"; }, "XML"},
+      {"json", [] { return "{\"labels\": []}"; }, "XML"},
+      {"wrong_root", [] { return "<domains/>"; }, "'domains'"},
+      {"two_roots", [] { return good + "<qubes/>"; }, "goes on"},
+      {"mismatched_tags", [] { return replace("</labels>", "</pools>")(good); }, "XML"},
+      {"document_type", [] { return "<!DOCTYPE qubes>" + good; }, "document type"},
+      {"entity_expansion", [] { return laughs + replace(">work<", ">&b;<")(good); },
+       "document type"},
+      {"deep_nesting", [] { return repeated("<a>", 3 << 20); }, "deeper"},
+      {"deep_nesting_that_is_closed",
+       [] { return "<qubes>" + repeated("<a>", 1 << 20) + repeated("</a>", 1 << 20) + "</qubes>"; },
+       "deeper"},
+      {"too_big", [] { return good + std::string(xml::max_bytes, ' '); }, "bytes"},
+      {"unfinished_comment", [] { return "<qubes><!-- "; }, "tag"},
+      {"unfinished_value", [] { return "<qubes a=\""; }, "tag"},
+      {"end_before_begin", [] { return "</qubes>"; }, "XML"},
+  };
+}
+
+struct no_store : testing::TestWithParam<hopeless> {};
+
+TEST_P(no_store, is_refused_with_its_reason) {
+  auto loaded = load(GetParam().text());
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().code, errc::store);
+  EXPECT_THAT(loaded.error().text, testing::HasSubstr(GetParam().reason));
+  EXPECT_FALSE(loaded.error().hint.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(table, no_store, testing::ValuesIn(hopeless_texts()),
+                         [](auto& info) { return info.param.kind; });
+
+TEST(limits, a_store_may_be_as_deep_as_its_deepest_element_and_a_bit_more) {
+  auto nested = [](std::size_t depth) {
+    return replace("</qubes>", repeated("<a>", depth) + repeated("</a>", depth) + "</qubes>")(good);
+  };
+  EXPECT_TRUE(load(nested(xml::max_depth - 1)));
+  EXPECT_FALSE(load(nested(xml::max_depth)));
+}
+
+TEST(limits, a_huge_value_is_read_or_set_aside_but_never_cut) {
+  auto huge = std::string(10 << 20, 'x');
+  auto served = load(in("work", "firefox.desktop", huge)(good));
+  ASSERT_TRUE(served);
+  EXPECT_EQ(served->system.find("work")->features.find("menu-items")->size(),
+            huge.size() + std::string{" xterm.desktop"}.size());
+  auto aside = load(set("work", "label", "blue", huge)(good));
+  ASSERT_TRUE(aside);
+  EXPECT_EQ(aside->system.names(), served_without({"work"}));
+  EXPECT_LT(aside->findings[0].text.size(), 1000U);
+}
+
+TEST(limits, a_domain_may_have_4096_features) {
+  auto with = [](int count) {
+    auto features = std::string{"<features>"};
+    for (auto i = 0; i < count; ++i)
+      features += fmt::format("<feature name=\"f{}\"/>", i);
+    return in("far", "<features/>", features + "</features>")(good);
+  };
+  EXPECT_EQ(load(with(4096))->system.quarantine.size(), 0U);
+  EXPECT_EQ(load(with(4097))->system.quarantine.size(), 1U);
+}
+
+// -- any bytes at all -----------------------------------------------------------------------------
+
+struct mutilation : testing::TestWithParam<unsigned> {};
+
+/// Some bytes of the file are changed, dropped, doubled or swapped with others of it.
+std::string mutilated(std::string text, std::mt19937& chance) {
+  auto place = [&] { return chance() % text.size(); };
+  for (auto cuts = 1 + chance() % 4; cuts > 0; --cuts) {
+    auto at = place();
+    auto length = 1 + chance() % 40;
+    switch (chance() % 5) {
+    case 0: text[at] = static_cast<char>(chance()); break;
+    case 1: text.erase(at, length); break;
+    case 2: text.insert(at, text.substr(place(), length)); break;
+    case 3: text.replace(at, length, text.substr(place(), length)); break;
+    default: text.insert(at, std::array{"<", ">", "\"", "&", "</a>", "<!--", "-->"}[chance() % 7]);
+    }
+  }
+  return text;
+}
+
+/// Swaps the contents of two elements, which keeps the text well-formed.
+std::string shuffled(std::string text, std::mt19937& chance) {
+  for (auto swaps = 1 + chance() % 3; swaps > 0; --swaps) {
+    auto part = [&] {
+      auto begin = text.find('>', chance() % text.size());
+      auto end = begin == text.npos ? begin : text.find_first_of("<>", begin + 1);
+      return end == text.npos ? std::pair{text.size(), text.size()} : std::pair{begin + 1, end};
+    };
+    auto [from, from_end] = part();
+    auto copy = text.substr(from, from_end - from);
+    auto [to, to_end] = part();
+    if (text.substr(to, 1) != "<")
+      text.replace(to, to_end - to, copy);
+  }
+  return text;
+}
+
+void expect_sound(const std::string& text) {
+  auto loaded = load(text);
+  if (!loaded)
+    return;
+  EXPECT_THAT(violations(loaded->system, host{}), testing::IsEmpty()) << text;
+  auto saved = xml::save(loaded->system);
+  auto again = load(saved);
+  ASSERT_TRUE(again) << again.error().message() << "\n" << text;
+  EXPECT_TRUE(without_lines(again->system) == without_lines(loaded->system)) << text;
+  EXPECT_EQ(xml::save(again->system), saved) << text;
+}
+
+TEST_P(mutilation, never_crashes_and_what_is_served_is_sound_and_stays) {
+  auto chance = std::mt19937{GetParam()};
+  for (auto i = 0; i < 25 && !HasFailure(); ++i) {
+    expect_sound(mutilated(good, chance));
+    expect_sound(shuffled(good, chance));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(seeds, mutilation, testing::Range(0U, 20U));
+
+TEST(mutilation, every_prefix_of_a_store_is_refused_or_sound) {
+  for (auto size = std::size_t{0}; size < good.size(); size += 37)
+    expect_sound(good.substr(0, size));
+}
+
+TEST(mutilation, random_bytes_are_refused) {
+  auto chance = std::mt19937{7};
+  for (auto i = 0; i < 200; ++i) {
+    auto text = std::string(chance() % 400, '\0');
+    for (auto& c : text)
+      c = static_cast<char>(1 + chance() % 255);
+    EXPECT_FALSE(load(text));
+  }
+}
+
+} // namespace

@@ -1,0 +1,337 @@
+// qvmd-bench: how fast qvmd is, each figure beside a baseline measured in the same run, so that
+// the ratio means the same on every machine.
+#include "bare_libvirt.hpp"
+#include "children.hpp"
+#include "state.hpp"
+#include "wire.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <stdexcept>
+#include <thread>
+
+namespace {
+
+using namespace qubes::tools;
+namespace fs = std::filesystem;
+
+struct options {
+  std::string program = sibling("qvmd");
+  std::string ctl = sibling("qvmctl");
+  unsigned domains = 1000;
+  unsigned rounds = 5;
+  bool strict = false;
+};
+
+constexpr std::size_t connections = 16;
+constexpr unsigned started_at_once = 200;
+constexpr unsigned started_and_stopped = 100;
+
+/// One line of the result.
+struct figure {
+  std::string what;
+  std::string measured;
+  std::string baseline;
+  std::string ratio;
+  std::string reach;
+  bool met = false;
+};
+
+struct bench {
+  const options& o;
+  fs::path place;
+  own_daemon daemon;
+  state_names names;
+  std::vector<figure> figures;
+
+  std::string socket() const { return daemon.socket(); }
+
+  void at_most(std::string what, double measured, double limit, const char* unit, int digits = 2) {
+    figures.push_back({std::move(what), fmt::format("{:.{}f} {}", measured, digits, unit), "", "",
+                       fmt::format("<= {} {}", limit, unit), measured <= limit});
+  }
+};
+
+void must_be_ok(const reply& answer) {
+  if (!answer.ok())
+    throw std::runtime_error(fmt::format("{}: {}", answer.label(), answer.message));
+}
+
+/// Answers per second over `connections` threads; each asks what `next(thread, turn)` says.
+template <class Next>
+double per_second(const std::string& socket, Next next, clock::duration time = 1s) {
+  std::atomic<std::size_t> answers = 0;
+  std::vector<std::future<void>> threads;
+  auto begin = clock::now();
+  for (std::size_t i = 0; i < connections; ++i)
+    threads.push_back(std::async(std::launch::async, [&, i] {
+      std::size_t turn = 0;
+      for (; clock::now() - begin < time; ++turn)
+        must_be_ok(call(socket, next(i, turn)));
+      answers += turn;
+    }));
+  for (auto& thread : threads)
+    thread.get();
+  return static_cast<double>(answers) / (milliseconds(clock::now() - begin) / 1000);
+}
+
+request get_request(const bench& b, std::size_t thread, std::size_t turn) {
+  return {"admin.vm.property.Get", "label",
+          b.names.apps[(thread * 61 + turn) % b.names.apps.size()], ""};
+}
+
+void measure_get(bench& b) {
+  auto echo_socket = (b.place / "echo.sock").string();
+  child echo{{sibling("qvmd-echo"), echo_socket}, ""};
+  while (!connect_to(echo_socket))
+    std::this_thread::sleep_for(1ms);
+  auto next = [&](std::size_t thread, std::size_t turn) { return get_request(b, thread, turn); };
+  samples bare;
+  samples ours;
+  samples ratio;
+  for (unsigned i = 0; i < b.o.rounds; ++i) {
+    auto x = per_second(echo_socket, next);
+    auto y = per_second(b.socket(), next);
+    bare.add(x);
+    ours.add(y);
+    ratio.add(y / x);
+  }
+  b.figures.push_back(
+      {fmt::format("property.Get, {} connections", connections),
+       fmt::format("{:.0f}/s", ours.median()), fmt::format("{:.0f}/s echo server", bare.median()),
+       fmt::format("{:.0f} %", 100 * ratio.median()), ">= 60 %", ratio.median() >= 0.6});
+}
+
+void measure_list(bench& b) {
+  samples times;
+  for (int i = 0; i < 300; ++i)
+    times.add(timed([&] { must_be_ok(call(b.socket(), {"admin.vm.List", "", "dom0", ""})); }));
+  b.at_most("vm.List, median", times.median(), 1, "ms");
+}
+
+/// A change that really changes something, each time.
+request set_request(const bench& b, std::size_t thread, std::size_t turn) {
+  return {"admin.vm.property.Set", "memory", b.names.apps[thread],
+          std::to_string(500 + turn % 2 * 100)};
+}
+
+/// The cheapest durable replacement of a file: write, fsync, rename, fsync of the directory.
+void replace_bare(const fs::path& file, const std::string& bytes) {
+  auto fresh = file.string() + ".new";
+  descriptor out{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+  descriptor folder{::open(file.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!out || !folder
+      || ::write(out.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())
+      || ::fsync(out.get()) != 0 || ::rename(fresh.c_str(), file.c_str()) != 0
+      || ::fsync(folder.get()) != 0)
+    throw std::runtime_error("cannot write " + fresh);
+}
+
+void measure_set(bench& b) {
+  samples rate;
+  for (unsigned i = 0; i < b.o.rounds; ++i)
+    rate.add(per_second(b.socket(), [&](std::size_t thread, std::size_t turn) {
+      return set_request(b, thread, turn);
+    }));
+  b.figures.push_back({fmt::format("durable property.Set, {} connections", connections),
+                       fmt::format("{:.0f}/s", rate.median()), "", "", ">= 1000/s",
+                       rate.median() >= 1000});
+
+  std::string bytes(fs::file_size(b.daemon.store()), 'x');
+  auto file = fs::path{b.daemon.store()}.parent_path() / "bare";
+  samples ours;
+  samples bare;
+  for (std::size_t i = 0; i < 40U * b.o.rounds; ++i) {
+    ours.add(timed([&] { must_be_ok(call(b.socket(), set_request(b, 0, i))); }));
+    bare.add(timed([&] { replace_bare(file, bytes); }));
+  }
+  fs::remove(file);
+  auto ratio = ours.median() / bare.median();
+  b.figures.push_back({"durable property.Set, alone", fmt::format("{:.2f} ms", ours.median()),
+                       fmt::format("{:.2f} ms write+fsync+rename", bare.median()),
+                       fmt::format("{:.2f}", ratio), "<= 2.5", ratio <= 2.5});
+}
+
+/// The same order for the first `count` app domains at once.
+void order_all(bench& b, const char* method, const char* argument, unsigned count) {
+  std::vector<request> all;
+  for (unsigned i = 0; i < count && i < b.names.apps.size(); ++i)
+    all.push_back({method, argument, b.names.apps[i], ""});
+  for (const auto& answer : call_together(b.socket(), all))
+    must_be_ok(answer);
+}
+
+void measure_reads_while_starting(bench& b) {
+  samples times;
+  for (unsigned i = 0; i < b.o.rounds; ++i) {
+    std::atomic<bool> over = false;
+    auto reader = std::async(std::launch::async, [&] {
+      samples mine;
+      for (std::size_t turn = 0; !over; ++turn) {
+        mine.add(timed([&] { must_be_ok(call(b.socket(), get_request(b, 0, turn))); }));
+        std::this_thread::sleep_for(500us);
+      }
+      return mine;
+    });
+    try {
+      order_all(b, "admin.vm.Start", "", started_at_once);
+    } catch (...) {
+      over = true;
+      throw;
+    }
+    over = true;
+    times.add(reader.get());
+    order_all(b, "admin.vm.Shutdown", "wait", started_at_once);
+  }
+  b.at_most(fmt::format("property.Get p99 while {} start", started_at_once), times.percentile(99),
+            2, "ms");
+}
+
+void measure_start(bench& b) {
+  samples ours;
+  samples bare;
+  for (unsigned i = 0; i < b.o.rounds; ++i) {
+    ours.add(timed([&] {
+      order_all(b, "admin.vm.Start", "", started_and_stopped);
+      order_all(b, "admin.vm.Shutdown", "wait", started_and_stopped);
+    }));
+    bare.add(start_and_shut_down_bare("test:///default", started_and_stopped));
+  }
+  auto ratio = ours.median() / bare.median();
+  b.figures.push_back({fmt::format("start + shutdown of {}", started_and_stopped),
+                       fmt::format("{:.0f} ms", ours.median()),
+                       fmt::format("{:.0f} ms bare libvirt", bare.median()),
+                       fmt::format("{:.2f}", ratio), "<= 2", ratio <= 2});
+}
+
+void measure_ready(bench& b) {
+  samples times;
+  for (unsigned i = 0; i < b.o.rounds; ++i) {
+    if (i > 0)
+      b.daemon.stop();
+    times.add(b.daemon.start());
+  }
+  b.at_most(fmt::format("ready with {} domains", b.o.domains), times.median(), 150, "ms", 0);
+}
+
+void measure_idle(bench& b) {
+  constexpr auto span = 10s;
+  auto before = b.daemon.used();
+  std::this_thread::sleep_for(span);
+  auto ticks = b.daemon.used().cpu_ticks - before.cpu_ticks;
+  auto percent = 100.0 * static_cast<double>(ticks)
+                 / (static_cast<double>(::sysconf(_SC_CLK_TCK)) * milliseconds(span) / 1000);
+  b.figures.push_back(
+      {"CPU when idle", fmt::format("{:.1f} %", percent), "", "", "0.0 %", percent < 0.05});
+}
+
+void measure_memory(bench& b) {
+  b.at_most(fmt::format("RSS with {} domains", b.o.domains),
+            static_cast<double>(b.daemon.used().resident_kib) / 1024, 40, "MB", 1);
+}
+
+void measure_command(bench& b, std::string what, std::vector<std::string> words, double limit) {
+  words.insert(words.begin(), b.o.ctl);
+  samples times;
+  for (unsigned i = 0; i < 4 * b.o.rounds; ++i) {
+    int status = 0;
+    times.add(timed([&] { status = child{words, ""}.wait(); }));
+    if (status != 0)
+      throw std::runtime_error(fmt::format("{} ended with status {}", what, status));
+  }
+  b.at_most(std::move(what), times.median(), limit, "ms", 1);
+}
+
+void print_table(const std::vector<figure>& figures) {
+  auto line = [](const auto& a, const auto& b, const auto& c, const auto& d, const auto& e,
+                 const auto& f) {
+    fmt::print("{:<36} {:>12}  {:<26} {:>6}  {:<10} {}\n", a, b, c, d, e, f);
+  };
+  line("what", "measured", "baseline", "ratio", "reach", "");
+  for (const auto& x : figures)
+    line(x.what, x.measured, x.baseline, x.ratio, x.reach, x.met ? "met" : "MISSED");
+}
+
+struct step {
+  const char* name;
+  void (*run)(bench&);
+};
+
+constexpr step steps[] = {
+    {"ready", measure_ready},
+    {"idle", measure_idle},
+    {"get", measure_get},
+    {"list", measure_list},
+    {"ls",
+     [](bench& b) {
+       measure_command(b, fmt::format("qvmctl ls, {} domains", b.o.domains),
+                       {"ls", "--socket", b.socket()}, 30);
+     }},
+    {"version", [](bench& b) { measure_command(b, "qvmctl --version", {"--version"}, 5); }},
+    {"memory", measure_memory},
+    {"set", measure_set},
+    {"reads-while-starting", measure_reads_while_starting},
+    {"start", measure_start},
+};
+
+/// Somebody else's work in the figures is said, not hidden.
+void print_load() {
+  double load = 0;
+  auto processors = std::max(1U, std::thread::hardware_concurrency());
+  if (::getloadavg(&load, 1) == 1)
+    fmt::print("{} processors, load {:.1f}{}\n", processors, load,
+               load > 0.5 * processors ? ": too busy, only the ratios mean something" : "");
+}
+
+int run(const options& o) {
+  print_load();
+  scratch place{"bench"};
+  state_options state;
+  state.domains = o.domains;
+  make_state(place.path(), state);
+  bench b{o, place.path(), own_daemon{o.program, place.path()}, names_of(state), {}};
+  bool broken = false;
+  for (const auto& x : steps) {
+    fmt::print(stderr, "{}...\n", x.name);
+    try {
+      x.run(b);
+    } catch (const std::exception& error) {
+      b.figures.push_back({x.name, "failed", error.what(), "", "", false});
+      broken = true;
+      if (!b.daemon.running())
+        b.daemon.start();
+    }
+  }
+  print_table(b.figures);
+  auto missed =
+      std::count_if(b.figures.begin(), b.figures.end(), [](const figure& x) { return !x.met; });
+  fmt::print("{} met, {} missed\n", b.figures.size() - static_cast<std::size_t>(missed), missed);
+  return broken || (o.strict && missed > 0) ? 1 : 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Measures qvmd against baselines of the same run."};
+  options o;
+  app.add_option("--qvmd", o.program, "the daemon")->capture_default_str();
+  app.add_option("--qvmctl", o.ctl, "the client")->capture_default_str();
+  app.add_option("--domains", o.domains, "app domains")->capture_default_str();
+  app.add_option("--rounds", o.rounds, "how often each figure is taken")->capture_default_str();
+  app.add_flag("--strict", o.strict, "fail when a limit is missed");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return run(o);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "qvmd-bench: {}\n", error.what());
+    return 2;
+  }
+}

@@ -1,0 +1,167 @@
+#include "children.hpp"
+
+#include "wire.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace qubes::tools {
+
+namespace fs = std::filesystem;
+
+child::child(const std::vector<std::string>& command, const std::string& log) {
+  std::vector<char*> words;
+  words.reserve(command.size() + 1);
+  for (const auto& word : command)
+    words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  const char* out = log.empty() ? "/dev/null" : log.c_str();
+  pid_ = ::fork();
+  if (pid_ < 0)
+    throw std::system_error(errno, std::generic_category(), "fork");
+  if (pid_ > 0)
+    return;
+  // Nothing of ours outlives us, however we end.
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  int in = ::open("/dev/null", O_RDONLY);
+  int to = ::open(out, O_WRONLY | O_CREAT | O_APPEND, 0600);
+  ::dup2(in, 0);
+  ::dup2(to, 1);
+  ::dup2(to, 2);
+  ::execvp(words[0], words.data());
+  ::dprintf(2, "cannot run %s: %s\n", words[0], std::strerror(errno));
+  ::_exit(127);
+}
+
+child::child(child&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
+
+child& child::operator=(child&& other) noexcept {
+  if (this != &other) {
+    stop();
+    pid_ = std::exchange(other.pid_, -1);
+  }
+  return *this;
+}
+
+child::~child() {
+  stop();
+}
+
+bool child::running() {
+  if (pid_ > 0 && ::waitpid(pid_, nullptr, WNOHANG) == pid_)
+    pid_ = -1;
+  return pid_ > 0;
+}
+
+void child::kill() {
+  if (pid_ <= 0)
+    return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+std::optional<int> child::stop(clock::duration limit) {
+  if (pid_ <= 0)
+    return {};
+  ::kill(pid_, SIGTERM);
+  int status = 0;
+  for (auto deadline = clock::now() + limit; clock::now() < deadline;) {
+    if (::waitpid(pid_, &status, WNOHANG) == pid_) {
+      pid_ = -1;
+      return WIFEXITED(status) ? std::optional{WEXITSTATUS(status)} : std::nullopt;
+    }
+    std::this_thread::sleep_for(2ms);
+  }
+  kill();
+  return {};
+}
+
+int child::wait() {
+  int status = 0;
+  ::waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+usage usage_of(pid_t pid) {
+  usage result;
+  auto proc = fmt::format("/proc/{}/", pid);
+  std::string word;
+  for (std::ifstream status{proc + "status"}; status >> word;)
+    if (word == "VmRSS:")
+      status >> result.resident_kib;
+  std::error_code ignored;
+  for (fs::directory_iterator i{proc + "fd", ignored}, end; i != end; i.increment(ignored))
+    ++result.descriptors;
+  std::ifstream stat{proc + "stat"};
+  std::string line;
+  std::getline(stat, line);
+  if (auto name_end = line.rfind(')'); name_end != std::string::npos) {
+    std::istringstream fields{line.substr(name_end + 2)};
+    for (int field = 3; field < 14; ++field)
+      fields >> word;
+    std::uint64_t user = 0;
+    std::uint64_t system = 0;
+    fields >> user >> system;
+    result.cpu_ticks = user + system;
+  }
+  return result;
+}
+
+scratch::scratch(const std::string& purpose) {
+  auto pattern = (fs::temp_directory_path() / ("qvmd-" + purpose + ".XXXXXX")).string();
+  if (::mkdtemp(pattern.data()) == nullptr)
+    throw std::runtime_error("cannot make " + pattern);
+  path_ = pattern;
+}
+
+scratch::~scratch() {
+  std::error_code ignored;
+  if (!keep_)
+    fs::remove_all(path_, ignored);
+}
+
+own_daemon::own_daemon(std::string program, fs::path directory)
+    : program_(std::move(program)), directory_(std::move(directory)) {}
+
+double own_daemon::start(clock::duration limit) {
+  auto begin = clock::now();
+  process_ = child{{program_, "--config", directory_ / "qvmd.toml"}, log()};
+  request question{"admin.vmclass.List", "", "dom0", ""};
+  while (!call(socket(), question, 5s).ok()) {
+    if (!process_.running())
+      throw std::runtime_error(fmt::format("{} ended at once:\n{}", program_, end_of(log())));
+    if (clock::now() - begin > limit)
+      throw std::runtime_error(fmt::format("{} does not answer:\n{}", program_, end_of(log())));
+    std::this_thread::sleep_for(500us);
+  }
+  return milliseconds(clock::now() - begin);
+}
+
+std::string end_of(const std::string& file, std::size_t bytes) {
+  std::ifstream in{file, std::ios::binary};
+  std::string all{std::istreambuf_iterator<char>{in}, {}};
+  return all.size() > bytes ? all.substr(all.size() - bytes) : all;
+}
+
+std::string sibling(const std::string& name) {
+  return fs::read_symlink("/proc/self/exe").parent_path() / name;
+}
+
+} // namespace qubes::tools

@@ -1,0 +1,95 @@
+// Processes we start, what the kernel tells of them, and a daemon of our own.
+#pragma once
+
+#include "clock.hpp"
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qubes::tools {
+
+/// A child process; ended and reaped when dropped.
+class child {
+public:
+  child() = default;
+  /// Output goes to the file `log`, appended; "" drops it.
+  child(const std::vector<std::string>& command, const std::string& log);
+  child(child&& other) noexcept;
+  child& operator=(child&& other) noexcept;
+  ~child();
+
+  pid_t pid() const { return pid_; }
+  bool running();
+
+  /// SIGKILL, and waits.
+  void kill();
+
+  /// SIGTERM, then SIGKILL once `limit` is over. The exit status, if it ended by itself in time.
+  std::optional<int> stop(clock::duration limit = 10s);
+
+  /// Waits for its own end and returns the exit status.
+  int wait();
+
+private:
+  pid_t pid_ = -1;
+};
+
+/// What /proc says about a process.
+struct usage {
+  std::uint64_t resident_kib = 0;
+  std::size_t descriptors = 0;
+  std::uint64_t cpu_ticks = 0; ///< 1/100 s
+};
+usage usage_of(pid_t pid);
+
+/// A directory below $TMPDIR that is removed again, unless kept.
+class scratch {
+public:
+  explicit scratch(const std::string& purpose);
+  scratch(const scratch&) = delete;
+  scratch& operator=(const scratch&) = delete;
+  ~scratch();
+  const std::filesystem::path& path() const { return path_; }
+  void keep() { keep_ = true; }
+
+private:
+  std::filesystem::path path_;
+  bool keep_ = false;
+};
+
+/// A qvmd on a state directory made by make_state().
+class own_daemon {
+public:
+  own_daemon(std::string program, std::filesystem::path directory);
+
+  /// Starts it and waits for its first answer; how long that took in milliseconds.
+  /// Throws with the end of its log when it does not come up.
+  double start(clock::duration limit = 30s);
+
+  /// kill -9
+  void crash() { process_.kill(); }
+  std::optional<int> stop() { return process_.stop(); }
+  bool running() { return process_.running(); }
+  usage used() const { return usage_of(process_.pid()); }
+  std::string socket() const { return directory_ / "run/qubesd.sock"; }
+  std::string store() const { return directory_ / "state/qubes.xml"; }
+  std::string log() const { return directory_ / "log/qvmd.log"; }
+
+private:
+  std::string program_;
+  std::filesystem::path directory_;
+  child process_;
+};
+
+/// The last bytes of a file, for error messages.
+std::string end_of(const std::string& file, std::size_t bytes = 2000);
+
+/// The program `name` beside the one that runs now.
+std::string sibling(const std::string& name);
+
+} // namespace qubes::tools

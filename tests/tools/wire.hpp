@@ -1,0 +1,89 @@
+// A plain client of the Admin API: one request per connection, half-close, read to the end.
+#pragma once
+
+#include "clock.hpp"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qubes::tools {
+
+/// A file descriptor that closes itself.
+class descriptor {
+public:
+  descriptor() = default;
+  explicit descriptor(int fd) : fd_(fd) {}
+  descriptor(descriptor&& other) noexcept : fd_(other.release()) {}
+  descriptor& operator=(descriptor&& other) noexcept;
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+  ~descriptor();
+
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  int release();
+
+private:
+  int fd_ = -1;
+};
+
+struct request {
+  std::string method;
+  std::string argument;
+  std::string target = "dom0";
+  std::string payload;
+
+  /// METHOD+ARG dom0 name TARGET NUL PAYLOAD
+  std::string bytes() const;
+};
+
+struct reply {
+  enum class kind {
+    ok,        ///< `text` is the answer
+    exception, ///< `text` is its class, `message` its sentence
+    nothing,   ///< closed without an answer
+    malformed, ///< neither; `text` holds the bytes
+    late,      ///< no end before the deadline
+    refused,   ///< nobody listens
+  };
+  kind what = kind::nothing;
+  std::string text;
+  std::string message;
+
+  bool ok() const { return what == kind::ok; }
+
+  /// The daemon answered, and knows what came of the request.
+  bool fair() const;
+
+  /// "ok", the exception's class, or what went wrong.
+  std::string label() const;
+};
+
+reply parse_reply(std::string bytes);
+
+/// Connected, or empty; waits while the daemon's backlog is full.
+descriptor connect_to(const std::string& socket);
+
+/// Sends all of `bytes`; false when the peer is gone.
+bool send_all(int fd, std::string_view bytes);
+
+reply call(const std::string& socket, const request& what, clock::duration limit = 60s);
+
+/// Sends all requests before it reads any reply; replies in the order of `all`.
+std::vector<reply> call_together(const std::string& socket, const std::vector<request>& all,
+                                 clock::duration limit = 120s);
+
+struct event {
+  std::string subject;
+  std::string name;
+};
+
+/// Takes the whole events off the front of `bytes`:
+/// 1 NUL SUBJECT NUL EVENT NUL (KEY NUL VALUE NUL)* NUL
+std::vector<event> take_events(std::string& bytes);
+
+/// VALUE of "default=D type=T VALUE".
+std::string value_of(const reply& property);
+
+} // namespace qubes::tools
