@@ -137,6 +137,7 @@ private:
   void reserve(const wish& x, const std::string& netvm);
   void commit(const model::plan& plan, const model::system_ptr& before, const std::string& reserved,
               const reply& to);
+  void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
 
   // -- network (network.cpp) --------------------------------------------------------------------
@@ -224,6 +225,7 @@ private:
   std::vector<stop_waiter> stop_waiters_;
   std::uint64_t next_waiter_ = 1;
   std::deque<wish> wishes_;
+  std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
   std::string member_of_;                   ///< netvm that counts us as a client

@@ -84,12 +84,12 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
         if (still.empty())
           leave(netvm);
         attempt(x, still);
-        next_wish();
+        if (!changing_)
+          change_ended();
       },
       [this, x](const caf::error& why) {
-        changing_ = false;
         x.to.refuse(from_caf(why));
-        next_wish();
+        change_ended();
       });
 }
 
@@ -104,25 +104,30 @@ void domain_state::commit(const model::plan& plan, const model::system_ptr& befo
         committed(plan, before, to);
       },
       [this, plan, reserved, to](const caf::error& why) {
-        changing_ = false;
         leave(reserved);
         self->send(world_->events, plan.before);
         to.refuse(from_caf(why));
-        next_wish();
+        change_ended();
       });
+}
+
+void domain_state::change_ended() {
+  changing_ = false;
+  for (auto& x : std::exchange(starts_after_change_, {}))
+    start(x);
+  next_wish();
 }
 
 /// Effects follow facts: the change is durable, now the world is brought in line with it.
 void domain_state::committed(const model::plan& done, const model::system_ptr& before,
                              const reply& to) {
   auto finish = [this, done, to](const model::outcome<void>& effects) {
-    changing_ = false;
     self->send(world_->events, done.after);
     if (effects)
       to.ok();
     else
       to.refuse(effects.error());
-    next_wish();
+    change_ended();
   };
   self->send(world_->events, done.before);
   auto now = look();

@@ -52,6 +52,10 @@ void domain_state::start(const reply& to) {
     return wait_for_stop([this, to](const auto&) { start(to); }); // down first, then up again
   if (facts_.state != power::halted)
     return to.ok();
+  if (changing_) {
+    starts_after_change_.push_back(to);
+    return;
+  }
   start_ = std::make_unique<start_run>();
   start_->waiting.push_back(to);
   start_->began_us = world_->now_us();
@@ -181,6 +185,8 @@ void domain_state::bring_up_netvm() {
       [this, life = life_, netvm = member_of_](const caf::error& x) {
         if (life != life_)
           return;
+        if (netvm != member_of_) // the record names another one by now
+          return next_step();
         auto why = from_caf(x);
         why.text = fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text);
         fail_start(std::move(why));
