@@ -35,8 +35,11 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       start(reply_to(to));
       return to;
     },
-    [this](atom::up) { sync_network([](auto) {}); },
-    [this](atom::down) { unplug([](auto) {}); },
+    [this](atom::up) { sync_network(); },
+    [this](atom::down) {
+      interface_dead_ = plugged_into_.has_value();
+      sync_network();
+    },
     [this](const news& x) { hear(x); },
     [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
     [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },

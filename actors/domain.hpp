@@ -142,10 +142,14 @@ private:
 
   // -- network (network.cpp) --------------------------------------------------------------------
 
-  /// Brings the interface in line with the record and the netvm's state; `then` runs once it is.
-  void sync_network(std::function<void(model::outcome<void>)> then);
-  void plug(const std::string& netvm, std::function<void(model::outcome<void>)> then);
-  void unplug(std::function<void(model::outcome<void>)> then);
+  /// Brings the interface in line with the record and the netvm's state; `then` runs once it is, or
+  /// once it failed, which degrades the domain.
+  void sync_network(std::function<void()> then = [] {});
+  void network_step();
+  void network_settled();
+  std::optional<std::string> running_netvm() const;
+  void plug(const std::string& netvm);
+  void unplug();
   void supervise_clients(std::function<void()> then);
   netvm_actor supervisor() const; ///< of our clients, while we provide network
   void leave_netvm();
@@ -228,7 +232,11 @@ private:
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
+  bool interface_dead_ = false;             ///< that netvm has stopped since
   std::string member_of_;                   ///< netvm that counts us as a client
+  bool syncing_ = false;
+  bool sync_again_ = false;
+  std::vector<std::function<void()>> network_waiters_;
 };
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,

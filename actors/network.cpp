@@ -11,82 +11,94 @@ namespace qubes::actors {
 
 using model::power;
 
-/// The interface goes where the record says, as soon as that netvm runs. A paused guest is left
-/// alone: its interface follows when it goes on (spec/network.md §4).
-void domain_state::sync_network(std::function<void(model::outcome<void>)> then) {
-  if (facts_.xid < 0 || start_ || facts_.state == power::paused)
-    return then({});
-  auto now = look();
-  auto* me = record(now);
-  auto* netvm = me ? model::read_domain({now.view(), me}, "netvm") : nullptr;
-  auto wanted = netvm ? std::optional{netvm->name.str()} : std::nullopt;
-  if (wanted == plugged_into_)
-    return then({});
-  auto connect = [this, wanted, then](model::outcome<void> freed) {
-    if (!freed || !wanted)
-      return then(freed);
-    plug(*wanted, then);
-  };
-  if (plugged_into_)
-    unplug(connect);
+/// The interface goes where the record says, as soon as that netvm runs. One look at a time: what
+/// happens meanwhile is looked at again before anybody is told.
+void domain_state::sync_network(std::function<void()> then) {
+  network_waiters_.push_back(std::move(then));
+  if (std::exchange(syncing_, true))
+    sync_again_ = true;
   else
-    connect({});
+    network_step();
 }
 
-void domain_state::plug(const std::string& netvm, std::function<void(model::outcome<void>)> then) {
+/// A paused guest is left alone: its interface follows when it goes on (spec/network.md §4).
+void domain_state::network_step() {
+  sync_again_ = false;
+  if (facts_.xid < 0 || start_ || facts_.state == power::paused)
+    return network_settled();
+  auto wanted = running_netvm();
+  if (plugged_into_ && (interface_dead_ || plugged_into_ != wanted))
+    return unplug();
+  if (wanted && !plugged_into_)
+    return plug(*wanted);
+  network_settled();
+}
+
+void domain_state::network_settled() {
+  if (sync_again_)
+    return network_step();
+  syncing_ = false;
+  for (auto& x : std::exchange(network_waiters_, {}))
+    x();
+}
+
+/// The netvm of the record, if it is there to be plugged into; it calls when it comes up.
+std::optional<std::string> domain_state::running_netvm() const {
   auto now = look();
+  auto v = now.view();
   auto* me = record(now);
+  auto* netvm = me ? model::netvm_of(v, *me) : nullptr;
+  if (!netvm || !model::is_running(v, *netvm))
+    return std::nullopt;
   auto actors = world_->directory.read();
-  auto* entry = actors->find(netvm);
-  auto* provider = now.find(netvm);
-  if (!me || !entry || !entry->netvm || !provider || !model::is_running(now.view(), *provider))
-    return then({}); // it plugs us in when it comes up
-  member_of_ = netvm;
-  auto join = self->request(entry->netvm, world_->settings.order, atom::join_v, who_,
-                            domain_actor{self});
-  auto failed = [this, then](model::error why) {
-    why.text = fmt::format("the change is saved, but '{}' could not be connected: {}", who_, why.text);
-    degrade(why.text);
-    then(tl::unexpected{std::move(why)});
-  };
-  join.then(
-    [this, netvm, then, failed, life = life_] {
-      auto present = look();
-      auto* who = record(present);
-      if (life != life_ || !who)
-        return then({});
-      run(
-        work(task::attach, model::xml::render_net(model::xml::gather(present.view(), *who))),
-        [this, netvm, then](const report&) {
-          plugged_into_ = netvm;
-          tell("domain-qdb-create");
-          self->send(world_->events,
-                     events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
-          then({});
-        },
-        failed);
-    },
-    [failed](const caf::error& why) { failed(from_caf(why)); });
+  auto* entry = actors->find(netvm->name.str());
+  return entry && entry->netvm ? std::optional{netvm->name.str()} : std::nullopt;
 }
 
-void domain_state::unplug(std::function<void(model::outcome<void>)> then) {
-  if (!plugged_into_ || facts_.xid < 0 || start_)
-    return then({});
+void domain_state::plug(const std::string& netvm) {
+  auto actors = world_->directory.read();
+  member_of_ = netvm;
+  auto failed = [this](const model::error& why) { // tried again when the netvm or the record moves
+    degrade(fmt::format("it could not be connected to its netvm: {}", why.text));
+    network_settled();
+  };
+  auto attach = [this, netvm, failed, life = life_] {
+    auto now = look();
+    auto* me = record(now);
+    if (life != life_ || !me)
+      return network_settled();
+    run(
+      work(task::attach, model::xml::render_net(model::xml::gather(now.view(), *me))),
+      [this, netvm](const report&) {
+        plugged_into_ = netvm;
+        tell("domain-qdb-create");
+        self->send(world_->events, events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
+        network_step();
+      },
+      failed, [this] { network_settled(); });
+  };
+  self->request(actors->find(netvm)->netvm, world_->settings.order, atom::join_v, who_, domain_actor{self})
+    .then(attach, [failed](const caf::error& why) { failed(from_caf(why)); });
+}
+
+void domain_state::unplug() {
   auto former = *std::exchange(plugged_into_, std::nullopt);
+  interface_dead_ = false;
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return then({});
-  auto* wanted = model::read_domain({now.view(), me}, "netvm");
+    return network_settled();
+  auto* wanted = model::netvm_of(now.view(), *me);
   if (member_of_ == former && (!wanted || wanted->name.str() != former))
     leave_netvm();
   run(
     work(task::detach, model::xml::render_net(model::xml::gather(now.view(), *me))),
-    [then](const report&) { then({}); },
-    [this, then](const model::error& why) { // its back end may be gone already
+    [this](const report&) { network_step(); },
+    [this](const model::error& why) { // its back end may be gone already
       note(spdlog::level::warn, "detaching the network: {}", why.text);
-      then({});
-    });
+      network_step();
+    },
+    [this] { network_settled(); });
 }
 
 void domain_state::leave_netvm() {

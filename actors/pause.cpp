@@ -51,7 +51,7 @@ void domain_state::unpause(const reply& to) {
       move(power::running);
       tell("domain-unpaused");
     }
-    sync_network([](auto) {});
+    sync_network();
     to.ok();
   });
 }
@@ -133,7 +133,7 @@ void domain_state::follow(const model::guest& truth) {
   } else if (facts_.state == power::paused && truth.state == power::running) {
     move(power::running);
     tell("domain-unpaused");
-    sync_network([](auto) {});
+    sync_network();
   } else if (facts_.state == power::running && truth.state == power::suspended) {
     move(power::suspended);
   }

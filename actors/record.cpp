@@ -121,12 +121,9 @@ void domain_state::change_ended() {
 /// Effects follow facts: the change is durable, now the world is brought in line with it.
 void domain_state::committed(const model::plan& done, const model::system_ptr& before,
                              const reply& to) {
-  auto finish = [this, done, to](const model::outcome<void>& effects) {
+  auto finish = [this, done, to] {
     self->send(world_->events, done.after);
-    if (effects)
-      to.ok();
-    else
-      to.refuse(effects.error());
+    to.ok();
     change_ended();
   };
   self->send(world_->events, done.before);
@@ -134,7 +131,7 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
   auto* me = record(now);
   auto* former = before->find(who_);
   if (!me || !former || !me->is(model::qubes_vm))
-    return finish({});
+    return finish();
   auto v = now.view();
   auto v_before = model::view{*before, world_->board, *now.machine};
   auto netvm_changed = model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
@@ -142,7 +139,7 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
     if (netvm_changed && facts_.xid >= 0 && !start_)
       sync_network(finish);
     else
-      finish({});
+      finish();
   });
 }
 

@@ -233,6 +233,7 @@ void domain_state::stopped() {
   facts_ = model::live{.state = facts_.state};
   destroying_ = false;
   plugged_into_.reset();
+  interface_dead_ = false;
   tell_runtime_reset();
   if (!start_) {
     ++life_;

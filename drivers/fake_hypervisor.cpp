@@ -297,7 +297,7 @@ outcome<void> fake_hypervisor::change_devices(fake_call which, const std::string
 }
 
 outcome<void> fake_hypervisor::end(lock held, const std::string& uuid,
-                                   std::vector<guest_event> told) {
+                                   const std::vector<guest_event>& told) {
   auto found = find(uuid);
   if (!found)
     return tl::unexpected{std::move(found.error())};

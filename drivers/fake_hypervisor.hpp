@@ -12,8 +12,20 @@ namespace qubes::drivers {
 
 /// The calls a script can tell apart.
 enum class fake_call : std::uint8_t {
-  connect, describe, list, create, suspend, resume, shutdown, destroy, sleep, wake, attach, detach,
-  undefine, inspect
+  connect,
+  describe,
+  list,
+  create,
+  suspend,
+  resume,
+  shutdown,
+  destroy,
+  sleep,
+  wake,
+  attach,
+  detach,
+  undefine,
+  inspect
 };
 
 class fake_hypervisor final : public hypervisor {
@@ -83,7 +95,7 @@ private:
                      guest_event what);
   outcome<void> change_devices(fake_call which, const std::string& uuid,
                                const std::function<outcome<void>(life&)>& change);
-  outcome<void> end(lock held, const std::string& uuid, std::vector<guest_event> told);
+  outcome<void> end(lock held, const std::string& uuid, const std::vector<guest_event>& told);
   void tell(const guest& whom, guest_event what);
 
   mutable std::mutex mutex_;

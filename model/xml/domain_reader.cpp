@@ -164,7 +164,8 @@ verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
     else if (tag == "volume-config" && to.value->is(qubes_vm))
       read = read_volumes(part, to);
     else
-      keep(to, {offset_of(part), fmt::format("its class has no element {}", quoted(tag))}, "", part);
+      keep(to, {offset_of(part), fmt::format("its class has no element {}", quoted(tag))}, "",
+           part);
     if (!read)
       return read;
   }
@@ -191,7 +192,8 @@ verdict domain_reader::read_properties(const pugi::xml_node& x, record& to) {
       continue;
     auto read = y.name() == std::string_view{"property"}
                     ? read_property(y, to)
-                    : because(offset_of(y), fmt::format("<properties> has no element {}", quoted(y.name())));
+                    : because(offset_of(y),
+                              fmt::format("<properties> has no element {}", quoted(y.name())));
     read = tolerate(to, std::move(read), "properties", y);
     if (!read)
       return read;
@@ -283,7 +285,8 @@ verdict domain_reader::read_features(const pugi::xml_node& x, record& to) {
     if (!is_element(y))
       continue;
     if (y.name() != std::string_view{"feature"})
-      keep(to, {offset_of(y), fmt::format("<features> has no element {}", quoted(y.name()))}, "features", y);
+      keep(to, {offset_of(y), fmt::format("<features> has no element {}", quoted(y.name()))},
+           "features", y);
     else if (auto checked = check_feature_name(attribute(y, "name")); !checked)
       keep(to, {offset_of(y), checked.error().text}, "features", y);
     else if (auto read = tolerate(to, read_feature(y, to), "features", y); !read)
@@ -326,7 +329,8 @@ void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
       continue;
     auto name = attribute(y, "name");
     if (y.name() != std::string_view{"tag"})
-      keep(to, {offset_of(y), fmt::format("<tags> has no element {}", quoted(y.name()))}, "tags", y);
+      keep(to, {offset_of(y), fmt::format("<tags> has no element {}", quoted(y.name()))}, "tags",
+           y);
     else if (auto checked = check_tag(name); !checked)
       keep(to, {offset_of(y), checked.error().text}, "tags", y);
     else
@@ -349,8 +353,8 @@ void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
       continue;
     auto read = read_device(y);
     if (read && !to.device_keys.emplace(index, key_of(read->value)).second)
-      read = because(read->at,
-                     fmt::format("{} device {} is assigned twice", name, quoted(key_of(read->value))));
+      read = because(read->at, fmt::format("{} device {} is assigned twice", name,
+                                           quoted(key_of(read->value))));
     if (read) {
       read->list = index;
       to.devices.push_back(std::move(*read));

@@ -84,7 +84,7 @@ struct record {
   std::map<std::string, std::size_t, std::less<>> references; ///< property -> place
   std::vector<device_entry> devices;
   std::set<std::pair<std::size_t, std::string>> device_keys; ///< list and what may stand once
-  properties old_values; ///< of properties that have another name now
+  properties old_values;          ///< of properties that have another name now
   std::optional<problem> trouble; ///< not served when set
   bool migrated = false;          ///< differs from its text
 

@@ -151,7 +151,8 @@ private:
           notes_.set_aside(where, where == section::domains ? title_of_domain(x) : title(x),
                            offset_of(x), {damage->at, damage->reason});
         else if (x.name() != tag)
-          set_aside(where, x.name(), x, fmt::format("<{}> has no element {}", name, quoted(x.name())));
+          set_aside(where, x.name(), x,
+                    fmt::format("<{}> has no element {}", name, quoted(x.name())));
         else
           read(x);
   }
@@ -160,8 +161,9 @@ private:
   static std::string title(const pugi::xml_node& x) {
     if (auto name = attribute(x, "name"); !name.empty())
       return std::string{name};
-    if (auto text = trimmed(text_of(x)); !text.empty())
-      return std::string{text};
+    auto text = text_of(x);
+    if (auto name = trimmed(text); !name.empty())
+      return std::string{name};
     return std::string{attribute(x, "id")};
   }
 
@@ -179,7 +181,8 @@ private:
       serve_default(index.value_or(0), name);
     };
     if (!index)
-      return refuse(fmt::format("its id is {}, not label- and a number", quoted(attribute(x, "id"))));
+      return refuse(
+          fmt::format("its id is {}, not label- and a number", quoted(attribute(x, "id"))));
     if (auto checked = check_label_name(name, false); !checked)
       return refuse(checked.error().text);
     if (!is_color(color))
@@ -322,7 +325,8 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
                   fmt::format("qubes.xml is no well-formed XML ({})", parsed.description()));
   auto root = document.document_element();
   if (root.name() != std::string_view{"qubes"})
-    return refuse(offset_of(root), fmt::format("the document is {}, not 'qubes'", quoted(root.name())));
+    return refuse(offset_of(root),
+                  fmt::format("the document is {}, not 'qubes'", quoted(root.name())));
   for (auto x = root.next_sibling(); x; x = x.next_sibling())
     if (is_element(x))
       return refuse(offset_of(x), "the document goes on after </qubes>");

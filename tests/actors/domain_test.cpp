@@ -152,6 +152,20 @@ TEST_P(domains, netvm_switch_of_a_running_domain_moves_its_interface) {
   EXPECT_EQ(result.error().code, errc::vm_not_started);
 }
 
+TEST_P(domains, kill_during_a_netvm_switch_answers_both) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto change = sim.send("app0", verb::set_property, "netvm", GetParam() % 2 == 0 ? "sys-net0" : "");
+  for (auto i = sim.chance()() % 40; i > 0 && sim.step(); --i) {
+    // nop
+  }
+  auto kill = sim.send("app0", verb::kill);
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(change));
+  EXPECT_TRUE(*sim.answer_to(kill)) << why(*sim.answer_to(kill));
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "600")) << "the next change is not stuck";
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
 TEST_P(domains, kill_while_starting_leaves_nothing_behind) {
   auto start = sim.send("app0", verb::start);
   for (auto i = sim.chance()() % 120; i > 0 && sim.step(); --i) {
@@ -202,6 +216,7 @@ TEST_P(domains, an_actor_that_dies_is_spawned_again_and_nobody_else_notices) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
   auto start = sim.send("app1", verb::start);
   sim.step();
+  sim.may_lose_track = true;
   caf::anon_send_exit(sim.world().directory.read()->find("app1")->domain,
                       caf::exit_reason::unhandled_exception);
   sim.run();

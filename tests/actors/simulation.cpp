@@ -94,10 +94,15 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
     if (to.answers.empty())
       --open_;
     to.answers.push_back(x.result);
-    if (!x.result)
+    if (!x.result) {
+      if (x.result.error().code == errc::internal && !may_lose_track)
+        violate(fmt::format("'{}': {}", to.domain, x.result.error().message()));
       return;
+    }
     if (to.what.what == verb::set_property)
       acknowledged_[{to.domain, to.what.key}] = to.what.text;
+    if (to.what.what == verb::reset_property)
+      acknowledged_.erase({to.domain, to.what.key});
   });
   caf::anon_send(society_->world()->events, atom::subscribe_v, connection_id{1}, std::string{});
   society_->start([this] { ready_ = true; });

@@ -108,6 +108,8 @@ public:
   /// Lets virtual time pass, running what it wakes.
   void pass(std::chrono::milliseconds x);
 
+  bool may_lose_track = false; ///< an actor is about to die: its callers hear just that
+
   // -- what is -----------------------------------------------------------------------------------
 
   /// Violations found so far; looked for after every step.

@@ -35,8 +35,9 @@ constexpr kind kinds[]{
   {verb::unpause, 6},
   {verb::set_property, 8, "memory", "512"},
   {verb::set_property, 6, "vcpus", "3"},
-  {verb::set_property, 6, "netvm", ""},
-  {verb::set_property, 6, "netvm", "sys-net0"},
+  {verb::set_property, 9, "netvm", ""},
+  {verb::set_property, 9, "netvm", "sys-net0"},
+  {verb::reset_property, 4, "netvm", ""},
   {verb::set_feature, 6, "note", "stormy"},
   {verb::add_tag, 6, "windy"},
 };

@@ -83,8 +83,8 @@ TEST(lanes, rescue_is_free_while_every_guest_thread_is_stuck) {
 }
 
 TEST(lanes, jobs_of_one_key_run_in_order_and_one_at_a_time_under_load) {
-  constexpr auto posters = 4;
-  constexpr auto keys_each = 5;
+  constexpr auto posters = std::size_t{4};
+  constexpr auto keys_each = std::size_t{5};
   constexpr auto jobs = 400;
   struct record {
     std::atomic<int> inside{0};
@@ -95,11 +95,11 @@ TEST(lanes, jobs_of_one_key_run_in_order_and_one_at_a_time_under_load) {
   {
     auto pool = lanes{{.guest = 8}};
     auto threads = std::vector<std::thread>{};
-    for (auto p = 0; p < posters; ++p)
+    for (auto p = std::size_t{0}; p < posters; ++p)
       threads.emplace_back([&records, &pool, p] {
         for (auto i = 0; i < jobs; ++i)
-          for (auto k = 0; k < keys_each; ++k) {
-            auto index = static_cast<std::size_t>(p * keys_each + k);
+          for (auto k = std::size_t{0}; k < keys_each; ++k) {
+            auto index = p * keys_each + k;
             pool.post(lane::guest, "vm" + std::to_string(index), [&r = records[index], i] {
               if (r.inside.exchange(1, std::memory_order_relaxed) != 0 || r.next != i)
                 r.wrong = true;

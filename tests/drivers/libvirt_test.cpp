@@ -28,12 +28,10 @@ using namespace std::chrono_literals;
 using model::errc;
 using model::power;
 using testing::AllOf;
-using testing::Contains;
 using testing::ElementsAre;
 using testing::Field;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::IsSupersetOf;
 using testing::UnorderedElementsAre;
 
 namespace {

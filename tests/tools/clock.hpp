@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -39,7 +40,7 @@ public:
       return 0;
     std::sort(values_.begin(), values_.end());
     auto last = static_cast<double>(values_.size() - 1);
-    return values_[static_cast<std::size_t>(last * percent / 100 + 0.5)];
+    return values_[static_cast<std::size_t>(std::lround(last * percent / 100))];
   }
 
 private:
