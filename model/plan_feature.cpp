@@ -94,8 +94,10 @@ plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
     return std::move(to).refuse(std::move(allowed.error()));
 
   if (name == "service.meminfo-writer" && owner.is(qubes_vm)) {
-    if (!translate_meminfo_writer(to, owner, text))
-      return std::move(to).refuse(*to.refusal());
+    if (!translate_meminfo_writer(to, owner, text)) {
+      auto why = *to.refusal();
+      return std::move(to).refuse(std::move(why));
+    }
   } else if (old != next) {
     to.edit(set_feature{owner.name, std::string{name}, next});
   }
