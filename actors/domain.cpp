@@ -29,27 +29,28 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
   }
   adopt_board();
   return {
-    [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
-    [this](atom::start) {
-      auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-      start(reply_to(to));
-      return to;
-    },
-    [this](atom::up) { sync_network(); },
-    [this](atom::down) {
-      interface_dead_ = plugged_into_.has_value();
-      sync_network();
-    },
-    [this](const news& x) { hear(x); },
-    [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
-    [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+      [this](atom::start) {
+        auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+        start(reply_to(to));
+        return to;
+      },
+      [this](atom::up) { sync_network(); },
+      [this](atom::down) {
+        interface_dead_ = plugged_into_.has_value();
+        sync_network();
+      },
+      [this](const news& x) { hear(x); },
+      [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
+      [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
   };
 }
 
 /// After a fault of its own an actor begins again from what everybody could see.
 void domain_state::adopt_board() {
   facts_ = world_->board.read(qid_);
-  if (facts_.state == power::starting || facts_.state == power::halting || facts_.state == power::dying)
+  if (facts_.state == power::starting || facts_.state == power::halting
+      || facts_.state == power::dying)
     facts_.state = facts_.xid >= 0 ? power::running : power::halted;
   publish_facts();
 }
@@ -65,8 +66,8 @@ struct power_verb {
 
 /// What only domains of the hypervisor can be asked.
 constexpr power_verb power_verbs[]{
-  {verb::shutdown, "shut down"}, {verb::kill, "killed"},       {verb::pause, "paused"},
-  {verb::unpause, "unpaused"},   {verb::suspend, "suspended"}, {verb::resume, "resumed"},
+    {verb::shutdown, "shut down"}, {verb::kill, "killed"},       {verb::pause, "paused"},
+    {verb::unpause, "unpaused"},   {verb::suspend, "suspended"}, {verb::resume, "resumed"},
 };
 
 } // namespace
@@ -79,8 +80,8 @@ std::optional<model::error> domain_state::no_power_switch(verb what) const {
   if (row == std::end(power_verbs) || !me || me->is(model::qubes_vm))
     return std::nullopt;
   auto* where = me->is(model::admin_vm) ? "is this host" : "runs on another host";
-  return model::error{errc::vm_error, fmt::format("'{}' {} and cannot be {}", who_, where, row->word),
-                      {}};
+  return model::error{
+      errc::vm_error, fmt::format("'{}' {} and cannot be {}", who_, where, row->word), {}};
 }
 
 void domain_state::obey(const order& x, const reply& to) {
@@ -100,17 +101,13 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::get_notes: return read_notes(to);
   case verb::set_notes: return write_notes(text, to);
   case verb::set_property:
-    return change([=](auto& v, auto& me) { return plan_set_property(v, &me, key, text); },
-                  to);
+    return change([=](auto& v, auto& me) { return plan_set_property(v, &me, key, text); }, to);
   case verb::reset_property:
-    return change([=](auto& v, auto& me) { return plan_reset_property(v, &me, key); },
-                  to);
+    return change([=](auto& v, auto& me) { return plan_reset_property(v, &me, key); }, to);
   case verb::set_feature:
-    return change([=](auto& v, auto& me) { return plan_set_feature(v, me, key, text); },
-                  to);
+    return change([=](auto& v, auto& me) { return plan_set_feature(v, me, key, text); }, to);
   case verb::remove_feature:
-    return change([=](auto& v, auto& me) { return plan_remove_feature(v, me, key); },
-                  to);
+    return change([=](auto& v, auto& me) { return plan_remove_feature(v, me, key); }, to);
   case verb::add_tag:
     return change([=](auto& v, auto& me) { return plan_add_tag(v, me, key); }, to);
   case verb::remove_tag:
@@ -195,7 +192,12 @@ void domain_state::degrade(const std::string& why) {
 }
 
 job domain_state::work(task what, std::string text) const {
-  return {.what = what, .domain = who_, .uuid = uuid_, .xid = facts_.xid, .text = std::move(text), .pairs = {}};
+  return {.what = what,
+          .domain = who_,
+          .uuid = uuid_,
+          .xid = facts_.xid,
+          .text = std::move(text),
+          .pairs = {}};
 }
 
 std::chrono::seconds domain_state::deadline_of_job(const job& what) const {

@@ -180,19 +180,19 @@ private:
   void run(job what, Ok ok, Bad bad, Late late) {
     auto limit = deadline_of_job(what);
     self->request(world_->driver, limit, std::move(what))
-      .then(
-        [this, life = life_, ok, late](report& x) {
-          if (life == life_)
-            ok(x);
-          else
-            late();
-        },
-        [this, life = life_, bad, late](caf::error& x) {
-          if (life == life_)
-            bad(from_caf(x));
-          else
-            late();
-        });
+        .then(
+            [this, life = life_, ok, late](report& x) {
+              if (life == life_)
+                ok(x);
+              else
+                late();
+            },
+            [this, life = life_, bad, late](caf::error& x) {
+              if (life == life_)
+                bad(from_caf(x));
+              else
+                late();
+            });
   }
   template <class Ok, class Bad>
   void run(job what, Ok ok, Bad bad) {
@@ -202,7 +202,8 @@ private:
   /// Runs a job of a client's order: a failure, or a stop in between, is the client's answer.
   template <class Ok>
   void run_for(const reply& to, job what, Ok ok) {
-    run(std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); },
+    run(
+        std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); },
         [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   }
 
@@ -211,7 +212,7 @@ private:
   void look_up(const reply& to, job what, Ok ok) {
     auto limit = deadline_of_job(what);
     self->request(world_->driver, limit, std::move(what))
-      .then([ok](report& x) { ok(x); }, [to](caf::error& x) { to.refuse(from_caf(x)); });
+        .then([ok](report& x) { ok(x); }, [to](caf::error& x) { to.refuse(from_caf(x)); });
   }
   static model::error stopped_meanwhile(const std::string& who);
   std::chrono::seconds deadline_of_job(const job& what) const;

@@ -86,9 +86,10 @@ outcome<report> verify(machinery& with, const job& what) {
   if (!found)
     return tl::unexpected{found.error()};
   if (!*found)
-    return model::fail(errc::vm_error,
-                       fmt::format("the directory of '{}' is missing: '{}'", what.domain, what.text),
-                       "restore it from a backup, or remove the domain");
+    return model::fail(
+        errc::vm_error,
+        fmt::format("the directory of '{}' is missing: '{}'", what.domain, what.text),
+        "restore it from a backup, or remove the domain");
   return report{};
 }
 
@@ -120,9 +121,9 @@ outcome<report> start_agent(machinery& with, const job& what) {
 outcome<report> run_service(machinery& with, const job& what) {
   if (with.qrexec_client.empty())
     return report{};
-  auto done = drivers::run({with.qrexec_client, "-d", what.domain,
-                            fmt::format("root:QUBESRPC {} dom0", what.text)},
-                           {}, std::chrono::seconds{60});
+  auto done = drivers::run(
+      {with.qrexec_client, "-d", what.domain, fmt::format("root:QUBESRPC {} dom0", what.text)}, {},
+      std::chrono::seconds{60});
   if (!done)
     return tl::unexpected{done.error()};
   if (done->status != 0)
@@ -200,7 +201,8 @@ static_assert([] {
 
 std::chrono::seconds deadline_of(const settings& x, const job& what) {
   constexpr auto day = std::int64_t{24} * 60 * 60;
-  return x.*row_of(what.what).most + std::chrono::seconds{std::clamp<std::int64_t>(what.limit, 0, day)};
+  return x.*row_of(what.what).most
+         + std::chrono::seconds{std::clamp<std::int64_t>(what.limit, 0, day)};
 }
 
 driver_actor::behavior_type driver(driver_actor::stateful_pointer<driver_state> self, world_ptr in,
@@ -212,18 +214,18 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
   world_ = std::move(in);
   with_ = std::make_shared<machinery>(std::move(with));
   reason_ = "it has not been opened yet";
-  with_->hypervisor->listen(
-    {.on_guest =
-       [me = caf::actor_addr{self->address()}](const std::string& uuid, const std::string& domain,
-                                               model::guest_event what) {
-         if (auto to = caf::actor_cast<driver_actor>(me))
-           caf::anon_send(to, news{domain, uuid, what});
-       },
-     .on_lost =
-       [me = caf::actor_addr{self->address()}](const std::string& why) {
-         if (auto to = caf::actor_cast<driver_actor>(me))
-           caf::anon_send(to, atom::lost_v, why);
-       }});
+  with_->hypervisor->listen({.on_guest =
+                                 [me = caf::actor_addr{self->address()}](const std::string& uuid,
+                                                                         const std::string& domain,
+                                                                         model::guest_event what) {
+                                   if (auto to = caf::actor_cast<driver_actor>(me))
+                                     caf::anon_send(to, news{domain, uuid, what});
+                                 },
+                             .on_lost =
+                                 [me = caf::actor_addr{self->address()}](const std::string& why) {
+                                   if (auto to = caf::actor_cast<driver_actor>(me))
+                                     caf::anon_send(to, atom::lost_v, why);
+                                 }});
   if (with_->xenstore) {
     auto heard = [me = caf::actor_addr{self->address()}](const std::string&) {
       if (auto to = caf::actor_cast<driver_actor>(me))
@@ -233,13 +235,13 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       spdlog::error("no news from XenStore: {}", done.error().message());
   }
   return {
-    [this](const job& what) { return run(what); },
-    [this](atom::start) { return connect(); },
-    [this](atom::lost, const std::string& why) { lose(why); },
-    [this](const news& x) { route(x); },
-    [this](atom::reconcile) { look_at_all(); },
-    [](const completion& run) { run(); },
-    [this](atom::tick) { try_connect(); },
+      [this](const job& what) { return run(what); },
+      [this](atom::start) { return connect(); },
+      [this](atom::lost, const std::string& why) { lose(why); },
+      [this](const news& x) { route(x); },
+      [this](atom::reconcile) { look_at_all(); },
+      [](const completion& run) { run(); },
+      [this](atom::tick) { try_connect(); },
   };
 }
 
@@ -253,14 +255,15 @@ caf::result<report> driver_state::run(const job& what) {
                        "qvmd keeps trying to reach it"}));
     return to;
   }
-  with_->lanes->post(row.where, what.domain, [me = driver_actor{self}, with = with_, &row, what, to] {
-    caf::anon_send(me, completion{[to, result = row.run(*with, what)]() mutable {
-                     if (result)
-                       to.deliver(std::move(*result));
-                     else
-                       to.deliver(to_caf(result.error()));
-                   }});
-  });
+  with_->lanes->post(row.where, what.domain,
+                     [me = driver_actor{self}, with = with_, &row, what, to] {
+                       caf::anon_send(me, completion{[to, result = row.run(*with, what)]() mutable {
+                                        if (result)
+                                          to.deliver(std::move(*result));
+                                        else
+                                          to.deliver(to_caf(result.error()));
+                                      }});
+                     });
   return to;
 }
 
@@ -325,7 +328,8 @@ void driver_state::lose(const std::string& why) {
 
 void driver_state::retry_later() {
   auto& x = world_->settings;
-  back_off_ = back_off_.count() == 0 ? x.reconnect_first : std::min(back_off_ * 2, x.reconnect_most);
+  back_off_ =
+      back_off_.count() == 0 ? x.reconnect_first : std::min(back_off_ * 2, x.reconnect_most);
   self->delayed_send(self, back_off_, atom::tick_v);
 }
 

@@ -11,12 +11,12 @@ events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> sel
 events_actor::behavior_type events_state::make(frame_sink to) {
   to_ = std::move(to);
   return {
-    [this](const events& news) { pass_on(news); },
-    [this](atom::subscribe, connection_id who, const std::string& of) {
-      subscribers_[who] = of;
-      to_(who, api::event_frame({"", "connection-established", {}}), false);
-    },
-    [this](atom::gone, connection_id who) { subscribers_.erase(who); },
+      [this](const events& news) { pass_on(news); },
+      [this](atom::subscribe, connection_id who, const std::string& of) {
+        subscribers_[who] = of;
+        to_(who, api::event_frame({"", "connection-established", {}}), false);
+      },
+      [this](atom::gone, connection_id who) { subscribers_.erase(who); },
   };
 }
 

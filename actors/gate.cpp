@@ -9,7 +9,8 @@ namespace qubes::actors {
 
 using model::errc;
 
-// -- in the server's thread ------------------------------------------------------------------------
+// -- in the server's thread
+// ------------------------------------------------------------------------
 
 front_desk::front_desk(world_ptr in, gate_actor gate, frame_sink to,
                        std::function<void(connection_id)> drop)
@@ -32,20 +33,20 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
     auto result = (*read)(x);
     return result ? to_(who, api::success(*result), true) : refuse(result.error());
   }
-  log(spdlog::level::info,
-      {.domain = fine->destination->name.str(), .method = request->method},
+  log(spdlog::level::info, {.domain = fine->destination->name.str(), .method = request->method},
       fmt::format("{}+{} from {} (pid {} uid {})", request->method, request->argument,
                   fine->source->name.str(), peer.pid, peer.uid));
   if (std::holds_alternative<subscription>(fine->row->handler)) {
     // Others than dom0 hear what qrexec's policy allows them; without one, nothing.
-    auto of = !fine->source->name.is_dom0()        ? std::string{"\n"}
+    auto of = !fine->source->name.is_dom0()       ? std::string{"\n"}
               : fine->destination->name.is_dom0() ? std::string{}
                                                   : fine->destination->name.str();
     caf::anon_send(world_->events, atom::subscribe_v, who, std::move(of));
     return;
   }
   auto* for_domain = std::get_if<order_for_domain>(&fine->row->handler);
-  auto what = for_domain ? for_domain->make(x) : std::get<order_for_host>(fine->row->handler).make(x);
+  auto what =
+      for_domain ? for_domain->make(x) : std::get<order_for_host>(fine->row->handler).make(x);
   if (!what)
     return refuse(what.error());
   caf::anon_send(gate_, std::move(*what), who,
@@ -57,7 +58,8 @@ void front_desk::gone(connection_id who) {
   caf::anon_send(gate_, atom::gone_v, who);
 }
 
-// -- in the actor ----------------------------------------------------------------------------------
+// -- in the actor
+// ----------------------------------------------------------------------------------
 
 namespace {
 
@@ -74,19 +76,20 @@ gate_actor::behavior_type gate_state::make(world_ptr in, frame_sink to) {
   world_ = std::move(in);
   to_ = std::move(to);
   return {
-    [this](const answer& x) { answered(x); },
-    [this](const order& what, connection_id who, const std::string& domain) {
-      take(what, who, domain);
-    },
-    [this](atom::gone, connection_id who) { gone(who); },
-    [this](atom::tick) { look_for_overdue(); },
+      [this](const answer& x) { answered(x); },
+      [this](const order& what, connection_id who, const std::string& domain) {
+        take(what, who, domain);
+      },
+      [this](atom::gone, connection_id who) { gone(who); },
+      [this](atom::tick) { look_for_overdue(); },
   };
 }
 
 gate_state::~gate_state() {
   for (auto& [number, x] : tickets_)
     if (x.who != 0)
-      to_(x.who, api::exception({errc::general, "the daemon is stopping; the order may go on", {}}), true);
+      to_(x.who, api::exception({errc::general, "the daemon is stopping; the order may go on", {}}),
+          true);
 }
 
 void gate_state::take(order what, connection_id who, const std::string& domain) {

@@ -81,13 +81,12 @@ outcome<library::opened> library::load(const model::host& machine) {
     if (!older)
       continue;
     older->findings.insert(
-      older->findings.begin(),
-      {0, fmt::format("qubes.xml is unusable ({}); running on its generation '{}'",
-                      first.error().text, generation_name(*i))});
+        older->findings.begin(),
+        {0, fmt::format("qubes.xml is unusable ({}); running on its generation '{}'",
+                        first.error().text, generation_name(*i))});
     return opened{std::move(*older), true};
   }
-  return model::fail(errc::store,
-                     fmt::format("qubes.xml cannot be used: {}", first.error().text),
+  return model::fail(errc::store, fmt::format("qubes.xml cannot be used: {}", first.error().text),
                      known.empty() ? "there is no older generation in 'backup'"
                                    : "no older generation in 'backup' can be used either");
 }
@@ -109,8 +108,9 @@ outcome<void> library::check_stamp() {
 outcome<void> library::keep_generation() {
   if (!stamp_ || generations_ == 0)
     return {};
-  auto name = damaged_ ? fmt::format("{}/damaged-{:010}.xml", generations_directory, next_generation_)
-                       : generation_name(next_generation_);
+  auto name = damaged_
+                  ? fmt::format("{}/damaged-{:010}.xml", generations_directory, next_generation_)
+                  : generation_name(next_generation_);
   if (auto linked = disk_->link(file, name); !linked)
     return linked;
   ++next_generation_;

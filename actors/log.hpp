@@ -24,7 +24,8 @@ inline void log(spdlog::level::level_enum level, const log_fields& of, std::stri
   if (!spdlog::should_log(level))
     return;
   // A client's text must forge neither a line nor a field.
-  std::ranges::replace_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
   auto add = [&](std::string_view key, std::string_view value) {
     if (!value.empty())
       text += fmt::format("{}{}={}", field_mark, key, value);

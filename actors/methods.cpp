@@ -14,7 +14,8 @@ using model::outcome;
 
 namespace {
 
-// -- orders from requests --------------------------------------------------------------------------
+// -- orders from requests
+// --------------------------------------------------------------------------
 
 template <verb What>
 outcome<order> plain(const call&) {
@@ -55,7 +56,8 @@ outcome<order> set_notes(const call& x) {
   return order{.what = verb::set_notes, .key = {}, .text = x.request.payload};
 }
 
-// -- the table -------------------------------------------------------------------------------------
+// -- the table
+// -------------------------------------------------------------------------------------
 
 constexpr auto no = presence::none;
 constexpr auto yes = presence::required;
@@ -128,7 +130,8 @@ const method table[]{
 };
 // clang-format on
 
-// -- checks ----------------------------------------------------------------------------------------
+// -- checks
+// ----------------------------------------------------------------------------------------
 
 outcome<const model::domain*> resolve(std::string_view who, const snapshot& now) {
   constexpr auto prefix = std::string_view{"uuid:"};
@@ -164,8 +167,9 @@ outcome<void> check_presence(presence wanted, std::string_view what, std::string
   if (wanted == presence::none && !text.empty())
     return model::fail(errc::protocol, fmt::format("{} takes no {}", method_name, what));
   if (wanted == presence::required && text.empty())
-    return model::fail(errc::protocol, fmt::format("{} needs {}", method_name,
-                                                   what == "argument" ? "an argument" : "a payload"));
+    return model::fail(
+        errc::protocol,
+        fmt::format("{} needs {}", method_name, what == "argument" ? "an argument" : "a payload"));
   return {};
 }
 

@@ -17,20 +17,20 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
   provider_ = std::move(provider);
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
-    [this](atom::join, const std::string& client, const domain_actor& who) {
-      auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-      join({client, who, reply_to(to)});
-      return to;
-    },
-    [this](atom::leave, const std::string& client) { leave(client); },
-    [this](atom::close, bool force) {
-      auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-      close(force, reply_to(to));
-      return to;
-    },
-    [this](atom::open) { open(); },
-    [this](atom::up) { provider_is_up(); },
-    [this](atom::down) { provider_is_down(); },
+      [this](atom::join, const std::string& client, const domain_actor& who) {
+        auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+        join({client, who, reply_to(to)});
+        return to;
+      },
+      [this](atom::leave, const std::string& client) { leave(client); },
+      [this](atom::close, bool force) {
+        auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+        close(force, reply_to(to));
+        return to;
+      },
+      [this](atom::open) { open(); },
+      [this](atom::up) { provider_is_up(); },
+      [this](atom::down) { provider_is_down(); },
   };
 }
 
@@ -78,12 +78,12 @@ void netvm_state::start_provider() {
   if (!who)
     return failed({errc::vm_not_found, fmt::format("no such domain: '{}'", provider_), {}});
   self->request(who, world_->settings.order, atom::start_v)
-    .then(
-      [this] {
-        starting_ = false;
-        open();
-      },
-      [failed](const caf::error& why) { failed(from_caf(why)); });
+      .then(
+          [this] {
+            starting_ = false;
+            open();
+          },
+          [failed](const caf::error& why) { failed(from_caf(why)); });
 }
 
 void netvm_state::close(bool force, const reply& to) {
@@ -91,10 +91,10 @@ void netvm_state::close(bool force, const reply& to) {
     auto names = std::vector<std::string>{};
     for (auto& [client, who] : clients_)
       names.push_back(client);
-    return to.refuse({errc::vm_in_use,
-                      fmt::format("'{}' is the netvm of running domains: {}", provider_,
-                                  fmt::join(names, ", ")),
-                      "shut them down first, or force it"});
+    return to.refuse(
+        {errc::vm_in_use,
+         fmt::format("'{}' is the netvm of running domains: {}", provider_, fmt::join(names, ", ")),
+         "shut them down first, or force it"});
   }
   closing_ = true;
   to.ok();

@@ -68,17 +68,19 @@ void domain_state::plug(const std::string& netvm) {
     if (life != life_ || !me)
       return network_settled();
     run(
-      work(task::attach, model::xml::render_net(model::xml::gather(now.view(), *me))),
-      [this, netvm](const report&) {
-        plugged_into_ = netvm;
-        tell("domain-qdb-create");
-        self->send(world_->events, events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
-        network_step();
-      },
-      failed, [this] { network_settled(); });
+        work(task::attach, model::xml::render_net(model::xml::gather(now.view(), *me))),
+        [this, netvm](const report&) {
+          plugged_into_ = netvm;
+          tell("domain-qdb-create");
+          self->send(world_->events,
+                     events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
+          network_step();
+        },
+        failed, [this] { network_settled(); });
   };
-  self->request(actors->find(netvm)->netvm, world_->settings.order, atom::join_v, who_, domain_actor{self})
-    .then(attach, [failed](const caf::error& why) { failed(from_caf(why)); });
+  self->request(actors->find(netvm)->netvm, world_->settings.order, atom::join_v, who_,
+                domain_actor{self})
+      .then(attach, [failed](const caf::error& why) { failed(from_caf(why)); });
 }
 
 void domain_state::unplug() {
@@ -92,13 +94,13 @@ void domain_state::unplug() {
   if (member_of_ == former && (!wanted || wanted->name.str() != former))
     leave_netvm();
   run(
-    work(task::detach, model::xml::render_net(model::xml::gather(now.view(), *me))),
-    [this](const report&) { network_step(); },
-    [this](const model::error& why) { // its back end may be gone already
-      note(spdlog::level::warn, "detaching the network: {}", why.text);
-      network_step();
-    },
-    [this] { network_settled(); });
+      work(task::detach, model::xml::render_net(model::xml::gather(now.view(), *me))),
+      [this](const report&) { network_step(); },
+      [this](const model::error& why) { // its back end may be gone already
+        note(spdlog::level::warn, "detaching the network: {}", why.text);
+        network_step();
+      },
+      [this] { network_settled(); });
 }
 
 void domain_state::leave_netvm() {
@@ -120,16 +122,16 @@ void domain_state::supervise_clients(std::function<void()> then) {
   if (provides == static_cast<bool>(supervisor()))
     return then();
   self->request(world_->registry, world_->settings.host_call, atom::open_v, who_)
-    .then(
-      [this, then] {
-        if (auto clients = supervisor(); clients && facts_.state == power::running)
-          self->send(clients, atom::up_v);
-        then();
-      },
-      [this, then](const caf::error& why) {
-        note(spdlog::level::err, "no supervisor for its clients: {}", from_caf(why).text);
-        then();
-      });
+      .then(
+          [this, then] {
+            if (auto clients = supervisor(); clients && facts_.state == power::running)
+              self->send(clients, atom::up_v);
+            then();
+          },
+          [this, then](const caf::error& why) {
+            note(spdlog::level::err, "no supervisor for its clients: {}", from_caf(why).text);
+            then();
+          });
 }
 
 netvm_actor domain_state::supervisor() const {

@@ -44,18 +44,18 @@ outcome<std::string> system_info(const call& x) {
     auto* label = label_of(about);
     auto* internal = d->features.find("internal");
     all[d->name.str()] = {
-      {"internal", internal ? json(*internal) : json{}},
-      {"tags", d->tags},
-      {"type", row(d->type).name},
-      {"template_for_dispvms", model::read_bool(about, "template_for_dispvms")},
-      {"default_dispvm", name_or_null(about, "default_dispvm")},
-      {"icon", label ? json("appvm-" + label->name) : json{}},
-      {"label", label ? json(label->color) : json{}},
-      {"guivm", name_or_null(about, "guivm")},
-      {"relayvm", name_or_null(about, "relayvm")},
-      {"transport_rpc", name_or_null(about, "transport_rpc")},
-      {"power_state", wire_name(model::power_of(v, *d))},
-      {"uuid", d->uuid},
+        {"internal", internal ? json(*internal) : json{}},
+        {"tags", d->tags},
+        {"type", row(d->type).name},
+        {"template_for_dispvms", model::read_bool(about, "template_for_dispvms")},
+        {"default_dispvm", name_or_null(about, "default_dispvm")},
+        {"icon", label ? json("appvm-" + label->name) : json{}},
+        {"label", label ? json(label->color) : json{}},
+        {"guivm", name_or_null(about, "guivm")},
+        {"relayvm", name_or_null(about, "relayvm")},
+        {"transport_rpc", name_or_null(about, "transport_rpc")},
+        {"power_state", wire_name(model::power_of(v, *d))},
+        {"uuid", d->uuid},
     };
   }
   return dump({{"domains", std::move(all)}});
@@ -70,20 +70,20 @@ outcome<std::string> overview(const call& x) {
     auto* label = label_of(about);
     auto hypervised = d->is(model::qubes_vm);
     all.push_back({
-      {"name", d->name.str()},
-      {"class", row(d->type).name},
-      {"state", wire_name(model::power_of(v, *d))},
-      {"label", label ? label->name : ""},
-      {"color", label ? label->color : ""},
-      {"template", name_or_null(about, "template")},
-      {"netvm", name_or_null(about, "netvm")},
-      {"provides_network", model::read_bool(about, "provides_network")},
-      {"memory", hypervised ? json(model::read_int(about, "memory")) : json{}},
-      {"maxmem", hypervised ? json(model::read_int(about, "maxmem")) : json{}},
-      {"xid", d->name.is_dom0() ? 0 : facts.xid},
-      {"uuid", d->uuid},
-      {"ip", name_or_null(about, "ip")},
-      {"degraded", facts.degraded},
+        {"name", d->name.str()},
+        {"class", row(d->type).name},
+        {"state", wire_name(model::power_of(v, *d))},
+        {"label", label ? label->name : ""},
+        {"color", label ? label->color : ""},
+        {"template", name_or_null(about, "template")},
+        {"netvm", name_or_null(about, "netvm")},
+        {"provides_network", model::read_bool(about, "provides_network")},
+        {"memory", hypervised ? json(model::read_int(about, "memory")) : json{}},
+        {"maxmem", hypervised ? json(model::read_int(about, "maxmem")) : json{}},
+        {"xid", d->name.is_dom0() ? 0 : facts.xid},
+        {"uuid", d->uuid},
+        {"ip", name_or_null(about, "ip")},
+        {"degraded", facts.degraded},
     });
   }
   return dump({{"domains", std::move(all)}});
@@ -135,25 +135,25 @@ outcome<std::string> status(const call& x) {
   auto store = board.store();
   auto hypervisor = board.hypervisor();
   return dump({
-    {"version", version},
-    {"uptime_seconds", (now_us - x.in.began_us) / 1'000'000},
-    {"connections", x.in.connections ? x.in.connections() : 0},
-    {"hypervisor",
-     {{"uri", x.in.hypervisor_uri},
-      {"connected", hypervisor.connected},
-      {"type", x.now.machine->xen ? "Xen" : ""},
-      {"reason", hypervisor.reason}}},
-    {"store",
-     {{"path", x.in.store_path},
-      {"generation", store.generation},
-      {"batches", store.batches},
-      {"error", store.error.empty() ? json{} : json(store.error)}}},
-    {"domains", states},
-    {"findings", std::move(findings)},
-    {"quarantine", std::move(quarantine)},
-    {"degraded", std::move(degraded)},
-    {"operations", std::move(operations)},
-    {"timings", std::move(timings)},
+      {"version", version},
+      {"uptime_seconds", (now_us - x.in.began_us) / 1'000'000},
+      {"connections", x.in.connections ? x.in.connections() : 0},
+      {"hypervisor",
+       {{"uri", x.in.hypervisor_uri},
+        {"connected", hypervisor.connected},
+        {"type", x.now.machine->xen ? "Xen" : ""},
+        {"reason", hypervisor.reason}}},
+      {"store",
+       {{"path", x.in.store_path},
+        {"generation", store.generation},
+        {"batches", store.batches},
+        {"error", store.error.empty() ? json{} : json(store.error)}}},
+      {"domains", states},
+      {"findings", std::move(findings)},
+      {"quarantine", std::move(quarantine)},
+      {"degraded", std::move(degraded)},
+      {"operations", std::move(operations)},
+      {"timings", std::move(timings)},
   });
 }
 
@@ -171,7 +171,8 @@ outcome<std::string> method_list(const call&) {
   return dump(all);
 }
 
-// -- plans -----------------------------------------------------------------------------------------
+// -- plans
+// -----------------------------------------------------------------------------------------
 
 namespace {
 

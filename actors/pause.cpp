@@ -61,30 +61,30 @@ void domain_state::suspend(const reply& to) {
     return to.refuse(not_running(who_, facts_.state));
   auto sleep = [this, to] {
     run(
-      work(task::sleep),
-      [this, to](const report&) {
-        move(power::suspended);
-        to.ok();
-      },
-      [this, to](const model::error& why) {
-        if (why.code != errc::not_implemented)
-          return to.refuse(why);
-        tell("domain-pre-paused");
-        hold(to);
-      },
-      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+        work(task::sleep),
+        [this, to](const report&) {
+          move(power::suspended);
+          to.ok();
+        },
+        [this, to](const model::error& why) {
+          if (why.code != errc::not_implemented)
+            return to.refuse(why);
+          tell("domain-pre-paused");
+          hold(to);
+        },
+        [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   };
   auto now = look();
   if (!model::has_feature(now.view(), *record(now), "qrexec", model::chain::with_template))
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
-    work(task::run_service, "qubes.SuspendPre"), [sleep](const report&) { sleep(); },
-    [this, sleep](const model::error& why) {
-      note(spdlog::level::warn, "{}", why.text);
-      sleep();
-    },
-    [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+      work(task::run_service, "qubes.SuspendPre"), [sleep](const report&) { sleep(); },
+      [this, sleep](const model::error& why) {
+        note(spdlog::level::warn, "{}", why.text);
+        sleep();
+      },
+      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
 }
 
 void domain_state::resume(const reply& to) {
@@ -117,8 +117,8 @@ void domain_state::look_again() {
   if (start_ || destroying_)
     return;
   run(
-    work(task::inspect), [this](const report& found) { follow(found.guest); },
-    [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
+      work(task::inspect), [this](const report& found) { follow(found.guest); },
+      [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 
 /// Moves that others made, told as if they were ours.
@@ -145,8 +145,8 @@ void domain_state::reconcile(const model::guest& truth) {
   auto* me = record(now);
   if (!me || !me->is(model::qubes_vm) || start_)
     return;
-  auto there = model::is_active(truth.state) && truth.state != power::dying
-               && truth.state != power::crashed;
+  auto there =
+      model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
   if (!there) {
     if (facts_.state != power::halted)
       stopped();
@@ -180,9 +180,10 @@ void domain_state::rejoin_netvm() {
   member_of_ = netvm->name;
   if (auto supervisor = netvm_of_mine())
     self->request(supervisor, world_->settings.order, atom::join_v, who_, domain_actor{self})
-      .then([] {}, [this](const caf::error& why) {
-        degrade(fmt::format("its netvm did not come up: {}", from_caf(why).text));
-      });
+        .then([] {},
+              [this](const caf::error& why) {
+                degrade(fmt::format("its netvm did not come up: {}", from_caf(why).text));
+              });
 }
 
 } // namespace qubes::actors

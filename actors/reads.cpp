@@ -61,7 +61,8 @@ outcome<std::string> domains(const call& x) {
   return result;
 }
 
-// -- labels ----------------------------------------------------------------------------------------
+// -- labels
+// ----------------------------------------------------------------------------------------
 
 namespace {
 
@@ -95,7 +96,8 @@ outcome<std::string> label_index(const call& x) {
   return label(x).map([](auto* l) { return std::to_string(l->index); });
 }
 
-// -- properties ------------------------------------------------------------------------------------
+// -- properties
+// ------------------------------------------------------------------------------------
 
 namespace {
 
@@ -161,22 +163,39 @@ std::string help(const model::subject&, const model::property& x) {
 
 } // namespace
 
-outcome<std::string> vm_properties(const call& x) { return names(vm(x)); }
-outcome<std::string> vm_property(const call& x) { return one(x, vm(x), model::describe); }
+outcome<std::string> vm_properties(const call& x) {
+  return names(vm(x));
+}
+outcome<std::string> vm_property(const call& x) {
+  return one(x, vm(x), model::describe);
+}
 outcome<std::string> vm_property_default(const call& x) {
   return one(x, vm(x), model::describe_default);
 }
-outcome<std::string> vm_property_help(const call& x) { return one(x, vm(x), help); }
-outcome<std::string> vm_all_properties(const call& x) { return all(vm(x)); }
-outcome<std::string> host_properties(const call& x) { return names(host(x)); }
-outcome<std::string> host_property(const call& x) { return one(x, host(x), model::describe); }
+outcome<std::string> vm_property_help(const call& x) {
+  return one(x, vm(x), help);
+}
+outcome<std::string> vm_all_properties(const call& x) {
+  return all(vm(x));
+}
+outcome<std::string> host_properties(const call& x) {
+  return names(host(x));
+}
+outcome<std::string> host_property(const call& x) {
+  return one(x, host(x), model::describe);
+}
 outcome<std::string> host_property_default(const call& x) {
   return one(x, host(x), model::describe_default);
 }
-outcome<std::string> host_property_help(const call& x) { return one(x, host(x), help); }
-outcome<std::string> host_all_properties(const call& x) { return all(host(x)); }
+outcome<std::string> host_property_help(const call& x) {
+  return one(x, host(x), help);
+}
+outcome<std::string> host_all_properties(const call& x) {
+  return all(host(x));
+}
 
-// -- features and tags -----------------------------------------------------------------------------
+// -- features and tags
+// -----------------------------------------------------------------------------
 
 namespace {
 
@@ -199,7 +218,9 @@ outcome<std::string> features(const call& x) {
   return result;
 }
 
-outcome<std::string> feature(const call& x) { return feature_by(x, model::chain::own); }
+outcome<std::string> feature(const call& x) {
+  return feature_by(x, model::chain::own);
+}
 outcome<std::string> feature_with_template(const call& x) {
   return feature_by(x, model::chain::with_template);
 }

@@ -37,7 +37,8 @@ model::outcome<std::string> tag(const call&);
 
 model::outcome<std::string> system_info(const call&);
 
-// -- qvmd's own ------------------------------------------------------------------------------------
+// -- qvmd's own
+// ------------------------------------------------------------------------------------
 
 model::outcome<std::string> overview(const call&);
 model::outcome<std::string> status(const call&);

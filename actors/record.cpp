@@ -77,38 +77,38 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
     return x.to.refuse({errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
   changing_ = true;
   self->request(entry->netvm, world_->settings.order, atom::join_v, who_, domain_actor{self})
-    .then(
-      [this, x, netvm] {
-        changing_ = false;
-        auto still = facts_.state == model::power::halted ? std::string{} : netvm;
-        if (still.empty())
-          leave(netvm);
-        attempt(x, still);
-        if (!changing_)
-          change_ended();
-      },
-      [this, x](const caf::error& why) {
-        x.to.refuse(from_caf(why));
-        change_ended();
-      });
+      .then(
+          [this, x, netvm] {
+            changing_ = false;
+            auto still = facts_.state == model::power::halted ? std::string{} : netvm;
+            if (still.empty())
+              leave(netvm);
+            attempt(x, still);
+            if (!changing_)
+              change_ended();
+          },
+          [this, x](const caf::error& why) {
+            x.to.refuse(from_caf(why));
+            change_ended();
+          });
 }
 
 void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
                           const std::string& reserved, const reply& to) {
   changing_ = true;
   self->request(world_->store, world_->settings.commit, plan.what)
-    .then(
-      [this, plan, before, reserved, to](const model::system_ptr&) {
-        if (!reserved.empty())
-          leave(std::exchange(member_of_, reserved));
-        committed(plan, before, to);
-      },
-      [this, plan, reserved, to](const caf::error& why) {
-        leave(reserved);
-        self->send(world_->events, plan.before);
-        to.refuse(from_caf(why));
-        change_ended();
-      });
+      .then(
+          [this, plan, before, reserved, to](const model::system_ptr&) {
+            if (!reserved.empty())
+              leave(std::exchange(member_of_, reserved));
+            committed(plan, before, to);
+          },
+          [this, plan, reserved, to](const caf::error& why) {
+            leave(reserved);
+            self->send(world_->events, plan.before);
+            to.refuse(from_caf(why));
+            change_ended();
+          });
 }
 
 void domain_state::change_ended() {
@@ -134,7 +134,8 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
     return finish();
   auto v = now.view();
   auto v_before = model::view{*before, world_->board, *now.machine};
-  auto netvm_changed = model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
+  auto netvm_changed =
+      model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
   supervise_clients([this, finish, netvm_changed] {
     if (netvm_changed && facts_.xid >= 0 && !start_)
       sync_network(finish);

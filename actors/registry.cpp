@@ -29,17 +29,17 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   world_ = std::move(in);
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
-    [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
-    [this](const model::system_ptr&) { align(); },
-    [this](atom::start) -> caf::result<void> {
-      align();
-      return caf::unit;
-    },
-    [this](atom::open, const std::string&) -> caf::result<void> {
-      align();
-      return caf::unit;
-    },
-    [this](atom::stop) { end_all(); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+      [this](const model::system_ptr&) { align(); },
+      [this](atom::start) -> caf::result<void> {
+        align();
+        return caf::unit;
+      },
+      [this](atom::open, const std::string&) -> caf::result<void> {
+        align();
+        return caf::unit;
+      },
+      [this](atom::stop) { end_all(); },
   };
 }
 
@@ -84,21 +84,21 @@ void registry_state::next_wish() {
     }
     changing_ = true;
     self->request(world_->store, world_->settings.commit, plan.what)
-      .then(
-        [this, plan, to](const model::system_ptr&) {
-          changing_ = false;
-          self->send(world_->events, plan.before);
-          self->send(world_->events, plan.after);
-          follow_default_netvm(plan.what);
-          to.ok();
-          next_wish();
-        },
-        [this, plan, to](const caf::error& why) {
-          changing_ = false;
-          self->send(world_->events, plan.before);
-          to.refuse(from_caf(why));
-          next_wish();
-        });
+        .then(
+            [this, plan, to](const model::system_ptr&) {
+              changing_ = false;
+              self->send(world_->events, plan.before);
+              self->send(world_->events, plan.after);
+              follow_default_netvm(plan.what);
+              to.ok();
+              next_wish();
+            },
+            [this, plan, to](const caf::error& why) {
+              changing_ = false;
+              self->send(world_->events, plan.before);
+              to.refuse(from_caf(why));
+              next_wish();
+            });
     return;
   }
 }
@@ -150,7 +150,8 @@ void registry_state::align() {
       fresh.domain = self->spawn<caf::monitored>(domain, world_, x->name.str());
       same = false;
     }
-    if (auto provides = model::provides_network(v, *x); provides != static_cast<bool>(fresh.netvm)) {
+    if (auto provides = model::provides_network(v, *x);
+        provides != static_cast<bool>(fresh.netvm)) {
       if (provides) {
         fresh.netvm = self->spawn(netvm, world_, x->name.str());
       } else {
@@ -181,7 +182,8 @@ void registry_state::lost(const caf::down_msg& x) {
     if (entry.domain.address() != x.source)
       continue;
     auto deaths = ++deaths_[name];
-    spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason), deaths);
+    spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason),
+                  deaths);
     aligned_.reset();
     auto next = std::make_shared<directory>(*old);
     next->entries[name].domain = domain_actor{};
@@ -203,10 +205,11 @@ void registry_state::tell_truth(const std::string& name) {
     return;
   auto what = job{.what = task::inspect, .domain = name, .uuid = x->uuid, .text = {}, .pairs = {}};
   self->request(world_->driver, world_->settings.host_call, what)
-    .then([this, who = entry->domain](const report& found) { self->send(who, atom::reconcile_v, found.guest); },
-          [name](const caf::error& why) {
-            spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
-          });
+      .then([this, who = entry->domain](
+                const report& found) { self->send(who, atom::reconcile_v, found.guest); },
+            [name](const caf::error& why) {
+              spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
+            });
 }
 
 void registry_state::end_all() {

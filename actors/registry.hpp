@@ -40,7 +40,7 @@ private:
   std::deque<std::pair<planner, reply>> wishes_;
   bool changing_ = false;
   bool stopping_ = false;
-  model::system_ptr aligned_; ///< what the directory was made from
+  model::system_ptr aligned_;              ///< what the directory was made from
   std::map<std::string, unsigned> deaths_; ///< by domain; a budget against dying for ever
 };
 

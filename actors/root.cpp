@@ -62,8 +62,8 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->registry = in.spawn(registry, world);
   result->gate_ = in.spawn(actors::gate, world, with.to_clients);
   result->watcher_ = in.spawn<watcher>(std::vector<caf::actor_addr>{
-    world->events.address(), world->store.address(), world->driver.address(),
-    world->registry.address(), result->gate_.address()});
+      world->events.address(), world->store.address(), world->driver.address(),
+      world->registry.address(), result->gate_.address()});
   return result;
 }
 
@@ -75,22 +75,20 @@ void society::start(std::function<void()> ready) {
     };
     constexpr auto limit = std::chrono::seconds{60};
     self->request(world->registry, limit, atom::start_v)
-      .then(
-        [self, world, ready, failed] {
-          self->request(world->driver, limit, atom::start_v).then(ready, failed);
-        },
-        failed);
+        .then([self, world, ready,
+               failed] { self->request(world->driver, limit, atom::start_v).then(ready, failed); },
+              failed);
   });
 }
 
 void society::stop(std::chrono::milliseconds limit) {
   caf::scoped_actor self{system_};
   self->request(world_->store, limit, atom::flush_v)
-    .receive([] {},
-             [](const caf::error& x) {
-               spdlog::error("not everything could be written before the stop: {}",
-                             from_caf(x).message());
-             });
+      .receive([] {},
+               [](const caf::error& x) {
+                 spdlog::error("not everything could be written before the stop: {}",
+                               from_caf(x).message());
+               });
   abandon();
 }
 

@@ -7,15 +7,15 @@
 namespace qubes::actors {
 
 struct settings {
-  std::chrono::seconds host_call{30};    ///< define, create, inspect
-  std::chrono::seconds guest_call{60};   ///< anything that waits for a guest
-  std::chrono::seconds rescue_call{30};  ///< destroy
-  std::chrono::seconds commit{60};       ///< a change until it is on disk
-  std::chrono::seconds order{900};       ///< a client's order, whatever it takes
+  std::chrono::seconds host_call{30};             ///< define, create, inspect
+  std::chrono::seconds guest_call{60};            ///< anything that waits for a guest
+  std::chrono::seconds rescue_call{30};           ///< destroy
+  std::chrono::seconds commit{60};                ///< a change until it is on disk
+  std::chrono::seconds order{900};                ///< a client's order, whatever it takes
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here
   std::chrono::milliseconds reconnect_most{5000}; ///< ... up to here
-  std::size_t generations = 20;          ///< older qubes.xml files that are kept
-  std::size_t batch = 1000;              ///< changes written at once
+  std::size_t generations = 20;                   ///< older qubes.xml files that are kept
+  std::size_t batch = 1000;                       ///< changes written at once
 };
 
 } // namespace qubes::actors

@@ -17,17 +17,17 @@ using model::power;
 const std::vector<domain_state::start_step>& domain_state::start_steps() {
   using me = domain_state;
   static const auto steps = std::vector<start_step>{
-    {"permission", &me::check_permission, nullptr},
-    {"verify", &me::verify_files, nullptr},
-    {"netvm", &me::bring_up_netvm, &me::undo_netvm},
-    {"pre-spawn", &me::prepare_spawn, nullptr},
-    {"create", &me::create, &me::undo_create},
-    {"memory", &me::announce_memory, nullptr},
-    {"spawn", &me::spawned, nullptr},
-    {"qubesdb", &me::open_qubesdb, nullptr},
-    {"unpause", &me::run_guest, nullptr},
-    {"agent", &me::start_agent, nullptr},
-    {"start", &me::started, nullptr},
+      {"permission", &me::check_permission, nullptr},
+      {"verify", &me::verify_files, nullptr},
+      {"netvm", &me::bring_up_netvm, &me::undo_netvm},
+      {"pre-spawn", &me::prepare_spawn, nullptr},
+      {"create", &me::create, &me::undo_create},
+      {"memory", &me::announce_memory, nullptr},
+      {"spawn", &me::spawned, nullptr},
+      {"qubesdb", &me::open_qubesdb, nullptr},
+      {"unpause", &me::run_guest, nullptr},
+      {"agent", &me::start_agent, nullptr},
+      {"start", &me::started, nullptr},
   };
   return steps;
 }
@@ -43,7 +43,8 @@ void domain_state::start(const reply& to) {
     return to.refuse({errc::vm_not_halted, "dom0 is always running and cannot be started", {}});
   if (me->is(model::remote_vm))
     return to.refuse({errc::vm_not_halted,
-                      fmt::format("'{}' runs on another host and cannot be started here", who_), {}});
+                      fmt::format("'{}' runs on another host and cannot be started here", who_),
+                      {}});
   if (start_ && !start_->failed) { // a second caller rides on the first start
     start_->waiting.push_back(to);
     return;
@@ -68,7 +69,8 @@ void domain_state::enter_step() {
   start_->step_began_us = world_->now_us();
   world_->status.begin(who_, "start", std::string{step.name}, start_->began_us);
   if (!record(look()))
-    return fail_start({errc::vm_not_found, fmt::format("'{}' was removed while it started", who_), {}});
+    return fail_start(
+        {errc::vm_not_found, fmt::format("'{}' was removed while it started", who_), {}});
   (this->*step.enter)();
 }
 
@@ -89,7 +91,7 @@ void domain_state::fail_start(model::error why) {
   if (!start_ || start_->failed)
     return;
   note(spdlog::level::warn, "start failed in step '{}': {}", start_steps()[start_->step].name,
-               why.message());
+       why.message());
   start_->failed = true;
   start_->why = std::move(why);
   tell("domain-start-failed", {{"reason", start_->why->text}});
@@ -145,25 +147,26 @@ void domain_state::check_permission() {
   if (me->is(model::disp_vm)) {
     auto* base = model::template_of(now.view(), *me);
     if (!base || !model::read_bool({now.view(), base}, "template_for_dispvms"))
-      return fail_start({errc::general,
-                         fmt::format("the template of '{}' is no disposable template any more", who_),
-                         "set its template_for_dispvms to True"});
+      return fail_start(
+          {errc::general,
+           fmt::format("the template of '{}' is no disposable template any more", who_),
+           "set its template_for_dispvms to True"});
   }
   tell("domain-pre-start", {{"start_guid", "True"}, {"mem_required", "None"}});
   if (me->tags.contains("backup-restore-in-progress"))
-    return fail_start({errc::vm_error,
-                       fmt::format("'{}' is being restored from a backup", who_), {}});
+    return fail_start(
+        {errc::vm_error, fmt::format("'{}' is being restored from a backup", who_), {}});
   next_step();
 }
 
 void domain_state::verify_files() {
   run(
-    work(task::verify, directory_of_mine()),
-    [this](const report&) {
-      tell("domain-verify-files");
-      next_step();
-    },
-    [this](const model::error& why) { fail_start(why); });
+      work(task::verify, directory_of_mine()),
+      [this](const report&) {
+        tell("domain-verify-files");
+        next_step();
+      },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::bring_up_netvm() {
@@ -174,23 +177,24 @@ void domain_state::bring_up_netvm() {
   auto supervisor = netvm_of_mine();
   if (!supervisor)
     return fail_start({errc::vm_error,
-                       fmt::format("netvm '{}' of '{}' is not there", netvm->name.str(), who_), {}});
+                       fmt::format("netvm '{}' of '{}' is not there", netvm->name.str(), who_),
+                       {}});
   member_of_ = netvm->name;
   self->request(supervisor, world_->settings.order, atom::join_v, who_, domain_actor{self})
-    .then(
-      [this, life = life_] {
-        if (life == life_)
-          next_step();
-      },
-      [this, life = life_, netvm = member_of_](const caf::error& x) {
-        if (life != life_)
-          return;
-        if (netvm != member_of_) // the record names another one by now
-          return next_step();
-        auto why = from_caf(x);
-        why.text = fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text);
-        fail_start(std::move(why));
-      });
+      .then(
+          [this, life = life_] {
+            if (life == life_)
+              next_step();
+          },
+          [this, life = life_, netvm = member_of_](const caf::error& x) {
+            if (life != life_)
+              return;
+            if (netvm != member_of_) // the record names another one by now
+              return next_step();
+            auto why = from_caf(x);
+            why.text = fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text);
+            fail_start(std::move(why));
+          });
 }
 
 void domain_state::undo_netvm() {
@@ -213,18 +217,18 @@ void domain_state::create() {
     return fail_start(xml.error());
   auto* netvm = model::netvm_of(now.view(), *me);
   run(
-    work(task::create, std::move(*xml)),
-    [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt](const report& x) {
-      facts_.xid = x.guest.xid;
-      facts_.started_us = world_->now_us();
-      plugged_into_ = netvm;
-      publish_facts();
-      next_step();
-    },
-    [this](model::error why) {
-      why.text = fmt::format("start of '{}' failed: {}", who_, why.text);
-      fail_start(std::move(why));
-    });
+      work(task::create, std::move(*xml)),
+      [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt](const report& x) {
+        facts_.xid = x.guest.xid;
+        facts_.started_us = world_->now_us();
+        plugged_into_ = netvm;
+        publish_facts();
+        next_step();
+      },
+      [this](model::error why) {
+        why.text = fmt::format("start of '{}' failed: {}", who_, why.text);
+        fail_start(std::move(why));
+      });
 }
 
 /// The guest may be half there, or all of it: take it down, then tell the stop if it ever was up.
@@ -236,17 +240,17 @@ void domain_state::undo_create() {
     unwind();
   };
   run(
-    work(task::destroy), [down](const report&) { down(); },
-    [this, down](const model::error& why) {
-      constexpr auto most_tries = 3;
-      if (why.code == errc::vm_not_started)
-        return down();
-      if (++start_->undo_tries < most_tries)
-        return undo_create();
-      down();
-      degrade(fmt::format("its start failed and it could not be taken down: {}", why.text));
-      look_again(); // what is there is shown, and can be killed
-    });
+      work(task::destroy), [down](const report&) { down(); },
+      [this, down](const model::error& why) {
+        constexpr auto most_tries = 3;
+        if (why.code == errc::vm_not_started)
+          return down();
+        if (++start_->undo_tries < most_tries)
+          return undo_create();
+        down();
+        degrade(fmt::format("its start failed and it could not be taken down: {}", why.text));
+        look_again(); // what is there is shown, and can be killed
+      });
 }
 
 void domain_state::announce_memory() {
@@ -257,8 +261,8 @@ void domain_state::announce_memory() {
   if (what.pairs.empty())
     return next_step();
   run(
-    std::move(what), [this](const report&) { next_step(); },
-    [this](const model::error& why) { fail_start(why); });
+      std::move(what), [this](const report&) { next_step(); },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::spawned() {
@@ -272,23 +276,23 @@ void domain_state::open_qubesdb() {
   auto what = work(task::open_qubesdb);
   what.pairs = model::qubesdb_entries(now.view(), *record(now));
   run(
-    std::move(what),
-    [this](const report&) {
-      tell("domain-qdb-create");
-      next_step();
-    },
-    [this](const model::error& why) { fail_start(why); });
+      std::move(what),
+      [this](const report&) {
+        tell("domain-qdb-create");
+        next_step();
+      },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::run_guest() {
   tell("domain-pre-unpaused");
   run(
-    work(task::resume),
-    [this](const report&) {
-      tell("domain-unpaused");
-      next_step();
-    },
-    [this](const model::error& why) { fail_start(why); });
+      work(task::resume),
+      [this](const report&) {
+        tell("domain-unpaused");
+        next_step();
+      },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::start_agent() {
@@ -299,12 +303,12 @@ void domain_state::start_agent() {
   what.flag = model::has_feature(v, *me, "qrexec", model::chain::with_template);
   what.limit = model::read_int({v, me}, "qrexec_timeout");
   run(
-    std::move(what),
-    [this](const report&) {
-      facts_.agent = true;
-      next_step();
-    },
-    [this](const model::error& why) { fail_start(why); });
+      std::move(what),
+      [this](const report&) {
+        facts_.agent = true;
+        next_step();
+      },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::started() {

@@ -61,14 +61,14 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
   if (!clients)
     return shut_down_unless_used(force, wait, to);
   self->request(clients, world_->settings.host_call, atom::close_v, force)
-    .then(
-      [this, force, wait, to, life = life_] {
-        if (life == life_)
-          shut_down_unless_used(force, wait, to);
-        else
-          to.refuse(powered_off(who_));
-      },
-      [this, to](const caf::error& why) { shutdown_failed(from_caf(why), to); });
+      .then(
+          [this, force, wait, to, life = life_] {
+            if (life == life_)
+              shut_down_unless_used(force, wait, to);
+            else
+              to.refuse(powered_off(who_));
+          },
+          [this, to](const caf::error& why) { shutdown_failed(from_caf(why), to); });
 }
 
 /// Domains whose windows it shows or whose sound it plays keep it running, unless forced.
@@ -84,10 +84,11 @@ void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to)
                             {}},
                            to);
   if (auto users = running_users(v, *me, "guivm"); !users.empty())
-    return shutdown_failed({errc::vm_error,
-                            fmt::format("'{}' shows the windows of {}", who_, fmt::join(users, ", ")),
-                            {}},
-                           to);
+    return shutdown_failed(
+        {errc::vm_error,
+         fmt::format("'{}' shows the windows of {}", who_, fmt::join(users, ", ")),
+         {}},
+        to);
   ask_guest_to_halt(wait, to);
 }
 
@@ -108,35 +109,35 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
   auto patience = [this] {
     auto now = look();
     auto* me = record(now);
-    return std::chrono::seconds{
-      std::clamp<std::int64_t>(me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
+    return std::chrono::seconds{std::clamp<std::int64_t>(
+        me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
   }();
   auto patient = wait ? to : reply{[](const auto&) {}};
   wait_for_stop(
-    [this, patient](const model::outcome<void>& how) {
-      if (how)
-        patient.ok();
-      else
-        shutdown_failed(how.error(), patient);
-    },
-    patience);
+      [this, patient](const model::outcome<void>& how) {
+        if (how)
+          patient.ok();
+        else
+          shutdown_failed(how.error(), patient);
+      },
+      patience);
   auto asked = [wait, to] {
     if (!wait)
       to.ok();
   };
   run(
-    work(task::shutdown), [asked](const report&) { asked(); },
-    [this, to](const model::error& why) {
-      if (facts_.state == power::halting)
-        move(power::running);
-      if (why.code == errc::timed_out)
-        degrade("it does not answer a shutdown request");
-      shutdown_failed({errc::vm_shutdown_timeout,
-                       fmt::format("'{}' could not be asked to shut down: {}", who_, why.text),
-                       "kill it if it hangs"},
-                      to);
-    },
-    asked);
+      work(task::shutdown), [asked](const report&) { asked(); },
+      [this, to](const model::error& why) {
+        if (facts_.state == power::halting)
+          move(power::running);
+        if (why.code == errc::timed_out)
+          degrade("it does not answer a shutdown request");
+        shutdown_failed({errc::vm_shutdown_timeout,
+                         fmt::format("'{}' could not be asked to shut down: {}", who_, why.text),
+                         "kill it if it hangs"},
+                        to);
+      },
+      asked);
 }
 
 void domain_state::wait_for_stop(stop_listener told) {
@@ -188,40 +189,41 @@ void domain_state::destroy() {
   if (std::exchange(destroying_, true))
     return;
   run(
-    work(task::destroy), [this](const report&) { stopped(); },
-    [this](const model::error& why) {
-      if (why.code == errc::vm_not_started) // it went down by itself
-        return stopped();
-      destroying_ = false;
-      degrade(fmt::format("it could not be killed: {}", why.text));
-      tell_stop_waiters(tl::unexpected{why});
-    });
+      work(task::destroy), [this](const report&) { stopped(); },
+      [this](const model::error& why) {
+        if (why.code == errc::vm_not_started) // it went down by itself
+          return stopped();
+        destroying_ = false;
+        degrade(fmt::format("it could not be killed: {}", why.text));
+        tell_stop_waiters(tl::unexpected{why});
+      });
 }
 
 // -- the stop ------------------------------------------------------------------------------------
 
 /// News of a stop may be late, from an earlier life, or doubled: the hypervisor has the last word.
 void domain_state::heard_stop() {
-  if (facts_.state == power::halted || destroying_ || (start_ && (start_->failed || facts_.xid < 0)))
+  if (facts_.state == power::halted || destroying_
+      || (start_ && (start_->failed || facts_.xid < 0)))
     return;
   run(
-    work(task::inspect),
-    [this](const report& x) {
-      if (x.guest.state == power::dying) {
-        constexpr auto again = std::chrono::milliseconds{250}; // spec/lifecycle.md §5.2
-        self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
-      } else if (x.guest.state == power::halted || x.guest.state == power::crashed) {
-        if (start_)
-          abort_start({errc::general, fmt::format("'{}' died while it started", who_), {}});
-        else if (x.guest.state == power::crashed)
-          destroy();
-        else
-          stopped();
-      }
-    },
-    [this](const model::error& why) {
-      note(spdlog::level::warn, "cannot tell whether it stopped: {}", why.text);
-    });
+      work(task::inspect),
+      [this](const report& x) {
+        if (x.guest.state == power::dying) {
+          constexpr auto again = std::chrono::milliseconds{250}; // spec/lifecycle.md §5.2
+          self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
+        } else if (x.guest.state == power::halted || x.guest.state == power::crashed) {
+          if (start_)
+            abort_start({errc::general, fmt::format("'{}' died while it started", who_), {}});
+          else if (x.guest.state == power::crashed)
+            destroy();
+          else
+            stopped();
+        }
+      },
+      [this](const model::error& why) {
+        note(spdlog::level::warn, "cannot tell whether it stopped: {}", why.text);
+      });
 }
 
 /// Once per life: tells of it, frees what belonged to it, answers who waited.

@@ -18,10 +18,10 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<libra
   lanes_ = lanes;
   head_ = std::make_shared<model::system>(*world_->system.read());
   return {
-    [this](const model::change& what) { return commit(what); },
-    [this](atom::reload) { return reload(); },
-    [this](atom::flush) { return flush(); },
-    [](const completion& run) { run(); },
+      [this](const model::change& what) { return commit(what); },
+      [this](atom::reload) { return reload(); },
+      [this](atom::flush) { return flush(); },
+      [](const completion& run) { run(); },
   };
 }
 
@@ -106,27 +106,27 @@ caf::result<void> store_state::reload() {
   }
   busy_ = true;
   lanes_->post(
-    drivers::lane::disk, "store",
-    [me = store_actor{self}, this, files = files_, machine = world_->machine.read(), to] {
-      auto foreign = files->changed_by_others();
-      auto found = foreign ? files->load(*machine) : outcome<library::opened>{};
-      caf::anon_send(me, completion{[this, foreign, found, to]() mutable {
-                       busy_ = false;
-                       if (!found) {
-                         to.deliver(to_caf(found.error()));
-                       } else {
-                         if (foreign) {
-                           head_ = std::make_shared<model::system>(found->loaded.system);
-                           publish(head_);
+      drivers::lane::disk, "store",
+      [me = store_actor{self}, this, files = files_, machine = world_->machine.read(), to] {
+        auto foreign = files->changed_by_others();
+        auto found = foreign ? files->load(*machine) : outcome<library::opened>{};
+        caf::anon_send(me, completion{[this, foreign, found, to]() mutable {
+                         busy_ = false;
+                         if (!found) {
+                           to.deliver(to_caf(found.error()));
+                         } else {
+                           if (foreign) {
+                             head_ = std::make_shared<model::system>(found->loaded.system);
+                             publish(head_);
+                           }
+                           deliver(to);
                          }
-                         deliver(to);
-                       }
-                       // Changes gathered meanwhile stand on the old head.
-                       for (auto& x : std::exchange(batch_, {}))
-                         gather(std::move(x));
-                       write_batch();
-                     }});
-    });
+                         // Changes gathered meanwhile stand on the old head.
+                         for (auto& x : std::exchange(batch_, {}))
+                           gather(std::move(x));
+                         write_batch();
+                       }});
+      });
   return to;
 }
 

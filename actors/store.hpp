@@ -15,8 +15,7 @@ namespace qubes::actors {
 /// write is noticed. Used by one disk-lane job at a time.
 class library {
 public:
-  library(std::unique_ptr<drivers::disk> disk, std::size_t generations,
-          std::string (*make_uuid)());
+  library(std::unique_ptr<drivers::disk> disk, std::size_t generations, std::string (*make_uuid)());
 
   struct opened {
     model::xml::loaded loaded;

@@ -108,8 +108,9 @@ outcome<void> take(config& into, const key& x, const toml::node& node) {
   auto& number = std::get<number_key>(x.kind);
   auto value = node.value_exact<std::int64_t>();
   if (!value || *value < number.least || *value > number.most)
-    return tl::unexpected{wrong(
-      node, name, fmt::format("must be a whole number from {} to {}", number.least, number.most))};
+    return tl::unexpected{
+        wrong(node, name,
+              fmt::format("must be a whole number from {} to {}", number.least, number.most))};
   number.set(into, *value);
   return {};
 }
@@ -129,9 +130,9 @@ outcome<void> take_table(config& into, std::string_view table, const toml::node&
       }
     if (!found) {
       auto near = model::nearest(name.str(), known);
-      return tl::unexpected{wrong(child, fmt::format("{}.{}", table, name.str()),
-                                  near.empty() ? "is no key"
-                                               : fmt::format("is no key; did you mean '{}'?", near))};
+      return tl::unexpected{
+          wrong(child, fmt::format("{}.{}", table, name.str()),
+                near.empty() ? "is no key" : fmt::format("is no key; did you mean '{}'?", near))};
     }
     if (auto done = take(into, *found, child); !done)
       return done;
@@ -179,8 +180,8 @@ std::string describe_config() {
       fmt::format_to(std::back_inserter(result), "\n[{}]\n", table);
     }
     auto text = std::holds_alternative<text_key>(x.kind)
-                  ? fmt::format("\"{}\"", defaults.*std::get<text_key>(x.kind).to)
-                  : std::to_string(std::get<number_key>(x.kind).fallback);
+                    ? fmt::format("\"{}\"", defaults.*std::get<text_key>(x.kind).to)
+                    : std::to_string(std::get<number_key>(x.kind).fallback);
     fmt::format_to(std::back_inserter(result), "{} = {}  # {}\n", x.name, text, x.help);
   }
   return result;

@@ -24,15 +24,16 @@ struct config {
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";
   std::string memory_manager; ///< "" for none
-  std::string log_target = "auto"; ///< journal, stderr, or auto: the journal when started by systemd
+  std::string log_target =
+      "auto"; ///< journal, stderr, or auto: the journal when started by systemd
   std::string log_level = "info";
   actors::settings settings;
   drivers::server_limits limits;
   drivers::lanes::widths lanes;
 };
 
-/// Reads TOML. An unknown key, a wrong type or a value out of range is an error that names the line,
-/// the key and what is allowed.
+/// Reads TOML. An unknown key, a wrong type or a value out of range is an error that names the
+/// line, the key and what is allowed.
 model::outcome<config> read_config(const std::string& path);
 
 /// All keys with defaults and meaning, as a commented TOML file; for `qvmd --print-config`.

@@ -31,7 +31,7 @@ void open_log(const config& x) {
   auto journal = x.log_target == "journal"
                  || (x.log_target == "auto" && std::getenv("JOURNAL_STREAM") != nullptr);
   spdlog::set_default_logger(
-    std::make_shared<spdlog::logger>("qvmd", journal ? make_journal_sink() : make_stderr_sink()));
+      std::make_shared<spdlog::logger>("qvmd", journal ? make_journal_sink() : make_stderr_sink()));
   spdlog::set_level(spdlog::level::from_str(x.log_level));
   spdlog::flush_on(spdlog::level::warn);
 }
@@ -58,8 +58,7 @@ public:
 actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes> lanes) {
   auto result = actors::machinery{};
   auto connections = static_cast<unsigned>(x.hypervisor_connections);
-  result.hypervisor
-    = drivers::make_libvirt({.uri = x.hypervisor_uri, .connections = connections});
+  result.hypervisor = drivers::make_libvirt({.uri = x.hypervisor_uri, .connections = connections});
   auto tools = drivers::guest_tools_options{};
   tools.run_directory = x.qubes_run;
   tools.qubesdb_daemon = x.qubesdb_daemon;
@@ -82,7 +81,7 @@ bool alive(caf::actor_system& system, const actors::world& world) {
   caf::scoped_actor self{system};
   auto fine = false;
   self->request(world.registry, std::chrono::seconds{5}, atom::start_v)
-    .receive([&] { fine = true; }, [](const caf::error&) {});
+      .receive([&] { fine = true; }, [](const caf::error&) {});
   return fine;
 }
 
@@ -93,8 +92,8 @@ void reload(caf::actor_system& system, const actors::world& world, const std::st
     spdlog::error("the configuration stays as it was: {}", x.error().message());
   caf::scoped_actor self{system};
   self->request(world.store, std::chrono::seconds{30}, atom::reload_v)
-    .receive([] { spdlog::info("qubes.xml is as the file says"); },
-             [](const caf::error& x) { spdlog::error("reload: {}", from_caf(x).message()); });
+      .receive([] { spdlog::info("qubes.xml is as the file says"); },
+               [](const caf::error& x) { spdlog::error("reload: {}", from_caf(x).message()); });
 }
 
 void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
@@ -104,7 +103,8 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, const act
     auto got = 0;
     if (beat) {
       auto half = std::chrono::duration_cast<std::chrono::nanoseconds>(*beat / 2);
-      auto wait = timespec{.tv_sec = half.count() / 1'000'000'000, .tv_nsec = half.count() % 1'000'000'000};
+      auto wait =
+          timespec{.tv_sec = half.count() / 1'000'000'000, .tv_nsec = half.count() % 1'000'000'000};
       got = sigtimedwait(&signals, nullptr, &wait);
       if (got < 0) {
         if (alive(system, world))
@@ -161,12 +161,13 @@ int run(const config& settings, const std::string& config_path) {
   for (auto x : api::socket_names)
     paths.push_back(fmt::format("{}/{}", settings.run, x));
   auto opened = drivers::server::open(
-    paths, settings.limits,
-    {.on_request =
-       [&desk](connection_id who, std::size_t socket, const drivers::peer& peer, std::string bytes) {
-         desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
-       },
-     .on_gone = [&desk](connection_id who) { desk.gone(who); }});
+      paths, settings.limits,
+      {.on_request =
+           [&desk](connection_id who, std::size_t socket, const drivers::peer& peer,
+                   std::string bytes) {
+             desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
+           },
+       .on_gone = [&desk](connection_id who) { desk.gone(who); }});
   if (!opened) {
     spdlog::critical("{}", opened.error().message());
     return 1;

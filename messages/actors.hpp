@@ -7,101 +7,103 @@ namespace qubes {
 
 /// A CLIENT: whoever hands out orders.
 using client_actor = caf::typed_actor<
-  // The one answer to an order.
-  caf::reacts_to<answer>>;
+    // The one answer to an order.
+    caf::reacts_to<answer>>;
 
 /// A DOMAIN: one VM of the host.
 using domain_actor = caf::typed_actor<
-  // Carries out a client's order.
-  caf::reacts_to<order, client_actor>,
-  // Brings the domain and everything it needs up; joins a start that is under way.
-  caf::replies_to<atom::start>::with<void>,
-  // Its netvm came up: plug the network in again.
-  caf::reacts_to<atom::up>,
-  // Its netvm went down: the interface is dead.
-  caf::reacts_to<atom::down>,
-  // The hypervisor tells of this domain.
-  caf::reacts_to<news>,
-  // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
-  caf::reacts_to<atom::reconcile, model::guest>,
-  // INTERNAL: a deadline of its own has passed.
-  caf::reacts_to<atom::overdue, std::uint64_t>>;
+    // Carries out a client's order.
+    caf::reacts_to<order, client_actor>,
+    // Brings the domain and everything it needs up; joins a start that is under way.
+    caf::replies_to<atom::start>::with<void>,
+    // Its netvm came up: plug the network in again.
+    caf::reacts_to<atom::up>,
+    // Its netvm went down: the interface is dead.
+    caf::reacts_to<atom::down>,
+    // The hypervisor tells of this domain.
+    caf::reacts_to<news>,
+    // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
+    caf::reacts_to<atom::reconcile, model::guest>,
+    // INTERNAL: a deadline of its own has passed.
+    caf::reacts_to<atom::overdue, std::uint64_t>>;
 
 /// A NETVM: supervises the domains connected to a domain that provides network.
 using netvm_actor = caf::typed_actor<
-  // A client needs the network: brings the provider up, then watches the client.
-  caf::replies_to<atom::join, std::string, domain_actor>::with<void>,
-  // A client stopped or went elsewhere.
-  caf::reacts_to<atom::leave, std::string>,
-  // The provider wants to stop: refused while clients run, unless forced. Joins wait from here on.
-  caf::replies_to<atom::close, bool>::with<void>,
-  // The provider stays after all.
-  caf::reacts_to<atom::open>,
-  // The provider is running: plug the clients in again.
-  caf::reacts_to<atom::up>,
-  // The provider is gone: tell the clients, then bring it up for those who wait to join.
-  caf::reacts_to<atom::down>>;
+    // A client needs the network: brings the provider up, then watches the client.
+    caf::replies_to<atom::join, std::string, domain_actor>::with<void>,
+    // A client stopped or went elsewhere.
+    caf::reacts_to<atom::leave, std::string>,
+    // The provider wants to stop: refused while clients run, unless forced. Joins wait from here
+    // on.
+    caf::replies_to<atom::close, bool>::with<void>,
+    // The provider stays after all.
+    caf::reacts_to<atom::open>,
+    // The provider is running: plug the clients in again.
+    caf::reacts_to<atom::up>,
+    // The provider is gone: tell the clients, then bring it up for those who wait to join.
+    caf::reacts_to<atom::down>>;
 
 /// The STORE: the only writer of qubes.xml.
 using store_actor = caf::typed_actor<
-  // Makes a change durable; answers once it is on disk and published.
-  caf::replies_to<model::change>::with<model::system_ptr>,
-  // Reads the file again, if somebody else changed it.
-  caf::replies_to<atom::reload>::with<void>,
-  // Answers when everything acknowledged or waiting so far is decided.
-  caf::replies_to<atom::flush>::with<void>,
-  // INTERNAL: the disk lane is done.
-  caf::reacts_to<completion>>;
+    // Makes a change durable; answers once it is on disk and published.
+    caf::replies_to<model::change>::with<model::system_ptr>,
+    // Reads the file again, if somebody else changed it.
+    caf::replies_to<atom::reload>::with<void>,
+    // Answers when everything acknowledged or waiting so far is decided.
+    caf::replies_to<atom::flush>::with<void>,
+    // INTERNAL: the disk lane is done.
+    caf::reacts_to<completion>>;
 
 /// The DRIVER: the only road to what can block.
 using driver_actor = caf::typed_actor<
-  // Runs a job on its lane; answers once it is done. Fails fast while the hypervisor is out of reach.
-  caf::replies_to<job>::with<report>,
-  // Connects (again), then tells every domain the truth. Answers after the first attempt.
-  caf::replies_to<atom::start>::with<void>,
-  // The connection died.
-  caf::reacts_to<atom::lost, std::string>,
-  // The hypervisor's event thread tells of a guest.
-  caf::reacts_to<news>,
-  // XenStore says that some guest ended: those believed running are looked at again.
-  caf::reacts_to<atom::reconcile>,
-  // INTERNAL: a lane is done.
-  caf::reacts_to<completion>,
-  // INTERNAL: time to try to connect again.
-  caf::reacts_to<atom::tick>>;
+    // Runs a job on its lane; answers once it is done. Fails fast while the hypervisor is out of
+    // reach.
+    caf::replies_to<job>::with<report>,
+    // Connects (again), then tells every domain the truth. Answers after the first attempt.
+    caf::replies_to<atom::start>::with<void>,
+    // The connection died.
+    caf::reacts_to<atom::lost, std::string>,
+    // The hypervisor's event thread tells of a guest.
+    caf::reacts_to<news>,
+    // XenStore says that some guest ended: those believed running are looked at again.
+    caf::reacts_to<atom::reconcile>,
+    // INTERNAL: a lane is done.
+    caf::reacts_to<completion>,
+    // INTERNAL: time to try to connect again.
+    caf::reacts_to<atom::tick>>;
 
 /// The REGISTRY: which domains there are, and the host's own properties and labels.
 using registry_actor = caf::typed_actor<
-  // Carries out an order about the host.
-  caf::reacts_to<order, client_actor>,
-  // The published system changed: spawns who is new, ends who is gone.
-  caf::reacts_to<model::system_ptr>,
-  // Spawns everyone; answers when all are there.
-  caf::replies_to<atom::start>::with<void>,
-  // A domain provides network now, or not any more: spawns or ends its netvm. Answers once the
-  // directory shows it.
-  caf::replies_to<atom::open, std::string>::with<void>,
-  // Ends all domain and netvm actors; the domains themselves go on running.
-  caf::reacts_to<atom::stop>>;
+    // Carries out an order about the host.
+    caf::reacts_to<order, client_actor>,
+    // The published system changed: spawns who is new, ends who is gone.
+    caf::reacts_to<model::system_ptr>,
+    // Spawns everyone; answers when all are there.
+    caf::replies_to<atom::start>::with<void>,
+    // A domain provides network now, or not any more: spawns or ends its netvm. Answers once the
+    // directory shows it.
+    caf::replies_to<atom::open, std::string>::with<void>,
+    // Ends all domain and netvm actors; the domains themselves go on running.
+    caf::reacts_to<atom::stop>>;
 
 /// EVENTS: tells subscribers what happens, in order.
 using events_actor = caf::typed_actor<
-  // Passes on what happened.
-  caf::reacts_to<events>,
-  // A connection wants to hear: of everything (""), or of one domain.
-  caf::reacts_to<atom::subscribe, connection_id, std::string>,
-  // A connection closed.
-  caf::reacts_to<atom::gone, connection_id>>;
+    // Passes on what happened.
+    caf::reacts_to<events>,
+    // A connection wants to hear: of everything (""), or of one domain.
+    caf::reacts_to<atom::subscribe, connection_id, std::string>,
+    // A connection closed.
+    caf::reacts_to<atom::gone, connection_id>>;
 
 /// The GATE: clients' requests in, replies out.
 using gate_actor = caf::typed_actor<
-  // INTERNAL (as any client): an order was carried out.
-  caf::reacts_to<answer>,
-  // The server's thread hands over an order for a domain, or for the host ("").
-  caf::reacts_to<order, connection_id, std::string>,
-  // A client left before its answer.
-  caf::reacts_to<atom::gone, connection_id>,
-  // INTERNAL: look for overdue orders.
-  caf::reacts_to<atom::tick>>;
+    // INTERNAL (as any client): an order was carried out.
+    caf::reacts_to<answer>,
+    // The server's thread hands over an order for a domain, or for the host ("").
+    caf::reacts_to<order, connection_id, std::string>,
+    // A client left before its answer.
+    caf::reacts_to<atom::gone, connection_id>,
+    // INTERNAL: look for overdue orders.
+    caf::reacts_to<atom::tick>>;
 
 } // namespace qubes

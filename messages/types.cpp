@@ -15,7 +15,8 @@ model::error from_caf(const caf::error& x) {
   }
   if (x == caf::sec::request_timeout)
     return {errc::timed_out, "no answer came in time", "it may still happen; see 'qvmctl status'"};
-  return {errc::internal, "a part of the daemon ended before it answered (" + caf::to_string(x) + ")",
+  return {errc::internal,
+          "a part of the daemon ended before it answered (" + caf::to_string(x) + ")",
           "the log has more"};
 }
 

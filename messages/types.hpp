@@ -57,15 +57,15 @@ struct answer {
 
 /// Blocking work on behalf of one domain. Rows in actors/driver.cpp.
 enum class task : std::uint8_t {
-  create,       ///< text: domain XML
+  create, ///< text: domain XML
   suspend,
   resume,
   shutdown,
   destroy,
   sleep,
   wake,
-  attach,       ///< text: device XML
-  detach,       ///< text: device XML
+  attach, ///< text: device XML
+  detach, ///< text: device XML
   undefine,
   inspect,
   verify,       ///< text: the domain's directory, relative to the state directory
@@ -74,8 +74,8 @@ enum class task : std::uint8_t {
   start_agent,  ///< text: user
   run_service,  ///< text: qrexec service, run as root
   close_tools,
-  read_notes,   ///< text: directory
-  write_notes,  ///< text: directory, pairs[0].second: the notes
+  read_notes,  ///< text: directory
+  write_notes, ///< text: directory, pairs[0].second: the notes
 };
 
 struct job {

@@ -77,7 +77,8 @@ struct change {
 /// nothing in use is removed, names, qids and uuids are unique.
 outcome<system> apply(const system& before, const host& machine, const change& what);
 
-/// The change that leads back: apply(apply(s, c), invert(s, c)) == s. `what` must apply to `before`.
+/// The change that leads back: apply(apply(s, c), invert(s, c)) == s. `what` must apply to
+/// `before`.
 change invert(const system& before, const change& what);
 
 /// One line per edit, for audit and --dry-run: `work: netvm = sys-vpn (was sys-firewall)`.

@@ -50,9 +50,9 @@ using tags = std::set<std::string, std::less<>>;
 enum class assignment_mode : std::uint8_t { required, auto_attach, ask_to_attach };
 
 struct assignment {
-  std::string backend;         ///< name of the domain that has the device; "" for any
-  std::string port = "*";      ///< "*" for any
-  std::string identity = "*";  ///< device id, "*" for any
+  std::string backend;        ///< name of the domain that has the device; "" for any
+  std::string port = "*";     ///< "*" for any
+  std::string identity = "*"; ///< device id, "*" for any
   assignment_mode mode = assignment_mode::required;
   std::vector<std::pair<std::string, std::string>> options;
 
@@ -76,9 +76,9 @@ struct volume {
   bool rw = false;
   bool save_on_stop = false;
   bool snap_on_start = false;
-  std::optional<bool> ephemeral; ///< only when explicitly set
-  std::uint64_t size = 0;        ///< bytes; 0 is not written
-  std::string source;            ///< vid of the origin, "" for none
+  std::optional<bool> ephemeral;                            ///< only when explicitly set
+  std::uint64_t size = 0;                                   ///< bytes; 0 is not written
+  std::string source;                                       ///< vid of the origin, "" for none
   std::vector<std::pair<std::string, std::string>> unknown; ///< attributes of other versions
 
   bool operator==(const volume&) const = default;
@@ -89,7 +89,7 @@ struct domain {
   klass type = klass::app;
   domain_name name;
   std::int64_t qid = 0;
-  std::string uuid; ///< canonical lower-case text
+  std::string uuid;             ///< canonical lower-case text
   model::properties properties; ///< name, qid and uuid included when they are saved
   model::features features;
   model::tags tags;

@@ -9,7 +9,13 @@
 namespace qubes::model {
 
 /// The first domain of the chain that has the key wins, even with "".
-enum class chain : std::uint8_t { own, with_template, with_netvm, with_adminvm, with_template_and_adminvm };
+enum class chain : std::uint8_t {
+  own,
+  with_template,
+  with_netvm,
+  with_adminvm,
+  with_template_and_adminvm
+};
 
 /// Null when nobody of the chain has it. Loops end the chain.
 const std::string* find_feature(const view& v, const domain& x, std::string_view name, chain how);

@@ -13,8 +13,8 @@ struct kernel {
   std::string name;
   bool vmlinuz = false;
   bool initramfs = false;
-  bool modules = false;        ///< has modules.img
-  bool memory_hotplug = false; ///< has memory-hotplug-supported
+  bool modules = false;                           ///< has modules.img
+  bool memory_hotplug = false;                    ///< has memory-hotplug-supported
   std::optional<std::string> default_options;     ///< default-kernelopts-nopci.txt, stripped
   std::optional<std::string> default_options_pci; ///< default-kernelopts-pci.txt, stripped
   std::optional<std::string> common_options;      ///< default-kernelopts-common.txt, stripped
@@ -23,15 +23,15 @@ struct kernel {
 };
 
 struct host {
-  bool xen = false;                    ///< libvirt says "Xen"
-  std::uint64_t memory_kib = 0;        ///< all memory of the machine
+  bool xen = false;             ///< libvirt says "Xen"
+  std::uint64_t memory_kib = 0; ///< all memory of the machine
   std::uint64_t dom0_memory_mib = 4096;
   unsigned cpus = 1;
   unsigned cpu_family = 0;
   unsigned cpu_model = 0;
-  std::string timezone;                ///< "Europe/Warsaw", "" when unknown
+  std::string timezone; ///< "Europe/Warsaw", "" when unknown
   std::string state_directory = "/var/lib/qubes";
-  std::vector<kernel> kernels;         ///< sorted by name
+  std::vector<kernel> kernels; ///< sorted by name
 
   const kernel* find_kernel(std::string_view name) const noexcept {
     for (auto& x : kernels)

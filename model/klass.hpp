@@ -34,12 +34,12 @@ struct klass_row {
 
 /// In the order of admin.vmclass.List.
 inline constexpr std::array klass_rows{
-  klass_row{klass::app, "AppVM", app_vm, "appvms"},
-  klass_row{klass::template_vm, "TemplateVM", template_class, "vm-templates"},
-  klass_row{klass::standalone, "StandaloneVM", standalone_vm, "appvms"},
-  klass_row{klass::admin, "AdminVM", admin_vm, ""},
-  klass_row{klass::disp, "DispVM", disp_vm, "appvms"},
-  klass_row{klass::remote, "RemoteVM", remote_vm, ""},
+    klass_row{klass::app, "AppVM", app_vm, "appvms"},
+    klass_row{klass::template_vm, "TemplateVM", template_class, "vm-templates"},
+    klass_row{klass::standalone, "StandaloneVM", standalone_vm, "appvms"},
+    klass_row{klass::admin, "AdminVM", admin_vm, ""},
+    klass_row{klass::disp, "DispVM", disp_vm, "appvms"},
+    klass_row{klass::remote, "RemoteVM", remote_vm, ""},
 };
 
 constexpr const klass_row& row(klass x) noexcept {

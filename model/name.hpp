@@ -67,7 +67,8 @@ std::string nearest(std::string_view text, const Range& known) {
   auto least = text.size() / 2 + 1;
   for (const auto& x : known) {
     auto candidate = std::string_view{x};
-    auto distance = candidate.starts_with(text) && text.size() > 2 ? 1 : edit_distance(text, candidate);
+    auto distance =
+        candidate.starts_with(text) && text.size() > 2 ? 1 : edit_distance(text, candidate);
     if (distance < least) {
       least = distance;
       best = candidate;

@@ -31,7 +31,8 @@ using default_rule = std::optional<value> (*)(const subject&);
 
 /// Turns text that already passed the type's syntax into the value to store, or refuses it.
 /// Runs on load (subject's system may be incomplete: stage 4 comes after all stage 2) and on set.
-using check_rule = outcome<value> (*)(const subject&, const struct property&, std::string_view text);
+using check_rule = outcome<value> (*)(const subject&, const struct property&,
+                                      std::string_view text);
 
 /// Refuses a change the syntax allows: wrong state, loops, in use. Not run on load.
 using guard_rule = outcome<void> (*)(const subject&, const value& next);

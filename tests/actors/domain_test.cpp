@@ -77,8 +77,8 @@ TEST_P(domains, a_second_start_rides_on_the_first) {
 TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
     return which == drivers::fake_call::create && whom == uuid("sys-net0")
-             ? std::optional{model::error{errc::hypervisor, "no memory", {}}}
-             : std::nullopt;
+               ? std::optional{model::error{errc::hypervisor, "no memory", {}}}
+               : std::nullopt;
   });
   auto result = sim.ask("app0", verb::start);
   ASSERT_FALSE(result);
@@ -92,8 +92,9 @@ TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
 
 TEST_P(domains, start_that_fails_after_creation_is_undone_and_told) {
   sim.hypervisor().set_script([](drivers::fake_call which, const std::string&) {
-    return which == drivers::fake_call::resume ? std::optional{model::error{errc::hypervisor, "boom", {}}}
-                                               : std::nullopt;
+    return which == drivers::fake_call::resume
+               ? std::optional{model::error{errc::hypervisor, "boom", {}}}
+               : std::nullopt;
   });
   auto result = sim.ask("sys-net0", verb::start);
   ASSERT_FALSE(result);
@@ -112,8 +113,8 @@ TEST_P(domains, shutdown_and_kill_tell_their_events_in_order) {
   forget();
   ASSERT_TRUE(sim.ask("sys-net0", verb::shutdown, "", "", false, true));
   EXPECT_THAT(told("sys-net0"), ElementsAre("domain-pre-shutdown", "domain-stopped",
-                                           "property-reset:xid", "property-reset:stubdom_xid",
-                                           "property-reset:start_time", "domain-shutdown"));
+                                            "property-reset:xid", "property-reset:stubdom_xid",
+                                            "property-reset:start_time", "domain-shutdown"));
   ASSERT_TRUE(sim.ask("sys-net0", verb::start));
   forget();
   ASSERT_TRUE(sim.ask("sys-net0", verb::kill));
@@ -154,7 +155,8 @@ TEST_P(domains, netvm_switch_of_a_running_domain_moves_its_interface) {
 
 TEST_P(domains, kill_during_a_netvm_switch_answers_both) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
-  auto change = sim.send("app0", verb::set_property, "netvm", GetParam() % 2 == 0 ? "sys-net0" : "");
+  auto change =
+      sim.send("app0", verb::set_property, "netvm", GetParam() % 2 == 0 ? "sys-net0" : "");
   for (auto i = sim.chance()() % 40; i > 0 && sim.step(); --i) {
     // nop
   }
@@ -162,7 +164,8 @@ TEST_P(domains, kill_during_a_netvm_switch_answers_both) {
   sim.run();
   ASSERT_TRUE(sim.answer_to(change));
   EXPECT_TRUE(*sim.answer_to(kill)) << why(*sim.answer_to(kill));
-  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "600")) << "the next change is not stuck";
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "600"))
+      << "the next change is not stuck";
   EXPECT_TRUE(sim.ask("app0", verb::start));
 }
 
@@ -239,7 +242,8 @@ TEST_P(domains, pause_and_unpause_follow_the_table_of_legal_moves) {
 }
 
 TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
-  for (auto x : {verb::shutdown, verb::kill, verb::pause, verb::unpause, verb::suspend, verb::resume})
+  for (auto x :
+       {verb::shutdown, verb::kill, verb::pause, verb::unpause, verb::suspend, verb::resume})
     EXPECT_EQ(sim.ask("dom0", x).error().code, errc::vm_error);
   EXPECT_EQ(sim.ask("dom0", verb::start).error().code, errc::vm_not_halted);
 }

@@ -23,9 +23,10 @@ struct gate_test : ::testing::Test {
   simulation sim{1, sample_host(3, 1)};
   std::vector<std::string> replies;
   std::size_t dropped = 0;
-  actors::front_desk desk{sim.society().world(), sim.society().gate(),
-                          [this](connection_id, std::string frame, bool) { replies.push_back(frame); },
-                          [this](connection_id) { ++dropped; }};
+  actors::front_desk desk{
+      sim.society().world(), sim.society().gate(),
+      [this](connection_id, std::string frame, bool) { replies.push_back(frame); },
+      [this](connection_id) { ++dropped; }};
 
   /// The reply of a read; "" when there was none at once.
   std::string say(const std::string& bytes, api::socket where = api::socket::admin) {
@@ -33,9 +34,10 @@ struct gate_test : ::testing::Test {
     desk.serve(7, where, {1, 0}, bytes);
     return replies.empty() ? ""s : replies.front();
   }
-  std::string call(std::string_view method, std::string_view destination, std::string_view payload = "",
-                   api::socket where = api::socket::admin) {
-    return say(fmt::format("{} dom0 name {}", method, destination) + "\0"s + std::string{payload}, where);
+  std::string call(std::string_view method, std::string_view destination,
+                   std::string_view payload = "", api::socket where = api::socket::admin) {
+    return say(fmt::format("{} dom0 name {}", method, destination) + "\0"s + std::string{payload},
+               where);
   }
 };
 
@@ -56,7 +58,7 @@ TEST(methods, are_sorted_unique_and_explained) {
     last = x.name;
   }
   EXPECT_EQ(actors::find_method(api::socket::internal, "admin.vm.List"), nullptr)
-    << "a method on the wrong socket does not exist";
+      << "a method on the wrong socket does not exist";
 }
 
 TEST_F(gate_test, framing_errors_are_dropped_without_a_word) {
@@ -109,9 +111,11 @@ TEST_F(gate_test, every_method_refuses_wrong_argument_payload_and_destination) {
 }
 
 TEST_F(gate_test, list_shows_dom0_first_with_class_state_and_uuid) {
-  EXPECT_THAT(call("admin.vm.List", "dom0"),
-              StartsWith("0\0dom0 class=AdminVM state=Running uuid=00000000-0000-0000-0000-000000000000\napp0 "
-                         "class=AppVM state=Halted uuid="s));
+  EXPECT_THAT(
+      call("admin.vm.List", "dom0"),
+      StartsWith(
+          "0\0dom0 class=AdminVM state=Running uuid=00000000-0000-0000-0000-000000000000\napp0 "
+          "class=AppVM state=Halted uuid="s));
 }
 
 TEST_F(gate_test, who_is_not_dom0_sees_nothing_without_a_policy) {
@@ -134,7 +138,8 @@ TEST_F(gate_test, plan_tells_the_change_and_makes_none) {
 
 TEST_F(gate_test, overview_status_methods_and_system_info_are_json) {
   auto body = [&](const std::string& reply) { return nlohmann::json::parse(reply.substr(2)); };
-  EXPECT_EQ(body(call("qvmd.Overview", "dom0"))["domains"].size(), sim.world().system.read()->domains.size());
+  EXPECT_EQ(body(call("qvmd.Overview", "dom0"))["domains"].size(),
+            sim.world().system.read()->domains.size());
   EXPECT_TRUE(body(call("qvmd.Status", "dom0"))["hypervisor"]["connected"]);
   EXPECT_EQ(body(call("qvmd.Methods", "dom0")).size(), actors::methods().size());
   auto info = body(call("internal.GetSystemInfo", "dom0", "", api::socket::internal));

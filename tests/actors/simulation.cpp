@@ -22,7 +22,8 @@ std::string fixed_uuid() {
 }
 
 /// A client that only collects; the typed handle that orders need.
-client_actor::behavior_type collector(client_actor::pointer, std::function<void(const answer&)> take) {
+client_actor::behavior_type collector(client_actor::pointer,
+                                      std::function<void(const answer&)> take) {
   return {[take](const answer& x) { take(x); }};
 }
 
@@ -59,7 +60,8 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
     if (x->is(model::qubes_vm)) // the directories that a start verifies
       disk_->foreign_write(fmt::format("{}/{}", row(x->type).directory, x->name.str()), "");
   hypervisor_ = std::make_shared<drivers::fake_hypervisor>(
-    drivers::capabilities{}, [this](drivers::fake_call which, const std::string&) { return fate(which); });
+      drivers::capabilities{},
+      [this](drivers::fake_call which, const std::string&) { return fate(which); });
   hypervisor_->blocking(false);
 
   auto store_disk = std::make_unique<shared_disk>(disk_);
@@ -72,20 +74,19 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   kernel.vmlinuz = kernel.initramfs = kernel.modules = true;
   auto settings = actors::settings{};
   auto opened = actors::society::open(
-    *system_,
-    {.settings = settings,
-     .machine = std::move(machine),
-     .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
-     .machinery = {.hypervisor = hypervisor_,
-                   .tools = drivers::make_fake_guest_tools(),
-                   .xenstore = nullptr,
-                   .state = std::make_shared<shared_disk>(disk_),
-                   .lanes = deck_,
-                   .qrexec_client = {}},
-     .to_clients = [this](connection_id, std::string frame, bool) { hear(frame); },
-     .now_us = [this] { return now_us(); },
-     .hypervisor_uri = "fake:///",
-     .store_path = "qubes.xml"});
+      *system_, {.settings = settings,
+                 .machine = std::move(machine),
+                 .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
+                 .machinery = {.hypervisor = hypervisor_,
+                               .tools = drivers::make_fake_guest_tools(),
+                               .xenstore = nullptr,
+                               .state = std::make_shared<shared_disk>(disk_),
+                               .lanes = deck_,
+                               .qrexec_client = {}},
+                 .to_clients = [this](connection_id, std::string frame, bool) { hear(frame); },
+                 .now_us = [this] { return now_us(); },
+                 .hypervisor_uri = "fake:///",
+                 .store_path = "qubes.xml"});
   if (!opened)
     throw std::runtime_error{opened.error().message()};
   society_ = std::move(*opened);
@@ -137,7 +138,8 @@ std::int64_t simulation::now_us() {
          + duration_cast<microseconds>(scheduler_->clock().now().time_since_epoch()).count();
 }
 
-// -- the client's side -----------------------------------------------------------------------------
+// -- the client's side
+// -----------------------------------------------------------------------------
 
 std::uint64_t simulation::send(const std::string& domain, order what) {
   what.ticket = asked_.size();
@@ -194,7 +196,8 @@ void simulation::hear(const std::string& frame) {
   heard_.push_back(std::move(x));
 }
 
-// -- running ---------------------------------------------------------------------------------------
+// -- running
+// ---------------------------------------------------------------------------------------
 
 bool simulation::step() {
   auto actors = scheduler_->jobs.size();
@@ -237,7 +240,8 @@ power simulation::state_of(const std::string& domain) const {
   return world().board.read(now.find(domain)->qid).state;
 }
 
-// -- invariants ------------------------------------------------------------------------------------
+// -- invariants
+// ------------------------------------------------------------------------------------
 
 void simulation::violate(std::string what) {
   if (violations_.size() < 20)
@@ -253,7 +257,8 @@ void simulation::check_step() {
   board.reserve(system->domains.size());
   for (auto& x : system->domains) {
     auto live = world().board.read(x->qid);
-    board.push_back(static_cast<std::uint64_t>(live.state) << 32 | static_cast<std::uint32_t>(live.xid));
+    board.push_back(static_cast<std::uint64_t>(live.state) << 32
+                    | static_cast<std::uint32_t>(live.xid));
   }
   if (board == last_board_)
     return;
@@ -302,7 +307,8 @@ void simulation::check_rest() {
     auto live = world().board.read(x->qid);
     auto i = guests.find(x->name);
     if (model::is_active(live.state) != (i != guests.end()))
-      violate(fmt::format("'{}' is {}, the hypervisor says {}", x->name.str(), wire_name(live.state),
+      violate(fmt::format("'{}' is {}, the hypervisor says {}", x->name.str(),
+                          wire_name(live.state),
                           i == guests.end() ? "it is not there" : "it is there"));
     else if (i != guests.end() && i->second.xid != live.xid)
       violate(fmt::format("'{}' has xid {}, not {}", x->name.str(), i->second.xid, live.xid));
@@ -327,7 +333,8 @@ void simulation::check_events() {
     if (truth == power::halting) // asked to halt, and running until it does
       truth = power::running;
     if (truth != told)
-      violate(fmt::format("events leave '{}' {}, it is {}", name, wire_name(told), wire_name(truth)));
+      violate(
+          fmt::format("events leave '{}' {}, it is {}", name, wire_name(told), wire_name(truth)));
   }
 }
 
@@ -344,12 +351,13 @@ void simulation::check_store() {
   for (auto& [key, value] : acknowledged_) {
     auto* owner = key.first.empty() ? nullptr : system->find(key.first);
     if (auto found = model::read_text({v, owner}, key.second); found != value)
-      violate(fmt::format("{}.{} was acknowledged as '{}' and is '{}'", key.first, key.second, value,
-                          found));
+      violate(fmt::format("{}.{} was acknowledged as '{}' and is '{}'", key.first, key.second,
+                          value, found));
   }
 }
 
-// -- a host ----------------------------------------------------------------------------------------
+// -- a host
+// ----------------------------------------------------------------------------------------
 
 namespace {
 

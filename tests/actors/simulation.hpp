@@ -49,14 +49,24 @@ public:
 
   template <class T>
   using outcome = model::outcome<T>;
-  outcome<std::optional<std::string>> read(const std::string& n, std::size_t l) override { return to_->read(n, l); }
-  outcome<std::optional<drivers::file_stamp>> stamp(const std::string& n) override { return to_->stamp(n); }
+  outcome<std::optional<std::string>> read(const std::string& n, std::size_t l) override {
+    return to_->read(n, l);
+  }
+  outcome<std::optional<drivers::file_stamp>> stamp(const std::string& n) override {
+    return to_->stamp(n);
+  }
   outcome<void> write(const std::string& n, const std::string& b) override {
     return lying ? outcome<void>{} : to_->write(n, b);
   }
-  outcome<void> sync(const std::string& n) override { return lying ? outcome<void>{} : to_->sync(n); }
-  outcome<void> rename(const std::string& a, const std::string& b) override { return lying ? outcome<void>{} : to_->rename(a, b); }
-  outcome<void> link(const std::string& a, const std::string& b) override { return to_->link(a, b); }
+  outcome<void> sync(const std::string& n) override {
+    return lying ? outcome<void>{} : to_->sync(n);
+  }
+  outcome<void> rename(const std::string& a, const std::string& b) override {
+    return lying ? outcome<void>{} : to_->rename(a, b);
+  }
+  outcome<void> link(const std::string& a, const std::string& b) override {
+    return to_->link(a, b);
+  }
   outcome<void> remove(const std::string& n) override { return to_->remove(n); }
   outcome<void> sync_names(const std::string& n) override { return to_->sync_names(n); }
   outcome<std::vector<std::string>> list(const std::string& d) override { return to_->list(d); }
@@ -87,8 +97,8 @@ public:
   /// Hands an order to a domain ("" for the host); returns its ticket.
   std::uint64_t send(const std::string& domain, order what);
 
-  std::uint64_t send(const std::string& domain, verb what, std::string key = {}, std::string text = {},
-                     bool force = false, bool wait = false);
+  std::uint64_t send(const std::string& domain, verb what, std::string key = {},
+                     std::string text = {}, bool force = false, bool wait = false);
 
   /// The one answer to a ticket, when it came.
   const model::outcome<std::string>* answer_to(std::uint64_t ticket) const;

@@ -50,7 +50,7 @@ TEST(store, power_cut_at_every_disk_call_leaves_exactly_what_was_acknowledged) {
       sim.disk().restart(luck);
       auto found = memory_on_disk(sim.disk(), "app0");
       EXPECT_TRUE(found == "600" || (!second && found == "500"))
-        << "call " << at << " luck " << luck << " left " << found;
+          << "call " << at << " luck " << luck << " left " << found;
     }
 }
 
@@ -127,7 +127,8 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   auto files = open();
   ASSERT_TRUE(files.load({}));
   for (auto i = 0; i < 6; ++i) {
-    auto changed = model::apply(host, {}, {{model::set_property{"app0", "memory", std::int64_t{500 + i}}}});
+    auto changed =
+        model::apply(host, {}, {{model::set_property{"app0", "memory", std::int64_t{500 + i}}}});
     ASSERT_TRUE(changed);
     host = *changed;
     ASSERT_TRUE(files.save(host));
@@ -143,7 +144,7 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   EXPECT_THAT(found->loaded.findings.front().text, testing::HasSubstr("generation"));
   ASSERT_TRUE(again.save(found->loaded.system));
   EXPECT_THAT(*disk->list("backup"), testing::Contains(testing::HasSubstr("damaged")))
-    << "what was damaged is kept for a look";
+      << "what was damaged is kept for a look";
 }
 
 } // namespace qubes::tests

@@ -28,18 +28,18 @@ struct kind {
 
 /// What clients do in a storm.
 constexpr kind kinds[]{
-  {verb::start, 30},
-  {verb::shutdown, 12},
-  {verb::kill, 8},
-  {verb::pause, 6},
-  {verb::unpause, 6},
-  {verb::set_property, 8, "memory", "512"},
-  {verb::set_property, 6, "vcpus", "3"},
-  {verb::set_property, 9, "netvm", ""},
-  {verb::set_property, 9, "netvm", "sys-net0"},
-  {verb::reset_property, 4, "netvm", ""},
-  {verb::set_feature, 6, "note", "stormy"},
-  {verb::add_tag, 6, "windy"},
+    {verb::start, 30},
+    {verb::shutdown, 12},
+    {verb::kill, 8},
+    {verb::pause, 6},
+    {verb::unpause, 6},
+    {verb::set_property, 8, "memory", "512"},
+    {verb::set_property, 6, "vcpus", "3"},
+    {verb::set_property, 9, "netvm", ""},
+    {verb::set_property, 9, "netvm", "sys-net0"},
+    {verb::reset_property, 4, "netvm", ""},
+    {verb::set_feature, 6, "note", "stormy"},
+    {verb::add_tag, 6, "windy"},
 };
 
 const kind& pick(std::mt19937_64& chance) {
@@ -79,9 +79,8 @@ void run_seeds(std::uint64_t count, faults how, std::size_t apps, std::size_t de
   for (auto seed = first; seed < last; ++seed) {
     auto sim = simulation{seed, sample_host(apps, depth), how};
     storm(sim, apps, depth, 80);
-    ASSERT_TRUE(sim.violations().empty())
-      << "reproduce with QVMD_SEED=" << seed << "\n  "
-      << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
+    ASSERT_TRUE(sim.violations().empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
+                                          << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
   }
 }
 
@@ -105,7 +104,8 @@ TEST(storm, the_same_seed_gives_the_same_run) {
   EXPECT_NE(tale(7), tale(8));
 }
 
-// -- a broken world must be noticed ------------------------------------------------------------------
+// -- a broken world must be noticed
+// ------------------------------------------------------------------
 
 TEST(storm, a_disk_that_lies_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};

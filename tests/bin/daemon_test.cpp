@@ -119,17 +119,20 @@ struct daemon_test : ::testing::Test {
     return result;
   }
 
-  std::string call(std::string_view method, std::string_view to, std::string_view payload = "") const {
+  std::string call(std::string_view method, std::string_view to,
+                   std::string_view payload = "") const {
     auto fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     auto address = sockaddr_un{.sun_family = AF_UNIX, .sun_path = {}};
     socket().copy(address.sun_path, sizeof address.sun_path - 1);
     auto result = std::string{};
     if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) {
       auto bytes = fmt::format("{} dom0 name {}", method, to) + "\0"s + std::string{payload};
-      EXPECT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+      EXPECT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+                static_cast<ssize_t>(bytes.size()));
       shutdown(fd, SHUT_WR);
       char buffer[4096];
-      for (auto n = recv(fd, buffer, sizeof buffer, 0); n > 0; n = recv(fd, buffer, sizeof buffer, 0))
+      for (auto n = recv(fd, buffer, sizeof buffer, 0); n > 0;
+           n = recv(fd, buffer, sizeof buffer, 0))
         result.append(buffer, static_cast<std::size_t>(n));
     }
     close(fd);
@@ -166,11 +169,12 @@ TEST_F(daemon_test, serves_three_sockets_for_the_group_and_stops_at_sigterm) {
 
 TEST_F(daemon_test, adopts_domains_that_run_already) {
   auto x = app();
-  write_file(top / "node.xml", fmt::format(R"(<node><cpu><mhz>1000</mhz><model>x86_64</model><active>2</active>
+  write_file(top / "node.xml",
+             fmt::format(R"(<node><cpu><mhz>1000</mhz><model>x86_64</model><active>2</active>
 <nodes>1</nodes><sockets>1</sockets><cores>2</cores><threads>1</threads></cpu><memory>4194304</memory>
 <domain type="test" xmlns:test="http://libvirt.org/schemas/domain/test/1.0"><name>{}</name><uuid>{}</uuid>
 <memory>409600</memory><os><type>hvm</type></os><test:runstate>1</test:runstate></domain></node>)",
-                                           x.name.str(), x.uuid));
+                         x.name.str(), x.uuid));
   auto text = read_file(config());
   text.replace(text.find("test:///default"), "test:///default"s.size(),
                fmt::format("test://{}", (top / "node.xml").string()));
@@ -197,7 +201,8 @@ TEST_F(daemon_test, what_was_acknowledged_survives_kill_minus_nine) {
   ASSERT_THAT(call("admin.vm.property.Set+memory", x.name.str(), "777"), testing::StartsWith("0"));
   daemon.reset();
   start();
-  EXPECT_THAT(call("admin.vm.property.Get+memory", x.name.str()), HasSubstr("default=False type=int 777"));
+  EXPECT_THAT(call("admin.vm.property.Get+memory", x.name.str()),
+              HasSubstr("default=False type=int 777"));
 }
 
 TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {
@@ -209,7 +214,8 @@ TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {
   changed.properties["memory"] = std::int64_t{888};
   loaded->system.put(std::make_shared<model::domain>(changed));
   write_file(path, model::xml::save(loaded->system));
-  EXPECT_THAT(call("admin.vm.property.Set+vcpus", x.name.str(), "3"), HasSubstr("somebody else changed"));
+  EXPECT_THAT(call("admin.vm.property.Set+vcpus", x.name.str(), "3"),
+              HasSubstr("somebody else changed"));
   daemon->signal(SIGHUP);
   auto deadline = std::chrono::steady_clock::now() + 20s;
   while (call("admin.vm.property.Get+memory", x.name.str()).find("888") == std::string::npos)
