@@ -54,6 +54,7 @@ private:
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
     int undo_tries = 0;
+    std::shared_ptr<void> memory; ///< set aside by the memory manager
     std::vector<reply> waiting;
     std::int64_t began_us = 0;
     std::int64_t step_began_us = 0;
@@ -71,6 +72,7 @@ private:
   void check_permission();
   void verify_files();
   void bring_up_netvm();
+  void reserve_memory();
   void prepare_spawn();
   void create();
   void announce_memory();

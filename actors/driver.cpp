@@ -78,7 +78,7 @@ outcome<report> inspect(machinery& with, const job& what) {
   auto found = with.hypervisor->inspect(what.uuid);
   if (!found)
     return tl::unexpected{found.error()};
-  return report{.guest = *found, .text = {}};
+  return report{.guest = *found, .text = {}, .held = {}};
 }
 
 outcome<report> verify(machinery& with, const job& what) {
@@ -91,6 +91,15 @@ outcome<report> verify(machinery& with, const job& what) {
         fmt::format("the directory of '{}' is missing: '{}'", what.domain, what.text),
         "restore it from a backup, or remove the domain");
   return report{};
+}
+
+outcome<report> reserve(machinery& with, const job& what) {
+  if (!with.memory)
+    return report{};
+  auto room = with.memory->reserve(what.domain, what.bytes);
+  if (!room)
+    return tl::unexpected{room.error()};
+  return report{.guest = {}, .text = {}, .held = std::move(*room)};
 }
 
 outcome<report> announce(machinery& with, const job& what) {
@@ -141,7 +150,7 @@ outcome<report> read_notes(machinery& with, const job& what) {
   auto text = with.state->read(what.text + "/notes.txt", largest_notes);
   if (!text)
     return model::fail(errc::general, "the notes could not be read: " + text.error().text);
-  return report{.guest = {}, .text = text->value_or("")};
+  return report{.guest = {}, .text = text->value_or(""), .held = {}};
 }
 
 outcome<report> write_notes(machinery& with, const job& what) {
@@ -176,6 +185,7 @@ constexpr task_row rows[]{
   {task::undefine,     lane::host,   &settings::host_call,   true,  undefine},
   {task::inspect,      lane::host,   &settings::host_call,   true,  inspect},
   {task::verify,       lane::disk,   &settings::host_call,   false, verify},
+  {task::reserve,      lane::guest,  &settings::guest_call,  false, reserve},
   {task::announce,     lane::host,   &settings::host_call,   false, announce},
   {task::open_qubesdb, lane::guest,  &settings::guest_call,  false, open_qubesdb},
   {task::start_agent,  lane::guest,  &settings::guest_call,  false, start_agent},

@@ -7,6 +7,7 @@
 #include "drivers/guest_tools.hpp"
 #include "drivers/hypervisor.hpp"
 #include "drivers/lanes.hpp"
+#include "drivers/memory_manager.hpp"
 #include "drivers/xenstore.hpp"
 
 #include <memory>
@@ -18,6 +19,7 @@ struct machinery {
   std::shared_ptr<drivers::hypervisor> hypervisor;
   std::shared_ptr<drivers::guest_tools> tools;
   std::shared_ptr<drivers::xenstore> xenstore; ///< null where the hypervisor has none
+  std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
   std::shared_ptr<drivers::disk> state;        ///< the state directory
   std::shared_ptr<drivers::executor> lanes;
   std::string qrexec_client; ///< program, "" for none

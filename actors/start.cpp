@@ -2,6 +2,7 @@
 #include "actors/domain.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
+#include "model/memory.hpp"
 #include "model/property.hpp"
 #include "model/qubesdb.hpp"
 #include "model/xml/libvirt_xml.hpp"
@@ -20,9 +21,10 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"permission", &me::check_permission, nullptr},
       {"verify", &me::verify_files, nullptr},
       {"netvm", &me::bring_up_netvm, &me::undo_netvm},
-      {"pre-spawn", &me::prepare_spawn, nullptr},
+      {"memory", &me::reserve_memory, nullptr},
+    {"pre-spawn", &me::prepare_spawn, nullptr},
       {"create", &me::create, &me::undo_create},
-      {"memory", &me::announce_memory, nullptr},
+      {"xenstore", &me::announce_memory, nullptr},
       {"spawn", &me::spawned, nullptr},
       {"qubesdb", &me::open_qubesdb, nullptr},
       {"unpause", &me::run_guest, nullptr},
@@ -202,6 +204,20 @@ void domain_state::undo_netvm() {
   unwind();
 }
 
+/// Held until the domain is created and its memory is its own, or until the start failed.
+void domain_state::reserve_memory() {
+  auto now = look();
+  auto what = work(task::reserve);
+  what.bytes = model::memory_to_reserve(now.view(), *record(now));
+  run(
+    std::move(what),
+    [this](const report& x) {
+      start_->memory = x.held;
+      next_step();
+    },
+    [this](const model::error& why) { fail_start(why); });
+}
+
 void domain_state::prepare_spawn() {
   tell("domain-pre-spawn", {{"start_guid", "True"}});
   next_step();
@@ -266,6 +282,7 @@ void domain_state::announce_memory() {
 }
 
 void domain_state::spawned() {
+  start_->memory.reset();
   tell_runtime_reset();
   tell("domain-spawn", {{"start_guid", "True"}});
   next_step();

@@ -69,6 +69,7 @@ enum class task : std::uint8_t {
   undefine,
   inspect,
   verify,       ///< text: the domain's directory, relative to the state directory
+  reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
   announce,     ///< pairs: xenstore entries the guest may write
   open_qubesdb, ///< pairs: its entries
   start_agent,  ///< text: user
@@ -87,12 +88,14 @@ struct job {
   std::vector<std::pair<std::string, std::string>> pairs;
   bool flag = false;      ///< start_agent: wait for it
   std::int64_t limit = 0; ///< seconds; start_agent
+  std::uint64_t bytes = 0; ///< reserve
 };
 
 /// What a job found: the guest as it is now, or text.
 struct report {
   model::guest guest;
   std::string text;
+  std::shared_ptr<void> held; ///< a reservation, given back with the last copy
 };
 
 /// News of a guest from the hypervisor, in the order it happened.

@@ -226,7 +226,11 @@ verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
     to.references.emplace(name, at);
   if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
     to.migrated = true;
-  if (!to.value->properties.try_emplace(std::string{name}, std::move(*parsed)).second)
+  // Files are sorted, so that the place is nearly always the end.
+  auto& all = to.value->properties;
+  auto known = all.size();
+  all.try_emplace(all.end(), std::string{name}, std::move(*parsed));
+  if (all.size() == known)
     return because(at, fmt::format("property '{}' is given twice", name));
   return {};
 }

@@ -37,12 +37,12 @@ void append_escaped(std::string& out, std::string_view text, bool in_attribute) 
 
 std::string text_of(const pugi::xml_node& x) {
   auto result = std::string{};
-  for (auto child : x.children())
+  for (auto child = x.first_child(); child; child = child.next_sibling())
     if (child.type() == pugi::node_pcdata || child.type() == pugi::node_cdata)
       result += child.value();
   // Lines without content are how somebody's editor shows an empty element.
-  auto blank = result.find('\n') != std::string::npos
-               && result.find_first_not_of(" \t\r\n") == std::string::npos;
+  auto blank = result.find_first_not_of(" \t\r\n") == std::string::npos
+               && result.find('\n') != std::string::npos;
   return blank ? std::string{} : result;
 }
 

@@ -80,6 +80,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                  .machinery = {.hypervisor = hypervisor_,
                                .tools = drivers::make_fake_guest_tools(),
                                .xenstore = nullptr,
+                   .memory = nullptr,
                                .state = std::make_shared<shared_disk>(disk_),
                                .lanes = deck_,
                                .qrexec_client = {}},

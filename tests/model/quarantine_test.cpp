@@ -613,6 +613,13 @@ TEST(mending, leaves_a_domain_without_network_rather_than_unguarded) {
   EXPECT_TRUE(netvm_of(v, *loaded->system.find("work")));
 }
 
+TEST(mending, serves_the_first_of_two_features_of_dom0) {
+  auto loaded = load(
+      in("dom0", "</features>", R"(<feature name="config.test">2</feature></features>)")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(*loaded->system.find("dom0")->features.find("config.test"), "1");
+}
+
 TEST(mending, keeps_the_record_of_dom0_when_its_bytes_are_damaged) {
   auto text = in("dom0", "config.test", "config\x02test")(good);
   auto loaded = load(text);

@@ -1,0 +1,83 @@
+#include "drivers/memory_manager.hpp"
+
+#include "drivers/unique_fd.hpp"
+
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+namespace qubes::drivers {
+
+using model::errc;
+
+namespace {
+
+class socket_memory_manager final : public memory_manager {
+public:
+  socket_memory_manager(std::string socket, std::chrono::seconds limit)
+      : socket_(std::move(socket)), limit_(limit) {}
+
+  outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes) override {
+    auto connection = connect();
+    if (!connection)
+      return tl::unexpected{connection.error()};
+    auto wish = fmt::format("{}\n", bytes);
+    if (::send(connection->get(), wish.data(), wish.size(), MSG_NOSIGNAL)
+        != static_cast<ssize_t>(wish.size()))
+      return silent(std::strerror(errno));
+    char reply[64];
+    auto length = ::recv(connection->get(), reply, sizeof reply, 0);
+    if (length <= 0)
+      return silent(length == 0 ? "it closed the connection" : std::strerror(errno));
+    auto text = std::string_view{reply, static_cast<std::size_t>(length)};
+    if (text.substr(0, text.find_first_of("\r\n")) != "OK")
+      return model::fail(errc::no_memory,
+                         fmt::format("there is not enough memory to start '{}': it needs {} MiB",
+                                     domain, bytes >> 20),
+                         "shut something down, or lower its memory");
+    return std::make_shared<unique_fd>(std::move(*connection));
+  }
+
+private:
+  outcome<unique_fd> connect() const {
+    auto address = sockaddr_un{.sun_family = AF_UNIX, .sun_path = {}};
+    if (socket_.size() >= sizeof address.sun_path)
+      return unreachable("its path is too long");
+    socket_.copy(address.sun_path, socket_.size());
+    auto fd = unique_fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    auto patience = timeval{.tv_sec = limit_.count(), .tv_usec = 0};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+      return unreachable(std::strerror(errno));
+    return fd;
+  }
+
+  tl::unexpected<model::error> unreachable(std::string_view why) const {
+    return model::fail(errc::general,
+                       fmt::format("the memory manager at '{}' cannot be reached: {}", socket_, why),
+                       "start it, or set memory.manager to \"\"");
+  }
+
+  tl::unexpected<model::error> silent(std::string_view why) const {
+    return model::fail(errc::general,
+                       fmt::format("the memory manager at '{}' did not answer: {}", socket_, why));
+  }
+
+  std::string socket_;
+  std::chrono::seconds limit_;
+};
+
+} // namespace
+
+std::unique_ptr<memory_manager> open_memory_manager(std::string socket,
+                                                    std::chrono::seconds limit) {
+  return std::make_unique<socket_memory_manager>(std::move(socket), limit);
+}
+
+} // namespace qubes::drivers

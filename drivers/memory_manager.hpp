@@ -1,0 +1,30 @@
+// Asks the host's memory manager to make room for a start (spec/lifecycle.md §2.1).
+#pragma once
+
+#include "model/error.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace qubes::drivers {
+
+using model::outcome;
+
+/// Memory set aside for a start; given back when the last copy is dropped.
+using reservation = std::shared_ptr<void>;
+
+class memory_manager {
+public:
+  virtual ~memory_manager() = default;
+
+  /// Waits until there is room. `no_memory` when there is none, `general` when nobody answers.
+  virtual outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes) = 0;
+};
+
+/// The one that listens on `socket`. A connection is a reservation.
+std::unique_ptr<memory_manager> open_memory_manager(std::string socket,
+                                                    std::chrono::seconds limit);
+
+} // namespace qubes::drivers

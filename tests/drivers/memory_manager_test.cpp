@@ -1,0 +1,76 @@
+#include "drivers/memory_manager.hpp"
+
+#include "drivers/unique_fd.hpp"
+#include "tests/drivers/temp_directory.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <thread>
+
+namespace qubes::drivers {
+
+namespace {
+
+using testing::HasSubstr;
+
+/// A memory manager that gives one scripted answer.
+struct memory_managers : ::testing::Test {
+  memory_managers() {
+    auto address = sockaddr_un{.sun_family = AF_UNIX, .sun_path = {}};
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    EXPECT_EQ(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(listen(listener.get(), 8), 0);
+  }
+
+  /// Serves one client; afterwards `asked` is what it sent and `held` waits for it to hang up.
+  std::thread serve(std::string answer) {
+    return std::thread{[this, answer] {
+      auto client = unique_fd{accept(listener.get(), nullptr, nullptr)};
+      char buffer[64];
+      auto length = recv(client.get(), buffer, sizeof buffer, 0);
+      asked.assign(buffer, static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+      send(client.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+      hung_up = recv(client.get(), buffer, sizeof buffer, 0) == 0;
+    }};
+  }
+
+  tests::temp_directory directory;
+  std::string path = directory / "qmemman.sock";
+  unique_fd listener{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  std::string asked;
+  bool hung_up = false;
+};
+
+} // namespace
+
+TEST_F(memory_managers, room_is_held_until_the_reservation_is_dropped) {
+  auto server = serve("OK\n");
+  auto room = open_memory_manager(path, std::chrono::seconds{5})->reserve("work", 400U << 20);
+  ASSERT_TRUE(room);
+  EXPECT_TRUE(*room);
+  room->reset();
+  server.join();
+  EXPECT_EQ(asked, "419430400\n");
+  EXPECT_TRUE(hung_up);
+}
+
+TEST_F(memory_managers, no_room_is_a_typed_refusal_that_names_domain_and_amount) {
+  auto server = serve("FAIL\n");
+  auto room = open_memory_manager(path, std::chrono::seconds{5})->reserve("work", 400U << 20);
+  server.join();
+  ASSERT_FALSE(room);
+  EXPECT_EQ(room.error().code, model::errc::no_memory);
+  EXPECT_THAT(room.error().text, HasSubstr("'work': it needs 400 MiB"));
+}
+
+TEST_F(memory_managers, nobody_there_names_the_socket) {
+  auto room = open_memory_manager(path + ".gone", std::chrono::seconds{5})->reserve("work", 1);
+  ASSERT_FALSE(room);
+  EXPECT_THAT(room.error().text, HasSubstr(path + ".gone"));
+}
+
+} // namespace qubes::drivers
