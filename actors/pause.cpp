@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 namespace qubes::actors {
 
 using model::errc;
@@ -99,17 +101,31 @@ void domain_state::resume(const reply& to) {
 
 // -- the hypervisor's news -----------------------------------------------------------------------
 
+namespace {
+
+/// News that says something new of a domain in this state; the rest echoes our own calls.
+struct telling {
+  guest_event what;
+  power in;
+};
+constexpr telling tellings[]{
+    {guest_event::started,
+     power::halted}, // somebody else started it, or a create's answer was lost
+    {guest_event::suspended, power::running},
+    {guest_event::resumed, power::paused},
+    {guest_event::slept, power::running},
+};
+
+} // namespace
+
 void domain_state::hear(const news& x) {
   if (x.uuid != uuid_)
     return;
-  switch (x.what) {
-  case guest_event::stopped:
-  case guest_event::crashed: return heard_stop();
-  case guest_event::started:   // somebody else started it, or a create whose answer was lost
-  case guest_event::suspended: // somebody else paused it, or it is late news of a paused start
-  case guest_event::resumed:
-  case guest_event::slept: return look_again();
-  }
+  if (x.what == guest_event::stopped || x.what == guest_event::crashed)
+    return heard_stop();
+  if (std::ranges::any_of(tellings,
+                          [&](auto& t) { return t.what == x.what && t.in == facts_.state; }))
+    look_again();
 }
 
 /// News may be late; only the present state counts.
