@@ -1,6 +1,7 @@
 #include "actors/domain.hpp"
 
 #include "actors/driver.hpp"
+#include "actors/planning.hpp"
 #include "model/notes.hpp"
 #include "model/property.hpp"
 
@@ -85,8 +86,6 @@ std::optional<model::error> domain_state::no_power_switch(verb what) const {
 }
 
 void domain_state::obey(const order& x, const reply& to) {
-  auto key = x.key;
-  auto text = x.text;
   if (auto why = no_power_switch(x.what))
     return to.refuse(std::move(*why));
   switch (x.what) {
@@ -99,23 +98,12 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::resume: return resume(to);
   case verb::current_state: return tell_state(to);
   case verb::get_notes: return read_notes(to);
-  case verb::set_notes: return write_notes(text, to);
-  case verb::set_property:
-    return change([=](auto& v, auto& me) { return plan_set_property(v, &me, key, text); }, to);
-  case verb::reset_property:
-    return change([=](auto& v, auto& me) { return plan_reset_property(v, &me, key); }, to);
-  case verb::set_feature:
-    return change([=](auto& v, auto& me) { return plan_set_feature(v, me, key, text); }, to);
-  case verb::remove_feature:
-    return change([=](auto& v, auto& me) { return plan_remove_feature(v, me, key); }, to);
-  case verb::add_tag:
-    return change([=](auto& v, auto& me) { return plan_add_tag(v, me, key); }, to);
-  case verb::remove_tag:
-    return change([=](auto& v, auto& me) { return plan_remove_tag(v, me, key); }, to);
-  case verb::create_label:
-  case verb::remove_label:
-    return to.refuse({errc::internal, "labels belong to the host, not to a domain", {}});
+  case verb::set_notes: return write_notes(x.text, to);
+  default: break;
   }
+  if (auto plan = planner_of(x.what))
+    return change([=](auto& v, auto& me) { return plan(v, &me, x); }, to);
+  to.refuse({errc::internal, "this belongs to the host, not to a domain", {}});
 }
 
 void domain_state::tell_state(const reply& to) {

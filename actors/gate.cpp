@@ -49,6 +49,7 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
       for_domain ? for_domain->make(x) : std::get<order_for_host>(fine->row->handler).make(x);
   if (!what)
     return refuse(what.error());
+  what->source = fine->source->name.str();
   caf::anon_send(gate_, std::move(*what), who,
                  for_domain ? fine->destination->name.str() : std::string{});
 }

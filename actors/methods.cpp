@@ -19,7 +19,7 @@ namespace {
 
 template <verb What>
 outcome<order> plain(const call&) {
-  return order{.what = What, .key = {}, .text = {}};
+  return order{.what = What};
 }
 
 /// The argument names a property, feature, tag or label; the payload is its value.
@@ -38,7 +38,7 @@ outcome<order> tagging(const call& x) {
 }
 
 outcome<order> shutdown(const call& x) {
-  auto result = order{.what = verb::shutdown, .key = {}, .text = {}};
+  auto result = order{.what = verb::shutdown};
   auto rest = std::string_view{x.request.argument};
   while (!rest.empty()) {
     auto word = rest.substr(0, rest.find('+'));
@@ -53,7 +53,7 @@ outcome<order> shutdown(const call& x) {
 }
 
 outcome<order> set_notes(const call& x) {
-  return order{.what = verb::set_notes, .key = {}, .text = x.request.payload};
+  return order{.what = verb::set_notes, .text = x.request.payload};
 }
 
 // -- the table

@@ -1,4 +1,5 @@
 // Reads whose answer is JSON: for qrexec's policy and for qvmctl.
+#include "actors/planning.hpp"
 #include "actors/reads.hpp"
 
 #include "model/feature.hpp"
@@ -174,26 +175,7 @@ outcome<std::string> method_list(const call&) {
 // -- plans
 // -----------------------------------------------------------------------------------------
 
-namespace {
-
-/// What an order would change; the same planners that carry it out.
-outcome<model::plan> plan_of(const call& x, const order& what, bool host) {
-  auto* owner = host ? nullptr : &x.destination;
-  switch (what.what) {
-  case verb::set_property: return plan_set_property(x.view(), owner, what.key, what.text);
-  case verb::reset_property: return plan_reset_property(x.view(), owner, what.key);
-  case verb::set_feature: return plan_set_feature(x.view(), x.destination, what.key, what.text);
-  case verb::remove_feature: return plan_remove_feature(x.view(), x.destination, what.key);
-  case verb::add_tag: return plan_add_tag(x.view(), x.destination, what.key);
-  case verb::remove_tag: return plan_remove_tag(x.view(), x.destination, what.key);
-  case verb::create_label: return plan_create_label(x.view(), what.key, what.text);
-  case verb::remove_label: return plan_remove_label(x.view(), what.key);
-  default: return model::fail(errc::protocol, "this method changes no record; it has no plan");
-  }
-}
-
-} // namespace
-
+/// What an order would change, by the planners that carry it out.
 outcome<std::string> plan(const call& x) {
   auto inner = x.request;
   auto plus = inner.argument.find('+');
@@ -210,14 +192,15 @@ outcome<std::string> plan(const call& x) {
   auto what = for_host ? for_host->make(inner_call) : for_domain->make(inner_call);
   if (!what)
     return tl::unexpected{what.error()};
-  auto result = plan_of(inner_call, *what, for_host != nullptr);
-  if (!result)
-    return tl::unexpected{result.error()};
-  if (result->refusal)
-    return tl::unexpected{*result->refusal};
-  if (auto applied = model::apply(*x.now.system, *x.now.machine, result->what); !applied)
+  auto planned = planner_of(what->what);
+  if (!planned)
+    return model::fail(errc::protocol, "this method changes no record; it has no plan");
+  auto result = planned(x.view(), for_host ? nullptr : &x.destination, *what);
+  if (result.refusal)
+    return tl::unexpected{*result.refusal};
+  if (auto applied = model::apply(*x.now.system, *x.now.machine, result.what); !applied)
     return tl::unexpected{applied.error()};
-  return model::print(*x.now.system, result->what);
+  return model::print(*x.now.system, result.what);
 }
 
 } // namespace qubes::actors::reads

@@ -2,6 +2,7 @@
 
 #include "actors/domain.hpp"
 #include "actors/netvm.hpp"
+#include "actors/planning.hpp"
 #include "model/graph.hpp"
 
 #include <fmt/format.h>
@@ -46,18 +47,10 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
 // -- the host's own record -----------------------------------------------------------------------
 
 void registry_state::obey(const order& x, const reply& to) {
-  auto key = x.key;
-  auto text = x.text;
-  switch (x.what) {
-  case verb::set_property:
-    return change([=](auto& v) { return plan_set_property(v, nullptr, key, text); }, to);
-  case verb::reset_property:
-    return change([=](auto& v) { return plan_reset_property(v, nullptr, key); }, to);
-  case verb::create_label:
-    return change([=](auto& v) { return plan_create_label(v, key, text); }, to);
-  case verb::remove_label: return change([=](auto& v) { return plan_remove_label(v, key); }, to);
-  default: return to.refuse({errc::internal, "this belongs to a domain, not to the host", {}});
-  }
+  auto plan = planner_of(x.what);
+  if (!plan)
+    return to.refuse({errc::internal, "this belongs to a domain, not to the host", {}});
+  change([=](auto& v) { return plan(v, nullptr, x); }, to);
 }
 
 void registry_state::change(planner what, const reply& to) {

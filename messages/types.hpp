@@ -43,8 +43,9 @@ enum class verb : std::uint8_t {
 struct order {
   std::uint64_t ticket = 0;
   verb what = verb::start;
-  std::string key;  ///< property, feature, tag or label
-  std::string text; ///< its value, or the notes
+  std::string key{};    ///< property, feature, tag or label
+  std::string text{};   ///< its value, or the notes
+  std::string source{}; ///< domain that asks; "" for the daemon itself
   bool force = false;
   bool wait = false;
 };
@@ -86,8 +87,8 @@ struct job {
   std::int32_t xid = -1;
   std::string text;
   std::vector<std::pair<std::string, std::string>> pairs;
-  bool flag = false;      ///< start_agent: wait for it
-  std::int64_t limit = 0; ///< seconds; start_agent
+  bool flag = false;       ///< start_agent: wait for it
+  std::int64_t limit = 0;  ///< seconds; start_agent
   std::uint64_t bytes = 0; ///< reserve
 };
 

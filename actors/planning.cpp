@@ -1,0 +1,38 @@
+#include "actors/planning.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+namespace qubes::actors {
+
+namespace {
+
+using model::domain;
+using model::view;
+
+struct row {
+  verb what;
+  planner plan;
+};
+
+// clang-format off
+constexpr row table[]{
+  {verb::set_property,   [](const view& v, const domain* who, const order& x) { return plan_set_property(v, who, x.key, x.text); }},
+  {verb::reset_property, [](const view& v, const domain* who, const order& x) { return plan_reset_property(v, who, x.key); }},
+  {verb::set_feature,    [](const view& v, const domain* who, const order& x) { return plan_set_feature(v, *who, x.key, x.text); }},
+  {verb::remove_feature, [](const view& v, const domain* who, const order& x) { return plan_remove_feature(v, *who, x.key); }},
+  {verb::add_tag,        [](const view& v, const domain* who, const order& x) { return plan_add_tag(v, *who, x.key); }},
+  {verb::remove_tag,     [](const view& v, const domain* who, const order& x) { return plan_remove_tag(v, *who, x.key); }},
+  {verb::create_label,   [](const view& v, const domain*, const order& x) { return plan_create_label(v, x.key, x.text); }},
+  {verb::remove_label,   [](const view& v, const domain*, const order& x) { return plan_remove_label(v, x.key); }},
+};
+// clang-format on
+
+} // namespace
+
+planner planner_of(verb what) noexcept {
+  auto* found = std::ranges::find(table, what, &row::what);
+  return found == std::end(table) ? nullptr : found->plan;
+}
+
+} // namespace qubes::actors
