@@ -43,6 +43,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       },
       [this](const news& x) { hear(x); },
       [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
+      [this](atom::gone) { lose_record(); },
       [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
   };
 }
@@ -99,6 +100,7 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::current_state: return tell_state(to);
   case verb::get_notes: return read_notes(to);
   case verb::set_notes: return write_notes(x.text, to);
+  case verb::remove: return remove(to);
   default: break;
   }
   if (auto plan = planner_of(x.what))

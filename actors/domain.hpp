@@ -142,6 +142,14 @@ private:
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
 
+  // -- the end (removal.cpp) --------------------------------------------------------------------
+
+  void remove(const reply& to);
+  void clean_up();
+  /// True when this change took the record away; the rest of the removal is under way then.
+  bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
+  void lose_record();
+
   // -- network (network.cpp) --------------------------------------------------------------------
 
   /// Brings the interface in line with the record and the netvm's state; `then` runs once it is, or
@@ -234,6 +242,7 @@ private:
   std::deque<wish> wishes_;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
+  bool gone_ = false;                       ///< our record was removed by us
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
   bool interface_dead_ = false;             ///< that netvm has stopped since
   std::string member_of_;                   ///< netvm that counts us as a client

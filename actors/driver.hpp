@@ -18,9 +18,9 @@ namespace qubes::actors {
 struct machinery {
   std::shared_ptr<drivers::hypervisor> hypervisor;
   std::shared_ptr<drivers::guest_tools> tools;
-  std::shared_ptr<drivers::xenstore> xenstore; ///< null where the hypervisor has none
+  std::shared_ptr<drivers::xenstore> xenstore;               ///< null where the hypervisor has none
   std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
-  std::shared_ptr<drivers::disk> state;        ///< the state directory
+  std::shared_ptr<drivers::disk> state;                      ///< the state directory
   std::shared_ptr<drivers::executor> lanes;
   std::string qrexec_client; ///< program, "" for none
 };

@@ -1,6 +1,7 @@
 #include "actors/method.hpp"
 #include "actors/reads.hpp"
 
+#include "model/literal.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -10,6 +11,7 @@
 namespace qubes::actors {
 
 using model::errc;
+using model::klass;
 using model::outcome;
 
 namespace {
@@ -56,6 +58,35 @@ outcome<order> set_notes(const call& x) {
   return order{.what = verb::set_notes, .text = x.request.payload};
 }
 
+template <model::klass Type, bool WithPools>
+outcome<order> create(const call& x) {
+  auto wish =
+      model::parse_creation(*x.now.system, Type, x.request.argument, x.request.payload, WithPools);
+  if (!wish)
+    return tl::unexpected{std::move(wish.error())};
+  wish->creator = x.source.name.str();
+  return order{.what = verb::create,
+               .creation = std::make_shared<const model::creation>(std::move(*wish))};
+}
+
+outcome<order> create_disposable(const call& x) {
+  if (!x.request.argument.empty())
+    return model::fail(errc::permission_denied,
+                       fmt::format("'{}' is no way to create a disposable", x.request.argument),
+                       "leave the argument out");
+  if (!x.request.payload.empty() && x.request.payload != "uuid")
+    return model::fail(
+        errc::protocol,
+        fmt::format("{} is no way to name a disposable", model::quoted(x.request.payload)),
+        "the payload is empty, or 'uuid'");
+  auto wish = model::plan_disposable(x.view(), x.source, x.destination);
+  if (!wish)
+    return tl::unexpected{std::move(wish.error())};
+  return order{.what = verb::create,
+               .text = x.request.payload,
+               .creation = std::make_shared<const model::creation>(std::move(*wish))};
+}
+
 // -- the table
 // -------------------------------------------------------------------------------------
 
@@ -74,6 +105,8 @@ template <verb What>
 constexpr auto just = order_for_domain{plain<What>};
 template <verb What>
 constexpr auto to_host = order_for_host{keyed<What>};
+template <klass Type, bool WithPools>
+constexpr auto to_be = order_for_host{create<Type, WithPools>};
 
 // clang-format off
 const method table[]{
@@ -91,10 +124,24 @@ const method table[]{
   {"admin.property.List",                          admin, no,  no,  dom0, reads::host_properties, "Names of the host's properties."},
   {"admin.property.Reset",                         admin, yes, no,  dom0, to_host<verb::reset_property>, "Sets a property of the host back to its default."},
   {"admin.property.Set",                           admin, yes, may, dom0, to_host<verb::set_property>, "Sets a property of the host."},
+  {"admin.vm.Create.AdminVM",                     admin, may, may, dom0, to_be<klass::admin, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
+  {"admin.vm.Create.AppVM",                       admin, may, may, dom0, to_be<klass::app, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
+  {"admin.vm.Create.DispVM",                      admin, may, may, dom0, to_be<klass::disp, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
+  {"admin.vm.Create.RemoteVM",                    admin, may, may, dom0, to_be<klass::remote, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
+  {"admin.vm.Create.StandaloneVM",                admin, may, may, dom0, to_be<klass::standalone, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
+  {"admin.vm.Create.TemplateVM",                  admin, may, may, dom0, to_be<klass::template_vm, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
+  {"admin.vm.CreateDisposable",                   admin, may, may, any,  order_for_host{create_disposable}, "Makes a disposable of the destination, or of the source's default template; replies its name, or with payload uuid its uuid."},
+  {"admin.vm.CreateInPool.AdminVM",               admin, may, may, dom0, to_be<klass::admin, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
+  {"admin.vm.CreateInPool.AppVM",                 admin, may, may, dom0, to_be<klass::app, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
+  {"admin.vm.CreateInPool.DispVM",                admin, may, may, dom0, to_be<klass::disp, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
+  {"admin.vm.CreateInPool.RemoteVM",              admin, may, may, dom0, to_be<klass::remote, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
+  {"admin.vm.CreateInPool.StandaloneVM",          admin, may, may, dom0, to_be<klass::standalone, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
+  {"admin.vm.CreateInPool.TemplateVM",            admin, may, may, dom0, to_be<klass::template_vm, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
   {"admin.vm.CurrentState",                        admin, no,  no,  any,  just<verb::current_state>, "Memory, CPU time and power state."},
   {"admin.vm.Kill",                                admin, no,  no,  any,  just<verb::kill>, "Takes a domain down at once."},
   {"admin.vm.List",                                admin, no,  no,  any,  reads::domains, "All domains, or the destination, with class, state and uuid."},
   {"admin.vm.Pause",                               admin, no,  no,  any,  just<verb::pause>, "Freezes a running domain."},
+  {"admin.vm.Remove",                              admin, no,  no,  any,  just<verb::remove>, "Removes a domain and its volumes."},
   {"admin.vm.Resume",                              admin, no,  no,  any,  just<verb::resume>, "Wakes a suspended domain."},
   {"admin.vm.Shutdown",                            admin, may, no,  any,  order_for_domain{shutdown}, "Asks a domain to halt; argument: force, wait."},
   {"admin.vm.Start",                               admin, no,  no,  any,  just<verb::start>, "Starts a domain, its netvm first."},

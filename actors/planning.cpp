@@ -23,6 +23,7 @@ constexpr row table[]{
   {verb::remove_feature, [](const view& v, const domain* who, const order& x) { return plan_remove_feature(v, *who, x.key); }},
   {verb::add_tag,        [](const view& v, const domain* who, const order& x) { return plan_add_tag(v, *who, x.key); }},
   {verb::remove_tag,     [](const view& v, const domain* who, const order& x) { return plan_remove_tag(v, *who, x.key); }},
+  {verb::remove,         [](const view& v, const domain* who, const order&) { return plan_removal(v, *who); }},
   {verb::create_label,   [](const view& v, const domain*, const order& x) { return plan_create_label(v, x.key, x.text); }},
   {verb::remove_label,   [](const view& v, const domain*, const order& x) { return plan_remove_label(v, x.key); }},
 };

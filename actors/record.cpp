@@ -121,6 +121,8 @@ void domain_state::change_ended() {
 /// Effects follow facts: the change is durable, now the world is brought in line with it.
 void domain_state::committed(const model::plan& done, const model::system_ptr& before,
                              const reply& to) {
+  if (buried(done, before, to))
+    return;
   auto finish = [this, done, to] {
     self->send(world_->events, done.after);
     to.ok();

@@ -47,6 +47,8 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
 // -- the host's own record -----------------------------------------------------------------------
 
 void registry_state::obey(const order& x, const reply& to) {
+  if (x.what == verb::create)
+    return create(x, to);
   auto plan = planner_of(x.what);
   if (!plan)
     return to.refuse({errc::internal, "this belongs to a domain, not to the host", {}});
@@ -116,9 +118,22 @@ void registry_state::follow_default_netvm(const model::change& what) {
 bool registry_state::same_population(const model::system& a, const model::system& b) {
   return std::ranges::equal(a.domains, b.domains, [](auto& x, auto& y) {
     return x == y
-           || (x->name == y->name && x->properties.find("provides_network") == x->properties.end()
+           || (x->uuid == y->uuid && x->name == y->name
+               && x->properties.find("provides_network") == x->properties.end()
                && y->properties.find("provides_network") == y->properties.end());
   });
+}
+
+/// A number of a disposable that is gone rests for a while before it is given again.
+void registry_state::note_released(const model::system_ptr& fresh) {
+  if (!aligned_)
+    return;
+  for (auto& x : aligned_->domains) {
+    auto dispid = x->properties.find("dispid");
+    if (dispid != x->properties.end() && !fresh->find_uuid(x->uuid))
+      if (auto* number = std::get_if<std::int64_t>(&dispid->second))
+        released_[*number] = world_->now_us();
+  }
 }
 
 void registry_state::align() {
@@ -129,6 +144,7 @@ void registry_state::align() {
     aligned_ = fresh_system;
     return;
   }
+  note_released(fresh_system);
   aligned_ = fresh_system;
   auto now = world_->look();
   auto v = now.view();
@@ -137,8 +153,11 @@ void registry_state::align() {
   auto same = old->entries.size() == now.system->domains.size();
   for (auto& x : now.system->domains) {
     auto* entry = old->find(x->name.str());
+    if (entry && entry->uuid != x->uuid) // the name has gone to another domain
+      entry = nullptr;
     auto& fresh = next->entries[x->name];
     fresh = entry ? *entry : directory::entry{};
+    fresh.uuid = x->uuid;
     if (!fresh.domain && deaths_[x->name] <= most_deaths) {
       fresh.domain = self->spawn<caf::monitored>(domain, world_, x->name.str());
       same = false;
@@ -156,13 +175,23 @@ void registry_state::align() {
   }
   if (same)
     return;
-  for (auto& [name, entry] : old->entries)
-    if (!next->entries.contains(name)) {
-      self->send_exit(entry.domain, caf::exit_reason::user_shutdown);
-      if (entry.netvm)
-        self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
-    }
+  for (auto& [name, entry] : old->entries) {
+    auto* still = next->find(name);
+    if (!still || still->uuid != entry.uuid)
+      dismiss(name, entry);
+  }
   world_->directory.write(std::move(next));
+}
+
+/// Its record is gone. The actor ends once it has cleaned up.
+void registry_state::dismiss(const std::string& who, const directory::entry& entry) {
+  deaths_.erase(who);
+  if (entry.netvm)
+    self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
+  if (!entry.domain)
+    return;
+  self->send(entry.domain, atom::gone_v);
+  leaving_.insert_or_assign(who, entry.domain);
 }
 
 /// A domain actor ended: of its own fault it is spawned again from its record and told the truth;
@@ -170,6 +199,11 @@ void registry_state::align() {
 void registry_state::lost(const caf::down_msg& x) {
   if (stopping_)
     return;
+  if (std::erase_if(leaving_, [&](auto& y) { return y.second.address() == x.source; }) > 0) {
+    for (auto& [what, to] : std::exchange(postponed_, {}))
+      create(what, to);
+    return;
+  }
   auto old = world_->directory.read();
   for (auto& [name, entry] : old->entries) {
     if (entry.domain.address() != x.source)
@@ -214,6 +248,9 @@ void registry_state::end_all() {
     if (entry.domain)
       self->send_exit(entry.domain, caf::exit_reason::user_shutdown);
   }
+  for (auto& [name, x] : leaving_)
+    self->send_exit(x, caf::exit_reason::user_shutdown);
+  leaving_.clear();
   world_->directory.write(std::make_shared<directory>());
   self->quit();
 }

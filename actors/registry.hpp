@@ -3,12 +3,14 @@
 
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
+#include "model/creation.hpp"
 #include "model/plan.hpp"
 
 #include <deque>
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace qubes::actors {
 
@@ -27,10 +29,24 @@ private:
   void change(planner what, const reply& to);
   void next_wish();
 
+  // -- new domains (creation.cpp) -----------------------------------------------------------------
+
+  model::outcome<model::identity> pick_identity(const model::system& all,
+                                                const model::creation& wish);
+  bool is_free(const model::system& all, const model::creation& wish, std::int64_t dispid);
+  void create(const order& x, const reply& to);
+  void enrol(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
+             const reply& to);
+  void discard(disk_job disks, std::function<void()> then);
+
+  // -- actors -------------------------------------------------------------------------------------
+
   void follow_default_netvm(const model::change& what);
 
   static bool same_population(const model::system& a, const model::system& b);
   void align(); ///< spawns who is new, ends who is gone, publishes the directory
+  void note_released(const model::system_ptr& fresh);
+  void dismiss(const std::string& who, const directory::entry& entry);
   void lost(const caf::down_msg& x);
   void tell_truth(const std::string& name);
   void end_all();
@@ -40,7 +56,11 @@ private:
   std::deque<std::pair<planner, reply>> wishes_;
   bool changing_ = false;
   bool stopping_ = false;
-  model::system_ptr aligned_;              ///< what the directory was made from
+  model::system_ptr aligned_;                                  ///< what the directory was made from
+  std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
+  std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
+  std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
+  std::vector<std::pair<order, reply>> postponed_;           ///< creations that wait for a name
   std::map<std::string, unsigned> deaths_; ///< by domain; a budget against dying for ever
 };
 

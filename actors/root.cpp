@@ -55,7 +55,10 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->hypervisor_uri = std::move(with.hypervisor_uri);
   world->store_path = std::move(with.store_path);
 
+  world->chance = std::move(with.chance);
+
   auto* lanes = with.machinery.lanes.get();
+  world->storage = in.spawn(storage, std::move(with.disks), with.machinery.lanes);
   world->events = in.spawn(hub, with.to_clients);
   world->store = in.spawn(actors::store, world, std::move(with.files), lanes);
   world->driver = in.spawn(driver, world, std::move(with.machinery));
@@ -63,7 +66,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   result->gate_ = in.spawn(actors::gate, world, with.to_clients);
   result->watcher_ = in.spawn<watcher>(std::vector<caf::actor_addr>{
       world->events.address(), world->store.address(), world->driver.address(),
-      world->registry.address(), result->gate_.address()});
+      world->storage.address(), world->registry.address(), result->gate_.address()});
   return result;
 }
 
@@ -101,6 +104,7 @@ void society::abandon() {
   caf::anon_send_exit(gate_, over);
   caf::anon_send_exit(world_->events, over);
   caf::anon_send_exit(world_->driver, over);
+  caf::anon_send_exit(world_->storage, over);
   caf::anon_send_exit(world_->store, over);
   // The world outlives its actors in lambdas on the lanes; its handles must not.
   watcher_ = {};

@@ -4,6 +4,7 @@
 #include "actors/driver.hpp"
 #include "actors/events.hpp"
 #include "actors/gate.hpp"
+#include "actors/storage.hpp"
 #include "actors/store.hpp"
 #include "actors/world.hpp"
 
@@ -18,8 +19,10 @@ struct parts {
   model::host machine;
   std::shared_ptr<library> files;
   actors::machinery machinery;
+  std::shared_ptr<drivers::disks> disks;
   frame_sink to_clients;
   std::function<std::int64_t()> now_us;
+  std::function<std::uint64_t()> chance;
   std::string hypervisor_uri;
   std::string store_path;
 };

@@ -10,6 +10,7 @@ struct settings {
   std::chrono::seconds host_call{30};             ///< define, create, inspect
   std::chrono::seconds guest_call{60};            ///< anything that waits for a guest
   std::chrono::seconds rescue_call{30};           ///< destroy
+  std::chrono::seconds disk_call{600};            ///< volumes: copies take their time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::seconds order{900};                ///< a client's order, whatever it takes
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here

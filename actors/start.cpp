@@ -22,7 +22,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"verify", &me::verify_files, nullptr},
       {"netvm", &me::bring_up_netvm, &me::undo_netvm},
       {"memory", &me::reserve_memory, nullptr},
-    {"pre-spawn", &me::prepare_spawn, nullptr},
+      {"pre-spawn", &me::prepare_spawn, nullptr},
       {"create", &me::create, &me::undo_create},
       {"xenstore", &me::announce_memory, nullptr},
       {"spawn", &me::spawned, nullptr},
@@ -210,12 +210,12 @@ void domain_state::reserve_memory() {
   auto what = work(task::reserve);
   what.bytes = model::memory_to_reserve(now.view(), *record(now));
   run(
-    std::move(what),
-    [this](const report& x) {
-      start_->memory = x.held;
-      next_step();
-    },
-    [this](const model::error& why) { fail_start(why); });
+      std::move(what),
+      [this](const report& x) {
+        start_->memory = x.held;
+        next_step();
+      },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::prepare_spawn() {

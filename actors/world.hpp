@@ -21,6 +21,7 @@ struct directory {
   struct entry {
     domain_actor domain;
     netvm_actor netvm;
+    std::string uuid; ///< a name may pass to another domain
   };
   std::map<std::string, entry, std::less<>> entries;
 
@@ -53,6 +54,8 @@ struct world {
   actors::settings settings;
   /// Microseconds since the epoch; a parameter, so that a simulation can have its own time.
   std::function<std::int64_t()> now_us;
+  /// Evenly spread over all its values; a parameter for the same reason.
+  std::function<std::uint64_t()> chance;
   std::int64_t began_us = 0;
   std::string hypervisor_uri;
   std::string store_path;
@@ -62,6 +65,7 @@ struct world {
   driver_actor driver;
   registry_actor registry;
   events_actor events;
+  storage_actor storage;
 
   snapshot look() const { return {system.read(), machine.read(), &board}; }
 };

@@ -144,8 +144,10 @@ int run(const config& settings, const std::string& config_path) {
                                                 .machine = std::move(machine),
                                                 .files = std::move(files),
                                                 .machinery = std::move(machinery),
+                                                .disks = drivers::make_fake_disks(),
                                                 .to_clients = to_clients,
                                                 .now_us = wall_clock_us,
+                                                .chance = drivers::random_number,
                                                 .hypervisor_uri = settings.hypervisor_uri,
                                                 .store_path = settings.state + "/qubes.xml"});
   if (!society) {

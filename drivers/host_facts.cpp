@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 
@@ -185,10 +186,19 @@ model::host gather_host(const std::string& state_directory) {
   return found;
 }
 
+std::uint64_t random_number() {
+  auto number = std::uint64_t{0};
+  // So few bytes come whole and never fail once the machine has booted.
+  while (::getrandom(&number, sizeof number, 0) != static_cast<ssize_t>(sizeof number)) {
+  }
+  return number;
+}
+
 std::string make_uuid() {
   auto bytes = std::array<unsigned char, 16>{};
-  // So few bytes come whole and never fail once the machine has booted.
-  while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+  for (auto half : {bytes.begin(), bytes.begin() + 8}) {
+    auto number = random_number();
+    std::memcpy(&*half, &number, sizeof number);
   }
   bytes[6] = static_cast<unsigned char>((bytes[6] & 0x0FU) | 0x40U);
   bytes[8] = static_cast<unsigned char>((bytes[8] & 0x3FU) | 0x80U);

@@ -3,6 +3,7 @@
 
 #include "model/host.hpp"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,9 @@ std::vector<model::kernel> scan_kernels(const std::string& state_directory);
 
 /// 32 hex digits in the form 8-4-4-4-12, random version 4.
 std::string make_uuid();
+
+/// From the kernel's generator; evenly spread.
+std::uint64_t random_number();
 
 // -- the parts, for tests ----------------------------------------------------------------------
 

@@ -154,6 +154,7 @@ lanes::lanes(widths x) {
     case lane::guest: return x.guest;
     case lane::rescue: return x.rescue;
     case lane::disk: return x.disk;
+    case lane::storage: return x.storage;
     }
     return 1U;
   };

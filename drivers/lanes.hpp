@@ -13,12 +13,13 @@ namespace qubes::drivers {
 
 /// Calls that depend on a guest never share a lane with calls that do not.
 enum class lane : std::uint8_t {
-  host,   ///< define, create, lists: the hypervisor alone
-  guest,  ///< may wait for a guest: shutdown, attach, QubesDB, agent
-  rescue, ///< destroy; always free
-  disk,   ///< files of the store
+  host,    ///< define, create, lists: the hypervisor alone
+  guest,   ///< may wait for a guest: shutdown, attach, QubesDB, agent
+  rescue,  ///< destroy; always free
+  disk,    ///< files of the store
+  storage, ///< volumes; copies may take long
 };
-inline constexpr std::size_t lane_count = 4;
+inline constexpr std::size_t lane_count = 5;
 
 /// Where blocking work runs. The simulation has its own.
 class executor {
@@ -38,6 +39,7 @@ public:
     unsigned guest = 64; ///< a frozen guest costs one until its deadline
     unsigned rescue = 4;
     unsigned disk = 1;
+    unsigned storage = 4;
     unsigned keep = 4;                         ///< idle threads of a lane that stay
     std::chrono::milliseconds patience{10000}; ///< how long the others wait for work
   };

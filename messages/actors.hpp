@@ -24,6 +24,8 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<news>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
     caf::reacts_to<atom::reconcile, model::guest>,
+    // Its record is gone: ends once what it has begun is done.
+    caf::reacts_to<atom::gone>,
     // INTERNAL: a deadline of its own has passed.
     caf::reacts_to<atom::overdue, std::uint64_t>>;
 
@@ -71,6 +73,13 @@ using driver_actor = caf::typed_actor<
     caf::reacts_to<completion>,
     // INTERNAL: time to try to connect again.
     caf::reacts_to<atom::tick>>;
+
+/// STORAGE: volumes and pools. Work on one domain's volumes is done in order.
+using storage_actor = caf::typed_actor<
+    // Runs a job on a storage thread; answers once it is done.
+    caf::replies_to<disk_job>::with<disk_report>,
+    // INTERNAL: a storage thread is done.
+    caf::reacts_to<completion>>;
 
 /// The REGISTRY: which domains there are, and the host's own properties and labels.
 using registry_actor = caf::typed_actor<

@@ -2,9 +2,11 @@
 #pragma once
 
 #include "model/change.hpp"
+#include "model/creation.hpp"
 #include "model/error.hpp"
 #include "model/event.hpp"
 #include "model/guest.hpp"
+#include "model/storage_facts.hpp"
 
 #include <caf/all.hpp>
 
@@ -37,15 +39,18 @@ enum class verb : std::uint8_t {
   remove_label,
   get_notes,
   set_notes,
+  create,
+  remove,
 };
 
 /// A client's wish. Whoever takes it answers its ticket exactly once.
 struct order {
   std::uint64_t ticket = 0;
   verb what = verb::start;
-  std::string key{};    ///< property, feature, tag or label
-  std::string text{};   ///< its value, or the notes
-  std::string source{}; ///< domain that asks; "" for the daemon itself
+  std::string key{};                                 ///< property, feature, tag or label
+  std::string text{};                                ///< its value, or the notes
+  std::string source{};                              ///< domain that asks; "" for the daemon itself
+  std::shared_ptr<const model::creation> creation{}; ///< create
   bool force = false;
   bool wait = false;
 };
@@ -99,6 +104,42 @@ struct report {
   std::shared_ptr<void> held; ///< a reservation, given back with the last copy
 };
 
+/// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp.
+enum class disk_task : std::uint8_t {
+  create,       ///< the domain's directory and all its volumes, or nothing
+  remove,       ///< all of them
+  look,         ///< report: what the pool knows of `volume`
+  copy,         ///< source: the volume whose last committed state overwrites `volume`
+  resize,       ///< bytes
+  clear,        ///< bytes
+  revert,       ///< text: revision
+  begin_import, ///< bytes; report: where to write
+  end_import,   ///< flag: keep it
+  set_up_pool,  ///< pool
+  look_at_pool, ///< pool
+  list_pool,    ///< pool
+};
+
+struct disk_job {
+  disk_task what = disk_task::create;
+  model::system_ptr system; ///< pools, and the volumes that snapshots are taken from
+  model::domain_ptr domain{};
+  std::string volume{};
+  std::optional<model::volume> source{};
+  std::optional<model::pool> pool{};
+  std::string text{};
+  std::uint64_t bytes = 0;
+  bool flag = false;
+};
+
+/// What a disk job found.
+struct disk_report {
+  std::string text{};
+  std::vector<std::string> names{};
+  model::volume_facts volume{};
+  model::pool_facts pool{};
+};
+
 /// News of a guest from the hypervisor, in the order it happened.
 struct news {
   std::string domain;
@@ -122,6 +163,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::answer)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_job)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)

@@ -1,7 +1,7 @@
 #include "model/mirror.hpp"
 
-#include "model/graph.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,20 +11,6 @@ namespace qubes::model {
 namespace {
 
 constexpr auto kernel_driver = std::string_view{"linux-kernel"};
-
-/// The volume at the end of the template chain that a snapshot named `name` is taken from.
-const volume* origin_of(const view& v, const domain& x, std::string_view name) {
-  auto origin = static_cast<const volume*>(nullptr);
-  for (auto at = template_of(v, x); at; at = template_of(v, *at)) {
-    auto found = at->find_volume(name);
-    if (!found)
-      break;
-    origin = found;
-    if (found->source.empty())
-      break;
-  }
-  return origin;
-}
 
 void follow_kernel(const view& v, const domain& x, volume& it) {
   auto home = v.system.find_pool(it.pool);

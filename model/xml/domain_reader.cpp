@@ -1,4 +1,5 @@
 #include "model/literal.hpp"
+#include "model/volume.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
 
@@ -16,42 +17,6 @@ namespace {
 constexpr auto most_features = std::size_t{4096};
 constexpr auto highest_qid = std::int64_t{10000};
 constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
-
-/// Flags and size a volume has when the file leaves them out (spec/vm-classes.md §2).
-struct volume_default {
-  std::string_view name;
-  std::uint8_t classes;
-  bool snap_on_start;
-  bool save_on_stop;
-  bool rw;
-  std::uint64_t size;
-};
-
-constexpr auto gib = std::uint64_t{1} << 30;
-
-// clang-format off
-constexpr volume_default volume_defaults[]{
-  {"root",     template_class | standalone_vm, false, true,  true,  10 * gib},
-  {"root",     app_vm | disp_vm,               true,  false, true,  0},
-  {"private",  qubes_vm & ~disp_vm,            false, true,  true,  2 * gib},
-  {"private",  disp_vm,                        true,  false, true,  0},
-  {"volatile", qubes_vm & ~disp_vm,            false, false, true,  10 * gib},
-  {"volatile", disp_vm,                        false, false, true,  12 * gib},
-};
-// clang-format on
-
-volume default_volume(klass who, std::string_view name) {
-  auto result = volume{};
-  result.name = name;
-  for (auto& row : volume_defaults)
-    if (row.name == name && is(who, static_cast<holder>(row.classes))) {
-      result.snap_on_start = row.snap_on_start;
-      result.save_on_stop = row.save_on_stop;
-      result.rw = row.rw;
-      result.size = row.size;
-    }
-  return result;
-}
 
 template <class T>
 std::optional<T> number(std::string_view text) {

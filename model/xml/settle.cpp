@@ -1,3 +1,4 @@
+#include "model/follower.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
 #include "model/xml/loading.hpp"
@@ -14,18 +15,6 @@ namespace qubes::model::xml {
 namespace {
 
 constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
-
-/// Tags that tell others by whom a domain is shown, heard and relayed.
-struct follower {
-  std::string_view property;
-  std::string_view prefix;
-};
-
-constexpr follower followers[]{
-    {"guivm", "guivm-"},
-    {"audiovm", "audiovm-"},
-    {"relayvm", "relayvm-"},
-};
 
 class settling {
 public:
@@ -286,21 +275,11 @@ private:
 
   void add_tags() {
     for (auto& [name, x] : by_name_) {
-      for (auto& row : followers)
-        x->migrated |= add_tag(*x->value, row);
+      for (auto& tag : missing_follower_tags(here(), *x->value))
+        x->migrated |= x->value->tags.insert(tag).second;
       if (x->migrated)
         notes_.mark_migrated();
     }
-  }
-
-  bool add_tag(domain& x, const follower& row) {
-    auto place = x.tags.lower_bound(row.prefix);
-    if (place != x.tags.end() && place->starts_with(row.prefix))
-      return false;
-    auto target = read_domain({here(), &x}, row.property);
-    if (target)
-      x.tags.insert(std::string{row.prefix} + target->name.str());
-    return target != nullptr;
   }
 
   std::vector<record>& records_;

@@ -84,8 +84,10 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                                .state = std::make_shared<shared_disk>(disk_),
                                .lanes = deck_,
                                .qrexec_client = {}},
+                 .disks = drivers::make_fake_disks(),
                  .to_clients = [this](connection_id, std::string frame, bool) { hear(frame); },
                  .now_us = [this] { return now_us(); },
+                 .chance = [this] { return chance_(); },
                  .hypervisor_uri = "fake:///",
                  .store_path = "qubes.xml"});
   if (!opened)

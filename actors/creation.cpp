@@ -1,0 +1,127 @@
+// New domains: planned, given their disks, then made durable and told (spec/admin-api.md C5).
+#include "actors/registry.hpp"
+
+#include "model/creation.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+
+namespace {
+
+constexpr auto dispids = std::uint64_t{10000}; // spec/vm-classes.md §5
+constexpr auto dispid_tries = 100;
+constexpr auto dispid_rest_us = std::int64_t{7} * 24 * 3600 * 1'000'000;
+
+/// A random uuid, version 4.
+std::string uuid_of(std::uint64_t high, std::uint64_t low) {
+  return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff,
+                     high & 0xfff, 0x8000 | ((low >> 48) & 0x3fff), low & 0xffffffffffff);
+}
+
+} // namespace
+
+/// Numbers no other domain has or is about to have.
+model::outcome<model::identity> registry_state::pick_identity(const model::system& all,
+                                                              const model::creation& wish) {
+  auto result = model::identity{};
+  auto qid = model::free_qid(all, [this](std::int64_t x) {
+    return std::ranges::any_of(births_, [x](auto& y) { return y.second.qid == x; });
+  });
+  if (!qid)
+    return model::fail(errc::general, "all 9999 numbers for domains are taken",
+                       "remove domains that are not needed");
+  result.qid = *qid;
+  result.uuid = uuid_of(world_->chance(), world_->chance());
+  if (wish.type != model::klass::disp)
+    return result;
+  for (auto i = 0; i < dispid_tries; ++i) {
+    result.dispid = static_cast<std::int64_t>(world_->chance() % dispids);
+    if (is_free(all, wish, result.dispid))
+      return result;
+  }
+  return model::fail(errc::general, "no number for a disposable was found free",
+                     "remove disposables that are not needed");
+}
+
+bool registry_state::is_free(const model::system& all, const model::creation& wish,
+                             std::int64_t dispid) {
+  auto rested = released_.find(dispid);
+  if (rested != released_.end() && world_->now_us() - rested->second < dispid_rest_us)
+    return false;
+  auto name = wish.name.empty() ? fmt::format("disp{}", dispid) : std::string{};
+  if (!name.empty() && (all.find(name) || births_.contains(name) || leaving_.contains(name)))
+    return false;
+  auto value = model::value{dispid};
+  return std::ranges::none_of(births_, [&](auto& x) { return x.second.dispid == dispid; })
+         && std::ranges::none_of(all.domains, [&](auto& x) {
+              auto theirs = x->properties.find("dispid");
+              return theirs != x->properties.end() && theirs->second == value;
+            });
+}
+
+void registry_state::create(const order& x, const reply& to) {
+  auto now = world_->look();
+  auto& wish = *x.creation;
+  if (leaving_.contains(wish.name.str())) // its last owner's disks are being removed
+    return postponed_.emplace_back(x, to), void();
+  auto as = pick_identity(*now.system, wish);
+  if (!as)
+    return to.refuse(as.error());
+  auto plan = plan_creation(now.view(), wish, *as);
+  if (plan.refusal)
+    return to.refuse(*plan.refusal);
+  auto record = created(plan);
+  auto name = record->name.str();
+  if (!births_.emplace(name, *as).second)
+    return to.refuse({errc::vm_already_exists, fmt::format("a domain '{}' is being created", name),
+                      "choose another name"});
+  auto reply_text = !wish.disposable ? std::string{} : x.text == "uuid" ? "uuid:" + as->uuid : name;
+  auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
+  self->request(world_->storage, world_->settings.disk_call, job)
+      .then([this, plan, job, reply_text,
+             to](const disk_report&) { enrol(plan, job, reply_text, to); },
+            [this, name, to](const caf::error& why) {
+              births_.erase(name);
+              to.refuse(from_caf(why));
+            });
+}
+
+/// The disks are there; now it becomes a fact.
+void registry_state::enrol(const model::plan& plan, const disk_job& disks,
+                           const std::string& reply_text, const reply& to) {
+  auto name = disks.domain->name.str();
+  self->request(world_->store, world_->settings.commit, plan.what)
+      .then(
+          [this, plan, name, reply_text, to](const model::system_ptr&) {
+            births_.erase(name);
+            align();
+            self->send(world_->events, plan.after);
+            to.ok(reply_text);
+          },
+          [this, disks, name, to](const caf::error& why) {
+            discard(disks, [this, name, to, why = from_caf(why)] {
+              births_.erase(name);
+              to.refuse(why);
+            });
+          });
+}
+
+/// Takes the disks of a domain back that never came to be.
+void registry_state::discard(disk_job disks, std::function<void()> then) {
+  disks.what = disk_task::remove;
+  auto name = disks.domain->name.str();
+  self->request(world_->storage, world_->settings.disk_call, std::move(disks))
+      .then([then](const disk_report&) { then(); },
+            [then, name](const caf::error& why) {
+              spdlog::error("{}: its disks were left behind: {}", name, from_caf(why).message());
+              then();
+            });
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,73 @@
+// The end of a domain: its record goes first, then what the hypervisor and the disks had of it.
+#include "actors/domain.hpp"
+
+#include "model/creation.hpp"
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+namespace {
+
+bool removes(const model::plan& plan, const std::string& who) {
+  return std::ranges::any_of(plan.what.edits, [&](auto& x) {
+    auto* gone = std::get_if<model::remove_domain>(&x);
+    return gone && gone->name == who;
+  });
+}
+
+} // namespace
+
+void domain_state::remove(const reply& to) {
+  change([](auto& v, auto& me) { return plan_removal(v, me); }, to);
+}
+
+/// A disposable that has shut down leaves nothing behind.
+void domain_state::clean_up() {
+  auto now = look();
+  auto* me = record(now);
+  if (me && me->is(model::disp_vm) && model::read_bool({now.view(), me}, "auto_cleanup"))
+    remove(reply{[this](const model::outcome<std::string>& done) {
+      if (!done)
+        note(spdlog::level::warn, "not cleaned up: {}", done.error().message());
+    }});
+}
+
+bool domain_state::buried(const model::plan& done, const model::system_ptr& before,
+                          const reply& to) {
+  if (!removes(done, who_))
+    return false;
+  gone_ = true;
+  self->send(world_->events, done.before);
+  self->send(world_->events, done.after);
+  auto disks = disk_job{.what = disk_task::remove, .system = before, .domain = before->share(who_)};
+  auto finish = [this, to] {
+    to.ok();
+    change_ended(); // those who waited hear that it is gone
+    self->quit();
+  };
+  auto remove_disks = [this, disks, finish] {
+    self->request(world_->storage, world_->settings.disk_call, disks)
+        .then([finish](const disk_report&) { finish(); },
+              [this, finish](const caf::error& why) {
+                note(spdlog::level::err, "its disks were left behind: {}", from_caf(why).message());
+                finish();
+              });
+  };
+  if (!disks.domain->is(model::qubes_vm)) {
+    finish();
+    return true;
+  }
+  self->request(world_->driver, world_->settings.host_call, work(task::undefine))
+      .then([remove_disks](const report&) { remove_disks(); },
+            [remove_disks](const caf::error&) { remove_disks(); }); // unknown is fine
+  return true;
+}
+
+/// Somebody took the record out of the file, or our own removal is under way.
+void domain_state::lose_record() {
+  if (!changing_ && !gone_)
+    self->quit();
+}
+
+} // namespace qubes::actors

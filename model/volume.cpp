@@ -1,0 +1,183 @@
+#include "model/volume.hpp"
+
+#include "model/graph.hpp"
+#include "model/literal.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace qubes::model {
+
+namespace {
+
+struct volume_default {
+  std::string_view name;
+  std::uint8_t classes;
+  bool snap_on_start;
+  bool save_on_stop;
+  bool rw;
+  std::uint64_t size;
+};
+
+constexpr auto gib = std::uint64_t{1} << 30;
+
+// clang-format off
+constexpr volume_default volume_defaults[]{
+  {"root",     template_class | standalone_vm, false, true,  true,  10 * gib},
+  {"root",     app_vm | disp_vm,               true,  false, true,  0},
+  {"private",  qubes_vm & ~disp_vm,            false, true,  true,  2 * gib},
+  {"private",  disp_vm,                        true,  false, true,  0},
+  {"volatile", qubes_vm & ~disp_vm,            false, false, true,  10 * gib},
+  {"volatile", disp_vm,                        false, false, true,  12 * gib},
+  {"kernel",   qubes_vm,                       false, false, false, 0},
+};
+// clang-format on
+
+constexpr std::string_view standard_volumes[]{"root", "private", "volatile", "kernel"};
+
+constexpr auto kernel_driver = std::string_view{"linux-kernel"};
+
+std::vector<std::string> names_of_pools(const system& all) {
+  auto names = std::vector<std::string>{};
+  for (auto& x : all.pools)
+    names.push_back(x.name);
+  return names;
+}
+
+std::string chosen_pool(const view& v, const volume& x, const placement& where) {
+  if (auto named = where.pools.find(x.name); named != where.pools.end())
+    return named->second;
+  if (!where.pool.empty() && x.rw && !x.snap_on_start)
+    return where.pool;
+  return read_text({v, nullptr}, "default_pool_" + x.name);
+}
+
+/// The file driver keeps one old state, and none of what is not saved (spec/storage.md §5).
+std::int64_t revisions_of(const pool& home, const volume& x) {
+  if (home.driver == kernel_driver || (home.driver == "file" && !x.save_on_stop))
+    return 0;
+  return parse_integer(home.attribute("revisions_to_keep")).value_or(1);
+}
+
+/// What the template has beyond the standard volumes comes along.
+std::vector<volume> wanted_volumes(const view& v, const domain& x) {
+  auto result = std::vector<volume>{};
+  for (auto name : standard_volumes)
+    result.push_back(default_volume(x.type, name));
+  auto based_on = template_of(v, x);
+  if (!based_on)
+    return result;
+  for (auto& theirs : based_on->volumes) {
+    auto mine = std::ranges::find(result, theirs.name, &volume::name);
+    if (mine == result.end()) {
+      result.push_back(theirs);
+      result.back().vid.clear();
+    } else if (x.is(disp_vm)) {
+      mine->rw = theirs.rw;
+      if (theirs.ephemeral)
+        mine->ephemeral = theirs.ephemeral;
+    }
+  }
+  return result;
+}
+
+/// A disposable's own volumes go where the template's are.
+std::string inherited_pool(const view& v, const domain& x, const volume& it,
+                           const placement& where) {
+  auto based_on = x.is(disp_vm) && where.pool.empty() && !where.pools.contains(it.name)
+                      ? template_of(v, x)
+                      : nullptr;
+  auto theirs = based_on ? based_on->find_volume(it.name) : nullptr;
+  return theirs ? theirs->pool : chosen_pool(v, it, where);
+}
+
+outcome<void> place(const view& v, const domain& x, const placement& where, volume& it) {
+  auto origin = it.snap_on_start ? origin_of(v, x, it.name) : nullptr;
+  it.pool = origin ? origin->pool : inherited_pool(v, x, it, where);
+  auto asked = where.pools.find(it.name);
+  if (origin && asked != where.pools.end() && asked->second != origin->pool)
+    return fail(errc::general,
+                fmt::format("volume '{}' is a snapshot of the template's and cannot be in pool {}",
+                            it.name, quoted(asked->second)),
+                fmt::format("it has to be in pool '{}'", origin->pool));
+  auto home = v.system.find_pool(it.pool);
+  if (!home)
+    return fail(errc::general, fmt::format("there is no storage pool {}", quoted(it.pool)),
+                fmt::format("pools are {}", fmt::join(names_of_pools(v.system), ", ")));
+  if (origin) {
+    it.source = origin->vid;
+    it.size = origin->size;
+  }
+  it.vid = home->driver == kernel_driver
+               ? read_text({v, &x}, "kernel")
+               : fmt::format("{}/{}/{}", row(x.type).directory, x.name.str(), it.name);
+  it.revisions_to_keep = revisions_of(*home, it);
+  return {};
+}
+
+} // namespace
+
+volume default_volume(klass who, std::string_view name) {
+  auto result = volume{};
+  result.name = name;
+  for (auto& row : volume_defaults)
+    if (row.name == name && is(who, static_cast<holder>(row.classes))) {
+      result.snap_on_start = row.snap_on_start;
+      result.save_on_stop = row.save_on_stop;
+      result.rw = row.rw;
+      result.size = row.size;
+    }
+  return result;
+}
+
+outcome<std::vector<volume>> new_volumes(const view& v, const domain& x, const placement& where) {
+  if (!x.is(qubes_vm))
+    return {};
+  auto result = wanted_volumes(v, x);
+  for (auto& it : result)
+    if (auto placed = place(v, x, where, it); !placed)
+      return tl::unexpected{std::move(placed.error())};
+  return result;
+}
+
+const volume* origin_of(const view& v, const domain& x, std::string_view name) {
+  auto origin = static_cast<const volume*>(nullptr);
+  for (auto at = template_of(v, x); at; at = template_of(v, *at)) {
+    auto found = at->find_volume(name);
+    if (!found)
+      break;
+    origin = found;
+    if (found->source.empty())
+      break;
+  }
+  return origin;
+}
+
+const domain* owner_of(const system& all, std::string_view pool, std::string_view vid) {
+  for (auto& x : all.domains)
+    for (auto& it : x->volumes)
+      if (it.pool == pool && it.vid == vid)
+        return x.get();
+  return nullptr;
+}
+
+bool snapshots_disabled(const volume& x) noexcept {
+  return x.revisions_to_keep == -1 && !x.snap_on_start && x.save_on_stop;
+}
+
+bool may_be_ephemeral(const volume& x) noexcept {
+  return x.rw && !x.snap_on_start && !x.save_on_stop;
+}
+
+bool is_ephemeral(const system& all, const volume& x) {
+  if (x.ephemeral)
+    return *x.ephemeral;
+  auto home = all.find_pool(x.pool);
+  return may_be_ephemeral(x) && home
+         && parse_boolean(home->attribute("ephemeral_volatile")).value_or(false);
+}
+
+} // namespace qubes::model

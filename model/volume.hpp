@@ -1,0 +1,43 @@
+// The volumes of a domain: what it is born with and what may be changed.
+#pragma once
+
+#include "model/error.hpp"
+#include "model/view.hpp"
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qubes::model {
+
+/// Flags and size a volume has unless somebody says otherwise (spec/vm-classes.md §2).
+volume default_volume(klass who, std::string_view name);
+
+/// Where the volumes of a new domain go; what is not named goes to the default pools.
+struct placement {
+  std::string pool;                                      ///< for all that are the domain's own
+  std::map<std::string, std::string, std::less<>> pools; ///< by the volume's name
+};
+
+/// The volumes of a new domain, whose template is in its properties already. Refuses pools that do
+/// not exist and a snapshot outside of its origin's pool.
+outcome<std::vector<volume>> new_volumes(const view& v, const domain& x, const placement& where);
+
+/// The volume at the end of the template chain that a snapshot named `name` is taken from; null
+/// without one.
+const volume* origin_of(const view& v, const domain& x, std::string_view name);
+
+/// The domain that has this volume; null when nobody has (spec/storage.md §1).
+const domain* owner_of(const system& all, std::string_view pool, std::string_view vid);
+
+/// True for a volume the domain works on in place: no old state is kept to go back to.
+bool snapshots_disabled(const volume& x) noexcept;
+
+/// Whether its contents are thrown away at stop and encrypted with a key nobody keeps.
+bool is_ephemeral(const system& all, const volume& x);
+
+/// Whether it may be told to be so: the domain's own scratch space only.
+bool may_be_ephemeral(const volume& x) noexcept;
+
+} // namespace qubes::model
