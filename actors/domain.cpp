@@ -101,6 +101,14 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::get_notes: return read_notes(to);
   case verb::set_notes: return write_notes(x.text, to);
   case verb::remove: return remove(to);
+  case verb::look_at_volume: return look_at_volume(x.key, to);
+  case verb::list_snapshots: return list_snapshots(x.key, to);
+  case verb::resize_volume: return resize_volume(x.key, x.text, to);
+  case verb::clear_volume: return clear_volume(x.key, to);
+  case verb::revert_volume: return revert_volume(x.key, x.text, to);
+  case verb::import_volume: return import_volume(x.key, *x.origin, to);
+  case verb::begin_import: return begin_import(x.key, x.text, to);
+  case verb::end_import: return end_import(x.key, x.text, to);
   default: break;
   }
   if (auto plan = planner_of(x.what))

@@ -142,6 +142,27 @@ private:
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
 
+  // -- volumes (volumes.cpp) --------------------------------------------------------------------
+
+  void look_at_volume(const std::string& volume, const reply& to);
+  void list_snapshots(const std::string& volume, const reply& to);
+  void resize_volume(const std::string& volume, const std::string& text, const reply& to);
+  void grow_file_system(const std::string& volume, const reply& to);
+  void clear_volume(const std::string& volume, const reply& to);
+  void revert_volume(const std::string& volume, const std::string& revision, const reply& to);
+  void import_volume(const std::string& volume, const volume_name& origin, const reply& to);
+  void begin_import(const std::string& volume, const std::string& text, const reply& to);
+  void end_import(const std::string& volume, const std::string& outcome, const reply& to);
+  void tell_import(const std::string& which, const std::string& volume, const std::string& key,
+                   const std::string& text);
+  model::outcome<disk_job> disk_work(disk_task what, const std::string& volume) const;
+  template <class Ok>
+  void on_disk(disk_job what, const reply& to, Ok ok) {
+    self->request(world_->storage, world_->settings.disk_call, std::move(what))
+        .then([ok](const disk_report& x) { ok(x); },
+              [to](const caf::error& x) { to.refuse(from_caf(x)); });
+  }
+
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
   void remove(const reply& to);
@@ -242,6 +263,7 @@ private:
   std::deque<wish> wishes_;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
+  std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
   bool gone_ = false;                       ///< our record was removed by us
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
   bool interface_dead_ = false;             ///< that netvm has stopped since

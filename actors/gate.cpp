@@ -50,6 +50,7 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
   if (!what)
     return refuse(what.error());
   what->source = fine->source->name.str();
+  what->domain = fine->destination->name.str();
   caf::anon_send(gate_, std::move(*what), who,
                  for_domain ? fine->destination->name.str() : std::string{});
 }

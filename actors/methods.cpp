@@ -2,6 +2,7 @@
 #include "actors/reads.hpp"
 
 #include "model/literal.hpp"
+#include "model/plan_storage.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -87,6 +88,52 @@ outcome<order> create_disposable(const call& x) {
                .creation = std::make_shared<const model::creation>(std::move(*wish))};
 }
 
+// -- volumes and pools
+// ------------------------------------------------------------------------------
+
+outcome<void> check_volume(const call& x, errc otherwise) {
+  if (x.destination.find_volume(x.request.argument))
+    return {};
+  return model::fail(otherwise, fmt::format("'{}' has no volume {}", x.destination.name.str(),
+                                            model::quoted(x.request.argument)));
+}
+
+template <verb What, errc Unknown = errc::permission_denied>
+outcome<order> of_volume(const call& x) {
+  if (auto known = check_volume(x, Unknown); !known)
+    return tl::unexpected{std::move(known.error())};
+  return keyed<What>(x);
+}
+
+/// The argument names a volume of the destination; the payload is a token from CloneFrom.
+outcome<order> clone(const call& x) {
+  auto result = of_volume<verb::clone_volume>(x);
+  if (!result)
+    return result;
+  constexpr auto blanks = " \t\n\r\v\f";
+  result->text.erase(0, std::min(result->text.find_first_not_of(blanks), result->text.size()));
+  result->text.erase(result->text.find_last_not_of(blanks) + 1);
+  if (!model::is_ascii(result->text))
+    return model::fail(errc::protocol, "a token is made of letters and digits");
+  return result;
+}
+
+template <verb What>
+outcome<order> of_pool(const call& x) {
+  if (x.now.system->find_pool(x.request.argument))
+    return keyed<What>(x);
+  return model::fail(errc::permission_denied,
+                     fmt::format("there is no pool {}", model::quoted(x.request.argument)));
+}
+
+outcome<order> add_pool(const call& x) {
+  auto pool = model::parse_pool(x.request.argument, x.request.payload);
+  if (!pool)
+    return tl::unexpected{std::move(pool.error())};
+  return order{.what = verb::add_pool,
+               .pool = std::make_shared<const model::pool>(std::move(*pool))};
+}
+
 // -- the table
 // -------------------------------------------------------------------------------------
 
@@ -105,6 +152,10 @@ template <verb What>
 constexpr auto just = order_for_domain{plain<What>};
 template <verb What>
 constexpr auto to_host = order_for_host{keyed<What>};
+template <verb What>
+constexpr auto to_volume = order_for_domain{of_volume<What>};
+template <verb What>
+constexpr auto to_pool = order_for_host{of_pool<What>};
 template <klass Type, bool WithPools>
 constexpr auto to_be = order_for_host{create<Type, WithPools>};
 
@@ -117,6 +168,15 @@ const method table[]{
   {"admin.label.Index",                            admin, yes, no,  dom0, reads::label_index, "The number of a label."},
   {"admin.label.List",                             admin, no,  no,  dom0, reads::labels, "All labels."},
   {"admin.label.Remove",                           admin, yes, no,  dom0, to_host<verb::remove_label>, "Removes a label nobody uses."},
+  {"admin.pool.Add",                              admin, yes, yes, dom0, order_for_host{add_pool}, "Makes a pool; argument: driver, payload: one KEY=VALUE a line, name among them."},
+  {"admin.pool.Info",                             admin, yes, no,  dom0, to_pool<verb::look_at_pool>, "Configuration, size and usage of a pool."},
+  {"admin.pool.List",                             admin, no,  no,  dom0, reads::pools, "Names of the pools."},
+  {"admin.pool.ListDrivers",                      admin, no,  no,  dom0, reads::pool_drivers, "Kinds of pools with their options."},
+  {"admin.pool.Remove",                           admin, yes, no,  dom0, to_pool<verb::remove_pool>, "Forgets a pool nobody uses."},
+  {"admin.pool.Set.ephemeral_volatile",           admin, yes, yes, dom0, to_pool<verb::set_pool_ephemeral>, "Whether scratch volumes of a pool are encrypted with a key nobody keeps."},
+  {"admin.pool.Set.revisions_to_keep",            admin, yes, yes, dom0, to_pool<verb::set_pool_revisions>, "How many old states new volumes of a pool keep; -1: work in place."},
+  {"admin.pool.UsageDetails",                     admin, yes, no,  dom0, to_pool<verb::tell_pool_usage>, "Size and usage of a pool's data and metadata."},
+  {"admin.pool.volume.List",                      admin, yes, no,  dom0, to_pool<verb::list_pool>, "Ids of the volumes in a pool."},
   {"admin.property.Get",                           admin, yes, no,  dom0, reads::host_property, "A property of the host."},
   {"admin.property.GetAll",                        admin, no,  no,  dom0, reads::host_all_properties, "All properties of the host with their values."},
   {"admin.property.GetDefault",                    admin, yes, no,  dom0, reads::host_property_default, "What a property of the host is when it is not set."},
@@ -168,8 +228,21 @@ const method table[]{
   {"admin.vm.tag.List",                            admin, no,  no,  any,  reads::tags, "A domain's tags."},
   {"admin.vm.tag.Remove",                          admin, yes, no,  any,  order_for_domain{tagging<verb::remove_tag>}, "Removes a tag."},
   {"admin.vm.tag.Set",                             admin, yes, no,  any,  order_for_domain{tagging<verb::add_tag>}, "Adds a tag."},
+  {"admin.vm.volume.Clear",                       admin, yes, no,  any,  to_volume<verb::clear_volume>, "Overwrites a volume with nothing."},
+  {"admin.vm.volume.CloneFrom",                   admin, yes, no,  any,  order_for_host{of_volume<verb::offer_volume>}, "Offers a volume for cloning; replies a token, good once."},
+  {"admin.vm.volume.CloneTo",                     admin, yes, yes, any,  order_for_host{clone}, "Overwrites a volume with the one offered under the payload's token."},
+  {"admin.vm.volume.Info",                        admin, yes, no,  any,  to_volume<verb::look_at_volume>, "Everything about a volume."},
+  {"admin.vm.volume.List",                        admin, no,  no,  any,  reads::volumes, "Names of a domain's volumes."},
+  {"admin.vm.volume.ListSnapshots",               admin, yes, no,  any,  to_volume<verb::list_snapshots>, "Old states of a volume, oldest first."},
+  {"admin.vm.volume.Resize",                      admin, yes, yes, any,  to_volume<verb::resize_volume>, "Makes a volume larger; payload: bytes."},
+  {"admin.vm.volume.Revert",                      admin, yes, yes, any,  to_volume<verb::revert_volume>, "Goes back to an old state of a volume."},
+  {"admin.vm.volume.Set.ephemeral",               admin, yes, yes, any,  to_volume<verb::set_volume_ephemeral>, "Whether a scratch volume is encrypted with a key nobody keeps."},
+  {"admin.vm.volume.Set.revisions_to_keep",       admin, yes, yes, any,  to_volume<verb::set_volume_revisions>, "How many old states of a volume are kept; -1: work in place."},
+  {"admin.vm.volume.Set.rw",                      admin, yes, yes, any,  to_volume<verb::set_volume_rw>, "Whether the domain may write to a volume."},
   {"admin.vmclass.List",                           admin, no,  no,  dom0, reads::classes, "Classes of domains."},
   {"internal.GetSystemInfo",                       internal, no, no, dom0, reads::system_info, "Facts about all domains that the qrexec policy uses, as JSON."},
+  {"internal.vm.volume.ImportBegin",              internal, yes, may, any,  order_for_domain{of_volume<verb::begin_import, errc::protocol>}, "Says where to write new data of a volume; payload: bytes, or as many as it has."},
+  {"internal.vm.volume.ImportEnd",                internal, yes, yes, any,  order_for_domain{of_volume<verb::end_import, errc::protocol>}, "Keeps the data written when the payload is ok; forgets it otherwise."},
   {"qvmd.Methods",                                 admin, no,  no,  dom0, reads::method_list, "This table, as JSON."},
   {"qvmd.Overview",                                admin, no,  no,  dom0, reads::overview, "The main properties of all domains at once, as JSON."},
   {"qvmd.Plan",                                    admin, yes, may, any,  reads::plan, "What a method would change, without changing it; argument: METHOD+ARG."},

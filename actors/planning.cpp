@@ -1,5 +1,7 @@
 #include "actors/planning.hpp"
 
+#include "model/plan_storage.hpp"
+
 #include <algorithm>
 #include <iterator>
 
@@ -26,6 +28,12 @@ constexpr row table[]{
   {verb::remove,         [](const view& v, const domain* who, const order&) { return plan_removal(v, *who); }},
   {verb::create_label,   [](const view& v, const domain*, const order& x) { return plan_create_label(v, x.key, x.text); }},
   {verb::remove_label,   [](const view& v, const domain*, const order& x) { return plan_remove_label(v, x.key); }},
+  {verb::set_volume_revisions, [](const view& v, const domain* who, const order& x) { return plan_set_volume_revisions(v, *who, x.key, x.text); }},
+  {verb::set_volume_rw,        [](const view& v, const domain* who, const order& x) { return plan_set_volume_rw(v, *who, x.key, x.text); }},
+  {verb::set_volume_ephemeral, [](const view& v, const domain* who, const order& x) { return plan_set_volume_ephemeral(v, *who, x.key, x.text); }},
+  {verb::remove_pool,          [](const view& v, const domain*, const order& x) { return plan_remove_pool(v, x.key); }},
+  {verb::set_pool_revisions,   [](const view& v, const domain*, const order& x) { return plan_set_pool_revisions(v, x.key, x.text); }},
+  {verb::set_pool_ephemeral,   [](const view& v, const domain*, const order& x) { return plan_set_pool_ephemeral(v, x.key, x.text); }},
 };
 // clang-format on
 

@@ -1,6 +1,7 @@
 #include "actors/reads.hpp"
 
 #include "model/feature.hpp"
+#include "model/plan_storage.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -242,6 +243,34 @@ outcome<std::string> tag(const call& x) {
   if (auto fine = model::check_tag(x.request.argument); !fine)
     return tl::unexpected{fine.error()};
   return x.destination.tags.contains(x.request.argument) ? "1" : "0";
+}
+
+// -- volumes and pools
+// -----------------------------------------------------------------------------
+
+outcome<std::string> volumes(const call& x) {
+  auto text = std::string{};
+  for (auto& it : x.destination.volumes)
+    text += it.name + '\n';
+  return text;
+}
+
+outcome<std::string> pools(const call& x) {
+  auto text = std::string{};
+  for (auto& it : x.now.system->pools)
+    text += it.name + '\n';
+  return text;
+}
+
+outcome<std::string> pool_drivers(const call&) {
+  auto text = std::string{};
+  for (auto& driver : model::pool_drivers()) {
+    text += driver.name;
+    for (auto& option : driver.options)
+      text += fmt::format(" {}", option.name);
+    text += '\n';
+  }
+  return text;
 }
 
 } // namespace qubes::actors::reads

@@ -35,6 +35,10 @@ model::outcome<std::string> feature_with_template_and_adminvm(const call&);
 model::outcome<std::string> tags(const call&);
 model::outcome<std::string> tag(const call&);
 
+model::outcome<std::string> volumes(const call&);
+model::outcome<std::string> pools(const call&);
+model::outcome<std::string> pool_drivers(const call&);
+
 model::outcome<std::string> system_info(const call&);
 
 // -- qvmd's own

@@ -30,7 +30,11 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   world_ = std::move(in);
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+      [this](const order& x, const client_actor& client) {
+        if (x.what == verb::clone_volume)
+          return clone_volume(x, client);
+        obey(x, reply_to(x, client));
+      },
       [this](const model::system_ptr&) { align(); },
       [this](atom::start) -> caf::result<void> {
         align();
@@ -47,8 +51,15 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
 // -- the host's own record -----------------------------------------------------------------------
 
 void registry_state::obey(const order& x, const reply& to) {
-  if (x.what == verb::create)
-    return create(x, to);
+  switch (x.what) {
+  case verb::create: return create(x, to);
+  case verb::add_pool: return add_pool(x, to);
+  case verb::look_at_pool:
+  case verb::tell_pool_usage: return look_at_pool(x, to);
+  case verb::list_pool: return list_pool(x.key, to);
+  case verb::offer_volume: return offer_volume(x, to);
+  default: break;
+  }
   auto plan = planner_of(x.what);
   if (!plan)
     return to.refuse({errc::internal, "this belongs to a domain, not to the host", {}});

@@ -39,6 +39,15 @@ private:
              const reply& to);
   void discard(disk_job disks, std::function<void()> then);
 
+  // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
+
+  void add_pool(const order& x, const reply& to);
+  void look_at_pool(const order& x, const reply& to);
+  void list_pool(const std::string& pool, const reply& to);
+  void offer_volume(const order& x, const reply& to);
+  /// Hands the order on to its domain once the token is known.
+  void clone_volume(const order& x, const client_actor& client);
+
   // -- actors -------------------------------------------------------------------------------------
 
   void follow_default_netvm(const model::change& what);
@@ -58,6 +67,7 @@ private:
   bool stopping_ = false;
   model::system_ptr aligned_;                                  ///< what the directory was made from
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
+  std::map<std::string, volume_name, std::less<>> offers_;     ///< by token; each is good once
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
   std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
   std::vector<std::pair<order, reply>> postponed_;           ///< creations that wait for a name

@@ -144,7 +144,7 @@ int run(const config& settings, const std::string& config_path) {
                                                 .machine = std::move(machine),
                                                 .files = std::move(files),
                                                 .machinery = std::move(machinery),
-                                                .disks = drivers::make_fake_disks(),
+                                                .disks = drivers::open_disks(settings.state),
                                                 .to_clients = to_clients,
                                                 .now_us = wall_clock_us,
                                                 .chance = drivers::random_number,

@@ -60,6 +60,9 @@ public:
                                                  const model::pool& it) = 0;
 };
 
+/// Image files and kernels; `state_directory` holds the directories of the domains.
+std::shared_ptr<disks> open_disks(std::string state_directory);
+
 /// Remembers which domains have disks; all work succeeds at once.
 std::unique_ptr<disks> make_fake_disks();
 

@@ -59,9 +59,10 @@ private:
   }
 
   tl::unexpected<model::error> unreachable(std::string_view why) const {
-    return model::fail(errc::general,
-                       fmt::format("the memory manager at '{}' cannot be reached: {}", socket_, why),
-                       "start it, or set memory.manager to \"\"");
+    return model::fail(
+        errc::general,
+        fmt::format("the memory manager at '{}' cannot be reached: {}", socket_, why),
+        "start it, or set memory.manager to \"\"");
   }
 
   tl::unexpected<model::error> silent(std::string_view why) const {

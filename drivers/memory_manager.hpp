@@ -24,7 +24,6 @@ public:
 };
 
 /// The one that listens on `socket`. A connection is a reservation.
-std::unique_ptr<memory_manager> open_memory_manager(std::string socket,
-                                                    std::chrono::seconds limit);
+std::unique_ptr<memory_manager> open_memory_manager(std::string socket, std::chrono::seconds limit);
 
 } // namespace qubes::drivers

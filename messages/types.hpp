@@ -41,16 +41,46 @@ enum class verb : std::uint8_t {
   set_notes,
   create,
   remove,
+  look_at_volume,
+  list_snapshots,
+  set_volume_revisions,
+  set_volume_rw,
+  set_volume_ephemeral,
+  resize_volume,
+  clear_volume,
+  revert_volume,
+  offer_volume,  ///< reply: a token
+  clone_volume,  ///< text: the token
+  import_volume, ///< origin: where the data is
+  begin_import,
+  end_import,
+  add_pool,
+  remove_pool,
+  set_pool_revisions,
+  set_pool_ephemeral,
+  look_at_pool,
+  tell_pool_usage,
+  list_pool,
+};
+
+/// A volume of a domain.
+struct volume_name {
+  std::string domain;
+  std::string uuid; ///< of the domain: its name may pass to another
+  std::string volume;
 };
 
 /// A client's wish. Whoever takes it answers its ticket exactly once.
 struct order {
   std::uint64_t ticket = 0;
   verb what = verb::start;
-  std::string key{};                                 ///< property, feature, tag or label
-  std::string text{};                                ///< its value, or the notes
-  std::string source{};                              ///< domain that asks; "" for the daemon itself
+  std::string key{};    ///< property, feature, tag or label
+  std::string text{};   ///< its value, or the notes
+  std::string domain{}; ///< whom it is for, also when the host carries it out
+  std::string source{}; ///< domain that asks; "" for the daemon itself
   std::shared_ptr<const model::creation> creation{}; ///< create
+  std::shared_ptr<const model::pool> pool{};         ///< add_pool
+  std::shared_ptr<const volume_name> origin{};       ///< import_volume
   bool force = false;
   bool wait = false;
 };

@@ -148,6 +148,49 @@ private:
     return {};
   }
 
+  outcome<void> perform(const set_volume& x) {
+    return need(x.owner).and_then([&](domain* d) -> outcome<void> {
+      auto place = std::ranges::find(d->volumes, x.volume.name, &volume::name);
+      if (place == d->volumes.end())
+        return fail(errc::storage, fmt::format("'{}' has no volume '{}'", x.owner, x.volume.name));
+      *place = x.volume;
+      return {};
+    });
+  }
+
+  auto place_of_pool(std::string_view name) {
+    return std::ranges::find(now.pools, name, &pool::name);
+  }
+
+  outcome<void> perform(const add_pool& x) {
+    if (place_of_pool(x.pool.name) != now.pools.end())
+      return fail(errc::pool_in_use, fmt::format("there is already a pool '{}'", x.pool.name),
+                  "choose another name");
+    auto at = std::min(x.at, now.pools.size());
+    now.pools.insert(now.pools.begin() + static_cast<std::ptrdiff_t>(at), x.pool);
+    return {};
+  }
+
+  outcome<void> perform(const set_pool& x) {
+    auto place = place_of_pool(x.pool.name);
+    if (place == now.pools.end())
+      return no_pool(x.pool.name);
+    *place = x.pool;
+    return {};
+  }
+
+  outcome<void> perform(const remove_pool& x) {
+    auto place = place_of_pool(x.name);
+    if (place == now.pools.end())
+      return no_pool(x.name);
+    now.pools.erase(place);
+    return {};
+  }
+
+  static tl::unexpected<error> no_pool(std::string_view name) {
+    return fail(errc::general, fmt::format("there is no storage pool '{}'", name));
+  }
+
   std::map<std::string, std::shared_ptr<domain>, std::less<>> opened_;
 };
 
@@ -222,10 +265,28 @@ outcome<void> check_property(const view& v, std::string_view owner, std::string_
   return {};
 }
 
+/// A volume is in a pool that exists.
+outcome<void> check_pool(const system& all, std::string_view owner, const volume& it) {
+  if (all.find_pool(it.pool))
+    return {};
+  return fail(errc::general,
+              fmt::format("volume '{}' of '{}' needs the storage pool '{}', which is not there",
+                          it.name, owner, it.pool));
+}
+
 outcome<void> check_new(const view& v, const domain& x) {
   if (auto sound = check_record(v, x); !sound)
     return sound;
+  for (auto& it : x.volumes)
+    if (auto sound = check_pool(v.system, x.name.str(), it); !sound)
+      return sound;
   return x.properties.contains("netvm") ? check_provider({v, &x}) : outcome<void>{};
+}
+
+outcome<void> check_pool_unused(const view& v, std::string_view name) {
+  if (v.system.find_pool(name))
+    return {};
+  return refuse_users(errc::pool_in_use, fmt::format("pool '{}'", name), users_of_pool(v, name));
 }
 
 /// What one edit may have broken, seen in the finished system.
@@ -250,6 +311,10 @@ outcome<void> check(const view& v, const edit& x) {
             return refuse_users(errc::vm_in_use, fmt::format("domain '{}'", y.name),
                                 users_of_domain(v.system, y.name));
           },
+          [&](const set_volume& y) -> outcome<void> {
+            return check_pool(v.system, y.owner, y.volume);
+          },
+          [&](const remove_pool& y) -> outcome<void> { return check_pool_unused(v, y.name); },
           [](const auto&) -> outcome<void> { return {}; },
       },
       x);
@@ -321,6 +386,23 @@ std::optional<edit> inverse(const system& now, const edit& x) {
               return add_domain{std::move(record)};
             return {};
           },
+          [&](const set_volume& y) -> maybe {
+            auto owner = now.find(y.owner);
+            if (auto old = owner ? owner->find_volume(y.volume.name) : nullptr)
+              return set_volume{y.owner, *old};
+            return {};
+          },
+          [&](const add_pool& y) -> maybe { return remove_pool{y.pool.name}; },
+          [&](const set_pool& y) -> maybe {
+            if (auto old = now.find_pool(y.pool.name))
+              return set_pool{*old};
+            return {};
+          },
+          [&](const remove_pool& y) -> maybe {
+            if (auto old = now.find_pool(y.name))
+              return add_pool{*old, static_cast<std::size_t>(old - now.pools.data())};
+            return {};
+          },
       },
       x);
 }
@@ -354,6 +436,18 @@ std::string_view owner_text(std::string_view owner) {
   return owner.empty() ? std::string_view{"host"} : owner;
 }
 
+std::string volume_line(const system& now, const set_volume& x) {
+  auto owner = now.find(x.owner);
+  auto old = owner ? owner->find_volume(x.volume.name) : nullptr;
+  auto& next = x.volume;
+  auto shown = [](auto& y) {
+    return fmt::format("{} bytes, {}, {} revisions", y.size, y.rw ? "writable" : "read-only",
+                       y.revisions_to_keep);
+  };
+  return fmt::format("{}: volume {} = {} (was {})", x.owner, next.name, shown(next),
+                     old ? shown(*old) : "absent");
+}
+
 std::string line(const system& now, const edit& x) {
   return std::visit(
       overloaded{
@@ -385,6 +479,12 @@ std::string line(const system& now, const edit& x) {
                                row(y.record->type).name, y.record->qid);
           },
           [](const remove_domain& y) { return fmt::format("{}: removed", y.name); },
+          [&](const set_volume& y) { return volume_line(now, y); },
+          [](const add_pool& y) {
+            return fmt::format("pool {} added, driver {}", y.pool.name, y.pool.driver);
+          },
+          [](const set_pool& y) { return fmt::format("pool {} configured anew", y.pool.name); },
+          [](const remove_pool& y) { return fmt::format("pool {} removed", y.name); },
       },
       x);
 }

@@ -61,8 +61,30 @@ struct remove_domain {
   bool operator==(const remove_domain&) const = default;
 };
 
+/// Replaces the configuration of the volume of that name.
+struct set_volume {
+  std::string owner;
+  model::volume volume;
+  bool operator==(const set_volume&) const = default;
+};
+struct add_pool {
+  model::pool pool;
+  std::size_t at = SIZE_MAX; ///< its place; last when past the end
+  bool operator==(const add_pool&) const = default;
+};
+/// Replaces the configuration of the pool of that name.
+struct set_pool {
+  model::pool pool;
+  bool operator==(const set_pool&) const = default;
+};
+struct remove_pool {
+  std::string name;
+  bool operator==(const remove_pool&) const = default;
+};
+
 using edit = std::variant<set_property, reset_property, set_feature, remove_feature, add_tag,
-                          remove_tag, add_label, remove_label, add_domain, remove_domain>;
+                          remove_tag, add_label, remove_label, add_domain, remove_domain,
+                          set_volume, add_pool, set_pool, remove_pool>;
 
 struct change {
   std::vector<edit> edits;

@@ -1,5 +1,7 @@
 #include "model/integrity.hpp"
 
+#include "model/literal.hpp"
+
 #include "model/change.hpp"
 
 #include <fmt/format.h>
@@ -143,11 +145,16 @@ constexpr std::array rules{
 
 // -- rules of types ---------------------------------------------------------------------------
 
+bool is_long_integer(const value& x) {
+  auto digits = std::get_if<std::string>(&x);
+  return digits && is_integer(*digits);
+}
+
 bool has_type(wire_type type, const value& x) {
   if (std::holds_alternative<none>(x))
     return type != wire_type::boolean && type != wire_type::label;
   switch (type) {
-  case wire_type::integer: return std::holds_alternative<std::int64_t>(x);
+  case wire_type::integer: return std::holds_alternative<std::int64_t>(x) || is_long_integer(x);
   case wire_type::boolean: return std::holds_alternative<bool>(x);
   default: return std::holds_alternative<std::string>(x);
   }
@@ -392,6 +399,19 @@ std::vector<std::string> violations(const system& x, const host& machine) {
     note(backends_exist(v, *d), broken);
   }
   return broken;
+}
+
+std::vector<use> users_of_pool(const view& v, std::string_view name) {
+  auto result = std::vector<use>{};
+  for (auto property : {"default_pool", "default_pool_kernel", "default_pool_private",
+                        "default_pool_root", "default_pool_volatile"})
+    if (read_text({v, nullptr}, property) == name)
+      result.push_back({"@GLOBAL", property});
+  for (auto& x : v.system.domains)
+    for (auto& it : x->volumes)
+      if (it.pool == name)
+        result.push_back({x->name.str(), it.name});
+  return result;
 }
 
 } // namespace qubes::model

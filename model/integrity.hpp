@@ -42,4 +42,7 @@ std::vector<use> users_of_label(const system& all, std::string_view name);
 /// Who names this domain, in a stored property or as the backend of a device.
 std::vector<use> users_of_domain(const system& all, std::string_view name);
 
+/// Who has volumes in this pool, and which default property leads to it (spec/app.md §3).
+std::vector<use> users_of_pool(const view& v, std::string_view name);
+
 } // namespace qubes::model

@@ -62,6 +62,21 @@ std::optional<std::int64_t> parse_integer(std::string_view text) noexcept {
   return digits[0] == '-' ? -result : result;
 }
 
+std::int64_t clamped_integer(std::string_view text) noexcept {
+  auto negative = trimmed(text).starts_with('-');
+  return parse_integer(text).value_or(negative ? -integer_limit : integer_limit);
+}
+
+std::string plain_integer(std::string_view text) {
+  auto digits = std::string{};
+  for (auto c : text)
+    if (is_digit(c) && (c != '0' || !digits.empty()))
+      digits += c;
+  if (digits.empty())
+    return "0";
+  return trimmed(text).starts_with('-') ? '-' + digits : digits;
+}
+
 std::optional<bool> parse_boolean(std::string_view text) {
   static constexpr auto falsy = std::array<std::string_view, 4>{"0", "no", "false", "off"};
   static constexpr auto truthy = std::array<std::string_view, 4>{"1", "yes", "true", "on"};

@@ -8,14 +8,23 @@
 
 namespace qubes::model {
 
-/// Numbers beyond +-2^40 are refused; nothing that is counted here comes near.
+/// Who computes with a number sees none beyond +-2^40; nothing that is counted here comes near.
 inline constexpr auto integer_limit = std::int64_t{1} << 40;
+
+/// The longest number a client may write.
+inline constexpr auto longest_integer = std::size_t{40};
 
 /// Blanks around, a sign, `_` between digits and leading zeros are allowed.
 bool is_integer(std::string_view text) noexcept;
 
 /// Nothing when it is no integer, or one beyond the limit.
 std::optional<std::int64_t> parse_integer(std::string_view text) noexcept;
+
+/// The limit, where the number lies beyond it. `text` must be an integer.
+std::int64_t clamped_integer(std::string_view text) noexcept;
+
+/// A sign where there is one to show, and digits without leading zeros.
+std::string plain_integer(std::string_view text);
 
 /// `0 no false off` and `1 yes true on` in any case.
 std::optional<bool> parse_boolean(std::string_view text);

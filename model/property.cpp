@@ -130,8 +130,10 @@ std::string read_text(const subject& who, std::string_view name) {
 
 std::int64_t read_int(const subject& who, std::string_view name) {
   return with_value(who, name, [](const value& x) {
-    auto number = std::get_if<std::int64_t>(&x);
-    return number ? *number : 0;
+    if (auto number = std::get_if<std::int64_t>(&x))
+      return *number;
+    auto digits = std::get_if<std::string>(&x);
+    return digits && is_integer(*digits) ? clamped_integer(*digits) : std::int64_t{0};
   });
 }
 

@@ -125,33 +125,37 @@ result boolean(const subject&, const property& row, std::string_view text) {
                 "say True, yes, on, 1 or False, no, off, 0");
 }
 
+/// A number too large to compute with is kept as text; no client loses what it wrote.
 result integer(const subject&, const property& row, std::string_view text) {
   if (auto x = parse_integer(text))
     return *x;
-  if (is_integer(text))
+  if (!is_integer(text))
+    return refuse(errc::value, row, text, "it is not a whole number");
+  auto digits = plain_integer(text);
+  if (digits.size() > longest_integer)
     return refuse(errc::value, row, text,
-                  fmt::format("numbers from {} to {} are allowed", -integer_limit, integer_limit));
-  return refuse(errc::value, row, text, "it is not a whole number");
+                  fmt::format("at most {} digits are allowed", longest_integer));
+  return digits;
+}
+
+result at_least(std::int64_t least, const property& row, std::string_view text, result x) {
+  if (x && clamped_integer(text) < least)
+    return refuse(errc::property_value, row, text, fmt::format("it must be {} or more", least));
+  return x;
 }
 
 result positive(const subject& who, const property& row, std::string_view text) {
-  auto x = integer(who, row, text);
-  if (x && std::get<std::int64_t>(*x) <= 0)
-    return refuse(errc::property_value, row, text, "it must be 1 or more");
-  return x;
+  return at_least(1, row, text, integer(who, row, text));
 }
 
 result not_negative(const subject& who, const property& row, std::string_view text) {
-  auto x = integer(who, row, text);
-  if (x && std::get<std::int64_t>(*x) < 0)
-    return refuse(errc::property_value, row, text, "it must be 0 or more");
-  return x;
+  return at_least(0, row, text, integer(who, row, text));
 }
 
 result number_of_domain(const subject& who, const property& row, std::string_view text) {
   constexpr auto most = static_cast<std::int64_t>(live_board::capacity) - 1;
   auto x = integer(who, row, text);
-  if (x && (std::get<std::int64_t>(*x) < 0 || std::get<std::int64_t>(*x) > most))
+  if (auto number = x ? clamped_integer(text) : 0; number < 0 || number > most)
     return refuse(errc::value, row, text, fmt::format("numbers from 0 to {} are allowed", most));
   return x;
 }

@@ -503,11 +503,16 @@ TEST(property_text, outside_the_range_is_refused_with_the_range) {
   EXPECT_EQ(parsed(s.who("work"), "maxmem", "0"), "0");
   EXPECT_EQ(parsed(s.who("work"), "maxmem", "-1"), bad_property_value);
   EXPECT_EQ(parsed(s.who(""), "stats_interval", "-1"), "-1");
-  auto huge =
-      parse_property(s.who("work"), row_of(s.who("work"), "memory"), "99999999999999999999");
-  ASSERT_FALSE(huge);
-  EXPECT_EQ(huge.error().code, errc::value);
-  EXPECT_NE(huge.error().text.find("1099511627776"), std::string::npos);
+}
+
+TEST(property_text, a_number_too_large_to_compute_with_is_kept_and_read_as_the_limit) {
+  auto s = tests::sample{};
+  EXPECT_EQ(parsed(s.who("work"), "memory", " +99_999999999999999999"), "99999999999999999999");
+  EXPECT_EQ(parsed(s.who("work"), "memory", "-99999999999999999999"), bad_property_value);
+  EXPECT_EQ(parsed(s.who("work"), "memory", std::string(41, '9')), bad_value);
+  auto work = *s.who("work").owner;
+  work.properties.insert_or_assign("memory", value{"99999999999999999999"});
+  EXPECT_EQ(read_int({s.who("work").view, &work}, "memory"), integer_limit);
 }
 
 TEST(property_text, of_a_domain_must_name_one_of_a_fitting_class) {

@@ -133,7 +133,7 @@ std::vector<damaged> domains_set_aside() {
       {"two_dom0s", twin("dom0", [](auto x) { return x; }), nobody, "dom0", "same name"},
       // values
       {"bad_integer", set("work", "memory", "600", "6oo"), only_work, "work", "6oo"},
-      {"huge_integer", set("work", "memory", "600", std::string(40, '9')), only_work, "work",
+      {"huge_integer", set("work", "memory", "600", std::string(41, '9')), only_work, "work",
        "memory"},
       {"negative_memory", set("work", "memory", "600", "-1"), only_work, "work", "memory"},
       {"empty_integer", set("work", "vcpus", "4", ""), only_work, "work", "vcpus"},

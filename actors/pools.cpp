@@ -1,0 +1,134 @@
+// Storage pools, and volumes that are offered for cloning (spec/admin-api.md B4, B6).
+#include "actors/registry.hpp"
+
+#include "model/plan_storage.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+
+namespace {
+
+constexpr auto most_offers = std::size_t{10000};
+constexpr auto token_length = 32;
+
+std::string describe(const model::pool& it, const model::pool_facts& facts) {
+  auto lines = it.attributes;
+  std::ranges::sort(lines);
+  auto text = std::string{};
+  for (auto& [key, value] : lines)
+    text += fmt::format("{}={}\n", key, value);
+  if (facts.size)
+    text += fmt::format("size={}\n", *facts.size);
+  if (facts.usage)
+    text += fmt::format("usage={}\n", *facts.usage);
+  if (!facts.included_in.empty())
+    text += fmt::format("included_in={}\n", facts.included_in);
+  return text;
+}
+
+std::string details(const model::pool_facts& facts) {
+  auto text = std::string{};
+  for (auto& [key, value] : facts.details)
+    text += fmt::format("{}={}\n", key, value);
+  return text;
+}
+
+} // namespace
+
+/// The place is prepared first; a pool that is in qubes.xml can be used.
+void registry_state::add_pool(const order& x, const reply& to) {
+  auto now = world_->look();
+  auto plan = plan_add_pool(now.view(), *x.pool);
+  if (plan.refusal)
+    return to.refuse(*plan.refusal);
+  auto job = disk_job{.what = disk_task::set_up_pool, .system = now.system, .pool = *x.pool};
+  self->request(world_->storage, world_->settings.disk_call, std::move(job))
+      .then(
+          [this, pool = *x.pool, to](const disk_report&) {
+            auto kept = pool; // a check of its set-up is no property of the pool
+            std::erase_if(kept.attributes, [](auto& y) { return y.first == "setup_check"; });
+            change([kept](auto& v) { return plan_add_pool(v, kept); }, to);
+          },
+          [to](const caf::error& why) { to.refuse(from_caf(why)); });
+}
+
+void registry_state::look_at_pool(const order& x, const reply& to) {
+  auto now = world_->look();
+  auto* it = now.system->find_pool(x.key);
+  if (!it)
+    return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", x.key), {}});
+  auto job = disk_job{.what = disk_task::look_at_pool, .system = now.system, .pool = *it};
+  self->request(world_->storage, world_->settings.disk_call, std::move(job))
+      .then(
+          [pool = *it, usage = x.what == verb::tell_pool_usage, to](const disk_report& found) {
+            to.ok(usage ? details(found.pool) : describe(pool, found.pool));
+          },
+          [to](const caf::error& why) { to.refuse(from_caf(why)); });
+}
+
+/// Volumes are known from their domains; what is in a pool of kernels, only the pool knows.
+void registry_state::list_pool(const std::string& pool, const reply& to) {
+  auto now = world_->look();
+  auto* it = now.system->find_pool(pool);
+  if (!it)
+    return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", pool), {}});
+  if (it->driver != "linux-kernel") {
+    auto text = std::string{};
+    for (auto& x : now.system->domains)
+      for (auto& volume : x->volumes)
+        if (volume.pool == pool)
+          text += volume.vid + '\n';
+    return to.ok(std::move(text));
+  }
+  auto job = disk_job{.what = disk_task::list_pool, .system = now.system, .pool = *it};
+  self->request(world_->storage, world_->settings.disk_call, std::move(job))
+      .then(
+          [to](const disk_report& found) {
+            auto text = std::string{};
+            for (auto& name : found.names)
+              text += name + '\n';
+            to.ok(std::move(text));
+          },
+          [to](const caf::error& why) { to.refuse(from_caf(why)); });
+}
+
+void registry_state::offer_volume(const order& x, const reply& to) {
+  constexpr auto letters =
+      std::string_view{"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"};
+  if (offers_.size() >= most_offers)
+    return to.refuse(
+        {errc::general, "too many volumes are on offer", "clone what was offered first"});
+  auto now = world_->look();
+  auto* from = now.find(x.domain);
+  if (!from)
+    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
+  auto token = std::string{};
+  for (auto i = 0; i < token_length; ++i)
+    token += letters[world_->chance() % letters.size()];
+  offers_[token] = {.domain = x.domain, .uuid = from->uuid, .volume = x.key};
+  to.ok(token);
+}
+
+void registry_state::clone_volume(const order& x, const client_actor& client) {
+  auto offer = offers_.extract(x.text);
+  if (offer.empty())
+    return reply_to(x, client).refuse(
+        {errc::token_not_found, "no volume is on offer under this token",
+         "each token is good once; ask for a new one with volume.CloneFrom"});
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(x.domain);
+  if (!entry || !entry->domain)
+    return reply_to(x, client).refuse(
+        {errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
+  auto passed_on = x;
+  passed_on.what = verb::import_volume;
+  passed_on.origin = std::make_shared<const volume_name>(std::move(offer.mapped()));
+  self->send(entry->domain, std::move(passed_on), client);
+}
+
+} // namespace qubes::actors

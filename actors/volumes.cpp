@@ -1,0 +1,230 @@
+// A domain's volumes as clients see and change them (spec/admin-api.md B4, B7).
+#include "actors/domain.hpp"
+
+#include "model/plan_storage.hpp"
+#include "model/volume.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+namespace {
+
+std::string_view truth(bool x) {
+  return x ? "True" : "False";
+}
+
+std::string describe(const model::system& all, const model::volume& it,
+                     const model::volume_facts& facts) {
+  auto text = fmt::format("pool={}\nvid={}\nsize={}\nusage={}\nrw={}\nsource={}\npath={}\n"
+                          "save_on_stop={}\nsnap_on_start={}\nrevisions_to_keep={}\nephemeral={}\n",
+                          it.pool, it.vid, facts.size, facts.usage, truth(it.rw), it.source,
+                          facts.path, truth(it.save_on_stop), truth(it.snap_on_start),
+                          it.revisions_to_keep, truth(model::is_ephemeral(all, it)));
+  if (facts.outdated)
+    text += fmt::format("is_outdated={}\n", truth(*facts.outdated));
+  return text;
+}
+
+} // namespace
+
+model::outcome<disk_job> domain_state::disk_work(disk_task what, const std::string& volume) const {
+  auto now = look();
+  auto me = now.system->share(who_);
+  if (!me)
+    return model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", who_));
+  if (!me->find_volume(volume))
+    return model::fail(errc::permission_denied,
+                       fmt::format("'{}' has no volume '{}'", who_, volume));
+  return disk_job{.what = what, .system = now.system, .domain = std::move(me), .volume = volume};
+}
+
+void domain_state::look_at_volume(const std::string& volume, const reply& to) {
+  auto job = disk_work(disk_task::look, volume);
+  if (!job)
+    return to.refuse(job.error());
+  on_disk(*job, to, [job = *job, to](const disk_report& x) {
+    to.ok(describe(*job.system, *job.domain->find_volume(job.volume), x.volume));
+  });
+}
+
+void domain_state::list_snapshots(const std::string& volume, const reply& to) {
+  auto job = disk_work(disk_task::look, volume);
+  if (!job)
+    return to.refuse(job.error());
+  on_disk(*job, to, [to](const disk_report& x) {
+    auto text = std::string{};
+    for (auto& revision : x.volume.revisions)
+      text += revision.id + '\n';
+    to.ok(std::move(text));
+  });
+}
+
+/// The pool first, then the record, then the file system of a running guest.
+void domain_state::resize_volume(const std::string& volume, const std::string& text,
+                                 const reply& to) {
+  auto job = disk_work(disk_task::resize, volume);
+  if (!job)
+    return to.refuse(job.error());
+  auto bytes = model::parse_size(text, "volume size");
+  if (!bytes)
+    return to.refuse(bytes.error());
+  auto now = job->domain->find_volume(volume)->size;
+  if (*bytes < now)
+    return to.refuse({errc::storage,
+                      fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
+                                  volume, who_, now, *bytes),
+                      "make a smaller volume and copy the data"});
+  job->bytes = *bytes;
+  on_disk(*job, to, [this, volume, bytes = *bytes, to](const disk_report&) {
+    change(
+        [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
+        reply{[this, volume, to](model::outcome<std::string> done) {
+          if (!done || facts_.state != power::running)
+            return to.give(std::move(done));
+          grow_file_system(volume, to);
+        }});
+  });
+}
+
+void domain_state::grow_file_system(const std::string& volume, const reply& to) {
+  tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+  auto what = work(task::run_service, "qubes.ResizeDisk");
+  what.pairs = {{"input", volume}};
+  run_for(to, std::move(what), [to](const report&) { to.ok(); });
+}
+
+void domain_state::tell_import(const std::string& which, const std::string& volume,
+                               const std::string& key, const std::string& text) {
+  tell(fmt::format("domain-volume-import-{}", which), {{"volume", volume}, {key, text}});
+}
+
+void domain_state::clear_volume(const std::string& volume, const reply& to) {
+  auto job = disk_work(disk_task::clear, volume);
+  if (!job)
+    return to.refuse(job.error());
+  auto& it = *job->domain->find_volume(volume);
+  if (!it.save_on_stop)
+    return to.refuse({errc::not_implemented,
+                      fmt::format("volume '{}' of '{}' keeps nothing to clear", volume, who_),
+                      {}});
+  job->bytes = it.size;
+  on_disk(*job, to, [this, volume, bytes = it.size, to](const disk_report&) {
+    tell_import("begin", volume, "size", fmt::format("{}", bytes));
+    tell_import("end", volume, "success", "True");
+    to.ok();
+  });
+}
+
+void domain_state::revert_volume(const std::string& volume, const std::string& text,
+                                 const reply& to) {
+  auto job = disk_work(disk_task::revert, volume);
+  if (!job)
+    return to.refuse(job.error());
+  auto blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  auto first = std::ranges::find_if_not(text, blank);
+  auto last = std::ranges::find_if_not(text.rbegin(), text.rend(), blank).base();
+  job->text = first < last ? std::string{first, last} : std::string{};
+  constexpr auto allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.";
+  if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
+    return to.refuse({errc::protocol, "this is no name of a revision",
+                      "letters, digits and ':-_.' are allowed"});
+  on_disk(*job, to, [to](const disk_report&) { to.ok(); });
+}
+
+/// Overwrites a volume with another one's last committed state.
+void domain_state::import_volume(const std::string& volume, const volume_name& origin,
+                                 const reply& to) {
+  auto job = disk_work(disk_task::copy, volume);
+  if (!job)
+    return to.refuse(job.error());
+  auto* from = job->system->find_uuid(origin.uuid);
+  auto* it = from ? from->find_volume(origin.volume) : nullptr;
+  if (!it)
+    return to.refuse({errc::storage,
+                      fmt::format("volume '{}' of '{}' is gone", origin.volume, origin.domain),
+                      {}});
+  if (facts_.state != power::halted)
+    return to.refuse(
+        {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
+  job->source = *it;
+  on_disk(*job, to, [this, volume, vid = it->vid, bytes = it->size, to](const disk_report&) {
+    tell("domain-import-volume", {{"name", volume}, {"source", vid}});
+    change(
+        [volume, bytes](auto& v, auto& me) {
+          auto mine = me.find_volume(volume);
+          return mine && mine->save_on_stop ? plan_set_volume_size(v, me, volume, bytes)
+                                            : model::plan{};
+        },
+        to);
+  });
+}
+
+void domain_state::begin_import(const std::string& volume, const std::string& text,
+                                const reply& to) {
+  auto job = disk_work(disk_task::begin_import, volume);
+  if (!job)
+    return to.refuse(job.error());
+  if (facts_.state != power::halted)
+    return to.refuse(
+        {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
+  job->bytes = job->domain->find_volume(volume)->size;
+  if (!text.empty()) {
+    auto bytes = model::parse_size(text, "size of new data");
+    if (!bytes)
+      return to.refuse(bytes.error());
+    job->bytes = *bytes;
+  }
+  on_disk(*job, to, [this, volume, bytes = job->bytes, to](const disk_report& x) {
+    if (x.text.find_first_of(" \t\n") != std::string::npos)
+      return to.refuse({errc::protocol, fmt::format("the path '{}' has white space", x.text),
+                        "move the pool to a path without"});
+    imports_[volume] = bytes;
+    tell_import("begin", volume, "size", fmt::format("{}", bytes));
+    to.ok(fmt::format("{} {}", bytes, x.text));
+  });
+}
+
+void domain_state::end_import(const std::string& volume, const std::string& outcome,
+                              const reply& to) {
+  auto job = disk_work(disk_task::end_import, volume);
+  if (!job)
+    return to.refuse(job.error());
+  auto under_way = imports_.extract(volume);
+  job->flag = outcome == "ok";
+  auto ended = [this, volume](bool success) {
+    tell_import("end", volume, "success", success ? "True" : "False");
+  };
+  if (under_way.empty()) {
+    ended(false);
+    return to.refuse({errc::general,
+                      fmt::format("nothing is being imported to volume '{}' of '{}'", volume, who_),
+                      "begin an import first"});
+  }
+  auto failed = !job->flag;
+  self->request(world_->storage, world_->settings.disk_call, *job)
+      .then(
+          [this, volume, ended, failed, bytes = under_way.mapped(), to](const disk_report&) {
+            ended(!failed);
+            if (failed)
+              return to.refuse(
+                  {errc::general,
+                   fmt::format("the import to volume '{}' of '{}' failed at its source", volume,
+                               who_),
+                   "the volume is as it was"});
+            change([volume, bytes](auto& v,
+                                   auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
+                   to);
+          },
+          [ended, to](const caf::error& why) {
+            ended(false);
+            to.refuse(from_caf(why));
+          });
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,56 @@
+// What a client's wish about volumes and pools means (spec/admin-api.md B4, B6). Sizes, contents
+// and the like that need the pool itself are not here.
+#pragma once
+
+#include "model/plan.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace qubes::model {
+
+/// An option of a pool.
+struct pool_option {
+  std::string_view name;
+  bool required;
+};
+
+/// A kind of storage, with the options in the order of listings (spec/storage.md §4-§9).
+struct pool_driver {
+  std::string_view name;
+  std::vector<pool_option> options;
+  std::string_view help;
+};
+
+/// Sorted by name.
+const std::vector<pool_driver>& pool_drivers();
+
+/// admin.pool.Add: one KEY=VALUE per line, `name` among them.
+outcome<pool> parse_pool(std::string_view driver, std::string_view payload);
+
+/// A payload that is a number: digits, a `-` in front where allowed, no leading zeros
+/// (spec/admin-api.md C2). `what` names it in the refusal.
+outcome<std::int64_t> parse_count(std::string_view text, std::string_view what,
+                                  bool negative = false);
+
+/// A payload that is a size in bytes; white space around is ignored.
+outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what);
+
+plan plan_set_volume_revisions(const view& v, const domain& owner, std::string_view volume,
+                               std::string_view text);
+plan plan_set_volume_rw(const view& v, const domain& owner, std::string_view volume,
+                        std::string_view text);
+plan plan_set_volume_ephemeral(const view& v, const domain& owner, std::string_view volume,
+                               std::string_view text);
+/// The pool has changed it already.
+plan plan_set_volume_size(const view& v, const domain& owner, std::string_view volume,
+                          std::uint64_t bytes);
+
+plan plan_set_pool_revisions(const view& v, std::string_view pool, std::string_view text);
+plan plan_set_pool_ephemeral(const view& v, std::string_view pool, std::string_view text);
+plan plan_add_pool(const view& v, pool x);
+plan plan_remove_pool(const view& v, std::string_view pool);
+
+} // namespace qubes::model
