@@ -44,6 +44,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       [this](const news& x) { hear(x); },
       [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
       [this](atom::gone) { lose_record(); },
+      [this](atom::expire, std::uint64_t armed) { expire(armed); },
       [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
   };
 }
@@ -101,6 +102,9 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::get_notes: return read_notes(to);
   case verb::set_notes: return write_notes(x.text, to);
   case verb::remove: return remove(to);
+  case verb::get_firewall: return get_firewall(to);
+  case verb::set_firewall: return set_firewall(x.text, to);
+  case verb::reload_firewall: return reload_firewall(to);
   case verb::look_at_volume: return look_at_volume(x.key, to);
   case verb::list_snapshots: return list_snapshots(x.key, to);
   case verb::resize_volume: return resize_volume(x.key, x.text, to);

@@ -6,6 +6,7 @@
 #include "actors/log.hpp"
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
+#include "model/firewall.hpp"
 #include "model/plan.hpp"
 
 #include <deque>
@@ -163,6 +164,19 @@ private:
               [to](const caf::error& x) { to.refuse(from_caf(x)); });
   }
 
+  // -- firewall (firewall.cpp) ------------------------------------------------------------------
+
+  std::int64_t now_s() const;
+  void with_rules(const reply& to, std::function<void(const model::firewall_rules&)> then);
+  void get_firewall(const reply& to);
+  void set_firewall(const std::string& text, const reply& to);
+  void save_rules(const model::firewall_rules& rules, const reply& to);
+  void reload_firewall(const reply& to);
+  void refresh_firewall();
+  void enforce(const model::firewall_rules& rules);
+  void arm_expiry(const model::firewall_rules& rules);
+  void expire(std::uint64_t armed);
+
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
   void remove(const reply& to);
@@ -264,6 +278,7 @@ private:
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
+  std::uint64_t expiry_ = 0;                ///< generation of the timer that is armed
   bool gone_ = false;                       ///< our record was removed by us
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
   bool interface_dead_ = false;             ///< that netvm has stopped since

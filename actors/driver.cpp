@@ -1,6 +1,7 @@
 #include "actors/driver.hpp"
 
 #include "drivers/process.hpp"
+#include "model/xml/firewall_xml.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -160,6 +161,27 @@ outcome<report> write_notes(machinery& with, const job& what) {
   return report{};
 }
 
+outcome<report> read_firewall(machinery& with, const job& what) {
+  auto text = with.state->read(what.text + "/firewall.xml", model::xml::largest_firewall);
+  if (!text)
+    return model::fail(errc::vm_error, "the firewall could not be read: " + text.error().text);
+  auto result = report{};
+  result.found = text->has_value();
+  result.text = text->value_or("");
+  return result;
+}
+
+outcome<report> write_firewall(machinery& with, const job& what) {
+  auto done = drivers::replace(*with.state, what.text + "/firewall.xml", what.pairs.at(0).second);
+  if (!done)
+    return model::fail(errc::general, "the firewall could not be written: " + done.error().text);
+  return report{};
+}
+
+outcome<report> write_qubesdb(machinery& with, const job& what) {
+  return nothing(with.tools->write_qubesdb(what.domain, what.text, what.pairs));
+}
+
 /// How long a job may take, as a member of the settings.
 using limit = std::chrono::seconds settings::*;
 
@@ -193,6 +215,9 @@ constexpr task_row rows[]{
   {task::close_tools,  lane::guest,  &settings::guest_call,  false, close_tools},
   {task::read_notes,   lane::disk,   &settings::host_call,   false, read_notes},
   {task::write_notes,  lane::disk,   &settings::host_call,   false, write_notes},
+  {task::read_firewall,  lane::disk,  &settings::host_call,  false, read_firewall},
+  {task::write_firewall, lane::disk,  &settings::host_call,  false, write_firewall},
+  {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
 };
 // clang-format on
 

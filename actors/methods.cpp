@@ -88,6 +88,15 @@ outcome<order> create_disposable(const call& x) {
                .creation = std::make_shared<const model::creation>(std::move(*wish))};
 }
 
+template <verb What>
+outcome<order> of_firewall(const call& x) {
+  if (!x.destination.is(model::qubes_vm))
+    return model::fail(errc::vm_error,
+                       fmt::format("'{}' runs on another host and has no firewall here",
+                                   x.destination.name.str()));
+  return keyed<What>(x);
+}
+
 // -- volumes and pools
 // ------------------------------------------------------------------------------
 
@@ -215,6 +224,9 @@ const method table[]{
   {"admin.vm.feature.List",                        admin, no,  no,  any,  reads::features, "Names of the domain's features."},
   {"admin.vm.feature.Remove",                      admin, yes, no,  any,  to_domain<verb::remove_feature>, "Removes a feature."},
   {"admin.vm.feature.Set",                         admin, yes, may, any,  to_domain<verb::set_feature>, "Sets a feature; an empty value means false."},
+  {"admin.vm.firewall.Get",                       admin, no,  no,  vm,   order_for_domain{of_firewall<verb::get_firewall>}, "The domain's firewall, one rule a line."},
+  {"admin.vm.firewall.Reload",                    admin, no,  no,  vm,   order_for_domain{of_firewall<verb::reload_firewall>}, "Gives the netvm the domain's firewall once more."},
+  {"admin.vm.firewall.Set",                       admin, no,  yes, vm,   order_for_domain{of_firewall<verb::set_firewall>}, "Replaces the domain's firewall; payload: one rule a line."},
   {"admin.vm.notes.Get",                           admin, no,  no,  vm,   just<verb::get_notes>, "The notes of a domain."},
   {"admin.vm.notes.Set",                           admin, no,  yes, vm,   order_for_domain{set_notes}, "Replaces the notes of a domain."},
   {"admin.vm.property.Get",                        admin, yes, no,  any,  reads::vm_property, "A property of a domain."},

@@ -72,6 +72,7 @@ void domain_state::plug(const std::string& netvm) {
         [this, netvm](const report&) {
           plugged_into_ = netvm;
           tell("domain-qdb-create");
+          refresh_firewall();
           self->send(world_->events,
                      events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
           network_step();

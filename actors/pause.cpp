@@ -175,6 +175,7 @@ void domain_state::reconcile(const model::guest& truth) {
     facts_.xid = truth.xid;
     facts_.agent = true;
     facts_.started_us = world_->now_us();
+    refresh_firewall();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v);
   }

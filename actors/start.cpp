@@ -332,6 +332,7 @@ void domain_state::started() {
   move(power::running);
   degrade({});
   tell("domain-start", {{"start_guid", "True"}});
+  refresh_firewall();
   if (auto clients = supervisor())
     self->send(clients, atom::up_v);
   next_step();

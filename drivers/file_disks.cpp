@@ -295,6 +295,8 @@ public:
                                     "another domain left it; move it away first")
                              : cannot("create", home);
     auto made = create_volumes(all, x);
+    if (made && x.is(model::disp_vm))
+      made = copy_firewall(all, x);
     if (!made)
       (void)remove(all, x); // the first reason is the one to tell
     return made;
@@ -528,6 +530,18 @@ private:
         || it.vid.find('\0') != it.vid.npos)
       return fail(errc::storage, fmt::format("'{}' is no volume id", it.vid));
     return image{root_of(*home), it.vid};
+  }
+
+  /// Rules that only lived in memory would be forgotten by a restart, and let everything through.
+  outcome<void> copy_firewall(const model::system& all, const model::domain& x) const {
+    auto based_on = x.properties.find("template");
+    auto name =
+        based_on == x.properties.end() ? nullptr : std::get_if<std::string>(&based_on->second);
+    auto theirs = name ? all.find(*name) : nullptr;
+    auto file = theirs ? directory_of(*theirs) + "/firewall.xml" : std::string{};
+    if (file.empty() || !facts_of(file))
+      return {};
+    return make_copy(file, directory_of(x) + "/firewall.xml");
   }
 
   static outcome<void> create_volumes(const model::system& all, const model::domain& x) {

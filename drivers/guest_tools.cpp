@@ -72,6 +72,22 @@ public:
     return {};
   }
 
+  outcome<void> write_qubesdb(const std::string& name, const std::string& prefix,
+                              const entries& all) override {
+    if (x_.qubesdb_daemon.empty())
+      return {};
+    auto database = qubesdb_client::connect(
+        fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name), entry_limit);
+    if (!database)
+      return tl::unexpected{std::move(database.error())};
+    if (auto emptied = database->remove(prefix); !emptied)
+      return emptied;
+    for (const auto& [path, value] : all)
+      if (auto written = database->write(path, value); !written)
+        return written;
+    return {};
+  }
+
   outcome<void> start_agent(const std::string& name, const std::string& uuid, std::int32_t xid,
                             const std::string& user, bool wait,
                             std::chrono::seconds limit) override {

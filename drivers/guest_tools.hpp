@@ -25,6 +25,10 @@ public:
   virtual outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
                                      const entries& initial) = 0;
 
+  /// Empties everything below `prefix`, then writes `all` in order.
+  virtual outcome<void> write_qubesdb(const std::string& name, const std::string& prefix,
+                                      const entries& all) = 0;
+
   /// Starts the qrexec daemon and waits until the agent is connected, at most `limit`
   /// (spec/lifecycle.md §2.3).
   virtual outcome<void> start_agent(const std::string& name, const std::string& uuid,

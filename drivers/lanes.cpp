@@ -2,6 +2,8 @@
 
 #include "drivers/quiet_thread.hpp"
 
+#include <sys/resource.h>
+
 #include <condition_variable>
 #include <deque>
 #include <list>
@@ -12,6 +14,12 @@
 #include <utility>
 
 namespace qubes::drivers {
+
+/// Blocking work can wait a moment; whoever only asks should not.
+void yield_to_readers() {
+  constexpr auto this_thread = 0;
+  ::setpriority(PRIO_PROCESS, this_thread, 5);
+}
 
 /// The threads of one lane. A key has at most one job among those ready or at work; what follows
 /// it waits in its strand, so a slow key holds one thread and nothing else.
@@ -66,7 +74,10 @@ private:
   void start_thread() {
     auto& self = *threads_.insert(threads_.end(), std::thread{});
     try {
-      self = quiet_thread([this, &self] { run(self); });
+      self = quiet_thread([this, &self] {
+        yield_to_readers();
+        run(self);
+      });
     } catch (const std::system_error&) {
       threads_.pop_back();
       if (alive_ > 0)

@@ -26,6 +26,8 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<atom::reconcile, model::guest>,
     // Its record is gone: ends once what it has begun is done.
     caf::reacts_to<atom::gone>,
+    // INTERNAL: a firewall rule may have expired.
+    caf::reacts_to<atom::expire, std::uint64_t>,
     // INTERNAL: a deadline of its own has passed.
     caf::reacts_to<atom::overdue, std::uint64_t>>;
 

@@ -61,6 +61,9 @@ enum class verb : std::uint8_t {
   look_at_pool,
   tell_pool_usage,
   list_pool,
+  get_firewall,
+  set_firewall,
+  reload_firewall,
 };
 
 /// A volume of a domain.
@@ -111,8 +114,11 @@ enum class task : std::uint8_t {
   start_agent,  ///< text: user
   run_service,  ///< text: qrexec service, run as root
   close_tools,
-  read_notes,  ///< text: directory
-  write_notes, ///< text: directory, pairs[0].second: the notes
+  read_notes,     ///< text: directory
+  write_notes,    ///< text: directory, pairs[0].second: the notes
+  read_firewall,  ///< text: directory; report: found, text
+  write_firewall, ///< text: directory, pairs[0].second: the file
+  write_qubesdb,  ///< text: prefix to empty first, pairs: entries to write
 };
 
 struct job {
@@ -132,6 +138,7 @@ struct report {
   model::guest guest;
   std::string text;
   std::shared_ptr<void> held; ///< a reservation, given back with the last copy
+  bool found = true;          ///< read_firewall: there is a file
 };
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp.
@@ -222,6 +229,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(qvmd, caf::first_custom_type_id)
   CAF_ADD_ATOM(qvmd, qubes::atom, reload, "reload")
   CAF_ADD_ATOM(qvmd, qubes::atom, flush, "flush")
   CAF_ADD_ATOM(qvmd, qubes::atom, reconcile, "reconcile")
+  CAF_ADD_ATOM(qvmd, qubes::atom, expire, "expire")
 
 CAF_END_TYPE_ID_BLOCK(qvmd)
 
