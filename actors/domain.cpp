@@ -102,6 +102,10 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::get_notes: return read_notes(to);
   case verb::set_notes: return write_notes(x.text, to);
   case verb::remove: return remove(to);
+  case verb::list_available: return list_available(x, to);
+  case verb::list_attached: return list_attached(x, to);
+  case verb::attach_device: return attach_device(x, to);
+  case verb::detach_device: return detach_device(x, to);
   case verb::get_firewall: return get_firewall(to);
   case verb::set_firewall: return set_firewall(x.text, to);
   case verb::reload_firewall: return reload_firewall(to);

@@ -164,6 +164,20 @@ private:
               [to](const caf::error& x) { to.refuse(from_caf(x)); });
   }
 
+  // -- devices (devices.cpp) --------------------------------------------------------------------
+
+  void with_devices(const std::string& kind, const std::string& backend, const reply& to,
+                    std::function<void(std::vector<model::device>)> then);
+  void list_available(const order& x, const reply& to);
+  void list_attached(const order& x, const reply& to);
+  void attach_device(const order& x, const reply& to);
+  void attach_known(const std::string& kind, const model::device& device,
+                    const model::device_options& options, const reply& to);
+  void detach_device(const order& x, const reply& to);
+  std::string device_xml(const model::attachment& x) const;
+  void drop_attachments();
+  void publish_attachments();
+
   // -- firewall (firewall.cpp) ------------------------------------------------------------------
 
   std::int64_t now_s() const;
@@ -278,6 +292,7 @@ private:
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
+  std::vector<model::attachment> attached_;                   ///< by hand, for this life
   std::uint64_t expiry_ = 0;                ///< generation of the timer that is armed
   bool gone_ = false;                       ///< our record was removed by us
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has

@@ -1,5 +1,6 @@
 #include "actors/driver.hpp"
 
+#include "drivers/pci.hpp"
 #include "drivers/process.hpp"
 #include "model/xml/firewall_xml.hpp"
 
@@ -178,6 +179,24 @@ outcome<report> write_firewall(machinery& with, const job& what) {
   return report{};
 }
 
+outcome<report> read_qubesdb(machinery& with, const job& what) {
+  auto found = with.tools->read_qubesdb(what.domain, what.text);
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto result = report{};
+  result.pairs = std::move(*found);
+  return result;
+}
+
+outcome<report> list_pci(machinery& with, const job&) {
+  auto found = with.hypervisor->pci_devices();
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto result = report{};
+  result.devices = drivers::place_pci(std::move(*found), with.sysfs);
+  return result;
+}
+
 outcome<report> write_qubesdb(machinery& with, const job& what) {
   return nothing(with.tools->write_qubesdb(what.domain, what.text, what.pairs));
 }
@@ -217,6 +236,8 @@ constexpr task_row rows[]{
   {task::write_notes,  lane::disk,   &settings::host_call,   false, write_notes},
   {task::read_firewall,  lane::disk,  &settings::host_call,  false, read_firewall},
   {task::write_firewall, lane::disk,  &settings::host_call,  false, write_firewall},
+  {task::read_qubesdb,   lane::guest, &settings::guest_call, false, read_qubesdb},
+  {task::list_pci,       lane::host,  &settings::host_call,  true,  list_pci},
   {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
 };
 // clang-format on

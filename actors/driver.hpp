@@ -22,6 +22,7 @@ struct machinery {
   std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
   std::shared_ptr<drivers::disk> state;                      ///< the state directory
   std::shared_ptr<drivers::executor> lanes;
+  std::string sysfs = "/sys";
   std::string qrexec_client; ///< program, "" for none
 };
 

@@ -135,6 +135,13 @@ outcome<order> of_pool(const call& x) {
                      fmt::format("there is no pool {}", model::quoted(x.request.argument)));
 }
 
+template <verb What, const char* Kind>
+outcome<order> of_device(const call& x) {
+  auto result = keyed<What>(x);
+  result->kind = Kind;
+  return result;
+}
+
 outcome<order> add_pool(const call& x) {
   auto pool = model::parse_pool(x.request.argument, x.request.payload);
   if (!pool)
@@ -163,6 +170,12 @@ template <verb What>
 constexpr auto to_host = order_for_host{keyed<What>};
 template <verb What>
 constexpr auto to_volume = order_for_domain{of_volume<What>};
+constexpr char block[] = "block";
+constexpr char pci[] = "pci";
+template <verb What>
+constexpr auto of_block = order_for_domain{of_device<What, block>};
+template <verb What>
+constexpr auto of_pci = order_for_domain{of_device<What, pci>};
 template <verb What>
 constexpr auto to_pool = order_for_host{of_pool<What>};
 template <klass Type, bool WithPools>
@@ -216,6 +229,25 @@ const method table[]{
   {"admin.vm.Start",                               admin, no,  no,  any,  just<verb::start>, "Starts a domain, its netvm first."},
   {"admin.vm.Suspend",                             admin, no,  no,  any,  just<verb::suspend>, "Puts a domain to sleep."},
   {"admin.vm.Unpause",                             admin, no,  no,  any,  just<verb::unpause>, "Lets a paused domain go on."},
+  {"admin.vm.device.block.Assign",                admin, yes, yes, any,  of_block<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.block.Assigned",              admin, may, no,  any,  reads::block_assigned, "Devices the domain gets at its start."},
+  {"admin.vm.device.block.Attach",                admin, yes, may, any,  of_block<verb::attach_device>, "Gives a running domain a device."},
+  {"admin.vm.device.block.Attached",              admin, may, no,  any,  of_block<verb::list_attached>, "Devices a running domain was given."},
+  {"admin.vm.device.block.Available",             admin, may, no,  any,  of_block<verb::list_available>, "Devices the domain offers."},
+  {"admin.vm.device.block.Detach",                admin, yes, no,  any,  of_block<verb::detach_device>, "Takes a device from a running domain."},
+  {"admin.vm.device.block.Set.assignment",        admin, yes, yes, any,  of_block<verb::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.block.Unassign",              admin, yes, no,  any,  of_block<verb::unassign_device>, "The domain no longer gets a device at its start."},
+  {"admin.vm.device.denied.Add",                  admin, no,  may, any,  order_for_domain{keyed<verb::deny_interfaces>}, "Interfaces of devices the domain does not take; payload: codes of seven characters."},
+  {"admin.vm.device.denied.List",                 admin, no,  no,  any,  reads::denied_interfaces, "Interfaces of devices the domain does not take."},
+  {"admin.vm.device.denied.Remove",               admin, no,  may, any,  order_for_domain{keyed<verb::allow_interfaces>}, "Interfaces the domain takes again; payload: codes, or all."},
+  {"admin.vm.device.pci.Assign",                  admin, yes, yes, any,  of_pci<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.pci.Assigned",                admin, may, no,  any,  reads::pci_assigned, "Devices the domain gets at its start."},
+  {"admin.vm.device.pci.Attach",                  admin, yes, may, any,  of_pci<verb::attach_device>, "Gives a running domain a device."},
+  {"admin.vm.device.pci.Attached",                admin, may, no,  any,  of_pci<verb::list_attached>, "Devices a running domain was given."},
+  {"admin.vm.device.pci.Available",               admin, may, no,  any,  of_pci<verb::list_available>, "Devices the domain offers."},
+  {"admin.vm.device.pci.Detach",                  admin, yes, no,  any,  of_pci<verb::detach_device>, "Takes a device from a running domain."},
+  {"admin.vm.device.pci.Set.assignment",          admin, yes, yes, any,  of_pci<verb::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.pci.Unassign",                admin, yes, no,  any,  of_pci<verb::unassign_device>, "The domain no longer gets a device at its start."},
   {"admin.vm.feature.CheckWithAdminVM",            admin, yes, no,  any,  reads::feature_with_adminvm, "A feature of the domain, or of dom0."},
   {"admin.vm.feature.CheckWithNetvm",              admin, yes, no,  any,  reads::feature_with_netvm, "A feature of the domain, or of the netvms above it."},
   {"admin.vm.feature.CheckWithTemplate",           admin, yes, no,  any,  reads::feature_with_template, "A feature of the domain, or of the templates below it."},

@@ -1,10 +1,12 @@
 #include "actors/reads.hpp"
 
+#include "model/device.hpp"
 #include "model/feature.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <vector>
@@ -243,6 +245,41 @@ outcome<std::string> tag(const call& x) {
   if (auto fine = model::check_tag(x.request.argument); !fine)
     return tl::unexpected{fine.error()};
   return x.destination.tags.contains(x.request.argument) ? "1" : "0";
+}
+
+// -- devices
+// ---------------------------------------------------------------------------------------
+
+namespace {
+
+outcome<std::string> assigned(const call& x, std::string_view kind) {
+  if (auto sound = model::check_port(x.request.argument); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  auto lines = std::vector<std::string>{};
+  for (auto& all : x.destination.devices)
+    for (auto& it : all.assignments)
+      if (all.name == kind
+          && (x.request.argument.empty() || x.request.argument == it.backend + '+' + it.port))
+        lines.push_back(print_assigned(kind, it));
+  std::ranges::sort(lines);
+  return fmt::format("{}", fmt::join(lines, ""));
+}
+
+} // namespace
+
+outcome<std::string> block_assigned(const call& x) {
+  return assigned(x, "block");
+}
+
+outcome<std::string> pci_assigned(const call& x) {
+  return assigned(x, "pci");
+}
+
+outcome<std::string> denied_interfaces(const call& x) {
+  if (x.destination.is(model::local_vm))
+    return list_denied(x.view(), x.destination);
+  return model::fail(errc::general, fmt::format("'{}' runs on another host and takes no devices",
+                                                x.destination.name.str()));
 }
 
 // -- volumes and pools

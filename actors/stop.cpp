@@ -243,6 +243,7 @@ void domain_state::stopped() {
   }
   degrade({});
   tell("domain-shutdown");
+  drop_attachments();
   if (auto clients = supervisor())
     self->send(clients, atom::down_v);
   if (start_)
@@ -250,6 +251,7 @@ void domain_state::stopped() {
   leave_netvm();
   world_->status.finish(who_);
   tell_stop_waiters({});
+  clean_up();
 }
 
 } // namespace qubes::actors

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 
 namespace qubes::actors {
 
@@ -49,6 +50,8 @@ struct world {
   published<actors::directory> directory;
   model::live_board board;
   actors::status_board status;
+  /// Class, backend and port of what is attached -> the domain that has it.
+  published<std::map<std::tuple<std::string, std::string, std::string>, std::string>> attached;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
 
   actors::settings settings;

@@ -72,6 +72,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   }
   result.state = drivers::open_disk(x.state);
   result.lanes = std::move(lanes);
+  result.sysfs = x.sysfs;
   result.qrexec_client = x.qrexec_client;
   if (!x.memory_manager.empty())
     result.memory = drivers::open_memory_manager(x.memory_manager, x.settings.guest_call);

@@ -50,6 +50,9 @@ public:
   outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> undefine(const std::string& uuid) override;
+  outcome<std::vector<model::device>> pci_devices() override {
+    return std::vector<model::device>{};
+  }
   outcome<guest> inspect(const std::string& uuid) override;
 
   // -- the test's side -----------------------------------------------------------------------

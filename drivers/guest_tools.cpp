@@ -72,6 +72,27 @@ public:
     return {};
   }
 
+  outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) override {
+    if (x_.qubesdb_daemon.empty())
+      return entries{};
+    auto database = qubesdb_client::connect(
+        fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name), entry_limit);
+    if (!database)
+      return tl::unexpected{std::move(database.error())};
+    auto paths = database->list(prefix);
+    if (!paths)
+      return tl::unexpected{std::move(paths.error())};
+    auto result = entries{};
+    for (auto& path : *paths) {
+      auto value = database->read(path);
+      if (!value)
+        return tl::unexpected{std::move(value.error())};
+      if (*value)
+        result.emplace_back(path, std::move(**value));
+    }
+    return result;
+  }
+
   outcome<void> write_qubesdb(const std::string& name, const std::string& prefix,
                               const entries& all) override {
     if (x_.qubesdb_daemon.empty())

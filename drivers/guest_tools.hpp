@@ -25,6 +25,9 @@ public:
   virtual outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
                                      const entries& initial) = 0;
 
+  /// Entries whose path begins with `prefix`; none where there is no daemon.
+  virtual outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) = 0;
+
   /// Empties everything below `prefix`, then writes `all` in order.
   virtual outcome<void> write_qubesdb(const std::string& name, const std::string& prefix,
                                       const entries& all) = 0;

@@ -2,6 +2,7 @@
 // any thread; calls about different domains may run at once.
 #pragma once
 
+#include "model/device.hpp"
 #include "model/error.hpp"
 #include "model/guest.hpp"
 #include "model/host.hpp"
@@ -72,6 +73,9 @@ public:
 
   /// Forgets the definition; unknown is fine.
   virtual outcome<void> undefine(const std::string& uuid) = 0;
+
+  /// PCI devices of the host; the port is the address as SSSS:BB:DD.F.
+  virtual outcome<std::vector<model::device>> pci_devices() = 0;
 
   /// The present state; a domain it does not know is halted.
   virtual outcome<guest> inspect(const std::string& uuid) = 0;

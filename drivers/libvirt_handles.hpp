@@ -3,6 +3,7 @@
 
 #include <libvirt/libvirt.h>
 
+#include <cstdlib>
 #include <memory>
 
 namespace qubes::drivers {
@@ -17,5 +18,8 @@ struct libvirt_release {
 
 using connection_handle = std::unique_ptr<virConnect, libvirt_release<virConnectClose>>;
 using domain_handle = std::unique_ptr<virDomain, libvirt_release<virDomainFree>>;
+
+using node_device_handle = std::unique_ptr<virNodeDevice, libvirt_release<virNodeDeviceFree>>;
+using text_handle = std::unique_ptr<char, libvirt_release<std::free>>;
 
 } // namespace qubes::drivers

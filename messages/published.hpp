@@ -27,6 +27,15 @@ public:
     // The old value, if this was its last holder, dies here: outside the lock.
   }
 
+  /// For several writers: each change sees the one before.
+  template <class Change>
+  void update(Change change) {
+    auto guard = std::lock_guard{mutex_};
+    auto next = std::make_shared<T>(*value_);
+    change(*next);
+    value_ = std::move(next);
+  }
+
 private:
   mutable std::mutex mutex_;
   std::shared_ptr<const T> value_;

@@ -3,6 +3,7 @@
 
 #include "model/change.hpp"
 #include "model/creation.hpp"
+#include "model/device.hpp"
 #include "model/error.hpp"
 #include "model/event.hpp"
 #include "model/guest.hpp"
@@ -64,6 +65,15 @@ enum class verb : std::uint8_t {
   get_firewall,
   set_firewall,
   reload_firewall,
+  list_available,
+  list_attached,
+  attach_device,
+  detach_device,
+  assign_device,
+  unassign_device,
+  set_assignment,
+  deny_interfaces,
+  allow_interfaces,
 };
 
 /// A volume of a domain.
@@ -78,6 +88,7 @@ struct order {
   std::uint64_t ticket = 0;
   verb what = verb::start;
   std::string key{};    ///< property, feature, tag or label
+  std::string kind{};   ///< class of devices
   std::string text{};   ///< its value, or the notes
   std::string domain{}; ///< whom it is for, also when the host carries it out
   std::string source{}; ///< domain that asks; "" for the daemon itself
@@ -118,7 +129,9 @@ enum class task : std::uint8_t {
   write_notes,    ///< text: directory, pairs[0].second: the notes
   read_firewall,  ///< text: directory; report: found, text
   write_firewall, ///< text: directory, pairs[0].second: the file
-  write_qubesdb,  ///< text: prefix to empty first, pairs: entries to write
+  read_qubesdb,   ///< text: prefix; report: pairs
+  list_pci,
+  write_qubesdb, ///< text: prefix to empty first, pairs: entries to write
 };
 
 struct job {
@@ -137,8 +150,10 @@ struct job {
 struct report {
   model::guest guest;
   std::string text;
-  std::shared_ptr<void> held; ///< a reservation, given back with the last copy
-  bool found = true;          ///< read_firewall: there is a file
+  std::shared_ptr<void> held;           ///< a reservation, given back with the last copy
+  bool found = true;                    ///< read_firewall: there is a file
+  std::vector<model::device> devices{}; ///< list_pci
+  std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
 };
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp.

@@ -158,6 +158,16 @@ private:
     });
   }
 
+  outcome<void> perform(const set_devices& x) {
+    return need(x.owner).map([&](domain* d) {
+      auto place = std::ranges::find(d->devices, x.devices.name, &device_class::name);
+      if (place != d->devices.end())
+        *place = x.devices;
+      else
+        d->devices.push_back(x.devices);
+    });
+  }
+
   auto place_of_pool(std::string_view name) {
     return std::ranges::find(now.pools, name, &pool::name);
   }
@@ -314,6 +324,10 @@ outcome<void> check(const view& v, const edit& x) {
           [&](const set_volume& y) -> outcome<void> {
             return check_pool(v.system, y.owner, y.volume);
           },
+          [&](const set_devices& y) -> outcome<void> {
+            auto owner = v.system.find(y.owner);
+            return owner ? check_record(v, *owner) : outcome<void>{};
+          },
           [&](const remove_pool& y) -> outcome<void> { return check_pool_unused(v, y.name); },
           [](const auto&) -> outcome<void> { return {}; },
       },
@@ -391,6 +405,15 @@ std::optional<edit> inverse(const system& now, const edit& x) {
             if (auto old = owner ? owner->find_volume(y.volume.name) : nullptr)
               return set_volume{y.owner, *old};
             return {};
+          },
+          [&](const set_devices& y) -> maybe {
+            auto owner = now.find(y.owner);
+            if (!owner)
+              return {};
+            for (auto& old : owner->devices)
+              if (old.name == y.devices.name)
+                return set_devices{y.owner, old};
+            return set_devices{y.owner, device_class{y.devices.name, {}}};
           },
           [&](const add_pool& y) -> maybe { return remove_pool{y.pool.name}; },
           [&](const set_pool& y) -> maybe {
@@ -480,6 +503,10 @@ std::string line(const system& now, const edit& x) {
           },
           [](const remove_domain& y) { return fmt::format("{}: removed", y.name); },
           [&](const set_volume& y) { return volume_line(now, y); },
+          [](const set_devices& y) {
+            return fmt::format("{}: {} devices assigned, class {}", y.owner,
+                               y.devices.assignments.size(), y.devices.name);
+          },
           [](const add_pool& y) {
             return fmt::format("pool {} added, driver {}", y.pool.name, y.pool.driver);
           },

@@ -67,6 +67,12 @@ struct set_volume {
   model::volume volume;
   bool operator==(const set_volume&) const = default;
 };
+/// Replaces the assignments of one class of devices.
+struct set_devices {
+  std::string owner;
+  device_class devices;
+  bool operator==(const set_devices&) const = default;
+};
 struct add_pool {
   model::pool pool;
   std::size_t at = SIZE_MAX; ///< its place; last when past the end
@@ -84,7 +90,7 @@ struct remove_pool {
 
 using edit = std::variant<set_property, reset_property, set_feature, remove_feature, add_tag,
                           remove_tag, add_label, remove_label, add_domain, remove_domain,
-                          set_volume, add_pool, set_pool, remove_pool>;
+                          set_volume, set_devices, add_pool, set_pool, remove_pool>;
 
 struct change {
   std::vector<edit> edits;

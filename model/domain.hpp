@@ -55,6 +55,8 @@ struct assignment {
   std::string identity = "*"; ///< device id, "*" for any
   assignment_mode mode = assignment_mode::required;
   std::vector<std::pair<std::string, std::string>> options;
+  /// Domain that listings name, as the client wrote it; not saved, the owner after a load.
+  std::string frontend{};
 
   bool operator==(const assignment&) const = default;
 };

@@ -42,6 +42,8 @@ enum class errc : std::uint8_t {
   invalid_label_value,
   device_not_assigned,
   device_already_assigned,
+  device_already_attached,
+  device_mode,
   token_not_found,
   storage,
   store,      ///< qubes.xml could not be written, or somebody else changed it
@@ -87,6 +89,8 @@ inline constexpr std::array error_rows{
   error_row{errc::invalid_label_value,     "QubesInvalidLabelValueError"},
   error_row{errc::device_not_assigned,     "DeviceNotAssigned"},
   error_row{errc::device_already_assigned, "DeviceAlreadyAssigned"},
+  error_row{errc::device_already_attached, "DeviceAlreadyAttached"},
+  error_row{errc::device_mode,             "QubesUnrecognizedDeviceAssignmentMode"},
   error_row{errc::token_not_found,         "QubesVolumeCopyTokenNotFoundError"},
   error_row{errc::storage,                 "StoragePoolException"},
   error_row{errc::store,                   "QubesException"},

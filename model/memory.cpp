@@ -25,7 +25,8 @@ std::uint64_t memory_to_reserve(const view& v, const domain& x) {
   auto about = subject{v, &x};
   auto memory = read_int(about, "memory");
   auto most = read_int(about, "maxmem");
-  auto tables = read_text(about, "virt_mode") == "pv" ? 0 : (most > 0 ? most : memory) * page_table_share;
+  auto tables =
+      read_text(about, "virt_mode") == "pv" ? 0 : (most > 0 ? most : memory) * page_table_share;
   auto bytes = (memory + stub_domain_mib(v, x)) * mib + 4 * mib
                + read_int(about, "vcpus") * mib * 3 / 2 + tables;
   return static_cast<std::uint64_t>(bytes);

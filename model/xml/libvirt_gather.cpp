@@ -196,24 +196,6 @@ bool is_hex(std::string_view text, std::size_t length) {
 }
 
 /// `[SSSS_]BB_DD.F`. Behind a bridge the address is only known to sysfs, so there is none here.
-std::optional<pci_attachment> as_pci(const assignment& x) {
-  auto result = pci_attachment{
-      .segment = "0000", .bus = {}, .device = {}, .function = {}, .options = options_of(x)};
-  auto rest = std::string_view{x.port};
-  if (rest.size() > 5 && rest[4] == '_') {
-    result.segment = rest.substr(0, 4);
-    rest.remove_prefix(5);
-  }
-  if (rest.size() != 7 || rest[2] != '_' || rest[5] != '.')
-    return std::nullopt;
-  result.bus = rest.substr(0, 2);
-  result.device = rest.substr(3, 2);
-  result.function = rest.substr(6);
-  if (!is_hex(result.segment, 4) || !is_hex(result.bus, 2) || !is_hex(result.device, 2)
-      || !is_hex(result.function, 1))
-    return std::nullopt;
-  return result;
-}
 
 void gather_devices(const view& v, const domain& x, machine& to) {
   for (auto& kind : x.devices)
@@ -223,7 +205,7 @@ void gather_devices(const view& v, const domain& x, machine& to) {
         continue;
       if (kind.name == "block")
         to.required_blocks.push_back(as_block(v, *backend, device));
-      else if (auto pci = kind.name == "pci" ? as_pci(device) : std::nullopt)
+      else if (auto pci = kind.name == "pci" ? pci_of(device) : std::nullopt)
         to.required_pci.push_back(std::move(*pci));
     }
 }
@@ -263,6 +245,25 @@ void gather_features(const view& v, const domain& x, machine& to) {
 }
 
 } // namespace
+
+std::optional<pci_attachment> pci_of(const assignment& x) {
+  auto result = pci_attachment{
+      .segment = "0000", .bus = {}, .device = {}, .function = {}, .options = options_of(x)};
+  auto rest = std::string_view{x.port};
+  if (rest.size() > 5 && rest[4] == '_') {
+    result.segment = rest.substr(0, 4);
+    rest.remove_prefix(5);
+  }
+  if (rest.size() != 7 || rest[2] != '_' || rest[5] != '.')
+    return std::nullopt;
+  result.bus = rest.substr(0, 2);
+  result.device = rest.substr(3, 2);
+  result.function = rest.substr(6);
+  if (!is_hex(result.segment, 4) || !is_hex(result.bus, 2) || !is_hex(result.device, 2)
+      || !is_hex(result.function, 1))
+    return std::nullopt;
+  return result;
+}
 
 machine gather(const view& v, const domain& x) {
   auto result = machine{};

@@ -75,4 +75,7 @@ std::string render_net(const machine& x);
 std::string render_block(const block_attachment& x, std::string_view frontend);
 std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
 
+/// The address a port stands for; nothing behind a bridge, where only sysfs knows it.
+std::optional<pci_attachment> pci_of(const assignment& x);
+
 } // namespace qubes::model::xml

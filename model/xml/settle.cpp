@@ -261,6 +261,7 @@ private:
 
   void place(record& x, device_entry& entry) {
     auto& list = x.value->devices[entry.list];
+    entry.value.frontend = x.value->name.str();
     auto& backend = entry.value.backend;
     if (backend.empty() || to_.find(backend)) {
       list.assignments.push_back(std::move(entry.value));

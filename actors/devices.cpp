@@ -1,0 +1,273 @@
+// Devices a domain offers and has: listed, attached, detached (spec/devices.md §6-§8).
+#include "actors/domain.hpp"
+
+#include "model/device.hpp"
+#include "model/literal.hpp"
+#include "model/property.hpp"
+#include "model/xml/libvirt_xml.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+namespace {
+
+constexpr auto block_prefix = "/qubes-block-devices/";
+
+std::string_view option(const model::device_options& all, std::string_view key) {
+  auto it = std::ranges::find(all, key, [](auto& x) { return x.first; });
+  return it == all.end() ? std::string_view{} : std::string_view{it->second};
+}
+
+/// xvdi to xvdz, the first that no attached disk has.
+std::string free_frontend(const std::vector<model::attachment>& attached) {
+  for (auto letter = 'i'; letter <= 'z'; ++letter) {
+    auto name = fmt::format("xvd{}", letter);
+    if (std::ranges::none_of(attached,
+                             [&](auto& x) { return option(x.options, "frontend-dev") == name; }))
+      return name;
+  }
+  return {};
+}
+
+/// What a client may say of a disk, completed (spec/devices.md §7).
+model::outcome<model::device_options> disk_options(const model::device& disk,
+                                                   const model::device_options& given,
+                                                   const std::vector<model::attachment>& attached) {
+  auto read_only = option(disk.data, "mode") == "r";
+  auto frontend = std::string{};
+  auto kind = std::string{"disk"};
+  for (auto& [key, value] : given) {
+    if (key == "read-only") {
+      auto wanted = model::parse_boolean(value);
+      if (!wanted)
+        return model::fail(errc::value, fmt::format("read-only is {}, neither true nor false",
+                                                    model::quoted(value)));
+      if (!*wanted && read_only)
+        return model::fail(errc::value, fmt::format("'{}' can only be read", disk.port),
+                           "attach it with read-only=yes");
+      read_only = *wanted;
+    } else if (key == "frontend-dev") {
+      if (!value.starts_with("xvd") && !value.starts_with("sd"))
+        return model::fail(errc::value,
+                           fmt::format("{} is no name of a disk", model::quoted(value)),
+                           "names begin with xvd or sd");
+      frontend = value;
+    } else if (key == "devtype") {
+      if (value != "disk" && value != "cdrom")
+        return model::fail(errc::value, fmt::format("{} is no kind of disk", model::quoted(value)),
+                           "disk and cdrom are allowed");
+      kind = value;
+    } else {
+      return model::fail(errc::value, fmt::format("a disk has no option {}", model::quoted(key)),
+                         "options are read-only, frontend-dev and devtype");
+    }
+  }
+  if (frontend.empty())
+    frontend = free_frontend(attached);
+  if (frontend.empty())
+    return model::fail(errc::general, "no name for another disk is free", "detach one first");
+  auto result =
+      model::device_options{{"read-only", read_only ? "yes" : "no"}, {"frontend-dev", frontend}};
+  if (kind != "disk")
+    result.emplace_back("devtype", kind);
+  return result;
+}
+
+} // namespace
+
+/// What a domain offers; nothing while it is not there to say.
+void domain_state::with_devices(const std::string& kind, const std::string& backend,
+                                const reply& to,
+                                std::function<void(std::vector<model::device>)> then) {
+  auto now = look();
+  auto* it = now.find(backend);
+  auto there = it && (it->is(model::admin_vm) || now.view().facts(*it).xid >= 0);
+  if (!there || (kind == "pci" && !it->is(model::admin_vm)))
+    return then({});
+  auto what = job{.what = kind == "pci" ? task::list_pci : task::read_qubesdb,
+                  .domain = backend,
+                  .uuid = it->uuid,
+                  .text = block_prefix,
+                  .pairs = {}};
+  look_up(to, std::move(what), [this, kind, backend, then](const report& x) {
+    auto all = kind == "pci" ? x.devices : model::block_devices(backend, x.pairs);
+    auto holders = world_->attached.read();
+    for (auto& device : all)
+      if (auto holder = holders->find(std::tuple{kind, device.backend, device.port});
+          holder != holders->end())
+        device.attachment = holder->second;
+    then(std::move(all));
+  });
+}
+
+void domain_state::list_available(const order& x, const reply& to) {
+  with_devices(x.kind, who_, to, [x, to](auto all) {
+    auto text = std::string{};
+    for (auto& device : all)
+      if (x.key.empty() || device.port == x.key) {
+        if (x.kind == "block")
+          device.data.clear(); // told in QubesDB, not to clients
+        text += print_available(x.kind, device);
+      }
+    to.ok(std::move(text));
+  });
+}
+
+void domain_state::list_attached(const order& x, const reply& to) {
+  if (auto sound = model::check_port(x.key); !sound)
+    return to.refuse(sound.error());
+  auto lines = std::vector<std::string>{};
+  for (auto& it : attached_)
+    if (it.kind == x.kind && (x.key.empty() || x.key == it.backend + '+' + it.port))
+      lines.push_back(print_attached(it, who_));
+  std::ranges::sort(lines);
+  auto text = std::string{};
+  for (auto& line : lines)
+    text += line;
+  to.ok(std::move(text));
+}
+
+void domain_state::attach_device(const order& x, const reply& to) {
+  auto now = look();
+  auto wanted = model::parse_assignment(*now.system, x.kind, x.key, x.text);
+  if (!wanted)
+    return to.refuse(wanted.error());
+  auto* me = record(now);
+  if (!me)
+    return to.refuse(stopped_meanwhile(who_));
+  if (auto able = model::takes_devices(*me); !able)
+    return to.refuse(able.error());
+  if (!me->is(model::admin_vm) && facts_.xid < 0)
+    return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
+                      "assign the device, and it is there at the next start"});
+  auto& device = wanted->what;
+  with_devices(x.kind, device.backend, to, [this, kind = x.kind, device, to](auto all) {
+    auto it = std::ranges::find_if(all, [&](auto& y) {
+      return y.port == device.port && (device.identity == "*" || y.identity == device.identity);
+    });
+    if (it == all.end())
+      return to.refuse({errc::protocol,
+                        fmt::format("there is no {} device {}", kind, event_text(device)),
+                        "name one device that its backend offers"});
+    attach_known(kind, *it, device.options, to);
+  });
+}
+
+void domain_state::attach_known(const std::string& kind, const model::device& device,
+                                const model::device_options& options, const reply& to) {
+  if (!device.attachment.empty())
+    return to.refuse({errc::device_already_attached,
+                      fmt::format("{} device {}:{} is attached to '{}'", kind, device.backend,
+                                  device.port, device.attachment),
+                      "detach it first"});
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return to.refuse(stopped_meanwhile(who_));
+  if (me->is(model::admin_vm))
+    return to.refuse({errc::general, "dom0 takes no devices from others", {}});
+  auto about = model::subject{now.view(), me};
+  if (auto denied = denied_interface(device, model::read_text(about, "devices_denied")))
+    return to.refuse(
+        {errc::permission_denied,
+         fmt::format("'{}' does not take devices with the interface {}", who_, *denied),
+         {}});
+  if (kind == "pci" && model::read_text(about, "virt_mode") == "pvh")
+    return to.refuse({errc::general,
+                      fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
+                      "set its virt_mode to hvm"});
+  auto complete = kind == "block" ? disk_options(device, options, attached_)
+                                  : model::outcome<model::device_options>{options};
+  if (!complete)
+    return to.refuse(complete.error());
+  auto named = fmt::format("{}:{}:{}", device.backend, device.port, device.identity);
+  tell(fmt::format("device-pre-attach:{}", kind),
+       {{"device", named}, {"options", model::event_text(options)}});
+  auto it = model::attachment{kind, device.backend, device.port, device.identity, *complete};
+  run_for(to, work(task::attach, device_xml(it)), [this, it, named, to](const report&) {
+    attached_.push_back(it);
+    publish_attachments();
+    tell(fmt::format("device-attach:{}", it.kind),
+         {{"device", named}, {"options", model::event_text(it.options)}});
+    to.ok();
+  });
+}
+
+void domain_state::detach_device(const order& x, const reply& to) {
+  auto now = look();
+  auto wanted = model::parse_device(*now.system, x.key);
+  if (!wanted)
+    return to.refuse(wanted.error());
+  auto* me = record(now);
+  if (!me)
+    return to.refuse(stopped_meanwhile(who_));
+  if (auto able = model::takes_devices(*me); !able)
+    return to.refuse(able.error());
+  if (facts_.state != power::halted)
+    for (auto& kind : me->devices)
+      for (auto& y : kind.assignments)
+        if (kind.name == x.kind && y.backend == wanted->backend && y.port == wanted->port
+            && y.mode == model::assignment_mode::required)
+          return to.refuse({errc::vm_not_halted,
+                            fmt::format("'{}' cannot run without {}", who_, event_text(y)),
+                            "shut it down, or unassign the device first"});
+  auto it = std::ranges::find_if(
+      attached_, [&](auto& y) { return y.kind == x.kind && y.port == wanted->port; });
+  if (it == attached_.end())
+    return to.refuse(
+        {errc::device_not_assigned,
+         fmt::format("{} device {} is not attached to '{}'", x.kind, event_text(*wanted), who_),
+         {}});
+  auto port = fmt::format("{}:{}", it->backend, it->port);
+  tell(fmt::format("device-pre-detach:{}", x.kind), {{"port", port}});
+  run_for(to, work(task::detach, device_xml(*it)), [this, it = *it, port, to](const report&) {
+    std::erase(attached_, it);
+    publish_attachments();
+    tell(fmt::format("device-detach:{}", it.kind), {{"port", port}});
+    to.ok();
+  });
+}
+
+std::string domain_state::device_xml(const model::attachment& x) const {
+  auto now = look();
+  auto options = std::map<std::string, std::string>{x.options.begin(), x.options.end()};
+  if (x.kind == "pci") {
+    auto pci = model::xml::pci_of({.backend = x.backend, .port = x.port, .options = x.options});
+    return pci ? model::xml::render_pci(*pci, false) : std::string{};
+  }
+  auto node = x.port;
+  std::ranges::replace(node, '_', '/');
+  auto* backend = now.find(x.backend);
+  auto disk = model::xml::block_attachment{};
+  disk.backend = x.backend;
+  disk.port = x.port;
+  disk.node = "/dev/" + node;
+  disk.options = std::move(options);
+  disk.backend_is_dom0 = backend && backend->is(model::admin_vm);
+  return model::xml::render_block(disk, option(x.options, "frontend-dev"));
+}
+
+/// The life is over, and so is what was attached to it.
+void domain_state::drop_attachments() {
+  for (auto& x : std::exchange(attached_, {}))
+    if (x.kind == "block")
+      tell("device-detach:block", {{"port", fmt::format("{}:{}", x.backend, x.port)}});
+  publish_attachments();
+}
+
+/// Others see who has what.
+void domain_state::publish_attachments() {
+  world_->attached.update([this](auto& all) {
+    std::erase_if(all, [this](auto& x) { return x.second == who_; });
+    for (auto& x : attached_)
+      all.insert_or_assign(std::tuple{x.kind, x.backend, x.port}, who_);
+  });
+}
+
+} // namespace qubes::actors

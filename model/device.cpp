@@ -1,0 +1,381 @@
+// How devices are written and read (spec/devices.md §3, §4, §7).
+#include "model/device.hpp"
+
+#include "model/literal.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+namespace qubes::model {
+
+namespace {
+
+constexpr auto any = std::string_view{"*"};
+
+struct mode_name {
+  assignment_mode mode;
+  std::string_view text;
+};
+constexpr std::array mode_names{mode_name{assignment_mode::required, "required"},
+                                mode_name{assignment_mode::auto_attach, "auto-attach"},
+                                mode_name{assignment_mode::ask_to_attach, "ask-to-attach"}};
+
+std::string_view shown(const std::string& backend) {
+  return backend.empty() ? any : std::string_view{backend};
+}
+
+// -- writing ------------------------------------------------------------------------------------
+
+void append(std::string& out, std::string_view key, std::string_view value) {
+  if (!out.empty())
+    out += ' ';
+  out += key;
+  out += "='";
+  for (auto c : value) {
+    if (c == '\'')
+      out += '\\';
+    out += c;
+  }
+  out += '\'';
+}
+
+std::string print_port(std::string_view kind, std::string_view backend, std::string_view port,
+                       std::string_view identity) {
+  auto text = std::string{};
+  append(text, "device_id", identity);
+  append(text, "port_id", port);
+  append(text, "devclass", kind);
+  append(text, "backend_domain", backend);
+  return text;
+}
+
+void append_options(std::string& out, const device_options& options) {
+  for (auto& [key, value] : options)
+    append(out, '_' + key, value);
+}
+
+// -- reading ------------------------------------------------------------------------------------
+
+std::string restored(std::string_view text) {
+  if (text == "_")
+    return std::string{any};
+  constexpr auto unknown = std::string_view{"_______"};
+  auto result = std::string{text};
+  if (auto at = result.find(unknown); at != result.npos)
+    result.replace(at, unknown.size(), "?******");
+  return result;
+}
+
+outcome<device_options> parse_properties(std::string_view payload) {
+  constexpr auto blanks = std::string_view{" \t\n\r\v\f"};
+  if (!is_ascii(payload))
+    return fail(errc::protocol, "a device is described in ASCII");
+  auto first = payload.find_first_not_of(blanks);
+  if (first == payload.npos)
+    return device_options{};
+  auto rest = payload.substr(first, payload.find_last_not_of(blanks) - first + 1);
+  auto result = device_options{};
+  while (!rest.empty()) {
+    auto equals = rest.find('=');
+    auto key = rest.substr(0, equals);
+    if (equals == rest.npos || key.empty() || key.find_first_of(" '\"`") != key.npos
+        || equals + 1 == rest.size() || rest[equals + 1] != '\'')
+      return fail(errc::protocol, fmt::format("{} is no KEY='VALUE'", quoted(rest)),
+                  "write each quote inside of a value as \\'");
+    auto value = std::string{};
+    auto at = equals + 2;
+    for (; at < rest.size() && rest[at] != '\''; ++at) {
+      if (rest[at] == '\\' && at + 1 < rest.size() && rest[at + 1] == '\'')
+        ++at;
+      if (rest[at] < ' ' || rest[at] > '~')
+        return fail(errc::protocol, fmt::format("the value of {} cannot be printed", quoted(key)));
+      value += rest[at];
+    }
+    if (at == rest.size() || (at + 1 < rest.size() && rest[at + 1] != ' '))
+      return fail(errc::protocol, fmt::format("the value of {} has no end", quoted(key)),
+                  "values stand in single quotes, with one space between properties");
+    auto place = std::ranges::find(result, key, [](auto& x) { return x.first; });
+    if (place == result.end())
+      result.emplace_back(key, std::move(value));
+    else
+      place->second = std::move(value);
+    rest.remove_prefix(std::min(at + 2, rest.size()));
+  }
+  return result;
+}
+
+outcome<void> must_be(std::string_view what, std::string_view given, std::string_view expected) {
+  if (given == expected)
+    return {};
+  return fail(errc::protocol,
+              fmt::format("{} is {}, not {}", what, quoted(expected), quoted(given)),
+              "argument and payload must name the same device");
+}
+
+outcome<void> read_property(wanted_device& to, const system& all, std::string_view kind,
+                            const std::string& key, const std::string& value) {
+  auto& x = to.what;
+  if (key.starts_with('_')) {
+    x.options.emplace_back(key.substr(1), value);
+    return {};
+  }
+  if (key == "backend_domain")
+    return must_be("the backend", value, shown(x.backend));
+  if (key == "port_id")
+    return must_be("the port", value, x.port);
+  if (key == "devclass")
+    return must_be("the class", value, kind);
+  if (key == "device_id") {
+    if (x.identity != any)
+      return must_be("the identity", value, x.identity);
+    x.identity = value;
+    return {};
+  }
+  if (key == "frontend_domain") {
+    if (!all.find(value))
+      return fail(errc::protocol, fmt::format("there is no domain {}", quoted(value)));
+    x.frontend = value;
+    return {};
+  }
+  if (key != "mode")
+    return fail(errc::protocol, fmt::format("a device has no property {}", quoted(key)),
+                "options begin with '_'");
+  if (value == "manual")
+    return {};
+  auto mode = std::ranges::find(mode_names, value, &mode_name::text);
+  if (mode == mode_names.end())
+    return fail(errc::protocol, fmt::format("{} is no way to attach a device", quoted(value)),
+                "modes are manual, ask-to-attach, auto-attach and required");
+  x.mode = mode->mode;
+  to.manual = false;
+  return {};
+}
+
+// -- block devices in QubesDB -------------------------------------------------------------------
+
+bool is_block_name(std::string_view text) {
+  return !text.empty() && text.size() <= 12
+         && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == text.npos;
+}
+
+std::string plain(std::string_view text) {
+  auto result = std::string{};
+  for (auto c : text) {
+    if (static_cast<unsigned char>(c) >= 0x80)
+      continue;
+    auto fine = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
+                || std::string_view{"()+,-.:=_/ "}.find(c) != std::string_view::npos;
+    result += fine ? c : '_';
+  }
+  return result;
+}
+
+std::string spaced(std::string text) {
+  std::ranges::replace(text, '_', ' ');
+  auto first = text.find_first_not_of(' ');
+  return first == text.npos ? std::string{}
+                            : text.substr(first, text.find_last_not_of(' ') - first + 1);
+}
+
+void read_description(device& to, std::string_view text) {
+  auto clean = plain(text);
+  auto space = clean.find(' ');
+  to.serial = spaced(clean.substr(0, space));
+  if (space == clean.npos)
+    return;
+  auto label = clean.substr(space + 1);
+  if (label.size() > 2)
+    to.name = spaced(label.substr(1, label.size() - 2));
+}
+
+using texts = std::map<std::string, std::string, std::less<>>;
+
+std::string own_part(std::string_view port) {
+  auto last = port.find_last_not_of("0123456789");
+  auto digits = last == port.npos ? port : port.substr(last + 1);
+  return digits.empty() ? "None" : std::string{digits};
+}
+
+/// The identity of a partition begins with that of its disk.
+std::string identity_of(const std::map<std::string, texts, std::less<>>& all, std::string_view port,
+                        int depth) {
+  auto self = own_part(port);
+  auto it = all.find(port);
+  auto parent = it == all.end() ? std::string{} : [&] {
+    auto y = it->second.find("parent");
+    return y == it->second.end() ? std::string{} : y->second;
+  }();
+  if (parent.empty() || depth > 8)
+    return ':' + self;
+  auto colon = parent.find(':');
+  if (colon != parent.npos)
+    return fmt::format("0000:0000::?******:{}", parent.substr(colon + 1));
+  return identity_of(all, parent, depth + 1) + ':' + self;
+}
+
+device block_device(std::string_view backend, const std::map<std::string, texts, std::less<>>& all,
+                    const std::string& port, const texts& x) {
+  auto text = [&](std::string_view key) {
+    auto it = x.find(key);
+    return it == x.end() ? std::string{} : it->second;
+  };
+  auto result = device{};
+  result.backend = backend;
+  result.port = port;
+  result.identity = identity_of(all, port, 0);
+  result.interfaces = "b******";
+  read_description(result, text("desc"));
+  auto parent = plain(text("parent"));
+  auto colon = parent.find(':');
+  result.parent_port = parent.substr(0, colon);
+  if (!parent.empty())
+    result.parent_class = colon == parent.npos ? "block" : "usb";
+  result.manufacturer = parent.empty()
+                            ? fmt::format("hosted by {}", backend)
+                            : fmt::format("sub-device of {}:{}", backend, result.parent_port);
+  return result;
+}
+
+} // namespace
+
+outcome<void> check_port(std::string_view argument) {
+  if (argument.empty() || argument.find('+') != argument.npos)
+    return {};
+  return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
+              "write BACKEND+PORT, or nothing for all");
+}
+
+outcome<assignment> parse_device(const system& all, std::string_view argument) {
+  auto plus = argument.find('+');
+  if (plus == argument.npos)
+    return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
+                "write BACKEND+PORT, or BACKEND+PORT:IDENTITY");
+  auto result = assignment{};
+  auto backend = argument.substr(0, plus);
+  if (backend != "_" && backend != any) {
+    if (!all.find(backend))
+      return fail(errc::vm_not_found, fmt::format("there is no domain {}", quoted(backend)));
+    result.backend = backend;
+  }
+  auto rest = std::string{argument.substr(plus + 1)};
+  std::ranges::replace(rest, '+', ':');
+  auto colon = rest.find(':');
+  result.port = restored(std::string_view{rest}.substr(0, colon));
+  if (colon != rest.npos && colon + 1 < rest.size())
+    result.identity = restored(std::string_view{rest}.substr(colon + 1));
+  for (auto& text : {result.port, result.identity})
+    if (!std::ranges::all_of(text, [](char c) { return c > ' ' && c <= '~' && c != '\''; }))
+      return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
+                  "ports and identities are printable and without quotes");
+  return result;
+}
+
+outcome<wanted_device> parse_assignment(const system& all, std::string_view kind,
+                                        std::string_view argument, std::string_view payload) {
+  auto port = parse_device(all, argument);
+  if (!port)
+    return tl::unexpected{std::move(port.error())};
+  auto properties = parse_properties(payload);
+  if (!properties)
+    return tl::unexpected{std::move(properties.error())};
+  auto result = wanted_device{.what = std::move(*port)};
+  for (auto& [key, value] : *properties)
+    if (auto read = read_property(result, all, kind, key, value); !read)
+      return tl::unexpected{std::move(read.error())};
+  return result;
+}
+
+std::string event_text(const assignment& x) {
+  return fmt::format("{}:{}:{}", shown(x.backend), x.port, x.identity);
+}
+
+std::string event_text(const device_options& x) {
+  auto text = std::string{"{"};
+  for (auto& [key, value] : x)
+    text += fmt::format("{}'{}': '{}'", text.size() > 1 ? ", " : "", key, value);
+  return text + '}';
+}
+
+std::string print_available(std::string_view kind, const device& x) {
+  auto text = print_port(kind, x.backend, x.port, x.identity);
+  auto told = false;
+  for (auto [key, value] : {std::pair{"vendor", &x.vendor},
+                            {"product", &x.product},
+                            {"name", &x.name},
+                            {"serial", &x.serial},
+                            {"manufacturer", &x.manufacturer}})
+    if (!value->empty()) {
+      append(text, key, *value);
+      told = true;
+    }
+  if (!told)
+    text += ' ';
+  if (!x.attachment.empty())
+    append(text, "attachment", x.attachment);
+  append(text, "interfaces", x.interfaces);
+  if (!x.parent_port.empty()) {
+    append(text, "parent_port_id", x.parent_port);
+    append(text, "parent_devclass", x.parent_class);
+  }
+  append_options(text, x.data);
+  return fmt::format("{}:{} {}\n", x.port, x.identity, text);
+}
+
+std::string print_assigned(std::string_view kind, const assignment& x) {
+  auto text = print_port(kind, shown(x.backend), x.port, x.identity);
+  append(text, "mode", std::ranges::find(mode_names, x.mode, &mode_name::mode)->text);
+  if (!x.frontend.empty())
+    append(text, "frontend_domain", x.frontend);
+  append_options(text, x.options);
+  auto backend = x.backend.empty() ? std::string_view{"None"} : std::string_view{x.backend};
+  return fmt::format("{}+{}:{} {}\n", backend, x.port, x.identity, text);
+}
+
+std::string print_attached(const attachment& x, std::string_view frontend) {
+  auto text = print_port(x.kind, x.backend, x.port, x.identity);
+  append(text, "mode", "manual");
+  append(text, "frontend_domain", frontend);
+  append_options(text, x.options);
+  return fmt::format("{}+{}:{} {}\n", x.backend, x.port, x.identity, text);
+}
+
+std::vector<device> block_devices(std::string_view backend,
+                                  const std::vector<std::pair<std::string, std::string>>& entries) {
+  constexpr auto prefix = std::string_view{"/qubes-block-devices/"};
+  auto all = std::map<std::string, texts, std::less<>>{};
+  for (auto& [path, value] : entries) {
+    auto rest = std::string_view{path};
+    if (!rest.starts_with(prefix))
+      continue;
+    rest.remove_prefix(prefix.size());
+    auto slash = rest.find('/');
+    if (slash != rest.npos && is_block_name(rest.substr(0, slash)))
+      all[std::string{rest.substr(0, slash)}][std::string{rest.substr(slash + 1)}] = value;
+  }
+  auto result = std::vector<device>{};
+  for (auto& [port, x] : all) {
+    auto& it = result.emplace_back(block_device(backend, all, port, x));
+    auto mode = x.find("mode");
+    it.data = {{"mode", mode != x.end() && mode->second == "r" ? "r" : "w"}};
+  }
+  std::ranges::sort(result, {}, [](auto& x) { return x.port + ':' + x.identity; });
+  return result;
+}
+
+std::optional<std::string> denied_interface(const device& x, std::string_view denied) {
+  constexpr auto length = std::size_t{7};
+  for (auto at = std::size_t{0}; at + length <= x.interfaces.size(); at += length)
+    for (auto pattern = std::size_t{0}; pattern + length <= denied.size(); pattern += length) {
+      auto fits = true;
+      for (auto i = std::size_t{0}; i < length; ++i)
+        fits &= denied[pattern + i] == '*' || denied[pattern + i] == x.interfaces[at + i];
+      if (fits)
+        return x.interfaces.substr(at, length);
+    }
+  return std::nullopt;
+}
+
+} // namespace qubes::model

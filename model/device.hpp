@@ -1,0 +1,99 @@
+// Devices domains offer to each other, and how they are written (spec/devices.md).
+#pragma once
+
+#include "model/plan.hpp"
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace qubes::model {
+
+/// Classes of devices known here; others belong to packages of their own.
+struct device_kind {
+  std::string_view name;
+  std::string_view help;
+};
+inline constexpr device_kind device_kinds[]{
+    {"block", "disks and partitions that domains offer"},
+    {"pci", "PCI devices of this host"},
+};
+
+using device_options = std::vector<std::pair<std::string, std::string>>;
+
+/// Something a domain offers; one that is not there has only its port.
+struct device {
+  std::string backend;
+  std::string port;
+  std::string identity = "0000:0000::?******";
+  std::string vendor, product, name, serial, manufacturer; ///< "" when unknown
+  std::string interfaces = "?******";                      ///< seven characters each
+  std::string parent_port, parent_class;
+  std::string attachment; ///< domain that has it, "" for none
+  device_options data;
+
+  bool operator==(const device&) const = default;
+};
+
+/// What a client wants to attach, or has.
+struct attachment {
+  std::string kind;
+  std::string backend;
+  std::string port;
+  std::string identity;
+  device_options options;
+
+  bool operator==(const attachment&) const = default;
+};
+
+/// `BACKEND+PORT[:IDENTITY]`, with `_` for any (spec/devices.md §4).
+outcome<assignment> parse_device(const system& all, std::string_view argument);
+
+/// Domains of other hosts do not.
+outcome<void> takes_devices(const domain& x);
+
+/// `BACKEND+PORT`, or nothing: what a listing is narrowed to.
+outcome<void> check_port(std::string_view argument);
+
+/// What a client says of a device named by its argument.
+struct wanted_device {
+  assignment what;
+  bool manual = true; ///< no mode, or the mode of what is attached by hand
+};
+outcome<wanted_device> parse_assignment(const system& all, std::string_view kind,
+                                        std::string_view argument, std::string_view payload);
+
+/// `BACKEND:PORT:IDENTITY`, as events show it.
+std::string event_text(const assignment& x);
+/// A Python dictionary, as events show it.
+std::string event_text(const device_options& x);
+
+/// Lines of Available, Assigned and Attached.
+std::string print_available(std::string_view kind, const device& x);
+std::string print_assigned(std::string_view kind, const assignment& x);
+std::string print_attached(const attachment& x, std::string_view frontend);
+
+/// What QubesDB of a backend says of its block devices, sorted by port. `entries` are below
+/// `/qubes-block-devices/`; damaged ones are left out.
+std::vector<device> block_devices(std::string_view backend,
+                                  const std::vector<std::pair<std::string, std::string>>& entries);
+
+/// Whether a device has an interface that a domain denies; the first one of them.
+std::optional<std::string> denied_interface(const device& x, std::string_view denied);
+
+// -- plans --------------------------------------------------------------------------------------
+
+plan plan_assign(const view& v, const domain& owner, std::string_view kind,
+                 std::string_view argument, std::string_view payload);
+plan plan_unassign(const view& v, const domain& owner, std::string_view kind,
+                   std::string_view argument);
+plan plan_set_assignment(const view& v, const domain& owner, std::string_view kind,
+                         std::string_view argument, std::string_view payload);
+
+plan plan_deny_interfaces(const view& v, const domain& owner, std::string_view payload);
+plan plan_allow_interfaces(const view& v, const domain& owner, std::string_view payload);
+std::string list_denied(const view& v, const domain& owner);
+
+} // namespace qubes::model
