@@ -95,7 +95,7 @@ bool is_ascii(std::string_view text) noexcept {
 
 bool is_plain_text(std::string_view text) noexcept {
   return std::all_of(text.begin(), text.end(),
-                     [](char c) { return is_printable(c) || (c >= '\t' && c <= '\r'); });
+                     [](char c) { return is_printable(c) || c == '\t' || c == '\n' || c == '\r'; });
 }
 
 std::optional<std::string> parse_uuid(std::string_view text) {

@@ -1,5 +1,6 @@
 #include "model/xml/elements.hpp"
 
+#include <fmt/format.h>
 #include <pugixml.hpp>
 
 #include <algorithm>
@@ -33,17 +34,31 @@ void append_escaped(std::string& out, std::string_view text, bool in_attribute) 
   out += text;
 }
 
+/// Lines without content are how somebody's editor shows an empty element.
+bool is_layout(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == text.npos && text.find('\n') != text.npos;
+}
+
+/// A value that looks like layout says that it is none. Readers change a raw '\r' even there.
+void append_meant(std::string& out, std::string_view text) {
+  while (!text.empty()) {
+    auto piece = text.substr(0, text.find('\r'));
+    out += piece.empty() ? "&#13;" : fmt::format("<![CDATA[{}]]>", piece);
+    text.remove_prefix(std::max(piece.size(), std::size_t{1}));
+  }
+}
+
 } // namespace
 
 std::string text_of(const pugi::xml_node& x) {
   auto result = std::string{};
-  for (auto child = x.first_child(); child; child = child.next_sibling())
+  auto meant = false;
+  for (auto child = x.first_child(); child; child = child.next_sibling()) {
+    meant = meant || child.type() == pugi::node_cdata;
     if (child.type() == pugi::node_pcdata || child.type() == pugi::node_cdata)
       result += child.value();
-  // Lines without content are how somebody's editor shows an empty element.
-  auto blank = result.find_first_not_of(" \t\r\n") == std::string::npos
-               && result.find('\n') != std::string::npos;
-  return blank ? std::string{} : result;
+  }
+  return meant || !is_layout(result) ? result : std::string{};
 }
 
 std::string_view attribute(const pugi::xml_node& x, const char* name) {
@@ -69,7 +84,7 @@ std::size_t offset_of(const pugi::xml_node& x) {
 }
 
 void append_text(std::string& out, std::string_view text) {
-  append_escaped(out, text, false);
+  is_layout(text) ? append_meant(out, text) : append_escaped(out, text, false);
 }
 
 void append_attribute(std::string& out, std::string_view name, std::string_view value) {
