@@ -3,11 +3,13 @@
 #include "bare_libvirt.hpp"
 #include "children.hpp"
 #include "state.hpp"
+#include "storm.hpp"
 #include "wire.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,12 +30,14 @@ struct options {
   std::string ctl = sibling("qvmctl");
   unsigned domains = 1000;
   unsigned rounds = 5;
+  std::vector<std::string> only;
   bool strict = false;
 };
 
 constexpr std::size_t connections = 16;
 constexpr unsigned started_at_once = 200;
 constexpr unsigned started_and_stopped = 100;
+constexpr unsigned idle_connections = 2000;
 
 /// One line of the result.
 struct figure {
@@ -195,6 +199,38 @@ void measure_reads_while_starting(bench& b) {
             2, "ms");
 }
 
+/// One client's reads, alone and beside silent connections and a vandal.
+void measure_beside_vandals(bench& b) {
+  auto limit = rlimit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  auto read = [&](samples& to) {
+    for (std::size_t turn = 0; turn < 200; ++turn) {
+      to.add(timed([&] { must_be_ok(call(b.socket(), get_request(b, 0, turn))); }));
+      std::this_thread::sleep_for(500us);
+    }
+  };
+  samples alone;
+  samples beside;
+  for (unsigned i = 0; i < b.o.rounds; ++i) {
+    read(alone);
+    stage on{b.daemon, b.names};
+    std::vector<descriptor> silent(idle_connections);
+    for (auto& x : silent)
+      x = connect_to(b.socket());
+    auto vandal = std::async(std::launch::async, vandalise, std::ref(on), i);
+    read(beside);
+    on.over = true;
+    vandal.get();
+  }
+  auto ratio = beside.median() / alone.median();
+  b.figures.push_back({fmt::format("property.Get beside a vandal, {} idle", idle_connections),
+                       fmt::format("{:.2f} ms", beside.median()),
+                       fmt::format("{:.2f} ms alone", alone.median()), fmt::format("{:.2f}", ratio),
+                       "<= 2", ratio <= 2});
+}
+
 void measure_start(bench& b) {
   samples ours;
   samples bare;
@@ -253,7 +289,7 @@ void measure_command(bench& b, std::string what, std::vector<std::string> words,
 void print_table(const std::vector<figure>& figures) {
   auto line = [](const auto& a, const auto& b, const auto& c, const auto& d, const auto& e,
                  const auto& f) {
-    fmt::print("{:<36} {:>12}  {:<26} {:>6}  {:<10} {}\n", a, b, c, d, e, f);
+    fmt::print("{:<38} {:>12}  {:<26} {:>6}  {:<10} {}\n", a, b, c, d, e, f);
   };
   line("what", "measured", "baseline", "ratio", "reach", "");
   for (const auto& x : figures)
@@ -279,6 +315,7 @@ constexpr step steps[] = {
     {"memory", measure_memory},
     {"set", measure_set},
     {"reads-while-starting", measure_reads_while_starting},
+    {"beside-vandals", measure_beside_vandals},
     {"start", measure_start},
 };
 
@@ -299,7 +336,14 @@ int run(const options& o) {
   make_state(place.path(), state);
   bench b{o, place.path(), own_daemon{o.program, place.path()}, names_of(state), {}};
   bool broken = false;
+  auto wanted = [&](const step& x) {
+    return o.only.empty() || std::count(o.only.begin(), o.only.end(), x.name) > 0;
+  };
+  if (!wanted(steps[0]))
+    b.daemon.start();
   for (const auto& x : steps) {
+    if (!wanted(x))
+      continue;
     fmt::print(stderr, "{}...\n", x.name);
     try {
       x.run(b);
@@ -326,6 +370,7 @@ int main(int argc, char** argv) {
   app.add_option("--qvmctl", o.ctl, "the client")->capture_default_str();
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
   app.add_option("--rounds", o.rounds, "how often each figure is taken")->capture_default_str();
+  app.add_option("--only", o.only, "measure only these; memory, set, ... as they are announced");
   app.add_flag("--strict", o.strict, "fail when a limit is missed");
   CLI11_PARSE(app, argc, argv);
   try {
