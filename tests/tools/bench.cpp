@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +26,11 @@ namespace {
 using namespace qubes::tools;
 namespace fs = std::filesystem;
 
+/// The library that freezes a guest, beside the programs.
+std::string frozen_guest() {
+  return fs::path{sibling("")}.parent_path().parent_path() / "lib/frozen_guest.so";
+}
+
 struct options {
   std::string program = sibling("qvmd");
   std::string ctl = sibling("qvmctl");
@@ -38,6 +44,7 @@ constexpr std::size_t connections = 16;
 constexpr unsigned started_at_once = 200;
 constexpr unsigned started_and_stopped = 100;
 constexpr unsigned idle_connections = 2000;
+constexpr unsigned killed_beside_frozen = 30;
 
 /// One line of the result.
 struct figure {
@@ -199,6 +206,35 @@ void measure_reads_while_starting(bench& b) {
             2, "ms");
 }
 
+/// A guest that hangs holds one thread, and nobody who kills another domain notices.
+void measure_kill_beside_frozen(bench& b) {
+  scratch place{"frozen"};
+  state_options state;
+  state.domains = killed_beside_frozen + 1;
+  make_state(place.path(), state);
+  auto frozen = names_of(state).apps.front();
+  own_daemon daemon{
+      b.o.program, place.path(), {"LD_PRELOAD=" + frozen_guest(), "FROZEN_GUEST=" + frozen}};
+  daemon.start();
+  std::vector<request> all;
+  for (auto& name : names_of(state).apps)
+    all.push_back({"admin.vm.Start", "", name, ""});
+  for (auto& answer : call_together(daemon.socket(), all))
+    must_be_ok(answer);
+  auto hangs = connect_to(daemon.socket());
+  send_all(hangs.get(), request{"admin.vm.Shutdown", "wait", frozen, ""}.bytes());
+  ::shutdown(hangs.get(), SHUT_WR);
+  auto list = request{"admin.vm.List", "", frozen, ""};
+  while (call(daemon.socket(), list).text.find("Halting") == std::string::npos)
+    std::this_thread::sleep_for(1ms);
+  samples times;
+  for (auto i = all.begin() + 1; i != all.end(); ++i)
+    times.add(timed([&] {
+      must_be_ok(call(daemon.socket(), {"admin.vm.Kill", "", i->target, ""}));
+    }));
+  b.at_most("kill while another guest is frozen, max", times.max(), 10, "ms");
+}
+
 /// One client's reads, alone and beside silent connections and a vandal.
 void measure_beside_vandals(bench& b) {
   auto limit = rlimit{};
@@ -316,6 +352,7 @@ constexpr step steps[] = {
     {"set", measure_set},
     {"reads-while-starting", measure_reads_while_starting},
     {"beside-vandals", measure_beside_vandals},
+    {"beside-frozen", measure_kill_beside_frozen},
     {"start", measure_start},
 };
 

@@ -137,12 +137,17 @@ scratch::~scratch() {
     fs::remove_all(path_, ignored);
 }
 
-own_daemon::own_daemon(std::string program, fs::path directory)
-    : program_(std::move(program)), directory_(std::move(directory)) {}
+own_daemon::own_daemon(std::string program, fs::path directory,
+                       std::vector<std::string> environment)
+    : program_(std::move(program)), directory_(std::move(directory)),
+      environment_(std::move(environment)) {}
 
 double own_daemon::start(clock::duration limit) {
   auto begin = clock::now();
-  process_ = child{{program_, "--config", directory_ / "qvmd.toml"}, log()};
+  std::vector<std::string> command{"env"};
+  command.insert(command.end(), environment_.begin(), environment_.end());
+  command.insert(command.end(), {program_, "--config", directory_ / "qvmd.toml"});
+  process_ = child{command, log()};
   request question{"admin.vmclass.List", "", "dom0", ""};
   while (!call(socket(), question, 5s).ok()) {
     if (!process_.running())

@@ -65,7 +65,9 @@ private:
 /// A qvmd on a state directory made by make_state().
 class own_daemon {
 public:
-  own_daemon(std::string program, std::filesystem::path directory);
+  /// `environment` holds NAME=VALUE.
+  own_daemon(std::string program, std::filesystem::path directory,
+             std::vector<std::string> environment = {});
 
   /// Starts it and waits for its first answer; how long that took in milliseconds.
   /// Throws with the end of its log when it does not come up.
@@ -83,6 +85,7 @@ public:
 private:
   std::string program_;
   std::filesystem::path directory_;
+  std::vector<std::string> environment_;
   child process_;
 };
 
