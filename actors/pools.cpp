@@ -77,7 +77,7 @@ void registry_state::list_pool(const std::string& pool, const reply& to) {
   auto* it = now.system->find_pool(pool);
   if (!it)
     return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", pool), {}});
-  if (it->driver != "linux-kernel") {
+  if (!model::is_fixed(*it)) {
     auto text = std::string{};
     for (auto& x : now.system->domains)
       for (auto& volume : x->volumes)

@@ -2,6 +2,7 @@
 #include "actors/root.hpp"
 #include "bin/config.hpp"
 #include "bin/log.hpp"
+#include "drivers/command_runner.hpp"
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
@@ -141,16 +142,17 @@ int run(const config& settings, const std::string& config_path) {
   auto to_clients = [server](connection_id who, std::string frame, bool last) {
     server.get()->send(who, std::move(frame), last);
   };
-  auto society = actors::society::open(system, {.settings = settings.settings,
-                                                .machine = std::move(machine),
-                                                .files = std::move(files),
-                                                .machinery = std::move(machinery),
-                                                .disks = drivers::open_disks(settings.state),
-                                                .to_clients = to_clients,
-                                                .now_us = wall_clock_us,
-                                                .chance = drivers::random_number,
-                                                .hypervisor_uri = settings.hypervisor_uri,
-                                                .store_path = settings.state + "/qubes.xml"});
+  auto society = actors::society::open(
+      system, {.settings = settings.settings,
+               .machine = std::move(machine),
+               .files = std::move(files),
+               .machinery = std::move(machinery),
+               .disks = drivers::open_disks(settings.state, drivers::make_command_runner()),
+               .to_clients = to_clients,
+               .now_us = wall_clock_us,
+               .chance = drivers::random_number,
+               .hypervisor_uri = settings.hypervisor_uri,
+               .store_path = settings.state + "/qubes.xml"});
   if (!society) {
     spdlog::critical("{}", society.error().message());
     return 1;

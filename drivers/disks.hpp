@@ -15,6 +15,8 @@ namespace qubes::drivers {
 
 using model::outcome;
 
+class command_runner;
+
 class disks {
 public:
   virtual ~disks() = default;
@@ -60,8 +62,10 @@ public:
                                                  const model::pool& it) = 0;
 };
 
-/// Image files and kernels; `state_directory` holds the directories of the domains.
-std::shared_ptr<disks> open_disks(std::string state_directory);
+/// The pools of this host; `state_directory` holds the directories of the domains, `commands` runs
+/// the programs that drivers need.
+std::shared_ptr<disks> open_disks(std::string state_directory,
+                                  std::shared_ptr<command_runner> commands);
 
 /// Remembers which domains have disks; all work succeeds at once.
 std::unique_ptr<disks> make_fake_disks();

@@ -1,5 +1,6 @@
 #include "model/mirror.hpp"
 
+#include "model/pool_driver.hpp"
 #include "model/property.hpp"
 #include "model/volume.hpp"
 
@@ -10,11 +11,9 @@ namespace qubes::model {
 
 namespace {
 
-constexpr auto kernel_driver = std::string_view{"linux-kernel"};
-
 void follow_kernel(const view& v, const domain& x, volume& it) {
   auto home = v.system.find_pool(it.pool);
-  if (home && home->driver == kernel_driver)
+  if (home && is_fixed(*home))
     it.vid = read_text({v, &x}, "kernel");
 }
 

@@ -14,7 +14,6 @@ namespace qubes::model {
 
 namespace {
 
-constexpr auto kernel_driver = std::string_view{"linux-kernel"};
 constexpr auto most_digits = std::size_t{18};
 
 error no_volume(const domain& owner, std::string_view name) {
@@ -35,7 +34,7 @@ outcome<bool> parse_truth(std::string_view text) {
 
 bool is_kernel(const view& v, const volume& x) {
   auto home = v.system.find_pool(x.pool);
-  return home && home->driver == kernel_driver;
+  return home && is_fixed(*home);
 }
 
 bool is_halted(const view& v, const domain& x) {
@@ -55,11 +54,11 @@ outcome<void> check_revisions(const view& v, const domain& owner, const volume& 
   if (count < -1)
     return fail(errc::value, fmt::format("{} revisions cannot be kept", count),
                 "0 or more; -1 works without snapshots");
-  if (home && home->driver == kernel_driver && count != 0)
+  if (home && is_fixed(*home) && count != 0)
     return fail(errc::value, "a kernel has no revisions", "0 is allowed");
-  if (home && home->driver == "file" && count > 1)
-    return fail(errc::not_implemented,
-                fmt::format("pool '{}' keeps one revision at most", home->name));
+  if (home && count > most_revisions(*home))
+    return fail(errc::not_implemented, fmt::format("pool '{}' keeps {} revisions at most",
+                                                   home->name, most_revisions(*home)));
   auto toggles = (count == -1) != (it.revisions_to_keep == -1) && it.save_on_stop;
   if (toggles && (!is_halted(v, owner) || has_running_disposables(v, owner)))
     return fail(errc::vm_not_halted,
@@ -157,22 +156,21 @@ outcome<void> check_options(const pool_driver& driver, const attributes& given) 
 
 /// What every pool but one of kernels is asked to say (spec/storage.md §3).
 outcome<void> settle_common(const pool_driver& driver, pool& x) {
-  auto has = [&](std::string_view option) {
-    return std::ranges::find(driver.options, option, &pool_option::name) != driver.options.end();
-  };
-  if (has("revisions_to_keep")) {
+  if (driver.has_option("revisions_to_keep")) {
     auto text = std::string{x.attribute("revisions_to_keep")};
     auto count =
         text.empty() ? outcome<std::int64_t>{1} : parse_count(text, "number of revisions", true);
     if (!count)
       return tl::unexpected{std::move(count.error())};
-    if (*count < -1 || (driver.name == "file" && *count > 1))
+    if (*count < -1 || *count > driver.most_revisions)
       return fail(errc::value,
                   fmt::format("a {} pool cannot keep {} revisions", driver.name, *count),
-                  driver.name == "file" ? "-1, 0 and 1 are allowed" : "-1 and more are allowed");
+                  driver.most_revisions == pool_driver::no_limit
+                      ? "-1 and more are allowed"
+                      : fmt::format("-1 to {} are allowed", driver.most_revisions));
     set_attribute(x, "revisions_to_keep", fmt::format("{}", *count));
   }
-  if (has("ephemeral_volatile")) {
+  if (driver.has_option("ephemeral_volatile")) {
     auto text = std::string{x.attribute("ephemeral_volatile")};
     auto ephemeral = parse_boolean(text.empty() ? "False" : text);
     if (!ephemeral)
@@ -184,41 +182,11 @@ outcome<void> settle_common(const pool_driver& driver, pool& x) {
 
 } // namespace
 
-const std::vector<pool_driver>& pool_drivers() {
-  static const auto table = std::vector<pool_driver>{
-      {"callback", {{"conf_id", true}}, "another pool, with commands run around its work"},
-      {"file",
-       {{"revisions_to_keep", false}, {"dir_path", true}, {"ephemeral_volatile", false}},
-       "image files, snapshots by device mapper"},
-      {"file-reflink",
-       {{"revisions_to_keep", false},
-        {"dir_path", true},
-        {"setup_check", false},
-        {"ephemeral_volatile", false}},
-       "image files on a file system that can share blocks"},
-      {"linux-kernel", {{"dir_path", true}}, "kernels, one directory each"},
-      {"lvm_thin",
-       {{"revisions_to_keep", false},
-        {"volume_group", true},
-        {"thin_pool", true},
-        {"ephemeral_volatile", false}},
-       "logical volumes of an LVM thin pool"},
-      {"zfs",
-       {{"revisions_to_keep", false},
-        {"container", true},
-        {"ephemeral_volatile", false},
-        {"snap_on_start_forensics", false}},
-       "volumes of a ZFS dataset"},
-  };
-  return table;
-}
-
 outcome<pool> parse_pool(std::string_view driver, std::string_view payload) {
-  auto& all = pool_drivers();
-  auto row = std::ranges::find(all, driver, &pool_driver::name);
-  if (row == all.end()) {
+  auto* row = find_pool_driver(driver);
+  if (!row) {
     auto names = std::vector<std::string_view>{};
-    for (auto& x : all)
+    for (auto& x : pool_drivers())
       names.push_back(x.name);
     return fail(errc::permission_denied, fmt::format("there is no driver {}", quoted(driver)),
                 fmt::format("drivers are {}", fmt::join(names, ", ")));
@@ -339,13 +307,14 @@ plan plan_set_pool_revisions(const view& v, std::string_view name, std::string_v
   if (*count < -1)
     return draft::refuse_quietly({errc::protocol, fmt::format("{} is too low", *count),
                                   "0 or more; -1 works without snapshots"});
-  if (it->driver == kernel_driver && *count != 0)
+  if (is_fixed(*it) && *count != 0)
     return draft::refuse_quietly({errc::value, "kernels have no revisions", "0 is allowed"});
-  if (it->driver == kernel_driver)
+  if (is_fixed(*it))
     return plan{};
-  if (it->driver == "file" && *count > 1)
+  if (*count > most_revisions(*it))
     return draft::refuse_quietly(
-        {errc::not_implemented, fmt::format("pool '{}' keeps one revision at most", name), ""});
+        {errc::not_implemented,
+         fmt::format("pool '{}' keeps {} revisions at most", name, most_revisions(*it)), ""});
   return change_pool(v, *it, "revisions_to_keep", fmt::format("{}", *count));
 }
 
@@ -356,7 +325,7 @@ plan plan_set_pool_ephemeral(const view& v, std::string_view name, std::string_v
   auto ephemeral = parse_truth(text);
   if (!ephemeral)
     return draft::refuse_quietly(std::move(ephemeral.error()));
-  if (it->driver == kernel_driver)
+  if (is_fixed(*it))
     return plan{};
   return change_pool(v, *it, "ephemeral_volatile", *ephemeral ? "True" : "False");
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "model/plan.hpp"
+#include "model/pool_driver.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -10,22 +11,6 @@
 #include <vector>
 
 namespace qubes::model {
-
-/// An option of a pool.
-struct pool_option {
-  std::string_view name;
-  bool required;
-};
-
-/// A kind of storage, with the options in the order of listings (spec/storage.md §4-§9).
-struct pool_driver {
-  std::string_view name;
-  std::vector<pool_option> options;
-  std::string_view help;
-};
-
-/// Sorted by name.
-const std::vector<pool_driver>& pool_drivers();
 
 /// admin.pool.Add: one KEY=VALUE per line, `name` among them.
 outcome<pool> parse_pool(std::string_view driver, std::string_view payload);

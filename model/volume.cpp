@@ -2,6 +2,7 @@
 
 #include "model/graph.hpp"
 #include "model/literal.hpp"
+#include "model/pool_driver.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -38,8 +39,6 @@ constexpr volume_default volume_defaults[]{
 
 constexpr std::string_view standard_volumes[]{"root", "private", "volatile", "kernel"};
 
-constexpr auto kernel_driver = std::string_view{"linux-kernel"};
-
 std::vector<std::string> names_of_pools(const system& all) {
   auto names = std::vector<std::string>{};
   for (auto& x : all.pools)
@@ -55,9 +54,10 @@ std::string chosen_pool(const view& v, const volume& x, const placement& where) 
   return read_text({v, nullptr}, "default_pool_" + x.name);
 }
 
-/// The file driver keeps one old state, and none of what is not saved (spec/storage.md §5).
+/// Where few can be kept, none are of what is not saved (spec/storage.md §5).
 std::int64_t revisions_of(const pool& home, const volume& x) {
-  if (home.driver == kernel_driver || (home.driver == "file" && !x.save_on_stop))
+  auto most = most_revisions(home);
+  if (most == 0 || (most == 1 && !x.save_on_stop))
     return 0;
   return parse_integer(home.attribute("revisions_to_keep")).value_or(1);
 }
@@ -111,9 +111,11 @@ outcome<void> place(const view& v, const domain& x, const placement& where, volu
     it.source = origin->vid;
     it.size = origin->size;
   }
-  it.vid = home->driver == kernel_driver
-               ? read_text({v, &x}, "kernel")
-               : fmt::format("{}/{}/{}", row(x.type).directory, x.name.str(), it.name);
+  auto driver = find_pool_driver(home->driver);
+  if (!driver)
+    return fail(errc::storage, fmt::format("pool '{}' is of an unknown driver {}", home->name,
+                                           quoted(home->driver)));
+  it.vid = driver->vid ? driver->vid(*home, x, it.name) : read_text({v, &x}, "kernel");
   it.revisions_to_keep = revisions_of(*home, it);
   return {};
 }
@@ -161,6 +163,14 @@ const domain* owner_of(const system& all, std::string_view pool, std::string_vie
     for (auto& it : x->volumes)
       if (it.pool == pool && it.vid == vid)
         return x.get();
+  return nullptr;
+}
+
+const volume* find_volume(const system& all, std::string_view pool, std::string_view vid) {
+  for (auto& x : all.domains)
+    for (auto& it : x->volumes)
+      if (it.pool == pool && it.vid == vid)
+        return &it;
   return nullptr;
 }
 

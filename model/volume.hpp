@@ -31,6 +31,9 @@ const volume* origin_of(const view& v, const domain& x, std::string_view name);
 /// The domain that has this volume; null when nobody has (spec/storage.md §1).
 const domain* owner_of(const system& all, std::string_view pool, std::string_view vid);
 
+/// Null when no domain has it.
+const volume* find_volume(const system& all, std::string_view pool, std::string_view vid);
+
 /// True for a volume the domain works on in place: no old state is kept to go back to.
 bool snapshots_disabled(const volume& x) noexcept;
 

@@ -1,0 +1,367 @@
+// Image files, with snapshots by the device mapper (spec/storage.md §5). The guest writes to the
+// image; a copy-on-write file beside it takes the blocks as they were.
+#include "drivers/command_runner.hpp"
+#include "drivers/storage/draft_file.hpp"
+#include "drivers/storage/drivers.hpp"
+#include "drivers/storage/files.hpp"
+#include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/revisions.hpp"
+
+#include "model/volume.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <map>
+#include <mutex>
+
+namespace qubes::drivers::storage {
+
+namespace {
+
+using model::errc;
+using model::fail;
+
+constexpr auto create_snapshot = "/usr/lib/qubes/create-snapshot";
+constexpr auto destroy_snapshot = "/usr/lib/qubes/destroy-snapshot";
+
+/// Header and first table of a persistent snapshot with chunks of 256 sectors; blocks come after.
+constexpr auto empty_cow = off_t{2} * 256 * 512;
+
+bool exists(const std::string& path) {
+  return facts_of(path).has_value();
+}
+
+outcome<void> remove_all(std::initializer_list<std::string> paths) {
+  for (auto& x : paths)
+    if (auto done = remove_file(x); !done)
+      return done;
+  return {};
+}
+
+/// Whether blocks were saved to it.
+bool has_blocks(const std::string& cow) {
+  auto file = open_file(cow, O_RDONLY);
+  return file && ::lseek(file->get(), empty_cow, SEEK_DATA) >= 0;
+}
+
+/// As the helpers name a file: HEXDEV:INODE.
+outcome<std::string> id_of(const std::string& path) {
+  auto facts = facts_of(path);
+  if (!facts)
+    return fail(errc::storage, fmt::format("the image '{}' is missing", path),
+                "restore it from a backup, or remove the domain");
+  return fmt::format("{:x}:{}", facts->st_dev, facts->st_ino);
+}
+
+class file_pool final : public image_pool {
+public:
+  file_pool(model::pool config, const environment& with) : image_pool(std::move(config), with) {}
+
+  outcome<void> set_up() override { return make_directories(); }
+
+  // -- life ---------------------------------------------------------------------------------------
+
+  outcome<void> create(const volume& x) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (auto made = make_parents(x.it); !made)
+        return made;
+      files.tidy();
+      if (!x.it.save_on_stop)
+        return {}; // made at every start
+      if (exists(files.clean()))
+        return fail(errc::storage, fmt::format("volume '{}' is there already", files.clean()),
+                    "another domain left it; move it away first");
+      return make_empty(files.clean(), x.it.size);
+    });
+  }
+
+  outcome<void> verify(const volume& x) override {
+    if (!x.it.save_on_stop && !x.it.snap_on_start)
+      return {};
+    auto files = x.it.snap_on_start ? origin_of(x) : image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (!exists(files->clean()))
+      return fail(errc::storage, fmt::format("the image '{}' is missing", files->clean()),
+                  "restore it from a backup, or remove the domain");
+    return {};
+  }
+
+  outcome<void> start(const volume& x) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      files.tidy();
+      if (is_exported(files.clean()))
+        return fail(errc::storage, fmt::format("volume '{}' is being read by an export", x.it.vid),
+                    "start its domain when that is over");
+      if (auto done = remove_file(files.import()); !done)
+        return done;
+      if (x.it.snap_on_start)
+        return start_snapshot(x, files);
+      if (!x.it.save_on_stop)
+        return make_empty(files.clean(), x.it.size);
+      if (model::snapshots_disabled(x.it))
+        return remove_all({files.cow(), files.old_cow()});
+      return start_origin(files);
+    });
+  }
+
+  outcome<void> stop(const volume& x) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (!x.it.save_on_stop && !x.it.snap_on_start)
+        return remove_file(files.clean());
+      if (auto done = destroy(x); !done)
+        return done;
+      if (x.it.snap_on_start || !x.it.rw)
+        return remove_file(files.cow());
+      return exists(files.cow()) ? commit(files, x.it.revisions_to_keep) : outcome<void>{};
+    });
+  }
+
+  bool is_dirty(const volume& x) override {
+    auto files = image_of(x.it);
+    return files && x.it.save_on_stop && has_blocks(files->cow());
+  }
+
+  outcome<model::volume_facts> look(const volume& x) override {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    auto facts = facts_of(x.it.snap_on_start ? files->cow() : files->clean());
+    auto result = model::volume_facts{
+        .size = facts && x.it.save_on_stop ? static_cast<std::uint64_t>(facts->st_size) : x.it.size,
+        .usage = facts ? static_cast<std::uint64_t>(facts->st_blocks) * 512 : 0,
+        .path = device(x),
+        .outdated = false,
+        .revisions = {}};
+    if (auto old = facts_of(files->old_cow()); old && x.it.save_on_stop)
+      result.revisions.push_back({"old", utc_text(old->st_mtime)});
+    return result;
+  }
+
+  std::string device(const volume& x) override {
+    if (auto name = mapping_of(x); name && !name->empty())
+      return "/dev/mapper/" + *name;
+    auto files = image_of(x.it);
+    return files ? files->clean() : std::string{};
+  }
+
+  // -- data ---------------------------------------------------------------------------------------
+
+  outcome<std::string> begin_export(const volume& x) override {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (x.it.snap_on_start)
+      return fail(errc::storage,
+                  fmt::format("volume '{}' is a snapshot and has no data of its own", x.it.vid));
+    if (is_running(x))
+      return fail(errc::storage,
+                  fmt::format("volume '{}' is in use and cannot be read meanwhile", x.it.vid),
+                  "shut its domain down first");
+    if (is_dirty(x))
+      return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
+                  "start and stop its domain first");
+    auto hold = std::lock_guard{guard_};
+    ++exports_[files->clean()];
+    return files->clean();
+  }
+
+  void end_export(const volume&, const std::string& path) override {
+    auto hold = std::lock_guard{guard_};
+    if (auto i = exports_.find(path); i != exports_.end() && --i->second == 0)
+      exports_.erase(i);
+  }
+
+  outcome<std::string> begin_import(const volume& x, std::uint64_t bytes) override {
+    if (!x.it.save_on_stop)
+      return not_implemented(x, "take data: it keeps none");
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (is_running(x) || is_dirty(x))
+      return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
+                  "start and stop its domain first");
+    if (auto made = make_empty(files->import(), bytes); !made)
+      return tl::unexpected{std::move(made.error())};
+    return files->import();
+  }
+
+  outcome<void> end_import(const volume& x, bool keep) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (!keep)
+        return remove_file(files.import());
+      auto file = open_file(files.import(), O_RDONLY);
+      if (!file)
+        return fail(errc::storage, fmt::format("nothing is being imported to '{}'", x.it.vid),
+                    "a start of its domain ends an import");
+      if (auto done = sync_file(file->get(), files.import()); !done)
+        return done;
+      // The saved blocks belong to the image that goes.
+      if (auto done = remove_all({files.cow(), files.old_cow()}); !done)
+        return done;
+      return rename_file(files.import(), files.clean());
+    });
+  }
+
+  outcome<void> resize(const volume& x, std::uint64_t bytes) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (!x.it.rw)
+        return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+      if (x.it.snap_on_start)
+        return fail(errc::storage, fmt::format("volume '{}' is a snapshot", x.it.vid),
+                    "resize the volume of its template");
+      if (!exists(files.clean()))
+        return {}; // made anew, in the new size, at the next start
+      if (::truncate(files.clean().c_str(), static_cast<off_t>(bytes)) != 0)
+        return cannot("resize", files.clean());
+      if (auto done = grow_loops_over(files.clean()); !done)
+        return done;
+      return grow_mapping(x, bytes);
+    });
+  }
+
+  outcome<void> revert(const volume& x, const std::string&) override {
+    return not_implemented(x, "be reverted");
+  }
+
+private:
+  template <class Work>
+  outcome<void> with_image(const volume& x, Work work) const {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    return work(*files);
+  }
+
+  static outcome<void> ensure_cow(const image& files) {
+    auto facts = facts_of(files.clean());
+    if (!facts || exists(files.cow()))
+      return {};
+    return make_empty(files.cow(), static_cast<std::uint64_t>(facts->st_size));
+  }
+
+  /// What was saved becomes the one revision; the guest's writes are in the image already.
+  static outcome<void> commit(const image& files, std::int64_t keep) {
+    if (!has_blocks(files.cow()))
+      return remove_file(files.cow());
+    return keep > 0 ? rename_file(files.cow(), files.old_cow()) : remove_file(files.cow());
+  }
+
+  // -- the device mapper --------------------------------------------------------------------------
+
+  /// "" for a volume that is used as a file.
+  outcome<std::string> mapping_of(const volume& x) const {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (x.it.snap_on_start) {
+      auto origin = origin_of(x);
+      if (!origin)
+        return tl::unexpected{std::move(origin.error())};
+      auto name = std::string{"snapshot"};
+      for (auto& path : {origin->clean(), origin->cow(), files->cow()}) {
+        auto id = id_of(path);
+        if (!id)
+          return id;
+        name += '-' + *id;
+      }
+      return name;
+    }
+    if (!x.it.save_on_stop || model::snapshots_disabled(x.it))
+      return std::string{};
+    return id_of(files->clean()).map([](auto id) { return "origin-" + id; });
+  }
+
+  bool is_running(const volume& x) const {
+    auto name = mapping_of(x);
+    return name && !name->empty() && ::access(("/dev/mapper/" + *name).c_str(), F_OK) == 0;
+  }
+
+  /// One at a time: the helpers look for free loop devices.
+  outcome<void> map(std::vector<std::string> words) {
+    auto hold = std::lock_guard{device_mapper_};
+    if (::geteuid() != 0)
+      words.insert(words.begin(), "sudo");
+    auto done = run_or_fail(commands(), {.words = std::move(words)});
+    if (!done)
+      return tl::unexpected{std::move(done.error())};
+    return {};
+  }
+
+  outcome<void> start_origin(const image& files) {
+    if (auto done = ensure_cow(files); !done)
+      return done;
+    auto id = id_of(files.clean());
+    if (!id)
+      return tl::unexpected{std::move(id.error())};
+    return map({create_snapshot, "origin-" + *id, files.clean(), files.cow()});
+  }
+
+  outcome<void> start_snapshot(const volume& x, const image& files) {
+    auto origin = origin_of(x);
+    if (!origin)
+      return tl::unexpected{std::move(origin.error())};
+    auto facts = facts_of(origin->clean());
+    if (!facts)
+      return fail(errc::storage, fmt::format("the image '{}' is missing", origin->clean()));
+    if (auto made = make_parents(x.it); !made)
+      return made;
+    if (auto done = make_empty(files.cow(), static_cast<std::uint64_t>(facts->st_size)); !done)
+      return done;
+    if (auto done = ensure_cow(*origin); !done)
+      return done;
+    auto name = mapping_of(x);
+    if (!name)
+      return tl::unexpected{std::move(name.error())};
+    return map({create_snapshot, *name, origin->clean(), origin->cow(), files.cow()});
+  }
+
+  outcome<void> destroy(const volume& x) {
+    if (!is_running(x))
+      return {};
+    return map({destroy_snapshot, "/dev/mapper/" + *mapping_of(x)});
+  }
+
+  /// The table of the running device, with its new length.
+  outcome<void> grow_mapping(const volume& x, std::uint64_t bytes) {
+    if (!is_running(x))
+      return {};
+    auto name = *mapping_of(x);
+    auto table = run_or_fail(commands(), {.words = {"dmsetup", "table", name}});
+    if (!table)
+      return tl::unexpected{std::move(table.error())};
+    auto line = table->substr(0, table->find('\n'));
+    auto first = line.find(' ');
+    auto second = line.find(' ', first + 1);
+    if (first == line.npos || second == line.npos)
+      return fail(
+          errc::storage,
+          fmt::format("the device mapper's table of '{}' is not understood: {}", name, line));
+    auto grown = fmt::format("{} {}{}", line.substr(0, first), bytes / 512, line.substr(second));
+    if (auto done = map({"dmsetup", "load", name, "--table", grown}); !done)
+      return done;
+    return map({"dmsetup", "resume", name});
+  }
+
+  bool is_exported(const std::string& path) {
+    auto hold = std::lock_guard{guard_};
+    return exports_.contains(path);
+  }
+
+  std::mutex guard_;
+  std::map<std::string, int> exports_; ///< image -> how often it is being read
+  std::mutex device_mapper_;
+};
+
+} // namespace
+
+outcome<std::shared_ptr<pool>> open_file_pool(model::pool config, const environment& with) {
+  if (auto sound = directory_of(config); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  return std::make_shared<file_pool>(std::move(config), with);
+}
+
+} // namespace qubes::drivers::storage

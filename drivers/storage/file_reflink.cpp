@@ -1,0 +1,345 @@
+// Image files that share blocks; on file systems that cannot, whole copies (spec/storage.md §4).
+// A committed image is only ever replaced by a rename, so every crash leaves the old or the new.
+#include "drivers/storage/draft_file.hpp"
+#include "drivers/storage/drivers.hpp"
+#include "drivers/storage/files.hpp"
+#include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/revisions.hpp"
+#include "drivers/storage/sparse_copy.hpp"
+
+#include "model/literal.hpp"
+#include "model/volume.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::drivers::storage {
+
+namespace {
+
+using model::errc;
+using model::fail;
+
+bool exists(const std::string& path) {
+  return facts_of(path).has_value();
+}
+
+tl::unexpected<model::error> still_dirty(const volume& x) {
+  return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
+              "start and stop the domain first");
+}
+
+/// A copy made ahead of time, good as long as the committed image is the one it was made of.
+void make_precache(const image& x, const supervision& watch) {
+  (void)[&]()->outcome<void> {
+    auto clean = facts_of(x.clean());
+    if (!clean)
+      return {};
+    auto file = draft_file::create(x.precache());
+    if (!file)
+      return tl::unexpected{std::move(file.error())};
+    if (auto done = file->fill_from(x.clean(), watch); !done)
+      return done;
+    if (auto done = file->stamp(clean->st_mtim); !done)
+      return done;
+    return file->keep();
+  }
+  (); // without it the next start makes the copy
+}
+
+bool is_fresh_precache(const image& x) {
+  auto a = facts_of(x.clean());
+  auto b = facts_of(x.precache());
+  return a && b && a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec
+         && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/// `with` becomes the committed image, the present one a revision.
+outcome<void> commit(const image& x, const std::string& with, std::int64_t keep,
+                     const supervision& watch) {
+  if (auto file = open_source(with); !file)
+    return tl::unexpected{std::move(file.error())};
+  else if (auto done = sync_file(file->get(), with); !done)
+    return done;
+  if (keep > 0)
+    if (auto done = add_revision(x); !done)
+      return done;
+  if (auto done = remove_file(x.precache()); !done)
+    return done;
+  if (auto done = rename_file(with, x.clean()); !done)
+    return done;
+  if (auto done = prune_revisions(x, keep); !done)
+    return done;
+  make_precache(x, watch);
+  return {};
+}
+
+class file_reflink_pool final : public image_pool {
+public:
+  file_reflink_pool(model::pool config, const environment& with)
+      : image_pool(std::move(config), with) {}
+
+  // -- the pool -----------------------------------------------------------------------------------
+
+  outcome<void> set_up() override {
+    auto fresh = ::access(root().c_str(), F_OK) != 0;
+    if (auto made = make_directory(root()); !made)
+      return made;
+    auto check = model::parse_boolean(config().attribute("setup_check")).value_or(true);
+    if (check && !can_share_blocks(root())) {
+      if (fresh)
+        ::rmdir(root().c_str());
+      return fail(errc::storage,
+                  fmt::format("the file system of '{}' cannot share blocks between files", root()),
+                  "give setup_check=False to live with copies, which take time and space");
+    }
+    return make_directories();
+  }
+
+  // -- life ---------------------------------------------------------------------------------------
+
+  outcome<void> create(const volume& x) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (auto made = make_parents(x.it); !made)
+        return made;
+      files.tidy();
+      if (!x.it.save_on_stop)
+        return {}; // made at every start
+      if (exists(files.clean()) || exists(files.dirty()))
+        return fail(errc::storage, fmt::format("volume '{}' is there already", files.clean()),
+                    "another domain left it; move it away first");
+      if (auto made = make_empty(files.clean(), x.it.size); !made)
+        return made;
+      make_precache(files, x.watch);
+      return {};
+    });
+  }
+
+  outcome<void> verify(const volume& x) override {
+    if (x.it.snap_on_start)
+      return verify_origin(x);
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (x.it.save_on_stop && !exists(files.clean()) && !exists(files.dirty()))
+        return fail(errc::storage, fmt::format("the image '{}' is missing", files.clean()),
+                    "restore it from a backup, or remove the domain");
+      return {};
+    });
+  }
+
+  outcome<void> start(const volume& x) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      files.tidy();
+      if (auto done = remove_file(files.import()); !done)
+        return done;
+      if (x.it.snap_on_start)
+        return start_snapshot(x, files);
+      if (!x.it.save_on_stop)
+        return make_empty(files.dirty(), x.it.size);
+      if (exists(files.dirty())) // a crash came in between: the guest goes on where it was
+        return {};
+      if (model::snapshots_disabled(x.it))
+        return start_in_place(files);
+      if (is_fresh_precache(files))
+        return rename_file(files.precache(), files.dirty());
+      if (auto done = remove_file(files.precache()); !done)
+        return done;
+      return make_copy(files.clean(), files.dirty(), x.watch);
+    });
+  }
+
+  outcome<void> stop(const volume& x) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (!x.it.save_on_stop) {
+        auto done = remove_file(files.dirty());
+        return done && x.it.snap_on_start ? remove_file(files.clean()) : done;
+      }
+      if (!exists(files.dirty()))
+        return {};
+      if (model::snapshots_disabled(x.it))
+        return rename_file(files.dirty(), files.clean());
+      return commit(files, files.dirty(), x.it.revisions_to_keep, x.watch);
+    });
+  }
+
+  bool is_dirty(const volume& x) override {
+    auto files = image_of(x.it);
+    return files && x.it.save_on_stop && exists(files->dirty());
+  }
+
+  outcome<model::volume_facts> look(const volume& x) override {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    auto facts = facts_of(files->dirty());
+    if (!facts)
+      facts = facts_of(files->clean());
+    auto result =
+        model::volume_facts{.size = facts ? static_cast<std::uint64_t>(facts->st_size) : x.it.size,
+                            .usage = facts ? static_cast<std::uint64_t>(facts->st_blocks) * 512 : 0,
+                            .path = files->dirty(),
+                            .outdated = is_outdated(x, *files),
+                            .revisions = {}};
+    if (x.it.save_on_stop)
+      for (auto& y : revisions_of(*files))
+        result.revisions.push_back({fmt::format("{}", y.number), y.time});
+    return result;
+  }
+
+  std::string device(const volume& x) override {
+    auto files = image_of(x.it);
+    return files ? files->dirty() : std::string{};
+  }
+
+  // -- data ---------------------------------------------------------------------------------------
+
+  outcome<std::string> begin_export(const volume& x) override {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    return files->clean();
+  }
+
+  outcome<std::string> begin_import(const volume& x, std::uint64_t bytes) override {
+    if (!x.it.save_on_stop)
+      return not_implemented(x, "take data: it keeps none");
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (exists(files->dirty()))
+      return still_dirty(x);
+    if (auto made = make_empty(files->import(), bytes); !made)
+      return tl::unexpected{std::move(made.error())};
+    return files->import();
+  }
+
+  outcome<void> end_import(const volume& x, bool keep) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (!keep)
+        return remove_file(files.import());
+      if (!exists(files.import()))
+        return fail(errc::storage, fmt::format("nothing is being imported to '{}'", x.it.vid),
+                    "a start of its domain ends an import");
+      return commit(files, files.import(), x.it.revisions_to_keep, x.watch);
+    });
+  }
+
+  outcome<void> import_volume(const volume& to, pool& home, const volume& from) override {
+    if (!to.it.save_on_stop)
+      return {};
+    auto files = image_of(to.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (exists(files->dirty()))
+      return still_dirty(to);
+    auto path = home.begin_export(from);
+    if (!path)
+      return tl::unexpected{std::move(path.error())};
+    auto done = make_copy(*path, files->import(), to.watch);
+    home.end_export(from, *path);
+    return done ? commit(*files, files->import(), to.it.revisions_to_keep, to.watch) : done;
+  }
+
+  outcome<void> resize(const volume& x, std::uint64_t bytes) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (!x.it.rw)
+        return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+      if (exists(files.dirty())) {
+        if (::truncate(files.dirty().c_str(), static_cast<off_t>(bytes)) != 0)
+          return cannot("resize", files.dirty());
+        return grow_loops_over(files.dirty());
+      }
+      if (!x.it.save_on_stop)
+        return {}; // made anew, in the new size, at the next start
+      if (auto done = remove_file(files.precache()); !done)
+        return done;
+      if (auto done = make_copy(files.clean(), files.clean(), x.watch, bytes); !done)
+        return done;
+      make_precache(files, x.watch);
+      return {};
+    });
+  }
+
+  outcome<void> revert(const volume& x, const std::string& revision) override {
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (exists(files.dirty()))
+        return still_dirty(x);
+      auto all = revisions_of(files);
+      auto wanted = std::ranges::find_if(
+          all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
+      if (wanted == all.end())
+        return fail(errc::storage,
+                    fmt::format("volume '{}' has no revision '{}'", x.it.vid, revision));
+      if (x.it.revisions_to_keep > 0)
+        if (auto done = add_revision(files); !done)
+          return done;
+      if (auto done = remove_file(files.precache()); !done)
+        return done;
+      if (auto done = rename_file(wanted->path, files.clean()); !done)
+        return done;
+      make_precache(files, x.watch);
+      return {};
+    });
+  }
+
+private:
+  template <class Work>
+  outcome<void> with_image(const volume& x, Work work) const {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    return work(*files);
+  }
+
+  outcome<void> verify_origin(const volume& x) const {
+    auto files = origin_of(x);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    if (!exists(files->clean()))
+      return fail(errc::storage, fmt::format("the image '{}' is missing", files->clean()),
+                  "its template works on it in place, or it has to be restored from a backup");
+    return {};
+  }
+
+  /// Hard links tell later whether the origin has changed since.
+  outcome<void> start_snapshot(const volume& x, const image& files) const {
+    auto origin = origin_of(x);
+    if (!origin)
+      return tl::unexpected{std::move(origin.error())};
+    if (auto made = make_parents(x.it); !made)
+      return made;
+    if (auto done = remove_file(files.clean()); !done)
+      return done;
+    if (::link(origin->clean().c_str(), files.clean().c_str()) != 0)
+      return cannot("take a snapshot of", origin->clean());
+    return make_copy(files.clean(), files.dirty(), x.watch);
+  }
+
+  static outcome<void> start_in_place(const image& files) {
+    if (auto done = prune_revisions(files, 0); !done)
+      return done;
+    if (auto done = remove_file(files.precache()); !done)
+      return done;
+    return rename_file(files.clean(), files.dirty());
+  }
+
+  bool is_outdated(const volume& x, const image& files) const {
+    auto own = x.it.snap_on_start ? facts_of(files.clean()) : std::nullopt;
+    auto origin = own ? origin_of(x) : fail(errc::storage, {});
+    auto theirs = origin ? facts_of(origin->clean()) : std::nullopt;
+    return own && theirs && own->st_ino != theirs->st_ino;
+  }
+};
+
+} // namespace
+
+outcome<std::shared_ptr<pool>> open_file_reflink_pool(model::pool config, const environment& with) {
+  if (auto sound = directory_of(config); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  return std::make_shared<file_reflink_pool>(std::move(config), with);
+}
+
+} // namespace qubes::drivers::storage

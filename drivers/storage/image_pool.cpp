@@ -1,0 +1,143 @@
+#include "drivers/storage/image_pool.hpp"
+
+#include "drivers/command_runner.hpp"
+#include "drivers/storage/files.hpp"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <fstream>
+
+namespace qubes::drivers::storage {
+
+using model::errc;
+using model::fail;
+
+// -- the files of a volume ------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::string_view suffixes[]{".img", "-dirty.img", "-precache.img", "-import.img",
+                                      "-cow.img"};
+
+bool is_of(std::string_view name, std::string_view stem) {
+  if (!name.starts_with(stem))
+    return false;
+  name.remove_prefix(stem.size());
+  for (auto suffix : suffixes)
+    if (name.starts_with(suffix)
+        && (name.size() == suffix.size() || name[suffix.size()] == '.' // a revision, an old cow
+            || name[suffix.size()] == '~'))
+      return true;
+  return false;
+}
+
+} // namespace
+
+std::vector<std::string> image::all() const {
+  auto result = std::vector<std::string>{};
+  auto stem = base_.substr(base_.rfind('/') + 1);
+  for (auto& name : names_in(directory()))
+    if (is_of(name, stem))
+      result.push_back(name);
+  return result;
+}
+
+void image::tidy() const {
+  for (auto& name : all())
+    if (name.find('~') != name.npos)
+      ::unlink((directory() + '/' + name).c_str());
+}
+
+// -- the pool -------------------------------------------------------------------------------------
+
+outcome<std::string> directory_of(const model::pool& x) {
+  auto path = std::string{x.attribute("dir_path")};
+  if (path.empty() || path.front() != '/')
+    return fail(errc::storage, fmt::format("'{}' is no absolute path", path),
+                "dir_path names a directory of this host");
+  while (path.size() > 1 && path.back() == '/')
+    path.pop_back();
+  return path;
+}
+
+image_pool::image_pool(model::pool config, const environment& with)
+    : config_(std::move(config)), root_(*directory_of(config_)), commands_(with.commands) {}
+
+outcome<model::pool_facts> image_pool::look() {
+  auto result = model::pool_facts{};
+  struct ::statvfs room {};
+  if (::statvfs(root_.c_str(), &room) != 0)
+    return result;
+  result.size = std::uint64_t{room.f_blocks} * room.f_frsize;
+  result.usage = (std::uint64_t{room.f_blocks} - room.f_bfree) * room.f_frsize;
+  result.details = {{"data_size", *result.size}, {"data_usage", *result.usage}};
+  return result;
+}
+
+outcome<void> image_pool::remove(const volume& x) {
+  auto files = image_of(x.it);
+  if (!files)
+    return tl::unexpected{std::move(files.error())};
+  auto first = outcome<void>{};
+  for (auto& name : files->all())
+    if (auto done = remove_file(files->directory() + '/' + name); first && !done)
+      first = std::move(done);
+  ::rmdir(files->directory().c_str()); // stays while another volume is in it
+  return first;
+}
+
+outcome<void> image_pool::make_directories() const {
+  if (auto made = make_directory(root_); !made)
+    return made;
+  for (auto below : {"/appvms", "/vm-templates"})
+    if (auto made = make_directory(root_ + below); !made)
+      return made;
+  return {};
+}
+
+outcome<image> image_pool::image_of(const model::volume& x) const {
+  auto padded = '/' + x.vid + '/';
+  if (x.vid.empty() || padded.find("//") != padded.npos || padded.find("/../") != padded.npos
+      || padded.find("/./") != padded.npos || x.vid.find('\0') != x.vid.npos)
+    return fail(errc::storage, fmt::format("'{}' is no volume id", x.vid));
+  return image{root_ + '/' + x.vid};
+}
+
+outcome<image> image_pool::origin_of(const volume& x) const {
+  if (!x.origin)
+    return fail(errc::storage, fmt::format("volume '{}' is a snapshot of '{}', which is not there",
+                                           x.it.vid, x.it.source));
+  return image_of(*x.origin);
+}
+
+outcome<void> image_pool::make_parents(const model::volume& x) const {
+  for (auto slash = x.vid.find('/'); slash != x.vid.npos; slash = x.vid.find('/', slash + 1))
+    if (auto made = make_directory(root_ + '/' + x.vid.substr(0, slash)); !made)
+      return made;
+  return {};
+}
+
+outcome<void> grow_loops_over(const std::string& path) {
+  for (auto& name : names_in("/sys/block")) {
+    if (!name.starts_with("loop"))
+      continue;
+    auto file = std::ifstream{fmt::format("/sys/block/{}/loop/backing_file", name)};
+    auto backing = std::string{};
+    if (!std::getline(file, backing) || backing != path)
+      continue;
+    auto device = open_target("/dev/" + name);
+    if (!device)
+      return tl::unexpected{std::move(device.error())};
+    if (::ioctl(device->get(), LOOP_SET_CAPACITY, 0) != 0)
+      return cannot("grow", "/dev/" + name);
+  }
+  return {};
+}
+
+} // namespace qubes::drivers::storage

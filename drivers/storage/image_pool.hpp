@@ -1,0 +1,70 @@
+// What pools of image files have in common: a directory, and files named after the volume's id
+// (spec/storage.md §4, §5).
+#pragma once
+
+#include "drivers/storage/pool.hpp"
+
+#include <memory>
+
+namespace qubes::drivers::storage {
+
+/// The names of a volume's files.
+class image {
+public:
+  explicit image(std::string base) : base_(std::move(base)) {}
+
+  const std::string& base() const { return base_; }
+  std::string clean() const { return base_ + ".img"; }
+  std::string dirty() const { return base_ + "-dirty.img"; }
+  std::string precache() const { return base_ + "-precache.img"; }
+  std::string import() const { return base_ + "-import.img"; }
+  std::string cow() const { return base_ + "-cow.img"; }
+  std::string old_cow() const { return base_ + "-cow.img.old"; }
+
+  std::string directory() const { return base_.substr(0, base_.rfind('/')); }
+
+  /// File names in the volume's directory that are its own, whatever made them.
+  std::vector<std::string> all() const;
+
+  /// Removes half-written files that a crash left.
+  void tidy() const;
+
+private:
+  std::string base_; ///< without suffix
+};
+
+class image_pool : public pool {
+public:
+  outcome<model::pool_facts> look() override;
+  outcome<void> remove(const volume& x) override;
+
+protected:
+  image_pool(model::pool config, const environment& with);
+
+  const model::pool& config() const { return config_; }
+  const std::string& root() const { return root_; }
+  command_runner& commands() const { return *commands_; }
+
+  /// The pool's directory and those of the classes.
+  outcome<void> make_directories() const;
+
+  /// Refuses ids that would lead out of the pool.
+  outcome<image> image_of(const model::volume& x) const;
+
+  outcome<image> origin_of(const volume& x) const;
+
+  outcome<void> make_parents(const model::volume& x) const;
+
+private:
+  model::pool config_;
+  std::string root_; ///< without a slash at the end
+  std::shared_ptr<command_runner> commands_;
+};
+
+/// The directory a pool is in, without a slash at the end; refuses what is no absolute path.
+outcome<std::string> directory_of(const model::pool& x);
+
+/// Loop devices over this file see its new size (LOOP_SET_CAPACITY).
+outcome<void> grow_loops_over(const std::string& path);
+
+} // namespace qubes::drivers::storage

@@ -1,0 +1,72 @@
+#include "drivers/storage/pool.hpp"
+
+#include "drivers/storage/files.hpp"
+#include "drivers/storage/sparse_copy.hpp"
+
+#include <fmt/format.h>
+
+#include <fcntl.h>
+
+namespace qubes::drivers::storage {
+
+outcome<std::vector<std::string>> pool::list() {
+  return std::vector<std::string>{};
+}
+
+void pool::end_export(const volume&, const std::string&) {
+  // nop
+}
+
+namespace {
+
+outcome<void> copy_into_import(pool& target, const volume& to, const std::string& path) {
+  auto source = open_source(path);
+  if (!source)
+    return tl::unexpected{std::move(source.error())};
+  auto bytes = size_of(source->get(), path);
+  if (!bytes)
+    return tl::unexpected{std::move(bytes.error())};
+  auto into = target.begin_import(to, *bytes);
+  if (!into)
+    return tl::unexpected{std::move(into.error())};
+  auto copied = [&]() -> outcome<void> {
+    auto file = open_target(*into);
+    if (!file)
+      return tl::unexpected{std::move(file.error())};
+    if (auto done = sparse_copy(source->get(), file->get(), *into, to.watch); !done)
+      return done;
+    return sync_file(file->get(), *into);
+  }();
+  if (!copied) {
+    (void)target.end_import(to, false); // the first reason is the one to tell
+    return copied;
+  }
+  return target.end_import(to, true);
+}
+
+} // namespace
+
+outcome<void> pool::import_volume(const volume& to, pool& home, const volume& from) {
+  if (!to.it.save_on_stop)
+    return {};
+  auto path = home.begin_export(from);
+  if (!path)
+    return tl::unexpected{std::move(path.error())};
+  auto done = copy_into_import(*this, to, *path);
+  home.end_export(from, *path);
+  return done;
+}
+
+outcome<void> pool::clear(const volume& x, std::uint64_t bytes) {
+  auto path = begin_import(x, bytes);
+  if (!path)
+    return tl::unexpected{std::move(path.error())};
+  return end_import(x, true);
+}
+
+tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation) {
+  return model::fail(model::errc::not_implemented, fmt::format("volume '{}' of pool '{}' cannot {}",
+                                                               x.it.vid, x.it.pool, operation));
+}
+
+} // namespace qubes::drivers::storage

@@ -1,0 +1,115 @@
+// A storage pool as its driver implements it (spec/storage.md §2, §3). Every call blocks. The
+// caller orders the work on one volume; calls for different volumes may come at the same time.
+#pragma once
+
+#include "model/error.hpp"
+#include "model/storage_facts.hpp"
+#include "model/system.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+namespace qubes::drivers {
+class command_runner;
+}
+
+namespace qubes::drivers::storage {
+
+using model::outcome;
+
+/// Long work says how far it is, in bytes, and ends early when it is asked to stop.
+struct supervision {
+  std::stop_token stop{};
+  std::function<void(std::uint64_t done, std::uint64_t of)> tell{};
+};
+
+/// A volume of a pool, as one call sees it.
+struct volume {
+  model::volume it;                      ///< its configuration
+  std::optional<model::volume> origin{}; ///< what its snapshots are taken from, in the same pool
+  std::string owner{};                   ///< name of the domain that has it
+  supervision watch{};
+};
+
+class pool {
+public:
+  virtual ~pool() = default;
+
+  // -- the pool itself --------------------------------------------------------------------------
+
+  /// Prepares a pool that is about to be added; leaves nothing behind when it fails.
+  virtual outcome<void> set_up() = 0;
+
+  /// Size, usage and their details; `included_in` belongs to the caller.
+  virtual outcome<model::pool_facts> look() = 0;
+
+  /// Ids of volumes that are there although no domain has them, sorted.
+  virtual outcome<std::vector<std::string>> list();
+
+  // -- a volume's life --------------------------------------------------------------------------
+
+  /// Once, before anything else; refuses to touch data that is there already.
+  virtual outcome<void> create(const volume& x) = 0;
+
+  /// All its data, revisions included; what is gone already is fine.
+  virtual outcome<void> remove(const volume& x) = 0;
+
+  /// What a start will need is there.
+  virtual outcome<void> verify(const volume& x) = 0;
+
+  /// Prepares the device. After a crash it goes on with what the guest has written.
+  virtual outcome<void> start(const volume& x) = 0;
+
+  /// Commits what is saved, discards the rest. Does nothing to a volume that is stopped; finishes
+  /// what a crash interrupted.
+  virtual outcome<void> stop(const volume& x) = 0;
+
+  /// It was started and not stopped: what the guest wrote is not committed.
+  virtual bool is_dirty(const volume& x) = 0;
+
+  /// Size, usage, device, revisions, and whether a snapshot's origin has a newer committed state.
+  virtual outcome<model::volume_facts> look(const volume& x) = 0;
+
+  /// The device or image that the guest gets.
+  virtual std::string device(const volume& x) = 0;
+
+  // -- its data ---------------------------------------------------------------------------------
+
+  /// A readable path of the last committed state, until `end_export`; also while it runs, where the
+  /// driver can.
+  virtual outcome<std::string> begin_export(const volume& x) = 0;
+  virtual void end_export(const volume& x, const std::string& path);
+
+  /// A path to `bytes` of zeros that somebody else writes the new data to.
+  virtual outcome<std::string> begin_import(const volume& x, std::uint64_t bytes) = 0;
+
+  /// Commits what was written there, or forgets it.
+  virtual outcome<void> end_import(const volume& x, bool keep) = 0;
+
+  /// Overwrites `to` with the last committed state of `from`, a volume of any pool. By default an
+  /// export is copied sparsely into an import.
+  virtual outcome<void> import_volume(const volume& to, pool& home, const volume& from);
+
+  /// Grows it, also while it runs.
+  virtual outcome<void> resize(const volume& x, std::uint64_t bytes) = 0;
+
+  /// The named revision becomes the committed state.
+  virtual outcome<void> revert(const volume& x, const std::string& revision) = 0;
+
+  /// Overwrites it with `bytes` of zeros. By default an import that nobody writes to.
+  virtual outcome<void> clear(const volume& x, std::uint64_t bytes);
+};
+
+/// What drivers need of the machine beside files.
+struct environment {
+  std::shared_ptr<command_runner> commands;
+};
+
+/// `x` as a refusal when this driver has no such operation.
+tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation);
+
+} // namespace qubes::drivers::storage

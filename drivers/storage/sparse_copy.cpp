@@ -1,0 +1,133 @@
+#include "drivers/storage/sparse_copy.hpp"
+
+#include "drivers/storage/files.hpp"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+namespace qubes::drivers::storage {
+
+namespace {
+
+constexpr auto block = std::size_t{1} << 20;
+constexpr auto hole = std::size_t{64} << 10; ///< zeros of this length are left out
+
+bool is_zero(const char* data, std::size_t size) {
+  return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
+}
+
+struct extent {
+  off_t begin;
+  off_t end;
+};
+
+/// The next data at or after `at`; nothing when there is none. A device has no holes to tell of.
+outcome<std::optional<extent>> next_data(int from, off_t at, off_t size, const std::string& path) {
+  if (at >= size)
+    return std::nullopt;
+  auto begin = ::lseek(from, at, SEEK_DATA);
+  if (begin < 0 && errno == ENXIO)
+    return std::nullopt;
+  if (begin < 0 && errno == EINVAL)
+    return extent{at, size};
+  auto end = begin < 0 ? begin : ::lseek(from, begin, SEEK_HOLE);
+  if (end < 0)
+    return cannot("read", path);
+  return extent{begin, std::min(end, size)};
+}
+
+outcome<void> write_all(int to, const char* data, std::size_t size, off_t at,
+                        const std::string& path) {
+  while (size > 0) {
+    auto put = ::pwrite(to, data, size, at);
+    if (put < 0 && errno == EINTR)
+      continue;
+    if (put < 0)
+      return cannot("write", path);
+    data += put;
+    at += put;
+    size -= static_cast<std::size_t>(put);
+  }
+  return {};
+}
+
+outcome<void> write_data(int to, const char* data, std::size_t size, off_t at,
+                         const std::string& path) {
+  for (auto begin = std::size_t{0}; begin < size; begin += hole) {
+    auto part = std::min(hole, size - begin);
+    if (!is_zero(data + begin, part))
+      if (auto done = write_all(to, data + begin, part, at + static_cast<off_t>(begin), path);
+          !done)
+        return done;
+  }
+  return {};
+}
+
+} // namespace
+
+outcome<void> sparse_copy(int from, int to, const std::string& path, const supervision& watch) {
+  auto bytes = size_of(from, path);
+  if (!bytes)
+    return tl::unexpected{std::move(bytes.error())};
+  auto size = static_cast<off_t>(*bytes);
+  auto buffer = std::make_unique<char[]>(block);
+  for (auto at = off_t{0};;) {
+    auto data = next_data(from, at, size, path);
+    if (!data)
+      return tl::unexpected{std::move(data.error())};
+    if (!*data)
+      break;
+    for (at = (*data)->begin; at < (*data)->end;) {
+      if (watch.stop.stop_requested())
+        return model::fail(model::errc::storage, fmt::format("copying to '{}' was stopped", path));
+      auto most = std::min(static_cast<off_t>(block), (*data)->end - at);
+      auto got = ::pread(from, buffer.get(), static_cast<std::size_t>(most), at);
+      if (got < 0 && errno == EINTR)
+        continue;
+      if (got < 0)
+        return cannot("read", path);
+      if (got == 0) // it shrank under our hands
+        return {};
+      if (auto done = write_data(to, buffer.get(), static_cast<std::size_t>(got), at, path); !done)
+        return done;
+      at += got;
+      if (watch.tell)
+        watch.tell(static_cast<std::uint64_t>(at), *bytes);
+    }
+  }
+  return {};
+}
+
+outcome<void> clone_or_copy(int from, int to, const std::string& path, const supervision& watch) {
+  if (::ioctl(to, FICLONE, from) == 0)
+    return {};
+  auto bytes = size_of(from, path);
+  if (!bytes)
+    return tl::unexpected{std::move(bytes.error())};
+  if (::ftruncate(to, static_cast<off_t>(*bytes)) != 0)
+    return cannot("resize", path);
+  return sparse_copy(from, to, path, watch);
+}
+
+bool can_share_blocks(const std::string& directory) {
+  auto from = directory + "/.qvmd-reflink-1";
+  auto to = directory + "/.qvmd-reflink-2";
+  auto shared = [&] {
+    auto a = open_file(from, O_RDWR | O_CREAT | O_TRUNC);
+    auto b = open_file(to, O_RDWR | O_CREAT | O_TRUNC);
+    return a && b && ::write(a->get(), "x", 1) == 1 && ::ioctl(b->get(), FICLONE, a->get()) == 0;
+  }();
+  ::unlink(from.c_str());
+  ::unlink(to.c_str());
+  return shared;
+}
+
+} // namespace qubes::drivers::storage

@@ -1,0 +1,18 @@
+// Copies of images: shared blocks where the file system can, else the data without the holes.
+#pragma once
+
+#include "drivers/storage/pool.hpp"
+
+namespace qubes::drivers::storage {
+
+/// Copies the data of `from` to the same places of `to`, which reads as zeros there; blocks of
+/// zeros become holes. Never reads holes, never holds more than a block in memory.
+outcome<void> sparse_copy(int from, int to, const std::string& path, const supervision& watch);
+
+/// Makes the empty file `to` equal to `from`, sharing blocks if possible.
+outcome<void> clone_or_copy(int from, int to, const std::string& path, const supervision& watch);
+
+/// Whether files in this directory can share blocks.
+bool can_share_blocks(const std::string& directory);
+
+} // namespace qubes::drivers::storage

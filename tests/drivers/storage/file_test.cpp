@@ -1,0 +1,142 @@
+// The file driver as far as it goes without a device mapper: its commands are recorded.
+#include "tests/drivers/storage/pool_fixture.hpp"
+
+#include "drivers/storage/files.hpp"
+
+#include <gmock/gmock.h>
+
+namespace qubes::tests {
+
+namespace {
+
+using namespace drivers::storage;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+struct file_driver : testing::Test {
+  void SetUp() override { ASSERT_EQ(why(opened), ""); }
+
+  std::string file(const std::string& name) const { return top / ("appvms/work/" + name); }
+  std::vector<std::string> files() const { return names_in(top / "appvms/work"); }
+  static std::string id(const std::string& path) {
+    auto facts = *facts_of(path);
+    return fmt::format("{:x}:{}", facts.st_dev, facts.st_ino);
+  }
+
+  temp_directory top;
+  std::shared_ptr<recorded_commands> commands = std::make_shared<recorded_commands>();
+  model::outcome<std::shared_ptr<drivers::storage::pool>> opened =
+      open_pool(pool_in("file", top.str()), {commands});
+  std::shared_ptr<drivers::storage::pool> pool = opened.value_or(nullptr);
+  volume mine = kept_volume("appvms/work/private");
+};
+
+/// As if the guest had overwritten a block, which was saved first.
+void save_a_block(const std::string& cow) {
+  put(cow, std::string(4096, 'x'), 512 << 10);
+}
+
+} // namespace
+
+TEST_F(file_driver, starts_a_kept_volume_on_its_image_with_a_place_for_old_blocks) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  auto image = file("private.img");
+  EXPECT_THAT(commands->said,
+              ElementsAre(fmt::format("/usr/lib/qubes/create-snapshot origin-{} {} {}", id(image),
+                                      image, file("private-cow.img"))));
+  EXPECT_EQ(pool->device(mine), "/dev/mapper/origin-" + id(image));
+}
+
+TEST_F(file_driver, stop_keeps_the_old_blocks_as_the_one_revision) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  EXPECT_FALSE(pool->is_dirty(mine));
+  save_a_block(file("private-cow.img"));
+  EXPECT_TRUE(pool->is_dirty(mine));
+  ASSERT_EQ(why(pool->stop(mine)), "");
+  EXPECT_THAT(files(), ElementsAre("private-cow.img.old", "private.img"));
+  EXPECT_EQ(pool->look(mine)->revisions.size(), 1u);
+  EXPECT_EQ(pool->revert(mine, "old").error().code, model::errc::not_implemented);
+}
+
+TEST_F(file_driver, stop_keeps_the_revision_when_the_guest_wrote_nothing) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  save_a_block(file("private-cow.img"));
+  ASSERT_EQ(why(pool->stop(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  ASSERT_EQ(why(pool->stop(mine)), "");
+  EXPECT_THAT(files(), ElementsAre("private-cow.img.old", "private.img"));
+}
+
+TEST_F(file_driver, starts_a_snapshot_over_its_origin) {
+  auto origin = kept_volume("vm-templates/debian/root");
+  auto snapshot = snapshot_of(origin, "appvms/work/root");
+  ASSERT_EQ(why(pool->create(origin)), "");
+  ASSERT_EQ(why(pool->create(snapshot)), "");
+  ASSERT_EQ(why(pool->start(snapshot)), "");
+  auto image = top / "vm-templates/debian/root.img";
+  auto cow = top / "vm-templates/debian/root-cow.img";
+  EXPECT_THAT(commands->said,
+              ElementsAre(fmt::format("/usr/lib/qubes/create-snapshot snapshot-{}-{}-{} {} {} {}",
+                                      id(image), id(cow), id(file("root-cow.img")), image, cow,
+                                      file("root-cow.img"))));
+  ASSERT_EQ(why(pool->stop(snapshot)), "");
+  EXPECT_THAT(files(), IsEmpty());
+}
+
+TEST_F(file_driver, says_what_a_failed_helper_said) {
+  commands->answers["/usr/lib/qubes/create-snapshot"] = {.status = 1, .output = "no dm here\n"};
+  ASSERT_EQ(why(pool->create(mine)), "");
+  EXPECT_THAT(why(pool->start(mine)), HasSubstr("ended with status 1: no dm here"));
+}
+
+TEST_F(file_driver, scratch_space_and_volumes_without_snapshots_are_plain_images) {
+  auto scratch = scratch_volume("appvms/work/volatile");
+  ASSERT_EQ(why(pool->create(scratch)), "");
+  ASSERT_EQ(why(pool->start(scratch)), "");
+  EXPECT_EQ(pool->device(scratch), file("volatile.img"));
+  mine.it.revisions_to_keep = -1;
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  EXPECT_EQ(pool->device(mine), file("private.img"));
+  ASSERT_EQ(why(pool->stop(scratch)), "");
+  EXPECT_THAT(files(), ElementsAre("private.img"));
+  EXPECT_THAT(commands->said, IsEmpty());
+}
+
+TEST_F(file_driver, no_start_while_it_is_exported_and_no_export_while_it_is_dirty) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  auto path = pool->begin_export(mine);
+  ASSERT_EQ(why(path), "");
+  EXPECT_THAT(why(pool->start(mine)), HasSubstr("being read by an export"));
+  pool->end_export(mine, *path);
+  ASSERT_EQ(why(pool->start(mine)), "");
+  save_a_block(file("private-cow.img"));
+  EXPECT_THAT(why(pool->begin_export(mine)), HasSubstr("not cleanly stopped"));
+}
+
+TEST_F(file_driver, an_import_replaces_the_image_and_its_old_blocks) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  save_a_block(file("private-cow.img"));
+  ASSERT_EQ(why(pool->stop(mine)), "");
+  auto path = pool->begin_import(mine, 2 * mib);
+  ASSERT_EQ(why(path), "");
+  put(*path, "fresh");
+  ASSERT_EQ(why(pool->end_import(mine, true)), "");
+  EXPECT_EQ(get(file("private.img"), 5), "fresh");
+  EXPECT_THAT(files(), ElementsAre("private.img"));
+}
+
+TEST_F(file_driver, grows_images_but_no_snapshots) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->resize(mine, 2 * mib)), "");
+  EXPECT_EQ(pool->look(mine)->size, 2 * mib);
+  EXPECT_THAT(why(pool->resize(snapshot_of(mine, "appvms/work/root"), 2 * mib)),
+              HasSubstr("volume of its template"));
+}
+
+} // namespace qubes::tests

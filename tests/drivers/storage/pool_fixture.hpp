@@ -1,0 +1,93 @@
+// A pool of images in a directory of its own, and volumes of an imagined host.
+#pragma once
+
+#include "drivers/command_runner.hpp"
+#include "drivers/storage/drivers.hpp"
+#include "drivers/unique_fd.hpp"
+#include "tests/drivers/temp_directory.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+
+namespace qubes::tests {
+
+/// Runs nothing; remembers what it was asked to.
+class recorded_commands final : public drivers::command_runner {
+public:
+  model::outcome<drivers::process_result> run(const drivers::command& x) override {
+    said.push_back(fmt::format("{}", fmt::join(x.words, " ")));
+    auto answer = answers.find(x.words[0]);
+    return answer == answers.end() ? drivers::process_result{} : answer->second;
+  }
+
+  std::vector<std::string> said;
+  std::map<std::string, drivers::process_result> answers; ///< by program
+};
+
+inline constexpr auto mib = std::uint64_t{1} << 20;
+
+/// What a template or a domain of its own keeps.
+inline drivers::storage::volume kept_volume(std::string vid, std::uint64_t size = mib,
+                                            std::int64_t keep = 1) {
+  auto x = drivers::storage::volume{};
+  x.it.name = vid.substr(vid.rfind('/') + 1);
+  x.it.pool = "images";
+  x.it.vid = std::move(vid);
+  x.it.rw = true;
+  x.it.save_on_stop = true;
+  x.it.size = size;
+  x.it.revisions_to_keep = keep;
+  x.owner = "work";
+  return x;
+}
+
+inline drivers::storage::volume snapshot_of(const drivers::storage::volume& origin,
+                                            std::string vid) {
+  auto x = kept_volume(std::move(vid), origin.it.size, 0);
+  x.it.save_on_stop = false;
+  x.it.snap_on_start = true;
+  x.it.source = origin.it.vid;
+  x.origin = origin.it;
+  return x;
+}
+
+inline drivers::storage::volume scratch_volume(std::string vid, std::uint64_t size = mib) {
+  auto x = kept_volume(std::move(vid), size, 0);
+  x.it.save_on_stop = false;
+  return x;
+}
+
+inline model::pool pool_in(std::string driver, std::string directory) {
+  return {.name = "images",
+          .driver = driver,
+          .attributes = {{"name", "images"}, {"driver", driver}, {"dir_path", directory}}};
+}
+
+inline void put(const std::string& path, std::string_view text, off_t at = 0) {
+  auto file = drivers::unique_fd{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  ASSERT_TRUE(file) << path;
+  ASSERT_EQ(::pwrite(file.get(), text.data(), text.size(), at), static_cast<ssize_t>(text.size()));
+}
+
+inline std::string get(const std::string& path, std::size_t size, off_t at = 0) {
+  auto text = std::string(size, '\0');
+  auto file = drivers::unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  auto got = file ? ::pread(file.get(), text.data(), size, at) : 0;
+  text.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  return text;
+}
+
+/// "" or the sentence of the refusal.
+template <class T>
+std::string why(const model::outcome<T>& x) {
+  return x ? "" : x.error().message();
+}
+
+} // namespace qubes::tests
