@@ -3,6 +3,7 @@
 
 #include "model/device.hpp"
 #include "model/literal.hpp"
+#include "model/permission.hpp"
 #include "model/property.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
@@ -143,19 +144,26 @@ void domain_state::attach_device(const order& x, const reply& to) {
     return to.refuse(stopped_meanwhile(who_));
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
-  if (!me->is(model::admin_vm) && facts_.xid < 0)
-    return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
-                      "assign the device, and it is there at the next start"});
   auto& device = wanted->what;
   with_devices(x.kind, device.backend, to, [this, kind = x.kind, device, to](auto all) {
+    auto now = look();
+    auto* me = record(now);
+    if (!me)
+      return to.refuse(stopped_meanwhile(who_));
     auto it = std::ranges::find_if(all, [&](auto& y) {
       return y.port == device.port && (device.identity == "*" || y.identity == device.identity);
     });
-    if (it == all.end())
+    auto* known = it == all.end() ? nullptr : &*it;
+    if (auto may = model::permit_device({now.view(), me}, known); !may)
+      return to.refuse(may.error());
+    if (!me->is(model::admin_vm) && facts_.xid < 0)
+      return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
+                        "assign the device, and it is there at the next start"});
+    if (!known)
       return to.refuse({errc::protocol,
                         fmt::format("there is no {} device {}", kind, event_text(device)),
                         "name one device that its backend offers"});
-    attach_known(kind, *it, device.options, to);
+    attach_known(kind, *known, device.options, to);
   });
 }
 
@@ -173,11 +181,6 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
   if (me->is(model::admin_vm))
     return to.refuse({errc::general, "dom0 takes no devices from others", {}});
   auto about = model::subject{now.view(), me};
-  if (auto denied = denied_interface(device, model::read_text(about, "devices_denied")))
-    return to.refuse(
-        {errc::permission_denied,
-         fmt::format("'{}' does not take devices with the interface {}", who_, *denied),
-         {}});
   if (kind == "pci" && model::read_text(about, "virt_mode") == "pvh")
     return to.refuse({errc::general,
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),

@@ -4,16 +4,18 @@
 
 namespace qubes::actors {
 
-events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, frame_sink to) {
-  return self->state.make(std::move(to));
+events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, world_ptr in,
+                                frame_sink to) {
+  return self->state.make(std::move(in), std::move(to));
 }
 
-events_actor::behavior_type events_state::make(frame_sink to) {
+events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
+  world_ = std::move(in);
   to_ = std::move(to);
   return {
       [this](const events& news) { pass_on(news); },
-      [this](atom::subscribe, connection_id who, const std::string& of) {
-        subscribers_[who] = of;
+      [this](atom::subscribe, connection_id who, const model::audience& x) {
+        subscribers_[who] = x;
         to_(who, api::event_frame({"", "connection-established", {}}), false);
       },
       [this](atom::gone, connection_id who) { subscribers_.erase(who); },
@@ -23,10 +25,12 @@ events_actor::behavior_type events_state::make(frame_sink to) {
 void events_state::pass_on(const events& news) {
   if (subscribers_.empty())
     return;
+  auto now = world_->look();
+  auto view = now.view();
   for (auto& x : news) {
     auto frame = api::event_frame(x);
-    for (auto& [who, of] : subscribers_)
-      if (of.empty() || of == x.subject)
+    for (auto& [who, audience] : subscribers_)
+      if (audience.hears(view, x))
         to_(who, frame, false);
   }
 }

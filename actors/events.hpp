@@ -18,16 +18,18 @@ public:
 
   explicit events_state(events_actor::pointer self) : self(self) {}
 
-  events_actor::behavior_type make(frame_sink to);
+  events_actor::behavior_type make(world_ptr in, frame_sink to);
 
 private:
   void pass_on(const events& news);
 
   events_actor::pointer self;
+  world_ptr world_;
   frame_sink to_;
-  std::map<connection_id, std::string> subscribers_; ///< "" hears everything
+  std::map<connection_id, model::audience> subscribers_;
 };
 
-events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, frame_sink to);
+events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, world_ptr in,
+                                frame_sink to);
 
 } // namespace qubes::actors

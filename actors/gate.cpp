@@ -2,6 +2,8 @@
 
 #include "actors/log.hpp"
 
+#include "model/permission.hpp"
+
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -28,6 +30,12 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
   auto fine = check(*request, where, now);
   if (!fine)
     return refuse(fine.error());
+  if (auto may = model::permit(request->method, request->argument, *fine->source); !may) {
+    log(spdlog::level::warn, {.domain = fine->destination->name.str(), .method = request->method},
+        fmt::format("denied to {} (pid {} uid {}): {}", fine->source->name.str(), peer.pid,
+                    peer.uid, may.error().message()));
+    return refuse(may.error());
+  }
   auto x = call{*request, now, *world_, *fine->source, *fine->destination};
   if (auto* read = std::get_if<read_handler>(&fine->row->handler)) {
     auto result = (*read)(x);
@@ -37,11 +45,10 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
       fmt::format("{}+{} from {} (pid {} uid {})", request->method, request->argument,
                   fine->source->name.str(), peer.pid, peer.uid));
   if (std::holds_alternative<subscription>(fine->row->handler)) {
-    // Others than dom0 hear what qrexec's policy allows them; without one, nothing.
-    auto of = !fine->source->name.is_dom0()       ? std::string{"\n"}
-              : fine->destination->name.is_dom0() ? std::string{}
-                                                  : fine->destination->name.str();
-    caf::anon_send(world_->events, atom::subscribe_v, who, std::move(of));
+    auto& about = *fine->destination;
+    auto audience = model::audience{about.name.is_dom0() ? std::string{} : about.name.str(),
+                                    fine->source->uuid, world_->policy.read()};
+    caf::anon_send(world_->events, atom::subscribe_v, who, std::move(audience));
     return;
   }
   auto* for_domain = std::get_if<order_for_domain>(&fine->row->handler);

@@ -31,15 +31,6 @@ outcome<order> keyed(const call& x) {
   return order{.what = What, .key = x.request.argument, .text = x.request.payload};
 }
 
-/// Who made a domain is not for others to say (spec/admin-api.md A5).
-template <verb What>
-outcome<order> tagging(const call& x) {
-  if (x.request.argument.starts_with("created-by-") && !x.source.name.is_dom0())
-    return model::fail(errc::permission_denied,
-                       fmt::format("only dom0 may change the tag '{}'", x.request.argument));
-  return keyed<What>(x);
-}
-
 outcome<order> shutdown(const call& x) {
   auto result = order{.what = verb::shutdown};
   auto rest = std::string_view{x.request.argument};
@@ -270,8 +261,8 @@ const method table[]{
   {"admin.vm.property.Set",                        admin, yes, may, any,  to_domain<verb::set_property>, "Sets a property."},
   {"admin.vm.tag.Get",                             admin, yes, no,  any,  reads::tag, "Whether a domain has a tag: 1 or 0."},
   {"admin.vm.tag.List",                            admin, no,  no,  any,  reads::tags, "A domain's tags."},
-  {"admin.vm.tag.Remove",                          admin, yes, no,  any,  order_for_domain{tagging<verb::remove_tag>}, "Removes a tag."},
-  {"admin.vm.tag.Set",                             admin, yes, no,  any,  order_for_domain{tagging<verb::add_tag>}, "Adds a tag."},
+  {"admin.vm.tag.Remove",                          admin, yes, no,  any,  to_domain<verb::remove_tag>, "Removes a tag."},
+  {"admin.vm.tag.Set",                             admin, yes, no,  any,  to_domain<verb::add_tag>, "Adds a tag."},
   {"admin.vm.volume.Clear",                       admin, yes, no,  any,  to_volume<verb::clear_volume>, "Overwrites a volume with nothing."},
   {"admin.vm.volume.CloneFrom",                   admin, yes, no,  any,  order_for_host{of_volume<verb::offer_volume>}, "Offers a volume for cloning; replies a token, good once."},
   {"admin.vm.volume.CloneTo",                     admin, yes, yes, any,  order_for_host{clone}, "Overwrites a volume with the one offered under the payload's token."},

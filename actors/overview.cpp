@@ -3,6 +3,7 @@
 #include "actors/reads.hpp"
 
 #include "model/feature.hpp"
+#include "model/permission.hpp"
 #include "model/plan.hpp"
 #include "model/property.hpp"
 
@@ -65,7 +66,11 @@ outcome<std::string> system_info(const call& x) {
 outcome<std::string> overview(const call& x) {
   auto& v = x.view();
   auto all = json::array();
+  auto policy = x.in.policy.read();
+  auto seen = model::sight{*policy, v, x.source};
   for (auto& d : x.now.system->domains) {
+    if (!seen.of(*d))
+      continue;
     auto about = model::subject{v, d.get()};
     auto facts = v.facts(*d);
     auto* label = label_of(about);
@@ -184,6 +189,8 @@ outcome<std::string> plan(const call& x) {
   auto fine = check(inner, api::socket::admin, x.now);
   if (!fine)
     return tl::unexpected{fine.error()};
+  if (auto may = model::permit(inner.method, inner.argument, x.source); !may)
+    return tl::unexpected{may.error()};
   auto inner_call = call{inner, x.now, x.in, x.source, x.destination};
   auto for_host = std::get_if<order_for_host>(&fine->row->handler);
   auto for_domain = std::get_if<order_for_domain>(&fine->row->handler);

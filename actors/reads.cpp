@@ -2,6 +2,7 @@
 
 #include "model/device.hpp"
 #include "model/feature.hpp"
+#include "model/permission.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
 
@@ -17,12 +18,6 @@ using model::errc;
 using model::outcome;
 
 namespace {
-
-/// Only dom0 sees everything; for others qrexec's policy decides, and what it cannot allow is
-/// denied (spec/admin-api.md A5).
-bool sees(const call& x, const model::domain&) {
-  return x.source.name.is_dom0();
-}
 
 outcome<std::string> lines(const auto& names) {
   auto result = std::string{};
@@ -49,8 +44,10 @@ outcome<std::string> device_classes(const call&) {
 
 outcome<std::string> domains(const call& x) {
   auto result = std::string{};
+  auto policy = x.in.policy.read();
+  auto seen = model::sight{*policy, x.view(), x.source};
   auto add = [&](const model::domain& d) {
-    if (sees(x, d))
+    if (seen.of(d))
       fmt::format_to(std::back_inserter(result), "{} class={} state={} uuid={}\n", d.name.str(),
                      row(d.type).name, wire_name(model::power_of(x.view(), d)), d.uuid);
   };

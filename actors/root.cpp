@@ -59,7 +59,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
 
   auto* lanes = with.machinery.lanes.get();
   world->storage = in.spawn(storage, std::move(with.disks), with.machinery.lanes);
-  world->events = in.spawn(hub, with.to_clients);
+  world->events = in.spawn(hub, world, with.to_clients);
   world->store = in.spawn(actors::store, world, std::move(with.files), lanes);
   world->driver = in.spawn(driver, world, std::move(with.machinery));
   world->registry = in.spawn(registry, world);

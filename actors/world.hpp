@@ -5,6 +5,7 @@
 #include "actors/status_board.hpp"
 #include "messages/actors.hpp"
 #include "messages/published.hpp"
+#include "model/policy.hpp"
 #include "model/view.hpp"
 #include "model/xml/qubes_xml.hpp"
 
@@ -53,6 +54,7 @@ struct world {
   /// Class, backend and port of what is attached -> the domain that has it.
   published<std::map<std::tuple<std::string, std::string, std::string>, std::string>> attached;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
+  published<model::policy> policy;           ///< of qrexec; without any rule until it is read
 
   actors::settings settings;
   /// Microseconds since the epoch; a parameter, so that a simulation can have its own time.

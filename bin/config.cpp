@@ -59,6 +59,7 @@ const std::vector<key>& keys() {
     {"paths", "run", text_key{&config::run}, "the Admin API sockets"},
     {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock"},
     {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
+    {"paths", "legacy_policy", text_key{&config::legacy_policy}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
     {"paths", "sysfs", text_key{&config::sysfs}, "where PCI devices are looked up"},
     {"paths", "pci_ids", text_key{&config::pci_ids}, "names of PCI devices"},
     {"paths", "log", text_key{&config::log}, "logs of programs started per domain"},

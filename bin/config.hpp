@@ -15,6 +15,7 @@ struct config {
   std::string run = "/var/run";
   std::string qubes_run = "/var/run/qubes";
   std::string etc = "/etc/qubes";
+  std::string legacy_policy = "/etc/qubes-rpc/policy";
   std::string sysfs = "/sys";
   std::string pci_ids = "/usr/share/hwdata/pci.ids";
   std::string log = "/var/log/qubes";

@@ -6,6 +6,7 @@
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
+#include "drivers/policy_watch.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -89,7 +90,21 @@ bool alive(caf::actor_system& system, const actors::world& world) {
   return fine;
 }
 
-void reload(caf::actor_system& system, const actors::world& world, const std::string& config_path) {
+/// What others than dom0 may see. The file of a running system hides one of the same name.
+drivers::policy_watch follow_policy(const config& x, actors::world_ptr world) {
+  return {{.directories = {x.qubes_run + "/policy.d", x.etc + "/policy.d"},
+           .legacy = x.legacy_policy},
+          [world = std::move(world)](auto policy) {
+            for (auto& it : policy->findings)
+              spdlog::warn("policy: {}: {}", it.where, it.text);
+            spdlog::info("policy: {} rules", policy->rules.size());
+            world->policy.write(std::move(policy));
+          }};
+}
+
+void reload(caf::actor_system& system, const actors::world& world, drivers::policy_watch& policy,
+            const std::string& config_path) {
+  policy.reread();
   if (auto x = config_path.empty() ? model::outcome<config>{config{}} : read_config(config_path))
     spdlog::set_level(spdlog::level::from_str(x->log_level));
   else
@@ -101,7 +116,7 @@ void reload(caf::actor_system& system, const actors::world& world, const std::st
 }
 
 void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
-                   const std::string& config_path) {
+                   drivers::policy_watch& policy, const std::string& config_path) {
   auto beat = drivers::watchdog_interval();
   for (;;) {
     auto got = 0;
@@ -119,7 +134,7 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, const act
       sigwait(&signals, &got);
     }
     if (got == SIGHUP)
-      reload(system, world, config_path);
+      reload(system, world, policy, config_path);
     else if (got == SIGTERM || got == SIGINT)
       return;
   }
@@ -158,6 +173,7 @@ int run(const config& settings, const std::string& config_path) {
     return 1;
   }
   auto world = (*society)->world();
+  auto policy = follow_policy(settings, world);
   auto ready = std::promise<void>{};
   (*society)->start([&ready] { ready.set_value(); });
   ready.get_future().wait();
@@ -184,7 +200,7 @@ int run(const config& settings, const std::string& config_path) {
   drivers::notify_ready(fmt::format("{} domains", world->system.read()->domains.size()));
   spdlog::info("ready: {} domains", world->system.read()->domains.size());
 
-  serve_signals(signals, system, *world, config_path);
+  serve_signals(signals, system, *world, policy, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");
   drivers::notify_stopping("writing what was acknowledged");
   (*opened)->stop_accepting();

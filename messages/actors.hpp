@@ -101,8 +101,8 @@ using registry_actor = caf::typed_actor<
 using events_actor = caf::typed_actor<
     // Passes on what happened.
     caf::reacts_to<events>,
-    // A connection wants to hear: of everything (""), or of one domain.
-    caf::reacts_to<atom::subscribe, connection_id, std::string>,
+    // A connection wants to hear: of everything, or of one domain, as far as its caller may.
+    caf::reacts_to<atom::subscribe, connection_id, model::audience>,
     // A connection closed.
     caf::reacts_to<atom::gone, connection_id>>;
 

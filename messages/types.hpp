@@ -7,6 +7,7 @@
 #include "model/error.hpp"
 #include "model/event.hpp"
 #include "model/guest.hpp"
+#include "model/permission.hpp"
 #include "model/storage_facts.hpp"
 
 #include <caf/all.hpp>
@@ -220,6 +221,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::change)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::system_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::guest)

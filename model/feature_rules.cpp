@@ -158,13 +158,6 @@ constexpr std::array rules{
     rule{"preload-dispvm-threshold", admin_vm, whole_number},
 };
 
-constexpr auto protected_names = std::array<std::string_view, 4>{
-    "deferred-netvm-original",
-    "preload-dispvm",
-    "preload-dispvm-completed",
-    "preload-dispvm-in-progress",
-};
-
 bool applies(const rule& it, const domain& owner, std::string_view name) {
   auto fits = it.feature.ends_with('.') ? name.starts_with(it.feature) : name == it.feature;
   return fits && (row(owner.type).bit & it.holders);
@@ -178,13 +171,6 @@ outcome<void> check_feature(const view& v, const domain& owner, std::string_view
     if (applies(it, owner, name))
       return it.check({v, owner, name, name.substr(it.feature.size()), text});
   return {};
-}
-
-outcome<void> check_unprotected(std::string_view name) {
-  if (std::find(protected_names.begin(), protected_names.end(), name) == protected_names.end())
-    return {};
-  return fail(errc::permission_denied,
-              fmt::format("feature '{}' belongs to qvmd and cannot be changed by others", name));
 }
 
 } // namespace qubes::model

@@ -12,7 +12,4 @@ namespace qubes::model {
 outcome<void> check_feature(const view& v, const domain& owner, std::string_view name,
                             std::string_view text);
 
-/// Features that the daemon keeps its own state in, so nobody else may change them.
-outcome<void> check_unprotected(std::string_view name);
-
 } // namespace qubes::model

@@ -45,10 +45,6 @@ constexpr std::array reactions{
     feature_reaction{"boot-mode.appvm-default", template_class, announce_default_bootmode},
 };
 
-outcome<void> check_request(std::string_view name) {
-  return check_feature_name(name).and_then([&] { return check_unprotected(name); });
-}
-
 /// The host's limit on preloaded disposables is asked of the template that makes them, too.
 outcome<void> check_everywhere(draft& to, const domain& owner, std::string_view name,
                                const std::string& text) {
@@ -82,7 +78,7 @@ bool translate_meminfo_writer(draft& to, const domain& owner, std::string_view t
 
 plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
                       std::string_view text) {
-  auto sound = check_request(name).and_then([&] { return check_feature_value(name, text); });
+  auto sound = check_feature_name(name).and_then([&] { return check_feature_value(name, text); });
   if (!sound)
     return draft::refuse_quietly(std::move(sound.error()));
 
@@ -110,7 +106,7 @@ plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
 }
 
 plan plan_remove_feature(const view& v, const domain& owner, std::string_view name) {
-  if (auto sound = check_request(name); !sound)
+  if (auto sound = check_feature_name(name); !sound)
     return draft::refuse_quietly(std::move(sound.error()));
   auto to = draft{v};
   to.announce(feature_event("domain-feature-pre-delete", owner, name));

@@ -86,7 +86,13 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                                .sysfs = {},
                                .qrexec_client = {}},
                  .disks = drivers::make_fake_disks(),
-                 .to_clients = [this](connection_id, std::string frame, bool) { hear(frame); },
+                 .to_clients =
+                     [this](connection_id who, std::string frame, bool) {
+                       if (who == own_ears)
+                         hear(frame);
+                       else
+                         frames_[who].push_back(std::move(frame));
+                     },
                  .now_us = [this] { return now_us(); },
                  .chance = [this] { return chance_(); },
                  .hypervisor_uri = "fake:///",
@@ -109,7 +115,9 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
     if (to.what.what == verb::reset_property)
       acknowledged_.erase({to.domain, to.what.key});
   });
-  caf::anon_send(society_->world()->events, atom::subscribe_v, connection_id{1}, std::string{});
+  auto& world = *society_->world();
+  caf::anon_send(world.events, atom::subscribe_v, own_ears,
+                 model::audience{"", world.system.read()->find("dom0")->uuid, world.policy.read()});
   society_->start([this] { ready_ = true; });
   while (!ready_ && step()) {
     // nop

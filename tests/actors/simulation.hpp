@@ -134,6 +134,8 @@ public:
   drivers::doomed_disk& disk() { return *disk_; }
   shared_disk& store_disk() { return *store_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
+  /// What went to a connection other than the simulation's own.
+  const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
   std::mt19937_64& chance() { return chance_; }
   caf::actor_system& system() { return *system_; }
   actors::society& society() { return *society_; }
@@ -171,7 +173,9 @@ private:
   client_actor client_;
   std::vector<asked> asked_;
   std::size_t open_ = 0;
+  static constexpr connection_id own_ears = 1;
   std::vector<model::event> heard_;
+  std::map<connection_id, std::vector<std::string>> frames_;
   std::vector<std::string> violations_;
   std::vector<std::uint64_t> last_board_;
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault

@@ -3,6 +3,7 @@
 
 #include "recorded.hpp"
 
+#include "model/permission.hpp"
 #include "model/plan.hpp"
 
 #include <gtest/gtest.h>
@@ -84,6 +85,8 @@ public:
         || (!takes_payload(x.method) && !x.payload.empty())
         || (x.method == "admin.label.Create" && x.payload.empty()))
       return reply{"ProtocolError", {}};
+    if (auto may = permit(x.method, x.arg, *system_.find("dom0")); !may)
+      return reply{std::string{wire_name(may.error().code)}, {}};
     if (plan->refusal)
       return reply{std::string{wire_name(plan->refusal->code)}, plan->before};
     auto after = apply(system_, machine_, plan->what);

@@ -389,14 +389,6 @@ TEST_F(plans, bad_names_and_characters_are_refused_quietly) {
   expect_quiet(plan_remove_feature(at.view(), at["work"], "a b"), errc::protocol);
 }
 
-TEST_F(plans, features_of_the_daemon_are_protected) {
-  for (auto name : {"deferred-netvm-original", "preload-dispvm", "preload-dispvm-completed",
-                    "preload-dispvm-in-progress"}) {
-    expect_quiet(feature("work", name, "x"), errc::permission_denied);
-    expect_quiet(plan_remove_feature(at.view(), at["work"], name), errc::permission_denied);
-  }
-}
-
 TEST_F(plans, names_of_services_fit_into_qubesdb) {
   auto name = [](std::size_t length) { return "service." + std::string(length, 'x'); };
   EXPECT_EQ(refused_feature("work", name(48), "1"), errc::none);
