@@ -169,10 +169,12 @@ void domain_state::attach_device(const order& x, const reply& to) {
 
 void domain_state::attach_known(const std::string& kind, const model::device& device,
                                 const model::device_options& options, const reply& to) {
-  if (!device.attachment.empty())
+  auto holders = world_->attached.read();
+  if (auto holder = holders->find(std::tuple{kind, device.backend, device.port});
+      holder != holders->end())
     return to.refuse({errc::device_already_attached,
                       fmt::format("{} device {}:{} is attached to '{}'", kind, device.backend,
-                                  device.port, device.attachment),
+                                  device.port, holder->second),
                       "detach it first"});
   auto now = look();
   auto* me = record(now);
@@ -185,7 +187,7 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     return to.refuse({errc::general,
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
                       "set its virt_mode to hvm"});
-  auto complete = kind == "block" ? disk_options(device, options, attached_)
+  auto complete = kind == "block" ? disk_options(device, options, in_use())
                                   : model::outcome<model::device_options>{options};
   if (!complete)
     return to.refuse(complete.error());
@@ -193,13 +195,31 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
   tell(fmt::format("device-pre-attach:{}", kind),
        {{"device", named}, {"options", model::event_text(options)}});
   auto it = model::attachment{kind, device.backend, device.port, device.identity, *complete};
-  run_for(to, work(task::attach, device_xml(it)), [this, it, named, to](const report&) {
-    attached_.push_back(it);
+  attaching_.push_back(it);
+  publish_attachments();
+  auto failed = [this, it, to](const model::error& why) {
+    std::erase(attaching_, it);
     publish_attachments();
-    tell(fmt::format("device-attach:{}", it.kind),
-         {{"device", named}, {"options", model::event_text(it.options)}});
-    to.ok();
-  });
+    to.refuse(why);
+  };
+  run(
+      work(task::attach, device_xml(it)),
+      [this, it, named, to](const report&) {
+        std::erase(attaching_, it);
+        attached_.push_back(it);
+        publish_attachments();
+        tell(fmt::format("device-attach:{}", it.kind),
+             {{"device", named}, {"options", model::event_text(it.options)}});
+        to.ok();
+      },
+      failed, [failed, who = who_] { failed(stopped_meanwhile(who)); });
+}
+
+/// Attached, or about to be: two orders at once do not get the same place.
+std::vector<model::attachment> domain_state::in_use() const {
+  auto result = attached_;
+  result.insert(result.end(), attaching_.begin(), attaching_.end());
+  return result;
 }
 
 void domain_state::detach_device(const order& x, const reply& to) {
@@ -268,7 +288,7 @@ void domain_state::drop_attachments() {
 void domain_state::publish_attachments() {
   world_->attached.update([this](auto& all) {
     std::erase_if(all, [this](auto& x) { return x.second == who_; });
-    for (auto& x : attached_)
+    for (auto& x : in_use())
       all.insert_or_assign(std::tuple{x.kind, x.backend, x.port}, who_);
   });
 }

@@ -29,6 +29,8 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
     uuid_ = x->uuid;
   }
   adopt_board();
+  if (auto* x = record(now); x && x->is(model::admin_vm))
+    wake_dom0(*x);
   return {
       [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
       [this](atom::start) {
@@ -42,6 +44,9 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
         sync_network();
       },
       [this](const news& x) { hear(x); },
+      [this](const guest_news& x) { hear(x); },
+      [this](const device_offer& x) { take_device(x); },
+      [this](const device_loss& x) { lose_device(x); },
       [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
       [this](atom::gone) { lose_record(); },
       [this](atom::expire, std::uint64_t armed) { expire(armed); },

@@ -55,7 +55,8 @@ private:
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
     int undo_tries = 0;
-    std::shared_ptr<void> memory; ///< set aside by the memory manager
+    std::shared_ptr<void> memory;   ///< set aside by the memory manager
+    std::vector<model::device> pci; ///< taken from their drivers for it
     std::vector<reply> waiting;
     std::int64_t began_us = 0;
     std::int64_t step_began_us = 0;
@@ -142,6 +143,7 @@ private:
               const reply& to);
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
+  void follow_record(const model::system_ptr& before, std::function<void()> finish);
 
   // -- volumes (volumes.cpp) --------------------------------------------------------------------
 
@@ -175,8 +177,30 @@ private:
                     const model::device_options& options, const reply& to);
   void detach_device(const order& x, const reply& to);
   std::string device_xml(const model::attachment& x) const;
+  std::vector<model::attachment> in_use() const;
   void drop_attachments();
   void publish_attachments();
+
+  // -- devices that come and go (block.cpp) ---------------------------------------------------
+
+  void hear(const guest_news& x);
+  void tell_devices_changed();
+  void look_at_disks();
+  void disks_are(std::vector<model::device> all);
+  void disk_is_gone(const model::device& x);
+  void forget_disks();
+  void offer(const model::device& x);
+  void take_device(const device_offer& x);
+  void take_disks();
+  void lose_device(const device_loss& what);
+  std::vector<std::string> backends_of(const model::domain& me, std::string_view kind,
+                                       bool required) const;
+  void with_all_devices(const std::string& kind, std::vector<std::string> backends,
+                        std::function<void(std::vector<model::device>)> then,
+                        std::vector<model::device> found = {});
+  void check_devices();
+  void check_devices_of(std::size_t at);
+  void bind_pci();
 
   // -- firewall (firewall.cpp) ------------------------------------------------------------------
 
@@ -187,9 +211,24 @@ private:
   void save_rules(const model::firewall_rules& rules, const reply& to);
   void reload_firewall(const reply& to);
   void refresh_firewall();
+  void with_rules_or_none(std::function<void(const model::firewall_rules&)> then);
   void enforce(const model::firewall_rules& rules);
+  void push_rules(const std::string& netvm, const model::firewall_rules& rules,
+                  std::function<void()> then);
   void arm_expiry(const model::firewall_rules& rules);
   void expire(std::uint64_t armed);
+
+  // -- what guests are told (telling.cpp) -------------------------------------------------------
+
+  model::outcome<model::qubesdb_edits> entries_of_mine() const;
+  std::string netvm_in_record() const;
+  void wake_dom0(const model::domain& me);
+  void watch_guest(std::function<void()> then);
+  void retell_entries(std::function<void()> then);
+  void tell_lists(const std::string& netvm, std::function<void()> then);
+  void tell_address(const std::string& netvm, std::function<void()> then);
+  void introduce(std::function<void()> then);
+  void tell_legacy_netvm();
 
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
@@ -208,6 +247,8 @@ private:
   void network_settled();
   std::optional<std::string> running_netvm() const;
   void plug(const std::string& netvm);
+  void plug_interface(const std::string& netvm, bool is_news);
+  void plug_failed(const model::error& why);
   void unplug();
   void supervise_clients(std::function<void()> then);
   netvm_actor supervisor() const; ///< of our clients, while we provide network
@@ -293,10 +334,16 @@ private:
   bool changing_ = false;
   std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
   std::vector<model::attachment> attached_;                   ///< by hand, for this life
+  std::vector<model::attachment> attaching_;                  ///< under way
+  std::optional<std::vector<model::device>> disks_; ///< it offers, as far as others were told
+  bool devices_changed_ = false;                    ///< to be told when the change is over
+  bool looking_ = false;
+  bool look_again_ = false;
   std::uint64_t expiry_ = 0;                ///< generation of the timer that is armed
   bool gone_ = false;                       ///< our record was removed by us
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
   bool interface_dead_ = false;             ///< that netvm has stopped since
+  std::string entries_name_;                ///< netvm that the guest was told of
   std::string member_of_;                   ///< netvm that counts us as a client
   bool syncing_ = false;
   bool sync_again_ = false;

@@ -121,7 +121,7 @@ outcome<report> announce(machinery& with, const job& what) {
 }
 
 outcome<report> open_qubesdb(machinery& with, const job& what) {
-  return nothing(with.tools->open_qubesdb(what.domain, what.xid, what.pairs));
+  return nothing(with.tools->open_qubesdb(what.domain, what.xid, what.edits));
 }
 
 outcome<report> start_agent(machinery& with, const job& what) {
@@ -172,6 +172,17 @@ outcome<report> read_firewall(machinery& with, const job& what) {
   return result;
 }
 
+/// One that cannot be read counts as damaged.
+outcome<report> read_firewalls(machinery& with, const job& what) {
+  auto result = report{};
+  for (auto& [domain, directory] : what.pairs) {
+    auto text = with.state->read(directory + "/firewall.xml", model::xml::largest_firewall);
+    if (!text || *text)
+      result.pairs.emplace_back(domain, text ? std::move(**text) : "");
+  }
+  return result;
+}
+
 outcome<report> write_firewall(machinery& with, const job& what) {
   auto done = drivers::replace(*with.state, what.text + "/firewall.xml", what.pairs.at(0).second);
   if (!done)
@@ -197,8 +208,33 @@ outcome<report> list_pci(machinery& with, const job&) {
   return result;
 }
 
+outcome<report> bind_pci(machinery& with, const job& what) {
+  auto found = list_pci(with, what);
+  if (!found)
+    return found;
+  auto result = report{};
+  for (auto& [port, named] : what.pairs) {
+    auto it = std::ranges::find(found->devices, port, &model::device::port);
+    if (it == found->devices.end())
+      return model::fail(errc::general, fmt::format("PCI device {} does not exist", named),
+                         fmt::format("unassign it from '{}'", what.domain));
+    if (auto done = with.hypervisor->bind_pci(it->data.at(0).second); !done)
+      return tl::unexpected{std::move(done.error())};
+    result.devices.push_back(*it);
+  }
+  return result;
+}
+
 outcome<report> write_qubesdb(machinery& with, const job& what) {
-  return nothing(with.tools->write_qubesdb(what.domain, what.text, what.pairs));
+  return nothing(with.tools->write_qubesdb(what.domain, what.edits));
+}
+
+outcome<report> watch_qubesdb(machinery& with, const job& what) {
+  return nothing(with.tools->watch_qubesdb(what.domain, what.text));
+}
+
+outcome<report> mark_service(machinery& with, const job& what) {
+  return nothing(with.tools->mark_service(what.text, what.flag));
 }
 
 /// How long a job may take, as a member of the settings.
@@ -235,10 +271,14 @@ constexpr task_row rows[]{
   {task::read_notes,   lane::disk,   &settings::host_call,   false, read_notes},
   {task::write_notes,  lane::disk,   &settings::host_call,   false, write_notes},
   {task::read_firewall,  lane::disk,  &settings::host_call,  false, read_firewall},
+  {task::read_firewalls, lane::disk,  &settings::host_call,  false, read_firewalls},
   {task::write_firewall, lane::disk,  &settings::host_call,  false, write_firewall},
   {task::read_qubesdb,   lane::guest, &settings::guest_call, false, read_qubesdb},
   {task::list_pci,       lane::host,  &settings::host_call,  true,  list_pci},
   {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
+  {task::watch_qubesdb,  lane::guest, &settings::guest_call, false, watch_qubesdb},
+  {task::bind_pci,       lane::host,  &settings::host_call,  true,  bind_pci},
+  {task::mark_service,   lane::disk,  &settings::host_call,  false, mark_service},
 };
 // clang-format on
 
@@ -282,6 +322,11 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
                                    if (auto to = caf::actor_cast<driver_actor>(me))
                                      caf::anon_send(to, atom::lost_v, why);
                                  }});
+  with_->tools->listen(
+      [me = caf::actor_addr{self->address()}](const std::string& domain, const std::string& path) {
+        if (auto to = caf::actor_cast<driver_actor>(me))
+          caf::anon_send(to, guest_news{domain, path});
+      });
   if (with_->xenstore) {
     auto heard = [me = caf::actor_addr{self->address()}](const std::string&) {
       if (auto to = caf::actor_cast<driver_actor>(me))
@@ -295,6 +340,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       [this](atom::start) { return connect(); },
       [this](atom::lost, const std::string& why) { lose(why); },
       [this](const news& x) { route(x); },
+      [this](const guest_news& x) { route(x); },
       [this](atom::reconcile) { look_at_all(); },
       [](const completion& run) { run(); },
       [this](atom::tick) { try_connect(); },
@@ -399,7 +445,8 @@ void driver_state::look_at_all() {
   }
 }
 
-void driver_state::route(const news& x) {
+template <class News>
+void driver_state::route(const News& x) {
   auto actors = world_->directory.read();
   if (auto* who = actors->find(x.domain))
     self->send(who->domain, x);

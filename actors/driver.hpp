@@ -44,7 +44,8 @@ private:
   void connected(model::outcome<std::vector<model::guest>> found);
   void lose(const std::string& why);
   void retry_later();
-  void route(const news& x);
+  template <class News>
+  void route(const News& x);
   void look_at_all();
 
   driver_actor::pointer self;

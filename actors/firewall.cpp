@@ -1,6 +1,9 @@
 // A domain's firewall: kept in a file of its own, enforced by its netvm (spec/firewall.md).
 #include "actors/domain.hpp"
 
+#include "actors/firewall.hpp"
+#include "actors/telling.hpp"
+
 #include "model/firewall.hpp"
 #include "model/property.hpp"
 #include "model/xml/firewall_xml.hpp"
@@ -13,21 +16,17 @@ namespace qubes::actors {
 
 using model::errc;
 
-namespace {
-
 /// No file is a domain nobody restricted. A damaged one lets nothing through.
-model::firewall_rules understand(const report& x, const std::string& who) {
-  if (!x.found)
+model::firewall_rules understand(bool found, const std::string& text, const std::string& who) {
+  if (!found)
     return model::accept_all();
-  auto rules = model::xml::load_firewall(x.text);
+  auto rules = model::xml::load_firewall(text);
   if (rules)
     return *rules;
   log(spdlog::level::err, {.domain = who, .method = {}},
       rules.error().text + "; until it is mended, nothing may pass");
   return model::drop_all();
 }
-
-} // namespace
 
 std::int64_t domain_state::now_s() const {
   return world_->now_us() / 1'000'000;
@@ -36,7 +35,7 @@ std::int64_t domain_state::now_s() const {
 void domain_state::with_rules(const reply& to,
                               std::function<void(const model::firewall_rules&)> then) {
   look_up(to, work(task::read_firewall, directory_of_mine()),
-          [who = who_, then](const report& x) { then(understand(x, who)); });
+          [who = who_, then](const report& x) { then(understand(x.found, x.text, who)); });
 }
 
 void domain_state::get_firewall(const reply& to) {
@@ -78,29 +77,43 @@ void domain_state::refresh_firewall() {
              [this](auto& rules) { enforce(rules); });
 }
 
+/// What cannot be read lets nothing through.
+void domain_state::with_rules_or_none(std::function<void(const model::firewall_rules&)> then) {
+  auto what = work(task::read_firewall, directory_of_mine());
+  auto limit = deadline_of_job(what);
+  self->request(world_->driver, limit, std::move(what))
+      .then([who = who_, then](const report& x) { then(understand(x.found, x.text, who)); },
+            [this, then](const caf::error& why) {
+              note(spdlog::level::err, "its firewall could not be read: {}", from_caf(why).text);
+              then(model::drop_all());
+            });
+}
+
 /// Writes the rules where the netvm looks for them, and wakes up when one of them ends.
 void domain_state::enforce(const model::firewall_rules& rules) {
   arm_expiry(rules);
+  auto netvm = facts_.xid >= 0 ? running_netvm() : std::nullopt;
+  if (netvm)
+    push_rules(*netvm, rules, [this] { tell_legacy_netvm(); });
+}
+
+/// Both families, one after the other (spec/network.md §6).
+void domain_state::push_rules(const std::string& netvm, const model::firewall_rules& rules,
+                              std::function<void()> then) {
   auto now = look();
   auto* me = record(now);
-  auto netvm = me && facts_.xid >= 0 ? running_netvm() : std::nullopt;
-  if (!netvm)
-    return;
+  if (!me)
+    return then();
+  auto edits = model::qubesdb_edits{};
   for (auto property : {"ip", "ip6"}) {
     auto address = model::read_text({now.view(), me}, property);
     if (address.empty())
       continue;
-    auto what =
-        job{.what = task::write_qubesdb, .domain = *netvm, .uuid = {}, .text = {}, .pairs = {}};
-    what.text = fmt::format("/qubes-firewall/{}/", address);
-    what.pairs = model::firewall_entries(rules, address, now_s());
-    look_up(reply{[this, netvm = *netvm](const model::outcome<std::string>& x) {
-              if (!x)
-                note(spdlog::level::err, "'{}' did not take its firewall: {}", netvm,
-                     x.error().text);
-            }},
-            std::move(what), [](const report&) {});
+    drop(edits, fmt::format("/qubes-firewall/{}/", address));
+    for (auto& [path, text] : model::firewall_entries(rules, address, now_s()))
+      put(edits, path, text);
   }
+  write_qubesdb(self, world_, netvm, std::move(edits), std::move(then));
 }
 
 void domain_state::arm_expiry(const model::firewall_rules& rules) {

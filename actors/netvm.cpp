@@ -1,5 +1,11 @@
 #include "actors/netvm.hpp"
 
+#include "actors/firewall.hpp"
+#include "actors/telling.hpp"
+#include "model/extensions/network.hpp"
+#include "model/graph.hpp"
+#include "model/legacy_firewall.hpp"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -26,6 +32,12 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
       [this](atom::close, bool force) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         close(force, reply_to(to));
+        return to;
+      },
+      [this](atom::reload) {
+        auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+        to_tell_.push_back(reply_to(to));
+        tell_provider();
         return to;
       },
       [this](atom::open) { open(); },
@@ -57,11 +69,68 @@ void netvm_state::leave(const std::string& client) {
     clients_.erase(i);
   }
   std::erase_if(waiting_, [&](const joining& x) { return x.client == client; });
+  to_tell_.push_back(reply{[](const auto&) {}});
+  tell_provider();
 }
 
 /// A client's actor ended: it is no client until it joins again.
 void netvm_state::lost(const caf::down_msg& x) {
   std::erase_if(clients_, [&](auto& entry) { return entry.second.address() == x.source; });
+}
+
+// -- what the provider is told -------------------------------------------------------------------
+
+/// Who asks while it is being told waits for the next round: the records may have changed since.
+void netvm_state::tell_provider() {
+  if (to_tell_.empty() || telling_)
+    return;
+  auto waiting = std::exchange(to_tell_, {});
+  auto now = world_->look();
+  auto v = now.view();
+  auto* me = now.find(provider_);
+  auto done = [this, waiting] {
+    telling_ = false;
+    for (auto& x : waiting)
+      x.ok();
+    tell_provider();
+  };
+  if (!me || !model::listens(v, *me) || !provider_runs())
+    return done();
+  telling_ = true;
+  auto edits = model::connected_addresses(v, *me);
+  if (model::is_legacy(v, *me))
+    tell_rules(std::move(edits), done);
+  else
+    write_qubesdb(self, world_, provider_, std::move(edits), done);
+}
+
+/// A netvm of release 3 is told the rules of all its clients at once.
+void netvm_state::tell_rules(model::qubesdb_edits edits, const std::function<void()>& then) {
+  auto now = world_->look();
+  auto v = now.view();
+  auto what = job{.what = task::read_firewalls, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
+  for (auto* x : model::connected_to(v, *now.find(provider_)))
+    if (model::listens(v, *x))
+      what.pairs.emplace_back(x->name, fmt::format("{}/{}", row(x->type).directory, x->name.str()));
+  auto write = [this, edits, then](const std::map<std::string, model::firewall_rules>& rules) {
+    auto now = world_->look();
+    auto all = edits;
+    if (auto* me = now.find(provider_))
+      for (auto& x : model::legacy_firewall(now.view(), *me, rules, world_->now_us() / 1'000'000))
+        all.push_back(std::move(x));
+    write_qubesdb(self, world_, provider_, std::move(all), then);
+  };
+  self->request(world_->driver, world_->settings.host_call, what)
+      .then(
+          [what, write](const report& x) {
+            auto rules = std::map<std::string, model::firewall_rules>{};
+            for (auto& [client, directory] : what.pairs)
+              rules[client] = model::accept_all();
+            for (auto& [client, text] : x.pairs)
+              rules[client] = understand(true, text, client);
+            write(rules);
+          },
+          [write](const caf::error&) { write({}); }); // nothing may pass
 }
 
 // -- the provider --------------------------------------------------------------------------------

@@ -4,7 +4,9 @@
 
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
+#include "model/qubesdb.hpp"
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -37,6 +39,9 @@ private:
   void admit(const joining& x);
   void start_provider();
   void lost(const caf::down_msg& x);
+
+  void tell_provider();
+  void tell_rules(model::qubesdb_edits edits, const std::function<void()>& then);
   domain_actor provider() const;
   bool provider_runs() const;
 
@@ -47,6 +52,8 @@ private:
   std::vector<joining> waiting_;                ///< until the provider is up
   bool closing_ = false;                        ///< the provider is about to stop
   bool starting_ = false;
+  std::vector<reply> to_tell_; ///< who waits until the provider knows of its clients
+  bool telling_ = false;
 };
 
 netvm_actor::behavior_type netvm(netvm_actor::stateful_pointer<netvm_state> self, world_ptr in,

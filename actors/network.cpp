@@ -58,30 +58,46 @@ std::optional<std::string> domain_state::running_netvm() const {
 void domain_state::plug(const std::string& netvm) {
   auto actors = world_->directory.read();
   member_of_ = netvm;
-  auto failed = [this](const model::error& why) { // tried again when the netvm or the record moves
-    degrade(fmt::format("it could not be connected to its netvm: {}", why.text));
-    network_settled();
+  auto is_news = entries_name_ != netvm; // or the same one came back
+  auto step = [this, life = life_](std::function<void()> next) {
+    return [this, life, next] { life == life_ ? next() : network_settled(); };
   };
-  auto attach = [this, netvm, failed, life = life_] {
-    auto now = look();
-    auto* me = record(now);
-    if (life != life_ || !me)
-      return network_settled();
-    run(
-        work(task::attach, model::xml::render_net(model::xml::gather(now.view(), *me))),
-        [this, netvm](const report&) {
-          plugged_into_ = netvm;
-          tell("domain-qdb-create");
-          refresh_firewall();
-          self->send(world_->events,
-                     events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
-          network_step();
-        },
-        failed, [this] { network_settled(); });
-  };
+  auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
+  auto address = step([this, netvm, attach] { tell_address(netvm, attach); });
+  auto entries = step([this, is_news, address] {
+    if (is_news)
+      retell_entries(address);
+    else
+      address();
+  });
   self->request(actors->find(netvm)->netvm, world_->settings.order, atom::join_v, who_,
                 domain_actor{self})
-      .then(attach, [failed](const caf::error& why) { failed(from_caf(why)); });
+      .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
+            [this](const caf::error& why) { plug_failed(from_caf(why)); });
+}
+
+/// Tried again when the netvm or the record moves.
+void domain_state::plug_failed(const model::error& why) {
+  degrade(fmt::format("it could not be connected to its netvm: {}", why.text));
+  network_settled();
+}
+
+void domain_state::plug_interface(const std::string& netvm, bool is_news) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return network_settled();
+  run(
+      work(task::attach, model::xml::render_net(model::xml::gather(now.view(), *me))),
+      [this, netvm, is_news](const report&) {
+        plugged_into_ = netvm;
+        refresh_firewall();
+        if (is_news)
+          self->send(world_->events,
+                     events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
+        network_step();
+      },
+      [this](const model::error& why) { plug_failed(why); }, [this] { network_settled(); });
 }
 
 void domain_state::unplug() {

@@ -175,6 +175,8 @@ void domain_state::reconcile(const model::guest& truth) {
     facts_.xid = truth.xid;
     facts_.agent = true;
     facts_.started_us = world_->now_us();
+    entries_name_ = netvm_in_record();
+    watch_guest([this] { look_at_disks(); });
     refresh_firewall();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v);

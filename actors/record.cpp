@@ -1,5 +1,6 @@
 // Changes of a domain's record: planned, made durable, then told (design §4).
 #include "actors/domain.hpp"
+#include "actors/telling.hpp"
 #include "model/change.hpp"
 #include "model/property.hpp"
 
@@ -113,6 +114,8 @@ void domain_state::commit(const model::plan& plan, const model::system_ptr& befo
 
 void domain_state::change_ended() {
   changing_ = false;
+  if (devices_changed_)
+    tell_devices_changed();
   for (auto& x : std::exchange(starts_after_change_, {}))
     start(x);
   next_wish();
@@ -129,6 +132,12 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
     change_ended();
   };
   self->send(world_->events, done.before);
+  tell_change(self, world_, before, done.what, who_,
+              [this, before, finish] { follow_record(before, finish); });
+}
+
+/// Its place in the network, and that of its clients.
+void domain_state::follow_record(const model::system_ptr& before, std::function<void()> finish) {
   auto now = look();
   auto* me = record(now);
   auto* former = before->find(who_);

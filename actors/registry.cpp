@@ -3,6 +3,7 @@
 #include "actors/domain.hpp"
 #include "actors/netvm.hpp"
 #include "actors/planning.hpp"
+#include "actors/telling.hpp"
 #include "model/graph.hpp"
 
 #include <fmt/format.h>
@@ -91,8 +92,9 @@ void registry_state::next_wish() {
     changing_ = true;
     self->request(world_->store, world_->settings.commit, plan.what)
         .then(
-            [this, plan, to](const model::system_ptr&) {
+            [this, plan, before = now.system, to](const model::system_ptr&) {
               changing_ = false;
+              tell_change(self, world_, before, plan.what);
               self->send(world_->events, plan.before);
               self->send(world_->events, plan.after);
               follow_default_netvm(plan.what);

@@ -1,5 +1,6 @@
 // Bringing a domain up, step by step, each with its undo (spec/lifecycle.md §2).
 #include "actors/domain.hpp"
+#include "actors/telling.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/memory.hpp"
@@ -19,6 +20,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
   using me = domain_state;
   static const auto steps = std::vector<start_step>{
       {"permission", &me::check_permission, nullptr},
+      {"devices", &me::check_devices, nullptr},
       {"verify", &me::verify_files, nullptr},
       {"netvm", &me::bring_up_netvm, &me::undo_netvm},
       {"memory", &me::reserve_memory, nullptr},
@@ -155,9 +157,8 @@ void domain_state::check_permission() {
            "set its template_for_dispvms to True"});
   }
   tell("domain-pre-start", {{"start_guid", "True"}, {"mem_required", "None"}});
-  if (me->tags.contains("backup-restore-in-progress"))
-    return fail_start(
-        {errc::vm_error, fmt::format("'{}' is being restored from a backup", who_), {}});
+  if (auto allowed = model::allow_start(now.view(), *me); !allowed)
+    return fail_start(std::move(allowed.error()));
   next_step();
 }
 
@@ -220,7 +221,10 @@ void domain_state::reserve_memory() {
 
 void domain_state::prepare_spawn() {
   tell("domain-pre-spawn", {{"start_guid", "True"}});
-  next_step();
+  introduce([this, life = life_] {
+    if (life == life_)
+      next_step();
+  });
 }
 
 void domain_state::create() {
@@ -228,7 +232,10 @@ void domain_state::create() {
   auto* me = record(now);
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  auto xml = model::xml::render(model::xml::gather(now.view(), *me));
+  auto machine = model::xml::gather(now.view(), *me);
+  if (!start_->pci.empty())
+    machine.required_pci = model::xml::required_pci(*me, start_->pci);
+  auto xml = model::xml::render(machine);
   if (!xml)
     return fail_start(xml.error());
   auto* netvm = model::netvm_of(now.view(), *me);
@@ -285,20 +292,8 @@ void domain_state::spawned() {
   start_->memory.reset();
   tell_runtime_reset();
   tell("domain-spawn", {{"start_guid", "True"}});
+  tell_legacy_netvm();
   next_step();
-}
-
-void domain_state::open_qubesdb() {
-  auto now = look();
-  auto what = work(task::open_qubesdb);
-  what.pairs = model::qubesdb_entries(now.view(), *record(now));
-  run(
-      std::move(what),
-      [this](const report&) {
-        tell("domain-qdb-create");
-        next_step();
-      },
-      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::run_guest() {
@@ -333,6 +328,10 @@ void domain_state::started() {
   degrade({});
   tell("domain-start", {{"start_guid", "True"}});
   refresh_firewall();
+  auto now = look();
+  if (auto* me = record(now))
+    tell_guests(self, world_, model::told_by_start(now.view(), *me));
+  take_disks();
   if (auto clients = supervisor())
     self->send(clients, atom::up_v);
   next_step();

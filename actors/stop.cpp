@@ -1,5 +1,6 @@
 // Taking a domain down, and what follows when it is down (spec/lifecycle.md §3-§5).
 #include "actors/domain.hpp"
+#include "model/extension.hpp"
 #include "model/graph.hpp"
 #include "model/property.hpp"
 
@@ -25,17 +26,6 @@ void answer(const reply& to, const model::outcome<void>& how) {
     to.ok();
   else
     to.refuse(how.error());
-}
-
-/// Running domains that use `me` through this property, other than itself.
-std::vector<std::string> running_users(const model::view& v, const model::domain& me,
-                                       std::string_view property) {
-  auto result = std::vector<std::string>{};
-  for (auto& x : v.system.domains)
-    if (x.get() != &me && x->is(model::qubes_vm) && model::is_running(v, *x)
-        && model::read_domain({v, x.get()}, property) == &me)
-      result.push_back(x->name);
-  return result;
 }
 
 } // namespace
@@ -77,18 +67,8 @@ void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to)
   auto* me = record(now);
   if (!me || force)
     return ask_guest_to_halt(wait, to);
-  auto v = now.view();
-  if (auto users = running_users(v, *me, "audiovm"); !users.empty())
-    return shutdown_failed({errc::vm_in_use,
-                            fmt::format("'{}' plays the sound of {}", who_, fmt::join(users, ", ")),
-                            {}},
-                           to);
-  if (auto users = running_users(v, *me, "guivm"); !users.empty())
-    return shutdown_failed(
-        {errc::vm_error,
-         fmt::format("'{}' shows the windows of {}", who_, fmt::join(users, ", ")),
-         {}},
-        to);
+  if (auto allowed = model::allow_stop(now.view(), *me); !allowed)
+    return shutdown_failed(allowed.error(), to);
   ask_guest_to_halt(wait, to);
 }
 
@@ -236,6 +216,7 @@ void domain_state::stopped() {
   destroying_ = false;
   plugged_into_.reset();
   interface_dead_ = false;
+  entries_name_.clear();
   tell_runtime_reset();
   if (!start_) {
     ++life_;
@@ -243,6 +224,7 @@ void domain_state::stopped() {
   }
   degrade({});
   tell("domain-shutdown");
+  forget_disks();
   drop_attachments();
   if (auto clients = supervisor())
     self->send(clients, atom::down_v);

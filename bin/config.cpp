@@ -58,6 +58,7 @@ const std::vector<key>& keys() {
     {"paths", "state", text_key{&config::state}, "qubes.xml, appvms/, vm-templates/, vm-kernels/, backup/"},
     {"paths", "run", text_key{&config::run}, "the Admin API sockets"},
     {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock"},
+    {"paths", "services", text_key{&config::services}, "marks of the services dom0 itself runs; \"\" for none"},
     {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
     {"paths", "legacy_policy", text_key{&config::legacy_policy}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
     {"paths", "sysfs", text_key{&config::sysfs}, "where PCI devices are looked up"},

@@ -14,6 +14,7 @@ struct config {
   std::string state = "/var/lib/qubes";
   std::string run = "/var/run";
   std::string qubes_run = "/var/run/qubes";
+  std::string services = "/var/run/qubes-service";
   std::string etc = "/etc/qubes";
   std::string legacy_policy = "/etc/qubes-rpc/policy";
   std::string sysfs = "/sys";

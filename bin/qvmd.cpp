@@ -65,6 +65,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.run_directory = x.qubes_run;
   tools.qubesdb_daemon = x.qubesdb_daemon;
   tools.qrexec_daemon = x.qrexec_daemon;
+  tools.services = x.services;
   result.tools = drivers::open_guest_tools(std::move(tools));
   if (x.hypervisor_uri.starts_with("xen")) {
     if (auto xenstore = drivers::open_xenstore())

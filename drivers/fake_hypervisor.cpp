@@ -319,4 +319,25 @@ void fake_hypervisor::tell(const guest& whom, guest_event what) {
     told(whom.uuid, whom.name, what);
 }
 
+outcome<std::vector<model::device>> fake_hypervisor::pci_devices() {
+  auto held = lock{mutex_};
+  return pci_;
+}
+
+outcome<void> fake_hypervisor::bind_pci(const std::string& address) {
+  auto held = lock{mutex_};
+  bound_.push_back(address);
+  return {};
+}
+
+void fake_hypervisor::set_pci(std::vector<model::device> all) {
+  auto held = lock{mutex_};
+  pci_ = std::move(all);
+}
+
+std::vector<std::string> fake_hypervisor::bound_pci() const {
+  auto held = lock{mutex_};
+  return bound_;
+}
+
 } // namespace qubes::drivers

@@ -50,9 +50,8 @@ public:
   outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> undefine(const std::string& uuid) override;
-  outcome<std::vector<model::device>> pci_devices() override {
-    return std::vector<model::device>{};
-  }
+  outcome<std::vector<model::device>> pci_devices() override;
+  outcome<void> bind_pci(const std::string& address) override;
   outcome<guest> inspect(const std::string& uuid) override;
 
   // -- the test's side -----------------------------------------------------------------------
@@ -76,6 +75,10 @@ public:
 
   /// Live device XML of a guest, in attach order.
   std::vector<std::string> attached(const std::string& uuid) const;
+
+  /// PCI devices of the host, and those that were taken from its drivers.
+  void set_pci(std::vector<model::device> all);
+  std::vector<std::string> bound_pci() const;
 
   std::vector<guest> guests() const;
   std::size_t calls(fake_call which) const;
@@ -108,6 +111,8 @@ private:
   listener listener_;
   std::map<std::string, life> lives_;
   std::map<fake_call, std::size_t> counts_;
+  std::vector<model::device> pci_;
+  std::vector<std::string> bound_;
   std::int32_t next_xid_ = 1;
   bool connected_ = false;
   bool blocking_ = true;

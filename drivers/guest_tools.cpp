@@ -2,7 +2,11 @@
 #include "drivers/process.hpp"
 #include "drivers/qubes_group.hpp"
 #include "drivers/qubesdb_client.hpp"
+#include "drivers/qubesdb_watches.hpp"
+#include "drivers/reason.hpp"
+#include "drivers/unique_fd.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +45,13 @@ std::string last_words(const process_result& x) {
                       : fmt::format("exit code {}: {}", x.status, said);
 }
 
+outcome<void> make(qubesdb_client& database, const model::qubesdb_edits& all) {
+  for (auto& [path, text] : all)
+    if (auto done = text ? database.write(path, *text) : database.remove(path); !done)
+      return done;
+  return {};
+}
+
 class real_guest_tools final : public guest_tools {
 public:
   explicit real_guest_tools(guest_tools_options x) : x_(std::move(x)) {
@@ -49,7 +60,7 @@ public:
   }
 
   outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
-                             const entries& initial) override {
+                             const model::qubesdb_edits& initial) override {
     if (x_.qubesdb_daemon.empty())
       return {};
     auto cannot = [&](const std::string& why) {
@@ -62,21 +73,18 @@ public:
     if (ended->status != 0)
       return cannot(fmt::format("'{}' failed with {}", x_.qubesdb_daemon, last_words(*ended)));
 
-    auto database = qubesdb_client::connect(
-        fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name), entry_limit);
+    auto database = qubesdb_client::connect(socket_of(name), entry_limit);
     if (!database)
       return cannot(database.error().text);
-    for (const auto& [path, value] : initial)
-      if (auto written = database->write(path, value); !written)
-        return cannot(written.error().text);
+    if (auto made = make(*database, initial); !made)
+      return cannot(made.error().text);
     return {};
   }
 
   outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) override {
     if (x_.qubesdb_daemon.empty())
       return entries{};
-    auto database = qubesdb_client::connect(
-        fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name), entry_limit);
+    auto database = qubesdb_client::connect(socket_of(name), entry_limit);
     if (!database)
       return tl::unexpected{std::move(database.error())};
     auto paths = database->list(prefix);
@@ -93,20 +101,38 @@ public:
     return result;
   }
 
-  outcome<void> write_qubesdb(const std::string& name, const std::string& prefix,
-                              const entries& all) override {
+  outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) override {
     if (x_.qubesdb_daemon.empty())
       return {};
-    auto database = qubesdb_client::connect(
-        fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name), entry_limit);
+    auto database = qubesdb_client::connect(socket_of(name), entry_limit);
     if (!database)
       return tl::unexpected{std::move(database.error())};
-    if (auto emptied = database->remove(prefix); !emptied)
-      return emptied;
-    for (const auto& [path, value] : all)
-      if (auto written = database->write(path, value); !written)
-        return written;
-    return {};
+    return make(*database, all);
+  }
+
+  void listen(listener heard) override {
+    watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
+  }
+
+  outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override {
+    if (x_.qubesdb_daemon.empty() || !watches_)
+      return {};
+    return watches_->add(name, socket_of(name), path, entry_limit);
+  }
+
+  outcome<void> mark_service(const std::string& service, bool on) override {
+    if (x_.services.empty())
+      return {};
+    auto path = fmt::format("{}/{}", x_.services, service);
+    auto cannot = [&] {
+      return fail(errc::general, fmt::format("cannot mark service '{}': {}", path, reason()));
+    };
+    if (!on)
+      return ::unlink(path.c_str()) == 0 || errno == ENOENT ? outcome<void>{} : cannot();
+    if (::mkdir(x_.services.c_str(), 0755) != 0 && errno != EEXIST)
+      return cannot();
+    auto file = unique_fd{::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644)};
+    return file ? outcome<void>{} : cannot();
   }
 
   outcome<void> start_agent(const std::string& name, const std::string& uuid, std::int32_t xid,
@@ -141,6 +167,8 @@ public:
   /// Both daemons end with their domain and take their sockets along. What is left is a mark
   /// that no daemon owns; a socket is not touched, the next life's daemon may own it.
   void close(const std::string& name) override {
+    if (watches_)
+      watches_->remove(name);
     struct ::stat facts {};
     auto mark = agent_mark(name);
     if (::lstat(mark.c_str(), &facts) == 0 && S_ISREG(facts.st_mode))
@@ -148,6 +176,10 @@ public:
   }
 
 private:
+  std::string socket_of(const std::string& name) const {
+    return fmt::format("{}/qubesdb.{}.sock", x_.run_directory, name);
+  }
+
   std::string run_variable() const { return "QUBES_RUN=" + x_.run_directory; }
 
   std::string agent_mark(const std::string& name) const {
@@ -161,6 +193,7 @@ private:
   }
 
   guest_tools_options x_;
+  std::unique_ptr<qubesdb_watches> watches_;
 };
 
 } // namespace

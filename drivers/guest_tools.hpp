@@ -2,9 +2,11 @@
 #pragma once
 
 #include "model/error.hpp"
+#include "model/qubesdb.hpp"
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,23 +16,32 @@ namespace qubes::drivers {
 
 using model::outcome;
 
-/// QubesDB entries in the order they are written (spec/lifecycle.md §2.2).
+/// Entries of a QubesDB.
 using entries = std::vector<std::pair<std::string, std::string>>;
 
 class guest_tools {
 public:
   virtual ~guest_tools() = default;
 
-  /// Starts the domain's QubesDB daemon and writes `initial`.
+  /// Starts the domain's QubesDB daemon and makes `initial` edits (spec/lifecycle.md §2.2).
   virtual outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
-                                     const entries& initial) = 0;
+                                     const model::qubesdb_edits& initial) = 0;
 
   /// Entries whose path begins with `prefix`; none where there is no daemon.
   virtual outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) = 0;
 
-  /// Empties everything below `prefix`, then writes `all` in order.
-  virtual outcome<void> write_qubesdb(const std::string& name, const std::string& prefix,
-                                      const entries& all) = 0;
+  /// In order, up to the first that fails.
+  virtual outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) = 0;
+
+  /// Told which entry of whose QubesDB changed, from a thread of its own; must return at once.
+  using listener = std::function<void(const std::string& name, const std::string& path)>;
+  virtual void listen(listener heard) = 0;
+
+  /// Until the domain stops or its daemon ends.
+  virtual outcome<void> watch_qubesdb(const std::string& name, const std::string& path) = 0;
+
+  /// A service of dom0 itself: programs there look for a file of its name.
+  virtual outcome<void> mark_service(const std::string& service, bool on) = 0;
 
   /// Starts the qrexec daemon and waits until the agent is connected, at most `limit`
   /// (spec/lifecycle.md §2.3).
@@ -49,12 +60,10 @@ struct guest_tools_options {
   std::string run_directory = "/var/run/qubes"; ///< also given to the programs as QUBES_RUN
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon"; ///< "" for none
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";   ///< "" for none: agents count as there
+  std::string services = "/var/run/qubes-service"; ///< marks of dom0's services; "" for none
   std::string user; ///< whom the programs run as when we are root; "" for the first of group qubes
 };
 
 std::unique_ptr<guest_tools> open_guest_tools(guest_tools_options x);
-
-/// Does nothing, always succeeds; agents are connected at once.
-std::unique_ptr<guest_tools> make_fake_guest_tools();
 
 } // namespace qubes::drivers

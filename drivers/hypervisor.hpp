@@ -77,6 +77,9 @@ public:
   /// PCI devices of the host; the port is the address as SSSS:BB:DD.F.
   virtual outcome<std::vector<model::device>> pci_devices() = 0;
 
+  /// Takes a device (SSSS:BB:DD.F) from the host's driver, for a guest; one that is free stays so.
+  virtual outcome<void> bind_pci(const std::string& address) = 0;
+
   /// The present state; a domain it does not know is halted.
   virtual outcome<guest> inspect(const std::string& uuid) = 0;
 };

@@ -282,6 +282,7 @@ public:
   outcome<void> describe_host(model::host& into) override;
   outcome<std::vector<guest>> list() override;
   outcome<std::vector<model::device>> pci_devices() override;
+  outcome<void> bind_pci(const std::string& address) override;
   outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) override;
 
   outcome<void> suspend(const std::string& uuid) override {
@@ -680,6 +681,29 @@ outcome<std::vector<model::device>> libvirt_hypervisor::pci_devices() {
       result.push_back(std::move(*device));
   }
   return result;
+}
+
+/// Libvirt says of a device that is free already that something went wrong inside; a driver without
+/// real devices has nothing to take.
+outcome<void> libvirt_hypervisor::bind_pci(const std::string& address) {
+  auto link = borrow(traffic::host);
+  if (!link)
+    return tl::unexpected{std::move(link.error())};
+  auto name = "pci_" + address;
+  for (auto& x : name)
+    if (x == ':' || x == '.')
+      x = '_';
+  auto device = node_device_handle{virNodeDeviceLookupByName(link->get(), name.c_str())};
+  if (!device)
+    return tl::unexpected{refusal(*link, errc::general, fmt::format("find PCI device {}", address),
+                                  complaint::last())};
+  if (virNodeDeviceDetachFlags(device.get(), nullptr, 0) == 0)
+    return {};
+  auto why = complaint::last();
+  if (why.code == VIR_ERR_INTERNAL_ERROR || why.code == VIR_ERR_NO_SUPPORT)
+    return {};
+  return tl::unexpected{
+      refusal(*link, errc::general, fmt::format("take PCI device {}", address), why)};
 }
 
 /// What the guest has now where the driver knows it, else what it was given.

@@ -1,4 +1,5 @@
 #include "drivers/qubesdb_client.hpp"
+#include "drivers/qubesdb_wire.hpp"
 #include "drivers/reason.hpp"
 
 #include <poll.h>
@@ -18,29 +19,7 @@ namespace {
 using model::errc;
 using model::fail;
 
-enum kind : std::uint8_t {
-  read_entry = 0,
-  write_entry = 1,
-  list_entries = 3,
-  remove_entry = 4,
-  ok = 7,
-  no_entry = 8,
-  entry = 10,
-  listed = 12,
-  watch_fired = 13,
-};
-
-/// As on the wire; numbers in the machine's own order.
-struct header {
-  std::uint8_t type;
-  char path[64];
-  char unused[3];
-  std::uint32_t size;
-};
-static_assert(sizeof(header) == 72);
-
-constexpr std::size_t path_limit = sizeof(header::path) - 1;
-constexpr std::size_t value_limit = 3071;
+using namespace qubesdb;
 
 /// More than any daemon sends for one list.
 constexpr std::size_t list_limit = 65536;
@@ -129,6 +108,18 @@ outcome<void> qubesdb_client::remove(const std::string& path) {
       .and_then([&](const message& reply) -> outcome<void> {
         if (reply.kind != ok && reply.kind != no_entry)
           return fail(errc::general, fmt::format("QubesDB refused to remove '{}'", path));
+        return {};
+      });
+}
+
+outcome<void> qubesdb_client::watch(const std::string& path) {
+  return check_path(path)
+      .and_then([&] {
+        return ask({watch_entry, path, ""}, "watch");
+      })
+      .and_then([&](const message& reply) -> outcome<void> {
+        if (reply.kind != ok)
+          return fail(errc::general, fmt::format("QubesDB refused to watch '{}'", path));
         return {};
       });
 }

@@ -29,6 +29,12 @@ public:
   /// A path that ends in '/' removes everything below it. Missing is fine.
   outcome<void> remove(const std::string& path);
 
+  /// From now on the daemon tells when the entry, or with a final '/' something below it, changes.
+  outcome<void> watch(const std::string& path);
+
+  /// The connection itself, for whoever reads what a watch tells.
+  unique_fd release() && { return std::move(socket_); }
+
   /// Nothing when the entry is missing.
   outcome<std::optional<std::string>> read(const std::string& path);
 

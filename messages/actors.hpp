@@ -22,6 +22,12 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<atom::down>,
     // The hypervisor tells of this domain.
     caf::reacts_to<news>,
+    // Something in its QubesDB that is watched changed.
+    caf::reacts_to<guest_news>,
+    // A backend offers a device that is assigned to it.
+    caf::reacts_to<device_offer>,
+    // A device it has is gone from its backend.
+    caf::reacts_to<device_loss>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
     caf::reacts_to<atom::reconcile, model::guest>,
     // Its record is gone: ends once what it has begun is done.
@@ -40,6 +46,9 @@ using netvm_actor = caf::typed_actor<
     // The provider wants to stop: refused while clients run, unless forced. Joins wait from here
     // on.
     caf::replies_to<atom::close, bool>::with<void>,
+    // Somebody connected, left, or has another address: tells the provider. Answers once it is
+    // told, or cannot be.
+    caf::replies_to<atom::reload>::with<void>,
     // The provider stays after all.
     caf::reacts_to<atom::open>,
     // The provider is running: plug the clients in again.
@@ -69,6 +78,8 @@ using driver_actor = caf::typed_actor<
     caf::reacts_to<atom::lost, std::string>,
     // The hypervisor's event thread tells of a guest.
     caf::reacts_to<news>,
+    // The thread that watches QubesDBs tells of an entry.
+    caf::reacts_to<guest_news>,
     // XenStore says that some guest ended: those believed running are looked at again.
     caf::reacts_to<atom::reconcile>,
     // INTERNAL: a lane is done.

@@ -8,6 +8,7 @@
 #include "model/event.hpp"
 #include "model/guest.hpp"
 #include "model/permission.hpp"
+#include "model/qubesdb.hpp"
 #include "model/storage_facts.hpp"
 
 #include <caf/all.hpp>
@@ -122,17 +123,21 @@ enum class task : std::uint8_t {
   verify,       ///< text: the domain's directory, relative to the state directory
   reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
   announce,     ///< pairs: xenstore entries the guest may write
-  open_qubesdb, ///< pairs: its entries
+  open_qubesdb, ///< edits: its entries
   start_agent,  ///< text: user
   run_service,  ///< text: qrexec service, run as root
   close_tools,
   read_notes,     ///< text: directory
   write_notes,    ///< text: directory, pairs[0].second: the notes
   read_firewall,  ///< text: directory; report: found, text
+  read_firewalls, ///< pairs: domain, directory; report: pairs of domain and text, where one is
   write_firewall, ///< text: directory, pairs[0].second: the file
   read_qubesdb,   ///< text: prefix; report: pairs
   list_pci,
-  write_qubesdb, ///< text: prefix to empty first, pairs: entries to write
+  write_qubesdb, ///< edits
+  watch_qubesdb, ///< text: path
+  bind_pci,      ///< pairs: port, its name for refusals; report: devices
+  mark_service,  ///< text: service of dom0, flag: it shall run
 };
 
 struct job {
@@ -142,9 +147,10 @@ struct job {
   std::int32_t xid = -1;
   std::string text;
   std::vector<std::pair<std::string, std::string>> pairs;
-  bool flag = false;       ///< start_agent: wait for it
+  bool flag = false;       ///< start_agent: wait for it; mark_service
   std::int64_t limit = 0;  ///< seconds; start_agent
   std::uint64_t bytes = 0; ///< reserve
+  model::qubesdb_edits edits{};
 };
 
 /// What a job found: the guest as it is now, or text.
@@ -153,7 +159,7 @@ struct report {
   std::string text;
   std::shared_ptr<void> held;           ///< a reservation, given back with the last copy
   bool found = true;                    ///< read_firewall: there is a file
-  std::vector<model::device> devices{}; ///< list_pci
+  std::vector<model::device> devices{}; ///< list_pci, bind_pci
   std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
 };
 
@@ -200,6 +206,26 @@ struct news {
   model::guest_event what = model::guest_event::started;
 };
 
+/// An entry that is watched in a domain's QubesDB changed.
+struct guest_news {
+  std::string domain;
+  std::string path;
+};
+
+/// A device that a domain's assignment speaks of has appeared.
+struct device_offer {
+  std::string kind;
+  model::device what;
+  model::assignment how;
+};
+
+/// A device is gone from its backend.
+struct device_loss {
+  std::string kind;
+  std::string backend;
+  std::string port;
+};
+
 /// Runs in the receiving actor, so it may touch its state.
 using completion = std::function<void()>;
 
@@ -219,6 +245,9 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)

@@ -1,4 +1,5 @@
 // Assignments of devices, and interfaces a domain does not want (spec/devices.md §6).
+#include "model/auto_attach.hpp"
 #include "model/device.hpp"
 #include "model/draft.hpp"
 #include "model/literal.hpp"
@@ -17,12 +18,6 @@ constexpr auto code_length = std::size_t{7};
 
 bool same_device(const assignment& a, const assignment& b) {
   return a.backend == b.backend && a.port == b.port && a.identity == b.identity;
-}
-
-const std::vector<assignment>& assigned(const domain& x, std::string_view kind) {
-  static const auto none_of_them = std::vector<assignment>{};
-  auto found = std::ranges::find(x.devices, kind, &device_class::name);
-  return found == x.devices.end() ? none_of_them : found->assignments;
 }
 
 error not_assigned(const domain& owner, const assignment& x) {

@@ -1,5 +1,8 @@
 #include "model/qubesdb.hpp"
 
+#include "model/digest.hpp"
+#include "model/extension.hpp"
+#include "model/extensions/network.hpp"
 #include "model/feature.hpp"
 #include "model/property.hpp"
 
@@ -9,63 +12,55 @@ namespace qubes::model {
 
 namespace {
 
-constexpr auto first_dns = "10.139.1.1";
-constexpr auto second_dns = "10.139.1.2";
-
-/// Written as text; an absent value is not written at all.
-void add(entry_list& to, std::string path, std::string text) {
-  to.emplace_back(std::move(path), std::move(text));
+/// A boot mode may bring a user of its own.
+std::string default_user(const view& v, const domain& x) {
+  auto about = subject{v, &x};
+  auto feature = "boot-mode.default-user." + read_text(about, "bootmode");
+  auto* of_mode = find_feature(v, x, feature, chain::with_template);
+  return of_mode && !of_mode->empty() ? *of_mode : read_text(about, "default_user");
 }
 
-void add_if_any(entry_list& to, std::string path, std::string text) {
-  if (!text.empty())
-    add(to, std::move(path), std::move(text));
-}
-
-void add_provider(entry_list& to, const subject& about) {
-  auto gateway = read_text(about, "gateway");
-  add(to, "/qubes-netvm-network", gateway);
-  add(to, "/qubes-netvm-gateway", gateway);
-  add_if_any(to, "/qubes-netvm-gateway6", read_text(about, "gateway6"));
-  add(to, "/qubes-netvm-netmask", "255.255.255.255");
-  add(to, "/qubes-netvm-primary-dns", first_dns);
-  add(to, "/qubes-netvm-secondary-dns", second_dns);
-}
-
-void add_client(entry_list& to, const subject& about) {
-  add(to, "/qubes-mac", read_text(about, "mac"));
-  add(to, "/qubes-ip", read_text(about, "visible_ip"));
-  add(to, "/qubes-netmask", read_text(about, "visible_netmask"));
-  add(to, "/qubes-gateway", read_text(about, "visible_gateway"));
-  add(to, "/qubes-primary-dns", first_dns);
-  add(to, "/qubes-secondary-dns", second_dns);
-  add_if_any(to, "/qubes-ip6", read_text(about, "visible_ip6"));
-  add_if_any(to, "/qubes-gateway6", read_text(about, "visible_gateway6"));
+void add_timezone(qubesdb_edits& to, const view& v, const domain& x) {
+  constexpr auto path = "/qubes-timezone";
+  if (v.machine.timezone.empty() || has_feature(v, x, "anon-timezone", chain::with_template))
+    drop(to, path);
+  else
+    put(to, path, v.machine.timezone);
 }
 
 } // namespace
 
-entry_list qubesdb_entries(const view& v, const domain& x) {
+void put(qubesdb_edits& to, std::string path, std::string text) {
+  to.push_back({std::move(path), std::move(text)});
+}
+
+void drop(qubesdb_edits& to, std::string path) {
+  to.push_back({std::move(path), std::nullopt});
+}
+
+outcome<qubesdb_edits> qubesdb_entries(const view& v, const domain& x, const occasion& when) {
+  constexpr auto persistence = "/qubes-vm-persistence";
   auto about = subject{v, &x};
-  auto result = entry_list{};
+  auto result = qubesdb_edits{};
   auto updateable = read_bool(about, "updateable");
-  add(result, "/name", x.name);
-  add(result, "/type", std::string{row(x.type).name});
-  add(result, "/default-user", read_text(about, "default_user"));
-  add(result, "/qubes-vm-updateable", updateable ? "True" : "False");
-  add(result, "/qubes-vm-persistence", updateable ? "full" : "rw-only");
-  add(result, "/qubes-debug-mode", read_bool(about, "debug") ? "1" : "0");
-  add(result, "/qubes-base-template", read_text(about, "template"));
-  if (read_bool(about, "provides_network"))
-    add_provider(result, about);
-  if (read_domain(about, "netvm"))
-    add_client(result, about);
-  if (!has_feature(v, x, "anon-timezone", chain::with_template))
-    add_if_any(result, "/qubes-timezone", v.machine.timezone);
-  add(result, "/qubes-block-devices", "");
-  add(result, "/qubes-usb-devices", "");
+  put(result, "/name", x.name);
+  put(result, "/type", std::string{row(x.type).name});
+  put(result, "/default-user", default_user(v, x));
+  put(result, "/qubes-vm-updateable", updateable ? "True" : "False");
+  put(result, persistence, updateable ? "full" : "rw-only");
+  put(result, "/qubes-debug-mode", read_bool(about, "debug") ? "1" : "0");
+  put(result, "/qubes-base-template", read_text(about, "template"));
+  put(result, "/qubes-random-seed", base64(when.seed));
+  tell_own_network(v, x, result);
+  add_timezone(result, v, x);
+  put(result, "/qubes-block-devices", "");
+  put(result, "/qubes-usb-devices", "");
+  for (auto* it : extensions())
+    if (it->at_start)
+      if (auto added = it->at_start({v, x, when.now_s}, result); !added)
+        return tl::unexpected{std::move(added.error())};
   if (x.is(disp_vm))
-    add(result, "/qubes-vm-persistence", "none");
+    put(result, persistence, "none");
   return result;
 }
 

@@ -1,18 +1,42 @@
-// What a guest is told at its start: QubesDB entries, and XenStore entries it may write.
+// What a guest is told: QubesDB entries, and XenStore entries it may write.
 #pragma once
 
+#include "model/error.hpp"
 #include "model/view.hpp"
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace qubes::model {
 
-using entry_list = std::vector<std::pair<std::string, std::string>>;
+/// An entry to write, or to remove. A path that ends in '/' is all that is below it.
+struct qubesdb_edit {
+  std::string path;
+  std::optional<std::string> text; ///< nothing: remove
 
-/// In the order of spec/qubesdb-entries.md §1. The random seed is the driver's business.
-entry_list qubesdb_entries(const view& v, const domain& x);
+  bool operator==(const qubesdb_edit&) const = default;
+};
+
+/// In the order of writing.
+using qubesdb_edits = std::vector<qubesdb_edit>;
+
+void put(qubesdb_edits& to, std::string path, std::string text);
+void drop(qubesdb_edits& to, std::string path);
+
+/// What a start brings along that is no fact of the system.
+struct occasion {
+  std::string seed; ///< 64 random bytes
+  std::int64_t now_s = 0;
+};
+
+/// All a domain is told at its start, and again when its netvm changed: what every domain has, then
+/// what the extensions add (spec/qubesdb-entries.md §1).
+outcome<qubesdb_edits> qubesdb_entries(const view& v, const domain& x, const occasion& when);
+
+using entry_list = std::vector<std::pair<std::string, std::string>>;
 
 /// Memory balancing entries (spec/lifecycle.md §2 step 14); an empty value is the guest's to fill.
 entry_list xenstore_entries(const view& v, const domain& x, std::int64_t xid);

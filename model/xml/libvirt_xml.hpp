@@ -2,6 +2,7 @@
 // worked examples of the spec, which are inputs of the renderer, test it directly.
 #pragma once
 
+#include "model/auto_attach.hpp"
 #include "model/view.hpp"
 
 #include <map>
@@ -74,6 +75,9 @@ outcome<std::string> render(const machine& x);
 std::string render_net(const machine& x);
 std::string render_block(const block_attachment& x, std::string_view frontend);
 std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
+
+/// Required PCI devices at the addresses that were found for them.
+std::vector<pci_attachment> required_pci(const domain& x, const std::vector<device>& found);
 
 /// The address a port stands for; nothing behind a bridge, where only sysfs knows it.
 std::optional<pci_attachment> pci_of(const assignment& x);

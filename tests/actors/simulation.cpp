@@ -78,7 +78,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                  .machine = std::move(machine),
                  .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
                  .machinery = {.hypervisor = hypervisor_,
-                               .tools = drivers::make_fake_guest_tools(),
+                               .tools = tools_,
                                .xenstore = nullptr,
                                .memory = nullptr,
                                .state = std::make_shared<shared_disk>(disk_),

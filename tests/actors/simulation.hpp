@@ -3,8 +3,8 @@
 
 #include "actors/root.hpp"
 #include "drivers/doomed_disk.hpp"
+#include "drivers/fake_guest_tools.hpp"
 #include "drivers/fake_hypervisor.hpp"
-#include "drivers/guest_tools.hpp"
 #include "drivers/lanes.hpp"
 #include "messages/admin_api.hpp"
 #include "model/xml/qubes_xml.hpp"
@@ -131,6 +131,7 @@ public:
   model::power state_of(const std::string& domain) const;
   const actors::world& world() const { return *society_->world(); }
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
+  drivers::fake_guest_tools& tools() { return *tools_; }
   drivers::doomed_disk& disk() { return *disk_; }
   shared_disk& store_disk() { return *store_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
@@ -169,6 +170,7 @@ private:
   std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
+  std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::unique_ptr<actors::society> society_;
   client_actor client_;
   std::vector<asked> asked_;

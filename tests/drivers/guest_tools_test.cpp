@@ -1,3 +1,4 @@
+#include "drivers/fake_guest_tools.hpp"
 #include "drivers/guest_tools.hpp"
 #include "drivers/qubes_group.hpp"
 #include "tests/drivers/qubesdb_stub.hpp"
@@ -171,7 +172,7 @@ TEST_F(guests, work_with_the_stand_in_programs) {
 }
 
 TEST(fake_guests, have_everything_at_once) {
-  auto tools = make_fake_guest_tools();
+  auto tools = std::make_unique<fake_guest_tools>();
   EXPECT_TRUE(tools->open_qubesdb("work", 7, {{"bad path", ""}}));
   EXPECT_TRUE(tools->start_agent("work", uuid, 7, "user", true, 60s));
   EXPECT_TRUE(tools->agent_connected("work"));

@@ -64,6 +64,14 @@ public:
     return database_;
   }
 
+  /// Tells the connected client that a watched entry changed; raw bytes for a daemon gone mad.
+  void fire(const std::string& path) { say(qubesdb_frame{13, path, ""}.bytes()); }
+  void say(const std::string& bytes) {
+    auto lock = std::lock_guard{mutex_};
+    if (::send(client_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0)
+      client_ = -1;
+  }
+
   /// Paths of requests in the order they came.
   std::vector<std::string> asked() const {
     auto lock = std::lock_guard{mutex_};
@@ -139,6 +147,7 @@ private:
       });
       return reply(gone > 0 ? 7 : 8);
     }
+    case 5: return reply(7);
     default: return reply(9);
     }
   }

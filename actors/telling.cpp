@@ -1,0 +1,138 @@
+// What this domain and its neighbours are told about it (spec/qubesdb-entries.md, spec/network.md
+// §6).
+#include "actors/telling.hpp"
+
+#include "actors/domain.hpp"
+#include "model/extensions/network.hpp"
+#include "model/feature_rules.hpp"
+#include "model/graph.hpp"
+#include "model/legacy_firewall.hpp"
+#include "model/property.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+
+namespace qubes::actors {
+
+namespace {
+
+constexpr auto block_devices = "/qubes-block-devices";
+
+/// 64 random bytes.
+std::string make_seed(const world& in) {
+  auto result = std::string{};
+  for (auto i = 0; i < 8; ++i) {
+    auto number = in.chance();
+    result.append(reinterpret_cast<const char*>(&number), sizeof number);
+  }
+  return result;
+}
+
+} // namespace
+
+model::outcome<model::qubesdb_edits> domain_state::entries_of_mine() const {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return tl::unexpected{stopped_meanwhile(who_)};
+  return model::qubesdb_entries(now.view(), *me, {make_seed(*world_), now_s()});
+}
+
+std::string domain_state::netvm_in_record() const {
+  auto now = look();
+  auto* me = record(now);
+  auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
+  return netvm ? netvm->name.str() : std::string{};
+}
+
+void domain_state::open_qubesdb() {
+  auto entries = entries_of_mine();
+  if (!entries)
+    return fail_start(std::move(entries.error()));
+  auto what = work(task::open_qubesdb);
+  what.edits = std::move(*entries);
+  run(
+      std::move(what),
+      [this, netvm = netvm_in_record()](const report&) {
+        entries_name_ = netvm;
+        disks_.emplace();
+        tell("domain-qdb-create");
+        watch_guest([this] { next_step(); });
+      },
+      [this](const model::error& why) { fail_start(why); });
+}
+
+/// Without the watch it lives on: devices that come and go are just not noticed.
+void domain_state::watch_guest(std::function<void()> then) {
+  run(
+      work(task::watch_qubesdb, block_devices), [then](const report&) { then(); },
+      [this, then](const model::error& why) {
+        note(spdlog::level::warn, "its devices are not watched: {}", why.text);
+        then();
+      });
+}
+
+/// It runs as long as we do. Marks of its services do not outlive a boot of the host.
+void domain_state::wake_dom0(const model::domain& me) {
+  constexpr auto prefix = std::string_view{"service."};
+  for (auto& [feature, text] : me.features)
+    if (feature.starts_with(prefix) && model::check_feature(look().view(), me, feature, text))
+      mark_service(self, world_, feature.substr(prefix.size()), !text.empty());
+  watch_guest([this] { look_at_disks(); });
+}
+
+/// Its netvm is another one: everything is told anew, with a fresh seed.
+void domain_state::retell_entries(std::function<void()> then) {
+  auto entries = entries_of_mine();
+  if (!entries) {
+    note(spdlog::level::err, "its entries stay as they were: {}", entries.error().text);
+    return then();
+  }
+  entries_name_ = netvm_in_record();
+  write_qubesdb(self, world_, who_, std::move(*entries), [this, then, life = life_] {
+    if (life == life_)
+      tell("domain-qdb-create");
+    then();
+  });
+}
+
+void domain_state::tell_lists(const std::string& netvm, std::function<void()> then) {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(netvm);
+  if (!entry || !entry->netvm)
+    return then();
+  self->request(entry->netvm, world_->settings.order, atom::reload_v)
+      .then([then] { then(); }, [then](const caf::error&) { then(); });
+}
+
+void domain_state::tell_address(const std::string& netvm, std::function<void()> then) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return then();
+  write_qubesdb(self, world_, netvm, model::mapped_address(now.view(), *me), then);
+}
+
+/// Before it is there: its netvm must know it when its first packet comes.
+void domain_state::introduce(std::function<void()> then) {
+  auto netvm = running_netvm();
+  if (!netvm)
+    return then();
+  tell_lists(*netvm, [this, netvm = *netvm, then] {
+    tell_address(netvm, [this, netvm, then] {
+      with_rules_or_none([this, netvm, then](auto& rules) { push_rules(netvm, rules, then); });
+    });
+  });
+}
+
+/// A netvm of release 3 reads the rules of all its clients at once.
+void domain_state::tell_legacy_netvm() {
+  auto now = look();
+  auto netvm = running_netvm();
+  auto* it = netvm ? now.find(*netvm) : nullptr;
+  if (it && model::is_legacy(now.view(), *it))
+    tell_lists(*netvm, [] {});
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,79 @@
+// What running guests are told: written to their QubesDB through the driver, never waited for by
+// anybody but their own domain.
+#pragma once
+
+#include "actors/driver.hpp"
+#include "actors/log.hpp"
+#include "actors/world.hpp"
+#include "model/extension.hpp"
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace qubes::actors {
+
+/// Makes the edits; `then` runs once they are made, or once that failed, which is only noted.
+template <class Self>
+void write_qubesdb(
+    Self* self, const world_ptr& in, const std::string& whose, model::qubesdb_edits edits,
+    std::function<void()> then = [] {}) {
+  auto what =
+      job{.what = task::write_qubesdb, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
+  what.edits = std::move(edits);
+  auto limit = deadline_of(in->settings, what);
+  self->request(in->driver, limit, std::move(what))
+      .then([then](const report&) { then(); },
+            [then, whose](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = whose, .method = {}},
+                  fmt::format("it could not be told: {}", from_caf(why).text));
+              then();
+            });
+}
+
+/// Whether dom0 itself runs a service.
+template <class Self>
+void mark_service(Self* self, const world_ptr& in, std::string service, bool on) {
+  auto what =
+      job{.what = task::mark_service, .domain = "dom0", .uuid = {}, .text = {}, .pairs = {}};
+  what.text = std::move(service);
+  what.flag = on;
+  auto limit = deadline_of(in->settings, what);
+  self->request(in->driver, limit, std::move(what))
+      .then([](const report&) {},
+            [](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = "dom0", .method = {}}, from_caf(why).text);
+            });
+}
+
+/// Writes to all of them; `then` waits for `mine` alone.
+template <class Self>
+void tell_guests(
+    Self* self, const world_ptr& in, model::notices all, const std::string& mine = {},
+    std::function<void()> then = [] {}) {
+  auto own = all.extract(mine);
+  for (auto& [whose, edits] : all)
+    write_qubesdb(self, in, whose, std::move(edits));
+  if (own)
+    write_qubesdb(self, in, mine, std::move(own.mapped()), then);
+  else
+    then();
+}
+
+/// After a commit: whoever runs and is concerned.
+template <class Self>
+void tell_change(
+    Self* self, const world_ptr& in, const model::system_ptr& before, const model::change& what,
+    const std::string& mine = {}, std::function<void()> then = [] {}) {
+  auto now = in->look();
+  auto v_before = model::view{*before, in->board, *now.machine};
+  auto v_after = now.view();
+  for (auto& x : model::feature_turns(what, "service."))
+    if (x.owner == "dom0")
+      mark_service(self, in, std::string{x.key}, x.value && !x.value->empty());
+  tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,64 @@
+// Databases of guests in memory; every agent is connected at once.
+#pragma once
+
+#include "drivers/guest_tools.hpp"
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+
+namespace qubes::drivers {
+
+class fake_guest_tools final : public guest_tools {
+public:
+  outcome<void> open_qubesdb(const std::string& name, std::int32_t xid,
+                             const model::qubesdb_edits& initial) override;
+  outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) override;
+  outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) override;
+  void listen(listener heard) override;
+  outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override;
+  outcome<void> mark_service(const std::string& service, bool on) override;
+  outcome<void> start_agent(const std::string& name, const std::string& uuid, std::int32_t xid,
+                            const std::string& user, bool wait,
+                            std::chrono::seconds limit) override;
+  bool agent_connected(const std::string& name) override;
+  void close(const std::string& name) override;
+
+  // -- the test's side ---------------------------------------------------------------------------
+
+  /// What the domain's QubesDB holds now; nothing when it has none.
+  std::map<std::string, std::string> database(const std::string& name) const;
+
+  /// Every edit of it since it was opened, in order. `forget` empties the list.
+  model::qubesdb_edits written(const std::string& name) const;
+  void forget(const std::string& name);
+
+  /// The guest writes; whoever watches the path hears of it.
+  void guest_writes(const std::string& name, const std::string& path, const std::string& text);
+  void guest_removes(const std::string& name, const std::string& path);
+
+  /// Its QubesDB fails from here on, or works again.
+  void break_qubesdb(const std::string& name, bool broken = true);
+
+  std::set<std::string> services() const; ///< of dom0
+
+private:
+  struct base {
+    std::map<std::string, std::string> entries;
+    model::qubesdb_edits written;
+    std::set<std::string> watched;
+    bool broken = false;
+  };
+
+  /// Makes the edit and tells who watches.
+  void make(const std::string& name, base& in, const model::qubesdb_edit& x);
+  outcome<base*> find(const std::string& name);
+
+  mutable std::mutex mutex_;
+  std::map<std::string, base> bases_{{"dom0", {}}};
+  std::set<std::string> services_;
+  listener heard_;
+};
+
+} // namespace qubes::drivers

@@ -1,0 +1,88 @@
+#include "model/auto_attach.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+
+namespace qubes::model {
+
+namespace {
+
+constexpr auto unknown = std::string_view{"0000:0000::?******"};
+
+/// A port says more than an identity, and both say most.
+int specificity(const assignment& x) {
+  return (x.port == "*" ? 0 : 2) + (x.identity == "*" ? 0 : 1);
+}
+
+/// The most specific assignments first; equal ones as they were made.
+std::vector<const assignment*> ordered(const domain& x, std::string_view kind) {
+  auto result = std::vector<const assignment*>{};
+  for (auto& it : assigned(x, kind))
+    result.push_back(&it);
+  std::ranges::stable_sort(result, std::greater{}, [](auto* it) { return specificity(*it); });
+  return result;
+}
+
+} // namespace
+
+const std::vector<assignment>& assigned(const domain& x, std::string_view kind) {
+  static const auto none_of_them = std::vector<assignment>{};
+  auto found = std::ranges::find(x.devices, kind, &device_class::name);
+  return found == x.devices.end() ? none_of_them : found->assignments;
+}
+
+bool matches(const assignment& x, const device& it) {
+  auto by_identity = x.identity == "*" || (x.identity == it.identity && x.identity != unknown);
+  return (x.backend.empty() || x.backend == it.backend) && (x.port == "*" || x.port == it.port)
+         && by_identity;
+}
+
+std::vector<taker> takers_of(const view& v, std::string_view kind, const device& it) {
+  auto result = std::vector<taker>{};
+  for (auto& x : v.system.domains) {
+    if (!x->is(qubes_vm) || !is_running(v, *x) || x->name == it.backend)
+      continue;
+    auto ways = ordered(*x, kind);
+    auto found = std::ranges::find_if(ways, [&](auto* how) { return matches(*how, it); });
+    if (found != ways.end())
+      result.push_back({x.get(), *found});
+  }
+  return result;
+}
+
+std::vector<arrival> arrivals(const domain& who, std::string_view kind,
+                              const std::vector<device>& offered) {
+  auto result = std::vector<arrival>{};
+  for (auto* how : ordered(who, kind)) {
+    if (how->mode == assignment_mode::required)
+      continue;
+    for (auto& it : offered) {
+      auto taken = std::ranges::any_of(result, [&](auto& other) {
+        return other.what.backend == it.backend && other.what.port == it.port;
+      });
+      if (!taken && it.attachment.empty() && matches(*how, it))
+        result.push_back({it, *how});
+    }
+  }
+  return result;
+}
+
+outcome<void> check_required(const domain& x, std::string_view kind,
+                             const std::vector<device>& offered) {
+  for (auto& how : assigned(x, kind)) {
+    if (how.mode != assignment_mode::required
+        || std::ranges::any_of(offered, [&](auto& it) { return matches(how, it); }))
+      continue;
+    auto title = std::string{kind};
+    if (!title.empty())
+      title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));
+    return fail(errc::general, fmt::format("{} device {} is not available", title, event_text(how)),
+                fmt::format("start '{}', or unassign the device",
+                            how.backend.empty() ? "its backend" : how.backend));
+  }
+  return {};
+}
+
+} // namespace qubes::model

@@ -1,0 +1,79 @@
+// What parts of the system outside the core add to a domain's life: one interface, and a file for
+// each of them in model/extensions/ (spec/app.md §9).
+#pragma once
+
+#include "model/change.hpp"
+#include "model/qubesdb.hpp"
+
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace qubes::model {
+
+/// A start, or another telling of all entries.
+struct telling {
+  const view& v;
+  const domain& who;
+  std::int64_t now_s;
+};
+
+/// A change that has become a fact.
+struct transition {
+  const view& before;
+  const view& after;
+  const change& what;
+};
+
+/// What running domains are told, by name.
+using notices = std::map<std::string, qubesdb_edits, std::less<>>;
+
+/// A part; null where it has nothing to say.
+struct extension {
+  std::string_view name;
+  /// Keeps a domain from starting.
+  outcome<void> (*may_start)(const view&, const domain&);
+  /// Keeps a domain from shutting down, unless that is forced.
+  outcome<void> (*may_stop)(const view&, const domain&);
+  /// Entries of a domain that starts.
+  outcome<void> (*at_start)(const telling&, qubesdb_edits&);
+  /// What a domain that has just started means for others.
+  void (*when_started)(const view&, const domain&, notices&);
+  /// What a change means for those that run.
+  void (*when_changed)(const transition&, notices&);
+};
+
+/// In the order in which they speak.
+std::span<const extension* const> extensions() noexcept;
+
+outcome<void> allow_start(const view& v, const domain& x);
+outcome<void> allow_stop(const view& v, const domain& x);
+notices told_by_start(const view& v, const domain& x);
+notices told_by_change(const transition& x);
+
+// -- for extensions -----------------------------------------------------------------------------
+
+/// It runs, so that its QubesDB can be written to. dom0 always does.
+bool listens(const view& v, const domain& x);
+
+/// The domain's id on the hypervisor as text; dom0 is 0.
+std::string xid_text(const view& v, const domain& x);
+
+/// Running domains that use `me` through this property, other than itself.
+std::vector<const domain*> running_users(const view& v, const domain& me,
+                                         std::string_view property);
+
+/// Whether the change sets or resets this property, of any domain or of the host.
+bool touches(const change& what, std::string_view property);
+
+/// A feature set or removed by a change.
+struct feature_turn {
+  std::string_view owner;
+  std::string_view name;
+  std::string_view key;             ///< what follows the prefix
+  std::optional<std::string> value; ///< nothing: removed
+};
+std::vector<feature_turn> feature_turns(const change& what, std::string_view prefix);
+
+} // namespace qubes::model

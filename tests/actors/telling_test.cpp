@@ -1,0 +1,299 @@
+// What running guests and their netvms are told, by the whole society.
+#include "tests/actors/simulation.hpp"
+
+#include "drivers/disk.hpp"
+
+#include <gmock/gmock.h>
+
+#include <fmt/format.h>
+
+namespace qubes::tests {
+
+using model::errc;
+using model::power;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Pair;
+
+namespace {
+
+/// sys-net0 <- sys-net1 <- app0, app1; qids 2 to 5.
+struct told : testing::Test {
+  static model::system host() {
+    auto x = sample_host(2, 2);
+    auto debian = std::make_shared<model::domain>(*x.find("debian"));
+    debian->features.set("qubes-firewall", "1");
+    x.put(debian);
+    return x;
+  }
+  static constexpr auto ip = "10.137.0.4";
+
+  simulation sim{1, host()};
+
+  void start(const std::string& name) {
+    auto done = sim.ask(name, verb::start);
+    ASSERT_TRUE(done) << done.error().message();
+  }
+  std::vector<std::string> lines(const std::string& name) {
+    auto result = std::vector<std::string>{};
+    for (auto& x : sim.tools().written(name))
+      result.push_back(x.text ? x.path + '=' + *x.text : "rm " + x.path);
+    return result;
+  }
+  std::string entry(const std::string& name, const std::string& path) {
+    auto all = sim.tools().database(name);
+    auto i = all.find(path);
+    return i == all.end() ? "-" : i->second;
+  }
+  std::vector<std::string> events_of(std::string_view subject) {
+    auto result = std::vector<std::string>{};
+    for (auto& x : sim.events())
+      if (x.subject == subject)
+        result.push_back(x.name);
+    return result;
+  }
+  ~told() override {
+    for (auto& x : sim.violations())
+      ADD_FAILURE() << x;
+  }
+};
+
+} // namespace
+
+TEST_F(told, a_netvm_knows_its_client_before_and_after_the_start) {
+  start("sys-net1");
+  sim.tools().forget("sys-net1");
+  start("app0");
+  auto rules = std::vector<std::string>{
+      "rm /qubes-firewall/10.137.0.4/", "/qubes-firewall/10.137.0.4/policy=drop",
+      "/qubes-firewall/10.137.0.4/0000=action=accept", "/qubes-firewall/10.137.0.4="};
+  auto expected =
+      std::vector<std::string>{"/connected-ips=10.137.0.4 10.137.0.5",
+                               "/connected-ips6=", "/mapped-ip/10.137.0.4/visible-ip=10.137.0.4",
+                               "/mapped-ip/10.137.0.4/visible-gateway=10.137.0.3"};
+  for (auto i = 0; i < 2; ++i)
+    expected.insert(expected.end(), rules.begin(), rules.end());
+  EXPECT_EQ(lines("sys-net1"), expected);
+}
+
+TEST_F(told, a_client_that_moves_is_told_anew_and_so_are_both_netvms) {
+  start("app0");
+  auto seed = entry("app0", "/qubes-random-seed");
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  EXPECT_EQ(entry("sys-net1", "/connected-ips"), "10.137.0.5");
+  EXPECT_EQ(entry("app0", "/qubes-random-seed"), seed) << "None is not told";
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  EXPECT_EQ(entry("sys-net0", "/connected-ips"), "10.137.0.4 10.137.0.3");
+  EXPECT_EQ(entry("sys-net0", "/mapped-ip/10.137.0.4/visible-gateway"), "10.137.0.2");
+  EXPECT_EQ(entry("sys-net0", "/qubes-firewall/10.137.0.4/policy"), "drop");
+  EXPECT_EQ(entry("app0", "/qubes-gateway"), "10.137.0.2");
+  EXPECT_NE(entry("app0", "/qubes-random-seed"), seed);
+  EXPECT_THAT(events_of("sys-net0"), Contains("net-domain-connect"));
+}
+
+TEST_F(told, a_netvm_that_comes_back_is_told_again_and_its_client_is_not) {
+  start("app0");
+  auto seed = entry("app0", "/qubes-random-seed");
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  start("sys-net1");
+  sim.run();
+  EXPECT_EQ(entry("sys-net1", "/mapped-ip/10.137.0.4/visible-ip"), ip);
+  EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0000"), "action=accept");
+  EXPECT_EQ(entry("app0", "/qubes-random-seed"), seed);
+}
+
+TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
+  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-firewall", ""));
+  start("app0");
+  start("app1");
+  auto xid = [&](const std::string& name) {
+    return sim.world().board.read(sim.world().system.read()->find(name)->qid).xid;
+  };
+  auto path = [&](const std::string& name) {
+    return fmt::format("/qubes-iptables-domainrules/{}", xid(name));
+  };
+  EXPECT_THAT(entry("sys-net1", path("app0")), HasSubstr("-A FORWARD -s 10.137.0.4 -j ACCEPT"));
+  EXPECT_THAT(entry("sys-net1", path("app1")), HasSubstr("-s 10.137.0.5"));
+  auto changed = sim.ask("app0", verb::set_firewall, "", "action=drop\n");
+  ASSERT_TRUE(changed) << changed.error().message();
+  sim.run();
+  EXPECT_THAT(entry("sys-net1", path("app0")),
+              HasSubstr("*filter\n-A FORWARD -s 10.137.0.4 -j DROP"));
+  EXPECT_EQ(lines("sys-net1").back(), "/qubes-iptables=reload");
+}
+
+TEST_F(told, a_feature_reaches_a_running_domain_before_the_answer) {
+  start("app0");
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "service.cups", "1"));
+  EXPECT_EQ(entry("app0", "/qubes-service/cups"), "1");
+  ASSERT_TRUE(sim.ask("app0", verb::remove_feature, "service.cups"));
+  EXPECT_EQ(entry("app0", "/qubes-service/cups"), "-");
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "vm-config.a", "b"));
+  EXPECT_EQ(entry("app0", "/vm-config/a"), "b");
+}
+
+TEST_F(told, dom0_runs_services_of_its_own) {
+  ASSERT_TRUE(sim.ask("dom0", verb::set_feature, "service.clocksync", "1"));
+  EXPECT_THAT(sim.tools().services(), ElementsAre("clocksync"));
+  EXPECT_EQ(entry("dom0", "/qubes-service/clocksync"), "1");
+  ASSERT_TRUE(sim.ask("dom0", verb::remove_feature, "service.clocksync"));
+  EXPECT_THAT(sim.tools().services(), IsEmpty());
+}
+
+TEST(told_at_boot, dom0_has_the_services_of_its_record) {
+  auto x = sample_host(0, 0);
+  auto dom0 = std::make_shared<model::domain>(*x.find("dom0"));
+  dom0->features.set("service.a", "1");
+  dom0->features.set("service.b", "");
+  dom0->features.set("service.../up", "1");
+  x.put(dom0);
+  auto sim = simulation{1, x};
+  EXPECT_THAT(sim.tools().services(), ElementsAre("a"));
+}
+
+TEST_F(told, a_broken_qubesdb_is_nobody_elses_trouble) {
+  start("sys-net1");
+  sim.tools().break_qubesdb("sys-net1");
+  start("app0");
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  EXPECT_FALSE(sim.world().board.read(4).degraded);
+  sim.tools().break_qubesdb("app0");
+  EXPECT_TRUE(sim.ask("app0", verb::set_feature, "service.x", "1"));
+}
+
+TEST_F(told, what_cannot_persist_keeps_a_domain_from_starting) {
+  auto x = host();
+  auto app = std::make_shared<model::domain>(*x.find("app0"));
+  app->features.set("custom-persist.a", "nonsense");
+  x.put(app);
+  auto sim = simulation{1, x};
+  auto refused = sim.ask("app0", verb::start);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::value);
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+}
+
+// -- devices that come and go --------------------------------------------------------------------
+
+namespace {
+
+struct disks : told {
+  void plug_in(const std::string& port) {
+    for (auto& [key, text] :
+         {std::pair{"desc", "DISK (label)"}, std::pair{"size", "1024"}, std::pair{"mode", "w"}})
+      sim.tools().guest_writes("sys-net1", fmt::format("/qubes-block-devices/{}/{}", port, key),
+                               text);
+    sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
+    sim.run();
+    while (sim.step()) {
+      // nop
+    }
+  }
+  void pull_out(const std::string& port) {
+    sim.tools().guest_removes("sys-net1", fmt::format("/qubes-block-devices/{}/", port));
+    sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
+    while (sim.step()) {
+      // nop
+    }
+  }
+  void assign(const std::string& name, const std::string& port, const std::string& mode) {
+    auto done = sim.send(name, order{.what = verb::assign_device,
+                                     .key = "sys-net1+" + port,
+                                     .kind = "block",
+                                     .text = fmt::format("mode='{}'", mode)});
+    sim.run();
+    ASSERT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
+  }
+  std::string attached(const std::string& name) {
+    auto ticket = sim.send(name, order{.what = verb::list_attached, .kind = "block"});
+    sim.run();
+    return sim.answer_to(ticket)->value_or("refused");
+  }
+};
+
+} // namespace
+
+TEST_F(disks, a_change_in_a_backend_is_told) {
+  start("sys-net1");
+  plug_in("sda");
+  auto all = events_of("sys-net1");
+  ASSERT_GE(all.size(), 3U);
+  EXPECT_THAT((std::vector<std::string>{all.end() - 3, all.end()}),
+              ElementsAre("device-list-change:block", "domain-qdb-change:/qubes-block-devices",
+                          "device-added:block"));
+  pull_out("sda");
+  EXPECT_EQ(events_of("sys-net1").back(), "device-removed:block");
+}
+
+TEST_F(disks, one_that_is_assigned_comes_by_itself_and_goes_with_its_backend) {
+  assign("app0", "sda", "auto-attach");
+  start("app0");
+  plug_in("sda");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
+  EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdi'"));
+  pull_out("sda");
+  EXPECT_EQ(attached("app0"), "");
+  EXPECT_THAT(events_of("app0"), Contains("device-detach:block"));
+  plug_in("sdb");
+  EXPECT_EQ(attached("app0"), "") << "nobody assigned it";
+}
+
+TEST_F(disks, one_that_two_want_stays_where_it_is) {
+  assign("app0", "sda", "auto-attach");
+  assign("app1", "sda", "auto-attach");
+  start("app0");
+  start("app1");
+  plug_in("sda");
+  EXPECT_EQ(attached("app0") + attached("app1"), "");
+}
+
+TEST_F(disks, assigned_ones_are_attached_once_the_domain_runs) {
+  assign("app0", "sda", "auto-attach");
+  assign("app0", "sdb", "auto-attach");
+  assign("app0", "sdc", "ask-to-attach");
+  start("sys-net1");
+  plug_in("sda");
+  plug_in("sdb");
+  plug_in("sdc");
+  start("app0");
+  auto all = attached("app0");
+  EXPECT_THAT(all, HasSubstr("sys-net1+sda"));
+  EXPECT_THAT(all, HasSubstr("sys-net1+sdb"));
+  EXPECT_THAT(all, testing::Not(HasSubstr("sdc")));
+  EXPECT_THAT(all, HasSubstr("xvdi")) << all;
+  EXPECT_THAT(all, HasSubstr("xvdj")) << "two at once get two places";
+}
+
+TEST_F(disks, a_required_one_must_be_there_before_the_start) {
+  assign("app0", "sda", "required");
+  auto refused = sim.ask("app0", verb::start);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::general);
+  EXPECT_THAT(refused.error().text, HasSubstr("is not available"));
+  EXPECT_EQ(events_of("app0").back(), "domain-start-failed");
+  start("sys-net1");
+  plug_in("sda");
+  start("app0");
+}
+
+TEST(pci_at_start, is_taken_from_its_driver_or_refuses) {
+  auto x = sample_host(1, 1);
+  auto app = std::make_shared<model::domain>(*x.find("app0"));
+  auto wanted = model::assignment{};
+  wanted.backend = "dom0";
+  wanted.port = "00_14.0";
+  wanted.mode = model::assignment_mode::auto_attach;
+  app->devices = {{"pci", {wanted}}};
+  app->properties["virt_mode"] = std::string{"hvm"};
+  x.put(app);
+  auto sim = simulation{1, x};
+  auto refused = sim.ask("app0", verb::start);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("PCI device dom0:00_14.0:* does not exist"));
+  EXPECT_EQ(refused.error().code, errc::general);
+  EXPECT_THAT(sim.hypervisor().bound_pci(), IsEmpty());
+}
+
+} // namespace qubes::tests
