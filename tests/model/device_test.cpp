@@ -175,6 +175,7 @@ TEST_F(devices, arguments_name_backend_port_and_identity) {
   EXPECT_EQ(parse_device(at.system, "nosuch+sda").error().code, errc::vm_not_found);
   EXPECT_EQ(parse_device(at.system, "sys-usb+s'da").error().code, errc::value);
   EXPECT_EQ(parse_device(at.system, "sys-usb+s\nda").error().code, errc::value);
+  EXPECT_EQ(parse_device(at.system, "dom0+../../etc/shadow").error().code, errc::value);
   EXPECT_TRUE(check_port(""));
   EXPECT_TRUE(check_port("sys-usb+sda"));
   EXPECT_EQ(check_port("sda").error().code, errc::value);

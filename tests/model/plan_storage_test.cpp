@@ -182,6 +182,7 @@ TEST_F(storage_plans, a_pool_that_is_badly_described_is_refused) {
       {"file", "name=a\ndir_path", errc::protocol, "KEY=VALUE"},
       {"file", "name=a\nname=b\ndir_path=/x", errc::protocol, "twice"},
       {"file", "name=a\n\ndir_path=/x", errc::protocol, "KEY=VALUE"},
+      {"file", "name=a\ndir_path=/x\x01", errc::protocol, "printed"},
       {"file", "name=../a\ndir_path=/x", errc::protocol, "../a"},
       {"file", "name=a b\ndir_path=/x", errc::protocol, "a b"},
       {"file", "name=a\ndir_path=/x\nvolume_group=v", errc::protocol, "volume_group"},
