@@ -100,11 +100,16 @@ void registry_state::enrol(const model::plan& plan, const disk_job& disks,
       .then(
           [this, plan, name, reply_text, to](const model::system_ptr&) {
             births_.erase(name);
-            align();
             self->send(world_->events, plan.after);
+            align();
             to.ok(reply_text);
           },
           [this, disks, name, to](const caf::error& why) {
+            if (from_caf(why).code == errc::timed_out) { // it may yet become a fact
+              births_.erase(name);
+              align();
+              return to.refuse(from_caf(why));
+            }
             discard(disks, [this, name, to, why = from_caf(why)] {
               births_.erase(name);
               to.refuse(why);

@@ -2,6 +2,7 @@
 
 #include "model/device.hpp"
 #include "model/feature.hpp"
+#include "model/literal.hpp"
 #include "model/permission.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
@@ -76,7 +77,7 @@ outcome<const model::label*> label(const call& x) {
   if (digits && name.size() < 9)
     if (auto* found = x.now.system->find_label(std::stoi(name)))
       return found;
-  return model::fail(errc::label_not_found, fmt::format("no such label: '{}'", name));
+  return model::fail(errc::label_not_found, fmt::format("no such label: {}", model::quoted(name)));
 }
 
 } // namespace
@@ -203,8 +204,9 @@ outcome<std::string> feature_by(const call& x, model::chain how) {
   auto& name = x.request.argument;
   if (auto* found = model::find_feature(x.view(), x.destination, name, how))
     return *found;
-  return model::fail(errc::feature_not_found,
-                     fmt::format("'{}' has no feature '{}'", x.destination.name.str(), name));
+  return model::fail(
+      errc::feature_not_found,
+      fmt::format("'{}' has no feature {}", x.destination.name.str(), model::quoted(name)));
 }
 
 } // namespace

@@ -153,18 +153,24 @@ void registry_state::align() {
   if (stopping_)
     return;
   auto fresh_system = world_->system.read();
-  if (aligned_ && same_population(*aligned_, *fresh_system)) {
+  if (aligned_ && !stale_ && same_population(*aligned_, *fresh_system)) {
     aligned_ = fresh_system;
     return;
   }
   note_released(fresh_system);
   aligned_ = fresh_system;
+  stale_ = false;
   auto now = world_->look();
   auto v = now.view();
   auto old = world_->directory.read();
   auto next = std::make_shared<directory>();
   auto same = old->entries.size() == now.system->domains.size();
   for (auto& x : now.system->domains) {
+    if (auto birth = births_.find(x->name.str());
+        birth != births_.end() && birth->second.uuid == x->uuid) {
+      stale_ = true;
+      continue;
+    }
     auto* entry = old->find(x->name.str());
     if (entry && entry->uuid != x->uuid) // the name has gone to another domain
       entry = nullptr;

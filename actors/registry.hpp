@@ -53,7 +53,9 @@ private:
   void follow_default_netvm(const model::change& what);
 
   static bool same_population(const model::system& a, const model::system& b);
-  void align(); ///< spawns who is new, ends who is gone, publishes the directory
+  /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
+  /// that is told: nothing may be heard of a domain before its birth.
+  void align();
   void note_released(const model::system_ptr& fresh);
   void dismiss(const std::string& who, const directory::entry& entry);
   void lost(const caf::down_msg& x);
@@ -65,7 +67,8 @@ private:
   std::deque<std::pair<planner, reply>> wishes_;
   bool changing_ = false;
   bool stopping_ = false;
-  model::system_ptr aligned_;                                  ///< what the directory was made from
+  model::system_ptr aligned_; ///< what the directory was made from
+  bool stale_ = false;        ///< the directory lacks somebody who is in there
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
   std::map<std::string, volume_name, std::less<>> offers_;     ///< by token; each is good once
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds

@@ -67,7 +67,4 @@ public:
 std::shared_ptr<disks> open_disks(std::string state_directory,
                                   std::shared_ptr<command_runner> commands);
 
-/// Remembers which domains have disks; all work succeeds at once.
-std::unique_ptr<disks> make_fake_disks();
-
 } // namespace qubes::drivers

@@ -1,72 +1,96 @@
-#include "drivers/disks.hpp"
+#include "drivers/fake_disks.hpp"
 
 #include <fmt/format.h>
 
-#include <mutex>
-#include <set>
-
 namespace qubes::drivers {
-
-namespace {
 
 using model::errc;
 using model::fail;
 
-class fake_disks final : public disks {
-public:
-  outcome<void> create(const model::system&, const model::domain& x) override {
-    auto hold = std::lock_guard{guard_};
+void fake_disks::set_script(script fate) {
+  auto hold = std::lock_guard{guard_};
+  fate_ = std::move(fate);
+}
+
+std::set<std::string> fake_disks::owners() const {
+  auto hold = std::lock_guard{guard_};
+  return made_;
+}
+
+outcome<void> fake_disks::admit(disk_call which, const std::string& what) const {
+  if (auto why = fate_ ? fate_(which, what) : std::nullopt)
+    return tl::unexpected{std::move(*why)};
+  return {};
+}
+
+outcome<void> fake_disks::create(const model::system&, const model::domain& x) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::create, x.name.str()).and_then([&]() -> outcome<void> {
     if (!made_.insert(x.name.str()).second)
       return fail(errc::storage, fmt::format("'{}' has disks already", x.name.str()));
+    if (tell_)
+      tell_(fmt::format("{}/{}", row(x.type).directory, x.name.str()));
     return {};
-  }
+  });
+}
 
-  outcome<void> remove(const model::system&, const model::domain& x) override {
-    auto hold = std::lock_guard{guard_};
-    made_.erase(x.name.str());
-    return {};
-  }
+outcome<void> fake_disks::remove(const model::system&, const model::domain& x) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::remove, x.name.str()).map([&] { made_.erase(x.name.str()); });
+}
 
-  outcome<model::volume_facts> look(const model::system&, const model::domain&,
-                                    const model::volume& it) override {
+outcome<model::volume_facts> fake_disks::look(const model::system&, const model::domain&,
+                                              const model::volume& it) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::look, it.vid).map([&] {
     return model::volume_facts{
         .size = it.size, .usage = 0, .path = it.vid, .outdated = false, .revisions = {}};
-  }
+  });
+}
 
-  outcome<void> copy(const model::system&, const model::volume&, const model::volume&) override {
-    return {};
-  }
-  outcome<void> resize(const model::system&, const model::volume&, std::uint64_t) override {
-    return {};
-  }
-  outcome<void> clear(const model::system&, const model::volume&, std::uint64_t) override {
-    return {};
-  }
-  outcome<void> revert(const model::system&, const model::volume&, const std::string&) override {
-    return {};
-  }
-  outcome<std::string> begin_import(const model::system&, const model::volume& it,
-                                    std::uint64_t) override {
-    return it.vid + "-import";
-  }
-  outcome<void> end_import(const model::system&, const model::volume&, bool) override { return {}; }
-  outcome<void> set_up(const model::system&, const model::pool&) override { return {}; }
-  outcome<model::pool_facts> look(const model::system&, const model::pool&) override {
-    return model::pool_facts{};
-  }
-  outcome<std::vector<std::string>> list(const model::system&, const model::pool&) override {
-    return std::vector<std::string>{};
-  }
+outcome<void> fake_disks::copy(const model::system&, const model::volume&,
+                               const model::volume& to) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::copy, to.vid);
+}
 
-private:
-  std::mutex guard_;
-  std::set<std::string> made_;
-};
+outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::resize, it.vid);
+}
 
-} // namespace
+outcome<void> fake_disks::clear(const model::system&, const model::volume& it, std::uint64_t) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::clear, it.vid);
+}
 
-std::unique_ptr<disks> make_fake_disks() {
-  return std::make_unique<fake_disks>();
+outcome<void> fake_disks::revert(const model::system&, const model::volume& it,
+                                 const std::string&) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::revert, it.vid);
+}
+
+outcome<std::string> fake_disks::begin_import(const model::system&, const model::volume& it,
+                                              std::uint64_t) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::import, it.vid).map([&] { return it.vid + "-import"; });
+}
+
+outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::import, it.vid);
+}
+
+outcome<void> fake_disks::set_up(const model::system&, const model::pool&) {
+  return {};
+}
+
+outcome<model::pool_facts> fake_disks::look(const model::system&, const model::pool&) {
+  return model::pool_facts{};
+}
+
+outcome<std::vector<std::string>> fake_disks::list(const model::system&, const model::pool&) {
+  return std::vector<std::string>{};
 }
 
 } // namespace qubes::drivers

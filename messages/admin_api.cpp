@@ -66,8 +66,11 @@ std::string exception(const model::error& x) {
   auto result = std::string{"2\0", 2};
   field(result, wire_name(x.code));
   field(result, "");
-  for (auto c : without_nul(x.message()))
-    result.append(c == '%' ? 2 : 1, c);
+  for (auto c : x.message())
+    if (auto fine = c != '\x7f' && (c < 0 || c >= ' '); c == '%')
+      result += "%%";
+    else
+      result += fine ? c : '?';
   result += nul;
   return result;
 }

@@ -266,10 +266,11 @@ outcome<assignment> parse_device(const system& all, std::string_view argument) {
   result.port = restored(std::string_view{rest}.substr(0, colon));
   if (colon != rest.npos && colon + 1 < rest.size())
     result.identity = restored(std::string_view{rest}.substr(colon + 1));
-  for (auto& text : {result.port, result.identity})
-    if (!std::ranges::all_of(text, [](char c) { return c > ' ' && c <= '~' && c != '\''; }))
+  for (auto& text : {result.port, result.identity}) // a port becomes part of a path
+    if (!std::ranges::all_of(text,
+                             [](char c) { return c > ' ' && c <= '~' && c != '\'' && c != '/'; }))
       return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
-                  "ports and identities are printable and without quotes");
+                  "ports and identities are printable, without quotes and slashes");
   return result;
 }
 

@@ -45,8 +45,8 @@ outcome<void> inherit(draft& to, const domain& owner, std::string_view creator_n
 }
 
 error missing_tag(const domain& owner, std::string_view tag) {
-  return {errc::tag_not_found, fmt::format("domain '{}' has no tag '{}'", owner.name.str(), tag),
-          ""};
+  return {errc::tag_not_found,
+          fmt::format("domain '{}' has no tag {}", owner.name.str(), quoted(tag)), ""};
 }
 
 // -- labels -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 #include "model/feature_rules.hpp"
 #include "model/graph.hpp"
+#include "model/literal.hpp"
 #include "model/reactions.hpp"
 
 #include <fmt/format.h>
@@ -113,7 +114,7 @@ plan plan_remove_feature(const view& v, const domain& owner, std::string_view na
   if (!owner.features.find(name))
     return std::move(to).refuse(
         {errc::feature_not_found,
-         fmt::format("domain '{}' has no feature '{}'", owner.name.str(), name), ""});
+         fmt::format("domain '{}' has no feature {}", owner.name.str(), quoted(name)), ""});
   to.edit(remove_feature{owner.name, std::string{name}});
   to.tell(feature_event("domain-feature-delete", owner, name));
   return std::move(to).finish();

@@ -126,6 +126,8 @@ outcome<attributes> parse_options(std::string_view payload) {
     if (equals == line.npos)
       return fail(errc::protocol, fmt::format("{} is no KEY=VALUE", quoted(line)),
                   "write one option a line");
+    if (std::ranges::any_of(line, [](char c) { return c < ' ' || c == '\x7f'; }))
+      return fail(errc::protocol, fmt::format("{} cannot be printed", quoted(line)));
     auto key = line.substr(0, equals);
     if (std::ranges::find(result, key, [](auto& x) { return x.first; }) != result.end())
       return fail(errc::protocol, fmt::format("{} is given twice", quoted(key)));

@@ -1,5 +1,6 @@
 #include "model/xml/firewall_xml.hpp"
 
+#include "model/address.hpp"
 #include "model/literal.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/source.hpp"
@@ -58,7 +59,7 @@ outcome<firewall_rule> read_old_rule(const pugi::xml_node& x, bool accept) {
   };
   auto address = std::string{attribute(x, "address")};
   auto mask = parse_integer(attribute(x, "netmask")).value_or(0);
-  if (mask != 0 && address.find('/') == address.npos)
+  if (mask != 0 && (parse_ipv4(address) || parse_ipv6(address))) // a name has no mask
     address += fmt::format("/{}", mask);
   auto proto = std::string{attribute(x, "proto")};
   auto port = std::string{attribute(x, "port")};

@@ -1,5 +1,6 @@
 #include "tests/actors/simulation.hpp"
 
+#include "model/creation.hpp"
 #include "model/graph.hpp"
 #include "model/property.hpp"
 
@@ -19,6 +20,42 @@ constexpr auto epoch_us = std::int64_t{1'700'000'000'000'000};
 
 std::string fixed_uuid() {
   return "12345678-0000-4000-8000-000000000000";
+}
+
+/// Stands before the store and notes what it acknowledges, in its order.
+store_actor::behavior_type notary(store_actor::pointer self, const store_actor& store,
+                                  std::function<void(const model::change&)> note) {
+  self->link_to(store);
+  return {
+      [=](const model::change& x) -> caf::result<model::system_ptr> {
+        auto to = self->make_response_promise<caf::typed_response_promise<model::system_ptr>>();
+        self->request(store, caf::infinite, x)
+            .then(
+                [=](const model::system_ptr& done) mutable {
+                  note(x);
+                  to.deliver(done);
+                },
+                [=](caf::error& why) mutable { to.deliver(std::move(why)); });
+        return to;
+      },
+      [=](atom::reload x) { return self->delegate(store, x); },
+      [=](atom::flush x) { return self->delegate(store, x); },
+      [](const completion&) {},
+  };
+}
+
+/// Without what listings show until the next load only.
+model::system saved_part(model::system x) {
+  for (auto& d : std::vector(x.domains)) {
+    if (d->devices.empty())
+      continue;
+    auto copy = *d;
+    for (auto& kind : copy.devices)
+      for (auto& assignment : kind.assignments)
+        assignment.frontend.clear();
+    x.put(std::make_shared<const model::domain>(std::move(copy)));
+  }
+  return x;
 }
 
 /// A client that only collects; the typed handle that orders need.
@@ -64,6 +101,8 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
       [this](drivers::fake_call which, const std::string&) { return fate(which); });
   hypervisor_->blocking(false);
 
+  disks_ = std::make_shared<drivers::fake_disks>(
+      [this](const std::string& directory) { disk_->foreign_write(directory, ""); });
   auto store_disk = std::make_unique<shared_disk>(disk_);
   store_disk_ = store_disk.get();
   auto machine = model::host{};
@@ -74,32 +113,30 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   kernel.vmlinuz = kernel.initramfs = kernel.modules = true;
   auto settings = actors::settings{};
   auto opened = actors::society::open(
-      *system_, {.settings = settings,
-                 .machine = std::move(machine),
-                 .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
-                 .machinery = {.hypervisor = hypervisor_,
-                               .tools = tools_,
-                               .xenstore = nullptr,
-                               .memory = nullptr,
-                               .state = std::make_shared<shared_disk>(disk_),
-                               .lanes = deck_,
-                               .sysfs = {},
-                               .qrexec_client = {}},
-                 .disks = drivers::make_fake_disks(),
-                 .to_clients =
-                     [this](connection_id who, std::string frame, bool) {
-                       if (who == own_ears)
-                         hear(frame);
-                       else
-                         frames_[who].push_back(std::move(frame));
-                     },
-                 .now_us = [this] { return now_us(); },
-                 .chance = [this] { return chance_(); },
-                 .hypervisor_uri = "fake:///",
-                 .store_path = "qubes.xml"});
+      *system_,
+      {.settings = settings,
+       .machine = std::move(machine),
+       .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
+       .machinery = {.hypervisor = hypervisor_,
+                     .tools = tools_,
+                     .xenstore = nullptr,
+                     .memory = nullptr,
+                     .state = std::make_shared<shared_disk>(disk_),
+                     .lanes = deck_,
+                     .sysfs = {},
+                     .qrexec_client = {}},
+       .disks = disks_,
+       .to_clients = [this](connection_id who, std::string frame, bool) { receive(who, frame); },
+       .now_us = [this] { return now_us(); },
+       .chance = [this] { return chance_(); },
+       .hypervisor_uri = "fake:///",
+       .store_path = "qubes.xml"});
   if (!opened)
     throw std::runtime_error{opened.error().message()};
   society_ = std::move(*opened);
+  first_ = *world().system.read();
+  society_->world()->store = system_->spawn(
+      notary, world().store, [this](const model::change& x) { changes_.push_back(x); });
   client_ = system_->spawn(collector, [this](const answer& x) {
     auto& to = asked_.at(x.ticket);
     if (to.answers.empty())
@@ -115,6 +152,13 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
     if (to.what.what == verb::reset_property)
       acknowledged_.erase({to.domain, to.what.key});
   });
+  desk_ = std::make_unique<actors::front_desk>(
+      society_->world(), society_->gate(),
+      [this](connection_id who, std::string frame, bool) { receive(who, frame); },
+      [this](connection_id who) {
+        mark_answered(replies_[who]);
+        replies_[who].dropped = true;
+      });
   auto& world = *society_->world();
   caf::anon_send(world.events, atom::subscribe_v, own_ears,
                  model::audience{"", world.system.read()->find("dom0")->uuid, world.policy.read()});
@@ -129,6 +173,7 @@ simulation::~simulation() {
   society_->abandon();
   caf::anon_send_exit(client_, caf::exit_reason::user_shutdown);
   client_ = client_actor{};
+  desk_.reset();
   while (step()) {
     // nop
   }
@@ -190,6 +235,42 @@ model::outcome<std::string> simulation::ask(const std::string& domain, verb what
   run();
   auto* result = answer_to(ticket);
   return result ? *result : model::fail(errc::internal, "never answered");
+}
+
+connection_id simulation::post(std::string_view bytes, api::socket where) {
+  auto who = ++last_connection_;
+  replies_[who];
+  ++open_;
+  if (auto request = api::parse_request(bytes))
+    if (request->method == "admin.vm.Kill" || request->method == "admin.vm.Shutdown")
+      excused_.insert(request->destination);
+  desk_->serve(who, where, {}, bytes);
+  return who;
+}
+
+void simulation::mark_answered(reply& x) {
+  if (!x.dropped && x.frames.empty())
+    --open_;
+}
+
+simulation::reply simulation::say(std::string_view bytes, api::socket where) {
+  auto who = post(bytes, where);
+  run();
+  desk_->gone(who);
+  while (step()) {
+    // nop
+  }
+  return std::move(replies_.extract(who).mapped());
+}
+
+void simulation::receive(connection_id who, const std::string& frame) {
+  if (who == own_ears)
+    return hear(frame);
+  auto place = replies_.find(who);
+  if (place == replies_.end())
+    return frames_[who].push_back(frame);
+  mark_answered(place->second);
+  place->second.frames.push_back(frame);
 }
 
 void simulation::hear(const std::string& frame) {
@@ -326,7 +407,9 @@ void simulation::check_rest() {
       violate(fmt::format("'{}' has xid {}, not {}", x->name.str(), i->second.xid, live.xid));
   }
   check_events();
+  check_population();
   check_store();
+  check_changes();
 }
 
 /// What a subscriber made up from events alone must be the truth.
@@ -341,13 +424,48 @@ void simulation::check_events() {
       state[x.subject] = power::halted;
   }
   for (auto& [name, told] : state) {
+    if (!world().system.read()->find(name))
+      continue;
     auto truth = state_of(name);
-    if (truth == power::halting) // asked to halt, and running until it does
+    if (truth == power::halting || truth == power::suspended) // no event tells of these
       truth = power::running;
     if (truth != told)
       violate(
           fmt::format("events leave '{}' {}, it is {}", name, wire_name(told), wire_name(truth)));
   }
+}
+
+/// Who there is, as the events tell it.
+void simulation::check_population() {
+  auto names = first_.names();
+  auto told = std::set<std::string>(names.begin(), names.end());
+  for (auto& x : heard_) {
+    auto fits = x.name == "domain-add"      ? told.insert(x.args.at(0).second).second
+                : x.name == "domain-delete" ? told.erase(x.args.at(0).second) == 1
+                                            : true;
+    if (!fits)
+      violate(
+          fmt::format("{} of '{}' contradicts what was told before", x.name, x.args.at(0).second));
+  }
+  names = world().system.read()->names();
+  if (told != std::set<std::string>(names.begin(), names.end()))
+    violate("the events tell of other domains than there are");
+  for (auto& name : disks_->owners())
+    if (!told.contains(name))
+      violate(fmt::format("'{}' has disks and no record", name));
+}
+
+/// What was acknowledged, one change after the other, leads to what is published.
+void simulation::check_changes() {
+  auto x = first_;
+  for (auto& change : changes_) {
+    auto next = model::apply(x, *world().machine.read(), change);
+    if (!next)
+      return violate(fmt::format("an acknowledged change is refused: {}", next.error().message()));
+    x = std::move(*next);
+  }
+  if (!(x == *world().system.read()))
+    violate("the acknowledged changes lead elsewhere");
 }
 
 void simulation::check_store() {
@@ -356,7 +474,7 @@ void simulation::check_store() {
   if (!text || !*text)
     return violate("qubes.xml is not there");
   auto loaded = model::xml::load(**text, *world().machine.read(), fixed_uuid);
-  if (!loaded || !(loaded->system == *system))
+  if (!loaded || !(saved_part(loaded->system) == saved_part(*system)))
     violate("qubes.xml is not what is published");
   auto now = society_->world()->look();
   auto v = now.view();
@@ -406,6 +524,58 @@ model::system sample_host(std::size_t apps, std::size_t depth) {
     d.properties["netvm"] = above.empty() ? model::value{} : model::value{above};
     add(std::move(d));
   }
+  return x;
+}
+
+model::system populated_host() {
+  using model::klass;
+  auto machine = model::host{};
+  auto x = model::make_system("/var/lib/qubes");
+  auto nobody = model::live_board{};
+  x.globals["default_kernel"] = std::string{"6.1"};
+  auto big = model::pool{};
+  big.name = "big";
+  big.driver = "file-reflink";
+  big.attributes = {{"name", "big"}, {"dir_path", "/srv/big"}, {"driver", "file-reflink"}};
+  x.pools.push_back(big);
+  auto add = [&](klass type, std::string_view name, std::string_view based_on,
+                 const model::properties& chosen = {}) {
+    auto wish = model::creation{};
+    wish.type = type;
+    wish.based_on = based_on;
+    wish.name = *model::domain_name::parse(name);
+    wish.label = "red";
+    wish.creator = "dom0";
+    auto qid = static_cast<std::int64_t>(x.domains.size());
+    auto plan =
+        model::plan_creation({x, nobody, machine}, wish,
+                             {.qid = qid,
+                              .uuid = fmt::format("{:08x}-0000-4000-8000-{:012x}", qid, qid),
+                              .dispid = 1234});
+    for (auto& [property, value] : chosen)
+      plan.what.edits.push_back(model::set_property{std::string{name}, property, value});
+    x = model::apply(x, machine, plan.what).value();
+  };
+  auto set = [&](model::edit what) { x = model::apply(x, machine, {{std::move(what)}}).value(); };
+  auto name = [](std::string_view text) { return model::value{std::string{text}}; };
+  add(klass::template_vm, "debian", "");
+  add(klass::template_vm, "fedora", "");
+  set(model::set_property{"", "default_template", name("debian")});
+  add(klass::app, "sys-net", "debian", {{"provides_network", true}, {"netvm", model::none{}}});
+  add(klass::app, "sys-firewall", "debian",
+      {{"provides_network", true}, {"netvm", name("sys-net")}});
+  set(model::set_property{"", "default_netvm", name("sys-firewall")});
+  add(klass::app, "work", "debian", {{"memory", std::int64_t{500}}});
+  add(klass::app, "vault", "fedora", {{"netvm", model::none{}}});
+  add(klass::app, "dvm", "debian", {{"template_for_dispvms", true}});
+  set(model::set_property{"", "default_dispvm", name("dvm")});
+  add(klass::disp, "disp1234", "dvm");
+  add(klass::standalone, "alone", "");
+  add(klass::remote, "far", "", {{"relayvm", name("sys-net")}});
+  set(model::set_feature{"work", "service.clocksync", "1"});
+  set(model::add_tag{"work", "team"});
+  set(model::add_label{{9, "0xe0b0ff", "mauve"}});
+  set(model::set_devices{"work", {"block", {{.backend = "vault", .port = "sda", .options = {}}}}});
   return x;
 }
 

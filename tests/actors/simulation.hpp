@@ -3,6 +3,7 @@
 
 #include "actors/root.hpp"
 #include "drivers/doomed_disk.hpp"
+#include "drivers/fake_disks.hpp"
 #include "drivers/fake_guest_tools.hpp"
 #include "drivers/fake_hypervisor.hpp"
 #include "drivers/lanes.hpp"
@@ -107,6 +108,22 @@ public:
   model::outcome<std::string> ask(const std::string& domain, verb what, std::string key = {},
                                   std::string text = {}, bool force = false, bool wait = false);
 
+  // -- through the gate --------------------------------------------------------------------------
+
+  /// What a connection got for its bytes.
+  struct reply {
+    std::vector<std::string> frames;
+    bool dropped = false;
+  };
+
+  /// Sends bytes as a client's connection does; the reply is found by the number given back.
+  connection_id post(std::string_view bytes, api::socket where = api::socket::admin);
+  const reply& reply_to(connection_id who) const { return replies_.at(who); }
+  void forget(connection_id who) { replies_.erase(who); }
+
+  /// Sends, runs to rest, returns the reply.
+  reply say(std::string_view bytes, api::socket where = api::socket::admin);
+
   // -- running -----------------------------------------------------------------------------------
 
   /// One message or one lane job; false when there is none.
@@ -133,6 +150,7 @@ public:
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
   drivers::doomed_disk& disk() { return *disk_; }
+  drivers::fake_disks& disks() { return *disks_; }
   shared_disk& store_disk() { return *store_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
   /// What went to a connection other than the simulation's own.
@@ -152,12 +170,16 @@ private:
   };
 
   std::optional<model::error> fate(drivers::fake_call which);
+  void receive(connection_id who, const std::string& frame);
+  void mark_answered(reply& x);
   void hear(const std::string& frame);
   void check_step();
   void check_xids();
   void check_networks();
   void check_events();
+  void check_population();
   void check_store();
+  void check_changes();
   void violate(std::string what);
   std::int64_t now_us();
 
@@ -169,12 +191,16 @@ private:
   std::shared_ptr<deck> deck_ = std::make_shared<deck>();
   std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
+  std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::unique_ptr<actors::society> society_;
   client_actor client_;
+  std::unique_ptr<actors::front_desk> desk_;
+  std::map<connection_id, reply> replies_;
+  connection_id last_connection_ = own_ears;
   std::vector<asked> asked_;
-  std::size_t open_ = 0;
+  std::size_t open_ = 0; ///< orders and requests without an answer
   static constexpr connection_id own_ears = 1;
   std::vector<model::event> heard_;
   std::map<connection_id, std::vector<std::string>> frames_;
@@ -182,11 +208,16 @@ private:
   std::vector<std::uint64_t> last_board_;
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
   std::map<std::pair<std::string, std::string>, std::string> acknowledged_; ///< property values
-  std::int64_t acknowledged_changes_ = 0;
+  std::vector<model::change> changes_; ///< in the order the store acknowledged them
+  model::system first_;                ///< what it started on
   bool ready_ = false;
 };
 
 /// dom0, a template, a chain of netvms of this depth, and app domains that use its end.
 model::system sample_host(std::size_t apps, std::size_t depth);
+
+/// One of everything, with disks: templates debian and fedora, sys-net <- sys-firewall <- work,
+/// vault (no network), dvm (disposable template) <- disp1234, alone (standalone), far (remote).
+model::system populated_host();
 
 } // namespace qubes::tests

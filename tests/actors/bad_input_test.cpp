@@ -1,0 +1,274 @@
+// Bad input of every kind to every method: the grid is made from the method table, so that a new
+// method is in it from its first day.
+#include "tests/actors/requests.hpp"
+#include "tests/actors/simulation.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <memory>
+#include <set>
+
+namespace qubes::tests {
+
+namespace {
+
+using namespace std::string_literals;
+
+const std::string hostile_words[]{
+    "x",
+    "nosuch",
+    "a\nb",
+    "a\rb",
+    "\x1b[31mred",
+    "\x7f",
+    "\xc3\xa4",
+    "\xff\xfe",
+    "..",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/../b",
+    "a b",
+    " ",
+    "%s%n%d",
+    "%",
+    "'\"\\`",
+    "<a>&amp;<!--",
+    "-",
+    "_",
+    "+",
+    "++",
+    "+a+b",
+    ":",
+    "=",
+    "dom0",
+    "none",
+    "uuid:",
+    "0",
+    "-1",
+    "99999999999999999999999999999999999999999999",
+    "1e9",
+    "name=x label=red\nname=y label=red",
+    std::string(300, 'a'),
+    std::string(60000, 'A'),
+};
+
+const std::string hostile_bytes[]{
+    "\0"s, "a\0b"s, "ok\0"s, "\x01\x02\x03", std::string(60000, '\0'), "\n", "\r\n\r\n"};
+
+const std::string hostile_names[]{"nosuch",
+                                  "-bad",
+                                  "..",
+                                  "../work",
+                                  "work/..",
+                                  "work\nx",
+                                  "work\x1b[0m",
+                                  "work ",
+                                  "",
+                                  "none",
+                                  "Domain-0",
+                                  "x-dm",
+                                  "%s",
+                                  std::string(32, 'a'),
+                                  std::string(60000, 'A'),
+                                  "uuid:",
+                                  "uuid:../../../../../../../../../../../../../",
+                                  "uuid:00000000-0000-0000-0000-00000000000g",
+                                  "uuid:99999999-9999-9999-9999-999999999999",
+                                  "\xc3\xa4"};
+
+bool is_known_class(std::string_view text) {
+  return !text.empty()
+         && std::ranges::any_of(model::error_rows, [&](auto& x) { return x.wire == text; });
+}
+
+std::string shortened(std::string text) {
+  for (auto& c : text)
+    if (c < ' ' || c > '~')
+      c = '?';
+  return text.size() > 200 ? text.substr(0, 200) + "..." : text;
+}
+
+/// A populated host that is asked one thing after the other.
+struct bad_input : ::testing::Test {
+  std::unique_ptr<simulation> sim = std::make_unique<simulation>(1, populated_host());
+  std::size_t asked = 0;
+  std::set<std::string> classes;
+
+  /// Asks, and holds the reply against what every reply must be.
+  void ask(const actors::method& row, const std::string& bytes) {
+    ++asked;
+    auto before = sim->world().system.read();
+    auto reply = sim->say(bytes, row.where);
+    auto about = [&] { return shortened(bytes); };
+    if (reply.dropped) {
+      EXPECT_TRUE(reply.frames.empty()) << about();
+      EXPECT_FALSE(api::parse_request(bytes)) << about() << ": only bad framing goes unanswered";
+      EXPECT_EQ(sim->world().system.read(), before) << about();
+      return;
+    }
+    ASSERT_FALSE(reply.frames.empty()) << about() << ": no answer";
+    auto& frame = reply.frames.front();
+    if (frame.starts_with("1\0"s)) { // a stream: it goes on
+      EXPECT_TRUE(std::holds_alternative<actors::subscription>(row.handler)) << about();
+      return;
+    }
+    ASSERT_EQ(reply.frames.size(), 1U) << about();
+    if (frame.starts_with("0\0"s)) {
+      SCOPED_TRACE(about());
+      renew_if_changed();
+      return;
+    }
+    expect_refusal(frame, about());
+    auto now = sim->world().system.read();
+    EXPECT_TRUE(now == before || *now == *before) << about() << ": refused, yet something changed";
+  }
+
+  void expect_refusal(std::string_view frame, const std::string& about) {
+    ASSERT_TRUE(frame.starts_with("2\0"s)) << about;
+    frame.remove_prefix(2);
+    auto end = frame.find('\0');
+    auto kind = frame.substr(0, end);
+    EXPECT_TRUE(is_known_class(kind)) << about << ": " << kind;
+    classes.emplace(kind);
+    frame.remove_prefix(end + 1);
+    ASSERT_TRUE(frame.starts_with('\0')) << about << ": no traceback is sent";
+    ASSERT_TRUE(frame.ends_with('\0')) << about;
+    auto sentence = frame.substr(1, frame.size() - 2);
+    EXPECT_GT(sentence.size(), 5U) << about << ": a sentence";
+    EXPECT_LT(sentence.size(), 2000U) << about << ": a short one";
+    EXPECT_TRUE(std::ranges::all_of(sentence, [](char c) { return c >= ' ' && c <= '~'; }))
+        << about << ": " << shortened(std::string{sentence});
+    EXPECT_EQ(sentence.find("a part of the daemon ended"), sentence.npos) << about;
+    EXPECT_EQ(std::ranges::count(sentence, '%') % 2, 0) << about << ": the client formats it";
+  }
+
+  /// What was accepted is not what the next request should meet.
+  void renew_if_changed() {
+    if (*sim->world().system.read() == first)
+      return;
+    check_whole();
+    sim = std::make_unique<simulation>(1, first);
+  }
+
+  void check_whole() {
+    sim->check_rest();
+    EXPECT_TRUE(sim->violations().empty()) << fmt::format("{}", fmt::join(sim->violations(), "\n"));
+    auto broken = model::violations(*sim->world().system.read(), *sim->world().machine.read());
+    EXPECT_TRUE(broken.empty()) << fmt::format("{}", fmt::join(broken, "\n"));
+  }
+
+  void TearDown() override { check_whole(); }
+
+  const model::system first = *sim->world().system.read();
+};
+
+} // namespace
+
+TEST_F(bad_input, arguments) {
+  for (auto& row : actors::methods()) {
+    auto sound = sound_request_of(row);
+    for (auto& x : hostile_words)
+      ask(row, bytes_of(row.name, x, "dom0", sound.destination, sound.payload));
+    for (auto& x : hostile_words) // after a sound beginning
+      if (!sound.argument.empty() && x.size() < 1000)
+        ask(row, bytes_of(row.name, std::string{sound.argument} + x, "dom0", sound.destination,
+                          sound.payload));
+    ask(row, bytes_of(row.name, "", "dom0", sound.destination, sound.payload));
+  }
+}
+
+TEST_F(bad_input, payloads) {
+  for (auto& row : actors::methods()) {
+    auto sound = sound_request_of(row);
+    auto send = [&](const std::string& payload) {
+      ask(row, bytes_of(row.name, sound.argument, "dom0", sound.destination, payload));
+    };
+    send("");
+    if (row.payload == actors::presence::none) {
+      send("x");
+      continue;
+    }
+    for (auto& x : hostile_words)
+      send(x);
+    for (auto& x : hostile_bytes)
+      send(x);
+    for (auto& x : {"\n"s, " "s, "\0"s, "\nx"s, " x=y"s, "\xc3\xa4"s})
+      send(std::string{sound.payload} + x);
+  }
+}
+
+TEST_F(bad_input, names) {
+  for (auto& row : actors::methods()) {
+    auto sound = sound_request_of(row);
+    for (auto& x : hostile_names) {
+      ask(row, bytes_of(row.name, sound.argument, "dom0", x, sound.payload));
+      ask(row, bytes_of(row.name, sound.argument, x, sound.destination, sound.payload));
+    }
+    ask(row, bytes_of(std::string{row.name} + "\n", sound.argument, "dom0", sound.destination,
+                      sound.payload));
+    ask(row, std::string{row.name});
+    ask(row, std::string{row.name} + '\0');
+    ask(row, std::string{row.name} + " dom0 keyword work\0"s);
+  }
+}
+
+TEST_F(bad_input, destinations_of_the_wrong_class) {
+  for (auto& row : actors::methods()) {
+    auto sound = sound_request_of(row);
+    for (auto& x : first.names()) {
+      ask(row, bytes_of(row.name, sound.argument, "dom0", x, sound.payload));
+      ask(row, bytes_of(row.name, sound.argument, x, sound.destination, sound.payload));
+    }
+  }
+}
+
+TEST_F(bad_input, wrong_states) {
+  for (auto state : {verb::start, verb::pause, verb::suspend})
+    for (auto& row : actors::methods()) {
+      sim = std::make_unique<simulation>(1, first);
+      ASSERT_TRUE(sim->ask("work", verb::start));
+      if (state != verb::start) {
+        ASSERT_TRUE(sim->ask("work", state));
+      }
+      auto sound = sound_request_of(row);
+      for (auto i = 0; i < 2; ++i) // once more: it is so already
+        ask(row, bytes_of(row.name, sound.argument, "dom0", sound.destination, sound.payload));
+      ask(row, bytes_of(row.name, sound.argument, "dom0", "sys-firewall", sound.payload));
+      sim->run();
+    }
+}
+
+TEST_F(bad_input, on_the_wrong_socket) {
+  for (auto& row : actors::methods())
+    for (auto where : {api::socket::admin, api::socket::internal, api::socket::misc})
+      if (where != row.where) {
+        auto elsewhere = row;
+        elsewhere.where = where;
+        auto sound = sound_request_of(row);
+        ask(elsewhere,
+            bytes_of(row.name, sound.argument, "dom0", sound.destination, sound.payload));
+        EXPECT_EQ(classes, std::set<std::string>{"ProtocolError"});
+      }
+}
+
+/// The grid is no proof when its sound requests are none.
+TEST_F(bad_input, sound_requests_are_understood) {
+  auto misunderstood = std::vector<std::string>{};
+  for (auto& row : actors::methods()) {
+    auto sound = sound_request_of(row);
+    auto reply = sim->say(
+        bytes_of(row.name, sound.argument, "dom0", sound.destination, sound.payload), row.where);
+    ASSERT_FALSE(reply.frames.empty()) << row.name;
+    if (reply.frames.front().starts_with("2\0ProtocolError"s))
+      misunderstood.push_back(fmt::format("{}: {}", row.name, shortened(reply.frames.front())));
+    renew_if_changed();
+  }
+  EXPECT_TRUE(misunderstood.empty()) << fmt::format("{}", fmt::join(misunderstood, "\n"));
+}
+
+} // namespace qubes::tests

@@ -1,0 +1,352 @@
+// Domains that come and go: one at a time, at once, and in storms (spec/admin-api.md C5).
+// QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N says how many to try.
+#include "tests/actors/requests.hpp"
+#include "tests/actors/simulation.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+namespace qubes::tests {
+
+namespace {
+
+using namespace std::string_literals;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+const auto ok = "0\0"s;
+
+std::string refused(std::string_view kind) {
+  return "2\0"s + std::string{kind} + "\0\0"s;
+}
+
+struct population : ::testing::Test {
+  simulation sim{1, populated_host()};
+
+  static std::string bytes(std::string_view method, std::string_view to,
+                           std::string_view payload = "", std::string_view source = "dom0") {
+    return bytes_of(method, "", source, to, payload);
+  }
+  std::string call(std::string_view method, std::string_view to, std::string_view payload = "",
+                   std::string_view source = "dom0") {
+    auto reply = sim.say(bytes(method, to, payload, source));
+    return reply.frames.size() == 1 ? reply.frames.front() : "";
+  }
+  const model::domain* find(std::string_view name) { return sim.world().system.read()->find(name); }
+
+  /// Posts all at once; returns the replies in the same order.
+  std::vector<std::string> at_once(const std::vector<std::string>& all) {
+    auto posted = std::vector<connection_id>{};
+    for (auto& x : all)
+      posted.push_back(sim.post(x));
+    sim.run();
+    auto result = std::vector<std::string>{};
+    for (auto x : posted)
+      result.push_back(sim.reply_to(x).frames.at(0));
+    return result;
+  }
+
+  void TearDown() override {
+    sim.check_rest();
+    EXPECT_TRUE(sim.violations().empty()) << fmt::format("{}", fmt::join(sim.violations(), "\n"));
+  }
+};
+
+model::error fault() {
+  return {model::errc::storage, "a fault of the script", {}};
+}
+
+} // namespace
+
+// -- births ---------------------------------------------------------------------------------------
+
+TEST_F(population, a_new_domain_has_record_disks_and_actor) {
+  EXPECT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue", "work"), ok);
+  ASSERT_TRUE(find("fresh"));
+  EXPECT_TRUE(find("fresh")->tags.contains("created-by-work"));
+  EXPECT_TRUE(sim.disks().owners().contains("fresh"));
+  EXPECT_EQ(call("admin.vm.property.Set+memory", "fresh", "600"), ok);
+  EXPECT_THAT(call("admin.vm.List", "fresh"), HasSubstr("fresh class=AppVM state=Halted"));
+}
+
+TEST_F(population, a_birth_that_fails_on_disk_leaves_nothing) {
+  auto before = sim.world().system.read();
+  sim.disks().set_script([](drivers::disk_call which, auto&) {
+    return which == drivers::disk_call::create ? std::optional{fault()} : std::nullopt;
+  });
+  EXPECT_THAT(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"),
+              StartsWith(refused("StoragePoolException")));
+  EXPECT_EQ(sim.world().system.read(), before);
+  EXPECT_TRUE(sim.disks().owners().empty());
+  EXPECT_THAT(sim.events(), Not(Contains(testing::Field(&model::event::name, "domain-add"))));
+  sim.disks().set_script({});
+  EXPECT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok)
+      << "name and number are free again";
+}
+
+TEST_F(population, a_birth_that_fails_in_the_store_takes_its_disks_back) {
+  auto before = sim.world().system.read();
+  sim.disk().fail_at(0, "No space left on device");
+  EXPECT_THAT(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"),
+              StartsWith(refused("QubesException")));
+  EXPECT_EQ(sim.world().system.read(), before);
+  EXPECT_TRUE(sim.disks().owners().empty());
+  EXPECT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+}
+
+TEST_F(population, of_many_who_want_one_name_one_gets_it) {
+  auto replies =
+      at_once(std::vector(16, bytes("admin.vm.Create.AppVM", "dom0", "name=fresh label=red")));
+  EXPECT_EQ(std::ranges::count(replies, ok), 1);
+  for (auto& x : replies)
+    EXPECT_TRUE(x == ok || x.starts_with(refused("QubesVMAlreadyExistsError"))) << x;
+}
+
+TEST_F(population, births_at_once_have_numbers_of_their_own) {
+  auto all = std::vector<std::string>{};
+  for (auto i = 0; i < 16; ++i)
+    all.push_back(bytes("admin.vm.Create.AppVM", "dom0", fmt::format("name=n{} label=red", i)));
+  for (auto i = 0; i < 16; ++i)
+    all.push_back(bytes("admin.vm.CreateDisposable", "dvm"));
+  auto replies = at_once(all);
+  auto names = std::set<std::string>{};
+  for (auto i = std::size_t{0}; i < replies.size(); ++i) {
+    EXPECT_TRUE(replies[i].starts_with(ok)) << replies[i];
+    names.insert(i < 16 ? fmt::format("n{}", i) : replies[i].substr(2));
+  }
+  EXPECT_EQ(names.size(), 32U);
+  auto qids = std::set<std::int64_t>{};
+  auto uuids = std::set<std::string>{};
+  for (auto& x : sim.world().system.read()->domains) {
+    EXPECT_TRUE(qids.insert(x->qid).second) << x->name.str();
+    EXPECT_TRUE(uuids.insert(x->uuid).second) << x->name.str();
+    names.erase(x->name.str());
+  }
+  EXPECT_TRUE(names.empty());
+}
+
+TEST_F(population, a_disposable_goes_when_it_has_shut_down) {
+  auto name = call("admin.vm.CreateDisposable", "dom0", "", "work").substr(2);
+  ASSERT_TRUE(find(name));
+  EXPECT_TRUE(find(name)->tags.contains("disp-created-by-work"));
+  EXPECT_THAT(call("admin.vm.CreateDisposable", "dvm", "uuid"), StartsWith("0\0uuid:"s));
+  ASSERT_EQ(call("admin.vm.Start", name), ok);
+  EXPECT_EQ(call("admin.vm.Kill", name), ok);
+  EXPECT_FALSE(find(name));
+  EXPECT_FALSE(sim.disks().owners().contains(name));
+}
+
+// -- ends -----------------------------------------------------------------------------------------
+
+TEST_F(population, who_is_removed_leaves_nothing_and_the_name_is_free) {
+  ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+  auto uuid = find("fresh")->uuid;
+  auto replies = at_once({bytes("admin.vm.Remove", "fresh"),
+                          bytes("admin.vm.Create.AppVM", "dom0", "name=fresh label=red")});
+  EXPECT_EQ(replies[0], ok);
+  if (replies[1] == ok) { // it came after, and waited for the disks
+    EXPECT_NE(find("fresh")->uuid, uuid);
+    EXPECT_TRUE(sim.disks().owners().contains("fresh"));
+    EXPECT_EQ(call("admin.vm.Remove", "fresh"), ok);
+  }
+  EXPECT_FALSE(find("fresh"));
+  EXPECT_TRUE(sim.disks().owners().empty());
+  EXPECT_THAT(call("admin.vm.List", "fresh"), StartsWith(refused("QubesVMNotFoundError")));
+}
+
+TEST_F(population, who_is_in_use_stays_and_says_by_whom) {
+  EXPECT_THAT(call("admin.vm.Remove", "debian"), HasSubstr("work"));
+  EXPECT_THAT(call("admin.vm.Remove", "dvm"), HasSubstr("disp1234"));
+  EXPECT_THAT(call("admin.vm.Remove", "vault"), HasSubstr("work:block sda"));
+  ASSERT_EQ(call("admin.vm.Start", "alone"), ok);
+  EXPECT_THAT(call("admin.vm.Remove", "alone"), StartsWith(refused("QubesVMNotHaltedError")));
+}
+
+TEST_F(population, of_many_who_remove_one_succeeds) {
+  auto replies = at_once(std::vector(8, bytes("admin.vm.Remove", "alone")));
+  EXPECT_EQ(std::ranges::count(replies, ok), 1);
+  EXPECT_FALSE(find("alone"));
+}
+
+TEST_F(population, a_template_cannot_go_while_somebody_is_born_of_it) {
+  auto replies = at_once({bytes("admin.vm.Create.TemplateVM", "dom0", "name=tiny label=red")});
+  ASSERT_EQ(replies[0], ok);
+  for (auto i = 0; i < 20; ++i) {
+    auto name = fmt::format("child{}", i);
+    replies = at_once(
+        {bytes("admin.vm.Create.AppVM+tiny", "dom0", fmt::format("name={} label=red", name)),
+         bytes("admin.vm.Remove", "tiny")});
+    EXPECT_EQ((replies[0] == ok) + (replies[1] == ok), 1) << replies[0] << replies[1];
+    if (replies[1] == ok) {
+      EXPECT_FALSE(find(name));
+      ASSERT_EQ(call("admin.vm.Create.TemplateVM", "dom0", "name=tiny label=red"), ok);
+    } else {
+      ASSERT_EQ(call("admin.vm.Remove", name), ok);
+    }
+  }
+}
+
+// -- copies ---------------------------------------------------------------------------------------
+
+TEST_F(population, a_token_is_good_once) {
+  auto token = call("admin.vm.volume.CloneFrom+private", "vault").substr(2);
+  EXPECT_EQ(token.size(), 32U);
+  auto replies = at_once(std::vector(4, bytes("admin.vm.volume.CloneTo+private", "alone", token)));
+  EXPECT_EQ(std::ranges::count(replies, ok), 1);
+  for (auto& x : replies)
+    EXPECT_TRUE(x == ok || x.starts_with(refused("QubesVolumeCopyTokenNotFoundError"))) << x;
+}
+
+TEST_F(population, a_copy_whose_source_is_gone_is_refused) {
+  ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+  auto token = call("admin.vm.volume.CloneFrom+private", "fresh").substr(2);
+  ASSERT_EQ(call("admin.vm.Remove", "fresh"), ok);
+  ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+  EXPECT_THAT(call("admin.vm.volume.CloneTo+private", "alone", token), StartsWith("2\0"s))
+      << "another one has its name now";
+}
+
+// -- storms ---------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr auto clients = 16;
+constexpr auto names = 40;
+
+/// Sixteen clients who do as they like with the same forty names.
+class crowd {
+public:
+  explicit crowd(simulation& sim) : sim_(sim), chance_(sim.chance()) {}
+
+  /// `requests` of them, at most one open per client.
+  void run(int requests) {
+    for (auto made = 0; made < requests;) {
+      auto& who = clients_[chance_() % clients];
+      if (who.open == 0) {
+        ask(who);
+        ++made;
+      } else if (!sim_.step()) {
+        sim_.run();
+      }
+      for (auto steps = chance_() % 6; steps > 0; --steps)
+        sim_.step();
+      collect();
+    }
+    sim_.run();
+    collect();
+    for (auto& x : clients_)
+      EXPECT_EQ(x.open, 0U) << "a request was never answered";
+  }
+
+  std::size_t agreed() const { return agreed_; }
+  const std::set<std::string>& refusals() const { return refusals_; }
+
+private:
+  struct client {
+    connection_id open = 0;
+    bool wants_token = false;
+    std::string token;
+  };
+
+  std::string any() { return fmt::format("d{}", chance_() % names); }
+
+  void ask(client& x) {
+    auto send = [&](std::string_view method, std::string_view to, std::string_view payload = "") {
+      x.open = sim_.post(bytes_of(method, "", "dom0", to, payload));
+    };
+    if (!x.token.empty())
+      return send("admin.vm.volume.CloneTo+private", any(), std::exchange(x.token, {}));
+    constexpr std::string_view templates[]{"debian", "fedora"};
+    constexpr std::string_view netvms[]{"sys-net", "sys-firewall", ""};
+    switch (chance_() % 16) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+      return send(fmt::format("admin.vm.Create.AppVM+{}", templates[chance_() % 2]), "dom0",
+                  fmt::format("name={} label=red", any()));
+    case 4: return send("admin.vm.Create.StandaloneVM", "dom0", "name=" + any() + " label=red");
+    case 5: return send("admin.vm.CreateDisposable", "dvm");
+    case 6:
+    case 7: return send("admin.vm.Remove", any());
+    case 8: return send("admin.vm.property.Set+template", any(), templates[chance_() % 2]);
+    case 9: return send("admin.vm.property.Set+netvm", any(), netvms[chance_() % 3]);
+    case 10: return send("admin.vm.property.Reset+netvm", any());
+    case 11: return send("admin.vm.tag.Set+windy", any());
+    case 12: return send("admin.vm.tag.Remove+windy", any());
+    case 13: return send("admin.vm.Start", any());
+    case 14: return send("admin.vm.Kill", any());
+    default: x.wants_token = true; return send("admin.vm.volume.CloneFrom+private", any());
+    }
+  }
+
+  void collect() {
+    for (auto& x : clients_) {
+      if (x.open == 0 || sim_.reply_to(x.open).frames.empty())
+        continue;
+      auto frame = sim_.reply_to(x.open).frames.front();
+      sim_.forget(std::exchange(x.open, 0));
+      auto token = std::exchange(x.wants_token, false);
+      if (frame.starts_with(ok)) {
+        ++agreed_;
+        x.token = token ? frame.substr(2) : "";
+        continue;
+      }
+      auto kind = frame.substr(2, frame.find('\0', 2) - 2);
+      EXPECT_TRUE(std::ranges::any_of(model::error_rows, [&](auto& y) { return y.wire == kind; }))
+          << frame;
+      EXPECT_EQ(frame.find("a part of the daemon ended"), frame.npos) << frame;
+      refusals_.insert(kind);
+    }
+  }
+
+  simulation& sim_;
+  std::mt19937_64& chance_;
+  client clients_[clients];
+  std::size_t agreed_ = 0;
+  std::set<std::string> refusals_;
+};
+
+std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
+  auto* text = std::getenv(variable);
+  return text ? std::strtoull(text, nullptr, 10) : fallback;
+}
+
+void run_seeds(faults how) {
+  auto only = std::getenv("QVMD_SEED");
+  auto first = number_from("QVMD_SEED", 0);
+  auto last = only ? first + 1 : std::min(number_from("QVMD_SEEDS", 300), std::uint64_t{3000});
+  for (auto seed = first; seed < last; ++seed) {
+    SCOPED_TRACE(fmt::format("reproduce with QVMD_SEED={}", seed));
+    auto sim = simulation{seed, populated_host(), how};
+    auto all = crowd{sim};
+    all.run(120);
+    sim.check_rest();
+    auto broken = model::violations(*sim.world().system.read(), *sim.world().machine.read());
+    ASSERT_TRUE(broken.empty()) << fmt::format("{}", fmt::join(broken, "\n"));
+    ASSERT_TRUE(sim.violations().empty()) << fmt::format("{}", fmt::join(sim.violations(), "\n"));
+    ASSERT_GT(all.agreed(), 20U) << "a storm in which nothing happens proves nothing";
+    ASSERT_FALSE(testing::Test::HasFailure());
+  }
+}
+
+} // namespace
+
+TEST(population_storm, sixteen_clients_and_forty_names) {
+  run_seeds({});
+}
+
+TEST(population_storm, with_faults_of_the_hypervisor) {
+  run_seeds({.hypervisor = 20});
+}
+
+} // namespace qubes::tests

@@ -1,0 +1,101 @@
+#include "tests/actors/requests.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+namespace qubes::tests {
+
+namespace {
+
+struct row {
+  std::string_view method; ///< a method, or the beginning of several
+  sound_request what;
+};
+
+/// The longest beginning counts.
+constexpr row rows[]{
+    {"admin.label.", {"mauve", "", "dom0"}},
+    {"admin.label.Create", {"teal", "0x008080", "dom0"}},
+    {"admin.pool.", {"big", "", "dom0"}},
+    {"admin.pool.Add", {"file", "name=new\ndir_path=/srv/new", "dom0"}},
+    {"admin.pool.Set.ephemeral_volatile", {"big", "yes", "dom0"}},
+    {"admin.pool.Set.revisions_to_keep", {"big", "2", "dom0"}},
+    {"admin.property.", {"default_netvm", "sys-firewall", "dom0"}},
+    {"admin.vm.", {"", "", "work"}},
+    {"admin.vm.Create.", {"", "name=fresh label=red", "dom0"}},
+    {"admin.vm.Create.AppVM", {"debian", "name=fresh label=red", "dom0"}},
+    {"admin.vm.Create.DispVM", {"dvm", "name=fresh label=red", "dom0"}},
+    {"admin.vm.CreateDisposable", {"", "", "dvm"}},
+    {"admin.vm.CreateInPool.", {"", "name=fresh label=red pool=big", "dom0"}},
+    {"admin.vm.CreateInPool.AppVM", {"debian", "name=fresh label=red pool:private=big", "dom0"}},
+    {"admin.vm.CreateInPool.DispVM", {"dvm", "name=fresh label=red", "dom0"}},
+    {"admin.vm.Shutdown", {"force", "", "work"}},
+    {"admin.vm.device.block.", {"vault+sda", "", "work"}},
+    {"admin.vm.device.block.Assign", {"vault+sdb", "mode='auto-attach' _read-only='yes'", "work"}},
+    {"admin.vm.device.block.Assigned", {"", "", "work"}},
+    {"admin.vm.device.block.Attached", {"", "", "work"}},
+    {"admin.vm.device.block.Available", {"", "", "work"}},
+    {"admin.vm.device.block.Set.assignment", {"vault+sda", "required", "work"}},
+    {"admin.vm.device.denied.", {"", "b******", "work"}},
+    {"admin.vm.device.pci.", {"dom0+00_14.0", "", "work"}},
+    {"admin.vm.device.pci.Assign", {"dom0+00_14.0", "mode='required'", "work"}},
+    {"admin.vm.device.pci.Assigned", {"", "", "work"}},
+    {"admin.vm.device.pci.Attached", {"", "", "work"}},
+    {"admin.vm.device.pci.Available", {"", "", "dom0"}},
+    {"admin.vm.device.pci.Set.assignment", {"dom0+00_14.0", "required", "work"}},
+    {"admin.vm.feature.", {"service.clocksync", "1", "work"}},
+    {"admin.vm.firewall.Set", {"", "action=accept dst4=10.0.0.1 proto=tcp dstports=1-2", "work"}},
+    {"admin.vm.notes.Set", {"", "a note\nof two lines", "work"}},
+    {"admin.vm.property.", {"memory", "400", "work"}},
+    {"admin.vm.tag.", {"team", "", "work"}},
+    {"admin.vm.volume.", {"private", "", "work"}},
+    {"admin.vm.volume.CloneTo", {"private", "abcdefghijklmnopqrstuvwxyzABCDEF", "work"}},
+    {"admin.vm.volume.Resize", {"private", "4294967296", "work"}},
+    {"admin.vm.volume.Revert", {"private", "2024-01-01T00:00:00Z", "work"}},
+    {"admin.vm.volume.Set.ephemeral", {"volatile", "yes", "work"}},
+    {"admin.vm.volume.Set.revisions_to_keep", {"private", "1", "work"}},
+    {"admin.vm.volume.Set.rw", {"private", "no", "work"}},
+    {"internal.vm.volume.ImportBegin", {"private", "4096", "work"}},
+    {"internal.vm.volume.ImportEnd", {"private", "ok", "work"}},
+    {"qubes.NotifyUpdates", {"", "3", "dom0"}},
+    {"qvmd.Plan", {"admin.vm.property.Set+memory", "512", "work"}},
+};
+
+std::string_view if_wanted(std::string_view text, actors::presence x) {
+  if (x == actors::presence::none)
+    return "";
+  return text.empty() && x == actors::presence::required ? "x" : text;
+}
+
+} // namespace
+
+sound_request sound_request_of(const actors::method& x) {
+  auto best = row{"", {"", "", "work"}};
+  for (auto& y : rows)
+    if (x.name.starts_with(y.method) && y.method.size() >= best.method.size())
+      best = y;
+  auto result = best.what;
+  result.argument = if_wanted(result.argument, x.argument);
+  result.payload = if_wanted(result.payload, x.payload);
+  if (x.destination == actors::target::dom0)
+    result.destination = "dom0";
+  return result;
+}
+
+std::string bytes_of(std::string_view method, std::string_view argument, std::string_view source,
+                     std::string_view destination, std::string_view payload) {
+  auto text = std::string{method};
+  if (!argument.empty()) {
+    text += '+';
+    text += argument;
+  }
+  text += ' ';
+  text += source;
+  text += " name ";
+  text += destination;
+  text += '\0';
+  text += payload;
+  return text;
+}
+
+} // namespace qubes::tests

@@ -1,0 +1,327 @@
+// Firewall rules: text, file and QubesDB (spec/firewall.md).
+#include "model/firewall.hpp"
+#include "model/literal.hpp"
+#include "model/xml/firewall_xml.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+using namespace qubes::model;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pair;
+
+namespace {
+
+constexpr auto now = std::int64_t{1'700'000'000};
+constexpr auto v4 = "10.137.0.6";
+constexpr auto v6 = "fd09:24ef:4179::a89:6";
+
+firewall_rules rules(std::string_view text) {
+  auto all = parse_rules(text);
+  EXPECT_TRUE(all) << text << ": " << all.error().text;
+  return all.value_or(firewall_rules{});
+}
+
+/// The entry of the only rule; "-" when the address family has none.
+std::string entry(const firewall_rules& all, std::string_view address) {
+  auto entries = firewall_entries(all, address, now);
+  EXPECT_THAT(entries.front(), Pair(fmt::format("/qubes-firewall/{}/policy", address), "drop"));
+  EXPECT_THAT(entries.back(), Pair(fmt::format("/qubes-firewall/{}", address), ""));
+  return entries.size() == 2 ? "-" : entries[1].second;
+}
+
+/// `name=text` of every property in the file, in its order.
+std::string properties_in(std::string_view file) {
+  auto result = std::string{};
+  constexpr auto open = std::string_view{"<property name=\""};
+  for (auto at = file.find(open); at != file.npos; at = file.find(open, at + 1)) {
+    auto name = at + open.size();
+    auto end = file.find('"', name);
+    auto text = file.find('>', end) + 1;
+    auto close = file[text - 2] == '/' ? text : file.find("</", text);
+    result += fmt::format("{}{}={}", result.empty() ? "" : ", ", file.substr(name, end - name),
+                          file.substr(text, close - text));
+  }
+  return result;
+}
+
+struct example {
+  std::string_view input;
+  std::string_view api;
+  std::string_view entry4;
+  std::string_view entry6;
+  std::string_view file;
+};
+
+} // namespace
+
+// -- the worked examples of §8
+// -------------------------------------------------------------------
+
+TEST(firewall, worked_examples) {
+  constexpr auto same = std::string_view{"same"};
+  constexpr example table[]{
+      {"action=accept", same, same, same, "action=accept"},
+      {"action=drop proto=tcp dstports=22-22", same, same, same,
+       "action=drop, proto=tcp, dstports=22"},
+      {"action=accept dst4=192.0.2.0/24 proto=tcp dstports=80-443", same, same, "-",
+       "action=accept, dsthost=192.0.2.0/24, proto=tcp, dstports=80-443"},
+      {"action=accept dst4=192.0.2.7", "action=accept dst4=192.0.2.7/32", same, "-",
+       "action=accept, dsthost=192.0.2.7/32"},
+      {"action=accept dsthost=www.example.com proto=tcp dstports=443",
+       "action=accept dsthost=www.example.com proto=tcp dstports=443-443", same, same,
+       "action=accept, dsthost=www.example.com, proto=tcp, dstports=443"},
+      {"action=accept dstname=example.org", "action=accept dsthost=example.org", same, same,
+       "action=accept, dsthost=example.org"},
+      {"action=accept dst6=2001:db8::/32 proto=udp dstports=53",
+       "action=accept dst6=2001:db8::/32 proto=udp dstports=53-53", "-", same,
+       "action=accept, dsthost=2001:db8::/32, proto=udp, dstports=53"},
+      {"action=accept dst4=2001:db8::2", "action=accept dst6=2001:db8::2/128", "-", same,
+       "action=accept, dsthost=2001:db8::2/128"},
+      {"action=drop proto=icmp icmptype=8", same, same, same,
+       "action=drop, proto=icmp, icmptype=8"},
+      {"action=accept proto=udp dstports=53 specialtarget=dns dst4=10.139.1.1",
+       "action=accept dst4=10.139.1.1/32 proto=udp specialtarget=dns dstports=53-53", same, "-",
+       "action=accept, dsthost=10.139.1.1/32, proto=udp, specialtarget=dns, dstports=53"},
+      {"action=accept dsthost=10.0.0.0/8 expire=4102444800 comment=allow lan, temporarily",
+       "action=accept expire=4102444800 dst4=10.0.0.0/8 comment=allow lan, temporarily",
+       "action=accept dst4=10.0.0.0/8", "-",
+       "action=accept, comment=allow lan, temporarily, expire=4102444800, dsthost=10.0.0.0/8"},
+      {"action=drop comment=just a comment", same, "action=drop", "action=drop",
+       "action=drop, comment=just a comment"},
+      {"dst4=1.2.3.4 action=accept proto=tcp dstports=080",
+       "action=accept dst4=1.2.3.4/32 proto=tcp dstports=80-80", same, "-",
+       "action=accept, dsthost=1.2.3.4/32, proto=tcp, dstports=80"},
+      {"action=accept dsthost=", same, same, same, "action=accept, dsthost="},
+  };
+  for (auto& x : table) {
+    SCOPED_TRACE(x.input);
+    auto all = rules(x.input);
+    auto api = x.api == same ? x.input : x.api;
+    EXPECT_EQ(print(all, now), std::string{api} + '\n');
+    EXPECT_EQ(entry(all, v4), x.entry4 == same ? api : x.entry4);
+    EXPECT_EQ(entry(all, v6), x.entry6 == same ? api : x.entry6);
+    auto file = xml::save_firewall(all);
+    EXPECT_EQ(properties_in(file), x.file);
+    EXPECT_EQ(xml::load_firewall(file), all);
+    EXPECT_EQ(rules(print(all, now)), all) << "what Get shows, Set takes";
+  }
+}
+
+TEST(firewall, an_expired_rule_is_shown_nowhere_and_kept_nowhere) {
+  auto all = rules("action=accept expire=1 comment=old");
+  EXPECT_EQ(print(all, now), "");
+  EXPECT_EQ(entry(all, v4), "-");
+  EXPECT_EQ(entry(all, v6), "-");
+  EXPECT_TRUE(still_valid(all, now).empty());
+}
+
+// -- text
+// ----------------------------------------------------------------------------------------
+
+TEST(firewall, refusals_name_the_value) {
+  struct refusal {
+    std::string_view input;
+    std::string_view named;
+  };
+  constexpr refusal table[]{
+      {"action=ACCEPT", "ACCEPT"},
+      {"action=reject", "reject"},
+      {"proto=tcp", "action"},
+      {"\n", "KEY=VALUE"},
+      {"action=accept\n\naction=drop", "KEY=VALUE"},
+      {"action=accept  proto=tcp", "KEY=VALUE"},
+      {"action=accept foo=bar", "foo"},
+      {"action=accept foo", "foo"},
+      {"action=accept dst4=1.2.3.4 dst6=::1", "twice"},
+      {"action=accept dst4=1.2.3.4/33", "1.2.3.4/33"},
+      {"action=accept dst4=1.2.3.4/", "1.2.3.4/"},
+      {"action=accept dst4=1.2.3.4/8/9", "1.2.3.4/8/9"},
+      {"action=accept dst4=example.com/8", "example.com/8"},
+      {"action=accept dst6=::1/129", "::1/129"},
+      {"action=accept dsthost=WWW.example.com", "WWW.example.com"},
+      {"action=accept dstports=80", "dstports"},
+      {"action=accept proto=icmp dstports=80", "dstports"},
+      {"action=accept proto=tcp icmptype=8", "icmptype"},
+      {"action=accept icmptype=8", "icmptype"},
+      {"action=accept proto=sctp", "sctp"},
+      {"action=accept proto=tcp dstports=443-80", "443-80"},
+      {"action=accept proto=tcp dstports=65536", "65536"},
+      {"action=accept proto=tcp dstports=1-1-1", "1-1-1"},
+      {"action=accept proto=tcp dstports=-1", "-1"},
+      {"action=accept proto=tcp dstports=", "port"},
+      {"action=accept proto=icmp icmptype=256", "256"},
+      {"action=accept proto=icmp icmptype=0008", "0008"},
+      {"action=accept specialtarget=ntp", "ntp"},
+      {"action=accept expire=abc", "abc"},
+      {"action=accept expire=-5", "-5"},
+      {"comment=x action=accept", "action"},
+      {"action=accept comment=bad!", "bad!"},
+      {"action=accept action=drop", "twice"},
+      {"action=accept\tproto=tcp", "action"},
+      {"action=accept dsthost=a'b", "a"},
+  };
+  for (auto& x : table) {
+    auto all = parse_rules(x.input);
+    ASSERT_FALSE(all) << x.input;
+    EXPECT_EQ(all.error().code, errc::value) << x.input;
+    EXPECT_THAT(all.error().message(), HasSubstr(x.named)) << x.input;
+  }
+  EXPECT_EQ(parse_rules("action=accept comment=\xc3\xa4").error().code, errc::protocol);
+}
+
+TEST(firewall, what_is_odd_and_allowed) {
+  EXPECT_EQ(print(rules("action=accept comment="), now), "action=accept\n");
+  EXPECT_EQ(print(rules("action=accept dst4=1.2.3"), now), "action=accept dsthost=1.2.3\n");
+  EXPECT_EQ(print(rules("action=accept dst4=1.2.3.4/0"), now), "action=accept dst4=1.2.3.4/0\n");
+  EXPECT_EQ(print(rules("action=accept dst4=1.2.3.4/024"), now),
+            "action=accept dst4=1.2.3.4/024\n");
+  EXPECT_EQ(print(rules("action=accept dst6=2001:DB8::1"), now),
+            "action=accept dst6=2001:DB8::1/128\n");
+  EXPECT_EQ(print(rules("  action=accept comment= kept as it is "), now),
+            "action=accept comment= kept as it is \n");
+}
+
+TEST(firewall, lines_end_as_python_sees_them) {
+  EXPECT_EQ(rules("action=accept\r\naction=drop\raction=drop\vaction=drop\faction=drop\x1c"
+                  "action=drop\x1d"
+                  "action=drop\x1e"
+                  "action=drop\n")
+                .size(),
+            8U);
+}
+
+TEST(firewall, one_bad_rule_refuses_all) {
+  EXPECT_FALSE(parse_rules("action=accept\naction=drop\naction=never\n"));
+}
+
+// -- the file
+// ------------------------------------------------------------------------------------
+
+TEST(firewall, the_file_looks_as_the_stock_daemon_writes_it) {
+  EXPECT_EQ(xml::save_firewall(
+                rules("action=accept dst4=10.0.0.0/8 proto=tcp dstports=80-443 comment=hi there")),
+            R"(<firewall version="2">
+  <rules>
+    <rule>
+      <properties>
+        <property name="action">accept</property>
+        <property name="comment">hi there</property>
+        <property name="dsthost">10.0.0.0/8</property>
+        <property name="proto">tcp</property>
+        <property name="dstports">80-443</property>
+      </properties>
+    </rule>
+  </rules>
+</firewall>
+)");
+  EXPECT_EQ(xml::load_firewall(xml::save_firewall({})), firewall_rules{});
+}
+
+TEST(firewall, version_1_is_read) {
+  auto all = xml::load_firewall(R"(<firewall policy="allow" dns="allow" icmp="deny">
+    <rule address="1.2.3.0" netmask="24" proto="tcp" port="80"/>
+    <rule address="example.com" proto="tcp" port="1" toport="10"/>
+    <rule address="9.9.9.9" proto="any"/>
+  </firewall>)");
+  ASSERT_TRUE(all) << all.error().text;
+  EXPECT_EQ(print(*all, now), "action=accept specialtarget=dns\n"
+                              "action=drop proto=icmp\n"
+                              "action=drop dst4=1.2.3.0/24 proto=tcp dstports=80-80\n"
+                              "action=drop dsthost=example.com proto=tcp dstports=1-10\n"
+                              "action=drop dst4=9.9.9.9/32\n"
+                              "action=accept\n");
+}
+
+TEST(firewall, version_1_defaults) {
+  auto text = [](std::string_view file) {
+    auto all = xml::load_firewall(file);
+    return all ? print(*all, now) : "refused: " + all.error().text;
+  };
+  EXPECT_EQ(
+      text(R"(<firewall version="1" policy="deny"><rule address="1.2.3.4" port="22"/></firewall>)"),
+      "action=drop specialtarget=dns\naction=drop proto=icmp\n"
+      "action=accept dst4=1.2.3.4/32 proto=tcp dstports=22-22\n")
+      << "dns and icmp follow the policy, and a port means tcp";
+  EXPECT_THAT(text(R"(<firewall policy="deny"><rule address="1.2.3.4" netmask="0"/></firewall>)"),
+              HasSubstr("dst4=1.2.3.4/32"))
+      << "a mask of 0 is none";
+  EXPECT_THAT(
+      text(R"(<firewall policy="deny"><rule address="example.com" netmask="32"/></firewall>)"),
+      HasSubstr("action=accept dsthost=example.com\n"))
+      << "a name has no mask";
+  EXPECT_THAT(
+      text(R"(<firewall policy="deny"><rule address="1.2.3.4" expire="4102444800"/></firewall>)"),
+      HasSubstr("action=accept expire=4102444800 dst4=1.2.3.4/32\n"));
+  EXPECT_THAT(text("<firewall/>"), HasSubstr("refused")) << "a policy is required";
+  EXPECT_THAT(text(R"(<firewall policy="maybe"/>)"), HasSubstr("maybe"));
+}
+
+TEST(firewall, a_damaged_file_says_what_is_wrong_with_it) {
+  struct damage {
+    std::string_view file;
+    std::string_view named;
+  };
+  constexpr damage table[]{
+      {"", "firewall.xml"},
+      {"<firewall version=\"2\"><rules>", "firewall.xml"},
+      {"<wall version=\"2\"/>", "wall"},
+      {"<firewall version=\"3\"/>", "3"},
+      {R"(<firewall version="2"><rules><rule><properties/></rule></rules></firewall>)", "action"},
+      {R"(<firewall version="2"><rules><rule><properties><property name="action">pass</property></properties></rule></rules></firewall>)",
+       "pass"},
+      {R"(<firewall version="2"><rules><rule><properties><property name="action">drop</property><property name="dstports">1</property></properties></rule></rules></firewall>)",
+       "dstports"},
+      {R"(<firewall version="2"><rules><rule><properties><property name="action">drop</property><property name="colour">red</property></properties></rule></rules></firewall>)",
+       "colour"},
+      {R"(<!DOCTYPE x [<!ENTITY a "b">]><firewall version="2"><rules/></firewall>)",
+       "firewall.xml"},
+  };
+  for (auto& x : table) {
+    auto all = xml::load_firewall(x.file);
+    ASSERT_FALSE(all) << x.file;
+    EXPECT_EQ(all.error().code, errc::vm_error) << x.file;
+    EXPECT_THAT(all.error().text, HasSubstr(x.named)) << x.file;
+  }
+}
+
+// -- time
+// ----------------------------------------------------------------------------------------
+
+TEST(firewall, the_next_expiry_is_the_nearest_to_come) {
+  auto all = rules("action=accept expire=100\naction=accept expire=300\naction=accept expire=200\n"
+                   "action=drop");
+  EXPECT_EQ(next_expiry(all, 150), 201);
+  EXPECT_EQ(next_expiry(all, 100), 101) << "a rule holds for the whole of its last second";
+  EXPECT_EQ(next_expiry(all, 301), std::nullopt);
+  EXPECT_EQ(still_valid(all, 250).size(), 2U);
+  EXPECT_FALSE(is_expired(all[0], 100));
+  EXPECT_TRUE(is_expired(all[0], 101));
+  EXPECT_FALSE(is_expired(all[3], now));
+}
+
+// -- QubesDB
+// -------------------------------------------------------------------------------------
+
+TEST(firewall, numbers_in_qubesdb_are_places_in_the_whole_list) {
+  auto all = rules("action=accept dst4=1.1.1.1\naction=accept dst6=::1\naction=accept expire=1\n"
+                   "action=drop");
+  EXPECT_THAT(firewall_entries(all, v4, now),
+              ElementsAre(Pair("/qubes-firewall/10.137.0.6/policy", "drop"),
+                          Pair("/qubes-firewall/10.137.0.6/0000", "action=accept dst4=1.1.1.1/32"),
+                          Pair("/qubes-firewall/10.137.0.6/0003", "action=drop"),
+                          Pair("/qubes-firewall/10.137.0.6", "")));
+  auto six = fmt::format("/qubes-firewall/{}", v6);
+  EXPECT_THAT(firewall_entries(all, v6, now),
+              ElementsAre(Pair(six + "/policy", "drop"),
+                          Pair(six + "/0001", "action=accept dst6=::1/128"),
+                          Pair(six + "/0003", "action=drop"), Pair(six, "")));
+}
+
+TEST(firewall, nobody_said_anything_is_accept_and_nobody_knows_is_drop) {
+  EXPECT_EQ(print(accept_all(), now), "action=accept\n");
+  EXPECT_EQ(print(drop_all(), now), "action=drop\n");
+}
