@@ -53,6 +53,7 @@ public:
   outcome<std::vector<model::device>> pci_devices() override {
     return std::vector<model::device>{};
   }
+  outcome<std::string> console(const std::string& uuid) override;
   outcome<guest> inspect(const std::string& uuid) override;
 
   // -- the test's side -----------------------------------------------------------------------

@@ -77,6 +77,9 @@ public:
   /// PCI devices of the host; the port is the address as SSSS:BB:DD.F.
   virtual outcome<std::vector<model::device>> pci_devices() = 0;
 
+  /// Where the console of an active domain can be opened; "" when it has none.
+  virtual outcome<std::string> console(const std::string& uuid) = 0;
+
   /// The present state; a domain it does not know is halted.
   virtual outcome<guest> inspect(const std::string& uuid) = 0;
 };
