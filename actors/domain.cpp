@@ -122,6 +122,10 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::import_volume: return import_volume(x.key, *x.origin, to);
   case verb::begin_import: return begin_import(x.key, x.text, to);
   case verb::end_import: return end_import(x.key, x.text, to);
+  case verb::request_features: return request_features(x.text, to);
+  case verb::notify_updates: return notify_updates(x, to);
+  case verb::tell_console: return tell_console(to);
+  case verb::run_service: return run_service(x.key, to);
   default: break;
   }
   if (auto plan = planner_of(x.what))
@@ -145,6 +149,17 @@ void domain_state::tell_state(const reply& to) {
     return tell_it(look().machine->dom0_memory_mib * 1024, 0);
   look_up(to, work(task::inspect),
           [tell_it](const report& x) { tell_it(x.guest.memory_kib, x.guest.cpu_time_ns); });
+}
+
+/// dom0 has no console that libvirt knows of.
+void domain_state::tell_console(const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  if (me && me->is(model::admin_vm))
+    return to.ok();
+  if (facts_.xid < 0)
+    return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
+  run_for(to, work(task::find_console), [to](const report& x) { to.ok(x.text); });
 }
 
 std::string domain_state::directory_of_mine() const {

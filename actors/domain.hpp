@@ -34,6 +34,7 @@ private:
   void obey(const order& x, const reply& to);
   std::optional<model::error> no_power_switch(verb what) const;
   void tell_state(const reply& to);
+  void tell_console(const reply& to);
   void read_notes(const reply& to);
   void write_notes(const std::string& text, const reply& to);
   std::string directory_of_mine() const;
@@ -114,6 +115,8 @@ private:
   void unpause(const reply& to);
   void suspend(const reply& to);
   void resume(const reply& to);
+  bool has_agent() const; ///< or should have
+  void run_service(const std::string& service, const reply& to);
   void hold(const reply& to);
 
   // -- the hypervisor's news (pause.cpp) --------------------------------------------------------
@@ -229,6 +232,13 @@ private:
   void tell_address(const std::string& netvm, std::function<void()> then);
   void introduce(std::function<void()> then);
   void tell_legacy_netvm();
+
+  // -- what the guest says (guest_requests.cpp) -------------------------------------------------
+
+  void request_features(const std::string& directory, const reply& to);
+  void notify_updates(const order& x, const reply& to);
+  void unless_outdated(std::vector<std::string> volumes, const reply& to,
+                       std::function<void()> then);
 
   // -- the end (removal.cpp) --------------------------------------------------------------------
 

@@ -8,6 +8,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 namespace qubes::actors {
 
@@ -237,6 +239,114 @@ outcome<report> mark_service(machinery& with, const job& what) {
   return nothing(with.tools->mark_service(what.text, what.flag));
 }
 
+outcome<report> find_console(machinery& with, const job& what) {
+  auto found = with.hypervisor->console(what.uuid);
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  return report{.guest = {}, .text = std::move(*found), .held = {}};
+}
+
+/// A number that a guest keeps in XenStore.
+std::optional<std::uint64_t> number_of(drivers::xenstore* store, const std::string& path) {
+  auto text = store ? store->read(path).value_or(std::nullopt) : std::nullopt;
+  auto number = std::uint64_t{0};
+  if (!text)
+    return std::nullopt;
+  auto end = text->data() + text->size();
+  auto [rest, problem] = std::from_chars(text->data(), end, number);
+  return problem == std::errc{} && rest == end ? std::optional{number} : std::nullopt;
+}
+
+outcome<report> sample(machinery& with, const job&) {
+  auto found = with.hypervisor->list();
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto result = report{};
+  for (auto& x : *found) {
+    auto of_guest = [&](std::string_view entry) {
+      return number_of(with.xenstore.get(),
+                       fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
+    };
+    result.usage.push_back({.domain = x.name == "Domain-0" ? "dom0" : x.name,
+                            .xid = x.xid,
+                            .memory_kib = x.memory_kib,
+                            .memory_most_kib = x.memory_most_kib,
+                            .memory_with_swap_kib = of_guest("meminfo"),
+                            .swap_kib = of_guest("swapinfo"),
+                            .cpu_time_ns = x.cpu_time_ns,
+                            .vcpus = x.vcpus});
+  }
+  return result;
+}
+
+constexpr auto paused_note = "previously-paused.list";
+constexpr auto largest_note = std::size_t{1} << 20;
+
+outcome<report> note_paused(machinery& with, const job& what) {
+  if (!with.run)
+    return report{};
+  auto there = with.run->stamp(paused_note);
+  if (there && *there)
+    return report{};
+  return nothing(drivers::replace(*with.run, paused_note, what.text));
+}
+
+outcome<report> take_paused(machinery& with, const job&) {
+  auto result = report{};
+  if (!with.run)
+    return result;
+  auto text = with.run->read(paused_note, largest_note);
+  if (!text)
+    return tl::unexpected{std::move(text.error())};
+  if (auto gone = with.run->remove(paused_note); !gone)
+    return tl::unexpected{std::move(gone.error())};
+  result.text = text->value_or("");
+  return result;
+}
+
+constexpr auto largest_profile = std::size_t{1} << 20;
+
+outcome<report> read_profile(machinery& with, const job& what) {
+  auto result = report{};
+  result.found = false;
+  if (!with.profiles)
+    return result;
+  auto text = with.profiles->read(what.text + ".conf", largest_profile);
+  if (!text)
+    return model::fail(errc::general, "the profile could not be read: " + text.error().text);
+  result.found = text->has_value();
+  result.text = text->value_or("");
+  return result;
+}
+
+/// What files take, in blocks of 4 KiB.
+outcome<report> size_files(machinery& with, const job& what) {
+  constexpr auto block = std::uint64_t{4096};
+  auto result = report{};
+  for (auto& [name, unused] : what.pairs) {
+    auto found = with.state->stamp(what.text + '/' + name);
+    if (!found)
+      return tl::unexpected{std::move(found.error())};
+    if (*found)
+      result.bytes += ((*found)->size + block - 1) / block * block;
+  }
+  return result;
+}
+
+outcome<report> size_home(machinery& with, const job&) {
+  auto result = report{};
+  if (with.home.empty())
+    return result;
+  auto done = drivers::run({"du", "-s", "-B1", "--", with.home}, {}, std::chrono::minutes{1});
+  if (!done)
+    return tl::unexpected{done.error()};
+  auto& text = done->output;
+  if (std::from_chars(text.data(), text.data() + text.size(), result.bytes).ec != std::errc{})
+    return model::fail(errc::general,
+                       fmt::format("the size of '{}' is not known: {}", with.home, text));
+  return result;
+}
+
 /// How long a job may take, as a member of the settings.
 using limit = std::chrono::seconds settings::*;
 
@@ -279,6 +389,13 @@ constexpr task_row rows[]{
   {task::watch_qubesdb,  lane::guest, &settings::guest_call, false, watch_qubesdb},
   {task::bind_pci,       lane::host,  &settings::host_call,  true,  bind_pci},
   {task::mark_service,   lane::disk,  &settings::host_call,  false, mark_service},
+  {task::find_console,   lane::host,  &settings::host_call,  true,  find_console},
+  {task::sample,         lane::host,  &settings::host_call,  true,  sample},
+  {task::note_paused,    lane::disk,  &settings::host_call,  false, note_paused},
+  {task::take_paused,    lane::disk,  &settings::host_call,  false, take_paused},
+  {task::read_profile,   lane::disk,  &settings::host_call,  false, read_profile},
+  {task::size_files,     lane::disk,  &settings::host_call,  false, size_files},
+  {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
 };
 // clang-format on
 

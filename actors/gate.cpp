@@ -51,19 +51,23 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
     caf::anon_send(world_->events, atom::subscribe_v, who, std::move(audience));
     return;
   }
-  auto* for_domain = std::get_if<order_for_domain>(&fine->row->handler);
-  auto what =
-      for_domain ? for_domain->make(x) : std::get<order_for_host>(fine->row->handler).make(x);
+  if (std::holds_alternative<sampling>(fine->row->handler)) {
+    auto& about = fine->destination->name;
+    caf::anon_send(world_->stats, atom::subscribe_v, who,
+                   about.is_dom0() ? std::string{} : about.str());
+    return;
+  }
+  auto [what, to] = make_order(*fine->row, x);
   if (!what)
     return refuse(what.error());
   what->source = fine->source->name.str();
   what->domain = fine->destination->name.str();
-  caf::anon_send(gate_, std::move(*what), who,
-                 for_domain ? fine->destination->name.str() : std::string{});
+  caf::anon_send(gate_, std::move(*what), who, std::move(to));
 }
 
 void front_desk::gone(connection_id who) {
   caf::anon_send(world_->events, atom::gone_v, who);
+  caf::anon_send(world_->stats, atom::gone_v, who);
   caf::anon_send(gate_, atom::gone_v, who);
 }
 

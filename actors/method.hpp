@@ -47,9 +47,16 @@ struct order_for_domain {
 struct order_for_host {
   model::outcome<order> (*make)(const call&);
 };
+/// Becomes an order for the domain that asks.
+struct order_for_source {
+  model::outcome<order> (*make)(const call&);
+};
 
 /// Becomes a subscription to events.
 struct subscription {};
+
+/// Becomes a subscription to what running domains use.
+struct sampling {};
 
 struct method {
   std::string_view name;
@@ -57,7 +64,9 @@ struct method {
   presence argument;
   presence payload;
   target destination;
-  std::variant<read_handler, order_for_domain, order_for_host, subscription> handler;
+  std::variant<read_handler, order_for_domain, order_for_host, order_for_source, subscription,
+               sampling>
+      handler;
   std::string_view help;
 };
 
@@ -65,6 +74,14 @@ struct method {
 std::span<const method> methods() noexcept;
 
 const method* find_method(api::socket where, std::string_view name) noexcept;
+
+/// The order a request becomes and the actor it is for; "" for the host. Only for rows that make
+/// orders.
+struct addressed {
+  model::outcome<order> what;
+  std::string to;
+};
+addressed make_order(const method& row, const call& x);
 
 /// Checks a request against the system and its row, in the order of spec/admin-api.md A2: source,
 /// destination, method, payload, argument, destination kind.

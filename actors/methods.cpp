@@ -1,10 +1,14 @@
 #include "actors/method.hpp"
 #include "actors/reads.hpp"
 
+#include "model/backup_profile.hpp"
+#include "model/features_request.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
+#include "model/updates.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -143,6 +147,33 @@ outcome<order> add_pool(const call& x) {
                .pool = std::make_shared<const model::pool>(std::move(*pool))};
 }
 
+template <verb What>
+outcome<order> of_profile(const call& x) {
+  if (auto sound = model::check_profile_name(x.request.argument); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  return keyed<What>(x);
+}
+
+// -- what a guest says of itself
+// --------------------------------------------------------------------
+
+outcome<order> request_features(const call&) {
+  return order{.what = verb::request_features, .text = std::string{model::features_directory}};
+}
+
+outcome<order> request_by_tools(const call&) {
+  return order{.what = verb::request_features, .text = std::string{model::tools_directory}};
+}
+
+outcome<order> notify_updates(const call& x) {
+  if (auto sound = model::parse_update_count(x.request.payload); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  auto now = static_cast<std::time_t>(x.in.now_us() / 1'000'000);
+  return order{.what = verb::notify_updates,
+               .key = fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(now)),
+               .text = x.request.payload};
+}
+
 // -- the table
 // -------------------------------------------------------------------------------------
 
@@ -154,6 +185,7 @@ constexpr auto any = target::any;
 constexpr auto vm = target::not_dom0;
 constexpr auto admin = api::socket::admin;
 constexpr auto internal = api::socket::internal;
+constexpr auto misc = api::socket::misc;
 
 template <verb What>
 constexpr auto to_domain = order_for_domain{keyed<What>};
@@ -177,6 +209,9 @@ constexpr auto to_be = order_for_host{create<Type, WithPools>};
 // clang-format off
 const method table[]{
   {"admin.Events",                                 admin, no,  no,  any,  subscription{}, "Tells what happens, as it happens."},
+  {"admin.backup.Cancel",                          admin, yes, no,  dom0, order_for_host{of_profile<verb::cancel_backup>}, "Breaks a profile's backup off."},
+  {"admin.backup.Execute",                         admin, yes, no,  dom0, order_for_host{of_profile<verb::run_backup>}, "Makes a profile's backup."},
+  {"admin.backup.Info",                            admin, yes, no,  dom0, order_for_host{of_profile<verb::tell_backup>}, "What a profile's backup would hold, as a table."},
   {"admin.deviceclass.List",                       admin, no,  no,  dom0, reads::device_classes, "Classes of devices."},
   {"admin.label.Create",                           admin, yes, yes, dom0, to_host<verb::create_label>, "Makes a label of the payload's colour."},
   {"admin.label.Get",                              admin, yes, no,  dom0, reads::label_color, "The colour of a label."},
@@ -199,6 +234,7 @@ const method table[]{
   {"admin.property.List",                          admin, no,  no,  dom0, reads::host_properties, "Names of the host's properties."},
   {"admin.property.Reset",                         admin, yes, no,  dom0, to_host<verb::reset_property>, "Sets a property of the host back to its default."},
   {"admin.property.Set",                           admin, yes, may, dom0, to_host<verb::set_property>, "Sets a property of the host."},
+  {"admin.vm.Console",                             admin, no,  no,  any,  just<verb::tell_console>, "Where a running domain's console can be opened."},
   {"admin.vm.Create.AdminVM",                     admin, may, may, dom0, to_be<klass::admin, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
   {"admin.vm.Create.AppVM",                       admin, may, may, dom0, to_be<klass::app, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
   {"admin.vm.Create.DispVM",                      admin, may, may, dom0, to_be<klass::disp, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
@@ -220,6 +256,7 @@ const method table[]{
   {"admin.vm.Resume",                              admin, no,  no,  any,  just<verb::resume>, "Wakes a suspended domain."},
   {"admin.vm.Shutdown",                            admin, may, no,  any,  order_for_domain{shutdown}, "Asks a domain to halt; argument: force, wait."},
   {"admin.vm.Start",                               admin, no,  no,  any,  just<verb::start>, "Starts a domain, its netvm first."},
+  {"admin.vm.Stats",                               admin, no,  no,  any,  sampling{}, "Tells what running domains use, every stats_interval seconds."},
   {"admin.vm.Suspend",                             admin, no,  no,  any,  just<verb::suspend>, "Puts a domain to sleep."},
   {"admin.vm.Unpause",                             admin, no,  no,  any,  just<verb::unpause>, "Lets a paused domain go on."},
   {"admin.vm.device.block.Assign",                admin, yes, yes, any,  of_block<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
@@ -278,8 +315,13 @@ const method table[]{
   {"admin.vm.volume.Set.rw",                      admin, yes, yes, any,  to_volume<verb::set_volume_rw>, "Whether the domain may write to a volume."},
   {"admin.vmclass.List",                           admin, no,  no,  dom0, reads::classes, "Classes of domains."},
   {"internal.GetSystemInfo",                       internal, no, no, dom0, reads::system_info, "Facts about all domains that the qrexec policy uses, as JSON."},
+  {"internal.SuspendPost",                         internal, no, no, dom0, order_for_host{plain<verb::resume_host>}, "The host woke up: wakes who was put to sleep with it."},
+  {"internal.SuspendPre",                          internal, no, no, dom0, order_for_host{plain<verb::suspend_host>}, "The host is about to sleep: puts all running domains to sleep."},
   {"internal.vm.volume.ImportBegin",              internal, yes, may, any,  order_for_domain{of_volume<verb::begin_import, errc::protocol>}, "Says where to write new data of a volume; payload: bytes, or as many as it has."},
   {"internal.vm.volume.ImportEnd",                internal, yes, yes, any,  order_for_domain{of_volume<verb::end_import, errc::protocol>}, "Keeps the data written when the payload is ok; forgets it otherwise."},
+  {"qubes.FeaturesRequest",                       misc, no,  no,  dom0, order_for_source{request_features}, "The source asks for features, as its QubesDB says."},
+  {"qubes.NotifyTools",                           misc, no,  no,  dom0, order_for_source{request_by_tools}, "The source's Windows tools ask for features, as its QubesDB says."},
+  {"qubes.NotifyUpdates",                         misc, no,  yes, dom0, order_for_source{notify_updates}, "The source found updates for itself or its template; payload: how many."},
   {"qvmd.Methods",                                 admin, no,  no,  dom0, reads::method_list, "This table, as JSON."},
   {"qvmd.Overview",                                admin, no,  no,  dom0, reads::overview, "The main properties of all domains at once, as JSON."},
   {"qvmd.Plan",                                    admin, yes, may, any,  reads::plan, "What a method would change, without changing it; argument: METHOD+ARG."},
@@ -339,6 +381,14 @@ std::span<const method> methods() noexcept {
 const method* find_method(api::socket where, std::string_view name) noexcept {
   auto i = std::ranges::lower_bound(table, name, {}, &method::name);
   return i != std::end(table) && i->name == name && i->where == where ? i : nullptr;
+}
+
+addressed make_order(const method& row, const call& x) {
+  if (auto* it = std::get_if<order_for_domain>(&row.handler))
+    return {it->make(x), x.destination.name};
+  if (auto* it = std::get_if<order_for_source>(&row.handler))
+    return {it->make(x), x.source.name};
+  return {std::get<order_for_host>(row.handler).make(x), {}};
 }
 
 outcome<checked> check(const api::request& x, api::socket where, const snapshot& now) {

@@ -192,17 +192,17 @@ outcome<std::string> plan(const call& x) {
   if (auto may = model::permit(inner.method, inner.argument, x.source); !may)
     return tl::unexpected{may.error()};
   auto inner_call = call{inner, x.now, x.in, x.source, x.destination};
-  auto for_host = std::get_if<order_for_host>(&fine->row->handler);
-  auto for_domain = std::get_if<order_for_domain>(&fine->row->handler);
-  if (!for_host && !for_domain)
+  auto& handler = fine->row->handler;
+  if (std::holds_alternative<read_handler>(handler) || std::holds_alternative<subscription>(handler)
+      || std::holds_alternative<sampling>(handler))
     return model::fail(errc::protocol, fmt::format("{} changes nothing", inner.method));
-  auto what = for_host ? for_host->make(inner_call) : for_domain->make(inner_call);
+  auto [what, to] = make_order(*fine->row, inner_call);
   if (!what)
     return tl::unexpected{what.error()};
   auto planned = planner_of(what->what);
   if (!planned)
     return model::fail(errc::protocol, "this method changes no record; it has no plan");
-  auto result = planned(x.view(), for_host ? nullptr : &x.destination, *what);
+  auto result = planned(x.view(), to.empty() ? nullptr : x.now.find(to), *what);
   if (result.refusal)
     return tl::unexpected{*result.refusal};
   if (auto applied = model::apply(*x.now.system, *x.now.machine, result.what); !applied)

@@ -76,8 +76,7 @@ void domain_state::suspend(const reply& to) {
         },
         [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   };
-  auto now = look();
-  if (!model::has_feature(now.view(), *record(now), "qrexec", model::chain::with_template))
+  if (!has_agent())
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
@@ -94,9 +93,31 @@ void domain_state::resume(const reply& to) {
     return unpause(to);
   run_for(to, work(task::wake), [this, to](const report&) {
     move(power::running);
-    tell("domain-resumed");
-    to.ok();
+    auto woken = [this, to] {
+      tell("domain-resumed");
+      to.ok();
+    };
+    if (!has_agent())
+      return woken();
+    tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+    run(
+        work(task::run_service, "qubes.SuspendPost"), [woken](const report&) { woken(); },
+        [this, woken](const model::error& why) {
+          note(spdlog::level::warn, "{}", why.text);
+          woken();
+        },
+        [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   });
+}
+
+bool domain_state::has_agent() const {
+  auto now = look();
+  auto* me = record(now);
+  return me && model::has_feature(now.view(), *me, "qrexec", model::chain::with_template);
+}
+
+void domain_state::run_service(const std::string& service, const reply& to) {
+  run_for(to, work(task::run_service, service), [to](const report&) { to.ok(); });
 }
 
 // -- the hypervisor's news -----------------------------------------------------------------------

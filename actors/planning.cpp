@@ -1,6 +1,7 @@
 #include "actors/planning.hpp"
 
 #include "model/plan_storage.hpp"
+#include "model/updates.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -39,6 +40,7 @@ constexpr row table[]{
   {verb::remove_pool,          [](const view& v, const domain*, const order& x) { return plan_remove_pool(v, x.key); }},
   {verb::set_pool_revisions,   [](const view& v, const domain*, const order& x) { return plan_set_pool_revisions(v, x.key, x.text); }},
   {verb::set_pool_ephemeral,   [](const view& v, const domain*, const order& x) { return plan_set_pool_ephemeral(v, x.key, x.text); }},
+  {verb::notify_updates,       [](const view& v, const domain* who, const order& x) { return plan_notify_updates(v, *who, model::parse_update_count(x.text).value_or(false), x.key); }},
 };
 // clang-format on
 

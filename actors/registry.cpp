@@ -32,8 +32,15 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
       [this](const order& x, const client_actor& client) {
-        if (x.what == verb::clone_volume)
-          return clone_volume(x, client);
+        switch (x.what) {
+        case verb::clone_volume: return clone_volume(x, client);
+        case verb::suspend_host:
+        case verb::resume_host: return self->send(world_->sleep, x, client);
+        case verb::tell_backup:
+        case verb::run_backup:
+        case verb::cancel_backup: return self->send(world_->backup, x, client);
+        default: break;
+        }
         obey(x, reply_to(x, client));
       },
       [this](const model::system_ptr&) { align(); },

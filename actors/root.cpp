@@ -1,6 +1,9 @@
 #include "actors/root.hpp"
 
+#include "actors/backup.hpp"
+#include "actors/host_sleep.hpp"
 #include "actors/registry.hpp"
+#include "actors/stats.hpp"
 
 #include <spdlog/spdlog.h>
 
@@ -63,10 +66,14 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->store = in.spawn(actors::store, world, std::move(with.files), lanes);
   world->driver = in.spawn(driver, world, std::move(with.machinery));
   world->registry = in.spawn(registry, world);
+  world->stats = in.spawn(stats, world, with.to_clients);
+  world->sleep = in.spawn(host_sleep, world);
+  world->backup = in.spawn(backup, world);
   result->gate_ = in.spawn(actors::gate, world, with.to_clients);
   result->watcher_ = in.spawn<watcher>(std::vector<caf::actor_addr>{
       world->events.address(), world->store.address(), world->driver.address(),
-      world->storage.address(), world->registry.address(), result->gate_.address()});
+      world->storage.address(), world->stats.address(), world->sleep.address(),
+      world->backup.address(), world->registry.address(), result->gate_.address()});
   return result;
 }
 
@@ -105,6 +112,9 @@ void society::abandon() {
   caf::anon_send_exit(world_->events, over);
   caf::anon_send_exit(world_->driver, over);
   caf::anon_send_exit(world_->storage, over);
+  caf::anon_send_exit(world_->stats, over);
+  caf::anon_send_exit(world_->sleep, over);
+  caf::anon_send_exit(world_->backup, over);
   caf::anon_send_exit(world_->store, over);
   // The world outlives its actors in lambdas on the lanes; its handles must not.
   watcher_ = {};

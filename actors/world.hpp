@@ -71,6 +71,9 @@ struct world {
   registry_actor registry;
   events_actor events;
   storage_actor storage;
+  stats_actor stats;
+  sleep_actor sleep;
+  backup_actor backup;
 
   snapshot look() const { return {system.read(), machine.read(), &board}; }
 };

@@ -74,9 +74,12 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
       spdlog::error("no XenStore: {}", xenstore.error().message());
   }
   result.state = drivers::open_disk(x.state);
+  result.run = drivers::open_disk(x.qubes_run);
+  result.profiles = drivers::open_disk(x.etc + "/backup");
   result.lanes = std::move(lanes);
   result.sysfs = x.sysfs;
   result.qrexec_client = x.qrexec_client;
+  result.home = drivers::first_qubes_home();
   if (!x.memory_manager.empty())
     result.memory = drivers::open_memory_manager(x.memory_manager, x.settings.guest_call);
   return result;

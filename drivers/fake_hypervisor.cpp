@@ -144,6 +144,12 @@ outcome<void> fake_hypervisor::undefine(const std::string& uuid) {
   return {};
 }
 
+outcome<std::string> fake_hypervisor::console(const std::string& uuid) {
+  auto held = lock{mutex_};
+  auto i = lives_.find(uuid);
+  return i == lives_.end() ? std::string{} : fmt::format("/dev/pts/{}", i->second.who.xid);
+}
+
 outcome<guest> fake_hypervisor::inspect(const std::string& uuid) {
   if (auto refused = admit(fake_call::inspect, uuid))
     return tl::unexpected{std::move(*refused)};

@@ -80,6 +80,9 @@ public:
   /// Takes a device (SSSS:BB:DD.F) from the host's driver, for a guest; one that is free stays so.
   virtual outcome<void> bind_pci(const std::string& address) = 0;
 
+  /// Where the console of an active domain can be opened; "" when it has none.
+  virtual outcome<std::string> console(const std::string& uuid) = 0;
+
   /// The present state; a domain it does not know is halted.
   virtual outcome<guest> inspect(const std::string& uuid) = 0;
 };

@@ -318,6 +318,7 @@ public:
   }
 
   outcome<void> undefine(const std::string& uuid) override;
+  outcome<std::string> console(const std::string& uuid) override;
   outcome<guest> inspect(const std::string& uuid) override;
 
 private:
@@ -598,6 +599,21 @@ outcome<void> libvirt_hypervisor::undefine(const std::string& uuid) {
   return tl::unexpected{refusal(*link, errc::hypervisor, naming("undefine", domain, uuid), why)};
 }
 
+outcome<std::string> libvirt_hypervisor::console(const std::string& uuid) {
+  auto link = borrow(traffic::host);
+  if (!link)
+    return tl::unexpected{std::move(link.error())};
+  auto domain = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
+  auto xml = text_handle{domain ? virDomainGetXMLDesc(domain.get(), 0) : nullptr};
+  if (!xml)
+    return tl::unexpected{refusal(*link, errc::hypervisor,
+                                  naming("find the console of", domain, uuid), complaint::last())};
+  auto tree = pugi::xml_document{};
+  if (!tree.load_string(xml.get()))
+    return model::fail(errc::hypervisor, "libvirt's description of a domain is no XML");
+  return tree.child("domain").child("devices").child("console").attribute("tty").as_string();
+}
+
 outcome<guest> libvirt_hypervisor::inspect(const std::string& uuid) {
   auto link = borrow(traffic::host);
   if (!link)
@@ -737,6 +753,8 @@ outcome<guest> libvirt_hypervisor::describe(const lease& link, virDomainPtr doma
   result.xid = static_cast<std::int32_t>(id);
   result.state = state_of(info.state);
   result.memory_kib = memory_of(domain, info, link.driver().can.memory_stats);
+  result.memory_most_kib = info.maxMem;
+  result.vcpus = info.nrVirtCpu;
   result.cpu_time_ns = info.cpuTime;
   return result;
 }

@@ -1,6 +1,7 @@
 #include "drivers/qubes_group.hpp"
 
 #include <grp.h>
+#include <pwd.h>
 
 #include <cerrno>
 #include <vector>
@@ -40,6 +41,15 @@ std::optional<gid_t> qubes_gid() {
 std::string first_qubes_user() {
   auto row = look_up();
   return row ? row->first_member : std::string{};
+}
+
+std::string first_qubes_home() {
+  auto name = first_qubes_user();
+  auto room = std::vector<char>(16384);
+  auto row = passwd{};
+  auto* found = static_cast<passwd*>(nullptr);
+  auto code = ::getpwnam_r(name.c_str(), &row, room.data(), room.size(), &found);
+  return code == 0 && found ? row.pw_dir : std::string{};
 }
 
 } // namespace qubes::drivers

@@ -14,4 +14,7 @@ std::optional<gid_t> qubes_gid();
 /// Its first member, "" when there is none; programs of domains run as this user.
 std::string first_qubes_user();
 
+/// Where that user's files are, "" when there is none.
+std::string first_qubes_home();
+
 } // namespace qubes::drivers

@@ -117,6 +117,29 @@ using events_actor = caf::typed_actor<
     // A connection closed.
     caf::reacts_to<atom::gone, connection_id>>;
 
+/// STATS: tells subscribers what the running domains use, as often as the host's stats_interval.
+using stats_actor = caf::typed_actor<
+    // A connection wants to hear: of all ("") domains, or of one.
+    caf::reacts_to<atom::subscribe, connection_id, std::string>,
+    // A connection closed.
+    caf::reacts_to<atom::gone, connection_id>,
+    // INTERNAL: time to look again.
+    caf::reacts_to<atom::tick, std::uint64_t>>;
+
+/// SLEEP: puts all domains to sleep before the host, and wakes them after it.
+using sleep_actor = caf::typed_actor<
+    // Carries out suspend_host or resume_host.
+    caf::reacts_to<order, client_actor>,
+    // INTERNAL (as any client): a domain carried out its part.
+    caf::reacts_to<answer>,
+    // INTERNAL: the next domain need not wait for this one any more.
+    caf::reacts_to<atom::tick, std::uint64_t>>;
+
+/// BACKUP: what a profile's backup would hold.
+using backup_actor = caf::typed_actor<
+    // Carries out tell_backup, run_backup or cancel_backup.
+    caf::reacts_to<order, client_actor>>;
+
 /// The GATE: clients' requests in, replies out.
 using gate_actor = caf::typed_actor<
     // INTERNAL (as any client): an order was carried out.

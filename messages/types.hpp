@@ -10,6 +10,7 @@
 #include "model/permission.hpp"
 #include "model/qubesdb.hpp"
 #include "model/storage_facts.hpp"
+#include "model/usage.hpp"
 
 #include <caf/all.hpp>
 
@@ -76,6 +77,15 @@ enum class verb : std::uint8_t {
   set_assignment,
   deny_interfaces,
   allow_interfaces,
+  request_features, ///< text: directory of the guest's QubesDB
+  notify_updates,   ///< key: local time, text: how many
+  tell_console,
+  run_service, ///< key: qrexec service, run as root
+  suspend_host,
+  resume_host,
+  tell_backup, ///< key: profile
+  run_backup,
+  cancel_backup,
 };
 
 /// A volume of a domain.
@@ -138,6 +148,13 @@ enum class task : std::uint8_t {
   watch_qubesdb, ///< text: path
   bind_pci,      ///< pairs: port, its name for refusals; report: devices
   mark_service,  ///< text: service of dom0, flag: it shall run
+  find_console,  ///< report: text
+  sample,        ///< report: usage of all that run
+  note_paused,   ///< text: their names, a line each; unless there is such a note already
+  take_paused,   ///< report: text; the note is gone then
+  read_profile,  ///< text: its name; report: found, text
+  size_files,    ///< text: directory, pairs: file names; report: bytes
+  size_home,     ///< of dom0's user; report: bytes
 };
 
 struct job {
@@ -161,6 +178,8 @@ struct report {
   bool found = true;                    ///< read_firewall: there is a file
   std::vector<model::device> devices{}; ///< list_pci, bind_pci
   std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
+  std::vector<model::usage> usage{};                        ///< sample
+  std::uint64_t bytes = 0;                                  ///< size_files, size_home
 };
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp.

@@ -45,6 +45,7 @@ enum class errc : std::uint8_t {
   device_already_attached,
   device_mode,
   token_not_found,
+  backup_profile_not_found,
   storage,
   store,      ///< qubes.xml could not be written, or somebody else changed it
   hypervisor, ///< the hypervisor refused, failed or is out of reach
@@ -92,6 +93,7 @@ inline constexpr std::array error_rows{
   error_row{errc::device_already_attached, "DeviceAlreadyAttached"},
   error_row{errc::device_mode,             "QubesUnrecognizedDeviceAssignmentMode"},
   error_row{errc::token_not_found,         "QubesVolumeCopyTokenNotFoundError"},
+  error_row{errc::backup_profile_not_found, "QubesBackupProfileNotFoundError"},
   error_row{errc::storage,                 "StoragePoolException"},
   error_row{errc::store,                   "QubesException"},
   error_row{errc::hypervisor,              "QubesException"},

@@ -14,6 +14,8 @@ struct guest {
   std::int32_t xid = -1;
   model::power state = model::power::halted;
   std::uint64_t memory_kib = 0;
+  std::uint64_t memory_most_kib = 0; ///< what it may be given
+  unsigned vcpus = 1;                ///< online
   std::uint64_t cpu_time_ns = 0;
 };
 

@@ -1,31 +1,18 @@
 #include "model/notes.hpp"
 
+#include "model/displayable.hpp"
+
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
 #include <optional>
 
 namespace qubes::model {
 
 namespace {
 
-struct range {
-  char32_t first, last;
-};
-
-/// Not for a screen: controls, invisible marks, direction changes, private use, non-characters.
-constexpr std::array hidden{
-    range{0x00, 0x08},       range{0x0B, 0x1F},        range{0x7F, 0x9F},     range{0xAD, 0xAD},
-    range{0x61C, 0x61C},     range{0x115F, 0x1160},    range{0x180E, 0x180E}, range{0x200B, 0x200F},
-    range{0x2028, 0x202E},   range{0x2060, 0x206F},    range{0x3164, 0x3164}, range{0xD800, 0xF8FF},
-    range{0xFE00, 0xFE0F},   range{0xFEFF, 0xFEFF},    range{0xFFA0, 0xFFA0}, range{0xFFF0, 0xFFFF},
-    range{0xE0000, 0xE0FFF}, range{0xF0000, 0x10FFFF},
-};
-
-bool is_hidden(char32_t x) {
-  return std::ranges::any_of(hidden, [&](range r) { return x >= r.first && x <= r.last; })
-         || (x & 0xFFFE) == 0xFFFE;
+/// Notes have lines and columns, too.
+bool is_shown(char32_t x) {
+  return x == U'\t' || x == U'\n' || is_displayable(x);
 }
 
 struct decoded {
@@ -66,10 +53,10 @@ outcome<std::string> sanitize_notes(std::string_view text) {
     auto x = decode(text);
     if (!x)
       return fail(errc::protocol, "the notes are not valid UTF-8");
-    if (is_hidden(x->point))
-      result += '_';
-    else
+    if (is_shown(x->point))
       result += text.substr(0, x->length);
+    else
+      result += '_';
     text.remove_prefix(x->length);
   }
   return result;

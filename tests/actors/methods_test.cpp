@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <fstream>
 #include <set>
 
 namespace qubes::tests {
@@ -59,6 +60,31 @@ TEST(methods, are_sorted_unique_and_explained) {
   }
   EXPECT_EQ(actors::find_method(api::socket::internal, "admin.vm.List"), nullptr)
       << "a method on the wrong socket does not exist";
+}
+
+/// Arguments, payloads, destinations and sockets are those of the stock daemon; methods of our own
+/// are the only ones beyond.
+TEST(methods, take_what_those_of_the_stock_daemon_take) {
+  auto file = std::ifstream{QVMD_SOURCE_DIR "/tests/golden/method-flags.txt"};
+  ASSERT_TRUE(file);
+  auto expected = std::set<std::string>{};
+  for (auto line = std::string{}; std::getline(file, line);)
+    if (!line.starts_with('#'))
+      expected.insert(line);
+  auto flag = [](actors::presence x) {
+    return x == actors::presence::none ? 'F' : x == actors::presence::required ? 'T' : '-';
+  };
+  auto destination = [](actors::target x) {
+    return x == actors::target::dom0 ? 'T' : x == actors::target::not_dom0 ? 'F' : '-';
+  };
+  constexpr std::string_view sockets[] = {"admin", "internal", "misc"};
+  auto ours = std::set<std::string>{};
+  for (auto& x : actors::methods())
+    if (!x.name.starts_with("qvmd."))
+      ours.insert(fmt::format("{} {} {} {} {}", x.name, flag(x.argument), flag(x.payload),
+                              destination(x.destination),
+                              sockets[static_cast<std::size_t>(x.where)]));
+  EXPECT_EQ(ours, expected);
 }
 
 TEST_F(gate_test, framing_errors_are_dropped_without_a_word) {

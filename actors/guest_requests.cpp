@@ -1,0 +1,63 @@
+// What a guest says of itself (spec/features.md §5, spec/admin-api.md B8).
+#include "actors/domain.hpp"
+#include "actors/planning.hpp"
+#include "model/features_request.hpp"
+#include "model/property.hpp"
+#include "model/updates.hpp"
+
+#include <fmt/format.h>
+
+namespace qubes::actors {
+
+using model::errc;
+
+void domain_state::request_features(const std::string& directory, const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || !me->is(model::local_vm))
+    return to.refuse({errc::vm_error,
+                      fmt::format("'{}' runs on another host and has no QubesDB here", who_),
+                      {}});
+  if (!model::is_running(now.view(), *me))
+    return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
+  look_up(to, work(task::read_qubesdb, directory), [this, directory, to](const report& x) {
+    auto wish = directory == model::tools_directory ? model::parse_tools_request(x.pairs)
+                                                    : model::parse_features_request(x.pairs);
+    if (!wish)
+      return to.refuse(wish.error());
+    change([wish = *wish](auto& v, auto& me) { return plan_features_request(v, me, wish); }, to);
+  });
+}
+
+/// A guest that runs on an old state of its template knows nothing of the present one.
+void domain_state::notify_updates(const order& x, const reply& to) {
+  auto note = [this, x, to] {
+    change([x](auto& v, auto& me) { return planner_of(x.what)(v, &me, x); }, to);
+  };
+  auto now = look();
+  auto* me = record(now);
+  if (!me || facts_.xid < 0 || model::read_bool({now.view(), me}, "updateable"))
+    return note();
+  auto volumes = std::vector<std::string>{};
+  for (auto& it : me->volumes)
+    if (it.snap_on_start)
+      volumes.push_back(it.name);
+  unless_outdated(std::move(volumes), to, note);
+}
+
+void domain_state::unless_outdated(std::vector<std::string> volumes, const reply& to,
+                                   std::function<void()> then) {
+  if (volumes.empty())
+    return then();
+  auto job = disk_work(disk_task::look, volumes.back());
+  if (!job)
+    return to.refuse(job.error());
+  volumes.pop_back();
+  on_disk(*job, to, [this, volumes, to, then](const disk_report& x) {
+    if (x.volume.outdated.value_or(false))
+      return to.ok();
+    unless_outdated(volumes, to, then);
+  });
+}
+
+} // namespace qubes::actors

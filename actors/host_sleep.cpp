@@ -1,0 +1,210 @@
+#include "actors/host_sleep.hpp"
+
+#include "actors/driver.hpp"
+#include "model/feature.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+namespace {
+
+constexpr auto patience = std::chrono::seconds{1};
+
+bool runs(const model::domain&, power state) {
+  return state == power::running;
+}
+
+bool rests(const model::domain&, power state) {
+  return state == power::paused || state == power::suspended;
+}
+
+std::set<std::string> lines_of(std::string_view text) {
+  auto result = std::set<std::string>{};
+  while (!text.empty()) {
+    auto line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    result.emplace(line);
+  }
+  return result;
+}
+
+} // namespace
+
+sleep_actor::behavior_type host_sleep(sleep_actor::stateful_pointer<sleep_state> self,
+                                      world_ptr in) {
+  return self->state.make(std::move(in));
+}
+
+sleep_actor::behavior_type sleep_state::make(world_ptr in) {
+  world_ = std::move(in);
+  return {
+      [this](const order& x, const client_actor& client) {
+        waiting_.emplace_back(x.what, reply_to(x, client));
+        next();
+      },
+      [this](const answer& x) { answered(x); },
+      [this](atom::tick, std::uint64_t ticket) {
+        if (open_.contains(ticket))
+          ask_next();
+      },
+  };
+}
+
+void sleep_state::next() {
+  if (busy_ || waiting_.empty())
+    return;
+  busy_ = true;
+  auto [what, to] = std::move(waiting_.front());
+  waiting_.pop_front();
+  what == verb::suspend_host ? put_to_sleep(to) : wake(to);
+}
+
+void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
+  to.give(std::move(how));
+  busy_ = false;
+  next();
+}
+
+// -- going to sleep ------------------------------------------------------------------------------
+
+/// Who rested before is noted first, so that a restart of the daemon in between forgets nobody.
+void sleep_state::put_to_sleep(const reply& to) {
+  auto note = job{.what = task::note_paused, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
+  note.text = fmt::format("{}", fmt::join(those(rests), "\n"));
+  auto limit = deadline_of(world_->settings, note);
+  self->request(world_->driver, limit, std::move(note))
+      .then(
+          [this, to](const report&) {
+            run_services("qubes.SuspendPreAll", with_agent(those(runs)), [this, to] {
+              ask_at_once(verb::suspend, those(runs), {}, [this, to](const names& failures) {
+                if (failures.empty())
+                  return finish(to, std::string{});
+                finish(to, model::fail(errc::general, fmt::format("not all domains sleep: {}",
+                                                                  fmt::join(failures, "; "))));
+              });
+            });
+          },
+          [this, to](const caf::error& why) { finish(to, tl::unexpected{from_caf(why)}); });
+}
+
+// -- waking up -----------------------------------------------------------------------------------
+
+void sleep_state::wake(const reply& to) {
+  auto take = job{.what = task::take_paused, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
+  auto limit = deadline_of(world_->settings, take);
+  auto wake_others = [this, to](const std::set<std::string>& before) {
+    auto sleepers = those(rests);
+    std::erase_if(sleepers, [&](auto& x) { return before.contains(x); });
+    ask_in_turn(verb::resume, std::move(sleepers), [this, to](const names& failures) {
+      for (auto& x : failures)
+        spdlog::error("after the host's sleep: {}", x);
+      run_services("qubes.SuspendPostAll", with_agent(those(runs)),
+                   [this, to] { finish(to, std::string{}); });
+    });
+  };
+  self->request(world_->driver, limit, std::move(take))
+      .then([wake_others](const report& x) { wake_others(lines_of(x.text)); },
+            [wake_others](const caf::error& why) {
+              spdlog::error("who was paused before the host's sleep is not known: {}",
+                            from_caf(why).message());
+              wake_others({});
+            });
+}
+
+// -- asking many ---------------------------------------------------------------------------------
+
+sleep_state::names
+sleep_state::those(std::function<bool(const model::domain&, power)> which) const {
+  auto now = world_->look();
+  auto result = names{};
+  for (auto& x : now.system->domains)
+    if (x->is(model::qubes_vm) && which(*x, now.view().facts(*x).state))
+      result.push_back(x->name);
+  return result;
+}
+
+sleep_state::names sleep_state::with_agent(names some) const {
+  auto now = world_->look();
+  std::erase_if(some, [&](auto& name) {
+    auto* x = now.find(name);
+    return !x || !model::has_feature(now.view(), *x, "qrexec", model::chain::with_template);
+  });
+  return some;
+}
+
+void sleep_state::run_services(const std::string& service, const names& in,
+                               std::function<void()> then) {
+  auto news = events{};
+  for (auto& x : in)
+    news.push_back({x, "domain-cmd-pre-run", {{"start_guid", "False"}}});
+  self->send(world_->events, std::move(news));
+  ask_at_once(verb::run_service, in, service, [service, then](const names& failures) {
+    for (auto& x : failures)
+      spdlog::warn("{}: {}", service, x);
+    then();
+  });
+}
+
+void sleep_state::ask_at_once(verb what, const names& whom, const std::string& key,
+                              report_of_all then) {
+  then_ = std::move(then);
+  in_turn_.clear();
+  for (auto& x : whom)
+    ask(what, x, key);
+  done();
+}
+
+void sleep_state::ask_in_turn(verb what, names whom, report_of_all then) {
+  then_ = std::move(then);
+  turn_ = what;
+  in_turn_.assign(whom.begin(), whom.end());
+  ask_next();
+}
+
+void sleep_state::ask_next() {
+  while (!in_turn_.empty()) {
+    auto whom = std::move(in_turn_.front());
+    in_turn_.pop_front();
+    if (ask(turn_, whom, {}))
+      return self->delayed_send(self, patience, atom::tick_v, tickets_);
+  }
+  done();
+}
+
+bool sleep_state::ask(verb what, const std::string& whom, const std::string& key) {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(whom);
+  if (!entry || !entry->domain)
+    return false;
+  auto x = order{.ticket = ++tickets_, .what = what, .key = key};
+  open_.emplace(x.ticket, whom);
+  self->send(entry->domain, std::move(x), client_actor{self});
+  return true;
+}
+
+void sleep_state::answered(const answer& x) {
+  auto i = open_.find(x.ticket);
+  if (i == open_.end())
+    return;
+  if (!x.result)
+    failures_.push_back(fmt::format("'{}': {}", i->second, x.result.error().message()));
+  open_.erase(i);
+  x.ticket == tickets_ && !in_turn_.empty() ? ask_next() : done();
+}
+
+void sleep_state::done() {
+  if (!open_.empty() || !in_turn_.empty() || !then_)
+    return;
+  auto then = std::exchange(then_, nullptr);
+  then(std::exchange(failures_, {}));
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,64 @@
+// Sleep: all domains go to sleep before the host does and wake after it (spec/lifecycle.md §4).
+#pragma once
+
+#include "actors/reply.hpp"
+#include "actors/world.hpp"
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace qubes::actors {
+
+class sleep_state {
+public:
+  static inline const char* name = "sleep";
+
+  explicit sleep_state(sleep_actor::pointer self) : self(self) {}
+
+  sleep_actor::behavior_type make(world_ptr in);
+
+private:
+  using names = std::vector<std::string>;
+  /// Told once every domain has answered: who could not, and why.
+  using report_of_all = std::function<void(names failures)>;
+
+  void next();
+  void put_to_sleep(const reply& to);
+  void wake(const reply& to);
+  /// Whatever became of this one, the next gets its turn.
+  void finish(const reply& to, model::outcome<std::string> how);
+
+  names those(std::function<bool(const model::domain&, model::power)> which) const;
+  names with_agent(names some) const;
+
+  /// Runs the service in all of them at once; what fails is in the log only.
+  void run_services(const std::string& service, const names& in, std::function<void()> then);
+  void ask_at_once(verb what, const names& whom, const std::string& key, report_of_all then);
+  /// One after the other, but nobody waits longer than a moment for the one before.
+  void ask_in_turn(verb what, names whom, report_of_all then);
+  /// False when it is not there any more.
+  bool ask(verb what, const std::string& whom, const std::string& key);
+  void ask_next();
+  void answered(const answer& x);
+  void done();
+
+  sleep_actor::pointer self;
+  world_ptr world_;
+  std::deque<std::pair<verb, reply>> waiting_; ///< the first is under way when busy_
+  bool busy_ = false;
+  std::uint64_t tickets_ = 0;
+  std::map<std::uint64_t, std::string> open_; ///< ticket -> domain
+  names failures_;
+  verb turn_ = verb::resume;
+  std::deque<std::string> in_turn_; ///< not asked yet
+  report_of_all then_;
+};
+
+sleep_actor::behavior_type host_sleep(sleep_actor::stateful_pointer<sleep_state> self,
+                                      world_ptr in);
+
+} // namespace qubes::actors

@@ -1,0 +1,108 @@
+#include "actors/stats.hpp"
+
+#include "actors/driver.hpp"
+#include "messages/admin_api.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+
+stats_actor::behavior_type stats(stats_actor::stateful_pointer<stats_state> self, world_ptr in,
+                                 frame_sink to) {
+  return self->state.make(std::move(in), std::move(to));
+}
+
+stats_actor::behavior_type stats_state::make(world_ptr in, frame_sink to) {
+  world_ = std::move(in);
+  to_ = std::move(to);
+  return {
+      [this](atom::subscribe, connection_id who, const std::string& of) { subscribe(who, of); },
+      [this](atom::gone, connection_id who) { subscribers_.erase(who); },
+      [this](atom::tick, std::uint64_t round) {
+        if (round == round_)
+          look();
+      },
+  };
+}
+
+void stats_state::subscribe(connection_id who, const std::string& of) {
+  auto first = subscribers_.empty();
+  subscribers_[who] = of;
+  to_(who, api::event_frame({"", "connection-established", {}}), false);
+  dismiss_idle();
+  if (first && !subscribers_.empty()) {
+    last_.clear();
+    look_later({});
+  }
+}
+
+void stats_state::look_later(std::chrono::milliseconds wait) {
+  self->delayed_send(self, wait, atom::tick_v, ++round_);
+}
+
+void stats_state::look() {
+  if (subscribers_.empty())
+    return;
+  auto ask = job{.what = task::sample, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
+  auto limit = deadline_of(world_->settings, ask);
+  auto again = [this] {
+    auto now = world_->look();
+    auto seconds = std::clamp<std::int64_t>(
+        model::read_int({now.view(), nullptr}, "stats_interval"), 1, 24 * 60 * 60);
+    look_later(std::chrono::seconds{seconds});
+  };
+  self->request(world_->driver, limit, std::move(ask))
+      .then(
+          [this, again](const report& x) {
+            tell(x.usage);
+            again();
+          },
+          [again](const caf::error& why) {
+            spdlog::warn("no statistics: {}", from_caf(why).message());
+            again();
+          });
+}
+
+void stats_state::tell(const std::vector<model::usage>& seen) {
+  auto now_us = world_->now_us();
+  auto next = std::map<std::string, model::usage>{};
+  auto system = world_->system.read();
+  for (auto& x : seen) {
+    if (!system->find(x.domain))
+      continue;
+    auto before = last_.find(x.domain);
+    auto same_life = before != last_.end() && before->second.xid == x.xid;
+    auto frame =
+        api::event_frame(vm_stats(x, same_life ? &before->second : nullptr, now_us - last_us_));
+    for (auto& [who, of] : subscribers_)
+      if (of.empty() || of == x.domain)
+        to_(who, frame, false);
+    next.emplace(x.domain, x);
+  }
+  last_ = std::move(next);
+  last_us_ = now_us;
+  dismiss_idle();
+}
+
+void stats_state::dismiss_idle() {
+  auto now = world_->look();
+  std::erase_if(subscribers_, [&](auto& x) {
+    auto& [who, of] = x;
+    if (of.empty())
+      return false;
+    auto* about = now.find(of);
+    if (about && model::is_running(now.view(), *about))
+      return false;
+    to_(who, api::exception({errc::vm_not_running, fmt::format("'{}' is not running", of), {}}),
+        true);
+    return true;
+  });
+}
+
+} // namespace qubes::actors

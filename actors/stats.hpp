@@ -1,0 +1,41 @@
+// Stats: one look at the hypervisor per interval for all who want to know, none when nobody does.
+#pragma once
+
+#include "actors/events.hpp"
+#include "actors/world.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace qubes::actors {
+
+class stats_state {
+public:
+  static inline const char* name = "stats";
+
+  explicit stats_state(stats_actor::pointer self) : self(self) {}
+
+  stats_actor::behavior_type make(world_ptr in, frame_sink to);
+
+private:
+  void subscribe(connection_id who, const std::string& of);
+  void look_later(std::chrono::milliseconds wait);
+  void look();
+  void tell(const std::vector<model::usage>& seen);
+  /// Ends the streams about domains that do not run.
+  void dismiss_idle();
+
+  stats_actor::pointer self;
+  world_ptr world_;
+  frame_sink to_;
+  std::map<connection_id, std::string> subscribers_; ///< "" hears of all
+  std::map<std::string, model::usage> last_;         ///< by domain
+  std::int64_t last_us_ = 0;
+  std::uint64_t round_ = 0; ///< generation of the timer that is armed
+};
+
+stats_actor::behavior_type stats(stats_actor::stateful_pointer<stats_state> self, world_ptr in,
+                                 frame_sink to);
+
+} // namespace qubes::actors

@@ -1,0 +1,137 @@
+#include "model/backup_profile.hpp"
+
+#include "model/literal.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+
+namespace qubes::model {
+
+namespace {
+
+tl::unexpected<error> refuse(std::string text, std::string hint = {}) {
+  return fail(errc::general, "backup profile: " + std::move(text), std::move(hint));
+}
+
+outcome<std::string> text_of(const YAML::Node& all, const char* key) {
+  auto node = all[key];
+  if (!node)
+    return refuse(fmt::format("'{}' is missing", key));
+  if (!node.IsScalar())
+    return refuse(fmt::format("'{}' must be a text", key));
+  return node.Scalar();
+}
+
+/// `$` stands for `@`, as in old profiles.
+outcome<std::vector<std::string>> domains_of(const YAML::Node& node, const char* key) {
+  auto result = std::vector<std::string>{};
+  if (!node.IsSequence())
+    return refuse(fmt::format("'{}' must be a list", key));
+  for (auto& it : node) {
+    if (!it.IsScalar())
+      return refuse(fmt::format("'{}' must be a list of texts", key));
+    auto& text = result.emplace_back(it.Scalar());
+    std::ranges::replace(text, '$', '@');
+  }
+  return result;
+}
+
+outcome<std::string> compression_of(const YAML::Node& node) {
+  if (!node)
+    return "gzip";
+  if (!node.IsScalar())
+    return refuse("'compression' must be a truth value or the name of a program");
+  auto truth = parse_boolean(node.Scalar());
+  return !truth ? node.Scalar() : *truth ? "gzip" : "";
+}
+
+outcome<backup_profile> read(const system& all, const YAML::Node& tree) {
+  if (!tree.IsMap())
+    return refuse("this is no list of KEY: VALUE");
+  auto result = backup_profile{};
+  auto missing = std::optional<error>{};
+  auto take = [&](auto& into, auto&& value) {
+    if (value)
+      into = std::move(*value);
+    else if (!missing)
+      missing = std::move(value.error());
+  };
+  auto include = tree["include"];
+  if (!include)
+    return refuse("'include' is missing",
+                  "list domains, or leave its value out for the usual ones");
+  take(result.destination_vm, text_of(tree, "destination_vm"));
+  take(result.destination_path, text_of(tree, "destination_path"));
+  if (!include.IsNull())
+    take(result.include, domains_of(include, "include"));
+  if (auto exclude = tree["exclude"]; exclude && !exclude.IsNull())
+    take(result.exclude, domains_of(exclude, "exclude"));
+  take(result.compression, compression_of(tree["compression"]));
+  if (tree["passphrase_text"])
+    take(result.passphrase_text, text_of(tree, "passphrase_text"));
+  if (tree["passphrase_vm"])
+    take(result.passphrase_vm, text_of(tree, "passphrase_vm"));
+  if (missing)
+    return tl::unexpected{std::move(*missing)};
+  if (!all.find(result.destination_vm))
+    return refuse(fmt::format("destination_vm: no such domain: {}", quoted(result.destination_vm)));
+  return result;
+}
+
+bool matches(const domain& x, std::string_view pattern) {
+  constexpr auto tag = std::string_view{"@tag:"};
+  constexpr auto type = std::string_view{"@type:"};
+  if (pattern.starts_with(tag))
+    return x.tags.contains(pattern.substr(tag.size()));
+  if (pattern.starts_with(type))
+    return row(x.type).name == pattern.substr(type.size());
+  return x.name.str() == pattern;
+}
+
+bool matches_any(const domain& x, const std::vector<std::string>& patterns) {
+  return std::ranges::any_of(patterns, [&](auto& it) { return matches(x, it); });
+}
+
+} // namespace
+
+outcome<void> check_profile_name(std::string_view name) {
+  if (name.find('/') == name.npos && name.find('\0') == name.npos)
+    return {};
+  return fail(errc::protocol, fmt::format("{} is no name of a backup profile", quoted(name)),
+              "it is the name of a file without its .conf, and has no '/'");
+}
+
+outcome<backup_profile> parse_backup_profile(const system& all, std::string_view text) {
+  try {
+    return read(all, YAML::Load(std::string{text}));
+  } catch (const YAML::Exception& x) {
+    return refuse(x.what());
+  }
+}
+
+outcome<void> check_passphrase(const system& all, const backup_profile& x) {
+  if (x.passphrase_text)
+    return {};
+  if (x.passphrase_vm.empty())
+    return refuse("nobody knows the passphrase", "give passphrase_text or passphrase_vm");
+  if (!all.find(x.passphrase_vm))
+    return refuse(fmt::format("passphrase_vm: no such domain: {}", quoted(x.passphrase_vm)));
+  return {};
+}
+
+std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile& x) {
+  auto result = std::vector<const domain*>{};
+  for (auto& it : v.system.domains) {
+    auto wanted =
+        x.include ? matches_any(*it, *x.include) : read_bool({v, it.get()}, "include_in_backups");
+    if (wanted && !matches_any(*it, x.exclude))
+      result.push_back(it.get());
+  }
+  std::ranges::sort(result, {}, &domain::qid);
+  return result;
+}
+
+} // namespace qubes::model

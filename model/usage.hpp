@@ -1,0 +1,27 @@
+// What a running domain uses, and how clients of admin.vm.Stats are told (spec/admin-api.md B9).
+#pragma once
+
+#include "model/event.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace qubes::model {
+
+struct usage {
+  std::string domain;
+  std::int32_t xid = -1;
+  std::uint64_t memory_kib = 0;
+  std::uint64_t memory_most_kib = 0;
+  std::optional<std::uint64_t> memory_with_swap_kib; ///< as the guest itself says
+  std::optional<std::uint64_t> swap_kib;
+  std::uint64_t cpu_time_ns = 0;
+  unsigned vcpus = 1;
+};
+
+/// `before` is the sample taken `elapsed_us` earlier of the same life, null for the first one:
+/// then the domain is shown as idle.
+event vm_stats(const usage& now, const usage* before, std::int64_t elapsed_us);
+
+} // namespace qubes::model

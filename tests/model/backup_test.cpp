@@ -1,0 +1,110 @@
+#include "sample_system.hpp"
+
+#include "model/backup_profile.hpp"
+#include "model/backup_summary.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+using namespace qubes;
+using namespace qubes::model;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+namespace {
+
+constexpr auto places = std::string_view{"destination_vm: dom0\ndestination_path: /b\n"};
+
+struct backups : testing::Test {
+  tests::sample_system at;
+
+  outcome<backup_profile> read(std::string_view rest) const {
+    return parse_backup_profile(at.system, std::string{places} + std::string{rest});
+  }
+  std::vector<std::string> chosen(std::string_view rest) const {
+    auto result = std::vector<std::string>{};
+    for (auto* x : chosen_for_backup(at.view(), read(rest).value()))
+      result.push_back(x->name);
+    return result;
+  }
+  std::string why(std::string_view text) const {
+    auto x = parse_backup_profile(at.system, text);
+    EXPECT_FALSE(x) << text;
+    return x ? "" : x.error().message();
+  }
+};
+
+} // namespace
+
+TEST_F(backups, take_what_their_profile_names) {
+  at.make({{add_tag{"vault", "corp"}}});
+  EXPECT_THAT(chosen("include: [work, '$tag:corp', nobody]"), ElementsAre("work", "vault"));
+  EXPECT_THAT(chosen("include: ['@type:TemplateVM']\nexclude: [fedora]"), ElementsAre("debian"));
+  EXPECT_THAT(chosen("include: []"), IsEmpty());
+  at.make({{set_property{"work", "include_in_backups", false}}});
+  auto usual = chosen("include:");
+  EXPECT_THAT(usual, testing::Contains("vault"));
+  EXPECT_THAT(usual, Not(testing::Contains("work")));
+  EXPECT_THAT(usual, Not(testing::Contains("far")));
+}
+
+TEST_F(backups, know_how_to_compress) {
+  EXPECT_EQ(read("include:")->compression, "gzip");
+  EXPECT_EQ(read("include:\ncompression: no")->compression, "");
+  EXPECT_EQ(read("include:\ncompression: zstd")->compression, "zstd");
+}
+
+TEST_F(backups, name_what_is_wrong_with_a_profile) {
+  EXPECT_THAT(why("include:"), HasSubstr("destination_vm"));
+  EXPECT_THAT(why("destination_vm: dom0\ninclude:"), HasSubstr("destination_path"));
+  EXPECT_THAT(why(places), HasSubstr("include"));
+  EXPECT_THAT(why("destination_vm: nobody\ndestination_path: /\ninclude:"), HasSubstr("nobody"));
+  EXPECT_THAT(why(std::string{places} + "include: work"), HasSubstr("list"));
+  EXPECT_THAT(why(std::string{places} + "include: [[a]]"), HasSubstr("texts"));
+  EXPECT_THAT(why("{"), HasSubstr("profile"));
+  EXPECT_THAT(why("just text"), HasSubstr("KEY"));
+  EXPECT_THAT(why("[a]"), HasSubstr("KEY"));
+  EXPECT_THAT(why(""), HasSubstr("KEY"));
+}
+
+TEST_F(backups, need_somebody_who_knows_the_passphrase) {
+  auto known = [&](std::string_view rest) {
+    return check_passphrase(at.system, read(std::string{"include:\n"} + std::string{rest}).value())
+        .has_value();
+  };
+  EXPECT_TRUE(known("passphrase_text: secret"));
+  EXPECT_TRUE(known("passphrase_vm: vault"));
+  EXPECT_FALSE(known("passphrase_vm: nobody"));
+  EXPECT_FALSE(known(""));
+}
+
+TEST_F(backups, profiles_have_plain_names) {
+  EXPECT_TRUE(check_profile_name("daily"));
+  EXPECT_FALSE(check_profile_name("../etc"));
+  EXPECT_FALSE(check_profile_name("a/b"));
+  EXPECT_FALSE(check_profile_name(std::string_view{"a\0b", 3}));
+}
+
+TEST_F(backups, are_summed_up_in_a_table) {
+  at.live("work", power::running);
+  auto text = backup_summary(
+      at.view(), {{"work", 8192}, {"debian", 3 << 20}, {"alone", 12}, {"gone", 5}, {"vault", 0}});
+  EXPECT_THAT(text, testing::StartsWith(
+                        "------------------+--------------+--------------+\n"
+                        "               VM |         type |         size |\n"
+                        "------------------+--------------+--------------+\n"
+                        "             work |           VM |      8.0 KiB | <-- The VM is running, "
+                        "backup will contain its state from before its start!\n"
+                        "           debian |  Template VM |      3.0 MiB |\n"
+                        "            alone |     VM + Sys |           12 |\n"
+                        "            vault |           VM |            0 |\n"
+                        "------------------+--------------+--------------+\n"
+                        "      Total size: |                     3.0 MiB |\n"
+                        "------------------+--------------+--------------+\n"
+                        "VMs not selected for backup:\n"
+                        " - disp1\n"
+                        " - dom0\n"));
+  EXPECT_THAT(text, testing::EndsWith(" - sys-vpn\n"));
+}
