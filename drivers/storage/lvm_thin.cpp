@@ -212,7 +212,7 @@ public:
       return lvm_.remove(has->present({x.it.snap_on_start ? snap_of(vid) : vid}));
     if (has->has(snap_of(vid)))
       return commit(x, snap_of(vid));
-    return model::snapshots_disabled(x.it) ? outcome<void>{} : prune(x);
+    return prune(x); // one that is discarded already must not stay
   }
 
   bool is_dirty(const volume& x) override {
