@@ -11,6 +11,7 @@ struct command {
   std::vector<std::string> words;          ///< program and arguments, no shell
   std::vector<std::string> environment{};  ///< NAME=VALUE, beside the daemon's own
   std::chrono::milliseconds limit{600000}; ///< killed after this
+  outputs how = outputs::together;
 };
 
 class command_runner {

@@ -25,6 +25,7 @@ using model::errc;
 using model::fail;
 
 constexpr std::size_t output_limit = 65536;
+constexpr std::size_t report_limit = std::size_t{16} << 20;
 
 /// Even a killed process may hang in the kernel (a dead disk); it is left behind after this.
 constexpr std::chrono::seconds burial{2};
@@ -60,12 +61,12 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 /// What happens in the child between fork and exec.
 class birth {
 public:
-  explicit birth(int output) {
+  birth(int output, int errors) {
     ::posix_spawn_file_actions_init(&files_);
     ::posix_spawnattr_init(&attributes_);
 
     ::posix_spawn_file_actions_adddup2(&files_, output, STDOUT_FILENO);
-    ::posix_spawn_file_actions_adddup2(&files_, output, STDERR_FILENO);
+    ::posix_spawn_file_actions_adddup2(&files_, errors, STDERR_FILENO);
     ::posix_spawn_file_actions_addopen(&files_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_addclosefrom_np(&files_, STDERR_FILENO + 1);
 
@@ -105,29 +106,52 @@ int left_until(clock::time_point deadline) {
   return static_cast<int>(std::clamp<decltype(left)>(left, 0, 60'000));
 }
 
-/// Takes what is there, at most a pipe full; false when there will be no more.
-bool drain(int from, std::string& into) {
-  auto room = std::array<char, 8192>{};
-  for (auto rounds = 0; rounds < 8; ++rounds) {
-    auto got = ::read(from, room.data(), room.size());
-    if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
-      return false;
-    if (got < 0 && errno == EAGAIN)
-      return true;
-    if (got > 0)
-      into.append(room.data(), std::min(static_cast<std::size_t>(got), output_limit - into.size()));
+/// One end of a pipe, and what came through it.
+struct stream {
+  unique_fd ours{};
+  unique_fd theirs{};
+  std::size_t limit = output_limit;
+  std::string text{};
+
+  /// 0 or the reason.
+  int open() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0)
+      return errno;
+    ours = unique_fd{ends[0]};
+    theirs = unique_fd{ends[1]};
+    ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
+    return 0;
   }
-  return true;
-}
+
+  /// Takes what is there, at most a pipe full; false when there will be no more.
+  bool drain() {
+    auto room = std::array<char, 8192>{};
+    for (auto rounds = 0; rounds < 8; ++rounds) {
+      auto got = ::read(ours.get(), room.data(), room.size());
+      if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+        return false;
+      if (got < 0 && errno == EAGAIN)
+        return true;
+      if (got > 0)
+        text.append(room.data(), std::min(static_cast<std::size_t>(got), limit - text.size()));
+    }
+    return true;
+  }
+};
+
+using streams = std::array<stream, 2>;
 
 /// True when the process ended before the deadline.
-bool wait_for_end(int process, int output, std::string& text, clock::time_point deadline) {
-  auto watched = std::array{pollfd{process, POLLIN, 0}, pollfd{output, POLLIN, 0}};
+bool wait_for_end(int process, streams& from, clock::time_point deadline) {
+  auto watched = std::array{pollfd{process, POLLIN, 0}, pollfd{from[0].ours.get(), POLLIN, 0},
+                            pollfd{from[1].ours.get(), POLLIN, 0}};
   do {
     if (::poll(watched.data(), watched.size(), left_until(deadline)) < 0)
       continue;
-    if (watched[1].revents != 0 && !drain(output, text))
-      watched[1].fd = -1;
+    for (auto i = std::size_t{0}; i < from.size(); ++i)
+      if (watched[i + 1].revents != 0 && !from[i].drain())
+        watched[i + 1].fd = -1;
     if (watched[0].revents != 0)
       return true;
   } while (clock::now() < deadline);
@@ -146,25 +170,32 @@ std::optional<int> status_of(pid_t child) {
 
 model::outcome<process_result> run(const std::vector<std::string>& command,
                                    const std::vector<std::string>& extra,
-                                   std::chrono::milliseconds limit) {
+                                   std::chrono::milliseconds limit, outputs how) {
   if (command.empty())
     return fail(errc::internal, "cannot run a program: the command is empty");
   auto cannot = [&](int code) {
     return fail(errc::general, fmt::format("cannot run '{}': {}", command[0], reason(code)));
   };
 
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0)
-    return cannot(errno);
-  auto output = unique_fd{ends[0]};
-  auto child_output = unique_fd{ends[1]};
-  ::fcntl(output.get(), F_SETFL, O_NONBLOCK);
+  auto apart = how == outputs::apart;
+  auto from = streams{};
+  if (auto code = from[0].open(); code != 0)
+    return cannot(code);
+  if (apart) {
+    from[0].limit = report_limit;
+    if (auto code = from[1].open(); code != 0)
+      return cannot(code);
+  }
 
   auto deadline = clock::now() + limit;
   auto child = pid_t{};
-  if (auto code = birth{child_output.get()}.start(child, command, environment(extra)); code != 0)
+  auto& errors = apart ? from[1].theirs : from[0].theirs;
+  if (auto code =
+          birth{from[0].theirs.get(), errors.get()}.start(child, command, environment(extra));
+      code != 0)
     return cannot(code);
-  child_output.reset();
+  for (auto& x : from)
+    x.theirs.reset();
   auto process = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, child, 0))};
   if (!process) {
     auto code = errno;
@@ -173,22 +204,21 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
     return cannot(code);
   }
 
-  auto result = process_result{};
-  auto ended = wait_for_end(process.get(), output.get(), result.output, deadline);
-  if (!ended) {
+  if (!wait_for_end(process.get(), from, deadline)) {
     ::kill(-child, SIGKILL);
-    if (wait_for_end(process.get(), output.get(), result.output, clock::now() + burial))
+    if (wait_for_end(process.get(), from, clock::now() + burial))
       status_of(child);
     return fail(errc::timed_out,
                 fmt::format("'{}' did not end within {} s and was killed", command[0],
                             static_cast<double>(limit.count()) / 1000));
   }
-  drain(output.get(), result.output);
+  for (auto& x : from)
+    if (x.ours)
+      x.drain();
   auto status = status_of(child);
   if (!status)
     return cannot(errno);
-  result.status = *status;
-  return result;
+  return process_result{*status, std::move(from[0].text), std::move(from[1].text)};
 }
 
 } // namespace qubes::drivers

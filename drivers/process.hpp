@@ -9,9 +9,16 @@
 
 namespace qubes::drivers {
 
+/// What becomes of standard output and standard error.
+enum class outputs {
+  together, ///< both in `output`, cut at 64 KiB
+  apart,    ///< a report of up to 16 MiB in `output`, and what is said about it in `errors`
+};
+
 struct process_result {
-  int status = 0;     ///< exit code; 128 + signal when killed
-  std::string output; ///< standard output and error, cut at 64 KiB
+  int status = 0; ///< exit code; 128 + signal when killed
+  std::string output;
+  std::string errors{}; ///< cut at 64 KiB
 };
 
 /// Starts without a shell, standard input from /dev/null, all other descriptors closed,
@@ -19,6 +26,7 @@ struct process_result {
 /// Ends when the started process ends, even if a child it left behind keeps the output open.
 model::outcome<process_result> run(const std::vector<std::string>& command,
                                    const std::vector<std::string>& extra,
-                                   std::chrono::milliseconds limit);
+                                   std::chrono::milliseconds limit,
+                                   outputs how = outputs::together);
 
 } // namespace qubes::drivers

@@ -13,6 +13,7 @@ const std::vector<driver_row>& driver_rows() {
       {"file",         open_file_pool},
       {"file-reflink", open_file_reflink_pool},
       {"linux-kernel", open_linux_kernel_pool},
+      {"lvm_thin",     open_lvm_thin_pool},
   };
   // clang-format on
   return rows;

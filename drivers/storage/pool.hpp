@@ -7,6 +7,7 @@
 #include "model/system.hpp"
 
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <optional>
 #include <stop_token>
@@ -107,6 +108,8 @@ public:
 /// What drivers need of the machine beside files.
 struct environment {
   std::shared_ptr<command_runner> commands;
+  std::function<std::time_t()> now = [] { return std::time(nullptr); }; ///< wall clock
+  std::string callbacks = "/etc/qubes_callback.json"; ///< configurations of callback pools
 };
 
 /// `x` as a refusal when this driver has no such operation.

@@ -54,6 +54,16 @@ TEST(process, says_which_program_is_missing) {
   EXPECT_EQ(run({}, {}, long_enough).error().code, errc::internal);
 }
 
+TEST(process, keeps_a_long_report_apart_from_what_is_said_about_it) {
+  auto ended =
+      run({"/bin/sh", "-c", "echo warning >&2; head -c 300000 /dev/zero | tr '\\0' x; exit 7"}, {},
+          long_enough, outputs::apart);
+  ASSERT_TRUE(ended) << ended.error().text;
+  EXPECT_EQ(ended->status, 7);
+  EXPECT_EQ(ended->output, std::string(300000, 'x'));
+  EXPECT_EQ(ended->errors, "warning\n");
+}
+
 TEST(process, cuts_long_output_and_lets_the_program_finish) {
   auto ended = shell("head -c 300000 /dev/zero | tr '\\0' x; exit 7");
   ASSERT_TRUE(ended);
