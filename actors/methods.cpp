@@ -39,7 +39,8 @@ outcome<order> shutdown(const call& x) {
     rest.remove_prefix(std::min(rest.size(), word.size() + 1));
     auto* flag = word == "force" ? &result.force : word == "wait" ? &result.wait : nullptr;
     if (!flag)
-      return model::fail(errc::protocol, fmt::format("'{}' is no way to shut down", word),
+      return model::fail(errc::protocol,
+                         fmt::format("{} is no way to shut down", model::quoted(word)),
                          "the argument is made of 'force' and 'wait', joined by '+'");
     *flag = true;
   }
@@ -63,9 +64,10 @@ outcome<order> create(const call& x) {
 
 outcome<order> create_disposable(const call& x) {
   if (!x.request.argument.empty())
-    return model::fail(errc::permission_denied,
-                       fmt::format("'{}' is no way to create a disposable", x.request.argument),
-                       "leave the argument out");
+    return model::fail(
+        errc::permission_denied,
+        fmt::format("{} is no way to create a disposable", model::quoted(x.request.argument)),
+        "leave the argument out");
   if (!x.request.payload.empty() && x.request.payload != "uuid")
     return model::fail(
         errc::protocol,
@@ -297,7 +299,7 @@ outcome<const model::domain*> resolve(std::string_view who, const snapshot& now)
     for (auto i = std::size_t{0}; well_formed && i < uuid.size(); ++i)
       well_formed = i == 8 || i == 13 || i == 18 || i == 23 ? uuid[i] == '-' : hex(uuid[i]);
     if (!well_formed)
-      return model::fail(errc::vm_invalid_uuid, fmt::format("'{}' is no uuid", uuid),
+      return model::fail(errc::vm_invalid_uuid, fmt::format("{} is no uuid", model::quoted(uuid)),
                          "it has the form 01234567-89ab-cdef-0123-456789abcdef");
     if (auto* x = now.system->find_uuid(uuid))
       return x;
@@ -355,7 +357,7 @@ outcome<checked> check(const api::request& x, api::socket where, const snapshot&
       if (m.where == where)
         names.push_back(m.name);
     auto near = model::nearest(x.method, names);
-    return model::fail(errc::protocol, fmt::format("no such method: '{}'", x.method),
+    return model::fail(errc::protocol, fmt::format("no such method: {}", model::quoted(x.method)),
                        near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near));
   }
   if (auto fine = check_presence(row->payload, "payload", x.payload, x.method); !fine)
