@@ -341,7 +341,7 @@ outcome<const model::domain*> resolve(std::string_view who, const snapshot& now)
     for (auto i = std::size_t{0}; well_formed && i < uuid.size(); ++i)
       well_formed = i == 8 || i == 13 || i == 18 || i == 23 ? uuid[i] == '-' : hex(uuid[i]);
     if (!well_formed)
-      return model::fail(errc::vm_invalid_uuid, fmt::format("'{}' is no uuid", uuid),
+      return model::fail(errc::vm_invalid_uuid, fmt::format("{} is no uuid", model::quoted(uuid)),
                          "it has the form 01234567-89ab-cdef-0123-456789abcdef");
     if (auto* x = now.system->find_uuid(uuid))
       return x;

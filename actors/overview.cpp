@@ -108,6 +108,11 @@ outcome<std::string> status(const call& x) {
   for (auto& f : x.in.findings)
     findings.push_back({{"line", f.line}, {"text", f.text}});
 
+  auto policy = x.in.policy.read();
+  auto damage = json::array();
+  for (auto& f : policy->findings)
+    damage.push_back({{"where", f.where}, {"text", f.text}});
+
   constexpr std::string_view sections[] = {"labels", "pools", "properties", "domains", "document"};
   auto quarantine = json::array();
   for (auto& q : x.now.system->quarantine)
@@ -157,6 +162,7 @@ outcome<std::string> status(const call& x) {
       {"domains", states},
       {"findings", std::move(findings)},
       {"quarantine", std::move(quarantine)},
+      {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
       {"degraded", std::move(degraded)},
       {"operations", std::move(operations)},
       {"timings", std::move(timings)},

@@ -757,6 +757,8 @@ std::string status_page(const session& s, const json& x) {
   });
   page.list("found in qubes.xml", part(x, "findings"), style::busy,
             [](auto& y) { return fmt::format("line {}: {}", text(y, "line"), text(y, "text")); });
+  page.list("found in qrexec's policy", part(part(x, "policy"), "findings"), style::bad,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });
   page.list("last operations", part(x, "timings"), style::plain, [](auto& y) {
     return fmt::format("{} {}: {} ({})", text(y, "operation"), text(y, "domain"),
                        milliseconds_text(y, "total_ms"), step_texts(part(y, "steps")));

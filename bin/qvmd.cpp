@@ -7,6 +7,7 @@
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
 #include "drivers/policy_watch.hpp"
+#include "drivers/qubes_group.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -96,14 +97,14 @@ bool alive(caf::actor_system& system, const actors::world& world) {
 
 /// What others than dom0 may see. The file of a running system hides one of the same name.
 drivers::policy_watch follow_policy(const config& x, actors::world_ptr world) {
-  return {{.directories = {x.qubes_run + "/policy.d", x.etc + "/policy.d"},
-           .legacy = x.legacy_policy},
-          [world = std::move(world)](auto policy) {
-            for (auto& it : policy->findings)
-              spdlog::warn("policy: {}: {}", it.where, it.text);
-            spdlog::info("policy: {} rules", policy->rules.size());
-            world->policy.write(std::move(policy));
-          }};
+  return {
+      {.directories = {x.qubes_run + "/policy.d", x.etc + "/policy.d"}, .legacy = x.legacy_policy},
+      [world = std::move(world)](auto policy) {
+        for (auto& it : policy->findings)
+          spdlog::warn("policy: {}: {}", it.where, it.text);
+        spdlog::info("policy: {} rules", policy->rules.size());
+        world->policy.write(std::move(policy));
+      }};
 }
 
 void reload(caf::actor_system& system, const actors::world& world, drivers::policy_watch& policy,
@@ -197,6 +198,8 @@ int run(const config& settings, const std::string& config_path) {
        .on_gone = [&desk](connection_id who) { desk.gone(who); }});
   if (!opened) {
     spdlog::critical("{}", opened.error().message());
+    (*society)->abandon();
+    system.await_all_actors_done();
     return 1;
   }
   world->connections = [server] { return server.get()->connections(); };

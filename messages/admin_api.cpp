@@ -1,7 +1,5 @@
 #include "messages/admin_api.hpp"
 
-#include <algorithm>
-
 namespace qubes::api {
 
 namespace {
@@ -13,14 +11,29 @@ void field(std::string& to, std::string_view text) {
   to += nul;
 }
 
-bool is_ascii(std::string_view text) {
-  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-}
-
 /// An event's parts end at a NUL: one inside a value would forge the next part.
 std::string without_nul(std::string_view text) {
   auto result = std::string{text};
   std::erase(result, nul);
+  return result;
+}
+
+constexpr auto longest_sentence = std::size_t{2000};
+
+/// A message may quote what a client sent, or what some program complained: it leaves as one
+/// line of printable ASCII. The stock client formats it (`MESSAGE % args`), whatever its class:
+/// classes it does not know become QubesException.
+std::string sentence(std::string_view text) {
+  auto result = std::string{};
+  for (auto c : text.substr(0, longest_sentence))
+    if (c == '%')
+      result += "%%";
+    else if (c == '\n' || c == '\r' || c == '\t')
+      result += ' ';
+    else
+      result += c >= ' ' && c <= '~' ? c : '?';
+  if (text.size() > longest_sentence)
+    result += "...";
   return result;
 }
 
@@ -45,8 +58,6 @@ std::optional<request> parse_request(std::string_view bytes) {
     destination = "dom0";
   else if (kind != "name")
     return std::nullopt;
-  if (!is_ascii(bytes.substr(0, end)))
-    return std::nullopt;
   auto plus = service.find('+');
   auto argument = plus == std::string_view::npos ? std::string_view{} : service.substr(plus + 1);
   return request{.method = std::string{service.substr(0, plus)},
@@ -66,12 +77,7 @@ std::string exception(const model::error& x) {
   auto result = std::string{"2\0", 2};
   field(result, wire_name(x.code));
   field(result, "");
-  for (auto c : x.message())
-    if (auto fine = c != '\x7f' && (c < 0 || c >= ' '); c == '%')
-      result += "%%";
-    else
-      result += fine ? c : '?';
-  result += nul;
+  field(result, sentence(x.message()));
   return result;
 }
 

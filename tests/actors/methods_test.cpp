@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
 #include <set>
 
 namespace qubes::tests {
@@ -101,6 +103,21 @@ TEST_F(gate_test, checks_come_in_the_order_of_the_protocol) {
   EXPECT_THAT(call("admin.vm.List+x", "dom0"), HasSubstr("takes no argument"));
   EXPECT_THAT(call("admin.label.List", "app0"), StartsWith(refused("ProtocolError")));
   EXPECT_THAT(call("admin.vm.notes.Get", "dom0"), StartsWith(refused("ProtocolError")));
+}
+
+TEST_F(gate_test, a_header_that_is_not_ascii_gets_an_answer_in_ascii) {
+  for (auto& [frame, kind] : std::map<std::string, std::string>{
+           {"admin.vm.tag.Get+\xc3\xa4 dom0 name app0\0"s, "ProtocolError"},
+           {"admin.vm.L\xc3\xa4st dom0 name app0\0"s, "ProtocolError"},
+           {"admin.vm.List dom0 name \xc3\xa4\0"s, "QubesValueError"},
+           {"admin.vm.List d\xff name app0\0"s, "QubesValueError"},
+           {"admin.vm.List dom0 name uuid:\xff\n\0"s, "QubesVMInvalidUUIDError"}}) {
+    auto reply = say(frame);
+    EXPECT_THAT(reply, StartsWith(refused(kind)));
+    EXPECT_TRUE(std::ranges::all_of(reply, [](char c) { return c == 0 || (c >= ' ' && c <= '~'); }))
+        << reply;
+  }
+  EXPECT_EQ(dropped, 0U);
 }
 
 TEST_F(gate_test, unknown_domain_suggests_the_nearest) {

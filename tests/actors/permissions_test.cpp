@@ -115,6 +115,27 @@ TEST_F(permissions, prohibitions_come_before_the_handler_and_name_the_value) {
   EXPECT_TRUE(sim.world().system.read()->find("app1")->tags.contains("created-by-app1"));
 }
 
+TEST_F(permissions, interfaces_a_domain_denies_come_before_its_state) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "devices_denied", "b******"));
+  auto attach = [&](const std::string& to) {
+    auto ticket = sim.send(to, {.what = verb::attach_device,
+                                .key = "app2+sda",
+                                .kind = "block",
+                                .text = "mode='auto-attach'"});
+    sim.run();
+    return sim.answer_to(ticket)->error().code;
+  };
+  EXPECT_EQ(attach("app0"), model::errc::permission_denied);
+  EXPECT_EQ(attach("app1"), model::errc::vm_not_running);
+}
+
+TEST_F(permissions, status_tells_what_is_wrong_with_the_policy) {
+  rules("admin.vm.List * app0\n");
+  auto body = nlohmann::json::parse(say("qvmd.Status", "dom0", "dom0").substr(2));
+  ASSERT_EQ(body["policy"]["findings"].size(), 1U);
+  EXPECT_EQ(body["policy"]["findings"][0]["where"], "d/30.policy:1");
+}
+
 TEST_F(permissions, events_reach_whom_the_policy_allows) {
   rules("admin.Events +domain-tag-add_loud app0 app1 allow target=@adminvm\n"
         "admin.Events +domain-feature-set_f app0 @anyvm ask\n"

@@ -1186,6 +1186,8 @@ const auto status_text = json{
     {"store", {{"path", "/q.xml"}, {"generation", 42}, {"batches", 3}, {"error", nullptr}}},
     {"domains", {{"Running", 3}, {"Halted", 10}}},
     {"findings", json::array()},
+    {"policy",
+     {{"rules", 7}, {"findings", {{{"where", "/p/30.policy:3"}, {"text", "no action"}}}}}},
     {"quarantine",
      {{{"section", "domains"}, {"name", "old"}, {"line", 40}, {"reason", "no class"}}}},
     {"degraded", {{{"domain", "work"}, {"reason", "frozen"}}}},
@@ -1202,7 +1204,8 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
                            HasSubstr("not connected  Xen xen:///: no route"),
                            HasSubstr("/q.xml, generation 42"), HasSubstr("10 Halted, 3 Running"),
                            HasSubstr("work: frozen"), HasSubstr("domains old (line 40): no class"),
-                           HasSubstr("mail: start, storage for 1.4 s")));
+                           HasSubstr("mail: start, storage for 1.4 s"),
+                           HasSubstr("/p/30.policy:3: no action")));
   EXPECT_THAT(x.out, Not(HasSubstr("found in qubes.xml")));
   EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
 }

@@ -70,13 +70,35 @@ TEST(frame, success_and_exception_have_the_layout_of_the_wire) {
             "2\0QubesVMNotFoundError\0\0no such domain: 'x'\0"s);
 }
 
-TEST(frame, percent_is_doubled_because_clients_format_the_message) {
-  EXPECT_EQ(exception({model::errc::value, "100% wrong", "use 50%"}),
-            "2\0QubesValueError\0\0"s + "100%% wrong; use 50%%\0"s);
+TEST(frame, percent_is_doubled_in_every_class_because_clients_format_the_message) {
+  for (auto& row : model::error_rows) {
+    auto wire = std::string{row.wire};
+    EXPECT_EQ(exception({row.code, "100% wrong", "use %s"}),
+              "2\0"s + wire + "\0\0"s + "100%% wrong; use %%s\0"s);
+  }
+}
+
+TEST(frame, message_is_one_line_of_printable_ascii) {
+  EXPECT_EQ(exception({model::errc::value, "a\nb\tc\x1b[1m\xc3\xa4\x7f", ""}),
+            "2\0QubesValueError\0\0a b c?[1m???\0"s);
+}
+
+TEST(frame, message_is_not_longer_than_a_person_reads) {
+  auto frame = exception({model::errc::value, std::string(60000, '%'), ""});
+  EXPECT_LT(frame.size(), 5000U);
+  EXPECT_TRUE(frame.ends_with("...\0"s));
+}
+
+TEST(frame, header_may_hold_any_byte_for_the_checks_to_refuse) {
+  auto x = parse("m+\xff d\xff name w\xff\0"s);
+  ASSERT_TRUE(x);
+  EXPECT_EQ(x->argument, "\xff");
+  EXPECT_EQ(x->source, "d\xff");
+  EXPECT_EQ(x->destination, "w\xff");
 }
 
 TEST(frame, nul_inside_a_text_cannot_forge_a_field) {
-  EXPECT_EQ(exception({model::errc::value, "a\0b"s, ""}), "2\0QubesValueError\0\0ab\0"s);
+  EXPECT_EQ(exception({model::errc::value, "a\0b"s, ""}), "2\0QubesValueError\0\0a?b\0"s);
   EXPECT_EQ(event_frame({"work", "x", {{"k", "v\0w"s}}}), "1\0work\0x\0k\0vw\0\0"s);
 }
 
