@@ -1,7 +1,7 @@
 // What running guests and their netvms are told, by the whole society.
 #include "tests/actors/simulation.hpp"
 
-#include "drivers/disk.hpp"
+#include "model/xml/firewall_xml.hpp"
 
 #include <gmock/gmock.h>
 
@@ -116,8 +116,9 @@ TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
   };
   EXPECT_THAT(entry("sys-net1", path("app0")), HasSubstr("-A FORWARD -s 10.137.0.4 -j ACCEPT"));
   EXPECT_THAT(entry("sys-net1", path("app1")), HasSubstr("-s 10.137.0.5"));
-  auto changed = sim.ask("app0", verb::set_firewall, "", "action=drop\n");
-  ASSERT_TRUE(changed) << changed.error().message();
+  sim.disk().foreign_write("appvms/app0/firewall.xml",
+                           model::xml::save_firewall(model::drop_all()));
+  ASSERT_TRUE(sim.ask("app0", verb::reload_firewall));
   sim.run();
   EXPECT_THAT(entry("sys-net1", path("app0")),
               HasSubstr("*filter\n-A FORWARD -s 10.137.0.4 -j DROP"));
