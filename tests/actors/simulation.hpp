@@ -133,6 +133,8 @@ public:
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::doomed_disk& disk() { return *disk_; }
   shared_disk& store_disk() { return *store_disk_; }
+  drivers::doomed_disk& run_disk() { return *run_disk_; }
+  drivers::doomed_disk& profiles_disk() { return *profiles_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
   std::mt19937_64& chance() { return chance_; }
   caf::actor_system& system() { return *system_; }
@@ -165,6 +167,8 @@ private:
   caf::scheduler::test_coordinator* scheduler_ = nullptr;
   std::shared_ptr<deck> deck_ = std::make_shared<deck>();
   std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
+  std::shared_ptr<drivers::doomed_disk> run_disk_ = std::make_shared<drivers::doomed_disk>();
+  std::shared_ptr<drivers::doomed_disk> profiles_disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::unique_ptr<actors::society> society_;
