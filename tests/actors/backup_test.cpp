@@ -9,26 +9,23 @@
 namespace qubes::tests {
 
 using namespace std::string_literals;
+using model::errc;
 using testing::HasSubstr;
-using testing::StartsWith;
 
 namespace {
 
 struct backup_calls : ::testing::Test {
   simulation sim{1, sample_host(2, 0)};
 
-  std::string call(std::string_view method, std::string_view profile) {
-    return sim.say(fmt::format("admin.backup.{}+{} dom0 name dom0", method, profile) + "\0"s)
-        .frames.at(0);
+  model::outcome<std::string> ask(verb what) { return sim.ask("", what, "daily"); }
+  errc refusal(verb what) {
+    auto done = ask(what);
+    return done ? errc::none : done.error().code;
   }
   void profile(std::string_view text) {
     sim.profiles_disk().foreign_write("daily.conf", std::string{text});
   }
 };
-
-std::string refused(std::string_view kind) {
-  return "2\0"s + std::string{kind} + "\0\0"s;
-}
 
 constexpr auto sound = "destination_vm: dom0\ndestination_path: /b\ninclude: [app1, app0]\n";
 
@@ -36,8 +33,7 @@ constexpr auto sound = "destination_vm: dom0\ndestination_path: /b\ninclude: [ap
 
 TEST_F(backup_calls, tell_what_a_backup_would_hold) {
   profile(sound);
-  auto text = call("Info", "daily");
-  EXPECT_THAT(text, StartsWith("0\0-----"s));
+  auto text = ask(verb::tell_backup).value();
   EXPECT_THAT(text, HasSubstr("app0 |           VM |"));
   EXPECT_THAT(text, HasSubstr(" - debian\n"));
   auto asked = std::vector<std::string>{};
@@ -48,22 +44,19 @@ TEST_F(backup_calls, tell_what_a_backup_would_hold) {
 }
 
 TEST_F(backup_calls, refuse_profiles_that_are_not_there_or_not_sound) {
-  for (auto method : {"Info", "Execute"}) {
-    EXPECT_THAT(call(method, "daily"), StartsWith(refused("QubesBackupProfileNotFoundError")));
-    EXPECT_THAT(call(method, "../daily"), StartsWith(refused("ProtocolError")));
-  }
+  for (auto what : {verb::tell_backup, verb::run_backup})
+    EXPECT_EQ(refusal(what), errc::backup_profile_not_found);
   profile("include:");
-  for (auto method : {"Info", "Execute"})
-    EXPECT_THAT(call(method, "daily"), HasSubstr("destination_vm"));
+  for (auto what : {verb::tell_backup, verb::run_backup})
+    EXPECT_THAT(ask(what).error().text, HasSubstr("destination_vm"));
 }
 
 TEST_F(backup_calls, do_not_make_backups_yet_and_say_so) {
   profile(sound);
-  EXPECT_THAT(call("Execute", "daily"), HasSubstr("passphrase"));
+  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("passphrase"));
   profile(sound + "passphrase_text: x\n"s);
-  EXPECT_THAT(call("Execute", "daily"), StartsWith(refused("QubesNotImplementedError")));
-  EXPECT_THAT(call("Cancel", "daily"), StartsWith(refused("QubesException")));
-  EXPECT_THAT(call("Cancel", "a/b"), StartsWith(refused("ProtocolError")));
+  EXPECT_EQ(refusal(verb::run_backup), errc::not_implemented);
+  EXPECT_EQ(refusal(verb::cancel_backup), errc::general);
 }
 
 } // namespace qubes::tests

@@ -8,12 +8,10 @@
 
 namespace qubes::tests {
 
-using namespace std::string_literals;
 using model::errc;
 using model::power;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::StartsWith;
 
 namespace {
 
@@ -22,10 +20,8 @@ constexpr auto note = "previously-paused.list";
 struct sleeping_host : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), sample_host(3, 1)};
 
-  std::string call(std::string_view method) {
-    return sim.say(fmt::format("internal.{} dom0 name dom0", method) + "\0"s, api::socket::internal)
-        .frames.at(0);
-  }
+  model::outcome<std::string> fall_asleep() { return sim.ask("", verb::suspend_host); }
+  model::outcome<std::string> wake_up() { return sim.ask("", verb::resume_host); }
   std::string noted() { return sim.run_disk().read(note, 1000).value().value_or("nothing"); }
   std::vector<std::string> told(std::string_view name) {
     auto result = std::vector<std::string>{};
@@ -49,12 +45,12 @@ struct sleeping_host : ::testing::TestWithParam<std::uint64_t> {
 
 TEST_P(sleeping_host, takes_all_that_run_along) {
   ASSERT_TRUE(sim.ask("app1", verb::pause));
-  EXPECT_EQ(call("SuspendPre"), "0\0"s);
+  EXPECT_TRUE(fall_asleep());
   EXPECT_EQ(noted(), "app1");
   EXPECT_EQ(sim.state_of("app0"), power::suspended);
   EXPECT_EQ(sim.state_of("sys-net0"), power::suspended);
   EXPECT_EQ(sim.state_of("app1"), power::paused);
-  EXPECT_EQ(call("SuspendPost"), "0\0"s);
+  EXPECT_TRUE(wake_up());
   EXPECT_EQ(noted(), "nothing");
   EXPECT_EQ(sim.state_of("app0"), power::running);
   EXPECT_EQ(sim.state_of("sys-net0"), power::running);
@@ -65,12 +61,12 @@ TEST_P(sleeping_host, takes_all_that_run_along) {
 TEST_P(sleeping_host, tells_the_agents_first_by_name) {
   for (auto who : {"app0", "sys-net0"})
     ASSERT_TRUE(sim.ask(who, verb::set_feature, "qrexec", "1"));
-  EXPECT_EQ(call("SuspendPre"), "0\0"s);
+  EXPECT_TRUE(fall_asleep());
   auto first = told("domain-cmd-pre-run");
   ASSERT_EQ(first.size(), 4U) << "SuspendPreAll and SuspendPre, each in two domains";
   EXPECT_EQ(first[0], "app0");
   EXPECT_EQ(first[1], "sys-net0");
-  EXPECT_EQ(call("SuspendPost"), "0\0"s);
+  EXPECT_TRUE(wake_up());
   auto all = told("domain-cmd-pre-run");
   ASSERT_EQ(all.size(), 8U);
   EXPECT_EQ(all[6], "app0");
@@ -84,37 +80,38 @@ TEST_P(sleeping_host, says_who_could_not_sleep_and_puts_the_others_to_sleep) {
                ? std::optional{model::error{errc::hypervisor, "no", {}}}
                : std::nullopt;
   });
-  auto answer = call("SuspendPre");
-  EXPECT_THAT(answer, StartsWith("2\0QubesException\0"s));
-  EXPECT_THAT(answer, HasSubstr("'app1': no"));
+  auto done = fall_asleep();
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, errc::general);
+  EXPECT_THAT(done.error().text, HasSubstr("'app1': no"));
   EXPECT_EQ(sim.state_of("app0"), power::suspended);
   EXPECT_EQ(sim.state_of("app1"), power::running);
 }
 
 TEST_P(sleeping_host, asked_twice_forgets_nobody) {
   ASSERT_TRUE(sim.ask("app1", verb::pause));
-  EXPECT_EQ(call("SuspendPre"), "0\0"s);
-  EXPECT_EQ(call("SuspendPre"), "0\0"s);
+  EXPECT_TRUE(fall_asleep());
+  EXPECT_TRUE(fall_asleep());
   EXPECT_EQ(noted(), "app1") << "those put to sleep with the host are not among them";
-  EXPECT_EQ(call("SuspendPost"), "0\0"s);
+  EXPECT_TRUE(wake_up());
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
 TEST_P(sleeping_host, asked_by_several_at_once_answers_all) {
-  auto first = sim.post("internal.SuspendPre dom0 name dom0\0"s, api::socket::internal);
-  auto second = sim.post("internal.SuspendPost dom0 name dom0\0"s, api::socket::internal);
-  auto third = sim.post("internal.SuspendPre dom0 name dom0\0"s, api::socket::internal);
+  auto tickets = std::vector<std::uint64_t>{};
+  for (auto what : {verb::suspend_host, verb::resume_host, verb::suspend_host})
+    tickets.push_back(sim.send("", what));
   sim.run();
-  for (auto who : {first, second, third})
-    EXPECT_THAT(sim.reply_to(who).frames, ElementsAre("0\0"s));
-  EXPECT_EQ(call("SuspendPost"), "0\0"s);
+  for (auto x : tickets)
+    EXPECT_TRUE(sim.answer_to(x) && *sim.answer_to(x));
+  EXPECT_TRUE(wake_up());
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
 TEST_P(sleeping_host, that_is_removed_or_stopped_meanwhile_holds_nobody_up) {
-  EXPECT_EQ(call("SuspendPre"), "0\0"s);
+  EXPECT_TRUE(fall_asleep());
   ASSERT_TRUE(sim.ask("app0", verb::kill));
-  EXPECT_EQ(call("SuspendPost"), "0\0"s);
+  EXPECT_TRUE(wake_up());
   EXPECT_EQ(sim.state_of("app0"), power::halted);
   EXPECT_EQ(sim.state_of("app2"), power::running);
 }

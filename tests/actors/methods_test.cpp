@@ -167,6 +167,19 @@ TEST_F(gate_test, who_is_not_dom0_sees_nothing_without_a_policy) {
               StartsWith(refused("PermissionDenied")));
 }
 
+TEST_F(gate_test, what_cannot_be_meant_is_refused_before_anybody_acts) {
+  EXPECT_THAT(say("qubes.NotifyUpdates app0 name dom0\0many"s, api::socket::misc),
+              StartsWith(refused("ProtocolError")));
+  EXPECT_THAT(call("qubes.NotifyUpdates", "dom0", "1"), HasSubstr("no such method"));
+  for (auto method : {"Info", "Execute", "Cancel"})
+    EXPECT_THAT(call(fmt::format("admin.backup.{}+../daily", method), "dom0"),
+                StartsWith(refused("ProtocolError")));
+}
+
+TEST_F(gate_test, streams_have_no_plan) {
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Stats", "app0"), HasSubstr("changes nothing"));
+}
+
 TEST_F(gate_test, plan_tells_the_change_and_makes_none) {
   auto before = sim.world().system.read();
   auto text = call("qvmd.Plan+admin.vm.property.Set+memory", "app0", "512");

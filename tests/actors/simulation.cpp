@@ -122,6 +122,8 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                      .xenstore = nullptr,
                      .memory = nullptr,
                      .state = std::make_shared<shared_disk>(disk_),
+                     .run = std::make_shared<shared_disk>(run_disk_),
+                     .profiles = std::make_shared<shared_disk>(profiles_disk_),
                      .lanes = deck_,
                      .sysfs = {},
                      .qrexec_client = {}},

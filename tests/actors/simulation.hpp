@@ -152,6 +152,8 @@ public:
   drivers::doomed_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
   shared_disk& store_disk() { return *store_disk_; }
+  drivers::doomed_disk& run_disk() { return *run_disk_; }
+  drivers::doomed_disk& profiles_disk() { return *profiles_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
   /// What went to a connection other than the simulation's own.
   const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
@@ -190,6 +192,8 @@ private:
   caf::scheduler::test_coordinator* scheduler_ = nullptr;
   std::shared_ptr<deck> deck_ = std::make_shared<deck>();
   std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
+  std::shared_ptr<drivers::doomed_disk> run_disk_ = std::make_shared<drivers::doomed_disk>();
+  std::shared_ptr<drivers::doomed_disk> profiles_disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
   std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;

@@ -6,75 +6,76 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace qubes::tests {
 
-using namespace std::string_literals;
 using drivers::fake_call;
-using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::StartsWith;
+using model::errc;
 
 namespace {
 
 struct statistics : ::testing::Test {
   simulation sim{1, sample_host(2, 0)};
 
-  connection_id watch(std::string_view whom) {
-    auto who = sim.post(fmt::format("admin.vm.Stats dom0 name {}", whom) + "\0"s);
+  void watch(connection_id who, const std::string& whom) {
+    caf::anon_send(sim.world().stats, atom::subscribe_v, who, whom);
     sim.pass({});
-    return who;
   }
-  std::vector<std::string> heard(connection_id who) const { return sim.reply_to(who).frames; }
+  void leave(connection_id who) { caf::anon_send(sim.world().stats, atom::gone_v, who); }
+  std::size_t told(std::string_view subject, std::string_view name) {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        sim.events(), [&](auto& x) { return x.subject == subject && x.name == name; }));
+  }
+  std::size_t of(std::string_view domain) { return told(domain, "vm-stats"); }
+  /// Streams that ended with a refusal.
+  std::size_t ended() { return told("QubesVMNotRunningError", ""); }
   std::size_t looks() { return sim.hypervisor().calls(fake_call::list); }
 };
-
-std::string refused(std::string_view kind) {
-  return "2\0"s + std::string{kind} + "\0\0"s;
-}
-
-const auto greeting = "1\0\0connection-established\0\0"s;
 
 } // namespace
 
 TEST_F(statistics, are_told_of_all_that_run_every_few_seconds) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
-  auto who = watch("dom0");
-  ASSERT_EQ(heard(who).size(), 2U);
-  EXPECT_EQ(heard(who).front(), greeting);
-  EXPECT_THAT(heard(who).back(), StartsWith("1\0app0\0vm-stats\0memory_kb\0"s));
+  auto greetings = told("", "connection-established");
+  watch(1, "");
+  EXPECT_EQ(told("", "connection-established"), greetings + 1);
+  EXPECT_EQ(of("app0"), 1U);
+  EXPECT_EQ(of("app1"), 0U);
   sim.pass(std::chrono::seconds{3});
-  EXPECT_EQ(heard(who).size(), 3U);
+  EXPECT_EQ(of("app0"), 2U);
+  leave(1);
 }
 
 TEST_F(statistics, cost_one_look_however_many_listen_and_none_when_nobody_does) {
-  auto first = watch("dom0");
+  watch(1, "");
   auto before = looks();
-  auto second = watch("dom0");
+  watch(2, "");
   sim.pass(std::chrono::seconds{3});
   EXPECT_EQ(looks(), before + 1);
-  for (auto who : {first, second})
-    caf::anon_send(sim.world().stats, atom::gone_v, who);
+  leave(1);
+  leave(2);
   sim.pass(std::chrono::seconds{3});
   before = looks();
   sim.pass(std::chrono::seconds{60});
   EXPECT_EQ(looks(), before);
-  auto third = watch("dom0");
+  watch(3, "");
   EXPECT_EQ(looks(), before + 1);
-  caf::anon_send(sim.world().stats, atom::gone_v, third);
+  leave(3);
 }
 
 TEST_F(statistics, of_one_domain_end_with_it) {
-  auto halted = watch("app0");
-  ASSERT_EQ(heard(halted).size(), 2U);
-  EXPECT_EQ(heard(halted).front(), greeting);
-  EXPECT_THAT(heard(halted).back(), StartsWith(refused("QubesVMNotRunningError")));
+  watch(1, "app0");
+  EXPECT_EQ(ended(), 1U) << "it does not run";
   ASSERT_TRUE(sim.ask("app0", verb::start));
   ASSERT_TRUE(sim.ask("app1", verb::start));
-  auto running = watch("app0");
-  ASSERT_EQ(heard(running).size(), 2U) << "nothing of app1";
+  watch(1, "app0");
+  EXPECT_EQ(of("app0"), 1U);
+  EXPECT_EQ(of("app1"), 0U);
   ASSERT_TRUE(sim.ask("app0", verb::kill));
   sim.pass(std::chrono::seconds{3});
-  EXPECT_THAT(heard(running).back(), StartsWith(refused("QubesVMNotRunningError")));
+  EXPECT_EQ(ended(), 2U);
+  sim.pass(std::chrono::seconds{3});
   auto before = looks();
   sim.pass(std::chrono::seconds{60});
   EXPECT_EQ(looks(), before);
@@ -82,25 +83,23 @@ TEST_F(statistics, of_one_domain_end_with_it) {
 
 TEST_F(statistics, go_on_after_the_hypervisor_was_away) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
-  auto who = watch("dom0");
+  watch(1, "");
   sim.hypervisor().lose_connection();
+  for (auto i = 0; i < 4; ++i)
+    sim.pass(std::chrono::seconds{3});
+  auto before = of("app0");
   sim.pass(std::chrono::seconds{3});
-  sim.pass(std::chrono::seconds{6});
-  auto before = heard(who).size();
-  sim.pass(std::chrono::seconds{3});
-  EXPECT_EQ(heard(who).size(), before + 1);
+  EXPECT_EQ(of("app0"), before + 1);
+  leave(1);
 }
 
 TEST_F(statistics, consoles_are_of_domains_that_run) {
-  auto console = [&](std::string_view of) {
-    return sim.say(fmt::format("admin.vm.Console dom0 name {}", of) + "\0"s).frames.at(0);
-  };
-  EXPECT_THAT(console("app0"), StartsWith(refused("QubesVMNotRunningError")));
-  EXPECT_EQ(console("dom0"), "0\0"s);
+  EXPECT_EQ(sim.ask("app0", verb::tell_console).error().code, errc::vm_not_running);
+  EXPECT_EQ(sim.ask("dom0", verb::tell_console).value(), "");
   ASSERT_TRUE(sim.ask("app0", verb::start));
-  EXPECT_THAT(console("app0"), StartsWith("0\0/dev/pts/"s));
+  EXPECT_THAT(sim.ask("app0", verb::tell_console).value(), testing::StartsWith("/dev/pts/"));
   ASSERT_TRUE(sim.ask("app0", verb::pause));
-  EXPECT_THAT(console("app0"), StartsWith("0\0/dev/pts/"s));
+  EXPECT_THAT(sim.ask("app0", verb::tell_console).value(), testing::StartsWith("/dev/pts/"));
 }
 
 } // namespace qubes::tests

@@ -28,8 +28,14 @@ struct requests : testing::Test {
   std::string asks(std::string_view who, const features_request& wish) const {
     auto x = ask(who, wish);
     EXPECT_FALSE(x.refusal);
+    return shown(x);
+  }
+  /// Without the quotes.
+  std::string shown(const plan& x) const {
     EXPECT_TRUE(apply(at.system, at.machine, x.what));
-    return print(at.system, x.what);
+    auto text = print(at.system, x.what);
+    std::erase(text, '"');
+    return text;
   }
   void has(std::string_view who, std::string_view name, std::string_view text) {
     at.make({{set_feature{std::string{who}, std::string{name}, std::string{text}}}});
@@ -232,9 +238,8 @@ TEST_F(update_news, are_counted_in_digits) {
 }
 
 TEST_F(update_news, are_noted_where_they_are_kept) {
-  EXPECT_EQ(print(at.system, found("alone", true).what),
-            "alone: feature updates-available = 1 (was absent)\n"
-            "alone: feature last-updates-check = NOW (was absent)\n");
+  EXPECT_EQ(shown(found("alone", true)), "alone: feature updates-available = 1 (was absent)\n"
+                                         "alone: feature last-updates-check = NOW (was absent)\n");
 }
 
 TEST_F(update_news, of_none_left_tell_when_the_last_were_made) {
@@ -247,12 +252,11 @@ TEST_F(update_news, of_none_left_tell_when_the_last_were_made) {
                           "domain-feature-pre-set:last-updates-check",
                           "domain-feature-set:last-updates-check"));
   at.make(x.what);
-  EXPECT_THAT(print(at.system, found("debian", false).what), Not(HasSubstr("last-update ")));
+  EXPECT_THAT(shown(found("debian", false)), Not(HasSubstr("last-update ")));
 }
 
 TEST_F(update_news, of_a_domain_are_noted_on_its_halted_template) {
-  EXPECT_THAT(print(at.system, found("disp1", true).what),
-              HasSubstr("debian: feature updates-available = 1"));
+  EXPECT_THAT(shown(found("disp1", true)), HasSubstr("debian: feature updates-available = 1"));
   EXPECT_TRUE(found("work", false).what.empty()) << "it cannot know of none";
   at.live("debian", power::running);
   EXPECT_TRUE(found("work", true).what.empty()) << "the template tells for itself";
