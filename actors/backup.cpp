@@ -2,6 +2,7 @@
 
 #include "actors/driver.hpp"
 #include "model/backup_summary.hpp"
+#include "model/literal.hpp"
 
 #include <fmt/format.h>
 
@@ -26,7 +27,8 @@ void backup_state::obey(const order& x, const reply& to) {
   case verb::run_backup:
     return with_profile(x.key, to, [this, to](auto& profile) { refuse_to_run(profile, to); });
   case verb::cancel_backup:
-    return to.refuse({errc::general, fmt::format("no backup '{}' is under way", x.key), {}});
+    return to.refuse(
+        {errc::general, fmt::format("no backup {} is under way", model::quoted(x.key)), {}});
   default: to.refuse({errc::internal, "this is no business of backups", {}});
   }
 }
@@ -40,8 +42,8 @@ void backup_state::with_profile(const std::string& id, const reply& to,
           [this, id, to, then](const report& x) {
             if (!x.found)
               return to.refuse({errc::backup_profile_not_found,
-                                fmt::format("there is no backup profile '{}'", id),
-                                fmt::format("make the file backup/{}.conf", id)});
+                                fmt::format("there is no backup profile {}", model::quoted(id)),
+                                "profiles are the files backup/NAME.conf"});
             auto profile = model::parse_backup_profile(*world_->system.read(), x.text);
             if (!profile)
               return to.refuse(profile.error());

@@ -38,7 +38,8 @@ void stats_state::subscribe(connection_id who, const std::string& of) {
   dismiss_idle();
   if (first && !subscribers_.empty()) {
     last_.clear();
-    look_later({});
+    ++round_;
+    look();
   }
 }
 

@@ -577,7 +577,12 @@ model::system populated_host() {
   set(model::set_feature{"work", "service.clocksync", "1"});
   set(model::add_tag{"work", "team"});
   set(model::add_label{{9, "0xe0b0ff", "mauve"}});
-  set(model::set_devices{"work", {"block", {{.backend = "vault", .port = "sda", .options = {}}}}});
+  set(model::set_devices{"work",
+                         {"block",
+                          {{.backend = "vault",
+                            .port = "sda",
+                            .mode = model::assignment_mode::auto_attach,
+                            .options = {}}}}});
   return x;
 }
 
