@@ -8,12 +8,14 @@
 #include "actors/world.hpp"
 #include "model/firewall.hpp"
 #include "model/plan.hpp"
+#include "model/xml/libvirt_xml.hpp"
 
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -58,6 +60,8 @@ private:
     int undo_tries = 0;
     std::shared_ptr<void> memory;   ///< set aside by the memory manager
     std::vector<model::device> pci; ///< taken from their drivers for it
+    std::stop_source abort_disks;   ///< ends long copies
+    model::xml::devices devices;    ///< of the volumes, once they are started
     std::vector<reply> waiting;
     std::int64_t began_us = 0;
     std::int64_t step_began_us = 0;
@@ -76,6 +80,7 @@ private:
   void verify_files();
   void bring_up_netvm();
   void reserve_memory();
+  void start_volumes();
   void prepare_spawn();
   void create();
   void announce_memory();
@@ -86,6 +91,7 @@ private:
   void started();
   void undo_create();
   void undo_netvm();
+  void undo_volumes();
 
   // -- stopping (stop.cpp) ----------------------------------------------------------------------
 
@@ -107,6 +113,9 @@ private:
   void destroy();
   void heard_stop();
   void stopped();
+  void stop_volumes(std::function<void()> then);
+  void finish_stop();
+  void tell_end();
   void deadline_passed(std::uint64_t waiter);
 
   // -- pausing (pause.cpp) ----------------------------------------------------------------------
@@ -125,6 +134,8 @@ private:
   void look_again();
   void follow(const model::guest& truth);
   void reconcile(const model::guest& truth);
+  void learn_truth(const reply& waiting);
+  void recover_volumes();
   void rejoin_netvm();
 
   // -- the record (record.cpp) ------------------------------------------------------------------
@@ -162,6 +173,22 @@ private:
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
   model::outcome<disk_job> disk_work(disk_task what, const std::string& volume) const;
+  /// On all volumes; nothing to do when there are none.
+  std::optional<disk_job> disk_work(disk_task what) const;
+  /// Work on all volumes that belongs to this life.
+  template <class Ok, class Bad>
+  void run_on_disks(disk_job what, Ok ok, Bad bad) {
+    self->request(world_->storage, world_->settings.disk_call, std::move(what))
+        .then(
+            [this, life = life_, ok](const disk_report& x) {
+              if (life == life_)
+                ok(x);
+            },
+            [this, life = life_, bad](const caf::error& x) {
+              if (life == life_)
+                bad(from_caf(x));
+            });
+  }
   template <class Ok>
   void on_disk(disk_job what, const reply& to, Ok ok) {
     self->request(world_->storage, world_->settings.disk_call, std::move(what))
@@ -337,6 +364,9 @@ private:
   model::live facts_;
   std::unique_ptr<start_run> start_;
   bool destroying_ = false;
+  bool stopping_ = false;        ///< the guest is gone, its volumes are being stopped
+  bool look_after_stop_ = false; ///< there was news meanwhile
+  bool known_ = false;           ///< the hypervisor has told whether it has this domain
   std::vector<stop_waiter> stop_waiters_;
   std::uint64_t next_waiter_ = 1;
   std::deque<wish> wishes_;

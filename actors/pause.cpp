@@ -26,7 +26,7 @@ model::error not_running(const std::string& who, power state) {
 } // namespace
 
 void domain_state::pause(const reply& to) {
-  if (start_ || facts_.state == power::halted || facts_.state == power::suspended)
+  if (start_ || stopping_ || facts_.state == power::halted || facts_.state == power::suspended)
     return to.refuse(not_running(who_, facts_.state));
   tell("domain-pre-paused");
   if (facts_.state == power::paused)
@@ -151,7 +151,9 @@ void domain_state::hear(const news& x) {
 
 /// News may be late; only the present state counts.
 void domain_state::look_again() {
-  if (start_ || destroying_)
+  if (stopping_)
+    look_after_stop_ = true;
+  if (start_ || destroying_ || stopping_)
     return;
   run(
       work(task::inspect), [this](const report& found) { follow(found.guest); },
@@ -160,7 +162,7 @@ void domain_state::look_again() {
 
 /// Moves that others made, told as if they were ours.
 void domain_state::follow(const model::guest& truth) {
-  if (start_ || destroying_)
+  if (start_ || destroying_ || stopping_)
     return;
   if (facts_.state == power::halted)
     return reconcile(truth);
@@ -184,6 +186,12 @@ void domain_state::reconcile(const model::guest& truth) {
     return;
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
+  if (!std::exchange(known_, true) && !there && facts_.state == power::halted)
+    recover_volumes();
+  if (stopping_) {
+    look_after_stop_ = there;
+    return;
+  }
   if (!there) {
     if (facts_.state != power::halted)
       stopped();
@@ -207,6 +215,32 @@ void domain_state::reconcile(const model::guest& truth) {
     tell(truth.state == power::paused ? "domain-paused" : "domain-unpaused");
   }
   rejoin_netvm();
+}
+
+/// A start must not touch the volumes of a guest that nobody has told of yet.
+void domain_state::learn_truth(const reply& waiting) {
+  run(
+      work(task::inspect),
+      [this, waiting](const report& found) {
+        reconcile(found.guest);
+        known_ = true;
+        start(waiting);
+      },
+      [waiting](const model::error& why) { waiting.refuse(why); },
+      [this, waiting] { start(waiting); });
+}
+
+/// What an earlier daemon left running is committed or discarded; a start that comes meanwhile
+/// finds its volumes in order after that.
+void domain_state::recover_volumes() {
+  auto disks = disk_work(disk_task::stop);
+  if (!disks)
+    return;
+  self->request(world_->storage, world_->settings.disk_call, std::move(*disks))
+      .then([](const disk_report&) {},
+            [this](const caf::error& x) {
+              degrade(fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));
+            });
 }
 
 /// Adopted, or begun again after a fault: the guest has had its interface from its start.

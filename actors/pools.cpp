@@ -1,11 +1,13 @@
 // Storage pools, and volumes that are offered for cloning (spec/admin-api.md B4, B6).
 #include "actors/registry.hpp"
 
+#include "model/graph.hpp"
 #include "model/plan_storage.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 namespace qubes::actors {
 
@@ -36,6 +38,21 @@ std::string details(const model::pool_facts& facts) {
   for (auto& [key, value] : facts.details)
     text += fmt::format("{}={}\n", key, value);
   return text;
+}
+
+/// Domains by name, each after the template its volumes are snapshots of.
+std::vector<const model::domain*> in_order_of_loading(const model::view& v) {
+  auto result = std::vector<const model::domain*>{};
+  auto seen = std::set<const model::domain*>{};
+  auto visit = [&](auto& self, const model::domain* x) -> void {
+    if (!x || !seen.insert(x).second)
+      return;
+    self(self, model::template_of(v, *x));
+    result.push_back(x);
+  };
+  for (auto& x : v.system.domains)
+    visit(visit, x.get());
+  return result;
 }
 
 } // namespace
@@ -79,7 +96,7 @@ void registry_state::list_pool(const std::string& pool, const reply& to) {
     return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", pool), {}});
   if (!model::is_fixed(*it)) {
     auto text = std::string{};
-    for (auto& x : now.system->domains)
+    for (auto* x : in_order_of_loading(now.view()))
       for (auto& volume : x->volumes)
         if (volume.pool == pool)
           text += volume.vid + '\n';

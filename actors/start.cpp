@@ -6,6 +6,7 @@
 #include "model/memory.hpp"
 #include "model/property.hpp"
 #include "model/qubesdb.hpp"
+#include "model/volume.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>
@@ -24,6 +25,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"verify", &me::verify_files, nullptr},
       {"netvm", &me::bring_up_netvm, &me::undo_netvm},
       {"memory", &me::reserve_memory, nullptr},
+      {"volumes", &me::start_volumes, &me::undo_volumes},
       {"pre-spawn", &me::prepare_spawn, nullptr},
       {"create", &me::create, &me::undo_create},
       {"xenstore", &me::announce_memory, nullptr},
@@ -57,6 +59,8 @@ void domain_state::start(const reply& to) {
     return wait_for_stop([this, to](const auto&) { start(to); }); // down first, then up again
   if (facts_.state != power::halted)
     return to.ok();
+  if (!known_)
+    return learn_truth(to);
   if (changing_) {
     starts_after_change_.push_back(to);
     return;
@@ -97,6 +101,7 @@ void domain_state::fail_start(model::error why) {
   note(spdlog::level::warn, "start failed in step '{}': {}", start_steps()[start_->step].name,
        why.message());
   start_->failed = true;
+  start_->abort_disks.request_stop();
   start_->why = std::move(why);
   tell("domain-start-failed", {{"reason", start_->why->text}});
   unwind();
@@ -163,13 +168,23 @@ void domain_state::check_permission() {
 }
 
 void domain_state::verify_files() {
+  auto now = look();
+  if (auto sound = model::check_origins(now.view(), *record(now)); !sound)
+    return fail_start(std::move(sound.error()));
+  auto verified = [this](const auto&) {
+    tell("domain-verify-files");
+    next_step();
+  };
+  auto failed = [this](const model::error& why) { fail_start(why); };
   run(
       work(task::verify, directory_of_mine()),
-      [this](const report&) {
-        tell("domain-verify-files");
-        next_step();
+      [this, verified, failed](const report& found) {
+        if (auto disks = disk_work(disk_task::verify))
+          run_on_disks(std::move(*disks), verified, failed);
+        else
+          verified(found);
       },
-      [this](const model::error& why) { fail_start(why); });
+      failed);
 }
 
 void domain_state::bring_up_netvm() {
@@ -219,6 +234,32 @@ void domain_state::reserve_memory() {
       [this](const model::error& why) { fail_start(why); });
 }
 
+/// Other starts may have come in between: what was checked is checked again.
+void domain_state::start_volumes() {
+  auto now = look();
+  if (auto sound = model::check_origins(now.view(), *record(now)); !sound)
+    return fail_start(std::move(sound.error()));
+  auto disks = disk_work(disk_task::start);
+  if (!disks)
+    return next_step();
+  disks->abort = start_->abort_disks.get_token();
+  run_on_disks(
+      std::move(*disks),
+      [this](const disk_report& x) {
+        start_->devices.insert(x.pairs.begin(), x.pairs.end());
+        next_step();
+      },
+      [this](model::error why) {
+        why.text = fmt::format("the volumes of '{}' could not be started: {}", who_, why.text);
+        fail_start(std::move(why));
+      });
+}
+
+/// Also when they are only being started: they are stopped after that.
+void domain_state::undo_volumes() {
+  stop_volumes([this] { unwind(); });
+}
+
 void domain_state::prepare_spawn() {
   tell("domain-pre-spawn", {{"start_guid", "True"}});
   introduce([this, life = life_] {
@@ -232,7 +273,7 @@ void domain_state::create() {
   auto* me = record(now);
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  auto machine = model::xml::gather(now.view(), *me);
+  auto machine = model::xml::gather(now.view(), *me, start_->devices);
   if (!start_->pci.empty())
     machine.required_pci = model::xml::required_pci(*me, start_->pci);
   auto xml = model::xml::render(machine);

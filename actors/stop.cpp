@@ -37,7 +37,7 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
   auto* me = record(now);
   if (!me || !me->is(model::qubes_vm))
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
-  if (facts_.state == power::halted)
+  if (facts_.state == power::halted || stopping_)
     return to.refuse(powered_off(who_));
   if (start_)
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
@@ -157,6 +157,8 @@ void domain_state::kill(const reply& to) {
   if (facts_.state == power::halted)
     return to.refuse(powered_off(who_));
   wait_for_stop([to](const auto& how) { answer(to, how); });
+  if (stopping_)
+    return;
   if (start_) {
     if (!start_->failed)
       abort_start({errc::general, fmt::format("'{}' was killed while it started", who_), {}});
@@ -206,7 +208,7 @@ void domain_state::heard_stop() {
       });
 }
 
-/// Once per life: tells of it, frees what belonged to it, answers who waited.
+/// Once per life: tells of it, stops its volumes, frees what belonged to it, answers who waited.
 void domain_state::stopped() {
   if (facts_.xid < 0)
     return;
@@ -218,22 +220,50 @@ void domain_state::stopped() {
   interface_dead_ = false;
   entries_name_.clear();
   tell_runtime_reset();
-  if (!start_) {
-    ++life_;
-    move(power::halted);
+  if (start_) { // its unwinding goes on
+    tell_end();
+    return;
   }
+  ++life_;
+  stopping_ = true;
+  if (can_move(facts_.state, power::dying))
+    move(power::dying);
+  stop_volumes([this] { finish_stop(); });
+}
+
+/// All are stopped, or it is known which could not be.
+void domain_state::stop_volumes(std::function<void()> then) {
+  auto disks = disk_work(disk_task::stop);
+  if (!disks)
+    return then();
+  self->request(world_->storage, world_->settings.disk_call, std::move(*disks))
+      .then([then](const disk_report&) { then(); },
+            [this, then](const caf::error& x) {
+              then();
+              degrade(fmt::format("its volumes could not be stopped: {}", from_caf(x).message()));
+            });
+}
+
+void domain_state::finish_stop() {
+  stopping_ = false;
+  if (facts_.state != power::halted)
+    move(power::halted);
+  tell_end();
+  leave_netvm();
+  world_->status.finish(who_);
+  tell_stop_waiters({});
+  if (std::exchange(look_after_stop_, false))
+    look_again();
+  clean_up();
+}
+
+void domain_state::tell_end() {
   degrade({});
   tell("domain-shutdown");
   forget_disks();
   drop_attachments();
   if (auto clients = supervisor())
     self->send(clients, atom::down_v);
-  if (start_)
-    return; // the unwinding of the start goes on
-  leave_netvm();
-  world_->status.finish(who_);
-  tell_stop_waiters({});
-  clean_up();
 }
 
 } // namespace qubes::actors

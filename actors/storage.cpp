@@ -1,5 +1,7 @@
 #include "actors/storage.hpp"
 
+#include "model/pool_driver.hpp"
+
 #include <fmt/format.h>
 
 #include <iterator>
@@ -34,14 +36,6 @@ outcome<disk_report> on_volume(const disk_job& x, Work work) {
   return nothing(work(**it));
 }
 
-outcome<disk_report> create(disks& with, const disk_job& x) {
-  return nothing(with.create(*x.system, *x.domain));
-}
-
-outcome<disk_report> remove(disks& with, const disk_job& x) {
-  return nothing(with.remove(*x.system, *x.domain));
-}
-
 outcome<disk_report> look(disks& with, const disk_job& x) {
   auto it = volume_of(x);
   if (!it)
@@ -53,7 +47,7 @@ outcome<disk_report> look(disks& with, const disk_job& x) {
 }
 
 outcome<disk_report> copy(disks& with, const disk_job& x) {
-  return on_volume(x, [&](auto& it) { return with.copy(*x.system, *x.source, it); });
+  return on_volume(x, [&](auto& it) { return with.copy(*x.system, *x.source, it, x.abort); });
 }
 
 outcome<disk_report> resize(disks& with, const disk_job& x) {
@@ -100,15 +94,66 @@ outcome<disk_report> list_pool(disks& with, const disk_job& x) {
   return disk_report{.names = std::move(*names)};
 }
 
+// -- all volumes of a domain ----------------------------------------------------------------------
+
+/// A step on one volume; some have something to say.
+using volume_step = outcome<std::string> (*)(disks&, const disk_job&, const model::volume&);
+using home_step = outcome<void> (*)(disks&, const disk_job&);
+
+outcome<std::string> silent(outcome<void> x) {
+  if (!x)
+    return tl::unexpected{std::move(x.error())};
+  return std::string{};
+}
+
+outcome<void> make_home(disks& with, const disk_job& x) {
+  return with.make_home(*x.system, *x.domain);
+}
+
+outcome<void> remove_home(disks& with, const disk_job& x) {
+  return with.remove_home(*x.domain);
+}
+
+outcome<std::string> create(disks& with, const disk_job& x, const model::volume& it) {
+  return silent(with.create(*x.system, *x.domain, it));
+}
+
+outcome<std::string> remove(disks& with, const disk_job& x, const model::volume& it) {
+  return silent(with.remove(*x.system, *x.domain, it));
+}
+
+outcome<std::string> verify(disks& with, const disk_job& x, const model::volume& it) {
+  return silent(with.verify(*x.system, *x.domain, it));
+}
+
+outcome<std::string> start(disks& with, const disk_job& x, const model::volume& it) {
+  return with.start(*x.system, *x.domain, it, x.abort);
+}
+
+outcome<std::string> stop(disks& with, const disk_job& x, const model::volume& it) {
+  return silent(with.stop(*x.system, *x.domain, it));
+}
+
+// -- the tables -----------------------------------------------------------------------------------
+
+/// Either one call, or `each` for all volumes at once between two steps on the directory.
 struct task_row {
   disk_task what;
-  outcome<disk_report> (*run)(disks&, const disk_job&);
+  outcome<disk_report> (*run)(disks&, const disk_job&) = nullptr;
+  home_step before = nullptr;
+  volume_step each = nullptr;
+  volume_step undo = nullptr; ///< of those that went well, when one did not
+  home_step after = nullptr;  ///< always, or only to undo `before`
+  bool kernels = false;       ///< whether `each` is anything to kernels
 };
 
 // clang-format off
 constexpr task_row rows[]{
-  {disk_task::create,       create},
-  {disk_task::remove,       remove},
+  {.what = disk_task::create, .before = make_home, .each = create, .undo = remove, .after = remove_home},
+  {.what = disk_task::remove, .each = remove, .after = remove_home},
+  {.what = disk_task::verify, .each = verify, .kernels = true},
+  {.what = disk_task::start,  .each = start, .undo = stop},
+  {.what = disk_task::stop,   .each = stop},
   {disk_task::look,         look},
   {disk_task::copy,         copy},
   {disk_task::resize,       resize},
@@ -133,7 +178,41 @@ static_assert([] {
   return true;
 }());
 
+std::string key_of(const model::volume& x) {
+  return x.pool + ':' + x.vid;
+}
+
+/// What this job is about, so that work on it keeps its order.
+std::string key_of(const disk_job& x) {
+  auto* it = x.domain ? x.domain->find_volume(x.volume) : nullptr;
+  return it ? key_of(*it) : std::string{};
+}
+
+std::vector<const model::volume*> volumes_of(const disk_job& x, const task_row& row) {
+  auto result = std::vector<const model::volume*>{};
+  for (auto& it : x.domain->volumes) {
+    auto* home = x.system->find_pool(it.pool);
+    if (row.kernels || !home || !model::is_fixed(*home))
+      result.push_back(&it);
+  }
+  return result;
+}
+
 } // namespace
+
+/// Work on all volumes of a domain: each on its own, the end when all have ended.
+struct storage_state::round {
+  round(const task_row& row, disk_job job, caf::typed_response_promise<disk_report> to)
+      : row(row), job(std::move(job)), to(std::move(to)) {}
+
+  const task_row& row;
+  const disk_job job; ///< holds the volumes
+  caf::typed_response_promise<disk_report> to;
+  std::size_t left = 0;
+  std::vector<const model::volume*> done;
+  disk_report report;
+  std::optional<model::error> why; ///< the first
+};
 
 storage_actor::behavior_type storage(storage_actor::stateful_pointer<storage_state> self,
                                      std::shared_ptr<drivers::disks> with,
@@ -151,19 +230,97 @@ storage_actor::behavior_type storage_state::make(std::shared_ptr<drivers::disks>
   };
 }
 
-caf::result<disk_report> storage_state::run(const disk_job& what) {
-  auto to = self->make_response_promise<caf::typed_response_promise<disk_report>>();
-  lanes_->post(drivers::lane::storage, what.domain ? what.domain->name.str() : std::string{},
-               [me = storage_actor{self}, with = disks_, what, to] {
-                 caf::anon_send(
-                     me, completion{[to, result = row_of(what.what).run(*with, what)]() mutable {
-                       if (result)
-                         to.deliver(std::move(*result));
-                       else
-                         to.deliver(to_caf(result.error()));
-                     }});
+template <class Work, class Then>
+void storage_state::post(std::string key, Work work, Then then) {
+  lanes_->post(drivers::lane::storage, std::move(key),
+               [me = storage_actor{self}, with = disks_, work, then] {
+                 caf::anon_send(me, completion{[then, result = work(*with)]() mutable {
+                                  then(std::move(result));
+                                }});
                });
+}
+
+caf::result<disk_report> storage_state::run(const disk_job& what) {
+  auto& row = row_of(what.what);
+  if (row.each && !what.domain->is(model::qubes_vm)) // the others have no disks here
+    return disk_report{};
+  auto to = self->make_response_promise<caf::typed_response_promise<disk_report>>();
+  if (row.each) {
+    begin(std::make_shared<round>(row, what, to));
+    return to;
+  }
+  post(
+      key_of(what), [what, &row](disks& with) { return row.run(with, what); },
+      [to](outcome<disk_report> result) mutable {
+        if (result)
+          to.deliver(std::move(*result));
+        else
+          to.deliver(to_caf(result.error()));
+      });
   return to;
+}
+
+void storage_state::begin(const round_ptr& x) {
+  if (!x->row.before)
+    return do_each(x);
+  post(
+      {}, [x](disks& with) { return x->row.before(with, x->job); },
+      [this, x](outcome<void> made) {
+        if (made)
+          return do_each(x);
+        x->to.deliver(to_caf(made.error()));
+      });
+}
+
+void storage_state::do_each(const round_ptr& x) {
+  auto todo = volumes_of(x->job, x->row);
+  x->left = todo.size();
+  if (todo.empty())
+    return done_with_each(x);
+  for (auto* it : todo)
+    post(
+        key_of(*it), [x, it](disks& with) { return x->row.each(with, x->job, *it); },
+        [this, x, it](outcome<std::string> result) {
+          if (result) {
+            x->done.push_back(it);
+            x->report.pairs.emplace_back(it->name, std::move(*result));
+          } else if (!x->why) {
+            x->why = std::move(result.error());
+          }
+          if (--x->left == 0)
+            done_with_each(x);
+        });
+}
+
+void storage_state::done_with_each(const round_ptr& x) {
+  if (!x->why || !x->row.undo || x->done.empty())
+    return finish(x);
+  x->left = x->done.size();
+  for (auto* it : x->done)
+    post(
+        key_of(*it), [x, it](disks& with) { return x->row.undo(with, x->job, *it); },
+        [this, x](const outcome<std::string>&) { // the first reason is the one to tell
+          if (--x->left == 0)
+            finish(x);
+        });
+}
+
+void storage_state::finish(const round_ptr& x) {
+  auto answer = [x] {
+    if (x->why)
+      x->to.deliver(to_caf(*x->why));
+    else
+      x->to.deliver(std::move(x->report));
+  };
+  if (!x->row.after || (x->row.before && !x->why))
+    return answer();
+  post(
+      {}, [x](disks& with) { return x->row.after(with, x->job); },
+      [x, answer](outcome<void> done) {
+        if (!done && !x->why)
+          x->why = std::move(done.error());
+        answer();
+      });
 }
 
 } // namespace qubes::actors

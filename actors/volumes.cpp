@@ -44,6 +44,14 @@ model::outcome<disk_job> domain_state::disk_work(disk_task what, const std::stri
   return disk_job{.what = what, .system = now.system, .domain = std::move(me), .volume = volume};
 }
 
+std::optional<disk_job> domain_state::disk_work(disk_task what) const {
+  auto now = look();
+  auto me = now.system->share(who_);
+  if (!me || me->volumes.empty())
+    return std::nullopt;
+  return disk_job{.what = what, .system = now.system, .domain = std::move(me)};
+}
+
 void domain_state::look_at_volume(const std::string& volume, const reply& to) {
   auto job = disk_work(disk_task::look, volume);
   if (!job)
@@ -65,7 +73,8 @@ void domain_state::list_snapshots(const std::string& volume, const reply& to) {
   });
 }
 
-/// The pool first, then the record, then the file system of a running guest.
+/// The pool first, then the record, then the file system of a running guest. Data that is there
+/// must not be cut off.
 void domain_state::resize_volume(const std::string& volume, const std::string& text,
                                  const reply& to) {
   auto job = disk_work(disk_task::resize, volume);
@@ -74,8 +83,9 @@ void domain_state::resize_volume(const std::string& volume, const std::string& t
   auto bytes = model::parse_size(text, "volume size");
   if (!bytes)
     return to.refuse(bytes.error());
-  auto now = job->domain->find_volume(volume)->size;
-  if (*bytes < now)
+  auto& it = *job->domain->find_volume(volume);
+  auto now = it.size;
+  if (*bytes < now && (it.save_on_stop || facts_.state != power::halted))
     return to.refuse({errc::storage,
                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
                                   volume, who_, now, *bytes),
@@ -96,7 +106,15 @@ void domain_state::grow_file_system(const std::string& volume, const reply& to) 
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   auto what = work(task::run_service, "qubes.ResizeDisk");
   what.pairs = {{"input", volume}};
-  run_for(to, std::move(what), [to](const report&) { to.ok(); });
+  run(
+      std::move(what), [to](const report&) { to.ok(); },
+      [this, volume, to](const model::error& why) {
+        to.refuse({errc::storage,
+                   fmt::format("volume '{}' of '{}' has grown, its file system has not: {}", volume,
+                               who_, why.text),
+                   "grow it in the domain"});
+      },
+      [this, to] { to.refuse(stopped_meanwhile(who_)); });
 }
 
 void domain_state::tell_import(const std::string& which, const std::string& volume,

@@ -86,6 +86,12 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   return result;
 }
 
+std::shared_ptr<drivers::disks> open_storage(const config& x) {
+  return drivers::open_disks({.state_directory = x.state,
+                              .run_directory = x.qubes_run,
+                              .machine = {.commands = drivers::make_command_runner()}});
+}
+
 /// Whether the society still answers; the watchdog is fed only then.
 bool alive(caf::actor_system& system, const actors::world& world) {
   caf::scoped_actor self{system};
@@ -162,17 +168,16 @@ int run(const config& settings, const std::string& config_path) {
   auto to_clients = [server](connection_id who, std::string frame, bool last) {
     server.get()->send(who, std::move(frame), last);
   };
-  auto society = actors::society::open(
-      system, {.settings = settings.settings,
-               .machine = std::move(machine),
-               .files = std::move(files),
-               .machinery = std::move(machinery),
-               .disks = drivers::open_disks(settings.state, drivers::make_command_runner()),
-               .to_clients = to_clients,
-               .now_us = wall_clock_us,
-               .chance = drivers::random_number,
-               .hypervisor_uri = settings.hypervisor_uri,
-               .store_path = settings.state + "/qubes.xml"});
+  auto society = actors::society::open(system, {.settings = settings.settings,
+                                                .machine = std::move(machine),
+                                                .files = std::move(files),
+                                                .machinery = std::move(machinery),
+                                                .disks = open_storage(settings),
+                                                .to_clients = to_clients,
+                                                .now_us = wall_clock_us,
+                                                .chance = drivers::random_number,
+                                                .hypervisor_uri = settings.hypervisor_uri,
+                                                .store_path = settings.state + "/qubes.xml"});
   if (!society) {
     spdlog::critical("{}", society.error().message());
     return 1;

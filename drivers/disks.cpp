@@ -3,11 +3,14 @@
 #include "drivers/command_runner.hpp"
 #include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/drivers.hpp"
+#include "drivers/storage/encryption.hpp"
 #include "drivers/storage/files.hpp"
 
 #include "model/volume.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -29,51 +32,111 @@ using pool_ptr = std::shared_ptr<storage::pool>;
 /// The volumes of domains, each by the driver of its pool.
 class real_disks final : public disks {
 public:
-  real_disks(std::string state, storage::environment with)
-      : state_(std::move(state)), with_(std::move(with)) {}
+  explicit real_disks(disks_options x)
+      : state_(std::move(x.state_directory)), run_(std::move(x.run_directory)),
+        with_(std::move(x.machine)) {}
 
-  // -- whole domains ------------------------------------------------------------------------------
+  // -- a domain's directory -----------------------------------------------------------------------
 
-  outcome<void> create(const model::system& all, const model::domain& x) override {
-    if (!x.is(model::qubes_vm))
-      return {};
+  outcome<void> make_home(const model::system& all, const model::domain& x) override {
     auto home = directory_of(x);
     if (auto made = storage::make_directory(fmt::format("{}/{}", state_, row(x.type).directory));
         !made)
       return made;
     constexpr auto mode = mode_t{0775};
-    if (::mkdir(home.c_str(), mode) != 0)
-      return errno == EEXIST ? fail(errc::storage, fmt::format("'{}' is there already", home),
-                                    "another domain left it; move it away first")
-                             : storage::cannot("create", home);
-    auto made = outcome<void>{};
-    auto count = std::size_t{0};
-    for (; made && count < x.volumes.size(); ++count)
-      made = create(all, x, x.volumes[count]);
-    if (made && x.is(model::disp_vm))
-      made = copy_firewall(all, x);
-    if (made)
-      return made;
-    // The last one failed and may be somebody else's.
-    for (auto i = std::size_t{0}; i + 1 < count; ++i)
-      (void)remove(all, x, x.volumes[i]); // the first reason is the one to tell
-    (void)remove_directory(x);
+    if (::mkdir(home.c_str(), mode) != 0) {
+      if (errno != EEXIST)
+        return storage::cannot("create", home);
+      if (!storage::facts_of(unfinished(x)))
+        return fail(errc::storage, fmt::format("'{}' is there already", home),
+                    "another domain left it; move it away first");
+      for (auto& it : x.volumes) // a crash came in the middle of this domain's creation
+        if (auto done = remove(all, x, it); !done)
+          return done;
+      if (auto done = storage::make_directory(home); !done)
+        return done;
+    }
+    if (auto file = storage::open_file(unfinished(x), O_WRONLY | O_CREAT); !file)
+      return tl::unexpected{std::move(file.error())};
+    auto made = x.is(model::disp_vm) ? copy_firewall(all, x) : outcome<void>{};
+    if (!made)
+      (void)remove_home(x); // the first reason is the one to tell
     return made;
   }
 
-  outcome<void> remove(const model::system& all, const model::domain& x) override {
-    if (!x.is(model::qubes_vm))
-      return {};
-    auto first = outcome<void>{};
-    for (auto& it : x.volumes)
-      if (auto done = remove(all, x, it); first && !done)
-        first = std::move(done);
-    if (auto done = remove_directory(x); first && !done)
-      first = std::move(done);
-    return first;
+  outcome<void> remove_home(const model::domain& x) override {
+    auto failure = std::error_code{};
+    fs::remove_all(directory_of(x), failure);
+    if (failure)
+      return storage::cannot("remove", directory_of(x), failure.value());
+    return {};
   }
 
-  // -- volumes ------------------------------------------------------------------------------------
+  // -- a volume's life ----------------------------------------------------------------------------
+
+  outcome<void> create(const model::system& all, const model::domain& owner,
+                       const model::volume& it) override {
+    return on(
+        all, it, [](auto& home, auto& x) { return home.create(x); }, owner.name.str());
+  }
+
+  outcome<void> remove(const model::system& all, const model::domain& owner,
+                       const model::volume& it) override {
+    auto stopped = stop(all, owner, it);
+    auto removed = on(
+        all, it, [](auto& home, auto& x) { return home.remove(x); }, owner.name.str());
+    return removed ? stopped : removed;
+  }
+
+  outcome<void> verify(const model::system& all, const model::domain& owner,
+                       const model::volume& it) override {
+    note_use(all, it);
+    return on(
+        all, it, [](auto& home, auto& x) { return home.verify(x); }, owner.name.str());
+  }
+
+  outcome<std::string> start(const model::system& all, const model::domain& owner,
+                             const model::volume& it, std::stop_token abort) override {
+    auto home = pool_of(all, it.pool);
+    if (!home)
+      return tl::unexpected{std::move(home.error())};
+    auto x = seen(all, it, owner.name.str());
+    x.watch.stop = std::move(abort);
+    auto started = [&]() -> outcome<std::string> {
+      if (auto done = (*home)->start(x); !done)
+        return tl::unexpected{std::move(done.error())};
+      auto device = (*home)->device(x);
+      if (model::is_ephemeral(all, it)) {
+        auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
+        if (auto done = storage::open_encrypted(*with_.commands, with_.mapper, device, name); !done)
+          return tl::unexpected{std::move(done.error())};
+        device = with_.mapper + '/' + name;
+      }
+      if (auto done = mark_running(it); !done)
+        return tl::unexpected{std::move(done.error())};
+      return device;
+    }();
+    if (!started)
+      (void)stop(all, owner, it); // the first reason is the one to tell
+    return started;
+  }
+
+  outcome<void> stop(const model::system& all, const model::domain& owner,
+                     const model::volume& it) override {
+    auto stopped = on(
+        all, it,
+        [&](auto& home, auto& x) -> outcome<void> {
+          auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
+          if (auto closed = storage::close_encrypted(*with_.commands, with_.mapper, name); !closed)
+            return closed;
+          return home.stop(x);
+        },
+        owner.name.str());
+    ::unlink(running_file(it).c_str());
+    return stopped;
+  }
+
+  // -- its data -----------------------------------------------------------------------------------
 
   outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                     const model::volume& it) override {
@@ -83,23 +146,27 @@ public:
     return (*home)->look(seen(all, it, x.name.str()));
   }
 
-  outcome<void> copy(const model::system& all, const model::volume& from,
-                     const model::volume& to) override {
+  outcome<void> copy(const model::system& all, const model::volume& from, const model::volume& to,
+                     std::stop_token abort) override {
+    note_use(all, to);
     auto source = pool_of(all, from.pool);
     if (!source)
       return tl::unexpected{std::move(source.error())};
-    return on(all, to, [&](storage::pool& home, const storage::volume& x) {
+    return on(all, to, [&](storage::pool& home, storage::volume& x) {
+      x.watch.stop = std::move(abort);
       return home.import_volume(x, **source, seen(all, from));
     });
   }
 
   outcome<void> resize(const model::system& all, const model::volume& it,
                        std::uint64_t bytes) override {
+    note_use(all, it);
     return on(all, it, [&](auto& home, auto& x) { return home.resize(x, bytes); });
   }
 
   outcome<void> clear(const model::system& all, const model::volume& it,
                       std::uint64_t bytes) override {
+    note_use(all, it);
     return on(all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); });
   }
 
@@ -110,6 +177,7 @@ public:
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes) override {
+    note_use(all, it);
     auto home = pool_of(all, it.pool);
     if (!home)
       return tl::unexpected{std::move(home.error())};
@@ -151,6 +219,14 @@ private:
     return fmt::format("{}/{}/{}", state_, row(x.type).directory, x.name.str());
   }
 
+  /// There from the creation of a domain until it is first used: until then nobody may know of it.
+  std::string unfinished(const model::domain& x) const { return directory_of(x) + "/.unfinished"; }
+
+  void note_use(const model::system& all, const model::volume& it) const {
+    if (auto* owner = model::owner_of(all, it.pool, it.vid))
+      ::unlink(unfinished(*owner).c_str());
+  }
+
   /// A pool stays open until its configuration changes.
   outcome<pool_ptr> open(const model::pool& it) {
     auto hold = std::lock_guard{guard_};
@@ -189,23 +265,19 @@ private:
     return work(**home, x);
   }
 
-  outcome<void> create(const model::system& all, const model::domain& owner,
-                       const model::volume& it) {
-    return on(
-        all, it, [](auto& home, auto& x) { return home.create(x); }, owner.name.str());
+  /// spec/storage.md §1: dashes are doubled, then slashes become dashes.
+  std::string running_file(const model::volume& it) const {
+    auto name = std::string{};
+    for (auto c : it.pool + ':' + it.vid)
+      name += c == '-' ? std::string{"--"} : std::string{c == '/' ? '-' : c};
+    return fmt::format("{}/volume-running-{}", run_, name);
   }
 
-  outcome<void> remove(const model::system& all, const model::domain& owner,
-                       const model::volume& it) {
-    return on(
-        all, it, [](auto& home, auto& x) { return home.remove(x); }, owner.name.str());
-  }
-
-  outcome<void> remove_directory(const model::domain& x) const {
-    auto failure = std::error_code{};
-    fs::remove_all(directory_of(x), failure);
-    if (failure)
-      return storage::cannot("remove", directory_of(x), failure.value());
+  outcome<void> mark_running(const model::volume& it) const {
+    auto path = running_file(it);
+    auto file = storage::open_file(path, O_WRONLY | O_CREAT);
+    if (!file)
+      return tl::unexpected{std::move(file.error())};
     return {};
   }
 
@@ -235,6 +307,7 @@ private:
   }
 
   const std::string state_;
+  const std::string run_;
   const storage::environment with_;
   std::mutex guard_;
   std::map<std::string, std::pair<model::pool, pool_ptr>> open_;
@@ -242,10 +315,8 @@ private:
 
 } // namespace
 
-std::shared_ptr<disks> open_disks(std::string state_directory,
-                                  std::shared_ptr<command_runner> commands) {
-  return std::make_shared<real_disks>(std::move(state_directory),
-                                      storage::environment{.commands = std::move(commands)});
+std::shared_ptr<disks> open_disks(disks_options x) {
+  return std::make_shared<real_disks>(std::move(x));
 }
 
 } // namespace qubes::drivers

@@ -1,7 +1,8 @@
-// The disks of whole domains: a directory and volumes in several pools, handled together. Blocks;
-// thread-safe; the caller orders the work on one domain.
+// The disks of domains: a directory, and volumes in several pools. Blocks; thread-safe; the caller
+// orders the work on one volume.
 #pragma once
 
+#include "drivers/storage/pool.hpp"
 #include "model/error.hpp"
 #include "model/storage_facts.hpp"
 #include "model/system.hpp"
@@ -15,24 +16,44 @@ namespace qubes::drivers {
 
 using model::outcome;
 
-class command_runner;
-
 class disks {
 public:
   virtual ~disks() = default;
 
-  /// The directory and all volumes, or nothing at all.
-  virtual outcome<void> create(const model::system& all, const model::domain& x) = 0;
+  // -- a domain's directory ---------------------------------------------------------------------
 
-  /// All of them; goes on after a failure and reports the first.
-  virtual outcome<void> remove(const model::system& all, const model::domain& x) = 0;
+  /// It must not be there; a disposable's gets its template's firewall.
+  virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
+  virtual outcome<void> remove_home(const model::domain& x) = 0;
+
+  // -- a volume's life --------------------------------------------------------------------------
+
+  virtual outcome<void> create(const model::system& all, const model::domain& owner,
+                               const model::volume& it) = 0;
+
+  /// Stops it first.
+  virtual outcome<void> remove(const model::system& all, const model::domain& owner,
+                               const model::volume& it) = 0;
+
+  virtual outcome<void> verify(const model::system& all, const model::domain& owner,
+                               const model::volume& it) = 0;
+
+  /// Returns the device for the guest; encrypts what is ephemeral. A failure leaves it stopped.
+  virtual outcome<std::string> start(const model::system& all, const model::domain& owner,
+                                     const model::volume& it, std::stop_token abort) = 0;
+
+  /// Commits or discards. Fine for a volume that is stopped, and after a crash.
+  virtual outcome<void> stop(const model::system& all, const model::domain& owner,
+                             const model::volume& it) = 0;
+
+  // -- its data ---------------------------------------------------------------------------------
 
   virtual outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                             const model::volume& it) = 0;
 
   /// Overwrites `to` with the last committed state of `from`; does nothing when `to` keeps nothing.
   virtual outcome<void> copy(const model::system& all, const model::volume& from,
-                             const model::volume& to) = 0;
+                             const model::volume& to, std::stop_token abort) = 0;
 
   virtual outcome<void> resize(const model::system& all, const model::volume& it,
                                std::uint64_t bytes) = 0;
@@ -52,6 +73,8 @@ public:
   virtual outcome<void> end_import(const model::system& all, const model::volume& it,
                                    bool keep) = 0;
 
+  // -- pools ------------------------------------------------------------------------------------
+
   /// Prepares a pool that is about to be added.
   virtual outcome<void> set_up(const model::system& all, const model::pool& it) = 0;
 
@@ -62,9 +85,12 @@ public:
                                                  const model::pool& it) = 0;
 };
 
-/// The pools of this host; `state_directory` holds the directories of the domains, `commands` runs
-/// the programs that drivers need.
-std::shared_ptr<disks> open_disks(std::string state_directory,
-                                  std::shared_ptr<command_runner> commands);
+/// The pools of this host.
+struct disks_options {
+  std::string state_directory; ///< of the domains' directories
+  std::string run_directory;   ///< of the files that say which volumes are running
+  storage::environment machine;
+};
+std::shared_ptr<disks> open_disks(disks_options x);
 
 } // namespace qubes::drivers

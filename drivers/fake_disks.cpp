@@ -23,7 +23,7 @@ outcome<void> fake_disks::admit(disk_call which, const std::string& what) const 
   return {};
 }
 
-outcome<void> fake_disks::create(const model::system&, const model::domain& x) {
+outcome<void> fake_disks::make_home(const model::system&, const model::domain& x) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::create, x.name.str()).and_then([&]() -> outcome<void> {
     if (!made_.insert(x.name.str()).second)
@@ -34,9 +34,52 @@ outcome<void> fake_disks::create(const model::system&, const model::domain& x) {
   });
 }
 
-outcome<void> fake_disks::remove(const model::system&, const model::domain& x) {
+outcome<void> fake_disks::remove_home(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::remove, x.name.str()).map([&] { made_.erase(x.name.str()); });
+}
+
+outcome<void> fake_disks::create(const model::system&, const model::domain&,
+                                 const model::volume& it) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::create, it.vid);
+}
+
+outcome<void> fake_disks::remove(const model::system&, const model::domain&,
+                                 const model::volume& it) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::remove, it.vid).map([&] { running_.erase(it.vid); });
+}
+
+outcome<void> fake_disks::verify(const model::system&, const model::domain&,
+                                 const model::volume& it) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::verify, it.vid);
+}
+
+outcome<std::string> fake_disks::start(const model::system&, const model::domain&,
+                                       const model::volume& it, std::stop_token) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::start, it.vid).map([&] {
+    running_.insert(it.vid);
+    return "/dev/" + it.vid;
+  });
+}
+
+outcome<void> fake_disks::stop(const model::system&, const model::domain&,
+                               const model::volume& it) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::stop, it.vid).map([&] { running_.erase(it.vid); });
+}
+
+std::set<std::string> fake_disks::running() const {
+  auto hold = std::lock_guard{guard_};
+  return running_;
+}
+
+void fake_disks::leave_running(const std::string& vid) {
+  auto hold = std::lock_guard{guard_};
+  running_.insert(vid);
 }
 
 outcome<model::volume_facts> fake_disks::look(const model::system&, const model::domain&,
@@ -48,8 +91,8 @@ outcome<model::volume_facts> fake_disks::look(const model::system&, const model:
   });
 }
 
-outcome<void> fake_disks::copy(const model::system&, const model::volume&,
-                               const model::volume& to) {
+outcome<void> fake_disks::copy(const model::system&, const model::volume&, const model::volume& to,
+                               std::stop_token) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::copy, to.vid);
 }

@@ -12,11 +12,24 @@
 namespace qubes::drivers {
 
 /// The calls a script can tell apart.
-enum class disk_call : std::uint8_t { create, remove, look, copy, resize, clear, revert, import };
+enum class disk_call : std::uint8_t {
+  create,
+  remove,
+  verify,
+  start,
+  stop,
+  look,
+  copy,
+  resize,
+  clear,
+  revert,
+  import
+};
 
 class fake_disks final : public disks {
 public:
-  /// Asked before every call; an error is the call's outcome and nothing else happens.
+  /// Asked before every call about a volume's id or a domain's name; an error is the call's outcome
+  /// and nothing else happens.
   using script = std::function<std::optional<model::error>(disk_call, const std::string& what)>;
 
   /// `made` is told the directory of every domain that gets disks.
@@ -28,12 +41,27 @@ public:
   /// Names of the domains that have disks.
   std::set<std::string> owners() const;
 
-  outcome<void> create(const model::system& all, const model::domain& x) override;
-  outcome<void> remove(const model::system& all, const model::domain& x) override;
+  /// Ids of the volumes that are started.
+  std::set<std::string> running() const;
+
+  void leave_running(const std::string& vid);
+
+  outcome<void> make_home(const model::system& all, const model::domain& x) override;
+  outcome<void> remove_home(const model::domain& x) override;
+  outcome<void> create(const model::system& all, const model::domain& owner,
+                       const model::volume& it) override;
+  outcome<void> remove(const model::system& all, const model::domain& owner,
+                       const model::volume& it) override;
+  outcome<void> verify(const model::system& all, const model::domain& owner,
+                       const model::volume& it) override;
+  outcome<std::string> start(const model::system& all, const model::domain& owner,
+                             const model::volume& it, std::stop_token abort) override;
+  outcome<void> stop(const model::system& all, const model::domain& owner,
+                     const model::volume& it) override;
   outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                     const model::volume& it) override;
-  outcome<void> copy(const model::system& all, const model::volume& from,
-                     const model::volume& to) override;
+  outcome<void> copy(const model::system& all, const model::volume& from, const model::volume& to,
+                     std::stop_token abort) override;
   outcome<void> resize(const model::system& all, const model::volume& it,
                        std::uint64_t bytes) override;
   outcome<void> clear(const model::system& all, const model::volume& it,
@@ -54,6 +82,7 @@ private:
   std::function<void(const std::string&)> tell_;
   script fate_;
   std::set<std::string> made_;
+  std::set<std::string> running_;
 };
 
 } // namespace qubes::drivers

@@ -87,7 +87,7 @@ using driver_actor = caf::typed_actor<
     // INTERNAL: time to try to connect again.
     caf::reacts_to<atom::tick>>;
 
-/// STORAGE: volumes and pools. Work on one domain's volumes is done in order.
+/// STORAGE: volumes and pools. Work on one volume is done in order, different ones in parallel.
 using storage_actor = caf::typed_actor<
     // Runs a job on a storage thread; answers once it is done.
     caf::replies_to<disk_job>::with<disk_report>,

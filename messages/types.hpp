@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -186,6 +187,9 @@ struct report {
 enum class disk_task : std::uint8_t {
   create,       ///< the domain's directory and all its volumes, or nothing
   remove,       ///< all of them
+  verify,       ///< all that a start needs is there
+  start,        ///< all volumes, or none; report: pairs, the device of each
+  stop,         ///< all volumes: committed or discarded
   look,         ///< report: what the pool knows of `volume`
   copy,         ///< source: the volume whose last committed state overwrites `volume`
   resize,       ///< bytes
@@ -208,12 +212,14 @@ struct disk_job {
   std::string text{};
   std::uint64_t bytes = 0;
   bool flag = false;
+  std::stop_token abort{}; ///< long work ends early
 };
 
 /// What a disk job found.
 struct disk_report {
   std::string text{};
   std::vector<std::string> names{};
+  std::vector<std::pair<std::string, std::string>> pairs{};
   model::volume_facts volume{};
   model::pool_facts pool{};
 };

@@ -190,4 +190,36 @@ bool is_ephemeral(const system& all, const volume& x) {
          && parse_boolean(home->attribute("ephemeral_volatile")).value_or(false);
 }
 
+std::string encrypted_name(const pool& home, const volume& x, std::string_view owner) {
+  auto replaced = [](std::string_view text, auto rule) {
+    auto result = std::string{};
+    for (auto c : text)
+      result += rule(c);
+    return result;
+  };
+  if (home.driver == "lvm_thin") // group and volume are joined by a dash, theirs are doubled
+    return replaced(x.vid,
+                    [](char c) {
+                      return c == '-' ? std::string{"--"} : std::string{c == '/' ? '-' : c};
+                    })
+           + "@crypt";
+  auto name = replaced(owner, [](char c) {
+    return c == '_' ? std::string{"_u"} : c == '-' ? std::string{"_d"} : std::string{c};
+  });
+  return fmt::format("vm-volatile-{}-crypt@{}", name, x.name);
+}
+
+outcome<void> check_origins(const view& v, const domain& x) {
+  for (auto& it : x.volumes) {
+    auto owner = it.snap_on_start ? owner_of(v.system, it.pool, it.source) : nullptr;
+    auto origin = owner ? find_volume(v.system, it.pool, it.source) : nullptr;
+    if (origin && snapshots_disabled(*origin) && is_active(power_of(v, *owner)))
+      return fail(errc::vm_error,
+                  fmt::format("volume '{}' is a snapshot of '{}', which '{}' works on in place",
+                              it.vid, origin->vid, owner->name.str()),
+                  fmt::format("shut '{}' down first", owner->name.str()));
+  }
+  return {};
+}
+
 } // namespace qubes::model

@@ -133,7 +133,7 @@ public:
     auto result = model::volume_facts{
         .size = facts && x.it.save_on_stop ? static_cast<std::uint64_t>(facts->st_size) : x.it.size,
         .usage = facts ? static_cast<std::uint64_t>(facts->st_blocks) * 512 : 0,
-        .path = device(x),
+        .path = files->clean(),
         .outdated = false,
         .revisions = {}};
     if (auto old = facts_of(files->old_cow()); old && x.it.save_on_stop)
@@ -199,10 +199,12 @@ public:
                     "a start of its domain ends an import");
       if (auto done = sync_file(file->get(), files.import()); !done)
         return done;
-      // The saved blocks belong to the image that goes.
-      if (auto done = remove_all({files.cow(), files.old_cow()}); !done)
+      // The saved blocks belong to the image that goes; those of its revision go last.
+      if (auto done = remove_file(files.cow()); !done)
         return done;
-      return rename_file(files.import(), files.clean());
+      if (auto done = rename_file(files.import(), files.clean()); !done)
+        return done;
+      return remove_file(files.old_cow());
     });
   }
 

@@ -227,6 +227,17 @@ public:
     });
   }
 
+  /// Also while it runs: what the guest has then becomes the committed state at its stop.
+  outcome<void> clear(const volume& x, std::uint64_t bytes) override {
+    if (!x.it.save_on_stop)
+      return not_implemented(x, "be cleared: it keeps nothing");
+    return with_image(x, [&](const image& files) -> outcome<void> {
+      if (auto made = make_empty(files.import(), bytes); !made)
+        return made;
+      return commit(files, files.import(), x.it.revisions_to_keep, x.watch);
+    });
+  }
+
   outcome<void> import_volume(const volume& to, pool& home, const volume& from) override {
     if (!to.it.save_on_stop)
       return {};
@@ -315,7 +326,10 @@ private:
       return done;
     if (::link(origin->clean().c_str(), files.clean().c_str()) != 0)
       return cannot("take a snapshot of", origin->clean());
-    return make_copy(files.clean(), files.dirty(), x.watch);
+    auto facts = facts_of(files.clean());
+    auto grown = facts && x.it.size > static_cast<std::uint64_t>(facts->st_size);
+    return make_copy(files.clean(), files.dirty(), x.watch,
+                     grown ? std::optional{x.it.size} : std::nullopt);
   }
 
   static outcome<void> start_in_place(const image& files) {

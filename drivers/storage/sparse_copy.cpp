@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -71,6 +73,22 @@ outcome<void> write_data(int to, const char* data, std::size_t size, off_t at,
   return {};
 }
 
+/// Better refused before than half-way; what a device holds is not known.
+outcome<void> check_room(int from, int to, const std::string& path) {
+  struct ::stat facts {};
+  struct ::statvfs room {};
+  if (::fstat(from, &facts) != 0 || ::fstatvfs(to, &room) != 0 || S_ISBLK(facts.st_mode))
+    return {};
+  auto needed = static_cast<std::uint64_t>(facts.st_blocks) * 512;
+  auto free = std::uint64_t{room.f_bavail} * room.f_frsize;
+  if (needed <= free)
+    return {};
+  return model::fail(
+      model::errc::storage,
+      fmt::format("a copy for '{}' needs {} bytes and {} are free", path, needed, free),
+      "make room on its file system");
+}
+
 } // namespace
 
 outcome<void> sparse_copy(int from, int to, const std::string& path, const supervision& watch) {
@@ -112,6 +130,8 @@ outcome<void> clone_or_copy(int from, int to, const std::string& path, const sup
   auto bytes = size_of(from, path);
   if (!bytes)
     return tl::unexpected{std::move(bytes.error())};
+  if (auto fits = check_room(from, to, path); !fits)
+    return fits;
   if (::ftruncate(to, static_cast<off_t>(*bytes)) != 0)
     return cannot("resize", path);
   return sparse_copy(from, to, path, watch);

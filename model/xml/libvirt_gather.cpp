@@ -1,7 +1,9 @@
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/kernel_options.hpp"
+#include "model/pool_driver.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>
@@ -124,22 +126,9 @@ bool is_volatile(const volume& x) {
   return !x.snap_on_start && !x.save_on_stop;
 }
 
-bool is_encrypted(const volume& x, const pool& home) {
-  auto by_default = home.attribute("ephemeral_volatile");
-  return is_volatile(x) && x.rw
-         && x.ephemeral.value_or(by_default == "True" || by_default == "1" || by_default == "on");
-}
-
 /// The device mapper joins group and volume by a dash and doubles the dashes inside.
 std::string mapper_path(const std::string& vid) {
   return fmt::format("/dev/mapper/{}", replaced(replaced(vid, '-', "--"), '/', "-"));
-}
-
-std::string crypt_path(const volume& x, const pool& home, const domain& owner) {
-  if (home.driver == "lvm_thin")
-    return mapper_path(x.vid) + "@crypt";
-  auto name = replaced(replaced(owner.name.str(), '_', "_u"), '-', "_d");
-  return fmt::format("/dev/mapper/vm-volatile-{}-crypt@{}", name, x.name);
 }
 
 /// The device of a started volume (spec/storage.md §4-§8), "" when it has none.
@@ -160,14 +149,17 @@ std::string path_of(const volume& x, const pool& home, const machine& to,
   return {};
 }
 
-void gather_volumes(const view& v, const domain& x, machine& to) {
+void gather_volumes(const view& v, const domain& x, const devices& started, machine& to) {
   auto used = kernel_of(v, x);
   for (auto& volume : x.volumes) {
     auto home = v.system.find_pool(volume.pool);
     if (!home)
       continue;
-    auto path = is_encrypted(volume, *home) ? crypt_path(volume, *home, x)
-                                            : path_of(volume, *home, to, used);
+    auto known = started.find(volume.name);
+    auto path = is_ephemeral(v.system, volume)
+                    ? "/dev/mapper/" + encrypted_name(*home, volume, x.name.str())
+                : known != started.end() && !is_fixed(*home) ? known->second
+                                                             : path_of(volume, *home, to, used);
     if (!path.empty())
       to.volumes.push_back(
           {.volume = volume.name, .path = std::move(path), .rw = volume.rw, .domain = {}});
@@ -281,7 +273,7 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
   return result;
 }
 
-machine gather(const view& v, const domain& x) {
+machine gather(const view& v, const domain& x, const devices& started) {
   auto result = machine{};
   auto number = [&](std::string_view name) { return read_int({v, &x}, name); };
   result.name = x.name.str();
@@ -301,7 +293,7 @@ machine gather(const view& v, const domain& x) {
   gather_network(v, x, result);
   gather_gui(v, x, result);
   gather_features(v, x, result);
-  gather_volumes(v, x, result);
+  gather_volumes(v, x, started, result);
   gather_devices(v, x, result);
   return result;
 }

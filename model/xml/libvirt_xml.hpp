@@ -62,10 +62,13 @@ struct machine {
   std::vector<pci_attachment> required_pci;
 };
 
+/// Volume -> device, as its driver gave it when it was started.
+using devices = std::map<std::string, std::string, std::less<>>;
+
 /// Gathers from the view; block and PCI devices are those of required assignments whose backend
 /// is known and whose port is given. A PCI device behind a bridge is left to the caller: only sysfs
 /// knows its address.
-machine gather(const view& v, const domain& x);
+machine gather(const view& v, const domain& x, const devices& started = {});
 
 /// Refuses an impossible virt_mode and too many disks.
 outcome<std::string> render(const machine& x);

@@ -4,7 +4,10 @@
 #include "model/graph.hpp"
 #include "model/property.hpp"
 
+#include "model/volume.hpp"
+
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -85,7 +88,8 @@ void deck::run_one(std::mt19937_64& chance) {
 
 // -- life ----------------------------------------------------------------------------------------
 
-simulation::simulation(std::uint64_t seed, const model::system& first, faults how)
+simulation::simulation(std::uint64_t seed, const model::system& first, faults how,
+                       const std::vector<std::string>& left_running)
     : chance_(seed), faults_(how) {
   spdlog::set_level(spdlog::level::off);
   system_ = std::make_unique<caf::actor_system>(config_);
@@ -103,6 +107,9 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
 
   disks_ = std::make_shared<drivers::fake_disks>(
       [this](const std::string& directory) { disk_->foreign_write(directory, ""); });
+  disks_->set_script([this](drivers::disk_call which, const std::string&) { return fate(which); });
+  for (auto& vid : left_running)
+    disks_->leave_running(vid);
   auto store_disk = std::make_unique<shared_disk>(disk_);
   store_disk_ = store_disk.get();
   auto machine = model::host{};
@@ -189,6 +196,14 @@ std::optional<model::error> simulation::fate(drivers::fake_call which) {
       || which == drivers::fake_call::list)
     return std::nullopt;
   return model::error{errc::hypervisor, "a fault of the script", {}};
+}
+
+/// A stop always works: what could not be stopped is degraded, and no rule says more of it.
+std::optional<model::error> simulation::fate(drivers::disk_call which) {
+  if (!ready_ || faults_.volumes == 0 || which == drivers::disk_call::stop
+      || chance_() % 1000 >= faults_.volumes)
+    return std::nullopt;
+  return model::error{errc::storage, "a fault of the script", {}};
 }
 
 std::int64_t simulation::now_us() {
@@ -408,10 +423,22 @@ void simulation::check_rest() {
     else if (i != guests.end() && i->second.xid != live.xid)
       violate(fmt::format("'{}' has xid {}, not {}", x->name.str(), i->second.xid, live.xid));
   }
+  check_volumes();
   check_events();
   check_population();
   check_store();
   check_changes();
+}
+
+/// Volumes are started as long as their domain is there.
+void simulation::check_volumes() {
+  auto wanted = std::set<std::string>{};
+  for (auto& x : world().system.read()->domains)
+    for (auto& it : x->volumes)
+      if (it.pool != "linux-kernel" && model::is_active(world().board.read(x->qid).state))
+        wanted.insert(it.vid);
+  if (auto found = disks_->running(); found != wanted)
+    violate(fmt::format("volumes started are {}, not {}", found, wanted));
 }
 
 /// What a subscriber made up from events alone must be the truth.
@@ -583,6 +610,20 @@ model::system populated_host() {
                             .port = "sda",
                             .mode = model::assignment_mode::auto_attach,
                             .options = {}}}}});
+  return x;
+}
+
+model::system with_volumes(model::system x) {
+  auto board = model::live_board{};
+  auto machine = model::host{};
+  for (auto templates : {true, false}) // the others take snapshots of these
+    for (auto& named : std::vector{x.domains}) {
+      if (!named->is(model::qubes_vm) || named->is(model::template_class) != templates)
+        continue;
+      auto next = *named;
+      next.volumes = *model::new_volumes({x, board, machine}, next, {});
+      x.put(std::make_shared<model::domain>(std::move(next)));
+    }
   return x;
 }
 

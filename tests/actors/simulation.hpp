@@ -79,15 +79,18 @@ private:
   std::shared_ptr<drivers::doomed_disk> to_;
 };
 
-/// How often faults come, in parts of 1,000 hypervisor or disk calls.
+/// How often faults come, in parts of 1,000 calls of each kind.
 struct faults {
   unsigned hypervisor = 0;
   unsigned disk = 0;
+  unsigned volumes = 0;
 };
 
 class simulation {
 public:
-  simulation(std::uint64_t seed, const model::system& first, faults how = {});
+  /// `left_running`: volumes that an earlier daemon did not stop.
+  simulation(std::uint64_t seed, const model::system& first, faults how = {},
+             const std::vector<std::string>& left_running = {});
   ~simulation();
 
   simulation(const simulation&) = delete;
@@ -174,10 +177,12 @@ private:
   std::optional<model::error> fate(drivers::fake_call which);
   void receive(connection_id who, const std::string& frame);
   void mark_answered(reply& x);
+  std::optional<model::error> fate(drivers::disk_call which);
   void hear(const std::string& frame);
   void check_step();
   void check_xids();
   void check_networks();
+  void check_volumes();
   void check_events();
   void check_population();
   void check_store();
@@ -195,9 +200,9 @@ private:
   std::shared_ptr<drivers::doomed_disk> run_disk_ = std::make_shared<drivers::doomed_disk>();
   std::shared_ptr<drivers::doomed_disk> profiles_disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
-  std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
+  std::shared_ptr<drivers::fake_disks> disks_;
   std::unique_ptr<actors::society> society_;
   client_actor client_;
   std::unique_ptr<actors::front_desk> desk_;
@@ -223,5 +228,8 @@ model::system sample_host(std::size_t apps, std::size_t depth);
 /// One of everything, with disks: templates debian and fedora, sys-net <- sys-firewall <- work,
 /// vault (no network), dvm (disposable template) <- disp1234, alone (standalone), far (remote).
 model::system populated_host();
+
+/// The same, each domain with the volumes it would be created with.
+model::system with_volumes(model::system x);
 
 } // namespace qubes::tests

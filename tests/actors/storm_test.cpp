@@ -77,7 +77,7 @@ void run_seeds(std::uint64_t count, faults how, std::size_t apps, std::size_t de
   auto first = number_from("QVMD_SEED", 0);
   auto last = only ? first + 1 : number_from("QVMD_SEEDS", count);
   for (auto seed = first; seed < last; ++seed) {
-    auto sim = simulation{seed, sample_host(apps, depth), how};
+    auto sim = simulation{seed, with_volumes(sample_host(apps, depth)), how};
     storm(sim, apps, depth, 80);
     ASSERT_TRUE(sim.violations().empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
                                           << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
@@ -90,13 +90,14 @@ TEST(storm, fifty_domains_keep_every_invariant) {
   run_seeds(1000, {}, 46, 3);
 }
 
-TEST(storm, fifty_domains_survive_faults_of_the_hypervisor) {
-  run_seeds(1000, {.hypervisor = 20}, 46, 3);
+TEST(storm, fifty_domains_survive_faults_of_hypervisor_and_volumes) {
+  run_seeds(1000, {.hypervisor = 20, .volumes = 10}, 46, 3);
 }
 
 TEST(storm, the_same_seed_gives_the_same_run) {
   auto tale = [](std::uint64_t seed) {
-    auto sim = simulation{seed, sample_host(12, 2), {.hypervisor = 20}};
+    auto sim =
+        simulation{seed, with_volumes(sample_host(12, 2)), {.hypervisor = 20, .volumes = 20}};
     storm(sim, 12, 2, 60);
     return sim.events();
   };

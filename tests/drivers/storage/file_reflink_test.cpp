@@ -257,6 +257,16 @@ TEST_F(file_reflink, clear_leaves_zeros_and_a_revision) {
   EXPECT_THAT(revisions(mine), ElementsAre("2"));
 }
 
+TEST_F(file_reflink, clear_leaves_a_running_guest_what_it_has) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  put(pool->device(mine), "alive");
+  ASSERT_EQ(why(pool->clear(mine, mib)), "");
+  EXPECT_EQ(get(pool->device(mine), 5), "alive");
+  ASSERT_EQ(why(pool->stop(mine)), "");
+  EXPECT_EQ(get(file("private.img"), 5), "alive");
+}
+
 TEST_F(file_reflink, imports_the_committed_state_of_another_volume) {
   auto other = kept_volume("appvms/other/private", 2 * mib);
   ASSERT_EQ(why(pool->create(mine)), "");

@@ -1,0 +1,134 @@
+// Domains and their volumes over real pools: directories, state files, encryption, leftovers.
+#include "tests/drivers/storage/pool_fixture.hpp"
+
+#include "drivers/disks.hpp"
+#include "drivers/storage/files.hpp"
+#include "model/volume.hpp"
+
+#include <gmock/gmock.h>
+
+namespace qubes::tests {
+
+namespace {
+
+using drivers::storage::names_in;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+model::domain domain_named(const std::string& name) {
+  auto x = model::domain{};
+  x.type = model::klass::standalone;
+  x.name = *model::domain_name::parse(name);
+  x.qid = 1;
+  for (auto volume : {"private", "volatile"}) {
+    x.volumes.push_back(kept_volume("appvms/" + name + "/" + volume).it);
+    x.volumes.back().save_on_stop = x.volumes.back().name == "private";
+  }
+  return x;
+}
+
+struct disks_of_a_domain : testing::Test {
+  disks_of_a_domain() {
+    host.pools.push_back(pool_in("file-reflink", top / "images"));
+    std::filesystem::create_directories(top / "images");
+    std::filesystem::create_directories(top / "run");
+    std::filesystem::create_directories(top / "mapper");
+  }
+
+  model::outcome<void> create() {
+    if (auto made = disks->make_home(host, work); !made)
+      return made;
+    for (auto& it : work.volumes)
+      if (auto made = disks->create(host, work, it); !made)
+        return made;
+    return {};
+  }
+
+  model::outcome<std::string> start(const std::string& volume) {
+    return disks->start(host, work, *work.find_volume(volume), {});
+  }
+
+  model::outcome<void> stop(const std::string& volume) {
+    return disks->stop(host, work, *work.find_volume(volume));
+  }
+
+  std::vector<std::string> images() const { return names_in(top / "images/appvms/work"); }
+
+  temp_directory top;
+  std::shared_ptr<recorded_commands> commands = std::make_shared<recorded_commands>();
+  std::shared_ptr<drivers::disks> disks =
+      drivers::open_disks({.state_directory = top.str(),
+                           .run_directory = top / "run",
+                           .machine = {.commands = commands, .mapper = top / "mapper"}});
+  model::system host;
+  model::domain work = domain_named("work");
+};
+
+} // namespace
+
+TEST_F(disks_of_a_domain, say_which_volumes_are_running) {
+  ASSERT_EQ(why(create()), "");
+  EXPECT_EQ(*start("private"), top / "images/appvms/work/private-dirty.img");
+  EXPECT_THAT(names_in(top / "run"), ElementsAre("volume-running-images:appvms-work-private"));
+  ASSERT_EQ(why(stop("private")), "");
+  EXPECT_THAT(names_in(top / "run"), IsEmpty());
+}
+
+TEST_F(disks_of_a_domain, a_start_that_fails_leaves_nothing_running) {
+  ASSERT_EQ(why(create()), "");
+  std::filesystem::remove(top / "run");
+  EXPECT_THAT(why(start("volatile")), HasSubstr("volume-running-"));
+  EXPECT_THAT(images(), testing::Not(Contains("volatile-dirty.img")));
+}
+
+TEST_F(disks_of_a_domain, encrypt_what_is_ephemeral_and_close_it_again) {
+  work.volumes[1].ephemeral = true;
+  ASSERT_EQ(why(create()), "");
+  top.write("mapper/vm-volatile-work-crypt@volatile", std::string(65536, 'x'));
+  auto image = top / "images/appvms/work/volatile-dirty.img";
+  EXPECT_EQ(*start("volatile"), top / "mapper/vm-volatile-work-crypt@volatile");
+  auto close = "/usr/sbin/cryptsetup -- close vm-volatile-work-crypt@volatile";
+  EXPECT_THAT(commands->said, ElementsAre(close, "/usr/sbin/cryptsetup --key-file=/dev/urandom "
+                                                 "--cipher=aes-xts-plain64 --type=plain -- open "
+                                                     + image + " vm-volatile-work-crypt@volatile"));
+  EXPECT_EQ(top.read("mapper/vm-volatile-work-crypt@volatile"), std::string(65536, '\0'));
+  ASSERT_EQ(why(stop("volatile")), "");
+  EXPECT_EQ(commands->said.back(), close);
+}
+
+TEST_F(disks_of_a_domain, refuse_an_ephemeral_volume_that_cannot_be_encrypted) {
+  work.volumes[1].ephemeral = true;
+  commands->answers["/usr/sbin/cryptsetup"] = {.status = 1, .output = "no dm-crypt\n"};
+  ASSERT_EQ(why(create()), "");
+  EXPECT_THAT(why(start("volatile")), HasSubstr("no dm-crypt; install cryptsetup and dm-crypt"));
+  EXPECT_THAT(images(), testing::Not(Contains("volatile-dirty.img")));
+}
+
+TEST_F(disks_of_a_domain, a_creation_that_a_crash_cut_short_can_be_done_again) {
+  ASSERT_EQ(why(disks->make_home(host, work)), "");
+  ASSERT_EQ(why(disks->create(host, work, work.volumes[0])), "");
+  EXPECT_EQ(why(create()), ""); // its record never was
+  EXPECT_THAT(images(), Contains("private.img"));
+}
+
+TEST_F(disks_of_a_domain, a_directory_in_use_is_nobody_else_s) {
+  ASSERT_EQ(why(create()), "");
+  host.put(std::make_shared<model::domain>(work));
+  ASSERT_EQ(why(disks->verify(host, work, work.volumes[0])), "");
+  EXPECT_THAT(why(disks->make_home(host, work)), HasSubstr("is there already"));
+}
+
+TEST_F(disks_of_a_domain, removing_them_stops_them_and_leaves_nothing) {
+  ASSERT_EQ(why(create()), "");
+  ASSERT_EQ(why(start("private")), "");
+  for (auto& it : work.volumes)
+    ASSERT_EQ(why(disks->remove(host, work, it)), "");
+  ASSERT_EQ(why(disks->remove_home(work)), "");
+  EXPECT_FALSE(top.has("images/appvms/work"));
+  EXPECT_FALSE(top.has("appvms/work"));
+  EXPECT_THAT(names_in(top / "run"), IsEmpty());
+}
+
+} // namespace qubes::tests
