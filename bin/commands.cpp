@@ -781,10 +781,43 @@ exit_code run_status(session& s) {
   return print(s, result.render(s.as, s.out));
 }
 
+/// The reference of the Admin API: a table for each family of methods.
+std::string api_page(const json& methods) {
+  auto page = std::string{
+      "# The Admin API\n\n"
+      "The methods that qvmd serves. A request is `METHOD[+ARGUMENT] SOURCE name DESTINATION NUL\n"
+      "PAYLOAD`, then the client closes its side; the reply is `0 NUL TEXT`, or `2 NUL CLASS NUL "
+      "NUL\n"
+      "SENTENCE NUL` for a refusal. Streams send `1 NUL SUBJECT NUL EVENT NUL (KEY NUL VALUE NUL)* "
+      "NUL`\nand go on. Methods whose names begin with `qvmd.` are qvmd's own.\n\n"
+      "*argument* and *payload* say what a request must have (required), may have (optional) or "
+      "must\n"
+      "not have (none); *to* says which destination a method takes.\n\n"
+      "This page is made by `qvmctl api --markdown`.\n"};
+  auto families = std::vector<std::pair<std::string, std::string>>{};
+  for (auto& x : methods) {
+    auto name = text(x, "name");
+    auto family = name.substr(0, name.rfind('.'));
+    auto place = std::ranges::find(families, family, [](auto& y) { return y.first; });
+    if (place == families.end())
+      place = families.insert(
+          place, {family, fmt::format("\n## {}\n\nSocket: `{}`\n\n| method | argument | payload | "
+                                      "to | what it does |\n|---|---|---|---|---|\n",
+                                      family, text(x, "socket"))});
+    place->second += fmt::format("| `{}` | {} | {} | {} | {} |\n", name, text(x, "argument"),
+                                 text(x, "payload"), text(x, "destination"), text(x, "help"));
+  }
+  for (auto& [family, rows] : families)
+    page += rows;
+  return page;
+}
+
 exit_code run_api(session& s) {
   auto answer = ask_json(s, "qvmd.Methods");
   if (!answer)
     return report(s, answer.error());
+  if (s.line.markdown)
+    return print(s, api_page(*answer));
   auto result = sheet{{{"name"}, {"argument"}, {"payload"}, {"destination"}, {"socket"}, {"help"}}};
   auto wanted = [&](const std::string& name) {
     return s.line.words.empty()
@@ -855,7 +888,7 @@ constexpr std::array command_table{
   command{"Settings", "tag add", "DOMAIN TAG...", opt_dry_run, "Add tags", run_tag_add, ""},
   command{"Settings", "tag del", "DOMAIN TAG...", opt_dry_run, "Remove tags", run_tag_del, ""},
 
-  command{"Reference", "api", "[WORD...]", opt_format, "List the methods the daemon serves", run_api, ""},
+  command{"Reference", "api", "[WORD...]", opt_format | opt_markdown, "List the methods the daemon serves", run_api, ""},
   command{"Reference", "help", "[COMMAND...]", opt_markdown | opt_words, "Explain qvmctl or one command", run_help, ""},
 };
 // clang-format on

@@ -206,7 +206,7 @@ std::string identity_of(const std::map<std::string, texts, std::less<>>& all, st
   auto it = all.find(port);
   auto parent = it == all.end() ? std::string{} : [&] {
     auto y = it->second.find("parent");
-    return y == it->second.end() ? std::string{} : y->second;
+    return y == it->second.end() ? std::string{} : plain(y->second);
   }();
   if (parent.empty() || depth > 8)
     return ':' + self;

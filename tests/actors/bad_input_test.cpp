@@ -81,30 +81,16 @@ const std::string hostile_names[]{"nosuch",
                                   "uuid:99999999-9999-9999-9999-999999999999",
                                   "\xc3\xa4"};
 
-bool is_known_class(std::string_view text) {
-  return !text.empty()
-         && std::ranges::any_of(model::error_rows, [&](auto& x) { return x.wire == text; });
-}
-
-std::string shortened(std::string text) {
-  for (auto& c : text)
-    if (c < ' ' || c > '~')
-      c = '?';
-  return text.size() > 200 ? text.substr(0, 200) + "..." : text;
-}
-
 /// A populated host that is asked one thing after the other.
 struct bad_input : ::testing::Test {
   std::unique_ptr<simulation> sim = std::make_unique<simulation>(1, populated_host());
-  std::size_t asked = 0;
   std::set<std::string> classes;
 
   /// Asks, and holds the reply against what every reply must be.
   void ask(const actors::method& row, const std::string& bytes) {
-    ++asked;
     auto before = sim->world().system.read();
     auto reply = sim->say(bytes, row.where);
-    auto about = [&] { return shortened(bytes); };
+    auto about = [&] { return shown(bytes); };
     if (reply.dropped) {
       EXPECT_TRUE(reply.frames.empty()) << about();
       EXPECT_FALSE(api::parse_request(bytes)) << about() << ": only bad framing goes unanswered";
@@ -120,33 +106,15 @@ struct bad_input : ::testing::Test {
       return;
     }
     ASSERT_EQ(reply.frames.size(), 1U) << about();
+    EXPECT_EQ(complaint_about(frame), "") << about() << ": " << shown(frame);
+    classes.emplace(class_of(frame));
     if (frame.starts_with("0\0"s)) {
       SCOPED_TRACE(about());
       renew_if_changed();
       return;
     }
-    expect_refusal(frame, about());
     auto now = sim->world().system.read();
     EXPECT_TRUE(now == before || *now == *before) << about() << ": refused, yet something changed";
-  }
-
-  void expect_refusal(std::string_view frame, const std::string& about) {
-    ASSERT_TRUE(frame.starts_with("2\0"s)) << about;
-    frame.remove_prefix(2);
-    auto end = frame.find('\0');
-    auto kind = frame.substr(0, end);
-    EXPECT_TRUE(is_known_class(kind)) << about << ": " << kind;
-    classes.emplace(kind);
-    frame.remove_prefix(end + 1);
-    ASSERT_TRUE(frame.starts_with('\0')) << about << ": no traceback is sent";
-    ASSERT_TRUE(frame.ends_with('\0')) << about;
-    auto sentence = frame.substr(1, frame.size() - 2);
-    EXPECT_GT(sentence.size(), 5U) << about << ": a sentence";
-    EXPECT_LT(sentence.size(), 2000U) << about << ": a short one";
-    EXPECT_TRUE(std::ranges::all_of(sentence, [](char c) { return c >= ' ' && c <= '~'; }))
-        << about << ": " << shortened(std::string{sentence});
-    EXPECT_EQ(sentence.find("a part of the daemon ended"), sentence.npos) << about;
-    EXPECT_EQ(std::ranges::count(sentence, '%') % 2, 0) << about << ": the client formats it";
   }
 
   /// What was accepted is not what the next request should meet.
@@ -254,7 +222,7 @@ TEST_F(bad_input, on_the_wrong_socket) {
         auto sound = sound_request_of(row);
         ask(elsewhere,
             bytes_of(row.name, sound.argument, "dom0", sound.destination, sound.payload));
-        EXPECT_EQ(classes, std::set<std::string>{"ProtocolError"});
+        EXPECT_EQ(classes, std::set<std::string>{"ProtocolError"}) << row.name;
       }
 }
 
@@ -267,7 +235,7 @@ TEST_F(bad_input, sound_requests_are_understood) {
         bytes_of(row.name, sound.argument, "dom0", sound.destination, sound.payload), row.where);
     ASSERT_FALSE(reply.frames.empty()) << row.name;
     if (reply.frames.front().starts_with("2\0ProtocolError"s))
-      misunderstood.push_back(fmt::format("{}: {}", row.name, shortened(reply.frames.front())));
+      misunderstood.push_back(fmt::format("{}: {}", row.name, shown(reply.frames.front())));
     renew_if_changed();
   }
   EXPECT_TRUE(misunderstood.empty()) << fmt::format("{}", fmt::join(misunderstood, "\n"));

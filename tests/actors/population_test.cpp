@@ -1,5 +1,5 @@
 // Domains that come and go: one at a time, at once, and in storms (spec/admin-api.md C5).
-// QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N says how many to try.
+// QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N tries 0.3 N.
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
@@ -248,7 +248,6 @@ public:
   }
 
   std::size_t agreed() const { return agreed_; }
-  const std::set<std::string>& refusals() const { return refusals_; }
 
 private:
   struct client {
@@ -301,11 +300,7 @@ private:
         x.token = token ? frame.substr(2) : "";
         continue;
       }
-      auto kind = frame.substr(2, frame.find('\0', 2) - 2);
-      EXPECT_TRUE(std::ranges::any_of(model::error_rows, [&](auto& y) { return y.wire == kind; }))
-          << frame;
-      EXPECT_EQ(frame.find("a part of the daemon ended"), frame.npos) << frame;
-      refusals_.insert(kind);
+      EXPECT_EQ(complaint_about(frame), "") << shown(frame);
     }
   }
 
@@ -313,7 +308,6 @@ private:
   std::mt19937_64& chance_;
   client clients_[clients];
   std::size_t agreed_ = 0;
-  std::set<std::string> refusals_;
 };
 
 std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
@@ -324,7 +318,7 @@ std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
 void run_seeds(faults how) {
   auto only = std::getenv("QVMD_SEED");
   auto first = number_from("QVMD_SEED", 0);
-  auto last = only ? first + 1 : std::min(number_from("QVMD_SEEDS", 300), std::uint64_t{3000});
+  auto last = only ? first + 1 : number_from("QVMD_SEEDS", 1000) * 3 / 10;
   for (auto seed = first; seed < last; ++seed) {
     SCOPED_TRACE(fmt::format("reproduce with QVMD_SEED={}", seed));
     auto sim = simulation{seed, populated_host(), how};

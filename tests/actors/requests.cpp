@@ -98,4 +98,46 @@ std::string bytes_of(std::string_view method, std::string_view argument, std::st
   return text;
 }
 
+std::string_view class_of(std::string_view frame) {
+  constexpr auto refusal = std::string_view{"2\0", 2};
+  if (!frame.starts_with(refusal))
+    return {};
+  frame.remove_prefix(refusal.size());
+  return frame.substr(0, frame.find('\0'));
+}
+
+std::string complaint_about(std::string_view frame) {
+  constexpr auto shortest = std::size_t{6};
+  constexpr auto longest = std::size_t{2000};
+  if (frame.starts_with(std::string_view{"0\0", 2})
+      || frame.starts_with(std::string_view{"1\0", 2}))
+    return {};
+  auto kind = class_of(frame);
+  if (kind.empty()
+      || std::ranges::none_of(model::error_rows, [&](auto& x) { return x.wire == kind; }))
+    return "neither a reply nor a refusal of a known class";
+  frame.remove_prefix(2 + kind.size() + 1);
+  if (!frame.starts_with('\0') || !frame.ends_with('\0'))
+    return "a refusal is CLASS, nothing, SENTENCE";
+  auto sentence = frame.substr(1, frame.size() - 2);
+  if (sentence.size() < shortest || sentence.size() > longest)
+    return "the sentence is missing or endless";
+  if (!std::ranges::all_of(sentence, [](char c) { return c >= ' ' && c <= '~'; }))
+    return "the sentence has characters that cannot be printed";
+  if (std::ranges::count(sentence, '%') % 2 != 0)
+    return "a single % breaks the client, which formats it";
+  if (sentence.find("a part of the daemon ended") != sentence.npos)
+    return "an actor died of it";
+  return {};
+}
+
+std::string shown(std::string_view bytes) {
+  constexpr auto most = std::size_t{200};
+  auto result = std::string{bytes.substr(0, most)};
+  for (auto& c : result)
+    if (c < ' ' || c > '~')
+      c = '?';
+  return bytes.size() > most ? result + "..." : result;
+}
+
 } // namespace qubes::tests

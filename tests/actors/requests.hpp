@@ -21,4 +21,13 @@ sound_request sound_request_of(const actors::method& x);
 std::string bytes_of(std::string_view method, std::string_view argument, std::string_view source,
                      std::string_view destination, std::string_view payload);
 
+/// Why a frame is no reply that a client may get, in a sentence; "" when it is one.
+std::string complaint_about(std::string_view frame);
+
+/// Class of a refusal; "" for anything else.
+std::string_view class_of(std::string_view frame);
+
+/// Untrusted bytes as a test may print them.
+std::string shown(std::string_view bytes);
+
 } // namespace qubes::tests

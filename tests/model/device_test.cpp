@@ -362,9 +362,10 @@ TEST_F(devices, a_backend_that_lies_about_parents_hurts_nobody) {
                                          {"/qubes-block-devices/sdb/parent", "sda"},
                                          {"/qubes-block-devices/sdc/parent", "sdc"},
                                          {"/qubes-block-devices/sdd/parent", ":"},
+                                         {"/qubes-block-devices/sde/parent", "1-1:'\n\x01 x"},
                                          {"/qubes-block-devices/sdd/desc", "\x01\xff'\n (x"},
                                          {"/qubes-block-devices/sdd/mode", "?"}});
-  EXPECT_EQ(found.size(), 4U);
+  EXPECT_EQ(found.size(), 5U);
   for (auto& x : found)
     EXPECT_TRUE(std::ranges::all_of(print_available("block", x),
                                     [](char c) { return (c >= ' ' && c <= '~') || c == '\n'; }));

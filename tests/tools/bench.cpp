@@ -43,6 +43,7 @@ struct options {
 constexpr std::size_t connections = 16;
 constexpr unsigned started_at_once = 200;
 constexpr unsigned started_and_stopped = 100;
+constexpr unsigned created_at_once = 100;
 constexpr unsigned idle_connections = 2000;
 constexpr unsigned killed_beside_frozen = 30;
 
@@ -178,6 +179,63 @@ void order_all(bench& b, const char* method, const char* argument, unsigned coun
     all.push_back({method, argument, b.names.apps[i], ""});
   for (const auto& answer : call_together(b.socket(), all))
     must_be_ok(answer);
+}
+
+/// What one new domain needs of the file system: a directory with an image in it, made durable.
+void create_bare(const fs::path& directory) {
+  fs::create_directory(directory);
+  auto image = directory / "private.img";
+  auto draft = directory / "private.img.new";
+  descriptor out{::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
+  descriptor folder{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!out || !folder || ::ftruncate(out.get(), off_t{2} << 30) != 0 || ::fsync(out.get()) != 0
+      || ::rename(draft.c_str(), image.c_str()) != 0 || ::fsync(folder.get()) != 0)
+    throw std::runtime_error("cannot make " + directory.string());
+}
+
+/// `created_at_once` of `make(number)`, by as many threads as there are connections.
+template <class Make>
+double create_all(Make make) {
+  return timed([&] {
+    std::atomic<unsigned> next = 0;
+    std::vector<std::future<void>> threads;
+    for (std::size_t i = 0; i < connections; ++i)
+      threads.push_back(std::async(std::launch::async, [&] {
+        for (unsigned n; (n = next++) < created_at_once;)
+          make(n);
+      }));
+    for (auto& thread : threads)
+      thread.get();
+  });
+}
+
+/// The store is written once for all who wait meanwhile; so it is in the baseline.
+void measure_create(bench& b) {
+  samples ours;
+  samples bare;
+  auto place = fs::path{b.daemon.store()}.parent_path() / "bare";
+  for (unsigned i = 0; i < b.o.rounds; ++i) {
+    fs::create_directory(place);
+    std::string bytes(fs::file_size(b.daemon.store()), 'x');
+    bare.add(create_all([&](unsigned n) {
+      create_bare(place / std::to_string(n));
+      if (n % connections == 0)
+        replace_bare(place / "store", bytes);
+    }));
+    fs::remove_all(place);
+    ours.add(create_all([&](unsigned n) {
+      must_be_ok(call(b.socket(), {"admin.vm.Create.AppVM", "", "dom0",
+                                   fmt::format("name=new{} label=red", n)}));
+    }));
+    create_all([&](unsigned n) {
+      must_be_ok(call(b.socket(), {"admin.vm.Remove", "", fmt::format("new{}", n), ""}));
+    });
+  }
+  auto ratio = ours.median() / bare.median();
+  b.figures.push_back({fmt::format("create {} domains, {} clients", created_at_once, connections),
+                       fmt::format("{:.0f} ms", ours.median()),
+                       fmt::format("{:.0f} ms bare files", bare.median()),
+                       fmt::format("{:.2f}", ratio), "<= 3", ratio <= 3});
 }
 
 void measure_reads_while_starting(bench& b) {
@@ -350,6 +408,7 @@ constexpr step steps[] = {
     {"version", [](bench& b) { measure_command(b, "qvmctl --version", {"--version"}, 5); }},
     {"memory", measure_memory},
     {"set", measure_set},
+    {"create", measure_create},
     {"reads-while-starting", measure_reads_while_starting},
     {"beside-vandals", measure_beside_vandals},
     {"beside-frozen", measure_kill_beside_frozen},

@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 #include <pugixml.hpp>
 
+#include <filesystem>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -140,6 +142,48 @@ void take_census(stage& on, const ledger& acknowledged, const std::map<std::stri
   check_netvms(on, all);
   check_events(on, all, events);
   check_store(on, acknowledged);
+}
+
+void count_population(stage& on) {
+  namespace fs = std::filesystem;
+  pugi::xml_document document;
+  if (auto result = document.load_file(on.daemon.store().c_str()); !result)
+    on.violation(fmt::format("the store does not parse: {}", result.description()));
+  std::set<std::string> recorded;
+  std::set<std::string> qids;
+  std::set<std::string> templates;
+  for (auto domain : document.child("qubes").child("domains").children("domain")) {
+    auto property = [&](const char* name) {
+      return std::string{
+          domain.child("properties").find_child_by_attribute("name", name).text().as_string()};
+    };
+    if (property("name").empty())
+      continue;
+    if (!recorded.insert(property("name")).second || !qids.insert(property("qid")).second)
+      on.violation(fmt::format("the store has {} or its qid twice", property("name")));
+    if (auto based_on = property("template"); !based_on.empty())
+      templates.insert(based_on);
+  }
+  for (const auto& name : templates)
+    if (!recorded.contains(name))
+      on.violation(fmt::format("the template {} is gone under its domains", name));
+  std::set<std::string> listed;
+  for (const auto& [name, x] : list(on)) {
+    listed.insert(name);
+    if (!on.ask({"admin.vm.property.GetAll", "", name, ""}).ok())
+      on.violation(fmt::format("{} is listed and does not answer", name));
+  }
+  if (listed != recorded)
+    on.violation(fmt::format("listed are {}, recorded {}", fmt::join(listed, " "),
+                             fmt::join(recorded, " ")));
+  std::set<std::string> stored;
+  for (const char* folder : {"appvms", "vm-templates"})
+    for (const auto& entry :
+         fs::directory_iterator{fs::path{on.daemon.store()}.parent_path() / folder})
+      stored.insert(entry.path().filename());
+  if (stored != recorded)
+    on.violation(fmt::format("directories are there of {}, records of {}", fmt::join(stored, " "),
+                             fmt::join(recorded, " ")));
 }
 
 void halt_all(stage& on) {

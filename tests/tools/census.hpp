@@ -9,6 +9,9 @@ namespace qubes::tools {
 /// its own promises; what does not hold becomes a violation.
 void take_census(stage& on, const ledger& acknowledged, const std::map<std::string, bool>& events);
 
+/// Records, answers and directories tell of the same domains, each with numbers of its own.
+void count_population(stage& on);
+
 /// Takes everything down again.
 void halt_all(stage& on);
 

@@ -1,5 +1,6 @@
 // qvmd-stress: a qvmd of its own, a storm of clients, and a list of what did not hold.
 #include "census.hpp"
+#include "population.hpp"
 #include "storm.hpp"
 
 #include <CLI/CLI.hpp>
@@ -110,6 +111,24 @@ void run_204(stage& on, const options& o) {
     on.violation(fmt::format("a read waited for {:.0f} ms", times.max()));
 }
 
+/// Forty domains that come and go under the hands of all clients.
+void run_population(stage& on, const options& o) {
+  std::vector<std::future<void>> clients;
+  for (std::size_t i = 0; i < o.clients; ++i)
+    clients.push_back(std::async(std::launch::async, populate, std::ref(on), i, o.seed));
+  auto reader = std::async(std::launch::async, read_steadily, std::ref(on), o.seed + 1);
+  auto listener = std::async(std::launch::async, follow_events, std::ref(on));
+  curtain falls{on};
+  std::this_thread::sleep_for(std::chrono::seconds(o.seconds));
+  on.over = true;
+  for (auto& client : clients)
+    client.get();
+  on.quiet = true;
+  print_times("reads during the storm", reader.get());
+  take_census(on, {}, listener.get());
+  count_population(on);
+}
+
 struct scenario {
   const char* name;
   void (*run)(stage&, const options&);
@@ -118,6 +137,7 @@ struct scenario {
 
 constexpr scenario scenarios[] = {
     {"storm", run_storm, 0},
+    {"population", run_population, 3},
     {"qubes-issues-10773", run_204, 198}, // with dom0, two templates and three netvms: 204
 };
 
@@ -185,7 +205,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Presses a qvmd of its own and checks that its promises hold."};
   options o;
   app.add_option("--qvmd", o.program, "the daemon")->capture_default_str();
-  app.add_option("--scenario", o.scenario, "storm, qubes-issues-10773")->capture_default_str();
+  app.add_option("--scenario", o.scenario, "storm, population, qubes-issues-10773")
+      ->capture_default_str();
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
   app.add_option("--clients", o.clients, "client threads")->capture_default_str();
   app.add_option("--seconds", o.seconds, "length of the storm")->capture_default_str();

@@ -1,0 +1,42 @@
+// Bytes as devices: what clients write of them, and what a backend's QubesDB says.
+#include "model/device.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace {
+
+using namespace qubes::model;
+
+void must_print(std::string_view text) {
+  if (!text.ends_with('\n') || std::ranges::count(text, '\n') != 1
+      || !std::ranges::all_of(text, [](char c) { return (c >= ' ' && c <= '~') || c == '\n'; }))
+    std::abort();
+}
+
+void check_backend(std::string_view text) {
+  auto entries = std::vector<std::pair<std::string, std::string>>{};
+  while (!text.empty()) {
+    auto line = text.substr(0, text.find('\n'));
+    auto equals = std::min(line.find('='), line.size());
+    entries.emplace_back("/qubes-block-devices/" + std::string{line.substr(0, equals)},
+                         line.substr(std::min(equals + 1, line.size())));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+  }
+  for (auto& x : block_devices("sys-usb", entries))
+    must_print(print_available("block", x));
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const auto all = make_system("/var/lib/qubes");
+  auto text = std::string_view{reinterpret_cast<const char*>(data), size};
+  auto end = std::min(text.find('\n'), text.size());
+  auto wanted = parse_assignment(all, "block", text.substr(0, end),
+                                 text.substr(std::min(end + 1, text.size())));
+  if (wanted)
+    must_print(print_assigned("block", wanted->what));
+  check_backend(text);
+  return 0;
+}

@@ -1,0 +1,11 @@
+// Clients who create, copy, move and remove the same forty domains.
+#pragma once
+
+#include "storm.hpp"
+
+namespace qubes::tools {
+
+/// Client `index` does as it likes with the shared names until the stage is over.
+void populate(stage& on, std::size_t index, std::uint64_t seed);
+
+} // namespace qubes::tools
