@@ -61,6 +61,7 @@ const std::vector<key>& keys() {
     {"paths", "services", text_key{&config::services}, "marks of the services dom0 itself runs; \"\" for none"},
     {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
     {"paths", "legacy_policy", text_key{&config::legacy_policy}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
+    {"paths", "callbacks", text_key{&config::callbacks}, "configurations of callback pools"},
     {"paths", "sysfs", text_key{&config::sysfs}, "where PCI devices are looked up"},
     {"paths", "pci_ids", text_key{&config::pci_ids}, "names of PCI devices"},
     {"paths", "log", text_key{&config::log}, "logs of programs started per domain"},

@@ -17,6 +17,7 @@ struct config {
   std::string services = "/var/run/qubes-service";
   std::string etc = "/etc/qubes";
   std::string legacy_policy = "/etc/qubes-rpc/policy";
+  std::string callbacks = "/etc/qubes_callback.json";
   std::string sysfs = "/sys";
   std::string pci_ids = "/usr/share/hwdata/pci.ids";
   std::string log = "/var/log/qubes";

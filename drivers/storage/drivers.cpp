@@ -10,6 +10,7 @@ namespace qubes::drivers::storage {
 const std::vector<driver_row>& driver_rows() {
   // clang-format off
   static const auto rows = std::vector<driver_row>{
+      {"callback",     open_callback_pool},
       {"file",         open_file_pool},
       {"file-reflink", open_file_reflink_pool},
       {"linux-kernel", open_linux_kernel_pool},

@@ -21,6 +21,7 @@ const std::vector<driver_row>& driver_rows();
 /// Refuses a configuration that the driver cannot work with, and drivers not built in.
 outcome<std::shared_ptr<pool>> open_pool(model::pool config, const environment& with);
 
+outcome<std::shared_ptr<pool>> open_callback_pool(model::pool config, const environment& with);
 outcome<std::shared_ptr<pool>> open_file_pool(model::pool config, const environment& with);
 outcome<std::shared_ptr<pool>> open_file_reflink_pool(model::pool config, const environment& with);
 outcome<std::shared_ptr<pool>> open_linux_kernel_pool(model::pool config, const environment& with);

@@ -171,8 +171,9 @@ outcome<void> lvm::create(const std::string& name, std::uint64_t bytes, const st
 }
 
 outcome<void> lvm::clone(const std::string& source, const std::string& name) {
-  return change({"lvm", "lvcreate", "--setactivationskip=n", "--activate=y", "--snapshot",
-                 "--type=thin", "--name=" + name, "--", source});
+  // Some versions refuse --snapshot beside --type=thin; all of them take a snapshot without it.
+  return change({"lvm", "lvcreate", "--setactivationskip=n", "--activate=y", "--type=thin",
+                 "--name=" + name, "--", source});
 }
 
 outcome<void> lvm::rename(const std::string& from, const std::string& to) {

@@ -84,7 +84,7 @@ TEST_F(lvm_thin, says_to_lvm_what_the_specification_lists) {
 
   ASSERT_EQ(why(pool->start(mine)), "");
   EXPECT_THAT(lvm->told(),
-              ElementsAre("lvm lvcreate --setactivationskip=n --activate=y --snapshot --type=thin "
+              ElementsAre("lvm lvcreate --setactivationskip=n --activate=y --type=thin "
                           "--name=vg/vm-my-vm-private-snap -- vg/vm-my-vm-private"));
   EXPECT_THAT(lvm->names(), ElementsAre("vm-my-vm-private", "vm-my-vm-private-snap"));
   EXPECT_TRUE(pool->is_dirty(mine));
@@ -136,7 +136,7 @@ TEST_F(lvm_thin, takes_snapshots_of_a_template_and_throws_them_away) {
   lvm->told();
   ASSERT_EQ(why(pool->start(root)), "");
   EXPECT_THAT(lvm->told(),
-              ElementsAre("lvm lvcreate --setactivationskip=n --activate=y --snapshot --type=thin "
+              ElementsAre("lvm lvcreate --setactivationskip=n --activate=y --type=thin "
                           "--name=vg/vm-my-vm-root-snap -- vg/vm-tpl-root"));
   EXPECT_EQ(pool->device(root), "/dev/mapper/vg-vm--my--vm--root--snap");
   ASSERT_EQ(why(pool->stop(root)), "");
@@ -206,7 +206,7 @@ TEST_F(lvm_thin, reverts_and_keeps_the_revision) {
   EXPECT_THAT(revisions(mine), ElementsAre("one", "two"));
   EXPECT_THAT(
       lvm->told(),
-      ElementsAre("lvm lvcreate --setactivationskip=n --activate=y --snapshot --type=thin "
+      ElementsAre("lvm lvcreate --setactivationskip=n --activate=y --type=thin "
                   "--name=vg/vm-my-vm-private-import -- vg/vm-my-vm-private-1700000100-back",
                   "lvm lvrename -- vg/vm-my-vm-private vg/vm-my-vm-private-old",
                   "lvm lvrename -- vg/vm-my-vm-private-import vg/vm-my-vm-private",
