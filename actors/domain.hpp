@@ -126,6 +126,9 @@ private:
   void follow(const model::guest& truth);
   void reconcile(const model::guest& truth);
   void rejoin_netvm();
+  void catch_up();
+  void await_uplink();
+  void forget_deferred();
 
   // -- the record (record.cpp) ------------------------------------------------------------------
 
@@ -243,7 +246,8 @@ private:
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
   void remove(const reply& to);
-  void clean_up();
+  void clean_up(std::function<void()> then = [] {});
+  void tell_disposables();
   /// True when this change took the record away; the rest of the removal is under way then.
   bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
   void lose_record();
@@ -258,6 +262,7 @@ private:
   std::optional<std::string> running_netvm() const;
   void plug(const std::string& netvm);
   void plug_interface(const std::string& netvm, bool is_news);
+  void tell_deferred(const std::string& netvm);
   void plug_failed(const model::error& why);
   void unplug();
   void supervise_clients(std::function<void()> then);
@@ -350,6 +355,7 @@ private:
   bool looking_ = false;
   bool look_again_ = false;
   std::uint64_t expiry_ = 0;                ///< generation of the timer that is armed
+  bool met_ = false;                        ///< the hypervisor has told how it is
   bool gone_ = false;                       ///< our record was removed by us
   std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
   bool interface_dead_ = false;             ///< that netvm has stopped since

@@ -233,6 +233,8 @@ void domain_state::stopped() {
   leave_netvm();
   world_->status.finish(who_);
   tell_stop_waiters({});
+  tell_disposables();
+  forget_deferred();
   clean_up();
 }
 
