@@ -2,6 +2,7 @@
 #include "actors/registry.hpp"
 
 #include "model/creation.hpp"
+#include "model/preload.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -65,9 +66,37 @@ bool registry_state::is_free(const model::system& all, const model::creation& wi
             });
 }
 
+bool registry_state::has_ready(const model::system& all, const std::string& base) {
+  auto* x = all.find(base);
+  return x && !model::preloaded(*x).empty();
+}
+
+/// One that waits ready, else a fresh one.
+void registry_state::hand_out(const order& x, const reply& to) {
+  auto fresh = [this, x, to] {
+    auto again = x;
+    again.force = true;
+    create(again, to);
+  };
+  self->request(world_->disposables, world_->settings.order, atom::join_v, x.creation->based_on,
+                x.creation->creator)
+      .then(
+          [this, x, fresh, to](const std::string& name) {
+            auto now = world_->look();
+            auto* it = now.find(name);
+            if (!it)
+              return fresh();
+            to.ok(x.text == "uuid" ? "uuid:" + it->uuid : name);
+          },
+          [fresh](const caf::error&) { fresh(); });
+}
+
+/// `force`: not one that waits ready.
 void registry_state::create(const order& x, const reply& to) {
   auto now = world_->look();
   auto& wish = *x.creation;
+  if (wish.disposable && !x.force && has_ready(*now.system, wish.based_on))
+    return hand_out(x, to);
   if (leaving_.contains(wish.name.str())) // its last owner's disks are being removed
     return postponed_.emplace_back(x, to), void();
   auto as = pick_identity(*now.system, wish);

@@ -38,7 +38,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
         start(reply_to(to));
         return to;
       },
-      [this](atom::up) { sync_network(); },
+      [this](atom::up) { catch_up(); },
       [this](atom::down) {
         interface_dead_ = plugged_into_.has_value();
         sync_network();

@@ -137,6 +137,9 @@ private:
   void learn_truth(const reply& waiting);
   void recover_volumes();
   void rejoin_netvm();
+  void catch_up();
+  void await_uplink();
+  void forget_deferred();
 
   // -- the record (record.cpp) ------------------------------------------------------------------
 
@@ -270,7 +273,8 @@ private:
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
   void remove(const reply& to);
-  void clean_up();
+  void clean_up(std::function<void()> then = [] {});
+  void tell_disposables();
   /// True when this change took the record away; the rest of the removal is under way then.
   bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
   void lose_record();
@@ -285,6 +289,7 @@ private:
   std::optional<std::string> running_netvm() const;
   void plug(const std::string& netvm);
   void plug_interface(const std::string& netvm, bool is_news);
+  void tell_deferred(const std::string& netvm);
   void plug_failed(const model::error& why);
   void unplug();
   void supervise_clients(std::function<void()> then);

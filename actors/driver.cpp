@@ -136,7 +136,7 @@ outcome<report> run_service(machinery& with, const job& what) {
     return report{};
   auto done = drivers::run(
       {with.qrexec_client, "-d", what.domain, fmt::format("root:QUBESRPC {} dom0", what.text)}, {},
-      std::chrono::seconds{60});
+      std::chrono::seconds{what.limit > 0 ? what.limit : 60});
   if (!done)
     return tl::unexpected{done.error()};
   if (done->status != 0)
@@ -233,6 +233,14 @@ outcome<report> write_qubesdb(machinery& with, const job& what) {
 
 outcome<report> watch_qubesdb(machinery& with, const job& what) {
   return nothing(with.tools->watch_qubesdb(what.domain, what.text));
+}
+
+outcome<report> free_memory(machinery& with, const job&) {
+  auto bytes = with.memory ? with.memory->available() : std::nullopt;
+  auto result = report{};
+  result.found = bytes.has_value();
+  result.bytes = bytes.value_or(0);
+  return result;
 }
 
 outcome<report> mark_service(machinery& with, const job& what) {
@@ -388,6 +396,7 @@ constexpr task_row rows[]{
   {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
   {task::watch_qubesdb,  lane::guest, &settings::guest_call, false, watch_qubesdb},
   {task::bind_pci,       lane::host,  &settings::host_call,  true,  bind_pci},
+  {task::free_memory,    lane::disk,  &settings::host_call,  false, free_memory},
   {task::mark_service,   lane::disk,  &settings::host_call,  false, mark_service},
   {task::find_console,   lane::host,  &settings::host_call,  true,  find_console},
   {task::sample,         lane::host,  &settings::host_call,  true,  sample},

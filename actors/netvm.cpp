@@ -2,6 +2,7 @@
 
 #include "actors/firewall.hpp"
 #include "actors/telling.hpp"
+#include "model/default_rules.hpp"
 #include "model/extensions/network.hpp"
 #include "model/graph.hpp"
 #include "model/legacy_firewall.hpp"
@@ -156,10 +157,8 @@ void netvm_state::start_provider() {
 }
 
 void netvm_state::close(bool force, const reply& to) {
-  if (!clients_.empty() && !force) {
-    auto names = std::vector<std::string>{};
-    for (auto& [client, who] : clients_)
-      names.push_back(client);
+  auto names = force ? std::vector<std::string>{} : users();
+  if (!names.empty()) {
     return to.refuse(
         {errc::vm_in_use,
          fmt::format("'{}' is the netvm of running domains: {}", provider_, fmt::join(names, ", ")),
@@ -167,6 +166,16 @@ void netvm_state::close(bool force, const reply& to) {
   }
   closing_ = true;
   to.ok();
+}
+
+/// Disposables that only wait for somebody keep nobody running.
+std::vector<std::string> netvm_state::users() const {
+  auto now = world_->look();
+  auto result = std::vector<std::string>{};
+  for (auto& [client, who] : clients_)
+    if (auto* x = now.find(client); !x || !model::is_preload(now.view(), *x))
+      result.push_back(client);
+  return result;
 }
 
 /// The door is open again: whoever waited is let in, if the provider is there.

@@ -38,6 +38,7 @@ private:
 
   void admit(const joining& x);
   void start_provider();
+  std::vector<std::string> users() const;
   void lost(const caf::down_msg& x);
 
   void tell_provider();

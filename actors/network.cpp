@@ -24,9 +24,11 @@ void domain_state::sync_network(std::function<void()> then) {
 /// A paused guest is left alone: its interface follows when it goes on (spec/network.md §4).
 void domain_state::network_step() {
   sync_again_ = false;
-  if (facts_.xid < 0 || start_ || facts_.state == power::paused)
+  if (facts_.xid < 0 || start_)
     return network_settled();
   auto wanted = running_netvm();
+  if (facts_.state == power::paused)
+    return wanted && entries_name_ != *wanted ? tell_deferred(*wanted) : network_settled();
   if (plugged_into_ && (interface_dead_ || plugged_into_ != wanted))
     return unplug();
   if (wanted && !plugged_into_)
@@ -74,6 +76,20 @@ void domain_state::plug(const std::string& netvm) {
                 domain_actor{self})
       .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
             [this](const caf::error& why) { plug_failed(from_caf(why)); });
+}
+
+/// The guest reads it when it goes on.
+void domain_state::tell_deferred(const std::string& netvm) {
+  tell_lists(netvm, [this, netvm, life = life_] {
+    if (life != life_)
+      return network_settled();
+    retell_entries([this, netvm, life] {
+      if (life == life_)
+        self->send(world_->events,
+                   events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
+      network_settled();
+    });
+  });
 }
 
 /// Tried again when the netvm or the record moves.

@@ -1,7 +1,10 @@
 // Pausing, sleeping, and what the hypervisor tells (spec/lifecycle.md §4, §5).
 #include "actors/domain.hpp"
+#include "model/default_rules.hpp"
+#include "model/draft.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
+#include "model/property.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -53,7 +56,7 @@ void domain_state::unpause(const reply& to) {
       move(power::running);
       tell("domain-unpaused");
     }
-    sync_network();
+    catch_up();
     to.ok();
   });
 }
@@ -172,7 +175,7 @@ void domain_state::follow(const model::guest& truth) {
   } else if (facts_.state == power::paused && truth.state == power::running) {
     move(power::running);
     tell("domain-unpaused");
-    sync_network();
+    catch_up();
   } else if (facts_.state == power::running && truth.state == power::suspended) {
     move(power::suspended);
   }
@@ -184,9 +187,10 @@ void domain_state::reconcile(const model::guest& truth) {
   auto* me = record(now);
   if (!me || !me->is(model::qubes_vm) || start_)
     return;
+  auto first = !std::exchange(known_, true);
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
-  if (!std::exchange(known_, true) && !there && facts_.state == power::halted)
+  if (first && !there && facts_.state == power::halted)
     recover_volumes();
   if (stopping_) {
     look_after_stop_ = there;
@@ -195,10 +199,16 @@ void domain_state::reconcile(const model::guest& truth) {
   if (!there) {
     if (facts_.state != power::halted)
       stopped();
+    else if (first && world_->leftovers.contains(uuid_))
+      clean_up(); // of an earlier life of the daemon
     return;
   }
   if (facts_.state != power::halted && facts_.xid != truth.xid)
     stopped(); // one life ended and another began while nobody looked
+  if (stopping_) {
+    look_after_stop_ = true;
+    return;
+  }
   if (facts_.state == power::halted) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
     facts_.xid = truth.xid;
@@ -241,6 +251,54 @@ void domain_state::recover_volumes() {
             [this](const caf::error& x) {
               degrade(fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));
             });
+}
+
+/// It goes on after a pause: somebody uses it now, and a change of netvm that it missed is made up
+/// for, as soon as that netvm runs (spec/network.md §4).
+void domain_state::catch_up() {
+  auto now = look();
+  auto v = now.view();
+  auto* me = record(now);
+  if (!me || facts_.state != power::running)
+    return sync_network();
+  if (model::is_preload(v, *me))
+    self->send(world_->disposables, atom::open_v, who_);
+  auto* mark = me->features.find(model::deferred_netvm);
+  if (!mark || (model::netvm_of(v, *me) && !running_netvm()))
+    return sync_network();
+  auto former = mark->empty() ? model::value{} : model::value{*mark};
+  auto next = model::read({v, me}, "netvm");
+  self->send(world_->events,
+             events{model::property_event("property-pre-set", me, "netvm", next, former)});
+  auto has_agent = model::has_feature(v, *me, "qrexec", model::chain::with_template);
+  auto told = model::property_event("property-set", me, "netvm", next, former);
+  sync_network([this, told, has_agent, life = life_] {
+    if (life != life_)
+      return;
+    self->send(world_->events, events{told});
+    forget_deferred();
+    if (has_agent && plugged_into_)
+      await_uplink();
+  });
+}
+
+/// Programs in the guest shall find the network when they go on.
+void domain_state::await_uplink() {
+  auto what = work(task::run_service, "qubes.WaitForNetworkUplink");
+  constexpr auto patience = 10;
+  what.limit = patience;
+  run(
+      std::move(what), [](const report&) {},
+      [this](const model::error& why) {
+        note(spdlog::level::warn, "its network may not be up: {}", why.text);
+      });
+}
+
+void domain_state::forget_deferred() {
+  auto now = look();
+  auto* me = record(now);
+  if (me && me->features.find(model::deferred_netvm))
+    change([](auto& v, auto& x) { return plan_forget_deferred(v, x); }, reply{[](const auto&) {}});
 }
 
 /// Adopted, or begun again after a fault: the guest has had its interface from its start.

@@ -34,6 +34,8 @@ private:
   model::outcome<model::identity> pick_identity(const model::system& all,
                                                 const model::creation& wish);
   bool is_free(const model::system& all, const model::creation& wish, std::int64_t dispid);
+  static bool has_ready(const model::system& all, const std::string& base);
+  void hand_out(const order& x, const reply& to);
   void create(const order& x, const reply& to);
   void enrol(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
              const reply& to);

@@ -2,6 +2,9 @@
 #include "actors/domain.hpp"
 
 #include "model/creation.hpp"
+#include "model/default_rules.hpp"
+#include "model/graph.hpp"
+#include "model/preload.hpp"
 
 #include <algorithm>
 
@@ -23,14 +26,33 @@ void domain_state::remove(const reply& to) {
 }
 
 /// A disposable that has shut down leaves nothing behind.
-void domain_state::clean_up() {
+void domain_state::clean_up(std::function<void()> then) {
   auto now = look();
   auto* me = record(now);
-  if (me && me->is(model::disp_vm) && model::read_bool({now.view(), me}, "auto_cleanup"))
-    remove(reply{[this](const model::outcome<std::string>& done) {
-      if (!done)
-        note(spdlog::level::warn, "not cleaned up: {}", done.error().message());
-    }});
+  if (!me || !me->is(model::disp_vm) || !model::read_bool({now.view(), me}, "auto_cleanup"))
+    return then();
+  remove(reply{[this, then](const model::outcome<std::string>& done) {
+    if (!done)
+      note(spdlog::level::warn, "not cleaned up: {}", done.error().message());
+    then();
+  }});
+}
+
+/// It has been down: what waits ready may be of yesterday, or one fewer.
+void domain_state::tell_disposables() {
+  auto now = look();
+  auto v = now.view();
+  auto* me = record(now);
+  if (!me)
+    return;
+  if (model::is_preload(v, *me))
+    self->send(world_->disposables, atom::reload_v, model::template_of(v, *me)->name.str());
+  if (!model::preloaded(*me).empty())
+    self->send(world_->disposables, atom::down_v, who_);
+  if (me->is(model::template_class))
+    for (auto* x : model::based_on(v, *me))
+      if (!model::preloaded(*x).empty())
+        self->send(world_->disposables, atom::down_v, x->name.str());
 }
 
 bool domain_state::buried(const model::plan& done, const model::system_ptr& before,

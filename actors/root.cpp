@@ -1,9 +1,11 @@
 #include "actors/root.hpp"
 
 #include "actors/backup.hpp"
+#include "actors/disposables.hpp"
 #include "actors/host_sleep.hpp"
 #include "actors/registry.hpp"
 #include "actors/stats.hpp"
+#include "model/property.hpp"
 
 #include <spdlog/spdlog.h>
 
@@ -59,6 +61,10 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->store_path = std::move(with.store_path);
 
   world->chance = std::move(with.chance);
+  auto now = world->look();
+  for (auto& x : now.system->domains)
+    if (x->is(model::disp_vm) && model::read_bool({now.view(), x.get()}, "auto_cleanup"))
+      world->leftovers.insert(x->uuid);
 
   auto* lanes = with.machinery.lanes.get();
   world->storage = in.spawn(storage, std::move(with.disks), with.machinery.lanes);
@@ -66,6 +72,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->store = in.spawn(actors::store, world, std::move(with.files), lanes);
   world->driver = in.spawn(driver, world, std::move(with.machinery));
   world->registry = in.spawn(registry, world);
+  world->disposables = in.spawn(disposables, world);
   world->stats = in.spawn(stats, world, with.to_clients);
   world->sleep = in.spawn(host_sleep, world);
   world->backup = in.spawn(backup, world);
@@ -73,7 +80,8 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   result->watcher_ = in.spawn<watcher>(std::vector<caf::actor_addr>{
       world->events.address(), world->store.address(), world->driver.address(),
       world->storage.address(), world->stats.address(), world->sleep.address(),
-      world->backup.address(), world->registry.address(), result->gate_.address()});
+      world->backup.address(), world->disposables.address(), world->registry.address(),
+      result->gate_.address()});
   return result;
 }
 
@@ -85,9 +93,17 @@ void society::start(std::function<void()> ready) {
     };
     constexpr auto limit = std::chrono::seconds{60};
     self->request(world->registry, limit, atom::start_v)
-        .then([self, world, ready,
-               failed] { self->request(world->driver, limit, atom::start_v).then(ready, failed); },
-              failed);
+        .then(
+            [self, world, ready, failed] {
+              self->request(world->driver, limit, atom::start_v)
+                  .then(
+                      [world, ready] {
+                        caf::anon_send(world->disposables, atom::start_v);
+                        ready();
+                      },
+                      failed);
+            },
+            failed);
   });
 }
 
@@ -110,6 +126,7 @@ void society::abandon() {
   caf::anon_send_exit(watcher_, over);
   caf::anon_send_exit(gate_, over);
   caf::anon_send_exit(world_->events, over);
+  caf::anon_send_exit(world_->disposables, over);
   caf::anon_send_exit(world_->driver, over);
   caf::anon_send_exit(world_->storage, over);
   caf::anon_send_exit(world_->stats, over);

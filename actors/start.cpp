@@ -128,8 +128,10 @@ void domain_state::unwind() {
   world_->status.finish(who_);
   if (facts_.state != power::halted)
     move(power::halted);
-  for (auto& x : run->waiting)
-    x.refuse(*run->why);
+  clean_up([waiting = run->waiting, why = *run->why] {
+    for (auto& x : waiting)
+      x.refuse(why);
+  });
   tell_stop_waiters({});
 }
 

@@ -254,6 +254,8 @@ void domain_state::finish_stop() {
   tell_stop_waiters({});
   if (std::exchange(look_after_stop_, false))
     look_again();
+  tell_disposables();
+  forget_deferred();
   clean_up();
 }
 

@@ -6,6 +6,7 @@
 #include "actors/log.hpp"
 #include "actors/world.hpp"
 #include "model/extension.hpp"
+#include "model/preload.hpp"
 
 #include <fmt/format.h>
 
@@ -73,6 +74,11 @@ void tell_change(
   for (auto& x : model::feature_turns(what, "service."))
     if (x.owner == "dom0")
       mark_service(self, in, std::string{x.key}, x.value && !x.value->empty());
+  for (auto& x : model::preload_news_of(v_before, v_after, what))
+    if (x.what == model::preload_turn::drop)
+      self->send(in->disposables, atom::gone_v, x.base);
+    else
+      self->send(in->disposables, atom::reload_v, x.base);
   tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));
 }
 

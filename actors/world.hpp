@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <tuple>
 
@@ -53,6 +54,8 @@ struct world {
   actors::status_board status;
   /// Class, backend and port of what is attached -> the domain that has it.
   published<std::map<std::tuple<std::string, std::string, std::string>, std::string>> attached;
+  /// Disposables of before the daemon's start that clean up after themselves, by uuid.
+  std::set<std::string, std::less<>> leftovers;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
   published<model::policy> policy;           ///< of qrexec; without any rule until it is read
 
@@ -74,6 +77,7 @@ struct world {
   stats_actor stats;
   sleep_actor sleep;
   backup_actor backup;
+  disposables_actor disposables;
 
   snapshot look() const { return {system.read(), machine.read(), &board}; }
 };

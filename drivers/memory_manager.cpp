@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <string_view>
 
 namespace qubes::drivers {
@@ -42,6 +43,14 @@ public:
                                      domain, bytes >> 20),
                          "shut something down, or lower its memory");
     return std::make_shared<unique_fd>(std::move(*connection));
+  }
+
+  /// It writes the number to a file beside its socket.
+  std::optional<std::uint64_t> available() override {
+    auto path = socket_.substr(0, socket_.rfind('/') + 1) + "qmemman-avail-mem";
+    auto file = std::ifstream{path};
+    auto bytes = std::uint64_t{0};
+    return file >> bytes ? std::optional{bytes} : std::nullopt;
   }
 
 private:

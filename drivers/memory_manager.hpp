@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace qubes::drivers {
@@ -21,6 +22,9 @@ public:
 
   /// Waits until there is room. `no_memory` when there is none, `general` when nobody answers.
   virtual outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes) = 0;
+
+  /// Bytes that are free for new domains; nothing when it does not say.
+  virtual std::optional<std::uint64_t> available() = 0;
 };
 
 /// The one that listens on `socket`. A connection is a reservation.

@@ -108,6 +108,25 @@ using registry_actor = caf::typed_actor<
     // Ends all domain and netvm actors; the domains themselves go on running.
     caf::reacts_to<atom::stop>>;
 
+/// DISPOSABLES: some wait ready, started and paused, for templates that want it.
+using disposables_actor = caf::typed_actor<
+    // The truth about all domains is known: what an earlier life left half done is ended.
+    caf::reacts_to<atom::start>,
+    // Somebody wants one of this template, on behalf of a domain; "" when none is ready.
+    caf::replies_to<atom::join, std::string, std::string>::with<std::string>,
+    // The record of this template changed, or one of its disposables ended.
+    caf::reacts_to<atom::reload, std::string>,
+    // This template, or what it is based on, has run: its disposables are of yesterday.
+    caf::reacts_to<atom::down, std::string>,
+    // None of this template ("" for any) shall be left.
+    caf::reacts_to<atom::gone, std::string>,
+    // This disposable was unpaused.
+    caf::reacts_to<atom::open, std::string>,
+    // INTERNAL: time to fill the pool of this template.
+    caf::reacts_to<atom::tick, std::string>,
+    // INTERNAL (as any client): an order was carried out.
+    caf::reacts_to<answer>>;
+
 /// EVENTS: tells subscribers what happens, in order.
 using events_actor = caf::typed_actor<
     // Passes on what happened.

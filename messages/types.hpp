@@ -148,6 +148,7 @@ enum class task : std::uint8_t {
   write_qubesdb, ///< edits
   watch_qubesdb, ///< text: path
   bind_pci,      ///< pairs: port, its name for refusals; report: devices
+  free_memory,   ///< report: bytes, unless nobody knows (found)
   mark_service,  ///< text: service of dom0, flag: it shall run
   find_console,  ///< report: text
   sample,        ///< report: usage of all that run
@@ -166,7 +167,7 @@ struct job {
   std::string text;
   std::vector<std::pair<std::string, std::string>> pairs;
   bool flag = false;       ///< start_agent: wait for it; mark_service
-  std::int64_t limit = 0;  ///< seconds; start_agent
+  std::int64_t limit = 0;  ///< seconds; start_agent, run_service
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};
 };
@@ -176,11 +177,11 @@ struct report {
   model::guest guest;
   std::string text;
   std::shared_ptr<void> held;           ///< a reservation, given back with the last copy
-  bool found = true;                    ///< read_firewall: there is a file
+  bool found = true;                    ///< read_firewall: there is a file; free_memory
+  std::uint64_t bytes = 0;              ///< free_memory, size_files, size_home
   std::vector<model::device> devices{}; ///< list_pci, bind_pci
   std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
   std::vector<model::usage> usage{};                        ///< sample
-  std::uint64_t bytes = 0;                                  ///< size_files, size_home
 };
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp.

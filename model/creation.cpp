@@ -253,9 +253,9 @@ plan plan_creation(const view& v, const creation& wish, const identity& as) {
     tell_of_disk();
   if (!wish.creator.empty() && !to.include(plan_add_tag(v, *x, "created-by-" + wish.creator)))
     return draft::refuse_quietly(*to.refusal());
-  if (wish.disposable)
+  if (wish.disposable && !wish.creator.empty())
     to.add_tag(*x, "disp-created-by-" + wish.creator);
-  else
+  if (!wish.disposable)
     tell_of_disk();
   return std::move(to).finish();
 }

@@ -31,6 +31,10 @@ plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
                       std::string_view text);
 plan plan_remove_feature(const view& v, const domain& owner, std::string_view name);
 
+/// Kept while a paused domain has another netvm than its interface: the former one.
+inline constexpr std::string_view deferred_netvm = "deferred-netvm-original";
+plan plan_forget_deferred(const view& v, const domain& owner);
+
 plan plan_add_tag(const view& v, const domain& owner, std::string_view tag);
 plan plan_remove_tag(const view& v, const domain& owner, std::string_view tag);
 

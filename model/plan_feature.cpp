@@ -106,6 +106,12 @@ plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
   return std::move(to).finish();
 }
 
+plan plan_forget_deferred(const view& v, const domain& owner) {
+  auto to = draft{v};
+  to.remove_feature(owner, deferred_netvm);
+  return std::move(to).finish();
+}
+
 plan plan_remove_feature(const view& v, const domain& owner, std::string_view name) {
   if (auto sound = check_feature_name(name); !sound)
     return draft::refuse_quietly(std::move(sound.error()));

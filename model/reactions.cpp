@@ -63,9 +63,9 @@ void announce_ipv6(draft& to, const turn& x) {
 
 /// A paused domain keeps its interface; what it was connected to is remembered until it runs.
 void remember_while_paused(draft& to, const turn& x) {
-  constexpr auto mark = std::string_view{"deferred-netvm-original"};
-  if (changed(x) && to.v.facts(*x.owner).state == power::paused && !x.owner->features.find(mark))
-    to.set_feature(*x.owner, mark, x.old ? to_text(*x.old) : std::string{});
+  if (changed(x) && to.v.facts(*x.owner).state == power::paused
+      && !x.owner->features.find(deferred_netvm))
+    to.set_feature(*x.owner, deferred_netvm, x.old ? to_text(*x.old) : std::string{});
 }
 
 /// A reset that leads to another netvm is told as a change, too.

@@ -176,6 +176,43 @@ TEST_F(told, what_cannot_persist_keeps_a_domain_from_starting) {
   EXPECT_EQ(sim.state_of("app0"), power::halted);
 }
 
+TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) {
+  constexpr auto mark = "deferred-netvm-original";
+  auto feature = [&] { return sim.world().system.read()->find("app0")->features.find(mark); };
+  auto interface_at = [&] {
+    auto all = sim.hypervisor().attached(sim.world().system.read()->find("app0")->uuid);
+    return all.empty() ? std::string{} : all.back();
+  };
+  start("sys-net0");
+  start("app0");
+  ASSERT_TRUE(sim.ask("app0", verb::pause));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  ASSERT_TRUE(feature());
+  EXPECT_EQ(*feature(), "sys-net1");
+  EXPECT_EQ(entry("app0", "/qubes-gateway"), "10.137.0.2");
+  EXPECT_THAT(interface_at(), testing::Not(HasSubstr("sys-net0")));
+  ASSERT_TRUE(sim.ask("app0", verb::unpause));
+  sim.run();
+  while (sim.step()) {
+    // nop
+  }
+  EXPECT_THAT(interface_at(), HasSubstr("sys-net0"));
+  EXPECT_FALSE(feature());
+}
+
+TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
+  constexpr auto mark = "deferred-netvm-original";
+  start("sys-net0");
+  start("app0");
+  ASSERT_TRUE(sim.ask("app0", verb::pause));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  while (sim.step()) {
+    // nop
+  }
+  EXPECT_FALSE(sim.world().system.read()->find("app0")->features.find(mark));
+}
+
 // -- devices that come and go --------------------------------------------------------------------
 
 namespace {

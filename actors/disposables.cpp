@@ -1,0 +1,447 @@
+#include "actors/disposables.hpp"
+
+#include "actors/driver.hpp"
+#include "actors/log.hpp"
+#include "actors/telling.hpp"
+#include "model/creation.hpp"
+#include "model/default_rules.hpp"
+#include "model/graph.hpp"
+#include "model/preload.hpp"
+#include "model/property.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+namespace {
+
+/// A property of a template changes rarely alone: what follows is waited for.
+constexpr auto after_property = 30.0;
+constexpr auto after_shutdown = 4.0;
+constexpr auto after_use = 5.0;
+
+std::string text_of(double seconds) {
+  return fmt::format("{}", seconds);
+}
+
+/// Gone, down, or not what its template makes today. One that runs has been taken by somebody.
+bool is_stale(const model::view& v, const model::domain* x) {
+  auto state = x ? v.facts(*x).state : power::halted;
+  return state == power::halted || (state == power::paused && model::outdated(v, *x));
+}
+
+} // namespace
+
+disposables_actor::behavior_type
+disposables(disposables_actor::stateful_pointer<disposables_state> self, world_ptr in) {
+  return self->state.make(std::move(in));
+}
+
+disposables_actor::behavior_type disposables_state::make(world_ptr in) {
+  world_ = std::move(in);
+  return {
+      [this](atom::start) { wake_up(); },
+      [this](atom::join, const std::string& base, const std::string& creator) {
+        auto to = self->make_response_promise<caf::typed_response_promise<std::string>>();
+        take(base, creator, reply{[to](model::outcome<std::string> x) mutable {
+               if (x)
+                 to.deliver(std::move(*x));
+               else
+                 to.deliver(to_caf(x.error()));
+             }});
+        return to;
+      },
+      [this](atom::reload, const std::string& base) { review(base, after_property); },
+      [this](atom::down, const std::string& base) { drop_all(base, after_shutdown); },
+      [this](atom::gone, const std::string& base) { drop_all(base, after_property); },
+      [this](atom::open, const std::string& who) { used(who); },
+      [this](atom::tick, const std::string& base) { fill(base); },
+      [this](const answer& x) {
+        if (auto found = asked_.extract(x.ticket))
+          found.mapped()(x.result);
+      },
+  };
+}
+
+// -- the pool ------------------------------------------------------------------------------------
+
+/// What an earlier life of the daemon left half done is of no use.
+void disposables_state::wake_up() {
+  auto now = world_->look();
+  auto v = now.view();
+  for (auto& base : now.system->domains) {
+    auto broken = std::vector<std::string>{};
+    for (auto& name : model::preloaded(*base)) {
+      auto* x = now.find(name);
+      if (!x || model::is_unfinished(*x) || v.facts(*x).state == power::halted)
+        broken.push_back(name);
+      else if (v.facts(*x).state != power::paused)
+        used(name);
+    }
+    if (!broken.empty())
+      discard(base->name, broken);
+    if (model::preload_most(v, *base) > 0 && model::can_preload(v, *base))
+      fill_later(base->name, "boot", std::abs(model::preload_delay(v, *base)));
+  }
+}
+
+/// Its disposables may not be what it makes today, too many, or too few.
+void disposables_state::review(const std::string& base, double delay) {
+  auto now = world_->look();
+  auto v = now.view();
+  auto* me = now.find(base);
+  if (!me)
+    return;
+  auto names = model::preloaded(*me);
+  auto old = std::vector<std::string>{};
+  for (auto& name : names) {
+    if (!unready_.contains(name) && is_stale(v, now.find(name)))
+      old.push_back(name);
+  }
+  if (!old.empty())
+    discard(base, old);
+  auto left = names.size() - old.size();
+  if (auto most = model::preload_most(v, *me); left < most)
+    fill_later(base, "outdated", delay);
+  else if (left > most)
+    fill(base);
+}
+
+void disposables_state::fill_later(const std::string& base, const std::string& reason,
+                                   double delay) {
+  tell(base, "domain-preload-dispvm-start", {{"reason", reason}, {"delay", text_of(delay)}});
+  self->delayed_send(self, std::chrono::milliseconds{static_cast<std::int64_t>(delay * 1000)},
+                     atom::tick_v, base);
+}
+
+void disposables_state::fill(const std::string& base) {
+  auto now = world_->look();
+  auto v = now.view();
+  auto* me = now.find(base);
+  if (!me)
+    return;
+  auto names = model::preloaded(*me);
+  auto most = model::preload_most(v, *me);
+  if (names.size() > most) // the newest go first
+    return discard(base, {names.begin() + static_cast<std::ptrdiff_t>(most), names.end()});
+  // Those on their way that are not in the list yet.
+  auto listed = static_cast<std::size_t>(
+      std::ranges::count_if(names, [&](auto& x) { return unready_.contains(x); }));
+  auto on_the_way = names.size() + making_[base] - listed;
+  if (on_the_way >= most)
+    return;
+  if (!model::can_preload(v, *me)) {
+    log(spdlog::level::warn, {.domain = base, .method = {}},
+        "nothing is preloaded: its agents cannot tell when they are ready");
+    return;
+  }
+  make_room_for(base, most - on_the_way);
+}
+
+/// Memory in use is not taken from running domains for those that only wait.
+void disposables_state::make_room_for(const std::string& base, std::size_t want) {
+  making_[base] += want; // nobody else fills the same gap meanwhile
+  auto go = [this, base, want](std::size_t can) {
+    making_[base] -= want - can;
+    for (auto i = std::size_t{0}; i < can; ++i)
+      make_one(base);
+  };
+  auto what = job{.what = task::free_memory, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
+  self->request(world_->driver, deadline_of(world_->settings, what), what)
+      .then(
+          [this, base, want, go](const report& x) {
+            auto now = world_->look();
+            auto v = now.view();
+            auto* me = now.find(base);
+            if (!x.found || !me)
+              return go(me ? want : 0);
+            auto each = static_cast<std::uint64_t>(
+                            std::max<std::int64_t>(model::read_int({v, me}, "memory"), 1))
+                        << 20;
+            auto spare = x.bytes - std::min(x.bytes, model::preload_reserve(v));
+            go(std::min<std::size_t>(want, spare / each));
+          },
+          [go](const caf::error&) { go(0); });
+}
+
+/// "" is for all templates.
+void disposables_state::drop_all(const std::string& base, double delay) {
+  auto now = world_->look();
+  for (auto& x : now.system->domains)
+    if (base.empty() || x->name.str() == base)
+      if (auto names = model::preloaded(*x); !names.empty())
+        discard(x->name, names);
+  auto* me = now.find(base);
+  if (me && model::can_preload(now.view(), *me) && model::preload_most(now.view(), *me) > 0)
+    fill_later(base, "dropped", delay);
+}
+
+// -- one of them ---------------------------------------------------------------------------------
+
+void disposables_state::make_one(const std::string& base) {
+  auto wish = order{.what = verb::create, .force = true};
+  auto what = std::make_shared<model::creation>();
+  what->type = model::klass::disp;
+  what->based_on = base;
+  what->disposable = true;
+  wish.creation = std::move(what);
+  ask({}, std::move(wish), [this, base](const model::outcome<std::string>& name) {
+    if (!name)
+      return given_up(base, {}, name.error().text);
+    unready_.insert(*name);
+    commit(
+        [who = *name](const model::view& v) {
+          auto* x = v.system.find(who);
+          return x ? plan_preload_begun(v, *x) : model::plan{};
+        },
+        [this, base, who = *name](bool done) {
+          if (!done)
+            return given_up(base, who, "it could not be recorded");
+          ask(who, {.what = verb::start}, [this, base, who](const auto& started) {
+            if (!started)
+              return given_up(base, who, started.error().text);
+            began(base, who);
+          });
+        });
+  });
+}
+
+void disposables_state::began(const std::string& base, const std::string& who) {
+  auto now = world_->look();
+  auto* x = now.find(who);
+  if (!x)
+    return given_up(base, who, "it is gone");
+  await_ready(base, who, model::readiness_services(now.view(), *x));
+}
+
+void disposables_state::await_ready(const std::string& base, const std::string& who,
+                                    std::vector<std::string> services) {
+  auto now = world_->look();
+  auto* x = now.find(who);
+  if (!x)
+    return given_up(base, who, "it is gone");
+  if (services.empty())
+    return hold(base, who);
+  auto what = job{.what = task::run_service,
+                  .domain = who,
+                  .uuid = x->uuid,
+                  .text = services.front(),
+                  .pairs = {}};
+  what.limit = model::read_int({now.view(), x}, "qrexec_timeout");
+  services.erase(services.begin());
+  auto limit = deadline_of(world_->settings, what);
+  self->request(world_->driver, limit, std::move(what))
+      .then([this, base, who, services](const report&) { await_ready(base, who, services); },
+            [this, base, who](const caf::error& why) { given_up(base, who, from_caf(why).text); });
+}
+
+void disposables_state::hold(const std::string& base, const std::string& who) {
+  ask(who, {.what = verb::pause}, [this, base, who](const auto& held) {
+    if (!held)
+      return given_up(base, who, held.error().text);
+    commit(
+        [who](const model::view& v) {
+          auto* x = v.system.find(who);
+          return x && model::is_preload(v, *x) ? plan_preload_ready(v, *x) : model::plan{};
+        },
+        [this, base, who](bool) {
+          unready_.erase(who);
+          --making_[base];
+        });
+  });
+}
+
+void disposables_state::given_up(const std::string& base, const std::string& who,
+                                 const std::string& why) {
+  log(spdlog::level::warn, {.domain = base, .method = {}},
+      fmt::format("preloading {} failed: {}", who.empty() ? "a disposable" : who, why));
+  unready_.erase(who);
+  --making_[base];
+  if (!who.empty())
+    discard(base, {who});
+}
+
+/// Off the list first, so that nobody is given one that is about to go.
+void disposables_state::discard(const std::string& base, const std::vector<std::string>& names) {
+  commit(
+      [base, names](const model::view& v) {
+        auto* x = v.system.find(base);
+        return x ? plan_preload_delisted(v, *x, names) : model::plan{};
+      },
+      [this, names](bool) {
+        for (auto& x : names)
+          let_go(x);
+      });
+}
+
+/// One that runs removes itself when it is down.
+void disposables_state::let_go(const std::string& who) {
+  auto now = world_->look();
+  if (!now.find(who))
+    return;
+  ask(who, {.what = verb::kill}, [this, who](const model::outcome<std::string>& killed) {
+    if (!killed && killed.error().code == errc::vm_not_started)
+      ask(who, {.what = verb::remove}, [](const auto&) {});
+  });
+}
+
+// -- handing out ---------------------------------------------------------------------------------
+
+/// The oldest that is ready and good; "" when there is none.
+void disposables_state::take(const std::string& base, const std::string& creator, const reply& to) {
+  auto now = world_->look();
+  auto v = now.view();
+  auto* me = now.find(base);
+  if (!me)
+    return to.ok();
+  auto chosen = std::string{};
+  auto old = std::vector<std::string>{};
+  for (auto& name : model::preloaded(*me)) {
+    auto* x = now.find(name);
+    if (unready_.contains(name))
+      continue;
+    if (is_stale(v, x))
+      old.push_back(name);
+    else if (chosen.empty() && model::is_ready(v, *x))
+      chosen = name;
+  }
+  if (!old.empty())
+    discard(base, old);
+  if (chosen.empty())
+    return to.ok();
+  unready_.insert(chosen); // it is spoken for
+  auto failed = [this, base, chosen, to](const std::string& why) {
+    log(spdlog::level::warn, {.domain = chosen, .method = {}},
+        fmt::format("it was ready and cannot be used: {}", why));
+    unready_.erase(chosen);
+    discard(base, {chosen});
+    to.ok(); // a fresh one will do
+  };
+  commit(
+      [chosen, creator](const model::view& v) {
+        auto* x = v.system.find(chosen);
+        return x ? plan_preload_taken(v, *x, creator)
+                 : model::plan{.before = {},
+                               .what = {},
+                               .after = {},
+                               .refusal = model::error{errc::vm_not_found, "it is gone", {}}};
+      },
+      [this, base, chosen, to, failed](bool done) {
+        if (!done)
+          return failed("its record cannot be changed");
+        ask(chosen, {.what = verb::unpause}, [this, base, chosen, to, failed](const auto& woken) {
+          if (!woken)
+            return failed(woken.error().text);
+          commit(
+              [chosen](const model::view& v) {
+                auto* x = v.system.find(chosen);
+                return x ? plan_preload_used(v, *x) : model::plan{};
+              },
+              [this, base, chosen, to](bool) {
+                unready_.erase(chosen);
+                tell(base, "domain-preload-dispvm-used", {{"dispvm", chosen}, {"delay", "0"}});
+                fill_gap(base);
+                to.ok(chosen);
+              });
+        });
+      });
+}
+
+/// Somebody let one of the list go on, by whatever means.
+void disposables_state::used(const std::string& who) {
+  auto now = world_->look();
+  auto* x = now.find(who);
+  auto* base =
+      x && model::is_preload(now.view(), *x) ? model::template_of(now.view(), *x) : nullptr;
+  if (!base || unready_.contains(who))
+    return;
+  commit(
+      [who](const model::view& v) {
+        auto* x = v.system.find(who);
+        return x ? plan_preload_used(v, *x) : model::plan{};
+      },
+      [this, who, base = base->name.str()](bool) {
+        tell(base, "domain-preload-dispvm-used", {{"dispvm", who}, {"delay", "0"}});
+        fill_gap(base);
+      });
+}
+
+void disposables_state::fill_gap(const std::string& base) {
+  auto now = world_->look();
+  auto* me = now.find(base);
+  if (!me)
+    return;
+  auto delay = model::preload_delay(now.view(), *me);
+  if (delay >= 0 || model::preloaded(*me).empty())
+    fill_later(base, "gap", std::max(after_use, delay));
+}
+
+// -- means ---------------------------------------------------------------------------------------
+
+void disposables_state::commit(planner what, then_do then) {
+  commits_.emplace_back(std::move(what), std::move(then));
+  if (!committing_)
+    next_commit();
+}
+
+void disposables_state::next_commit() {
+  while (!commits_.empty()) {
+    auto [what, then] = std::move(commits_.front());
+    commits_.pop_front();
+    auto now = world_->look();
+    auto plan = what(now.view());
+    if (plan.refusal || plan.what.empty()) {
+      then(!plan.refusal);
+      continue;
+    }
+    committing_ = true;
+    auto over = [this, then](bool done) {
+      committing_ = false;
+      then(done);
+      if (!committing_)
+        next_commit();
+    };
+    self->request(world_->store, world_->settings.commit, plan.what)
+        .then(
+            [this, plan, over, before = now.system](const model::system_ptr&) {
+              tell_change(self, world_, before, plan.what);
+              self->send(world_->events, plan.before);
+              self->send(world_->events, plan.after);
+              over(true);
+            },
+            [over](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = {}, .method = {}}, from_caf(why).text);
+              over(false);
+            });
+    return;
+  }
+}
+
+/// "" is the host.
+void disposables_state::ask(const std::string& whom, order what,
+                            std::function<void(model::outcome<std::string>)> then) {
+  what.ticket = next_ticket_++;
+  what.domain = whom;
+  auto actors = world_->directory.read();
+  auto* entry = whom.empty() ? nullptr : actors->find(whom);
+  if (!whom.empty() && (!entry || !entry->domain))
+    return then(model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", whom)));
+  asked_.emplace(what.ticket, std::move(then));
+  if (entry)
+    self->send(entry->domain, what, client_actor{disposables_actor{self}});
+  else
+    self->send(world_->registry, what, client_actor{disposables_actor{self}});
+}
+
+void disposables_state::tell(const std::string& base, std::string event,
+                             std::vector<std::pair<std::string, std::string>> args) {
+  self->send(world_->events, events{model::event{base, std::move(event), std::move(args)}});
+}
+
+} // namespace qubes::actors
