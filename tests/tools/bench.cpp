@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <future>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -172,14 +173,30 @@ void measure_set(bench& b) {
                        fmt::format("{:.2f}", ratio), "<= 2.5", ratio <= 2.5});
 }
 
-/// The same order for the first `count` app domains at once.
-void order_all(bench& b, const char* method, const char* argument, unsigned count) {
-  std::vector<request> all;
-  for (unsigned i = 0; i < count && i < b.names.apps.size(); ++i)
-    all.push_back({method, argument, b.names.apps[i], ""});
-  for (const auto& answer : call_together(b.socket(), all))
-    must_be_ok(answer);
-}
+/// A daemon whose domains have no volumes: what is measured is not the disk.
+struct diskless {
+  explicit diskless(const options& o) {
+    state.domains = o.domains;
+    state.volumes = false;
+    make_state(place.path(), state);
+    daemon.emplace(o.program, place.path());
+    daemon->start();
+  }
+
+  /// The same order for the first `count` app domains at once.
+  void order_all(const char* method, const char* argument, unsigned count) {
+    auto names = names_of(state);
+    std::vector<request> all;
+    for (unsigned i = 0; i < count && i < names.apps.size(); ++i)
+      all.push_back({method, argument, names.apps[i], ""});
+    for (const auto& answer : call_together(daemon->socket(), all))
+      must_be_ok(answer);
+  }
+
+  scratch place{"diskless"};
+  state_options state;
+  std::optional<own_daemon> daemon;
+};
 
 /// What one new domain needs of the file system: a directory with an image in it, made durable.
 void create_bare(const fs::path& directory) {
@@ -239,26 +256,27 @@ void measure_create(bench& b) {
 }
 
 void measure_reads_while_starting(bench& b) {
+  diskless d{b.o};
   samples times;
   for (unsigned i = 0; i < b.o.rounds; ++i) {
     std::atomic<bool> over = false;
     auto reader = std::async(std::launch::async, [&] {
       samples mine;
       for (std::size_t turn = 0; !over; ++turn) {
-        mine.add(timed([&] { must_be_ok(call(b.socket(), get_request(b, 0, turn))); }));
+        mine.add(timed([&] { must_be_ok(call(d.daemon->socket(), get_request(b, 0, turn))); }));
         std::this_thread::sleep_for(500us);
       }
       return mine;
     });
     try {
-      order_all(b, "admin.vm.Start", "", started_at_once);
+      d.order_all("admin.vm.Start", "", started_at_once);
     } catch (...) {
       over = true;
       throw;
     }
     over = true;
     times.add(reader.get());
-    order_all(b, "admin.vm.Shutdown", "wait", started_at_once);
+    d.order_all("admin.vm.Shutdown", "wait", started_at_once);
   }
   b.at_most(fmt::format("property.Get p99 while {} start", started_at_once), times.percentile(99),
             2, "ms");
@@ -269,6 +287,7 @@ void measure_kill_beside_frozen(bench& b) {
   scratch place{"frozen"};
   state_options state;
   state.domains = killed_beside_frozen + 1;
+  state.volumes = false;
   make_state(place.path(), state);
   auto frozen = names_of(state).apps.front();
   own_daemon daemon{
@@ -326,12 +345,13 @@ void measure_beside_vandals(bench& b) {
 }
 
 void measure_start(bench& b) {
+  diskless d{b.o};
   samples ours;
   samples bare;
   for (unsigned i = 0; i < b.o.rounds; ++i) {
     ours.add(timed([&] {
-      order_all(b, "admin.vm.Start", "", started_and_stopped);
-      order_all(b, "admin.vm.Shutdown", "wait", started_and_stopped);
+      d.order_all("admin.vm.Start", "", started_and_stopped);
+      d.order_all("admin.vm.Shutdown", "wait", started_and_stopped);
     }));
     bare.add(start_and_shut_down_bare("test:///default", started_and_stopped));
   }

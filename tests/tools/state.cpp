@@ -58,7 +58,22 @@ void volume(std::string& out, std::string_view name, const std::string& place, b
                      source.empty() ? "" : fmt::format(" source=\"{}\"", source));
 }
 
-std::string element(const record& x) {
+std::string volumes_of(const record& x) {
+  auto place = x.place();
+  bool own_root = x.based_on.empty();
+  std::string out;
+  volume(out, "root", place, own_root, own_root ? "" : "vm-templates/" + x.based_on + "/root",
+         10 * gib);
+  volume(out, "private", place, true, "", 2 * gib);
+  volume(out, "volatile", place, false, "", 10 * gib);
+  out += fmt::format("        <volume name=\"kernel\" pool=\"linux-kernel\" vid=\"{}\" "
+                     "revisions_to_keep=\"0\" rw=\"False\" save_on_stop=\"False\" "
+                     "snap_on_start=\"False\"/>\n",
+                     kernel);
+  return out;
+}
+
+std::string element(const record& x, bool volumes) {
   auto out = fmt::format("    <domain id=\"domain-{}\" class=\"{}\">\n      <properties>\n", x.qid,
                          x.klass);
   property(out, "label", x.label);
@@ -84,16 +99,9 @@ std::string element(const record& x) {
     out += "      <features/>\n";
   out += "      <tags>\n        <tag name=\"audiovm-dom0\"/>\n        <tag name=\"guivm-dom0\"/>\n"
          "      </tags>\n      <volume-config>\n";
-  auto place = x.place();
-  bool own_root = x.based_on.empty();
-  volume(out, "root", place, own_root, own_root ? "" : "vm-templates/" + x.based_on + "/root",
-         10 * gib);
-  volume(out, "private", place, true, "", 2 * gib);
-  volume(out, "volatile", place, false, "", 10 * gib);
-  out += fmt::format("        <volume name=\"kernel\" pool=\"linux-kernel\" vid=\"{}\" "
-                     "revisions_to_keep=\"0\" rw=\"False\" save_on_stop=\"False\" "
-                     "snap_on_start=\"False\"/>\n      </volume-config>\n    </domain>\n",
-                     kernel);
+  if (volumes)
+    out += volumes_of(x);
+  out += "      </volume-config>\n    </domain>\n";
   return out;
 }
 
@@ -124,7 +132,7 @@ std::vector<record> records_of(const state_options& options) {
 }
 
 std::string store_of(const fs::path& state, const std::vector<record>& records,
-                     const std::string& default_netvm) {
+                     const std::string& default_netvm, bool volumes) {
   std::string out = "<qubes>\n  <labels>\n";
   for (std::size_t i = 0; i < labels.size(); ++i)
     out += fmt::format("    <label id=\"label-{}\" color=\"{}\">{}</label>\n", i + 1, colours[i],
@@ -146,7 +154,7 @@ std::string store_of(const fs::path& state, const std::vector<record>& records,
       "      <features/>\n      <tags/>\n    </domain>\n",
       state.string(), kernel, default_netvm);
   for (const auto& x : records)
-    out += element(x);
+    out += element(x, volumes);
   return out + "  </domains>\n</qubes>\n";
 }
 
@@ -231,7 +239,7 @@ void make_state(const fs::path& directory, const state_options& options) {
   auto providers = names_of(options).providers;
   auto default_netvm = providers.empty() ? "" : providers[providers.size() > 1 ? 1 : 0];
   write_volumes(state, records);
-  write(state / "qubes.xml", store_of(state, records, default_netvm));
+  write(state / "qubes.xml", store_of(state, records, default_netvm, options.volumes));
   write(top / "qvmd.toml", configuration(top, options));
 }
 

@@ -12,6 +12,7 @@ struct state_options {
   unsigned chain = 3;    ///< domains that provide network, each behind the one before
   std::string hypervisor = "test:///default";
   std::string log_level = "info";
+  bool volumes = true; ///< else domains have none, and a start costs no disk
 };
 
 struct state_names {
