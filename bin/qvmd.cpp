@@ -87,10 +87,10 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
 }
 
 std::shared_ptr<drivers::disks> open_storage(const config& x) {
-  return drivers::open_disks({.state_directory = x.state,
-                              .run_directory = x.qubes_run,
-                              .machine = {.commands = drivers::make_command_runner(),
-                                          .callbacks = x.callbacks}});
+  return drivers::open_disks(
+      {.state_directory = x.state,
+       .run_directory = x.qubes_run,
+       .machine = {.commands = drivers::make_command_runner(), .callbacks = x.callbacks}});
 }
 
 /// Whether the society still answers; the watchdog is fed only then.

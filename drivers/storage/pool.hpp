@@ -111,7 +111,7 @@ struct environment {
   std::shared_ptr<command_runner> commands;
   std::function<std::time_t()> now = [] { return std::time(nullptr); }; ///< wall clock
   std::string callbacks = "/etc/qubes_callback.json"; ///< configurations of callback pools
-  std::string mapper = "/dev/mapper"; ///< where the device mapper shows its devices
+  std::string mapper = "/dev/mapper";                 ///< where the device mapper shows its devices
 };
 
 /// `x` as a refusal when this driver has no such operation.
