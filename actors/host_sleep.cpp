@@ -76,7 +76,9 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 // -- going to sleep ------------------------------------------------------------------------------
 
 /// Who rested before is noted first, so that a restart of the daemon in between forgets nobody.
+/// Disposables that only wait for somebody are not kept over it.
 void sleep_state::put_to_sleep(const reply& to) {
+  self->send(world_->disposables, atom::gone_v, std::string{});
   auto note = job{.what = task::note_paused, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
   note.text = fmt::format("{}", fmt::join(those(rests), "\n"));
   auto limit = deadline_of(world_->settings, note);
@@ -106,8 +108,10 @@ void sleep_state::wake(const reply& to) {
     ask_in_turn(verb::resume, std::move(sleepers), [this, to](const names& failures) {
       for (auto& x : failures)
         spdlog::error("after the host's sleep: {}", x);
-      run_services("qubes.SuspendPostAll", with_agent(those(runs)),
-                   [this, to] { finish(to, std::string{}); });
+      run_services("qubes.SuspendPostAll", with_agent(those(runs)), [this, to] {
+        self->send(world_->disposables, atom::start_v);
+        finish(to, std::string{});
+      });
     });
   };
   self->request(world_->driver, limit, std::move(take))

@@ -252,6 +252,23 @@ TEST_F(disposables, one_that_dies_is_replaced) {
   EXPECT_THAT(ready(), SizeIs(1));
 }
 
+TEST_F(disposables, that_wait_go_before_the_host_sleeps_and_come_back_with_it) {
+  begin("2");
+  settle();
+  auto before = ready();
+  ASSERT_THAT(before, SizeIs(2));
+  auto say = [&](const char* method) {
+    auto bytes = fmt::format("{} dom0 name dom0", method) + std::string{"\0", 1};
+    EXPECT_THAT(sim->say(bytes, api::socket::internal).frames, ElementsAre(std::string{"0\0", 2}));
+  };
+  say("internal.SuspendPre");
+  for (auto& name : before)
+    EXPECT_EQ(find(name), nullptr) << name;
+  say("internal.SuspendPost");
+  settle(120s);
+  EXPECT_THAT(ready(), SizeIs(2));
+}
+
 TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
   begin("1");
   settle();
