@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <malloc.h>
 #include <pthread.h>
 
 #include <csignal>
@@ -153,6 +154,8 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, const act
 }
 
 int run(const config& settings, const std::string& config_path) {
+  ::mallopt(M_ARENA_MAX,
+            2); // many threads, little of their own: heaps for each would stay half empty
   auto signals = block_signals();
   open_log(settings);
   auto caf_config = system_config{};
