@@ -116,9 +116,7 @@ outcome<order> clone(const call& x) {
   auto result = of_volume<verb::clone_volume>(x);
   if (!result)
     return result;
-  constexpr auto blanks = " \t\n\r\v\f";
-  result->text.erase(0, std::min(result->text.find_first_not_of(blanks), result->text.size()));
-  result->text.erase(result->text.find_last_not_of(blanks) + 1);
+  result->text = model::trimmed(x.request.payload);
   if (!model::is_ascii(result->text))
     return model::fail(errc::protocol, "a token is made of letters and digits");
   return result;

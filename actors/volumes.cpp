@@ -1,6 +1,7 @@
 // A domain's volumes as clients see and change them (spec/admin-api.md B4, B7).
 #include "actors/domain.hpp"
 
+#include "model/literal.hpp"
 #include "model/plan_storage.hpp"
 #include "model/volume.hpp"
 
@@ -144,10 +145,7 @@ void domain_state::revert_volume(const std::string& volume, const std::string& t
   auto job = disk_work(disk_task::revert, volume);
   if (!job)
     return to.refuse(job.error());
-  auto blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
-  auto first = std::ranges::find_if_not(text, blank);
-  auto last = std::ranges::find_if_not(text.rbegin(), text.rend(), blank).base();
-  job->text = first < last ? std::string{first, last} : std::string{};
+  job->text = model::trimmed(text);
   constexpr auto allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.";
   if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",

@@ -1,5 +1,6 @@
 #include "drivers/host_facts.hpp"
 #include "drivers/unique_fd.hpp"
+#include "model/literal.hpp"
 
 #include <fcntl.h>
 #include <sys/random.h>
@@ -22,15 +23,6 @@ namespace fs = std::filesystem;
 
 /// Far more than any of these files holds.
 constexpr std::size_t file_limit = 65536;
-
-constexpr const char* blank = " \t\r\n\v\f";
-
-std::string_view trimmed(std::string_view text) {
-  auto first = text.find_first_not_of(blank);
-  if (first == std::string_view::npos)
-    return {};
-  return text.substr(first, text.find_last_not_of(blank) - first + 1);
-}
 
 /// The beginning of a regular file. Whatever else stands there must not make us wait.
 std::optional<std::string> read_beginning(const std::string& path) {
@@ -58,7 +50,7 @@ std::optional<std::string> read_options(const std::string& path) {
   auto text = read_beginning(path);
   if (!text || text->size() == file_limit || text->find('\0') != std::string::npos)
     return std::nullopt;
-  return std::string{trimmed(*text)};
+  return std::string{model::trimmed(*text)};
 }
 
 bool is_file(const fs::path& path) {
@@ -133,13 +125,13 @@ cpu_identity parse_cpuinfo(std::string_view text) {
   while (!text.empty()) {
     auto line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
-    if (trimmed(line).empty())
+    if (model::trimmed(line).empty())
       break; // the next processor
     auto colon = line.find(':');
     if (colon == std::string_view::npos)
       continue;
-    auto key = trimmed(line.substr(0, colon));
-    auto value = trimmed(line.substr(colon + 1));
+    auto key = model::trimmed(line.substr(0, colon));
+    auto value = model::trimmed(line.substr(colon + 1));
     if (key == "cpu family")
       found.family = to_number(value);
     else if (key == "model")

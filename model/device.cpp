@@ -70,13 +70,9 @@ std::string restored(std::string_view text) {
 }
 
 outcome<device_options> parse_properties(std::string_view payload) {
-  constexpr auto blanks = std::string_view{" \t\n\r\v\f"};
   if (!is_ascii(payload))
     return fail(errc::protocol, "a device is described in ASCII");
-  auto first = payload.find_first_not_of(blanks);
-  if (first == payload.npos)
-    return device_options{};
-  auto rest = payload.substr(first, payload.find_last_not_of(blanks) - first + 1);
+  auto rest = trimmed(payload);
   auto result = device_options{};
   while (!rest.empty()) {
     auto equals = rest.find('=');

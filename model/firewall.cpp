@@ -188,13 +188,6 @@ std::string_view action_of(const firewall_rule& x) {
   return x.accept ? "accept" : "drop";
 }
 
-std::string_view stripped(std::string_view text) {
-  constexpr auto blanks = std::string_view{" \t\n\r\v\f"};
-  auto first = text.find_first_not_of(blanks);
-  return first == text.npos ? std::string_view{}
-                            : text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
 } // namespace
 
 firewall_rules accept_all() {
@@ -237,7 +230,7 @@ outcome<firewall_rule> parse_rule(std::string_view line) {
     return read_field(result, key, value);
   };
   auto at = line.find(comment);
-  auto rest = stripped(line.substr(0, at));
+  auto rest = trimmed(line.substr(0, at));
   if (at != line.npos && line.size() > at + comment.size())
     if (auto read = take("comment", line.substr(at + comment.size())); !read)
       return tl::unexpected{std::move(read.error())};

@@ -22,18 +22,18 @@ constexpr bool is_printable(char c) noexcept {
   return c >= ' ' && c <= '~';
 }
 
+bool is_signed(std::string_view text) noexcept {
+  return !text.empty() && (text[0] == '-' || text[0] == '+');
+}
+
+} // namespace
+
 std::string_view trimmed(std::string_view text) noexcept {
   auto first = text.find_first_not_of(blanks);
   if (first == text.npos)
     return {};
   return text.substr(first, text.find_last_not_of(blanks) - first + 1);
 }
-
-bool is_signed(std::string_view text) noexcept {
-  return !text.empty() && (text[0] == '-' || text[0] == '+');
-}
-
-} // namespace
 
 bool is_integer(std::string_view text) noexcept {
   auto digits = trimmed(text);

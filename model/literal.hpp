@@ -14,6 +14,9 @@ inline constexpr auto integer_limit = std::int64_t{1} << 40;
 /// The longest number a client may write.
 inline constexpr auto longest_integer = std::size_t{40};
 
+/// Without the blanks around: spaces, tabs, line ends, vertical tabs, form feeds.
+std::string_view trimmed(std::string_view text) noexcept;
+
 /// Blanks around, a sign, `_` between digits and leading zeros are allowed.
 bool is_integer(std::string_view text) noexcept;
 

@@ -51,14 +51,6 @@ error missing_tag(const domain& owner, std::string_view tag) {
 
 // -- labels -----------------------------------------------------------------------------------
 
-std::string_view trimmed(std::string_view text) {
-  constexpr auto blanks = std::string_view{" \t\n\r\v\f"};
-  auto first = text.find_first_not_of(blanks);
-  if (first == text.npos)
-    return {};
-  return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
 bool is_color(std::string_view text) {
   return text.size() == 8 && text.starts_with("0x")
          && text.find_first_not_of("0123456789abcdefABCDEF", 2) == text.npos;

@@ -95,13 +95,6 @@ event of_pool(std::string name, std::string_view pool) {
   return {"", std::move(name), {{"pool", std::string{pool}}}};
 }
 
-std::string_view trimmed(std::string_view text) {
-  constexpr auto blanks = std::string_view{" \t\n\r\v\f"};
-  auto first = text.find_first_not_of(blanks);
-  return first == text.npos ? std::string_view{}
-                            : text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
 // -- pools a client describes -------------------------------------------------------------------
 
 using attributes = std::vector<std::pair<std::string, std::string>>;

@@ -31,9 +31,7 @@ void note_updates(draft& to, const domain& on, bool available, const std::string
 } // namespace
 
 outcome<bool> parse_update_count(std::string_view text) {
-  constexpr auto blanks = std::string_view{" \t\n\r\v\f"};
-  text.remove_prefix(std::min(text.find_first_not_of(blanks), text.size()));
-  text = text.substr(0, text.find_last_not_of(blanks) + 1);
+  text = trimmed(text);
   if (text.empty() || !std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; }))
     return fail(errc::protocol, fmt::format("{} is no number of updates", quoted(text)),
                 "digits are allowed");

@@ -162,8 +162,7 @@ public:
                   fmt::format("volume '{}' is in use and cannot be read meanwhile", x.it.vid),
                   "shut its domain down first");
     if (is_dirty(x))
-      return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
-                  "start and stop its domain first");
+      return still_dirty(x);
     auto hold = std::lock_guard{guard_};
     ++exports_[files->clean()];
     return files->clean();
@@ -182,8 +181,7 @@ public:
     if (!files)
       return tl::unexpected{std::move(files.error())};
     if (is_running(x) || is_dirty(x))
-      return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
-                  "start and stop its domain first");
+      return still_dirty(x);
     if (auto made = make_empty(files->import(), bytes); !made)
       return tl::unexpected{std::move(made.error())};
     return files->import();
@@ -230,14 +228,6 @@ public:
   }
 
 private:
-  template <class Work>
-  outcome<void> with_image(const volume& x, Work work) const {
-    auto files = image_of(x.it);
-    if (!files)
-      return tl::unexpected{std::move(files.error())};
-    return work(*files);
-  }
-
   static outcome<void> ensure_cow(const image& files) {
     auto facts = facts_of(files.clean());
     if (!facts || exists(files.cow()))

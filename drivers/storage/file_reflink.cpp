@@ -28,11 +28,6 @@ bool exists(const std::string& path) {
   return facts_of(path).has_value();
 }
 
-tl::unexpected<model::error> still_dirty(const volume& x) {
-  return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
-              "start and stop the domain first");
-}
-
 /// A copy made ahead of time, good as long as the committed image is the one it was made of.
 void make_precache(const image& x, const supervision& watch) {
   (void)[&]()->outcome<void> {
@@ -297,14 +292,6 @@ public:
   }
 
 private:
-  template <class Work>
-  outcome<void> with_image(const volume& x, Work work) const {
-    auto files = image_of(x.it);
-    if (!files)
-      return tl::unexpected{std::move(files.error())};
-    return work(*files);
-  }
-
   outcome<void> verify_origin(const volume& x) const {
     auto files = origin_of(x);
     if (!files)

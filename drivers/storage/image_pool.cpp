@@ -56,6 +56,11 @@ void image::tidy() const {
 
 // -- the pool -------------------------------------------------------------------------------------
 
+tl::unexpected<model::error> still_dirty(const volume& x) {
+  return fail(errc::storage, fmt::format("volume '{}' is not cleanly stopped", x.it.vid),
+              "start and stop its domain first");
+}
+
 outcome<std::string> directory_of(const model::pool& x) {
   auto path = std::string{x.attribute("dir_path")};
   if (path.empty() || path.front() != '/')

@@ -55,11 +55,22 @@ protected:
 
   outcome<void> make_parents(const model::volume& x) const;
 
+  template <class Work>
+  outcome<void> with_image(const volume& x, Work work) const {
+    auto files = image_of(x.it);
+    if (!files)
+      return tl::unexpected{std::move(files.error())};
+    return work(*files);
+  }
+
 private:
   model::pool config_;
   std::string root_; ///< without a slash at the end
   std::shared_ptr<command_runner> commands_;
 };
+
+/// `x` as a refusal while what its guest wrote is not committed.
+tl::unexpected<model::error> still_dirty(const volume& x);
 
 /// The directory a pool is in, without a slash at the end; refuses what is no absolute path.
 outcome<std::string> directory_of(const model::pool& x);

@@ -187,8 +187,6 @@ bool is_hex(std::string_view text, std::size_t length) {
          && text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
 }
 
-/// `[SSSS_]BB_DD.F`. Behind a bridge the address is only known to sysfs, so there is none here.
-
 void gather_devices(const view& v, const domain& x, machine& to) {
   for (auto& kind : x.devices)
     for (auto& device : kind.assignments) {

@@ -82,7 +82,8 @@ std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
 /// Required PCI devices at the addresses that were found for them.
 std::vector<pci_attachment> required_pci(const domain& x, const std::vector<device>& found);
 
-/// The address a port stands for; nothing behind a bridge, where only sysfs knows it.
+/// The address a port `[SSSS_]BB_DD.F` stands for; nothing behind a bridge, where only sysfs knows
+/// it.
 std::optional<pci_attachment> pci_of(const assignment& x);
 
 } // namespace qubes::model::xml
