@@ -2,6 +2,7 @@
 #include "actors/reads.hpp"
 
 #include "model/backup_profile.hpp"
+#include "model/characters.hpp"
 #include "model/features_request.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
@@ -334,7 +335,7 @@ outcome<const model::domain*> resolve(std::string_view who, const snapshot& now)
   constexpr auto prefix = std::string_view{"uuid:"};
   if (who.starts_with(prefix)) {
     auto uuid = who.substr(prefix.size());
-    auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+    auto hex = [](char c) { return model::is_digit(c) || (c >= 'a' && c <= 'f'); };
     auto well_formed = uuid.size() == 36;
     for (auto i = std::size_t{0}; well_formed && i < uuid.size(); ++i)
       well_formed = i == 8 || i == 13 || i == 18 || i == 23 ? uuid[i] == '-' : hex(uuid[i]);

@@ -1,5 +1,6 @@
 #include "actors/reads.hpp"
 
+#include "model/characters.hpp"
 #include "model/device.hpp"
 #include "model/feature.hpp"
 #include "model/literal.hpp"
@@ -50,7 +51,7 @@ outcome<std::string> domains(const call& x) {
   auto add = [&](const model::domain& d) {
     if (seen.of(d))
       fmt::format_to(std::back_inserter(result), "{} class={} state={} uuid={}\n", d.name.str(),
-                     row(d.type).name, wire_name(model::power_of(x.view(), d)), d.uuid);
+                     model::row(d.type).name, wire_name(model::power_of(x.view(), d)), d.uuid);
   };
   if (!x.destination.name.is_dom0()) {
     add(x.destination);
@@ -73,7 +74,7 @@ outcome<const model::label*> label(const call& x) {
     return tl::unexpected{fine.error()};
   if (auto* found = x.now.system->find_label(name))
     return found;
-  auto digits = std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; });
+  auto digits = std::ranges::all_of(name, model::is_digit);
   if (digits && name.size() < 9)
     if (auto* found = x.now.system->find_label(std::stoi(name)))
       return found;
@@ -110,7 +111,7 @@ struct holder {
 };
 
 holder vm(const call& x) {
-  return {row(x.destination.type).bit, x.about(), x.destination.name.str()};
+  return {model::row(x.destination.type).bit, x.about(), x.destination.name.str()};
 }
 
 holder host(const call& x) {

@@ -185,7 +185,7 @@ void registry_state::align() {
     fresh = entry ? *entry : directory::entry{};
     fresh.uuid = x->uuid;
     if (!fresh.domain && deaths_[x->name] <= most_deaths) {
-      fresh.domain = self->spawn<caf::monitored>(domain, world_, x->name.str());
+      fresh.domain = self->spawn<caf::monitored>(actors::domain, world_, x->name.str());
       same = false;
     }
     if (auto provides = model::provides_network(v, *x);

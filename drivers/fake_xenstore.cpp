@@ -10,7 +10,7 @@ namespace qubes::drivers {
 
 namespace {
 
-std::string parent_of(const std::string& path) {
+std::string directory_of(const std::string& path) {
   auto slash = path.rfind('/');
   return slash == 0 ? "/" : path.substr(0, slash);
 }
@@ -55,7 +55,7 @@ public:
       return tl::unexpected{xs_error("remove", path, "it is the root")};
     if (!entries_.contains(path))
       return {};
-    entries_.at(parent_of(path)).changed = ++clock_;
+    entries_.at(directory_of(path)).changed = ++clock_;
     told.push_back({path});
     std::erase_if(entries_, [&](auto& x) {
       auto gone = is_below(x.first, path);
@@ -118,7 +118,7 @@ private:
   entry& make(const std::string& path) {
     if (auto found = entries_.find(path); found != entries_.end())
       return found->second;
-    auto& parent = make(parent_of(path));
+    auto& parent = make(directory_of(path));
     parent.changed = ++clock_;
     return entries_.emplace(path, entry{{}, parent.permissions, clock_}).first->second;
   }

@@ -1,5 +1,6 @@
 #include "drivers/host_facts.hpp"
 #include "drivers/unique_fd.hpp"
+#include "model/characters.hpp"
 #include "model/literal.hpp"
 
 #include <fcntl.h>
@@ -58,14 +59,11 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored);
 }
 
-bool letter_or_digit(char x) {
-  return (x >= 'a' && x <= 'z') || (x >= 'A' && x <= 'Z') || (x >= '0' && x <= '9');
-}
-
 /// Letters, digits and `more`.
 bool consists_of(std::string_view text, std::string_view more) {
-  return std::ranges::all_of(
-      text, [&](char x) { return letter_or_digit(x) || more.find(x) != std::string_view::npos; });
+  return std::ranges::all_of(text, [&](char x) {
+    return model::is_alphanumeric(x) || more.find(x) != std::string_view::npos;
+  });
 }
 
 /// Kernel names appear in listings and paths.

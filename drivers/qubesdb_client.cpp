@@ -1,6 +1,7 @@
 #include "drivers/qubesdb_client.hpp"
 #include "drivers/qubesdb_wire.hpp"
 #include "drivers/reason.hpp"
+#include "model/characters.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -25,8 +26,7 @@ using namespace qubesdb;
 constexpr std::size_t list_limit = 65536;
 
 bool path_letter(char x) {
-  return (x >= 'a' && x <= 'z') || (x >= 'A' && x <= 'Z') || (x >= '0' && x <= '9')
-         || std::string_view{"_/.:@-"}.find(x) != std::string_view::npos;
+  return model::is_alphanumeric(x) || std::string_view{"_/.:@-"}.find(x) != std::string_view::npos;
 }
 
 /// The daemon cuts long paths silently and hangs up on some bad ones, so none is sent.

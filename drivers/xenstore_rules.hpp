@@ -2,6 +2,7 @@
 #pragma once
 
 #include "drivers/xenstore.hpp"
+#include "model/characters.hpp"
 
 #include <fmt/format.h>
 
@@ -19,8 +20,7 @@ inline constexpr int xs_most_attempts = 16;             ///< of a transaction ot
 /// "/", or names separated by single slashes.
 inline model::outcome<void> check_xs_path(std::string_view path) {
   auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-           || std::string_view{"-_@/"}.find(c) != std::string_view::npos;
+    return model::is_alphanumeric(c) || std::string_view{"-_@/"}.find(c) != std::string_view::npos;
   };
   if (path.starts_with('/') && path.size() <= xs_longest_path
       && (path.size() == 1 || !path.ends_with('/')) && path.find("//") == std::string_view::npos

@@ -1,6 +1,7 @@
 // How devices are written and read (spec/devices.md §3, §4, §7).
 #include "model/device.hpp"
 
+#include "model/characters.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
@@ -162,8 +163,8 @@ std::string plain(std::string_view text) {
   for (auto c : text) {
     if (static_cast<unsigned char>(c) >= 0x80)
       continue;
-    auto fine = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
-                || std::string_view{"()+,-.:=_/ "}.find(c) != std::string_view::npos;
+    auto fine =
+        is_alphanumeric(c) || std::string_view{"()+,-.:=_/ "}.find(c) != std::string_view::npos;
     result += fine ? c : '_';
   }
   return result;

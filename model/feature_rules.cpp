@@ -1,5 +1,6 @@
 #include "model/feature_rules.hpp"
 
+#include "model/characters.hpp"
 #include "model/feature.hpp"
 #include "model/literal.hpp"
 
@@ -33,12 +34,8 @@ tl::unexpected<error> refuse(const wish& x, std::string_view reason, std::string
               std::move(hint));
 }
 
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
 bool all_digits(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return std::ranges::all_of(text, is_digit);
 }
 
 outcome<void> limit_key(const wish& x, std::size_t most) {

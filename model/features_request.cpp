@@ -1,5 +1,6 @@
 #include "model/features_request.hpp"
 
+#include "model/characters.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/literal.hpp"
@@ -20,14 +21,6 @@ namespace qubes::model {
 namespace {
 
 constexpr auto largest_request = std::size_t{1000};
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
-bool is_alphanumeric(char c) {
-  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
 
 bool is_harmless(char c) {
   return is_alphanumeric(c) || std::string_view{"-.,_= "}.find(c) != std::string_view::npos;

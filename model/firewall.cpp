@@ -1,6 +1,7 @@
 #include "model/firewall.hpp"
 
 #include "model/address.hpp"
+#include "model/characters.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
@@ -13,18 +14,14 @@ namespace qubes::model {
 namespace {
 
 constexpr auto most_rules = std::size_t{10000};
-constexpr auto letters = std::string_view{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"};
-constexpr auto digits = std::string_view{"0123456789"};
 
 bool made_of(std::string_view text, std::string_view extra) {
-  return std::ranges::all_of(text, [&](char c) {
-    return letters.find(c) != letters.npos || digits.find(c) != digits.npos
-           || extra.find(c) != extra.npos;
-  });
+  return std::ranges::all_of(
+      text, [&](char c) { return is_alphanumeric(c) || extra.find(c) != extra.npos; });
 }
 
 bool is_digits(std::string_view text) {
-  return !text.empty() && text.find_first_not_of(digits) == text.npos;
+  return !text.empty() && std::ranges::all_of(text, is_digit);
 }
 
 tl::unexpected<error> bad(std::string_view key, std::string_view value, std::string hint) {
@@ -64,15 +61,14 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
       to.target = fmt::format("{}/{}", text, x.bits);
       return {};
     }
-  constexpr auto upper = letters.substr(26);
-  if (!made_of(text, "-._") || text.find_first_of(upper) != text.npos)
+  if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
   to.kind = destination::host;
   to.target = text;
   return {};
 }
 
-// -- fields -------------------------------------------------------------------------------------
+// -- options ------------------------------------------------------------------------------------
 
 outcome<void> read_action(firewall_rule& to, std::string_view text) {
   to.accept = text == "accept";
@@ -132,13 +128,13 @@ outcome<void> read_comment(firewall_rule& to, std::string_view text) {
   return {};
 }
 
-struct field {
+struct option {
   std::string_view key;
   std::string_view slot; ///< keys of one slot exclude each other
   outcome<void> (*read)(firewall_rule&, std::string_view);
 };
 
-constexpr field fields[]{
+constexpr option options[]{
     {"action", "action", read_action},
     {"dst4", "destination", read_destination},
     {"dst6", "destination", read_destination},
@@ -152,9 +148,9 @@ constexpr field fields[]{
     {"comment", "comment", read_comment},
 };
 
-const field* find_field(std::string_view key) {
-  auto found = std::ranges::find(fields, key, &field::key);
-  return found == std::end(fields) ? nullptr : found;
+const option* find_option(std::string_view key) {
+  auto found = std::ranges::find(options, key, &option::key);
+  return found == std::end(options) ? nullptr : found;
 }
 
 // -- text ---------------------------------------------------------------------------------------
@@ -201,7 +197,7 @@ firewall_rules drop_all() {
 }
 
 outcome<void> read_field(firewall_rule& to, std::string_view key, std::string_view value) {
-  auto row = find_field(key);
+  auto row = find_option(key);
   if (!row)
     return fail(errc::value, fmt::format("a firewall rule has no {}", quoted(key)));
   if (key != "comment" && !made_of(value, ":;,./-_[]"))
@@ -222,7 +218,7 @@ outcome<firewall_rule> parse_rule(std::string_view line) {
   auto result = firewall_rule{};
   auto seen = std::vector<std::string_view>{};
   auto take = [&](std::string_view key, std::string_view value) -> outcome<void> {
-    if (auto row = find_field(key)) {
+    if (auto row = find_option(key)) {
       if (std::ranges::find(seen, row->slot) != seen.end())
         return fail(errc::value, fmt::format("'{}' is given twice in a firewall rule", row->slot));
       seen.push_back(row->slot);

@@ -1,5 +1,7 @@
 #include "model/literal.hpp"
 
+#include "model/characters.hpp"
+
 #include <algorithm>
 #include <array>
 
@@ -10,16 +12,8 @@ namespace {
 constexpr std::string_view blanks = " \t\n\r\v\f";
 constexpr auto longest_shown = std::size_t{64};
 
-constexpr bool is_digit(char c) noexcept {
-  return c >= '0' && c <= '9';
-}
-
 constexpr bool is_hex(char c) noexcept {
   return is_digit(c) || (c >= 'a' && c <= 'f');
-}
-
-constexpr bool is_printable(char c) noexcept {
-  return c >= ' ' && c <= '~';
 }
 
 bool is_signed(std::string_view text) noexcept {

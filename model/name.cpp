@@ -1,5 +1,6 @@
 #include "model/name.hpp"
 
+#include "model/characters.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
@@ -14,20 +15,8 @@ namespace {
 
 constexpr auto longest_name = std::size_t{31};
 
-constexpr bool is_letter(char c) noexcept {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-constexpr bool is_digit(char c) noexcept {
-  return c >= '0' && c <= '9';
-}
-
 constexpr bool is_safe(char c) noexcept {
-  return is_letter(c) || is_digit(c) || c == '-' || c == '_' || c == '.';
-}
-
-constexpr bool is_printable(char c) noexcept {
-  return c >= ' ' && c <= '~';
+  return is_alphanumeric(c) || c == '-' || c == '_' || c == '.';
 }
 
 bool all_safe(std::string_view text) {

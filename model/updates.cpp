@@ -1,5 +1,6 @@
 #include "model/updates.hpp"
 
+#include "model/characters.hpp"
 #include "model/draft.hpp"
 #include "model/graph.hpp"
 #include "model/literal.hpp"
@@ -32,7 +33,7 @@ void note_updates(draft& to, const domain& on, bool available, const std::string
 
 outcome<bool> parse_update_count(std::string_view text) {
   text = trimmed(text);
-  if (text.empty() || !std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; }))
+  if (text.empty() || !std::ranges::all_of(text, is_digit))
     return fail(errc::protocol, fmt::format("{} is no number of updates", quoted(text)),
                 "digits are allowed");
   return text.find_first_not_of('0') != text.npos;

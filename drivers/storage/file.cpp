@@ -30,10 +30,6 @@ constexpr auto destroy_snapshot = "/usr/lib/qubes/destroy-snapshot";
 /// Header and first table of a persistent snapshot with chunks of 256 sectors; blocks come after.
 constexpr auto empty_cow = off_t{2} * 256 * 512;
 
-bool exists(const std::string& path) {
-  return facts_of(path).has_value();
-}
-
 outcome<void> remove_all(std::initializer_list<std::string> paths) {
   for (auto& x : paths)
     if (auto done = remove_file(x); !done)

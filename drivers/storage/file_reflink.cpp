@@ -24,10 +24,6 @@ namespace {
 using model::errc;
 using model::fail;
 
-bool exists(const std::string& path) {
-  return facts_of(path).has_value();
-}
-
 /// A copy made ahead of time, good as long as the committed image is the one it was made of.
 void make_precache(const image& x, const supervision& watch) {
   (void)[&]()->outcome<void> {

@@ -65,6 +65,10 @@ std::optional<struct ::stat> facts_of(const std::string& path) {
   return facts;
 }
 
+bool exists(const std::string& path) {
+  return facts_of(path).has_value();
+}
+
 outcome<void> sync_file(int file, const std::string& path) {
   if (::fsync(file) != 0)
     return cannot("sync", path);

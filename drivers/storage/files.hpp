@@ -36,6 +36,9 @@ outcome<std::uint64_t> size_of(int file, const std::string& path);
 /// Nothing unless it is a plain file.
 std::optional<struct ::stat> facts_of(const std::string& path);
 
+/// As a plain file.
+bool exists(const std::string& path);
+
 outcome<void> sync_file(int file, const std::string& path);
 
 /// Makes names in the directory of `path` durable.

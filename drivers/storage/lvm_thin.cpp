@@ -5,6 +5,7 @@
 #include "drivers/storage/lvm.hpp"
 #include "drivers/storage/revisions.hpp"
 
+#include "model/characters.hpp"
 #include "model/volume.hpp"
 
 #include <fmt/format.h>
@@ -36,8 +37,7 @@ std::string old_of(const std::string& vid) {
 bool is_lvm_name(std::string_view x) {
   return !x.empty() && x.front() != '-' && x != "." && x != ".."
          && std::ranges::all_of(x, [](char c) {
-              return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-                     || c == '+' || c == '_' || c == '.' || c == '-';
+              return model::is_alphanumeric(c) || c == '+' || c == '_' || c == '.' || c == '-';
             });
 }
 

@@ -52,14 +52,6 @@ std::string key_of(const assignment& x) {
   return fmt::format("{}+{}:{}", x.backend, x.port, x.identity);
 }
 
-bool is_element(const pugi::xml_node& x) {
-  return x.type() == pugi::node_element;
-}
-
-bool has_children(const pugi::xml_node& x) {
-  return std::ranges::any_of(x.children(), is_element);
-}
-
 } // namespace
 
 std::string title_of_domain(const pugi::xml_node& x) {

@@ -50,6 +50,14 @@ void append_meant(std::string& out, std::string_view text) {
 
 } // namespace
 
+bool is_element(const pugi::xml_node& x) {
+  return x.type() == pugi::node_element;
+}
+
+bool has_children(const pugi::xml_node& x) {
+  return std::ranges::any_of(x.children(), is_element);
+}
+
 std::string text_of(const pugi::xml_node& x) {
   auto result = std::string{};
   auto meant = false;

@@ -10,6 +10,11 @@ class xml_node;
 
 namespace qubes::model::xml {
 
+bool is_element(const pugi::xml_node& x);
+
+/// Elements, that is; text does not count.
+bool has_children(const pugi::xml_node& x);
+
 /// All text of an element, without that of its children.
 std::string text_of(const pugi::xml_node& x);
 

@@ -37,7 +37,7 @@ pugi::xml_node add(pugi::xml_node to, const char* tag, attributes all = {},
   return x;
 }
 
-std::string text_of(const pugi::xml_document& x) {
+std::string written(const pugi::xml_document& x) {
   auto out = std::ostringstream{};
   x.save(out, "  ", pugi::format_indent | pugi::format_no_declaration);
   return out.str();
@@ -396,26 +396,26 @@ outcome<std::string> render(const machine& x) {
     add(root, tag, {}, "destroy");
   if (auto added = add_devices(root, x); !added)
     return tl::unexpected{added.error()};
-  return text_of(document);
+  return written(document);
 }
 
 std::string render_net(const machine& x) {
   auto document = pugi::xml_document{};
   add_net(document, x);
-  return text_of(document);
+  return written(document);
 }
 
 std::string render_block(const block_attachment& x, std::string_view frontend) {
   auto document = pugi::xml_document{};
   auto wished = option(x.options, "frontend-dev");
   add_disk(document, as_disk(x, wished.empty() ? std::string{frontend} : wished));
-  return text_of(document);
+  return written(document);
 }
 
 std::string render_pci(const pci_attachment& x, bool suspend_s0ix) {
   auto document = pugi::xml_document{};
   add_pci(document, x, suspend_s0ix);
-  return text_of(document);
+  return written(document);
 }
 
 } // namespace qubes::model::xml

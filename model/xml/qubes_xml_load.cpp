@@ -99,14 +99,6 @@ std::optional<int> label_index(std::string_view id) {
 
 // -- the document ---------------------------------------------------------------------------------
 
-bool is_element(const pugi::xml_node& x) {
-  return x.type() == pugi::node_element;
-}
-
-bool has_children(const pugi::xml_node& x) {
-  return std::ranges::any_of(x.children(), is_element);
-}
-
 /// Reads the sections in the order that their references need.
 class loader {
 public:

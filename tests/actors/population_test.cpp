@@ -310,11 +310,6 @@ private:
   std::size_t agreed_ = 0;
 };
 
-std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
-  auto* text = std::getenv(variable);
-  return text ? std::strtoull(text, nullptr, 10) : fallback;
-}
-
 void run_seeds(faults how) {
   auto only = std::getenv("QVMD_SEED");
   auto first = number_from("QVMD_SEED", 0);

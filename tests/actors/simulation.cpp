@@ -99,7 +99,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   disk_->foreign_write("qubes.xml", model::xml::save(first));
   for (auto& x : first.domains)
     if (x->is(model::qubes_vm)) // the directories that a start verifies
-      disk_->foreign_write(fmt::format("{}/{}", row(x->type).directory, x->name.str()), "");
+      disk_->foreign_write(fmt::format("{}/{}", model::row(x->type).directory, x->name.str()), "");
   hypervisor_ = std::make_shared<drivers::fake_hypervisor>(
       drivers::capabilities{},
       [this](drivers::fake_call which, const std::string&) { return fate(which); });
@@ -625,6 +625,11 @@ model::system with_volumes(model::system x) {
       x.put(std::make_shared<model::domain>(std::move(next)));
     }
   return x;
+}
+
+std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
+  auto* text = std::getenv(variable);
+  return text ? std::strtoull(text, nullptr, 10) : fallback;
 }
 
 } // namespace qubes::tests

@@ -232,4 +232,7 @@ model::system populated_host();
 /// The same, each domain with the volumes it would be created with.
 model::system with_volumes(model::system x);
 
+/// A number of the environment: QVMD_SEED, QVMD_SEEDS.
+std::uint64_t number_from(const char* variable, std::uint64_t fallback);
+
 } // namespace qubes::tests

@@ -13,11 +13,6 @@ namespace qubes::tests {
 
 namespace {
 
-std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
-  auto* text = std::getenv(variable);
-  return text ? std::strtoull(text, nullptr, 10) : fallback;
-}
-
 struct kind {
   verb what;
   unsigned weight;

@@ -2,6 +2,7 @@
 #include "model/xml/qubes_xml.hpp"
 
 #include "canonical.hpp"
+#include "load.hpp"
 
 #include "model/change.hpp"
 #include "model/integrity.hpp"
@@ -18,17 +19,10 @@ namespace {
 
 using namespace qubes::model;
 using qubes::tests::canonical;
+using qubes::tests::load;
 using qubes::tests::read_file;
 
 const auto good = read_file(std::string{QVMD_SOURCE_DIR} + "/tests/golden/qubes/network.xml");
-
-std::string a_uuid() {
-  return "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee";
-}
-
-outcome<xml::loaded> load(std::string_view text) {
-  return xml::load(text, host{}, a_uuid);
-}
 
 // -- ways to damage a file ------------------------------------------------------------------------
 

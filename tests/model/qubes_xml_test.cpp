@@ -1,6 +1,7 @@
 #include "model/xml/qubes_xml.hpp"
 
 #include "canonical.hpp"
+#include "load.hpp"
 
 #include "model/change.hpp"
 #include "model/integrity.hpp"
@@ -15,18 +16,11 @@ namespace {
 
 using namespace qubes::model;
 using qubes::tests::canonical;
+using qubes::tests::load;
 using qubes::tests::read_file;
 
 const auto golden = std::string{QVMD_SOURCE_DIR} + "/tests/golden/qubes/";
 const auto recorded = std::string{QVMD_SOURCE_DIR} + "/../shared/conformance/final/";
-
-std::string a_uuid() {
-  return "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee";
-}
-
-outcome<xml::loaded> load(const std::string& text) {
-  return xml::load(text, host{}, a_uuid);
-}
 
 /// Loads text that must be a store.
 xml::loaded read(const std::string& text) {
