@@ -31,9 +31,10 @@ std::string uuid_of(std::uint64_t high, std::uint64_t low) {
 model::outcome<model::identity> registry_state::pick_identity(const model::system& all,
                                                               const model::creation& wish) {
   auto result = model::identity{};
-  auto qid = model::free_qid(all, [this](std::int64_t x) {
-    return std::ranges::any_of(births_, [x](auto& y) { return y.second.qid == x; });
-  });
+  auto under_way = std::vector<std::int64_t>{};
+  for (auto& [name, numbers] : births_)
+    under_way.push_back(numbers.qid);
+  auto qid = model::free_qid(all, under_way);
   if (!qid)
     return model::fail(errc::general, "all 9999 numbers for domains are taken",
                        "remove domains that are not needed");
@@ -127,11 +128,10 @@ void registry_state::enrol(const model::plan& plan, const disk_job& disks,
   auto name = disks.domain->name.str();
   self->request(world_->store, world_->settings.commit, plan.what)
       .then(
-          [this, plan, name, reply_text, to](const model::system_ptr&) {
-            births_.erase(name);
-            self->send(world_->events, plan.after);
-            align();
-            to.ok(reply_text);
+          [this, plan, name, reply_text, to](const model::system_ptr& with_it) {
+            newborns_.push_back({name, plan.after, reply_text, to});
+            if (newborns_.size() == 1) // the others of this commit are answered right behind it
+              self->send(self, with_it);
           },
           [this, disks, name, to](const caf::error& why) {
             if (from_caf(why).code == errc::timed_out) { // it may yet become a fact
@@ -144,6 +144,18 @@ void registry_state::enrol(const model::plan& plan, const disk_job& disks,
               to.refuse(why);
             });
           });
+}
+
+/// Tells of all that were born meanwhile, and gives them their actors in one go.
+void registry_state::welcome() {
+  auto born = std::exchange(newborns_, {});
+  for (auto& x : born) {
+    births_.erase(x.name);
+    self->send(world_->events, x.news);
+  }
+  align();
+  for (auto& x : born)
+    x.to.ok(x.text);
 }
 
 /// Takes the disks of a domain back that never came to be.

@@ -43,7 +43,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         }
         obey(x, reply_to(x, client));
       },
-      [this](const model::system_ptr&) { align(); },
+      [this](const model::system_ptr&) { welcome(); },
       [this](atom::start) -> caf::result<void> {
         align();
         return caf::unit;

@@ -39,6 +39,7 @@ private:
   void create(const order& x, const reply& to);
   void enrol(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
              const reply& to);
+  void welcome();
   void discard(disk_job disks, std::function<void()> then);
 
   // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
@@ -64,6 +65,14 @@ private:
   void tell_truth(const std::string& name);
   void end_all();
 
+  /// On disk, and yet to be told.
+  struct newborn {
+    std::string name;
+    std::vector<model::event> news;
+    std::string text; ///< of the reply
+    reply to;
+  };
+
   registry_actor::pointer self;
   world_ptr world_;
   std::deque<std::pair<planner, reply>> wishes_;
@@ -72,7 +81,8 @@ private:
   model::system_ptr aligned_; ///< what the directory was made from
   bool stale_ = false;        ///< the directory lacks somebody who is in there
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
-  std::map<std::string, volume_name, std::less<>> offers_;     ///< by token; each is good once
+  std::vector<newborn> newborns_;
+  std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
   std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
   std::vector<std::pair<order, reply>> postponed_;           ///< creations that wait for a name

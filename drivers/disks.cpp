@@ -27,6 +27,18 @@ namespace fs = std::filesystem;
 using model::errc;
 using model::fail;
 
+constexpr auto home_mode = mode_t{0775};
+
+/// Marks a domain's directory from its creation until it is first used: until then nobody may know
+/// of it. A bit costs no file of its own.
+constexpr auto unfinished = mode_t{S_ISVTX};
+
+bool is_unfinished(const std::string& directory) {
+  struct ::stat facts {};
+  return ::lstat(directory.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode)
+         && (facts.st_mode & unfinished) != 0;
+}
+
 using pool_ptr = std::shared_ptr<storage::pool>;
 
 /// The volumes of domains, each by the driver of its pool.
@@ -43,21 +55,16 @@ public:
     if (auto made = storage::make_directory(fmt::format("{}/{}", state_, row(x.type).directory));
         !made)
       return made;
-    constexpr auto mode = mode_t{0775};
-    if (::mkdir(home.c_str(), mode) != 0) {
+    if (::mkdir(home.c_str(), home_mode | unfinished) != 0) {
       if (errno != EEXIST)
         return storage::cannot("create", home);
-      if (!storage::facts_of(unfinished(x)))
+      if (!is_unfinished(home))
         return fail(errc::storage, fmt::format("'{}' is there already", home),
                     "another domain left it; move it away first");
       for (auto& it : x.volumes) // a crash came in the middle of this domain's creation
         if (auto done = remove(all, x, it); !done)
           return done;
-      if (auto done = storage::make_directory(home); !done)
-        return done;
     }
-    if (auto file = storage::open_file(unfinished(x), O_WRONLY | O_CREAT); !file)
-      return tl::unexpected{std::move(file.error())};
     auto made = x.is(model::disp_vm) ? copy_firewall(all, x) : outcome<void>{};
     if (!made)
       (void)remove_home(x); // the first reason is the one to tell
@@ -219,12 +226,12 @@ private:
     return fmt::format("{}/{}/{}", state_, row(x.type).directory, x.name.str());
   }
 
-  /// There from the creation of a domain until it is first used: until then nobody may know of it.
-  std::string unfinished(const model::domain& x) const { return directory_of(x) + "/.unfinished"; }
-
   void note_use(const model::system& all, const model::volume& it) const {
-    if (auto* owner = model::owner_of(all, it.pool, it.vid))
-      ::unlink(unfinished(*owner).c_str());
+    auto* owner = model::owner_of(all, it.pool, it.vid);
+    if (!owner)
+      return;
+    if (auto home = directory_of(*owner); is_unfinished(home))
+      ::chmod(home.c_str(), home_mode);
   }
 
   /// A pool stays open until its configuration changes.

@@ -184,6 +184,21 @@ event of_host(std::string name, const domain& x) {
 
 } // namespace
 
+std::optional<std::int64_t> free_qid(const system& all, std::span<const std::int64_t> under_way) {
+  auto taken = std::vector<bool>(live_board::capacity);
+  auto take = [&](std::int64_t qid) {
+    if (qid >= 0 && static_cast<std::size_t>(qid) < taken.size())
+      taken[static_cast<std::size_t>(qid)] = true;
+  };
+  for (auto& x : all.domains)
+    take(x->qid);
+  std::ranges::for_each(under_way, take);
+  take(0);                        // dom0's
+  take(live_board::capacity - 1); // the last one is never given
+  auto place = std::ranges::find(taken, false);
+  return place == taken.end() ? std::nullopt : std::optional{place - taken.begin()};
+}
+
 outcome<creation> parse_creation(const system& all, klass type, std::string_view based_on,
                                  std::string_view payload, bool with_pools) {
   if (!based_on.empty() && !is(type, template_based))

@@ -5,6 +5,7 @@
 #include "model/volume.hpp"
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -37,13 +38,7 @@ struct identity {
 };
 
 /// Lowest number that neither a domain nor a creation under way has; nothing when all are taken.
-template <class Taken>
-std::optional<std::int64_t> free_qid(const system& all, const Taken& taken) {
-  for (auto qid = std::int64_t{1}; qid < 10000; ++qid)
-    if (!all.find_qid(qid) && !taken(qid))
-      return qid;
-  return std::nullopt;
-}
+std::optional<std::int64_t> free_qid(const system& all, std::span<const std::int64_t> under_way);
 
 /// The record and the events that tell of it; `after` is told once disk and record are made.
 plan plan_creation(const view& v, const creation& wish, const identity& as);

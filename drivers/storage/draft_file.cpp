@@ -56,12 +56,22 @@ outcome<void> draft_file::stamp(const struct ::timespec& changed) {
   return {};
 }
 
-outcome<void> draft_file::keep() {
-  if (auto done = sync_file(file_.get(), name_); !done)
-    return done;
+outcome<void> draft_file::sync() {
+  return sync_file(file_.get(), name_);
+}
+
+outcome<void> draft_file::show() {
   if (::rename(name_.c_str(), path_.c_str()) != 0)
     return cannot("rename", name_);
   name_.clear();
+  return {};
+}
+
+outcome<void> draft_file::keep() {
+  if (auto done = sync(); !done)
+    return done;
+  if (auto done = show(); !done)
+    return done;
   return sync_directory_of(path_);
 }
 

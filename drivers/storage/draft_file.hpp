@@ -28,6 +28,11 @@ public:
   /// Durable under its own name, replacing what was there.
   outcome<void> keep();
 
+  /// The same without waiting for the disk: a crash may take it back, or leave zeros in it.
+  outcome<void> show();
+
+  outcome<void> sync();
+
 private:
   draft_file(std::string path, std::string name);
 

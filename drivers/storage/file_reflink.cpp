@@ -24,7 +24,8 @@ namespace {
 using model::errc;
 using model::fail;
 
-/// A copy made ahead of time, good as long as the committed image is the one it was made of.
+/// A copy made ahead of time, good as long as the committed image is the one it was made of. A
+/// crash may take it away; what is there has all its data.
 void make_precache(const image& x, const supervision& watch) {
   (void)[&]()->outcome<void> {
     auto clean = facts_of(x.clean());
@@ -37,7 +38,10 @@ void make_precache(const image& x, const supervision& watch) {
       return done;
     if (auto done = file->stamp(clean->st_mtim); !done)
       return done;
-    return file->keep();
+    if (clean->st_blocks > 0)
+      if (auto done = file->sync(); !done)
+        return done;
+    return file->show();
   }
   (); // without it the next start makes the copy
 }

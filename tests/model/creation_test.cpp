@@ -7,6 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 using namespace qubes;
 using namespace qubes::model;
 using testing::Contains;
@@ -272,12 +274,15 @@ TEST_F(creations, disposables_come_of_templates_for_them_only) {
 // -- numbers --------------------------------------------------------------------------------------
 
 TEST_F(creations, the_lowest_free_number_is_taken) {
-  auto nobody = [](std::int64_t) { return false; };
-  EXPECT_EQ(free_qid(at.system, nobody), 12);
-  EXPECT_EQ(free_qid(at.system, [](std::int64_t x) { return x < 20; }), 20);
+  EXPECT_EQ(free_qid(at.system, {}), 12);
+  EXPECT_EQ(free_qid(at.system, std::vector<std::int64_t>{12, 14, 13, -1, 1'000'000}), 15);
   at.system.remove("work");
-  EXPECT_EQ(free_qid(at.system, nobody), 6) << "a number is free at once";
-  EXPECT_EQ(free_qid(at.system, [](std::int64_t) { return true; }), std::nullopt);
+  EXPECT_EQ(free_qid(at.system, {}), 6) << "a number is free at once";
+  auto all = std::vector<std::int64_t>(9999);
+  std::iota(all.begin(), all.end(), 1);
+  EXPECT_EQ(free_qid(at.system, all), std::nullopt);
+  all.pop_back();
+  EXPECT_EQ(free_qid(at.system, all), 9999);
 }
 
 // -- the end --------------------------------------------------------------------------------------
