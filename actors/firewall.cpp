@@ -126,18 +126,26 @@ void domain_state::arm_expiry(const model::firewall_rules& rules) {
                      atom::expire_v, expiry_);
 }
 
-/// Rules that ended are taken out of the file, as if somebody had set the others.
+/// Rules that ended are taken out of the file, as if somebody had set the others. They end even
+/// when the file cannot be written.
 void domain_state::expire(std::uint64_t armed) {
   if (armed != expiry_)
     return;
   auto logged = reply{[this](const model::outcome<std::string>& x) {
     if (!x)
-      note(spdlog::level::err, "expired firewall rules stay: {}", x.error().text);
+      note(spdlog::level::err, "firewall rules that ended stay enforced: {}", x.error().text);
   }};
-  with_rules(logged, [this, logged](auto& rules) {
-    if (model::still_valid(rules, now_s()) == rules)
+  with_rules(logged, [this](auto& rules) {
+    auto valid = model::still_valid(rules, now_s());
+    if (valid == rules)
       return arm_expiry(rules);
-    save_rules(rules, logged);
+    save_rules(valid, reply{[this, valid](const model::outcome<std::string>& x) {
+                 if (x)
+                   return;
+                 note(spdlog::level::err, "firewall rules that ended stay in its file: {}",
+                      x.error().text);
+                 enforce(valid);
+               }});
   });
 }
 

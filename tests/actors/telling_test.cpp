@@ -334,4 +334,80 @@ TEST(pci_at_start, is_taken_from_its_driver_or_refuses) {
   EXPECT_THAT(sim.hypervisor().bound_pci(), IsEmpty());
 }
 
+// -- firewall rules that end
+// ------------------------------------------------------------------------
+
+namespace {
+
+struct firewalled : told {
+  firewalled() { EXPECT_TRUE(sim.disk().make_directory("appvms/app0")); }
+
+  std::int64_t now_s = sim.world().now_us() / 1'000'000;
+
+  std::string rules(const std::string& of) {
+    auto x = sim.ask(of, verb::get_firewall);
+    return x ? *x : x.error().message();
+  }
+  std::string set(const std::string& text) {
+    auto x = sim.ask("app0", verb::set_firewall, "", text);
+    return x ? *x : x.error().message();
+  }
+  static std::string with_end(std::int64_t at) {
+    return fmt::format("action=accept dst4=10.0.0.7/32 expire={}\naction=drop\n", at);
+  }
+  std::string file() {
+    auto text = sim.disk().read("appvms/app0/firewall.xml", 65536);
+    return text && *text ? **text : "-";
+  }
+  std::string pushed() { return entry("sys-net1", "/qubes-firewall/10.137.0.4/0000"); }
+  auto heard() {
+    return std::ranges::count_if(
+        sim.events(), [](auto& x) { return x.subject == "app0" && x.name == "firewall-changed"; });
+  }
+};
+
+} // namespace
+
+TEST_F(firewalled, a_rule_ends_by_itself_in_the_file_and_in_the_netvm) {
+  start("app0");
+  ASSERT_EQ(set(with_end(now_s + 600)), "");
+  EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.7/32");
+  EXPECT_EQ(heard(), 1);
+  sim.pass(std::chrono::seconds{590});
+  EXPECT_THAT(rules("app0"), HasSubstr("10.0.0.7"));
+  EXPECT_EQ(heard(), 1);
+  sim.pass(std::chrono::seconds{20});
+  EXPECT_EQ(rules("app0"), "action=drop\n");
+  EXPECT_EQ(pushed(), "action=drop");
+  EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0001"), "-");
+  EXPECT_EQ(heard(), 2) << "whoever shows the rules looks again";
+  EXPECT_THAT(file(), testing::Not(HasSubstr("10.0.0.7")));
+}
+
+TEST_F(firewalled, the_rules_that_were_set_last_decide_when_to_wake_up) {
+  start("app0");
+  ASSERT_EQ(set(with_end(now_s + 60)), "");
+  ASSERT_EQ(set(with_end(now_s + 3600)), "");
+  sim.pass(std::chrono::seconds{120});
+  EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.7/32");
+  EXPECT_EQ(heard(), 2);
+}
+
+TEST_F(firewalled, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
+  ASSERT_EQ(set(with_end(now_s + 60)), "");
+  sim.pass(std::chrono::seconds{120});
+  start("app0");
+  EXPECT_EQ(pushed(), "action=drop");
+  EXPECT_EQ(rules("app0"), "action=drop\n");
+}
+
+TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
+  start("app0");
+  ASSERT_EQ(set(with_end(now_s + 60)), "");
+  sim.disk().fail_at(1, "No space left on device"); // after the file was read
+  sim.pass(std::chrono::seconds{120});
+  EXPECT_EQ(pushed(), "action=drop");
+  EXPECT_THAT(file(), HasSubstr("10.0.0.7"));
+}
+
 } // namespace qubes::tests

@@ -198,7 +198,8 @@ struct diskless {
   std::optional<own_daemon> daemon;
 };
 
-/// What one new domain needs of the file system: a directory with an image in it, made durable.
+/// What one new domain needs of the file system: a directory with an image in it, made durable,
+/// and a copy of it for the first start (spec/storage.md §4).
 void create_bare(const fs::path& directory) {
   fs::create_directory(directory);
   auto image = directory / "private.img";
@@ -208,6 +209,10 @@ void create_bare(const fs::path& directory) {
   if (!out || !folder || ::ftruncate(out.get(), off_t{2} << 30) != 0 || ::fsync(out.get()) != 0
       || ::rename(draft.c_str(), image.c_str()) != 0 || ::fsync(folder.get()) != 0)
     throw std::runtime_error("cannot make " + directory.string());
+  auto copy = directory / "private-precache.img";
+  descriptor precache{::open(copy.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
+  if (!precache || ::ftruncate(precache.get(), off_t{2} << 30) != 0)
+    throw std::runtime_error("cannot make " + copy.string());
 }
 
 /// `created_at_once` of `make(number)`, by as many threads as there are connections.
