@@ -227,7 +227,7 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
   if (!x)
     return given_up(base, who, "it is gone");
   if (services.empty())
-    return hold(base, who);
+    return shrink(base, who);
   auto what = job{.what = task::run_service,
                   .domain = who,
                   .uuid = x->uuid,
@@ -239,6 +239,26 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
   self->request(world_->driver, limit, std::move(what))
       .then([this, base, who, services](const report&) { await_ready(base, who, services); },
             [this, base, who](const caf::error& why) { given_up(base, who, from_caf(why).text); });
+}
+
+/// What it needed to start it does not need while it waits. Not getting it back is no reason to
+/// give up.
+void disposables_state::shrink(const std::string& base, const std::string& who) {
+  auto now = world_->look();
+  auto* x = now.find(who);
+  if (!x)
+    return given_up(base, who, "it is gone");
+  auto what =
+      job{.what = task::shrink_memory, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
+  what.xid = now.view().facts(*x).xid;
+  auto limit = deadline_of(world_->settings, what);
+  self->request(world_->driver, limit, std::move(what))
+      .then([this, base, who](const report&) { hold(base, who); },
+            [this, base, who](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = who, .method = {}},
+                  fmt::format("its memory stays as it is: {}", from_caf(why).text));
+              hold(base, who);
+            });
 }
 
 void disposables_state::hold(const std::string& base, const std::string& who) {

@@ -42,6 +42,7 @@ private:
   void began(const std::string& base, const std::string& who);
   void await_ready(const std::string& base, const std::string& who,
                    std::vector<std::string> services);
+  void shrink(const std::string& base, const std::string& who);
   void hold(const std::string& base, const std::string& who);
   void given_up(const std::string& base, const std::string& who, const std::string& why);
   void discard(const std::string& base, const std::vector<std::string>& names);

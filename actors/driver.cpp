@@ -235,6 +235,10 @@ outcome<report> watch_qubesdb(machinery& with, const job& what) {
   return nothing(with.tools->watch_qubesdb(what.domain, what.text));
 }
 
+outcome<report> shrink_memory(machinery& with, const job& what) {
+  return with.memory ? nothing(with.memory->shrink(what.xid)) : report{};
+}
+
 outcome<report> free_memory(machinery& with, const job&) {
   auto bytes = with.memory ? with.memory->available() : std::nullopt;
   auto result = report{};
@@ -396,6 +400,7 @@ constexpr task_row rows[]{
   {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
   {task::watch_qubesdb,  lane::guest, &settings::guest_call, false, watch_qubesdb},
   {task::bind_pci,       lane::host,  &settings::host_call,  true,  bind_pci},
+  {task::shrink_memory,  lane::guest, &settings::guest_call, false, shrink_memory},
   {task::free_memory,    lane::disk,  &settings::host_call,  false, free_memory},
   {task::mark_service,   lane::disk,  &settings::host_call,  false, mark_service},
   {task::find_console,   lane::host,  &settings::host_call,  true,  find_console},

@@ -28,21 +28,28 @@ public:
     auto connection = connect();
     if (!connection)
       return tl::unexpected{connection.error()};
-    auto wish = fmt::format("{}\n", bytes);
-    if (::send(connection->get(), wish.data(), wish.size(), MSG_NOSIGNAL)
-        != static_cast<ssize_t>(wish.size()))
-      return silent(std::strerror(errno));
-    char reply[64];
-    auto length = ::recv(connection->get(), reply, sizeof reply, 0);
-    if (length <= 0)
-      return silent(length == 0 ? "it closed the connection" : std::strerror(errno));
-    auto text = std::string_view{reply, static_cast<std::size_t>(length)};
-    if (text.substr(0, text.find_first_of("\r\n")) != "OK")
+    auto answer = ask(*connection, fmt::format("{}\n", bytes));
+    if (!answer)
+      return tl::unexpected{answer.error()};
+    if (*answer != "OK")
       return model::fail(errc::no_memory,
                          fmt::format("there is not enough memory to start '{}': it needs {} MiB",
                                      domain, bytes >> 20),
                          "shut something down, or lower its memory");
     return std::make_shared<unique_fd>(std::move(*connection));
+  }
+
+  outcome<void> shrink(std::int32_t xid) override {
+    auto connection = connect();
+    if (!connection)
+      return tl::unexpected{connection.error()};
+    auto answer = ask(*connection, fmt::format("{}:0\n", xid));
+    if (!answer)
+      return tl::unexpected{answer.error()};
+    if (*answer != "OK")
+      return model::fail(errc::general,
+                         fmt::format("the memory manager could not shrink domain {}", xid));
+    return {};
   }
 
   /// It writes the number to a file beside its socket.
@@ -54,6 +61,19 @@ public:
   }
 
 private:
+  /// The first line of the answer.
+  outcome<std::string> ask(const unique_fd& connection, const std::string& wish) const {
+    if (::send(connection.get(), wish.data(), wish.size(), MSG_NOSIGNAL)
+        != static_cast<ssize_t>(wish.size()))
+      return silent(std::strerror(errno));
+    char reply[64];
+    auto length = ::recv(connection.get(), reply, sizeof reply, 0);
+    if (length <= 0)
+      return silent(length == 0 ? "it closed the connection" : std::strerror(errno));
+    auto text = std::string_view{reply, static_cast<std::size_t>(length)};
+    return std::string{text.substr(0, text.find_first_of("\r\n"))};
+  }
+
   outcome<unique_fd> connect() const {
     auto address = sockaddr_un{.sun_family = AF_UNIX, .sun_path = {}};
     if (socket_.size() >= sizeof address.sun_path)

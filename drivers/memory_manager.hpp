@@ -1,4 +1,5 @@
-// Asks the host's memory manager to make room for a start (spec/lifecycle.md §2.1).
+// Asks the host's memory manager to make room for a start, and to take back what a domain that is
+// about to rest does not need (spec/qmemman.md §2).
 #pragma once
 
 #include "model/error.hpp"
@@ -22,6 +23,9 @@ public:
 
   /// Waits until there is room. `no_memory` when there is none, `general` when nobody answers.
   virtual outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes) = 0;
+
+  /// Takes the domain down to what it prefers; waits until it is there.
+  virtual outcome<void> shrink(std::int32_t xid) = 0;
 
   /// Bytes that are free for new domains; nothing when it does not say.
   virtual std::optional<std::uint64_t> available() = 0;

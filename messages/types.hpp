@@ -148,6 +148,7 @@ enum class task : std::uint8_t {
   write_qubesdb, ///< edits
   watch_qubesdb, ///< text: path
   bind_pci,      ///< pairs: port, its name for refusals; report: devices
+  shrink_memory, ///< of a domain that is about to rest
   free_memory,   ///< report: bytes, unless nobody knows (found)
   mark_service,  ///< text: service of dom0, flag: it shall run
   find_console,  ///< report: text

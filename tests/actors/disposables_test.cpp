@@ -278,6 +278,18 @@ TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
 }
 
 /// Whatever the order of things, the pool is what it should be in the end.
+TEST_F(disposables, give_back_what_they_do_not_need_while_they_wait) {
+  begin("1");
+  settle();
+  auto names = ready();
+  ASSERT_EQ(names.size(), 1U);
+  auto now = sim->world().look();
+  auto xid = now.view().facts(*now.find(names.front())).xid;
+  EXPECT_THAT(sim->memory().asked,
+              testing::ElementsAre("room for sys-net0", "room for " + names.front(),
+                                   fmt::format("shrink {}", xid)));
+}
+
 TEST(disposables_storm, end_with_the_right_number_from_any_seed) {
   for (auto seed = std::uint64_t{1}; seed <= 30; ++seed) {
     auto sim = simulation{seed, host_with_dvm("3")};

@@ -127,7 +127,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
        .machinery = {.hypervisor = hypervisor_,
                      .tools = tools_,
                      .xenstore = nullptr,
-                     .memory = nullptr,
+                     .memory = memory_,
                      .state = std::make_shared<shared_disk>(disk_),
                      .run = std::make_shared<shared_disk>(run_disk_),
                      .profiles = std::make_shared<shared_disk>(profiles_disk_),

@@ -7,6 +7,7 @@
 #include "drivers/fake_guest_tools.hpp"
 #include "drivers/fake_hypervisor.hpp"
 #include "drivers/lanes.hpp"
+#include "drivers/memory_manager.hpp"
 #include "messages/admin_api.hpp"
 #include "model/xml/qubes_xml.hpp"
 
@@ -77,6 +78,22 @@ public:
 
 private:
   std::shared_ptr<drivers::doomed_disk> to_;
+};
+
+/// Has room for everybody and notes what it is asked.
+class patient_memory final : public drivers::memory_manager {
+public:
+  model::outcome<drivers::reservation> reserve(const std::string& domain, std::uint64_t) override {
+    asked.push_back("room for " + domain);
+    return std::make_shared<int>();
+  }
+  model::outcome<void> shrink(std::int32_t xid) override {
+    asked.push_back("shrink " + std::to_string(xid));
+    return {};
+  }
+  std::optional<std::uint64_t> available() override { return std::nullopt; }
+
+  std::vector<std::string> asked;
 };
 
 /// How often faults come, in parts of 1,000 calls of each kind.
@@ -152,6 +169,7 @@ public:
   const actors::world& world() const { return *society_->world(); }
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
+  patient_memory& memory() { return *memory_; }
   drivers::doomed_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
   shared_disk& store_disk() { return *store_disk_; }
@@ -203,6 +221,7 @@ private:
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::shared_ptr<drivers::fake_disks> disks_;
+  std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();
   std::unique_ptr<actors::society> society_;
   client_actor client_;
   std::unique_ptr<actors::front_desk> desk_;

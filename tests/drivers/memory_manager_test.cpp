@@ -73,4 +73,21 @@ TEST_F(memory_managers, nobody_there_names_the_socket) {
   EXPECT_THAT(room.error().text, HasSubstr(path + ".gone"));
 }
 
+TEST_F(memory_managers, a_domain_is_taken_down_to_what_it_prefers) {
+  auto server = serve("OK\n");
+  auto done = open_memory_manager(path, std::chrono::seconds{5})->shrink(17);
+  server.join();
+  EXPECT_TRUE(done);
+  EXPECT_EQ(asked, "17:0\n");
+  EXPECT_TRUE(hung_up) << "its lock is not held";
+}
+
+TEST_F(memory_managers, a_domain_that_does_not_shrink_is_named) {
+  auto server = serve("FAIL\n");
+  auto done = open_memory_manager(path, std::chrono::seconds{5})->shrink(17);
+  server.join();
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().text, HasSubstr("17"));
+}
+
 } // namespace qubes::drivers
