@@ -1,6 +1,7 @@
 // Devices a domain offers and has: listed, attached, detached (spec/devices.md §6-§8).
 #include "actors/domain.hpp"
 
+#include "model/auto_attach.hpp"
 #include "model/device.hpp"
 #include "model/literal.hpp"
 #include "model/permission.hpp"
@@ -10,6 +11,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 namespace qubes::actors {
 
@@ -18,6 +20,7 @@ using model::power;
 
 namespace {
 
+constexpr auto block = "block";
 constexpr auto block_prefix = "/qubes-block-devices/";
 
 std::string_view option(const model::device_options& all, std::string_view key) {
@@ -80,6 +83,15 @@ model::outcome<model::device_options> disk_options(const model::device& disk,
   return result;
 }
 
+/// The assignment of exactly this device, null when it was attached by hand.
+const model::assignment* assignment_of(const model::domain& who, const model::attachment& x) {
+  auto& all = model::assigned(who, x.kind);
+  auto it = std::ranges::find_if(all, [&](auto& y) {
+    return y.backend == x.backend && y.port == x.port && y.identity == x.identity;
+  });
+  return it == all.end() ? nullptr : &*it;
+}
+
 } // namespace
 
 /// What a domain offers; nothing while it is not there to say.
@@ -123,10 +135,12 @@ void domain_state::list_available(const order& x, const reply& to) {
 void domain_state::list_attached(const order& x, const reply& to) {
   if (auto sound = model::check_port(x.key); !sound)
     return to.refuse(sound.error());
+  auto now = look();
+  auto* me = record(now);
   auto lines = std::vector<std::string>{};
   for (auto& it : attached_)
     if (it.kind == x.kind && (x.key.empty() || x.key == it.backend + '+' + it.port))
-      lines.push_back(print_attached(it, who_));
+      lines.push_back(print_attached(it, who_, me ? assignment_of(*me, it) : nullptr));
   std::ranges::sort(lines);
   auto text = std::string{};
   for (auto& line : lines)
@@ -274,6 +288,59 @@ std::string domain_state::device_xml(const model::attachment& x) const {
   disk.options = std::move(options);
   disk.backend_is_dom0 = backend && backend->is(model::admin_vm);
   return model::xml::render_block(disk, option(x.options, "frontend-dev"));
+}
+
+/// What the domain has by the word of the hypervisor, which devices by the word of their backends.
+/// Not knowing is no reason to stop: others may then be given what it has.
+void domain_state::learn_attachments(std::function<void()> then) {
+  auto unknown = [this, then](const model::error& why) {
+    note(spdlog::level::warn, "its devices are not known: {}", why.text);
+    then();
+  };
+  run(
+      work(task::read_attachments),
+      [this, then, life = life_](const report& x) {
+        auto backends = std::set<std::string>{};
+        for (auto& it : x.attachments)
+          if (it.kind == block)
+            backends.insert(it.backend);
+        with_all_devices(block, {backends.begin(), backends.end()},
+                         [this, then, life, all = x.attachments](auto offered) {
+                           if (life == life_)
+                             has_devices(all, offered);
+                           then();
+                         });
+      },
+      unknown);
+}
+
+void domain_state::has_devices(std::vector<model::attachment> all,
+                               const std::vector<model::device>& disks) {
+  for (auto& x : all)
+    for (auto& it : disks)
+      if (x.kind == block && x.backend == it.backend && x.port == it.port)
+        x.identity = it.identity;
+  auto known = in_use();
+  for (auto& x : all)
+    if (std::ranges::none_of(known, [&](auto& y) {
+          return y.kind == x.kind && y.backend == x.backend && y.port == x.port;
+        }))
+      attached_.push_back(std::move(x));
+  publish_attachments();
+}
+
+/// Those that were in its XML.
+void domain_state::learn_required() {
+  auto now = look();
+  auto* me = record(now);
+  auto some = me && std::ranges::any_of(me->devices, [](auto& x) {
+                return std::ranges::any_of(x.assignments, [](auto& y) {
+                  return y.mode == model::assignment_mode::required;
+                });
+              });
+  if (!some)
+    return next_step();
+  learn_attachments([this] { next_step(); });
 }
 
 /// The life is over, and so is what was attached to it.

@@ -421,7 +421,7 @@ void disposables_state::next_commit() {
       continue;
     }
     committing_ = true;
-    auto over = [this, then](bool done) {
+    auto over = [this, then = std::move(then)](bool done) {
       committing_ = false;
       then(done);
       if (!committing_)

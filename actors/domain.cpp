@@ -61,6 +61,8 @@ void domain_state::adopt_board() {
       || facts_.state == power::dying)
     facts_.state = facts_.xid >= 0 ? power::running : power::halted;
   publish_facts();
+  if (facts_.xid > 0)
+    learn_attachments([] {});
 }
 
 // -- orders --------------------------------------------------------------------------------------

@@ -211,6 +211,9 @@ private:
   void detach_device(const order& x, const reply& to);
   std::string device_xml(const model::attachment& x) const;
   std::vector<model::attachment> in_use() const;
+  void learn_attachments(std::function<void()> then);
+  void has_devices(std::vector<model::attachment> all, const std::vector<model::device>& disks);
+  void learn_required();
   void drop_attachments();
   void publish_attachments();
 
@@ -378,7 +381,7 @@ private:
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
-  std::vector<model::attachment> attached_;                   ///< by hand, for this life
+  std::vector<model::attachment> attached_;                   ///< for this life
   std::vector<model::attachment> attaching_;                  ///< under way
   std::optional<std::vector<model::device>> disks_; ///< it offers, as far as others were told
   bool devices_changed_ = false;                    ///< to be told when the change is over

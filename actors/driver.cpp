@@ -227,6 +227,29 @@ outcome<report> bind_pci(machinery& with, const job& what) {
   return result;
 }
 
+/// The hypervisor knows PCI devices by address, everybody else by their place.
+outcome<report> read_attachments(machinery& with, const job& what) {
+  auto found = with.hypervisor->attachments(what.uuid);
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto result = report{};
+  result.attachments = std::move(*found);
+  if (std::ranges::find(result.attachments, "pci", &model::attachment::kind)
+      == result.attachments.end())
+    return result;
+  auto host = list_pci(with, what);
+  if (!host)
+    return host;
+  for (auto& x : result.attachments)
+    for (auto& device : host->devices)
+      if (x.kind == "pci" && device.data.at(0).second == x.port) {
+        x.port = device.port;
+        x.identity = device.identity;
+        break;
+      }
+  return result;
+}
+
 outcome<report> write_qubesdb(machinery& with, const job& what) {
   return nothing(with.tools->write_qubesdb(what.domain, what.edits));
 }
@@ -410,6 +433,7 @@ constexpr task_row rows[]{
   {task::read_profile,   lane::disk,  &settings::host_call,  false, read_profile},
   {task::size_files,     lane::disk,  &settings::host_call,  false, size_files},
   {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
+  {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
 };
 // clang-format on
 

@@ -216,6 +216,7 @@ void domain_state::reconcile(const model::guest& truth) {
     facts_.started_us = world_->now_us();
     entries_name_ = netvm_in_record();
     watch_guest([this] { look_at_disks(); });
+    learn_attachments([] {});
     refresh_firewall();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v);

@@ -99,7 +99,7 @@ void registry_state::next_wish() {
     changing_ = true;
     self->request(world_->store, world_->settings.commit, plan.what)
         .then(
-            [this, plan, before = now.system, to](const model::system_ptr&) {
+            [this, plan, before = now.system, to = to](const model::system_ptr&) {
               changing_ = false;
               tell_change(self, world_, before, plan.what);
               self->send(world_->events, plan.before);
@@ -108,7 +108,7 @@ void registry_state::next_wish() {
               to.ok();
               next_wish();
             },
-            [this, plan, to](const caf::error& why) {
+            [this, plan, to = to](const caf::error& why) {
               changing_ = false;
               self->send(world_->events, plan.before);
               to.refuse(from_caf(why));

@@ -28,6 +28,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"volumes", &me::start_volumes, &me::undo_volumes},
       {"pre-spawn", &me::prepare_spawn, nullptr},
       {"create", &me::create, &me::undo_create},
+      {"attached", &me::learn_required, nullptr},
       {"xenstore", &me::announce_memory, nullptr},
       {"spawn", &me::spawned, nullptr},
       {"qubesdb", &me::open_qubesdb, nullptr},

@@ -1,4 +1,5 @@
 #include "drivers/fake_hypervisor.hpp"
+#include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>
 
@@ -83,7 +84,7 @@ outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std
   fresh.xid = next_xid_++;
   fresh.state = can_.paused_start ? power::paused : power::running;
   fresh.memory_kib = memory_in(xml);
-  lives_.emplace(uuid, life{.who = fresh, .devices = {}});
+  lives_.emplace(uuid, life{.who = fresh, .xml = xml, .devices = {}});
   held.unlock();
   tell(fresh, guest_event::started);
   return fresh.xid;
@@ -198,6 +199,21 @@ void fake_hypervisor::lose_connection() {
   held.unlock();
   if (told)
     told("the connection to the fake hypervisor is lost");
+}
+
+outcome<std::vector<model::attachment>> fake_hypervisor::attachments(const std::string& uuid) {
+  if (auto refused = admit(fake_call::inspect, uuid))
+    return tl::unexpected{std::move(*refused)};
+  auto held = lock{mutex_};
+  auto found = find(uuid);
+  if (!found)
+    return tl::unexpected{found.error()};
+  auto result = model::xml::attachments_in((*found)->xml);
+  for (auto& x : (*found)->devices)
+    for (auto& it :
+         model::xml::attachments_in(fmt::format("<domain><devices>{}</devices></domain>", x)))
+      result.push_back(it);
+  return result;
 }
 
 std::vector<std::string> fake_hypervisor::attached(const std::string& uuid) const {

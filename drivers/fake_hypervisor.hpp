@@ -52,6 +52,7 @@ public:
   outcome<void> undefine(const std::string& uuid) override;
   outcome<std::vector<model::device>> pci_devices() override;
   outcome<void> bind_pci(const std::string& address) override;
+  outcome<std::vector<model::attachment>> attachments(const std::string& uuid) override;
   outcome<std::string> console(const std::string& uuid) override;
   outcome<guest> inspect(const std::string& uuid) override;
 
@@ -90,7 +91,8 @@ public:
 private:
   struct life {
     guest who;
-    std::vector<std::string> devices;
+    std::string xml;
+    std::vector<std::string> devices; ///< attached since
     bool frozen = false;
   };
   using lock = std::unique_lock<std::mutex>;

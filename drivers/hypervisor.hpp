@@ -80,6 +80,9 @@ public:
   /// Takes a device (SSSS:BB:DD.F) from the host's driver, for a guest; one that is free stays so.
   virtual outcome<void> bind_pci(const std::string& address) = 0;
 
+  /// Devices of others that an active domain has now, as `model::xml::attachments_in` reads them.
+  virtual outcome<std::vector<model::attachment>> attachments(const std::string& uuid) = 0;
+
   /// Where the console of an active domain can be opened; "" when it has none.
   virtual outcome<std::string> console(const std::string& uuid) = 0;
 

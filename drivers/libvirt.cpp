@@ -3,6 +3,7 @@
 #include "drivers/libvirt_events.hpp"
 #include "drivers/libvirt_handles.hpp"
 #include "drivers/quiet_thread.hpp"
+#include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
@@ -318,10 +319,12 @@ public:
   }
 
   outcome<void> undefine(const std::string& uuid) override;
+  outcome<std::vector<model::attachment>> attachments(const std::string& uuid) override;
   outcome<std::string> console(const std::string& uuid) override;
   outcome<guest> inspect(const std::string& uuid) override;
 
 private:
+  outcome<std::string> live_xml(const char* what, const std::string& uuid);
   outcome<lease> borrow(traffic purpose);
   opened_connections open_in_time();
   void subscribe(session& x);
@@ -599,17 +602,29 @@ outcome<void> libvirt_hypervisor::undefine(const std::string& uuid) {
   return tl::unexpected{refusal(*link, errc::hypervisor, naming("undefine", domain, uuid), why)};
 }
 
-outcome<std::string> libvirt_hypervisor::console(const std::string& uuid) {
+/// `what` we are about to do with it, for the refusal.
+outcome<std::string> libvirt_hypervisor::live_xml(const char* what, const std::string& uuid) {
   auto link = borrow(traffic::host);
   if (!link)
     return tl::unexpected{std::move(link.error())};
   auto domain = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
   auto xml = text_handle{domain ? virDomainGetXMLDesc(domain.get(), 0) : nullptr};
   if (!xml)
-    return tl::unexpected{refusal(*link, errc::hypervisor,
-                                  naming("find the console of", domain, uuid), complaint::last())};
+    return tl::unexpected{
+        refusal(*link, errc::hypervisor, naming(what, domain, uuid), complaint::last())};
+  return std::string{xml.get()};
+}
+
+outcome<std::vector<model::attachment>> libvirt_hypervisor::attachments(const std::string& uuid) {
+  return live_xml("read the devices of", uuid).map(model::xml::attachments_in);
+}
+
+outcome<std::string> libvirt_hypervisor::console(const std::string& uuid) {
+  auto xml = live_xml("find the console of", uuid);
+  if (!xml)
+    return xml;
   auto tree = pugi::xml_document{};
-  if (!tree.load_string(xml.get()))
+  if (!tree.load_string(xml->c_str()))
     return model::fail(errc::hypervisor, "libvirt's description of a domain is no XML");
   return tree.child("domain").child("devices").child("console").attribute("tty").as_string();
 }

@@ -145,19 +145,20 @@ enum class task : std::uint8_t {
   write_firewall, ///< text: directory, pairs[0].second: the file
   read_qubesdb,   ///< text: prefix; report: pairs
   list_pci,
-  write_qubesdb, ///< edits
-  watch_qubesdb, ///< text: path
-  bind_pci,      ///< pairs: port, its name for refusals; report: devices
-  shrink_memory, ///< of a domain that is about to rest
-  free_memory,   ///< report: bytes, unless nobody knows (found)
-  mark_service,  ///< text: service of dom0, flag: it shall run
-  find_console,  ///< report: text
-  sample,        ///< report: usage of all that run
-  note_paused,   ///< text: their names, a line each; unless there is such a note already
-  take_paused,   ///< report: text; the note is gone then
-  read_profile,  ///< text: its name; report: found, text
-  size_files,    ///< text: directory, pairs: file names; report: bytes
-  size_home,     ///< of dom0's user; report: bytes
+  write_qubesdb,    ///< edits
+  watch_qubesdb,    ///< text: path
+  bind_pci,         ///< pairs: port, its name for refusals; report: devices
+  shrink_memory,    ///< of a domain that is about to rest
+  free_memory,      ///< report: bytes, unless nobody knows (found)
+  mark_service,     ///< text: service of dom0, flag: it shall run
+  find_console,     ///< report: text
+  sample,           ///< report: usage of all that run
+  note_paused,      ///< text: their names, a line each; unless there is such a note already
+  take_paused,      ///< report: text; the note is gone then
+  read_profile,     ///< text: its name; report: found, text
+  size_files,       ///< text: directory, pairs: file names; report: bytes
+  size_home,        ///< of dom0's user; report: bytes
+  read_attachments, ///< what the hypervisor says the domain has; report: attachments
 };
 
 struct job {
@@ -177,10 +178,11 @@ struct job {
 struct report {
   model::guest guest;
   std::string text;
-  std::shared_ptr<void> held;           ///< a reservation, given back with the last copy
-  bool found = true;                    ///< read_firewall: there is a file; free_memory
-  std::uint64_t bytes = 0;              ///< free_memory, size_files, size_home
-  std::vector<model::device> devices{}; ///< list_pci, bind_pci
+  std::shared_ptr<void> held;                   ///< a reservation, given back with the last copy
+  bool found = true;                            ///< read_firewall: there is a file; free_memory
+  std::uint64_t bytes = 0;                      ///< free_memory, size_files, size_home
+  std::vector<model::device> devices{};         ///< list_pci, bind_pci
+  std::vector<model::attachment> attachments{}; ///< read_attachments; of disks without identity
   std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
   std::vector<model::usage> usage{};                        ///< sample
 };

@@ -24,6 +24,10 @@ constexpr std::array mode_names{mode_name{assignment_mode::required, "required"}
                                 mode_name{assignment_mode::auto_attach, "auto-attach"},
                                 mode_name{assignment_mode::ask_to_attach, "ask-to-attach"}};
 
+std::string_view name_of(assignment_mode x) {
+  return std::ranges::find(mode_names, x, &mode_name::mode)->text;
+}
+
 std::string_view shown(const std::string& backend) {
   return backend.empty() ? any : std::string_view{backend};
 }
@@ -324,7 +328,7 @@ std::string print_available(std::string_view kind, const device& x) {
 
 std::string print_assigned(std::string_view kind, const assignment& x) {
   auto text = print_port(kind, shown(x.backend), x.port, x.identity);
-  append(text, "mode", std::ranges::find(mode_names, x.mode, &mode_name::mode)->text);
+  append(text, "mode", name_of(x.mode));
   if (!x.frontend.empty())
     append(text, "frontend_domain", x.frontend);
   append_options(text, x.options);
@@ -332,11 +336,11 @@ std::string print_assigned(std::string_view kind, const assignment& x) {
   return fmt::format("{}+{}:{} {}\n", backend, x.port, x.identity, text);
 }
 
-std::string print_attached(const attachment& x, std::string_view frontend) {
+std::string print_attached(const attachment& x, std::string_view frontend, const assignment* by) {
   auto text = print_port(x.kind, x.backend, x.port, x.identity);
-  append(text, "mode", "manual");
+  append(text, "mode", by ? name_of(by->mode) : "manual");
   append(text, "frontend_domain", frontend);
-  append_options(text, x.options);
+  append_options(text, by ? by->options : x.options);
   return fmt::format("{}+{}:{} {}\n", x.backend, x.port, x.identity, text);
 }
 

@@ -73,7 +73,8 @@ std::string event_text(const device_options& x);
 /// Lines of Available, Assigned and Attached.
 std::string print_available(std::string_view kind, const device& x);
 std::string print_assigned(std::string_view kind, const assignment& x);
-std::string print_attached(const attachment& x, std::string_view frontend);
+/// `by`: the assignment it was attached by, null when it was by hand.
+std::string print_attached(const attachment& x, std::string_view frontend, const assignment* by);
 
 /// What QubesDB of a backend says of its block devices, sorted by port. `entries` are below
 /// `/qubes-block-devices/`; damaged ones are left out.

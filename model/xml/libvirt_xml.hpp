@@ -82,6 +82,10 @@ std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
 /// Required PCI devices at the addresses that were found for them.
 std::vector<pci_attachment> required_pci(const domain& x, const std::vector<device>& found);
 
+/// Disks and PCI devices of others in a live domain's XML (spec/devices.md §7), without identities;
+/// a PCI device has its address SSSS:BB:DD.F as its port. Nothing from what is no XML.
+std::vector<attachment> attachments_in(std::string_view text);
+
 /// The address a port `[SSSS_]BB_DD.F` stands for; nothing behind a bridge, where only sysfs knows
 /// it.
 std::optional<pci_attachment> pci_of(const assignment& x);

@@ -89,7 +89,7 @@ void deck::run_one(std::mt19937_64& chance) {
 // -- life ----------------------------------------------------------------------------------------
 
 simulation::simulation(std::uint64_t seed, const model::system& first, faults how,
-                       const std::vector<std::string>& left_running)
+                       const std::vector<std::string>& left_running, const std::string& sysfs)
     : chance_(seed), faults_(how) {
   spdlog::set_level(spdlog::level::off);
   system_ = std::make_unique<caf::actor_system>(config_);
@@ -132,7 +132,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                      .run = std::make_shared<shared_disk>(run_disk_),
                      .profiles = std::make_shared<shared_disk>(profiles_disk_),
                      .lanes = deck_,
-                     .sysfs = {},
+                     .sysfs = sysfs,
                      .qrexec_client = {}},
        .disks = disks_,
        .to_clients = [this](connection_id who, std::string frame, bool) { receive(who, frame); },

@@ -105,9 +105,10 @@ struct faults {
 
 class simulation {
 public:
-  /// `left_running`: volumes that an earlier daemon did not stop.
+  /// `left_running`: volumes that an earlier daemon did not stop. `sysfs`: where the places of PCI
+  /// devices are read.
   simulation(std::uint64_t seed, const model::system& first, faults how = {},
-             const std::vector<std::string>& left_running = {});
+             const std::vector<std::string>& left_running = {}, const std::string& sysfs = {});
   ~simulation();
 
   simulation(const simulation&) = delete;

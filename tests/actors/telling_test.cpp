@@ -2,6 +2,7 @@
 #include "tests/actors/simulation.hpp"
 
 #include "model/xml/firewall_xml.hpp"
+#include "tests/drivers/temp_directory.hpp"
 
 #include <gmock/gmock.h>
 
@@ -244,6 +245,13 @@ struct disks : told {
     sim.run();
     ASSERT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
   }
+  model::outcome<std::string> attach(const std::string& name, const std::string& port) {
+    auto ticket = sim.send(
+        name,
+        order{.what = verb::attach_device, .key = "sys-net1+" + port, .kind = "block", .text = ""});
+    sim.run();
+    return *sim.answer_to(ticket);
+  }
   std::string attached(const std::string& name) {
     auto ticket = sim.send(name, order{.what = verb::list_attached, .kind = "block"});
     sim.run();
@@ -314,24 +322,93 @@ TEST_F(disks, a_required_one_must_be_there_before_the_start) {
   start("sys-net1");
   plug_in("sda");
   start("app0");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
 }
 
-TEST(pci_at_start, is_taken_from_its_driver_or_refuses) {
-  auto x = sample_host(1, 1);
-  auto app = std::make_shared<model::domain>(*x.find("app0"));
-  auto wanted = model::assignment{};
-  wanted.backend = "dom0";
-  wanted.port = "00_14.0";
-  wanted.mode = model::assignment_mode::auto_attach;
-  app->devices = {{"pci", {wanted}}};
-  app->properties["virt_mode"] = std::string{"hvm"};
-  x.put(app);
-  auto sim = simulation{1, x};
+TEST_F(disks, a_required_one_is_taken_and_leaves_its_place_to_nobody) {
+  assign("app0", "sda", "required");
+  start("sys-net1");
+  plug_in("sda");
+  plug_in("sdb");
+  start("app0");
+  start("app1");
+  auto refused = attach("app1", "sda");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::device_already_attached);
+  EXPECT_THAT(refused.error().text, HasSubstr("'app0'"));
+  ASSERT_TRUE(attach("app0", "sdb"));
+  EXPECT_THAT(attached("app0"), HasSubstr("_frontend-dev='xvdi'"));
+  EXPECT_THAT(attached("app0"), HasSubstr("_frontend-dev='xvdj'"));
+}
+
+TEST_F(disks, are_known_again_to_an_actor_that_died) {
+  start("app0");
+  plug_in("sda");
+  ASSERT_TRUE(attach("app0", "sda"));
+  auto before = attached("app0");
+  ASSERT_THAT(before, HasSubstr("sys-net1+sda"));
+  sim.may_lose_track = true;
+  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
+                      caf::exit_reason::unhandled_exception);
+  sim.run();
+  while (sim.step()) {
+    // nop
+  }
+  EXPECT_EQ(attached("app0"), before);
+  EXPECT_FALSE(attach("app1", "sda"));
+}
+
+namespace {
+
+struct pci_at_start : testing::Test {
+  static model::system host() {
+    auto x = sample_host(1, 1);
+    auto app = std::make_shared<model::domain>(*x.find("app0"));
+    app->devices = {{"pci",
+                     {{.backend = "dom0",
+                       .port = "00_14.0",
+                       .mode = model::assignment_mode::required,
+                       .options = {}}}}};
+    app->properties["virt_mode"] = std::string{"hvm"};
+    x.put(app);
+    return x;
+  }
+  /// One device on the root bus.
+  std::string make_sysfs() const {
+    namespace fs = std::filesystem;
+    auto device = directory / "devices/pci0000:00/0000:00:14.0";
+    fs::create_directories(device);
+    fs::create_directories(directory / "bus/pci/devices");
+    fs::create_symlink(device, directory / "bus/pci/devices/0000:00:14.0");
+    return directory.str();
+  }
+
+  temp_directory directory;
+  simulation sim{1, host(), {}, {}, make_sysfs()};
+};
+
+} // namespace
+
+TEST_F(pci_at_start, what_is_not_there_is_refused) {
   auto refused = sim.ask("app0", verb::start);
   ASSERT_FALSE(refused);
-  EXPECT_THAT(refused.error().text, HasSubstr("PCI device dom0:00_14.0:* does not exist"));
+  EXPECT_THAT(refused.error().text, HasSubstr("00_14.0"));
   EXPECT_EQ(refused.error().code, errc::general);
   EXPECT_THAT(sim.hypervisor().bound_pci(), IsEmpty());
+}
+
+TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
+  auto device = model::device{};
+  device.backend = "dom0";
+  device.port = "0000:00:14.0";
+  device.identity = "8086:0001::p0c0330";
+  sim.hypervisor().set_pci({device});
+  auto done = sim.ask("app0", verb::start);
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_THAT(sim.hypervisor().bound_pci(), ElementsAre("0000:00:14.0"));
+  auto ticket = sim.send("app0", order{.what = verb::list_attached, .kind = "pci"});
+  sim.run();
+  EXPECT_THAT(sim.answer_to(ticket)->value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
 }
 
 // -- firewall rules that end

@@ -137,10 +137,24 @@ TEST_F(devices, worked_serialisations_of_assignments) {
                             .port = "sda",
                             .identity = "0000:0000::?******:1.0",
                             .options = {{"read-only", "yes"}, {"frontend-dev", "xvdi"}}},
-                           "work"),
+                           "work", nullptr),
             "sys-usb+sda:0000:0000::?******:1.0 device_id='0000:0000::?******:1.0' port_id='sda' "
             "devclass='block' backend_domain='sys-usb' mode='manual' frontend_domain='work' "
             "_read-only='yes' _frontend-dev='xvdi'\n");
+  auto by = assignment{.backend = "sys-usb",
+                       .port = "sda",
+                       .identity = "*",
+                       .mode = assignment_mode::required,
+                       .options = {}};
+  EXPECT_EQ(print_attached({.kind = "block",
+                            .backend = "sys-usb",
+                            .port = "sda",
+                            .identity = "*",
+                            .options = {{"read-only", "yes"}, {"frontend-dev", "xvdi"}}},
+                           "work", &by),
+            "sys-usb+sda:* device_id='*' port_id='sda' devclass='block' "
+            "backend_domain='sys-usb' mode='required' frontend_domain='work'\n")
+      << "told as it was assigned";
 }
 
 // -- read (§3, §4) ------------------------------------------------------------------------------

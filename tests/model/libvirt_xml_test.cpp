@@ -433,4 +433,40 @@ TEST_F(gathering, gives_what_can_be_rendered) {
   EXPECT_NE(rendered->find("<name>work</name>"), std::string::npos);
 }
 
+// -- what a live domain has ---------------------------------------------------------------------
+
+TEST(libvirt_attachments, are_disks_and_pci_devices_of_others) {
+  auto found = xml::attachments_in(R"(<domain><os><kernel>/k</kernel></os><devices>
+    <disk type="block" device="disk"><source dev="/var/x/root.img"/><target dev="xvda"/></disk>
+    <disk type="block" device="disk"><source dev="/dev/mapper/x"/><target dev="xvdd"/></disk>
+    <disk type="block" device="disk"><source dev="/dev/sda"/><target dev="xvdi"/>
+      <backenddomain name="sys-usb"/><readonly/></disk>
+    <disk type="block" device="cdrom"><source dev="/dev/mapper/pool-x"/><target dev="xvdj"/></disk>
+    <disk type="file" device="disk"><source file="/tmp/x"/><target dev="xvdk"/></disk>
+    <hostdev type="pci"><source><address domain="0x0000" bus="0x03" slot="0x1f" function="0x2"/>
+      </source></hostdev>
+    <interface type="ethernet"/></devices></domain>)");
+  EXPECT_THAT(
+      found,
+      testing::ElementsAre(
+          attachment{
+              "block", "sys-usb", "sda", "", {{"read-only", "yes"}, {"frontend-dev", "xvdi"}}},
+          attachment{"block",
+                     "dom0",
+                     "mapper_pool-x",
+                     "",
+                     {{"read-only", "no"}, {"frontend-dev", "xvdj"}, {"devtype", "cdrom"}}},
+          attachment{"pci", "dom0", "0000:03:1f.2", "", {}}));
+  EXPECT_THAT(xml::attachments_in("no xml"), testing::IsEmpty());
+  EXPECT_THAT(xml::attachments_in("<domain/>"), testing::IsEmpty());
+}
+
+TEST(libvirt_attachments, without_a_kernel_the_fourth_disk_is_anybodys) {
+  auto found = xml::attachments_in(
+      R"(<domain><devices><disk type="block" device="cdrom"><source dev="/dev/sr0"/>)"
+      R"(<target dev="xvdd"/></disk></devices></domain>)");
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found.front().port, "sr0");
+}
+
 } // namespace
