@@ -1,23 +1,114 @@
 #include "actors/backup.hpp"
 
 #include "actors/driver.hpp"
+#include "actors/telling.hpp"
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
+#include "model/plan.hpp"
+#include "model/xml/qubes_xml.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <iterator>
+#include <optional>
 
 namespace qubes::actors {
 
+using drivers::backup_part;
 using model::errc;
+using model::outcome;
 
-backup_actor::behavior_type backup(backup_actor::stateful_pointer<backup_state> self,
-                                   world_ptr in) {
-  return self->state.make(std::move(in));
+namespace {
+
+/// Progress is told at most as often as this.
+constexpr auto beat = std::chrono::seconds{1};
+
+/// Somebody may have to type it.
+constexpr auto passphrase_seconds = std::int64_t{600};
+
+/// How often the time is noted anew because a domain went away in that very moment.
+constexpr auto note_attempts = 3U;
+
+model::error cancelled() {
+  return {errc::backup_cancelled, "the backup was cancelled", {}};
 }
 
-backup_actor::behavior_type backup_state::make(world_ptr in) {
+/// Whom a service runs as.
+std::string user_of(const model::view& v, const std::string& domain) {
+  auto* x = v.system.find(domain);
+  auto user = x ? model::read_text({v, x}, "default_user") : std::string{};
+  return user.empty() ? "DEFAULT" : user;
+}
+
+bool lies_in(std::string_view path, std::string_view directory) {
+  return path.starts_with(directory)
+         && (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+} // namespace
+
+/// The next thing to write.
+struct backup_state::item {
+  backup_part what;
+  std::optional<disk_job> volume{}; ///< where its data comes from
+  bool stands_in = false;           ///< for a domain of which there is nothing else
+};
+
+struct backup_state::run {
+  run(std::string id, model::backup_profile profile, reply to)
+      : id(std::move(id)), profile(std::move(profile)), to(std::move(to)) {}
+
+  const std::string id;
+  const model::backup_profile profile;
+  const reply to;
+  std::stop_source stop;
+  drivers::backup_order order;
+  model::system_ptr system;
+  std::vector<model::backed_up> contents;
+  std::deque<item> todo;
+  std::unique_ptr<drivers::backup> writer; ///< on its lane only
+  std::shared_ptr<std::atomic<std::uint64_t>> done =
+      std::make_shared<std::atomic<std::uint64_t>>(0); ///< bytes
+  std::uint64_t total = 0;
+  std::uint64_t told = 0;
+  bool asking = false; ///< somebody is to give the passphrase
+  bool any = false;    ///< of the domain under way
+  bool over = false;
+};
+
+backup_actor::behavior_type backup(backup_actor::stateful_pointer<backup_state> self, world_ptr in,
+                                   std::shared_ptr<drivers::backups> with,
+                                   std::shared_ptr<drivers::executor> lanes) {
+  return self->state.make(std::move(in), std::move(with), std::move(lanes));
+}
+
+backup_state::~backup_state() {
+  for (auto& [id, x] : running_)
+    x->stop.request_stop();
+}
+
+backup_actor::behavior_type backup_state::make(world_ptr in, std::shared_ptr<drivers::backups> with,
+                                               std::shared_ptr<drivers::executor> lanes) {
   world_ = std::move(in);
-  return {[this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); }};
+  with_ = std::move(with);
+  lanes_ = std::move(lanes);
+  return {
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+      [this](atom::stop) -> caf::result<void> {
+        if (running_.empty())
+          return caf::unit;
+        for (auto& [id, x] : std::map{running_})
+          break_off(x);
+        return stopping_.emplace_back(
+            self->make_response_promise<caf::typed_response_promise<void>>());
+      },
+      [](const completion& run) { run(); },
+      [this](atom::tick) { tell_progress(); },
+  };
 }
 
 void backup_state::obey(const order& x, const reply& to) {
@@ -25,10 +116,9 @@ void backup_state::obey(const order& x, const reply& to) {
   case verb::tell_backup:
     return with_profile(x.key, to, [this, to](auto& profile) { tell(profile, to); });
   case verb::run_backup:
-    return with_profile(x.key, to, [this, to](auto& profile) { refuse_to_run(profile, to); });
-  case verb::cancel_backup:
-    return to.refuse(
-        {errc::general, fmt::format("no backup {} is under way", model::quoted(x.key)), {}});
+    return with_profile(x.key, to,
+                        [this, id = x.key, to](auto& profile) { start(id, profile, to); });
+  case verb::cancel_backup: return cancel(x.key, to);
   default: to.refuse({errc::internal, "this is no business of backups", {}});
   }
 }
@@ -52,39 +142,43 @@ void backup_state::with_profile(const std::string& id, const reply& to,
           [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
-void backup_state::refuse_to_run(const model::backup_profile& x, const reply& to) {
-  if (auto known = model::check_passphrase(*world_->system.read(), x); !known)
-    return to.refuse(known.error());
-  to.refuse({errc::not_implemented, "this daemon cannot make backups yet", "use qvm-backup"});
-}
-
 // -- the summary ---------------------------------------------------------------------------------
 
 void backup_state::tell(const model::backup_profile& x, const reply& to) {
+  take_stock(
+      x,
+      [this, to](const inventory& found) {
+        to.ok(model::backup_summary(world_->look().view(), found.sizes));
+      },
+      [to](model::error why) { to.refuse(std::move(why)); });
+}
+
+void backup_state::take_stock(const model::backup_profile& x,
+                              std::function<void(const inventory&)> then,
+                              std::function<void(model::error)> failed) {
   auto now = world_->look();
   auto all = std::make_shared<inventory>();
   all->system = now.system;
+  all->then = std::move(then);
+  all->failed = std::move(failed);
   auto asked = events{};
   for (auto* it : chosen_for_backup(now.view(), x)) {
     all->sizes.emplace_back(it->name, 0);
     asked.push_back({it->name, "backup-get-files", {}});
   }
   self->send(world_->events, std::move(asked));
-  measure(all, to);
+  measure(all);
 }
 
-void backup_state::measure(const inventory_ptr& all, const reply& to) {
-  auto now = world_->look();
+void backup_state::measure(const inventory_ptr& all) {
   if (all->at == all->sizes.size())
-    return to.ok(model::backup_summary(now.view(), all->sizes));
-  auto view = model::view{*all->system, world_->board, *now.machine};
-  measure_volumes(all, volumes_in_backup(view, *all->system->find(all->sizes[all->at].first)), to);
+    return all->then(*all);
+  measure_volumes(all, model::volumes_in_backup(*all->system->find(all->sizes[all->at].first)));
 }
 
-void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::string> volumes,
-                                   const reply& to) {
+void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::string> volumes) {
   if (volumes.empty())
-    return measure_files(all, to);
+    return measure_files(all);
   auto look = disk_job{.what = disk_task::look,
                        .system = all->system,
                        .domain = all->system->share(all->sizes[all->at].first),
@@ -92,14 +186,14 @@ void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::st
   volumes.pop_back();
   self->request(world_->storage, world_->settings.disk_call, std::move(look))
       .then(
-          [this, all, volumes, to](const disk_report& x) {
+          [this, all, volumes](const disk_report& x) {
             all->sizes[all->at].second += x.volume.usage;
-            measure_volumes(all, volumes, to);
+            measure_volumes(all, volumes);
           },
-          [to](const caf::error& why) { to.refuse(from_caf(why)); });
+          [all](const caf::error& why) { all->failed(from_caf(why)); });
 }
 
-void backup_state::measure_files(const inventory_ptr& all, const reply& to) {
+void backup_state::measure_files(const inventory_ptr& all) {
   auto& [name, bytes] = all->sizes[all->at];
   auto& x = *all->system->find(name);
   auto ask = job{.what = x.is(model::admin_vm) ? task::size_home : task::size_files,
@@ -113,11 +207,285 @@ void backup_state::measure_files(const inventory_ptr& all, const reply& to) {
   auto limit = deadline_of(world_->settings, ask);
   self->request(world_->driver, limit, std::move(ask))
       .then(
-          [this, all, to](const report& found) {
+          [this, all](const report& found) {
+            if (!found.text.empty())
+              all->home = found.text;
             all->sizes[all->at++].second += found.bytes;
-            measure(all, to);
+            measure(all);
           },
-          [to](const caf::error& why) { to.refuse(from_caf(why)); });
+          [all](const caf::error& why) { all->failed(from_caf(why)); });
+}
+
+// -- getting ready -------------------------------------------------------------------------------
+
+void backup_state::start(const std::string& id, const model::backup_profile& profile,
+                         const reply& to) {
+  if (running_.contains(id))
+    return to.refuse({errc::backup_running,
+                      fmt::format("backup {} is being made already", model::quoted(id)),
+                      "wait for its end, or cancel it"});
+  auto now = world_->look();
+  auto v = now.view();
+  if (auto fine = model::check_makeable(v, profile); !fine)
+    return to.refuse(fine.error());
+  auto x = std::make_shared<run>(id, profile, to);
+  auto local = profile.destination_vm == "dom0";
+  auto seconds = static_cast<std::time_t>(world_->now_us() / 1'000'000);
+  x->order = {
+      .id = fmt::format("{:%Y%m%dT%H%M%S}-{}", fmt::gmtime(seconds), world_->chance() % 1'000'000),
+      .passphrase = {},
+      .compression = profile.compression,
+      .destination_vm = local ? "" : profile.destination_vm,
+      .user = local ? "" : user_of(v, profile.destination_vm),
+      .path = profile.destination_path,
+      .file_name = fmt::format("qubes-{:%Y-%m-%dT%H%M%S}", fmt::localtime(seconds))};
+  running_.emplace(id, x);
+  if (!std::exchange(ticking_, true))
+    self->delayed_send(self, beat, atom::tick_v);
+  if (profile.passphrase_text)
+    know_passphrase(x, *profile.passphrase_text);
+  else
+    ask_passphrase(x);
+}
+
+void backup_state::ask_passphrase(const run_ptr& x) {
+  auto& vm = x->profile.passphrase_vm;
+  auto failed = [this, x](const std::string& why) {
+    x->asking = false;
+    settle(x, model::fail(errc::general, fmt::format("'{}' gave no passphrase: {}",
+                                                     x->profile.passphrase_vm, why)));
+  };
+  if (x->id.find_first_of(" \t\n") != std::string::npos)
+    return failed("the profile's name has blanks, which no service can have");
+  auto ask = job{.what = task::ask_service,
+                 .domain = vm,
+                 .uuid = {},
+                 .text = "qubes.BackupPassphrase+" + x->id,
+                 .pairs = {{"user", user_of(world_->look().view(), vm)}}};
+  ask.limit = passphrase_seconds;
+  auto limit = deadline_of(world_->settings, ask);
+  x->asking = true;
+  self->request(world_->driver, limit, std::move(ask))
+      .then(
+          [this, x](const report& said) {
+            x->asking = false;
+            if (!x->over)
+              know_passphrase(x, model::trimmed(said.text));
+          },
+          [failed](const caf::error& why) { failed(from_caf(why).text); });
+}
+
+void backup_state::know_passphrase(const run_ptr& x, std::string_view text) {
+  auto fine = model::parse_passphrase(text);
+  if (!fine)
+    return settle(x, tl::unexpected{fine.error()});
+  x->order.passphrase = std::move(*fine);
+  take_stock(
+      x->profile, [this, x](const inventory& found) { lay_out(x, found); },
+      [this, x](model::error why) { settle(x, tl::unexpected{std::move(why)}); });
+}
+
+/// All that it will hold, in order.
+void backup_state::lay_out(const run_ptr& x, const inventory& found) {
+  using kind = backup_part::kind;
+  x->system = found.system;
+  for (auto& [name, bytes] : found.sizes) {
+    auto who = found.system->share(name);
+    auto path = model::path_in_backup(*who, found.home);
+    if (who->is(model::admin_vm)) {
+      if (found.home.empty())
+        continue;
+      if (x->order.destination_vm.empty() && lies_in(x->order.path, found.home))
+        return settle(x, model::fail(errc::general, "dom0's home cannot be backed up into itself",
+                                     "choose another destination, or leave dom0 out"));
+      x->todo.push_back({.what = {kind::tree, path, found.home}});
+    } else {
+      for (auto& volume : model::volumes_in_backup(*who))
+        x->todo.push_back({.what = {kind::image, path + volume + ".img", {}},
+                           .volume = disk_job{.what = disk_task::begin_export,
+                                              .system = found.system,
+                                              .domain = who,
+                                              .volume = volume}});
+      if (who->is(model::qubes_vm))
+        for (auto file : model::files_in_backup)
+          x->todo.push_back(
+              {.what = {kind::file, path + std::string{file},
+                        fmt::format("{}/{}/{}", row(who->type).directory, name, file)}});
+      x->todo.push_back({.what = {kind::text, path + "empty", {}}, .stands_in = true});
+    }
+    x->contents.push_back({name, std::move(path), bytes});
+    x->total += bytes;
+  }
+  auto listing = model::xml::save(model::with_contents(*found.system, x->contents));
+  x->todo.push_front({.what = {kind::text, "qubes.xml", std::move(listing)}});
+  post(
+      x,
+      [](drivers::backups& with, run& me) -> outcome<void> {
+        auto begun =
+            with.begin(me.order, {.stop = me.stop.get_token(),
+                                  .tell = [done = me.done](auto bytes) { *done += bytes; }});
+        if (!begun)
+          return tl::unexpected{std::move(begun.error())};
+        me.writer = std::move(*begun);
+        return {};
+      },
+      [this, x](const outcome<void>& begun) {
+        if (!begun)
+          return settle(x, tl::unexpected{begun.error()});
+        x->any = true; // qubes.xml belongs to nobody
+        next(x);
+      });
+}
+
+// -- writing -------------------------------------------------------------------------------------
+
+template <class Work, class Then>
+void backup_state::post(const run_ptr& x, Work work, Then then) {
+  lanes_->post(drivers::lane::backup, x->id,
+               [me = backup_actor{self}, with = with_, x, work, then] {
+                 caf::anon_send(me, completion{[then, result = work(*with, *x)]() mutable {
+                                  then(std::move(result));
+                                }});
+               });
+}
+
+void backup_state::next(const run_ptr& x) {
+  if (x->stop.stop_requested())
+    return settle(x, tl::unexpected{cancelled()});
+  if (x->todo.empty())
+    return finish(x);
+  auto what = std::move(x->todo.front());
+  x->todo.pop_front();
+  if (what.stands_in && std::exchange(x->any, false))
+    return next(x);
+  if (what.stands_in)
+    return add(x, what.what, [x] { x->any = false; }); // it is the domain's last
+  if (!what.volume)
+    return add(x, what.what, [] {});
+  self->request(world_->storage, world_->settings.disk_call, *what.volume)
+      .then(
+          [this, x, what](const disk_report& there) {
+            auto part = what.what;
+            part.from = there.text;
+            auto back = *what.volume;
+            back.what = disk_task::end_export;
+            back.text = there.text;
+            add(x, part, [this, back] {
+              self->request(world_->storage, world_->settings.disk_call, back)
+                  .then([](const disk_report&) {}, [](const caf::error&) {});
+            });
+          },
+          [this, x](const caf::error& why) { settle(x, tl::unexpected{from_caf(why)}); });
+}
+
+void backup_state::add(const run_ptr& x, const backup_part& what, std::function<void()> done) {
+  post(
+      x, [what](drivers::backups&, run& me) { return me.writer->add(what); },
+      [this, x, done](const outcome<bool>& added) {
+        x->any = x->any || added.value_or(false);
+        done();
+        if (!added)
+          return settle(x, tl::unexpected{added.error()});
+        next(x);
+      });
+}
+
+void backup_state::finish(const run_ptr& x) {
+  post(
+      x, [](drivers::backups&, run& me) { return me.writer->finish(); },
+      [this, x](const outcome<void>& finished) {
+        if (!finished)
+          return settle(x, tl::unexpected{finished.error()});
+        note_time(x, note_attempts);
+      });
+}
+
+/// The backup is there; who is in it learns when that was. Who is gone by now does not.
+void backup_state::note_time(const run_ptr& x, unsigned attempts) {
+  auto now = world_->look();
+  auto seconds = fmt::format("{}", world_->now_us() / 1'000'000);
+  auto all = model::plan{};
+  auto append = [](auto& to, auto& more) { std::ranges::move(more, std::back_inserter(to)); };
+  for (auto& it : x->contents) {
+    auto* who = now.system->find_uuid(x->system->find(it.domain)->uuid);
+    if (!who || !model::find_property(row(who->type).bit, "backup_timestamp"))
+      continue;
+    auto plan = model::plan_set_property(now.view(), who, "backup_timestamp", seconds);
+    append(all.before, plan.before);
+    append(all.what.edits, plan.what.edits);
+    append(all.after, plan.after);
+  }
+  if (all.what.empty())
+    return settle(x, std::string{});
+  self->request(world_->store, world_->settings.commit, all.what)
+      .then(
+          [this, x, all, before = now.system](const model::system_ptr&) {
+            tell_change(self, world_, before, all.what);
+            self->send(world_->events, all.before);
+            self->send(world_->events, all.after);
+            settle(x, std::string{});
+          },
+          [this, x, attempts](const caf::error& why) {
+            auto reason = from_caf(why);
+            if (attempts > 1 && reason.code == errc::vm_not_found)
+              return note_time(x, attempts - 1);
+            reason.hint = "the backup itself is complete";
+            settle(x, tl::unexpected{std::move(reason)});
+          });
+}
+
+/// Answers once nothing is left of it but what it was to leave.
+void backup_state::settle(const run_ptr& x, outcome<std::string> how) {
+  if (std::exchange(x->over, true))
+    return;
+  x->order.passphrase.clear();
+  post(
+      x,
+      [](drivers::backups&, run& me) {
+        me.writer.reset();
+        return true;
+      },
+      [this, x, how](bool) {
+        running_.erase(x->id);
+        x->to.give(how);
+        if (running_.empty())
+          for (auto& waits : std::exchange(stopping_, {}))
+            deliver(waits);
+      });
+}
+
+// -- on its way ----------------------------------------------------------------------------------
+
+void backup_state::cancel(const std::string& id, const reply& to) {
+  auto i = running_.find(id);
+  if (i == running_.end())
+    return to.refuse(
+        {errc::general, fmt::format("no backup {} is under way", model::quoted(id)), {}});
+  break_off(i->second);
+  to.ok();
+}
+
+void backup_state::break_off(const run_ptr& x) {
+  x->stop.request_stop();
+  if (x->asking) // nobody else looks at the stop
+    settle(x, tl::unexpected{cancelled()});
+}
+
+void backup_state::tell_progress() {
+  for (auto& [id, x] : running_) {
+    auto done = std::min(x->done->load(), x->total);
+    if (x->over || done == x->told)
+      continue;
+    x->told = done;
+    auto percent = 100.0 * static_cast<double>(done) / static_cast<double>(x->total);
+    self->send(world_->events,
+               events{{"",
+                       "backup-progress",
+                       {{"backup_profile", id}, {"progress", fmt::format("{}", percent)}}}});
+  }
+  ticking_ = !running_.empty();
+  if (ticking_)
+    self->delayed_send(self, beat, atom::tick_v);
 }
 
 } // namespace qubes::actors

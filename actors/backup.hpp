@@ -1,11 +1,15 @@
-// Backup: what a profile's backup would hold, and how large it would be.
+// Backup: what a profile's backup would hold, how large it would be, and the making of it.
 #pragma once
 
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
+#include "drivers/backups.hpp"
+#include "drivers/lanes.hpp"
+#include "model/backup_contents.hpp"
 #include "model/backup_profile.hpp"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,31 +22,67 @@ public:
   static inline const char* name = "backup";
 
   explicit backup_state(backup_actor::pointer self) : self(self) {}
+  ~backup_state(); ///< nothing is left of those that are being made
+  backup_state(const backup_state&) = delete;
+  backup_state& operator=(const backup_state&) = delete;
 
-  backup_actor::behavior_type make(world_ptr in);
+  backup_actor::behavior_type make(world_ptr in, std::shared_ptr<drivers::backups> with,
+                                   std::shared_ptr<drivers::executor> lanes);
 
 private:
   /// Domains being measured, one after the other.
   struct inventory {
     model::system_ptr system;
     std::vector<std::pair<std::string, std::uint64_t>> sizes; ///< domain -> bytes
+    std::string home{};                                       ///< of dom0's user, if asked for
+    std::function<void(const inventory&)> then;
+    std::function<void(model::error)> failed;
     std::size_t at = 0;
   };
   using inventory_ptr = std::shared_ptr<inventory>;
+
+  struct run; ///< a backup being made
+  struct item;
+  using run_ptr = std::shared_ptr<run>;
 
   void obey(const order& x, const reply& to);
   void with_profile(const std::string& id, const reply& to,
                     std::function<void(const model::backup_profile&)> then);
   void tell(const model::backup_profile& x, const reply& to);
-  void measure(const inventory_ptr& all, const reply& to);
-  void measure_volumes(const inventory_ptr& all, std::vector<std::string> volumes, const reply& to);
-  void measure_files(const inventory_ptr& all, const reply& to);
-  void refuse_to_run(const model::backup_profile& x, const reply& to);
+  void take_stock(const model::backup_profile& x, std::function<void(const inventory&)> then,
+                  std::function<void(model::error)> failed);
+  void measure(const inventory_ptr& all);
+  void measure_volumes(const inventory_ptr& all, std::vector<std::string> volumes);
+  void measure_files(const inventory_ptr& all);
+
+  void start(const std::string& id, const model::backup_profile& profile, const reply& to);
+  void ask_passphrase(const run_ptr& x);
+  void know_passphrase(const run_ptr& x, std::string_view text);
+  void lay_out(const run_ptr& x, const inventory& found);
+  void next(const run_ptr& x);
+  void add(const run_ptr& x, const drivers::backup_part& what, std::function<void()> done);
+  void finish(const run_ptr& x);
+  void note_time(const run_ptr& x, unsigned attempts);
+  void settle(const run_ptr& x, model::outcome<std::string> how);
+  void cancel(const std::string& id, const reply& to);
+  void break_off(const run_ptr& x);
+  void tell_progress();
+
+  /// Runs `work` on a backup thread, in order with the other work on this backup, then `then` here.
+  template <class Work, class Then>
+  void post(const run_ptr& x, Work work, Then then);
 
   backup_actor::pointer self;
   world_ptr world_;
+  std::shared_ptr<drivers::backups> with_;
+  std::shared_ptr<drivers::executor> lanes_;
+  std::map<std::string, run_ptr, std::less<>> running_; ///< by profile
+  std::vector<caf::typed_response_promise<void>> stopping_;
+  bool ticking_ = false;
 };
 
-backup_actor::behavior_type backup(backup_actor::stateful_pointer<backup_state> self, world_ptr in);
+backup_actor::behavior_type backup(backup_actor::stateful_pointer<backup_state> self, world_ptr in,
+                                   std::shared_ptr<drivers::backups> with,
+                                   std::shared_ptr<drivers::executor> lanes);
 
 } // namespace qubes::actors

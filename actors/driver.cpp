@@ -2,6 +2,7 @@
 
 #include "drivers/pci.hpp"
 #include "drivers/process.hpp"
+#include "model/literal.hpp"
 #include "model/xml/firewall_xml.hpp"
 
 #include <fmt/format.h>
@@ -143,6 +144,23 @@ outcome<report> run_service(machinery& with, const job& what) {
     return model::fail(errc::vm_error, fmt::format("service {} in '{}' ended with status {}",
                                                    what.text, what.domain, done->status));
   return report{};
+}
+
+/// What a service says is the answer; what it complains of is part of the refusal.
+outcome<report> ask_service(machinery& with, const job& what) {
+  if (with.qrexec_client.empty())
+    return model::fail(errc::general, "there is no program that runs services in domains");
+  auto done = drivers::run({with.qrexec_client, "-d", what.domain,
+                            fmt::format("{}:QUBESRPC {} dom0", what.pairs.at(0).second, what.text)},
+                           {}, std::chrono::seconds{what.limit > 0 ? what.limit : 60},
+                           drivers::outputs::apart);
+  if (!done)
+    return tl::unexpected{done.error()};
+  if (done->status != 0)
+    return model::fail(errc::general,
+                       fmt::format("service {} in '{}' ended with status {}: {}", what.text,
+                                   what.domain, done->status, model::trimmed(done->errors)));
+  return report{.guest = {}, .text = std::move(done->output), .held = {}};
 }
 
 outcome<report> close_tools(machinery& with, const job& what) {
@@ -372,6 +390,7 @@ outcome<report> size_home(machinery& with, const job&) {
   auto result = report{};
   if (with.home.empty())
     return result;
+  result.text = with.home;
   auto done = drivers::run({"du", "-s", "-B1", "--", with.home}, {}, std::chrono::minutes{1});
   if (!done)
     return tl::unexpected{done.error()};
@@ -434,6 +453,7 @@ constexpr task_row rows[]{
   {task::size_files,     lane::disk,  &settings::host_call,  false, size_files},
   {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
   {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
+  {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service},
 };
 // clang-format on
 

@@ -107,8 +107,9 @@ gate_state::~gate_state() {
 
 void gate_state::take(order what, connection_id who, const std::string& domain) {
   what.ticket = next_ticket_++;
-  auto limit = std::chrono::microseconds{world_->settings.order}.count();
-  tickets_[what.ticket] = {who, world_->now_us() + limit};
+  auto& most = world_->settings;
+  auto limit = std::chrono::microseconds{what.what == verb::run_backup ? most.backup : most.order};
+  tickets_[what.ticket] = {who, world_->now_us() + limit.count()};
   auto me = client_actor{self};
   if (domain.empty()) {
     self->send(world_->registry, std::move(what), me);
@@ -146,10 +147,13 @@ void gate_state::gone(connection_id who) {
 /// One timer for all orders, and none while there are none: an idle daemon sleeps.
 void gate_state::look_for_overdue() {
   auto now_us = world_->now_us();
-  while (!tickets_.empty() && tickets_.begin()->second.deadline_us <= now_us)
-    answered({tickets_.begin()->first,
-              model::fail(errc::timed_out, "the order was not carried out in time",
-                          "it may still be; see 'qvmctl status'")});
+  auto overdue = std::vector<std::uint64_t>{};
+  for (auto& [number, x] : tickets_)
+    if (x.deadline_us <= now_us)
+      overdue.push_back(number);
+  for (auto number : overdue)
+    answered({number, model::fail(errc::timed_out, "the order was not carried out in time",
+                                  "it may still be; see 'qvmctl status'")});
   ticking_ = !tickets_.empty();
   if (ticking_)
     self->delayed_send(self, sweep, atom::tick_v);

@@ -61,7 +61,7 @@ private:
   world_ptr world_;
   frame_sink to_;
   std::uint64_t next_ticket_ = 1;
-  std::map<std::uint64_t, ticket> tickets_; ///< by number, hence by deadline
+  std::map<std::uint64_t, ticket> tickets_;
   bool ticking_ = false;
 };
 

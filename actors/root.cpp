@@ -66,16 +66,16 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
     if (x->is(model::disp_vm) && model::read_bool({now.view(), x.get()}, "auto_cleanup"))
       world->leftovers.insert(x->uuid);
 
-  auto* lanes = with.machinery.lanes.get();
-  world->storage = in.spawn(storage, std::move(with.disks), with.machinery.lanes);
+  auto lanes = with.machinery.lanes;
+  world->storage = in.spawn(storage, std::move(with.disks), lanes);
   world->events = in.spawn(hub, world, with.to_clients);
-  world->store = in.spawn(actors::store, world, std::move(with.files), lanes);
+  world->store = in.spawn(actors::store, world, std::move(with.files), lanes.get());
   world->driver = in.spawn(driver, world, std::move(with.machinery));
   world->registry = in.spawn(registry, world);
   world->disposables = in.spawn(disposables, world);
   world->stats = in.spawn(stats, world, with.to_clients);
   world->sleep = in.spawn(host_sleep, world);
-  world->backup = in.spawn(backup, world);
+  world->backup = in.spawn(backup, world, std::move(with.backups), lanes);
   result->gate_ = in.spawn(actors::gate, world, with.to_clients);
   result->watcher_ = in.spawn<watcher>(std::vector<caf::actor_addr>{
       world->events.address(), world->store.address(), world->driver.address(),
@@ -109,6 +109,11 @@ void society::start(std::function<void()> ready) {
 
 void society::stop(std::chrono::milliseconds limit) {
   caf::scoped_actor self{system_};
+  self->request(world_->backup, limit, atom::stop_v)
+      .receive([] {},
+               [](const caf::error& x) {
+                 spdlog::error("a backup did not end before the stop: {}", from_caf(x).message());
+               });
   self->request(world_->store, limit, atom::flush_v)
       .receive([] {},
                [](const caf::error& x) {

@@ -7,6 +7,7 @@
 #include "actors/storage.hpp"
 #include "actors/store.hpp"
 #include "actors/world.hpp"
+#include "drivers/backups.hpp"
 
 #include <functional>
 #include <memory>
@@ -20,6 +21,7 @@ struct parts {
   std::shared_ptr<library> files;
   actors::machinery machinery;
   std::shared_ptr<drivers::disks> disks;
+  std::shared_ptr<drivers::backups> backups;
   frame_sink to_clients;
   std::function<std::int64_t()> now_us;
   std::function<std::uint64_t()> chance;

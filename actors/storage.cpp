@@ -76,6 +76,20 @@ outcome<disk_report> end_import(disks& with, const disk_job& x) {
   return on_volume(x, [&](auto& it) { return with.end_import(*x.system, it, x.flag); });
 }
 
+outcome<disk_report> begin_export(disks& with, const disk_job& x) {
+  auto it = volume_of(x);
+  if (!it)
+    return tl::unexpected{std::move(it.error())};
+  auto path = with.begin_export(*x.system, **it);
+  if (!path)
+    return tl::unexpected{std::move(path.error())};
+  return disk_report{.text = std::move(*path)};
+}
+
+outcome<disk_report> end_export(disks& with, const disk_job& x) {
+  return on_volume(x, [&](auto& it) { return with.end_export(*x.system, it, x.text); });
+}
+
 outcome<disk_report> set_up_pool(disks& with, const disk_job& x) {
   return nothing(with.set_up(*x.system, *x.pool));
 }
@@ -161,6 +175,8 @@ constexpr task_row rows[]{
   {disk_task::revert,       revert},
   {disk_task::begin_import, begin_import},
   {disk_task::end_import,   end_import},
+  {disk_task::begin_export, begin_export},
+  {disk_task::end_export,   end_export},
   {disk_task::set_up_pool,  set_up_pool},
   {disk_task::look_at_pool, look_at_pool},
   {disk_task::list_pool,    list_pool},

@@ -70,6 +70,7 @@ const std::vector<key>& keys() {
     {"programs", "qubesdb_daemon", text_key{&config::qubesdb_daemon}, "started per domain; \"\" for none"},
     {"programs", "qrexec_daemon", text_key{&config::qrexec_daemon}, "started per domain; \"\" for none"},
     {"programs", "qrexec_client", text_key{&config::qrexec_client}, "runs services in domains; \"\" for none"},
+    {"programs", "scrypt", text_key{&config::scrypt}, "encrypts backups"},
     {"memory", "manager", text_key{&config::memory_manager}, "socket of the memory manager; \"\" for none"},
     {"log", "target", text_key{&config::log_target}, "journal, stderr, or auto (the journal under systemd)"},
     {"log", "level", text_key{&config::log_level}, "trace, debug, info, warning, error"},
@@ -85,11 +86,13 @@ const std::vector<key>& keys() {
     {"limits", "disk_call_seconds", number(&config::settings, &settings::disk_call, 1, 86400), "work on volumes; copies take their time"},
     {"limits", "rescue_call_seconds", number(&config::settings, &settings::rescue_call, 1, 3600), "a kill"},
     {"limits", "order_seconds", number(&config::settings, &settings::order, 1, 86400), "a client's order, whatever it takes"},
+    {"limits", "backup_seconds", number(&config::settings, &settings::backup, 1, 30 * 86400), "a client's order to make a backup"},
     {"limits", "reconnect_first_ms", number(&config::settings, &settings::reconnect_first, 1, 60000), "first pause before the hypervisor is tried again"},
     {"limits", "reconnect_most_ms", number(&config::settings, &settings::reconnect_most, 1, 600000), "longest such pause"},
     {"lanes", "host", number(&config::lanes, &widths::host, 1, 64), "threads for calls to the hypervisor alone"},
     {"lanes", "guest", number(&config::lanes, &widths::guest, 1, 1024), "threads for calls that wait for a guest"},
     {"lanes", "storage", number(&config::lanes, &widths::storage, 1, 64), "threads for work on volumes"},
+    {"lanes", "backup", number(&config::lanes, &widths::backup, 1, 64), "backups made at the same time; more wait"},
     {"lanes", "rescue", number(&config::lanes, &widths::rescue, 1, 64), "threads for kills"},
   };
   // clang-format on

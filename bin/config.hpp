@@ -26,6 +26,7 @@ struct config {
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";
+  std::string scrypt = "scrypt";
   std::string memory_manager = "/var/run/qubes/qmemman.sock"; ///< "" for none
   std::string log_target =
       "auto"; ///< journal, stderr, or auto: the journal when started by systemd

@@ -94,6 +94,11 @@ std::shared_ptr<drivers::disks> open_storage(const config& x) {
        .machine = {.commands = drivers::make_command_runner(), .callbacks = x.callbacks}});
 }
 
+std::shared_ptr<drivers::backups> open_backups(const config& x) {
+  return drivers::open_backups(
+      {.state_directory = x.state, .qrexec_client = x.qrexec_client, .scrypt = x.scrypt});
+}
+
 /// Whether the society still answers; the watchdog is fed only then.
 bool alive(caf::actor_system& system, const actors::world& world) {
   caf::scoped_actor self{system};
@@ -177,6 +182,7 @@ int run(const config& settings, const std::string& config_path) {
                                                 .files = std::move(files),
                                                 .machinery = std::move(machinery),
                                                 .disks = open_storage(settings),
+                                                .backups = open_backups(settings),
                                                 .to_clients = to_clients,
                                                 .now_us = wall_clock_us,
                                                 .chance = drivers::random_number,

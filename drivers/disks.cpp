@@ -195,6 +195,21 @@ public:
     return on(all, it, [&](auto& home, auto& x) { return home.end_import(x, keep); });
   }
 
+  outcome<std::string> begin_export(const model::system& all, const model::volume& it) override {
+    auto home = pool_of(all, it.pool);
+    if (!home)
+      return tl::unexpected{std::move(home.error())};
+    return (*home)->begin_export(seen(all, it));
+  }
+
+  outcome<void> end_export(const model::system& all, const model::volume& it,
+                           const std::string& path) override {
+    return on(all, it, [&](auto& home, auto& x) -> outcome<void> {
+      home.end_export(x, path);
+      return {};
+    });
+  }
+
   // -- pools --------------------------------------------------------------------------------------
 
   outcome<void> set_up(const model::system&, const model::pool& it) override {

@@ -73,6 +73,11 @@ public:
   virtual outcome<void> end_import(const model::system& all, const model::volume& it,
                                    bool keep) = 0;
 
+  /// Where the last committed state can be read, until `end_export`.
+  virtual outcome<std::string> begin_export(const model::system& all, const model::volume& it) = 0;
+  virtual outcome<void> end_export(const model::system& all, const model::volume& it,
+                                   const std::string& path) = 0;
+
   // -- pools ------------------------------------------------------------------------------------
 
   /// Prepares a pool that is about to be added.

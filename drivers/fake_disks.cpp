@@ -124,6 +124,27 @@ outcome<void> fake_disks::end_import(const model::system&, const model::volume& 
   return admit(disk_call::import, it.vid);
 }
 
+outcome<std::string> fake_disks::begin_export(const model::system&, const model::volume& it) {
+  auto hold = std::lock_guard{guard_};
+  return admit(disk_call::read, it.vid).map([&] {
+    exported_.insert(it.vid);
+    return "/export/" + it.vid;
+  });
+}
+
+outcome<void> fake_disks::end_export(const model::system&, const model::volume& it,
+                                     const std::string&) {
+  auto hold = std::lock_guard{guard_};
+  if (auto i = exported_.find(it.vid); i != exported_.end())
+    exported_.erase(i);
+  return {};
+}
+
+std::multiset<std::string> fake_disks::exported() const {
+  auto hold = std::lock_guard{guard_};
+  return exported_;
+}
+
 outcome<void> fake_disks::set_up(const model::system&, const model::pool&) {
   return {};
 }

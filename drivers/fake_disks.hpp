@@ -23,7 +23,8 @@ enum class disk_call : std::uint8_t {
   resize,
   clear,
   revert,
-  import
+  import,
+  read,
 };
 
 class fake_disks final : public disks {
@@ -45,6 +46,9 @@ public:
   std::set<std::string> running() const;
 
   void leave_running(const std::string& vid);
+
+  /// Ids of the volumes somebody reads.
+  std::multiset<std::string> exported() const;
 
   outcome<void> make_home(const model::system& all, const model::domain& x) override;
   outcome<void> remove_home(const model::domain& x) override;
@@ -71,6 +75,9 @@ public:
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes) override;
   outcome<void> end_import(const model::system& all, const model::volume& it, bool keep) override;
+  outcome<std::string> begin_export(const model::system& all, const model::volume& it) override;
+  outcome<void> end_export(const model::system& all, const model::volume& it,
+                           const std::string& path) override;
   outcome<void> set_up(const model::system& all, const model::pool& it) override;
   outcome<model::pool_facts> look(const model::system& all, const model::pool& it) override;
   outcome<std::vector<std::string>> list(const model::system& all, const model::pool& it) override;
@@ -83,6 +90,7 @@ private:
   script fate_;
   std::set<std::string> made_;
   std::set<std::string> running_;
+  std::multiset<std::string> exported_;
 };
 
 } // namespace qubes::drivers

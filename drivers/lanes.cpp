@@ -166,6 +166,7 @@ lanes::lanes(widths x) {
     case lane::rescue: return x.rescue;
     case lane::disk: return x.disk;
     case lane::storage: return x.storage;
+    case lane::backup: return x.backup;
     }
     return 1U;
   };

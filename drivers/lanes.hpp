@@ -18,8 +18,9 @@ enum class lane : std::uint8_t {
   rescue,  ///< destroy; always free
   disk,    ///< files of the store
   storage, ///< volumes; copies may take long
+  backup,  ///< takes hours, and costs nobody else a thread
 };
-inline constexpr std::size_t lane_count = 5;
+inline constexpr std::size_t lane_count = 6;
 
 /// Where blocking work runs. The simulation has its own.
 class executor {
@@ -40,6 +41,7 @@ public:
     unsigned rescue = 4;
     unsigned disk = 1;
     unsigned storage = 4;
+    unsigned backup = 4;
     unsigned keep = 4;                         ///< idle threads of a lane that stay
     std::chrono::milliseconds patience{10000}; ///< how long the others wait for work
   };

@@ -1,20 +1,14 @@
 #include "drivers/process.hpp"
 #include "drivers/reason.hpp"
-#include "drivers/unique_fd.hpp"
+#include "drivers/spawn.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <csignal>
-#include <optional>
-#include <string_view>
 
 namespace qubes::drivers {
 
@@ -29,76 +23,6 @@ constexpr std::size_t report_limit = std::size_t{16} << 20;
 
 /// Even a killed process may hang in the kernel (a dead disk); it is left behind after this.
 constexpr std::chrono::seconds burial{2};
-
-/// What our own service manager told us is nothing a child may act upon.
-constexpr std::array<std::string_view, 6> private_variables{
-    "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"};
-
-std::string_view name_of(std::string_view variable) {
-  return variable.substr(0, variable.find('='));
-}
-
-std::vector<std::string> environment(const std::vector<std::string>& extra) {
-  auto all = extra;
-  for (auto** x = environ; x && *x; ++x) {
-    auto name = name_of(*x);
-    auto same = [&](std::string_view other) { return name_of(other) == name; };
-    if (std::ranges::none_of(private_variables, same) && std::ranges::none_of(extra, same))
-      all.emplace_back(*x);
-  }
-  return all;
-}
-
-/// The form execve wants; `words` must outlive it.
-std::vector<char*> pointers(std::vector<std::string>& words) {
-  auto all = std::vector<char*>{};
-  for (auto& x : words)
-    all.push_back(x.data());
-  all.push_back(nullptr);
-  return all;
-}
-
-/// What happens in the child between fork and exec.
-class birth {
-public:
-  birth(int output, int errors) {
-    ::posix_spawn_file_actions_init(&files_);
-    ::posix_spawnattr_init(&attributes_);
-
-    ::posix_spawn_file_actions_adddup2(&files_, output, STDOUT_FILENO);
-    ::posix_spawn_file_actions_adddup2(&files_, errors, STDERR_FILENO);
-    ::posix_spawn_file_actions_addopen(&files_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    ::posix_spawn_file_actions_addclosefrom_np(&files_, STDERR_FILENO + 1);
-
-    auto none = sigset_t{};
-    auto all = sigset_t{};
-    sigemptyset(&none);
-    sigfillset(&all);
-    ::posix_spawnattr_setsigmask(&attributes_, &none);
-    ::posix_spawnattr_setsigdefault(&attributes_, &all);
-    ::posix_spawnattr_setpgroup(&attributes_, 0);
-    ::posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF
-                                                 | POSIX_SPAWN_SETPGROUP);
-  }
-  birth(const birth&) = delete;
-  birth& operator=(const birth&) = delete;
-  ~birth() {
-    ::posix_spawn_file_actions_destroy(&files_);
-    ::posix_spawnattr_destroy(&attributes_);
-  }
-
-  /// 0 or the reason.
-  int start(pid_t& child, std::vector<std::string> command, std::vector<std::string> variables) {
-    auto arguments = pointers(command);
-    auto settings = pointers(variables);
-    return ::posix_spawnp(&child, arguments[0], &files_, &attributes_, arguments.data(),
-                          settings.data());
-  }
-
-private:
-  posix_spawn_file_actions_t files_{};
-  posix_spawnattr_t attributes_{};
-};
 
 /// Milliseconds for poll(), rounded up so that nobody spins before the deadline.
 int left_until(clock::time_point deadline) {
@@ -158,14 +82,6 @@ bool wait_for_end(int process, streams& from, clock::time_point deadline) {
   return false;
 }
 
-std::optional<int> status_of(pid_t child) {
-  auto raw = 0;
-  while (::waitpid(child, &raw, 0) < 0)
-    if (errno != EINTR)
-      return std::nullopt;
-  return WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
-}
-
 } // namespace
 
 model::outcome<process_result> run(const std::vector<std::string>& command,
@@ -188,26 +104,18 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
   }
 
   auto deadline = clock::now() + limit;
-  auto child = pid_t{};
   auto& errors = apart ? from[1].theirs : from[0].theirs;
-  if (auto code =
-          birth{from[0].theirs.get(), errors.get()}.start(child, command, environment(extra));
-      code != 0)
-    return cannot(code);
+  auto started = spawn(command, extra, {.output = from[0].theirs.get(), .errors = errors.get()});
+  if (!started)
+    return tl::unexpected{std::move(started.error())};
   for (auto& x : from)
     x.theirs.reset();
-  auto process = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, child, 0))};
-  if (!process) {
-    auto code = errno;
-    ::kill(-child, SIGKILL);
-    status_of(child);
-    return cannot(code);
-  }
 
-  if (!wait_for_end(process.get(), from, deadline)) {
-    ::kill(-child, SIGKILL);
-    if (wait_for_end(process.get(), from, clock::now() + burial))
-      status_of(child);
+  auto process = started->handle.get();
+  if (!wait_for_end(process, from, deadline)) {
+    kill_group(*started);
+    if (wait_for_end(process, from, clock::now() + burial))
+      bury(*started);
     return fail(errc::timed_out,
                 fmt::format("'{}' did not end within {} s and was killed", command[0],
                             static_cast<double>(limit.count()) / 1000));
@@ -215,7 +123,7 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
   for (auto& x : from)
     if (x.ours)
       x.drain();
-  auto status = status_of(child);
+  auto status = bury(*started);
   if (!status)
     return cannot(errno);
   return process_result{*status, std::move(from[0].text), std::move(from[1].text)};

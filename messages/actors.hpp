@@ -154,10 +154,16 @@ using sleep_actor = caf::typed_actor<
     // INTERNAL: the next domain need not wait for this one any more.
     caf::reacts_to<atom::tick, std::uint64_t>>;
 
-/// BACKUP: what a profile's backup would hold.
+/// BACKUP: what a profile's backup would hold, and the backups being made.
 using backup_actor = caf::typed_actor<
     // Carries out tell_backup, run_backup or cancel_backup.
-    caf::reacts_to<order, client_actor>>;
+    caf::reacts_to<order, client_actor>,
+    // Breaks off those being made; answers once nothing is left of them.
+    caf::replies_to<atom::stop>::with<void>,
+    // INTERNAL: a lane is done.
+    caf::reacts_to<completion>,
+    // INTERNAL: time to tell how far they are.
+    caf::reacts_to<atom::tick>>;
 
 /// The GATE: clients' requests in, replies out.
 using gate_actor = caf::typed_actor<

@@ -157,8 +157,9 @@ enum class task : std::uint8_t {
   take_paused,      ///< report: text; the note is gone then
   read_profile,     ///< text: its name; report: found, text
   size_files,       ///< text: directory, pairs: file names; report: bytes
-  size_home,        ///< of dom0's user; report: bytes
+  size_home,        ///< of dom0's user; report: bytes, text: its path
   read_attachments, ///< what the hypervisor says the domain has; report: attachments
+  ask_service,      ///< text: qrexec service, pairs[0].second: user; report: text
 };
 
 struct job {
@@ -169,7 +170,7 @@ struct job {
   std::string text;
   std::vector<std::pair<std::string, std::string>> pairs;
   bool flag = false;       ///< start_agent: wait for it; mark_service
-  std::int64_t limit = 0;  ///< seconds; start_agent, run_service
+  std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};
 };
@@ -201,6 +202,8 @@ enum class disk_task : std::uint8_t {
   revert,       ///< text: revision
   begin_import, ///< bytes; report: where to write
   end_import,   ///< flag: keep it
+  begin_export, ///< report: where to read
+  end_export,   ///< text: where it was
   set_up_pool,  ///< pool
   look_at_pool, ///< pool
   list_pool,    ///< pool

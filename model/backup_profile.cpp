@@ -2,6 +2,7 @@
 
 #include "model/literal.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
@@ -120,6 +121,39 @@ outcome<void> check_passphrase(const system& all, const backup_profile& x) {
   if (!all.find(x.passphrase_vm))
     return refuse(fmt::format("passphrase_vm: no such domain: {}", quoted(x.passphrase_vm)));
   return {};
+}
+
+outcome<void> check_makeable(const view& v, const backup_profile& x) {
+  if (auto known = check_passphrase(v.system, x); !known)
+    return known;
+  for (auto& name : {x.destination_vm, x.passphrase_text ? std::string{} : x.passphrase_vm}) {
+    auto* needed = v.system.find(name);
+    if (!needed)
+      continue;
+    if (needed->is(remote_vm))
+      return refuse(fmt::format("'{}' is on another host", name));
+    if (!is_running(v, *needed))
+      return fail(errc::vm_not_running, fmt::format("'{}' does not run", name), "start it first");
+  }
+  for (auto* it : chosen_for_backup(v, x))
+    if (it->is(qubes_vm) && is_running(v, *it)
+        && std::ranges::any_of(it->volumes, snapshots_disabled))
+      return fail(errc::vm_not_halted,
+                  fmt::format("'{}' works on a volume in place, which cannot be read meanwhile",
+                              it->name.str()),
+                  "shut it down first");
+  return {};
+}
+
+outcome<std::string> parse_passphrase(std::string_view text) {
+  constexpr auto longest = std::size_t{1024};
+  if (text.empty())
+    return refuse("the passphrase is empty", "a backup without one would protect nothing");
+  if (text.find_first_of(std::string_view{"\n\r\0", 3}) != text.npos)
+    return fail(errc::protocol, "the passphrase is more than one line");
+  if (text.size() > longest)
+    return fail(errc::protocol, fmt::format("the passphrase is longer than {} bytes", longest));
+  return std::string{text};
 }
 
 std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile& x) {

@@ -30,6 +30,12 @@ outcome<backup_profile> parse_backup_profile(const system& all, std::string_view
 /// Somebody must know the passphrase before a backup can be made.
 outcome<void> check_passphrase(const system& all, const backup_profile& x);
 
+/// Whoever takes or opens it must run here, and what is read must not change meanwhile.
+outcome<void> check_makeable(const view& v, const backup_profile& x);
+
+/// The one line that a profile or a service gave.
+outcome<std::string> parse_passphrase(std::string_view text);
+
 /// By number.
 std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile& x);
 

@@ -43,17 +43,6 @@ std::string_view warning_of(const view& v, const domain& x) {
 
 } // namespace
 
-std::vector<std::string> volumes_in_backup(const view& v, const domain& x) {
-  auto result = std::vector<std::string>{};
-  if (!x.is(qubes_vm))
-    return result;
-  if (x.find_volume("private"))
-    result.emplace_back("private");
-  if (x.find_volume("root") && read_bool({v, &x}, "updateable"))
-    result.emplace_back("root");
-  return result;
-}
-
 std::string backup_summary(const view& v,
                            const std::vector<std::pair<std::string, std::uint64_t>>& sizes) {
   auto text = std::string{separator};

@@ -46,6 +46,8 @@ enum class errc : std::uint8_t {
   device_mode,
   token_not_found,
   backup_profile_not_found,
+  backup_running,
+  backup_cancelled,
   storage,
   store,      ///< qubes.xml could not be written, or somebody else changed it
   hypervisor, ///< the hypervisor refused, failed or is out of reach
@@ -94,6 +96,8 @@ inline constexpr std::array error_rows{
   error_row{errc::device_mode,             "QubesUnrecognizedDeviceAssignmentMode"},
   error_row{errc::token_not_found,         "QubesVolumeCopyTokenNotFoundError"},
   error_row{errc::backup_profile_not_found, "QubesBackupProfileNotFoundError"},
+  error_row{errc::backup_running,          "BackupAlreadyRunningError"},
+  error_row{errc::backup_cancelled,        "BackupCancelledError"},
   error_row{errc::storage,                 "StoragePoolException"},
   error_row{errc::store,                   "QubesException"},
   error_row{errc::hypervisor,              "QubesException"},

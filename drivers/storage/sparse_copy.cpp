@@ -22,30 +22,6 @@ namespace {
 constexpr auto block = std::size_t{1} << 20;
 constexpr auto hole = std::size_t{64} << 10; ///< zeros of this length are left out
 
-bool is_zero(const char* data, std::size_t size) {
-  return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
-}
-
-struct extent {
-  off_t begin;
-  off_t end;
-};
-
-/// The next data at or after `at`; nothing when there is none. A device has no holes to tell of.
-outcome<std::optional<extent>> next_data(int from, off_t at, off_t size, const std::string& path) {
-  if (at >= size)
-    return std::nullopt;
-  auto begin = ::lseek(from, at, SEEK_DATA);
-  if (begin < 0 && errno == ENXIO)
-    return std::nullopt;
-  if (begin < 0 && errno == EINVAL)
-    return extent{at, size};
-  auto end = begin < 0 ? begin : ::lseek(from, begin, SEEK_HOLE);
-  if (end < 0)
-    return cannot("read", path);
-  return extent{begin, std::min(end, size)};
-}
-
 outcome<void> write_all(int to, const char* data, std::size_t size, off_t at,
                         const std::string& path) {
   while (size > 0) {
@@ -90,6 +66,24 @@ outcome<void> check_room(int from, int to, const std::string& path) {
 }
 
 } // namespace
+
+bool is_zero(const char* data, std::size_t size) {
+  return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
+}
+
+outcome<std::optional<extent>> next_data(int from, off_t at, off_t size, const std::string& path) {
+  if (at >= size)
+    return std::nullopt;
+  auto begin = ::lseek(from, at, SEEK_DATA);
+  if (begin < 0 && errno == ENXIO)
+    return std::nullopt;
+  if (begin < 0 && errno == EINVAL)
+    return extent{at, size};
+  auto end = begin < 0 ? begin : ::lseek(from, begin, SEEK_HOLE);
+  if (end < 0)
+    return cannot("read", path);
+  return extent{begin, std::min(end, size)};
+}
 
 outcome<void> sparse_copy(int from, int to, const std::string& path, const supervision& watch) {
   auto bytes = size_of(from, path);

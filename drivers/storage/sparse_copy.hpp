@@ -3,7 +3,22 @@
 
 #include "drivers/storage/pool.hpp"
 
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
 namespace qubes::drivers::storage {
+
+struct extent {
+  off_t begin;
+  off_t end;
+};
+
+/// The next data at or after `at`; nothing when there is none. A device has no holes to tell of.
+outcome<std::optional<extent>> next_data(int from, off_t at, off_t size, const std::string& path);
+
+bool is_zero(const char* data, std::size_t size);
 
 /// Copies the data of `from` to the same places of `to`, which reads as zeros there; blocks of
 /// zeros become holes. Never reads holes, never holds more than a block in memory.

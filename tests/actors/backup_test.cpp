@@ -1,6 +1,8 @@
 // Backup profiles over the Admin API.
 #include "tests/actors/simulation.hpp"
 
+#include "model/property.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,39 +10,113 @@
 
 namespace qubes::tests {
 
+using namespace std::chrono_literals;
 using namespace std::string_literals;
 using model::errc;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
+using kind = drivers::backup_part::kind;
 
 namespace {
 
+constexpr auto place = "destination_vm: dom0\ndestination_path: /b\n";
+constexpr auto secret = "passphrase_text: open sesame\n";
+
 struct backup_calls : ::testing::Test {
-  simulation sim{1, sample_host(2, 0)};
+  explicit backup_calls(const model::system& first = with_volumes(populated_host()))
+      : sim(1, first) {
+    sim.run();
+  }
+  ~backup_calls() override {
+    sim.check_rest();
+    EXPECT_THAT(sim.violations(), IsEmpty());
+    EXPECT_THAT(sim.disks().exported(), IsEmpty());
+  }
+
+  simulation sim;
 
   model::outcome<std::string> ask(verb what) { return sim.ask("", what, "daily"); }
   errc refusal(verb what) {
     auto done = ask(what);
     return done ? errc::none : done.error().code;
   }
-  void profile(std::string_view text) {
-    sim.profiles_disk().foreign_write("daily.conf", std::string{text});
+  void profile(std::string_view text, std::string_view id = "daily") {
+    sim.profiles_disk().foreign_write(fmt::format("{}.conf", id), std::string{text});
+  }
+  void include(std::string_view names) {
+    profile(fmt::format("{}{}include: [{}]\n", place, secret, names));
+  }
+
+  /// Lets the society go on in the middle of this step of a backup, as it does beside a real one.
+  void during(const std::string& step, std::function<void()> what) {
+    sim.backups().set_script([=, this](const std::string& now) -> std::optional<model::error> {
+      if (now == step) {
+        what();
+        sim.pass(0ms);
+      }
+      return std::nullopt;
+    });
+  }
+  void fail_at(const std::string& step) {
+    sim.backups().set_script([=](const std::string& now) {
+      return now == step ? std::optional{model::error{errc::general, "disk full", {}}}
+                         : std::nullopt;
+    });
+  }
+
+  std::vector<std::string> parts() {
+    auto result = std::vector<std::string>{};
+    auto made = sim.backups().all();
+    for (auto& x : made.back().parts)
+      result.push_back(x.name);
+    return result;
+  }
+  std::vector<std::string> told(std::string_view event, std::string_view key) {
+    auto result = std::vector<std::string>{};
+    for (auto& x : sim.events())
+      if (x.name == event)
+        for (auto& [name, text] : x.args)
+          if (name == key)
+            result.push_back(text);
+    return result;
+  }
+  std::string when(const std::string& domain) {
+    auto now = sim.world().look();
+    return model::read_text({now.view(), now.find(domain)}, "backup_timestamp");
+  }
+  std::string image(const std::string& domain, const std::string& volume = "private") {
+    return fmt::format("vm{}/{}.img", sim.world().look().find(domain)->qid, volume);
   }
 };
 
-constexpr auto sound = "destination_vm: dom0\ndestination_path: /b\ninclude: [app1, app0]\n";
+/// A domain that works on its volume in place.
+model::system in_place() {
+  auto x = with_volumes(populated_host());
+  auto copy = *x.find("vault");
+  for (auto& it : copy.volumes)
+    if (it.name == "private")
+      it.revisions_to_keep = -1;
+  x.put(std::make_shared<const model::domain>(std::move(copy)));
+  return x;
+}
+
+struct backups_of_volumes_in_place : backup_calls {
+  backups_of_volumes_in_place() : backup_calls(in_place()) {}
+};
 
 } // namespace
 
 TEST_F(backup_calls, tell_what_a_backup_would_hold) {
-  profile(sound);
+  profile("destination_vm: dom0\ndestination_path: /b\ninclude: [work, vault]\n");
   auto text = ask(verb::tell_backup).value();
-  EXPECT_THAT(text, HasSubstr("app0 |           VM |"));
+  EXPECT_THAT(text, HasSubstr("work |           VM |"));
   EXPECT_THAT(text, HasSubstr(" - debian\n"));
   auto asked = std::vector<std::string>{};
   for (auto& x : sim.events())
     if (x.name == "backup-get-files")
       asked.push_back(x.subject);
-  EXPECT_THAT(asked, testing::ElementsAre("app0", "app1"));
+  EXPECT_THAT(asked, ElementsAre("work", "vault"));
 }
 
 TEST_F(backup_calls, refuse_profiles_that_are_not_there_or_not_sound) {
@@ -49,14 +125,190 @@ TEST_F(backup_calls, refuse_profiles_that_are_not_there_or_not_sound) {
   profile("include:");
   for (auto what : {verb::tell_backup, verb::run_backup})
     EXPECT_THAT(ask(what).error().text, HasSubstr("destination_vm"));
+  profile(place + "include: [work]\n"s);
+  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("passphrase"));
+  profile(place + "passphrase_text: ''\ninclude: [work]\n"s);
+  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("empty"));
+  EXPECT_EQ(refusal(verb::cancel_backup), errc::general);
+  EXPECT_THAT(sim.backups().all(), IsEmpty());
 }
 
-TEST_F(backup_calls, do_not_make_backups_yet_and_say_so) {
-  profile(sound);
-  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("passphrase"));
-  profile(sound + "passphrase_text: x\n"s);
-  EXPECT_EQ(refusal(verb::run_backup), errc::not_implemented);
-  EXPECT_EQ(refusal(verb::cancel_backup), errc::general);
+TEST_F(backup_calls, write_data_files_and_a_listing_of_the_chosen_ones) {
+  sim.backups().set_files({"appvms/work/firewall.xml"});
+  sim.disk().foreign_write("appvms/work/firewall.xml", "<firewall/>");
+  include("work, debian, disp1234, far");
+  ASSERT_TRUE(ask(verb::run_backup));
+  auto made = sim.backups().all();
+  ASSERT_EQ(made.size(), 1U);
+  EXPECT_TRUE(made[0].finished);
+  EXPECT_EQ(made[0].order.passphrase, "open sesame");
+  EXPECT_EQ(made[0].order.path, "/b");
+  EXPECT_EQ(made[0].order.destination_vm, "");
+  EXPECT_EQ(made[0].order.compression, "gzip");
+  EXPECT_THAT(made[0].order.id, testing::ContainsRegex("^[0-9]{8}T[0-9]{6}-[0-9]+$"));
+  auto vm = [&](const std::string& name) {
+    return fmt::format("vm{}/", sim.world().look().find(name)->qid);
+  };
+  EXPECT_THAT(parts(), ElementsAre("qubes.xml", image("debian", "root"), image("debian"),
+                                   image("work"), vm("work") + "firewall.xml",
+                                   vm("disp1234") + "empty", vm("far") + "empty"));
+  auto work = sim.world().look().find("work")->find_volume("private")->vid;
+  EXPECT_THAT(made[0].parts, testing::Contains(drivers::backup_part{kind::image, image("work"),
+                                                                    "/export/" + work}));
+  auto loaded = model::xml::load(made[0].parts[0].from, *sim.world().machine.read(),
+                                 [] { return "12345678-0000-4000-8000-000000000000"s; });
+  ASSERT_TRUE(loaded);
+  auto& features = loaded->system.find("work")->features;
+  EXPECT_EQ(*features.find("backup-content"), "1");
+  EXPECT_EQ(*features.find("backup-path"), vm("work"));
+  EXPECT_EQ(*features.find("backup-size"), "4096");
+  EXPECT_EQ(*loaded->system.find("vault")->features.find("backup-content"), "");
+  EXPECT_EQ(loaded->system.find("vault")->features.find("backup-path"), nullptr);
+}
+
+TEST_F(backup_calls, note_the_time_on_disk_before_they_answer) {
+  include("work, vault, far");
+  auto ticket = sim.send("", verb::run_backup, "daily");
+  while (!sim.answer_to(ticket))
+    ASSERT_TRUE(sim.step());
+  ASSERT_TRUE(*sim.answer_to(ticket));
+  auto now = fmt::format("{}", sim.world().now_us() / 1'000'000);
+  auto text = sim.disk().read("qubes.xml", model::xml::max_bytes).value().value();
+  auto line = fmt::format("<property name=\"backup_timestamp\">{}</property>", now);
+  EXPECT_NE(text.find(line), text.rfind(line)) << "two domains have it";
+  sim.run();
+  EXPECT_EQ(when("work"), now);
+  EXPECT_EQ(when("vault"), now);
+  EXPECT_EQ(when("debian"), "");
+  EXPECT_THAT(told("property-set:backup_timestamp", "newvalue"), ElementsAre(now, now));
+}
+
+TEST_F(backup_calls, tell_how_far_they_are_once_a_second) {
+  for (auto name : {"appvms/work/notes.txt", "appvms/vault/notes.txt"})
+    sim.disk().foreign_write(name, "x");
+  sim.backups().set_files({"appvms/work/notes.txt", "appvms/vault/notes.txt"});
+  sim.backups().set_script([this](const std::string&) -> std::optional<model::error> {
+    sim.pass(400ms);
+    return std::nullopt;
+  });
+  include("work, vault");
+  ASSERT_TRUE(ask(verb::run_backup));
+  EXPECT_THAT(told("backup-progress", "progress"), ElementsAre("12.5", "37.5", "62.5"));
+  EXPECT_THAT(told("backup-progress", "backup_profile"), ElementsAre("daily", "daily", "daily"));
+}
+
+TEST_F(backup_calls, are_made_one_at_a_time_for_each_profile) {
+  include("work");
+  profile(fmt::format("{}{}include: [vault]\n", place, secret), "weekly");
+  auto again = std::uint64_t{};
+  auto other = std::uint64_t{};
+  during(image("work"), [&] {
+    again = sim.send("", verb::run_backup, "daily");
+    other = sim.send("", verb::run_backup, "weekly");
+  });
+  EXPECT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(sim.answer_to(again) && sim.answer_to(other));
+  EXPECT_EQ(sim.answer_to(again)->error().code, errc::backup_running);
+  EXPECT_TRUE(*sim.answer_to(other));
+  EXPECT_TRUE(ask(verb::run_backup)) << "it may be made again";
+}
+
+TEST_F(backup_calls, leave_nothing_when_cancelled_in_the_middle) {
+  include("work, vault");
+  for (auto& step : {""s, "qubes.xml"s, image("work"), image("vault"), "finish"s}) {
+    auto cancel = std::uint64_t{};
+    during(step, [&] { cancel = sim.send("", verb::cancel_backup, "daily"); });
+    EXPECT_EQ(refusal(verb::run_backup), errc::backup_cancelled) << step;
+    ASSERT_TRUE(sim.answer_to(cancel)) << step;
+    EXPECT_TRUE(*sim.answer_to(cancel)) << step;
+    for (auto& x : sim.backups().all())
+      EXPECT_TRUE(x.dropped) << step;
+  }
+  EXPECT_EQ(refusal(verb::cancel_backup), errc::general) << "none is under way now";
+  EXPECT_EQ(when("work"), "");
+  sim.backups().set_script({});
+  EXPECT_TRUE(ask(verb::run_backup));
+}
+
+TEST_F(backup_calls, leave_nothing_when_they_fail) {
+  include("work, vault");
+  for (auto& step : {""s, "qubes.xml"s, image("work"), image("vault"), "finish"s}) {
+    fail_at(step);
+    EXPECT_EQ(ask(verb::run_backup).error().text, "disk full") << step;
+    for (auto& x : sim.backups().all())
+      EXPECT_TRUE(x.dropped) << step;
+  }
+  sim.backups().set_script({});
+  sim.disks().set_script([](drivers::disk_call which, const std::string&) {
+    return which == drivers::disk_call::read
+               ? std::optional{model::error{errc::storage, "in use", {}}}
+               : std::nullopt;
+  });
+  EXPECT_EQ(ask(verb::run_backup).error().text, "in use");
+  EXPECT_TRUE(sim.backups().all().back().dropped);
+  EXPECT_EQ(when("work"), "");
+  sim.disks().set_script({});
+  EXPECT_TRUE(ask(verb::run_backup));
+}
+
+TEST_F(backup_calls, note_no_time_of_a_domain_that_is_gone_meanwhile) {
+  include("work, alone");
+  auto gone = std::uint64_t{};
+  during("finish", [&] { gone = sim.send("alone", verb::remove); });
+  ASSERT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(sim.answer_to(gone) && *sim.answer_to(gone));
+  EXPECT_NE(when("work"), "");
+}
+
+TEST_F(backup_calls, end_with_the_daemon) {
+  include("work");
+  during(image("work"), [&] { caf::anon_send(sim.world().backup, atom::stop_v); });
+  EXPECT_EQ(refusal(verb::run_backup), errc::backup_cancelled);
+  EXPECT_TRUE(sim.backups().all().back().dropped);
+}
+
+TEST_F(backup_calls, may_take_longer_than_other_orders) {
+  include("work");
+  during(image("work"), [&] { sim.pass(sim.world().settings.order + 10s); });
+  auto who = sim.post("admin.backup.Execute+daily dom0 name dom0\0"s);
+  sim.run();
+  ASSERT_EQ(sim.reply_to(who).frames.size(), 1U);
+  EXPECT_THAT(sim.reply_to(who).frames[0], testing::StartsWith("0"));
+}
+
+TEST_F(backup_calls, take_dom0_as_the_home_of_its_user) {
+  include("dom0");
+  ASSERT_TRUE(ask(verb::run_backup));
+  auto made = sim.backups().all().back();
+  ASSERT_EQ(made.parts.size(), 2U);
+  EXPECT_EQ(made.parts[1], (drivers::backup_part{kind::tree, "dom0-home/golden",
+                                                 QVMD_SOURCE_DIR "/tests/golden"}));
+  profile(
+      fmt::format("destination_vm: dom0\ndestination_path: {}/tests/golden/x\n{}include: [dom0]",
+                  QVMD_SOURCE_DIR, secret));
+  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("into itself"));
+}
+
+TEST_F(backup_calls, need_whoever_takes_them_to_run) {
+  profile("destination_vm: vault\ndestination_path: /m\ninclude: [work]\n"s + secret);
+  EXPECT_EQ(refusal(verb::run_backup), errc::vm_not_running);
+  ASSERT_TRUE(sim.ask("vault", verb::start));
+  ASSERT_TRUE(ask(verb::run_backup));
+  auto order = sim.backups().all().back().order;
+  EXPECT_EQ(order.destination_vm, "vault");
+  EXPECT_EQ(order.user, "user");
+  profile("destination_vm: dom0\ndestination_path: /m\ninclude: [work]\npassphrase_vm: sys-net\n");
+  EXPECT_EQ(refusal(verb::run_backup), errc::vm_not_running);
+  profile("destination_vm: far\ndestination_path: /m\ninclude: [work]\n"s + secret);
+  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("another host"));
+}
+
+TEST_F(backups_of_volumes_in_place, wait_for_their_domain_to_stop) {
+  include("vault");
+  ASSERT_TRUE(sim.ask("vault", verb::start));
+  EXPECT_EQ(refusal(verb::run_backup), errc::vm_not_halted);
+  ASSERT_TRUE(sim.ask("vault", verb::kill));
+  EXPECT_TRUE(ask(verb::run_backup));
 }
 
 } // namespace qubes::tests

@@ -3,6 +3,7 @@
 
 #include "actors/root.hpp"
 #include "drivers/doomed_disk.hpp"
+#include "drivers/fake_backups.hpp"
 #include "drivers/fake_disks.hpp"
 #include "drivers/fake_guest_tools.hpp"
 #include "drivers/fake_hypervisor.hpp"
@@ -173,6 +174,7 @@ public:
   patient_memory& memory() { return *memory_; }
   drivers::doomed_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
+  drivers::fake_backups& backups() { return *backups_; }
   shared_disk& store_disk() { return *store_disk_; }
   drivers::doomed_disk& run_disk() { return *run_disk_; }
   drivers::doomed_disk& profiles_disk() { return *profiles_disk_; }
@@ -223,6 +225,7 @@ private:
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();
+  std::shared_ptr<drivers::fake_backups> backups_ = std::make_shared<drivers::fake_backups>();
   std::unique_ptr<actors::society> society_;
   client_actor client_;
   std::unique_ptr<actors::front_desk> desk_;

@@ -1,5 +1,6 @@
 #include "sample_system.hpp"
 
+#include "model/backup_contents.hpp"
 #include "model/backup_profile.hpp"
 #include "model/backup_summary.hpp"
 
@@ -107,4 +108,36 @@ TEST_F(backups, are_summed_up_in_a_table) {
                         " - disp1\n"
                         " - dom0\n"));
   EXPECT_THAT(text, testing::EndsWith(" - sys-vpn\n"));
+}
+
+TEST_F(backups, hold_the_volumes_whose_data_outlives_a_stop) {
+  EXPECT_THAT(volumes_in_backup(at["work"]), ElementsAre("private"));
+  EXPECT_THAT(volumes_in_backup(at["debian"]), testing::UnorderedElementsAre("root", "private"));
+  EXPECT_THAT(volumes_in_backup(at["far"]), IsEmpty());
+}
+
+TEST_F(backups, say_in_their_listing_who_is_there) {
+  at.make({{set_feature{"dvm", "preload-dispvm", "disp1"},
+            set_feature{"dvm", "preload-dispvm-max", "1"}}});
+  auto listing = with_contents(at.system, {{"dvm", "vm7/", 5}});
+  auto text = [&](std::string_view who, std::string_view feature) {
+    auto* found = listing.find(who)->features.find(feature);
+    return found ? *found : "none";
+  };
+  EXPECT_EQ(text("dvm", "backup-content"), "1");
+  EXPECT_EQ(text("dvm", "backup-path"), "vm7/");
+  EXPECT_EQ(text("dvm", "backup-size"), "5");
+  EXPECT_EQ(text("dvm", "preload-dispvm"), "none");
+  EXPECT_EQ(text("dvm", "preload-dispvm-max"), "1");
+  EXPECT_EQ(text("work", "backup-content"), "");
+  EXPECT_EQ(text("work", "backup-path"), "none");
+  EXPECT_EQ(path_in_backup(at["dom0"], "/home/user"), "dom0-home/user");
+}
+
+TEST_F(backups, take_a_passphrase_of_one_line) {
+  EXPECT_EQ(parse_passphrase("a b"), "a b");
+  EXPECT_EQ(parse_passphrase("a\nb").error().code, errc::protocol);
+  EXPECT_EQ(parse_passphrase(std::string_view{"a\0b", 3}).error().code, errc::protocol);
+  EXPECT_EQ(parse_passphrase(std::string(1025, 'x')).error().code, errc::protocol);
+  EXPECT_FALSE(parse_passphrase(""));
 }

@@ -1,0 +1,66 @@
+// Writes a tar archive piece by piece. Blocks; a volume is never held in memory.
+#pragma once
+
+#include "drivers/fed_program.hpp"
+#include "model/error.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+struct archive;
+struct archive_entry;
+struct archive_entry_linkresolver;
+
+namespace qubes::drivers {
+
+class tar_writer {
+public:
+  enum class dialect {
+    plain,  ///< what any tar has read for thirty years
+    sparse, ///< POSIX with GNU's holes
+  };
+  /// Told how many bytes of data were read.
+  using progress = std::function<void(std::uint64_t)>;
+
+  tar_writer(dialect how, byte_sink to, std::stop_token stop, progress tell = {});
+  ~tar_writer();
+  tar_writer(const tar_writer&) = delete;
+  tar_writer& operator=(const tar_writer&) = delete;
+
+  model::outcome<void> add_text(const std::string& name, std::string_view text);
+
+  /// The data of an open file or block device as a file `name`; `path` is for errors.
+  model::outcome<void> add_file(const std::string& name, int file, const std::string& path);
+
+  /// A directory and all below it but sockets, links as links.
+  model::outcome<void> add_tree(const std::string& name, const std::string& path);
+
+  model::outcome<void> end();
+
+private:
+  using entry_ptr = std::unique_ptr<archive_entry, void (*)(archive_entry*)>;
+
+  model::outcome<void> add_node(const std::string& name, const std::string& path);
+  model::outcome<void> write_header(archive_entry* entry);
+  model::outcome<void> write_data(archive_entry* entry, int file, const std::string& path);
+  model::outcome<void> map_data(archive_entry* entry, int file, const std::string& path);
+  model::outcome<void> copy(int file, std::int64_t from, std::int64_t to, const std::string& path);
+  model::outcome<void> skip(std::int64_t bytes);
+  model::outcome<void> write(const char* data, std::size_t size);
+  model::outcome<void> checked(std::int64_t code);
+  static long take(archive*, void* me, const void* data, std::size_t size);
+
+  archive* archive_;
+  archive_entry_linkresolver* links_;
+  byte_sink to_;
+  std::stop_token stop_;
+  progress tell_;
+  std::optional<model::error> failure_; ///< of the sink
+  std::unique_ptr<char[]> buffer_;
+};
+
+} // namespace qubes::drivers
