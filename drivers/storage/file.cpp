@@ -5,6 +5,7 @@
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 
 #include "model/volume.hpp"
@@ -205,7 +206,7 @@ public:
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!x.it.rw)
-        return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+        return read_only(x);
       if (x.it.snap_on_start)
         return fail(errc::storage, fmt::format("volume '{}' is a snapshot", x.it.vid),
                     "resize the volume of its template");

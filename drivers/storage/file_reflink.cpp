@@ -4,6 +4,7 @@
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
@@ -252,7 +253,7 @@ public:
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!x.it.rw)
-        return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+        return read_only(x);
       if (exists(files.dirty())) {
         if (::truncate(files.dirty().c_str(), static_cast<off_t>(bytes)) != 0)
           return cannot("resize", files.dirty());
@@ -277,8 +278,7 @@ public:
       auto wanted = std::ranges::find_if(
           all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
       if (wanted == all.end())
-        return fail(errc::storage,
-                    fmt::format("volume '{}' has no revision '{}'", x.it.vid, revision));
+        return no_revision(x, revision);
       if (x.it.revisions_to_keep > 0)
         if (auto done = add_revision(files); !done)
           return done;
