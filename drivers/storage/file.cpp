@@ -98,7 +98,7 @@ public:
       if (x.it.snap_on_start)
         return start_snapshot(x, files);
       if (!x.it.save_on_stop)
-        return make_empty(files.clean(), x.it.size);
+        return make_empty(files.clean(), x.it.size, lasting::no);
       if (model::snapshots_disabled(x.it))
         return remove_all({files.cow(), files.old_cow()});
       return start_origin(files);
