@@ -62,9 +62,7 @@ public:
   // -- life ---------------------------------------------------------------------------------------
 
   outcome<void> create(const volume& x) override {
-    return with_image(x, [&](const image& files) -> outcome<void> {
-      if (auto made = make_parents(x.it); !made)
-        return made;
+    return with_new_image(x, [&](const image& files) -> outcome<void> {
       files.tidy();
       if (!x.it.save_on_stop)
         return {}; // made at every start
