@@ -40,6 +40,11 @@ outcome<void> draft_file::resize(std::uint64_t bytes) {
   return {};
 }
 
+outcome<bool> draft_file::share_with(const std::string& source) {
+  return open_source(source).map(
+      [&](unique_fd from) { return share_blocks(from.get(), file_.get()); });
+}
+
 outcome<void> draft_file::fill_from(const std::string& source, const supervision& watch) {
   auto from = open_source(source);
   if (!from)
@@ -75,17 +80,17 @@ outcome<void> draft_file::keep() {
   return sync_directory_of(path_);
 }
 
-outcome<void> make_empty(const std::string& path, std::uint64_t bytes) {
+outcome<void> make_empty(const std::string& path, std::uint64_t bytes, lasting x) {
   auto file = draft_file::create(path);
   if (!file)
     return tl::unexpected{std::move(file.error())};
   if (auto done = file->resize(bytes); !done)
     return done;
-  return file->keep();
+  return x == lasting::yes ? file->keep() : file->show();
 }
 
 outcome<void> make_copy(const std::string& from, const std::string& to, const supervision& watch,
-                        std::optional<std::uint64_t> bytes) {
+                        std::optional<std::uint64_t> bytes, lasting x) {
   auto file = draft_file::create(to);
   if (!file)
     return tl::unexpected{std::move(file.error())};
@@ -94,7 +99,7 @@ outcome<void> make_copy(const std::string& from, const std::string& to, const su
   if (bytes)
     if (auto done = file->resize(*bytes); !done)
       return done;
-  return file->keep();
+  return x == lasting::yes ? file->keep() : file->show();
 }
 
 } // namespace qubes::drivers::storage

@@ -1,6 +1,7 @@
 // A file that becomes visible under its name only when it is whole.
 #pragma once
 
+#include "drivers/storage/files.hpp"
 #include "drivers/storage/pool.hpp"
 #include "drivers/unique_fd.hpp"
 
@@ -18,6 +19,9 @@ public:
   int get() const { return file_.get(); }
 
   outcome<void> resize(std::uint64_t bytes);
+
+  /// Shares blocks with `source`; false when that cannot be.
+  outcome<bool> share_with(const std::string& source);
 
   /// Shares blocks with `source`, or copies its data.
   outcome<void> fill_from(const std::string& source, const supervision& watch);
@@ -42,10 +46,10 @@ private:
 };
 
 /// A sparse file of zeros.
-outcome<void> make_empty(const std::string& path, std::uint64_t bytes);
+outcome<void> make_empty(const std::string& path, std::uint64_t bytes, lasting x = lasting::yes);
 
 /// A copy of an image; `bytes` gives it another size.
 outcome<void> make_copy(const std::string& from, const std::string& to, const supervision& watch,
-                        std::optional<std::uint64_t> bytes = {});
+                        std::optional<std::uint64_t> bytes = {}, lasting x = lasting::yes);
 
 } // namespace qubes::drivers::storage

@@ -15,6 +15,7 @@ const std::vector<driver_row>& driver_rows() {
       {"file-reflink", open_file_reflink_pool},
       {"linux-kernel", open_linux_kernel_pool},
       {"lvm_thin",     open_lvm_thin_pool},
+      {"zfs",          open_zfs_pool},
   };
   // clang-format on
   return rows;

@@ -26,5 +26,6 @@ outcome<std::shared_ptr<pool>> open_file_pool(model::pool config, const environm
 outcome<std::shared_ptr<pool>> open_file_reflink_pool(model::pool config, const environment& with);
 outcome<std::shared_ptr<pool>> open_linux_kernel_pool(model::pool config, const environment& with);
 outcome<std::shared_ptr<pool>> open_lvm_thin_pool(model::pool config, const environment& with);
+outcome<std::shared_ptr<pool>> open_zfs_pool(model::pool config, const environment& with);
 
 } // namespace qubes::drivers::storage

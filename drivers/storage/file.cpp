@@ -5,6 +5,7 @@
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 
 #include "model/volume.hpp"
@@ -61,9 +62,7 @@ public:
   // -- life ---------------------------------------------------------------------------------------
 
   outcome<void> create(const volume& x) override {
-    return with_image(x, [&](const image& files) -> outcome<void> {
-      if (auto made = make_parents(x.it); !made)
-        return made;
+    return with_new_image(x, [&](const image& files) -> outcome<void> {
       files.tidy();
       if (!x.it.save_on_stop)
         return {}; // made at every start
@@ -97,7 +96,7 @@ public:
       if (x.it.snap_on_start)
         return start_snapshot(x, files);
       if (!x.it.save_on_stop)
-        return make_empty(files.clean(), x.it.size);
+        return make_empty(files.clean(), x.it.size, lasting::no);
       if (model::snapshots_disabled(x.it))
         return remove_all({files.cow(), files.old_cow()});
       return start_origin(files);
@@ -205,7 +204,7 @@ public:
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!x.it.rw)
-        return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+        return read_only(x);
       if (x.it.snap_on_start)
         return fail(errc::storage, fmt::format("volume '{}' is a snapshot", x.it.vid),
                     "resize the volume of its template");

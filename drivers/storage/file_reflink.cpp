@@ -4,6 +4,7 @@
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
@@ -24,9 +25,12 @@ namespace {
 using model::errc;
 using model::fail;
 
+/// Whether a copy ahead of time may cost a copy of the data.
+enum class effort { none, copying };
+
 /// A copy made ahead of time, good as long as the committed image is the one it was made of. A
 /// crash may take it away; what is there has all its data.
-void make_precache(const image& x, const supervision& watch) {
+void make_precache(const image& x, effort allowed, const supervision& watch) {
   (void)[&]()->outcome<void> {
     auto clean = facts_of(x.clean());
     if (!clean)
@@ -34,8 +38,14 @@ void make_precache(const image& x, const supervision& watch) {
     auto file = draft_file::create(x.precache());
     if (!file)
       return tl::unexpected{std::move(file.error())};
-    if (auto done = file->fill_from(x.clean(), watch); !done)
-      return done;
+    auto shared = file->share_with(x.clean());
+    if (!shared)
+      return tl::unexpected{std::move(shared.error())};
+    if (!*shared && clean->st_blocks > 0 && allowed == effort::none)
+      return {};
+    if (!*shared)
+      if (auto done = file->fill_from(x.clean(), watch); !done)
+        return done;
     if (auto done = file->stamp(clean->st_mtim); !done)
       return done;
     if (clean->st_blocks > 0)
@@ -54,7 +64,7 @@ bool is_fresh_precache(const image& x) {
 }
 
 /// `with` becomes the committed image, the present one a revision.
-outcome<void> commit(const image& x, const std::string& with, std::int64_t keep,
+outcome<void> commit(const image& x, const std::string& with, std::int64_t keep, effort allowed,
                      const supervision& watch) {
   if (auto file = open_source(with); !file)
     return tl::unexpected{std::move(file.error())};
@@ -69,7 +79,7 @@ outcome<void> commit(const image& x, const std::string& with, std::int64_t keep,
     return done;
   if (auto done = prune_revisions(x, keep); !done)
     return done;
-  make_precache(x, watch);
+  make_precache(x, allowed, watch);
   return {};
 }
 
@@ -98,9 +108,7 @@ public:
   // -- life ---------------------------------------------------------------------------------------
 
   outcome<void> create(const volume& x) override {
-    return with_image(x, [&](const image& files) -> outcome<void> {
-      if (auto made = make_parents(x.it); !made)
-        return made;
+    return with_new_image(x, [&](const image& files) -> outcome<void> {
       files.tidy();
       if (!x.it.save_on_stop)
         return {}; // made at every start
@@ -109,7 +117,7 @@ public:
                     "another domain left it; move it away first");
       if (auto made = make_empty(files.clean(), x.it.size); !made)
         return made;
-      make_precache(files, x.watch);
+      make_precache(files, effort::none, x.watch);
       return {};
     });
   }
@@ -133,13 +141,13 @@ public:
       if (x.it.snap_on_start)
         return start_snapshot(x, files);
       if (!x.it.save_on_stop)
-        return make_empty(files.dirty(), x.it.size);
+        return make_empty(files.dirty(), x.it.size, lasting::no);
       if (exists(files.dirty())) // a crash came in between: the guest goes on where it was
         return {};
       if (model::snapshots_disabled(x.it))
         return start_in_place(files);
-      if (is_fresh_precache(files))
-        return rename_file(files.precache(), files.dirty());
+      if (is_fresh_precache(files)) // the first thing the guest syncs makes the name last as well
+        return rename_file(files.precache(), files.dirty(), lasting::no);
       if (auto done = remove_file(files.precache()); !done)
         return done;
       return make_copy(files.clean(), files.dirty(), x.watch);
@@ -156,7 +164,7 @@ public:
         return {};
       if (model::snapshots_disabled(x.it))
         return rename_file(files.dirty(), files.clean());
-      return commit(files, files.dirty(), x.it.revisions_to_keep, x.watch);
+      return commit(files, files.dirty(), x.it.revisions_to_keep, effort::copying, x.watch);
     });
   }
 
@@ -206,7 +214,7 @@ public:
       return tl::unexpected{std::move(files.error())};
     if (exists(files->dirty()))
       return still_dirty(x);
-    if (auto made = make_empty(files->import(), bytes); !made)
+    if (auto made = make_empty(files->import(), bytes, lasting::no); !made)
       return tl::unexpected{std::move(made.error())};
     return files->import();
   }
@@ -218,7 +226,7 @@ public:
       if (!exists(files.import()))
         return fail(errc::storage, fmt::format("nothing is being imported to '{}'", x.it.vid),
                     "a start of its domain ends an import");
-      return commit(files, files.import(), x.it.revisions_to_keep, x.watch);
+      return commit_import(x, files);
     });
   }
 
@@ -227,9 +235,9 @@ public:
     if (!x.it.save_on_stop)
       return not_implemented(x, "be cleared: it keeps nothing");
     return with_image(x, [&](const image& files) -> outcome<void> {
-      if (auto made = make_empty(files.import(), bytes); !made)
+      if (auto made = make_empty(files.import(), bytes, lasting::no); !made)
         return made;
-      return commit(files, files.import(), x.it.revisions_to_keep, x.watch);
+      return commit_import(x, files);
     });
   }
 
@@ -244,15 +252,15 @@ public:
     auto path = home.begin_export(from);
     if (!path)
       return tl::unexpected{std::move(path.error())};
-    auto done = make_copy(*path, files->import(), to.watch);
+    auto done = make_copy(*path, files->import(), to.watch, {}, lasting::no);
     home.end_export(from, *path);
-    return done ? commit(*files, files->import(), to.it.revisions_to_keep, to.watch) : done;
+    return done ? commit_import(to, *files) : done;
   }
 
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!x.it.rw)
-        return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+        return read_only(x);
       if (exists(files.dirty())) {
         if (::truncate(files.dirty().c_str(), static_cast<off_t>(bytes)) != 0)
           return cannot("resize", files.dirty());
@@ -264,7 +272,7 @@ public:
         return done;
       if (auto done = make_copy(files.clean(), files.clean(), x.watch, bytes); !done)
         return done;
-      make_precache(files, x.watch);
+      make_precache(files, effort::none, x.watch);
       return {};
     });
   }
@@ -277,8 +285,7 @@ public:
       auto wanted = std::ranges::find_if(
           all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
       if (wanted == all.end())
-        return fail(errc::storage,
-                    fmt::format("volume '{}' has no revision '{}'", x.it.vid, revision));
+        return no_revision(x, revision);
       if (x.it.revisions_to_keep > 0)
         if (auto done = add_revision(files); !done)
           return done;
@@ -286,12 +293,20 @@ public:
         return done;
       if (auto done = rename_file(wanted->path, files.clean()); !done)
         return done;
-      make_precache(files, x.watch);
+      make_precache(files, effort::none, x.watch);
       return {};
     });
   }
 
 private:
+  /// A half import is no use to anybody.
+  static outcome<void> commit_import(const volume& x, const image& files) {
+    auto done = commit(files, files.import(), x.it.revisions_to_keep, effort::none, x.watch);
+    if (!done)
+      (void)remove_file(files.import()); // the first reason is the one to tell
+    return done;
+  }
+
   outcome<void> verify_origin(const volume& x) const {
     auto files = origin_of(x);
     if (!files)
@@ -316,7 +331,7 @@ private:
     auto facts = facts_of(files.clean());
     auto grown = facts && x.it.size > static_cast<std::uint64_t>(facts->st_size);
     return make_copy(files.clean(), files.dirty(), x.watch,
-                     grown ? std::optional{x.it.size} : std::nullopt);
+                     grown ? std::optional{x.it.size} : std::nullopt, lasting::no);
   }
 
   static outcome<void> start_in_place(const image& files) {

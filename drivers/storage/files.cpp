@@ -89,10 +89,10 @@ outcome<void> remove_file(const std::string& path) {
   return {};
 }
 
-outcome<void> rename_file(const std::string& from, const std::string& to) {
+outcome<void> rename_file(const std::string& from, const std::string& to, lasting x) {
   if (::rename(from.c_str(), to.c_str()) != 0)
     return cannot("rename", from);
-  return sync_directory_of(to);
+  return x == lasting::yes ? sync_directory_of(to) : outcome<void>{};
 }
 
 outcome<void> make_directory(const std::string& path) {

@@ -17,6 +17,10 @@ namespace qubes::drivers::storage {
 
 using model::outcome;
 
+/// What waits for the disk, and what a power cut may take back or fill with zeros: scratch space,
+/// and what is synced before it is relied on.
+enum class lasting { yes, no };
+
 /// errc::storage: "cannot WHAT 'PATH': reason"; a full file system gets a hint.
 tl::unexpected<model::error> cannot(std::string_view what, const std::string& path,
                                     int code = errno);
@@ -47,8 +51,8 @@ outcome<void> sync_directory_of(const std::string& path);
 /// Gone already is fine.
 outcome<void> remove_file(const std::string& path);
 
-/// Both in one directory, which is synced.
-outcome<void> rename_file(const std::string& from, const std::string& to);
+/// Both in one directory, which is synced if it has to last.
+outcome<void> rename_file(const std::string& from, const std::string& to, lasting x = lasting::yes);
 
 /// Being there already is fine.
 outcome<void> make_directory(const std::string& path);

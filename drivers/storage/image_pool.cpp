@@ -2,6 +2,7 @@
 
 #include "drivers/command_runner.hpp"
 #include "drivers/storage/files.hpp"
+#include "drivers/storage/refusals.hpp"
 
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -116,8 +117,7 @@ outcome<image> image_pool::image_of(const model::volume& x) const {
 
 outcome<image> image_pool::origin_of(const volume& x) const {
   if (!x.origin)
-    return fail(errc::storage, fmt::format("volume '{}' is a snapshot of '{}', which is not there",
-                                           x.it.vid, x.it.source));
+    return no_origin(x);
   return image_of(*x.origin);
 }
 

@@ -4,6 +4,8 @@
 
 #include "drivers/storage/pool.hpp"
 
+#include <unistd.h>
+
 #include <memory>
 
 namespace qubes::drivers::storage {
@@ -61,6 +63,17 @@ protected:
     if (!files)
       return tl::unexpected{std::move(files.error())};
     return work(*files);
+  }
+
+  /// In its directory, which is made for it, and gone again when the work fails.
+  template <class Work>
+  outcome<void> with_new_image(const volume& x, Work work) const {
+    return with_image(x, [&](const image& files) {
+      auto done = make_parents(x.it).and_then([&] { return work(files); });
+      if (!done)
+        ::rmdir(files.directory().c_str()); // stays while another volume is in it
+      return done;
+    });
   }
 
 private:

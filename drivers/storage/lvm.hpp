@@ -1,13 +1,10 @@
 // Logical volumes by the commands of LVM (spec/storage.md §6). Names are VG/LV.
 #pragma once
 
-#include "drivers/command_runner.hpp"
-#include "drivers/storage/pool.hpp"
+#include "drivers/storage/tool.hpp"
 
-#include <atomic>
 #include <map>
 #include <memory>
-#include <mutex>
 
 namespace qubes::drivers::storage {
 
@@ -35,7 +32,8 @@ outcome<lvm_listing> parse_lvm_report(const std::string& json);
 /// Thread-safe; LVM itself orders commands on one VG.
 class lvm {
 public:
-  explicit lvm(const environment& with) : with_(with) {}
+  explicit lvm(const environment& with)
+      : now_(with.now), tool_(with, "exceeds the size of thin pool") {}
 
   /// As after the last change that came from here; never older than 30 s. Many changes in a row
   /// cost one report.
@@ -54,16 +52,9 @@ public:
   outcome<void> fill(const std::string& name, const std::string& path);
 
 private:
-  command prepared(std::vector<std::string> words) const;
-  outcome<void> change(std::vector<std::string> words);
-  outcome<std::shared_ptr<const lvm_listing>> read();
-
-  environment with_;
-  std::atomic<std::uint64_t> changes_{0};
-  std::mutex reading_;
-  std::shared_ptr<const lvm_listing> known_; ///< null before the first report
-  std::uint64_t known_changes_ = 0;
-  std::time_t known_at_ = 0;
+  std::function<std::time_t()> now_;
+  tool tool_; ///< its steady worry is that thin pools are promised too often
+  report<lvm_listing> report_;
 };
 
 /// `/dev/mapper/VG-LV`, with hyphens doubled inside both.

@@ -2,7 +2,9 @@
 // by renaming: `vid` goes aside, the new one takes its name. Whatever is interrupted in between is
 // finished or undone by `settle`, before the next work on the volume.
 #include "drivers/storage/drivers.hpp"
+#include "drivers/storage/in_progress.hpp"
 #include "drivers/storage/lvm.hpp"
+#include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 
 #include "model/characters.hpp"
@@ -12,7 +14,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
 #include <shared_mutex>
 
 namespace qubes::drivers::storage {
@@ -153,7 +154,7 @@ public:
     auto has = read(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
-    if (auto free = not_exported(x); !free)
+    if (auto free = under_way_.not_exported(x); !free)
       return free;
     auto& vid = x.it.vid;
     auto names = has->present({snap_of(vid), import_of(vid), old_of(vid), vid});
@@ -161,7 +162,7 @@ public:
       names.push_back(has->name_of(back));
     auto done = lvm_.remove(names);
     if (done)
-      forget_import(vid);
+      under_way_.end_import(vid);
     return done;
   }
 
@@ -182,7 +183,7 @@ public:
     if (!has)
       return tl::unexpected{std::move(has.error())};
     auto& vid = x.it.vid;
-    if (auto free = not_importing(x); !free)
+    if (auto free = under_way_.not_importing(x); !free)
       return free;
     if (!x.it.snap_on_start && !x.it.save_on_stop) {
       if (auto done = lvm_.remove(has->present({vid})); !done)
@@ -257,16 +258,11 @@ public:
       return missing(x.it.vid);
     if (auto done = activate(*has, name); !done)
       return tl::unexpected{std::move(done.error())};
-    auto hold = std::lock_guard{guard_};
-    exported_.insert(x.it.vid);
+    under_way_.begin_export(x.it.vid);
     return mapper_path(name);
   }
 
-  void end_export(const volume& x, const std::string&) override {
-    auto hold = std::lock_guard{guard_};
-    if (auto i = exported_.find(x.it.vid); i != exported_.end())
-      exported_.erase(i);
-  }
+  void end_export(const volume& x, const std::string&) override { under_way_.end_export(x.it.vid); }
 
   outcome<std::string> begin_import(const volume& x, std::uint64_t bytes) override {
     if (!x.it.save_on_stop)
@@ -276,8 +272,7 @@ public:
       return tl::unexpected{std::move(clear.error())};
     if (auto made = lvm_.create(short_name(name), bytes, pool_); !made)
       return tl::unexpected{std::move(made.error())};
-    auto hold = std::lock_guard{guard_};
-    importing_.insert(x.it.vid);
+    under_way_.begin_import(x.it.vid);
     return "/dev/" + name;
   }
 
@@ -285,11 +280,10 @@ public:
     auto has = read(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
-    forget_import(x.it.vid);
+    under_way_.end_import(x.it.vid);
     auto name = import_of(x.it.vid);
     if (!has->has(name))
-      return fail(errc::storage, fmt::format("no import operation in progress on '{}'", x.it.vid),
-                  "a restart of qvmd ends an import");
+      return no_import(x);
     return keep ? commit(x, name) : lvm_.remove({name});
   }
 
@@ -312,7 +306,7 @@ public:
 
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     if (!x.it.rw)
-      return fail(errc::storage, fmt::format("volume '{}' is read-only", x.it.vid));
+      return read_only(x);
     auto has = settle(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
@@ -333,15 +327,14 @@ public:
       return tl::unexpected{std::move(has.error())};
     auto& vid = x.it.vid;
     if (is_dirty(x, *has))
-      return fail(errc::storage, fmt::format("cannot revert dirty volume '{}'", vid),
-                  "stop the domain first");
-    if (auto free = not_importing(x); !free)
+      return too_dirty(x, "revert");
+    if (auto free = under_way_.not_importing(x); !free)
       return free;
-    if (auto free = not_exported(x); !free)
+    if (auto free = under_way_.not_exported(x); !free)
       return free;
     auto wanted = std::ranges::find(has->backs(), revision, &back_volume::id);
     if (wanted == has->backs().end())
-      return fail(errc::storage, fmt::format("volume '{}' has no revision '{}'", vid, revision));
+      return no_revision(x, revision);
     if (auto done = lvm_.clone(has->name_of(*wanted), import_of(vid)); !done)
       return done;
     if (auto done = replace(vid, old_of(vid), import_of(vid)); !done)
@@ -351,16 +344,6 @@ public:
 
 private:
   static std::string short_name(const std::string& vid) { return vid.substr(vid.find('/') + 1); }
-
-  static tl::unexpected<model::error> missing(const std::string& vid) {
-    return fail(errc::storage, fmt::format("volume '{}' is missing", vid),
-                "restore it from a backup, or remove the domain");
-  }
-
-  static tl::unexpected<model::error> no_origin(const volume& x) {
-    return fail(errc::storage, fmt::format("volume '{}' is a snapshot of '{}', which is not there",
-                                           x.it.vid, x.it.source));
-  }
 
   /// Refuses ids that are not of this pool.
   outcome<volumes_of> read(const model::volume& x) {
@@ -379,43 +362,13 @@ private:
     return x.it.save_on_stop && has.has(snap_of(x.it.vid));
   }
 
-  bool is_importing(const std::string& vid) {
-    auto hold = std::lock_guard{guard_};
-    return importing_.contains(vid);
-  }
-
-  void forget_import(const std::string& vid) {
-    auto hold = std::lock_guard{guard_};
-    importing_.erase(vid);
-  }
-
-  outcome<void> not_importing(const volume& x) {
-    if (is_importing(x.it.vid))
-      return fail(errc::storage, fmt::format("import operation in progress on '{}'", x.it.vid),
-                  "wait for its end");
-    return {};
-  }
-
-  bool is_exported(const std::string& vid) {
-    auto hold = std::lock_guard{guard_};
-    return exported_.contains(vid);
-  }
-
-  outcome<void> not_exported(const volume& x) {
-    if (is_exported(x.it.vid))
-      return fail(errc::storage, fmt::format("volume '{}' is being read by an export", x.it.vid),
-                  "wait for its end");
-    return {};
-  }
-
   outcome<void> ready_for_import(const volume& x) {
     auto has = settle(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (is_dirty(x, *has))
-      return fail(errc::storage, fmt::format("cannot import data to dirty volume '{}'", x.it.vid),
-                  "stop the domain first; after a crash, start it and stop it");
-    return not_importing(x);
+      return too_dirty(x, "import data to");
+    return under_way_.not_importing(x);
   }
 
   /// LVM tells the new name of an origin whose committed state was replaced.
@@ -483,7 +436,7 @@ private:
     if (!has)
       return tl::unexpected{std::move(has.error())};
     auto keep = static_cast<std::size_t>(std::max(x.it.revisions_to_keep, std::int64_t{0}));
-    if (!has->has(x.it.vid) || has->backs().size() <= keep || is_exported(x.it.vid))
+    if (!has->has(x.it.vid) || has->backs().size() <= keep || under_way_.is_exported(x.it.vid))
       return {};
     auto names = std::vector<std::string>{};
     for (auto i = std::size_t{0}; i + keep < has->backs().size(); ++i)
@@ -530,13 +483,13 @@ private:
     auto did = [](outcome<void> done) { return std::move(done).map([] { return true; }); };
     if (has.has(vid)) {
       auto left = has.present({old_of(vid)});
-      if (has.has(import_of(vid)) && !is_importing(vid))
+      if (has.has(import_of(vid)) && !under_way_.is_importing(vid))
         left.push_back(import_of(vid)); // nobody knows whether it is whole
       return left.empty() ? outcome<bool>{false} : did(lvm_.remove(left));
     }
     if (has.has(snap_of(vid)))
       return false; // what the guest wrote; the next stop commits it
-    if (has.has(import_of(vid)) && !is_importing(vid)) {
+    if (has.has(import_of(vid)) && !under_way_.is_importing(vid)) {
       // `vid` goes aside when the import is whole, and only then.
       auto whole = has.has(old_of(vid)) || !has.backs().empty();
       return did(whole ? lvm_.rename(import_of(vid), vid) : lvm_.remove({import_of(vid)}));
@@ -567,9 +520,7 @@ private:
   const std::function<std::time_t()> now_;
   lvm lvm_;
   std::shared_mutex names_; ///< held by whoever relies on, or changes, what a name stands for
-  std::mutex guard_;
-  std::set<std::string> importing_; ///< by somebody else, since this process began
-  std::multiset<std::string> exported_;
+  in_progress under_way_;
 };
 
 } // namespace

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include <fcntl.h>
+#include <unistd.h>
 
 namespace qubes::drivers::storage {
 
@@ -62,6 +62,10 @@ outcome<void> pool::clear(const volume& x, std::uint64_t bytes) {
   if (!path)
     return tl::unexpected{std::move(path.error())};
   return end_import(x, true);
+}
+
+bool path_exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
 }
 
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation) {

@@ -2,10 +2,12 @@
 // caller orders the work on one volume; calls for different volumes may come at the same time.
 #pragma once
 
+#include "drivers/host_facts.hpp"
 #include "model/error.hpp"
 #include "model/storage_facts.hpp"
 #include "model/system.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <ctime>
 #include <functional>
@@ -13,6 +15,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace qubes::drivers {
@@ -106,12 +109,20 @@ public:
   virtual outcome<void> clear(const volume& x, std::uint64_t bytes);
 };
 
+/// Whatever it is.
+bool path_exists(const std::string& path);
+
 /// What drivers need of the machine beside files.
 struct environment {
   std::shared_ptr<command_runner> commands;
   std::function<std::time_t()> now = [] { return std::time(nullptr); }; ///< wall clock
   std::string callbacks = "/etc/qubes_callback.json"; ///< configurations of callback pools
   std::string mapper = "/dev/mapper";                 ///< where the device mapper shows its devices
+  std::function<bool(const std::string&)> is_there = path_exists; ///< of devices that udev makes
+  std::function<void(std::chrono::milliseconds)> pause = [](auto x) {
+    std::this_thread::sleep_for(x);
+  };
+  std::function<std::uint64_t()> random = random_number;
 };
 
 /// `x` as a refusal when this driver has no such operation.

@@ -37,16 +37,23 @@ outcome<void> write_all(int to, const char* data, std::size_t size, off_t at,
   return {};
 }
 
+/// Runs of data in one piece, zeros left out.
 outcome<void> write_data(int to, const char* data, std::size_t size, off_t at,
                          const std::string& path) {
-  for (auto begin = std::size_t{0}; begin < size; begin += hole) {
-    auto part = std::min(hole, size - begin);
-    if (!is_zero(data + begin, part))
-      if (auto done = write_all(to, data + begin, part, at + static_cast<off_t>(begin), path);
-          !done)
+  auto written = std::size_t{0};
+  auto write_up_to = [&](std::size_t end) {
+    return write_all(to, data + written, end - written, at + static_cast<off_t>(written), path);
+  };
+  for (auto begin = std::size_t{0}; begin < size;) {
+    auto end = std::min(begin + hole, size);
+    if (is_zero(data + begin, end - begin)) {
+      if (auto done = write_up_to(begin); !done)
         return done;
+      written = end;
+    }
+    begin = end;
   }
-  return {};
+  return write_up_to(size);
 }
 
 /// Better refused before than half-way; what a device holds is not known.
@@ -118,8 +125,12 @@ outcome<void> sparse_copy(int from, int to, const std::string& path, const super
   return {};
 }
 
+bool share_blocks(int from, int to) {
+  return ::ioctl(to, FICLONE, from) == 0;
+}
+
 outcome<void> clone_or_copy(int from, int to, const std::string& path, const supervision& watch) {
-  if (::ioctl(to, FICLONE, from) == 0)
+  if (share_blocks(from, to))
     return {};
   auto bytes = size_of(from, path);
   if (!bytes)
@@ -137,7 +148,7 @@ bool can_share_blocks(const std::string& directory) {
   auto shared = [&] {
     auto a = open_file(from, O_RDWR | O_CREAT | O_TRUNC);
     auto b = open_file(to, O_RDWR | O_CREAT | O_TRUNC);
-    return a && b && ::write(a->get(), "x", 1) == 1 && ::ioctl(b->get(), FICLONE, a->get()) == 0;
+    return a && b && ::write(a->get(), "x", 1) == 1 && share_blocks(a->get(), b->get());
   }();
   ::unlink(from.c_str());
   ::unlink(to.c_str());

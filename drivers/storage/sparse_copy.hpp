@@ -24,6 +24,9 @@ bool is_zero(const char* data, std::size_t size);
 /// zeros become holes. Never reads holes, never holds more than a block in memory.
 outcome<void> sparse_copy(int from, int to, const std::string& path, const supervision& watch);
 
+/// Makes the empty file `to` equal to `from` by sharing blocks; false when that cannot be.
+bool share_blocks(int from, int to);
+
 /// Makes the empty file `to` equal to `from`, sharing blocks if possible.
 outcome<void> clone_or_copy(int from, int to, const std::string& path, const supervision& watch);
 

@@ -1,5 +1,6 @@
 // The daemon as the service manager sees it: a process, a file, three sockets, signals.
 #include "tests/bin/served_state.hpp"
+#include "tests/drivers/storage/mounted.hpp"
 
 #include <gmock/gmock.h>
 
@@ -64,6 +65,32 @@ TEST_F(daemon_test, what_was_acknowledged_survives_kill_minus_nine) {
   start();
   EXPECT_THAT(call("admin.vm.property.Get+memory", x.name.str()),
               HasSubstr("default=False type=int 777"));
+}
+
+TEST_F(daemon_test, a_creation_on_a_full_disk_never_was_and_works_once_there_is_room) {
+  auto small = tests::mounted{"ext4", 16 << 20, {"-N", "64"}};
+  NEEDS(small);
+  start();
+  ASSERT_EQ(call("admin.pool.Add+file-reflink", "dom0",
+                 fmt::format("name=small\ndir_path={}\nsetup_check=False\n", small.path())),
+            "0\0"s);
+  auto create = [&] {
+    return call("admin.vm.CreateInPool.AppVM", "dom0", "name=new label=red pool:private=small");
+  };
+  auto images = std::filesystem::path{small.path()} / "appvms";
+  auto home = top / "state" / "appvms" / "new";
+  for (auto but : {0, 1}) {
+    small.use_up_files(but);
+    EXPECT_THAT(create(), testing::AllOf(HasSubstr("StoragePoolException"),
+                                         HasSubstr("No space left on device")));
+    EXPECT_THAT(call("admin.vm.List", "dom0"), testing::Not(HasSubstr("new ")));
+    EXPECT_FALSE(std::filesystem::exists(home));
+    EXPECT_TRUE(std::filesystem::is_empty(images));
+    small.make_room();
+  }
+  EXPECT_EQ(create(), "0\0"s);
+  EXPECT_TRUE(std::filesystem::exists(images / "new" / "private.img"));
+  EXPECT_EQ(stop(), 0);
 }
 
 TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {

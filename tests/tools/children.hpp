@@ -77,6 +77,7 @@ public:
   void crash() { process_.kill(); }
   std::optional<int> stop() { return process_.stop(); }
   bool running() { return process_.running(); }
+  pid_t pid() const { return process_.pid(); }
   usage used() const { return usage_of(process_.pid()); }
   std::string socket() const { return directory_ / "run/qubesd.sock"; }
   std::string store() const { return directory_ / "state/qubes.xml"; }

@@ -1,24 +1,16 @@
-// A volume group in memory, behind the command lines of LVM. What a volume holds is a word; a kill
-// or a failure can be put before any command that changes something.
+// A volume group in memory, behind the command lines of LVM. What a volume holds is a word.
 #pragma once
 
-#include "drivers/command_runner.hpp"
 #include "drivers/storage/lvm.hpp"
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
+#include "tests/drivers/storage/fake_tool.hpp"
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <set>
 
 namespace qubes::tests {
 
-/// Thrown in place of a command: the daemon is dead from there on.
-struct killed {};
-
-class fake_lvm final : public drivers::command_runner {
+class fake_lvm final : public fake_tool {
 public:
   struct volume {
     std::string data; ///< "" for zeros
@@ -26,30 +18,6 @@ public:
     std::string origin; ///< VG/LV
     bool active = true;
   };
-
-  model::outcome<drivers::process_result> run(const drivers::command& x) override {
-    auto words = x.words;
-    if (words[0] == "sudo")
-      words.erase(words.begin());
-    if (words.size() > 1 && words[1] == "lvs") {
-      ++reports;
-      return drivers::process_result{0, report(), noise};
-    }
-    if (kill_before && said.size() == *kill_before)
-      throw killed{};
-    auto fails = fail_at && said.size() == *fail_at;
-    said.push_back(fmt::format("{}", fmt::join(words, " ")));
-    if (fails)
-      return refuse("  I/O error");
-    if (words[0] == "blkdiscard")
-      return discard(words.back());
-    if (words[0] == "dd")
-      return copy(words[1].substr(3), words[2].substr(3));
-    return change(words);
-  }
-
-  /// Commands without their names, since the last time somebody asked.
-  std::vector<std::string> told() { return std::exchange(said, {}); }
 
   /// Names without the group, sorted.
   std::vector<std::string> names() const {
@@ -64,19 +32,23 @@ public:
   std::map<std::string, volume> volumes;      ///< of group vg, by VG/LV
   std::map<std::string, std::string> files;   ///< what dd reads, by path
   std::set<std::string> open;                 ///< somebody holds the device
-  std::vector<std::string> said;              ///< commands that change something
-  std::size_t reports = 0;                    ///< how often lvs was asked
   std::string noise;                          ///< what lvs says beside its report
-  std::optional<std::size_t> kill_before;     ///< this command
-  std::optional<std::size_t> fail_at;         ///< this command
   std::string pool_attributes = "twi-aotz--"; ///< of vg/pool
 
 private:
-  static drivers::process_result refuse(std::string why) {
+  bool asks(const std::vector<std::string>& words) const override {
+    return words.size() > 1 && words[1] == "lvs";
+  }
+
+  drivers::process_result answer(const std::vector<std::string>&) override {
+    return {0, report(), noise};
+  }
+
+  drivers::process_result refuse(std::string why) override {
     return {5,
             {},
             "  WARNING: Sum of all thin volume sizes (4.00 TiB) exceeds the size of thin pool "
-            "vg/pool (1.00 TiB).\n"
+            "vg/pool (1.00 TiB).\n  "
                 + why + '\n'};
   }
 
@@ -116,7 +88,11 @@ private:
     return {};
   }
 
-  drivers::process_result change(const std::vector<std::string>& words) {
+  drivers::process_result change(const std::vector<std::string>& words) override {
+    if (words[0] == "blkdiscard")
+      return discard(words.back());
+    if (words[0] == "dd")
+      return copy(words[1].substr(3), words[2].substr(3));
     auto what = words[1];
     auto option = [&](std::string_view name) -> std::string {
       for (auto& x : words)
@@ -130,14 +106,14 @@ private:
       if (!name.starts_with("vg/"))
         name = "vg/" + name;
       if (volumes.contains(name))
-        return refuse(fmt::format("  Logical Volume \"{}\" already exists", name));
+        return refuse(fmt::format("Logical Volume \"{}\" already exists", name));
       auto bytes = option("--virtualsize=");
       if (!bytes.empty()) {
         volumes[name] = {.data = {}, .size = std::stoull(bytes), .origin = {}};
         return {};
       }
       if (!volumes.contains(rest[0]))
-        return refuse(fmt::format("  Failed to find logical volume \"{}\"", rest[0]));
+        return refuse(fmt::format("Failed to find logical volume \"{}\"", rest[0]));
       auto& source = volumes[rest[0]];
       volumes[name] = {.data = source.data, .size = source.size, .origin = rest[0]};
       return {};
@@ -145,10 +121,10 @@ private:
     for (auto& x : rest)
       if (x != rest[rest.size() - 1] || what != "lvrename")
         if (!volumes.contains(x))
-          return refuse(fmt::format("  Failed to find logical volume \"{}\"", x));
+          return refuse(fmt::format("Failed to find logical volume \"{}\"", x));
     if (what == "lvrename") {
       if (volumes.contains(rest[1]))
-        return refuse(fmt::format("  Logical Volume \"{}\" already exists", rest[1]));
+        return refuse(fmt::format("Logical Volume \"{}\" already exists", rest[1]));
       volumes[rest[1]] = volumes.extract(rest[0]).mapped();
       for (auto& [name, x] : volumes)
         if (x.origin == rest[0])
@@ -158,7 +134,7 @@ private:
     if (what == "lvremove") {
       for (auto& x : rest) {
         if (open.contains(x))
-          return refuse(fmt::format("  Logical volume {} in use.", x));
+          return refuse(fmt::format("Logical volume {} in use.", x));
         volumes.erase(x);
         for (auto& [name, y] : volumes)
           if (y.origin == x)
@@ -169,7 +145,7 @@ private:
     if (what == "lvresize") {
       auto bytes = std::stoull(option("--size="));
       if (volumes[rest[0]].size == bytes)
-        return refuse("  New size matches existing size.");
+        return refuse("New size matches existing size.");
       volumes[rest[0]].size = bytes;
       return {};
     }
@@ -177,7 +153,7 @@ private:
       volumes[rest[0]].active = true;
       return {};
     }
-    return refuse("  unknown command");
+    return refuse("unknown command");
   }
 };
 

@@ -1,6 +1,6 @@
 // file-reflink on real file systems: loop mounts of xfs and btrfs, which share blocks, and of a
 // small ext4, which does not and gets full.
-#include "drivers/process.hpp"
+#include "tests/drivers/storage/mounted.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 
 #include "drivers/storage/files.hpp"
@@ -8,63 +8,12 @@
 
 #include <gmock/gmock.h>
 
-#include <sys/statvfs.h>
-
 namespace qubes::tests {
 
 namespace {
 
 using namespace drivers::storage;
 using testing::HasSubstr;
-
-model::outcome<drivers::process_result> run_here(const std::vector<std::string>& words) {
-  return drivers::run(words, {}, std::chrono::seconds{60});
-}
-
-/// A file system of its own, or the reason why there is none.
-class mounted {
-public:
-  mounted(const std::string& type, std::uint64_t size) {
-    auto image = top_.write("image", "");
-    if (::truncate(image.c_str(), static_cast<off_t>(size)) != 0)
-      return;
-    std::filesystem::create_directory(path());
-    auto make = type == "ext4" ? std::vector<std::string>{"mkfs.ext4", "-q", "-m", "0", image}
-                               : std::vector<std::string>{"mkfs." + type, "-q", image};
-    if (!ran(make))
-      return;
-    if (ran({"mount", "-o", "loop", image, path()}))
-      missing_.clear();
-  }
-  ~mounted() {
-    if (missing_.empty())
-      (void)run_here({"umount", path()});
-  }
-  mounted(const mounted&) = delete;
-  mounted& operator=(const mounted&) = delete;
-
-  std::string path() const { return top_ / "here"; }
-
-  const std::string& missing() const { return missing_; } ///< "" when it is there
-
-  std::uint64_t free() const {
-    struct ::statvfs room {};
-    ::statvfs(path().c_str(), &room);
-    return std::uint64_t{room.f_bavail} * room.f_frsize;
-  }
-
-private:
-  bool ran(const std::vector<std::string>& words) {
-    auto done = run_here(words);
-    missing_ = !done               ? done.error().message()
-               : done->status == 0 ? "not mounted yet"
-                                   : fmt::format("{}: {}", words[0], done->output);
-    return done && done->status == 0;
-  }
-
-  temp_directory top_;
-  std::string missing_ = "it could not be made";
-};
 
 std::shared_ptr<drivers::storage::pool> pool_on(const mounted& where) {
   return *open_pool(pool_in("file-reflink", where.path()), {std::make_shared<recorded_commands>()});
@@ -83,11 +32,12 @@ struct small_disk : testing::Test {
   mounted here{"ext4", 64 * mib};
 };
 
-} // namespace
+/// Room for few files.
+struct crowded_disk : testing::TestWithParam<std::string> {
+  mounted here{"ext4", 16 * mib, {"-N", "64"}};
+};
 
-#define NEEDS(where)                                                                               \
-  if (!(where).missing().empty())                                                                  \
-  GTEST_SKIP() << (where).missing()
+} // namespace
 
 TEST_P(sharing, is_accepted_and_a_life_costs_no_copies) {
   NEEDS(here);
@@ -132,6 +82,51 @@ TEST_P(sharing, a_running_volume_grows_under_the_loop_device_over_it) {
 
 INSTANTIATE_TEST_SUITE_P(file_systems, sharing, testing::Values("xfs", "btrfs"),
                          [](const auto& x) { return x.param; });
+
+TEST_P(crowded_disk, a_creation_without_room_says_so_leaves_nothing_and_works_once_there_is) {
+  NEEDS(here);
+  auto pool = *open_pool(pool_in(GetParam(), here.path()), {std::make_shared<recorded_commands>()});
+  auto classes = here.path() + "/appvms";
+  std::filesystem::create_directory(classes);
+  auto mine = kept_volume("appvms/work/private", mib);
+  auto refusals = 0;
+  for (auto but = 0; but < 4; ++but) {
+    here.use_up_files(but);
+    auto made = pool->create(mine);
+    if (!made) {
+      ++refusals;
+      EXPECT_EQ(made.error().code, model::errc::storage);
+      EXPECT_THAT(why(made), HasSubstr("No space left on device; make room"));
+      EXPECT_TRUE(names_in(classes).empty()) << but;
+    }
+    here.make_room();
+    if (!made)
+      made = pool->create(mine);
+    ASSERT_EQ(why(made), "");
+    ASSERT_EQ(why(pool->verify(mine)), "");
+    ASSERT_EQ(why(pool->remove(mine)), "");
+    EXPECT_TRUE(names_in(classes).empty()) << but;
+  }
+  EXPECT_EQ(refusals, 2); // the directory, the image
+}
+
+INSTANTIATE_TEST_SUITE_P(drivers, crowded_disk, testing::Values("file", "file-reflink"),
+                         [](const auto& x) { return x.param == "file" ? "file" : "file_reflink"; });
+
+TEST_F(small_disk, an_import_is_written_once) {
+  NEEDS(here);
+  auto pool = pool_on(here);
+  auto mine = kept_volume("appvms/work/private", mib);
+  ASSERT_EQ(why(pool->create(mine)), "");
+  auto before = here.free();
+  auto path = *pool->begin_import(mine, 20 * mib);
+  put(path, data(20 * mib));
+  ASSERT_EQ(why(pool->end_import(mine, true)), "");
+  EXPECT_LT(before - here.free(), 22 * mib);
+  ASSERT_EQ(why(pool->start(mine)), "");
+  EXPECT_EQ(get(pool->device(mine), 1, 20 * mib - 1), "x");
+  ASSERT_EQ(why(pool->stop(mine)), "");
+}
 
 TEST_F(small_disk, is_refused_where_blocks_cannot_be_shared) {
   NEEDS(here);

@@ -1,15 +1,12 @@
 // The lvm_thin driver on a volume group in memory. scripts/test-lvm shows it on a real one.
 #include "tests/drivers/storage/fake_lvm.hpp"
-#include "tests/drivers/storage/pool_fixture.hpp"
-
-#include <gmock/gmock.h>
+#include "tests/drivers/storage/killed_work.hpp"
 
 namespace qubes::tests {
 
 namespace {
 
 using namespace drivers::storage;
-using testing::AnyOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -313,41 +310,6 @@ TEST_F(lvm_thin, nothing_is_removed_under_somebody_who_reads_it) {
 
 // -- imports --------------------------------------------------------------------------------------
 
-namespace {
-
-/// A pool that has one image, somewhere else.
-class elsewhere final : public drivers::storage::pool {
-public:
-  outcome<void> set_up() override { return {}; }
-  outcome<model::pool_facts> look() override { return model::pool_facts{}; }
-  outcome<void> create(const volume&) override { return {}; }
-  outcome<void> remove(const volume&) override { return {}; }
-  outcome<void> verify(const volume&) override { return {}; }
-  outcome<void> start(const volume&) override { return {}; }
-  outcome<void> stop(const volume&) override { return {}; }
-  bool is_dirty(const volume&) override { return false; }
-  outcome<model::volume_facts> look(const volume&) override {
-    return model::volume_facts{
-        .size = 1000, .usage = 0, .path = {}, .outdated = {}, .revisions = {}};
-  }
-  std::string device(const volume&) override { return {}; }
-  outcome<std::string> begin_export(const volume&) override { return std::string{"/elsewhere"}; }
-  outcome<std::string> begin_import(const volume& x, std::uint64_t) override {
-    return not_implemented(x, "be written");
-  }
-  outcome<void> end_import(const volume& x, bool) override {
-    return not_implemented(x, "be written");
-  }
-  outcome<void> resize(const volume& x, std::uint64_t) override {
-    return not_implemented(x, "be resized");
-  }
-  outcome<void> revert(const volume& x, const std::string&) override {
-    return not_implemented(x, "be reverted");
-  }
-};
-
-} // namespace
-
 TEST_F(lvm_thin, copies_an_image_of_another_pool_and_keeps_the_old_state) {
   auto home = elsewhere{};
   lvm->files["/elsewhere"] = "theirs";
@@ -541,17 +503,26 @@ struct attempt : host {
   volume mine = kept_volume("vg/vm-my-vm-private", gib);
   volume theirs = kept_volume("vg/vm-other-private", gib);
   elsewhere home;
+
+  fake_tool& tool() { return *lvm; }
+
+  /// Only the volume and its revisions, and no more of those than wanted.
+  void expect_rest(const operation<attempt>& op) {
+    EXPECT_THAT(op.states, testing::Contains(committed(mine)));
+    auto kept = revisions(mine);
+    for (auto& y : op.revisions)
+      EXPECT_THAT(kept, testing::Contains(y));
+    EXPECT_LE(static_cast<std::int64_t>(kept.size()),
+              std::max(mine.it.revisions_to_keep, std::int64_t{0}));
+    EXPECT_THAT(kept, Not(testing::Contains("")));
+    auto left = lvm->names();
+    std::erase_if(left, [](auto& name) { return name.ends_with("-back"); });
+    EXPECT_THAT(left, ElementsAre("vm-my-vm-private", "vm-other-private"));
+    EXPECT_EQ(lvm->data(theirs.it.vid), "new");
+  }
 };
 
-struct operation {
-  std::string name;
-  std::function<void(attempt&)> prepare;
-  std::function<outcome<void>(attempt&)> work;
-  std::vector<std::string> states;    ///< that may be committed after a kill and the next stop
-  std::vector<std::string> revisions; ///< that must be there whatever happens
-};
-
-const std::vector<operation>& operations() {
+const operations_on<attempt>& operations() {
   static const auto nothing = [](attempt&) {};
   static const auto written = [](attempt& x) {
     ASSERT_EQ(why(x.pool->start(x.mine)), "");
@@ -562,7 +533,7 @@ const std::vector<operation>& operations() {
     x.lvm->data(x.mine.it.vid + "-import") = "new";
   };
   // clang-format off
-  static const auto all = std::vector<operation>{
+  static const auto all = operations_on<attempt>{
       {"start", nothing, [](attempt& x) { return x.pool->start(x.mine); }, {"old"}, {"two"}},
       {"stop", written, [](attempt& x) { return x.pool->stop(x.mine); }, {"new"}, {"two"}},
       {"stop keeping none", [](attempt& x) { x.mine.it.revisions_to_keep = 0; written(x); },
@@ -592,128 +563,24 @@ const std::vector<operation>& operations() {
   return all;
 }
 
-/// Rest: only the volume and its revisions, and no more of those than wanted.
-void expect_rest(attempt& x, const operation& op) {
-  EXPECT_THAT(op.states, testing::Contains(x.committed(x.mine)));
-  auto revisions = x.revisions(x.mine);
-  for (auto& y : op.revisions)
-    EXPECT_THAT(revisions, testing::Contains(y));
-  EXPECT_LE(static_cast<std::int64_t>(revisions.size()),
-            std::max(x.mine.it.revisions_to_keep, std::int64_t{0}));
-  EXPECT_THAT(revisions, Not(testing::Contains("")));
-  auto left = x.lvm->names();
-  std::erase_if(left, [](auto& name) { return name.ends_with("-back"); });
-  EXPECT_THAT(left, ElementsAre("vm-my-vm-private", "vm-other-private"));
-  EXPECT_EQ(x.lvm->data(x.theirs.it.vid), "new");
-}
-
 } // namespace
 
 TEST(lvm_thin_crash, at_every_command_leaves_the_old_state_or_the_new_and_the_next_stop_tidies_up) {
-  auto kills = 0;
-  for (auto& op : operations())
-    for (auto before = std::size_t{0};; ++before) {
-      auto x = attempt{};
-      op.prepare(x);
-      x.lvm->told();
-      x.lvm->kill_before = before;
-      auto died = false;
-      try {
-        ASSERT_EQ(why(op.work(x)), "") << op.name;
-      } catch (const killed&) {
-        died = true;
-      }
-      SCOPED_TRACE(fmt::format("{}, killed after:\n{}", op.name, fmt::join(x.lvm->said, "\n")));
-      x.lvm->kill_before.reset();
-      x.restart();
-      if (died)
-        ++kills;
-      auto before_stop = x.committed(x.mine); // readable at once, too
-      EXPECT_THAT(before_stop, AnyOf("old", "new", "one", "two"));
-      ASSERT_EQ(why(x.pool->stop(x.mine)), "");
-      expect_rest(x, op);
-      ASSERT_EQ(why(x.pool->verify(x.mine)), "");
-      ASSERT_EQ(why(x.pool->start(x.mine)), "");
-      if (!died)
-        break;
-    }
+  auto kills = rest_after_kills(operations());
   RecordProperty("kills", kills);
   EXPECT_GE(kills, 35);
 }
 
 TEST(lvm_thin_crash, a_start_without_a_stop_goes_on_as_well) {
-  for (auto& op : operations())
-    for (auto before = std::size_t{0};; ++before) {
-      auto x = attempt{};
-      op.prepare(x);
-      x.lvm->told();
-      x.lvm->kill_before = before;
-      auto died = false;
-      try {
-        ASSERT_EQ(why(op.work(x)), "") << op.name;
-      } catch (const killed&) {
-        died = true;
-      }
-      SCOPED_TRACE(fmt::format("{}, killed after:\n{}", op.name, fmt::join(x.lvm->said, "\n")));
-      x.lvm->kill_before.reset();
-      x.restart();
-      ASSERT_EQ(why(x.pool->start(x.mine)), "");
-      ASSERT_EQ(why(x.pool->stop(x.mine)), "");
-      EXPECT_THAT(op.states, testing::Contains(x.committed(x.mine)));
-      if (!died)
-        break;
-    }
+  EXPECT_GE(starts_after_kills(operations()), 35);
 }
 
 TEST(lvm_thin_crash, while_repairing_is_repaired_as_well) {
-  auto killed_before = [](attempt& x, std::size_t command, auto work) {
-    x.lvm->told();
-    x.lvm->kill_before = command;
-    try {
-      (void)work();
-    } catch (const killed&) {
-    }
-    x.lvm->kill_before.reset();
-    x.restart();
-  };
-  for (auto& op : operations())
-    for (auto first = std::size_t{0}; first < 6; ++first)
-      for (auto second = std::size_t{0}; second < 4; ++second) {
-        auto x = attempt{};
-        op.prepare(x);
-        killed_before(x, first, [&] { return op.work(x); });
-        killed_before(x, second, [&] { return x.pool->stop(x.mine); });
-        SCOPED_TRACE(fmt::format("{}, killed before {} and {}", op.name, first, second));
-        ASSERT_EQ(why(x.pool->stop(x.mine)), "");
-        expect_rest(x, op);
-      }
+  rest_after_two_kills(operations());
 }
 
 TEST(lvm_thin_failure, of_any_command_changes_nothing_or_is_made_good_by_the_next_stop) {
-  auto failures = 0;
-  for (auto& op : operations())
-    for (auto at = std::size_t{0};; ++at) {
-      auto x = attempt{};
-      op.prepare(x);
-      x.lvm->told();
-      x.lvm->fail_at = at;
-      auto done = op.work(x);
-      auto reached = x.lvm->said.size() > at;
-      SCOPED_TRACE(
-          fmt::format("{}, failed at {} of:\n{}", op.name, at, fmt::join(x.lvm->said, "\n")));
-      x.lvm->fail_at.reset();
-      if (!done) {
-        ++failures;
-        EXPECT_EQ(done.error().code, model::errc::storage);
-        EXPECT_THAT(done.error().text, HasSubstr("I/O error"));
-      }
-      (void)x.pool->end_import(x.mine, false);
-      ASSERT_EQ(why(x.pool->stop(x.mine)), "");
-      expect_rest(x, op);
-      if (!reached)
-        break;
-    }
-  EXPECT_GE(failures, 20);
+  EXPECT_GE(rest_after_failures(operations()), 20);
 }
 
 TEST(lvm_thin_crash, of_the_stock_daemon_between_removing_and_cloning_a_revert_is_finished) {

@@ -84,6 +84,40 @@ inline std::string get(const std::string& path, std::size_t size, off_t at = 0) 
   return text;
 }
 
+/// A pool that has one image, somewhere else.
+class elsewhere final : public drivers::storage::pool {
+public:
+  model::outcome<void> set_up() override { return {}; }
+  model::outcome<model::pool_facts> look() override { return model::pool_facts{}; }
+  model::outcome<void> create(const drivers::storage::volume&) override { return {}; }
+  model::outcome<void> remove(const drivers::storage::volume&) override { return {}; }
+  model::outcome<void> verify(const drivers::storage::volume&) override { return {}; }
+  model::outcome<void> start(const drivers::storage::volume&) override { return {}; }
+  model::outcome<void> stop(const drivers::storage::volume&) override { return {}; }
+  bool is_dirty(const drivers::storage::volume&) override { return false; }
+  model::outcome<model::volume_facts> look(const drivers::storage::volume&) override {
+    return model::volume_facts{
+        .size = 1000, .usage = 0, .path = {}, .outdated = {}, .revisions = {}};
+  }
+  std::string device(const drivers::storage::volume&) override { return {}; }
+  model::outcome<std::string> begin_export(const drivers::storage::volume&) override {
+    return std::string{"/elsewhere"};
+  }
+  model::outcome<std::string> begin_import(const drivers::storage::volume& x,
+                                           std::uint64_t) override {
+    return drivers::storage::not_implemented(x, "be written");
+  }
+  model::outcome<void> end_import(const drivers::storage::volume& x, bool) override {
+    return drivers::storage::not_implemented(x, "be written");
+  }
+  model::outcome<void> resize(const drivers::storage::volume& x, std::uint64_t) override {
+    return drivers::storage::not_implemented(x, "be resized");
+  }
+  model::outcome<void> revert(const drivers::storage::volume& x, const std::string&) override {
+    return drivers::storage::not_implemented(x, "be reverted");
+  }
+};
+
 /// "" or the sentence of the refusal.
 template <class T>
 std::string why(const model::outcome<T>& x) {

@@ -1,0 +1,16 @@
+// What several drivers refuse in the same words (spec/storage.md §2).
+#pragma once
+
+#include "drivers/storage/pool.hpp"
+
+namespace qubes::drivers::storage {
+
+tl::unexpected<model::error> missing(const std::string& vid);
+tl::unexpected<model::error> no_origin(const volume& x);
+tl::unexpected<model::error> no_revision(const volume& x, const std::string& revision);
+tl::unexpected<model::error> no_import(const volume& x);
+/// `what` is "import data to".
+tl::unexpected<model::error> too_dirty(const volume& x, std::string_view what);
+tl::unexpected<model::error> read_only(const volume& x);
+
+} // namespace qubes::drivers::storage

@@ -1,0 +1,90 @@
+// File systems of their own for tests: images on loop devices.
+#pragma once
+
+#include "drivers/process.hpp"
+#include "drivers/unique_fd.hpp"
+#include "tests/drivers/temp_directory.hpp"
+
+#include <fmt/format.h>
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace qubes::tests {
+
+inline model::outcome<drivers::process_result> run_here(const std::vector<std::string>& words) {
+  return drivers::run(words, {}, std::chrono::seconds{60});
+}
+
+/// A file system of its own, or the reason why there is none.
+class mounted {
+public:
+  /// `more` goes to mkfs.
+  mounted(const std::string& type, std::uint64_t size, const std::vector<std::string>& more = {}) {
+    auto image = top_.write("image", "");
+    if (::truncate(image.c_str(), static_cast<off_t>(size)) != 0)
+      return;
+    std::filesystem::create_directory(path());
+    auto make = type == "ext4" ? std::vector<std::string>{"mkfs.ext4", "-q", "-m", "0", image}
+                               : std::vector<std::string>{"mkfs." + type, "-q", image};
+    make.insert(make.end() - 1, more.begin(), more.end());
+    if (!ran(make))
+      return;
+    if (ran({"mount", "-o", "loop", image, path()}))
+      missing_.clear();
+  }
+  ~mounted() {
+    if (missing_.empty())
+      (void)run_here({"umount", path()});
+  }
+  mounted(const mounted&) = delete;
+  mounted& operator=(const mounted&) = delete;
+
+  std::string path() const { return top_ / "here"; }
+
+  const std::string& missing() const { return missing_; } ///< "" when it is there
+
+  std::uint64_t free() const {
+    struct ::statvfs room {};
+    ::statvfs(path().c_str(), &room);
+    return std::uint64_t{room.f_bavail} * room.f_frsize;
+  }
+
+  /// Nobody can make more than `but` files here. What takes the room is in ballast/.
+  void use_up_files(int but) const {
+    std::filesystem::create_directory(path() + "/ballast");
+    auto last = 0;
+    while (drivers::unique_fd{::open(ballast(last).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)})
+      ++last;
+    while (but-- > 0)
+      std::filesystem::remove(ballast(--last));
+  }
+
+  void make_room() const { std::filesystem::remove_all(path() + "/ballast"); }
+
+private:
+  std::string ballast(int i) const { return fmt::format("{}/ballast/{}", path(), i); }
+
+  bool ran(const std::vector<std::string>& words) {
+    auto done = run_here(words);
+    missing_ = !done               ? done.error().message()
+               : done->status == 0 ? "not mounted yet"
+                                   : fmt::format("{}: {}", words[0], done->output);
+    return done && done->status == 0;
+  }
+
+  temp_directory top_;
+  std::string missing_ = "it could not be made";
+};
+
+#define NEEDS(where)                                                                               \
+  if (!(where).missing().empty())                                                                  \
+  GTEST_SKIP() << (where).missing()
+
+} // namespace qubes::tests
