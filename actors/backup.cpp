@@ -184,7 +184,7 @@ void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::st
                        .domain = all->system->share(all->sizes[all->at].first),
                        .volume = std::move(volumes.back())};
   volumes.pop_back();
-  self->request(world_->storage, world_->settings.disk_call, std::move(look))
+  self->request(world_->storage, world_->settings.disk_answer, std::move(look))
       .then(
           [this, all, volumes](const disk_report& x) {
             all->sizes[all->at].second += x.volume.usage;
@@ -362,7 +362,7 @@ void backup_state::next(const run_ptr& x) {
     return add(x, what.what, [x] { x->any = false; }); // it is the domain's last
   if (!what.volume)
     return add(x, what.what, [] {});
-  self->request(world_->storage, world_->settings.disk_call, *what.volume)
+  self->request(world_->storage, world_->settings.disk_answer, *what.volume)
       .then(
           [this, x, what](const disk_report& there) {
             auto part = what.what;
@@ -371,7 +371,7 @@ void backup_state::next(const run_ptr& x) {
             back.what = disk_task::end_export;
             back.text = there.text;
             add(x, part, [this, back] {
-              self->request(world_->storage, world_->settings.disk_call, back)
+              self->request(world_->storage, world_->settings.disk_answer, back)
                   .then([](const disk_report&) {}, [](const caf::error&) {});
             });
           },

@@ -113,7 +113,7 @@ void registry_state::create(const order& x, const reply& to) {
                       "choose another name"});
   auto reply_text = !wish.disposable ? std::string{} : x.text == "uuid" ? "uuid:" + as->uuid : name;
   auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
-  self->request(world_->storage, world_->settings.disk_call, job)
+  self->request(world_->storage, world_->settings.disk_answer, job)
       .then([this, plan, job, reply_text,
              to](const disk_report&) { enrol(plan, job, reply_text, to); },
             [this, name, to](const caf::error& why) {
@@ -162,7 +162,7 @@ void registry_state::welcome() {
 void registry_state::discard(disk_job disks, std::function<void()> then) {
   disks.what = disk_task::remove;
   auto name = disks.domain->name.str();
-  self->request(world_->storage, world_->settings.disk_call, std::move(disks))
+  self->request(world_->storage, world_->settings.disk_answer, std::move(disks))
       .then([then](const disk_report&) { then(); },
             [then, name](const caf::error& why) {
               spdlog::error("{}: its disks were left behind: {}", name, from_caf(why).message());

@@ -121,8 +121,8 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::resize_volume: return resize_volume(x.key, x.text, to);
   case verb::clear_volume: return clear_volume(x.key, to);
   case verb::revert_volume: return revert_volume(x.key, x.text, to);
-  case verb::import_volume: return import_volume(x.key, *x.origin, to);
-  case verb::begin_import: return begin_import(x.key, x.text, to);
+  case verb::import_volume: return import_volume(x, to);
+  case verb::begin_import: return begin_import(x, to);
   case verb::end_import: return end_import(x.key, x.text, to);
   case verb::request_features: return request_features(x.text, to);
   case verb::notify_updates: return notify_updates(x, to);

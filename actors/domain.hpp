@@ -15,7 +15,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -58,10 +57,10 @@ private:
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
     int undo_tries = 0;
-    std::shared_ptr<void> memory;   ///< set aside by the memory manager
-    std::vector<model::device> pci; ///< taken from their drivers for it
-    std::stop_source abort_disks;   ///< ends long copies
-    model::xml::devices devices;    ///< of the volumes, once they are started
+    std::shared_ptr<void> memory;                  ///< set aside by the memory manager
+    std::vector<model::device> pci;                ///< taken from their drivers for it
+    errand_ptr disks = std::make_shared<errand>(); ///< ends long copies
+    model::xml::devices devices;                   ///< of the volumes, once they are started
     std::vector<reply> waiting;
     std::int64_t began_us = 0;
     std::int64_t step_began_us = 0;
@@ -170,8 +169,9 @@ private:
   void grow_file_system(const std::string& volume, const reply& to);
   void clear_volume(const std::string& volume, const reply& to);
   void revert_volume(const std::string& volume, const std::string& revision, const reply& to);
-  void import_volume(const std::string& volume, const volume_name& origin, const reply& to);
-  void begin_import(const std::string& volume, const std::string& text, const reply& to);
+  void import_volume(const order& x, const reply& to);
+  void begin_import(const order& x, const reply& to);
+  void take_back_import(disk_job begun, const reply& to);
   void end_import(const std::string& volume, const std::string& outcome, const reply& to);
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
@@ -181,7 +181,7 @@ private:
   /// Work on all volumes that belongs to this life.
   template <class Ok, class Bad>
   void run_on_disks(disk_job what, Ok ok, Bad bad) {
-    self->request(world_->storage, world_->settings.disk_call, std::move(what))
+    self->request(world_->storage, world_->settings.disk_answer, std::move(what))
         .then(
             [this, life = life_, ok](const disk_report& x) {
               if (life == life_)
@@ -194,7 +194,7 @@ private:
   }
   template <class Ok>
   void on_disk(disk_job what, const reply& to, Ok ok) {
-    self->request(world_->storage, world_->settings.disk_call, std::move(what))
+    self->request(world_->storage, world_->settings.disk_answer, std::move(what))
         .then([ok](const disk_report& x) { ok(x); },
               [to](const caf::error& x) { to.refuse(from_caf(x)); });
   }
@@ -381,6 +381,7 @@ private:
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
+  std::vector<std::weak_ptr<errand>> copies_;                 ///< under way to its volumes
   std::vector<model::attachment> attached_;                   ///< for this life
   std::vector<model::attachment> attaching_;                  ///< under way
   std::optional<std::vector<model::device>> disks_; ///< it offers, as far as others were told

@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 namespace qubes::actors {
 
 using model::errc;
@@ -78,6 +80,11 @@ namespace {
 
 constexpr auto sweep = std::chrono::seconds{1};
 
+/// Long work that is of use to its client alone. The rest goes on, as in the stock daemon.
+constexpr bool ends_with_client(verb x) {
+  return x == verb::clone_volume || x == verb::begin_import;
+}
+
 } // namespace
 
 gate_actor::behavior_type gate(gate_actor::stateful_pointer<gate_state> self, world_ptr in,
@@ -109,7 +116,9 @@ void gate_state::take(order what, connection_id who, const std::string& domain) 
   what.ticket = next_ticket_++;
   auto& most = world_->settings;
   auto limit = std::chrono::microseconds{what.what == verb::run_backup ? most.backup : most.order};
-  tickets_[what.ticket] = {who, world_->now_us() + limit.count()};
+  if (ends_with_client(what.what))
+    what.errand = std::make_shared<errand>();
+  tickets_[what.ticket] = {who, world_->now_us() + limit.count(), what.errand};
   auto me = client_actor{self};
   if (domain.empty()) {
     self->send(world_->registry, std::move(what), me);
@@ -137,11 +146,21 @@ void gate_state::answered(const answer& x) {
     to_(who, x.result ? api::success(*x.result) : api::exception(x.result.error()), true);
 }
 
-/// The order goes on, as in the stock daemon; only its reply has no reader.
+/// Its reply has no reader any more.
 void gate_state::gone(connection_id who) {
   for (auto& [number, x] : tickets_)
-    if (x.who == who)
+    if (x.who == who) {
       x.who = 0;
+      if (x.errand)
+        x.errand->stop.request_stop();
+    }
+}
+
+/// Long work that gets on may go on.
+std::int64_t gate_state::deadline_of(const ticket& x) const {
+  auto limit = std::chrono::microseconds{world_->settings.order}.count();
+  auto heard_us = x.errand ? x.errand->heard_us.load() : 0;
+  return std::max(x.deadline_us, heard_us == 0 ? 0 : heard_us + limit);
 }
 
 /// One timer for all orders, and none while there are none: an idle daemon sleeps.
@@ -149,8 +168,11 @@ void gate_state::look_for_overdue() {
   auto now_us = world_->now_us();
   auto overdue = std::vector<std::uint64_t>{};
   for (auto& [number, x] : tickets_)
-    if (x.deadline_us <= now_us)
+    if (deadline_of(x) <= now_us) {
       overdue.push_back(number);
+      if (x.errand)
+        x.errand->stop.request_stop();
+    }
   for (auto number : overdue)
     answered({number, model::fail(errc::timed_out, "the order was not carried out in time",
                                   "it may still be; see 'qvmctl status'")});

@@ -50,11 +50,13 @@ private:
   struct ticket {
     connection_id who = 0;
     std::int64_t deadline_us = 0;
+    errand_ptr errand{}; ///< of what ends with its client
   };
 
   void take(order what, connection_id who, const std::string& domain);
   void answered(const answer& x);
   void gone(connection_id who);
+  std::int64_t deadline_of(const ticket& x) const;
   void look_for_overdue();
 
   gate_actor::pointer self;

@@ -125,6 +125,10 @@ outcome<std::string> status(const call& x) {
   for (auto& [domain, reason] : board.degraded())
     degraded.push_back({{"domain", domain}, {"reason", reason}});
 
+  auto failed_volumes = json::array();
+  for (auto& [volume, reason] : board.failed_volumes())
+    failed_volumes.push_back({{"volume", volume}, {"reason", reason}});
+
   auto operations = json::array();
   for (auto& [domain, a] : board.activities())
     operations.push_back({{"domain", domain},
@@ -164,6 +168,7 @@ outcome<std::string> status(const call& x) {
       {"quarantine", std::move(quarantine)},
       {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
       {"degraded", std::move(degraded)},
+      {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},
       {"timings", std::move(timings)},
   });

@@ -247,7 +247,7 @@ void domain_state::recover_volumes() {
   auto disks = disk_work(disk_task::stop);
   if (!disks)
     return;
-  self->request(world_->storage, world_->settings.disk_call, std::move(*disks))
+  self->request(world_->storage, world_->settings.disk_answer, std::move(*disks))
       .then([](const disk_report&) {},
             [this](const caf::error& x) {
               degrade(fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));

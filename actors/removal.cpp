@@ -60,6 +60,9 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
   if (!removes(done, who_))
     return false;
   gone_ = true;
+  for (auto& x : copies_)
+    if (auto still = x.lock())
+      still->stop.request_stop();
   self->send(world_->events, done.before);
   self->send(world_->events, done.after);
   auto disks = disk_job{.what = disk_task::remove, .system = before, .domain = before->share(who_)};
@@ -69,7 +72,7 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     self->quit();
   };
   auto remove_disks = [this, disks, finish] {
-    self->request(world_->storage, world_->settings.disk_call, disks)
+    self->request(world_->storage, world_->settings.disk_answer, disks)
         .then([finish](const disk_report&) { finish(); },
               [this, finish](const caf::error& why) {
                 note(spdlog::level::err, "its disks were left behind: {}", from_caf(why).message());

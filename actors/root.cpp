@@ -67,7 +67,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
       world->leftovers.insert(x->uuid);
 
   auto lanes = with.machinery.lanes;
-  world->storage = in.spawn(storage, std::move(with.disks), lanes);
+  world->storage = in.spawn(storage, world, std::move(with.disks), lanes);
   world->events = in.spawn(hub, world, with.to_clients);
   world->store = in.spawn(actors::store, world, std::move(with.files), lanes.get());
   world->driver = in.spawn(driver, world, std::move(with.machinery));

@@ -102,7 +102,7 @@ void domain_state::fail_start(model::error why) {
   note(spdlog::level::warn, "start failed in step '{}': {}", start_steps()[start_->step].name,
        why.message());
   start_->failed = true;
-  start_->abort_disks.request_stop();
+  start_->disks->stop.request_stop();
   start_->why = std::move(why);
   tell("domain-start-failed", {{"reason", start_->why->text}});
   unwind();
@@ -245,7 +245,7 @@ void domain_state::start_volumes() {
   auto disks = disk_work(disk_task::start);
   if (!disks)
     return next_step();
-  disks->abort = start_->abort_disks.get_token();
+  disks->errand = start_->disks;
   run_on_disks(
       std::move(*disks),
       [this](const disk_report& x) {

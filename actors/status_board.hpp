@@ -63,6 +63,15 @@ public:
       degraded_[domain] = std::move(reason);
   }
 
+  /// By POOL:ID; "" when it is well again.
+  void fail_volume(const std::string& which, std::string reason) {
+    auto guard = std::lock_guard{mutex_};
+    if (reason.empty())
+      failed_volumes_.erase(which);
+    else
+      failed_volumes_[which] = std::move(reason);
+  }
+
   void took(timing x) {
     auto guard = std::lock_guard{mutex_};
     timings_.push_back(std::move(x));
@@ -82,6 +91,7 @@ public:
 
   std::map<std::string, activity> activities() const { return copy(activities_); }
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
+  std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
   std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
   hypervisor_state hypervisor() const { return copy(hypervisor_); }
@@ -98,6 +108,7 @@ private:
   mutable std::mutex mutex_;
   std::map<std::string, activity> activities_;
   std::map<std::string, std::string> degraded_;
+  std::map<std::string, std::string> failed_volumes_;
   std::deque<timing> timings_;
   store_state store_;
   hypervisor_state hypervisor_;

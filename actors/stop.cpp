@@ -236,7 +236,7 @@ void domain_state::stop_volumes(std::function<void()> then) {
   auto disks = disk_work(disk_task::stop);
   if (!disks)
     return then();
-  self->request(world_->storage, world_->settings.disk_call, std::move(*disks))
+  self->request(world_->storage, world_->settings.disk_answer, std::move(*disks))
       .then([then](const disk_report&) { then(); },
             [this, then](const caf::error& x) {
               then();

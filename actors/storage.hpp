@@ -1,11 +1,14 @@
-// Storage: work on volumes and pools, in order per volume, on threads of its own.
+// Storage: the door to the pools. Keeps an actor for each pool, and takes work on all of a domain's
+// disks apart into pieces that each concern one pool; a copy belongs to the pool it fills.
 #pragma once
 
 #include "actors/world.hpp"
 #include "drivers/disks.hpp"
 #include "drivers/lanes.hpp"
 
+#include <map>
 #include <memory>
+#include <string>
 
 namespace qubes::actors {
 
@@ -14,8 +17,11 @@ public:
   static inline const char* name = "storage";
 
   explicit storage_state(storage_actor::pointer self) : self(self) {}
+  ~storage_state(); ///< its pools end with it
+  storage_state(const storage_state&) = delete;
+  storage_state& operator=(const storage_state&) = delete;
 
-  storage_actor::behavior_type make(std::shared_ptr<drivers::disks> with,
+  storage_actor::behavior_type make(world_ptr in, std::shared_ptr<drivers::disks> with,
                                     std::shared_ptr<drivers::executor> lanes);
 
 private:
@@ -28,17 +34,23 @@ private:
   void done_with_each(const round_ptr& x);
   void finish(const round_ptr& x);
 
-  /// Runs `work` on a storage thread, in order with what has the same key, then `then` here.
-  template <class Work, class Then>
-  void post(std::string key, Work work, Then then);
+  /// Has a pool do its piece; `then` runs here.
+  void hand_on(const std::string& pool, const disk_job& what, disk_reply::sink then);
+
+  const pool_actor& pool(const std::string& called);
+  void align(const model::system& now);
+  void lost(const caf::down_msg& x);
 
   storage_actor::pointer self;
+  world_ptr world_;
   std::shared_ptr<drivers::disks> disks_;
   std::shared_ptr<drivers::executor> lanes_;
+  std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
+  std::map<std::string, unsigned> deaths_;
 };
 
 storage_actor::behavior_type storage(storage_actor::stateful_pointer<storage_state> self,
-                                     std::shared_ptr<drivers::disks> with,
+                                     world_ptr in, std::shared_ptr<drivers::disks> with,
                                      std::shared_ptr<drivers::executor> lanes);
 
 } // namespace qubes::actors

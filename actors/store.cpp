@@ -91,7 +91,10 @@ void store_state::written(outcome<void> result) {
 }
 
 void store_state::publish(model::system_ptr next) {
+  auto before = world_->system.read();
   world_->system.write(next);
+  if (world_->storage && before->pools != next->pools)
+    self->send(world_->storage, next);
   if (world_->registry)
     self->send(world_->registry, std::move(next));
 }

@@ -154,8 +154,9 @@ void domain_state::revert_volume(const std::string& volume, const std::string& t
 }
 
 /// Overwrites a volume with another one's last committed state.
-void domain_state::import_volume(const std::string& volume, const volume_name& origin,
-                                 const reply& to) {
+void domain_state::import_volume(const order& x, const reply& to) {
+  auto& volume = x.key;
+  auto& origin = *x.origin;
   auto job = disk_work(disk_task::copy, volume);
   if (!job)
     return to.refuse(job.error());
@@ -169,6 +170,9 @@ void domain_state::import_volume(const std::string& volume, const volume_name& o
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
   job->source = *it;
+  job->errand = x.errand ? x.errand : std::make_shared<errand>();
+  std::erase_if(copies_, [](auto& y) { return y.expired(); });
+  copies_.push_back(job->errand);
   on_disk(*job, to, [this, volume, vid = it->vid, bytes = it->size, to](const disk_report&) {
     tell("domain-import-volume", {{"name", volume}, {"source", vid}});
     change(
@@ -181,8 +185,8 @@ void domain_state::import_volume(const std::string& volume, const volume_name& o
   });
 }
 
-void domain_state::begin_import(const std::string& volume, const std::string& text,
-                                const reply& to) {
+void domain_state::begin_import(const order& x, const reply& to) {
+  auto& volume = x.key;
   auto job = disk_work(disk_task::begin_import, volume);
   if (!job)
     return to.refuse(job.error());
@@ -190,20 +194,33 @@ void domain_state::begin_import(const std::string& volume, const std::string& te
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
   job->bytes = job->domain->find_volume(volume)->size;
-  if (!text.empty()) {
-    auto bytes = model::parse_size(text, "size of new data");
+  if (!x.text.empty()) {
+    auto bytes = model::parse_size(x.text, "size of new data");
     if (!bytes)
       return to.refuse(bytes.error());
     job->bytes = *bytes;
+    job->flag = true;
   }
-  on_disk(*job, to, [this, volume, bytes = job->bytes, to](const disk_report& x) {
-    if (x.text.find_first_of(" \t\n") != std::string::npos)
-      return to.refuse({errc::protocol, fmt::format("the path '{}' has white space", x.text),
+  on_disk(*job, to, [this, job = *job, mine = x.errand, to](const disk_report& found) {
+    if (mine && mine->stop.stop_requested())
+      return take_back_import(job, to);
+    if (found.text.find_first_of(" \t\n") != std::string::npos)
+      return to.refuse({errc::protocol, fmt::format("the path '{}' has white space", found.text),
                         "move the pool to a path without"});
-    imports_[volume] = bytes;
-    tell_import("begin", volume, "size", fmt::format("{}", bytes));
-    to.ok(fmt::format("{} {}", bytes, x.text));
+    imports_[job.volume] = job.bytes;
+    tell_import("begin", job.volume, "size", fmt::format("{}", job.bytes));
+    to.ok(fmt::format("{} {}", job.bytes, found.text));
   });
+}
+
+/// Nobody is left who would write to it.
+void domain_state::take_back_import(disk_job begun, const reply& to) {
+  begun.what = disk_task::end_import;
+  begun.flag = false;
+  auto left = model::error{errc::general, "its client left before the import began", {}};
+  self->request(world_->storage, world_->settings.disk_answer, std::move(begun))
+      .then([to, left](const disk_report&) { to.refuse(left); },
+            [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
 void domain_state::end_import(const std::string& volume, const std::string& outcome,
@@ -223,7 +240,7 @@ void domain_state::end_import(const std::string& volume, const std::string& outc
                       "begin an import first"});
   }
   auto failed = !job->flag;
-  self->request(world_->storage, world_->settings.disk_call, *job)
+  self->request(world_->storage, world_->settings.disk_answer, *job)
       .then(
           [this, volume, ended, failed, bytes = under_way.mapped(), to](const disk_report&) {
             ended(!failed);

@@ -747,6 +747,8 @@ std::string status_page(const session& s, const json& x) {
   page.fact("domains", states.empty() ? "none" : fmt::format("{}", fmt::join(states, ", ")));
   page.list("degraded", part(x, "degraded"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), text(y, "reason")); });
+  page.list("failed volumes", part(x, "failed_volumes"), style::bad,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "volume"), text(y, "reason")); });
   page.list("under way", part(x, "operations"), style::busy, [](auto& y) {
     return fmt::format("{}: {}, {} for {}", text(y, "domain"), text(y, "doing"), text(y, "step"),
                        milliseconds_text(y, "for_ms"));

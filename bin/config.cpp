@@ -83,7 +83,8 @@ const std::vector<key>& keys() {
     {"limits", "output_bytes", number(&config::limits, &server_limits::output, 65536, std::int64_t{1} << 32), "unread bytes after which a slow client is disconnected"},
     {"limits", "host_call_seconds", number(&config::settings, &settings::host_call, 1, 3600), "a call to the hypervisor alone"},
     {"limits", "guest_call_seconds", number(&config::settings, &settings::guest_call, 1, 3600), "a call that waits for a guest"},
-    {"limits", "disk_call_seconds", number(&config::settings, &settings::disk_call, 1, 86400), "work on volumes; copies take their time"},
+    {"limits", "disk_call_seconds", number(&config::settings, &settings::disk_call, 1, 86400), "work on a volume that does not get on is broken off after that"},
+    {"limits", "command_seconds", number_key{[](config& c, std::int64_t x) { c.command_limit = std::chrono::seconds{x}; }, config{}.command_limit.count(), 1, 86400}, "a command of a storage driver, but copies; killed after that"},
     {"limits", "rescue_call_seconds", number(&config::settings, &settings::rescue_call, 1, 3600), "a kill"},
     {"limits", "order_seconds", number(&config::settings, &settings::order, 1, 86400), "a client's order, whatever it takes"},
     {"limits", "backup_seconds", number(&config::settings, &settings::backup, 1, 30 * 86400), "a client's order to make a backup"},
@@ -91,7 +92,7 @@ const std::vector<key>& keys() {
     {"limits", "reconnect_most_ms", number(&config::settings, &settings::reconnect_most, 1, 600000), "longest such pause"},
     {"lanes", "host", number(&config::lanes, &widths::host, 1, 64), "threads for calls to the hypervisor alone"},
     {"lanes", "guest", number(&config::lanes, &widths::guest, 1, 1024), "threads for calls that wait for a guest"},
-    {"lanes", "storage", number(&config::lanes, &widths::storage, 1, 64), "threads for work on volumes"},
+    {"lanes", "storage", number(&config::settings, &settings::pool_workers, 1, 64), "threads for work on volumes, for each pool"},
     {"lanes", "backup", number(&config::lanes, &widths::backup, 1, 64), "backups made at the same time; more wait"},
     {"lanes", "rescue", number(&config::lanes, &widths::rescue, 1, 64), "threads for kills"},
   };

@@ -6,6 +6,7 @@
 #include "drivers/server.hpp"
 #include "model/error.hpp"
 
+#include <chrono>
 #include <string>
 
 namespace qubes {
@@ -31,6 +32,7 @@ struct config {
   std::string log_target =
       "auto"; ///< journal, stderr, or auto: the journal when started by systemd
   std::string log_level = "info";
+  std::chrono::seconds command_limit{180};
   actors::settings settings;
   drivers::server_limits limits;
   drivers::lanes::widths lanes;

@@ -25,6 +25,7 @@ namespace {
 
 constexpr auto version = "0.1.0";
 constexpr auto stop_limit = std::chrono::seconds{4};
+constexpr auto storage_limit = std::chrono::seconds{2};
 
 std::int64_t wall_clock_us() {
   using namespace std::chrono;
@@ -91,7 +92,8 @@ std::shared_ptr<drivers::disks> open_storage(const config& x) {
   return drivers::open_disks(
       {.state_directory = x.state,
        .run_directory = x.qubes_run,
-       .machine = {.commands = drivers::make_command_runner(), .callbacks = x.callbacks}});
+       .machine = {.commands = drivers::make_command_runner(), .callbacks = x.callbacks},
+       .command_limit = x.command_limit});
 }
 
 std::shared_ptr<drivers::backups> open_backups(const config& x) {
@@ -229,6 +231,8 @@ int run(const config& settings, const std::string& config_path) {
   (*society)->stop(stop_limit);
   system.await_all_actors_done();
   opened->reset();
+  lanes->finish(drivers::lane::storage,
+                storage_limit); // what was broken off cleans up after itself
   if (lanes->pending() > 0) { // a frozen guest still holds a thread; the stop does not wait for it
     spdlog::default_logger()->flush();
     std::_Exit(0);

@@ -9,7 +9,7 @@ namespace {
 class process_runner final : public command_runner {
 public:
   model::outcome<process_result> run(const command& x) override {
-    return drivers::run(x.words, x.environment, x.limit, x.how);
+    return drivers::run(x.words, x.environment, x.limit, x.how, x.watch);
   }
 };
 

@@ -12,6 +12,8 @@ struct command {
   std::vector<std::string> environment{};  ///< NAME=VALUE, beside the daemon's own
   std::chrono::milliseconds limit{600000}; ///< killed after this
   outputs how = outputs::together;
+  bool copies = false; ///< may be killed half-way when nobody wants the copy any more
+  attention watch{};
 };
 
 class command_runner {

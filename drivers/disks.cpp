@@ -5,6 +5,7 @@
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/encryption.hpp"
 #include "drivers/storage/files.hpp"
+#include "drivers/storage/watched_commands.hpp"
 
 #include "model/volume.hpp"
 
@@ -46,7 +47,11 @@ class real_disks final : public disks {
 public:
   explicit real_disks(disks_options x)
       : state_(std::move(x.state_directory)), run_(std::move(x.run_directory)),
-        with_(std::move(x.machine)) {}
+        commands_(std::make_shared<storage::watched_commands>(std::move(x.machine.commands),
+                                                              x.command_limit)),
+        with_(std::move(x.machine)) {
+    with_.commands = commands_;
+  }
 
   // -- a domain's directory -----------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ public:
 
   outcome<void> remove(const model::system& all, const model::domain& owner,
                        const model::volume& it) override {
-    auto stopped = stop(all, owner, it);
+    auto stopped = stop(all, owner, it, {});
     auto removed = on(
         all, it, [](auto& home, auto& x) { return home.remove(x); }, owner.name.str());
     return removed ? stopped : removed;
@@ -103,42 +108,41 @@ public:
   }
 
   outcome<std::string> start(const model::system& all, const model::domain& owner,
-                             const model::volume& it, std::stop_token abort) override {
-    auto home = pool_of(all, it.pool);
-    if (!home)
-      return tl::unexpected{std::move(home.error())};
-    auto x = seen(all, it, owner.name.str());
-    x.watch.stop = std::move(abort);
-    auto started = [&]() -> outcome<std::string> {
-      if (auto done = (*home)->start(x); !done)
-        return tl::unexpected{std::move(done.error())};
-      auto device = (*home)->device(x);
-      if (model::is_ephemeral(all, it)) {
-        auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
-        if (auto done = storage::open_encrypted(*with_.commands, with_.mapper, device, name); !done)
-          return tl::unexpected{std::move(done.error())};
-        device = with_.mapper + '/' + name;
-      }
-      if (auto done = mark_running(it); !done)
-        return tl::unexpected{std::move(done.error())};
-      return device;
-    }();
-    if (!started)
-      (void)stop(all, owner, it); // the first reason is the one to tell
-    return started;
+                             const model::volume& it, const supervision& watch) override {
+    auto device = std::string{};
+    auto started = on(
+        all, it,
+        [&](storage::pool& home, storage::volume& x) -> outcome<void> {
+          if (auto done = home.start(x); !done)
+            return done;
+          device = home.device(x);
+          if (model::is_ephemeral(all, it)) {
+            auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
+            if (auto done = storage::open_encrypted(*commands_, with_.mapper, device, name); !done)
+              return done;
+            device = with_.mapper + '/' + name;
+          }
+          return mark_running(it);
+        },
+        owner.name.str(), watch);
+    if (!started) {
+      (void)stop(all, owner, it, {}); // the first reason is the one to tell
+      return tl::unexpected{std::move(started.error())};
+    }
+    return device;
   }
 
-  outcome<void> stop(const model::system& all, const model::domain& owner,
-                     const model::volume& it) override {
+  outcome<void> stop(const model::system& all, const model::domain& owner, const model::volume& it,
+                     const supervision& watch) override {
     auto stopped = on(
         all, it,
         [&](auto& home, auto& x) -> outcome<void> {
           auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
-          if (auto closed = storage::close_encrypted(*with_.commands, with_.mapper, name); !closed)
+          if (auto closed = storage::close_encrypted(*commands_, with_.mapper, name); !closed)
             return closed;
           return home.stop(x);
         },
-        owner.name.str());
+        owner.name.str(), watch);
     ::unlink(running_file(it).c_str());
     return stopped;
   }
@@ -147,59 +151,74 @@ public:
 
   outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                     const model::volume& it) override {
-    auto home = pool_of(all, it.pool);
-    if (!home)
-      return tl::unexpected{std::move(home.error())};
-    return (*home)->look(seen(all, it, x.name.str()));
+    auto facts = model::volume_facts{};
+    auto done = on(
+        all, it, [&](auto& home, auto& y) { return take(home.look(y), facts); }, x.name.str());
+    return done.map([&] { return facts; });
   }
 
+  /// Shared blocks take no room; where its own cannot be shared, `file-reflink` asks by itself.
   outcome<void> copy(const model::system& all, const model::volume& from, const model::volume& to,
-                     std::stop_token abort) override {
+                     const supervision& watch) override {
     note_use(all, to);
     auto source = pool_of(all, from.pool);
     if (!source)
       return tl::unexpected{std::move(source.error())};
-    return on(all, to, [&](storage::pool& home, storage::volume& x) {
-      x.watch.stop = std::move(abort);
-      return home.import_volume(x, **source, seen(all, from));
-    });
+    return on(
+        all, to,
+        [&](storage::pool& home, storage::volume& x) -> outcome<void> {
+          auto origin = seen(all, from);
+          if (may_need_room(all, from, to))
+            if (auto facts = (*source)->look(origin))
+              if (auto fits = check_room(home, x, facts->usage); !fits)
+                return fits;
+          return home.import_volume(x, **source, origin);
+        },
+        {}, watch, from.size);
   }
 
-  outcome<void> resize(const model::system& all, const model::volume& it,
-                       std::uint64_t bytes) override {
+  outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
+                       const supervision& watch) override {
     note_use(all, it);
-    return on(all, it, [&](auto& home, auto& x) { return home.resize(x, bytes); });
+    return on(
+        all, it, [&](auto& home, auto& x) { return home.resize(x, bytes); }, {}, watch);
   }
 
-  outcome<void> clear(const model::system& all, const model::volume& it,
-                      std::uint64_t bytes) override {
+  outcome<void> clear(const model::system& all, const model::volume& it, std::uint64_t bytes,
+                      const supervision& watch) override {
     note_use(all, it);
-    return on(all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); });
+    return on(
+        all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); }, {}, watch);
   }
 
   outcome<void> revert(const model::system& all, const model::volume& it,
-                       const std::string& revision) override {
-    return on(all, it, [&](auto& home, auto& x) { return home.revert(x, revision); });
+                       const std::string& revision, const supervision& watch) override {
+    return on(
+        all, it, [&](auto& home, auto& x) { return home.revert(x, revision); }, {}, watch);
   }
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
-                                    std::uint64_t bytes) override {
+                                    std::uint64_t bytes, std::uint64_t announced) override {
     note_use(all, it);
-    auto home = pool_of(all, it.pool);
-    if (!home)
-      return tl::unexpected{std::move(home.error())};
-    return (*home)->begin_import(seen(all, it), bytes);
+    auto path = std::string{};
+    auto done = on(all, it, [&](storage::pool& home, storage::volume& x) {
+      return check_room(home, x, announced).and_then([&] {
+        return take(home.begin_import(x, bytes), path);
+      });
+    });
+    return done.map([&] { return path; });
   }
 
-  outcome<void> end_import(const model::system& all, const model::volume& it, bool keep) override {
-    return on(all, it, [&](auto& home, auto& x) { return home.end_import(x, keep); });
+  outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
+                           const supervision& watch) override {
+    return on(
+        all, it, [&](auto& home, auto& x) { return home.end_import(x, keep); }, {}, watch);
   }
 
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override {
-    auto home = pool_of(all, it.pool);
-    if (!home)
-      return tl::unexpected{std::move(home.error())};
-    return (*home)->begin_export(seen(all, it));
+    auto path = std::string{};
+    auto done = on(all, it, [&](auto& home, auto& x) { return take(home.begin_export(x), path); });
+    return done.map([&] { return path; });
   }
 
   outcome<void> end_export(const model::system& all, const model::volume& it,
@@ -213,27 +232,25 @@ public:
   // -- pools --------------------------------------------------------------------------------------
 
   outcome<void> set_up(const model::system&, const model::pool& it) override {
-    auto opened = storage::open_pool(it, with_);
-    if (!opened)
-      return tl::unexpected{std::move(opened.error())};
-    return (*opened)->set_up();
+    return watched(fmt::format("pool '{}'", it.name), {}, 0, [&]() -> outcome<void> {
+      auto opened = storage::open_pool(it, with_);
+      if (!opened)
+        return tl::unexpected{std::move(opened.error())};
+      return (*opened)->set_up();
+    });
   }
 
   outcome<model::pool_facts> look(const model::system& all, const model::pool& it) override {
-    auto opened = open(it);
-    if (!opened)
-      return tl::unexpected{std::move(opened.error())};
-    auto result = (*opened)->look();
-    if (result)
-      result->included_in = holder_of(all, it);
-    return result;
+    auto facts = model::pool_facts{};
+    auto done = on(it, [&](auto& home) { return take(home.look(), facts); });
+    facts.included_in = holder_of(all, it);
+    return done.map([&] { return facts; });
   }
 
   outcome<std::vector<std::string>> list(const model::system&, const model::pool& it) override {
-    auto opened = open(it);
-    if (!opened)
-      return tl::unexpected{std::move(opened.error())};
-    return (*opened)->list();
+    auto names = std::vector<std::string>{};
+    auto done = on(it, [&](auto& home) { return take(home.list(), names); });
+    return done.map([&] { return names; });
   }
 
 private:
@@ -249,15 +266,30 @@ private:
       ::chmod(home.c_str(), home_mode);
   }
 
+  /// A pool as it was opened; opening may block, and holds up nobody but this pool then.
+  struct opened_pool {
+    std::mutex guard;
+    model::pool config;
+    pool_ptr driver; ///< null before it was opened
+  };
+
   /// A pool stays open until its configuration changes.
   outcome<pool_ptr> open(const model::pool& it) {
-    auto hold = std::lock_guard{guard_};
-    auto& known = open_[it.name];
-    if (known.second && known.first == it)
-      return known.second;
+    auto known = [&] {
+      auto hold = std::lock_guard{guard_};
+      auto& place = open_[it.name];
+      if (!place)
+        place = std::make_shared<opened_pool>();
+      return place;
+    }();
+    auto hold = std::lock_guard{known->guard};
+    if (known->driver && known->config == it)
+      return known->driver;
     auto opened = storage::open_pool(it, with_);
-    if (opened)
-      known = {it, *opened};
+    if (opened) {
+      known->config = it;
+      known->driver = *opened;
+    }
     return opened;
   }
 
@@ -277,14 +309,51 @@ private:
     return result;
   }
 
+  template <class T>
+  static outcome<void> take(outcome<T> from, T& to) {
+    return from.map([&](T& x) { to = std::move(x); });
+  }
+
+  /// Runs `work`; that a command of it had to be killed is the reason to tell.
+  template <class Work>
+  outcome<void> watched(const std::string& what, const supervision& watch, std::uint64_t bytes,
+                        Work work) {
+    auto commands = storage::watched_commands::work{*commands_, watch, bytes};
+    auto done = work();
+    if (done || commands.overdue().empty())
+      return done;
+    return fail(errc::storage_stuck, fmt::format("{}: {}", what, commands.overdue()),
+                "look at its device or server");
+  }
+
+  template <class Work>
+  outcome<void> on(const model::pool& it, Work work) {
+    return watched(fmt::format("pool '{}'", it.name), {}, 0, [&]() -> outcome<void> {
+      auto home = open(it);
+      if (!home)
+        return tl::unexpected{std::move(home.error())};
+      return work(**home);
+    });
+  }
+
   template <class Work>
   outcome<void> on(const model::system& all, const model::volume& it, Work work,
-                   std::string owner = {}) {
-    auto home = pool_of(all, it.pool);
-    if (!home)
-      return tl::unexpected{std::move(home.error())};
-    auto x = seen(all, it, std::move(owner));
-    return work(**home, x);
+                   std::string owner = {}, const supervision& watch = {}, std::uint64_t bytes = 0) {
+    auto what = fmt::format("volume '{}' of pool '{}'", it.vid, it.pool);
+    return watched(what, watch, bytes, [&]() -> outcome<void> {
+      auto home = pool_of(all, it.pool);
+      if (!home)
+        return tl::unexpected{std::move(home.error())};
+      auto x = seen(all, it, std::move(owner));
+      x.watch = watch;
+      return work(**home, x);
+    });
+  }
+
+  static bool may_need_room(const model::system& all, const model::volume& from,
+                            const model::volume& to) {
+    constexpr auto asks_itself = std::string_view{"file-reflink"};
+    return from.pool != to.pool && to.save_on_stop && all.find_pool(to.pool)->driver != asks_itself;
   }
 
   /// spec/storage.md §1: dashes are doubled, then slashes become dashes.
@@ -330,9 +399,10 @@ private:
 
   const std::string state_;
   const std::string run_;
-  const storage::environment with_;
+  const std::shared_ptr<storage::watched_commands> commands_;
+  storage::environment with_;
   std::mutex guard_;
-  std::map<std::string, std::pair<model::pool, pool_ptr>> open_;
+  std::map<std::string, std::shared_ptr<opened_pool>> open_;
 };
 
 } // namespace

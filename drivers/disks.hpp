@@ -1,5 +1,6 @@
 // The disks of domains: a directory, and volumes in several pools. Blocks; thread-safe; the caller
-// orders the work on one volume.
+// orders the work on one volume. No call waits for another pool than those it is about. Work whose
+// command had to be killed at its deadline ends with errc::storage_stuck.
 #pragma once
 
 #include "drivers/storage/pool.hpp"
@@ -7,6 +8,7 @@
 #include "model/storage_facts.hpp"
 #include "model/system.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,6 +17,7 @@
 namespace qubes::drivers {
 
 using model::outcome;
+using storage::supervision;
 
 class disks {
 public:
@@ -40,11 +43,11 @@ public:
 
   /// Returns the device for the guest; encrypts what is ephemeral. A failure leaves it stopped.
   virtual outcome<std::string> start(const model::system& all, const model::domain& owner,
-                                     const model::volume& it, std::stop_token abort) = 0;
+                                     const model::volume& it, const supervision& watch) = 0;
 
   /// Commits or discards. Fine for a volume that is stopped, and after a crash.
   virtual outcome<void> stop(const model::system& all, const model::domain& owner,
-                             const model::volume& it) = 0;
+                             const model::volume& it, const supervision& watch) = 0;
 
   // -- its data ---------------------------------------------------------------------------------
 
@@ -53,25 +56,26 @@ public:
 
   /// Overwrites `to` with the last committed state of `from`; does nothing when `to` keeps nothing.
   virtual outcome<void> copy(const model::system& all, const model::volume& from,
-                             const model::volume& to, std::stop_token abort) = 0;
+                             const model::volume& to, const supervision& watch) = 0;
 
   virtual outcome<void> resize(const model::system& all, const model::volume& it,
-                               std::uint64_t bytes) = 0;
+                               std::uint64_t bytes, const supervision& watch) = 0;
 
   /// Overwrites it with `bytes` of zeros.
   virtual outcome<void> clear(const model::system& all, const model::volume& it,
-                              std::uint64_t bytes) = 0;
+                              std::uint64_t bytes, const supervision& watch) = 0;
 
   virtual outcome<void> revert(const model::system& all, const model::volume& it,
-                               const std::string& revision) = 0;
+                               const std::string& revision, const supervision& watch) = 0;
 
-  /// Where the data of an import is to be written by somebody else.
+  /// Where the data of an import is to be written by somebody else. Refused when `announced` bytes
+  /// are more than the pool has room for; 0 is for data whose size nobody knows.
   virtual outcome<std::string> begin_import(const model::system& all, const model::volume& it,
-                                            std::uint64_t bytes) = 0;
+                                            std::uint64_t bytes, std::uint64_t announced) = 0;
 
   /// Keeps what was written, or forgets it.
-  virtual outcome<void> end_import(const model::system& all, const model::volume& it,
-                                   bool keep) = 0;
+  virtual outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
+                                   const supervision& watch) = 0;
 
   /// Where the last committed state can be read, until `end_export`.
   virtual outcome<std::string> begin_export(const model::system& all, const model::volume& it) = 0;
@@ -95,6 +99,7 @@ struct disks_options {
   std::string state_directory; ///< of the domains' directories
   std::string run_directory;   ///< of the files that say which volumes are running
   storage::environment machine;
+  std::chrono::milliseconds command_limit{180000}; ///< a command that takes longer is stuck
 };
 std::shared_ptr<disks> open_disks(disks_options x);
 

@@ -12,6 +12,31 @@ void fake_disks::set_script(script fate) {
   fate_ = std::move(fate);
 }
 
+void fake_disks::set_labour(labour x) {
+  auto hold = std::lock_guard{guard_};
+  labour_ = std::move(x);
+}
+
+void fake_disks::set_room(std::optional<std::uint64_t> x) {
+  auto hold = std::lock_guard{guard_};
+  room_ = x;
+}
+
+std::set<std::string> fake_disks::importing() const {
+  auto hold = std::lock_guard{guard_};
+  return importing_;
+}
+
+/// Not under the guard: others go on meanwhile.
+outcome<void> fake_disks::toil(disk_call which, const std::string& vid,
+                               const supervision& watch) const {
+  auto work = [&] {
+    auto hold = std::lock_guard{guard_};
+    return labour_;
+  }();
+  return work ? work(which, vid, watch) : outcome<void>{};
+}
+
 std::set<std::string> fake_disks::owners() const {
   auto hold = std::lock_guard{guard_};
   return made_;
@@ -58,7 +83,9 @@ outcome<void> fake_disks::verify(const model::system&, const model::domain&,
 }
 
 outcome<std::string> fake_disks::start(const model::system&, const model::domain&,
-                                       const model::volume& it, std::stop_token) {
+                                       const model::volume& it, const supervision& watch) {
+  if (auto done = toil(disk_call::start, it.vid, watch); !done)
+    return tl::unexpected{std::move(done.error())};
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::start, it.vid).map([&] {
     running_.insert(it.vid);
@@ -66,8 +93,10 @@ outcome<std::string> fake_disks::start(const model::system&, const model::domain
   });
 }
 
-outcome<void> fake_disks::stop(const model::system&, const model::domain&,
-                               const model::volume& it) {
+outcome<void> fake_disks::stop(const model::system&, const model::domain&, const model::volume& it,
+                               const supervision& watch) {
+  if (auto done = toil(disk_call::stop, it.vid, watch); !done)
+    return done;
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::stop, it.vid).map([&] { running_.erase(it.vid); });
 }
@@ -92,36 +121,47 @@ outcome<model::volume_facts> fake_disks::look(const model::system&, const model:
 }
 
 outcome<void> fake_disks::copy(const model::system&, const model::volume&, const model::volume& to,
-                               std::stop_token) {
+                               const supervision& watch) {
+  if (auto done = toil(disk_call::copy, to.vid, watch); !done)
+    return done;
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::copy, to.vid);
 }
 
-outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t) {
+outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t,
+                                 const supervision&) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::resize, it.vid);
 }
 
-outcome<void> fake_disks::clear(const model::system&, const model::volume& it, std::uint64_t) {
+outcome<void> fake_disks::clear(const model::system&, const model::volume& it, std::uint64_t,
+                                const supervision&) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::clear, it.vid);
 }
 
-outcome<void> fake_disks::revert(const model::system&, const model::volume& it,
-                                 const std::string&) {
+outcome<void> fake_disks::revert(const model::system&, const model::volume& it, const std::string&,
+                                 const supervision&) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::revert, it.vid);
 }
 
 outcome<std::string> fake_disks::begin_import(const model::system&, const model::volume& it,
-                                              std::uint64_t) {
+                                              std::uint64_t, std::uint64_t announced) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::import, it.vid).map([&] { return it.vid + "-import"; });
+  if (room_ && announced > *room_)
+    return fail(errc::storage,
+                fmt::format("the data needs {} bytes and {} are free", announced, *room_));
+  return admit(disk_call::import, it.vid).map([&] {
+    importing_.insert(it.vid);
+    return it.vid + "-import";
+  });
 }
 
-outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool) {
+outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool,
+                                     const supervision&) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::import, it.vid);
+  return admit(disk_call::import, it.vid).map([&] { importing_.erase(it.vid); });
 }
 
 outcome<std::string> fake_disks::begin_export(const model::system&, const model::volume& it) {

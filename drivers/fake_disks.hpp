@@ -39,6 +39,17 @@ public:
 
   void set_script(script fate);
 
+  /// Stands in for what takes time in a start or a copy; its outcome is the call's.
+  using labour =
+      std::function<outcome<void>(disk_call, const std::string& vid, const supervision& watch)>;
+  void set_labour(labour x);
+
+  /// Bytes that every pool has left; nothing when nobody knows.
+  void set_room(std::optional<std::uint64_t> x);
+
+  /// Ids of the volumes that take an import.
+  std::set<std::string> importing() const;
+
   /// Names of the domains that have disks.
   std::set<std::string> owners() const;
 
@@ -59,22 +70,23 @@ public:
   outcome<void> verify(const model::system& all, const model::domain& owner,
                        const model::volume& it) override;
   outcome<std::string> start(const model::system& all, const model::domain& owner,
-                             const model::volume& it, std::stop_token abort) override;
-  outcome<void> stop(const model::system& all, const model::domain& owner,
-                     const model::volume& it) override;
+                             const model::volume& it, const supervision& watch) override;
+  outcome<void> stop(const model::system& all, const model::domain& owner, const model::volume& it,
+                     const supervision& watch) override;
   outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                     const model::volume& it) override;
   outcome<void> copy(const model::system& all, const model::volume& from, const model::volume& to,
-                     std::stop_token abort) override;
-  outcome<void> resize(const model::system& all, const model::volume& it,
-                       std::uint64_t bytes) override;
-  outcome<void> clear(const model::system& all, const model::volume& it,
-                      std::uint64_t bytes) override;
+                     const supervision& watch) override;
+  outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
+                       const supervision& watch) override;
+  outcome<void> clear(const model::system& all, const model::volume& it, std::uint64_t bytes,
+                      const supervision& watch) override;
   outcome<void> revert(const model::system& all, const model::volume& it,
-                       const std::string& revision) override;
+                       const std::string& revision, const supervision& watch) override;
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
-                                    std::uint64_t bytes) override;
-  outcome<void> end_import(const model::system& all, const model::volume& it, bool keep) override;
+                                    std::uint64_t bytes, std::uint64_t announced) override;
+  outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
+                           const supervision& watch) override;
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override;
   outcome<void> end_export(const model::system& all, const model::volume& it,
                            const std::string& path) override;
@@ -84,6 +96,7 @@ public:
 
 private:
   outcome<void> admit(disk_call which, const std::string& what) const;
+  outcome<void> toil(disk_call which, const std::string& vid, const supervision& watch) const;
 
   mutable std::mutex guard_;
   std::function<void(const std::string&)> tell_;
@@ -91,6 +104,9 @@ private:
   std::set<std::string> made_;
   std::set<std::string> running_;
   std::multiset<std::string> exported_;
+  std::set<std::string> importing_;
+  labour labour_;
+  std::optional<std::uint64_t> room_;
 };
 
 } // namespace qubes::drivers

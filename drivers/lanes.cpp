@@ -47,6 +47,7 @@ public:
   void post(std::string key, std::function<void()> job) {
     auto lock = std::unique_lock{mutex_};
     ++pending_;
+    ++left_;
     if (!key.empty()) {
       auto [strand, fresh] = strands_.try_emplace(key);
       if (!fresh) {
@@ -55,6 +56,11 @@ public:
       }
     }
     make_ready({std::move(key), std::move(job)});
+  }
+
+  bool finish(std::chrono::milliseconds limit) {
+    auto lock = std::unique_lock{mutex_};
+    return all_done_.wait_for(lock, limit, [this] { return left_ == 0; });
   }
 
 private:
@@ -85,6 +91,7 @@ private:
       strands_.erase(ready_.back().key);
       ready_.pop_back();
       --pending_;
+      --left_;
       throw;
     }
     ++alive_;
@@ -126,6 +133,8 @@ private:
         strand->second.pop_front();
       }
     }
+    if (--left_ == 0)
+      all_done_.notify_all();
     if (--pending_ == 0)
       pending_.notify_all();
   }
@@ -149,12 +158,14 @@ private:
   std::mutex mutex_;
   std::condition_variable work_;
   std::condition_variable all_gone_;
+  std::condition_variable all_done_;
   std::deque<task> ready_;
   std::unordered_map<std::string, std::deque<std::function<void()>>> strands_;
   std::list<std::thread> threads_;
   std::thread last_gone_;
   std::size_t idle_ = 0; ///< threads about to look for work
   std::size_t alive_ = 0;
+  std::size_t left_ = 0; ///< jobs posted and not finished
   bool closing_ = false;
 };
 
@@ -182,6 +193,10 @@ lanes::~lanes() {
 
 void lanes::post(lane where, std::string key, std::function<void()> job) {
   pools_[static_cast<std::size_t>(where)]->post(std::move(key), std::move(job));
+}
+
+bool lanes::finish(lane where, std::chrono::milliseconds limit) {
+  return pools_[static_cast<std::size_t>(where)]->finish(limit);
 }
 
 std::size_t lanes::pending() const {

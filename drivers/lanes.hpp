@@ -40,7 +40,7 @@ public:
     unsigned guest = 64; ///< a frozen guest costs one until its deadline
     unsigned rescue = 4;
     unsigned disk = 1;
-    unsigned storage = 4;
+    unsigned storage = 4096; ///< each pool has its own bound
     unsigned backup = 4;
     unsigned keep = 4;                         ///< idle threads of a lane that stay
     std::chrono::milliseconds patience{10000}; ///< how long the others wait for work
@@ -58,6 +58,9 @@ public:
 
   /// Jobs posted and not finished, over all lanes; for status and tests.
   std::size_t pending() const;
+
+  /// Waits until this lane has nothing to do, at most `limit`; true when it has not.
+  bool finish(lane where, std::chrono::milliseconds limit);
 
 private:
   class pool;

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 
 #include <fmt/format.h>
 
@@ -66,13 +67,24 @@ struct stream {
 
 using streams = std::array<stream, 2>;
 
-/// True when the process ended before the deadline.
-bool wait_for_end(int process, streams& from, clock::time_point deadline) {
+/// True when the process ended before the deadline and before `wake` could be read.
+bool wait_for_end(int process, streams& from, clock::time_point deadline, int wake = -1,
+                  const std::function<void()>& look = {}) {
   auto watched = std::array{pollfd{process, POLLIN, 0}, pollfd{from[0].ours.get(), POLLIN, 0},
-                            pollfd{from[1].ours.get(), POLLIN, 0}};
+                            pollfd{from[1].ours.get(), POLLIN, 0}, pollfd{wake, POLLIN, 0}};
+  constexpr auto second = std::chrono::seconds{1};
+  auto next_look = clock::now() + second;
   do {
-    if (::poll(watched.data(), watched.size(), left_until(deadline)) < 0)
+    if (::poll(watched.data(), watched.size(),
+               left_until(look ? std::min(deadline, next_look) : deadline))
+        < 0)
       continue;
+    if (watched[3].revents != 0)
+      return false;
+    if (look && clock::now() >= next_look) {
+      look();
+      next_look = clock::now() + second;
+    }
     for (auto i = std::size_t{0}; i < from.size(); ++i)
       if (watched[i + 1].revents != 0 && !from[i].drain())
         watched[i + 1].fd = -1;
@@ -86,7 +98,8 @@ bool wait_for_end(int process, streams& from, clock::time_point deadline) {
 
 model::outcome<process_result> run(const std::vector<std::string>& command,
                                    const std::vector<std::string>& extra,
-                                   std::chrono::milliseconds limit, outputs how) {
+                                   std::chrono::milliseconds limit, outputs how,
+                                   const attention& watch) {
   if (command.empty())
     return fail(errc::internal, "cannot run a program: the command is empty");
   auto cannot = [&](int code) {
@@ -103,6 +116,8 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
       return cannot(code);
   }
 
+  auto wake = unique_fd{watch.stop.stop_possible() ? ::eventfd(0, EFD_CLOEXEC) : -1};
+  auto stopped = std::stop_callback{watch.stop, [&wake] { ::eventfd_write(wake.get(), 1); }};
   auto deadline = clock::now() + limit;
   auto& errors = apart ? from[1].theirs : from[0].theirs;
   auto started = spawn(command, extra, {.output = from[0].theirs.get(), .errors = errors.get()});
@@ -112,10 +127,13 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
     x.theirs.reset();
 
   auto process = started->handle.get();
-  if (!wait_for_end(process, from, deadline)) {
+  auto look = watch.look ? std::function{[&] { watch.look(started->pid); }} : nullptr;
+  if (!wait_for_end(process, from, deadline, wake.get(), look)) {
     kill_group(*started);
     if (wait_for_end(process, from, clock::now() + burial))
       bury(*started);
+    if (watch.stop.stop_requested())
+      return fail(errc::general, fmt::format("'{}' was broken off", command[0]));
     return fail(errc::timed_out,
                 fmt::format("'{}' did not end within {} s and was killed", command[0],
                             static_cast<double>(limit.count()) / 1000));

@@ -3,7 +3,11 @@
 
 #include "model/error.hpp"
 
+#include <sys/types.h>
+
 #include <chrono>
+#include <functional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,12 +25,19 @@ struct process_result {
   std::string errors{}; ///< cut at 64 KiB
 };
 
+/// What happens to a program while it runs.
+struct attention {
+  std::stop_token stop{};            ///< it is killed then (errc::general)
+  std::function<void(pid_t)> look{}; ///< called about once a second
+};
+
 /// Starts without a shell, standard input from /dev/null, all other descriptors closed,
-/// NOTIFY_SOCKET unset. Killed at `limit` (errc::timed_out). `extra` are NAME=VALUE.
-/// Ends when the started process ends, even if a child it left behind keeps the output open.
+/// NOTIFY_SOCKET unset. Killed with its children at `limit` (errc::timed_out). `extra` are
+/// NAME=VALUE. Ends when the started process ends, even if a child it left behind keeps the output
+/// open.
 model::outcome<process_result> run(const std::vector<std::string>& command,
                                    const std::vector<std::string>& extra,
-                                   std::chrono::milliseconds limit,
-                                   outputs how = outputs::together);
+                                   std::chrono::milliseconds limit, outputs how = outputs::together,
+                                   const attention& watch = {});
 
 } // namespace qubes::drivers

@@ -87,12 +87,26 @@ using driver_actor = caf::typed_actor<
     // INTERNAL: time to try to connect again.
     caf::reacts_to<atom::tick>>;
 
-/// STORAGE: volumes and pools. Work on one volume is done in order, different ones in parallel.
+/// STORAGE: the door to the pools. Takes work on a domain's disks apart, a piece for each pool.
 using storage_actor = caf::typed_actor<
-    // Runs a job on a storage thread; answers once it is done.
+    // Has a job done; answers once it is.
     caf::replies_to<disk_job>::with<disk_report>,
-    // INTERNAL: a storage thread is done.
+    // The pools changed: spawns those that are new, ends those that are gone.
+    caf::reacts_to<model::system_ptr>,
+    // INTERNAL: a pool has done its piece.
     caf::reacts_to<completion>>;
+
+/// A POOL: work on its volumes, in order for each, different ones in parallel.
+using pool_actor = caf::typed_actor<
+    // Does a job about one volume or the pool on a storage thread; answers once it is done, or has
+    // not got on for too long.
+    caf::reacts_to<disk_job, disk_reply>,
+    // It was removed: ends once what it has begun is done.
+    caf::reacts_to<atom::gone>,
+    // INTERNAL: a storage thread is done.
+    caf::reacts_to<completion>,
+    // INTERNAL: look for work that does not get on.
+    caf::reacts_to<atom::tick>>;
 
 /// The REGISTRY: which domains there are, and the host's own properties and labels.
 using registry_actor = caf::typed_actor<

@@ -1,6 +1,7 @@
 // Everything that travels between actors: atoms, payloads, and errors as CAF carries them.
 #pragma once
 
+#include "messages/answer_once.hpp"
 #include "model/change.hpp"
 #include "model/creation.hpp"
 #include "model/device.hpp"
@@ -14,6 +15,7 @@
 
 #include <caf/all.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -96,6 +98,13 @@ struct volume_name {
   std::string volume;
 };
 
+/// Long work as those see it who wait for it: they may break it off, and know that it goes on.
+struct errand {
+  std::stop_source stop{};
+  std::atomic<std::int64_t> heard_us{0}; ///< when it last got on
+};
+using errand_ptr = std::shared_ptr<errand>;
+
 /// A client's wish. Whoever takes it answers its ticket exactly once.
 struct order {
   std::uint64_t ticket = 0;
@@ -108,6 +117,7 @@ struct order {
   std::shared_ptr<const model::creation> creation{}; ///< create
   std::shared_ptr<const model::pool> pool{};         ///< add_pool
   std::shared_ptr<const volume_name> origin{};       ///< import_volume
+  errand_ptr errand{};                               ///< of what ends with its client
   bool force = false;
   bool wait = false;
 };
@@ -188,7 +198,8 @@ struct report {
   std::vector<model::usage> usage{};                        ///< sample
 };
 
-/// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp.
+/// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp and
+/// actors/storage_pool.cpp.
 enum class disk_task : std::uint8_t {
   create,       ///< the domain's directory and all its volumes, or nothing
   remove,       ///< all of them
@@ -200,13 +211,15 @@ enum class disk_task : std::uint8_t {
   resize,       ///< bytes
   clear,        ///< bytes
   revert,       ///< text: revision
-  begin_import, ///< bytes; report: where to write
+  begin_import, ///< bytes, flag: they were announced; report: where to write
   end_import,   ///< flag: keep it
   begin_export, ///< report: where to read
   end_export,   ///< text: where it was
   set_up_pool,  ///< pool
   look_at_pool, ///< pool
   list_pool,    ///< pool
+  make_home,    ///< INTERNAL: a step of create
+  remove_home,  ///< INTERNAL: a step of remove
 };
 
 struct disk_job {
@@ -219,7 +232,7 @@ struct disk_job {
   std::string text{};
   std::uint64_t bytes = 0;
   bool flag = false;
-  std::stop_token abort{}; ///< long work ends early
+  errand_ptr errand{}; ///< of work that may be broken off
 };
 
 /// What a disk job found.
@@ -230,6 +243,8 @@ struct disk_report {
   model::volume_facts volume{};
   model::pool_facts pool{};
 };
+
+using disk_reply = answer_once<disk_report>;
 
 /// News of a guest from the hypervisor, in the order it happened.
 struct news {
@@ -276,6 +291,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)

@@ -49,6 +49,7 @@ enum class errc : std::uint8_t {
   backup_running,
   backup_cancelled,
   storage,
+  storage_stuck, ///< work on a volume did not end in time; the volume is marked failed
   store,      ///< qubes.xml could not be written, or somebody else changed it
   hypervisor, ///< the hypervisor refused, failed or is out of reach
   timed_out,  ///< nobody answered in time; the outcome is not known
@@ -99,6 +100,7 @@ inline constexpr std::array error_rows{
   error_row{errc::backup_running,          "BackupAlreadyRunningError"},
   error_row{errc::backup_cancelled,        "BackupCancelledError"},
   error_row{errc::storage,                 "StoragePoolException"},
+  error_row{errc::storage_stuck,           "StoragePoolException"},
   error_row{errc::store,                   "QubesException"},
   error_row{errc::hypervisor,              "QubesException"},
   error_row{errc::timed_out,               "QubesException"},

@@ -7,6 +7,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace qubes::drivers::storage {
 
 outcome<std::vector<std::string>> pool::list() {
@@ -49,6 +51,9 @@ outcome<void> copy_into_import(pool& target, const volume& to, const std::string
 outcome<void> pool::import_volume(const volume& to, pool& home, const volume& from) {
   if (!to.it.save_on_stop)
     return {};
+  if (auto facts = home.look(from))
+    if (auto fits = check_room(*this, to, facts->usage); !fits)
+      return fits;
   auto path = home.begin_export(from);
   if (!path)
     return tl::unexpected{std::move(path.error())};
@@ -66,6 +71,20 @@ outcome<void> pool::clear(const volume& x, std::uint64_t bytes) {
 
 bool path_exists(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
+}
+
+outcome<void> check_room(pool& in, const volume& x, std::uint64_t bytes) {
+  auto facts = in.look();
+  if (!facts || !facts->size || !facts->usage)
+    return {};
+  auto free = *facts->size - std::min(*facts->size, *facts->usage);
+  if (bytes <= free)
+    return {};
+  return model::fail(model::errc::storage,
+                     fmt::format("the data for volume '{}' needs {} bytes and {} are free in pool "
+                                 "'{}'",
+                                 x.it.vid, bytes, free, x.it.pool),
+                     "make room in the pool");
 }
 
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation) {

@@ -125,6 +125,10 @@ struct environment {
   std::function<std::uint64_t()> random = random_number;
 };
 
+/// Refuses data of `bytes` that the pool has no room for, with the bytes needed and free. A pool
+/// that does not know its size is taken at its word later.
+outcome<void> check_room(pool& in, const volume& x, std::uint64_t bytes);
+
 /// `x` as a refusal when this driver has no such operation.
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation);
 

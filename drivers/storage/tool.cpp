@@ -14,18 +14,18 @@ using model::fail;
 namespace {
 
 /// Long copies are ended by their caller's patience, not by ours.
-constexpr auto copy_limit = std::chrono::hours{24};
+constexpr auto copy_limit = std::chrono::milliseconds{std::chrono::hours{24}};
 
 } // namespace
 
-outcome<process_result> tool::run(std::vector<std::string> words,
-                                  std::chrono::milliseconds limit) const {
+outcome<process_result> tool::run(std::vector<std::string> words, bool copies) const {
   if (::geteuid() != 0)
     words.insert(words.begin(), "sudo");
   auto done = commands_->run({.words = std::move(words),
                               .environment = {"LC_ALL=C.UTF-8"},
-                              .limit = limit,
-                              .how = outputs::apart});
+                              .limit = copies ? copy_limit : command{}.limit,
+                              .how = outputs::apart,
+                              .copies = copies});
   if (!done)
     return fail(errc::storage, std::move(done.error().text), std::move(done.error().hint));
   return done;
@@ -74,7 +74,7 @@ void tool::try_to(std::vector<std::string> words) const {
 
 outcome<void> tool::copy(std::vector<std::string> words, const std::string& volume,
                          const std::string& path) {
-  auto done = run(std::move(words), copy_limit);
+  auto done = run(std::move(words), true);
   ++changes_;
   if (!done)
     return tl::unexpected{std::move(done.error())};

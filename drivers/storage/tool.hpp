@@ -35,8 +35,7 @@ public:
   std::uint64_t changes() const { return changes_; }
 
 private:
-  outcome<process_result> run(std::vector<std::string> words,
-                              std::chrono::milliseconds limit = command{}.limit) const;
+  outcome<process_result> run(std::vector<std::string> words, bool copies = false) const;
   std::string complaint(const std::string& errors) const;
   tl::unexpected<model::error> refused(const std::string& what, const process_result& x) const;
 

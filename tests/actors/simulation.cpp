@@ -75,8 +75,20 @@ void deck::post(drivers::lane where, std::string key, std::function<void()> job)
   jobs_.push_back({where, std::move(key), std::move(job)});
 }
 
+bool deck::empty() const {
+  return jobs_.size() == held();
+}
+
+std::size_t deck::held() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(jobs_, [this](auto& x) { return is_held(x); }));
+}
+
 void deck::run_one(std::mt19937_64& chance) {
   auto first = jobs_.begin() + static_cast<std::ptrdiff_t>(chance() % jobs_.size());
+  while (is_held(*first))
+    if (++first == jobs_.end())
+      first = jobs_.begin();
   if (!first->key.empty())
     first = std::ranges::find_if(jobs_, [where = first->where, key = first->key](auto& x) {
       return x.where == where && x.key == key;
@@ -265,6 +277,11 @@ connection_id simulation::post(std::string_view bytes, api::socket where) {
       excused_.insert(request->destination);
   desk_->serve(who, where, {}, bytes);
   return who;
+}
+
+void simulation::leave(connection_id who) {
+  mark_answered(replies_.at(who));
+  desk_->gone(who);
 }
 
 void simulation::mark_answered(reply& x) {

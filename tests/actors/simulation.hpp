@@ -32,7 +32,14 @@ class deck final : public drivers::executor {
 public:
   void post(drivers::lane where, std::string key, std::function<void()> job) override;
 
-  bool empty() const { return jobs_.empty(); }
+  /// Nothing that may run.
+  bool empty() const;
+
+  /// Jobs whose key begins like this are not run from here on; "" lets all run again.
+  void hold(std::string keys) { held_ = std::move(keys); }
+
+  /// How many jobs are held.
+  std::size_t held() const;
 
   void run_one(std::mt19937_64& chance);
 
@@ -42,7 +49,10 @@ private:
     std::string key;
     std::function<void()> job;
   };
+  bool is_held(const waiting& x) const { return !held_.empty() && x.key.starts_with(held_); }
+
   std::deque<waiting> jobs_;
+  std::string held_;
 };
 
 /// A disk shared by the store and the test that looks at it.
@@ -143,6 +153,9 @@ public:
   const reply& reply_to(connection_id who) const { return replies_.at(who); }
   void forget(connection_id who) { replies_.erase(who); }
 
+  /// The client hangs up before its answer.
+  void leave(connection_id who);
+
   /// Sends, runs to rest, returns the reply.
   reply say(std::string_view bytes, api::socket where = api::socket::admin);
 
@@ -175,6 +188,7 @@ public:
   drivers::doomed_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
   drivers::fake_backups& backups() { return *backups_; }
+  deck& lanes() { return *deck_; }
   shared_disk& store_disk() { return *store_disk_; }
   drivers::doomed_disk& run_disk() { return *run_disk_; }
   drivers::doomed_disk& profiles_disk() { return *profiles_disk_; }

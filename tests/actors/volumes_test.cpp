@@ -1,8 +1,11 @@
 // A domain's volumes along its life: started with it, stopped with it, recovered after a crash.
+#include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
+
+#include <map>
 
 namespace qubes::tests {
 
@@ -128,5 +131,370 @@ TEST_P(volumes_of_a_domain, a_snapshot_of_what_is_worked_on_in_place_does_not_st
 }
 
 INSTANTIATE_TEST_SUITE_P(seeds, volumes_of_a_domain, testing::Range<std::uint64_t>(0, 5));
+
+// -- pools ----------------------------------------------------------------------------------------
+
+namespace {
+
+model::pool pool_called(const std::string& name) {
+  return {.name = name,
+          .driver = "file",
+          .attributes = {{"name", name}, {"driver", "file"}, {"dir_path", "/srv/" + name}}};
+}
+
+/// Domains app0..app5 with their private volumes in a pool each of two: even ones in the first.
+model::system host_of_two_pools() {
+  auto x = with_volumes(sample_host(6, 0));
+  x.pools.push_back(pool_called("nfs"));
+  for (auto i : {1, 3, 5}) {
+    auto next = *x.find(fmt::format("app{}", i));
+    for (auto& it : next.volumes)
+      if (it.name == "private")
+        it.pool = "nfs";
+    x.put(std::make_shared<model::domain>(std::move(next)));
+  }
+  return x;
+}
+
+struct pools : testing::TestWithParam<std::uint64_t> {
+  void settle() {
+    while (sim.step()) {
+      // nop
+    }
+  }
+
+  order clone(const std::string& from, const std::string& to) {
+    auto offer = sim.send("", order{.what = verb::offer_volume, .key = "private", .domain = from});
+    settle();
+    return {.what = verb::clone_volume,
+            .key = "private",
+            .text = sim.answer_to(offer)->value(),
+            .domain = to};
+  }
+
+  std::string id_of(const std::string& domain) const { return "appvms/" + domain + "/private"; }
+
+  bool fine(std::uint64_t ticket) const {
+    auto* x = sim.answer_to(ticket);
+    return x && *x;
+  }
+
+  std::vector<model::event> progress() const {
+    auto result = std::vector<model::event>{};
+    for (auto& x : sim.events())
+      if (x.name == "domain-volume-progress")
+        result.push_back(x);
+    return result;
+  }
+
+  simulation sim{GetParam(), host_of_two_pools()};
+};
+
+std::string clone_request(const std::string& token) {
+  return bytes_of("admin.vm.volume.CloneTo", "private", "dom0", "app0", token);
+}
+
+constexpr auto too_long = std::chrono::seconds{700};
+
+} // namespace
+
+TEST_P(pools, one_that_hangs_holds_up_no_other) {
+  sim.lanes().hold("nfs:");
+  auto stuck = std::vector<std::uint64_t>{};
+  for (auto who : {"app1", "app3", "app5"})
+    for (auto i = 0; i < 4; ++i)
+      stuck.push_back(sim.send(who, verb::look_at_volume, "private"));
+  auto starting = sim.send("app1", verb::start);
+  auto other = sim.send("app0", verb::start);
+  auto copied = sim.send("", clone("app2", "app4"));
+  settle();
+  EXPECT_TRUE(fine(other));
+  EXPECT_TRUE(fine(copied));
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  EXPECT_EQ(sim.answer_to(starting), nullptr);
+
+  sim.pass(too_long);
+  for (auto x : stuck) {
+    ASSERT_TRUE(sim.answer_to(x));
+    EXPECT_EQ(sim.answer_to(x)->error().code, errc::storage_stuck);
+  }
+  ASSERT_TRUE(sim.answer_to(starting));
+  EXPECT_THAT(sim.answer_to(starting)->error().text,
+              HasSubstr("volume 'appvms/app1/private' of pool 'nfs': its look did not get on for "
+                        "600 s"));
+  EXPECT_THAT(sim.world().status.failed_volumes(),
+              testing::UnorderedElementsAre(testing::Key("nfs:appvms/app1/private"),
+                                            testing::Key("nfs:appvms/app3/private"),
+                                            testing::Key("nfs:appvms/app5/private")));
+  // Nobody waits behind a call that cannot be ended.
+  auto refused = sim.send("app1", verb::clear_volume, "private");
+  settle();
+  ASSERT_TRUE(sim.answer_to(refused));
+  EXPECT_THAT(sim.answer_to(refused)->error().text, HasSubstr("is marked failed"));
+
+  sim.lanes().hold("");
+  settle();
+  EXPECT_TRUE(sim.ask("app1", verb::start));
+  EXPECT_THAT(sim.world().status.failed_volumes(),
+              testing::Not(testing::Contains(testing::Key("nfs:appvms/app1/private"))));
+  EXPECT_TRUE(sim.ask("app1", verb::kill));
+  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), IsEmpty());
+}
+
+TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apart) {
+  auto x = simulation{GetParam(), with_volumes(sample_host(9, 0))};
+  x.lanes().hold("varlibqubes:");
+  for (auto i = 0; i < 9; ++i)
+    x.send(fmt::format("app{}", i), verb::look_at_volume, "private");
+  while (x.step()) {
+    // nop
+  }
+  EXPECT_EQ(x.lanes().held(), 4U);
+  x.lanes().hold("");
+  x.run();
+
+  // app0, app2, app4 are filled from the pool that hangs; what else their pool has to do goes on.
+  auto held = std::vector<std::uint64_t>{};
+  sim.disks().set_labour([](auto, auto&, auto&) -> model::outcome<void> { return {}; });
+  auto orders = std::vector<order>{};
+  for (auto to : {"app0", "app2", "app4"})
+    orders.push_back(clone("app1", to));
+  sim.lanes().hold("varlibqubes:appvms/");
+  for (auto& y : orders)
+    held.push_back(sim.send("", y));
+  for (auto volume : {"private", "volatile", "root"})
+    sim.send("app1", verb::look_at_volume, volume);
+  settle();
+  EXPECT_EQ(sim.lanes().held(), 3U + 2U);
+  sim.lanes().hold("");
+  sim.run();
+  for (auto y : held)
+    EXPECT_TRUE(fine(y));
+}
+
+TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
+  auto done = std::map<std::string, std::vector<disk_call>>{};
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    done[vid].push_back(which);
+    return std::nullopt;
+  });
+  constexpr std::pair<verb, disk_call> kinds[] = {{verb::look_at_volume, disk_call::look},
+                                                  {verb::clear_volume, disk_call::clear},
+                                                  {verb::revert_volume, disk_call::revert}};
+  auto asked = std::map<std::string, std::vector<disk_call>>{};
+  auto answers = std::vector<std::uint64_t>{};
+  for (auto i = 0; i < 200; ++i) {
+    auto who = fmt::format("app{}", sim.chance()() % 6);
+    auto& [what, call] = kinds[sim.chance()() % std::size(kinds)];
+    asked[id_of(who)].push_back(call);
+    answers.push_back(sim.send(who, what, "private", "1"));
+    for (auto steps = sim.chance()() % 4; steps > 0; --steps)
+      sim.step();
+  }
+  sim.run();
+  EXPECT_EQ(done, asked);
+  for (auto x : answers)
+    EXPECT_TRUE(fine(x));
+}
+
+TEST_P(pools, a_volume_whose_command_was_killed_is_found_well_before_it_is_used_again) {
+  auto calls = std::vector<disk_call>{};
+  auto bad = true;
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    if (vid != id_of("app0"))
+      return std::nullopt;
+    calls.push_back(which);
+    if (!bad)
+      return std::nullopt;
+    if (which == disk_call::clear)
+      return model::error{errc::storage_stuck, "'lvm lvcreate' did not end within 180 s", {}};
+    return model::error{errc::storage, "it is half there", {}};
+  });
+  EXPECT_EQ(sim.ask("app0", verb::clear_volume, "private").error().code, errc::storage_stuck);
+  EXPECT_THAT(sim.world().status.failed_volumes(),
+              ElementsAre(testing::Pair("varlibqubes:appvms/app0/private", HasSubstr("lvcreate"))));
+  EXPECT_TRUE(sim.ask("app2", verb::clear_volume, "private"));
+  auto again = sim.ask("app0", verb::clear_volume, "private");
+  EXPECT_EQ(again.error().code, errc::storage_stuck);
+  EXPECT_THAT(again.error().text, HasSubstr("not well yet: it is half there"));
+  bad = false;
+  EXPECT_TRUE(sim.ask("app0", verb::clear_volume, "private"));
+  EXPECT_THAT(
+      calls, ElementsAre(disk_call::clear, disk_call::verify, disk_call::verify, disk_call::clear));
+  EXPECT_THAT(sim.world().status.failed_volumes(), IsEmpty());
+}
+
+TEST_P(pools, come_and_go_with_their_actors) {
+  auto running = [&] { return sim.system().registry().running(); };
+  auto before = running();
+  auto add = order{.what = verb::add_pool};
+  add.pool = std::make_shared<const model::pool>(pool_called("usb"));
+  auto added = sim.send("", add);
+  sim.run();
+  ASSERT_TRUE(fine(added));
+  EXPECT_EQ(running(), before + 1);
+  EXPECT_TRUE(sim.ask("", verb::look_at_pool, "usb"));
+  EXPECT_TRUE(sim.ask("", verb::remove_pool, "usb"));
+  settle();
+  EXPECT_EQ(running(), before);
+  auto refused = sim.ask("", verb::remove_pool, "nfs");
+  EXPECT_EQ(refused.error().code, errc::pool_in_use);
+  EXPECT_TRUE(sim.ask("app1", verb::look_at_volume, "private"));
+}
+
+// -- long work ------------------------------------------------------------------------------------
+
+TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
+  sim.disks().set_labour([&](auto which, auto&, auto& watch) -> model::outcome<void> {
+    for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 10; ++i) {
+      sim.pass(std::chrono::milliseconds{400});
+      watch.tell(i, 10);
+    }
+    return {};
+  });
+  auto ticket = sim.send("", clone("app1", "app0"));
+  sim.run();
+  EXPECT_TRUE(fine(ticket));
+  auto told = progress();
+  ASSERT_EQ(told.size(), 3U); // at 1.2 s, 2.4 s, 3.6 s
+  EXPECT_EQ(told[0],
+            (model::event{"app0",
+                          "domain-volume-progress",
+                          {{"volume", "private"}, {"operation", "clone"}, {"progress", "30.0"}}}));
+  EXPECT_EQ(told[2].args[2].second, "90.0");
+}
+
+TEST_P(pools, a_copy_that_gets_on_may_take_long) {
+  sim.disks().set_labour([&](auto which, auto&, auto& watch) -> model::outcome<void> {
+    for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 10; ++i) {
+      sim.pass(std::chrono::seconds{500});
+      watch.tell(i, 10);
+    }
+    EXPECT_FALSE(watch.stop.stop_requested());
+    return {};
+  });
+  auto order = clone("app1", "app0");
+  auto who = sim.post(clone_request(order.text));
+  sim.run();
+  EXPECT_EQ(sim.reply_to(who).frames, std::vector{api::success("")});
+}
+
+namespace {
+
+/// A copy that goes on until it is told to stop, and what happens meanwhile.
+drivers::fake_disks::labour endless_copy(simulation& sim, bool& stopped,
+                                         std::function<void()> meanwhile) {
+  return [&sim, &stopped, meanwhile](auto which, auto&, auto& watch) -> model::outcome<void> {
+    if (which != disk_call::copy)
+      return {};
+    meanwhile();
+    for (auto i = 0; i < 10000 && !watch.stop.stop_requested(); ++i)
+      sim.step();
+    stopped = watch.stop.stop_requested();
+    return model::fail(errc::storage, "copying was stopped");
+  };
+}
+
+} // namespace
+
+TEST_P(pools, a_clone_ends_with_its_client) {
+  auto stopped = false;
+  auto who = connection_id{};
+  sim.disks().set_labour(endless_copy(sim, stopped, [&] { sim.leave(who); }));
+  auto order = clone("app1", "app0");
+  who = sim.post(clone_request(order.text));
+  sim.run();
+  EXPECT_TRUE(stopped);
+  EXPECT_THAT(sim.reply_to(who).frames, IsEmpty());
+}
+
+TEST_P(pools, a_clone_whose_client_left_before_its_turn_is_never_begun) {
+  auto begun = false;
+  sim.disks().set_labour([&](auto which, auto&, auto&) -> model::outcome<void> {
+    begun |= which == disk_call::copy;
+    return {};
+  });
+  auto order = clone("app1", "app0");
+  sim.lanes().hold("varlibqubes:appvms/app0/private");
+  sim.send("app0", verb::look_at_volume, "private");
+  auto who = sim.post(clone_request(order.text));
+  settle();
+  sim.leave(who);
+  settle();
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_FALSE(begun);
+}
+
+TEST_P(pools, a_clone_ends_with_its_domain) {
+  auto stopped = false;
+  auto removal = std::uint64_t{};
+  sim.disks().set_labour(
+      endless_copy(sim, stopped, [&] { removal = sim.send("app0", verb::remove); }));
+  auto copied = sim.send("", clone("app1", "app0"));
+  sim.run();
+  EXPECT_TRUE(stopped);
+  EXPECT_TRUE(fine(removal));
+  ASSERT_TRUE(sim.answer_to(copied));
+  EXPECT_THAT(sim.answer_to(copied)->error().text, HasSubstr("stopped"));
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), IsEmpty());
+}
+
+TEST_P(pools, a_start_that_is_killed_does_not_copy_on) {
+  auto stopped = false;
+  auto killed = std::uint64_t{};
+  sim.disks().set_labour([&](auto which, auto& vid, auto& watch) -> model::outcome<void> {
+    if (which != disk_call::start || vid != id_of("app0"))
+      return {};
+    killed = sim.send("app0", verb::kill);
+    for (auto i = 0; i < 10000 && !watch.stop.stop_requested(); ++i)
+      sim.step();
+    stopped = watch.stop.stop_requested();
+    return model::fail(errc::storage, "copying was stopped");
+  });
+  auto started = sim.send("app0", verb::start);
+  sim.run();
+  EXPECT_TRUE(stopped);
+  EXPECT_TRUE(fine(killed));
+  EXPECT_FALSE(fine(started));
+  EXPECT_THAT(sim.disks().running(), IsEmpty());
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), IsEmpty());
+}
+
+TEST_P(pools, a_daemon_that_stops_breaks_copies_off) {
+  auto stopped = false;
+  sim.disks().set_labour(endless_copy(sim, stopped, [&] { sim.society().abandon(); }));
+  sim.send("", clone("app1", "app0"));
+  settle();
+  EXPECT_TRUE(stopped);
+}
+
+TEST_P(pools, an_import_whose_client_left_is_taken_back) {
+  sim.lanes().hold("varlibqubes:appvms/app0/private");
+  auto who = sim.post(bytes_of("internal.vm.volume.ImportBegin", "private", "dom0", "app0", "4096"),
+                      api::socket::internal);
+  settle();
+  sim.leave(who);
+  settle();
+  sim.lanes().hold("");
+  settle();
+  EXPECT_THAT(sim.disks().importing(), IsEmpty());
+  EXPECT_EQ(sim.ask("app0", verb::end_import, "private", "ok").error().code, errc::general);
+}
+
+TEST_P(pools, an_import_that_says_its_size_is_admitted_or_refused_at_once) {
+  sim.disks().set_room(4095);
+  auto refused = sim.ask("app0", verb::begin_import, "private", "4096");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("needs 4096 bytes and 4095 are free"));
+  EXPECT_TRUE(sim.ask("app0", verb::begin_import, "private", "4095"));
+  EXPECT_TRUE(sim.ask("app2", verb::begin_import, "private")); // nobody knows how much will come
+}
+
+INSTANTIATE_TEST_SUITE_P(seeds, pools, testing::Range<std::uint64_t>(0, 5));
 
 } // namespace qubes::tests

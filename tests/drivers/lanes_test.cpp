@@ -223,6 +223,17 @@ TEST(lanes, pending_counts_what_is_posted_and_not_finished) {
   EXPECT_EQ(pool.pending(), 0U);
 }
 
+TEST(lanes, one_can_be_waited_for_without_the_others) {
+  auto held = gate{};
+  auto pool = lanes{{}};
+  pool.post(lane::guest, "a", [&] { held.pass(); });
+  pool.post(lane::storage, "b", [] {});
+  EXPECT_TRUE(pool.finish(lane::storage, soon));
+  EXPECT_FALSE(pool.finish(lane::guest, 1ms));
+  held.open();
+  EXPECT_TRUE(pool.finish(lane::guest, soon));
+}
+
 TEST(lanes, destructor_finishes_everything_also_what_jobs_post_to_other_lanes) {
   auto done = std::atomic<int>{0};
   {

@@ -91,6 +91,44 @@ TEST(process, kills_the_whole_group_at_the_limit) {
   ::close(reader);
 }
 
+TEST(process, kills_the_whole_group_when_it_is_told_to_stop) {
+  auto directory = tests::temp_directory{};
+  ASSERT_EQ(::mkfifo((directory / "alive").c_str(), 0600), 0);
+  auto reader = ::open((directory / "alive").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  ::fcntl(reader, F_SETFL, 0);
+  auto stop = std::stop_source{};
+  auto teller = std::thread{[&] {
+    auto byte = char{};
+    while (::read(reader, &byte, 1) == 0) // until the grandchild says that it is there
+      std::this_thread::yield();
+    stop.request_stop();
+    EXPECT_EQ(::read(reader, &byte, 1), 0); // waits for the last writer's end
+  }};
+  auto ended =
+      run({"/bin/sh", "-c",
+           "trap '' TERM; (echo -n x; exec sleep 100) > " + directory / "alive" + " & sleep 100"},
+          {}, long_enough, outputs::together, {.stop = stop.get_token()});
+  teller.join();
+  ::close(reader);
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().text, "'/bin/sh' was broken off");
+}
+
+TEST(process, is_looked_at_while_it_runs) {
+  auto directory = tests::temp_directory{};
+  ASSERT_EQ(::mkfifo((directory / "go").c_str(), 0600), 0);
+  auto seen = pid_t{0};
+  auto look = [&](pid_t x) {
+    if (std::exchange(seen, x) == 0)
+      ::close(::open((directory / "go").c_str(), O_WRONLY | O_CLOEXEC)); // lets it end
+  };
+  auto ended = run({"/bin/sh", "-c", "read x < " + directory / "go" + "; echo $$"}, {}, long_enough,
+                   outputs::together, {.look = look});
+  ASSERT_TRUE(ended) << ended.error().text;
+  EXPECT_EQ(ended->output, std::to_string(seen) + "\n");
+}
+
 TEST(process, kills_a_program_that_never_stops_talking) {
   auto ended = run({"yes"}, {}, 200ms);
   ASSERT_FALSE(ended);

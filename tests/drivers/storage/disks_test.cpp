@@ -7,6 +7,8 @@
 
 #include <gmock/gmock.h>
 
+#include <sys/stat.h>
+
 namespace qubes::tests {
 
 namespace {
@@ -51,7 +53,7 @@ struct disks_of_a_domain : testing::Test {
   }
 
   model::outcome<void> stop(const std::string& volume) {
-    return disks->stop(host, work, *work.find_volume(volume));
+    return disks->stop(host, work, *work.find_volume(volume), {});
   }
 
   std::vector<std::string> images() const { return names_in(top / "images/appvms/work"); }
@@ -129,6 +131,100 @@ TEST_F(disks_of_a_domain, removing_them_stops_them_and_leaves_nothing) {
   EXPECT_FALSE(top.has("images/appvms/work"));
   EXPECT_FALSE(top.has("appvms/work"));
   EXPECT_THAT(names_in(top / "run"), IsEmpty());
+}
+
+// -- what does not end ----------------------------------------------------------------------------
+
+namespace {
+
+/// Image files behind commands that a real shell runs, each for 0.2 s at most.
+struct disks_with_commands : testing::Test {
+  disks_with_commands() {
+    std::filesystem::create_directories(top / "images");
+    std::filesystem::create_directories(top / "run");
+    ::mkfifo((top / "alive").c_str(), 0600);
+    reader = ::open((top / "alive").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    auto stuck = "trap '' TERM; sleep 1000 > " + (top / "alive") + " & sleep 1000";
+    auto config = fmt::format(R"({{"here":{{"bdriver":"file-reflink","bdriver_args":)"
+                              R"({{"dir_path":"{}","setup_check":false}},)"
+                              R"("pre_volume_resize":"case $(cat {}) in stuck) {};; esac"}}}})",
+                              top / "images", top / "mood", stuck);
+    top.write("mood", "stuck");
+    disks = drivers::open_disks({.state_directory = top.str(),
+                                 .run_directory = top / "run",
+                                 .machine = {.commands = drivers::make_command_runner(),
+                                             .callbacks = top.write("callback.json", config)},
+                                 .command_limit = std::chrono::milliseconds{200}});
+    host.pools.push_back(
+        {.name = "images", .driver = "callback", .attributes = {{"conf_id", "here"}}});
+  }
+  ~disks_with_commands() override { ::close(reader); }
+
+  temp_directory top;
+  int reader = -1;
+  std::shared_ptr<drivers::disks> disks;
+  model::system host;
+  model::domain work = domain_named("work");
+};
+
+} // namespace
+
+TEST_F(disks_with_commands, kill_what_is_stuck_with_its_children_and_say_what_it_was) {
+  auto& mine = work.volumes[0];
+  ASSERT_EQ(why(disks->create(host, work, mine)), "");
+  auto done = disks->resize(host, mine, 2 * mib, {});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, model::errc::storage_stuck);
+  EXPECT_THAT(done.error().text,
+              HasSubstr("volume 'appvms/work/private' of pool 'images': '/bin/bash -c"));
+  EXPECT_THAT(done.error().text, HasSubstr("did not end within 0.2 s and was killed"));
+  ::fcntl(reader, F_SETFL, 0);
+  auto byte = char{};
+  EXPECT_EQ(::read(reader, &byte, 1), 0); // waits for the last writer's end
+
+  EXPECT_EQ(why(disks->verify(host, work, mine)), "");
+  top.write("mood", "well");
+  EXPECT_EQ(why(disks->resize(host, mine, 2 * mib, {})), "");
+  EXPECT_EQ(disks->look(host, work, mine)->size, 2 * mib);
+}
+
+TEST_F(disks_of_a_domain, a_copy_that_is_broken_off_leaves_nothing_half_made) {
+  work.volumes[1].save_on_stop = true;
+  ASSERT_EQ(why(create()), "");
+  auto from = work.volumes[1];
+  put(top / "images/appvms/work/volatile.img", std::string(mib, 'x'));
+  auto before = images();
+  host.pools.push_back(pool_in("file", top / "images"));
+  host.pools.back().name = "other"; // whose copies never share blocks
+  from.pool = "other";
+  auto told = 0;
+  auto stop = std::stop_source{};
+  auto watch = drivers::supervision{.stop = stop.get_token(), .tell = [&](auto part, auto of) {
+                                      ++told;
+                                      EXPECT_LE(part, of);
+                                    }};
+  stop.request_stop();
+  auto to = work.volumes[0];
+  to.pool = "other";
+  EXPECT_THAT(why(disks->copy(host, from, to, watch)), HasSubstr("was stopped"));
+  EXPECT_EQ(images(), before);
+  EXPECT_EQ(told, 0);
+  watch.stop = {};
+  EXPECT_EQ(why(disks->copy(host, from, to, watch)), "");
+  EXPECT_GT(told, 0);
+  EXPECT_EQ(get(top / "images/appvms/work/private.img", 3), "xxx");
+}
+
+TEST_F(disks_of_a_domain, an_import_larger_than_the_room_left_is_refused_with_both_numbers) {
+  ASSERT_EQ(why(create()), "");
+  auto before = images();
+  constexpr auto far_too_much = std::uint64_t{1} << 60;
+  auto text = why(disks->begin_import(host, work.volumes[0], far_too_much, far_too_much));
+  EXPECT_THAT(text,
+              testing::MatchesRegex(".*needs 1152921504606846976 bytes and [0-9]+ are free.*"));
+  EXPECT_EQ(images(), before);
+  EXPECT_EQ(why(disks->begin_import(host, work.volumes[0], 2 * mib, 2 * mib)), "");
+  EXPECT_EQ(why(disks->end_import(host, work.volumes[0], false, {})), "");
 }
 
 } // namespace qubes::tests

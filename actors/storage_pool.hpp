@@ -1,0 +1,81 @@
+// A pool: work on its volumes, in order per volume, on threads that no other pool depends on
+// (spec/storage.md §2, §3). Work that does not get on is broken off, and its volume marked failed
+// until it is found well again.
+#pragma once
+
+#include "actors/world.hpp"
+#include "drivers/disks.hpp"
+#include "drivers/lanes.hpp"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace qubes::actors {
+
+class storage_pool_state {
+public:
+  static inline const char* name = "storage_pool";
+
+  explicit storage_pool_state(pool_actor::pointer self) : self(self) {}
+  ~storage_pool_state(); ///< what is under way is broken off
+  storage_pool_state(const storage_pool_state&) = delete;
+  storage_pool_state& operator=(const storage_pool_state&) = delete;
+
+  pool_actor::behavior_type make(world_ptr in, std::string pool,
+                                 std::shared_ptr<drivers::disks> with,
+                                 std::shared_ptr<drivers::executor> lanes);
+
+private:
+  struct piece;
+  using piece_ptr = std::shared_ptr<piece>;
+
+  /// What depends on this pool and one other at most; a pool that hangs fills its own lots only.
+  struct lot {
+    std::size_t busy = 0;
+    std::deque<piece_ptr> ready;
+  };
+
+  struct failure {
+    model::error why;
+    bool held = false; ///< a thread still works on it and cannot be ended
+  };
+
+  void take(const disk_job& what, const disk_reply& to);
+  void make_ready(const piece_ptr& x);
+  void fill(lot& in);
+  void begin(const piece_ptr& x);
+  void done(const piece_ptr& x, model::outcome<disk_report> result);
+  void end(const piece_ptr& x, model::outcome<disk_report> result);
+  void drop(const piece_ptr& x, model::error why);
+  void give_up(const piece_ptr& x);
+  void look_for_overdue();
+  void arm();
+  void mark(const piece_ptr& x, model::error why, bool held);
+  void unmark(const piece_ptr& x);
+  std::int64_t deadline_of(const piece& x) const;
+  std::string subject_of(const piece& x) const;
+  drivers::supervision watch(const piece_ptr& x) const;
+
+  pool_actor::pointer self;
+  world_ptr world_;
+  std::string pool_; ///< "" for the directories of domains
+  std::shared_ptr<drivers::disks> disks_;
+  std::shared_ptr<drivers::executor> lanes_;
+  std::uint64_t next_ = 0;
+  std::map<std::uint64_t, piece_ptr> pieces_;            ///< all that have no end yet
+  std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first is due
+  std::map<std::string, lot> lots_;                      ///< by the other pool
+  std::map<std::string, failure, std::less<>> failed_;   ///< by volume
+  bool ticking_ = false;
+  bool leaving_ = false;
+};
+
+/// `pool` is "" for the directories of domains.
+pool_actor::behavior_type storage_pool(pool_actor::stateful_pointer<storage_pool_state> self,
+                                       world_ptr in, std::string pool,
+                                       std::shared_ptr<drivers::disks> with,
+                                       std::shared_ptr<drivers::executor> lanes);
+
+} // namespace qubes::actors
