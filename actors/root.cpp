@@ -91,7 +91,7 @@ void society::start(std::function<void()> ready) {
       spdlog::error("start: {}", from_caf(x).message());
       ready();
     };
-    constexpr auto limit = std::chrono::seconds{60};
+    static constexpr auto limit = std::chrono::seconds{60};
     self->request(world->registry, limit, atom::start_v)
         .then(
             [self, world, ready, failed] {
