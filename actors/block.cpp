@@ -17,7 +17,6 @@ using model::errc;
 
 namespace {
 
-constexpr auto block = "block";
 constexpr auto block_path = "/qubes-block-devices";
 
 std::string port_text(const model::device& x) {

@@ -20,7 +20,6 @@ using model::power;
 
 namespace {
 
-constexpr auto block = "block";
 constexpr auto block_prefix = "/qubes-block-devices/";
 
 std::string_view option(const model::device_options& all, std::string_view key) {

@@ -217,6 +217,8 @@ private:
   void drop_attachments();
   void publish_attachments();
 
+  static constexpr auto block = "block"; ///< class of devices
+
   // -- devices that come and go (block.cpp) ---------------------------------------------------
 
   void hear(const guest_news& x);

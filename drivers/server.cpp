@@ -110,7 +110,7 @@ private:
 };
 
 /// What other threads ask of the server's thread.
-struct command {
+struct errand {
   enum class kind : std::uint8_t { send, drop, stop_accepting } what;
   connection_id to = 0;
   std::string bytes;
@@ -139,12 +139,12 @@ public:
     if (here_ == this)
       reply(to, std::move(bytes), last);
     else
-      post({command::kind::send, to, std::move(bytes), last});
+      post({errand::kind::send, to, std::move(bytes), last});
   }
 
   void drop(connection_id whom) override {
     if (here_ != this)
-      post({command::kind::drop, whom, {}, false});
+      post({errand::kind::drop, whom, {}, false});
     else if (auto* found = table_.find(whom))
       close(*found);
   }
@@ -154,7 +154,7 @@ public:
       return;
     for (auto& x : listeners_)
       x.refuse();
-    post({command::kind::stop_accepting, 0, {}, false});
+    post({errand::kind::stop_accepting, 0, {}, false});
   }
 
   std::size_t connections() const override { return open_; }
@@ -168,7 +168,7 @@ private:
   void report_gone();
 
   // -- other threads -------------------------------------------------------------------------
-  void post(command x);
+  void post(errand x);
   void wake();
   void obey();
 
@@ -207,7 +207,7 @@ private:
   slot oldest_ = no_slot;
   slot newest_ = no_slot;
   std::vector<connection_id> gone_;
-  std::vector<command> batch_;
+  std::vector<errand> batch_;
   bool listening_ = true;
   clock::time_point starved_until_;
 
@@ -216,7 +216,7 @@ private:
   std::atomic<bool> stopping_ = false;
 
   std::mutex mutex_;
-  std::vector<command> commands_;
+  std::vector<errand> commands_;
   bool woken_ = false;
 
   std::thread thread_;
@@ -316,7 +316,7 @@ void epoll_server::report_gone() {
 
 // -- other threads -----------------------------------------------------------------------------
 
-void epoll_server::post(command x) {
+void epoll_server::post(errand x) {
   {
     auto lock = std::lock_guard{mutex_};
     commands_.push_back(std::move(x));
@@ -341,9 +341,9 @@ void epoll_server::obey() {
   }
   for (auto& x : batch_) {
     switch (x.what) {
-    case command::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
-    case command::kind::drop: drop(x.to); break;
-    case command::kind::stop_accepting: close_listeners(); break;
+    case errand::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
+    case errand::kind::drop: drop(x.to); break;
+    case errand::kind::stop_accepting: close_listeners(); break;
     }
   }
   batch_.clear();

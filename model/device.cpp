@@ -28,7 +28,7 @@ std::string_view name_of(assignment_mode x) {
   return std::ranges::find(mode_names, x, &mode_name::mode)->text;
 }
 
-std::string_view shown(const std::string& backend) {
+std::string_view backend_text(const std::string& backend) {
   return backend.empty() ? any : std::string_view{backend};
 }
 
@@ -124,7 +124,7 @@ outcome<void> read_property(wanted_device& to, const system& all, std::string_vi
     return {};
   }
   if (key == "backend_domain")
-    return must_be("the backend", value, shown(x.backend));
+    return must_be("the backend", value, backend_text(x.backend));
   if (key == "port_id")
     return must_be("the port", value, x.port);
   if (key == "devclass")
@@ -291,7 +291,7 @@ outcome<wanted_device> parse_assignment(const system& all, std::string_view kind
 }
 
 std::string event_text(const assignment& x) {
-  return fmt::format("{}:{}:{}", shown(x.backend), x.port, x.identity);
+  return fmt::format("{}:{}:{}", backend_text(x.backend), x.port, x.identity);
 }
 
 std::string event_text(const device_options& x) {
@@ -327,7 +327,7 @@ std::string print_available(std::string_view kind, const device& x) {
 }
 
 std::string print_assigned(std::string_view kind, const assignment& x) {
-  auto text = print_port(kind, shown(x.backend), x.port, x.identity);
+  auto text = print_port(kind, backend_text(x.backend), x.port, x.identity);
   append(text, "mode", name_of(x.mode));
   if (!x.frontend.empty())
     append(text, "frontend_domain", x.frontend);
