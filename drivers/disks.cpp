@@ -60,15 +60,16 @@ public:
     if (auto made = storage::make_directory(fmt::format("{}/{}", state_, row(x.type).directory));
         !made)
       return made;
+    if (is_unfinished(home)) // a crash came in the middle of this domain's creation
+      for (auto& it : x.volumes)
+        if (auto done = remove(all, x, it); !done)
+          return done;
     if (::mkdir(home.c_str(), home_mode | unfinished) != 0) {
       if (errno != EEXIST)
         return storage::cannot("create", home);
       if (!is_unfinished(home))
         return fail(errc::storage, fmt::format("'{}' is there already", home),
                     "another domain left it; move it away first");
-      for (auto& it : x.volumes) // a crash came in the middle of this domain's creation
-        if (auto done = remove(all, x, it); !done)
-          return done;
     }
     auto made = x.is(model::disp_vm) ? copy_firewall(all, x) : outcome<void>{};
     if (!made)
@@ -109,27 +110,24 @@ public:
 
   outcome<std::string> start(const model::system& all, const model::domain& owner,
                              const model::volume& it, const supervision& watch) override {
-    auto device = std::string{};
     auto started = on(
         all, it,
-        [&](storage::pool& home, storage::volume& x) -> outcome<void> {
+        [&](storage::pool& home, storage::volume& x) -> outcome<std::string> {
           if (auto done = home.start(x); !done)
-            return done;
-          device = home.device(x);
+            return tl::unexpected{std::move(done.error())};
+          auto device = home.device(x);
           if (model::is_ephemeral(all, it)) {
             auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
             if (auto done = storage::open_encrypted(*commands_, with_.mapper, device, name); !done)
-              return done;
+              return tl::unexpected{std::move(done.error())};
             device = with_.mapper + '/' + name;
           }
-          return mark_running(it);
+          return mark_running(it).map([&] { return device; });
         },
         owner.name.str(), watch);
-    if (!started) {
+    if (!started)
       (void)stop(all, owner, it, {}); // the first reason is the one to tell
-      return tl::unexpected{std::move(started.error())};
-    }
-    return device;
+    return started;
   }
 
   outcome<void> stop(const model::system& all, const model::domain& owner, const model::volume& it,
@@ -151,13 +149,10 @@ public:
 
   outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                     const model::volume& it) override {
-    auto facts = model::volume_facts{};
-    auto done = on(
-        all, it, [&](auto& home, auto& y) { return take(home.look(y), facts); }, x.name.str());
-    return done.map([&] { return facts; });
+    return on(
+        all, it, [](auto& home, auto& y) { return home.look(y); }, x.name.str());
   }
 
-  /// Shared blocks take no room; where its own cannot be shared, `file-reflink` asks by itself.
   outcome<void> copy(const model::system& all, const model::volume& from, const model::volume& to,
                      const supervision& watch) override {
     note_use(all, to);
@@ -166,15 +161,8 @@ public:
       return tl::unexpected{std::move(source.error())};
     return on(
         all, to,
-        [&](storage::pool& home, storage::volume& x) -> outcome<void> {
-          auto origin = seen(all, from);
-          if (may_need_room(all, from, to))
-            if (auto facts = (*source)->look(origin))
-              if (auto fits = check_room(home, x, facts->usage); !fits)
-                return fits;
-          return home.import_volume(x, **source, origin);
-        },
-        {}, watch, from.size);
+        [&](auto& home, auto& x) { return home.import_volume(x, **source, seen(all, from)); }, {},
+        watch, from.size);
   }
 
   outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
@@ -200,13 +188,9 @@ public:
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes, std::uint64_t announced) override {
     note_use(all, it);
-    auto path = std::string{};
-    auto done = on(all, it, [&](storage::pool& home, storage::volume& x) {
-      return check_room(home, x, announced).and_then([&] {
-        return take(home.begin_import(x, bytes), path);
-      });
+    return on(all, it, [&](auto& home, auto& x) {
+      return check_room(home, x, announced).and_then([&] { return home.begin_import(x, bytes); });
     });
-    return done.map([&] { return path; });
   }
 
   outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
@@ -216,9 +200,7 @@ public:
   }
 
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override {
-    auto path = std::string{};
-    auto done = on(all, it, [&](auto& home, auto& x) { return take(home.begin_export(x), path); });
-    return done.map([&] { return path; });
+    return on(all, it, [](auto& home, auto& x) { return home.begin_export(x); });
   }
 
   outcome<void> end_export(const model::system& all, const model::volume& it,
@@ -241,16 +223,14 @@ public:
   }
 
   outcome<model::pool_facts> look(const model::system& all, const model::pool& it) override {
-    auto facts = model::pool_facts{};
-    auto done = on(it, [&](auto& home) { return take(home.look(), facts); });
-    facts.included_in = holder_of(all, it);
-    return done.map([&] { return facts; });
+    return on(it, [](auto& home) { return home.look(); }).map([&](model::pool_facts facts) {
+      facts.included_in = holder_of(all, it);
+      return facts;
+    });
   }
 
   outcome<std::vector<std::string>> list(const model::system&, const model::pool& it) override {
-    auto names = std::vector<std::string>{};
-    auto done = on(it, [&](auto& home) { return take(home.list(), names); });
-    return done.map([&] { return names; });
+    return on(it, [](auto& home) { return home.list(); });
   }
 
 private:
@@ -309,15 +289,10 @@ private:
     return result;
   }
 
-  template <class T>
-  static outcome<void> take(outcome<T> from, T& to) {
-    return from.map([&](T& x) { to = std::move(x); });
-  }
-
   /// Runs `work`; that a command of it had to be killed is the reason to tell.
   template <class Work>
-  outcome<void> watched(const std::string& what, const supervision& watch, std::uint64_t bytes,
-                        Work work) {
+  auto watched(const std::string& what, const supervision& watch, std::uint64_t bytes, Work work)
+      -> std::invoke_result_t<Work> {
     auto commands = storage::watched_commands::work{*commands_, watch, bytes};
     auto done = work();
     if (done || commands.overdue().empty())
@@ -327,33 +302,24 @@ private:
   }
 
   template <class Work>
-  outcome<void> on(const model::pool& it, Work work) {
-    return watched(fmt::format("pool '{}'", it.name), {}, 0, [&]() -> outcome<void> {
-      auto home = open(it);
-      if (!home)
-        return tl::unexpected{std::move(home.error())};
-      return work(**home);
+  auto on(const model::pool& it, Work work) -> std::invoke_result_t<Work, storage::pool&> {
+    return watched(fmt::format("pool '{}'", it.name), {}, 0, [&] {
+      return open(it).and_then([&](const pool_ptr& home) { return work(*home); });
     });
   }
 
   template <class Work>
-  outcome<void> on(const model::system& all, const model::volume& it, Work work,
-                   std::string owner = {}, const supervision& watch = {}, std::uint64_t bytes = 0) {
+  auto on(const model::system& all, const model::volume& it, Work work, std::string owner = {},
+          const supervision& watch = {}, std::uint64_t bytes = 0)
+      -> std::invoke_result_t<Work, storage::pool&, storage::volume&> {
     auto what = fmt::format("volume '{}' of pool '{}'", it.vid, it.pool);
-    return watched(what, watch, bytes, [&]() -> outcome<void> {
-      auto home = pool_of(all, it.pool);
-      if (!home)
-        return tl::unexpected{std::move(home.error())};
-      auto x = seen(all, it, std::move(owner));
-      x.watch = watch;
-      return work(**home, x);
+    return watched(what, watch, bytes, [&] {
+      return pool_of(all, it.pool).and_then([&](const pool_ptr& home) {
+        auto x = seen(all, it, std::move(owner));
+        x.watch = watch;
+        return work(*home, x);
+      });
     });
-  }
-
-  static bool may_need_room(const model::system& all, const model::volume& from,
-                            const model::volume& to) {
-    constexpr auto asks_itself = std::string_view{"file-reflink"};
-    return from.pool != to.pool && to.save_on_stop && all.find_pool(to.pool)->driver != asks_itself;
   }
 
   /// spec/storage.md §1: dashes are doubled, then slashes become dashes.

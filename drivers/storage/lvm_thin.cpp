@@ -6,6 +6,7 @@
 #include "drivers/storage/lvm.hpp"
 #include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
+#include "drivers/storage/settled.hpp"
 
 #include "model/characters.hpp"
 #include "model/volume.hpp"
@@ -295,7 +296,12 @@ public:
     auto name = import_of(to.it.vid);
     auto theirs = dynamic_cast<lvm_thin_pool*>(&home);
     auto shared = theirs && theirs->pool_ == pool_;
-    auto done = shared ? theirs->clone_current(from.it, name) : fill_from(name, home, from);
+    auto done = shared ? theirs->clone_current(from.it, name)
+                       : read_export(*this, to, home, from, [&](auto& facts, auto& path) {
+                           return lvm_.create(short_name(name), facts.size, pool_).and_then([&] {
+                             return lvm_.fill(name, path);
+                           });
+                         });
     if (!done) {
       if (auto has = read(to))
         (void)lvm_.remove(has->present({name})); // the first reason is the one to tell
@@ -459,21 +465,6 @@ private:
     return has->has(vid) ? activate(*has, vid) : missing(vid);
   }
 
-  /// Only this much is known of a source that is not ours: a path to read.
-  outcome<void> fill_from(const std::string& name, pool& home, const volume& from) {
-    auto facts = home.look(from);
-    if (!facts)
-      return tl::unexpected{std::move(facts.error())};
-    auto path = home.begin_export(from);
-    if (!path)
-      return tl::unexpected{std::move(path.error())};
-    auto done = lvm_.create(short_name(name), facts->size, pool_);
-    if (done)
-      done = lvm_.fill(name, *path);
-    home.end_export(from, *path);
-    return done;
-  }
-
   // -- after a crash ------------------------------------------------------------------------------
 
   /// The step that brings the volume closer to rest: `vid` there, nothing half done. False when
@@ -502,17 +493,9 @@ private:
   }
 
   outcome<volumes_of> settle(const volume& x) {
-    constexpr auto most_steps = 4;
-    auto has = read(x);
-    for (auto i = 0; i < most_steps && has && x.it.save_on_stop; ++i) {
-      auto done = repair(x, *has);
-      if (!done)
-        return tl::unexpected{std::move(done.error())};
-      if (!*done)
-        break;
-      has = read(x);
-    }
-    return has;
+    if (!x.it.save_on_stop)
+      return read(x);
+    return settled([&] { return read(x); }, [&](auto& has) { return repair(x, has); }, 4);
   }
 
   const std::string group_;

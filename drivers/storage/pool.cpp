@@ -51,15 +51,8 @@ outcome<void> copy_into_import(pool& target, const volume& to, const std::string
 outcome<void> pool::import_volume(const volume& to, pool& home, const volume& from) {
   if (!to.it.save_on_stop)
     return {};
-  if (auto facts = home.look(from))
-    if (auto fits = check_room(*this, to, facts->usage); !fits)
-      return fits;
-  auto path = home.begin_export(from);
-  if (!path)
-    return tl::unexpected{std::move(path.error())};
-  auto done = copy_into_import(*this, to, *path);
-  home.end_export(from, *path);
-  return done;
+  return read_export(*this, to, home, from,
+                     [&](auto&, auto& path) { return copy_into_import(*this, to, path); });
 }
 
 outcome<void> pool::clear(const volume& x, std::uint64_t bytes) {
@@ -85,6 +78,22 @@ outcome<void> check_room(pool& in, const volume& x, std::uint64_t bytes) {
                                  "'{}'",
                                  x.it.vid, bytes, free, x.it.pool),
                      "make room in the pool");
+}
+
+outcome<void> read_export(
+    pool& in, const volume& to, pool& home, const volume& from,
+    const std::function<outcome<void>(const model::volume_facts&, const std::string&)>& use) {
+  auto facts = home.look(from);
+  if (!facts)
+    return tl::unexpected{std::move(facts.error())};
+  if (auto fits = check_room(in, to, facts->usage); !fits)
+    return fits;
+  auto path = home.begin_export(from);
+  if (!path)
+    return tl::unexpected{std::move(path.error())};
+  auto done = use(*facts, *path);
+  home.end_export(from, *path);
+  return done;
 }
 
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation) {

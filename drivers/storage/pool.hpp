@@ -129,6 +129,12 @@ struct environment {
 /// that does not know its size is taken at its word later.
 outcome<void> check_room(pool& in, const volume& x, std::uint64_t bytes);
 
+/// Lets `use` read the last committed state of `from`, a volume of `home`, when `to` has room for
+/// it: what is known of it, and a path until `use` returns.
+outcome<void> read_export(
+    pool& in, const volume& to, pool& home, const volume& from,
+    const std::function<outcome<void>(const model::volume_facts&, const std::string&)>& use);
+
 /// `x` as a refusal when this driver has no such operation.
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation);
 

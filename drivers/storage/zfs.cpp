@@ -7,6 +7,7 @@
 #include "drivers/storage/in_progress.hpp"
 #include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
+#include "drivers/storage/settled.hpp"
 #include "drivers/storage/zfs_commands.hpp"
 
 #include "model/characters.hpp"
@@ -325,8 +326,12 @@ public:
     auto shared = theirs && theirs->container_ == container_;
     if (shared && !from.it.save_on_stop)
       return not_implemented(from, "be copied: it keeps no data");
-    auto done =
-        shared ? theirs->clone_committed(from.it, draft, false) : fill_from(draft, home, from);
+    auto done = shared ? theirs->clone_committed(from.it, draft, false)
+                       : read_export(*this, to, home, from, [&](auto& facts, auto& path) {
+                           return zfs_.create(draft, facts.size, false).and_then([&] {
+                             return zfs_.fill(draft, path);
+                           });
+                         });
     if (!done) {
       discard(draft);
       return done;
@@ -554,20 +559,6 @@ private:
     return zfs_.clone(name + '@' + has.committed(), to, passing);
   }
 
-  /// Only this much is known of a source that is not ours: a path to read.
-  outcome<void> fill_from(const std::string& name, pool& home, const volume& from) {
-    auto facts = home.look(from);
-    if (!facts)
-      return tl::unexpected{std::move(facts.error())};
-    auto path = home.begin_export(from);
-    if (!path)
-      return tl::unexpected{std::move(path.error())};
-    auto done =
-        zfs_.create(name, facts->size, false).and_then([&] { return zfs_.fill(name, *path); });
-    home.end_export(from, *path);
-    return done;
-  }
-
   /// What is half made and nobody needs.
   void discard(const std::string& name) {
     if (auto all = zfs_.list(); all && (*all)->contains(name))
@@ -648,17 +639,7 @@ private:
   }
 
   outcome<state_of> settle(const volume& x) {
-    constexpr auto most_steps = 5;
-    auto has = read(x);
-    for (auto i = 0; i < most_steps && has; ++i) {
-      auto done = repair(x, *has);
-      if (!done)
-        return tl::unexpected{std::move(done.error())};
-      if (!*done)
-        break;
-      has = read(x);
-    }
-    return has;
+    return settled([&] { return read(x); }, [&](auto& has) { return repair(x, has); }, 5);
   }
 
   const std::string container_;

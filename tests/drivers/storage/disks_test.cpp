@@ -115,6 +115,17 @@ TEST_F(disks_of_a_domain, a_creation_that_a_crash_cut_short_can_be_done_again) {
   EXPECT_THAT(images(), Contains("private.img"));
 }
 
+TEST_F(disks_of_a_domain, crashes_may_cut_a_creation_short_again_and_again) {
+  host.pools.back() =
+      pool_in("file-reflink", top.str()); // the images are in the domain's directory
+  for (auto crash = 0; crash < 3; ++crash) {
+    SCOPED_TRACE(crash);
+    ASSERT_EQ(why(disks->make_home(host, work)), "");
+    EXPECT_TRUE(top.has("appvms/work"));
+    EXPECT_EQ(why(disks->create(host, work, work.volumes[0])), "");
+  }
+}
+
 TEST_F(disks_of_a_domain, a_directory_in_use_is_nobody_else_s) {
   ASSERT_EQ(why(create()), "");
   host.put(std::make_shared<model::domain>(work));
