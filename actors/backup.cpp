@@ -33,10 +33,6 @@ constexpr auto passphrase_seconds = std::int64_t{600};
 /// How often the time is noted anew because a domain went away in that very moment.
 constexpr auto note_attempts = 3U;
 
-model::error cancelled() {
-  return {errc::backup_cancelled, "the backup was cancelled", {}};
-}
-
 /// Whom a service runs as.
 std::string user_of(const model::view& v, const std::string& domain) {
   auto* x = v.system.find(domain);
@@ -351,7 +347,7 @@ void backup_state::post(const run_ptr& x, Work work, Then then) {
 
 void backup_state::next(const run_ptr& x) {
   if (x->stop.stop_requested())
-    return settle(x, tl::unexpected{cancelled()});
+    return settle(x, tl::unexpected{drivers::backup_cancelled()});
   if (x->todo.empty())
     return finish(x);
   auto what = std::move(x->todo.front());
@@ -420,9 +416,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   self->request(world_->store, world_->settings.commit, all.what)
       .then(
           [this, x, all, before = now.system](const model::system_ptr&) {
-            tell_change(self, world_, before, all.what);
-            self->send(world_->events, all.before);
-            self->send(world_->events, all.after);
+            tell_plan(self, world_, before, all);
             settle(x, std::string{});
           },
           [this, x, attempts](const caf::error& why) {
@@ -468,7 +462,7 @@ void backup_state::cancel(const std::string& id, const reply& to) {
 void backup_state::break_off(const run_ptr& x) {
   x->stop.request_stop();
   if (x->asking) // nobody else looks at the stop
-    settle(x, tl::unexpected{cancelled()});
+    settle(x, tl::unexpected{drivers::backup_cancelled()});
 }
 
 void backup_state::tell_progress() {

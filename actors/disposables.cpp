@@ -430,9 +430,7 @@ void disposables_state::next_commit() {
     self->request(world_->store, world_->settings.commit, plan.what)
         .then(
             [this, plan, over, before = now.system](const model::system_ptr&) {
-              tell_change(self, world_, before, plan.what);
-              self->send(world_->events, plan.before);
-              self->send(world_->events, plan.after);
+              tell_plan(self, world_, before, plan);
               over(true);
             },
             [over](const caf::error& why) {

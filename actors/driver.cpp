@@ -132,35 +132,32 @@ outcome<report> start_agent(machinery& with, const job& what) {
                                          std::chrono::seconds{what.limit}));
 }
 
+/// What a service says is its answer; what it complains of is part of the refusal.
+outcome<report> call_service(machinery& with, const job& what, errc refusal) {
+  auto user = what.pairs.empty() ? std::string{"root"} : what.pairs[0].second;
+  auto done = drivers::run(
+      {with.qrexec_client, "-d", what.domain, fmt::format("{}:QUBESRPC {} dom0", user, what.text)},
+      {}, std::chrono::seconds{what.limit > 0 ? what.limit : 60}, drivers::outputs::apart);
+  if (!done)
+    return tl::unexpected{done.error()};
+  auto complaint = model::trimmed(done->errors);
+  if (done->status != 0)
+    return model::fail(refusal, fmt::format("service {} in '{}' ended with status {}{}{}",
+                                            what.text, what.domain, done->status,
+                                            complaint.empty() ? "" : ": ", complaint));
+  return report{.guest = {}, .text = std::move(done->output), .held = {}};
+}
+
 outcome<report> run_service(machinery& with, const job& what) {
   if (with.qrexec_client.empty())
     return report{};
-  auto done = drivers::run(
-      {with.qrexec_client, "-d", what.domain, fmt::format("root:QUBESRPC {} dom0", what.text)}, {},
-      std::chrono::seconds{what.limit > 0 ? what.limit : 60});
-  if (!done)
-    return tl::unexpected{done.error()};
-  if (done->status != 0)
-    return model::fail(errc::vm_error, fmt::format("service {} in '{}' ended with status {}",
-                                                   what.text, what.domain, done->status));
-  return report{};
+  return call_service(with, what, errc::vm_error).map([](const report&) { return report{}; });
 }
 
-/// What a service says is the answer; what it complains of is part of the refusal.
 outcome<report> ask_service(machinery& with, const job& what) {
   if (with.qrexec_client.empty())
     return model::fail(errc::general, "there is no program that runs services in domains");
-  auto done = drivers::run({with.qrexec_client, "-d", what.domain,
-                            fmt::format("{}:QUBESRPC {} dom0", what.pairs.at(0).second, what.text)},
-                           {}, std::chrono::seconds{what.limit > 0 ? what.limit : 60},
-                           drivers::outputs::apart);
-  if (!done)
-    return tl::unexpected{done.error()};
-  if (done->status != 0)
-    return model::fail(errc::general,
-                       fmt::format("service {} in '{}' ended with status {}: {}", what.text,
-                                   what.domain, done->status, model::trimmed(done->errors)));
-  return report{.guest = {}, .text = std::move(done->output), .held = {}};
+  return call_service(with, what, errc::general);
 }
 
 outcome<report> close_tools(machinery& with, const job& what) {
@@ -548,12 +545,11 @@ caf::result<report> driver_state::run(const job& what) {
 
 caf::result<void> driver_state::connect() {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-  if (connected_) {
-    deliver(to);
-    return to;
-  }
   waiting_.push_back(to);
-  try_connect();
+  if (connected_)
+    answer_waiting();
+  else
+    try_connect();
   return to;
 }
 
@@ -587,9 +583,24 @@ void driver_state::connected(outcome<std::vector<model::guest>> found) {
     auto actors = world_->directory.read();
     for (auto& [name, who] : actors->entries) {
       auto i = std::ranges::find(*found, name, &model::guest::name);
-      self->send(who.domain, atom::reconcile_v, i == found->end() ? model::guest{} : *i);
+      ++untold_;
+      self->request(who.domain, caf::infinite, atom::reconcile_v,
+                    i == found->end() ? model::guest{} : *i)
+          .then([this] { heard(); }, [this](const caf::error&) { heard(); });
     }
   }
+  answer_waiting();
+}
+
+/// One domain more knows the truth, or is no more.
+void driver_state::heard() {
+  --untold_;
+  answer_waiting();
+}
+
+void driver_state::answer_waiting() {
+  if (untold_ > 0)
+    return;
   for (auto& x : std::exchange(waiting_, {}))
     deliver(x);
 }

@@ -45,6 +45,8 @@ private:
   caf::result<void> connect();
   void try_connect();
   void connected(model::outcome<std::vector<model::guest>> found);
+  void heard();
+  void answer_waiting();
   void lose(const std::string& why);
   void retry_later();
   template <class News>
@@ -58,6 +60,7 @@ private:
   bool connecting_ = false;
   std::string reason_; ///< why not connected
   std::chrono::milliseconds back_off_{0};
+  std::size_t untold_ = 0; ///< domains that have not heard the truth yet
   std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempt
 };
 

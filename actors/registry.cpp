@@ -101,9 +101,7 @@ void registry_state::next_wish() {
         .then(
             [this, plan, before = now.system, to = to](const model::system_ptr&) {
               changing_ = false;
-              tell_change(self, world_, before, plan.what);
-              self->send(world_->events, plan.before);
-              self->send(world_->events, plan.after);
+              tell_plan(self, world_, before, plan);
               follow_default_netvm(plan.what);
               to.ok();
               next_wish();
@@ -258,8 +256,8 @@ void registry_state::tell_truth(const std::string& name) {
     return;
   auto what = job{.what = task::inspect, .domain = name, .uuid = x->uuid, .text = {}, .pairs = {}};
   self->request(world_->driver, world_->settings.host_call, what)
-      .then([this, who = entry->domain](
-                const report& found) { self->send(who, atom::reconcile_v, found.guest); },
+      .then([who = entry->domain](
+                const report& found) { caf::anon_send(who, atom::reconcile_v, found.guest); },
             [name](const caf::error& why) {
               spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
             });

@@ -6,6 +6,7 @@
 #include "actors/log.hpp"
 #include "actors/world.hpp"
 #include "model/extension.hpp"
+#include "model/plan.hpp"
 #include "model/preload.hpp"
 
 #include <fmt/format.h>
@@ -80,6 +81,15 @@ void tell_change(
     else
       self->send(in->disposables, atom::reload_v, x.base);
   tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));
+}
+
+/// After a commit of what was planned: guests, and whoever listens to events.
+template <class Self>
+void tell_plan(Self* self, const world_ptr& in, const model::system_ptr& before,
+               const model::plan& done) {
+  tell_change(self, in, before, done.what);
+  self->send(in->events, done.before);
+  self->send(in->events, done.after);
 }
 
 } // namespace qubes::actors

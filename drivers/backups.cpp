@@ -233,7 +233,7 @@ public:
     if (incomplete_)
       return tl::unexpected{*incomplete_};
     if (watch_.stop.stop_requested())
-      return fail(errc::backup_cancelled, "the backup was cancelled");
+      return tl::unexpected{backup_cancelled()};
     return outer_->end().and_then([this] { return to_->finish(); });
   }
 

@@ -25,6 +25,11 @@ struct backup_order {
   std::string file_name;      ///< in a directory
 };
 
+/// What everything fails with once a backup is stopped.
+inline model::error backup_cancelled() {
+  return {model::errc::backup_cancelled, "the backup was cancelled", {}};
+}
+
 /// How far it is, and whether to go on; both from any thread.
 struct backup_watch {
   std::stop_token stop{};

@@ -50,7 +50,7 @@ outcome<void> fake_backups::admit(const std::string& step, const backup_watch& w
   if (auto why = fate ? fate(step) : std::nullopt)
     return tl::unexpected{std::move(*why)};
   if (watch.stop.stop_requested())
-    return model::fail(model::errc::backup_cancelled, "the backup was cancelled");
+    return tl::unexpected{backup_cancelled()};
   return {};
 }
 

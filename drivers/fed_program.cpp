@@ -1,10 +1,11 @@
 #include "drivers/fed_program.hpp"
 
+#include "drivers/backups.hpp"
 #include "drivers/reason.hpp"
+#include "model/literal.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 
 #include <fmt/format.h>
 
@@ -19,9 +20,6 @@ using model::outcome;
 namespace {
 
 constexpr auto said_limit = std::size_t{1024};
-
-/// Even a killed process may hang in the kernel; it is left behind after this.
-constexpr auto burial_ms = 2000;
 
 struct pipe_ends {
   unique_fd read{};
@@ -40,16 +38,6 @@ void never_wait(const unique_fd& x) {
 }
 
 } // namespace
-
-// -- stops ---------------------------------------------------------------------------------------
-
-stop_event::stop_event(std::stop_token stop)
-    : raised_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      heard_(std::move(stop), raise{raised_.get()}) {}
-
-void stop_event::raise::operator()() const noexcept {
-  ::eventfd_write(to, 1);
-}
 
 // -- life ----------------------------------------------------------------------------------------
 
@@ -94,12 +82,8 @@ outcome<std::unique_ptr<fed_program>> fed_program::start(const std::vector<std::
 }
 
 fed_program::~fed_program() {
-  if (!process_.handle)
-    return;
-  kill_group(process_);
-  auto ended = pollfd{process_.handle.get(), POLLIN, 0};
-  if (::poll(&ended, 1, burial_ms) > 0)
-    bury(process_);
+  if (process_.handle)
+    kill_and_bury(process_);
 }
 
 // -- feeding -------------------------------------------------------------------------------------
@@ -154,7 +138,7 @@ outcome<void> fed_program::attend(bool writing, bool& room, bool& ended) {
     return {};
   auto& [stop, input, output, errors, process] = watched;
   if (stop.revents != 0)
-    return fail(errc::backup_cancelled, "the backup was cancelled");
+    return tl::unexpected{backup_cancelled()};
   if (output.revents != 0)
     if (auto more = take_output(); !more)
       return tl::unexpected{std::move(more.error())};
@@ -190,10 +174,9 @@ void fed_program::take_errors() {
 model::error fed_program::failure(std::string_view what) {
   if (errors_)
     take_errors();
-  while (!said_.empty() && (said_.back() == '\n' || said_.back() == ' '))
-    said_.pop_back();
+  auto said = model::trimmed(said_);
   return {
-      errc::general, fmt::format("'{}' {}{}{}", name_, what, said_.empty() ? "" : ": ", said_), {}};
+      errc::general, fmt::format("'{}' {}{}{}", name_, what, said.empty() ? "" : ": ", said), {}};
 }
 
 } // namespace qubes::drivers

@@ -3,12 +3,11 @@
 #pragma once
 
 #include "drivers/spawn.hpp"
+#include "drivers/stop_event.hpp"
 #include "model/error.hpp"
 
-#include <array>
 #include <functional>
 #include <memory>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,22 +16,6 @@ namespace qubes::drivers {
 
 /// Takes bytes in order; an error stops whoever sends them.
 using byte_sink = std::function<model::outcome<void>(std::string_view)>;
-
-/// A stop that poll() can wait for.
-class stop_event {
-public:
-  explicit stop_event(std::stop_token stop);
-
-  int get() const noexcept { return raised_.get(); }
-
-private:
-  struct raise {
-    int to;
-    void operator()() const noexcept;
-  };
-  unique_fd raised_;
-  std::stop_callback<raise> heard_;
-};
 
 /// Blocks. Needs SIGPIPE to be ignored. Killed with whom it started when dropped before its end.
 class fed_program {

@@ -1,10 +1,10 @@
 #include "drivers/process.hpp"
 #include "drivers/reason.hpp"
 #include "drivers/spawn.hpp"
+#include "drivers/stop_event.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 
 #include <fmt/format.h>
 
@@ -21,9 +21,6 @@ using model::fail;
 
 constexpr std::size_t output_limit = 65536;
 constexpr std::size_t report_limit = std::size_t{16} << 20;
-
-/// Even a killed process may hang in the kernel (a dead disk); it is left behind after this.
-constexpr std::chrono::seconds burial{2};
 
 /// Milliseconds for poll(), rounded up so that nobody spins before the deadline.
 int left_until(clock::time_point deadline) {
@@ -67,11 +64,11 @@ struct stream {
 
 using streams = std::array<stream, 2>;
 
-/// True when the process ended before the deadline and before `wake` could be read.
-bool wait_for_end(int process, streams& from, clock::time_point deadline, int wake = -1,
-                  const std::function<void()>& look = {}) {
+/// True when the process ended before the deadline and before `stop` could be read.
+bool wait_for_end(int process, streams& from, clock::time_point deadline, int stop,
+                  const std::function<void()>& look) {
   auto watched = std::array{pollfd{process, POLLIN, 0}, pollfd{from[0].ours.get(), POLLIN, 0},
-                            pollfd{from[1].ours.get(), POLLIN, 0}, pollfd{wake, POLLIN, 0}};
+                            pollfd{from[1].ours.get(), POLLIN, 0}, pollfd{stop, POLLIN, 0}};
   constexpr auto second = std::chrono::seconds{1};
   auto next_look = clock::now() + second;
   do {
@@ -116,8 +113,7 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
       return cannot(code);
   }
 
-  auto wake = unique_fd{watch.stop.stop_possible() ? ::eventfd(0, EFD_CLOEXEC) : -1};
-  auto stopped = std::stop_callback{watch.stop, [&wake] { ::eventfd_write(wake.get(), 1); }};
+  auto stop = stop_event{watch.stop};
   auto deadline = clock::now() + limit;
   auto& errors = apart ? from[1].theirs : from[0].theirs;
   auto started = spawn(command, extra, {.output = from[0].theirs.get(), .errors = errors.get()});
@@ -128,10 +124,8 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
 
   auto process = started->handle.get();
   auto look = watch.look ? std::function{[&] { watch.look(started->pid); }} : nullptr;
-  if (!wait_for_end(process, from, deadline, wake.get(), look)) {
-    kill_group(*started);
-    if (wait_for_end(process, from, clock::now() + burial))
-      bury(*started);
+  if (!wait_for_end(process, from, deadline, stop.get(), look)) {
+    kill_and_bury(*started);
     if (watch.stop.stop_requested())
       return fail(errc::general, fmt::format("'{}' was broken off", command[0]));
     return fail(errc::timed_out,

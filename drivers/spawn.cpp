@@ -3,6 +3,7 @@
 #include "drivers/reason.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -108,15 +109,11 @@ model::outcome<child> spawn(const std::vector<std::string>& command,
   result.handle = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, result.pid, 0))};
   if (!result.handle) {
     auto code = errno;
-    kill_group(result);
+    ::kill(-result.pid, SIGKILL);
     bury(result);
     return cannot(code);
   }
   return result;
-}
-
-void kill_group(const child& x) {
-  ::kill(-x.pid, SIGKILL);
 }
 
 std::optional<int> bury(const child& x) {
@@ -125,6 +122,14 @@ std::optional<int> bury(const child& x) {
     if (errno != EINTR)
       return std::nullopt;
   return WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
+}
+
+void kill_and_bury(const child& x) {
+  constexpr auto burial_ms = 2000;
+  ::kill(-x.pid, SIGKILL);
+  auto ended = pollfd{x.handle.get(), POLLIN, 0};
+  if (::poll(&ended, 1, burial_ms) > 0)
+    bury(x);
 }
 
 } // namespace qubes::drivers

@@ -1,5 +1,6 @@
 #include "drivers/tar_writer.hpp"
 
+#include "drivers/backups.hpp"
 #include "drivers/reason.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/sparse_copy.hpp"
@@ -199,7 +200,7 @@ outcome<void> tar_writer::map_data(archive_entry* entry, int file, const std::st
     auto [begin, end] = **data;
     for (at = device ? begin : end; at < end;) {
       if (stop_.stop_requested())
-        return fail(errc::backup_cancelled, "the backup was cancelled");
+        return tl::unexpected{backup_cancelled()};
       auto most = std::min(static_cast<off_t>(block), end - at);
       auto got = ::pread(file, buffer_.get(), static_cast<std::size_t>(most), at);
       if (got <= 0)
@@ -252,7 +253,7 @@ outcome<void> tar_writer::skip(std::int64_t bytes) {
 
 outcome<void> tar_writer::write(const char* data, std::size_t size) {
   if (stop_.stop_requested())
-    return fail(errc::backup_cancelled, "the backup was cancelled");
+    return tl::unexpected{backup_cancelled()};
   while (size > 0) {
     auto put = ::archive_write_data(archive_, data, size);
     if (put <= 0)

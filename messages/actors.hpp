@@ -29,7 +29,7 @@ using domain_actor = caf::typed_actor<
     // A device it has is gone from its backend.
     caf::reacts_to<device_loss>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
-    caf::reacts_to<atom::reconcile, model::guest>,
+    caf::replies_to<atom::reconcile, model::guest>::with<void>,
     // Its record is gone: ends once what it has begun is done.
     caf::reacts_to<atom::gone>,
     // INTERNAL: a firewall rule may have expired.
@@ -72,7 +72,8 @@ using driver_actor = caf::typed_actor<
     // Runs a job on its lane; answers once it is done. Fails fast while the hypervisor is out of
     // reach.
     caf::replies_to<job>::with<report>,
-    // Connects (again), then tells every domain the truth. Answers after the first attempt.
+    // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
+    // or all of them have heard.
     caf::replies_to<atom::start>::with<void>,
     // The connection died.
     caf::reacts_to<atom::lost, std::string>,
