@@ -56,6 +56,20 @@ public:
     return std::uint64_t{room.f_bavail} * room.f_frsize;
   }
 
+  /// No block is left. What takes the room is in ballast/.
+  void use_up_blocks() const {
+    std::filesystem::create_directory(path() + "/ballast");
+    auto last = 0;
+    for (auto size = off_t{64} << 20; size >= 4096; ++last) {
+      auto file = drivers::unique_fd{::open((path() + fmt::format("/ballast/b{}", last)).c_str(),
+                                            O_WRONLY | O_CREAT | O_CLOEXEC, 0600)};
+      if (!file || ::posix_fallocate(file.get(), 0, size) != 0)
+        size /= 2;
+    }
+    ::sync(); // what was only promised room takes it
+    use_up_files(0);
+  }
+
   /// Nobody can make more than `but` files here. What takes the room is in ballast/.
   void use_up_files(int but) const {
     std::filesystem::create_directory(path() + "/ballast");
