@@ -218,7 +218,7 @@ void domain_state::take_back_import(disk_job begun, const reply& to) {
   begun.what = disk_task::end_import;
   begun.flag = false;
   auto left = model::error{errc::general, "its client left before the import began", {}};
-  self->request(world_->storage, world_->settings.disk_answer, std::move(begun))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(begun))
       .then([to, left](const disk_report&) { to.refuse(left); },
             [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
@@ -240,7 +240,7 @@ void domain_state::end_import(const std::string& volume, const std::string& outc
                       "begin an import first"});
   }
   auto failed = !job->flag;
-  self->request(world_->storage, world_->settings.disk_answer, *job)
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, *job)
       .then(
           [this, volume, ended, failed, bytes = under_way.mapped(), to](const disk_report&) {
             ended(!failed);

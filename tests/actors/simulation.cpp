@@ -427,6 +427,8 @@ void simulation::check_rest() {
   for (auto& x : asked_)
     if (x.answers.size() != 1)
       violate(fmt::format("an order for '{}' was answered {} times", x.domain, x.answers.size()));
+  if (auto left = world().deadlines->running(); left > 0)
+    violate(fmt::format("{} requests are without an answer", left));
   auto guests = std::map<std::string, model::guest>{};
   for (auto& x : hypervisor_->guests())
     guests[x.name] = x;
