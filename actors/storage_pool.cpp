@@ -212,7 +212,8 @@ void storage_pool_state::fill(lot& in) {
   }
 }
 
-/// Of a volume that is marked failed it must be known first that it is well.
+/// Of a volume that is marked failed it must be known first that it is well. The key keeps it apart
+/// from what an actor before this one began.
 void storage_pool_state::begin(const piece_ptr& x) {
   x->at_work = true;
   x->since_us = world_->now_us();
