@@ -42,6 +42,10 @@ struct full_case {
   std::string type;
 };
 
+std::ostream& operator<<(std::ostream& out, const full_case& x) {
+  return out << x.driver << " on " << x.type;
+}
+
 struct full_disk : testing::TestWithParam<full_case> {
   using work = std::function<model::outcome<void>()>;
 
@@ -72,7 +76,7 @@ struct full_disk : testing::TestWithParam<full_case> {
     if (!path)
       return tl::unexpected{std::move(path.error())};
     auto done = [&]() -> model::outcome<void> {
-      auto source = open_source(from.write("data", "new_" + data(2 * mib)));
+      auto source = open_source(from.write("data", "new_" + data(2 * mib - 4)));
       auto target = open_target(*path);
       if (auto copied = sparse_copy(source->get(), target->get(), *path, {}); !copied)
         return copied;

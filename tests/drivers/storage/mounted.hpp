@@ -36,8 +36,7 @@ public:
     make.insert(make.end() - 1, more.begin(), more.end());
     if (!ran(make))
       return;
-    if (ran({"mount", "-o", "loop", image, path()}))
-      missing_.clear();
+    remount();
   }
   ~mounted() {
     if (missing_.empty())
@@ -54,6 +53,14 @@ public:
     struct ::statvfs room {};
     ::statvfs(path().c_str(), &room);
     return std::uint64_t{room.f_bavail} * room.f_frsize;
+  }
+
+  /// What reached the disk until now is there again; what only the kernel knew is lost.
+  bool cut_power() {
+    auto image = top_ / "image";
+    auto cut = top_ / "cut";
+    return run_here({"cp", "--sparse=always", image, cut}).has_value() && ran({"umount", path()})
+           && (std::filesystem::rename(cut, image), true) && remount();
   }
 
   /// No block is left. What takes the room is in ballast/.
@@ -83,6 +90,13 @@ public:
   void make_room() const { std::filesystem::remove_all(path() + "/ballast"); }
 
 private:
+  bool remount() {
+    auto done = ran({"mount", "-o", "loop", top_ / "image", path()});
+    if (done)
+      missing_.clear();
+    return done;
+  }
+
   std::string ballast(int i) const { return fmt::format("{}/ballast/{}", path(), i); }
 
   bool ran(const std::vector<std::string>& words) {
