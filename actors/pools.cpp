@@ -66,7 +66,8 @@ void registry_state::add_pool(const order& x, const reply& to) {
   auto job = disk_job{.what = disk_task::set_up_pool, .system = now.system, .pool = *x.pool};
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
       .then(
-          [this, pool = *x.pool, to](const disk_report&) {
+          [this, pool = *x.pool, to](const disk_report& found) {
+            world_->machine.update([&](model::host& x) { x.callbacks = found.callbacks; });
             auto kept = pool; // a check of its set-up is no property of the pool
             std::erase_if(kept.attributes, [](auto& y) { return y.first == "setup_check"; });
             change([kept](auto& v) { return plan_add_pool(v, kept); }, to);

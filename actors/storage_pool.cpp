@@ -74,7 +74,7 @@ constexpr task_row rows[]{
   {disk_task::end_export, "export", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
     return nothing(d.end_export(*x.system, it, x.text)); }, false, true},
   {disk_task::set_up_pool, "set-up", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return nothing(d.set_up(*x.system, *x.pool)); }},
+    return report_of(d.set_up(*x.system, *x.pool), &disk_report::callbacks); }},
   {disk_task::look_at_pool, "look", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
     return report_of(d.look(*x.system, *x.pool), &disk_report::pool); }},
   {disk_task::list_pool, "list", [](disks& d, const disk_job& x, volume_ref, watch_ref) {

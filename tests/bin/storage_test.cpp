@@ -1,6 +1,6 @@
 // Storage through the daemon: disks without room, files that vanish, imports nobody ends, and what
 // a restart makes of it all.
-#include "tests/bin/served_state.hpp"
+#include "tests/bin/scripted_lvm.hpp"
 #include "tests/drivers/storage/mounted.hpp"
 
 #include <gmock/gmock.h>
@@ -236,6 +236,32 @@ TEST_F(storage_test, a_volume_worked_on_in_place_is_not_copied_while_its_domain_
   EXPECT_EQ(record(), before);
   ASSERT_EQ(call("admin.vm.Kill", "banking"), ok);
   EXPECT_EQ(clone("banking", "chat"), ok);
+}
+
+TEST_F(storage_test, a_callback_pool_over_lvm_gets_volumes_of_its_group) {
+  if (!scripted_lvm::is_possible())
+    GTEST_SKIP() << "no mount namespace of its own";
+  auto lvm = scripted_lvm{*this};
+  set_config("pci_ids", fmt::format("\"{}\"\ncallbacks = \"{}\"", (top / "pci.ids").string(),
+                                    (top / "callback.json").string()));
+  lvm.start();
+  write_file(top / "callback.json", // after the start of the daemon
+             R"({"here":{"bdriver":"lvm_thin",)"
+             R"("bdriver_args":{"volume_group":"vg","thin_pool":"pool"}}})");
+  ASSERT_EQ(call("admin.pool.Add+callback", "dom0", "name=back\nconf_id=here\n"), ok);
+  for (auto name : {"first", "second"}) { // and after a restart
+    EXPECT_EQ(create(name, "back"), ok) << read_file(top / "told");
+    EXPECT_THAT(call("admin.vm.volume.Info+private", name),
+                HasSubstr(fmt::format("vid=vg/vm-{}-private\n", name)));
+    EXPECT_TRUE(std::filesystem::exists(top / "vg" / fmt::format("vm-{}-private", name)));
+    EXPECT_THAT(
+        read_file(top / "told"),
+        HasSubstr(fmt::format("--name=vm-{}-private --virtualsize=2147483648B -- vg/pool", name)));
+    EXPECT_EQ(call("admin.vm.Remove", name), ok);
+    EXPECT_TRUE(std::filesystem::is_empty(top / "vg"));
+    EXPECT_EQ(stop(), 0);
+    lvm.start();
+  }
 }
 
 // -- imports nobody ends --------------------------------------------------------------------------
