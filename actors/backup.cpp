@@ -123,7 +123,7 @@ void backup_state::with_profile(const std::string& id, const reply& to,
                                 std::function<void(const model::backup_profile&)> then) {
   auto ask = job{.what = task::read_profile, .domain = {}, .uuid = {}, .text = id, .pairs = {}};
   auto limit = deadline_of(world_->settings, ask);
-  self->request(world_->driver, limit, std::move(ask))
+  timed_request(self, world_, world_->driver, limit, std::move(ask))
       .then(
           [this, id, to, then](const report& x) {
             if (!x.found)
@@ -180,7 +180,7 @@ void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::st
                        .domain = all->system->share(all->sizes[all->at].first),
                        .volume = std::move(volumes.back())};
   volumes.pop_back();
-  self->request(world_->storage, world_->settings.disk_answer, std::move(look))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(look))
       .then(
           [this, all, volumes](const disk_report& x) {
             all->sizes[all->at].second += x.volume.usage;
@@ -201,7 +201,7 @@ void backup_state::measure_files(const inventory_ptr& all) {
     for (auto file : model::files_in_backup)
       ask.pairs.emplace_back(file, "");
   auto limit = deadline_of(world_->settings, ask);
-  self->request(world_->driver, limit, std::move(ask))
+  timed_request(self, world_, world_->driver, limit, std::move(ask))
       .then(
           [this, all](const report& found) {
             if (!found.text.empty())
@@ -261,7 +261,7 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   ask.limit = passphrase_seconds;
   auto limit = deadline_of(world_->settings, ask);
   x->asking = true;
-  self->request(world_->driver, limit, std::move(ask))
+  timed_request(self, world_, world_->driver, limit, std::move(ask))
       .then(
           [this, x](const report& said) {
             x->asking = false;
@@ -358,7 +358,7 @@ void backup_state::next(const run_ptr& x) {
     return add(x, what.what, [x] { x->any = false; }); // it is the domain's last
   if (!what.volume)
     return add(x, what.what, [] {});
-  self->request(world_->storage, world_->settings.disk_answer, *what.volume)
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, *what.volume)
       .then(
           [this, x, what](const disk_report& there) {
             auto part = what.what;
@@ -367,7 +367,7 @@ void backup_state::next(const run_ptr& x) {
             back.what = disk_task::end_export;
             back.text = there.text;
             add(x, part, [this, back] {
-              self->request(world_->storage, world_->settings.disk_answer, back)
+              timed_request(self, world_, world_->storage, world_->settings.disk_answer, back)
                   .then([](const disk_report&) {}, [](const caf::error&) {});
             });
           },
@@ -413,7 +413,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   }
   if (all.what.empty())
     return settle(x, std::string{});
-  self->request(world_->store, world_->settings.commit, all.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, all.what)
       .then(
           [this, x, all, before = now.system](const model::system_ptr&) {
             tell_plan(self, world_, before, all);

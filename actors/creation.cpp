@@ -79,8 +79,8 @@ void registry_state::hand_out(const order& x, const reply& to) {
     again.force = true;
     create(again, to);
   };
-  self->request(world_->disposables, world_->settings.order, atom::join_v, x.creation->based_on,
-                x.creation->creator)
+  timed_request(self, world_, world_->disposables, world_->settings.order, atom::join_v,
+                x.creation->based_on, x.creation->creator)
       .then(
           [this, x, fresh, to](const std::string& name) {
             auto now = world_->look();
@@ -113,7 +113,7 @@ void registry_state::create(const order& x, const reply& to) {
                       "choose another name"});
   auto reply_text = !wish.disposable ? std::string{} : x.text == "uuid" ? "uuid:" + as->uuid : name;
   auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
-  self->request(world_->storage, world_->settings.disk_answer, job)
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, job)
       .then([this, plan, job, reply_text,
              to](const disk_report&) { enrol(plan, job, reply_text, to); },
             [this, name, to](const caf::error& why) {
@@ -126,7 +126,7 @@ void registry_state::create(const order& x, const reply& to) {
 void registry_state::enrol(const model::plan& plan, const disk_job& disks,
                            const std::string& reply_text, const reply& to) {
   auto name = disks.domain->name.str();
-  self->request(world_->store, world_->settings.commit, plan.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
       .then(
           [this, plan, name, reply_text, to](const model::system_ptr& with_it) {
             newborns_.push_back({name, plan.after, reply_text, to});
@@ -162,7 +162,7 @@ void registry_state::welcome() {
 void registry_state::discard(disk_job disks, std::function<void()> then) {
   disks.what = disk_task::remove;
   auto name = disks.domain->name.str();
-  self->request(world_->storage, world_->settings.disk_answer, std::move(disks))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(disks))
       .then([then](const disk_report&) { then(); },
             [then, name](const caf::error& why) {
               spdlog::error("{}: its disks were left behind: {}", name, from_caf(why).message());

@@ -153,7 +153,7 @@ void disposables_state::make_room_for(const std::string& base, std::size_t want)
       make_one(base);
   };
   auto what = job{.what = task::free_memory, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
-  self->request(world_->driver, deadline_of(world_->settings, what), what)
+  timed_request(self, world_, world_->driver, deadline_of(world_->settings, what), what)
       .then(
           [this, base, want, go](const report& x) {
             auto now = world_->look();
@@ -236,7 +236,7 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
   what.limit = model::read_int({now.view(), x}, "qrexec_timeout");
   services.erase(services.begin());
   auto limit = deadline_of(world_->settings, what);
-  self->request(world_->driver, limit, std::move(what))
+  timed_request(self, world_, world_->driver, limit, std::move(what))
       .then([this, base, who, services](const report&) { await_ready(base, who, services); },
             [this, base, who](const caf::error& why) { given_up(base, who, from_caf(why).text); });
 }
@@ -252,7 +252,7 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
       job{.what = task::shrink_memory, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
   what.xid = now.view().facts(*x).xid;
   auto limit = deadline_of(world_->settings, what);
-  self->request(world_->driver, limit, std::move(what))
+  timed_request(self, world_, world_->driver, limit, std::move(what))
       .then([this, base, who](const report&) { hold(base, who); },
             [this, base, who](const caf::error& why) {
               log(spdlog::level::warn, {.domain = who, .method = {}},
@@ -427,7 +427,7 @@ void disposables_state::next_commit() {
       if (!committing_)
         next_commit();
     };
-    self->request(world_->store, world_->settings.commit, plan.what)
+    timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
         .then(
             [this, plan, over, before = now.system](const model::system_ptr&) {
               tell_plan(self, world_, before, plan);

@@ -181,7 +181,7 @@ private:
   /// Work on all volumes that belongs to this life.
   template <class Ok, class Bad>
   void run_on_disks(disk_job what, Ok ok, Bad bad) {
-    self->request(world_->storage, world_->settings.disk_answer, std::move(what))
+    timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(what))
         .then(
             [this, life = life_, ok](const disk_report& x) {
               if (life == life_)
@@ -194,7 +194,7 @@ private:
   }
   template <class Ok>
   void on_disk(disk_job what, const reply& to, Ok ok) {
-    self->request(world_->storage, world_->settings.disk_answer, std::move(what))
+    timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(what))
         .then([ok](const disk_report& x) { ok(x); },
               [to](const caf::error& x) { to.refuse(from_caf(x)); });
   }
@@ -326,7 +326,7 @@ private:
   template <class Ok, class Bad, class Late>
   void run(job what, Ok ok, Bad bad, Late late) {
     auto limit = deadline_of_job(what);
-    self->request(world_->driver, limit, std::move(what))
+    timed_request(self, world_, world_->driver, limit, std::move(what))
         .then(
             [this, life = life_, ok, late](report& x) {
               if (life == life_)
@@ -358,7 +358,7 @@ private:
   template <class Ok>
   void look_up(const reply& to, job what, Ok ok) {
     auto limit = deadline_of_job(what);
-    self->request(world_->driver, limit, std::move(what))
+    timed_request(self, world_, world_->driver, limit, std::move(what))
         .then([ok](report& x) { ok(x); }, [to](caf::error& x) { to.refuse(from_caf(x)); });
   }
   static model::error stopped_meanwhile(const std::string& who);

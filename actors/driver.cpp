@@ -563,7 +563,10 @@ void driver_state::try_connect() {
       auto machine = *world_->machine.read();
       if (auto told = with->hypervisor->describe_host(machine); !told)
         return tl::unexpected{told.error()};
-      world_->machine.write(std::make_shared<model::host>(std::move(machine)));
+      world_->machine.update([&](model::host& x) {
+        machine.callbacks = std::move(x.callbacks); // the registry's
+        x = std::move(machine);
+      });
       return with->hypervisor->list();
     }();
     caf::anon_send(me, completion{[this, found] { connected(found); }});

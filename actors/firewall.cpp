@@ -70,18 +70,21 @@ void domain_state::reload_firewall(const reply& to) {
 }
 
 void domain_state::refresh_firewall() {
-  with_rules(reply{[this](const model::outcome<std::string>& x) {
-               if (!x)
-                 note(spdlog::level::err, "its firewall could not be read: {}", x.error().text);
-             }},
-             [this](auto& rules) { enforce(rules); });
+  auto logged = reply{[this](const model::outcome<std::string>& x) {
+    if (!x)
+      note(spdlog::level::err, "its firewall could not be read: {}", x.error().text);
+  }};
+  with_rules(logged, [this, logged](auto& rules) {
+    enforce(rules);
+    logged.ok();
+  });
 }
 
 /// What cannot be read lets nothing through.
 void domain_state::with_rules_or_none(std::function<void(const model::firewall_rules&)> then) {
   auto what = work(task::read_firewall, directory_of_mine());
   auto limit = deadline_of_job(what);
-  self->request(world_->driver, limit, std::move(what))
+  timed_request(self, world_, world_->driver, limit, std::move(what))
       .then([who = who_, then](const report& x) { then(understand(x.found, x.text, who)); },
             [this, then](const caf::error& why) {
               note(spdlog::level::err, "its firewall could not be read: {}", from_caf(why).text);
@@ -135,7 +138,8 @@ void domain_state::expire(std::uint64_t armed) {
     if (!x)
       note(spdlog::level::err, "firewall rules that ended stay enforced: {}", x.error().text);
   }};
-  with_rules(logged, [this](auto& rules) {
+  with_rules(logged, [this, logged](auto& rules) {
+    logged.ok();
     auto valid = model::still_valid(rules, now_s());
     if (valid == rules)
       return arm_expiry(rules);

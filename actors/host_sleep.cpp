@@ -82,7 +82,7 @@ void sleep_state::put_to_sleep(const reply& to) {
   auto note = job{.what = task::note_paused, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
   note.text = fmt::format("{}", fmt::join(those(rests), "\n"));
   auto limit = deadline_of(world_->settings, note);
-  self->request(world_->driver, limit, std::move(note))
+  timed_request(self, world_, world_->driver, limit, std::move(note))
       .then(
           [this, to](const report&) {
             run_services("qubes.SuspendPreAll", with_agent(those(runs)), [this, to] {
@@ -114,7 +114,7 @@ void sleep_state::wake(const reply& to) {
       });
     });
   };
-  self->request(world_->driver, limit, std::move(take))
+  timed_request(self, world_, world_->driver, limit, std::move(take))
       .then([wake_others](const report& x) { wake_others(lines_of(x.text)); },
             [wake_others](const caf::error& why) {
               spdlog::error("who was paused before the host's sleep is not known: {}",

@@ -121,7 +121,7 @@ void netvm_state::tell_rules(model::qubesdb_edits edits, const std::function<voi
         all.push_back(std::move(x));
     write_qubesdb(self, world_, provider_, std::move(all), then);
   };
-  self->request(world_->driver, world_->settings.host_call, what)
+  timed_request(self, world_, world_->driver, world_->settings.host_call, what)
       .then(
           [what, write](const report& x) {
             auto rules = std::map<std::string, model::firewall_rules>{};
@@ -147,7 +147,7 @@ void netvm_state::start_provider() {
   };
   if (!who)
     return failed({errc::vm_not_found, fmt::format("no such domain: '{}'", provider_), {}});
-  self->request(who, world_->settings.order, atom::start_v)
+  timed_request(self, world_, who, world_->settings.order, atom::start_v)
       .then(
           [this] {
             starting_ = false;

@@ -72,8 +72,8 @@ void domain_state::plug(const std::string& netvm) {
     else
       address();
   });
-  self->request(actors->find(netvm)->netvm, world_->settings.order, atom::join_v, who_,
-                domain_actor{self})
+  timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.order, atom::join_v,
+                who_, domain_actor{self})
       .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
             [this](const caf::error& why) { plug_failed(from_caf(why)); });
 }
@@ -154,7 +154,7 @@ void domain_state::supervise_clients(std::function<void()> then) {
   auto provides = me && model::provides_network(now.view(), *me);
   if (provides == static_cast<bool>(supervisor()))
     return then();
-  self->request(world_->registry, world_->settings.host_call, atom::open_v, who_)
+  timed_request(self, world_, world_->registry, world_->settings.host_call, atom::open_v, who_)
       .then(
           [this, then] {
             if (auto clients = supervisor(); clients && facts_.state == power::running)

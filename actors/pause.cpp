@@ -247,7 +247,7 @@ void domain_state::recover_volumes() {
   auto disks = disk_work(disk_task::stop);
   if (!disks)
     return;
-  self->request(world_->storage, world_->settings.disk_answer, std::move(*disks))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*disks))
       .then([](const disk_report&) {},
             [this](const caf::error& x) {
               degrade(fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));
@@ -312,7 +312,8 @@ void domain_state::rejoin_netvm() {
   plugged_into_ = netvm->name;
   member_of_ = netvm->name;
   if (auto supervisor = netvm_of_mine())
-    self->request(supervisor, world_->settings.order, atom::join_v, who_, domain_actor{self})
+    timed_request(self, world_, supervisor, world_->settings.order, atom::join_v, who_,
+                  domain_actor{self})
         .then([] {},
               [this](const caf::error& why) {
                 degrade(fmt::format("its netvm did not come up: {}", from_caf(why).text));

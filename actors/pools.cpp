@@ -64,9 +64,10 @@ void registry_state::add_pool(const order& x, const reply& to) {
   if (plan.refusal)
     return to.refuse(*plan.refusal);
   auto job = disk_job{.what = disk_task::set_up_pool, .system = now.system, .pool = *x.pool};
-  self->request(world_->storage, world_->settings.disk_answer, std::move(job))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
       .then(
-          [this, pool = *x.pool, to](const disk_report&) {
+          [this, pool = *x.pool, to](const disk_report& found) {
+            world_->machine.update([&](model::host& x) { x.callbacks = found.callbacks; });
             auto kept = pool; // a check of its set-up is no property of the pool
             std::erase_if(kept.attributes, [](auto& y) { return y.first == "setup_check"; });
             change([kept](auto& v) { return plan_add_pool(v, kept); }, to);
@@ -80,7 +81,7 @@ void registry_state::look_at_pool(const order& x, const reply& to) {
   if (!it)
     return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", x.key), {}});
   auto job = disk_job{.what = disk_task::look_at_pool, .system = now.system, .pool = *it};
-  self->request(world_->storage, world_->settings.disk_answer, std::move(job))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
       .then(
           [pool = *it, usage = x.what == verb::tell_pool_usage, to](const disk_report& found) {
             to.ok(usage ? details(found.pool) : describe(pool, found.pool));
@@ -103,7 +104,7 @@ void registry_state::list_pool(const std::string& pool, const reply& to) {
     return to.ok(std::move(text));
   }
   auto job = disk_job{.what = disk_task::list_pool, .system = now.system, .pool = *it};
-  self->request(world_->storage, world_->settings.disk_answer, std::move(job))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
       .then(
           [to](const disk_report& found) {
             auto text = std::string{};

@@ -77,7 +77,8 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
   if (!entry || !entry->netvm)
     return x.to.refuse({errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
   changing_ = true;
-  self->request(entry->netvm, world_->settings.order, atom::join_v, who_, domain_actor{self})
+  timed_request(self, world_, entry->netvm, world_->settings.order, atom::join_v, who_,
+                domain_actor{self})
       .then(
           [this, x, netvm] {
             changing_ = false;
@@ -97,7 +98,7 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
 void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
                           const std::string& reserved, const reply& to) {
   changing_ = true;
-  self->request(world_->store, world_->settings.commit, plan.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
       .then(
           [this, plan, before, reserved, to](const model::system_ptr&) {
             if (!reserved.empty())

@@ -97,7 +97,7 @@ void registry_state::next_wish() {
       continue;
     }
     changing_ = true;
-    self->request(world_->store, world_->settings.commit, plan.what)
+    timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
         .then(
             [this, plan, before = now.system, to = to](const model::system_ptr&) {
               changing_ = false;
@@ -255,7 +255,7 @@ void registry_state::tell_truth(const std::string& name) {
   if (!x || !entry || !entry->domain)
     return;
   auto what = job{.what = task::inspect, .domain = name, .uuid = x->uuid, .text = {}, .pairs = {}};
-  self->request(world_->driver, world_->settings.host_call, what)
+  timed_request(self, world_, world_->driver, world_->settings.host_call, what)
       .then([who = entry->domain](
                 const report& found) { caf::anon_send(who, atom::reconcile_v, found.guest); },
             [name](const caf::error& why) {

@@ -72,7 +72,7 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     self->quit();
   };
   auto remove_disks = [this, disks, finish] {
-    self->request(world_->storage, world_->settings.disk_answer, disks)
+    timed_request(self, world_, world_->storage, world_->settings.disk_answer, disks)
         .then([finish](const disk_report&) { finish(); },
               [this, finish](const caf::error& why) {
                 note(spdlog::level::err, "its disks were left behind: {}", from_caf(why).message());
@@ -83,7 +83,7 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     finish();
     return true;
   }
-  self->request(world_->driver, world_->settings.host_call, work(task::undefine))
+  timed_request(self, world_, world_->driver, world_->settings.host_call, work(task::undefine))
       .then([remove_disks](const report&) { remove_disks(); },
             [remove_disks](const caf::error&) { remove_disks(); }); // unknown is fine
   return true;

@@ -66,6 +66,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
     if (x->is(model::disp_vm) && model::read_bool({now.view(), x.get()}, "auto_cleanup"))
       world->leftovers.insert(x->uuid);
 
+  world->deadlines = deadlines::open(in);
   auto lanes = with.machinery.lanes;
   world->storage = in.spawn(storage, world, std::move(with.disks), lanes);
   world->events = in.spawn(hub, world, with.to_clients);
@@ -92,10 +93,10 @@ void society::start(std::function<void()> ready) {
       ready();
     };
     static constexpr auto limit = std::chrono::seconds{60};
-    self->request(world->registry, limit, atom::start_v)
+    timed_request(self, world, world->registry, limit, atom::start_v)
         .then(
             [self, world, ready, failed] {
-              self->request(world->driver, limit, atom::start_v)
+              timed_request(self, world, world->driver, limit, atom::start_v)
                   .then(
                       [world, ready] {
                         caf::anon_send(world->disposables, atom::start_v);
@@ -138,6 +139,7 @@ void society::abandon() {
   caf::anon_send_exit(world_->sleep, over);
   caf::anon_send_exit(world_->backup, over);
   caf::anon_send_exit(world_->store, over);
+  world_->deadlines->end();
   // The world outlives its actors in lambdas on the lanes; its handles must not.
   watcher_ = {};
   gate_ = gate_actor{};

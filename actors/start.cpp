@@ -201,7 +201,8 @@ void domain_state::bring_up_netvm() {
                        fmt::format("netvm '{}' of '{}' is not there", netvm->name.str(), who_),
                        {}});
   member_of_ = netvm->name;
-  self->request(supervisor, world_->settings.order, atom::join_v, who_, domain_actor{self})
+  timed_request(self, world_, supervisor, world_->settings.order, atom::join_v, who_,
+                domain_actor{self})
       .then(
           [this, life = life_] {
             if (life == life_)

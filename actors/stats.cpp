@@ -58,7 +58,7 @@ void stats_state::look() {
         model::read_int({now.view(), nullptr}, "stats_interval"), 1, 24 * 60 * 60);
     look_later(std::chrono::seconds{seconds});
   };
-  self->request(world_->driver, limit, std::move(ask))
+  timed_request(self, world_, world_->driver, limit, std::move(ask))
       .then(
           [this, again](const report& x) {
             tell(x.usage);

@@ -50,7 +50,7 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
   auto clients = supervisor();
   if (!clients)
     return shut_down_unless_used(force, wait, to);
-  self->request(clients, world_->settings.host_call, atom::close_v, force)
+  timed_request(self, world_, clients, world_->settings.host_call, atom::close_v, force)
       .then(
           [this, force, wait, to, life = life_] {
             if (life == life_)
@@ -236,7 +236,7 @@ void domain_state::stop_volumes(std::function<void()> then) {
   auto disks = disk_work(disk_task::stop);
   if (!disks)
     return then();
-  self->request(world_->storage, world_->settings.disk_answer, std::move(*disks))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*disks))
       .then([then](const disk_report&) { then(); },
             [this, then](const caf::error& x) {
               then();

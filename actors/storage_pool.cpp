@@ -74,7 +74,7 @@ constexpr task_row rows[]{
   {disk_task::end_export, "export", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
     return nothing(d.end_export(*x.system, it, x.text)); }, false, true},
   {disk_task::set_up_pool, "set-up", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return nothing(d.set_up(*x.system, *x.pool)); }},
+    return report_of(d.set_up(*x.system, *x.pool), &disk_report::callbacks); }},
   {disk_task::look_at_pool, "look", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
     return report_of(d.look(*x.system, *x.pool), &disk_report::pool); }},
   {disk_task::list_pool, "list", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
@@ -212,7 +212,8 @@ void storage_pool_state::fill(lot& in) {
   }
 }
 
-/// Of a volume that is marked failed it must be known first that it is well.
+/// Of a volume that is marked failed it must be known first that it is well. The key keeps it apart
+/// from what an actor before this one began.
 void storage_pool_state::begin(const piece_ptr& x) {
   x->at_work = true;
   x->since_us = world_->now_us();

@@ -65,7 +65,7 @@ private:
   std::shared_ptr<drivers::executor> lanes_;
   std::uint64_t next_ = 0;
   std::map<std::uint64_t, piece_ptr> pieces_;            ///< all that have no end yet
-  std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first is due
+  std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first may have a turn
   std::map<std::string, lot> lots_;                      ///< by the other pool
   std::map<std::string, failure, std::less<>> failed_;   ///< by volume
   bool ticking_ = false;

@@ -102,7 +102,7 @@ void domain_state::tell_lists(const std::string& netvm, std::function<void()> th
   auto* entry = actors->find(netvm);
   if (!entry || !entry->netvm)
     return then();
-  self->request(entry->netvm, world_->settings.order, atom::reload_v)
+  timed_request(self, world_, entry->netvm, world_->settings.order, atom::reload_v)
       .then([then] { then(); }, [then](const caf::error&) { then(); });
 }
 

@@ -26,7 +26,7 @@ void write_qubesdb(
       job{.what = task::write_qubesdb, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
   what.edits = std::move(edits);
   auto limit = deadline_of(in->settings, what);
-  self->request(in->driver, limit, std::move(what))
+  timed_request(self, in, in->driver, limit, std::move(what))
       .then([then](const report&) { then(); },
             [then, whose](const caf::error& why) {
               log(spdlog::level::warn, {.domain = whose, .method = {}},
@@ -43,7 +43,7 @@ void mark_service(Self* self, const world_ptr& in, std::string service, bool on)
   what.text = std::move(service);
   what.flag = on;
   auto limit = deadline_of(in->settings, what);
-  self->request(in->driver, limit, std::move(what))
+  timed_request(self, in, in->driver, limit, std::move(what))
       .then([](const report&) {},
             [](const caf::error& why) {
               log(spdlog::level::warn, {.domain = "dom0", .method = {}}, from_caf(why).text);

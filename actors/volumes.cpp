@@ -169,6 +169,11 @@ void domain_state::import_volume(const order& x, const reply& to) {
   if (facts_.state != power::halted)
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
+  if (model::snapshots_disabled(*it) && model::is_active(world_->board.read(from->qid).state))
+    return to.refuse(
+        {errc::storage,
+         fmt::format("volume '{}' is worked on in place and cannot be read meanwhile", it->vid),
+         fmt::format("shut '{}' down first", from->name.str())});
   job->source = *it;
   job->errand = x.errand ? x.errand : std::make_shared<errand>();
   std::erase_if(copies_, [](auto& y) { return y.expired(); });
@@ -198,6 +203,9 @@ void domain_state::begin_import(const order& x, const reply& to) {
     auto bytes = model::parse_size(x.text, "size of new data");
     if (!bytes)
       return to.refuse(bytes.error());
+    if (*bytes == 0)
+      return to.refuse({errc::storage, fmt::format("volume '{}' cannot have 0 bytes", volume),
+                        "announce the bytes that will be written"});
     job->bytes = *bytes;
     job->flag = true;
   }
@@ -218,7 +226,7 @@ void domain_state::take_back_import(disk_job begun, const reply& to) {
   begun.what = disk_task::end_import;
   begun.flag = false;
   auto left = model::error{errc::general, "its client left before the import began", {}};
-  self->request(world_->storage, world_->settings.disk_answer, std::move(begun))
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(begun))
       .then([to, left](const disk_report&) { to.refuse(left); },
             [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
@@ -240,7 +248,7 @@ void domain_state::end_import(const std::string& volume, const std::string& outc
                       "begin an import first"});
   }
   auto failed = !job->flag;
-  self->request(world_->storage, world_->settings.disk_answer, *job)
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, *job)
       .then(
           [this, volume, ended, failed, bytes = under_way.mapped(), to](const disk_report&) {
             ended(!failed);

@@ -1,6 +1,7 @@
 // What every actor may read at any time, and whom it may talk to.
 #pragma once
 
+#include "actors/deadlines.hpp"
 #include "actors/settings.hpp"
 #include "actors/status_board.hpp"
 #include "messages/actors.hpp"
@@ -68,6 +69,7 @@ struct world {
   std::string hypervisor_uri;
   std::string store_path;
   std::function<std::size_t()> connections; ///< open ones; may be empty
+  std::shared_ptr<actors::deadlines> deadlines;
 
   store_actor store;
   driver_actor driver;

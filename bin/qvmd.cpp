@@ -8,6 +8,7 @@
 #include "drivers/notify.hpp"
 #include "drivers/policy_watch.hpp"
 #include "drivers/qubes_group.hpp"
+#include "drivers/storage/drivers.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -169,6 +170,7 @@ int run(const config& settings, const std::string& config_path) {
   auto system = caf::actor_system{caf_config};
 
   auto machine = drivers::gather_host(settings.state);
+  machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
   auto machinery = make_machinery(settings, lanes);
   auto files = std::make_shared<actors::library>(drivers::open_disk(settings.state),

@@ -213,13 +213,14 @@ public:
 
   // -- pools --------------------------------------------------------------------------------------
 
-  outcome<void> set_up(const model::system&, const model::pool& it) override {
-    return watched(fmt::format("pool '{}'", it.name), {}, 0, [&]() -> outcome<void> {
+  outcome<model::callback_pools> set_up(const model::system&, const model::pool& it) override {
+    auto done = watched(fmt::format("pool '{}'", it.name), {}, 0, [&]() -> outcome<void> {
       auto opened = storage::open_pool(it, with_);
       if (!opened)
         return tl::unexpected{std::move(opened.error())};
       return (*opened)->set_up();
     });
+    return done.map([&] { return storage::read_callbacks(with_.callbacks); });
   }
 
   outcome<model::pool_facts> look(const model::system& all, const model::pool& it) override {

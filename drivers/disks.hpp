@@ -5,6 +5,7 @@
 
 #include "drivers/storage/pool.hpp"
 #include "model/error.hpp"
+#include "model/host.hpp"
 #include "model/storage_facts.hpp"
 #include "model/system.hpp"
 
@@ -84,8 +85,9 @@ public:
 
   // -- pools ------------------------------------------------------------------------------------
 
-  /// Prepares a pool that is about to be added.
-  virtual outcome<void> set_up(const model::system& all, const model::pool& it) = 0;
+  /// Prepares a pool that is about to be added. Returns what callback pools work with by now.
+  virtual outcome<model::callback_pools> set_up(const model::system& all,
+                                                const model::pool& it) = 0;
 
   virtual outcome<model::pool_facts> look(const model::system& all, const model::pool& it) = 0;
 

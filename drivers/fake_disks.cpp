@@ -185,8 +185,8 @@ std::multiset<std::string> fake_disks::exported() const {
   return exported_;
 }
 
-outcome<void> fake_disks::set_up(const model::system&, const model::pool&) {
-  return {};
+outcome<model::callback_pools> fake_disks::set_up(const model::system&, const model::pool&) {
+  return model::callback_pools{};
 }
 
 outcome<model::pool_facts> fake_disks::look(const model::system&, const model::pool&) {

@@ -90,7 +90,7 @@ public:
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override;
   outcome<void> end_export(const model::system& all, const model::volume& it,
                            const std::string& path) override;
-  outcome<void> set_up(const model::system& all, const model::pool& it) override;
+  outcome<model::callback_pools> set_up(const model::system& all, const model::pool& it) override;
   outcome<model::pool_facts> look(const model::system& all, const model::pool& it) override;
   outcome<std::vector<std::string>> list(const model::system& all, const model::pool& it) override;
 

@@ -92,8 +92,9 @@ private:
   std::vector<std::function<void()>> jobs_;
 };
 
+/// Never destroyed: when the process exits early, somebody may still use it.
 loop& the_loop() {
-  static auto only = loop{};
+  static auto& only = *new loop{};
   return only;
 }
 

@@ -8,6 +8,7 @@
 #include "model/error.hpp"
 #include "model/event.hpp"
 #include "model/guest.hpp"
+#include "model/host.hpp"
 #include "model/permission.hpp"
 #include "model/qubesdb.hpp"
 #include "model/storage_facts.hpp"
@@ -242,6 +243,7 @@ struct disk_report {
   std::vector<std::pair<std::string, std::string>> pairs{};
   model::volume_facts volume{};
   model::pool_facts pool{};
+  model::callback_pools callbacks{};
 };
 
 using disk_reply = answer_once<disk_report>;

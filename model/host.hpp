@@ -1,7 +1,10 @@
 // What the model needs to know of the machine; gathered by drivers, read by default rules.
 #pragma once
 
+#include "model/system.hpp"
+
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +25,10 @@ struct kernel {
   bool operator==(const kernel&) const = default;
 };
 
+/// By the id of its configuration, the pool that does the work of a callback pool
+/// (spec/storage.md §9).
+using callback_pools = std::map<std::string, pool, std::less<>>;
+
 struct host {
   bool xen = false;             ///< libvirt says "Xen"
   std::uint64_t memory_kib = 0; ///< all memory of the machine
@@ -32,6 +39,7 @@ struct host {
   std::string timezone; ///< "Europe/Warsaw", "" when unknown
   std::string state_directory = "/var/lib/qubes";
   std::vector<kernel> kernels; ///< sorted by name
+  callback_pools callbacks;
 
   const kernel* find_kernel(std::string_view name) const noexcept {
     for (auto& x : kernels)

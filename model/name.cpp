@@ -88,7 +88,7 @@ outcome<void> check_label_name(std::string_view text, bool creating) {
 }
 
 outcome<void> check_pool_name(std::string_view text) {
-  if (all_safe(text))
+  if (all_safe(text) && text != "." && text != "..")
     return {};
   return fail(errc::protocol, fmt::format("{} is no pool name", quoted(text)),
               "use letters, digits and '-', '_', '.'");

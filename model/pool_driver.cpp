@@ -73,6 +73,12 @@ const pool_driver* find_pool_driver(std::string_view name) noexcept {
   return row == all.end() ? nullptr : &*row;
 }
 
+const pool& working_pool(const host& machine, const pool& x) noexcept {
+  auto found = x.driver == "callback" ? machine.callbacks.find(x.attribute("conf_id"))
+                                      : machine.callbacks.end();
+  return found == machine.callbacks.end() ? x : found->second;
+}
+
 bool is_fixed(const pool& x) noexcept {
   auto* row = find_pool_driver(x.driver);
   return row && row->fixed;

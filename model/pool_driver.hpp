@@ -2,6 +2,7 @@
 // Admin API, the checks of requests, and the drivers themselves (drivers/storage/drivers.cpp).
 #pragma once
 
+#include "model/host.hpp"
 #include "model/system.hpp"
 
 #include <cstdint>
@@ -38,6 +39,9 @@ const std::vector<pool_driver>& pool_drivers();
 
 /// Null for a driver of another version.
 const pool_driver* find_pool_driver(std::string_view name) noexcept;
+
+/// The pool that does the work: another one where commands run around it.
+const pool& working_pool(const host& machine, const pool& x) noexcept;
 
 /// Whether this pool holds kernels: volumes that are fixed.
 bool is_fixed(const pool& x) noexcept;

@@ -111,12 +111,13 @@ outcome<void> place(const view& v, const domain& x, const placement& where, volu
     it.source = origin->vid;
     it.size = origin->size;
   }
-  auto driver = find_pool_driver(home->driver);
+  auto& works = working_pool(v.machine, *home);
+  auto driver = find_pool_driver(works.driver);
   if (!driver)
     return fail(errc::storage, fmt::format("pool '{}' is of an unknown driver {}", home->name,
-                                           quoted(home->driver)));
-  it.vid = driver->vid ? driver->vid(*home, x, it.name) : read_text({v, &x}, "kernel");
-  it.revisions_to_keep = revisions_of(*home, it);
+                                           quoted(works.driver)));
+  it.vid = driver->vid ? driver->vid(works, x, it.name) : read_text({v, &x}, "kernel");
+  it.revisions_to_keep = revisions_of(works, it);
   return {};
 }
 

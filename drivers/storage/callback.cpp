@@ -178,42 +178,66 @@ private:
   bool prepared_ = false;
 };
 
-/// The entry of the file that a pool names, with all it must have.
-outcome<nlohmann::json> entry_of(const std::string& path, const std::string& id) {
-  auto file = std::ifstream{path};
-  auto all = nlohmann::json::parse(file, nullptr, false, true);
-  if (!all.is_object())
-    return fail(errc::storage, fmt::format("'{}' is no JSON object", path),
-                "it holds the configurations of callback pools");
-  auto entry = all.find(id);
-  if (entry == all.end() || !entry->is_object())
+/// What is wrong with an entry of the file.
+outcome<void> check_entry(const std::string& path, const std::string& id,
+                          const nlohmann::json& entry) {
+  if (!entry.is_object())
     return fail(errc::storage, fmt::format("'{}' has no configuration '{}'", path, id));
-  auto driver = entry->find("bdriver");
-  if (driver == entry->end() || !driver->is_string())
+  auto driver = entry.find("bdriver");
+  if (driver == entry.end() || !driver->is_string())
     return fail(errc::storage, fmt::format("'{}' of '{}' names no driver", id, path),
                 "bdriver is the driver that does the work");
   if (*driver == "callback")
     return fail(errc::storage, fmt::format("'{}' of '{}' is a callback of a callback", id, path));
-  auto options = entry->find("bdriver_args");
-  if (options != entry->end() && !options->is_object())
+  auto options = entry.find("bdriver_args");
+  if (options != entry.end() && !options->is_object())
     return fail(errc::storage, fmt::format("bdriver_args of '{}' in '{}' is no object", id, path));
-  return *entry;
+  return {};
+}
+
+nlohmann::json read_entries(const std::string& path) {
+  auto file = std::ifstream{path};
+  return nlohmann::json::parse(file, nullptr, false, true);
+}
+
+/// The entry of the file that a pool names, with all it must have.
+outcome<nlohmann::json> entry_of(const std::string& path, const std::string& id) {
+  auto all = read_entries(path);
+  if (!all.is_object())
+    return fail(errc::storage, fmt::format("'{}' is no JSON object", path),
+                "it holds the configurations of callback pools");
+  auto entry = all.value(id, nlohmann::json{});
+  return check_entry(path, id, entry).map([&] { return std::move(entry); });
+}
+
+/// The pool that does the work.
+model::pool inner_pool(const std::string& name, const nlohmann::json& entry) {
+  auto result = model::pool{
+      .name = name, .driver = text_of(entry.at("bdriver")), .attributes = {{"name", name}}};
+  auto options = entry.value("bdriver_args", nlohmann::json::object());
+  for (auto& [key, value] : options.items())
+    result.attributes.emplace_back(key, text_of(value));
+  return result;
 }
 
 } // namespace
+
+model::callback_pools read_callbacks(const std::string& path) {
+  auto result = model::callback_pools{};
+  auto all = read_entries(path);
+  if (all.is_object())
+    for (auto& [id, entry] : all.items())
+      if (check_entry(path, id, entry))
+        result.emplace(id, inner_pool({}, entry));
+  return result;
+}
 
 outcome<std::shared_ptr<pool>> open_callback_pool(model::pool config, const environment& with) {
   auto id = std::string{config.attribute("conf_id")};
   auto entry = entry_of(with.callbacks, id);
   if (!entry)
     return tl::unexpected{std::move(entry.error())};
-  auto inner = model::pool{.name = config.name,
-                           .driver = text_of(entry->at("bdriver")),
-                           .attributes = {{"name", config.name}}};
-  auto options = entry->value("bdriver_args", nlohmann::json::object());
-  for (auto& [key, value] : options.items())
-    inner.attributes.emplace_back(key, text_of(value));
-  auto opened = open_pool(std::move(inner), with);
+  auto opened = open_pool(inner_pool(config.name, *entry), with);
   if (!opened)
     return opened;
   return std::make_shared<callback_pool>(config.name, std::move(id), std::move(*entry),

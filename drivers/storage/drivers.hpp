@@ -3,6 +3,7 @@
 #pragma once
 
 #include "drivers/storage/pool.hpp"
+#include "model/host.hpp"
 
 #include <memory>
 
@@ -20,6 +21,9 @@ const std::vector<driver_row>& driver_rows();
 
 /// Refuses a configuration that the driver cannot work with, and drivers not built in.
 outcome<std::shared_ptr<pool>> open_pool(model::pool config, const environment& with);
+
+/// What callback pools can be configured to work with, from the file of their configurations.
+model::callback_pools read_callbacks(const std::string& path);
 
 outcome<std::shared_ptr<pool>> open_callback_pool(model::pool config, const environment& with);
 outcome<std::shared_ptr<pool>> open_file_pool(model::pool config, const environment& with);

@@ -177,19 +177,18 @@ public:
       return tl::unexpected{std::move(files.error())};
     if (is_running(x) || is_dirty(x))
       return still_dirty(x);
-    if (auto made = make_empty(files->import(), bytes); !made)
-      return tl::unexpected{std::move(made.error())};
-    return files->import();
+    return make_import(*files, bytes, lasting::yes);
   }
 
   outcome<void> end_import(const volume& x, bool keep) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!keep)
         return remove_file(files.import());
+      if (auto sound = check_import(x, files); !sound)
+        return sound;
       auto file = open_file(files.import(), O_RDONLY);
       if (!file)
-        return fail(errc::storage, fmt::format("nothing is being imported to '{}'", x.it.vid),
-                    "a start of its domain ends an import");
+        return tl::unexpected{std::move(file.error())};
       if (auto done = sync_file(file->get(), files.import()); !done)
         return done;
       // The saved blocks belong to the image that goes; those of its revision go last.

@@ -214,18 +214,15 @@ public:
       return tl::unexpected{std::move(files.error())};
     if (exists(files->dirty()))
       return still_dirty(x);
-    if (auto made = make_empty(files->import(), bytes, lasting::no); !made)
-      return tl::unexpected{std::move(made.error())};
-    return files->import();
+    return make_import(*files, bytes, lasting::no);
   }
 
   outcome<void> end_import(const volume& x, bool keep) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!keep)
         return remove_file(files.import());
-      if (!exists(files.import()))
-        return fail(errc::storage, fmt::format("nothing is being imported to '{}'", x.it.vid),
-                    "a start of its domain ends an import");
+      if (auto sound = check_import(x, files); !sound)
+        return sound;
       return commit_import(x, files);
     });
   }

@@ -1,6 +1,7 @@
 #include "drivers/storage/image_pool.hpp"
 
 #include "drivers/command_runner.hpp"
+#include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/refusals.hpp"
 
@@ -119,6 +120,34 @@ outcome<image> image_pool::origin_of(const volume& x) const {
   if (!x.origin)
     return no_origin(x);
   return image_of(*x.origin);
+}
+
+outcome<std::string> image_pool::make_import(const image& files, std::uint64_t bytes, lasting x) {
+  auto path = files.import();
+  if (auto made = make_empty(path, bytes, x); !made)
+    return tl::unexpected{std::move(made.error())};
+  auto hold = std::lock_guard{announcing_};
+  announced_[path] = bytes;
+  return path;
+}
+
+outcome<void> image_pool::check_import(const volume& x, const image& files) {
+  auto came = facts_of(files.import());
+  if (!came)
+    return fail(errc::storage, fmt::format("nothing is being imported to '{}'", x.it.vid),
+                "a start of its domain ends an import");
+  auto bytes = [&] {
+    auto hold = std::lock_guard{announcing_};
+    return announced_.extract(files.import());
+  }();
+  auto size = static_cast<std::uint64_t>(came->st_size);
+  if (bytes.empty() || bytes.mapped() == size)
+    return {};
+  (void)remove_file(files.import()); // the reason above is the one to tell
+  return fail(errc::storage,
+              fmt::format("{} bytes were announced for volume '{}' and {} came", bytes.mapped(),
+                          x.it.vid, size),
+              "the volume is as it was; announce the size of what is written");
 }
 
 outcome<void> image_pool::make_parents(const model::volume& x) const {

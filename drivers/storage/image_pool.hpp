@@ -2,11 +2,14 @@
 // (spec/storage.md §4, §5).
 #pragma once
 
+#include "drivers/storage/files.hpp"
 #include "drivers/storage/pool.hpp"
 
 #include <unistd.h>
 
+#include <map>
 #include <memory>
+#include <mutex>
 
 namespace qubes::drivers::storage {
 
@@ -57,6 +60,12 @@ protected:
 
   outcome<void> make_parents(const model::volume& x) const;
 
+  /// Zeros for somebody else to write to.
+  outcome<std::string> make_import(const image& files, std::uint64_t bytes, lasting x);
+
+  /// Whether all that was announced came, and no more.
+  outcome<void> check_import(const volume& x, const image& files);
+
   template <class Work>
   outcome<void> with_image(const volume& x, Work work) const {
     auto files = image_of(x.it);
@@ -80,6 +89,8 @@ private:
   model::pool config_;
   std::string root_; ///< without a slash at the end
   std::shared_ptr<command_runner> commands_;
+  std::mutex announcing_;
+  std::map<std::string, std::uint64_t> announced_; ///< by the path of the import
 };
 
 /// `x` as a refusal while what its guest wrote is not committed.

@@ -41,7 +41,7 @@ bool in_progress::is_exported(const std::string& vid) const {
 outcome<void> in_progress::not_importing(const volume& x) const {
   if (is_importing(x.it.vid))
     return fail(errc::storage, fmt::format("import operation in progress on '{}'", x.it.vid),
-                "wait for its end");
+                "wait for its end; when its writer is gone, a restart of qvmd ends it");
   return {};
 }
 

@@ -1,5 +1,6 @@
 // The method table, and the checks every request passes through.
 #include "actors/gate.hpp"
+#include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
 #include <gmock/gmock.h>
@@ -43,10 +44,6 @@ struct gate_test : ::testing::Test {
                where);
   }
 };
-
-std::string refused(std::string_view kind) {
-  return "2\0"s + std::string{kind} + "\0\0"s;
-}
 
 } // namespace
 

@@ -25,10 +25,6 @@ using testing::StartsWith;
 
 const auto ok = "0\0"s;
 
-std::string refused(std::string_view kind) {
-  return "2\0"s + std::string{kind} + "\0\0"s;
-}
-
 struct population : ::testing::Test {
   simulation sim{1, populated_host()};
 

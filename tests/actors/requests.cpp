@@ -98,6 +98,10 @@ std::string bytes_of(std::string_view method, std::string_view argument, std::st
   return text;
 }
 
+std::string refused(std::string_view kind) {
+  return std::string{"2\0", 2} + std::string{kind} + std::string(2, '\0');
+}
+
 std::string_view class_of(std::string_view frame) {
   constexpr auto refusal = std::string_view{"2\0", 2};
   if (!frame.starts_with(refusal))

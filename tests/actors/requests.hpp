@@ -24,6 +24,9 @@ std::string bytes_of(std::string_view method, std::string_view argument, std::st
 /// Why a frame is no reply that a client may get, in a sentence; "" when it is one.
 std::string complaint_about(std::string_view frame);
 
+/// The beginning of a refusal of this class.
+std::string refused(std::string_view kind);
+
 /// Class of a refusal; "" for anything else.
 std::string_view class_of(std::string_view frame);
 

@@ -76,7 +76,7 @@ void deck::post(drivers::lane where, std::string key, std::function<void()> job)
 }
 
 bool deck::empty() const {
-  return jobs_.size() == held();
+  return std::ranges::none_of(jobs_, [this](auto& x) { return may_run(x); });
 }
 
 std::size_t deck::held() const {
@@ -86,16 +86,20 @@ std::size_t deck::held() const {
 
 void deck::run_one(std::mt19937_64& chance) {
   auto first = jobs_.begin() + static_cast<std::ptrdiff_t>(chance() % jobs_.size());
-  while (is_held(*first))
+  while (!may_run(*first))
     if (++first == jobs_.end())
       first = jobs_.begin();
   if (!first->key.empty())
     first = std::ranges::find_if(jobs_, [where = first->where, key = first->key](auto& x) {
       return x.where == where && x.key == key;
     });
-  auto job = std::move(first->job);
+  auto x = std::move(*first);
   jobs_.erase(first);
-  job();
+  auto me = std::pair{x.where, x.key};
+  if (!x.key.empty())
+    at_work_.insert(me);
+  x.job();
+  at_work_.erase(me);
 }
 
 // -- life ----------------------------------------------------------------------------------------
@@ -427,6 +431,8 @@ void simulation::check_rest() {
   for (auto& x : asked_)
     if (x.answers.size() != 1)
       violate(fmt::format("an order for '{}' was answered {} times", x.domain, x.answers.size()));
+  if (auto left = world().deadlines->running(); left > 0)
+    violate(fmt::format("{} requests are without an answer", left));
   auto guests = std::map<std::string, model::guest>{};
   for (auto& x : hypervisor_->guests())
     guests[x.name] = x;

@@ -50,8 +50,12 @@ private:
     std::function<void()> job;
   };
   bool is_held(const waiting& x) const { return !held_.empty() && x.key.starts_with(held_); }
+  bool may_run(const waiting& x) const {
+    return !is_held(x) && !at_work_.contains({x.where, x.key});
+  }
 
   std::deque<waiting> jobs_;
+  std::set<std::pair<drivers::lane, std::string>> at_work_; ///< a job may let others run
   std::string held_;
 };
 

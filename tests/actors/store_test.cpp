@@ -100,7 +100,7 @@ TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
   sim.run();
   for (auto x : tickets)
     EXPECT_TRUE(*sim.answer_to(x));
-  EXPECT_LT(sim.world().status.store().batches, 20U);
+  EXPECT_LT(sim.world().status.store().batches, 30U);
   EXPECT_EQ(sim.world().status.store().changes, 40U);
 }
 

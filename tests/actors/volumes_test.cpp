@@ -2,6 +2,8 @@
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
+#include "actors/storage_pool.hpp"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
@@ -297,6 +299,58 @@ TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
   EXPECT_EQ(done, asked);
   for (auto x : answers)
     EXPECT_TRUE(fine(x));
+}
+
+TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
+  sim.lanes().hold("nfs:" + id_of("app1"));
+  auto held = std::vector<std::uint64_t>{};
+  for (auto i = 0; i < 9; ++i)
+    held.push_back(sim.send("app1", verb::look_at_volume, "private"));
+  settle();
+  EXPECT_EQ(sim.lanes().held(), 1U);
+  auto other = sim.send("app3", verb::look_at_volume, "private");
+  settle();
+  EXPECT_TRUE(fine(other));
+  sim.lanes().hold("");
+  sim.run();
+  for (auto x : held)
+    EXPECT_TRUE(fine(x));
+}
+
+/// The actor of a pool may die of a fault while a thread works for it.
+TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volume) {
+  auto world = sim.society().world();
+  auto no_owner = std::shared_ptr<void>{};
+  auto next = sim.system().spawn(actors::storage_pool, world, std::string{"nfs"},
+                                 std::shared_ptr<drivers::disks>{no_owner, &sim.disks()},
+                                 std::shared_ptr<drivers::executor>{no_owner, &sim.lanes()});
+  auto job = disk_job{};
+  job.what = disk_task::look;
+  job.system = world->system.read();
+  for (auto& x : job.system->domains)
+    if (x->name == "app1")
+      job.domain = x;
+  job.volume = "private";
+  auto order = std::vector<std::string>{};
+  sim.disks().set_labour([&](auto which, auto&, auto&) -> model::outcome<void> {
+    if (which != disk_call::copy)
+      return {};
+    caf::anon_send(next, job, disk_reply{[](const auto&) {}});
+    settle();
+    order.push_back("copied");
+    return {};
+  });
+  sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
+    if (which == disk_call::look)
+      order.push_back("looked");
+    return std::nullopt;
+  });
+  auto copied = sim.send("", clone("app0", "app1"));
+  sim.run();
+  settle();
+  EXPECT_TRUE(fine(copied));
+  EXPECT_THAT(order, ElementsAre("copied", "looked"));
+  caf::anon_send_exit(next, caf::exit_reason::user_shutdown);
 }
 
 TEST_P(pools, a_volume_whose_command_was_killed_is_found_well_before_it_is_used_again) {

@@ -1,5 +1,5 @@
 // A backup of real volumes by a real daemon, restored by the documented commands.
-#include "tests/bin/served_state.hpp"
+#include "tests/bin/scripted_lvm.hpp"
 
 #include <gmock/gmock.h>
 
@@ -40,6 +40,13 @@ struct backup_test : ::testing::Test, served_state {
     std::filesystem::permissions(top / name, std::filesystem::perms::owner_all);
   }
 
+  std::optional<model::domain> domain_called(const std::string& name) const {
+    auto loaded =
+        model::xml::load(read_file(top / "state" / "qubes.xml"), {}, [] { return std::string{}; });
+    auto* found = loaded->system.find(name);
+    return found ? std::optional{*found} : std::nullopt;
+  }
+
   void profile(const std::string& vm, const std::string& path) {
     std::filesystem::create_directories(top / "etc/backup");
     write_file(top / "etc/backup/daily.conf",
@@ -77,6 +84,30 @@ TEST_F(backup_test, goes_to_a_file_with_a_passphrase_from_a_service) {
   EXPECT_THAT(log(), Not(HasSubstr(passphrase)));
   for (auto& x : std::filesystem::directory_iterator{top})
     EXPECT_THAT(x.path().string(), Not(HasSubstr(".part")));
+}
+
+TEST_F(backup_test, is_read_from_logical_volumes_too) {
+  if (!scripted_lvm::is_possible())
+    GTEST_SKIP() << "no mount namespace of its own";
+  who.name = *model::domain_name::parse("thin-one");
+  profile("dom0", top / "made");
+  auto lvm = scripted_lvm{*this};
+  lvm.start();
+  const auto done = std::string("0\0", 2);
+  ASSERT_EQ(call("admin.pool.Add+lvm_thin", "dom0", "name=thin\nvolume_group=vg\nthin_pool=pool\n"),
+            done);
+  ASSERT_EQ(
+      call("admin.vm.CreateInPool.AppVM", "dom0", "name=thin-one label=red pool:private=thin"),
+      done);
+  who = *domain_called("thin-one");
+  auto device = std::fstream{top / "mapper/vg-vm--thin--one--private",
+                             std::ios::in | std::ios::out | std::ios::binary};
+  device.seekp(1 << 30);
+  device << "far inside";
+  device.close();
+  EXPECT_EQ(call("admin.backup.Execute+daily", "dom0"), done) << log();
+  restore(top / "made");
+  EXPECT_EQ(call("admin.vm.Remove", "thin-one"), done) << "nobody reads it any more";
 }
 
 TEST_F(backup_test, goes_to_a_service_of_a_domain) {

@@ -109,9 +109,10 @@ struct served_state {
   std::string log() const { return read_file(top / "qvmd.log"); }
   std::string socket() const { return top / "run" / "qubesd.sock"; }
 
-  void start() {
-    daemon = std::make_unique<process>(std::vector<std::string>{qvmd, "--config", config()},
-                                       top / "qvmd.log");
+  void start() { start({qvmd, "--config", config()}); }
+
+  void start(std::vector<std::string> command) {
+    daemon = std::make_unique<process>(std::move(command), top / "qvmd.log");
     auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
     while (call("admin.vmclass.List", "dom0").empty()) {
       ASSERT_FALSE(daemon->ended()) << log();

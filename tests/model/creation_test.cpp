@@ -89,6 +89,23 @@ std::string volume_line(const volume& x) {
 
 // -- what a client may write ----------------------------------------------------------------------
 
+TEST_F(creations, volumes_of_a_callback_pool_are_named_as_the_pool_that_does_the_work_does) {
+  at.system.pools.push_back(
+      {.name = "back", .driver = "callback", .attributes = {{"conf_id", "here"}}});
+  auto vid = [&] {
+    auto x = born(make(klass::app, "debian", "name=new label=red pool:private=back", true));
+    return x.find_volume("private")->vid;
+  };
+  EXPECT_EQ(vid(), "appvms/new/private") << "nobody knows what it works with";
+  at.machine.callbacks["here"] = {
+      .name = {},
+      .driver = "lvm_thin",
+      .attributes = {{"volume_group", "vg"}, {"thin_pool", "pool"}, {"revisions_to_keep", "4"}}};
+  EXPECT_EQ(vid(), "vg/vm-new-private");
+  auto x = born(make(klass::app, "debian", "name=new label=red pool:private=back", true));
+  EXPECT_EQ(x.find_volume("private")->revisions_to_keep, 4);
+}
+
 TEST_F(creations, name_and_label_are_required_and_unique) {
   struct refusal {
     std::string_view payload;

@@ -70,6 +70,7 @@ TEST(name, of_features_tags_labels_and_pools_have_their_own_alphabets_and_classe
   EXPECT_EQ(code_of(check_tag("")), errc::invalid_tag);
   EXPECT_EQ(code_of(check_pool_name("pool_2.b-c")), errc::none);
   EXPECT_EQ(code_of(check_pool_name("bad name")), errc::protocol);
+  EXPECT_EQ(code_of(check_pool_name("..")), errc::protocol);
 }
 
 TEST(name, of_a_label_is_a_number_only_when_looked_up) {

@@ -1,4 +1,5 @@
 // Commands around a pool of image files, run by a real shell.
+#include "tests/drivers/storage/fake_lvm.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 
 #include <gmock/gmock.h>
@@ -125,6 +126,40 @@ TEST_F(callback_driver, sets_the_pool_up_again_when_a_command_signals_it) {
   pool = *open(keys + "true");
   ASSERT_EQ(why(pool->start(mine)), "");
   EXPECT_TRUE(top.has("images/vm-templates"));
+}
+
+TEST_F(callback_driver, works_with_volumes_of_lvm) {
+  auto lvm = std::make_shared<fake_lvm>();
+  auto path = top.write(
+      "callback.json",
+      R"({"here":{"bdriver":"lvm_thin","bdriver_args":{"volume_group":"vg","thin_pool":"pool"}}})");
+  auto pool =
+      *open_pool({.name = "back", .driver = "callback", .attributes = {{"conf_id", "here"}}},
+                 {.commands = lvm, .callbacks = path});
+  mine.it.vid = "vg/vm-work-private";
+  ASSERT_EQ(why(pool->set_up()), "");
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  EXPECT_EQ(pool->device(mine), "/dev/mapper/vg-vm--work--private--snap");
+  lvm->data("vg/vm-work-private-snap") = "written";
+  ASSERT_EQ(why(pool->stop(mine)), "");
+  EXPECT_EQ(lvm->data("vg/vm-work-private"), "written");
+  ASSERT_EQ(why(pool->remove(mine)), "");
+  EXPECT_THAT(lvm->names(), IsEmpty());
+}
+
+TEST_F(callback_driver, tells_what_its_configurations_work_with) {
+  auto all = read_callbacks(top.write(
+      "callback.json",
+      R"({"a":{"bdriver":"lvm_thin","bdriver_args":{"volume_group":"vg","revisions_to_keep":3}},)"
+      R"("b":{"bdriver":"callback"},"c":7,"d":{"bdriver":"file"}})"));
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all["a"].driver, "lvm_thin");
+  EXPECT_EQ(all["a"].attribute("volume_group"), "vg");
+  EXPECT_EQ(all["a"].attribute("revisions_to_keep"), "3");
+  EXPECT_EQ(all["d"].driver, "file");
+  EXPECT_THAT(read_callbacks(top.write("bad.json", "{")), IsEmpty());
+  EXPECT_THAT(read_callbacks(top / "missing"), IsEmpty());
 }
 
 TEST_F(callback_driver, refuses_configurations_it_cannot_work_with) {

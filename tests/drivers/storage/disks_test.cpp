@@ -1,4 +1,5 @@
 // Domains and their volumes over real pools: directories, state files, encryption, leftovers.
+#include "tests/drivers/storage/fake_lvm.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 
 #include "drivers/disks.hpp"
@@ -98,6 +99,43 @@ TEST_F(disks_of_a_domain, encrypt_what_is_ephemeral_and_close_it_again) {
   EXPECT_EQ(top.read("mapper/vm-volatile-work-crypt@volatile"), std::string(65536, '\0'));
   ASSERT_EQ(why(stop("volatile")), "");
   EXPECT_EQ(commands->said.back(), close);
+}
+
+TEST_F(disks_of_a_domain, encrypt_what_is_ephemeral_on_lvm_too) {
+  auto lvm = std::make_shared<fake_lvm>();
+  disks = drivers::open_disks({.state_directory = top.str(),
+                               .run_directory = top / "run",
+                               .machine = {.commands = lvm, .mapper = top / "mapper"}});
+  host.pools = {{.name = "images",
+                 .driver = "lvm_thin",
+                 .attributes = {{"name", "images"},
+                                {"driver", "lvm_thin"},
+                                {"volume_group", "vg"},
+                                {"thin_pool", "pool"}}}};
+  work.volumes[1].vid = "vg/vm-my-work-volatile";
+  auto mapping = top.write("mapper/vg-vm--my--work--volatile@crypt", std::string(65536, 'x'));
+  for (auto own : {true, false}) { // the volume says so, or its pool
+    work.volumes[1].ephemeral = own ? std::optional{true} : std::nullopt;
+    if (!own)
+      host.pools[0].attributes.emplace_back("ephemeral_volatile", "True");
+    lvm->told();
+    EXPECT_EQ(*start("volatile"), mapping);
+    EXPECT_THAT(lvm->told(),
+                ElementsAre("lvm lvcreate --thin --setactivationskip=n --activate=y "
+                            "--name=vm-my-work-volatile --virtualsize=1048576B -- vg/pool",
+                            "/usr/sbin/cryptsetup -- close vg-vm--my--work--volatile@crypt",
+                            "/usr/sbin/cryptsetup --key-file=/dev/urandom "
+                            "--cipher=aes-xts-plain64 --type=plain -- open "
+                            "/dev/mapper/vg-vm--my--work--volatile "
+                            "vg-vm--my--work--volatile@crypt"));
+    ASSERT_EQ(why(stop("volatile")), "");
+    EXPECT_THAT(lvm->told(), ElementsAre(HasSubstr("close vg-vm--my--work--volatile@crypt"),
+                                         HasSubstr("blkdiscard"), HasSubstr("lvremove")));
+  }
+  lvm->encrypts = false;
+  std::filesystem::remove(mapping);
+  EXPECT_THAT(why(start("volatile")), HasSubstr("install cryptsetup and dm-crypt"));
+  EXPECT_THAT(lvm->names(), IsEmpty());
 }
 
 TEST_F(disks_of_a_domain, refuse_an_ephemeral_volume_that_cannot_be_encrypted) {

@@ -33,6 +33,7 @@ public:
   std::map<std::string, std::string> files;   ///< what dd reads, by path
   std::set<std::string> open;                 ///< somebody holds the device
   std::string noise;                          ///< what lvs says beside its report
+  bool encrypts = true;                       ///< there is dm-crypt
   std::string pool_attributes = "twi-aotz--"; ///< of vg/pool
 
 private:
@@ -89,6 +90,8 @@ private:
   }
 
   drivers::process_result change(const std::vector<std::string>& words) override {
+    if (words[0].ends_with("/cryptsetup"))
+      return encrypts ? drivers::process_result{} : refuse("Cannot initialize device-mapper");
     if (words[0] == "blkdiscard")
       return discard(words.back());
     if (words[0] == "dd")

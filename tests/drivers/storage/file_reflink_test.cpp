@@ -249,6 +249,18 @@ TEST_F(file_reflink, an_import_that_failed_leaves_nothing) {
             errc::not_implemented);
 }
 
+TEST_F(file_reflink, an_import_of_another_size_than_announced_is_not_taken) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  live(mine, "older");
+  for (auto size : {4 * mib - 1, 4 * mib + 1}) {
+    auto path = *pool->begin_import(mine, 4 * mib);
+    ASSERT_EQ(::truncate(path.c_str(), static_cast<off_t>(size)), 0);
+    EXPECT_THAT(why(pool->end_import(mine, true)), HasSubstr("4194304 bytes were announced"));
+    EXPECT_EQ(get(file("private.img"), 5), "older");
+    EXPECT_THAT(files(), testing::Not(testing::Contains(HasSubstr("import"))));
+  }
+}
+
 TEST_F(file_reflink, clear_leaves_zeros_and_a_revision) {
   ASSERT_EQ(why(pool->create(mine)), "");
   live(mine, "first");

@@ -8,11 +8,15 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
+#include <map>
+
 namespace qubes::tests {
 
 namespace {
 
 using namespace drivers::storage;
+using testing::AnyOf;
 using testing::HasSubstr;
 
 std::shared_ptr<drivers::storage::pool> pool_on(const mounted& where) {
@@ -30,6 +34,93 @@ struct sharing : testing::TestWithParam<std::string> {
 
 struct small_disk : testing::Test {
   mounted here{"ext4", 64 * mib};
+};
+
+/// Small, and about to be filled with data.
+struct full_case {
+  std::string driver;
+  std::string type;
+};
+
+std::ostream& operator<<(std::ostream& out, const full_case& x) {
+  return out << x.driver << " on " << x.type;
+}
+
+struct full_disk : testing::TestWithParam<full_case> {
+  using work = std::function<model::outcome<void>()>;
+
+  full_disk() {
+    if (here.missing().empty())
+      pool = *open_pool(pool_in(GetParam().driver, here.path()),
+                        {std::make_shared<recorded_commands>()});
+  }
+
+  bool in_place() const { return GetParam().driver == "file"; }
+
+  void live(const volume& x, std::string_view text) {
+    ASSERT_EQ(why(pool->start(x)), "");
+    write(x, text);
+    ASSERT_EQ(why(pool->stop(x)), "");
+  }
+
+  /// The guest does; the file driver's goes through the device mapper to the image itself.
+  void write(const volume& x, std::string_view text) {
+    put(in_place() ? image(x) : pool->device(x), std::string{text} + data(mib));
+  }
+
+  std::string image(const volume& x) const { return here.path() + '/' + x.it.vid + ".img"; }
+  std::string committed() const { return get(image(mine), 4); }
+
+  model::outcome<void> import() {
+    auto path = pool->begin_import(mine, 2 * mib);
+    if (!path)
+      return tl::unexpected{std::move(path.error())};
+    auto done = [&]() -> model::outcome<void> {
+      auto source = open_source(from.write("data", "new_" + data(2 * mib - 4)));
+      auto target = open_target(*path);
+      if (auto copied = sparse_copy(source->get(), target->get(), *path, {}); !copied)
+        return copied;
+      return sync_file(target->get(), *path);
+    }();
+    auto ended = pool->end_import(mine, done.has_value());
+    return done ? ended : done;
+  }
+
+  /// Refused or done on the full disk, done on a roomier one; nothing half-made in between.
+  void try_out(const std::string& name, const std::string& before, const work& x,
+               const std::string& after) {
+    auto trace = testing::ScopedTrace(__FILE__, __LINE__, name);
+    auto mine_there = names_in(here.path() + "/appvms/work");
+    here.use_up_blocks();
+    auto done = x();
+    if (!done) {
+      ++refusals[name];
+      EXPECT_EQ(done.error().code, model::errc::storage);
+      EXPECT_THAT(why(done), AnyOf(HasSubstr("No space left on device; make room"),
+                                   HasSubstr("are free; make room")));
+      EXPECT_EQ(committed(), before);
+      for (auto& left : names_in(here.path() + "/appvms/work")) {
+        EXPECT_THAT(left, testing::Not(AnyOf(HasSubstr("~"), HasSubstr("import"))));
+        EXPECT_THAT(mine_there, testing::Contains(left));
+      }
+    }
+    here.make_room();
+    if (!done)
+      done = x();
+    ASSERT_EQ(why(done), "");
+    ASSERT_EQ(why(pool->verify(mine)), "");
+    ASSERT_EQ(why(pool->stop(mine)), "");
+    EXPECT_EQ(committed(), after);
+    live(mine, "old_");
+  }
+
+  mounted here{GetParam().type, GetParam().type == "xfs" ? 400 * mib : 64 * mib,
+               GetParam().type == "btrfs" ? std::vector<std::string>{"--mixed"}
+                                          : std::vector<std::string>{}};
+  temp_directory from;
+  std::shared_ptr<drivers::storage::pool> pool;
+  volume mine = kept_volume("appvms/work/private", 4 * mib, 2);
+  std::map<std::string, int> refusals;
 };
 
 /// Room for few files.
@@ -112,6 +203,61 @@ TEST_P(crowded_disk, a_creation_without_room_says_so_leaves_nothing_and_works_on
 
 INSTANTIATE_TEST_SUITE_P(drivers, crowded_disk, testing::Values("file", "file-reflink"),
                          [](const auto& x) { return x.param == "file" ? "file" : "file_reflink"; });
+
+TEST_P(full_disk, of_data_refuses_what_needs_room_leaves_nothing_and_goes_on_once_there_is) {
+  NEEDS(here);
+  std::filesystem::create_directory(here.path() + "/appvms");
+  auto other = kept_volume("appvms/other/private", 4 * mib);
+  ASSERT_EQ(why(pool->create(other)), "");
+  live(other, "new_");
+
+  try_out(
+      "create", "", [&] { return pool->create(mine); }, std::string(4, '\0'));
+  EXPECT_TRUE(refusals.contains("create"));
+  try_out(
+      "start", "old_",
+      [&] {
+        std::filesystem::remove(here.path() + "/appvms/work/private-precache.img");
+        return pool->start(mine);
+      },
+      "old_");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  write(mine, "new_");
+  try_out(
+      "stop", in_place() ? "new_" : "old_", [&] { return pool->stop(mine); }, "new_");
+  try_out(
+      "clone", "old_", [&] { return pool->import_volume(mine, *pool, other); }, "new_");
+  try_out(
+      "import", "old_", [&] { return import(); }, "new_");
+  EXPECT_TRUE(refusals.contains("import"));
+  try_out(
+      "clear", "old_", [&] { return pool->clear(mine, mib); }, std::string(4, '\0'));
+  mine.it.size = 8 * mib;
+  try_out(
+      "grow", "old_", [&] { return pool->resize(mine, 8 * mib); }, "old_");
+  if (!in_place())
+    try_out(
+        "revert", "old_",
+        [&] {
+          auto facts = pool->look(mine);
+          return facts->revisions.empty() ? model::fail(model::errc::internal, "no revision")
+                                          : pool->revert(mine, facts->revisions.back().id);
+        },
+        "old_");
+  for (auto& [name, n] : refusals)
+    RecordProperty("refused_" + name, n);
+}
+
+INSTANTIATE_TEST_SUITE_P(kinds, full_disk,
+                         testing::Values(full_case{"file", "ext4"},
+                                         full_case{"file-reflink", "ext4"},
+                                         full_case{"file-reflink", "xfs"},
+                                         full_case{"file-reflink", "btrfs"}),
+                         [](const auto& x) {
+                           auto name = x.param.driver + '_' + x.param.type;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 TEST_F(small_disk, an_import_is_written_once) {
   NEEDS(here);

@@ -373,6 +373,26 @@ TEST_F(lvm_thin, refuses_to_import_while_it_is_dirty_or_importing) {
   EXPECT_EQ(why(pool->import_volume(root, home, kept_volume("x"))), "");
 }
 
+/// As the stock driver; what was written may be all there is of the data.
+TEST_F(lvm_thin, an_import_nobody_ends_holds_up_its_own_volume_alone_and_not_its_removal) {
+  auto other = kept_volume("vg/vm-other-private", gib);
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->create(other)), "");
+  ASSERT_EQ(why(pool->begin_import(mine, gib)), "");
+  for (auto& refusal : {why(pool->start(mine)), why(pool->clear(mine, gib))})
+    EXPECT_THAT(refusal, HasSubstr("import operation in progress on 'vg/vm-my-vm-private'; wait "
+                                   "for its end; when its writer is gone, a restart of qvmd"));
+  run_once(other, "written");
+  EXPECT_EQ(committed(other), "written");
+  ASSERT_EQ(why(pool->remove(mine)), "");
+  EXPECT_THAT(lvm->names(), testing::Each(Not(HasSubstr("my-vm"))));
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->begin_import(mine, gib)), "");
+  restart();
+  run_once(mine, "after");
+  EXPECT_EQ(committed(mine), "after");
+}
+
 // -- sizes ----------------------------------------------------------------------------------------
 
 TEST_F(lvm_thin, grows_what_the_guest_sees) {

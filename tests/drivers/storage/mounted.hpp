@@ -36,8 +36,7 @@ public:
     make.insert(make.end() - 1, more.begin(), more.end());
     if (!ran(make))
       return;
-    if (ran({"mount", "-o", "loop", image, path()}))
-      missing_.clear();
+    remount();
   }
   ~mounted() {
     if (missing_.empty())
@@ -56,6 +55,28 @@ public:
     return std::uint64_t{room.f_bavail} * room.f_frsize;
   }
 
+  /// What reached the disk until now is there again; what only the kernel knew is lost.
+  bool cut_power() {
+    auto image = top_ / "image";
+    auto cut = top_ / "cut";
+    return run_here({"cp", "--sparse=always", image, cut}).has_value() && ran({"umount", path()})
+           && (std::filesystem::rename(cut, image), true) && remount();
+  }
+
+  /// No block is left. What takes the room is in ballast/.
+  void use_up_blocks() const {
+    std::filesystem::create_directory(path() + "/ballast");
+    auto last = 0;
+    for (auto size = off_t{64} << 20; size >= 4096; ++last) {
+      auto file = drivers::unique_fd{::open((path() + fmt::format("/ballast/b{}", last)).c_str(),
+                                            O_WRONLY | O_CREAT | O_CLOEXEC, 0600)};
+      if (!file || ::posix_fallocate(file.get(), 0, size) != 0)
+        size /= 2;
+    }
+    ::sync(); // what was only promised room takes it
+    use_up_files(0);
+  }
+
   /// Nobody can make more than `but` files here. What takes the room is in ballast/.
   void use_up_files(int but) const {
     std::filesystem::create_directory(path() + "/ballast");
@@ -69,6 +90,13 @@ public:
   void make_room() const { std::filesystem::remove_all(path() + "/ballast"); }
 
 private:
+  bool remount() {
+    auto done = ran({"mount", "-o", "loop", top_ / "image", path()});
+    if (done)
+      missing_.clear();
+    return done;
+  }
+
   std::string ballast(int i) const { return fmt::format("{}/ballast/{}", path(), i); }
 
   bool ran(const std::vector<std::string>& words) {
