@@ -74,6 +74,10 @@ std::string restored(std::string_view text) {
   return result;
 }
 
+bool may_be_in_key(char c) {
+  return c > ' ' && c <= '~' && c != '\'' && c != '"' && c != '`';
+}
+
 outcome<device_options> parse_properties(std::string_view payload) {
   if (!is_ascii(payload))
     return fail(errc::protocol, "a device is described in ASCII");
@@ -82,7 +86,7 @@ outcome<device_options> parse_properties(std::string_view payload) {
   while (!rest.empty()) {
     auto equals = rest.find('=');
     auto key = rest.substr(0, equals);
-    if (equals == rest.npos || key.empty() || key.find_first_of(" '\"`") != key.npos
+    if (equals == rest.npos || key.empty() || !std::ranges::all_of(key, may_be_in_key)
         || equals + 1 == rest.size() || rest[equals + 1] != '\'')
       return fail(errc::protocol, fmt::format("{} is no KEY='VALUE'", quoted(rest)),
                   "write each quote inside of a value as \\'");

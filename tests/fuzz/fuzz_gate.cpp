@@ -56,7 +56,8 @@ void ask(simulation& sim, std::string_view bytes) {
 }
 
 void run(std::string_view input) {
-  static auto sim = new_host();
+  // Left to the end of the process: CAF's statics may be gone before this one.
+  static auto& sim = *new std::unique_ptr<simulation>{new_host()};
   static const auto first = *sim->world().system.read();
   static auto inputs = 0;
   while (!input.empty()) {

@@ -240,6 +240,8 @@ TEST_F(devices, assignments_that_contradict_themselves_are_refused) {
       {"mode='required' junk", "junk"},
       {"mode='required'_x='y'", "mode"},
       {"=''", "KEY"},
+      {"_x\nsys-usb+sdb='forged'", "KEY"},
+      {"_x\x7f='1'", "KEY"},
       {"_x='a\nb'", "_x"},
       {"_x='\xc3\xa4'", "ASCII"},
   };
