@@ -111,6 +111,7 @@ public:
         set_aside(section::document, x.name(), x,
                   fmt::format("<qubes> has no element {}", quoted(x.name())));
     each(root, "labels", section::labels, "label", [this](auto& x) { read_label(x); });
+    serve_defaults();
     std::ranges::sort(result_.system.labels, {}, &label::index);
     each(root, "pools", section::pools, "pool", [this](auto& x) { read_pool(x); });
     each(root, "properties", section::properties, "property", [this](auto& x) { read_global(x); });
@@ -170,7 +171,8 @@ private:
     auto color = std::string{attribute(x, "color")};
     auto refuse = [&](std::string reason) {
       set_aside(section::labels, title(x), x, std::move(reason));
-      serve_default(index.value_or(0), name);
+      damaged_label_indices_.insert(index.value_or(0));
+      damaged_label_names_.insert(name);
     };
     if (!index)
       return refuse(
@@ -190,14 +192,14 @@ private:
     add_label({*index, std::move(color), std::move(name)});
   }
 
-  /// Every system has the default labels, so a damaged one does not take its domains along.
-  void serve_default(int index, std::string_view name) {
+  /// Every system has the default labels, so a damaged one does not take its domains along. Where
+  /// its index is that of one and its name that of another, nobody knows which of them it was.
+  void serve_defaults() {
     for (auto& x : default_labels())
-      if ((x.index == index || x.name == name) && !seen_label_indices_.contains(x.index)
-          && !seen_label_names_.contains(x.name)) {
+      if ((damaged_label_indices_.contains(x.index) || damaged_label_names_.contains(x.name))
+          && !seen_label_indices_.contains(x.index) && !seen_label_names_.contains(x.name)) {
         add_label(x);
         notes_.mark_migrated();
-        return;
       }
   }
 
@@ -280,6 +282,8 @@ private:
   std::vector<record> records_;
   std::set<int> seen_label_indices_;
   std::set<std::string, std::less<>> seen_label_names_;
+  std::set<int> damaged_label_indices_;
+  std::set<std::string, std::less<>> damaged_label_names_;
   std::set<std::string, std::less<>> seen_pools_;
   std::unordered_set<std::string> seen_names_;
   std::unordered_set<std::int64_t> seen_qids_;

@@ -272,6 +272,12 @@ std::vector<damaged> other_records_set_aside() {
        nobody, "sky", "same name", section::labels},
       {"damaged_default_label", replace("0xcc0000", "red"), nobody, "red", "color",
        section::labels},
+      {"label_with_the_name_of_one_and_the_index_of_another",
+       replace(R"(<label id="label-1" color="0xcc0000">)", R"(<label id="label-2" color="">)"),
+       nobody, "red", "color", section::labels},
+      {"default_label_before_its_damaged_double",
+       replace("<labels>", R"(<labels><label id="label-1" color="">sky</label>)"), nobody, "sky",
+       "color", section::labels},
       {"unknown_element_among_labels", replace("</labels>", "<sticker/></labels>"), nobody,
        "sticker", "sticker", section::labels},
       // pools
