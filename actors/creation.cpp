@@ -115,10 +115,32 @@ void registry_state::create(const order& x, const reply& to) {
   auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, job)
       .then([this, plan, job, reply_text,
-             to](const disk_report&) { enrol(plan, job, reply_text, to); },
+             to](const disk_report&) { furnish(plan, job, reply_text, to); },
             [this, name, to](const caf::error& why) {
               births_.erase(name);
               to.refuse(from_caf(why));
+            });
+}
+
+/// Its private volume may have to begin with what its template has there.
+void registry_state::furnish(const model::plan& plan, const disk_job& disks,
+                             const std::string& reply_text, const reply& to) {
+  auto now = world_->look();
+  auto* data = private_data_for(now.view(), *disks.domain);
+  if (!data)
+    return enrol(plan, disks, reply_text, to);
+  auto copy = disks;
+  copy.what = disk_task::copy;
+  copy.volume = data->name;
+  copy.source = *data;
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
+      .then([this, plan, disks, reply_text,
+             to](const disk_report&) { enrol(plan, disks, reply_text, to); },
+            [this, disks, to](const caf::error& why) {
+              discard(disks, [this, disks, to, why = from_caf(why)] {
+                births_.erase(disks.domain->name.str());
+                to.refuse(why);
+              });
             });
 }
 

@@ -37,6 +37,8 @@ private:
   static bool has_ready(const model::system& all, const std::string& base);
   void hand_out(const order& x, const reply& to);
   void create(const order& x, const reply& to);
+  void furnish(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
+               const reply& to);
   void enrol(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
              const reply& to);
   void welcome();

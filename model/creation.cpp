@@ -1,6 +1,7 @@
 #include "model/creation.hpp"
 
 #include "model/draft.hpp"
+#include "model/feature.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/literal.hpp"
@@ -175,6 +176,8 @@ outcome<domain> make_record(const view& v, const creation& wish, const identity&
   if (!volumes)
     return tl::unexpected{std::move(volumes.error())};
   x.volumes = std::move(*volumes);
+  if (auto* data = private_data_for(v, x))
+    std::ranges::find(x.volumes, data->name, &volume::name)->size = data->size;
   return x;
 }
 
@@ -280,6 +283,15 @@ domain_ptr created(const plan& x) {
     if (auto added = std::get_if<add_domain>(&y))
       return added->record;
   return nullptr;
+}
+
+const volume* private_data_for(const view& v, const domain& born) {
+  auto* based_on = template_of(v, born);
+  auto* own = born.find_volume("private");
+  if (!based_on || !own || !own->save_on_stop)
+    return nullptr;
+  auto* os = find_feature(v, *based_on, "os", chain::own);
+  return os && *os == "Windows" ? based_on->find_volume("private") : nullptr;
 }
 
 plan plan_removal(const view& v, const domain& x) {

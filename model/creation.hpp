@@ -46,6 +46,10 @@ plan plan_creation(const view& v, const creation& wish, const identity& as);
 /// The record of a plan made by `plan_creation`.
 domain_ptr created(const plan& x);
 
+/// What the private volume of a new domain begins with: Windows keeps what belongs to its programs
+/// in that of the template (spec/features.md §5). Null for an empty one.
+const volume* private_data_for(const view& v, const domain& born);
+
 /// Refused while the domain runs, is used, or belongs to the package manager.
 plan plan_removal(const view& v, const domain& x);
 

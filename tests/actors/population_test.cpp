@@ -89,6 +89,28 @@ TEST_F(population, a_birth_that_fails_on_disk_leaves_nothing) {
       << "name and number are free again";
 }
 
+TEST_F(population, of_a_windows_template_begins_with_its_private_data) {
+  ASSERT_EQ(call("admin.vm.feature.Set+os", "debian", "Windows"), ok);
+  ASSERT_EQ(call("admin.vm.volume.Resize+private", "debian", "5000000000"), ok);
+  auto copied = std::vector<std::string>{};
+  auto fate = std::optional<model::error>{};
+  sim.disks().set_script([&](drivers::disk_call which, auto& what) {
+    if (which == drivers::disk_call::copy)
+      copied.push_back(what);
+    return which == drivers::disk_call::copy ? fate : std::nullopt;
+  });
+  EXPECT_EQ(call("admin.vm.Create.AppVM+debian", "dom0", "name=fresh label=blue"), ok);
+  ASSERT_TRUE(find("fresh"));
+  EXPECT_THAT(copied, testing::ElementsAre(find("fresh")->find_volume("private")->vid));
+  EXPECT_EQ(find("fresh")->find_volume("private")->size, 5000000000U);
+  fate = fault();
+  EXPECT_THAT(call("admin.vm.Create.AppVM+debian", "dom0", "name=other label=blue"),
+              StartsWith(refused("StoragePoolException")));
+  EXPECT_FALSE(sim.disks().owners().contains("other"));
+  EXPECT_EQ(call("admin.vm.Create.TemplateVM", "dom0", "name=alone2 label=blue"), ok);
+  EXPECT_EQ(copied.size(), 2U);
+}
+
 TEST_F(population, a_birth_that_fails_in_the_store_takes_its_disks_back) {
   auto before = sim.world().system.read();
   sim.disk().fail_at(0, "No space left on device");
