@@ -17,6 +17,7 @@
 #include <malloc.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <csignal>
 #include <future>
 
@@ -136,28 +137,26 @@ void reload(caf::actor_system& system, const actors::world& world, drivers::poli
                [](const caf::error& x) { spdlog::error("reload: {}", from_caf(x).message()); });
 }
 
+/// How often memory that load has left behind goes back to the host.
+constexpr auto tidy_interval = std::chrono::nanoseconds{std::chrono::seconds{5}};
+
 void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
                    drivers::policy_watch& policy, const std::string& config_path) {
   auto beat = drivers::watchdog_interval();
+  auto span = beat ? std::min<std::chrono::nanoseconds>(*beat / 2, tidy_interval) : tidy_interval;
+  auto wait =
+      timespec{.tv_sec = span.count() / 1'000'000'000, .tv_nsec = span.count() % 1'000'000'000};
   for (;;) {
-    auto got = 0;
-    if (beat) {
-      auto half = std::chrono::duration_cast<std::chrono::nanoseconds>(*beat / 2);
-      auto wait =
-          timespec{.tv_sec = half.count() / 1'000'000'000, .tv_nsec = half.count() % 1'000'000'000};
-      got = sigtimedwait(&signals, nullptr, &wait);
-      if (got < 0) {
-        if (alive(system, world))
-          drivers::notify_watchdog();
-        continue;
-      }
-    } else {
-      sigwait(&signals, &got);
-    }
-    if (got == SIGHUP)
+    auto got = sigtimedwait(&signals, nullptr, &wait);
+    if (got == SIGHUP) {
       reload(system, world, policy, config_path);
-    else if (got == SIGTERM || got == SIGINT)
+    } else if (got == SIGTERM || got == SIGINT) {
       return;
+    } else if (got < 0) {
+      ::malloc_trim(0);
+      if (beat && alive(system, world))
+        drivers::notify_watchdog();
+    }
   }
 }
 

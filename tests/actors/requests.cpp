@@ -130,7 +130,7 @@ std::string complaint_about(std::string_view frame) {
     return "the sentence has characters that cannot be printed";
   if (std::ranges::count(sentence, '%') % 2 != 0)
     return "a single % breaks the client, which formats it";
-  if (sentence.find("a part of the daemon ended") != sentence.npos)
+  if (sentence.starts_with("a part of the daemon ended")) // further on, a client may have said it
     return "an actor died of it";
   return {};
 }

@@ -361,9 +361,6 @@ void measure_idle(bench& b) {
                  / (static_cast<double>(::sysconf(_SC_CLK_TCK)) * milliseconds(span) / 1000);
   b.figures.push_back(
       {"CPU when idle", fmt::format("{:.1f} %", percent), "", "", "0.0 %", percent < 0.05});
-}
-
-void measure_memory(bench& b) {
   b.at_most(fmt::format("RSS with {} domains", b.o.domains),
             static_cast<double>(b.daemon.used().resident_kib) / 1024, 40, "MB", 1);
 }
@@ -406,7 +403,6 @@ constexpr step steps[] = {
                        {"ls", "--socket", b.socket()}, 30);
      }},
     {"version", [](bench& b) { measure_command(b, "qvmctl --version", {"--version"}, 5); }},
-    {"memory", measure_memory},
     {"set", measure_set},
     {"create", measure_create},
     {"reads-while-starting", measure_reads_while_starting},
@@ -471,7 +467,7 @@ int main(int argc, char** argv) {
   app.add_option("--qvmctl", o.ctl, "the client")->capture_default_str();
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
   app.add_option("--rounds", o.rounds, "how often each figure is taken")->capture_default_str();
-  app.add_option("--only", o.only, "measure only these; memory, set, ... as they are announced");
+  app.add_option("--only", o.only, "measure only these; idle, set, ... as they are announced");
   app.add_flag("--strict", o.strict, "fail when a limit is missed");
   CLI11_PARSE(app, argc, argv);
   try {
