@@ -5,6 +5,7 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <fmt/format.h>
@@ -24,6 +25,9 @@ namespace {
 using clock = std::chrono::steady_clock;
 using model::errc;
 using model::fail;
+
+/// Nice value of the thread that serves.
+constexpr auto urgent = -10;
 
 /// When descriptors run out, new clients wait this long in the backlog.
 constexpr std::chrono::milliseconds starved_pause{100};
@@ -245,7 +249,11 @@ outcome<void> epoll_server::start() {
     return cannot(reason());
 
   try {
-    thread_ = quiet_thread([this] { run(); });
+    thread_ = quiet_thread([this] {
+      // Reads are answered here, and wait for no start; without the right to it they may.
+      (void)::setpriority(PRIO_PROCESS, 0, urgent);
+      run();
+    });
   } catch (const std::system_error& x) {
     return cannot(x.what());
   }
