@@ -125,8 +125,8 @@ void registry_state::create(const order& x, const reply& to) {
 /// Its private volume may have to begin with what its template has there.
 void registry_state::furnish(const model::plan& plan, const disk_job& disks,
                              const std::string& reply_text, const reply& to) {
-  auto now = world_->look();
-  auto* data = private_data_for(now.view(), *disks.domain);
+  auto machine = world_->machine.read();
+  auto* data = private_data_for({*disks.system, world_->board, *machine}, *disks.domain);
   if (!data)
     return enrol(plan, disks, reply_text, to);
   auto copy = disks;
@@ -136,12 +136,7 @@ void registry_state::furnish(const model::plan& plan, const disk_job& disks,
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
       .then([this, plan, disks, reply_text,
              to](const disk_report&) { enrol(plan, disks, reply_text, to); },
-            [this, disks, to](const caf::error& why) {
-              discard(disks, [this, disks, to, why = from_caf(why)] {
-                births_.erase(disks.domain->name.str());
-                to.refuse(why);
-              });
-            });
+            [this, disks, to](const caf::error& why) { give_up(disks, from_caf(why), to); });
 }
 
 /// The disks are there; now it becomes a fact.
@@ -161,10 +156,7 @@ void registry_state::enrol(const model::plan& plan, const disk_job& disks,
               align();
               return to.refuse(from_caf(why));
             }
-            discard(disks, [this, name, to, why = from_caf(why)] {
-              births_.erase(name);
-              to.refuse(why);
-            });
+            give_up(disks, from_caf(why), to);
           });
 }
 
@@ -181,9 +173,13 @@ void registry_state::welcome() {
 }
 
 /// Takes the disks of a domain back that never came to be.
-void registry_state::discard(disk_job disks, std::function<void()> then) {
+void registry_state::give_up(disk_job disks, const model::error& reason, const reply& to) {
   disks.what = disk_task::remove;
   auto name = disks.domain->name.str();
+  auto then = [this, name, reason, to] {
+    births_.erase(name);
+    to.refuse(reason);
+  };
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(disks))
       .then([then](const disk_report&) { then(); },
             [then, name](const caf::error& why) {

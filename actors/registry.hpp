@@ -42,7 +42,7 @@ private:
   void enrol(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
              const reply& to);
   void welcome();
-  void discard(disk_job disks, std::function<void()> then);
+  void give_up(disk_job disks, const model::error& reason, const reply& to);
 
   // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
 

@@ -169,11 +169,8 @@ void domain_state::import_volume(const order& x, const reply& to) {
   if (facts_.state != power::halted)
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
-  if (model::snapshots_disabled(*it) && model::is_active(world_->board.read(from->qid).state))
-    return to.refuse(
-        {errc::storage,
-         fmt::format("volume '{}' is worked on in place and cannot be read meanwhile", it->vid),
-         fmt::format("shut '{}' down first", from->name.str())});
+  if (auto still = check_readable(look().view(), *from, *it); !still)
+    return to.refuse(still.error());
   job->source = *it;
   job->errand = x.errand ? x.errand : std::make_shared<errand>();
   std::erase_if(copies_, [](auto& y) { return y.expired(); });

@@ -5,6 +5,7 @@
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/literal.hpp"
+#include "model/plan_storage.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -176,8 +177,11 @@ outcome<domain> make_record(const view& v, const creation& wish, const identity&
   if (!volumes)
     return tl::unexpected{std::move(volumes.error())};
   x.volumes = std::move(*volumes);
-  if (auto* data = private_data_for(v, x))
+  if (auto* data = private_data_for(v, x)) {
+    if (auto still = check_readable(v, **based_on, *data); !still)
+      return tl::unexpected{std::move(still.error())};
     std::ranges::find(x.volumes, data->name, &volume::name)->size = data->size;
+  }
   return x;
 }
 

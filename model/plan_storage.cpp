@@ -230,6 +230,14 @@ outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what) 
   return parse_count(trimmed(text), what).map([](auto x) { return static_cast<std::uint64_t>(x); });
 }
 
+outcome<void> check_readable(const view& v, const domain& owner, const volume& it) {
+  if (!snapshots_disabled(it) || !is_active(power_of(v, owner)))
+    return {};
+  return fail(errc::storage,
+              fmt::format("volume '{}' is worked on in place and cannot be read meanwhile", it.vid),
+              fmt::format("shut '{}' down first", owner.name.str()));
+}
+
 plan plan_set_volume_revisions(const view& v, const domain& owner, std::string_view name,
                                std::string_view text) {
   auto it = owner.find_volume(name);

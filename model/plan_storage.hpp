@@ -23,6 +23,9 @@ outcome<std::int64_t> parse_count(std::string_view text, std::string_view what,
 /// A payload that is a size in bytes; white space around is ignored.
 outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what);
 
+/// Refuses to copy what a guest writes to in place meanwhile.
+outcome<void> check_readable(const view& v, const domain& owner, const volume& it);
+
 plan plan_set_volume_revisions(const view& v, const domain& owner, std::string_view volume,
                                std::string_view text);
 plan plan_set_volume_rw(const view& v, const domain& owner, std::string_view volume,

@@ -220,7 +220,7 @@ public:
   outcome<void> end_import(const volume& x, bool keep) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!keep)
-        return remove_file(files.import());
+        return drop_import(files);
       if (auto sound = check_import(x, files); !sound)
         return sound;
       return commit_import(x, files);

@@ -131,6 +131,15 @@ outcome<std::string> image_pool::make_import(const image& files, std::uint64_t b
   return path;
 }
 
+outcome<void> image_pool::drop_import(const image& files) {
+  auto path = files.import();
+  {
+    auto hold = std::lock_guard{announcing_};
+    announced_.erase(path);
+  }
+  return remove_file(path);
+}
+
 outcome<void> image_pool::check_import(const volume& x, const image& files) {
   auto came = facts_of(files.import());
   if (!came)

@@ -63,6 +63,8 @@ protected:
   /// Zeros for somebody else to write to.
   outcome<std::string> make_import(const image& files, std::uint64_t bytes, lasting x);
 
+  outcome<void> drop_import(const image& files);
+
   /// Whether all that was announced came, and no more.
   outcome<void> check_import(const volume& x, const image& files);
 

@@ -111,6 +111,17 @@ TEST_F(population, of_a_windows_template_begins_with_its_private_data) {
   EXPECT_EQ(copied.size(), 2U);
 }
 
+TEST_F(population, what_a_running_windows_template_writes_in_place_is_copied_by_nobody) {
+  ASSERT_EQ(call("admin.vm.feature.Set+os", "debian", "Windows"), ok);
+  ASSERT_EQ(call("admin.vm.volume.Set.revisions_to_keep+private", "debian", "-1"), ok);
+  ASSERT_EQ(call("admin.vm.Start", "debian"), ok);
+  EXPECT_THAT(call("admin.vm.Create.AppVM+debian", "dom0", "name=fresh label=blue"),
+              HasSubstr("is worked on in place"));
+  EXPECT_FALSE(sim.disks().owners().contains("fresh"));
+  ASSERT_EQ(call("admin.vm.Kill", "debian"), ok);
+  EXPECT_EQ(call("admin.vm.Create.AppVM+debian", "dom0", "name=fresh label=blue"), ok);
+}
+
 TEST_F(population, a_birth_that_fails_in_the_store_takes_its_disks_back) {
   auto before = sim.world().system.read();
   sim.disk().fail_at(0, "No space left on device");
