@@ -13,8 +13,7 @@ namespace qubes::actors {
 
 using model::errc;
 
-// -- in the server's thread
-// ------------------------------------------------------------------------
+// -- in the server's thread -----------------------------------------------------------------------
 
 front_desk::front_desk(world_ptr in, gate_actor gate, frame_sink to,
                        std::function<void(connection_id)> drop)
@@ -73,8 +72,7 @@ void front_desk::gone(connection_id who) {
   caf::anon_send(gate_, atom::gone_v, who);
 }
 
-// -- in the actor
-// ----------------------------------------------------------------------------------
+// -- in the actor ---------------------------------------------------------------------------------
 
 namespace {
 

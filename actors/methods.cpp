@@ -22,8 +22,7 @@ using model::outcome;
 
 namespace {
 
-// -- orders from requests
-// --------------------------------------------------------------------------
+// -- orders from requests -------------------------------------------------------------------------
 
 template <verb What>
 outcome<order> plain(const call&) {
@@ -95,8 +94,7 @@ outcome<order> of_firewall(const call& x) {
   return keyed<What>(x);
 }
 
-// -- volumes and pools
-// ------------------------------------------------------------------------------
+// -- volumes and pools ----------------------------------------------------------------------------
 
 outcome<void> check_volume(const call& x, errc otherwise) {
   if (x.destination.find_volume(x.request.argument))
@@ -153,8 +151,7 @@ outcome<order> of_profile(const call& x) {
   return keyed<What>(x);
 }
 
-// -- what a guest says of itself
-// --------------------------------------------------------------------
+// -- what a guest says of itself ------------------------------------------------------------------
 
 outcome<order> request_features(const call&) {
   return order{.what = verb::request_features, .text = std::string{model::features_directory}};
@@ -173,8 +170,7 @@ outcome<order> notify_updates(const call& x) {
                .text = x.request.payload};
 }
 
-// -- the table
-// -------------------------------------------------------------------------------------
+// -- the table ------------------------------------------------------------------------------------
 
 constexpr auto no = presence::none;
 constexpr auto yes = presence::required;
@@ -328,8 +324,7 @@ const method table[]{
 };
 // clang-format on
 
-// -- checks
-// ----------------------------------------------------------------------------------------
+// -- checks ---------------------------------------------------------------------------------------
 
 outcome<const model::domain*> resolve(std::string_view who, const snapshot& now) {
   constexpr auto prefix = std::string_view{"uuid:"};

@@ -188,8 +188,7 @@ outcome<std::string> method_list(const call&) {
   return dump(all);
 }
 
-// -- plans
-// -----------------------------------------------------------------------------------------
+// -- plans ----------------------------------------------------------------------------------------
 
 /// What an order would change, by the planners that carry it out.
 outcome<std::string> plan(const call& x) {

@@ -63,8 +63,7 @@ outcome<std::string> domains(const call& x) {
   return result;
 }
 
-// -- labels
-// ----------------------------------------------------------------------------------------
+// -- labels ---------------------------------------------------------------------------------------
 
 namespace {
 
@@ -98,8 +97,7 @@ outcome<std::string> label_index(const call& x) {
   return label(x).map([](auto* l) { return std::to_string(l->index); });
 }
 
-// -- properties
-// ------------------------------------------------------------------------------------
+// -- properties -----------------------------------------------------------------------------------
 
 namespace {
 
@@ -196,8 +194,7 @@ outcome<std::string> host_all_properties(const call& x) {
   return all(host(x));
 }
 
-// -- features and tags
-// -----------------------------------------------------------------------------
+// -- features and tags ----------------------------------------------------------------------------
 
 namespace {
 
@@ -247,8 +244,7 @@ outcome<std::string> tag(const call& x) {
   return x.destination.tags.contains(x.request.argument) ? "1" : "0";
 }
 
-// -- devices
-// ---------------------------------------------------------------------------------------
+// -- devices --------------------------------------------------------------------------------------
 
 namespace {
 
@@ -282,8 +278,7 @@ outcome<std::string> denied_interfaces(const call& x) {
                                                 x.destination.name.str()));
 }
 
-// -- volumes and pools
-// -----------------------------------------------------------------------------
+// -- volumes and pools ----------------------------------------------------------------------------
 
 outcome<std::string> volumes(const call& x) {
   auto text = std::string{};

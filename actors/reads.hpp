@@ -44,8 +44,7 @@ model::outcome<std::string> pool_drivers(const call&);
 
 model::outcome<std::string> system_info(const call&);
 
-// -- qvmd's own
-// ------------------------------------------------------------------------------------
+// -- qvmd's own -----------------------------------------------------------------------------------
 
 model::outcome<std::string> overview(const call&);
 model::outcome<std::string> status(const call&);

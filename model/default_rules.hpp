@@ -59,15 +59,13 @@ result maxmem(const subject& who);
 result own_template(const subject& who);
 result keyboard_layout(const subject& who);
 
-// -- taken over from the host
-// -----------------------------------------------------------------------
+// -- taken over from the host ---------------------------------------------------------------------
 result default_netvm(const subject& who);
 result default_guivm(const subject& who);
 result default_audiovm(const subject& who);
 result default_dispvm(const subject& who);
 
-// -- network
-// ----------------------------------------------------------------------------------------
+// -- network --------------------------------------------------------------------------------------
 result mac(const subject& who);
 result ip(const subject& who);
 result ip6(const subject& who);
@@ -80,14 +78,12 @@ result visible_gateway(const subject& who);
 result visible_gateway6(const subject& who);
 result visible_netmask(const subject& who);
 
-// -- the present life
-// ---------------------------------------------------------------------------------
+// -- the present life -----------------------------------------------------------------------------
 result xid(const subject& who);
 result stubdom_xid(const subject& who);
 result start_time(const subject& who);
 
-// -- the host
-// -------------------------------------------------------------------------------------------
+// -- the host -------------------------------------------------------------------------------------
 result host_memory(const subject& who);
 result dom0_memory(const subject& who);
 result host_cpus(const subject& who);

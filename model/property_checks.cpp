@@ -166,8 +166,7 @@ result uuid(const subject&, const property& row, std::string_view text) {
   return refuse(errc::value, row, text, "it is not a UUID");
 }
 
-// -- names of things
-// --------------------------------------------------------------------------------
+// -- names of things ------------------------------------------------------------------------------
 
 result label(const subject& who, const property& row, std::string_view text) {
   auto& system = who.view.system;
@@ -214,8 +213,7 @@ result own_disposable_template(const subject& who, const property& row, std::str
   return needs_domain(disposable_template(who, row, text), row);
 }
 
-// -- texts with a form of their own
-// -------------------------------------------------------------------
+// -- texts with a form of their own ---------------------------------------------------------------
 
 result user_name(const subject&, const property& row, std::string_view text) {
   if (made_of(text, "_+,.-"))

@@ -20,8 +20,7 @@ result not_negative(const subject&, const property& row, std::string_view text);
 result number_of_domain(const subject&, const property& row, std::string_view text);
 result uuid(const subject&, const property& row, std::string_view text);
 
-// -- names of things
-// --------------------------------------------------------------------------------
+// -- names of things ------------------------------------------------------------------------------
 result label(const subject& who, const property& row, std::string_view text);
 result pool(const subject& who, const property& row, std::string_view text);
 
@@ -35,8 +34,7 @@ result disposable_template(const subject& who, const property& row, std::string_
 result own_template(const subject& who, const property& row, std::string_view text);
 result own_disposable_template(const subject& who, const property& row, std::string_view text);
 
-// -- texts with a form of their own
-// -------------------------------------------------------------------
+// -- texts with a form of their own ---------------------------------------------------------------
 result user_name(const subject&, const property& row, std::string_view text);
 result device_patterns(const subject&, const property& row, std::string_view text);
 result ipv4(const subject&, const property& row, std::string_view text);

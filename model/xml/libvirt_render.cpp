@@ -73,8 +73,7 @@ std::string option(const std::map<std::string, std::string>& all, const std::str
   return found == all.end() ? std::string{} : found->second;
 }
 
-// -- what the machine has
-// ---------------------------------------------------------------------------
+// -- what the machine has -------------------------------------------------------------------------
 
 bool is_hvm(const machine& x) {
   return x.virt_mode == "hvm";
@@ -181,8 +180,7 @@ void add_clock(pugi::xml_node to, const machine& x) {
        {"basis", zone == "localtime" ? "localtime" : "utc"}});
 }
 
-// -- disks
-// ------------------------------------------------------------------------------------------
+// -- disks ----------------------------------------------------------------------------------------
 
 struct disk {
   std::string devtype, path, target, backend;
@@ -274,8 +272,7 @@ outcome<void> add_blocks(pugi::xml_node to, const machine& x) {
   return {};
 }
 
-// -- other devices
-// ------------------------------------------------------------------------------------
+// -- other devices --------------------------------------------------------------------------------
 
 void add_net(pugi::xml_node to, const machine& x) {
   auto node = add(to, "interface", {{"type", "ethernet"}});

@@ -1,4 +1,5 @@
-// What the gate's fuzzer starts from: one sound request of every method, a file for each family.
+// What the gate's fuzzer starts from: a sound request of every method from dom0 and from another
+// domain, a file for each family.
 #include "tests/actors/requests.hpp"
 
 #include <gtest/gtest.h>
@@ -21,10 +22,12 @@ std::map<std::string, std::string> wanted_corpus() {
   for (auto& x : actors::methods()) {
     auto sound = sound_request_of(x);
     auto& file = result[std::string{x.name.substr(0, x.name.rfind('.'))}];
-    if (!file.empty())
-      file += '\xff';
-    file += static_cast<char>('0' + static_cast<int>(x.where));
-    file += bytes_of(x.name, sound.argument, "dom0", sound.destination, sound.payload);
+    for (auto source : {"dom0", "work"}) {
+      if (!file.empty())
+        file += '\xff';
+      file += static_cast<char>('0' + static_cast<int>(x.where));
+      file += bytes_of(x.name, sound.argument, source, sound.destination, sound.payload);
+    }
   }
   return result;
 }
@@ -36,7 +39,7 @@ std::string read(const fs::path& path) {
 
 } // namespace
 
-TEST(fuzz_corpus, has_a_request_of_every_method) {
+TEST(fuzz_corpus, has_requests_of_every_method) {
   auto top = fs::path{QVMD_SOURCE_DIR "/tests/fuzz/corpus/gate"};
   auto wanted = wanted_corpus();
   if (std::getenv("QVMD_RENEW")) {

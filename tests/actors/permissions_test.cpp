@@ -27,17 +27,6 @@ struct permissions : ::testing::Test {
       [this](connection_id, std::string frame, bool) { replies.push_back(frame); },
       [](connection_id) {}};
 
-  /// The policy from now on, as one file.
-  void rules(std::string text) {
-    auto from = model::policy_files{};
-    from.read = [&](const std::string&) { return text; };
-    from.list = [](const std::string&) {
-      return std::optional{std::vector<std::string>{"30.policy"}};
-    };
-    sim.society().world()->policy.write(
-        std::make_shared<model::policy>(model::read_policy(from, {{"d"}, "l"})));
-  }
-
   /// The reply when it comes at once.
   std::string say(std::string_view method, std::string_view source, std::string_view destination,
                   std::string_view payload = "", connection_id who = 7) {
@@ -78,9 +67,9 @@ constexpr auto denied = "2\0PermissionDenied\0\0"sv;
 } // namespace
 
 TEST_F(permissions, list_shows_what_the_policy_allows) {
-  rules("admin.vm.List * app0 @adminvm allow target=@adminvm\n"
-        "admin.vm.List * app0 app1 allow target=@adminvm\n"
-        "admin.vm.List * app0 app2 ask\n");
+  sim.rules("admin.vm.List * app0 @adminvm allow target=@adminvm\n"
+            "admin.vm.List * app0 app1 allow target=@adminvm\n"
+            "admin.vm.List * app0 app2 ask\n");
   EXPECT_THAT(listed("app0", "dom0"), ElementsAre("dom0", "app1"));
   EXPECT_THAT(listed("app0", "app1"), ElementsAre("app1"));
   EXPECT_THAT(listed("app0", "app2"), IsEmpty());
@@ -89,14 +78,14 @@ TEST_F(permissions, list_shows_what_the_policy_allows) {
 }
 
 TEST_F(permissions, overview_shows_the_same_domains) {
-  rules("admin.vm.List * app0 app1 allow target=@adminvm\n");
+  sim.rules("admin.vm.List * app0 app1 allow target=@adminvm\n");
   auto body = nlohmann::json::parse(say("qvmd.Overview", "app0", "dom0").substr(2));
   ASSERT_EQ(body["domains"].size(), 1U);
   EXPECT_EQ(body["domains"][0]["name"], "app1");
 }
 
 TEST_F(permissions, a_damaged_policy_shows_nothing) {
-  rules("admin.vm.List * app0\nadmin.vm.List * app0 * allow\n");
+  sim.rules("admin.vm.List * app0\nadmin.vm.List * app0 * allow\n");
   EXPECT_THAT(listed("app0", "dom0"), IsEmpty());
 }
 
@@ -130,16 +119,16 @@ TEST_F(permissions, interfaces_a_domain_denies_come_before_its_state) {
 }
 
 TEST_F(permissions, status_tells_what_is_wrong_with_the_policy) {
-  rules("admin.vm.List * app0\n");
+  sim.rules("admin.vm.List * app0\n");
   auto body = nlohmann::json::parse(say("qvmd.Status", "dom0", "dom0").substr(2));
   ASSERT_EQ(body["policy"]["findings"].size(), 1U);
   EXPECT_EQ(body["policy"]["findings"][0]["where"], "d/30.policy:1");
 }
 
 TEST_F(permissions, events_reach_whom_the_policy_allows) {
-  rules("admin.Events +domain-tag-add_loud app0 app1 allow target=@adminvm\n"
-        "admin.Events +domain-feature-set_f app0 @anyvm ask\n"
-        "admin.Events * app0 @adminvm allow\n");
+  sim.rules("admin.Events +domain-tag-add_loud app0 app1 allow target=@adminvm\n"
+            "admin.Events +domain-feature-set_f app0 @anyvm ask\n"
+            "admin.Events * app0 @adminvm allow\n");
   say("admin.Events", "app0", "dom0", "", 20);
   say("admin.Events", "app1", "dom0", "", 21);
   say("admin.Events", "dom0", "dom0", "", 22);
@@ -160,10 +149,10 @@ TEST_F(permissions, events_reach_whom_the_policy_allows) {
 }
 
 TEST_F(permissions, a_listener_keeps_the_policy_of_its_beginning) {
-  rules("admin.Events * app0 @anyvm allow\n");
+  sim.rules("admin.Events * app0 @anyvm allow\n");
   say("admin.Events", "app0", "dom0", "", 20);
   sim.run();
-  rules("* * * * deny\n");
+  sim.rules("* * * * deny\n");
   say("admin.Events", "app0", "dom0", "", 21);
   sim.run();
   sim.ask("app1", verb::add_tag, "t");
@@ -172,7 +161,7 @@ TEST_F(permissions, a_listener_keeps_the_policy_of_its_beginning) {
 }
 
 TEST_F(permissions, what_others_hear_of_does_not_end_when_one_leaves) {
-  rules("admin.Events * app0 @anyvm allow\n");
+  sim.rules("admin.Events * app0 @anyvm allow\n");
   say("admin.Events", "app0", "dom0", "", 20);
   say("admin.Events", "app0", "dom0", "", 21);
   sim.run();

@@ -230,8 +230,7 @@ std::int64_t simulation::now_us() {
          + duration_cast<microseconds>(scheduler_->clock().now().time_since_epoch()).count();
 }
 
-// -- the client's side
-// -----------------------------------------------------------------------------
+// -- the client's side ----------------------------------------------------------------------------
 
 std::uint64_t simulation::send(const std::string& domain, order what) {
   what.ticket = asked_.size();
@@ -329,8 +328,17 @@ void simulation::hear(const std::string& frame) {
   heard_.push_back(std::move(x));
 }
 
-// -- running
-// ---------------------------------------------------------------------------------------
+void simulation::rules(const std::string& text) {
+  auto from = model::policy_files{};
+  from.read = [&](const std::string&) { return text; };
+  from.list = [](const std::string&) {
+    return std::optional{std::vector<std::string>{"30.policy"}};
+  };
+  society_->world()->policy.write(
+      std::make_shared<model::policy>(model::read_policy(from, {{"d"}, "l"})));
+}
+
+// -- running --------------------------------------------------------------------------------------
 
 bool simulation::step() {
   auto actors = scheduler_->jobs.size();
@@ -373,8 +381,7 @@ power simulation::state_of(const std::string& domain) const {
   return world().board.read(now.find(domain)->qid).state;
 }
 
-// -- invariants
-// ------------------------------------------------------------------------------------
+// -- invariants -----------------------------------------------------------------------------------
 
 void simulation::violate(std::string what) {
   if (violations_.size() < 20)
@@ -540,8 +547,7 @@ void simulation::check_store() {
   }
 }
 
-// -- a host
-// ----------------------------------------------------------------------------------------
+// -- a host ---------------------------------------------------------------------------------------
 
 namespace {
 

@@ -163,6 +163,9 @@ public:
   /// Sends, runs to rest, returns the reply.
   reply say(std::string_view bytes, api::socket where = api::socket::admin);
 
+  /// The policy from now on, as one file.
+  void rules(const std::string& text);
+
   // -- running -----------------------------------------------------------------------------------
 
   /// One message or one lane job; false when there is none.

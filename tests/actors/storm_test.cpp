@@ -100,8 +100,7 @@ TEST(storm, the_same_seed_gives_the_same_run) {
   EXPECT_NE(tale(7), tale(8));
 }
 
-// -- a broken world must be noticed
-// ------------------------------------------------------------------
+// -- a broken world must be noticed ---------------------------------------------------------------
 
 TEST(storm, a_disk_that_lies_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};

@@ -411,8 +411,7 @@ TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
   EXPECT_THAT(sim.answer_to(ticket)->value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
 }
 
-// -- firewall rules that end
-// ------------------------------------------------------------------------
+// -- firewall rules that end ----------------------------------------------------------------------
 
 namespace {
 

@@ -149,6 +149,32 @@ TEST_P(full_pool, of_data_refuses_creations_copies_and_imports_and_all_of_it_wor
   EXPECT_EQ(stop(), 0);
 }
 
+TEST_P(full_pool, does_not_lose_what_a_guest_wrote_before_its_commit) {
+  NEEDS(small);
+  start();
+  add_pool("small", small.path());
+  ASSERT_EQ(create("work", "small"), ok);
+  ASSERT_EQ(call("admin.vm.Start", "work"), ok);
+  auto image = std::filesystem::path{small.path()} / "appvms" / "work" / "private.img";
+  auto dirty = image.parent_path() / "private-dirty.img";
+  ASSERT_TRUE(fill_file(dirty, "new_" + std::string(4 * mib, 'x')));
+
+  small.use_up_blocks();
+  EXPECT_EQ(call("admin.vm.Kill", "work"), ok);
+  EXPECT_THAT(listed(), HasSubstr("work class=AppVM state=Halted"));
+  if (head_of(image) != "new_") {
+    EXPECT_EQ(head_of(dirty), "new_");
+    EXPECT_THAT(log(), HasSubstr("No space left on device; make room"));
+  }
+
+  small.make_room();
+  EXPECT_EQ(call("admin.vm.Start", "work"), ok);
+  EXPECT_EQ(head_of(dirty), "new_");
+  EXPECT_EQ(call("admin.vm.Kill", "work"), ok);
+  EXPECT_EQ(head_of(image), "new_");
+  EXPECT_EQ(stop(), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(file_systems, full_pool, testing::Values("ext4", "xfs", "btrfs"),
                          [](const auto& x) { return x.param; });
 

@@ -368,8 +368,7 @@ TEST(libvirt, without_a_connection_calls_fail_and_name_the_uri) {
   EXPECT_FALSE(host->can().paused_start); // known from the URI alone
 }
 
-// -- behind a real libvirtd
-// ------------------------------------------------------------------------
+// -- behind a real libvirtd -----------------------------------------------------------------------
 
 class libvirt_behind_a_daemon : public testing::Test {
 protected:
@@ -509,8 +508,7 @@ TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_kille
   EXPECT_EQ(crowd.lost().size(), 1U);
 }
 
-// -- real QEMU in this process
-// ---------------------------------------------------------------------
+// -- real QEMU in this process --------------------------------------------------------------------
 
 class libvirt_with_qemu : public testing::Test {
 protected:

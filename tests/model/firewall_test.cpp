@@ -58,8 +58,7 @@ struct example {
 
 } // namespace
 
-// -- the worked examples of §8
-// -------------------------------------------------------------------
+// -- the worked examples of §8 --------------------------------------------------------------------
 
 TEST(firewall, worked_examples) {
   constexpr auto same = std::string_view{"same"};
@@ -119,8 +118,7 @@ TEST(firewall, an_expired_rule_is_shown_nowhere_and_kept_nowhere) {
   EXPECT_TRUE(still_valid(all, now).empty());
 }
 
-// -- text
-// ----------------------------------------------------------------------------------------
+// -- text -----------------------------------------------------------------------------------------
 
 TEST(firewall, refusals_name_the_value) {
   struct refusal {
@@ -198,8 +196,7 @@ TEST(firewall, one_bad_rule_refuses_all) {
   EXPECT_FALSE(parse_rules("action=accept\naction=drop\naction=never\n"));
 }
 
-// -- the file
-// ------------------------------------------------------------------------------------
+// -- the file -------------------------------------------------------------------------------------
 
 TEST(firewall, the_file_looks_as_the_stock_daemon_writes_it) {
   EXPECT_EQ(xml::save_firewall(
@@ -288,8 +285,7 @@ TEST(firewall, a_damaged_file_says_what_is_wrong_with_it) {
   }
 }
 
-// -- time
-// ----------------------------------------------------------------------------------------
+// -- time -----------------------------------------------------------------------------------------
 
 TEST(firewall, the_next_expiry_is_the_nearest_to_come) {
   auto all = rules("action=accept expire=100\naction=accept expire=300\naction=accept expire=200\n"
@@ -303,8 +299,7 @@ TEST(firewall, the_next_expiry_is_the_nearest_to_come) {
   EXPECT_FALSE(is_expired(all[3], now));
 }
 
-// -- QubesDB
-// -------------------------------------------------------------------------------------
+// -- QubesDB --------------------------------------------------------------------------------------
 
 TEST(firewall, numbers_in_qubesdb_are_places_in_the_whole_list) {
   auto all = rules("action=accept dst4=1.1.1.1\naction=accept dst6=::1\naction=accept expire=1\n"
