@@ -17,6 +17,7 @@ namespace {
 
 constexpr auto dispids = std::uint64_t{10000}; // spec/vm-classes.md §5
 constexpr auto dispid_tries = 100;
+constexpr auto patience = std::chrono::milliseconds{10};
 constexpr auto dispid_rest_us = std::int64_t{7} * 24 * 3600 * 1'000'000;
 
 /// A random uuid, version 4.
@@ -128,35 +129,55 @@ void registry_state::furnish(const model::plan& plan, const disk_job& disks,
   auto machine = world_->machine.read();
   auto* data = private_data_for({*disks.system, world_->board, *machine}, *disks.domain);
   if (!data)
-    return enrol(plan, disks, reply_text, to);
+    return present(plan, disks, reply_text, to);
   auto copy = disks;
   copy.what = disk_task::copy;
   copy.volume = data->name;
   copy.source = *data;
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
       .then([this, plan, disks, reply_text,
-             to](const disk_report&) { enrol(plan, disks, reply_text, to); },
+             to](const disk_report&) { present(plan, disks, reply_text, to); },
             [this, disks, to](const caf::error& why) { give_up(disks, from_caf(why), to); });
 }
 
-/// The disks are there; now it becomes a fact.
-void registry_state::enrol(const model::plan& plan, const disk_job& disks,
-                           const std::string& reply_text, const reply& to) {
-  auto name = disks.domain->name.str();
-  timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
+/// The disks are there.
+void registry_state::present(const model::plan& plan, const disk_job& disks,
+                             const std::string& reply_text, const reply& to) {
+  applicants_.push_back({plan, disks, reply_text, to});
+  if (applicants_.size() == 1)
+    self->delayed_send(self, patience, atom::tick_v);
+  enrol_all(false);
+}
+
+/// Each commit writes the whole store: while more are on their way than wait here, those who are
+/// first have patience.
+void registry_state::enrol_all(bool however_few) {
+  auto on_their_way = births_.size() - enrolling_ - newborns_.size() - applicants_.size();
+  if (!however_few && applicants_.size() < on_their_way)
+    return;
+  for (auto& x : std::exchange(applicants_, {}))
+    enrol(x);
+}
+
+/// Now it becomes a fact.
+void registry_state::enrol(const applicant& x) {
+  ++enrolling_;
+  timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what)
       .then(
-          [this, plan, name, reply_text, to](const model::system_ptr& with_it) {
-            newborns_.push_back({name, plan.after, reply_text, to});
+          [this, x](const model::system_ptr& with_it) {
+            --enrolling_;
+            newborns_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
             if (newborns_.size() == 1) // the others of this commit are answered right behind it
               self->send(self, with_it);
           },
-          [this, disks, name, to](const caf::error& why) {
+          [this, x](const caf::error& why) {
+            --enrolling_;
             if (from_caf(why).code == errc::timed_out) { // it may yet become a fact
-              births_.erase(name);
+              births_.erase(x.disks.domain->name.str());
               align();
-              return to.refuse(from_caf(why));
+              return x.to.refuse(from_caf(why));
             }
-            give_up(disks, from_caf(why), to);
+            give_up(x.disks, from_caf(why), x.to);
           });
 }
 

@@ -53,6 +53,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         return caf::unit;
       },
       [this](atom::stop) { end_all(); },
+      [this](atom::tick) { enrol_all(true); },
   };
 }
 
@@ -132,79 +133,79 @@ void registry_state::follow_default_netvm(const model::change& what) {
 
 // -- actors --------------------------------------------------------------------------------------
 
-/// Most changes are about one record and move nobody: those are passed over quickly.
-bool registry_state::same_population(const model::system& a, const model::system& b) {
-  return std::ranges::equal(a.domains, b.domains, [](auto& x, auto& y) {
-    return x == y
-           || (x->uuid == y->uuid && x->name == y->name
-               && x->properties.find("provides_network") == x->properties.end()
-               && y->properties.find("provides_network") == y->properties.end());
-  });
-}
-
 /// A number of a disposable that is gone rests for a while before it is given again.
-void registry_state::note_released(const model::system_ptr& fresh) {
-  if (!aligned_)
+void registry_state::note_released(const model::domain& gone) {
+  auto dispid = gone.properties.find("dispid");
+  if (dispid == gone.properties.end())
     return;
-  for (auto& x : aligned_->domains) {
-    auto dispid = x->properties.find("dispid");
-    if (dispid != x->properties.end() && !fresh->find_uuid(x->uuid))
-      if (auto* number = std::get_if<std::int64_t>(&dispid->second))
-        released_[*number] = world_->now_us();
-  }
+  if (auto* number = std::get_if<std::int64_t>(&dispid->second))
+    released_[*number] = world_->now_us();
 }
 
+/// Most changes are about one record and move nobody: those must be passed over quickly.
 void registry_state::align() {
   if (stopping_)
     return;
-  auto fresh_system = world_->system.read();
-  if (aligned_ && !stale_ && same_population(*aligned_, *fresh_system)) {
-    aligned_ = fresh_system;
-    return;
-  }
-  note_released(fresh_system);
-  aligned_ = fresh_system;
-  stale_ = false;
   auto now = world_->look();
-  auto v = now.view();
+  auto former = std::exchange(aligned_, now.system);
+  auto changed = model::who_differs(former ? *former : model::system{}, *now.system);
+  for (auto& name : changed) {
+    auto* was = former ? former->find(name) : nullptr;
+    auto* is = now.find(name);
+    if (was && (!is || is->uuid != was->uuid))
+      note_released(*was);
+  }
+  for (auto& name : std::exchange(waiting_, {}))
+    if (std::ranges::find(changed, name) == changed.end())
+      changed.push_back(name);
   auto old = world_->directory.read();
-  auto next = std::make_shared<directory>();
-  auto same = old->entries.size() == now.system->domains.size();
-  for (auto& x : now.system->domains) {
-    if (auto birth = births_.find(x->name.str());
-        birth != births_.end() && birth->second.uuid == x->uuid) {
-      stale_ = true;
-      continue;
-    }
-    auto* entry = old->find(x->name.str());
-    if (entry && entry->uuid != x->uuid) // the name has gone to another domain
-      entry = nullptr;
-    auto& fresh = next->entries[x->name];
-    fresh = entry ? *entry : directory::entry{};
-    fresh.uuid = x->uuid;
-    if (!fresh.domain && deaths_[x->name] <= most_deaths) {
-      fresh.domain = self->spawn<caf::monitored>(actors::domain, world_, x->name.str());
-      same = false;
-    }
-    if (auto provides = model::provides_network(v, *x);
-        provides != static_cast<bool>(fresh.netvm)) {
-      if (provides) {
-        fresh.netvm = self->spawn(netvm, world_, x->name.str());
-      } else {
-        self->send_exit(fresh.netvm, caf::exit_reason::user_shutdown);
-        fresh.netvm = netvm_actor{};
-      }
-      same = false;
-    }
-  }
-  if (same)
+  std::erase_if(changed, [&](auto& name) { return is_settled(name, now, *old); });
+  if (changed.empty())
     return;
-  for (auto& [name, entry] : old->entries) {
-    auto* still = next->find(name);
-    if (!still || still->uuid != entry.uuid)
-      dismiss(name, entry);
-  }
+  auto next = std::make_shared<directory>(*old);
+  for (auto& name : changed)
+    settle(name, now, *next);
   world_->directory.write(std::move(next));
+}
+
+const model::domain* registry_state::born(const std::string& name, const snapshot& now) {
+  auto* x = now.find(name);
+  auto birth = births_.find(name);
+  if (!x || birth == births_.end() || birth->second.uuid != x->uuid)
+    return x;
+  waiting_.insert(name);
+  return nullptr;
+}
+
+bool registry_state::is_settled(const std::string& name, const snapshot& now,
+                                const directory& actors) {
+  auto* x = born(name, now);
+  auto* entry = actors.find(name);
+  if (!x || !entry)
+    return !x && !entry;
+  return entry->uuid == x->uuid && entry->domain
+         && model::provides_network(now.view(), *x) == static_cast<bool>(entry->netvm);
+}
+
+void registry_state::settle(const std::string& name, const snapshot& now, directory& actors) {
+  auto* x = born(name, now);
+  auto former = actors.entries.find(name);
+  if (former != actors.entries.end() && (!x || former->second.uuid != x->uuid)) {
+    dismiss(name, former->second);
+    actors.entries.erase(former);
+  }
+  if (!x)
+    return;
+  auto& entry = actors.entries[name];
+  entry.uuid = x->uuid;
+  if (!entry.domain && deaths_[name] <= most_deaths)
+    entry.domain = self->spawn<caf::monitored>(actors::domain, world_, name);
+  if (auto provides = model::provides_network(now.view(), *x); provides && !entry.netvm) {
+    entry.netvm = self->spawn(netvm, world_, name);
+  } else if (!provides && entry.netvm) {
+    self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
+    entry.netvm = netvm_actor{};
+  }
 }
 
 /// Its record is gone. The actor ends once it has cleaned up.
@@ -235,7 +236,7 @@ void registry_state::lost(const caf::down_msg& x) {
     auto deaths = ++deaths_[name];
     spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason),
                   deaths);
-    aligned_.reset();
+    waiting_.insert(name);
     auto next = std::make_shared<directory>(*old);
     next->entries[name].domain = domain_actor{};
     world_->directory.write(std::move(next));

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,10 +38,19 @@ private:
   static bool has_ready(const model::system& all, const std::string& base);
   void hand_out(const order& x, const reply& to);
   void create(const order& x, const reply& to);
+  /// Has its disks, and wants to be a fact.
+  struct applicant {
+    model::plan plan;
+    disk_job disks;
+    std::string reply_text;
+    reply to;
+  };
   void furnish(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
                const reply& to);
-  void enrol(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
-             const reply& to);
+  void present(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
+               const reply& to);
+  void enrol_all(bool however_few);
+  void enrol(const applicant& x);
   void welcome();
   void give_up(disk_job disks, const model::error& reason, const reply& to);
 
@@ -57,11 +67,14 @@ private:
 
   void follow_default_netvm(const model::change& what);
 
-  static bool same_population(const model::system& a, const model::system& b);
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
   /// that is told: nothing may be heard of a domain before its birth.
   void align();
-  void note_released(const model::system_ptr& fresh);
+  /// Its record, but not before its birth is told.
+  const model::domain* born(const std::string& name, const snapshot& now);
+  bool is_settled(const std::string& name, const snapshot& now, const directory& actors);
+  void settle(const std::string& name, const snapshot& now, directory& actors);
+  void note_released(const model::domain& gone);
   void dismiss(const std::string& who, const directory::entry& entry);
   void lost(const caf::down_msg& x);
   void tell_truth(const std::string& name);
@@ -80,9 +93,11 @@ private:
   std::deque<std::pair<planner, reply>> wishes_;
   bool changing_ = false;
   bool stopping_ = false;
-  model::system_ptr aligned_; ///< what the directory was made from
-  bool stale_ = false;        ///< the directory lacks somebody who is in there
+  model::system_ptr aligned_;                  ///< what the directory was made from
+  std::set<std::string, std::less<>> waiting_; ///< in there, and not yet in the directory
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
+  std::vector<applicant> applicants_;
+  std::size_t enrolling_ = 0; ///< births that the store works on
   std::vector<newborn> newborns_;
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds

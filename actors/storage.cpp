@@ -46,8 +46,11 @@ std::vector<const model::volume*> volumes_of(const disk_job& x, const round_row&
   auto result = std::vector<const model::volume*>{};
   for (auto& it : x.domain->volumes) {
     auto* home = x.system->find_pool(it.pool);
-    if (row.kernels || !home || !model::is_fixed(*home))
-      result.push_back(&it);
+    if (home && !row.kernels && model::is_fixed(*home))
+      continue;
+    if (home && row.what == disk_task::create && !model::is_made_at_creation(*home, it))
+      continue;
+    result.push_back(&it);
   }
   return result;
 }

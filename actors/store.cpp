@@ -34,8 +34,14 @@ caf::result<model::system_ptr> store_state::commit(const model::change& what) {
     return to;
   }
   gather({what, to});
-  if (!busy_)
-    write_batch();
+  if (!busy_ && !due_) {
+    due_ = true;
+    self->send(self, completion{[this] { // behind the changes that have arrived already
+                 due_ = false;
+                 if (!busy_)
+                   write_batch();
+               }});
+  }
   return to;
 }
 

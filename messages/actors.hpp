@@ -121,7 +121,9 @@ using registry_actor = caf::typed_actor<
     // directory shows it.
     caf::replies_to<atom::open, std::string>::with<void>,
     // Ends all domain and netvm actors; the domains themselves go on running.
-    caf::reacts_to<atom::stop>>;
+    caf::reacts_to<atom::stop>,
+    // INTERNAL: whoever was created waits no longer for the others.
+    caf::reacts_to<atom::tick>>;
 
 /// DISPOSABLES: some wait ready, started and paused, for templates that want it.
 using disposables_actor = caf::typed_actor<

@@ -31,6 +31,7 @@ const std::vector<pool_driver>& pool_drivers() {
       {.name = "callback",
        .options = {{"conf_id", true}},
        .help = "another pool, with commands run around its work",
+       .hears_all = true,
        .vid = by_class},
       {.name = "file",
        .options = {{"revisions_to_keep", false}, {"dir_path", true}, {"ephemeral_volatile", false}},
@@ -82,6 +83,11 @@ const pool& working_pool(const host& machine, const pool& x) noexcept {
 bool is_fixed(const pool& x) noexcept {
   auto* row = find_pool_driver(x.driver);
   return row && row->fixed;
+}
+
+bool is_made_at_creation(const pool& home, const volume& x) noexcept {
+  auto* row = find_pool_driver(home.driver);
+  return x.save_on_stop || !row || row->hears_all;
 }
 
 std::int64_t most_revisions(const pool& x) noexcept {

@@ -28,6 +28,7 @@ struct pool_driver {
   std::string_view help;
   std::int64_t most_revisions = no_limit; ///< of a volume
   bool fixed = false; ///< volumes are there or not, named by a property, and never changed: kernels
+  bool hears_all = false; ///< also of the creation of volumes that are made at every start
   /// Id of the volume `name` of a domain; null when `fixed`.
   std::string (*vid)(const pool& home, const domain& owner, std::string_view name) = nullptr;
 
@@ -45,6 +46,9 @@ const pool& working_pool(const host& machine, const pool& x) noexcept;
 
 /// Whether this pool holds kernels: volumes that are fixed.
 bool is_fixed(const pool& x) noexcept;
+
+/// Whether there is anything to do in this pool when a domain with this volume is created.
+bool is_made_at_creation(const pool& home, const volume& x) noexcept;
 
 /// How many revisions a volume of this pool can keep.
 std::int64_t most_revisions(const pool& x) noexcept;

@@ -108,6 +108,25 @@ bool operator==(const system& a, const system& b) {
                        same_record);
 }
 
+std::vector<std::string> who_differs(const system& a, const system& b) {
+  auto result = std::vector<std::string>{};
+  auto i = a.domains.begin();
+  auto j = b.domains.begin();
+  while (i != a.domains.end() || j != b.domains.end()) {
+    if (i != a.domains.end() && j != b.domains.end() && (*i)->name == (*j)->name) {
+      if (!same_record(*i, *j))
+        result.push_back((*i)->name);
+      ++i, ++j;
+    } else if (j == b.domains.end()
+               || (i != a.domains.end() && listed_before((*i)->name.str(), (*j)->name.str()))) {
+      result.push_back((*i++)->name);
+    } else {
+      result.push_back((*j++)->name);
+    }
+  }
+  return result;
+}
+
 system make_system(std::string_view directory) {
   auto here = std::string{directory};
   auto dom0 = domain{};

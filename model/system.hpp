@@ -77,6 +77,10 @@ struct system {
 /// Deep comparison: equal records, not equal pointers.
 bool operator==(const system& a, const system& b);
 
+/// Names of those who have not the same record in both: new, changed and gone ones, in listing
+/// order. Compares pointers where it can, so that a step from one system to its successor is cheap.
+std::vector<std::string> who_differs(const system& a, const system& b);
+
 using system_ptr = std::shared_ptr<const system>;
 
 /// The smallest valid system: labels and dom0 (spec/qubes-xml.md §5). `directory` is the state

@@ -5,9 +5,9 @@
 #include "model/host.hpp"
 #include "model/system.hpp"
 
-#include <map>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace qubes::model::xml {
@@ -38,19 +38,20 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
 /// Writes the whole document. Keeps the text of unchanged records from the last call.
 class writer {
 public:
-  std::string write(const system& x);
+  /// Good until the next one.
+  const std::string& write(const system& x);
 
 private:
   struct cached {
-    domain_ptr record;
+    domain_ptr record; ///< kept, so that no other one gets its address
     std::string text;
   };
 
   const std::string& text_of(const domain_ptr& x);
-  void forget_removed(const system& x);
+  void forget_former(const system& x);
 
-  std::map<std::string, cached, std::less<>> texts_; ///< by domain name
-  std::size_t last_size_ = 0;
+  std::unordered_map<const domain*, cached> texts_;
+  std::string result_; ///< kept for its memory
 };
 
 /// One-off form of `writer`.

@@ -182,38 +182,39 @@ void write_globals(lines& to, const system& x) {
 
 } // namespace
 
-std::string writer::write(const system& x) {
-  auto result = std::string{};
-  result.reserve(last_size_ + last_size_ / 8);
-  auto to = lines{result};
+const std::string& writer::write(const system& x) {
+  result_.clear();
+  auto to = lines{result_};
   to.add(0, "<qubes>");
   write_labels(to, x);
   write_pools(to, x);
   write_globals(to, x);
   to.add(1, "<domains>");
   for (auto& y : x.domains)
-    result += text_of(y);
+    result_ += text_of(y);
   write_quarantine(to, x, section::domains);
   to.add(1, "</domains>");
   write_quarantine(to, x, section::document);
   to.add(0, "</qubes>");
-  forget_removed(x);
-  last_size_ = result.size();
-  return result;
+  forget_former(x);
+  return result_;
 }
 
 const std::string& writer::text_of(const domain_ptr& x) {
-  auto& known = texts_[x->name.str()];
-  if (known.record != x) {
-    known.record = x;
-    known.text = write_domain(*x);
-  }
+  auto& known = texts_[x.get()];
+  if (!known.record)
+    known = {x, write_domain(*x)};
   return known.text;
 }
 
-void writer::forget_removed(const system& x) {
-  if (texts_.size() > x.domains.size())
-    std::erase_if(texts_, [&](auto& y) { return !x.find(y.first); });
+/// Now and then, since it looks at all.
+void writer::forget_former(const system& x) {
+  if (texts_.size() <= x.domains.size() + x.domains.size() / 8)
+    return;
+  auto still = std::unordered_map<const domain*, cached>{};
+  for (auto& y : x.domains)
+    still.insert(texts_.extract(y.get()));
+  texts_ = std::move(still);
 }
 
 std::string save(const system& x) {

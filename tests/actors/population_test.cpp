@@ -163,6 +163,31 @@ TEST_F(population, births_at_once_have_numbers_of_their_own) {
   EXPECT_TRUE(names.empty());
 }
 
+TEST_F(population, births_at_once_share_commits) {
+  auto before = sim.world().status.store().batches;
+  auto all = std::vector<std::string>{};
+  for (auto i = 0; i < 16; ++i)
+    all.push_back(bytes("admin.vm.Create.AppVM", "dom0", fmt::format("name=n{} label=red", i)));
+  for (auto& x : at_once(all))
+    EXPECT_EQ(x, ok);
+  EXPECT_LT(sim.world().status.store().batches - before, 10U); // as many as without patience
+}
+
+TEST_F(population, a_birth_asks_the_drivers_only_for_what_is_kept) {
+  auto made = std::vector<std::string>{};
+  sim.disks().set_script([&](drivers::disk_call which, auto& what) {
+    if (which == drivers::disk_call::create)
+      made.push_back(what);
+    return std::optional<model::error>{};
+  });
+  ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+  EXPECT_THAT(made, testing::ElementsAre("fresh", "appvms/fresh/private"));
+  made.clear();
+  ASSERT_EQ(call("admin.vm.Create.StandaloneVM", "dom0", "name=solo label=blue"), ok);
+  EXPECT_THAT(made,
+              testing::UnorderedElementsAre("solo", "appvms/solo/root", "appvms/solo/private"));
+}
+
 TEST_F(population, a_disposable_goes_when_it_has_shut_down) {
   auto name = call("admin.vm.CreateDisposable", "dom0", "", "work").substr(2);
   ASSERT_TRUE(find(name));

@@ -84,6 +84,23 @@ TEST(system, is_equal_when_the_records_are) {
   EXPECT_FALSE(a == b);
 }
 
+TEST(system, who_differs_are_the_new_the_changed_and_the_gone) {
+  auto a = model::system{};
+  for (auto* name : {"b", "d", "e", "g"})
+    a.put(named(name, 1));
+  auto b = a;
+  b.put(named("a", 2));
+  b.remove("b");
+  b.put(named("d", 3));
+  b.put(named("e", 1)); // another record, and the same
+  b.put(named("h", 4));
+  EXPECT_EQ(who_differs(a, b), (std::vector<std::string>{"a", "b", "d", "h"}));
+  EXPECT_EQ(who_differs(b, a), who_differs(a, b));
+  EXPECT_TRUE(who_differs(a, a).empty());
+  EXPECT_EQ(who_differs({}, a), a.names());
+  EXPECT_EQ(who_differs(a, {}), a.names());
+}
+
 TEST(system, smallest_one_has_labels_pools_and_dom0) {
   auto s = make_system("/srv/state");
   EXPECT_EQ(s.labels.size(), 8U);
