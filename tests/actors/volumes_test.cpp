@@ -49,6 +49,26 @@ TEST_P(volumes_of_a_domain, are_started_and_stopped_with_it) {
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
+TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_other) {
+  ASSERT_TRUE(start("app0"));
+  for (auto round = 0; round < 10; ++round) {
+    sim.lanes().hold("varlibqubes:");
+    auto killed = sim.send("app0", verb::kill);
+    while (sim.step()) {
+      // nop
+    }
+    ASSERT_GT(sim.lanes().held(), 0U);
+    auto me = sim.world().system.read()->find("app0");
+    caf::anon_send(sim.world().directory.read()->find("app0")->domain,
+                   news{"app0", me->uuid, model::guest_event::stopped});
+    auto started = sim.send("app0", verb::start);
+    sim.lanes().hold("");
+    sim.run();
+    EXPECT_TRUE(*sim.answer_to(killed));
+    ASSERT_TRUE(*sim.answer_to(started)) << sim.answer_to(started)->error().text;
+  }
+}
+
 TEST_P(volumes_of_a_domain, that_do_not_start_are_all_stopped_and_named) {
   sim.disks().set_script([](auto which, auto& it) -> std::optional<model::error> {
     if (which == disk_call::start && it.ends_with("/private"))
