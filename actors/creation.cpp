@@ -114,9 +114,9 @@ void registry_state::create(const order& x, const reply& to) {
                       "choose another name"});
   auto reply_text = !wish.disposable ? std::string{} : x.text == "uuid" ? "uuid:" + as->uuid : name;
   auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, job)
-      .then([this, plan, job, reply_text,
-             to](const disk_report&) { furnish(plan, job, reply_text, to); },
+  auto born = applicant{std::move(plan), job, std::move(reply_text), to};
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
+      .then([this, born](const disk_report&) { furnish(born); },
             [this, name, to](const caf::error& why) {
               births_.erase(name);
               to.refuse(from_caf(why));
@@ -124,37 +124,32 @@ void registry_state::create(const order& x, const reply& to) {
 }
 
 /// Its private volume may have to begin with what its template has there.
-void registry_state::furnish(const model::plan& plan, const disk_job& disks,
-                             const std::string& reply_text, const reply& to) {
+void registry_state::furnish(const applicant& x) {
   auto machine = world_->machine.read();
-  auto* data = private_data_for({*disks.system, world_->board, *machine}, *disks.domain);
+  auto* data = private_data_for({*x.disks.system, world_->board, *machine}, *x.disks.domain);
   if (!data)
-    return present(plan, disks, reply_text, to);
-  auto copy = disks;
+    return present(x);
+  auto copy = x.disks;
   copy.what = disk_task::copy;
   copy.volume = data->name;
   copy.source = *data;
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
-      .then([this, plan, disks, reply_text,
-             to](const disk_report&) { present(plan, disks, reply_text, to); },
-            [this, disks, to](const caf::error& why) { give_up(disks, from_caf(why), to); });
+      .then([this, x](const disk_report&) { present(x); },
+            [this, x](const caf::error& why) { give_up(x.disks, from_caf(why), x.to); });
 }
 
-/// The disks are there.
-void registry_state::present(const model::plan& plan, const disk_job& disks,
-                             const std::string& reply_text, const reply& to) {
-  applicants_.push_back({plan, disks, reply_text, to});
-  if (applicants_.size() == 1)
-    self->delayed_send(self, patience, atom::tick_v);
-  enrol_all(false);
-}
-
-/// Each commit writes the whole store: while more are on their way than wait here, those who are
-/// first have patience.
-void registry_state::enrol_all(bool however_few) {
+/// The disks are there. Each commit writes the whole store: while more are on their way than wait
+/// here, those who are first have patience.
+void registry_state::present(const applicant& x) {
+  applicants_.push_back(x);
   auto on_their_way = births_.size() - enrolling_ - newborns_.size() - applicants_.size();
-  if (!however_few && applicants_.size() < on_their_way)
-    return;
+  if (applicants_.size() >= on_their_way)
+    enrol_all();
+  else if (applicants_.size() == 1)
+    self->delayed_send(self, patience, atom::tick_v);
+}
+
+void registry_state::enrol_all() {
   for (auto& x : std::exchange(applicants_, {}))
     enrol(x);
 }

@@ -45,11 +45,9 @@ private:
     std::string reply_text;
     reply to;
   };
-  void furnish(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
-               const reply& to);
-  void present(const model::plan& plan, const disk_job& disks, const std::string& reply_text,
-               const reply& to);
-  void enrol_all(bool however_few);
+  void furnish(const applicant& x);
+  void present(const applicant& x);
+  void enrol_all();
   void enrol(const applicant& x);
   void welcome();
   void give_up(disk_job disks, const model::error& reason, const reply& to);

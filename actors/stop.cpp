@@ -183,16 +183,13 @@ void domain_state::destroy() {
 
 // -- the stop ------------------------------------------------------------------------------------
 
-/// News of a stop may be late, from an earlier life, or doubled: the hypervisor has the last word,
-/// if it was asked in this life.
+/// News of a stop may be late, from an earlier life, or doubled: the hypervisor has the last word.
 void domain_state::heard_stop() {
   if (facts_.xid < 0 || destroying_ || (start_ && start_->failed))
     return;
   run(
       work(task::inspect),
-      [this, life = life_](const report& x) {
-        if (life != life_)
-          return;
+      [this](const report& x) {
         if (x.guest.state == power::dying) {
           constexpr auto again = std::chrono::milliseconds{250}; // spec/lifecycle.md §5.2
           self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});

@@ -34,14 +34,11 @@ caf::result<model::system_ptr> store_state::commit(const model::change& what) {
     return to;
   }
   gather({what, to});
-  if (!busy_ && !due_) {
-    due_ = true;
+  if (!busy_ && batch_.size() == 1)
     self->send(self, completion{[this] { // behind the changes that have arrived already
-                 due_ = false;
                  if (!busy_)
                    write_batch();
                }});
-  }
   return to;
 }
 

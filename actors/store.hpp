@@ -85,7 +85,6 @@ private:
   std::vector<pending> writing_;        ///< on the disk lane
   model::system_ptr written_head_;      ///< what the disk lane writes
   bool busy_ = false;
-  bool due_ = false; ///< a batch is about to be written
   std::vector<caf::typed_response_promise<void>> flushers_;
   status_board::store_state status_;
 };

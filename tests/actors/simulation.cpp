@@ -201,9 +201,7 @@ simulation::~simulation() {
   caf::anon_send_exit(client_, caf::exit_reason::user_shutdown);
   client_ = client_actor{};
   desk_.reset();
-  while (step()) {
-    // nop
-  }
+  settle();
   society_.reset();
 }
 
@@ -296,9 +294,7 @@ simulation::reply simulation::say(std::string_view bytes, api::socket where) {
   auto who = post(bytes, where);
   run();
   desk_->gone(who);
-  while (step()) {
-    // nop
-  }
+  settle();
   return std::move(replies_.extract(who).mapped());
 }
 
@@ -359,6 +355,12 @@ bool simulation::step() {
   return true;
 }
 
+void simulation::settle() {
+  while (step()) {
+    // nop
+  }
+}
+
 std::size_t simulation::run() {
   auto steps = std::size_t{0};
   for (;;) {
@@ -371,9 +373,7 @@ std::size_t simulation::run() {
 
 void simulation::pass(std::chrono::milliseconds x) {
   scheduler_->advance_time(x);
-  while (step()) {
-    // nop
-  }
+  settle();
 }
 
 power simulation::state_of(const std::string& domain) const {

@@ -171,6 +171,9 @@ public:
   /// One message or one lane job; false when there is none.
   bool step();
 
+  /// Steps until nothing is left to do; time stands still.
+  void settle();
+
   /// Until everything is answered and nothing is left to do but timers. Returns the steps taken.
   std::size_t run();
 

@@ -194,9 +194,7 @@ TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) 
   EXPECT_THAT(interface_at(), testing::Not(HasSubstr("sys-net0")));
   ASSERT_TRUE(sim.ask("app0", verb::unpause));
   sim.run();
-  while (sim.step()) {
-    // nop
-  }
+  sim.settle();
   EXPECT_THAT(interface_at(), HasSubstr("sys-net0"));
   EXPECT_FALSE(feature());
 }
@@ -208,9 +206,7 @@ TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
   ASSERT_TRUE(sim.ask("app0", verb::pause));
   ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
   ASSERT_TRUE(sim.ask("app0", verb::kill));
-  while (sim.step()) {
-    // nop
-  }
+  sim.settle();
   EXPECT_FALSE(sim.world().system.read()->find("app0")->features.find(mark));
 }
 
@@ -226,16 +222,12 @@ struct disks : told {
                                text);
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
     sim.run();
-    while (sim.step()) {
-      // nop
-    }
+    sim.settle();
   }
   void pull_out(const std::string& port) {
     sim.tools().guest_removes("sys-net1", fmt::format("/qubes-block-devices/{}/", port));
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
-    while (sim.step()) {
-      // nop
-    }
+    sim.settle();
   }
   void assign(const std::string& name, const std::string& port, const std::string& mode) {
     auto done = sim.send(name, order{.what = verb::assign_device,
@@ -351,9 +343,7 @@ TEST_F(disks, are_known_again_to_an_actor_that_died) {
   caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
                       caf::exit_reason::unhandled_exception);
   sim.run();
-  while (sim.step()) {
-    // nop
-  }
+  sim.settle();
   EXPECT_EQ(attached("app0"), before);
   EXPECT_FALSE(attach("app1", "sda"));
 }

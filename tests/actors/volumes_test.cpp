@@ -54,9 +54,7 @@ TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_o
   for (auto round = 0; round < 10; ++round) {
     sim.lanes().hold("varlibqubes:");
     auto killed = sim.send("app0", verb::kill);
-    while (sim.step()) {
-      // nop
-    }
+    sim.settle();
     ASSERT_GT(sim.lanes().held(), 0U);
     auto me = sim.world().system.read()->find("app0");
     caf::anon_send(sim.world().directory.read()->find("app0")->domain,
@@ -179,15 +177,9 @@ model::system host_of_two_pools() {
 }
 
 struct pools : testing::TestWithParam<std::uint64_t> {
-  void settle() {
-    while (sim.step()) {
-      // nop
-    }
-  }
-
   order clone(const std::string& from, const std::string& to) {
     auto offer = sim.send("", order{.what = verb::offer_volume, .key = "private", .domain = from});
-    settle();
+    sim.settle();
     return {.what = verb::clone_volume,
             .key = "private",
             .text = sim.answer_to(offer)->value(),
@@ -229,7 +221,7 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
   auto starting = sim.send("app1", verb::start);
   auto other = sim.send("app0", verb::start);
   auto copied = sim.send("", clone("app2", "app4"));
-  settle();
+  sim.settle();
   EXPECT_TRUE(fine(other));
   EXPECT_TRUE(fine(copied));
   EXPECT_EQ(sim.state_of("app0"), power::running);
@@ -250,12 +242,12 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
                                             testing::Key("nfs:appvms/app5/private")));
   // Nobody waits behind a call that cannot be ended.
   auto refused = sim.send("app1", verb::clear_volume, "private");
-  settle();
+  sim.settle();
   ASSERT_TRUE(sim.answer_to(refused));
   EXPECT_THAT(sim.answer_to(refused)->error().text, HasSubstr("is marked failed"));
 
   sim.lanes().hold("");
-  settle();
+  sim.settle();
   EXPECT_TRUE(sim.ask("app1", verb::start));
   EXPECT_THAT(sim.world().status.failed_volumes(),
               testing::Not(testing::Contains(testing::Key("nfs:appvms/app1/private"))));
@@ -270,9 +262,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
   x.lanes().hold("varlibqubes:");
   for (auto i = 0; i < 9; ++i)
     x.send(fmt::format("app{}", i), verb::look_at_volume, "private");
-  while (x.step()) {
-    // nop
-  }
+  x.settle();
   EXPECT_EQ(x.lanes().held(), 4U);
   x.lanes().hold("");
   x.run();
@@ -288,7 +278,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
     held.push_back(sim.send("", y));
   for (auto volume : {"private", "volatile", "root"})
     sim.send("app1", verb::look_at_volume, volume);
-  settle();
+  sim.settle();
   EXPECT_EQ(sim.lanes().held(), 3U + 2U);
   sim.lanes().hold("");
   sim.run();
@@ -326,10 +316,10 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
   auto held = std::vector<std::uint64_t>{};
   for (auto i = 0; i < 9; ++i)
     held.push_back(sim.send("app1", verb::look_at_volume, "private"));
-  settle();
+  sim.settle();
   EXPECT_EQ(sim.lanes().held(), 1U);
   auto other = sim.send("app3", verb::look_at_volume, "private");
-  settle();
+  sim.settle();
   EXPECT_TRUE(fine(other));
   sim.lanes().hold("");
   sim.run();
@@ -356,7 +346,7 @@ TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volum
     if (which != disk_call::copy)
       return {};
     caf::anon_send(next, job, disk_reply{[](const auto&) {}});
-    settle();
+    sim.settle();
     order.push_back("copied");
     return {};
   });
@@ -367,7 +357,7 @@ TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volum
   });
   auto copied = sim.send("", clone("app0", "app1"));
   sim.run();
-  settle();
+  sim.settle();
   EXPECT_TRUE(fine(copied));
   EXPECT_THAT(order, ElementsAre("copied", "looked"));
   caf::anon_send_exit(next, caf::exit_reason::user_shutdown);
@@ -411,7 +401,7 @@ TEST_P(pools, come_and_go_with_their_actors) {
   EXPECT_EQ(running(), before + 1);
   EXPECT_TRUE(sim.ask("", verb::look_at_pool, "usb"));
   EXPECT_TRUE(sim.ask("", verb::remove_pool, "usb"));
-  settle();
+  sim.settle();
   EXPECT_EQ(running(), before);
   auto refused = sim.ask("", verb::remove_pool, "nfs");
   EXPECT_EQ(refused.error().code, errc::pool_in_use);
@@ -494,9 +484,9 @@ TEST_P(pools, a_clone_whose_client_left_before_its_turn_is_never_begun) {
   sim.lanes().hold("varlibqubes:appvms/app0/private");
   sim.send("app0", verb::look_at_volume, "private");
   auto who = sim.post(clone_request(order.text));
-  settle();
+  sim.settle();
   sim.leave(who);
-  settle();
+  sim.settle();
   sim.lanes().hold("");
   sim.run();
   EXPECT_FALSE(begun);
@@ -543,7 +533,7 @@ TEST_P(pools, a_daemon_that_stops_breaks_copies_off) {
   auto stopped = false;
   sim.disks().set_labour(endless_copy(sim, stopped, [&] { sim.society().abandon(); }));
   sim.send("", clone("app1", "app0"));
-  settle();
+  sim.settle();
   EXPECT_TRUE(stopped);
 }
 
@@ -551,11 +541,11 @@ TEST_P(pools, an_import_whose_client_left_is_taken_back) {
   sim.lanes().hold("varlibqubes:appvms/app0/private");
   auto who = sim.post(bytes_of("internal.vm.volume.ImportBegin", "private", "dom0", "app0", "4096"),
                       api::socket::internal);
-  settle();
+  sim.settle();
   sim.leave(who);
-  settle();
+  sim.settle();
   sim.lanes().hold("");
-  settle();
+  sim.settle();
   EXPECT_THAT(sim.disks().importing(), IsEmpty());
   EXPECT_EQ(sim.ask("app0", verb::end_import, "private", "ok").error().code, errc::general);
 }
