@@ -584,10 +584,10 @@ void driver_state::connected(outcome<std::vector<model::guest>> found) {
     spdlog::info("connected to the hypervisor; {} domains are active", found->size());
     world_->status.set(status_board::hypervisor_state{.connected = true, .type = {}, .reason = {}});
     auto actors = world_->directory.read();
-    for (auto& [name, who] : actors->entries) {
-      auto i = std::ranges::find(*found, name, &model::guest::name);
+    for (auto& who : actors->entries()) {
+      auto i = std::ranges::find(*found, who->name, &model::guest::name);
       ++untold_;
-      self->request(who.domain, caf::infinite, atom::reconcile_v,
+      self->request(who->domain, caf::infinite, atom::reconcile_v,
                     i == found->end() ? model::guest{} : *i)
           .then([this] { heard(); }, [this](const caf::error&) { heard(); });
     }

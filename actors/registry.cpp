@@ -127,8 +127,8 @@ void registry_state::follow_default_netvm(const model::change& what) {
   if (std::ranges::none_of(what.edits, about_it))
     return;
   auto actors = world_->directory.read();
-  for (auto& [name, who] : actors->entries)
-    self->send(who.domain, atom::up_v);
+  for (auto& x : actors->entries())
+    self->send(x->domain, atom::up_v);
 }
 
 // -- actors --------------------------------------------------------------------------------------
@@ -189,15 +189,15 @@ bool registry_state::is_settled(const std::string& name, const snapshot& now,
 
 void registry_state::settle(const std::string& name, const snapshot& now, directory& actors) {
   auto* x = born(name, now);
-  auto former = actors.entries.find(name);
-  if (former != actors.entries.end() && (!x || former->second.uuid != x->uuid)) {
-    dismiss(name, former->second);
-    actors.entries.erase(former);
+  auto* former = actors.find(name);
+  if (former && (!x || former->uuid != x->uuid)) {
+    dismiss(*former);
+    former = nullptr;
   }
   if (!x)
-    return;
-  auto& entry = actors.entries[name];
-  entry.uuid = x->uuid;
+    return actors.drop(name);
+  auto entry =
+      former ? *former : directory::entry{.name = name, .uuid = x->uuid, .domain = {}, .netvm = {}};
   if (!entry.domain && deaths_[name] <= most_deaths)
     entry.domain = self->spawn<caf::monitored>(actors::domain, world_, name);
   if (auto provides = model::provides_network(now.view(), *x); provides && !entry.netvm) {
@@ -206,17 +206,18 @@ void registry_state::settle(const std::string& name, const snapshot& now, direct
     self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
     entry.netvm = netvm_actor{};
   }
+  actors.put(std::move(entry));
 }
 
 /// Its record is gone. The actor ends once it has cleaned up.
-void registry_state::dismiss(const std::string& who, const directory::entry& entry) {
-  deaths_.erase(who);
-  if (entry.netvm)
-    self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
-  if (!entry.domain)
+void registry_state::dismiss(const directory::entry& who) {
+  deaths_.erase(who.name);
+  if (who.netvm)
+    self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
+  if (!who.domain)
     return;
-  self->send(entry.domain, atom::gone_v);
-  leaving_.insert_or_assign(who, entry.domain);
+  self->send(who.domain, atom::gone_v);
+  leaving_.insert_or_assign(who.name, who.domain);
 }
 
 /// A domain actor ended: of its own fault it is spawned again from its record and told the truth;
@@ -230,22 +231,24 @@ void registry_state::lost(const caf::down_msg& x) {
     return;
   }
   auto old = world_->directory.read();
-  for (auto& [name, entry] : old->entries) {
-    if (entry.domain.address() != x.source)
-      continue;
-    auto deaths = ++deaths_[name];
-    spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason),
-                  deaths);
-    waiting_.insert(name);
-    auto next = std::make_shared<directory>(*old);
-    next->entries[name].domain = domain_actor{};
-    world_->directory.write(std::move(next));
-    if (deaths > most_deaths)
-      world_->status.degrade(name, "its actor keeps dying");
-    align();
-    tell_truth(name);
+  auto dead =
+      std::ranges::find(old->entries(), x.source, [](auto& y) { return y->domain.address(); });
+  if (dead == old->entries().end())
     return;
-  }
+  auto entry = **dead;
+  auto name = entry.name;
+  auto deaths = ++deaths_[name];
+  spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason),
+                deaths);
+  waiting_.insert(name);
+  entry.domain = domain_actor{};
+  auto next = std::make_shared<directory>(*old);
+  next->put(std::move(entry));
+  world_->directory.write(std::move(next));
+  if (deaths > most_deaths)
+    world_->status.degrade(name, "its actor keeps dying");
+  align();
+  tell_truth(name);
 }
 
 void registry_state::tell_truth(const std::string& name) {
@@ -267,11 +270,11 @@ void registry_state::tell_truth(const std::string& name) {
 void registry_state::end_all() {
   stopping_ = true;
   auto actors = world_->directory.read();
-  for (auto& [name, entry] : actors->entries) {
-    if (entry.netvm)
-      self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
-    if (entry.domain)
-      self->send_exit(entry.domain, caf::exit_reason::user_shutdown);
+  for (auto& x : actors->entries()) {
+    if (x->netvm)
+      self->send_exit(x->netvm, caf::exit_reason::user_shutdown);
+    if (x->domain)
+      self->send_exit(x->domain, caf::exit_reason::user_shutdown);
   }
   for (auto& [name, x] : leaving_)
     self->send_exit(x, caf::exit_reason::user_shutdown);

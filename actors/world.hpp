@@ -2,9 +2,9 @@
 #pragma once
 
 #include "actors/deadlines.hpp"
+#include "actors/directory.hpp"
 #include "actors/settings.hpp"
 #include "actors/status_board.hpp"
-#include "messages/actors.hpp"
 #include "messages/published.hpp"
 #include "model/policy.hpp"
 #include "model/view.hpp"
@@ -19,21 +19,6 @@
 #include <tuple>
 
 namespace qubes::actors {
-
-/// Name -> actor. A netvm is there only for domains that provide network.
-struct directory {
-  struct entry {
-    domain_actor domain;
-    netvm_actor netvm;
-    std::string uuid; ///< a name may pass to another domain
-  };
-  std::map<std::string, entry, std::less<>> entries;
-
-  const entry* find(std::string_view name) const {
-    auto i = entries.find(name);
-    return i == entries.end() ? nullptr : &i->second;
-  }
-};
 
 /// One moment of the durable system and the machine; live facts are always those of now.
 struct snapshot {

@@ -96,6 +96,9 @@ outcome<void> rename_file(const std::string& from, const std::string& to, lastin
 }
 
 outcome<void> make_directory(const std::string& path) {
+  auto failure = std::error_code{};
+  if (std::filesystem::is_directory(path, failure)) // mkdir would lock the directory above it
+    return {};
   if (::mkdir(path.c_str(), directory_mode) != 0 && errno != EEXIST)
     return cannot("create", path);
   return {};

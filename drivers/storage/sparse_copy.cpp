@@ -97,13 +97,15 @@ outcome<void> sparse_copy(int from, int to, const std::string& path, const super
   if (!bytes)
     return tl::unexpected{std::move(bytes.error())};
   auto size = static_cast<off_t>(*bytes);
-  auto buffer = std::make_unique<char[]>(block);
+  auto buffer = std::unique_ptr<char[]>{};
   for (auto at = off_t{0};;) {
     auto data = next_data(from, at, size, path);
     if (!data)
       return tl::unexpected{std::move(data.error())};
     if (!*data)
       break;
+    if (!buffer)
+      buffer = std::make_unique_for_overwrite<char[]>(block);
     for (at = (*data)->begin; at < (*data)->end;) {
       if (watch.stop.stop_requested())
         return model::fail(model::errc::storage, fmt::format("copying to '{}' was stopped", path));

@@ -1,0 +1,36 @@
+// Whom to speak to about a domain.
+#pragma once
+
+#include "messages/actors.hpp"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qubes::actors {
+
+/// A value: whoever changes it changes a copy, which shares the entries that stay.
+class directory {
+public:
+  struct entry {
+    std::string name;
+    std::string uuid; ///< a name may pass to another domain
+    domain_actor domain;
+    netvm_actor netvm; ///< only of domains that provide network
+  };
+  using entry_ptr = std::shared_ptr<const entry>;
+
+  const std::vector<entry_ptr>& entries() const { return entries_; } ///< by name
+  const entry* find(std::string_view name) const;
+
+  void put(entry x); ///< in place of one of that name
+  void drop(std::string_view name);
+
+private:
+  std::vector<entry_ptr>::const_iterator place_of(std::string_view name) const;
+
+  std::vector<entry_ptr> entries_;
+};
+
+} // namespace qubes::actors
