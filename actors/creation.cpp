@@ -141,12 +141,20 @@ void registry_state::furnish(const applicant& x) {
 /// The disks are there. Each commit writes the whole store: while more are on their way than wait
 /// here, those who are first have patience.
 void registry_state::present(const applicant& x) {
+  if (applicants_.empty())
+    patient_since_us_ = world_->now_us();
   applicants_.push_back(x);
   auto on_their_way = births_.size() - enrolling_ - newborns_.size() - applicants_.size();
-  if (applicants_.size() >= on_their_way)
+  if (on_their_way == 0)
     enrol_all();
   else if (applicants_.size() == 1)
     self->delayed_send(self, patience, atom::tick_v);
+}
+
+/// A timer may be one of applicants that are through already.
+void registry_state::lose_patience() {
+  if (world_->now_us() - patient_since_us_ >= std::chrono::microseconds{patience}.count())
+    enrol_all();
 }
 
 void registry_state::enrol_all() {

@@ -114,11 +114,16 @@ outcome<void> library::keep_generation() {
   if (auto linked = disk_->link(file, name); !linked)
     return linked;
   ++next_generation_;
+  return {};
+}
+
+void library::prune() {
+  if (generations_ == 0)
+    return;
   auto known = generations_on(*disk_);
   for (auto i = std::size_t{0}; i + generations_ < known.size(); ++i)
     if (auto gone = disk_->remove(generation_name(known[i])); !gone)
       spdlog::warn("cannot remove an old generation: {}", gone.error().text);
-  return {};
 }
 
 outcome<void> library::save(const model::system& x) {

@@ -53,7 +53,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         return caf::unit;
       },
       [this](atom::stop) { end_all(); },
-      [this](atom::tick) { enrol_all(); },
+      [this](atom::tick) { lose_patience(); },
   };
 }
 

@@ -47,6 +47,7 @@ private:
   };
   void furnish(const applicant& x);
   void present(const applicant& x);
+  void lose_patience();
   void enrol_all();
   void enrol(const applicant& x);
   void welcome();
@@ -95,6 +96,7 @@ private:
   std::set<std::string, std::less<>> waiting_; ///< in there, and not yet in the directory
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
   std::vector<applicant> applicants_;
+  std::int64_t patient_since_us_ = 0; ///< the first applicant
   std::size_t enrolling_ = 0; ///< births that the store works on
   std::vector<newborn> newborns_;
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once

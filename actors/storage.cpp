@@ -17,18 +17,18 @@ namespace {
 
 const auto homes = std::string{};
 
-/// Work on all volumes of a domain at once, between two steps on its directory.
+/// Work on all volumes of a domain at once; a creation begins with one of them alone.
 struct round_row {
   disk_task what;
-  std::optional<disk_task> before{};
+  std::optional<disk_task> first{};
   std::optional<disk_task> undo{};  ///< of those that went well, when one did not
-  std::optional<disk_task> after{}; ///< always, or only to undo `before`
+  std::optional<disk_task> after{}; ///< always, or only to undo `first`
   bool kernels = false;             ///< whether it is anything to kernels
 };
 
 constexpr round_row rounds[]{
     {.what = disk_task::create,
-     .before = disk_task::make_home,
+     .first = disk_task::create_first,
      .undo = disk_task::remove,
      .after = disk_task::remove_home},
     {.what = disk_task::remove, .after = disk_task::remove_home},
@@ -78,6 +78,11 @@ outcome<std::string> pool_of(const disk_job& x) {
 struct storage_state::round {
   round(const round_row& row, disk_job job, disk_reply::sink to)
       : row(row), job(std::move(job)), to(std::move(to)) {}
+
+  void note(const model::volume* it, disk_report result) {
+    done.push_back(it);
+    report.pairs.emplace_back(it->name, std::move(result.text));
+  }
 
   const round_row& row;
   const disk_job job; ///< holds the volumes
@@ -186,25 +191,29 @@ caf::result<disk_report> storage_state::run(const disk_job& what) {
 }
 
 void storage_state::begin(const round_ptr& x) {
-  if (!x->row.before)
-    return do_each(x);
-  hand_on(homes, part_of(x->job, *x->row.before), [this, x](auto made) {
-    if (made)
-      return do_each(x);
-    x->to(tl::unexpected{std::move(made.error())});
+  auto todo = volumes_of(x->job, x->row);
+  if (!x->row.first)
+    return do_each(x, todo);
+  if (todo.empty())
+    return hand_on(homes, part_of(x->job, disk_task::make_home), x->to);
+  auto* it = todo.front();
+  todo.erase(todo.begin());
+  hand_on(it->pool, part_of(x->job, *x->row.first, it->name), [this, x, it, todo](auto result) {
+    if (!result)
+      return x->to(tl::unexpected{std::move(result.error())});
+    x->note(it, std::move(*result));
+    do_each(x, todo);
   });
 }
 
-void storage_state::do_each(const round_ptr& x) {
-  auto todo = volumes_of(x->job, x->row);
+void storage_state::do_each(const round_ptr& x, const std::vector<const model::volume*>& todo) {
   x->left = todo.size();
   if (todo.empty())
     return done_with_each(x);
   for (auto* it : todo)
     hand_on(it->pool, part_of(x->job, x->row.what, it->name), [this, x, it](auto result) {
       if (result) {
-        x->done.push_back(it);
-        x->report.pairs.emplace_back(it->name, std::move(result->text));
+        x->note(it, std::move(*result));
       } else if (!x->why) {
         x->why = std::move(result.error());
       }
@@ -235,7 +244,7 @@ void storage_state::finish(const round_ptr& x) {
     else
       x->to(std::move(x->report));
   };
-  if (!x->row.after || (x->row.before && !x->why))
+  if (!x->row.after || (x->row.first && !x->why))
     return answer();
   hand_on(homes, part_of(x->job, *x->row.after), [x, answer](auto done) {
     if (!done && !x->why)

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace qubes::actors {
 
@@ -30,7 +31,7 @@ private:
 
   caf::result<disk_report> run(const disk_job& what);
   void begin(const round_ptr& x);
-  void do_each(const round_ptr& x);
+  void do_each(const round_ptr& x, const std::vector<const model::volume*>& todo);
   void done_with_each(const round_ptr& x);
   void finish(const round_ptr& x);
 

@@ -65,6 +65,7 @@ void store_state::write_batch() {
                [me = store_actor{self}, this, files = files_, what = written_head_] {
                  auto result = files->save(*what);
                  caf::anon_send(me, completion{[this, result] { written(result); }});
+                 files->prune();
                });
 }
 

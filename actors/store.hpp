@@ -29,6 +29,9 @@ public:
   /// Refuses when somebody else wrote the file since.
   model::outcome<void> save(const model::system& x);
 
+  /// Removes generations beyond those to keep. Never in the way of an answer.
+  void prune();
+
   /// Somebody else wrote the file since our last load or save.
   bool changed_by_others();
 

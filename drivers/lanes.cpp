@@ -55,7 +55,11 @@ public:
         return;
       }
     }
-    make_ready({std::move(key), std::move(job)});
+    ready_.push_back({std::move(key), std::move(job)});
+    if (ready_.size() > idle_ && alive_ < width_)
+      return start_thread();
+    lock.unlock(); // whom we wake would wait for it
+    work_.notify_one();
   }
 
   bool finish(std::chrono::milliseconds limit) {
@@ -68,14 +72,6 @@ private:
     std::string key;
     std::function<void()> job;
   };
-
-  void make_ready(task x) {
-    ready_.push_back(std::move(x));
-    if (ready_.size() > idle_ && alive_ < width_)
-      start_thread();
-    else
-      work_.notify_one();
-  }
 
   void start_thread() {
     auto& self = *threads_.insert(threads_.end(), std::thread{});
@@ -123,13 +119,14 @@ private:
     return !ready_.empty();
   }
 
+  /// This thread looks for work next, so nobody is woken for what becomes ready here.
   void finish(const std::string& key) {
     if (!key.empty()) {
       auto strand = strands_.find(key);
       if (strand->second.empty()) {
         strands_.erase(strand);
       } else {
-        make_ready({key, std::move(strand->second.front())});
+        ready_.push_back({key, std::move(strand->second.front())});
         strand->second.pop_front();
       }
     }

@@ -219,7 +219,8 @@ enum class disk_task : std::uint8_t {
   set_up_pool,  ///< pool
   look_at_pool, ///< pool
   list_pool,    ///< pool
-  make_home,    ///< INTERNAL: a step of create
+  make_home,    ///< INTERNAL: a step of create, for domains without volumes
+  create_first, ///< INTERNAL: a step of create, the directory and a volume in one go
   remove_home,  ///< INTERNAL: a step of remove
 };
 

@@ -10,7 +10,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <map>
 #include <set>
 
 namespace qubes::tests {
@@ -18,6 +20,7 @@ namespace qubes::tests {
 namespace {
 
 using namespace std::string_literals;
+using namespace std::chrono_literals;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
@@ -163,19 +166,58 @@ TEST_F(population, births_at_once_have_numbers_of_their_own) {
   EXPECT_TRUE(names.empty());
 }
 
-TEST_F(population, births_at_once_share_commits) {
-  auto before = sim.world().status.store().batches;
-  sim.lanes().hold("varlibqubes:");
-  auto posted = std::vector<connection_id>{};
-  for (auto i = 0; i < 16; ++i)
-    posted.push_back(
-        sim.post(bytes("admin.vm.Create.AppVM", "dom0", fmt::format("name=n{} label=red", i))));
-  sim.settle();
-  sim.lanes().hold("");
-  sim.run();
-  for (auto x : posted)
-    EXPECT_EQ(sim.reply_to(x).frames.at(0), ok);
-  EXPECT_LE(sim.world().status.store().batches - before, 5U); // 8, 4, 2, 1 and 1
+/// Births of which one takes long.
+struct births : population {
+  void begin(std::initializer_list<const char*> names, const std::string& slow) {
+    sim.lanes().hold(fmt::format("varlibqubes:appvms/{}/", slow));
+    for (auto name : names)
+      posted.emplace(name, sim.post(bytes("admin.vm.Create.AppVM", "dom0",
+                                          fmt::format("name={} label=red", name))));
+    sim.settle();
+  }
+  void let_go() {
+    sim.lanes().hold("");
+    sim.settle();
+  }
+  bool is_born(const std::string& name) {
+    auto& frames = sim.reply_to(posted.at(name)).frames;
+    return !frames.empty() && frames.front() == ok;
+  }
+
+  std::map<std::string, connection_id> posted;
+};
+
+TEST_F(births, at_once_share_a_commit) {
+  begin({"a", "b", "c", "d", "e"}, "c");
+  EXPECT_FALSE(is_born("a"));
+  let_go();
+  for (auto& [name, x] : posted)
+    EXPECT_TRUE(is_born(name)) << name;
+}
+
+TEST_F(births, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
+  begin({"a", "b", "c"}, "c");
+  sim.pass(9ms);
+  EXPECT_FALSE(is_born("a"));
+  sim.pass(1ms);
+  EXPECT_TRUE(is_born("a"));
+  EXPECT_TRUE(is_born("b"));
+  EXPECT_FALSE(is_born("c"));
+  let_go();
+  EXPECT_TRUE(is_born("c"));
+}
+
+TEST_F(births, do_not_take_the_patience_of_others_for_theirs) {
+  begin({"a", "b"}, "b");
+  sim.pass(5ms);
+  let_go();
+  EXPECT_TRUE(is_born("b"));
+  begin({"c", "d"}, "d");
+  sim.pass(5ms); // ten since a began to wait
+  EXPECT_FALSE(is_born("c"));
+  sim.pass(5ms);
+  EXPECT_TRUE(is_born("c"));
+  let_go();
 }
 
 TEST_F(population, a_birth_asks_the_drivers_only_for_what_is_kept) {

@@ -132,6 +132,7 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
     ASSERT_TRUE(changed);
     host = *changed;
     ASSERT_TRUE(files.save(host));
+    files.prune();
   }
   EXPECT_EQ(disk->list("backup")->size(), 3U);
 
