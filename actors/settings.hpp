@@ -12,7 +12,7 @@ struct settings {
   std::chrono::seconds rescue_call{30};           ///< destroy
   std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on
   std::chrono::seconds disk_answer{10800};        ///< ... and is not waited for beyond this
-  unsigned pool_workers = 4;                      ///< pieces of work that a pool does at a time
+  unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::seconds order{900};                ///< a client's order, whatever it takes
   std::chrono::seconds backup{7 * 86400};         ///< ... but for a backup
