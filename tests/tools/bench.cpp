@@ -356,9 +356,7 @@ void measure_idle(bench& b) {
   std::this_thread::sleep_for(2s);
   auto before = b.daemon.used();
   std::this_thread::sleep_for(span);
-  auto ticks = b.daemon.used().cpu_ticks - before.cpu_ticks;
-  auto percent = 100.0 * static_cast<double>(ticks)
-                 / (static_cast<double>(::sysconf(_SC_CLK_TCK)) * milliseconds(span) / 1000);
+  auto percent = 100 * milliseconds(b.daemon.used().cpu - before.cpu) / milliseconds(span);
   b.figures.push_back(
       {"CPU when idle", fmt::format("{:.1f} %", percent), "", "", "0.0 %", percent < 0.05});
   b.at_most(fmt::format("RSS with {} domains", b.o.domains),

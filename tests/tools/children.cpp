@@ -13,8 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
-#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
@@ -109,18 +109,10 @@ usage usage_of(pid_t pid) {
   std::error_code ignored;
   for (fs::directory_iterator i{proc + "fd", ignored}, end; i != end; i.increment(ignored))
     ++result.descriptors;
-  std::ifstream stat{proc + "stat"};
-  std::string line;
-  std::getline(stat, line);
-  if (auto name_end = line.rfind(')'); name_end != std::string::npos) {
-    std::istringstream fields{line.substr(name_end + 2)};
-    for (int field = 3; field < 14; ++field)
-      fields >> word;
-    std::uint64_t user = 0;
-    std::uint64_t system = 0;
-    fields >> user >> system;
-    result.cpu_ticks = user + system;
-  }
+  clockid_t theirs{};
+  timespec given{};
+  if (::clock_getcpuclockid(pid, &theirs) == 0 && ::clock_gettime(theirs, &given) == 0)
+    result.cpu = std::chrono::seconds{given.tv_sec} + std::chrono::nanoseconds{given.tv_nsec};
   return result;
 }
 

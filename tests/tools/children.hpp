@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -43,7 +44,7 @@ private:
 struct usage {
   std::uint64_t resident_kib = 0;
   std::size_t descriptors = 0;
-  std::uint64_t cpu_ticks = 0; ///< 1/100 s
+  std::chrono::nanoseconds cpu{}; ///< it was given so far
 };
 usage usage_of(pid_t pid);
 
