@@ -1,5 +1,6 @@
 #include "model/feature_rules.hpp"
 
+#include "model/address.hpp"
 #include "model/characters.hpp"
 #include "model/feature.hpp"
 #include "model/literal.hpp"
@@ -96,6 +97,27 @@ outcome<void> custom_persist(const wish& x) {
                 "give a path, or file:OWNER:GROUP:MODE:/PATH, or dir:OWNER:GROUP:MODE:/PATH");
 }
 
+// -- addresses shown inside (spec/network.md §3; empty shows the real ones) ---------------------
+
+outcome<void> shown_address(const wish& x) {
+  if (x.text.empty() || parse_ipv4(x.text))
+    return {};
+  return refuse(x, "this is no IPv4 address", "give one like 192.168.1.2, or nothing");
+}
+
+outcome<void> shown_netmask(const wish& x) {
+  constexpr auto longest = 24;
+  auto bits = -1;
+  auto end = x.text.data() + x.text.size();
+  auto [rest, problem] = std::from_chars(x.text.data(), end, bits);
+  auto is_length = problem == std::errc{} && rest == end && bits >= 0 && bits <= longest;
+  if (x.text.empty() || is_length || parse_ipv4(x.text))
+    return {};
+  return refuse(
+      x, "this is no netmask",
+      fmt::format("give one like 255.255.255.0, a length of 0 to {}, or nothing", longest));
+}
+
 // -- preloaded disposables --------------------------------------------------------------------
 
 outcome<void> can_preload(const wish& x) {
@@ -150,6 +172,9 @@ constexpr std::array rules{
     rule{"service.", local_vm, service},
     rule{"vm-config.", local_vm, vm_config},
     rule{"custom-persist.", local_vm, custom_persist},
+    rule{"net.fake-ip", local_vm, shown_address},
+    rule{"net.fake-gateway", local_vm, shown_address},
+    rule{"net.fake-netmask", local_vm, shown_netmask},
     rule{"preload-dispvm-max", preloading, preload_max},
     rule{"preload-dispvm-delay", preloading, preload_delay},
     rule{"preload-dispvm-threshold", admin_vm, whole_number},

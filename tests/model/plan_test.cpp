@@ -419,6 +419,20 @@ TEST_F(plans, persistent_paths_are_absolute) {
   EXPECT_EQ(refused_feature("work", "custom-persist.", "/home"), errc::value);
 }
 
+TEST_F(plans, addresses_shown_inside_are_addresses) {
+  for (auto name : {"net.fake-ip", "net.fake-gateway", "net.fake-netmask"}) {
+    for (auto good : {"", "192.168.1.128", "255.255.255.0"})
+      EXPECT_EQ(refused_feature("work", name, good), errc::none) << name << " " << good;
+    for (auto bad : {"not-an-ip", "10.0.0", "10.0.0.256", "10.0.0.1/24", "fd09::1", " 10.0.0.1"})
+      EXPECT_EQ(refused_feature("work", name, bad), errc::value) << name << " " << bad;
+  }
+  EXPECT_EQ(refused_feature("work", "net.fake-ip", "24"), errc::value);
+  for (auto good : {"0", "24"})
+    EXPECT_EQ(refused_feature("work", "net.fake-netmask", good), errc::none) << good;
+  for (auto bad : {"25", "-1", "+8", "8.", "99999999999"})
+    EXPECT_EQ(refused_feature("work", "net.fake-netmask", bad), errc::value) << bad;
+}
+
 TEST_F(plans, only_able_templates_preload_disposables) {
   EXPECT_EQ(refused_feature("dvm", "preload-dispvm-max", "2"), errc::value);
   at.make({{set_feature{"debian", "qrexec", "1"}}});
