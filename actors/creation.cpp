@@ -115,10 +115,12 @@ void registry_state::create(const order& x, const reply& to) {
   auto reply_text = !wish.disposable ? std::string{} : x.text == "uuid" ? "uuid:" + as->uuid : name;
   auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
   auto born = applicant{std::move(plan), job, std::move(reply_text), to};
+  ++on_their_way_;
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
       .then([this, born](const disk_report&) { furnish(born); },
             [this, name, to](const caf::error& why) {
               births_.erase(name);
+              arrived();
               to.refuse(from_caf(why));
             });
 }
@@ -135,20 +137,26 @@ void registry_state::furnish(const applicant& x) {
   copy.source = *data;
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
       .then([this, x](const disk_report&) { present(x); },
-            [this, x](const caf::error& why) { give_up(x.disks, from_caf(why), x.to); });
+            [this, x](const caf::error& why) {
+              arrived();
+              give_up(x.disks, from_caf(why), x.to);
+            });
 }
 
-/// The disks are there. Each commit writes the whole store: while more are on their way than wait
-/// here, those who are first have patience.
+/// The disks are there. Each commit writes the whole store: while more are on their way, those who
+/// are first have patience.
 void registry_state::present(const applicant& x) {
-  if (applicants_.empty())
-    patient_since_us_ = world_->now_us();
   applicants_.push_back(x);
-  auto on_their_way = births_.size() - enrolling_ - newborns_.size() - applicants_.size();
-  if (on_their_way == 0)
+  arrived();
+  if (applicants_.size() != 1)
+    return;
+  patient_since_us_ = world_->now_us();
+  self->delayed_send(self, patience, atom::tick_v);
+}
+
+void registry_state::arrived() {
+  if (--on_their_way_ == 0)
     enrol_all();
-  else if (applicants_.size() == 1)
-    self->delayed_send(self, patience, atom::tick_v);
 }
 
 /// A timer may be one of applicants that are through already.
@@ -164,17 +172,14 @@ void registry_state::enrol_all() {
 
 /// Now it becomes a fact.
 void registry_state::enrol(const applicant& x) {
-  ++enrolling_;
   timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what)
       .then(
           [this, x](const model::system_ptr& with_it) {
-            --enrolling_;
             newborns_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
             if (newborns_.size() == 1) // the others of this commit are answered right behind it
               self->send(self, with_it);
           },
           [this, x](const caf::error& why) {
-            --enrolling_;
             if (from_caf(why).code == errc::timed_out) { // it may yet become a fact
               births_.erase(x.disks.domain->name.str());
               align();

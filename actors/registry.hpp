@@ -47,6 +47,7 @@ private:
   };
   void furnish(const applicant& x);
   void present(const applicant& x);
+  void arrived(); ///< or gave up
   void lose_patience();
   void enrol_all();
   void enrol(const applicant& x);
@@ -95,9 +96,9 @@ private:
   model::system_ptr aligned_;                  ///< what the directory was made from
   std::set<std::string, std::less<>> waiting_; ///< in there, and not yet in the directory
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
+  std::size_t on_their_way_ = 0; ///< births without their disks
   std::vector<applicant> applicants_;
   std::int64_t patient_since_us_ = 0; ///< the first applicant
-  std::size_t enrolling_ = 0; ///< births that the store works on
   std::vector<newborn> newborns_;
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds

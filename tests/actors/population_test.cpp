@@ -207,6 +207,20 @@ TEST_F(births, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
   EXPECT_TRUE(is_born("c"));
 }
 
+TEST_F(births, do_not_wait_for_one_that_failed) {
+  sim.disks().set_script([](drivers::disk_call which, auto& what) {
+    return which == drivers::disk_call::create && what.starts_with("appvms/c/")
+               ? std::optional{fault()}
+               : std::nullopt;
+  });
+  begin({"a", "b", "c"}, "c");
+  EXPECT_FALSE(is_born("a"));
+  let_go();
+  EXPECT_TRUE(is_born("a"));
+  EXPECT_TRUE(is_born("b"));
+  EXPECT_FALSE(is_born("c"));
+}
+
 TEST_F(births, do_not_take_the_patience_of_others_for_theirs) {
   begin({"a", "b"}, "b");
   sim.pass(5ms);
