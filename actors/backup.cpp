@@ -120,7 +120,7 @@ void backup_state::obey(const order& x, const reply& to) {
 }
 
 void backup_state::with_profile(const std::string& id, const reply& to,
-                                std::function<void(const model::backup_profile&)> then) {
+                                const std::function<void(const model::backup_profile&)>& then) {
   auto ask = job{.what = task::read_profile, .domain = {}, .uuid = {}, .text = id, .pairs = {}};
   auto limit = deadline_of(world_->settings, ask);
   timed_request(self, world_, world_->driver, limit, std::move(ask))
@@ -374,7 +374,8 @@ void backup_state::next(const run_ptr& x) {
           [this, x](const caf::error& why) { settle(x, tl::unexpected{from_caf(why)}); });
 }
 
-void backup_state::add(const run_ptr& x, const backup_part& what, std::function<void()> done) {
+void backup_state::add(const run_ptr& x, const backup_part& what,
+                       const std::function<void()>& done) {
   post(
       x, [what](drivers::backups&, run& me) { return me.writer->add(what); },
       [this, x, done](const outcome<bool>& added) {
@@ -429,7 +430,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
 }
 
 /// Answers once nothing is left of it but what it was to leave.
-void backup_state::settle(const run_ptr& x, outcome<std::string> how) {
+void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
   if (std::exchange(x->over, true))
     return;
   x->order.passphrase.clear();

@@ -47,7 +47,7 @@ private:
 
   void obey(const order& x, const reply& to);
   void with_profile(const std::string& id, const reply& to,
-                    std::function<void(const model::backup_profile&)> then);
+                    const std::function<void(const model::backup_profile&)>& then);
   void tell(const model::backup_profile& x, const reply& to);
   void take_stock(const model::backup_profile& x, std::function<void(const inventory&)> then,
                   std::function<void(model::error)> failed);
@@ -60,10 +60,10 @@ private:
   void know_passphrase(const run_ptr& x, std::string_view text);
   void lay_out(const run_ptr& x, const inventory& found);
   void next(const run_ptr& x);
-  void add(const run_ptr& x, const drivers::backup_part& what, std::function<void()> done);
+  void add(const run_ptr& x, const drivers::backup_part& what, const std::function<void()>& done);
   void finish(const run_ptr& x);
   void note_time(const run_ptr& x, unsigned attempts);
-  void settle(const run_ptr& x, model::outcome<std::string> how);
+  void settle(const run_ptr& x, const model::outcome<std::string>& how);
   void cancel(const std::string& id, const reply& to);
   void break_off(const run_ptr& x);
   void tell_progress();

@@ -79,7 +79,7 @@ void domain_state::look_at_disks() {
   });
 }
 
-void domain_state::disks_are(std::vector<model::device> all) {
+void domain_state::disks_are(const std::vector<model::device>& all) {
   auto before = std::exchange(disks_, all);
   if (!before)
     return;
@@ -214,7 +214,7 @@ std::vector<std::string> domain_state::backends_of(const model::domain& me, std:
 
 /// Asks one backend after the other. One that does not answer has nothing.
 void domain_state::with_all_devices(const std::string& kind, std::vector<std::string> backends,
-                                    std::function<void(std::vector<model::device>)> then,
+                                    const std::function<void(std::vector<model::device>)>& then,
                                     std::vector<model::device> found) {
   if (backends.empty())
     return then(std::move(found));

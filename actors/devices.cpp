@@ -96,7 +96,7 @@ const model::assignment* assignment_of(const model::domain& who, const model::at
 /// What a domain offers; nothing while it is not there to say.
 void domain_state::with_devices(const std::string& kind, const std::string& backend,
                                 const reply& to,
-                                std::function<void(std::vector<model::device>)> then) {
+                                const std::function<void(std::vector<model::device>)>& then) {
   auto now = look();
   auto* it = now.find(backend);
   auto there = it && (it->is(model::admin_vm) || now.view().facts(*it).xid >= 0);
@@ -291,7 +291,7 @@ std::string domain_state::device_xml(const model::attachment& x) const {
 
 /// What the domain has by the word of the hypervisor, which devices by the word of their backends.
 /// Not knowing is no reason to stop: others may then be given what it has.
-void domain_state::learn_attachments(std::function<void()> then) {
+void domain_state::learn_attachments(const std::function<void()>& then) {
   auto unknown = [this, then](const model::error& why) {
     note(spdlog::level::warn, "its devices are not known: {}", why.text);
     then();

@@ -159,7 +159,7 @@ private:
               const reply& to);
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
-  void follow_record(const model::system_ptr& before, std::function<void()> finish);
+  void follow_record(const model::system_ptr& before, const std::function<void()>& finish);
 
   // -- volumes (volumes.cpp) --------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ private:
   // -- devices (devices.cpp) --------------------------------------------------------------------
 
   void with_devices(const std::string& kind, const std::string& backend, const reply& to,
-                    std::function<void(std::vector<model::device>)> then);
+                    const std::function<void(std::vector<model::device>)>& then);
   void list_available(const order& x, const reply& to);
   void list_attached(const order& x, const reply& to);
   void attach_device(const order& x, const reply& to);
@@ -211,7 +211,7 @@ private:
   void detach_device(const order& x, const reply& to);
   std::string device_xml(const model::attachment& x) const;
   std::vector<model::attachment> in_use() const;
-  void learn_attachments(std::function<void()> then);
+  void learn_attachments(const std::function<void()>& then);
   void has_devices(std::vector<model::attachment> all, const std::vector<model::device>& disks);
   void learn_required();
   void drop_attachments();
@@ -224,7 +224,7 @@ private:
   void hear(const guest_news& x);
   void tell_devices_changed();
   void look_at_disks();
-  void disks_are(std::vector<model::device> all);
+  void disks_are(const std::vector<model::device>& all);
   void disk_is_gone(const model::device& x);
   void forget_disks();
   void offer(const model::device& x);
@@ -234,7 +234,7 @@ private:
   std::vector<std::string> backends_of(const model::domain& me, std::string_view kind,
                                        bool required) const;
   void with_all_devices(const std::string& kind, std::vector<std::string> backends,
-                        std::function<void(std::vector<model::device>)> then,
+                        const std::function<void(std::vector<model::device>)>& then,
                         std::vector<model::device> found = {});
   void check_devices();
   void check_devices_of(std::size_t at);
@@ -243,13 +243,13 @@ private:
   // -- firewall (firewall.cpp) ------------------------------------------------------------------
 
   std::int64_t now_s() const;
-  void with_rules(const reply& to, std::function<void(const model::firewall_rules&)> then);
+  void with_rules(const reply& to, const std::function<void(const model::firewall_rules&)>& then);
   void get_firewall(const reply& to);
   void set_firewall(const std::string& text, const reply& to);
   void save_rules(const model::firewall_rules& rules, const reply& to);
   void reload_firewall(const reply& to);
   void refresh_firewall();
-  void with_rules_or_none(std::function<void(const model::firewall_rules&)> then);
+  void with_rules_or_none(const std::function<void(const model::firewall_rules&)>& then);
   void enforce(const model::firewall_rules& rules);
   void push_rules(const std::string& netvm, const model::firewall_rules& rules,
                   std::function<void()> then);
@@ -273,12 +273,12 @@ private:
   void request_features(const std::string& directory, const reply& to);
   void notify_updates(const order& x, const reply& to);
   void unless_outdated(std::vector<std::string> volumes, const reply& to,
-                       std::function<void()> then);
+                       const std::function<void()>& then);
 
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
   void remove(const reply& to);
-  void clean_up(std::function<void()> then = [] {});
+  void clean_up(const std::function<void()>& then = [] {});
   void tell_disposables();
   /// True when this change took the record away; the rest of the removal is under way then.
   bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
@@ -297,7 +297,7 @@ private:
   void tell_deferred(const std::string& netvm);
   void plug_failed(const model::error& why);
   void unplug();
-  void supervise_clients(std::function<void()> then);
+  void supervise_clients(const std::function<void()>& then);
   netvm_actor supervisor() const; ///< of our clients, while we provide network
   void leave_netvm();
   void leave(const std::string& netvm);

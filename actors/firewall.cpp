@@ -14,8 +14,6 @@
 
 namespace qubes::actors {
 
-using model::errc;
-
 /// No file is a domain nobody restricted. A damaged one lets nothing through.
 model::firewall_rules understand(bool found, const std::string& text, const std::string& who) {
   if (!found)
@@ -33,7 +31,7 @@ std::int64_t domain_state::now_s() const {
 }
 
 void domain_state::with_rules(const reply& to,
-                              std::function<void(const model::firewall_rules&)> then) {
+                              const std::function<void(const model::firewall_rules&)>& then) {
   look_up(to, work(task::read_firewall, directory_of_mine()),
           [who = who_, then](const report& x) { then(understand(x.found, x.text, who)); });
 }
@@ -81,7 +79,8 @@ void domain_state::refresh_firewall() {
 }
 
 /// What cannot be read lets nothing through.
-void domain_state::with_rules_or_none(std::function<void(const model::firewall_rules&)> then) {
+void domain_state::with_rules_or_none(
+    const std::function<void(const model::firewall_rules&)>& then) {
   auto what = work(task::read_firewall, directory_of_mine());
   auto limit = deadline_of_job(what);
   timed_request(self, world_, world_->driver, limit, std::move(what))

@@ -46,7 +46,7 @@ void domain_state::notify_updates(const order& x, const reply& to) {
 }
 
 void domain_state::unless_outdated(std::vector<std::string> volumes, const reply& to,
-                                   std::function<void()> then) {
+                                   const std::function<void()>& then) {
   if (volumes.empty())
     return then();
   auto job = disk_work(disk_task::look, volumes.back());

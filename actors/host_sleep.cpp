@@ -126,7 +126,7 @@ void sleep_state::wake(const reply& to) {
 // -- asking many ---------------------------------------------------------------------------------
 
 sleep_state::names
-sleep_state::those(std::function<bool(const model::domain&, power)> which) const {
+sleep_state::those(const std::function<bool(const model::domain&, power)>& which) const {
   auto now = world_->look();
   auto result = names{};
   for (auto& x : now.system->domains)
@@ -145,7 +145,7 @@ sleep_state::names sleep_state::with_agent(names some) const {
 }
 
 void sleep_state::run_services(const std::string& service, const names& in,
-                               std::function<void()> then) {
+                               const std::function<void()>& then) {
   auto news = events{};
   for (auto& x : in)
     news.push_back({x, "domain-cmd-pre-run", {{"start_guid", "False"}}});

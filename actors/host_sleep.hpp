@@ -32,11 +32,11 @@ private:
   /// Whatever became of this one, the next gets its turn.
   void finish(const reply& to, model::outcome<std::string> how);
 
-  names those(std::function<bool(const model::domain&, model::power)> which) const;
+  names those(const std::function<bool(const model::domain&, model::power)>& which) const;
   names with_agent(names some) const;
 
   /// Runs the service in all of them at once; what fails is in the log only.
-  void run_services(const std::string& service, const names& in, std::function<void()> then);
+  void run_services(const std::string& service, const names& in, const std::function<void()>& then);
   void ask_at_once(verb what, const names& whom, const std::string& key, report_of_all then);
   /// One after the other, but nobody waits longer than a moment for the one before.
   void ask_in_turn(verb what, names whom, report_of_all then);

@@ -106,7 +106,7 @@ void netvm_state::tell_provider() {
 }
 
 /// A netvm of release 3 is told the rules of all its clients at once.
-void netvm_state::tell_rules(model::qubesdb_edits edits, const std::function<void()>& then) {
+void netvm_state::tell_rules(const model::qubesdb_edits& edits, const std::function<void()>& then) {
   auto now = world_->look();
   auto v = now.view();
   auto what = job{.what = task::read_firewalls, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};

@@ -42,7 +42,7 @@ private:
   void lost(const caf::down_msg& x);
 
   void tell_provider();
-  void tell_rules(model::qubesdb_edits edits, const std::function<void()>& then);
+  void tell_rules(const model::qubesdb_edits& edits, const std::function<void()>& then);
   domain_actor provider() const;
   bool provider_runs() const;
 

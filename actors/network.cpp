@@ -61,7 +61,7 @@ void domain_state::plug(const std::string& netvm) {
   auto actors = world_->directory.read();
   member_of_ = netvm;
   auto is_news = entries_name_ != netvm; // or the same one came back
-  auto step = [this, life = life_](std::function<void()> next) {
+  auto step = [this, life = life_](const std::function<void()>& next) {
     return [this, life, next] { life == life_ ? next() : network_settled(); };
   };
   auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
@@ -148,7 +148,7 @@ void domain_state::leave(const std::string& netvm) {
 }
 
 /// A domain that provides network has a supervisor for its clients; the registry keeps them.
-void domain_state::supervise_clients(std::function<void()> then) {
+void domain_state::supervise_clients(const std::function<void()>& then) {
   auto now = look();
   auto* me = record(now);
   auto provides = me && model::provides_network(now.view(), *me);

@@ -138,7 +138,8 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
 }
 
 /// Its place in the network, and that of its clients.
-void domain_state::follow_record(const model::system_ptr& before, std::function<void()> finish) {
+void domain_state::follow_record(const model::system_ptr& before,
+                                 const std::function<void()>& finish) {
   auto now = look();
   auto* me = record(now);
   auto* former = before->find(who_);

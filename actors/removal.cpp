@@ -26,7 +26,7 @@ void domain_state::remove(const reply& to) {
 }
 
 /// A disposable that has shut down leaves nothing behind.
-void domain_state::clean_up(std::function<void()> then) {
+void domain_state::clean_up(const std::function<void()>& then) {
   auto now = look();
   auto* me = record(now);
   if (!me || !me->is(model::disp_vm) || !model::read_bool({now.view(), me}, "auto_cleanup"))

@@ -21,7 +21,7 @@ namespace qubes::actors {
 template <class Self>
 void write_qubesdb(
     Self* self, const world_ptr& in, const std::string& whose, model::qubesdb_edits edits,
-    std::function<void()> then = [] {}) {
+    const std::function<void()>& then = [] {}) {
   auto what =
       job{.what = task::write_qubesdb, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
   what.edits = std::move(edits);

@@ -87,7 +87,7 @@ const std::vector<key>& keys() {
     {"limits", "command_seconds", number_key{[](config& c, std::int64_t x) { c.command_limit = std::chrono::seconds{x}; }, config{}.command_limit.count(), 1, 86400}, "a command of a storage driver, but copies; killed after that"},
     {"limits", "rescue_call_seconds", number(&config::settings, &settings::rescue_call, 1, 3600), "a kill"},
     {"limits", "order_seconds", number(&config::settings, &settings::order, 1, 86400), "a client's order, whatever it takes"},
-    {"limits", "backup_seconds", number(&config::settings, &settings::backup, 1, 30 * 86400), "a client's order to make a backup"},
+    {"limits", "backup_seconds", number(&config::settings, &settings::backup, 1, 30L * 86400), "a client's order to make a backup"},
     {"limits", "reconnect_first_ms", number(&config::settings, &settings::reconnect_first, 1, 60000), "first pause before the hypervisor is tried again"},
     {"limits", "reconnect_most_ms", number(&config::settings, &settings::reconnect_most, 1, 600000), "longest such pause"},
     {"lanes", "host", number(&config::lanes, &widths::host, 1, 64), "threads for calls to the hypervisor alone"},

@@ -210,7 +210,7 @@ int run(const config& settings, const std::string& config_path) {
       paths, settings.limits,
       {.on_request =
            [&desk](connection_id who, std::size_t socket, const drivers::peer& peer,
-                   std::string bytes) {
+                   const std::string& bytes) {
              desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
            },
        .on_gone = [&desk](connection_id who) { desk.gone(who); }});

@@ -73,10 +73,10 @@ public:
 
 struct backups_options {
   std::string state_directory;
-  std::string qrexec_client;             ///< "" for none
-  std::string scrypt = "scrypt";         ///< encrypts
-  std::string temporary = "/var/tmp";    ///< one chunk at a time
-  std::size_t chunk = 100 * 1024 * 1024; ///< bytes before encryption
+  std::string qrexec_client;                  ///< "" for none
+  std::string scrypt = "scrypt";              ///< encrypts
+  std::string temporary = "/var/tmp";         ///< one chunk at a time
+  std::size_t chunk = std::size_t{100} << 20; ///< bytes before encryption
 };
 std::shared_ptr<backups> open_backups(backups_options x);
 

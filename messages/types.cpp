@@ -6,7 +6,7 @@ model::error from_caf(const caf::error& x) {
   using model::errc;
   if (x.category() == caf::atom("qubes")) {
     auto result = model::error{.code = static_cast<errc>(x.code()), .text = {}, .hint = {}};
-    auto words = x.context();
+    const auto& words = x.context();
     if (words.match_elements<std::string, std::string>()) {
       result.text = words.get_as<std::string>(0);
       result.hint = words.get_as<std::string>(1);
