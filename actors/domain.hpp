@@ -261,11 +261,11 @@ private:
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
-  void watch_guest(std::function<void()> then);
-  void retell_entries(std::function<void()> then);
-  void tell_lists(const std::string& netvm, std::function<void()> then);
-  void tell_address(const std::string& netvm, std::function<void()> then);
-  void introduce(std::function<void()> then);
+  void watch_guest(const std::function<void()>& then);
+  void retell_entries(const std::function<void()>& then);
+  void tell_lists(const std::string& netvm, const std::function<void()>& then);
+  void tell_address(const std::string& netvm, const std::function<void()>& then);
+  void introduce(const std::function<void()>& then);
   void tell_legacy_netvm();
 
   // -- what the guest says (guest_requests.cpp) -------------------------------------------------

@@ -55,7 +55,7 @@ void stats_state::look() {
   auto again = [this] {
     auto now = world_->look();
     auto seconds = std::clamp<std::int64_t>(
-        model::read_int({now.view(), nullptr}, "stats_interval"), 1, 24 * 60 * 60);
+        model::read_int({now.view(), nullptr}, "stats_interval"), 1, std::int64_t{24} * 3600);
     look_later(std::chrono::seconds{seconds});
   };
   timed_request(self, world_, world_->driver, limit, std::move(ask))

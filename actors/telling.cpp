@@ -64,7 +64,7 @@ void domain_state::open_qubesdb() {
 }
 
 /// Without the watch it lives on: devices that come and go are just not noticed.
-void domain_state::watch_guest(std::function<void()> then) {
+void domain_state::watch_guest(const std::function<void()>& then) {
   run(
       work(task::watch_qubesdb, block_devices), [then](const report&) { then(); },
       [this, then](const model::error& why) {
@@ -83,7 +83,7 @@ void domain_state::wake_dom0(const model::domain& me) {
 }
 
 /// Its netvm is another one: everything is told anew, with a fresh seed.
-void domain_state::retell_entries(std::function<void()> then) {
+void domain_state::retell_entries(const std::function<void()>& then) {
   auto entries = entries_of_mine();
   if (!entries) {
     note(spdlog::level::err, "its entries stay as they were: {}", entries.error().text);
@@ -97,7 +97,7 @@ void domain_state::retell_entries(std::function<void()> then) {
   });
 }
 
-void domain_state::tell_lists(const std::string& netvm, std::function<void()> then) {
+void domain_state::tell_lists(const std::string& netvm, const std::function<void()>& then) {
   auto actors = world_->directory.read();
   auto* entry = actors->find(netvm);
   if (!entry || !entry->netvm)
@@ -106,7 +106,7 @@ void domain_state::tell_lists(const std::string& netvm, std::function<void()> th
       .then([then] { then(); }, [then](const caf::error&) { then(); });
 }
 
-void domain_state::tell_address(const std::string& netvm, std::function<void()> then) {
+void domain_state::tell_address(const std::string& netvm, const std::function<void()>& then) {
   auto now = look();
   auto* me = record(now);
   if (!me)
@@ -115,7 +115,7 @@ void domain_state::tell_address(const std::string& netvm, std::function<void()> 
 }
 
 /// Before it is there: its netvm must know it when its first packet comes.
-void domain_state::introduce(std::function<void()> then) {
+void domain_state::introduce(const std::function<void()>& then) {
   auto netvm = running_netvm();
   if (!netvm)
     return then();

@@ -161,7 +161,7 @@ outcome<unique_fd> nameless_file(const std::string& directory) {
 /// Bytes on their way through scrypt into a nameless file.
 class sealed {
 public:
-  static outcome<sealed> open(const backups_options& with, std::string secret,
+  static outcome<sealed> open(const backups_options& with, const std::string& secret,
                               const stop_event& stop) {
     auto file = nameless_file(with.temporary);
     if (!file)

@@ -232,7 +232,8 @@ model::callback_pools read_callbacks(const std::string& path) {
   return result;
 }
 
-outcome<std::shared_ptr<pool>> open_callback_pool(model::pool config, const environment& with) {
+outcome<std::shared_ptr<pool>> open_callback_pool(const model::pool& config,
+                                                  const environment& with) {
   auto id = std::string{config.attribute("conf_id")};
   auto entry = entry_of(with.callbacks, id);
   if (!entry)

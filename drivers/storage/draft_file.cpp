@@ -4,10 +4,10 @@
 #include "drivers/storage/sparse_copy.hpp"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <utility>
 
 namespace qubes::drivers::storage {

@@ -21,11 +21,11 @@ const std::vector<driver_row>& driver_rows() {
   return rows;
 }
 
-outcome<std::shared_ptr<pool>> open_pool(model::pool config, const environment& with) {
+outcome<std::shared_ptr<pool>> open_pool(const model::pool& config, const environment& with) {
   auto& rows = driver_rows();
   auto row = std::ranges::find(rows, config.driver, &driver_row::name);
   if (row != rows.end())
-    return row->open(std::move(config), with);
+    return row->open(config, with);
   auto names = std::vector<std::string_view>{};
   for (auto& x : rows)
     names.push_back(x.name);

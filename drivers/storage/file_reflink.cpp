@@ -349,10 +349,11 @@ private:
 
 } // namespace
 
-outcome<std::shared_ptr<pool>> open_file_reflink_pool(model::pool config, const environment& with) {
+outcome<std::shared_ptr<pool>> open_file_reflink_pool(const model::pool& config,
+                                                      const environment& with) {
   if (auto sound = directory_of(config); !sound)
     return tl::unexpected{std::move(sound.error())};
-  return std::make_shared<file_reflink_pool>(std::move(config), with);
+  return std::make_shared<file_reflink_pool>(config, with);
 }
 
 } // namespace qubes::drivers::storage

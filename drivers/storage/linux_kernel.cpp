@@ -77,7 +77,8 @@ private:
 
 } // namespace
 
-outcome<std::shared_ptr<pool>> open_linux_kernel_pool(model::pool config, const environment&) {
+outcome<std::shared_ptr<pool>> open_linux_kernel_pool(const model::pool& config,
+                                                      const environment&) {
   auto root = directory_of(config);
   if (!root)
     return tl::unexpected{std::move(root.error())};

@@ -99,7 +99,7 @@ private:
 
 class lvm_thin_pool final : public pool {
 public:
-  lvm_thin_pool(std::string group, std::string thin_pool, const environment& with)
+  lvm_thin_pool(std::string group, const std::string& thin_pool, const environment& with)
       : group_(std::move(group)), pool_(group_ + '/' + thin_pool), now_(with.now), lvm_(with) {}
 
   // -- the pool -----------------------------------------------------------------------------------
@@ -508,7 +508,8 @@ private:
 
 } // namespace
 
-outcome<std::shared_ptr<pool>> open_lvm_thin_pool(model::pool config, const environment& with) {
+outcome<std::shared_ptr<pool>> open_lvm_thin_pool(const model::pool& config,
+                                                  const environment& with) {
   for (auto option : {"volume_group", "thin_pool"})
     if (!is_lvm_name(config.attribute(option)))
       return fail(errc::storage, fmt::format("'{}' is no name of LVM", config.attribute(option)),

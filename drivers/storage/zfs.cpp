@@ -653,7 +653,7 @@ private:
 
 } // namespace
 
-outcome<std::shared_ptr<pool>> open_zfs_pool(model::pool config, const environment& with) {
+outcome<std::shared_ptr<pool>> open_zfs_pool(const model::pool& config, const environment& with) {
   auto container = std::string{config.attribute("container")};
   if (!is_path(container))
     return fail(errc::storage, fmt::format("'{}' is no name of a ZFS dataset", container),

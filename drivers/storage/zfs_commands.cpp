@@ -168,7 +168,8 @@ outcome<void> zfs_commands::patiently(const std::vector<std::string>& words) {
   }
 }
 
-outcome<void> zfs_commands::with_device(std::vector<std::string> words, const std::string& name) {
+outcome<void> zfs_commands::with_device(const std::vector<std::string>& words,
+                                        const std::string& name) {
   if (auto done = patiently(words); !done)
     return done;
   auto path = device(name);

@@ -76,7 +76,7 @@ public:
 
 private:
   outcome<void> patiently(const std::vector<std::string>& words);
-  outcome<void> with_device(std::vector<std::string> words, const std::string& name);
+  outcome<void> with_device(const std::vector<std::string>& words, const std::string& name);
 
   const std::string container_;
   const std::function<std::time_t()> now_;
