@@ -34,11 +34,12 @@ outcome<disk_report> nothing(const outcome<void>& x) {
 using volume_ref = const model::volume&;
 using watch_ref = const supervision&;
 
-outcome<void> create_first(disks& d, const disk_job& x, volume_ref it) {
+/// Once it was given up, the name may be another domain's, and so may the directory.
+outcome<void> create_first(disks& d, const disk_job& x, volume_ref it, watch_ref watch) {
   if (auto made = d.make_home(*x.system, *x.domain); !made)
     return made;
   auto created = d.create(*x.system, *x.domain, it);
-  if (!created)
+  if (!created && !watch.stop.stop_requested())
     (void)d.remove_home(*x.domain); // the first reason is the one to tell
   return created;
 }
@@ -90,8 +91,8 @@ constexpr task_row rows[]{
     return report_of(d.list(*x.system, *x.pool), &disk_report::names); }},
   {disk_task::make_home, "create", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
     return nothing(d.make_home(*x.system, *x.domain)); }, true},
-  {disk_task::create_first, "create", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return nothing(create_first(d, x, it)); }, true},
+  {disk_task::create_first, "create", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
+    return nothing(create_first(d, x, it, w)); }, true},
   {disk_task::remove_home, "remove", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
     return nothing(d.remove_home(*x.domain)); }, true},
 };

@@ -221,6 +221,25 @@ TEST_F(births, do_not_wait_for_one_that_failed) {
   EXPECT_FALSE(is_born("c"));
 }
 
+/// By then the name, and the directory, may be another domain's.
+TEST_F(births, given_up_long_ago_remove_no_directory) {
+  begin({"a"}, "a");
+  sim.pass(700s);
+  EXPECT_FALSE(is_born("a"));
+  EXPECT_FALSE(sim.reply_to(posted.at("a")).frames.empty());
+  sim.disks().set_script([](drivers::disk_call which, auto& what) {
+    return which == drivers::disk_call::create && what.starts_with("appvms/a/")
+               ? std::optional{fault()}
+               : std::nullopt;
+  });
+  let_go();
+  EXPECT_THAT(sim.disks().owners(), Contains("a"));
+  sim.disks().set_script({});
+  auto leftover = model::domain{};
+  leftover.name = *model::domain_name::parse("a");
+  EXPECT_TRUE(sim.disks().remove_home(leftover));
+}
+
 TEST_F(births, do_not_take_the_patience_of_others_for_theirs) {
   begin({"a", "b"}, "b");
   sim.pass(5ms);
