@@ -2,11 +2,11 @@
 // says of its disks, whom they are for, and what must be there before a start.
 #include "actors/domain.hpp"
 
+#include "actors/attach_question.hpp"
 #include "actors/telling.hpp"
 #include "model/auto_attach.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -98,6 +98,7 @@ void domain_state::disks_are(const std::vector<model::device>& all) {
 }
 
 void domain_state::disk_is_gone(const model::device& x) {
+  withdraw_questions(x.port);
   auto holders = world_->attached.read();
   auto holder = holders->find(std::tuple{std::string{block}, who_, x.port});
   auto actors = world_->directory.read();
@@ -115,24 +116,62 @@ void domain_state::forget_disks() {
   devices_changed_ = false;
 }
 
-/// To the one domain that wants it. Where several do, or one wants to be asked, somebody must say.
+/// To the one domain that wants it. Where several do, or one with consent only, the user says.
 void domain_state::offer(const model::device& x) {
   auto now = look();
-  auto takers = model::takers_of(now.view(), block, x);
-  if (takers.empty())
-    return;
-  auto& first = takers.front();
-  if (takers.size() > 1 || first.how->mode == model::assignment_mode::ask_to_attach) {
-    auto names = std::vector<std::string>{};
-    for (auto& taker : takers)
-      names.push_back(taker.who->name);
-    note(spdlog::level::warn, "disk {} is attached to nobody: {} want it, and nobody can be asked",
-         text_of(x), fmt::join(names, ", "));
-    return;
-  }
+  auto claims = std::vector<claim>{};
+  for (auto& it : model::takers_of(now.view(), block, x))
+    claims.push_back({it.who->name, *it.how});
+  if (claims.size() == 1 && claims[0].how.mode != model::assignment_mode::ask_to_attach)
+    give(x, claims[0]);
+  else if (!claims.empty())
+    ask_user(x, claims);
+}
+
+void domain_state::hear(const device_wish& x) {
+  ask_user(x.what, {{x.who, x.how}});
+}
+
+/// The backend asks, whoever wants it: it knows when there is nothing left to ask about.
+void domain_state::ask_user(const model::device& x, const std::vector<claim>& all) {
+  auto names = std::vector<std::string>{};
+  for (auto& it : all)
+    names.push_back(it.who);
+  auto now = look();
+  auto what = work(task::ask_user, attach_question(now.view(), x, names));
+  auto signs = what.errand = std::make_shared<errand>();
+  questions_.push_back({x.port, signs});
+  auto over = [this, signs] {
+    signs->stop.request_stop();
+    std::erase_if(questions_, [&](auto& y) { return y.signs == signs; });
+  };
+  auto answered = [this, x, all, names, over](const report& answer) {
+    over();
+    auto whom = chosen_target(answer.text, names);
+    auto it = std::ranges::find(all, whom, &claim::who);
+    if (it == all.end())
+      note(spdlog::level::info, "the user gives disk {} to nobody", text_of(x));
+    else if (disks_ && contains(*disks_, x))
+      give(x, *it);
+  };
+  auto unanswered = [this, x, over](const model::error& why) {
+    over();
+    note(spdlog::level::warn, "disk {} is attached to nobody: {}", text_of(x), why.message());
+  };
+  run(std::move(what), answered, unanswered, over);
+}
+
+void domain_state::give(const model::device& x, const claim& to) {
+  withdraw_questions(x.port);
   auto actors = world_->directory.read();
-  if (auto* entry = actors->find(first.who->name.str()))
-    self->send(entry->domain, device_offer{block, x, *first.how});
+  if (auto* entry = actors->find(to.who))
+    self->send(entry->domain, device_offer{block, x, to.how});
+}
+
+void domain_state::withdraw_questions(const std::string& port) {
+  for (auto& x : questions_)
+    if (x.port == port)
+      x.signs->stop.request_stop();
 }
 
 // -- the domain that gets or has it --------------------------------------------------------------
@@ -183,12 +222,13 @@ void domain_state::take_disks() {
       auto* me = record(now);
       if (life != life_ || !me)
         return;
+      auto actors = world_->directory.read();
       for (auto& x : model::arrivals(*me, block, offered)) {
-        if (x.how.mode == model::assignment_mode::ask_to_attach)
-          note(spdlog::level::warn, "disk {} is not attached: nobody can be asked",
-               text_of(x.what));
-        else
+        auto* backend = actors->find(x.what.backend);
+        if (x.how.mode != model::assignment_mode::ask_to_attach)
           take_device({block, x.what, x.how});
+        else if (backend)
+          self->send(backend->domain, device_wish{who_, x.what, x.how});
       }
     });
 }

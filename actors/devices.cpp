@@ -27,21 +27,39 @@ std::string_view option(const model::device_options& all, std::string_view key) 
   return it == all.end() ? std::string_view{} : std::string_view{it->second};
 }
 
-/// xvdi to xvdz, the first that no attached disk has.
-std::string free_frontend(const std::vector<model::attachment>& attached) {
-  for (auto letter = 'i'; letter <= 'z'; ++letter) {
-    auto name = fmt::format("xvd{}", letter);
-    if (std::ranges::none_of(attached,
-                             [&](auto& x) { return option(x.options, "frontend-dev") == name; }))
-      return name;
-  }
-  return {};
+/// Names of disks in the order in which they are given away; xvda to xvdd are the domain's own.
+const std::vector<std::string>& frontends() {
+  static const auto all = [] {
+    auto result = std::vector<std::string>{};
+    for (auto x = 'i'; x <= 'z'; ++x)
+      result.push_back(fmt::format("xvd{}", x));
+    for (auto x = 'a'; x <= 'z'; ++x)
+      for (auto y = 'a'; y <= 'z'; ++y)
+        result.push_back(fmt::format("xvd{}{}", x, y));
+    for (auto x = 'e'; x <= 'h'; ++x)
+      result.push_back(fmt::format("xvd{}", x));
+    return result;
+  }();
+  return all;
+}
+
+/// `preferred` if no attached disk has it, else the first that none has; "" when all are taken.
+std::string free_frontend(const std::vector<model::attachment>& attached,
+                          const std::string& preferred) {
+  auto taken = std::set<std::string_view>{};
+  for (auto& x : attached)
+    taken.insert(option(x.options, "frontend-dev"));
+  if (!preferred.empty() && !taken.contains(preferred))
+    return preferred;
+  auto it = std::ranges::find_if_not(frontends(), [&](auto& x) { return taken.contains(x); });
+  return it == frontends().end() ? std::string{} : *it;
 }
 
 /// What a client may say of a disk, completed (spec/devices.md §7).
 model::outcome<model::device_options> disk_options(const model::device& disk,
                                                    const model::device_options& given,
-                                                   const std::vector<model::attachment>& attached) {
+                                                   const std::vector<model::attachment>& attached,
+                                                   bool has_kernel) {
   auto read_only = option(disk.data, "mode") == "r";
   auto frontend = std::string{};
   auto kind = std::string{"disk"};
@@ -72,7 +90,7 @@ model::outcome<model::device_options> disk_options(const model::device& disk,
     }
   }
   if (frontend.empty())
-    frontend = free_frontend(attached);
+    frontend = free_frontend(attached, kind == "cdrom" && !has_kernel ? "xvdd" : "");
   if (frontend.empty())
     return model::fail(errc::general, "no name for another disk is free", "detach one first");
   auto result =
@@ -200,7 +218,8 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     return to.refuse({errc::general,
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
                       "set its virt_mode to hvm"});
-  auto complete = kind == "block" ? disk_options(device, options, in_use())
+  auto has_kernel = !model::read_text(about, "kernel").empty();
+  auto complete = kind == "block" ? disk_options(device, options, in_use(), has_kernel)
                                   : model::outcome<model::device_options>{options};
   if (!complete)
     return to.refuse(complete.error());

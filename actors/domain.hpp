@@ -227,7 +227,16 @@ private:
   void disks_are(const std::vector<model::device>& all);
   void disk_is_gone(const model::device& x);
   void forget_disks();
+  /// A domain that wants a device of ours, and by which of its assignments.
+  struct claim {
+    std::string who;
+    model::assignment how;
+  };
   void offer(const model::device& x);
+  void hear(const device_wish& x);
+  void ask_user(const model::device& x, const std::vector<claim>& all);
+  void give(const model::device& x, const claim& to);
+  void withdraw_questions(const std::string& port);
   void take_device(const device_offer& x);
   void take_disks();
   void lose_device(const device_loss& what);
@@ -387,7 +396,13 @@ private:
   std::vector<model::attachment> attached_;                   ///< for this life
   std::vector<model::attachment> attaching_;                  ///< under way
   std::optional<std::vector<model::device>> disks_; ///< it offers, as far as others were told
-  bool devices_changed_ = false;                    ///< to be told when the change is over
+  /// The user is asked about a device of ours.
+  struct question {
+    std::string port;
+    errand_ptr signs;
+  };
+  std::vector<question> questions_;
+  bool devices_changed_ = false; ///< to be told when the change is over
   bool looking_ = false;
   bool look_again_ = false;
   std::uint64_t expiry_ = 0;                ///< generation of the timer that is armed

@@ -160,6 +160,13 @@ outcome<report> ask_service(machinery& with, const job& what) {
   return call_service(with, what, errc::general);
 }
 
+outcome<report> ask_user(machinery& with, const job& what) {
+  auto said = with.agent->ask(what.text, what.errand->stop.get_token());
+  if (!said)
+    return tl::unexpected{std::move(said.error())};
+  return report{.guest = {}, .text = std::move(*said), .held = {}};
+}
+
 outcome<report> close_tools(machinery& with, const job& what) {
   with.tools->close(what.domain);
   return report{};
@@ -451,6 +458,7 @@ constexpr task_row rows[]{
   {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
   {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
   {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service},
+  {task::ask_user,       lane::user,  &settings::question,   false, ask_user},
 };
 // clang-format on
 

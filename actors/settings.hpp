@@ -16,6 +16,7 @@ struct settings {
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::seconds order{900};                ///< a client's order, whatever it takes
   std::chrono::seconds backup{7 * 86400};         ///< ... but for a backup
+  std::chrono::seconds question{3600};            ///< the user's answer
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here
   std::chrono::milliseconds reconnect_most{5000}; ///< ... up to here
   std::size_t generations = 20;                   ///< older qubes.xml files that are kept

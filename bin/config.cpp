@@ -57,7 +57,7 @@ const std::vector<key>& keys() {
   static const auto table = std::vector<key>{
     {"paths", "state", text_key{&config::state}, "qubes.xml, appvms/, vm-templates/, vm-kernels/, backup/"},
     {"paths", "run", text_key{&config::run}, "the Admin API sockets"},
-    {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock"},
+    {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock, device-agent.GUI"},
     {"paths", "services", text_key{&config::services}, "marks of the services dom0 itself runs; \"\" for none"},
     {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
     {"paths", "legacy_policy", text_key{&config::legacy_policy}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
@@ -88,12 +88,14 @@ const std::vector<key>& keys() {
     {"limits", "rescue_call_seconds", number(&config::settings, &settings::rescue_call, 1, 3600), "a kill"},
     {"limits", "order_seconds", number(&config::settings, &settings::order, 1, 86400), "a client's order, whatever it takes"},
     {"limits", "backup_seconds", number(&config::settings, &settings::backup, 1, 30L * 86400), "a client's order to make a backup"},
+    {"limits", "question_seconds", number(&config::settings, &settings::question, 1, 7L * 86400), "the user's answer to whom a device is for"},
     {"limits", "reconnect_first_ms", number(&config::settings, &settings::reconnect_first, 1, 60000), "first pause before the hypervisor is tried again"},
     {"limits", "reconnect_most_ms", number(&config::settings, &settings::reconnect_most, 1, 600000), "longest such pause"},
     {"lanes", "host", number(&config::lanes, &widths::host, 1, 64), "threads for calls to the hypervisor alone"},
     {"lanes", "guest", number(&config::lanes, &widths::guest, 1, 1024), "threads for calls that wait for a guest"},
     {"lanes", "storage", number(&config::settings, &settings::pool_workers, 1, 64), "threads for work on volumes, for each pool"},
     {"lanes", "backup", number(&config::lanes, &widths::backup, 1, 64), "backups made at the same time; more wait"},
+    {"lanes", "user", number(&config::lanes, &widths::user, 1, 64), "domains about whose devices the user is asked at the same time; more wait"},
     {"lanes", "rescue", number(&config::lanes, &widths::rescue, 1, 64), "threads for kills"},
   };
   // clang-format on

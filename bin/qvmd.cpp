@@ -72,6 +72,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.qrexec_daemon = x.qrexec_daemon;
   tools.services = x.services;
   result.tools = drivers::open_guest_tools(std::move(tools));
+  result.agent = drivers::open_device_agent(x.qubes_run);
   if (x.hypervisor_uri.starts_with("xen")) {
     if (auto xenstore = drivers::open_xenstore())
       result.xenstore = std::move(*xenstore);

@@ -175,6 +175,7 @@ lanes::lanes(widths x) {
     case lane::disk: return x.disk;
     case lane::storage: return x.storage;
     case lane::backup: return x.backup;
+    case lane::user: return x.user;
     }
     return 1U;
   };

@@ -19,8 +19,9 @@ enum class lane : std::uint8_t {
   disk,    ///< files of the store
   storage, ///< volumes; copies may take long
   backup,  ///< takes hours, and costs nobody else a thread
+  user,    ///< somebody is asked, who may be away
 };
-inline constexpr std::size_t lane_count = 6;
+inline constexpr std::size_t lane_count = 7;
 
 /// Where blocking work runs. The simulation has its own.
 class executor {
@@ -42,6 +43,7 @@ public:
     unsigned disk = 1;
     unsigned storage = 4096; ///< each pool has its own bound
     unsigned backup = 4;
+    unsigned user = 16;
     unsigned keep = 4;                         ///< idle threads of a lane that stay
     std::chrono::milliseconds patience{10000}; ///< how long the others wait for work
   };

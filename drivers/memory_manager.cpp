@@ -1,10 +1,9 @@
 #include "drivers/memory_manager.hpp"
 
-#include "drivers/unique_fd.hpp"
+#include "drivers/unix_socket.hpp"
 
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 
 #include <fmt/format.h>
 
@@ -75,15 +74,11 @@ private:
   }
 
   outcome<unique_fd> connect() const {
-    auto address = sockaddr_un{.sun_family = AF_UNIX, .sun_path = {}};
-    if (socket_.size() >= sizeof address.sun_path)
-      return unreachable("its path is too long");
-    socket_.copy(address.sun_path, socket_.size());
-    auto fd = unique_fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    auto fd = connect_to(socket_, limit_);
+    if (!fd)
+      return unreachable(fd.error().text);
     auto patience = timeval{.tv_sec = limit_.count(), .tv_usec = 0};
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-      return unreachable(std::strerror(errno));
+    ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     return fd;
   }
 

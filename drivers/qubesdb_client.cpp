@@ -1,11 +1,11 @@
 #include "drivers/qubesdb_client.hpp"
 #include "drivers/qubesdb_wire.hpp"
 #include "drivers/reason.hpp"
+#include "drivers/unix_socket.hpp"
 #include "model/characters.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <fmt/format.h>
 
@@ -58,29 +58,11 @@ outcome<void> check_value(const std::string& path, const std::string& value) {
 
 outcome<qubesdb_client> qubesdb_client::connect(const std::string& socket_path,
                                                 std::chrono::milliseconds limit) {
-  auto cannot = [&](std::string_view why) {
-    return fail(errc::general,
-                fmt::format("cannot connect to QubesDB at '{}': {}", socket_path, why));
-  };
-  auto address = sockaddr_un{};
-  address.sun_family = AF_UNIX;
-  if (socket_path.size() >= sizeof address.sun_path)
-    return cannot("the path is too long for a socket");
-  socket_path.copy(address.sun_path, socket_path.size());
-
-  auto socket = unique_fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  auto socket = connect_to(socket_path, limit);
   if (!socket)
-    return cannot(reason());
-  // A full backlog makes connect wait, and only this option bounds that.
-  auto seconds = std::chrono::duration_cast<std::chrono::seconds>(limit);
-  auto patience = timeval{};
-  patience.tv_sec = seconds.count();
-  patience.tv_usec = std::chrono::microseconds{limit - seconds}.count();
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    if (errno != EINTR)
-      return cannot(errno == EAGAIN ? "no answer in time" : reason());
-  return qubesdb_client{std::move(socket), socket_path, limit};
+    return fail(errc::general, fmt::format("cannot connect to QubesDB at '{}': {}", socket_path,
+                                           socket.error().text));
+  return qubesdb_client{std::move(*socket), socket_path, limit};
 }
 
 qubesdb_client::qubesdb_client(unique_fd socket, std::string socket_path,

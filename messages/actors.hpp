@@ -26,6 +26,8 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<guest_news>,
     // A backend offers a device that is assigned to it.
     caf::reacts_to<device_offer>,
+    // Another domain wants a device of ours, if the user consents.
+    caf::reacts_to<device_wish>,
     // A device it has is gone from its backend.
     caf::reacts_to<device_loss>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.

@@ -171,6 +171,7 @@ enum class task : std::uint8_t {
   size_home,        ///< of dom0's user; report: bytes, text: its path
   read_attachments, ///< what the hypervisor says the domain has; report: attachments
   ask_service,      ///< text: qrexec service, pairs[0].second: user; report: text
+  ask_user,         ///< text: question to the device agent, errand; report: text, the answer
 };
 
 struct job {
@@ -184,6 +185,7 @@ struct job {
   std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};
+  errand_ptr errand{}; ///< of what may be broken off
 };
 
 /// What a job found: the guest as it is now, or text.
@@ -269,6 +271,13 @@ struct device_offer {
   model::assignment how;
 };
 
+/// A domain that has started wants a device of its backend, which asks the user first.
+struct device_wish {
+  std::string who;
+  model::device what;
+  model::assignment how;
+};
+
 /// A device is gone from its backend.
 struct device_loss {
   std::string kind;
@@ -298,6 +307,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_wish)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)

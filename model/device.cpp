@@ -305,6 +305,19 @@ std::string event_text(const device_options& x) {
   return text + '}';
 }
 
+std::string describe_disk(const device& x) {
+  auto first_known = [](std::initializer_list<const std::string*> all) {
+    auto it = std::ranges::find_if(all, [](auto* text) { return !text->empty(); });
+    return it == all.end() ? std::string{} : **it;
+  };
+  auto product = first_known({&x.product, &x.name, &x.serial});
+  if (product.empty() && !x.parent_port.empty())
+    return fmt::format("sub-device of {}:{}", x.backend, x.parent_port);
+  auto vendor = first_known({&x.vendor, &x.manufacturer});
+  return fmt::format("Block_Storage: {} {}", vendor.empty() ? "unknown vendor" : vendor,
+                     product.empty() ? "unknown block device" : product);
+}
+
 std::string print_available(std::string_view kind, const device& x) {
   auto text = print_port(kind, x.backend, x.port, x.identity);
   auto told = false;

@@ -81,6 +81,9 @@ std::string print_attached(const attachment& x, std::string_view frontend, const
 std::vector<device> block_devices(std::string_view backend,
                                   const std::vector<std::pair<std::string, std::string>>& entries);
 
+/// For people: kind, vendor and product, as far as they are known.
+std::string describe_disk(const device& x);
+
 /// Whether a device has an interface that a domain denies; the first one of them.
 std::optional<std::string> denied_interface(const device& x, std::string_view denied);
 

@@ -142,6 +142,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
        .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
        .machinery = {.hypervisor = hypervisor_,
                      .tools = tools_,
+                     .agent = agent_,
                      .xenstore = nullptr,
                      .memory = memory_,
                      .state = std::make_shared<shared_disk>(disk_),

@@ -111,6 +111,20 @@ public:
   std::vector<std::string> asked;
 };
 
+/// The user's session: notes what it is asked, and answers as the test says.
+class scripted_agent final : public drivers::device_agent {
+public:
+  model::outcome<std::string> ask(const std::string& question, std::stop_token stop) override {
+    questions.push_back(question);
+    return answer(stop);
+  }
+
+  std::vector<std::string> questions;
+  std::function<model::outcome<std::string>(const std::stop_token&)> answer = [](auto&) {
+    return model::fail(model::errc::general, "nobody is there");
+  };
+};
+
 /// How often faults come, in parts of 1,000 calls of each kind.
 struct faults {
   unsigned hypervisor = 0;
@@ -195,6 +209,7 @@ public:
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
   patient_memory& memory() { return *memory_; }
+  scripted_agent& agent() { return *agent_; }
   drivers::doomed_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
   drivers::fake_backups& backups() { return *backups_; }
@@ -248,6 +263,7 @@ private:
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::shared_ptr<drivers::fake_disks> disks_;
+  std::shared_ptr<scripted_agent> agent_ = std::make_shared<scripted_agent>();
   std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();
   std::shared_ptr<drivers::fake_backups> backups_ = std::make_shared<drivers::fake_backups>();
   std::unique_ptr<actors::society> society_;

@@ -237,10 +237,12 @@ struct disks : told {
     sim.run();
     ASSERT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
   }
-  model::outcome<std::string> attach(const std::string& name, const std::string& port) {
-    auto ticket = sim.send(
-        name,
-        order{.what = verb::attach_device, .key = "sys-net1+" + port, .kind = "block", .text = ""});
+  model::outcome<std::string> attach(const std::string& name, const std::string& port,
+                                     const std::string& options = {}) {
+    auto ticket = sim.send(name, order{.what = verb::attach_device,
+                                       .key = "sys-net1+" + port,
+                                       .kind = "block",
+                                       .text = options});
     sim.run();
     return *sim.answer_to(ticket);
   }
@@ -278,13 +280,84 @@ TEST_F(disks, one_that_is_assigned_comes_by_itself_and_goes_with_its_backend) {
   EXPECT_EQ(attached("app0"), "") << "nobody assigned it";
 }
 
-TEST_F(disks, one_that_two_want_stays_where_it_is) {
+TEST_F(disks, one_that_two_want_goes_to_whom_the_user_names) {
+  assign("app0", "sda", "auto-attach");
+  assign("app1", "sda", "ask-to-attach");
+  start("app0");
+  start("app1");
+  sim.agent().answer = [](auto&) { return "allow:app1"; };
+  plug_in("sda");
+  EXPECT_EQ(attached("app0"), "");
+  EXPECT_THAT(attached("app1"), HasSubstr("sys-net1+sda"));
+  ASSERT_EQ(sim.agent().questions.size(), 1U) << "who said yes once is not asked again";
+  EXPECT_THAT(sim.agent().questions[0],
+              testing::StartsWith(R"({"source":"sys-net1",)"
+                                  R"("device_name":"Block_Storage: hosted by sys-net1 label",)"
+                                  R"("argument":"sda","targets":["app0","app1"],)"
+                                  R"("default_target":"","icons":{)"));
+  EXPECT_THAT(sim.agent().questions[0], HasSubstr(R"("app0":"appvm-)"));
+}
+
+TEST_F(disks, one_that_two_want_stays_where_it_is_unless_the_user_names_one_of_them) {
   assign("app0", "sda", "auto-attach");
   assign("app1", "sda", "auto-attach");
   start("app0");
   start("app1");
+  for (auto answer : {"deny", "allow:", "allow:app2", "allow:app0 ", ""}) {
+    sim.agent().answer = [answer](auto&) { return answer; };
+    plug_in("sda");
+    EXPECT_EQ(attached("app0") + attached("app1"), "") << answer;
+    pull_out("sda");
+  }
+  EXPECT_EQ(sim.agent().questions.size(), 5U);
+  sim.agent().answer = [](auto&) { return model::fail(errc::general, "no agent"); };
   plug_in("sda");
   EXPECT_EQ(attached("app0") + attached("app1"), "");
+}
+
+TEST_F(disks, one_that_comes_with_consent_is_asked_for_at_the_start_and_when_it_appears) {
+  assign("app0", "sda", "ask-to-attach");
+  start("sys-net1");
+  plug_in("sda");
+  EXPECT_TRUE(sim.agent().questions.empty());
+  sim.agent().answer = [](auto&) { return "allow:app0"; };
+  start("app0");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
+  pull_out("sda");
+  plug_in("sda");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
+  ASSERT_EQ(sim.agent().questions.size(), 2U);
+  for (auto& question : sim.agent().questions)
+    EXPECT_THAT(question, HasSubstr(R"("targets":["app0"],"default_target":"app0")"));
+}
+
+TEST_F(disks, a_question_about_one_that_is_gone_is_withdrawn) {
+  assign("app0", "sda", "ask-to-attach");
+  start("app0");
+  auto withdrawn = false;
+  sim.agent().answer = [&](auto& stop) {
+    EXPECT_FALSE(stop.stop_requested());
+    pull_out("sda");
+    withdrawn = stop.stop_requested();
+    return "allow:app0";
+  };
+  plug_in("sda");
+  EXPECT_TRUE(withdrawn);
+  EXPECT_EQ(attached("app0"), "");
+}
+
+TEST_F(disks, nobody_waits_for_a_user_who_thinks) {
+  assign("app0", "sda", "ask-to-attach");
+  assign("app0", "sdb", "auto-attach");
+  start("app0");
+  sim.agent().answer = [&](auto&) {
+    plug_in("sdb");
+    EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sdb"));
+    start("app1");
+    return "allow:app0";
+  };
+  plug_in("sda");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
 }
 
 TEST_F(disks, assigned_ones_are_attached_once_the_domain_runs) {
@@ -302,6 +375,34 @@ TEST_F(disks, assigned_ones_are_attached_once_the_domain_runs) {
   EXPECT_THAT(all, testing::Not(HasSubstr("sdc")));
   EXPECT_THAT(all, HasSubstr("xvdi")) << all;
   EXPECT_THAT(all, HasSubstr("xvdj")) << "two at once get two places";
+}
+
+TEST_F(disks, get_the_first_name_that_is_free) {
+  start("sys-net1");
+  for (auto port : {"sr0", "sr1", "sr2", "sda"})
+    plug_in(port);
+  start("app0");
+  ASSERT_TRUE(sim.ask("app1", verb::set_property, "kernel", ""));
+  start("app1");
+  ASSERT_TRUE(attach("app0", "sr0", "_devtype='cdrom'"));
+  EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdi'")) << "its kernel has xvdd";
+  ASSERT_TRUE(attach("app1", "sr1", "_devtype='cdrom'"));
+  EXPECT_THAT(attached("app1"), HasSubstr("frontend-dev='xvdd'"));
+  ASSERT_TRUE(attach("app1", "sr2", "_devtype='cdrom'"));
+  EXPECT_THAT(attached("app1"), HasSubstr("frontend-dev='xvdi'"));
+  ASSERT_TRUE(attach("app1", "sda"));
+  EXPECT_THAT(attached("app1"), HasSubstr("frontend-dev='xvdj'"));
+}
+
+TEST_F(disks, many_get_names_of_four_letters) {
+  start("sys-net1");
+  start("app0");
+  for (auto i = 0; i < 19; ++i) {
+    plug_in(fmt::format("loop{}", i));
+    ASSERT_TRUE(attach("app0", fmt::format("loop{}", i)));
+  }
+  EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdz'"));
+  EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdaa'"));
 }
 
 TEST_F(disks, a_required_one_must_be_there_before_the_start) {
