@@ -201,6 +201,14 @@ void domain_state::tell_runtime_reset() {
     tell(fmt::format("property-reset:{}", x), {{"name", x}});
 }
 
+/// A life has begun.
+void domain_state::live_as(const model::guest& x) {
+  facts_.xid = x.xid;
+  facts_.stubdom_xid = x.stubdom_xid;
+  facts_.stubdom_uuid = model::uuid_as_number(x.stubdom_uuid);
+  facts_.started_us = x.started_us > 0 ? x.started_us : world_->now_us();
+}
+
 void domain_state::move(power to) {
   if (facts_.state != to && !can_move(facts_.state, to))
     note(spdlog::level::err, "illegal move {} -> {}", wire_name(facts_.state), wire_name(to));

@@ -86,6 +86,8 @@ private:
   void spawned();
   void open_qubesdb();
   void run_guest();
+  void start_stub_agent();
+  job agent_work(const std::string& user) const;
   void start_agent();
   void started();
   void undo_create();
@@ -159,6 +161,7 @@ private:
               const reply& to);
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
+  void tell_ceiling(const model::domain& me);
   void follow_record(const model::system_ptr& before, const std::function<void()>& finish);
 
   // -- volumes (volumes.cpp) --------------------------------------------------------------------
@@ -323,6 +326,7 @@ private:
     log(level, {.domain = who_, .method = {}, .incarnation = life_},
         fmt::format(text, std::forward<Ts>(xs)...));
   }
+  void live_as(const model::guest& x);
   /// The move must be legal; writes the board.
   void move(model::power to);
   void publish_facts();

@@ -2,6 +2,7 @@
 
 #include "drivers/pci.hpp"
 #include "drivers/process.hpp"
+#include "drivers/xenstore_guest.hpp"
 #include "model/literal.hpp"
 #include "model/xml/firewall_xml.hpp"
 
@@ -28,18 +29,25 @@ outcome<report> nothing(const outcome<void>& x) {
   return report{};
 }
 
+/// What libvirt tells of a guest, and XenStore besides.
+void complete(machinery& with, model::guest& x) {
+  if (with.xenstore && x.xid > 0)
+    drivers::read_guest(*with.xenstore, x);
+}
+
 outcome<report> create(machinery& with, const job& what) {
   auto xid = with.hypervisor->create(what.uuid, what.text);
   if (!xid)
     return tl::unexpected{xid.error()};
-  auto state = model::power::paused;
   if (!with.hypervisor->can().paused_start) {
     if (auto held = with.hypervisor->suspend(what.uuid); !held)
       return tl::unexpected{held.error()};
   }
   auto result = report{};
+  result.guest.uuid = what.uuid;
   result.guest.xid = *xid;
-  result.guest.state = state;
+  result.guest.state = model::power::paused;
+  complete(with, result.guest);
   return result;
 }
 
@@ -83,7 +91,8 @@ outcome<report> inspect(machinery& with, const job& what) {
   auto found = with.hypervisor->inspect(what.uuid);
   if (!found)
     return tl::unexpected{found.error()};
-  return report{.guest = *found, .text = {}, .held = {}};
+  complete(with, *found);
+  return report{.guest = std::move(*found), .text = {}, .held = {}};
 }
 
 outcome<report> verify(machinery& with, const job& what) {
@@ -128,8 +137,13 @@ outcome<report> open_qubesdb(machinery& with, const job& what) {
 }
 
 outcome<report> start_agent(machinery& with, const job& what) {
-  return nothing(with.tools->start_agent(what.domain, what.uuid, what.xid, what.text, what.flag,
-                                         std::chrono::seconds{what.limit}));
+  return nothing(with.tools->start_agent({.name = what.domain,
+                                          .uuid = what.uuid,
+                                          .xid = what.xid,
+                                          .user = what.text,
+                                          .wait = what.flag,
+                                          .limit = std::chrono::seconds{what.limit},
+                                          .debug = what.debug}));
 }
 
 /// What a service says is its answer; what it complains of is part of the refusal.
@@ -575,7 +589,11 @@ void driver_state::try_connect() {
         machine.callbacks = std::move(x.callbacks); // the registry's
         x = std::move(machine);
       });
-      return with->hypervisor->list();
+      auto all = with->hypervisor->list();
+      if (all)
+        for (auto& x : *all)
+          complete(*with, x);
+      return all;
     }();
     caf::anon_send(me, completion{[this, found] { connected(found); }});
   });

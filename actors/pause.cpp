@@ -211,9 +211,8 @@ void domain_state::reconcile(const model::guest& truth) {
   }
   if (facts_.state == power::halted) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
-    facts_.xid = truth.xid;
+    live_as(truth);
     facts_.agent = true;
-    facts_.started_us = world_->now_us();
     entries_name_ = netvm_in_record();
     watch_guest([this] { look_at_disks(); });
     learn_attachments([] {});

@@ -3,6 +3,7 @@
 #include "actors/telling.hpp"
 #include "model/change.hpp"
 #include "model/property.hpp"
+#include "model/qubesdb.hpp"
 
 #include <fmt/format.h>
 
@@ -137,7 +138,7 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
               [this, before, finish] { follow_record(before, finish); });
 }
 
-/// Its place in the network, and that of its clients.
+/// What it may be given, its place in the network, and that of its clients.
 void domain_state::follow_record(const model::system_ptr& before,
                                  const std::function<void()>& finish) {
   auto now = look();
@@ -147,6 +148,9 @@ void domain_state::follow_record(const model::system_ptr& before,
     return finish();
   auto v = now.view();
   auto v_before = model::view{*before, world_->board, *now.machine};
+  if (facts_.xid > 0
+      && model::read_int({v, me}, "maxmem") != model::read_int({v_before, former}, "maxmem"))
+    tell_ceiling(*me);
   auto netvm_changed =
       model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
   supervise_clients([this, finish, netvm_changed] {
@@ -155,6 +159,18 @@ void domain_state::follow_record(const model::system_ptr& before,
     else
       finish();
   });
+}
+
+/// The memory manager reads there how much memory it may give.
+void domain_state::tell_ceiling(const model::domain& me) {
+  auto what = work(task::announce);
+  what.pairs = model::ceiling_entries(look().view(), me, facts_.xid);
+  if (!what.pairs.empty())
+    run(
+        std::move(what), [](const report&) {},
+        [this](const model::error& why) {
+          note(spdlog::level::warn, "its new maxmem counts from the next start: {}", why.text);
+        });
 }
 
 } // namespace qubes::actors

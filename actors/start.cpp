@@ -33,6 +33,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"spawn", &me::spawned, nullptr},
       {"qubesdb", &me::open_qubesdb, nullptr},
       {"unpause", &me::run_guest, nullptr},
+      {"stub domain", &me::start_stub_agent, nullptr},
       {"agent", &me::start_agent, nullptr},
       {"start", &me::started, nullptr},
   };
@@ -287,8 +288,7 @@ void domain_state::create() {
   run(
       work(task::create, std::move(*xml)),
       [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt](const report& x) {
-        facts_.xid = x.guest.xid;
-        facts_.started_us = world_->now_us();
+        live_as(x.guest);
         plugged_into_ = netvm;
         publish_facts();
         next_step();
@@ -352,15 +352,39 @@ void domain_state::run_guest() {
       [this](const model::error& why) { fail_start(why); });
 }
 
-void domain_state::start_agent() {
+job domain_state::agent_work(const std::string& user) const {
   auto now = look();
   auto* me = record(now);
   auto v = now.view();
-  auto what = work(task::start_agent, model::read_text({v, me}, "default_user"));
+  auto what = work(task::start_agent, user);
   what.flag = model::has_feature(v, *me, "qrexec", model::chain::with_template);
   what.limit = model::read_int({v, me}, "qrexec_timeout");
+  what.debug = model::read_bool({v, me}, "debug");
+  return what;
+}
+
+/// The stub domain of a guest may have an agent of its own.
+void domain_state::start_stub_agent() {
+  auto now = look();
+  auto about = model::subject{now.view(), record(now)};
+  auto xid = model::read_int(about, "stubdom_xid");
+  if (xid < 0
+      || !model::has_feature(about.view, *about.owner, "stubdom-qrexec",
+                             model::chain::with_template))
+    return next_step();
+  auto what = agent_work("root");
+  what.domain = model::stub_domain_of(who_);
+  what.uuid = model::read_text(about, "stubdom_uuid");
+  what.xid = static_cast<std::int32_t>(xid);
   run(
-      std::move(what),
+      std::move(what), [this](const report&) { next_step(); },
+      [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::start_agent() {
+  auto now = look();
+  run(
+      agent_work(model::read_text({now.view(), record(now)}, "default_user")),
       [this](const report&) {
         facts_.agent = true;
         next_step();

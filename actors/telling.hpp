@@ -6,6 +6,8 @@
 #include "actors/log.hpp"
 #include "actors/world.hpp"
 #include "model/extension.hpp"
+#include "model/extensions/audio.hpp"
+#include "model/name.hpp"
 #include "model/plan.hpp"
 #include "model/preload.hpp"
 
@@ -64,6 +66,23 @@ void tell_guests(
     then();
 }
 
+/// Where the stub domain of a guest sends its sound.
+template <class Self>
+void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
+  auto what = job{.what = task::run_service,
+                  .domain = model::stub_domain_of(x.guest),
+                  .uuid = {},
+                  .text = "qubes.SetAudioVM+" + x.player_xid,
+                  .pairs = {}};
+  auto limit = deadline_of(in->settings, what);
+  timed_request(self, in, in->driver, limit, std::move(what))
+      .then([](const report&) {},
+            [guest = x.guest](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = guest, .method = {}},
+                  fmt::format("its sound stays where it is: {}", from_caf(why).text));
+            });
+}
+
 /// After a commit: whoever runs and is concerned.
 template <class Self>
 void tell_change(
@@ -75,6 +94,8 @@ void tell_change(
   for (auto& x : model::feature_turns(what, "service."))
     if (x.owner == "dom0")
       mark_service(self, in, std::string{x.key}, x.value && !x.value->empty());
+  for (auto& x : model::sound_turns({v_before, v_after, what}))
+    switch_sound(self, in, x);
   for (auto& x : model::preload_news_of(v_before, v_after, what))
     if (x.what == model::preload_turn::drop)
       self->send(in->disposables, atom::gone_v, x.base);

@@ -79,9 +79,22 @@ outcome<void> fake_guest_tools::mark_service(const std::string& service, bool on
   return {};
 }
 
-outcome<void> fake_guest_tools::start_agent(const std::string&, const std::string&, std::int32_t,
-                                            const std::string&, bool, std::chrono::seconds) {
+outcome<void> fake_guest_tools::start_agent(const qrexec_agent& x) {
+  auto lock = guard{mutex_};
+  if (lost_agents_.contains(x.name))
+    return model::fail(model::errc::vm_error, "no agent of '" + x.name + "'");
+  agents_.push_back(x);
   return {};
+}
+
+std::vector<qrexec_agent> fake_guest_tools::agents() const {
+  auto lock = guard{mutex_};
+  return agents_;
+}
+
+void fake_guest_tools::lose_agent(const std::string& name) {
+  auto lock = guard{mutex_};
+  lost_agents_.insert(name);
 }
 
 bool fake_guest_tools::agent_connected(const std::string&) {

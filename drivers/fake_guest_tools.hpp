@@ -19,9 +19,7 @@ public:
   void listen(listener heard) override;
   outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override;
   outcome<void> mark_service(const std::string& service, bool on) override;
-  outcome<void> start_agent(const std::string& name, const std::string& uuid, std::int32_t xid,
-                            const std::string& user, bool wait,
-                            std::chrono::seconds limit) override;
+  outcome<void> start_agent(const qrexec_agent& x) override;
   bool agent_connected(const std::string& name) override;
   void close(const std::string& name) override;
 
@@ -41,7 +39,11 @@ public:
   /// Its QubesDB fails from here on, or works again.
   void break_qubesdb(const std::string& name, bool broken = true);
 
-  std::set<std::string> services() const; ///< of dom0
+  std::set<std::string> services() const;   ///< of dom0
+  std::vector<qrexec_agent> agents() const; ///< that were started, in order
+
+  /// The agent of this domain does not connect.
+  void lose_agent(const std::string& name);
 
 private:
   struct base {
@@ -58,6 +60,8 @@ private:
   mutable std::mutex mutex_;
   std::map<std::string, base> bases_{{"dom0", {}}};
   std::set<std::string> services_;
+  std::vector<qrexec_agent> agents_;
+  std::set<std::string> lost_agents_;
   listener heard_;
 };
 

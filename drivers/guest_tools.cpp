@@ -5,6 +5,7 @@
 #include "drivers/qubesdb_watches.hpp"
 #include "drivers/reason.hpp"
 #include "drivers/unique_fd.hpp"
+#include "model/name.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -135,27 +136,27 @@ public:
     return file ? outcome<void>{} : cannot();
   }
 
-  outcome<void> start_agent(const std::string& name, const std::string& uuid, std::int32_t xid,
-                            const std::string& user, bool wait,
-                            std::chrono::seconds limit) override {
+  outcome<void> start_agent(const qrexec_agent& x) override {
     if (x_.qrexec_daemon.empty())
       return {};
-    auto command =
-        as_user({x_.qrexec_daemon, "-q", "-u", uuid, "--", std::to_string(xid), name, user});
-    auto patience = wait ? fmt::format("QREXEC_STARTUP_TIMEOUT={}", limit.count())
-                         : std::string{"QREXEC_STARTUP_NOWAIT=1"};
-    auto ended = run(command, {run_variable(), patience},
-                     wait ? limit + start_limit : std::chrono::seconds{start_limit});
+    auto command = std::vector{x_.qrexec_daemon, std::string{"-q"}};
+    if (x.debug)
+      command.pop_back();
+    command.insert(command.end(), {"-u", x.uuid, "--", std::to_string(x.xid), x.name, x.user});
+    auto patience = x.wait ? fmt::format("QREXEC_STARTUP_TIMEOUT={}", x.limit.count())
+                           : std::string{"QREXEC_STARTUP_NOWAIT=1"};
+    auto ended = run(as_user(std::move(command)), {run_variable(), patience},
+                     x.wait ? x.limit + start_limit : std::chrono::seconds{start_limit});
     if (!ended)
-      return fail(errc::vm_error, fmt::format("cannot start the qrexec daemon of '{}': {}", name,
+      return fail(errc::vm_error, fmt::format("cannot start the qrexec daemon of '{}': {}", x.name,
                                               ended.error().text));
     if (ended->status == no_agent)
-      return fail(
-          errc::vm_error,
-          fmt::format("cannot connect to qrexec agent of '{}' for {} seconds", name, limit.count()),
-          fmt::format("see /var/log/xen/console/guest-{}.log", name));
+      return fail(errc::vm_error,
+                  fmt::format("cannot connect to qrexec agent of '{}' for {} seconds", x.name,
+                              x.limit.count()),
+                  fmt::format("see /var/log/xen/console/guest-{}.log", x.name));
     if (ended->status != 0)
-      return fail(errc::vm_error, fmt::format("the qrexec daemon of '{}' failed with {}", name,
+      return fail(errc::vm_error, fmt::format("the qrexec daemon of '{}' failed with {}", x.name,
                                               last_words(*ended)));
     return {};
   }
@@ -169,10 +170,11 @@ public:
   void close(const std::string& name) override {
     if (watches_)
       watches_->remove(name);
-    struct ::stat facts {};
-    auto mark = agent_mark(name);
-    if (::lstat(mark.c_str(), &facts) == 0 && S_ISREG(facts.st_mode))
-      ::unlink(mark.c_str());
+    for (auto& mark : {agent_mark(name), agent_mark(model::stub_domain_of(name))}) {
+      struct ::stat facts {};
+      if (::lstat(mark.c_str(), &facts) == 0 && S_ISREG(facts.st_mode))
+        ::unlink(mark.c_str());
+    }
   }
 
 private:

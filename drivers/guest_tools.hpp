@@ -19,6 +19,17 @@ using model::outcome;
 /// Entries of a QubesDB.
 using entries = std::vector<std::pair<std::string, std::string>>;
 
+/// One that is to be reached by its qrexec daemon.
+struct qrexec_agent {
+  std::string name; ///< of its domain
+  std::string uuid;
+  std::int32_t xid = -1;
+  std::string user; ///< services run as, if nobody says otherwise
+  bool wait = true; ///< until it is connected
+  std::chrono::seconds limit{60};
+  bool debug = false; ///< its daemon tells what it does
+};
+
 class guest_tools {
 public:
   virtual ~guest_tools() = default;
@@ -43,16 +54,13 @@ public:
   /// A service of dom0 itself: programs there look for a file of its name.
   virtual outcome<void> mark_service(const std::string& service, bool on) = 0;
 
-  /// Starts the qrexec daemon and waits until the agent is connected, at most `limit`
-  /// (spec/lifecycle.md §2.3).
-  virtual outcome<void> start_agent(const std::string& name, const std::string& uuid,
-                                    std::int32_t xid, const std::string& user, bool wait,
-                                    std::chrono::seconds limit) = 0;
+  /// Starts the qrexec daemon and waits until the agent is connected (spec/lifecycle.md §2.3).
+  virtual outcome<void> start_agent(const qrexec_agent& x) = 0;
 
   /// `<qubes_run>/qrexec.NAME` exists.
   virtual bool agent_connected(const std::string& name) = 0;
 
-  /// The domain stopped: drop connections and leftovers.
+  /// The domain stopped: drop connections and leftovers, also those of its stub domain.
   virtual void close(const std::string& name) = 0;
 };
 

@@ -146,7 +146,7 @@ enum class task : std::uint8_t {
   reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
   announce,     ///< pairs: xenstore entries the guest may write
   open_qubesdb, ///< edits: its entries
-  start_agent,  ///< text: user
+  start_agent,  ///< text: user, xid and uuid: whom its daemon reaches
   run_service,  ///< text: qrexec service, run as root
   close_tools,
   read_notes,     ///< text: directory
@@ -182,6 +182,7 @@ struct job {
   std::string text;
   std::vector<std::pair<std::string, std::string>> pairs;
   bool flag = false;       ///< start_agent: wait for it; mark_service
+  bool debug = false;      ///< start_agent: its daemon tells what it does
   std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};

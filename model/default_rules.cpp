@@ -328,8 +328,17 @@ result xid(const subject& who) {
   return std::int64_t{who.view.facts(*who.owner).xid};
 }
 
+bool has_stub_domain(const subject& who) {
+  return read_text(who, "virt_mode") == "hvm" && who.view.facts(*who.owner).stubdom_xid >= 0;
+}
+
 result stubdom_xid(const subject& who) {
-  return std::int64_t{who.view.facts(*who.owner).stubdom_xid};
+  return std::int64_t{has_stub_domain(who) ? who.view.facts(*who.owner).stubdom_xid : -1};
+}
+
+result stubdom_uuid(const subject& who) {
+  auto number = who.view.facts(*who.owner).stubdom_uuid;
+  return text(has_stub_domain(who) && number != uuid_halves{} ? uuid_text(number) : "");
 }
 
 result start_time(const subject& who) {

@@ -81,6 +81,7 @@ result visible_netmask(const subject& who);
 // -- the present life -----------------------------------------------------------------------------
 result xid(const subject& who);
 result stubdom_xid(const subject& who);
+result stubdom_uuid(const subject& who);
 result start_time(const subject& who);
 
 // -- the host -------------------------------------------------------------------------------------

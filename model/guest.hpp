@@ -17,6 +17,9 @@ struct guest {
   std::uint64_t memory_most_kib = 0; ///< what it may be given
   unsigned vcpus = 1;                ///< online
   std::uint64_t cpu_time_ns = 0;
+  std::int32_t stubdom_xid = -1; ///< of its stub domain, -1 for none
+  std::string stubdom_uuid{};    ///< canonical, "" for none
+  std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when nobody knows
 };
 
 enum class guest_event : std::uint8_t { started, suspended, resumed, stopped, crashed, slept };

@@ -2,8 +2,11 @@
 
 #include "model/characters.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 namespace qubes::model {
 
@@ -105,6 +108,22 @@ std::optional<std::string> parse_uuid(std::string_view text) {
   for (auto at : {20, 16, 12, 8})
     digits.insert(static_cast<std::size_t>(at), "-");
   return digits;
+}
+
+uuid_halves uuid_as_number(std::string_view text) {
+  auto digits = parse_uuid(text).value_or("");
+  std::erase(digits, '-');
+  auto result = uuid_halves{};
+  if (!digits.empty()) {
+    auto* middle = digits.data() + digits.size() / 2;
+    std::from_chars(digits.data(), middle, result[0], 16);
+    std::from_chars(middle, digits.data() + digits.size(), result[1], 16);
+  }
+  return result;
+}
+
+std::string uuid_text(const uuid_halves& x) {
+  return parse_uuid(fmt::format("{:016x}{:016x}", x[0], x[1])).value_or("");
 }
 
 std::string lower_case(std::string_view text) {

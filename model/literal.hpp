@@ -1,6 +1,7 @@
 // Numbers, truth values and characters as clients may write them (spec/admin-api.md C4).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -39,6 +40,11 @@ bool is_plain_text(std::string_view text) noexcept;
 
 /// Canonical lower-case text of a UUID; dashes, braces and `urn:uuid:` may be there or not.
 std::optional<std::string> parse_uuid(std::string_view text);
+
+/// A UUID as a number; zero for what is none.
+using uuid_halves = std::array<std::uint64_t, 2>;
+uuid_halves uuid_as_number(std::string_view text);
+std::string uuid_text(const uuid_halves& x);
 
 /// ASCII only.
 std::string lower_case(std::string_view text);

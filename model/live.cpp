@@ -22,6 +22,8 @@ live live_board::read(std::int64_t qid) const noexcept {
   return {.state = static_cast<power>((bits >> state_shift) & 0xFF),
           .xid = static_cast<std::int32_t>(bits & 0xFFFFFFFF),
           .stubdom_xid = x.stubdom_xid.load(std::memory_order_relaxed),
+          .stubdom_uuid = {x.stubdom_uuid[0].load(std::memory_order_relaxed),
+                           x.stubdom_uuid[1].load(std::memory_order_relaxed)},
           .started_us = x.started_us.load(std::memory_order_relaxed),
           .agent = (bits & agent_bit) != 0,
           .degraded = (bits & degraded_bit) != 0};
@@ -32,6 +34,8 @@ void live_board::write(std::int64_t qid, const live& x) noexcept {
     return;
   auto& to = slots_[static_cast<std::size_t>(qid)];
   to.stubdom_xid.store(x.stubdom_xid, std::memory_order_relaxed);
+  for (auto i = std::size_t{0}; i < to.stubdom_uuid.size(); ++i)
+    to.stubdom_uuid[i].store(x.stubdom_uuid[i], std::memory_order_relaxed);
   to.started_us.store(x.started_us, std::memory_order_relaxed);
   auto bits = std::uint64_t{static_cast<std::uint32_t>(x.xid)}
               | std::uint64_t{static_cast<std::uint8_t>(x.state)} << state_shift

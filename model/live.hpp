@@ -1,6 +1,7 @@
 // Runtime facts of every domain, readable by anyone at any time without a message or a lock.
 #pragma once
 
+#include "model/literal.hpp"
 #include "model/power.hpp"
 
 #include <array>
@@ -14,6 +15,7 @@ struct live {
   power state = power::halted;
   std::int32_t xid = -1;         ///< hypervisor domain id, -1 when not running
   std::int32_t stubdom_xid = -1; ///< its stub domain, -1 for none
+  uuid_halves stubdom_uuid{};    ///< zero for none
   std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when not running
   bool agent = false;            ///< the qrexec agent is connected
   bool degraded = false;         ///< something of it hangs or failed; `qvmctl status` tells what
@@ -37,6 +39,7 @@ private:
   struct slot {
     std::atomic<std::uint64_t> flags_and_xid{0xFFFFFFFFU};
     std::atomic<std::int32_t> stubdom_xid{-1};
+    std::array<std::atomic<std::uint64_t>, 2> stubdom_uuid{};
     std::atomic<std::int64_t> started_us{0};
   };
 

@@ -55,6 +55,10 @@ bool listed_before(std::string_view a, std::string_view b) noexcept {
   return a < b;
 }
 
+std::string stub_domain_of(std::string_view guest) {
+  return fmt::format("{}-dm", guest);
+}
+
 outcome<void> check_feature_name(std::string_view text) {
   if (all_safe(text))
     return {};

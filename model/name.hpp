@@ -39,6 +39,9 @@ private:
 /// dom0 sorts before everything, the rest by bytes (spec/vm-classes.md §1).
 bool listed_before(std::string_view a, std::string_view b) noexcept;
 
+/// What programs call the stub domain of a guest.
+std::string stub_domain_of(std::string_view guest);
+
 /// Feature names: `[a-zA-Z0-9_.-]+` (spec/features.md §1).
 outcome<void> check_feature_name(std::string_view text);
 

@@ -121,7 +121,7 @@ constexpr std::array table{
   entry("start_time", qubes_vm, text, never, 2, of::start_time, is_a::any_text, no_guard, "When the domain was started, in seconds since 1970."),
   entry("stats_interval", global, integer, any, 3, of::number<3>, is_a::integer, no_guard, "Seconds between two reports of statistics."),
   entry("stubdom_mem", qubes_vm, integer, any, 2, of::nothing, is_a::positive, no_guard, "Memory of the stub domain in MiB; unset to let the host choose."),
-  entry("stubdom_uuid", qubes_vm, text, never, 2, of::empty, is_a::any_text, no_guard, "UUID of the stub domain."),
+  entry("stubdom_uuid", qubes_vm, text, never, 2, of::stubdom_uuid, is_a::any_text, no_guard, "UUID of the stub domain."),
   entry("stubdom_xid", qubes_vm, integer, never, 2, of::stubdom_xid, is_a::integer, no_guard, "Hypervisor's number of the stub domain; -1 for none."),
   entry("template", app_vm, vm, halted, 4, of::unset, is_a::own_template, guards::template_change, "Template whose root volume the domain uses."),
   entry("template", disp_vm, vm, halted, 4, of::unset, is_a::own_disposable_template, no_guard, "Domain the disposable is made of."),

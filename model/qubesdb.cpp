@@ -4,6 +4,7 @@
 #include "model/extension.hpp"
 #include "model/extensions/network.hpp"
 #include "model/feature.hpp"
+#include "model/kernel_options.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -67,8 +68,19 @@ outcome<qubesdb_edits> qubesdb_entries(const view& v, const domain& x, const occ
 entry_list xenstore_entries(const view& v, const domain& x, std::int64_t xid) {
   if (read_int({v, &x}, "maxmem") == 0)
     return {};
-  return {{fmt::format("/local/domain/{}/memory/meminfo", xid), ""},
-          {fmt::format("/local/domain/{}/memory/swapinfo", xid), ""}};
+  auto result = entry_list{{fmt::format("/local/domain/{}/memory/meminfo", xid), ""},
+                           {fmt::format("/local/domain/{}/memory/swapinfo", xid), ""}};
+  for (auto& it : ceiling_entries(v, x, xid))
+    result.push_back(std::move(it));
+  return result;
+}
+
+entry_list ceiling_entries(const view& v, const domain& x, std::int64_t xid) {
+  auto most_mib = read_int({v, &x}, "maxmem");
+  if (most_mib == 0 || !can_hotplug_memory(v, x))
+    return {};
+  return {
+      {fmt::format("/local/domain/{}/memory/hotplug-max", xid), std::to_string(most_mib * 1024)}};
 }
 
 } // namespace qubes::model

@@ -41,4 +41,7 @@ using entry_list = std::vector<std::pair<std::string, std::string>>;
 /// Memory balancing entries (spec/lifecycle.md §2 step 14); an empty value is the guest's to fill.
 entry_list xenstore_entries(const view& v, const domain& x, std::int64_t xid);
 
+/// The one of them that may change while the domain runs: how much memory it may be given.
+entry_list ceiling_entries(const view& v, const domain& x, std::int64_t xid);
+
 } // namespace qubes::model

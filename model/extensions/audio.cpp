@@ -1,5 +1,7 @@
 // Who plays a domain's sound.
+#include "model/extensions/audio.hpp"
 #include "model/extensions/all.hpp"
+#include "model/feature.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -43,18 +45,40 @@ void when_started(const view& v, const domain& x, notices& to) {
     put(to[user->name], path, xid_text(v, x));
 }
 
-void when_changed(const transition& x, notices& to) {
+/// Running domains whose sound somebody else plays now.
+std::vector<const domain*> with_new_player(const transition& x) {
+  auto result = std::vector<const domain*>{};
   if (!touches(x.what, "audiovm") && !touches(x.what, "default_audiovm"))
-    return;
+    return result;
   for (auto& it : x.after.system.domains) {
     auto* former = x.before.system.find(it->name.str());
     if (it->is(qubes_vm) && listens(x.after, *it) && former
         && read_text({x.before, former}, "audiovm") != read_text({x.after, it.get()}, "audiovm"))
-      tell_player(x.after, *it, to[it->name]);
+      result.push_back(it.get());
   }
+  return result;
+}
+
+void when_changed(const transition& x, notices& to) {
+  for (auto* it : with_new_player(x))
+    tell_player(x.after, *it, to[it->name]);
 }
 
 } // namespace
+
+std::vector<sound_turn> sound_turns(const transition& x) {
+  auto result = std::vector<sound_turn>{};
+  for (auto* it : with_new_player(x)) {
+    auto* player = read_domain({x.after, it}, "audiovm");
+    auto has = [&](std::string_view feature) {
+      return has_feature(x.after, *it, feature, chain::with_template);
+    };
+    if (player && listens(x.after, *player) && x.after.facts(*it).stubdom_xid > 0
+        && has("audio-model") && has("stubdom-qrexec"))
+      result.push_back({it->name, xid_text(x.after, *player)});
+  }
+  return result;
+}
 
 const extension audio{"audio", nullptr, may_stop, at_start, when_started, when_changed};
 

@@ -143,7 +143,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
        .machinery = {.hypervisor = hypervisor_,
                      .tools = tools_,
                      .agent = agent_,
-                     .xenstore = nullptr,
+                     .xenstore = xenstore_,
                      .memory = memory_,
                      .state = std::make_shared<shared_disk>(disk_),
                      .run = std::make_shared<shared_disk>(run_disk_),

@@ -208,6 +208,7 @@ public:
   const actors::world& world() const { return *society_->world(); }
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
+  drivers::xenstore& xenstore() { return *xenstore_; }
   patient_memory& memory() { return *memory_; }
   scripted_agent& agent() { return *agent_; }
   drivers::doomed_disk& disk() { return *disk_; }
@@ -264,6 +265,7 @@ private:
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<scripted_agent> agent_ = std::make_shared<scripted_agent>();
+  std::shared_ptr<drivers::xenstore> xenstore_ = drivers::make_fake_xenstore();
   std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();
   std::shared_ptr<drivers::fake_backups> backups_ = std::make_shared<drivers::fake_backups>();
   std::unique_ptr<actors::society> society_;

@@ -78,7 +78,7 @@ TEST_F(guests, learn_which_entry_was_refused) {
 TEST_F(guests, without_programs_need_nothing) {
   auto tools = open();
   EXPECT_TRUE(tools->open_qubesdb("work", 7, {{"/name", "work"}}));
-  EXPECT_TRUE(tools->start_agent("work", uuid, 7, "user", true, 60s));
+  EXPECT_TRUE(tools->start_agent({"work", uuid, 7, "user", true, 60s}));
   EXPECT_TRUE(tools->agent_connected("work"));
   tools->close("work");
 }
@@ -87,22 +87,28 @@ TEST_F(guests, agent_is_waited_for) {
   options.qrexec_daemon = program("qrexec-daemon", ": > $QUBES_RUN/qrexec.$6");
   auto tools = open();
   EXPECT_FALSE(tools->agent_connected("work"));
-  auto started = tools->start_agent("work", uuid, 7, "user", true, 45s);
+  auto started = tools->start_agent({"work", uuid, 7, "user", true, 45s});
   ASSERT_TRUE(started) << started.error().text;
   EXPECT_TRUE(tools->agent_connected("work"));
   EXPECT_EQ(directory.read("log"), std::string{"<-q><-u><"} + uuid + "><--><7><work><user>\nrun="
                                        + directory.str() + " nowait= timeout=45\n");
 }
 
+TEST_F(guests, daemon_of_a_domain_under_debug_is_not_quiet) {
+  options.qrexec_daemon = program("qrexec-daemon", "exit 0");
+  ASSERT_TRUE(open()->start_agent({"work", uuid, 7, "user", true, 45s, true}));
+  EXPECT_THAT(directory.read("log"), testing::StartsWith(std::string{"<-u><"} + uuid + "><--><7>"));
+}
+
 TEST_F(guests, agent_is_not_waited_for_when_there_is_none) {
   options.qrexec_daemon = program("qrexec-daemon", "exit 0");
-  ASSERT_TRUE(open()->start_agent("work", uuid, 7, "user", false, 45s));
+  ASSERT_TRUE(open()->start_agent({"work", uuid, 7, "user", false, 45s}));
   EXPECT_THAT(directory.read("log"), HasSubstr("nowait=1 timeout=\n"));
 }
 
 TEST_F(guests, agent_that_does_not_connect_is_an_error_of_the_domain) {
   options.qrexec_daemon = program("qrexec-daemon", "exit 3");
-  auto refused = open()->start_agent("work", uuid, 7, "user", true, 45s);
+  auto refused = open()->start_agent({"work", uuid, 7, "user", true, 45s});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::vm_error);
   EXPECT_EQ(refused.error().text, "cannot connect to qrexec agent of 'work' for 45 seconds");
@@ -111,21 +117,23 @@ TEST_F(guests, agent_that_does_not_connect_is_an_error_of_the_domain) {
 
 TEST_F(guests, daemon_that_fails_otherwise_is_quoted) {
   options.qrexec_daemon = program("qrexec-daemon", "echo no vchan >&2; exit 1");
-  auto refused = open()->start_agent("work", uuid, 7, "user", true, 45s);
+  auto refused = open()->start_agent({"work", uuid, 7, "user", true, 45s});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::vm_error);
   EXPECT_EQ(refused.error().text, "the qrexec daemon of 'work' failed with exit code 1: no vchan");
 
   options.qrexec_daemon = "/nonexistent/qrexec-daemon";
-  EXPECT_EQ(open()->start_agent("work", uuid, 7, "user", true, 45s).error().code, errc::vm_error);
+  EXPECT_EQ(open()->start_agent({"work", uuid, 7, "user", true, 45s}).error().code, errc::vm_error);
 }
 
 TEST_F(guests, mark_of_the_agent_goes_with_the_domain) {
   options.qrexec_daemon = "/bin/true";
   auto tools = open();
   directory.write("qrexec.work", "");
+  directory.write("qrexec.work-dm", "");
   directory.write("qrexec.other", "");
   tools->close("work");
+  EXPECT_FALSE(tools->agent_connected("work-dm"));
   EXPECT_FALSE(tools->agent_connected("work"));
   EXPECT_TRUE(tools->agent_connected("other"));
   tools->close("work");
@@ -145,7 +153,7 @@ TEST_F(guests, programs_run_as_the_user_when_we_are_root) {
   ::chmod(directory.str().c_str(), 0777);
   options.qrexec_daemon = directory.program("qrexec-daemon", "id -un > $QUBES_RUN/who");
   options.user = "nobody";
-  auto started = open()->start_agent("work", uuid, 7, "user", true, 45s);
+  auto started = open()->start_agent({"work", uuid, 7, "user", true, 45s});
   ASSERT_TRUE(started) << started.error().text;
   EXPECT_EQ(directory.read("who"), "nobody\n");
 }
@@ -163,7 +171,7 @@ TEST_F(guests, work_with_the_stand_in_programs) {
     auto opened =
         tools->open_qubesdb("work", life, {{"/name", "work"}, {"/qubes-ip", "10.137.0.5"}});
     ASSERT_TRUE(opened) << opened.error().text;
-    auto started = tools->start_agent("work", uuid, life, "user", true, 45s);
+    auto started = tools->start_agent({"work", uuid, life, "user", true, 45s});
     ASSERT_TRUE(started) << started.error().text;
     EXPECT_TRUE(tools->agent_connected("work"));
     tools->close("work");
@@ -174,7 +182,7 @@ TEST_F(guests, work_with_the_stand_in_programs) {
 TEST(fake_guests, have_everything_at_once) {
   auto tools = std::make_unique<fake_guest_tools>();
   EXPECT_TRUE(tools->open_qubesdb("work", 7, {{"bad path", ""}}));
-  EXPECT_TRUE(tools->start_agent("work", uuid, 7, "user", true, 60s));
+  EXPECT_TRUE(tools->start_agent({"work", uuid, 7, "user", true, 60s}));
   EXPECT_TRUE(tools->agent_connected("work"));
   tools->close("work");
 }

@@ -1,5 +1,6 @@
 // What guests are told, with the worked examples of spec/network.md §7.
 #include "model/extension.hpp"
+#include "model/extensions/audio.hpp"
 #include "model/extensions/network.hpp"
 #include "model/legacy_firewall.hpp"
 #include "tests/model/sample.hpp"
@@ -275,6 +276,30 @@ TEST_F(telling_test, a_keyboard_layout_reaches_those_it_is_taken_over_by) {
               ElementsAre("work: /keyboard-layout=de++"));
   EXPECT_THAT(told({{set_property{"dvm", "keyboard_layout", std::string{"pl++"}}}}),
               ElementsAre("dvm: /keyboard-layout=pl++", "fake: /keyboard-layout=pl++"));
+}
+
+TEST_F(telling_test, a_stub_domain_that_plays_the_sound_is_told_of_another_audio_domain) {
+  auto turns = [&](const value& player) {
+    auto what = change{{set_property{"work", "audiovm", player}}};
+    auto after = apply(it.system, it.machine, what).value();
+    auto v = view{after, *it.board, it.machine};
+    auto result = std::vector<std::string>{};
+    for (auto& x : sound_turns({it.view, v, what}))
+      result.push_back(x.guest + ' ' + x.player_xid);
+    return result;
+  };
+  it.run("work");
+  it.run("dvm");
+  auto live = it.board->read(it["work"].qid);
+  live.stubdom_xid = 77;
+  it.board->write(it["work"].qid, live);
+  it.feature("work", "audio-model", "ich6");
+  EXPECT_THAT(turns(std::string{"dvm"}), IsEmpty()) << "its stub domain cannot be reached";
+  it.feature("work", "stubdom-qrexec", "1");
+  EXPECT_THAT(turns(std::string{"dvm"}), ElementsAre("work 105"));
+  EXPECT_THAT(turns(std::string{"dom0"}), IsEmpty()) << "as it was";
+  EXPECT_THAT(turns(none{}), IsEmpty());
+  EXPECT_THAT(turns(std::string{"alone"}), IsEmpty()) << "it does not run";
 }
 
 TEST_F(telling_test, another_audio_domain_is_told_when_it_runs) {
