@@ -1,8 +1,10 @@
 // New domains: planned, given their disks, then made durable and told (spec/admin-api.md C5).
 #include "actors/registry.hpp"
 
+#include "actors/telling.hpp"
 #include "model/creation.hpp"
 #include "model/preload.hpp"
+#include "model/property.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -197,8 +199,13 @@ void registry_state::welcome() {
     self->send(world_->events, x.news);
   }
   align();
-  for (auto& x : born)
+  auto now = world_->look();
+  for (auto& x : born) {
+    auto* record = now.find(x.name);
+    if (record && model::read_bool({now.view(), record}, "autostart"))
+      start_at_boot(self, world_, x.name, true);
     x.to.ok(x.text);
+  }
 }
 
 /// Takes the disks of a domain back that never came to be.

@@ -159,6 +159,11 @@ private:
   void reserve(const wish& x, const std::string& netvm);
   void commit(const model::plan& plan, const model::system_ptr& before, const std::string& reserved,
               const reply& to);
+  std::optional<bool> autostart_after(const model::change& what) const;
+  void make_durable(const model::plan& plan, const model::system_ptr& before,
+                    const std::string& reserved, const reply& to);
+  void not_committed(const model::plan& plan, const std::string& reserved, const model::error& why,
+                     const reply& to);
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
   void tell_ceiling(const model::domain& me);

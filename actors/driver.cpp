@@ -174,6 +174,10 @@ outcome<report> ask_service(machinery& with, const job& what) {
   return call_service(with, what, errc::general);
 }
 
+outcome<report> start_at_boot(machinery& with, const job& what) {
+  return nothing(with.boot_links->set(what.domain, what.flag));
+}
+
 outcome<report> ask_user(machinery& with, const job& what) {
   auto said = with.agent->ask(what.text, what.errand->stop.get_token());
   if (!said)
@@ -472,6 +476,7 @@ constexpr task_row rows[]{
   {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
   {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
   {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service},
+  {task::start_at_boot,  lane::disk,  &settings::host_call,  false, start_at_boot},
   {task::ask_user,       lane::user,  &settings::question,   false, ask_user},
 };
 // clang-format on

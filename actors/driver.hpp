@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/world.hpp"
+#include "drivers/boot_links.hpp"
 #include "drivers/device_agent.hpp"
 #include "drivers/disk.hpp"
 #include "drivers/guest_tools.hpp"
@@ -20,6 +21,7 @@ struct machinery {
   std::shared_ptr<drivers::hypervisor> hypervisor;
   std::shared_ptr<drivers::guest_tools> tools;
   std::shared_ptr<drivers::device_agent> agent;
+  std::shared_ptr<drivers::boot_links> boot_links;
   std::shared_ptr<drivers::xenstore> xenstore;               ///< null where the hypervisor has none
   std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
   std::shared_ptr<drivers::disk> state;                      ///< the state directory

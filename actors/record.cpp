@@ -55,13 +55,7 @@ void domain_state::attempt(const wish& x, const std::string& reserved) {
 /// The netvm that this change gives a live domain; nothing when it does not touch it.
 std::optional<std::string> domain_state::netvm_after(const snapshot& now,
                                                      const model::change& what) const {
-  auto about_it = [this](const model::edit& x) {
-    auto* set = std::get_if<model::set_property>(&x);
-    auto* reset = std::get_if<model::reset_property>(&x);
-    return (set && set->owner == who_ && set->name == "netvm")
-           || (reset && reset->owner == who_ && reset->name == "netvm");
-  };
-  if (facts_.state == model::power::halted || std::ranges::none_of(what.edits, about_it))
+  if (facts_.state == model::power::halted || !model::touches(what, "netvm"))
     return std::nullopt;
   auto after = model::apply(*now.system, *now.machine, what);
   if (!after)
@@ -96,9 +90,40 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
           });
 }
 
+/// The host's boot is prepared before the change is made: what cannot be done is not acknowledged.
 void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
                           const std::string& reserved, const reply& to) {
   changing_ = true;
+  auto boots = autostart_after(plan.what);
+  if (!boots)
+    return make_durable(plan, before, reserved, to);
+  auto what = work(task::start_at_boot);
+  what.flag = *boots;
+  auto limit = deadline_of_job(what);
+  timed_request(self, world_, world_->driver, limit, std::move(what))
+      .then([this, plan, before, reserved,
+             to](const report&) { make_durable(plan, before, reserved, to); },
+            [this, plan, reserved, to](const caf::error& why) {
+              not_committed(plan, reserved, from_caf(why), to);
+            });
+}
+
+/// Whether it starts with the host after this change; nothing when that stays as it is.
+std::optional<bool> domain_state::autostart_after(const model::change& what) const {
+  if (!model::touches(what, "autostart"))
+    return std::nullopt;
+  auto now = look();
+  auto after = model::apply(*now.system, *now.machine, what);
+  auto starts = [&](const model::system& x) {
+    return model::read_bool({{x, world_->board, *now.machine}, x.find(who_)}, "autostart");
+  };
+  if (!after || !after->find(who_) || starts(*after) == starts(*now.system))
+    return std::nullopt;
+  return starts(*after);
+}
+
+void domain_state::make_durable(const model::plan& plan, const model::system_ptr& before,
+                                const std::string& reserved, const reply& to) {
   timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
       .then(
           [this, plan, before, reserved, to](const model::system_ptr&) {
@@ -107,11 +132,20 @@ void domain_state::commit(const model::plan& plan, const model::system_ptr& befo
             committed(plan, before, to);
           },
           [this, plan, reserved, to](const caf::error& why) {
-            leave(reserved);
-            self->send(world_->events, plan.before);
-            to.refuse(from_caf(why));
-            change_ended();
+            auto reason = from_caf(why);
+            auto boots = autostart_after(plan.what);
+            if (boots && reason.code != errc::timed_out) // it may yet become a fact
+              start_at_boot(self, world_, who_, !*boots);
+            not_committed(plan, reserved, reason, to);
           });
+}
+
+void domain_state::not_committed(const model::plan& plan, const std::string& reserved,
+                                 const model::error& why, const reply& to) {
+  leave(reserved);
+  self->send(world_->events, plan.before);
+  to.refuse(why);
+  change_ended();
 }
 
 void domain_state::change_ended() {

@@ -1,6 +1,7 @@
 // The end of a domain: its record goes first, then what the hypervisor and the disks had of it.
 #include "actors/domain.hpp"
 
+#include "actors/telling.hpp"
 #include "model/creation.hpp"
 #include "model/default_rules.hpp"
 #include "model/graph.hpp"
@@ -66,6 +67,9 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
   self->send(world_->events, done.before);
   self->send(world_->events, done.after);
   auto disks = disk_job{.what = disk_task::remove, .system = before, .domain = before->share(who_)};
+  auto now = look();
+  if (model::read_bool({{*before, world_->board, *now.machine}, disks.domain.get()}, "autostart"))
+    start_at_boot(self, world_, who_, false);
   auto finish = [this, to] {
     to.ok();
     change_ended(); // those who waited hear that it is gone

@@ -37,6 +37,20 @@ void write_qubesdb(
             });
 }
 
+/// Whether a domain that was just made, or is no more, starts with the host.
+template <class Self>
+void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bool on) {
+  auto what =
+      job{.what = task::start_at_boot, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
+  what.flag = on;
+  auto limit = deadline_of(in->settings, what);
+  timed_request(self, in, in->driver, limit, std::move(what))
+      .then([](const report&) {},
+            [whose](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = whose, .method = {}}, from_caf(why).text);
+            });
+}
+
 /// Whether dom0 itself runs a service.
 template <class Self>
 void mark_service(Self* self, const world_ptr& in, std::string service, bool on) {

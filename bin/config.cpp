@@ -59,6 +59,7 @@ const std::vector<key>& keys() {
     {"paths", "run", text_key{&config::run}, "the Admin API sockets"},
     {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock, device-agent.GUI"},
     {"paths", "services", text_key{&config::services}, "marks of the services dom0 itself runs; \"\" for none"},
+    {"paths", "boot_links", text_key{&config::boot_links}, "links of the domains that start with the host; \"\" for none"},
     {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
     {"paths", "legacy_policy", text_key{&config::legacy_policy}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
     {"paths", "callbacks", text_key{&config::callbacks}, "configurations of callback pools"},

@@ -16,6 +16,7 @@ struct config {
   std::string run = "/var/run";
   std::string qubes_run = "/var/run/qubes";
   std::string services = "/var/run/qubes-service";
+  std::string boot_links = "/etc/systemd/system/multi-user.target.wants";
   std::string etc = "/etc/qubes";
   std::string legacy_policy = "/etc/qubes-rpc/policy";
   std::string callbacks = "/etc/qubes_callback.json";

@@ -28,6 +28,7 @@ namespace {
 constexpr auto version = "0.1.0";
 constexpr auto stop_limit = std::chrono::seconds{4};
 constexpr auto storage_limit = std::chrono::seconds{2};
+constexpr auto start_beat = std::chrono::seconds{20}; ///< how often the service manager hears of us
 
 std::int64_t wall_clock_us() {
   using namespace std::chrono;
@@ -72,6 +73,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.qrexec_daemon = x.qrexec_daemon;
   tools.services = x.services;
   result.tools = drivers::open_guest_tools(std::move(tools));
+  result.boot_links = drivers::open_boot_links(x.boot_links);
   result.agent = drivers::open_device_agent(x.qubes_run);
   if (x.hypervisor_uri.starts_with("xen")) {
     if (auto xenstore = drivers::open_xenstore())
@@ -200,7 +202,9 @@ int run(const config& settings, const std::string& config_path) {
   auto policy = follow_policy(settings, world);
   auto ready = std::promise<void>{};
   (*society)->start([&ready] { ready.set_value(); });
-  ready.get_future().wait();
+  auto is_ready = ready.get_future();
+  while (is_ready.wait_for(start_beat) != std::future_status::ready)
+    drivers::notify_extend(2 * start_beat);
 
   auto desk = actors::front_desk{world, (*society)->gate(), to_clients,
                                  [server](connection_id who) { server.get()->drop(who); }};

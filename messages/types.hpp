@@ -171,6 +171,7 @@ enum class task : std::uint8_t {
   size_home,        ///< of dom0's user; report: bytes, text: its path
   read_attachments, ///< what the hypervisor says the domain has; report: attachments
   ask_service,      ///< text: qrexec service, pairs[0].second: user; report: text
+  start_at_boot,    ///< flag: the domain shall
   ask_user,         ///< text: question to the device agent, errand; report: text, the answer
 };
 
@@ -181,7 +182,7 @@ struct job {
   std::int32_t xid = -1;
   std::string text;
   std::vector<std::pair<std::string, std::string>> pairs;
-  bool flag = false;       ///< start_agent: wait for it; mark_service
+  bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
   bool debug = false;      ///< start_agent: its daemon tells what it does
   std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
   std::uint64_t bytes = 0; ///< reserve

@@ -135,6 +135,41 @@ TEST_F(population, a_birth_that_fails_in_the_store_takes_its_disks_back) {
   EXPECT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
 }
 
+TEST_F(population, a_domain_starts_with_the_host_as_long_as_it_is_there) {
+  using testing::ElementsAre;
+  using testing::IsEmpty;
+  ASSERT_EQ(call("admin.vm.property.Set+autostart", "alone", "True"), ok);
+  EXPECT_THAT(sim.boot().domains, ElementsAre("alone"));
+  ASSERT_EQ(call("admin.vm.property.Set+autostart", "alone", "False"), ok);
+  EXPECT_THAT(sim.boot().domains, IsEmpty());
+  ASSERT_EQ(call("admin.vm.property.Set+autostart", "alone", "True"), ok);
+  ASSERT_EQ(call("admin.vm.property.Reset+autostart", "alone"), ok);
+  EXPECT_THAT(sim.boot().domains, IsEmpty());
+  ASSERT_EQ(call("admin.vm.property.Set+autostart", "alone", "True"), ok);
+  ASSERT_EQ(call("admin.vm.Remove", "alone"), ok);
+  EXPECT_THAT(sim.boot().domains, IsEmpty());
+}
+
+TEST_F(population, a_disposable_starts_with_the_host_if_its_template_does) {
+  ASSERT_EQ(call("admin.vm.property.Set+autostart", "dvm", "True"), ok);
+  auto name = call("admin.vm.CreateDisposable", "dvm").substr(2);
+  EXPECT_THAT(sim.boot().domains, testing::UnorderedElementsAre("dvm", name));
+}
+
+TEST_F(population, what_cannot_be_prepared_for_the_boot_is_refused_and_so_is_what_is_not_kept) {
+  auto before = sim.world().system.read();
+  sim.boot().broken = true;
+  EXPECT_THAT(call("admin.vm.property.Set+autostart", "vault", "True"),
+              StartsWith(refused("QubesException")));
+  EXPECT_EQ(sim.world().system.read(), before);
+  sim.boot().broken = false;
+  sim.disk().fail_at(0, "No space left on device");
+  EXPECT_THAT(call("admin.vm.property.Set+autostart", "vault", "True"),
+              StartsWith(refused("QubesException")));
+  EXPECT_EQ(sim.world().system.read(), before);
+  EXPECT_THAT(sim.boot().domains, testing::IsEmpty());
+}
+
 TEST_F(population, of_many_who_want_one_name_one_gets_it) {
   auto replies =
       at_once(std::vector(16, bytes("admin.vm.Create.AppVM", "dom0", "name=fresh label=red")));

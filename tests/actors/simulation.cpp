@@ -143,6 +143,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
        .machinery = {.hypervisor = hypervisor_,
                      .tools = tools_,
                      .agent = agent_,
+                     .boot_links = boot_,
                      .xenstore = xenstore_,
                      .memory = memory_,
                      .state = std::make_shared<shared_disk>(disk_),
@@ -459,6 +460,7 @@ void simulation::check_rest() {
   check_volumes();
   check_events();
   check_population();
+  check_boot();
   check_store();
   check_changes();
 }
@@ -515,6 +517,16 @@ void simulation::check_population() {
   for (auto& name : disks_->owners())
     if (!told.contains(name))
       violate(fmt::format("'{}' has disks and no record", name));
+}
+
+void simulation::check_boot() {
+  auto now = world().look();
+  auto wanted = std::set<std::string>{};
+  for (auto& x : now.system->domains)
+    if (model::read_bool({now.view(), x.get()}, "autostart"))
+      wanted.insert(x->name);
+  if (wanted != boot_->domains)
+    violate(fmt::format("with the host start {}, not {}", boot_->domains, wanted));
 }
 
 /// What was acknowledged, one change after the other, leads to what is published.

@@ -111,6 +111,23 @@ public:
   std::vector<std::string> asked;
 };
 
+/// Notes who starts with the host.
+class noted_boot final : public drivers::boot_links {
+public:
+  model::outcome<void> set(const std::string& domain, bool on) override {
+    if (broken)
+      return model::fail(model::errc::general, "no link for '" + domain + "'");
+    if (on)
+      domains.insert(domain);
+    else
+      domains.erase(domain);
+    return {};
+  }
+
+  std::set<std::string> domains;
+  bool broken = false;
+};
+
 /// The user's session: notes what it is asked, and answers as the test says.
 class scripted_agent final : public drivers::device_agent {
 public:
@@ -210,6 +227,7 @@ public:
   drivers::fake_guest_tools& tools() { return *tools_; }
   drivers::xenstore& xenstore() { return *xenstore_; }
   patient_memory& memory() { return *memory_; }
+  noted_boot& boot() { return *boot_; }
   scripted_agent& agent() { return *agent_; }
   drivers::doomed_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
@@ -246,6 +264,7 @@ private:
   void check_volumes();
   void check_events();
   void check_population();
+  void check_boot();
   void check_store();
   void check_changes();
   void violate(std::string what);
@@ -264,6 +283,7 @@ private:
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::shared_ptr<drivers::fake_disks> disks_;
+  std::shared_ptr<noted_boot> boot_ = std::make_shared<noted_boot>();
   std::shared_ptr<scripted_agent> agent_ = std::make_shared<scripted_agent>();
   std::shared_ptr<drivers::xenstore> xenstore_ = drivers::make_fake_xenstore();
   std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();

@@ -30,6 +30,8 @@ constexpr kind kinds[]{
     {verb::unpause, 6},
     {verb::set_property, 8, "memory", "512"},
     {verb::set_property, 6, "vcpus", "3"},
+    {verb::set_property, 3, "autostart", "True"},
+    {verb::reset_property, 2, "autostart", ""},
     {verb::set_property, 9, "netvm", ""},
     {verb::set_property, 9, "netvm", "sys-net0"},
     {verb::reset_property, 4, "netvm", ""},

@@ -190,6 +190,8 @@ std::string configuration(const fs::path& top, const state_options& options) {
 state = "{0}/state"
 run = "{0}/run"
 qubes_run = "{0}/run/qubes"
+services = "{0}/run/qubes-service"
+boot_links = "{0}/boot"
 config = "{0}/etc"
 sysfs = "{0}/sys"
 log = "{0}/log"
