@@ -89,6 +89,7 @@ private:
   void start_stub_agent();
   job agent_work(const std::string& user) const;
   void start_agent();
+  void take_input();
   void started();
   void undo_create();
   void undo_netvm();

@@ -174,6 +174,20 @@ outcome<report> ask_service(machinery& with, const job& what) {
   return call_service(with, what, errc::general);
 }
 
+outcome<report> trigger_input(machinery& with, const job& what) {
+  if (with.input_trigger.empty())
+    return report{};
+  auto done = drivers::run({with.input_trigger, "--all", "--dom0"}, {}, std::chrono::minutes{1});
+  if (!done)
+    return tl::unexpected{done.error()};
+  if (done->status != 0)
+    return model::fail(
+        errc::general,
+        fmt::format("input devices of dom0 do not reach '{}': '{}' ended with {}: {}", what.domain,
+                    with.input_trigger, done->status, model::trimmed(done->output)));
+  return report{};
+}
+
 outcome<report> start_at_boot(machinery& with, const job& what) {
   return nothing(with.boot_links->set(what.domain, what.flag));
 }
@@ -476,6 +490,7 @@ constexpr task_row rows[]{
   {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
   {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
   {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service},
+  {task::trigger_input,  lane::guest, &settings::guest_call, false, trigger_input},
   {task::start_at_boot,  lane::disk,  &settings::host_call,  false, start_at_boot},
   {task::ask_user,       lane::user,  &settings::question,   false, ask_user},
 };

@@ -29,8 +29,9 @@ struct machinery {
   std::shared_ptr<drivers::disk> profiles = nullptr;         ///< of backups
   std::shared_ptr<drivers::executor> lanes;
   std::string sysfs = "/sys";
-  std::string qrexec_client; ///< program, "" for none
-  std::string home{};        ///< of dom0's user, "" for none
+  std::string qrexec_client;   ///< program, "" for none
+  std::string input_trigger{}; ///< program, "" for none
+  std::string home{};          ///< of dom0's user, "" for none
 };
 
 /// How long the requester of a job should wait for its answer.

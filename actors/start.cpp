@@ -392,6 +392,16 @@ void domain_state::start_agent() {
       [this](const model::error& why) { fail_start(why); });
 }
 
+/// A GUI domain may be shown what dom0's keyboard and mouse do.
+void domain_state::take_input() {
+  auto now = look();
+  auto* me = record(now);
+  if (me && model::has_feature(now.view(), *me, "input-dom0-proxy", model::chain::own))
+    run(
+        work(task::trigger_input), [](const report&) {},
+        [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
+}
+
 void domain_state::started() {
   move(power::running);
   degrade({});
@@ -401,6 +411,7 @@ void domain_state::started() {
   if (auto* me = record(now))
     tell_guests(self, world_, model::told_by_start(now.view(), *me));
   take_disks();
+  take_input();
   if (auto clients = supervisor())
     self->send(clients, atom::up_v);
   next_step();

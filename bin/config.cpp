@@ -71,6 +71,7 @@ const std::vector<key>& keys() {
     {"programs", "qubesdb_daemon", text_key{&config::qubesdb_daemon}, "started per domain; \"\" for none"},
     {"programs", "qrexec_daemon", text_key{&config::qrexec_daemon}, "started per domain; \"\" for none"},
     {"programs", "qrexec_client", text_key{&config::qrexec_client}, "runs services in domains; \"\" for none"},
+    {"programs", "input_trigger", text_key{&config::input_trigger}, "offers dom0's input devices to a GUI domain that has started; \"\" for none"},
     {"programs", "scrypt", text_key{&config::scrypt}, "encrypts backups"},
     {"memory", "manager", text_key{&config::memory_manager}, "socket of the memory manager; \"\" for none"},
     {"log", "target", text_key{&config::log_target}, "journal, stderr, or auto (the journal under systemd)"},

@@ -28,6 +28,7 @@ struct config {
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";
+  std::string input_trigger = "/usr/bin/qubes-input-trigger";
   std::string scrypt = "scrypt";
   std::string memory_manager = "/var/run/qubes/qmemman.sock"; ///< "" for none
   std::string log_target =

@@ -171,6 +171,7 @@ enum class task : std::uint8_t {
   size_home,        ///< of dom0's user; report: bytes, text: its path
   read_attachments, ///< what the hypervisor says the domain has; report: attachments
   ask_service,      ///< text: qrexec service, pairs[0].second: user; report: text
+  trigger_input,    ///< dom0's input devices are offered again
   start_at_boot,    ///< flag: the domain shall
   ask_user,         ///< text: question to the device agent, errand; report: text, the answer
 };

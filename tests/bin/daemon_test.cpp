@@ -111,6 +111,42 @@ TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {
   EXPECT_THAT(call("admin.vm.property.Set+vcpus", x.name.str(), "3"), testing::StartsWith("0"));
 }
 
+TEST_F(daemon_test, a_domain_with_autostart_starts_with_the_host) {
+  auto name = app().name.str();
+  auto link = top / "boot" / fmt::format("qubes-vm@{}.service", name);
+  start();
+  ASSERT_EQ(call("admin.vm.property.Set+autostart", name, "True"), "0\0"s);
+  EXPECT_EQ(std::filesystem::read_symlink(link), "/usr/lib/systemd/system/qubes-vm@.service");
+  ASSERT_EQ(call("admin.vm.property.Reset+autostart", name), "0\0"s);
+  EXPECT_FALSE(std::filesystem::is_symlink(link));
+  std::filesystem::remove(top / "boot");
+  write_file(top / "boot", "no directory");
+  EXPECT_THAT(call("admin.vm.property.Set+autostart", name, "True"),
+              testing::AllOf(testing::StartsWith("2\0QubesException"s), HasSubstr(link.string())));
+  EXPECT_THAT(call("admin.vm.property.Get+autostart", name), HasSubstr("False"));
+}
+
+TEST_F(daemon_test, a_gui_domain_gets_the_input_devices_of_dom0_when_it_starts) {
+  auto name = app().name.str();
+  auto text = read_file(config());
+  auto none = "input_trigger = \"\""s;
+  text.replace(text.find(none), none.size(),
+               fmt::format("input_trigger = \"{}\"", (top / "trigger").string()));
+  write_file(config(), text);
+  write_file(
+      top / "trigger",
+      fmt::format("#!/bin/sh\necho \"$@\" > {0}/said; echo no device; exit 3\n", top.string()));
+  std::filesystem::permissions(top / "trigger", std::filesystem::perms::owner_all);
+  start();
+  ASSERT_EQ(call("admin.vm.feature.Set+input-dom0-proxy", name, "1"), "0\0"s);
+  ASSERT_EQ(call("admin.vm.Start", name), "0\0"s);
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (log().find("no device") == std::string::npos)
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << log();
+  EXPECT_EQ(read_file(top / "said"), "--all --dom0\n");
+  EXPECT_THAT(log(), HasSubstr("ended with 3"));
+}
+
 TEST_F(daemon_test, an_unusable_file_without_generations_ends_with_a_reason) {
   write_file(top / "state" / "qubes.xml", "<qubes><lab");
   EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 1);

@@ -204,6 +204,7 @@ uri = "{1}"
 qubesdb_daemon = ""
 qrexec_daemon = ""
 qrexec_client = ""
+input_trigger = ""
 
 [memory]
 manager = ""
