@@ -3,6 +3,7 @@
 
 #include "model/auto_attach.hpp"
 #include "model/device.hpp"
+#include "model/feature.hpp"
 #include "model/literal.hpp"
 #include "model/permission.hpp"
 #include "model/property.hpp"
@@ -227,6 +228,8 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
   tell(fmt::format("device-pre-attach:{}", kind),
        {{"device", named}, {"options", model::event_text(options)}});
   auto it = model::attachment{kind, device.backend, device.port, device.identity, *complete};
+  if (kind == "pci")
+    it.address = device.data.at(0).second;
   attaching_.push_back(it);
   publish_attachments();
   auto failed = [this, it, to](const model::error& why) {
@@ -292,10 +295,12 @@ void domain_state::detach_device(const order& x, const reply& to) {
 std::string domain_state::device_xml(const model::attachment& x) const {
   auto now = look();
   auto options = std::map<std::string, std::string>{x.options.begin(), x.options.end()};
-  if (x.kind == "pci") {
-    auto pci = model::xml::pci_of({.backend = x.backend, .port = x.port, .options = x.options});
-    return pci ? model::xml::render_pci(*pci, false) : std::string{};
-  }
+  auto* dom0 = now.find("dom0");
+  auto sleeps_lightly =
+      dom0 && model::has_feature(now.view(), *dom0, "suspend-s0ix", model::chain::own);
+  if (x.kind == "pci")
+    return model::xml::render_pci(model::xml::pci_at(x.address, std::move(options)),
+                                  sleeps_lightly);
   auto node = x.port;
   std::ranges::replace(node, '_', '/');
   auto* backend = now.find(x.backend);

@@ -296,7 +296,7 @@ outcome<report> read_attachments(machinery& with, const job& what) {
     return host;
   for (auto& x : result.attachments)
     for (auto& device : host->devices)
-      if (x.kind == "pci" && device.data.at(0).second == x.port) {
+      if (x.kind == "pci" && device.data.at(0).second == x.address) {
         x.port = device.port;
         x.identity = device.identity;
         break;

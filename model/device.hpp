@@ -44,6 +44,7 @@ struct attachment {
   std::string port;
   std::string identity;
   device_options options;
+  std::string address{}; ///< of a PCI device on the host, `SSSS:BB:DD.F`
 
   bool operator==(const attachment&) const = default;
 };

@@ -44,14 +44,15 @@ std::optional<attachment> pci_in(const pugi::xml_node& x) {
   auto at = x.child("source").child("address");
   if (x.attribute("type").value() != std::string_view{"pci"} || !at)
     return std::nullopt;
+  auto address = fmt::format("{:04x}:{:02x}:{:02x}.{:x}", at.attribute("domain").as_uint(),
+                             at.attribute("bus").as_uint(), at.attribute("slot").as_uint(),
+                             at.attribute("function").as_uint());
   return attachment{.kind = "pci",
                     .backend = "dom0",
-                    .port =
-                        fmt::format("{:04x}:{:02x}:{:02x}.{:x}", at.attribute("domain").as_uint(),
-                                    at.attribute("bus").as_uint(), at.attribute("slot").as_uint(),
-                                    at.attribute("function").as_uint()),
+                    .port = address,
                     .identity = {},
-                    .options = {}};
+                    .options = {},
+                    .address = address};
 }
 
 } // namespace

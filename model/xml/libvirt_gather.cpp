@@ -255,18 +255,21 @@ std::optional<pci_attachment> pci_of(const assignment& x) {
   return result;
 }
 
+pci_attachment pci_at(std::string_view address, std::map<std::string, std::string> options) {
+  return {.segment = std::string{address.substr(0, 4)},
+          .bus = std::string{address.substr(5, 2)},
+          .device = std::string{address.substr(8, 2)},
+          .function = std::string{address.substr(11)},
+          .options = std::move(options)};
+}
+
 std::vector<pci_attachment> required_pci(const domain& x, const std::vector<device>& found) {
   auto result = std::vector<pci_attachment>{};
   for (auto& how : assigned(x, "pci")) {
     auto it = std::ranges::find_if(found, [&](auto& y) { return matches(how, y); });
     if (how.mode != assignment_mode::required || it == found.end())
       continue;
-    auto at = std::string_view{it->data.at(0).second}; // SSSS:BB:DD.F
-    result.push_back({.segment = std::string{at.substr(0, 4)},
-                      .bus = std::string{at.substr(5, 2)},
-                      .device = std::string{at.substr(8, 2)},
-                      .function = std::string{at.substr(11)},
-                      .options = options_of(how)});
+    result.push_back(pci_at(it->data.at(0).second, options_of(how)));
   }
   return result;
 }

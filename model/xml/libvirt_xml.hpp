@@ -79,11 +79,14 @@ std::string render_net(const machine& x);
 std::string render_block(const block_attachment& x, std::string_view frontend);
 std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
 
+/// A PCI device of the host, by its address `SSSS:BB:DD.F`.
+pci_attachment pci_at(std::string_view address, std::map<std::string, std::string> options);
+
 /// Required PCI devices at the addresses that were found for them.
 std::vector<pci_attachment> required_pci(const domain& x, const std::vector<device>& found);
 
 /// Disks and PCI devices of others in a live domain's XML (spec/devices.md §7), without identities;
-/// a PCI device has its address SSSS:BB:DD.F as its port. Nothing from what is no XML.
+/// a PCI device has its address as its port. Nothing from what is no XML.
 std::vector<attachment> attachments_in(std::string_view text);
 
 /// The address a port `[SSSS_]BB_DD.F` stands for; nothing behind a bridge, where only sysfs knows

@@ -8,6 +8,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <fstream>
+
 namespace qubes::tests {
 
 using model::errc;
@@ -464,14 +467,30 @@ struct pci_at_start : testing::Test {
     x.put(app);
     return x;
   }
-  /// One device on the root bus.
+  /// One device on the root bus, and one behind a bridge.
   std::string make_sysfs() const {
     namespace fs = std::filesystem;
-    auto device = directory / "devices/pci0000:00/0000:00:14.0";
-    fs::create_directories(device);
+    auto root = directory / "devices/pci0000:00/";
     fs::create_directories(directory / "bus/pci/devices");
-    fs::create_symlink(device, directory / "bus/pci/devices/0000:00:14.0");
+    for (auto place : {"0000:00:14.0", "0000:00:1c.0/0000:03:00.1"}) {
+      fs::create_directories(root + place);
+      fs::create_symlink(root + place, directory / "bus/pci/devices" / fs::path{place}.filename());
+    }
+    std::ofstream{root + "0000:00:1c.0/secondary_bus_number"} << 3;
     return directory.str();
+  }
+  static model::device at(const std::string& address) {
+    auto device = model::device{};
+    device.backend = "dom0";
+    device.port = address;
+    device.identity = "8086:0001::p0c0330";
+    return device;
+  }
+  model::outcome<std::string> ask(verb what, const std::string& port = {}) {
+    auto ticket = sim.send(
+        "app0", order{.what = what, .key = port.empty() ? port : "dom0+" + port, .kind = "pci"});
+    sim.run();
+    return *sim.answer_to(ticket);
   }
 
   temp_directory directory;
@@ -489,17 +508,43 @@ TEST_F(pci_at_start, what_is_not_there_is_refused) {
 }
 
 TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
-  auto device = model::device{};
-  device.backend = "dom0";
-  device.port = "0000:00:14.0";
-  device.identity = "8086:0001::p0c0330";
-  sim.hypervisor().set_pci({device});
+  sim.hypervisor().set_pci({at("0000:00:14.0")});
   auto done = sim.ask("app0", verb::start);
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_THAT(sim.hypervisor().bound_pci(), ElementsAre("0000:00:14.0"));
-  auto ticket = sim.send("app0", order{.what = verb::list_attached, .kind = "pci"});
+  EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
+}
+
+TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {
+  sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto uuid = sim.world().look().find("app0")->uuid;
+  auto port = "00_1c.0-00_00.1";
+  auto done = ask(verb::attach_device, port);
+  ASSERT_TRUE(done) << done.error().message();
+  auto given = sim.hypervisor().attached(uuid);
+  ASSERT_FALSE(given.empty());
+  EXPECT_THAT(given.back(), HasSubstr(R"(domain="0x0000" bus="0x03" slot="0x00" function="0x1")"));
+  EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr(port));
+  done = ask(verb::detach_device, port);
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_EQ(sim.hypervisor().attached(uuid).size(), given.size() - 1);
+}
+
+TEST_F(pci_at_start, one_that_was_there_before_the_daemon_can_still_be_taken_away) {
+  sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto uuid = sim.world().look().find("app0")->uuid;
+  auto port = "00_1c.0-00_00.1";
+  ASSERT_TRUE(ask(verb::attach_device, port));
+  sim.may_lose_track = true;
+  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
+                      caf::exit_reason::unhandled_exception);
   sim.run();
-  EXPECT_THAT(sim.answer_to(ticket)->value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
+  sim.settle();
+  EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr(port));
+  auto done = ask(verb::detach_device, port);
+  ASSERT_TRUE(done) << done.error().message();
 }
 
 // -- firewall rules that end ----------------------------------------------------------------------

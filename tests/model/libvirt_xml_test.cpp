@@ -456,7 +456,7 @@ TEST(libvirt_attachments, are_disks_and_pci_devices_of_others) {
                      "mapper_pool-x",
                      "",
                      {{"read-only", "no"}, {"frontend-dev", "xvdj"}, {"devtype", "cdrom"}}},
-          attachment{"pci", "dom0", "0000:03:1f.2", "", {}}));
+          attachment{"pci", "dom0", "0000:03:1f.2", "", {}, "0000:03:1f.2"}));
   EXPECT_THAT(xml::attachments_in("no xml"), testing::IsEmpty());
   EXPECT_THAT(xml::attachments_in("<domain/>"), testing::IsEmpty());
 }
