@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -838,6 +839,54 @@ exit_code run_api(session& s) {
   return print(s, result.render(s.as, s.out));
 }
 
+expected<std::string> payload_word(const std::string& word) {
+  constexpr auto longest = std::size_t{1} << 20; // more than any daemon takes
+  if (word != "-")
+    return word;
+  auto result = std::string{};
+  char buffer[4096];
+  while (auto got = std::fread(buffer, 1, sizeof buffer, stdin)) {
+    result.append(buffer, got);
+    if (result.size() > longest)
+      return tl::unexpected{failure{trouble::usage, "", "the payload is too long",
+                                    fmt::format("at most {} bytes", longest)}};
+  }
+  return result;
+}
+
+/// Whatever the other commands have no words for.
+exit_code run_call(session& s) {
+  const auto& words = s.line.words;
+  auto plus = words[0].find('+');
+  auto what = request{.method = words[0].substr(0, plus)};
+  if (plus != std::string::npos)
+    what.argument = words[0].substr(plus + 1);
+  if (words[0].find_first_of(" \n") != std::string::npos || what.method.empty())
+    return report(s, {trouble::usage, "", fmt::format("'{}' is no method", words[0]),
+                      "'qvmctl api' lists them"});
+  if (what.method == "admin.Events" || what.method == "admin.vm.Stats")
+    return report(s, {trouble::usage, "", fmt::format("{} goes on without end", what.method),
+                      "'qvmctl events' prints events as they happen"});
+  if (words.size() > 1) {
+    if (auto good = check_name(words[1]); !good)
+      return report(s, good.error());
+    what.destination = words[1];
+  }
+  auto payload = payload_word(words.size() > 2 ? words[2] : "");
+  if (!payload)
+    return report(s, payload.error());
+  what.payload = std::move(*payload);
+  auto answer = std::optional<expected<std::string>>{};
+  s.daemon.send(what, std::nullopt, [&](auto x) { answer = std::move(x); });
+  s.daemon.run([&] { return answer.has_value(); });
+  if (!*answer)
+    return report(s, explain(s, answer->error(), what.destination, what.argument));
+  auto& text = **answer;
+  if (!text.empty() && text.back() != '\n')
+    text += '\n';
+  return print(s, text);
+}
+
 exit_code run_help(session& s) {
   if (s.line.markdown)
     return print(s, markdown(commands()));
@@ -891,6 +940,8 @@ constexpr std::array command_table{
   command{"Settings", "tag del", "DOMAIN TAG...", opt_dry_run, "Remove tags", run_tag_del, ""},
 
   command{"Reference", "api", "[WORD...]", opt_format | opt_markdown, "List the methods the daemon serves", run_api, ""},
+  command{"Reference", "call", "METHOD[+ARGUMENT] [DOMAIN] [PAYLOAD]", 0, "Call a method of the Admin API", run_call,
+          "DOMAIN is dom0 unless it is given; PAYLOAD '-' is read from standard input. Waits for as long as the method takes."},
   command{"Reference", "help", "[COMMAND...]", opt_markdown | opt_words, "Explain qvmctl or one command", run_help, ""},
 };
 // clang-format on

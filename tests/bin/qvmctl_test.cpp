@@ -1234,6 +1234,40 @@ TEST_F(qvmctl, lists_the_methods_of_the_daemon) {
       "name,argument,payload,destination,socket,help\nadmin.vm.Start,none,none,any,s,Starts\n");
 }
 
+TEST_F(qvmctl, calls_any_method) {
+  serve([](auto& x) {
+    x.method == "admin.vm.Refuse" ? x.refuse("QubesException", "no") : x.ok("made");
+  });
+  auto x = ctl({"call", "admin.vm.Create.AppVM+debian", "dom0", "name=a label=red"});
+  EXPECT_EQ(x.out, "made\n");
+  EXPECT_EQ(x.code, 0);
+  EXPECT_EQ(ctl({"call", "admin.vm.Notes", "work"}).code, 0);
+  EXPECT_EQ(ctl({"call", "admin.pool.List"}).code, 0);
+  EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.Create.AppVM+debian dom0 name=a label=red",
+                                              "admin.vm.Notes work", "admin.pool.List dom0"));
+  x = ctl({"call", "admin.vm.Refuse", "work"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(x.err, "qvmctl: no\n");
+}
+
+TEST_F(qvmctl, calls_nothing_that_is_no_call) {
+  serve(always("made"));
+  for (auto& words : std::vector<std::vector<std::string>>{{"call"},
+                                                           {"call", ""},
+                                                           {"call", "a b"},
+                                                           {"call", "a\nb"},
+                                                           {"call", "+x"},
+                                                           {"call", "a", "no name"},
+                                                           {"call", "admin.Events"},
+                                                           {"call", "admin.vm.Stats+work", "dom0"},
+                                                           {"call", "a", "b", "c", "d"}}) {
+    auto x = ctl(words);
+    EXPECT_EQ(x.code, 2) << x.err;
+    EXPECT_THAT(x.err, StartsWith("qvmctl: "));
+  }
+  EXPECT_TRUE(daemon->requests().empty());
+}
+
 // -- completion -----------------------------------------------------------------------------
 
 struct completion_case {
