@@ -29,7 +29,7 @@ struct gate_test : ::testing::Test {
   std::size_t dropped = 0;
   actors::front_desk desk{
       sim.society().world(), sim.society().gate(),
-      [this](connection_id, std::string frame, bool) { replies.push_back(frame); },
+      [this](connection_id, const std::string& frame, bool) { replies.push_back(frame); },
       [this](connection_id) { ++dropped; }};
 
   /// The reply of a read; "" when there was none at once.

@@ -24,7 +24,7 @@ struct permissions : ::testing::Test {
   std::vector<std::string> replies;
   actors::front_desk desk{
       sim.society().world(), sim.society().gate(),
-      [this](connection_id, std::string frame, bool) { replies.push_back(frame); },
+      [this](connection_id, const std::string& frame, bool) { replies.push_back(frame); },
       [](connection_id) {}};
 
   /// The reply when it comes at once.

@@ -27,7 +27,7 @@ std::string fixed_uuid() {
 
 /// Stands before the store and notes what it acknowledges, in its order.
 store_actor::behavior_type notary(store_actor::pointer self, const store_actor& store,
-                                  std::function<void(const model::change&)> note) {
+                                  const std::function<void(const model::change&)>& note) {
   self->link_to(store);
   return {
       [=](const model::change& x) -> caf::result<model::system_ptr> {
@@ -63,7 +63,7 @@ model::system saved_part(model::system x) {
 
 /// A client that only collects; the typed handle that orders need.
 client_actor::behavior_type collector(client_actor::pointer,
-                                      std::function<void(const answer&)> take) {
+                                      const std::function<void(const answer&)>& take) {
   return {[take](const answer& x) { take(x); }};
 }
 
@@ -136,30 +136,30 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   kernel.vmlinuz = kernel.initramfs = kernel.modules = true;
   auto settings = actors::settings{};
   auto opened = actors::society::open(
-      *system_,
-      {.settings = settings,
-       .machine = std::move(machine),
-       .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
-       .machinery = {.hypervisor = hypervisor_,
-                     .tools = tools_,
-                     .agent = agent_,
-                     .boot_links = boot_,
-                     .xenstore = xenstore_,
-                     .memory = memory_,
-                     .state = std::make_shared<shared_disk>(disk_),
-                     .run = std::make_shared<shared_disk>(run_disk_),
-                     .profiles = std::make_shared<shared_disk>(profiles_disk_),
-                     .lanes = deck_,
-                     .sysfs = sysfs,
-                     .qrexec_client = {},
-                     .home = QVMD_SOURCE_DIR "/tests/golden"},
-       .disks = disks_,
-       .backups = backups_,
-       .to_clients = [this](connection_id who, std::string frame, bool) { receive(who, frame); },
-       .now_us = [this] { return now_us(); },
-       .chance = [this] { return chance_(); },
-       .hypervisor_uri = "fake:///",
-       .store_path = "qubes.xml"});
+      *system_, {.settings = settings,
+                 .machine = std::move(machine),
+                 .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
+                 .machinery = {.hypervisor = hypervisor_,
+                               .tools = tools_,
+                               .agent = agent_,
+                               .boot_links = boot_,
+                               .xenstore = xenstore_,
+                               .memory = memory_,
+                               .state = std::make_shared<shared_disk>(disk_),
+                               .run = std::make_shared<shared_disk>(run_disk_),
+                               .profiles = std::make_shared<shared_disk>(profiles_disk_),
+                               .lanes = deck_,
+                               .sysfs = sysfs,
+                               .qrexec_client = {},
+                               .home = QVMD_SOURCE_DIR "/tests/golden"},
+                 .disks = disks_,
+                 .backups = backups_,
+                 .to_clients = [this](connection_id who, const std::string& frame,
+                                      bool) { receive(who, frame); },
+                 .now_us = [this] { return now_us(); },
+                 .chance = [this] { return chance_(); },
+                 .hypervisor_uri = "fake:///",
+                 .store_path = "qubes.xml"});
   if (!opened)
     throw std::runtime_error{opened.error().message()};
   society_ = std::move(*opened);
@@ -183,7 +183,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   });
   desk_ = std::make_unique<actors::front_desk>(
       society_->world(), society_->gate(),
-      [this](connection_id who, std::string frame, bool) { receive(who, frame); },
+      [this](connection_id who, const std::string& frame, bool) { receive(who, frame); },
       [this](connection_id who) {
         mark_answered(replies_[who]);
         replies_[who].dropped = true;
@@ -346,12 +346,10 @@ bool simulation::step() {
   // A lane job is as likely as any one actor's turn.
   if (lanes != 0 && chance_() % (actors + 1) == 0) {
     deck_->run_one(chance_);
-  } else if (actors != 0) {
+  } else {
     auto& jobs = scheduler_->jobs;
     std::swap(jobs.front(), jobs[chance_() % jobs.size()]);
     scheduler_->run_once();
-  } else {
-    deck_->run_one(chance_);
   }
   check_step();
   return true;

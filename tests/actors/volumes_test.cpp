@@ -19,7 +19,6 @@ using model::power;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::IsSupersetOf;
 
 struct volumes_of_a_domain : testing::TestWithParam<std::uint64_t> {
   model::outcome<std::string> start(const std::string& who) { return sim.ask(who, verb::start); }
@@ -449,7 +448,7 @@ namespace {
 
 /// A copy that goes on until it is told to stop, and what happens meanwhile.
 drivers::fake_disks::labour endless_copy(simulation& sim, bool& stopped,
-                                         std::function<void()> meanwhile) {
+                                         const std::function<void()>& meanwhile) {
   return [&sim, &stopped, meanwhile](auto which, auto&, auto& watch) -> model::outcome<void> {
     if (which != disk_call::copy)
       return {};

@@ -168,8 +168,8 @@ TEST_F(daemon_test, wrong_configuration_names_line_key_and_remedy) {
 TEST_F(daemon_test, the_reference_in_docs_is_the_one_of_its_methods) {
   start();
   auto page = top / "admin-api.md";
-  ASSERT_EQ(run({QVMD_BINARY_DIR "/bin/qvmctl", "--socket", socket(), "api", "--markdown"}, page),
-            0);
+  constexpr auto qvmctl = QVMD_BINARY_DIR "/bin/qvmctl";
+  ASSERT_EQ(run({qvmctl, "--socket", socket(), "api", "--markdown"}, page), 0);
   EXPECT_EQ(read_file(page), read_file(QVMD_SOURCE_DIR "/docs/admin-api.md"))
       << "renew it: qvmctl api --markdown > docs/admin-api.md";
 }

@@ -38,7 +38,6 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -80,7 +79,7 @@ public:
              const std::vector<std::pair<std::string, std::string>>& args = {}) const {
     auto bytes = "1\0"s + subject + "\0"s + name + "\0"s;
     for (auto& [key, value] : args)
-      bytes += key + "\0"s + value + "\0"s;
+      bytes.append(key).append("\0"s).append(value).append("\0"s);
     raw(bytes + "\0"s);
   }
 

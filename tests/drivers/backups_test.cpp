@@ -64,7 +64,7 @@ struct real_backups : testing::Test {
                                       "exec scrypt $what --logN 10 -r 8 -p 1 \"$@\"",
                                       top / "seen", top / "seen"));
     // A volume with holes between, and one that ends in a hole.
-    auto image = top.write("private.img", noise(64 * 1024));
+    auto image = top.write("private.img", noise(64U << 10));
     std::filesystem::resize_file(image, 40 * mib);
     auto file = std::fstream{image, std::ios::in | std::ios::out | std::ios::binary};
     file.seekp(30 * mib);
@@ -141,7 +141,7 @@ TEST_F(real_backups, are_restored_by_tar_scrypt_and_gzip) {
   EXPECT_FALSE(top.has("back/vm1/root.img.001.enc"));
   shell("for f in back/vm1/*.enc; do [ $(stat -c %s $f) -le $((1048576 + 128)) ]; done");
   shell("[ $(du -k back/vm1/private.img | cut -f1) -lt 8000 ] # its holes are holes again");
-  EXPECT_GE(read, 3 * mib + 64 * 1024);
+  EXPECT_GE(read, 3 * mib + (64U << 10));
   EXPECT_LT(read, 6 * mib) << "holes are not read";
 }
 

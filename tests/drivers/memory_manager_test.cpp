@@ -27,7 +27,7 @@ struct memory_managers : ::testing::Test {
   }
 
   /// Serves one client; afterwards `asked` is what it sent and `held` waits for it to hang up.
-  std::thread serve(std::string answer) {
+  std::thread serve(const std::string& answer) {
     return std::thread{[this, answer] {
       auto client = unique_fd{accept(listener.get(), nullptr, nullptr)};
       char buffer[64];

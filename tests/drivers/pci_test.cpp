@@ -31,7 +31,7 @@ protected:
     fs::create_directories(place);
     std::ofstream{place / "secondary_bus_number"} << secondary << '\n';
   }
-  std::vector<std::string> ports(std::vector<std::string> sbdf) {
+  std::vector<std::string> ports(const std::vector<std::string>& sbdf) {
     auto all = std::vector<model::device>{};
     for (auto& x : sbdf)
       all.emplace_back().port = x;

@@ -1,8 +1,8 @@
 #include "drivers/process.hpp"
 #include "tests/drivers/temp_directory.hpp"
 
+#include <csignal>
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <gmock/gmock.h>

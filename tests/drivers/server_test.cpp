@@ -155,7 +155,7 @@ struct servers : testing::Test {
   /// Only notes requests; the test answers.
   void serve_notes() { serve({}); }
 
-  void serve(std::function<void(connection_id, std::string)> react) {
+  void serve(const std::function<void(connection_id, std::string)>& react) {
     auto made = server::open(
         {path}, limits,
         {[this, react](connection_id id, std::size_t socket, const peer& who, std::string request) {
@@ -276,7 +276,8 @@ TEST_F(servers, leave_a_complete_request_all_the_time_it_needs) {
 // -- replies -----------------------------------------------------------------------------------
 
 TEST_F(servers, send_large_replies_whole) {
-  auto large = std::string(20'000'000, 'x');
+  auto large = std::string{};
+  large.resize(20'000'000, 'x');
   serve([&](connection_id id, const std::string&) { s->send(id, large, true); });
   EXPECT_EQ(client{path}.ask("x").size(), large.size());
   EXPECT_TRUE(notes.gone().empty());
@@ -455,7 +456,7 @@ TEST_F(servers, do_not_call_back_into_the_sender) {
 }
 
 TEST_F(servers, survive_abrupt_aborts) {
-  serve([this](connection_id id, std::string request) {
+  serve([this](connection_id id, const std::string& request) {
     s->send(id, std::string(100'000, 'x') + request, true);
   });
   for (auto i = 0; i < 300; ++i) {

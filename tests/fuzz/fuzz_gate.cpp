@@ -51,7 +51,7 @@ void ask(simulation& sim, std::string_view bytes) {
     found("no answer", bytes);
   for (auto& frame : reply.frames)
     if (auto complaint = complaint_about(frame); !complaint.empty())
-      found(complaint + ": " + frame, bytes);
+      found(complaint.append(": ").append(frame), bytes);
   auto now = sim.world().system.read();
   if (reply.frames.front().starts_with('2') && now != before && !(*now == *before))
     found("refused, yet something changed", bytes);

@@ -75,7 +75,7 @@ struct crash : testing::TestWithParam<killed_step> {
     auto& what = GetParam();
     top = directory;
     opened = *open_pool(pool_in(std::string{what.driver}, top), {commands});
-    for (auto x : {worked_on(), other_one()}) {
+    for (auto& x : {worked_on(), other_one()}) {
       if (what.step == "create" && x.it.vid == worked_on().it.vid)
         continue;
       ASSERT_EQ(why(opened->create(x)), "");
@@ -125,7 +125,7 @@ struct crash : testing::TestWithParam<killed_step> {
   /// The next daemon stops everything; a create that failed is done again.
   void recover() {
     opened = *open_pool(pool_in(std::string{GetParam().driver}, top), {commands});
-    for (auto x : {worked_on(), other_one(), snapshot(), scratch()})
+    for (auto& x : {worked_on(), other_one(), snapshot(), scratch()})
       ASSERT_EQ(why(opened->stop(x)), "");
     if (GetParam().step != "create")
       return;
@@ -136,7 +136,7 @@ struct crash : testing::TestWithParam<killed_step> {
   /// What was committed is there, the guest can live on it, and nothing half-made stays.
   void check() {
     EXPECT_THAT(committed(), testing::AnyOfArray(GetParam().allowed));
-    for (auto x : {worked_on(), scratch(), snapshot()}) {
+    for (auto& x : {worked_on(), scratch(), snapshot()}) {
       ASSERT_EQ(why(opened->start(x)), "");
       ASSERT_EQ(why(opened->stop(x)), "");
     }

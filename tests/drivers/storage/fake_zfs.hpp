@@ -160,7 +160,7 @@ private:
   }
 
   std::string rows_of(const std::string& name, const dataset& x) const {
-    auto dash = [](std::string text) { return text.empty() ? std::string{"-"} : text; };
+    auto dash = [](const std::string& text) { return text.empty() ? std::string{"-"} : text; };
     auto rows = fmt::format("{}\t{}\t{}\t{}\t{}\t-\t1\t-\n", name,
                             x.is_volume ? fmt::format("{}", x.size) : "-", 1000 * x.data.size(),
                             dash(x.origin), option(name, "org.qubes:dirty"));
@@ -308,11 +308,11 @@ private:
       if (x.order > target->order)
         later.push_back(x.name);
     for (auto& x : later)
-      if (!clones(name + '@' + x).empty())
+      if (auto of_it = clones(fmt::format("{}@{}", name, x)); !of_it.empty())
         return refuse(fmt::format("cannot rollback to '{}': clones of previous snapshots exist\n"
                                   "use '-R' to force deletion of the following clones and "
                                   "dependents:\n{}",
-                                  full, clones(name + '@' + x)[0]));
+                                  full, of_it[0]));
     if (!later.empty() && !recursive)
       return refuse(
           fmt::format("cannot rollback to '{}': more recent snapshots or bookmarks exist", full));

@@ -14,7 +14,6 @@ using model::errc;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::UnorderedElementsAre;
 
 struct file_reflink : testing::Test {
   void SetUp() override { ASSERT_EQ(why(opened), ""); }
