@@ -112,6 +112,8 @@ void domain_state::disk_is_gone(const model::device& x) {
 void domain_state::forget_disks() {
   for (auto& x : disks_.value_or(std::vector<model::device>{}))
     disk_is_gone(x);
+  for (auto& x : questions_)
+    x.signs->stop.request_stop();
   disks_.reset();
   devices_changed_ = false;
 }

@@ -348,6 +348,23 @@ TEST_F(disks, a_question_about_one_that_is_gone_is_withdrawn) {
   EXPECT_EQ(attached("app0"), "");
 }
 
+TEST_F(disks, a_question_is_withdrawn_when_the_backend_stops) {
+  assign("app0", "sda", "ask-to-attach");
+  start("sys-net1");
+  plug_in("sda");
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  auto withdrawn = false;
+  sim.agent().answer = [&](auto& stop) {
+    EXPECT_TRUE(sim.ask("sys-net1", verb::kill));
+    sim.settle();
+    withdrawn = stop.stop_requested();
+    return "allow:app0";
+  };
+  start("app0");
+  EXPECT_TRUE(withdrawn);
+  EXPECT_EQ(attached("app0"), "");
+}
+
 TEST_F(disks, nobody_waits_for_a_user_who_thinks) {
   assign("app0", "sda", "ask-to-attach");
   assign("app0", "sdb", "auto-attach");

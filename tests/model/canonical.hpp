@@ -25,7 +25,7 @@ inline std::string canonical(const pugi::xml_node& x) {
     attributes.emplace(y.name(), y.value());
   auto result = "\n<" + std::string{x.name()};
   for (auto& [name, text] : attributes)
-    result += " " + name + "='" + text + "'";
+    result.append(" ").append(name).append("='").append(text).append("'");
   auto children = std::vector<std::string>{};
   for (auto y : x.children())
     children.push_back(canonical(y));

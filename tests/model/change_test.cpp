@@ -142,7 +142,7 @@ TEST_F(changes, features_keep_their_place) {
   ASSERT_TRUE(back);
   auto names = std::string{};
   for (auto& [name, text] : back->find("work")->features)
-    names += name + "=" + text + " ";
+    names.append(name).append("=").append(text).append(" ");
   EXPECT_EQ(names, "a=1 b=2 c=3 ");
 }
 

@@ -69,7 +69,7 @@ protected:
     EXPECT_TRUE(next) << next.error().text;
     return next ? *next->find(record->name.str()) : *record;
   }
-  void share(std::string_view name, std::function<void(domain&)> change) {
+  void share(std::string_view name, const std::function<void(domain&)>& change) {
     auto copy = at[name];
     change(copy);
     at.system.put(std::make_shared<domain>(std::move(copy)));

@@ -7,6 +7,8 @@
 
 #include <gmock/gmock.h>
 
+#include <fmt/format.h>
+
 namespace qubes::tests {
 
 using namespace model;
@@ -54,14 +56,14 @@ struct telling_test : testing::Test {
     auto result = std::vector<std::string>{};
     for (auto& [name, edits] : told_by_change({it.view, v, what}))
       for (auto& x : lines(edits))
-        result.push_back(name + ": " + x);
+        result.push_back(fmt::format("{}: {}", name, x));
     return result;
   }
   std::vector<std::string> told_at_start(std::string_view name) {
     auto result = std::vector<std::string>{};
     for (auto& [whom, edits] : told_by_start(it.view, it[name]))
       for (auto& x : lines(edits))
-        result.push_back(whom + ": " + x);
+        result.push_back(fmt::format("{}: {}", whom, x));
     return result;
   }
 };

@@ -12,7 +12,6 @@ using namespace qubes::model;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::Not;
 using tests::sample_system;
 

@@ -4,6 +4,7 @@
 
 #include "model/integrity.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 

@@ -12,6 +12,8 @@ namespace qubes::model {
 
 namespace {
 
+using namespace std::string_view_literals;
+
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -347,7 +349,7 @@ TEST(policy_autostart, no_means_only_where_it_runs) {
 TEST(policy_text, of_any_bytes_never_hurts) {
   auto at = sample_system{};
   auto chance = std::mt19937{1};
-  constexpr auto letters = std::string_view{"s*+a @:!#\n\t=work\0$,\xff", 21};
+  constexpr auto letters = "s*+a @:!#\n\t=work\0$,\xff\0"sv;
   for (auto i = 0; i < 3000; ++i) {
     auto text = std::string(chance() % 120, ' ');
     for (auto& c : text)

@@ -18,7 +18,6 @@
 namespace {
 
 using namespace qubes::model;
-using qubes::tests::canonical;
 using qubes::tests::load;
 using qubes::tests::read_file;
 
@@ -28,7 +27,7 @@ const auto good = read_file(std::string{QVMD_SOURCE_DIR} + "/tests/golden/qubes/
 
 using damage = std::function<std::string(std::string)>;
 
-damage replace(std::string from, std::string to) {
+damage replace(const std::string& from, const std::string& to) {
   return [=](std::string text) {
     auto at = text.find(from);
     EXPECT_NE(at, std::string::npos) << from;
@@ -44,8 +43,8 @@ std::string element_of(std::string_view name, const std::string& text) {
 }
 
 /// Replaces inside one domain only.
-damage in(std::string name, std::string from, std::string to) {
-  return [=](std::string text) {
+damage in(const std::string& name, const std::string& from, const std::string& to) {
+  return [=](const std::string& text) {
     auto element = element_of(name, text);
     return replace(element, replace(from, to)(element))(text);
   };
@@ -55,27 +54,28 @@ std::string property(std::string_view name, std::string_view text) {
   return fmt::format("<property name=\"{}\">{}</property>", name, text);
 }
 
-damage set(std::string domain, std::string name, std::string from, std::string to) {
+damage set(const std::string& domain, std::string_view name, std::string_view from,
+           std::string_view to) {
   return in(domain, property(name, from), property(name, to));
 }
 
-damage add_property(std::string domain, std::string name, std::string text) {
+damage add_property(const std::string& domain, std::string_view name, std::string_view text) {
   return in(domain, "<properties>", "<properties>\n        " + property(name, text));
 }
 
-damage without(std::string domain, std::string name, std::string text) {
+damage without(const std::string& domain, std::string_view name, std::string_view text) {
   return in(domain, property(name, text), "");
 }
 
 /// A second domain, made of the first by some change.
-damage twin(std::string name, damage change) {
-  return [=](std::string text) {
+damage twin(const std::string& name, const damage& change) {
+  return [=](const std::string& text) {
     auto copy = change(element_of(name, text));
     return replace("  </domains>", "    " + copy + "\n  </domains>")(text);
   };
 }
 
-damage both(damage first, damage second) {
+damage both(const damage& first, const damage& second) {
   return [=](std::string text) { return second(first(std::move(text))); };
 }
 
