@@ -510,7 +510,7 @@ TEST(property_text, a_number_too_large_to_compute_with_is_kept_and_read_as_the_l
   EXPECT_EQ(parsed(s.who("work"), "memory", " +99_999999999999999999"), "99999999999999999999");
   EXPECT_EQ(parsed(s.who("work"), "memory", "-99999999999999999999"), bad_property_value);
   EXPECT_EQ(parsed(s.who("work"), "memory", std::string(41, '9')), bad_value);
-  auto work = *s.who("work").owner;
+  auto work = s["work"];
   work.properties.insert_or_assign("memory", value{"99999999999999999999"});
   EXPECT_EQ(read_int({s.who("work").view, &work}, "memory"), integer_limit);
 }

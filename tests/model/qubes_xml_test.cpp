@@ -306,7 +306,7 @@ TEST(old_formats, an_old_default_netvm_goes_to_those_that_provide_network) {
 TEST(old_formats, a_property_in_its_new_form_wins) {
   auto old = R"(<property name="hvm">False</property>)";
   auto now = R"(<property name="virt_mode">hvm</property>)";
-  for (auto both : {std::string{old} + now, std::string{now} + old}) {
+  for (auto& both : {std::string{old} + now, std::string{now} + old}) {
     auto loaded = read(replaced(read_file(golden + "network.xml"), now, both));
     EXPECT_TRUE(loaded.system.quarantine.empty());
     EXPECT_EQ(loaded.system.find("alone")->properties.find("virt_mode")->second, value{"hvm"});

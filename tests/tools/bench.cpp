@@ -135,7 +135,7 @@ void measure_set(bench& b) {
   auto file = fs::path{b.daemon.store()}.parent_path() / "bare";
   samples ours;
   samples bare;
-  for (std::size_t i = 0; i < 40U * b.o.rounds; ++i) {
+  for (std::size_t i = 0; i < std::size_t{40} * b.o.rounds; ++i) {
     ours.add(timed([&] { must_be_ok(call(b.socket(), set_request(b, 0, i))); }));
     bare.add(timed([&] { replace_bare(file, bytes); }));
   }

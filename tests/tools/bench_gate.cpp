@@ -63,7 +63,8 @@ int main() {
   auto world = make_world(place.path());
   auto bytes = std::size_t{0};
   auto desk = actors::front_desk{
-      world, gate_actor{}, [&](connection_id, std::string frame, bool) { bytes += frame.size(); },
+      world, gate_actor{},
+      [&](connection_id, const std::string& frame, bool) { bytes += frame.size(); },
       [](connection_id) {}};
   auto requests = std::vector<std::string>{};
   for (auto& name : tools::names_of(options).apps)
