@@ -16,7 +16,7 @@ using model::power;
 
 namespace {
 
-constexpr auto patience = std::chrono::seconds{1};
+constexpr auto per_domain = std::chrono::seconds{1};
 
 bool runs(const model::domain&, power state) {
   return state == power::running;
@@ -178,7 +178,7 @@ void sleep_state::ask_next() {
     auto whom = std::move(in_turn_.front());
     in_turn_.pop_front();
     if (ask(turn_, whom, {}))
-      return self->delayed_send(self, patience, atom::tick_v, tickets_);
+      return self->delayed_send(self, per_domain, atom::tick_v, tickets_);
   }
   done();
 }

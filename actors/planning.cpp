@@ -13,13 +13,13 @@ namespace {
 using model::domain;
 using model::view;
 
-struct row {
+struct planner_row {
   verb what;
   planner plan;
 };
 
 // clang-format off
-constexpr row table[]{
+constexpr planner_row planners[]{
   {verb::set_property,   [](const view& v, const domain* who, const order& x) { return plan_set_property(v, who, x.key, x.text); }},
   {verb::reset_property, [](const view& v, const domain* who, const order& x) { return plan_reset_property(v, who, x.key); }},
   {verb::set_feature,    [](const view& v, const domain* who, const order& x) { return plan_set_feature(v, *who, x.key, x.text); }},
@@ -47,8 +47,8 @@ constexpr row table[]{
 } // namespace
 
 planner planner_of(verb what) noexcept {
-  auto* found = std::ranges::find(table, what, &row::what);
-  return found == std::end(table) ? nullptr : found->plan;
+  auto* found = std::ranges::find(planners, what, &planner_row::what);
+  return found == std::end(planners) ? nullptr : found->plan;
 }
 
 } // namespace qubes::actors

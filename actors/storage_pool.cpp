@@ -27,7 +27,7 @@ outcome<disk_report> report_of(outcome<T> x, T disk_report::*where) {
   });
 }
 
-outcome<disk_report> nothing(const outcome<void>& x) {
+outcome<disk_report> no_news(const outcome<void>& x) {
   return x.map([] { return disk_report{}; });
 }
 
@@ -45,7 +45,7 @@ outcome<void> create_first(disks& d, const disk_job& x, volume_ref it, watch_ref
 }
 
 /// `it` is the job's volume, or an empty one where the job is about none.
-struct task_row {
+struct piece_row {
   disk_task what;
   std::string_view word; ///< for refusals and progress
   outcome<disk_report> (*run)(disks&, const disk_job&, volume_ref it, watch_ref);
@@ -54,35 +54,35 @@ struct task_row {
 };
 
 // clang-format off
-constexpr task_row rows[]{
+constexpr piece_row piece_rows[]{
   {disk_task::create, "create", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return nothing(d.create(*x.system, *x.domain, it)); }, true},
+    return no_news(d.create(*x.system, *x.domain, it)); }, true},
   {disk_task::remove, "remove", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return nothing(d.remove(*x.system, *x.domain, it)); }, true},
+    return no_news(d.remove(*x.system, *x.domain, it)); }, true},
   {disk_task::verify, "verify", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return nothing(d.verify(*x.system, *x.domain, it)); }, true},
+    return no_news(d.verify(*x.system, *x.domain, it)); }, true},
   {disk_task::start, "start", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
     return report_of(d.start(*x.system, *x.domain, it, w), &disk_report::text); }},
   {disk_task::stop, "stop", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(d.stop(*x.system, *x.domain, it, w)); }, true},
+    return no_news(d.stop(*x.system, *x.domain, it, w)); }, true},
   {disk_task::look, "look", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
     return report_of(d.look(*x.system, *x.domain, it), &disk_report::volume); }, false, true},
   {disk_task::copy, "clone", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(d.copy(*x.system, *x.source, it, w)); }},
+    return no_news(d.copy(*x.system, *x.source, it, w)); }},
   {disk_task::resize, "resize", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(d.resize(*x.system, it, x.bytes, w)); }},
+    return no_news(d.resize(*x.system, it, x.bytes, w)); }},
   {disk_task::clear, "clear", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(d.clear(*x.system, it, x.bytes, w)); }},
+    return no_news(d.clear(*x.system, it, x.bytes, w)); }},
   {disk_task::revert, "revert", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(d.revert(*x.system, it, x.text, w)); }},
+    return no_news(d.revert(*x.system, it, x.text, w)); }},
   {disk_task::begin_import, "import", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
     return report_of(d.begin_import(*x.system, it, x.bytes, x.flag ? x.bytes : 0), &disk_report::text); }},
   {disk_task::end_import, "import", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(d.end_import(*x.system, it, x.flag, w)); }},
+    return no_news(d.end_import(*x.system, it, x.flag, w)); }},
   {disk_task::begin_export, "export", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
     return report_of(d.begin_export(*x.system, it), &disk_report::text); }},
   {disk_task::end_export, "export", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return nothing(d.end_export(*x.system, it, x.text)); }, false, true},
+    return no_news(d.end_export(*x.system, it, x.text)); }, false, true},
   {disk_task::set_up_pool, "set-up", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
     return report_of(d.set_up(*x.system, *x.pool), &disk_report::callbacks); }},
   {disk_task::look_at_pool, "look", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
@@ -90,26 +90,26 @@ constexpr task_row rows[]{
   {disk_task::list_pool, "list", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
     return report_of(d.list(*x.system, *x.pool), &disk_report::names); }},
   {disk_task::make_home, "create", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return nothing(d.make_home(*x.system, *x.domain)); }, true},
+    return no_news(d.make_home(*x.system, *x.domain)); }, true},
   {disk_task::create_first, "create", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return nothing(create_first(d, x, it, w)); }, true},
+    return no_news(create_first(d, x, it, w)); }, true},
   {disk_task::remove_home, "remove", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return nothing(d.remove_home(*x.domain)); }, true},
+    return no_news(d.remove_home(*x.domain)); }, true},
 };
 // clang-format on
 
-constexpr const task_row& row_of(disk_task x) {
-  return rows[static_cast<std::size_t>(x)];
+constexpr const piece_row& row_of(disk_task x) {
+  return piece_rows[static_cast<std::size_t>(x)];
 }
 
 static_assert([] {
-  for (auto i = std::size_t{0}; i < std::size(rows); ++i)
-    if (rows[i].what != static_cast<disk_task>(i))
+  for (auto i = std::size_t{0}; i < std::size(piece_rows); ++i)
+    if (piece_rows[i].what != static_cast<disk_task>(i))
       return false;
-  return std::size(rows) == static_cast<std::size_t>(disk_task::remove_home) + 1;
+  return std::size(piece_rows) == static_cast<std::size_t>(disk_task::remove_home) + 1;
 }());
 
-model::error broken_off(const std::string& subject, const task_row& row) {
+model::error broken_off(const std::string& subject, const piece_row& row) {
   return {errc::storage, fmt::format("{}: its {} was broken off", subject, row.word), {}};
 }
 
@@ -128,7 +128,7 @@ struct storage_pool_state::piece {
 
   const std::uint64_t number;
   const disk_job what;
-  const task_row& row;
+  const piece_row& row;
   const disk_reply to;
   model::volume it{};
   std::string key{}; ///< of its strand; "" for no order

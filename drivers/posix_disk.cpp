@@ -48,7 +48,7 @@ bool stays_inside(std::string_view name) {
 }
 
 /// "" for the disk's own directory.
-std::string parent_of(const std::string& name) {
+std::string folder_of(const std::string& name) {
   auto slash = name.rfind('/');
   return slash == std::string::npos ? std::string{} : name.substr(0, slash);
 }
@@ -161,7 +161,7 @@ public:
   outcome<void> sync_names(const std::string& name) override {
     if (auto bad = refuse("sync the directory of", name))
       return tl::unexpected{*bad};
-    return sync_directory(parent_of(name));
+    return sync_directory(folder_of(name));
   }
 
   outcome<std::vector<std::string>> list(const std::string& directory) override {
@@ -265,7 +265,7 @@ private:
     auto made = open_directory(name);
     if (!made || !share(made.get(), 0770))
       return cannot("make directory", name);
-    return sync_directory(parent_of(name));
+    return sync_directory(folder_of(name));
   }
 
   static bool is_file(int directory, const ::dirent& row) {
