@@ -24,7 +24,8 @@ struct config {
   std::string pci_ids = "/usr/share/hwdata/pci.ids";
   std::string log = "/var/log/qubes";
   std::string hypervisor_uri = "xen:///system";
-  std::int64_t hypervisor_connections = 4;
+  std::int64_t hypervisor_connections = 8;
+  std::int64_t hypervisor_silence = 60; ///< seconds
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";

@@ -65,8 +65,12 @@ public:
 
 actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes> lanes) {
   auto result = actors::machinery{};
-  auto connections = static_cast<unsigned>(x.hypervisor_connections);
-  result.hypervisor = drivers::make_libvirt({.uri = x.hypervisor_uri, .connections = connections});
+  result.hypervisor =
+      drivers::make_libvirt({.uri = x.hypervisor_uri,
+                             .host = x.lanes.host,
+                             .guest = static_cast<unsigned>(x.hypervisor_connections),
+                             .rescue = x.lanes.rescue,
+                             .silence = std::chrono::seconds{x.hypervisor_silence}});
   auto tools = drivers::guest_tools_options{};
   tools.run_directory = x.qubes_run;
   tools.qubesdb_daemon = x.qubesdb_daemon;

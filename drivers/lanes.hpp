@@ -37,7 +37,7 @@ public:
 class lanes final : public executor {
 public:
   struct widths {
-    unsigned host = 4;
+    unsigned host = 8;
     unsigned guest = 64; ///< a frozen guest costs one until its deadline
     unsigned rescue = 4;
     unsigned disk = 1;

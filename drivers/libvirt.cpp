@@ -1,18 +1,16 @@
 #include "drivers/libvirt.hpp"
 
 #include "drivers/libvirt_events.hpp"
-#include "drivers/libvirt_handles.hpp"
+#include "drivers/libvirt_session.hpp"
 #include "drivers/quiet_thread.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>
-#include <libvirt/virterror.h>
 #include <pugixml.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <deque>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -62,11 +60,6 @@ const driver_row& driver_by_uri(std::string_view uri) {
   return row == driver_rows.end() ? other_driver : *row;
 }
 
-/// These keep their domains in the connection or in this process, so more of them help nobody.
-bool lives_in_process(std::string_view uri) {
-  return uri.starts_with("test:") || uri.find(":///embed") != uri.npos;
-}
-
 // -- states and events -----------------------------------------------------------------------
 
 power state_of(int libvirt_state) {
@@ -94,25 +87,6 @@ std::optional<guest_event> event_of(int libvirt_event) {
 
 // -- errors ----------------------------------------------------------------------------------
 
-/// libvirt's last word in this thread; the next libvirt call would overwrite it.
-struct complaint {
-  int code = VIR_ERR_OK;
-  std::string text = "libvirt gives no reason";
-
-  static complaint last() {
-    auto* x = virGetLastError();
-    if (x == nullptr)
-      return {};
-    auto text = std::string{x->message == nullptr ? "libvirt gives no reason" : x->message};
-    return {x->code, text.substr(0, text.find('\n'))}; // a parser goes on to draw its input
-  }
-
-  bool says_unsupported() const {
-    return code == VIR_ERR_NO_SUPPORT || code == VIR_ERR_ARGUMENT_UNSUPPORTED
-           || code == VIR_ERR_OPERATION_UNSUPPORTED;
-  }
-};
-
 enum class power_management : bool { no, yes };
 
 std::string naming(std::string_view verb, std::string_view name) {
@@ -121,110 +95,6 @@ std::string naming(std::string_view verb, std::string_view name) {
 
 std::string naming(std::string_view verb, const domain_handle& domain, std::string_view uuid) {
   return naming(verb, domain ? virDomainGetName(domain.get()) : uuid);
-}
-
-// -- connections -----------------------------------------------------------------------------
-
-/// libvirtd works on five calls of one connection at once. So what may wait for a guest, and what
-/// rescues from one that hangs, do not share a connection with the rest.
-enum class traffic : std::uint8_t { host, guest, rescue };
-
-struct line {
-  explicit line(connection_handle x) : handle(std::move(x)) {}
-
-  connection_handle handle;
-  std::atomic<int> busy{0}; ///< calls under way
-};
-
-/// All connections between one connect() and the next.
-class session {
-public:
-  explicit session(std::vector<connection_handle> opened) {
-    for (auto& x : opened)
-      lines_.emplace_back(std::move(x));
-    driver_ = &driver_by_type(virConnectGetType(first()));
-  }
-
-  virConnectPtr first() const { return lines_.front().handle.get(); }
-
-  const driver_row& driver() const { return *driver_; }
-
-  /// The least busy connection of those meant for `purpose`: the first for the host, the last for
-  /// rescue, those between for guests. Too few connections are shared.
-  line& pick(traffic purpose) {
-    auto n = lines_.size();
-    auto last = n - 1;
-    auto [from, to] = purpose == traffic::host     ? std::pair{std::size_t{0}, std::size_t{1}}
-                      : purpose == traffic::rescue ? std::pair{last, n}
-                      : n > 2                      ? std::pair{std::size_t{1}, last}
-                                                   : std::pair{std::size_t{0}, std::size_t{1}};
-    auto begin = lines_.begin();
-    return *std::min_element(
-        begin + static_cast<std::ptrdiff_t>(from), begin + static_cast<std::ptrdiff_t>(to),
-        [](const line& a, const line& b) { return a.busy.load() < b.busy.load(); });
-  }
-
-  bool has(virConnectPtr x) const {
-    return std::ranges::any_of(lines_, [x](const line& y) { return y.handle.get() == x; });
-  }
-
-  bool alive() const {
-    return std::ranges::all_of(
-        lines_, [](const line& x) { return virConnectIsAlive(x.handle.get()) == 1; });
-  }
-
-  template <class F>
-  void for_each(F f) const {
-    for (auto& x : lines_)
-      f(x.handle.get());
-  }
-
-  std::atomic<bool> lost{false};
-  int lifecycle_id = -1;
-
-private:
-  std::deque<line> lines_;
-  const driver_row* driver_ = nullptr;
-};
-
-/// Use of one connection for one call; keeps the session open meanwhile.
-class lease {
-public:
-  lease(std::shared_ptr<session> whole, traffic purpose)
-      : whole_(std::move(whole)), line_(&whole_->pick(purpose)) {
-    ++line_->busy;
-  }
-  ~lease() {
-    if (line_ != nullptr)
-      --line_->busy;
-  }
-  lease(lease&& other) noexcept
-      : whole_(std::move(other.whole_)), line_(std::exchange(other.line_, nullptr)) {
-    // nop
-  }
-  lease& operator=(lease&&) = delete;
-
-  virConnectPtr get() const { return line_->handle.get(); }
-  const std::shared_ptr<session>& whole() const { return whole_; }
-  const driver_row& driver() const { return whole_->driver(); }
-
-private:
-  std::shared_ptr<session> whole_;
-  line* line_;
-};
-
-using opened_connections = outcome<std::vector<connection_handle>>;
-
-opened_connections open_all(const std::string& uri, std::size_t count) {
-  auto result = std::vector<connection_handle>{};
-  while (result.size() < count) {
-    result.emplace_back(virConnectOpen(uri.c_str()));
-    if (!result.back())
-      return fail(errc::hypervisor,
-                  fmt::format("cannot connect to '{}': {}", uri, complaint::last().text),
-                  "check the URI and whether libvirtd runs");
-  }
-  return result;
 }
 
 // -- domain XML ------------------------------------------------------------------------------
@@ -253,6 +123,27 @@ domain_xml fit(const std::string& xml, const driver_row& driver) {
 
 // -- the hypervisor --------------------------------------------------------------------------
 
+class libvirt_hypervisor;
+
+/// What libvirt's callbacks know. A session that is let go of may be closed much later, when its
+/// daemon answers again; its callbacks reach nobody then.
+struct ear {
+  std::mutex mutex;
+  libvirt_hypervisor* whose = nullptr;
+
+  void* for_libvirt(const std::shared_ptr<ear>& me) { return new std::shared_ptr<ear>{me}; }
+  static void forget(void* x) { delete static_cast<std::shared_ptr<ear>*>(x); }
+
+  /// Runs while nobody can let go of the hypervisor.
+  template <class F>
+  static void with(void* x, F f) {
+    auto me = *static_cast<std::shared_ptr<ear>*>(x);
+    auto lock = std::lock_guard{me->mutex};
+    if (me->whose != nullptr)
+      f(*me->whose);
+  }
+};
+
 class libvirt_hypervisor final : public hypervisor {
 public:
   explicit libvirt_hypervisor(libvirt_options x)
@@ -278,7 +169,7 @@ public:
     events_.settle(); // from now on nobody is inside the old one
   }
 
-  capabilities can() const override { return driver_.load()->can; }
+  capabilities can() const override { return driver().can; }
 
   outcome<void> describe_host(model::host& into) override;
   outcome<std::vector<guest>> list() override;
@@ -287,11 +178,11 @@ public:
   outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) override;
 
   outcome<void> suspend(const std::string& uuid) override {
-    return on_active(traffic::host, "pause", uuid, virDomainSuspend);
+    return on_active(traffic::guest, "pause", uuid, virDomainSuspend);
   }
 
   outcome<void> resume(const std::string& uuid) override {
-    return on_active(traffic::host, "resume", uuid, virDomainResume);
+    return on_active(traffic::guest, "resume", uuid, virDomainResume);
   }
 
   outcome<void> shutdown(const std::string& uuid) override;
@@ -310,14 +201,8 @@ public:
     return manage_power("wake", uuid, [](virDomainPtr x) { return virDomainPMWakeup(x, 0); });
   }
 
-  outcome<void> attach(const std::string& uuid, const std::string& device_xml) override {
-    return change_devices("attach a device to", uuid, device_xml, virDomainAttachDevice);
-  }
-
-  outcome<void> detach(const std::string& uuid, const std::string& device_xml) override {
-    return change_devices("detach a device from", uuid, device_xml, virDomainDetachDevice);
-  }
-
+  outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
+  outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> undefine(const std::string& uuid) override;
   outcome<std::vector<model::attachment>> attachments(const std::string& uuid) override;
   outcome<std::string> console(const std::string& uuid) override;
@@ -326,9 +211,10 @@ public:
 private:
   outcome<std::string> live_xml(const char* what, const std::string& uuid);
   outcome<lease> borrow(traffic purpose);
-  opened_connections open_in_time();
-  void subscribe(session& x);
+  outcome<std::shared_ptr<session>> open_in_time();
+  outcome<void> subscribe(session& x);
   void retire();
+  const driver_row& driver() const { return *driver_; }
 
   /// Runs `call` on a domain that should be active; the refusal names both.
   template <class Call>
@@ -344,15 +230,6 @@ private:
     return on_active(traffic::guest, verb, uuid, call, power_management::yes);
   }
 
-  template <class Call>
-  outcome<void> change_devices(std::string_view verb, const std::string& uuid,
-                               const std::string& device_xml, Call call) {
-    if (!can().attach)
-      return {};
-    return on_active(traffic::guest, verb, uuid,
-                     [&](virDomainPtr x) { return call(x, device_xml.c_str()); });
-  }
-
   /// "cannot WHAT: WHY", unless it is the connection that died.
   error refusal(const lease& link, errc code, std::string_view what, const complaint& why);
   outcome<guest> describe(const lease& link, virDomainPtr domain);
@@ -362,7 +239,7 @@ private:
             fmt::format("the connection to '{}' is lost; it is being restored", options_.uri), ""};
   }
 
-  void lose(const std::shared_ptr<session>& x, std::string why);
+  void lose(session& x, std::string why);
   std::shared_ptr<const listener> audience() const {
     auto lock = std::lock_guard{mutex_};
     return listener_;
@@ -372,14 +249,15 @@ private:
     return session_;
   }
 
-  static int on_lifecycle(virConnectPtr, virDomainPtr, int event, int detail, void* self);
-  static void on_close(virConnectPtr, int reason, void* self);
+  static int on_lifecycle(virConnectPtr, virDomainPtr, int event, int detail, void* ear);
+  static void on_close(virConnectPtr, int reason, void* ear);
 
   const libvirt_options options_;
   libvirt_events events_;
   std::atomic<const driver_row*> driver_;
   std::mutex connecting_; ///< one connect() at a time
-  std::future<opened_connections> opening_;
+  std::future<outcome<std::shared_ptr<session>>> opening_;
+  std::shared_ptr<ear> ear_; ///< of the present session
   mutable std::mutex mutex_; ///< guards the two below
   std::shared_ptr<session> session_;
   std::shared_ptr<const listener> listener_ = std::make_shared<const listener>();
@@ -389,38 +267,38 @@ private:
 
 outcome<void> libvirt_hypervisor::connect() {
   auto one = std::lock_guard{connecting_};
-  if (auto x = current(); x && !x->lost && x->alive())
+  if (auto x = current(); x && !x->lost() && x->alive())
     return {};
   retire();
   auto opened = open_in_time();
   if (!opened)
     return tl::unexpected{std::move(opened.error())};
-  auto fresh = std::make_shared<session>(std::move(*opened));
-  driver_ = &fresh->driver();
-  subscribe(*fresh);
-  auto why = complaint::last();
+  auto fresh = std::move(*opened);
+  driver_ = &driver_by_type(virConnectGetType(fresh->events()));
   {
     auto lock = std::lock_guard{mutex_};
     session_ = fresh;
   }
-  if (fresh->lifecycle_id >= 0 && fresh->alive())
+  auto listening = subscribe(*fresh);
+  if (listening && fresh->alive())
     return {};
-  fresh->lost = true; // a close before it became the session marked nobody
-  return fail(errc::hypervisor,
-              fmt::format("cannot listen to events of '{}': {}", options_.uri, why.text));
+  fresh->lose(); // a close before it became the session told nobody
+  return listening ? tl::unexpected{lost_error()} : listening;
 }
 
 /// A daemon that is frozen accepts connections and never answers. Opening happens in a thread of
 /// its own, and one that hangs is met again by the next attempt instead of starting another.
-opened_connections libvirt_hypervisor::open_in_time() {
+outcome<std::shared_ptr<session>> libvirt_hypervisor::open_in_time() {
   if (!opening_.valid()) {
-    auto count = lives_in_process(options_.uri) ? 1 : std::max(options_.connections, 1U);
-    auto job = std::packaged_task<opened_connections()>{
-        [uri = options_.uri, count] { return open_all(uri, count); }};
+    auto job = std::packaged_task<outcome<std::shared_ptr<session>>()>{
+        [uri = options_.uri,
+         most = session::widths{options_.host, options_.guest, options_.rescue}] {
+          return session::open(uri, most);
+        }};
     opening_ = job.get_future();
     quiet_thread(std::move(job)).detach();
   }
-  auto limit = std::max(options_.keepalive, std::chrono::seconds{1}) * 5;
+  auto limit = std::min(options_.silence, std::chrono::seconds{10});
   if (opening_.wait_for(limit) != std::future_status::ready)
     return fail(errc::hypervisor,
                 fmt::format("cannot connect to '{}': no answer within {} seconds", options_.uri,
@@ -429,21 +307,35 @@ opened_connections libvirt_hypervisor::open_in_time() {
   return opening_.get();
 }
 
-void libvirt_hypervisor::subscribe(session& x) {
+outcome<void> libvirt_hypervisor::subscribe(session& x) {
+  ear_ = std::make_shared<ear>();
+  ear_->whose = this;
   using plain = void (*)();
   auto generic =
       reinterpret_cast<virConnectDomainEventGenericCallback>(reinterpret_cast<plain>(on_lifecycle));
-  x.lifecycle_id = virConnectDomainEventRegisterAny(
-      x.first(), nullptr, VIR_DOMAIN_EVENT_ID_LIFECYCLE, generic, this, nullptr);
-  if (x.lifecycle_id < 0)
-    return;
-  x.for_each([this](virConnectPtr link) {
-    virConnectRegisterCloseCallback(link, on_close, this, nullptr);
-    virConnectSetKeepAlive(link, static_cast<int>(options_.keepalive.count()), 1);
-  });
+  auto* told = ear_->for_libvirt(ear_);
+  auto id = virConnectDomainEventRegisterAny(x.events(), nullptr, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                                             generic, told, ear::forget);
+  if (id < 0) {
+    ear::forget(told);
+    return fail(errc::hypervisor, fmt::format("cannot listen to events of '{}': {}", options_.uri,
+                                              complaint::last().text));
+  }
+  x.before_closing([id](virConnectPtr y) { virConnectDomainEventDeregisterAny(y, id); });
+  auto* closed = ear_->for_libvirt(ear_);
+  if (virConnectRegisterCloseCallback(x.events(), on_close, closed, ear::forget) == 0)
+    x.before_closing([](virConnectPtr y) { virConnectUnregisterCloseCallback(y, on_close); });
+  else
+    ear::forget(closed);
+  // The daemon may be silent for long while it builds a domain; two questions fit into the limit.
+  constexpr auto questions = 2;
+  auto interval = std::max<std::int64_t>(options_.silence.count() / (questions + 1), 1);
+  virConnectSetKeepAlive(x.events(), static_cast<int>(interval), questions);
+  return {};
 }
 
-/// Lets go of the session; calls under way finish on it. No callback of it runs afterwards.
+/// Lets go of the session; calls under way finish on it. No callback of it runs afterwards. It is
+/// closed in a thread of its own: a daemon that is frozen would not let us.
 void libvirt_hypervisor::retire() {
   auto old = std::shared_ptr<session>{};
   {
@@ -452,14 +344,21 @@ void libvirt_hypervisor::retire() {
   }
   if (!old)
     return;
-  if (old->lifecycle_id >= 0)
-    virConnectDomainEventDeregisterAny(old->first(), old->lifecycle_id);
-  old->for_each([](virConnectPtr x) { virConnectUnregisterCloseCallback(x, on_close); });
+  old->lose();
+  if (auto mine = std::exchange(ear_, nullptr)) {
+    auto lock = std::lock_guard{mine->mutex};
+    mine->whose = nullptr;
+  }
   events_.settle();
+  auto job = std::packaged_task<void()>{[old = std::move(old)]() mutable { old.reset(); }};
+  auto closed = job.get_future();
+  quiet_thread(std::move(job)).detach();
+  constexpr auto patience = std::chrono::seconds{2};
+  closed.wait_for(patience);
 }
 
-void libvirt_hypervisor::lose(const std::shared_ptr<session>& x, std::string why) {
-  if (x->lost.exchange(true))
+void libvirt_hypervisor::lose(session& x, std::string why) {
+  if (!x.lose())
     return;
   events_.post([this, why = std::move(why)] {
     if (auto told = audience(); told->on_lost)
@@ -467,25 +366,28 @@ void libvirt_hypervisor::lose(const std::shared_ptr<session>& x, std::string why
   });
 }
 
-void libvirt_hypervisor::on_close(virConnectPtr link, int reason, void* self) {
+void libvirt_hypervisor::on_close(virConnectPtr link, int reason, void* mine) {
   constexpr auto reasons = std::array{"it failed", "the daemon closed it",
                                       "the daemon does not answer", "it was closed here"};
   auto known = reason >= 0 && static_cast<std::size_t>(reason) < reasons.size();
-  auto& me = *static_cast<libvirt_hypervisor*>(self);
-  if (auto x = me.current(); x && x->has(link))
-    me.lose(x, fmt::format("the connection to '{}' is lost: {}", me.options_.uri,
-                           known ? reasons[static_cast<std::size_t>(reason)] : "reason unknown"));
+  ear::with(mine, [&](libvirt_hypervisor& me) {
+    if (auto x = me.current(); x && x->events() == link)
+      me.lose(*x,
+              fmt::format("the connection to '{}' is lost: {}", me.options_.uri,
+                          known ? reasons[static_cast<std::size_t>(reason)] : "reason unknown"));
+  });
 }
 
 int libvirt_hypervisor::on_lifecycle(virConnectPtr, virDomainPtr domain, int event, int,
-                                     void* self) {
+                                     void* mine) {
   auto what = event_of(event);
-  auto told = static_cast<libvirt_hypervisor*>(self)->audience();
-  if (!what || !told->on_guest)
-    return 0;
   auto uuid = std::array<char, VIR_UUID_STRING_BUFLEN>{};
-  if (virDomainGetUUIDString(domain, uuid.data()) == 0)
-    told->on_guest(uuid.data(), virDomainGetName(domain), *what);
+  if (!what || virDomainGetUUIDString(domain, uuid.data()) != 0)
+    return 0;
+  ear::with(mine, [&](libvirt_hypervisor& me) {
+    if (auto told = me.audience(); told->on_guest)
+      told->on_guest(uuid.data(), virDomainGetName(domain), *what);
+  });
   return 0;
 }
 
@@ -493,16 +395,16 @@ outcome<lease> libvirt_hypervisor::borrow(traffic purpose) {
   auto x = current();
   if (!x)
     return fail(errc::hypervisor, fmt::format("there is no connection to '{}'", options_.uri));
-  if (x->lost)
+  if (x->lost())
     return tl::unexpected{lost_error()};
-  return lease{std::move(x), purpose};
+  return lease::of(std::move(x), purpose);
 }
 
 error libvirt_hypervisor::refusal(const lease& link, errc code, std::string_view what,
                                   const complaint& why) {
   if (virConnectIsAlive(link.get()) == 1)
     return {code, fmt::format("cannot {}: {}", what, why.text), ""};
-  lose(link.whole(), fmt::format("the connection to '{}' is lost: {}", options_.uri, why.text));
+  lose(*link.whole(), fmt::format("the connection to '{}' is lost: {}", options_.uri, why.text));
   return lost_error();
 }
 
@@ -530,7 +432,7 @@ outcome<void> libvirt_hypervisor::on_active(traffic purpose, std::string_view ve
 
 outcome<void> libvirt_hypervisor::shutdown(const std::string& uuid) {
   return on_active(traffic::guest, "shut down", uuid, [this](virDomainPtr x) {
-    if (driver_.load()->type != "LXC")
+    if (driver().type != "LXC")
       return virDomainShutdown(x);
     // Without flags libvirt reports success even if the container has no one to hear it.
     auto told = virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_INITCTL);
@@ -545,7 +447,7 @@ outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
   auto info = virNodeInfo{};
   if (virNodeGetInfo(link->get(), &info) < 0)
     return tl::unexpected{refusal(*link, errc::hypervisor, "describe the host", complaint::last())};
-  into.xen = link->driver().type == "Xen";
+  into.xen = driver().type == "Xen";
   into.memory_kib = info.memory;
   into.cpus = info.cpus;
   return {};
@@ -555,7 +457,7 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
   auto link = borrow(traffic::host);
   if (!link)
     return tl::unexpected{std::move(link.error())};
-  auto form = fit(xml, link->driver());
+  auto form = fit(xml, driver());
   auto known = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
   if (known && virDomainIsActive(known.get()) == 1)
     return tl::unexpected{
@@ -572,14 +474,14 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
           "switch VT-x or AMD-V on in the firmware settings"}};
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
-  auto flags = link->driver().can.paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
+  auto flags = driver().can.paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
   if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
     auto why = complaint::last();
     if (!known)
       virDomainUndefine(domain.get());
     auto x = refusal(*link, errc::hypervisor, naming("start", form.name), why);
-    if (!link->driver().log.empty())
-      x.hint = fmt::format("see {}", link->driver().log);
+    if (!driver().log.empty())
+      x.hint = fmt::format("see {}", driver().log);
     return tl::unexpected{std::move(x)};
   }
   auto id = virDomainGetID(domain.get());
@@ -600,6 +502,37 @@ outcome<void> libvirt_hypervisor::undefine(const std::string& uuid) {
   if (why.code == VIR_ERR_NO_DOMAIN)
     return {};
   return tl::unexpected{refusal(*link, errc::hypervisor, naming("undefine", domain, uuid), why)};
+}
+
+/// A domain's device as libvirt describes it now; nothing when it has none.
+std::optional<std::string> find_live(virDomainPtr domain, const std::string& device_xml) {
+  auto xml = text_handle{virDomainGetXMLDesc(domain, 0)};
+  return xml ? model::xml::live_device(xml.get(), device_xml) : device_xml;
+}
+
+/// An interface that a lost answer or a dead back end left behind makes room for the new one.
+outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
+  if (!can().attach)
+    return {};
+  return on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
+    if (model::xml::is_interface(device_xml)) {
+      auto stale = find_live(x, device_xml);
+      if (stale && virDomainDetachDevice(x, stale->c_str()) < 0)
+        return -1;
+    }
+    return virDomainAttachDevice(x, device_xml.c_str());
+  });
+}
+
+/// The record may have changed since it was attached: what the guest has is taken away, as libvirt
+/// describes it. A device that it does not have is gone already.
+outcome<void> libvirt_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
+  if (!can().attach)
+    return {};
+  return on_active(traffic::guest, "detach a device from", uuid, [&](virDomainPtr x) {
+    auto live = find_live(x, device_xml);
+    return live ? virDomainDetachDevice(x, live->c_str()) : 0;
+  });
 }
 
 /// `what` we are about to do with it, for the refusal.
@@ -767,7 +700,7 @@ outcome<guest> libvirt_hypervisor::describe(const lease& link, virDomainPtr doma
   auto result = halted;
   result.xid = static_cast<std::int32_t>(id);
   result.state = state_of(info.state);
-  result.memory_kib = memory_of(domain, info, link.driver().can.memory_stats);
+  result.memory_kib = memory_of(domain, info, driver().can.memory_stats);
   result.memory_most_kib = info.maxMem;
   result.vcpus = info.nrVirtCpu;
   result.cpu_time_ns = info.cpuTime;

@@ -8,10 +8,12 @@
 namespace qubes::drivers {
 
 struct libvirt_options {
-  std::string uri;          ///< e.g. "xen:///system", "test:///default"
-  unsigned connections = 4; ///< libvirtd serves five calls per connection at once; the test driver
-                            ///< always gets one, it keeps its domains in it
-  std::chrono::seconds keepalive{2}; ///< a silent daemon is dead after about twice this
+  std::string uri;    ///< e.g. "xen:///system", "test:///default"
+  unsigned host = 8;  ///< calls of each kind at the same time, every one on a connection of its
+  unsigned guest = 8; ///< own; more wait in their threads. Kills have theirs from the beginning.
+  unsigned rescue = 4;
+  std::chrono::seconds silence{60}; ///< a daemon that answers nothing for so long is lost; libvirtd
+                                    ///< is silent for half of it while Xen builds a large domain
 };
 
 /// Does not connect yet. Its event thread lives as long as the object. Where it is called, SIGPIPE

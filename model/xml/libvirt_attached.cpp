@@ -6,6 +6,8 @@
 #include <pugixml.hpp>
 
 #include <algorithm>
+#include <cctype>
+#include <sstream>
 #include <string_view>
 
 namespace qubes::model::xml {
@@ -73,6 +75,55 @@ std::vector<attachment> attachments_in(std::string_view text) {
       result.push_back(std::move(*found));
   }
   return result;
+}
+
+namespace {
+
+/// What tells one device of a domain from the others of its kind.
+std::string distinction(const pugi::xml_node& x) {
+  auto kind = std::string_view{x.name()};
+  if (kind == "interface") {
+    auto mac = std::string{x.child("mac").attribute("address").value()};
+    std::ranges::transform(mac, mac.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return mac;
+  }
+  if (kind == "disk")
+    return fmt::format("{} {} {}", x.child("target").attribute("dev").value(),
+                       x.child("backenddomain").attribute("name").value(),
+                       x.child("source").attribute("dev").value());
+  if (kind == "hostdev") {
+    auto found = pci_in(x);
+    return found ? found->address : std::string{};
+  }
+  return {};
+}
+
+} // namespace
+
+std::optional<std::string> live_device(std::string_view domain, std::string_view device) {
+  auto whole = pugi::xml_document{};
+  auto part = pugi::xml_document{};
+  if (!whole.load_buffer(domain.data(), domain.size())
+      || !part.load_buffer(device.data(), device.size()))
+    return std::nullopt;
+  auto wanted = part.document_element();
+  auto mark = distinction(wanted);
+  if (mark.empty())
+    return std::string{device}; // libvirt says best what is wrong with it
+  for (auto x : whole.child("domain").child("devices").children(wanted.name()))
+    if (distinction(x) == mark) {
+      auto out = std::ostringstream{};
+      x.print(out, "", pugi::format_raw);
+      return out.str();
+    }
+  return std::nullopt;
+}
+
+bool is_interface(std::string_view device) {
+  auto document = pugi::xml_document{};
+  return document.load_buffer(device.data(), device.size())
+         && document.document_element().name() == std::string_view{"interface"};
 }
 
 } // namespace qubes::model::xml

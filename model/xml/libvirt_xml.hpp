@@ -89,6 +89,13 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
 /// a PCI device has its address as its port. Nothing from what is no XML.
 std::vector<attachment> attachments_in(std::string_view text);
 
+/// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces by
+/// MAC, disks by front end, PCI devices by address; as text for a detach, nothing when it has none.
+std::optional<std::string> live_device(std::string_view domain, std::string_view device);
+
+/// Whether this element for hot-plug is a network interface.
+bool is_interface(std::string_view device);
+
 /// The address a port `[SSSS_]BB_DD.F` stands for; nothing behind a bridge, where only sysfs knows
 /// it.
 std::optional<pci_attachment> pci_of(const assignment& x);

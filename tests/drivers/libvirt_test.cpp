@@ -384,7 +384,7 @@ protected:
     }
     std::ofstream{place / "libvirtd.conf"} << "auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n";
     start_daemon();
-    host = make_libvirt({.uri = uri(), .connections = 4, .keepalive = 1s});
+    host = make_libvirt({.uri = uri(), .silence = 3s});
     host->listen(crowd.ears());
     auto x = host->connect();
     ASSERT_TRUE(x) << x.error().message();
@@ -465,17 +465,60 @@ TEST_F(libvirt_behind_a_daemon, a_frozen_daemon_is_lost_and_connecting_to_it_end
   auto begin = std::chrono::steady_clock::now();
   auto stuck = std::async(std::launch::async, [&] { return host->list(); });
   EXPECT_TRUE(crowd.until_lost(1));
-  ASSERT_EQ(stuck.wait_for(soon), std::future_status::ready);
-  EXPECT_EQ(stuck.get().error().code, errc::hypervisor);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
   expect_lost_everywhere();
   auto refused = host->connect(); // it accepts, and never answers
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error(), refusal(errc::hypervisor, uri()));
   daemon->send(SIGCONT);
+  ASSERT_EQ(stuck.wait_for(soon), std::future_status::ready); // a late answer is an answer
+  EXPECT_THAT(stuck.get(), succeeds());
   EXPECT_THAT(host->connect(), succeeds());
   EXPECT_THAT(host->list(), succeeds());
   EXPECT_EQ(crowd.lost().size(), 1U);
+}
+
+TEST_F(libvirt_behind_a_daemon, one_that_hangs_for_less_than_the_limit_loses_nothing) {
+  host = make_libvirt({.uri = uri(), .silence = 60s});
+  host->listen(crowd.ears());
+  ASSERT_THAT(host->connect(), succeeds());
+  daemon->send(SIGSTOP);
+  auto started = std::async(std::launch::async, [&] { return host->create(work, xml({})); });
+  EXPECT_EQ(started.wait_for(5s), std::future_status::timeout);
+  daemon->send(SIGCONT);
+  ASSERT_EQ(started.wait_for(soon), std::future_status::ready);
+  EXPECT_TRUE(started.get());
+  EXPECT_THAT(crowd.lost(), IsEmpty());
+}
+
+TEST_F(libvirt_behind_a_daemon, ending_does_not_wait_for_one_that_is_frozen) {
+  daemon->send(SIGSTOP);
+  auto begin = std::chrono::steady_clock::now();
+  host.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
+  daemon->send(SIGCONT);
+}
+
+/// libvirt's client before 10.3 does not survive two threads with calls on one connection.
+TEST_F(libvirt_behind_a_daemon, fifty_lives_at_once_over_the_wire) {
+  auto failures = std::atomic<unsigned>{0};
+  auto live = [&](unsigned n) {
+    auto uuid = numbered_uuid(n);
+    auto text = xml({.uuid = uuid, .name = "vm" + std::to_string(n)});
+    for (auto round = 0; round < 4; ++round)
+      failures += host->create(uuid, text) && host->suspend(uuid) && host->resume(uuid)
+                          && host->inspect(uuid) && host->list() && host->destroy(uuid)
+                      ? 0
+                      : 1;
+  };
+  auto threads = std::vector<std::future<void>>{};
+  for (auto i = 0U; i < 50; ++i)
+    threads.push_back(std::async(std::launch::async, live, i));
+  for (auto& x : threads)
+    ASSERT_EQ(x.wait_for(2 * soon), std::future_status::ready);
+  EXPECT_EQ(failures, 0U);
+  EXPECT_EQ(host->list()->size(), 1U);
+  EXPECT_THAT(crowd.lost(), IsEmpty());
 }
 
 TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_killed) {

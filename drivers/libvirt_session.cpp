@@ -1,0 +1,173 @@
+#include "drivers/libvirt_session.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace qubes::drivers {
+
+using model::errc;
+using model::fail;
+using model::outcome;
+
+complaint complaint::last() {
+  auto* x = virGetLastError();
+  if (x == nullptr)
+    return {};
+  auto text = std::string{x->message == nullptr ? "libvirt gives no reason" : x->message};
+  return {x->code, text.substr(0, text.find('\n'))}; // a parser goes on to draw its input
+}
+
+bool complaint::says_unsupported() const {
+  return code == VIR_ERR_NO_SUPPORT || code == VIR_ERR_ARGUMENT_UNSUPPORTED
+         || code == VIR_ERR_OPERATION_UNSUPPORTED;
+}
+
+bool lives_in_process(std::string_view uri) {
+  return uri.starts_with("test:") || uri.find(":///embed") != uri.npos;
+}
+
+outcome<connection_handle> open_connection(const std::string& uri) {
+  if (auto x = connection_handle{virConnectOpen(uri.c_str())})
+    return x;
+  return fail(errc::hypervisor,
+              fmt::format("cannot connect to '{}': {}", uri, complaint::last().text),
+              "check the URI and whether libvirtd runs");
+}
+
+// -- a pool --------------------------------------------------------------------------------------
+
+connection_pool::connection_pool(std::string uri, std::size_t most)
+    : uri_(std::move(uri)), most_(std::max<std::size_t>(most, 1)) {
+  // nop
+}
+
+outcome<void> connection_pool::prepare() {
+  auto x = take();
+  if (!x)
+    return tl::unexpected{std::move(x.error())};
+  give_back(*x);
+  return {};
+}
+
+outcome<virConnectPtr> connection_pool::take() {
+  auto lock = std::unique_lock{mutex_};
+  returned_.wait(lock,
+                 [this] { return closed_ || !idle_.empty() || all_.size() + opening_ < most_; });
+  if (closed_)
+    return fail(errc::hypervisor, fmt::format("the connection to '{}' is lost", uri_));
+  if (!idle_.empty()) {
+    auto* x = idle_.back();
+    idle_.pop_back();
+    return x;
+  }
+  ++opening_;
+  lock.unlock();
+  auto fresh = open_connection(uri_);
+  lock.lock();
+  --opening_;
+  if (!fresh) {
+    returned_.notify_one();
+    return tl::unexpected{std::move(fresh.error())};
+  }
+  all_.push_back(std::move(*fresh));
+  return all_.back().get();
+}
+
+void connection_pool::give_back(virConnectPtr x) {
+  auto lock = std::lock_guard{mutex_};
+  idle_.push_back(x);
+  returned_.notify_one();
+}
+
+void connection_pool::close() {
+  auto lock = std::lock_guard{mutex_};
+  closed_ = true;
+  returned_.notify_all();
+}
+
+// -- a session -----------------------------------------------------------------------------------
+
+session::session(const std::string& uri, connection_handle events, widths most)
+    : events_(std::move(events)),
+      shared_(lives_in_process(uri)), pools_{{{uri, most[0]}, {uri, most[1]}, {uri, most[2]}}} {
+  // nop
+}
+
+session::~session() {
+  for (auto& x : undo_)
+    x(events());
+}
+
+void session::before_closing(std::function<void(virConnectPtr)> undo) {
+  undo_.push_back(std::move(undo));
+}
+
+outcome<std::shared_ptr<session>> session::open(const std::string& uri, widths most) {
+  auto events = open_connection(uri);
+  if (!events)
+    return tl::unexpected{std::move(events.error())};
+  auto result = std::shared_ptr<session>{new session{uri, std::move(*events), most}};
+  if (result->shared_)
+    return result;
+  auto rescues = std::vector<virConnectPtr>{}; // a kill must not wait for a daemon that is busy
+  auto& rescue = result->pools_[static_cast<std::size_t>(traffic::rescue)];
+  for (auto i = std::size_t{0}; i < most[static_cast<std::size_t>(traffic::rescue)]; ++i) {
+    auto x = rescue.take();
+    if (!x)
+      return tl::unexpected{std::move(x.error())};
+    rescues.push_back(*x);
+  }
+  for (auto* x : rescues)
+    rescue.give_back(x);
+  if (auto done = result->pools_[static_cast<std::size_t>(traffic::host)].prepare(); !done)
+    return tl::unexpected{std::move(done.error())};
+  return result;
+}
+
+bool session::lose() {
+  if (lost_.exchange(true))
+    return false;
+  for (auto& x : pools_)
+    x.close();
+  return true;
+}
+
+outcome<virConnectPtr> session::take(traffic purpose) {
+  if (shared_)
+    return events();
+  return pools_[static_cast<std::size_t>(purpose)].take();
+}
+
+void session::give_back(traffic purpose, virConnectPtr x) {
+  if (!shared_)
+    pools_[static_cast<std::size_t>(purpose)].give_back(x);
+}
+
+// -- a lease -------------------------------------------------------------------------------------
+
+outcome<lease> lease::of(std::shared_ptr<session> whole, traffic purpose) {
+  auto link = whole->take(purpose);
+  if (!link)
+    return tl::unexpected{std::move(link.error())};
+  return lease{std::move(whole), purpose, *link};
+}
+
+lease::lease(std::shared_ptr<session> whole, traffic purpose, virConnectPtr link)
+    : whole_(std::move(whole)), purpose_(purpose), link_(link) {
+  // nop
+}
+
+lease::~lease() {
+  if (link_ != nullptr)
+    whole_->give_back(purpose_, link_);
+}
+
+lease::lease(lease&& other) noexcept
+    : whole_(std::move(other.whole_)), purpose_(other.purpose_),
+      link_(std::exchange(other.link_, nullptr)) {
+  // nop
+}
+
+} // namespace qubes::drivers
