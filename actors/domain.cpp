@@ -6,6 +6,7 @@
 #include "model/property.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -52,6 +53,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       [this](atom::gone) { lose_record(); },
       [this](atom::expire, std::uint64_t armed) { expire(armed); },
       [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
+      [this](atom::tick, std::uint64_t life) { tick(life); },
   };
 }
 
@@ -220,12 +222,47 @@ void domain_state::publish_facts() {
   world_->board.write(qid_, facts_);
 }
 
-void domain_state::degrade(const std::string& why) {
-  facts_.degraded = !why.empty();
-  world_->status.degrade(who_, why);
+void domain_state::degrade(trouble what, const std::string& why) {
+  auto& reason = troubles_[what];
+  if (reason == why)
+    return;
+  reason = why;
+  note(spdlog::level::warn, "degraded: {}", why);
+  publish_troubles();
+}
+
+void domain_state::recover(std::initializer_list<trouble> from) {
+  auto before = troubles_.size();
+  for (auto x : from)
+    troubles_.erase(x);
+  if (troubles_.size() != before)
+    publish_troubles();
+}
+
+void domain_state::publish_troubles() {
+  auto reasons = std::vector<std::string>{};
+  for (auto& [what, why] : troubles_)
+    reasons.push_back(why);
+  facts_.degraded = !reasons.empty();
+  world_->status.degrade(who_, fmt::format("{}", fmt::join(reasons, "; ")));
   publish_facts();
-  if (!why.empty())
-    note(spdlog::level::warn, "degraded: {}", why);
+}
+
+/// Doubles the pause from one second to a minute.
+void domain_state::try_again(std::chrono::milliseconds& pause) {
+  using namespace std::chrono_literals;
+  pause = std::clamp<std::chrono::milliseconds>(pause * 2, 1s, 60s);
+  self->delayed_send(self, pause, atom::tick_v, life_);
+}
+
+/// Something that failed in this life is due again; an earlier life's is over.
+void domain_state::tick(std::uint64_t life) {
+  if (life != life_)
+    return;
+  if (start_ && start_->undo_waits)
+    undo_create();
+  else if (network_pause_.count() > 0)
+    sync_network();
 }
 
 job domain_state::work(task what, std::string text) const {

@@ -12,6 +12,7 @@
 
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -56,7 +57,8 @@ private:
     bool failed = false;
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
-    int undo_tries = 0;
+    std::chrono::milliseconds undo_pause{0};       ///< between attempts to take the guest down
+    bool undo_waits = false;                       ///< for the next of them
     std::shared_ptr<void> memory;                  ///< set aside by the memory manager
     std::vector<model::device> pci;                ///< taken from their drivers for it
     errand_ptr disks = std::make_shared<errand>(); ///< ends long copies
@@ -92,6 +94,7 @@ private:
   void take_input();
   void started();
   void undo_create();
+  void take_down_later(const model::error& why);
   void undo_netvm();
   void undo_volumes();
 
@@ -136,6 +139,7 @@ private:
   void look_again();
   void follow(const model::guest& truth);
   void reconcile(const model::guest& truth);
+  void end_orphan();
   void learn_truth(const reply& waiting);
   void recover_volumes();
   void rejoin_netvm();
@@ -161,6 +165,11 @@ private:
   void commit(const model::plan& plan, const model::system_ptr& before, const std::string& reserved,
               const reply& to);
   std::optional<bool> autostart_after(const model::change& what) const;
+  bool moves_network(const snapshot& now, const model::change& what) const;
+  void unplug_before(const model::plan& plan, const model::system_ptr& before,
+                     const std::string& reserved, const reply& to);
+  void prepare_boot(const model::plan& plan, const model::system_ptr& before,
+                    const std::string& reserved, const reply& to);
   void make_durable(const model::plan& plan, const model::system_ptr& before,
                     const std::string& reserved, const reply& to);
   void not_committed(const model::plan& plan, const std::string& reserved, const model::error& why,
@@ -313,8 +322,10 @@ private:
   void plug(const std::string& netvm);
   void plug_interface(const std::string& netvm, bool is_news);
   void tell_deferred(const std::string& netvm);
-  void plug_failed(const model::error& why);
   void unplug();
+  using unplugged = std::function<void(model::outcome<void>)>;
+  void detach_interface(const unplugged& then);
+  void network_failed(const std::string& what, const model::error& why);
   void supervise_clients(const std::function<void()>& then);
   netvm_actor supervisor() const; ///< of our clients, while we provide network
   void leave_netvm();
@@ -336,7 +347,13 @@ private:
   /// The move must be legal; writes the board.
   void move(model::power to);
   void publish_facts();
-  void degrade(const std::string& why);
+  /// What degrades a domain; each is set and cleared by the same thing.
+  enum class trouble : std::uint8_t { start, shutdown, kill, volumes, network };
+  void degrade(trouble what, const std::string& why);
+  void recover(std::initializer_list<trouble> from);
+  void publish_troubles();
+  void try_again(std::chrono::milliseconds& pause);
+  void tick(std::uint64_t life);
   netvm_actor netvm_of_mine() const;
   job work(task what, std::string text = {}) const;
 
@@ -392,6 +409,7 @@ private:
   std::uint64_t life_ = 1; ///< incarnation: answers and news of an earlier one are dropped
   model::live facts_;
   std::unique_ptr<start_run> start_;
+  std::map<trouble, std::string> troubles_;
   bool destroying_ = false;
   bool stopping_ = false;        ///< the guest is gone, its volumes are being stopped
   bool look_after_stop_ = false; ///< there was news meanwhile
@@ -415,12 +433,16 @@ private:
   bool devices_changed_ = false; ///< to be told when the change is over
   bool looking_ = false;
   bool look_again_ = false;
-  std::uint64_t expiry_ = 0;                ///< generation of the timer that is armed
-  bool gone_ = false;                       ///< our record was removed by us
-  std::optional<std::string> plugged_into_; ///< netvm whose interface the guest has
-  bool interface_dead_ = false;             ///< that netvm has stopped since
-  std::string entries_name_;                ///< netvm that the guest was told of
-  std::string member_of_;                   ///< netvm that counts us as a client
+  std::uint64_t expiry_ = 0;                   ///< generation of the timer that is armed
+  bool gone_ = false;                          ///< our record was removed by us
+  std::optional<std::string> plugged_into_;    ///< netvm whose interface the guest has
+  std::string plugged_mac_;                    ///< of that interface
+  bool interface_dead_ = false;                ///< that netvm has stopped since
+  bool moving_network_ = false;                ///< unplugged for a change that is being made
+  std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
+  bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
+  std::string entries_name_;     ///< netvm that the guest was told of
+  std::string member_of_;        ///< netvm that counts us as a client
   bool syncing_ = false;
   bool sync_again_ = false;
   std::vector<std::function<void()>> network_waiters_;

@@ -24,8 +24,10 @@ void domain_state::sync_network(std::function<void()> then) {
 /// A paused guest is left alone: its interface follows when it goes on (spec/network.md §4).
 void domain_state::network_step() {
   sync_again_ = false;
-  if (facts_.xid < 0 || start_)
+  if (facts_.xid < 0 || start_ || moving_network_)
     return network_settled();
+  if (!plugged_into_ && !member_of_.empty() && member_of_ != netvm_in_record())
+    leave_netvm();
   auto wanted = running_netvm();
   if (facts_.state == power::paused)
     return wanted && entries_name_ != *wanted ? tell_deferred(*wanted) : network_settled();
@@ -33,6 +35,8 @@ void domain_state::network_step() {
     return unplug();
   if (wanted && !plugged_into_)
     return plug(*wanted);
+  network_pause_ = {};
+  recover({trouble::network});
   network_settled();
 }
 
@@ -75,7 +79,9 @@ void domain_state::plug(const std::string& netvm) {
   timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.order, atom::join_v,
                 who_, domain_actor{self})
       .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
-            [this](const caf::error& why) { plug_failed(from_caf(why)); });
+            [this, netvm](const caf::error& why) {
+              network_failed(fmt::format("connected to netvm '{}'", netvm), from_caf(why));
+            });
 }
 
 /// The guest reads it when it goes on.
@@ -92,9 +98,10 @@ void domain_state::tell_deferred(const std::string& netvm) {
   });
 }
 
-/// Tried again when the netvm or the record moves.
-void domain_state::plug_failed(const model::error& why) {
-  degrade(fmt::format("it could not be connected to its netvm: {}", why.text));
+/// Tried again after a while, or when the netvm or the record moves.
+void domain_state::network_failed(const std::string& what, const model::error& why) {
+  degrade(trouble::network, fmt::format("it could not be {}: {}", what, why.text));
+  try_again(network_pause_);
   network_settled();
 }
 
@@ -103,37 +110,48 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
   auto* me = record(now);
   if (!me)
     return network_settled();
+  auto machine = model::xml::gather(now.view(), *me);
   run(
-      work(task::attach, model::xml::render_net(model::xml::gather(now.view(), *me))),
-      [this, netvm, is_news](const report&) {
+      work(task::attach, model::xml::render_net(machine)),
+      [this, netvm, is_news, mac = machine.mac](const report&) {
         plugged_into_ = netvm;
+        plugged_mac_ = mac;
         refresh_firewall();
         if (is_news)
           self->send(world_->events,
                      events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
         network_step();
       },
-      [this](const model::error& why) { plug_failed(why); }, [this] { network_settled(); });
+      [this, netvm](const model::error& why) {
+        network_failed(fmt::format("connected to netvm '{}'", netvm), why);
+      },
+      [this] { network_settled(); });
 }
 
 void domain_state::unplug() {
-  auto former = *std::exchange(plugged_into_, std::nullopt);
-  interface_dead_ = false;
-  auto now = look();
-  auto* me = record(now);
-  if (!me)
-    return network_settled();
-  auto* wanted = model::netvm_of(now.view(), *me);
-  if (member_of_ == former && (!wanted || wanted->name.str() != former))
-    leave_netvm();
+  detach_interface([this, life = life_](const model::outcome<void>& done) {
+    if (life != life_)
+      return network_settled();
+    if (done)
+      return network_step();
+    network_failed(fmt::format("disconnected from netvm '{}'", plugged_into_.value_or("")),
+                   done.error());
+  });
+}
+
+/// The netvm counts it as a client until its interface is gone. A life that ends meanwhile ends its
+/// interface as well.
+void domain_state::detach_interface(const unplugged& then) {
   run(
-      work(task::detach, model::xml::render_net(model::xml::gather(now.view(), *me))),
-      [this](const report&) { network_step(); },
-      [this](const model::error& why) { // its back end may be gone already
-        note(spdlog::level::warn, "detaching the network: {}", why.text);
-        network_step();
+      work(task::detach, model::xml::render_interface_key(plugged_mac_)),
+      [this, then](const report&) {
+        auto former = std::exchange(plugged_into_, std::nullopt).value_or("");
+        interface_dead_ = false;
+        if (member_of_ == former && netvm_in_record() != former)
+          leave_netvm();
+        then({});
       },
-      [this] { network_settled(); });
+      [then](const model::error& why) { then(tl::unexpected{why}); }, [then] { then({}); });
 }
 
 void domain_state::leave_netvm() {

@@ -185,6 +185,8 @@ void domain_state::follow(const model::guest& truth) {
 void domain_state::reconcile(const model::guest& truth) {
   auto now = look();
   auto* me = record(now);
+  if (start_ && start_->undo_waits) // the hypervisor is there again
+    undo_create();
   if (!me || !me->is(model::qubes_vm) || start_)
     return;
   auto first = !std::exchange(known_, true);
@@ -209,6 +211,8 @@ void domain_state::reconcile(const model::guest& truth) {
     look_after_stop_ = true;
     return;
   }
+  if (facts_.state == power::halted && orphan_possible_ && truth.state == power::paused)
+    return end_orphan();
   if (facts_.state == power::halted) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
     live_as(truth);
@@ -225,6 +229,18 @@ void domain_state::reconcile(const model::guest& truth) {
     tell(truth.state == power::paused ? "domain-paused" : "domain-unpaused");
   }
   rejoin_netvm();
+}
+
+/// The hypervisor has finished a build after we were told that it failed.
+void domain_state::end_orphan() {
+  note(spdlog::level::warn, "a guest that a failed start left behind is taken down");
+  run(
+      work(task::destroy), [](const report&) {},
+      [this](const model::error& why) {
+        if (why.code != errc::vm_not_started)
+          degrade(trouble::start,
+                  fmt::format("a guest of its failed start is still there: {}", why.text));
+      });
 }
 
 /// A start must not touch the volumes of a guest that nobody has told of yet.
@@ -247,9 +263,10 @@ void domain_state::recover_volumes() {
   if (!disks)
     return;
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*disks))
-      .then([](const disk_report&) {},
+      .then([this](const disk_report&) { recover({trouble::volumes}); },
             [this](const caf::error& x) {
-              degrade(fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));
+              degrade(trouble::volumes,
+                      fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));
             });
 }
 
@@ -309,13 +326,15 @@ void domain_state::rejoin_netvm() {
   if (!netvm || !member_of_.empty())
     return;
   plugged_into_ = netvm->name;
+  plugged_mac_ = model::read_text({now.view(), me}, "mac");
   member_of_ = netvm->name;
   if (auto supervisor = netvm_of_mine())
     timed_request(self, world_, supervisor, world_->settings.order, atom::join_v, who_,
                   domain_actor{self})
         .then([] {},
               [this](const caf::error& why) {
-                degrade(fmt::format("its netvm did not come up: {}", from_caf(why).text));
+                degrade(trouble::network,
+                        fmt::format("its netvm did not come up: {}", from_caf(why).text));
               });
 }
 

@@ -90,10 +90,46 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
           });
 }
 
-/// The host's boot is prepared before the change is made: what cannot be done is not acknowledged.
 void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
                           const std::string& reserved, const reply& to) {
   changing_ = true;
+  if (moves_network(look(), plan.what))
+    unplug_before(plan, before, reserved, to);
+  else
+    prepare_boot(plan, before, reserved, to);
+}
+
+/// Whether this change takes a running guest off its netvm.
+bool domain_state::moves_network(const snapshot& now, const model::change& what) const {
+  return facts_.state == model::power::running && !start_ && plugged_into_ && !interface_dead_
+         && model::touches(what, "netvm") && netvm_after(now, what) != plugged_into_;
+}
+
+/// Off the former netvm before the change is made: who is told that a domain is offline must be
+/// able to believe it. What cannot be taken away is a refusal, as in the stock daemon.
+void domain_state::unplug_before(const model::plan& plan, const model::system_ptr& before,
+                                 const std::string& reserved, const reply& to) {
+  auto go_on = [this, plan, before, reserved, to] { prepare_boot(plan, before, reserved, to); };
+  moving_network_ = true;
+  sync_network([this, plan, reserved, to, go_on] {
+    if (!plugged_into_ || facts_.state != model::power::running)
+      return go_on();
+    detach_interface([this, plan, reserved, to, go_on](const model::outcome<void>& done) {
+      if (done)
+        return go_on();
+      not_committed(plan, reserved,
+                    {done.error().code,
+                     fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,
+                                 plugged_into_.value_or(""), done.error().text),
+                     "try again, or shut it down first"},
+                    to);
+    });
+  });
+}
+
+/// The host's boot is prepared before the change is made: what cannot be done is not acknowledged.
+void domain_state::prepare_boot(const model::plan& plan, const model::system_ptr& before,
+                                const std::string& reserved, const reply& to) {
   auto boots = autostart_after(plan.what);
   if (!boots)
     return make_durable(plan, before, reserved, to);
@@ -127,6 +163,7 @@ void domain_state::make_durable(const model::plan& plan, const model::system_ptr
   timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
       .then(
           [this, plan, before, reserved, to](const model::system_ptr&) {
+            moving_network_ = false;
             if (!reserved.empty())
               leave(std::exchange(member_of_, reserved));
             committed(plan, before, to);
@@ -145,6 +182,8 @@ void domain_state::not_committed(const model::plan& plan, const std::string& res
   leave(reserved);
   self->send(world_->events, plan.before);
   to.refuse(why);
+  if (std::exchange(moving_network_, false))
+    sync_network(); // it stays where it was
   change_ended();
 }
 

@@ -287,38 +287,54 @@ void domain_state::create() {
   auto* netvm = model::netvm_of(now.view(), *me);
   run(
       work(task::create, std::move(*xml)),
-      [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt](const report& x) {
+      [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt,
+       mac = machine.mac](const report& x) {
+        orphan_possible_ = false;
         live_as(x.guest);
         plugged_into_ = netvm;
+        plugged_mac_ = mac;
         publish_facts();
         next_step();
       },
       [this](model::error why) {
+        orphan_possible_ = true;
         why.text = fmt::format("start of '{}' failed: {}", who_, why.text);
         fail_start(std::move(why));
       });
 }
 
 /// The guest may be half there, or all of it: take it down, then tell the stop if it ever was up.
+/// Volumes below a guest that may live are not touched, so nothing goes on before it is gone.
 void domain_state::undo_create() {
+  start_->undo_waits = false;
   auto down = [this] {
+    recover({trouble::start});
     if (facts_.xid >= 0)
       stopped();
     plugged_into_.reset();
     unwind();
   };
   run(
-      work(task::destroy), [down](const report&) { down(); },
+      work(task::destroy),
+      [this, down](const report&) {
+        orphan_possible_ = false;
+        down();
+      },
       [this, down](const model::error& why) {
-        constexpr auto most_tries = 3;
         if (why.code == errc::vm_not_started)
           return down();
-        if (++start_->undo_tries < most_tries)
-          return undo_create();
-        down();
-        degrade(fmt::format("its start failed and it could not be taken down: {}", why.text));
-        look_again(); // what is there is shown, and can be killed
+        take_down_later(why);
       });
+}
+
+/// Whoever waits for the start hears of its end; whoever waits for the stop still waits.
+void domain_state::take_down_later(const model::error& why) {
+  degrade(trouble::start,
+          fmt::format("its start failed and it could not be taken down yet: {}", why.text));
+  for (auto& x : std::exchange(start_->waiting, {}))
+    x.refuse(*start_->why);
+  start_->undo_waits = true;
+  try_again(start_->undo_pause);
 }
 
 void domain_state::announce_memory() {
@@ -404,7 +420,7 @@ void domain_state::take_input() {
 
 void domain_state::started() {
   move(power::running);
-  degrade({});
+  recover({trouble::start, trouble::volumes});
   tell("domain-start", {{"start_guid", "True"}});
   refresh_firewall();
   auto now = look();

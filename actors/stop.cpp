@@ -111,7 +111,7 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
         if (facts_.state == power::halting)
           move(power::running);
         if (why.code == errc::timed_out)
-          degrade("it does not answer a shutdown request");
+          degrade(trouble::shutdown, "it does not answer a shutdown request");
         shutdown_failed({errc::vm_shutdown_timeout,
                          fmt::format("'{}' could not be asked to shut down: {}", who_, why.text),
                          "kill it if it hangs"},
@@ -162,6 +162,8 @@ void domain_state::kill(const reply& to) {
   if (start_) {
     if (!start_->failed)
       abort_start({errc::general, fmt::format("'{}' was killed while it started", who_), {}});
+    else if (start_->undo_waits)
+      undo_create();
     return;
   }
   destroy();
@@ -176,7 +178,7 @@ void domain_state::destroy() {
         if (why.code == errc::vm_not_started) // it went down by itself
           return stopped();
         destroying_ = false;
-        degrade(fmt::format("it could not be killed: {}", why.text));
+        degrade(trouble::kill, fmt::format("it could not be killed: {}", why.text));
         tell_stop_waiters(tl::unexpected{why});
       });
 }
@@ -236,11 +238,16 @@ void domain_state::stop_volumes(std::function<void()> then) {
   if (!disks)
     return then();
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*disks))
-      .then([then](const disk_report&) { then(); },
-            [this, then](const caf::error& x) {
-              then();
-              degrade(fmt::format("its volumes could not be stopped: {}", from_caf(x).message()));
-            });
+      .then(
+          [this, then](const disk_report&) {
+            recover({trouble::volumes});
+            then();
+          },
+          [this, then](const caf::error& x) {
+            degrade(trouble::volumes,
+                    fmt::format("its volumes could not be stopped: {}", from_caf(x).message()));
+            then();
+          });
 }
 
 void domain_state::finish_stop() {
@@ -259,7 +266,8 @@ void domain_state::finish_stop() {
 }
 
 void domain_state::tell_end() {
-  degrade({});
+  recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
+  network_pause_ = {};
   tell("domain-shutdown");
   forget_disks();
   drop_attachments();

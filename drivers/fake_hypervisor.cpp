@@ -1,10 +1,13 @@
 #include "drivers/fake_hypervisor.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <pugixml.hpp>
 
 #include <algorithm>
 #include <charconv>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
@@ -30,6 +33,68 @@ std::uint64_t memory_in(std::string_view xml) {
   auto mib = std::uint64_t{0};
   std::from_chars(text.data(), text.data() + text.size(), mib);
   return mib * 1024;
+}
+
+std::string in_a_domain(const std::string& device) {
+  return fmt::format("<domain><devices>{}</devices></domain>", device);
+}
+
+bool same_device(const std::string& one, const std::string& other) {
+  return model::xml::live_device(in_a_domain(one), other).has_value();
+}
+
+/// What libvirt's parser and libxl refuse of a device.
+outcome<void> check_device(const std::string& device) {
+  auto refuse = [&](std::string_view why) {
+    return fail(errc::hypervisor, fmt::format("cannot attach a device: {}: {}", why, device));
+  };
+  auto document = pugi::xml_document{};
+  if (!document.load_buffer(device.data(), device.size()))
+    return refuse("it is no XML");
+  auto x = document.document_element();
+  auto kind = std::string_view{x.name()};
+  if (kind == "interface") {
+    if (std::string_view{x.child("mac").attribute("address").value()}.size() != 17)
+      return refuse("unable to parse the MAC address");
+    for (auto ip : x.children("ip")) {
+      auto family = ip.attribute("family").value() == std::string_view{"ipv6"} ? AF_INET6 : AF_INET;
+      unsigned char parsed[sizeof(in6_addr)];
+      if (::inet_pton(family, ip.attribute("address").value(), parsed) != 1)
+        return refuse("invalid address in <ip>");
+    }
+    if (*x.child("backenddomain").attribute("name").value() == '\0')
+      return refuse("it has no back end");
+  } else if (kind == "disk") {
+    if (*x.child("source").attribute("dev").value() == '\0'
+        || *x.child("target").attribute("dev").value() == '\0')
+      return refuse("it has no source or target");
+  } else if (kind == "hostdev") {
+    if (!x.child("source").child("address"))
+      return refuse("it has no address");
+  } else {
+    return refuse("it is none");
+  }
+  return {};
+}
+
+/// Takes the device out of a domain's XML, if it is there.
+void take_out(std::string& xml, const std::string& device) {
+  auto live = model::xml::live_device(xml, device);
+  auto document = pugi::xml_document{};
+  if (!live || !document.load_buffer(xml.data(), xml.size()))
+    return;
+  auto devices = document.child("domain").child("devices");
+  for (auto x : devices.children()) {
+    auto out = std::ostringstream{};
+    x.print(out, "", pugi::format_raw);
+    if (out.str() == *live) {
+      devices.remove_child(x);
+      break;
+    }
+  }
+  auto out = std::ostringstream{};
+  document.save(out, "", pugi::format_raw);
+  xml = out.str();
 }
 
 model::error lost() {
@@ -123,6 +188,18 @@ outcome<void> fake_hypervisor::destroy(const std::string& uuid) {
 
 outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
   return change_devices(fake_call::attach, uuid, [&](life& x) -> outcome<void> {
+    if (auto sound = check_device(device_xml); !sound)
+      return sound;
+    auto same = [&](const std::string& y) { return same_device(y, device_xml); };
+    auto taken = model::xml::live_device(x.xml, device_xml).has_value()
+                 || std::ranges::any_of(x.devices, same);
+    if (taken && !model::xml::is_interface(device_xml))
+      return fail(errc::hypervisor,
+                  fmt::format("domain '{}' has this device already: {}", x.who.name, device_xml));
+    if (taken) { // one that was left behind makes room
+      take_out(x.xml, device_xml);
+      std::erase_if(x.devices, same);
+    }
     x.devices.push_back(device_xml);
     return {};
   });
@@ -130,11 +207,8 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
 
 outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
   return change_devices(fake_call::detach, uuid, [&](life& x) -> outcome<void> {
-    auto found = std::ranges::find(x.devices, device_xml);
-    if (found == x.devices.end())
-      return fail(errc::hypervisor,
-                  fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
-    x.devices.erase(found);
+    std::erase_if(x.devices, [&](const std::string& y) { return same_device(y, device_xml); });
+    take_out(x.xml, device_xml); // what it does not have is gone already
     return {};
   });
 }

@@ -402,6 +402,12 @@ std::string render_net(const machine& x) {
   return written(document);
 }
 
+std::string render_interface_key(std::string_view mac) {
+  auto document = pugi::xml_document{};
+  add(add(document, "interface", {{"type", "ethernet"}}), "mac", {{"address", std::string{mac}}});
+  return written(document);
+}
+
 std::string render_block(const block_attachment& x, std::string_view frontend) {
   auto document = pugi::xml_document{};
   auto wished = option(x.options, "frontend-dev");

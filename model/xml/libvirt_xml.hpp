@@ -76,6 +76,10 @@ outcome<std::string> render(const machine& x);
 // -- fragments for hot-plug ---------------------------------------------------------------------
 
 std::string render_net(const machine& x);
+
+/// Enough of an interface to find it by with `live_device`.
+std::string render_interface_key(std::string_view mac);
+
 std::string render_block(const block_attachment& x, std::string_view frontend);
 std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
 
@@ -89,8 +93,9 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
 /// a PCI device has its address as its port. Nothing from what is no XML.
 std::vector<attachment> attachments_in(std::string_view text);
 
-/// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces by
-/// MAC, disks by front end, PCI devices by address; as text for a detach, nothing when it has none.
+/// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces
+/// by MAC, disks by front end, PCI devices by address; as text for a detach, nothing when it has
+/// none.
 std::optional<std::string> live_device(std::string_view domain, std::string_view device);
 
 /// Whether this element for hot-plug is a network interface.
