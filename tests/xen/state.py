@@ -22,6 +22,12 @@ manager = "{manager}"
 [log]
 target = "stderr"
 level = "debug"
+# Without hardware virtualisation, beside other work, a call can take minutes.
+[limits]
+host_call_seconds = 600
+guest_call_seconds = 600
+rescue_call_seconds = 600
+command_seconds = 600
 """
 
 
