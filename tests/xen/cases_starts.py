@@ -1,7 +1,6 @@
 """Starts and ends: one, several at once, a chain, PVH, ballooned."""
 from lab import (PATIENCE, at_once, await_guest, backends, case, check, check_equal, ctl, disks, domains,
-                 events, flags, gone, guests, power, refused, start, vifs, wait, xid, xs)
-from state import MEMORY
+                 events, flags, gone, guests, power, refused, start, vifs, wait, xid)
 
 
 @case("one guest starts and is killed", short=True)
@@ -121,12 +120,3 @@ def killed_start():
     thread.join()
     gone("lone1")
     start("lone1")
-
-
-@case("a ballooned guest has its memory facts in XenStore")
-def memory_facts():
-    start("balloon")
-    at = f"/local/domain/{xid('balloon')}/memory"
-    check_equal(xs(f"{at}/static-max"), str(400 << 10), "static-max")
-    check_equal(xs(f"{at}/target"), str(MEMORY << 10), "target")
-    check_equal(xs(f"{at}/hotplug-max"), str(400 << 10), "hotplug-max")

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 
+import qubesdb as stand_in
 import state
 
 SOCKET = "/var/run/qubesd.sock"
@@ -29,9 +30,19 @@ class Failure(Exception):
     """Something that should hold does not."""
 
 
-def case(what, short=False):
+class Case:
+    """What holds, the function that sees to it, and what it needs."""
+
+    def __init__(self, what, function, short, settings):
+        self.what = what
+        self.function = function
+        self.short = short  # part of the short form
+        self.settings = settings  # of prepare()
+
+
+def case(what, short=False, **settings):
     def register(function):
-        cases.append((what, short, function))
+        cases.append(Case(what, function, short, settings))
         return function
     return register
 
@@ -342,10 +353,22 @@ def leftovers():
     return sorted(set(result))
 
 
-def prepare(**settings):
-    """A fresh host and daemon."""
+_databases = None
+
+
+def qubesdb():
+    """The stand-in for the QubesDBs of a case with qubesdb=True."""
+    return _databases
+
+
+def prepare(qubesdb=False, manager=""):
+    """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; manager: the socket of a memory
+    manager."""
+    global _databases
     start_libvirtd()
-    state.make(**settings)
+    if qubesdb and not _databases:
+        _databases = stand_in.Databases()
+    state.make("/lab/qubesdb-daemon" if qubesdb else "", manager)
     open(LOG, "wb").close()
     for path in glob.glob(f"{CONSOLES}/guest-*.log"):
         os.truncate(path, 0)

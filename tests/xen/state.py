@@ -13,7 +13,7 @@ DEFAULTS = {"default_kernel": "lab", "default_netvm": "sys-net", "default_pool_k
 MEMORY = 160
 
 SETTINGS = """[programs]
-qubesdb_daemon = ""
+qubesdb_daemon = "{qubesdb_daemon}"
 qrexec_daemon = ""
 qrexec_client = ""
 input_trigger = ""
@@ -64,7 +64,7 @@ def _domain(parent, qid, name, klass, **properties):
         "save_on_stop": "False", "snap_on_start": "False"})
 
 
-def make(manager=""):
+def make(qubesdb_daemon="", manager=""):
     """Everything anew; no domain may run and no daemon."""
     kernels = f"{STATE}/vm-kernels"
     for entry in ("appvms", "vm-templates", "backup", "qubes.xml"):
@@ -122,4 +122,4 @@ def make(manager=""):
         _domain(domains, qid, name, klass, **properties)
     xml.ElementTree(top).write(f"{STATE}/qubes.xml")
     with open(CONFIG, "w", encoding="ascii") as file:
-        file.write(SETTINGS.format(manager=manager))
+        file.write(SETTINGS.format(qubesdb_daemon=qubesdb_daemon, manager=manager))
