@@ -2,8 +2,8 @@
 import json
 import os
 
-from lab import (call, case, check, check_equal, ctl, disks, forget, gone, await_guest, must, power, qubesdb,
-                 run, start, wait, xid)
+from lab import (PATIENCE, await_guest, call, case, check, check_equal, ctl, disks, forget, gone,
+                 must, power, qubesdb, run, start, wait, xid)
 
 IMAGE = "/var/tmp/lab-disk.img"
 DEVICE = "/dev/loop60"
@@ -68,7 +68,7 @@ def detached_by_the_end():
     ctl("kill", "vault")
     gone("vault")
     attach("lone1")
-    ctl("shutdown", "--wait=170", "lone1")
+    ctl("shutdown", f"--wait={PATIENCE}", "lone1")
     gone("lone1")
     withdraw()
 

@@ -1,10 +1,12 @@
 """What goes wrong: guests that crash or vanish, a daemon or libvirtd that dies or freezes."""
 import os
 import signal
+import subprocess
+import time
 
-from lab import (at_once, await_guest, case, check, check_equal, ctl, daemon, degraded, domains, events,
-                 gone, guests, libvirtd_pids, must, power, refused, run, start, start_libvirtd, vifs, wait,
-                 xid)
+from lab import (PATIENCE, at_once, await_guest, case, check, check_equal, ctl, daemon, degraded,
+                 domains, events, gone, guests, libvirtd_pids, must, power, refused, run, start,
+                 start_libvirtd, vifs, wait)
 
 
 def ends_by_itself(how):
@@ -59,7 +61,7 @@ def adoption():
     ctl("unpause", "vault")
     ctl("set", "app1", "netvm", "none")
     check_equal(vifs("app1"), [], "interfaces of an adopted domain without netvm")
-    ctl("shutdown", "--wait=170", "app1")
+    ctl("shutdown", f"--wait={PATIENCE}", "app1")
     gone("app1")
     ctl("kill", "vault", "sys-net")
     gone("vault")
@@ -89,7 +91,6 @@ def killed_in_start():
 
 
 def start_in_background(name):
-    import subprocess
     return subprocess.Popen(["qvmctl", "start", name], stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL)
 
@@ -141,7 +142,6 @@ def libvirtd_restarted():
 
 @case("libvirtd is frozen for thirty seconds; what runs goes on, reads answer")
 def libvirtd_frozen():
-    import time
     start("vault")
     pids = libvirtd_pids()
     for pid in pids:

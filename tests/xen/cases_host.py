@@ -5,8 +5,9 @@ import socket
 import threading
 import time
 
-from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon, degraded, domains,
-                 flags, gone, guests, must, power, refused, run, start, vifs, wait, xid, xs)
+from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon,
+                 degraded, domains, flags, gone, guests, must, power, refused, run, start, vifs,
+                 wait, xid, xs)
 from state import MEMORY
 
 
@@ -145,7 +146,7 @@ def disposable():
     well, answer = call("admin.vm.CreateDisposable", "dvm")
     name = answer.decode()
     start(name)
-    ctl("shutdown", "--wait=170", name) if name in domains() else None
+    ctl("shutdown", f"--wait={PATIENCE}", name) if name in domains() else None
     wait("its record is gone", lambda: name not in domains())
 
 
@@ -180,7 +181,7 @@ def the_end():
     start("work", "app1", "vault")
     ctl("pause", "vault")
     ctl("unpause", "vault")
-    ctl("shutdown", "--all", "--wait=170")
+    ctl("shutdown", "--all", f"--wait={PATIENCE}")
     check_equal(guests(), {}, "what is in Xen")
     check_equal({x: r["state"] for x, r in domains().items() if x != "dom0" and r["state"] != "Halted"}, {},
                 "what is not Halted")

@@ -1,8 +1,6 @@
 """What others do wrong: domains of our name, guests that write nonsense, kernels that do not boot."""
-import os
-
-from lab import (await_guest, call, case, check, check_equal, ctl, daemon, degraded, domains, gone, guests, must,
-                 power, refused, run, start, wait, xid, xs, xs_list)
+from lab import (case, check, check_equal, ctl, daemon, degraded, domains, gone, guests, must,
+                 power, refused, run, start, wait, xid, xs_list)
 
 
 def stranger(name, uuid=""):

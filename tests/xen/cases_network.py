@@ -1,6 +1,6 @@
 """netvm: none, switched, killed, crashed, restarted, with clients that ping it."""
-from lab import (await_guest, backends, case, check, check_equal, ctl, daemon, degraded, domains, events,
-                 flags, forget, gone, guests, must, power, refused, said, start, vifs, wait, xid, xs_list)
+from lab import (PATIENCE, await_guest, backends, case, check, check_equal, ctl, degraded, gone,
+                 must, power, start, vifs, wait, xid, xs_list)
 
 
 def connected(client, netvm):
@@ -92,7 +92,7 @@ def netvm_crashed():
 
 @case("three clients lose a netvm that shuts down and get it back")
 def netvm_shut_down():
-    returns_after(lambda: ctl("shutdown", "--force", "--wait=170", "sys-net"))
+    returns_after(lambda: ctl("shutdown", "--force", f"--wait={PATIENCE}", "sys-net"))
 
 
 @case("a client comes and goes ten times, its netvm stays clean")

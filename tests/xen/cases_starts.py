@@ -1,6 +1,8 @@
 """Starts and ends: one, several at once, a chain, PVH, ballooned."""
-from lab import (PATIENCE, at_once, await_guest, backends, case, check, check_equal, ctl, disks, domains,
-                 events, flags, gone, guests, power, refused, start, vifs, wait, xid)
+import threading
+
+from lab import (PATIENCE, at_once, await_guest, backends, case, check, check_equal, ctl, disks,
+                 domains, events, flags, gone, guests, power, refused, start, vifs, wait, xid)
 
 
 @case("one guest starts and is killed", short=True)
@@ -66,7 +68,7 @@ def chain():
     await_guest("sys-fw", net="yes")
     refused("shutdown", "sys-net")
     check_equal(power("sys-net"), "Running", "state of a netvm in use after a refused shutdown")
-    ctl("shutdown", "--all", "--wait=170")
+    ctl("shutdown", "--all", f"--wait={PATIENCE}")
     for name in ("work", "sys-fw", "sys-net"):
         gone(name)
 
@@ -85,7 +87,7 @@ def every_verb(name):
     gone(name)
     start(name)
     check(xid(name) != number, "a new life has a new xid")
-    ctl("shutdown", "--wait=170", name)
+    ctl("shutdown", f"--wait={PATIENCE}", name)
     gone(name)
     check_equal(len(events(name, "domain-start")), 2, "domain-start events")
     wait("both ends are told", lambda: len(events(name, "domain-shutdown")) == 2)
@@ -111,7 +113,6 @@ def killed_start():
         except Exception as refusal:  # either is right: the start was over, or was broken off
             return str(refusal)
         return ""
-    import threading
     results = []
     thread = threading.Thread(target=lambda: results.append(attempt("lone1")))
     thread.start()
