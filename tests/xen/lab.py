@@ -70,16 +70,18 @@ def check_equal(found, wanted, what):
 
 
 def wait(what, ask, seconds=PATIENCE):
-    """Asks until the answer is true, and returns it."""
+    """Asks until the answer is true, and returns it; on a slow machine less often, so that asking
+    does not take the time of what is waited for."""
     end = time.monotonic() + seconds
     while True:
         daemon.check_alive()
+        begin = time.monotonic()
         answer = ask()
         if answer:
             return answer
         if time.monotonic() > end:
             raise Failure(f"{what}: not within {seconds} s; last answer: {answer!r}")
-        time.sleep(0.2)
+        time.sleep(max(0.2, 2 * (time.monotonic() - begin)))
 
 
 def run(*words, seconds=PATIENCE, feed=None):

@@ -81,12 +81,12 @@ def make(qubesdb_daemon="", manager=""):
     with open("/usr/share/hwdata/pci.ids", "a", encoding="ascii"):
         pass
     if not os.path.exists(f"{kernels}/lab"):
-        os.makedirs(f"{kernels}/lab")
-        shutil.copy("/lab/vmlinux", f"{kernels}/lab/vmlinuz")
-        shutil.copy("/lab/initramfs", f"{kernels}/lab/initramfs")
-        with open(f"{kernels}/lab/modules.img", "wb") as image:
-            image.truncate(MIB)
-        shutil.copytree(f"{kernels}/lab", f"{kernels}/broken")
+        for kernel in ("lab", "broken"):
+            os.makedirs(f"{kernels}/{kernel}")
+            os.link("/lab/initramfs", f"{kernels}/{kernel}/initramfs")
+            with open(f"{kernels}/{kernel}/modules.img", "wb") as image:
+                image.truncate(MIB)
+        os.link("/lab/vmlinux", f"{kernels}/lab/vmlinuz")
         with open(f"{kernels}/broken/vmlinuz", "wb") as image:
             image.write(b"no kernel" * 1000)
 
