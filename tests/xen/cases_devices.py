@@ -1,0 +1,112 @@
+"""Block devices, while the domain runs."""
+import json
+import os
+
+from lab import (PATIENCE, await_guest, call, case, check, check_equal, ctl, disks, forget, gone,
+                 must, power, qubesdb, run, start, wait, xid)
+
+IMAGE = "/var/tmp/lab-disk.img"
+DEVICE = "/dev/loop60"
+
+
+def offer(port="loop60"):
+    """A block device of dom0, as dom0's QubesDB tells it."""
+    if not os.path.exists(DEVICE):
+        must("mknod", DEVICE, "b", "7", "60")
+    run("losetup", "-d", DEVICE)
+    with open(IMAGE, "wb") as image:
+        image.truncate(20 << 20)
+    must("losetup", DEVICE, IMAGE)
+    at = f"/qubes-block-devices/{port}"
+    own = qubesdb().all["dom0"]
+    for key, value in (("desc", "lab"), ("size", str(20 << 20)), ("mode", "w")):
+        own.write(f"{at}/{key}", value)
+    own.write("/qubes-block-devices", "")
+    wait("dom0 offers it", lambda: port.encode() in must_call("admin.vm.device.block.Available", "dom0"))
+
+
+def withdraw(port="loop60"):
+    own = qubesdb().all["dom0"]
+    own.remove(f"/qubes-block-devices/{port}/")
+    own.write("/qubes-block-devices", "")
+    run("losetup", "-d", DEVICE)
+
+
+def must_call(method, target, payload=b""):
+    well, answer = call(method, target, payload)
+    check(well, f"{method} of {target}: {answer!r}")
+    return answer
+
+
+def attach(name):
+    must_call("admin.vm.device.block.Attach+dom0+loop60:*", name)
+    wait(f"{name} has the disk", lambda: sum(state == 4 for _, state in disks(name)) == 5)
+    check(b"loop60" in must_call("admin.vm.device.block.Attached", name), "qvmd tells it attached")
+    await_guest(name, disks="xvda,xvdb,xvdc,xvdd,xvdi")
+
+
+@case("a block device is attached to a running guest and detached", qubesdb=True)
+def attach_and_detach():
+    offer()
+    start("vault")
+    for _ in range(2):
+        attach("vault")
+        must_call("admin.vm.device.block.Detach+dom0+loop60:*", "vault")
+        wait("the disk is gone", lambda: len(disks("vault")) == 4)
+        await_guest("vault", disks="xvda,xvdb,xvdc,xvdd")
+        check(b"loop60" not in must_call("admin.vm.device.block.Attached", "vault"), "qvmd tells it detached")
+    withdraw()
+
+
+@case("a guest's end detaches its block device, and another guest can have it", qubesdb=True)
+def detached_by_the_end():
+    offer()
+    start("vault", "lone1")
+    attach("vault")
+    well, _ = call("admin.vm.device.block.Attach+dom0+loop60:*", "lone1")
+    check(not well, "a device that is attached was given to a second guest")
+    ctl("kill", "vault")
+    gone("vault")
+    attach("lone1")
+    ctl("shutdown", f"--wait={PATIENCE}", "lone1")
+    gone("lone1")
+    withdraw()
+
+
+@case("a block script that fails: the attachment is refused, the guest goes on", qubesdb=True)
+def script_fails():
+    offer()
+    start("vault")
+    with open("/lab/block-fails", "wb"):
+        pass
+    well, answer = call("admin.vm.device.block.Attach+dom0+loop60:*", "vault")
+    check(not well, "an attachment whose script failed is told to have worked")
+    check(b"loop60" in answer or b"vault" in answer, f"the refusal names what it is about: {answer!r}")
+    code, text = run("qvmctl", "start", "lone1", seconds=600)
+    check(code != 0, "a start whose disks cannot be set up is told to have worked")
+    check("lone1" in text, f"the refusal names the domain: {text}")
+    gone("lone1")
+    os.remove("/lab/block-fails")
+    check_equal(len(disks("vault")), 4, "disks of vault")
+    attach("vault")
+    start("lone1")
+    must_call("admin.vm.device.block.Detach+dom0+loop60:*", "vault")
+    wait("the disk is gone", lambda: len(disks("vault")) == 4)
+    withdraw()
+
+
+@case("what a start writes is in QubesDB", qubesdb=True)
+def database():
+    start("app1")
+    found = qubesdb().all["app1"]
+    check_equal(found.get("/name"), "app1", "/name")
+    row = json.loads(ctl("ls", "app1", "-o", "all", "-f", "json"))[0]
+    check_equal(found.get("/qubes-ip"), row["ip"], "/qubes-ip")
+    net = qubesdb().all["sys-net"]
+    check_equal(power("sys-net"), "Running", "state of sys-net")
+    check(any(x.startswith(f"/qubes-firewall/{row['ip']}".encode()) for x in net.entries),
+          "the netvm has the client's firewall")
+    check(any(x.startswith(f"/connected-ips".encode()) and row["ip"].encode() in y
+              for x, y in net.entries.items()), "the netvm is told the client's address")
+    check(xid("app1") > 0, "app1 runs")
+    forget("app1")

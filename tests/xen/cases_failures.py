@@ -1,0 +1,164 @@
+"""What goes wrong: guests that crash or vanish, a daemon or libvirtd that dies or freezes."""
+import os
+import signal
+import subprocess
+import time
+
+from lab import (PATIENCE, at_once, await_guest, case, check, check_equal, ctl, daemon, degraded,
+                 domains, events, gone, guests, libvirtd_pids, must, power, refused, run, start,
+                 start_libvirtd, vifs, wait)
+
+
+def ends_by_itself(how):
+    start("vault", "lone1")
+    how()
+    gone("vault")
+    wait("domain-shutdown is told", lambda: events("vault", "domain-shutdown"))
+    check_equal(power("lone1"), "Running", "state of another guest")
+    check_equal(events("lone1", "domain-shutdown"), [], "ends of another guest")
+    start("vault")
+
+
+@case("a guest panics", short=True)
+def panic():
+    ends_by_itself(lambda: must("xl", "sysrq", "vault", "c"))
+
+
+@case("xl destroys a guest behind qvmd's back")
+def destroyed():
+    ends_by_itself(lambda: must("xl", "destroy", "vault"))
+
+
+@case("a guest powers itself off")
+def powered_off():
+    ends_by_itself(lambda: must("xl", "shutdown", "vault"))
+
+
+@case("a guest is destroyed while qvmd is away")
+def destroyed_while_away():
+    start("vault", "lone1")
+    daemon.end(signal.SIGKILL)
+    must("xl", "destroy", "vault")
+    daemon.start()
+    gone("vault")
+    check_equal(power("lone1"), "Running", "state of the guest that goes on")
+    start("vault")
+
+
+@case("qvmd is killed, and adopts what runs", short=True)
+def adoption():
+    start("app1", "vault")
+    ctl("pause", "vault")
+    before = guests()
+    daemon.end(signal.SIGKILL)
+    daemon.start()
+    daemon.listen()
+    rows = domains()
+    for name, state in (("app1", "Running"), ("sys-net", "Running"), ("vault", "Paused")):
+        check_equal(rows[name]["state"], state, f"state of {name} after the restart")
+        check_equal(rows[name]["xid"], before[name], f"xid of {name} after the restart")
+    check_equal(guests(), before, "what runs")
+    ctl("unpause", "vault")
+    ctl("set", "app1", "netvm", "none")
+    check_equal(vifs("app1"), [], "interfaces of an adopted domain without netvm")
+    ctl("shutdown", f"--wait={PATIENCE}", "app1")
+    gone("app1")
+    ctl("kill", "vault", "sys-net")
+    gone("vault")
+
+
+@case("qvmd is killed at moments of a start, and clears up or adopts")
+def killed_in_start():
+    for word in ("admin.vm.Start", "Paused", "Running"):
+        process = start_in_background("lone1")
+        if word == "admin.vm.Start":
+            wait("the start is logged", lambda: word in open("/var/log/qvmd.log", encoding="utf-8").read())
+        elif word == "Paused":
+            wait("the guest is in Xen", lambda: "lone1" in guests())
+        else:
+            wait("the guest runs", lambda: power("lone1") == "Running")
+        daemon.end(signal.SIGKILL)
+        process.wait()
+        daemon.start()
+        # libxl may still be building what the dead daemon asked for; in the end both views agree.
+        wait("both views agree", lambda: settled("lone1"))
+        if power("lone1") != "Halted":
+            ctl("kill", "lone1")
+        gone("lone1")
+        start("lone1")
+        ctl("kill", "lone1")
+        gone("lone1")
+
+
+def start_in_background(name):
+    return subprocess.Popen(["qvmctl", "start", name], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+
+
+def settled(name):
+    number = guests().get(name)
+    row = domains()[name]
+    if number is None:
+        return row["state"] == "Halted"
+    return row["state"] in ("Running", "Paused") and row["xid"] == number
+
+
+@case("libvirtd is killed and comes back")
+def libvirtd_killed():
+    start("vault")
+    for pid in libvirtd_pids():
+        os.kill(pid, signal.SIGKILL)
+    wait("libvirtd is gone", lambda: not libvirtd_pids())
+    refused("start", "lone1")
+    check(power("vault") in ("Running", "NA"), "vault is not told to have ended")
+    check_equal(events("vault", "domain-shutdown"), [], "ends of vault")
+    start_libvirtd()
+    wait("a start works again", lambda: run("qvmctl", "start", "lone1")[0] == 0)
+    await_guest("lone1")
+    check_equal(power("vault"), "Running", "state of vault")
+    ctl("kill", "vault")
+    gone("vault")
+    check(not degraded("lone1"), "lone1 is not degraded")
+
+
+@case("libvirtd is restarted in the middle of four starts")
+def libvirtd_restarted():
+    names = [f"lone{i}" for i in range(1, 5)]
+    processes = [start_in_background(x) for x in names]
+    wait("one is being built", guests)
+    for pid in libvirtd_pids():
+        os.kill(pid, signal.SIGKILL)
+    wait("libvirtd is gone", lambda: not libvirtd_pids())
+    start_libvirtd()
+    for process in processes:
+        process.wait()
+    for name in names:
+        wait(f"both views of {name} agree", lambda name=name: settled(name))
+    at_once(lambda x: ctl("kill", x), [x for x in names if power(x) != "Halted"])
+    for name in names:
+        gone(name)
+    start("lone1")
+
+
+@case("libvirtd is frozen for thirty seconds; what runs goes on, reads answer")
+def libvirtd_frozen():
+    start("vault")
+    pids = libvirtd_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        process = start_in_background("lone1")
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            check_equal(power("vault"), "Running", "state of vault while libvirtd is frozen")
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    process.wait()
+    wait("both views of lone1 agree", lambda: settled("lone1"))
+    check_equal(power("vault"), "Running", "state of vault afterwards")
+    check_equal(events("vault", "domain-shutdown"), [], "ends of vault")
+    if power("lone1") != "Running":
+        start("lone1")
+    ctl("kill", "vault")
+    gone("vault")

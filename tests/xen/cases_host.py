@@ -1,0 +1,187 @@
+"""The host as a whole: sleep, memory, statistics, disposables, a storm, the end of everything."""
+import os
+import random
+import socket
+import threading
+import time
+
+from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon,
+                 degraded, domains, flags, gone, guests, must, power, refused, run, start, vifs,
+                 wait, xid, xs)
+from state import MEMORY
+
+
+@case("a ballooned guest has its memory facts in XenStore")
+def memory_facts():
+    ctl("feature", "set", "balloon", "memory-hotplug", "1")
+    start("balloon")
+    at = f"/local/domain/{xid('balloon')}/memory"
+    check_equal(xs(f"{at}/target"), str(MEMORY << 10), "target")
+    check_equal(xs(f"{at}/hotplug-max"), str(400 << 10), "hotplug-max")
+    check_equal(xs(f"{at}/meminfo"), "", "meminfo, before the guest tells")
+    owner = must("xenstore-ls", "-p", at)
+    check(f"(n{xid('balloon')}" in next(x for x in owner.splitlines() if x.startswith("meminfo")),
+          f"the guest owns meminfo: {owner}")
+    ctl("kill", "balloon")
+    gone("balloon")
+    ctl("feature", "set", "balloon", "memory-hotplug", "")
+    start("balloon")
+    at = f"/local/domain/{xid('balloon')}/memory"
+    check_equal(xs(f"{at}/static-max"), str(400 << 10), "static-max")
+    check_equal(xs(f"{at}/hotplug-max"), None, "hotplug-max without hotplug")
+
+
+class Manager:
+    """A memory manager that says yes to all that is smaller than a limit, and notes what was asked."""
+
+    def __init__(self, path, limit):
+        self.asked = []
+        self.limit = limit
+        if os.path.exists(path):
+            os.remove(path)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(32)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                wire, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(wire,), daemon=True).start()
+
+    def _answer(self, wire):
+        with wire:
+            text = wire.recv(64)
+            if text.strip().isdigit():
+                self.asked.append(int(text))
+            big = text.strip().isdigit() and int(text) > self.limit
+            wire.sendall(b"FAIL\n" if big else b"OK\n")
+            while wire.recv(64):
+                pass
+
+
+MANAGER = "/run/qubes/lab-qmemman.sock"
+
+
+@case("a memory manager is asked before a start, and its no is a refusal", manager=MANAGER)
+def memory_manager():
+    daemon.end()
+    manager = Manager(MANAGER, 300 << 20)
+    daemon.start()
+    daemon.listen()
+    start("vault")
+    check(any(x >= MEMORY << 20 for x in manager.asked), f"it was asked for room: {manager.asked}")
+    ctl("set", "lone1", "memory", "390")
+    text = refused("start", "lone1")
+    check("memory" in text, f"the refusal names its cause: {text}")
+    gone("lone1")
+    check("lone1" not in guests(), "nothing of it is in Xen")
+    manager.listener.close()
+
+
+@case("Stats tell real figures")
+def stats():
+    start("vault")
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.settimeout(PATIENCE)
+        wire.connect("/var/run/qubesd.sock")
+        wire.sendall(b"admin.vm.Stats dom0 name dom0\0")
+        text = b""
+        while text.count(b"\0vm-stats\0") < 4:
+            part = wire.recv(65536)
+            check(part, f"the stream ended: {text!r}")
+            text += part
+    found = text.split(b"1\0vault\0vm-stats\0", 1)
+    check(len(found) == 2, f"there are figures of vault: {text!r}")
+    words = found[1].split(b"\0\0", 1)[0].split(b"\0")
+    figures = dict(zip(words[::2], words[1::2]))
+    kib = int(figures[b"memory_kb"])
+    check(MEMORY * 1024 * 0.8 <= kib <= MEMORY * 1024 * 1.1, f"memory_kb is {kib}")
+    check(int(figures[b"cpu_time"]) > 0, f"cpu_time is {figures[b'cpu_time']}")
+
+
+def internal(method):
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.settimeout(PATIENCE * 2)
+        wire.connect("/var/run/qubesd.internal.sock")
+        wire.sendall(f"{method} dom0 name dom0\0".encode())
+        wire.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := wire.recv(4096):
+            answer += part
+    check(answer.startswith(b"0\0"), f"{method}: {answer!r}")
+
+
+@case("the host sleeps and wakes; who was paused before stays paused")
+def sleep_and_wake():
+    start("app1", "vault")
+    ctl("pause", "vault")
+    internal("internal.SuspendPre")
+    for name in ("app1", "sys-net"):
+        check(power(name) in ("Suspended", "Paused"), f"{name} sleeps: it is {power(name)}")
+    internal("internal.SuspendPost")
+    for name in ("app1", "sys-net"):
+        wait(f"{name} runs", lambda name=name: power(name) == "Running")
+    check_equal(power("vault"), "Paused", "state of who was paused before")
+    check("p" in flags("vault"), "xl list shows it paused")
+    ctl("unpause", "vault")
+    await_guest("app1", net="yes")
+    check_equal(vifs("app1"), [(xid("sys-net"), 4)], "interfaces of app1")
+
+
+@case("a disposable, from the request to gone")
+def disposable():
+    well, answer = call("admin.vm.CreateDisposable", "dvm")
+    check(well, f"CreateDisposable: {answer!r}")
+    name = answer.decode()
+    start(name)
+    check_equal(domains()[name]["class"], "DispVM", "class")
+    ctl("kill", name)
+    wait("its record is gone", lambda: name not in domains())
+    wait("it is gone from Xen", lambda: name not in guests())
+    check(not os.path.exists(f"/var/lib/qubes/appvms/{name}"), "its images are gone")
+    well, answer = call("admin.vm.CreateDisposable", "dvm")
+    name = answer.decode()
+    start(name)
+    ctl("shutdown", f"--wait={PATIENCE}", name) if name in domains() else None
+    wait("its record is gone", lambda: name not in domains())
+
+
+@case("a storm of starts and kills for sixty seconds")
+def storm():
+    names = [f"lone{i}" for i in range(1, 7)]
+    end = time.monotonic() + 60
+    dice = random.Random(15)
+    seeds = [dice.random() for _ in names]
+
+    def press(name, seed):
+        own = random.Random(seed)
+        while time.monotonic() < end:
+            word = own.choice(("start", "start", "kill", "kill", "pause", "unpause"))
+            code, text = run("qvmctl", word, name, seconds=900)
+            check(code in (0, 1), f"qvmctl {word} {name}: exit {code}: {text}")
+
+    at_once(lambda x: press(*x), list(zip(names, seeds)))
+    running = guests()
+    for name, row in domains().items():
+        if name != "dom0":
+            check_equal(row["state"] in ("Running", "Paused"), name in running, f"{name} as both views see it")
+    at_once(lambda x: ctl("kill", x), [x for x in names if power(x) != "Halted"])
+    for name in names:
+        gone(name)
+        check(not degraded(name), f"{name} is degraded")
+    start(names[0])
+
+
+@case("everything is shut down in order and nothing is left")
+def the_end():
+    start("work", "app1", "vault")
+    ctl("pause", "vault")
+    ctl("unpause", "vault")
+    ctl("shutdown", "--all", f"--wait={PATIENCE}")
+    check_equal(guests(), {}, "what is in Xen")
+    check_equal({x: r["state"] for x, r in domains().items() if x != "dom0" and r["state"] != "Halted"}, {},
+                "what is not Halted")

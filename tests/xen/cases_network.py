@@ -1,0 +1,106 @@
+"""netvm: none, switched, killed, crashed, restarted, with clients that ping it."""
+from lab import (PATIENCE, await_guest, backends, case, check, check_equal, ctl, degraded, gone,
+                 must, power, start, vifs, wait, xid, xs_list)
+
+
+def connected(client, netvm):
+    """One interface, at the netvm, in the states of both views, and the guest reaches it."""
+    wait(f"the interface of {client} is at {netvm}",
+         lambda: vifs(client) == [(xid(netvm), 4)])
+    check(xid(client) in backends(netvm), f"XenStore has {client} below {netvm}")
+    await_guest(client, nics=1, net="yes")
+
+
+def cut_off(client, *netvms):
+    """No interface in any view."""
+    check_equal(vifs(client), [], f"interfaces of {client}")
+    check_equal(xs_list(f"/local/domain/{xid(client)}/device/vif"), [], f"vif nodes of {client}")
+    for netvm in netvms:
+        wait(f"{netvm} has no interface for {client}", lambda: xid(client) not in backends(netvm))
+    text = must("virsh", "-c", "xen:///system", "dumpxml", client)
+    check("<interface" not in text, f"libvirt has no interface of {client}")
+    await_guest(client, nics=0, net="no")
+
+
+@case("netvm none, while it runs, cuts off at once", short=True)
+def none_while_running():
+    start("app1")
+    connected("app1", "sys-net")
+    ctl("set", "app1", "netvm", "none")
+    cut_off("app1", "sys-net")
+    check(not degraded("app1"), "app1 is not degraded")
+    ctl("set", "app1", "netvm", "sys-net")
+    connected("app1", "sys-net")
+
+
+@case("netvm none, while it is paused, and back")
+def none_while_paused():
+    start("app1")
+    connected("app1", "sys-net")
+    ctl("pause", "app1")
+    ctl("set", "app1", "netvm", "none")
+    ctl("unpause", "app1")
+    wait("no interface", lambda: vifs("app1") == [])
+    cut_off("app1", "sys-net")
+    ctl("pause", "app1")
+    ctl("set", "app1", "netvm", "sys-net")
+    ctl("unpause", "app1")
+    connected("app1", "sys-net")
+
+
+@case("netvm is switched to another and back")
+def switched():
+    start("app1", "sys-fw")
+    connected("app1", "sys-net")
+    ctl("set", "app1", "netvm", "sys-fw")
+    connected("app1", "sys-fw")
+    wait("sys-net has lost it", lambda: xid("app1") not in backends("sys-net"))
+    ctl("set", "app1", "netvm", "sys-net")
+    connected("app1", "sys-net")
+    wait("sys-fw has lost it", lambda: xid("app1") not in backends("sys-fw"))
+
+
+CLIENTS = ("app1", "app2", "app3")
+
+
+def returns_after(end):
+    start(*CLIENTS)
+    for name in CLIENTS:
+        connected(name, "sys-net")
+    old = xid("sys-net")
+    end()
+    gone("sys-net")
+    for name in CLIENTS:
+        await_guest(name, net="no")
+        check_equal(power(name), "Running", f"state of {name} while its netvm is away")
+    start("sys-net")
+    check(xid("sys-net") != old, "the netvm has a new xid")
+    for name in CLIENTS:
+        connected(name, "sys-net")
+        check(not degraded(name), f"{name} is not degraded")
+
+
+@case("three clients lose a killed netvm and get it back")
+def netvm_killed():
+    returns_after(lambda: ctl("kill", "sys-net"))
+
+
+@case("three clients lose a crashed netvm and get it back")
+def netvm_crashed():
+    returns_after(lambda: must("xl", "sysrq", "sys-net", "c"))
+
+
+@case("three clients lose a netvm that shuts down and get it back")
+def netvm_shut_down():
+    returns_after(lambda: ctl("shutdown", "--force", f"--wait={PATIENCE}", "sys-net"))
+
+
+@case("a client comes and goes ten times, its netvm stays clean")
+def comes_and_goes():
+    start("app1")
+    for _ in range(10):
+        ctl("set", "app1", "netvm", "none")
+        cut_off("app1", "sys-net")
+        ctl("set", "app1", "netvm", "sys-net")
+        connected("app1", "sys-net")
+    check_equal(backends("sys-net"), [xid("app1")], "clients of sys-net in XenStore")

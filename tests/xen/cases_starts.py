@@ -1,0 +1,123 @@
+"""Starts and ends: one, several at once, a chain, PVH, ballooned."""
+import threading
+
+from lab import (PATIENCE, at_once, await_guest, backends, case, check, check_equal, ctl, disks,
+                 domains, events, flags, gone, guests, power, refused, start, vifs, wait, xid)
+
+
+@case("one guest starts and is killed", short=True)
+def one_guest():
+    start("vault")
+    check_equal(domains()["vault"]["xid"], xid("vault"), "xid that qvmd tells")
+    check_equal([state for _, state in disks("vault")], [4, 4, 4, 4], "states of its disks")
+    check_equal(await_guest("vault")["disks"], "xvda,xvdb,xvdc,xvdd", "disks the guest sees")
+    check_equal(vifs("vault"), [], "interfaces of a domain without netvm")
+    wait("domain-start is told", lambda: events("vault", "domain-start"))
+    ctl("kill", "vault")
+    gone("vault")
+    wait("domain-shutdown is told", lambda: events("vault", "domain-shutdown"))
+
+
+def start_together(names):
+    """Starts them each by a client of its own; all must run in both views, each told once."""
+    at_once(lambda name: ctl("start", name, seconds=4 * PATIENCE), names)
+    for name in names:
+        await_guest(name)
+    running = guests()
+    rows = domains()
+    for name in names:
+        check_equal(rows[name]["state"], "Running", f"state of {name}")
+        check_equal(rows[name]["xid"], running.get(name), f"xid of {name}")
+        check(not rows[name].get("degraded"), f"{name} is degraded")
+        wait(f"domain-start of {name}", lambda name=name: events(name, "domain-start"))
+        check_equal(len(events(name, "domain-start")), 1, f"domain-start events of {name}")
+
+
+@case("four guests start at once", short=True)
+def four_at_once():
+    start_together([f"lone{i}" for i in range(1, 5)])
+
+
+@case("eight guests start at once")
+def eight_at_once():
+    start_together([f"lone{i}" for i in range(1, 9)])
+
+
+@case("twelve guests start at once")
+def twelve_at_once():
+    start_together([f"lone{i}" for i in range(1, 13)])
+
+
+@case("four clients of one netvm start at once and bring it up once")
+def clients_at_once():
+    names = [f"app{i}" for i in range(1, 5)]
+    start_together(names)
+    check_equal(len(events("sys-net", "domain-start")), 1, "domain-start events of sys-net")
+    for name in names:
+        check_equal(vifs(name), [(xid("sys-net"), 4)], f"interfaces of {name}")
+        await_guest(name, nics=1, net="yes")
+    check_equal(sorted(backends("sys-net")), sorted(xid(x) for x in names), "clients in XenStore")
+
+
+@case("one start brings up a chain of three")
+def chain():
+    start("work")
+    check_equal(vifs("work"), [(xid("sys-fw"), 4)], "interfaces of work")
+    check_equal(vifs("sys-fw"), [(xid("sys-net"), 4)], "interfaces of sys-fw")
+    await_guest("work", net="yes")
+    await_guest("sys-fw", net="yes")
+    refused("shutdown", "sys-net")
+    check_equal(power("sys-net"), "Running", "state of a netvm in use after a refused shutdown")
+    ctl("shutdown", "--all", f"--wait={PATIENCE}")
+    for name in ("work", "sys-fw", "sys-net"):
+        gone(name)
+
+
+def every_verb(name):
+    start(name)
+    number = xid(name)
+    ctl("pause", name)
+    check_equal(power(name), "Paused", "state")
+    check("p" in flags(name), "xl list shows it paused")
+    ctl("unpause", name)
+    check_equal(power(name), "Running", "state")
+    check("p" not in flags(name), "xl list shows it unpaused")
+    ctl("pause", name)
+    ctl("kill", name)
+    gone(name)
+    start(name)
+    check(xid(name) != number, "a new life has a new xid")
+    ctl("shutdown", f"--wait={PATIENCE}", name)
+    gone(name)
+    check_equal(len(events(name, "domain-start")), 2, "domain-start events")
+    wait("both ends are told", lambda: len(events(name, "domain-shutdown")) == 2)
+    refused("pause", name)
+    ctl("kill", name) if power(name) != "Halted" else refused("kill", name)
+
+
+@case("every verb of a PV guest")
+def verbs_of_pv():
+    every_verb("vault")
+
+
+@case("every verb of a PVH guest")
+def verbs_of_pvh():
+    every_verb("pvh")
+
+
+@case("a kill ends a start that is under way")
+def killed_start():
+    def attempt(name):
+        try:
+            ctl("start", name)
+        except Exception as refusal:  # either is right: the start was over, or was broken off
+            return str(refusal)
+        return ""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(attempt("lone1")))
+    thread.start()
+    wait("the start has begun", lambda: power("lone1") != "Halted")
+    ctl("kill", "lone1")
+    thread.join()
+    gone("lone1")
+    start("lone1")

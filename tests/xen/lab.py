@@ -1,0 +1,447 @@
+"""What a case sees: qvmd, what the hypervisor says, and what guests say.
+
+A case is a function with @case("what holds"). It begins on a fresh host with nothing running and a
+daemon of its own, and fails by an exception. After it, everything is killed through qvmd and nothing
+may be left: no domain, no node of one in XenStore, no loop device, no image of a running volume."""
+import concurrent.futures
+import glob
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import qubesdb as stand_in
+import state
+
+SOCKET = "/var/run/qubesd.sock"
+LOG = "/var/log/qvmd.log"
+EVENTS = "/var/log/qvmd-events"
+LIBXL_LOG = "/var/log/libvirt/libxl/libxl-driver.log"
+CONSOLES = "/var/log/xen/console"
+
+
+def _patience():
+    """Seconds until what has not happened will not happen: many times what it takes on a machine that
+    was as slow at its start as this one."""
+    try:
+        with open("/run/ready-after", encoding="ascii") as file:
+            return min(max(120, 6 * int(file.read())), 900)
+    except FileNotFoundError:
+        return 300
+
+
+PATIENCE = _patience()
+
+cases = []
+
+
+class Failure(Exception):
+    """Something that should hold does not."""
+
+
+class Case:
+    """What holds, the function that sees to it, and what it needs."""
+
+    def __init__(self, what, function, short, settings):
+        self.what = what
+        self.function = function
+        self.short = short  # part of the short form
+        self.settings = settings  # of prepare()
+
+
+def case(what, short=False, **settings):
+    def register(function):
+        cases.append(Case(what, function, short, settings))
+        return function
+    return register
+
+
+def check(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+def check_equal(found, wanted, what):
+    if found != wanted:
+        raise Failure(f"{what}: {found!r}, not {wanted!r}")
+
+
+def wait(what, ask, seconds=PATIENCE):
+    """Asks until the answer is true, and returns it; on a slow machine less often, so that asking
+    does not take the time of what is waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        daemon.check_alive()
+        begin = time.monotonic()
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise Failure(f"{what}: not within {seconds} s; last answer: {answer!r}")
+        time.sleep(max(0.2, 2 * (time.monotonic() - begin)))
+
+
+def run(*words, seconds=PATIENCE, feed=None):
+    """(exit code, output and errors) of a command."""
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=feed,
+                              timeout=seconds, check=False, text=True, errors="replace")
+    except subprocess.TimeoutExpired as late:
+        raise Failure(f"{' '.join(words)}: did not end within {seconds} s") from late
+    return done.returncode, done.stdout.strip()
+
+
+def must(*words, seconds=PATIENCE, feed=None):
+    """Output of a command that has to succeed."""
+    code, text = run(*words, seconds=seconds, feed=feed)
+    if code != 0:
+        raise Failure(f"{' '.join(words)}: exit {code}: {text}")
+    return text
+
+
+def at_once(function, some):
+    """function of each of them at the same time; their results in order."""
+    with concurrent.futures.ThreadPoolExecutor(max(len(some), 1)) as pool:
+        return list(pool.map(function, some))
+
+
+# -- qvmd ------------------------------------------------------------------------------------------
+
+class Daemon:
+    """The qvmd under test."""
+    process = None
+    listener = None
+    expected_to_end = False
+
+    def start(self):
+        with open(LOG, "ab") as log:
+            self.process = subprocess.Popen(["qvmd", "--config", state.CONFIG], stdout=log, stderr=log,
+                                            start_new_session=True)
+        self.expected_to_end = False
+        wait("qvmd answers", lambda: run("qvmctl", "ls", "dom0")[0] == 0)
+
+    def listen(self):
+        self.stop_listening()
+        with open(EVENTS, "wb") as file:
+            self.listener = subprocess.Popen(["qvmctl", "events", "--json"], stdout=file,
+                                             stderr=subprocess.DEVNULL)
+        wait("events come", lambda: os.path.getsize(EVENTS) > 0)
+
+    def stop_listening(self):
+        if self.listener:
+            self.listener.kill()
+            self.listener.wait()
+            self.listener = None
+
+    def end(self, number=signal.SIGTERM):
+        if self.process:
+            self.expected_to_end = True
+            self.process.send_signal(number)
+            try:
+                code = self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired as late:
+                self.process.kill()
+                self.process.wait()
+                self.process = None
+                raise Failure("qvmd does not end") from late
+            self.process = None
+            return code
+        return None
+
+    def check_alive(self):
+        if self.process and not self.expected_to_end and self.process.poll() is not None:
+            code = self.process.returncode
+            self.process = None
+            how = signal.Signals(-code).name if code < 0 else f"exit {code}"
+            raise Failure(f"qvmd ended by itself: {how}")
+
+
+daemon = Daemon()
+
+
+def ctl(*words, seconds=2 * PATIENCE):
+    """Output of a qvmctl that has to succeed."""
+    code, text = run("qvmctl", *words, seconds=seconds)
+    daemon.check_alive()
+    if code != 0:
+        raise Failure(f"qvmctl {' '.join(words)}: exit {code}: {text}")
+    return text
+
+
+def refused(*words, seconds=2 * PATIENCE):
+    """What a qvmctl says that has to fail."""
+    code, text = run("qvmctl", *words, seconds=seconds)
+    daemon.check_alive()
+    check(code not in (0, 3), f"qvmctl {' '.join(words)}: was not refused: exit {code}: {text}")
+    return text
+
+
+def call(method, target, payload=b"", seconds=PATIENCE):
+    """(well, answer) of a call of the Admin API; method may carry +ARGUMENT."""
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.settimeout(seconds)
+        wire.connect(SOCKET)
+        wire.sendall(f"{method} dom0 name {target}\0".encode() + payload)
+        wire.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while part := wire.recv(65536):
+                answer += part
+        except TimeoutError:
+            pass
+    return answer.startswith(b"0\0"), answer[2:]
+
+
+def domains():
+    """name -> what qvmd says of it."""
+    return {row["name"]: row for row in json.loads(ctl("ls", "-o", "all", "-f", "json"))}
+
+
+def power(name):
+    return domains()[name]["state"]
+
+
+def degraded(name):
+    return bool(domains()[name].get("degraded"))
+
+
+def events(name, word):
+    """Events of a domain since the case began whose name is `word`."""
+    with open(EVENTS, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    result = []
+    for line in lines:
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        if one.get("event") == word and one.get("subject", one.get("domain")) == name:
+            result.append(one)
+    return result
+
+
+def log():
+    with open(LOG, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+# -- Xen -------------------------------------------------------------------------------------------
+
+def guests():
+    """name -> xid of all domains the hypervisor has but dom0."""
+    result = {}
+    for line in must("xl", "list").splitlines()[1:]:
+        words = line.split()
+        if words[1] != "0":
+            result[words[0]] = int(words[1])
+    return result
+
+
+def flags(name):
+    """The letters of `xl list`, e.g. {'b'}."""
+    for line in must("xl", "list").splitlines()[1:]:
+        words = line.split()
+        if words[0] == name:
+            return set(words[4]) - {"-"}
+    return None
+
+
+def xs(path):
+    """Value of a node of XenStore; None where there is none."""
+    code, text = run("xenstore-read", path)
+    return text if code == 0 else None
+
+
+def xs_list(path):
+    code, text = run("xenstore-list", path)
+    return text.split("\n") if code == 0 and text else []
+
+
+def xid(name):
+    found = guests().get(name)
+    check(found is not None, f"{name} is not in xl list")
+    return found
+
+
+def vifs(name):
+    """(xid of the backend, state) of each interface that xl knows."""
+    rows = must("xl", "network-list", str(xid(name))).splitlines()[1:]
+    return [(int(x.split()[1]), int(x.split()[4])) for x in rows]
+
+
+def disks(name):
+    """(device, state) of each disk that xl knows."""
+    rows = must("xl", "block-list", str(xid(name))).splitlines()[1:]
+    return [(x.split()[0], int(x.split()[3])) for x in rows]
+
+
+def backends(name):
+    """xids of the domains that a netvm has an interface for, as XenStore says."""
+    return [int(x) for x in xs_list(f"/local/domain/{xid(name)}/backend/vif")]
+
+
+# -- guests ----------------------------------------------------------------------------------------
+
+def said(name):
+    """What a guest's console says it has: {'disks': .., 'nics': .., 'net': ..}; {} before that."""
+    try:
+        with open(f"{CONSOLES}/guest-{name}.log", encoding="utf-8", errors="replace") as file:
+            found = re.findall(r"GUEST (disks=.*)", file.read())
+    except FileNotFoundError:
+        return {}
+    return dict(re.findall(r"(\w+)=(\S*)", found[-1])) if found else {}
+
+
+def forget(name):
+    """Forgets what a guest said."""
+    if os.path.exists(f"{CONSOLES}/guest-{name}.log"):
+        os.truncate(f"{CONSOLES}/guest-{name}.log", 0)
+
+
+def await_guest(name, **wanted):
+    """Waits until a guest says that it has all of that; without, that it is up."""
+    def has():
+        found = said(name)
+        if found and all(found.get(k) == str(v) for k, v in wanted.items()):
+            return found
+        return None
+    try:
+        return wait(f"{name} says it has {wanted}", has)
+    except Failure as late:
+        raise Failure(f"{late}; it says {said(name)}") from late
+
+
+def start(*names):
+    """Starts domains with one qvmctl and waits until their guests are up."""
+    for name in names:
+        forget(name)
+    ctl("start", *names, seconds=4 * PATIENCE)
+    for name in names:
+        check_equal(power(name), "Running", f"state of {name} after its start")
+        await_guest(name)
+
+
+def gone(name):
+    """Waits until qvmd and the hypervisor agree that a domain is not there."""
+    wait(f"{name} is Halted", lambda: power(name) == "Halted")
+    wait(f"{name} is gone from Xen", lambda: name not in guests())
+
+
+# -- before and after a case -----------------------------------------------------------------------
+
+def libvirtd_pids():
+    return [int(x) for x in run("pidof", "libvirtd")[1].split()]
+
+
+def start_libvirtd():
+    if not libvirtd_pids():
+        must("libvirtd", "-d")
+    wait("libvirtd answers", lambda: run("virsh", "-c", "xen:///system", "list")[0] == 0)
+
+
+def leftovers():
+    """What there is that belongs to no running domain, as far as anybody can see from outside."""
+    result = [f"domain {name}" for name in guests()]
+    for node in xs_list("/local/domain"):
+        if node != "0":
+            result.append(f"XenStore /local/domain/{node}")
+    for kind in xs_list("/local/domain/0/backend"):
+        for node in xs_list(f"/local/domain/0/backend/{kind}"):
+            if node != "0":
+                result.append(f"XenStore backend/{kind}/{node}")
+    for node in xs_list("/vm"):
+        if node != "00000000-0000-0000-0000-000000000000":
+            result.append(f"XenStore /vm/{node}")
+    for node in xs_list("/libxl"):
+        if node != "0":
+            result.append(f"XenStore /libxl/{node}")
+    used = run("losetup", "-n", "-O", "NAME,BACK-FILE")[1]
+    result += [f"loop device {' '.join(x.split())}" for x in used.splitlines()]
+    for pattern in ("root-dirty", "root", "volatile", "volatile-dirty", "private-dirty", "*~*"):
+        for path in glob.glob(f"{state.STATE}/appvms/*/{pattern}.img*") + \
+                glob.glob(f"{state.STATE}/vm-templates/*/*-dirty.img*"):
+            result.append(f"image {path}")
+    return sorted(set(result))
+
+
+_databases = None
+
+
+def qubesdb():
+    """The stand-in for the QubesDBs of a case with qubesdb=True."""
+    return _databases
+
+
+def prepare(qubesdb=False, manager=""):
+    """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; manager: the socket of a memory
+    manager."""
+    global _databases
+    start_libvirtd()
+    if qubesdb and not _databases:
+        _databases = stand_in.Databases()
+    state.make("/lab/qubesdb-daemon" if qubesdb else "", manager)
+    open(LOG, "wb").close()
+    for path in glob.glob(f"{CONSOLES}/guest-*.log"):
+        os.truncate(path, 0)
+    daemon.start()
+    daemon.listen()
+
+
+def finish():
+    """Kills all through qvmd; says what is left."""
+    daemon.check_alive()
+    if guests():
+        ctl("kill", "--all", f"--wait={PATIENCE}")
+    end = time.monotonic() + 60
+    while left := leftovers():
+        if time.monotonic() > end:
+            break
+        time.sleep(0.2)
+    degraded_now = [name for name, row in domains().items() if row.get("degraded")]
+    if degraded_now:
+        left.append("degraded: " + " ".join(degraded_now))
+    daemon.stop_listening()
+    code = daemon.end()
+    if code != 0:
+        left.append(f"qvmd ended with {code}")
+    if left:
+        raise Failure("left behind: " + ", ".join(left[:8]))
+
+
+def force_clean():
+    """Whatever it takes, so that the next case has a chance."""
+    for path in ("/lab/block-fails", "/lab/block-hangs"):
+        if os.path.exists(path):
+            os.remove(path)
+    daemon.stop_listening()
+    if daemon.process:
+        daemon.expected_to_end = True
+        daemon.process.kill()
+        daemon.process.wait()
+        daemon.process = None
+    for pid in libvirtd_pids():
+        os.kill(pid, signal.SIGCONT)
+    for node in run("xl", "list")[1].splitlines()[1:]:
+        number = node.split()[1] if len(node.split()) > 1 else "0"
+        if number != "0":
+            run("xl", "destroy", number)
+    for pid in libvirtd_pids():
+        os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while libvirtd_pids() and time.monotonic() < end:
+        time.sleep(0.2)
+    for node in xs_list("/libxl"):
+        if node != "0":
+            run("xenstore-rm", f"/libxl/{node}")
+    for node in xs_list("/vm"):
+        if node != "00000000-0000-0000-0000-000000000000":
+            run("xenstore-rm", f"/vm/{node}")
+    for node in xs_list("/local/domain"):
+        if node != "0":
+            run("xenstore-rm", f"/local/domain/{node}")
+    for kind in xs_list("/local/domain/0/backend"):
+        run("xenstore-rm", f"/local/domain/0/backend/{kind}")
+    run("losetup", "-D")
