@@ -134,6 +134,10 @@ config = "{self.top}/etc"
 sysfs = "{self.top}/sys"
 log = "{self.top}/log"
 pci_ids = "{self.top}/pci.ids"
+services = "{self.top}/run/qubes-service"
+boot_links = "{self.top}/boot"
+legacy_policy = "{self.top}/etc/legacy-policy"
+callbacks = "{self.top}/callbacks.json"
 
 [hypervisor]
 uri = "test://{self.top}/node.xml"
@@ -141,6 +145,8 @@ uri = "test://{self.top}/node.xml"
 [programs]
 qubesdb_daemon = "{HERE}/host/qubesdb-daemon"
 qrexec_daemon = "{HERE}/host/qrexec-daemon"
+qrexec_client = ""
+input_trigger = ""
 
 [memory]
 manager = ""
