@@ -74,6 +74,10 @@ def in_background(function, *args, **kwargs):
     return thread
 
 
+# Whoever loses patience with a case ends its daemons as well.
+signal.signal(signal.SIGTERM, lambda *_: wrong("it was told to end"))
+
+
 class Host:
     """A host: its files, a QubesDB of dom0, and qvmd on them.
 
@@ -146,6 +150,7 @@ uri = "test://{self.top}/node.xml"
 qubesdb_daemon = "{HERE}/host/qubesdb-daemon"
 qrexec_daemon = "{HERE}/host/qrexec-daemon"
 qrexec_client = ""
+scrypt = "{HERE}/host/scrypt"
 input_trigger = ""
 
 [memory]
