@@ -181,6 +181,10 @@ void domain_state::write_notes(const std::string& text, const reply& to) {
   auto clean = model::sanitize_notes(text);
   if (!clean)
     return to.refuse(clean.error());
+  auto now = look();
+  if (auto* me = record(now); me && me->is(model::remote_vm))
+    return to.refuse({errc::general,
+                      fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   auto what = work(task::write_notes, directory_of_mine());
   what.pairs = {{"notes", *clean}};
   look_up(to, std::move(what), [to](const report&) { to.ok(); });
