@@ -9,6 +9,7 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
@@ -50,6 +51,7 @@ bool lies_in(std::string_view path, std::string_view directory) {
 /// The next thing to write.
 struct backup_state::item {
   backup_part what;
+  model::domain_ptr of{};           ///< whose it is; null for nobody's
   std::optional<disk_job> volume{}; ///< where its data comes from
   bool stands_in = false;           ///< for a domain of which there is nothing else
 };
@@ -186,7 +188,16 @@ void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::st
             all->sizes[all->at].second += x.volume.usage;
             measure_volumes(all, volumes);
           },
-          [all](const caf::error& why) { all->failed(from_caf(why)); });
+          [this, all](const caf::error& why) { not_measured(all, from_caf(why)); });
+}
+
+/// Who was removed meanwhile is left out.
+void backup_state::not_measured(const inventory_ptr& all, model::error why) {
+  auto who = all->system->find(all->sizes[all->at].first);
+  if (world_->system.read()->find_uuid(who->uuid))
+    return all->failed(std::move(why));
+  all->sizes.erase(all->sizes.begin() + static_cast<std::ptrdiff_t>(all->at));
+  measure(all);
 }
 
 void backup_state::measure_files(const inventory_ptr& all) {
@@ -209,7 +220,7 @@ void backup_state::measure_files(const inventory_ptr& all) {
             all->sizes[all->at++].second += found.bytes;
             measure(all);
           },
-          [all](const caf::error& why) { all->failed(from_caf(why)); });
+          [this, all](const caf::error& why) { not_measured(all, from_caf(why)); });
 }
 
 // -- getting ready -------------------------------------------------------------------------------
@@ -294,10 +305,11 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       if (x->order.destination_vm.empty() && lies_in(x->order.path, found.home))
         return settle(x, model::fail(errc::general, "dom0's home cannot be backed up into itself",
                                      "choose another destination, or leave dom0 out"));
-      x->todo.push_back({.what = {kind::tree, path, found.home}});
+      x->todo.push_back({.what = {kind::tree, path, found.home}, .of = who});
     } else {
       for (auto& volume : model::volumes_in_backup(*who))
         x->todo.push_back({.what = {kind::image, path + volume + ".img", {}},
+                           .of = who,
                            .volume = disk_job{.what = disk_task::begin_export,
                                               .system = found.system,
                                               .domain = who,
@@ -306,8 +318,9 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
         for (auto file : model::files_in_backup)
           x->todo.push_back(
               {.what = {kind::file, path + std::string{file},
-                        fmt::format("{}/{}/{}", row(who->type).directory, name, file)}});
-      x->todo.push_back({.what = {kind::text, path + "empty", {}}, .stands_in = true});
+                        fmt::format("{}/{}/{}", row(who->type).directory, name, file)},
+               .of = who});
+      x->todo.push_back({.what = {kind::text, path + "empty", {}}, .of = who, .stands_in = true});
     }
     x->contents.push_back({name, std::move(path), bytes});
     x->total += bytes;
@@ -355,9 +368,11 @@ void backup_state::next(const run_ptr& x) {
   if (what.stands_in && std::exchange(x->any, false))
     return next(x);
   if (what.stands_in)
-    return add(x, what.what, [x] { x->any = false; }); // it is the domain's last
+    return add(x, what, what.what, [x] { x->any = false; }); // it is the domain's last
+  if (is_gone(what))
+    return pass_over(x, what);
   if (!what.volume)
-    return add(x, what.what, [] {});
+    return add(x, what, what.what, [] {});
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, *what.volume)
       .then(
           [this, x, what](const disk_report& there) {
@@ -366,21 +381,39 @@ void backup_state::next(const run_ptr& x) {
             auto back = *what.volume;
             back.what = disk_task::end_export;
             back.text = there.text;
-            add(x, part, [this, back] {
+            add(x, what, part, [this, back] {
               timed_request(self, world_, world_->storage, world_->settings.disk_answer, back)
                   .then([](const disk_report&) {}, [](const caf::error&) {});
             });
           },
-          [this, x](const caf::error& why) { settle(x, tl::unexpected{from_caf(why)}); });
+          [this, x, what](const caf::error& why) {
+            if (is_gone(what))
+              return pass_over(x, what);
+            settle(x, tl::unexpected{from_caf(why)});
+          });
 }
 
-void backup_state::add(const run_ptr& x, const backup_part& what,
+/// Its domain was removed since stock was taken.
+bool backup_state::is_gone(const item& x) const {
+  return x.of && !world_->system.read()->find_uuid(x.of->uuid);
+}
+
+/// The rest is not worse for it.
+void backup_state::pass_over(const run_ptr& x, const item& what) {
+  spdlog::warn("backup {}: {} is not in it, as '{}' was removed meanwhile", model::quoted(x->id),
+               what.what.name, what.of->name.str());
+  next(x);
+}
+
+void backup_state::add(const run_ptr& x, const item& of, const backup_part& what,
                        const std::function<void()>& done) {
   post(
       x, [what](drivers::backups&, run& me) { return me.writer->add(what); },
-      [this, x, done](const outcome<bool>& added) {
+      [this, x, of, done](const outcome<bool>& added) {
         x->any = x->any || added.value_or(false);
         done();
+        if (!added && is_gone(of))
+          return pass_over(x, of);
         if (!added)
           return settle(x, tl::unexpected{added.error()});
         next(x);
@@ -393,6 +426,9 @@ void backup_state::finish(const run_ptr& x) {
       [this, x](const outcome<void>& finished) {
         if (!finished)
           return settle(x, tl::unexpected{finished.error()});
+        x->total = std::max(x->total, std::uint64_t{1}); // there may be nothing but empty domains
+        *x->done = x->total;
+        tell_progress_of(*x); // holes are counted, but never read
         note_time(x, note_attempts);
       });
 }
@@ -467,20 +503,23 @@ void backup_state::break_off(const run_ptr& x) {
 }
 
 void backup_state::tell_progress() {
-  for (auto& [id, x] : running_) {
-    auto done = std::min(x->done->load(), x->total);
-    if (x->over || done == x->told)
-      continue;
-    x->told = done;
-    auto percent = 100.0 * static_cast<double>(done) / static_cast<double>(x->total);
-    self->send(world_->events,
-               events{{"",
-                       "backup-progress",
-                       {{"backup_profile", id}, {"progress", fmt::format("{}", percent)}}}});
-  }
+  for (auto& [id, x] : running_)
+    tell_progress_of(*x);
   ticking_ = !running_.empty();
   if (ticking_)
     self->delayed_send(self, beat, atom::tick_v);
+}
+
+void backup_state::tell_progress_of(run& x) {
+  auto done = std::min(x.done->load(), x.total);
+  if (x.over || done == x.told)
+    return;
+  x.told = done;
+  auto percent = 100.0 * static_cast<double>(done) / static_cast<double>(x.total);
+  self->send(world_->events,
+             events{{"",
+                     "backup-progress",
+                     {{"backup_profile", x.id}, {"progress", fmt::format("{}", percent)}}}});
 }
 
 } // namespace qubes::actors

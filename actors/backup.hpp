@@ -54,19 +54,24 @@ private:
   void measure(const inventory_ptr& all);
   void measure_volumes(const inventory_ptr& all, std::vector<std::string> volumes);
   void measure_files(const inventory_ptr& all);
+  void not_measured(const inventory_ptr& all, model::error why);
 
   void start(const std::string& id, const model::backup_profile& profile, const reply& to);
   void ask_passphrase(const run_ptr& x);
   void know_passphrase(const run_ptr& x, std::string_view text);
   void lay_out(const run_ptr& x, const inventory& found);
   void next(const run_ptr& x);
-  void add(const run_ptr& x, const drivers::backup_part& what, const std::function<void()>& done);
+  bool is_gone(const item& x) const;
+  void pass_over(const run_ptr& x, const item& what);
+  void add(const run_ptr& x, const item& of, const drivers::backup_part& what,
+           const std::function<void()>& done);
   void finish(const run_ptr& x);
   void note_time(const run_ptr& x, unsigned attempts);
   void settle(const run_ptr& x, const model::outcome<std::string>& how);
   void cancel(const std::string& id, const reply& to);
   void break_off(const run_ptr& x);
   void tell_progress();
+  void tell_progress_of(run& x);
 
   /// Runs `work` on a backup thread, in order with the other work on this backup, then `then` here.
   template <class Work, class Then>

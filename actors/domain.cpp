@@ -2,6 +2,7 @@
 
 #include "actors/driver.hpp"
 #include "actors/planning.hpp"
+#include "model/memory.hpp"
 #include "model/notes.hpp"
 #include "model/property.hpp"
 
@@ -147,8 +148,8 @@ void domain_state::tell_state(const reply& to) {
     auto v = now.view();
     auto active = me->is(model::admin_vm) || model::is_active(facts_.state);
     to.ok(fmt::format("mem={} mem_static_max={} cputime={} power_state={}", active ? memory_kib : 0,
-                      active ? model::read_int({v, me}, "maxmem") * 1024 : 0,
-                      active ? cpu_time_ns : 0, wire_name(model::power_of(v, *me))));
+                      active ? model::most_memory(v, *me) * 1024 : 0, active ? cpu_time_ns : 0,
+                      wire_name(model::power_of(v, *me))));
   };
   if (facts_.xid < 0)
     return tell_it(look().machine->dom0_memory_mib * 1024, 0);
@@ -182,6 +183,10 @@ void domain_state::write_notes(const std::string& text, const reply& to) {
   auto clean = model::sanitize_notes(text);
   if (!clean)
     return to.refuse(clean.error());
+  auto now = look();
+  if (auto* me = record(now); me && me->is(model::remote_vm))
+    return to.refuse({errc::general,
+                      fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   auto what = work(task::write_notes, directory_of_mine());
   what.pairs = {{"notes", *clean}};
   look_up(to, std::move(what), [to](const report&) { to.ok(); });

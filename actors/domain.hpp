@@ -189,8 +189,18 @@ private:
   void revert_volume(const std::string& volume, const std::string& revision, const reply& to);
   void import_volume(const order& x, const reply& to);
   void begin_import(const order& x, const reply& to);
-  void take_back_import(disk_job begun, const reply& to);
-  void end_import(const std::string& volume, const std::string& outcome, const reply& to);
+  void give_up_import(disk_job begun, const std::function<void()>& then);
+  void end_import(const std::string& volume, const std::string& said, const reply& to);
+
+  /// Data on its way into a volume.
+  struct import {
+    std::string volume;
+    std::uint64_t bytes = 0;   ///< announced
+    std::uint64_t resized = 0; ///< the size its volume was given meanwhile; 0 for none
+  };
+  using import_ptr = std::shared_ptr<import>;
+  std::vector<import_ptr> imports_to(const std::string& volume);
+  void keep_import(const import& x, const reply& to);
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
   model::outcome<disk_job> disk_work(disk_task what, const std::string& volume) const;
@@ -419,10 +429,11 @@ private:
   std::deque<wish> wishes_;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
-  std::map<std::string, std::uint64_t, std::less<>> imports_; ///< volume -> bytes announced
-  std::vector<std::weak_ptr<errand>> copies_;                 ///< under way to its volumes
-  std::vector<model::attachment> attached_;                   ///< for this life
-  std::vector<model::attachment> attaching_;                  ///< under way
+  std::map<std::string, import_ptr, std::less<>> imports_; ///< by volume
+  std::vector<std::weak_ptr<import>> importing_;           ///< from the request to begin to the end
+  std::vector<std::weak_ptr<errand>> copies_;              ///< under way to its volumes
+  std::vector<model::attachment> attached_;                ///< for this life
+  std::vector<model::attachment> attaching_;               ///< under way
   std::optional<std::vector<model::device>> disks_; ///< it offers, as far as others were told
   /// The user is asked about a device of ours.
   struct question {

@@ -398,9 +398,9 @@ constexpr auto largest_profile = std::size_t{1} << 20;
 outcome<report> read_profile(machinery& with, const job& what) {
   auto result = report{};
   result.found = false;
-  if (!with.profiles)
+  if (!with.config)
     return result;
-  auto text = with.profiles->read(what.text + ".conf", largest_profile);
+  auto text = with.config->read("backup/" + what.text + ".conf", largest_profile);
   if (!text)
     return model::fail(errc::general, "the profile could not be read: " + text.error().text);
   result.found = text->has_value();

@@ -26,7 +26,7 @@ struct machinery {
   std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
   std::shared_ptr<drivers::disk> state;                      ///< the state directory
   std::shared_ptr<drivers::disk> run = nullptr;              ///< notes that end with the host's run
-  std::shared_ptr<drivers::disk> profiles = nullptr;         ///< of backups
+  std::shared_ptr<drivers::disk> config = nullptr;           ///< backup/: profiles
   std::shared_ptr<drivers::executor> lanes;
   std::string sysfs = "/sys";
   std::string qrexec_client;   ///< program, "" for none

@@ -91,8 +91,16 @@ void domain_state::resize_volume(const std::string& volume, const std::string& t
                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
                                   volume, who_, now, *bytes),
                       "make a smaller volume and copy the data"});
+  for (auto& data : imports_to(volume))
+    if (*bytes < data->bytes)
+      return to.refuse({errc::storage,
+                        fmt::format("{} bytes are being imported to volume '{}' of '{}'",
+                                    data->bytes, volume, who_),
+                        "wait for their end"});
   job->bytes = *bytes;
   on_disk(*job, to, [this, volume, bytes = *bytes, to](const disk_report&) {
+    for (auto& data : imports_to(volume))
+      data->resized = bytes;
     change(
         [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
         reply{[this, volume, to](model::outcome<std::string> done) {
@@ -150,7 +158,14 @@ void domain_state::revert_volume(const std::string& volume, const std::string& t
   if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",
                       "letters, digits and ':-_.' are allowed"});
-  on_disk(*job, to, [to](const disk_report&) { to.ok(); });
+  auto revert = [this, job = *job, to] { on_disk(job, to, [to](const disk_report&) { to.ok(); }); };
+  // What is being imported would undo it.
+  if (auto under_way = imports_.extract(volume); !under_way.empty())
+    return give_up_import(*job, [this, volume, revert] {
+      tell_import("end", volume, "success", "False");
+      revert();
+    });
+  revert();
 }
 
 /// Overwrites a volume with another one's last committed state.
@@ -206,35 +221,46 @@ void domain_state::begin_import(const order& x, const reply& to) {
     job->bytes = *bytes;
     job->flag = true;
   }
-  on_disk(*job, to, [this, job = *job, mine = x.errand, to](const disk_report& found) {
+  auto data = std::make_shared<import>(import{.volume = volume, .bytes = job->bytes});
+  importing_.push_back(data);
+  on_disk(*job, to, [this, job = *job, data, mine = x.errand, to](const disk_report& found) {
     if (mine && mine->stop.stop_requested())
-      return take_back_import(job, to);
+      return give_up_import(job, [to] {
+        to.refuse({errc::general, "its client left before the import began", {}});
+      });
     if (found.text.find_first_of(" \t\n") != std::string::npos)
       return to.refuse({errc::protocol, fmt::format("the path '{}' has white space", found.text),
                         "move the pool to a path without"});
-    imports_[job.volume] = job.bytes;
+    imports_[job.volume] = data;
     tell_import("begin", job.volume, "size", fmt::format("{}", job.bytes));
     to.ok(fmt::format("{} {}", job.bytes, found.text));
   });
 }
 
-/// Nobody is left who would write to it.
-void domain_state::take_back_import(disk_job begun, const reply& to) {
-  begun.what = disk_task::end_import;
-  begun.flag = false;
-  auto left = model::error{errc::general, "its client left before the import began", {}};
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(begun))
-      .then([to, left](const disk_report&) { to.refuse(left); },
-            [to](const caf::error& why) { to.refuse(from_caf(why)); });
+std::vector<domain_state::import_ptr> domain_state::imports_to(const std::string& volume) {
+  auto result = std::vector<import_ptr>{};
+  std::erase_if(importing_, [](auto& x) { return x.expired(); });
+  for (auto& x : importing_)
+    if (auto data = x.lock(); data && data->volume == volume)
+      result.push_back(std::move(data));
+  return result;
 }
 
-void domain_state::end_import(const std::string& volume, const std::string& outcome,
-                              const reply& to) {
+/// Nobody is left who would write to it, or wants it. `then` may look at the volume.
+void domain_state::give_up_import(disk_job begun, const std::function<void()>& then) {
+  begun.what = disk_task::end_import;
+  begun.flag = false;
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(begun))
+      .then([then](const disk_report&) { then(); }, [then](const caf::error&) { then(); });
+}
+
+/// `said` is "ok", or "fail" and a line with the reason.
+void domain_state::end_import(const std::string& volume, const std::string& said, const reply& to) {
   auto job = disk_work(disk_task::end_import, volume);
   if (!job)
     return to.refuse(job.error());
   auto under_way = imports_.extract(volume);
-  job->flag = outcome == "ok";
+  job->flag = said == "ok";
   auto ended = [this, volume](bool success) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
@@ -244,25 +270,46 @@ void domain_state::end_import(const std::string& volume, const std::string& outc
                       fmt::format("nothing is being imported to volume '{}' of '{}'", volume, who_),
                       "begin an import first"});
   }
-  auto failed = !job->flag;
+  auto reason = std::optional<std::string>{};
+  if (!job->flag)
+    reason = model::trimmed(std::string_view{said}.substr(std::min(said.find('\n'), said.size())));
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, *job)
       .then(
-          [this, volume, ended, failed, bytes = under_way.mapped(), to](const disk_report&) {
-            ended(!failed);
-            if (failed)
-              return to.refuse(
-                  {errc::general,
-                   fmt::format("the import to volume '{}' of '{}' failed at its source", volume,
-                               who_),
-                   "the volume is as it was"});
-            change([volume, bytes](auto& v,
-                                   auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
-                   to);
+          [this, volume, ended, reason, data = under_way.mapped(), to](const disk_report&) {
+            ended(!reason);
+            if (!reason)
+              return keep_import(*data, to);
+            to.refuse({errc::general,
+                       fmt::format("the import to volume '{}' of '{}' failed: {}", volume, who_,
+                                   reason->empty() ? "its source did not say why" : *reason),
+                       "the volume is as it was"});
           },
           [ended, to](const caf::error& why) {
             ended(false);
             to.refuse(from_caf(why));
           });
+}
+
+/// A resize that was acknowledged meanwhile counts for what was imported as well.
+void domain_state::keep_import(const import& x, const reply& to) {
+  auto keep = [this, volume = x.volume](std::uint64_t bytes, const reply& answer) {
+    change(
+        [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
+        answer);
+  };
+  if (x.resized <= x.bytes)
+    return keep(x.bytes, to);
+  auto job = disk_work(disk_task::resize, x.volume);
+  if (!job)
+    return to.refuse(job.error());
+  job->bytes = x.resized;
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*job))
+      .then([keep, bytes = x.resized, to](const disk_report&) { keep(bytes, to); },
+            [keep, bytes = x.bytes, to](const caf::error& why) {
+              keep(bytes, reply{[to, why = from_caf(why)](const model::outcome<std::string>&) {
+                     to.refuse(why);
+                   }});
+            });
 }
 
 } // namespace qubes::actors

@@ -2,6 +2,7 @@
 
 #include "bin/ctl_domains.hpp"
 #include "bin/ctl_lifecycle.hpp"
+#include "model/literal.hpp"
 #include "model/name.hpp"
 #include "model/power.hpp"
 
@@ -477,7 +478,8 @@ exit_code run_set(session& s) {
     return report(s, domain.error());
   auto name = property_name(s.line.words[1]);
   auto value = s.line.words[2];
-  if (value == "none") { // no domain may be called so; for other types it is a text like any
+  // As qvm-prefs reads it, in any case; for other types it is a text like any.
+  if (model::lower_case(value) == "none") {
     auto now = s.daemon.ask(property_request("Get", *domain, name));
     if (!now)
       return report(s, explain(s, now.error(), *domain, name));
@@ -929,7 +931,7 @@ constexpr std::array command_table{
   command{"Settings", "get", "DOMAIN [PROPERTY]", opt_host | opt_format, "Show one property or all", run_get,
           "DOMAIN is '@host' for the global properties. DEFAULT tells whether the value is the default; 'none' is no domain."},
   command{"Settings", "set", "DOMAIN PROPERTY VALUE", opt_host | opt_dry_run, "Set a property", run_set,
-          "VALUE 'none' means no domain, e.g. 'qvmctl set work netvm none'. Put -- before a VALUE that starts with a dash."},
+          "VALUE 'none', in any case, means no domain, e.g. 'qvmctl set work netvm none'. Put -- before a VALUE that starts with a dash."},
   command{"Settings", "reset", "DOMAIN PROPERTY...", opt_host | opt_dry_run, "Give properties back their default", run_reset, ""},
   command{"Settings", "feature ls", "DOMAIN", opt_format, "List features with their values", run_feature_ls, ""},
   command{"Settings", "feature get", "DOMAIN FEATURE", 0, "Show a feature's value", run_feature_get, ""},

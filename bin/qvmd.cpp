@@ -87,7 +87,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   }
   result.state = drivers::open_disk(x.state);
   result.run = drivers::open_disk(x.qubes_run);
-  result.profiles = drivers::open_disk(x.etc + "/backup");
+  result.config = drivers::open_disk(x.etc);
   result.lanes = std::move(lanes);
   result.sysfs = x.sysfs;
   result.qrexec_client = x.qrexec_client;
@@ -223,7 +223,11 @@ int run(const config& settings, const std::string& config_path) {
                    const std::string& bytes) {
              desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
            },
-       .on_gone = [&desk](connection_id who) { desk.gone(who); }});
+       .on_gone = [&desk](connection_id who) { desk.gone(who); },
+       .too_long = api::exception(
+           {model::errc::value,
+            fmt::format("the request has more than {} bytes", settings.limits.request),
+            "limits.request_bytes says how many are taken"})});
   if (!opened) {
     spdlog::critical("{}", opened.error().message());
     (*society)->abandon();

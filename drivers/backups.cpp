@@ -14,7 +14,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <optional>
+#include <sstream>
 
 namespace qubes::drivers {
 
@@ -193,11 +195,16 @@ private:
 
 // -- the whole -----------------------------------------------------------------------------------
 
+std::vector<std::string> words_of(const std::string& command) {
+  auto in = std::istringstream{command};
+  return {std::istream_iterator<std::string>{in}, {}};
+}
+
 class real_backup final : public backup {
 public:
   real_backup(backups_options with, backup_order what, backup_watch watch)
       : with_(std::move(with)), what_(std::move(what)), watch_(std::move(watch)),
-        stop_(watch_.stop) {}
+        compressor_(words_of(what_.compression)), stop_(watch_.stop) {}
 
   outcome<void> open() {
     auto to = what_.destination_vm.empty()
@@ -211,8 +218,8 @@ public:
         watch_.stop);
     auto header = fmt::format("version=4\nencrypted=True\ncompressed={}\ncompression-filter={}\n"
                               "hmac-algorithm=scrypt\nbackup-id={}\n",
-                              what_.compression.empty() ? "False" : "True",
-                              what_.compression.empty() ? "gzip" : what_.compression, what_.id);
+                              compressor_.empty() ? "False" : "True",
+                              compressor_.empty() ? "gzip" : compressor_.front(), what_.id);
     if (auto done = outer_->add_text(header_name, header); !done)
       return done;
     auto proof = sealed::open(with_, fmt::format("{}!{}", header_name, what_.passphrase), stop_);
@@ -223,7 +230,12 @@ public:
   }
 
   outcome<bool> add(const backup_part& x) override {
-    auto added = incomplete_ ? outcome<bool>{tl::unexpected{*incomplete_}} : write(x);
+    if (incomplete_)
+      return tl::unexpected{*incomplete_};
+    auto from = source{};
+    if (auto there = open(x, from); !there || !*there)
+      return there;
+    auto added = write(x, from);
     if (!added)
       incomplete_ = added.error();
     return added;
@@ -238,20 +250,34 @@ public:
   }
 
 private:
-  outcome<bool> write(const backup_part& x) {
-    using kind = backup_part::kind;
+  using kind = backup_part::kind;
+
+  struct source {
+    unique_fd file;
+    std::string path;
+  };
+
+  /// False when it is not there and need not be.
+  outcome<bool> open(const backup_part& x, source& from) const {
+    if (x.what == kind::text || x.what == kind::tree)
+      return true;
+    auto mine = x.what == kind::file;
+    from.path = mine ? with_.state_directory + '/' + x.from : x.from;
+    if (mine && !storage::exists(from.path))
+      return false;
+    auto file = mine ? storage::open_file(from.path, O_RDONLY) : storage::open_source(from.path);
+    if (!file)
+      return tl::unexpected{std::move(file.error())};
+    from.file = std::move(*file);
+    return true;
+  }
+
+  outcome<bool> write(const backup_part& x, const source& from) {
     if (x.what == kind::text)
       return pack(x, [&](tar_writer& to) { return to.add_text(x.name, x.from); });
     if (x.what == kind::tree)
       return pack(x, [&](tar_writer& to) { return to.add_tree(x.name, x.from); });
-    auto mine = x.what == kind::file;
-    auto path = mine ? with_.state_directory + '/' + x.from : x.from;
-    if (mine && !storage::exists(path))
-      return false;
-    auto file = mine ? storage::open_file(path, O_RDONLY) : storage::open_source(path);
-    if (!file)
-      return tl::unexpected{std::move(file.error())};
-    return pack(x, [&](tar_writer& to) { return to.add_file(x.name, file->get(), path); });
+    return pack(x, [&](tar_writer& to) { return to.add_file(x.name, from.file.get(), from.path); });
   }
 
   /// tar | compressor | chunks, each encrypted on its own.
@@ -260,8 +286,8 @@ private:
     auto chunks = splitter{*this, x.name};
     auto sink = byte_sink{[&](std::string_view bytes) { return chunks.put(bytes); }};
     auto compressor = std::unique_ptr<fed_program>{};
-    if (!what_.compression.empty()) {
-      auto started = fed_program::start({what_.compression}, {.to = sink, .stop = &stop_});
+    if (!compressor_.empty()) {
+      auto started = fed_program::start(compressor_, {.to = sink, .stop = &stop_});
       if (!started)
         return tl::unexpected{std::move(started.error())};
       compressor = std::move(*started);
@@ -329,6 +355,7 @@ private:
   backups_options with_;
   backup_order what_;
   backup_watch watch_;
+  std::vector<std::string> compressor_; ///< undone by its program with -d, as the header tells
   stop_event stop_;
   std::unique_ptr<destination> to_;
   std::optional<tar_writer> outer_;

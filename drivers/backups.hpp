@@ -18,7 +18,7 @@ namespace qubes::drivers {
 struct backup_order {
   std::string id;             ///< tells its pieces from those of other backups
   std::string passphrase;     ///< one line
-  std::string compression;    ///< a filter program, "" for none
+  std::string compression;    ///< a filter program and its options, "" for none
   std::string destination_vm; ///< whose service takes it, "" for a file of this host
   std::string user;           ///< that the service runs as
   std::string path;           ///< a file or directory, there or here
@@ -56,7 +56,8 @@ class backup {
 public:
   virtual ~backup() = default;
 
-  /// False when it was not there.
+  /// False when it was not there. What cannot be opened is an error that leaves the backup as it
+  /// was; any other error is its end.
   virtual model::outcome<bool> add(const backup_part& x) = 0;
 
   /// Once it succeeded, the backup is complete and on disk, or the service said so.

@@ -57,6 +57,7 @@ struct connection {
   std::string out;
   std::size_t sent = 0;     ///< of `out`
   bool asked = false;       ///< the request is complete
+  bool too_long = false;    ///< what still comes is not looked at
   bool last = false;        ///< `out` ends with the last reply
   bool registered = false;  ///< with epoll
   std::uint32_t events = 0; ///< epoll's mask
@@ -186,6 +187,7 @@ private:
   // -- connections ---------------------------------------------------------------------------
   void greet(unique_fd socket, std::size_t index);
   void read(connection& x);
+  void skip(connection& x);
   void reply(connection_id to, std::string bytes, bool last);
   bool transmit(connection& x, std::string_view bytes, std::size_t& done);
   void flush(connection& x);
@@ -419,14 +421,21 @@ void epoll_server::greet(unique_fd socket, std::size_t index) {
 }
 
 void epoll_server::read(connection& x) {
+  if (x.too_long)
+    return skip(x);
   auto held = x.in.size();
   auto got = std::size_t{0};
   for (;;) {
     auto count = ::recv(x.socket.get(), scratch_.data() + got, scratch_.size() - held - got, 0);
     if (count > 0) {
       got += static_cast<std::size_t>(count);
-      if (held + got > limits_.request)
+      if (held + got > limits_.request && handler_.too_long.empty())
         return close(x);
+      if (held + got > limits_.request) {
+        x.too_long = true;
+        x.in = std::string{};
+        return skip(x);
+      }
       continue;
     }
     if (count == 0)
@@ -452,6 +461,18 @@ void epoll_server::read(connection& x) {
   handler_.on_request(id, x.socket_index, x.peer, std::move(request));
   if (auto* still = table_.find(id))
     watch(*still);
+}
+
+/// A piece in every turn, so that others get theirs.
+void epoll_server::skip(connection& x) {
+  auto count = ::recv(x.socket.get(), scratch_.data(), scratch_.size(), 0);
+  if (count < 0 && errno != EAGAIN && errno != EINTR)
+    return close(x);
+  if (count != 0)
+    return watch(x);
+  x.asked = true;
+  delist(x);
+  reply(x.id, handler_.too_long, true);
 }
 
 void epoll_server::reply(connection_id to, std::string bytes, bool last) {

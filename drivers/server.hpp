@@ -42,6 +42,9 @@ struct server_handler {
   /// The client of a request is gone (or was dropped for not reading) before its last reply was
   /// sent. Also from the server's thread, never from within `send`.
   std::function<void(connection_id)> on_gone;
+  /// The reply to a request over the limit, sent once the client has said all; a client that still
+  /// sends would not read it. Without one the connection is closed.
+  std::string too_long{};
 };
 
 class server {

@@ -69,6 +69,18 @@ std::vector<arrival> arrivals(const domain& who, std::string_view kind,
   return result;
 }
 
+namespace {
+
+/// dom0 always runs: what it does not offer is not plugged in.
+std::string hint_for(const assignment& how) {
+  if (how.backend == "dom0")
+    return "plug it in, or unassign the device";
+  return fmt::format("start '{}', or unassign the device",
+                     how.backend.empty() ? "its backend" : how.backend);
+}
+
+} // namespace
+
 outcome<void> check_required(const domain& x, std::string_view kind,
                              const std::vector<device>& offered) {
   for (auto& how : assigned(x, kind)) {
@@ -79,8 +91,7 @@ outcome<void> check_required(const domain& x, std::string_view kind,
     if (!title.empty())
       title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));
     return fail(errc::general, fmt::format("{} device {} is not available", title, event_text(how)),
-                fmt::format("start '{}', or unassign the device",
-                            how.backend.empty() ? "its backend" : how.backend));
+                hint_for(how));
   }
   return {};
 }

@@ -69,8 +69,9 @@ outcome<wished> read_options(std::string_view payload, bool with_pools) {
     auto word = payload.substr(0, payload.find(' '));
     auto equals = word.find('=');
     if (equals == word.npos)
-      return fail(errc::protocol, fmt::format("{} is no KEY=VALUE", quoted(word)),
-                  "write 'name=NAME label=LABEL', one space between them");
+      // A blank in a name leads here, and the stock client shows this class in a line.
+      return fail(errc::value, fmt::format("{} is no KEY=VALUE", quoted(word)),
+                  "write 'name=NAME label=LABEL', one space between them; names have no blanks");
     if (auto read =
             read_option(result, word.substr(0, equals), word.substr(equals + 1), with_pools);
         !read)

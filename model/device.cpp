@@ -284,6 +284,9 @@ outcome<wanted_device> parse_assignment(const system& all, std::string_view kind
   auto port = parse_device(all, argument);
   if (!port)
     return tl::unexpected{std::move(port.error())};
+  if (port->port.empty()) // no device has it: the assignment would never be of use
+    return fail(errc::value, fmt::format("{} names no port", quoted(argument)),
+                "write BACKEND+PORT, or BACKEND+* for any");
   auto properties = parse_properties(payload);
   if (!properties)
     return tl::unexpected{std::move(properties.error())};

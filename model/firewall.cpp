@@ -61,7 +61,8 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
       to.target = fmt::format("{}/{}", text, x.bits);
       return {};
     }
-  if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper))
+  if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper)
+      || std::ranges::none_of(text, is_alphanumeric))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
   to.kind = destination::host;
   to.target = text;

@@ -3,6 +3,8 @@
 #include "model/feature.hpp"
 #include "model/property.hpp"
 
+#include <algorithm>
+
 namespace qubes::model {
 
 namespace {
@@ -21,10 +23,15 @@ std::int64_t stub_domain_mib(const view& v, const domain& x) {
 
 } // namespace
 
+std::int64_t most_memory(const view& v, const domain& x) {
+  auto most = read_int({v, &x}, "maxmem");
+  return most == 0 || !x.is(qubes_vm) ? most : std::max(most, read_int({v, &x}, "memory"));
+}
+
 std::uint64_t memory_to_reserve(const view& v, const domain& x) {
   auto about = subject{v, &x};
   auto memory = read_int(about, "memory");
-  auto most = read_int(about, "maxmem");
+  auto most = most_memory(v, x);
   auto tables =
       read_text(about, "virt_mode") == "pv" ? 0 : (most > 0 ? most : memory) * page_table_share;
   auto bytes = (memory + stub_domain_mib(v, x)) * mib + 4 * mib

@@ -99,13 +99,19 @@ outcome<void> check_pool_name(std::string_view text) {
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
-  auto row = std::vector<std::size_t>(b.size() + 1);
+  auto row = std::vector<std::size_t>(b.size() + 1); // for i letters of `a` and j of `b`
   std::iota(row.begin(), row.end(), std::size_t{0});
+  auto above = row;
+  auto higher = row;
   for (auto i = std::size_t{1}; i <= a.size(); ++i) {
-    auto diagonal = std::exchange(row[0], i);
+    std::swap(higher, above);
+    std::swap(above, row);
+    row[0] = i;
     for (auto j = std::size_t{1}; j <= b.size(); ++j) {
-      auto replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
+      auto replaced = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({above[j] + 1, row[j - 1] + 1, replaced});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], higher[j - 2] + 1);
     }
   }
   return row.back();

@@ -61,7 +61,7 @@ outcome<void> check_pool_name(std::string_view text);
 template <class Range>
 std::string nearest(std::string_view text, const Range& known);
 
-/// Letters that differ between two words (Levenshtein).
+/// Letters to change, add, leave out or exchange with their neighbour until two words are one.
 std::size_t edit_distance(std::string_view a, std::string_view b);
 
 template <class Range>

@@ -151,7 +151,7 @@ plan plan_reset_property(const view& v, const domain* owner, std::string_view na
     return draft::refuse_quietly(unknown_property(owner, name));
   if (row->when == settable::once && !at_default(who, name))
     return draft::refuse_quietly(
-        {errc::property_value,
+        {errc::no_such_property,
          fmt::format("{} of '{}' is set once, at creation", name, name_of(owner)), ""});
 
   auto to = draft{v};

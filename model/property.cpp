@@ -66,8 +66,10 @@ outcome<void> check_syntax(const property& row, std::string_view text) {
 }
 
 tl::unexpected<error> not_settable(const subject& who, const property& row) {
-  auto reason = row.when == settable::once ? "is set once, at creation" : "is computed";
-  return fail(errc::property_value,
+  auto once = row.when == settable::once;
+  auto reason = once ? "is set once, at creation" : "is computed";
+  // The stock client passes over what a clone cannot be told when there is no such property.
+  return fail(once ? errc::no_such_property : errc::property_value,
               fmt::format("{} of {} cannot be set: it {}", row.name, name_of(who), reason));
 }
 

@@ -5,6 +5,7 @@
 #include "model/extensions/network.hpp"
 #include "model/feature.hpp"
 #include "model/kernel_options.hpp"
+#include "model/memory.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -76,7 +77,7 @@ entry_list xenstore_entries(const view& v, const domain& x, std::int64_t xid) {
 }
 
 entry_list ceiling_entries(const view& v, const domain& x, std::int64_t xid) {
-  auto most_mib = read_int({v, &x}, "maxmem");
+  auto most_mib = most_memory(v, x);
   if (most_mib == 0 || !can_hotplug_memory(v, x))
     return {};
   return {

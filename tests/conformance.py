@@ -11,6 +11,7 @@ import concurrent.futures
 import fnmatch
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -68,9 +69,17 @@ def allowed_places(options):
         return [line.split()[0] for line in file if ":final:" in line]
 
 
+def away_from_the_host(options):
+    """The configuration of the recordings says nothing of boot links: they would be the host's own."""
+    edit = r'sed -i "/^\[paths\]/a boot_links = \"\"" {config}'
+    return [f"sh -c {shlex.quote(f'{edit} && exec {x}')}" if before == "--daemon" else x
+            for before, x in zip([None, *options], options)]
+
+
 def main():
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     replay, scenarios, options = sys.argv[1], sys.argv[2:split], sys.argv[split + 1:]
+    options = away_from_the_host(options)
     recordings = os.path.dirname(os.path.dirname(os.path.abspath(scenarios[0])))
     with open(f"{recordings}/fixture/files/qubes.xml", encoding="utf-8") as file:
         known = set(UUID.findall(file.read())) | {"00000000-0000-0000-0000-000000000000"}

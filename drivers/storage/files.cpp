@@ -76,7 +76,7 @@ outcome<void> sync_file(int file, const std::string& path) {
 }
 
 outcome<void> sync_directory_of(const std::string& path) {
-  auto directory = path.substr(0, path.rfind('/'));
+  auto directory = std::filesystem::path{path}.parent_path().string(); // "/" for what lies there
   auto file = unique_fd{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!file)
     return cannot("open", directory);

@@ -147,7 +147,7 @@ void append_rule(std::string& out, const firewall_rule& x) {
 outcome<firewall_rules> load_firewall(std::string_view text) {
   if (text.size() > largest_firewall)
     return damaged(fmt::format("it is larger than {} bytes", largest_firewall));
-  auto checked = source::open(text);
+  auto checked = source::open(text, "it");
   if (!checked)
     return damaged(checked.error().text);
   auto tree = pugi::xml_document{};

@@ -1,6 +1,7 @@
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/kernel_options.hpp"
+#include "model/memory.hpp"
 #include "model/pool_driver.hpp"
 #include "model/property.hpp"
 #include "model/volume.hpp"
@@ -281,7 +282,7 @@ machine gather(const view& v, const domain& x, const devices& started) {
   result.uuid = x.uuid;
   result.virt_mode = read_text({v, &x}, "virt_mode");
   result.memory = number("memory");
-  result.maxmem = number("maxmem");
+  result.maxmem = most_memory(v, x);
   result.vcpus = number("vcpus");
   result.memory_hotplug = can_hotplug_memory(v, x);
   result.has_pci = x.has_pci();

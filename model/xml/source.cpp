@@ -156,34 +156,36 @@ std::vector<fault> find_faults(std::string_view text) {
   return result;
 }
 
-tl::unexpected<error> refuse(std::string text) {
-  return fail(errc::store, std::move(text), "restore qubes.xml from an older generation");
-}
-
 } // namespace
 
-outcome<source> source::open(std::string_view text) {
-  if (text.size() > max_bytes)
-    return refuse(fmt::format("qubes.xml has {} bytes, more than {}", text.size(), max_bytes));
-  if (text.starts_with("\xFE\xFF") || text.starts_with("\xFF\xFE"))
-    return refuse("qubes.xml is in UTF-16, it must be in UTF-8");
-  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos)
-    return refuse("qubes.xml is empty");
+outcome<source> source::open(std::string_view text, std::string_view name) {
   auto result = source{text};
+  auto refuse = [&](std::string_view why) {
+    return fail(errc::store, fmt::format("{} {}", name, why),
+                fmt::format("restore {} from an older generation", name));
+  };
+  auto refuse_at = [&](std::size_t at, std::string_view why) {
+    auto refusal = refuse(why);
+    refusal.value().text.insert(0, fmt::format("line {}: ", result.line(at)));
+    return refusal;
+  };
+  if (text.size() > max_bytes)
+    return refuse(fmt::format("has {} bytes, more than {}", text.size(), max_bytes));
+  if (text.starts_with("\xFE\xFF") || text.starts_with("\xFF\xFE"))
+    return refuse("is in UTF-16, it must be in UTF-8");
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos)
+    return refuse("is empty");
   if (auto at = text.find('\0'); at != std::string_view::npos)
-    return refuse(fmt::format("line {}: qubes.xml has zero bytes", result.line(at)));
+    return refuse_at(at, "has zero bytes");
   auto depth = 0;
   for (auto x = next_tag(text, 0); x.kind != tag::none; x = next_tag(text, x.end)) {
     if (x.kind == tag::doctype)
-      return refuse(fmt::format("line {}: qubes.xml must not declare a document type or entities",
-                                result.line(x.begin)));
+      return refuse_at(x.begin, "must not declare a document type or entities");
     if (x.kind == tag::unfinished)
-      return refuse(
-          fmt::format("line {}: qubes.xml ends in the middle of a tag", result.line(x.begin)));
+      return refuse_at(x.begin, "ends in the middle of a tag");
     depth += x.kind == tag::opening ? 1 : x.kind == tag::closing ? -1 : 0;
     if (depth > max_depth)
-      return refuse(fmt::format("line {}: qubes.xml is nested deeper than {} elements",
-                                result.line(x.begin), max_depth));
+      return refuse_at(x.begin, fmt::format("is nested deeper than {} elements", max_depth));
   }
   result.faults_ = find_faults(text);
   return result;

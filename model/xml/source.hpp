@@ -19,7 +19,8 @@ struct fault {
 class source {
 public:
   /// Refuses what no tree should be built from: empty, too big, too deep, other encodings, DTDs.
-  static outcome<source> open(std::string_view text);
+  /// `name` is what the refusal calls it.
+  static outcome<source> open(std::string_view text, std::string_view name = "qubes.xml");
 
   std::string_view text() const noexcept { return text_; }
 

@@ -42,7 +42,7 @@ struct backup_calls : ::testing::Test {
     return done ? errc::none : done.error().code;
   }
   void profile(std::string_view text, std::string_view id = "daily") {
-    sim.profiles_disk().foreign_write(fmt::format("{}.conf", id), std::string{text});
+    sim.config_disk().foreign_write(fmt::format("backup/{}.conf", id), std::string{text});
   }
   void include(std::string_view names) {
     profile(fmt::format("{}{}include: [{}]\n", place, secret, names));
@@ -193,8 +193,9 @@ TEST_F(backup_calls, tell_how_far_they_are_once_a_second) {
   });
   include("work, vault");
   ASSERT_TRUE(ask(verb::run_backup));
-  EXPECT_THAT(told("backup-progress", "progress"), ElementsAre("12.5", "37.5", "62.5"));
-  EXPECT_THAT(told("backup-progress", "backup_profile"), ElementsAre("daily", "daily", "daily"));
+  EXPECT_THAT(told("backup-progress", "progress"), ElementsAre("12.5", "37.5", "62.5", "100"));
+  EXPECT_THAT(told("backup-progress", "backup_profile"),
+              ElementsAre("daily", "daily", "daily", "daily"));
 }
 
 TEST_F(backup_calls, are_made_one_at_a_time_for_each_profile) {
@@ -257,6 +258,22 @@ TEST_F(backup_calls, note_no_time_of_a_domain_that_is_gone_meanwhile) {
   during("finish", [&] { gone = sim.send("alone", verb::remove); });
   ASSERT_TRUE(ask(verb::run_backup));
   ASSERT_TRUE(sim.answer_to(gone) && *sim.answer_to(gone));
+  EXPECT_NE(when("work"), "");
+}
+
+TEST_F(backup_calls, go_on_without_a_domain_that_is_removed_before_its_turn) {
+  include("work, alone");
+  auto its_image = image("alone");
+  auto gone = std::uint64_t{};
+  during("qubes.xml", [&] {
+    gone = sim.send("alone", verb::remove);
+    while (!sim.answer_to(gone))
+      ASSERT_TRUE(sim.step());
+  });
+  ASSERT_TRUE(ask(verb::run_backup));
+  EXPECT_TRUE(*sim.answer_to(gone));
+  EXPECT_THAT(parts(), testing::Contains(image("work")));
+  EXPECT_THAT(parts(), testing::Not(testing::Contains(its_image)));
   EXPECT_NE(when("work"), "");
 }
 

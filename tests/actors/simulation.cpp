@@ -147,7 +147,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                                .memory = memory_,
                                .state = std::make_shared<shared_disk>(disk_),
                                .run = std::make_shared<shared_disk>(run_disk_),
-                               .profiles = std::make_shared<shared_disk>(profiles_disk_),
+                               .config = std::make_shared<shared_disk>(config_disk_),
                                .lanes = deck_,
                                .sysfs = sysfs,
                                .qrexec_client = {},

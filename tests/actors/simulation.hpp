@@ -235,7 +235,7 @@ public:
   deck& lanes() { return *deck_; }
   shared_disk& store_disk() { return *store_disk_; }
   drivers::doomed_disk& run_disk() { return *run_disk_; }
-  drivers::doomed_disk& profiles_disk() { return *profiles_disk_; }
+  drivers::doomed_disk& config_disk() { return *config_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
   /// What went to a connection other than the simulation's own.
   const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
@@ -278,7 +278,7 @@ private:
   std::shared_ptr<deck> deck_ = std::make_shared<deck>();
   std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
   std::shared_ptr<drivers::doomed_disk> run_disk_ = std::make_shared<drivers::doomed_disk>();
-  std::shared_ptr<drivers::doomed_disk> profiles_disk_ = std::make_shared<drivers::doomed_disk>();
+  std::shared_ptr<drivers::doomed_disk> config_disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();

@@ -18,6 +18,7 @@ namespace qubes::drivers {
 namespace {
 
 using namespace std::chrono_literals;
+using namespace std::string_literals;
 using model::errc;
 using model::outcome;
 using testing::HasSubstr;
@@ -146,10 +147,13 @@ TEST_F(real_backups, are_restored_by_tar_scrypt_and_gzip) {
 }
 
 TEST_F(real_backups, can_do_without_a_compressor_or_with_another) {
-  for (auto [program, filter] : {std::pair{"", "cat"}, std::pair{"bzip2", "bzip2 -d"}}) {
+  for (auto [program, filter] : {std::pair{"", "cat"}, std::pair{"bzip2", "bzip2 -d"},
+                                 std::pair{"gzip  -1 --no-name", "gzip -d"}}) {
     order.compression = program;
     ASSERT_TRUE(make(images())) << program;
     restore(top / "out/qubes-now", {"vm1/private.img"}, filter);
+    auto line = std::string{"compression-filter="} + (*program == '\0' ? "gzip" : filter);
+    EXPECT_THAT(top.read("back/backup-header"), HasSubstr(line.substr(0, line.find(' ')) + '\n'));
     EXPECT_TRUE(top.read("back/vm1/private.img") == top.read("private.img")) << program;
   }
 }
@@ -297,13 +301,26 @@ TEST_F(real_backups, say_what_is_missing_or_broken) {
   order.compression = top.program("bad-zip", "cat; exit 5");
   EXPECT_THAT(why(), HasSubstr("status 5"));
   order.compression = "gzip";
-  for (auto path : {"relative", "/nonexistent/backup", "/dev/null"}) {
+  auto pipe = top / "pipe"; // as root, one of the host's devices would be replaced if it were taken
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  for (auto& path : {"relative"s, "/nonexistent/backup"s, pipe}) {
     order.path = path;
     EXPECT_THAT(why(), HasSubstr(path));
   }
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   order.path = top / "out";
   EXPECT_FALSE(make({{kind::image, "vm1/private.img", top / "gone.img"}}));
   EXPECT_THAT(left(), IsEmpty());
+}
+
+TEST_F(real_backups, go_on_without_what_cannot_be_opened) {
+  auto made = begin();
+  ASSERT_TRUE(made) << made.error().text;
+  EXPECT_FALSE((*made)->add({kind::image, "vm2/private.img", top / "gone.img"}));
+  ASSERT_TRUE((*made)->add(images()[1]));
+  ASSERT_TRUE((*made)->finish());
+  restore(top / "out/qubes-now", {"vm1/private.img"});
+  EXPECT_TRUE(top.read("back/vm1/private.img") == top.read("private.img"));
 }
 
 } // namespace qubes::drivers

@@ -51,7 +51,7 @@ TEST_F(disks, truncate_what_was_longer) {
 }
 
 TEST_F(disks, make_new_files_for_the_group_whatever_the_umask) {
-  auto before = ::umask(0777);
+  auto before = ::umask(0077); // of what is left, others than root could not open it
   auto written = d->write("x", "1");
   auto made = d->make_directory("sub");
   ::umask(before);
@@ -129,8 +129,12 @@ TEST_F(disks, report_a_full_disk_with_the_system_s_reason) {
 }
 
 TEST_F(disks, never_leave_their_directory) {
-  for (const auto* name :
-       {"", "/etc/passwd", "../x", "a/../../x", "a//b", "./x", "a/", "..", "."}) {
+  auto outside = directory.write("outside", "as it was");
+  std::filesystem::create_directory(directory / "inside");
+  d = open_disk(directory / "inside");
+  for (const auto& name : {std::string{}, outside, std::string{"../outside"},
+                           std::string{"a/../../outside"}, std::string{"a//b"}, std::string{"./x"},
+                           std::string{"a/"}, std::string{".."}, std::string{"."}}) {
     SCOPED_TRACE(name);
     EXPECT_FALSE(d->read(name, plenty));
     EXPECT_FALSE(d->stamp(name));
@@ -146,6 +150,7 @@ TEST_F(disks, never_leave_their_directory) {
   EXPECT_FALSE(d->write(std::string("a\0b", 3), "x"));
   EXPECT_FALSE(d->list(".."));
   EXPECT_THAT(*d->list(""), ElementsAre());
+  EXPECT_EQ(directory.read("outside"), "as it was");
 }
 
 TEST_F(disks, tell_a_foreign_write_by_the_stamp) {

@@ -144,6 +144,7 @@ struct servers : testing::Test {
   tests::temp_directory directory;
   std::string path = directory / "qubesd.sock";
   server_limits limits;
+  std::string too_long;
   notebook notes;
   std::unique_ptr<server> s;
 
@@ -164,7 +165,7 @@ struct servers : testing::Test {
            else
              notes.note({id, socket, who, std::move(request)});
          },
-         [this](connection_id id) { notes.note_gone(id); }});
+         [this](connection_id id) { notes.note_gone(id); }, too_long});
     ASSERT_TRUE(made) << made.error().text;
     s = std::move(*made); // no client yet, so the handler cannot be early
   }
@@ -221,6 +222,32 @@ TEST_F(servers, take_65536_bytes_and_not_one_more) {
   EXPECT_EQ(client{path}.ask(most + "x"), "");
   auto c = client{path};
   c.say(most + "x"); // dropped at once, it need not even finish
+  EXPECT_EQ(c.hear_all(), "");
+  EXPECT_TRUE(settles_at(0));
+}
+
+TEST_F(servers, read_a_request_that_is_too_long_to_its_end_and_say_so) {
+  too_long = "too long";
+  serve_echo();
+  EXPECT_EQ(client{path}.ask(std::string(65537, 'x')), too_long);
+  EXPECT_EQ(client{path}.ask(std::string(5'000'000, 'x')), too_long);
+  EXPECT_EQ(client{path}.ask("short"), "short");
+  auto slow = client{path};
+  for (auto i = 0; i < 3; ++i) {
+    ASSERT_TRUE(slow.say(std::string(40'000, 'x')));
+    ASSERT_TRUE(settles_at(1));
+  }
+  slow.finish();
+  EXPECT_EQ(slow.hear_all(), too_long);
+  EXPECT_TRUE(settles_at(0));
+}
+
+TEST_F(servers, wait_in_vain_for_the_end_of_a_request_that_is_too_long_no_longer_than_for_another) {
+  too_long = "too long";
+  limits.request_time = 50ms;
+  serve_echo();
+  auto c = client{path};
+  c.say(std::string(70'000, 'x'));
   EXPECT_EQ(c.hear_all(), "");
   EXPECT_TRUE(settles_at(0));
 }

@@ -113,11 +113,12 @@ TEST_F(creations, name_and_label_are_required_and_unique) {
     std::string_view named;
   };
   constexpr refusal table[]{
-      {"", errc::protocol, "KEY=VALUE"},
+      {"", errc::value, "KEY=VALUE"},
       {"name=a", errc::protocol, "label"},
       {"label=red", errc::protocol, "name"},
-      {"name=a label=red x", errc::protocol, "'x'"},
-      {"name=a  label=red", errc::protocol, "KEY=VALUE"},
+      {"name=a label=red x", errc::value, "'x'"},
+      {"name=a b label=red", errc::value, "names have no blanks"},
+      {"name=a  label=red", errc::value, "KEY=VALUE"},
       {"name=a name=b label=red", errc::protocol, "'name' is given twice"},
       {"name=a label=red label=blue", errc::protocol, "'label' is given twice"},
       {"name=a label=red colour=1", errc::protocol, "colour"},

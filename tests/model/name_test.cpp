@@ -83,7 +83,7 @@ TEST(name, of_a_label_is_a_number_only_when_looked_up) {
 TEST(name, distance_counts_letters_that_differ) {
   EXPECT_EQ(edit_distance("", ""), 0U);
   EXPECT_EQ(edit_distance("abc", ""), 3U);
-  EXPECT_EQ(edit_distance("netvm", "netmv"), 2U);
+  EXPECT_EQ(edit_distance("netvm", "netmv"), 1U) << "two letters in the wrong order are one slip";
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3U);
 }
 
@@ -92,4 +92,7 @@ TEST(name, nearest_is_empty_when_nothing_is_near) {
   EXPECT_EQ(nearest("memroy", known), "memory");
   EXPECT_EQ(nearest("netv", known), "netvm");
   EXPECT_EQ(nearest("zzzzzzzz", known), "");
+  EXPECT_EQ(nearest("emmory", known), "memory");
+  EXPECT_EQ(nearest("sys-nte", std::vector<std::string>{"sys-net2", "sys-not", "sys-net"}),
+            "sys-net");
 }

@@ -112,8 +112,8 @@ TEST_F(plans, bad_text_is_refused_quietly) {
   expect_quiet(set("work", "memory", "much"), errc::value);
   expect_quiet(set("work", "memory", "-1"), errc::property_value);
   expect_quiet(set("work", "xid", "7"), errc::property_value);
-  expect_quiet(set("work", "qid", "77"), errc::property_value);
-  expect_quiet(reset("work", "qid"), errc::property_value);
+  expect_quiet(set("work", "qid", "77"), errc::no_such_property);
+  expect_quiet(reset("work", "qid"), errc::no_such_property);
   expect_quiet(reset("work", "nonsense"), errc::no_such_property);
 }
 

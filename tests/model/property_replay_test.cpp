@@ -95,7 +95,7 @@ private:
 
   outcome<std::string> reset(const subject& who, const property& row) {
     if (row.when == settable::once)
-      return fail(errc::property_value, "set once");
+      return fail(errc::no_such_property, "set once");
     if (row.name == "template")
       return fail(errc::value, "needs a template");
     // The stock daemon checks what a reset leads to for these two only.

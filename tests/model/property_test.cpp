@@ -56,6 +56,7 @@ errc guarded(const subject& who, std::string_view name, const value& next) {
 
 constexpr auto bad_value = "QubesValueError";
 constexpr auto bad_property_value = "QubesPropertyValueError";
+constexpr auto no_property = "QubesNoSuchPropertyError";
 
 std::string holder_name(holder who) {
   for (auto& x : klass_rows)
@@ -489,9 +490,9 @@ TEST(property_text, of_computed_properties_is_refused_after_its_syntax) {
 
 TEST(property_text, of_identity_is_refused_once_it_is_set) {
   auto s = tests::sample{};
-  EXPECT_EQ(parsed(s.who("work"), "name", "new"), bad_property_value);
+  EXPECT_EQ(parsed(s.who("work"), "name", "new"), no_property);
   EXPECT_EQ(parsed(s.who("work"), "qid", "abc"), bad_value);
-  EXPECT_EQ(parsed(s.who("work"), "qid", "50"), bad_property_value);
+  EXPECT_EQ(parsed(s.who("work"), "qid", "50"), no_property);
   EXPECT_EQ(parsed(s.who("work"), "uuid", "1"), bad_value);
   EXPECT_EQ(parsed(s.who("work"), "uuid", "0000000a-0000-4000-8000-00000000000a"),
             "0000000a-0000-4000-8000-00000000000a");

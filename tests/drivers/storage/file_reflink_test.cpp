@@ -301,8 +301,7 @@ TEST_F(file_reflink, removes_everything_and_only_its_own) {
 }
 
 TEST_F(file_reflink, never_leaves_its_directory) {
-  for (auto vid :
-       {"", "/etc/passwd", "../x", "appvms/../../x", "appvms//x", "appvms/./x", "appvms/"})
+  for (auto vid : {"", "/x", "../x", "appvms/../../x", "appvms//x", "appvms/./x", "appvms/"})
     EXPECT_THAT(why(pool->create(kept_volume(vid))), HasSubstr("no volume id")) << vid;
 }
 

@@ -1,0 +1,373 @@
+"""What the cases of this folder share: a daemon on a host of its own, requests, events, QubesDB.
+
+    from fixture import Host, expect
+
+    with Host() as host:
+        host.ok("admin.vm.notes.Set", "work", payload="x")
+        expect("the notes", host.ok("admin.vm.notes.Get", "work"), "x")
+"""
+import collections
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as etree
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+QVMD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1
+                       else os.path.join(HERE, "../../build/release/bin/qvmd"))
+QVMCTL = os.path.join(os.path.dirname(QVMD), "qvmctl")
+PATIENCE = 60  # seconds that anything may take on a machine that is busy
+
+Event = collections.namedtuple("Event", "subject name args")
+Refusal = collections.namedtuple("Refusal", "type message")
+QUBESDB = struct.Struct("<B64s3xI")
+PCI = ("0000:00:1f.6", "0000:00:14.0", "0000:00:02.0")
+
+
+def wrong(what):
+    """Ends the case, which found a fault."""
+    raise SystemExit(f"WRONG: {what}")
+
+
+def expect(what, got, want):
+    if got != want:
+        wrong(f"{what}: {got!r}, not {want!r}")
+
+
+def eventually(what, condition):
+    """What `condition` says once it is neither None nor False."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        result = condition()
+        if result is not None and result is not False:
+            return result
+        time.sleep(0.02)
+    return wrong(f"not within {PATIENCE} s: {what}")
+
+
+def refusal(reply):
+    """The class and sentence of an error reply, or None."""
+    if not reply.startswith(b"2\0"):
+        return None
+    fields = reply.decode().split("\0")
+    parts = iter(fields[4:])  # after the class, the trace and the format: its arguments
+    text = fields[3]
+    for part in parts:
+        text = text.replace("%s", part, 1)
+    return Refusal(fields[1], text)
+
+
+def in_background(function, *args, **kwargs):
+    """A thread with the result of `function` as `.result` once it was joined."""
+    thread = threading.Thread(daemon=True, target=lambda: setattr(
+        thread, "result", function(*args, **kwargs)))
+    thread.start()
+    return thread
+
+
+# Whoever loses patience with a case ends its daemons as well.
+signal.signal(signal.SIGTERM, lambda *_: wrong("it was told to end"))
+
+
+class Host:
+    """A host: its files, a QubesDB of dom0, and qvmd on them.
+
+    edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
+    domain. The state that all hosts begin with is described by host/manifest.tsv."""
+
+    def __init__(self, edit=None, toml="", qubesdb=None, start=True):
+        self.top = tempfile.mkdtemp(prefix="field-")
+        self.state = f"{self.top}/state"
+        self.store = f"{self.state}/qubes.xml"
+        self.config = f"{self.top}/qvmd.toml"
+        self.process = None
+        self._make(edit, toml, qubesdb or {})
+        self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
+                        QUBESDB_SEED=f"{self.top}/qubesdb.json",
+                        QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
+        try:
+            subprocess.run([f"{HERE}/host/qubesdb-daemon", "0", "dom0"], env=self.env, check=True)
+            if start:
+                self.start()
+        except BaseException:
+            self.end()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    # --- the files
+
+    def _make(self, edit, toml, qubesdb):
+        for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
+                       "sys/bus/pci/devices"):
+            os.makedirs(f"{self.top}/{folder}")
+        with open(f"{HERE}/host/manifest.tsv", encoding="utf-8") as manifest:
+            for line in manifest:
+                if not line.startswith("#"):
+                    self._make_file(*line.rstrip("\n").split("\t"))
+        with open(self.store, encoding="utf-8") as file:
+            store = file.read().replace("/var/lib/qubes", self.state)
+        self.write("state/qubes.xml", edit(store) if edit else store)
+        for address in PCI:
+            self.add_pci(address)
+        for name in ("node.xml", "pci.ids"):
+            shutil.copy(f"{HERE}/host/{name}", self.top)
+        with open(f"{HERE}/host/qubesdb.json", encoding="utf-8") as file:
+            entries = json.load(file)
+        for domain, more in qubesdb.items():
+            entries.setdefault(domain, {}).update(more)
+        self.write("qubesdb.json", json.dumps(entries))
+        self.write("qvmd.toml", f"""[paths]
+state = "{self.state}"
+run = "{self.top}/run"
+qubes_run = "{self.top}/run/qubes"
+config = "{self.top}/etc"
+sysfs = "{self.top}/sys"
+log = "{self.top}/log"
+pci_ids = "{self.top}/pci.ids"
+services = "{self.top}/run/qubes-service"
+boot_links = "{self.top}/boot"
+legacy_policy = "{self.top}/etc/legacy-policy"
+callbacks = "{self.top}/callbacks.json"
+
+[hypervisor]
+uri = "test://{self.top}/node.xml"
+
+[programs]
+qubesdb_daemon = "{HERE}/host/qubesdb-daemon"
+qrexec_daemon = "{HERE}/host/qrexec-daemon"
+qrexec_client = ""
+scrypt = "{HERE}/host/scrypt"
+input_trigger = ""
+
+[memory]
+manager = ""
+{toml}""")
+
+    def _make_file(self, kind, path, size):
+        target = f"{self.state}/{path}"
+        if kind == "d":
+            os.makedirs(target, exist_ok=True)
+            return
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.exists(f"{HERE}/host/files/{path}"):
+            shutil.copy(f"{HERE}/host/files/{path}", target)
+            return
+        with open(target, "wb") as file:
+            file.truncate(int(size))
+
+    def add_pci(self, address, behind=""):
+        """A device in sysfs, behind the bridges named: '0000:00:1c.0/'."""
+        path = f"devices/pci0000:00/{behind}{address}"
+        os.makedirs(f"{self.top}/sys/{path}", exist_ok=True)
+        os.symlink(f"../../../{path}", f"{self.top}/sys/bus/pci/devices/{address}")
+
+    def write(self, path, text):
+        """A file below the host's folder; parents are made."""
+        os.makedirs(os.path.dirname(f"{self.top}/{path}"), exist_ok=True)
+        with open(f"{self.top}/{path}", "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def domain(self, name):
+        """The stored element of a domain, or None."""
+        for domain in etree.parse(self.store).getroot().iter("domain"):
+            if domain.findtext("properties/property[@name='name']") == name:
+                return domain
+        return None
+
+    # --- the daemon
+
+    def start(self, answers=True):
+        with open(f"{self.top}/daemon.log", "ab") as log:
+            self.process = subprocess.Popen([QVMD, "--config", self.config], env=self.env,
+                                            stdout=log, stderr=log)
+
+        def ready():
+            with contextlib.suppress(OSError):
+                if self.call("admin.vmclass.List").startswith(b"0\0"):
+                    return True
+            if self.process.poll() is not None:
+                return "ended"
+            return None
+        if eventually("the daemon answers", ready) == "ended" and answers:
+            wrong("the daemon ended:\n" + self.log())
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(PATIENCE)
+
+    def restart(self, how=signal.SIGTERM):
+        self.stop(how)
+        self.start()
+
+    def log(self):
+        with open(f"{self.top}/daemon.log", encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+        shutil.rmtree(self.top, ignore_errors=True)  # the QubesDBs end when their folder goes
+
+    # --- requests
+
+    def request(self, method, to, arg, payload, source, door):
+        """A connection with a whole request on it."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(5 * PATIENCE)
+        connection.connect(f"{self.top}/run/{door}.sock")
+        if isinstance(payload, str):
+            payload = payload.encode()
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(f"{method}+{arg} {source} name {to}".encode() + b"\0" + payload)
+            connection.shutdown(socket.SHUT_WR)
+        return connection
+
+    def call(self, method, to="dom0", arg="", payload=b"", source="dom0", door="qubesd"):
+        """The reply as it came; doors are qubesd, qubesd.internal, qubesd.misc."""
+        with self.request(method, to, arg, payload, source, door) as connection:
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def ok(self, *args, **kwargs):
+        """The text of a reply that must be no error."""
+        reply = self.call(*args, **kwargs)
+        if not reply.startswith(b"0\0"):
+            wrong(f"{args}: {reply!r}")
+        return reply[2:].decode()
+
+    def refused(self, *args, **kwargs):
+        """The refusal, where there must be one."""
+        reply = self.call(*args, **kwargs)
+        return refusal(reply) or wrong(f"{args}: {reply!r}")
+
+    def power(self, domain):
+        return self.ok("admin.vm.List", domain).split("state=")[1].split()[0]
+
+    def volume(self, domain, name):
+        """What volume.Info says, by key."""
+        lines = self.ok("admin.vm.volume.Info", domain, name).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def qvmctl(self, *words):
+        """What qvmctl says to both outputs; `.returncode`, `.stdout`, `.stderr`."""
+        return subprocess.run([QVMCTL, *words], env=self.env, capture_output=True, text=True,
+                              check=False, timeout=5 * PATIENCE)
+
+    def events(self, to="dom0", source="dom0"):
+        return Events(self.request("admin.Events", to, "", b"", source, "qubesd"))
+
+    # --- QubesDB
+
+    def _qubesdb(self, domain, kind, path, data=b""):
+        """Answers: (kind, path, data) each."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(f"{self.top}/run/qubes/qubesdb.{domain}.sock")
+            connection.sendall(QUBESDB.pack(kind, path.encode(), len(data)) + data)
+            with connection.makefile("rb") as answers:
+                while head := answers.read(QUBESDB.size):
+                    answer, where, size = QUBESDB.unpack(head)
+                    yield answer, where.rstrip(b"\0").decode(), answers.read(size).decode()
+
+    def entry(self, domain, path):
+        """A value in a domain's QubesDB, or None."""
+        kind, _, value = next(self._qubesdb(domain, 0, path))
+        return value if kind == 10 else None
+
+    def entries(self, domain, below):
+        """Values by path."""
+        found = {}
+        for _, path, value in self._qubesdb(domain, 2, below):
+            if not path:
+                break
+            found[path] = value
+        return found
+
+    def write_entry(self, domain, path, value=""):
+        """As the domain does it; watches see it."""
+        kind, _, _ = next(self._qubesdb(domain, 1, path, value.encode()))
+        expect(f"QubesDB takes {path}", kind, 7)
+
+    def plug(self, domain, port, desc="DISK ()", size="1000", mode="w"):
+        """A block device appears in a domain that runs."""
+        for key, value in dict(desc=desc, size=size, mode=mode).items():
+            self.write_entry(domain, f"/qubes-block-devices/{port}/{key}", value)
+        self.write_entry(domain, "/qubes-block-devices")
+
+
+class Events:
+    """What a listener hears, from the moment it was made."""
+
+    def __init__(self, connection):
+        connection.settimeout(None)
+        self.connection = connection
+        self.heard = []
+        self.changed = threading.Condition()
+        self.closed = False
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.wait("connection-established")
+
+    def _listen(self):
+        try:
+            with self.connection.makefile("rb") as stream:
+                words = Words(stream)
+                while True:
+                    expect("the kind of an event", words.next(), "1")
+                    subject, name, args = words.next(), words.next(), {}
+                    while key := words.next():
+                        args[key] = words.next()
+                    with self.changed:
+                        self.heard.append(Event(subject, name, args))
+                        self.changed.notify_all()
+        except (EOFError, OSError):
+            pass
+        finally:
+            with self.changed:
+                self.closed = True
+                self.changed.notify_all()
+
+    def wait(self, name, subject=None, where=lambda event: True, after=0):
+        """The first event of that name, of those from number `after` on."""
+        def found():
+            return next((x for x in self.heard[after:] if x.name == name
+                         and subject in (None, x.subject) and where(x)), None)
+        with self.changed:
+            self.changed.wait_for(lambda: found() or self.closed, PATIENCE)
+            return found() or wrong(f"no event {name} {subject or ''}; heard {self.heard}")
+
+    def names(self, subject=None):
+        with self.changed:
+            return [x.name for x in self.heard if subject in (None, x.subject)]
+
+    def close(self):
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class Words:
+    """Words of a stream that end with a zero byte each."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.rest = b""
+
+    def next(self):
+        while b"\0" not in self.rest:
+            more = self.stream.read1(65536)
+            if not more:
+                raise EOFError
+            self.rest += more
+        word, self.rest = self.rest.split(b"\0", 1)
+        return word.decode(errors="replace")
