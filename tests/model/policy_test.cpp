@@ -346,6 +346,17 @@ TEST(policy_autostart, no_means_only_where_it_runs) {
   EXPECT_TRUE(allows(at, all, "work", "vault"));
 }
 
+TEST(policy_text, is_split_as_python_splits_it) {
+  EXPECT_THAT(read("s\u00A0*\u2003work\u3000vault\x1c"
+                   "allow")
+                  .findings,
+              IsEmpty());
+  auto denied = read("# a comment\rs * work vault deny\rs * work vault allow\n");
+  ASSERT_EQ(denied.rules.size(), 2u) << "a carriage return ends a line, comments too";
+  EXPECT_EQ(denied.rules[0].action, policy_action::deny);
+  EXPECT_EQ(read("s * w\u00F6rk vault deny\ns * work vault allow\n").rules.size(), 2u);
+}
+
 TEST(policy_text, of_any_bytes_never_hurts) {
   auto at = sample_system{};
   auto chance = std::mt19937{1};
