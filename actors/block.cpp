@@ -310,7 +310,7 @@ void domain_state::bind_pci() {
   auto wanted = std::vector<std::pair<std::string, std::string>>{};
   if (me)
     for (auto& x : model::assigned(*me, "pci"))
-      if (x.port != "*")
+      if (x.port != "*" && std::ranges::none_of(wanted, [&](auto& y) { return y.first == x.port; }))
         wanted.emplace_back(x.port, event_text(x));
   if (wanted.empty())
     return next_step();

@@ -44,6 +44,11 @@ const std::vector<std::string>& frontends() {
   return all;
 }
 
+bool is_taken(const std::vector<model::attachment>& attached, std::string_view frontend) {
+  return std::ranges::any_of(
+      attached, [&](auto& x) { return option(x.options, "frontend-dev") == frontend; });
+}
+
 /// `preferred` if no attached disk has it, else the first that none has; "" when all are taken.
 std::string free_frontend(const std::vector<model::attachment>& attached,
                           const std::string& preferred) {
@@ -65,31 +70,23 @@ model::outcome<model::device_options> disk_options(const model::device& disk,
   auto frontend = std::string{};
   auto kind = std::string{"disk"};
   for (auto& [key, value] : given) {
-    if (key == "read-only") {
-      auto wanted = model::parse_boolean(value);
-      if (!wanted)
-        return model::fail(errc::value, fmt::format("read-only is {}, neither true nor false",
-                                                    model::quoted(value)));
-      if (!*wanted && read_only)
-        return model::fail(errc::value, fmt::format("'{}' can only be read", disk.port),
-                           "attach it with read-only=yes");
-      read_only = *wanted;
-    } else if (key == "frontend-dev") {
-      if (!value.starts_with("xvd") && !value.starts_with("sd"))
-        return model::fail(errc::value,
-                           fmt::format("{} is no name of a disk", model::quoted(value)),
-                           "names begin with xvd or sd");
+    if (auto sound = model::check_disk_option(key, value); !sound)
+      return tl::unexpected{std::move(sound.error())};
+    if (key == "frontend-dev") {
       frontend = value;
     } else if (key == "devtype") {
-      if (value != "disk" && value != "cdrom")
-        return model::fail(errc::value, fmt::format("{} is no kind of disk", model::quoted(value)),
-                           "disk and cdrom are allowed");
       kind = value;
     } else {
-      return model::fail(errc::value, fmt::format("a disk has no option {}", model::quoted(key)),
-                         "options are read-only, frontend-dev and devtype");
+      auto wanted = model::parse_boolean(value).value_or(false);
+      if (!wanted && read_only)
+        return model::fail(errc::value, fmt::format("'{}' can only be read", disk.port),
+                           "attach it with read-only=yes");
+      read_only = wanted;
     }
   }
+  if (!frontend.empty() && is_taken(attached, frontend))
+    return model::fail(errc::general, fmt::format("another disk is {} already", frontend),
+                       "choose another frontend-dev, or none");
   if (frontend.empty())
     frontend = free_frontend(attached, kind == "cdrom" && !has_kernel ? "xvdd" : "");
   if (frontend.empty())
@@ -168,7 +165,7 @@ void domain_state::list_attached(const order& x, const reply& to) {
 
 void domain_state::attach_device(const order& x, const reply& to) {
   auto now = look();
-  auto wanted = model::parse_assignment(*now.system, x.kind, x.key, x.text);
+  auto wanted = model::parse_assignment(now.view(), x.kind, x.key, x.text);
   if (!wanted)
     return to.refuse(wanted.error());
   auto* me = record(now);
@@ -259,7 +256,7 @@ std::vector<model::attachment> domain_state::in_use() const {
 
 void domain_state::detach_device(const order& x, const reply& to) {
   auto now = look();
-  auto wanted = model::parse_device(*now.system, x.key);
+  auto wanted = model::parse_device(now.view(), x.kind, x.key);
   if (!wanted)
     return to.refuse(wanted.error());
   auto* me = record(now);

@@ -6,8 +6,10 @@
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
+#include "drivers/pci.hpp"
 #include "drivers/policy_watch.hpp"
 #include "drivers/qubes_group.hpp"
+#include "drivers/site_templates.hpp"
 #include "drivers/storage/drivers.hpp"
 
 #include <CLI/CLI.hpp>
@@ -177,6 +179,7 @@ int run(const config& settings, const std::string& config_path) {
   auto system = caf::actor_system{caf_config};
 
   auto machine = drivers::gather_host(settings.state);
+  machine.pci = drivers::survey_pci(settings.sysfs);
   machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
   auto machinery = make_machinery(settings, lanes);
@@ -204,6 +207,10 @@ int run(const config& settings, const std::string& config_path) {
     return 1;
   }
   auto world = (*society)->world();
+  for (auto& x : drivers::find_site_templates(settings.etc)) {
+    spdlog::warn("{}", x);
+    world->findings.push_back({.line = 0, .text = std::move(x)});
+  }
   auto policy = follow_policy(settings, world);
   auto ready = std::promise<void>{};
   (*society)->start([&ready] { ready.set_value(); });

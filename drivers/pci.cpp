@@ -81,4 +81,22 @@ std::vector<model::device> place_pci(std::vector<model::device> all, const std::
   return result;
 }
 
+model::pci_layout survey_pci(const std::string& sysfs) {
+  auto result = model::pci_layout{};
+  auto failure = std::error_code{};
+  constexpr auto root = std::string_view{"pci"};
+  for (auto x = fs::directory_iterator{fs::path{sysfs} / "devices", failure};
+       !failure && x != fs::directory_iterator{}; x.increment(failure))
+    if (auto name = x->path().filename().string(); name.starts_with(root))
+      result.root_buses.insert(name.substr(root.size()));
+  failure.clear();
+  for (auto x = fs::directory_iterator{fs::path{sysfs} / "bus/pci/devices", failure};
+       !failure && x != fs::directory_iterator{}; x.increment(failure)) {
+    auto address = x->path().filename().string();
+    if (auto port = port_of(address, sysfs))
+      result.ports.emplace(std::move(address), std::move(*port));
+  }
+  return result;
+}
+
 } // namespace qubes::drivers

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/device.hpp"
+#include "model/pci_port.hpp"
 
 #include <string>
 #include <vector>
@@ -11,5 +12,8 @@ namespace qubes::drivers {
 /// Turns addresses into ports: the way from the root bus, one hop a bridge. The address becomes the
 /// device's `sbdf`. Sorted as listings are; what sysfs does not know is left out.
 std::vector<model::device> place_pci(std::vector<model::device> all, const std::string& sysfs);
+
+/// All buses and devices of the host. What sysfs does not tell is left out.
+model::pci_layout survey_pci(const std::string& sysfs);
 
 } // namespace qubes::drivers

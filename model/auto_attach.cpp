@@ -33,6 +33,22 @@ const std::vector<assignment>& assigned(const domain& x, std::string_view kind) 
   return found == x.devices.end() ? none_of_them : found->assignments;
 }
 
+std::vector<const assignment*> required_of(const domain& x, std::string_view kind) {
+  auto result = std::vector<const assignment*>{};
+  for (auto& it : assigned(x, kind)) {
+    if (it.mode != assignment_mode::required)
+      continue;
+    auto rival = std::ranges::find_if(result, [&](auto* other) {
+      return it.port != "*" && other->backend == it.backend && other->port == it.port;
+    });
+    if (rival == result.end())
+      result.push_back(&it);
+    else if (specificity(it) > specificity(**rival))
+      *rival = &it;
+  }
+  return result;
+}
+
 bool matches(const assignment& x, const device& it) {
   auto by_identity = x.identity == "*" || (x.identity == it.identity && x.identity != unknown);
   return (x.backend.empty() || x.backend == it.backend) && (x.port == "*" || x.port == it.port)

@@ -15,6 +15,7 @@ namespace qubes::model {
 namespace {
 
 constexpr auto any = std::string_view{"*"};
+constexpr auto pci = std::string_view{"pci"};
 
 struct mode_name {
   assignment_mode mode;
@@ -120,7 +121,7 @@ outcome<void> must_be(std::string_view what, std::string_view given, std::string
               "argument and payload must name the same device");
 }
 
-outcome<void> read_property(wanted_device& to, const system& all, std::string_view kind,
+outcome<void> read_property(wanted_device& to, const view& v, std::string_view kind,
                             const std::string& key, const std::string& value) {
   auto& x = to.what;
   if (key.starts_with('_')) {
@@ -130,7 +131,7 @@ outcome<void> read_property(wanted_device& to, const system& all, std::string_vi
   if (key == "backend_domain")
     return must_be("the backend", value, backend_text(x.backend));
   if (key == "port_id")
-    return must_be("the port", value, x.port);
+    return must_be("the port", kind == pci ? pci_port(v.machine.pci, value) : value, x.port);
   if (key == "devclass")
     return must_be("the class", value, kind);
   if (key == "device_id") {
@@ -140,7 +141,7 @@ outcome<void> read_property(wanted_device& to, const system& all, std::string_vi
     return {};
   }
   if (key == "frontend_domain") {
-    if (!all.find(value))
+    if (!v.system.find(value))
       return fail(errc::protocol, fmt::format("there is no domain {}", quoted(value)));
     x.frontend = value;
     return {};
@@ -253,7 +254,7 @@ outcome<void> check_port(std::string_view argument) {
               "write BACKEND+PORT, or nothing for all");
 }
 
-outcome<assignment> parse_device(const system& all, std::string_view argument) {
+outcome<assignment> parse_device(const view& v, std::string_view kind, std::string_view argument) {
   auto plus = argument.find('+');
   if (plus == argument.npos)
     return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
@@ -261,7 +262,7 @@ outcome<assignment> parse_device(const system& all, std::string_view argument) {
   auto result = assignment{};
   auto backend = argument.substr(0, plus);
   if (backend != "_" && backend != any) {
-    if (!all.find(backend))
+    if (!v.system.find(backend))
       return fail(errc::vm_not_found, fmt::format("there is no domain {}", quoted(backend)));
     result.backend = backend;
   }
@@ -276,12 +277,14 @@ outcome<assignment> parse_device(const system& all, std::string_view argument) {
                              [](char c) { return c > ' ' && c <= '~' && c != '\'' && c != '/'; }))
       return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
                   "ports and identities are printable, without quotes and slashes");
+  if (kind == pci)
+    result.port = pci_port(v.machine.pci, result.port);
   return result;
 }
 
-outcome<wanted_device> parse_assignment(const system& all, std::string_view kind,
+outcome<wanted_device> parse_assignment(const view& v, std::string_view kind,
                                         std::string_view argument, std::string_view payload) {
-  auto port = parse_device(all, argument);
+  auto port = parse_device(v, kind, argument);
   if (!port)
     return tl::unexpected{std::move(port.error())};
   if (port->port.empty()) // no device has it: the assignment would never be of use
@@ -292,7 +295,7 @@ outcome<wanted_device> parse_assignment(const system& all, std::string_view kind
     return tl::unexpected{std::move(properties.error())};
   auto result = wanted_device{.what = std::move(*port)};
   for (auto& [key, value] : *properties)
-    if (auto read = read_property(result, all, kind, key, value); !read)
+    if (auto read = read_property(result, v, kind, key, value); !read)
       return tl::unexpected{std::move(read.error())};
   return result;
 }
@@ -385,6 +388,28 @@ std::vector<device> block_devices(std::string_view backend,
   }
   std::ranges::sort(result, {}, [](auto& x) { return x.port + ':' + x.identity; });
   return result;
+}
+
+outcome<void> check_disk_option(std::string_view key, std::string_view value) {
+  if (key == "read-only") {
+    if (parse_boolean(value))
+      return {};
+    return fail(errc::value, fmt::format("read-only is {}, neither true nor false", quoted(value)));
+  }
+  if (key == "frontend-dev") {
+    if (value.starts_with("xvd") || value.starts_with("sd"))
+      return {};
+    return fail(errc::value, fmt::format("{} is no name of a disk", quoted(value)),
+                "names begin with xvd or sd");
+  }
+  if (key == "devtype") {
+    if (value == "disk" || value == "cdrom")
+      return {};
+    return fail(errc::value, fmt::format("{} is no kind of disk", quoted(value)),
+                "disk and cdrom are allowed");
+  }
+  return fail(errc::value, fmt::format("a disk has no option {}", quoted(key)),
+              "options are read-only, frontend-dev and devtype");
 }
 
 std::optional<std::string> denied_interface(const device& x, std::string_view denied) {

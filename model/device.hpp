@@ -49,8 +49,9 @@ struct attachment {
   bool operator==(const attachment&) const = default;
 };
 
-/// `BACKEND+PORT[:IDENTITY]`, with `_` for any (spec/devices.md §4).
-outcome<assignment> parse_device(const system& all, std::string_view argument);
+/// `BACKEND+PORT[:IDENTITY]`, with `_` for any (spec/devices.md §4). An address of a PCI device
+/// becomes its port.
+outcome<assignment> parse_device(const view& v, std::string_view kind, std::string_view argument);
 
 /// Domains of other hosts do not.
 outcome<void> takes_devices(const domain& x);
@@ -63,7 +64,7 @@ struct wanted_device {
   assignment what;
   bool manual = true; ///< no mode, or the mode of what is attached by hand
 };
-outcome<wanted_device> parse_assignment(const system& all, std::string_view kind,
+outcome<wanted_device> parse_assignment(const view& v, std::string_view kind,
                                         std::string_view argument, std::string_view payload);
 
 /// `BACKEND:PORT:IDENTITY`, as events show it.
@@ -81,6 +82,10 @@ std::string print_attached(const attachment& x, std::string_view frontend, const
 /// `/qubes-block-devices/`; damaged ones are left out.
 std::vector<device> block_devices(std::string_view backend,
                                   const std::vector<std::pair<std::string, std::string>>& entries);
+
+/// What may be said of a disk when it is attached: read-only, frontend-dev, devtype. Other options
+/// are none of a disk.
+outcome<void> check_disk_option(std::string_view key, std::string_view value);
 
 /// For people: kind, vendor and product, as far as they are known.
 std::string describe_disk(const device& x);

@@ -1,6 +1,7 @@
 // What the model needs to know of the machine; gathered by drivers, read by default rules.
 #pragma once
 
+#include "model/pci_port.hpp"
 #include "model/system.hpp"
 
 #include <cstdint>
@@ -40,6 +41,7 @@ struct host {
   std::string state_directory = "/var/lib/qubes";
   std::vector<kernel> kernels; ///< sorted by name
   callback_pools callbacks;
+  pci_layout pci;
 
   const kernel* find_kernel(std::string_view name) const noexcept {
     for (auto& x : kernels)

@@ -12,6 +12,15 @@ const kernel* kernel_of(const view& v, const domain& x) {
   return name.empty() ? nullptr : v.machine.find_kernel(name);
 }
 
+std::string_view boot_loader_of(std::string_view virt_mode) {
+  return virt_mode == "pv" ? "pvgrub2" : virt_mode == "pvh" ? "pvgrub2-pvh" : "";
+}
+
+bool boots_own_kernel(const view& v, const domain& x) {
+  auto name = read_text({v, &x}, "kernel");
+  return name.empty() || name == boot_loader_of(read_text({v, &x}, "virt_mode"));
+}
+
 bool can_hotplug_memory(const view& v, const domain& x) {
   auto inherited = [&](std::string_view name) {
     return find_feature(v, x, name, chain::with_template);
@@ -20,7 +29,7 @@ bool can_hotplug_memory(const view& v, const domain& x) {
     return !wish->empty();
   if (read_text({v, &x}, "virt_mode") == "hvm")
     return false;
-  if (!read_text({v, &x}, "kernel").empty()) {
+  if (!boots_own_kernel(v, x)) {
     auto used = kernel_of(v, x);
     return used && used->memory_hotplug;
   }

@@ -34,6 +34,53 @@ event device_event(std::string_view what, std::string_view kind, const domain& o
   return result;
 }
 
+/// Disks of its own that every domain has.
+constexpr std::string_view own_disks[]{"xvda", "xvdb", "xvdc"};
+
+const std::string* option(const assignment& x, std::string_view key) {
+  auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
+  return it == x.options.end() ? nullptr : &it->second;
+}
+
+/// Two disks that are both there at the start need two names.
+outcome<void> check_frontend(const domain& owner, const assignment& x) {
+  auto name = option(x, "frontend-dev");
+  if (!name)
+    return {};
+  if (std::ranges::find(own_disks, *name) != std::end(own_disks))
+    return fail(errc::value,
+                fmt::format("{} is a disk of '{}' itself", quoted(*name), owner.name.str()),
+                "choose another frontend-dev, or none");
+  if (x.mode != assignment_mode::required)
+    return {};
+  for (auto* other : required_of(owner, "block"))
+    if (auto taken = option(*other, "frontend-dev");
+        taken && *taken == *name && (other->backend != x.backend || other->port != x.port))
+      return fail(errc::value,
+                  fmt::format("{} is the name of {} already", quoted(*name), event_text(*other)),
+                  "choose another frontend-dev, or none");
+  return {};
+}
+
+/// What can never be attached is not assigned.
+outcome<void> check_possible(const domain& owner, std::string_view kind, const assignment& x) {
+  if (x.backend == owner.name.str())
+    return fail(errc::value, fmt::format("'{}' has what it offers itself", owner.name.str()),
+                "assign it to another domain");
+  if (kind == "pci" && owner.is(admin_vm))
+    return fail(errc::value, "dom0 has all PCI devices that nobody else has");
+  if (kind == "pci" && !x.backend.empty() && x.backend != "dom0")
+    return fail(errc::value, fmt::format("'{}' offers no PCI devices", x.backend),
+                "they are of dom0");
+  if (kind != "block")
+    return {};
+  for (auto key : {"read-only", "frontend-dev", "devtype"})
+    if (auto value = option(x, key))
+      if (auto sound = check_disk_option(key, *value); !sound)
+        return sound;
+  return check_frontend(owner, x);
+}
+
 model::edit with_devices(const domain& owner, std::string_view kind,
                          std::vector<assignment> assignments) {
   return set_devices{owner.name, device_class{std::string{kind}, std::move(assignments)}};
@@ -85,7 +132,7 @@ outcome<void> takes_devices(const domain& x) {
 
 plan plan_assign(const view& v, const domain& owner, std::string_view kind,
                  std::string_view argument, std::string_view payload) {
-  auto wanted = parse_assignment(v.system, kind, argument, payload);
+  auto wanted = parse_assignment(v, kind, argument, payload);
   if (!wanted)
     return draft::refuse_quietly(std::move(wanted.error()));
   if (auto able = takes_devices(owner); !able)
@@ -100,6 +147,8 @@ plan plan_assign(const view& v, const domain& owner, std::string_view kind,
   if (wanted->manual)
     return draft::refuse_quietly({errc::value, "an assignment needs a mode",
                                   "modes are ask-to-attach, auto-attach and required"});
+  if (auto possible = check_possible(owner, kind, x); !possible)
+    return draft::refuse_quietly(std::move(possible.error()));
   auto to = draft{v};
   to.tell(device_event("pre-assign", kind, owner, x, true));
   to.tell(device_event("assign", kind, owner, x, true));
@@ -110,7 +159,7 @@ plan plan_assign(const view& v, const domain& owner, std::string_view kind,
 
 plan plan_unassign(const view& v, const domain& owner, std::string_view kind,
                    std::string_view argument) {
-  auto x = parse_device(v.system, argument);
+  auto x = parse_device(v, kind, argument);
   if (!x)
     return draft::refuse_quietly(std::move(x.error()));
   if (auto able = takes_devices(owner); !able)
@@ -137,7 +186,7 @@ plan plan_set_assignment(const view& v, const domain& owner, std::string_view ki
     return draft::refuse_quietly({errc::device_mode,
                                   fmt::format("{} is no mode of an assignment", quoted(payload)),
                                   "modes are ask-to-attach, auto-attach and required"});
-  auto x = parse_device(v.system, argument);
+  auto x = parse_device(v, kind, argument);
   if (!x)
     return draft::refuse_quietly(std::move(x.error()));
   auto all = assigned(owner, kind);
@@ -148,6 +197,8 @@ plan plan_set_assignment(const view& v, const domain& owner, std::string_view ki
   if (it->mode == *mode)
     return std::move(to).finish();
   it->mode = *mode;
+  if (auto possible = check_possible(owner, kind, *it); !possible)
+    return draft::refuse_quietly(std::move(possible.error()));
   to.tell(device_event("pre-assign", kind, owner, *it, true));
   to.tell(device_event("assignment-changed", kind, owner, *it, false));
   to.edit(with_devices(owner, kind, std::move(all)));

@@ -315,7 +315,8 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   return {};
 }
 
-/// The old switch of memory balancing became the property maxmem (spec/features.md §4).
+/// The old switch of memory balancing became the property maxmem (spec/features.md §4). Only "off"
+/// says something: balancing is the default.
 void domain_reader::migrate_services(record& to) {
   constexpr auto old = "service.meminfo-writer";
   auto text = to.value->features.find(old);
@@ -323,8 +324,6 @@ void domain_reader::migrate_services(record& to) {
     return;
   if (text->empty())
     to.value->properties.insert_or_assign("maxmem", std::int64_t{0});
-  else
-    to.value->properties.erase("maxmem");
   to.value->features.remove(old);
   to.migrated = true;
 }
@@ -359,7 +358,7 @@ void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
-    auto read = read_device(y);
+    auto read = read_device(y, name, to);
     if (read && !to.device_keys.emplace(index, key_of(read->value)).second)
       read = because(read->at, fmt::format("{} device {} is assigned twice", name,
                                            quoted(key_of(read->value))));
@@ -372,7 +371,8 @@ void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
   }
 }
 
-tl::expected<device_entry, problem> domain_reader::read_device(const pugi::xml_node& x) {
+tl::expected<device_entry, problem>
+domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const record& of) {
   auto at = offset_of(x);
   if (auto damage = notes_.damage(at))
     return because(damage->at, damage->reason);
@@ -405,7 +405,22 @@ tl::expected<device_entry, problem> domain_reader::read_device(const pugi::xml_n
       to.options.emplace_back(std::move(name), text_of(y));
     }
   }
+  if (kind == "pci")
+    place_pci(result, of);
   return result;
+}
+
+/// Files before release 4.3 name PCI devices by address.
+void domain_reader::place_pci(device_entry& to, const record& of) {
+  auto& here = view_.machine.pci;
+  auto port = pci_port(here, to.value.port);
+  if (port != to.value.port) {
+    to.value.port = std::move(port);
+    to.migrated = true;
+  } else if (is_unplaced(here, port)) {
+    notes_.note(to.at, fmt::format("pci device {} of domain {} is an address of no device here",
+                                   quoted(port), quoted(of.title)));
+  }
 }
 
 verdict domain_reader::read_mode(const pugi::xml_node& x, device_entry& to) {

@@ -12,6 +12,9 @@ namespace qubes::model::xml {
 
 namespace {
 
+/// How files of version 1 begin; the version itself came later.
+constexpr auto of_release_3 = std::string_view{"QubesFirewallRules"};
+
 tl::unexpected<error> damaged(std::string why) {
   return fail(errc::vm_error, "firewall.xml: " + std::move(why));
 }
@@ -45,10 +48,11 @@ outcome<firewall_rules> read_rules(const pugi::xml_node& root) {
 
 // -- version 1 ----------------------------------------------------------------------------------
 
-outcome<bool> allows(std::string_view text) {
+outcome<bool> policy_of(const pugi::xml_node& root) {
+  auto text = attribute(root, "policy");
   if (text == "allow" || text == "deny")
     return text == "allow";
-  return damaged(fmt::format("{} is neither allow nor deny", quoted(text)));
+  return damaged(fmt::format("its policy is {}, neither allow nor deny", quoted(text)));
 }
 
 outcome<firewall_rule> read_old_rule(const pugi::xml_node& x, bool accept) {
@@ -66,7 +70,7 @@ outcome<firewall_rule> read_old_rule(const pugi::xml_node& x, bool accept) {
   if (proto.empty() && !port.empty())
     proto = "tcp";
   auto done = outcome<void>{};
-  if (has_attribute(x, "address"))
+  if (!address.empty())
     done = read("dsthost", address);
   if (done && !proto.empty() && proto != "any")
     done = read("proto", proto);
@@ -74,7 +78,7 @@ outcome<firewall_rule> read_old_rule(const pugi::xml_node& x, bool accept) {
     auto last = std::string{attribute(x, "toport")};
     done = read("dstports", last.empty() ? port : port + '-' + last);
   }
-  if (done && has_attribute(x, "expire"))
+  if (done && !attribute(x, "expire").empty())
     done = read("expire", std::string{attribute(x, "expire")});
   if (done)
     done = check_fields(result);
@@ -84,16 +88,13 @@ outcome<firewall_rule> read_old_rule(const pugi::xml_node& x, bool accept) {
 }
 
 outcome<firewall_rules> read_old_rules(const pugi::xml_node& root) {
-  auto policy = allows(attribute(root, "policy"));
+  auto policy = policy_of(root);
   if (!policy)
     return tl::unexpected{std::move(policy.error())};
   auto result = firewall_rules{};
   for (auto special : {"dns", "icmp"}) {
-    auto allowed = has_attribute(root, special) ? allows(attribute(root, special)) : policy;
-    if (!allowed)
-      return tl::unexpected{std::move(allowed.error())};
     auto& rule = result.emplace_back();
-    rule.accept = *allowed;
+    rule.accept = has_attribute(root, special) ? attribute(root, special) == "allow" : *policy;
     if (special == std::string_view{"dns"})
       rule.dns = true;
     else
@@ -156,7 +157,7 @@ outcome<firewall_rules> load_firewall(std::string_view text) {
   if (!parsed)
     return damaged(parsed.description());
   auto root = tree.document_element();
-  if (root.name() != std::string_view{"firewall"})
+  if (root.name() != std::string_view{"firewall"} && root.name() != of_release_3)
     return damaged(fmt::format("it begins with {}", quoted(root.name())));
   auto version = has_attribute(root, "version") ? attribute(root, "version") : "1";
   if (version == "1")

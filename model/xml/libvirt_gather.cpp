@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 namespace qubes::model::xml {
 
@@ -107,7 +108,7 @@ void gather_kernel(const view& v, const domain& x, machine& to) {
   } else if (to.virt_mode != "hvm") {
     // The domain boots its own kernel, through a boot loader of ours.
     to.kernel_path = fmt::format("{}/vm-kernels/{}/vmlinuz", v.machine.state_directory,
-                                 to.virt_mode == "pv" ? "pvgrub2" : "pvgrub2-pvh");
+                                 boot_loader_of(to.virt_mode));
   }
 }
 
@@ -190,13 +191,13 @@ bool is_hex(std::string_view text, std::size_t length) {
 
 void gather_devices(const view& v, const domain& x, machine& to) {
   for (auto& kind : x.devices)
-    for (auto& device : kind.assignments) {
-      auto backend = v.system.find(device.backend);
-      if (device.mode != assignment_mode::required || !backend || device.port == "*")
+    for (auto* device : required_of(x, kind.name)) {
+      auto backend = v.system.find(device->backend);
+      if (!backend || device->port == "*")
         continue;
       if (kind.name == "block")
-        to.required_blocks.push_back(as_block(v, *backend, device));
-      else if (auto pci = kind.name == "pci" ? pci_of(device) : std::nullopt)
+        to.required_blocks.push_back(as_block(v, *backend, *device));
+      else if (auto pci = kind.name == "pci" ? pci_of(*device) : std::nullopt)
         to.required_pci.push_back(std::move(*pci));
     }
 }
@@ -266,11 +267,11 @@ pci_attachment pci_at(std::string_view address, std::map<std::string, std::strin
 
 std::vector<pci_attachment> required_pci(const domain& x, const std::vector<device>& found) {
   auto result = std::vector<pci_attachment>{};
-  for (auto& how : assigned(x, "pci")) {
-    auto it = std::ranges::find_if(found, [&](auto& y) { return matches(how, y); });
-    if (how.mode != assignment_mode::required || it == found.end())
-      continue;
-    result.push_back(pci_at(it->data.at(0).second, options_of(how)));
+  auto given = std::set<std::string>{};
+  for (auto* how : required_of(x, "pci")) {
+    auto it = std::ranges::find_if(found, [&](auto& y) { return matches(*how, y); });
+    if (it != found.end() && given.insert(it->port).second)
+      result.push_back(pci_at(it->data.at(0).second, options_of(*how)));
   }
   return result;
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -211,18 +212,22 @@ disk as_disk(const block_attachment& x, std::string target) {
           .script = x.backend_is_dom0 || x.backend_has_script};
 }
 
-/// Hands out xvde, xvdf, ... from one letter on.
-class spare_targets {
+/// Names of a domain's disks, each given away once.
+class targets {
 public:
-  explicit spare_targets(std::size_t next) : next_(next) {}
+  /// False when another disk has it.
+  bool take(const std::string& name) { return taken_.insert(name).second; }
 
-  /// "" when none is left.
-  std::string take() {
-    return next_ < spare_letters.size() ? fmt::format("xvd{}", spare_letters[next_++]) : "";
+  /// The first of xvde, xvdf, ... from one letter on that is free; "" when none is left.
+  std::string take_spare(std::size_t first) {
+    for (auto letter : spare_letters.substr(first))
+      if (auto name = fmt::format("xvd{}", letter); take(name))
+        return name;
+    return {};
   }
 
 private:
-  std::size_t next_;
+  std::set<std::string> taken_;
 };
 
 std::string fixed_target(std::string_view volume) {
@@ -240,12 +245,11 @@ tl::unexpected<error> too_many_disks(const machine& x, std::string_view what) {
               "detach a disk first");
 }
 
-outcome<void> add_volumes(pugi::xml_node to, const machine& x) {
-  auto spare = spare_targets{0};
+outcome<void> add_volumes(pugi::xml_node to, const machine& x, targets& names) {
   for (auto& volume : x.volumes) {
     auto target = fixed_target(volume.volume);
-    if (target.empty())
-      target = spare.take();
+    if (target.empty() || !names.take(target))
+      target = names.take_spare(0);
     if (target.empty())
       return too_many_disks(x, volume.volume);
     add_disk(to, {.devtype = volume.devtype,
@@ -257,17 +261,27 @@ outcome<void> add_volumes(pugi::xml_node to, const machine& x) {
   return {};
 }
 
-outcome<void> add_blocks(pugi::xml_node to, const machine& x) {
-  auto spare = spare_targets{first_block_letter};
+/// The name a disk should have; "" when any will do.
+std::string wished_target(const machine& x, const block_attachment& block) {
+  if (auto wish = option(block.options, "frontend-dev"); !wish.empty())
+    return wish;
+  return option(block.options, "devtype") == "cdrom" && x.kernel.empty() ? "xvdd" : "";
+}
+
+/// Names that were asked for go first, whatever the order; one that is taken becomes another.
+outcome<void> add_blocks(pugi::xml_node to, const machine& x, targets& names) {
+  auto granted = std::vector<std::string>{};
   for (auto& block : x.required_blocks) {
-    auto target = option(block.options, "frontend-dev");
-    if (target.empty() && option(block.options, "devtype") == "cdrom" && x.kernel.empty())
-      target = "xvdd";
+    auto wish = wished_target(x, block);
+    granted.push_back(!wish.empty() && names.take(wish) ? wish : "");
+  }
+  for (auto i = std::size_t{0}; i < granted.size(); ++i) {
+    auto& target = granted[i];
     if (target.empty())
-      target = spare.take();
+      target = names.take_spare(first_block_letter);
     if (target.empty())
-      return too_many_disks(x, block.node);
-    add_disk(to, as_disk(block, std::move(target)));
+      return too_many_disks(x, x.required_blocks[i].node);
+    add_disk(to, as_disk(x.required_blocks[i], std::move(target)));
   }
   return {};
 }
@@ -359,9 +373,10 @@ void add_emulated_devices(pugi::xml_node to, const machine& x) {
 
 outcome<void> add_devices(pugi::xml_node to, const machine& x) {
   auto devices = add(to, "devices");
-  if (auto added = add_volumes(devices, x); !added)
+  auto names = targets{};
+  if (auto added = add_volumes(devices, x, names); !added)
     return added;
-  if (auto added = add_blocks(devices, x); !added)
+  if (auto added = add_blocks(devices, x, names); !added)
     return added;
   if (x.netvm)
     add_net(devices, x);

@@ -121,7 +121,9 @@ private:
   verdict read_feature(const pugi::xml_node& x, record& to);
   void read_tags(const pugi::xml_node& x, record& to);
   void read_devices(const pugi::xml_node& x, record& to);
-  tl::expected<device_entry, problem> read_device(const pugi::xml_node& x);
+  tl::expected<device_entry, problem> read_device(const pugi::xml_node& x, std::string_view kind,
+                                                  const record& of);
+  void place_pci(device_entry& to, const record& of);
   verdict read_mode(const pugi::xml_node& x, device_entry& to);
   verdict read_volumes(const pugi::xml_node& x, record& to);
   verdict read_volume(const pugi::xml_node& x, record& to);

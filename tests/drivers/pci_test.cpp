@@ -86,6 +86,21 @@ TEST_F(sysfs, devices_are_sorted_by_port_and_keep_their_address) {
   EXPECT_THAT(placed[0].data, ElementsAre(testing::Pair("sbdf", "0000:00:1f.0")));
 }
 
+TEST_F(sysfs, the_whole_host_is_surveyed) {
+  device("pci0000:00/0000:00:14.0");
+  bridge("pci0000:00/0000:00:1c.0", 3);
+  device("pci0000:00/0000:00:1c.0/0000:03:00.0");
+  bridge("pci0000:80/0000:80:01.0", 129);
+  device("pci0000:80/0000:80:01.0/0000:81:00.0");
+  fs::create_directories(top() / "devices/platform");
+  auto found = survey_pci(top());
+  EXPECT_THAT(found.root_buses, ElementsAre("0000:00", "0000:80"));
+  EXPECT_THAT(found.ports, ElementsAre(testing::Pair("0000:00:14.0", "00_14.0"),
+                                       testing::Pair("0000:03:00.0", "00_1c.0-00_00.0"),
+                                       testing::Pair("0000:81:00.0", "80_01.0-00_00.0")));
+  EXPECT_EQ(survey_pci(top() / "nothing"), model::pci_layout{});
+}
+
 TEST_F(sysfs, a_bridge_that_says_nothing_counts_from_nought) {
   bridge("pci0000:00/0000:00:1c.0", 3);
   std::ofstream{top() / "devices/pci0000:00/0000:00:1c.0/secondary_bus_number"} << "soon\n";

@@ -33,7 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const auto all = make_system("/var/lib/qubes");
   auto text = std::string_view{reinterpret_cast<const char*>(data), size};
   auto end = std::min(text.find('\n'), text.size());
-  auto wanted = parse_assignment(all, "block", text.substr(0, end),
+  static const auto machine = host{};
+  auto wanted = parse_assignment({all, nobody_runs(), machine}, "block", text.substr(0, end),
                                  text.substr(std::min(end + 1, text.size())));
   if (wanted)
     must_print(print_assigned("block", wanted->what));

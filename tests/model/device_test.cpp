@@ -3,6 +3,8 @@
 #include "model/literal.hpp"
 #include "sample_system.hpp"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -179,17 +181,17 @@ TEST_F(devices, arguments_name_backend_port_and_identity) {
       {"sys-usb+1-1+u03__01", "sys-usb", "1-1", "u03__01"},
   };
   for (auto& x : table) {
-    auto got = parse_device(at.system, x.argument);
+    auto got = parse_device(at.view(), "block", x.argument);
     ASSERT_TRUE(got) << x.argument << ": " << got.error().text;
     EXPECT_EQ(got->backend, x.backend) << x.argument;
     EXPECT_EQ(got->port, x.port) << x.argument;
     EXPECT_EQ(got->identity, x.identity) << x.argument;
   }
-  EXPECT_EQ(parse_device(at.system, "sda").error().code, errc::value);
-  EXPECT_EQ(parse_device(at.system, "nosuch+sda").error().code, errc::vm_not_found);
-  EXPECT_EQ(parse_device(at.system, "sys-usb+s'da").error().code, errc::value);
-  EXPECT_EQ(parse_device(at.system, "sys-usb+s\nda").error().code, errc::value);
-  EXPECT_EQ(parse_device(at.system, "dom0+../../etc/shadow").error().code, errc::value);
+  EXPECT_EQ(parse_device(at.view(), "block", "sda").error().code, errc::value);
+  EXPECT_EQ(parse_device(at.view(), "block", "nosuch+sda").error().code, errc::vm_not_found);
+  EXPECT_EQ(parse_device(at.view(), "block", "sys-usb+s'da").error().code, errc::value);
+  EXPECT_EQ(parse_device(at.view(), "block", "sys-usb+s\nda").error().code, errc::value);
+  EXPECT_EQ(parse_device(at.view(), "block", "dom0+../../etc/shadow").error().code, errc::value);
   EXPECT_TRUE(check_port(""));
   EXPECT_TRUE(check_port("sys-usb+sda"));
   EXPECT_EQ(check_port("sda").error().code, errc::value);
@@ -197,7 +199,7 @@ TEST_F(devices, arguments_name_backend_port_and_identity) {
 
 TEST_F(devices, assignments_are_read_as_the_table_says) {
   auto read = [&](std::string_view payload, std::string_view argument = "sys-usb+sda") {
-    return parse_assignment(at.system, "block", argument, payload);
+    return parse_assignment(at.view(), "block", argument, payload);
   };
   EXPECT_TRUE(read("")->manual);
   EXPECT_TRUE(read("  \n")->manual);
@@ -246,7 +248,7 @@ TEST_F(devices, assignments_that_contradict_themselves_are_refused) {
       {"_x='\xc3\xa4'", "ASCII"},
   };
   for (auto& x : table) {
-    auto got = parse_assignment(at.system, "block", "sys-usb+sda:ID1", x.payload);
+    auto got = parse_assignment(at.view(), "block", "sys-usb+sda:ID1", x.payload);
     ASSERT_FALSE(got) << x.payload;
     EXPECT_EQ(got.error().code, errc::protocol) << x.payload << ": " << got.error().text;
     EXPECT_THAT(got.error().message(), HasSubstr(x.named)) << x.payload;
@@ -300,6 +302,33 @@ TEST_F(devices, refusals_of_assignments) {
   EXPECT_EQ(code(plan_unassign(at.view(), at["work"], "block", "sys-usb+sda")),
             errc::device_not_assigned);
   EXPECT_EQ(code(plan_unassign(at.view(), at["far"], "block", "sys-usb+sda")), errc::general);
+}
+
+TEST_F(devices, what_can_never_be_attached_is_not_assigned) {
+  auto assign = [&](std::string_view to, std::string_view kind, std::string_view argument,
+                    std::string_view options) {
+    auto made =
+        plan_assign(at.view(), at[to], kind, argument, fmt::format("mode='required' {}", options));
+    if (!made.refusal)
+      at.make(made.what);
+    return code(made);
+  };
+  EXPECT_EQ(assign("sys-usb", "block", "sys-usb+sda", ""), errc::value) << "it has it already";
+  EXPECT_EQ(assign("work", "pci", "sys-usb+00_14.0", ""), errc::value) << "PCI devices are of dom0";
+  EXPECT_EQ(assign("dom0", "pci", "dom0+00_14.0", ""), errc::value);
+  for (auto option :
+       {"_frontend-dev='hda'", "_devtype='tape'", "_read-only='perhaps'", "_frontend-dev='xvda'"})
+    EXPECT_EQ(assign("work", "block", "sys-usb+sda", option), errc::value) << option;
+  EXPECT_EQ(assign("work", "block", "sys-usb+sda", "_frontend-dev='xvdi'"), errc::none);
+  EXPECT_EQ(assign("work", "block", "sys-usb+sdb", "_frontend-dev='xvdi'"), errc::value)
+      << "both would be there at the start";
+  auto later = plan_assign(at.view(), at["work"], "block", "sys-usb+sdb",
+                           "mode='auto-attach' _frontend-dev='xvdi'");
+  ASSERT_FALSE(later.refusal) << "they may come one after the other";
+  at.make(later.what);
+  EXPECT_EQ(code(plan_set_assignment(at.view(), at["work"], "block", "sys-usb+sdb", "required")),
+            errc::value)
+      << "the same by the other way";
 }
 
 // -- denied interfaces --------------------------------------------------------------------------

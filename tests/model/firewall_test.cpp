@@ -1,4 +1,5 @@
 // Firewall rules: text, file and QubesDB (spec/firewall.md).
+#include "canonical.hpp"
 #include "model/firewall.hpp"
 #include "model/literal.hpp"
 #include "model/xml/firewall_xml.hpp"
@@ -234,6 +235,23 @@ TEST(firewall, version_1_is_read) {
                               "action=drop dsthost=example.com proto=tcp dstports=1-10\n"
                               "action=drop dst4=9.9.9.9/32\n"
                               "action=accept\n");
+}
+
+TEST(firewall, files_of_release_3_are_read) {
+  auto all = xml::load_firewall(qubes::tests::read_file(
+      std::string{QVMD_SOURCE_DIR} + "/tests/golden/releases/r4.0/firewall-of-r3.xml"));
+  ASSERT_TRUE(all) << all.error().text;
+  EXPECT_EQ(print(*all, now), "action=accept specialtarget=dns\n"
+                              "action=accept proto=icmp\n"
+                              "action=accept dst4=192.168.7.0/24 proto=tcp dstports=22-22\n"
+                              "action=accept dsthost=mail.example.org proto=tcp dstports=993-995\n"
+                              "action=accept dst4=10.1.2.3/32\n");
+  auto odd = xml::load_firewall(R"(<QubesFirewallRules policy="allow" dns="perhaps" icmp="">
+    <rule address="" proto="udp" port="53" expire=""/></QubesFirewallRules>)");
+  ASSERT_TRUE(odd) << odd.error().text;
+  EXPECT_EQ(print(*odd, now), "action=drop specialtarget=dns\naction=drop proto=icmp\n"
+                              "action=drop proto=udp dstports=53-53\naction=accept\n")
+      << "what is not allowed is denied";
 }
 
 TEST(firewall, version_1_defaults) {

@@ -7,8 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <pugixml.hpp>
 
 #include <filesystem>
+#include <map>
 
 namespace {
 
@@ -355,6 +357,76 @@ TEST_F(gathering, boots_a_kernel_of_the_domain_through_a_loader) {
   EXPECT_EQ(gathered().kernel_path, "/var/lib/qubes/vm-kernels/pvgrub2/vmlinuz");
   work.properties["virt_mode"] = std::string{"hvm"};
   EXPECT_EQ(gathered().kernel_path, "");
+}
+
+TEST_F(gathering, memory_of_a_guest_behind_a_boot_loader_grows_when_its_template_says_so) {
+  struct row {
+    const char* mode;
+    const char* kernel;
+    bool asks_guest;
+  };
+  constexpr row rows[]{
+      {"pvh", "", true},         {"pvh", "pvgrub2-pvh", true}, {"pv", "pvgrub2", true},
+      {"pvh", "pvgrub2", false}, {"pv", "pvgrub2-pvh", false}, {"pvh", "6.12", false}};
+  for (auto& x : rows)
+    for (auto guest : {false, true})
+      for (auto host_kernel : {false, true}) {
+        work.properties["virt_mode"] = std::string{x.mode};
+        work.properties["kernel"] = std::string{x.kernel};
+        work.features.set("supported-feature.memory-hotplug", guest ? "1" : "");
+        here.kernels.at(0).name = x.kernel;
+        here.kernels[0].memory_hotplug = host_kernel;
+        EXPECT_EQ(gathered().memory_hotplug, x.asks_guest ? guest : host_kernel)
+            << x.mode << ' ' << x.kernel << ' ' << guest << host_kernel;
+      }
+}
+
+TEST_F(gathering, a_device_assigned_twice_is_there_once) {
+  auto any = assignment{.backend = "dom0", .port = "00_02.0", .options = {}};
+  auto known = any;
+  known.identity = "0x8086:0x1::p020000";
+  known.options = {{"permissive", "True"}};
+  work.devices = {{"pci", {any, known}}};
+  auto x = gathered();
+  ASSERT_EQ(x.required_pci.size(), 1U);
+  EXPECT_EQ(x.required_pci[0].options.count("permissive"), 1U) << "who says more is heard";
+  auto found = device{};
+  found.backend = "dom0";
+  found.port = "00_02.0";
+  found.identity = known.identity;
+  found.data = {{"sbdf", "0000:00:02.0"}};
+  EXPECT_EQ(xml::required_pci(work, {found}).size(), 1U);
+  work.devices = {{"block", {any, known}}};
+  work.devices[0].assignments[0].port = work.devices[0].assignments[1].port = "sda";
+  EXPECT_EQ(gathered().required_blocks.size(), 1U);
+}
+
+TEST_F(gathering, every_disk_has_a_name_of_its_own) {
+  auto disk = [](const char* port, const char* frontend) {
+    auto x = assignment{.backend = "dom0", .port = port, .options = {}};
+    if (*frontend != '\0')
+      x.options = {{"frontend-dev", frontend}};
+    return x;
+  };
+  work.devices = {{"block",
+                   {disk("sda", ""), disk("sdb", "xvdi"), disk("sdc", "xvdi"), disk("sdd", "xvda"),
+                    disk("sde", "xvdl")}}};
+  auto text = xml::render(gathered());
+  ASSERT_TRUE(text);
+  auto names = std::map<std::string, std::string>{};
+  auto document = pugi::xml_document{};
+  document.load_string(text->c_str());
+  for (auto& x : document.child("domain").child("devices").children("disk"))
+    EXPECT_TRUE(names
+                    .emplace(x.child("target").attribute("dev").value(),
+                             x.child("source").attribute("dev").value())
+                    .second)
+        << *text;
+  EXPECT_EQ(names["xvdi"], "/dev/sdb") << "it asked first";
+  EXPECT_EQ(names["xvdl"], "/dev/sde");
+  EXPECT_EQ(names["xvdj"], "/dev/sda");
+  EXPECT_EQ(names["xvdk"], "/dev/sdc");
+  EXPECT_EQ(names["xvdm"], "/dev/sdd");
 }
 
 TEST_F(gathering, appends_the_options_of_the_chosen_boot_mode) {

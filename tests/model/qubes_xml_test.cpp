@@ -288,6 +288,41 @@ TEST(old_formats, the_memory_balancing_service_becomes_maxmem) {
   };
   EXPECT_EQ(with(R"(<feature name="service.meminfo-writer"></feature>)"), "0");
   EXPECT_EQ(with(R"(<feature name="service.meminfo-writer">1</feature>)"), "default");
+  text =
+      replaced(text, R"(<property name="name">work</property>)",
+               R"(<property name="name">work</property><property name="maxmem">2222</property>)");
+  EXPECT_EQ(with(R"(<feature name="service.meminfo-writer">1</feature>)"), "2222")
+      << "on is the default, and says nothing of the size";
+  EXPECT_EQ(with(R"(<feature name="service.meminfo-writer"></feature>)"), "0");
+}
+
+TEST(old_formats, pci_devices_named_by_address_get_their_ports) {
+  auto machine = host{};
+  machine.pci.root_buses = {"0000:00"};
+  machine.pci.ports = {{"0000:03:00.0", "00_1c.0-00_00.0"}};
+  auto old = [&](const std::string& devices) {
+    auto text =
+        replaced(read_file(golden + "network.xml"), R"(<device backend-domain="dom0" id="00_14.3")",
+                 devices + R"(<device backend-domain="dom0" id="00_14.3")");
+    return xml::load(text, machine, qubes::tests::a_uuid);
+  };
+  auto loaded = old(R"(<device backend-domain="dom0" id="03_00.0"/>)");
+  ASSERT_TRUE(loaded);
+  EXPECT_TRUE(loaded->migrated);
+  EXPECT_EQ(loaded->system.find("sys-net")->devices[0].assignments[0].port, "00_1c.0-00_00.0");
+  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(R"(id="00_1c.0-00_00.0")"));
+
+  auto twice = old(R"(<device backend-domain="dom0" id="03_00.0"/>
+                      <device backend-domain="dom0" id="00_1c.0-00_00.0"/>)");
+  ASSERT_TRUE(twice);
+  EXPECT_EQ(twice->system.find("sys-net")->devices[0].assignments.size(), 2U)
+      << "both names are of one device";
+
+  auto absent = old(R"(<device backend-domain="dom0" id="05_00.0"/>)");
+  ASSERT_TRUE(absent);
+  EXPECT_FALSE(absent->migrated);
+  EXPECT_EQ(absent->system.find("sys-net")->devices[0].assignments[0].port, "05_00.0")
+      << "the card may be back next time";
 }
 
 TEST(old_formats, an_old_default_netvm_goes_to_those_that_provide_network) {

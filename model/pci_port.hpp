@@ -1,0 +1,31 @@
+// Two ways to name a PCI device: by its address, as files before release 4.3 do, and by its place
+// (spec/devices.md §8). Addresses change with the numbering of buses, places do not.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+namespace qubes::model {
+
+/// The buses of this host, as sysfs tells.
+struct pci_layout {
+  std::set<std::string, std::less<>> root_buses;         ///< `SSSS:BB`
+  std::map<std::string, std::string, std::less<>> ports; ///< address `SSSS:BB:DD.F` -> port
+
+  bool operator==(const pci_layout&) const = default;
+};
+
+/// `[SSSS:]BB:DD.F`, with `_` for any colon, as `SSSS:BB:DD.F`; nothing for anything else.
+std::optional<std::string> pci_address(std::string_view text);
+
+/// The port of a PCI device that is named either way. What names no device of this host stays as it
+/// is.
+std::string pci_port(const pci_layout& here, std::string_view text);
+
+/// Whether a port is an address still: nobody knows where on this host it is.
+bool is_unplaced(const pci_layout& here, std::string_view port);
+
+} // namespace qubes::model
