@@ -287,12 +287,10 @@ TEST(old_formats, the_memory_balancing_service_becomes_maxmem) {
                                               : "default";
   };
   EXPECT_EQ(with(R"(<feature name="service.meminfo-writer"></feature>)"), "0");
-  EXPECT_EQ(with(R"(<feature name="service.meminfo-writer">1</feature>)"), "default");
-  text =
-      replaced(text, R"(<property name="name">work</property>)",
-               R"(<property name="name">work</property><property name="maxmem">2222</property>)");
-  EXPECT_EQ(with(R"(<feature name="service.meminfo-writer">1</feature>)"), "2222")
+  EXPECT_EQ(with(R"(<feature name="service.meminfo-writer">1</feature>)"), "3000")
       << "on is the default, and says nothing of the size";
+  text = replaced(text, R"(<property name="maxmem">3000</property>)", "");
+  EXPECT_EQ(with(R"(<feature name="service.meminfo-writer">1</feature>)"), "default");
   EXPECT_EQ(with(R"(<feature name="service.meminfo-writer"></feature>)"), "0");
 }
 
