@@ -207,6 +207,9 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
 
 outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
   return change_devices(fake_call::detach, uuid, [&](life& x) -> outcome<void> {
+    if (same_device("", device_xml)) // nothing tells it from others
+      return fail(errc::hypervisor,
+                  fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
     std::erase_if(x.devices, [&](const std::string& y) { return same_device(y, device_xml); });
     take_out(x.xml, device_xml); // what it does not have is gone already
     return {};

@@ -88,7 +88,7 @@ std::string distinction(const pugi::xml_node& x) {
                            [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return mac;
   }
-  if (kind == "disk")
+  if (kind == "disk" && *x.child("target").attribute("dev").value() != '\0')
     return fmt::format("{} {} {}", x.child("target").attribute("dev").value(),
                        x.child("backenddomain").attribute("name").value(),
                        x.child("source").attribute("dev").value());

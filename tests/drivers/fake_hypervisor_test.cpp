@@ -89,12 +89,28 @@ TEST_F(fake_hypervisor_calls, what_cannot_be_done_is_refused) {
 
 TEST_F(fake_hypervisor_calls, devices_are_kept_in_order_and_die_with_the_guest) {
   ASSERT_TRUE(host.create(work, xml("work")));
-  for (auto x : {"<a/>", "<b/>", "<c/>"})
-    EXPECT_TRUE(host.attach(work, x));
-  EXPECT_TRUE(host.detach(work, "<b/>"));
-  EXPECT_THAT(host.attached(work), ElementsAre("<a/>", "<c/>"));
+  auto disk = [](const std::string& target) {
+    return "<disk type='block'><source dev='/dev/loop1'/><target dev='" + target + "'/></disk>";
+  };
+  for (auto x : {"xvdi", "xvdj", "xvdk"})
+    EXPECT_TRUE(host.attach(work, disk(x)));
+  EXPECT_FALSE(host.attach(work, disk("xvdk"))) << "it has this one already";
+  EXPECT_TRUE(host.detach(work, disk("xvdj")));
+  EXPECT_THAT(host.attached(work), ElementsAre(disk("xvdi"), disk("xvdk")));
   EXPECT_TRUE(host.destroy(work));
   ASSERT_TRUE(host.create(work, xml("work")));
+  EXPECT_THAT(host.attached(work), IsEmpty());
+}
+
+TEST_F(fake_hypervisor_calls, an_interface_is_known_by_its_mac_and_checked_as_libvirt_does) {
+  auto net = [](const std::string& ip) {
+    return "<interface type='ethernet'><mac address='00:16:3e:5e:6c:00'/><ip address='" + ip
+           + "'/><backenddomain name='sys-net'/></interface>";
+  };
+  ASSERT_TRUE(host.create(work, xml("work")));
+  EXPECT_FALSE(host.attach(work, net("")));
+  EXPECT_TRUE(host.attach(work, net("10.137.0.9")));
+  EXPECT_TRUE(host.detach(work, net(""))); // the record has no address any more
   EXPECT_THAT(host.attached(work), IsEmpty());
 }
 
