@@ -131,7 +131,7 @@ struct ear {
   std::mutex mutex;
   libvirt_hypervisor* whose = nullptr;
 
-  void* for_libvirt(const std::shared_ptr<ear>& me) { return new std::shared_ptr<ear>{me}; }
+  static void* for_libvirt(const std::shared_ptr<ear>& me) { return new std::shared_ptr<ear>{me}; }
   static void forget(void* x) { delete static_cast<std::shared_ptr<ear>*>(x); }
 
   /// Runs while nobody can let go of the hypervisor.
@@ -313,7 +313,7 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
   using plain = void (*)();
   auto generic =
       reinterpret_cast<virConnectDomainEventGenericCallback>(reinterpret_cast<plain>(on_lifecycle));
-  auto* told = ear_->for_libvirt(ear_);
+  auto* told = ear::for_libvirt(ear_);
   auto id = virConnectDomainEventRegisterAny(x.events(), nullptr, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                              generic, told, ear::forget);
   if (id < 0) {
@@ -322,7 +322,7 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
                                               complaint::last().text));
   }
   x.before_closing([id](virConnectPtr y) { virConnectDomainEventDeregisterAny(y, id); });
-  auto* closed = ear_->for_libvirt(ear_);
+  auto* closed = ear::for_libvirt(ear_);
   if (virConnectRegisterCloseCallback(x.events(), on_close, closed, ear::forget) == 0)
     x.before_closing([](virConnectPtr y) { virConnectUnregisterCloseCallback(y, on_close); });
   else

@@ -43,11 +43,16 @@ connection_pool::connection_pool(std::string uri, std::size_t most)
   // nop
 }
 
-outcome<void> connection_pool::prepare() {
-  auto x = take();
-  if (!x)
-    return tl::unexpected{std::move(x.error())};
-  give_back(*x);
+outcome<void> connection_pool::prepare(std::size_t count) {
+  auto opened = std::vector<virConnectPtr>{};
+  while (opened.size() < std::min(count, most_)) {
+    auto x = take();
+    if (!x)
+      return tl::unexpected{std::move(x.error())};
+    opened.push_back(*x);
+  }
+  for (auto* x : opened)
+    give_back(x);
   return {};
 }
 
@@ -111,17 +116,11 @@ outcome<std::shared_ptr<session>> session::open(const std::string& uri, widths m
   auto result = std::shared_ptr<session>{new session{uri, std::move(*events), most}};
   if (result->shared_)
     return result;
-  auto rescues = std::vector<virConnectPtr>{}; // a kill must not wait for a daemon that is busy
-  auto& rescue = result->pools_[static_cast<std::size_t>(traffic::rescue)];
-  for (auto i = std::size_t{0}; i < most[static_cast<std::size_t>(traffic::rescue)]; ++i) {
-    auto x = rescue.take();
-    if (!x)
-      return tl::unexpected{std::move(x.error())};
-    rescues.push_back(*x);
-  }
-  for (auto* x : rescues)
-    rescue.give_back(x);
-  if (auto done = result->pools_[static_cast<std::size_t>(traffic::host)].prepare(); !done)
+  // A kill must not wait for a daemon that is busy, so all of its connections are there at once.
+  auto rescues = most[static_cast<std::size_t>(traffic::rescue)];
+  if (auto done = result->of(traffic::rescue).prepare(rescues); !done)
+    return tl::unexpected{std::move(done.error())};
+  if (auto done = result->of(traffic::host).prepare(1); !done)
     return tl::unexpected{std::move(done.error())};
   return result;
 }
@@ -137,12 +136,12 @@ bool session::lose() {
 outcome<virConnectPtr> session::take(traffic purpose) {
   if (shared_)
     return events();
-  return pools_[static_cast<std::size_t>(purpose)].take();
+  return of(purpose).take();
 }
 
 void session::give_back(traffic purpose, virConnectPtr x) {
   if (!shared_)
-    pools_[static_cast<std::size_t>(purpose)].give_back(x);
+    of(purpose).give_back(x);
 }
 
 // -- a lease -------------------------------------------------------------------------------------

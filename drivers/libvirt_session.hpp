@@ -46,8 +46,8 @@ class connection_pool {
 public:
   connection_pool(std::string uri, std::size_t most);
 
-  /// Opens one that waits from now on.
-  model::outcome<void> prepare();
+  /// Opens so many that wait from now on; at most as many as it may lend.
+  model::outcome<void> prepare(std::size_t count);
 
   /// A connection that nobody uses. Opens one, or, when all are lent, waits for one to come back.
   /// Blocks; an error where none can be opened or the pool was closed.
@@ -97,6 +97,8 @@ public:
 
 private:
   session(const std::string& uri, connection_handle events, widths most);
+
+  connection_pool& of(traffic purpose) { return pools_[static_cast<std::size_t>(purpose)]; }
 
   connection_handle events_;
   std::vector<std::function<void(virConnectPtr)>> undo_;

@@ -94,8 +94,8 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
 std::vector<attachment> attachments_in(std::string_view text);
 
 /// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces
-/// by MAC, disks by front end, PCI devices by address; as text for a detach, nothing when it has
-/// none.
+/// by MAC, disks by front end, backend and source, PCI devices by address; as text for a detach.
+/// Nothing when the domain has none; `device` itself when nothing tells it from others.
 std::optional<std::string> live_device(std::string_view domain, std::string_view device);
 
 /// Whether this element for hot-plug is a network interface.

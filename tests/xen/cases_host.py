@@ -8,6 +8,7 @@ import time
 from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon,
                  degraded, domains, flags, gone, guests, must, power, refused, run, start, vifs,
                  wait, xid, xs)
+from qubesdb import listening
 from state import MEMORY
 
 
@@ -37,11 +38,7 @@ class Manager:
     def __init__(self, path, limit):
         self.asked = []
         self.limit = limit
-        if os.path.exists(path):
-            os.remove(path)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(32)
+        self.listener = listening(path)
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self):

@@ -29,17 +29,22 @@ def _below(path, top):
     return path == top or (top.endswith(b"/") and path.startswith(top))
 
 
+def listening(path):
+    """A socket at a path where another may have been left."""
+    if os.path.exists(path):
+        os.remove(path)
+    wire = socket.socket(socket.AF_UNIX)
+    wire.bind(path)
+    wire.listen(32)
+    return wire
+
+
 class Database:
     def __init__(self, name):
         self.entries = {}
         self.watches = []  # (socket, path)
         self.lock = threading.Lock()
-        path = f"{RUN}/qubesdb.{name}.sock"
-        if os.path.exists(path):
-            os.remove(path)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(16)
+        self.listener = listening(f"{RUN}/qubesdb.{name}.sock")
         threading.Thread(target=self._accept, daemon=True).start()
 
     def write(self, path, value):
