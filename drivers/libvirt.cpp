@@ -322,6 +322,8 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
                                               complaint::last().text));
   }
   x.before_closing([id](virConnectPtr y) { virConnectDomainEventDeregisterAny(y, id); });
+  if (lives_in_process(options_.uri))
+    return {}; // nobody closes it, and libvirt would keep the callback for ever
   auto* closed = ear::for_libvirt(ear_);
   if (virConnectRegisterCloseCallback(x.events(), on_close, closed, ear::forget) == 0)
     x.before_closing([](virConnectPtr y) { virConnectUnregisterCloseCallback(y, on_close); });

@@ -366,9 +366,16 @@ std::size_t simulation::run() {
   for (;;) {
     while (step())
       ++steps;
-    if (open_ == 0 || !scheduler_->trigger_timeout())
+    if ((open_ == 0 && !is_starting()) || !scheduler_->trigger_timeout())
       return steps;
   }
+}
+
+/// A start whose guest could not be taken down is tried again when time passes.
+bool simulation::is_starting() const {
+  return society_ && std::ranges::any_of(world().system.read()->domains, [this](auto& x) {
+           return world().board.read(x->qid).state == power::starting;
+         });
 }
 
 void simulation::pass(std::chrono::milliseconds x) {

@@ -267,6 +267,7 @@ private:
   void check_boot();
   void check_store();
   void check_changes();
+  bool is_starting() const;
   void violate(std::string what);
   std::int64_t now_us();
 
