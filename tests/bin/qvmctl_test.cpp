@@ -206,20 +206,44 @@ using words = std::vector<std::string>;
 
 const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
 
-[[noreturn]] void become_qvmctl(const words& args, const std::map<std::string, std::string>& env) {
-  ::unsetenv("NO_COLOR");
-  ::unsetenv("COLORTERM");
-  ::unsetenv("QVMCTL_SOCKET");
-  ::setenv("TERM", "xterm-256color", 1);
-  for (auto& [key, value] : env)
-    ::setenv(key.c_str(), value.c_str(), 1);
-  auto argv = std::vector<char*>{const_cast<char*>(program.c_str())};
-  for (auto& x : args)
-    argv.push_back(const_cast<char*>(x.c_str()));
-  argv.push_back(nullptr);
-  ::execv(program.c_str(), argv.data());
-  ::_exit(127);
-}
+/// What the program gets, made before the fork: another thread may hold the allocator's lock then,
+/// and the child would wait for it for ever.
+class invocation {
+public:
+  invocation(const words& args, std::map<std::string, std::string> env) : args_(args) {
+    env.try_emplace("TERM", "xterm-256color");
+    for (auto* x = environ; *x != nullptr; ++x) {
+      auto name = std::string{*x}.substr(0, std::string_view{*x}.find('='));
+      if (name != "NO_COLOR" && name != "COLORTERM" && name != "QVMCTL_SOCKET"
+          && !env.contains(name))
+        env_.emplace_back(*x);
+    }
+    for (auto& [key, value] : env)
+      env_.push_back(key + "=" + value);
+    args_.insert(args_.begin(), program);
+    argv_ = pointers(args_);
+    envp_ = pointers(env_);
+  }
+
+  [[noreturn]] void become_qvmctl() const {
+    ::execve(program.c_str(), argv_.data(), envp_.data());
+    ::_exit(127);
+  }
+
+private:
+  static std::vector<char*> pointers(words& from) {
+    auto result = std::vector<char*>{};
+    for (auto& x : from)
+      result.push_back(x.data());
+    result.push_back(nullptr);
+    return result;
+  }
+
+  words args_;
+  words env_;
+  std::vector<char*> argv_;
+  std::vector<char*> envp_;
+};
 
 int code_of(pid_t child) {
   auto status = 0;
@@ -240,11 +264,12 @@ outcome run(const words& args, const std::map<std::string, std::string>& env = {
   int out[2], err[2];
   EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
   EXPECT_EQ(::pipe2(err, O_CLOEXEC), 0);
+  auto what = invocation{args, env};
   auto child = ::fork();
   if (child == 0) {
     ::dup2(out[1], STDOUT_FILENO);
     ::dup2(err[1], STDERR_FILENO);
-    become_qvmctl(args, env);
+    what.become_qvmctl();
   }
   ::close(out[1]);
   ::close(err[1]);
@@ -260,9 +285,10 @@ outcome run(const words& args, const std::map<std::string, std::string>& env = {
 outcome run_on_terminal(const words& args, const std::map<std::string, std::string>& env = {}) {
   auto size = winsize{24, 100, 0, 0};
   auto master = -1;
+  auto what = invocation{args, env};
   auto child = ::forkpty(&master, nullptr, nullptr, &size);
   if (child == 0)
-    become_qvmctl(args, env);
+    what.become_qvmctl();
   auto result = outcome{};
   result.out = read_all(master);
   std::erase(result.out, '\r');

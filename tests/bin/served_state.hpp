@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -46,15 +47,15 @@ inline void write_file(const std::filesystem::path& path, const std::string& tex
 class process {
 public:
   process(std::vector<std::string> command, const std::string& output) {
-    std::fflush(nullptr); // the child must not write our buffers a second time
+    auto words = std::vector<char*>{}; // the child of a process with threads must not allocate
+    for (auto& x : command)
+      words.push_back(x.data());
+    words.push_back(nullptr);
     pid_ = fork();
     if (pid_ == 0) {
-      std::freopen(output.c_str(), "w", stderr);
-      std::freopen(output.c_str(), "a", stdout);
-      auto words = std::vector<char*>{};
-      for (auto& x : command)
-        words.push_back(x.data());
-      words.push_back(nullptr);
+      auto to = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+      dup2(to, STDOUT_FILENO);
+      dup2(to, STDERR_FILENO);
       execv(words[0], words.data());
       _exit(127);
     }
