@@ -30,6 +30,8 @@ std::shared_ptr<deadlines> deadlines::open(caf::actor_system& in) {
 
 std::shared_ptr<void> deadlines::begin(caf::weak_actor_ptr who, caf::message_id request,
                                        std::chrono::milliseconds limit) {
+  if (limit == no_deadline)
+    return nullptr;
   auto now = system_.clock().now();
   auto lock = std::unique_lock{guard_};
   auto place = all_.emplace(now + limit, entry{std::move(who), request});

@@ -19,6 +19,9 @@
 
 namespace qubes::actors {
 
+/// For what is waited for as long as it takes.
+inline constexpr auto no_deadline = std::chrono::milliseconds::max();
+
 /// Thread-safe.
 class deadlines : public std::enable_shared_from_this<deadlines> {
 public:
@@ -27,6 +30,7 @@ public:
   static std::shared_ptr<deadlines> open(caf::actor_system& in);
 
   /// Tells `who` that its request got no answer in time, unless the result is dropped before.
+  /// Null for `no_deadline`.
   std::shared_ptr<void> begin(caf::weak_actor_ptr who, caf::message_id request,
                               std::chrono::milliseconds limit);
 

@@ -310,28 +310,24 @@ std::string domain_state::device_xml(const model::attachment& x) const {
   return model::xml::render_block(disk, option(x.options, "frontend-dev"));
 }
 
-/// What the domain has by the word of the hypervisor, which devices by the word of their backends.
+/// What the hypervisor says the domain has; which devices these are, say their backends.
+void domain_state::identify_devices(const std::vector<model::attachment>& all,
+                                    const std::function<void()>& then) {
+  auto backends = std::set<std::string>{};
+  for (auto& x : all)
+    if (x.kind == block)
+      backends.insert(x.backend);
+  with_all_devices(block, {backends.begin(), backends.end()},
+                   [this, then, life = life_, all](auto offered) {
+                     if (life == life_)
+                       has_devices(all, offered);
+                     then();
+                   });
+}
+
 /// Not knowing is no reason to stop: others may then be given what it has.
-void domain_state::learn_attachments(const std::function<void()>& then) {
-  auto unknown = [this, then](const model::error& why) {
-    note(spdlog::level::warn, "its devices are not known: {}", why.text);
-    then();
-  };
-  run(
-      work(task::read_attachments),
-      [this, then, life = life_](const report& x) {
-        auto backends = std::set<std::string>{};
-        for (auto& it : x.attachments)
-          if (it.kind == block)
-            backends.insert(it.backend);
-        with_all_devices(block, {backends.begin(), backends.end()},
-                         [this, then, life, all = x.attachments](auto offered) {
-                           if (life == life_)
-                             has_devices(all, offered);
-                           then();
-                         });
-      },
-      unknown);
+void domain_state::devices_unknown(const model::error& why) {
+  note(spdlog::level::warn, "its devices are not known: {}", why.text);
 }
 
 void domain_state::has_devices(std::vector<model::attachment> all,
@@ -360,7 +356,13 @@ void domain_state::learn_required() {
               });
   if (!some)
     return next_step();
-  learn_attachments([this] { next_step(); });
+  run(
+      work(task::read_devices),
+      [this](const report& x) { identify_devices(x.attachments, [this] { next_step(); }); },
+      [this](const model::error& why) {
+        devices_unknown(why);
+        next_step();
+      });
 }
 
 /// The life is over, and so is what was attached to it.

@@ -42,7 +42,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       },
       [this](atom::up) { catch_up(); },
       [this](atom::down) {
-        interface_dead_ = plugged_into_.has_value();
+        interface_dead_ = plugged_.has_value();
         sync_network();
       },
       [this](const news& x) { hear(x); },
@@ -66,7 +66,7 @@ void domain_state::adopt_board() {
     facts_.state = facts_.xid >= 0 ? power::running : power::halted;
   publish_facts();
   if (facts_.xid > 0)
-    learn_attachments([] {});
+    find_network();
 }
 
 // -- orders --------------------------------------------------------------------------------------
@@ -185,8 +185,8 @@ void domain_state::write_notes(const std::string& text, const reply& to) {
     return to.refuse(clean.error());
   auto now = look();
   if (auto* me = record(now); me && me->is(model::remote_vm))
-    return to.refuse({errc::general,
-                      fmt::format("'{}' runs on another host and has no notes here", who_), {}});
+    return to.refuse(
+        {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   auto what = work(task::write_notes, directory_of_mine());
   what.pairs = {{"notes", *clean}};
   look_up(to, std::move(what), [to](const report&) { to.ok(); });
@@ -279,7 +279,7 @@ job domain_state::work(task what, std::string text) const {
           .pairs = {}};
 }
 
-std::chrono::seconds domain_state::deadline_of_job(const job& what) const {
+std::chrono::milliseconds domain_state::deadline_of_job(const job& what) const {
   return deadline_of(world_->settings, what);
 }
 

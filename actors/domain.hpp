@@ -79,6 +79,7 @@ private:
 
   void check_permission();
   void verify_files();
+  void look_for_strangers();
   void bring_up_netvm();
   void reserve_memory();
   void start_volumes();
@@ -142,7 +143,9 @@ private:
   void end_orphan();
   void learn_truth(const reply& waiting);
   void recover_volumes();
-  void rejoin_netvm();
+  void find_network();
+  bool serves_nobody(const model::network_link& x) const;
+  void found_network(const std::vector<model::network_link>& links);
   void catch_up();
   void await_uplink();
   void forget_deferred();
@@ -239,7 +242,9 @@ private:
   void detach_device(const order& x, const reply& to);
   std::string device_xml(const model::attachment& x) const;
   std::vector<model::attachment> in_use() const;
-  void learn_attachments(const std::function<void()>& then);
+  void identify_devices(const std::vector<model::attachment>& all,
+                        const std::function<void()>& then);
+  void devices_unknown(const model::error& why);
   void has_devices(std::vector<model::attachment> all, const std::vector<model::device>& disks);
   void learn_required();
   void drop_attachments();
@@ -408,7 +413,7 @@ private:
         .then([ok](report& x) { ok(x); }, [to](caf::error& x) { to.refuse(from_caf(x)); });
   }
   static model::error stopped_meanwhile(const std::string& who);
-  std::chrono::seconds deadline_of_job(const job& what) const;
+  std::chrono::milliseconds deadline_of_job(const job& what) const;
 
   domain_actor::pointer self;
   world_ptr world_;
@@ -446,9 +451,8 @@ private:
   bool look_again_ = false;
   std::uint64_t expiry_ = 0;                   ///< generation of the timer that is armed
   bool gone_ = false;                          ///< our record was removed by us
-  std::optional<std::string> plugged_into_;    ///< netvm whose interface the guest has
-  std::string plugged_mac_;                    ///< of that interface
-  bool interface_dead_ = false;                ///< that netvm has stopped since
+  std::optional<model::network_link> plugged_; ///< the interface that the guest has
+  bool interface_dead_ = false;                ///< its netvm has stopped since
   bool moving_network_ = false;                ///< unplugged for a change that is being made
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
   bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest

@@ -7,6 +7,7 @@
 #include "model/xml/firewall_xml.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -65,6 +66,42 @@ outcome<report> shutdown(machinery& with, const job& what) {
 
 outcome<report> destroy(machinery& with, const job& what) {
   return nothing(with.hypervisor->destroy(what.uuid));
+}
+
+/// libvirt knows nothing of guests that others made with Xen's own tools.
+outcome<report> survey(machinery& with, const job& what) {
+  if (!with.xenstore)
+    return report{};
+  auto other = drivers::find_by_name(*with.xenstore, what.domain);
+  if (!other)
+    other = drivers::find_by_uuid(*with.xenstore, what.uuid);
+  if (!other)
+    return report{};
+  return model::fail(
+      errc::vm_error,
+      fmt::format("the host has another guest of the name or uuid of '{}', with id {}", what.domain,
+                  *other),
+      fmt::format("'xl destroy {}' ends it", *other));
+}
+
+/// A daemon of the hypervisor that died in the middle of a build does not know of it any more.
+outcome<report> take_back(machinery& with, const job& what) {
+  auto done = with.hypervisor->destroy(what.uuid);
+  if (done || done.error().code != errc::vm_not_started || with.xl.empty() || !with.xenstore)
+    return nothing(done);
+  auto lost = drivers::find_by_uuid(*with.xenstore, what.uuid);
+  if (!lost)
+    return nothing(done);
+  auto ended =
+      drivers::run({with.xl, "destroy", std::to_string(*lost)}, {}, std::chrono::minutes{1});
+  if (!ended)
+    return tl::unexpected{ended.error()};
+  if (ended->status != 0)
+    return model::fail(errc::hypervisor,
+                       fmt::format("the guest {} that a failed start of '{}' left behind does not "
+                                   "end: '{} destroy' says: {}",
+                                   *lost, what.domain, with.xl, model::trimmed(ended->output)));
+  return report{};
 }
 
 outcome<report> sleep(machinery& with, const job& what) {
@@ -282,12 +319,16 @@ outcome<report> bind_pci(machinery& with, const job& what) {
 }
 
 /// The hypervisor knows PCI devices by address, everybody else by their place.
-outcome<report> read_attachments(machinery& with, const job& what) {
-  auto found = with.hypervisor->attachments(what.uuid);
+outcome<report> read_devices(machinery& with, const job& what) {
+  auto found = with.hypervisor->devices(what.uuid);
   if (!found)
     return tl::unexpected{std::move(found.error())};
   auto result = report{};
-  result.attachments = std::move(*found);
+  result.attachments = std::move(found->attachments);
+  result.links = std::move(found->links);
+  if (with.xenstore)
+    for (auto& x : result.links)
+      x.backend = drivers::backend_of(*with.xenstore, what.xid, x.mac);
   if (std::ranges::find(result.attachments, "pci", &model::attachment::kind)
       == result.attachments.end())
     return result;
@@ -437,62 +478,64 @@ outcome<report> size_home(machinery& with, const job&) {
   return result;
 }
 
-/// How long a job may take, as a member of the settings.
+/// How long a job may take, as a member of the settings; null for as long as it takes.
 using limit = std::chrono::seconds settings::*;
 
 struct task_row {
   task what;
   lane where;
   limit most;
-  bool needs_hypervisor;
+  std::string_view call; ///< what it asks of the hypervisor; empty for nothing
   outcome<report> (*run)(machinery&, const job&);
 };
 
 // clang-format off
 constexpr task_row rows[]{
-  {task::create,       lane::host,   &settings::host_call,   true,  create},
-  {task::suspend,      lane::guest,  &settings::guest_call,  true,  suspend},
-  {task::resume,       lane::guest,  &settings::guest_call,  true,  resume},
-  {task::shutdown,     lane::guest,  &settings::guest_call,  true,  shutdown},
-  {task::destroy,      lane::rescue, &settings::rescue_call, true,  destroy},
-  {task::sleep,        lane::guest,  &settings::guest_call,  true,  sleep},
-  {task::wake,         lane::guest,  &settings::guest_call,  true,  wake},
-  {task::attach,       lane::guest,  &settings::guest_call,  true,  attach},
-  {task::detach,       lane::guest,  &settings::guest_call,  true,  detach},
-  {task::undefine,     lane::host,   &settings::host_call,   true,  undefine},
-  {task::inspect,      lane::host,   &settings::host_call,   true,  inspect},
-  {task::verify,       lane::disk,   &settings::host_call,   false, verify},
-  {task::reserve,      lane::guest,  &settings::guest_call,  false, reserve},
-  {task::announce,     lane::host,   &settings::host_call,   false, announce},
-  {task::open_qubesdb, lane::guest,  &settings::guest_call,  false, open_qubesdb},
-  {task::start_agent,  lane::guest,  &settings::guest_call,  false, start_agent},
-  {task::run_service,  lane::guest,  &settings::guest_call,  false, run_service},
-  {task::close_tools,  lane::guest,  &settings::guest_call,  false, close_tools},
-  {task::read_notes,   lane::disk,   &settings::host_call,   false, read_notes},
-  {task::write_notes,  lane::disk,   &settings::host_call,   false, write_notes},
-  {task::read_firewall,  lane::disk,  &settings::host_call,  false, read_firewall},
-  {task::read_firewalls, lane::disk,  &settings::host_call,  false, read_firewalls},
-  {task::write_firewall, lane::disk,  &settings::host_call,  false, write_firewall},
-  {task::read_qubesdb,   lane::guest, &settings::guest_call, false, read_qubesdb},
-  {task::list_pci,       lane::host,  &settings::host_call,  true,  list_pci},
-  {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
-  {task::watch_qubesdb,  lane::guest, &settings::guest_call, false, watch_qubesdb},
-  {task::bind_pci,       lane::host,  &settings::host_call,  true,  bind_pci},
-  {task::shrink_memory,  lane::guest, &settings::guest_call, false, shrink_memory},
-  {task::free_memory,    lane::disk,  &settings::host_call,  false, free_memory},
-  {task::mark_service,   lane::disk,  &settings::host_call,  false, mark_service},
-  {task::find_console,   lane::host,  &settings::host_call,  true,  find_console},
-  {task::sample,         lane::host,  &settings::host_call,  true,  sample},
-  {task::note_paused,    lane::disk,  &settings::host_call,  false, note_paused},
-  {task::take_paused,    lane::disk,  &settings::host_call,  false, take_paused},
-  {task::read_profile,   lane::disk,  &settings::host_call,  false, read_profile},
-  {task::size_files,     lane::disk,  &settings::host_call,  false, size_files},
-  {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
-  {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
-  {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service},
-  {task::trigger_input,  lane::guest, &settings::guest_call, false, trigger_input},
-  {task::start_at_boot,  lane::disk,  &settings::host_call,  false, start_at_boot},
-  {task::ask_user,       lane::user,  &settings::question,   false, ask_user},
+  {task::create,       lane::build,  nullptr,               "build", create},
+  {task::suspend,      lane::guest,  &settings::guest_call,  "pause", suspend},
+  {task::resume,       lane::guest,  &settings::guest_call,  "unpause", resume},
+  {task::shutdown,     lane::guest,  &settings::guest_call,  "shutdown", shutdown},
+  {task::destroy,      lane::rescue, &settings::rescue_call, "kill", destroy},
+  {task::take_back,    lane::rescue, &settings::rescue_call, "kill", take_back},
+  {task::sleep,        lane::guest,  &settings::guest_call,  "suspend", sleep},
+  {task::wake,         lane::guest,  &settings::guest_call,  "resume", wake},
+  {task::attach,       lane::guest,  &settings::guest_call,  "attach", attach},
+  {task::detach,       lane::guest,  &settings::guest_call,  "detach", detach},
+  {task::undefine,     lane::host,   &settings::host_call,   "undefine", undefine},
+  {task::inspect,      lane::host,   &settings::host_call,   "look", inspect},
+  {task::verify,       lane::disk,   &settings::host_call,   "", verify},
+  {task::survey,       lane::host,   &settings::host_call,   "", survey},
+  {task::reserve,      lane::guest,  &settings::guest_call,  "", reserve},
+  {task::announce,     lane::host,   &settings::host_call,   "", announce},
+  {task::open_qubesdb, lane::guest,  &settings::guest_call,  "", open_qubesdb},
+  {task::start_agent,  lane::guest,  &settings::guest_call,  "", start_agent},
+  {task::run_service,  lane::guest,  &settings::guest_call,  "", run_service},
+  {task::close_tools,  lane::guest,  &settings::guest_call,  "", close_tools},
+  {task::read_notes,   lane::disk,   &settings::host_call,   "", read_notes},
+  {task::write_notes,  lane::disk,   &settings::host_call,   "", write_notes},
+  {task::read_firewall,  lane::disk,  &settings::host_call,  "", read_firewall},
+  {task::read_firewalls, lane::disk,  &settings::host_call,  "", read_firewalls},
+  {task::write_firewall, lane::disk,  &settings::host_call,  "", write_firewall},
+  {task::read_qubesdb,   lane::guest, &settings::guest_call, "", read_qubesdb},
+  {task::list_pci,       lane::host,  &settings::host_call,  "list of PCI devices", list_pci},
+  {task::write_qubesdb,  lane::guest, &settings::guest_call, "", write_qubesdb},
+  {task::watch_qubesdb,  lane::guest, &settings::guest_call, "", watch_qubesdb},
+  {task::bind_pci,       lane::host,  &settings::host_call,  "PCI devices", bind_pci},
+  {task::shrink_memory,  lane::guest, &settings::guest_call, "", shrink_memory},
+  {task::free_memory,    lane::disk,  &settings::host_call,  "", free_memory},
+  {task::mark_service,   lane::disk,  &settings::host_call,  "", mark_service},
+  {task::find_console,   lane::host,  &settings::host_call,  "console", find_console},
+  {task::sample,         lane::host,  &settings::host_call,  "statistics", sample},
+  {task::note_paused,    lane::disk,  &settings::host_call,  "", note_paused},
+  {task::take_paused,    lane::disk,  &settings::host_call,  "", take_paused},
+  {task::read_profile,   lane::disk,  &settings::host_call,  "", read_profile},
+  {task::size_files,     lane::disk,  &settings::host_call,  "", size_files},
+  {task::size_home,      lane::guest, &settings::guest_call, "", size_home},
+  {task::read_devices,   lane::host,  &settings::host_call, "device list", read_devices},
+  {task::ask_service,    lane::guest, &settings::guest_call, "", ask_service},
+  {task::trigger_input,  lane::guest, &settings::guest_call, "", trigger_input},
+  {task::start_at_boot,  lane::disk,  &settings::host_call,  "", start_at_boot},
+  {task::ask_user,       lane::user,  &settings::question,   "", ask_user},
 };
 // clang-format on
 
@@ -509,10 +552,12 @@ static_assert([] {
 
 } // namespace
 
-std::chrono::seconds deadline_of(const settings& x, const job& what) {
+std::chrono::milliseconds deadline_of(const settings& x, const job& what) {
   constexpr auto day = std::int64_t{24} * 60 * 60;
-  return x.*row_of(what.what).most
-         + std::chrono::seconds{std::clamp<std::int64_t>(what.limit, 0, day)};
+  auto most = row_of(what.what).most;
+  if (most == nullptr)
+    return no_deadline;
+  return x.*most + std::chrono::seconds{std::clamp<std::int64_t>(what.limit, 0, day)};
 }
 
 driver_actor::behavior_type driver(driver_actor::stateful_pointer<driver_state> self, world_ptr in,
@@ -566,21 +611,63 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
 caf::result<report> driver_state::run(const job& what) {
   auto& row = row_of(what.what);
   auto to = self->make_response_promise<caf::typed_response_promise<report>>();
-  if (row.needs_hypervisor && !connected_) {
-    to.deliver(to_caf({errc::hypervisor, "the hypervisor is out of reach: " + reason_,
-                       "qvmd keeps trying to reach it"}));
+  if (auto refused = admit(what)) {
+    to.deliver(to_caf(std::move(*refused)));
     return to;
   }
+  auto number = ++last_call_;
+  calls_.emplace(number, call{what.what, what.domain, to});
   with_->lanes->post(row.where, what.domain,
-                     [me = driver_actor{self}, with = with_, &row, what, to] {
-                       caf::anon_send(me, completion{[to, result = row.run(*with, what)]() mutable {
-                                        if (result)
-                                          to.deliver(std::move(*result));
-                                        else
-                                          to.deliver(to_caf(result.error()));
+                     [me = driver_actor{self}, this, with = with_, &row, what, number] {
+                       auto result = row.run(*with, what);
+                       caf::anon_send(me, completion{[this, number, result]() mutable {
+                                        returned(number, std::move(result));
                                       }});
                      });
   return to;
+}
+
+/// Nobody can say that a guest is gone while a build that was given up still runs.
+std::optional<model::error> driver_state::admit(const job& what) const {
+  if (row_of(what.what).call.empty())
+    return std::nullopt;
+  if (!connected_)
+    return model::error{errc::hypervisor, "the hypervisor is out of reach: " + reason_,
+                        "qvmd keeps trying to reach it"};
+  auto builds = [&](auto& x) {
+    return x.second.what == task::create && x.second.domain == what.domain;
+  };
+  auto ends = what.what == task::destroy || what.what == task::take_back;
+  if (ends && std::ranges::any_of(calls_, builds))
+    return model::error{
+        errc::hypervisor, fmt::format("the hypervisor still builds '{}'", what.domain), {}};
+  return std::nullopt;
+}
+
+void driver_state::returned(std::uint64_t number, outcome<report> result) {
+  auto to = calls_.extract(number).mapped().to;
+  if (!to.pending()) // the connection was lost meanwhile, and so was the answer
+    return;
+  if (result)
+    to.deliver(std::move(*result));
+  else
+    to.deliver(to_caf(result.error()));
+}
+
+/// Answers all who wait for the hypervisor; says what that costs.
+std::string driver_state::break_off(const std::string& why) {
+  auto cost = std::vector<std::string>{};
+  for (auto& [number, x] : calls_) {
+    auto name = row_of(x.what).call;
+    if (name.empty() || !x.to.pending())
+      continue;
+    cost.push_back(x.domain.empty() ? std::string{name}
+                                    : fmt::format("{} of '{}'", name, x.domain));
+    x.to.deliver(to_caf({errc::hypervisor,
+                         "the hypervisor went out of reach while this was under way: " + why,
+                         "qvmd keeps trying to reach it"}));
+  }
+  return cost.empty() ? why : fmt::format("{}; broken off: {}", why, fmt::join(cost, ", "));
 }
 
 // -- the connection ----------------------------------------------------------------------------
@@ -655,11 +742,14 @@ void driver_state::answer_waiting() {
 }
 
 void driver_state::lose(const std::string& why) {
-  if (connected_ || reason_ != why)
-    spdlog::error("the hypervisor is out of reach: {}", why);
+  auto fresh = connected_ || reason_ != why;
   connected_ = false;
   reason_ = why;
-  world_->status.set(status_board::hypervisor_state{.connected = false, .type = {}, .reason = why});
+  auto told = break_off(why);
+  if (fresh)
+    spdlog::error("the hypervisor is out of reach: {}", told);
+  world_->status.set(
+      status_board::hypervisor_state{.connected = false, .type = {}, .reason = told});
   retry_later();
 }
 

@@ -12,7 +12,11 @@
 #include "drivers/memory_manager.hpp"
 #include "drivers/xenstore.hpp"
 
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 
 namespace qubes::actors {
 
@@ -31,11 +35,13 @@ struct machinery {
   std::string sysfs = "/sys";
   std::string qrexec_client;   ///< program, "" for none
   std::string input_trigger{}; ///< program, "" for none
+  std::string xl{};            ///< program, "" for none
   std::string home{};          ///< of dom0's user, "" for none
 };
 
-/// How long the requester of a job should wait for its answer.
-std::chrono::seconds deadline_of(const settings& x, const job& what);
+/// How long the requester of a job should wait for its answer; `no_deadline` for a build, which
+/// ends by the hypervisor's own limits.
+std::chrono::milliseconds deadline_of(const settings& x, const job& what);
 
 class driver_state {
 public:
@@ -46,7 +52,17 @@ public:
   driver_actor::behavior_type make(world_ptr in, machinery with);
 
 private:
+  /// A job that was posted and has not returned.
+  struct call {
+    task what = task::inspect;
+    std::string domain;
+    caf::typed_response_promise<report> to;
+  };
+
   caf::result<report> run(const job& what);
+  std::optional<model::error> admit(const job& what) const;
+  void returned(std::uint64_t number, model::outcome<report> result);
+  std::string break_off(const std::string& why);
   caf::result<void> connect();
   void try_connect();
   void connected(model::outcome<std::vector<model::guest>> found);
@@ -61,6 +77,8 @@ private:
   driver_actor::pointer self;
   world_ptr world_;
   std::shared_ptr<machinery> with_;
+  std::map<std::uint64_t, call> calls_; ///< in the order in which they came
+  std::uint64_t last_call_ = 0;
   bool connected_ = false;
   bool connecting_ = false;
   std::string reason_; ///< why not connected

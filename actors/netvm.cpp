@@ -29,6 +29,9 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
         join({client, who, reply_to(to)});
         return to;
       },
+      [this](atom::reconcile, const std::string& client, const domain_actor& who) {
+        watch(client, who);
+      },
       [this](atom::leave, const std::string& client) { leave(client); },
       [this](atom::close, bool force) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
@@ -58,10 +61,13 @@ void netvm_state::join(joining x) {
 }
 
 void netvm_state::admit(const joining& x) {
-  auto [i, fresh] = clients_.insert_or_assign(x.client, x.who);
-  if (fresh)
-    self->monitor(x.who);
+  watch(x.client, x.who);
   x.to.ok();
+}
+
+void netvm_state::watch(const std::string& client, const domain_actor& who) {
+  if (clients_.insert_or_assign(client, who).second)
+    self->monitor(who);
 }
 
 void netvm_state::leave(const std::string& client) {

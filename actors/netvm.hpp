@@ -37,6 +37,7 @@ private:
   void provider_is_down();
 
   void admit(const joining& x);
+  void watch(const std::string& client, const domain_actor& who);
   void start_provider();
   std::vector<std::string> users() const;
   void lost(const caf::down_msg& x);

@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 namespace qubes::actors {
 
 using model::power;
@@ -26,14 +28,14 @@ void domain_state::network_step() {
   sync_again_ = false;
   if (facts_.xid < 0 || start_ || moving_network_)
     return network_settled();
-  if (!plugged_into_ && !member_of_.empty() && member_of_ != netvm_in_record())
+  if (!plugged_ && !member_of_.empty() && member_of_ != netvm_in_record())
     leave_netvm();
   auto wanted = running_netvm();
   if (facts_.state == power::paused)
     return wanted && entries_name_ != *wanted ? tell_deferred(*wanted) : network_settled();
-  if (plugged_into_ && (interface_dead_ || plugged_into_ != wanted))
+  if (plugged_ && (interface_dead_ || plugged_->netvm != wanted || serves_nobody(*plugged_)))
     return unplug();
-  if (wanted && !plugged_into_)
+  if (wanted && !plugged_)
     return plug(*wanted);
   network_pause_ = {};
   recover({trouble::network});
@@ -48,6 +50,12 @@ void domain_state::network_settled() {
     x();
 }
 
+/// Its netvm began another life while nobody looked.
+bool domain_state::serves_nobody(const model::network_link& x) const {
+  auto* netvm = look().find(x.netvm);
+  return x.backend >= 0 && netvm && world_->board.read(netvm->qid).xid != x.backend;
+}
+
 /// The netvm of the record, if it is there to be plugged into; it calls when it comes up.
 std::optional<std::string> domain_state::running_netvm() const {
   auto now = look();
@@ -59,6 +67,48 @@ std::optional<std::string> domain_state::running_netvm() const {
   auto actors = world_->directory.read();
   auto* entry = actors->find(netvm->name.str());
   return entry && entry->netvm ? std::optional{netvm->name.str()} : std::nullopt;
+}
+
+/// Adopted, or begun again after a fault: it keeps the interface that it has, gets one that it
+/// lacks as soon as its netvm runs, and starts nobody.
+void domain_state::find_network() {
+  syncing_ = true; // nothing moves before it is known what there is
+  member_of_ = netvm_in_record();
+  if (auto supervisor = netvm_of_mine())
+    self->send(supervisor, atom::reconcile_v, who_, domain_actor{self});
+  run(
+      work(task::read_devices),
+      [this](const report& x) {
+        found_network(x.links);
+        identify_devices(x.attachments, [] {});
+      },
+      [this](const model::error& why) {
+        devices_unknown(why);
+        auto now = look();
+        if (auto* me = record(now); me && model::netvm_of(now.view(), *me))
+          found_network({{netvm_in_record(), model::read_text({now.view(), me}, "mac")}});
+        else
+          found_network({});
+      },
+      [this] { network_settled(); });
+}
+
+/// Its own interface, among those that others may have given it. A netvm that is not there yet, by
+/// what is known so far, calls when it is.
+void domain_state::found_network(const std::vector<model::network_link>& links) {
+  auto now = look();
+  auto* me = record(now);
+  if (me && !links.empty()) {
+    auto mine = std::ranges::find(links, model::read_text({now.view(), me}, "mac"),
+                                  &model::network_link::mac);
+    plugged_ = mine == links.end() ? links.front() : *mine;
+    if (plugged_->netvm.empty()) // a hypervisor without back ends
+      plugged_->netvm = netvm_in_record();
+  }
+  if (plugged_ && plugged_->netvm == netvm_in_record() && !running_netvm())
+    network_settled();
+  else
+    network_step();
 }
 
 void domain_state::plug(const std::string& netvm) {
@@ -114,8 +164,7 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
   run(
       work(task::attach, model::xml::render_net(machine)),
       [this, netvm, is_news, mac = machine.mac](const report&) {
-        plugged_into_ = netvm;
-        plugged_mac_ = mac;
+        plugged_ = {netvm, mac};
         refresh_firewall();
         if (is_news)
           self->send(world_->events,
@@ -134,7 +183,7 @@ void domain_state::unplug() {
       return network_settled();
     if (done)
       return network_step();
-    network_failed(fmt::format("disconnected from netvm '{}'", plugged_into_.value_or("")),
+    network_failed(fmt::format("disconnected from netvm '{}'", plugged_ ? plugged_->netvm : ""),
                    done.error());
   });
 }
@@ -143,9 +192,10 @@ void domain_state::unplug() {
 /// interface as well.
 void domain_state::detach_interface(const unplugged& then) {
   run(
-      work(task::detach, model::xml::render_interface_key(plugged_mac_)),
+      work(task::detach, model::xml::render_interface_key(plugged_->mac)),
       [this, then](const report&) {
-        auto former = std::exchange(plugged_into_, std::nullopt).value_or("");
+        auto former = plugged_ ? plugged_->netvm : "";
+        plugged_.reset();
         interface_dead_ = false;
         if (member_of_ == former && netvm_in_record() != former)
           leave_netvm();

@@ -219,7 +219,7 @@ void domain_state::reconcile(const model::guest& truth) {
     facts_.agent = true;
     entries_name_ = netvm_in_record();
     watch_guest([this] { look_at_disks(); });
-    learn_attachments([] {});
+    find_network();
     refresh_firewall();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v);
@@ -228,7 +228,6 @@ void domain_state::reconcile(const model::guest& truth) {
     move(truth.state);
     tell(truth.state == power::paused ? "domain-paused" : "domain-unpaused");
   }
-  rejoin_netvm();
 }
 
 /// The hypervisor has finished a build after we were told that it failed.
@@ -294,7 +293,7 @@ void domain_state::catch_up() {
       return;
     self->send(world_->events, events{told});
     forget_deferred();
-    if (has_agent && plugged_into_)
+    if (has_agent && plugged_)
       await_uplink();
   });
 }
@@ -316,26 +315,6 @@ void domain_state::forget_deferred() {
   auto* me = record(now);
   if (me && me->features.find(model::deferred_netvm))
     change([](auto& v, auto& x) { return plan_forget_deferred(v, x); }, reply{[](const auto&) {}});
-}
-
-/// Adopted, or begun again after a fault: the guest has had its interface from its start.
-void domain_state::rejoin_netvm() {
-  auto now = look();
-  auto* me = record(now);
-  auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
-  if (!netvm || !member_of_.empty())
-    return;
-  plugged_into_ = netvm->name;
-  plugged_mac_ = model::read_text({now.view(), me}, "mac");
-  member_of_ = netvm->name;
-  if (auto supervisor = netvm_of_mine())
-    timed_request(self, world_, supervisor, world_->settings.order, atom::join_v, who_,
-                  domain_actor{self})
-        .then([] {},
-              [this](const caf::error& why) {
-                degrade(trouble::network,
-                        fmt::format("its netvm did not come up: {}", from_caf(why).text));
-              });
 }
 
 } // namespace qubes::actors

@@ -101,8 +101,8 @@ void domain_state::commit(const model::plan& plan, const model::system_ptr& befo
 
 /// Whether this change takes a running guest off its netvm.
 bool domain_state::moves_network(const snapshot& now, const model::change& what) const {
-  return facts_.state == model::power::running && !start_ && plugged_into_ && !interface_dead_
-         && model::touches(what, "netvm") && netvm_after(now, what) != plugged_into_;
+  return facts_.state == model::power::running && !start_ && plugged_ && !interface_dead_
+         && model::touches(what, "netvm") && netvm_after(now, what) != plugged_->netvm;
 }
 
 /// Off the former netvm before the change is made: who is told that a domain is offline must be
@@ -112,7 +112,7 @@ void domain_state::unplug_before(const model::plan& plan, const model::system_pt
   auto go_on = [this, plan, before, reserved, to] { prepare_boot(plan, before, reserved, to); };
   moving_network_ = true;
   sync_network([this, plan, reserved, to, go_on] {
-    if (!plugged_into_ || facts_.state != model::power::running)
+    if (!plugged_ || facts_.state != model::power::running)
       return go_on();
     detach_interface([this, plan, reserved, to, go_on](const model::outcome<void>& done) {
       if (done)
@@ -120,7 +120,7 @@ void domain_state::unplug_before(const model::plan& plan, const model::system_pt
       not_committed(plan, reserved,
                     {done.error().code,
                      fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,
-                                 plugged_into_.value_or(""), done.error().text),
+                                 plugged_ ? plugged_->netvm : "", done.error().text),
                      "try again, or shut it down first"},
                     to);
     });

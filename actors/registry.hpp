@@ -96,7 +96,7 @@ private:
   model::system_ptr aligned_;                  ///< what the directory was made from
   std::set<std::string, std::less<>> waiting_; ///< in there, and not yet in the directory
   std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
-  std::size_t on_their_way_ = 0; ///< births without their disks
+  std::size_t on_their_way_ = 0;                               ///< births without their disks
   std::vector<applicant> applicants_;
   std::int64_t patient_since_us_ = 0; ///< the first applicant
   std::vector<newborn> newborns_;

@@ -7,7 +7,7 @@
 namespace qubes::actors {
 
 struct settings {
-  std::chrono::seconds host_call{30};             ///< define, create, inspect
+  std::chrono::seconds host_call{30};             ///< what waits for no guest; a build has no limit
   std::chrono::seconds guest_call{60};            ///< anything that waits for a guest
   std::chrono::seconds rescue_call{30};           ///< destroy
   std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on

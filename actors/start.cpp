@@ -23,6 +23,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"permission", &me::check_permission, nullptr},
       {"devices", &me::check_devices, nullptr},
       {"verify", &me::verify_files, nullptr},
+      {"strangers", &me::look_for_strangers, nullptr},
       {"netvm", &me::bring_up_netvm, &me::undo_netvm},
       {"memory", &me::reserve_memory, nullptr},
       {"volumes", &me::start_volumes, &me::undo_volumes},
@@ -191,6 +192,15 @@ void domain_state::verify_files() {
       failed);
 }
 
+/// What a failed start leaves behind is ended by its uuid: nobody else may have it.
+void domain_state::look_for_strangers() {
+  if (!look().machine->xen)
+    return next_step();
+  run(
+      work(task::survey), [this](const report&) { next_step(); },
+      [this](const model::error& why) { fail_start(why); });
+}
+
 void domain_state::bring_up_netvm() {
   auto now = look();
   auto* netvm = model::read_domain({now.view(), record(now)}, "netvm");
@@ -291,8 +301,8 @@ void domain_state::create() {
        mac = machine.mac](const report& x) {
         orphan_possible_ = false;
         live_as(x.guest);
-        plugged_into_ = netvm;
-        plugged_mac_ = mac;
+        if (netvm)
+          plugged_ = {*netvm, mac};
         publish_facts();
         next_step();
       },
@@ -311,11 +321,11 @@ void domain_state::undo_create() {
     recover({trouble::start});
     if (facts_.xid >= 0)
       stopped();
-    plugged_into_.reset();
+    plugged_.reset();
     unwind();
   };
   run(
-      work(task::destroy),
+      work(task::take_back),
       [this, down](const report&) {
         orphan_possible_ = false;
         down();

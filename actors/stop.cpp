@@ -217,7 +217,7 @@ void domain_state::stopped() {
   caf::anon_send(world_->driver, work(task::close_tools));
   facts_ = model::live{.state = facts_.state};
   destroying_ = false;
-  plugged_into_.reset();
+  plugged_.reset();
   interface_dead_ = false;
   entries_name_.clear();
   tell_runtime_reset();

@@ -29,6 +29,7 @@ struct config {
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";
+  std::string xl = "/usr/sbin/xl";
   std::string input_trigger = "/usr/bin/qubes-input-trigger";
   std::string scrypt = "scrypt";
   std::string memory_manager = "/var/run/qubes/qmemman.sock"; ///< "" for none

@@ -70,6 +70,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.hypervisor =
       drivers::make_libvirt({.uri = x.hypervisor_uri,
                              .host = x.lanes.host,
+                             .build = x.lanes.build,
                              .guest = static_cast<unsigned>(x.hypervisor_connections),
                              .rescue = x.lanes.rescue,
                              .silence = std::chrono::seconds{x.hypervisor_silence}});
@@ -94,6 +95,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.sysfs = x.sysfs;
   result.qrexec_client = x.qrexec_client;
   result.input_trigger = x.input_trigger;
+  result.xl = x.xl;
   result.home = drivers::first_qubes_home();
   if (!x.memory_manager.empty())
     result.memory = drivers::open_memory_manager(x.memory_manager, x.settings.guest_call);

@@ -278,18 +278,21 @@ void fake_hypervisor::lose_connection() {
     told("the connection to the fake hypervisor is lost");
 }
 
-outcome<std::vector<model::attachment>> fake_hypervisor::attachments(const std::string& uuid) {
+outcome<live_devices> fake_hypervisor::devices(const std::string& uuid) {
   if (auto refused = admit(fake_call::inspect, uuid))
     return tl::unexpected{std::move(*refused)};
   auto held = lock{mutex_};
   auto found = find(uuid);
   if (!found)
     return tl::unexpected{found.error()};
-  auto result = model::xml::attachments_in((*found)->xml);
+  auto result = live_devices{};
+  auto add = [&](const std::string& xml) {
+    std::ranges::move(model::xml::attachments_in(xml), std::back_inserter(result.attachments));
+    std::ranges::move(model::xml::links_in(xml), std::back_inserter(result.links));
+  };
+  add((*found)->xml);
   for (auto& x : (*found)->devices)
-    for (auto& it :
-         model::xml::attachments_in(fmt::format("<domain><devices>{}</devices></domain>", x)))
-      result.push_back(it);
+    add(in_a_domain(x));
   return result;
 }
 

@@ -52,7 +52,7 @@ public:
   outcome<void> undefine(const std::string& uuid) override;
   outcome<std::vector<model::device>> pci_devices() override;
   outcome<void> bind_pci(const std::string& address) override;
-  outcome<std::vector<model::attachment>> attachments(const std::string& uuid) override;
+  outcome<live_devices> devices(const std::string& uuid) override;
   outcome<std::string> console(const std::string& uuid) override;
   outcome<guest> inspect(const std::string& uuid) override;
 

@@ -35,6 +35,12 @@ struct listener {
   std::function<void(const std::string& why)> on_lost; ///< the connection died; every call fails
 };
 
+/// What others give a domain, as `model::xml::attachments_in` and `links_in` read it.
+struct live_devices {
+  std::vector<model::attachment> attachments;
+  std::vector<model::network_link> links;
+};
+
 class hypervisor {
 public:
   virtual ~hypervisor() = default;
@@ -80,8 +86,8 @@ public:
   /// Takes a device (SSSS:BB:DD.F) from the host's driver, for a guest; one that is free stays so.
   virtual outcome<void> bind_pci(const std::string& address) = 0;
 
-  /// Devices of others that an active domain has now, as `model::xml::attachments_in` reads them.
-  virtual outcome<std::vector<model::attachment>> attachments(const std::string& uuid) = 0;
+  /// What an active domain has now.
+  virtual outcome<live_devices> devices(const std::string& uuid) = 0;
 
   /// Where the console of an active domain can be opened; "" when it has none.
   virtual outcome<std::string> console(const std::string& uuid) = 0;

@@ -170,6 +170,7 @@ lanes::lanes(widths x) {
   auto width = [&x](lane where) {
     switch (where) {
     case lane::host: return x.host;
+    case lane::build: return x.build;
     case lane::guest: return x.guest;
     case lane::rescue: return x.rescue;
     case lane::disk: return x.disk;

@@ -13,7 +13,8 @@ namespace qubes::drivers {
 
 /// Calls that depend on a guest never share a lane with calls that do not.
 enum class lane : std::uint8_t {
-  host,    ///< define, create, lists: the hypervisor alone
+  host,    ///< lists and looks: the hypervisor alone
+  build,   ///< a guest is being built, which takes as long as it takes
   guest,   ///< may wait for a guest: shutdown, attach, QubesDB, agent
   rescue,  ///< destroy; always free
   disk,    ///< files of the store
@@ -21,7 +22,7 @@ enum class lane : std::uint8_t {
   backup,  ///< takes hours, and costs nobody else a thread
   user,    ///< somebody is asked, who may be away
 };
-inline constexpr std::size_t lane_count = 7;
+inline constexpr std::size_t lane_count = 8;
 
 /// Where blocking work runs. The simulation has its own.
 class executor {
@@ -37,7 +38,8 @@ public:
 class lanes final : public executor {
 public:
   struct widths {
-    unsigned host = 8;
+    unsigned host = 4;
+    unsigned build = 8;
     unsigned guest = 64; ///< a frozen guest costs one until its deadline
     unsigned rescue = 4;
     unsigned disk = 1;

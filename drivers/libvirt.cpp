@@ -2,6 +2,7 @@
 
 #include "drivers/libvirt_events.hpp"
 #include "drivers/libvirt_session.hpp"
+#include "drivers/libxl_log.hpp"
 #include "drivers/quiet_thread.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
@@ -33,13 +34,13 @@ struct driver_row {
   std::string_view scheme; ///< of the URI
   std::string_view type;   ///< as libvirt calls it
   capabilities can;
-  bool qubes_graphics;  ///< knows <graphics type="qubes">
-  std::string_view log; ///< where the driver explains a failed start
+  bool qubes_graphics;   ///< knows <graphics type="qubes">
+  std::string_view logs; ///< folder where libxl explains a failed start
 };
 
 // clang-format off
 constexpr std::array driver_rows{
-  driver_row{"xen", "Xen", {}, true, "/var/log/libvirt/libxl/libxl-driver.log"},
+  driver_row{"xen", "Xen", {}, true, "/var/log/libvirt/libxl"},
   driver_row{"qemu", "QEMU", {.memory_stats = false}, false, ""},
   driver_row{"lxc", "LXC", {.paused_start = false, .memory_stats = false, .sleep = false}, false, ""},
   driver_row{"test", "TEST", {.paused_start = false, .attach = false, .memory_stats = false,
@@ -204,11 +205,13 @@ public:
   outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> undefine(const std::string& uuid) override;
-  outcome<std::vector<model::attachment>> attachments(const std::string& uuid) override;
+  outcome<live_devices> devices(const std::string& uuid) override;
   outcome<std::string> console(const std::string& uuid) override;
   outcome<guest> inspect(const std::string& uuid) override;
 
 private:
+  class build_logs;
+
   outcome<std::string> live_xml(const char* what, const std::string& uuid);
   outcome<lease> borrow(traffic purpose);
   outcome<std::shared_ptr<session>> open_in_time();
@@ -255,6 +258,8 @@ private:
   const libvirt_options options_;
   libvirt_events events_;
   std::atomic<const driver_row*> driver_;
+  std::atomic<unsigned> builds_{0}; ///< under way
+  std::atomic<unsigned> builds_begun_{0};
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
   std::shared_ptr<ear> ear_; ///< of the present session
@@ -292,7 +297,7 @@ outcome<std::shared_ptr<session>> libvirt_hypervisor::open_in_time() {
   if (!opening_.valid()) {
     auto job = std::packaged_task<outcome<std::shared_ptr<session>>()>{
         [uri = options_.uri,
-         most = session::widths{options_.host, options_.guest, options_.rescue}] {
+         most = session::widths{options_.host, options_.build, options_.guest, options_.rescue}] {
           return session::open(uri, most);
         }};
     opening_ = job.get_future();
@@ -455,8 +460,42 @@ outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
   return {};
 }
 
+/// What libxl writes during one build. Messages that name no domain are ours when nothing else was
+/// being built.
+class libvirt_hypervisor::build_logs {
+public:
+  build_logs(libvirt_hypervisor& of, const std::string& name)
+      : of_(of), begun_(++of.builds_begun_), alone_(++of.builds_ == 1),
+        own_(fmt::format("{}/{}.log", of.driver().logs, name)),
+        others_(fmt::format("{}/libxl-driver.log", of.driver().logs)) {
+    // nop
+  }
+  ~build_logs() { --of_.builds_; }
+  build_logs(const build_logs&) = delete;
+  build_logs& operator=(const build_logs&) = delete;
+
+  error explain(error x) const {
+    if (of_.driver().logs.empty())
+      return x;
+    auto alone = alone_ && of_.builds_begun_ == begun_;
+    auto causes = std::array{alone ? others_.complaints() : std::string{}, own_.complaints()};
+    for (auto& cause : causes)
+      if (!cause.empty())
+        x.text += fmt::format("; libxl: {}", cause);
+    x.hint = fmt::format("see {}", own_.path());
+    return x;
+  }
+
+private:
+  libvirt_hypervisor& of_;
+  unsigned begun_;
+  bool alone_;
+  libxl_log own_;
+  libxl_log others_;
+};
+
 outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const std::string& xml) {
-  auto link = borrow(traffic::host);
+  auto link = borrow(traffic::build);
   if (!link)
     return tl::unexpected{std::move(link.error())};
   auto form = fit(xml, driver());
@@ -476,15 +515,14 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
           "switch VT-x or AMD-V on in the firmware settings"}};
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
+  auto told = build_logs{*this, form.name};
   auto flags = driver().can.paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
   if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
     auto why = complaint::last();
     if (!known)
       virDomainUndefine(domain.get());
-    auto x = refusal(*link, errc::hypervisor, naming("start", form.name), why);
-    if (!driver().log.empty())
-      x.hint = fmt::format("see {}", driver().log);
-    return tl::unexpected{std::move(x)};
+    return tl::unexpected{
+        told.explain(refusal(*link, errc::hypervisor, naming("start", form.name), why))};
   }
   auto id = virDomainGetID(domain.get());
   if (id == static_cast<unsigned>(-1))
@@ -550,8 +588,10 @@ outcome<std::string> libvirt_hypervisor::live_xml(const char* what, const std::s
   return std::string{xml.get()};
 }
 
-outcome<std::vector<model::attachment>> libvirt_hypervisor::attachments(const std::string& uuid) {
-  return live_xml("read the devices of", uuid).map(model::xml::attachments_in);
+outcome<live_devices> libvirt_hypervisor::devices(const std::string& uuid) {
+  return live_xml("read the devices of", uuid).map([](const std::string& xml) {
+    return live_devices{model::xml::attachments_in(xml), model::xml::links_in(xml)};
+  });
 }
 
 outcome<std::string> libvirt_hypervisor::console(const std::string& uuid) {

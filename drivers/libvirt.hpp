@@ -9,8 +9,9 @@ namespace qubes::drivers {
 
 struct libvirt_options {
   std::string uri;    ///< e.g. "xen:///system", "test:///default"
-  unsigned host = 8;  ///< calls of each kind at the same time, every one on a connection of its
-  unsigned guest = 8; ///< own; more wait in their threads. Kills have theirs from the beginning.
+  unsigned host = 4;  ///< calls of each kind at the same time, every one on a connection of its
+  unsigned build = 8; ///< own; more wait in their threads. Kills have theirs from the beginning.
+  unsigned guest = 8;
   unsigned rescue = 4;
   std::chrono::seconds silence{60}; ///< a daemon that answers nothing for so long is lost; libvirtd
                                     ///< is silent for half of it while Xen builds a large domain

@@ -95,8 +95,8 @@ void connection_pool::close() {
 // -- a session -----------------------------------------------------------------------------------
 
 session::session(const std::string& uri, connection_handle events, widths most)
-    : events_(std::move(events)),
-      shared_(lives_in_process(uri)), pools_{{{uri, most[0]}, {uri, most[1]}, {uri, most[2]}}} {
+    : events_(std::move(events)), shared_(lives_in_process(uri)),
+      pools_{{{uri, most[0]}, {uri, most[1]}, {uri, most[2]}, {uri, most[3]}}} {
   // nop
 }
 

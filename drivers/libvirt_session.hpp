@@ -30,9 +30,10 @@ struct complaint {
   bool says_unsupported() const;
 };
 
-/// What waits for a guest, and what rescues from one that hangs, has connections of its own.
-enum class traffic : std::uint8_t { host, guest, rescue };
-inline constexpr std::size_t traffic_count = 3;
+/// What waits for a guest or for its build, and what rescues from one that hangs, has connections
+/// of its own.
+enum class traffic : std::uint8_t { host, build, guest, rescue };
+inline constexpr std::size_t traffic_count = 4;
 
 /// True for drivers that keep their domains in the connection or in this process: one connection
 /// serves all threads, and there is no wire between.

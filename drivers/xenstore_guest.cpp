@@ -3,6 +3,7 @@
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
+#include <strings.h>
 
 #include <charconv>
 #include <cmath>
@@ -33,7 +34,42 @@ std::string uuid_of(xenstore& from, std::int32_t xid) {
              : std::string{};
 }
 
+template <class Fits>
+std::optional<std::int32_t> find_guest(xenstore& from, Fits fits) {
+  for (auto& x : from.list("/local/domain").value_or(std::vector<std::string>{}))
+    if (auto xid = number<std::int32_t>(x); xid && *xid > 0 && fits(*xid))
+      return xid;
+  return std::nullopt;
+}
+
 } // namespace
+
+std::optional<std::int32_t> find_by_name(xenstore& from, const std::string& name) {
+  return find_guest(from, [&](auto xid) {
+    return text_at(from, fmt::format("/local/domain/{}/name", xid)) == name;
+  });
+}
+
+std::optional<std::int32_t> find_by_uuid(xenstore& from, const std::string& uuid) {
+  return find_guest(from, [&](auto xid) { return uuid_of(from, xid) == uuid; });
+}
+
+std::int32_t backend_of(xenstore& from, std::int32_t xid, const std::string& mac) {
+  constexpr auto domains = std::string_view{"/local/domain/"};
+  auto interfaces = fmt::format("/libxl/{}/device/vif", xid);
+  for (auto& x : from.list(interfaces).value_or(std::vector<std::string>{})) {
+    if (::strcasecmp(text_at(from, fmt::format("{}/{}/mac", interfaces, x)).c_str(), mac.c_str())
+        != 0)
+      continue;
+    auto path = text_at(from, fmt::format("{}/{}/backend", interfaces, x));
+    auto rest = std::string_view{path};
+    if (!rest.starts_with(domains))
+      continue;
+    rest.remove_prefix(domains.size());
+    return number<std::int32_t>(rest.substr(0, rest.find('/'))).value_or(-1);
+  }
+  return -1;
+}
 
 void read_guest(xenstore& from, model::guest& into) {
   constexpr auto end_of_time = 1e11; // seconds; year 5138

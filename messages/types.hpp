@@ -136,6 +136,7 @@ enum class task : std::uint8_t {
   resume,
   shutdown,
   destroy,
+  take_back, ///< destroys what a failed start left, also what the hypervisor's daemon lost sight of
   sleep,
   wake,
   attach, ///< text: device XML
@@ -143,6 +144,7 @@ enum class task : std::uint8_t {
   undefine,
   inspect,
   verify,       ///< text: the domain's directory, relative to the state directory
+  survey,       ///< whether the host has a guest of its name or uuid that is not its own
   reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
   announce,     ///< pairs: xenstore entries the guest may write
   open_qubesdb, ///< edits: its entries
@@ -156,24 +158,24 @@ enum class task : std::uint8_t {
   write_firewall, ///< text: directory, pairs[0].second: the file
   read_qubesdb,   ///< text: prefix; report: pairs
   list_pci,
-  write_qubesdb,    ///< edits
-  watch_qubesdb,    ///< text: path
-  bind_pci,         ///< pairs: port, its name for refusals; report: devices
-  shrink_memory,    ///< of a domain that is about to rest
-  free_memory,      ///< report: bytes, unless nobody knows (found)
-  mark_service,     ///< text: service of dom0, flag: it shall run
-  find_console,     ///< report: text
-  sample,           ///< report: usage of all that run
-  note_paused,      ///< text: their names, a line each; unless there is such a note already
-  take_paused,      ///< report: text; the note is gone then
-  read_profile,     ///< text: its name; report: found, text
-  size_files,       ///< text: directory, pairs: file names; report: bytes
-  size_home,        ///< of dom0's user; report: bytes, text: its path
-  read_attachments, ///< what the hypervisor says the domain has; report: attachments
-  ask_service,      ///< text: qrexec service, pairs[0].second: user; report: text
-  trigger_input,    ///< dom0's input devices are offered again
-  start_at_boot,    ///< flag: the domain shall
-  ask_user,         ///< text: question to the device agent, errand; report: text, the answer
+  write_qubesdb, ///< edits
+  watch_qubesdb, ///< text: path
+  bind_pci,      ///< pairs: port, its name for refusals; report: devices
+  shrink_memory, ///< of a domain that is about to rest
+  free_memory,   ///< report: bytes, unless nobody knows (found)
+  mark_service,  ///< text: service of dom0, flag: it shall run
+  find_console,  ///< report: text
+  sample,        ///< report: usage of all that run
+  note_paused,   ///< text: their names, a line each; unless there is such a note already
+  take_paused,   ///< report: text; the note is gone then
+  read_profile,  ///< text: its name; report: found, text
+  size_files,    ///< text: directory, pairs: file names; report: bytes
+  size_home,     ///< of dom0's user; report: bytes, text: its path
+  read_devices,  ///< what the hypervisor says the domain has; report: attachments, links
+  ask_service,   ///< text: qrexec service, pairs[0].second: user; report: text
+  trigger_input, ///< dom0's input devices are offered again
+  start_at_boot, ///< flag: the domain shall
+  ask_user,      ///< text: question to the device agent, errand; report: text, the answer
 };
 
 struct job {
@@ -199,7 +201,8 @@ struct report {
   bool found = true;                            ///< read_firewall: there is a file; free_memory
   std::uint64_t bytes = 0;                      ///< free_memory, size_files, size_home
   std::vector<model::device> devices{};         ///< list_pci, bind_pci
-  std::vector<model::attachment> attachments{}; ///< read_attachments; of disks without identity
+  std::vector<model::attachment> attachments{}; ///< read_devices; of disks without identity
+  std::vector<model::network_link> links{};     ///< read_devices
   std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
   std::vector<model::usage> usage{};                        ///< sample
 };

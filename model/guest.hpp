@@ -22,6 +22,13 @@ struct guest {
   std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when nobody knows
 };
 
+/// An interface of a guest, at the netvm that serves it.
+struct network_link {
+  std::string netvm;
+  std::string mac;
+  std::int32_t backend = -1; ///< xid of that netvm when it was made, -1 when nobody knows
+};
+
 enum class guest_event : std::uint8_t { started, suspended, resumed, stopped, crashed, slept };
 
 } // namespace qubes::model

@@ -77,6 +77,16 @@ std::vector<attachment> attachments_in(std::string_view text) {
   return result;
 }
 
+std::vector<network_link> links_in(std::string_view text) {
+  auto document = pugi::xml_document{};
+  auto result = std::vector<network_link>{};
+  if (document.load_buffer(text.data(), text.size()))
+    for (auto x : document.child("domain").child("devices").children("interface"))
+      result.push_back({.netvm = x.child("backenddomain").attribute("name").value(),
+                        .mac = x.child("mac").attribute("address").value()});
+  return result;
+}
+
 namespace {
 
 /// What tells one device of a domain from the others of its kind.

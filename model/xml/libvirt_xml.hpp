@@ -3,6 +3,7 @@
 #pragma once
 
 #include "model/auto_attach.hpp"
+#include "model/guest.hpp"
 #include "model/view.hpp"
 
 #include <map>
@@ -92,6 +93,9 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
 /// Disks and PCI devices of others in a live domain's XML (spec/devices.md §7), without identities;
 /// a PCI device has its address as its port. Nothing from what is no XML.
 std::vector<attachment> attachments_in(std::string_view text);
+
+/// Network interfaces in a live domain's XML.
+std::vector<network_link> links_in(std::string_view text);
 
 /// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces
 /// by MAC, disks by front end, backend and source, PCI devices by address; as text for a detach.

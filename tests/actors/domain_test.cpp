@@ -90,6 +90,25 @@ TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
   EXPECT_TRUE(sim.ask("app0", verb::start));
 }
 
+TEST_P(domains, a_stranger_of_its_name_or_uuid_is_named_and_left_alone) {
+  auto entries = std::map<std::string, std::string>{
+      {"/local/domain/77/name", "app0"},
+      {"/local/domain/77/vm", "/vm/" + uuid("app0")},
+  };
+  for (auto& [path, text] : entries) {
+    ASSERT_TRUE(sim.xenstore().write(path, text));
+    auto result = sim.ask("app0", verb::start);
+    ASSERT_FALSE(result) << path;
+    EXPECT_EQ(result.error().code, errc::vm_error);
+    EXPECT_THAT(result.error().text, HasSubstr("id 77"));
+    EXPECT_EQ(sim.state_of("app0"), power::halted);
+    EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 0U);
+    EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::destroy), 0U);
+    ASSERT_TRUE(sim.xenstore().remove(path));
+  }
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
 TEST_P(domains, start_that_fails_after_creation_is_undone_and_told) {
   sim.hypervisor().set_script([](drivers::fake_call which, const std::string&) {
     return which == drivers::fake_call::resume

@@ -346,6 +346,9 @@ bool simulation::step() {
   // A lane job is as likely as any one actor's turn.
   if (lanes != 0 && chance_() % (actors + 1) == 0) {
     deck_->run_one(chance_);
+    check_held_volumes();
+    if (ready_ && faults_.losses > 0 && chance_() % 1000 < faults_.losses)
+      hypervisor_->lose_connection();
   } else {
     auto& jobs = scheduler_->jobs;
     std::swap(jobs.front(), jobs[chance_() % jobs.size()]);
@@ -439,6 +442,19 @@ void simulation::check_networks() {
       violate(fmt::format("'{}' runs, its netvm '{}' is {}", x->name.str(), netvm->name.str(),
                           wire_name(state)));
   }
+}
+
+/// Whatever anybody believes of a guest: below one that lives, volumes are not stopped.
+void simulation::check_held_volumes() {
+  if (!society_)
+    return;
+  auto started = disks_->running();
+  auto system = world().system.read();
+  for (auto& guest : hypervisor_->guests())
+    if (auto* x = system->find(guest.name))
+      for (auto& it : x->volumes)
+        if (it.pool != "linux-kernel" && !started.contains(it.vid))
+          violate(fmt::format("volume '{}' is stopped below the living '{}'", it.vid, guest.name));
 }
 
 void simulation::check_rest() {

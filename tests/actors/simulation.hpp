@@ -147,6 +147,7 @@ struct faults {
   unsigned hypervisor = 0;
   unsigned disk = 0;
   unsigned volumes = 0;
+  unsigned losses = 0; ///< of the connection to the hypervisor, whose calls under way go on
 };
 
 class simulation {
@@ -261,6 +262,7 @@ private:
   void check_step();
   void check_xids();
   void check_networks();
+  void check_held_volumes();
   void check_volumes();
   void check_events();
   void check_population();

@@ -52,6 +52,8 @@ const kind& pick(std::mt19937_64& chance) {
   return kinds[0];
 }
 
+constexpr auto longest_back_off = std::chrono::seconds{5};
+
 /// `orders` orders in random places of the run, to random domains of `apps` and `depth` netvms.
 void storm(simulation& sim, std::size_t apps, std::size_t depth, std::size_t orders) {
   auto& chance = sim.chance();
@@ -65,6 +67,8 @@ void storm(simulation& sim, std::size_t apps, std::size_t depth, std::size_t ord
     for (auto steps = chance() % 8; steps > 0; --steps)
       sim.step();
   }
+  sim.run();
+  sim.pass(longest_back_off); // a connection that was lost is there again
   sim.run();
   sim.check_rest();
 }
@@ -89,6 +93,10 @@ TEST(storm, fifty_domains_keep_every_invariant) {
 
 TEST(storm, fifty_domains_survive_faults_of_hypervisor_and_volumes) {
   run_seeds(1000, {.hypervisor = 20, .volumes = 10}, 46, 3);
+}
+
+TEST(storm, fifty_domains_survive_losses_of_a_connection_whose_calls_go_on) {
+  run_seeds(1000, {.hypervisor = 10, .losses = 10}, 46, 3);
 }
 
 TEST(storm, the_same_seed_gives_the_same_run) {

@@ -152,6 +152,7 @@ qrexec_daemon = "{HERE}/host/qrexec-daemon"
 qrexec_client = ""
 scrypt = "{HERE}/host/scrypt"
 input_trigger = ""
+xl = ""
 
 [memory]
 manager = ""

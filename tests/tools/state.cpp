@@ -205,6 +205,7 @@ qubesdb_daemon = ""
 qrexec_daemon = ""
 qrexec_client = ""
 input_trigger = ""
+xl = ""
 
 [memory]
 manager = ""

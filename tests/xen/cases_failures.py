@@ -9,17 +9,22 @@ from lab import (PATIENCE, at_once, await_guest, case, check, check_equal, ctl, 
                  start_libvirtd, vifs, wait)
 
 
+def end_is_noticed(name, other, how):
+    """The other one goes on."""
+    how()
+    gone(name)
+    wait("domain-shutdown is told", lambda: events(name, "domain-shutdown"))
+    check_equal(power(other), "Running", "state of another guest")
+    check_equal(events(other, "domain-shutdown"), [], "ends of another guest")
+
+
 def ends_by_itself(how):
     start("vault", "lone1")
-    how()
-    gone("vault")
-    wait("domain-shutdown is told", lambda: events("vault", "domain-shutdown"))
-    check_equal(power("lone1"), "Running", "state of another guest")
-    check_equal(events("lone1", "domain-shutdown"), [], "ends of another guest")
+    end_is_noticed("vault", "lone1", how)
     start("vault")
 
 
-@case("a guest panics", short=True)
+@case("a guest panics")
 def panic():
     ends_by_itself(lambda: must("xl", "sysrq", "vault", "c"))
 
@@ -45,9 +50,8 @@ def destroyed_while_away():
     start("vault")
 
 
-@case("qvmd is killed, and adopts what runs", short=True)
-def adoption():
-    start("app1", "vault")
+def killed_and_adopts():
+    """With app1, its netvm and vault running."""
     ctl("pause", "vault")
     before = guests()
     daemon.end(signal.SIGKILL)
@@ -65,6 +69,12 @@ def adoption():
     gone("app1")
     ctl("kill", "vault", "sys-net")
     gone("vault")
+
+
+@case("qvmd is killed, and adopts what runs")
+def adoption():
+    start("app1", "vault")
+    killed_and_adopts()
 
 
 @case("qvmd is killed at moments of a start, and clears up or adopts")

@@ -22,15 +22,19 @@ def cut_off(client, *netvms):
     await_guest(client, nics=0, net="no")
 
 
-@case("netvm none, while it runs, cuts off at once", short=True)
+def offline_and_back(client, netvm):
+    connected(client, netvm)
+    ctl("set", client, "netvm", "none")
+    cut_off(client, netvm)
+    check(not degraded(client), f"{client} is not degraded")
+    ctl("set", client, "netvm", netvm)
+    connected(client, netvm)
+
+
+@case("netvm none, while it runs, cuts off at once")
 def none_while_running():
     start("app1")
-    connected("app1", "sys-net")
-    ctl("set", "app1", "netvm", "none")
-    cut_off("app1", "sys-net")
-    check(not degraded("app1"), "app1 is not degraded")
-    ctl("set", "app1", "netvm", "sys-net")
-    connected("app1", "sys-net")
+    offline_and_back("app1", "sys-net")
 
 
 @case("netvm none, while it is paused, and back")

@@ -5,7 +5,7 @@ from lab import (PATIENCE, at_once, await_guest, backends, case, check, check_eq
                  domains, events, flags, gone, guests, power, refused, start, vifs, wait, xid)
 
 
-@case("one guest starts and is killed", short=True)
+@case("one guest starts and is killed")
 def one_guest():
     start("vault")
     check_equal(domains()["vault"]["xid"], xid("vault"), "xid that qvmd tells")
@@ -33,7 +33,7 @@ def start_together(names):
         check_equal(len(events(name, "domain-start")), 1, f"domain-start events of {name}")
 
 
-@case("four guests start at once", short=True)
+@case("four guests start at once")
 def four_at_once():
     start_together([f"lone{i}" for i in range(1, 5)])
 

@@ -116,11 +116,14 @@ class Daemon:
     listener = None
     expected_to_end = False
 
-    def start(self):
+    def launch(self):
         with open(LOG, "ab") as log:
             self.process = subprocess.Popen(["qvmd", "--config", state.CONFIG], stdout=log, stderr=log,
                                             start_new_session=True)
         self.expected_to_end = False
+
+    def start(self):
+        self.launch()
         wait("qvmd answers", lambda: run("qvmctl", "ls", "dom0")[0] == 0)
 
     def listen(self):

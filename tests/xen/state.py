@@ -28,6 +28,8 @@ host_call_seconds = 600
 guest_call_seconds = 600
 rescue_call_seconds = 600
 command_seconds = 600
+[hypervisor]
+silence_seconds = 900
 """
 
 

@@ -1,0 +1,182 @@
+"""What qvmd costs on Xen: ratios to the same libvirt calls made without it, in one boot.
+
+A figure is a function with @figure(...) that returns what was measured and what it is held against.
+The machine is noisy: both sides take turns, and the middle of their times counts."""
+import os
+import re
+import shutil
+import statistics
+import threading
+import time
+import uuid
+
+import bare
+from lab import at_once, call, check, ctl, daemon, domains, gone, guests, must, power, start, wait
+
+ROUNDS = 3
+MANY = [f"lone{i}" for i in range(1, 9)]
+
+figures = []
+
+
+def figure(what, limit):
+    """limit: the ratio that qvmd has to stay below; None for what is only told."""
+    def register(function):
+        figures.append((what, limit, function))
+        return function
+    return register
+
+
+def took(function, *words):
+    begin = time.monotonic()
+    function(*words)
+    return time.monotonic() - begin
+
+
+def twin(name):
+    """XML of a guest like this running one, with copies of its images and another name."""
+    xml = must("virsh", "-c", "xen:///system", "dumpxml", "--inactive", name)
+    for path in set(re.findall(r"<source (?:dev|file)='([^']+)'", xml)):
+        if path.startswith("/var/lib/qubes/appvms/"):
+            copy = f"/var/lib/qubes/twin-{name}-{os.path.basename(path)}"
+            if not os.path.exists(copy):
+                shutil.copyfile(path, copy)
+            xml = xml.replace(path, copy)
+    xml = re.sub(r"<uuid>.*?</uuid>", f"<uuid>{uuid.uuid4()}</uuid>", xml)
+    return xml.replace(f"<name>{name}</name>", f"<name>twin-{name}</name>")
+
+
+def twins(names):
+    for name in names:
+        start(name)
+    result = [twin(name) for name in names]
+    ctl("kill", *names)
+    for name in names:
+        gone(name)
+    return result
+
+
+def start_by_call(name):
+    well, answer = call("admin.vm.Start", name, seconds=3600)
+    check(well, f"start of {name}: {answer!r}")
+
+
+def kill_all(names):
+    ctl("kill", *names)
+    for name in names:
+        gone(name)
+
+
+def middle(times):
+    return statistics.median(times)
+
+
+def against(times, bare_times):
+    mine, other = middle(times), middle(bare_times)
+    return mine / other, f"{mine:.1f} s, bare {other:.1f} s"
+
+
+def compare_starts(names):
+    xml = twins(names)
+    mine, others = [], []
+    for _ in range(ROUNDS):
+        pairs = [bare.Guest(x) for x in xml]
+        others.append(took(at_once, lambda x: x.start(), pairs))
+        for x in pairs:
+            x.close()
+        mine.append(took(at_once, start_by_call, names))
+        kill_all(names)
+    return against(mine, others)
+
+
+@figure("start of one guest", 1.1)
+def one():
+    return compare_starts(["lone1"])
+
+
+@figure("eight starts at once", 1.15)
+def eight():
+    return compare_starts(MANY)
+
+
+def ninety_ninth(times):
+    return sorted(times)[int(len(times) * 0.99)]
+
+
+def read_once():
+    well, answer = call("admin.vm.property.Get+memory", "vault")
+    check(well, f"a read: {answer!r}")
+
+
+@figure("99th percentile of reads while eight start", 3.0)
+def reads():
+    idle = [took(read_once) for _ in range(500)]
+    starter = threading.Thread(target=at_once, args=(start_by_call, MANY))
+    starter.start()
+    busy = []
+    while starter.is_alive():
+        busy.append(took(read_once))
+        time.sleep(0.01)
+    starter.join()
+    kill_all(MANY)
+    mine, other = ninety_ninth(busy), ninety_ninth(idle)
+    return mine / other, f"{mine * 1000:.1f} ms of {len(busy)}, idle {other * 1000:.1f} ms"
+
+
+@figure("a kill while four others are built", None)
+def kill():
+    xml = twins(["lone5"])[0]
+    names = ["lone1", "lone2", "lone3", "lone4"]
+    mine, others = [], []
+    for number in range(2 * ROUNDS):
+        other = bare.Guest(xml) if number % 2 else None
+        if other:
+            other.start()
+        else:
+            start_by_call("lone5")
+        starter = threading.Thread(target=at_once, args=(start_by_call, names))
+        starter.start()
+        wait("one is being built", lambda: any(x in guests() for x in names))
+        if other:
+            others.append(took(other.destroy))
+            other.close()
+        else:
+            mine.append(took(ctl, "kill", "lone5"))
+        starter.join()
+        kill_all(names)
+    return against(mine, others)
+
+
+@figure("adoption of eight guests, in seconds", None)
+def adoption():
+    at_once(start_by_call, MANY)
+    times = []
+    for _ in range(ROUNDS):
+        daemon.end(9)
+        begin = time.monotonic()
+        daemon.launch()
+        while True:
+            try:
+                if all(call("admin.vm.CurrentState", x)[1].find(b"power_state=Running") >= 0 for x in MANY):
+                    break
+            except OSError:
+                pass
+            daemon.check_alive()
+            time.sleep(0.02)
+        times.append(time.monotonic() - begin)
+    kill_all(MANY)
+    return middle(times), f"{middle(times):.2f} s"
+
+
+def measure():
+    """Prints a line per figure; how many are above their limits."""
+    above = 0
+    for what, limit, function in figures:
+        ratio, said = function()
+        for name in [x for x in domains() if x != "dom0" and power(x) != "Halted"]:
+            ctl("kill", name)
+        bad = limit is not None and ratio > limit
+        above += bad
+        held = "" if limit is None else f" (at most {limit})"
+        print(f"{'ABOVE' if bad else 'ok   '}  {what}: {ratio:.2f}{held}: {said}")
+    return above
