@@ -1,6 +1,22 @@
 """What others do wrong: domains of our name, guests that write nonsense, kernels that do not boot."""
-from lab import (case, check, check_equal, ctl, daemon, degraded, domains, gone, guests, must,
-                 power, refused, run, start, wait, xid, xs_list)
+import contextlib
+import os
+import socket
+import struct
+
+from lab import (await_guest, case, check, check_equal, ctl, daemon, degraded, domains, gone, guests,
+                 must, power, refused, run, start, vifs, wait, xid, xs_list)
+
+
+@contextlib.contextmanager
+def flag(path):
+    """A file that makes a script of the lab behave badly, as long as it is there."""
+    with open(path, "wb"):
+        pass
+    try:
+        yield
+    finally:
+        os.remove(path)
 
 
 def stranger(name, uuid=""):
@@ -84,3 +100,54 @@ def no_hvm():
     check("hvm" in text, f"the refusal names it: {text}")
     gone("hvm")
     check(not degraded("hvm"), "hvm is degraded")
+
+
+@case("a block script that fails: the start is refused with its cause, nothing is left")
+def block_fails():
+    start("lone1")
+    with flag("/lab/block-fails"):
+        text = refused("start", "vault")
+    check("the lab wants it to fail" in text or "block" in text, f"the refusal names its cause: {text}")
+    gone("vault")
+    check(not degraded("vault"), "vault is degraded")
+    check_equal(power("lone1"), "Running", "state of the other guest")
+    start("vault")
+
+
+@case("a block script that never answers: libxl gives it up, others start meanwhile")
+def block_hangs():
+    with flag("/lab/block-hangs"):
+        text = refused("start", "vault")
+    check("vault" in text, f"the refusal names it: {text}")
+    gone("vault")
+    check(not degraded("vault"), "vault is degraded")
+    start("vault", "lone1")
+
+
+@case("a netvm that never connects its client: the client runs without network and can be killed")
+def deaf_netvm():
+    ctl("set", "sys-net", "kernelopts", "mitigations=off lab.deaf")
+    start("app1")
+    await_guest("app1", nics=1, net="no")
+    check_equal([backend for backend, _ in vifs("app1")], [xid("sys-net")], "its interface")
+    ctl("set", "app1", "netvm", "none")
+    check_equal(vifs("app1"), [], "interfaces without netvm")
+    ctl("kill", "app1", "sys-net")
+    gone("app1")
+    ctl("set", "sys-net", "kernelopts", "mitigations=off")
+    start("app1")
+    await_guest("app1", nics=1, net="yes")
+
+
+@case("a XenStore full of watches")
+def watches():
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.connect("/var/run/xenstored/socket")
+        wire.settimeout(600)
+        for number in range(5000):
+            body = f"/local/domain/0/lab\0{number}\0".encode()
+            wire.sendall(struct.pack("<4I", 4, number, 0, len(body)) + body)  # XS_WATCH
+            wire.recv(65536)
+        start("vault")
+        ctl("kill", "vault")
+        gone("vault")

@@ -416,7 +416,7 @@ def finish():
 
 def force_clean():
     """Whatever it takes, so that the next case has a chance."""
-    for path in ("/lab/block-fails",):
+    for path in ("/lab/block-fails", "/lab/block-hangs"):
         if os.path.exists(path):
             os.remove(path)
     daemon.stop_listening()
