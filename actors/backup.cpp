@@ -264,11 +264,9 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   };
   if (x->id.find_first_of(" \t\n") != std::string::npos)
     return failed("the profile's name has blanks, which no service can have");
-  auto ask = job{.what = task::ask_service,
-                 .domain = vm,
-                 .uuid = {},
-                 .text = "qubes.BackupPassphrase+" + x->id,
-                 .pairs = {{"user", user_of(world_->look().view(), vm)}}};
+  auto ask = job{.what = task::ask_service, .domain = vm, .uuid = {}, .text = {}, .pairs = {}};
+  ask.call = {.service = "qubes.BackupPassphrase+" + x->id,
+              .user = user_of(world_->look().view(), vm)};
   ask.limit = passphrase_seconds;
   auto limit = deadline_of(world_->settings, ask);
   x->asking = true;

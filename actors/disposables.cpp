@@ -228,11 +228,9 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
     return given_up(base, who, "it is gone");
   if (services.empty())
     return shrink(base, who);
-  auto what = job{.what = task::run_service,
-                  .domain = who,
-                  .uuid = x->uuid,
-                  .text = services.front(),
-                  .pairs = {}};
+  auto what =
+      job{.what = task::run_service, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
+  what.call = {.service = services.front(), .user = model::read_text({now.view(), x}, "default_user")};
   what.limit = model::read_int({now.view(), x}, "qrexec_timeout");
   services.erase(services.begin());
   auto limit = deadline_of(world_->settings, what);

@@ -185,10 +185,10 @@ void domain_state::write_notes(const std::string& text, const reply& to) {
     return to.refuse(clean.error());
   auto now = look();
   if (auto* me = record(now); me && me->is(model::remote_vm))
-    return to.refuse({errc::general,
-                      fmt::format("'{}' runs on another host and has no notes here", who_), {}});
+    return to.refuse(
+        {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   auto what = work(task::write_notes, directory_of_mine());
-  what.pairs = {{"notes", *clean}};
+  what.content = *clean;
   look_up(to, std::move(what), [to](const report&) { to.ok(); });
 }
 
@@ -277,6 +277,12 @@ job domain_state::work(task what, std::string text) const {
           .xid = facts_.xid,
           .text = std::move(text),
           .pairs = {}};
+}
+
+job domain_state::service_work(std::string service, std::string user, std::string input) const {
+  auto what = work(task::run_service);
+  what.call = {.service = std::move(service), .user = std::move(user), .input = std::move(input)};
+  return what;
 }
 
 std::chrono::seconds domain_state::deadline_of_job(const job& what) const {

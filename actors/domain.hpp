@@ -366,6 +366,7 @@ private:
   void tick(std::uint64_t life);
   netvm_actor netvm_of_mine() const;
   job work(task what, std::string text = {}) const;
+  job service_work(std::string service, std::string user, std::string input = {}) const;
 
   /// Runs a job. When this life has ended before its result came, that no longer matters to the
   /// next life: only `late` runs then.

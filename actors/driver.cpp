@@ -140,38 +140,29 @@ outcome<report> start_agent(machinery& with, const job& what) {
   return nothing(with.tools->start_agent({.name = what.domain,
                                           .uuid = what.uuid,
                                           .xid = what.xid,
-                                          .user = what.text,
+                                          .user = what.user,
                                           .wait = what.flag,
                                           .limit = std::chrono::seconds{what.limit},
                                           .debug = what.debug}));
 }
 
-/// What a service says is its answer; what it complains of is part of the refusal.
-outcome<report> call_service(machinery& with, const job& what, errc refusal) {
-  auto user = what.pairs.empty() ? std::string{"root"} : what.pairs[0].second;
-  auto done = drivers::run(
-      {with.qrexec_client, "-d", what.domain, fmt::format("{}:QUBESRPC {} dom0", user, what.text)},
-      {}, std::chrono::seconds{what.limit > 0 ? what.limit : 60}, drivers::outputs::apart);
-  if (!done)
-    return tl::unexpected{done.error()};
-  auto complaint = model::trimmed(done->errors);
-  if (done->status != 0)
-    return model::fail(refusal, fmt::format("service {} in '{}' ended with status {}{}{}",
-                                            what.text, what.domain, done->status,
-                                            complaint.empty() ? "" : ": ", complaint));
-  return report{.guest = {}, .text = std::move(done->output), .held = {}};
+/// What the service said; nothing where no program runs services.
+outcome<std::optional<std::string>> call_service(machinery& with, const job& what) {
+  return with.tools->run_service(what.domain, what.call,
+                                 std::chrono::seconds{what.limit > 0 ? what.limit : 60});
 }
 
 outcome<report> run_service(machinery& with, const job& what) {
-  if (with.qrexec_client.empty())
-    return report{};
-  return call_service(with, what, errc::vm_error).map([](const report&) { return report{}; });
+  return call_service(with, what).map([](const auto&) { return report{}; });
 }
 
 outcome<report> ask_service(machinery& with, const job& what) {
-  if (with.qrexec_client.empty())
+  auto said = call_service(with, what);
+  if (!said)
+    return model::fail(errc::general, std::move(said.error().text), std::move(said.error().hint));
+  if (!*said)
     return model::fail(errc::general, "there is no program that runs services in domains");
-  return call_service(with, what, errc::general);
+  return report{.guest = {}, .text = std::move(**said), .held = {}};
 }
 
 outcome<report> trigger_input(machinery& with, const job& what) {
@@ -212,7 +203,7 @@ outcome<report> read_notes(machinery& with, const job& what) {
 }
 
 outcome<report> write_notes(machinery& with, const job& what) {
-  auto done = drivers::replace(*with.state, what.text + "/notes.txt", what.pairs.at(0).second);
+  auto done = drivers::replace(*with.state, what.text + "/notes.txt", what.content);
   if (!done)
     return model::fail(errc::general, "the notes could not be written: " + done.error().text);
   return report{};
@@ -240,7 +231,7 @@ outcome<report> read_firewalls(machinery& with, const job& what) {
 }
 
 outcome<report> write_firewall(machinery& with, const job& what) {
-  auto done = drivers::replace(*with.state, what.text + "/firewall.xml", what.pairs.at(0).second);
+  auto done = drivers::replace(*with.state, what.text + "/firewall.xml", what.content);
   if (!done)
     return model::fail(errc::general, "the firewall could not be written: " + done.error().text);
   return report{};

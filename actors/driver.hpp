@@ -29,7 +29,6 @@ struct machinery {
   std::shared_ptr<drivers::disk> config = nullptr;           ///< backup/: profiles
   std::shared_ptr<drivers::executor> lanes;
   std::string sysfs = "/sys";
-  std::string qrexec_client;   ///< program, "" for none
   std::string input_trigger{}; ///< program, "" for none
   std::string home{};          ///< of dom0's user, "" for none
 };

@@ -83,7 +83,7 @@ void domain_state::suspend(const reply& to) {
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
-      work(task::run_service, "qubes.SuspendPre"), [sleep](const report&) { sleep(); },
+      service_work("qubes.SuspendPre", "root"), [sleep](const report&) { sleep(); },
       [this, sleep](const model::error& why) {
         note(spdlog::level::warn, "{}", why.text);
         sleep();
@@ -104,7 +104,7 @@ void domain_state::resume(const reply& to) {
       return woken();
     tell("domain-cmd-pre-run", {{"start_guid", "False"}});
     run(
-        work(task::run_service, "qubes.SuspendPost"), [woken](const report&) { woken(); },
+        service_work("qubes.SuspendPost", "root"), [woken](const report&) { woken(); },
         [this, woken](const model::error& why) {
           note(spdlog::level::warn, "{}", why.text);
           woken();
@@ -120,7 +120,7 @@ bool domain_state::has_agent() const {
 }
 
 void domain_state::run_service(const std::string& service, const reply& to) {
-  run_for(to, work(task::run_service, service), [to](const report&) { to.ok(); });
+  run_for(to, service_work(service, "root"), [to](const report&) { to.ok(); });
 }
 
 // -- the hypervisor's news -----------------------------------------------------------------------
@@ -301,7 +301,7 @@ void domain_state::catch_up() {
 
 /// Programs in the guest shall find the network when they go on.
 void domain_state::await_uplink() {
-  auto what = work(task::run_service, "qubes.WaitForNetworkUplink");
+  auto what = service_work("qubes.WaitForNetworkUplink", "root");
   constexpr auto patience = 10;
   what.limit = patience;
   run(

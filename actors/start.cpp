@@ -372,7 +372,8 @@ job domain_state::agent_work(const std::string& user) const {
   auto now = look();
   auto* me = record(now);
   auto v = now.view();
-  auto what = work(task::start_agent, user);
+  auto what = work(task::start_agent);
+  what.user = user;
   what.flag = model::has_feature(v, *me, "qrexec", model::chain::with_template);
   what.limit = model::read_int({v, me}, "qrexec_timeout");
   what.debug = model::read_bool({v, me}, "debug");

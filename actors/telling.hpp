@@ -86,8 +86,9 @@ void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
   auto what = job{.what = task::run_service,
                   .domain = model::stub_domain_of(x.guest),
                   .uuid = {},
-                  .text = "qubes.SetAudioVM+" + x.player_xid,
+                  .text = {},
                   .pairs = {}};
+  what.call = {.service = "qubes.SetAudioVM+" + x.player_xid, .user = "root"};
   auto limit = deadline_of(in->settings, what);
   timed_request(self, in, in->driver, limit, std::move(what))
       .then([](const report&) {},

@@ -77,6 +77,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.run_directory = x.qubes_run;
   tools.qubesdb_daemon = x.qubesdb_daemon;
   tools.qrexec_daemon = x.qrexec_daemon;
+  tools.qrexec_client = x.qrexec_client;
   tools.services = x.services;
   result.tools = drivers::open_guest_tools(std::move(tools));
   result.boot_links = drivers::open_boot_links(x.boot_links);
@@ -92,7 +93,6 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.config = drivers::open_disk(x.etc);
   result.lanes = std::move(lanes);
   result.sysfs = x.sysfs;
-  result.qrexec_client = x.qrexec_client;
   result.input_trigger = x.input_trigger;
   result.home = drivers::first_qubes_home();
   if (!x.memory_manager.empty())

@@ -11,6 +11,7 @@
 #include "model/host.hpp"
 #include "model/permission.hpp"
 #include "model/qubesdb.hpp"
+#include "model/service_call.hpp"
 #include "model/storage_facts.hpp"
 #include "model/usage.hpp"
 
@@ -146,14 +147,14 @@ enum class task : std::uint8_t {
   reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
   announce,     ///< pairs: xenstore entries the guest may write
   open_qubesdb, ///< edits: its entries
-  start_agent,  ///< text: user, xid and uuid: whom its daemon reaches
-  run_service,  ///< text: qrexec service, run as root
+  start_agent,  ///< user, xid and uuid: whom its daemon reaches
+  run_service,  ///< call
   close_tools,
   read_notes,     ///< text: directory
-  write_notes,    ///< text: directory, pairs[0].second: the notes
+  write_notes,    ///< text: directory, content
   read_firewall,  ///< text: directory; report: found, text
   read_firewalls, ///< pairs: domain, directory; report: pairs of domain and text, where one is
-  write_firewall, ///< text: directory, pairs[0].second: the file
+  write_firewall, ///< text: directory, content
   read_qubesdb,   ///< text: prefix; report: pairs
   list_pci,
   write_qubesdb,    ///< edits
@@ -170,7 +171,7 @@ enum class task : std::uint8_t {
   size_files,       ///< text: directory, pairs: file names; report: bytes
   size_home,        ///< of dom0's user; report: bytes, text: its path
   read_attachments, ///< what the hypervisor says the domain has; report: attachments
-  ask_service,      ///< text: qrexec service, pairs[0].second: user; report: text
+  ask_service,      ///< call; report: text
   trigger_input,    ///< dom0's input devices are offered again
   start_at_boot,    ///< flag: the domain shall
   ask_user,         ///< text: question to the device agent, errand; report: text, the answer
@@ -188,7 +189,10 @@ struct job {
   std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};
-  errand_ptr errand{}; ///< of what may be broken off
+  model::service_call call{}; ///< run_service, ask_service
+  std::string user{};         ///< start_agent: services run as, if nobody says otherwise
+  std::string content{};      ///< of the file that is written
+  errand_ptr errand{};        ///< of what may be broken off
 };
 
 /// What a job found: the guest as it is now, or text.
