@@ -5,6 +5,7 @@
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
 #include "model/plan.hpp"
+#include "model/service_user.hpp"
 #include "model/xml/qubes_xml.hpp"
 
 #include <fmt/chrono.h>
@@ -37,7 +38,7 @@ constexpr auto note_attempts = 3U;
 /// Whom a service runs as.
 std::string user_of(const model::view& v, const std::string& domain) {
   auto* x = v.system.find(domain);
-  auto user = x ? model::read_text({v, x}, "default_user") : std::string{};
+  auto user = x ? model::service_user(v, *x) : std::string{};
   return user.empty() ? "DEFAULT" : user;
 }
 

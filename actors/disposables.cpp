@@ -8,6 +8,7 @@
 #include "model/graph.hpp"
 #include "model/preload.hpp"
 #include "model/property.hpp"
+#include "model/service_user.hpp"
 
 #include <fmt/format.h>
 
@@ -230,7 +231,7 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
     return shrink(base, who);
   auto what =
       job{.what = task::run_service, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
-  what.call = {.service = services.front(), .user = model::read_text({now.view(), x}, "default_user")};
+  what.call = {.service = services.front(), .user = model::service_user(now.view(), *x)};
   what.limit = model::read_int({now.view(), x}, "qrexec_timeout");
   services.erase(services.begin());
   auto limit = deadline_of(world_->settings, what);

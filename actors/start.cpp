@@ -6,6 +6,7 @@
 #include "model/memory.hpp"
 #include "model/property.hpp"
 #include "model/qubesdb.hpp"
+#include "model/service_user.hpp"
 #include "model/volume.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
@@ -401,7 +402,7 @@ void domain_state::start_stub_agent() {
 void domain_state::start_agent() {
   auto now = look();
   run(
-      agent_work(model::read_text({now.view(), record(now)}, "default_user")),
+      agent_work(model::service_user(now.view(), *record(now))),
       [this](const report&) {
         facts_.agent = true;
         next_step();
