@@ -437,7 +437,12 @@ struct task_row {
   limit most;
   bool needs_hypervisor;
   outcome<report> (*run)(machinery&, const job&);
+  std::string_view turn{}; ///< jobs of one domain and turn are in order
 };
+
+/// What a guest takes its time for holds up nothing else of its domain.
+constexpr auto of_agent = std::string_view{" agent"};
+constexpr auto of_services = std::string_view{" services"};
 
 // clang-format off
 constexpr task_row rows[]{
@@ -456,8 +461,8 @@ constexpr task_row rows[]{
   {task::reserve,      lane::guest,  &settings::guest_call,  false, reserve},
   {task::announce,     lane::host,   &settings::host_call,   false, announce},
   {task::open_qubesdb, lane::guest,  &settings::guest_call,  false, open_qubesdb},
-  {task::start_agent,  lane::guest,  &settings::guest_call,  false, start_agent},
-  {task::run_service,  lane::guest,  &settings::guest_call,  false, run_service},
+  {task::start_agent,  lane::guest,  &settings::guest_call,  false, start_agent, of_agent},
+  {task::run_service,  lane::guest,  &settings::guest_call,  false, run_service, of_services},
   {task::close_tools,  lane::guest,  &settings::guest_call,  false, close_tools},
   {task::read_notes,   lane::disk,   &settings::host_call,   false, read_notes},
   {task::write_notes,  lane::disk,   &settings::host_call,   false, write_notes},
@@ -480,7 +485,7 @@ constexpr task_row rows[]{
   {task::size_files,     lane::disk,  &settings::host_call,  false, size_files},
   {task::size_home,      lane::guest, &settings::guest_call, false, size_home},
   {task::read_attachments, lane::host, &settings::host_call, true,  read_attachments},
-  {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service},
+  {task::ask_service,    lane::guest, &settings::guest_call, false, ask_service, of_services},
   {task::trigger_input,  lane::guest, &settings::guest_call, false, trigger_input},
   {task::start_at_boot,  lane::disk,  &settings::host_call,  false, start_at_boot},
   {task::ask_user,       lane::user,  &settings::question,   false, ask_user},
@@ -562,7 +567,7 @@ caf::result<report> driver_state::run(const job& what) {
                        "qvmd keeps trying to reach it"}));
     return to;
   }
-  with_->lanes->post(row.where, what.domain,
+  with_->lanes->post(row.where, fmt::format("{}{}", what.domain, row.turn),
                      [me = driver_actor{self}, with = with_, &row, what, to] {
                        caf::anon_send(me, completion{[to, result = row.run(*with, what)]() mutable {
                                         if (result)

@@ -181,6 +181,25 @@ TEST_P(domains, kill_while_starting_leaves_nothing_behind) {
   EXPECT_EQ(sim.state_of("app0"), power::halted);
 }
 
+TEST_P(domains, waiting_for_the_agent_holds_up_nothing_else) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+  sim.lanes().hold("app0 agent");
+  auto started = sim.send("app0", verb::start);
+  sim.settle();
+  ASSERT_EQ(sim.lanes().held(), 1U);
+  ASSERT_FALSE(sim.answer_to(started));
+  auto set = sim.send("app0", verb::set_feature, "vm-config.key", "x");
+  auto listed = sim.send("app0", order{.what = verb::list_available, .kind = "block"});
+  auto firewall = sim.send("app0", verb::get_firewall);
+  sim.settle();
+  for (auto x : {set, listed, firewall})
+    ASSERT_TRUE(sim.answer_to(x) && *sim.answer_to(x)) << x;
+  EXPECT_EQ(sim.tools().database("app0").at("/vm-config/key"), "x");
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(started));
+}
+
 TEST_P(domains, frozen_guest_is_degraded_and_can_be_killed) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
   sim.hypervisor().freeze(uuid("app0"));
