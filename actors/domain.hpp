@@ -55,6 +55,7 @@ private:
   struct start_run {
     std::size_t step = 0;
     bool failed = false;
+    bool unpaused = false;             ///< the guest runs; its agent is waited for
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
     std::chrono::milliseconds undo_pause{0};       ///< between attempts to take the guest down
@@ -70,6 +71,8 @@ private:
   };
 
   void start(const reply& to);
+  bool before_guest() const; ///< a start that has no running guest yet, or no more
+  model::power awake() const { return start_ ? model::power::starting : model::power::running; }
   void enter_step();
   void next_step();
   void fail_start(model::error why);
@@ -115,6 +118,7 @@ private:
   void wait_for_stop(stop_listener told, std::chrono::seconds at_most);
   void tell_stop_waiters(const model::outcome<void>& how);
   void kill(const reply& to);
+  void take_down();
   void destroy();
   void heard_stop();
   void stopped();

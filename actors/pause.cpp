@@ -29,7 +29,8 @@ model::error not_running(const std::string& who, power state) {
 } // namespace
 
 void domain_state::pause(const reply& to) {
-  if (start_ || stopping_ || facts_.state == power::halted || facts_.state == power::suspended)
+  if (before_guest() || stopping_ || facts_.state == power::halted
+      || facts_.state == power::suspended)
     return to.refuse(not_running(who_, facts_.state));
   tell("domain-pre-paused");
   if (facts_.state == power::paused)
@@ -53,10 +54,11 @@ void domain_state::unpause(const reply& to) {
   tell("domain-pre-unpaused");
   run_for(to, work(task::resume), [this, to](const report&) {
     if (facts_.state == power::paused) {
-      move(power::running);
+      move(awake());
       tell("domain-unpaused");
     }
-    catch_up();
+    if (!start_)
+      catch_up();
     to.ok();
   });
 }

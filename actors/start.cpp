@@ -75,6 +75,10 @@ void domain_state::start(const reply& to) {
   enter_step();
 }
 
+bool domain_state::before_guest() const {
+  return start_ && (!start_->unpaused || start_->failed);
+}
+
 void domain_state::enter_step() {
   auto& step = start_steps()[start_->step];
   start_->step_began_us = world_->now_us();
@@ -363,6 +367,7 @@ void domain_state::run_guest() {
   run(
       work(task::resume),
       [this](const report&) {
+        start_->unpaused = true;
         tell("domain-unpaused");
         next_step();
       },
@@ -420,8 +425,10 @@ void domain_state::take_input() {
         [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 
+/// A guest that was paused or put to sleep meanwhile stays so.
 void domain_state::started() {
-  move(power::running);
+  if (facts_.state == power::starting)
+    move(power::running);
   recover({trouble::start, trouble::volumes});
   tell("domain-start", {{"start_guid", "True"}});
   refresh_firewall();

@@ -39,7 +39,7 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
   if (facts_.state == power::halted || stopping_)
     return to.refuse(powered_off(who_));
-  if (start_)
+  if (before_guest())
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
                       "wait for it, or kill it"});
   tell("domain-pre-shutdown", {{"force", force ? "True" : "False"}});
@@ -82,7 +82,7 @@ void domain_state::shutdown_failed(const model::error& why, const reply& to) {
 void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
   if (facts_.state == power::paused) { // only when forced; a paused guest hears nothing
     wait_for_stop([to](const auto& how) { answer(to, how); });
-    return destroy();
+    return take_down();
   }
   if (facts_.state != power::halting && can_move(facts_.state, power::halting))
     move(power::halting);
@@ -157,6 +157,10 @@ void domain_state::kill(const reply& to) {
   if (facts_.state == power::halted)
     return to.refuse(powered_off(who_));
   wait_for_stop([to](const auto& how) { answer(to, how); });
+  take_down();
+}
+
+void domain_state::take_down() {
   if (stopping_)
     return;
   if (start_) {
@@ -197,7 +201,7 @@ void domain_state::heard_stop() {
           self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
         } else if (x.guest.state == power::halted || x.guest.state == power::crashed) {
           if (start_)
-            abort_start({errc::general, fmt::format("'{}' died while it started", who_), {}});
+            abort_start({errc::general, fmt::format("'{}' stopped while it started", who_), {}});
           else if (x.guest.state == power::crashed)
             destroy();
           else

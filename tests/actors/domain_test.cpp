@@ -200,6 +200,63 @@ TEST_P(domains, waiting_for_the_agent_holds_up_nothing_else) {
   EXPECT_TRUE(*sim.answer_to(started));
 }
 
+struct domains_whose_agent_is_awaited : domains {
+  void SetUp() override {
+    ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+    sim.lanes().hold("app0 agent");
+    started = sim.send("app0", verb::start);
+    sim.settle();
+    ASSERT_EQ(sim.lanes().held(), 1U);
+    ASSERT_EQ(sim.state_of("app0"), power::starting);
+  }
+  model::outcome<std::string> ask(verb what, bool force = false, bool wait = false) {
+    auto ticket = sim.send("app0", what, "", "", force, wait);
+    sim.settle();
+    auto* said = sim.answer_to(ticket);
+    return said ? *said : model::fail(errc::internal, "it is not answered");
+  }
+  model::outcome<std::string> start_ended() {
+    sim.lanes().hold("");
+    sim.run();
+    return *sim.answer_to(started);
+  }
+
+  std::uint64_t started = 0;
+};
+
+TEST_P(domains_whose_agent_is_awaited, can_be_shut_down) {
+  auto down = ask(verb::shutdown, false, true);
+  EXPECT_TRUE(down) << why(down);
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_THAT(why(start_ended()), HasSubstr("stopped while it started"));
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
+TEST_P(domains_whose_agent_is_awaited, can_be_paused_and_go_on) {
+  EXPECT_TRUE(ask(verb::pause));
+  EXPECT_EQ(sim.state_of("app0"), power::paused);
+  EXPECT_EQ(ask(verb::shutdown).error().code, errc::vm_not_running);
+  EXPECT_TRUE(ask(verb::unpause));
+  EXPECT_EQ(sim.state_of("app0"), power::starting);
+  EXPECT_TRUE(start_ended());
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains_whose_agent_is_awaited, stay_paused_when_it_comes) {
+  EXPECT_TRUE(ask(verb::pause));
+  EXPECT_TRUE(start_ended());
+  EXPECT_EQ(sim.state_of("app0"), power::paused);
+  EXPECT_TRUE(sim.ask("app0", verb::unpause));
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains_whose_agent_is_awaited, are_destroyed_when_paused_and_shut_down_by_force) {
+  EXPECT_TRUE(ask(verb::pause));
+  EXPECT_TRUE(ask(verb::shutdown, true));
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_FALSE(start_ended());
+}
+
 TEST_P(domains, frozen_guest_is_degraded_and_can_be_killed) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
   sim.hypervisor().freeze(uuid("app0"));
@@ -266,5 +323,7 @@ TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(seeds, domains, ::testing::Range(std::uint64_t{0}, std::uint64_t{20}));
+INSTANTIATE_TEST_SUITE_P(seeds, domains_whose_agent_is_awaited,
+                         ::testing::Range(std::uint64_t{0}, std::uint64_t{5}));
 
 } // namespace qubes::tests
