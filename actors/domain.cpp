@@ -64,6 +64,7 @@ void domain_state::adopt_board() {
   if (facts_.state == power::starting || facts_.state == power::halting
       || facts_.state == power::dying)
     facts_.state = facts_.xid >= 0 ? power::running : power::halted;
+  facts_.going_down = false;
   publish_facts();
   if (facts_.xid > 0)
     learn_attachments([] {});

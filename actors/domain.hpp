@@ -113,6 +113,7 @@ private:
   void shutdown(bool force, bool wait, const reply& to);
   void shut_down_unless_used(bool force, bool wait, const reply& to);
   void ask_guest_to_halt(bool wait, const reply& to);
+  void goes_down(bool asked);
   void shutdown_failed(const model::error& why, const reply& to);
   void wait_for_stop(stop_listener told);
   void wait_for_stop(stop_listener told, std::chrono::seconds at_most);

@@ -64,7 +64,7 @@ void domain_state::unpause(const reply& to) {
 }
 
 void domain_state::suspend(const reply& to) {
-  if (start_ || facts_.state != power::running)
+  if (before_guest() || (facts_.state != power::running && facts_.state != power::starting))
     return to.refuse(not_running(who_, facts_.state));
   auto sleep = [this, to] {
     run(
@@ -81,7 +81,7 @@ void domain_state::suspend(const reply& to) {
         },
         [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   };
-  if (!has_agent())
+  if (start_ || !has_agent())
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
@@ -97,12 +97,12 @@ void domain_state::resume(const reply& to) {
   if (facts_.state != power::suspended)
     return unpause(to);
   run_for(to, work(task::wake), [this, to](const report&) {
-    move(power::running);
+    move(awake());
     auto woken = [this, to] {
       tell("domain-resumed");
       to.ok();
     };
-    if (!has_agent())
+    if (start_ || !has_agent())
       return woken();
     tell("domain-cmd-pre-run", {{"start_guid", "False"}});
     run(

@@ -58,7 +58,8 @@ void domain_state::start(const reply& to) {
     start_->waiting.push_back(to);
     return;
   }
-  if (start_ || destroying_ || facts_.state == power::halting || facts_.state == power::dying)
+  if (start_ || destroying_ || facts_.going_down || facts_.state == power::halting
+      || facts_.state == power::dying)
     return wait_for_stop([this, to](const auto&) { start(to); }); // down first, then up again
   if (facts_.state != power::halted)
     return to.ok();

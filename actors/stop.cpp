@@ -74,7 +74,7 @@ void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to)
 
 void domain_state::shutdown_failed(const model::error& why, const reply& to) {
   tell("domain-shutdown-failed", {{"reason", why.text}});
-  if (auto clients = supervisor(); clients && facts_.state != power::halting)
+  if (auto clients = supervisor(); clients && !facts_.going_down)
     self->send(clients, atom::open_v);
   to.refuse(why);
 }
@@ -84,8 +84,7 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
     wait_for_stop([to](const auto& how) { answer(to, how); });
     return take_down();
   }
-  if (facts_.state != power::halting && can_move(facts_.state, power::halting))
-    move(power::halting);
+  goes_down(true);
   auto patience = [this] {
     auto now = look();
     auto* me = record(now);
@@ -108,8 +107,7 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
   run(
       work(task::shutdown), [asked](const report&) { asked(); },
       [this, to](const model::error& why) {
-        if (facts_.state == power::halting)
-          move(power::running);
+        goes_down(false);
         if (why.code == errc::timed_out)
           degrade(trouble::shutdown, "it does not answer a shutdown request");
         shutdown_failed({errc::vm_shutdown_timeout,
@@ -118,6 +116,20 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
                         to);
       },
       asked);
+}
+
+/// It runs until the guest acts, and says so.
+void domain_state::goes_down(bool asked) {
+  if (facts_.xid < 0 || facts_.going_down == asked)
+    return;
+  facts_.going_down = asked;
+  publish_facts();
+  if (start_)
+    return;
+  if (asked)
+    world_->status.begin(who_, "shutdown", "guest", world_->now_us());
+  else
+    world_->status.finish(who_);
 }
 
 void domain_state::wait_for_stop(stop_listener told) {
@@ -141,8 +153,7 @@ void domain_state::deadline_passed(std::uint64_t waiter) {
     return;
   auto told = std::move(i->told);
   stop_waiters_.erase(i);
-  if (facts_.state == power::halting)
-    move(power::running); // it was asked and stayed
+  goes_down(false); // it was asked and stayed
   told(model::fail(errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
                    "give it more time with its shutdown_timeout, or kill it"));
 }

@@ -175,8 +175,11 @@ outcome<void> fake_hypervisor::shutdown(const std::string& uuid) {
   if (auto refused = admit(fake_call::shutdown, uuid))
     return tl::unexpected{std::move(*refused)};
   auto held = lock{mutex_};
-  if (auto found = find_responsive(held, uuid); !found)
+  auto found = find_responsive(held, uuid);
+  if (!found)
     return tl::unexpected{std::move(found.error())};
+  if ((*found)->busy)
+    return {};
   return end(std::move(held), uuid, {guest_event::stopped});
 }
 
@@ -261,6 +264,16 @@ void fake_hypervisor::thaw(const std::string& uuid) {
   if (auto found = lives_.find(uuid); found != lives_.end())
     found->second.frozen = false;
   stirred_.notify_all();
+}
+
+void fake_hypervisor::occupy(const std::string& uuid) {
+  auto held = lock{mutex_};
+  if (auto found = lives_.find(uuid); found != lives_.end())
+    found->second.busy = true;
+}
+
+void fake_hypervisor::give_in(const std::string& uuid) {
+  (void)end(lock{mutex_}, uuid, {guest_event::stopped});
 }
 
 void fake_hypervisor::crash(const std::string& uuid) {

@@ -68,6 +68,10 @@ public:
   void freeze(const std::string& uuid);
   void thaw(const std::string& uuid);
 
+  /// The guest takes its time: asked to shut down, it stays until it gives in.
+  void occupy(const std::string& uuid);
+  void give_in(const std::string& uuid);
+
   /// The guest dies by itself; the listener hears `crashed`, then `stopped`.
   void crash(const std::string& uuid);
 
@@ -94,6 +98,7 @@ private:
     std::string xml;
     std::vector<std::string> devices; ///< attached since
     bool frozen = false;
+    bool busy = false;
   };
   using lock = std::unique_lock<std::mutex>;
 

@@ -171,9 +171,7 @@ using sleep_actor = caf::typed_actor<
     // Carries out suspend_host or resume_host.
     caf::reacts_to<order, client_actor>,
     // INTERNAL (as any client): a domain carried out its part.
-    caf::reacts_to<answer>,
-    // INTERNAL: the next domain need not wait for this one any more.
-    caf::reacts_to<atom::tick, std::uint64_t>>;
+    caf::reacts_to<answer>>;
 
 /// BACKUP: what a profile's backup would hold, and the backups being made.
 using backup_actor = caf::typed_actor<

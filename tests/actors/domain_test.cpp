@@ -123,6 +123,36 @@ TEST_P(domains, shutdown_and_kill_tell_their_events_in_order) {
                           "property-reset:start_time", "domain-shutdown"));
 }
 
+TEST_P(domains, asked_to_shut_down_runs_until_its_guest_acts) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().occupy(uuid("app0"));
+  auto now = [&] { return sim.world().board.read(sim.world().system.read()->find("app0")->qid); };
+  ASSERT_TRUE(sim.ask("app0", verb::shutdown));
+  EXPECT_EQ(now().state, power::running);
+  EXPECT_TRUE(now().going_down);
+  EXPECT_EQ(sim.world().status.activities().at("app0").doing, "shutdown");
+  auto again = sim.send("app0", verb::start);
+  sim.settle();
+  EXPECT_FALSE(sim.answer_to(again)) << "down first, then up again";
+  sim.hypervisor().give_in(uuid("app0"));
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(again));
+  EXPECT_EQ(now().state, power::running);
+  EXPECT_FALSE(now().going_down);
+  EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 4U) << "and two netvms";
+}
+
+TEST_P(domains, that_stays_though_asked_goes_down_no_more) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().occupy(uuid("app0"));
+  auto refused = sim.ask("app0", verb::shutdown, "", "", false, true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_shutdown_timeout);
+  EXPECT_FALSE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).going_down);
+  EXPECT_FALSE(sim.world().status.activities().contains("app0"));
+  EXPECT_TRUE(sim.ask("app0", verb::start)) << "it runs";
+}
+
 TEST_P(domains, shutdown_of_a_netvm_with_clients_is_refused_and_names_them) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
   ASSERT_TRUE(sim.ask("app2", verb::start));
