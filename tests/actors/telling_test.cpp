@@ -396,6 +396,23 @@ TEST_F(disks, assigned_ones_are_attached_once_the_domain_runs) {
   EXPECT_THAT(all, HasSubstr("xvdj")) << "two at once get two places";
 }
 
+TEST_F(disks, are_attached_by_the_script_of_a_backend_that_has_it) {
+  auto script = HasSubstr(R"(<script path="/etc/xen/scripts/qubes-block")");
+  auto given = [&] {
+    return sim.hypervisor().attached(sim.world().look().find("app0")->uuid).back();
+  };
+  start("sys-net1");
+  plug_in("sda");
+  plug_in("sdb");
+  start("app0");
+  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-agent-version", "4.1"));
+  ASSERT_TRUE(attach("app0", "sda"));
+  EXPECT_THAT(given(), testing::Not(script));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-agent-version", "4.2"));
+  ASSERT_TRUE(attach("app0", "sdb"));
+  EXPECT_THAT(given(), script);
+}
+
 TEST_F(disks, get_the_first_name_that_is_free) {
   start("sys-net1");
   for (auto port : {"sr0", "sr1", "sr2", "sda"})
