@@ -1,6 +1,7 @@
 // Bringing a domain up, step by step, each with its undo (spec/lifecycle.md §2).
 #include "actors/domain.hpp"
 #include "actors/telling.hpp"
+#include "model/auto_attach.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/memory.hpp"
@@ -284,7 +285,8 @@ void domain_state::create() {
   auto* me = record(now);
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  auto machine = model::xml::gather(now.view(), *me, start_->devices);
+  auto machine =
+      model::xml::gather(now.view(), model::with_found(*me, "pci", start_->pci), start_->devices);
   if (!start_->pci.empty())
     machine.required_pci = model::xml::required_pci(*me, start_->pci);
   auto xml = model::xml::render(machine);

@@ -312,6 +312,12 @@ std::vector<std::string> fake_hypervisor::attached(const std::string& uuid) cons
   return found == lives_.end() ? std::vector<std::string>{} : found->second.devices;
 }
 
+std::string fake_hypervisor::definition(const std::string& uuid) const {
+  auto held = lock{mutex_};
+  auto found = lives_.find(uuid);
+  return found == lives_.end() ? std::string{} : found->second.xml;
+}
+
 std::vector<guest> fake_hypervisor::guests() const {
   auto held = lock{mutex_};
   auto result = std::vector<guest>{};

@@ -82,6 +82,9 @@ public:
   /// Live device XML of a guest, in attach order.
   std::vector<std::string> attached(const std::string& uuid) const;
 
+  /// The XML a guest was created with, "" without one.
+  std::string definition(const std::string& uuid) const;
+
   /// PCI devices of the host, and those that were taken from its drivers.
   void set_pci(std::vector<model::device> all);
   std::vector<std::string> bound_pci() const;

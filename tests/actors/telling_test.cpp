@@ -548,6 +548,24 @@ TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
   EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
 }
 
+TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "kernel", "6.1"));
+  auto words = [&] {
+    EXPECT_TRUE(sim.ask("app0", verb::start));
+    auto text = sim.hypervisor().definition(sim.world().look().find("app0")->uuid);
+    EXPECT_TRUE(sim.ask("app0", verb::kill));
+    return text;
+  };
+  auto device = at("0000:00:14.0");
+  sim.hypervisor().set_pci({device});
+  EXPECT_THAT(words(), HasSubstr("nomodeset"));
+  device.identity = "8086:0001::p030000";
+  sim.hypervisor().set_pci({device});
+  EXPECT_THAT(words(), testing::AllOf(HasSubstr("cmdline"), testing::Not(HasSubstr("nomodeset"))));
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "no-nomodeset", ""));
+  EXPECT_THAT(words(), HasSubstr("nomodeset"));
+}
+
 TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
   ASSERT_TRUE(sim.ask("app0", verb::start));
