@@ -603,6 +603,8 @@ void driver_state::try_connect() {
         return tl::unexpected{told.error()};
       world_->machine.update([&](model::host& x) {
         machine.callbacks = std::move(x.callbacks); // the registry's
+        machine.kernels = std::move(x.kernels);     // of whoever watches them
+        machine.timezone = std::move(x.timezone);
         x = std::move(machine);
       });
       auto all = with->hypervisor->list();

@@ -134,9 +134,26 @@ drivers::policy_watch follow_policy(const config& x, actors::world_ptr world) {
       }};
 }
 
-void reload(caf::actor_system& system, const actors::world& world, drivers::policy_watch& policy,
+/// Kernels that can be chosen, and the zone that guests are told.
+drivers::host_watch follow_host(const config& x, actors::world_ptr world) {
+  return {{.state_directory = x.state}, [world = std::move(world)](auto found) {
+            world->machine.update([&](model::host& machine) {
+              machine.kernels = std::move(found.kernels);
+              machine.timezone = std::move(found.timezone);
+            });
+          }};
+}
+
+/// What is read again when its files change.
+struct watches {
+  drivers::policy_watch policy;
+  drivers::host_watch host;
+};
+
+void reload(caf::actor_system& system, const actors::world& world, watches& watched,
             const std::string& config_path) {
-  policy.reread();
+  watched.policy.reread();
+  watched.host.reread();
   if (auto x = config_path.empty() ? model::outcome<config>{config{}} : read_config(config_path))
     spdlog::set_level(spdlog::level::from_str(x->log_level));
   else
@@ -151,7 +168,7 @@ void reload(caf::actor_system& system, const actors::world& world, drivers::poli
 constexpr auto tidy_interval = std::chrono::nanoseconds{std::chrono::seconds{5}};
 
 void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
-                   drivers::policy_watch& policy, const std::string& config_path) {
+                   watches& watched, const std::string& config_path) {
   auto beat = drivers::watchdog_interval();
   auto span = beat ? std::min<std::chrono::nanoseconds>(*beat / 2, tidy_interval) : tidy_interval;
   auto wait =
@@ -159,7 +176,7 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, const act
   for (;;) {
     auto got = sigtimedwait(&signals, nullptr, &wait);
     if (got == SIGHUP) {
-      reload(system, world, policy, config_path);
+      reload(system, world, watched, config_path);
     } else if (got == SIGTERM || got == SIGINT) {
       return;
     } else if (got < 0) {
@@ -211,7 +228,7 @@ int run(const config& settings, const std::string& config_path) {
     spdlog::warn("{}", x);
     world->findings.push_back({.line = 0, .text = std::move(x)});
   }
-  auto policy = follow_policy(settings, world);
+  auto watched = watches{follow_policy(settings, world), follow_host(settings, world)};
   auto ready = std::promise<void>{};
   (*society)->start([&ready] { ready.set_value(); });
   auto is_ready = ready.get_future();
@@ -246,7 +263,7 @@ int run(const config& settings, const std::string& config_path) {
   drivers::notify_ready(fmt::format("{} domains", world->system.read()->domains.size()));
   spdlog::info("ready: {} domains", world->system.read()->domains.size());
 
-  serve_signals(signals, system, *world, policy, config_path);
+  serve_signals(signals, system, *world, watched, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");
   drivers::notify_stopping("writing what was acknowledged");
   (*opened)->stop_accepting();

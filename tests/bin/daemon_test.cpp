@@ -111,6 +111,20 @@ TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {
   EXPECT_THAT(call("admin.vm.property.Set+vcpus", x.name.str(), "3"), testing::StartsWith("0"));
 }
 
+TEST_F(daemon_test, a_kernel_installed_meanwhile_can_be_chosen) {
+  auto name = app().name.str();
+  start();
+  auto choose = [&] { return call("admin.vm.property.Set+kernel", name, "6.66"); };
+  EXPECT_THAT(choose(), testing::StartsWith("2\0QubesPropertyValueError"s));
+  auto home = top / "state/vm-kernels/6.66";
+  std::filesystem::create_directories(home);
+  for (auto file : {"vmlinuz", "initramfs", "modules.img"})
+    write_file(home / file, "x");
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (choose() != "0\0"s)
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << log();
+}
+
 TEST_F(daemon_test, a_domain_with_autostart_starts_with_the_host) {
   auto name = app().name.str();
   auto link = top / "boot" / fmt::format("qubes-vm@{}.service", name);
