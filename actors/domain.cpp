@@ -152,8 +152,20 @@ void domain_state::tell_state(const reply& to) {
                       active ? model::most_memory(v, *me) * 1024 : 0, active ? cpu_time_ns : 0,
                       wire_name(model::power_of(v, *me))));
   };
+  auto now = look();
+  auto* me = record(now);
+  if (me && me->is(model::admin_vm)) {
+    // Not every hypervisor knows the host as a domain.
+    auto unknown = [tell_it, kib = now.machine->dom0_memory_mib * 1024] { tell_it(kib, 0); };
+    return run(
+        work(task::inspect),
+        [tell_it, unknown](const report& x) {
+          x.guest.memory_kib > 0 ? tell_it(x.guest.memory_kib, x.guest.cpu_time_ns) : unknown();
+        },
+        [unknown](const model::error&) { unknown(); });
+  }
   if (facts_.xid < 0)
-    return tell_it(look().machine->dom0_memory_mib * 1024, 0);
+    return tell_it(0, 0);
   look_up(to, work(task::inspect),
           [tell_it](const report& x) { tell_it(x.guest.memory_kib, x.guest.cpu_time_ns); });
 }

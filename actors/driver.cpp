@@ -35,6 +35,17 @@ void complete(machinery& with, model::guest& x) {
     drivers::read_guest(*with.xenstore, x);
 }
 
+/// A number that somebody keeps in XenStore.
+std::optional<std::uint64_t> number_of(drivers::xenstore* store, const std::string& path) {
+  auto text = store ? store->read(path).value_or(std::nullopt) : std::nullopt;
+  auto number = std::uint64_t{0};
+  if (!text)
+    return std::nullopt;
+  auto end = text->data() + text->size();
+  auto [rest, problem] = std::from_chars(text->data(), end, number);
+  return problem == std::errc{} && rest == end ? std::optional{number} : std::nullopt;
+}
+
 outcome<report> create(machinery& with, const job& what) {
   auto xid = with.hypervisor->create(what.uuid, what.text);
   if (!xid)
@@ -326,17 +337,6 @@ outcome<report> find_console(machinery& with, const job& what) {
   return report{.guest = {}, .text = std::move(*found), .held = {}};
 }
 
-/// A number that a guest keeps in XenStore.
-std::optional<std::uint64_t> number_of(drivers::xenstore* store, const std::string& path) {
-  auto text = store ? store->read(path).value_or(std::nullopt) : std::nullopt;
-  auto number = std::uint64_t{0};
-  if (!text)
-    return std::nullopt;
-  auto end = text->data() + text->size();
-  auto [rest, problem] = std::from_chars(text->data(), end, number);
-  return problem == std::errc{} && rest == end ? std::optional{number} : std::nullopt;
-}
-
 outcome<report> sample(machinery& with, const job&) {
   auto found = with.hypervisor->list();
   if (!found)
@@ -601,6 +601,8 @@ void driver_state::try_connect() {
       auto machine = *world_->machine.read();
       if (auto told = with->hypervisor->describe_host(machine); !told)
         return tl::unexpected{told.error()};
+      if (auto kib = number_of(with->xenstore.get(), "/local/domain/0/memory/static-max"))
+        machine.dom0_memory_mib = *kib / 1024;
       world_->machine.update([&](model::host& x) {
         machine.callbacks = std::move(x.callbacks); // the registry's
         machine.kernels = std::move(x.kernels);     // of whoever watches them

@@ -266,6 +266,18 @@ void fake_hypervisor::thaw(const std::string& uuid) {
   stirred_.notify_all();
 }
 
+void fake_hypervisor::show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns) {
+  auto held = lock{mutex_};
+  auto uuid = std::string{"00000000-0000-0000-0000-000000000000"};
+  auto& host = lives_[uuid].who;
+  host.uuid = uuid;
+  host.name = "Domain-0";
+  host.xid = 0;
+  host.state = power::running;
+  host.memory_kib = memory_kib;
+  host.cpu_time_ns = cpu_time_ns;
+}
+
 void fake_hypervisor::occupy(const std::string& uuid) {
   auto held = lock{mutex_};
   if (auto found = lives_.find(uuid); found != lives_.end())

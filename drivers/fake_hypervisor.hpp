@@ -68,6 +68,9 @@ public:
   void freeze(const std::string& uuid);
   void thaw(const std::string& uuid);
 
+  /// The host as a domain, which Xen has and others have not.
+  void show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns);
+
   /// The guest takes its time: asked to shut down, it stays until it gives in.
   void occupy(const std::string& uuid);
   void give_in(const std::string& uuid);

@@ -1,6 +1,8 @@
 // One domain's life, through orders and the events a client sees.
 #include "tests/actors/simulation.hpp"
 
+#include "model/property.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -343,6 +345,20 @@ TEST_P(domains, pause_and_unpause_follow_the_table_of_legal_moves) {
   EXPECT_EQ(sim.ask("app0", verb::shutdown).error().code, errc::vm_not_running);
   ASSERT_TRUE(sim.ask("app0", verb::unpause));
   EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains, dom0_tells_its_memory_and_time_where_the_hypervisor_knows_them) {
+  EXPECT_EQ(sim.ask("dom0", verb::current_state),
+            "mem=4194304 mem_static_max=4194304 cputime=0 power_state=Running");
+  sim.hypervisor().show_host(3000000, 77);
+  ASSERT_TRUE(sim.xenstore().write("/local/domain/0/memory/static-max", "6291456"));
+  sim.hypervisor().lose_connection();
+  sim.settle();
+  sim.pass(std::chrono::seconds{30});
+  EXPECT_EQ(sim.ask("dom0", verb::current_state),
+            "mem=3000000 mem_static_max=6291456 cputime=77 power_state=Running");
+  auto now = sim.world().look();
+  EXPECT_EQ(model::read_int({now.view(), now.find("dom0")}, "maxmem"), 6144);
 }
 
 TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
