@@ -62,7 +62,7 @@ private:
     bool undo_waits = false;                       ///< for the next of them
     std::shared_ptr<void> memory;                  ///< set aside by the memory manager
     std::vector<model::device> pci;                ///< taken from their drivers for it
-    errand_ptr disks = std::make_shared<errand>(); ///< ends long copies
+    errand_ptr disks = std::make_shared<errand>(); ///< ends long copies, and waiting in line
     model::xml::devices devices;                   ///< of the volumes, once they are started
     std::vector<reply> waiting;
     std::int64_t began_us = 0;

@@ -121,7 +121,10 @@ outcome<report> verify(machinery& with, const job& what) {
 outcome<report> reserve(machinery& with, const job& what) {
   if (!with.memory)
     return report{};
-  auto room = with.memory->reserve(what.domain, what.bytes);
+  auto room =
+      with.memory->reserve(what.domain, what.bytes,
+                           {.stop = what.errand ? what.errand->stop.get_token() : std::stop_token{},
+                            .served = what.served});
   if (!room)
     return tl::unexpected{room.error()};
   return report{.guest = {}, .text = {}, .held = std::move(*room)};
@@ -443,6 +446,7 @@ struct task_row {
 /// What a guest takes its time for holds up nothing else of its domain.
 constexpr auto of_agent = std::string_view{" agent"};
 constexpr auto of_services = std::string_view{" services"};
+constexpr auto of_memory = std::string_view{" memory"}; // one waits in line
 
 // clang-format off
 constexpr task_row rows[]{
@@ -458,7 +462,7 @@ constexpr task_row rows[]{
   {task::undefine,     lane::host,   &settings::host_call,   true,  undefine},
   {task::inspect,      lane::host,   &settings::host_call,   true,  inspect},
   {task::verify,       lane::disk,   &settings::host_call,   false, verify},
-  {task::reserve,      lane::guest,  &settings::guest_call,  false, reserve},
+  {task::reserve,      lane::guest,  &settings::guest_call,  false, reserve, of_memory},
   {task::announce,     lane::host,   &settings::host_call,   false, announce},
   {task::open_qubesdb, lane::guest,  &settings::guest_call,  false, open_qubesdb},
   {task::start_agent,  lane::guest,  &settings::guest_call,  false, start_agent, of_agent},
@@ -474,7 +478,7 @@ constexpr task_row rows[]{
   {task::write_qubesdb,  lane::guest, &settings::guest_call, false, write_qubesdb},
   {task::watch_qubesdb,  lane::guest, &settings::guest_call, false, watch_qubesdb},
   {task::bind_pci,       lane::host,  &settings::host_call,  true,  bind_pci},
-  {task::shrink_memory,  lane::guest, &settings::guest_call, false, shrink_memory},
+  {task::shrink_memory,  lane::guest, &settings::guest_call, false, shrink_memory, of_memory},
   {task::free_memory,    lane::disk,  &settings::host_call,  false, free_memory},
   {task::mark_service,   lane::disk,  &settings::host_call,  false, mark_service},
   {task::find_console,   lane::host,  &settings::host_call,  true,  find_console},

@@ -33,6 +33,9 @@ struct machinery {
   std::string home{};          ///< of dom0's user, "" for none
 };
 
+/// The line before the memory manager is as long as the starts of all who are in it.
+constexpr auto line_seconds = std::int64_t{24} * 60 * 60;
+
 /// How long the requester of a job should wait for its answer.
 std::chrono::seconds deadline_of(const settings& x, const job& what);
 

@@ -237,6 +237,12 @@ void domain_state::reserve_memory() {
   auto now = look();
   auto what = work(task::reserve);
   what.bytes = model::memory_to_reserve(now.view(), *record(now));
+  what.limit = line_seconds;
+  what.errand = start_->disks;
+  what.served = [world = world_, who = who_] {
+    world->status.go_on(who, "memory: in line", "memory");
+  };
+  world_->status.go_on(who_, "memory", "memory: in line");
   run(
       std::move(what),
       [this](const report& x) {

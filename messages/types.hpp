@@ -186,13 +186,14 @@ struct job {
   std::vector<std::pair<std::string, std::string>> pairs;
   bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
   bool debug = false;      ///< start_agent: its daemon tells what it does
-  std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
+  std::int64_t limit = 0;  ///< seconds; of what waits for a guest or in line
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};
-  model::service_call call{}; ///< run_service, ask_service
-  std::string user{};         ///< start_agent: services run as, if nobody says otherwise
-  std::string content{};      ///< of the file that is written
-  errand_ptr errand{};        ///< of what may be broken off
+  model::service_call call{};     ///< run_service, ask_service
+  std::string user{};             ///< start_agent: services run as, if nobody says otherwise
+  std::string content{};          ///< of the file that is written
+  errand_ptr errand{};            ///< of what may be broken off
+  std::function<void()> served{}; ///< reserve: told by any thread that the turn has come
 };
 
 /// What a job found: the guest as it is now, or text.

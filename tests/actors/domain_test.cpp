@@ -232,6 +232,24 @@ TEST_P(domains, waiting_for_the_agent_holds_up_nothing_else) {
   EXPECT_TRUE(*sim.answer_to(started));
 }
 
+TEST_P(domains, in_line_for_memory_say_so_and_can_be_killed) {
+  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  sim.lanes().hold("app0 memory");
+  auto started = sim.send("app0", verb::start);
+  sim.settle();
+  EXPECT_EQ(sim.world().status.activities().at("app0").step, "memory: in line");
+  sim.pass(std::chrono::hours{2});
+  EXPECT_FALSE(sim.answer_to(started)) << "others' starts take their time";
+  auto killed = sim.send("app0", verb::kill);
+  sim.settle();
+  ASSERT_TRUE(sim.answer_to(killed));
+  EXPECT_TRUE(*sim.answer_to(killed));
+  EXPECT_FALSE(*sim.answer_to(started));
+  sim.lanes().hold("");
+  EXPECT_TRUE(sim.ask("app0", verb::start)) << "its place in line was given up";
+}
+
 struct domains_whose_agent_is_awaited : domains {
   void SetUp() override {
     ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
