@@ -281,6 +281,8 @@ void domain_state::tick(std::uint64_t life) {
     undo_create();
   else if (network_pause_.count() > 0)
     sync_network();
+  if (watch_pause_.count() > 0)
+    watch_guest_again();
 }
 
 job domain_state::work(task what, std::string text) const {

@@ -304,6 +304,7 @@ private:
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
   void watch_guest(const std::function<void()>& then);
+  void watch_guest_again();
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);
@@ -457,6 +458,7 @@ private:
   bool interface_dead_ = false;                ///< that netvm has stopped since
   bool moving_network_ = false;                ///< unplugged for a change that is being made
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
+  std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB
   bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
   std::string entries_name_;     ///< netvm that the guest was told of
   std::string member_of_;        ///< netvm that counts us as a client

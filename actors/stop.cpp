@@ -283,6 +283,7 @@ void domain_state::finish_stop() {
 void domain_state::tell_end() {
   recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
   network_pause_ = {};
+  watch_pause_ = {};
   tell("domain-shutdown");
   forget_disks();
   drop_attachments();

@@ -223,7 +223,10 @@ void fake_guest_tools::guest_removes(const std::string& name, const std::string&
 
 void fake_guest_tools::break_qubesdb(const std::string& name, bool broken) {
   auto lock = guard{mutex_};
-  bases_[name].broken = broken;
+  auto& base = bases_[name];
+  base.broken = broken;
+  if (broken)
+    base.watched.clear();
 }
 
 std::set<std::string> fake_guest_tools::services() const {

@@ -40,7 +40,7 @@ public:
   void guest_writes(const std::string& name, const std::string& path, const std::string& text);
   void guest_removes(const std::string& name, const std::string& path);
 
-  /// Its QubesDB fails from here on, or works again.
+  /// Its QubesDB fails from here on and has lost its watches, or works again.
   void break_qubesdb(const std::string& name, bool broken = true);
 
   std::set<std::string> services() const;   ///< of dom0

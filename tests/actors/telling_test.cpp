@@ -413,6 +413,27 @@ TEST_F(disks, are_attached_by_the_script_of_a_backend_that_has_it) {
   EXPECT_THAT(given(), script);
 }
 
+TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) {
+  sim.tools().break_qubesdb("dom0");
+  sim.may_lose_track = true;
+  caf::anon_send_exit(sim.world().directory.read()->find("dom0")->domain,
+                      caf::exit_reason::unhandled_exception); // its successor begins anew
+  sim.run();
+  sim.settle();
+  sim.tools().break_qubesdb("dom0", false);
+  auto told = [&] {
+    return std::ranges::count_if(sim.events(), [](auto& x) {
+      return x.subject == "dom0" && x.name == "device-list-change:block";
+    });
+  };
+  sim.pass(std::chrono::minutes{2});
+  auto before = told();
+  sim.tools().guest_writes("dom0", "/qubes-block-devices/sda/size", "1000");
+  sim.tools().guest_writes("dom0", "/qubes-block-devices", "");
+  sim.settle();
+  EXPECT_EQ(told(), before + 1);
+}
+
 TEST_F(disks, get_the_first_name_that_is_free) {
   start("sys-net1");
   for (auto port : {"sr0", "sr1", "sr2", "sda"})
