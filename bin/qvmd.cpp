@@ -6,6 +6,7 @@
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
+#include "drivers/own_limits.hpp"
 #include "drivers/pci.hpp"
 #include "drivers/policy_watch.hpp"
 #include "drivers/qubes_group.hpp"
@@ -191,6 +192,7 @@ int run(const config& settings, const std::string& config_path) {
   ::mallopt(M_ARENA_MAX,
             2); // many threads, little of their own: heaps for each would stay half empty
   auto signals = block_signals();
+  drivers::take_own_limits();
   open_log(settings);
   auto caf_config = system_config{};
   auto system = caf::actor_system{caf_config};
