@@ -104,7 +104,7 @@ void sleep_state::wake(const reply& to) {
       for (auto& x : failures)
         spdlog::error("after the host's sleep: {}", x);
       run_services("qubes.SuspendPostAll", with_agent(those(runs)), [this, to] {
-        self->send(world_->disposables, atom::start_v);
+        self->send(world_->disposables, atom::up_v, std::string{});
         finish(to, std::string{});
       });
     });

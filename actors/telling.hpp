@@ -114,6 +114,8 @@ void tell_change(
   for (auto& x : model::preload_news_of(v_before, v_after, what))
     if (x.what == model::preload_turn::drop)
       self->send(in->disposables, atom::gone_v, x.base);
+    else if (x.what == model::preload_turn::fill)
+      self->send(in->disposables, atom::up_v, x.base);
     else
       self->send(in->disposables, atom::reload_v, x.base);
   tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));

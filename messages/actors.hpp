@@ -137,6 +137,8 @@ using disposables_actor = caf::typed_actor<
     caf::replies_to<atom::join, std::string, std::string>::with<std::string>,
     // The record of this template changed, or one of its disposables ended.
     caf::reacts_to<atom::reload, std::string>,
+    // As many as this template ("" for all) should have shall be made now.
+    caf::reacts_to<atom::up, std::string>,
     // This template, or what it is based on, has run: its disposables are of yesterday.
     caf::reacts_to<atom::down, std::string>,
     // None of this template ("" for any) shall be left.

@@ -91,6 +91,7 @@ enum class verb : std::uint8_t {
   tell_backup, ///< key: profile
   run_backup,
   cancel_backup,
+  preload, ///< key: disposable template
 };
 
 /// A volume of a domain.
