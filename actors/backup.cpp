@@ -5,6 +5,7 @@
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
 #include "model/plan.hpp"
+#include "model/service_user.hpp"
 #include "model/xml/qubes_xml.hpp"
 
 #include <fmt/chrono.h>
@@ -37,7 +38,7 @@ constexpr auto note_attempts = 3U;
 /// Whom a service runs as.
 std::string user_of(const model::view& v, const std::string& domain) {
   auto* x = v.system.find(domain);
-  auto user = x ? model::read_text({v, x}, "default_user") : std::string{};
+  auto user = x ? model::service_user(v, *x) : std::string{};
   return user.empty() ? "DEFAULT" : user;
 }
 
@@ -264,11 +265,9 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   };
   if (x->id.find_first_of(" \t\n") != std::string::npos)
     return failed("the profile's name has blanks, which no service can have");
-  auto ask = job{.what = task::ask_service,
-                 .domain = vm,
-                 .uuid = {},
-                 .text = "qubes.BackupPassphrase+" + x->id,
-                 .pairs = {{"user", user_of(world_->look().view(), vm)}}};
+  auto ask = job{.what = task::ask_service, .domain = vm, .uuid = {}, .text = {}, .pairs = {}};
+  ask.call = {.service = "qubes.BackupPassphrase+" + x->id,
+              .user = user_of(world_->look().view(), vm)};
   ask.limit = passphrase_seconds;
   auto limit = deadline_of(world_->settings, ask);
   x->asking = true;

@@ -307,6 +307,7 @@ std::string domain_state::device_xml(const model::attachment& x) const {
   disk.node = "/dev/" + node;
   disk.options = std::move(options);
   disk.backend_is_dom0 = backend && backend->is(model::admin_vm);
+  disk.backend_has_script = backend && model::brings_block_script(now.view(), *backend);
   return model::xml::render_block(disk, option(x.options, "frontend-dev"));
 }
 

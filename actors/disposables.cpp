@@ -8,6 +8,7 @@
 #include "model/graph.hpp"
 #include "model/preload.hpp"
 #include "model/property.hpp"
+#include "model/service_user.hpp"
 
 #include <fmt/format.h>
 
@@ -58,6 +59,7 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
         return to;
       },
       [this](atom::reload, const std::string& base) { review(base, after_property); },
+      [this](atom::up, const std::string& base) { fill_now(base); },
       [this](atom::down, const std::string& base) { drop_all(base, after_shutdown); },
       [this](atom::gone, const std::string& base) { drop_all(base, after_property); },
       [this](atom::open, const std::string& who) { used(who); },
@@ -86,9 +88,17 @@ void disposables_state::wake_up() {
     }
     if (!broken.empty())
       discard(base->name, broken);
-    if (model::preload_most(v, *base) > 0 && model::can_preload(v, *base))
-      fill_later(base->name, "boot", std::abs(model::preload_delay(v, *base)));
   }
+}
+
+/// Whoever asks has waited for what comes first: the domains that start with the host.
+void disposables_state::fill_now(const std::string& base) {
+  auto now = world_->look();
+  for (auto& x : now.system->domains)
+    if (x->name.str() == base
+        || (base.empty() && model::preload_most(now.view(), *x) > 0
+            && model::can_preload(now.view(), *x)))
+      review(x->name, 0);
 }
 
 /// Its disposables may not be what it makes today, too many, or too few.
@@ -107,9 +117,12 @@ void disposables_state::review(const std::string& base, double delay) {
   if (!old.empty())
     discard(base, old);
   auto left = names.size() - old.size();
-  if (auto most = model::preload_most(v, *me); left < most)
-    fill_later(base, "outdated", delay);
-  else if (left > most)
+  auto most = model::preload_most(v, *me);
+  if (left < most && delay > 0)
+    return fill_later(base, "outdated", delay);
+  if (left < most)
+    tell(base, "domain-preload-dispvm-start", {{"reason", "asked for"}});
+  if (left != most)
     fill(base);
 }
 
@@ -228,11 +241,9 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
     return given_up(base, who, "it is gone");
   if (services.empty())
     return shrink(base, who);
-  auto what = job{.what = task::run_service,
-                  .domain = who,
-                  .uuid = x->uuid,
-                  .text = services.front(),
-                  .pairs = {}};
+  auto what =
+      job{.what = task::run_service, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
+  what.call = {.service = services.front(), .user = model::service_user(now.view(), *x)};
   what.limit = model::read_int({now.view(), x}, "qrexec_timeout");
   services.erase(services.begin());
   auto limit = deadline_of(world_->settings, what);
@@ -251,6 +262,7 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
   auto what =
       job{.what = task::shrink_memory, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
   what.xid = now.view().facts(*x).xid;
+  what.limit = line_seconds;
   auto limit = deadline_of(world_->settings, what);
   timed_request(self, world_, world_->driver, limit, std::move(what))
       .then([this, base, who](const report&) { hold(base, who); },

@@ -30,6 +30,7 @@ private:
   // -- the pool -----------------------------------------------------------------------------------
 
   void wake_up();
+  void fill_now(const std::string& base);
   void review(const std::string& base, double delay);
   void fill_later(const std::string& base, const std::string& reason, double delay);
   void fill(const std::string& base);

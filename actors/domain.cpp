@@ -64,6 +64,7 @@ void domain_state::adopt_board() {
   if (facts_.state == power::starting || facts_.state == power::halting
       || facts_.state == power::dying)
     facts_.state = facts_.xid >= 0 ? power::running : power::halted;
+  facts_.going_down = false;
   publish_facts();
   if (facts_.xid > 0)
     find_network();
@@ -131,6 +132,7 @@ void domain_state::obey(const order& x, const reply& to) {
   case verb::request_features: return request_features(x.text, to);
   case verb::notify_updates: return notify_updates(x, to);
   case verb::tell_console: return tell_console(to);
+  case verb::tell_xml: return tell_xml(x.key == "plain", to);
   case verb::run_service: return run_service(x.key, to);
   default: break;
   }
@@ -151,8 +153,20 @@ void domain_state::tell_state(const reply& to) {
                       active ? model::most_memory(v, *me) * 1024 : 0, active ? cpu_time_ns : 0,
                       wire_name(model::power_of(v, *me))));
   };
+  auto now = look();
+  auto* me = record(now);
+  if (me && me->is(model::admin_vm)) {
+    // Not every hypervisor knows the host as a domain.
+    auto unknown = [tell_it, kib = now.machine->dom0_memory_mib * 1024] { tell_it(kib, 0); };
+    return run(
+        work(task::inspect),
+        [tell_it, unknown](const report& x) {
+          x.guest.memory_kib > 0 ? tell_it(x.guest.memory_kib, x.guest.cpu_time_ns) : unknown();
+        },
+        [unknown](const model::error&) { unknown(); });
+  }
   if (facts_.xid < 0)
-    return tell_it(look().machine->dom0_memory_mib * 1024, 0);
+    return tell_it(0, 0);
   look_up(to, work(task::inspect),
           [tell_it](const report& x) { tell_it(x.guest.memory_kib, x.guest.cpu_time_ns); });
 }
@@ -188,7 +202,7 @@ void domain_state::write_notes(const std::string& text, const reply& to) {
     return to.refuse(
         {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   auto what = work(task::write_notes, directory_of_mine());
-  what.pairs = {{"notes", *clean}};
+  what.content = *clean;
   look_up(to, std::move(what), [to](const report&) { to.ok(); });
 }
 
@@ -268,6 +282,8 @@ void domain_state::tick(std::uint64_t life) {
     undo_create();
   else if (network_pause_.count() > 0)
     sync_network();
+  if (watch_pause_.count() > 0)
+    watch_guest_again();
 }
 
 job domain_state::work(task what, std::string text) const {
@@ -277,6 +293,12 @@ job domain_state::work(task what, std::string text) const {
           .xid = facts_.xid,
           .text = std::move(text),
           .pairs = {}};
+}
+
+job domain_state::service_work(std::string service, std::string user, std::string input) const {
+  auto what = work(task::run_service);
+  what.call = {.service = std::move(service), .user = std::move(user), .input = std::move(input)};
+  return what;
 }
 
 std::chrono::milliseconds domain_state::deadline_of_job(const job& what) const {

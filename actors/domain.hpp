@@ -37,6 +37,7 @@ private:
   std::optional<model::error> no_power_switch(verb what) const;
   void tell_state(const reply& to);
   void tell_console(const reply& to);
+  void tell_xml(bool plain, const reply& to);
   void read_notes(const reply& to);
   void write_notes(const std::string& text, const reply& to);
   std::string directory_of_mine() const;
@@ -55,13 +56,15 @@ private:
   struct start_run {
     std::size_t step = 0;
     bool failed = false;
+    bool unpaused = false;             ///< the guest runs; its agent is waited for
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
     std::chrono::milliseconds undo_pause{0};       ///< between attempts to take the guest down
     bool undo_waits = false;                       ///< for the next of them
     std::shared_ptr<void> memory;                  ///< set aside by the memory manager
     std::vector<model::device> pci;                ///< taken from their drivers for it
-    errand_ptr disks = std::make_shared<errand>(); ///< ends long copies
+    std::optional<std::string> overlay;            ///< the site's changes of its XML
+    errand_ptr disks = std::make_shared<errand>(); ///< ends long copies, and waiting in line
     model::xml::devices devices;                   ///< of the volumes, once they are started
     std::vector<reply> waiting;
     std::int64_t began_us = 0;
@@ -69,7 +72,18 @@ private:
     std::vector<step_time> steps;
   };
 
+  /// What the hypervisor is given.
+  struct description {
+    std::string text;
+    std::string plain; ///< without the site's changes, "" where it has none
+    std::string mac;
+  };
+  static model::outcome<description> describe_guest(const model::view& v, const model::domain& me,
+                                                    const start_run& run);
+
   void start(const reply& to);
+  bool before_guest() const; ///< a start that has no running guest yet, or no more
+  model::power awake() const { return start_ ? model::power::starting : model::power::running; }
   void enter_step();
   void next_step();
   void fail_start(model::error why);
@@ -111,11 +125,13 @@ private:
   void shutdown(bool force, bool wait, const reply& to);
   void shut_down_unless_used(bool force, bool wait, const reply& to);
   void ask_guest_to_halt(bool wait, const reply& to);
+  void goes_down(bool asked);
   void shutdown_failed(const model::error& why, const reply& to);
   void wait_for_stop(stop_listener told);
   void wait_for_stop(stop_listener told, std::chrono::seconds at_most);
   void tell_stop_waiters(const model::outcome<void>& how);
   void kill(const reply& to);
+  void take_down();
   void destroy();
   void heard_stop();
   void stopped();
@@ -304,6 +320,7 @@ private:
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
   void watch_guest(const std::function<void()>& then);
+  void watch_guest_again();
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);
@@ -371,6 +388,7 @@ private:
   void tick(std::uint64_t life);
   netvm_actor netvm_of_mine() const;
   job work(task what, std::string text = {}) const;
+  job service_work(std::string service, std::string user, std::string input = {}) const;
 
   /// Runs a job. When this life has ended before its result came, that no longer matters to the
   /// next life: only `late` runs then.
@@ -455,6 +473,7 @@ private:
   bool interface_dead_ = false;                ///< its netvm has stopped since
   bool moving_network_ = false;                ///< unplugged for a change that is being made
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
+  std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB
   bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
   std::string entries_name_;     ///< netvm that the guest was told of
   std::string member_of_;        ///< netvm that counts us as a client

@@ -5,6 +5,7 @@
 #include "drivers/xenstore_guest.hpp"
 #include "model/literal.hpp"
 #include "model/xml/firewall_xml.hpp"
+#include "model/xml/overlay.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -36,8 +37,19 @@ void complete(machinery& with, model::guest& x) {
     drivers::read_guest(*with.xenstore, x);
 }
 
+/// A number that somebody keeps in XenStore.
+std::optional<std::uint64_t> number_of(drivers::xenstore* store, const std::string& path) {
+  auto text = store ? store->read(path).value_or(std::nullopt) : std::nullopt;
+  auto number = std::uint64_t{0};
+  if (!text)
+    return std::nullopt;
+  auto end = text->data() + text->size();
+  auto [rest, problem] = std::from_chars(text->data(), end, number);
+  return problem == std::errc{} && rest == end ? std::optional{number} : std::nullopt;
+}
+
 outcome<report> create(machinery& with, const job& what) {
-  auto xid = with.hypervisor->create(what.uuid, what.text);
+  auto xid = with.hypervisor->create(what.uuid, what.text, what.plain);
   if (!xid)
     return tl::unexpected{xid.error()};
   if (!with.hypervisor->can().paused_start) {
@@ -132,6 +144,20 @@ outcome<report> inspect(machinery& with, const job& what) {
   return report{.guest = std::move(*found), .text = {}, .held = {}};
 }
 
+outcome<report> read_overlay(machinery& with, const job& what) {
+  auto result = report{};
+  if (!with.config)
+    return result;
+  auto path = fmt::format("libvirt/{}.xml", what.domain);
+  auto text = with.config->read(path, model::xml::max_overlay_bytes);
+  if (!text)
+    return model::fail(errc::vm_error,
+                       fmt::format("the site's changes of the XML of '{}' could not be read: {}",
+                                   what.domain, text.error().text));
+  result.overlay = std::move(*text);
+  return result;
+}
+
 outcome<report> verify(machinery& with, const job& what) {
   auto found = with.state->stamp(what.text);
   if (!found)
@@ -141,13 +167,16 @@ outcome<report> verify(machinery& with, const job& what) {
         errc::vm_error,
         fmt::format("the directory of '{}' is missing: '{}'", what.domain, what.text),
         "restore it from a backup, or remove the domain");
-  return report{};
+  return read_overlay(with, what);
 }
 
 outcome<report> reserve(machinery& with, const job& what) {
   if (!with.memory)
     return report{};
-  auto room = with.memory->reserve(what.domain, what.bytes);
+  auto room =
+      with.memory->reserve(what.domain, what.bytes,
+                           {.stop = what.errand ? what.errand->stop.get_token() : std::stop_token{},
+                            .served = what.served});
   if (!room)
     return tl::unexpected{room.error()};
   return report{.guest = {}, .text = {}, .held = std::move(*room)};
@@ -177,38 +206,29 @@ outcome<report> start_agent(machinery& with, const job& what) {
   return nothing(with.tools->start_agent({.name = what.domain,
                                           .uuid = what.uuid,
                                           .xid = what.xid,
-                                          .user = what.text,
+                                          .user = what.user,
                                           .wait = what.flag,
                                           .limit = std::chrono::seconds{what.limit},
                                           .debug = what.debug}));
 }
 
-/// What a service says is its answer; what it complains of is part of the refusal.
-outcome<report> call_service(machinery& with, const job& what, errc refusal) {
-  auto user = what.pairs.empty() ? std::string{"root"} : what.pairs[0].second;
-  auto done = drivers::run(
-      {with.qrexec_client, "-d", what.domain, fmt::format("{}:QUBESRPC {} dom0", user, what.text)},
-      {}, std::chrono::seconds{what.limit > 0 ? what.limit : 60}, drivers::outputs::apart);
-  if (!done)
-    return tl::unexpected{done.error()};
-  auto complaint = model::trimmed(done->errors);
-  if (done->status != 0)
-    return model::fail(refusal, fmt::format("service {} in '{}' ended with status {}{}{}",
-                                            what.text, what.domain, done->status,
-                                            complaint.empty() ? "" : ": ", complaint));
-  return report{.guest = {}, .text = std::move(done->output), .held = {}};
+/// What the service said; nothing where no program runs services.
+outcome<std::optional<std::string>> call_service(machinery& with, const job& what) {
+  return with.tools->run_service(what.domain, what.call,
+                                 std::chrono::seconds{what.limit > 0 ? what.limit : 60});
 }
 
 outcome<report> run_service(machinery& with, const job& what) {
-  if (with.qrexec_client.empty())
-    return report{};
-  return call_service(with, what, errc::vm_error).map([](const report&) { return report{}; });
+  return call_service(with, what).map([](const auto&) { return report{}; });
 }
 
 outcome<report> ask_service(machinery& with, const job& what) {
-  if (with.qrexec_client.empty())
+  auto said = call_service(with, what);
+  if (!said)
+    return model::fail(errc::general, std::move(said.error().text), std::move(said.error().hint));
+  if (!*said)
     return model::fail(errc::general, "there is no program that runs services in domains");
-  return call_service(with, what, errc::general);
+  return report{.guest = {}, .text = std::move(**said), .held = {}};
 }
 
 outcome<report> trigger_input(machinery& with, const job& what) {
@@ -249,7 +269,7 @@ outcome<report> read_notes(machinery& with, const job& what) {
 }
 
 outcome<report> write_notes(machinery& with, const job& what) {
-  auto done = drivers::replace(*with.state, what.text + "/notes.txt", what.pairs.at(0).second);
+  auto done = drivers::replace(*with.state, what.text + "/notes.txt", what.content);
   if (!done)
     return model::fail(errc::general, "the notes could not be written: " + done.error().text);
   return report{};
@@ -277,7 +297,7 @@ outcome<report> read_firewalls(machinery& with, const job& what) {
 }
 
 outcome<report> write_firewall(machinery& with, const job& what) {
-  auto done = drivers::replace(*with.state, what.text + "/firewall.xml", what.pairs.at(0).second);
+  auto done = drivers::replace(*with.state, what.text + "/firewall.xml", what.content);
   if (!done)
     return model::fail(errc::general, "the firewall could not be written: " + done.error().text);
   return report{};
@@ -374,17 +394,6 @@ outcome<report> find_console(machinery& with, const job& what) {
   if (!found)
     return tl::unexpected{std::move(found.error())};
   return report{.guest = {}, .text = std::move(*found), .held = {}};
-}
-
-/// A number that a guest keeps in XenStore.
-std::optional<std::uint64_t> number_of(drivers::xenstore* store, const std::string& path) {
-  auto text = store ? store->read(path).value_or(std::nullopt) : std::nullopt;
-  auto number = std::uint64_t{0};
-  if (!text)
-    return std::nullopt;
-  auto end = text->data() + text->size();
-  auto [rest, problem] = std::from_chars(text->data(), end, number);
-  return problem == std::errc{} && rest == end ? std::optional{number} : std::nullopt;
 }
 
 outcome<report> sample(machinery& with, const job&) {
@@ -487,7 +496,13 @@ struct task_row {
   limit most;
   std::string_view call; ///< what it asks of the hypervisor; empty for nothing
   outcome<report> (*run)(machinery&, const job&);
+  std::string_view turn{}; ///< jobs of one domain and turn are in order
 };
+
+/// What a guest takes its time for holds up nothing else of its domain.
+constexpr auto of_agent = std::string_view{" agent"};
+constexpr auto of_services = std::string_view{" services"};
+constexpr auto of_memory = std::string_view{" memory"}; // one waits in line
 
 // clang-format off
 constexpr task_row rows[]{
@@ -504,12 +519,13 @@ constexpr task_row rows[]{
   {task::undefine,     lane::host,   &settings::host_call,   "undefine", undefine},
   {task::inspect,      lane::host,   &settings::host_call,   "look", inspect},
   {task::verify,       lane::disk,   &settings::host_call,   "", verify},
+  {task::read_overlay, lane::disk,   &settings::host_call,   "", read_overlay},
   {task::survey,       lane::host,   &settings::host_call,   "", survey},
-  {task::reserve,      lane::guest,  &settings::guest_call,  "", reserve},
+  {task::reserve,      lane::guest,  &settings::guest_call,  "", reserve, of_memory},
   {task::announce,     lane::host,   &settings::host_call,   "", announce},
   {task::open_qubesdb, lane::guest,  &settings::guest_call,  "", open_qubesdb},
-  {task::start_agent,  lane::guest,  &settings::guest_call,  "", start_agent},
-  {task::run_service,  lane::guest,  &settings::guest_call,  "", run_service},
+  {task::start_agent,  lane::guest,  &settings::guest_call,  "", start_agent, of_agent},
+  {task::run_service,  lane::guest,  &settings::guest_call,  "", run_service, of_services},
   {task::close_tools,  lane::guest,  &settings::guest_call,  "", close_tools},
   {task::read_notes,   lane::disk,   &settings::host_call,   "", read_notes},
   {task::write_notes,  lane::disk,   &settings::host_call,   "", write_notes},
@@ -521,7 +537,7 @@ constexpr task_row rows[]{
   {task::write_qubesdb,  lane::guest, &settings::guest_call, "", write_qubesdb},
   {task::watch_qubesdb,  lane::guest, &settings::guest_call, "", watch_qubesdb},
   {task::bind_pci,       lane::host,  &settings::host_call,  "PCI devices", bind_pci},
-  {task::shrink_memory,  lane::guest, &settings::guest_call, "", shrink_memory},
+  {task::shrink_memory,  lane::guest, &settings::guest_call, "", shrink_memory, of_memory},
   {task::free_memory,    lane::disk,  &settings::host_call,  "", free_memory},
   {task::mark_service,   lane::disk,  &settings::host_call,  "", mark_service},
   {task::find_console,   lane::host,  &settings::host_call,  "console", find_console},
@@ -532,7 +548,7 @@ constexpr task_row rows[]{
   {task::size_files,     lane::disk,  &settings::host_call,  "", size_files},
   {task::size_home,      lane::guest, &settings::guest_call, "", size_home},
   {task::read_devices,   lane::host,  &settings::host_call, "device list", read_devices},
-  {task::ask_service,    lane::guest, &settings::guest_call, "", ask_service},
+  {task::ask_service,    lane::guest, &settings::guest_call, "", ask_service, of_services},
   {task::trigger_input,  lane::guest, &settings::guest_call, "", trigger_input},
   {task::start_at_boot,  lane::disk,  &settings::host_call,  "", start_at_boot},
   {task::ask_user,       lane::user,  &settings::question,   "", ask_user},
@@ -617,7 +633,7 @@ caf::result<report> driver_state::run(const job& what) {
   }
   auto number = ++last_call_;
   calls_.emplace(number, call{what.what, what.domain, to});
-  with_->lanes->post(row.where, what.domain,
+  with_->lanes->post(row.where, fmt::format("{}{}", what.domain, row.turn),
                      [me = driver_actor{self}, this, with = with_, &row, what, number] {
                        auto result = row.run(*with, what);
                        caf::anon_send(me, completion{[this, number, result]() mutable {
@@ -692,8 +708,12 @@ void driver_state::try_connect() {
       auto machine = *world_->machine.read();
       if (auto told = with->hypervisor->describe_host(machine); !told)
         return tl::unexpected{told.error()};
+      if (auto kib = number_of(with->xenstore.get(), "/local/domain/0/memory/static-max"))
+        machine.dom0_memory_mib = *kib / 1024;
       world_->machine.update([&](model::host& x) {
         machine.callbacks = std::move(x.callbacks); // the registry's
+        machine.kernels = std::move(x.kernels);     // of whoever watches them
+        machine.timezone = std::move(x.timezone);
         x = std::move(machine);
       });
       auto all = with->hypervisor->list();

@@ -33,11 +33,13 @@ struct machinery {
   std::shared_ptr<drivers::disk> config = nullptr;           ///< backup/: profiles
   std::shared_ptr<drivers::executor> lanes;
   std::string sysfs = "/sys";
-  std::string qrexec_client;   ///< program, "" for none
   std::string input_trigger{}; ///< program, "" for none
   std::string xl{};            ///< program, "" for none
   std::string home{};          ///< of dom0's user, "" for none
 };
+
+/// The line before the memory manager is as long as the starts of all who are in it.
+constexpr auto line_seconds = std::int64_t{24} * 60 * 60;
 
 /// How long the requester of a job should wait for its answer; `no_deadline` for a build, which
 /// ends by the hypervisor's own limits.

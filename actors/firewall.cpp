@@ -51,7 +51,7 @@ void domain_state::set_firewall(const std::string& text, const reply& to) {
 void domain_state::save_rules(const model::firewall_rules& rules, const reply& to) {
   auto valid = model::still_valid(rules, now_s());
   auto what = work(task::write_firewall, directory_of_mine());
-  what.pairs = {{"firewall", model::xml::save_firewall(valid)}};
+  what.content = model::xml::save_firewall(valid);
   look_up(to, std::move(what), [this, valid, to](const report&) {
     tell("firewall-changed");
     enforce(valid);

@@ -16,10 +16,9 @@ using model::power;
 
 namespace {
 
-constexpr auto per_domain = std::chrono::seconds{1};
-
+/// Also one that is starting or going down.
 bool runs(const model::domain&, power state) {
-  return state == power::running;
+  return state == power::running || state == power::starting || state == power::halting;
 }
 
 bool rests(const model::domain&, power state) {
@@ -51,10 +50,6 @@ sleep_actor::behavior_type sleep_state::make(world_ptr in) {
         next();
       },
       [this](const answer& x) { answered(x); },
-      [this](atom::tick, std::uint64_t ticket) {
-        if (open_.contains(ticket))
-          ask_next();
-      },
   };
 }
 
@@ -105,11 +100,11 @@ void sleep_state::wake(const reply& to) {
   auto wake_others = [this, to](const std::set<std::string>& before) {
     auto sleepers = those(rests);
     std::erase_if(sleepers, [&](auto& x) { return before.contains(x); });
-    ask_in_turn(verb::resume, std::move(sleepers), [this, to](const names& failures) {
+    ask_at_once(verb::resume, sleepers, {}, [this, to](const names& failures) {
       for (auto& x : failures)
         spdlog::error("after the host's sleep: {}", x);
       run_services("qubes.SuspendPostAll", with_agent(those(runs)), [this, to] {
-        self->send(world_->disposables, atom::start_v);
+        self->send(world_->disposables, atom::up_v, std::string{});
         finish(to, std::string{});
       });
     });
@@ -139,7 +134,8 @@ sleep_state::names sleep_state::with_agent(names some) const {
   auto now = world_->look();
   std::erase_if(some, [&](auto& name) {
     auto* x = now.find(name);
-    return !x || !model::has_feature(now.view(), *x, "qrexec", model::chain::with_template);
+    return !x || !now.view().facts(*x).agent
+           || !model::has_feature(now.view(), *x, "qrexec", model::chain::with_template);
   });
   return some;
 }
@@ -160,52 +156,36 @@ void sleep_state::run_services(const std::string& service, const names& in,
 void sleep_state::ask_at_once(verb what, const names& whom, const std::string& key,
                               report_of_all then) {
   then_ = std::move(then);
-  in_turn_.clear();
   for (auto& x : whom)
     ask(what, x, key);
   done();
 }
 
-void sleep_state::ask_in_turn(verb what, names whom, report_of_all then) {
-  then_ = std::move(then);
-  turn_ = what;
-  in_turn_.assign(whom.begin(), whom.end());
-  ask_next();
-}
-
-void sleep_state::ask_next() {
-  while (!in_turn_.empty()) {
-    auto whom = std::move(in_turn_.front());
-    in_turn_.pop_front();
-    if (ask(turn_, whom, {}))
-      return self->delayed_send(self, per_domain, atom::tick_v, tickets_);
-  }
-  done();
-}
-
-bool sleep_state::ask(verb what, const std::string& whom, const std::string& key) {
+/// Who is not there any more need not be asked.
+void sleep_state::ask(verb what, const std::string& whom, const std::string& key) {
   auto actors = world_->directory.read();
   auto* entry = actors->find(whom);
   if (!entry || !entry->domain)
-    return false;
+    return;
   auto x = order{.ticket = ++tickets_, .what = what, .key = key};
   open_.emplace(x.ticket, whom);
   self->send(entry->domain, std::move(x), client_actor{self});
-  return true;
 }
 
+/// One that has stopped, has no guest yet, or goes on already, needs nothing of it.
 void sleep_state::answered(const answer& x) {
+  constexpr errc harmless[]{errc::vm_not_running, errc::vm_not_started, errc::vm_not_paused};
   auto i = open_.find(x.ticket);
   if (i == open_.end())
     return;
-  if (!x.result)
+  if (!x.result && std::ranges::find(harmless, x.result.error().code) == std::end(harmless))
     failures_.push_back(fmt::format("'{}': {}", i->second, x.result.error().message()));
   open_.erase(i);
-  x.ticket == tickets_ && !in_turn_.empty() ? ask_next() : done();
+  done();
 }
 
 void sleep_state::done() {
-  if (!open_.empty() || !in_turn_.empty() || !then_)
+  if (!open_.empty() || !then_)
     return;
   auto then = std::exchange(then_, nullptr);
   then(std::exchange(failures_, {}));

@@ -38,11 +38,7 @@ private:
   /// Runs the service in all of them at once; what fails is in the log only.
   void run_services(const std::string& service, const names& in, const std::function<void()>& then);
   void ask_at_once(verb what, const names& whom, const std::string& key, report_of_all then);
-  /// One after the other, but nobody waits longer than a moment for the one before.
-  void ask_in_turn(verb what, names whom, report_of_all then);
-  /// False when it is not there any more.
-  bool ask(verb what, const std::string& whom, const std::string& key);
-  void ask_next();
+  void ask(verb what, const std::string& whom, const std::string& key);
   void answered(const answer& x);
   void done();
 
@@ -53,8 +49,6 @@ private:
   std::uint64_t tickets_ = 0;
   std::map<std::uint64_t, std::string> open_; ///< ticket -> domain
   names failures_;
-  verb turn_ = verb::resume;
-  std::deque<std::string> in_turn_; ///< not asked yet
   report_of_all then_;
 };
 

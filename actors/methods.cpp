@@ -6,6 +6,7 @@
 #include "model/features_request.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
+#include "model/preload.hpp"
 #include "model/property.hpp"
 #include "model/updates.hpp"
 
@@ -66,12 +67,24 @@ outcome<order> create(const call& x) {
                .creation = std::make_shared<const model::creation>(std::move(*wish))};
 }
 
+outcome<order> preload(const call& x, const std::string& base) {
+  auto* it = x.view().system.find(base);
+  if (it && !model::can_preload(x.view(), *it))
+    return model::fail(errc::value,
+                       fmt::format("nothing can be preloaded of '{}': its agents cannot tell when "
+                                   "they are ready",
+                                   base),
+                       "update its template");
+  return order{.what = verb::preload, .key = base};
+}
+
 outcome<order> create_disposable(const call& x) {
-  if (!x.request.argument.empty())
+  auto ahead = x.request.argument == "preload";
+  if (!ahead && !x.request.argument.empty())
     return model::fail(
         errc::permission_denied,
         fmt::format("{} is no way to create a disposable", model::quoted(x.request.argument)),
-        "leave the argument out");
+        "leave the argument out, or say 'preload'");
   if (!x.request.payload.empty() && x.request.payload != "uuid")
     return model::fail(
         errc::protocol,
@@ -80,9 +93,21 @@ outcome<order> create_disposable(const call& x) {
   auto wish = model::plan_disposable(x.view(), x.source, x.destination);
   if (!wish)
     return tl::unexpected{std::move(wish.error())};
+  if (ahead)
+    return preload(x, wish->based_on);
   return order{.what = verb::create,
                .text = x.request.payload,
                .creation = std::make_shared<const model::creation>(std::move(*wish))};
+}
+
+outcome<order> tell_xml(const call& x) {
+  if (!x.destination.is(model::qubes_vm))
+    return model::fail(errc::vm_error,
+                       fmt::format("'{}' has no XML of libvirt", x.destination.name.str()));
+  if (!x.request.argument.empty() && x.request.argument != "plain")
+    return model::fail(errc::protocol, fmt::format("the argument is {}, neither empty nor 'plain'",
+                                                   model::quoted(x.request.argument)));
+  return keyed<verb::tell_xml>(x);
 }
 
 template <verb What>
@@ -236,7 +261,7 @@ const method table[]{
   {"admin.vm.Create.RemoteVM",                    admin, may, may, dom0, to_be<klass::remote, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
   {"admin.vm.Create.StandaloneVM",                admin, may, may, dom0, to_be<klass::standalone, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
   {"admin.vm.Create.TemplateVM",                  admin, may, may, dom0, to_be<klass::template_vm, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
-  {"admin.vm.CreateDisposable",                   admin, may, may, any,  order_for_host{create_disposable}, "Makes a disposable of the destination, or of the source's default template; replies its name, or with payload uuid its uuid."},
+  {"admin.vm.CreateDisposable",                   admin, may, may, any,  order_for_host{create_disposable}, "Makes a disposable of the destination, or of the source's default template; replies its name, or with payload uuid its uuid; argument preload: those that wait ready are made."},
   {"admin.vm.CreateInPool.AdminVM",               admin, may, may, dom0, to_be<klass::admin, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
   {"admin.vm.CreateInPool.AppVM",                 admin, may, may, dom0, to_be<klass::app, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
   {"admin.vm.CreateInPool.DispVM",                admin, may, may, dom0, to_be<klass::disp, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
@@ -321,6 +346,7 @@ const method table[]{
   {"qvmd.Overview",                                admin, no,  no,  dom0, reads::overview, "The main properties of all domains at once, as JSON."},
   {"qvmd.Plan",                                    admin, yes, may, any,  reads::plan, "What a method would change, without changing it; argument: METHOD+ARG."},
   {"qvmd.Status",                                  admin, no,  no,  dom0, reads::status, "What the daemon is doing and how it is, as JSON."},
+  {"qvmd.Xml",                                     admin, may, no,  any,  order_for_domain{tell_xml}, "What the hypervisor would be given now to start a domain; argument plain: without the site's changes."},
 };
 // clang-format on
 

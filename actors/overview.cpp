@@ -89,6 +89,7 @@ outcome<std::string> overview(const call& x) {
         {"xid", d->name.is_dom0() ? 0 : facts.xid},
         {"uuid", d->uuid},
         {"ip", name_or_null(about, "ip")},
+        {"going_down", facts.going_down},
         {"degraded", facts.degraded},
     });
   }

@@ -29,7 +29,8 @@ model::error not_running(const std::string& who, power state) {
 } // namespace
 
 void domain_state::pause(const reply& to) {
-  if (start_ || stopping_ || facts_.state == power::halted || facts_.state == power::suspended)
+  if (before_guest() || stopping_ || facts_.state == power::halted
+      || facts_.state == power::suspended)
     return to.refuse(not_running(who_, facts_.state));
   tell("domain-pre-paused");
   if (facts_.state == power::paused)
@@ -53,16 +54,17 @@ void domain_state::unpause(const reply& to) {
   tell("domain-pre-unpaused");
   run_for(to, work(task::resume), [this, to](const report&) {
     if (facts_.state == power::paused) {
-      move(power::running);
+      move(awake());
       tell("domain-unpaused");
     }
-    catch_up();
+    if (!start_)
+      catch_up();
     to.ok();
   });
 }
 
 void domain_state::suspend(const reply& to) {
-  if (start_ || facts_.state != power::running)
+  if (before_guest() || (facts_.state != power::running && facts_.state != power::starting))
     return to.refuse(not_running(who_, facts_.state));
   auto sleep = [this, to] {
     run(
@@ -79,11 +81,11 @@ void domain_state::suspend(const reply& to) {
         },
         [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   };
-  if (!has_agent())
+  if (start_ || !has_agent())
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
-      work(task::run_service, "qubes.SuspendPre"), [sleep](const report&) { sleep(); },
+      service_work("qubes.SuspendPre", "root"), [sleep](const report&) { sleep(); },
       [this, sleep](const model::error& why) {
         note(spdlog::level::warn, "{}", why.text);
         sleep();
@@ -95,16 +97,16 @@ void domain_state::resume(const reply& to) {
   if (facts_.state != power::suspended)
     return unpause(to);
   run_for(to, work(task::wake), [this, to](const report&) {
-    move(power::running);
+    move(awake());
     auto woken = [this, to] {
       tell("domain-resumed");
       to.ok();
     };
-    if (!has_agent())
+    if (start_ || !has_agent())
       return woken();
     tell("domain-cmd-pre-run", {{"start_guid", "False"}});
     run(
-        work(task::run_service, "qubes.SuspendPost"), [woken](const report&) { woken(); },
+        service_work("qubes.SuspendPost", "root"), [woken](const report&) { woken(); },
         [this, woken](const model::error& why) {
           note(spdlog::level::warn, "{}", why.text);
           woken();
@@ -120,7 +122,7 @@ bool domain_state::has_agent() const {
 }
 
 void domain_state::run_service(const std::string& service, const reply& to) {
-  run_for(to, work(task::run_service, service), [to](const report&) { to.ok(); });
+  run_for(to, service_work(service, "root"), [to](const report&) { to.ok(); });
 }
 
 // -- the hypervisor's news -----------------------------------------------------------------------
@@ -300,7 +302,7 @@ void domain_state::catch_up() {
 
 /// Programs in the guest shall find the network when they go on.
 void domain_state::await_uplink() {
-  auto what = work(task::run_service, "qubes.WaitForNetworkUplink");
+  auto what = service_work("qubes.WaitForNetworkUplink", "root");
   constexpr auto patience = 10;
   what.limit = patience;
   run(

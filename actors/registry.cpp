@@ -62,6 +62,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
 void registry_state::obey(const order& x, const reply& to) {
   switch (x.what) {
   case verb::create: return create(x, to);
+  case verb::preload: self->send(world_->disposables, atom::up_v, x.key); return to.ok();
   case verb::add_pool: return add_pool(x, to);
   case verb::look_at_pool:
   case verb::tell_pool_usage: return look_at_pool(x, to);

@@ -1,11 +1,13 @@
 // Bringing a domain up, step by step, each with its undo (spec/lifecycle.md §2).
 #include "actors/domain.hpp"
 #include "actors/telling.hpp"
+#include "model/auto_attach.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/memory.hpp"
 #include "model/property.hpp"
 #include "model/qubesdb.hpp"
+#include "model/service_user.hpp"
 #include "model/volume.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
@@ -58,7 +60,8 @@ void domain_state::start(const reply& to) {
     start_->waiting.push_back(to);
     return;
   }
-  if (start_ || destroying_ || facts_.state == power::halting || facts_.state == power::dying)
+  if (start_ || destroying_ || facts_.going_down || facts_.state == power::halting
+      || facts_.state == power::dying)
     return wait_for_stop([this, to](const auto&) { start(to); }); // down first, then up again
   if (facts_.state != power::halted)
     return to.ok();
@@ -73,6 +76,10 @@ void domain_state::start(const reply& to) {
   start_->began_us = world_->now_us();
   move(power::starting);
   enter_step();
+}
+
+bool domain_state::before_guest() const {
+  return start_ && (!start_->unpaused || start_->failed);
 }
 
 void domain_state::enter_step() {
@@ -184,6 +191,7 @@ void domain_state::verify_files() {
   run(
       work(task::verify, directory_of_mine()),
       [this, verified, failed](const report& found) {
+        start_->overlay = found.overlay;
         if (auto disks = disk_work(disk_task::verify))
           run_on_disks(std::move(*disks), verified, failed);
         else
@@ -240,6 +248,12 @@ void domain_state::reserve_memory() {
   auto now = look();
   auto what = work(task::reserve);
   what.bytes = model::memory_to_reserve(now.view(), *record(now));
+  what.limit = line_seconds;
+  what.errand = start_->disks;
+  what.served = [world = world_, who = who_] {
+    world->status.go_on(who, "memory: in line", "memory");
+  };
+  world_->status.go_on(who_, "memory", "memory: in line");
   run(
       std::move(what),
       [this](const report& x) {
@@ -288,17 +302,16 @@ void domain_state::create() {
   auto* me = record(now);
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  auto machine = model::xml::gather(now.view(), *me, start_->devices);
-  if (!start_->pci.empty())
-    machine.required_pci = model::xml::required_pci(*me, start_->pci);
-  auto xml = model::xml::render(machine);
+  auto xml = describe_guest(now.view(), *me, *start_);
   if (!xml)
-    return fail_start(xml.error());
+    return fail_start(std::move(xml.error()));
+  auto what = work(task::create, std::move(xml->text));
+  what.plain = std::move(xml->plain);
   auto* netvm = model::netvm_of(now.view(), *me);
   run(
-      work(task::create, std::move(*xml)),
+      std::move(what),
       [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt,
-       mac = machine.mac](const report& x) {
+       mac = xml->mac](const report& x) {
         orphan_possible_ = false;
         live_as(x.guest);
         if (netvm)
@@ -372,6 +385,7 @@ void domain_state::run_guest() {
   run(
       work(task::resume),
       [this](const report&) {
+        start_->unpaused = true;
         tell("domain-unpaused");
         next_step();
       },
@@ -382,7 +396,8 @@ job domain_state::agent_work(const std::string& user) const {
   auto now = look();
   auto* me = record(now);
   auto v = now.view();
-  auto what = work(task::start_agent, user);
+  auto what = work(task::start_agent);
+  what.user = user;
   what.flag = model::has_feature(v, *me, "qrexec", model::chain::with_template);
   what.limit = model::read_int({v, me}, "qrexec_timeout");
   what.debug = model::read_bool({v, me}, "debug");
@@ -410,7 +425,7 @@ void domain_state::start_stub_agent() {
 void domain_state::start_agent() {
   auto now = look();
   run(
-      agent_work(model::read_text({now.view(), record(now)}, "default_user")),
+      agent_work(model::service_user(now.view(), *record(now))),
       [this](const report&) {
         facts_.agent = true;
         next_step();
@@ -428,8 +443,10 @@ void domain_state::take_input() {
         [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 
+/// A guest that was paused or put to sleep meanwhile stays so.
 void domain_state::started() {
-  move(power::running);
+  if (facts_.state == power::starting)
+    move(power::running);
   recover({trouble::start, trouble::volumes});
   tell("domain-start", {{"start_guid", "True"}});
   refresh_firewall();

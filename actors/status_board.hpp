@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qubes::actors {
@@ -47,6 +48,14 @@ public:
   void begin(const std::string& domain, std::string doing, std::string step, std::int64_t now_us) {
     auto guard = std::lock_guard{mutex_};
     activities_[domain] = {std::move(doing), std::move(step), now_us};
+  }
+
+  /// From this step to the next; nothing when it is not in this step.
+  void go_on(const std::string& domain, std::string_view from, std::string to) {
+    auto guard = std::lock_guard{mutex_};
+    auto i = activities_.find(domain);
+    if (i != activities_.end() && i->second.step == from)
+      i->second.step = std::move(to);
   }
 
   void finish(const std::string& domain) {

@@ -39,7 +39,7 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
   if (facts_.state == power::halted || stopping_)
     return to.refuse(powered_off(who_));
-  if (start_)
+  if (before_guest())
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
                       "wait for it, or kill it"});
   tell("domain-pre-shutdown", {{"force", force ? "True" : "False"}});
@@ -74,7 +74,7 @@ void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to)
 
 void domain_state::shutdown_failed(const model::error& why, const reply& to) {
   tell("domain-shutdown-failed", {{"reason", why.text}});
-  if (auto clients = supervisor(); clients && facts_.state != power::halting)
+  if (auto clients = supervisor(); clients && !facts_.going_down)
     self->send(clients, atom::open_v);
   to.refuse(why);
 }
@@ -82,10 +82,9 @@ void domain_state::shutdown_failed(const model::error& why, const reply& to) {
 void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
   if (facts_.state == power::paused) { // only when forced; a paused guest hears nothing
     wait_for_stop([to](const auto& how) { answer(to, how); });
-    return destroy();
+    return take_down();
   }
-  if (facts_.state != power::halting && can_move(facts_.state, power::halting))
-    move(power::halting);
+  goes_down(true);
   auto patience = [this] {
     auto now = look();
     auto* me = record(now);
@@ -108,8 +107,7 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
   run(
       work(task::shutdown), [asked](const report&) { asked(); },
       [this, to](const model::error& why) {
-        if (facts_.state == power::halting)
-          move(power::running);
+        goes_down(false);
         if (why.code == errc::timed_out)
           degrade(trouble::shutdown, "it does not answer a shutdown request");
         shutdown_failed({errc::vm_shutdown_timeout,
@@ -118,6 +116,20 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
                         to);
       },
       asked);
+}
+
+/// It runs until the guest acts, and says so.
+void domain_state::goes_down(bool asked) {
+  if (facts_.xid < 0 || facts_.going_down == asked)
+    return;
+  facts_.going_down = asked;
+  publish_facts();
+  if (start_)
+    return;
+  if (asked)
+    world_->status.begin(who_, "shutdown", "guest", world_->now_us());
+  else
+    world_->status.finish(who_);
 }
 
 void domain_state::wait_for_stop(stop_listener told) {
@@ -141,8 +153,7 @@ void domain_state::deadline_passed(std::uint64_t waiter) {
     return;
   auto told = std::move(i->told);
   stop_waiters_.erase(i);
-  if (facts_.state == power::halting)
-    move(power::running); // it was asked and stayed
+  goes_down(false); // it was asked and stayed
   told(model::fail(errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
                    "give it more time with its shutdown_timeout, or kill it"));
 }
@@ -157,6 +168,10 @@ void domain_state::kill(const reply& to) {
   if (facts_.state == power::halted)
     return to.refuse(powered_off(who_));
   wait_for_stop([to](const auto& how) { answer(to, how); });
+  take_down();
+}
+
+void domain_state::take_down() {
   if (stopping_)
     return;
   if (start_) {
@@ -197,7 +212,7 @@ void domain_state::heard_stop() {
           self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
         } else if (x.guest.state == power::halted || x.guest.state == power::crashed) {
           if (start_)
-            abort_start({errc::general, fmt::format("'{}' died while it started", who_), {}});
+            abort_start({errc::general, fmt::format("'{}' stopped while it started", who_), {}});
           else if (x.guest.state == power::crashed)
             destroy();
           else
@@ -268,6 +283,7 @@ void domain_state::finish_stop() {
 void domain_state::tell_end() {
   recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
   network_pause_ = {};
+  watch_pause_ = {};
   tell("domain-shutdown");
   forget_disks();
   drop_attachments();

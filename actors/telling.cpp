@@ -63,14 +63,27 @@ void domain_state::open_qubesdb() {
       [this](const model::error& why) { fail_start(why); });
 }
 
-/// Without the watch it lives on: devices that come and go are just not noticed.
+/// Without the watch it lives on: devices that come and go are not noticed until an attempt works.
 void domain_state::watch_guest(const std::function<void()>& then) {
   run(
-      work(task::watch_qubesdb, block_devices), [then](const report&) { then(); },
+      work(task::watch_qubesdb, block_devices),
+      [this, then](const report&) {
+        watch_pause_ = {};
+        then();
+      },
       [this, then](const model::error& why) {
-        note(spdlog::level::warn, "its devices are not watched: {}", why.text);
+        if (watch_pause_.count() == 0)
+          note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
+        try_again(watch_pause_);
         then();
       });
+}
+
+void domain_state::watch_guest_again() {
+  watch_guest([this] {
+    if (watch_pause_.count() == 0)
+      look_at_disks();
+  });
 }
 
 /// It runs as long as we do. Marks of its services do not outlive a boot of the host.

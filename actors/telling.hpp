@@ -86,8 +86,9 @@ void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
   auto what = job{.what = task::run_service,
                   .domain = model::stub_domain_of(x.guest),
                   .uuid = {},
-                  .text = "qubes.SetAudioVM+" + x.player_xid,
+                  .text = {},
                   .pairs = {}};
+  what.call = {.service = "qubes.SetAudioVM+" + x.player_xid, .user = "root"};
   auto limit = deadline_of(in->settings, what);
   timed_request(self, in, in->driver, limit, std::move(what))
       .then([](const report&) {},
@@ -113,6 +114,8 @@ void tell_change(
   for (auto& x : model::preload_news_of(v_before, v_after, what))
     if (x.what == model::preload_turn::drop)
       self->send(in->disposables, atom::gone_v, x.base);
+    else if (x.what == model::preload_turn::fill)
+      self->send(in->disposables, atom::up_v, x.base);
     else
       self->send(in->disposables, atom::reload_v, x.base);
   tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));

@@ -113,10 +113,8 @@ void domain_state::resize_volume(const std::string& volume, const std::string& t
 
 void domain_state::grow_file_system(const std::string& volume, const reply& to) {
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
-  auto what = work(task::run_service, "qubes.ResizeDisk");
-  what.pairs = {{"input", volume}};
   run(
-      std::move(what), [to](const report&) { to.ok(); },
+      service_work("qubes.ResizeDisk", "root", volume), [to](const report&) { to.ok(); },
       [this, volume, to](const model::error& why) {
         to.refuse({errc::storage,
                    fmt::format("volume '{}' of '{}' has grown, its file system has not: {}", volume,

@@ -1,5 +1,6 @@
 #include "bin/commands.hpp"
 
+#include "bin/ctl_diff.hpp"
 #include "bin/ctl_domains.hpp"
 #include "bin/ctl_lifecycle.hpp"
 #include "model/literal.hpp"
@@ -891,6 +892,31 @@ exit_code run_call(session& s) {
   return print(s, text);
 }
 
+expected<std::string> ask_xml(session& s, const std::string& domain, bool plain) {
+  auto answer =
+      s.daemon.ask({.method = "qvmd.Xml", .argument = plain ? "plain" : "", .destination = domain});
+  if (!answer && answer.error().klass == "ProtocolError")
+    answer.error().hint = "only qvmd has this; another daemon serves this socket";
+  if (!answer)
+    return tl::unexpected{explain(s, answer.error(), domain, "")};
+  return *answer;
+}
+
+exit_code run_xml(session& s) {
+  auto domain = domain_word(s);
+  if (!domain)
+    return report(s, domain.error());
+  auto text = ask_xml(s, *domain, s.line.plain && !s.line.diff);
+  if (!text)
+    return report(s, text.error());
+  if (!s.line.diff)
+    return print(s, *text);
+  auto plain = ask_xml(s, *domain, true);
+  if (!plain)
+    return report(s, plain.error());
+  return print(s, line_diff(*plain, *text));
+}
+
 exit_code run_help(session& s) {
   if (s.line.markdown)
     return print(s, markdown(commands()));
@@ -916,6 +942,8 @@ constexpr std::array command_table{
           "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, degraded."},
   command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
   command{"See", "status", "", opt_format, "Tell how the daemon is and what it is doing", run_status, ""},
+  command{"See", "xml", "DOMAIN", opt_plain | opt_diff, "Show the libvirt XML that a domain would be started with now", run_xml,
+          "A site's changes, libvirt/DOMAIN.xml below paths.config, are merged over it."},
   command{"See", "events", "[DOMAIN]", opt_json | opt_seconds, "Print events as they happen", run_events,
           "Without DOMAIN those of all domains and of the host. Ends with --for or an interrupt."},
   command{"See", "wait", "DOMAIN...", opt_state | opt_timeout | opt_format, "Wait until domains are in a state", run_wait, ""},

@@ -28,6 +28,8 @@ constexpr std::array option_table{
   option_row{opt_timeout,  '\0', "--timeout",  "SECONDS",    "give up after this time",                                     &command_line::timeout},
   option_row{opt_json,     '\0', "--json",     "",           "one JSON object per line",                                    &command_line::json},
   option_row{opt_dry_run,  '\0', "--dry-run",  "",           "print what would be done and change nothing",                 &command_line::dry_run},
+  option_row{opt_plain,    '\0', "--plain",    "",           "without the site's changes",                                  &command_line::plain},
+  option_row{opt_diff,     '\0', "--diff",     "",           "what the site's changes add (+) and take away (-)",           &command_line::diff},
   option_row{opt_columns,  'o',  "--columns",  "LIST",       "columns to show, separated by commas; 'all' for all",         &command_line::columns},
   option_row{opt_format,   'f',  "--format",   "FORMAT",     "table, csv or json (default: table)",                         &command_line::format},
   option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},

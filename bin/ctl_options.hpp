@@ -34,6 +34,8 @@ enum option : std::uint32_t {
   opt_timeout = 1U << 15,
   opt_markdown = 1U << 16,
   opt_words = 1U << 17,
+  opt_plain = 1U << 18,
+  opt_diff = 1U << 19,
 };
 
 /// `--wait` or `--wait=SECONDS`.
@@ -63,6 +65,8 @@ struct command_line {
   bool json = false;
   bool markdown = false;
   bool list_words = false;
+  bool plain = false;
+  bool diff = false;
 };
 
 struct option_row {

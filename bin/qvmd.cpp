@@ -6,6 +6,7 @@
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
+#include "drivers/own_limits.hpp"
 #include "drivers/pci.hpp"
 #include "drivers/policy_watch.hpp"
 #include "drivers/qubes_group.hpp"
@@ -78,6 +79,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.run_directory = x.qubes_run;
   tools.qubesdb_daemon = x.qubesdb_daemon;
   tools.qrexec_daemon = x.qrexec_daemon;
+  tools.qrexec_client = x.qrexec_client;
   tools.services = x.services;
   result.tools = drivers::open_guest_tools(std::move(tools));
   result.boot_links = drivers::open_boot_links(x.boot_links);
@@ -93,7 +95,6 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.config = drivers::open_disk(x.etc);
   result.lanes = std::move(lanes);
   result.sysfs = x.sysfs;
-  result.qrexec_client = x.qrexec_client;
   result.input_trigger = x.input_trigger;
   result.xl = x.xl;
   result.home = drivers::first_qubes_home();
@@ -136,9 +137,26 @@ drivers::policy_watch follow_policy(const config& x, actors::world_ptr world) {
       }};
 }
 
-void reload(caf::actor_system& system, const actors::world& world, drivers::policy_watch& policy,
+/// Kernels that can be chosen, and the zone that guests are told.
+drivers::host_watch follow_host(const config& x, actors::world_ptr world) {
+  return {{.state_directory = x.state}, [world = std::move(world)](auto found) {
+            world->machine.update([&](model::host& machine) {
+              machine.kernels = std::move(found.kernels);
+              machine.timezone = std::move(found.timezone);
+            });
+          }};
+}
+
+/// What is read again when its files change.
+struct watches {
+  drivers::policy_watch policy;
+  drivers::host_watch host;
+};
+
+void reload(caf::actor_system& system, const actors::world& world, watches& watched,
             const std::string& config_path) {
-  policy.reread();
+  watched.policy.reread();
+  watched.host.reread();
   if (auto x = config_path.empty() ? model::outcome<config>{config{}} : read_config(config_path))
     spdlog::set_level(spdlog::level::from_str(x->log_level));
   else
@@ -153,7 +171,7 @@ void reload(caf::actor_system& system, const actors::world& world, drivers::poli
 constexpr auto tidy_interval = std::chrono::nanoseconds{std::chrono::seconds{5}};
 
 void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
-                   drivers::policy_watch& policy, const std::string& config_path) {
+                   watches& watched, const std::string& config_path) {
   auto beat = drivers::watchdog_interval();
   auto span = beat ? std::min<std::chrono::nanoseconds>(*beat / 2, tidy_interval) : tidy_interval;
   auto wait =
@@ -161,7 +179,7 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, const act
   for (;;) {
     auto got = sigtimedwait(&signals, nullptr, &wait);
     if (got == SIGHUP) {
-      reload(system, world, policy, config_path);
+      reload(system, world, watched, config_path);
     } else if (got == SIGTERM || got == SIGINT) {
       return;
     } else if (got < 0) {
@@ -176,6 +194,7 @@ int run(const config& settings, const std::string& config_path) {
   ::mallopt(M_ARENA_MAX,
             2); // many threads, little of their own: heaps for each would stay half empty
   auto signals = block_signals();
+  drivers::take_own_limits();
   open_log(settings);
   auto caf_config = system_config{};
   auto system = caf::actor_system{caf_config};
@@ -213,7 +232,7 @@ int run(const config& settings, const std::string& config_path) {
     spdlog::warn("{}", x);
     world->findings.push_back({.line = 0, .text = std::move(x)});
   }
-  auto policy = follow_policy(settings, world);
+  auto watched = watches{follow_policy(settings, world), follow_host(settings, world)};
   auto ready = std::promise<void>{};
   (*society)->start([&ready] { ready.set_value(); });
   auto is_ready = ready.get_future();
@@ -248,7 +267,7 @@ int run(const config& settings, const std::string& config_path) {
   drivers::notify_ready(fmt::format("{} domains", world->system.read()->domains.size()));
   spdlog::info("ready: {} domains", world->system.read()->domains.size());
 
-  serve_signals(signals, system, *world, policy, config_path);
+  serve_signals(signals, system, *world, watched, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");
   drivers::notify_stopping("writing what was acknowledged");
   (*opened)->stop_accepting();

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 namespace qubes::drivers {
 
 using model::errc;
@@ -84,6 +88,8 @@ outcome<void> fake_guest_tools::start_agent(const qrexec_agent& x) {
   if (lost_agents_.contains(x.name))
     return model::fail(model::errc::vm_error, "no agent of '" + x.name + "'");
   agents_.push_back(x);
+  if (x.wait)
+    users_[x.name] = x.user;
   return {};
 }
 
@@ -97,13 +103,94 @@ void fake_guest_tools::lose_agent(const std::string& name) {
   lost_agents_.insert(name);
 }
 
-bool fake_guest_tools::agent_connected(const std::string&) {
-  return true;
+namespace {
+
+/// How guests know a service.
+struct known_service {
+  std::string_view name; ///< without its argument
+  bool root;             ///< else the user that the agent was told
+  bool reads;            ///< standard input
+  bool in_stub_domain = false;
+};
+
+constexpr known_service known_services[]{
+    {"qubes.ResizeDisk", true, true},
+    {"qubes.SuspendPre", true, false},
+    {"qubes.SuspendPost", true, false},
+    {"qubes.SuspendPreAll", true, false},
+    {"qubes.SuspendPostAll", true, false},
+    {"qubes.WaitForNetworkUplink", true, false},
+    {"qubes.WaitForRunningSystem", false, false},
+    {"qubes.WaitForSession", false, false},
+    {"qubes.BackupPassphrase", false, false},
+    {"qubes.SetAudioVM", true, false, true},
+};
+
+/// Why no guest would take it; "" when one would.
+std::string why_not(const fake_guest_tools::call& x, const std::string& user) {
+  auto name = std::string_view{x.what.service}.substr(0, x.what.service.find('+'));
+  auto it = std::ranges::find(known_services, name, &known_service::name);
+  if (it == std::end(known_services))
+    return "no such service";
+  if (x.what.user != (it->root ? "root" : user))
+    return fmt::format("it runs as '{}'", it->root ? "root" : user);
+  if (x.what.input.empty() == it->reads)
+    return it->reads ? "it reads its standard input" : "it has no standard input";
+  if (x.domain.ends_with("-dm") != it->in_stub_domain)
+    return "it runs elsewhere";
+  return {};
+}
+
+} // namespace
+
+outcome<std::optional<std::string>> fake_guest_tools::run_service(const std::string& domain,
+                                                                  const model::service_call& x,
+                                                                  std::chrono::seconds) {
+  auto script = service_script{};
+  auto now = call{domain, x};
+  {
+    auto lock = guard{mutex_};
+    calls_.push_back(now);
+    auto user = users_.find(domain);
+    if (user == users_.end())
+      return fail(errc::vm_error, fmt::format("no agent of '{}' is connected", domain));
+    if (auto why = why_not(now, user->second); !why.empty()) {
+      complaints_.push_back(fmt::format("service {} in '{}' as '{}', input '{}': {}", x.service,
+                                        domain, x.user, x.input, why));
+      return fail(errc::vm_error, complaints_.back());
+    }
+    script = services_say_;
+  }
+  if (!script)
+    return std::optional{std::string{}};
+  return script(now).map([](auto said) { return std::optional{std::move(said)}; });
+}
+
+std::vector<fake_guest_tools::call> fake_guest_tools::calls() const {
+  auto lock = guard{mutex_};
+  return calls_;
+}
+
+void fake_guest_tools::set_services(service_script x) {
+  auto lock = guard{mutex_};
+  services_say_ = std::move(x);
+}
+
+std::vector<std::string> fake_guest_tools::complaints() const {
+  auto lock = guard{mutex_};
+  return complaints_;
+}
+
+bool fake_guest_tools::agent_connected(const std::string& name) {
+  auto lock = guard{mutex_};
+  return users_.contains(name);
 }
 
 void fake_guest_tools::close(const std::string& name) {
   auto lock = guard{mutex_};
   bases_.erase(name);
+  users_.erase(name);
+  users_.erase(name + "-dm");
 }
 
 std::map<std::string, std::string> fake_guest_tools::database(const std::string& name) const {
@@ -136,7 +223,10 @@ void fake_guest_tools::guest_removes(const std::string& name, const std::string&
 
 void fake_guest_tools::break_qubesdb(const std::string& name, bool broken) {
   auto lock = guard{mutex_};
-  bases_[name].broken = broken;
+  auto& base = bases_[name];
+  base.broken = broken;
+  if (broken)
+    base.watched.clear();
 }
 
 std::set<std::string> fake_guest_tools::services() const {

@@ -1,4 +1,5 @@
-// Databases of guests in memory; every agent is connected at once.
+// Databases of guests in memory; an agent that is waited for is connected at once. Services are
+// taken as a real guest takes them: by a connected agent, as the right user, with the right input.
 #pragma once
 
 #include "drivers/guest_tools.hpp"
@@ -20,6 +21,9 @@ public:
   outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override;
   outcome<void> mark_service(const std::string& service, bool on) override;
   outcome<void> start_agent(const qrexec_agent& x) override;
+  outcome<std::optional<std::string>> run_service(const std::string& domain,
+                                                  const model::service_call& x,
+                                                  std::chrono::seconds limit) override;
   bool agent_connected(const std::string& name) override;
   void close(const std::string& name) override;
 
@@ -36,7 +40,7 @@ public:
   void guest_writes(const std::string& name, const std::string& path, const std::string& text);
   void guest_removes(const std::string& name, const std::string& path);
 
-  /// Its QubesDB fails from here on, or works again.
+  /// Its QubesDB fails from here on and has lost its watches, or works again.
   void break_qubesdb(const std::string& name, bool broken = true);
 
   std::set<std::string> services() const;   ///< of dom0
@@ -44,6 +48,20 @@ public:
 
   /// The agent of this domain does not connect.
   void lose_agent(const std::string& name);
+
+  /// A service that was run.
+  struct call {
+    std::string domain;
+    model::service_call what;
+  };
+  std::vector<call> calls() const; ///< in order
+
+  /// Answers what a service says; without one it says nothing.
+  using service_script = std::function<outcome<std::string>(const call&)>;
+  void set_services(service_script x);
+
+  /// Services that no real guest would have taken, each with the reason.
+  std::vector<std::string> complaints() const;
 
 private:
   struct base {
@@ -62,6 +80,10 @@ private:
   std::set<std::string> services_;
   std::vector<qrexec_agent> agents_;
   std::set<std::string> lost_agents_;
+  std::map<std::string, std::string> users_{{"dom0", "DEFAULT"}}; ///< of connected agents
+  std::vector<call> calls_;
+  service_script services_say_;
+  std::vector<std::string> complaints_;
   listener heard_;
 };
 

@@ -137,7 +137,8 @@ outcome<std::vector<guest>> fake_hypervisor::list() {
   return guests();
 }
 
-outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std::string& xml) {
+outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std::string& xml,
+                                              const std::string&) {
   if (auto refused = admit(fake_call::create, uuid))
     return tl::unexpected{std::move(*refused)};
   auto held = lock{mutex_};
@@ -175,8 +176,11 @@ outcome<void> fake_hypervisor::shutdown(const std::string& uuid) {
   if (auto refused = admit(fake_call::shutdown, uuid))
     return tl::unexpected{std::move(*refused)};
   auto held = lock{mutex_};
-  if (auto found = find_responsive(held, uuid); !found)
+  auto found = find_responsive(held, uuid);
+  if (!found)
     return tl::unexpected{std::move(found.error())};
+  if ((*found)->busy)
+    return {};
   return end(std::move(held), uuid, {guest_event::stopped});
 }
 
@@ -263,6 +267,28 @@ void fake_hypervisor::thaw(const std::string& uuid) {
   stirred_.notify_all();
 }
 
+void fake_hypervisor::show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns) {
+  auto held = lock{mutex_};
+  auto uuid = std::string{"00000000-0000-0000-0000-000000000000"};
+  auto& host = lives_[uuid].who;
+  host.uuid = uuid;
+  host.name = "Domain-0";
+  host.xid = 0;
+  host.state = power::running;
+  host.memory_kib = memory_kib;
+  host.cpu_time_ns = cpu_time_ns;
+}
+
+void fake_hypervisor::occupy(const std::string& uuid) {
+  auto held = lock{mutex_};
+  if (auto found = lives_.find(uuid); found != lives_.end())
+    found->second.busy = true;
+}
+
+void fake_hypervisor::give_in(const std::string& uuid) {
+  (void)end(lock{mutex_}, uuid, {guest_event::stopped});
+}
+
 void fake_hypervisor::crash(const std::string& uuid) {
   (void)end(lock{mutex_}, uuid, {guest_event::crashed, guest_event::stopped});
 }
@@ -300,6 +326,12 @@ std::vector<std::string> fake_hypervisor::attached(const std::string& uuid) cons
   auto held = lock{mutex_};
   auto found = lives_.find(uuid);
   return found == lives_.end() ? std::vector<std::string>{} : found->second.devices;
+}
+
+std::string fake_hypervisor::definition(const std::string& uuid) const {
+  auto held = lock{mutex_};
+  auto found = lives_.find(uuid);
+  return found == lives_.end() ? std::string{} : found->second.xml;
 }
 
 std::vector<guest> fake_hypervisor::guests() const {

@@ -40,7 +40,9 @@ public:
   capabilities can() const override { return can_; }
   outcome<void> describe_host(model::host& into) override;
   outcome<std::vector<guest>> list() override;
-  outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) override;
+  using hypervisor::create;
+  outcome<std::int32_t> create(const std::string& uuid, const std::string& xml,
+                               const std::string& plain) override;
   outcome<void> suspend(const std::string& uuid) override;
   outcome<void> resume(const std::string& uuid) override;
   outcome<void> shutdown(const std::string& uuid) override;
@@ -68,6 +70,13 @@ public:
   void freeze(const std::string& uuid);
   void thaw(const std::string& uuid);
 
+  /// The host as a domain, which Xen has and others have not.
+  void show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns);
+
+  /// The guest takes its time: asked to shut down, it stays until it gives in.
+  void occupy(const std::string& uuid);
+  void give_in(const std::string& uuid);
+
   /// The guest dies by itself; the listener hears `crashed`, then `stopped`.
   void crash(const std::string& uuid);
 
@@ -77,6 +86,9 @@ public:
 
   /// Live device XML of a guest, in attach order.
   std::vector<std::string> attached(const std::string& uuid) const;
+
+  /// The XML a guest was created with, "" without one.
+  std::string definition(const std::string& uuid) const;
 
   /// PCI devices of the host, and those that were taken from its drivers.
   void set_pci(std::vector<model::device> all);
@@ -94,6 +106,7 @@ private:
     std::string xml;
     std::vector<std::string> devices; ///< attached since
     bool frozen = false;
+    bool busy = false;
   };
   using lock = std::unique_lock<std::mutex>;
 

@@ -161,6 +161,26 @@ public:
     return {};
   }
 
+  outcome<std::optional<std::string>> run_service(const std::string& domain,
+                                                  const model::service_call& x,
+                                                  std::chrono::seconds limit) override {
+    if (x.service.empty() || x.user.empty())
+      return fail(errc::internal, fmt::format("a service in '{}' needs a name and a user", domain));
+    if (x_.qrexec_client.empty())
+      return std::nullopt;
+    auto done =
+        run({x_.qrexec_client, "-d", domain, fmt::format("{}:QUBESRPC {} dom0", x.user, x.service)},
+            {}, limit, outputs::apart, {.input = x.input});
+    if (!done)
+      return tl::unexpected{std::move(done.error())};
+    auto complaint = trimmed(done->errors);
+    if (done->status != 0)
+      return fail(errc::vm_error,
+                  fmt::format("service {} in '{}' ended with status {}{}{}", x.service, domain,
+                              done->status, complaint.empty() ? "" : ": ", complaint));
+    return std::optional{std::move(done->output)};
+  }
+
   bool agent_connected(const std::string& name) override {
     return x_.qrexec_daemon.empty() || ::access(agent_mark(name).c_str(), F_OK) == 0;
   }

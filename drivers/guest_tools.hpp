@@ -3,11 +3,13 @@
 
 #include "model/error.hpp"
 #include "model/qubesdb.hpp"
+#include "model/service_call.hpp"
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -57,6 +59,12 @@ public:
   /// Starts the qrexec daemon and waits until the agent is connected (spec/lifecycle.md §2.3).
   virtual outcome<void> start_agent(const qrexec_agent& x) = 0;
 
+  /// What the service said; nothing where no program runs services. One that fails is
+  /// errc::vm_error with what it complained of.
+  virtual outcome<std::optional<std::string>> run_service(const std::string& domain,
+                                                          const model::service_call& x,
+                                                          std::chrono::seconds limit) = 0;
+
   /// `<qubes_run>/qrexec.NAME` exists.
   virtual bool agent_connected(const std::string& name) = 0;
 
@@ -68,6 +76,7 @@ struct guest_tools_options {
   std::string run_directory = "/var/run/qubes"; ///< also given to the programs as QUBES_RUN
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon"; ///< "" for none
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";   ///< "" for none: agents count as there
+  std::string qrexec_client = "/usr/bin/qrexec-client";    ///< runs services; "" for none
   std::string services = "/var/run/qubes-service"; ///< marks of dom0's services; "" for none
   std::string user; ///< whom the programs run as when we are root; "" for the first of group qubes
 };

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <set>
 
 namespace qubes::drivers {
 
@@ -175,6 +176,21 @@ model::host gather_host(const std::string& state_directory) {
   found.kernels = scan_kernels(state_directory);
   return found;
 }
+
+host_watch::host_watch(places where, sink to)
+    : watch_({}, [where = std::move(where), to = std::move(to)](bool) {
+        auto kernels = where.state_directory + "/vm-kernels";
+        auto found = passing_facts{.kernels = scan_kernels(where.state_directory),
+                                   .timezone = read_timezone(where.localtime, where.zoneinfo)};
+        auto seen = std::set{kernels, fs::path{where.localtime}.parent_path().string()};
+        for (auto& x : found.kernels) {
+          auto home = fs::path{kernels} / x.name;
+          auto unknown = std::error_code{};
+          auto real = fs::canonical(home, unknown);
+          seen.insert(unknown ? home.string() : real.string());
+        }
+        return directory_watch::finding{std::move(seen), [to, found] { to(found); }};
+      }) {}
 
 std::uint64_t random_number() {
   auto number = std::uint64_t{0};

@@ -1,19 +1,48 @@
 // Gathers what the model needs to know of this machine, apart from the hypervisor's part.
 #pragma once
 
+#include "drivers/directory_watch.hpp"
 #include "model/host.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace qubes::drivers {
 
 /// CPU family and model, time zone, and the kernels below `state_directory`/vm-kernels.
 model::host gather_host(const std::string& state_directory);
 
-/// Reads vm-kernels again; kernels come and go while the daemon runs.
+/// The kernels below `state_directory`/vm-kernels.
 std::vector<model::kernel> scan_kernels(const std::string& state_directory);
+
+/// Facts that come and go while the daemon runs.
+struct passing_facts {
+  std::vector<model::kernel> kernels;
+  std::string timezone;
+};
+
+/// Kernels and time zone: read once, and again whenever their files change.
+class host_watch {
+public:
+  struct places {
+    std::string state_directory;
+    std::string localtime = "/etc/localtime";
+    std::string zoneinfo = "/usr/share/zoneinfo";
+  };
+  /// Where the facts go: in the constructor, then in the watch's thread.
+  using sink = std::function<void(passing_facts)>;
+
+  host_watch(places where, sink to);
+
+  /// Reads again, whether anything changed or not. Any thread.
+  void reread() { watch_.reread(); }
+
+private:
+  directory_watch watch_;
+};
 
 /// 32 hex digits in the form 8-4-4-4-12, random version 4.
 std::string make_uuid();

@@ -24,7 +24,6 @@ using model::outcome;
 struct capabilities {
   bool paused_start = true; ///< else create() starts at once; the caller suspends
   bool attach = true;       ///< else attach and detach succeed without effect until the next start
-  bool memory_stats = true; ///< else memory is what was configured
   bool sleep = true;        ///< S3 (pMSuspendForDuration)
   bool guest_shutdown = true; ///< shutdown waits for the guest; else it is instant
 };
@@ -59,8 +58,14 @@ public:
   /// All active domains.
   virtual outcome<std::vector<guest>> list() = 0;
 
-  /// Defines and creates, paused where `can().paused_start`; returns the new id.
-  virtual outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) = 0;
+  /// Defines and creates, paused where `can().paused_start`; returns the new id. `plain` is the XML
+  /// without a site's changes, "" where it has none; such changes are held against the schema, if
+  /// that knows the rest.
+  virtual outcome<std::int32_t> create(const std::string& uuid, const std::string& xml,
+                                       const std::string& plain) = 0;
+  outcome<std::int32_t> create(const std::string& uuid, const std::string& xml) {
+    return create(uuid, xml, {});
+  }
 
   virtual outcome<void> suspend(const std::string& uuid) = 0;
   virtual outcome<void> resume(const std::string& uuid) = 0;

@@ -1,12 +1,16 @@
 #include "drivers/memory_manager.hpp"
 
+#include "drivers/stop_event.hpp"
 #include "drivers/unix_socket.hpp"
 
+#include <linux/sockios.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -18,16 +22,22 @@ using model::errc;
 
 namespace {
 
+using clock = std::chrono::steady_clock;
+
+/// How often somebody in line looks whether the turn has come.
+constexpr auto look_interval = std::chrono::milliseconds{200};
+
 class socket_memory_manager final : public memory_manager {
 public:
-  socket_memory_manager(std::string socket, std::chrono::seconds limit)
+  socket_memory_manager(std::string socket, std::chrono::milliseconds limit)
       : socket_(std::move(socket)), limit_(limit) {}
 
-  outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes) override {
-    auto connection = connect();
+  outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes,
+                               const place_in_line& place) override {
+    auto connection = connect(place.stop);
     if (!connection)
       return tl::unexpected{connection.error()};
-    auto answer = ask(*connection, fmt::format("{}\n", bytes));
+    auto answer = ask(*connection, fmt::format("{}\n", bytes), place);
     if (!answer)
       return tl::unexpected{answer.error()};
     if (*answer != "OK")
@@ -39,10 +49,10 @@ public:
   }
 
   outcome<void> shrink(std::int32_t xid) override {
-    auto connection = connect();
+    auto connection = connect({});
     if (!connection)
       return tl::unexpected{connection.error()};
-    auto answer = ask(*connection, fmt::format("{}:0\n", xid));
+    auto answer = ask(*connection, fmt::format("{}:0\n", xid), {});
     if (!answer)
       return tl::unexpected{answer.error()};
     if (*answer != "OK")
@@ -60,11 +70,33 @@ public:
   }
 
 private:
-  /// The first line of the answer.
-  outcome<std::string> ask(const unique_fd& connection, const std::string& wish) const {
+  /// The first line of the answer. Nothing tells us that we are served but that our question has
+  /// been read.
+  outcome<std::string> ask(const unique_fd& connection, const std::string& wish,
+                           const place_in_line& place) const {
     if (::send(connection.get(), wish.data(), wish.size(), MSG_NOSIGNAL)
         != static_cast<ssize_t>(wish.size()))
       return silent(std::strerror(errno));
+    auto stop = stop_event{place.stop};
+    auto deadline = std::optional<clock::time_point>{};
+    for (;;) {
+      auto wanted = std::array{pollfd{connection.get(), POLLIN, 0}, pollfd{stop.get(), POLLIN, 0}};
+      auto ready = ::poll(wanted.data(), wanted.size(), static_cast<int>(look_interval.count()));
+      if (wanted[1].revents != 0)
+        return left();
+      if (!deadline && (is_read(connection) || wanted[0].revents != 0)) {
+        deadline = clock::now() + limit_;
+        if (place.served)
+          place.served();
+      }
+      if (wanted[0].revents != 0)
+        break;
+      if (ready < 0 && errno != EINTR)
+        return silent(std::strerror(errno));
+      if (deadline && clock::now() >= *deadline)
+        return silent(
+            fmt::format("nothing came within {} s", static_cast<double>(limit_.count()) / 1000));
+    }
     char reply[64];
     auto length = ::recv(connection.get(), reply, sizeof reply, 0);
     if (length <= 0)
@@ -73,13 +105,26 @@ private:
     return std::string{text.substr(0, text.find_first_of("\r\n"))};
   }
 
-  outcome<unique_fd> connect() const {
-    auto fd = connect_to(socket_, limit_);
-    if (!fd)
-      return unreachable(fd.error().text);
-    auto patience = timeval{.tv_sec = limit_.count(), .tv_usec = 0};
-    ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    return fd;
+  static bool is_read(const unique_fd& connection) {
+    auto waiting = 0;
+    return ::ioctl(connection.get(), SIOCOUTQ, &waiting) == 0 && waiting == 0;
+  }
+
+  /// Where many wait already, even the connection takes its time.
+  outcome<unique_fd> connect(const std::stop_token& stop) const {
+    for (;;) {
+      auto fd = connect_to(socket_, look_interval);
+      if (fd)
+        return fd;
+      if (fd.error().code != errc::timed_out)
+        return unreachable(fd.error().text);
+      if (stop.stop_requested())
+        return left();
+    }
+  }
+
+  static tl::unexpected<model::error> left() {
+    return model::fail(errc::general, "it waits for memory no more");
   }
 
   tl::unexpected<model::error> unreachable(std::string_view why) const {
@@ -95,13 +140,13 @@ private:
   }
 
   std::string socket_;
-  std::chrono::seconds limit_;
+  std::chrono::milliseconds limit_;
 };
 
 } // namespace
 
 std::unique_ptr<memory_manager> open_memory_manager(std::string socket,
-                                                    std::chrono::seconds limit) {
+                                                    std::chrono::milliseconds limit) {
   return std::make_unique<socket_memory_manager>(std::move(socket), limit);
 }
 

@@ -1,19 +1,16 @@
 #include "drivers/policy_watch.hpp"
 
-#include "drivers/quiet_thread.hpp"
 #include "drivers/reason.hpp"
+#include "drivers/unique_fd.hpp"
 
 #include <fmt/format.h>
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
-#include <cstring>
 #include <filesystem>
 
 namespace qubes::drivers {
@@ -26,10 +23,6 @@ using model::outcome;
 namespace {
 
 constexpr auto most_files = std::size_t{10000}; ///< in one directory
-constexpr auto settle_ms = 20;                  ///< an editor's several changes are one
-constexpr auto most_settling = 10;
-constexpr auto relevant = IN_CLOSE_WRITE | IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE
-                          | IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB;
 
 outcome<std::string> read_file(const std::string& path) {
   // A pipe must not hold the reader.
@@ -87,113 +80,28 @@ outcome<std::optional<std::vector<std::string>>> list_files(const std::string& d
 } // namespace
 
 policy_watch::policy_watch(model::policy_paths where, sink to)
-    : where_(std::move(where)), to_(std::move(to)),
-      directories_(where_.directories.begin(), where_.directories.end()),
-      orders_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  read();
-  thread_ = quiet_thread([this] { run(); });
-}
-
-policy_watch::~policy_watch() {
-  stopping_ = true;
-  ::eventfd_write(orders_.get(), 1);
-  thread_.join();
-}
-
-void policy_watch::reread() {
-  ::eventfd_write(orders_.get(), 1);
-}
-
-/// Watches first, then reads, so that no change falls between the two; what is read tells what
-/// to watch.
-void policy_watch::read() {
-  constexpr auto attempts = 4;
-  for (auto i = 1;; ++i) {
-    watch();
-    auto seen = std::set<std::string>{where_.directories.begin(), where_.directories.end()};
-    auto from = model::policy_files{.read =
-                                        [&](const std::string& path) {
-                                          seen.insert(fs::path{path}.parent_path());
-                                          auto unknown = std::error_code{};
-                                          if (auto real = fs::canonical(path, unknown); !unknown)
-                                            seen.insert(real.parent_path());
-                                          return read_file(path);
-                                        },
-                                    .list =
-                                        [&](const std::string& path) {
-                                          seen.insert(path);
-                                          return list_files(path);
-                                        }};
-    auto found = model::read_policy(from, where_);
-    if (seen == directories_ || i == attempts) {
-      if (!changes_)
-        found.findings.push_back({"inotify", "changes are noticed after a SIGHUP only"});
-      return to_(std::make_shared<const model::policy>(std::move(found)));
-    }
-    directories_ = std::move(seen);
-  }
-}
-
-void policy_watch::watch() {
-  watched_.clear();
-  awaited_.clear();
-  changes_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  for (auto& x : directories_) {
-    auto number = ::inotify_add_watch(changes_.get(), x.c_str(), relevant | IN_ONLYDIR);
-    if (number >= 0)
-      watched_.insert(number);
-    else
-      watch_for(x);
-  }
-}
-
-/// The nearest directory above one that is not there yet.
-void policy_watch::watch_for(const std::string& missing) {
-  for (auto path = fs::path{missing}; path.has_relative_path(); path = path.parent_path()) {
-    auto number =
-        ::inotify_add_watch(changes_.get(), path.parent_path().c_str(), relevant | IN_ONLYDIR);
-    if (number < 0)
-      continue;
-    awaited_[number].insert(path.filename());
-    return;
-  }
-}
-
-bool policy_watch::something_changed() {
-  auto result = false;
-  alignas(inotify_event) auto bytes = std::array<char, 16384>{};
-  while (true) {
-    auto got = ::read(changes_.get(), bytes.data(), bytes.size());
-    if (got <= 0)
-      return result;
-    for (auto at = std::ptrdiff_t{0}; at < got;) {
-      auto x = inotify_event{};
-      std::memcpy(&x, bytes.data() + at, sizeof x);
-      auto* name = bytes.data() + at + sizeof x;
-      auto awaited = awaited_.find(x.wd);
-      result |= watched_.contains(x.wd) || x.wd < 0
-                || (awaited != awaited_.end() && x.len > 0 && awaited->second.contains(name));
-      at += static_cast<std::ptrdiff_t>(sizeof x + x.len);
-    }
-  }
-}
-
-void policy_watch::run() {
-  while (!stopping_) {
-    auto wanted = std::array{pollfd{orders_.get(), POLLIN, 0}, pollfd{changes_.get(), POLLIN, 0}};
-    if (::poll(wanted.data(), wanted.size(), -1) < 0)
-      continue;
-    auto orders = eventfd_t{};
-    auto go = ::eventfd_read(orders_.get(), &orders) == 0;
-    go |= something_changed();
-    for (auto i = 0; go && !stopping_ && i < most_settling; ++i) {
-      if (::poll(&wanted[1], 1, settle_ms) == 0)
-        break;
-      something_changed();
-    }
-    if (go && !stopping_)
-      read();
-  }
-}
+    : watch_({where.directories.begin(), where.directories.end()}, [where, to = std::move(to)](
+                                                                       bool noticed) {
+        auto seen = std::set<std::string>{where.directories.begin(), where.directories.end()};
+        auto from =
+            model::policy_files{.read =
+                                    [&](const std::string& path) {
+                                      seen.insert(fs::path{path}.parent_path());
+                                      auto unknown = std::error_code{};
+                                      if (auto real = fs::canonical(path, unknown); !unknown)
+                                        seen.insert(real.parent_path());
+                                      return read_file(path);
+                                    },
+                                .list =
+                                    [&](const std::string& path) {
+                                      seen.insert(path);
+                                      return list_files(path);
+                                    }};
+        auto found = model::read_policy(from, where);
+        if (!noticed)
+          found.findings.push_back({"inotify", "changes are noticed after a SIGHUP only"});
+        auto policy = std::make_shared<const model::policy>(std::move(found));
+        return directory_watch::finding{std::move(seen), [to, policy] { to(policy); }};
+      }) {}
 
 } // namespace qubes::drivers

@@ -2,16 +2,11 @@
 // between.
 #pragma once
 
-#include "drivers/unique_fd.hpp"
+#include "drivers/directory_watch.hpp"
 #include "model/policy.hpp"
 
-#include <atomic>
 #include <functional>
-#include <map>
 #include <memory>
-#include <set>
-#include <string>
-#include <thread>
 
 namespace qubes::drivers {
 
@@ -21,31 +16,12 @@ public:
   using sink = std::function<void(std::shared_ptr<const model::policy>)>;
 
   policy_watch(model::policy_paths where, sink to);
-  ~policy_watch();
-
-  policy_watch(const policy_watch&) = delete;
-  policy_watch& operator=(const policy_watch&) = delete;
 
   /// Reads again, whether anything changed or not. Any thread.
-  void reread();
+  void reread() { watch_.reread(); }
 
 private:
-  void read();
-  void watch();
-  void watch_for(const std::string& missing);
-  bool something_changed();
-  void run();
-
-  model::policy_paths where_;
-  sink to_;
-  std::set<std::string> directories_; ///< that had a say in the policy, or would have
-  unique_fd changes_;                 ///< inotify
-  std::set<int> watched_;
-  /// Directories looked at only until one below them is there: the names that matter.
-  std::map<int, std::set<std::string>> awaited_;
-  unique_fd orders_; ///< eventfd
-  std::atomic<bool> stopping_{false};
-  std::thread thread_;
+  directory_watch watch_;
 };
 
 } // namespace qubes::drivers

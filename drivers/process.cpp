@@ -64,6 +64,21 @@ struct stream {
 
 using streams = std::array<stream, 2>;
 
+/// A pipe that holds all of it, or /dev/null for nothing.
+model::outcome<unique_fd> ready_input(std::string_view text) {
+  if (text.empty())
+    return unique_fd{};
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    return fail(errc::general, reason());
+  auto theirs = unique_fd{ends[0]};
+  auto ours = unique_fd{ends[1]};
+  ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
+  if (::write(ours.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return fail(errc::general, "its input is longer than a pipe holds");
+  return theirs;
+}
+
 /// True when the process ended before the deadline and before `stop` could be read.
 bool wait_for_end(int process, streams& from, clock::time_point deadline, int stop,
                   const std::function<void()>& look) {
@@ -113,12 +128,18 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
       return cannot(code);
   }
 
+  auto input = ready_input(watch.input);
+  if (!input)
+    return fail(errc::general, fmt::format("cannot run '{}': {}", command[0], input.error().text));
   auto stop = stop_event{watch.stop};
   auto deadline = clock::now() + limit;
   auto& errors = apart ? from[1].theirs : from[0].theirs;
-  auto started = spawn(command, extra, {.output = from[0].theirs.get(), .errors = errors.get()});
+  auto started =
+      spawn(command, extra,
+            {.output = from[0].theirs.get(), .errors = errors.get(), .input = input->get()});
   if (!started)
     return tl::unexpected{std::move(started.error())};
+  input->reset();
   for (auto& x : from)
     x.theirs.reset();
 

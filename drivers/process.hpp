@@ -9,6 +9,7 @@
 #include <functional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qubes::drivers {
@@ -27,11 +28,12 @@ struct process_result {
 
 /// What happens to a program while it runs.
 struct attention {
+  std::string input{};               ///< what it reads; at most 64 KiB
   std::stop_token stop{};            ///< it is killed then (errc::general)
   std::function<void(pid_t)> look{}; ///< called about once a second
 };
 
-/// Starts without a shell, standard input from /dev/null, all other descriptors closed,
+/// Starts without a shell, standard input from `watch.input`, all other descriptors closed,
 /// NOTIFY_SOCKET unset. Killed with its children at `limit` (errc::timed_out). `extra` are
 /// NAME=VALUE. Ends when the started process ends, even if a child it left behind keeps the output
 /// open.

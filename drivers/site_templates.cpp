@@ -27,9 +27,11 @@ std::vector<std::string> find_site_templates(const std::string& config) {
     if (auto& file = x->path(); file.extension() == ".xml") {
       auto of_one = file.parent_path().filename() == "by-name";
       result.push_back(fmt::format(
-          "{} has no effect: templates of libvirt XML are not rendered, {}", file.string(),
-          of_one ? fmt::format("'{}' starts without its changes", file.stem().string())
-                 : std::string{"domains start without its changes"}));
+          "{} has no effect: templates of libvirt XML are not rendered; {}", file.string(),
+          of_one ? fmt::format("write its changes for '{0}' into {1}/libvirt/{0}.xml",
+                               file.stem().string(), config)
+                 : fmt::format("write its changes for each domain into {}/libvirt/DOMAIN.xml",
+                               config)));
     }
   std::ranges::sort(result);
   return result;

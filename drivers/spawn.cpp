@@ -1,5 +1,6 @@
 #include "drivers/spawn.hpp"
 
+#include "drivers/own_limits.hpp"
 #include "drivers/reason.hpp"
 
 #include <fcntl.h>
@@ -106,6 +107,7 @@ model::outcome<child> spawn(const std::vector<std::string>& command,
   auto result = child{};
   if (auto code = birth{with}.start(result.pid, command, environment(extra)); code != 0)
     return cannot(code);
+  give_back_limits(result.pid);
   result.handle = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, result.pid, 0))};
   if (!result.handle) {
     auto code = errno;

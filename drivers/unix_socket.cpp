@@ -30,7 +30,8 @@ model::outcome<unique_fd> connect_to(const std::string& path, std::chrono::milli
   ::setsockopt(result.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   while (::connect(result.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     if (errno != EINTR)
-      return fail(errc::general, errno == EAGAIN ? "no answer in time" : reason());
+      return errno == EAGAIN ? fail(errc::timed_out, "no answer in time")
+                             : fail(errc::general, reason());
   return result;
 }
 

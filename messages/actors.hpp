@@ -139,6 +139,8 @@ using disposables_actor = caf::typed_actor<
     caf::replies_to<atom::join, std::string, std::string>::with<std::string>,
     // The record of this template changed, or one of its disposables ended.
     caf::reacts_to<atom::reload, std::string>,
+    // As many as this template ("" for all) should have shall be made now.
+    caf::reacts_to<atom::up, std::string>,
     // This template, or what it is based on, has run: its disposables are of yesterday.
     caf::reacts_to<atom::down, std::string>,
     // None of this template ("" for any) shall be left.
@@ -173,9 +175,7 @@ using sleep_actor = caf::typed_actor<
     // Carries out suspend_host or resume_host.
     caf::reacts_to<order, client_actor>,
     // INTERNAL (as any client): a domain carried out its part.
-    caf::reacts_to<answer>,
-    // INTERNAL: the next domain need not wait for this one any more.
-    caf::reacts_to<atom::tick, std::uint64_t>>;
+    caf::reacts_to<answer>>;
 
 /// BACKUP: what a profile's backup would hold, and the backups being made.
 using backup_actor = caf::typed_actor<

@@ -11,6 +11,7 @@
 #include "model/host.hpp"
 #include "model/permission.hpp"
 #include "model/qubesdb.hpp"
+#include "model/service_call.hpp"
 #include "model/storage_facts.hpp"
 #include "model/usage.hpp"
 
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <utility>
@@ -84,12 +86,14 @@ enum class verb : std::uint8_t {
   request_features, ///< text: directory of the guest's QubesDB
   notify_updates,   ///< key: local time, text: how many
   tell_console,
+  tell_xml,    ///< key: "plain" for without the site's changes
   run_service, ///< key: qrexec service, run as root
   suspend_host,
   resume_host,
   tell_backup, ///< key: profile
   run_backup,
   cancel_backup,
+  preload, ///< key: disposable template
 };
 
 /// A volume of a domain.
@@ -131,7 +135,7 @@ struct answer {
 
 /// Blocking work on behalf of one domain. Rows in actors/driver.cpp.
 enum class task : std::uint8_t {
-  create, ///< text: domain XML
+  create, ///< text: domain XML, plain: the same without the site's changes, "" where it has none
   suspend,
   resume,
   shutdown,
@@ -143,19 +147,20 @@ enum class task : std::uint8_t {
   detach, ///< text: device XML
   undefine,
   inspect,
-  verify,       ///< text: the domain's directory, relative to the state directory
+  verify,       ///< text: the domain's directory, relative to the state directory; report: overlay
+  read_overlay, ///< the site's changes of its XML; report: overlay
   survey,       ///< whether the host has a guest of its name or uuid that is not its own
   reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
   announce,     ///< pairs: xenstore entries the guest may write
   open_qubesdb, ///< edits: its entries
-  start_agent,  ///< text: user, xid and uuid: whom its daemon reaches
-  run_service,  ///< text: qrexec service, run as root
+  start_agent,  ///< user, xid and uuid: whom its daemon reaches
+  run_service,  ///< call
   close_tools,
   read_notes,     ///< text: directory
-  write_notes,    ///< text: directory, pairs[0].second: the notes
+  write_notes,    ///< text: directory, content
   read_firewall,  ///< text: directory; report: found, text
   read_firewalls, ///< pairs: domain, directory; report: pairs of domain and text, where one is
-  write_firewall, ///< text: directory, pairs[0].second: the file
+  write_firewall, ///< text: directory, content
   read_qubesdb,   ///< text: prefix; report: pairs
   list_pci,
   write_qubesdb, ///< edits
@@ -172,7 +177,7 @@ enum class task : std::uint8_t {
   size_files,    ///< text: directory, pairs: file names; report: bytes
   size_home,     ///< of dom0's user; report: bytes, text: its path
   read_devices,  ///< what the hypervisor says the domain has; report: attachments, links
-  ask_service,   ///< text: qrexec service, pairs[0].second: user; report: text
+  ask_service,   ///< call; report: text
   trigger_input, ///< dom0's input devices are offered again
   start_at_boot, ///< flag: the domain shall
   ask_user,      ///< text: question to the device agent, errand; report: text, the answer
@@ -184,19 +189,25 @@ struct job {
   std::string uuid;
   std::int32_t xid = -1;
   std::string text;
+  std::string plain{};
   std::vector<std::pair<std::string, std::string>> pairs;
   bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
   bool debug = false;      ///< start_agent: its daemon tells what it does
-  std::int64_t limit = 0;  ///< seconds; start_agent, run_service, ask_service
+  std::int64_t limit = 0;  ///< seconds; of what waits for a guest or in line
   std::uint64_t bytes = 0; ///< reserve
   model::qubesdb_edits edits{};
-  errand_ptr errand{}; ///< of what may be broken off
+  model::service_call call{};     ///< run_service, ask_service
+  std::string user{};             ///< start_agent: services run as, if nobody says otherwise
+  std::string content{};          ///< of the file that is written
+  errand_ptr errand{};            ///< of what may be broken off
+  std::function<void()> served{}; ///< reserve: told by any thread that the turn has come
 };
 
 /// What a job found: the guest as it is now, or text.
 struct report {
   model::guest guest;
   std::string text;
+  std::optional<std::string> overlay{};
   std::shared_ptr<void> held;                   ///< a reservation, given back with the last copy
   bool found = true;                            ///< read_firewall: there is a file; free_memory
   std::uint64_t bytes = 0;                      ///< free_memory, size_files, size_home

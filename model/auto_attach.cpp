@@ -97,6 +97,17 @@ std::string hint_for(const assignment& how) {
 
 } // namespace
 
+domain with_found(domain x, std::string_view kind, const std::vector<device>& found) {
+  for (auto& of_kind : x.devices)
+    if (of_kind.name == kind)
+      for (auto& how : of_kind.assignments) {
+        auto it = std::ranges::find_if(found, [&](auto& y) { return matches(how, y); });
+        if (it != found.end())
+          how.identity = it->identity;
+      }
+  return x;
+}
+
 outcome<void> check_required(const domain& x, std::string_view kind,
                              const std::vector<device>& offered) {
   for (auto& how : assigned(x, kind)) {

@@ -38,6 +38,10 @@ const std::vector<assignment>& assigned(const domain& x, std::string_view kind);
 /// the device is there once.
 std::vector<const assignment*> required_of(const domain& x, std::string_view kind);
 
+/// The domain with its required devices as they were found: an assignment to whatever is at a port
+/// says what is there.
+domain with_found(domain x, std::string_view kind, const std::vector<device>& found);
+
 /// Refuses when a required device is not among those offered.
 outcome<void> check_required(const domain& x, std::string_view kind,
                              const std::vector<device>& offered);

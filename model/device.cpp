@@ -2,6 +2,7 @@
 #include "model/device.hpp"
 
 #include "model/characters.hpp"
+#include "model/feature.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
@@ -388,6 +389,11 @@ std::vector<device> block_devices(std::string_view backend,
   }
   std::ranges::sort(result, {}, [](auto& x) { return x.port + ':' + x.identity; });
   return result;
+}
+
+bool brings_block_script(const view& v, const domain& backend) {
+  auto* agent = find_feature(v, backend, "qubes-agent-version", chain::with_template);
+  return agent && *agent >= "4.2"; // compared as text, as everywhere
 }
 
 outcome<void> check_disk_option(std::string_view key, std::string_view value) {

@@ -90,6 +90,9 @@ outcome<void> check_disk_option(std::string_view key, std::string_view value);
 /// For people: kind, vendor and product, as far as they are known.
 std::string describe_disk(const device& x);
 
+/// Whether the agent of a backend brings the script qubes-block.
+bool brings_block_script(const view& v, const domain& backend);
+
 /// Whether a device has an interface that a domain denies; the first one of them.
 std::optional<std::string> denied_interface(const device& x, std::string_view denied);
 

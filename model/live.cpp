@@ -6,6 +6,7 @@ namespace {
 
 constexpr auto agent_bit = std::uint64_t{1} << 40;
 constexpr auto degraded_bit = std::uint64_t{1} << 41;
+constexpr auto going_down_bit = std::uint64_t{1} << 42;
 constexpr auto state_shift = 32;
 
 bool known(std::int64_t qid) {
@@ -26,6 +27,7 @@ live live_board::read(std::int64_t qid) const noexcept {
                            x.stubdom_uuid[1].load(std::memory_order_relaxed)},
           .started_us = x.started_us.load(std::memory_order_relaxed),
           .agent = (bits & agent_bit) != 0,
+          .going_down = (bits & going_down_bit) != 0,
           .degraded = (bits & degraded_bit) != 0};
 }
 
@@ -39,7 +41,8 @@ void live_board::write(std::int64_t qid, const live& x) noexcept {
   to.started_us.store(x.started_us, std::memory_order_relaxed);
   auto bits = std::uint64_t{static_cast<std::uint32_t>(x.xid)}
               | std::uint64_t{static_cast<std::uint8_t>(x.state)} << state_shift
-              | (x.agent ? agent_bit : 0) | (x.degraded ? degraded_bit : 0);
+              | (x.agent ? agent_bit : 0) | (x.degraded ? degraded_bit : 0)
+              | (x.going_down ? going_down_bit : 0);
   to.flags_and_xid.store(bits, std::memory_order_release);
 }
 

@@ -18,6 +18,7 @@ struct live {
   uuid_halves stubdom_uuid{};    ///< zero for none
   std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when not running
   bool agent = false;            ///< the qrexec agent is connected
+  bool going_down = false;       ///< its guest was asked to shut down
   bool degraded = false;         ///< something of it hangs or failed; `qvmctl status` tells what
 
   bool operator==(const live&) const = default;

@@ -37,10 +37,10 @@ constexpr std::uint8_t bits(Ts... xs) noexcept {
 // clang-format off
 inline constexpr std::array power_rows{
   power_row{power::halted,    "Halted",    bits(power::starting, power::running, power::paused, power::suspended)}, // adopted
-  power_row{power::starting,  "Transient", bits(power::running, power::halted, power::crashed)},
+  power_row{power::starting,  "Transient", bits(power::running, power::paused, power::suspended, power::halted, power::crashed)},
   power_row{power::running,   "Running",   bits(power::paused, power::suspended, power::halting, power::halted, power::dying, power::crashed)},
-  power_row{power::paused,    "Paused",    bits(power::running, power::halting, power::halted, power::dying, power::crashed)},
-  power_row{power::suspended, "Suspended", bits(power::running, power::halting, power::halted, power::dying, power::crashed)},
+  power_row{power::paused,    "Paused",    bits(power::starting, power::running, power::halting, power::halted, power::dying, power::crashed)},
+  power_row{power::suspended, "Suspended", bits(power::starting, power::running, power::halting, power::halted, power::dying, power::crashed)},
   power_row{power::halting,   "Halting",   bits(power::halted, power::running, power::paused, power::dying, power::crashed)},
   power_row{power::dying,     "Dying",     bits(power::halted)},
   power_row{power::crashed,   "Crashed",   bits(power::halted)},

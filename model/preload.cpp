@@ -191,7 +191,7 @@ std::vector<preload_news> preload_news_of(const view& before, const view& after,
   };
   auto default_one = [&](const view& v) {
     if (auto* x = read_domain({v, nullptr}, "default_dispvm"))
-      add(x->name.str(), preload_turn::review);
+      add(x->name.str(), preload_turn::fill);
   };
   auto feature = [&](std::string_view owner, std::string_view name) {
     if (name != most_feature)
@@ -199,7 +199,7 @@ std::vector<preload_news> preload_news_of(const view& before, const view& after,
     if (owner == "dom0")
       default_one(after);
     else
-      add(owner, preload_turn::review);
+      add(owner, preload_turn::fill);
   };
   auto property = [&](std::string_view owner, std::string_view name) {
     if (owner.empty() && name == "default_dispvm") {

@@ -41,7 +41,11 @@ bool is_ready(const view& v, const domain& x);
 std::optional<std::string> outdated(const view& v, const domain& x);
 
 /// What a change means for the disposables of a template.
-enum class preload_turn : std::uint8_t { review, drop };
+enum class preload_turn : std::uint8_t {
+  review, ///< soon: such changes rarely come alone
+  fill,   ///< now
+  drop,
+};
 struct preload_news {
   std::string base;
   preload_turn what;

@@ -7,20 +7,13 @@
 #include "model/kernel_options.hpp"
 #include "model/memory.hpp"
 #include "model/property.hpp"
+#include "model/service_user.hpp"
 
 #include <fmt/format.h>
 
 namespace qubes::model {
 
 namespace {
-
-/// A boot mode may bring a user of its own.
-std::string default_user(const view& v, const domain& x) {
-  auto about = subject{v, &x};
-  auto feature = "boot-mode.default-user." + read_text(about, "bootmode");
-  auto* of_mode = find_feature(v, x, feature, chain::with_template);
-  return of_mode && !of_mode->empty() ? *of_mode : read_text(about, "default_user");
-}
 
 void add_timezone(qubesdb_edits& to, const view& v, const domain& x) {
   constexpr auto path = "/qubes-timezone";
@@ -47,7 +40,7 @@ outcome<qubesdb_edits> qubesdb_entries(const view& v, const domain& x, const occ
   auto updateable = read_bool(about, "updateable");
   put(result, "/name", x.name);
   put(result, "/type", std::string{row(x.type).name});
-  put(result, "/default-user", default_user(v, x));
+  put(result, "/default-user", service_user(v, x));
   put(result, "/qubes-vm-updateable", updateable ? "True" : "False");
   put(result, persistence, updateable ? "full" : "rw-only");
   put(result, "/qubes-debug-mode", read_bool(about, "debug") ? "1" : "0");

@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <fstream>
 
 namespace qubes::drivers::storage {
@@ -166,13 +167,18 @@ outcome<void> image_pool::make_parents(const model::volume& x) const {
   return {};
 }
 
+/// The kernel names the backing file by its real path.
 outcome<void> grow_loops_over(const std::string& path) {
+  auto failed = std::error_code{};
+  auto real = std::filesystem::canonical(path, failed).string();
+  if (failed)
+    return fail(errc::storage, fmt::format("cannot find '{}': {}", path, failed.message()));
   for (auto& name : names_in("/sys/block")) {
     if (!name.starts_with("loop"))
       continue;
     auto file = std::ifstream{fmt::format("/sys/block/{}/loop/backing_file", name)};
     auto backing = std::string{};
-    if (!std::getline(file, backing) || backing != path)
+    if (!std::getline(file, backing) || backing != real)
       continue;
     auto device = open_target("/dev/" + name);
     if (!device)

@@ -12,6 +12,7 @@ namespace qubes::model {
 namespace {
 
 constexpr auto path = "/qubes-audio-domain-xid";
+constexpr auto nobody = "-1"; ///< so that the former player hears no more of it
 
 std::string names(const std::vector<const domain*>& all) {
   auto result = std::vector<std::string>{};
@@ -73,9 +74,8 @@ std::vector<sound_turn> sound_turns(const transition& x) {
     auto has = [&](std::string_view feature) {
       return has_feature(x.after, *it, feature, chain::with_template);
     };
-    if (player && listens(x.after, *player) && x.after.facts(*it).stubdom_xid > 0
-        && has("audio-model") && has("stubdom-qrexec"))
-      result.push_back({it->name, xid_text(x.after, *player)});
+    if (x.after.facts(*it).stubdom_xid > 0 && has("audio-model") && has("stubdom-qrexec"))
+      result.push_back({it->name, player ? xid_text(x.after, *player) : nobody});
   }
   return result;
 }

@@ -320,6 +320,25 @@ TEST_F(backup_calls, need_whoever_takes_them_to_run) {
   EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("another host"));
 }
 
+TEST_F(backup_calls, speak_to_services_as_the_user_of_the_boot_mode) {
+  for (auto [key, text] :
+       {std::pair{"boot-mode.kernelopts.maintenance", "x"},
+        std::pair{"boot-mode.default-user.maintenance", "admin"}, std::pair{"qrexec", "1"}})
+    ASSERT_TRUE(sim.ask("vault", verb::set_feature, key, text));
+  ASSERT_TRUE(sim.ask("vault", verb::set_property, "bootmode", "maintenance"));
+  ASSERT_TRUE(sim.ask("vault", verb::start));
+  EXPECT_EQ(sim.tools().agents().back().user, "admin");
+  EXPECT_EQ(sim.tools().database("vault").at("/default-user"), "admin");
+  sim.tools().set_services([](auto&) { return "over the hills\n"s; });
+  profile("destination_vm: vault\ndestination_path: /m\ninclude: [work]\npassphrase_vm: vault\n");
+  auto made = ask(verb::run_backup);
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ(sim.backups().all().back().order.user, "admin");
+  EXPECT_EQ(sim.backups().all().back().order.passphrase, "over the hills");
+  ASSERT_EQ(sim.tools().calls().size(), 1U);
+  EXPECT_EQ(sim.tools().calls()[0].what.user, "admin");
+}
+
 TEST_F(backups_of_volumes_in_place, wait_for_their_domain_to_stop) {
   include("vault");
   ASSERT_TRUE(sim.ask("vault", verb::start));

@@ -68,8 +68,17 @@ struct disposables : testing::Test {
         result.push_back(x);
     return result;
   }
+  /// As a unit does once the domains that start with the host have.
+  simulation::reply preload() {
+    return sim->say(std::string{"admin.vm.CreateDisposable+preload dom0 name dvm\0", 48});
+  }
   /// All that timers and lanes have to do.
-  void settle(std::chrono::seconds time = 40s) { sim->pass(time); }
+  void settle(std::chrono::seconds time = 40s) {
+    if (!std::exchange(asked, true))
+      EXPECT_THAT(preload().frames, ElementsAre(std::string{"0\0", 2}));
+    sim->pass(time);
+  }
+  bool asked = false;
 
   model::outcome<std::string> create() {
     auto what = order{.what = verb::create};
@@ -148,8 +157,7 @@ TEST(disposables_at_boot, that_do_not_run_are_gone) {
 
 TEST_F(disposables, wait_paused_as_many_as_their_template_says) {
   begin("2");
-  EXPECT_THAT(ready(), IsEmpty()) << "not at once";
-  settle();
+  settle(0s);
   auto all = ready();
   ASSERT_THAT(all, SizeIs(2));
   for (auto& x : all) {
@@ -158,6 +166,30 @@ TEST_F(disposables, wait_paused_as_many_as_their_template_says) {
     EXPECT_EQ(*find(x)->features.find("preload-dispvm-completed"), "1");
   }
   EXPECT_THAT(events("domain-preload-dispvm-start"), Contains("dvm"));
+}
+
+TEST_F(disposables, are_made_when_asked_for_and_not_by_a_start_of_the_daemon) {
+  begin("2");
+  sim->pass(1h);
+  EXPECT_THAT(ready(), IsEmpty());
+  EXPECT_THAT(preload().frames, ElementsAre(std::string{"0\0", 2}));
+  sim->settle();
+  EXPECT_THAT(ready(), SizeIs(2));
+  for (auto& x : sim->tools().calls())
+    EXPECT_EQ(x.what.user, "user") << x.what.service;
+}
+
+TEST_F(disposables, of_a_template_whose_agents_tell_nothing_are_refused) {
+  begin("");
+  ASSERT_TRUE(sim->ask("debian", verb::remove_feature, "supported-rpc.qubes.WaitForRunningSystem"));
+  EXPECT_THAT(preload().frames, ElementsAre(testing::HasSubstr("QubesValueError")));
+}
+
+TEST_F(disposables, are_made_at_once_when_there_shall_be_more) {
+  begin("");
+  ASSERT_TRUE(sim->ask("dvm", verb::set_feature, "preload-dispvm-max", "2"));
+  sim->settle();
+  EXPECT_THAT(ready(), SizeIs(2));
 }
 
 TEST_F(disposables, ready_ones_are_handed_out_oldest_first_and_the_gap_is_filled) {
@@ -294,6 +326,7 @@ TEST(disposables_storm, end_with_the_right_number_from_any_seed) {
   for (auto seed = std::uint64_t{1}; seed <= 30; ++seed) {
     auto sim = simulation{seed, host_with_dvm("3")};
     auto tickets = std::vector<std::uint64_t>{};
+    sim.send("", verb::preload, "dvm");
     for (auto round = 0; round < 3; ++round) {
       sim.pass(4s);
       for (auto i = 0; i < 2; ++i) {

@@ -1,6 +1,8 @@
 // One domain's life, through orders and the events a client sees.
 #include "tests/actors/simulation.hpp"
 
+#include "model/property.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -142,6 +144,36 @@ TEST_P(domains, shutdown_and_kill_tell_their_events_in_order) {
                           "property-reset:start_time", "domain-shutdown"));
 }
 
+TEST_P(domains, asked_to_shut_down_runs_until_its_guest_acts) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().occupy(uuid("app0"));
+  auto now = [&] { return sim.world().board.read(sim.world().system.read()->find("app0")->qid); };
+  ASSERT_TRUE(sim.ask("app0", verb::shutdown));
+  EXPECT_EQ(now().state, power::running);
+  EXPECT_TRUE(now().going_down);
+  EXPECT_EQ(sim.world().status.activities().at("app0").doing, "shutdown");
+  auto again = sim.send("app0", verb::start);
+  sim.settle();
+  EXPECT_FALSE(sim.answer_to(again)) << "down first, then up again";
+  sim.hypervisor().give_in(uuid("app0"));
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(again));
+  EXPECT_EQ(now().state, power::running);
+  EXPECT_FALSE(now().going_down);
+  EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 4U) << "and two netvms";
+}
+
+TEST_P(domains, that_stays_though_asked_goes_down_no_more) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().occupy(uuid("app0"));
+  auto refused = sim.ask("app0", verb::shutdown, "", "", false, true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_shutdown_timeout);
+  EXPECT_FALSE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).going_down);
+  EXPECT_FALSE(sim.world().status.activities().contains("app0"));
+  EXPECT_TRUE(sim.ask("app0", verb::start)) << "it runs";
+}
+
 TEST_P(domains, shutdown_of_a_netvm_with_clients_is_refused_and_names_them) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
   ASSERT_TRUE(sim.ask("app2", verb::start));
@@ -198,6 +230,100 @@ TEST_P(domains, kill_while_starting_leaves_nothing_behind) {
   ASSERT_TRUE(sim.answer_to(start));
   ASSERT_TRUE(sim.answer_to(kill));
   EXPECT_EQ(sim.state_of("app0"), power::halted);
+}
+
+TEST_P(domains, waiting_for_the_agent_holds_up_nothing_else) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+  sim.lanes().hold("app0 agent");
+  auto started = sim.send("app0", verb::start);
+  sim.settle();
+  ASSERT_EQ(sim.lanes().held(), 1U);
+  ASSERT_FALSE(sim.answer_to(started));
+  auto set = sim.send("app0", verb::set_feature, "vm-config.key", "x");
+  auto listed = sim.send("app0", order{.what = verb::list_available, .kind = "block"});
+  auto firewall = sim.send("app0", verb::get_firewall);
+  sim.settle();
+  for (auto x : {set, listed, firewall})
+    ASSERT_TRUE(sim.answer_to(x) && *sim.answer_to(x)) << x;
+  EXPECT_EQ(sim.tools().database("app0").at("/vm-config/key"), "x");
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(started));
+}
+
+TEST_P(domains, in_line_for_memory_say_so_and_can_be_killed) {
+  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  sim.lanes().hold("app0 memory");
+  auto started = sim.send("app0", verb::start);
+  sim.settle();
+  EXPECT_EQ(sim.world().status.activities().at("app0").step, "memory: in line");
+  sim.pass(std::chrono::hours{2});
+  EXPECT_FALSE(sim.answer_to(started)) << "others' starts take their time";
+  auto killed = sim.send("app0", verb::kill);
+  sim.settle();
+  ASSERT_TRUE(sim.answer_to(killed));
+  EXPECT_TRUE(*sim.answer_to(killed));
+  EXPECT_FALSE(*sim.answer_to(started));
+  sim.lanes().hold("");
+  EXPECT_TRUE(sim.ask("app0", verb::start)) << "its place in line was given up";
+}
+
+struct domains_whose_agent_is_awaited : domains {
+  void SetUp() override {
+    ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+    sim.lanes().hold("app0 agent");
+    started = sim.send("app0", verb::start);
+    sim.settle();
+    ASSERT_EQ(sim.lanes().held(), 1U);
+    ASSERT_EQ(sim.state_of("app0"), power::starting);
+  }
+  model::outcome<std::string> ask(verb what, bool force = false, bool wait = false) {
+    auto ticket = sim.send("app0", what, "", "", force, wait);
+    sim.settle();
+    auto* said = sim.answer_to(ticket);
+    return said ? *said : model::fail(errc::internal, "it is not answered");
+  }
+  model::outcome<std::string> start_ended() {
+    sim.lanes().hold("");
+    sim.run();
+    return *sim.answer_to(started);
+  }
+
+  std::uint64_t started = 0;
+};
+
+TEST_P(domains_whose_agent_is_awaited, can_be_shut_down) {
+  auto down = ask(verb::shutdown, false, true);
+  EXPECT_TRUE(down) << why(down);
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_THAT(why(start_ended()), HasSubstr("stopped while it started"));
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
+TEST_P(domains_whose_agent_is_awaited, can_be_paused_and_go_on) {
+  EXPECT_TRUE(ask(verb::pause));
+  EXPECT_EQ(sim.state_of("app0"), power::paused);
+  EXPECT_EQ(ask(verb::shutdown).error().code, errc::vm_not_running);
+  EXPECT_TRUE(ask(verb::unpause));
+  EXPECT_EQ(sim.state_of("app0"), power::starting);
+  EXPECT_TRUE(start_ended());
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains_whose_agent_is_awaited, stay_paused_when_it_comes) {
+  EXPECT_TRUE(ask(verb::pause));
+  EXPECT_TRUE(start_ended());
+  EXPECT_EQ(sim.state_of("app0"), power::paused);
+  EXPECT_TRUE(sim.ask("app0", verb::unpause));
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains_whose_agent_is_awaited, are_destroyed_when_paused_and_shut_down_by_force) {
+  EXPECT_TRUE(ask(verb::pause));
+  EXPECT_TRUE(ask(verb::shutdown, true));
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_FALSE(start_ended());
 }
 
 TEST_P(domains, frozen_guest_is_degraded_and_can_be_killed) {
@@ -258,6 +384,20 @@ TEST_P(domains, pause_and_unpause_follow_the_table_of_legal_moves) {
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
+TEST_P(domains, dom0_tells_its_memory_and_time_where_the_hypervisor_knows_them) {
+  EXPECT_EQ(sim.ask("dom0", verb::current_state),
+            "mem=4194304 mem_static_max=4194304 cputime=0 power_state=Running");
+  sim.hypervisor().show_host(3000000, 77);
+  ASSERT_TRUE(sim.xenstore().write("/local/domain/0/memory/static-max", "6291456"));
+  sim.hypervisor().lose_connection();
+  sim.settle();
+  sim.pass(std::chrono::seconds{30});
+  EXPECT_EQ(sim.ask("dom0", verb::current_state),
+            "mem=3000000 mem_static_max=6291456 cputime=77 power_state=Running");
+  auto now = sim.world().look();
+  EXPECT_EQ(model::read_int({now.view(), now.find("dom0")}, "maxmem"), 6144);
+}
+
 TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
   for (auto x :
        {verb::shutdown, verb::kill, verb::pause, verb::unpause, verb::suspend, verb::resume})
@@ -266,5 +406,7 @@ TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(seeds, domains, ::testing::Range(std::uint64_t{0}, std::uint64_t{20}));
+INSTANTIATE_TEST_SUITE_P(seeds, domains_whose_agent_is_awaited,
+                         ::testing::Range(std::uint64_t{0}, std::uint64_t{5}));
 
 } // namespace qubes::tests

@@ -10,8 +10,8 @@ namespace qubes::tests {
 
 using model::errc;
 using model::power;
-using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::UnorderedElementsAre;
 
 namespace {
 
@@ -55,7 +55,47 @@ TEST_P(sleeping_host, takes_all_that_run_along) {
   EXPECT_EQ(sim.state_of("app0"), power::running);
   EXPECT_EQ(sim.state_of("sys-net0"), power::running);
   EXPECT_EQ(sim.state_of("app1"), power::paused) << "it was paused before";
-  EXPECT_THAT(told("domain-resumed"), ElementsAre("app0", "app2", "sys-net0"));
+  EXPECT_THAT(told("domain-resumed"), UnorderedElementsAre("app0", "app2", "sys-net0"));
+}
+
+TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
+  ASSERT_TRUE(sim.ask("app1", verb::kill));
+  ASSERT_TRUE(sim.ask("app1", verb::set_feature, "qrexec", "1"));
+  sim.lanes().hold("app1 agent");
+  auto start = sim.send("app1", verb::start);
+  sim.settle();
+  ASSERT_EQ(sim.state_of("app1"), power::starting);
+  sim.hypervisor().occupy(sim.world().system.read()->find("app2")->uuid);
+  ASSERT_TRUE(sim.ask("app2", verb::shutdown));
+  auto asleep = sim.send("", verb::suspend_host);
+  sim.settle();
+  ASSERT_TRUE(sim.answer_to(asleep));
+  EXPECT_TRUE(*sim.answer_to(asleep));
+  for (auto who : {"app0", "app1", "app2", "sys-net0"})
+    EXPECT_EQ(sim.state_of(who), power::suspended) << who;
+  EXPECT_TRUE(sim.tools().calls().empty()) << "its agent is not there yet";
+  auto awake = sim.send("", verb::resume_host);
+  sim.settle();
+  EXPECT_TRUE(*sim.answer_to(awake));
+  EXPECT_EQ(sim.state_of("app1"), power::starting);
+  EXPECT_EQ(sim.state_of("app2"), power::running);
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(start));
+}
+
+TEST_P(sleeping_host, wakes_all_at_once) {
+  ASSERT_TRUE(fall_asleep());
+  sim.lanes().hold("app0");
+  auto awake = sim.send("", verb::resume_host);
+  sim.settle();
+  for (auto who : {"app1", "app2", "sys-net0"})
+    EXPECT_EQ(sim.state_of(who), power::running) << who;
+  EXPECT_FALSE(sim.answer_to(awake));
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(awake));
+  EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
 TEST_P(sleeping_host, tells_the_agents_first_by_name) {

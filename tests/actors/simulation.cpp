@@ -150,7 +150,6 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                                .config = std::make_shared<shared_disk>(config_disk_),
                                .lanes = deck_,
                                .sysfs = sysfs,
-                               .qrexec_client = {},
                                .home = QVMD_SOURCE_DIR "/tests/golden"},
                  .disks = disks_,
                  .backups = backups_,
@@ -458,6 +457,8 @@ void simulation::check_held_volumes() {
 }
 
 void simulation::check_rest() {
+  for (auto& x : tools_->complaints())
+    violate(x);
   for (auto& x : asked_)
     if (x.answers.size() != 1)
       violate(fmt::format("an order for '{}' was answered {} times", x.domain, x.answers.size()));

@@ -98,8 +98,12 @@ private:
 /// Has room for everybody and notes what it is asked.
 class patient_memory final : public drivers::memory_manager {
 public:
-  model::outcome<drivers::reservation> reserve(const std::string& domain, std::uint64_t) override {
+  model::outcome<drivers::reservation> reserve(const std::string& domain, std::uint64_t,
+                                               const drivers::place_in_line& place) override {
     asked.push_back("room for " + domain);
+    if (place.stop.stop_requested())
+      return model::fail(model::errc::general, "it waits no more");
+    place.served();
     return std::make_shared<int>();
   }
   model::outcome<void> shrink(std::int32_t xid) override {

@@ -97,6 +97,28 @@ TEST_F(stub_domains, get_an_agent_of_their_own_where_the_feature_says_so) {
                                              fmt::format("app0 2 {} user", uuid("app0"))));
 }
 
+TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
+  give_stub_domain(1, 7);
+  for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
+                           std::pair{"qrexec", "1"}})
+    ASSERT_TRUE(sim.ask("sys-net0", verb::set_feature, key, text));
+  ASSERT_TRUE(sim.ask("sys-net0", verb::set_property, "audiovm", "dom0"));
+  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  for (auto player : {"app0", "dom0", ""}) {
+    auto done = sim.ask("sys-net0", verb::set_property, "audiovm", player);
+    ASSERT_TRUE(done) << done.error().message();
+    sim.settle();
+  }
+  auto told = std::vector<std::string>{};
+  for (auto& x : sim.tools().calls())
+    told.push_back(fmt::format("{} {} {}", x.domain, x.what.service, x.what.user));
+  EXPECT_THAT(told, testing::ElementsAre("sys-net0-dm qubes.SetAudioVM+-1 root",
+                                         "sys-net0-dm qubes.SetAudioVM+0 root",
+                                         "sys-net0-dm qubes.SetAudioVM+-1 root"))
+      << "app0 does not run";
+  EXPECT_THAT(sim.tools().complaints(), testing::IsEmpty());
+}
+
 TEST_F(stub_domains, without_their_agent_fail_the_start) {
   give_stub_domain(1, 7);
   ASSERT_TRUE(sim.ask("sys-net0", verb::set_feature, "stubdom-qrexec", "1"));

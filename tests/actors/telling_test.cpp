@@ -396,6 +396,44 @@ TEST_F(disks, assigned_ones_are_attached_once_the_domain_runs) {
   EXPECT_THAT(all, HasSubstr("xvdj")) << "two at once get two places";
 }
 
+TEST_F(disks, are_attached_by_the_script_of_a_backend_that_has_it) {
+  auto script = HasSubstr(R"(<script path="/etc/xen/scripts/qubes-block")");
+  auto given = [&] {
+    return sim.hypervisor().attached(sim.world().look().find("app0")->uuid).back();
+  };
+  start("sys-net1");
+  plug_in("sda");
+  plug_in("sdb");
+  start("app0");
+  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-agent-version", "4.1"));
+  ASSERT_TRUE(attach("app0", "sda"));
+  EXPECT_THAT(given(), testing::Not(script));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-agent-version", "4.2"));
+  ASSERT_TRUE(attach("app0", "sdb"));
+  EXPECT_THAT(given(), script);
+}
+
+TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) {
+  sim.tools().break_qubesdb("dom0");
+  sim.may_lose_track = true;
+  caf::anon_send_exit(sim.world().directory.read()->find("dom0")->domain,
+                      caf::exit_reason::unhandled_exception); // its successor begins anew
+  sim.run();
+  sim.settle();
+  sim.tools().break_qubesdb("dom0", false);
+  auto told = [&] {
+    return std::ranges::count_if(sim.events(), [](auto& x) {
+      return x.subject == "dom0" && x.name == "device-list-change:block";
+    });
+  };
+  sim.pass(std::chrono::minutes{2});
+  auto before = told();
+  sim.tools().guest_writes("dom0", "/qubes-block-devices/sda/size", "1000");
+  sim.tools().guest_writes("dom0", "/qubes-block-devices", "");
+  sim.settle();
+  EXPECT_EQ(told(), before + 1);
+}
+
 TEST_F(disks, get_the_first_name_that_is_free) {
   start("sys-net1");
   for (auto port : {"sr0", "sr1", "sr2", "sda"})
@@ -529,6 +567,24 @@ TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_THAT(sim.hypervisor().bound_pci(), ElementsAre("0000:00:14.0"));
   EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
+}
+
+TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "kernel", "6.1"));
+  auto words = [&] {
+    EXPECT_TRUE(sim.ask("app0", verb::start));
+    auto text = sim.hypervisor().definition(sim.world().look().find("app0")->uuid);
+    EXPECT_TRUE(sim.ask("app0", verb::kill));
+    return text;
+  };
+  auto device = at("0000:00:14.0");
+  sim.hypervisor().set_pci({device});
+  EXPECT_THAT(words(), HasSubstr("nomodeset"));
+  device.identity = "8086:0001::p030000";
+  sim.hypervisor().set_pci({device});
+  EXPECT_THAT(words(), testing::AllOf(HasSubstr("cmdline"), testing::Not(HasSubstr("nomodeset"))));
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "no-nomodeset", ""));
+  EXPECT_THAT(words(), HasSubstr("nomodeset"));
 }
 
 TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {

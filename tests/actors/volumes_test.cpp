@@ -48,6 +48,37 @@ TEST_P(volumes_of_a_domain, are_started_and_stopped_with_it) {
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
+TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+  ASSERT_TRUE(start("app0"));
+  sim.tools().set_services([](auto& x) -> model::outcome<std::string> {
+    if (x.what.input == "root")
+      return model::fail(errc::vm_error, "resize2fs: no room");
+    return std::string{};
+  });
+  ASSERT_TRUE(sim.ask("app0", verb::resize_volume, "private", "30000000000"));
+  auto refused = sim.ask("app0", verb::resize_volume, "root", "30000000000");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::storage);
+  EXPECT_THAT(refused.error().text, HasSubstr("resize2fs: no room"));
+  auto asked = std::vector<std::string>{};
+  for (auto& x : sim.tools().calls())
+    asked.push_back(
+        fmt::format("{} {} {} {}", x.domain, x.what.service, x.what.user, x.what.input));
+  EXPECT_THAT(asked,
+              ElementsAre("app0 qubes.ResizeDisk root private", "app0 qubes.ResizeDisk root root"));
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), IsEmpty());
+}
+
+TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
+  ASSERT_TRUE(start("app0"));
+  auto refused = sim.ask("app0", verb::resize_volume, "private", "30000000000");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("has grown, its file system has not"));
+  ASSERT_TRUE(sim.ask("app1", verb::resize_volume, "private", "30000000000")) << "it is halted";
+}
+
 TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_other) {
   ASSERT_TRUE(start("app0"));
   for (auto round = 0; round < 10; ++round) {

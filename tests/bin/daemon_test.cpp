@@ -111,6 +111,20 @@ TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {
   EXPECT_THAT(call("admin.vm.property.Set+vcpus", x.name.str(), "3"), testing::StartsWith("0"));
 }
 
+TEST_F(daemon_test, a_kernel_installed_meanwhile_can_be_chosen) {
+  auto name = app().name.str();
+  start();
+  auto choose = [&] { return call("admin.vm.property.Set+kernel", name, "6.66"); };
+  EXPECT_THAT(choose(), testing::StartsWith("2\0QubesPropertyValueError"s));
+  auto home = top / "state/vm-kernels/6.66";
+  std::filesystem::create_directories(home);
+  for (auto file : {"vmlinuz", "initramfs", "modules.img"})
+    write_file(home / file, "x");
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (choose() != "0\0"s)
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << log();
+}
+
 TEST_F(daemon_test, a_domain_with_autostart_starts_with_the_host) {
   auto name = app().name.str();
   auto link = top / "boot" / fmt::format("qubes-vm@{}.service", name);
@@ -145,6 +159,32 @@ TEST_F(daemon_test, a_gui_domain_gets_the_input_devices_of_dom0_when_it_starts) 
     ASSERT_LT(std::chrono::steady_clock::now(), deadline) << log();
   EXPECT_EQ(read_file(top / "said"), "--all --dom0\n");
   EXPECT_THAT(log(), HasSubstr("ended with 3"));
+}
+
+TEST_F(daemon_test, children_get_none_of_its_limits) {
+  auto name = app().name.str();
+  auto text = read_file(config());
+  auto none = "input_trigger = \"\""s;
+  text.replace(text.find(none), none.size(),
+               fmt::format("input_trigger = \"{}\"", (top / "trigger").string()));
+  write_file(config(), text);
+  // They are given back while the child begins; it waits for that.
+  write_file(top / "trigger",
+             fmt::format("#!/bin/sh\n"
+                         "until [ \"$(ulimit -Sn)\" = 512 ] && "
+                         "[ \"$(cat /proc/$$/oom_score_adj)\" = $(cat {0}/order) ]; do :; done\n"
+                         "grep 'open files' /proc/$PPID/limits > {0}/limits\n"
+                         "echo they are its own; exit 3\n",
+                         top.string()));
+  write_file(top / "order", read_file("/proc/self/oom_score_adj"));
+  std::filesystem::permissions(top / "trigger", std::filesystem::perms::owner_all);
+  start({"/bin/sh", "-c", R"(ulimit -Sn 512; exec "$0" --config "$1")", qvmd, config()});
+  ASSERT_EQ(call("admin.vm.feature.Set+input-dom0-proxy", name, "1"), "0\0"s);
+  ASSERT_EQ(call("admin.vm.Start", name), "0\0"s);
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (log().find("they are its own") == std::string::npos)
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << log();
+  EXPECT_THAT(read_file(top / "limits"), testing::Not(HasSubstr(" 512 ")));
 }
 
 TEST_F(daemon_test, an_unusable_file_without_generations_ends_with_a_reason) {

@@ -94,6 +94,31 @@ TEST_F(guests, agent_is_waited_for) {
                                        + directory.str() + " nowait= timeout=45\n");
 }
 
+TEST_F(guests, services_run_as_who_is_said_and_read_what_they_are_given) {
+  options.qrexec_client = directory.program(
+      "qrexec-client", "printf '<%s>' \"$@\"; printf ' read <%s>' \"$(cat)\"; echo no >&2");
+  auto said = open()->run_service(
+      "work", {.service = "qubes.ResizeDisk", .user = "root", .input = "private"}, 30s);
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_EQ(*said, "<-d><work><root:QUBESRPC qubes.ResizeDisk dom0> read <private>");
+  said = open()->run_service("work", {.service = "a.Service+x", .user = "user"}, 30s);
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_EQ(*said, "<-d><work><user:QUBESRPC a.Service+x dom0> read <>");
+}
+
+TEST_F(guests, services_that_fail_are_quoted) {
+  options.qrexec_client = directory.program("qrexec-client", "echo locked >&2; exit 7");
+  auto refused = open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_error);
+  EXPECT_EQ(refused.error().text, "service a.Service in 'work' ended with status 7: locked");
+  EXPECT_EQ(open()->run_service("work", {.service = "a.Service", .user = ""}, 30s).error().code,
+            errc::internal);
+  options.qrexec_client = "";
+  EXPECT_EQ(open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s),
+            std::optional<std::string>{});
+}
+
 TEST_F(guests, daemon_of_a_domain_under_debug_is_not_quiet) {
   options.qrexec_daemon = program("qrexec-daemon", "exit 0");
   ASSERT_TRUE(open()->start_agent({"work", uuid, 7, "user", true, 45s, true}));

@@ -6,6 +6,11 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <mutex>
 #include <set>
 
 namespace qubes::drivers {
@@ -146,6 +151,67 @@ TEST_F(kernels, do_not_make_us_wait_or_read_without_end) {
 
 TEST_F(kernels, are_none_without_a_directory) {
   EXPECT_THAT(scan(), ElementsAre());
+}
+
+/// A host whose kernels and zone change while somebody watches.
+struct changing_host : kernels {
+  bool comes(const std::function<bool(const passing_facts&)>& fits) {
+    auto guard = std::unique_lock{mutex};
+    return changed.wait_for(guard, std::chrono::seconds{20}, [&] { return fits(last); });
+  }
+  bool has(const std::string& name, const std::function<bool(const model::kernel&)>& fits) {
+    return comes([&](auto& x) {
+      auto it = std::ranges::find(x.kernels, name, &model::kernel::name);
+      return it != x.kernels.end() && fits(*it);
+    });
+  }
+  void link_zone(const std::string& name) {
+    std::filesystem::create_symlink("/usr/share/zoneinfo/" + name, directory / "etc/new");
+    std::filesystem::rename(directory / "etc/new", directory / "etc/localtime");
+  }
+  changing_host() { std::filesystem::create_directory(directory / "etc"); }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  passing_facts last;
+  host_watch::places where{.state_directory = directory.str(),
+                           .localtime = directory / "etc/localtime",
+                           .zoneinfo = "/usr/share/zoneinfo"};
+  host_watch::sink sink = [this](passing_facts x) {
+    auto guard = std::lock_guard{mutex};
+    last = std::move(x);
+    changed.notify_all();
+  };
+};
+
+TEST_F(changing_host, tells_of_kernels_that_come_change_and_go) {
+  auto watch = host_watch{where, sink};
+  kernel("6.1", "vmlinuz");
+  EXPECT_TRUE(has("6.1", [](auto& x) { return x.vmlinuz && !x.initramfs; }));
+  kernel("6.1", "initramfs");
+  EXPECT_TRUE(has("6.1", [](auto& x) { return x.initramfs; }));
+  kernel("6.1", "memory-hotplug-supported");
+  EXPECT_TRUE(has("6.1", [](auto& x) { return x.memory_hotplug; }));
+  kernel("6.1", "default-kernelopts-common.txt", "ro\n");
+  EXPECT_TRUE(has("6.1", [](auto& x) { return x.common_options == "ro"; }));
+  kernel("6.1", "default-kernelopts-common.txt", "rw\n");
+  EXPECT_TRUE(has("6.1", [](auto& x) { return x.common_options == "rw"; }));
+  std::filesystem::remove(directory / "vm-kernels/6.1/initramfs");
+  EXPECT_TRUE(has("6.1", [](auto& x) { return !x.initramfs; }));
+  kernel("6.6", "vmlinuz");
+  EXPECT_TRUE(has("6.6", [](auto& x) { return x.vmlinuz; }));
+  std::filesystem::remove_all(directory / "vm-kernels/6.1");
+  EXPECT_TRUE(comes([](auto& x) { return x.kernels.size() == 1; }));
+}
+
+TEST_F(changing_host, tells_of_another_zone) {
+  link_zone("Europe/Warsaw");
+  auto watch = host_watch{where, sink};
+  EXPECT_EQ(last.timezone, "Europe/Warsaw");
+  link_zone("Europe/Berlin");
+  EXPECT_TRUE(comes([](auto& x) { return x.timezone == "Europe/Berlin"; }));
+  std::filesystem::remove(where.localtime);
+  EXPECT_TRUE(comes([](auto& x) { return x.timezone.empty(); }));
 }
 
 TEST(host, is_gathered_from_this_machine) {

@@ -34,6 +34,16 @@ TEST(process, gives_status_and_both_outputs) {
   EXPECT_EQ(ended->output, "out\nerr\n");
 }
 
+TEST(process, reads_what_it_is_given_and_no_more) {
+  auto feed = [](std::string_view input) {
+    return run({"cat"}, {}, long_enough, outputs::together, {.input = input});
+  };
+  EXPECT_EQ(feed("one\ntwo")->output, "one\ntwo");
+  EXPECT_EQ(feed("")->output, "");
+  EXPECT_EQ(feed(std::string(65536, 'x'))->output, std::string(65536, 'x'));
+  EXPECT_THAT(feed(std::string(70000, 'x')).error().text, HasSubstr("longer than a pipe holds"));
+}
+
 TEST(process, passes_arguments_without_a_shell) {
   auto ended = run({"printf", "[%s]", "a b", "$HOME; exit 1", ""}, {}, long_enough);
   ASSERT_TRUE(ended);

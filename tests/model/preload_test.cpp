@@ -24,7 +24,10 @@ struct preload_test : testing::Test {
     auto v = view{after, *it.board, it.machine};
     auto result = std::vector<std::string>{};
     for (auto& x : preload_news_of(it.view, v, what))
-      result.push_back((x.what == preload_turn::drop ? "drop " : "review ") + x.base);
+      result.push_back((x.what == preload_turn::drop     ? "drop "
+                        : x.what == preload_turn::review ? "review "
+                                                         : "fill ")
+                       + x.base);
     return result;
   }
   /// The records after a plan.
@@ -118,9 +121,9 @@ TEST_F(preload_test, changes_of_the_template_concern_its_disposables) {
   EXPECT_THAT(news({{set_property{"dvm", "vcpus", std::int64_t{3}}}}), ElementsAre("review dvm"));
   EXPECT_THAT(news({{set_property{"dvm", "autostart", true}}}), IsEmpty());
   EXPECT_THAT(news({{set_property{"work", "vcpus", std::int64_t{3}}}}), IsEmpty());
-  EXPECT_THAT(news({{set_feature{"dvm", "preload-dispvm-max", "1"}}}), ElementsAre("review dvm"));
-  EXPECT_THAT(news({{set_feature{"dom0", "preload-dispvm-max", "1"}}}), ElementsAre("review dvm"));
-  EXPECT_THAT(news({{set_property{"", "default_dispvm", none{}}}}), ElementsAre("review dvm"));
+  EXPECT_THAT(news({{set_feature{"dvm", "preload-dispvm-max", "1"}}}), ElementsAre("fill dvm"));
+  EXPECT_THAT(news({{set_feature{"dom0", "preload-dispvm-max", "1"}}}), ElementsAre("fill dvm"));
+  EXPECT_THAT(news({{set_property{"", "default_dispvm", none{}}}}), ElementsAre("fill dvm"));
 }
 
 } // namespace qubes::tests

@@ -279,8 +279,8 @@ void measure_kill_beside_frozen(bench& b) {
   auto hangs = connect_to(daemon.socket());
   send_all(hangs.get(), request{"admin.vm.Shutdown", "wait", frozen, ""}.bytes());
   ::shutdown(hangs.get(), SHUT_WR);
-  auto list = request{"admin.vm.List", "", frozen, ""};
-  while (call(daemon.socket(), list).text.find("Halting") == std::string::npos)
+  auto list = request{"qvmd.Overview", "", "dom0", ""};
+  while (call(daemon.socket(), list).text.find("\"going_down\":true") == std::string::npos)
     std::this_thread::sleep_for(1ms);
   samples times;
   for (auto i = all.begin() + 1; i != all.end(); ++i)

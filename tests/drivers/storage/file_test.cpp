@@ -49,6 +49,24 @@ TEST_F(file_driver, starts_a_kept_volume_on_its_image_with_a_place_for_old_block
   EXPECT_EQ(pool->device(mine), "/dev/mapper/origin-" + id(image));
 }
 
+TEST_F(file_driver, grows_under_a_loop_device_also_where_the_pool_is_a_link) {
+  std::filesystem::create_directory(top / "real");
+  std::filesystem::create_directory_symlink("real", top / "link");
+  auto linked = *open_pool(pool_in("file", top / "link"), {commands});
+  ASSERT_EQ(why(linked->create(mine)), "");
+  auto run = [](std::vector<std::string> words) {
+    return drivers::run(words, {}, std::chrono::seconds{20});
+  };
+  auto loop = run({"losetup", "--find", "--show", top / "link/appvms/work/private.img"});
+  if (!loop || loop->status != 0)
+    GTEST_SKIP() << "no loop device: " << (loop ? loop->output : why(loop));
+  auto device = loop->output.substr(0, loop->output.find('\n'));
+  EXPECT_EQ(why(linked->resize(mine, 9 * mib)), "");
+  auto size = run({"blockdev", "--getsize64", device});
+  EXPECT_EQ(size->output, fmt::format("{}\n", 9 * mib));
+  (void)run({"losetup", "--detach", device});
+}
+
 TEST_F(file_driver, stop_keeps_the_old_blocks_as_the_one_revision) {
   ASSERT_EQ(why(pool->create(mine)), "");
   ASSERT_EQ(why(pool->start(mine)), "");

@@ -1,0 +1,47 @@
+// What the hypervisor is given: the domain's XML, with the site's changes merged over it.
+#include "actors/domain.hpp"
+#include "model/xml/libvirt_xml.hpp"
+#include "model/xml/overlay.hpp"
+
+#include <fmt/format.h>
+
+namespace qubes::actors {
+
+using model::errc;
+
+model::outcome<domain_state::description>
+domain_state::describe_guest(const model::view& v, const model::domain& me, const start_run& run) {
+  auto machine = model::xml::gather(v, model::with_found(me, "pci", run.pci), run.devices);
+  if (!run.pci.empty())
+    machine.required_pci = model::xml::required_pci(me, run.pci);
+  auto own = model::xml::render(machine);
+  if (!own)
+    return tl::unexpected{std::move(own.error())};
+  if (!run.overlay)
+    return description{.text = std::move(*own), .plain = {}, .mac = machine.mac};
+  auto merged = model::xml::merge_overlay(*own, *run.overlay);
+  if (!merged)
+    return model::fail(errc::vm_error,
+                       fmt::format("the site's changes of the XML of '{}', libvirt/{}.xml, have no "
+                                   "effect: {}",
+                                   me.name.str(), me.name.str(), merged.error().text),
+                       "mend the file, or take it away");
+  return description{.text = std::move(*merged), .plain = std::move(*own), .mac = machine.mac};
+}
+
+/// As it would be started now; which devices its volumes will be is not known before.
+void domain_state::tell_xml(bool plain, const reply& to) {
+  look_up(to, work(task::read_overlay), [this, plain, to](const report& x) {
+    auto now = look();
+    auto* me = record(now);
+    if (!me)
+      return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    auto run = start_run{};
+    if (!plain)
+      run.overlay = x.overlay;
+    auto xml = describe_guest(now.view(), *me, run);
+    xml ? to.ok(xml->text) : to.refuse(xml.error());
+  });
+}
+
+} // namespace qubes::actors

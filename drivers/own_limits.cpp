@@ -1,0 +1,72 @@
+#include "drivers/own_limits.hpp"
+
+#include "drivers/unique_fd.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <array>
+#include <optional>
+#include <string>
+
+namespace qubes::drivers {
+
+namespace {
+
+constexpr auto last_to_be_killed = "-900\n";
+
+struct given {
+  std::optional<rlimit> descriptors;
+  std::optional<std::string> kill_order;
+};
+
+/// What we had before we took more; written before there are threads.
+given& before() {
+  static auto x = given{};
+  return x;
+}
+
+std::string kill_order_of(pid_t who) {
+  return who == 0 ? "/proc/self/oom_score_adj" : fmt::format("/proc/{}/oom_score_adj", who);
+}
+
+bool write_to(const std::string& path, std::string_view text) {
+  auto file = unique_fd{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  return file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+std::optional<std::string> read_from(const std::string& path) {
+  auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  auto text = std::array<char, 32>{};
+  auto length = file ? ::read(file.get(), text.data(), text.size()) : -1;
+  return length > 0 ? std::optional{std::string{text.data(), static_cast<std::size_t>(length)}}
+                    : std::nullopt;
+}
+
+} // namespace
+
+void take_own_limits() {
+  auto& mine = before();
+  auto limit = rlimit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    auto more = rlimit{.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &more) == 0)
+      mine.descriptors = limit;
+  }
+  auto order = read_from(kill_order_of(0));
+  if (order && write_to(kill_order_of(0), last_to_be_killed))
+    mine.kill_order = std::move(order);
+}
+
+void give_back_limits(pid_t child) {
+  auto& mine = before();
+  if (mine.descriptors)
+    ::prlimit(child, RLIMIT_NOFILE, &*mine.descriptors, nullptr);
+  if (mine.kill_order)
+    write_to(kill_order_of(child), *mine.kill_order);
+}
+
+} // namespace qubes::drivers
