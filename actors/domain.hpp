@@ -108,6 +108,7 @@ private:
   struct stop_waiter {
     std::uint64_t id = 0;
     stop_listener told;
+    bool then_starts = false; ///< of no use to it when there will be no stop
   };
 
   void shutdown(bool force, bool wait, const reply& to);

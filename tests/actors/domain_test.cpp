@@ -153,6 +153,9 @@ TEST_P(domains, that_stays_though_asked_goes_down_no_more) {
   EXPECT_FALSE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).going_down);
   EXPECT_FALSE(sim.world().status.activities().contains("app0"));
   EXPECT_TRUE(sim.ask("app0", verb::start)) << "it runs";
+  ASSERT_TRUE(sim.ask("app0", verb::shutdown));
+  EXPECT_TRUE(sim.ask("app0", verb::start)) << "it waited for a stop that does not come";
+  EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
 TEST_P(domains, shutdown_of_a_netvm_with_clients_is_refused_and_names_them) {
