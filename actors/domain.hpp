@@ -256,6 +256,7 @@ private:
   // -- devices that come and go (block.cpp) ---------------------------------------------------
 
   void hear(const guest_news& x);
+  void hear(const agent_news& x);
   void tell_devices_changed();
   void look_at_disks();
   void disks_are(const std::vector<model::device>& all);

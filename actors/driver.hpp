@@ -13,6 +13,8 @@
 #include "drivers/xenstore.hpp"
 
 #include <memory>
+#include <optional>
+#include <set>
 
 namespace qubes::actors {
 
@@ -59,6 +61,7 @@ private:
   template <class News>
   void route(const News& x);
   void look_at_all();
+  void agents_are(const std::set<std::string>& names);
 
   driver_actor::pointer self;
   world_ptr world_;
@@ -67,7 +70,8 @@ private:
   bool connecting_ = false;
   std::string reason_; ///< why not connected
   std::chrono::milliseconds back_off_{0};
-  std::size_t untold_ = 0; ///< domains that have not heard the truth yet
+  std::optional<std::set<std::string>> agents_; ///< that are connected, where anybody says so
+  std::size_t untold_ = 0;                      ///< domains that have not heard the truth yet
   std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempt
 };
 
