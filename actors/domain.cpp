@@ -47,6 +47,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       },
       [this](const news& x) { hear(x); },
       [this](const guest_news& x) { hear(x); },
+      [this](const agent_news& x) { hear(x); },
       [this](const device_offer& x) { take_device(x); },
       [this](const device_wish& x) { hear(x); },
       [this](const device_loss& x) { lose_device(x); },

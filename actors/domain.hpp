@@ -120,6 +120,7 @@ private:
   struct stop_waiter {
     std::uint64_t id = 0;
     stop_listener told;
+    bool then_starts = false; ///< of no use to it when there will be no stop
   };
 
   void shutdown(bool force, bool wait, const reply& to);
@@ -271,6 +272,7 @@ private:
   // -- devices that come and go (block.cpp) ---------------------------------------------------
 
   void hear(const guest_news& x);
+  void hear(const agent_news& x);
   void tell_devices_changed();
   void look_at_disks();
   void disks_are(const std::vector<model::device>& all);

@@ -602,6 +602,10 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
         if (auto to = caf::actor_cast<driver_actor>(me))
           caf::anon_send(to, guest_news{domain, path});
       });
+  with_->tools->listen_agents([me = caf::actor_addr{self->address()}](std::set<std::string> names) {
+    if (auto to = caf::actor_cast<driver_actor>(me))
+      caf::anon_send(to, agents_now{std::move(names)});
+  });
   if (with_->xenstore) {
     auto heard = [me = caf::actor_addr{self->address()}](const std::string&) {
       if (auto to = caf::actor_cast<driver_actor>(me))
@@ -616,6 +620,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       [this](atom::lost, const std::string& why) { lose(why); },
       [this](const news& x) { route(x); },
       [this](const guest_news& x) { route(x); },
+      [this](const agents_now& x) { agents_are(x.names); },
       [this](atom::reconcile) { look_at_all(); },
       [](const completion& run) { run(); },
       [this](atom::tick) { try_connect(); },
@@ -742,7 +747,13 @@ void driver_state::connected(outcome<std::vector<model::guest>> found) {
       ++untold_;
       self->request(who->domain, caf::infinite, atom::reconcile_v,
                     i == found->end() ? model::guest{} : *i)
-          .then([this] { heard(); }, [this](const caf::error&) { heard(); });
+          .then(
+              [this, who] {
+                if (agents_)
+                  self->send(who->domain, agent_news{agents_->contains(who->name)});
+                heard();
+              },
+              [this](const caf::error&) { heard(); });
     }
   }
   answer_waiting();
@@ -787,6 +798,16 @@ void driver_state::look_at_all() {
     auto* who = actors->find(x->name.str());
     if (who && world_->board.read(x->qid).xid >= 0)
       self->send(who->domain, news{x->name, x->uuid, model::guest_event::stopped});
+  }
+}
+
+void driver_state::agents_are(const std::set<std::string>& names) {
+  auto before = std::exchange(agents_, names);
+  auto actors = world_->directory.read();
+  for (auto& who : actors->entries()) {
+    auto there = names.contains(who->name);
+    if (!before || before->contains(who->name) != there)
+      self->send(who->domain, agent_news{there});
   }
 }
 

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace qubes::actors {
@@ -75,6 +76,7 @@ private:
   template <class News>
   void route(const News& x);
   void look_at_all();
+  void agents_are(const std::set<std::string>& names);
 
   driver_actor::pointer self;
   world_ptr world_;
@@ -85,7 +87,8 @@ private:
   bool connecting_ = false;
   std::string reason_; ///< why not connected
   std::chrono::milliseconds back_off_{0};
-  std::size_t untold_ = 0; ///< domains that have not heard the truth yet
+  std::optional<std::set<std::string>> agents_; ///< that are connected, where anybody says so
+  std::size_t untold_ = 0;                      ///< domains that have not heard the truth yet
   std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempt
 };
 

@@ -154,6 +154,14 @@ void domain_state::hear(const news& x) {
     look_again();
 }
 
+/// A start waits for its agent by itself.
+void domain_state::hear(const agent_news& x) {
+  if (facts_.xid < 0 || start_ || facts_.agent == x.there)
+    return;
+  facts_.agent = x.there;
+  publish_facts();
+}
+
 /// News may be late; only the present state counts.
 void domain_state::look_again() {
   if (stopping_)

@@ -62,7 +62,9 @@ void domain_state::start(const reply& to) {
   }
   if (start_ || destroying_ || facts_.going_down || facts_.state == power::halting
       || facts_.state == power::dying)
-    return wait_for_stop([this, to](const auto&) { start(to); }); // down first, then up again
+    return stop_waiters_.push_back({.id = next_waiter_++,
+                                    .told = [this, to](const auto&) { start(to); },
+                                    .then_starts = true}); // down first, then up again
   if (facts_.state != power::halted)
     return to.ok();
   if (!known_)

@@ -133,7 +133,7 @@ void domain_state::goes_down(bool asked) {
 }
 
 void domain_state::wait_for_stop(stop_listener told) {
-  stop_waiters_.push_back({next_waiter_++, std::move(told)});
+  stop_waiters_.push_back({.id = next_waiter_++, .told = std::move(told)});
 }
 
 void domain_state::wait_for_stop(stop_listener told, std::chrono::seconds at_most) {
@@ -154,8 +154,12 @@ void domain_state::deadline_passed(std::uint64_t waiter) {
   auto told = std::move(i->told);
   stop_waiters_.erase(i);
   goes_down(false); // it was asked and stayed
-  told(model::fail(errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
-                   "give it more time with its shutdown_timeout, or kill it"));
+  auto stays =
+      model::fail(errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
+                  "give it more time with its shutdown_timeout, or kill it");
+  told(stays);
+  for (auto& x : std::exchange(stop_waiters_, {}))
+    x.then_starts ? x.told(stays) : stop_waiters_.push_back(std::move(x));
 }
 
 // -- kill ----------------------------------------------------------------------------------------

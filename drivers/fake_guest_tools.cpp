@@ -90,6 +90,7 @@ outcome<void> fake_guest_tools::start_agent(const qrexec_agent& x) {
   agents_.push_back(x);
   if (x.wait)
     users_[x.name] = x.user;
+  tell_agents();
   return {};
 }
 
@@ -191,6 +192,34 @@ void fake_guest_tools::close(const std::string& name) {
   bases_.erase(name);
   users_.erase(name);
   users_.erase(name + "-dm");
+  tell_agents();
+}
+
+void fake_guest_tools::listen_agents(agents_listener heard) {
+  auto lock = guard{mutex_};
+  heard_agents_ = std::move(heard);
+  tell_agents();
+}
+
+void fake_guest_tools::tell_agents() {
+  if (!heard_agents_)
+    return;
+  auto names = std::set<std::string>{};
+  for (auto& [name, user] : users_)
+    names.insert(name);
+  heard_agents_(std::move(names));
+}
+
+void fake_guest_tools::drop_agent(const std::string& name) {
+  auto lock = guard{mutex_};
+  users_.erase(name);
+  tell_agents();
+}
+
+void fake_guest_tools::connect_agent(const std::string& name, const std::string& user) {
+  auto lock = guard{mutex_};
+  users_[name] = user;
+  tell_agents();
 }
 
 std::map<std::string, std::string> fake_guest_tools::database(const std::string& name) const {

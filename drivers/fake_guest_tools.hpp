@@ -25,6 +25,7 @@ public:
                                                   const model::service_call& x,
                                                   std::chrono::seconds limit) override;
   bool agent_connected(const std::string& name) override;
+  void listen_agents(agents_listener heard) override;
   void close(const std::string& name) override;
 
   // -- the test's side ---------------------------------------------------------------------------
@@ -48,6 +49,10 @@ public:
 
   /// The agent of this domain does not connect.
   void lose_agent(const std::string& name);
+
+  /// The agent of a running domain goes, or comes.
+  void drop_agent(const std::string& name);
+  void connect_agent(const std::string& name, const std::string& user);
 
   /// A service that was run.
   struct call {
@@ -74,6 +79,7 @@ private:
   /// Makes the edit and tells who watches.
   void make(const std::string& name, base& in, const model::qubesdb_edit& x);
   outcome<base*> find(const std::string& name);
+  void tell_agents();
 
   mutable std::mutex mutex_;
   std::map<std::string, base> bases_{{"dom0", {}}};
@@ -82,6 +88,7 @@ private:
   std::set<std::string> lost_agents_;
   std::map<std::string, std::string> users_{{"dom0", "DEFAULT"}}; ///< of connected agents
   std::vector<call> calls_;
+  agents_listener heard_agents_;
   service_script services_say_;
   std::vector<std::string> complaints_;
   listener heard_;

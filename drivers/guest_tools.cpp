@@ -1,4 +1,5 @@
 #include "drivers/guest_tools.hpp"
+#include "drivers/directory_watch.hpp"
 #include "drivers/process.hpp"
 #include "drivers/qubes_group.hpp"
 #include "drivers/qubesdb_client.hpp"
@@ -13,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <string_view>
 
 namespace qubes::drivers {
@@ -185,6 +187,16 @@ public:
     return x_.qrexec_daemon.empty() || ::access(agent_mark(name).c_str(), F_OK) == 0;
   }
 
+  void listen_agents(agents_listener heard) override {
+    if (x_.qrexec_daemon.empty())
+      return;
+    agents_ = std::make_unique<directory_watch>(
+        std::set{x_.run_directory}, [this, heard = std::move(heard)](bool) {
+          auto names = connected_agents();
+          return directory_watch::finding{{x_.run_directory}, [heard, names] { heard(names); }};
+        });
+  }
+
   /// Both daemons end with their domain and take their sockets along. What is left is a mark
   /// that no daemon owns; a socket is not touched, the next life's daemon may own it.
   void close(const std::string& name) override {
@@ -204,6 +216,21 @@ private:
 
   std::string run_variable() const { return "QUBES_RUN=" + x_.run_directory; }
 
+  std::set<std::string> connected_agents() const {
+    constexpr auto prefix = std::string_view{"qrexec."};
+    namespace fs = std::filesystem;
+    auto result = std::set<std::string>{};
+    auto failed = std::error_code{};
+    for (auto x = fs::directory_iterator{x_.run_directory, failed};
+         !failed && x != fs::directory_iterator{}; x.increment(failed)) {
+      auto name = x->path().filename().string();
+      auto ignored = std::error_code{};
+      if (name.starts_with(prefix) && x->exists(ignored)) // its link may outlive a socket
+        result.insert(name.substr(prefix.size()));
+    }
+    return result;
+  }
+
   std::string agent_mark(const std::string& name) const {
     return fmt::format("{}/qrexec.{}", x_.run_directory, name);
   }
@@ -216,6 +243,7 @@ private:
 
   guest_tools_options x_;
   std::unique_ptr<qubesdb_watches> watches_;
+  std::unique_ptr<directory_watch> agents_;
 };
 
 } // namespace

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +68,11 @@ public:
 
   /// `<qubes_run>/qrexec.NAME` exists.
   virtual bool agent_connected(const std::string& name) = 0;
+
+  /// Told whose agents are connected, at once and whenever that changed, from a thread of its own;
+  /// must return at once. Never told where agents count as there.
+  using agents_listener = std::function<void(std::set<std::string> names)>;
+  virtual void listen_agents(agents_listener heard) = 0;
 
   /// The domain stopped: drop connections and leftovers, also those of its stub domain.
   virtual void close(const std::string& name) = 0;

@@ -24,6 +24,8 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<news>,
     // Something in its QubesDB that is watched changed.
     caf::reacts_to<guest_news>,
+    // Its agent came or went.
+    caf::reacts_to<agent_news>,
     // A backend offers a device that is assigned to it.
     caf::reacts_to<device_offer>,
     // Another domain wants a device of ours, if the user consents.
@@ -87,6 +89,8 @@ using driver_actor = caf::typed_actor<
     caf::reacts_to<news>,
     // The thread that watches QubesDBs tells of an entry.
     caf::reacts_to<guest_news>,
+    // The thread that watches agents tells whose are there.
+    caf::reacts_to<agents_now>,
     // XenStore says that some guest ended: those believed running are looked at again.
     caf::reacts_to<atom::reconcile>,
     // INTERNAL: a lane is done.

@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <utility>
@@ -281,6 +282,16 @@ struct guest_news {
   std::string path;
 };
 
+/// Whose agents are connected.
+struct agents_now {
+  std::set<std::string> names;
+};
+
+/// A domain's agent is connected, or is not any more.
+struct agent_news {
+  bool there = false;
+};
+
 /// A device that a domain's assignment speaks of has appeared.
 struct device_offer {
   std::string kind;
@@ -323,6 +334,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agents_now)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_wish)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)

@@ -172,6 +172,29 @@ TEST_P(domains, that_stays_though_asked_goes_down_no_more) {
   EXPECT_FALSE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).going_down);
   EXPECT_FALSE(sim.world().status.activities().contains("app0"));
   EXPECT_TRUE(sim.ask("app0", verb::start)) << "it runs";
+  ASSERT_TRUE(sim.ask("app0", verb::shutdown));
+  EXPECT_TRUE(sim.ask("app0", verb::start)) << "it waited for a stop that does not come";
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
+TEST_P(domains, are_transient_while_their_agent_is_gone) {
+  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto state = [&] {
+    auto now = sim.world().look();
+    return wire_name(model::power_of(now.view(), *now.find("app0")));
+  };
+  EXPECT_EQ(state(), "Running");
+  sim.tools().drop_agent("app0");
+  sim.settle();
+  EXPECT_EQ(state(), "Transient");
+  sim.hypervisor().lose_connection();
+  sim.settle();
+  sim.pass(std::chrono::seconds{30});
+  EXPECT_EQ(state(), "Transient");
+  sim.tools().connect_agent("app0", "user");
+  sim.settle();
+  EXPECT_EQ(state(), "Running");
 }
 
 TEST_P(domains, shutdown_of_a_netvm_with_clients_is_refused_and_names_them) {

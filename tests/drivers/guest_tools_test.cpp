@@ -8,6 +8,10 @@
 
 #include <gmock/gmock.h>
 
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
+
 namespace qubes::drivers {
 namespace {
 
@@ -115,8 +119,33 @@ TEST_F(guests, services_that_fail_are_quoted) {
   EXPECT_EQ(open()->run_service("work", {.service = "a.Service", .user = ""}, 30s).error().code,
             errc::internal);
   options.qrexec_client = "";
-  EXPECT_EQ(open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s),
-            std::optional<std::string>{});
+  auto nothing = open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s);
+  ASSERT_TRUE(nothing);
+  EXPECT_FALSE(nothing->has_value());
+}
+
+TEST_F(guests, agents_are_seen_to_come_and_go) {
+  options.qrexec_daemon = "/bin/true";
+  auto mutex = std::mutex{};
+  auto changed = std::condition_variable{};
+  auto last = std::optional<std::set<std::string>>{};
+  auto tools = open();
+  tools->listen_agents([&](auto names) {
+    auto guard = std::lock_guard{mutex};
+    last = std::move(names);
+    changed.notify_all();
+  });
+  auto comes = [&](const std::set<std::string>& names) {
+    auto guard = std::unique_lock{mutex};
+    return changed.wait_for(guard, 20s, [&] { return last == names; });
+  };
+  EXPECT_TRUE(comes({}));
+  directory.write("qrexec.7", "");
+  std::filesystem::create_symlink("qrexec.7", directory / "qrexec.work");
+  EXPECT_TRUE(comes({"7", "work"}));
+  std::filesystem::remove(directory / "qrexec.7");
+  EXPECT_TRUE(comes({})) << "a link to nowhere is none";
+  tools.reset();
 }
 
 TEST_F(guests, daemon_of_a_domain_under_debug_is_not_quiet) {

@@ -36,7 +36,7 @@ TEST(process, gives_status_and_both_outputs) {
 
 TEST(process, reads_what_it_is_given_and_no_more) {
   auto feed = [](std::string_view input) {
-    return run({"cat"}, {}, long_enough, outputs::together, {.input = input});
+    return run({"cat"}, {}, long_enough, outputs::together, {.input = std::string{input}});
   };
   EXPECT_EQ(feed("one\ntwo")->output, "one\ntwo");
   EXPECT_EQ(feed("")->output, "");
