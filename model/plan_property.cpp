@@ -29,10 +29,6 @@ bool contains(const std::array<std::string_view, N>& all, std::string_view name)
 constexpr auto announced_first = std::array<std::string_view, 5>{
     "default_kernel", "kernel", "maxmem", "template", "template_for_dispvms"};
 
-/// Guards of these also look at what a reset leads to. A reset of provides_network is not among
-/// them: the stock daemon allows it while the domain is used.
-constexpr auto guarded_on_reset = std::array<std::string_view, 2>{"netvm", "template_for_dispvms"};
-
 outcome<void> guard(const subject& who, const property& row, const maybe_value& next) {
   return row.guard && next ? row.guard(who, *next) : outcome<void>{};
 }
@@ -87,8 +83,6 @@ outcome<void> allow_reset(draft& to, const turn& x, const property& row) {
   if (x.owner && x.name == "template")
     return fail(errc::value, fmt::format("'{}' needs a template", x.owner->name.str()),
                 "set another one instead");
-  if (!contains(guarded_on_reset, x.name))
-    return {};
   if (auto sound = guard({to.v, x.owner}, row, x.next); !sound)
     return sound;
   if (x.name != "netvm" || x.next == x.old)

@@ -132,6 +132,21 @@ void set_on_users(draft& to, const turn& x, std::string_view property) {
   }
 }
 
+/// A default went back to its own default: only the tags of those that take it over change.
+void retag_users(draft& to, const turn& x, std::string_view property) {
+  for (auto user : at_default(to.v, property))
+    if (user->is(qubes_vm))
+      follow_with_tag(to, {user, property, x.old, x.next});
+}
+
+void retag_guivm_of_users(draft& to, const turn& x) {
+  retag_users(to, x, "guivm");
+}
+
+void retag_audiovm_of_users(draft& to, const turn& x) {
+  retag_users(to, x, "audiovm");
+}
+
 void set_guivm_of_users(draft& to, const turn& x) {
   set_on_users(to, x, "guivm");
 }
@@ -193,9 +208,9 @@ constexpr std::array reactions{
   reaction{"shutdown_timeout",       template_class, announce_to_children,    nothing},
   reaction{"vcpus",                  template_class, announce_to_children,    nothing},
   reaction{"clockvm",                global,         move_clock,              nothing},
-  reaction{"default_audiovm",        global,         set_audiovm_of_users,    nothing},
+  reaction{"default_audiovm",        global,         set_audiovm_of_users,    retag_audiovm_of_users},
   reaction{"default_dispvm",         global,         announce_default_dispvm, announce_default_dispvm},
-  reaction{"default_guivm",          global,         set_guivm_of_users,      nothing},
+  reaction{"default_guivm",          global,         set_guivm_of_users,      retag_guivm_of_users},
   reaction{"default_netvm",          global,         announce_default_netvm,  nothing},
 };
 // clang-format on

@@ -96,8 +96,8 @@ private:
     return true;
   }
 
-  /// A domain without one of its references, e.g. its netvm, would be less guarded than its owner
-  /// wants: it is not served at all, nor are those that need it.
+  /// A domain without its template cannot be; without another of its references it is served, and
+  /// never less guarded than its owner wants: without its netvm it has no network.
   void check_references() {
     auto fallen = std::vector<record*>{};
     for (auto& x : records_)
@@ -139,7 +139,7 @@ private:
       if (reason.empty())
         continue;
       auto why = problem{at, fmt::format("property '{}' {}", name, reason)};
-      if (x.value->type != klass::admin) {
+      if (x.value->type != klass::admin && is_identifying(name)) {
         x.trouble = std::move(why);
         return;
       }
@@ -149,6 +149,8 @@ private:
     for (auto& name : lost) {
       x.references.erase(name);
       x.value->properties.erase(name);
+      if (auto instead = stand_in(name, to_); instead && x.value->type != klass::admin)
+        x.value->properties.emplace(name, std::move(*instead));
     }
     if (x.value->is(template_based) && !x.references.contains("template"))
       x.trouble = problem{x.at, "it has no template"};
@@ -195,7 +197,25 @@ private:
         x->value->properties.try_emplace("netvm", old->empty() ? value{} : value{*old});
   }
 
+  /// Whoever is used cannot go, and such a domain is to go when it stops.
+  void leave_passing_netvms() {
+    for (auto& [name, x] : by_name_) {
+      auto place = x->references.find("netvm");
+      auto netvm =
+          place == x->references.end() ? nullptr : read_domain({here(), x->value.get()}, "netvm");
+      if (!netvm || !is_passing(here(), *netvm))
+        continue;
+      notes_.note(place->second,
+                  fmt::format("netvm of {} becomes none: {} is removed when it stops", quoted(name),
+                              quoted(netvm->name.str())));
+      x->value->properties.insert_or_assign("netvm", none{});
+      x->references.erase(place);
+      x->migrated = true;
+    }
+  }
+
   void check_networks() {
+    leave_passing_netvms();
     auto uplinks = links{};
     for (auto& x : to_.domains)
       if (auto netvm = netvm_of(here(), *x))
@@ -276,8 +296,7 @@ private:
 
   void add_tags() {
     for (auto& [name, x] : by_name_) {
-      for (auto& tag : missing_follower_tags(here(), *x->value))
-        x->migrated |= x->value->tags.insert(tag).second;
+      x->migrated |= set_follower_tags(here(), *x->value);
       if (x->migrated)
         notes_.mark_migrated();
     }

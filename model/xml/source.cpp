@@ -1,8 +1,11 @@
 #include "model/xml/source.hpp"
 
+#include "model/utf8.hpp"
+#include "model/xml/elements.hpp"
 #include "model/xml/qubes_xml.hpp"
 
 #include <fmt/format.h>
+#include <pugixml.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -67,24 +70,6 @@ token next_tag(std::string_view text, std::size_t from) {
   return {text[end - 1] == '/' ? tag::complete : tag::opening, begin, end + 1};
 }
 
-/// Length of the UTF-8 sequence that starts here; 0 when it is none or names no character.
-std::size_t utf8_length(std::string_view x) {
-  auto byte = [&](std::size_t i) { return static_cast<unsigned char>(x[i]); };
-  auto first = byte(0);
-  auto length = first >= 0xF0 ? 4U : first >= 0xE0 ? 3U : 2U;
-  if (first < 0xC2 || first > 0xF4 || x.size() < length)
-    return 0;
-  for (auto i = 1U; i < length; ++i)
-    if ((byte(i) & 0xC0) != 0x80)
-      return 0;
-  auto second = byte(1);
-  auto impossible = (first == 0xE0 && second < 0xA0)      // longer than needed
-                    || (first == 0xED && second >= 0xA0)  // surrogates
-                    || (first == 0xF0 && second < 0x90)   // longer than needed
-                    || (first == 0xF4 && second >= 0x90); // past the last character
-  return impossible ? 0 : length;
-}
-
 constexpr bool is_plain(char x) {
   auto byte = static_cast<unsigned char>(x);
   return byte < 0x80 && (byte >= 0x20 || x == '\n' || x == '\t' || x == '\r');
@@ -131,8 +116,8 @@ bool are_ordinary(const char* x) {
 std::vector<fault> find_faults(std::string_view text) {
   auto result = std::vector<fault>{};
   auto skip = [&](std::size_t at, std::string reason) {
-    result.push_back({at, std::move(reason)});
-    return std::min(text.find('<', at + 1), text.size());
+    result.push_back({at, std::move(reason), text[at] == '&'});
+    return std::min(text.find_first_of("<>", at + 1), text.size());
   };
   for (auto at = std::size_t{0}; at < text.size();) {
     if (text.size() - at >= 8 && are_ordinary(text.data() + at)) {
@@ -210,6 +195,32 @@ std::string_view source::element(std::size_t at) const {
   }
   auto end = x.kind == tag::none ? text_.size() : x.end;
   return text_.substr(at, end - at);
+}
+
+void source::pass_over_comments(const pugi::xml_node& document) {
+  if (faults_.empty())
+    return;
+  // In the order of the file; the last node that starts before a place is the one it is in.
+  struct node {
+    std::size_t at;
+    pugi::xml_node_type type;
+  };
+  auto nodes = std::vector<node>{};
+  for (auto x = document.first_child(); x;) {
+    nodes.push_back({offset_of(x), x.type()});
+    auto next = x.first_child();
+    for (; !next && x && x != document; x = x.parent())
+      next = x.next_sibling();
+    x = next;
+  }
+  std::erase_if(faults_, [&](const fault& it) {
+    auto after = std::ranges::upper_bound(nodes, it.at, {}, &node::at);
+    if (after == nodes.begin())
+      return false;
+    auto type = std::prev(after)->type;
+    return type == pugi::node_comment || type == pugi::node_pi || type == pugi::node_declaration
+           || (type == pugi::node_cdata && it.escape);
+  });
 }
 
 const fault* source::first_fault(std::size_t at) const {

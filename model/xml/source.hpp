@@ -7,12 +7,17 @@
 #include <string_view>
 #include <vector>
 
+namespace pugi {
+class xml_node;
+}
+
 namespace qubes::model::xml {
 
 /// A place where the text is no legal XML although its tags are in order.
 struct fault {
   std::size_t at = 0; ///< byte offset
   std::string reason;
+  bool escape = false; ///< an `&`, which is an ordinary character in CDATA
 };
 
 /// Borrows the text it was opened on.
@@ -29,6 +34,9 @@ public:
 
   /// The element whose `<` stands at this offset, end tag included.
   std::string_view element(std::size_t at) const;
+
+  /// Forgets what is said of places whose text means nothing to a reader.
+  void pass_over_comments(const pugi::xml_node& document);
 
   /// The first damaged place of the element whose `<` stands at this offset; null for none.
   const fault* first_fault(std::size_t at) const;
