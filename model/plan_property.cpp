@@ -29,6 +29,9 @@ bool contains(const std::array<std::string_view, N>& all, std::string_view name)
 constexpr auto announced_first = std::array<std::string_view, 5>{
     "default_kernel", "kernel", "maxmem", "template", "template_for_dispvms"};
 
+/// Guards of these look at the moment, not at the result; a reset counts from the next start.
+constexpr auto free_to_reset = std::array<std::string_view, 1>{"maxmem"};
+
 outcome<void> guard(const subject& who, const property& row, const maybe_value& next) {
   return row.guard && next ? row.guard(who, *next) : outcome<void>{};
 }
@@ -83,6 +86,8 @@ outcome<void> allow_reset(draft& to, const turn& x, const property& row) {
   if (x.owner && x.name == "template")
     return fail(errc::value, fmt::format("'{}' needs a template", x.owner->name.str()),
                 "set another one instead");
+  if (contains(free_to_reset, x.name))
+    return {};
   if (auto sound = guard({to.v, x.owner}, row, x.next); !sound)
     return sound;
   if (x.name != "netvm" || x.next == x.old)

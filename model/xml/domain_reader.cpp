@@ -188,9 +188,11 @@ verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
   if (read || is_identifying(name))
     return read;
   keep(to, read.error(), "properties", x);
-  // What an earlier element says holds.
+  // Of two the last one holds, even if nobody understands it.
+  to.references.erase(std::string{name});
+  to.value->properties.erase(std::string{name});
   if (auto instead = stand_in(name, view_.system))
-    to.value->properties.try_emplace(std::string{name}, std::move(*instead));
+    to.value->properties.emplace(std::string{name}, std::move(*instead));
   return {};
 }
 
@@ -219,8 +221,11 @@ verdict domain_reader::try_property(const pugi::xml_node& x, record& to) {
     return because(at, fmt::format("property '{}': {}", name, parsed.error().message()));
   if (row->type == wire_type::domain)
     to.references.insert_or_assign(std::string{name}, at);
-  if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
+  if (referred && row->type == wire_type::domain)
+    to.respelt.emplace_back(name);
+  else if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
     to.migrated = true;
+  std::erase_if(to.value->kept, [&](auto& it) { return is_entry(it, "properties", name); });
   // Files are sorted, so that the place is nearly always the end.
   auto& all = to.value->properties;
   auto known = all.size();

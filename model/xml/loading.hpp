@@ -87,9 +87,10 @@ struct record {
   std::map<std::string, std::size_t, std::less<>> references; ///< property -> place
   std::vector<device_entry> devices;
   std::set<std::pair<std::size_t, std::string>> device_keys; ///< list and what may stand once
-  properties old_values;          ///< of properties that have another name now
-  std::optional<problem> trouble; ///< not served when set
-  bool migrated = false;          ///< differs from its text
+  properties old_values;            ///< of properties that have another name now
+  std::optional<problem> trouble;   ///< not served when set
+  std::vector<std::string> respelt; ///< references whose way of writing is old
+  bool migrated = false;            ///< differs from its text
 
   bool served() const noexcept { return !trouble; }
 };

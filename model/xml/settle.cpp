@@ -32,7 +32,7 @@ public:
     give_old_netvms();
     check_networks();
     place_devices();
-    add_tags();
+    bring_up_to_date();
   }
 
 private:
@@ -161,9 +161,13 @@ private:
     auto row = rows_.find(who.owner ? model::row(who.owner->type).bit : global, property);
     auto target = to_text(stored);
     auto checked = row->check(who, *row, target);
+    auto found = to_.find(target);
+    auto network = property == "netvm" || property == "default_netvm";
+    if (checked && network && found && is_passing(here(), *found))
+      return fmt::format("names {}, which is removed when it stops", quoted(target));
     if (checked)
       return {};
-    if (!target.empty() && !to_.find(target))
+    if (!target.empty() && !found)
       return fmt::format("names {}, which is {}", quoted(target),
                          aside_.contains(target) ? "not served itself" : "not in the file");
     return fmt::format("cannot stay: {}", checked.error().text);
@@ -197,25 +201,7 @@ private:
         x->value->properties.try_emplace("netvm", old->empty() ? value{} : value{*old});
   }
 
-  /// Whoever is used cannot go, and such a domain is to go when it stops.
-  void leave_passing_netvms() {
-    for (auto& [name, x] : by_name_) {
-      auto place = x->references.find("netvm");
-      auto netvm =
-          place == x->references.end() ? nullptr : read_domain({here(), x->value.get()}, "netvm");
-      if (!netvm || !is_passing(here(), *netvm))
-        continue;
-      notes_.note(place->second,
-                  fmt::format("netvm of {} becomes none: {} is removed when it stops", quoted(name),
-                              quoted(netvm->name.str())));
-      x->value->properties.insert_or_assign("netvm", none{});
-      x->references.erase(place);
-      x->migrated = true;
-    }
-  }
-
   void check_networks() {
-    leave_passing_netvms();
     auto uplinks = links{};
     for (auto& x : to_.domains)
       if (auto netvm = netvm_of(here(), *x))
@@ -294,9 +280,11 @@ private:
     keep_entry(x, {entry.at, std::move(why)}, devices_of_class(list.name), entry.at, notes_);
   }
 
-  void add_tags() {
+  void bring_up_to_date() {
     for (auto& [name, x] : by_name_) {
-      x->migrated |= set_follower_tags(here(), *x->value);
+      x->migrated |= mend_follower_tags(here(), *x->value);
+      for (auto& property : x->respelt)
+        x->migrated |= x->references.contains(property);
       if (x->migrated)
         notes_.mark_migrated();
     }

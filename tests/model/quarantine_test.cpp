@@ -173,30 +173,13 @@ std::vector<damaged> domains_set_aside() {
 std::vector<damaged> other_records_set_aside() {
   return {
       // labels
-      {"label_without_id",
-       replace(R"( id="label-9")", ""),
-       {"alone"},
-       "sky",
-       "label-",
+      {"label_without_id", replace(R"( id="label-9")", ""), nobody, "sky", "label-",
        section::labels},
-      {"label_with_bad_id",
-       replace("label-9", "label-nine"),
-       {"alone"},
-       "sky",
-       "label-nine",
+      {"label_with_bad_id", replace("label-9", "label-nine"), nobody, "sky", "label-nine",
        section::labels},
-      {"label_with_bad_color",
-       replace("0x00c0ff", "blue"),
-       {"alone"},
-       "sky",
-       "blue",
-       section::labels},
-      {"label_without_name", replace(">sky<", "><"), {"alone"}, "label-9", "name", section::labels},
-      {"duplicate_label_index",
-       replace("label-9", "label-8"),
-       {"alone"},
-       "sky",
-       "index 8",
+      {"label_with_bad_color", replace("0x00c0ff", "blue"), nobody, "sky", "blue", section::labels},
+      {"label_without_name", replace(">sky<", "><"), nobody, "label-9", "name", section::labels},
+      {"duplicate_label_index", replace("label-9", "label-8"), nobody, "sky", "index 8",
        section::labels},
       {"duplicate_label_name",
        replace("</labels>", R"(<label id="label-10" color="0x000001">sky</label></labels>)"),
@@ -238,7 +221,7 @@ std::vector<damaged> other_records_set_aside() {
        nobody, "p", "dir_path", section::pools},
       {"damaged_pool_in_use",
        replace(R"(driver="file-reflink")", R"(driver="floppy")"),
-       {"alone", "debian", "disp1234", "dvm", "sys-firewall", "sys-net", "work", "far"},
+       {"alone", "debian", "disp1234", "dvm", "sys-firewall", "sys-net", "work"},
        "varlibqubes",
        "floppy",
        section::pools},
@@ -640,20 +623,21 @@ TEST(mending, leaves_a_domain_without_network_rather_than_unguarded) {
   EXPECT_TRUE(netvm_of(v, *loaded->system.find("work")));
 }
 
-TEST(mending, serves_the_first_of_two_features_of_dom0) {
+TEST(mending, serves_the_last_of_two_features) {
   auto loaded = load(
       in("dom0", "</features>", R"(<feature name="config.test">2</feature></features>)")(good));
   ASSERT_TRUE(loaded);
-  EXPECT_EQ(*loaded->system.find("dom0")->features.find("config.test"), "1");
+  EXPECT_EQ(*loaded->system.find("dom0")->features.find("config.test"), "2");
 }
 
-TEST(mending, keeps_the_record_of_dom0_when_its_bytes_are_damaged) {
+TEST(mending, keeps_what_is_damaged_of_dom0) {
   auto text = in("dom0", "config.test", "config\x02test")(good);
   auto loaded = load(text);
   ASSERT_TRUE(loaded);
   EXPECT_EQ(loaded->system.names(), served_without({}));
-  ASSERT_EQ(loaded->system.quarantine.size(), 1U);
-  EXPECT_EQ(loaded->system.quarantine[0].name, "dom0");
+  EXPECT_THAT(loaded->system.find("dom0")->kept,
+              testing::ElementsAre(testing::HasSubstr("config\x02test")));
+  EXPECT_FALSE(loaded->system.find("dom0")->features.find("config.test"));
   expect_nothing_lost(text, *loaded);
 }
 
@@ -744,16 +728,16 @@ TEST(limits, a_store_may_be_as_deep_as_its_deepest_element_and_a_bit_more) {
   EXPECT_FALSE(load(nested(xml::max_depth)));
 }
 
-TEST(limits, a_huge_value_is_read_or_set_aside_but_never_cut) {
+TEST(limits, a_huge_value_is_read_or_kept_but_never_cut) {
   auto huge = std::string(10 << 20, 'x');
   auto served = load(in("work", "firefox.desktop", huge)(good));
   ASSERT_TRUE(served);
   EXPECT_EQ(served->system.find("work")->features.find("menu-items")->size(),
             huge.size() + std::string{" xterm.desktop"}.size());
-  auto aside = load(set("work", "label", "blue", huge)(good));
-  ASSERT_TRUE(aside);
-  EXPECT_EQ(aside->system.names(), served_without({"work"}));
-  EXPECT_LT(aside->findings[0].text.size(), 1000U);
+  auto kept = load(set("work", "label", "blue", huge)(good));
+  ASSERT_TRUE(kept);
+  EXPECT_THAT(kept->system.find("work")->kept, testing::ElementsAre(testing::HasSubstr(huge)));
+  EXPECT_LT(kept->findings[0].text.size(), 1000U);
 }
 
 TEST(limits, a_domain_may_have_4096_features) {
@@ -763,8 +747,12 @@ TEST(limits, a_domain_may_have_4096_features) {
       features += fmt::format("<feature name=\"f{}\"/>", i);
     return in("far", "<features/>", features + "</features>")(good);
   };
-  EXPECT_EQ(load(with(4096))->system.quarantine.size(), 0U);
-  EXPECT_EQ(load(with(4097))->system.quarantine.size(), 1U);
+  for (auto [count, kept] : {std::pair{4096, 0U}, std::pair{4097, 1U}}) {
+    auto loaded = load(with(count));
+    ASSERT_TRUE(loaded);
+    EXPECT_EQ(loaded->system.find("far")->features.size(), 4096U);
+    EXPECT_EQ(loaded->system.find("far")->kept.size(), kept);
+  }
 }
 
 // -- any bytes at all -----------------------------------------------------------------------------
