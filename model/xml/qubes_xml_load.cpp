@@ -311,17 +311,7 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
     return fail(errc::store, fmt::format("line {}: {}", opened->line(at), reason),
                 "restore qubes.xml from an older generation");
   };
-  auto document = pugi::xml_document{};
-  auto parsed =
-      document.load_buffer(text.data(), text.size(),
-                           pugi::parse_default | pugi::parse_ws_pcdata_single | pugi::parse_comments
-                               | pugi::parse_pi | pugi::parse_declaration,
-                           pugi::encoding_utf8);
-  if (!parsed)
-    return refuse(static_cast<std::size_t>(std::max<std::ptrdiff_t>(parsed.offset, 0)),
-                  fmt::format("qubes.xml is no well-formed XML ({})", parsed.description()));
-  opened->pass_over_comments(document);
-  auto root = document.document_element();
+  auto root = opened->root();
   if (root.name() != std::string_view{"qubes"})
     return refuse(offset_of(root),
                   fmt::format("the document is {}, not 'qubes'", quoted(root.name())));

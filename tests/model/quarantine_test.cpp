@@ -696,13 +696,13 @@ std::vector<hopeless> hopeless_texts() {
       {"document_type", [] { return "<!DOCTYPE qubes>" + good; }, "document type"},
       {"entity_expansion", [] { return laughs + replace(">work<", ">&b;<")(good); },
        "document type"},
-      {"deep_nesting", [] { return repeated("<a>", 3 << 20); }, "deeper"},
+      {"deep_nesting", [] { return repeated("<a>", 3 << 20); }, "XML"},
       {"deep_nesting_that_is_closed",
        [] { return "<qubes>" + repeated("<a>", 1 << 20) + repeated("</a>", 1 << 20) + "</qubes>"; },
        "deeper"},
       {"too_big", [] { return good + std::string(xml::max_bytes, ' '); }, "bytes"},
-      {"unfinished_comment", [] { return "<qubes><!-- "; }, "tag"},
-      {"unfinished_value", [] { return "<qubes a=\""; }, "tag"},
+      {"unfinished_comment", [] { return "<qubes><!-- "; }, "XML"},
+      {"unfinished_value", [] { return "<qubes a=\""; }, "XML"},
       {"end_before_begin", [] { return "</qubes>"; }, "XML"},
   };
 }
