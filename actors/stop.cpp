@@ -37,6 +37,8 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
   auto* me = record(now);
   if (!me || !me->is(model::qubes_vm))
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
+  if (stopping_ && wait)
+    return wait_for_stop([to](const auto& how) { answer(to, how); });
   if (facts_.state == power::halted || stopping_)
     return to.refuse(powered_off(who_));
   if (before_guest())
@@ -55,6 +57,8 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
           [this, force, wait, to, life = life_] {
             if (life == life_)
               shut_down_unless_used(force, wait, to);
+            else if (wait && stopping_)
+              wait_for_stop([to](const auto& how) { answer(to, how); });
             else
               to.refuse(powered_off(who_));
           },

@@ -4,6 +4,7 @@
 #include "model/integrity.hpp"
 #include "model/mirror.hpp"
 #include "model/property.hpp"
+#include "model/xml/elements.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -48,6 +49,14 @@ public:
   system now;
 
 private:
+  /// What could not be understood of the file has no say once somebody says something else.
+  void forget_kept(const std::string& owner, std::string_view list, std::string_view name) {
+    auto x = owner.empty() ? nullptr : now.find(owner);
+    if (!x || x->kept.empty())
+      return;
+    std::erase_if(open(owner)->kept, [&](auto& text) { return xml::is_entry(text, list, name); });
+  }
+
   outcome<domain*> need(std::string_view name) {
     if (auto x = open(name))
       return x;
@@ -74,15 +83,22 @@ private:
   outcome<void> perform(const set_property& x) {
     return properties_to_write(x.owner, x.name).map([&](properties* all) {
       all->insert_or_assign(x.name, x.value);
+      forget_kept(x.owner, "properties", x.name);
     });
   }
 
   outcome<void> perform(const reset_property& x) {
-    return properties_to_write(x.owner, x.name).map([&](properties* all) { all->erase(x.name); });
+    return properties_to_write(x.owner, x.name).map([&](properties* all) {
+      all->erase(x.name);
+      forget_kept(x.owner, "properties", x.name);
+    });
   }
 
   outcome<void> perform(const set_feature& x) {
-    return need(x.owner).map([&](domain* d) { d->features.set(x.name, x.text, x.at); });
+    return need(x.owner).map([&](domain* d) {
+      d->features.set(x.name, x.text, x.at);
+      forget_kept(x.owner, "features", x.name);
+    });
   }
 
   outcome<void> perform(const remove_feature& x) {
@@ -256,8 +272,7 @@ outcome<void> refuse_users(errc code, std::string_view what, const std::vector<u
               "change these properties first");
 }
 
-outcome<void> check_property(const view& v, std::string_view owner, std::string_view name,
-                             bool chosen) {
+outcome<void> check_property(const view& v, std::string_view owner, std::string_view name) {
   auto x = owner.empty() ? nullptr : v.system.find(owner);
   if (!owner.empty() && !x)
     return {}; // removed by a later edit
@@ -267,7 +282,7 @@ outcome<void> check_property(const view& v, std::string_view owner, std::string_
     return sound;
   if (name == "netvm")
     return check_provider(who);
-  if (name == "provides_network" && chosen)
+  if (name == "provides_network" || name == "auto_cleanup")
     return check_clients(who);
   if (name == "template_for_dispvms")
     return refuse_users(errc::vm_in_use, fmt::format("disposable template '{}'", owner),
@@ -303,8 +318,8 @@ outcome<void> check_pool_unused(const view& v, std::string_view name) {
 outcome<void> check(const view& v, const edit& x) {
   return std::visit(
       overloaded{
-          [&](const set_property& y) { return check_property(v, y.owner, y.name, true); },
-          [&](const reset_property& y) { return check_property(v, y.owner, y.name, false); },
+          [&](const set_property& y) { return check_property(v, y.owner, y.name); },
+          [&](const reset_property& y) { return check_property(v, y.owner, y.name); },
           [&](const remove_label& y) -> outcome<void> {
             if (v.system.find_label(y.name))
               return {};

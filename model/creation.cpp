@@ -170,10 +170,7 @@ outcome<domain> make_record(const view& v, const creation& wish, const identity&
   }
   if (x.is(qubes_vm) && !read_bool({v, nullptr}, "check_updates_vm"))
     x.features.set("check-updates", "");
-  x.tags.merge([&] {
-    auto missing = missing_follower_tags(v, x);
-    return tags(missing.begin(), missing.end());
-  }());
+  set_follower_tags(v, x);
   auto volumes = new_volumes(v, x, wish.where);
   if (!volumes)
     return tl::unexpected{std::move(volumes.error())};

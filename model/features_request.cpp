@@ -33,23 +33,27 @@ error bad_value(std::string_view name, std::string_view text, std::string_view a
 
 } // namespace
 
-outcome<features_request> parse_features_request(const entry_list& found) {
+outcome<features_request> parse_features_request(const entry_list& found,
+                                                 std::vector<error>* passed_over) {
   if (found.size() > largest_request)
     return fail(errc::protocol, fmt::format("{} features asked for; at most {} are read",
                                             found.size(), largest_request));
   auto result = features_request{};
   for (auto& [path, text] : found) {
     auto name = std::string_view{path}.substr(std::min(path.size(), features_directory.size()));
-    if (auto sound = check_feature_name(name); !sound)
-      return tl::unexpected{std::move(sound.error())};
-    if (!std::ranges::all_of(text, is_harmless))
-      return tl::unexpected{bad_value(name, text, "letters, digits, blanks and any of -.,_=")};
-    result.emplace(name, text);
+    auto sound = check_feature_name(name);
+    if (sound && !std::ranges::all_of(text, is_harmless))
+      sound = tl::unexpected{bad_value(name, text, "letters, digits, blanks and any of -.,_=")};
+    if (sound)
+      result.emplace(name, text);
+    else if (passed_over)
+      passed_over->push_back(std::move(sound.error()));
   }
   return result;
 }
 
-outcome<features_request> parse_tools_request(const entry_list& found) {
+outcome<features_request> parse_tools_request(const entry_list& found,
+                                              std::vector<error>* passed_over) {
   constexpr auto known =
       std::array<std::string_view, 5>{"qrexec", "gui", "gui-emulated", "default-user", "os"};
   auto result = features_request{};
@@ -57,9 +61,10 @@ outcome<features_request> parse_tools_request(const entry_list& found) {
     auto name = std::string_view{path}.substr(std::min(path.size(), tools_directory.size()));
     if (text.empty() || std::ranges::find(known, name) == known.end())
       continue;
-    if (!std::ranges::all_of(text, is_alphanumeric))
-      return tl::unexpected{bad_value(name, text, "letters and digits")};
-    result.emplace(name, text);
+    if (std::ranges::all_of(text, is_alphanumeric))
+      result.emplace(name, text);
+    else if (passed_over)
+      passed_over->push_back(bad_value(name, text, "letters and digits"));
   }
   return result;
 }

@@ -17,11 +17,14 @@ using features_request = std::map<std::string, std::string, std::less<>>;
 inline constexpr std::string_view features_directory = "/features-request/";
 inline constexpr std::string_view tools_directory = "/qubes-tools/";
 
-/// From the entries of `features_directory`; `ProtocolError` names what is not allowed.
-outcome<features_request> parse_features_request(const entry_list& found);
+/// From the entries of `features_directory`. What is not allowed costs no other entry; it is told
+/// in `passed_over`.
+outcome<features_request> parse_features_request(const entry_list& found,
+                                                 std::vector<error>* passed_over = nullptr);
 
 /// From those of `tools_directory`, where only a few names mean something.
-outcome<features_request> parse_tools_request(const entry_list& found);
+outcome<features_request> parse_tools_request(const entry_list& found,
+                                              std::vector<error>* passed_over = nullptr);
 
 /// Grants what the guest may ask for and passes over the rest. A guest may not speak for its
 /// template.

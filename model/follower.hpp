@@ -3,13 +3,14 @@
 
 #include "model/view.hpp"
 
-#include <string>
-#include <vector>
-
 namespace qubes::model {
 
-/// Tags such as `guivm-dom0` that the domain should have and has not: one for each of guivm,
-/// audiovm and relayvm that names a domain and is not told by any tag yet.
-std::vector<std::string> missing_follower_tags(const view& v, const domain& x);
+/// Of tags such as `guivm-dom0` the record has one for each of guivm, audiovm and relayvm that
+/// names a domain, and no other.
+void set_follower_tags(const view& v, domain& x);
+
+/// The same for those properties alone whose domain has no tag yet; true when there were any. What
+/// somebody wrote beside the right tag stays.
+bool mend_follower_tags(const view& v, domain& x);
 
 } // namespace qubes::model

@@ -69,9 +69,12 @@ outcome<void> no_loop_by_default(const subject& who) {
 
 outcome<void> can_be_netvm(const subject& who, std::string_view property) {
   auto target = named_domain(who, property);
-  if (!target || target->is(qubes_vm))
-    return {};
-  return unfit(who, property, fmt::format("'{}' has no network", target->name.str()));
+  if (target && !target->is(qubes_vm))
+    return unfit(who, property, fmt::format("'{}' has no network", target->name.str()));
+  if (target && is_passing(who.view, *target))
+    return unfit(who, property, fmt::format("'{}' is removed when it stops", target->name.str()),
+                 "reset its auto_cleanup first, or choose a domain that stays");
+  return {};
 }
 
 outcome<void> netvm_fits(const subject& who) {
@@ -346,15 +349,19 @@ outcome<void> check_provider(const subject& who) {
       "set its provides_network first");
 }
 
+bool is_passing(const view& v, const domain& x) {
+  return x.is(disp_vm) && read_bool({v, &x}, "auto_cleanup");
+}
+
 outcome<void> check_clients(const subject& who) {
-  if (!who.owner || provides_network(who.view, *who.owner))
+  if (!who.owner || (provides_network(who.view, *who.owner) && !is_passing(who.view, *who.owner)))
     return {};
   auto clients = connected_to(who.view, *who.owner);
   if (clients.empty())
     return {};
   return fail(
       errc::value,
-      fmt::format("{} must provide network: '{}' uses it{}", name_of(who),
+      fmt::format("{} must provide network and stay: '{}' uses it{}", name_of(who),
                   clients.front()->name.str(),
                   clients.size() > 1 ? fmt::format(" and {} more", clients.size() - 1) : ""),
       "change their netvm first");

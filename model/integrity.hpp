@@ -30,7 +30,10 @@ outcome<void> check_record(const view& v, const domain& x);
 /// The netvm in use provides network. Asked when it is chosen: a default may be without.
 outcome<void> check_provider(const subject& who);
 
-/// Nobody is connected to a domain that stops providing network.
+/// A disposable that is removed when it stops. It is nobody's netvm: whoever is used stays.
+bool is_passing(const view& v, const domain& x);
+
+/// Nobody is connected to a domain that stops providing network, or is to go when it stops.
 outcome<void> check_clients(const subject& who);
 
 /// Who uses `who` as a template of disposables although it is none.

@@ -215,7 +215,7 @@ plan plan_deny_interfaces(const view& v, const domain& owner, std::string_view p
 
 plan plan_allow_interfaces(const view& v, const domain& owner, std::string_view payload) {
   if (payload == "all" && owner.is(local_vm))
-    return set_denied(v, owner, {});
+    return denied_by(v, owner).empty() ? plan{} : set_denied(v, owner, {});
   auto codes = denial(owner, payload == "all" ? std::string_view{} : payload);
   if (!codes)
     return draft::refuse_quietly(std::move(codes.error()));

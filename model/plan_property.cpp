@@ -29,9 +29,8 @@ bool contains(const std::array<std::string_view, N>& all, std::string_view name)
 constexpr auto announced_first = std::array<std::string_view, 5>{
     "default_kernel", "kernel", "maxmem", "template", "template_for_dispvms"};
 
-/// Guards of these also look at what a reset leads to. A reset of provides_network is not among
-/// them: the stock daemon allows it while the domain is used.
-constexpr auto guarded_on_reset = std::array<std::string_view, 2>{"netvm", "template_for_dispvms"};
+/// Guards of these look at the moment, not at the result; a reset counts from the next start.
+constexpr auto free_to_reset = std::array<std::string_view, 1>{"maxmem"};
 
 outcome<void> guard(const subject& who, const property& row, const maybe_value& next) {
   return row.guard && next ? row.guard(who, *next) : outcome<void>{};
@@ -87,7 +86,7 @@ outcome<void> allow_reset(draft& to, const turn& x, const property& row) {
   if (x.owner && x.name == "template")
     return fail(errc::value, fmt::format("'{}' needs a template", x.owner->name.str()),
                 "set another one instead");
-  if (!contains(guarded_on_reset, x.name))
+  if (contains(free_to_reset, x.name))
     return {};
   if (auto sound = guard({to.v, x.owner}, row, x.next); !sound)
     return sound;

@@ -3,6 +3,7 @@
 #include "model/policy.hpp"
 
 #include "model/literal.hpp"
+#include "model/utf8.hpp"
 
 #include <fmt/format.h>
 
@@ -18,7 +19,6 @@ namespace {
 using kind = policy_party::kind;
 
 constexpr auto suffix = std::string_view{".policy"};
-constexpr auto blanks = std::string_view{" \t\r\v\f"};
 constexpr auto call_characters =
     std::string_view{"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._"};
 constexpr auto file_characters = std::string_view{"abcdefghijklmnopqrstuvwxyz0123456789_.-"};
@@ -28,16 +28,32 @@ bool made_of(std::string_view text, std::string_view characters) {
   return text.find_first_not_of(characters) == text.npos;
 }
 
+/// Split as qrexec does, which is written in Python.
 std::vector<std::string> words_of(std::string_view line) {
   auto result = std::vector<std::string>{};
-  while (true) {
-    line.remove_prefix(std::min(line.find_first_not_of(blanks), line.size()));
-    if (line.empty())
-      return result;
-    auto end = std::min(line.find_first_of(blanks), line.size());
-    result.emplace_back(line.substr(0, end));
-    line.remove_prefix(end);
+  auto inside = false;
+  while (!line.empty()) {
+    auto blank = blank_length(line);
+    if (blank == 0 && !std::exchange(inside, true))
+      result.emplace_back();
+    auto length = std::max(blank, std::size_t{1});
+    if (blank == 0)
+      result.back() += line[0];
+    else
+      inside = false;
+    line.remove_prefix(length);
   }
+  return result;
+}
+
+/// The first line and what ends it: LF, CR or both.
+struct line_end {
+  std::size_t at, next;
+};
+
+line_end end_of_line(std::string_view text) {
+  auto at = std::min(text.find_first_of("\r\n"), text.size());
+  return {at, std::min(at + (text.substr(at).starts_with("\r\n") ? 2 : 1), text.size())};
 }
 
 std::string joined(const std::string& directory, const std::string& path) {
@@ -263,24 +279,23 @@ private:
     open_.push_back(path);
     auto rest = std::string_view{*text};
     for (auto number = 1; !rest.empty() && !blocked_; ++number) {
-      auto end = std::min(rest.find('\n'), rest.size());
+      auto [end, next] = end_of_line(rest);
       auto where = fmt::format("{}:{}", path, number);
       auto done = only ? read_line_of(*only, std::string{rest.substr(0, end)}, where)
                        : read_line(rest.substr(0, end), where);
       if (!done)
         block(where, done.error());
-      rest.remove_prefix(std::min(end + 1, rest.size()));
+      rest.remove_prefix(next);
     }
     open_.pop_back();
   }
 
   static outcome<std::vector<std::string>> split(std::string_view line) {
+    if (!is_utf8(line))
+      return tl::unexpected{unreadable("the line is no UTF-8")};
     auto words = words_of(line);
     if (!words.empty() && words[0].starts_with('#'))
       words.clear();
-    for (auto& word : words)
-      if (!std::ranges::all_of(word, [](char c) { return c > ' ' && c <= '~'; }))
-        return tl::unexpected{unreadable(fmt::format("{} cannot be printed", quoted(word)))};
     return words;
   }
 

@@ -1,5 +1,6 @@
 #include "model/qubesdb.hpp"
 
+#include "model/characters.hpp"
 #include "model/digest.hpp"
 #include "model/extension.hpp"
 #include "model/extensions/network.hpp"
@@ -10,6 +11,8 @@
 #include "model/service_user.hpp"
 
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace qubes::model {
 
@@ -26,6 +29,14 @@ void add_timezone(qubesdb_edits& to, const view& v, const domain& x) {
 } // namespace
 
 void put(qubesdb_edits& to, std::string path, std::string text) {
+  auto is_path =
+      path.size() <= qubesdb_path_limit && std::ranges::all_of(path, [](char c) {
+        return is_alphanumeric(c) || std::string_view{"_/.:@-"}.find(c) != std::string_view::npos;
+      });
+  if (!is_path)
+    return;
+  if (text.size() > qubesdb_value_limit || text.find('\0') != text.npos)
+    return drop(to, std::move(path));
   to.push_back({std::move(path), std::move(text)});
 }
 

@@ -23,6 +23,11 @@ struct qubesdb_edit {
 /// In the order of writing.
 using qubesdb_edits = std::vector<qubesdb_edit>;
 
+/// What QubesDB's protocol can hold.
+inline constexpr auto qubesdb_path_limit = std::size_t{63};
+inline constexpr auto qubesdb_value_limit = std::size_t{3071};
+
+/// An entry that QubesDB cannot hold stops no start: it is not written, and what was there goes.
 void put(qubesdb_edits& to, std::string path, std::string text);
 void drop(qubesdb_edits& to, std::string path);
 

@@ -43,9 +43,7 @@ void announce_gateways(draft& to, const turn& x) {
 }
 
 /// `family` is "" for IPv4 and "6" for IPv6.
-void announce_address(draft& to, const turn& x, std::string_view family) {
-  if (!changed(x))
-    return;
+void announce_address_of(draft& to, const turn& x, std::string_view family) {
   if (provides_network(to.v, *x.owner))
     to.tell_reset(*x.owner, fmt::format("gateway{}", family));
   to.tell_reset(*x.owner, fmt::format("visible_ip{}", family));
@@ -53,8 +51,18 @@ void announce_address(draft& to, const turn& x, std::string_view family) {
     to.tell_reset(*client, fmt::format("visible_gateway{}", family));
 }
 
+void announce_address(draft& to, const turn& x, std::string_view family) {
+  if (changed(x))
+    announce_address_of(to, x, family);
+}
+
 void announce_ipv4(draft& to, const turn& x) {
   announce_address(to, x, "");
+}
+
+/// A reset is told even if the address stays.
+void announce_ipv4_reset(draft& to, const turn& x) {
+  announce_address_of(to, x, "");
 }
 
 void announce_ipv6(draft& to, const turn& x) {
@@ -113,12 +121,13 @@ void announce_default_dispvm(draft& to, const turn& x) {
 
 // -- tags and features that follow ------------------------------------------------------------
 
-/// The domain's tags `PROPERTY-NAME` become the one tag that names the new value.
+/// The domain's tags `PROPERTY-NAME` become the one tag that names the new value. All but guivm's
+/// are told again when the value is what it was, as clients know it.
 void follow_with_tag(draft& to, const turn& x) {
   auto prefix = fmt::format("{}-", x.name);
   auto wanted = x.next && truthy(*x.next) ? prefix + to_text(*x.next) : std::string{};
   for (auto& tag : x.owner->tags)
-    if (tag.starts_with(prefix) && tag != wanted)
+    if (tag.starts_with(prefix) && (tag != wanted || x.name != "guivm"))
       to.remove_tag(*x.owner, tag);
   if (!wanted.empty())
     to.add_tag(*x.owner, wanted);
@@ -130,6 +139,21 @@ void set_on_users(draft& to, const turn& x, std::string_view property) {
     react_to_set(to, {user, property, x.old, x.next});
     to.tell(property_event("property-set", user, property, x.next, x.old));
   }
+}
+
+/// A default went back to its own default: only the tags of those that take it over change.
+void retag_users(draft& to, const turn& x, std::string_view property) {
+  for (auto user : at_default(to.v, property))
+    if (user->is(qubes_vm) && changed(x))
+      follow_with_tag(to, {user, property, x.old, x.next});
+}
+
+void retag_guivm_of_users(draft& to, const turn& x) {
+  retag_users(to, x, "guivm");
+}
+
+void retag_audiovm_of_users(draft& to, const turn& x) {
+  retag_users(to, x, "audiovm");
 }
 
 void set_guivm_of_users(draft& to, const turn& x) {
@@ -175,7 +199,7 @@ constexpr std::array reactions{
   reaction{"template_for_dispvms",   qubes_vm,       announce_icon,           nothing},
   reaction{"provides_network",       qubes_vm,       follow_servicevm,        follow_servicevm},
   reaction{"provides_network",       qubes_vm,       announce_gateways,       nothing},
-  reaction{"ip",                     qubes_vm,       announce_ipv4,           announce_ipv4},
+  reaction{"ip",                     qubes_vm,       announce_ipv4,           announce_ipv4_reset},
   reaction{"ip6",                    qubes_vm,       announce_ipv6,           nothing},
   reaction{"netvm",                  qubes_vm,       remember_while_paused,   announce_netvm},
   reaction{"keyboard_layout",        local_vm,       announce_layout,         nothing},
@@ -193,9 +217,9 @@ constexpr std::array reactions{
   reaction{"shutdown_timeout",       template_class, announce_to_children,    nothing},
   reaction{"vcpus",                  template_class, announce_to_children,    nothing},
   reaction{"clockvm",                global,         move_clock,              nothing},
-  reaction{"default_audiovm",        global,         set_audiovm_of_users,    nothing},
+  reaction{"default_audiovm",        global,         set_audiovm_of_users,    retag_audiovm_of_users},
   reaction{"default_dispvm",         global,         announce_default_dispvm, announce_default_dispvm},
-  reaction{"default_guivm",          global,         set_guivm_of_users,      nothing},
+  reaction{"default_guivm",          global,         set_guivm_of_users,      retag_guivm_of_users},
   reaction{"default_netvm",          global,         announce_default_netvm,  nothing},
 };
 // clang-format on

@@ -39,12 +39,30 @@ void tell_client(const subject& about, qubesdb_edits& to) {
   put_if_any(to, "/qubes-gateway6", read_text(about, "visible_gateway6"));
 }
 
+/// In the order of `all`. Where QubesDB has no room for every one, those that are live come first.
 std::string addresses(const view& v, const std::vector<const domain*>& all,
                       std::string_view property) {
-  auto result = std::string{};
+  auto texts = std::vector<std::string>{};
+  auto length = std::size_t{0};
   for (auto* x : all)
-    if (auto text = read_text({v, x}, property); !text.empty())
-      result += (result.empty() ? "" : " ") + text;
+    length += texts.emplace_back(read_text({v, x}, property)).size() + 1;
+  auto listed = std::vector<bool>(all.size(), length <= qubesdb_value_limit);
+  auto room = qubesdb_value_limit;
+  auto list = [&](bool live) {
+    for (auto i = std::size_t{0}; i < all.size(); ++i)
+      if (live == (power_of(v, *all[i]) != power::halted) && texts[i].size() < room) {
+        listed[i] = true;
+        room -= texts[i].size() + 1;
+      }
+  };
+  if (length > qubesdb_value_limit) {
+    list(true);
+    list(false);
+  }
+  auto result = std::string{};
+  for (auto i = std::size_t{0}; i < all.size(); ++i)
+    if (listed[i] && !texts[i].empty())
+      result += (result.empty() ? "" : " ") + texts[i];
   return result;
 }
 

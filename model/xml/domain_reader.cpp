@@ -1,3 +1,5 @@
+#include "model/characters.hpp"
+#include "model/integrity.hpp"
 #include "model/literal.hpp"
 #include "model/volume.hpp"
 #include "model/xml/elements.hpp"
@@ -32,6 +34,12 @@ std::optional<bool> strict_boolean(std::string_view text) {
   if (text == "True" || text == "False")
     return text == "True";
   return std::nullopt;
+}
+
+/// Older releases took any ASCII for the value of a feature, lines and tabs too.
+bool is_ascii_text(std::string_view text) {
+  return std::ranges::all_of(
+      text, [](char c) { return is_printable(c) || c == '\n' || c == '\t' || c == '\r'; });
 }
 
 /// A vid becomes part of a path, which must not leave its pool.
@@ -113,7 +121,7 @@ verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
     if (tag == "properties")
       read = read_properties(part, to);
     else if (tag == "features")
-      read = read_features(part, to);
+      read_features(part, to);
     else if (tag == "tags")
       read_tags(part, to);
     else if (tag == "devices" && to.value->is(local_vm) && has_attribute(part, "class"))
@@ -147,20 +155,52 @@ verdict domain_reader::read_properties(const pugi::xml_node& x, record& to) {
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
-    auto read = y.name() == std::string_view{"property"}
-                    ? read_property(y, to)
-                    : because(offset_of(y),
-                              fmt::format("<properties> has no element {}", quoted(y.name())));
-    read = tolerate(to, std::move(read), "properties", y);
+    auto read = verdict{};
+    if (y.name() == std::string_view{"property"})
+      read = tolerate(to, read_property(y, to), "properties", y);
+    else
+      keep(to, {offset_of(y), fmt::format("<properties> has no element {}", quoted(y.name()))},
+           "properties", y);
     if (!read)
       return read;
   }
   return {};
 }
 
+bool is_identifying(std::string_view property) {
+  return is_identity(property) || property == "template";
+}
+
+std::optional<value> stand_in(std::string_view property, const model::system& all) {
+  for (auto guarding : {"netvm", "guivm", "audiovm", "default_dispvm", "management_dispvm"})
+    if (property == guarding)
+      return none{};
+  if (property == "provides_network")
+    return true;
+  if (property == "label" && !all.labels.empty())
+    return all.labels.front().name;
+  return std::nullopt;
+}
+
 verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
+  auto name = attribute(x, "name");
+  auto read = try_property(x, to);
+  if (read || is_identifying(name))
+    return read;
+  keep(to, read.error(), "properties", x);
+  // Of two the last one holds, even if nobody understands it.
+  to.references.erase(std::string{name});
+  to.value->properties.erase(std::string{name});
+  if (auto instead = stand_in(name, view_.system))
+    to.value->properties.emplace(std::string{name}, std::move(*instead));
+  return {};
+}
+
+verdict domain_reader::try_property(const pugi::xml_node& x, record& to) {
   auto at = offset_of(x);
   auto name = attribute(x, "name");
+  if (auto damage = notes_.damage(at))
+    return because(damage->at, fmt::format("property {}: {}", quoted(name), damage->reason));
   if ((name == "hvm" && to.value->is(qubes_vm))
       || (name == "dispvm_allowed" && to.value->is(app_vm)))
     return read_old_property(x, to, name);
@@ -180,15 +220,23 @@ verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
   if (!parsed)
     return because(at, fmt::format("property '{}': {}", name, parsed.error().message()));
   if (row->type == wire_type::domain)
-    to.references.emplace(name, at);
-  if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
+    to.references.insert_or_assign(std::string{name}, at);
+  if (referred && row->type == wire_type::domain)
+    to.respelt.emplace_back(name);
+  else if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
     to.migrated = true;
+  std::erase_if(to.value->kept, [&](auto& it) { return is_entry(it, "properties", name); });
   // Files are sorted, so that the place is nearly always the end.
   auto& all = to.value->properties;
   auto known = all.size();
-  all.try_emplace(all.end(), std::string{name}, std::move(*parsed));
-  if (all.size() == known)
-    return because(at, fmt::format("property '{}' is given twice", name));
+  auto place = all.try_emplace(all.end(), std::string{name}, *parsed);
+  if (all.size() == known) {
+    if (is_identity(name))
+      return because(at, fmt::format("property '{}' is given twice", name));
+    notes_.note(at, fmt::format("property '{}' of domain {} is given twice, the last one holds",
+                                name, quoted(to.title)));
+    place->second = std::move(*parsed);
+  }
   return {};
 }
 
@@ -241,7 +289,7 @@ verdict domain_reader::read_identity(record& to) {
 
 // -- features and tags ----------------------------------------------------------------------------
 
-verdict domain_reader::read_features(const pugi::xml_node& x, record& to) {
+void domain_reader::read_features(const pugi::xml_node& x, record& to) {
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -250,21 +298,23 @@ verdict domain_reader::read_features(const pugi::xml_node& x, record& to) {
            "features", y);
     else if (auto checked = check_feature_name(attribute(y, "name")); !checked)
       keep(to, {offset_of(y), checked.error().text}, "features", y);
-    else if (auto read = tolerate(to, read_feature(y, to), "features", y); !read)
-      return read;
+    else if (auto read = read_feature(y, to); !read)
+      keep(to, read.error(), "features", y);
   }
-  return {};
 }
 
 verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   auto at = offset_of(x);
   auto name = attribute(x, "name");
+  if (auto damage = notes_.damage(at))
+    return because(damage->at, fmt::format("feature {}: {}", quoted(name), damage->reason));
   auto text = text_of(x);
-  if (auto checked = check_feature_value(name, text); !checked)
-    return because(at, checked.error().text);
+  if (!is_ascii_text(text))
+    return because(at, fmt::format("the value of feature {} is not ASCII", quoted(name)));
   if (to.value->features.find(name))
-    return because(at, fmt::format("feature {} is given twice", quoted(name)));
-  if (to.value->features.size() == most_features)
+    notes_.note(at, fmt::format("feature {} of domain {} is given twice, the last one holds",
+                                quoted(name), quoted(to.title)));
+  else if (to.value->features.size() == most_features)
     return because(at, fmt::format("it has more than {} features", most_features));
   to.value->features.set(name, std::move(text));
   return {};
@@ -291,6 +341,8 @@ void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
     if (y.name() != std::string_view{"tag"})
       keep(to, {offset_of(y), fmt::format("<tags> has no element {}", quoted(y.name()))}, "tags",
            y);
+    else if (auto damage = notes_.damage(offset_of(y)))
+      keep(to, {damage->at, damage->reason}, "tags", y);
     else if (auto checked = check_tag(name); !checked)
       keep(to, {offset_of(y), checked.error().text}, "tags", y);
     else
@@ -327,6 +379,8 @@ void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
 tl::expected<device_entry, problem>
 domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const record& of) {
   auto at = offset_of(x);
+  if (auto damage = notes_.damage(at))
+    return because(damage->at, damage->reason);
   if (x.name() != std::string_view{"device"})
     return because(at, fmt::format("<devices> has no element {}", quoted(x.name())));
   auto result = device_entry{};
@@ -418,6 +472,8 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   auto refuse = [&](std::string_view why, std::string_view what) {
     return because(at, fmt::format("volume {}: {} {}", quoted(name), why, quoted(what)));
   };
+  if (auto damage = notes_.damage(at))
+    return because(damage->at, damage->reason);
   if (!check_pool_name(name))
     return refuse("the name must be of letters, digits, '-', '_' and '.', not", name);
   if (to.value->find_volume(name))
@@ -425,6 +481,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   if (auto twice = doubled_attribute(x); !twice.empty())
     return refuse("an attribute is given twice:", twice);
   auto result = default_volume(to.value->type, name);
+  auto bad = std::vector<std::string>{};
   auto flag = [&](auto& field, std::string_view text) {
     auto parsed = strict_boolean(text);
     if (parsed)
@@ -435,6 +492,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     auto key = std::string_view{y.name()};
     auto text = std::string_view{y.value()};
     auto good = true;
+    auto holds_data = false; // nobody can tell where the data is
     if (key == "name")
       continue;
     if (key == "pool") {
@@ -442,17 +500,21 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     } else if (key == "vid") {
       result.vid = text;
       good = is_safe_vid(text);
+      holds_data = true;
     } else if (key == "source") {
       result.source = text;
       good = is_safe_vid(text);
+      holds_data = true;
     } else if (key == "revisions_to_keep") {
       auto parsed = number<std::int64_t>(text);
       good = parsed && *parsed >= -1;
-      result.revisions_to_keep = parsed.value_or(0);
+      if (good)
+        result.revisions_to_keep = *parsed;
     } else if (key == "size") {
       auto parsed = number<std::uint64_t>(text);
       good = parsed.has_value();
-      result.size = parsed.value_or(0);
+      if (good)
+        result.size = *parsed;
     } else if (key == "rw") {
       good = flag(result.rw, text);
     } else if (key == "save_on_stop") {
@@ -464,13 +526,18 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     } else if (key != "internal") { // meant something long ago
       result.unknown.emplace_back(key, text);
     }
-    if (!good)
+    if (!good && holds_data)
       return refuse(fmt::format("{} must not be", key), text);
+    if (!good)
+      bad.push_back(fmt::format("{} must not be {}", key, quoted(text)));
   }
   if (!view_.system.find_pool(result.pool))
     return refuse("there is no pool", result.pool);
   if (!has_attribute(x, "vid"))
     return refuse("it has no", "vid");
+  for (auto& why : bad)
+    notes_.note(at, fmt::format("volume {} of domain {} is as by default there: {}", quoted(name),
+                                quoted(to.title), why));
   to.value->volumes.push_back(std::move(result));
   return {};
 }

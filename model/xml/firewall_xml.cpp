@@ -151,12 +151,7 @@ outcome<firewall_rules> load_firewall(std::string_view text) {
   auto checked = source::open(text, "it");
   if (!checked)
     return damaged(checked.error().text);
-  auto tree = pugi::xml_document{};
-  auto parsed = tree.load_buffer(text.data(), text.size(),
-                                 pugi::parse_default | pugi::parse_ws_pcdata_single);
-  if (!parsed)
-    return damaged(parsed.description());
-  auto root = tree.document_element();
+  auto root = checked->root();
   if (root.name() != std::string_view{"firewall"} && root.name() != of_release_3)
     return damaged(fmt::format("it begins with {}", quoted(root.name())));
   auto version = has_attribute(root, "version") ? attribute(root, "version") : "1";

@@ -48,6 +48,9 @@ public:
 
   std::string_view element(std::size_t at) const { return text_.element(at); }
 
+  /// Where the element that starts here is no legal text; null for nowhere.
+  const fault* damage(std::size_t at) const { return text_.first_fault(at); }
+
   void hand_over(loaded& to);
 
 private:
@@ -84,9 +87,10 @@ struct record {
   std::map<std::string, std::size_t, std::less<>> references; ///< property -> place
   std::vector<device_entry> devices;
   std::set<std::pair<std::size_t, std::string>> device_keys; ///< list and what may stand once
-  properties old_values;          ///< of properties that have another name now
-  std::optional<problem> trouble; ///< not served when set
-  bool migrated = false;          ///< differs from its text
+  properties old_values;            ///< of properties that have another name now
+  std::optional<problem> trouble;   ///< not served when set
+  std::vector<std::string> respelt; ///< references whose way of writing is old
+  bool migrated = false;            ///< differs from its text
 
   bool served() const noexcept { return !trouble; }
 };
@@ -111,9 +115,10 @@ private:
   verdict read_class(const pugi::xml_node& x, record& to);
   verdict read_properties(const pugi::xml_node& x, record& to);
   verdict read_property(const pugi::xml_node& x, record& to);
+  verdict try_property(const pugi::xml_node& x, record& to);
   verdict read_old_property(const pugi::xml_node& x, record& to, std::string_view name);
   verdict read_identity(record& to);
-  verdict read_features(const pugi::xml_node& x, record& to);
+  void read_features(const pugi::xml_node& x, record& to);
   verdict read_feature(const pugi::xml_node& x, record& to);
   void read_tags(const pugi::xml_node& x, record& to);
   void read_devices(const pugi::xml_node& x, record& to);
@@ -139,6 +144,13 @@ private:
 /// An entry that has no effect stays in the file as it is, inside an element `wrapper` of its own.
 void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
                 report& notes);
+
+/// Without these nobody can tell which domain it is, or what it is made of.
+bool is_identifying(std::string_view property);
+
+/// What holds instead of a value that cannot be understood, where the default could be less
+/// guarded or could cut others off.
+std::optional<value> stand_in(std::string_view property, const model::system& all);
 
 /// The name of a domain as far as it can be read.
 std::string title_of_domain(const pugi::xml_node& x);

@@ -140,9 +140,8 @@ private:
       for (auto x : part.children())
         if (!is_element(x))
           continue;
-        else if (auto damage = text_.first_fault(offset_of(x)))
-          notes_.set_aside(where, where == section::domains ? title_of_domain(x) : title(x),
-                           offset_of(x), {damage->at, damage->reason});
+        else if (auto damage = text_.first_fault(offset_of(x)); damage && where != section::domains)
+          notes_.set_aside(where, title(x), offset_of(x), {damage->at, damage->reason});
         else if (x.name() != tag)
           set_aside(where, x.name(), x,
                     fmt::format("<{}> has no element {}", name, quoted(x.name())));
@@ -312,14 +311,7 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
     return fail(errc::store, fmt::format("line {}: {}", opened->line(at), reason),
                 "restore qubes.xml from an older generation");
   };
-  auto document = pugi::xml_document{};
-  auto parsed =
-      document.load_buffer(text.data(), text.size(),
-                           pugi::parse_default | pugi::parse_ws_pcdata_single, pugi::encoding_utf8);
-  if (!parsed)
-    return refuse(static_cast<std::size_t>(std::max<std::ptrdiff_t>(parsed.offset, 0)),
-                  fmt::format("qubes.xml is no well-formed XML ({})", parsed.description()));
-  auto root = document.document_element();
+  auto root = opened->root();
   if (root.name() != std::string_view{"qubes"})
     return refuse(offset_of(root),
                   fmt::format("the document is {}, not 'qubes'", quoted(root.name())));

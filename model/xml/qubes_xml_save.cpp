@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 
 namespace qubes::model::xml {
@@ -104,15 +105,27 @@ void write_volume(lines& to, const volume& x) {
   out += "/>\n";
 }
 
+/// Where a value is kept that could not be understood, what holds instead is not written.
+properties written_properties(const domain& x) {
+  auto result = x.properties;
+  if (!x.kept.empty())
+    std::erase_if(result, [&](auto& y) {
+      return std::ranges::any_of(x.kept,
+                                 [&](auto& text) { return is_entry(text, "properties", y.first); });
+    });
+  return result;
+}
+
 std::string write_domain(const domain& x) {
   auto result = std::string{};
   auto to = lines{result};
+  auto chosen = written_properties(x);
   to.add(2, fmt::format("<domain id=\"domain-{}\" class=\"{}\">", x.qid, row(x.type).name));
-  if (x.properties.empty()) {
+  if (chosen.empty()) {
     to.add(3, "<properties/>");
   } else {
     to.add(3, "<properties>");
-    write_properties(to, 4, row(x.type).bit, x.properties);
+    write_properties(to, 4, row(x.type).bit, chosen);
     to.add(3, "</properties>");
   }
   write_list(to, 3, "features", x.features, [&](auto& y) {

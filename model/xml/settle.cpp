@@ -32,7 +32,7 @@ public:
     give_old_netvms();
     check_networks();
     place_devices();
-    add_tags();
+    bring_up_to_date();
   }
 
 private:
@@ -96,8 +96,8 @@ private:
     return true;
   }
 
-  /// A domain without one of its references, e.g. its netvm, would be less guarded than its owner
-  /// wants: it is not served at all, nor are those that need it.
+  /// A domain without its template cannot be; without another of its references it is served, and
+  /// never less guarded than its owner wants: without its netvm it has no network.
   void check_references() {
     auto fallen = std::vector<record*>{};
     for (auto& x : records_)
@@ -139,7 +139,7 @@ private:
       if (reason.empty())
         continue;
       auto why = problem{at, fmt::format("property '{}' {}", name, reason)};
-      if (x.value->type != klass::admin) {
+      if (x.value->type != klass::admin && is_identifying(name)) {
         x.trouble = std::move(why);
         return;
       }
@@ -149,6 +149,8 @@ private:
     for (auto& name : lost) {
       x.references.erase(name);
       x.value->properties.erase(name);
+      if (auto instead = stand_in(name, to_); instead && x.value->type != klass::admin)
+        x.value->properties.emplace(name, std::move(*instead));
     }
     if (x.value->is(template_based) && !x.references.contains("template"))
       x.trouble = problem{x.at, "it has no template"};
@@ -159,9 +161,13 @@ private:
     auto row = rows_.find(who.owner ? model::row(who.owner->type).bit : global, property);
     auto target = to_text(stored);
     auto checked = row->check(who, *row, target);
+    auto found = to_.find(target);
+    auto network = property == "netvm" || property == "default_netvm";
+    if (checked && network && found && is_passing(here(), *found))
+      return fmt::format("names {}, which is removed when it stops", quoted(target));
     if (checked)
       return {};
-    if (!target.empty() && !to_.find(target))
+    if (!target.empty() && !found)
       return fmt::format("names {}, which is {}", quoted(target),
                          aside_.contains(target) ? "not served itself" : "not in the file");
     return fmt::format("cannot stay: {}", checked.error().text);
@@ -274,10 +280,11 @@ private:
     keep_entry(x, {entry.at, std::move(why)}, devices_of_class(list.name), entry.at, notes_);
   }
 
-  void add_tags() {
+  void bring_up_to_date() {
     for (auto& [name, x] : by_name_) {
-      for (auto& tag : missing_follower_tags(here(), *x->value))
-        x->migrated |= x->value->tags.insert(tag).second;
+      x->migrated |= mend_follower_tags(here(), *x->value);
+      for (auto& property : x->respelt)
+        x->migrated |= x->references.contains(property);
       if (x->migrated)
         notes_.mark_migrated();
     }

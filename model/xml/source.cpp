@@ -1,8 +1,11 @@
 #include "model/xml/source.hpp"
 
+#include "model/utf8.hpp"
+#include "model/xml/elements.hpp"
 #include "model/xml/qubes_xml.hpp"
 
 #include <fmt/format.h>
+#include <pugixml.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -11,79 +14,6 @@
 namespace qubes::model::xml {
 
 namespace {
-
-enum class tag : std::uint8_t { opening, closing, complete, other, doctype, unfinished, none };
-
-struct token {
-  tag kind = tag::none;
-  std::size_t begin = 0;
-  std::size_t end = 0; ///< one past the `>`
-};
-
-token until(std::string_view text, std::size_t begin, std::size_t from, std::string_view mark) {
-  auto at = text.find(mark, from);
-  if (at == std::string_view::npos)
-    return {tag::unfinished, begin, text.size()};
-  return {tag::other, begin, at + mark.size()};
-}
-
-/// The end of a start tag; a `>` inside quotes is part of a value.
-std::size_t end_of_tag(std::string_view text, std::size_t from) {
-  auto quote = '\0';
-  for (auto at = from; at < text.size(); ++at)
-    if (auto x = text[at]; quote != '\0')
-      quote = x == quote ? '\0' : quote;
-    else if (x == '>')
-      return at;
-    else if (x == '"' || x == '\'')
-      quote = x;
-  return std::string_view::npos;
-}
-
-token next_declaration(std::string_view text, std::size_t begin) {
-  auto rest = text.substr(begin);
-  if (rest.starts_with("<!--"))
-    return until(text, begin, begin + 4, "-->");
-  if (rest.starts_with("<![CDATA["))
-    return until(text, begin, begin + 9, "]]>");
-  return {tag::doctype, begin, begin + 2};
-}
-
-token next_tag(std::string_view text, std::size_t from) {
-  auto begin = text.find('<', from);
-  if (begin == std::string_view::npos)
-    return {};
-  auto rest = text.substr(begin);
-  if (rest.starts_with("<!"))
-    return next_declaration(text, begin);
-  if (rest.starts_with("<?"))
-    return until(text, begin, begin + 2, "?>");
-  auto closing = rest.starts_with("</");
-  auto end = closing ? text.find('>', begin) : end_of_tag(text, begin);
-  if (end == std::string_view::npos)
-    return {tag::unfinished, begin, text.size()};
-  if (closing)
-    return {tag::closing, begin, end + 1};
-  return {text[end - 1] == '/' ? tag::complete : tag::opening, begin, end + 1};
-}
-
-/// Length of the UTF-8 sequence that starts here; 0 when it is none or names no character.
-std::size_t utf8_length(std::string_view x) {
-  auto byte = [&](std::size_t i) { return static_cast<unsigned char>(x[i]); };
-  auto first = byte(0);
-  auto length = first >= 0xF0 ? 4U : first >= 0xE0 ? 3U : 2U;
-  if (first < 0xC2 || first > 0xF4 || x.size() < length)
-    return 0;
-  for (auto i = 1U; i < length; ++i)
-    if ((byte(i) & 0xC0) != 0x80)
-      return 0;
-  auto second = byte(1);
-  auto impossible = (first == 0xE0 && second < 0xA0)      // longer than needed
-                    || (first == 0xED && second >= 0xA0)  // surrogates
-                    || (first == 0xF0 && second < 0x90)   // longer than needed
-                    || (first == 0xF4 && second >= 0x90); // past the last character
-  return impossible ? 0 : length;
-}
 
 constexpr bool is_plain(char x) {
   auto byte = static_cast<unsigned char>(x);
@@ -131,8 +61,8 @@ bool are_ordinary(const char* x) {
 std::vector<fault> find_faults(std::string_view text) {
   auto result = std::vector<fault>{};
   auto skip = [&](std::size_t at, std::string reason) {
-    result.push_back({at, std::move(reason)});
-    return std::min(text.find('<', at + 1), text.size());
+    result.push_back({at, std::move(reason), text[at] == '&'});
+    return std::min(text.find_first_of("<>", at + 1), text.size());
   };
   for (auto at = std::size_t{0}; at < text.size();) {
     if (text.size() - at >= 8 && are_ordinary(text.data() + at)) {
@@ -156,6 +86,22 @@ std::vector<fault> find_faults(std::string_view text) {
   return result;
 }
 
+/// Offset of the first byte of a node.
+std::size_t begin_of(const pugi::xml_node& x) {
+  auto mark = std::string_view{};
+  switch (x.type()) {
+  case pugi::node_comment: mark = "<!--"; break;
+  case pugi::node_cdata: mark = "<![CDATA["; break;
+  case pugi::node_doctype: mark = "<!DOCTYPE"; break;
+  case pugi::node_pi:
+  case pugi::node_declaration: mark = "<?"; break;
+  case pugi::node_element: mark = "<"; break;
+  default: break;
+  }
+  auto inside = static_cast<std::size_t>(std::max<std::ptrdiff_t>(x.offset_debug(), 0));
+  return inside - std::min(mark.size(), inside);
+}
+
 } // namespace
 
 outcome<source> source::open(std::string_view text, std::string_view name) {
@@ -177,18 +123,38 @@ outcome<source> source::open(std::string_view text, std::string_view name) {
     return refuse("is empty");
   if (auto at = text.find('\0'); at != std::string_view::npos)
     return refuse_at(at, "has zero bytes");
+  // All that has a place of its own is in the tree, so that what an element spans can be told.
+  auto parsed = result.tree_->load_buffer(text.data(), text.size(),
+                                          pugi::parse_default | pugi::parse_ws_pcdata_single
+                                              | pugi::parse_comments | pugi::parse_pi
+                                              | pugi::parse_declaration | pugi::parse_doctype,
+                                          pugi::encoding_utf8);
+  if (!parsed)
+    return refuse_at(static_cast<std::size_t>(std::max<std::ptrdiff_t>(parsed.offset, 0)),
+                     fmt::format("is no well-formed XML ({})", parsed.description()));
   auto depth = 0;
-  for (auto x = next_tag(text, 0); x.kind != tag::none; x = next_tag(text, x.end)) {
-    if (x.kind == tag::doctype)
-      return refuse_at(x.begin, "must not declare a document type or entities");
-    if (x.kind == tag::unfinished)
-      return refuse_at(x.begin, "ends in the middle of a tag");
-    depth += x.kind == tag::opening ? 1 : x.kind == tag::closing ? -1 : 0;
-    if (depth > max_depth)
-      return refuse_at(x.begin, fmt::format("is nested deeper than {} elements", max_depth));
+  for (auto x = result.tree_->first_child(); x;) {
+    if (x.type() == pugi::node_doctype)
+      return refuse_at(begin_of(x), "must not declare a document type or entities");
+    if (is_element(x) && depth == max_depth)
+      return refuse_at(begin_of(x), fmt::format("is nested deeper than {} elements", max_depth));
+    auto inside = x.first_child();
+    depth += inside ? 1 : 0;
+    auto next = inside ? inside : x.next_sibling();
+    for (; !next && depth > 0; --depth) {
+      x = x.parent();
+      next = x.next_sibling();
+    }
+    x = next;
   }
   result.faults_ = find_faults(text);
+  if (!result.faults_.empty())
+    std::erase_if(result.faults_, [&](auto& it) { return !result.counts(it); });
   return result;
+}
+
+pugi::xml_node source::root() const {
+  return tree_->document_element();
 }
 
 int source::line(std::size_t at) const {
@@ -201,20 +167,44 @@ int source::line(std::size_t at) const {
 }
 
 std::string_view source::element(std::size_t at) const {
-  auto depth = 0;
-  auto x = next_tag(text_, at);
-  for (; x.kind != tag::none && x.kind != tag::unfinished; x = next_tag(text_, x.end)) {
-    depth += x.kind == tag::opening ? 1 : x.kind == tag::closing ? -1 : 0;
-    if (depth <= 0)
-      break;
-  }
-  auto end = x.kind == tag::none ? text_.size() : x.end;
-  return text_.substr(at, end - at);
+  return text_.substr(at, end_of(node_around(at)) - at);
 }
 
 const fault* source::first_fault(std::size_t at) const {
   auto found = std::ranges::lower_bound(faults_, at, {}, &fault::at);
   return found != faults_.end() && found->at < at + element(at).size() ? &*found : nullptr;
+}
+
+pugi::xml_node source::node_around(std::size_t at) const {
+  if (nodes_.empty())
+    for (auto x = tree_->first_child(); x;) {
+      nodes_.push_back({begin_of(x), x});
+      auto next = x.first_child() ? x.first_child() : x.next_sibling();
+      for (; !next && x; x = x.parent())
+        next = x.parent().next_sibling();
+      x = next;
+    }
+  auto after = std::ranges::upper_bound(nodes_, at, {}, &place::at);
+  return after == nodes_.begin() ? pugi::xml_node{} : std::prev(after)->node;
+}
+
+std::size_t source::end_of(const pugi::xml_node& x) const {
+  auto end = text_.size();
+  if (auto next = x.next_sibling())
+    end = begin_of(next);
+  else if (x && x.parent() != *tree_)
+    end = text_.rfind("</", end_of(x.parent()));
+  return text_.find_last_not_of(" \t\r\n", end - 1) + 1; // blanks between elements are in no node
+}
+
+bool source::counts(const fault& it) const {
+  switch (node_around(it.at).type()) {
+  case pugi::node_comment:
+  case pugi::node_pi:
+  case pugi::node_declaration: return false;
+  case pugi::node_cdata: return !it.escape;
+  default: return true;
+  }
 }
 
 } // namespace qubes::model::xml

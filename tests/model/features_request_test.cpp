@@ -63,14 +63,22 @@ TEST_F(requests, of_harmless_characters_are_read) {
   EXPECT_EQ(x->at("boot-mode.kernelopts.a"), "x=1 y,z.w_-");
 }
 
-TEST_F(requests, of_other_characters_are_refused_by_name) {
+TEST_F(requests, of_other_characters_are_passed_over_by_name) {
   for (auto text : {"a\nb", "a'b", "a/b", "\xC3\xA4", "a;b", "\x01"}) {
-    auto x = parse_features_request({{"/features-request/os", text}});
-    ASSERT_EQ(code(x), errc::protocol) << text;
-    EXPECT_THAT(x.error().message(), HasSubstr("os"));
+    auto passed_over = std::vector<error>{};
+    auto x = parse_features_request(
+        {{"/features-request/os", text}, {"/features-request/gui", "1"}}, &passed_over);
+    ASSERT_TRUE(x) << text;
+    EXPECT_EQ(*x, (features_request{{"gui", "1"}})) << text;
+    ASSERT_EQ(passed_over.size(), 1u) << text;
+    EXPECT_THAT(passed_over.front().message(), HasSubstr("os"));
   }
-  EXPECT_EQ(code(parse_features_request({{"/features-request/a b", "1"}})), errc::protocol);
-  EXPECT_EQ(code(parse_features_request({{"/features-request/", "1"}})), errc::protocol);
+  for (auto path : {"/features-request/a b", "/features-request/",
+                    "/features-request/supported-service.getty@tty"}) {
+    auto x = parse_features_request({{path, "1"}, {"/features-request/gui", "1"}});
+    ASSERT_TRUE(x) << path;
+    EXPECT_EQ(*x, (features_request{{"gui", "1"}})) << path;
+  }
   EXPECT_EQ(code(parse_features_request(entry_list(1001, {"/features-request/a", "1"}))),
             errc::protocol);
 }
@@ -82,7 +90,9 @@ TEST_F(requests, of_windows_tools_have_a_few_names) {
                                 {"/qubes-tools/qrexec", "1"}});
   ASSERT_TRUE(x);
   EXPECT_EQ(*x, (features_request{{"os", "Windows"}, {"qrexec", "1"}}));
-  EXPECT_EQ(code(parse_tools_request({{"/qubes-tools/os", "a b"}})), errc::protocol);
+  auto odd = parse_tools_request({{"/qubes-tools/os", "a b"}, {"/qubes-tools/gui", "1"}});
+  ASSERT_TRUE(odd);
+  EXPECT_EQ(*odd, (features_request{{"gui", "1"}}));
 }
 
 // -- granting ---------------------------------------------------------------------------------

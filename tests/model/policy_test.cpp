@@ -172,8 +172,8 @@ INSTANTIATE_TEST_SUITE_P(
                       damage_case{"s * work vault allow notify=maybe", "neither yes nor no"},
                       damage_case{"s * work @default allow", "leads nowhere"},
                       damage_case{"s * work vault allow # why", "'#' is no parameter"},
-                      damage_case{"s * w\x01rk vault allow", "cannot be printed"},
-                      damage_case{"s * w\xc3\xb6rk vault allow", "cannot be printed"},
+                      damage_case{"s * w\xffrk vault allow", "no UTF-8"},
+                      damage_case{"# w\xf6rk", "no UTF-8"},
                       damage_case{"!include", "stands for nothing"},
                       damage_case{"!include nosuch", "No such file"},
                       damage_case{"!include 30-test.policy", "includes itself"},
@@ -344,6 +344,17 @@ TEST(policy_autostart, no_means_only_where_it_runs) {
   facts.agent = true;
   at.board->write(at["vault"].qid, facts);
   EXPECT_TRUE(allows(at, all, "work", "vault"));
+}
+
+TEST(policy_text, is_split_as_python_splits_it) {
+  EXPECT_THAT(read("s\u00A0*\u2003work\u3000vault\x1c"
+                   "allow")
+                  .findings,
+              IsEmpty());
+  auto denied = read("# a comment\rs * work vault deny\rs * work vault allow\n");
+  ASSERT_EQ(denied.rules.size(), 2u) << "a carriage return ends a line, comments too";
+  EXPECT_EQ(denied.rules[0].action, policy_action::deny);
+  EXPECT_EQ(read("s * w\u00F6rk vault deny\ns * work vault allow\n").rules.size(), 2u);
 }
 
 TEST(policy_text, of_any_bytes_never_hurts) {
