@@ -74,8 +74,9 @@ struct disposables : testing::Test {
   }
   /// All that timers and lanes have to do.
   void settle(std::chrono::seconds time = 40s) {
-    if (!std::exchange(asked, true))
+    if (!std::exchange(asked, true)) {
       EXPECT_THAT(preload().frames, ElementsAre(std::string{"0\0", 2}));
+    }
     sim->pass(time);
   }
   bool asked = false;

@@ -66,7 +66,9 @@ TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
   sim.settle();
   ASSERT_EQ(sim.state_of("app1"), power::starting);
   sim.hypervisor().occupy(sim.world().system.read()->find("app2")->uuid);
-  ASSERT_TRUE(sim.ask("app2", verb::shutdown));
+  auto down = sim.send("app2", verb::shutdown);
+  sim.settle();
+  ASSERT_TRUE(sim.answer_to(down) && *sim.answer_to(down));
   auto asleep = sim.send("", verb::suspend_host);
   sim.settle();
   ASSERT_TRUE(sim.answer_to(asleep));
@@ -81,7 +83,8 @@ TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
   EXPECT_EQ(sim.state_of("app2"), power::running);
   sim.lanes().hold("");
   sim.run();
-  EXPECT_TRUE(*sim.answer_to(start));
+  auto& started = *sim.answer_to(start);
+  EXPECT_TRUE(started) << started.error().message();
 }
 
 TEST_P(sleeping_host, wakes_all_at_once) {
