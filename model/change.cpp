@@ -1,5 +1,6 @@
 #include "model/change.hpp"
 
+#include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/integrity.hpp"
 #include "model/mirror.hpp"
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 namespace qubes::model {
 
@@ -243,13 +245,55 @@ void refresh_family(editor& at, const view& v, std::string_view owner, std::stri
       refresh_mirrors(at, v, x, property);
 }
 
-void refresh_mirrors(editor& at, const view& v, const edit& x) {
+std::set<std::string_view> owners_of_tags(const change& what) {
+  auto result = std::set<std::string_view>{};
+  for (auto& x : what.edits)
+    if (auto added = std::get_if<add_tag>(&x))
+      result.insert(added->owner);
+    else if (auto removed = std::get_if<remove_tag>(&x))
+      result.insert(removed->owner);
+  return result;
+}
+
+/// Tags follow what was planned at the same time as well: who takes a default over, or was thought
+/// to, may be another by now.
+void refresh_tags(editor& at, const view& v, const change& what, std::string_view owner,
+                  std::string_view property) {
+  auto followed = followed_property(property);
+  if (followed.empty())
+    return;
+  auto tagged = owners_of_tags(what);
+  for (auto i = std::size_t{0}; i < at.now.domains.size(); ++i) { // records are replaced on the way
+    auto x = at.now.domains[i];
+    auto affected = owner.empty() ? find_property(row(x->type).bit, followed)
+                                        && (at_default({v, x.get()}, followed)
+                                            || tagged.contains(x->name.str()))
+                                  : x->name == owner;
+    if (!affected)
+      continue;
+    if (auto wanted = tags_that_follow(v, *x, followed); wanted != x->tags)
+      at.open(x->name.str())->tags = std::move(wanted);
+  }
+}
+
+void refresh_derived(editor& at, const view& v, const change& what, std::string_view owner,
+                     std::string_view property) {
+  refresh_family(at, v, owner, property);
+  refresh_tags(at, v, what, owner, property);
+}
+
+void refresh_derived(editor& at, const view& v, const change& what, const edit& x) {
   std::visit(overloaded{
-                 [&](const set_property& y) { refresh_family(at, v, y.owner, y.name); },
-                 [&](const reset_property& y) { refresh_family(at, v, y.owner, y.name); },
+                 [&](const set_property& y) { refresh_derived(at, v, what, y.owner, y.name); },
+                 [&](const reset_property& y) { refresh_derived(at, v, what, y.owner, y.name); },
                  [&](const add_domain& y) {
-                   if (auto record = at.now.share(y.record->name.str()))
-                     refresh_mirrors(at, v, record, "template");
+                   auto record = at.now.share(y.record->name.str());
+                   if (!record)
+                     return;
+                   refresh_mirrors(at, v, record, "template");
+                   if (auto mended = domain{*at.now.find(y.record->name.str())};
+                       mend_follower_tags(v, mended))
+                     at.open(y.record->name.str())->tags = std::move(mended.tags);
                  },
                  [](const auto&) {},
              },
@@ -552,7 +596,7 @@ outcome<system> apply(const system& before, const host& machine, const change& w
   }
   auto v = view{at.now, nobody_runs(), machine};
   for (auto& x : what.edits)
-    refresh_mirrors(at, v, x);
+    refresh_derived(at, v, what, x);
   for (auto& x : what.edits)
     if (auto sound = check(v, x); !sound)
       return tl::unexpected{std::move(sound.error())};

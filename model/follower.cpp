@@ -20,28 +20,38 @@ std::string tag_of(const view& v, const domain& x, std::string_view property) {
   return target ? fmt::format("{}-{}", property, target->name.str()) : std::string{};
 }
 
-void keep_only(domain& x, std::string_view property, const std::string& wanted) {
-  std::erase_if(x.tags, [&](std::string_view tag) {
-    return tag.starts_with(property) && tag.substr(property.size()).starts_with('-')
-           && tag != wanted;
-  });
-  if (!wanted.empty())
-    x.tags.insert(wanted);
+} // namespace
+
+std::string_view followed_property(std::string_view changed) noexcept {
+  constexpr auto of_host = std::string_view{"default_"};
+  if (changed.starts_with(of_host))
+    changed.remove_prefix(of_host.size());
+  auto found = std::ranges::find(followed, changed);
+  return found == followed.end() ? std::string_view{} : *found;
 }
 
-} // namespace
+tags tags_that_follow(const view& v, const domain& x, std::string_view property) {
+  auto result = x.tags;
+  if (!find_property(row(x.type).bit, property))
+    return result;
+  std::erase_if(result, [&](std::string_view tag) {
+    return tag.starts_with(property) && tag.substr(property.size()).starts_with('-');
+  });
+  if (auto tag = tag_of(v, x, property); !tag.empty())
+    result.insert(std::move(tag));
+  return result;
+}
 
 void set_follower_tags(const view& v, domain& x) {
   for (auto property : followed)
-    if (find_property(row(x.type).bit, property))
-      keep_only(x, property, tag_of(v, x, property));
+    x.tags = tags_that_follow(v, x, property);
 }
 
 bool mend_follower_tags(const view& v, domain& x) {
   auto mended = false;
   for (auto property : followed)
     if (auto tag = tag_of(v, x, property); !tag.empty() && !x.tags.contains(tag)) {
-      keep_only(x, property, tag);
+      x.tags = tags_that_follow(v, x, property);
       mended = true;
     }
   return mended;

@@ -435,7 +435,8 @@ private:
       return send("admin.vm.volume.CloneTo+private", any(), std::exchange(x.token, {}));
     constexpr std::string_view templates[]{"debian", "fedora"};
     constexpr std::string_view netvms[]{"sys-net", "sys-firewall", ""};
-    switch (chance_() % 16) {
+    constexpr std::string_view guivms[]{"sys-net", "dom0", ""};
+    switch (chance_() % 18) {
     case 0:
     case 1:
     case 2:
@@ -453,6 +454,8 @@ private:
     case 12: return send("admin.vm.tag.Remove+windy", any());
     case 13: return send("admin.vm.Start", any());
     case 14: return send("admin.vm.Kill", any());
+    case 15: return send("admin.vm.property.Set+guivm", any(), guivms[chance_() % 3]);
+    case 16: return send("admin.property.Set+default_guivm", "dom0", guivms[chance_() % 2]);
     default: x.wants_token = true; return send("admin.vm.volume.CloneFrom+private", any());
     }
   }

@@ -1,7 +1,9 @@
 #include "tests/actors/simulation.hpp"
 
 #include "model/creation.hpp"
+#include "model/follower.hpp"
 #include "model/graph.hpp"
+#include "model/mirror.hpp"
 #include "model/property.hpp"
 
 #include "model/volume.hpp"
@@ -402,6 +404,10 @@ void simulation::check_step() {
   if (!society_)
     return;
   auto system = world().system.read();
+  if (system != last_system_) {
+    last_system_ = system;
+    check_derived();
+  }
   auto board = std::vector<std::uint64_t>{};
   board.reserve(system->domains.size());
   for (auto& x : system->domains) {
@@ -414,6 +420,19 @@ void simulation::check_step() {
   last_board_ = std::move(board);
   check_xids();
   check_networks();
+}
+
+/// What is stored although it follows from something else is what the file would be mended to.
+void simulation::check_derived() {
+  auto now = society_->world()->look();
+  for (auto& x : now.system->domains) {
+    auto mended = *x;
+    if (model::mend_follower_tags(now.view(), mended))
+      violate(fmt::format("'{}' has tags [{}], not [{}]", x->name.str(), fmt::join(x->tags, " "),
+                          fmt::join(mended.tags, " ")));
+    if (auto volumes = model::mirrored_volumes(now.view(), *x, "kernel"); volumes != x->volumes)
+      violate(fmt::format("volumes of '{}' do not follow its kernel", x->name.str()));
+  }
 }
 
 void simulation::check_xids() {

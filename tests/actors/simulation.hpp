@@ -264,6 +264,7 @@ private:
   std::optional<model::error> fate(drivers::disk_call which);
   void hear(const std::string& frame);
   void check_step();
+  void check_derived();
   void check_xids();
   void check_networks();
   void check_held_volumes();
@@ -307,6 +308,7 @@ private:
   std::map<connection_id, std::vector<std::string>> frames_;
   std::vector<std::string> violations_;
   std::vector<std::uint64_t> last_board_;
+  model::system_ptr last_system_;
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
   std::map<std::pair<std::string, std::string>, std::string> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them

@@ -1,5 +1,7 @@
 #include "sample_system.hpp"
 
+#include "model/creation.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -57,6 +59,28 @@ TEST_F(changes, nothing_is_done_when_one_of_several_edits_is_refused) {
                 .code,
             errc::value);
   EXPECT_TRUE(at.system == copy);
+}
+
+TEST_F(changes, tags_follow_what_was_planned_at_the_same_time) {
+  auto wish = creation{};
+  wish.type = klass::app;
+  wish.based_on = "debian";
+  wish.name = *domain_name::parse("fresh");
+  wish.label = "red";
+  wish.creator = "dom0";
+  auto born = plan_creation(at.view(), wish, {.qid = 90, .uuid = tests::sample_uuid(90)});
+  ASSERT_FALSE(born.refusal);
+  auto moved = plan_set_property(at.view(), nullptr, "default_guivm", "sys-net");
+  ASSERT_FALSE(moved.refusal);
+  for (auto& order : {std::array{&born, &moved}, std::array{&moved, &born}}) {
+    auto first = apply(at.system, at.machine, order[0]->what);
+    ASSERT_TRUE(first);
+    auto second = apply(*first, at.machine, order[1]->what);
+    ASSERT_TRUE(second);
+    EXPECT_TRUE(only(second, "fresh").tags.contains("guivm-sys-net"));
+    EXPECT_FALSE(only(second, "fresh").tags.contains("guivm-dom0"));
+    EXPECT_TRUE(only(second, "fresh").tags.contains("audiovm-dom0"));
+  }
 }
 
 TEST_F(changes, an_unknown_owner_is_not_found) {
