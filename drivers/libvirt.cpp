@@ -461,21 +461,32 @@ outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
   return {};
 }
 
+/// Without what the libvirt of Qubes knows and its schema does not.
+std::string for_schema(const std::string& xml) {
+  auto document = pugi::xml_document{};
+  if (!document.load_buffer(xml.data(), xml.size()))
+    return xml;
+  auto devices = document.child("domain").child("devices");
+  for (auto disk : devices.children("disk"))
+    disk.remove_child("script");
+  while (devices.remove_child(devices.find_child_by_attribute("graphics", "type", "qubes"))) {
+    // nop
+  }
+  auto out = std::ostringstream{};
+  document.save(out, "", pugi::format_raw);
+  return out.str();
+}
+
 /// A site's changes are held against the schema; but a schema that refuses even what we write
 /// ourselves says nothing about them.
-domain_handle define(virConnectPtr link, const std::string& xml, const std::string& plain) {
-  auto by_schema = [&](const std::string& x) {
-    return domain_handle{virDomainDefineXMLFlags(link, x.c_str(), VIR_DOMAIN_DEFINE_VALIDATE)};
+bool suits_schema(virConnectPtr link, const std::string& xml, const std::string& plain) {
+  auto accepts = [&](const std::string& x) {
+    auto domain = domain_handle{
+        virDomainDefineXMLFlags(link, for_schema(x).c_str(), VIR_DOMAIN_DEFINE_VALIDATE)};
+    return domain && (virDomainIsActive(domain.get()) == 1 || virDomainUndefine(domain.get()) == 0);
   };
-  if (!plain.empty()) {
-    if (auto sound = by_schema(xml))
-      return sound;
-    if (by_schema(plain)) {
-      by_schema(xml); // for its reason
-      return {};
-    }
-  }
-  return domain_handle{virDomainDefineXML(link, xml.c_str())};
+  return plain.empty() || accepts(xml) || !accepts(plain)
+         || accepts(xml); // the last for its reason
 }
 
 /// What libxl writes during one build. Messages that name no domain are ours when nothing else was
@@ -522,7 +533,9 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
   if (known && virDomainIsActive(known.get()) == 1)
     return tl::unexpected{
         refusal(*link, errc::hypervisor, naming("start", form.name), {0, "it is active already"})};
-  auto domain = define(link->get(), form.text, fit(plain, driver()).text);
+  auto domain = suits_schema(link->get(), form.text, fit(plain, driver()).text)
+                    ? domain_handle{virDomainDefineXML(link->get(), form.text.c_str())}
+                    : domain_handle{};
   if (!domain) {
     auto why = complaint::last();
     if (why.code == VIR_ERR_OS_TYPE)

@@ -16,6 +16,8 @@ complaint complaint::last() {
   if (x == nullptr)
     return {};
   auto text = std::string{x->message == nullptr ? "libvirt gives no reason" : x->message};
+  if (x->code == VIR_ERR_XML_INVALID_SCHEMA) // what does not fit is in its second line
+    std::ranges::replace(text, '\n', ' ');
   return {x->code, text.substr(0, text.find('\n'))}; // a parser goes on to draw its input
 }
 

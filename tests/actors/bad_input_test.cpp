@@ -201,6 +201,7 @@ TEST_F(bad_input, wrong_states) {
   for (auto state : {verb::start, verb::pause, verb::suspend})
     for (auto& row : actors::methods()) {
       sim = std::make_unique<simulation>(1, first);
+      ASSERT_TRUE(sim->ask("debian", verb::set_feature, "qrexec", "1")); // services can be run
       ASSERT_TRUE(sim->ask("work", verb::start));
       if (state != verb::start) {
         ASSERT_TRUE(sim->ask("work", state));
