@@ -41,7 +41,7 @@ bool contains(const std::vector<model::device>& all, const model::device& x) {
 void domain_state::hear(const guest_news& x) {
   if (x.path != block_path)
     return;
-  if (changing_)
+  if (changing_ || catching_up_)
     devices_changed_ = true;
   else
     tell_devices_changed();
@@ -110,7 +110,18 @@ void domain_state::disk_is_gone(const model::device& x) {
 
 /// The backend stopped: nothing of it is left.
 void domain_state::forget_disks() {
-  for (auto& x : disks_.value_or(std::vector<model::device>{}))
+  auto all = disks_.value_or(std::vector<model::device>{});
+  auto holders = world_->attached.read();
+  for (auto& [what, holder] : *holders) { // also what it never told of
+    auto& [kind, backend, port] = what;
+    if (kind == block && backend == who_
+        && std::ranges::find(all, port, &model::device::port) == all.end()) {
+      auto& unknown = all.emplace_back();
+      unknown.backend = backend;
+      unknown.port = port;
+    }
+  }
+  for (auto& x : all)
     disk_is_gone(x);
   for (auto& x : questions_)
     x.signs->stop.request_stop();

@@ -138,6 +138,7 @@ private:
   void stopped();
   void stop_volumes(std::function<void()> then);
   void finish_stop();
+  void stop_is_over();
   void tell_end();
   void deadline_passed(std::uint64_t waiter);
 
@@ -165,7 +166,7 @@ private:
   void found_network(const std::vector<model::network_link>& links);
   void catch_up();
   void await_uplink();
-  void forget_deferred();
+  void forget_deferred(const std::function<void()>& then);
 
   // -- the record (record.cpp) ------------------------------------------------------------------
 
@@ -185,6 +186,7 @@ private:
   void commit(const model::plan& plan, const model::system_ptr& before, const std::string& reserved,
               const reply& to);
   std::optional<bool> autostart_after(const model::change& what) const;
+  bool chooses_netvm(const model::change& what) const;
   bool moves_network(const snapshot& now, const model::change& what) const;
   void unplug_before(const model::plan& plan, const model::system_ptr& before,
                      const std::string& reserved, const reply& to);
@@ -473,6 +475,7 @@ private:
   bool gone_ = false;                          ///< our record was removed by us
   std::optional<model::network_link> plugged_; ///< the interface that the guest has
   bool interface_dead_ = false;                ///< its netvm has stopped since
+  bool catching_up_ = false;                   ///< with what it missed while it was paused
   bool moving_network_ = false;                ///< unplugged for a change that is being made
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
   std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB

@@ -298,18 +298,26 @@ void domain_state::catch_up() {
              events{model::property_event("property-pre-set", me, "netvm", next, former)});
   auto has_agent = model::has_feature(v, *me, "qrexec", model::chain::with_template);
   auto told = model::property_event("property-set", me, "netvm", next, former);
+  catching_up_ = true;
+  interface_dead_ = plugged_.has_value(); // connected anew, also to the same one
+  entries_name_.clear();
   sync_network([this, told, has_agent, life = life_] {
+    catching_up_ = false;
     if (life != life_)
       return;
     self->send(world_->events, events{told});
-    forget_deferred();
-    if (has_agent && plugged_)
-      await_uplink();
+    forget_deferred([this, has_agent, life] {
+      if (life == life_ && has_agent && plugged_)
+        await_uplink();
+      if (devices_changed_)
+        tell_devices_changed();
+    });
   });
 }
 
 /// Programs in the guest shall find the network when they go on.
 void domain_state::await_uplink() {
+  tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   auto what = service_work("qubes.WaitForNetworkUplink", "root");
   constexpr auto patience = 10;
   what.limit = patience;
@@ -320,11 +328,13 @@ void domain_state::await_uplink() {
       });
 }
 
-void domain_state::forget_deferred() {
+void domain_state::forget_deferred(const std::function<void()>& then) {
   auto now = look();
   auto* me = record(now);
-  if (me && me->features.find(model::deferred_netvm))
-    change([](auto& v, auto& x) { return plan_forget_deferred(v, x); }, reply{[](const auto&) {}});
+  if (!me || !me->features.find(model::deferred_netvm))
+    return then();
+  change([](auto& v, auto& x) { return plan_forget_deferred(v, x); },
+         reply{[then](const auto&) { then(); }});
 }
 
 } // namespace qubes::actors

@@ -93,16 +93,27 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
 void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
                           const std::string& reserved, const reply& to) {
   changing_ = true;
+  if (facts_.state == model::power::paused && chooses_netvm(plan.what))
+    entries_name_.clear(); // it is told what it will find when it goes on
   if (moves_network(look(), plan.what))
     unplug_before(plan, before, reserved, to);
   else
     prepare_boot(plan, before, reserved, to);
 }
 
+/// Also the same one: whoever chooses it again wants to be connected anew.
+bool domain_state::chooses_netvm(const model::change& what) const {
+  return std::ranges::any_of(what.edits, [&](auto& x) {
+    auto* set = std::get_if<model::set_property>(&x);
+    return set && set->owner == who_ && set->name == "netvm";
+  });
+}
+
 /// Whether this change takes a running guest off its netvm.
 bool domain_state::moves_network(const snapshot& now, const model::change& what) const {
   return facts_.state == model::power::running && !start_ && plugged_ && !interface_dead_
-         && model::touches(what, "netvm") && netvm_after(now, what) != plugged_->netvm;
+         && (chooses_netvm(what)
+             || (model::touches(what, "netvm") && netvm_after(now, what) != plugged_->netvm));
 }
 
 /// Off the former netvm before the change is made: who is told that a domain is offline must be
@@ -115,8 +126,10 @@ void domain_state::unplug_before(const model::plan& plan, const model::system_pt
     if (!plugged_ || facts_.state != model::power::running)
       return go_on();
     detach_interface([this, plan, reserved, to, go_on](const model::outcome<void>& done) {
-      if (done)
+      if (done) {
+        entries_name_.clear(); // the same netvm again is news as well
         return go_on();
+      }
       not_committed(plan, reserved,
                     {done.error().code,
                      fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,
@@ -189,7 +202,7 @@ void domain_state::not_committed(const model::plan& plan, const std::string& res
 
 void domain_state::change_ended() {
   changing_ = false;
-  if (devices_changed_)
+  if (devices_changed_ && !catching_up_)
     tell_devices_changed();
   for (auto& x : std::exchange(starts_after_change_, {}))
     start(x);
@@ -227,7 +240,7 @@ void domain_state::follow_record(const model::system_ptr& before,
   auto netvm_changed =
       model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
   supervise_clients([this, finish, netvm_changed] {
-    if (netvm_changed && facts_.xid >= 0 && !start_)
+    if ((netvm_changed || entries_name_.empty()) && facts_.xid >= 0 && !start_)
       sync_network(finish);
     else
       finish();

@@ -274,6 +274,10 @@ void domain_state::stop_volumes(std::function<void()> then) {
 }
 
 void domain_state::finish_stop() {
+  forget_deferred([this] { stop_is_over(); });
+}
+
+void domain_state::stop_is_over() {
   stopping_ = false;
   if (facts_.state != power::halted)
     move(power::halted);
@@ -284,7 +288,6 @@ void domain_state::finish_stop() {
   if (std::exchange(look_after_stop_, false))
     look_again();
   tell_disposables();
-  forget_deferred();
   clean_up();
 }
 

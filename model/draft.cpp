@@ -56,6 +56,13 @@ void draft::set_feature(const domain& owner, std::string_view name, std::string_
   tell(feature_event("domain-feature-set", owner, name, next, old));
 }
 
+void draft::set_feature_first(const domain& owner, std::string_view name, std::string_view text) {
+  auto first = static_cast<std::ptrdiff_t>(plan_.after.size());
+  set_feature(owner, name, text);
+  std::move(plan_.after.begin() + first, plan_.after.end(), std::back_inserter(plan_.before));
+  plan_.after.erase(plan_.after.begin() + first, plan_.after.end());
+}
+
 void draft::remove_feature(const domain& owner, std::string_view name) {
   if (!owner.features.find(name))
     return;

@@ -38,6 +38,8 @@ public:
   void tell_reset(const domain& owner, std::string_view name, const maybe_value& old = {});
 
   void set_feature(const domain& owner, std::string_view name, std::string_view text);
+  /// The same, told before what is told of the change itself.
+  void set_feature_first(const domain& owner, std::string_view name, std::string_view text);
   /// Does nothing when the domain has no such feature.
   void remove_feature(const domain& owner, std::string_view name);
 

@@ -106,6 +106,14 @@ plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
   return std::move(to).finish();
 }
 
+plan plan_remember_netvm(const view& v, const domain& owner) {
+  auto to = draft{v};
+  auto* netvm = netvm_of(v, owner);
+  if (netvm && !owner.features.find(deferred_netvm))
+    to.set_feature(owner, deferred_netvm, netvm->name.str());
+  return std::move(to).finish();
+}
+
 plan plan_forget_deferred(const view& v, const domain& owner) {
   auto to = draft{v};
   to.remove_feature(owner, deferred_netvm);

@@ -59,7 +59,7 @@ outcome<void> check_revisions(const view& v, const domain& owner, const volume& 
   if (home && count > most_revisions(*home))
     return fail(errc::not_implemented, fmt::format("pool '{}' keeps {} revisions at most",
                                                    home->name, most_revisions(*home)));
-  auto toggles = (count == -1) != (it.revisions_to_keep == -1) && it.save_on_stop;
+  auto toggles = (count == -1) != (it.revisions_to_keep == -1);
   if (toggles && (!is_halted(v, owner) || has_running_disposables(v, owner)))
     return fail(errc::vm_not_halted,
                 fmt::format("'{}' or a disposable of it works on the volume", owner.name.str()),

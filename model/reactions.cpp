@@ -71,16 +71,16 @@ void announce_ipv6(draft& to, const turn& x) {
 
 /// A paused domain keeps its interface; what it was connected to is remembered until it runs.
 void remember_while_paused(draft& to, const turn& x) {
-  if (changed(x) && to.v.facts(*x.owner).state == power::paused
-      && !x.owner->features.find(deferred_netvm))
-    to.set_feature(*x.owner, deferred_netvm, x.old ? to_text(*x.old) : std::string{});
+  if (to.v.facts(*x.owner).state == power::paused && !x.owner->features.find(deferred_netvm))
+    to.set_feature_first(*x.owner, deferred_netvm, x.old ? to_text(*x.old) : std::string{});
 }
 
 /// A reset that leads to another netvm is told as a change, too.
 void announce_netvm(draft& to, const turn& x) {
+  if (!changed(x))
+    return;
   remember_while_paused(to, x);
-  if (changed(x))
-    to.tell(property_event("property-set", x.owner, x.name, x.next, x.old));
+  to.tell(property_event("property-set", x.owner, x.name, x.next, x.old));
 }
 
 void announce_default_netvm(draft& to, const turn& x) {

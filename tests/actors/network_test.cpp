@@ -100,6 +100,36 @@ TEST_P(networks, none_takes_the_interface_away_before_it_is_said_so) {
   expect_sound();
 }
 
+TEST_P(networks, the_same_netvm_chosen_again_connects_anew) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto connects = [&] {
+    return std::ranges::count(sim.events(), "net-domain-connect", &model::event::name);
+  };
+  auto before = connects();
+  auto attached = sim.hypervisor().calls(fake_call::attach);
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net1"));
+  EXPECT_EQ(connects(), before + 1);
+  EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), attached + 1);
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net1"));
+  EXPECT_EQ(connects(), before + 2) << "its entries are told anew after none";
+  expect_sound();
+}
+
+TEST_P(networks, who_was_paused_when_its_netvm_ended_is_connected_when_both_are_back) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", verb::pause));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  EXPECT_TRUE(record("app0").features.find("deferred-netvm-original"));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("app0", verb::unpause));
+  sim.run();
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  EXPECT_FALSE(record("app0").features.find("deferred-netvm-original"));
+  EXPECT_FALSE(degraded("app0"));
+}
+
 TEST_P(networks, an_interface_that_cannot_be_taken_away_refuses_the_change) {
   ASSERT_TRUE(sim.ask("app0", verb::start));
   refuse(fake_call::detach, "app0", "the device is busy");

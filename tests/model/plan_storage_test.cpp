@@ -104,7 +104,7 @@ TEST_F(storage_plans, working_in_place_is_decided_while_nobody_works) {
   at.live("work", power::running);
   EXPECT_EQ(code(revisions("private", "-1")), errc::vm_not_halted);
   EXPECT_EQ(code(revisions("hall", "3")), errc::none);
-  EXPECT_EQ(code(revisions("volatile", "-1")), errc::none) << "nothing of it is kept anyway";
+  EXPECT_EQ(code(revisions("volatile", "-1")), errc::vm_not_halted);
   at.live("disp1", power::running);
   EXPECT_EQ(code(plan_set_volume_revisions(at.view(), at["dvm"], "private", "-1")),
             errc::vm_not_halted)

@@ -212,10 +212,12 @@ TEST_F(plans, a_paused_domain_remembers_what_it_was_connected_to) {
   at.live("work", power::paused);
   at.live("sys-vpn", power::running);
   auto x = set("work", "netvm", "sys-vpn");
+  EXPECT_THAT(shown(x.before),
+              ElementsAre("work!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall",
+                          "work!domain-feature-pre-set:deferred-netvm-original value=sys-firewall",
+                          "work!domain-feature-set:deferred-netvm-original value=sys-firewall"));
   EXPECT_THAT(shown(x.after),
-              ElementsAre("work!domain-feature-pre-set:deferred-netvm-original value=sys-firewall",
-                          "work!domain-feature-set:deferred-netvm-original value=sys-firewall",
-                          "work!property-set:netvm newvalue=sys-vpn oldvalue=sys-firewall"));
+              ElementsAre("work!property-set:netvm newvalue=sys-vpn oldvalue=sys-firewall"));
   at.make(x.what);
   EXPECT_THAT(shown(set("work", "netvm", "").after),
               ElementsAre("work!property-set:netvm newvalue=None oldvalue=sys-vpn"));

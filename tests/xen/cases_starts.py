@@ -2,7 +2,8 @@
 import threading
 
 from lab import (PATIENCE, at_once, await_guest, backends, case, check, check_equal, ctl, disks,
-                 domains, events, flags, gone, guests, power, refused, start, vifs, wait, xid)
+                 domains, events, flags, gone, guests, power, refused, start, start_one, vifs,
+                 wait, xid)
 
 
 @case("one guest starts and is killed")
@@ -20,7 +21,7 @@ def one_guest():
 
 def start_together(names):
     """Starts them each by a client of its own; all must run in both views, each told once."""
-    at_once(lambda name: ctl("start", name, seconds=4 * PATIENCE), names)
+    at_once(start_one, names)
     for name in names:
         await_guest(name)
     running = guests()
