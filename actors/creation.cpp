@@ -106,7 +106,7 @@ void registry_state::create(const order& x, const reply& to) {
   auto as = pick_identity(*now.system, wish);
   if (!as)
     return to.refuse(as.error());
-  auto plan = plan_creation(now.view(), wish, *as);
+  auto plan = with_consequences(now.view(), plan_creation(now.view(), wish, *as));
   if (plan.refusal)
     return to.refuse(*plan.refusal);
   auto record = created(plan);
@@ -201,6 +201,7 @@ void registry_state::welcome() {
   align();
   auto now = world_->look();
   for (auto& x : born) {
+    tell_menus(self, world_, now.system, {}, x.news);
     auto* record = now.find(x.name);
     if (record && model::read_bool({now.view(), record}, "autostart"))
       start_at_boot(self, world_, x.name, true);

@@ -427,7 +427,7 @@ void disposables_state::next_commit() {
     auto [what, then] = std::move(commits_.front());
     commits_.pop_front();
     auto now = world_->look();
-    auto plan = what(now.view());
+    auto plan = with_consequences(now.view(), what(now.view()));
     if (plan.refusal || plan.what.empty()) {
       then(!plan.refusal);
       continue;

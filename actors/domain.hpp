@@ -338,6 +338,16 @@ private:
   void unless_outdated(std::vector<std::string> volumes, const reply& to,
                        const std::function<void()>& then);
 
+  // -- the menu that it shows (menus.cpp) -------------------------------------------------------
+
+  bool shows_menus() const;
+  void hear(const model::menu_turn& x);
+  void line_up(const model::menu_turn& x);
+  void put_off(const model::menu_turn& x);
+  void take_up_menus();
+  void next_menu();
+  void menu_done(const model::menu_turn& x);
+
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
   void remove(const reply& to);
@@ -471,6 +481,9 @@ private:
   bool devices_changed_ = false; ///< to be told when the change is over
   bool looking_ = false;
   bool look_again_ = false;
+  std::deque<model::menu_turn> menus_;        ///< what its menu has still to follow
+  std::vector<model::menu_turn> menus_taken_; ///< of those that waited, until they are done
+  bool menu_at_work_ = false;
   std::uint64_t expiry_ = 0;                   ///< generation of the timer that is armed
   bool gone_ = false;                          ///< our record was removed by us
   std::optional<model::network_link> plugged_; ///< the interface that the guest has

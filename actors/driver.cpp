@@ -245,6 +245,10 @@ outcome<report> trigger_input(machinery& with, const job& what) {
   return report{};
 }
 
+outcome<report> sync_menus(machinery& with, const job& what) {
+  return nothing(with.tools->sync_menus(what.domain, std::chrono::seconds{what.limit}));
+}
+
 outcome<report> start_at_boot(machinery& with, const job& what) {
   return nothing(with.boot_links->set(what.domain, what.flag));
 }
@@ -552,6 +556,7 @@ constexpr task_row rows[]{
   {task::trigger_input,  lane::guest, &settings::guest_call, "", trigger_input},
   {task::start_at_boot,  lane::disk,  &settings::host_call,  "", start_at_boot},
   {task::ask_user,       lane::user,  &settings::question,   "", ask_user},
+  {task::sync_menus,     lane::guest, &settings::guest_call, "", sync_menus, of_services},
 };
 // clang-format on
 

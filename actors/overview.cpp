@@ -2,6 +2,7 @@
 #include "actors/planning.hpp"
 #include "actors/reads.hpp"
 
+#include "model/extension.hpp"
 #include "model/feature.hpp"
 #include "model/permission.hpp"
 #include "model/plan.hpp"
@@ -148,6 +149,11 @@ outcome<std::string> status(const call& x) {
                        {"steps", std::move(steps)}});
   }
 
+  auto packages = json::array();
+  for (auto& row : model::package_rows)
+    if (x.now.machine->packages.contains(row.id))
+      packages.push_back(row.name);
+
   auto store = board.store();
   auto hypervisor = board.hypervisor();
   return dump({
@@ -164,6 +170,7 @@ outcome<std::string> status(const call& x) {
         {"generation", store.generation},
         {"batches", store.batches},
         {"error", store.error.empty() ? json{} : json(store.error)}}},
+      {"packages", std::move(packages)},
       {"domains", states},
       {"findings", std::move(findings)},
       {"quarantine", std::move(quarantine)},
@@ -213,7 +220,8 @@ outcome<std::string> plan(const call& x) {
   auto planned = planner_of(what->what);
   if (!planned)
     return model::fail(errc::protocol, "this method changes no record; it has no plan");
-  auto result = planned(x.view(), to.empty() ? nullptr : x.now.find(to), *what);
+  auto result = model::with_consequences(
+      x.view(), planned(x.view(), to.empty() ? nullptr : x.now.find(to), *what));
   if (result.refusal)
     return tl::unexpected{*result.refusal};
   if (auto applied = model::apply(*x.now.system, *x.now.machine, result.what); !applied)

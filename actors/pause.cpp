@@ -289,6 +289,7 @@ void domain_state::catch_up() {
     return sync_network();
   if (model::is_preload(v, *me))
     self->send(world_->disposables, atom::open_v, who_);
+  take_up_menus();
   auto* mark = me->features.find(model::deferred_netvm);
   if (!mark || (model::netvm_of(v, *me) && !running_netvm()))
     return sync_network();

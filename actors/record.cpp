@@ -35,13 +35,14 @@ void domain_state::attempt(const wish& x, const std::string& reserved) {
     leave(reserved);
     return x.to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
   }
-  auto plan = x.what(now.view(), *me);
+  auto plan = with_consequences(now.view(), x.what(now.view(), *me));
   if (plan.refusal) {
     leave(reserved);
     self->send(world_->events, std::move(plan.before));
     return x.to.refuse(*plan.refusal);
   }
   if (plan.what.empty()) { // nothing durable: a reset of a computed value
+    tell_menus(self, world_, now.system, plan.what, plan.after);
     self->send(world_->events, std::move(plan.before));
     self->send(world_->events, std::move(plan.after));
     return x.to.ok();
@@ -220,6 +221,7 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
     change_ended();
   };
   self->send(world_->events, done.before);
+  tell_menus(self, world_, before, done.what, done.after);
   tell_change(self, world_, before, done.what, who_,
               [this, before, finish] { follow_record(before, finish); });
 }

@@ -87,7 +87,7 @@ void registry_state::next_wish() {
     auto [what, to] = std::move(wishes_.front());
     wishes_.pop_front();
     auto now = world_->look();
-    auto plan = what(now.view());
+    auto plan = with_consequences(now.view(), what(now.view()));
     if (plan.refusal || plan.what.empty()) {
       self->send(world_->events, plan.before);
       if (plan.refusal) {

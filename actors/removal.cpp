@@ -66,6 +66,7 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
       still->stop.request_stop();
   self->send(world_->events, done.before);
   self->send(world_->events, done.after);
+  tell_menus(self, world_, before, done.what, done.after);
   auto disks = disk_job{.what = disk_task::remove, .system = before, .domain = before->share(who_)};
   auto now = look();
   if (model::read_bool({{*before, world_->board, *now.machine}, disks.domain.get()}, "autostart"))

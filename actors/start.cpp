@@ -154,6 +154,7 @@ void domain_state::finish_start() {
   world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});
   for (auto& x : run->waiting)
     x.ok();
+  take_up_menus();
 }
 
 // -- the steps -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include "actors/log.hpp"
 #include "actors/world.hpp"
 #include "model/extension.hpp"
+#include "model/extensions/appmenus.hpp"
 #include "model/extensions/audio.hpp"
 #include "model/name.hpp"
 #include "model/plan.hpp"
@@ -121,11 +122,41 @@ void tell_change(
   tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));
 }
 
+/// dom0 asks a template that has just got its programs for its applications.
+template <class Self>
+void sync_menus(Self* self, const world_ptr& in, const std::string& whose) {
+  auto what = job{.what = task::sync_menus, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
+  what.limit = 600;
+  auto limit = deadline_of(in->settings, what);
+  timed_request(self, in, in->driver, limit, std::move(what))
+      .then([](const report&) {},
+            [whose](const caf::error& why) {
+              log(spdlog::level::warn, {.domain = whose, .method = {}},
+                  fmt::format("its applications are not known: {}", from_caf(why).text));
+            });
+}
+
+/// After a commit: the GUI domains whose menus it changes.
+template <class Self>
+void tell_menus(Self* self, const world_ptr& in, const model::system_ptr& before,
+                const model::change& what, const events& told) {
+  auto now = in->look();
+  auto v_before = model::view{*before, in->board, *now.machine};
+  auto v_after = now.view();
+  auto actors = in->directory.read();
+  for (auto& x : model::menu_turns({v_before, v_after, what}, told))
+    if (auto* gui = actors->find(x.gui))
+      self->send(gui->domain, x);
+  for (auto& x : model::menus_to_sync(v_after, told))
+    sync_menus(self, in, x);
+}
+
 /// After a commit of what was planned: guests, and whoever listens to events.
 template <class Self>
 void tell_plan(Self* self, const world_ptr& in, const model::system_ptr& before,
                const model::plan& done) {
   tell_change(self, in, before, done.what);
+  tell_menus(self, in, before, done.what, done.after);
   self->send(in->events, done.before);
   self->send(in->events, done.after);
 }

@@ -748,6 +748,12 @@ std::string status_page(const session& s, const json& x) {
     if (auto count = text(domains, row.wire.data()); !count.empty() && count != "0")
       states.push_back(
           fmt::format("{} {}", count, s.out.paint(row.wire, style_of_state(row.wire))));
+  auto packages = std::vector<std::string>{};
+  if (const auto& all = part(x, "packages"); all.is_array())
+    for (auto& it : all)
+      packages.push_back(it.is_string() ? it.get<std::string>() : "");
+  if (!packages.empty())
+    page.fact("packages", fmt::format("{}", fmt::join(packages, ", ")));
   page.fact("domains", states.empty() ? "none" : fmt::format("{}", fmt::join(states, ", ")));
   page.list("degraded", part(x, "degraded"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), text(y, "reason")); });

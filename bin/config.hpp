@@ -21,6 +21,7 @@ struct config {
   std::string legacy_policy = "/etc/qubes-rpc/policy";
   std::string callbacks = "/etc/qubes_callback.json";
   std::string sysfs = "/sys";
+  std::string python = "/usr/lib";
   std::string pci_ids = "/usr/share/hwdata/pci.ids";
   std::string log = "/var/log/qubes";
   std::string hypervisor_uri = "xen:///system";
@@ -29,6 +30,8 @@ struct config {
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";
+  std::string rpc_multiplexer = "/usr/lib/qubes/qubes-rpc-multiplexer";
+  std::string sync_menus = "/usr/bin/qvm-sync-appmenus";
   std::string xl = "/usr/sbin/xl";
   std::string input_trigger = "/usr/bin/qubes-input-trigger";
   std::string scrypt = "scrypt";

@@ -80,6 +80,8 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.qubesdb_daemon = x.qubesdb_daemon;
   tools.qrexec_daemon = x.qrexec_daemon;
   tools.qrexec_client = x.qrexec_client;
+  tools.rpc_multiplexer = x.rpc_multiplexer;
+  tools.sync_menus = x.sync_menus;
   tools.services = x.services;
   result.tools = drivers::open_guest_tools(std::move(tools));
   result.boot_links = drivers::open_boot_links(x.boot_links);
@@ -200,6 +202,7 @@ int run(const config& settings, const std::string& config_path) {
   auto system = caf::actor_system{caf_config};
 
   auto machine = drivers::gather_host(settings.state);
+  machine.packages = drivers::find_packages(settings.python);
   machine.pci = drivers::survey_pci(settings.sysfs);
   machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
@@ -265,6 +268,9 @@ int run(const config& settings, const std::string& config_path) {
   world->connections = [server] { return server.get()->connections(); };
   opening.set_value(opened->get());
   drivers::notify_ready(fmt::format("{} domains", world->system.read()->domains.size()));
+  for (auto& row : model::package_rows)
+    if (world->machine.read()->packages.contains(row.id))
+      spdlog::info("{} is there, and so is what it does", row.name);
   spdlog::info("ready: {} domains", world->system.read()->domains.size());
 
   serve_signals(signals, system, *world, watched, config_path);

@@ -125,6 +125,9 @@ constexpr known_service known_services[]{
     {"qubes.WaitForSession", false, false},
     {"qubes.BackupPassphrase", false, false},
     {"qubes.SetAudioVM", true, false, true},
+    {"qubes.UpdateAppMenusFor", false, false},
+    {"qubes.RemoveAppMenusFor", false, false},
+    {"qubes.VMShell", false, true},
 };
 
 /// Why no guest would take it; "" when one would.
@@ -165,6 +168,20 @@ outcome<std::optional<std::string>> fake_guest_tools::run_service(const std::str
   if (!script)
     return std::optional{std::string{}};
   return script(now).map([](auto said) { return std::optional{std::move(said)}; });
+}
+
+/// The program speaks to a domain that runs.
+outcome<void> fake_guest_tools::sync_menus(const std::string& domain, std::chrono::seconds) {
+  auto lock = guard{mutex_};
+  if (!users_.contains(domain))
+    return fail(errc::general, fmt::format("'{}' cannot be asked for its applications", domain));
+  synced_.push_back(domain);
+  return {};
+}
+
+std::vector<std::string> fake_guest_tools::synced() const {
+  auto lock = guard{mutex_};
+  return synced_;
 }
 
 std::vector<fake_guest_tools::call> fake_guest_tools::calls() const {

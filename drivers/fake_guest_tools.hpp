@@ -24,6 +24,7 @@ public:
   outcome<std::optional<std::string>> run_service(const std::string& domain,
                                                   const model::service_call& x,
                                                   std::chrono::seconds limit) override;
+  outcome<void> sync_menus(const std::string& domain, std::chrono::seconds limit) override;
   bool agent_connected(const std::string& name) override;
   void listen_agents(agents_listener heard) override;
   void close(const std::string& name) override;
@@ -61,6 +62,8 @@ public:
   };
   std::vector<call> calls() const; ///< in order
 
+  std::vector<std::string> synced() const; ///< domains that dom0 asked for applications, in order
+
   /// Answers what a service says; without one it says nothing.
   using service_script = std::function<outcome<std::string>(const call&)>;
   void set_services(service_script x);
@@ -88,6 +91,7 @@ private:
   std::set<std::string> lost_agents_;
   std::map<std::string, std::string> users_{{"dom0", "DEFAULT"}}; ///< of connected agents
   std::vector<call> calls_;
+  std::vector<std::string> synced_;
   agents_listener heard_agents_;
   service_script services_say_;
   std::vector<std::string> complaints_;

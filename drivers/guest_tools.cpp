@@ -168,11 +168,19 @@ public:
                                                   std::chrono::seconds limit) override {
     if (x.service.empty() || x.user.empty())
       return fail(errc::internal, fmt::format("a service in '{}' needs a name and a user", domain));
-    if (x_.qrexec_client.empty())
+    auto here = domain == "dom0";
+    auto& program = here ? x_.rpc_multiplexer : x_.qrexec_client;
+    if (program.empty())
       return std::nullopt;
-    auto done =
-        run({x_.qrexec_client, "-d", domain, fmt::format("{}:QUBESRPC {} dom0", x.user, x.service)},
-            {}, limit, outputs::apart, {.input = x.input});
+    auto command = std::vector{program};
+    if (here)
+      command.insert(command.end(), {x.service, "dom0", "name", "dom0"});
+    else
+      command.insert(command.end(),
+                     {"-d", domain, fmt::format("{}:QUBESRPC {} dom0", x.user, x.service)});
+    if (here && x.user != "root")
+      command = as_user(std::move(command));
+    auto done = run(command, {}, limit, outputs::apart, {.input = x.input});
     if (!done)
       return tl::unexpected{std::move(done.error())};
     auto complaint = trimmed(done->errors);
@@ -181,6 +189,20 @@ public:
                   fmt::format("service {} in '{}' ended with status {}{}{}", x.service, domain,
                               done->status, complaint.empty() ? "" : ": ", complaint));
     return std::optional{std::move(done->output)};
+  }
+
+  outcome<void> sync_menus(const std::string& domain, std::chrono::seconds limit) override {
+    if (x_.sync_menus.empty())
+      return {};
+    if (::geteuid() == 0 && x_.user.empty())
+      return fail(errc::general, "dom0 has no user: the group 'qubes' is empty");
+    auto done = run(as_user({"env", "DISPLAY=:0", x_.sync_menus, domain}), {}, limit);
+    if (!done)
+      return tl::unexpected{std::move(done.error())};
+    if (done->status != 0)
+      return fail(errc::general,
+                  fmt::format("'{}' failed with {}", x_.sync_menus, last_words(*done)));
+    return {};
   }
 
   bool agent_connected(const std::string& name) override {

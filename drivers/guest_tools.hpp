@@ -60,11 +60,14 @@ public:
   /// Starts the qrexec daemon and waits until the agent is connected (spec/lifecycle.md §2.3).
   virtual outcome<void> start_agent(const qrexec_agent& x) = 0;
 
-  /// What the service said; nothing where no program runs services. One that fails is
-  /// errc::vm_error with what it complained of.
+  /// What the service said; nothing where no program runs services. Those of dom0 run here. One
+  /// that fails is errc::vm_error with what it complained of.
   virtual outcome<std::optional<std::string>> run_service(const std::string& domain,
                                                           const model::service_call& x,
                                                           std::chrono::seconds limit) = 0;
+
+  /// Has dom0's user ask the domain for its applications; nothing where no program does that.
+  virtual outcome<void> sync_menus(const std::string& domain, std::chrono::seconds limit) = 0;
 
   /// `<qubes_run>/qrexec.NAME` exists.
   virtual bool agent_connected(const std::string& name) = 0;
@@ -83,7 +86,9 @@ struct guest_tools_options {
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon"; ///< "" for none
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";   ///< "" for none: agents count as there
   std::string qrexec_client = "/usr/bin/qrexec-client";    ///< runs services; "" for none
-  std::string services = "/var/run/qubes-service"; ///< marks of dom0's services; "" for none
+  std::string rpc_multiplexer = "/usr/lib/qubes/qubes-rpc-multiplexer"; ///< of dom0; "" for none
+  std::string sync_menus = "/usr/bin/qvm-sync-appmenus"; ///< asks for applications; "" for none
+  std::string services = "/var/run/qubes-service";       ///< marks of dom0's services; "" for none
   std::string user; ///< whom the programs run as when we are root; "" for the first of group qubes
 };
 

@@ -166,6 +166,23 @@ std::vector<model::kernel> scan_kernels(const std::string& state_directory) {
   return kernels;
 }
 
+std::set<model::package> find_packages(const std::string& python) {
+  auto result = std::set<model::package>{};
+  auto failed = std::error_code{};
+  if (python.empty())
+    return result;
+  for (auto x = fs::directory_iterator{python, failed}; !failed && x != fs::directory_iterator{};
+       x.increment(failed)) {
+    if (!x->path().filename().string().starts_with("python3"))
+      continue;
+    for (auto packages : {"site-packages", "dist-packages"})
+      for (auto& row : model::package_rows)
+        if (is_file(x->path() / packages / row.module / "__init__.py"))
+          result.insert(row.id);
+  }
+  return result;
+}
+
 model::host gather_host(const std::string& state_directory) {
   auto found = model::host{};
   auto cpu = parse_cpuinfo(read_beginning("/proc/cpuinfo").value_or(""));

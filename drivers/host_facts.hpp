@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,9 @@ namespace qubes::drivers {
 
 /// CPU family and model, time zone, and the kernels below `state_directory`/vm-kernels.
 model::host gather_host(const std::string& state_directory);
+
+/// Packages that extend the daemon, by their modules below `python`, e.g. /usr/lib; "" for none.
+std::set<model::package> find_packages(const std::string& python);
 
 /// The kernels below `state_directory`/vm-kernels.
 std::vector<model::kernel> scan_kernels(const std::string& state_directory);

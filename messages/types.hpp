@@ -9,6 +9,7 @@
 #include "model/event.hpp"
 #include "model/guest.hpp"
 #include "model/host.hpp"
+#include "model/menu_turn.hpp"
 #include "model/permission.hpp"
 #include "model/qubesdb.hpp"
 #include "model/service_call.hpp"
@@ -182,6 +183,7 @@ enum class task : std::uint8_t {
   trigger_input, ///< dom0's input devices are offered again
   start_at_boot, ///< flag: the domain shall
   ask_user,      ///< text: question to the device agent, errand; report: text, the answer
+  sync_menus,    ///< dom0 asks the domain for its applications
 };
 
 struct job {
@@ -343,6 +345,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::change)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::menu_turn)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::system_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::guest)
 

@@ -5,15 +5,20 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 namespace qubes::model {
 
 namespace {
 
 constexpr auto all = std::array{
-    &backup_restore,   &audio,     &custom_persist, &services, &gui, &relay,
-    &r3_compatibility, &vm_config, &network,
+    &backup_restore,   &audio,     &custom_persist, &services, &gui,        &relay,
+    &r3_compatibility, &vm_config, &network,        &whonix,   &kicksecure,
 };
+
+bool is_on(const extension& x, const host& machine) {
+  return !x.of || machine.packages.contains(*x.of);
+}
 
 } // namespace
 
@@ -51,6 +56,67 @@ notices told_by_change(const transition& x) {
     if (it->when_changed)
       it->when_changed(x, result);
   return result;
+}
+
+// -- plans ----------------------------------------------------------------------------------------
+
+view sequel::now() {
+  if (seen_ != plan_.what.edits.size()) {
+    seen_ = plan_.what.edits.size();
+    // What cannot be applied is refused when it is committed.
+    if (auto next = apply(v_.system, v_.machine, plan_.what))
+      states_.push_back(std::move(*next));
+  }
+  return {states_.empty() ? v_.system : states_.back(), v_.board, v_.machine};
+}
+
+void sequel::include(plan more) {
+  if (plan_.refusal)
+    return;
+  if (more.refusal) {
+    plan_ = {.before = std::move(plan_.before),
+             .what = {},
+             .after = {},
+             .refusal = std::move(more.refusal)};
+    return;
+  }
+  std::ranges::move(more.before, std::back_inserter(plan_.after));
+  std::ranges::move(more.what.edits, std::back_inserter(plan_.what.edits));
+  std::ranges::move(more.after, std::back_inserter(plan_.after));
+}
+
+plan with_consequences(const view& v, plan x) {
+  if (x.refusal || v.machine.packages.empty())
+    return x;
+  auto to = sequel{v, std::move(x)};
+  for (auto i = std::size_t{0}; i < to.so_far().after.size(); ++i) {
+    auto told = to.so_far().after[i]; // which may move
+    for (auto* it : all)
+      if (it->when_told && is_on(*it, v.machine))
+        it->when_told(told, to);
+  }
+  return std::move(to).finish();
+}
+
+void grant_extensions(draft& to, const domain& owner, const features_request& wish) {
+  for (auto* it : all)
+    if (it->when_asked && is_on(*it, to.v.machine))
+      it->when_asked(owner, wish, to);
+}
+
+bool mend_extensions(const view& v, domain& x) {
+  auto mended = false;
+  for (auto* it : all)
+    if (it->when_loaded && is_on(*it, v.machine))
+      mended |= it->when_loaded(v, x);
+  return mended;
+}
+
+// -- for extensions -------------------------------------------------------------------------------
+
+const domain* subject_of(const view& v, const event& x) {
+  auto born = x.name == "domain-add" && !x.args.empty();
+  return v.system.find(born ? x.args.front().second : x.subject);
 }
 
 bool listens(const view& v, const domain& x) {

@@ -2,10 +2,15 @@
 // each of them in model/extensions/ (spec/app.md §9).
 #pragma once
 
-#include "model/change.hpp"
+#include "model/draft.hpp"
+#include "model/features_request.hpp"
+#include "model/package.hpp"
+#include "model/plan.hpp"
 #include "model/qubesdb.hpp"
 
+#include <deque>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +34,27 @@ struct transition {
 /// What running domains are told, by name.
 using notices = std::map<std::string, qubesdb_edits, std::less<>>;
 
+/// A plan that grows by what follows from it.
+class sequel {
+public:
+  sequel(const view& v, plan first) : v_(v), plan_(std::move(first)) {}
+
+  /// The system as the plan leaves it so far. What it shows stays valid.
+  view now();
+
+  /// A consequence. When it is refused, so is the whole.
+  void include(plan more);
+
+  const plan& so_far() const noexcept { return plan_; }
+  plan finish() && { return std::move(plan_); }
+
+private:
+  view v_;
+  plan plan_;
+  std::deque<model::system> states_;
+  std::size_t seen_ = 0; ///< edits that the last of the states has
+};
+
 /// A part; null where it has nothing to say.
 struct extension {
   std::string_view name;
@@ -42,6 +68,15 @@ struct extension {
   void (*when_started)(const view&, const domain&, notices&);
   /// What a change means for those that run.
   void (*when_changed)(const transition&, notices&);
+
+  /// The package whose presence switches it on; nothing for what is always on.
+  std::optional<package> of{};
+  /// What a planned event leads to.
+  void (*when_told)(const event&, sequel&) = nullptr;
+  /// What is granted of a guest's wish, beside the core's own.
+  void (*when_asked)(const domain&, const features_request&, draft&) = nullptr;
+  /// What a record of an older file lacks; true when it was mended.
+  bool (*when_loaded)(const view&, domain&) = nullptr;
 };
 
 /// In the order in which they speak.
@@ -52,7 +87,15 @@ outcome<void> allow_stop(const view& v, const domain& x);
 notices told_by_start(const view& v, const domain& x);
 notices told_by_change(const transition& x);
 
+/// The plan with all that follows from what it tells.
+plan with_consequences(const view& v, plan x);
+void grant_extensions(draft& to, const domain& owner, const features_request& wish);
+bool mend_extensions(const view& v, domain& x);
+
 // -- for extensions -----------------------------------------------------------------------------
+
+/// The domain an event tells of, also the one that `domain-add` does; null when there is none.
+const domain* subject_of(const view& v, const event& x);
 
 /// It runs, so that its QubesDB can be written to. dom0 always does.
 bool listens(const view& v, const domain& x);

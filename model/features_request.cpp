@@ -1,6 +1,7 @@
 #include "model/features_request.hpp"
 
 #include "model/characters.hpp"
+#include "model/extension.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/literal.hpp"
@@ -360,6 +361,7 @@ plan plan_features_request(const view& v, const domain& owner, const features_re
     if (x.unset("qrexec") && x.asked("qrexec") == "1")
       to.tell({owner.name, "template-postinstall", {}});
   }
+  grant_extensions(to, owner, wish);
   return std::move(to).finish();
 }
 

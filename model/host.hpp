@@ -1,12 +1,14 @@
 // What the model needs to know of the machine; gathered by drivers, read by default rules.
 #pragma once
 
+#include "model/package.hpp"
 #include "model/pci_port.hpp"
 #include "model/system.hpp"
 
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,7 @@ struct host {
   std::vector<kernel> kernels; ///< sorted by name
   callback_pools callbacks;
   pci_layout pci;
+  std::set<package> packages; ///< those that are there
 
   const kernel* find_kernel(std::string_view name) const noexcept {
     for (auto& x : kernels)

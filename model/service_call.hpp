@@ -5,6 +5,9 @@
 
 namespace qubes::model {
 
+/// Qrexec's word for the user whom a domain's own programs run as.
+inline constexpr auto default_user = "DEFAULT";
+
 /// What its caller decides.
 struct service_call {
   std::string service; ///< with its argument: "qubes.SetAudioVM+5"

@@ -1,3 +1,4 @@
+#include "model/extension.hpp"
 #include "model/follower.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
@@ -283,6 +284,7 @@ private:
   void bring_up_to_date() {
     for (auto& [name, x] : by_name_) {
       x->migrated |= mend_follower_tags(here(), *x->value);
+      x->migrated |= mend_extensions(here(), *x->value);
       for (auto& property : x->respelt)
         x->migrated |= x->references.contains(property);
       if (x->migrated)

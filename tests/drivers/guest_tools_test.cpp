@@ -23,6 +23,11 @@ using testing::HasSubstr;
 
 constexpr auto uuid = "8cb2b7a3-0a1f-4bd5-8d0b-3a8b4ad3b2c1";
 
+/// Whom this test runs as.
+std::string user_name() {
+  return ::getpwuid(::geteuid())->pw_name;
+}
+
 /// The programs are shell scripts; the database behind the socket is a thread of the test.
 struct guests : testing::Test {
   tests::temp_directory directory;
@@ -108,6 +113,38 @@ TEST_F(guests, services_run_as_who_is_said_and_read_what_they_are_given) {
   said = open()->run_service("work", {.service = "a.Service+x", .user = "user"}, 30s);
   ASSERT_TRUE(said) << said.error().text;
   EXPECT_EQ(*said, "<-d><work><user:QUBESRPC a.Service+x dom0> read <>");
+}
+
+TEST_F(guests, services_of_dom0_run_here_as_the_host_s_user) {
+  options.qrexec_client = "";
+  options.rpc_multiplexer =
+      directory.program("multiplexer", "printf '<%s>' \"$@\"; printf ' as %s' $(id -un)");
+  auto said = open()->run_service("dom0", {.service = "a.Service+x", .user = "DEFAULT"}, 30s);
+  ASSERT_TRUE(said) << said.error().text;
+  auto user = ::geteuid() != 0 || first_qubes_user().empty() ? user_name() : first_qubes_user();
+  EXPECT_EQ(*said, "<a.Service+x><dom0><name><dom0> as " + user);
+  said = open()->run_service("dom0", {.service = "a.Service", .user = "root"}, 30s);
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_EQ(*said, "<a.Service><dom0><name><dom0> as " + user_name());
+  options.rpc_multiplexer = "";
+  auto nothing = open()->run_service("dom0", {.service = "a.Service", .user = "root"}, 30s);
+  ASSERT_TRUE(nothing);
+  EXPECT_FALSE(nothing->has_value());
+}
+
+TEST_F(guests, are_asked_for_their_applications_on_the_users_display) {
+  options.user = user_name();
+  options.sync_menus =
+      directory.program("sync", "echo \"$DISPLAY $@\" > '" + directory / "log" + "'");
+  auto done = open()->sync_menus("debian", 30s);
+  ASSERT_TRUE(done) << done.error().text;
+  EXPECT_EQ(directory.read("log"), ":0 debian\n");
+  options.sync_menus = directory.program("sync", "echo no menu; exit 3");
+  auto refused = open()->sync_menus("debian", 30s);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, EndsWith("exit code 3: no menu"));
+  options.sync_menus = "";
+  EXPECT_TRUE(open()->sync_menus("debian", 30s));
 }
 
 TEST_F(guests, services_that_fail_are_quoted) {

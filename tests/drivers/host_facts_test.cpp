@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <mutex>
 #include <set>
@@ -41,6 +42,28 @@ TEST(cpuinfo, leaves_zero_for_what_it_does_not_say) {
             cpu_identity{});
   EXPECT_EQ(parse_cpuinfo("cpu family\nmodel\t: many\ncpu family\t: \n"), cpu_identity{});
   EXPECT_EQ(parse_cpuinfo("model\t: 99999999999999999999\n\xff\xfe:\0:\n"), cpu_identity{});
+}
+
+TEST(packages, are_found_by_their_modules_for_any_python) {
+  auto directory = tests::temp_directory{};
+  auto module = [&](const std::string& where, const std::string& name) {
+    auto home = std::filesystem::path{directory / where} / name;
+    std::filesystem::create_directories(home);
+    return home;
+  };
+  auto here = [&] { return find_packages(directory.str()); };
+  EXPECT_THAT(here(), testing::IsEmpty());
+  EXPECT_THAT(find_packages(""), testing::IsEmpty());
+  EXPECT_THAT(find_packages(directory / "missing"), testing::IsEmpty());
+  auto whonix = module("python3.11/site-packages", "qubeswhonix");
+  EXPECT_THAT(here(), testing::IsEmpty()) << "what a removed package left";
+  std::ofstream{whonix / "__init__.py"};
+  EXPECT_THAT(here(), ElementsAre(model::package::whonix));
+  std::ofstream{module("python3/dist-packages", "qubesappmenusext") / "__init__.py"};
+  std::ofstream{module("python3.13/site-packages", "qubeskicksecure") / "__init__.py"};
+  std::ofstream{module("other/site-packages", "qubeskicksecure") / "__init__.py"};
+  EXPECT_THAT(here(), ElementsAre(model::package::appmenus, model::package::whonix,
+                                  model::package::kicksecure));
 }
 
 struct zones : testing::Test {

@@ -195,6 +195,7 @@ boot_links = "{0}/boot"
 config = "{0}/etc"
 sysfs = "{0}/sys"
 log = "{0}/log"
+python = ""
 pci_ids = "{0}/pci.ids"
 
 [hypervisor]
