@@ -178,10 +178,11 @@ TEST_P(menu_test, a_workstation_of_whonix_without_its_gateway_gets_no_network) {
   sim.society().world()->machine.update(
       [](model::host& x) { x.packages = {model::package::whonix}; });
   ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net0"));
-  ASSERT_TRUE(sim.ask("debian", verb::set_feature, "whonix-ws", "1"));
+  EXPECT_EQ(say("admin.vm.Create.TemplateVM", "", "dom0", "name=whonix label=black")[0], '0');
+  ASSERT_TRUE(sim.ask("whonix", verb::set_feature, "whonix-ws", "1"));
   EXPECT_THAT(say("qvmd.Plan", "admin.vm.feature.Set+whonix-ws", "app0", "1"),
               HasSubstr("app0: netvm = "));
-  EXPECT_EQ(say("admin.vm.Create.AppVM", "debian", "dom0", "name=anon label=red")[0], '0');
+  EXPECT_EQ(say("admin.vm.Create.AppVM", "whonix", "dom0", "name=anon label=red")[0], '0');
   auto now = sim.world().look();
   EXPECT_THAT(now.find("anon")->tags, Contains("anon-vm"));
   EXPECT_EQ(now.find("anon")->properties.at("netvm"), model::value{model::none{}});

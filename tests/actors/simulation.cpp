@@ -588,7 +588,9 @@ void simulation::check_store() {
   auto text = disk_->read("qubes.xml", model::xml::max_bytes);
   if (!text || !*text)
     return violate("qubes.xml is not there");
-  auto loaded = model::xml::load(**text, *world().machine.read(), fixed_uuid);
+  auto plain = *world().machine.read();
+  plain.packages.clear(); // which mend what they load
+  auto loaded = model::xml::load(**text, plain, fixed_uuid);
   if (!loaded || !(saved_part(loaded->system) == saved_part(*system)))
     violate("qubes.xml is not what is published");
   auto now = society_->world()->look();

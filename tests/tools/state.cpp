@@ -205,6 +205,8 @@ uri = "{1}"
 qubesdb_daemon = ""
 qrexec_daemon = ""
 qrexec_client = ""
+rpc_multiplexer = ""
+sync_menus = ""
 input_trigger = ""
 xl = ""
 

@@ -16,6 +16,8 @@ SETTINGS = """[programs]
 qubesdb_daemon = "{qubesdb_daemon}"
 qrexec_daemon = ""
 qrexec_client = ""
+rpc_multiplexer = ""
+sync_menus = ""
 input_trigger = ""
 [memory]
 manager = "{manager}"
