@@ -8,17 +8,17 @@
 
 namespace qubes::actors {
 
-std::string attach_question(const model::view& v, const model::device& disk,
+std::string attach_question(const model::view& v, std::string_view kind, const model::device& x,
                             const std::vector<std::string>& targets) {
   auto icons = nlohmann::ordered_json::object();
-  for (auto& x : v.system.domains) {
-    auto name = (x->is(model::disp_vm) ? "@dispvm:" : "") + x->name.str();
-    icons[name] = model::read_text({v, x.get()}, "icon");
+  for (auto& it : v.system.domains) {
+    auto name = (it->is(model::disp_vm) ? "@dispvm:" : "") + it->name.str();
+    icons[name] = model::read_text({v, it.get()}, "icon");
   }
   auto question = nlohmann::ordered_json{
-      {"source", disk.backend},
-      {"device_name", model::describe_disk(disk)},
-      {"argument", disk.port},
+      {"source", x.backend},
+      {"device_name", model::describe(kind, x)},
+      {"argument", x.port},
       {"targets", targets},
       {"default_target", targets.size() == 1 ? targets.front() : ""},
       {"icons", std::move(icons)},

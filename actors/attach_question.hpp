@@ -11,7 +11,7 @@
 namespace qubes::actors {
 
 /// JSON for the device agent; `targets` are the names of those who want it, one at least.
-std::string attach_question(const model::view& v, const model::device& disk,
+std::string attach_question(const model::view& v, std::string_view kind, const model::device& x,
                             const std::vector<std::string>& targets);
 
 /// Who is to have it; "" for nobody, and for an answer that names none of those who want it.

@@ -4,12 +4,15 @@
 #include "model/auto_attach.hpp"
 #include "model/device.hpp"
 #include "model/feature.hpp"
+#include "model/guest_devices.hpp"
 #include "model/literal.hpp"
+#include "model/passing.hpp"
 #include "model/permission.hpp"
 #include "model/property.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
@@ -20,8 +23,6 @@ using model::errc;
 using model::power;
 
 namespace {
-
-constexpr auto block_prefix = "/qubes-block-devices/";
 
 std::string_view option(const model::device_options& all, std::string_view key) {
   auto it = std::ranges::find(all, key, [](auto& x) { return x.first; });
@@ -98,6 +99,14 @@ model::outcome<model::device_options> disk_options(const model::device& disk,
   return result;
 }
 
+std::string port_of(const model::attachment& x) {
+  return fmt::format("{}:{}", x.backend, x.port);
+}
+
+bool is_microphone(const model::attachment& x) {
+  return model::find_device_kind(x.kind)->by == model::carrier::sound;
+}
+
 /// The assignment of exactly this device, null when it was attached by hand.
 const model::assignment* assignment_of(const model::domain& who, const model::attachment& x) {
   auto& all = model::assigned(who, x.kind);
@@ -115,23 +124,46 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
                                 const std::function<void(std::vector<model::device>)>& then) {
   auto now = look();
   auto* it = now.find(backend);
+  auto* row = model::find_device_kind(kind);
   auto there = it && (it->is(model::admin_vm) || now.view().facts(*it).xid >= 0);
-  if (!there || (kind == "pci" && !it->is(model::admin_vm)))
+  auto of_host = row && row->listing.empty();
+  auto keeps_its_own = kind == "usb" && backend == "dom0" && !now.machine->dom0_passes_usb;
+  if (!row || !there || keeps_its_own || (of_host && !it->is(model::admin_vm)) || !is_there(*row, *now.machine))
     return then({});
-  auto what = job{.what = kind == "pci" ? task::list_pci : task::read_qubesdb,
-                  .domain = backend,
-                  .uuid = it->uuid,
-                  .text = block_prefix,
-                  .pairs = {}};
-  look_up(to, std::move(what), [this, kind, backend, then](const report& x) {
-    auto all = kind == "pci" ? x.devices : model::block_devices(backend, x.pairs);
-    auto holders = world_->attached.read();
-    for (auto& device : all)
-      if (auto holder = holders->find(std::tuple{kind, device.backend, device.port});
-          holder != holders->end())
-        device.attachment = holder->second;
+  if (row->by == model::carrier::sound)
+    return then({model::microphone()});
+  auto named = [this, kind, then](std::vector<model::device> all) {
+    with_holders(kind, all);
     then(std::move(all));
-  });
+  };
+  if (of_host)
+    return look_up(to, {.what = task::list_pci, .domain = backend, .uuid = it->uuid},
+                   [named](const report& x) { named(x.devices); });
+  look_up(to,
+          {.what = task::read_qubesdb,
+           .domain = backend,
+           .uuid = it->uuid,
+           .text = fmt::format("{}/", row->listing)},
+          [this, kind, backend, to, named](const report& x) {
+            if (!model::has_usb_parts(kind, x.pairs))
+              return named(model::listed_devices(kind, backend, x.pairs));
+            with_devices("usb", backend, to, [kind, backend, x, named](const auto& usb) {
+              named(model::listed_devices(kind, backend, x.pairs, usb));
+            });
+          });
+}
+
+/// Who has them: as their backend says, where it does, else as the domains do that have them.
+void domain_state::with_holders(const std::string& kind, std::vector<model::device>& all) const {
+  auto now = look();
+  auto holders = world_->attached.read();
+  for (auto& x : all) {
+    if (!now.find(x.attachment))
+      x.attachment.clear();
+    auto holder = holders->find(std::tuple{kind, x.backend, x.port});
+    if (x.attachment.empty() && holder != holders->end())
+      x.attachment = holder->second;
+  }
 }
 
 void domain_state::list_available(const order& x, const reply& to) {
@@ -139,7 +171,7 @@ void domain_state::list_available(const order& x, const reply& to) {
     auto text = std::string{};
     for (auto& device : all)
       if (x.key.empty() || device.port == x.key) {
-        if (x.kind == "block")
+        if (x.kind == block)
           device.data.clear(); // told in QubesDB, not to clients
         text += print_available(x.kind, device);
       }
@@ -150,17 +182,27 @@ void domain_state::list_available(const order& x, const reply& to) {
 void domain_state::list_attached(const order& x, const reply& to) {
   if (auto sound = model::check_port(x.key); !sound)
     return to.refuse(sound.error());
-  auto now = look();
-  auto* me = record(now);
-  auto lines = std::vector<std::string>{};
-  for (auto& it : attached_)
-    if (it.kind == x.kind && (x.key.empty() || x.key == it.backend + '+' + it.port))
-      lines.push_back(print_attached(it, who_, me ? assignment_of(*me, it) : nullptr));
-  std::ranges::sort(lines);
-  auto text = std::string{};
-  for (auto& line : lines)
-    text += line;
-  to.ok(std::move(text));
+  with_attached(x.kind, to, [this, wanted = x.key, to](const auto& all) {
+    auto now = look();
+    auto* me = record(now);
+    auto lines = std::vector<std::string>{};
+    for (auto& it : all)
+      if (wanted.empty() || wanted == it.backend + '+' + it.port)
+        lines.push_back(print_attached(it, who_, me ? assignment_of(*me, it) : nullptr));
+    std::ranges::sort(lines);
+    to.ok(fmt::format("{}", fmt::join(lines, "")));
+  });
+}
+
+/// What it has of a class.
+void domain_state::with_attached(const std::string& kind, const reply& to,
+                                 const std::function<void(std::vector<model::attachment>)>& then) {
+  if (auto* row = model::find_device_kind(kind); row && row->by == model::carrier::sound)
+    return with_microphone(to, then);
+  auto result = std::vector<model::attachment>{};
+  std::ranges::copy_if(attached_, std::back_inserter(result),
+                       [&](auto& x) { return x.kind == kind; });
+  then(std::move(result));
 }
 
 void domain_state::attach_device(const order& x, const reply& to) {
@@ -216,9 +258,20 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     return to.refuse({errc::general,
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
                       "set its virt_mode to hvm"});
-  auto has_kernel = !model::read_text(about, "kernel").empty();
-  auto complete = kind == "block" ? disk_options(device, options, in_use(), has_kernel)
-                                  : model::outcome<model::device_options>{options};
+  with_attached(kind, to, [this, kind, device, options, to](const auto& all) {
+    if (std::ranges::find(all, device.port, &model::attachment::port) != all.end()
+        && std::ranges::find(all, device.backend, &model::attachment::backend) != all.end())
+      return to.refuse(
+          {errc::device_already_attached,
+           fmt::format("'{}' has {} device {}:{}", who_, kind, device.backend, device.port),
+           {}});
+    bring(kind, device, options, to);
+  });
+}
+
+void domain_state::bring(const std::string& kind, const model::device& device,
+                         const model::device_options& options, const reply& to) {
+  auto complete = options_for(kind, device, options);
   if (!complete)
     return to.refuse(complete.error());
   auto named = fmt::format("{}:{}:{}", device.backend, device.port, device.identity);
@@ -227,6 +280,9 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
   auto it = model::attachment{kind, device.backend, device.port, device.identity, *complete};
   if (kind == "pci")
     it.address = device.data.at(0).second;
+  auto what = carry(it, true);
+  if (!what)
+    return to.refuse(what.error());
   attaching_.push_back(it);
   publish_attachments();
   auto failed = [this, it, to](const model::error& why) {
@@ -235,10 +291,11 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     to.refuse(why);
   };
   run(
-      work(task::attach, device_xml(it)),
+      std::move(*what),
       [this, it, named, to](const report&) {
         std::erase(attaching_, it);
-        attached_.push_back(it);
+        if (!is_microphone(it))
+          attached_.push_back(it);
         publish_attachments();
         tell(fmt::format("device-attach:{}", it.kind),
              {{"device", named}, {"options", model::event_text(it.options)}});
@@ -272,21 +329,64 @@ void domain_state::detach_device(const order& x, const reply& to) {
           return to.refuse({errc::vm_not_halted,
                             fmt::format("'{}' cannot run without {}", who_, event_text(y)),
                             "shut it down, or unassign the device first"});
-  auto it = std::ranges::find_if(
-      attached_, [&](auto& y) { return y.kind == x.kind && y.port == wanted->port; });
-  if (it == attached_.end())
-    return to.refuse(
-        {errc::device_not_assigned,
-         fmt::format("{} device {} is not attached to '{}'", x.kind, event_text(*wanted), who_),
-         {}});
-  auto port = fmt::format("{}:{}", it->backend, it->port);
-  tell(fmt::format("device-pre-detach:{}", x.kind), {{"port", port}});
-  run_for(to, work(task::detach, device_xml(*it)), [this, it = *it, port, to](const report&) {
-    std::erase(attached_, it);
-    publish_attachments();
-    tell(fmt::format("device-detach:{}", it.kind), {{"port", port}});
-    to.ok();
+  with_attached(x.kind, to, [this, wanted = *wanted, kind = x.kind, to](const auto& all) {
+    auto it = std::ranges::find(all, wanted.port, &model::attachment::port);
+    if (it == all.end())
+      return to.refuse(
+          {errc::device_not_assigned,
+           fmt::format("{} device {} is not attached to '{}'", kind, event_text(wanted), who_),
+           {}});
+    auto what = carry(*it, false);
+    if (!what)
+      return to.refuse(what.error());
+    tell(fmt::format("device-pre-detach:{}", kind), {{"port", port_of(*it)}});
+    run_for(to, std::move(*what), [this, it = *it, to](const report&) {
+      if (is_microphone(it) || has_lost(it)) // else its backend has said so already
+        tell(fmt::format("device-detach:{}", it.kind), {{"port", port_of(it)}});
+      to.ok();
+    });
   });
+}
+
+/// What brings a device to the domain, or takes it back.
+model::outcome<job> domain_state::carry(const model::attachment& x, bool to_us) const {
+  auto by = model::find_device_kind(x.kind)->by;
+  if (by == model::carrier::hypervisor)
+    return work(to_us ? task::attach : task::detach, device_xml(x));
+  if (by == model::carrier::sound)
+    return let_sound_in(to_us);
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return tl::unexpected{stopped_meanwhile(who_)};
+  auto run = to_us ? model::take_over(now.view(), *me, x) : model::hand_back(x);
+  if (!run)
+    return tl::unexpected{std::move(run.error())};
+  auto what = work(task::ask_service);
+  what.domain = std::move(run->domain);
+  what.call = std::move(run->call);
+  return what;
+}
+
+/// False when that was known already.
+bool domain_state::has_lost(const model::attachment& x) {
+  auto was_there = std::erase(attached_, x) > 0;
+  publish_attachments();
+  return was_there;
+}
+
+/// What a client says of a device when it is attached, completed.
+model::outcome<model::device_options>
+domain_state::options_for(const std::string& kind, const model::device& device,
+                          const model::device_options& given) const {
+  if (model::find_device_kind(kind)->by != model::carrier::hypervisor)
+    return model::check_passing(kind, given).map([&] { return given; });
+  if (kind != "block")
+    return given;
+  auto now = look();
+  auto* me = record(now);
+  auto has_kernel = me && !model::read_text({now.view(), me}, "kernel").empty();
+  return disk_options(device, given, in_use(), has_kernel);
 }
 
 std::string domain_state::device_xml(const model::attachment& x) const {
@@ -369,8 +469,8 @@ void domain_state::learn_required() {
 /// The life is over, and so is what was attached to it.
 void domain_state::drop_attachments() {
   for (auto& x : std::exchange(attached_, {}))
-    if (x.kind == "block")
-      tell("device-detach:block", {{"port", fmt::format("{}:{}", x.backend, x.port)}});
+    if (x.kind != "pci")
+      tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
   publish_attachments();
 }
 
@@ -379,7 +479,8 @@ void domain_state::publish_attachments() {
   world_->attached.update([this](auto& all) {
     std::erase_if(all, [this](auto& x) { return x.second == who_; });
     for (auto& x : in_use())
-      all.insert_or_assign(std::tuple{x.kind, x.backend, x.port}, who_);
+      if (!is_microphone(x)) // which many may have
+        all.insert_or_assign(std::tuple{x.kind, x.backend, x.port}, who_);
   });
 }
 

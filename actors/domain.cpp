@@ -54,6 +54,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       [this](const device_offer& x) { take_device(x); },
       [this](const device_wish& x) { hear(x); },
       [this](const device_loss& x) { lose_device(x); },
+      [this](const device_gain& x) { gain_device(x); },
       [this](const model::menu_turn& x) { hear(x); },
       [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
       [this](atom::gone) { lose_record(); },

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -253,12 +254,22 @@ private:
 
   void with_devices(const std::string& kind, const std::string& backend, const reply& to,
                     const std::function<void(std::vector<model::device>)>& then);
+  void with_holders(const std::string& kind, std::vector<model::device>& all) const;
+  void with_attached(const std::string& kind, const reply& to,
+                     const std::function<void(std::vector<model::attachment>)>& then);
   void list_available(const order& x, const reply& to);
   void list_attached(const order& x, const reply& to);
   void attach_device(const order& x, const reply& to);
   void attach_known(const std::string& kind, const model::device& device,
                     const model::device_options& options, const reply& to);
+  void bring(const std::string& kind, const model::device& device,
+             const model::device_options& options, const reply& to);
+  model::outcome<model::device_options> options_for(const std::string& kind,
+                                                    const model::device& device,
+                                                    const model::device_options& given) const;
   void detach_device(const order& x, const reply& to);
+  model::outcome<job> carry(const model::attachment& x, bool to_us) const;
+  bool has_lost(const model::attachment& x);
   std::string device_xml(const model::attachment& x) const;
   std::vector<model::attachment> in_use() const;
   void identify_devices(const std::vector<model::attachment>& all,
@@ -271,30 +282,50 @@ private:
 
   static constexpr auto block = "block"; ///< class of devices
 
-  // -- devices that come and go (block.cpp) ---------------------------------------------------
+  // -- the microphone (microphone.cpp) --------------------------------------------------------
+
+  void with_sound_entry(const model::domain* player, const reply& to,
+                        const std::function<void(std::optional<std::string>)>& then);
+  void with_microphone(const reply& to,
+                       const std::function<void(std::vector<model::attachment>)>& then);
+  model::outcome<job> let_sound_in(bool on) const;
+  void forget_sound();
+  void move_sound(const model::system_ptr& before, const model::change& what);
+
+  // -- devices that come and go (hotplug.cpp) -------------------------------------------------
 
   void hear(const guest_news& x);
   void hear(const agent_news& x);
   void tell_devices_changed();
-  void look_at_disks();
-  void disks_are(const std::vector<model::device>& all);
-  void disk_is_gone(const model::device& x);
-  void forget_disks();
+  void look_at_all_devices();
+  void look_at_devices(const std::string& kind);
+  void devices_are(const std::string& kind, const std::vector<model::device>& all);
+  void tell_holders(const std::string& kind,
+                    const std::optional<std::vector<model::device>>& before,
+                    const std::vector<model::device>& all);
+  void device_is_gone(const std::string& kind, const model::device& x);
+  void offers_nothing();
+  void forget_devices();
   /// A domain that wants a device of ours, and by which of its assignments.
   struct claim {
     std::string who;
     model::assignment how;
   };
-  void offer(const model::device& x);
+  void offer(const std::string& kind, const model::device& x);
   void hear(const device_wish& x);
-  void ask_user(const model::device& x, const std::vector<claim>& all);
-  void give(const model::device& x, const claim& to);
-  void withdraw_questions(const std::string& port);
+  bool still_offers(const std::string& kind, const model::device& x) const;
+  void ask_user(const std::string& kind, const model::device& x, const std::vector<claim>& all);
+  void give(const std::string& kind, const model::device& x, const claim& to);
+  void withdraw_questions(const std::string& kind, const std::string& port);
+  void gain_device(const device_gain& what);
   void take_device(const device_offer& x);
-  void take_disks();
+  void take_devices();
+  void take_devices_again();
+  void take_devices_of(const std::string& kind);
   void lose_device(const device_loss& what);
-  std::vector<std::string> backends_of(const model::domain& me, std::string_view kind,
-                                       bool required) const;
+  std::vector<std::string>
+  backends_of(const model::domain& me, std::string_view kind,
+              const std::function<bool(const model::assignment&)>& counts) const;
   void with_all_devices(const std::string& kind, std::vector<std::string> backends,
                         const std::function<void(std::vector<model::device>)>& then,
                         std::vector<model::device> found = {});
@@ -323,7 +354,7 @@ private:
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
-  void watch_guest(const std::function<void()>& then);
+  void watch_guest(const std::function<void()>& then, std::size_t at = 0);
   void watch_guest_again();
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
@@ -471,16 +502,21 @@ private:
   std::vector<std::weak_ptr<errand>> copies_;              ///< under way to its volumes
   std::vector<model::attachment> attached_;                ///< for this life
   std::vector<model::attachment> attaching_;               ///< under way
-  std::optional<std::vector<model::device>> disks_; ///< it offers, as far as others were told
+  /// Devices of a class that it offers.
+  struct offers {
+    std::optional<std::vector<model::device>> told; ///< as far as others were
+    bool looking = false;
+    bool look_again = false;
+  };
+  std::map<std::string, offers, std::less<>> offers_; ///< by class
   /// The user is asked about a device of ours.
   struct question {
+    std::string kind;
     std::string port;
     errand_ptr signs;
   };
   std::vector<question> questions_;
-  bool devices_changed_ = false; ///< to be told when the change is over
-  bool looking_ = false;
-  bool look_again_ = false;
+  std::set<std::string> devices_changed_;     ///< classes, to be told when the change is over
   std::deque<model::menu_turn> menus_;        ///< what its menu has still to follow
   std::vector<model::menu_turn> menus_taken_; ///< of those that waited, until they are done
   bool menu_at_work_ = false;

@@ -1,6 +1,7 @@
 #include "actors/method.hpp"
 #include "actors/reads.hpp"
 
+#include "model/auto_attach.hpp"
 #include "model/backup_profile.hpp"
 #include "model/characters.hpp"
 #include "model/features_request.hpp"
@@ -216,11 +217,16 @@ constexpr auto to_host = order_for_host{keyed<What>};
 template <verb What>
 constexpr auto to_volume = order_for_domain{of_volume<What>};
 constexpr char block[] = "block";
+constexpr char mic[] = "mic";
 constexpr char pci[] = "pci";
-template <verb What>
-constexpr auto of_block = order_for_domain{of_device<What, block>};
-template <verb What>
-constexpr auto of_pci = order_for_domain{of_device<What, pci>};
+constexpr char usb[] = "usb";
+constexpr char webcam[] = "webcam";
+template <verb What, const char* Kind>
+constexpr auto of_class = order_for_domain{of_device<What, Kind>};
+template <const char* Kind>
+outcome<std::string> assigned(const call& x) {
+  return reads::assigned(x, Kind);
+}
 template <verb What>
 constexpr auto to_pool = order_for_host{of_pool<What>};
 template <klass Type, bool WithPools>
@@ -279,25 +285,49 @@ const method table[]{
   {"admin.vm.Stats",                               admin, no,  no,  any,  sampling{}, "Tells what running domains use, every stats_interval seconds."},
   {"admin.vm.Suspend",                             admin, no,  no,  any,  just<verb::suspend>, "Puts a domain to sleep."},
   {"admin.vm.Unpause",                             admin, no,  no,  any,  just<verb::unpause>, "Lets a paused domain go on."},
-  {"admin.vm.device.block.Assign",                admin, yes, yes, any,  of_block<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.block.Assigned",              admin, may, no,  any,  reads::block_assigned, "Devices the domain gets at its start."},
-  {"admin.vm.device.block.Attach",                admin, yes, may, any,  of_block<verb::attach_device>, "Gives a running domain a device."},
-  {"admin.vm.device.block.Attached",              admin, may, no,  any,  of_block<verb::list_attached>, "Devices a running domain was given."},
-  {"admin.vm.device.block.Available",             admin, may, no,  any,  of_block<verb::list_available>, "Devices the domain offers."},
-  {"admin.vm.device.block.Detach",                admin, yes, no,  any,  of_block<verb::detach_device>, "Takes a device from a running domain."},
-  {"admin.vm.device.block.Set.assignment",        admin, yes, yes, any,  of_block<verb::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.block.Unassign",              admin, yes, no,  any,  of_block<verb::unassign_device>, "The domain no longer gets a device at its start."},
+  {"admin.vm.device.block.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, block>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.block.Assigned",              admin, may, no,  any,  assigned<block>, "Devices the domain gets at its start."},
+  {"admin.vm.device.block.Attach",                admin, yes, may, any,  of_class<verb::attach_device, block>, "Gives a running domain a device."},
+  {"admin.vm.device.block.Attached",              admin, may, no,  any,  of_class<verb::list_attached, block>, "Devices a running domain was given."},
+  {"admin.vm.device.block.Available",             admin, may, no,  any,  of_class<verb::list_available, block>, "Devices the domain offers."},
+  {"admin.vm.device.block.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, block>, "Takes a device from a running domain."},
+  {"admin.vm.device.block.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, block>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.block.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, block>, "The domain no longer gets a device at its start."},
   {"admin.vm.device.denied.Add",                  admin, no,  may, any,  order_for_domain{keyed<verb::deny_interfaces>}, "Interfaces of devices the domain does not take; payload: codes of seven characters."},
   {"admin.vm.device.denied.List",                 admin, no,  no,  any,  reads::denied_interfaces, "Interfaces of devices the domain does not take."},
   {"admin.vm.device.denied.Remove",               admin, no,  may, any,  order_for_domain{keyed<verb::allow_interfaces>}, "Interfaces the domain takes again; payload: codes, or all."},
-  {"admin.vm.device.pci.Assign",                  admin, yes, yes, any,  of_pci<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.pci.Assigned",                admin, may, no,  any,  reads::pci_assigned, "Devices the domain gets at its start."},
-  {"admin.vm.device.pci.Attach",                  admin, yes, may, any,  of_pci<verb::attach_device>, "Gives a running domain a device."},
-  {"admin.vm.device.pci.Attached",                admin, may, no,  any,  of_pci<verb::list_attached>, "Devices a running domain was given."},
-  {"admin.vm.device.pci.Available",               admin, may, no,  any,  of_pci<verb::list_available>, "Devices the domain offers."},
-  {"admin.vm.device.pci.Detach",                  admin, yes, no,  any,  of_pci<verb::detach_device>, "Takes a device from a running domain."},
-  {"admin.vm.device.pci.Set.assignment",          admin, yes, yes, any,  of_pci<verb::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.pci.Unassign",                admin, yes, no,  any,  of_pci<verb::unassign_device>, "The domain no longer gets a device at its start."},
+  {"admin.vm.device.mic.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, mic>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.mic.Assigned",              admin, may, no,  any,  assigned<mic>, "Devices the domain gets at its start."},
+  {"admin.vm.device.mic.Attach",                admin, yes, may, any,  of_class<verb::attach_device, mic>, "Gives a running domain a device."},
+  {"admin.vm.device.mic.Attached",              admin, may, no,  any,  of_class<verb::list_attached, mic>, "Devices a running domain was given."},
+  {"admin.vm.device.mic.Available",             admin, may, no,  any,  of_class<verb::list_available, mic>, "Devices the domain offers."},
+  {"admin.vm.device.mic.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, mic>, "Takes a device from a running domain."},
+  {"admin.vm.device.mic.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, mic>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.mic.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, mic>, "The domain no longer gets a device at its start."},
+  {"admin.vm.device.pci.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, pci>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.pci.Assigned",              admin, may, no,  any,  assigned<pci>, "Devices the domain gets at its start."},
+  {"admin.vm.device.pci.Attach",                admin, yes, may, any,  of_class<verb::attach_device, pci>, "Gives a running domain a device."},
+  {"admin.vm.device.pci.Attached",              admin, may, no,  any,  of_class<verb::list_attached, pci>, "Devices a running domain was given."},
+  {"admin.vm.device.pci.Available",             admin, may, no,  any,  of_class<verb::list_available, pci>, "Devices the domain offers."},
+  {"admin.vm.device.pci.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, pci>, "Takes a device from a running domain."},
+  {"admin.vm.device.pci.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, pci>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.pci.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, pci>, "The domain no longer gets a device at its start."},
+  {"admin.vm.device.usb.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, usb>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.usb.Assigned",              admin, may, no,  any,  assigned<usb>, "Devices the domain gets at its start."},
+  {"admin.vm.device.usb.Attach",                admin, yes, may, any,  of_class<verb::attach_device, usb>, "Gives a running domain a device."},
+  {"admin.vm.device.usb.Attached",              admin, may, no,  any,  of_class<verb::list_attached, usb>, "Devices a running domain was given."},
+  {"admin.vm.device.usb.Available",             admin, may, no,  any,  of_class<verb::list_available, usb>, "Devices the domain offers."},
+  {"admin.vm.device.usb.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, usb>, "Takes a device from a running domain."},
+  {"admin.vm.device.usb.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, usb>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.usb.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, usb>, "The domain no longer gets a device at its start."},
+  {"admin.vm.device.webcam.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, webcam>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"admin.vm.device.webcam.Assigned",              admin, may, no,  any,  assigned<webcam>, "Devices the domain gets at its start."},
+  {"admin.vm.device.webcam.Attach",                admin, yes, may, any,  of_class<verb::attach_device, webcam>, "Gives a running domain a device."},
+  {"admin.vm.device.webcam.Attached",              admin, may, no,  any,  of_class<verb::list_attached, webcam>, "Devices a running domain was given."},
+  {"admin.vm.device.webcam.Available",             admin, may, no,  any,  of_class<verb::list_available, webcam>, "Devices the domain offers."},
+  {"admin.vm.device.webcam.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, webcam>, "Takes a device from a running domain."},
+  {"admin.vm.device.webcam.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, webcam>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"admin.vm.device.webcam.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, webcam>, "The domain no longer gets a device at its start."},
   {"admin.vm.feature.CheckWithAdminVM",            admin, yes, no,  any,  reads::feature_with_adminvm, "A feature of the domain, or of dom0."},
   {"admin.vm.feature.CheckWithNetvm",              admin, yes, no,  any,  reads::feature_with_netvm, "A feature of the domain, or of the netvms above it."},
   {"admin.vm.feature.CheckWithTemplate",           admin, yes, no,  any,  reads::feature_with_template, "A feature of the domain, or of the templates below it."},
@@ -381,6 +411,24 @@ bool is_ascii(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
+/// Of a class of devices that nothing here handles, what somebody was assigned can be seen and
+/// given back.
+outcome<void> check_class(const method& row, const model::domain& destination,
+                          const snapshot& now) {
+  constexpr auto prefix = std::string_view{"admin.vm.device."};
+  if (!row.name.starts_with(prefix))
+    return {};
+  auto rest = row.name.substr(prefix.size());
+  auto* kind = model::find_device_kind(rest.substr(0, rest.find('.')));
+  auto gives_back = rest.ends_with(".Assigned") || rest.ends_with(".Unassign");
+  if (!kind || is_there(*kind, *now.machine)
+      || (gives_back && !model::assigned(destination, kind->name).empty()))
+    return {};
+  return model::fail(
+      errc::protocol, fmt::format("no such method: {}", model::quoted(row.name)),
+      fmt::format("for {} devices install {}", kind->name, model::row(*kind->of).name));
+}
+
 outcome<void> check_presence(presence wanted, std::string_view what, std::string_view text,
                              std::string_view method_name) {
   if (wanted == presence::none && !text.empty())
@@ -430,6 +478,8 @@ outcome<checked> check(const api::request& x, api::socket where, const snapshot&
     return model::fail(errc::protocol, fmt::format("no such method: {}", model::quoted(x.method)),
                        near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near));
   }
+  if (auto fine = check_class(*row, **destination, now); !fine)
+    return tl::unexpected{fine.error()};
   if (auto fine = check_presence(row->payload, "payload", x.payload, x.method); !fine)
     return tl::unexpected{fine.error()};
   if (auto fine = check_presence(row->argument, "argument", x.argument, x.method); !fine)

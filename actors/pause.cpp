@@ -100,6 +100,7 @@ void domain_state::resume(const reply& to) {
     move(awake());
     auto woken = [this, to] {
       tell("domain-resumed");
+      take_devices_again();
       to.ok();
     };
     if (start_ || !has_agent())
@@ -228,7 +229,7 @@ void domain_state::reconcile(const model::guest& truth) {
     live_as(truth);
     facts_.agent = true;
     entries_name_ = netvm_in_record();
-    watch_guest([this] { look_at_disks(); });
+    watch_guest([this] { look_at_all_devices(); });
     find_network();
     refresh_firewall();
     if (auto clients = supervisor())
@@ -310,8 +311,7 @@ void domain_state::catch_up() {
     forget_deferred([this, has_agent, life] {
       if (life == life_ && has_agent && plugged_)
         await_uplink();
-      if (devices_changed_)
-        tell_devices_changed();
+      tell_devices_changed();
     });
   });
 }

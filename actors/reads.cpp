@@ -40,8 +40,12 @@ outcome<std::string> classes(const call&) {
   return lines(names);
 }
 
-outcome<std::string> device_classes(const call&) {
-  return "block\npci\n";
+outcome<std::string> device_classes(const call& x) {
+  auto names = std::vector<std::string_view>{};
+  for (auto& kind : model::device_kinds)
+    if (is_there(kind, *x.now.machine))
+      names.push_back(kind.name);
+  return lines(names);
 }
 
 outcome<std::string> domains(const call& x) {
@@ -246,8 +250,6 @@ outcome<std::string> tag(const call& x) {
 
 // -- devices --------------------------------------------------------------------------------------
 
-namespace {
-
 outcome<std::string> assigned(const call& x, std::string_view kind) {
   if (auto sound = model::check_port(x.request.argument); !sound)
     return tl::unexpected{std::move(sound.error())};
@@ -259,16 +261,6 @@ outcome<std::string> assigned(const call& x, std::string_view kind) {
         lines.push_back(print_assigned(kind, it));
   std::ranges::sort(lines);
   return fmt::format("{}", fmt::join(lines, ""));
-}
-
-} // namespace
-
-outcome<std::string> block_assigned(const call& x) {
-  return assigned(x, "block");
-}
-
-outcome<std::string> pci_assigned(const call& x) {
-  return assigned(x, "pci");
 }
 
 outcome<std::string> denied_interfaces(const call& x) {

@@ -35,8 +35,8 @@ model::outcome<std::string> feature_with_template_and_adminvm(const call&);
 model::outcome<std::string> tags(const call&);
 model::outcome<std::string> tag(const call&);
 
-model::outcome<std::string> block_assigned(const call&);
-model::outcome<std::string> pci_assigned(const call&);
+/// Of a class of devices.
+model::outcome<std::string> assigned(const call&, std::string_view kind);
 model::outcome<std::string> denied_interfaces(const call&);
 model::outcome<std::string> volumes(const call&);
 model::outcome<std::string> pools(const call&);

@@ -203,7 +203,7 @@ void domain_state::not_committed(const model::plan& plan, const std::string& res
 
 void domain_state::change_ended() {
   changing_ = false;
-  if (devices_changed_ && !catching_up_)
+  if (!catching_up_)
     tell_devices_changed();
   for (auto& x : std::exchange(starts_after_change_, {}))
     start(x);
@@ -222,6 +222,7 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
   };
   self->send(world_->events, done.before);
   tell_menus(self, world_, before, done.what, done.after);
+  move_sound(before, done.what);
   tell_change(self, world_, before, done.what, who_,
               [this, before, finish] { follow_record(before, finish); });
 }

@@ -456,7 +456,7 @@ void domain_state::started() {
   auto now = look();
   if (auto* me = record(now))
     tell_guests(self, world_, model::told_by_start(now.view(), *me));
-  take_disks();
+  take_devices();
   take_input();
   if (auto clients = supervisor())
     self->send(clients, atom::up_v);

@@ -296,7 +296,7 @@ void domain_state::tell_end() {
   network_pause_ = {};
   watch_pause_ = {};
   tell("domain-shutdown");
-  forget_disks();
+  forget_devices();
   drop_attachments();
   if (auto clients = supervisor())
     self->send(clients, atom::down_v);

@@ -17,8 +17,6 @@ namespace qubes::actors {
 
 namespace {
 
-constexpr auto block_devices = "/qubes-block-devices";
-
 /// 64 random bytes.
 std::string make_seed(const world& in) {
   auto result = std::string{};
@@ -56,21 +54,28 @@ void domain_state::open_qubesdb() {
       std::move(what),
       [this, netvm = netvm_in_record()](const report&) {
         entries_name_ = netvm;
-        disks_.emplace();
+        offers_nothing();
         tell("domain-qdb-create");
+        forget_sound();
         watch_guest([this] { next_step(); });
       },
       [this](const model::error& why) { fail_start(why); });
 }
 
 /// Without the watch it lives on: devices that come and go are not noticed until an attempt works.
-void domain_state::watch_guest(const std::function<void()>& then) {
+/// `at`: the class of devices that comes first.
+void domain_state::watch_guest(const std::function<void()>& then, std::size_t at) {
+  auto now = look();
+  auto listed = [&](auto& x) { return !x.listing.empty() && is_there(x, *now.machine); };
+  while (at < std::size(model::device_kinds) && !listed(model::device_kinds[at]))
+    ++at;
+  if (at == std::size(model::device_kinds)) {
+    watch_pause_ = {};
+    return then();
+  }
   run(
-      work(task::watch_qubesdb, block_devices),
-      [this, then](const report&) {
-        watch_pause_ = {};
-        then();
-      },
+      work(task::watch_qubesdb, std::string{model::device_kinds[at].listing}),
+      [this, then, at](const report&) { watch_guest(then, at + 1); },
       [this, then](const model::error& why) {
         if (watch_pause_.count() == 0)
           note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
@@ -82,7 +87,7 @@ void domain_state::watch_guest(const std::function<void()>& then) {
 void domain_state::watch_guest_again() {
   watch_guest([this] {
     if (watch_pause_.count() == 0)
-      look_at_disks();
+      look_at_all_devices();
   });
 }
 
@@ -92,7 +97,7 @@ void domain_state::wake_dom0(const model::domain& me) {
   for (auto& [feature, text] : me.features)
     if (feature.starts_with(prefix) && model::check_feature(look().view(), me, feature, text))
       mark_service(self, world_, feature.substr(prefix.size()), !text.empty());
-  watch_guest([this] { look_at_disks(); });
+  watch_guest([this] { look_at_all_devices(); });
 }
 
 /// Its netvm is another one: everything is told anew, with a fresh seed.

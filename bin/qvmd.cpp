@@ -22,6 +22,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <future>
 
 namespace qubes {
@@ -83,6 +84,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.rpc_multiplexer = x.rpc_multiplexer;
   tools.sync_menus = x.sync_menus;
   tools.services = x.services;
+  tools.service_rules = x.legacy_policy;
   result.tools = drivers::open_guest_tools(std::move(tools));
   result.boot_links = drivers::open_boot_links(x.boot_links);
   result.agent = drivers::open_device_agent(x.qubes_run);
@@ -203,6 +205,7 @@ int run(const config& settings, const std::string& config_path) {
 
   auto machine = drivers::gather_host(settings.state);
   machine.packages = drivers::find_packages(settings.python);
+  machine.dom0_passes_usb = std::filesystem::exists("/etc/qubes-rpc/qubes.USB");
   machine.pci = drivers::survey_pci(settings.sysfs);
   machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);

@@ -128,6 +128,12 @@ constexpr known_service known_services[]{
     {"qubes.UpdateAppMenusFor", false, false},
     {"qubes.RemoveAppMenusFor", false, false},
     {"qubes.VMShell", false, true},
+    {"qubes.USBAttach", true, true},
+    {"qubes.USBDetach", true, true},
+    {"qvc.WebcamAttach", true, true},
+    {"qvc.WebcamDetach", true, false},
+    {"qubes.AudioInputEnable", false, false},
+    {"qubes.AudioInputDisable", false, false},
 };
 
 /// Why no guest would take it; "" when one would.
@@ -140,6 +146,8 @@ std::string why_not(const fake_guest_tools::call& x, const std::string& user) {
     return fmt::format("it runs as '{}'", it->root ? "root" : user);
   if (x.what.input.empty() == it->reads)
     return it->reads ? "it reads its standard input" : "it has no standard input";
+  if (name.ends_with("Attach") != x.what.needs.has_value())
+    return "the policy forbids what it does in turn";
   if (x.domain.ends_with("-dm") != it->in_stub_domain)
     return "it runs elsewhere";
   return {};

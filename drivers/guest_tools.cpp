@@ -1,6 +1,7 @@
 #include "drivers/guest_tools.hpp"
 #include "drivers/directory_watch.hpp"
 #include "drivers/process.hpp"
+#include "drivers/qrexec_rules.hpp"
 #include "drivers/qubes_group.hpp"
 #include "drivers/qubesdb_client.hpp"
 #include "drivers/qubesdb_watches.hpp"
@@ -30,6 +31,9 @@ constexpr std::chrono::seconds start_limit{20};
 /// One QubesDB entry.
 constexpr std::chrono::seconds entry_limit{5};
 
+/// Status of a service that the domain does not have.
+constexpr int no_service = 127;
+
 /// Exit code of the qrexec daemon when its agent did not connect in time.
 constexpr int no_agent = 3;
 
@@ -57,7 +61,8 @@ outcome<void> make(qubesdb_client& database, const model::qubesdb_edits& all) {
 
 class real_guest_tools final : public guest_tools {
 public:
-  explicit real_guest_tools(guest_tools_options x) : x_(std::move(x)) {
+  explicit real_guest_tools(guest_tools_options x)
+      : x_(std::move(x)), rules_(x_.service_rules, x_.run_directory + "/policy.d") {
     if (x_.user.empty())
       x_.user = first_qubes_user();
   }
@@ -180,9 +185,15 @@ public:
                      {"-d", domain, fmt::format("{}:QUBESRPC {} dom0", x.user, x.service)});
     if (here && x.user != "root")
       command = as_user(std::move(command));
+    if (auto granted = x.needs ? rules_.grant(*x.needs) : outcome<void>{}; !granted)
+      return tl::unexpected{std::move(granted.error())};
     auto done = run(command, {}, limit, outputs::apart, {.input = x.input});
+    if (auto withdrawn = x.needs ? rules_.withdraw(*x.needs) : outcome<void>{}; !withdrawn)
+      return tl::unexpected{std::move(withdrawn.error())};
     if (!done)
       return tl::unexpected{std::move(done.error())};
+    if (done->status == no_service)
+      return fail(errc::vm_error, fmt::format("'{}' has no service {}", domain, x.service));
     auto complaint = trimmed(done->errors);
     if (done->status != 0)
       return fail(errc::vm_error,
@@ -264,6 +275,7 @@ private:
   }
 
   guest_tools_options x_;
+  qrexec_rules rules_;
   std::unique_ptr<qubesdb_watches> watches_;
   std::unique_ptr<directory_watch> agents_;
 };

@@ -32,6 +32,8 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<device_wish>,
     // A device it has is gone from its backend.
     caf::reacts_to<device_loss>,
+    // A device of another is passed to it.
+    caf::reacts_to<device_gain>,
     // The menu of applications that it shows changes.
     caf::reacts_to<model::menu_turn>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.

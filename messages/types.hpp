@@ -188,12 +188,12 @@ enum class task : std::uint8_t {
 
 struct job {
   task what = task::inspect;
-  std::string domain;
-  std::string uuid;
+  std::string domain{};
+  std::string uuid{};
   std::int32_t xid = -1;
-  std::string text;
+  std::string text{};
   std::string plain{};
-  std::vector<std::pair<std::string, std::string>> pairs;
+  std::vector<std::pair<std::string, std::string>> pairs{};
   bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
   bool debug = false;      ///< start_agent: its daemon tells what it does
   std::int64_t limit = 0;  ///< seconds; of what waits for a guest or in line
@@ -303,6 +303,7 @@ struct device_offer {
 
 /// A domain that has started wants a device of its backend, which asks the user first.
 struct device_wish {
+  std::string kind;
   std::string who;
   model::device what;
   model::assignment how;
@@ -313,6 +314,13 @@ struct device_loss {
   std::string kind;
   std::string backend;
   std::string port;
+};
+
+/// Its backend says that a domain has a device.
+struct device_gain {
+  std::string kind;
+  model::device what;
+  bool is_news = true; ///< else it has had it before anybody looked
 };
 
 /// Runs in the receiving actor, so it may touch its state.
@@ -341,6 +349,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_wish)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_gain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)

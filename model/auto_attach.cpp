@@ -71,8 +71,9 @@ std::vector<taker> takers_of(const view& v, std::string_view kind, const device&
 std::vector<arrival> arrivals(const domain& who, std::string_view kind,
                               const std::vector<device>& offered) {
   auto result = std::vector<arrival>{};
+  auto in_its_xml = find_device_kind(kind)->by == carrier::hypervisor;
   for (auto* how : ordered(who, kind)) {
-    if (how->mode == assignment_mode::required)
+    if (in_its_xml && how->mode == assignment_mode::required)
       continue;
     for (auto& it : offered) {
       auto taken = std::ranges::any_of(result, [&](auto& other) {

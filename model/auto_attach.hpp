@@ -27,7 +27,7 @@ struct arrival {
   assignment how;
 };
 
-/// Assignments that are not required, the most specific first; each free device at most once.
+/// The most specific assignments first, each free device at most once. Without what its XML brings.
 std::vector<arrival> arrivals(const domain& who, std::string_view kind,
                               const std::vector<device>& offered);
 

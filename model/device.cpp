@@ -161,91 +161,6 @@ outcome<void> read_property(wanted_device& to, const view& v, std::string_view k
   return {};
 }
 
-// -- block devices in QubesDB -------------------------------------------------------------------
-
-bool is_block_name(std::string_view text) {
-  return !text.empty() && text.size() <= 12
-         && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == text.npos;
-}
-
-std::string plain(std::string_view text) {
-  auto result = std::string{};
-  for (auto c : text) {
-    if (static_cast<unsigned char>(c) >= 0x80)
-      continue;
-    auto fine =
-        is_alphanumeric(c) || std::string_view{"()+,-.:=_/ "}.find(c) != std::string_view::npos;
-    result += fine ? c : '_';
-  }
-  return result;
-}
-
-std::string spaced(std::string text) {
-  std::ranges::replace(text, '_', ' ');
-  auto first = text.find_first_not_of(' ');
-  return first == text.npos ? std::string{}
-                            : text.substr(first, text.find_last_not_of(' ') - first + 1);
-}
-
-void read_description(device& to, std::string_view text) {
-  auto clean = plain(text);
-  auto space = clean.find(' ');
-  to.serial = spaced(clean.substr(0, space));
-  if (space == clean.npos)
-    return;
-  auto label = clean.substr(space + 1);
-  if (label.size() > 2)
-    to.name = spaced(label.substr(1, label.size() - 2));
-}
-
-using texts = std::map<std::string, std::string, std::less<>>;
-
-std::string own_part(std::string_view port) {
-  auto last = port.find_last_not_of("0123456789");
-  auto digits = last == port.npos ? port : port.substr(last + 1);
-  return digits.empty() ? "None" : std::string{digits};
-}
-
-/// The identity of a partition begins with that of its disk.
-std::string identity_of(const std::map<std::string, texts, std::less<>>& all, std::string_view port,
-                        int depth) {
-  auto self = own_part(port);
-  auto it = all.find(port);
-  auto parent = it == all.end() ? std::string{} : [&] {
-    auto y = it->second.find("parent");
-    return y == it->second.end() ? std::string{} : plain(y->second);
-  }();
-  if (parent.empty() || depth > 8)
-    return ':' + self;
-  auto colon = parent.find(':');
-  if (colon != parent.npos)
-    return fmt::format("0000:0000::?******:{}", parent.substr(colon + 1));
-  return identity_of(all, parent, depth + 1) + ':' + self;
-}
-
-device block_device(std::string_view backend, const std::map<std::string, texts, std::less<>>& all,
-                    const std::string& port, const texts& x) {
-  auto text = [&](std::string_view key) {
-    auto it = x.find(key);
-    return it == x.end() ? std::string{} : it->second;
-  };
-  auto result = device{};
-  result.backend = backend;
-  result.port = port;
-  result.identity = identity_of(all, port, 0);
-  result.interfaces = "b******";
-  read_description(result, text("desc"));
-  auto parent = plain(text("parent"));
-  auto colon = parent.find(':');
-  result.parent_port = parent.substr(0, colon);
-  if (!parent.empty())
-    result.parent_class = colon == parent.npos ? "block" : "usb";
-  result.manufacturer = parent.empty()
-                            ? fmt::format("hosted by {}", backend)
-                            : fmt::format("sub-device of {}:{}", backend, result.parent_port);
-  return result;
-}
-
 } // namespace
 
 outcome<void> check_port(std::string_view argument) {
@@ -312,7 +227,7 @@ std::string event_text(const device_options& x) {
   return text + '}';
 }
 
-std::string describe_disk(const device& x) {
+std::string describe(std::string_view kind, const device& x) {
   auto first_known = [](std::initializer_list<const std::string*> all) {
     auto it = std::ranges::find_if(all, [](auto* text) { return !text->empty(); });
     return it == all.end() ? std::string{} : **it;
@@ -321,8 +236,9 @@ std::string describe_disk(const device& x) {
   if (product.empty() && !x.parent_port.empty())
     return fmt::format("sub-device of {}:{}", x.backend, x.parent_port);
   auto vendor = first_known({&x.vendor, &x.manufacturer});
-  return fmt::format("Block_Storage: {} {}", vendor.empty() ? "unknown vendor" : vendor,
-                     product.empty() ? "unknown block device" : product);
+  return fmt::format("{}: {} {}", find_device_kind(kind)->title,
+                     vendor.empty() ? "unknown vendor" : vendor,
+                     product.empty() ? fmt::format("unknown {} device", kind) : product);
 }
 
 std::string print_available(std::string_view kind, const device& x) {
@@ -366,29 +282,6 @@ std::string print_attached(const attachment& x, std::string_view frontend, const
   append(text, "frontend_domain", frontend);
   append_options(text, by ? by->options : x.options);
   return fmt::format("{}+{}:{} {}\n", x.backend, x.port, x.identity, text);
-}
-
-std::vector<device> block_devices(std::string_view backend,
-                                  const std::vector<std::pair<std::string, std::string>>& entries) {
-  constexpr auto prefix = std::string_view{"/qubes-block-devices/"};
-  auto all = std::map<std::string, texts, std::less<>>{};
-  for (auto& [path, value] : entries) {
-    auto rest = std::string_view{path};
-    if (!rest.starts_with(prefix))
-      continue;
-    rest.remove_prefix(prefix.size());
-    auto slash = rest.find('/');
-    if (slash != rest.npos && is_block_name(rest.substr(0, slash)))
-      all[std::string{rest.substr(0, slash)}][std::string{rest.substr(slash + 1)}] = value;
-  }
-  auto result = std::vector<device>{};
-  for (auto& [port, x] : all) {
-    auto& it = result.emplace_back(block_device(backend, all, port, x));
-    auto mode = x.find("mode");
-    it.data = {{"mode", mode != x.end() && mode->second == "r" ? "r" : "w"}};
-  }
-  std::ranges::sort(result, {}, [](auto& x) { return x.port + ':' + x.identity; });
-  return result;
 }
 
 bool brings_block_script(const view& v, const domain& backend) {

@@ -1,6 +1,7 @@
 // Devices domains offer to each other, and how they are written (spec/devices.md).
 #pragma once
 
+#include "model/device_class.hpp"
 #include "model/plan.hpp"
 
 #include <optional>
@@ -10,16 +11,6 @@
 #include <vector>
 
 namespace qubes::model {
-
-/// Classes of devices known here; others belong to packages of their own.
-struct device_kind {
-  std::string_view name;
-  std::string_view help;
-};
-inline constexpr device_kind device_kinds[]{
-    {"block", "disks and partitions that domains offer"},
-    {"pci", "PCI devices of this host"},
-};
 
 using device_options = std::vector<std::pair<std::string, std::string>>;
 
@@ -78,17 +69,12 @@ std::string print_assigned(std::string_view kind, const assignment& x);
 /// `by`: the assignment it was attached by, null when it was by hand.
 std::string print_attached(const attachment& x, std::string_view frontend, const assignment* by);
 
-/// What QubesDB of a backend says of its block devices, sorted by port. `entries` are below
-/// `/qubes-block-devices/`; damaged ones are left out.
-std::vector<device> block_devices(std::string_view backend,
-                                  const std::vector<std::pair<std::string, std::string>>& entries);
-
 /// What may be said of a disk when it is attached: read-only, frontend-dev, devtype. Other options
 /// are none of a disk.
 outcome<void> check_disk_option(std::string_view key, std::string_view value);
 
-/// For people: kind, vendor and product, as far as they are known.
-std::string describe_disk(const device& x);
+/// For people: class, vendor and product, as far as they are known.
+std::string describe(std::string_view kind, const device& x);
 
 /// Whether the agent of a backend brings the script qubes-block.
 bool brings_block_script(const view& v, const domain& backend);

@@ -45,6 +45,7 @@ struct host {
   callback_pools callbacks;
   pci_layout pci;
   std::set<package> packages; ///< those that are there
+  bool dom0_passes_usb = false; ///< it has the programs that pass its own USB devices on
 
   const kernel* find_kernel(std::string_view name) const noexcept {
     for (auto& x : kernels)

@@ -3,6 +3,7 @@
 #include "model/device.hpp"
 #include "model/draft.hpp"
 #include "model/literal.hpp"
+#include "model/passing.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -72,6 +73,8 @@ outcome<void> check_possible(const domain& owner, std::string_view kind, const a
   if (kind == "pci" && !x.backend.empty() && x.backend != "dom0")
     return fail(errc::value, fmt::format("'{}' offers no PCI devices", x.backend),
                 "they are of dom0");
+  if (auto* row = find_device_kind(kind); row && row->by != carrier::hypervisor)
+    return check_passing(kind, x.options);
   if (kind != "block")
     return {};
   for (auto key : {"read-only", "frontend-dev", "devtype"})

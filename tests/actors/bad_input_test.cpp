@@ -82,8 +82,19 @@ const std::string hostile_names[]{"nosuch",
                                   "\xc3\xa4"};
 
 /// A populated host that is asked one thing after the other.
+/// With every package that brings methods.
+std::unique_ptr<simulation> new_host(const model::system& as = populated_host()) {
+  auto result = std::make_unique<simulation>(1, as);
+  result->society().world()->machine.update([](model::host& x) {
+    for (auto& kind : model::device_kinds)
+      if (kind.of)
+        x.packages.insert(*kind.of);
+  });
+  return result;
+}
+
 struct bad_input : ::testing::Test {
-  std::unique_ptr<simulation> sim = std::make_unique<simulation>(1, populated_host());
+  std::unique_ptr<simulation> sim = new_host();
   std::set<std::string> classes;
 
   /// Asks, and holds the reply against what every reply must be.
@@ -122,7 +133,7 @@ struct bad_input : ::testing::Test {
     if (*sim->world().system.read() == first)
       return;
     check_whole();
-    sim = std::make_unique<simulation>(1, first);
+    sim = new_host(first);
   }
 
   void check_whole() {
@@ -200,7 +211,7 @@ TEST_F(bad_input, destinations_of_the_wrong_class) {
 TEST_F(bad_input, wrong_states) {
   for (auto state : {verb::start, verb::pause, verb::suspend})
     for (auto& row : actors::methods()) {
-      sim = std::make_unique<simulation>(1, first);
+      sim = new_host(first);
       ASSERT_TRUE(sim->ask("debian", verb::set_feature, "qrexec", "1")); // services can be run
       ASSERT_TRUE(sim->ask("work", verb::start));
       if (state != verb::start) {

@@ -133,8 +133,10 @@ TEST_F(old_machine, of_release_4_2_comes_up) {
                     HasSubstr("_permissive='True' _no-strict-reset='True'")));
   EXPECT_THAT(ports_of("sys-usb"), AllOf(HasSubstr("dom0+00_14.0:*"),
                                          HasSubstr("dom0+00_1b.0-00_00.0-00_02.0-00_00.1:*")));
-  EXPECT_THAT(call("admin.vm.device.usb.Assigned", "work"), StartsWith("2"))
-      << "nobody here serves this class, and its assignment stays in the file";
+  EXPECT_THAT(call("admin.vm.device.usb.Available", "sys-usb"), StartsWith("2"))
+      << "nobody here serves this class";
+  EXPECT_THAT(call("admin.vm.device.usb.Assigned", "work"), HasSubstr("port_id='1-4'"))
+      << "its assignment stays, and can be given back";
   EXPECT_THAT(stored(), AllOf(HasSubstr(R"(id="00_1c.0-00_00.0")"), HasSubstr(R"(id="1-4")"),
                               Not(HasSubstr("03_00.0"))));
   EXPECT_THAT(call("admin.vm.property.Get+maxmem", "work"),

@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 using model::errc;
 using testing::ElementsAre;
 using testing::EndsWith;
+using testing::StartsWith;
 using testing::HasSubstr;
 
 constexpr auto uuid = "8cb2b7a3-0a1f-4bd5-8d0b-3a8b4ad3b2c1";
@@ -159,6 +160,43 @@ TEST_F(guests, services_that_fail_are_quoted) {
   auto nothing = open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s);
   ASSERT_TRUE(nothing);
   EXPECT_FALSE(nothing->has_value());
+}
+
+TEST_F(guests, a_rule_that_a_service_needs_holds_while_it_runs) {
+  auto rules = directory / "policy";
+  options.service_rules = rules;
+  options.qrexec_client =
+      directory.program("qrexec-client", "cat '" + rules + "/qubes.USB+2-1' '" + directory.str()
+                                             + "/policy.d/x.policy' 2>&1; exit $(cat '"
+                                             + directory / "status" + "')");
+  directory.write("status", "0");
+  auto call = model::service_call{.service = "qubes.USBAttach", .user = "root", .input = "x\n"};
+  call.needs =
+      model::service_rule{model::policy_folder::services, "qubes.USB+2-1", "work sys-usb allow"};
+  auto said = open()->run_service("work", call, 30s);
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_THAT(**said, StartsWith("work sys-usb allow\n"));
+  EXPECT_FALSE(std::filesystem::exists(rules + "/qubes.USB+2-1")) << "nothing is left of it";
+
+  directory.write("policy/qubes.USB+2-1", "other sys-usb allow\nwork sys-usb allow\n");
+  directory.write("status", "1");
+  EXPECT_FALSE(open()->run_service("work", call, 30s));
+  EXPECT_EQ(directory.read("policy/qubes.USB+2-1"), "other sys-usb allow\n")
+      << "nor of what an earlier life of the daemon left";
+
+  call.needs->where = model::policy_folder::run_time;
+  call.needs->file = "x.policy";
+  directory.write("status", "0");
+  said = open()->run_service("work", call, 30s);
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_THAT(**said, EndsWith("work sys-usb allow\n"));
+}
+
+TEST_F(guests, a_service_that_a_domain_lacks_is_told_apart) {
+  options.qrexec_client = directory.program("qrexec-client", "exit 127");
+  auto refused = open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().text, "'work' has no service a.Service");
 }
 
 TEST_F(guests, agents_are_seen_to_come_and_go) {

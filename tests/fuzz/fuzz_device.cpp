@@ -1,5 +1,6 @@
 // Bytes as devices: what clients write of them, and what a backend's QubesDB says.
 #include "model/device.hpp"
+#include "model/guest_devices.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,17 +15,18 @@ void must_print(std::string_view text) {
     std::abort();
 }
 
-void check_backend(std::string_view text) {
-  auto entries = std::vector<std::pair<std::string, std::string>>{};
+void check_backend(std::string_view kind, std::string_view text) {
+  auto folder = std::string{find_device_kind(kind)->listing};
+  auto entries = listing{};
   while (!text.empty()) {
     auto line = text.substr(0, text.find('\n'));
     auto equals = std::min(line.find('='), line.size());
-    entries.emplace_back("/qubes-block-devices/" + std::string{line.substr(0, equals)},
+    entries.emplace_back(folder + '/' + std::string{line.substr(0, equals)},
                          line.substr(std::min(equals + 1, line.size())));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
   }
-  for (auto& x : block_devices("sys-usb", entries))
-    must_print(print_available("block", x));
+  for (auto& x : listed_devices(kind, "sys-usb", entries, {microphone()}))
+    must_print(print_available(kind, x));
 }
 
 } // namespace
@@ -38,6 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                  text.substr(std::min(end + 1, text.size())));
   if (wanted)
     must_print(print_assigned("block", wanted->what));
-  check_backend(text);
+  for (auto kind : {"block", "usb", "webcam"})
+    check_backend(kind, text);
   return 0;
 }

@@ -1,5 +1,6 @@
 // Devices: text on the wire, assignments, denied interfaces (spec/devices.md §3-§7).
 #include "model/device.hpp"
+#include "model/guest_devices.hpp"
 #include "model/literal.hpp"
 #include "sample_system.hpp"
 
@@ -373,17 +374,18 @@ TEST_F(devices, a_pattern_denies_what_it_covers) {
 // -- QubesDB of a backend (§7) ------------------------------------------------------------------
 
 TEST_F(devices, block_devices_are_read_from_qubesdb) {
-  auto found = block_devices("sys-usb", {{"/qubes-block-devices/sda/desc", "Flash_Drive ()"},
-                                         {"/qubes-block-devices/sda/size", "2048"},
-                                         {"/qubes-block-devices/sda/mode", "r"},
-                                         {"/qubes-block-devices/sda/parent", "1-1:1.0"},
-                                         {"/qubes-block-devices/sda1/desc", "Flash_Drive (DATA)"},
-                                         {"/qubes-block-devices/sda1/parent", "sda"},
-                                         {"/qubes-block-devices/loop0/desc", ""},
-                                         {"/qubes-block-devices/UPPER/desc", "no"},
-                                         {"/qubes-block-devices/../etc/desc", "no"},
-                                         {"/qubes-block-devices/averylongname/desc", "no"},
-                                         {"/qubes-other/sdb/desc", "no"}});
+  auto found = listed_devices("block", "sys-usb",
+                              {{"/qubes-block-devices/sda/desc", "Flash_Drive ()"},
+                               {"/qubes-block-devices/sda/size", "2048"},
+                               {"/qubes-block-devices/sda/mode", "r"},
+                               {"/qubes-block-devices/sda/parent", "1-1:1.0"},
+                               {"/qubes-block-devices/sda1/desc", "Flash_Drive (DATA)"},
+                               {"/qubes-block-devices/sda1/parent", "sda"},
+                               {"/qubes-block-devices/loop0/desc", ""},
+                               {"/qubes-block-devices/UPPER/desc", "no"},
+                               {"/qubes-block-devices/../etc/desc", "no"},
+                               {"/qubes-block-devices/averylongname/desc", "no"},
+                               {"/qubes-other/sdb/desc", "no"}});
   ASSERT_EQ(found.size(), 3U);
   EXPECT_EQ(found[0].port, "loop0");
   EXPECT_EQ(found[0].identity, ":0");
@@ -402,14 +404,60 @@ TEST_F(devices, block_devices_are_read_from_qubesdb) {
                         "parent_devclass='block'"));
 }
 
+TEST_F(devices, usb_devices_are_read_from_qubesdb) {
+  auto found = listed_devices(
+      "usb", "sys-usb",
+      {{"/qubes-usb-devices/2-1/desc", R"(0951:1666 King\x27ston Data\x20\zStick AB\xZZ)"},
+       {"/qubes-usb-devices/2-1/interfaces", ":080650:03010:xyz:"},
+       {"/qubes-usb-devices/2-1/connected-to", "work"},
+       {"/qubes-usb-devices/2-1_4_12/desc", "a very odd one"},
+       {"/qubes-usb-devices/3-1/desc", "0951:1666 unknown unknown unknown"},
+       {"/qubes-usb-devices/3-1/connected-to", "no domain"},
+       {"/qubes-usb-devices/3-2/interfaces", ""},
+       {"/qubes-usb-devices/3-/desc", "no"},
+       {"/qubes-usb-devices/-1/desc", "no"},
+       {"/qubes-usb-devices/3-1_/desc", "no"},
+       {"/qubes-usb-devices/3-1__2/desc", "no"},
+       {"/qubes-usb-devices/3-1.2/desc", "no"},
+       {"/qubes-block-devices/sda/desc", "no"}});
+  ASSERT_EQ(found.size(), 4U);
+  EXPECT_EQ(found[0].port, "2-1.4.12");
+  EXPECT_EQ(found[0].identity, "0000:0000::?******");
+  EXPECT_EQ(found[0].name, "a_very_odd_one");
+  EXPECT_EQ(found[1].port, "2-1");
+  EXPECT_EQ(found[1].manufacturer, "King'ston");
+  EXPECT_EQ(found[1].name, "Data zStick");
+  EXPECT_EQ(found[1].serial, "AB_");
+  EXPECT_EQ(found[1].interfaces, "u080650u03010*u******");
+  EXPECT_EQ(found[1].identity, "0951:1666:AB_:u080650u03010*u******");
+  EXPECT_EQ(found[1].attachment, "work");
+  EXPECT_EQ(found[2].identity, "0951:1666::?******");
+  EXPECT_EQ(found[2].attachment, "");
+  EXPECT_EQ(found[3].identity, "0000:0000::?******");
+}
+
+TEST_F(devices, a_disk_says_which_usb_device_it_is_a_part_of) {
+  auto entries = listing{{"/qubes-block-devices/sda/parent", "2-1:1.0"},
+                         {"/qubes-block-devices/sda1/parent", "sda"}};
+  EXPECT_TRUE(has_usb_parts("block", entries));
+  auto usb = listed_devices("usb", "sys-usb",
+                            {{"/qubes-usb-devices/2-1/desc", "0951:1666 Kingston Stick ABC"},
+                             {"/qubes-usb-devices/2-1/interfaces", "080650"}});
+  auto found = listed_devices("block", "sys-usb", entries, usb);
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0].identity, "0951:1666:ABC:u080650:1.0:1");
+  EXPECT_EQ(found[1].identity, "0951:1666:ABC:u080650:1.0");
+}
+
 TEST_F(devices, a_backend_that_lies_about_parents_hurts_nobody) {
-  auto found = block_devices("sys-usb", {{"/qubes-block-devices/sda/parent", "sdb"},
-                                         {"/qubes-block-devices/sdb/parent", "sda"},
-                                         {"/qubes-block-devices/sdc/parent", "sdc"},
-                                         {"/qubes-block-devices/sdd/parent", ":"},
-                                         {"/qubes-block-devices/sde/parent", "1-1:'\n\x01 x"},
-                                         {"/qubes-block-devices/sdd/desc", "\x01\xff'\n (x"},
-                                         {"/qubes-block-devices/sdd/mode", "?"}});
+  auto found = listed_devices("block", "sys-usb",
+                              {{"/qubes-block-devices/sda/parent", "sdb"},
+                               {"/qubes-block-devices/sdb/parent", "sda"},
+                               {"/qubes-block-devices/sdc/parent", "sdc"},
+                               {"/qubes-block-devices/sdd/parent", ":"},
+                               {"/qubes-block-devices/sde/parent", "1-1:'\n\x01 x"},
+                               {"/qubes-block-devices/sdd/desc", "\x01\xff'\n (x"},
+                               {"/qubes-block-devices/sdd/mode", "?"}});
   EXPECT_EQ(found.size(), 5U);
   for (auto& x : found)
     EXPECT_TRUE(std::ranges::all_of(print_available("block", x),

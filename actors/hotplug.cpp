@@ -1,0 +1,443 @@
+// Devices that come and go while domains run (spec/devices.md §6, §7): what a backend's QubesDB
+// says of them, whom they are for, and what must be there before a start.
+#include "actors/domain.hpp"
+
+#include "actors/attach_question.hpp"
+#include "actors/telling.hpp"
+#include "model/auto_attach.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+
+namespace {
+
+std::string port_text(const model::device& x) {
+  return fmt::format("{}:{}", x.backend, x.port);
+}
+
+std::string text_of(const model::device& x) {
+  return fmt::format("{}:{}:{}", x.backend, x.port, x.identity);
+}
+
+const model::device* find(const std::vector<model::device>& all, const model::device& x) {
+  auto it = std::ranges::find_if(
+      all, [&](auto& y) { return y.port == x.port && y.identity == x.identity; });
+  return it == all.end() ? nullptr : &*it;
+}
+
+/// Its backend says who has a device, else the hypervisor does.
+bool says_who_has(std::string_view kind) {
+  return model::find_device_kind(kind)->by == model::carrier::services;
+}
+
+} // namespace
+
+// -- news of a backend ---------------------------------------------------------------------------
+
+/// What comes while the record changes is told after it: a change of the netvm itself makes such
+/// news.
+void domain_state::hear(const guest_news& x) {
+  auto kind = std::ranges::find(model::device_kinds, x.path, &model::device_kind::listing);
+  if (kind == std::end(model::device_kinds))
+    return;
+  devices_changed_.insert(std::string{kind->name});
+  if (!changing_ && !catching_up_)
+    tell_devices_changed();
+}
+
+void domain_state::tell_devices_changed() {
+  for (auto& kind : std::exchange(devices_changed_, {})) {
+    auto path = std::string{model::find_device_kind(kind)->listing};
+    tell(fmt::format("device-list-change:{}", kind));
+    tell(fmt::format("domain-qdb-change:{}", path), {{"path", path}});
+    look_at_devices(kind);
+  }
+}
+
+void domain_state::look_at_all_devices() {
+  auto now = look();
+  for (auto& kind : model::device_kinds)
+    if (!kind.listing.empty() && is_there(kind, *now.machine))
+      look_at_devices(std::string{kind.name});
+}
+
+/// One look at a time; the first one after an adoption only learns what is there.
+void domain_state::look_at_devices(const std::string& kind) {
+  auto& mine = offers_[kind];
+  if (std::exchange(mine.looking, true)) {
+    mine.look_again = true;
+    return;
+  }
+  auto over = [this, kind] {
+    auto& mine = offers_[kind];
+    mine.looking = false;
+    if (std::exchange(mine.look_again, false))
+      look_at_devices(kind);
+  };
+  auto failed = reply{[this, kind, over](const model::outcome<std::string>& x) {
+    if (!x) {
+      note(spdlog::level::warn, "its {} devices are not known: {}", kind, x.error().text);
+      over();
+    }
+  }};
+  with_devices(kind, who_, failed, [this, kind, failed, over, life = life_](const auto& all) {
+    failed.ok();
+    if (life == life_)
+      devices_are(kind, all);
+    over();
+  });
+}
+
+void domain_state::devices_are(const std::string& kind, const std::vector<model::device>& all) {
+  auto before = std::exchange(offers_[kind].told, all);
+  if (says_who_has(kind))
+    tell_holders(kind, before, all);
+  if (!before)
+    return;
+  for (auto& x : *before)
+    if (!find(all, x))
+      device_is_gone(kind, x);
+  auto fresh = std::vector<model::device>{};
+  for (auto& x : all)
+    if (!find(*before, x)) {
+      tell(fmt::format("device-added:{}", kind), {{"device", text_of(x)}});
+      fresh.push_back(x);
+    }
+  for (auto& x : fresh)
+    if (x.attachment.empty())
+      offer(kind, x);
+}
+
+/// Those who have one of ours now, or have it no more.
+void domain_state::tell_holders(const std::string& kind,
+                                const std::optional<std::vector<model::device>>& before,
+                                const std::vector<model::device>& all) {
+  auto actors = world_->directory.read();
+  auto send = [&](const std::string& to, auto what) {
+    if (auto* entry = to.empty() ? nullptr : actors->find(to))
+      self->send(entry->domain, std::move(what));
+  };
+  for (auto& x : all) {
+    auto* was = before ? find(*before, x) : nullptr;
+    auto former = was ? was->attachment : std::string{};
+    if (former == x.attachment)
+      continue;
+    send(former, device_loss{kind, who_, x.port});
+    send(x.attachment, device_gain{kind, x, before.has_value()});
+  }
+}
+
+void domain_state::device_is_gone(const std::string& kind, const model::device& x) {
+  withdraw_questions(kind, x.port);
+  auto holders = world_->attached.read();
+  auto holder = holders->find(std::tuple{kind, who_, x.port});
+  auto actors = world_->directory.read();
+  if (holder != holders->end())
+    if (auto* entry = actors->find(holder->second))
+      self->send(entry->domain, device_loss{kind, who_, x.port});
+  tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
+}
+
+/// A guest has begun that has not said anything yet.
+void domain_state::offers_nothing() {
+  auto now = look();
+  for (auto& kind : model::device_kinds)
+    if (!kind.listing.empty() && is_there(kind, *now.machine))
+      offers_[std::string{kind.name}].told.emplace();
+}
+
+/// The backend stopped: nothing of it is left.
+void domain_state::forget_devices() {
+  auto holders = world_->attached.read();
+  for (auto& [what, holder] : *holders) { // also what it never told of
+    auto& [kind, backend, port] = what;
+    auto* row = model::find_device_kind(kind);
+    if (backend != who_ || !row || row->listing.empty())
+      continue;
+    auto& told = offers_[kind].told;
+    if (!told)
+      told.emplace();
+    if (std::ranges::find(*told, port, &model::device::port) == told->end()) {
+      auto& unknown = told->emplace_back();
+      unknown.backend = backend;
+      unknown.port = port;
+    }
+  }
+  for (auto& [kind, mine] : offers_) {
+    for (auto& x : std::exchange(mine.told, std::nullopt).value_or(std::vector<model::device>{}))
+      device_is_gone(kind, x);
+    if (says_who_has(kind))
+      tell(fmt::format("device-list-change:{}", kind));
+  }
+  for (auto& x : questions_)
+    x.signs->stop.request_stop();
+  devices_changed_.clear();
+}
+
+/// To the one domain that wants it. Where several do, or one with consent only, the user says.
+void domain_state::offer(const std::string& kind, const model::device& x) {
+  auto now = look();
+  auto claims = std::vector<claim>{};
+  for (auto& it : model::takers_of(now.view(), kind, x))
+    claims.push_back({it.who->name, *it.how});
+  if (claims.size() == 1 && claims[0].how.mode != model::assignment_mode::ask_to_attach)
+    give(kind, x, claims[0]);
+  else if (!claims.empty())
+    ask_user(kind, x, claims);
+}
+
+void domain_state::hear(const device_wish& x) {
+  ask_user(x.kind, x.what, {{x.who, x.how}});
+}
+
+/// It has not left meanwhile.
+bool domain_state::still_offers(const std::string& kind, const model::device& x) const {
+  auto it = offers_.find(kind);
+  auto listed = it != offers_.end() && it->second.told;
+  return listed ? find(*it->second.told, x) != nullptr
+                : model::find_device_kind(kind)->listing.empty();
+}
+
+/// The backend asks, whoever wants it: it knows when there is nothing left to ask about.
+void domain_state::ask_user(const std::string& kind, const model::device& x,
+                            const std::vector<claim>& all) {
+  auto names = std::vector<std::string>{};
+  for (auto& it : all)
+    names.push_back(it.who);
+  auto now = look();
+  auto what = work(task::ask_user, attach_question(now.view(), kind, x, names));
+  auto signs = what.errand = std::make_shared<errand>();
+  questions_.push_back({kind, x.port, signs});
+  auto over = [this, signs] {
+    signs->stop.request_stop();
+    std::erase_if(questions_, [&](auto& y) { return y.signs == signs; });
+  };
+  auto answered = [this, kind, x, all, names, over](const report& answer) {
+    over();
+    auto whom = chosen_target(answer.text, names);
+    auto it = std::ranges::find(all, whom, &claim::who);
+    if (it == all.end())
+      note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
+    else if (still_offers(kind, x))
+      give(kind, x, *it);
+  };
+  auto unanswered = [this, kind, x, over](const model::error& why) {
+    over();
+    note(spdlog::level::warn, "{} device {} is attached to nobody: {}", kind, text_of(x),
+         why.message());
+  };
+  run(std::move(what), answered, unanswered, over);
+}
+
+void domain_state::give(const std::string& kind, const model::device& x, const claim& to) {
+  withdraw_questions(kind, x.port);
+  auto actors = world_->directory.read();
+  if (auto* entry = actors->find(to.who))
+    self->send(entry->domain, device_offer{kind, x, to.how});
+}
+
+void domain_state::withdraw_questions(const std::string& kind, const std::string& port) {
+  for (auto& x : questions_)
+    if (x.kind == kind && x.port == port)
+      x.signs->stop.request_stop();
+}
+
+// -- the domain that gets or has it --------------------------------------------------------------
+
+/// A device of ours is gone from its backend; the hypervisor may know already.
+void domain_state::lose_device(const device_loss& what) {
+  auto it = std::ranges::find_if(attached_, [&](auto& x) {
+    return x.kind == what.kind && x.backend == what.backend && x.port == what.port;
+  });
+  if (it == attached_.end())
+    return;
+  auto gone = *it;
+  attached_.erase(it);
+  publish_attachments();
+  auto told = [this, gone] {
+    tell(fmt::format("device-detach:{}", gone.kind),
+         {{"port", fmt::format("{}:{}", gone.backend, gone.port)}});
+  };
+  if (says_who_has(gone.kind))
+    return told();
+  run(
+      work(task::detach, device_xml(gone)), [told](const report&) { told(); },
+      [this, told](const model::error& why) {
+        note(spdlog::level::info, "detaching a device that is gone: {}", why.text);
+        told();
+      });
+}
+
+/// Its backend says that we have it; that we know when we asked for it.
+void domain_state::gain_device(const device_gain& what) {
+  auto known = in_use();
+  auto& x = what.what;
+  if (facts_.xid < 0 || std::ranges::any_of(known, [&](auto& y) {
+        return y.kind == what.kind && y.backend == x.backend && y.port == x.port;
+      }))
+    return;
+  attached_.push_back({what.kind, x.backend, x.port, x.identity, {}});
+  publish_attachments();
+  if (what.is_news)
+    tell(fmt::format("device-attach:{}", what.kind),
+         {{"device", text_of(x)}, {"options", model::event_text(model::device_options{})}});
+}
+
+void domain_state::take_device(const device_offer& x) {
+  if (facts_.xid < 0 || (start_ && start_->failed))
+    return;
+  attach_known(x.kind, x.what, x.how.options,
+               reply{[this, x](const model::outcome<std::string>& done) {
+                 if (!done)
+                   note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,
+                        text_of(x.what), done.error().text);
+               }});
+}
+
+/// What its assignments promise, now that it runs.
+void domain_state::take_devices() {
+  auto now = look();
+  for (auto& kind : model::device_kinds) {
+    auto* me = record(now);
+    if (!me || kind.name == "pci" || model::assigned(*me, kind.name).empty())
+      continue;
+    if (is_there(kind, *now.machine))
+      take_devices_of(std::string{kind.name});
+    else
+      note(spdlog::level::warn, "{} device {} is not attached: nothing on this host handles those",
+           kind.name, event_text(model::assigned(*me, kind.name)[0]));
+  }
+}
+
+/// What is passed on over qrexec does not outlast a sleep.
+void domain_state::take_devices_again() {
+  auto now = look();
+  auto* me = record(now);
+  for (auto& kind : model::device_kinds)
+    if (me && kind.by == model::carrier::services && is_there(kind, *now.machine))
+      take_devices_of(std::string{kind.name});
+}
+
+void domain_state::take_devices_of(const std::string& kind) {
+  auto now = look();
+  auto* me = record(now);
+  auto in_its_xml = model::find_device_kind(kind)->by == model::carrier::hypervisor;
+  auto backends = backends_of(*me, kind, [in_its_xml](auto& x) {
+    return !in_its_xml || x.mode != model::assignment_mode::required;
+  });
+  if (!backends.empty())
+    with_all_devices(kind, std::move(backends), [this, kind, life = life_](auto offered) {
+      auto now = look();
+      auto* me = record(now);
+      if (life != life_ || !me)
+        return;
+      auto actors = world_->directory.read();
+      for (auto& x : model::arrivals(*me, kind, offered)) {
+        auto* backend = actors->find(x.what.backend);
+        if (x.how.mode != model::assignment_mode::ask_to_attach)
+          take_device({kind, x.what, x.how});
+        else if (backend)
+          self->send(backend->domain, device_wish{kind, who_, x.what, x.how});
+      }
+    });
+}
+
+// -- before a start ------------------------------------------------------------------------------
+
+/// Running domains that may have what the assignments of this class speak of.
+std::vector<std::string>
+domain_state::backends_of(const model::domain& me, std::string_view kind,
+                          const std::function<bool(const model::assignment&)>& counts) const {
+  auto now = look();
+  auto result = std::vector<std::string>{};
+  auto named = [&](const std::string& name) {
+    return std::ranges::any_of(model::assigned(me, kind), [&](auto& x) {
+      return counts(x) && (x.backend.empty() || x.backend == name);
+    });
+  };
+  for (auto& x : now.system->domains)
+    if (x->name.str() != who_ && model::listens(now.view(), *x) && named(x->name))
+      result.push_back(x->name);
+  return result;
+}
+
+/// Asks one backend after the other. One that does not answer has nothing.
+void domain_state::with_all_devices(const std::string& kind, std::vector<std::string> backends,
+                                    const std::function<void(std::vector<model::device>)>& then,
+                                    std::vector<model::device> found) {
+  if (backends.empty())
+    return then(std::move(found));
+  auto backend = std::move(backends.back());
+  backends.pop_back();
+  auto next = [this, kind, backends, then, found](std::vector<model::device> more) {
+    auto all = found;
+    all.insert(all.end(), more.begin(), more.end());
+    with_all_devices(kind, backends, then, std::move(all));
+  };
+  auto failed = reply{[this, backend, next](const model::outcome<std::string>& x) {
+    if (!x) {
+      note(spdlog::level::warn, "'{}' does not tell its devices: {}", backend, x.error().text);
+      next({});
+    }
+  }};
+  with_devices(kind, backend, failed, [failed, next](auto more) {
+    failed.ok();
+    next(std::move(more));
+  });
+}
+
+/// Required devices are there, and PCI devices have left their drivers (spec/devices.md §6, §8).
+void domain_state::check_devices() {
+  check_devices_of(0);
+}
+
+void domain_state::check_devices_of(std::size_t at) {
+  if (at == std::size(model::device_kinds))
+    return bind_pci();
+  auto kind = std::string{model::device_kinds[at].name};
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+  auto required = [](auto& x) { return x.mode == model::assignment_mode::required; };
+  with_all_devices(kind, backends_of(*me, kind, required),
+                   [this, at, kind, life = life_](auto all) {
+                     auto now = look();
+                     auto* me = record(now);
+                     if (life != life_ || !me || !start_ || start_->failed)
+                       return;
+                     if (auto there = model::check_required(*me, kind, all); !there)
+                       return fail_start(std::move(there.error()));
+                     check_devices_of(at + 1);
+                   });
+}
+
+/// All that are assigned, whatever their mode.
+void domain_state::bind_pci() {
+  auto now = look();
+  auto* me = record(now);
+  auto wanted = std::vector<std::pair<std::string, std::string>>{};
+  if (me)
+    for (auto& x : model::assigned(*me, "pci"))
+      if (x.port != "*" && std::ranges::none_of(wanted, [&](auto& y) { return y.first == x.port; }))
+        wanted.emplace_back(x.port, event_text(x));
+  if (wanted.empty())
+    return next_step();
+  auto what = work(task::bind_pci);
+  what.pairs = std::move(wanted);
+  run(
+      std::move(what),
+      [this](const report& x) {
+        start_->pci = x.devices;
+        next_step();
+      },
+      [this](const model::error& why) { fail_start(why); });
+}
+
+} // namespace qubes::actors

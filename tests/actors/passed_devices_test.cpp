@@ -1,0 +1,316 @@
+// Devices that programs of domains pass on, and the microphone: classes that packages of dom0
+// bring.
+#include "tests/actors/requests.hpp"
+#include "tests/actors/simulation.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+namespace qubes::tests {
+
+using model::package;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+namespace {
+
+constexpr auto stick = "0951:1666:ABC:u080650";
+constexpr auto work_name = "app0";
+constexpr auto backend = "sys-net1";
+
+model::system host_with_sound() {
+  auto x = sample_host(3, 2);
+  auto copy = std::make_shared<model::domain>(*x.find("app0"));
+  copy->properties["audiovm"] = std::string{"app2"};
+  copy->tags.insert("audiovm-app2");
+  x.put(copy);
+  auto debian = std::make_shared<model::domain>(*x.find("debian"));
+  debian->features.set("qrexec", "1");
+  x.put(debian);
+  return x;
+}
+
+struct passed_devices : testing::TestWithParam<std::uint64_t> {
+  simulation sim{GetParam(), host_with_sound()};
+
+  passed_devices() {
+    sim.society().world()->machine.update([](model::host& x) {
+      x.packages = {package::usb_proxy, package::gui_daemon, package::video_companion};
+    });
+    sim.tools().set_services([this](const auto& x) { return serve(x); });
+  }
+
+  /// What the programs in the guests do: the backend notes who has the device.
+  model::outcome<std::string> serve(const drivers::fake_guest_tools::call& x) {
+    if (refusal)
+      return model::fail(model::errc::vm_error, *refusal);
+    auto name = x.what.service.substr(0, x.what.service.find('+'));
+    auto port = x.what.input.substr(x.what.input.find(' ') + 1);
+    port = port.substr(0, port.find('\n'));
+    if (name == "qubes.USBAttach")
+      notes(port, x.domain);
+    else if (name == "qubes.USBDetach")
+      notes(port, {});
+    return "";
+  }
+  void notes(const std::string& port, const std::string& holder) {
+    auto entry = fmt::format("/qubes-usb-devices/{}/connected-to", port);
+    if (holder.empty())
+      sim.tools().guest_removes(backend, entry);
+    else
+      sim.tools().guest_writes(backend, entry, holder);
+    sim.tools().guest_writes(backend, "/qubes-usb-devices", "");
+  }
+  void plug_in(const std::string& port) {
+    auto folder = fmt::format("/qubes-usb-devices/{}/", port);
+    sim.tools().guest_writes(backend, folder + "desc", "0951:1666 Kingston Data\\x20Stick ABC");
+    sim.tools().guest_writes(backend, folder + "interfaces", ":080650:");
+    sim.tools().guest_writes(backend, "/qubes-usb-devices", "");
+    sim.run();
+    sim.settle();
+  }
+  void pull_out(const std::string& port) {
+    sim.tools().guest_removes(backend, fmt::format("/qubes-usb-devices/{}/", port));
+    sim.tools().guest_writes(backend, "/qubes-usb-devices", "");
+    sim.settle();
+  }
+  void start(const std::string& name) {
+    auto done = sim.ask(name, verb::start);
+    ASSERT_TRUE(done) << done.error().message();
+    sim.settle();
+  }
+  std::string say(std::string_view method, std::string_view argument, std::string_view to,
+                  std::string_view payload = {}) {
+    auto reply = sim.say(bytes_of(method, argument, "dom0", to, payload));
+    EXPECT_FALSE(reply.frames.empty()) << method;
+    return reply.frames.empty() ? "" : reply.frames.front();
+  }
+  std::string body(std::string_view method, std::string_view argument, std::string_view to,
+                   std::string_view payload = {}) {
+    auto whole = say(method, argument, to, payload);
+    return whole.starts_with('0') ? whole.substr(2) : "refused: " + whole;
+  }
+  std::vector<std::string> calls() {
+    auto result = std::vector<std::string>{};
+    for (auto& x : sim.tools().calls())
+      result.push_back(fmt::format("{} {} {} <{}>", x.domain, x.what.user, x.what.service,
+                                   x.what.input.substr(0, x.what.input.find('\n'))));
+    return result;
+  }
+  std::vector<std::string> device_events(std::string_view of) {
+    auto result = std::vector<std::string>{};
+    for (auto& x : sim.events())
+      if (x.subject == of && x.name.starts_with("device-") && !x.name.starts_with("device-list"))
+        result.push_back(x.name);
+    return result;
+  }
+  std::string entry(const std::string& name, const std::string& path) {
+    auto all = sim.tools().database(name);
+    auto i = all.find(path);
+    return i == all.end() ? "-" : i->second;
+  }
+  void TearDown() override {
+    sim.check_rest();
+    EXPECT_THAT(sim.violations(), IsEmpty());
+    EXPECT_THAT(sim.tools().complaints(), IsEmpty());
+  }
+
+  std::optional<std::string> refusal;
+};
+
+constexpr auto attach = "admin.vm.device.usb.Attach";
+constexpr auto detach = "admin.vm.device.usb.Detach";
+constexpr auto attached = "admin.vm.device.usb.Attached";
+
+} // namespace
+
+TEST_P(passed_devices, are_listed_as_their_backend_tells) {
+  EXPECT_EQ(body("admin.deviceclass.List", "", "dom0"), "block\nmic\npci\nusb\nwebcam\n");
+  EXPECT_EQ(body("admin.vm.device.usb.Available", "", backend), "") << "it does not run";
+  start(backend);
+  plug_in("2-1_4");
+  EXPECT_EQ(body("admin.vm.device.usb.Available", "", backend),
+            fmt::format("2-1.4:{0} device_id='{0}' port_id='2-1.4' devclass='usb' "
+                        "backend_domain='sys-net1' name='Data Stick' serial='ABC' "
+                        "manufacturer='Kingston' interfaces='u080650'\n",
+                        stick));
+  EXPECT_THAT(device_events(backend), ElementsAre("device-added:usb"));
+  pull_out("2-1_4");
+  EXPECT_EQ(body("admin.vm.device.usb.Available", "", backend), "");
+  EXPECT_THAT(device_events(backend), ElementsAre("device-added:usb", "device-removed:usb"));
+}
+
+TEST_P(passed_devices, are_attached_and_detached_by_services_of_both) {
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  auto device = fmt::format("{}+2-1", backend);
+  ASSERT_EQ(body(attach, device, work_name), "");
+  EXPECT_THAT(body(attached, "", work_name), StartsWith(fmt::format("sys-net1+2-1:{} ", stick)));
+  EXPECT_THAT(body("admin.vm.device.usb.Available", "", backend), HasSubstr("attachment='app0'"));
+  EXPECT_THAT(say(attach, device, work_name), HasSubstr("DeviceAlreadyAttached"));
+  start("app1");
+  EXPECT_THAT(say(attach, device, "app1"), HasSubstr("DeviceAlreadyAttached"));
+  ASSERT_EQ(body(detach, device, work_name), "");
+  sim.settle();
+  EXPECT_EQ(body(attached, "", work_name), "");
+  EXPECT_THAT(calls(), ElementsAre("app0 root qubes.USBAttach <sys-net1 2-1>",
+                                   "sys-net1 root qubes.USBDetach <2-1>"));
+  EXPECT_THAT(device_events(work_name), ElementsAre("device-pre-attach:usb", "device-attach:usb",
+                                                    "device-pre-detach:usb", "device-detach:usb"));
+  EXPECT_THAT(say(detach, device, work_name), HasSubstr("DeviceNotAssigned"));
+}
+
+TEST_P(passed_devices, take_no_options_and_say_why_they_do_not_come) {
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  auto device = fmt::format("{}+2-1", backend);
+  EXPECT_THAT(say(attach, device, work_name, "_read-only='yes'"), HasSubstr("no options"));
+  EXPECT_THAT(
+      say("admin.vm.device.usb.Assign", device, work_name, "mode='auto-attach' _read-only='yes'"),
+      HasSubstr("no options"));
+  refusal = "the hub is full";
+  EXPECT_THAT(say(attach, device, work_name), HasSubstr("the hub is full"));
+  EXPECT_EQ(body(attached, "", work_name), "");
+  refusal.reset();
+  EXPECT_EQ(body(attach, device, work_name), "");
+}
+
+TEST_P(passed_devices, that_are_assigned_come_when_either_starts) {
+  ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1:{}", backend, stick), work_name,
+                 "mode='auto-attach'"),
+            "");
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("mode='auto-attach'"));
+  ASSERT_TRUE(sim.ask(work_name, verb::kill));
+  notes("2-1", {});
+  sim.settle();
+  EXPECT_THAT(device_events(work_name),
+              ElementsAre("device-pre-assign:usb", "device-assign:usb", "device-pre-attach:usb",
+                          "device-attach:usb", "device-detach:usb"));
+  start(work_name);
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
+  ASSERT_TRUE(sim.ask(backend, verb::kill));
+  sim.settle();
+  EXPECT_EQ(body(attached, "", work_name), "") << "its backend is gone";
+}
+
+TEST_P(passed_devices, that_are_required_must_be_there) {
+  ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
+                 "mode='required'"),
+            "");
+  auto refused = sim.ask(work_name, verb::start);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("Usb device sys-net1:2-1:* is not available"));
+  start(backend);
+  plug_in("2-1");
+  start(work_name);
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
+}
+
+TEST_P(passed_devices, that_somebody_else_connects_are_told) {
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  notes("2-1", work_name);
+  sim.settle();
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("mode='manual'"));
+  notes("2-1", "app1");
+  sim.settle();
+  EXPECT_EQ(body(attached, "", work_name), "");
+  EXPECT_THAT(device_events(work_name), ElementsAre("device-attach:usb", "device-detach:usb"));
+  notes("2-1", "no such domain");
+  sim.settle();
+  EXPECT_THAT(body("admin.vm.device.usb.Available", "", backend),
+              testing::Not(HasSubstr("attachment")));
+}
+
+TEST_P(passed_devices, of_a_class_without_its_package_can_only_be_given_back) {
+  ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
+                 "mode='required'"),
+            "");
+  sim.society().world()->machine.update([](model::host& x) { x.packages.clear(); });
+  EXPECT_EQ(body("admin.deviceclass.List", "", "dom0"), "block\npci\n");
+  EXPECT_THAT(say(attach, fmt::format("{}+2-1", backend), work_name), HasSubstr("ProtocolError"));
+  EXPECT_THAT(say("admin.vm.device.usb.Assigned", "", "app1"), HasSubstr("ProtocolError"));
+  start(backend);
+  EXPECT_FALSE(sim.ask(work_name, verb::start)) << "it cannot be had";
+  EXPECT_THAT(body("admin.vm.device.usb.Assigned", "", work_name), HasSubstr("2-1"));
+  EXPECT_EQ(body("admin.vm.device.usb.Unassign", fmt::format("{}+2-1", backend), work_name), "");
+  start(work_name);
+}
+
+TEST_P(passed_devices, cameras_take_a_format_and_are_parts_of_their_usb_device) {
+  ASSERT_TRUE(sim.ask("debian", verb::set_feature, "supported-rpc.qvc.WebcamAttach", "1"));
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  sim.tools().guest_writes(backend, "/webcam-devices/video0/parent", "usb:2-1");
+  sim.tools().guest_writes(backend, "/webcam-devices/video0/formats/0", "640x480x30");
+  sim.tools().guest_writes(backend, "/webcam-devices/video0/formats/1", "0x480x30");
+  sim.tools().guest_writes(backend, "/webcam-devices", "");
+  sim.settle();
+  EXPECT_EQ(body("admin.vm.device.webcam.Available", "", backend),
+            fmt::format("video0:{0} device_id='{0}' port_id='video0' devclass='webcam' "
+                        "backend_domain='sys-net1' name='Camera (Data Stick)' serial='ABC' "
+                        "manufacturer='Kingston' interfaces='u0e0200' parent_port_id='2-1' "
+                        "parent_devclass='usb' _formats='640x480x30'\n",
+                        stick));
+  auto device = fmt::format("{}+video0", backend);
+  EXPECT_THAT(say("admin.vm.device.webcam.Attach", device, work_name, "_format='big'"),
+              HasSubstr("WIDTHxHEIGHTxRATE"));
+  EXPECT_EQ(body("admin.vm.device.webcam.Attach", device, work_name, "_format='640x480x30'"), "");
+  EXPECT_EQ(body("admin.vm.device.webcam.Detach", device, work_name), "");
+  EXPECT_THAT(calls(), ElementsAre("app0 root qvc.WebcamAttach <sys-net1 video0+640+480+30>",
+                                   "sys-net1 root qvc.WebcamDetach+video0 <>"));
+}
+
+TEST_P(passed_devices, the_microphone_is_an_entry_of_the_audiovm) {
+  constexpr auto mic = "dom0+mic";
+  EXPECT_THAT(body("admin.vm.device.mic.Available", "", "dom0"),
+              StartsWith("mic:dom0:mic::m000000 device_id='dom0:mic::m000000'"));
+  start(work_name);
+  EXPECT_THAT(say("admin.vm.device.mic.Attach", mic, work_name),
+              HasSubstr("QubesVMNotRunningError"));
+  EXPECT_THAT(say("admin.vm.device.mic.Attach", mic, work_name, "_loud='1'"),
+              HasSubstr("no options"));
+  start("app2");
+  ASSERT_EQ(body("admin.vm.device.mic.Attach", mic, work_name), "");
+  EXPECT_EQ(entry("app2", "/audio-input-config/app0"), "1");
+  EXPECT_THAT(body("admin.vm.device.mic.Attached", "", work_name), HasSubstr("dom0+mic"));
+  EXPECT_THAT(say("admin.vm.device.mic.Attach", mic, work_name),
+              HasSubstr("DeviceAlreadyAttached"));
+  start("app1");
+  ASSERT_TRUE(sim.ask("app1", verb::set_property, "audiovm", "app2"));
+  EXPECT_EQ(body("admin.vm.device.mic.Attach", mic, "app1"), "") << "many may have it";
+  ASSERT_TRUE(sim.ask(work_name, verb::set_property, "audiovm", "app1"));
+  sim.settle();
+  EXPECT_EQ(entry("app1", "/audio-input-config/app0"), "1") << "it follows the audiovm";
+  ASSERT_EQ(body("admin.vm.device.mic.Detach", mic, work_name), "");
+  EXPECT_EQ(entry("app1", "/audio-input-config/app0"), "0");
+  EXPECT_EQ(body("admin.vm.device.mic.Attached", "", work_name), "");
+  EXPECT_THAT(say("admin.vm.device.mic.Detach", mic, work_name), HasSubstr("DeviceNotAssigned"));
+}
+
+TEST_P(passed_devices, a_microphone_of_an_earlier_life_is_forgotten) {
+  start("app2");
+  start(work_name);
+  ASSERT_EQ(body("admin.vm.device.mic.Attach", "dom0+mic", work_name), "");
+  ASSERT_TRUE(sim.ask(work_name, verb::kill));
+  start(work_name);
+  EXPECT_EQ(entry("app2", "/audio-input-config/app0"), "-");
+  EXPECT_EQ(body("admin.vm.device.mic.Attached", "", work_name), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(seeds, passed_devices,
+                         ::testing::Range(std::uint64_t{1}, std::uint64_t{6}));
+
+} // namespace qubes::tests
