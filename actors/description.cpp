@@ -11,7 +11,9 @@ using model::errc;
 
 model::outcome<domain_state::description>
 domain_state::describe_guest(const model::view& v, const model::domain& me, const start_run& run) {
-  auto machine = model::xml::gather(v, model::with_found(me, "pci", run.pci), run.devices);
+  auto as_found = model::with_found(me, "pci", run.pci);
+  as_found = model::with_found(std::move(as_found), "block", run.disks_found);
+  auto machine = model::xml::gather(v, as_found, run.devices);
   if (!run.pci.empty())
     machine.required_pci = model::xml::required_pci(me, run.pci);
   auto own = model::xml::render(machine);

@@ -116,6 +116,20 @@ const model::assignment* assignment_of(const model::domain& who, const model::at
   return it == all.end() ? nullptr : &*it;
 }
 
+/// The assignment by which a domain cannot run without this device, wherever that is; null for
+/// none.
+const model::assignment* requirement(const model::domain& who, std::string_view kind,
+                                     const model::assignment& device) {
+  auto& all = model::assigned(who, kind);
+  auto it = std::ranges::find_if(all, [&](auto& x) {
+    auto here = x.port == device.port;
+    auto anywhere = x.port == "*" && x.identity == device.identity;
+    return x.mode == model::assignment_mode::required && (here || anywhere)
+           && (x.backend.empty() || x.backend == device.backend);
+  });
+  return it == all.end() ? nullptr : &*it;
+}
+
 } // namespace
 
 /// What a domain offers; nothing while it is not there to say.
@@ -128,7 +142,8 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
   auto there = it && (it->is(model::admin_vm) || now.view().facts(*it).xid >= 0);
   auto of_host = row && row->listing.empty();
   auto keeps_its_own = kind == "usb" && backend == "dom0" && !now.machine->dom0_passes_usb;
-  if (!row || !there || keeps_its_own || (of_host && !it->is(model::admin_vm)) || !is_there(*row, *now.machine))
+  if (!row || !there || keeps_its_own || (of_host && !it->is(model::admin_vm))
+      || !is_there(*row, *now.machine))
     return then({});
   if (row->by == model::carrier::sound)
     return then({model::microphone()});
@@ -225,7 +240,8 @@ void domain_state::attach_device(const order& x, const reply& to) {
       return y.port == device.port && (device.identity == "*" || y.identity == device.identity);
     });
     auto* known = it == all.end() ? nullptr : &*it;
-    if (auto may = model::permit_device({now.view(), me}, known); !may)
+    auto* named = device.identity == "*" ? nullptr : known; // who knows what is at a port by then
+    if (auto may = model::permit_device({now.view(), me}, named); !may)
       return to.refuse(may.error());
     if (!me->is(model::admin_vm) && facts_.xid < 0)
       return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
@@ -321,14 +337,10 @@ void domain_state::detach_device(const order& x, const reply& to) {
     return to.refuse(stopped_meanwhile(who_));
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
-  if (facts_.state != power::halted)
-    for (auto& kind : me->devices)
-      for (auto& y : kind.assignments)
-        if (kind.name == x.kind && y.backend == wanted->backend && y.port == wanted->port
-            && y.mode == model::assignment_mode::required)
-          return to.refuse({errc::vm_not_halted,
-                            fmt::format("'{}' cannot run without {}", who_, event_text(y)),
-                            "shut it down, or unassign the device first"});
+  if (auto* needed = facts_.state == power::halted ? nullptr : requirement(*me, x.kind, *wanted))
+    return to.refuse({errc::vm_not_halted,
+                      fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
+                      "shut it down, or unassign the device first"});
   with_attached(x.kind, to, [this, wanted = *wanted, kind = x.kind, to](const auto& all) {
     auto it = std::ranges::find(all, wanted.port, &model::attachment::port);
     if (it == all.end())

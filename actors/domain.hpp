@@ -64,6 +64,7 @@ private:
     bool undo_waits = false;                       ///< for the next of them
     std::shared_ptr<void> memory;                  ///< set aside by the memory manager
     std::vector<model::device> pci;                ///< taken from their drivers for it
+    std::vector<model::device> disks_found;        ///< of those that may offer required ones
     std::optional<std::string> overlay;            ///< the site's changes of its XML
     errand_ptr disks = std::make_shared<errand>(); ///< ends long copies, and waiting in line
     model::xml::devices devices;                   ///< of the volumes, once they are started
@@ -210,6 +211,7 @@ private:
   void grow_file_system(const std::string& volume, const reply& to);
   void clear_volume(const std::string& volume, const reply& to);
   void revert_volume(const std::string& volume, const std::string& revision, const reply& to);
+  void note_size(const std::string& volume, std::uint64_t bytes, const reply& to);
   void import_volume(const order& x, const reply& to);
   void begin_import(const order& x, const reply& to);
   void give_up_import(disk_job begun, const std::function<void()>& then);

@@ -406,16 +406,20 @@ void domain_state::check_devices_of(std::size_t at) {
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
   auto required = [](auto& x) { return x.mode == model::assignment_mode::required; };
-  with_all_devices(kind, backends_of(*me, kind, required),
-                   [this, at, kind, life = life_](auto all) {
-                     auto now = look();
-                     auto* me = record(now);
-                     if (life != life_ || !me || !start_ || start_->failed)
-                       return;
-                     if (auto there = model::check_required(*me, kind, all); !there)
-                       return fail_start(std::move(there.error()));
-                     check_devices_of(at + 1);
-                   });
+  auto found = [this, at, kind, life = life_](const std::vector<model::device>& all) {
+    auto now = look();
+    auto* me = record(now);
+    if (life != life_ || !me || !start_ || start_->failed)
+      return;
+    if (auto there = model::check_required(*me, kind, all); !there)
+      return fail_start(std::move(there.error()));
+    if (kind == block)
+      start_->disks_found = all;
+    else if (kind == "pci")
+      start_->pci = all;
+    check_devices_of(at + 1);
+  };
+  with_all_devices(kind, backends_of(*me, kind, required), found);
 }
 
 /// All that are assigned, whatever their mode.
@@ -423,8 +427,9 @@ void domain_state::bind_pci() {
   auto now = look();
   auto* me = record(now);
   auto wanted = std::vector<std::pair<std::string, std::string>>{};
+  auto as_found = me ? model::with_found(*me, "pci", start_->pci) : model::domain{};
   if (me)
-    for (auto& x : model::assigned(*me, "pci"))
+    for (auto& x : model::assigned(as_found, "pci"))
       if (x.port != "*" && std::ranges::none_of(wanted, [&](auto& y) { return y.first == x.port; }))
         wanted.emplace_back(x.port, event_text(x));
   if (wanted.empty())

@@ -64,6 +64,10 @@ void domain_state::unpause(const reply& to) {
 }
 
 void domain_state::suspend(const reply& to) {
+  if (facts_.state == power::paused && !has_agent()) { // what a pause would do is done
+    tell("domain-pre-paused");
+    return to.ok();
+  }
   if (before_guest() || (facts_.state != power::running && facts_.state != power::starting))
     return to.refuse(not_running(who_, facts_.state));
   auto sleep = [this, to] {

@@ -45,10 +45,6 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
                       "wait for it, or kill it"});
   tell("domain-pre-shutdown", {{"force", force ? "True" : "False"}});
-  if (facts_.state == power::paused && !force)
-    return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", who_),
-                            "unpause it first, or force the shutdown, which destroys it"},
-                           to);
   auto clients = supervisor();
   if (!clients)
     return shut_down_unless_used(force, wait, to);
@@ -65,7 +61,8 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
           [this, to](const caf::error& why) { shutdown_failed(from_caf(why), to); });
 }
 
-/// Domains whose windows it shows or whose sound it plays keep it running, unless forced.
+/// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
+/// it is said before that it is paused.
 void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to) {
   auto now = look();
   auto* me = record(now);
@@ -73,6 +70,10 @@ void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to)
     return ask_guest_to_halt(wait, to);
   if (auto allowed = model::allow_stop(now.view(), *me); !allowed)
     return shutdown_failed(allowed.error(), to);
+  if (facts_.state == power::paused)
+    return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", who_),
+                            "unpause it first, or force the shutdown, which destroys it"},
+                           to);
   ask_guest_to_halt(wait, to);
 }
 

@@ -44,6 +44,16 @@ outcome<void> create_first(disks& d, const disk_job& x, volume_ref it, watch_ref
   return created;
 }
 
+/// With the size that it has then; none when nobody can tell.
+outcome<disk_report> revert(disks& d, const disk_job& x, volume_ref it, watch_ref watch) {
+  return d.revert(*x.system, it, x.text, watch).map([&] {
+    auto result = disk_report{};
+    if (auto found = d.look(*x.system, *x.domain, it))
+      result.volume.size = found->size;
+    return result;
+  });
+}
+
 /// `it` is the job's volume, or an empty one where the job is about none.
 struct piece_row {
   disk_task what;
@@ -74,7 +84,7 @@ constexpr piece_row piece_rows[]{
   {disk_task::clear, "clear", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
     return no_news(d.clear(*x.system, it, x.bytes, w)); }},
   {disk_task::revert, "revert", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(d.revert(*x.system, it, x.text, w)); }},
+    return revert(d, x, it, w); }},
   {disk_task::begin_import, "import", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
     return report_of(d.begin_import(*x.system, it, x.bytes, x.flag ? x.bytes : 0), &disk_report::text); }},
   {disk_task::end_import, "import", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {

@@ -156,7 +156,11 @@ void domain_state::revert_volume(const std::string& volume, const std::string& t
   if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",
                       "letters, digits and ':-_.' are allowed"});
-  auto revert = [this, job = *job, to] { on_disk(job, to, [to](const disk_report&) { to.ok(); }); };
+  auto revert = [this, job = *job, to] {
+    on_disk(job, to, [this, volume = job.volume, to](const disk_report& x) {
+      note_size(volume, x.volume.size, to);
+    });
+  };
   // What is being imported would undo it.
   if (auto under_way = imports_.extract(volume); !under_way.empty())
     return give_up_import(*job, [this, volume, revert] {
@@ -164,6 +168,18 @@ void domain_state::revert_volume(const std::string& volume, const std::string& t
       revert();
     });
   revert();
+}
+
+/// An old state may be of another size than the present one; the record follows.
+void domain_state::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
+  auto now = look();
+  auto* me = record(now);
+  auto* it = me ? me->find_volume(volume) : nullptr;
+  if (!it || bytes == 0 || it->size == bytes)
+    return to.ok();
+  change(
+      [volume, bytes](auto& v, auto& mine) { return plan_set_volume_size(v, mine, volume, bytes); },
+      to);
 }
 
 /// Overwrites a volume with another one's last committed state.

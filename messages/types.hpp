@@ -233,7 +233,7 @@ enum class disk_task : std::uint8_t {
   copy,         ///< source: the volume whose last committed state overwrites `volume`
   resize,       ///< bytes
   clear,        ///< bytes
-  revert,       ///< text: revision
+  revert,       ///< text: revision; report: the volume's size
   begin_import, ///< bytes, flag: they were announced; report: where to write
   end_import,   ///< flag: keep it
   begin_export, ///< report: where to read

@@ -103,8 +103,11 @@ domain with_found(domain x, std::string_view kind, const std::vector<device>& fo
     if (of_kind.name == kind)
       for (auto& how : of_kind.assignments) {
         auto it = std::ranges::find_if(found, [&](auto& y) { return matches(how, y); });
-        if (it != found.end())
-          how.identity = it->identity;
+        if (it == found.end())
+          continue;
+        how.backend = it->backend;
+        how.port = it->port;
+        how.identity = it->identity;
       }
   return x;
 }

@@ -38,8 +38,8 @@ const std::vector<assignment>& assigned(const domain& x, std::string_view kind);
 /// the device is there once.
 std::vector<const assignment*> required_of(const domain& x, std::string_view kind);
 
-/// The domain with its required devices as they were found: an assignment to whatever is at a port
-/// says what is there.
+/// The domain with its devices as they were found: an assignment to whatever is at a port says what
+/// is there, and one to wherever a device is says where.
 domain with_found(domain x, std::string_view kind, const std::vector<device>& found);
 
 /// Refuses when a required device is not among those offered.

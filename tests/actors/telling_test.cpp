@@ -491,6 +491,51 @@ TEST_F(disks, a_required_one_is_taken_and_leaves_its_place_to_nobody) {
   EXPECT_THAT(attached("app0"), HasSubstr("_frontend-dev='xvdj'"));
 }
 
+TEST_F(disks, a_required_one_comes_from_whatever_port_it_is_at) {
+  assign("app0", "*::None", "required");
+  start("sys-net1");
+  auto refused = sim.ask("app0", verb::start);
+  ASSERT_FALSE(refused);
+  plug_in("sda");
+  start("app0");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda::None "));
+  auto done = sim.send(
+      "app0", order{.what = verb::detach_device, .key = "sys-net1+sda::None", .kind = "block"});
+  sim.run();
+  ASSERT_FALSE(*sim.answer_to(done));
+  EXPECT_EQ(sim.answer_to(done)->error().code, errc::vm_not_halted);
+}
+
+TEST_F(disks, that_are_named_by_their_port_alone_are_not_given_to_who_denies_some) {
+  start("sys-net1");
+  start("app0");
+  plug_in("sda");
+  ASSERT_TRUE(sim.ask("app0", verb::deny_interfaces, {}, "u080650"));
+  auto refused = attach("app0", "sda");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::permission_denied);
+  EXPECT_TRUE(attach("app0", "sda::None")) << "this is no USB device";
+}
+
+TEST_F(told, who_uses_a_paused_netvm_is_said_before_that_it_is_paused) {
+  start("app0");
+  ASSERT_TRUE(sim.ask("sys-net1", verb::pause));
+  auto refused = sim.ask("sys-net1", verb::shutdown);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_in_use);
+  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  refused = sim.ask("sys-net1", verb::shutdown);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::vm_not_running);
+}
+
+TEST_F(told, a_suspend_of_who_is_paused_and_has_no_agent_is_done) {
+  start("app0");
+  ASSERT_TRUE(sim.ask("app0", verb::pause));
+  EXPECT_TRUE(sim.ask("app0", verb::suspend));
+  EXPECT_EQ(events_of("app0").back(), "domain-pre-paused");
+}
+
 TEST_F(disks, are_known_again_to_an_actor_that_died) {
   start("app0");
   plug_in("sda");

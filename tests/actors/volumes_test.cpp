@@ -327,6 +327,8 @@ TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
     auto who = fmt::format("app{}", sim.chance()() % 6);
     auto& [what, call] = kinds[sim.chance()() % std::size(kinds)];
     asked[id_of(who)].push_back(call);
+    if (call == disk_call::revert) // in the same turn: which size it has now
+      asked[id_of(who)].push_back(disk_call::look);
     answers.push_back(sim.send(who, what, "private", "1"));
     for (auto steps = sim.chance()() % 4; steps > 0; --steps)
       sim.step();
