@@ -275,8 +275,8 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
                       "set its virt_mode to hvm"});
   with_attached(kind, to, [this, kind, device, options, to](const auto& all) {
-    if (std::ranges::find(all, device.port, &model::attachment::port) != all.end()
-        && std::ranges::find(all, device.backend, &model::attachment::backend) != all.end())
+    if (std::ranges::any_of(
+            all, [&](auto& x) { return x.backend == device.backend && x.port == device.port; }))
       return to.refuse(
           {errc::device_already_attached,
            fmt::format("'{}' has {} device {}:{}", who_, kind, device.backend, device.port),

@@ -434,6 +434,22 @@ TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) 
   EXPECT_EQ(told(), before + 1);
 }
 
+TEST_F(disks, of_two_backends_may_be_at_ports_of_one_name) {
+  start("sys-net1");
+  start("sys-net0");
+  start("app0");
+  plug_in("sda");
+  plug_in("sdb");
+  for (auto& [key, text] : {std::pair{"desc", "DISK (label)"}, std::pair{"size", "1024"}})
+    sim.tools().guest_writes("sys-net0", fmt::format("/qubes-block-devices/sda/{}", key), text);
+  for (auto device : {"sys-net1+sdb", "sys-net0+sda", "sys-net1+sda"}) {
+    auto ticket =
+        sim.send("app0", order{.what = verb::attach_device, .key = device, .kind = "block"});
+    sim.run();
+    EXPECT_TRUE(*sim.answer_to(ticket)) << device;
+  }
+}
+
 TEST_F(disks, get_the_first_name_that_is_free) {
   start("sys-net1");
   for (auto port : {"sr0", "sr1", "sr2", "sda"})
