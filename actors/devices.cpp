@@ -181,17 +181,25 @@ void domain_state::with_holders(const std::string& kind, std::vector<model::devi
   }
 }
 
+/// What the host has is known as long as the hypervisor tells of changes; a guest is asked: news of
+/// it may be on their way.
 void domain_state::list_available(const order& x, const reply& to) {
-  with_devices(x.kind, who_, to, [x, to](auto all) {
+  auto list = [x, to](const std::vector<model::device>& all) {
     auto text = std::string{};
-    for (auto& device : all)
+    for (auto device : all)
       if (x.key.empty() || device.port == x.key) {
         if (x.kind == block)
           device.data.clear(); // told in QubesDB, not to clients
         text += print_available(x.kind, device);
       }
     to.ok(std::move(text));
-  });
+  };
+  auto known = world_->host_pci.read();
+  if (x.kind != "pci" || who_ != "dom0" || !*known)
+    return with_devices(x.kind, who_, to, list);
+  auto all = **known;
+  with_holders(x.kind, all);
+  list(all);
 }
 
 void domain_state::list_attached(const order& x, const reply& to) {
@@ -342,7 +350,10 @@ void domain_state::detach_device(const order& x, const reply& to) {
                       fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
                       "shut it down, or unassign the device first"});
   with_attached(x.kind, to, [this, wanted = *wanted, kind = x.kind, to](const auto& all) {
-    auto it = std::ranges::find(all, wanted.port, &model::attachment::port);
+    auto it = std::ranges::find_if(all, [&](auto& y) {
+      return model::is_at(y, kind, wanted.backend.empty() ? y.backend : wanted.backend,
+                          wanted.port);
+    });
     if (it == all.end())
       return to.refuse(
           {errc::device_not_assigned,
@@ -447,13 +458,12 @@ void domain_state::has_devices(std::vector<model::attachment> all,
                                const std::vector<model::device>& disks) {
   for (auto& x : all)
     for (auto& it : disks)
-      if (x.kind == block && x.backend == it.backend && x.port == it.port)
+      if (model::is_at(x, block, it.backend, it.port))
         x.identity = it.identity;
   auto known = in_use();
   for (auto& x : all)
-    if (std::ranges::none_of(known, [&](auto& y) {
-          return y.kind == x.kind && y.backend == x.backend && y.port == x.port;
-        }))
+    if (std::ranges::none_of(known,
+                             [&](auto& y) { return model::is_at(y, x.kind, x.backend, x.port); }))
       attached_.push_back(std::move(x));
   publish_attachments();
 }

@@ -205,6 +205,8 @@ private:
 
   // -- volumes (volumes.cpp) --------------------------------------------------------------------
 
+  void with_facts(const std::string& volume, const reply& to,
+                  const std::function<void(const disk_job&, const model::volume_facts&)>& then);
   void look_at_volume(const std::string& volume, const reply& to);
   void list_snapshots(const std::string& volume, const reply& to);
   void resize_volume(const std::string& volume, const std::string& text, const reply& to);

@@ -99,20 +99,17 @@ outcome<report> survey(machinery& with, const job& what) {
 /// A daemon of the hypervisor that died in the middle of a build does not know of it any more.
 outcome<report> take_back(machinery& with, const job& what) {
   auto done = with.hypervisor->destroy(what.uuid);
-  if (done || done.error().code != errc::vm_not_started || with.xl.empty() || !with.xenstore)
+  if (done || done.error().code != errc::vm_not_started || !with.toolstack || !with.xenstore)
     return nothing(done);
   auto lost = drivers::find_by_uuid(*with.xenstore, what.uuid);
   if (!lost)
     return nothing(done);
-  auto ended =
-      drivers::run({with.xl, "destroy", std::to_string(*lost)}, {}, std::chrono::minutes{1});
+  auto ended = with.toolstack->destroy(*lost);
   if (!ended)
-    return tl::unexpected{ended.error()};
-  if (ended->status != 0)
     return model::fail(errc::hypervisor,
                        fmt::format("the guest {} that a failed start of '{}' left behind does not "
-                                   "end: '{} destroy' says: {}",
-                                   *lost, what.domain, with.xl, model::trimmed(ended->output)));
+                                   "end: {}",
+                                   *lost, what.domain, ended.error().text));
   return report{};
 }
 
@@ -124,8 +121,25 @@ outcome<report> wake(machinery& with, const job& what) {
   return nothing(with.hypervisor->wake(what.uuid));
 }
 
+/// libxl keeps a disk that it could not attach in its books, where libvirt does not see it, and
+/// nothing can be attached at its place until the guest ends.
+void take_out_of_books(machinery& with, const job& what) {
+  auto target = model::xml::disk_target(what.text);
+  if (!with.toolstack || target.empty())
+    return;
+  auto has = with.hypervisor->devices(what.uuid);
+  if (!has || std::ranges::find(has->disks, target) != has->disks.end())
+    return;
+  if (auto done = with.toolstack->detach_disk(what.xid, target); !done)
+    spdlog::warn("{}: the disk {} that could not be attached stays half attached: {}", what.domain,
+                 target, done.error().text);
+}
+
 outcome<report> attach(machinery& with, const job& what) {
-  return nothing(with.hypervisor->attach(what.uuid, what.text));
+  auto done = with.hypervisor->attach(what.uuid, what.text);
+  if (!done && done.error().code == errc::hypervisor)
+    take_out_of_books(with, what);
+  return nothing(done);
 }
 
 outcome<report> detach(machinery& with, const job& what) {
@@ -198,8 +212,18 @@ outcome<report> announce(machinery& with, const job& what) {
   }));
 }
 
+/// What QubesDB can hold; says what it cannot.
+model::qubesdb_edits that_fit(const job& what) {
+  auto result = what.edits;
+  for (auto& x : result)
+    if (!x.unfit.empty())
+      spdlog::warn("QubesDB of '{}' does not get an entry: {}", what.domain, x.unfit);
+  std::erase_if(result, [](auto& x) { return x.path.empty(); });
+  return result;
+}
+
 outcome<report> open_qubesdb(machinery& with, const job& what) {
-  return nothing(with.tools->open_qubesdb(what.domain, what.xid, what.edits));
+  return nothing(with.tools->open_qubesdb(what.domain, what.xid, that_fit(what)));
 }
 
 outcome<report> start_agent(machinery& with, const job& what) {
@@ -370,7 +394,7 @@ outcome<report> read_devices(machinery& with, const job& what) {
 }
 
 outcome<report> write_qubesdb(machinery& with, const job& what) {
-  return nothing(with.tools->write_qubesdb(what.domain, what.edits));
+  return nothing(with.tools->write_qubesdb(what.domain, that_fit(what)));
 }
 
 outcome<report> watch_qubesdb(machinery& with, const job& what) {
@@ -520,6 +544,7 @@ constexpr task_row rows[]{
   {task::wake,         lane::guest,  &settings::guest_call,  "resume", wake},
   {task::attach,       lane::guest,  &settings::guest_call,  "attach", attach},
   {task::detach,       lane::guest,  &settings::guest_call,  "detach", detach},
+  {task::plug,         lane::guest,  &settings::guest_call,  "attach", attach},
   {task::undefine,     lane::host,   &settings::host_call,   "undefine", undefine},
   {task::inspect,      lane::host,   &settings::host_call,   "look", inspect},
   {task::verify,       lane::disk,   &settings::host_call,   "", verify},
@@ -571,6 +596,24 @@ static_assert([] {
   return true;
 }());
 
+/// The back end builds one interface at a time and has ten seconds for each: clients that asked
+/// together would all be too late.
+std::string turn_of(const task_row& row, const job& what) {
+  return what.backend.empty() ? fmt::format("{}{}", what.domain, row.turn)
+                              : fmt::format("{} clients", what.backend);
+}
+
+/// Whoever ends a guest wants it gone however late; all else that was given up stays undone.
+bool may_begin_late(const task_row& row) {
+  return row.call.empty() || row.what == task::destroy || row.what == task::take_back;
+}
+
+model::error waited_too_long(const task_row& row, const job& what) {
+  return {errc::hypervisor,
+          fmt::format("{} of '{}' was given up before its turn came", row.call, what.domain),
+          {}};
+}
+
 } // namespace
 
 std::chrono::milliseconds deadline_of(const settings& x, const job& what) {
@@ -601,6 +644,11 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
                                  [me = caf::actor_addr{self->address()}](const std::string& why) {
                                    if (auto to = caf::actor_cast<driver_actor>(me))
                                      caf::anon_send(to, atom::lost_v, why);
+                                 },
+                             .on_host_devices =
+                                 [me = caf::actor_addr{self->address()}] {
+                                   if (auto to = caf::actor_cast<driver_actor>(me))
+                                     caf::anon_send(to, atom::hardware_v);
                                  }});
   with_->tools->listen(
       [me = caf::actor_addr{self->address()}](const std::string& domain, const std::string& path) {
@@ -629,6 +677,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       [this](atom::reconcile) { look_at_all(); },
       [](const completion& run) { run(); },
       [this](atom::tick) { try_connect(); },
+      [this](atom::hardware) { learn_pci(); },
   };
 }
 
@@ -643,9 +692,15 @@ caf::result<report> driver_state::run(const job& what) {
   }
   auto number = ++last_call_;
   calls_.emplace(number, call{what.what, what.domain, to});
-  with_->lanes->post(row.where, fmt::format("{}{}", what.domain, row.turn),
-                     [me = driver_actor{self}, this, with = with_, &row, what, number] {
-                       auto result = row.run(*with, what);
+  auto late = [clock = &self->clock(), most = deadline_of(world_->settings, what), &row,
+               begin = self->clock().now()] {
+    return !may_begin_late(row) && most != no_deadline && clock->now() - begin >= most;
+  };
+  with_->lanes->post(row.where, turn_of(row, what),
+                     [me = driver_actor{self}, this, with = with_, &row, what, number, late] {
+                       auto result =
+                           late() ? outcome<report>{tl::unexpected{waited_too_long(row, what)}}
+                                  : row.run(*with, what);
                        caf::anon_send(me, completion{[this, number, result]() mutable {
                                         returned(number, std::move(result));
                                       }});
@@ -746,6 +801,7 @@ void driver_state::connected(outcome<std::vector<model::guest>> found) {
     back_off_ = {};
     spdlog::info("connected to the hypervisor; {} domains are active", found->size());
     world_->status.set(status_board::hypervisor_state{.connected = true, .type = {}, .reason = {}});
+    learn_pci();
     auto actors = world_->directory.read();
     for (auto& who : actors->entries()) {
       auto i = std::ranges::find(*found, who->name, &model::guest::name);
@@ -781,6 +837,7 @@ void driver_state::lose(const std::string& why) {
   auto fresh = connected_ || reason_ != why;
   connected_ = false;
   reason_ = why;
+  learn_pci();
   auto told = break_off(why);
   if (fresh)
     spdlog::error("the hypervisor is out of reach: {}", told);
@@ -794,6 +851,23 @@ void driver_state::retry_later() {
   back_off_ =
       back_off_.count() == 0 ? x.reconnect_first : std::min(back_off_ * 2, x.reconnect_most);
   self->delayed_send(self, back_off_, atom::tick_v);
+}
+
+/// Until it is known again, whoever wants to know asks.
+void driver_state::learn_pci() {
+  world_->host_pci.write(std::make_shared<const std::optional<std::vector<model::device>>>());
+  if (!connected_ || !with_->hypervisor->can().host_news)
+    return;
+  with_->lanes->post(
+      lane::host, "", [me = driver_actor{self}, this, with = with_, number = ++pci_number_] {
+        auto found = list_pci(*with, {});
+        caf::anon_send(me, completion{[this, found, number] {
+                         if (found && number == pci_number_)
+                           world_->host_pci.write(
+                               std::make_shared<const std::optional<std::vector<model::device>>>(
+                                   found->devices));
+                       }});
+      });
 }
 
 /// Libvirt's own news of a stop may be lost; each domain finds out for itself.

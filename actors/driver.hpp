@@ -10,6 +10,7 @@
 #include "drivers/hypervisor.hpp"
 #include "drivers/lanes.hpp"
 #include "drivers/memory_manager.hpp"
+#include "drivers/toolstack.hpp"
 #include "drivers/xenstore.hpp"
 
 #include <cstdint>
@@ -27,6 +28,7 @@ struct machinery {
   std::shared_ptr<drivers::guest_tools> tools;
   std::shared_ptr<drivers::device_agent> agent;
   std::shared_ptr<drivers::boot_links> boot_links;
+  std::shared_ptr<drivers::toolstack> toolstack;             ///< null for none
   std::shared_ptr<drivers::xenstore> xenstore;               ///< null where the hypervisor has none
   std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
   std::shared_ptr<drivers::disk> state;                      ///< the state directory
@@ -35,7 +37,6 @@ struct machinery {
   std::shared_ptr<drivers::executor> lanes;
   std::string sysfs = "/sys";
   std::string input_trigger{}; ///< program, "" for none
-  std::string xl{};            ///< program, "" for none
   std::string home{};          ///< of dom0's user, "" for none
 };
 
@@ -73,6 +74,7 @@ private:
   void answer_waiting();
   void lose(const std::string& why);
   void retry_later();
+  void learn_pci();
   template <class News>
   void route(const News& x);
   void look_at_all();
@@ -83,6 +85,7 @@ private:
   std::shared_ptr<machinery> with_;
   std::map<std::uint64_t, call> calls_; ///< in the order in which they came
   std::uint64_t last_call_ = 0;
+  std::uint64_t pci_number_ = 0; ///< of the last look at the host's PCI devices
   bool connected_ = false;
   bool connecting_ = false;
   std::string reason_; ///< why not connected

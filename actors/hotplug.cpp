@@ -252,9 +252,8 @@ void domain_state::withdraw_questions(const std::string& kind, const std::string
 
 /// A device of ours is gone from its backend; the hypervisor may know already.
 void domain_state::lose_device(const device_loss& what) {
-  auto it = std::ranges::find_if(attached_, [&](auto& x) {
-    return x.kind == what.kind && x.backend == what.backend && x.port == what.port;
-  });
+  auto it = std::ranges::find_if(
+      attached_, [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); });
   if (it == attached_.end())
     return;
   auto gone = *it;
@@ -279,7 +278,7 @@ void domain_state::gain_device(const device_gain& what) {
   auto known = in_use();
   auto& x = what.what;
   if (facts_.xid < 0 || std::ranges::any_of(known, [&](auto& y) {
-        return y.kind == what.kind && y.backend == x.backend && y.port == x.port;
+        return model::is_at(y, what.kind, x.backend, x.port);
       }))
     return;
   attached_.push_back({what.kind, x.backend, x.port, x.identity, {}});

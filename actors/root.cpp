@@ -100,6 +100,7 @@ void society::start(std::function<void()> ready) {
                   .then(
                       [world, ready] {
                         caf::anon_send(world->disposables, atom::start_v);
+                        caf::anon_send(world->storage, atom::start_v);
                         ready();
                       },
                       failed);

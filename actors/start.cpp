@@ -184,7 +184,7 @@ void domain_state::check_permission() {
 
 void domain_state::verify_files() {
   auto now = look();
-  if (auto sound = model::check_origins(now.view(), *record(now)); !sound)
+  if (auto sound = model::check_volumes(now.view(), *record(now)); !sound)
     return fail_start(std::move(sound.error()));
   auto verified = [this](const auto&) {
     tell("domain-verify-files");
@@ -269,7 +269,7 @@ void domain_state::reserve_memory() {
 /// Other starts may have come in between: what was checked is checked again.
 void domain_state::start_volumes() {
   auto now = look();
-  if (auto sound = model::check_origins(now.view(), *record(now)); !sound)
+  if (auto sound = model::check_volumes(now.view(), *record(now)); !sound)
     return fail_start(std::move(sound.error()));
   auto disks = disk_work(disk_task::start);
   if (!disks)

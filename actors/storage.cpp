@@ -109,6 +109,7 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
   return {
       [this](const disk_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
+      [this](atom::start) { survey(); },
       [](const completion& run) { run(); },
   };
 }
@@ -116,6 +117,15 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
 storage_state::~storage_state() {
   for (auto& [name, x] : pools_)
     caf::anon_send_exit(x, caf::exit_reason::user_shutdown);
+}
+
+/// Readers find the volumes known. What cannot be looked at, whoever asks for it hears of.
+void storage_state::survey() {
+  auto now = world_->system.read();
+  for (auto& x : now->domains)
+    for (auto& it : x->volumes)
+      hand_on(it.pool, {.what = disk_task::look, .system = now, .domain = x, .volume = it.name},
+              [](const auto&) {});
 }
 
 // -- the pools ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ private:
   struct round;
   using round_ptr = std::shared_ptr<round>;
 
+  void survey();
   caf::result<disk_report> run(const disk_job& what);
   void begin(const round_ptr& x);
   void do_each(const round_ptr& x, const std::vector<const model::volume*>& todo);

@@ -147,6 +147,7 @@ struct storage_pool_state::piece {
   bool at_work = false;
   bool given_up = false;
   bool doubtful = false; ///< its volume was marked failed when it began
+  volume_board::moment begun{};
   /// What the thread at work says, and is told.
   const errand_ptr signs = std::make_shared<errand>();
   std::optional<std::stop_callback<std::function<void()>>> link{};
@@ -207,6 +208,7 @@ void storage_pool_state::take(const disk_job& what, const disk_reply& to) {
                       "look at its device or server"});
   pieces_.emplace(x->number, x);
   arm();
+  note_change(*x);
   if (x->key.empty())
     return make_ready(x);
   auto& strand = strands_[x->key];
@@ -239,6 +241,7 @@ void storage_pool_state::fill(lot& in) {
 void storage_pool_state::begin(const piece_ptr& x) {
   x->at_work = true;
   x->since_us = world_->now_us();
+  x->begun = world_->volumes.now();
   x->doubtful = failed_.contains(x->key) && !x->row.heals && !x->row.harmless;
   auto key = x->key.empty() ? std::string{} : fmt::format("{}:{}", pool_, x->key);
   lanes_->post(drivers::lane::storage, std::move(key),
@@ -283,6 +286,7 @@ supervision storage_pool_state::watch(const piece_ptr& x) const {
 void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
   auto& in = lots_[x->other];
   --in.busy;
+  note_change(*x);
   if (x->given_up) {
     if (auto bad = failed_.find(x->key); bad != failed_.end())
       bad->second.held = false; // from here on it can be found well again
@@ -299,11 +303,30 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
                        result.error().hint}};
     else if (!x->row.harmless && (result || !x->row.heals))
       unmark(x);
+    if (result)
+      note_facts(*x, *result);
     end(x, std::move(result));
   }
   fill(in);
   if (leaving_ && pieces_.empty())
     self->quit();
+}
+
+/// Nothing is known of a volume that is being worked on, nor of its pool.
+void storage_pool_state::note_change(const piece& x) {
+  if (x.row.harmless || pool_.empty())
+    return;
+  if (!x.key.empty())
+    world_->volumes.changed(x.it);
+  if (x.row.what != disk_task::look_at_pool)
+    world_->volumes.changed(pool_);
+}
+
+void storage_pool_state::note_facts(const piece& x, const disk_report& found) {
+  if (x.row.what == disk_task::look)
+    world_->volumes.found(x.what.domain, x.it.name, found.volume, x.begun, world_->now_us());
+  else if (x.row.what == disk_task::look_at_pool)
+    world_->volumes.found(pool_, found.pool, world_->now_us());
 }
 
 /// The next of its volume has its turn.

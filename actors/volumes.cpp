@@ -54,24 +54,34 @@ std::optional<disk_job> domain_state::disk_work(disk_task what) const {
 }
 
 void domain_state::look_at_volume(const std::string& volume, const reply& to) {
-  auto job = disk_work(disk_task::look, volume);
-  if (!job)
-    return to.refuse(job.error());
-  on_disk(*job, to, [job = *job, to](const disk_report& x) {
-    to.ok(describe(*job.system, *job.domain->find_volume(job.volume), x.volume));
+  with_facts(volume, to, [to](const disk_job& x, const model::volume_facts& facts) {
+    to.ok(describe(*x.system, *x.domain->find_volume(x.volume), facts));
   });
 }
 
 void domain_state::list_snapshots(const std::string& volume, const reply& to) {
-  auto job = disk_work(disk_task::look, volume);
-  if (!job)
-    return to.refuse(job.error());
-  on_disk(*job, to, [to](const disk_report& x) {
+  with_facts(volume, to, [to](const disk_job&, const model::volume_facts& facts) {
     auto text = std::string{};
-    for (auto& revision : x.volume.revisions)
+    for (auto& revision : facts.revisions)
       text += revision.id + '\n';
     to.ok(std::move(text));
   });
+}
+
+/// As they are known, or by a look. What a guest writes to is looked at again, for the next reader.
+void domain_state::with_facts(
+    const std::string& volume, const reply& to,
+    const std::function<void(const disk_job&, const model::volume_facts&)>& then) {
+  auto job = disk_work(disk_task::look, volume);
+  if (!job)
+    return to.refuse(job.error());
+  auto rests = facts_.state == power::halted;
+  auto known = world_->volumes.read(*job->domain->find_volume(volume), !rests, world_->now_us());
+  if (!known)
+    return on_disk(*job, to, [job = *job, then](const disk_report& x) { then(job, x.volume); });
+  then(*job, known->facts);
+  if (known->ages)
+    on_disk(*job, reply{[](const auto&) {}}, [](const disk_report&) {});
 }
 
 /// The pool first, then the record, then the file system of a running guest. Data that is there

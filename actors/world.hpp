@@ -5,7 +5,9 @@
 #include "actors/directory.hpp"
 #include "actors/settings.hpp"
 #include "actors/status_board.hpp"
+#include "actors/volume_board.hpp"
 #include "messages/published.hpp"
+#include "model/device.hpp"
 #include "model/policy.hpp"
 #include "model/view.hpp"
 #include "model/xml/qubes_xml.hpp"
@@ -14,9 +16,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
 namespace qubes::actors {
 
@@ -38,8 +42,11 @@ struct world {
   published<actors::directory> directory;
   model::live_board board;
   actors::status_board status;
+  actors::volume_board volumes;
   /// Class, backend and port of what is attached -> the domain that has it.
   published<std::map<std::tuple<std::string, std::string, std::string>, std::string>> attached;
+  /// PCI devices of the host; nothing where they have to be asked for.
+  published<std::optional<std::vector<model::device>>> host_pci;
   /// Disposables of before the daemon's start that clean up after themselves, by uuid.
   std::set<std::string, std::less<>> leftovers;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on

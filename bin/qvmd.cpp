@@ -100,7 +100,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.lanes = std::move(lanes);
   result.sysfs = x.sysfs;
   result.input_trigger = x.input_trigger;
-  result.xl = x.xl;
+  result.toolstack = drivers::open_toolstack(x.xl);
   result.home = drivers::first_qubes_home();
   if (!x.memory_manager.empty())
     result.memory = drivers::open_memory_manager(x.memory_manager, x.settings.guest_call);

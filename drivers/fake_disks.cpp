@@ -89,6 +89,8 @@ outcome<std::string> fake_disks::start(const model::system&, const model::domain
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::start, it.vid).map([&] {
     running_.insert(it.vid);
+    if (it.snap_on_start)
+      origins_[it.vid] = {it.source, commits_[it.source]};
     return "/dev/" + it.vid;
   });
 }
@@ -98,7 +100,11 @@ outcome<void> fake_disks::stop(const model::system&, const model::domain&, const
   if (auto done = toil(disk_call::stop, it.vid, watch); !done)
     return done;
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::stop, it.vid).map([&] { running_.erase(it.vid); });
+  return admit(disk_call::stop, it.vid).map([&] {
+    if (running_.erase(it.vid) > 0 && it.save_on_stop)
+      ++commits_[it.vid];
+    origins_.erase(it.vid);
+  });
 }
 
 std::set<std::string> fake_disks::running() const {
@@ -115,8 +121,14 @@ outcome<model::volume_facts> fake_disks::look(const model::system&, const model:
                                               const model::volume& it) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::look, it.vid).map([&] {
-    return model::volume_facts{
-        .size = it.size, .usage = 0, .path = it.vid, .outdated = false, .revisions = {}};
+    auto origin = origins_.find(it.vid);
+    return model::volume_facts{.size = it.size,
+                               .usage = 0,
+                               .path = it.vid,
+                               .outdated =
+                                   origin != origins_.end()
+                                   && origin->second.second != commits_[origin->second.first],
+                               .revisions = {}};
   });
 }
 
@@ -125,7 +137,13 @@ outcome<void> fake_disks::copy(const model::system&, const model::volume&, const
   if (auto done = toil(disk_call::copy, to.vid, watch); !done)
     return done;
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::copy, to.vid);
+  return admit(disk_call::copy, to.vid).and_then([&] { return at_rest(to.vid); });
+}
+
+/// What a guest writes to is not written to from elsewhere.
+outcome<void> fake_disks::at_rest(const std::string& vid) const {
+  return running_.contains(vid) ? fail(errc::storage, fmt::format("volume '{}' is in use", vid))
+                                : outcome<void>{};
 }
 
 outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t,
@@ -137,13 +155,13 @@ outcome<void> fake_disks::resize(const model::system&, const model::volume& it, 
 outcome<void> fake_disks::clear(const model::system&, const model::volume& it, std::uint64_t,
                                 const supervision&) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::clear, it.vid);
+  return admit(disk_call::clear, it.vid).and_then([&] { return at_rest(it.vid); });
 }
 
 outcome<void> fake_disks::revert(const model::system&, const model::volume& it, const std::string&,
                                  const supervision&) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::revert, it.vid);
+  return admit(disk_call::revert, it.vid).and_then([&] { return at_rest(it.vid); });
 }
 
 outcome<std::string> fake_disks::begin_import(const model::system&, const model::volume& it,
@@ -152,6 +170,8 @@ outcome<std::string> fake_disks::begin_import(const model::system&, const model:
   if (room_ && announced > *room_)
     return fail(errc::storage,
                 fmt::format("the data needs {} bytes and {} are free", announced, *room_));
+  if (auto rests = at_rest(it.vid); !rests)
+    return tl::unexpected{std::move(rests.error())};
   return admit(disk_call::import, it.vid).map([&] {
     importing_.insert(it.vid);
     return it.vid + "-import";

@@ -4,6 +4,7 @@
 #include "drivers/disks.hpp"
 
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -97,12 +98,16 @@ public:
 private:
   outcome<void> admit(disk_call which, const std::string& what) const;
   outcome<void> toil(disk_call which, const std::string& vid, const supervision& watch) const;
+  outcome<void> at_rest(const std::string& vid) const;
 
   mutable std::mutex guard_;
   std::function<void(const std::string&)> tell_;
   script fate_;
   std::set<std::string> made_;
   std::set<std::string> running_;
+  std::map<std::string, unsigned> commits_; ///< how often each was
+  std::map<std::string, std::pair<std::string, unsigned>>
+      origins_; ///< of snapshots, and its commits
   std::multiset<std::string> exported_;
   std::set<std::string> importing_;
   labour labour_;

@@ -190,10 +190,34 @@ outcome<void> fake_hypervisor::destroy(const std::string& uuid) {
   return end(lock{mutex_}, uuid, {guest_event::stopped});
 }
 
+outcome<void> fake_hypervisor::destroy(std::int32_t xid) {
+  auto held = lock{mutex_};
+  auto i = std::ranges::find(lives_, xid, [](auto& x) { return x.second.who.xid; });
+  if (i == lives_.end())
+    return fail(errc::hypervisor, fmt::format("domain {} does not exist", xid));
+  auto uuid = i->first;
+  return end(std::move(held), uuid, {guest_event::stopped});
+}
+
+outcome<void> fake_hypervisor::detach_disk(std::int32_t xid, const std::string& target) {
+  auto held = lock{mutex_};
+  half_attached_.erase({xid, target});
+  return {};
+}
+
 outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
-  return change_devices(fake_call::attach, uuid, [&](life& x) -> outcome<void> {
+  auto target = model::xml::disk_target(device_xml);
+  if (auto refused = admit(fake_call::attach, uuid)) {
+    auto held = lock{mutex_};
+    if (auto found = lives_.find(uuid); connected_ && found != lives_.end() && !target.empty())
+      half_attached_.emplace(found->second.who.xid, target);
+    return tl::unexpected{std::move(*refused)};
+  }
+  return change_devices(uuid, [&](life& x) -> outcome<void> {
     if (auto sound = check_device(device_xml); !sound)
       return sound;
+    if (half_attached_.contains({x.who.xid, target}))
+      return fail(errc::hypervisor, fmt::format("libxenlight failed to attach disk '{}'", target));
     auto same = [&](const std::string& y) { return same_device(y, device_xml); };
     auto taken = model::xml::live_device(x.xml, device_xml).has_value()
                  || std::ranges::any_of(x.devices, same);
@@ -210,7 +234,9 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
 }
 
 outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
-  return change_devices(fake_call::detach, uuid, [&](life& x) -> outcome<void> {
+  if (auto refused = admit(fake_call::detach, uuid))
+    return tl::unexpected{std::move(*refused)};
+  return change_devices(uuid, [&](life& x) -> outcome<void> {
     if (same_device("", device_xml)) // nothing tells it from others
       return fail(errc::hypervisor,
                   fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
@@ -315,6 +341,7 @@ outcome<live_devices> fake_hypervisor::devices(const std::string& uuid) {
   auto add = [&](const std::string& xml) {
     std::ranges::move(model::xml::attachments_in(xml), std::back_inserter(result.attachments));
     std::ranges::move(model::xml::links_in(xml), std::back_inserter(result.links));
+    std::ranges::move(model::xml::disks_in(xml), std::back_inserter(result.disks));
   };
   add((*found)->xml);
   for (auto& x : (*found)->devices)
@@ -417,10 +444,8 @@ outcome<void> fake_hypervisor::move(fake_call which, const std::string& uuid, po
   return {};
 }
 
-outcome<void> fake_hypervisor::change_devices(fake_call which, const std::string& uuid,
+outcome<void> fake_hypervisor::change_devices(const std::string& uuid,
                                               const std::function<outcome<void>(life&)>& change) {
-  if (auto refused = admit(which, uuid))
-    return tl::unexpected{std::move(*refused)};
   if (!can_.attach)
     return {};
   auto held = lock{mutex_};
@@ -467,6 +492,10 @@ outcome<void> fake_hypervisor::bind_pci(const std::string& address) {
 void fake_hypervisor::set_pci(std::vector<model::device> all) {
   auto held = lock{mutex_};
   pci_ = std::move(all);
+  auto told = listener_.on_host_devices;
+  held.unlock();
+  if (told)
+    told();
 }
 
 std::vector<std::string> fake_hypervisor::bound_pci() const {

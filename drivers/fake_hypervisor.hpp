@@ -2,11 +2,13 @@
 #pragma once
 
 #include "drivers/hypervisor.hpp"
+#include "drivers/toolstack.hpp"
 
 #include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 namespace qubes::drivers {
 
@@ -28,7 +30,8 @@ enum class fake_call : std::uint8_t {
   inspect
 };
 
-class fake_hypervisor final : public hypervisor {
+/// A fake Xen: its toolstack knows what libvirt has lost sight of.
+class fake_hypervisor final : public hypervisor, public toolstack {
 public:
   /// Asked before every call; an error is the call's outcome and nothing else happens.
   using script = std::function<std::optional<model::error>(fake_call, const std::string& uuid)>;
@@ -47,10 +50,12 @@ public:
   outcome<void> resume(const std::string& uuid) override;
   outcome<void> shutdown(const std::string& uuid) override;
   outcome<void> destroy(const std::string& uuid) override;
+  outcome<void> destroy(std::int32_t xid) override;
   outcome<void> sleep(const std::string& uuid) override;
   outcome<void> wake(const std::string& uuid) override;
   outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
+  outcome<void> detach_disk(std::int32_t xid, const std::string& target) override;
   outcome<void> undefine(const std::string& uuid) override;
   outcome<std::vector<model::device>> pci_devices() override;
   outcome<void> bind_pci(const std::string& address) override;
@@ -115,7 +120,7 @@ private:
   outcome<life*> find_responsive(lock& held, const std::string& uuid);
   outcome<void> move(fake_call which, const std::string& uuid, model::power from, model::power to,
                      guest_event what);
-  outcome<void> change_devices(fake_call which, const std::string& uuid,
+  outcome<void> change_devices(const std::string& uuid,
                                const std::function<outcome<void>(life&)>& change);
   outcome<void> end(lock held, const std::string& uuid, const std::vector<guest_event>& told);
   void tell(const guest& whom, guest_event what);
@@ -127,6 +132,8 @@ private:
   listener listener_;
   std::map<std::string, life> lives_;
   std::map<fake_call, std::size_t> counts_;
+  /// Disks whose attachment was refused; their places are taken.
+  std::set<std::pair<std::int32_t, std::string>> half_attached_;
   std::vector<model::device> pci_;
   std::vector<std::string> bound_;
   std::int32_t next_xid_ = 1;

@@ -53,8 +53,8 @@ std::string last_words(const process_result& x) {
 }
 
 outcome<void> make(qubesdb_client& database, const model::qubesdb_edits& all) {
-  for (auto& [path, text] : all)
-    if (auto done = text ? database.write(path, *text) : database.remove(path); !done)
+  for (auto& x : all)
+    if (auto done = x.text ? database.write(x.path, *x.text) : database.remove(x.path); !done)
       return done;
   return {};
 }

@@ -89,7 +89,7 @@ struct guest_tools_options {
   std::string rpc_multiplexer = "/usr/lib/qubes/qubes-rpc-multiplexer"; ///< of dom0; "" for none
   std::string sync_menus = "/usr/bin/qvm-sync-appmenus"; ///< asks for applications; "" for none
   std::string services = "/var/run/qubes-service";       ///< marks of dom0's services; "" for none
-  std::string service_rules = "/etc/qubes-rpc/policy"; ///< qrexec's policy of old
+  std::string service_rules = "/etc/qubes-rpc/policy";   ///< qrexec's policy of old
   std::string user; ///< whom the programs run as when we are root; "" for the first of group qubes
 };
 

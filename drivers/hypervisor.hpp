@@ -26,18 +26,21 @@ struct capabilities {
   bool attach = true;       ///< else attach and detach succeed without effect until the next start
   bool sleep = true;        ///< S3 (pMSuspendForDuration)
   bool guest_shutdown = true; ///< shutdown waits for the guest; else it is instant
+  bool host_news = true;      ///< tells when a device of the host comes or goes
 };
 
 /// Told from the event thread; must return at once.
 struct listener {
   std::function<void(const std::string& uuid, const std::string& name, guest_event)> on_guest;
   std::function<void(const std::string& why)> on_lost; ///< the connection died; every call fails
+  std::function<void()> on_host_devices{};             ///< one of the host came or went
 };
 
 /// What others give a domain, as `model::xml::attachments_in` and `links_in` read it.
 struct live_devices {
   std::vector<model::attachment> attachments;
   std::vector<model::network_link> links;
+  std::vector<std::string> disks{}; ///< front ends, its own among them
 };
 
 class hypervisor {

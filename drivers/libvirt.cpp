@@ -170,7 +170,11 @@ public:
     events_.settle(); // from now on nobody is inside the old one
   }
 
-  capabilities can() const override { return driver().can; }
+  capabilities can() const override {
+    auto result = driver().can;
+    result.host_news = host_news_;
+    return result;
+  }
 
   outcome<void> describe_host(model::host& into) override;
   outcome<std::vector<guest>> list() override;
@@ -211,12 +215,13 @@ public:
   outcome<guest> inspect(const std::string& uuid) override;
 
 private:
-  class build_logs;
+  class call_logs;
 
   outcome<std::string> live_xml(const char* what, const std::string& uuid);
   outcome<lease> borrow(traffic purpose);
   outcome<std::shared_ptr<session>> open_in_time();
   outcome<void> subscribe(session& x);
+  void listen_to_host(session& x);
   void retire();
   const driver_row& driver() const { return *driver_; }
 
@@ -254,13 +259,15 @@ private:
   }
 
   static int on_lifecycle(virConnectPtr, virDomainPtr, int event, int detail, void* ear);
+  static int on_host_device(virConnectPtr, virNodeDevicePtr, int event, int detail, void* ear);
   static void on_close(virConnectPtr, int reason, void* ear);
 
   const libvirt_options options_;
   libvirt_events events_;
   std::atomic<const driver_row*> driver_;
-  std::atomic<unsigned> builds_{0}; ///< under way
-  std::atomic<unsigned> builds_begun_{0};
+  std::atomic<bool> host_news_{false};
+  std::atomic<unsigned> calls_{0}; ///< under way
+  std::atomic<unsigned> calls_begun_{0};
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
   std::shared_ptr<ear> ear_; ///< of the present session
@@ -328,6 +335,7 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
                                               complaint::last().text));
   }
   x.before_closing([id](virConnectPtr y) { virConnectDomainEventDeregisterAny(y, id); });
+  listen_to_host(x);
   if (lives_in_process(options_.uri))
     return {}; // nobody closes it, and libvirt would keep the callback for ever
   auto* closed = ear::for_libvirt(ear_);
@@ -340,6 +348,20 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
   auto interval = std::max<std::int64_t>(options_.silence.count() / (questions + 1), 1);
   virConnectSetKeepAlive(x.events(), static_cast<int>(interval), questions);
   return {};
+}
+
+/// Not every driver has news of the host.
+void libvirt_hypervisor::listen_to_host(session& x) {
+  using plain = void (*)();
+  auto generic = reinterpret_cast<virConnectNodeDeviceEventGenericCallback>(
+      reinterpret_cast<plain>(on_host_device));
+  auto* told = ear::for_libvirt(ear_);
+  auto id = virConnectNodeDeviceEventRegisterAny(
+      x.events(), nullptr, VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, generic, told, ear::forget);
+  host_news_ = id >= 0;
+  if (id < 0)
+    return ear::forget(told);
+  x.before_closing([id](virConnectPtr y) { virConnectNodeDeviceEventDeregisterAny(y, id); });
 }
 
 /// Lets go of the session; calls under way finish on it. No callback of it runs afterwards. It is
@@ -384,6 +406,14 @@ void libvirt_hypervisor::on_close(virConnectPtr link, int reason, void* mine) {
               fmt::format("the connection to '{}' is lost: {}", me.options_.uri,
                           known ? reasons[static_cast<std::size_t>(reason)] : "reason unknown"));
   });
+}
+
+int libvirt_hypervisor::on_host_device(virConnectPtr, virNodeDevicePtr, int, int, void* mine) {
+  ear::with(mine, [](libvirt_hypervisor& me) {
+    if (auto told = me.audience(); told->on_host_devices)
+      told->on_host_devices();
+  });
+  return 0;
 }
 
 int libvirt_hypervisor::on_lifecycle(virConnectPtr, virDomainPtr domain, int event, int,
@@ -489,24 +519,24 @@ bool suits_schema(virConnectPtr link, const std::string& xml, const std::string&
          || accepts(xml); // the last for its reason
 }
 
-/// What libxl writes during one build. Messages that name no domain are ours when nothing else was
-/// being built.
-class libvirt_hypervisor::build_logs {
+/// What libxl writes during one build or attachment. Messages that name no domain are ours when
+/// nothing else was under way.
+class libvirt_hypervisor::call_logs {
 public:
-  build_logs(libvirt_hypervisor& of, const std::string& name)
-      : of_(of), begun_(++of.builds_begun_), alone_(++of.builds_ == 1),
+  call_logs(libvirt_hypervisor& of, const std::string& name)
+      : of_(of), begun_(++of.calls_begun_), alone_(++of.calls_ == 1),
         own_(fmt::format("{}/{}.log", of.driver().logs, name)),
         others_(fmt::format("{}/libxl-driver.log", of.driver().logs)) {
     // nop
   }
-  ~build_logs() { --of_.builds_; }
-  build_logs(const build_logs&) = delete;
-  build_logs& operator=(const build_logs&) = delete;
+  ~call_logs() { --of_.calls_; }
+  call_logs(const call_logs&) = delete;
+  call_logs& operator=(const call_logs&) = delete;
 
   error explain(error x) const {
     if (of_.driver().logs.empty())
       return x;
-    auto alone = alone_ && of_.builds_begun_ == begun_;
+    auto alone = alone_ && of_.calls_begun_ == begun_;
     auto causes = std::array{alone ? others_.complaints() : std::string{}, own_.complaints()};
     for (auto& cause : causes)
       if (!cause.empty())
@@ -547,7 +577,7 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
           "switch VT-x or AMD-V on in the firmware settings"}};
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
-  auto told = build_logs{*this, form.name};
+  auto told = call_logs{*this, form.name};
   auto flags = driver().can.paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
   if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
     auto why = complaint::last();
@@ -586,7 +616,9 @@ std::optional<std::string> find_live(virDomainPtr domain, const std::string& dev
 outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
   if (!can().attach)
     return {};
-  return on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
+  auto told = std::optional<call_logs>{};
+  auto done = on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
+    told.emplace(*this, virDomainGetName(x));
     if (model::xml::is_interface(device_xml)) {
       auto stale = find_live(x, device_xml);
       if (stale && virDomainDetachDevice(x, stale->c_str()) < 0)
@@ -594,6 +626,9 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
     }
     return virDomainAttachDevice(x, device_xml.c_str());
   });
+  if (!done && told && done.error().code == errc::hypervisor)
+    return tl::unexpected{told->explain(std::move(done.error()))};
+  return done;
 }
 
 /// The record may have changed since it was attached: what the guest has is taken away, as libvirt
@@ -622,7 +657,8 @@ outcome<std::string> libvirt_hypervisor::live_xml(const char* what, const std::s
 
 outcome<live_devices> libvirt_hypervisor::devices(const std::string& uuid) {
   return live_xml("read the devices of", uuid).map([](const std::string& xml) {
-    return live_devices{model::xml::attachments_in(xml), model::xml::links_in(xml)};
+    return live_devices{model::xml::attachments_in(xml), model::xml::links_in(xml),
+                        model::xml::disks_in(xml)};
   });
 }
 

@@ -91,6 +91,8 @@ using driver_actor = caf::typed_actor<
     caf::reacts_to<atom::lost, std::string>,
     // The hypervisor's event thread tells of a guest.
     caf::reacts_to<news>,
+    // ... and that a device of the host came or went.
+    caf::reacts_to<atom::hardware>,
     // The thread that watches QubesDBs tells of an entry.
     caf::reacts_to<guest_news>,
     // The thread that watches agents tells whose are there.
@@ -108,6 +110,8 @@ using storage_actor = caf::typed_actor<
     caf::replies_to<disk_job>::with<disk_report>,
     // The pools changed: spawns those that are new, ends those that are gone.
     caf::reacts_to<model::system_ptr>,
+    // Every domain knows what it has: its volumes are looked at, for those who will ask.
+    caf::reacts_to<atom::start>,
     // INTERNAL: a pool has done its piece.
     caf::reacts_to<completion>>;
 

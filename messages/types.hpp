@@ -147,6 +147,7 @@ enum class task : std::uint8_t {
   wake,
   attach, ///< text: device XML
   detach, ///< text: device XML
+  plug,   ///< text: XML of an interface, backend: its netvm, whose clients take turns
   undefine,
   inspect,
   verify,       ///< text: the domain's directory, relative to the state directory; report: overlay
@@ -193,6 +194,7 @@ struct job {
   std::int32_t xid = -1;
   std::string text{};
   std::string plain{};
+  std::string backend{};
   std::vector<std::pair<std::string, std::string>> pairs{};
   bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
   bool debug = false;      ///< start_agent: its daemon tells what it does
@@ -375,6 +377,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(qvmd, caf::first_custom_type_id)
   CAF_ADD_ATOM(qvmd, qubes::atom, tick, "tick")
   CAF_ADD_ATOM(qvmd, qubes::atom, overdue, "overdue")
   CAF_ADD_ATOM(qvmd, qubes::atom, lost, "lost")
+  CAF_ADD_ATOM(qvmd, qubes::atom, hardware, "hardware")
   CAF_ADD_ATOM(qvmd, qubes::atom, reload, "reload")
   CAF_ADD_ATOM(qvmd, qubes::atom, flush, "flush")
   CAF_ADD_ATOM(qvmd, qubes::atom, reconcile, "reconcile")

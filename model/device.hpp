@@ -40,6 +40,12 @@ struct attachment {
   bool operator==(const attachment&) const = default;
 };
 
+/// A device is told from others by its class, its backend and its port there.
+inline bool is_at(const attachment& x, std::string_view kind, std::string_view backend,
+                  std::string_view port) {
+  return x.kind == kind && x.backend == backend && x.port == port;
+}
+
 /// `BACKEND+PORT[:IDENTITY]`, with `_` for any (spec/devices.md §4). An address of a PCI device
 /// becomes its port.
 outcome<assignment> parse_device(const view& v, std::string_view kind, std::string_view argument);

@@ -67,7 +67,7 @@ constexpr std::array table{
   entry("default_dispvm", disp_vm, vm, any, 4, of::own_template, is_a::disposable_template, no_guard, "Template of the disposables this disposable asks for."),
   entry("default_dispvm", global, vm, any, 3, of::nothing, is_a::disposable_template, no_guard, "Disposable template of the domains that chose none."),
   entry("default_guivm", global, vm, any, 3, of::dom0_name, is_a::local_domain, no_guard, "GUI domain of the domains that chose none."),
-  entry("default_kernel", global, text, any, 3, of::unset, is_a::any_text, guards::kernel_installed, "Kernel of the domains that chose none."),
+  entry("default_kernel", global, text, any, 3, of::unset, is_a::kernel_name, guards::kernel_installed, "Kernel of the domains that chose none."),
   entry("default_netvm", global, vm, any, 3, of::nothing, is_a::local_domain, guards::default_netvm, "Network provider of the domains that chose none."),
   entry("default_pool", global, text, any, 3, of::default_pool, is_a::pool, no_guard, "Storage pool of new volumes."),
   entry("default_pool_kernel", global, text, any, 3, of::same_as_default_pool, is_a::pool, no_guard, "Storage pool of new kernel volumes."),

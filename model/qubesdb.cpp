@@ -6,6 +6,7 @@
 #include "model/extensions/network.hpp"
 #include "model/feature.hpp"
 #include "model/kernel_options.hpp"
+#include "model/literal.hpp"
 #include "model/memory.hpp"
 #include "model/property.hpp"
 #include "model/service_user.hpp"
@@ -33,10 +34,16 @@ void put(qubesdb_edits& to, std::string path, std::string text) {
       path.size() <= qubesdb_path_limit && std::ranges::all_of(path, [](char c) {
         return is_alphanumeric(c) || std::string_view{"_/.:@-"}.find(c) != std::string_view::npos;
       });
-  if (!is_path)
-    return;
-  if (text.size() > qubesdb_value_limit || text.find('\0') != text.npos)
-    return drop(to, std::move(path));
+  if (!is_path) {
+    auto unfit = fmt::format("{} is no path: at most {} letters, digits and '_/.:@-'", quoted(path),
+                             qubesdb_path_limit);
+    return to.push_back({{}, std::nullopt, std::move(unfit)});
+  }
+  if (text.size() > qubesdb_value_limit || text.find('\0') != text.npos) {
+    auto unfit = fmt::format("the value of {} has {} bytes or a NUL; {} bytes are allowed", path,
+                             text.size(), qubesdb_value_limit);
+    return to.push_back({std::move(path), std::nullopt, std::move(unfit)});
+  }
   to.push_back({std::move(path), std::move(text)});
 }
 

@@ -16,6 +16,7 @@ namespace qubes::model {
 struct qubesdb_edit {
   std::string path;
   std::optional<std::string> text; ///< nothing: remove
+  std::string unfit{}; ///< why QubesDB cannot hold it: for the log, and nothing is written
 
   bool operator==(const qubesdb_edit&) const = default;
 };
@@ -27,7 +28,7 @@ using qubesdb_edits = std::vector<qubesdb_edit>;
 inline constexpr auto qubesdb_path_limit = std::size_t{63};
 inline constexpr auto qubesdb_value_limit = std::size_t{3071};
 
-/// An entry that QubesDB cannot hold stops no start: it is not written, and what was there goes.
+/// An entry that QubesDB cannot hold stops no start: what was there goes, and the log says so.
 void put(qubesdb_edits& to, std::string path, std::string text);
 void drop(qubesdb_edits& to, std::string path);
 

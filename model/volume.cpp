@@ -210,7 +210,13 @@ std::string encrypted_name(const pool& home, const volume& x, std::string_view o
   return fmt::format("vm-volatile-{}-crypt@{}", name, x.name);
 }
 
-outcome<void> check_origins(const view& v, const domain& x) {
+outcome<void> check_volumes(const view& v, const domain& x) {
+  constexpr auto unusable = std::string_view{"<volume-config><volume "};
+  if (std::ranges::any_of(x.kept, [&](auto& y) { return y.starts_with(unusable); }))
+    return fail(errc::storage,
+                fmt::format("a volume of '{}' is written in qubes.xml in a way that cannot be used",
+                            x.name.str()),
+                "'qvmctl status' tells which and why");
   for (auto& it : x.volumes) {
     auto owner = it.snap_on_start ? owner_of(v.system, it.pool, it.source) : nullptr;
     auto origin = owner ? find_volume(v.system, it.pool, it.source) : nullptr;

@@ -43,8 +43,9 @@ bool is_ephemeral(const system& all, const volume& x);
 /// The device mapper's name for the encrypted contents of an ephemeral volume.
 std::string encrypted_name(const pool& home, const volume& x, std::string_view owner);
 
-/// Refuses a start while the origin of a snapshot is worked on in place.
-outcome<void> check_origins(const view& v, const domain& x);
+/// Refuses a start while the origin of a snapshot is worked on in place, or a volume that the file
+/// has cannot be used (spec/qubes-xml.md §4).
+outcome<void> check_volumes(const view& v, const domain& x);
 
 /// Whether it may be told to be so: the domain's own scratch space only.
 bool may_be_ephemeral(const volume& x) noexcept;

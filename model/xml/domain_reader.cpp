@@ -461,7 +461,7 @@ verdict domain_reader::read_volumes(const pugi::xml_node& x, record& to) {
       keep(to, {offset_of(y), fmt::format("<volume-config> has no element {}", quoted(y.name()))},
            "volume-config", y);
     else if (auto read = read_volume(y, to); !read)
-      return read;
+      keep(to, read.error(), "volume-config", y); // the domain is there, and does not start
   }
   return {};
 }

@@ -77,6 +77,22 @@ std::vector<attachment> attachments_in(std::string_view text) {
   return result;
 }
 
+std::vector<std::string> disks_in(std::string_view text) {
+  auto document = pugi::xml_document{};
+  auto result = std::vector<std::string>{};
+  if (document.load_buffer(text.data(), text.size()))
+    for (auto x : document.child("domain").child("devices").children("disk"))
+      result.emplace_back(x.child("target").attribute("dev").value());
+  return result;
+}
+
+std::string disk_target(std::string_view device) {
+  auto document = pugi::xml_document{};
+  return document.load_buffer(device.data(), device.size())
+             ? document.child("disk").child("target").attribute("dev").value()
+             : "";
+}
+
 std::vector<network_link> links_in(std::string_view text) {
   auto document = pugi::xml_document{};
   auto result = std::vector<network_link>{};

@@ -94,6 +94,12 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
 /// a PCI device has its address as its port. Nothing from what is no XML.
 std::vector<attachment> attachments_in(std::string_view text);
 
+/// Front ends of all disks in a live domain's XML.
+std::vector<std::string> disks_in(std::string_view text);
+
+/// The front end of a disk (an element for hot-plug); "" for what is none.
+std::string disk_target(std::string_view device);
+
 /// Network interfaces in a live domain's XML.
 std::vector<network_link> links_in(std::string_view text);
 

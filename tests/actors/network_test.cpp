@@ -209,6 +209,49 @@ TEST_P(networks, an_interface_of_a_former_life_of_the_netvm_is_replaced) {
   expect_sound();
 }
 
+TEST_P(networks, clients_that_lost_their_netvm_are_connected_one_after_another) {
+  for (auto who : {"app0", "app1", "app2"})
+    ASSERT_TRUE(sim.ask(who, verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  auto at_once = 0;
+  auto most = 0;
+  sim.hypervisor().set_script([&](fake_call which, const std::string&) {
+    if (which == fake_call::attach) {
+      most = std::max(most, ++at_once);
+      for (auto taken = 0; taken < 200 && sim.step(); ++taken) {
+        // it takes its time
+      }
+      --at_once;
+    }
+    return std::optional<model::error>{};
+  });
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  sim.run();
+  EXPECT_EQ(most, 1);
+  for (auto who : {"app0", "app1", "app2"})
+    EXPECT_THAT(plugged(who), ElementsAre("sys-net1"));
+  expect_sound();
+}
+
+TEST_P(networks, a_turn_that_comes_too_late_is_not_taken) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  auto before = sim.hypervisor().calls(fake_call::attach);
+  sim.lanes().hold("sys-net1 clients");
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_EQ(sim.lanes().held(), 1U);
+  sim.pass(sim.world().settings.guest_call + std::chrono::seconds{1});
+  EXPECT_TRUE(degraded("app0"));
+  sim.pass(sim.world().settings.reconnect_most);
+  ASSERT_EQ(sim.lanes().held(), 2U) << "the one that was given up, and the next";
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), before + 1);
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  EXPECT_FALSE(degraded("app0"));
+  expect_sound();
+}
+
 TEST_P(networks, a_start_whose_connection_is_lost_ends_its_guest_before_its_volumes) {
   ASSERT_TRUE(sim.ask("sys-net1", verb::start));
   auto start = sim.send("app0", verb::start);

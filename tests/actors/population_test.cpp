@@ -204,10 +204,12 @@ TEST_F(population, births_at_once_have_numbers_of_their_own) {
 /// Births of which one takes long.
 struct births : population {
   void begin(std::initializer_list<const char*> names, const std::string& slow) {
-    sim.lanes().hold(fmt::format("varlibqubes:appvms/{}/", slow));
+    sim.lanes().hold("varlibqubes:appvms/"); // until all are on their way
     for (auto name : names)
       posted.emplace(name, sim.post(bytes("admin.vm.Create.AppVM", "dom0",
                                           fmt::format("name={} label=red", name))));
+    sim.settle();
+    sim.lanes().hold(fmt::format("varlibqubes:appvms/{}/", slow));
     sim.settle();
   }
   void let_go() {

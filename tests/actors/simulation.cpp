@@ -145,6 +145,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                                .tools = tools_,
                                .agent = agent_,
                                .boot_links = boot_,
+                               .toolstack = hypervisor_,
                                .xenstore = xenstore_,
                                .memory = memory_,
                                .state = std::make_shared<shared_disk>(disk_),
@@ -197,6 +198,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
     // nop
   }
   run();
+  settle();
 }
 
 simulation::~simulation() {

@@ -19,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -35,8 +36,12 @@ public:
   /// Nothing that may run.
   bool empty() const;
 
-  /// Jobs whose key begins like this are not run from here on; "" lets all run again.
-  void hold(std::string keys) { held_ = std::move(keys); }
+  /// Jobs whose key begins like this, of all lanes or of one, are not run from here on; "" lets all
+  /// run again.
+  void hold(std::string keys, std::optional<drivers::lane> where = std::nullopt) {
+    held_ = std::move(keys);
+    held_lane_ = where;
+  }
 
   /// How many jobs are held.
   std::size_t held() const;
@@ -49,7 +54,9 @@ private:
     std::string key;
     std::function<void()> job;
   };
-  bool is_held(const waiting& x) const { return !held_.empty() && x.key.starts_with(held_); }
+  bool is_held(const waiting& x) const {
+    return !held_.empty() && x.key.starts_with(held_) && (!held_lane_ || x.where == *held_lane_);
+  }
   bool may_run(const waiting& x) const {
     return !is_held(x) && !at_work_.contains({x.where, x.key});
   }
@@ -57,6 +64,7 @@ private:
   std::deque<waiting> jobs_;
   std::set<std::pair<drivers::lane, std::string>> at_work_; ///< a job may let others run
   std::string held_;
+  std::optional<drivers::lane> held_lane_;
 };
 
 /// A disk shared by the store and the test that looks at it.

@@ -450,6 +450,21 @@ TEST_F(disks, of_two_backends_may_be_at_ports_of_one_name) {
   }
 }
 
+TEST_F(disks, whose_attachment_failed_can_be_attached_again) {
+  start("sys-net1");
+  plug_in("sda");
+  start("app0");
+  sim.hypervisor().set_script([](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::attach
+               ? std::optional{model::error{errc::hypervisor, "its script failed", {}}}
+               : std::nullopt;
+  });
+  EXPECT_FALSE(attach("app0", "sda"));
+  sim.hypervisor().set_script({});
+  auto done = attach("app0", "sda");
+  EXPECT_TRUE(done) << done.error().message();
+}
+
 TEST_F(disks, get_the_first_name_that_is_free) {
   start("sys-net1");
   for (auto port : {"sr0", "sr1", "sr2", "sda"})
@@ -646,6 +661,23 @@ TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned)
   EXPECT_THAT(words(), testing::AllOf(HasSubstr("cmdline"), testing::Not(HasSubstr("nomodeset"))));
   ASSERT_TRUE(sim.ask("app0", verb::set_feature, "no-nomodeset", ""));
   EXPECT_THAT(words(), HasSubstr("nomodeset"));
+}
+
+TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) {
+  auto offered = [&] {
+    auto ticket = sim.send("dom0", order{.what = verb::list_available, .kind = "pci"});
+    sim.settle();
+    auto* said = sim.answer_to(ticket);
+    return said ? said->value_or("refused") : "it is not answered";
+  };
+  sim.hypervisor().set_pci({at("0000:00:14.0")});
+  sim.settle();
+  sim.lanes().hold("dom0");
+  EXPECT_THAT(offered(), HasSubstr("00_14.0"));
+  sim.hypervisor().set_pci({});
+  sim.settle();
+  EXPECT_EQ(offered(), "") << "it has heard of the change";
+  sim.lanes().hold("");
 }
 
 TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {

@@ -48,6 +48,60 @@ TEST_P(volumes_of_a_domain, are_started_and_stopped_with_it) {
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
+TEST_P(volumes_of_a_domain, that_cannot_be_used_hold_up_its_start_and_nothing_else) {
+  auto app = model::domain{*host.find("app0")};
+  app.kept.emplace_back(
+      R"(<volume-config><volume name="private" pool="gone" vid="x"/></volume-config>)");
+  std::erase_if(app.volumes, [](auto& x) { return x.name == "private"; });
+  host.put(std::make_shared<model::domain>(std::move(app)));
+  simulation of_it{GetParam(), host};
+  auto refused = of_it.ask("app0", verb::start);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::storage);
+  EXPECT_THAT(refused.error().text, HasSubstr("app0"));
+  EXPECT_TRUE(of_it.ask("app0", verb::set_property, "memory", "500"));
+  EXPECT_TRUE(of_it.ask("app1", verb::start));
+}
+
+TEST_P(volumes_of_a_domain, are_known_without_a_look) {
+  auto looks = 0;
+  sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
+    looks += which == disk_call::look;
+    return std::nullopt;
+  });
+  auto reads = [&](const std::string& who) {
+    looks = 0;
+    for (auto volume : {"root", "private", "volatile"}) {
+      auto answer = sim.ask(who, verb::look_at_volume, volume);
+      EXPECT_TRUE(answer) << volume;
+    }
+    EXPECT_TRUE(sim.ask(who, verb::list_snapshots, "private"));
+    return looks;
+  };
+  EXPECT_LE(reads("app0"), 1) << "looked at since the daemon started, a root maybe too early";
+  EXPECT_EQ(reads("app0"), 0);
+  ASSERT_TRUE(sim.ask("app0", verb::resize_volume, "private", "30000000000"));
+  EXPECT_THAT(sim.ask("app0", verb::look_at_volume, "private").value_or("refused"),
+              HasSubstr("size=30000000000"));
+  EXPECT_EQ(reads("app0"), 0);
+  ASSERT_TRUE(start("app0"));
+  EXPECT_EQ(reads("app0"), 3) << "one for each, after the start";
+  EXPECT_EQ(reads("app0"), 0);
+  sim.pass(std::chrono::seconds{6});
+  EXPECT_EQ(reads("app0"), 3) << "its guest writes; the next reader gets the news";
+  EXPECT_EQ(reads("app0"), 0);
+}
+
+/// What a reader has to see at once.
+TEST_P(volumes_of_a_domain, are_looked_at_again_when_their_origin_changes) {
+  ASSERT_TRUE(start("app0"));
+  auto root = [&] { return sim.ask("app0", verb::look_at_volume, "root").value_or("refused"); };
+  EXPECT_THAT(root(), HasSubstr("is_outdated=False"));
+  ASSERT_TRUE(start("debian"));
+  ASSERT_TRUE(sim.ask("debian", verb::kill));
+  EXPECT_THAT(root(), HasSubstr("is_outdated=True"));
+}
+
 TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
   ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
   ASSERT_TRUE(start("app0"));
@@ -243,7 +297,7 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
   auto stuck = std::vector<std::uint64_t>{};
   for (auto who : {"app1", "app3", "app5"})
     for (auto i = 0; i < 4; ++i)
-      stuck.push_back(sim.send(who, verb::look_at_volume, "private"));
+      stuck.push_back(sim.send(who, verb::resize_volume, "private", "90000000000"));
   auto starting = sim.send("app1", verb::start);
   auto other = sim.send("app0", verb::start);
   auto copied = sim.send("", clone("app2", "app4"));
@@ -260,7 +314,7 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
   }
   ASSERT_TRUE(sim.answer_to(starting));
   EXPECT_THAT(sim.answer_to(starting)->error().text,
-              HasSubstr("volume 'appvms/app1/private' of pool 'nfs': its look did not get on for "
+              HasSubstr("volume 'appvms/app1/private' of pool 'nfs': its resize did not get on for "
                         "600 s"));
   EXPECT_THAT(sim.world().status.failed_volumes(),
               testing::UnorderedElementsAre(testing::Key("nfs:appvms/app1/private"),
@@ -288,7 +342,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
   ASSERT_LT(most, 12U);
   sim.lanes().hold("varlibqubes:");
   for (auto i = 0; i < 24; i += 2)
-    sim.send(fmt::format("app{}", i), verb::look_at_volume, "private");
+    sim.send(fmt::format("app{}", i), verb::resize_volume, "private", "90000000000");
   sim.settle();
   EXPECT_EQ(sim.lanes().held(), most);
   sim.lanes().hold("");
@@ -303,7 +357,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
   for (auto& y : orders)
     held.push_back(sim.send("", y));
   for (auto volume : {"private", "volatile", "root"})
-    sim.send("app1", verb::look_at_volume, volume);
+    sim.send("app1", verb::resize_volume, volume, "90000000000");
   sim.settle();
   EXPECT_EQ(sim.lanes().held(), most + 2);
   sim.lanes().hold("");
@@ -334,6 +388,9 @@ TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
       sim.step();
   }
   sim.run();
+  for (auto all : {&done, &asked}) // some readers need none
+    for (auto& [vid, calls] : *all)
+      std::erase(calls, disk_call::look);
   EXPECT_EQ(done, asked);
   for (auto x : answers)
     EXPECT_TRUE(fine(x));
@@ -343,10 +400,10 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
   sim.lanes().hold("nfs:" + id_of("app1"));
   auto held = std::vector<std::uint64_t>{};
   for (auto i = 0; i < 9; ++i)
-    held.push_back(sim.send("app1", verb::look_at_volume, "private"));
+    held.push_back(sim.send("app1", verb::resize_volume, "private", "90000000000"));
   sim.settle();
   EXPECT_EQ(sim.lanes().held(), 1U);
-  auto other = sim.send("app3", verb::look_at_volume, "private");
+  auto other = sim.send("app3", verb::resize_volume, "private", "90000000000");
   sim.settle();
   EXPECT_TRUE(fine(other));
   sim.lanes().hold("");
@@ -510,7 +567,7 @@ TEST_P(pools, a_clone_whose_client_left_before_its_turn_is_never_begun) {
   });
   auto order = clone("app1", "app0");
   sim.lanes().hold("varlibqubes:appvms/app0/private");
-  sim.send("app0", verb::look_at_volume, "private");
+  sim.send("app0", verb::resize_volume, "private", "90000000000");
   auto who = sim.post(clone_request(order.text));
   sim.settle();
   sim.leave(who);

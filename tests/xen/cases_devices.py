@@ -82,6 +82,8 @@ def script_fails():
     well, answer = call("admin.vm.device.block.Attach+dom0+loop60:*", "vault")
     check(not well, "an attachment whose script failed is told to have worked")
     check(b"loop60" in answer or b"vault" in answer, f"the refusal names what it is about: {answer!r}")
+    check(b"the lab wants it to fail" in answer, f"the refusal has the script's words: {answer!r}")
+    check_equal(len(disks("vault")), 4, "disks of vault after the refusal")
     code, text = run("qvmctl", "start", "lone1", seconds=600)
     check(code != 0, "a start whose disks cannot be set up is told to have worked")
     check("lone1" in text, f"the refusal names the domain: {text}")
