@@ -121,18 +121,25 @@ outcome<report> wake(machinery& with, const job& what) {
   return nothing(with.hypervisor->wake(what.uuid));
 }
 
-/// libxl keeps a disk that it could not attach in its books, where libvirt does not see it, and
-/// nothing can be attached at its place until the guest ends.
+/// libxl keeps a device that it could not attach in its books, where libvirt does not see it:
+/// nothing can be attached in a disk's place until the guest ends, and an interface comes to life
+/// beside the one that is attached next.
 void take_out_of_books(machinery& with, const job& what) {
-  auto target = model::xml::disk_target(what.text);
-  if (!with.toolstack || target.empty())
+  auto has =
+      with.toolstack ? with.hypervisor->devices(what.uuid) : outcome<drivers::live_devices>{};
+  if (!with.toolstack || !has)
     return;
-  auto has = with.hypervisor->devices(what.uuid);
-  if (!has || std::ranges::find(has->disks, target) != has->disks.end())
-    return;
-  if (auto done = with.toolstack->detach_disk(what.xid, target); !done)
-    spdlog::warn("{}: the disk {} that could not be attached stays half attached: {}", what.domain,
-                 target, done.error().text);
+  auto disk = model::xml::disk_target(what.text);
+  auto mac = model::xml::interface_mac(what.text);
+  auto done = outcome<void>{};
+  if (!disk.empty() && std::ranges::find(has->disks, disk) == has->disks.end())
+    done = with.toolstack->detach_disk(what.xid, disk);
+  else if (!mac.empty()
+           && std::ranges::find(has->links, mac, &model::network_link::mac) == has->links.end())
+    done = with.toolstack->detach_interface(what.xid, mac);
+  if (!done)
+    spdlog::warn("{}: device {}{} that could not be attached stays half attached: {}", what.domain,
+                 disk, mac, done.error().text);
 }
 
 outcome<report> attach(machinery& with, const job& what) {

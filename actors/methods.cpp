@@ -15,6 +15,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <list>
+#include <string>
+#include <vector>
 
 namespace qubes::actors {
 
@@ -155,11 +158,23 @@ outcome<order> of_pool(const call& x) {
                      fmt::format("there is no pool {}", model::quoted(x.request.argument)));
 }
 
-template <verb What, const char* Kind>
+constexpr auto device_methods = std::string_view{"admin.vm.device."};
+
+/// The class of devices in the name of one of their methods.
+std::string_view class_in(std::string_view name) {
+  name.remove_prefix(device_methods.size());
+  return name.substr(0, name.find('.'));
+}
+
+template <verb What>
 outcome<order> of_device(const call& x) {
   auto result = keyed<What>(x);
-  result->kind = Kind;
+  result->kind = class_in(x.request.method);
   return result;
+}
+
+outcome<std::string> assigned(const call& x) {
+  return reads::assigned(x, class_in(x.request.method));
 }
 
 outcome<order> add_pool(const call& x) {
@@ -216,24 +231,27 @@ template <verb What>
 constexpr auto to_host = order_for_host{keyed<What>};
 template <verb What>
 constexpr auto to_volume = order_for_domain{of_volume<What>};
-constexpr char block[] = "block";
-constexpr char mic[] = "mic";
-constexpr char pci[] = "pci";
-constexpr char usb[] = "usb";
-constexpr char webcam[] = "webcam";
-template <verb What, const char* Kind>
-constexpr auto of_class = order_for_domain{of_device<What, Kind>};
-template <const char* Kind>
-outcome<std::string> assigned(const call& x) {
-  return reads::assigned(x, Kind);
-}
+template <verb What>
+constexpr auto to_device = order_for_domain{of_device<What>};
 template <verb What>
 constexpr auto to_pool = order_for_host{of_pool<What>};
 template <klass Type, bool WithPools>
 constexpr auto to_be = order_for_host{create<Type, WithPools>};
 
 // clang-format off
-const method table[]{
+/// Of every class of devices, as admin.vm.device.CLASS.NAME.
+const method of_each_class[]{
+  {"Assign",         admin, yes, yes, any,  to_device<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"Assigned",       admin, may, no,  any,  assigned, "Devices the domain gets at its start."},
+  {"Attach",         admin, yes, may, any,  to_device<verb::attach_device>, "Gives a running domain a device."},
+  {"Attached",       admin, may, no,  any,  to_device<verb::list_attached>, "Devices a running domain was given."},
+  {"Available",      admin, may, no,  any,  to_device<verb::list_available>, "Devices the domain offers."},
+  {"Detach",         admin, yes, no,  any,  to_device<verb::detach_device>, "Takes a device from a running domain."},
+  {"Set.assignment", admin, yes, yes, any,  to_device<verb::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"Unassign",       admin, yes, no,  any,  to_device<verb::unassign_device>, "The domain no longer gets a device at its start."},
+};
+
+const method others[]{
   {"admin.Events",                                 admin, no,  no,  any,  subscription{}, "Tells what happens, as it happens."},
   {"admin.backup.Cancel",                          admin, yes, no,  dom0, order_for_host{of_profile<verb::cancel_backup>}, "Breaks a profile's backup off."},
   {"admin.backup.Execute",                         admin, yes, no,  dom0, order_for_host{of_profile<verb::run_backup>}, "Makes a profile's backup."},
@@ -285,49 +303,9 @@ const method table[]{
   {"admin.vm.Stats",                               admin, no,  no,  any,  sampling{}, "Tells what running domains use, every stats_interval seconds."},
   {"admin.vm.Suspend",                             admin, no,  no,  any,  just<verb::suspend>, "Puts a domain to sleep."},
   {"admin.vm.Unpause",                             admin, no,  no,  any,  just<verb::unpause>, "Lets a paused domain go on."},
-  {"admin.vm.device.block.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, block>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.block.Assigned",              admin, may, no,  any,  assigned<block>, "Devices the domain gets at its start."},
-  {"admin.vm.device.block.Attach",                admin, yes, may, any,  of_class<verb::attach_device, block>, "Gives a running domain a device."},
-  {"admin.vm.device.block.Attached",              admin, may, no,  any,  of_class<verb::list_attached, block>, "Devices a running domain was given."},
-  {"admin.vm.device.block.Available",             admin, may, no,  any,  of_class<verb::list_available, block>, "Devices the domain offers."},
-  {"admin.vm.device.block.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, block>, "Takes a device from a running domain."},
-  {"admin.vm.device.block.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, block>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.block.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, block>, "The domain no longer gets a device at its start."},
   {"admin.vm.device.denied.Add",                  admin, no,  may, any,  order_for_domain{keyed<verb::deny_interfaces>}, "Interfaces of devices the domain does not take; payload: codes of seven characters."},
   {"admin.vm.device.denied.List",                 admin, no,  no,  any,  reads::denied_interfaces, "Interfaces of devices the domain does not take."},
   {"admin.vm.device.denied.Remove",               admin, no,  may, any,  order_for_domain{keyed<verb::allow_interfaces>}, "Interfaces the domain takes again; payload: codes, or all."},
-  {"admin.vm.device.mic.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, mic>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.mic.Assigned",              admin, may, no,  any,  assigned<mic>, "Devices the domain gets at its start."},
-  {"admin.vm.device.mic.Attach",                admin, yes, may, any,  of_class<verb::attach_device, mic>, "Gives a running domain a device."},
-  {"admin.vm.device.mic.Attached",              admin, may, no,  any,  of_class<verb::list_attached, mic>, "Devices a running domain was given."},
-  {"admin.vm.device.mic.Available",             admin, may, no,  any,  of_class<verb::list_available, mic>, "Devices the domain offers."},
-  {"admin.vm.device.mic.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, mic>, "Takes a device from a running domain."},
-  {"admin.vm.device.mic.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, mic>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.mic.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, mic>, "The domain no longer gets a device at its start."},
-  {"admin.vm.device.pci.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, pci>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.pci.Assigned",              admin, may, no,  any,  assigned<pci>, "Devices the domain gets at its start."},
-  {"admin.vm.device.pci.Attach",                admin, yes, may, any,  of_class<verb::attach_device, pci>, "Gives a running domain a device."},
-  {"admin.vm.device.pci.Attached",              admin, may, no,  any,  of_class<verb::list_attached, pci>, "Devices a running domain was given."},
-  {"admin.vm.device.pci.Available",             admin, may, no,  any,  of_class<verb::list_available, pci>, "Devices the domain offers."},
-  {"admin.vm.device.pci.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, pci>, "Takes a device from a running domain."},
-  {"admin.vm.device.pci.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, pci>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.pci.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, pci>, "The domain no longer gets a device at its start."},
-  {"admin.vm.device.usb.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, usb>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.usb.Assigned",              admin, may, no,  any,  assigned<usb>, "Devices the domain gets at its start."},
-  {"admin.vm.device.usb.Attach",                admin, yes, may, any,  of_class<verb::attach_device, usb>, "Gives a running domain a device."},
-  {"admin.vm.device.usb.Attached",              admin, may, no,  any,  of_class<verb::list_attached, usb>, "Devices a running domain was given."},
-  {"admin.vm.device.usb.Available",             admin, may, no,  any,  of_class<verb::list_available, usb>, "Devices the domain offers."},
-  {"admin.vm.device.usb.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, usb>, "Takes a device from a running domain."},
-  {"admin.vm.device.usb.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, usb>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.usb.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, usb>, "The domain no longer gets a device at its start."},
-  {"admin.vm.device.webcam.Assign",                admin, yes, yes, any,  of_class<verb::assign_device, webcam>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
-  {"admin.vm.device.webcam.Assigned",              admin, may, no,  any,  assigned<webcam>, "Devices the domain gets at its start."},
-  {"admin.vm.device.webcam.Attach",                admin, yes, may, any,  of_class<verb::attach_device, webcam>, "Gives a running domain a device."},
-  {"admin.vm.device.webcam.Attached",              admin, may, no,  any,  of_class<verb::list_attached, webcam>, "Devices a running domain was given."},
-  {"admin.vm.device.webcam.Available",             admin, may, no,  any,  of_class<verb::list_available, webcam>, "Devices the domain offers."},
-  {"admin.vm.device.webcam.Detach",                admin, yes, no,  any,  of_class<verb::detach_device, webcam>, "Takes a device from a running domain."},
-  {"admin.vm.device.webcam.Set.assignment",        admin, yes, yes, any,  of_class<verb::set_assignment, webcam>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"admin.vm.device.webcam.Unassign",              admin, yes, no,  any,  of_class<verb::unassign_device, webcam>, "The domain no longer gets a device at its start."},
   {"admin.vm.feature.CheckWithAdminVM",            admin, yes, no,  any,  reads::feature_with_adminvm, "A feature of the domain, or of dom0."},
   {"admin.vm.feature.CheckWithNetvm",              admin, yes, no,  any,  reads::feature_with_netvm, "A feature of the domain, or of the netvms above it."},
   {"admin.vm.feature.CheckWithTemplate",           admin, yes, no,  any,  reads::feature_with_template, "A feature of the domain, or of the templates below it."},
@@ -380,6 +358,18 @@ const method table[]{
 };
 // clang-format on
 
+std::vector<method> make_table() {
+  static auto names = std::list<std::string>{}; // the rows only look at them
+  auto result = std::vector<method>(std::begin(others), std::end(others));
+  for (auto& kind : model::device_kinds)
+    for (auto row : of_each_class) {
+      row.name = names.emplace_back(fmt::format("{}{}.{}", device_methods, kind.name, row.name));
+      result.push_back(row);
+    }
+  std::ranges::sort(result, {}, &method::name);
+  return result;
+}
+
 // -- checks ---------------------------------------------------------------------------------------
 
 outcome<const model::domain*> resolve(std::string_view who, const snapshot& now) {
@@ -415,12 +405,9 @@ bool is_ascii(std::string_view text) {
 /// given back.
 outcome<void> check_class(const method& row, const model::domain& destination,
                           const snapshot& now) {
-  constexpr auto prefix = std::string_view{"admin.vm.device."};
-  if (!row.name.starts_with(prefix))
-    return {};
-  auto rest = row.name.substr(prefix.size());
-  auto* kind = model::find_device_kind(rest.substr(0, rest.find('.')));
-  auto gives_back = rest.ends_with(".Assigned") || rest.ends_with(".Unassign");
+  auto* kind =
+      row.name.starts_with(device_methods) ? model::find_device_kind(class_in(row.name)) : nullptr;
+  auto gives_back = row.name.ends_with(".Assigned") || row.name.ends_with(".Unassign");
   if (!kind || is_there(*kind, *now.machine)
       || (gives_back && !model::assigned(destination, kind->name).empty()))
     return {};
@@ -443,12 +430,14 @@ outcome<void> check_presence(presence wanted, std::string_view what, std::string
 } // namespace
 
 std::span<const method> methods() noexcept {
-  return table;
+  static const auto all = make_table();
+  return all;
 }
 
 const method* find_method(api::socket where, std::string_view name) noexcept {
+  auto table = methods();
   auto i = std::ranges::lower_bound(table, name, {}, &method::name);
-  return i != std::end(table) && i->name == name && i->where == where ? i : nullptr;
+  return i != table.end() && i->name == name && i->where == where ? &*i : nullptr;
 }
 
 addressed make_order(const method& row, const call& x) {
@@ -471,7 +460,7 @@ outcome<checked> check(const api::request& x, api::socket where, const snapshot&
   auto* row = find_method(where, x.method);
   if (!row) {
     auto names = std::vector<std::string_view>{};
-    for (auto& m : table)
+    for (auto& m : methods())
       if (m.where == where)
         names.push_back(m.name);
     auto near = model::nearest(x.method, names);

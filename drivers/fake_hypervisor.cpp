@@ -205,8 +205,21 @@ outcome<void> fake_hypervisor::detach_disk(std::int32_t xid, const std::string& 
   return {};
 }
 
+outcome<void> fake_hypervisor::detach_interface(std::int32_t xid, const std::string& mac) {
+  return detach_disk(xid, mac);
+}
+
+std::vector<std::string> fake_hypervisor::half_attached() const {
+  auto held = lock{mutex_};
+  auto result = std::vector<std::string>{};
+  for (auto& [xid, what] : half_attached_)
+    if (std::ranges::any_of(lives_, [&](auto& x) { return x.second.who.xid == xid; }))
+      result.push_back(fmt::format("{} of {}", what, xid));
+  return result;
+}
+
 outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
-  auto target = model::xml::disk_target(device_xml);
+  auto target = model::xml::disk_target(device_xml) + model::xml::interface_mac(device_xml);
   if (auto refused = admit(fake_call::attach, uuid)) {
     auto held = lock{mutex_};
     if (auto found = lives_.find(uuid); connected_ && found != lives_.end() && !target.empty())
@@ -216,7 +229,7 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
   return change_devices(uuid, [&](life& x) -> outcome<void> {
     if (auto sound = check_device(device_xml); !sound)
       return sound;
-    if (half_attached_.contains({x.who.xid, target}))
+    if (half_attached_.contains({x.who.xid, target}) && !model::xml::is_interface(device_xml))
       return fail(errc::hypervisor, fmt::format("libxenlight failed to attach disk '{}'", target));
     auto same = [&](const std::string& y) { return same_device(y, device_xml); };
     auto taken = model::xml::live_device(x.xml, device_xml).has_value()

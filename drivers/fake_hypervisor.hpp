@@ -56,6 +56,7 @@ public:
   outcome<void> attach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> detach(const std::string& uuid, const std::string& device_xml) override;
   outcome<void> detach_disk(std::int32_t xid, const std::string& target) override;
+  outcome<void> detach_interface(std::int32_t xid, const std::string& mac) override;
   outcome<void> undefine(const std::string& uuid) override;
   outcome<std::vector<model::device>> pci_devices() override;
   outcome<void> bind_pci(const std::string& address) override;
@@ -91,6 +92,9 @@ public:
 
   /// Live device XML of a guest, in attach order.
   std::vector<std::string> attached(const std::string& uuid) const;
+
+  /// Devices that could not be attached and are in libxl's books, of guests that live.
+  std::vector<std::string> half_attached() const;
 
   /// The XML a guest was created with, "" without one.
   std::string definition(const std::string& uuid) const;
@@ -132,7 +136,7 @@ private:
   listener listener_;
   std::map<std::string, life> lives_;
   std::map<fake_call, std::size_t> counts_;
-  /// Disks whose attachment was refused; their places are taken.
+  /// Disks and interfaces whose attachment was refused.
   std::set<std::pair<std::int32_t, std::string>> half_attached_;
   std::vector<model::device> pci_;
   std::vector<std::string> bound_;

@@ -28,6 +28,10 @@ public:
     return call({"block-detach", fmt::format("{}", xid), target}, "not connected");
   }
 
+  outcome<void> detach_interface(std::int32_t xid, const std::string& mac) override {
+    return call({"network-detach", fmt::format("{}", xid), mac}, "Unknown device");
+  }
+
 private:
   /// `gone`: words of a failure that there was nothing to do.
   outcome<void> call(std::vector<std::string> words, std::string_view gone) const {

@@ -19,6 +19,9 @@ public:
 
   /// Takes a disk away by its front end (`xvdi`); one that is not there is gone already.
   virtual model::outcome<void> detach_disk(std::int32_t xid, const std::string& target) = 0;
+
+  /// Takes an interface away by its MAC; the same.
+  virtual model::outcome<void> detach_interface(std::int32_t xid, const std::string& mac) = 0;
 };
 
 /// `program` is xl; null for "".

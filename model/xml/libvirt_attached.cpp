@@ -86,11 +86,24 @@ std::vector<std::string> disks_in(std::string_view text) {
   return result;
 }
 
-std::string disk_target(std::string_view device) {
+namespace {
+
+std::string read_device(std::string_view device, const char* kind, const char* child,
+                        const char* attribute) {
   auto document = pugi::xml_document{};
   return document.load_buffer(device.data(), device.size())
-             ? document.child("disk").child("target").attribute("dev").value()
+             ? document.child(kind).child(child).attribute(attribute).value()
              : "";
+}
+
+} // namespace
+
+std::string disk_target(std::string_view device) {
+  return read_device(device, "disk", "target", "dev");
+}
+
+std::string interface_mac(std::string_view device) {
+  return read_device(device, "interface", "mac", "address");
 }
 
 std::vector<network_link> links_in(std::string_view text) {

@@ -100,6 +100,9 @@ std::vector<std::string> disks_in(std::string_view text);
 /// The front end of a disk (an element for hot-plug); "" for what is none.
 std::string disk_target(std::string_view device);
 
+/// The MAC of an interface (an element for hot-plug); "" for what is none.
+std::string interface_mac(std::string_view device);
+
 /// Network interfaces in a live domain's XML.
 std::vector<network_link> links_in(std::string_view text);
 

@@ -1,6 +1,7 @@
 #include "tests/actors/simulation.hpp"
 
 #include "model/creation.hpp"
+#include "model/extensions/network.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/mirror.hpp"
@@ -464,6 +465,35 @@ void simulation::check_networks() {
   }
 }
 
+/// What guests read of their network is what the record says. Who could not be told is degraded;
+/// who is paused reads it later.
+void simulation::check_qubesdb() {
+  auto now = society_->world()->look();
+  for (auto& x : now.system->domains) {
+    auto live = world().board.read(x->qid);
+    if (!x->is(model::qubes_vm) || live.state != power::running || live.degraded)
+      continue;
+    auto found = tools_->database(x->name);
+    if (found.empty()) // made by somebody else
+      continue;
+    auto wanted = model::qubesdb_edits{};
+    model::tell_own_network(now.view(), *x, wanted);
+    for (auto& [path, text, unfit] : wanted) {
+      auto it = found.find(path);
+      auto has = it == found.end() ? std::optional<std::string>{} : it->second;
+      if (!path.ends_with('/') && has != text)
+        violate(fmt::format("'{}' reads {} in {}, not {}", x->name.str(), has.value_or("nothing"),
+                            path, text.value_or("nothing")));
+    }
+    for (auto* client : model::connected_to(now.view(), *x)) {
+      auto ip = model::read_text({now.view(), client}, "ip");
+      if (model::is_running(now.view(), *client) && !world().board.read(client->qid).degraded
+          && (" " + found["/connected-ips"] + " ").find(" " + ip + " ") == std::string::npos)
+        violate(fmt::format("'{}' does not read that {} is connected to it", x->name.str(), ip));
+    }
+  }
+}
+
 /// Whatever anybody believes of a guest: below one that lives, volumes are not stopped.
 void simulation::check_held_volumes() {
   if (!society_)
@@ -500,7 +530,10 @@ void simulation::check_rest() {
     else if (i != guests.end() && i->second.xid != live.xid)
       violate(fmt::format("'{}' has xid {}, not {}", x->name.str(), i->second.xid, live.xid));
   }
+  for (auto& x : hypervisor_->half_attached())
+    violate(fmt::format("{} is half attached", x));
   check_volumes();
+  check_qubesdb();
   check_events();
   check_population();
   check_boot();

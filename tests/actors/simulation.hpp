@@ -275,6 +275,7 @@ private:
   void check_derived();
   void check_xids();
   void check_networks();
+  void check_qubesdb();
   void check_held_volumes();
   void check_volumes();
   void check_events();

@@ -35,9 +35,10 @@ def memory_facts():
 class Manager:
     """A memory manager that says yes to all that is smaller than a limit, and notes what was asked."""
 
-    def __init__(self, path, limit):
+    def __init__(self, path, limit, one_at_a_time=False):
         self.asked = []
         self.limit = limit
+        self.one_at_a_time = one_at_a_time  # a client keeps its turn until it hangs up, as with qmemman
         self.listener = listening(path)
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -47,7 +48,10 @@ class Manager:
                 wire, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._answer, args=(wire,), daemon=True).start()
+            if self.one_at_a_time:
+                self._answer(wire)
+            else:
+                threading.Thread(target=self._answer, args=(wire,), daemon=True).start()
 
     def _answer(self, wire):
         with wire:
@@ -79,22 +83,26 @@ def memory_manager():
     manager.listener.close()
 
 
-@case("Stats tell real figures")
-def stats():
-    start("vault")
+def stats_of(name):
+    """The second figures that come of a domain: those of time need two looks."""
     with socket.socket(socket.AF_UNIX) as wire:
         wire.settimeout(PATIENCE)
         wire.connect("/var/run/qubesd.sock")
         wire.sendall(b"admin.vm.Stats dom0 name dom0\0")
         text = b""
-        while text.count(b"\0vm-stats\0") < 4:
+        mark = f"1\0{name}\0vm-stats\0".encode()
+        while text.count(mark) < 2 or not text.endswith(b"\0\0"):
             part = wire.recv(65536)
             check(part, f"the stream ended: {text!r}")
             text += part
-    found = text.split(b"1\0vault\0vm-stats\0", 1)
-    check(len(found) == 2, f"there are figures of vault: {text!r}")
-    words = found[1].split(b"\0\0", 1)[0].split(b"\0")
-    figures = dict(zip(words[::2], words[1::2]))
+    words = text.split(mark)[-1].split(b"\0\0", 1)[0].split(b"\0")
+    return dict(zip(words[::2], words[1::2]))
+
+
+@case("Stats tell real figures")
+def stats():
+    start("vault")
+    figures = stats_of("vault")
     kib = int(figures[b"memory_kb"])
     check(MEMORY * 1024 * 0.8 <= kib <= MEMORY * 1024 * 1.1, f"memory_kb is {kib}")
     check(int(figures[b"cpu_time"]) > 0, f"cpu_time is {figures[b'cpu_time']}")

@@ -392,14 +392,14 @@ def qubesdb():
     return _databases
 
 
-def prepare(qubesdb=False, manager=""):
+def prepare(qubesdb=False, manager="", qrexec_daemon=""):
     """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; manager: the socket of a memory
-    manager."""
+    manager; qrexec_daemon: a program."""
     global _databases
     start_libvirtd()
     if qubesdb and not _databases:
         _databases = stand_in.Databases()
-    state.make("/lab/qubesdb-daemon" if qubesdb else "", manager)
+    state.make("/lab/qubesdb-daemon" if qubesdb else "", manager, qrexec_daemon)
     open(LOG, "wb").close()
     for path in glob.glob(f"{CONSOLES}/guest-*.log"):
         os.truncate(path, 0)

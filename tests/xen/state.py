@@ -14,7 +14,7 @@ MEMORY = 160
 
 SETTINGS = """[programs]
 qubesdb_daemon = "{qubesdb_daemon}"
-qrexec_daemon = ""
+qrexec_daemon = "{qrexec_daemon}"
 qrexec_client = ""
 rpc_multiplexer = ""
 sync_menus = ""
@@ -68,7 +68,7 @@ def _domain(parent, qid, name, klass, **properties):
         "save_on_stop": "False", "snap_on_start": "False"})
 
 
-def make(qubesdb_daemon="", manager=""):
+def make(qubesdb_daemon="", manager="", qrexec_daemon=""):
     """Everything anew; no domain may run and no daemon."""
     kernels = f"{STATE}/vm-kernels"
     for entry in ("appvms", "vm-templates", "backup", "qubes.xml"):
@@ -126,4 +126,5 @@ def make(qubesdb_daemon="", manager=""):
         _domain(domains, qid, name, klass, **properties)
     xml.ElementTree(top).write(f"{STATE}/qubes.xml")
     with open(CONFIG, "w", encoding="ascii") as file:
-        file.write(SETTINGS.format(qubesdb_daemon=qubesdb_daemon, manager=manager))
+        file.write(SETTINGS.format(qubesdb_daemon=qubesdb_daemon, manager=manager,
+                                   qrexec_daemon=qrexec_daemon))

@@ -1,0 +1,123 @@
+"""What a real dom0 does beside Xen: kernels that come, a line for memory, agents that are late."""
+import os
+import shutil
+import threading
+
+from cases_host import MANAGER, Manager
+from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon, degraded,
+                 gone, guests, must, power, run, start, start_one, vifs, wait, xid)
+from state import STATE
+
+KERNELS = f"{STATE}/vm-kernels"
+ABSENT = "/lab/agent-absent"
+QREXEC = {"qrexec_daemon": "/lab/qrexec-daemon"}
+
+
+@case("a kernel that is installed while qvmd runs can be chosen and started")
+def new_kernel():
+    shutil.copytree(f"{KERNELS}/lab", f"{KERNELS}/newer")
+    try:
+        wait("the kernel can be chosen", lambda: run("qvmctl", "set", "lone1", "kernel", "newer")[0] == 0)
+        start("lone1")
+        xml = must("virsh", "-c", "xen:///system", "dumpxml", "lone1")
+        check(f"{KERNELS}/newer/vmlinuz" in xml, f"it runs the new kernel: {xml}")
+        ctl("kill", "lone1")
+        gone("lone1")
+    finally:
+        shutil.rmtree(f"{KERNELS}/newer")
+
+
+@case("a memory manager serves one start at a time, and nobody gives up in its line", manager=MANAGER)
+def line_for_memory():
+    daemon.end()
+    manager = Manager(MANAGER, 300 << 20, one_at_a_time=True)
+    daemon.start()
+    daemon.listen()
+    names = [f"lone{i}" for i in range(1, 5)]
+    start(*names)
+    check(len(manager.asked) >= len(names), f"each was asked for: {manager.asked}")
+    manager.listener.close()
+
+
+def begin_start(name):
+    """The answer of a start that is under way, in a list that is filled once it comes."""
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(call("admin.vm.Start", name, seconds=4 * PATIENCE)))
+    thread.start()
+    return thread, answers
+
+
+@case("while a guest's agent is awaited nothing else of it waits, and it can be shut down", qubesdb=True,
+      **QREXEC)
+def late_agent():
+    ctl("feature", "set", "vault", "qrexec", "1")
+    ctl("set", "vault", "qrexec_timeout", "6000")
+    with open(ABSENT, "wb"):
+        pass
+    try:
+        thread, answers = begin_start("vault")
+        await_guest("vault")
+        wait("it awaits its agent", lambda: power("vault") == "Transient")
+        for method in ("admin.vm.device.block.Available", "admin.vm.feature.List", "admin.vm.firewall.Get",
+                       "admin.vm.volume.Info+private", "admin.vm.property.GetAll"):
+            well, answer = call(method, "vault", seconds=60)
+            check(well, f"{method} is answered meanwhile: {answer!r}")
+        well, answer = call("admin.vm.firewall.Set", "vault", b"action=drop", seconds=60)
+        check(well, f"admin.vm.firewall.Set is answered meanwhile: {answer!r}")
+        ctl("feature", "set", "vault", "service.any", "1")
+        ctl("pause", "vault")
+        check_equal(power("vault"), "Paused", "state")
+        ctl("unpause", "vault")
+        ctl("shutdown", "vault")
+        gone("vault")
+        thread.join(PATIENCE)
+        check(answers and not answers[0][0], f"the start has failed: {answers}")
+    finally:
+        os.remove(ABSENT)
+    start_one("vault")
+    check_equal(power("vault"), "Running", "state with its agent")
+
+
+@case("a running guest whose agent goes away is Transient until it comes back", **QREXEC)
+def lost_agent():
+    ctl("feature", "set", "vault", "qrexec", "1")
+    start("vault")
+    os.remove("/run/qubes/qrexec.vault")
+    wait("it is Transient", lambda: power("vault") == "Transient")
+    os.symlink(f"/run/qubes/qrexec.{xid('vault')}", "/run/qubes/qrexec.vault")
+    wait("it runs again", lambda: power("vault") == "Running")
+
+
+@case("a daemon that comes back starts no netvm; the netvm that comes later gets its clients")
+def late_netvm():
+    start("app1")
+    daemon.end(9)
+    must("xl", "destroy", "sys-net")
+    daemon.start()
+    daemon.listen()
+    wait("app1 is adopted", lambda: power("app1") == "Running")
+    check_equal(power("sys-net"), "Halted", "state of a netvm that nobody started")
+    check("sys-net" not in guests(), "sys-net is not in xl list")
+    start("sys-net")
+    wait("app1 is connected", lambda: vifs("app1") == [(xid("sys-net"), 4)])
+    await_guest("app1", net="yes")
+    wait("app1 is well", lambda: not degraded("app1"))
+
+
+@case("eight start while statistics come, and none of them waits for the other")
+def statistics_beside_starts():
+    from cases_host import stats_of  # pylint: disable=import-outside-toplevel
+    names = [f"lone{i}" for i in range(1, 9)]
+    starts = threading.Thread(target=at_once, args=(start_one, names))
+    starts.start()
+    rounds = 0
+    while starts.is_alive():
+        figures = stats_of("dom0")
+        check(1200 << 10 <= int(figures[b"memory_kb"]) <= 1600 << 10, f"memory of dom0: {figures}")
+        check(int(figures[b"cpu_time"]) > 0, f"time of dom0: {figures}")
+        rounds += 1
+    starts.join()
+    check(rounds > 1, "statistics came while domains started")
+    for name in names:
+        check_equal(power(name), "Running", f"state of {name}")
