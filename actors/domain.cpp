@@ -277,7 +277,9 @@ void domain_state::publish_troubles() {
 void domain_state::try_again(std::chrono::milliseconds& pause) {
   using namespace std::chrono_literals;
   pause = std::clamp<std::chrono::milliseconds>(pause * 2, 1s, 60s);
-  self->delayed_send(self, pause, atom::tick_v, life_);
+  // Not in step with others who failed at the same moment: together they would fail again.
+  auto apart = pause * static_cast<std::int64_t>(world_->chance() % 100) / 100;
+  self->delayed_send(self, pause + apart, atom::tick_v, life_);
 }
 
 /// Something that failed in this life is due again; an earlier life's is over.

@@ -125,24 +125,38 @@ outcome<report> wake(machinery& with, const job& what) {
 /// nothing can be attached in a disk's place until the guest ends, and an interface comes to life
 /// beside the one that is attached next.
 void take_out_of_books(machinery& with, const job& what) {
-  auto has =
-      with.toolstack ? with.hypervisor->devices(what.uuid) : outcome<drivers::live_devices>{};
-  if (!with.toolstack || !has)
+  if (!with.toolstack)
     return;
   auto disk = model::xml::disk_target(what.text);
   auto mac = model::xml::interface_mac(what.text);
-  auto done = outcome<void>{};
-  if (!disk.empty() && std::ranges::find(has->disks, disk) == has->disks.end())
-    done = with.toolstack->detach_disk(what.xid, disk);
-  else if (!mac.empty()
-           && std::ranges::find(has->links, mac, &model::network_link::mac) == has->links.end())
-    done = with.toolstack->detach_interface(what.xid, mac);
+  auto done = with.hypervisor->devices(what.uuid).and_then([&](const drivers::live_devices& has) {
+    auto has_disk = std::ranges::find(has.disks, disk) != has.disks.end();
+    auto has_mac = std::ranges::find(has.links, mac, &model::network_link::mac) != has.links.end();
+    if (!disk.empty() && !has_disk)
+      return with.toolstack->detach_disk(what.xid, disk);
+    if (!mac.empty() && !has_mac)
+      return with.toolstack->detach_interface(what.xid, mac);
+    return outcome<void>{};
+  });
   if (!done)
-    spdlog::warn("{}: device {}{} that could not be attached stays half attached: {}", what.domain,
-                 disk, mac, done.error().text);
+    spdlog::warn("{}: device {}{} that could not be attached may stay half attached: {}",
+                 what.domain, disk, mac, done.error().text);
+}
+
+/// It may have waited for longer than the guest lived; the next one has its uuid.
+outcome<void> same_guest(machinery& with, const job& what) {
+  auto now = with.hypervisor->inspect(what.uuid);
+  if (!now)
+    return tl::unexpected{std::move(now.error())};
+  if (now->xid == what.xid)
+    return {};
+  return model::fail(errc::vm_not_started,
+                     fmt::format("this life of domain '{}' is over", what.domain));
 }
 
 outcome<report> attach(machinery& with, const job& what) {
+  if (auto same = same_guest(with, what); !same)
+    return tl::unexpected{std::move(same.error())};
   auto done = with.hypervisor->attach(what.uuid, what.text);
   if (!done && done.error().code == errc::hypervisor)
     take_out_of_books(with, what);
@@ -150,6 +164,8 @@ outcome<report> attach(machinery& with, const job& what) {
 }
 
 outcome<report> detach(machinery& with, const job& what) {
+  if (auto same = same_guest(with, what); !same)
+    return tl::unexpected{std::move(same.error())};
   return nothing(with.hypervisor->detach(what.uuid, what.text));
 }
 
@@ -551,7 +567,6 @@ constexpr task_row rows[]{
   {task::wake,         lane::guest,  &settings::guest_call,  "resume", wake},
   {task::attach,       lane::guest,  &settings::guest_call,  "attach", attach},
   {task::detach,       lane::guest,  &settings::guest_call,  "detach", detach},
-  {task::plug,         lane::guest,  &settings::guest_call,  "attach", attach},
   {task::undefine,     lane::host,   &settings::host_call,   "undefine", undefine},
   {task::inspect,      lane::host,   &settings::host_call,   "look", inspect},
   {task::verify,       lane::disk,   &settings::host_call,   "", verify},
@@ -603,16 +618,10 @@ static_assert([] {
   return true;
 }());
 
-/// The back end builds one interface at a time and has ten seconds for each: clients that asked
-/// together would all be too late.
-std::string turn_of(const task_row& row, const job& what) {
-  return what.backend.empty() ? fmt::format("{}{}", what.domain, row.turn)
-                              : fmt::format("{} clients", what.backend);
-}
-
-/// Whoever ends a guest wants it gone however late; all else that was given up stays undone.
+/// What takes something away is done however late; all else that was given up stays undone.
 bool may_begin_late(const task_row& row) {
-  return row.call.empty() || row.what == task::destroy || row.what == task::take_back;
+  return row.call.empty() || row.what == task::destroy || row.what == task::take_back
+         || row.what == task::undefine;
 }
 
 model::error waited_too_long(const task_row& row, const job& what) {
@@ -703,7 +712,7 @@ caf::result<report> driver_state::run(const job& what) {
                begin = self->clock().now()] {
     return !may_begin_late(row) && most != no_deadline && clock->now() - begin >= most;
   };
-  with_->lanes->post(row.where, turn_of(row, what),
+  with_->lanes->post(row.where, fmt::format("{}{}", what.domain, row.turn),
                      [me = driver_actor{self}, this, with = with_, &row, what, number, late] {
                        auto result =
                            late() ? outcome<report>{tl::unexpected{waited_too_long(row, what)}}
@@ -862,19 +871,19 @@ void driver_state::retry_later() {
 
 /// Until it is known again, whoever wants to know asks.
 void driver_state::learn_pci() {
+  auto number = ++pci_number_;
   world_->host_pci.write(std::make_shared<const std::optional<std::vector<model::device>>>());
   if (!connected_ || !with_->hypervisor->can().host_news)
     return;
-  with_->lanes->post(
-      lane::host, "", [me = driver_actor{self}, this, with = with_, number = ++pci_number_] {
-        auto found = list_pci(*with, {});
-        caf::anon_send(me, completion{[this, found, number] {
-                         if (found && number == pci_number_)
-                           world_->host_pci.write(
-                               std::make_shared<const std::optional<std::vector<model::device>>>(
-                                   found->devices));
-                       }});
-      });
+  with_->lanes->post(lane::host, "", [me = driver_actor{self}, this, with = with_, number] {
+    auto found = list_pci(*with, {});
+    caf::anon_send(
+        me, completion{[this, found, number] {
+          if (found && number == pci_number_)
+            world_->host_pci.write(
+                std::make_shared<const std::optional<std::vector<model::device>>>(found->devices));
+        }});
+  });
 }
 
 /// Libvirt's own news of a stop may be lost; each domain finds out for itself.

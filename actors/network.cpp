@@ -161,10 +161,8 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
   if (!me)
     return network_settled();
   auto machine = model::xml::gather(now.view(), *me);
-  auto what = work(task::plug, model::xml::render_net(machine));
-  what.backend = netvm;
   run(
-      std::move(what),
+      work(task::attach, model::xml::render_net(machine)),
       [this, netvm, is_news, mac = machine.mac](const report&) {
         plugged_ = {netvm, mac};
         refresh_firewall();

@@ -305,6 +305,10 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
       unmark(x);
     if (result)
       note_facts(*x, *result);
+    else if (x->row.what == disk_task::look)
+      world_->volumes.changed(x->it); // what was known before is not true any more
+    else if (x->row.what == disk_task::look_at_pool)
+      world_->volumes.changed(pool_);
     end(x, std::move(result));
   }
   fill(in);
@@ -326,7 +330,7 @@ void storage_pool_state::note_facts(const piece& x, const disk_report& found) {
   if (x.row.what == disk_task::look)
     world_->volumes.found(x.what.domain, x.it.name, found.volume, x.begun, world_->now_us());
   else if (x.row.what == disk_task::look_at_pool)
-    world_->volumes.found(pool_, found.pool, world_->now_us());
+    world_->volumes.found(pool_, found.pool, x.begun, world_->now_us());
 }
 
 /// The next of its volume has its turn.

@@ -71,14 +71,17 @@ volume_board::read(const model::volume& it, bool moves, std::int64_t now_us) {
   return tell(i->second, moves, now_us);
 }
 
-void volume_board::found(const std::string& pool, model::pool_facts facts, std::int64_t now_us) {
+void volume_board::found(const std::string& pool, model::pool_facts facts, moment since,
+                         std::int64_t now_us) {
   auto guard = std::lock_guard{mutex_};
-  pools_.insert_or_assign(pool,
-                          entry<model::pool_facts>{.facts = std::move(facts), .found_us = now_us});
+  if (unchanged({{}, pool}, since))
+    pools_.insert_or_assign(
+        pool, entry<model::pool_facts>{.facts = std::move(facts), .found_us = now_us});
 }
 
 void volume_board::changed(const std::string& pool) {
   auto guard = std::lock_guard{mutex_};
+  changes_[{{}, pool}] = ++now_;
   pools_.erase(pool);
 }
 

@@ -37,7 +37,7 @@ public:
   std::optional<known<model::volume_facts>> read(const model::volume& it, bool moves,
                                                  std::int64_t now_us);
 
-  void found(const std::string& pool, model::pool_facts facts, std::int64_t now_us);
+  void found(const std::string& pool, model::pool_facts facts, moment since, std::int64_t now_us);
   void changed(const std::string& pool);
   std::optional<known<model::pool_facts>> read(const std::string& pool, std::int64_t now_us);
 
@@ -51,7 +51,7 @@ private:
     model::domain_ptr owner{}; ///< with the record that was looked at
     std::string volume{};
   };
-  using place = std::pair<std::string, std::string>; ///< pool, vid
+  using place = std::pair<std::string, std::string>; ///< pool and vid; "" and a pool
 
   bool unchanged(const place& x, moment since) const;
   template <class Facts>

@@ -266,8 +266,12 @@ private:
   libvirt_events events_;
   std::atomic<const driver_row*> driver_;
   std::atomic<bool> host_news_{false};
-  std::atomic<unsigned> calls_{0}; ///< under way
-  std::atomic<unsigned> calls_begun_{0};
+  struct tally {
+    std::atomic<unsigned> under_way{0};
+    std::atomic<unsigned> begun{0};
+  };
+  tally builds_;
+  tally attachments_;
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
   std::shared_ptr<ear> ear_; ///< of the present session
@@ -408,7 +412,11 @@ void libvirt_hypervisor::on_close(virConnectPtr link, int reason, void* mine) {
   });
 }
 
-int libvirt_hypervisor::on_host_device(virConnectPtr, virNodeDevicePtr, int, int, void* mine) {
+int libvirt_hypervisor::on_host_device(virConnectPtr, virNodeDevicePtr device, int, int,
+                                       void* mine) {
+  auto* name = virNodeDeviceGetName(device);
+  if (!name || !std::string_view{name}.starts_with("pci_"))
+    return 0;
   ear::with(mine, [](libvirt_hypervisor& me) {
     if (auto told = me.audience(); told->on_host_devices)
       told->on_host_devices();
@@ -520,23 +528,24 @@ bool suits_schema(virConnectPtr link, const std::string& xml, const std::string&
 }
 
 /// What libxl writes during one build or attachment. Messages that name no domain are ours when
-/// nothing else was under way.
+/// nothing else of the kind was under way, and no build.
 class libvirt_hypervisor::call_logs {
 public:
-  call_logs(libvirt_hypervisor& of, const std::string& name)
-      : of_(of), begun_(++of.calls_begun_), alone_(++of.calls_ == 1),
+  call_logs(libvirt_hypervisor& of, tally& mine, const std::string& name)
+      : of_(of), mine_(mine), begun_(++mine.begun), builds_(of.builds_.begun),
+        alone_(++mine.under_way == 1 && (&mine == &of.builds_ || of.builds_.under_way == 0)),
         own_(fmt::format("{}/{}.log", of.driver().logs, name)),
         others_(fmt::format("{}/libxl-driver.log", of.driver().logs)) {
     // nop
   }
-  ~call_logs() { --of_.calls_; }
+  ~call_logs() { --mine_.under_way; }
   call_logs(const call_logs&) = delete;
   call_logs& operator=(const call_logs&) = delete;
 
   error explain(error x) const {
     if (of_.driver().logs.empty())
       return x;
-    auto alone = alone_ && of_.calls_begun_ == begun_;
+    auto alone = alone_ && mine_.begun == begun_ && of_.builds_.begun == builds_;
     auto causes = std::array{alone ? others_.complaints() : std::string{}, own_.complaints()};
     for (auto& cause : causes)
       if (!cause.empty())
@@ -547,7 +556,9 @@ public:
 
 private:
   libvirt_hypervisor& of_;
+  tally& mine_;
   unsigned begun_;
+  unsigned builds_; ///< begun by then, ours among them
   bool alone_;
   libxl_log own_;
   libxl_log others_;
@@ -577,7 +588,7 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
           "switch VT-x or AMD-V on in the firmware settings"}};
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
-  auto told = call_logs{*this, form.name};
+  auto told = call_logs{*this, builds_, form.name};
   auto flags = driver().can.paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
   if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
     auto why = complaint::last();
@@ -618,7 +629,7 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
     return {};
   auto told = std::optional<call_logs>{};
   auto done = on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
-    told.emplace(*this, virDomainGetName(x));
+    told.emplace(*this, attachments_, virDomainGetName(x));
     if (model::xml::is_interface(device_xml)) {
       auto stale = find_live(x, device_xml);
       if (stale && virDomainDetachDevice(x, stale->c_str()) < 0)

@@ -147,7 +147,6 @@ enum class task : std::uint8_t {
   wake,
   attach, ///< text: device XML
   detach, ///< text: device XML
-  plug,   ///< text: XML of an interface, backend: its netvm, whose clients take turns
   undefine,
   inspect,
   verify,       ///< text: the domain's directory, relative to the state directory; report: overlay
@@ -194,7 +193,6 @@ struct job {
   std::int32_t xid = -1;
   std::string text{};
   std::string plain{};
-  std::string backend{};
   std::vector<std::pair<std::string, std::string>> pairs{};
   bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
   bool debug = false;      ///< start_agent: its daemon tells what it does

@@ -7,6 +7,7 @@
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -308,6 +309,11 @@ plan plan_removal(const view& v, const domain& x) {
   if (x.is(qubes_vm) && power_of(v, x) != power::halted)
     return draft::refuse_quietly(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", name), "shut it down first"});
+  if (has_unusable_volume(x))
+    return draft::refuse_quietly(
+        {errc::storage,
+         fmt::format("a volume of '{}' in qubes.xml cannot be used, its data would stay", name),
+         "repair it first: 'qvmctl status' tells which and why"});
   auto to = draft{v};
   to.announce(of_host("domain-pre-delete", x));
   auto users = std::vector<std::string>{};

@@ -210,13 +210,23 @@ std::string encrypted_name(const pool& home, const volume& x, std::string_view o
   return fmt::format("vm-volatile-{}-crypt@{}", name, x.name);
 }
 
+bool has_unusable_volume(const domain& x) {
+  constexpr auto volume = std::string_view{"<volume-config><volume"};
+  constexpr auto ends_of_name = std::string_view{" \t\r\n/>"};
+  return std::ranges::any_of(x.kept, [&](std::string_view y) {
+    return y.starts_with(volume) && y.size() > volume.size()
+           && ends_of_name.find(y[volume.size()]) != ends_of_name.npos;
+  });
+}
+
 outcome<void> check_volumes(const view& v, const domain& x) {
-  constexpr auto unusable = std::string_view{"<volume-config><volume "};
-  if (std::ranges::any_of(x.kept, [&](auto& y) { return y.starts_with(unusable); }))
-    return fail(errc::storage,
-                fmt::format("a volume of '{}' is written in qubes.xml in a way that cannot be used",
-                            x.name.str()),
-                "'qvmctl status' tells which and why");
+  for (auto* it : {&x, template_of(v, x)})
+    if (it && has_unusable_volume(*it))
+      return fail(
+          errc::storage,
+          fmt::format("a volume of '{}' is written in qubes.xml in a way that cannot be used",
+                      it->name.str()),
+          "'qvmctl status' tells which and why");
   for (auto& it : x.volumes) {
     auto owner = it.snap_on_start ? owner_of(v.system, it.pool, it.source) : nullptr;
     auto origin = owner ? find_volume(v.system, it.pool, it.source) : nullptr;
