@@ -284,7 +284,7 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
                       "set its virt_mode to hvm"});
   with_attached(kind, to, [this, kind, device, options, to](const auto& all) {
     if (std::ranges::any_of(
-            all, [&](auto& x) { return x.backend == device.backend && x.port == device.port; }))
+            all, [&](auto& x) { return model::is_at(x, kind, device.backend, device.port); }))
       return to.refuse(
           {errc::device_already_attached,
            fmt::format("'{}' has {} device {}:{}", who_, kind, device.backend, device.port),

@@ -44,8 +44,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       [this](atom::down) {
         interface_dead_ = plugged_.has_value();
         if (interface_dead_ && facts_.state == power::paused)
-          change([](auto& v, auto& x) { return plan_remember_netvm(v, x); },
-                 reply{[](const auto&) {}});
+          change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
         sync_network();
       },
       [this](const news& x) { hear(x); },

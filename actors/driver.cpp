@@ -649,37 +649,24 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
   world_ = std::move(in);
   with_ = std::make_shared<machinery>(std::move(with));
   reason_ = "it has not been opened yet";
-  with_->hypervisor->listen({.on_guest =
-                                 [me = caf::actor_addr{self->address()}](const std::string& uuid,
-                                                                         const std::string& domain,
-                                                                         model::guest_event what) {
-                                   if (auto to = caf::actor_cast<driver_actor>(me))
-                                     caf::anon_send(to, news{domain, uuid, what});
-                                 },
-                             .on_lost =
-                                 [me = caf::actor_addr{self->address()}](const std::string& why) {
-                                   if (auto to = caf::actor_cast<driver_actor>(me))
-                                     caf::anon_send(to, atom::lost_v, why);
-                                 },
-                             .on_host_devices =
-                                 [me = caf::actor_addr{self->address()}] {
-                                   if (auto to = caf::actor_cast<driver_actor>(me))
-                                     caf::anon_send(to, atom::hardware_v);
-                                 }});
-  with_->tools->listen(
-      [me = caf::actor_addr{self->address()}](const std::string& domain, const std::string& path) {
-        if (auto to = caf::actor_cast<driver_actor>(me))
-          caf::anon_send(to, guest_news{domain, path});
-      });
-  with_->tools->listen_agents([me = caf::actor_addr{self->address()}](std::set<std::string> names) {
+  auto tell = [me = caf::actor_addr{self->address()}](auto... x) {
     if (auto to = caf::actor_cast<driver_actor>(me))
-      caf::anon_send(to, agents_now{std::move(names)});
+      caf::anon_send(to, std::move(x)...);
+  };
+  with_->hypervisor->listen(
+      {.on_guest =
+           [tell](const std::string& uuid, const std::string& domain, model::guest_event what) {
+             tell(news{domain, uuid, what});
+           },
+       .on_lost = [tell](const std::string& why) { tell(atom::lost_v, why); },
+       .on_host_devices = [tell] { tell(atom::hardware_v); }});
+  with_->tools->listen([tell](const std::string& domain, const std::string& path) {
+    tell(guest_news{domain, path});
   });
+  with_->tools->listen_agents(
+      [tell](std::set<std::string> names) { tell(agents_now{std::move(names)}); });
   if (with_->xenstore) {
-    auto heard = [me = caf::actor_addr{self->address()}](const std::string&) {
-      if (auto to = caf::actor_cast<driver_actor>(me))
-        caf::anon_send(to, atom::reconcile_v);
-    };
+    auto heard = [tell](const std::string&) { tell(atom::reconcile_v); };
     if (auto done = with_->xenstore->watch("@releaseDomain", "qvmd", heard); !done)
       spdlog::error("no news from XenStore: {}", done.error().message());
   }
@@ -872,17 +859,15 @@ void driver_state::retry_later() {
 /// Until it is known again, whoever wants to know asks.
 void driver_state::learn_pci() {
   auto number = ++pci_number_;
-  world_->host_pci.write(std::make_shared<const std::optional<std::vector<model::device>>>());
+  world_->host_pci.update([](auto& x) { x.reset(); });
   if (!connected_ || !with_->hypervisor->can().host_news)
     return;
   with_->lanes->post(lane::host, "", [me = driver_actor{self}, this, with = with_, number] {
     auto found = list_pci(*with, {});
-    caf::anon_send(
-        me, completion{[this, found, number] {
-          if (found && number == pci_number_)
-            world_->host_pci.write(
-                std::make_shared<const std::optional<std::vector<model::device>>>(found->devices));
-        }});
+    caf::anon_send(me, completion{[this, found, number] {
+                     if (found && number == pci_number_)
+                       world_->host_pci.update([&](auto& x) { x = found->devices; });
+                   }});
   });
 }
 

@@ -76,7 +76,7 @@ void netvm_state::leave(const std::string& client) {
     clients_.erase(i);
   }
   std::erase_if(waiting_, [&](const joining& x) { return x.client == client; });
-  to_tell_.push_back(reply{[](const auto&) {}});
+  to_tell_.push_back(to_nobody());
   tell_provider();
 }
 

@@ -80,25 +80,20 @@ void registry_state::look_at_pool(const order& x, const reply& to) {
   auto* it = now.system->find_pool(x.key);
   if (!it)
     return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", x.key), {}});
-  auto answer = [pool = *it, usage = x.what == verb::tell_pool_usage, to](const auto& found) {
+  auto answer = [pool = *it, usage = x.what == verb::tell_pool_usage](const reply& to,
+                                                                      const auto& found) {
     to.ok(usage ? details(found) : describe(pool, found));
   };
   auto known = world_->volumes.read(x.key, world_->now_us());
   if (known)
-    answer(known->facts);
+    answer(to, known->facts);
   if (known && !known->ages)
     return;
+  auto waiting = known ? to_nobody() : to;
   auto job = disk_job{.what = disk_task::look_at_pool, .system = now.system, .pool = *it};
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
-      .then(
-          [answer, told = known.has_value()](const disk_report& found) {
-            if (!told)
-              answer(found.pool);
-          },
-          [to, told = known.has_value()](const caf::error& why) {
-            if (!told)
-              to.refuse(from_caf(why));
-          });
+      .then([answer, waiting](const disk_report& found) { answer(waiting, found.pool); },
+            [waiting](const caf::error& why) { waiting.refuse(from_caf(why)); });
 }
 
 /// Volumes are known from their domains; what is in a pool of kernels, only the pool knows.

@@ -12,6 +12,11 @@ namespace qubes::actors {
 /// What a client gets, or why not.
 using reply = answer_once<std::string>;
 
+/// The reply that nobody waits for.
+inline reply to_nobody() {
+  return reply{[](const auto&) {}};
+}
+
 /// The reply to an order.
 inline reply reply_to(const order& x, const client_actor& client) {
   return reply{[ticket = x.ticket, client](model::outcome<std::string> result) {

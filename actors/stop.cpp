@@ -96,7 +96,7 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
     return std::chrono::seconds{std::clamp<std::int64_t>(
         me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
   }();
-  auto patient = wait ? to : reply{[](const auto&) {}};
+  auto patient = wait ? to : to_nobody();
   wait_for_stop(
       [this, patient](const model::outcome<void>& how) {
         if (how)

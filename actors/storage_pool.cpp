@@ -303,12 +303,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
                        result.error().hint}};
     else if (!x->row.harmless && (result || !x->row.heals))
       unmark(x);
-    if (result)
-      note_facts(*x, *result);
-    else if (x->row.what == disk_task::look)
-      world_->volumes.changed(x->it); // what was known before is not true any more
-    else if (x->row.what == disk_task::look_at_pool)
-      world_->volumes.changed(pool_);
+    note_facts(*x, result);
     end(x, std::move(result));
   }
   fill(in);
@@ -326,11 +321,17 @@ void storage_pool_state::note_change(const piece& x) {
     world_->volumes.changed(pool_);
 }
 
-void storage_pool_state::note_facts(const piece& x, const disk_report& found) {
-  if (x.row.what == disk_task::look)
-    world_->volumes.found(x.what.domain, x.it.name, found.volume, x.begun, world_->now_us());
+/// Where a look failed, what was known before is not true any more.
+void storage_pool_state::note_facts(const piece& x, const outcome<disk_report>& found) {
+  auto& board = world_->volumes;
+  if (x.row.what == disk_task::look && found)
+    board.found(x.what.domain, x.it.name, found->volume, x.begun, world_->now_us());
+  else if (x.row.what == disk_task::look)
+    board.changed(x.it);
+  else if (x.row.what == disk_task::look_at_pool && found)
+    board.found(pool_, found->pool, x.begun, world_->now_us());
   else if (x.row.what == disk_task::look_at_pool)
-    world_->volumes.found(pool_, found.pool, x.begun, world_->now_us());
+    board.changed(pool_);
 }
 
 /// The next of its volume has its turn.

@@ -48,7 +48,7 @@ private:
   void begin(const piece_ptr& x);
   void done(const piece_ptr& x, model::outcome<disk_report> result);
   void note_change(const piece& x);
-  void note_facts(const piece& x, const disk_report& found);
+  void note_facts(const piece& x, const model::outcome<disk_report>& found);
   void end(const piece_ptr& x, model::outcome<disk_report> result);
   void drop(const piece_ptr& x, model::error why);
   void give_up(const piece_ptr& x);

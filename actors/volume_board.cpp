@@ -39,13 +39,17 @@ void volume_board::found(const model::domain_ptr& owner, const std::string& volu
                                                    });
 }
 
-void volume_board::changed(const model::volume& it) {
-  auto guard = std::lock_guard{mutex_};
+void volume_board::note_change(place x) {
   if (changes_.size() >= most_changes) {
     changes_.clear();
     forgotten_ = now_ + 1;
   }
-  changes_[{it.pool, it.vid}] = ++now_;
+  changes_[std::move(x)] = ++now_;
+}
+
+void volume_board::changed(const model::volume& it) {
+  auto guard = std::lock_guard{mutex_};
+  note_change({it.pool, it.vid});
   volumes_.erase({it.pool, it.vid});
 }
 
@@ -81,7 +85,7 @@ void volume_board::found(const std::string& pool, model::pool_facts facts, momen
 
 void volume_board::changed(const std::string& pool) {
   auto guard = std::lock_guard{mutex_};
-  changes_[{{}, pool}] = ++now_;
+  note_change({{}, pool});
   pools_.erase(pool);
 }
 

@@ -53,6 +53,7 @@ private:
   };
   using place = std::pair<std::string, std::string>; ///< pool and vid; "" and a pool
 
+  void note_change(place x);
   bool unchanged(const place& x, moment since) const;
   template <class Facts>
   static std::optional<known<Facts>> tell(entry<Facts>& x, bool moves, std::int64_t now_us);

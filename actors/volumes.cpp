@@ -81,7 +81,7 @@ void domain_state::with_facts(
     return on_disk(*job, to, [job = *job, then](const disk_report& x) { then(job, x.volume); });
   then(*job, known->facts);
   if (known->ages)
-    on_disk(*job, reply{[](const auto&) {}}, [](const disk_report&) {});
+    on_disk(*job, to_nobody(), [](const disk_report&) {});
 }
 
 /// The pool first, then the record, then the file system of a running guest. Data that is there

@@ -324,12 +324,17 @@ outcome<std::shared_ptr<session>> libvirt_hypervisor::open_in_time() {
   return opening_.get();
 }
 
+/// libvirt takes callbacks of every kind of event as one type.
+template <class Generic, class Callback>
+Generic as_generic(Callback* x) {
+  using plain = void (*)();
+  return reinterpret_cast<Generic>(reinterpret_cast<plain>(x));
+}
+
 outcome<void> libvirt_hypervisor::subscribe(session& x) {
   ear_ = std::make_shared<ear>();
   ear_->whose = this;
-  using plain = void (*)();
-  auto generic =
-      reinterpret_cast<virConnectDomainEventGenericCallback>(reinterpret_cast<plain>(on_lifecycle));
+  auto generic = as_generic<virConnectDomainEventGenericCallback>(on_lifecycle);
   auto* told = ear::for_libvirt(ear_);
   auto id = virConnectDomainEventRegisterAny(x.events(), nullptr, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                              generic, told, ear::forget);
@@ -356,9 +361,7 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
 
 /// Not every driver has news of the host.
 void libvirt_hypervisor::listen_to_host(session& x) {
-  using plain = void (*)();
-  auto generic = reinterpret_cast<virConnectNodeDeviceEventGenericCallback>(
-      reinterpret_cast<plain>(on_host_device));
+  auto generic = as_generic<virConnectNodeDeviceEventGenericCallback>(on_host_device);
   auto* told = ear::for_libvirt(ear_);
   auto id = virConnectNodeDeviceEventRegisterAny(
       x.events(), nullptr, VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, generic, told, ear::forget);

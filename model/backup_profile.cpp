@@ -135,14 +135,15 @@ outcome<void> check_makeable(const view& v, const backup_profile& x) {
     if (!is_running(v, *needed))
       return fail(errc::vm_not_running, fmt::format("'{}' does not run", name), "start it first");
   }
-  for (auto* it : chosen_for_backup(v, x))
+  auto chosen = chosen_for_backup(v, x);
+  for (auto* it : chosen)
     if (has_unusable_volume(*it))
       return fail(errc::storage,
                   fmt::format("a volume of '{}' in qubes.xml cannot be used, its data would be "
                               "missing",
                               it->name.str()),
                   "leave it out, or repair it: 'qvmctl status' tells which and why");
-  for (auto* it : chosen_for_backup(v, x))
+  for (auto* it : chosen)
     if (it->is(qubes_vm) && is_running(v, *it)
         && std::ranges::any_of(it->volumes, snapshots_disabled))
       return fail(errc::vm_not_halted,

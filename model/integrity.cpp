@@ -69,12 +69,13 @@ outcome<void> no_loop_by_default(const subject& who) {
 
 outcome<void> can_be_netvm(const subject& who, std::string_view property) {
   auto target = named_domain(who, property);
-  if (target && !target->is(qubes_vm))
-    return unfit(who, property, fmt::format("'{}' has no network", target->name.str()));
-  if (target && is_passing(who.view, *target))
-    return unfit(who, property, fmt::format("'{}' is removed when it stops", target->name.str()),
-                 "reset its auto_cleanup first, or choose a domain that stays");
-  return {};
+  auto why = target ? why_no_netvm(who.view, *target) : "";
+  if (why.empty())
+    return {};
+  return unfit(who, property, fmt::format("'{}' {}", target->name.str(), why),
+               is_passing(who.view, *target)
+                   ? "reset its auto_cleanup first, or choose a domain that stays"
+                   : "");
 }
 
 outcome<void> netvm_fits(const subject& who) {
@@ -351,6 +352,12 @@ outcome<void> check_provider(const subject& who) {
 
 bool is_passing(const view& v, const domain& x) {
   return x.is(disp_vm) && read_bool({v, &x}, "auto_cleanup");
+}
+
+std::string_view why_no_netvm(const view& v, const domain& x) {
+  if (!x.is(qubes_vm))
+    return "has no network";
+  return is_passing(v, x) ? "is removed when it stops" : "";
 }
 
 outcome<void> check_clients(const subject& who) {

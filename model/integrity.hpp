@@ -33,6 +33,9 @@ outcome<void> check_provider(const subject& who);
 /// A disposable that is removed when it stops. It is nobody's netvm: whoever is used stays.
 bool is_passing(const view& v, const domain& x);
 
+/// Why a domain can be nobody's netvm, after its name; "" when it can.
+std::string_view why_no_netvm(const view& v, const domain& x);
+
 /// Nobody is connected to a domain that stops providing network, or is to go when it stops.
 outcome<void> check_clients(const subject& who);
 

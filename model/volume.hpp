@@ -47,7 +47,7 @@ std::string encrypted_name(const pool& home, const volume& x, std::string_view o
 bool has_unusable_volume(const domain& x);
 
 /// Refuses a start while the origin of a snapshot is worked on in place, or a volume that the file
-/// has cannot be used (spec/qubes-xml.md §4).
+/// has cannot be used.
 outcome<void> check_volumes(const view& v, const domain& x);
 
 /// Whether it may be told to be so: the domain's own scratch space only.

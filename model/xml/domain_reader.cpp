@@ -127,7 +127,7 @@ verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
     else if (tag == "devices" && to.value->is(local_vm) && has_attribute(part, "class"))
       read_devices(part, to);
     else if (tag == "volume-config" && to.value->is(qubes_vm))
-      read = read_volumes(part, to);
+      read_volumes(part, to);
     else
       keep(to, {offset_of(part), fmt::format("its class has no element {}", quoted(tag))}, "",
            part);
@@ -453,17 +453,18 @@ verdict domain_reader::read_mode(const pugi::xml_node& x, device_entry& to) {
 
 // -- volumes --------------------------------------------------------------------------------------
 
-verdict domain_reader::read_volumes(const pugi::xml_node& x, record& to) {
+/// A volume that cannot be used stays in the file; its domain is there, and does not start.
+void domain_reader::read_volumes(const pugi::xml_node& x, record& to) {
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
-    if (y.name() != std::string_view{"volume"})
-      keep(to, {offset_of(y), fmt::format("<volume-config> has no element {}", quoted(y.name()))},
-           "volume-config", y);
-    else if (auto read = read_volume(y, to); !read)
-      keep(to, read.error(), "volume-config", y); // the domain is there, and does not start
+    auto read = y.name() == std::string_view{"volume"}
+                    ? read_volume(y, to)
+                    : because(offset_of(y),
+                              fmt::format("<volume-config> has no element {}", quoted(y.name())));
+    if (!read)
+      keep(to, read.error(), "volume-config", y);
   }
-  return {};
 }
 
 verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {

@@ -126,7 +126,7 @@ private:
                                                   const record& of);
   void place_pci(device_entry& to, const record& of);
   verdict read_mode(const pugi::xml_node& x, device_entry& to);
-  verdict read_volumes(const pugi::xml_node& x, record& to);
+  void read_volumes(const pugi::xml_node& x, record& to);
   verdict read_volume(const pugi::xml_node& x, record& to);
   void migrate_services(record& to);
 

@@ -164,10 +164,9 @@ private:
     auto checked = row->check(who, *row, target);
     auto found = to_.find(target);
     auto network = property == "netvm" || property == "default_netvm";
-    if (checked && network && found && !found->is(qubes_vm))
-      return fmt::format("names {}, which has no network", quoted(target));
-    if (checked && network && found && is_passing(here(), *found))
-      return fmt::format("names {}, which is removed when it stops", quoted(target));
+    auto why = network && found ? why_no_netvm(here(), *found) : "";
+    if (checked && !why.empty())
+      return fmt::format("names {}, which {}", quoted(target), why);
     if (checked)
       return {};
     if (!target.empty() && !found)

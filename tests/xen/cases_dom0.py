@@ -3,7 +3,7 @@ import os
 import shutil
 import threading
 
-from cases_host import MANAGER, Manager
+from cases_host import MANAGER, Manager, stats_of
 from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon, degraded,
                  gone, guests, must, power, run, start, start_one, vifs, wait, xid)
 from state import STATE
@@ -107,7 +107,6 @@ def late_netvm():
 
 @case("eight start while statistics come, and none of them waits for the other")
 def statistics_beside_starts():
-    from cases_host import stats_of  # pylint: disable=import-outside-toplevel
     names = [f"lone{i}" for i in range(1, 9)]
     starts = threading.Thread(target=at_once, args=(start_one, names))
     starts.start()
