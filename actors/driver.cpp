@@ -448,7 +448,7 @@ outcome<report> find_console(machinery& with, const job& what) {
 }
 
 outcome<report> sample(machinery& with, const job&) {
-  auto found = with.hypervisor->list();
+  auto found = with.meter ? with.meter->read() : with.hypervisor->list();
   if (!found)
     return tl::unexpected{std::move(found.error())};
   auto result = report{};
@@ -457,7 +457,7 @@ outcome<report> sample(machinery& with, const job&) {
       return number_of(with.xenstore.get(),
                        fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
     };
-    result.usage.push_back({.domain = x.name == "Domain-0" ? "dom0" : x.name,
+    result.usage.push_back({.uuid = x.uuid,
                             .xid = x.xid,
                             .memory_kib = x.memory_kib,
                             .memory_most_kib = x.memory_most_kib,

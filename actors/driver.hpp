@@ -11,6 +11,7 @@
 #include "drivers/lanes.hpp"
 #include "drivers/memory_manager.hpp"
 #include "drivers/toolstack.hpp"
+#include "drivers/xen_usage.hpp"
 #include "drivers/xenstore.hpp"
 
 #include <cstdint>
@@ -30,6 +31,7 @@ struct machinery {
   std::shared_ptr<drivers::boot_links> boot_links;
   std::shared_ptr<drivers::toolstack> toolstack;             ///< null for none
   std::shared_ptr<drivers::xenstore> xenstore;               ///< null where the hypervisor has none
+  std::shared_ptr<drivers::usage_meter> meter = nullptr;     ///< null: libvirt tells what is used
   std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
   std::shared_ptr<drivers::disk> state;                      ///< the state directory
   std::shared_ptr<drivers::disk> run = nullptr;              ///< notes that end with the host's run

@@ -72,21 +72,33 @@ void stats_state::look() {
 
 void stats_state::tell(const std::vector<model::usage>& seen) {
   auto now_us = world_->now_us();
-  auto next = std::map<std::string, model::usage>{};
-  auto system = world_->system.read();
+  auto elapsed_us = now_us - last_us_;
+  auto now = world_->look();
+  auto by_xid = std::map<std::int32_t, const model::usage*>{};
+  for (auto& x : seen)
+    by_xid.emplace(x.xid, &x);
+  auto since = [&](std::int32_t xid) {
+    auto found = by_xid.find(xid);
+    if (found == by_xid.end())
+      return model::usage_since{};
+    auto before = last_.find(xid);
+    auto same_life = before != last_.end() && before->second.uuid == found->second->uuid;
+    return model::usage_since{found->second, same_life ? &before->second : nullptr};
+  };
   for (auto& x : seen) {
-    if (!system->find(x.domain))
+    auto* owner = now.view().system.find_uuid(x.uuid);
+    if (!owner)
       continue;
-    auto before = last_.find(x.domain);
-    auto same_life = before != last_.end() && before->second.xid == x.xid;
-    auto frame =
-        api::event_frame(vm_stats(x, same_life ? &before->second : nullptr, now_us - last_us_));
+    auto& name = owner->name.str();
+    auto frame = api::event_frame(
+        vm_stats(name, since(x.xid), since(now.view().facts(*owner).stubdom_xid), elapsed_us));
     for (auto& [who, of] : subscribers_)
-      if (of.empty() || of == x.domain)
+      if (of.empty() || of == name)
         to_(who, frame, false);
-    next.emplace(x.domain, x);
   }
-  last_ = std::move(next);
+  last_.clear();
+  for (auto& x : seen)
+    last_.emplace(x.xid, x);
   last_us_ = now_us;
   dismiss_idle();
 }

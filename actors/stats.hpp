@@ -30,7 +30,7 @@ private:
   world_ptr world_;
   frame_sink to_;
   std::map<connection_id, std::string> subscribers_; ///< "" hears of all
-  std::map<std::string, model::usage> last_;         ///< by domain
+  std::map<std::int32_t, model::usage> last_;        ///< by xid
   std::int64_t last_us_ = 0;
   std::uint64_t round_ = 0; ///< generation of the timer that is armed
 };

@@ -89,6 +89,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.boot_links = drivers::open_boot_links(x.boot_links);
   result.agent = drivers::open_device_agent(x.qubes_run);
   if (x.hypervisor_uri.starts_with("xen")) {
+    result.meter = drivers::open_usage_meter();
     if (auto xenstore = drivers::open_xenstore())
       result.xenstore = std::move(*xenstore);
     else

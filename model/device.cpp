@@ -1,6 +1,7 @@
 // How devices are written and read (spec/devices.md §3, §4, §7).
 #include "model/device.hpp"
 
+#include "model/assignment_rules.hpp"
 #include "model/characters.hpp"
 #include "model/feature.hpp"
 #include "model/literal.hpp"
@@ -76,10 +77,6 @@ std::string restored(std::string_view text) {
   return result;
 }
 
-bool may_be_in_key(char c) {
-  return c > ' ' && c <= '~' && c != '\'' && c != '"' && c != '`';
-}
-
 outcome<device_options> parse_properties(std::string_view payload) {
   if (!is_ascii(payload))
     return fail(errc::protocol, "a device is described in ASCII");
@@ -88,8 +85,8 @@ outcome<device_options> parse_properties(std::string_view payload) {
   while (!rest.empty()) {
     auto equals = rest.find('=');
     auto key = rest.substr(0, equals);
-    if (equals == rest.npos || key.empty() || !std::ranges::all_of(key, may_be_in_key)
-        || equals + 1 == rest.size() || rest[equals + 1] != '\'')
+    if (equals == rest.npos || !is_device_key(key) || equals + 1 == rest.size()
+        || rest[equals + 1] != '\'')
       return fail(errc::protocol, fmt::format("{} is no KEY='VALUE'", quoted(rest)),
                   "write each quote inside of a value as \\'");
     auto value = std::string{};
@@ -188,9 +185,8 @@ outcome<assignment> parse_device(const view& v, std::string_view kind, std::stri
   result.port = restored(std::string_view{rest}.substr(0, colon));
   if (colon != rest.npos && colon + 1 < rest.size())
     result.identity = restored(std::string_view{rest}.substr(colon + 1));
-  for (auto& text : {result.port, result.identity}) // a port becomes part of a path
-    if (!std::ranges::all_of(text,
-                             [](char c) { return c > ' ' && c <= '~' && c != '\'' && c != '/'; }))
+  for (auto* text : {&result.port, &result.identity})
+    if (!text->empty() && !is_device_text(*text))
       return fail(errc::value, fmt::format("{} names no device", quoted(argument)),
                   "ports and identities are printable, without quotes and slashes");
   if (kind == pci)

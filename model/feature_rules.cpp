@@ -160,7 +160,7 @@ outcome<void> preload_delay(const wish& x) {
 
 // -- the table --------------------------------------------------------------------------------
 
-struct rule {
+struct feature_rule {
   std::string_view feature; ///< whole name, or prefix when it ends with a dot
   int holders;
   outcome<void> (*check)(const wish&);
@@ -168,19 +168,19 @@ struct rule {
 
 constexpr int preloading = admin_vm | app_vm | standalone_vm;
 
-constexpr std::array rules{
-    rule{"service.", local_vm, service},
-    rule{"vm-config.", local_vm, vm_config},
-    rule{"custom-persist.", local_vm, custom_persist},
-    rule{"net.fake-ip", local_vm, shown_address},
-    rule{"net.fake-gateway", local_vm, shown_address},
-    rule{"net.fake-netmask", local_vm, shown_netmask},
-    rule{"preload-dispvm-max", preloading, preload_max},
-    rule{"preload-dispvm-delay", preloading, preload_delay},
-    rule{"preload-dispvm-threshold", admin_vm, whole_number},
+constexpr std::array feature_rules{
+    feature_rule{"service.", local_vm, service},
+    feature_rule{"vm-config.", local_vm, vm_config},
+    feature_rule{"custom-persist.", local_vm, custom_persist},
+    feature_rule{"net.fake-ip", local_vm, shown_address},
+    feature_rule{"net.fake-gateway", local_vm, shown_address},
+    feature_rule{"net.fake-netmask", local_vm, shown_netmask},
+    feature_rule{"preload-dispvm-max", preloading, preload_max},
+    feature_rule{"preload-dispvm-delay", preloading, preload_delay},
+    feature_rule{"preload-dispvm-threshold", admin_vm, whole_number},
 };
 
-bool applies(const rule& it, const domain& owner, std::string_view name) {
+bool applies(const feature_rule& it, const domain& owner, std::string_view name) {
   auto fits = it.feature.ends_with('.') ? name.starts_with(it.feature) : name == it.feature;
   return fits && (row(owner.type).bit & it.holders);
 }
@@ -189,7 +189,7 @@ bool applies(const rule& it, const domain& owner, std::string_view name) {
 
 outcome<void> check_feature(const view& v, const domain& owner, std::string_view name,
                             std::string_view text) {
-  for (auto& it : rules)
+  for (auto& it : feature_rules)
     if (applies(it, owner, name))
       return it.check({v, owner, name, name.substr(it.feature.size()), text});
   return {};

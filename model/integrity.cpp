@@ -1,8 +1,9 @@
 #include "model/integrity.hpp"
 
-#include "model/literal.hpp"
-
+#include "model/assignment_rules.hpp"
 #include "model/change.hpp"
+#include "model/literal.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 
@@ -231,12 +232,23 @@ void add_device_users(const system& all, std::string_view name, std::vector<use>
 
 // -- whole systems ----------------------------------------------------------------------------
 
-outcome<void> backends_exist(const view& v, const domain& x) {
+outcome<void> assignments_are_sound(const view& v, const domain& x) {
   for (auto& kind : x.devices)
-    for (auto& it : kind.assignments)
-      if (!it.backend.empty() && it.backend != "*" && !v.system.find(it.backend))
+    for (auto& it : kind.assignments) {
+      if (!it.backend.empty() && !v.system.find(it.backend))
         return fail(errc::vm_not_found, fmt::format("{} device {} of '{}': there is no domain '{}'",
                                                     kind.name, it.port, x.name.str(), it.backend));
+      if (auto sound = check_assignment(x, kind.name, it); !sound)
+        return sound;
+    }
+  return {};
+}
+
+outcome<void> volumes_are_sound(const view& v, const domain& x) {
+  for (auto& it : x.volumes)
+    if (auto home = v.system.find_pool(it.pool))
+      if (auto sound = check_volume(*home, it); !sound)
+        return sound;
   return {};
 }
 
@@ -337,7 +349,9 @@ outcome<void> check_record(const view& v, const domain& x) {
     return template_fits({v, &x});
   if (auto sound = tags_are_sound(x); !sound)
     return sound;
-  return backends_exist(v, x);
+  if (auto sound = assignments_are_sound(v, x); !sound)
+    return sound;
+  return volumes_are_sound(v, x);
 }
 
 outcome<void> check_provider(const subject& who) {
@@ -410,7 +424,8 @@ std::vector<std::string> violations(const system& x, const host& machine) {
   for (auto& d : x.domains) {
     note_properties({v, d.get()}, broken);
     note(tags_are_sound(*d), broken);
-    note(backends_exist(v, *d), broken);
+    note(assignments_are_sound(v, *d), broken);
+    note(volumes_are_sound(v, *d), broken);
   }
   return broken;
 }

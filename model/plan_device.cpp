@@ -1,9 +1,9 @@
 // Assignments of devices, and interfaces a domain does not want (spec/devices.md §6).
+#include "model/assignment_rules.hpp"
 #include "model/auto_attach.hpp"
 #include "model/device.hpp"
 #include "model/draft.hpp"
 #include "model/literal.hpp"
-#include "model/passing.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -33,55 +33,6 @@ event device_event(std::string_view what, std::string_view kind, const domain& o
   if (with_options)
     result.args.emplace_back("options", event_text(x.options));
   return result;
-}
-
-/// Disks of its own that every domain has.
-constexpr std::string_view own_disks[]{"xvda", "xvdb", "xvdc"};
-
-const std::string* option(const assignment& x, std::string_view key) {
-  auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
-  return it == x.options.end() ? nullptr : &it->second;
-}
-
-/// Two disks that are both there at the start need two names.
-outcome<void> check_frontend(const domain& owner, const assignment& x) {
-  auto name = option(x, "frontend-dev");
-  if (!name)
-    return {};
-  if (std::ranges::find(own_disks, *name) != std::end(own_disks))
-    return fail(errc::value,
-                fmt::format("{} is a disk of '{}' itself", quoted(*name), owner.name.str()),
-                "choose another frontend-dev, or none");
-  if (x.mode != assignment_mode::required)
-    return {};
-  for (auto* other : required_of(owner, "block"))
-    if (auto taken = option(*other, "frontend-dev");
-        taken && *taken == *name && (other->backend != x.backend || other->port != x.port))
-      return fail(errc::value,
-                  fmt::format("{} is the name of {} already", quoted(*name), event_text(*other)),
-                  "choose another frontend-dev, or none");
-  return {};
-}
-
-/// What can never be attached is not assigned.
-outcome<void> check_possible(const domain& owner, std::string_view kind, const assignment& x) {
-  if (x.backend == owner.name.str())
-    return fail(errc::value, fmt::format("'{}' has what it offers itself", owner.name.str()),
-                "assign it to another domain");
-  if (kind == "pci" && owner.is(admin_vm))
-    return fail(errc::value, "dom0 has all PCI devices that nobody else has");
-  if (kind == "pci" && !x.backend.empty() && x.backend != "dom0")
-    return fail(errc::value, fmt::format("'{}' offers no PCI devices", x.backend),
-                "they are of dom0");
-  if (auto* row = find_device_kind(kind); row && row->by != carrier::hypervisor)
-    return check_passing(kind, x.options);
-  if (kind != "block")
-    return {};
-  for (auto key : {"read-only", "frontend-dev", "devtype"})
-    if (auto value = option(x, key))
-      if (auto sound = check_disk_option(key, *value); !sound)
-        return sound;
-  return check_frontend(owner, x);
 }
 
 model::edit with_devices(const domain& owner, std::string_view kind,
@@ -150,8 +101,8 @@ plan plan_assign(const view& v, const domain& owner, std::string_view kind,
   if (wanted->manual)
     return draft::refuse_quietly({errc::value, "an assignment needs a mode",
                                   "modes are ask-to-attach, auto-attach and required"});
-  if (auto possible = check_possible(owner, kind, x); !possible)
-    return draft::refuse_quietly(std::move(possible.error()));
+  if (auto sound = check_assignment(owner, kind, x); !sound)
+    return draft::refuse_quietly(std::move(sound.error()));
   auto to = draft{v};
   to.tell(device_event("pre-assign", kind, owner, x, true));
   to.tell(device_event("assign", kind, owner, x, true));
@@ -200,8 +151,8 @@ plan plan_set_assignment(const view& v, const domain& owner, std::string_view ki
   if (it->mode == *mode)
     return std::move(to).finish();
   it->mode = *mode;
-  if (auto possible = check_possible(owner, kind, *it); !possible)
-    return draft::refuse_quietly(std::move(possible.error()));
+  if (auto sound = check_assignment(owner, kind, *it); !sound)
+    return draft::refuse_quietly(std::move(sound.error()));
   to.tell(device_event("pre-assign", kind, owner, *it, true));
   to.tell(device_event("assignment-changed", kind, owner, *it, false));
   to.edit(with_devices(owner, kind, std::move(all)));

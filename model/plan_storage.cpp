@@ -50,15 +50,9 @@ bool has_running_disposables(const view& v, const domain& x) {
 
 outcome<void> check_revisions(const view& v, const domain& owner, const volume& it,
                               std::int64_t count) {
-  auto home = v.system.find_pool(it.pool);
-  if (count < -1)
-    return fail(errc::value, fmt::format("{} revisions cannot be kept", count),
-                "0 or more; -1 works without snapshots");
-  if (home && is_fixed(*home) && count != 0)
-    return fail(errc::value, "a kernel has no revisions", "0 is allowed");
-  if (home && count > most_revisions(*home))
-    return fail(errc::not_implemented, fmt::format("pool '{}' keeps {} revisions at most",
-                                                   home->name, most_revisions(*home)));
+  if (auto home = v.system.find_pool(it.pool))
+    if (auto sound = check_kept_revisions(*home, count); !sound)
+      return sound;
   auto toggles = (count == -1) != (it.revisions_to_keep == -1);
   if (toggles && (!is_halted(v, owner) || has_running_disposables(v, owner)))
     return fail(errc::vm_not_halted,
@@ -67,7 +61,10 @@ outcome<void> check_revisions(const view& v, const domain& owner, const volume& 
   return {};
 }
 
-plan change_volume(const view& v, const domain& owner, const volume& old, const volume& next) {
+/// What the file had for the changed attribute and could not be understood goes.
+plan change_volume(const view& v, const domain& owner, const volume& old, volume next,
+                   std::string_view attribute) {
+  std::erase_if(next.unknown, [&](auto& x) { return x.first == attribute; });
   auto to = draft{v};
   if (next != old)
     to.edit(set_volume{owner.name, next});
@@ -250,7 +247,7 @@ plan plan_set_volume_revisions(const view& v, const domain& owner, std::string_v
     return draft::refuse_quietly(std::move(sound.error()));
   auto next = *it;
   next.revisions_to_keep = *count;
-  return change_volume(v, owner, *it, next);
+  return change_volume(v, owner, *it, std::move(next), "revisions_to_keep");
 }
 
 plan plan_set_volume_rw(const view& v, const domain& owner, std::string_view name,
@@ -265,11 +262,12 @@ plan plan_set_volume_rw(const view& v, const domain& owner, std::string_view nam
     return draft::refuse_quietly({errc::vm_not_halted,
                                   fmt::format("'{}' is not halted", owner.name.str()),
                                   "shut it down first"});
-  if (*writable && is_kernel(v, *it))
-    return draft::refuse_quietly({errc::value, "a kernel is read-only", ""});
   auto next = *it;
   next.rw = *writable;
-  return change_volume(v, owner, *it, next);
+  if (auto home = v.system.find_pool(it->pool))
+    if (auto sound = check_writable(*home, next.rw); !sound)
+      return draft::refuse_quietly(std::move(sound.error()));
+  return change_volume(v, owner, *it, std::move(next), "rw");
 }
 
 plan plan_set_volume_ephemeral(const view& v, const domain& owner, std::string_view name,
@@ -287,7 +285,7 @@ plan plan_set_volume_ephemeral(const view& v, const domain& owner, std::string_v
          "only a writable volume that is neither kept nor a snapshot can"});
   auto next = *it;
   next.ephemeral = *ephemeral;
-  return change_volume(v, owner, *it, next);
+  return change_volume(v, owner, *it, std::move(next), "ephemeral");
 }
 
 plan plan_set_volume_size(const view& v, const domain& owner, std::string_view name,
@@ -297,7 +295,7 @@ plan plan_set_volume_size(const view& v, const domain& owner, std::string_view n
     return draft::refuse_quietly(no_volume(owner, name));
   auto next = *it;
   next.size = bytes;
-  return change_volume(v, owner, *it, next);
+  return change_volume(v, owner, *it, std::move(next), "size");
 }
 
 plan plan_set_pool_revisions(const view& v, std::string_view name, std::string_view text) {

@@ -10,7 +10,7 @@
 namespace qubes::model {
 
 struct usage {
-  std::string domain;
+  std::string uuid;
   std::int32_t xid = -1;
   std::uint64_t memory_kib = 0;
   std::uint64_t memory_most_kib = 0;
@@ -20,8 +20,15 @@ struct usage {
   unsigned vcpus = 1;
 };
 
-/// `before` is the sample taken `elapsed_us` earlier of the same life, null for the first one:
-/// then the domain is shown as idle.
-event vm_stats(const usage& now, const usage* before, std::int64_t elapsed_us);
+/// A sample, and the one taken earlier of the same life; null for the first one: then it is shown
+/// as idle.
+struct usage_since {
+  const usage* now = nullptr;
+  const usage* before = nullptr;
+};
+
+/// `stub`: of its stub domain; without `now` where it has none. `elapsed_us`: between two samples.
+event vm_stats(std::string domain, const usage_since& x, const usage_since& stub,
+               std::int64_t elapsed_us);
 
 } // namespace qubes::model

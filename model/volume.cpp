@@ -183,6 +183,39 @@ bool may_be_ephemeral(const volume& x) noexcept {
   return x.rw && !x.snap_on_start && !x.save_on_stop;
 }
 
+outcome<void> check_kept_revisions(const pool& home, std::int64_t count) {
+  if (count < -1)
+    return fail(errc::value, fmt::format("{} revisions cannot be kept", count),
+                "0 or more; -1 works without snapshots");
+  if (is_fixed(home) && count != 0)
+    return fail(errc::value, "a kernel has no revisions", "0 is allowed");
+  if (count > most_revisions(home))
+    return fail(errc::not_implemented, fmt::format("pool '{}' keeps {} revisions at most",
+                                                   home.name, most_revisions(home)));
+  return {};
+}
+
+outcome<void> check_writable(const pool& home, bool rw) {
+  if (rw && is_fixed(home))
+    return fail(errc::value, "a kernel is read-only");
+  return {};
+}
+
+outcome<void> check_ephemeral(const pool& home, const volume& x, bool ephemeral) {
+  if (is_fixed(home) || (ephemeral && (x.snap_on_start || x.save_on_stop)))
+    return fail(errc::value, fmt::format("volume '{}' cannot be ephemeral", x.name),
+                "only a writable volume that is neither kept nor a snapshot can");
+  return {};
+}
+
+outcome<void> check_volume(const pool& home, const volume& x) {
+  if (auto sound = check_kept_revisions(home, x.revisions_to_keep); !sound)
+    return sound;
+  if (auto sound = check_writable(home, x.rw); !sound)
+    return sound;
+  return x.ephemeral ? check_ephemeral(home, x, *x.ephemeral) : outcome<void>{};
+}
+
 bool is_ephemeral(const system& all, const volume& x) {
   if (x.ephemeral)
     return *x.ephemeral;

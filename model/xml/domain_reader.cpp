@@ -1,6 +1,8 @@
 #include "model/characters.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
+#include "model/plan_storage.hpp"
+#include "model/pool_driver.hpp"
 #include "model/volume.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
@@ -9,7 +11,6 @@
 #include <pugixml.hpp>
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 
 namespace qubes::model::xml {
@@ -19,15 +20,6 @@ namespace {
 constexpr auto most_features = std::size_t{4096};
 constexpr auto highest_qid = std::int64_t{10000};
 constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
-
-template <class T>
-std::optional<T> number(std::string_view text) {
-  auto x = T{};
-  auto [stop, failure] = std::from_chars(text.begin(), text.end(), x);
-  if (failure != std::errc{} || stop != text.end())
-    return std::nullopt;
-  return x;
-}
 
 /// Booleans of volumes: exactly `True` or `False`.
 std::optional<bool> strict_boolean(std::string_view text) {
@@ -52,6 +44,36 @@ bool is_safe_vid(std::string_view vid) {
       return false;
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
+  return true;
+}
+
+/// False where the text makes no sense, and the volume is as it was.
+bool read_volume_option(std::string_view key, std::string_view text, volume& to) {
+  auto set = [](auto& field, auto parsed) {
+    if (parsed)
+      field = static_cast<std::decay_t<decltype(field)>>(*parsed);
+    return parsed.has_value();
+  };
+  if (key == "pool")
+    to.pool = text;
+  else if (key == "vid")
+    to.vid = text;
+  else if (key == "source")
+    to.source = text;
+  else if (key == "revisions_to_keep")
+    return set(to.revisions_to_keep, parse_count(text, "number of revisions", true));
+  else if (key == "size")
+    return set(to.size, parse_count(text, "size"));
+  else if (key == "rw")
+    return set(to.rw, strict_boolean(text));
+  else if (key == "save_on_stop")
+    return set(to.save_on_stop, strict_boolean(text));
+  else if (key == "snap_on_start")
+    return set(to.snap_on_start, strict_boolean(text));
+  else if (key == "ephemeral")
+    return set(to.ephemeral, strict_boolean(text));
+  else if (key != "name" && key != "internal") // the latter meant something long ago
+    to.unknown.emplace_back(key, text);
   return true;
 }
 
@@ -386,12 +408,15 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
   auto result = device_entry{};
   result.at = at;
   auto& to = result.value;
-  if (auto backend = attribute(x, "backend-domain"); backend != "*")
+  auto backend = attribute(x, "backend-domain");
+  if (backend.empty()) // not the same as any of them
+    return because(at, fmt::format("a device of class {} has no backend", quoted(kind)));
+  if (backend != "*")
     to.backend = backend;
   if (has_attribute(x, "id"))
     to.port = attribute(x, "id");
-  if (has_attribute(x, "identity"))
-    to.identity = attribute(x, "identity");
+  if (auto identity = attribute(x, "identity"); !identity.empty())
+    to.identity = identity;
   if (auto read = read_mode(x, result); !read)
     return tl::unexpected{read.error()};
   for (auto y : x.children()) {
@@ -481,64 +506,41 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     return because(at, fmt::format("volume {} is given twice", quoted(name)));
   if (auto twice = doubled_attribute(x); !twice.empty())
     return refuse("an attribute is given twice:", twice);
-  auto result = default_volume(to.value->type, name);
-  auto bad = std::vector<std::string>{};
-  auto flag = [&](auto& field, std::string_view text) {
-    auto parsed = strict_boolean(text);
-    if (parsed)
-      field = *parsed;
-    return parsed.has_value();
-  };
-  for (auto y : x.attributes()) {
-    auto key = std::string_view{y.name()};
-    auto text = std::string_view{y.value()};
-    auto good = true;
-    auto holds_data = false; // nobody can tell where the data is
-    if (key == "name")
-      continue;
-    if (key == "pool") {
-      result.pool = text;
-    } else if (key == "vid") {
-      result.vid = text;
-      good = is_safe_vid(text);
-      holds_data = true;
-    } else if (key == "source") {
-      result.source = text;
-      good = is_safe_vid(text);
-      holds_data = true;
-    } else if (key == "revisions_to_keep") {
-      auto parsed = number<std::int64_t>(text);
-      good = parsed && *parsed >= -1;
-      if (good)
-        result.revisions_to_keep = *parsed;
-    } else if (key == "size") {
-      auto parsed = number<std::uint64_t>(text);
-      good = parsed.has_value();
-      if (good)
-        result.size = *parsed;
-    } else if (key == "rw") {
-      good = flag(result.rw, text);
-    } else if (key == "save_on_stop") {
-      good = flag(result.save_on_stop, text);
-    } else if (key == "snap_on_start") {
-      good = flag(result.snap_on_start, text);
-    } else if (key == "ephemeral") {
-      good = flag(result.ephemeral, text);
-    } else if (key != "internal") { // meant something long ago
-      result.unknown.emplace_back(key, text);
-    }
-    if (!good && holds_data)
-      return refuse(fmt::format("{} must not be", key), text);
-    if (!good)
-      bad.push_back(fmt::format("{} must not be {}", key, quoted(text)));
-  }
-  if (!view_.system.find_pool(result.pool))
-    return refuse("there is no pool", result.pool);
+  auto home = view_.system.find_pool(attribute(x, "pool"));
+  if (!home)
+    return refuse("there is no pool", attribute(x, "pool"));
   if (!has_attribute(x, "vid"))
     return refuse("it has no", "vid");
-  for (auto& why : bad)
-    notes_.note(at, fmt::format("volume {} of domain {} is as by default there: {}", quoted(name),
-                                quoted(to.title), why));
+  auto result = default_volume(to.value->type, name);
+  auto as_written = [&](std::string_view key, std::string_view why) {
+    notes_.note(at, fmt::format("{} of volume {} of domain {} is as by default there: {}", key,
+                                quoted(name), quoted(to.title), why));
+    auto written = x.attribute(std::string{key}.c_str());
+    if (written && std::ranges::find(result.unknown, key, [](auto& y) {
+                     return y.first;
+                   }) == result.unknown.end())
+      result.unknown.emplace_back(key, written.value());
+  };
+  for (auto y : x.attributes())
+    if (auto key = std::string_view{y.name()}; !read_volume_option(key, y.value(), result))
+      as_written(key, fmt::format("it must not be {}", quoted(y.value())));
+  for (auto key : {"vid", "source"}) // nobody could tell where the data is
+    if (auto text = attribute(x, key); !is_safe_vid(text))
+      return refuse(fmt::format("{} must not be", key), text);
+  if (auto sound = check_kept_revisions(*home, result.revisions_to_keep); !sound) {
+    auto most = std::max(most_revisions(*home), std::int64_t{0});
+    result.revisions_to_keep = std::clamp(result.revisions_to_keep, std::int64_t{0}, most);
+    as_written("revisions_to_keep", sound.error().text);
+  }
+  if (auto sound = check_writable(*home, result.rw); !sound) {
+    result.rw = false;
+    as_written("rw", sound.error().text);
+  }
+  if (auto ephemeral = result.ephemeral)
+    if (auto sound = check_ephemeral(*home, result, *ephemeral); !sound) {
+      result.ephemeral.reset();
+      as_written("ephemeral", sound.error().text);
+    }
   to.value->volumes.push_back(std::move(result));
   return {};
 }

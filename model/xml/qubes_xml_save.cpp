@@ -84,20 +84,25 @@ void write_device(lines& to, const assignment& x) {
     to.add(4, "</device>");
 }
 
+/// Where an attribute could not be understood, it is written as it was and not what holds instead.
 void write_volume(lines& to, const volume& x) {
   auto& out = to.start(4);
+  auto add = [&](std::string_view key, std::string_view text) {
+    if (std::ranges::find(x.unknown, key, [](auto& y) { return y.first; }) == x.unknown.end())
+      append_attribute(out, key, text);
+  };
   out += "<volume";
   append_attribute(out, "name", x.name);
   append_attribute(out, "pool", x.pool);
   append_attribute(out, "vid", x.vid);
-  append_attribute(out, "revisions_to_keep", std::to_string(x.revisions_to_keep));
-  append_attribute(out, "rw", spelt(x.rw));
-  append_attribute(out, "save_on_stop", spelt(x.save_on_stop));
-  append_attribute(out, "snap_on_start", spelt(x.snap_on_start));
+  add("revisions_to_keep", std::to_string(x.revisions_to_keep));
+  add("rw", spelt(x.rw));
+  add("save_on_stop", spelt(x.save_on_stop));
+  add("snap_on_start", spelt(x.snap_on_start));
   if (x.ephemeral)
-    append_attribute(out, "ephemeral", spelt(*x.ephemeral));
+    add("ephemeral", spelt(*x.ephemeral));
   if (x.size != 0)
-    append_attribute(out, "size", std::to_string(x.size));
+    add("size", std::to_string(x.size));
   if (!x.source.empty())
     append_attribute(out, "source", x.source);
   for (auto& [name, text] : x.unknown)

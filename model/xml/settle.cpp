@@ -1,3 +1,4 @@
+#include "model/assignment_rules.hpp"
 #include "model/extension.hpp"
 #include "model/follower.hpp"
 #include "model/integrity.hpp"
@@ -270,16 +271,22 @@ private:
   void place(record& x, device_entry& entry) {
     auto& list = x.value->devices[entry.list];
     entry.value.frontend = x.value->name.str();
-    auto& backend = entry.value.backend;
-    if (backend.empty() || to_.find(backend)) {
-      list.assignments.push_back(std::move(entry.value));
-      x.migrated |= entry.migrated;
+    if (auto why = trouble_of(*x.value, list.name, entry.value); !why.empty()) {
+      auto told = fmt::format("{} device {} {}", list.name, quoted(entry.value.port), why);
+      keep_entry(x, {entry.at, std::move(told)}, devices_of_class(list.name), entry.at, notes_);
       return;
     }
-    auto why = fmt::format("{} device {} is of {}, which is {}", list.name,
-                           quoted(entry.value.port), quoted(backend),
-                           aside_.contains(backend) ? "not served itself" : "not in the file");
-    keep_entry(x, {entry.at, std::move(why)}, devices_of_class(list.name), entry.at, notes_);
+    list.assignments.push_back(std::move(entry.value));
+    x.migrated |= entry.migrated;
+  }
+
+  /// What is wrong with an assignment, "" for nothing.
+  std::string trouble_of(const domain& owner, std::string_view kind, const assignment& x) const {
+    if (!x.backend.empty() && !to_.find(x.backend))
+      return fmt::format("is of {}, which is {}", quoted(x.backend),
+                         aside_.contains(x.backend) ? "not served itself" : "not in the file");
+    auto sound = check_assignment(owner, kind, x);
+    return sound ? std::string{} : fmt::format("cannot stay: {}", sound.error().text);
   }
 
   void bring_up_to_date() {

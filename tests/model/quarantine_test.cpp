@@ -6,6 +6,7 @@
 
 #include "model/change.hpp"
 #include "model/integrity.hpp"
+#include "model/plan_storage.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -408,6 +409,31 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "read-only"},
+      {"option_that_is_none_of_a_disk",
+       in("work", R"(<option name="read-only">yes)", R"(<option name="read-only">perhaps)"),
+       {},
+       "work",
+       "perhaps"},
+      {"option_of_two_lines",
+       in("work", R"(<option name="read-only">yes)", "<option name=\"note\">a&#10;b"),
+       {},
+       "work",
+       "note"},
+      {"port_that_leaves_its_folder",
+       in("work", a_device, R"(<device backend-domain="sys-net" id="../sda")"),
+       {},
+       "work",
+       "../sda"},
+      {"device_without_backend",
+       in("work", a_device, R"(<device backend-domain="" id="sda")"),
+       {},
+       "work",
+       "backend"},
+      {"device_of_its_own",
+       in("work", a_device, R"(<device backend-domain="work" id="sda")"),
+       {},
+       "work",
+       "itself"},
       {"devices_without_class",
        in("work", R"(<devices class="pci"/>)", "<devices/>"),
        {},
@@ -539,6 +565,52 @@ std::vector<damaged> entries_kept() {
 }
 
 INSTANTIATE_TEST_SUITE_P(table, entry, testing::ValuesIn(entries_kept()), name_of);
+
+struct misfit {
+  const char* attribute;
+  const char* good;
+  const char* bad;
+};
+
+struct option_of_a_volume : testing::TestWithParam<misfit> {};
+
+/// The domain is served with the default; only who sets it anew writes over what was there.
+TEST_P(option_of_a_volume, stays_as_it_was_written_until_it_is_set) {
+  auto& x = GetParam();
+  auto written = [&](const char* text) { return fmt::format("{}=\"{}\"", x.attribute, text); };
+  constexpr auto size = "size=\"2147483648\"";
+  auto text = in("work", size, fmt::format("{} ephemeral=\"False\"", size))(good);
+  auto at = text.find(written(x.good), text.find("appvms/work/private"));
+  auto bad = text.replace(at, written(x.good).size(), written(x.bad));
+  auto loaded = load(bad);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::ElementsAre(
+                  testing::AllOf(testing::HasSubstr(x.attribute), testing::HasSubstr("private"))));
+  auto& work = *loaded->system.find("work");
+  EXPECT_TRUE(work.find_volume("private"));
+  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(written(x.bad)));
+  auto board = live_board{};
+  auto machine = host{};
+  auto now = view{loaded->system, board, machine};
+  auto key = std::string_view{x.attribute};
+  auto plan = key == "rw"          ? plan_set_volume_rw(now, work, "private", x.good)
+              : key == "ephemeral" ? plan_set_volume_ephemeral(now, work, "private", x.good)
+              : key == "size"      ? plan_set_volume_size(now, work, "private", 2147483648)
+                                   : plan_set_volume_revisions(now, work, "private", x.good);
+  ASSERT_FALSE(plan.refusal) << plan.refusal->text;
+  auto next = apply(loaded->system, machine, plan.what);
+  ASSERT_TRUE(next);
+  EXPECT_THAT(xml::save(*next), testing::Not(testing::HasSubstr(written(x.bad))));
+}
+
+INSTANTIATE_TEST_SUITE_P(table, option_of_a_volume,
+                         testing::Values(misfit{"rw", "True", "perhaps"},
+                                         misfit{"ephemeral", "False", "True"},
+                                         misfit{"revisions_to_keep", "1", "007"},
+                                         misfit{"revisions_to_keep", "1", "-2"},
+                                         misfit{"size", "2147483648", "2 GiB"}),
+                         [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
 
 /// What stands in for a reference that leads nowhere guards no less.
 TEST(mending, takes_the_network_from_a_domain_whose_netvm_is_gone) {

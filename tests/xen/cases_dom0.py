@@ -1,16 +1,22 @@
 """What a real dom0 does beside Xen: kernels that come, a line for memory, agents that are late."""
+import json
 import os
 import shutil
 import threading
+import time
 
-from cases_host import MANAGER, Manager, stats_of
+from cases_host import MANAGER, Manager, internal, stats_of
+from cases_input import flag
 from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon, degraded,
-                 gone, guests, must, power, run, start, start_one, vifs, wait, xid)
+                 events, flags, gone, guests, must, power, run, start, start_one, vifs,
+                 wait, xid, xs)
 from state import STATE
 
 KERNELS = f"{STATE}/vm-kernels"
 ABSENT = "/lab/agent-absent"
-QREXEC = {"qrexec_daemon": "/lab/qrexec-daemon"}
+SERVICES = "/run/qubes/services"
+QREXEC = {"qrexec_daemon": "/lab/qrexec-daemon", "qrexec_client": "/lab/qrexec-client"}
+STAYS = "mitigations=off audit=0 lab.stays"
 
 
 @case("a kernel that is installed while qvmd runs can be chosen and started")
@@ -117,6 +123,51 @@ def statistics_beside_starts():
         check(int(figures[b"cpu_time"]) > 0, f"time of dom0: {figures}")
         rounds += 1
     starts.join()
-    check(rounds > 1, "statistics came while domains started")
+    check(rounds >= 3, f"statistics came while domains started: {rounds} times two")
     for name in names:
         check_equal(power(name), "Running", f"state of {name}")
+
+
+@case("a disk grows under its running guest, which is told as root and by the volume's name", **QREXEC)
+def growing_disk():
+    open(SERVICES, "wb").close()
+    ctl("feature", "set", "vault", "qrexec", "1")
+    start("vault")
+    disk = f"/local/domain/0/backend/vbd/{xid('vault')}/51728"
+    check_equal(xs(f"{disk}/sectors"), str((8 << 20) // 512), "sectors of its private volume")
+    well, answer = call("admin.vm.volume.Resize+private", "vault", str(16 << 20).encode())
+    check(well, f"Resize: {answer!r}")
+    wait("Xen has the new size", lambda: xs(f"{disk}/sectors") == str((16 << 20) // 512))
+    with open(SERVICES, encoding="utf-8") as file:
+        calls = [json.loads(line) for line in file]
+    told = [x for x in calls if any("qubes.ResizeDisk" in word for word in x["words"])]
+    check_equal(len(told), 1, f"calls of qubes.ResizeDisk among {calls}")
+    check(any(word.startswith("root:") for word in told[0]["words"]), f"it runs as root: {told}")
+    check_equal(told[0]["input"].strip(), "private", "its standard input")
+
+
+@case("a domain is built for longer than any other call may take", host_call=4)
+def slow_build():
+    with flag("/lab/block-slow"):
+        begin = time.monotonic()
+        start("vault")
+        check(time.monotonic() - begin > 5, "the build was slow")
+    check_equal(power("vault"), "Running", "state")
+
+
+@case("who is asked to shut down runs until it does, and sleeps with the host")
+def shutdown_is_a_request():
+    ctl("set", "vault", "kernelopts", STAYS)
+    start("vault", "lone1", "lone2")
+    ctl("shutdown", "vault")
+    check_equal(power("vault"), "Running", "state of who was asked and has not acted")
+    check(not events("vault", "domain-shutdown"), "it is told as shut down")
+    internal("internal.SuspendPre")
+    for name in ("vault", "lone1", "lone2"):
+        check(power(name) in ("Suspended", "Paused"), f"{name} sleeps: it is {power(name)}")
+        check("r" not in flags(name), f"{name} does not run: {flags(name)}")
+    internal("internal.SuspendPost")
+    for name in ("vault", "lone1", "lone2"):
+        wait(f"{name} runs", lambda name=name: power(name) == "Running")
+    ctl("kill", "vault")
+    gone("vault")

@@ -392,14 +392,13 @@ def qubesdb():
     return _databases
 
 
-def prepare(qubesdb=False, manager="", qrexec_daemon=""):
-    """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; manager: the socket of a memory
-    manager; qrexec_daemon: a program."""
+def prepare(qubesdb=False, **settings):
+    """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; settings: of state.make()."""
     global _databases
     start_libvirtd()
     if qubesdb and not _databases:
         _databases = stand_in.Databases()
-    state.make("/lab/qubesdb-daemon" if qubesdb else "", manager, qrexec_daemon)
+    state.make("/lab/qubesdb-daemon" if qubesdb else "", **settings)
     open(LOG, "wb").close()
     for path in glob.glob(f"{CONSOLES}/guest-*.log"):
         os.truncate(path, 0)

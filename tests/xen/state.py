@@ -15,7 +15,7 @@ MEMORY = 160
 SETTINGS = """[programs]
 qubesdb_daemon = "{qubesdb_daemon}"
 qrexec_daemon = "{qrexec_daemon}"
-qrexec_client = ""
+qrexec_client = "{qrexec_client}"
 rpc_multiplexer = ""
 sync_menus = ""
 input_trigger = ""
@@ -26,7 +26,7 @@ target = "stderr"
 level = "debug"
 # Without hardware virtualisation, beside other work, a call can take minutes.
 [limits]
-host_call_seconds = 600
+host_call_seconds = {host_call}
 guest_call_seconds = 600
 rescue_call_seconds = 600
 command_seconds = 600
@@ -68,7 +68,7 @@ def _domain(parent, qid, name, klass, **properties):
         "save_on_stop": "False", "snap_on_start": "False"})
 
 
-def make(qubesdb_daemon="", manager="", qrexec_daemon=""):
+def make(qubesdb_daemon="", manager="", qrexec_daemon="", qrexec_client="", host_call=600):
     """Everything anew; no domain may run and no daemon."""
     kernels = f"{STATE}/vm-kernels"
     for entry in ("appvms", "vm-templates", "backup", "qubes.xml"):
@@ -127,4 +127,5 @@ def make(qubesdb_daemon="", manager="", qrexec_daemon=""):
     xml.ElementTree(top).write(f"{STATE}/qubes.xml")
     with open(CONFIG, "w", encoding="ascii") as file:
         file.write(SETTINGS.format(qubesdb_daemon=qubesdb_daemon, manager=manager,
-                                   qrexec_daemon=qrexec_daemon))
+                                   qrexec_daemon=qrexec_daemon, qrexec_client=qrexec_client,
+                                   host_call=host_call))

@@ -1,0 +1,111 @@
+#include "model/assignment_rules.hpp"
+
+#include "model/auto_attach.hpp"
+#include "model/characters.hpp"
+#include "model/device.hpp"
+#include "model/device_class.hpp"
+#include "model/literal.hpp"
+#include "model/passing.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace qubes::model {
+
+namespace {
+
+/// Disks of its own that every domain has.
+constexpr std::string_view own_disks[]{"xvda", "xvdb", "xvdc"};
+
+const std::string* option(const assignment& x, std::string_view key) {
+  auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
+  return it == x.options.end() ? nullptr : &it->second;
+}
+
+outcome<void> check_option_text(std::string_view key, std::string_view value) {
+  if (!is_device_key(key))
+    return fail(errc::value, fmt::format("a device has no option {}", quoted(key)));
+  if (key == "identity") // files of older releases have the identity there
+    return fail(errc::value, "the identity of a device is none of its options",
+                "write it behind the port");
+  if (!std::ranges::all_of(value, is_printable))
+    return fail(errc::value, fmt::format("the value of option {} cannot be printed", quoted(key)));
+  return {};
+}
+
+outcome<void> check_texts(std::string_view kind, const assignment& x) {
+  for (auto* text : {&x.port, &x.identity})
+    if (!is_device_text(*text))
+      return fail(errc::value, fmt::format("{} names no device", quoted(*text)),
+                  "ports and identities are printable, without quotes, slashes and '+'");
+  if (kind != "pci" && x.port.find(':') != std::string::npos) // the identity would begin there
+    return fail(errc::value, fmt::format("{} is no port", quoted(x.port)), "ports have no ':'");
+  for (auto& [key, value] : x.options)
+    if (auto sound = check_option_text(key, value); !sound)
+      return sound;
+  return {};
+}
+
+/// Two disks that are both there at the start need two names.
+outcome<void> check_frontend(const domain& owner, const assignment& x) {
+  auto name = option(x, "frontend-dev");
+  if (!name)
+    return {};
+  if (std::ranges::find(own_disks, *name) != std::end(own_disks))
+    return fail(errc::value,
+                fmt::format("{} is a disk of '{}' itself", quoted(*name), owner.name.str()),
+                "choose another frontend-dev, or none");
+  if (x.mode != assignment_mode::required)
+    return {};
+  for (auto* other : required_of(owner, "block"))
+    if (auto taken = option(*other, "frontend-dev");
+        taken && *taken == *name && (other->backend != x.backend || other->port != x.port))
+      return fail(errc::value,
+                  fmt::format("{} is the name of {} already", quoted(*name), event_text(*other)),
+                  "choose another frontend-dev, or none");
+  return {};
+}
+
+/// What no start and no attachment could ever bring about.
+outcome<void> check_possible(const domain& owner, std::string_view kind, const assignment& x) {
+  if (x.backend == owner.name.str())
+    return fail(errc::value, fmt::format("'{}' has what it offers itself", owner.name.str()),
+                "assign it to another domain");
+  if (kind == "pci" && owner.is(admin_vm))
+    return fail(errc::value, "dom0 has all PCI devices that nobody else has");
+  if (kind == "pci" && !x.backend.empty() && x.backend != "dom0")
+    return fail(errc::value, fmt::format("'{}' offers no PCI devices", x.backend),
+                "they are of dom0");
+  if (auto* row = find_device_kind(kind); row && row->by != carrier::hypervisor)
+    return check_passing(kind, x.options);
+  if (kind != "block")
+    return {};
+  for (auto key : {"read-only", "frontend-dev", "devtype"})
+    if (auto value = option(x, key))
+      if (auto sound = check_disk_option(key, *value); !sound)
+        return sound;
+  return check_frontend(owner, x);
+}
+
+} // namespace
+
+bool is_device_text(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    return is_printable(c) && c != ' ' && c != '\'' && c != '/' && c != '+';
+  });
+}
+
+bool is_device_key(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    return is_printable(c) && c != ' ' && c != '\'' && c != '"' && c != '`' && c != '=';
+  });
+}
+
+outcome<void> check_assignment(const domain& owner, std::string_view kind, const assignment& x) {
+  if (auto sound = check_texts(kind, x); !sound)
+    return sound;
+  return check_possible(owner, kind, x);
+}
+
+} // namespace qubes::model
