@@ -1,6 +1,7 @@
 #include "actors/backup.hpp"
 
 #include "actors/driver.hpp"
+#include "actors/off_thread.hpp"
 #include "actors/telling.hpp"
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
@@ -21,6 +22,7 @@
 namespace qubes::actors {
 
 using drivers::backup_part;
+using tools = std::shared_ptr<drivers::backups>;
 using model::errc;
 using model::outcome;
 
@@ -330,13 +332,13 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
   x->todo.push_front({.what = {kind::text, "qubes.xml", std::move(listing)}});
   post(
       x,
-      [](drivers::backups& with, run& me) -> outcome<void> {
+      [](const tools& with, const run_ptr& me) -> outcome<void> {
         auto begun =
-            with.begin(me.order, {.stop = me.stop.get_token(),
-                                  .tell = [done = me.done](auto bytes) { *done += bytes; }});
+            with->begin(me->order, {.stop = me->stop.get_token(),
+                                    .tell = [done = me->done](auto bytes) { *done += bytes; }});
         if (!begun)
           return tl::unexpected{std::move(begun.error())};
-        me.writer = std::move(*begun);
+        me->writer = std::move(*begun);
         return {};
       },
       [this, x](const outcome<void>& begun) {
@@ -349,14 +351,10 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
 
 // -- writing -------------------------------------------------------------------------------------
 
-template <class Work, class Then>
-void backup_state::post(const run_ptr& x, Work work, Then then) {
-  lanes_->post(drivers::lane::backup, x->id,
-               [me = backup_actor{self}, with = with_, x, work, then] {
-                 caf::anon_send(me, completion{[then, result = work(*with, *x)]() mutable {
-                                  then(std::move(result));
-                                }});
-               });
+template <class Work, class Then, class... Args>
+void backup_state::post(const run_ptr& x, Work work, Then then, Args... args) {
+  off_thread(backup_actor{self}, *lanes_, drivers::lane::backup, x->id, work, std::move(then),
+             with_, x, std::move(args)...);
 }
 
 void backup_state::next(const run_ptr& x) {
@@ -409,7 +407,10 @@ void backup_state::pass_over(const run_ptr& x, const item& what) {
 void backup_state::add(const run_ptr& x, const item& of, const backup_part& what,
                        const std::function<void()>& done) {
   post(
-      x, [what](drivers::backups&, run& me) { return me.writer->add(what); },
+      x,
+      [](const tools&, const run_ptr& me, const backup_part& what) {
+        return me->writer->add(what);
+      },
       [this, x, of, done](const outcome<bool>& added) {
         x->any = x->any || added.value_or(false);
         done();
@@ -418,12 +419,13 @@ void backup_state::add(const run_ptr& x, const item& of, const backup_part& what
         if (!added)
           return settle(x, tl::unexpected{added.error()});
         next(x);
-      });
+      },
+      what);
 }
 
 void backup_state::finish(const run_ptr& x) {
   post(
-      x, [](drivers::backups&, run& me) { return me.writer->finish(); },
+      x, [](const tools&, const run_ptr& me) { return me->writer->finish(); },
       [this, x](const outcome<void>& finished) {
         if (!finished)
           return settle(x, tl::unexpected{finished.error()});
@@ -473,8 +475,8 @@ void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
   x->order.passphrase.clear();
   post(
       x,
-      [](drivers::backups&, run& me) {
-        me.writer.reset();
+      [](const tools&, const run_ptr& me) {
+        me->writer.reset();
         return true;
       },
       [this, x, how](bool) {

@@ -74,8 +74,8 @@ private:
   void tell_progress_of(run& x);
 
   /// Runs `work` on a backup thread, in order with the other work on this backup, then `then` here.
-  template <class Work, class Then>
-  void post(const run_ptr& x, Work work, Then then);
+  template <class Work, class Then, class... Args>
+  void post(const run_ptr& x, Work work, Then then, Args... args);
 
   backup_actor::pointer self;
   world_ptr world_;

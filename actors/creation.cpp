@@ -82,7 +82,7 @@ void registry_state::hand_out(const order& x, const reply& to) {
     again.force = true;
     create(again, to);
   };
-  timed_request(self, world_, world_->disposables, world_->settings.order, atom::join_v,
+  timed_request(self, world_, world_->disposables, world_->settings.start, atom::join_v,
                 x.creation->based_on, x.creation->creator)
       .then(
           [this, x, fresh, to](const std::string& name) {

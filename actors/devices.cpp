@@ -160,10 +160,11 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
            .uuid = it->uuid,
            .text = fmt::format("{}/", row->listing)},
           [this, kind, backend, to, named](const report& x) {
+            auto names = look().machine->usb;
             if (!model::has_usb_parts(kind, x.pairs))
-              return named(model::listed_devices(kind, backend, x.pairs));
-            with_devices("usb", backend, to, [kind, backend, x, named](const auto& usb) {
-              named(model::listed_devices(kind, backend, x.pairs, usb));
+              return named(model::listed_devices(kind, backend, x.pairs, {}, names.get()));
+            with_devices("usb", backend, to, [kind, backend, x, names, named](const auto& usb) {
+              named(model::listed_devices(kind, backend, x.pairs, usb, names.get()));
             });
           });
 }

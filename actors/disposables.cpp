@@ -262,7 +262,7 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
   auto what =
       job{.what = task::shrink_memory, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
   what.xid = now.view().facts(*x).xid;
-  what.limit = line_seconds;
+  what.limit = world_->settings.start.count();
   auto limit = deadline_of(world_->settings, what);
   timed_request(self, world_, world_->driver, limit, std::move(what))
       .then([this, base, who](const report&) { hold(base, who); },

@@ -1,10 +1,12 @@
 #include "actors/driver.hpp"
 
+#include "actors/off_thread.hpp"
 #include "drivers/pci.hpp"
 #include "drivers/process.hpp"
 #include "drivers/xenstore_guest.hpp"
 #include "model/literal.hpp"
 #include "model/xml/firewall_xml.hpp"
+#include "model/xml/libvirt_xml.hpp"
 #include "model/xml/overlay.hpp"
 
 #include <fmt/format.h>
@@ -538,6 +540,31 @@ outcome<report> size_home(machinery& with, const job&) {
   return result;
 }
 
+/// Connects, learns what the hypervisor tells of the host, and lists the guests that live.
+outcome<std::vector<model::guest>> open_connection(const std::shared_ptr<machinery>& with,
+                                                   const world_ptr& world) {
+  if (auto open = with->hypervisor->connect(); !open)
+    return tl::unexpected{open.error()};
+  auto machine = *world->machine.read();
+  if (auto told = with->hypervisor->describe_host(machine); !told)
+    return tl::unexpected{told.error()};
+  if (auto kib = number_of(with->xenstore.get(), "/local/domain/0/memory/static-max"))
+    machine.dom0_memory_mib = *kib / 1024;
+  world->machine.update([&](model::host& x) {
+    machine.callbacks = std::move(x.callbacks); // the registry's
+    machine.kernels = std::move(x.kernels);     // of whoever watches them
+    machine.timezone = std::move(x.timezone);
+    x = std::move(machine);
+  });
+  auto all = with->hypervisor->list();
+  if (!all)
+    return all;
+  std::erase_if(*all, [](auto& x) { return x.xid == 0; }); // dom0 is no guest
+  for (auto& x : *all)
+    complete(*with, x);
+  return all;
+}
+
 /// How long a job may take, as a member of the settings; null for as long as it takes.
 using limit = std::chrono::seconds settings::*;
 
@@ -699,15 +726,15 @@ caf::result<report> driver_state::run(const job& what) {
                begin = self->clock().now()] {
     return !may_begin_late(row) && most != no_deadline && clock->now() - begin >= most;
   };
-  with_->lanes->post(row.where, fmt::format("{}{}", what.domain, row.turn),
-                     [me = driver_actor{self}, this, with = with_, &row, what, number, late] {
-                       auto result =
-                           late() ? outcome<report>{tl::unexpected{waited_too_long(row, what)}}
-                                  : row.run(*with, what);
-                       caf::anon_send(me, completion{[this, number, result]() mutable {
-                                        returned(number, std::move(result));
-                                      }});
-                     });
+  off_thread(
+      driver_actor{self}, *with_->lanes, row.where, fmt::format("{}{}", what.domain, row.turn),
+      [](const std::shared_ptr<machinery>& with, const job& what, const auto& late) {
+        auto& row = row_of(what.what);
+        return late() ? outcome<report>{tl::unexpected{waited_too_long(row, what)}}
+                      : row.run(*with, what);
+      },
+      [this, number](outcome<report> result) { returned(number, std::move(result)); }, with_, what,
+      late);
   return to;
 }
 
@@ -769,29 +796,9 @@ caf::result<void> driver_state::connect() {
 void driver_state::try_connect() {
   if (connected_ || std::exchange(connecting_, true))
     return;
-  with_->lanes->post(lane::host, "", [me = driver_actor{self}, this, with = with_] {
-    auto found = [&]() -> outcome<std::vector<model::guest>> {
-      if (auto open = with->hypervisor->connect(); !open)
-        return tl::unexpected{open.error()};
-      auto machine = *world_->machine.read();
-      if (auto told = with->hypervisor->describe_host(machine); !told)
-        return tl::unexpected{told.error()};
-      if (auto kib = number_of(with->xenstore.get(), "/local/domain/0/memory/static-max"))
-        machine.dom0_memory_mib = *kib / 1024;
-      world_->machine.update([&](model::host& x) {
-        machine.callbacks = std::move(x.callbacks); // the registry's
-        machine.kernels = std::move(x.kernels);     // of whoever watches them
-        machine.timezone = std::move(x.timezone);
-        x = std::move(machine);
-      });
-      auto all = with->hypervisor->list();
-      if (all)
-        for (auto& x : *all)
-          complete(*with, x);
-      return all;
-    }();
-    caf::anon_send(me, completion{[this, found] { connected(found); }});
-  });
+  off_thread(
+      driver_actor{self}, *with_->lanes, lane::host, "", open_connection,
+      [this](const outcome<std::vector<model::guest>>& found) { connected(found); }, with_, world_);
 }
 
 void driver_state::connected(outcome<std::vector<model::guest>> found) {
@@ -807,7 +814,7 @@ void driver_state::connected(outcome<std::vector<model::guest>> found) {
     learn_pci();
     auto actors = world_->directory.read();
     for (auto& who : actors->entries()) {
-      auto i = std::ranges::find(*found, who->name, &model::guest::name);
+      auto i = std::ranges::find(*found, who->uuid, &model::guest::uuid);
       ++untold_;
       self->request(who->domain, caf::infinite, atom::reconcile_v,
                     i == found->end() ? model::guest{} : *i)
@@ -862,13 +869,14 @@ void driver_state::learn_pci() {
   world_->host_pci.update([](auto& x) { x.reset(); });
   if (!connected_ || !with_->hypervisor->can().host_news)
     return;
-  with_->lanes->post(lane::host, "", [me = driver_actor{self}, this, with = with_, number] {
-    auto found = list_pci(*with, {});
-    caf::anon_send(me, completion{[this, found, number] {
-                     if (found && number == pci_number_)
-                       world_->host_pci.update([&](auto& x) { x = found->devices; });
-                   }});
-  });
+  off_thread(
+      driver_actor{self}, *with_->lanes, lane::host, "",
+      [](const std::shared_ptr<machinery>& with) { return list_pci(*with, {}); },
+      [this, number](const outcome<report>& found) {
+        if (found && number == pci_number_)
+          world_->host_pci.update([&](auto& x) { x = found->devices; });
+      },
+      with_);
 }
 
 /// Libvirt's own news of a stop may be lost; each domain finds out for itself.

@@ -42,9 +42,6 @@ struct machinery {
   std::string home{};          ///< of dom0's user, "" for none
 };
 
-/// The line before the memory manager is as long as the starts of all who are in it.
-constexpr auto line_seconds = std::int64_t{24} * 60 * 60;
-
 /// How long the requester of a job should wait for its answer; `no_deadline` for a build, which
 /// ends by the hypervisor's own limits.
 std::chrono::milliseconds deadline_of(const settings& x, const job& what);

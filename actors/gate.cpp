@@ -83,6 +83,17 @@ constexpr bool ends_with_client(verb x) {
   return x == verb::clone_volume || x == verb::begin_import;
 }
 
+/// Each has its steps' own limits, which may be longer than those of orders: see `settings::start`.
+constexpr bool waits_for_guests(const order& x) {
+  return x.what == verb::start || x.what == verb::shutdown || x.what == verb::create;
+}
+
+std::chrono::microseconds limit_of(const order& x, const settings& most) {
+  if (x.what == verb::run_backup)
+    return most.backup;
+  return waits_for_guests(x) ? most.start : most.order;
+}
+
 } // namespace
 
 gate_actor::behavior_type gate(gate_actor::stateful_pointer<gate_state> self, world_ptr in,
@@ -112,8 +123,7 @@ gate_state::~gate_state() {
 
 void gate_state::take(order what, connection_id who, const std::string& domain) {
   what.ticket = next_ticket_++;
-  auto& most = world_->settings;
-  auto limit = std::chrono::microseconds{what.what == verb::run_backup ? most.backup : most.order};
+  auto limit = limit_of(what, world_->settings);
   if (ends_with_client(what.what))
     what.errand = std::make_shared<errand>();
   tickets_[what.ticket] = {who, world_->now_us() + limit.count(), what.errand};

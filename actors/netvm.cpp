@@ -153,7 +153,7 @@ void netvm_state::start_provider() {
   };
   if (!who)
     return failed({errc::vm_not_found, fmt::format("no such domain: '{}'", provider_), {}});
-  timed_request(self, world_, who, world_->settings.order, atom::start_v)
+  timed_request(self, world_, who, world_->settings.start, atom::start_v)
       .then(
           [this] {
             starting_ = false;

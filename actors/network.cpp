@@ -126,7 +126,7 @@ void domain_state::plug(const std::string& netvm) {
     else
       address();
   });
-  timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.order, atom::join_v,
+  timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.start, atom::join_v,
                 who_, domain_actor{self})
       .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
             [this, netvm](const caf::error& why) {

@@ -73,7 +73,7 @@ void domain_state::reserve(const wish& x, const std::string& netvm) {
   if (!entry || !entry->netvm)
     return x.to.refuse({errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
   changing_ = true;
-  timed_request(self, world_, entry->netvm, world_->settings.order, atom::join_v, who_,
+  timed_request(self, world_, entry->netvm, world_->settings.start, atom::join_v, who_,
                 domain_actor{self})
       .then(
           [this, x, netvm] {

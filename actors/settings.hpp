@@ -15,12 +15,16 @@ struct settings {
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::seconds order{900};                ///< a client's order, whatever it takes
-  std::chrono::seconds backup{7 * 86400};         ///< ... but for a backup
+  std::chrono::seconds start{86400};              ///< ... but for what waits for guests, see below
+  std::chrono::seconds backup{7 * 86400};         ///< ... and for a backup
   std::chrono::seconds question{3600};            ///< the user's answer
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here
   std::chrono::milliseconds reconnect_most{5000}; ///< ... up to here
   std::size_t generations = 20;                   ///< older qubes.xml files that are kept
   std::size_t batch = 1000;                       ///< changes written at once
 };
+
+// Every step of a start has a limit of its own: the agent the domain's qrexec_timeout, the line for
+// memory and the netvm's start those of others' starts. `start` ends what was forgotten.
 
 } // namespace qubes::actors

@@ -223,7 +223,7 @@ void domain_state::bring_up_netvm() {
                        fmt::format("netvm '{}' of '{}' is not there", netvm->name.str(), who_),
                        {}});
   member_of_ = netvm->name;
-  timed_request(self, world_, supervisor, world_->settings.order, atom::join_v, who_,
+  timed_request(self, world_, supervisor, world_->settings.start, atom::join_v, who_,
                 domain_actor{self})
       .then(
           [this, life = life_] {
@@ -251,7 +251,7 @@ void domain_state::reserve_memory() {
   auto now = look();
   auto what = work(task::reserve);
   what.bytes = model::memory_to_reserve(now.view(), *record(now));
-  what.limit = line_seconds;
+  what.limit = world_->settings.start.count();
   what.errand = start_->disks;
   what.served = [world = world_, who = who_] {
     world->status.go_on(who, "memory: in line", "memory");

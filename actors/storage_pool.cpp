@@ -1,5 +1,7 @@
 #include "actors/storage_pool.hpp"
 
+#include "actors/off_thread.hpp"
+
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -244,18 +246,18 @@ void storage_pool_state::begin(const piece_ptr& x) {
   x->begun = world_->volumes.now();
   x->doubtful = failed_.contains(x->key) && !x->row.heals && !x->row.harmless;
   auto key = x->key.empty() ? std::string{} : fmt::format("{}:{}", pool_, x->key);
-  lanes_->post(drivers::lane::storage, std::move(key),
-               [me = pool_actor{self}, this, with = disks_, x, watch = watch(x)] {
-                 auto sound = x->doubtful ? with->verify(*x->what.system, *x->what.domain, x->it)
-                                          : outcome<void>{};
-                 auto result =
-                     sound.and_then([&] { return x->row.run(*with, x->what, x->it, watch); });
-                 if (sound && x->doubtful)
-                   x->doubtful = false;
-                 caf::anon_send(me, completion{[this, x, result = std::move(result)]() mutable {
-                                  done(x, std::move(result));
-                                }});
-               });
+  off_thread(
+      pool_actor{self}, *lanes_, drivers::lane::storage, std::move(key),
+      [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x,
+         const supervision& watch) {
+        auto sound =
+            x->doubtful ? with->verify(*x->what.system, *x->what.domain, x->it) : outcome<void>{};
+        auto result = sound.and_then([&] { return x->row.run(*with, x->what, x->it, watch); });
+        if (sound && x->doubtful)
+          x->doubtful = false;
+        return result;
+      },
+      [this, x](outcome<disk_report> result) { done(x, std::move(result)); }, disks_, x, watch(x));
 }
 
 /// Runs on a storage thread; nobody hears more than one piece of news per second and work.

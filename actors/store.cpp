@@ -1,5 +1,7 @@
 #include "actors/store.hpp"
 
+#include "actors/off_thread.hpp"
+
 #include <spdlog/spdlog.h>
 
 namespace qubes::actors {
@@ -61,12 +63,19 @@ void store_state::write_batch() {
   busy_ = true;
   writing_ = std::exchange(batch_, {});
   written_head_ = head_;
-  lanes_->post(drivers::lane::disk, "store",
-               [me = store_actor{self}, this, files = files_, what = written_head_] {
-                 auto result = files->save(*what);
-                 caf::anon_send(me, completion{[this, result] { written(result); }});
-                 files->prune();
-               });
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<library>& files, const model::system_ptr& what) {
+        return files->save(*what);
+      },
+      [this](const outcome<void>& result) { written(result); }, files_, written_head_);
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<library>& files) {
+        files->prune();
+        return true;
+      },
+      [](bool) {}, files_);
 }
 
 void store_state::written(outcome<void> result) {
@@ -85,13 +94,17 @@ void store_state::written(outcome<void> result) {
     status_.error = result.error().message();
     for (auto& x : done)
       x.to.deliver(to_caf(result.error()));
-    // Whoever gathered on top of the lost head is checked again on what is durable.
-    head_ = std::make_shared<model::system>(*world_->system.read());
-    for (auto& x : std::exchange(batch_, {}))
-      gather(std::move(x));
+    gather_again();
   }
   world_->status.set(status_);
   write_batch();
+}
+
+/// What was gathered stood on a head that is no more: it is checked anew on what is durable.
+void store_state::gather_again() {
+  head_ = std::make_shared<model::system>(*world_->system.read());
+  for (auto& x : std::exchange(batch_, {}))
+    gather(std::move(x));
 }
 
 void store_state::publish(model::system_ptr next) {
@@ -112,28 +125,28 @@ caf::result<void> store_state::reload() {
     return to;
   }
   busy_ = true;
-  lanes_->post(
-      drivers::lane::disk, "store",
-      [me = store_actor{self}, this, files = files_, machine = world_->machine.read(), to] {
+  struct look {
+    bool foreign = false;
+    outcome<library::opened> found;
+  };
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<library>& files, const std::shared_ptr<const model::host>& machine) {
         auto foreign = files->changed_by_others();
-        auto found = foreign ? files->load(*machine) : outcome<library::opened>{};
-        caf::anon_send(me, completion{[this, foreign, found, to]() mutable {
-                         busy_ = false;
-                         if (!found) {
-                           to.deliver(to_caf(found.error()));
-                         } else {
-                           if (foreign) {
-                             head_ = std::make_shared<model::system>(found->loaded.system);
-                             publish(head_);
-                           }
-                           deliver(to);
-                         }
-                         // Changes gathered meanwhile stand on the old head.
-                         for (auto& x : std::exchange(batch_, {}))
-                           gather(std::move(x));
-                         write_batch();
-                       }});
-      });
+        return look{foreign, foreign ? files->load(*machine) : outcome<library::opened>{}};
+      },
+      [this, to](look x) mutable {
+        busy_ = false;
+        if (!x.found)
+          to.deliver(to_caf(x.found.error()));
+        else if (x.foreign)
+          publish(std::make_shared<model::system>(std::move(x.found->loaded.system)));
+        if (x.found)
+          deliver(to);
+        gather_again();
+        write_batch();
+      },
+      files_, world_->machine.read());
   return to;
 }
 

@@ -74,6 +74,7 @@ private:
   caf::result<void> flush();
 
   void gather(pending x);
+  void gather_again();
   void write_batch();
   void written(model::outcome<void> result);
   void publish(model::system_ptr next);

@@ -22,7 +22,8 @@ struct config {
   std::string callbacks = "/etc/qubes_callback.json";
   std::string sysfs = "/sys";
   std::string python = "/usr/lib";
-  std::string pci_ids = "/usr/share/hwdata/pci.ids";
+  std::string pci_ids = "/usr/share/hwdata/pci.ids"; ///< libvirt has their names: not read
+  std::string usb_ids = "/usr/share/hwdata/usb.ids";
   std::string log = "/var/log/qubes";
   std::string hypervisor_uri = "xen:///system";
   std::int64_t hypervisor_connections = 8;

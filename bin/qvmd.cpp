@@ -206,6 +206,8 @@ int run(const config& settings, const std::string& config_path) {
 
   auto machine = drivers::gather_host(settings.state);
   machine.packages = drivers::find_packages(settings.python);
+  if (machine.packages.contains(model::package::usb_proxy))
+    machine.usb = drivers::read_usb_names(settings.usb_ids);
   machine.dom0_passes_usb = std::filesystem::exists("/etc/qubes-rpc/qubes.USB");
   machine.pci = drivers::survey_pci(settings.sysfs);
   machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);

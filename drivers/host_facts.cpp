@@ -27,12 +27,12 @@ namespace fs = std::filesystem;
 constexpr std::size_t file_limit = 65536;
 
 /// The beginning of a regular file. Whatever else stands there must not make us wait.
-std::optional<std::string> read_beginning(const std::string& path) {
+std::optional<std::string> read_beginning(const std::string& path, std::size_t most = file_limit) {
   auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct ::stat facts {};
   if (!file || ::fstat(file.get(), &facts) != 0 || !S_ISREG(facts.st_mode))
     return std::nullopt;
-  auto text = std::string(file_limit, '\0');
+  auto text = std::string(most, '\0');
   auto filled = std::size_t{0};
   while (filled < text.size()) {
     auto got = ::read(file.get(), text.data() + filled, text.size() - filled);
@@ -164,6 +164,15 @@ std::vector<model::kernel> scan_kernels(const std::string& state_directory) {
   }
   std::ranges::sort(kernels, {}, &model::kernel::name);
   return kernels;
+}
+
+std::shared_ptr<const model::usb_names> read_usb_names(const std::string& path) {
+  constexpr auto most = std::size_t{4} << 20;
+  auto text = read_beginning(path, most);
+  if (!text)
+    return nullptr;
+  text->shrink_to_fit();
+  return std::make_shared<const model::usb_names>(std::move(*text));
 }
 
 std::set<model::package> find_packages(const std::string& python) {

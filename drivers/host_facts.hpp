@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -18,6 +19,9 @@ model::host gather_host(const std::string& state_directory);
 
 /// Packages that extend the daemon, by their modules below `python`, e.g. /usr/lib; "" for none.
 std::set<model::package> find_packages(const std::string& python);
+
+/// The file usb.ids; null without it.
+std::shared_ptr<const model::usb_names> read_usb_names(const std::string& path);
 
 /// The kernels below `state_directory`/vm-kernels.
 std::vector<model::kernel> scan_kernels(const std::string& state_directory);

@@ -220,7 +220,8 @@ std::string usb_interfaces(std::string_view text) {
   return result.empty() ? "?******" : result;
 }
 
-device usb_device(std::string_view backend, const std::string& name, const texts& x) {
+device usb_device(std::string_view backend, const std::string& name, const texts& x,
+                  const usb_names* names) {
   auto result = device{};
   result.backend = backend;
   result.port = name;
@@ -229,6 +230,11 @@ device usb_device(std::string_view backend, const std::string& name, const texts
   auto description = text_of(x, "desc");
   auto product =
       description.empty() ? std::string{"0000:0000"} : read_usb_description(result, description);
+  if (auto colon = product.find(':'); names && colon != product.npos) {
+    auto vendor = std::string_view{product}.substr(0, colon);
+    result.vendor = names->vendor(vendor);
+    result.product = names->product(vendor, std::string_view{product}.substr(colon + 1));
+  }
   result.identity = fmt::format("{}:{}:{}", product, result.serial, result.interfaces);
   result.attachment = holder_in(x);
   return result;
@@ -289,7 +295,8 @@ bool is_camera_format(std::string_view text) {
 }
 
 std::vector<device> listed_devices(std::string_view kind, std::string_view backend,
-                                   const listing& entries, const std::vector<device>& usb) {
+                                   const listing& entries, const std::vector<device>& usb,
+                                   const usb_names* names) {
   auto result = std::vector<device>{};
   if (kind == "block") {
     auto all = entries_of(kind, entries, is_block_name);
@@ -297,7 +304,7 @@ std::vector<device> listed_devices(std::string_view kind, std::string_view backe
       result.push_back(block_device(backend, all, usb, port, x));
   } else if (kind == "usb") {
     for (auto& [name, x] : entries_of(kind, entries, is_usb_name))
-      result.push_back(usb_device(backend, name, x));
+      result.push_back(usb_device(backend, name, x, names));
   } else if (kind == "webcam") {
     for (auto& [name, x] : entries_of(kind, entries, is_block_name))
       result.push_back(camera(backend, usb, name, x));

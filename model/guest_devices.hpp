@@ -15,9 +15,10 @@ namespace qubes::model {
 using listing = std::vector<std::pair<std::string, std::string>>;
 
 /// Devices of a class, sorted by port. `usb`: the backend's, of which some disks and cameras are
-/// parts.
+/// parts. `names`: of USB devices, null for none.
 std::vector<device> listed_devices(std::string_view kind, std::string_view backend,
-                                   const listing& entries, const std::vector<device>& usb = {});
+                                   const listing& entries, const std::vector<device>& usb = {},
+                                   const usb_names* names = nullptr);
 
 /// Whether some of them are parts of USB devices.
 bool has_usb_parts(std::string_view kind, const listing& entries);

@@ -4,9 +4,11 @@
 #include "model/package.hpp"
 #include "model/pci_port.hpp"
 #include "model/system.hpp"
+#include "model/usb_names.hpp"
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -46,6 +48,7 @@ struct host {
   pci_layout pci;
   std::set<package> packages;   ///< those that are there
   bool dom0_passes_usb = false; ///< it has the programs that pass its own USB devices on
+  std::shared_ptr<const usb_names> usb; ///< null where nothing passes USB devices on
 
   const kernel* find_kernel(std::string_view name) const noexcept {
     for (auto& x : kernels)

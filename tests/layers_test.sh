@@ -42,5 +42,11 @@ forbid model 'pugixml' 'in model/, XML is read and written in model/xml/ only' '
 forbid drivers 'pugixml' 'a driver may read the XML of its library in its .cpp, not in a header' \
   'drivers/[^:]*\.cpp'
 
+# An actor's state is not there for the threads of lanes: off_thread takes work that captures none.
+if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/off_thread.hpp:'; then
+  printf '    actors give work to a lane by off_thread only\n'
+  wrong=1
+fi
+
 [ "$wrong" = 0 ] && echo 'every include goes the right way'
 exit "$wrong"

@@ -92,6 +92,33 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
   EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "700"));
 }
 
+/// What arrives while the file is looked at is made once, with or without news in the file.
+TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
+  for (auto foreign : {false, true})
+    for (auto seed = std::uint64_t{0}; seed < 50; ++seed) {
+      auto sim = simulation{seed, sample_host(2, 1)};
+      if (foreign)
+        sim.disk().foreign_write("qubes.xml", model::xml::save(sample_host(1, 1)));
+      auto tickets = std::vector<std::uint64_t>{};
+      for (auto i = 0; i < 8; ++i) {
+        caf::anon_send(sim.world().store, atom::reload_v);
+        tickets.push_back(sim.send("", verb::create_label, fmt::format("new{}", i), "0x112233"));
+        tickets.push_back(sim.send("app0", verb::add_tag, fmt::format("tag{}", i)));
+      }
+      sim.run();
+      for (auto x : tickets)
+        EXPECT_TRUE(*sim.answer_to(x)) << "seed " << seed << ": " << sim.answer_to(x)->error().text;
+      EXPECT_TRUE(sim.ask("", verb::create_label, "another", "0x112233"));
+      auto now = sim.world().system.read();
+      EXPECT_EQ(std::ranges::count_if(now->labels,
+                                      [](auto& x) { return x.name.starts_with("new"); }),
+                8)
+          << "seed " << seed;
+      EXPECT_EQ(now->find("app0")->tags.count("tag7"), 1U);
+      EXPECT_EQ(now->find("app1") == nullptr, foreign);
+    }
+}
+
 TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
   auto sim = simulation{3, sample_host(40, 1)};
   auto tickets = std::vector<std::uint64_t>{};

@@ -436,6 +436,23 @@ TEST_F(devices, usb_devices_are_read_from_qubesdb) {
   EXPECT_EQ(found[3].identity, "0000:0000::?******");
 }
 
+TEST_F(devices, usb_devices_have_the_names_that_their_numbers_stand_for) {
+  auto names = usb_names{"0951  Kingston Technology\n\t1666  DataTraveler 100\n"};
+  auto found = listed_devices("usb", "sys-usb",
+                              {{"/qubes-usb-devices/2-1/desc", "0951:1666 unknown unknown unknown"},
+                               {"/qubes-usb-devices/2-2/desc", "0951:0001 unknown Stick unknown"},
+                               {"/qubes-usb-devices/2-3/desc", "no such form"}},
+                              {}, &names);
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0].vendor, "Kingston Technology");
+  EXPECT_EQ(found[0].product, "DataTraveler 100");
+  EXPECT_THAT(print_available("usb", found[0]),
+              HasSubstr("vendor='Kingston Technology' product='DataTraveler 100'"));
+  EXPECT_EQ(found[1].vendor, "Kingston Technology");
+  EXPECT_EQ(found[1].product, "");
+  EXPECT_EQ(found[2].vendor, "");
+}
+
 TEST_F(devices, a_disk_says_which_usb_device_it_is_a_part_of) {
   auto entries = listing{{"/qubes-block-devices/sda/parent", "2-1:1.0"},
                          {"/qubes-block-devices/sda1/parent", "sda"}};
