@@ -7,6 +7,7 @@
 #include "model/permission.hpp"
 #include "model/plan.hpp"
 #include "model/property.hpp"
+#include "model/version.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -20,8 +21,6 @@ using model::errc;
 using model::outcome;
 
 namespace {
-
-constexpr auto version = "0.1.0";
 
 json name_or_null(const model::subject& about, std::string_view property) {
   auto text = model::read_text(about, property);
@@ -157,7 +156,7 @@ outcome<std::string> status(const call& x) {
   auto store = board.store();
   auto hypervisor = board.hypervisor();
   return dump({
-      {"version", version},
+      {"version", model::version()},
       {"uptime_seconds", (now_us - x.in.began_us) / 1'000'000},
       {"connections", x.in.connections ? x.in.connections() : 0},
       {"hypervisor",

@@ -6,6 +6,7 @@
 #include "model/literal.hpp"
 #include "model/name.hpp"
 #include "model/power.hpp"
+#include "model/version.hpp"
 
 #include <fmt/format.h>
 
@@ -18,10 +19,6 @@
 #include <cstring>
 #include <ctime>
 #include <set>
-
-#ifndef QVMD_VERSION
-#define QVMD_VERSION "0.1.0"
-#endif
 
 namespace qubes::ctl {
 
@@ -1032,7 +1029,7 @@ exit_code run(std::span<const std::string> argv) {
   auto s = session{std::move(line), client{std::move(socket)}, screen::detect(), *as,
                    what ? what->name : std::string_view{}};
   if (s.line.version)
-    return print(s, "qvmctl " QVMD_VERSION "\n");
+    return print(s, fmt::format("qvmctl {}\n", model::version()));
   if (s.line.help) {
     if (what)
       return print(s, help_of(*what));

@@ -12,6 +12,7 @@
 #include "drivers/qubes_group.hpp"
 #include "drivers/site_templates.hpp"
 #include "drivers/storage/drivers.hpp"
+#include "model/version.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -29,7 +30,6 @@ namespace qubes {
 
 namespace {
 
-constexpr auto version = "0.1.0";
 constexpr auto stop_limit = std::chrono::seconds{4};
 constexpr auto storage_limit = std::chrono::seconds{2};
 constexpr auto start_beat = std::chrono::seconds{20}; ///< how often the service manager hears of us
@@ -305,7 +305,7 @@ int main(int argc, char** argv) {
   auto print = false;
   app.add_option("--config", path, "configuration file (TOML); without it, a real dom0's defaults");
   app.add_flag("--print-config", print, "print every configuration key with its default, and exit");
-  app.set_version_flag("--version", std::string{"qvmd "} + qubes::version);
+  app.set_version_flag("--version", fmt::format("qvmd {}", qubes::model::version()));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& x) {

@@ -385,10 +385,13 @@ TEST_F(qvmctl, without_arguments_prints_short_usage) {
   EXPECT_LE(lines_of(x.err).size(), 4);
 }
 
-TEST_F(qvmctl, tells_its_version) {
+TEST_F(qvmctl, tells_its_version_which_is_that_of_the_daemon) {
   auto x = run({"--version"});
   EXPECT_EQ(x.code, 0);
-  EXPECT_THAT(x.out, MatchesRegex("qvmctl [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  EXPECT_THAT(x.out, MatchesRegex("qvmctl [0-9]+\\.[0-9]+\\.[0-9]+( \\([0-9a-f]+\\))?\n"));
+  auto daemon = qubes::drivers::run({QVMD_BINARY_DIR "/bin/qvmd", "--version"}, {}, 30s);
+  ASSERT_TRUE(daemon) << daemon.error().text;
+  EXPECT_EQ("qvmctl" + daemon->output.substr(4), x.out);
 }
 
 struct usage_case {
