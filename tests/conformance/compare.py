@@ -1,7 +1,7 @@
 """What counts as equal: replies and events, and the stores that are left.
 
-Equal but for what a daemon makes up while it runs: uuids, numbers of disposables, tokens, times, and
-the sizes of the disk under the pools. Of an error, the class counts."""
+Equal but for what a daemon makes up while it runs: uuids, numbers of disposables, tokens, times,
+and the sizes of the disk under the pools. Of an error, the class counts."""
 import collections
 import json
 import os
@@ -99,7 +99,7 @@ def sections(text):
 
 
 def differing_sections(recorded, ours):
-    """(domain/section, only recorded, only ours) for each that differs between two stores' texts."""
+    """(domain/section, only recorded, only ours) for each that differs between two stores."""
     want, have = sections(recorded), sections(ours)
     places = {}
     for side, only in enumerate((want - have, have - want)):

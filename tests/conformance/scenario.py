@@ -171,8 +171,8 @@ class Replay:
         if heard == wanted or self._is_allowed(row, method):
             self.outcome.events_equal += 1
             return
-        self._tell(f"EVENTS {self._place(row)} {method} {row.get('dest')} +{row.get('arg', '')[:60]!r}",
-                   f"{wanted!r:.900}", f"{heard!r:.900}")
+        self._tell(f"EVENTS {self._place(row)} {method} {row.get('dest')} "
+                   f"+{row.get('arg', '')[:60]!r}", f"{wanted!r:.900}", f"{heard!r:.900}")
 
     def _place(self, row):
         return f"{self.outcome.name}:{row['n']}"
