@@ -8,20 +8,21 @@
 """
 import collections
 import contextlib
-import json
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import xml.etree.ElementTree as etree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{HERE}/../host")
+
+from host import Folder  # noqa: E402  the path comes first
+
 QVMD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1
                        else os.path.join(HERE, "../../build/release/bin/qvmd"))
 QVMCTL = os.path.join(os.path.dirname(QVMD), "qvmctl")
@@ -30,7 +31,6 @@ PATIENCE = 60  # seconds that anything may take on a machine that is busy
 Event = collections.namedtuple("Event", "subject name args")
 Refusal = collections.namedtuple("Refusal", "type message")
 QUBESDB = struct.Struct("<B64s3xI")
-PCI = ("0000:00:1f.6", "0000:00:14.0", "0000:00:02.0")
 
 
 def wrong(what):
@@ -78,24 +78,14 @@ def in_background(function, *args, **kwargs):
 signal.signal(signal.SIGTERM, lambda *_: wrong("it was told to end"))
 
 
-class Host:
-    """A host: its files, a QubesDB of dom0, and qvmd on them.
-
-    edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
-    domain. The state that all hosts begin with is described by host/manifest.tsv."""
+class Host(Folder):
+    """A host: its files (see host.py), a QubesDB of dom0, and qvmd on them."""
 
     def __init__(self, edit=None, toml="", qubesdb=None, start=True):
-        self.top = tempfile.mkdtemp(prefix="field-")
-        self.state = f"{self.top}/state"
-        self.store = f"{self.state}/qubes.xml"
-        self.config = f"{self.top}/qvmd.toml"
+        super().__init__("field-", edit, toml, qubesdb)
         self.process = None
-        self._make(edit, toml, qubesdb or {})
-        self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
-                        QUBESDB_SEED=f"{self.top}/qubesdb.json",
-                        QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
         try:
-            subprocess.run([f"{HERE}/host/qubesdb-daemon", "0", "dom0"], env=self.env, check=True)
+            self.start_qubesdb()
             if start:
                 self.start()
         except BaseException:
@@ -107,83 +97,6 @@ class Host:
 
     def __exit__(self, *_):
         self.end()
-
-    # --- the files
-
-    def _make(self, edit, toml, qubesdb):
-        for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
-                       "sys/bus/pci/devices"):
-            os.makedirs(f"{self.top}/{folder}")
-        with open(f"{HERE}/host/manifest.tsv", encoding="utf-8") as manifest:
-            for line in manifest:
-                if not line.startswith("#"):
-                    self._make_file(*line.rstrip("\n").split("\t"))
-        with open(self.store, encoding="utf-8") as file:
-            store = file.read().replace("/var/lib/qubes", self.state)
-        self.write("state/qubes.xml", edit(store) if edit else store)
-        for address in PCI:
-            self.add_pci(address)
-        for name in ("node.xml", "pci.ids"):
-            shutil.copy(f"{HERE}/host/{name}", self.top)
-        with open(f"{HERE}/host/qubesdb.json", encoding="utf-8") as file:
-            entries = json.load(file)
-        for domain, more in qubesdb.items():
-            entries.setdefault(domain, {}).update(more)
-        self.write("qubesdb.json", json.dumps(entries))
-        self.write("qvmd.toml", f"""[paths]
-state = "{self.state}"
-run = "{self.top}/run"
-qubes_run = "{self.top}/run/qubes"
-config = "{self.top}/etc"
-sysfs = "{self.top}/sys"
-log = "{self.top}/log"
-pci_ids = "{self.top}/pci.ids"
-services = "{self.top}/run/qubes-service"
-python = "{self.top}/python"
-boot_links = "{self.top}/boot"
-legacy_policy = "{self.top}/etc/legacy-policy"
-callbacks = "{self.top}/callbacks.json"
-
-[hypervisor]
-uri = "test://{self.top}/node.xml"
-
-[programs]
-qubesdb_daemon = "{HERE}/host/qubesdb-daemon"
-qrexec_daemon = "{HERE}/host/qrexec-daemon"
-qrexec_client = ""
-rpc_multiplexer = ""
-sync_menus = ""
-scrypt = "{HERE}/host/scrypt"
-input_trigger = ""
-xl = ""
-
-[memory]
-manager = ""
-{toml}""")
-
-    def _make_file(self, kind, path, size):
-        target = f"{self.state}/{path}"
-        if kind == "d":
-            os.makedirs(target, exist_ok=True)
-            return
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.exists(f"{HERE}/host/files/{path}"):
-            shutil.copy(f"{HERE}/host/files/{path}", target)
-            return
-        with open(target, "wb") as file:
-            file.truncate(int(size))
-
-    def add_pci(self, address, behind=""):
-        """A device in sysfs, behind the bridges named: '0000:00:1c.0/'."""
-        path = f"devices/pci0000:00/{behind}{address}"
-        os.makedirs(f"{self.top}/sys/{path}", exist_ok=True)
-        os.symlink(f"../../../{path}", f"{self.top}/sys/bus/pci/devices/{address}")
-
-    def write(self, path, text):
-        """A file below the host's folder; parents are made."""
-        os.makedirs(os.path.dirname(f"{self.top}/{path}"), exist_ok=True)
-        with open(f"{self.top}/{path}", "w", encoding="utf-8") as file:
-            file.write(text)
 
     def domain(self, name):
         """The stored element of a domain, or None."""
@@ -224,7 +137,7 @@ manager = ""
     def end(self):
         if self.process and self.process.poll() is None:
             self.stop(signal.SIGKILL)
-        shutil.rmtree(self.top, ignore_errors=True)  # the QubesDBs end when their folder goes
+        self.remove()
 
     # --- requests
 

@@ -109,8 +109,6 @@ TEST(feature, of_dom0_is_asked_last) {
 }
 
 TEST(recordings, every_read_of_a_feature_is_equal) {
-  if (!tests::has_recordings())
-    GTEST_SKIP() << "no recordings beside the sources";
   auto machine = tests::recorded_machine();
   auto loaded = tests::recorded_system(machine);
   ASSERT_TRUE(loaded);

@@ -212,7 +212,7 @@ bool ends_otherwise(const std::string& scenario, std::string_view domain) {
 
 /// The file that the stock daemon left behind holds the same records.
 void expect_final_state(const small_daemon& daemon, const std::string& scenario) {
-  auto path = tests::shared_directory() / "conformance" / "final" / (scenario + ".xml");
+  auto path = tests::recordings / "final" / (scenario + ".xml");
   auto final = model::xml::load(tests::file_text(path), daemon.machine(),
                                 [] { return std::string{"00000000-0000-4000-8000-00000000ffff"}; });
   ASSERT_TRUE(final);
@@ -240,8 +240,6 @@ class recorded_changes : public testing::TestWithParam<std::string> {};
 } // namespace
 
 TEST_P(recorded_changes, are_answered_and_told_as_recorded) {
-  if (!tests::has_recordings())
-    GTEST_SKIP() << "no recordings beside the sources";
   auto daemon = small_daemon{};
   ASSERT_TRUE(daemon.ready());
   auto result = replay(daemon, GetParam());

@@ -1,4 +1,4 @@
-// The recorded exchanges of the stock daemon and the state they start from, when they are there.
+// The recorded exchanges of the stock daemon and the state they start from.
 #pragma once
 
 #include "model/system.hpp"
@@ -19,13 +19,8 @@
 
 namespace qubes::tests {
 
-inline std::filesystem::path shared_directory() {
-  return std::filesystem::path{QVMD_SOURCE_DIR} / ".." / "shared";
-}
-
-inline bool has_recordings() {
-  return std::filesystem::exists(shared_directory() / "conformance" / "exchanges");
-}
+inline const auto recordings = std::filesystem::path{QVMD_SOURCE_DIR} / "tests" / "conformance";
+inline const auto recorded_host = std::filesystem::path{QVMD_SOURCE_DIR} / "tests" / "host";
 
 inline std::string file_text(const std::filesystem::path& path) {
   auto in = std::ifstream{path};
@@ -41,7 +36,7 @@ inline model::host recorded_machine() {
   machine.cpus = 8;
   machine.state_directory = "/var/lib/qubes";
   auto kernels = std::map<std::string, model::kernel>{};
-  auto in = std::ifstream{shared_directory() / "conformance" / "fixture" / "manifest.tsv"};
+  auto in = std::ifstream{recorded_host / "manifest.tsv"};
   auto kind = std::string{};
   auto path = std::string{};
   for (auto line = std::string{}; std::getline(in, line);) {
@@ -63,13 +58,13 @@ inline model::host recorded_machine() {
 
 /// The seventeen domains every recording starts from.
 inline model::outcome<model::xml::loaded> recorded_system(const model::host& machine) {
-  auto path = shared_directory() / "conformance" / "fixture" / "files" / "qubes.xml";
+  auto path = recorded_host / "files" / "qubes.xml";
   return model::xml::load(file_text(path), machine,
                           [] { return std::string{"00000000-0000-4000-8000-00000000ffff"}; });
 }
 
 inline std::vector<nlohmann::json> recorded_rows(const std::string& scenario) {
-  auto path = shared_directory() / "conformance" / "exchanges" / (scenario + ".jsonl.gz");
+  auto path = recordings / "exchanges" / (scenario + ".jsonl.gz");
   auto pipe = std::unique_ptr<std::FILE, int (*)(std::FILE*)>{
       popen(("zcat '" + path.string() + "'").c_str(), "r"), pclose};
   auto text = std::string{};
