@@ -81,8 +81,8 @@ signal.signal(signal.SIGTERM, lambda *_: wrong("it was told to end"))
 class Host(Folder):
     """A host: its files (see host.py), a QubesDB of dom0, and qvmd on them."""
 
-    def __init__(self, edit=None, toml="", qubesdb=None, start=True):
-        super().__init__("field-", edit, toml, qubesdb)
+    def __init__(self, *, start=True, **files):
+        super().__init__("field-", **files)
         self.process = None
         try:
             self.start_qubesdb()

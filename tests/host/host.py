@@ -19,19 +19,20 @@ class Folder:
     """The files of a host, and what its programs find in their environment.
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
-    domain. What there is else is described by manifest.tsv."""
+    domain; qrexec_client: its program runs services, by default none does; manager: the socket of a
+    memory manager. What there is else is described by manifest.tsv."""
 
-    def __init__(self, prefix, edit=None, toml="", qubesdb=None):
+    def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager=""):
         self.top = tempfile.mkdtemp(prefix=prefix)
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
         self.config = f"{self.top}/qvmd.toml"
-        self._make(edit, toml, qubesdb or {})
+        self._make(edit, toml, qubesdb or {}, qrexec_client, manager and f"{self.top}/{manager}")
         self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
                         QUBESDB_SEED=f"{self.top}/qubesdb.json",
                         QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
 
-    def _make(self, edit, toml, qubesdb):
+    def _make(self, edit, toml, qubesdb, qrexec_client, manager):
         for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
                        "sys/bus/pci/devices"):
             os.makedirs(f"{self.top}/{folder}")
@@ -71,7 +72,7 @@ uri = "test://{self.top}/node.xml"
 [programs]
 qubesdb_daemon = "{HERE}/qubesdb-daemon"
 qrexec_daemon = "{HERE}/qrexec-daemon"
-qrexec_client = ""
+qrexec_client = "{qrexec_client}"
 rpc_multiplexer = ""
 sync_menus = ""
 scrypt = "{HERE}/scrypt"
@@ -79,7 +80,7 @@ input_trigger = ""
 xl = ""
 
 [memory]
-manager = ""
+manager = "{manager}"
 {toml}""")
 
     def _make_file(self, kind, path, size):
