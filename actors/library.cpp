@@ -15,13 +15,15 @@ namespace {
 
 constexpr auto beside = "qubes.xml.new";
 
+constexpr auto good = std::string_view{"qubes-"};
+constexpr auto bad = std::string_view{"damaged-"}; ///< kept for its owner, never loaded
+
 /// Generations are `backup/qubes-NNNNNNNNNN.xml`; the highest number is the youngest.
-std::string generation_name(std::uint64_t number) {
-  return fmt::format("{}/qubes-{:010}.xml", library::generations_directory, number);
+std::string generation_name(std::uint64_t number, std::string_view head = good) {
+  return fmt::format("{}/{}{:010}.xml", library::generations_directory, head, number);
 }
 
-std::optional<std::uint64_t> generation_number(std::string_view file) {
-  constexpr auto head = std::string_view{"qubes-"};
+std::optional<std::uint64_t> generation_number(std::string_view file, std::string_view head) {
   constexpr auto tail = std::string_view{".xml"};
   if (!file.starts_with(head) || !file.ends_with(tail))
     return std::nullopt;
@@ -35,11 +37,11 @@ std::optional<std::uint64_t> generation_number(std::string_view file) {
 }
 
 /// Ascending.
-std::vector<std::uint64_t> generations_on(drivers::disk& disk) {
+std::vector<std::uint64_t> generations_on(drivers::disk& disk, std::string_view head = good) {
   auto result = std::vector<std::uint64_t>{};
   if (auto names = disk.list(library::generations_directory))
     for (auto& x : *names)
-      if (auto number = generation_number(x))
+      if (auto number = generation_number(x, head))
         result.push_back(*number);
   std::ranges::sort(result);
   return result;
@@ -65,8 +67,9 @@ outcome<library::opened> library::load(const model::host& machine) {
   if (auto made = disk_->make_directory(generations_directory); !made)
     return tl::unexpected{made.error()};
   auto known = generations_on(*disk_);
-  if (!known.empty())
-    next_generation_ = known.back() + 1;
+  for (auto& numbers : {known, generations_on(*disk_, bad)})
+    if (!numbers.empty())
+      next_generation_ = std::max(next_generation_, numbers.back() + 1);
   auto stamp = disk_->stamp(file);
   if (!stamp)
     return tl::unexpected{stamp.error()};
@@ -91,6 +94,21 @@ outcome<library::opened> library::load(const model::host& machine) {
                                    : "no older generation in 'backup' can be used either");
 }
 
+outcome<model::xml::loaded> library::reread(const model::host& machine) {
+  auto stamp = disk_->stamp(file);
+  if (!stamp)
+    return tl::unexpected{stamp.error()};
+  auto found = load_file(*disk_, file, machine, make_uuid_);
+  if (!found)
+    return model::fail(
+        errc::store,
+        fmt::format("qubes.xml cannot be used, all stays as it was: {}", found.error().text),
+        "put it right, or the old one back, and send qvmd SIGHUP");
+  stamp_ = *stamp;
+  damaged_ = false;
+  return found;
+}
+
 bool library::changed_by_others() {
   return !check_stamp();
 }
@@ -108,10 +126,8 @@ outcome<void> library::check_stamp() {
 outcome<void> library::keep_generation() {
   if (!stamp_ || generations_ == 0)
     return {};
-  auto name = damaged_
-                  ? fmt::format("{}/damaged-{:010}.xml", generations_directory, next_generation_)
-                  : generation_name(next_generation_);
-  if (auto linked = disk_->link(file, name); !linked)
+  kept_ = generation_name(next_generation_, damaged_ ? bad : good);
+  if (auto linked = disk_->link(file, kept_); !linked)
     return linked;
   ++next_generation_;
   return {};
@@ -134,7 +150,13 @@ outcome<void> library::save(const model::system& x) {
       spdlog::warn("cannot remove '{}': {}", beside, gone.error().text);
     return why;
   };
-  if (auto done = disk_->write(beside, writer_.write(x)); !done)
+  auto& text = writer_.write(x);
+  if (text.size() > model::xml::max_bytes) // the next start could not load it
+    return model::fail(errc::store,
+                       fmt::format("qubes.xml would have {} bytes, more than the {} it may have",
+                                   text.size(), model::xml::max_bytes),
+                       "remove what is large, e.g. values of features");
+  if (auto done = disk_->write(beside, text); !done)
     return undo(done);
   if (auto done = disk_->sync(beside); !done)
     return undo(done);
@@ -149,11 +171,8 @@ outcome<void> library::save(const model::system& x) {
   if (auto done = disk_->sync_names(file); !done) {
     // The new name may or may not survive: what was refused must not stay. Back to the old bytes.
     spdlog::error("the directory of qubes.xml could not be made durable: {}", done.error().text);
-    if (former && next_generation_ > 1) {
-      auto back = generation_name(next_generation_ - 1);
-      if (disk_->link(back, beside) && disk_->rename(beside, file))
-        stamp_ = former;
-    }
+    if (former && !kept_.empty() && disk_->link(kept_, beside) && disk_->rename(beside, file))
+      stamp_ = former;
     return done;
   }
   damaged_ = false;

@@ -127,20 +127,24 @@ caf::result<void> store_state::reload() {
   busy_ = true;
   struct look {
     bool foreign = false;
-    outcome<library::opened> found;
+    outcome<model::xml::loaded> found;
   };
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<library>& files, const std::shared_ptr<const model::host>& machine) {
         auto foreign = files->changed_by_others();
-        return look{foreign, foreign ? files->load(*machine) : outcome<library::opened>{}};
+        return look{foreign, foreign ? files->reread(*machine) : outcome<model::xml::loaded>{}};
       },
       [this, to](look x) mutable {
         busy_ = false;
+        if (x.foreign) {
+          status_.error = x.found ? "" : x.found.error().message();
+          world_->status.set(status_);
+        }
         if (!x.found)
           to.deliver(to_caf(x.found.error()));
         else if (x.foreign)
-          publish(std::make_shared<model::system>(std::move(x.found->loaded.system)));
+          publish(std::make_shared<model::system>(std::move(x.found->system)));
         if (x.found)
           deliver(to);
         gather_again();

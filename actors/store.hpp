@@ -25,8 +25,12 @@ public:
   /// Reads qubes.xml, or the last good generation when it is no qubes.xml at all.
   model::outcome<opened> load(const model::host& machine);
 
+  /// Reads qubes.xml as others left it. What cannot be used changes nothing, and saving stays
+  /// refused.
+  model::outcome<model::xml::loaded> reread(const model::host& machine);
+
   /// Makes `x` the content of qubes.xml, durably, and keeps the former one as a generation.
-  /// Refuses when somebody else wrote the file since.
+  /// Refuses when somebody else wrote the file since, and what could not be loaded again.
   model::outcome<void> save(const model::system& x);
 
   /// Removes generations beyond those to keep. Never in the way of an answer.
@@ -47,6 +51,7 @@ private:
   std::string (*make_uuid_)();
   std::uint64_t next_generation_ = 1;
   std::optional<drivers::file_stamp> stamp_;
+  std::string kept_;     ///< the file of the last generation
   bool damaged_ = false; ///< what stands in qubes.xml is not ours to keep as a good generation
   model::xml::writer writer_;
 };

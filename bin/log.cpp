@@ -2,16 +2,19 @@
 
 #include "actors/log.hpp"
 
+#include <spdlog/async.h>
 #include <spdlog/sinks/base_sink.h>
 
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cstdio>
+#include <cerrno>
+#include <condition_variable>
 #include <mutex>
 #include <vector>
 
@@ -59,10 +62,69 @@ class stderr_sink final : public spdlog::sinks::base_sink<std::mutex> {
     auto text = spdlog::memory_buf_t{};
     formatter_->format(line, text);
     std::ranges::replace(text, actors::field_mark, ' ');
-    std::fwrite(text.data(), 1, text.size(), stderr);
+    for (auto rest = std::string_view{text.data(), text.size()}; !rest.empty();) {
+      auto done = ::write(STDERR_FILENO, rest.data(), rest.size());
+      if (done < 0 && errno != EINTR)
+        return; // there is nobody to tell
+      rest.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(done, 0)));
+    }
   }
-  void flush_() override { std::fflush(stderr); }
+  void flush_() override {}
 };
+
+constexpr auto most_waiting = std::size_t{2048};
+
+/// Tells how many lines were lost before the one at hand, and who waits for all of them.
+class outlet final : public spdlog::sinks::sink {
+public:
+  outlet(std::shared_ptr<spdlog::sinks::sink> to, spdlog::details::thread_pool& lines)
+      : to_(std::move(to)), lines_(lines) {}
+
+  void log(const spdlog::details::log_msg& line) override {
+    if (auto lost = lines_.overrun_counter(); lost != told_) {
+      auto text =
+          fmt::format("{} lines of this log were lost: it was not read in time", lost - told_);
+      to_->log({"qvmd", spdlog::level::warn, text});
+      told_ = lost;
+    }
+    to_->log(line);
+  }
+
+  void flush() override {
+    auto held = std::lock_guard{mutex_};
+    ++flushes_;
+    flushed_.notify_all();
+  }
+
+  void set_pattern(const std::string& pattern) override { to_->set_pattern(pattern); }
+  void set_formatter(std::unique_ptr<spdlog::formatter> how) override {
+    to_->set_formatter(std::move(how));
+  }
+
+  void drain(std::chrono::milliseconds most) {
+    auto held = std::unique_lock{mutex_};
+    auto before = flushes_;
+    spdlog::default_logger()->flush(); // in line behind all that was logged
+    flushed_.wait_for(held, most, [&] { return flushes_ != before; });
+  }
+
+private:
+  std::shared_ptr<spdlog::sinks::sink> to_;
+  spdlog::details::thread_pool& lines_;
+  std::size_t told_ = 0; ///< of lost lines
+  std::mutex mutex_;
+  std::condition_variable flushed_;
+  std::uint64_t flushes_ = 0;
+};
+
+/// Never destroyed: its thread may be stuck in a write for ever, and the process ends all the same.
+struct way_out {
+  std::shared_ptr<spdlog::details::thread_pool> lines =
+      std::make_shared<spdlog::details::thread_pool>(most_waiting, 1);
+  std::shared_ptr<outlet> end;
+};
+
+way_out* the_way_out = nullptr;
 
 } // namespace
 
@@ -72,6 +134,19 @@ std::shared_ptr<spdlog::sinks::sink> make_journal_sink() {
 
 std::shared_ptr<spdlog::sinks::sink> make_stderr_sink() {
   return std::make_shared<stderr_sink>();
+}
+
+void open_log(std::shared_ptr<spdlog::sinks::sink> to, spdlog::level::level_enum level) {
+  the_way_out = new way_out; // NOLINT(cppcoreguidelines-owning-memory) see there
+  the_way_out->end = std::make_shared<outlet>(std::move(to), *the_way_out->lines);
+  spdlog::set_default_logger(std::make_shared<spdlog::async_logger>(
+      "qvmd", the_way_out->end, the_way_out->lines, spdlog::async_overflow_policy::overrun_oldest));
+  spdlog::set_level(level);
+}
+
+void drain_log(std::chrono::milliseconds most) {
+  if (the_way_out)
+    the_way_out->end->drain(most);
 }
 
 } // namespace qubes

@@ -32,6 +32,7 @@ namespace {
 
 constexpr auto stop_limit = std::chrono::seconds{4};
 constexpr auto storage_limit = std::chrono::seconds{2};
+constexpr auto log_limit = std::chrono::seconds{1};
 constexpr auto start_beat = std::chrono::seconds{20}; ///< how often the service manager hears of us
 
 std::int64_t wall_clock_us() {
@@ -39,13 +40,10 @@ std::int64_t wall_clock_us() {
   return duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
 }
 
-void open_log(const config& x) {
+std::shared_ptr<spdlog::sinks::sink> log_sink(const config& x) {
   auto journal = x.log_target == "journal"
                  || (x.log_target == "auto" && std::getenv("JOURNAL_STREAM") != nullptr);
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("qvmd", journal ? make_journal_sink() : make_stderr_sink()));
-  spdlog::set_level(spdlog::level::from_str(x.log_level));
-  spdlog::flush_on(spdlog::level::warn);
+  return journal ? make_journal_sink() : make_stderr_sink();
 }
 
 /// Signals are waited for in main only; every thread started later inherits the mask.
@@ -200,7 +198,7 @@ int run(const config& settings, const std::string& config_path) {
             2); // many threads, little of their own: heaps for each would stay half empty
   auto signals = block_signals();
   drivers::take_own_limits();
-  open_log(settings);
+  open_log(log_sink(settings), spdlog::level::from_str(settings.log_level));
   auto caf_config = system_config{};
   auto system = caf::actor_system{caf_config};
 
@@ -289,7 +287,7 @@ int run(const config& settings, const std::string& config_path) {
   lanes->finish(drivers::lane::storage,
                 storage_limit); // what was broken off cleans up after itself
   if (lanes->pending() > 0) { // a frozen guest still holds a thread; the stop does not wait for it
-    spdlog::default_logger()->flush();
+    drain_log(log_limit);
     std::_Exit(0);
   }
   return 0;
@@ -321,5 +319,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "qvmd: {}\n", settings.error().message());
     return 2;
   }
-  return qubes::run(*settings, path);
+  auto code = qubes::run(*settings, path);
+  qubes::drain_log(qubes::log_limit);
+  return code;
 }

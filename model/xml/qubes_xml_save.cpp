@@ -1,4 +1,5 @@
 #include "model/property.hpp"
+#include "model/volume.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/qubes_xml.hpp"
 
@@ -85,7 +86,7 @@ void write_device(lines& to, const assignment& x) {
 }
 
 /// Where an attribute could not be understood, it is written as it was and not what holds instead.
-void write_volume(lines& to, const volume& x) {
+void write_volume(lines& to, klass owner, const volume& x) {
   auto& out = to.start(4);
   auto add = [&](std::string_view key, std::string_view text) {
     if (std::ranges::find(x.unknown, key, [](auto& y) { return y.first; }) == x.unknown.end())
@@ -101,7 +102,7 @@ void write_volume(lines& to, const volume& x) {
   add("snap_on_start", spelt(x.snap_on_start));
   if (x.ephemeral)
     add("ephemeral", spelt(*x.ephemeral));
-  if (x.size != 0)
+  if (x.size != 0 || default_volume(owner, x.name).size != 0)
     add("size", std::to_string(x.size));
   if (!x.source.empty())
     append_attribute(out, "source", x.source);
@@ -149,7 +150,7 @@ std::string write_domain(const domain& x) {
     write_list(to, 3, tag, y.assignments, [&](auto& z) { write_device(to, z); });
   }
   if (!x.volumes.empty())
-    write_list(to, 3, "volume-config", x.volumes, [&](auto& y) { write_volume(to, y); });
+    write_list(to, 3, "volume-config", x.volumes, [&](auto& y) { write_volume(to, x.type, y); });
   for (auto& y : x.kept)
     to.add(3, y);
   to.add(2, "</domain>");

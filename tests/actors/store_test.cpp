@@ -110,13 +110,37 @@ TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
         EXPECT_TRUE(*sim.answer_to(x)) << "seed " << seed << ": " << sim.answer_to(x)->error().text;
       EXPECT_TRUE(sim.ask("", verb::create_label, "another", "0x112233"));
       auto now = sim.world().system.read();
-      EXPECT_EQ(std::ranges::count_if(now->labels,
-                                      [](auto& x) { return x.name.starts_with("new"); }),
-                8)
+      EXPECT_EQ(
+          std::ranges::count_if(now->labels, [](auto& x) { return x.name.starts_with("new"); }), 8)
           << "seed " << seed;
       EXPECT_EQ(now->find("app0")->tags.count("tag7"), 1U);
       EXPECT_EQ(now->find("app1") == nullptr, foreign);
     }
+}
+
+/// Neither what was acknowledged nor the file is lost; who put it right may go on.
+TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
+  auto sim = simulation{0, sample_host(2, 1)};
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "555"));
+  sim.disk().foreign_write("qubes.xml", "<qubes><domains>");
+  caf::anon_send(sim.world().store, atom::reload_v);
+  sim.run();
+  auto memory = [&] {
+    auto now = sim.world().look();
+    return model::read_text({now.view(), now.find("app0")}, "memory");
+  };
+  EXPECT_EQ(memory(), "555");
+  EXPECT_THAT(sim.world().status.store().error, testing::HasSubstr("all stays as it was"));
+  EXPECT_FALSE(sim.ask("app0", verb::set_property, "memory", "600"));
+  EXPECT_EQ(**sim.disk().read("qubes.xml", model::xml::max_bytes), "<qubes><domains>");
+
+  sim.disk().foreign_write("qubes.xml", model::xml::save(*sim.world().system.read()));
+  caf::anon_send(sim.world().store, atom::reload_v);
+  sim.run();
+  EXPECT_EQ(sim.world().status.store().error, "");
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "600"));
+  EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "600");
 }
 
 TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
@@ -173,6 +197,36 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   ASSERT_TRUE(again.save(found->loaded.system));
   EXPECT_THAT(*disk->list("backup"), testing::Contains(testing::HasSubstr("damaged")))
       << "what was damaged is kept for a look";
+
+  for (auto i = 0; i < 3; ++i) { // a disk that does it again does not end the daemon's writing
+    disk->foreign_write("qubes.xml", fmt::format("<qubes>{}", i));
+    auto next = open();
+    auto fallen = next.load({});
+    ASSERT_TRUE(fallen) << fallen.error().message();
+    auto saved = next.save(fallen->loaded.system);
+    EXPECT_TRUE(saved) << saved.error().message();
+  }
+}
+
+/// What would not load again is refused while all is well.
+TEST(store, a_file_too_large_to_be_loaded_is_not_written) {
+  auto disk = std::make_shared<drivers::doomed_disk>();
+  auto files =
+      actors::library{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+  auto small = sample_host(1, 1);
+  disk->foreign_write("qubes.xml", model::xml::save(small));
+  ASSERT_TRUE(files.load({}));
+  auto large = small;
+  auto changed = *large.find("app0");
+  for (auto i = 0; i < 1200; ++i)
+    changed.features.set(fmt::format("large{}", i), std::string(60000, 'x'));
+  large.put(std::make_shared<model::domain>(std::move(changed)));
+  auto result = files.save(large);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, errc::store);
+  EXPECT_THAT(result.error().text, testing::HasSubstr("bytes"));
+  EXPECT_TRUE(files.save(small)) << "the next one is fine";
+  EXPECT_TRUE(files.load({}));
 }
 
 } // namespace qubes::tests

@@ -612,6 +612,15 @@ INSTANTIATE_TEST_SUITE_P(table, option_of_a_volume,
                                          misfit{"size", "2147483648", "2 GiB"}),
                          [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
 
+TEST(mending, keeps_the_size_of_an_empty_volume) {
+  auto loaded = load(in("work", "size=\"2147483648\"", "size=\"0\"")(good));
+  ASSERT_TRUE(loaded);
+  ASSERT_EQ(loaded->system.find("work")->find_volume("private")->size, 0U);
+  auto again = load(xml::save(loaded->system));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->system.find("work")->find_volume("private")->size, 0U);
+}
+
 /// What stands in for a reference that leads nowhere guards no less.
 TEST(mending, takes_the_network_from_a_domain_whose_netvm_is_gone) {
   auto loaded = load(set("work", "netvm", "sys-firewall", "sys-vpn")(good));
