@@ -242,8 +242,16 @@ void domain_state::move(power to) {
   publish_facts();
 }
 
+/// What is no more says nothing more: the number and the name may be another domain's by now.
+bool domain_state::is_of_record() const {
+  auto now = look();
+  auto* me = now.find(who_);
+  return me && me->uuid == uuid_;
+}
+
 void domain_state::publish_facts() {
-  world_->board.write(qid_, facts_);
+  if (is_of_record())
+    world_->board.write(qid_, facts_);
 }
 
 void domain_state::degrade(trouble what, const std::string& why) {
@@ -268,7 +276,8 @@ void domain_state::publish_troubles() {
   for (auto& [what, why] : troubles_)
     reasons.push_back(why);
   facts_.degraded = !reasons.empty();
-  world_->status.degrade(who_, fmt::format("{}", fmt::join(reasons, "; ")));
+  if (is_of_record())
+    world_->status.degrade(who_, fmt::format("{}", fmt::join(reasons, "; ")));
   publish_facts();
 }
 

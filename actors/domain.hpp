@@ -427,6 +427,7 @@ private:
   void live_as(const model::guest& x);
   /// The move must be legal; writes the board.
   void move(model::power to);
+  bool is_of_record() const;
   void publish_facts();
   /// What degrades a domain; each is set and cleared by the same thing.
   enum class trouble : std::uint8_t { start, shutdown, kill, volumes, network };

@@ -91,10 +91,11 @@ void domain_state::with_rules_or_none(
             });
 }
 
-/// Writes the rules where the netvm looks for them, and wakes up when one of them ends.
+/// Writes the rules where the netvm looks for them, and wakes up when one of them ends. Those that
+/// come while the domain starts are written behind the ones that its start has written.
 void domain_state::enforce(const model::firewall_rules& rules) {
   arm_expiry(rules);
-  auto netvm = facts_.xid >= 0 ? running_netvm() : std::nullopt;
+  auto netvm = facts_.state == model::power::halted ? std::nullopt : running_netvm();
   if (netvm)
     push_rules(*netvm, rules, [this] { tell_legacy_netvm(); });
 }

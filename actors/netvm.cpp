@@ -29,6 +29,9 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
         join({client, who, reply_to(to)});
         return to;
       },
+      [this](atom::rejoin, const std::string& client, const domain_actor& who) {
+        return rejoin(client, who);
+      },
       [this](atom::reconcile, const std::string& client, const domain_actor& who) {
         watch(client, who);
       },
@@ -58,6 +61,18 @@ void netvm_state::join(joining x) {
   waiting_.push_back(std::move(x));
   if (!closing_)
     start_provider();
+}
+
+/// Of a client that runs: only orders and starts of clients start the provider. It hears when that
+/// is up.
+caf::result<void> netvm_state::rejoin(const std::string& client, const domain_actor& who) {
+  auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+  watch(client, who);
+  if (!closing_ && provider_runs())
+    reply_to(to).ok();
+  else
+    reply_to(to).refuse({errc::vm_not_running, fmt::format("'{}' is not running", provider_), {}});
+  return to;
 }
 
 void netvm_state::admit(const joining& x) {

@@ -36,6 +36,7 @@ private:
   void provider_is_up();
   void provider_is_down();
 
+  caf::result<void> rejoin(const std::string& client, const domain_actor& who);
   void admit(const joining& x);
   void watch(const std::string& client, const domain_actor& who);
   void start_provider();

@@ -126,11 +126,14 @@ void domain_state::plug(const std::string& netvm) {
     else
       address();
   });
-  timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.start, atom::join_v,
-                who_, domain_actor{self})
+  timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.host_call,
+                atom::rejoin_v, who_, domain_actor{self})
       .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
             [this, netvm](const caf::error& why) {
-              network_failed(fmt::format("connected to netvm '{}'", netvm), from_caf(why));
+              auto reason = from_caf(why);
+              if (reason.code == model::errc::vm_not_running) // it calls when it is up
+                return network_settled();
+              network_failed(fmt::format("connected to netvm '{}'", netvm), reason);
             });
 }
 

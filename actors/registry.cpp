@@ -143,6 +143,13 @@ void registry_state::note_released(const model::domain& gone) {
     released_[*number] = world_->now_us();
 }
 
+/// Its rows die with it, before its number and its name are another's.
+void registry_state::forget(const model::domain& gone) {
+  world_->board.clear(gone.qid);
+  world_->status.degrade(gone.name, {});
+  world_->status.finish(gone.name);
+}
+
 /// Most changes are about one record and move nobody: those must be passed over quickly.
 void registry_state::align() {
   if (stopping_)
@@ -153,8 +160,10 @@ void registry_state::align() {
   for (auto& name : changed) {
     auto* was = former ? former->find(name) : nullptr;
     auto* is = now.find(name);
-    if (was && (!is || is->uuid != was->uuid))
+    if (was && (!is || is->uuid != was->uuid)) {
       note_released(*was);
+      forget(*was);
+    }
   }
   for (auto& name : std::exchange(waiting_, {}))
     if (std::ranges::find(changed, name) == changed.end())

@@ -75,6 +75,7 @@ private:
   bool is_settled(const std::string& name, const snapshot& now, const directory& actors);
   void settle(const std::string& name, const snapshot& now, directory& actors);
   void note_released(const model::domain& gone);
+  void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
   void lost(const caf::down_msg& x);
   void tell_truth(const std::string& name);

@@ -51,6 +51,7 @@ using domain_actor = caf::typed_actor<
 using netvm_actor = caf::typed_actor<
     // A client needs the network: brings the provider up, then watches the client.
     caf::replies_to<atom::join, std::string, domain_actor>::with<void>,
+    caf::replies_to<atom::rejoin, std::string, domain_actor>::with<void>,
     // A client runs already: watches it, and starts nobody for it.
     caf::reacts_to<atom::reconcile, std::string, domain_actor>,
     // A client stopped or went elsewhere.

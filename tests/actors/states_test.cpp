@@ -99,7 +99,7 @@ std::string verdict_of(const simulation::reply& x) {
 
 /// A row: the verdict in each of `places`, where it is not the same in all. `A>B`: A at once (it
 /// waits), B when the domain has got where it was going.
-struct row {
+struct state_row {
   std::string_view method;
   std::vector<std::string> verdicts;
 };
@@ -110,7 +110,7 @@ std::vector<std::string> all_but_halted(const char* halted, const char* else_) {
   return result;
 }
 
-const std::vector<row>& table() {
+const std::vector<state_row>& table() {
   static const auto ok = std::string{"ok"};
   static const auto later = std::string{"waits>ok"};
   static const auto no = std::string{"QubesVMNotRunningError"};
@@ -119,7 +119,7 @@ const std::vector<row>& table() {
   static const auto none = std::string{"ProtocolError"}; // there is no such device
   static const auto used = std::string{"StoragePoolException"};
   // clang-format off
-  static const auto rows = std::vector<row>{
+  static const auto rows = std::vector<state_row>{
   //                               halted memory volumes built  agent  running paused deferred halting stopping
       {"admin.vm.Console",        {no,    no,    no,    no,    ok,    ok,    ok,    ok,    ok,    no}},
       {"admin.vm.Kill",           {off,   ok,    ok,    later, ok,    ok,    ok,    ok,    ok,    later}},
@@ -169,7 +169,7 @@ TEST(states, give_every_method_the_answer_of_the_table) {
     }
     EXPECT_EQ(given.back(), "QubesVMNotFoundError") << x.name << ": it is being removed";
     given.pop_back();
-    auto row = std::ranges::find(table(), x.name, &qubes::tests::row::method);
+    auto row = std::ranges::find(table(), x.name, &state_row::method);
     auto same = std::vector<std::string>(given.size(), given.front());
     EXPECT_EQ(given, row == table().end() ? same : row->verdicts) << x.name;
   }
