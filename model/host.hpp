@@ -46,8 +46,8 @@ struct host {
   std::vector<kernel> kernels; ///< sorted by name
   callback_pools callbacks;
   pci_layout pci;
-  std::set<package> packages;   ///< those that are there
-  bool dom0_passes_usb = false; ///< it has the programs that pass its own USB devices on
+  std::set<package> packages;           ///< those that are there
+  bool dom0_passes_usb = false;         ///< it has the programs that pass its own USB devices on
   std::shared_ptr<const usb_names> usb; ///< null where nothing passes USB devices on
 
   const kernel* find_kernel(std::string_view name) const noexcept {

@@ -19,8 +19,8 @@ using namespace std::chrono_literals;
 using model::errc;
 using testing::ElementsAre;
 using testing::EndsWith;
-using testing::StartsWith;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 constexpr auto uuid = "8cb2b7a3-0a1f-4bd5-8d0b-3a8b4ad3b2c1";
 

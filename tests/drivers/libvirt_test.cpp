@@ -170,8 +170,7 @@ TEST_F(libvirt_in_process, a_life_with_its_events_in_order) {
 
 TEST_F(libvirt_in_process, says_what_it_lacks_and_describes_the_host) {
   auto can = host->can();
-  EXPECT_FALSE(can.paused_start || can.attach || can.sleep
-               || can.guest_shutdown);
+  EXPECT_FALSE(can.paused_start || can.attach || can.sleep || can.guest_shutdown);
   auto facts = model::host{};
   facts.xen = true;
   EXPECT_THAT(host->describe_host(facts), succeeds());
