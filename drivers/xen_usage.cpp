@@ -1,16 +1,17 @@
 #include "drivers/xen_usage.hpp"
 
+#include "model/literal.hpp"
+
 extern "C" {
 #include <xenctrl.h>
 }
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <limits>
 #include <span>
 
 namespace qubes::drivers {
@@ -24,18 +25,10 @@ struct closer {
   void operator()(xc_interface* x) const noexcept { xc_interface_close(x); }
 };
 
-std::string uuid_of(std::span<const std::uint8_t> handle) {
-  auto text = std::string{};
-  for (auto i = std::size_t{0}; i < handle.size(); ++i)
-    text += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", handle[i]);
-  return text;
-}
-
 model::guest described(const xc_domaininfo_t& x) {
   auto result = model::guest{};
-  result.uuid = uuid_of(x.handle);
+  result.uuid = model::parse_uuid(fmt::format("{:02x}", fmt::join(x.handle, ""))).value_or("");
   result.xid = x.domain;
-  result.state = (x.flags & XEN_DOMINF_paused) ? model::power::paused : model::power::running;
   result.memory_kib = x.tot_pages * kib_of_page;
   result.memory_most_kib = x.max_pages * kib_of_page;
   result.vcpus = x.nr_online_vcpus;

@@ -13,8 +13,8 @@ class usage_meter {
 public:
   virtual ~usage_meter() = default;
 
-  /// Every domain that Xen has, dom0 and stub domains too; they have no names here. One call at a
-  /// time, which waits for nobody.
+  /// Every domain that Xen has, dom0 and stub domains too: what they use, without name and state.
+  /// One call at a time, which waits for nobody.
   virtual model::outcome<std::vector<model::guest>> read() = 0;
 };
 
