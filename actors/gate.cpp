@@ -42,6 +42,11 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
     auto result = (*read)(x);
     return result ? to_(who, api::success(*result), true) : refuse(result.error());
   }
+  auto& source = *fine->source;
+  if (auto room =
+          world_->budget.take(who, source.name.str(), source.name.is_dom0(), world_->settings);
+      !room)
+    return refuse(room.error());
   log(spdlog::level::info, {.domain = fine->destination->name.str(), .method = request->method},
       fmt::format("{}+{} from {} (pid {} uid {})", request->method, request->argument,
                   fine->source->name.str(), peer.pid, peer.uid));
@@ -64,6 +69,10 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
   what->source = fine->source->name.str();
   what->domain = fine->destination->name.str();
   caf::anon_send(gate_, std::move(*what), who, std::move(to));
+}
+
+void front_desk::closed(connection_id who) {
+  world_->budget.give_back(who);
 }
 
 void front_desk::gone(connection_id who) {

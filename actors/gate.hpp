@@ -29,7 +29,11 @@ public:
 
   void serve(connection_id who, api::socket where, const caller& peer, std::string_view bytes);
 
+  /// A client left before its last reply.
   void gone(connection_id who);
+
+  /// A connection that was served is no more, however it ended.
+  void closed(connection_id who);
 
 private:
   world_ptr world_;

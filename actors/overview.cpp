@@ -126,6 +126,10 @@ outcome<std::string> status(const call& x) {
   for (auto& [domain, reason] : board.degraded())
     degraded.push_back({{"domain", domain}, {"reason", reason}});
 
+  auto callers = json::array();
+  for (auto& [caller, count] : x.in.budget.by_caller())
+    callers.push_back({{"domain", caller}, {"requests", count}});
+
   auto restarts = json::array();
   for (auto& [part, r] : board.restarts())
     restarts.push_back({{"part", part},
@@ -183,6 +187,7 @@ outcome<std::string> status(const call& x) {
       {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
       {"degraded", std::move(degraded)},
       {"restarts", std::move(restarts)},
+      {"callers", std::move(callers)},
       {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},
       {"timings", std::move(timings)},

@@ -1,6 +1,7 @@
 // What every actor may read at any time, and whom it may talk to.
 #pragma once
 
+#include "actors/budget.hpp"
 #include "actors/deadlines.hpp"
 #include "actors/directory.hpp"
 #include "actors/settings.hpp"
@@ -66,6 +67,7 @@ struct world {
   std::string hypervisor_uri;
   std::string store_path;
   std::function<std::size_t()> connections; ///< open ones; may be empty
+  actors::budget budget;                    ///< of the server's thread
   std::shared_ptr<actors::deadlines> deadlines;
 
   store_actor store;

@@ -88,6 +88,8 @@ const std::vector<key>& keys() {
     {"limits", "request_bytes", number(&config::limits, &server_limits::request, 1024, 1 << 24), "largest request"},
     {"limits", "request_ms", number(&config::limits, &server_limits::request_time, 10, 3600000), "a client must have sent its request by then"},
     {"limits", "connections", number(&config::limits, &server_limits::connections, 1, 100000), "open connections; more wait"},
+    {"limits", "caller_requests", number(&config::settings, &settings::caller_requests, 1, 100000), "orders and subscriptions that a domain may have at a time; dom0 has no limit"},
+    {"limits", "others_requests", number(&config::settings, &settings::others_requests, 1, 100000), "... and all domains together; what is left of limits.connections is dom0's"},
     {"limits", "output_bytes", number(&config::limits, &server_limits::output, 65536, std::int64_t{1} << 32), "unread bytes after which a slow client is disconnected"},
     {"limits", "host_call_seconds", number(&config::settings, &settings::host_call, 1, 3600), "a call that waits for no guest; a build has no limit"},
     {"limits", "guest_call_seconds", number(&config::settings, &settings::guest_call, 1, 3600), "a call that waits for a guest"},

@@ -264,6 +264,7 @@ int run(const config& settings, const std::string& config_path) {
              desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
            },
        .on_gone = [&desk](connection_id who) { desk.gone(who); },
+       .on_closed = [&desk](connection_id who) { desk.closed(who); },
        .too_long = api::exception(
            {model::errc::value,
             fmt::format("the request has more than {} bytes", settings.limits.request),

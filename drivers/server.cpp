@@ -226,6 +226,7 @@ private:
   slot oldest_ = no_slot;
   slot newest_ = no_slot;
   std::vector<connection_id> gone_;
+  std::vector<connection_id> closed_;
   std::vector<errand> batch_;
   bool listening_ = true;
   clock::time_point starved_until_;
@@ -348,6 +349,9 @@ void epoll_server::report_gone() {
       if (handler_.on_gone)
         handler_.on_gone(id);
   }
+  for (auto id : std::exchange(closed_, {}))
+    if (handler_.on_closed)
+      handler_.on_closed(id);
 }
 
 // -- other threads -----------------------------------------------------------------------------
@@ -578,6 +582,8 @@ void epoll_server::lose(connection& x) {
 }
 
 void epoll_server::close(connection& x) {
+  if (x.asked)
+    closed_.push_back(x.id);
   if (!x.asked)
     delist(x);
   table_.remove(x);

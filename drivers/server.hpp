@@ -43,6 +43,8 @@ struct server_handler {
   /// The client of a request is gone (or was dropped for not reading) before its last reply was
   /// sent. Also from the server's thread, never from within `send`.
   std::function<void(connection_id)> on_gone;
+  /// The connection of a request is closed, whether it had its last reply or not; after `on_gone`.
+  std::function<void(connection_id)> on_closed{};
   /// The reply to a request over the limit, sent once the client has said all; a client that still
   /// sends would not read it. Without one the connection is closed.
   std::string too_long{};

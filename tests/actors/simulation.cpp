@@ -287,6 +287,7 @@ connection_id simulation::post(std::string_view bytes, api::socket where) {
 void simulation::leave(connection_id who) {
   mark_answered(replies_.at(who));
   desk_->gone(who);
+  desk_->closed(who);
 }
 
 void simulation::mark_answered(reply& x) {
@@ -298,6 +299,7 @@ simulation::reply simulation::say(std::string_view bytes, api::socket where) {
   auto who = post(bytes, where);
   run();
   desk_->gone(who);
+  desk_->closed(who);
   settle();
   return std::move(replies_.extract(who).mapped());
 }
