@@ -268,10 +268,9 @@ void registry_state::tell_truth(const std::string& name) {
   auto* entry = actors->find(name);
   if (!x || !entry || !entry->domain)
     return;
-  auto what = job{.what = task::inspect, .domain = name, .uuid = x->uuid, .text = {}, .pairs = {}};
-  timed_request(self, world_, world_->driver, world_->settings.host_call, what)
+  ask(self, world_, about(*x, job::inspect_guest{}))
       .then([who = entry->domain](
-                const report& found) { caf::anon_send(who, atom::reconcile_v, found.guest); },
+                const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
             [name](const caf::error& why) {
               spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
             });

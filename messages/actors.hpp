@@ -1,6 +1,7 @@
 // Every actor as the others see it, on one page.
 #pragma once
 
+#include "messages/driver_jobs.hpp"
 #include "messages/types.hpp"
 
 namespace qubes {
@@ -82,9 +83,9 @@ using store_actor = caf::typed_actor<
 
 /// The DRIVER: the only road to what can block.
 using driver_actor = caf::typed_actor<
-    // Runs a job on its lane; answers once it is done. Fails fast while the hypervisor is out of
-    // reach.
-    caf::replies_to<job>::with<report>,
+    // Does a job on its lane; answers with what it found once it is done. Fails fast while the
+    // hypervisor is out of reach. Asked by `ask` (actors/driver/ask.hpp).
+    caf::replies_to<driver_job>::with<driver_result>,
     // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
     // or all of them have heard.
     caf::replies_to<atom::start>::with<void>,
