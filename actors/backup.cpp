@@ -1,6 +1,6 @@
 #include "actors/backup.hpp"
 
-#include "actors/driver/ask.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/off_thread.hpp"
 #include "actors/telling.hpp"
 #include "model/backup_summary.hpp"
@@ -128,7 +128,7 @@ void backup_state::obey(const order& x, const reply& to) {
 
 void backup_state::with_profile(const std::string& id, const reply& to,
                                 const std::function<void(const model::backup_profile&)>& then) {
-  ask(self, world_, {}, job::read_backup_profile{id})
+  ask_driver(self, world_, {}, job::read_backup_profile{id})
       .then(
           [this, id, to, then](const std::optional<std::string>& file) {
             if (!file)
@@ -212,7 +212,7 @@ void backup_state::measure_files(const inventory_ptr& all) {
     measure(all);
   };
   if (x.is(model::admin_vm))
-    return ask(self, world_, {}, job::size_home{})
+    return ask_driver(self, world_, {}, job::size_home{})
         .then(
             [all, add](const job::size_home::result& home) {
               all->home = home.path;
@@ -222,7 +222,7 @@ void backup_state::measure_files(const inventory_ptr& all) {
   auto files = job::size_files{.directory = fmt::format("{}/{}", row(x.type).directory, name)};
   if (x.is(model::qubes_vm))
     files.files.assign(std::begin(model::files_in_backup), std::end(model::files_in_backup));
-  ask(self, world_, {}, std::move(files)).then(add, failed);
+  ask_driver(self, world_, {}, std::move(files)).then(add, failed);
 }
 
 // -- getting ready -------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   auto call = model::service_call{.service = "qubes.BackupPassphrase+" + x->id,
                                   .user = user_of(world_->look().view(), vm)};
   x->asking = true;
-  ask(self, world_, {.name = vm}, job::ask_service{std::move(call), passphrase_patience})
+  ask_driver(self, world_, {.name = vm}, job::ask_service{std::move(call), passphrase_patience})
       .then(
           [this, x](const std::string& said) {
             x->asking = false;

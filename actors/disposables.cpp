@@ -1,6 +1,6 @@
 #include "actors/disposables.hpp"
 
-#include "actors/driver/ask.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/telling.hpp"
 #include "model/creation.hpp"
@@ -165,7 +165,7 @@ void disposables_state::make_room_for(const std::string& base, std::size_t want)
     for (auto i = std::size_t{0}; i < can; ++i)
       make_one(base);
   };
-  actors::ask(self, world_, {}, job::measure_free_memory{})
+  ask_driver(self, world_, {}, job::measure_free_memory{})
       .then(
           [this, base, want, go](std::optional<std::uint64_t> bytes) {
             auto now = world_->look();
@@ -244,7 +244,7 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
       .call = {.service = services.front(), .user = model::service_user(now.view(), *x)},
       .patience = std::chrono::seconds{model::read_int({now.view(), x}, "qrexec_timeout")}};
   services.erase(services.begin());
-  actors::ask(self, world_, about(*x, std::move(what)))
+  ask_driver(self, world_, about(*x, std::move(what)))
       .then([this, base, who, services] { await_ready(base, who, services); },
             [this, base, who](const caf::error& why) { given_up(base, who, from_caf(why).text); });
 }
@@ -258,7 +258,7 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
     return given_up(base, who, "it is gone");
   auto what = about(*x, job::shrink_memory{.patience = world_->settings.start});
   what.about.xid = now.view().facts(*x).xid;
-  actors::ask(self, world_, std::move(what))
+  ask_driver(self, world_, std::move(what))
       .then([this, base, who] { hold(base, who); },
             [this, base, who](const caf::error& why) {
               log(spdlog::level::warn, {.domain = who, .method = {}},

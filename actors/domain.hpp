@@ -3,7 +3,7 @@
 // changes are in record.cpp, the network side is in network.cpp.
 #pragma once
 
-#include "actors/driver/ask.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
@@ -450,7 +450,7 @@ private:
   /// ended before its result came, that no longer matters to the next life: only `late` runs then.
   template <class Work, class Ok, class Bad, class Late>
   void run(Work what, Ok ok, Bad bad, Late late) {
-    ask(self, world_, std::move(what))
+    ask_driver(self, world_, std::move(what))
         .then(
             [this, life = life_, ok, late](auto&... found) {
               if (life == life_)
@@ -481,7 +481,7 @@ private:
   /// Runs a job whose result has nothing to do with this life.
   template <class Work, class Ok>
   void look_up(const reply& to, Work what, Ok ok) {
-    ask(self, world_, std::move(what)).then(std::move(ok), [to](caf::error& x) {
+    ask_driver(self, world_, std::move(what)).then(std::move(ok), [to](caf::error& x) {
       to.refuse(from_caf(x));
     });
   }

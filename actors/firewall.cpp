@@ -81,7 +81,7 @@ void domain_state::refresh_firewall() {
 /// What cannot be read lets nothing through.
 void domain_state::with_rules_or_none(
     const std::function<void(const model::firewall_rules&)>& then) {
-  ask(self, world_, work(job::read_firewall{directory_of_mine()}))
+  ask_driver(self, world_, work(job::read_firewall{directory_of_mine()}))
       .then([who = who_,
              then](const std::optional<std::string>& file) { then(understand(file, who)); },
             [this, then](const caf::error& why) {

@@ -1,6 +1,6 @@
 #include "actors/host_sleep.hpp"
 
-#include "actors/driver/ask.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "model/feature.hpp"
 
 #include <fmt/format.h>
@@ -74,7 +74,7 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 /// Disposables that only wait for somebody are not kept over it.
 void sleep_state::put_to_sleep(const reply& to) {
   self->send(world_->disposables, atom::gone_v, std::string{});
-  ask(self, world_, {}, job::note_paused{fmt::format("{}", fmt::join(those(rests), "\n"))})
+  ask_driver(self, world_, {}, job::note_paused{fmt::format("{}", fmt::join(those(rests), "\n"))})
       .then(
           [this, to] {
             run_services("qubes.SuspendPreAll", with_agent(those(runs)), [this, to] {
@@ -104,7 +104,7 @@ void sleep_state::wake(const reply& to) {
       });
     });
   };
-  ask(self, world_, {}, job::take_paused{})
+  ask_driver(self, world_, {}, job::take_paused{})
       .then([wake_others](const std::string& names) { wake_others(lines_of(names)); },
             [wake_others](const caf::error& why) {
               spdlog::error("who was paused before the host's sleep is not known: {}",

@@ -77,8 +77,8 @@ void domain_state::next_menu() {
   auto about = model::subject{now.view(), shown};
   if (!x.remove && (!shown || model::read_text(about, "guivm") != who_))
     return menu_done(x); // it is gone, or another shows it now
-  ask(self, world_,
-      work(job::run_service{model::menu_call(now.view(), *record(now), x), menu_patience}))
+  ask_driver(self, world_,
+             work(job::run_service{model::menu_call(now.view(), *record(now), x), menu_patience}))
       .then([this, x] { menu_done(x); },
             [this, x](const caf::error& why) {
               note(spdlog::level::warn, "its menu does not follow '{}': {}", x.domain,

@@ -143,7 +143,7 @@ void netvm_state::tell_rules(const model::qubesdb_edits& edits, const std::funct
         all.push_back(std::move(x));
     write_qubesdb(self, world_, provider_, std::move(all), then);
   };
-  ask(self, world_, {}, what)
+  ask_driver(self, world_, {}, what)
       .then(
           [what, write](const job::read_firewalls::result& files) {
             auto rules = std::map<std::string, model::firewall_rules>{};

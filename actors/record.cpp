@@ -147,7 +147,7 @@ void domain_state::prepare_boot(const model::plan& plan, const model::system_ptr
   auto boots = autostart_after(plan.what);
   if (!boots)
     return make_durable(plan, before, reserved, to);
-  ask(self, world_, work(job::start_at_boot{*boots}))
+  ask_driver(self, world_, work(job::start_at_boot{*boots}))
       .then([this, plan, before, reserved, to] { make_durable(plan, before, reserved, to); },
             [this, plan, reserved, to](const caf::error& why) {
               not_committed(plan, reserved, from_caf(why), to);

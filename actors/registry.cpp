@@ -268,7 +268,7 @@ void registry_state::tell_truth(const std::string& name) {
   auto* entry = actors->find(name);
   if (!x || !entry || !entry->domain)
     return;
-  ask(self, world_, about(*x, job::inspect_guest{}))
+  ask_driver(self, world_, about(*x, job::inspect_guest{}))
       .then([who = entry->domain](
                 const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
             [name](const caf::error& why) {

@@ -88,7 +88,7 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     finish();
     return true;
   }
-  ask(self, world_, work(job::undefine_guest{}))
+  ask_driver(self, world_, work(job::undefine_guest{}))
       .then(remove_disks, [remove_disks](const caf::error&) { remove_disks(); }); // unknown is fine
   return true;
 }

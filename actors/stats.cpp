@@ -1,6 +1,6 @@
 #include "actors/stats.hpp"
 
-#include "actors/driver/ask.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "messages/admin_api.hpp"
 #include "model/property.hpp"
 
@@ -56,7 +56,7 @@ void stats_state::look() {
         model::read_int({now.view(), nullptr}, "stats_interval"), 1, std::int64_t{24} * 3600);
     look_later(std::chrono::seconds{seconds});
   };
-  ask(self, world_, {}, job::sample_usage{})
+  ask_driver(self, world_, {}, job::sample_usage{})
       .then(
           [this, again](const std::vector<model::usage>& seen) {
             tell(seen);

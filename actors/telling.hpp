@@ -2,7 +2,7 @@
 // anybody but their own domain.
 #pragma once
 
-#include "actors/driver/ask.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/world.hpp"
 #include "model/extension.hpp"
@@ -25,7 +25,7 @@ template <class Self>
 void write_qubesdb(
     Self* self, const world_ptr& in, const std::string& whose, model::qubesdb_edits edits,
     const std::function<void()>& then = [] {}) {
-  ask(self, in, {.name = whose}, job::write_qubesdb{std::move(edits)})
+  ask_driver(self, in, {.name = whose}, job::write_qubesdb{std::move(edits)})
       .then(then, [then, whose](const caf::error& why) {
         log(spdlog::level::warn, {.domain = whose, .method = {}},
             fmt::format("it could not be told: {}", from_caf(why).text));
@@ -36,7 +36,7 @@ void write_qubesdb(
 /// Whether a domain that was just made, or is no more, starts with the host.
 template <class Self>
 void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bool on) {
-  ask(self, in, {.name = whose}, job::start_at_boot{on})
+  ask_driver(self, in, {.name = whose}, job::start_at_boot{on})
       .then([] {},
             [whose](const caf::error& why) {
               log(spdlog::level::warn, {.domain = whose, .method = {}}, from_caf(why).text);
@@ -46,7 +46,7 @@ void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bo
 /// Whether dom0 itself runs a service.
 template <class Self>
 void mark_service(Self* self, const world_ptr& in, std::string service, bool on) {
-  ask(self, in, {.name = "dom0"}, job::mark_service{std::move(service), on})
+  ask_driver(self, in, {.name = "dom0"}, job::mark_service{std::move(service), on})
       .then([] {},
             [](const caf::error& why) {
               log(spdlog::level::warn, {.domain = "dom0", .method = {}}, from_caf(why).text);
@@ -71,7 +71,7 @@ void tell_guests(
 template <class Self>
 void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
   auto call = model::service_call{.service = "qubes.SetAudioVM+" + x.player_xid, .user = "root"};
-  ask(self, in, {.name = model::stub_domain_of(x.guest)}, job::run_service{std::move(call)})
+  ask_driver(self, in, {.name = model::stub_domain_of(x.guest)}, job::run_service{std::move(call)})
       .then([] {},
             [guest = x.guest](const caf::error& why) {
               log(spdlog::level::warn, {.domain = guest, .method = {}},
@@ -105,7 +105,7 @@ void tell_change(
 /// dom0 asks a template that has just got its programs for its applications.
 template <class Self>
 void sync_menus(Self* self, const world_ptr& in, const std::string& whose) {
-  ask(self, in, {.name = whose}, job::sync_menus{.patience = std::chrono::minutes{10}})
+  ask_driver(self, in, {.name = whose}, job::sync_menus{.patience = std::chrono::minutes{10}})
       .then([] {},
             [whose](const caf::error& why) {
               log(spdlog::level::warn, {.domain = whose, .method = {}},

@@ -84,7 +84,7 @@ using store_actor = caf::typed_actor<
 /// The DRIVER: the only road to what can block.
 using driver_actor = caf::typed_actor<
     // Does a job on its lane; answers with what it found once it is done. Fails fast while the
-    // hypervisor is out of reach. Asked by `ask` (actors/driver/ask.hpp).
+    // hypervisor is out of reach. Asked by `ask_driver` (actors/driver/ask_driver.hpp).
     caf::replies_to<driver_job>::with<driver_result>,
     // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
     // or all of them have heard.

@@ -444,7 +444,7 @@ struct driver_job {
   driver_job(typed_job<Job> x) : about(std::move(x.about)), what(std::move(x.what)) {}
 };
 
-/// What the driver answers; `ask` (actors/driver/ask.hpp) unwraps it.
+/// What the driver answers; `ask_driver` (actors/driver/ask_driver.hpp) unwraps it.
 class driver_result {
 public:
   /// What was found, unless the job's result is void.

@@ -62,18 +62,18 @@ auto request_job(Self* self, const world_ptr& in, driver_job x) {
 }
 
 template <class Self, job::is_job Job>
-auto ask(Self* self, const world_ptr& in, typed_job<Job> x) {
+auto ask_driver(Self* self, const world_ptr& in, typed_job<Job> x) {
   auto response = request_job(self, in, std::move(x));
   return job_response<Job, decltype(response)>{std::move(response)};
 }
 
 template <class Self, job::is_job Job>
-auto ask(Self* self, const world_ptr& in, domain_identity about, Job what) {
-  return ask(self, in, typed_job<Job>{std::move(about), std::move(what)});
+auto ask_driver(Self* self, const world_ptr& in, domain_identity about, Job what) {
+  return ask_driver(self, in, typed_job<Job>{std::move(about), std::move(what)});
 }
 
 template <class Self>
-auto ask(Self* self, const world_ptr& in, driver_job x) {
+auto ask_driver(Self* self, const world_ptr& in, driver_job x) {
   auto response = request_job(self, in, std::move(x));
   return done_response<decltype(response)>{std::move(response)};
 }
