@@ -239,7 +239,7 @@ void backup_state::start(const std::string& id, const model::backup_profile& pro
     return to.refuse(fine.error());
   auto x = std::make_shared<run>(id, profile, to);
   auto local = profile.destination_vm == "dom0";
-  auto seconds = static_cast<std::time_t>(world_->now_us() / 1'000'000);
+  auto seconds = static_cast<std::time_t>(world_->wall_us() / 1'000'000);
   x->order = {
       .id = fmt::format("{:%Y%m%dT%H%M%S}-{}", fmt::gmtime(seconds), world_->chance() % 1'000'000),
       .passphrase = {},
@@ -433,7 +433,7 @@ void backup_state::finish(const run_ptr& x) {
 /// The backup is there; who is in it learns when that was. Who is gone by now does not.
 void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   auto now = world_->look();
-  auto seconds = fmt::format("{}", world_->now_us() / 1'000'000);
+  auto seconds = fmt::format("{}", world_->wall_us() / 1'000'000);
   auto all = model::plan{};
   auto append = [](auto& to, auto& more) { std::ranges::move(more, std::back_inserter(to)); };
   for (auto& it : x->contents) {
@@ -469,11 +469,11 @@ void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
   x->order.passphrase.clear();
   post(
       x,
-      [](const tools&, const run_ptr& me) {
+      [](const tools&, const run_ptr& me) -> outcome<void> {
         me->writer.reset();
-        return true;
+        return {};
       },
-      [this, x, how](bool) {
+      [this, x, how](const outcome<void>&) {
         running_.erase(x->id);
         x->to.give(how);
         if (running_.empty())

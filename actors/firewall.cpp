@@ -27,7 +27,7 @@ model::firewall_rules understand(const std::optional<std::string>& file, const s
 }
 
 std::int64_t domain_state::now_s() const {
-  return world_->now_us() / 1'000'000;
+  return world_->wall_us() / 1'000'000;
 }
 
 void domain_state::with_rules(const reply& to,
@@ -123,8 +123,8 @@ void domain_state::arm_expiry(const model::firewall_rules& rules) {
   auto next = model::next_expiry(rules, now_s());
   if (!next)
     return;
-  constexpr auto day = std::int64_t{24} * 60 * 60; // looked at again then
-  self->delayed_send(self, std::chrono::seconds{std::clamp(*next - now_s(), std::int64_t{1}, day)},
+  constexpr auto most = std::int64_t{60}; // looked at again then: the clock may be set
+  self->delayed_send(self, std::chrono::seconds{std::clamp(*next - now_s(), std::int64_t{1}, most)},
                      atom::expire_v, expiry_);
 }
 

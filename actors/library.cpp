@@ -61,7 +61,7 @@ outcome<model::xml::loaded> load_file(drivers::disk& disk, const std::string& na
 
 library::library(std::unique_ptr<drivers::disk> disk, std::size_t generations,
                  std::string (*make_uuid)())
-    : disk_(std::move(disk)), generations_(generations), make_uuid_(make_uuid) {}
+    : disk_(std::move(disk)), recent_(generations), make_uuid_(make_uuid) {}
 
 outcome<library::opened> library::load(const model::host& machine) {
   if (auto made = disk_->make_directory(generations_directory); !made)
@@ -74,6 +74,7 @@ outcome<library::opened> library::load(const model::host& machine) {
   if (!stamp)
     return tl::unexpected{stamp.error()};
   stamp_ = *stamp;
+  note_generations(known);
   damaged_ = false;
   auto first = load_file(*disk_, file, machine, make_uuid_);
   if (first)
@@ -124,22 +125,32 @@ outcome<void> library::check_stamp() {
 }
 
 outcome<void> library::keep_generation() {
-  if (!stamp_ || generations_ == 0)
+  if (!stamp_ || recent_ == 0)
     return {};
   kept_ = generation_name(next_generation_, damaged_ ? bad : good);
   if (auto linked = disk_->link(file, kept_); !linked)
     return linked;
+  if (!damaged_)
+    generations_.push_back({next_generation_, stamp_->modified_ns});
   ++next_generation_;
   return {};
 }
 
+void library::note_generations(const std::vector<std::uint64_t>& numbers) {
+  generations_.clear();
+  for (auto x : numbers)
+    if (auto stamp = disk_->stamp(generation_name(x)); stamp && *stamp)
+      generations_.push_back({x, (*stamp)->modified_ns});
+}
+
 void library::prune() {
-  if (generations_ == 0)
+  if (!stamp_)
     return;
-  auto known = generations_on(*disk_);
-  for (auto i = std::size_t{0}; i + generations_ < known.size(); ++i)
-    if (auto gone = disk_->remove(generation_name(known[i])); !gone)
+  for (auto& x : model::surplus(generations_, stamp_->modified_ns, recent_)) {
+    if (auto gone = disk_->remove(generation_name(x.number)); !gone)
       spdlog::warn("cannot remove an old generation: {}", gone.error().text);
+    std::erase(generations_, x);
+  }
 }
 
 outcome<void> library::save(const model::system& x) {

@@ -56,6 +56,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->machine.write(std::make_shared<model::host>(std::move(with.machine)));
   world->settings = with.settings;
   world->now_us = std::move(with.now_us);
+  world->wall_us = std::move(with.wall_us);
   world->began_us = world->now_us();
   world->hypervisor_uri = std::move(with.hypervisor_uri);
   world->store_path = std::move(with.store_path);
@@ -107,6 +108,21 @@ void society::start(std::function<void()> ready) {
             },
             failed);
   });
+}
+
+bool society::answers(std::chrono::milliseconds limit) {
+  caf::scoped_actor self{system_};
+  auto all = true;
+  auto ask = [&](const auto& who) {
+    self->request(who, limit, atom::probe_v)
+        .receive([] {}, [&](const caf::error&) { all = false; });
+  };
+  ask(gate_);
+  ask(world_->registry);
+  ask(world_->store);
+  ask(world_->driver);
+  ask(world_->storage);
+  return all;
 }
 
 void society::stop(std::chrono::milliseconds limit) {

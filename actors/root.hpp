@@ -24,6 +24,7 @@ struct parts {
   std::shared_ptr<drivers::backups> backups;
   frame_sink to_clients;
   std::function<std::int64_t()> now_us;
+  std::function<std::int64_t()> wall_us;
   std::function<std::uint64_t()> chance;
   std::string hypervisor_uri;
   std::string store_path;
@@ -43,6 +44,9 @@ public:
   /// Spawns the domains and connects to the hypervisor. `ready` runs in an actor once the truth
   /// about every domain is known, or known to be out of reach.
   void start(std::function<void()> ready);
+
+  /// Whether each part that a request passes through answers within `limit`. Waits for it.
+  bool answers(std::chrono::milliseconds limit);
 
   /// Waits for what was acknowledged, at most `limit`; then ends all actors. Running domains go on.
   void stop(std::chrono::milliseconds limit);

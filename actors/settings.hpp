@@ -18,8 +18,8 @@ struct settings : call_limits {
   std::chrono::seconds backup{7 * 86400};         ///< ... and for a backup
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here
   std::chrono::milliseconds reconnect_most{5000}; ///< ... up to here
-  std::size_t generations = 20;                   ///< older qubes.xml files that are kept
-  std::size_t batch = 1000;                       ///< changes written at once
+  std::size_t generations = 100; ///< older qubes.xml files of the last hour that are kept
+  std::size_t batch = 1000;      ///< changes written at once
 };
 
 // Every step of a start has a limit of its own: the agent the domain's qrexec_timeout, the line for

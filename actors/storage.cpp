@@ -107,6 +107,7 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   align(*world_->system.read());
   return {
+      [](atom::probe) -> caf::result<void> { return caf::unit; },
       [this](const disk_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
       [this](atom::start) { survey(); },

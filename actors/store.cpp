@@ -20,6 +20,7 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<libra
   lanes_ = lanes;
   head_ = std::make_shared<model::system>(*world_->system.read());
   return {
+      [](atom::probe) -> caf::result<void> { return caf::unit; },
       [this](const model::change& what) { return commit(what); },
       [this](atom::reload) { return reload(); },
       [this](atom::flush) { return flush(); },
@@ -71,11 +72,11 @@ void store_state::write_batch() {
       [this](const outcome<void>& result) { written(result); }, files_, written_head_);
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
-      [](const std::shared_ptr<library>& files) {
+      [](const std::shared_ptr<library>& files) -> outcome<void> {
         files->prune();
-        return true;
+        return {};
       },
-      [](bool) {}, files_);
+      [](const outcome<void>&) { /* the next write prunes again */ }, files_);
 }
 
 void store_state::written(outcome<void> result) {
@@ -125,28 +126,26 @@ caf::result<void> store_state::reload() {
     return to;
   }
   busy_ = true;
-  struct look {
-    bool foreign = false;
-    outcome<model::xml::loaded> found;
-  };
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<library>& files, const std::shared_ptr<const model::host>& machine) {
-        auto foreign = files->changed_by_others();
-        return look{foreign, foreign ? files->reread(*machine) : outcome<model::xml::loaded>{}};
+        using news = std::optional<model::xml::loaded>;
+        return files->changed_by_others()
+                   ? files->reread(*machine).map([](auto&& x) { return news{std::move(x)}; })
+                   : outcome<news>{};
       },
-      [this, to](look x) mutable {
+      [this, to](outcome<std::optional<model::xml::loaded>> found) mutable {
         busy_ = false;
-        if (x.foreign) {
-          status_.error = x.found ? "" : x.found.error().message();
+        if (!found || *found) {
+          status_.error = found ? "" : found.error().message();
           world_->status.set(status_);
         }
-        if (!x.found)
-          to.deliver(to_caf(x.found.error()));
-        else if (x.foreign)
-          publish(std::make_shared<model::system>(std::move(x.found->system)));
-        if (x.found)
+        if (found && *found)
+          publish(std::make_shared<model::system>(std::move((*found)->system)));
+        if (found)
           deliver(to);
+        else
+          to.deliver(to_caf(found.error()));
         gather_again();
         write_batch();
       },

@@ -4,6 +4,7 @@
 #include "actors/world.hpp"
 #include "drivers/disk.hpp"
 #include "drivers/lanes.hpp"
+#include "model/generations.hpp"
 
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@ namespace qubes::actors {
 /// write is noticed. Used by one disk-lane job at a time.
 class library {
 public:
+  /// generations: how many of the last hour are kept; older ones are thinned (model::surplus).
   library(std::unique_ptr<drivers::disk> disk, std::size_t generations, std::string (*make_uuid)());
 
   struct opened {
@@ -33,7 +35,7 @@ public:
   /// Refuses when somebody else wrote the file since, and what could not be loaded again.
   model::outcome<void> save(const model::system& x);
 
-  /// Removes generations beyond those to keep. Never in the way of an answer.
+  /// Removes generations that need not be kept. Never in the way of an answer.
   void prune();
 
   /// Somebody else wrote the file since our last load or save.
@@ -45,9 +47,11 @@ public:
 private:
   model::outcome<void> check_stamp();
   model::outcome<void> keep_generation();
+  void note_generations(const std::vector<std::uint64_t>& numbers);
 
   std::unique_ptr<drivers::disk> disk_;
-  std::size_t generations_;
+  std::size_t recent_;
+  std::vector<model::generation> generations_; ///< good ones, by number
   std::string (*make_uuid_)();
   std::uint64_t next_generation_ = 1;
   std::optional<drivers::file_stamp> stamp_;

@@ -53,8 +53,13 @@ struct world {
   published<model::policy> policy;           ///< of qrexec; without any rule until it is read
 
   actors::settings settings;
-  /// Microseconds since the epoch; a parameter, so that a simulation can have its own time.
+  /// Microseconds of a clock that nobody sets and that rests while the host sleeps: deadlines, ages
+  /// and durations. A parameter, so that a simulation can have its own time.
   std::function<std::int64_t()> now_us;
+  /// Microseconds since the epoch by the host's clock, which may jump: only for what users set or
+  /// are told by date, that is, expiry of firewall rules, start times, times of backups and
+  /// updates.
+  std::function<std::int64_t()> wall_us;
   /// Evenly spread over all its values; a parameter for the same reason.
   std::function<std::uint64_t()> chance;
   std::int64_t began_us = 0;

@@ -82,7 +82,7 @@ const std::vector<key>& keys() {
     {"memory", "manager", text_key{&config::memory_manager}, "socket of the memory manager; \"\" for none"},
     {"log", "target", text_key{&config::log_target}, "journal, stderr, or auto (the journal under systemd)"},
     {"log", "level", text_key{&config::log_level}, "trace, debug, info, warning, error"},
-    {"store", "generations", number(&config::settings, &settings::generations, 0, 10000), "older qubes.xml files kept in backup/"},
+    {"store", "generations", number(&config::settings, &settings::generations, 0, 10000), "older qubes.xml files of the last hour kept in backup/; of before, one an hour, a day, a week"},
     {"store", "batch", number(&config::settings, &settings::batch, 1, 100000), "most changes written at once"},
     {"store", "commit_seconds", number(&config::settings, &settings::commit, 1, 3600), "a change must be on disk by then"},
     {"limits", "request_bytes", number(&config::limits, &server_limits::request, 1024, 1 << 24), "largest request"},

@@ -33,11 +33,13 @@ namespace {
 constexpr auto stop_limit = std::chrono::seconds{4};
 constexpr auto storage_limit = std::chrono::seconds{2};
 constexpr auto log_limit = std::chrono::seconds{1};
+constexpr auto least_threads = 32U; ///< some more than there are when nothing is asked of us
 constexpr auto start_beat = std::chrono::seconds{20}; ///< how often the service manager hears of us
 
-std::int64_t wall_clock_us() {
+template <class Clock>
+std::int64_t us_by() {
   using namespace std::chrono;
-  return duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  return duration_cast<microseconds>(Clock::now().time_since_epoch()).count();
 }
 
 std::shared_ptr<spdlog::sinks::sink> log_sink(const config& x) {
@@ -119,13 +121,10 @@ std::shared_ptr<drivers::backups> open_backups(const config& x) {
       {.state_directory = x.state, .qrexec_client = x.qrexec_client, .scrypt = x.scrypt});
 }
 
-/// Whether the society still answers; the watchdog is fed only then.
-bool alive(caf::actor_system& system, const actors::world& world) {
-  caf::scoped_actor self{system};
-  auto fine = false;
-  self->request(world.registry, std::chrono::seconds{5}, atom::start_v)
-      .receive([&] { fine = true; }, [](const caf::error&) {});
-  return fine;
+/// Whether requests are still answered; the watchdog is fed only then.
+bool alive(actors::society& society, drivers::server& server) {
+  constexpr auto limit = std::chrono::seconds{5};
+  return server.probe().wait_for(limit) == std::future_status::ready && society.answers(limit);
 }
 
 /// What others than dom0 may see. The file of a running system hides one of the same name.
@@ -173,8 +172,8 @@ void reload(caf::actor_system& system, const actors::world& world, watches& watc
 /// How often memory that load has left behind goes back to the host.
 constexpr auto tidy_interval = std::chrono::nanoseconds{std::chrono::seconds{5}};
 
-void serve_signals(const sigset_t& signals, caf::actor_system& system, const actors::world& world,
-                   watches& watched, const std::string& config_path) {
+void serve_signals(const sigset_t& signals, caf::actor_system& system, actors::society& society,
+                   drivers::server& server, watches& watched, const std::string& config_path) {
   auto beat = drivers::watchdog_interval();
   auto span = beat ? std::min<std::chrono::nanoseconds>(*beat / 2, tidy_interval) : tidy_interval;
   auto wait =
@@ -182,12 +181,12 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, const act
   for (;;) {
     auto got = sigtimedwait(&signals, nullptr, &wait);
     if (got == SIGHUP) {
-      reload(system, world, watched, config_path);
+      reload(system, *society.world(), watched, config_path);
     } else if (got == SIGTERM || got == SIGINT) {
       return;
     } else if (got < 0) {
       ::malloc_trim(0);
-      if (beat && alive(system, world))
+      if (beat && alive(society, server))
         drivers::notify_watchdog();
     }
   }
@@ -198,6 +197,10 @@ int run(const config& settings, const std::string& config_path) {
             2); // many threads, little of their own: heaps for each would stay half empty
   auto signals = block_signals();
   drivers::take_own_limits();
+  if (auto enough = drivers::check_threads(least_threads); !enough) {
+    fmt::print(stderr, "qvmd: {}\n", enough.error().message());
+    return 1;
+  }
   open_log(log_sink(settings), spdlog::level::from_str(settings.log_level));
   auto caf_config = system_config{};
   auto system = caf::actor_system{caf_config};
@@ -206,7 +209,8 @@ int run(const config& settings, const std::string& config_path) {
   machine.packages = drivers::find_packages(settings.python);
   if (machine.packages.contains(model::package::usb_proxy))
     machine.usb = drivers::read_usb_names(settings.usb_ids);
-  machine.dom0_passes_usb = std::filesystem::exists("/etc/qubes-rpc/qubes.USB");
+  auto unknown = std::error_code{};
+  machine.dom0_passes_usb = std::filesystem::exists("/etc/qubes-rpc/qubes.USB", unknown);
   machine.pci = drivers::survey_pci(settings.sysfs);
   machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
@@ -226,7 +230,8 @@ int run(const config& settings, const std::string& config_path) {
                                                 .disks = open_storage(settings),
                                                 .backups = open_backups(settings),
                                                 .to_clients = to_clients,
-                                                .now_us = wall_clock_us,
+                                                .now_us = us_by<std::chrono::steady_clock>,
+                                                .wall_us = us_by<std::chrono::system_clock>,
                                                 .chance = drivers::random_number,
                                                 .hypervisor_uri = settings.hypervisor_uri,
                                                 .store_path = settings.state + "/qubes.xml"});
@@ -277,7 +282,7 @@ int run(const config& settings, const std::string& config_path) {
       spdlog::info("{} is there, and so is what it does", row.name);
   spdlog::info("ready: {} domains", world->system.read()->domains.size());
 
-  serve_signals(signals, system, *world, watched, config_path);
+  serve_signals(signals, system, **society, **opened, watched, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");
   drivers::notify_stopping("writing what was acknowledged");
   (*opened)->stop_accepting();
@@ -291,6 +296,16 @@ int run(const config& settings, const std::string& config_path) {
     std::_Exit(0);
   }
   return 0;
+}
+
+/// A host without memory or threads to begin with.
+int run_or_say_why_not(const config& settings, const std::string& config_path) {
+  try {
+    return run(settings, config_path);
+  } catch (const std::exception& x) {
+    spdlog::critical("the daemon cannot go on: {}", x.what());
+    return 1;
+  }
 }
 
 } // namespace
@@ -319,7 +334,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "qvmd: {}\n", settings.error().message());
     return 2;
   }
-  auto code = qubes::run(*settings, path);
+  auto code = qubes::run_or_say_why_not(*settings, path);
   qubes::drain_log(qubes::log_limit);
   return code;
 }

@@ -44,22 +44,30 @@ public:
   pool(const pool&) = delete;
   pool& operator=(const pool&) = delete;
 
-  void post(std::string key, std::function<void()> job) {
+  void start_all() {
     auto lock = std::unique_lock{mutex_};
-    ++pending_;
-    ++left_;
+    while (alive_ < width_)
+      start_thread();
+  }
+
+  bool post(std::string key, std::function<void()> job) {
+    auto lock = std::unique_lock{mutex_};
     if (!key.empty()) {
-      auto [strand, fresh] = strands_.try_emplace(key);
-      if (!fresh) {
+      if (auto strand = strands_.find(key); strand != strands_.end()) {
         strand->second.push_back(std::move(job));
-        return;
+        count_one_more();
+        return true;
       }
     }
+    if (ready_.size() >= idle_ && alive_ < width_ && !may_start_thread() && alive_ == 0)
+      return false;
+    if (!key.empty())
+      strands_.try_emplace(key);
     ready_.push_back({std::move(key), std::move(job)});
-    if (ready_.size() > idle_ && alive_ < width_)
-      return start_thread();
+    count_one_more();
     lock.unlock(); // whom we wake would wait for it
     work_.notify_one();
+    return true;
   }
 
   bool finish(std::chrono::milliseconds limit) {
@@ -73,6 +81,20 @@ private:
     std::function<void()> job;
   };
 
+  void count_one_more() {
+    ++pending_;
+    ++left_;
+  }
+
+  bool may_start_thread() {
+    try {
+      start_thread();
+      return true;
+    } catch (const std::system_error&) {
+      return false; // those at work come to it, if there are any
+    }
+  }
+
   void start_thread() {
     auto& self = *threads_.insert(threads_.end(), std::thread{});
     try {
@@ -80,14 +102,8 @@ private:
         yield_to_readers();
         run(self);
       });
-    } catch (const std::system_error&) {
+    } catch (...) {
       threads_.pop_back();
-      if (alive_ > 0)
-        return; // those at work come to it
-      strands_.erase(ready_.back().key);
-      ready_.pop_back();
-      --pending_;
-      --left_;
       throw;
     }
     ++alive_;
@@ -181,7 +197,10 @@ lanes::lanes(widths x) {
     return 1U;
   };
   for (auto i = std::size_t{0}; i < lane_count; ++i)
-    pools_[i] = std::make_unique<pool>(width(static_cast<lane>(i)), x.keep, x.patience, pending_);
+    pools_[i] = std::make_unique<pool>(width(static_cast<lane>(i)),
+                                       static_cast<lane>(i) == lane::rescue ? x.rescue : x.keep,
+                                       x.patience, pending_);
+  pools_[static_cast<std::size_t>(lane::rescue)]->start_all();
 }
 
 lanes::~lanes() {
@@ -190,8 +209,8 @@ lanes::~lanes() {
     pending_.wait(n);
 }
 
-void lanes::post(lane where, std::string key, std::function<void()> job) {
-  pools_[static_cast<std::size_t>(where)]->post(std::move(key), std::move(job));
+bool lanes::post(lane where, std::string key, std::function<void()> job) {
+  return pools_[static_cast<std::size_t>(where)]->post(std::move(key), std::move(job));
 }
 
 bool lanes::finish(lane where, std::chrono::milliseconds limit) {

@@ -22,11 +22,13 @@ public:
   virtual ~executor() = default;
 
   /// Runs `job` on a thread of `where`; `key` is the domain's name, or "" for no order.
-  /// Must not be called by a job that then waits for it.
-  virtual void post(lane where, std::string key, std::function<void()> job) = 0;
+  /// Must not be called by a job that then waits for it. False when the host gives no thread and
+  /// none is there that could come to it: the job is not run then.
+  [[nodiscard]] virtual bool post(lane where, std::string key, std::function<void()> job) = 0;
 };
 
-/// Plain threads, started when there is work for them, up to `width` of the lane.
+/// Plain threads, started when there is work for them, up to `width` of the lane; those of rescue
+/// are there from the start, whatever the host refuses later.
 class lanes final : public executor {
 public:
   struct widths {
@@ -42,6 +44,7 @@ public:
     std::chrono::milliseconds patience{10000}; ///< how long the others wait for work
   };
 
+  /// Throws std::system_error when the host gives no threads for rescue.
   explicit lanes(widths x);
 
   /// Finishes what was posted, then joins.
@@ -50,7 +53,7 @@ public:
   lanes(const lanes&) = delete;
   lanes& operator=(const lanes&) = delete;
 
-  void post(lane where, std::string key, std::function<void()> job) override;
+  bool post(lane where, std::string key, std::function<void()> job) override;
 
   /// Jobs posted and not finished, over all lanes; for status and tests.
   std::size_t pending() const;

@@ -17,6 +17,7 @@
 #include <optional>
 #include <sstream>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace qubes::drivers {
@@ -312,8 +313,14 @@ outcome<std::shared_ptr<session>> libvirt_hypervisor::open_in_time() {
          most = session::widths{options_.host, options_.build, options_.guest, options_.rescue}] {
           return session::open(uri, most);
         }};
-    opening_ = job.get_future();
-    quiet_thread(std::move(job)).detach();
+    auto opened = job.get_future();
+    try {
+      quiet_thread(std::move(job)).detach();
+    } catch (const std::system_error& x) {
+      return fail(errc::hypervisor,
+                  fmt::format("cannot connect to '{}': {}", options_.uri, x.what()));
+    }
+    opening_ = std::move(opened);
   }
   auto limit = std::min(options_.silence, std::chrono::seconds{10});
   if (opening_.wait_for(limit) != std::future_status::ready)
@@ -372,7 +379,7 @@ void libvirt_hypervisor::listen_to_host(session& x) {
 }
 
 /// Lets go of the session; calls under way finish on it. No callback of it runs afterwards. It is
-/// closed in a thread of its own: a daemon that is frozen would not let us.
+/// closed in a thread of its own, if there is one: a daemon that is frozen would not let us.
 void libvirt_hypervisor::retire() {
   auto old = std::shared_ptr<session>{};
   {
@@ -387,9 +394,14 @@ void libvirt_hypervisor::retire() {
     mine->whose = nullptr;
   }
   events_.settle();
-  auto job = std::packaged_task<void()>{[old = std::move(old)]() mutable { old.reset(); }};
-  auto closed = job.get_future();
-  quiet_thread(std::move(job)).detach();
+  auto closing = std::make_shared<std::packaged_task<void()>>(
+      [old = std::move(old)]() mutable { old.reset(); });
+  auto closed = closing->get_future();
+  try {
+    quiet_thread([closing] { (*closing)(); }).detach();
+  } catch (const std::system_error&) {
+    (*closing)();
+  }
   constexpr auto patience = std::chrono::seconds{2};
   closed.wait_for(patience);
 }

@@ -1,5 +1,6 @@
 #include "drivers/own_limits.hpp"
 
+#include "drivers/quiet_thread.hpp"
 #include "drivers/unique_fd.hpp"
 
 #include <fcntl.h>
@@ -9,8 +10,12 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <latch>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 namespace qubes::drivers {
 
@@ -59,6 +64,26 @@ void take_own_limits() {
   auto order = read_from(kill_order_of(0));
   if (order && write_to(kill_order_of(0), last_to_be_killed))
     mine.kill_order = std::move(order);
+}
+
+model::outcome<void> check_threads(unsigned count) {
+  auto all_there = std::latch{1};
+  auto threads = std::vector<std::thread>{};
+  auto result = model::outcome<void>{};
+  try {
+    while (threads.size() < count)
+      threads.push_back(quiet_thread([&all_there] { all_there.wait(); }));
+  } catch (const std::system_error& x) {
+    result =
+        model::fail(model::errc::general,
+                    fmt::format("the host gives {} threads of the {} that are needed at least: {}",
+                                threads.size(), count, x.what()),
+                    "see TasksMax= of the service and 'ulimit -u'");
+  }
+  all_there.count_down();
+  for (auto& x : threads)
+    x.join();
+  return result;
 }
 
 void give_back_limits(pid_t child) {

@@ -13,6 +13,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <exception>
+#include <future>
+#include <memory>
 #include <mutex>
 #include <string_view>
 #include <system_error>
@@ -116,10 +119,11 @@ private:
 
 /// What other threads ask of the server's thread.
 struct errand {
-  enum class kind : std::uint8_t { send, drop, stop_accepting } what;
+  enum class kind : std::uint8_t { send, drop, stop_accepting, probe } what;
   connection_id to = 0;
   std::string bytes;
   bool last = false;
+  std::shared_ptr<std::promise<void>> heard{}; ///< probe
 };
 
 class epoll_server final : public server {
@@ -164,9 +168,17 @@ public:
 
   std::size_t connections() const override { return open_; }
 
+  std::future<void> probe() override {
+    auto heard = std::make_shared<std::promise<void>>();
+    post({errand::kind::probe, 0, {}, false, heard});
+    return heard->get_future();
+  }
+
 private:
   // -- the thread ----------------------------------------------------------------------------
   void run();
+  template <class Work>
+  void at_its_own_cost(connection_id id, Work work);
   void handle(const epoll_event& x);
   int patience();
   void expire();
@@ -176,6 +188,7 @@ private:
   void post(errand x);
   void wake();
   void obey();
+  void carry_out(errand& x);
 
   // -- listeners -----------------------------------------------------------------------------
   void accept_from(std::size_t index);
@@ -267,13 +280,26 @@ void epoll_server::run() {
   auto events = std::array<epoll_event, 128>{};
   while (!stopping_) {
     auto count = ::epoll_wait(epoll_.get(), events.data(), events.size(), patience());
-    for (auto i = 0; i < count; ++i)
-      handle(events[static_cast<std::size_t>(i)]);
+    for (auto i = 0; i < count; ++i) {
+      auto& x = events[static_cast<std::size_t>(i)];
+      at_its_own_cost(x.data.u64, [&] { handle(x); });
+    }
     expire();
     report_gone();
     resume_listeners();
   }
   obey(); // what was said before the stop still goes out
+}
+
+/// Where memory runs out, the connection for which it did is lost, and no other.
+template <class Work>
+void epoll_server::at_its_own_cost(connection_id id, Work work) {
+  try {
+    work();
+  } catch (const std::exception&) {
+    if (auto* found = table_.find(id))
+      lose(*found);
+  }
 }
 
 void epoll_server::handle(const epoll_event& x) {
@@ -349,14 +375,18 @@ void epoll_server::obey() {
     std::swap(batch_, commands_);
     woken_ = false;
   }
-  for (auto& x : batch_) {
-    switch (x.what) {
-    case errand::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
-    case errand::kind::drop: drop(x.to); break;
-    case errand::kind::stop_accepting: close_listeners(); break;
-    }
-  }
+  for (auto& x : batch_)
+    at_its_own_cost(x.to, [&] { carry_out(x); });
   batch_.clear();
+}
+
+void epoll_server::carry_out(errand& x) {
+  switch (x.what) {
+  case errand::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
+  case errand::kind::drop: drop(x.to); break;
+  case errand::kind::stop_accepting: close_listeners(); break;
+  case errand::kind::probe: x.heard->set_value(); break;
+  }
 }
 
 // -- listeners ---------------------------------------------------------------------------------

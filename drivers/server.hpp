@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -71,6 +72,9 @@ public:
 
   /// Open connections.
   virtual std::size_t connections() const = 0;
+
+  /// Is there once the server's thread has come to it: shows that it still serves.
+  virtual std::future<void> probe() = 0;
 };
 
 } // namespace qubes::drivers

@@ -72,6 +72,8 @@ using netvm_actor = caf::typed_actor<
 
 /// The STORE: the only writer of qubes.xml.
 using store_actor = caf::typed_actor<
+    // Shows that it still answers.
+    caf::replies_to<atom::probe>::with<void>,
     // Makes a change durable; answers once it is on disk and published.
     caf::replies_to<model::change>::with<model::system_ptr>,
     // Reads the file again, if somebody else changed it.
@@ -83,6 +85,8 @@ using store_actor = caf::typed_actor<
 
 /// The DRIVER: the only road to what can block.
 using driver_actor = caf::typed_actor<
+    // Shows that it still answers.
+    caf::replies_to<atom::probe>::with<void>,
     // Does a job on its lane; answers with what it found once it is done. Fails fast while the
     // hypervisor is out of reach. Asked by `ask_driver` (actors/driver/ask_driver.hpp).
     caf::replies_to<driver_job>::with<driver_result>,
@@ -108,6 +112,8 @@ using driver_actor = caf::typed_actor<
 
 /// STORAGE: the door to the pools. Takes work on a domain's disks apart, a piece for each pool.
 using storage_actor = caf::typed_actor<
+    // Shows that it still answers.
+    caf::replies_to<atom::probe>::with<void>,
     // Has a job done; answers once it is.
     caf::replies_to<disk_job>::with<disk_report>,
     // The pools changed: spawns those that are new, ends those that are gone.
@@ -131,6 +137,8 @@ using pool_actor = caf::typed_actor<
 
 /// The REGISTRY: which domains there are, and the host's own properties and labels.
 using registry_actor = caf::typed_actor<
+    // Shows that it still answers.
+    caf::replies_to<atom::probe>::with<void>,
     // Carries out an order about the host.
     caf::reacts_to<order, client_actor>,
     // The published system changed: spawns who is new, ends who is gone.
@@ -204,6 +212,8 @@ using backup_actor = caf::typed_actor<
 
 /// The GATE: clients' requests in, replies out.
 using gate_actor = caf::typed_actor<
+    // Shows that it still answers.
+    caf::replies_to<atom::probe>::with<void>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>,
     // The server's thread hands over an order for a domain, or for the host ("").

@@ -48,5 +48,15 @@ if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/off_thread.hpp:'; 
   wrong=1
 fi
 
+# A path that cannot be looked at is a result: each call gets an error code to put it in.
+calls='exists|is_[a-z]+(_[a-z]+)*|(weakly_)?canonical|absolute|relative|file_size|status|space|create_[a-z]+|rename'
+calls+='|remove(_all)?|read_symlink|copy(_[a-z]+)?|equivalent|last_write_time|current_path|resize_file'
+calls+='|(recursive_)?directory_iterator'
+if grep -rnE --include='*.cpp' --include='*.hpp' "(filesystem|fs)::($calls)[({][^})]" drivers actors bin |
+  grep -vE '(failed|failure|ignored|unknown)[;:)}]'; then
+  printf '    a call that throws: give it an error code (failed, failure, ignored, unknown)\n'
+  wrong=1
+fi
+
 [ "$wrong" = 0 ] && echo 'every include goes the right way'
 exit "$wrong"

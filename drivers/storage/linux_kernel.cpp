@@ -42,7 +42,9 @@ public:
     if (x.it.vid.empty())
       return {};
     auto path = fmt::format("{}/{}/vmlinuz", root_, x.it.vid);
-    if (x.it.vid.find('/') != x.it.vid.npos || x.it.vid == ".." || !std::filesystem::exists(path))
+    auto failure = std::error_code{};
+    if (x.it.vid.find('/') != x.it.vid.npos || x.it.vid == ".."
+        || !std::filesystem::exists(path, failure))
       return fail(errc::storage, fmt::format("the kernel '{}' is missing", path),
                   "set the domain's kernel to one that is there");
     return {};

@@ -172,7 +172,7 @@ TEST_F(backup_calls, note_the_time_on_disk_before_they_answer) {
   while (!sim.answer_to(ticket))
     ASSERT_TRUE(sim.step());
   ASSERT_TRUE(*sim.answer_to(ticket));
-  auto now = fmt::format("{}", sim.world().now_us() / 1'000'000);
+  auto now = fmt::format("{}", sim.world().wall_us() / 1'000'000);
   auto text = sim.disk().read("qubes.xml", model::xml::max_bytes).value().value();
   auto line = fmt::format("<property name=\"backup_timestamp\">{}</property>", now);
   EXPECT_NE(text.find(line), text.rfind(line)) << "two domains have it";

@@ -33,6 +33,7 @@ store_actor::behavior_type notary(store_actor::pointer self, const store_actor& 
                                   const std::function<void(const model::change&)>& note) {
   self->link_to(store);
   return {
+      [](atom::probe) -> caf::result<void> { return caf::unit; },
       [=](const model::change& x) -> caf::result<model::system_ptr> {
         auto to = self->make_response_promise<caf::typed_response_promise<model::system_ptr>>();
         self->request(store, caf::infinite, x)
@@ -74,8 +75,9 @@ client_actor::behavior_type collector(client_actor::pointer,
 
 // -- the deck ------------------------------------------------------------------------------------
 
-void deck::post(drivers::lane where, std::string key, std::function<void()> job) {
+bool deck::post(drivers::lane where, std::string key, std::function<void()> job) {
   jobs_.push_back({where, std::move(key), std::move(job)});
+  return true;
 }
 
 bool deck::empty() const {
@@ -160,6 +162,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                  .to_clients = [this](connection_id who, const std::string& frame,
                                       bool) { receive(who, frame); },
                  .now_us = [this] { return now_us(); },
+                 .wall_us = [this] { return now_us() + clock_step_us_; },
                  .chance = [this] { return chance_(); },
                  .hypervisor_uri = "fake:///",
                  .store_path = "qubes.xml"});

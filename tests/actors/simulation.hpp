@@ -31,7 +31,7 @@ namespace qubes::tests {
 /// their order, as on real lanes.
 class deck final : public drivers::executor {
 public:
-  void post(drivers::lane where, std::string key, std::function<void()> job) override;
+  bool post(drivers::lane where, std::string key, std::function<void()> job) override;
 
   /// Nothing that may run.
   bool empty() const;
@@ -253,6 +253,11 @@ public:
   /// What went to a connection other than the simulation's own.
   const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
   std::mt19937_64& chance() { return chance_; }
+
+  /// Somebody sets the host's clock.
+  void step_clock(std::chrono::seconds by) {
+    clock_step_us_ += std::chrono::microseconds{by}.count();
+  }
   caf::actor_system& system() { return *system_; }
   actors::society& society() { return *society_; }
 
@@ -288,6 +293,7 @@ private:
   std::int64_t now_us();
 
   std::mt19937_64 chance_;
+  std::int64_t clock_step_us_ = 0;
   faults faults_;
   config config_;
   std::unique_ptr<caf::actor_system> system_;

@@ -719,7 +719,7 @@ namespace {
 struct firewalled : told {
   firewalled() { EXPECT_TRUE(sim.disk().make_directory("appvms/app0")); }
 
-  std::int64_t now_s = sim.world().now_us() / 1'000'000;
+  std::int64_t now_s = sim.world().wall_us() / 1'000'000;
 
   std::string rules(const std::string& of) {
     auto x = sim.ask(of, verb::get_firewall);
@@ -776,6 +776,16 @@ TEST_F(firewalled, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
   start("app0");
   EXPECT_EQ(pushed(), "action=drop");
   EXPECT_EQ(rules("app0"), "action=drop\n");
+}
+
+TEST_F(firewalled, a_rule_follows_a_clock_that_is_set) {
+  start("app0");
+  ASSERT_EQ(set(with_end(now_s + 7200)), "");
+  sim.step_clock(std::chrono::seconds{7100});
+  sim.pass(std::chrono::seconds{61});
+  EXPECT_THAT(rules("app0"), HasSubstr("10.0.0.7"));
+  sim.pass(std::chrono::seconds{61});
+  EXPECT_EQ(pushed(), "action=drop");
 }
 
 TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {

@@ -28,6 +28,7 @@ actors::world_ptr make_world(const std::filesystem::path& place) {
   auto result = std::make_shared<actors::world>();
   result->system.write(std::make_shared<model::system>(std::move(loaded.value().system)));
   result->now_us = [] { return std::int64_t{0}; };
+  result->wall_us = [] { return std::int64_t{0}; };
   return result;
 }
 
