@@ -219,7 +219,8 @@ void backup_state::measure_files(const inventory_ptr& all) {
               add(home.bytes);
             },
             failed);
-  auto files = job::size_files{.directory = fmt::format("{}/{}", row(x.type).directory, name)};
+  auto files =
+      job::size_files{.directory = fmt::format("{}/{}", row(x.type).directory, name), .files = {}};
   if (x.is(model::qubes_vm))
     files.files.assign(std::begin(model::files_in_backup), std::end(model::files_in_backup));
   ask_driver(self, world_, {}, std::move(files)).then(add, failed);
