@@ -96,6 +96,24 @@ std::chrono::microseconds limit_of(const order& x, const settings& most) {
 
 } // namespace
 
+bool hand_on(const world& in, const std::string& domain, order what, const client_actor& client) {
+  if (domain.empty()) {
+    caf::anon_send(in.registry, std::move(what), client);
+    return true;
+  }
+  auto actors = in.directory.read();
+  auto* entry = actors->find(domain);
+  if (!entry)
+    return false;
+  if (entry->domain) {
+    caf::anon_send(entry->domain, std::move(what), client);
+  } else {
+    what.domain = domain;
+    caf::anon_send(in.registry, atom::rescue_v, std::move(what), client);
+  }
+  return true;
+}
+
 gate_actor::behavior_type gate(gate_actor::stateful_pointer<gate_state> self, world_ptr in,
                                frame_sink to) {
   return self->state.make(std::move(in), std::move(to));
@@ -128,17 +146,10 @@ void gate_state::take(order what, connection_id who, const std::string& domain) 
   if (ends_with_client(what.what))
     what.errand = std::make_shared<errand>();
   tickets_[what.ticket] = {who, world_->now_us() + limit.count(), what.errand};
-  auto me = client_actor{self};
-  if (domain.empty()) {
-    self->send(world_->registry, std::move(what), me);
-  } else {
-    auto actors = world_->directory.read();
-    auto* entry = actors->find(domain);
-    if (!entry || !entry->domain)
-      return answered({what.ticket, model::fail(errc::vm_not_found,
-                                                fmt::format("no such domain: '{}'", domain))});
-    self->send(entry->domain, std::move(what), me);
-  }
+  auto ticket = what.ticket;
+  if (!hand_on(*world_, domain, std::move(what), client_actor{self}))
+    return answered(
+        {ticket, model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", domain))});
   if (!std::exchange(ticking_, true))
     self->delayed_send(self, sweep, atom::tick_v);
 }

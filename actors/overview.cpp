@@ -126,6 +126,13 @@ outcome<std::string> status(const call& x) {
   for (auto& [domain, reason] : board.degraded())
     degraded.push_back({{"domain", domain}, {"reason", reason}});
 
+  auto restarts = json::array();
+  for (auto& [part, r] : board.restarts())
+    restarts.push_back({{"part", part},
+                        {"count", r.count},
+                        {"reason", r.reason},
+                        {"last_seconds_ago", (now_us - r.last_us) / 1'000'000}});
+
   auto failed_volumes = json::array();
   for (auto& [volume, reason] : board.failed_volumes())
     failed_volumes.push_back({{"volume", volume}, {"reason", reason}});
@@ -175,6 +182,7 @@ outcome<std::string> status(const call& x) {
       {"quarantine", std::move(quarantine)},
       {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
       {"degraded", std::move(degraded)},
+      {"restarts", std::move(restarts)},
       {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},
       {"timings", std::move(timings)},

@@ -17,8 +17,13 @@ using model::errc;
 
 namespace {
 
-/// A domain actor that dies more often than this stays dead and is marked degraded.
-constexpr auto most_deaths = 5U;
+std::string domain_part(const std::string& name) {
+  return "domain " + name;
+}
+
+std::string netvm_part(const std::string& name) {
+  return "netvm " + name;
+}
 
 } // namespace
 
@@ -55,6 +60,10 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       },
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
+      [this](atom::rescue, const order& x, const client_actor& client) {
+        rescue(x, reply_to(x, client));
+      },
+      [this](atom::rested) { align(); },
   };
 }
 
@@ -149,6 +158,10 @@ void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
   world_->status.degrade(gone.name, {});
   world_->status.finish(gone.name);
+  for (auto& part : {domain_part(gone.name), netvm_part(gone.name)}) {
+    restarts_.erase(part);
+    world_->status.forget_restarts(part);
+  }
 }
 
 /// Most changes are about one record and move nobody: those must be passed over quickly.
@@ -209,20 +222,22 @@ void registry_state::settle(const std::string& name, const snapshot& now, direct
     return actors.drop(name);
   auto entry =
       former ? *former : directory::entry{.name = name, .uuid = x->uuid, .domain = {}, .netvm = {}};
-  if (!entry.domain && deaths_[name] <= most_deaths)
-    entry.domain = self->spawn<caf::monitored>(actors::domain, world_, name);
-  if (auto provides = model::provides_network(now.view(), *x); provides && !entry.netvm) {
-    entry.netvm = self->spawn(netvm, world_, name);
-  } else if (!provides && entry.netvm) {
+  auto provides = model::provides_network(now.view(), *x);
+  if (!entry.domain && may_begin(domain_part(name)))
+    entry.domain = spawn_domain(name, x->uuid);
+  if (provides && !entry.netvm && may_begin(netvm_part(name)))
+    entry.netvm = spawn_netvm(name);
+  if (!provides && entry.netvm) {
     self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
     entry.netvm = netvm_actor{};
   }
+  if (!entry.domain || provides != static_cast<bool>(entry.netvm))
+    waiting_.insert(name); // it rests
   actors.put(std::move(entry));
 }
 
 /// Its record is gone. The actor ends once it has cleaned up.
 void registry_state::dismiss(const directory::entry& who) {
-  deaths_.erase(who.name);
   if (who.netvm)
     self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
   if (!who.domain)
@@ -231,8 +246,41 @@ void registry_state::dismiss(const directory::entry& who) {
   leaving_.insert_or_assign(who.name, who.domain);
 }
 
-/// A domain actor ended: of its own fault it is spawned again from its record and told the truth;
-/// nobody else notices.
+bool registry_state::may_begin(const std::string& part) const {
+  auto known = restarts_.find(part);
+  return known == restarts_.end() || known->second.may_begin(world_->now_us());
+}
+
+/// One that follows another learns what became of its guest.
+domain_actor registry_state::spawn_domain(const std::string& name, const std::string& uuid) {
+  auto result = self->spawn<caf::monitored>(actors::domain, world_, name);
+  if (!restarts_.contains(domain_part(name)))
+    return result;
+  ask_driver(self, world_, {.name = name, .uuid = uuid}, job::inspect_guest{})
+      .then([who = result](
+                const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
+            [name](const caf::error& why) {
+              spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
+            });
+  return result;
+}
+
+/// One that follows another learns who its clients are.
+netvm_actor registry_state::spawn_netvm(const std::string& name) {
+  auto result = self->spawn<caf::monitored>(netvm, world_, name);
+  if (!restarts_.contains(netvm_part(name)))
+    return result;
+  auto now = world_->look();
+  auto actors = world_->directory.read();
+  for (auto* client : model::connected_to(now.view(), *now.find(name)))
+    if (auto* entry = actors->find(client->name.str());
+        entry && entry->domain && model::is_active(world_->board.read(client->qid).state))
+      self->send(result, atom::reconcile_v, client->name.str(), entry->domain);
+  return result;
+}
+
+/// An actor ended: of its own fault it is spawned again from its record and told the truth; nobody
+/// else notices.
 void registry_state::lost(const caf::down_msg& x) {
   if (stopping_)
     return;
@@ -242,39 +290,48 @@ void registry_state::lost(const caf::down_msg& x) {
     return;
   }
   auto old = world_->directory.read();
-  auto dead =
-      std::ranges::find(old->entries(), x.source, [](auto& y) { return y->domain.address(); });
-  if (dead == old->entries().end())
-    return;
-  auto entry = **dead;
-  auto name = entry.name;
-  auto deaths = ++deaths_[name];
-  spdlog::error("the actor of '{}' died ({}), {} times so far", name, caf::to_string(x.reason),
-                deaths);
-  waiting_.insert(name);
-  entry.domain = domain_actor{};
-  auto next = std::make_shared<directory>(*old);
-  next->put(std::move(entry));
-  world_->directory.write(std::move(next));
-  if (deaths > most_deaths)
-    world_->status.degrade(name, "its actor keeps dying");
-  align();
-  tell_truth(name);
+  for (auto& it : old->entries()) {
+    auto without = *it;
+    if (it->domain && it->domain.address() == x.source) {
+      without.domain = domain_actor{};
+      return begin_again(without, domain_part(it->name), x.reason);
+    }
+    if (it->netvm && it->netvm.address() == x.source) {
+      without.netvm = netvm_actor{};
+      return begin_again(without, netvm_part(it->name), x.reason);
+    }
+  }
 }
 
-void registry_state::tell_truth(const std::string& name) {
+void registry_state::begin_again(const directory::entry& without, const std::string& part,
+                                 const caf::error& reason) {
+  auto& known = restarts_[part];
+  auto rest = known.note(world_->now_us());
+  spdlog::error("the actor of '{}' died ({}), {} times so far", part, caf::to_string(reason),
+                known.count());
+  world_->status.restarted(part, known.count(), caf::to_string(reason), world_->now_us());
+  auto next = std::make_shared<directory>(*world_->directory.read());
+  next->put(without);
+  world_->directory.write(std::move(next));
+  waiting_.insert(without.name);
+  if (rest.count() > 0)
+    self->delayed_send(self, rest, atom::rested_v);
+  align();
+}
+
+/// Only what libvirt can do by itself; the domain's actor finds out what happened when it is back.
+void registry_state::rescue(const order& x, const reply& to) {
   auto now = world_->look();
-  auto* x = now.find(name);
-  auto actors = world_->directory.read();
-  auto* entry = actors->find(name);
-  if (!x || !entry || !entry->domain)
-    return;
-  ask_driver(self, world_, about(*x, job::inspect_guest{}))
-      .then([who = entry->domain](
-                const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
-            [name](const caf::error& why) {
-              spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
-            });
+  auto* who = now.find(x.domain);
+  if (!who || (x.what != verb::kill && x.what != verb::pause))
+    return to.refuse(
+        {errc::general,
+         fmt::format("the part of the daemon that serves '{}' is begun again", x.domain),
+         "try again in a moment; 'qvmctl status' tells why"});
+  auto what = x.what == verb::kill ? driver_job{about(*who, job::kill_guest{})}
+                                   : driver_job{about(*who, job::pause_guest{})};
+  ask_driver(self, world_, std::move(what))
+      .then([to] { to.ok(); }, [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
 void registry_state::end_all() {

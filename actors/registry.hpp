@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/reply.hpp"
+#include "actors/restarts.hpp"
 #include "actors/world.hpp"
 #include "model/creation.hpp"
 #include "model/plan.hpp"
@@ -78,7 +79,14 @@ private:
   void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
   void lost(const caf::down_msg& x);
-  void tell_truth(const std::string& name);
+  void begin_again(const directory::entry& without, const std::string& part,
+                   const caf::error& reason);
+  bool may_begin(const std::string& part) const;
+  domain_actor spawn_domain(const std::string& name, const std::string& uuid);
+  netvm_actor spawn_netvm(const std::string& name);
+
+  /// Orders about a guest whose domain has no actor for a while.
+  void rescue(const order& x, const reply& to);
   void end_all();
 
   /// On disk, and yet to be told.
@@ -105,7 +113,7 @@ private:
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
   std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
   std::vector<std::pair<order, reply>> postponed_;           ///< creations that wait for a name
-  std::map<std::string, unsigned> deaths_; ///< by domain; a budget against dying for ever
+  std::map<std::string, restarts> restarts_;                 ///< by part, e.g. "domain work"
 };
 
 registry_actor::behavior_type registry(registry_actor::stateful_pointer<registry_state> self,

@@ -33,6 +33,11 @@ public:
     std::string step;
     std::int64_t since_us = 0;
   };
+  struct restart {
+    std::uint64_t count = 0;
+    std::string reason; ///< of the last time
+    std::int64_t last_us = 0;
+  };
   struct store_state {
     std::uint64_t generation = 0;
     std::uint64_t batches = 0;
@@ -72,6 +77,19 @@ public:
       degraded_[domain] = std::move(reason);
   }
 
+  /// A part of the society died and begins again.
+  void restarted(const std::string& part, std::uint64_t count, std::string reason,
+                 std::int64_t now_us) {
+    auto guard = std::lock_guard{mutex_};
+    restarts_[part] = {count, std::move(reason), now_us};
+  }
+
+  /// Its domain is gone.
+  void forget_restarts(const std::string& part) {
+    auto guard = std::lock_guard{mutex_};
+    restarts_.erase(part);
+  }
+
   /// By POOL:ID; "" when it is well again.
   void fail_volume(const std::string& which, std::string reason) {
     auto guard = std::lock_guard{mutex_};
@@ -100,6 +118,7 @@ public:
 
   std::map<std::string, activity> activities() const { return copy(activities_); }
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
+  std::map<std::string, restart> restarts() const { return copy(restarts_); }
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
   std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
@@ -117,6 +136,7 @@ private:
   mutable std::mutex mutex_;
   std::map<std::string, activity> activities_;
   std::map<std::string, std::string> degraded_;
+  std::map<std::string, restart> restarts_; ///< by part, e.g. "domain work"
   std::map<std::string, std::string> failed_volumes_;
   std::deque<timing> timings_;
   store_state store_;

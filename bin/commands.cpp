@@ -754,6 +754,10 @@ std::string status_page(const session& s, const json& x) {
   page.fact("domains", states.empty() ? "none" : fmt::format("{}", fmt::join(states, ", ")));
   page.list("degraded", part(x, "degraded"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), text(y, "reason")); });
+  page.list("begun again", part(x, "restarts"), style::bad, [](auto& y) {
+    return fmt::format("{}: {} times, last {} ago: {}", text(y, "part"), text(y, "count"),
+                       duration(number(y, "last_seconds_ago")), text(y, "reason"));
+  });
   page.list("failed volumes", part(x, "failed_volumes"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "volume"), text(y, "reason")); });
   page.list("under way", part(x, "operations"), style::busy, [](auto& y) {

@@ -141,6 +141,8 @@ using registry_actor = caf::typed_actor<
     caf::replies_to<atom::probe>::with<void>,
     // Carries out an order about the host.
     caf::reacts_to<order, client_actor>,
+    // An order for a domain whose actor died and rests: what protects is done all the same.
+    caf::reacts_to<atom::rescue, order, client_actor>,
     // The published system changed: spawns who is new, ends who is gone.
     caf::reacts_to<model::system_ptr>,
     // Spawns everyone; answers when all are there.
@@ -150,6 +152,8 @@ using registry_actor = caf::typed_actor<
     caf::replies_to<atom::open, std::string>::with<void>,
     // Ends all domain and netvm actors; the domains themselves go on running.
     caf::reacts_to<atom::stop>,
+    // INTERNAL: an actor that died too often may begin again.
+    caf::reacts_to<atom::rested>,
     // INTERNAL: whoever was created waits no longer for the others.
     caf::reacts_to<atom::tick>>;
 

@@ -243,15 +243,10 @@ std::uint64_t simulation::send(const std::string& domain, order what) {
   what.ticket = asked_.size();
   asked_.push_back({domain, what, {}});
   ++open_;
-  if (domain.empty()) {
-    caf::anon_send(society_->world()->registry, what, client_);
-    return what.ticket;
-  }
-  auto actors = society_->world()->directory.read();
-  if (what.what == verb::kill || what.what == verb::shutdown)
-    if (what.what == verb::kill || what.force)
-      excused_.insert(domain);
-  caf::anon_send(actors->find(domain)->domain, what, client_);
+  if (what.what == verb::kill || (what.what == verb::shutdown && what.force))
+    excused_.insert(domain);
+  if (!actors::hand_on(*society_->world(), domain, what, client_))
+    throw std::runtime_error{"no such domain: " + domain};
   return what.ticket;
 }
 

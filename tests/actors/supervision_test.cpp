@@ -1,0 +1,117 @@
+// Actors that die of a fault: who begins again, when, and what users can do meanwhile.
+#include "actors/restarts.hpp"
+#include "tests/actors/simulation.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace qubes::tests {
+
+using model::errc;
+using model::power;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::int64_t us(std::chrono::microseconds x) {
+  return x.count();
+}
+
+TEST(restarts, rare_deaths_cost_no_rest) {
+  auto known = actors::restarts{};
+  for (auto i = 0; i < 50; ++i)
+    EXPECT_EQ(known.note(us(i * 3s)), 0us) << i;
+  EXPECT_EQ(known.count(), 50U);
+}
+
+TEST(restarts, five_in_ten_seconds_begin_at_once_and_more_rest_longer_each_time) {
+  auto known = actors::restarts{};
+  for (auto i = 0; i < 5; ++i)
+    EXPECT_EQ(known.note(us(i * 1s)), 0us) << i;
+  EXPECT_EQ(known.note(us(5s)), 1s);
+  EXPECT_FALSE(known.may_begin(us(5500ms)));
+  EXPECT_TRUE(known.may_begin(us(6s)));
+  auto now = std::chrono::microseconds{6s};
+  for (auto expected : {2s, 4s, 8s, 16s, 32s, 60s, 60s}) {
+    EXPECT_EQ(known.note(us(now)), expected);
+    now += expected;
+    EXPECT_TRUE(known.may_begin(us(now)));
+  }
+}
+
+TEST(restarts, who_lived_for_a_while_is_not_made_to_rest) {
+  auto known = actors::restarts{};
+  for (auto i = 0; i < 8; ++i)
+    known.note(us(0s));
+  EXPECT_EQ(known.note(us(1h)), 0us);
+}
+
+struct supervision : ::testing::TestWithParam<std::uint64_t> {
+  simulation sim{GetParam(), with_volumes(sample_host(2, 2))};
+
+  actors::directory::entry entry(const std::string& who) const {
+    return *sim.world().directory.read()->find(who);
+  }
+  template <class Actor>
+  void die(const Actor& x) {
+    sim.may_lose_track = true;
+    caf::anon_send_exit(x, caf::exit_reason::unhandled_exception);
+    sim.run();
+  }
+  void wear_out(const std::string& who) {
+    while (entry(who).domain)
+      die(entry(who).domain);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(seeds, supervision, ::testing::Range(std::uint64_t{0}, std::uint64_t{10}));
+
+/// What runs is neither out of reach nor given up for ever.
+TEST_P(supervision, a_guest_whose_actor_rests_can_be_paused_and_killed) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  auto uuid = sim.world().system.read()->find("app0")->uuid;
+  wear_out("app0");
+  auto set = sim.ask("app0", verb::set_property, "memory", "500");
+  ASSERT_FALSE(set);
+  EXPECT_THAT(set.error().hint, testing::HasSubstr("try again"));
+  EXPECT_TRUE(sim.ask("app0", verb::pause));
+  EXPECT_EQ(sim.hypervisor().inspect(uuid)->state, power::paused);
+  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_EQ(sim.hypervisor().inspect(uuid)->state, power::halted);
+  sim.pass(2s);
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  EXPECT_TRUE(sim.ask("app0", verb::start));
+}
+
+TEST_P(supervision, tells_who_died_how_often_and_why) {
+  ASSERT_TRUE(sim.world().status.restarts().empty());
+  die(entry("app0").domain);
+  die(entry("app0").domain);
+  die(entry("sys-net0").netvm);
+  auto told = sim.world().status.restarts();
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told["domain app0"].count, 2U);
+  EXPECT_THAT(told["domain app0"].reason, testing::Not(testing::IsEmpty()));
+  EXPECT_EQ(told["netvm sys-net0"].count, 1U);
+  ASSERT_TRUE(sim.ask("app0", verb::remove));
+  EXPECT_EQ(sim.world().status.restarts().size(), 1U) << "rows die with their owner";
+}
+
+TEST_P(supervision, a_netvm_that_begins_again_knows_its_clients) {
+  ASSERT_TRUE(sim.ask("app0", verb::start)); // behind sys-net1
+  die(entry("sys-net1").netvm);
+  ASSERT_TRUE(entry("sys-net1").netvm);
+  auto down = sim.ask("sys-net1", verb::shutdown);
+  ASSERT_FALSE(down) << "it is used";
+  EXPECT_EQ(down.error().code, errc::vm_in_use);
+  auto app = sim.world().system.read()->find("app0")->uuid;
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  EXPECT_THAT(sim.hypervisor().attached(app), testing::SizeIs(1)) << "it got its interface back";
+  EXPECT_TRUE(sim.ask("app1", verb::start));
+}
+
+} // namespace
+
+} // namespace qubes::tests
