@@ -1,6 +1,6 @@
 #include "actors/backup.hpp"
 
-#include "actors/driver.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/off_thread.hpp"
 #include "actors/telling.hpp"
 #include "model/backup_summary.hpp"
@@ -32,7 +32,7 @@ namespace {
 constexpr auto beat = std::chrono::seconds{1};
 
 /// Somebody may have to type it.
-constexpr auto passphrase_seconds = std::int64_t{600};
+constexpr auto passphrase_patience = std::chrono::minutes{10};
 
 /// How often the time is noted anew because a domain went away in that very moment.
 constexpr auto note_attempts = 3U;
@@ -128,16 +128,14 @@ void backup_state::obey(const order& x, const reply& to) {
 
 void backup_state::with_profile(const std::string& id, const reply& to,
                                 const std::function<void(const model::backup_profile&)>& then) {
-  auto ask = job{.what = task::read_profile, .domain = {}, .uuid = {}, .text = id, .pairs = {}};
-  auto limit = deadline_of(world_->settings, ask);
-  timed_request(self, world_, world_->driver, limit, std::move(ask))
+  ask_driver(self, world_, {}, job::read_backup_profile{id})
       .then(
-          [this, id, to, then](const report& x) {
-            if (!x.found)
+          [this, id, to, then](const std::optional<std::string>& file) {
+            if (!file)
               return to.refuse({errc::backup_profile_not_found,
                                 fmt::format("there is no backup profile {}", model::quoted(id)),
                                 "profiles are the files backup/NAME.conf"});
-            auto profile = model::parse_backup_profile(*world_->system.read(), x.text);
+            auto profile = model::parse_backup_profile(*world_->system.read(), *file);
             if (!profile)
               return to.refuse(profile.error());
             then(*profile);
@@ -206,26 +204,26 @@ void backup_state::not_measured(const inventory_ptr& all, model::error why) {
 }
 
 void backup_state::measure_files(const inventory_ptr& all) {
-  auto& [name, bytes] = all->sizes[all->at];
+  auto& name = all->sizes[all->at].first;
   auto& x = *all->system->find(name);
-  auto ask = job{.what = x.is(model::admin_vm) ? task::size_home : task::size_files,
-                 .domain = {},
-                 .uuid = {},
-                 .text = fmt::format("{}/{}", row(x.type).directory, name),
-                 .pairs = {}};
+  auto failed = [this, all](const caf::error& why) { not_measured(all, from_caf(why)); };
+  auto add = [this, all](std::uint64_t more) {
+    all->sizes[all->at++].second += more;
+    measure(all);
+  };
+  if (x.is(model::admin_vm))
+    return ask_driver(self, world_, {}, job::size_home{})
+        .then(
+            [all, add](const job::size_home::result& home) {
+              all->home = home.path;
+              add(home.bytes);
+            },
+            failed);
+  auto files =
+      job::size_files{.directory = fmt::format("{}/{}", row(x.type).directory, name), .files = {}};
   if (x.is(model::qubes_vm))
-    for (auto file : model::files_in_backup)
-      ask.pairs.emplace_back(file, "");
-  auto limit = deadline_of(world_->settings, ask);
-  timed_request(self, world_, world_->driver, limit, std::move(ask))
-      .then(
-          [this, all](const report& found) {
-            if (!found.text.empty())
-              all->home = found.text;
-            all->sizes[all->at++].second += found.bytes;
-            measure(all);
-          },
-          [this, all](const caf::error& why) { not_measured(all, from_caf(why)); });
+    files.files.assign(std::begin(model::files_in_backup), std::end(model::files_in_backup));
+  ask_driver(self, world_, {}, std::move(files)).then(add, failed);
 }
 
 // -- getting ready -------------------------------------------------------------------------------
@@ -269,18 +267,15 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   };
   if (x->id.find_first_of(" \t\n") != std::string::npos)
     return failed("the profile's name has blanks, which no service can have");
-  auto ask = job{.what = task::ask_service, .domain = vm, .uuid = {}, .text = {}, .pairs = {}};
-  ask.call = {.service = "qubes.BackupPassphrase+" + x->id,
-              .user = user_of(world_->look().view(), vm)};
-  ask.limit = passphrase_seconds;
-  auto limit = deadline_of(world_->settings, ask);
+  auto call = model::service_call{.service = "qubes.BackupPassphrase+" + x->id,
+                                  .user = user_of(world_->look().view(), vm)};
   x->asking = true;
-  timed_request(self, world_, world_->driver, limit, std::move(ask))
+  ask_driver(self, world_, {.name = vm}, job::ask_service{std::move(call), passphrase_patience})
       .then(
-          [this, x](const report& said) {
+          [this, x](const std::string& said) {
             x->asking = false;
             if (!x->over)
-              know_passphrase(x, model::trimmed(said.text));
+              know_passphrase(x, model::trimmed(said));
           },
           [failed](const caf::error& why) { failed(from_caf(why).text); });
 }

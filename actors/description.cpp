@@ -33,17 +33,18 @@ domain_state::describe_guest(const model::view& v, const model::domain& me, cons
 
 /// As it would be started now; which devices its volumes will be is not known before.
 void domain_state::tell_xml(bool plain, const reply& to) {
-  look_up(to, work(task::read_overlay), [this, plain, to](const report& x) {
+  auto read = [this, plain, to](const std::optional<std::string>& overlay) {
     auto now = look();
     auto* me = record(now);
     if (!me)
       return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
     auto run = start_run{};
     if (!plain)
-      run.overlay = x.overlay;
+      run.overlay = overlay;
     auto xml = describe_guest(now.view(), *me, run);
     xml ? to.ok(xml->text) : to.refuse(xml.error());
-  });
+  };
+  look_up(to, work(job::read_overlay{}), read);
 }
 
 } // namespace qubes::actors

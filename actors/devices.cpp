@@ -152,20 +152,16 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
     then(std::move(all));
   };
   if (of_host)
-    return look_up(to, {.what = task::list_pci, .domain = backend, .uuid = it->uuid},
-                   [named](const report& x) { named(x.devices); });
-  look_up(to,
-          {.what = task::read_qubesdb,
-           .domain = backend,
-           .uuid = it->uuid,
-           .text = fmt::format("{}/", row->listing)},
-          [this, kind, backend, to, named](const report& x) {
+    return look_up(to, about(*it, job::list_pci{}), named);
+  look_up(to, about(*it, job::read_qubesdb{fmt::format("{}/", row->listing)}),
+          [this, kind, backend, to, named](const model::entry_list& entries) {
             auto names = look().machine->usb;
-            if (!model::has_usb_parts(kind, x.pairs))
-              return named(model::listed_devices(kind, backend, x.pairs, {}, names.get()));
-            with_devices("usb", backend, to, [kind, backend, x, names, named](const auto& usb) {
-              named(model::listed_devices(kind, backend, x.pairs, usb, names.get()));
-            });
+            if (!model::has_usb_parts(kind, entries))
+              return named(model::listed_devices(kind, backend, entries, {}, names.get()));
+            with_devices("usb", backend, to,
+                         [kind, backend, entries, names, named](const auto& usb) {
+                           named(model::listed_devices(kind, backend, entries, usb, names.get()));
+                         });
           });
 }
 
@@ -317,7 +313,7 @@ void domain_state::bring(const std::string& kind, const model::device& device,
   };
   run(
       std::move(*what),
-      [this, it, named, to](const report&) {
+      [this, it, named, to] {
         std::erase(attaching_, it);
         if (!is_microphone(it))
           attached_.push_back(it);
@@ -364,7 +360,7 @@ void domain_state::detach_device(const order& x, const reply& to) {
     if (!what)
       return to.refuse(what.error());
     tell(fmt::format("device-pre-detach:{}", kind), {{"port", port_of(*it)}});
-    run_for(to, std::move(*what), [this, it = *it, to](const report&) {
+    run_for(to, std::move(*what), [this, it = *it, to] {
       if (is_microphone(it) || has_lost(it)) // else its backend has said so already
         tell(fmt::format("device-detach:{}", it.kind), {{"port", port_of(it)}});
       to.ok();
@@ -373,22 +369,23 @@ void domain_state::detach_device(const order& x, const reply& to) {
 }
 
 /// What brings a device to the domain, or takes it back.
-model::outcome<job> domain_state::carry(const model::attachment& x, bool to_us) const {
+model::outcome<driver_job> domain_state::carry(const model::attachment& x, bool to_us) const {
   auto by = model::find_device_kind(x.kind)->by;
+  if (by == model::carrier::hypervisor && to_us)
+    return work(job::attach_device{device_xml(x)});
   if (by == model::carrier::hypervisor)
-    return work(to_us ? task::attach : task::detach, device_xml(x));
+    return work(job::detach_device{device_xml(x)});
   if (by == model::carrier::sound)
     return let_sound_in(to_us);
   auto now = look();
   auto* me = record(now);
   if (!me)
     return tl::unexpected{stopped_meanwhile(who_)};
-  auto run = to_us ? model::take_over(now.view(), *me, x) : model::hand_back(x);
-  if (!run)
-    return tl::unexpected{std::move(run.error())};
-  auto what = work(task::ask_service);
-  what.domain = std::move(run->domain);
-  what.call = std::move(run->call);
+  auto service = to_us ? model::take_over(now.view(), *me, x) : model::hand_back(x);
+  if (!service)
+    return tl::unexpected{std::move(service.error())};
+  auto what = work(job::ask_service{.call = std::move(service->call)});
+  what.about.name = std::move(service->domain);
   return what;
 }
 
@@ -481,8 +478,10 @@ void domain_state::learn_required() {
   if (!some)
     return next_step();
   run(
-      work(task::read_devices),
-      [this](const report& x) { identify_devices(x.attachments, [this] { next_step(); }); },
+      work(job::read_devices{}),
+      [this](const job::read_devices::result& has) {
+        identify_devices(has.attachments, [this] { next_step(); });
+      },
       [this](const model::error& why) {
         devices_unknown(why);
         next_step();

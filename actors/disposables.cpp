@@ -1,6 +1,6 @@
 #include "actors/disposables.hpp"
 
-#include "actors/driver.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/telling.hpp"
 #include "model/creation.hpp"
@@ -165,19 +165,18 @@ void disposables_state::make_room_for(const std::string& base, std::size_t want)
     for (auto i = std::size_t{0}; i < can; ++i)
       make_one(base);
   };
-  auto what = job{.what = task::free_memory, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
-  timed_request(self, world_, world_->driver, deadline_of(world_->settings, what), what)
+  ask_driver(self, world_, {}, job::measure_free_memory{})
       .then(
-          [this, base, want, go](const report& x) {
+          [this, base, want, go](std::optional<std::uint64_t> bytes) {
             auto now = world_->look();
             auto v = now.view();
             auto* me = now.find(base);
-            if (!x.found || !me)
+            if (!bytes || !me)
               return go(me ? want : 0);
             auto each = static_cast<std::uint64_t>(
                             std::max<std::int64_t>(model::read_int({v, me}, "memory"), 1))
                         << 20;
-            auto spare = x.bytes - std::min(x.bytes, model::preload_reserve(v));
+            auto spare = *bytes - std::min(*bytes, model::preload_reserve(v));
             go(std::min<std::size_t>(want, spare / each));
           },
           [go](const caf::error&) { go(0); });
@@ -241,14 +240,12 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
     return given_up(base, who, "it is gone");
   if (services.empty())
     return shrink(base, who);
-  auto what =
-      job{.what = task::run_service, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
-  what.call = {.service = services.front(), .user = model::service_user(now.view(), *x)};
-  what.limit = model::read_int({now.view(), x}, "qrexec_timeout");
+  auto what = job::run_service{
+      .call = {.service = services.front(), .user = model::service_user(now.view(), *x)},
+      .patience = std::chrono::seconds{model::read_int({now.view(), x}, "qrexec_timeout")}};
   services.erase(services.begin());
-  auto limit = deadline_of(world_->settings, what);
-  timed_request(self, world_, world_->driver, limit, std::move(what))
-      .then([this, base, who, services](const report&) { await_ready(base, who, services); },
+  ask_driver(self, world_, about(*x, std::move(what)))
+      .then([this, base, who, services] { await_ready(base, who, services); },
             [this, base, who](const caf::error& why) { given_up(base, who, from_caf(why).text); });
 }
 
@@ -259,13 +256,10 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
   auto* x = now.find(who);
   if (!x)
     return given_up(base, who, "it is gone");
-  auto what =
-      job{.what = task::shrink_memory, .domain = who, .uuid = x->uuid, .text = {}, .pairs = {}};
-  what.xid = now.view().facts(*x).xid;
-  what.limit = world_->settings.start.count();
-  auto limit = deadline_of(world_->settings, what);
-  timed_request(self, world_, world_->driver, limit, std::move(what))
-      .then([this, base, who](const report&) { hold(base, who); },
+  auto what = about(*x, job::shrink_memory{.patience = world_->settings.start});
+  what.about.xid = now.view().facts(*x).xid;
+  ask_driver(self, world_, std::move(what))
+      .then([this, base, who] { hold(base, who); },
             [this, base, who](const caf::error& why) {
               log(spdlog::level::warn, {.domain = who, .method = {}},
                   fmt::format("its memory stays as it is: {}", from_caf(why).text));

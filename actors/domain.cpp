@@ -1,6 +1,5 @@
 #include "actors/domain.hpp"
 
-#include "actors/driver.hpp"
 #include "actors/planning.hpp"
 #include "model/memory.hpp"
 #include "model/notes.hpp"
@@ -164,16 +163,16 @@ void domain_state::tell_state(const reply& to) {
     // Not every hypervisor knows the host as a domain.
     auto unknown = [tell_it, kib = now.machine->dom0_memory_mib * 1024] { tell_it(kib, 0); };
     return run(
-        work(task::inspect),
-        [tell_it, unknown](const report& x) {
-          x.guest.memory_kib > 0 ? tell_it(x.guest.memory_kib, x.guest.cpu_time_ns) : unknown();
+        work(job::inspect_guest{}),
+        [tell_it, unknown](const model::guest& x) {
+          x.memory_kib > 0 ? tell_it(x.memory_kib, x.cpu_time_ns) : unknown();
         },
         [unknown](const model::error&) { unknown(); });
   }
   if (facts_.xid < 0)
     return tell_it(0, 0);
-  look_up(to, work(task::inspect),
-          [tell_it](const report& x) { tell_it(x.guest.memory_kib, x.guest.cpu_time_ns); });
+  look_up(to, work(job::inspect_guest{}),
+          [tell_it](const model::guest& x) { tell_it(x.memory_kib, x.cpu_time_ns); });
 }
 
 /// dom0 has no console that libvirt knows of.
@@ -184,7 +183,7 @@ void domain_state::tell_console(const reply& to) {
     return to.ok();
   if (facts_.xid < 0)
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
-  run_for(to, work(task::find_console), [to](const report& x) { to.ok(x.text); });
+  run_for(to, work(job::find_console{}), [to](const std::string& where) { to.ok(where); });
 }
 
 std::string domain_state::directory_of_mine() const {
@@ -194,8 +193,8 @@ std::string domain_state::directory_of_mine() const {
 }
 
 void domain_state::read_notes(const reply& to) {
-  look_up(to, work(task::read_notes, directory_of_mine()),
-          [to](const report& x) { to.ok(x.text); });
+  look_up(to, work(job::read_notes{directory_of_mine()}),
+          [to](const std::string& notes) { to.ok(notes); });
 }
 
 void domain_state::write_notes(const std::string& text, const reply& to) {
@@ -206,9 +205,7 @@ void domain_state::write_notes(const std::string& text, const reply& to) {
   if (auto* me = record(now); me && me->is(model::remote_vm))
     return to.refuse(
         {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
-  auto what = work(task::write_notes, directory_of_mine());
-  what.content = *clean;
-  look_up(to, std::move(what), [to](const report&) { to.ok(); });
+  look_up(to, work(job::write_notes{directory_of_mine(), *clean}), [to] { to.ok(); });
 }
 
 model::error domain_state::stopped_meanwhile(const std::string& who) {
@@ -302,23 +299,8 @@ void domain_state::tick(std::uint64_t life) {
     watch_guest_again();
 }
 
-job domain_state::work(task what, std::string text) const {
-  return {.what = what,
-          .domain = who_,
-          .uuid = uuid_,
-          .xid = facts_.xid,
-          .text = std::move(text),
-          .pairs = {}};
-}
-
-job domain_state::service_work(std::string service, std::string user, std::string input) const {
-  auto what = work(task::run_service);
-  what.call = {.service = std::move(service), .user = std::move(user), .input = std::move(input)};
-  return what;
-}
-
-std::chrono::milliseconds domain_state::deadline_of_job(const job& what) const {
-  return deadline_of(world_->settings, what);
+job::run_service domain_state::root_service(std::string service, std::string input) {
+  return {.call = {.service = std::move(service), .user = "root", .input = std::move(input)}};
 }
 
 netvm_actor domain_state::netvm_of_mine() const {

@@ -3,6 +3,7 @@
 // changes are in record.cpp, the network side is in network.cpp.
 #pragma once
 
+#include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
@@ -106,7 +107,7 @@ private:
   void open_qubesdb();
   void run_guest();
   void start_stub_agent();
-  job agent_work(const std::string& user) const;
+  job::start_agent agent_work(const std::string& user) const;
   void start_agent();
   void take_input();
   void started();
@@ -272,7 +273,7 @@ private:
                                                     const model::device& device,
                                                     const model::device_options& given) const;
   void detach_device(const order& x, const reply& to);
-  model::outcome<job> carry(const model::attachment& x, bool to_us) const;
+  model::outcome<driver_job> carry(const model::attachment& x, bool to_us) const;
   bool has_lost(const model::attachment& x);
   std::string device_xml(const model::attachment& x) const;
   std::vector<model::attachment> in_use() const;
@@ -292,7 +293,7 @@ private:
                         const std::function<void(std::optional<std::string>)>& then);
   void with_microphone(const reply& to,
                        const std::function<void(std::vector<model::attachment>)>& then);
-  model::outcome<job> let_sound_in(bool on) const;
+  model::outcome<driver_job> let_sound_in(bool on) const;
   void forget_sound();
   void move_sound(const model::system_ptr& before, const model::change& what);
 
@@ -437,19 +438,23 @@ private:
   void try_again(std::chrono::milliseconds& pause);
   void tick(std::uint64_t life);
   netvm_actor netvm_of_mine() const;
-  job work(task what, std::string text = {}) const;
-  job service_work(std::string service, std::string user, std::string input = {}) const;
 
-  /// Runs a job. When this life has ended before its result came, that no longer matters to the
-  /// next life: only `late` runs then.
-  template <class Ok, class Bad, class Late>
-  void run(job what, Ok ok, Bad bad, Late late) {
-    auto limit = deadline_of_job(what);
-    timed_request(self, world_, world_->driver, limit, std::move(what))
+  /// A job about this domain, in this life.
+  template <job::is_job Job>
+  typed_job<Job> work(Job what) const {
+    return {{.name = who_, .uuid = uuid_, .xid = facts_.xid}, std::move(what)};
+  }
+  static job::run_service root_service(std::string service, std::string input = {});
+
+  /// Runs a job: a `typed_job`, whose result `ok` takes, or any `driver_job`. When this life has
+  /// ended before its result came, that no longer matters to the next life: only `late` runs then.
+  template <class Work, class Ok, class Bad, class Late>
+  void run(Work what, Ok ok, Bad bad, Late late) {
+    ask_driver(self, world_, std::move(what))
         .then(
-            [this, life = life_, ok, late](report& x) {
+            [this, life = life_, ok, late](auto&... found) {
               if (life == life_)
-                ok(x);
+                ok(found...);
               else
                 late();
             },
@@ -460,28 +465,27 @@ private:
                 late();
             });
   }
-  template <class Ok, class Bad>
-  void run(job what, Ok ok, Bad bad) {
+  template <class Work, class Ok, class Bad>
+  void run(Work what, Ok ok, Bad bad) {
     run(std::move(what), std::move(ok), std::move(bad), [] {});
   }
 
   /// Runs a job of a client's order: a failure, or a stop in between, is the client's answer.
-  template <class Ok>
-  void run_for(const reply& to, job what, Ok ok) {
+  template <class Work, class Ok>
+  void run_for(const reply& to, Work what, Ok ok) {
     run(
         std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); },
         [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
   }
 
   /// Runs a job whose result has nothing to do with this life.
-  template <class Ok>
-  void look_up(const reply& to, job what, Ok ok) {
-    auto limit = deadline_of_job(what);
-    timed_request(self, world_, world_->driver, limit, std::move(what))
-        .then([ok](report& x) { ok(x); }, [to](caf::error& x) { to.refuse(from_caf(x)); });
+  template <class Work, class Ok>
+  void look_up(const reply& to, Work what, Ok ok) {
+    ask_driver(self, world_, std::move(what)).then(std::move(ok), [to](caf::error& x) {
+      to.refuse(from_caf(x));
+    });
   }
   static model::error stopped_meanwhile(const std::string& who);
-  std::chrono::milliseconds deadline_of_job(const job& what) const;
 
   domain_actor::pointer self;
   world_ptr world_;

@@ -15,10 +15,10 @@
 namespace qubes::actors {
 
 /// No file is a domain nobody restricted. A damaged one lets nothing through.
-model::firewall_rules understand(bool found, const std::string& text, const std::string& who) {
-  if (!found)
+model::firewall_rules understand(const std::optional<std::string>& file, const std::string& who) {
+  if (!file)
     return model::accept_all();
-  auto rules = model::xml::load_firewall(text);
+  auto rules = model::xml::load_firewall(*file);
   if (rules)
     return *rules;
   log(spdlog::level::err, {.domain = who, .method = {}},
@@ -32,8 +32,9 @@ std::int64_t domain_state::now_s() const {
 
 void domain_state::with_rules(const reply& to,
                               const std::function<void(const model::firewall_rules&)>& then) {
-  look_up(to, work(task::read_firewall, directory_of_mine()),
-          [who = who_, then](const report& x) { then(understand(x.found, x.text, who)); });
+  look_up(
+      to, work(job::read_firewall{directory_of_mine()}),
+      [who = who_, then](const std::optional<std::string>& file) { then(understand(file, who)); });
 }
 
 void domain_state::get_firewall(const reply& to) {
@@ -50,9 +51,8 @@ void domain_state::set_firewall(const std::string& text, const reply& to) {
 /// The file first; the netvm hears of what is on disk.
 void domain_state::save_rules(const model::firewall_rules& rules, const reply& to) {
   auto valid = model::still_valid(rules, now_s());
-  auto what = work(task::write_firewall, directory_of_mine());
-  what.content = model::xml::save_firewall(valid);
-  look_up(to, std::move(what), [this, valid, to](const report&) {
+  auto what = job::write_firewall{directory_of_mine(), model::xml::save_firewall(valid)};
+  look_up(to, work(std::move(what)), [this, valid, to] {
     tell("firewall-changed");
     enforce(valid);
     to.ok();
@@ -81,10 +81,9 @@ void domain_state::refresh_firewall() {
 /// What cannot be read lets nothing through.
 void domain_state::with_rules_or_none(
     const std::function<void(const model::firewall_rules&)>& then) {
-  auto what = work(task::read_firewall, directory_of_mine());
-  auto limit = deadline_of_job(what);
-  timed_request(self, world_, world_->driver, limit, std::move(what))
-      .then([who = who_, then](const report& x) { then(understand(x.found, x.text, who)); },
+  ask_driver(self, world_, work(job::read_firewall{directory_of_mine()}))
+      .then([who = who_,
+             then](const std::optional<std::string>& file) { then(understand(file, who)); },
             [this, then](const caf::error& why) {
               note(spdlog::level::err, "its firewall could not be read: {}", from_caf(why).text);
               then(model::drop_all());

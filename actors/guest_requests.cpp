@@ -21,17 +21,18 @@ void domain_state::request_features(const std::string& directory, const reply& t
                       {}});
   if (!model::is_running(now.view(), *me))
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
-  look_up(to, work(task::read_qubesdb, directory), [this, directory, to](const report& x) {
+  auto heard = [this, directory, to](const model::entry_list& entries) {
     auto passed_over = std::vector<model::error>{};
     auto wish = directory == model::tools_directory
-                    ? model::parse_tools_request(x.pairs, &passed_over)
-                    : model::parse_features_request(x.pairs, &passed_over);
+                    ? model::parse_tools_request(entries, &passed_over)
+                    : model::parse_features_request(entries, &passed_over);
     if (!wish)
       return to.refuse(wish.error());
     for (auto& why : passed_over)
       note(spdlog::level::warn, "what it asks for is passed over: {}", why.message());
     change([wish = *wish](auto& v, auto& me) { return plan_features_request(v, me, wish); }, to);
-  });
+  };
+  look_up(to, work(job::read_qubesdb{directory}), heard);
 }
 
 /// A guest that runs on an old state of its template knows nothing of the present one.

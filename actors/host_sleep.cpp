@@ -1,6 +1,6 @@
 #include "actors/host_sleep.hpp"
 
-#include "actors/driver.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "model/feature.hpp"
 
 #include <fmt/format.h>
@@ -74,12 +74,9 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 /// Disposables that only wait for somebody are not kept over it.
 void sleep_state::put_to_sleep(const reply& to) {
   self->send(world_->disposables, atom::gone_v, std::string{});
-  auto note = job{.what = task::note_paused, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
-  note.text = fmt::format("{}", fmt::join(those(rests), "\n"));
-  auto limit = deadline_of(world_->settings, note);
-  timed_request(self, world_, world_->driver, limit, std::move(note))
+  ask_driver(self, world_, {}, job::note_paused{fmt::format("{}", fmt::join(those(rests), "\n"))})
       .then(
-          [this, to](const report&) {
+          [this, to] {
             run_services("qubes.SuspendPreAll", with_agent(those(runs)), [this, to] {
               ask_at_once(verb::suspend, those(runs), {}, [this, to](const names& failures) {
                 if (failures.empty())
@@ -95,8 +92,6 @@ void sleep_state::put_to_sleep(const reply& to) {
 // -- waking up -----------------------------------------------------------------------------------
 
 void sleep_state::wake(const reply& to) {
-  auto take = job{.what = task::take_paused, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
-  auto limit = deadline_of(world_->settings, take);
   auto wake_others = [this, to](const std::set<std::string>& before) {
     auto sleepers = those(rests);
     std::erase_if(sleepers, [&](auto& x) { return before.contains(x); });
@@ -109,8 +104,8 @@ void sleep_state::wake(const reply& to) {
       });
     });
   };
-  timed_request(self, world_, world_->driver, limit, std::move(take))
-      .then([wake_others](const report& x) { wake_others(lines_of(x.text)); },
+  ask_driver(self, world_, {}, job::take_paused{})
+      .then([wake_others](const std::string& names) { wake_others(lines_of(names)); },
             [wake_others](const caf::error& why) {
               spdlog::error("who was paused before the host's sleep is not known: {}",
                             from_caf(why).message());

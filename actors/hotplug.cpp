@@ -211,16 +211,15 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
   for (auto& it : all)
     names.push_back(it.who);
   auto now = look();
-  auto what = work(task::ask_user, attach_question(now.view(), kind, x, names));
-  auto signs = what.errand = std::make_shared<errand>();
+  auto signs = std::make_shared<errand>();
   questions_.push_back({kind, x.port, signs});
   auto over = [this, signs] {
     signs->stop.request_stop();
     std::erase_if(questions_, [&](auto& y) { return y.signs == signs; });
   };
-  auto answered = [this, kind, x, all, names, over](const report& answer) {
+  auto answered = [this, kind, x, all, names, over](const std::string& answer) {
     over();
-    auto whom = chosen_target(answer.text, names);
+    auto whom = chosen_target(answer, names);
     auto it = std::ranges::find(all, whom, &claim::who);
     if (it == all.end())
       note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
@@ -232,7 +231,8 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
     note(spdlog::level::warn, "{} device {} is attached to nobody: {}", kind, text_of(x),
          why.message());
   };
-  run(std::move(what), answered, unanswered, over);
+  run(work(job::ask_user{attach_question(now.view(), kind, x, names), signs}), answered, unanswered,
+      over);
 }
 
 void domain_state::give(const std::string& kind, const model::device& x, const claim& to) {
@@ -265,12 +265,10 @@ void domain_state::lose_device(const device_loss& what) {
   };
   if (says_who_has(gone.kind))
     return told();
-  run(
-      work(task::detach, device_xml(gone)), [told](const report&) { told(); },
-      [this, told](const model::error& why) {
-        note(spdlog::level::info, "detaching a device that is gone: {}", why.text);
-        told();
-      });
+  run(work(job::detach_device{device_xml(gone)}), told, [this, told](const model::error& why) {
+    note(spdlog::level::info, "detaching a device that is gone: {}", why.text);
+    told();
+  });
 }
 
 /// Its backend says that we have it; that we know when we asked for it.
@@ -425,20 +423,19 @@ void domain_state::check_devices_of(std::size_t at) {
 void domain_state::bind_pci() {
   auto now = look();
   auto* me = record(now);
-  auto wanted = std::vector<std::pair<std::string, std::string>>{};
+  auto wanted = std::vector<job::bind_pci::wanted>{};
   auto as_found = me ? model::with_found(*me, "pci", start_->pci) : model::domain{};
   if (me)
     for (auto& x : model::assigned(as_found, "pci"))
-      if (x.port != "*" && std::ranges::none_of(wanted, [&](auto& y) { return y.first == x.port; }))
-        wanted.emplace_back(x.port, event_text(x));
+      if (x.port != "*"
+          && std::ranges::find(wanted, x.port, &job::bind_pci::wanted::port) == wanted.end())
+        wanted.push_back({x.port, event_text(x)});
   if (wanted.empty())
     return next_step();
-  auto what = work(task::bind_pci);
-  what.pairs = std::move(wanted);
   run(
-      std::move(what),
-      [this](const report& x) {
-        start_->pci = x.devices;
+      work(job::bind_pci{std::move(wanted)}),
+      [this](const std::vector<model::device>& bound) {
+        start_->pci = bound;
         next_step();
       },
       [this](const model::error& why) { fail_start(why); });

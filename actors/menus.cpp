@@ -11,7 +11,7 @@ namespace qubes::actors {
 
 namespace {
 
-constexpr auto menu_seconds = std::int64_t{300};
+constexpr auto menu_patience = std::chrono::seconds{300};
 
 } // namespace
 
@@ -77,12 +77,9 @@ void domain_state::next_menu() {
   auto about = model::subject{now.view(), shown};
   if (!x.remove && (!shown || model::read_text(about, "guivm") != who_))
     return menu_done(x); // it is gone, or another shows it now
-  auto what = work(task::run_service);
-  what.call = model::menu_call(now.view(), *record(now), x);
-  what.limit = menu_seconds;
-  auto limit = deadline_of_job(what);
-  timed_request(self, world_, world_->driver, limit, std::move(what))
-      .then([this, x](const report&) { menu_done(x); },
+  ask_driver(self, world_,
+             work(job::run_service{model::menu_call(now.view(), *record(now), x), menu_patience}))
+      .then([this, x] { menu_done(x); },
             [this, x](const caf::error& why) {
               note(spdlog::level::warn, "its menu does not follow '{}': {}", x.domain,
                    from_caf(why).text);

@@ -30,13 +30,9 @@ void domain_state::with_sound_entry(const model::domain* player, const reply& to
   auto now = look();
   if (!player || !model::listens(now.view(), *player))
     return then(std::nullopt);
-  look_up(to,
-          {.what = task::read_qubesdb,
-           .domain = player->name,
-           .uuid = player->uuid,
-           .text = config_entry(who_)},
-          [path = config_entry(who_), then](const report& x) {
-            for (auto& [at, text] : x.pairs)
+  look_up(to, about(*player, job::read_qubesdb{config_entry(who_)}),
+          [path = config_entry(who_), then](const model::entry_list& entries) {
+            for (auto& [at, text] : entries)
               if (at == path)
                 return then(text);
             then(std::nullopt);
@@ -58,7 +54,7 @@ void domain_state::with_microphone(
 }
 
 /// A service of the player does it, where it has one.
-model::outcome<job> domain_state::let_sound_in(bool on) const {
+model::outcome<driver_job> domain_state::let_sound_in(bool on) const {
   auto now = look();
   auto* me = record(now);
   if (!me)
@@ -72,17 +68,17 @@ model::outcome<job> domain_state::let_sound_in(bool on) const {
                        fmt::format("'{}', which plays its sound, does not run", player->name.str()),
                        fmt::format("start '{}'", player->name.str()));
   auto service = std::string{on ? "qubes.AudioInputEnable" : "qubes.AudioInputDisable"};
-  auto result = job{.what = task::write_qubesdb, .domain = player->name, .uuid = player->uuid};
   if (!model::has_feature(now.view(), *player, "supported-rpc." + service,
                           model::chain::with_netvm)) {
-    put(result.edits, config_entry(who_), on ? "1" : "0");
-    return result;
+    auto what = job::write_qubesdb{};
+    put(what.edits, config_entry(who_), on ? "1" : "0");
+    return about(*player, std::move(what));
   }
   auto user = model::service_user(now.view(), *player);
-  result.what = task::ask_service;
-  result.call = {.service = fmt::format("{}+{}", service, who_),
-                 .user = user.empty() ? std::string{model::default_user} : user};
-  return result;
+  return about(
+      *player,
+      job::ask_service{.call = {.service = fmt::format("{}+{}", service, who_),
+                                .user = user.empty() ? std::string{model::default_user} : user}});
 }
 
 /// A player remembers nothing of an earlier life of ours.
@@ -94,11 +90,11 @@ void domain_state::forget_sound() {
   if (!is_there(*row, *now.machine) || !player || player == me
       || !model::listens(now.view(), *player))
     return;
-  auto what = job{.what = task::write_qubesdb, .domain = player->name, .uuid = player->uuid};
+  auto what = job::write_qubesdb{};
   for (auto folder : {"/audio-input-config/", "/audio-input/", "/audio-input-request/"})
     drop(what.edits, folder + who_);
   run(
-      std::move(what), [](const report&) {},
+      about(*player, std::move(what)), [] {},
       [this](const model::error& why) {
         note(spdlog::level::warn, "its audiovm still knows an earlier microphone: {}", why.text);
       });
@@ -125,13 +121,13 @@ void domain_state::move_sound(const model::system_ptr& before, const model::chan
   if (!model::listens(v, *next))
     return failed.refuse(
         {errc::vm_not_running, fmt::format("'{}' does not run", next->name.str()), {}});
-  auto to = job{.what = task::write_qubesdb, .domain = next->name, .uuid = next->uuid};
+  auto to = about(*next, job::write_qubesdb{});
   with_sound_entry(former, failed, [this, failed, to](const auto& entry) {
     if (entry != "0" && entry != "1")
       return failed.ok();
-    auto what = to;
-    put(what.edits, config_entry(who_), *entry);
-    run_for(failed, std::move(what), [failed](const report&) { failed.ok(); });
+    auto told = to;
+    put(told.what.edits, config_entry(who_), *entry);
+    run_for(failed, std::move(told), [failed] { failed.ok(); });
   });
 }
 

@@ -130,10 +130,11 @@ void netvm_state::tell_provider() {
 void netvm_state::tell_rules(const model::qubesdb_edits& edits, const std::function<void()>& then) {
   auto now = world_->look();
   auto v = now.view();
-  auto what = job{.what = task::read_firewalls, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
+  auto what = job::read_firewalls{};
   for (auto* x : model::connected_to(v, *now.find(provider_)))
     if (model::listens(v, *x))
-      what.pairs.emplace_back(x->name, fmt::format("{}/{}", row(x->type).directory, x->name.str()));
+      what.directories.emplace(x->name,
+                               fmt::format("{}/{}", row(x->type).directory, x->name.str()));
   auto write = [this, edits, then](const std::map<std::string, model::firewall_rules>& rules) {
     auto now = world_->look();
     auto all = edits;
@@ -142,14 +143,14 @@ void netvm_state::tell_rules(const model::qubesdb_edits& edits, const std::funct
         all.push_back(std::move(x));
     write_qubesdb(self, world_, provider_, std::move(all), then);
   };
-  timed_request(self, world_, world_->driver, world_->settings.host_call, what)
+  ask_driver(self, world_, {}, what)
       .then(
-          [what, write](const report& x) {
+          [what, write](const job::read_firewalls::result& files) {
             auto rules = std::map<std::string, model::firewall_rules>{};
-            for (auto& [client, directory] : what.pairs)
+            for (auto& [client, directory] : what.directories)
               rules[client] = model::accept_all();
-            for (auto& [client, text] : x.pairs)
-              rules[client] = understand(true, text, client);
+            for (auto& [client, file] : files)
+              rules[client] = understand(file, client);
             write(rules);
           },
           [write](const caf::error&) { write({}); }); // nothing may pass

@@ -77,10 +77,10 @@ void domain_state::find_network() {
   if (auto supervisor = netvm_of_mine())
     self->send(supervisor, atom::reconcile_v, who_, domain_actor{self});
   run(
-      work(task::read_devices),
-      [this](const report& x) {
-        found_network(x.links);
-        identify_devices(x.attachments, [] {});
+      work(job::read_devices{}),
+      [this](const job::read_devices::result& has) {
+        found_network(has.links);
+        identify_devices(has.attachments, [] {});
       },
       [this](const model::error& why) {
         devices_unknown(why);
@@ -165,8 +165,8 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
     return network_settled();
   auto machine = model::xml::gather(now.view(), *me);
   run(
-      work(task::attach, model::xml::render_net(machine)),
-      [this, netvm, is_news, mac = machine.mac](const report&) {
+      work(job::attach_device{model::xml::render_net(machine)}),
+      [this, netvm, is_news, mac = machine.mac] {
         plugged_ = {netvm, mac};
         refresh_firewall();
         if (is_news)
@@ -195,8 +195,8 @@ void domain_state::unplug() {
 /// interface as well.
 void domain_state::detach_interface(const unplugged& then) {
   run(
-      work(task::detach, model::xml::render_interface_key(plugged_->mac)),
-      [this, then](const report&) {
+      work(job::detach_device{model::xml::render_interface_key(plugged_->mac)}),
+      [this, then] {
         auto former = plugged_ ? plugged_->netvm : "";
         plugged_.reset();
         interface_dead_ = false;

@@ -39,7 +39,7 @@ void domain_state::pause(const reply& to) {
 }
 
 void domain_state::hold(const reply& to) {
-  run_for(to, work(task::suspend), [this, to](const report&) {
+  run_for(to, work(job::pause_guest{}), [this, to] {
     if (facts_.state != power::paused) { // the hypervisor's news may have been faster
       move(power::paused);
       tell("domain-paused");
@@ -52,7 +52,7 @@ void domain_state::unpause(const reply& to) {
   if (facts_.state != power::paused)
     return to.refuse({errc::vm_not_paused, fmt::format("'{}' is not paused", who_), {}});
   tell("domain-pre-unpaused");
-  run_for(to, work(task::resume), [this, to](const report&) {
+  run_for(to, work(job::unpause_guest{}), [this, to] {
     if (facts_.state == power::paused) {
       move(awake());
       tell("domain-unpaused");
@@ -72,8 +72,8 @@ void domain_state::suspend(const reply& to) {
     return to.refuse(not_running(who_, facts_.state));
   auto sleep = [this, to] {
     run(
-        work(task::sleep),
-        [this, to](const report&) {
+        work(job::suspend_guest{}),
+        [this, to] {
           move(power::suspended);
           to.ok();
         },
@@ -89,7 +89,7 @@ void domain_state::suspend(const reply& to) {
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
-      service_work("qubes.SuspendPre", "root"), [sleep](const report&) { sleep(); },
+      work(root_service("qubes.SuspendPre")), sleep,
       [this, sleep](const model::error& why) {
         note(spdlog::level::warn, "{}", why.text);
         sleep();
@@ -100,7 +100,7 @@ void domain_state::suspend(const reply& to) {
 void domain_state::resume(const reply& to) {
   if (facts_.state != power::suspended)
     return unpause(to);
-  run_for(to, work(task::wake), [this, to](const report&) {
+  run_for(to, work(job::resume_guest{}), [this, to] {
     move(awake());
     auto woken = [this, to] {
       tell("domain-resumed");
@@ -111,7 +111,7 @@ void domain_state::resume(const reply& to) {
       return woken();
     tell("domain-cmd-pre-run", {{"start_guid", "False"}});
     run(
-        service_work("qubes.SuspendPost", "root"), [woken](const report&) { woken(); },
+        work(root_service("qubes.SuspendPost")), woken,
         [this, woken](const model::error& why) {
           note(spdlog::level::warn, "{}", why.text);
           woken();
@@ -127,7 +127,7 @@ bool domain_state::has_agent() const {
 }
 
 void domain_state::run_service(const std::string& service, const reply& to) {
-  run_for(to, service_work(service, "root"), [to](const report&) { to.ok(); });
+  run_for(to, work(root_service(service)), [to] { to.ok(); });
 }
 
 // -- the hypervisor's news -----------------------------------------------------------------------
@@ -174,7 +174,7 @@ void domain_state::look_again() {
   if (start_ || destroying_ || stopping_)
     return;
   run(
-      work(task::inspect), [this](const report& found) { follow(found.guest); },
+      work(job::inspect_guest{}), [this](const model::guest& truth) { follow(truth); },
       [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 
@@ -249,7 +249,7 @@ void domain_state::reconcile(const model::guest& truth) {
 void domain_state::end_orphan() {
   note(spdlog::level::warn, "a guest that a failed start left behind is taken down");
   run(
-      work(task::destroy), [](const report&) {},
+      work(job::kill_guest{}), [] {},
       [this](const model::error& why) {
         if (why.code != errc::vm_not_started)
           degrade(trouble::start,
@@ -260,9 +260,9 @@ void domain_state::end_orphan() {
 /// A start must not touch the volumes of a guest that nobody has told of yet.
 void domain_state::learn_truth(const reply& waiting) {
   run(
-      work(task::inspect),
-      [this, waiting](const report& found) {
-        reconcile(found.guest);
+      work(job::inspect_guest{}),
+      [this, waiting](const model::guest& truth) {
+        reconcile(truth);
         known_ = true;
         start(waiting);
       },
@@ -323,11 +323,10 @@ void domain_state::catch_up() {
 /// Programs in the guest shall find the network when they go on.
 void domain_state::await_uplink() {
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
-  auto what = service_work("qubes.WaitForNetworkUplink", "root");
-  constexpr auto patience = 10;
-  what.limit = patience;
+  auto what = root_service("qubes.WaitForNetworkUplink");
+  what.patience = std::chrono::seconds{10};
   run(
-      std::move(what), [](const report&) {},
+      work(std::move(what)), [] {},
       [this](const model::error& why) {
         note(spdlog::level::warn, "its network may not be up: {}", why.text);
       });

@@ -147,12 +147,8 @@ void domain_state::prepare_boot(const model::plan& plan, const model::system_ptr
   auto boots = autostart_after(plan.what);
   if (!boots)
     return make_durable(plan, before, reserved, to);
-  auto what = work(task::start_at_boot);
-  what.flag = *boots;
-  auto limit = deadline_of_job(what);
-  timed_request(self, world_, world_->driver, limit, std::move(what))
-      .then([this, plan, before, reserved,
-             to](const report&) { make_durable(plan, before, reserved, to); },
+  ask_driver(self, world_, work(job::start_at_boot{*boots}))
+      .then([this, plan, before, reserved, to] { make_durable(plan, before, reserved, to); },
             [this, plan, reserved, to](const caf::error& why) {
               not_committed(plan, reserved, from_caf(why), to);
             });
@@ -252,11 +248,10 @@ void domain_state::follow_record(const model::system_ptr& before,
 
 /// The memory manager reads there how much memory it may give.
 void domain_state::tell_ceiling(const model::domain& me) {
-  auto what = work(task::announce);
-  what.pairs = model::ceiling_entries(look().view(), me, facts_.xid);
-  if (!what.pairs.empty())
+  auto entries = model::ceiling_entries(look().view(), me, facts_.xid);
+  if (!entries.empty())
     run(
-        std::move(what), [](const report&) {},
+        work(job::write_xenstore{std::move(entries)}), [] {},
         [this](const model::error& why) {
           note(spdlog::level::warn, "its new maxmem counts from the next start: {}", why.text);
         });

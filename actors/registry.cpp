@@ -256,10 +256,9 @@ domain_actor registry_state::spawn_domain(const std::string& name, const std::st
   auto result = self->spawn<caf::monitored>(actors::domain, world_, name);
   if (!restarts_.contains(domain_part(name)))
     return result;
-  auto what = job{.what = task::inspect, .domain = name, .uuid = uuid, .text = {}, .pairs = {}};
-  timed_request(self, world_, world_->driver, world_->settings.host_call, what)
+  ask_driver(self, world_, {.name = name, .uuid = uuid}, job::inspect_guest{})
       .then([who = result](
-                const report& found) { caf::anon_send(who, atom::reconcile_v, found.guest); },
+                const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
             [name](const caf::error& why) {
               spdlog::warn("{}: nobody knows how it is: {}", name, from_caf(why).text);
             });
@@ -324,16 +323,15 @@ void registry_state::begin_again(const directory::entry& without, const std::str
 void registry_state::rescue(const order& x, const reply& to) {
   auto now = world_->look();
   auto* who = now.find(x.domain);
-  auto task = x.what == verb::kill ? task::destroy : task::suspend;
   if (!who || (x.what != verb::kill && x.what != verb::pause))
     return to.refuse(
         {errc::general,
          fmt::format("the part of the daemon that serves '{}' is begun again", x.domain),
          "try again in a moment; 'qvmctl status' tells why"});
-  auto what = job{.what = task, .domain = x.domain, .uuid = who->uuid, .text = {}, .pairs = {}};
-  timed_request(self, world_, world_->driver, world_->settings.rescue_call, what)
-      .then([to](const report&) { to.ok(); },
-            [to](const caf::error& why) { to.refuse(from_caf(why)); });
+  auto what = x.what == verb::kill ? driver_job{about(*who, job::kill_guest{})}
+                                   : driver_job{about(*who, job::pause_guest{})};
+  ask_driver(self, world_, std::move(what))
+      .then([to] { to.ok(); }, [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
 void registry_state::end_all() {

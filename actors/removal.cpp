@@ -88,9 +88,8 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     finish();
     return true;
   }
-  timed_request(self, world_, world_->driver, world_->settings.host_call, work(task::undefine))
-      .then([remove_disks](const report&) { remove_disks(); },
-            [remove_disks](const caf::error&) { remove_disks(); }); // unknown is fine
+  ask_driver(self, world_, work(job::undefine_guest{}))
+      .then(remove_disks, [remove_disks](const caf::error&) { remove_disks(); }); // unknown is fine
   return true;
 }
 

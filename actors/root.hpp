@@ -1,7 +1,7 @@
 // The root: composes the society, starts it in order, watches over it, and stops it in order.
 #pragma once
 
-#include "actors/driver.hpp"
+#include "actors/driver/driver.hpp"
 #include "actors/events.hpp"
 #include "actors/gate.hpp"
 #include "actors/storage.hpp"

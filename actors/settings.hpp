@@ -1,15 +1,14 @@
 // Deadlines and limits of the society; each is a key of the configuration file.
 #pragma once
 
+#include "messages/call_limits.hpp"
+
 #include <chrono>
 #include <cstddef>
 
 namespace qubes::actors {
 
-struct settings {
-  std::chrono::seconds host_call{30};             ///< what waits for no guest; a build has no limit
-  std::chrono::seconds guest_call{60};            ///< anything that waits for a guest
-  std::chrono::seconds rescue_call{30};           ///< destroy
+struct settings : call_limits {
   std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on
   std::chrono::seconds disk_answer{10800};        ///< ... and is not waited for beyond this
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
@@ -17,7 +16,6 @@ struct settings {
   std::chrono::seconds order{900};                ///< a client's order, whatever it takes
   std::chrono::seconds start{86400};              ///< ... but for what waits for guests, see below
   std::chrono::seconds backup{7 * 86400};         ///< ... and for a backup
-  std::chrono::seconds question{3600};            ///< the user's answer
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here
   std::chrono::milliseconds reconnect_most{5000}; ///< ... up to here
   std::size_t generations = 100;      ///< older qubes.xml files of the last hour that are kept

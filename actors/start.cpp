@@ -186,19 +186,20 @@ void domain_state::verify_files() {
   auto now = look();
   if (auto sound = model::check_volumes(now.view(), *record(now)); !sound)
     return fail_start(std::move(sound.error()));
-  auto verified = [this](const auto&) {
+  auto verified = [this] {
     tell("domain-verify-files");
     next_step();
   };
   auto failed = [this](const model::error& why) { fail_start(why); };
   run(
-      work(task::verify, directory_of_mine()),
-      [this, verified, failed](const report& found) {
-        start_->overlay = found.overlay;
+      work(job::verify_directory{directory_of_mine()}),
+      [this, verified, failed](const std::optional<std::string>& overlay) {
+        start_->overlay = overlay;
         if (auto disks = disk_work(disk_task::verify))
-          run_on_disks(std::move(*disks), verified, failed);
+          run_on_disks(
+              std::move(*disks), [verified](const disk_report&) { verified(); }, failed);
         else
-          verified(found);
+          verified();
       },
       failed);
 }
@@ -208,7 +209,7 @@ void domain_state::look_for_strangers() {
   if (!look().machine->xen)
     return next_step();
   run(
-      work(task::survey), [this](const report&) { next_step(); },
+      work(job::look_for_strangers{}), [this] { next_step(); },
       [this](const model::error& why) { fail_start(why); });
 }
 
@@ -249,18 +250,17 @@ void domain_state::undo_netvm() {
 /// Held until the domain is created and its memory is its own, or until the start failed.
 void domain_state::reserve_memory() {
   auto now = look();
-  auto what = work(task::reserve);
-  what.bytes = model::memory_to_reserve(now.view(), *record(now));
-  what.limit = world_->settings.start.count();
-  what.errand = start_->disks;
-  what.served = [world = world_, who = who_] {
-    world->status.go_on(who, "memory: in line", "memory");
-  };
+  auto what = job::reserve_memory{.bytes = model::memory_to_reserve(now.view(), *record(now)),
+                                  .patience = world_->settings.start,
+                                  .errand = start_->disks,
+                                  .served = [world = world_, who = who_] {
+                                    world->status.go_on(who, "memory: in line", "memory");
+                                  }};
   world_->status.go_on(who_, "memory", "memory: in line");
   run(
-      std::move(what),
-      [this](const report& x) {
-        start_->memory = x.held;
+      work(std::move(what)),
+      [this](const std::shared_ptr<void>& reservation) {
+        start_->memory = reservation;
         next_step();
       },
       [this](const model::error& why) { fail_start(why); });
@@ -308,15 +308,13 @@ void domain_state::create() {
   auto xml = describe_guest(now.view(), *me, *start_);
   if (!xml)
     return fail_start(std::move(xml.error()));
-  auto what = work(task::create, std::move(xml->text));
-  what.plain = std::move(xml->plain);
   auto* netvm = model::netvm_of(now.view(), *me);
   run(
-      std::move(what),
+      work(job::create_guest{std::move(xml->text), std::move(xml->plain)}),
       [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt,
-       mac = xml->mac](const report& x) {
+       mac = xml->mac](const model::guest& built) {
         orphan_possible_ = false;
-        live_as(x.guest);
+        live_as(built);
         if (netvm)
           plugged_ = {*netvm, mac};
         publish_facts();
@@ -341,8 +339,8 @@ void domain_state::undo_create() {
     unwind();
   };
   run(
-      work(task::take_back),
-      [this, down](const report&) {
+      work(job::take_back_guest{}),
+      [this, down] {
         orphan_possible_ = false;
         down();
       },
@@ -366,12 +364,11 @@ void domain_state::take_down_later(const model::error& why) {
 void domain_state::announce_memory() {
   auto now = look();
   auto* me = record(now);
-  auto what = work(task::announce);
-  what.pairs = model::xenstore_entries(now.view(), *me, facts_.xid);
-  if (what.pairs.empty())
+  auto entries = model::xenstore_entries(now.view(), *me, facts_.xid);
+  if (entries.empty())
     return next_step();
   run(
-      std::move(what), [this](const report&) { next_step(); },
+      work(job::write_xenstore{std::move(entries)}), [this] { next_step(); },
       [this](const model::error& why) { fail_start(why); });
 }
 
@@ -386,8 +383,8 @@ void domain_state::spawned() {
 void domain_state::run_guest() {
   tell("domain-pre-unpaused");
   run(
-      work(task::resume),
-      [this](const report&) {
+      work(job::unpause_guest{}),
+      [this] {
         start_->unpaused = true;
         tell("domain-unpaused");
         next_step();
@@ -395,16 +392,14 @@ void domain_state::run_guest() {
       [this](const model::error& why) { fail_start(why); });
 }
 
-job domain_state::agent_work(const std::string& user) const {
+job::start_agent domain_state::agent_work(const std::string& user) const {
   auto now = look();
   auto* me = record(now);
   auto v = now.view();
-  auto what = work(task::start_agent);
-  what.user = user;
-  what.flag = model::has_feature(v, *me, "qrexec", model::chain::with_template);
-  what.limit = model::read_int({v, me}, "qrexec_timeout");
-  what.debug = model::read_bool({v, me}, "debug");
-  return what;
+  return {.user = user,
+          .wait = model::has_feature(v, *me, "qrexec", model::chain::with_template),
+          .patience = std::chrono::seconds{model::read_int({v, me}, "qrexec_timeout")},
+          .debug = model::read_bool({v, me}, "debug")};
 }
 
 /// The stub domain of a guest may have an agent of its own.
@@ -416,20 +411,19 @@ void domain_state::start_stub_agent() {
       || !model::has_feature(about.view, *about.owner, "stubdom-qrexec",
                              model::chain::with_template))
     return next_step();
-  auto what = agent_work("root");
-  what.domain = model::stub_domain_of(who_);
-  what.uuid = model::read_text(about, "stubdom_uuid");
-  what.xid = static_cast<std::int32_t>(xid);
+  auto stub = domain_identity{.name = model::stub_domain_of(who_),
+                              .uuid = model::read_text(about, "stubdom_uuid"),
+                              .xid = static_cast<std::int32_t>(xid)};
   run(
-      std::move(what), [this](const report&) { next_step(); },
+      typed_job{std::move(stub), agent_work("root")}, [this] { next_step(); },
       [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::start_agent() {
   auto now = look();
   run(
-      agent_work(model::service_user(now.view(), *record(now))),
-      [this](const report&) {
+      work(agent_work(model::service_user(now.view(), *record(now)))),
+      [this] {
         facts_.agent = true;
         next_step();
       },
@@ -442,7 +436,7 @@ void domain_state::take_input() {
   auto* me = record(now);
   if (me && model::has_feature(now.view(), *me, "input-dom0-proxy", model::chain::own))
     run(
-        work(task::trigger_input), [](const report&) {},
+        work(job::trigger_input{}), [] {},
         [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 

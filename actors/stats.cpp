@@ -1,6 +1,6 @@
 #include "actors/stats.hpp"
 
-#include "actors/driver.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "messages/admin_api.hpp"
 #include "model/property.hpp"
 
@@ -50,18 +50,16 @@ void stats_state::look_later(std::chrono::milliseconds wait) {
 void stats_state::look() {
   if (subscribers_.empty())
     return;
-  auto ask = job{.what = task::sample, .domain = {}, .uuid = {}, .text = {}, .pairs = {}};
-  auto limit = deadline_of(world_->settings, ask);
   auto again = [this] {
     auto now = world_->look();
     auto seconds = std::clamp<std::int64_t>(
         model::read_int({now.view(), nullptr}, "stats_interval"), 1, std::int64_t{24} * 3600);
     look_later(std::chrono::seconds{seconds});
   };
-  timed_request(self, world_, world_->driver, limit, std::move(ask))
+  ask_driver(self, world_, {}, job::sample_usage{})
       .then(
-          [this, again](const report& x) {
-            tell(x.usage);
+          [this, again](const std::vector<model::usage>& seen) {
+            tell(seen);
             again();
           },
           [again](const caf::error& why) {

@@ -110,7 +110,7 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
       to.ok();
   };
   run(
-      work(task::shutdown), [asked](const report&) { asked(); },
+      work(job::shut_down_guest{}), asked,
       [this, to](const model::error& why) {
         goes_down(false);
         if (why.code == errc::timed_out)
@@ -197,7 +197,7 @@ void domain_state::destroy() {
   if (std::exchange(destroying_, true))
     return;
   run(
-      work(task::destroy), [this](const report&) { stopped(); },
+      work(job::kill_guest{}), [this] { stopped(); },
       [this](const model::error& why) {
         if (why.code == errc::vm_not_started) // it went down by itself
           return stopped();
@@ -214,15 +214,15 @@ void domain_state::heard_stop() {
   if (facts_.xid < 0 || destroying_ || (start_ && start_->failed))
     return;
   run(
-      work(task::inspect),
-      [this](const report& x) {
-        if (x.guest.state == power::dying) {
+      work(job::inspect_guest{}),
+      [this](const model::guest& truth) {
+        if (truth.state == power::dying) {
           constexpr auto again = std::chrono::milliseconds{250}; // spec/lifecycle.md §5.2
           self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
-        } else if (x.guest.state == power::halted || x.guest.state == power::crashed) {
+        } else if (truth.state == power::halted || truth.state == power::crashed) {
           if (start_)
             abort_start({errc::general, fmt::format("'{}' stopped while it started", who_), {}});
-          else if (x.guest.state == power::crashed)
+          else if (truth.state == power::crashed)
             destroy();
           else
             stopped();
@@ -238,7 +238,7 @@ void domain_state::stopped() {
   if (facts_.xid < 0)
     return;
   tell("domain-stopped");
-  caf::anon_send(world_->driver, work(task::close_tools));
+  caf::anon_send(world_->driver, driver_job{work(job::close_tools{})});
   facts_ = model::live{.state = facts_.state};
   destroying_ = false;
   plugged_.reset();

@@ -48,11 +48,9 @@ void domain_state::open_qubesdb() {
   auto entries = entries_of_mine();
   if (!entries)
     return fail_start(std::move(entries.error()));
-  auto what = work(task::open_qubesdb);
-  what.edits = std::move(*entries);
   run(
-      std::move(what),
-      [this, netvm = netvm_in_record()](const report&) {
+      work(job::open_qubesdb{std::move(*entries)}),
+      [this, netvm = netvm_in_record()] {
         entries_name_ = netvm;
         offers_nothing();
         tell("domain-qdb-create");
@@ -74,8 +72,8 @@ void domain_state::watch_guest(const std::function<void()>& then, std::size_t at
     return then();
   }
   run(
-      work(task::watch_qubesdb, std::string{model::device_kinds[at].listing}),
-      [this, then, at](const report&) { watch_guest(then, at + 1); },
+      work(job::watch_qubesdb{std::string{model::device_kinds[at].listing}}),
+      [this, then, at] { watch_guest(then, at + 1); },
       [this, then](const model::error& why) {
         if (watch_pause_.count() == 0)
           note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);

@@ -2,7 +2,7 @@
 // anybody but their own domain.
 #pragma once
 
-#include "actors/driver.hpp"
+#include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/world.hpp"
 #include "model/extension.hpp"
@@ -25,28 +25,19 @@ template <class Self>
 void write_qubesdb(
     Self* self, const world_ptr& in, const std::string& whose, model::qubesdb_edits edits,
     const std::function<void()>& then = [] {}) {
-  auto what =
-      job{.what = task::write_qubesdb, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
-  what.edits = std::move(edits);
-  auto limit = deadline_of(in->settings, what);
-  timed_request(self, in, in->driver, limit, std::move(what))
-      .then([then](const report&) { then(); },
-            [then, whose](const caf::error& why) {
-              log(spdlog::level::warn, {.domain = whose, .method = {}},
-                  fmt::format("it could not be told: {}", from_caf(why).text));
-              then();
-            });
+  ask_driver(self, in, {.name = whose}, job::write_qubesdb{std::move(edits)})
+      .then(then, [then, whose](const caf::error& why) {
+        log(spdlog::level::warn, {.domain = whose, .method = {}},
+            fmt::format("it could not be told: {}", from_caf(why).text));
+        then();
+      });
 }
 
 /// Whether a domain that was just made, or is no more, starts with the host.
 template <class Self>
 void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bool on) {
-  auto what =
-      job{.what = task::start_at_boot, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
-  what.flag = on;
-  auto limit = deadline_of(in->settings, what);
-  timed_request(self, in, in->driver, limit, std::move(what))
-      .then([](const report&) {},
+  ask_driver(self, in, {.name = whose}, job::start_at_boot{on})
+      .then([] {},
             [whose](const caf::error& why) {
               log(spdlog::level::warn, {.domain = whose, .method = {}}, from_caf(why).text);
             });
@@ -55,13 +46,8 @@ void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bo
 /// Whether dom0 itself runs a service.
 template <class Self>
 void mark_service(Self* self, const world_ptr& in, std::string service, bool on) {
-  auto what =
-      job{.what = task::mark_service, .domain = "dom0", .uuid = {}, .text = {}, .pairs = {}};
-  what.text = std::move(service);
-  what.flag = on;
-  auto limit = deadline_of(in->settings, what);
-  timed_request(self, in, in->driver, limit, std::move(what))
-      .then([](const report&) {},
+  ask_driver(self, in, {.name = "dom0"}, job::mark_service{std::move(service), on})
+      .then([] {},
             [](const caf::error& why) {
               log(spdlog::level::warn, {.domain = "dom0", .method = {}}, from_caf(why).text);
             });
@@ -84,15 +70,9 @@ void tell_guests(
 /// Where the stub domain of a guest sends its sound.
 template <class Self>
 void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
-  auto what = job{.what = task::run_service,
-                  .domain = model::stub_domain_of(x.guest),
-                  .uuid = {},
-                  .text = {},
-                  .pairs = {}};
-  what.call = {.service = "qubes.SetAudioVM+" + x.player_xid, .user = "root"};
-  auto limit = deadline_of(in->settings, what);
-  timed_request(self, in, in->driver, limit, std::move(what))
-      .then([](const report&) {},
+  auto call = model::service_call{.service = "qubes.SetAudioVM+" + x.player_xid, .user = "root"};
+  ask_driver(self, in, {.name = model::stub_domain_of(x.guest)}, job::run_service{std::move(call)})
+      .then([] {},
             [guest = x.guest](const caf::error& why) {
               log(spdlog::level::warn, {.domain = guest, .method = {}},
                   fmt::format("its sound stays where it is: {}", from_caf(why).text));
@@ -125,11 +105,8 @@ void tell_change(
 /// dom0 asks a template that has just got its programs for its applications.
 template <class Self>
 void sync_menus(Self* self, const world_ptr& in, const std::string& whose) {
-  auto what = job{.what = task::sync_menus, .domain = whose, .uuid = {}, .text = {}, .pairs = {}};
-  what.limit = 600;
-  auto limit = deadline_of(in->settings, what);
-  timed_request(self, in, in->driver, limit, std::move(what))
-      .then([](const report&) {},
+  ask_driver(self, in, {.name = whose}, job::sync_menus{.patience = std::chrono::minutes{10}})
+      .then([] {},
             [whose](const caf::error& why) {
               log(spdlog::level::warn, {.domain = whose, .method = {}},
                   fmt::format("its applications are not known: {}", from_caf(why).text));

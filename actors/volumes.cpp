@@ -124,7 +124,7 @@ void domain_state::resize_volume(const std::string& volume, const std::string& t
 void domain_state::grow_file_system(const std::string& volume, const reply& to) {
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
   run(
-      service_work("qubes.ResizeDisk", "root", volume), [to](const report&) { to.ok(); },
+      work(root_service("qubes.ResizeDisk", volume)), [to] { to.ok(); },
       [this, volume, to](const model::error& why) {
         to.refuse({errc::storage,
                    fmt::format("volume '{}' of '{}' has grown, its file system has not: {}", volume,

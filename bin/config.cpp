@@ -33,8 +33,8 @@ struct key {
   std::string_view help;
 };
 
-template <class Part, class T>
-number_key number(Part config::*part, T Part::*field, std::int64_t least, std::int64_t most) {
+template <class Part, class Base, class T>
+number_key number(Part config::*part, T Base::*field, std::int64_t least, std::int64_t most) {
   auto fallback = std::int64_t{};
   if constexpr (std::is_arithmetic_v<T>)
     fallback = static_cast<std::int64_t>(config{}.*part.*field);

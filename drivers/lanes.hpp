@@ -2,6 +2,8 @@
 // different keys never wait for each other while a thread is free.
 #pragma once
 
+#include "model/lane.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -11,18 +13,8 @@
 
 namespace qubes::drivers {
 
-/// Calls that depend on a guest never share a lane with calls that do not.
-enum class lane : std::uint8_t {
-  host,    ///< lists and looks: the hypervisor alone
-  build,   ///< a guest is being built, which takes as long as it takes
-  guest,   ///< may wait for a guest: shutdown, attach, QubesDB, agent
-  rescue,  ///< destroy; always free
-  disk,    ///< files of the store
-  storage, ///< volumes; copies may take long
-  backup,  ///< takes hours, and costs nobody else a thread
-  user,    ///< somebody is asked, who may be away
-};
-inline constexpr std::size_t lane_count = 8;
+using model::lane;
+using model::lane_count;
 
 /// Where blocking work runs. The simulation has its own.
 class executor {

@@ -84,4 +84,8 @@ void read_guest(xenstore& from, model::guest& into) {
     into.started_us = std::llround(*began * 1e6);
 }
 
+std::optional<std::uint64_t> read_number(xenstore* from, const std::string& path) {
+  return from ? number<std::uint64_t>(text_at(*from, path)) : std::nullopt;
+}
+
 } // namespace qubes::drivers

@@ -22,4 +22,7 @@ std::optional<std::int32_t> find_by_uuid(xenstore& from, const std::string& uuid
 /// when nobody knows.
 std::int32_t backend_of(xenstore& from, std::int32_t xid, const std::string& mac);
 
+/// A number that somebody keeps there; nothing without a XenStore.
+std::optional<std::uint64_t> read_number(xenstore* from, const std::string& path);
+
 } // namespace qubes::drivers

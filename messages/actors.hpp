@@ -1,6 +1,7 @@
 // Every actor as the others see it, on one page.
 #pragma once
 
+#include "messages/driver_jobs.hpp"
 #include "messages/types.hpp"
 
 namespace qubes {
@@ -86,9 +87,9 @@ using store_actor = caf::typed_actor<
 using driver_actor = caf::typed_actor<
     // Shows that it still answers.
     caf::replies_to<atom::probe>::with<void>,
-    // Runs a job on its lane; answers once it is done. Fails fast while the hypervisor is out of
-    // reach.
-    caf::replies_to<job>::with<report>,
+    // Does a job on its lane; answers with what it found once it is done. Fails fast while the
+    // hypervisor is out of reach. Asked by `ask_driver` (actors/driver/ask_driver.hpp).
+    caf::replies_to<driver_job>::with<driver_result>,
     // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
     // or all of them have heard.
     caf::replies_to<atom::start>::with<void>,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "messages/answer_once.hpp"
+#include "messages/errand.hpp"
 #include "model/change.hpp"
 #include "model/creation.hpp"
 #include "model/device.hpp"
@@ -11,20 +12,15 @@
 #include "model/host.hpp"
 #include "model/menu_turn.hpp"
 #include "model/permission.hpp"
-#include "model/qubesdb.hpp"
-#include "model/service_call.hpp"
 #include "model/storage_facts.hpp"
-#include "model/usage.hpp"
 
 #include <caf/all.hpp>
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <set>
-#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -105,13 +101,6 @@ struct volume_name {
   std::string volume;
 };
 
-/// Long work as those see it who wait for it: they may break it off, and know that it goes on.
-struct errand {
-  std::stop_source stop{};
-  std::atomic<std::int64_t> heard_us{0}; ///< when it last got on
-};
-using errand_ptr = std::shared_ptr<errand>;
-
 /// A client's wish. Whoever takes it answers its ticket exactly once.
 struct order {
   std::uint64_t ticket = 0;
@@ -133,92 +122,6 @@ struct order {
 struct answer {
   std::uint64_t ticket = 0;
   model::outcome<std::string> result;
-};
-
-/// Blocking work on behalf of one domain. Rows in actors/driver.cpp.
-enum class task : std::uint8_t {
-  create, ///< text: domain XML, plain: the same without the site's changes, "" where it has none
-  suspend,
-  resume,
-  shutdown,
-  destroy,
-  take_back, ///< destroys what a failed start left, also what the hypervisor's daemon lost sight of
-  sleep,
-  wake,
-  attach, ///< text: device XML
-  detach, ///< text: device XML
-  undefine,
-  inspect,
-  verify,       ///< text: the domain's directory, relative to the state directory; report: overlay
-  read_overlay, ///< the site's changes of its XML; report: overlay
-  survey,       ///< whether the host has a guest of its name or uuid that is not its own
-  reserve,      ///< bytes: memory to set aside; held as long as the report's `held`
-  announce,     ///< pairs: xenstore entries the guest may write
-  open_qubesdb, ///< edits: its entries
-  start_agent,  ///< user, xid and uuid: whom its daemon reaches
-  run_service,  ///< call
-  close_tools,
-  read_notes,     ///< text: directory
-  write_notes,    ///< text: directory, content
-  read_firewall,  ///< text: directory; report: found, text
-  read_firewalls, ///< pairs: domain, directory; report: pairs of domain and text, where one is
-  write_firewall, ///< text: directory, content
-  read_qubesdb,   ///< text: prefix; report: pairs
-  list_pci,
-  write_qubesdb, ///< edits
-  watch_qubesdb, ///< text: path
-  bind_pci,      ///< pairs: port, its name for refusals; report: devices
-  shrink_memory, ///< of a domain that is about to rest
-  free_memory,   ///< report: bytes, unless nobody knows (found)
-  mark_service,  ///< text: service of dom0, flag: it shall run
-  find_console,  ///< report: text
-  sample,        ///< report: usage of all that run
-  note_paused,   ///< text: their names, a line each; unless there is such a note already
-  take_paused,   ///< report: text; the note is gone then
-  read_profile,  ///< text: its name; report: found, text
-  size_files,    ///< text: directory, pairs: file names; report: bytes
-  size_home,     ///< of dom0's user; report: bytes, text: its path
-  read_devices,  ///< what the hypervisor says the domain has; report: attachments, links
-  ask_service,   ///< call; report: text
-  trigger_input, ///< dom0's input devices are offered again
-  start_at_boot, ///< flag: the domain shall
-  ask_user,      ///< text: question to the device agent, errand; report: text, the answer
-  sync_menus,    ///< dom0 asks the domain for its applications
-};
-
-struct job {
-  task what = task::inspect;
-  std::string domain{};
-  std::string uuid{};
-  std::int32_t xid = -1;
-  std::string text{};
-  std::string plain{};
-  std::vector<std::pair<std::string, std::string>> pairs{};
-  bool flag = false;       ///< start_agent: wait for it; mark_service, start_at_boot
-  bool debug = false;      ///< start_agent: its daemon tells what it does
-  std::int64_t limit = 0;  ///< seconds; of what waits for a guest or in line
-  std::uint64_t bytes = 0; ///< reserve
-  model::qubesdb_edits edits{};
-  model::service_call call{};     ///< run_service, ask_service
-  std::string user{};             ///< start_agent: services run as, if nobody says otherwise
-  std::string content{};          ///< of the file that is written
-  errand_ptr errand{};            ///< of what may be broken off
-  std::function<void()> served{}; ///< reserve: told by any thread that the turn has come
-};
-
-/// What a job found: the guest as it is now, or text.
-struct report {
-  model::guest guest;
-  std::string text;
-  std::optional<std::string> overlay{};
-  std::shared_ptr<void> held;                   ///< a reservation, given back with the last copy
-  bool found = true;                            ///< read_firewall: there is a file; free_memory
-  std::uint64_t bytes = 0;                      ///< free_memory, size_files, size_home
-  std::vector<model::device> devices{};         ///< list_pci, bind_pci
-  std::vector<model::attachment> attachments{}; ///< read_devices; of disks without identity
-  std::vector<model::network_link> links{};     ///< read_devices
-  std::vector<std::pair<std::string, std::string>> pairs{}; ///< read_qubesdb
-  std::vector<model::usage> usage{};                        ///< sample
 };
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp and
@@ -337,8 +240,6 @@ namespace atom {
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::answer)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::job)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)

@@ -2,17 +2,8 @@
 // connection to the hypervisor and tells every domain the truth after it was lost.
 #pragma once
 
+#include "actors/driver/machinery.hpp"
 #include "actors/world.hpp"
-#include "drivers/boot_links.hpp"
-#include "drivers/device_agent.hpp"
-#include "drivers/disk.hpp"
-#include "drivers/guest_tools.hpp"
-#include "drivers/hypervisor.hpp"
-#include "drivers/lanes.hpp"
-#include "drivers/memory_manager.hpp"
-#include "drivers/toolstack.hpp"
-#include "drivers/xen_usage.hpp"
-#include "drivers/xenstore.hpp"
 
 #include <cstdint>
 #include <map>
@@ -20,31 +11,10 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace qubes::actors {
-
-/// What blocks, behind interfaces; shared with the lanes' threads.
-struct machinery {
-  std::shared_ptr<drivers::hypervisor> hypervisor;
-  std::shared_ptr<drivers::guest_tools> tools;
-  std::shared_ptr<drivers::device_agent> agent;
-  std::shared_ptr<drivers::boot_links> boot_links;
-  std::shared_ptr<drivers::toolstack> toolstack;             ///< null for none
-  std::shared_ptr<drivers::xenstore> xenstore;               ///< null where the hypervisor has none
-  std::shared_ptr<drivers::usage_meter> meter = nullptr;     ///< null: libvirt tells what is used
-  std::shared_ptr<drivers::memory_manager> memory = nullptr; ///< null for none
-  std::shared_ptr<drivers::disk> state;                      ///< the state directory
-  std::shared_ptr<drivers::disk> run = nullptr;              ///< notes that end with the host's run
-  std::shared_ptr<drivers::disk> config = nullptr;           ///< backup/: profiles
-  std::shared_ptr<drivers::executor> lanes;
-  std::string sysfs = "/sys";
-  std::string input_trigger{}; ///< program, "" for none
-  std::string home{};          ///< of dom0's user, "" for none
-};
-
-/// How long the requester of a job should wait for its answer; `no_deadline` for a build, which
-/// ends by the hypervisor's own limits.
-std::chrono::milliseconds deadline_of(const settings& x, const job& what);
 
 class driver_state {
 public:
@@ -57,14 +27,15 @@ public:
 private:
   /// A job that was posted and has not returned.
   struct call {
-    task what = task::inspect;
+    std::string_view name; ///< what it asks of the hypervisor, "" for nothing
     std::string domain;
-    caf::typed_response_promise<report> to;
+    bool builds = false; ///< a guest
+    caf::typed_response_promise<driver_result> to;
   };
 
-  caf::result<report> run(const job& what);
-  std::optional<model::error> admit(const job& what) const;
-  void returned(std::uint64_t number, model::outcome<report> result);
+  caf::result<driver_result> take(const driver_job& x);
+  std::optional<model::error> admit(const driver_job& x) const;
+  void returned(std::uint64_t number, model::outcome<driver_result> result);
   std::string break_off(const std::string& why);
   caf::result<void> connect();
   void try_connect();

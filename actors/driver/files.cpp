@@ -1,0 +1,150 @@
+// Files of dom0 that belong to domains, beside qubes.xml and the volumes.
+#include "actors/driver/jobs.hpp"
+
+#include "model/xml/firewall_xml.hpp"
+#include "model/xml/overlay.hpp"
+
+#include <fmt/format.h>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::outcome;
+
+namespace {
+
+constexpr auto largest_notes = std::size_t{256000}; // spec/lifecycle.md §9
+constexpr auto largest_profile = std::size_t{1} << 20;
+constexpr auto largest_paused_note = std::size_t{1} << 20;
+
+constexpr auto paused_note = "previously-paused.list";
+
+std::string notes_in(const std::string& directory) {
+  return directory + "/notes.txt";
+}
+
+std::string firewall_in(const std::string& directory) {
+  return directory + "/firewall.xml";
+}
+
+} // namespace
+
+outcome<std::optional<std::string>> run(machinery& with, const domain_identity& about,
+                                        const job::verify_directory& what) {
+  auto found = with.state->stamp(what.directory);
+  if (!found)
+    return tl::unexpected{found.error()};
+  if (!*found)
+    return model::fail(
+        errc::vm_error,
+        fmt::format("the directory of '{}' is missing: '{}'", about.name, what.directory),
+        "restore it from a backup, or remove the domain");
+  return run(with, about, job::read_overlay{});
+}
+
+outcome<std::optional<std::string>> run(machinery& with, const domain_identity& about,
+                                        const job::read_overlay&) {
+  if (!with.config)
+    return std::nullopt;
+  auto path = fmt::format("libvirt/{}.xml", about.name);
+  auto text = with.config->read(path, model::xml::max_overlay_bytes);
+  if (!text)
+    return model::fail(errc::vm_error,
+                       fmt::format("the site's changes of the XML of '{}' could not be read: {}",
+                                   about.name, text.error().text));
+  return text;
+}
+
+outcome<std::string> run(machinery& with, const domain_identity&, const job::read_notes& what) {
+  auto text = with.state->read(notes_in(what.directory), largest_notes);
+  if (!text)
+    return model::fail(errc::general, "the notes could not be read: " + text.error().text);
+  return text->value_or("");
+}
+
+outcome<void> run(machinery& with, const domain_identity&, const job::write_notes& what) {
+  auto done = drivers::replace(*with.state, notes_in(what.directory), what.notes);
+  if (!done)
+    return model::fail(errc::general, "the notes could not be written: " + done.error().text);
+  return done;
+}
+
+outcome<std::optional<std::string>> run(machinery& with, const domain_identity&,
+                                        const job::read_firewall& what) {
+  auto text = with.state->read(firewall_in(what.directory), model::xml::largest_firewall);
+  if (!text)
+    return model::fail(errc::vm_error, "the firewall could not be read: " + text.error().text);
+  return text;
+}
+
+outcome<void> run(machinery& with, const domain_identity&, const job::write_firewall& what) {
+  auto done = drivers::replace(*with.state, firewall_in(what.directory), what.xml);
+  if (!done)
+    return model::fail(errc::general, "the firewall could not be written: " + done.error().text);
+  return done;
+}
+
+/// One that cannot be read counts as damaged.
+outcome<job::read_firewalls::result> run(machinery& with, const domain_identity&,
+                                         const job::read_firewalls& what) {
+  auto result = job::read_firewalls::result{};
+  for (auto& [domain, directory] : what.directories) {
+    auto text = with.state->read(firewall_in(directory), model::xml::largest_firewall);
+    if (!text || *text)
+      result.emplace(domain, text ? std::move(**text) : "");
+  }
+  return result;
+}
+
+outcome<std::optional<std::string>> run(machinery& with, const domain_identity&,
+                                        const job::read_backup_profile& what) {
+  if (!with.config)
+    return std::nullopt;
+  auto text = with.config->read("backup/" + what.profile + ".conf", largest_profile);
+  if (!text)
+    return model::fail(errc::general, "the profile could not be read: " + text.error().text);
+  return text;
+}
+
+outcome<std::uint64_t> run(machinery& with, const domain_identity&, const job::size_files& what) {
+  constexpr auto block = std::uint64_t{4096};
+  auto result = std::uint64_t{0};
+  for (auto& name : what.files) {
+    auto found = with.state->stamp(what.directory + '/' + name);
+    if (!found)
+      return tl::unexpected{std::move(found.error())};
+    if (*found)
+      result += ((*found)->size + block - 1) / block * block;
+  }
+  return result;
+}
+
+outcome<void> run(machinery& with, const domain_identity&, const job::note_paused& what) {
+  if (!with.run)
+    return {};
+  auto there = with.run->stamp(paused_note);
+  if (there && *there)
+    return {};
+  return drivers::replace(*with.run, paused_note, what.names);
+}
+
+outcome<std::string> run(machinery& with, const domain_identity&, const job::take_paused&) {
+  if (!with.run)
+    return std::string{};
+  auto text = with.run->read(paused_note, largest_paused_note);
+  if (!text)
+    return tl::unexpected{std::move(text.error())};
+  if (auto gone = with.run->remove(paused_note); !gone)
+    return tl::unexpected{std::move(gone.error())};
+  return text->value_or("");
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::start_at_boot& what) {
+  return with.boot_links->set(about.name, what.on);
+}
+
+outcome<void> run(machinery& with, const domain_identity&, const job::mark_service& what) {
+  return with.tools->mark_service(what.service, what.on);
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,99 @@
+// What a guest is reached by: its QubesDB and its XenStore, its agent, its services.
+#include "actors/driver/jobs.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::outcome;
+
+namespace {
+
+/// What QubesDB can hold; says what it cannot.
+model::qubesdb_edits that_fit(const domain_identity& about, model::qubesdb_edits all) {
+  for (auto& x : all)
+    if (!x.unfit.empty())
+      spdlog::warn("QubesDB of '{}' does not get an entry: {}", about.name, x.unfit);
+  std::erase_if(all, [](auto& x) { return x.path.empty(); });
+  return all;
+}
+
+/// What the service said; nothing where no program runs services.
+outcome<std::optional<std::string>> call_service(machinery& with, const domain_identity& about,
+                                                 const model::service_call& call,
+                                                 std::chrono::seconds patience) {
+  constexpr auto usual = std::chrono::seconds{60};
+  return with.tools->run_service(about.name, call, patience.count() > 0 ? patience : usual);
+}
+
+} // namespace
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::open_qubesdb& what) {
+  return with.tools->open_qubesdb(about.name, about.xid, that_fit(about, what.entries));
+}
+
+outcome<model::entry_list> run(machinery& with, const domain_identity& about,
+                               const job::read_qubesdb& what) {
+  return with.tools->read_qubesdb(about.name, what.prefix);
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::write_qubesdb& what) {
+  return with.tools->write_qubesdb(about.name, that_fit(about, what.edits));
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::watch_qubesdb& what) {
+  return with.tools->watch_qubesdb(about.name, what.path);
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::write_xenstore& what) {
+  if (!with.xenstore)
+    return {};
+  auto owner = std::vector{drivers::xs_permission{.domain = static_cast<unsigned>(about.xid)}};
+  return with.xenstore->transact([&](drivers::xenstore& inside) -> outcome<void> {
+    for (auto& [path, text] : what.entries) {
+      if (auto done = inside.write(path, text); !done)
+        return done;
+      if (text.empty()) // the guest fills it in
+        if (auto done = inside.set_permissions(path, owner); !done)
+          return done;
+    }
+    return {};
+  });
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::start_agent& what) {
+  return with.tools->start_agent({.name = about.name,
+                                  .uuid = about.uuid,
+                                  .xid = about.xid,
+                                  .user = what.user,
+                                  .wait = what.wait,
+                                  .limit = what.patience,
+                                  .debug = what.debug});
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::run_service& what) {
+  return call_service(with, about, what.call, what.patience).map([](const auto&) {});
+}
+
+outcome<std::string> run(machinery& with, const domain_identity& about,
+                         const job::ask_service& what) {
+  auto said = call_service(with, about, what.call, what.patience);
+  if (!said)
+    return model::fail(errc::general, std::move(said.error().text), std::move(said.error().hint));
+  if (!*said)
+    return model::fail(errc::general, "there is no program that runs services in domains");
+  return std::move(**said);
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::sync_menus& what) {
+  return with.tools->sync_menus(about.name, what.patience);
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::close_tools&) {
+  with.tools->close(about.name);
+  return {};
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,92 @@
+// The host's memory, its home, its input devices, and the user who sits before it.
+#include "actors/driver/jobs.hpp"
+
+#include "drivers/process.hpp"
+#include "drivers/xenstore_guest.hpp"
+#include "model/literal.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::outcome;
+
+outcome<std::shared_ptr<void>> run(machinery& with, const domain_identity& about,
+                                   const job::reserve_memory& what) {
+  if (!with.memory)
+    return nullptr;
+  return with.memory->reserve(
+      about.name, what.bytes,
+      {.stop = what.errand ? what.errand->stop.get_token() : std::stop_token{},
+       .served = what.served});
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::shrink_memory&) {
+  return with.memory ? with.memory->shrink(about.xid) : outcome<void>{};
+}
+
+outcome<std::optional<std::uint64_t>> run(machinery& with, const domain_identity&,
+                                          const job::measure_free_memory&) {
+  return with.memory ? with.memory->available() : std::nullopt;
+}
+
+outcome<std::vector<model::usage>> run(machinery& with, const domain_identity&,
+                                       const job::sample_usage&) {
+  auto found = with.meter ? with.meter->read() : with.hypervisor->list();
+  if (!found)
+    return tl::unexpected{std::move(found.error())};
+  auto result = std::vector<model::usage>{};
+  for (auto& x : *found) {
+    auto of_guest = [&](std::string_view entry) {
+      return drivers::read_number(with.xenstore.get(),
+                                  fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
+    };
+    result.push_back({.uuid = x.uuid,
+                      .xid = x.xid,
+                      .memory_kib = x.memory_kib,
+                      .memory_most_kib = x.memory_most_kib,
+                      .memory_with_swap_kib = of_guest("meminfo"),
+                      .swap_kib = of_guest("swapinfo"),
+                      .cpu_time_ns = x.cpu_time_ns,
+                      .vcpus = x.vcpus});
+  }
+  return result;
+}
+
+outcome<job::size_home::result> run(machinery& with, const domain_identity&,
+                                    const job::size_home&) {
+  auto result = job::size_home::result{.path = with.home};
+  if (with.home.empty())
+    return result;
+  auto done = drivers::run({"du", "-s", "-B1", "--", with.home}, {}, std::chrono::minutes{1});
+  if (!done)
+    return tl::unexpected{done.error()};
+  auto& text = done->output;
+  if (std::from_chars(text.data(), text.data() + text.size(), result.bytes).ec != std::errc{})
+    return model::fail(errc::general,
+                       fmt::format("the size of '{}' is not known: {}", with.home, text));
+  return result;
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::trigger_input&) {
+  if (with.input_trigger.empty())
+    return {};
+  auto done = drivers::run({with.input_trigger, "--all", "--dom0"}, {}, std::chrono::minutes{1});
+  if (!done)
+    return tl::unexpected{done.error()};
+  if (done->status != 0)
+    return model::fail(
+        errc::general,
+        fmt::format("input devices of dom0 do not reach '{}': '{}' ended with {}: {}", about.name,
+                    with.input_trigger, done->status, model::trimmed(done->output)));
+  return {};
+}
+
+outcome<std::string> run(machinery& with, const domain_identity&, const job::ask_user& what) {
+  return with.agent->ask(what.question, what.errand->stop.get_token());
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,33 @@
+#include "messages/driver_jobs.hpp"
+
+#include <algorithm>
+
+namespace qubes {
+
+namespace {
+
+template <class Job>
+std::chrono::seconds patience_of(const Job& x) {
+  if constexpr (requires { x.patience; })
+    return x.patience;
+  else
+    return {};
+}
+
+} // namespace
+
+const job::manner& manner_of(const driver_job& x) {
+  return std::visit([]<class Job>(const Job&) -> const job::manner& { return Job::how; }, x.what);
+}
+
+std::chrono::milliseconds limit_of(const driver_job& x, const call_limits& limits) {
+  using std::chrono::seconds;
+  constexpr auto day = seconds{24 * 60 * 60};
+  auto most = manner_of(x).limit;
+  if (most == nullptr)
+    return std::chrono::milliseconds::max();
+  auto patience = std::visit([](const auto& what) { return patience_of(what); }, x.what);
+  return limits.*most + std::clamp(patience, seconds{0}, day);
+}
+
+} // namespace qubes

@@ -1,0 +1,477 @@
+// What the driver can be asked: a struct for each blocking call on behalf of a domain. Beside its
+// fields each names its result, and how it is done: on which lane, for how long, and what it asks
+// of the hypervisor.
+#pragma once
+
+#include "messages/call_limits.hpp"
+#include "messages/errand.hpp"
+#include "model/device.hpp"
+#include "model/guest.hpp"
+#include "model/lane.hpp"
+#include "model/qubesdb.hpp"
+#include "model/service_call.hpp"
+#include "model/usage.hpp"
+
+#include <caf/allowed_unsafe_message_type.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace qubes {
+
+/// The domain that a job is about, as the one who asks knows it.
+struct domain_identity {
+  std::string name{};
+  std::string uuid{};
+  std::int32_t xid = -1; ///< of the life that the job is meant for
+};
+
+namespace job {
+
+using model::lane;
+
+/// How a job is done.
+struct manner {
+  lane where;
+  std::chrono::seconds call_limits::*limit; ///< null: it takes as long as it takes
+  std::string_view call{}; ///< what it asks of the hypervisor, as refusals say it; "" for nothing
+  std::string_view turn{}; ///< jobs of one domain and turn are done in order
+  bool takes_away = false; ///< what is to be gone is taken away however late
+
+  constexpr manner asks(std::string_view x) const { return {where, limit, x, turn, takes_away}; }
+  constexpr manner in_turn(std::string_view x) const { return {where, limit, call, x, takes_away}; }
+  constexpr manner even_late() const { return {where, limit, call, turn, true}; }
+
+  /// A job may also be done when whoever asked has given it up.
+  constexpr bool may_begin_late() const { return call.empty() || takes_away; }
+};
+
+inline constexpr auto host_call = manner{lane::host, &call_limits::host_call};
+inline constexpr auto build_call = manner{lane::build, nullptr};
+inline constexpr auto guest_call = manner{lane::guest, &call_limits::guest_call};
+inline constexpr auto rescue_call = manner{lane::rescue, &call_limits::rescue_call};
+inline constexpr auto file_call = manner{lane::disk, &call_limits::host_call};
+inline constexpr auto user_call = manner{lane::user, &call_limits::question};
+
+/// What a guest takes its time for holds up nothing else of its domain.
+inline constexpr auto agent_turn = std::string_view{" agent"};
+inline constexpr auto service_turn = std::string_view{" services"};
+inline constexpr auto memory_turn = std::string_view{" memory"}; // one waits in line
+
+// A member `patience` is what a job may take beyond its limit: it waits for a guest, or in line.
+
+// -- the life of a guest -------------------------------------------------------------------------
+
+/// Builds the guest; it is paused then.
+struct create_guest {
+  std::string xml;
+  std::string xml_without_overlay; ///< "" where the site changes nothing
+  using result = model::guest;
+  static constexpr auto how = build_call.asks("build");
+};
+
+struct pause_guest {
+  using result = void;
+  static constexpr auto how = guest_call.asks("pause");
+};
+
+struct unpause_guest {
+  using result = void;
+  static constexpr auto how = guest_call.asks("unpause");
+};
+
+struct shut_down_guest {
+  using result = void;
+  static constexpr auto how = guest_call.asks("shutdown");
+};
+
+struct kill_guest {
+  using result = void;
+  static constexpr auto how = rescue_call.asks("kill").even_late();
+};
+
+/// Kills what a failed start left, also what the hypervisor's daemon lost sight of.
+struct take_back_guest {
+  using result = void;
+  static constexpr auto how = rescue_call.asks("kill").even_late();
+};
+
+struct suspend_guest {
+  using result = void;
+  static constexpr auto how = guest_call.asks("suspend");
+};
+
+struct resume_guest {
+  using result = void;
+  static constexpr auto how = guest_call.asks("resume");
+};
+
+/// Halted when the hypervisor does not know it.
+struct inspect_guest {
+  using result = model::guest;
+  static constexpr auto how = host_call.asks("look");
+};
+
+struct find_console {
+  using result = std::string; ///< where it can be opened, "" for nowhere
+  static constexpr auto how = host_call.asks("console");
+};
+
+struct undefine_guest {
+  using result = void;
+  static constexpr auto how = host_call.asks("undefine").even_late();
+};
+
+/// Refused while the host has a guest of the domain's name or uuid that is not its own.
+struct look_for_strangers {
+  using result = void;
+  static constexpr auto how = host_call;
+};
+
+// -- devices -------------------------------------------------------------------------------------
+
+struct attach_device {
+  std::string xml;
+  using result = void;
+  static constexpr auto how = guest_call.asks("attach");
+};
+
+struct detach_device {
+  std::string xml;
+  using result = void;
+  static constexpr auto how = guest_call.asks("detach");
+};
+
+/// What the hypervisor says that the domain has.
+struct read_devices {
+  struct result {
+    std::vector<model::attachment> attachments; ///< those of disks without identity
+    std::vector<model::network_link> links;
+  };
+  static constexpr auto how = host_call.asks("device list");
+};
+
+struct list_pci {
+  using result = std::vector<model::device>;
+  static constexpr auto how = host_call.asks("list of PCI devices");
+};
+
+/// Takes devices from dom0's drivers for a guest.
+struct bind_pci {
+  struct wanted {
+    std::string port;
+    std::string shown; ///< as refusals call it
+  };
+  std::vector<wanted> devices;
+  using result = std::vector<model::device>;
+  static constexpr auto how = host_call.asks("PCI devices");
+};
+
+// -- QubesDB, XenStore, agents and services ------------------------------------------------------
+
+struct open_qubesdb {
+  model::qubesdb_edits entries;
+  using result = void;
+  static constexpr auto how = guest_call;
+};
+
+struct read_qubesdb {
+  std::string prefix;
+  using result = model::entry_list;
+  static constexpr auto how = guest_call;
+};
+
+struct write_qubesdb {
+  model::qubesdb_edits edits;
+  using result = void;
+  static constexpr auto how = guest_call;
+};
+
+struct watch_qubesdb {
+  std::string path;
+  using result = void;
+  static constexpr auto how = guest_call;
+};
+
+struct write_xenstore {
+  model::entry_list entries; ///< one without a text is the guest's to fill
+  using result = void;
+  static constexpr auto how = host_call;
+};
+
+/// The qrexec daemon that reaches the domain.
+struct start_agent {
+  std::string user;                ///< services run as, if nobody says otherwise
+  bool wait = true;                ///< until the agent is connected
+  std::chrono::seconds patience{}; ///< with the agent
+  bool debug = false;              ///< the daemon tells what it does
+  using result = void;
+  static constexpr auto how = guest_call.in_turn(agent_turn);
+};
+
+/// Done as well where no program runs services.
+struct run_service {
+  model::service_call call;
+  std::chrono::seconds patience{}; ///< with the service; none for that of any service
+  using result = void;
+  static constexpr auto how = guest_call.in_turn(service_turn);
+};
+
+struct ask_service {
+  model::service_call call;
+  std::chrono::seconds patience{}; ///< with the service; none for that of any service
+  using result = std::string;      ///< what it said
+  static constexpr auto how = guest_call.in_turn(service_turn);
+};
+
+/// dom0 asks the domain for its applications.
+struct sync_menus {
+  std::chrono::seconds patience{};
+  using result = void;
+  static constexpr auto how = guest_call.in_turn(service_turn);
+};
+
+/// The guest is gone: so are the programs that served it.
+struct close_tools {
+  using result = void;
+  static constexpr auto how = guest_call;
+};
+
+// -- files ---------------------------------------------------------------------------------------
+// A directory is the domain's, relative to the state directory.
+
+/// Refused when the directory is missing.
+struct verify_directory {
+  std::string directory;
+  using result = std::optional<std::string>; ///< as read_overlay
+  static constexpr auto how = file_call;
+};
+
+struct read_overlay {
+  using result = std::optional<std::string>; ///< the site's changes of the domain's XML
+  static constexpr auto how = file_call;
+};
+
+struct read_notes {
+  std::string directory;
+  using result = std::string;
+  static constexpr auto how = file_call;
+};
+
+struct write_notes {
+  std::string directory;
+  std::string notes;
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
+struct read_firewall {
+  std::string directory;
+  using result = std::optional<std::string>; ///< the file, if there is one
+  static constexpr auto how = file_call;
+};
+
+struct write_firewall {
+  std::string directory;
+  std::string xml;
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
+/// Of several domains at once.
+struct read_firewalls {
+  std::map<std::string, std::string> directories;    ///< by domain
+  using result = std::map<std::string, std::string>; ///< files that are there, by domain
+  static constexpr auto how = file_call;
+};
+
+struct read_backup_profile {
+  std::string profile;
+  using result = std::optional<std::string>; ///< the file, if there is one
+  static constexpr auto how = file_call;
+};
+
+struct size_files {
+  std::string directory;
+  std::vector<std::string> files;
+  using result = std::uint64_t; ///< bytes that they take on the disk
+  static constexpr auto how = file_call;
+};
+
+/// Written down until the host's next boot, unless there is such a note already.
+struct note_paused {
+  std::string names; ///< of domains, a line each
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
+struct take_paused {
+  using result = std::string; ///< what note_paused wrote; the note is gone then
+  static constexpr auto how = file_call;
+};
+
+struct start_at_boot {
+  bool on = false;
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
+/// dom0 itself runs a service, or does not.
+struct mark_service {
+  std::string service;
+  bool on = false;
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
+// -- the host and its user -----------------------------------------------------------------------
+
+struct reserve_memory {
+  std::uint64_t bytes = 0;
+  std::chrono::seconds patience{};      ///< in line
+  errand_ptr errand{};                  ///< leaves the line
+  std::function<void()> served{};       ///< told by any thread that the turn has come
+  using result = std::shared_ptr<void>; ///< given back with its last copy
+  static constexpr auto how = guest_call.in_turn(memory_turn);
+};
+
+/// Of a domain that is about to rest.
+struct shrink_memory {
+  std::chrono::seconds patience{}; ///< in line
+  using result = void;
+  static constexpr auto how = guest_call.in_turn(memory_turn);
+};
+
+struct measure_free_memory {
+  using result = std::optional<std::uint64_t>; ///< bytes, if anybody knows
+  static constexpr auto how = file_call;
+};
+
+struct sample_usage {
+  using result = std::vector<model::usage>; ///< of all that run
+  static constexpr auto how = host_call.asks("statistics");
+};
+
+struct size_home {
+  struct result {
+    std::string path{}; ///< of the home of dom0's user, "" for none
+    std::uint64_t bytes = 0;
+  };
+  static constexpr auto how = guest_call;
+};
+
+/// dom0's input devices are offered again.
+struct trigger_input {
+  using result = void;
+  static constexpr auto how = guest_call;
+};
+
+struct ask_user {
+  std::string question;       ///< to the device agent
+  errand_ptr errand{};        ///< takes the question back
+  using result = std::string; ///< the answer
+  static constexpr auto how = user_call;
+};
+
+// -- all of them ---------------------------------------------------------------------------------
+
+/// A job that does not say all of this is none.
+template <class Job>
+concept is_job = requires {
+  typename Job::result;
+  { Job::how } -> std::convertible_to<manner>;
+};
+
+template <is_job... Jobs>
+struct list {
+  template <class Result>
+  using kept = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
+
+  using any = std::variant<Jobs...>;
+  using any_result = std::variant<kept<typename Jobs::result>...>; ///< in the order of the jobs
+
+  template <class Job>
+  static constexpr auto index_of = [] {
+    constexpr bool is_it[]{std::is_same_v<Job, Jobs>...};
+    auto i = std::size_t{0};
+    while (!is_it[i])
+      ++i;
+    return i;
+  }();
+};
+
+using all = list<create_guest, pause_guest, unpause_guest, shut_down_guest, kill_guest,
+                 take_back_guest, suspend_guest, resume_guest, inspect_guest, find_console,
+                 undefine_guest, look_for_strangers, attach_device, detach_device, read_devices,
+                 list_pci, bind_pci, open_qubesdb, read_qubesdb, write_qubesdb, watch_qubesdb,
+                 write_xenstore, start_agent, run_service, ask_service, sync_menus, close_tools,
+                 verify_directory, read_overlay, read_notes, write_notes, read_firewall,
+                 write_firewall, read_firewalls, read_backup_profile, size_files, note_paused,
+                 take_paused, start_at_boot, mark_service, reserve_memory, shrink_memory,
+                 measure_free_memory, sample_usage, size_home, trigger_input, ask_user>;
+
+} // namespace job
+
+/// A job and the domain that it is about; the answer to it is a `Job::result`.
+template <job::is_job Job>
+struct typed_job {
+  domain_identity about;
+  Job what;
+};
+template <class Job>
+typed_job(domain_identity, Job) -> typed_job<Job>;
+
+/// What the driver is sent; one who asks does not care which job it is when all it wants to know is
+/// whether it was done.
+struct driver_job {
+  domain_identity about;
+  job::all::any what;
+
+  driver_job() = default;
+  template <job::is_job Job>
+  driver_job(typed_job<Job> x) : about(std::move(x.about)), what(std::move(x.what)) {}
+};
+
+/// What the driver answers; `ask_driver` (actors/driver/ask_driver.hpp) unwraps it.
+class driver_result {
+public:
+  /// What was found, unless the job's result is void.
+  template <job::is_job Job, class... Found>
+  static driver_result of(Found&&... found) {
+    auto result = driver_result{};
+    result.found_.emplace<job::all::index_of<Job>>(std::forward<Found>(found)...);
+    return result;
+  }
+
+  /// The result of this job.
+  template <job::is_job Job>
+  auto& get() {
+    return std::get<job::all::index_of<Job>>(found_);
+  }
+
+private:
+  job::all::any_result found_;
+};
+
+const job::manner& manner_of(const driver_job& x);
+
+/// How long the requester of a job should wait for its answer; the maximum for one that takes as
+/// long as it takes.
+std::chrono::milliseconds limit_of(const driver_job& x, const call_limits& limits);
+
+} // namespace qubes
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::driver_job)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::driver_result)

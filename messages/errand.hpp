@@ -1,0 +1,18 @@
+// Long work that others wait for.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+
+namespace qubes {
+
+/// Long work as those see it who wait for it: they may break it off, and know that it goes on.
+struct errand {
+  std::stop_source stop{};
+  std::atomic<std::int64_t> heard_us{0}; ///< when it last got on
+};
+using errand_ptr = std::shared_ptr<errand>;
+
+} // namespace qubes

@@ -1,0 +1,22 @@
+// What a blocking call may have to wait for; each of these has threads of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace qubes::model {
+
+/// Calls that depend on a guest never share a lane with calls that do not.
+enum class lane : std::uint8_t {
+  host,    ///< lists and looks: the hypervisor alone
+  build,   ///< a guest is being built, which takes as long as it takes
+  guest,   ///< may wait for a guest: shutdown, attach, QubesDB, agent
+  rescue,  ///< destroy; always free
+  disk,    ///< files of the store
+  storage, ///< volumes; copies may take long
+  backup,  ///< takes hours, and costs nobody else a thread
+  user,    ///< somebody is asked, who may be away
+};
+inline constexpr std::size_t lane_count = 8;
+
+} // namespace qubes::model
