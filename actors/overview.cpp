@@ -126,6 +126,10 @@ outcome<std::string> status(const call& x) {
   for (auto& [domain, reason] : board.degraded())
     degraded.push_back({{"domain", domain}, {"reason", reason}});
 
+  auto clients = json::array();
+  for (auto& [netvm, names] : board.clients())
+    clients.push_back({{"netvm", netvm}, {"clients", names}});
+
   auto failed_volumes = json::array();
   for (auto& [volume, reason] : board.failed_volumes())
     failed_volumes.push_back({{"volume", volume}, {"reason", reason}});
@@ -175,6 +179,7 @@ outcome<std::string> status(const call& x) {
       {"quarantine", std::move(quarantine)},
       {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
       {"degraded", std::move(degraded)},
+      {"clients", std::move(clients)},
       {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},
       {"timings", std::move(timings)},

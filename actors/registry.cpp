@@ -52,6 +52,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         align();
         return caf::unit;
       },
+      [this](atom::reload) { tell_all_to_follow(); },
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
   };
@@ -127,9 +128,14 @@ void registry_state::follow_default_netvm(const model::change& what) {
   };
   if (std::ranges::none_of(what.edits, about_it))
     return;
+  tell_all_to_follow();
+}
+
+/// Each looks for itself whether its netvm is another one.
+void registry_state::tell_all_to_follow() {
   auto actors = world_->directory.read();
   for (auto& x : actors->entries())
-    self->send(x->domain, atom::up_v);
+    self->send(x->domain, atom::reload_v);
 }
 
 // -- actors --------------------------------------------------------------------------------------
@@ -148,6 +154,7 @@ void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
   world_->status.degrade(gone.name, {});
   world_->status.finish(gone.name);
+  world_->status.forget_clients(gone.name);
 }
 
 /// Most changes are about one record and move nobody: those must be passed over quickly.
@@ -211,10 +218,11 @@ void registry_state::settle(const std::string& name, const snapshot& now, direct
   if (!entry.domain && deaths_[name] <= most_deaths)
     entry.domain = self->spawn<caf::monitored>(actors::domain, world_, name);
   if (auto provides = model::provides_network(now.view(), *x); provides && !entry.netvm) {
-    entry.netvm = self->spawn(netvm, world_, name);
+    entry.netvm = self->spawn<caf::monitored>(netvm, world_, name);
   } else if (!provides && entry.netvm) {
     self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
     entry.netvm = netvm_actor{};
+    world_->status.forget_clients(name);
   }
   actors.put(std::move(entry));
 }
@@ -241,6 +249,8 @@ void registry_state::lost(const caf::down_msg& x) {
     return;
   }
   auto old = world_->directory.read();
+  if (lost_netvm(x, *old))
+    return;
   auto dead =
       std::ranges::find(old->entries(), x.source, [](auto& y) { return y->domain.address(); });
   if (dead == old->entries().end())
@@ -259,6 +269,25 @@ void registry_state::lost(const caf::down_msg& x) {
     world_->status.degrade(name, "its actor keeps dying");
   align();
   tell_truth(name);
+}
+
+/// Its clients tell its successor who they are.
+bool registry_state::lost_netvm(const caf::down_msg& x, const directory& actors) {
+  auto dead =
+      std::ranges::find(actors.entries(), x.source, [](auto& y) { return y->netvm.address(); });
+  if (dead == actors.entries().end())
+    return false;
+  auto entry = **dead;
+  spdlog::error("the netvm actor of '{}' died ({})", entry.name, caf::to_string(x.reason));
+  waiting_.insert(entry.name);
+  entry.netvm = netvm_actor{};
+  auto next = std::make_shared<directory>(actors);
+  next->put(std::move(entry));
+  world_->directory.write(std::move(next));
+  world_->status.forget_clients((*dead)->name);
+  align();
+  tell_all_to_follow();
+  return true;
 }
 
 void registry_state::tell_truth(const std::string& name) {

@@ -66,6 +66,7 @@ private:
   // -- actors -------------------------------------------------------------------------------------
 
   void follow_default_netvm(const model::change& what);
+  void tell_all_to_follow();
 
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
   /// that is told: nothing may be heard of a domain before its birth.
@@ -78,6 +79,7 @@ private:
   void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
   void lost(const caf::down_msg& x);
+  bool lost_netvm(const caf::down_msg& x, const directory& actors);
   void tell_truth(const std::string& name);
   void end_all();
 

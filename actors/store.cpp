@@ -118,6 +118,13 @@ void store_state::publish(model::system_ptr next) {
 
 // -- the file as others left it ----------------------------------------------------------------
 
+/// No domain has planned it: all look what it means for them.
+void store_state::publish_foreign(model::system_ptr next) {
+  publish(std::move(next));
+  if (world_->registry)
+    self->send(world_->registry, atom::reload_v);
+}
+
 caf::result<void> store_state::reload() {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
   if (busy_) {
@@ -144,7 +151,7 @@ caf::result<void> store_state::reload() {
         if (!x.found)
           to.deliver(to_caf(x.found.error()));
         else if (x.foreign)
-          publish(std::make_shared<model::system>(std::move(x.found->system)));
+          publish_foreign(std::make_shared<model::system>(std::move(x.found->system)));
         if (x.found)
           deliver(to);
         gather_again();
