@@ -25,10 +25,11 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
   world_ = std::move(in);
   who_ = std::move(who);
   auto now = look();
-  if (auto* x = record(now)) {
+  if (auto* x = now.find(who_)) {
     qid_ = x->qid;
     uuid_ = x->uuid;
   }
+  uplink_ = std::make_shared<uplink>(self, world_, who_);
   adopt_board();
   if (auto* x = record(now); x && x->is(model::admin_vm))
     wake_dom0(*x);
@@ -39,13 +40,9 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
         start(reply_to(to));
         return to;
       },
-      [this](atom::up) { catch_up(); },
-      [this](atom::down) {
-        interface_dead_ = plugged_.has_value();
-        if (interface_dead_ && facts_.state == power::paused)
-          change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
-        sync_network();
-      },
+      [this](atom::up) { catch_up_network(); },
+      [this](atom::down, const std::string& netvm) { netvm_fell(netvm); },
+      [this](atom::reload) { follow_netvm(); },
       [this](const news& x) { hear(x); },
       [this](const guest_news& x) { hear(x); },
       [this](const agent_news& x) { hear(x); },
@@ -62,13 +59,22 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
   };
 }
 
-/// After a fault of its own an actor begins again from what everybody could see.
+/// After a fault of its own an actor begins again from what everybody could see. An end that was
+/// under way goes on, and a start that may have left a guest is undone.
 void domain_state::adopt_board() {
   facts_ = world_->board.read(qid_);
-  if (facts_.state == power::starting || facts_.state == power::halting
-      || facts_.state == power::dying)
-    facts_.state = facts_.xid >= 0 ? power::running : power::halted;
   facts_.going_down = false;
+  if (auto clients = supervisor())
+    self->send(clients, atom::open_v);
+  if (facts_.xid < 0 && facts_.state == power::starting)
+    return resume_undo();
+  if (facts_.xid < 0 && facts_.state != power::halted) {
+    stopping_ = true;
+    publish_facts();
+    return stop_volumes([this] { finish_stop(); });
+  }
+  if (facts_.state == power::starting || facts_.state == power::halting)
+    facts_.state = power::running;
   publish_facts();
   if (facts_.xid > 0)
     find_network();
@@ -104,6 +110,8 @@ std::optional<model::error> domain_state::no_power_switch(verb what) const {
 }
 
 void domain_state::obey(const order& x, const reply& to) {
+  if (!is_of_record())
+    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
   if (auto why = no_power_switch(x.what))
     return to.refuse(std::move(*why));
   switch (x.what) {
@@ -215,7 +223,8 @@ model::error domain_state::stopped_meanwhile(const std::string& who) {
 // -- small things -------------------------------------------------------------------------------
 
 void domain_state::tell(std::string event, std::vector<std::pair<std::string, std::string>> args) {
-  self->send(world_->events, events{model::event{who_, std::move(event), std::move(args)}});
+  if (is_of_record())
+    self->send(world_->events, events{model::event{who_, std::move(event), std::move(args)}});
 }
 
 /// Computed values that a new or ended life changes (spec/lifecycle.md §2 step 15, §5.4).
@@ -241,9 +250,7 @@ void domain_state::move(power to) {
 
 /// What is no more says nothing more: the number and the name may be another domain's by now.
 bool domain_state::is_of_record() const {
-  auto now = look();
-  auto* me = now.find(who_);
-  return me && me->uuid == uuid_;
+  return record(look()) != nullptr;
 }
 
 void domain_state::publish_facts() {
@@ -301,17 +308,6 @@ void domain_state::tick(std::uint64_t life) {
 
 job::run_service domain_state::root_service(std::string service, std::string input) {
   return {.call = {.service = std::move(service), .user = "root", .input = std::move(input)}};
-}
-
-netvm_actor domain_state::netvm_of_mine() const {
-  auto now = look();
-  auto* me = record(now);
-  if (!me)
-    return {};
-  auto* netvm = model::read_domain({now.view(), me}, "netvm");
-  auto actors = world_->directory.read();
-  auto* entry = netvm ? actors->find(netvm->name.str()) : nullptr;
-  return entry ? entry->netvm : netvm_actor{};
 }
 
 } // namespace qubes::actors

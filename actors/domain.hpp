@@ -6,6 +6,8 @@
 #include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/reply.hpp"
+#include "actors/stop_waiters.hpp"
+#include "actors/uplink.hpp"
 #include "actors/world.hpp"
 #include "model/firewall.hpp"
 #include "model/plan.hpp"
@@ -35,6 +37,7 @@ private:
   // -- orders (domain.cpp) ----------------------------------------------------------------------
 
   void adopt_board();
+  void resume_undo();
   void obey(const order& x, const reply& to);
   std::optional<model::error> no_power_switch(verb what) const;
   void tell_state(const reply& to);
@@ -58,6 +61,7 @@ private:
   struct start_run {
     std::size_t step = 0;
     bool failed = false;
+    bool building = false;             ///< the hypervisor builds the guest
     bool unpaused = false;             ///< the guest runs; its agent is waited for
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
@@ -98,9 +102,11 @@ private:
   void verify_files();
   void look_for_strangers();
   void bring_up_netvm();
+  void with_netvm(const std::function<void()>& then);
   void reserve_memory();
   void start_volumes();
   void prepare_spawn();
+  bool settled_before_guest();
   void create();
   void announce_memory();
   void spawned();
@@ -118,26 +124,19 @@ private:
 
   // -- stopping (stop.cpp) ----------------------------------------------------------------------
 
-  /// Somebody who waits for the stop; told that it came, or why not.
-  using stop_listener = std::function<void(model::outcome<void>)>;
-  struct stop_waiter {
-    std::uint64_t id = 0;
-    stop_listener told;
-    bool then_starts = false; ///< of no use to it when there will be no stop
-  };
-
   void shutdown(bool force, bool wait, const reply& to);
   void shut_down_unless_used(bool force, bool wait, const reply& to);
   void ask_guest_to_halt(bool wait, const reply& to);
-  void goes_down(bool asked);
+  void note_asked();
+  void not_asked(const stop_waiters::told& who, const model::error& why);
   void shutdown_failed(const model::error& why, const reply& to);
-  void wait_for_stop(stop_listener told);
-  void wait_for_stop(stop_listener told, std::chrono::seconds at_most);
-  void tell_stop_waiters(const model::outcome<void>& how);
+  void wait_for_stop(waits_as how, const reply& to);
+  void start_after_stop(const reply& to);
   void kill(const reply& to);
   void take_down();
   void destroy();
   void heard_stop();
+  void crashed();
   void stopped();
   void stop_volumes(std::function<void()> then);
   void finish_stop();
@@ -161,14 +160,17 @@ private:
   void look_again();
   void follow(const model::guest& truth);
   void reconcile(const model::guest& truth);
-  void end_orphan();
+  void end_orphan(const model::guest& truth);
+  void tell_moved(model::power to);
   void learn_truth(const reply& waiting);
   void recover_volumes();
   void find_network();
   bool serves_nobody(const model::network_link& x) const;
+  model::network_link link_to(const std::string& netvm, const std::string& mac) const;
   void found_network(const std::vector<model::network_link>& links);
   void catch_up();
   void await_uplink();
+  void catch_up_network();
   void forget_deferred(const std::function<void()>& then);
 
   // -- the record (record.cpp) ------------------------------------------------------------------
@@ -179,26 +181,29 @@ private:
   struct wish {
     planner what;
     reply to;
+    uplink::reservation reserved{}; ///< at the netvm that it leads to
   };
 
   void change(planner what, const reply& to);
   void next_wish();
-  void attempt(const wish& x, const std::string& reserved);
+  void attempt(const wish& x);
   std::optional<std::string> netvm_after(const snapshot& now, const model::change& what) const;
   void reserve(const wish& x, const std::string& netvm);
-  void commit(const model::plan& plan, const model::system_ptr& before, const std::string& reserved,
-              const reply& to);
+  /// A change on its way to the disk.
+  struct commitment {
+    model::plan plan;
+    model::system_ptr before;
+    uplink::reservation reserved;
+    reply to;
+  };
+  void commit(const commitment& x);
   std::optional<bool> autostart_after(const model::change& what) const;
   bool chooses_netvm(const model::change& what) const;
   bool moves_network(const snapshot& now, const model::change& what) const;
-  void unplug_before(const model::plan& plan, const model::system_ptr& before,
-                     const std::string& reserved, const reply& to);
-  void prepare_boot(const model::plan& plan, const model::system_ptr& before,
-                    const std::string& reserved, const reply& to);
-  void make_durable(const model::plan& plan, const model::system_ptr& before,
-                    const std::string& reserved, const reply& to);
-  void not_committed(const model::plan& plan, const std::string& reserved, const model::error& why,
-                     const reply& to);
+  void unplug_before(const commitment& x);
+  void prepare_boot(const commitment& x);
+  void make_durable(const commitment& x);
+  void not_committed(const commitment& x, const model::error& why);
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
   void tell_ceiling(const model::domain& me);
@@ -400,7 +405,10 @@ private:
   void sync_network(std::function<void()> then = [] {});
   void network_step();
   void network_settled();
-  std::optional<std::string> running_netvm() const;
+  std::optional<std::string> serving_netvm() const;
+  model::uplink::surroundings surroundings() const;
+  void follow_netvm();
+  void netvm_fell(const std::string& netvm);
   void plug(const std::string& netvm);
   void plug_interface(const std::string& netvm, bool is_news);
   void tell_deferred(const std::string& netvm);
@@ -410,14 +418,15 @@ private:
   void network_failed(const std::string& what, const model::error& why);
   void supervise_clients(const std::function<void()>& then);
   netvm_actor supervisor() const; ///< of our clients, while we provide network
-  void leave_netvm();
-  void leave(const std::string& netvm);
 
   // -- small things (domain.cpp) ----------------------------------------------------------------
 
   snapshot look() const { return world_->look(); }
-  /// Null once the record is gone.
-  const model::domain* record(const snapshot& x) const { return x.find(who_); }
+  /// Null once the record is gone, also when another domain has our name by now.
+  const model::domain* record(const snapshot& x) const {
+    auto* found = x.find(who_);
+    return found && found->uuid == uuid_ ? found : nullptr;
+  }
   void tell(std::string event, std::vector<std::pair<std::string, std::string>> args = {});
   void tell_runtime_reset();
   template <class... Ts>
@@ -501,8 +510,7 @@ private:
   bool stopping_ = false;        ///< the guest is gone, its volumes are being stopped
   bool look_after_stop_ = false; ///< there was news meanwhile
   bool known_ = false;           ///< the hypervisor has told whether it has this domain
-  std::vector<stop_waiter> stop_waiters_;
-  std::uint64_t next_waiter_ = 1;
+  stop_waiters stop_waiters_;
   std::deque<wish> wishes_;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
@@ -531,15 +539,11 @@ private:
   bool menu_at_work_ = false;
   std::uint64_t expiry_ = 0;                   ///< generation of the timer that is armed
   bool gone_ = false;                          ///< our record was removed by us
-  std::optional<model::network_link> plugged_; ///< the interface that the guest has
-  bool interface_dead_ = false;                ///< its netvm has stopped since
+  std::shared_ptr<uplink> uplink_;             ///< to its netvm
   bool catching_up_ = false;                   ///< with what it missed while it was paused
-  bool moving_network_ = false;                ///< unplugged for a change that is being made
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
   std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB
   bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
-  std::string entries_name_;     ///< netvm that the guest was told of
-  std::string member_of_;        ///< netvm that counts us as a client
   bool syncing_ = false;
   bool sync_again_ = false;
   std::vector<std::function<void()>> network_waiters_;

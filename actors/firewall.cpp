@@ -94,7 +94,7 @@ void domain_state::with_rules_or_none(
 /// come while the domain starts are written behind the ones that its start has written.
 void domain_state::enforce(const model::firewall_rules& rules) {
   arm_expiry(rules);
-  auto netvm = facts_.state == model::power::halted ? std::nullopt : running_netvm();
+  auto netvm = facts_.state == model::power::halted ? std::nullopt : serving_netvm();
   if (netvm)
     push_rules(*netvm, rules, [this] { tell_legacy_netvm(); });
 }

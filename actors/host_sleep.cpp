@@ -50,6 +50,7 @@ sleep_actor::behavior_type sleep_state::make(world_ptr in) {
         next();
       },
       [this](const answer& x) { answered(x); },
+      [this](atom::overdue, std::uint64_t ticket) { overdue(ticket); },
   };
 }
 
@@ -164,6 +165,8 @@ void sleep_state::ask(verb what, const std::string& whom, const std::string& key
     return;
   auto x = order{.ticket = ++tickets_, .what = what, .key = key};
   open_.emplace(x.ticket, whom);
+  // Its service before the sleep, then the sleep itself, behind work that waits for the guest.
+  self->delayed_send(self, 3 * world_->settings.guest_call, atom::overdue_v, x.ticket);
   self->send(entry->domain, std::move(x), client_actor{self});
 }
 
@@ -177,6 +180,13 @@ void sleep_state::answered(const answer& x) {
     failures_.push_back(fmt::format("'{}': {}", i->second, x.result.error().message()));
   open_.erase(i);
   done();
+}
+
+/// It may hang, or its actor is no more: nobody waits longer for somebody else's guest.
+void sleep_state::overdue(std::uint64_t ticket) {
+  if (auto i = open_.find(ticket); i != open_.end())
+    answered({ticket,
+              model::fail(errc::timed_out, fmt::format("'{}' did not answer in time", i->second))});
 }
 
 void sleep_state::done() {

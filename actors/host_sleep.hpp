@@ -40,6 +40,7 @@ private:
   void ask_at_once(verb what, const names& whom, const std::string& key, report_of_all then);
   void ask(verb what, const std::string& whom, const std::string& key);
   void answered(const answer& x);
+  void overdue(std::uint64_t ticket);
   void done();
 
   sleep_actor::pointer self;

@@ -56,19 +56,21 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
 // -- clients -------------------------------------------------------------------------------------
 
 void netvm_state::join(joining x) {
-  if (!closing_ && provider_runs())
+  if (serves())
     return admit(x);
+  self->monitor(x.who);
   waiting_.push_back(std::move(x));
   if (!closing_)
     start_provider();
 }
 
-/// Of a client that runs: only orders and starts of clients start the provider. It hears when that
-/// is up.
+/// Of a client that runs: only orders and starts of clients start the provider. It is called when
+/// that serves.
 caf::result<void> netvm_state::rejoin(const std::string& client, const domain_actor& who) {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
   watch(client, who);
-  if (!closing_ && provider_runs())
+  called_for_ = called_for_ || !serves();
+  if (serves())
     reply_to(to).ok();
   else
     reply_to(to).refuse({errc::vm_not_running, fmt::format("'{}' is not running", provider_), {}});
@@ -81,14 +83,28 @@ void netvm_state::admit(const joining& x) {
 }
 
 void netvm_state::watch(const std::string& client, const domain_actor& who) {
-  if (clients_.insert_or_assign(client, who).second)
-    self->monitor(who);
+  auto& is = clients_[client];
+  if (is == who)
+    return;
+  if (is)
+    self->demonitor(is.address());
+  is = who;
+  self->monitor(who);
+  count(client, true);
+}
+
+/// Nobody else of the same name may be written of.
+void netvm_state::count(const std::string& client, bool counts) {
+  auto actors = world_->directory.read();
+  if (auto* entry = actors->find(provider_); entry && entry->netvm == netvm_actor{self})
+    world_->status.count(provider_, client, counts);
 }
 
 void netvm_state::leave(const std::string& client) {
   if (auto i = clients_.find(client); i != clients_.end()) {
     self->demonitor(i->second.address());
     clients_.erase(i);
+    count(client, false);
   }
   std::erase_if(waiting_, [&](const joining& x) { return x.client == client; });
   to_tell_.push_back(to_nobody());
@@ -97,7 +113,17 @@ void netvm_state::leave(const std::string& client) {
 
 /// A client's actor ended: it is no client until it joins again.
 void netvm_state::lost(const caf::down_msg& x) {
-  std::erase_if(clients_, [&](auto& entry) { return entry.second.address() == x.source; });
+  std::erase_if(clients_, [&](auto& entry) {
+    auto is = entry.second.address() == x.source;
+    if (is)
+      count(entry.first, false);
+    return is;
+  });
+  std::erase_if(waiting_, [&](auto& entry) { return entry.who.address() == x.source; });
+}
+
+bool netvm_state::serves() const {
+  return !closing_ && provider_runs();
 }
 
 // -- what the provider is told -------------------------------------------------------------------
@@ -203,6 +229,8 @@ std::vector<std::string> netvm_state::users() const {
 /// The door is open again: whoever waited is let in, if the provider is there.
 void netvm_state::open() {
   closing_ = false;
+  if (called_for_ && provider_runs())
+    call_clients();
   if (waiting_.empty())
     return;
   if (!provider_runs())
@@ -211,15 +239,20 @@ void netvm_state::open() {
     admit(x);
 }
 
-void netvm_state::provider_is_up() {
+void netvm_state::call_clients() {
+  called_for_ = false;
   for (auto& [client, who] : clients_)
     self->send(who, atom::up_v);
+}
+
+void netvm_state::provider_is_up() {
+  call_clients();
   open();
 }
 
 void netvm_state::provider_is_down() {
   for (auto& [client, who] : clients_)
-    self->send(who, atom::down_v);
+    self->send(who, atom::down_v, provider_);
   open();
 }
 
@@ -229,15 +262,12 @@ domain_actor netvm_state::provider() const {
   return entry ? entry->domain : domain_actor{};
 }
 
-/// Running is not enough: one that starts or halts cannot take anybody.
 bool netvm_state::provider_runs() const {
   auto now = world_->look();
   auto* x = now.find(provider_);
   if (!x)
     return false;
-  auto state = world_->board.read(x->qid).state;
-  return state == model::power::running || state == model::power::paused
-         || state == model::power::suspended;
+  return model::serves(world_->board.read(x->qid).state);
 }
 
 } // namespace qubes::actors

@@ -38,10 +38,14 @@ private:
 
   caf::result<void> rejoin(const std::string& client, const domain_actor& who);
   void admit(const joining& x);
+  bool serves() const;
+  void count(const std::string& client, bool counts);
   void watch(const std::string& client, const domain_actor& who);
   void start_provider();
   std::vector<std::string> users() const;
   void lost(const caf::down_msg& x);
+
+  void call_clients();
 
   void tell_provider();
   void tell_rules(const model::qubesdb_edits& edits, const std::function<void()>& then);
@@ -53,6 +57,7 @@ private:
   std::string provider_;
   std::map<std::string, domain_actor> clients_; ///< connected, running or about to
   std::vector<joining> waiting_;                ///< until the provider is up
+  bool called_for_ = false;                     ///< by clients that it could not serve just then
   bool closing_ = false;                        ///< the provider is about to stop
   bool starting_ = false;
   std::vector<reply> to_tell_; ///< who waits until the provider knows of its clients

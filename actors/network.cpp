@@ -23,22 +23,21 @@ void domain_state::sync_network(std::function<void()> then) {
     network_step();
 }
 
-/// A paused guest is left alone: its interface follows when it goes on (spec/network.md §4).
 void domain_state::network_step() {
   sync_again_ = false;
-  if (facts_.xid < 0 || start_ || moving_network_)
+  if (facts_.xid < 0 || start_)
     return network_settled();
-  if (!plugged_ && !member_of_.empty() && member_of_ != netvm_in_record())
-    leave_netvm();
-  auto wanted = running_netvm();
-  if (facts_.state == power::paused)
-    return wanted && entries_name_ != *wanted ? tell_deferred(*wanted) : network_settled();
-  if (plugged_ && (interface_dead_ || plugged_->netvm != wanted || serves_nobody(*plugged_)))
-    return unplug();
-  if (wanted && !plugged_)
-    return plug(*wanted);
-  network_pause_ = {};
-  recover({trouble::network});
+  auto around = surroundings();
+  switch (uplink_->now().next(around)) {
+  case model::uplink_step::tell_later: return tell_deferred(*around.serving);
+  case model::uplink_step::unplug: return unplug();
+  case model::uplink_step::plug: return plug(*around.serving);
+  case model::uplink_step::rest: break;
+  }
+  if (!around.paused) {
+    network_pause_ = {};
+    recover({trouble::network});
+  }
   network_settled();
 }
 
@@ -50,32 +49,53 @@ void domain_state::network_settled() {
     x();
 }
 
+model::uplink::surroundings domain_state::surroundings() const {
+  auto* at = uplink_->now().interface();
+  return {.paused = facts_.state == power::paused,
+          .reborn = at && serves_nobody(*at),
+          .serving = serving_netvm()};
+}
+
 /// Its netvm began another life while nobody looked.
 bool domain_state::serves_nobody(const model::network_link& x) const {
-  auto* netvm = look().find(x.netvm);
+  auto now = look();
+  auto* netvm = now.find(x.netvm);
   return x.backend >= 0 && netvm && world_->board.read(netvm->qid).xid != x.backend;
 }
 
-/// The netvm of the record, if it is there to be plugged into; it calls when it comes up.
-std::optional<std::string> domain_state::running_netvm() const {
+/// The netvm of the record, if it can be plugged into; it calls when it comes up.
+std::optional<std::string> domain_state::serving_netvm() const {
   auto now = look();
-  auto v = now.view();
   auto* me = record(now);
-  auto* netvm = me ? model::netvm_of(v, *me) : nullptr;
-  if (!netvm || !model::is_running(v, *netvm))
+  auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
+  if (!netvm || !model::serves(world_->board.read(netvm->qid).state))
     return std::nullopt;
   auto actors = world_->directory.read();
   auto* entry = actors->find(netvm->name.str());
   return entry && entry->netvm ? std::optional{netvm->name.str()} : std::nullopt;
 }
 
+/// The record may name another one, although this domain has not changed it.
+void domain_state::follow_netvm() {
+  uplink_->turn([this](auto& x) { x.wants(netvm_in_record()); });
+  sync_network();
+}
+
+void domain_state::netvm_fell(const std::string& netvm) {
+  uplink_->turn([&](auto& x) { x.fell(netvm); });
+  if (uplink_->now().state() == model::uplink_state::stale && facts_.state == power::paused)
+    change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
+  sync_network();
+}
+
 /// Adopted, or begun again after a fault: it keeps the interface that it has, gets one that it
 /// lacks as soon as its netvm runs, and starts nobody.
 void domain_state::find_network() {
   syncing_ = true; // nothing moves before it is known what there is
-  member_of_ = netvm_in_record();
-  if (auto supervisor = netvm_of_mine())
-    self->send(supervisor, atom::reconcile_v, who_, domain_actor{self});
+  uplink_->turn([this](auto& x) {
+    x.wants(netvm_in_record());
+    x.has_guest_at({});
+  });
   run(
       work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
@@ -101,25 +121,33 @@ void domain_state::found_network(const std::vector<model::network_link>& links) 
   if (me && !links.empty()) {
     auto mine = std::ranges::find(links, model::read_text({now.view(), me}, "mac"),
                                   &model::network_link::mac);
-    plugged_ = mine == links.end() ? links.front() : *mine;
-    if (plugged_->netvm.empty()) // a hypervisor without back ends
-      plugged_->netvm = netvm_in_record();
+    auto found = mine == links.end() ? links.front() : *mine;
+    if (found.netvm.empty()) // a hypervisor without back ends
+      found.netvm = netvm_in_record();
+    uplink_->turn([&](auto& x) { x.plugged(found); });
   }
-  if (plugged_ && plugged_->netvm == netvm_in_record() && !running_netvm())
+  auto* at = uplink_->now().interface();
+  if (at && at->netvm == netvm_in_record() && !serving_netvm())
     network_settled();
   else
     network_step();
 }
 
+/// The netvm knows address and rules before the interface is there.
 void domain_state::plug(const std::string& netvm) {
   auto actors = world_->directory.read();
-  member_of_ = netvm;
-  auto is_news = entries_name_ != netvm; // or the same one came back
+  auto is_news = !uplink_->now().guest_knows(netvm); // or the same one came back
   auto step = [this, life = life_](const std::function<void()>& next) {
     return [this, life, next] { life == life_ ? next() : network_settled(); };
   };
   auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
-  auto address = step([this, netvm, attach] { tell_address(netvm, attach); });
+  auto rules = step([this, netvm, attach] {
+    with_rules_or_none([this, netvm, attach](auto& all) {
+      arm_expiry(all);
+      push_rules(netvm, all, attach);
+    });
+  });
+  auto address = step([this, netvm, rules] { tell_address(netvm, rules); });
   auto entries = step([this, is_news, address] {
     if (is_news)
       retell_entries(address);
@@ -131,7 +159,7 @@ void domain_state::plug(const std::string& netvm) {
       .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
             [this, netvm](const caf::error& why) {
               auto reason = from_caf(why);
-              if (reason.code == model::errc::vm_not_running) // it calls when it is up
+              if (reason.code == model::errc::vm_not_running) // it calls when it serves
                 return network_settled();
               network_failed(fmt::format("connected to netvm '{}'", netvm), reason);
             });
@@ -164,11 +192,11 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
   if (!me)
     return network_settled();
   auto machine = model::xml::gather(now.view(), *me);
+  auto link = link_to(netvm, machine.mac);
   run(
       work(job::attach_device{model::xml::render_net(machine)}),
-      [this, netvm, is_news, mac = machine.mac] {
-        plugged_ = {netvm, mac};
-        refresh_firewall();
+      [this, netvm, is_news, link] {
+        uplink_->turn([&](auto& x) { x.plugged(link); });
         if (is_news)
           self->send(world_->events,
                      events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
@@ -180,42 +208,34 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
       [this] { network_settled(); });
 }
 
+/// To the life that the netvm has now: it may have another one before the interface is there.
+model::network_link domain_state::link_to(const std::string& netvm, const std::string& mac) const {
+  auto now = look();
+  auto* it = now.find(netvm);
+  return {netvm, mac, it ? world_->board.read(it->qid).xid : -1};
+}
+
 void domain_state::unplug() {
   detach_interface([this, life = life_](const model::outcome<void>& done) {
     if (life != life_)
       return network_settled();
     if (done)
       return network_step();
-    network_failed(fmt::format("disconnected from netvm '{}'", plugged_ ? plugged_->netvm : ""),
-                   done.error());
+    auto* at = uplink_->now().interface();
+    network_failed(fmt::format("disconnected from netvm '{}'", at ? at->netvm : ""), done.error());
   });
 }
 
-/// The netvm counts it as a client until its interface is gone. A life that ends meanwhile ends its
-/// interface as well.
+/// A life that ends meanwhile ends its interface as well.
 void domain_state::detach_interface(const unplugged& then) {
   run(
-      work(job::detach_device{model::xml::render_interface_key(plugged_->mac)}),
+      work(job::detach_device{
+          model::xml::render_interface_key(uplink_->now().interface()->mac)}),
       [this, then] {
-        auto former = plugged_ ? plugged_->netvm : "";
-        plugged_.reset();
-        interface_dead_ = false;
-        if (member_of_ == former && netvm_in_record() != former)
-          leave_netvm();
+        uplink_->turn([](auto& x) { x.unplugged(); });
         then({});
       },
       [then](const model::error& why) { then(tl::unexpected{why}); }, [then] { then({}); });
-}
-
-void domain_state::leave_netvm() {
-  leave(std::exchange(member_of_, {}));
-}
-
-/// "" is no netvm.
-void domain_state::leave(const std::string& netvm) {
-  auto actors = world_->directory.read();
-  if (auto* entry = actors->find(netvm); entry && entry->netvm)
-    self->send(entry->netvm, atom::leave_v, who_);
 }
 
 /// A domain that provides network has a supervisor for its clients; the registry keeps them.

@@ -136,6 +136,9 @@ outcome<std::string> status(const call& x) {
                         {"count", r.count},
                         {"reason", r.reason},
                         {"last_seconds_ago", (now_us - r.last_us) / 1'000'000}});
+  auto clients = json::array();
+  for (auto& [netvm, names] : board.clients())
+    clients.push_back({{"netvm", netvm}, {"clients", names}});
 
   auto failed_volumes = json::array();
   for (auto& [volume, reason] : board.failed_volumes())
@@ -188,6 +191,7 @@ outcome<std::string> status(const call& x) {
       {"degraded", std::move(degraded)},
       {"restarts", std::move(restarts)},
       {"callers", std::move(callers)},
+      {"clients", std::move(clients)},
       {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},
       {"timings", std::move(timings)},

@@ -184,15 +184,12 @@ void domain_state::follow(const model::guest& truth) {
     return;
   if (facts_.state == power::halted)
     return reconcile(truth);
-  if (facts_.state == power::running && truth.state == power::paused) {
-    move(power::paused);
-    tell("domain-paused");
+  if (facts_.state == power::running
+      && (truth.state == power::paused || truth.state == power::suspended)) {
+    tell_moved(truth.state);
   } else if (facts_.state == power::paused && truth.state == power::running) {
-    move(power::running);
-    tell("domain-unpaused");
+    tell_moved(truth.state);
     catch_up();
-  } else if (facts_.state == power::running && truth.state == power::suspended) {
-    move(power::suspended);
   }
 }
 
@@ -213,6 +210,8 @@ void domain_state::reconcile(const model::guest& truth) {
     look_after_stop_ = there;
     return;
   }
+  if (truth.state == power::crashed && facts_.xid == truth.xid && !destroying_)
+    return crashed();
   if (!there) {
     if (facts_.state != power::halted)
       stopped();
@@ -227,34 +226,40 @@ void domain_state::reconcile(const model::guest& truth) {
     return;
   }
   if (facts_.state == power::halted && orphan_possible_ && truth.state == power::paused)
-    return end_orphan();
+    return end_orphan(truth);
   if (facts_.state == power::halted) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
     live_as(truth);
     facts_.agent = true;
-    entries_name_ = netvm_in_record();
     watch_guest([this] { look_at_all_devices(); });
     find_network();
+    uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
     refresh_firewall();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v);
   }
-  if (facts_.state != truth.state && truth.state != power::halting) {
-    move(truth.state);
-    tell(truth.state == power::paused ? "domain-paused" : "domain-unpaused");
-  }
+  if (facts_.state != truth.state && truth.state != power::halting)
+    tell_moved(truth.state);
 }
 
-/// The hypervisor has finished a build after we were told that it failed.
-void domain_state::end_orphan() {
+/// A move that others made, told as if it were ours. Of a sleep nothing is told but its end.
+void domain_state::tell_moved(power to) {
+  auto from = facts_.state;
+  move(to);
+  if (to == power::paused)
+    tell("domain-paused");
+  else if (to == power::running)
+    tell(from == power::suspended ? "domain-resumed" : "domain-unpaused");
+}
+
+/// The hypervisor has finished a build after we were told that it failed. It lives until it is
+/// taken down.
+void domain_state::end_orphan(const model::guest& truth) {
   note(spdlog::level::warn, "a guest that a failed start left behind is taken down");
-  run(
-      work(job::kill_guest{}), [] {},
-      [this](const model::error& why) {
-        if (why.code != errc::vm_not_started)
-          degrade(trouble::start,
-                  fmt::format("a guest of its failed start is still there: {}", why.text));
-      });
+  orphan_possible_ = false;
+  live_as(truth);
+  move(truth.state);
+  destroy();
 }
 
 /// A start must not touch the volumes of a guest that nobody has told of yet.
@@ -285,7 +290,7 @@ void domain_state::recover_volumes() {
 }
 
 /// It goes on after a pause: somebody uses it now, and a change of netvm that it missed is made up
-/// for, as soon as that netvm runs (spec/network.md §4).
+/// for, as soon as that netvm serves (spec/network.md §4).
 void domain_state::catch_up() {
   auto now = look();
   auto v = now.view();
@@ -295,8 +300,18 @@ void domain_state::catch_up() {
   if (model::is_preload(v, *me))
     self->send(world_->disposables, atom::open_v, who_);
   take_up_menus();
+  catch_up_network();
+}
+
+/// Its netvm is there, or it is: what it missed while one of them was not is made up for.
+void domain_state::catch_up_network() {
+  auto now = look();
+  auto v = now.view();
+  auto* me = record(now);
+  if (!me || facts_.state != power::running)
+    return sync_network();
   auto* mark = me->features.find(model::deferred_netvm);
-  if (!mark || (model::netvm_of(v, *me) && !running_netvm()))
+  if (!mark || (model::netvm_of(v, *me) && !serving_netvm()))
     return sync_network();
   auto former = mark->empty() ? model::value{} : model::value{*mark};
   auto next = model::read({v, me}, "netvm");
@@ -305,15 +320,17 @@ void domain_state::catch_up() {
   auto has_agent = model::has_feature(v, *me, "qrexec", model::chain::with_template);
   auto told = model::property_event("property-set", me, "netvm", next, former);
   catching_up_ = true;
-  interface_dead_ = plugged_.has_value(); // connected anew, also to the same one
-  entries_name_.clear();
+  uplink_->turn([](auto& x) {
+    x.connect_anew();
+    x.guest_must_be_told();
+  });
   sync_network([this, told, has_agent, life = life_] {
     catching_up_ = false;
     if (life != life_)
       return;
     self->send(world_->events, events{told});
     forget_deferred([this, has_agent, life] {
-      if (life == life_ && has_agent && plugged_)
+      if (life == life_ && has_agent && uplink_->now().interface())
         await_uplink();
       tell_devices_changed();
     });

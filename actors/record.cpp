@@ -23,21 +23,17 @@ void domain_state::next_wish() {
   while (!changing_ && !wishes_.empty()) {
     auto x = std::move(wishes_.front());
     wishes_.pop_front();
-    attempt(x, {});
+    attempt(x);
   }
 }
 
-/// `reserved` is a netvm that counts us as its client already, for the sake of this wish.
-void domain_state::attempt(const wish& x, const std::string& reserved) {
+void domain_state::attempt(const wish& x) {
   auto now = look();
   auto* me = record(now);
-  if (!me) {
-    leave(reserved);
+  if (!me)
     return x.to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  }
   auto plan = with_consequences(now.view(), x.what(now.view(), *me));
   if (plan.refusal) {
-    leave(reserved);
     self->send(world_->events, std::move(plan.before));
     return x.to.refuse(*plan.refusal);
   }
@@ -48,9 +44,9 @@ void domain_state::attempt(const wish& x, const std::string& reserved) {
     return x.to.ok();
   }
   auto netvm = netvm_after(now, plan.what);
-  if (netvm && *netvm != member_of_ && *netvm != reserved)
+  if (netvm && !uplink_->now().netvms().contains(*netvm))
     return reserve(x, *netvm);
-  commit(plan, now.system, netvm ? reserved : std::string{}, x.to);
+  commit({plan, now.system, x.reserved, x.to});
 }
 
 /// The netvm that this change gives a live domain; nothing when it does not touch it.
@@ -68,38 +64,29 @@ std::optional<std::string> domain_state::netvm_after(const snapshot& now,
 
 /// A netvm must know of its new client before the change is made, or it might stop in between.
 void domain_state::reserve(const wish& x, const std::string& netvm) {
-  auto actors = world_->directory.read();
-  auto* entry = actors->find(netvm);
-  if (!entry || !entry->netvm)
-    return x.to.refuse({errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
   changing_ = true;
-  timed_request(self, world_, entry->netvm, world_->settings.start, atom::join_v, who_,
-                domain_actor{self})
-      .then(
-          [this, x, netvm] {
-            changing_ = false;
-            auto still = facts_.state == model::power::halted ? std::string{} : netvm;
-            if (still.empty())
-              leave(netvm);
-            attempt(x, still);
-            if (!changing_)
-              change_ended();
-          },
-          [this, x](const caf::error& why) {
-            x.to.refuse(from_caf(why));
-            change_ended();
-          });
+  uplink_->reserve(
+      netvm,
+      [this, x](uplink::reservation held) {
+        changing_ = false;
+        attempt({x.what, x.to, std::move(held)});
+        if (!changing_)
+          change_ended();
+      },
+      [this, x](const model::error& why) {
+        x.to.refuse(why);
+        change_ended();
+      });
 }
 
-void domain_state::commit(const model::plan& plan, const model::system_ptr& before,
-                          const std::string& reserved, const reply& to) {
+void domain_state::commit(const commitment& x) {
   changing_ = true;
-  if (facts_.state == model::power::paused && chooses_netvm(plan.what))
-    entries_name_.clear(); // it is told what it will find when it goes on
-  if (moves_network(look(), plan.what))
-    unplug_before(plan, before, reserved, to);
+  if (facts_.state == model::power::paused && chooses_netvm(x.plan.what)) // told what it will find
+    uplink_->turn([](auto& link) { link.guest_must_be_told(); });         // when it goes on
+  if (moves_network(look(), x.plan.what))
+    unplug_before(x);
   else
-    prepare_boot(plan, before, reserved, to);
+    prepare_boot(x);
 }
 
 /// Also the same one: whoever chooses it again wants to be connected anew.
@@ -112,46 +99,43 @@ bool domain_state::chooses_netvm(const model::change& what) const {
 
 /// Whether this change takes a running guest off its netvm.
 bool domain_state::moves_network(const snapshot& now, const model::change& what) const {
-  return facts_.state == model::power::running && !start_ && plugged_ && !interface_dead_
+  auto& link = uplink_->now();
+  return facts_.state == model::power::running && !start_
+         && link.state() == model::uplink_state::plugged
          && (chooses_netvm(what)
-             || (model::touches(what, "netvm") && netvm_after(now, what) != plugged_->netvm));
+             || (model::touches(what, "netvm")
+                 && netvm_after(now, what) != link.interface()->netvm));
 }
 
 /// Off the former netvm before the change is made: who is told that a domain is offline must be
 /// able to believe it. What cannot be taken away is a refusal, as in the stock daemon.
-void domain_state::unplug_before(const model::plan& plan, const model::system_ptr& before,
-                                 const std::string& reserved, const reply& to) {
-  auto go_on = [this, plan, before, reserved, to] { prepare_boot(plan, before, reserved, to); };
-  moving_network_ = true;
-  sync_network([this, plan, reserved, to, go_on] {
-    if (!plugged_ || facts_.state != model::power::running)
-      return go_on();
-    detach_interface([this, plan, reserved, to, go_on](const model::outcome<void>& done) {
+void domain_state::unplug_before(const commitment& x) {
+  uplink_->turn([](auto& link) { link.hold(); });
+  sync_network([this, x] {
+    if (!uplink_->now().interface() || facts_.state != model::power::running)
+      return prepare_boot(x);
+    detach_interface([this, x](const model::outcome<void>& done) {
       if (done) {
-        entries_name_.clear(); // the same netvm again is news as well
-        return go_on();
+        uplink_->turn([](auto& link) { link.guest_must_be_told(); }); // the same is news as well
+        return prepare_boot(x);
       }
-      not_committed(plan, reserved,
-                    {done.error().code,
-                     fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,
-                                 plugged_ ? plugged_->netvm : "", done.error().text),
-                     "try again, or shut it down first"},
-                    to);
+      auto* link = uplink_->now().interface();
+      not_committed(x, {done.error().code,
+                        fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,
+                                    link ? link->netvm : "", done.error().text),
+                        "try again, or shut it down first"});
     });
   });
 }
 
 /// The host's boot is prepared before the change is made: what cannot be done is not acknowledged.
-void domain_state::prepare_boot(const model::plan& plan, const model::system_ptr& before,
-                                const std::string& reserved, const reply& to) {
-  auto boots = autostart_after(plan.what);
+void domain_state::prepare_boot(const commitment& x) {
+  auto boots = autostart_after(x.plan.what);
   if (!boots)
-    return make_durable(plan, before, reserved, to);
+    return make_durable(x);
   ask_driver(self, world_, work(job::start_at_boot{*boots}))
-      .then([this, plan, before, reserved, to] { make_durable(plan, before, reserved, to); },
-            [this, plan, reserved, to](const caf::error& why) {
-              not_committed(plan, reserved, from_caf(why), to);
-            });
+      .then([this, x] { make_durable(x); },
+            [this, x](const caf::error& why) { not_committed(x, from_caf(why)); });
 }
 
 /// Whether it starts with the host after this change; nothing when that stays as it is.
@@ -168,31 +152,31 @@ std::optional<bool> domain_state::autostart_after(const model::change& what) con
   return starts(*after);
 }
 
-void domain_state::make_durable(const model::plan& plan, const model::system_ptr& before,
-                                const std::string& reserved, const reply& to) {
-  timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
+void domain_state::make_durable(const commitment& x) {
+  timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what)
       .then(
-          [this, plan, before, reserved, to](const model::system_ptr&) {
-            moving_network_ = false;
-            if (!reserved.empty())
-              leave(std::exchange(member_of_, reserved));
-            committed(plan, before, to);
+          [this, x](const model::system_ptr&) {
+            uplink_->turn([this](auto& link) {
+              link.let_go();
+              link.wants(netvm_in_record());
+            });
+            committed(x.plan, x.before, x.to);
           },
-          [this, plan, reserved, to](const caf::error& why) {
+          [this, x](const caf::error& why) {
             auto reason = from_caf(why);
-            auto boots = autostart_after(plan.what);
+            auto boots = autostart_after(x.plan.what);
             if (boots && reason.code != errc::timed_out) // it may yet become a fact
               start_at_boot(self, world_, who_, !*boots);
-            not_committed(plan, reserved, reason, to);
+            not_committed(x, reason);
           });
 }
 
-void domain_state::not_committed(const model::plan& plan, const std::string& reserved,
-                                 const model::error& why, const reply& to) {
-  leave(reserved);
-  self->send(world_->events, plan.before);
-  to.refuse(why);
-  if (std::exchange(moving_network_, false))
+void domain_state::not_committed(const commitment& x, const model::error& why) {
+  self->send(world_->events, x.plan.before);
+  x.to.refuse(why);
+  auto held = false;
+  uplink_->turn([&](auto& link) { held = link.let_go(); });
+  if (held)
     sync_network(); // it stays where it was
   change_ended();
 }
@@ -239,7 +223,7 @@ void domain_state::follow_record(const model::system_ptr& before,
   auto netvm_changed =
       model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
   supervise_clients([this, finish, netvm_changed] {
-    if ((netvm_changed || entries_name_.empty()) && facts_.xid >= 0 && !start_)
+    if ((netvm_changed || uplink_->now().guest_knows_none()) && facts_.xid >= 0 && !start_)
       sync_network(finish);
     else
       finish();

@@ -58,6 +58,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         align();
         return caf::unit;
       },
+      [this](atom::reload) { tell_all_to_follow(); },
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
       [this](atom::rescue, const order& x, const client_actor& client) {
@@ -137,9 +138,15 @@ void registry_state::follow_default_netvm(const model::change& what) {
   };
   if (std::ranges::none_of(what.edits, about_it))
     return;
+  tell_all_to_follow();
+}
+
+/// Each looks for itself whether its netvm is another one.
+void registry_state::tell_all_to_follow() {
   auto actors = world_->directory.read();
   for (auto& x : actors->entries())
-    self->send(x->domain, atom::up_v);
+    if (x->domain) // else it looks when it is back
+      self->send(x->domain, atom::reload_v);
 }
 
 // -- actors --------------------------------------------------------------------------------------
@@ -162,6 +169,7 @@ void registry_state::forget(const model::domain& gone) {
     restarts_.erase(part);
     world_->status.forget_restarts(part);
   }
+  world_->status.forget_clients(gone.name);
 }
 
 /// Most changes are about one record and move nobody: those must be passed over quickly.
@@ -230,6 +238,7 @@ void registry_state::settle(const std::string& name, const snapshot& now, direct
   if (!provides && entry.netvm) {
     self->send_exit(entry.netvm, caf::exit_reason::user_shutdown);
     entry.netvm = netvm_actor{};
+    world_->status.forget_clients(name);
   }
   if (!entry.domain || provides != static_cast<bool>(entry.netvm))
     waiting_.insert(name); // it rests
@@ -265,18 +274,11 @@ domain_actor registry_state::spawn_domain(const std::string& name, const std::st
   return result;
 }
 
-/// One that follows another learns who its clients are.
+/// Its clients tell one that follows another who they are.
 netvm_actor registry_state::spawn_netvm(const std::string& name) {
-  auto result = self->spawn<caf::monitored>(netvm, world_, name);
-  if (!restarts_.contains(netvm_part(name)))
-    return result;
-  auto now = world_->look();
-  auto actors = world_->directory.read();
-  for (auto* client : model::connected_to(now.view(), *now.find(name)))
-    if (auto* entry = actors->find(client->name.str());
-        entry && entry->domain && model::is_active(world_->board.read(client->qid).state))
-      self->send(result, atom::reconcile_v, client->name.str(), entry->domain);
-  return result;
+  if (restarts_.contains(netvm_part(name)))
+    self->send(self, atom::reload_v);
+  return self->spawn<caf::monitored>(netvm, world_, name);
 }
 
 /// An actor ended: of its own fault it is spawned again from its record and told the truth; nobody
@@ -298,6 +300,7 @@ void registry_state::lost(const caf::down_msg& x) {
     }
     if (it->netvm && it->netvm.address() == x.source) {
       without.netvm = netvm_actor{};
+      world_->status.forget_clients(it->name);
       return begin_again(without, netvm_part(it->name), x.reason);
     }
   }

@@ -67,6 +67,7 @@ private:
   // -- actors -------------------------------------------------------------------------------------
 
   void follow_default_netvm(const model::change& what);
+  void tell_all_to_follow();
 
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
   /// that is told: nothing may be heard of a domain before its birth.

@@ -14,6 +14,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 namespace qubes::actors {
 
 using model::errc;
@@ -60,11 +62,16 @@ void domain_state::start(const reply& to) {
     start_->waiting.push_back(to);
     return;
   }
-  if (start_ || destroying_ || facts_.going_down || facts_.state == power::halting
-      || facts_.state == power::dying)
-    return stop_waiters_.push_back({.id = next_waiter_++,
-                                    .told = [this, to](const auto&) { start(to); },
-                                    .then_starts = true}); // down first, then up again
+  if (start_ && start_->undo_waits)
+    return to.refuse({errc::vm_error,
+                      fmt::format("'{}' cannot be started: {}", who_, troubles_[trouble::start]),
+                      "kill it to try again at once"});
+  if (start_ || destroying_ || stopping_ || facts_.going_down)
+    return start_after_stop(to);
+  if (facts_.state == power::crashed) {
+    start_after_stop(to);
+    return take_down();
+  }
   if (facts_.state != power::halted)
     return to.ok();
   if (!known_)
@@ -119,12 +126,27 @@ void domain_state::fail_start(model::error why) {
   unwind();
 }
 
-/// A create that is under way must end first: destroying before it would leave an orphan.
+/// A build that is under way must end first: destroying before it would leave an orphan.
 void domain_state::abort_start(model::error why) {
-  if (start_steps()[start_->step].enter == &domain_state::create)
+  if (start_->building)
     start_->abort = std::move(why);
   else
     fail_start(std::move(why));
+}
+
+/// What the start of an actor before us may have built is taken down.
+void domain_state::resume_undo() {
+  auto& all = start_steps();
+  auto built = std::ranges::find(all, &domain_state::create, &start_step::enter);
+  start_ = std::make_unique<start_run>();
+  start_->step = static_cast<std::size_t>(built - all.begin());
+  start_->failed = true;
+  start_->began_us = world_->now_us();
+  start_->why = model::error{
+      errc::internal, fmt::format("a fault of the daemon cut the start of '{}' off", who_), {}};
+  publish_facts();
+  tell("domain-start-failed", {{"reason", start_->why->text}});
+  unwind();
 }
 
 /// Undoes the entered steps in reverse; an undo that takes time calls this again when it is done.
@@ -144,7 +166,7 @@ void domain_state::unwind() {
     for (auto& x : waiting)
       x.refuse(why);
   });
-  tell_stop_waiters({});
+  stop_waiters_.end(stop_end::down, {});
 }
 
 void domain_state::finish_start() {
@@ -214,36 +236,33 @@ void domain_state::look_for_strangers() {
 }
 
 void domain_state::bring_up_netvm() {
-  auto now = look();
-  auto* netvm = model::read_domain({now.view(), record(now)}, "netvm");
-  if (!netvm || netvm->name.is_dom0())
-    return next_step();
-  auto supervisor = netvm_of_mine();
-  if (!supervisor)
-    return fail_start({errc::vm_error,
-                       fmt::format("netvm '{}' of '{}' is not there", netvm->name.str(), who_),
-                       {}});
-  member_of_ = netvm->name;
-  timed_request(self, world_, supervisor, world_->settings.start, atom::join_v, who_,
-                domain_actor{self})
-      .then(
-          [this, life = life_] {
-            if (life == life_)
-              next_step();
-          },
-          [this, life = life_, netvm = member_of_](const caf::error& x) {
-            if (life != life_)
-              return;
-            if (netvm != member_of_) // the record names another one by now
-              return next_step();
-            auto why = from_caf(x);
-            why.text = fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text);
-            fail_start(std::move(why));
-          });
+  uplink_->expect(netvm_in_record());
+  with_netvm([this] { next_step(); });
+}
+
+/// The record may move while its netvm comes up, and that one may fall again before there is a
+/// guest.
+void domain_state::with_netvm(const std::function<void()>& then) {
+  auto current = [this, life = life_] { return life == life_ && start_ && !start_->failed; };
+  auto again = [this, current, then] {
+    if (!current())
+      return;
+    uplink_->now().may_start() ? then() : with_netvm(then);
+  };
+  uplink_->join(
+      again, [this, current, again, netvm = uplink_->now().wanted()](const model::error& why) {
+        if (!current())
+          return;
+        if (netvm != uplink_->now().wanted())
+          return again();
+        fail_start({why.code,
+                    fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text),
+                    why.hint});
+      });
 }
 
 void domain_state::undo_netvm() {
-  leave_netvm();
+  uplink_->turn([](auto& x) { x.ends(); });
   unwind();
 }
 
@@ -300,7 +319,22 @@ void domain_state::prepare_spawn() {
   });
 }
 
+/// What moved since is followed first; nothing may come between this and the build.
+bool domain_state::settled_before_guest() {
+  if (uplink_->now().may_start())
+    return true;
+  with_netvm([this] {
+    introduce([this, life = life_] {
+      if (life == life_ && start_ && !start_->failed)
+        create();
+    });
+  });
+  return false;
+}
+
 void domain_state::create() {
+  if (!settled_before_guest())
+    return;
   auto now = look();
   auto* me = record(now);
   if (!me)
@@ -308,20 +342,22 @@ void domain_state::create() {
   auto xml = describe_guest(now.view(), *me, *start_);
   if (!xml)
     return fail_start(std::move(xml.error()));
-  auto* netvm = model::netvm_of(now.view(), *me);
+  auto link = std::optional<model::network_link>{};
+  if (auto* netvm = model::netvm_of(now.view(), *me))
+    link = link_to(netvm->name, xml->mac);
+  start_->building = true;
   run(
       work(job::create_guest{std::move(xml->text), std::move(xml->plain)}),
-      [this, netvm = netvm ? std::optional{netvm->name.str()} : std::nullopt,
-       mac = xml->mac](const model::guest& built) {
-        orphan_possible_ = false;
+      [this, link](const model::guest& built) {
+        orphan_possible_ = start_->building = false;
         live_as(built);
-        if (netvm)
-          plugged_ = {*netvm, mac};
+        uplink_->turn([&](auto& it) { it.has_guest_at(link); });
         publish_facts();
         next_step();
       },
       [this](model::error why) {
         orphan_possible_ = true;
+        start_->building = false;
         why.text = fmt::format("start of '{}' failed: {}", who_, why.text);
         fail_start(std::move(why));
       });
@@ -335,7 +371,6 @@ void domain_state::undo_create() {
     recover({trouble::start});
     if (facts_.xid >= 0)
       stopped();
-    plugged_.reset();
     unwind();
   };
   run(
@@ -351,7 +386,7 @@ void domain_state::undo_create() {
       });
 }
 
-/// Whoever waits for the start hears of its end; whoever waits for the stop still waits.
+/// Whoever waits for the start, or has it taken down, hears of that; the next attempt is its own.
 void domain_state::take_down_later(const model::error& why) {
   degrade(trouble::start,
           fmt::format("its start failed and it could not be taken down yet: {}", why.text));
@@ -359,6 +394,7 @@ void domain_state::take_down_later(const model::error& why) {
     x.refuse(*start_->why);
   start_->undo_waits = true;
   try_again(start_->undo_pause);
+  stop_waiters_.end(stop_end::not_killed, tl::unexpected{why});
 }
 
 void domain_state::announce_memory() {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -90,6 +91,24 @@ public:
     restarts_.erase(part);
   }
 
+  /// Whether a netvm counts this domain as its client.
+  void count(const std::string& netvm, const std::string& client, bool counts) {
+    auto guard = std::lock_guard{mutex_};
+    if (counts) {
+      clients_[netvm].insert(client);
+    } else if (auto i = clients_.find(netvm); i != clients_.end()) {
+      i->second.erase(client);
+      if (i->second.empty())
+        clients_.erase(i);
+    }
+  }
+
+  /// It is no netvm any more.
+  void forget_clients(const std::string& netvm) {
+    auto guard = std::lock_guard{mutex_};
+    clients_.erase(netvm);
+  }
+
   /// By POOL:ID; "" when it is well again.
   void fail_volume(const std::string& which, std::string reason) {
     auto guard = std::lock_guard{mutex_};
@@ -120,6 +139,7 @@ public:
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
   std::map<std::string, restart> restarts() const { return copy(restarts_); }
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
+  std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
   std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
   hypervisor_state hypervisor() const { return copy(hypervisor_); }
@@ -138,6 +158,7 @@ private:
   std::map<std::string, std::string> degraded_;
   std::map<std::string, restart> restarts_; ///< by part, e.g. "domain work"
   std::map<std::string, std::string> failed_volumes_;
+  std::map<std::string, std::set<std::string>> clients_; ///< by netvm
   std::deque<timing> timings_;
   store_state store_;
   hypervisor_state hypervisor_;

@@ -38,7 +38,7 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
   if (!me || !me->is(model::qubes_vm))
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
   if (stopping_ && wait)
-    return wait_for_stop([to](const auto& how) { answer(to, how); });
+    return wait_for_stop(waits_as::rider, to);
   if (facts_.state == power::halted || stopping_)
     return to.refuse(powered_off(who_));
   if (before_guest())
@@ -54,11 +54,16 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
             if (life == life_)
               shut_down_unless_used(force, wait, to);
             else if (wait && stopping_)
-              wait_for_stop([to](const auto& how) { answer(to, how); });
+              wait_for_stop(waits_as::rider, to);
             else
               to.refuse(powered_off(who_));
           },
-          [this, to](const caf::error& why) { shutdown_failed(from_caf(why), to); });
+          [this, to, life = life_](const caf::error& why) {
+            if (life == life_)
+              shutdown_failed(from_caf(why), to);
+            else
+              to.refuse(powered_off(who_));
+          });
 }
 
 /// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
@@ -86,10 +91,9 @@ void domain_state::shutdown_failed(const model::error& why, const reply& to) {
 
 void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
   if (facts_.state == power::paused) { // only when forced; a paused guest hears nothing
-    wait_for_stop([to](const auto& how) { answer(to, how); });
+    wait_for_stop(waits_as::kill, to);
     return take_down();
   }
-  goes_down(true);
   auto patience = [this] {
     auto now = look();
     auto* me = record(now);
@@ -97,35 +101,43 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
         me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
   }();
   auto patient = wait ? to : to_nobody();
-  wait_for_stop(
-      [this, patient](const model::outcome<void>& how) {
-        if (how)
-          patient.ok();
-        else
-          shutdown_failed(how.error(), patient);
-      },
-      patience);
+  auto waiter = stop_waiters_.add(waits_as::shutdown, [this, patient](const auto& how) {
+    if (how)
+      patient.ok();
+    else
+      shutdown_failed(how.error(), patient);
+  });
+  self->delayed_send(self, patience, atom::overdue_v, waiter);
+  note_asked();
   auto asked = [wait, to] {
     if (!wait)
       to.ok();
   };
   run(
-      work(job::shut_down_guest{}), asked,
-      [this, to](const model::error& why) {
-        goes_down(false);
+      work(job::shut_down_guest{}),
+      [this, asked] {
+        recover({trouble::shutdown});
+        asked();
+      },
+      [this, to, waiter](const model::error& why) {
         if (why.code == errc::timed_out)
           degrade(trouble::shutdown, "it does not answer a shutdown request");
-        shutdown_failed({errc::vm_shutdown_timeout,
+        auto reason =
+            model::error{errc::vm_shutdown_timeout,
                          fmt::format("'{}' could not be asked to shut down: {}", who_, why.text),
-                         "kill it if it hangs"},
-                        to);
+                         "kill it if it hangs"};
+        if (stop_waiters_.take(waiter))
+          not_asked([this, to](const auto& how) { shutdown_failed(how.error(), to); }, reason);
+        else
+          to.refuse(reason); // its deadline has passed, and said so
       },
       asked);
 }
 
 /// It runs until the guest acts, and says so.
-void domain_state::goes_down(bool asked) {
-  if (facts_.xid < 0 || facts_.going_down == asked)
+void domain_state::note_asked() {
+  auto asked = facts_.xid >= 0 && stop_waiters_.any(waits_as::shutdown);
+  if (facts_.going_down == asked)
     return;
   facts_.going_down = asked;
   publish_facts();
@@ -137,34 +149,35 @@ void domain_state::goes_down(bool asked) {
     world_->status.finish(who_);
 }
 
-void domain_state::wait_for_stop(stop_listener told) {
-  stop_waiters_.push_back({.id = next_waiter_++, .told = std::move(told)});
+/// One request less to shut down. After the last one it stays.
+void domain_state::not_asked(const stop_waiters::told& who, const model::error& why) {
+  note_asked();
+  auto how = model::outcome<void>{tl::unexpected{why}};
+  who(how);
+  if (!stop_waiters_.any(waits_as::shutdown))
+    stop_waiters_.end(stop_end::stays, how);
 }
 
-void domain_state::wait_for_stop(stop_listener told, std::chrono::seconds at_most) {
-  self->delayed_send(self, at_most, atom::overdue_v, next_waiter_);
-  wait_for_stop(std::move(told));
-}
-
-void domain_state::tell_stop_waiters(const model::outcome<void>& how) {
-  for (auto& x : std::exchange(stop_waiters_, {}))
-    x.told(how);
-}
-
-/// Only waiters with a deadline of their own get here.
+/// Only requests to shut down get here.
 void domain_state::deadline_passed(std::uint64_t waiter) {
-  auto i = std::ranges::find(stop_waiters_, waiter, &stop_waiter::id);
-  if (i == stop_waiters_.end())
-    return;
-  auto told = std::move(i->told);
-  stop_waiters_.erase(i);
-  goes_down(false); // it was asked and stayed
-  auto stays =
-      model::fail(errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
-                  "give it more time with its shutdown_timeout, or kill it");
-  told(stays);
-  for (auto& x : std::exchange(stop_waiters_, {}))
-    x.then_starts ? x.told(stays) : stop_waiters_.push_back(std::move(x));
+  if (auto told = stop_waiters_.take(waiter))
+    not_asked(told, {errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
+                     "give it more time with its shutdown_timeout, or kill it"});
+}
+
+void domain_state::wait_for_stop(waits_as how, const reply& to) {
+  stop_waiters_.add(how, [to](const auto& end) { answer(to, end); });
+}
+
+/// Down first, then up again; when it stays, that it runs is the answer, or why it cannot.
+void domain_state::start_after_stop(const reply& to) {
+  stop_waiters_.add(waits_as::start, [this, to](const model::outcome<void>& end) {
+    auto in_ruins = facts_.state == power::crashed || (start_ && start_->undo_waits);
+    if (!end && in_ruins)
+      to.refuse(end.error());
+    else
+      start(to);
+  });
 }
 
 // -- kill ----------------------------------------------------------------------------------------
@@ -176,7 +189,7 @@ void domain_state::kill(const reply& to) {
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be killed from here", who_), {}});
   if (facts_.state == power::halted)
     return to.refuse(powered_off(who_));
-  wait_for_stop([to](const auto& how) { answer(to, how); });
+  wait_for_stop(waits_as::kill, to);
   take_down();
 }
 
@@ -203,7 +216,7 @@ void domain_state::destroy() {
           return stopped();
         destroying_ = false;
         degrade(trouble::kill, fmt::format("it could not be killed: {}", why.text));
-        tell_stop_waiters(tl::unexpected{why});
+        stop_waiters_.end(stop_end::not_killed, tl::unexpected{why});
       });
 }
 
@@ -223,7 +236,7 @@ void domain_state::heard_stop() {
           if (start_)
             abort_start({errc::general, fmt::format("'{}' stopped while it started", who_), {}});
           else if (truth.state == power::crashed)
-            destroy();
+            crashed();
           else
             stopped();
         }
@@ -233,17 +246,21 @@ void domain_state::heard_stop() {
       });
 }
 
+/// Until it is taken down it is what it is.
+void domain_state::crashed() {
+  move(power::crashed);
+  destroy();
+}
+
 /// Once per life: tells of it, stops its volumes, frees what belonged to it, answers who waited.
 void domain_state::stopped() {
   if (facts_.xid < 0)
     return;
   tell("domain-stopped");
   caf::anon_send(world_->driver, driver_job{work(job::close_tools{})});
-  facts_ = model::live{.state = facts_.state};
+  facts_ = model::live{.state = facts_.state, .degraded = facts_.degraded};
   destroying_ = false;
-  plugged_.reset();
-  interface_dead_ = false;
-  entries_name_.clear();
+  uplink_->turn([](auto& x) { x.guest_gone(); });
   tell_runtime_reset();
   if (start_) { // its unwinding goes on
     tell_end();
@@ -283,9 +300,9 @@ void domain_state::stop_is_over() {
   if (facts_.state != power::halted)
     move(power::halted);
   tell_end();
-  leave_netvm();
+  uplink_->turn([](auto& x) { x.ends(); });
   world_->status.finish(who_);
-  tell_stop_waiters({});
+  stop_waiters_.end(stop_end::down, {});
   if (std::exchange(look_after_stop_, false))
     look_again();
   tell_disposables();

@@ -119,6 +119,13 @@ void store_state::publish(model::system_ptr next) {
 
 // -- the file as others left it ----------------------------------------------------------------
 
+/// No domain has planned it: all look what it means for them.
+void store_state::publish_foreign(model::system_ptr next) {
+  publish(std::move(next));
+  if (world_->registry)
+    self->send(world_->registry, atom::reload_v);
+}
+
 caf::result<void> store_state::reload() {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
   if (busy_) {
@@ -141,7 +148,7 @@ caf::result<void> store_state::reload() {
           world_->status.set(status_);
         }
         if (found && *found)
-          publish(std::make_shared<model::system>(std::move((*found)->system)));
+          publish_foreign(std::make_shared<model::system>(std::move((*found)->system)));
         if (found)
           deliver(to);
         else

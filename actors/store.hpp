@@ -87,6 +87,7 @@ private:
   void write_batch();
   void written(model::outcome<void> result);
   void publish(model::system_ptr next);
+  void publish_foreign(model::system_ptr next);
   void settle_flushers();
 
   store_actor::pointer self;

@@ -51,7 +51,7 @@ void domain_state::open_qubesdb() {
   run(
       work(job::open_qubesdb{std::move(*entries)}),
       [this, netvm = netvm_in_record()] {
-        entries_name_ = netvm;
+        uplink_->turn([&](auto& x) { x.guest_was_told(netvm); });
         offers_nothing();
         tell("domain-qdb-create");
         forget_sound();
@@ -105,7 +105,7 @@ void domain_state::retell_entries(const std::function<void()>& then) {
     note(spdlog::level::err, "its entries stay as they were: {}", entries.error().text);
     return then();
   }
-  entries_name_ = netvm_in_record();
+  uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
   write_qubesdb(self, world_, who_, std::move(*entries), [this, then, life = life_] {
     if (life == life_)
       tell("domain-qdb-create");
@@ -132,7 +132,7 @@ void domain_state::tell_address(const std::string& netvm, const std::function<vo
 
 /// Before it is there: its netvm must know it when its first packet comes.
 void domain_state::introduce(const std::function<void()>& then) {
-  auto netvm = running_netvm();
+  auto netvm = serving_netvm();
   if (!netvm)
     return then();
   tell_lists(*netvm, [this, netvm = *netvm, then] {
@@ -145,7 +145,7 @@ void domain_state::introduce(const std::function<void()>& then) {
 /// A netvm of release 3 reads the rules of all its clients at once.
 void domain_state::tell_legacy_netvm() {
   auto now = look();
-  auto netvm = running_netvm();
+  auto netvm = serving_netvm();
   auto* it = netvm ? now.find(*netvm) : nullptr;
   if (it && model::is_legacy(now.view(), *it))
     tell_lists(*netvm, [] {});

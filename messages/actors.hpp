@@ -17,10 +17,12 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<order, client_actor>,
     // Brings the domain and everything it needs up; joins a start that is under way.
     caf::replies_to<atom::start>::with<void>,
-    // Its netvm came up: plug the network in again.
+    // A netvm that counts it as its client came up: plug the network in again.
     caf::reacts_to<atom::up>,
-    // Its netvm went down: the interface is dead.
-    caf::reacts_to<atom::down>,
+    // ... or went down: an interface at it is dead.
+    caf::reacts_to<atom::down, std::string>,
+    // Its record may name another netvm, although it has not changed it itself.
+    caf::reacts_to<atom::reload>,
     // The hypervisor tells of this domain.
     caf::reacts_to<news>,
     // Something in its QubesDB that is watched changed.
@@ -53,7 +55,7 @@ using netvm_actor = caf::typed_actor<
     // A client needs the network: brings the provider up, then watches the client.
     caf::replies_to<atom::join, std::string, domain_actor>::with<void>,
     caf::replies_to<atom::rejoin, std::string, domain_actor>::with<void>,
-    // A client runs already: watches it, and starts nobody for it.
+    // Counts a client that starts nobody, and watches it.
     caf::reacts_to<atom::reconcile, std::string, domain_actor>,
     // A client stopped or went elsewhere.
     caf::reacts_to<atom::leave, std::string>,
@@ -150,6 +152,8 @@ using registry_actor = caf::typed_actor<
     // A domain provides network now, or not any more: spawns or ends its netvm. Answers once the
     // directory shows it.
     caf::replies_to<atom::open, std::string>::with<void>,
+    // Others changed the file: every domain looks whether its netvm is another one.
+    caf::reacts_to<atom::reload>,
     // Ends all domain and netvm actors; the domains themselves go on running.
     caf::reacts_to<atom::stop>,
     // INTERNAL: an actor that died too often may begin again.
@@ -201,7 +205,9 @@ using sleep_actor = caf::typed_actor<
     // Carries out suspend_host or resume_host.
     caf::reacts_to<order, client_actor>,
     // INTERNAL (as any client): a domain carried out its part.
-    caf::reacts_to<answer>>;
+    caf::reacts_to<answer>,
+    // INTERNAL: a domain has had its time for that.
+    caf::reacts_to<atom::overdue, std::uint64_t>>;
 
 /// BACKUP: what a profile's backup would hold, and the backups being made.
 using backup_actor = caf::typed_actor<

@@ -60,6 +60,11 @@ constexpr bool is_active(power x) noexcept {
   return x != power::halted;
 }
 
+/// Others may be plugged into it: not while it starts, fails or dies.
+constexpr bool serves(power x) noexcept {
+  return (bits(power::running, power::paused, power::suspended) & bit(x)) != 0;
+}
+
 static_assert(can_move(power::halted, power::starting));
 static_assert(!can_move(power::crashed, power::running));
 

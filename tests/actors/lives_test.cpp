@@ -20,6 +20,21 @@ struct lives : ::testing::TestWithParam<std::uint64_t> {
     return sim.world().system.read()->find(who)->uuid;
   }
 
+  model::live facts(const std::string& who) const {
+    return sim.world().board.read(sim.world().system.read()->find(who)->qid);
+  }
+
+  void refuse(drivers::fake_call what, const std::string& whom) {
+    sim.hypervisor().set_script(
+        [=, id = uuid(whom)](drivers::fake_call which, const std::string& guest) {
+          return which == what && guest == id
+                     ? std::optional{model::error{model::errc::hypervisor, "not now", {}}}
+                     : std::nullopt;
+        });
+  }
+
+  static constexpr auto shutdown_timeout = std::chrono::seconds{60}; // by default
+
   auto heard(std::string_view subject, std::string_view name, std::size_t since = 0) const {
     auto& all = sim.events();
     return std::count_if(all.begin() + static_cast<std::ptrdiff_t>(since), all.end(),
@@ -106,6 +121,194 @@ TEST_P(lives, leave_no_rows_on_the_boards) {
   sim.run();
   EXPECT_FALSE(sim.world().status.degraded().contains("app0"));
   EXPECT_EQ(sim.world().board.read(qid), model::live{});
+}
+
+// -- who waits ------------------------------------------------------------------------------------
+
+TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().occupy(uuid("app0"));
+  ASSERT_TRUE(sim.ask("app0", verb::shutdown));
+  auto start = sim.send("app0", verb::start);
+  sim.settle();
+  ASSERT_FALSE(sim.answer_to(start));
+  sim.pass(shutdown_timeout);
+  ASSERT_TRUE(sim.answer_to(start));
+  EXPECT_TRUE(*sim.answer_to(start));
+  EXPECT_FALSE(facts("app0").going_down);
+  sim.hypervisor().give_in(uuid("app0"));
+  sim.run();
+  EXPECT_EQ(sim.state_of("app0"), power::halted) << "the start woke up long after its answer";
+}
+
+TEST_P(lives, each_request_to_shut_down_has_its_own_deadline) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.hypervisor().occupy(uuid("sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::shutdown));
+  sim.pass(shutdown_timeout / 2);
+  auto second = sim.send("sys-net1", verb::shutdown, {}, {}, false, true);
+  sim.settle();
+  auto start = sim.send("app0", verb::start);
+  sim.pass(shutdown_timeout / 2);
+  EXPECT_TRUE(facts("sys-net1").going_down) << "the second request still waits";
+  EXPECT_FALSE(sim.answer_to(second));
+  EXPECT_FALSE(sim.answer_to(start));
+  sim.pass(shutdown_timeout);
+  EXPECT_FALSE(facts("sys-net1").going_down);
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(second));
+  EXPECT_FALSE(*sim.answer_to(second));
+  ASSERT_TRUE(sim.answer_to(start));
+  EXPECT_TRUE(*sim.answer_to(start)) << "its netvm takes clients again";
+}
+
+TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  sim.hypervisor().occupy(uuid("sys-net1"));
+  refuse(drivers::fake_call::destroy, "sys-net1");
+  auto patient = sim.send("sys-net1", verb::shutdown, {}, {}, false, true);
+  sim.settle();
+  auto kill = sim.send("sys-net1", verb::kill);
+  sim.settle();
+  ASSERT_TRUE(sim.answer_to(kill));
+  EXPECT_FALSE(*sim.answer_to(kill));
+  EXPECT_FALSE(sim.answer_to(patient));
+  EXPECT_TRUE(facts("sys-net1").going_down);
+  EXPECT_TRUE(facts("sys-net1").degraded);
+  sim.pass(shutdown_timeout);
+  ASSERT_TRUE(sim.answer_to(patient));
+  EXPECT_EQ(sim.answer_to(patient)->error().code, model::errc::vm_shutdown_timeout);
+  EXPECT_EQ(sim.state_of("sys-net1"), power::running);
+  ASSERT_TRUE(sim.ask("app0", verb::start)) << "it takes clients again";
+  sim.hypervisor().set_script({});
+  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  EXPECT_FALSE(facts("sys-net1").degraded);
+}
+
+TEST_P(lives, what_could_not_be_taken_down_says_so_and_is_taken_down_later) {
+  refuse(drivers::fake_call::destroy, "app0");
+  sim.tools().lose_agent("app0");
+  auto failed = sim.send("app0", verb::start);
+  while (!sim.answer_to(failed) && (sim.step() || (sim.pass(std::chrono::seconds{1}), true))) {
+  }
+  sim.settle();
+  EXPECT_FALSE(*sim.answer_to(failed));
+  EXPECT_NE(sim.state_of("app0"), power::halted) << "its guest lives";
+  auto start = sim.send("app0", verb::start);
+  auto kill = sim.send("app0", verb::kill);
+  sim.settle();
+  for (auto x : {start, kill}) {
+    ASSERT_TRUE(sim.answer_to(x));
+    EXPECT_THAT(sim.answer_to(x)->error().text, testing::HasSubstr("not now"));
+  }
+  sim.hypervisor().set_script({});
+  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_FALSE(facts("app0").degraded);
+}
+
+/// Its actor may be no more: the host sleeps and wakes all the same.
+TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
+  for (auto x : {"app0", "app1"})
+    ASSERT_TRUE(sim.ask(x, verb::start));
+  auto asleep = sim.send("", verb::suspend_host);
+  for (auto left = sim.chance()() % 30; left > 0 && sim.step(); --left) {
+  }
+  sim.may_lose_track = true;
+  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
+                      caf::exit_reason::unhandled_exception);
+  auto pass_ten_minutes = [this] {
+    for (auto i = 0; i < 10; ++i)
+      sim.pass(std::chrono::minutes{1});
+  };
+  pass_ten_minutes();
+  EXPECT_TRUE(sim.answer_to(asleep));
+  auto awake = sim.send("", verb::resume_host);
+  pass_ten_minutes();
+  EXPECT_TRUE(sim.answer_to(awake));
+}
+
+// -- who counts as a client -----------------------------------------------------------------------
+
+/// At whatever moment of its start the default becomes another.
+TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
+  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", verb::reset_property, "netvm"));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  auto start = sim.send("app0", verb::start);
+  for (auto left = sim.chance()() % 300; left > 0 && sim.step(); --left) {
+  }
+  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net0"));
+  sim.run();
+  ASSERT_TRUE(*sim.answer_to(start));
+  EXPECT_TRUE(sim.ask("sys-net1", verb::shutdown, {}, {}, false, true));
+  auto used = sim.ask("sys-net0", verb::shutdown);
+  ASSERT_FALSE(used);
+  EXPECT_EQ(used.error().code, model::errc::vm_in_use);
+  sim.run();
+  EXPECT_THAT(sim.hypervisor().devices(uuid("app0"))->links,
+              testing::ElementsAre(testing::Field(&model::network_link::netvm, "sys-net0")));
+}
+
+/// A change waits for a netvm that halts; when that stays, the change leads elsewhere.
+TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
+  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  sim.hypervisor().occupy(uuid("sys-net1"));
+  ASSERT_TRUE(sim.ask("sys-net1", verb::shutdown));
+  auto change = sim.send("app0", verb::reset_property, "netvm");
+  sim.settle();
+  ASSERT_FALSE(sim.answer_to(change));
+  auto other = sim.send("", verb::set_property, "default_netvm", "sys-net0");
+  sim.settle();
+  ASSERT_TRUE(sim.answer_to(other));
+  sim.pass(shutdown_timeout);
+  ASSERT_TRUE(sim.answer_to(change));
+  EXPECT_TRUE(*sim.answer_to(change));
+  sim.hypervisor().give_in(uuid("sys-net1"));
+  sim.run();
+  if (sim.state_of("sys-net1") == power::running) {
+    EXPECT_TRUE(sim.ask("sys-net1", verb::shutdown, {}, {}, false, true));
+  }
+  EXPECT_EQ(sim.ask("sys-net0", verb::shutdown).error().code, model::errc::vm_in_use);
+}
+
+// -- what is told ---------------------------------------------------------------------------------
+
+TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_down) {
+  ASSERT_TRUE(sim.ask("app0", verb::start));
+  sim.send("app0", verb::shutdown);
+  sim.lanes().hold("app0");
+  sim.settle();
+  auto since = sim.events().size();
+  sim.hypervisor().lose_connection();
+  sim.settle();
+  sim.pass(std::chrono::seconds{5});
+  EXPECT_EQ(heard("app0", "domain-unpaused", since), 0);
+  sim.lanes().hold("");
+  sim.run();
+}
+
+/// At whatever moment of a start or a stop its actor ends.
+TEST_P(lives, that_break_off_leave_no_guest_without_volumes) {
+  auto orders = {verb::start, verb::kill, verb::start, verb::shutdown};
+  sim.may_lose_track = true;
+  for (auto x : orders) {
+    sim.send("app0", x);
+    for (auto left = sim.chance()() % 250; left > 0 && sim.step(); --left) {
+    }
+    caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
+                        caf::exit_reason::unhandled_exception);
+    sim.run();
+  }
+  sim.pass(std::chrono::minutes{5});
+  sim.run();
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), testing::IsEmpty());
 }
 
 } // namespace qubes::tests

@@ -2,12 +2,14 @@
 
 #include "model/creation.hpp"
 #include "model/extensions/network.hpp"
+#include "model/firewall.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/mirror.hpp"
 #include "model/property.hpp"
 
 #include "model/volume.hpp"
+#include "model/xml/firewall_xml.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -131,6 +133,11 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   disks_->set_script([this](drivers::disk_call which, const std::string&) { return fate(which); });
   for (auto& vid : left_running)
     disks_->leave_running(vid);
+  open(sysfs);
+}
+
+/// A daemon on what the host has.
+void simulation::open(const std::string& sysfs) {
   auto store_disk = std::make_unique<shared_disk>(disk_);
   store_disk_ = store_disk.get();
   auto machine = model::host{};
@@ -184,6 +191,8 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
     }
     if (to.what.what == verb::set_property)
       acknowledged_[{to.domain, to.what.key}] = to.what.text;
+    if (to.what.what == verb::remove)
+      std::erase_if(acknowledged_, [&](auto& x) { return x.first.first == to.domain; });
     if (to.what.what == verb::reset_property)
       acknowledged_.erase({to.domain, to.what.key});
   });
@@ -206,12 +215,33 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
 }
 
 simulation::~simulation() {
+  close();
+}
+
+void simulation::close() {
   society_->abandon();
   caf::anon_send_exit(client_, caf::exit_reason::user_shutdown);
   client_ = client_actor{};
   desk_.reset();
   settle();
   society_.reset();
+}
+
+/// Whoever waited for the daemon that ended hears no more of it.
+void simulation::restart() {
+  ready_ = false;
+  auto strict = std::exchange(may_lose_track, true);
+  close();
+  for (auto& x : asked_)
+    if (x.answers.empty())
+      x.answers.push_back(model::fail(errc::internal, "the daemon has ended"));
+  open_ = 0;
+  changes_.clear();
+  last_board_.clear();
+  last_system_.reset();
+  grammar_.forget_lives();
+  open({});
+  may_lose_track = strict;
 }
 
 std::optional<model::error> simulation::fate(drivers::fake_call which) {
@@ -246,7 +276,8 @@ std::uint64_t simulation::send(const std::string& domain, order what) {
   if (what.what == verb::kill || (what.what == verb::shutdown && what.force))
     excused_.insert(domain);
   if (!actors::hand_on(*society_->world(), domain, what, client_))
-    throw std::runtime_error{"no such domain: " + domain};
+    caf::anon_send(client_,
+                   answer{what.ticket, model::fail(errc::vm_not_found, "nobody has this name")});
   return what.ticket;
 }
 
@@ -327,6 +358,11 @@ void simulation::hear(const std::string& frame) {
   auto x = model::event{words[1], words[2], {}};
   for (auto i = std::size_t{3}; i + 1 < words.size(); i += 2)
     x.args.emplace_back(words[i], words[i + 1]);
+  if (auto wrong = grammar_.hear(x)) {
+    if (complain)
+      complain(*wrong);
+    violate(std::move(*wrong));
+  }
   heard_.push_back(std::move(x));
 }
 
@@ -421,6 +457,8 @@ void simulation::check_step() {
   if (board == last_board_)
     return;
   last_board_ = std::move(board);
+  if (!ready_) // not all are known yet
+    return;
   check_xids();
   check_networks();
 }
@@ -534,11 +572,114 @@ void simulation::check_rest() {
     violate(fmt::format("{} is half attached", x));
   check_volumes();
   check_qubesdb();
+  check_clients();
+  check_interfaces();
+  check_rules();
+  check_rows();
   check_events();
   check_population();
   check_boot();
   check_store();
   check_changes();
+}
+
+/// A netvm counts whoever lives and is at it by its record. Those that are degraded may be at two.
+void simulation::check_clients() {
+  auto now = society_->world()->look();
+  auto wanted = std::map<std::string, std::set<std::string>>{};
+  for (auto& x : now.system->domains)
+    if (auto* netvm = model::netvm_of(now.view(), *x);
+        netvm && model::is_active(world().board.read(x->qid).state))
+      wanted[netvm->name].insert(x->name);
+  auto found = world().status.clients();
+  for (auto& [netvm, names] : found)
+    std::erase_if(names, [&, &at = netvm](auto& name) {
+      auto* x = now.find(name);
+      return x && world().board.read(x->qid).degraded && !wanted[at].contains(name);
+    });
+  std::erase_if(wanted, [](auto& x) { return x.second.empty(); });
+  std::erase_if(found, [](auto& x) { return x.second.empty(); });
+  if (found != wanted)
+    violate(fmt::format("netvms have clients {}, not {}", found, wanted));
+}
+
+/// Who runs is plugged into the netvm of its record, where that serves, and nowhere else.
+void simulation::check_interfaces() {
+  auto ready = std::exchange(ready_, false); // our own look meets no faults
+  auto now = society_->world()->look();
+  for (auto& x : now.system->domains) {
+    auto live = world().board.read(x->qid);
+    if (!x->is(model::qubes_vm) || live.state != power::running || live.degraded)
+      continue;
+    auto found = hypervisor_->devices(x->uuid);
+    if (!found)
+      continue;
+    auto at = std::vector<std::string>{};
+    for (auto& link : found->links)
+      at.push_back(link.netvm);
+    auto* netvm = model::netvm_of(now.view(), *x);
+    auto wanted = std::vector<std::string>{};
+    if (netvm)
+      wanted.push_back(netvm->name);
+    auto serves = netvm && model::serves(world().board.read(netvm->qid).state);
+    if (serves ? at != wanted : !at.empty() && at != wanted)
+      violate(fmt::format("'{}' is plugged into {}, its netvm is {}", x->name.str(), at, wanted));
+  }
+  ready_ = ready;
+}
+
+/// A netvm reads the rules that are in its clients' files.
+void simulation::check_rules() {
+  auto now = society_->world()->look();
+  for (auto& x : now.system->domains) {
+    auto* netvm = model::netvm_of(now.view(), *x);
+    auto live = world().board.read(x->qid);
+    if (!netvm || live.state != power::running || live.degraded
+        || world().board.read(netvm->qid).state != power::running)
+      continue;
+    auto entries = tools_->database(netvm->name);
+    if (entries.empty()) // made by somebody else
+      continue;
+    auto path = fmt::format("{}/{}/firewall.xml", model::row(x->type).directory, x->name.str());
+    auto text = disk_->read(path, 1 << 20);
+    auto rules = text && *text ? model::xml::load_firewall(**text) : model::accept_all();
+    if (!rules)
+      continue;
+    auto ip = model::read_text({now.view(), x.get()}, "ip");
+    for (auto& [entry, value] : model::firewall_entries(*rules, ip, now_us() / 1'000'000))
+      if (auto i = entries.find(entry);
+          !value.empty() && (i == entries.end() || i->second != value))
+        violate(fmt::format("'{}' reads {} in {} of '{}', not {}", netvm->name.str(),
+                            i == entries.end() ? "nothing" : i->second, entry, x->name.str(),
+                            value));
+  }
+}
+
+/// A row belongs to a record, and a guest does.
+void simulation::check_rows() {
+  auto& system = *world().system.read();
+  auto check = [&](const std::string& what, auto& rows) {
+    for (auto& [name, row] : rows)
+      if (!system.find(name))
+        violate(fmt::format("{} is said of '{}', which is no more", what, name));
+  };
+  auto degraded = world().status.degraded();
+  auto activities = world().status.activities();
+  auto clients = world().status.clients();
+  check("degraded", degraded);
+  check("an operation", activities);
+  check("having clients", clients);
+  auto qids = std::set<std::int64_t>{};
+  for (auto& x : system.domains)
+    qids.insert(x->qid);
+  for (auto qid = std::int64_t{0}; qid < 200; ++qid)
+    if (!qids.contains(qid) && !(world().board.read(qid) == model::live{}))
+      violate(fmt::format("the slot {} of nobody is written", qid));
+  for (auto& guest : hypervisor_->guests()) {
+    auto* x = system.find(guest.name);
+    if (!x || x->uuid != guest.uuid)
+      violate(fmt::format("the guest '{}' belongs to no record", guest.name));
+  }
 }
 
 /// Volumes are started as long as their domain is there.

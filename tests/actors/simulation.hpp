@@ -11,6 +11,7 @@
 #include "drivers/memory_manager.hpp"
 #include "messages/admin_api.hpp"
 #include "model/xml/qubes_xml.hpp"
+#include "tests/actors/event_grammar.hpp"
 
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
@@ -224,6 +225,15 @@ public:
   /// Lets virtual time pass, running what it wakes.
   void pass(std::chrono::milliseconds x);
 
+  /// Told of events that cannot come where they came; the violations have them as well.
+  inline static std::function<void(const std::string&)> complain;
+
+  /// The daemon ends, with all that is under way, and another begins.
+  void restart();
+
+  /// This netvm may be down under its clients: somebody chose it so.
+  void excuse(const std::string& netvm) { excused_.insert(netvm); }
+
   bool may_lose_track = false; ///< an actor is about to die: its callers hear just that
 
   // -- what is -----------------------------------------------------------------------------------
@@ -271,6 +281,8 @@ private:
     std::vector<model::outcome<std::string>> answers;
   };
 
+  void open(const std::string& sysfs);
+  void close();
   std::optional<model::error> fate(drivers::fake_call which);
   void receive(connection_id who, const std::string& frame);
   void mark_answered(reply& x);
@@ -283,6 +295,10 @@ private:
   void check_qubesdb();
   void check_held_volumes();
   void check_volumes();
+  void check_clients();
+  void check_interfaces();
+  void check_rules();
+  void check_rows();
   void check_events();
   void check_population();
   void check_boot();
@@ -320,6 +336,7 @@ private:
   std::size_t open_ = 0; ///< orders and requests without an answer
   static constexpr connection_id own_ears = 1;
   std::vector<model::event> heard_;
+  event_grammar grammar_;
   std::map<connection_id, std::vector<std::string>> frames_;
   std::vector<std::string> violations_;
   std::vector<std::uint64_t> last_board_;

@@ -52,6 +52,72 @@ const kind& pick(std::mt19937_64& chance) {
   return kinds[0];
 }
 
+/// What an operator does beside that, one at a time.
+enum class deed : std::uint8_t {
+  move,
+  move_all,
+  fence,
+  promote,
+  replace,
+  sleep,
+  wake,
+  strike,
+  reload,
+  restart,
+};
+
+constexpr auto last_deed = static_cast<unsigned>(deed::restart);
+
+std::string any_netvm(std::mt19937_64& chance, std::size_t depth) {
+  return fmt::format("sys-net{}", chance() % depth);
+}
+
+/// Killed, removed and made again under the old name, each as soon as the one before was ordered.
+void replace(simulation& sim, const std::string& who) {
+  auto again = model::creation{};
+  again.based_on = "debian";
+  again.name = *model::domain_name::parse(who);
+  again.label = "red";
+  again.creator = "dom0";
+  sim.send(who, verb::kill);
+  sim.send(who, verb::remove);
+  sim.send("", {.what = verb::create,
+                .domain = who,
+                .creation = std::make_shared<const model::creation>(std::move(again))});
+}
+
+void act(simulation& sim, deed what, std::size_t apps, std::size_t depth) {
+  auto& chance = sim.chance();
+  auto app = fmt::format("app{}", chance() % apps);
+  if (!sim.world().directory.read()->find(app)) // between two of its name
+    return;
+  switch (what) {
+  case deed::move: sim.send(app, verb::set_property, "netvm", any_netvm(chance, depth)); break;
+  case deed::move_all: {
+    auto netvm = any_netvm(chance, depth);
+    sim.excuse(netvm);
+    sim.send("", verb::set_property, "default_netvm", netvm);
+    break;
+  }
+  case deed::fence:
+    sim.send(app, verb::set_firewall, {},
+             fmt::format("action=accept dsthost=10.1.0.{}\naction=drop\n", chance() % 9));
+    break;
+  case deed::promote:
+    sim.send(app, verb::set_property, "provides_network", chance() % 2 == 0 ? "True" : "False");
+    break;
+  case deed::replace: replace(sim, app); break;
+  case deed::sleep: sim.send("", verb::suspend_host); break;
+  case deed::wake: sim.send("", verb::resume_host); break;
+  case deed::strike:
+    if (auto actors = sim.world().directory.read(); auto& who = actors->find(app)->domain)
+      caf::anon_send_exit(who, caf::exit_reason::unhandled_exception);
+    break;
+  case deed::reload: caf::anon_send(sim.world().store, atom::reload_v); break;
+  case deed::restart: sim.restart(); break;
+  }
+}
+
 constexpr auto longest_back_off = std::chrono::seconds{5};
 
 /// `orders` orders in random places of the run, to random domains of `apps` and `depth` netvms.
@@ -69,6 +135,31 @@ void storm(simulation& sim, std::size_t apps, std::size_t depth, std::size_t ord
   }
   sim.run();
   sim.pass(longest_back_off); // a connection that was lost is there again
+  sim.run();
+  sim.check_rest();
+}
+
+/// As `storm`, with an operator at work in between.
+void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t orders) {
+  auto& chance = sim.chance();
+  sim.may_lose_track = true;
+  for (auto i = std::size_t{0}; i < orders; ++i) {
+    if (chance() % 3 == 0) {
+      act(sim, static_cast<deed>(chance() % (last_deed + 1)), apps, depth);
+    } else if (auto& what = pick(chance); true) {
+      auto n = chance() % (apps + depth);
+      auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);
+      if ((n < apps || std::string_view{what.key} != "netvm")
+          && sim.world().directory.read()->find(who))
+        sim.send(who, what.what, what.key, what.text, what.force);
+    }
+    for (auto steps = chance() % 40; steps > 0; --steps)
+      sim.step();
+  }
+  sim.run();
+  sim.send("", verb::resume_host);
+  sim.run();
+  sim.pass(longest_back_off);
   sim.run();
   sim.check_rest();
 }
@@ -97,6 +188,20 @@ TEST(storm, fifty_domains_survive_faults_of_hypervisor_and_volumes) {
 
 TEST(storm, fifty_domains_survive_losses_of_a_connection_whose_calls_go_on) {
   run_seeds(1000, {.hypervisor = 10, .losses = 10}, 46, 3);
+}
+
+TEST(storm, six_domains_survive_their_operator) {
+  auto only = std::getenv("QVMD_SEED");
+  auto first = number_from("QVMD_SEED", 0);
+  auto last = only ? first + 1 : number_from("QVMD_SEEDS", 2000);
+  for (auto seed = first; seed < last; ++seed) {
+    constexpr auto apps = 6;
+    constexpr auto depth = 3;
+    auto sim = simulation{seed, with_volumes(sample_host(apps, depth))};
+    operate(sim, apps, depth, 60);
+    ASSERT_TRUE(sim.violations().empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
+                                          << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
+  }
 }
 
 TEST(storm, the_same_seed_gives_the_same_run) {

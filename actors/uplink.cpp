@@ -1,0 +1,79 @@
+#include "actors/uplink.hpp"
+
+#include "actors/deadlines.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace qubes::actors {
+
+void uplink::join(const joined& ok, const refused& bad) {
+  auto netvm = facts_.wanted();
+  if (netvm.empty() || netvm == "dom0") {
+    turn([](auto& x) { x.let_in(); });
+    return ok();
+  }
+  ask(
+      netvm,
+      [this, netvm, ok] {
+        if (facts_.wanted() == netvm)
+          turn([](auto& x) { x.let_in(); });
+        ok();
+      },
+      bad);
+}
+
+void uplink::reserve(const std::string& netvm, const std::function<void(reservation)>& ok,
+                     const refused& bad) {
+  auto held = reservation{};
+  held.netvm_ = netvm;
+  facts_.reserve(netvm); // told by the question itself
+  held.hold_ = {nullptr, [of = weak_from_this(), netvm](void*) {
+                  if (auto me = of.lock())
+                    me->turn([&](auto& x) { x.release(netvm); });
+                }};
+  ask(
+      netvm, [held, ok] { ok(held); }, [held, bad](const model::error& why) { bad(why); });
+}
+
+/// It is told by the question; after a refusal nobody counts us for it.
+void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad) {
+  auto whom = find(netvm);
+  if (!whom)
+    return bad({model::errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
+  told_[netvm] = whom;
+  timed_request(self_, world_, whom, world_->settings.start, atom::join_v, who_,
+                domain_actor{self_})
+      .then([ok] { ok(); },
+            [this, netvm, bad](const caf::error& why) {
+              told_.erase(netvm);
+              tell_netvms();
+              bad(from_caf(why));
+            });
+}
+
+netvm_actor uplink::find(const std::string& netvm) const {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(netvm);
+  return entry ? entry->netvm : netvm_actor{};
+}
+
+void uplink::tell_netvms() {
+  auto wanted = facts_.netvms();
+  std::erase_if(told_, [&](auto& x) {
+    auto is = find(x.first);
+    if (wanted.contains(x.first) && is == x.second)
+      return false;
+    if (is == x.second)
+      self_->send(x.second, atom::leave_v, who_);
+    return true;
+  });
+  for (auto& netvm : wanted) {
+    auto whom = find(netvm);
+    if (whom && told_.emplace(netvm, whom).second)
+      self_->send(whom, atom::reconcile_v, who_, domain_actor{self_});
+  }
+}
+
+} // namespace qubes::actors
