@@ -16,7 +16,6 @@ namespace {
 
 constexpr auto default_socket = "/var/run/qubesd.sock";
 
-
 constexpr auto many = std::uint64_t{opt_all | opt_exclude | opt_wait | opt_dry_run | opt_format};
 
 // clang-format off

@@ -82,8 +82,8 @@ std::string shown(const design& x, const std::string& name) {
 request create_request(const design& x, const std::string& name) {
   auto payload = fmt::format("name={} label={}", name, x.label);
   for (auto& [volume, pool] : x.pools)
-    payload += volume.empty() ? fmt::format(" pool={}", pool)
-                              : fmt::format(" pool:{}={}", volume, pool);
+    payload +=
+        volume.empty() ? fmt::format(" pool={}", pool) : fmt::format(" pool:{}={}", volume, pool);
   return {fmt::format("admin.vm.Create{}.{}", x.pools.empty() ? "" : "InPool", x.klass), x.based_on,
           "dom0", payload};
 }
@@ -210,8 +210,7 @@ expected<void> check_new_name(const std::string& name) {
   return good;
 }
 
-expected<std::vector<std::pair<std::string, std::string>>>
-read_pools(const std::string& text) {
+expected<std::vector<std::pair<std::string, std::string>>> read_pools(const std::string& text) {
   auto result = pairs{};
   if (text.empty())
     return result;
@@ -306,9 +305,9 @@ exit_code run_create(session& s) {
 namespace {
 
 /// Properties that belong to one domain and not to its copy.
-constexpr std::array own{"name",    "qid",           "uuid",       "template",
-                         "label",   "dispid",        "start_time", "installed_by_rpm",
-                         "xid",     "stubdom_xid",   "icon"};
+constexpr std::array own{"name",  "qid",         "uuid",       "template",
+                         "label", "dispid",      "start_time", "installed_by_rpm",
+                         "xid",   "stubdom_xid", "icon"};
 
 bool is_copied(const std::string& feature) {
   return feature != unfinished && feature != renamed_to && feature != "deferred-netvm-original"
@@ -438,9 +437,10 @@ std::string volumes_text(session& s, const std::string& name) {
     auto info = s.daemon.ask({"admin.vm.volume.Info", x, name, ""});
     auto facts = info ? pairs_of(*info) : pairs{};
     if (value_of(facts, "save_on_stop") == "True")
-      result.push_back(fmt::format(
-          "{} {} ({} used)", x, size_text(std::strtoll(value_of(facts, "size").c_str(), nullptr, 10)),
-          size_text(std::strtoll(value_of(facts, "usage").c_str(), nullptr, 10))));
+      result.push_back(
+          fmt::format("{} {} ({} used)", x,
+                      size_text(std::strtoll(value_of(facts, "size").c_str(), nullptr, 10)),
+                      size_text(std::strtoll(value_of(facts, "usage").c_str(), nullptr, 10))));
   }
   return fmt::format("{}", fmt::join(result, ", "));
 }
@@ -578,8 +578,9 @@ private:
       return refuse(fmt::format("there is a domain '{}' already", to_), "choose another name");
     for (auto& y : users)
       if (auto user = all.find(y.owner); user && user->active() && y.property == "template")
-        return refuse(fmt::format("'{}' is {} and its template cannot change", y.owner, user->state),
-                      fmt::format("'qvmctl shutdown --wait {}' first", y.owner));
+        return refuse(
+            fmt::format("'{}' is {} and its template cannot change", y.owner, user->state),
+            fmt::format("'qvmctl shutdown --wait {}' first", y.owner));
       else if (user && user->active() && y.property == "netvm")
         return refuse(fmt::format("'{}' is {} and would lose its network", y.owner, user->state),
                       fmt::format("'qvmctl shutdown --wait {}' first", y.owner));

@@ -84,10 +84,10 @@ exit_code one_device(session& s, std::string_view what, pairs how, std::string_v
   auto wishes = std::vector<wish>{};
   auto planned = what == "Assign" || what == "Unassign";
   for (auto& x : *domains)
-    wishes.push_back({{fmt::format("admin.vm.device.{}.{}", *klass, what), device->argument, x,
-                       serialize(how)},
-                      device->backend,
-                      planned ? "" : fmt::format("{}: {} would be {}", x, s.line.words[2], past)});
+    wishes.push_back(
+        {{fmt::format("admin.vm.device.{}.{}", *klass, what), device->argument, x, serialize(how)},
+         device->backend,
+         planned ? "" : fmt::format("{}: {} would be {}", x, s.line.words[2], past)});
   if (wishes.size() > 1 || s.line.dry_run)
     return make_changes(s, wishes);
   auto answer = ask_all(s, {wishes.front().what});
@@ -199,19 +199,23 @@ exit_code run_device_ls(session& s) {
       }
     }
   }
-  auto result = sheet{{{"device"}, {"class"}, {"there"}, {"attached_to"}, {"assigned_to"}, {"description"}}};
+  auto result =
+      sheet{{{"device"}, {"class"}, {"there"}, {"attached_to"}, {"assigned_to"}, {"description"}}};
   auto list = [](const std::vector<std::string>& some) {
     return some.empty() ? json{} : json(fmt::format("{}", fmt::join(some, ", ")));
   };
   for (auto& [key, x] : rows) {
     auto named = [&](const std::vector<std::string>& some) {
-      return std::any_of(some.begin(), some.end(), [&](auto& y) {
-        return y == domain || y.starts_with(domain + " ");
-      });
+      return std::any_of(some.begin(), some.end(),
+                         [&](auto& y) { return y == domain || y.starts_with(domain + " "); });
     };
     if (!domain.empty() && !x.device.starts_with(domain + ":") && !named(x.has) && !named(x.gets))
       continue;
-    result.add({{x.device, style::bold}, {x.klass}, {x.there}, {list(x.has)}, {list(x.gets)},
+    result.add({{x.device, style::bold},
+                {x.klass},
+                {x.there},
+                {list(x.has)},
+                {list(x.gets)},
                 {x.about.empty() ? json{} : json(x.about)}});
   }
   return print(s, result.render(s.as, s.out));

@@ -1,8 +1,8 @@
 // firewall: the rules of domains, as rows, as changes of one, as a file.
+#include "model/firewall.hpp"
 #include "bin/qvmctl/diff.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
-#include "model/firewall.hpp"
 
 #include <fmt/format.h>
 
@@ -61,7 +61,8 @@ exit_code change_rules(session& s, const edit& change) {
   return make_changes(s, wishes);
 }
 
-/// Accepts "accept", "drop", then HOST, PROTOCOL and PORTS or a type of ICMP, or KEY=VALUE anywhere.
+/// Accepts "accept", "drop", then HOST, PROTOCOL and PORTS or a type of ICMP, or KEY=VALUE
+/// anywhere.
 expected<model::firewall_rule> rule_of(session& s, std::size_t from) {
   auto line = std::string{};
   auto place = 0;
@@ -75,12 +76,16 @@ expected<model::firewall_rule> rule_of(session& s, std::size_t from) {
       icmp = icmp || word == "icmp";
       switch (place++) {
       case 0: field = "action=" + word; break;
-      case 1: field = word == "*" || word == "any" ? "" : word == "dns" ? "specialtarget=dns"
-                                                                        : "dsthost=" + word; break;
+      case 1:
+        field = word == "*" || word == "any" ? ""
+                : word == "dns"              ? "specialtarget=dns"
+                                             : "dsthost=" + word;
+        break;
       case 2: field = word == "any" ? "" : "proto=" + word; break;
       case 3: field = (icmp ? "icmptype=" : "dstports=") + word; break;
-      default: return usage_failure(fmt::format("'{}' is one field too many", word),
-                                    "ACTION [HOST [PROTOCOL [PORTS]]]");
+      default:
+        return usage_failure(fmt::format("'{}' is one field too many", word),
+                             "ACTION [HOST [PROTOCOL [PORTS]]]");
       }
     }
     if (!field.empty())
@@ -131,7 +136,8 @@ exit_code run_firewall_ls(session& s) {
   auto heads = std::vector<sheet::column>{};
   if (several)
     heads.push_back({"domain"});
-  for (auto x : {"no", "action", "host", "protocol", "ports", "icmp_type", "special", "expire", "comment"})
+  for (auto x :
+       {"no", "action", "host", "protocol", "ports", "icmp_type", "special", "expire", "comment"})
     heads.push_back({x});
   auto result = sheet{std::move(heads)};
   auto text_or_null = [](const std::string& x) { return x.empty() ? json{} : json(x); };
@@ -141,10 +147,10 @@ exit_code run_firewall_ls(session& s) {
       return report(s, rules.error());
     for (auto i = std::size_t{0}; i < rules->size(); ++i) {
       const auto& x = (*rules)[i];
-      auto ports = !x.dstports                             ? std::string{}
-                   : x.dstports->first == x.dstports->last ? fmt::format("{}", x.dstports->first)
-                                                           : fmt::format("{}-{}", x.dstports->first,
-                                                                         x.dstports->last);
+      auto ports = !x.dstports ? std::string{}
+                   : x.dstports->first == x.dstports->last
+                       ? fmt::format("{}", x.dstports->first)
+                       : fmt::format("{}-{}", x.dstports->first, x.dstports->last);
       auto row = std::vector<sheet::cell>{};
       if (several)
         row.push_back({domain});

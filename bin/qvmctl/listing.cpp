@@ -107,10 +107,10 @@ expected<std::vector<chosen_column>> choose_columns(const std::vector<std::strin
       result.push_back({.key = key, .right = found->right, .known = &*found});
     } else {
       auto near = model::nearest(key, names);
-      return usage_failure(fmt::format("no column '{}'", key),
-                           near.empty() ? fmt::format("one of: {}, property:P, feature:F",
-                                                      fmt::join(names, ", "))
-                                        : fmt::format("did you mean '{}'?", near));
+      return usage_failure(
+          fmt::format("no column '{}'", key),
+          near.empty() ? fmt::format("one of: {}, property:P, feature:F", fmt::join(names, ", "))
+                       : fmt::format("did you mean '{}'?", near));
     }
   }
   return result;
@@ -126,8 +126,8 @@ std::vector<std::string> words_of(std::string_view text) {
   return result;
 }
 
-/// Values that the overview does not have: a request for each domain and column, all at once. What a
-/// domain does not have is empty.
+/// Values that the overview does not have: a request for each domain and column, all at once. What
+/// a domain does not have is empty.
 expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
                             std::vector<chosen_column>& columns) {
   auto asked = std::vector<request>{};
@@ -163,16 +163,14 @@ expected<void> filter(session& s, std::vector<const entry*>& shown) {
     return model::lower_case(line.netvm) == "none" ? !x.netvm : x.netvm == line.netvm;
   };
   auto state_fits = [&](const entry& x) {
-    return std::any_of(line.states.begin(), line.states.end(), [&](auto& y) {
-      return model::lower_case(y) == model::lower_case(x.state);
-    });
+    return std::any_of(line.states.begin(), line.states.end(),
+                       [&](auto& y) { return model::lower_case(y) == model::lower_case(x.state); });
   };
   std::erase_if(shown, [&](auto x) {
     return (!line.klass.empty() && x->klass != line.klass)
            || (!line.label.empty() && x->label != line.label)
            || (!line.based_on.empty() && x->based_on != line.based_on)
-           || (!line.netvm.empty() && !netvm_fits(*x))
-           || (!line.states.empty() && !state_fits(*x));
+           || (!line.netvm.empty() && !netvm_fits(*x)) || (!line.states.empty() && !state_fits(*x));
   });
   auto wanted = std::vector<chosen_column>{};
   auto values = std::vector<std::string>{};
@@ -239,8 +237,8 @@ exit_code run_ls(session& s) {
   auto all = roster::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
-  auto named = s.line.words.empty() ? expected<std::vector<const entry*>>{}
-                                    : all->choose(s.line.words);
+  auto named =
+      s.line.words.empty() ? expected<std::vector<const entry*>>{} : all->choose(s.line.words);
   if (!named)
     return report(s, named.error());
   const auto some = std::set<const entry*>(named->begin(), named->end());

@@ -57,7 +57,6 @@ constexpr std::array option_table{
   option_row{opt_only,     '\0', "--set",      "P=V",        "only domains with that value of a property; may be repeated", &command_line::settings},
   option_row{opt_sort,     '\0', "--sort",     "COLUMN",     "in the order of a column",                                    &command_line::sort},
   option_row{opt_reverse,  '\0', "--reverse",  "",           "the other way round",                                         &command_line::reverse},
-  option_row{opt_watch,    '\0', "--watch",    "[=SECONDS]", "show it anew when something changes, or every SECONDS",       &command_line::watch},
   option_row{opt_columns,  'o',  "--columns",  "LIST",       "columns to show, separated by commas; 'all' for all",         &command_line::columns},
   option_row{opt_format,   'f',  "--format",   "FORMAT",     "table, csv or json (default: table)",                         &command_line::format},
   option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},

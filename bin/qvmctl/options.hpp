@@ -54,11 +54,8 @@ enum option : std::uint64_t {
   opt_user = 1ULL << 35,
   opt_sort = 1ULL << 36,
   opt_reverse = 1ULL << 37,
-  opt_watch = 1ULL << 38,
-  opt_only = 1ULL << 39, ///< the filters of a listing
-  opt_graph = 1ULL << 40,
-  opt_shell = 1ULL << 41,
-  opt_start = 1ULL << 42,
+  opt_only = 1ULL << 38, ///< the filters of a listing
+  opt_start = 1ULL << 39,
 };
 
 /// `--wait` or `--wait=SECONDS`.
@@ -98,7 +95,6 @@ struct command_line {
   std::string sort;
   std::vector<std::string> states;
   std::string netvm;
-  patience watch;
   bool yes = false;
   bool read_only = false;
   bool required = false;
@@ -127,8 +123,7 @@ struct option_row {
   std::string_view help;  ///< "" hides it from the help
   std::variant<bool command_line::*, std::string command_line::*,
                std::vector<std::string> command_line::*, texts command_line::*,
-               std::optional<double> command_line::*,
-               patience command_line::*>
+               std::optional<double> command_line::*, patience command_line::*>
       into;
 };
 

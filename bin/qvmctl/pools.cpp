@@ -93,8 +93,8 @@ exit_code run_pool_add(session& s) {
   for (auto& x : lines_of(*list))
     drivers.push_back(x.substr(0, x.find(' ')));
   if (std::find(drivers.begin(), drivers.end(), driver) == drivers.end())
-    return report(s, {trouble::usage, "", fmt::format("no driver '{}'", driver),
-                      one_of(driver, drivers)});
+    return report(
+        s, {trouble::usage, "", fmt::format("no driver '{}'", driver), one_of(driver, drivers)});
   return make_changes(s, {{{"admin.pool.Add", driver, "dom0", payload},
                            name,
                            fmt::format("pool {} would be added, driver {}", name, driver)}});
@@ -114,8 +114,8 @@ exit_code run_pool_set(session& s) {
   auto known = std::vector<std::string>{"revisions_to_keep", "ephemeral_volatile"};
   auto key = property_name(s.line.words[1]);
   if (std::find(known.begin(), known.end(), key) == known.end())
-    return report(s, {trouble::usage, "", fmt::format("no setting '{}' of pools", key),
-                      one_of(key, known)});
+    return report(
+        s, {trouble::usage, "", fmt::format("no setting '{}' of pools", key), one_of(key, known)});
   const auto& name = s.line.words[0];
   if (auto there = pool_facts(s, name); !there)
     return report(s, there.error());

@@ -87,9 +87,8 @@ exit_code run_update_status(session& s) {
   if (!chosen)
     return report(s, chosen.error());
   if (s.line.words.empty())
-    std::erase_if(*chosen, [](auto x) {
-      return x->klass != "TemplateVM" && x->klass != "StandaloneVM";
-    });
+    std::erase_if(*chosen,
+                  [](auto x) { return x->klass != "TemplateVM" && x->klass != "StandaloneVM"; });
   constexpr std::string_view features[] = {"updates-available", "last-updates-check", "last-update",
                                            "os-eol"};
   constexpr auto width = std::size(features);
@@ -98,8 +97,8 @@ exit_code run_update_status(session& s) {
     for (auto feature : features)
       asked.push_back({"admin.vm.feature.Get", std::string{feature}, x->name, ""});
   auto answers = ask_all(s, asked);
-  auto result = sheet{
-      {{"name"}, {"class"}, {"updates"}, {"last_check"}, {"last_update"}, {"end_of_life"}}};
+  auto result =
+      sheet{{{"name"}, {"class"}, {"updates"}, {"last_check"}, {"last_update"}, {"end_of_life"}}};
   for (auto i = std::size_t{0}; i < chosen->size(); ++i) {
     auto x = (*chosen)[i];
     auto value = [&](std::size_t feature) {

@@ -185,8 +185,8 @@ exit_code make_changes(session& s, const std::vector<wish>& wishes) {
     const auto& x = wishes[i];
     if (!answers[i]) {
       auto of_host = x.what.method.starts_with("admin.property.");
-      auto why = explain(s, std::move(answers[i].error()), of_host ? "@host" : x.what.destination,
-                         x.word);
+      auto why =
+          explain(s, std::move(answers[i].error()), of_host ? "@host" : x.what.destination, x.word);
       if (several)
         why.text = fmt::format("'{}': {}", x.what.destination, why.text);
       code = report(s, why);
@@ -271,9 +271,8 @@ expected<std::string> read_text(const std::string& path) {
   if (file != stdin)
     std::fclose(file);
   if (broken)
-    return tl::unexpected{failure{trouble::refused, "",
-                                  fmt::format("cannot read '{}': {}", path, std::strerror(errno)),
-                                  ""}};
+    return tl::unexpected{failure{
+        trouble::refused, "", fmt::format("cannot read '{}': {}", path, std::strerror(errno)), ""}};
   if (result.size() > longest)
     return usage_failure(fmt::format("'{}' is too long", path),
                          fmt::format("at most {} bytes", longest));

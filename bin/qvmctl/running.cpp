@@ -82,7 +82,8 @@ expected<std::string> patiently(session& s, request what) {
 
 expected<void> be_running(session& s, const std::string& domain) {
   auto list = s.daemon.ask({"admin.vm.List", "", domain, ""});
-  auto now = list ? roster::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
+  auto now =
+      list ? roster::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
   if (!now)
     return tl::unexpected{now.error()};
   auto state = now->all().empty() ? std::string{} : now->all().front().state;
@@ -92,8 +93,8 @@ expected<void> be_running(session& s, const std::string& domain) {
     return tl::unexpected{failure{trouble::refused, "",
                                   fmt::format("'{}' is {} and not Running", domain, state),
                                   "--start starts it first"}};
-  auto started = patiently(s, {state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "",
-                               domain, ""});
+  auto started =
+      patiently(s, {state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "", domain, ""});
   if (!started)
     return tl::unexpected{started.error()};
   return {};

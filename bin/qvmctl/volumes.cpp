@@ -41,10 +41,9 @@ expected<volume_word> named_volume(session& s) {
   auto known = lines_of(*list);
   if (std::find(known.begin(), known.end(), result.volume) != known.end())
     return result;
-  return tl::unexpected{
-      failure{trouble::refused, "",
-              fmt::format("'{}' has no volume '{}'", result.domain, result.volume),
-              known.empty() ? "it has none at all" : one_of(result.volume, known)}};
+  return tl::unexpected{failure{
+      trouble::refused, "", fmt::format("'{}' has no volume '{}'", result.domain, result.volume),
+      known.empty() ? "it has none at all" : one_of(result.volume, known)}};
 }
 
 request volume_request(std::string_view what, const volume_word& x, std::string payload = {}) {
@@ -52,7 +51,9 @@ request volume_request(std::string_view what, const volume_word& x, std::string 
 }
 
 expected<pairs> facts_of(session& s, const volume_word& x) {
-  return s.daemon.ask(volume_request("Info", x)).map([](const auto& text) { return pairs_of(text); });
+  return s.daemon.ask(volume_request("Info", x)).map([](const auto& text) {
+    return pairs_of(text);
+  });
 }
 
 std::int64_t bytes(const pairs& facts, std::string_view key) {
@@ -130,8 +131,9 @@ expected<void> write_whole(int fd, std::string_view data, const std::string& pat
 }
 
 /// Copies exactly `size` bytes; runs of zeros become holes where `sparse`.
-expected<void> copy_bytes(session& s, const std::string& what, int from, const std::string& from_path,
-                          int to, const std::string& to_path, std::int64_t size, bool sparse) {
+expected<void> copy_bytes(session& s, const std::string& what, int from,
+                          const std::string& from_path, int to, const std::string& to_path,
+                          std::int64_t size, bool sparse) {
   auto shown = progress{s, what, size};
   auto buffer = std::vector<char>(std::size_t{1} << 17);
   auto done = std::int64_t{0};
@@ -143,10 +145,9 @@ expected<void> copy_bytes(session& s, const std::string& what, int from, const s
     if (got < 0)
       return tl::unexpected{os_failure("read", from_path)};
     if (got == 0)
-      return tl::unexpected{failure{trouble::refused, "",
-                                    fmt::format("'{}' has {} bytes and must have {}", from_path,
-                                                done, size),
-                                    ""}};
+      return tl::unexpected{
+          failure{trouble::refused, "",
+                  fmt::format("'{}' has {} bytes and must have {}", from_path, done, size), ""}};
     auto data = std::string_view{buffer.data(), static_cast<std::size_t>(got)};
     if (sparse && data.find_first_not_of('\0') == std::string_view::npos
         && ::lseek(to, got, SEEK_CUR) >= 0)
@@ -163,9 +164,9 @@ expected<void> copy_bytes(session& s, const std::string& what, int from, const s
 
 exit_code run_volume_ls(session& s) {
   auto all = roster::fetch(s.daemon);
-  auto chosen = !all                      ? tl::unexpected{all.error()}
-                : s.line.words.empty()    ? all->all_but({})
-                                          : all->choose(s.line.words);
+  auto chosen = !all                   ? tl::unexpected{all.error()}
+                : s.line.words.empty() ? all->all_but({})
+                                       : all->choose(s.line.words);
   if (!chosen)
     return report(s, chosen.error());
   auto lists = std::vector<request>{};
@@ -177,8 +178,14 @@ exit_code run_volume_ls(session& s) {
     for (auto& x : names[i] ? lines_of(*names[i]) : std::vector<std::string>{})
       asked.push_back({"admin.vm.volume.Info", x, lists[i].destination, ""});
   auto answers = ask_all(s, asked);
-  auto result = sheet{{{"domain"}, {"volume"}, {"pool"}, {"size", true}, {"used", true},
-                       {"writable"}, {"kept"}, {"revisions", true}}};
+  auto result = sheet{{{"domain"},
+                       {"volume"},
+                       {"pool"},
+                       {"size", true},
+                       {"used", true},
+                       {"writable"},
+                       {"kept"},
+                       {"revisions", true}}};
   for (auto i = std::size_t{0}; i < asked.size(); ++i) {
     if (!answers[i])
       return report(s, answers[i].error());
@@ -230,9 +237,9 @@ exit_code run_volume_resize(session& s) {
                       fmt::format("'{}' has {} ({} bytes) and cannot become smaller ({} bytes)",
                                   volume->text(), size_text(now), now, *size),
                       "make a new domain with a smaller volume and move the data"});
-  return make_changes(s, {{volume_request("Resize", *volume, fmt::format("{}", *size)),
-                           volume->volume,
-                           fmt::format("{}: size {} -> {}", volume->text(), now, *size)}});
+  return make_changes(s,
+                      {{volume_request("Resize", *volume, fmt::format("{}", *size)), volume->volume,
+                        fmt::format("{}: size {} -> {}", volume->text(), now, *size)}});
 }
 
 exit_code run_volume_revert(session& s) {
@@ -252,8 +259,8 @@ exit_code run_volume_revert(session& s) {
     return report(s, {trouble::refused, "",
                       fmt::format("'{}' has no revision '{}'", volume->text(), wanted),
                       fmt::format("one of: {}", fmt::join(known, ", "))});
-  auto what = fmt::format("{} goes back to {}; what was written since is lost", volume->text(),
-                          wanted);
+  auto what =
+      fmt::format("{} goes back to {}; what was written since is lost", volume->text(), wanted);
   if (!s.line.dry_run)
     if (auto sure = confirm(s, what); !sure)
       return report(s, sure.error());
@@ -274,8 +281,8 @@ exit_code run_volume_set(session& s) {
 
 exit_code run_volume_import(session& s) {
   const auto& path = s.line.words[1];
-  auto from = path == "-" ? std::make_unique<file>(STDIN_FILENO)
-                          : std::make_unique<file>(path, O_RDONLY);
+  auto from =
+      path == "-" ? std::make_unique<file>(STDIN_FILENO) : std::make_unique<file>(path, O_RDONLY);
   if (from->fd() < 0)
     return report(s, os_failure("open", path));
   auto volume = named_volume(s);
@@ -315,8 +322,7 @@ exit_code run_volume_import(session& s) {
     auto to = file{target, O_WRONLY};
     if (to.fd() < 0)
       return tl::unexpected{os_failure("open", target)};
-    auto done =
-        copy_bytes(s, volume->text(), from->fd(), path, to.fd(), target, size, true);
+    auto done = copy_bytes(s, volume->text(), from->fd(), path, to.fd(), target, size, true);
     if (done && ::fdatasync(to.fd()) != 0)
       return tl::unexpected{os_failure("write", target)};
     return done;
