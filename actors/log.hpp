@@ -11,7 +11,7 @@
 
 namespace qubes::actors {
 
-/// Between the text and each field; the sink shows fields its own way (bin/log.hpp).
+/// Between the text and each field; the sink shows fields its own way (bin/qvmd/log.hpp).
 inline constexpr char field_mark = '\x1f';
 
 struct log_fields {

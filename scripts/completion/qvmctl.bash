@@ -26,12 +26,12 @@ _qvmctl() {
       else
         case ${words[0]} in
           help) choices=$(qvmctl help --words 2>/dev/null) ;;
-          feature|tag)
+          feature|tag|service|notes|firewall|device|volume|pool|label|kernel|disposable)
             if (( ${#words[@]} == 1 )); then
               choices=$(qvmctl help --words "${words[0]}" 2>/dev/null)
             elif (( ${#words[@]} == 2 )); then
               choices=$(_qvmctl_names)
-            elif [[ ${words[1]} != add && ${words[1]} != set ]]; then
+            elif [[ ${words[0]} == @(feature|tag|service) && ${words[1]} != add && ${words[1]} != set ]]; then
               choices=$(timeout 1 qvmctl "${words[0]}" ls "${words[2]}" --format csv 2>/dev/null \
                         | tail -n +2 | cut -d, -f1)
             fi ;;

@@ -265,12 +265,15 @@ outcome run(const words& args, const std::map<std::string, std::string>& env = {
   EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
   EXPECT_EQ(::pipe2(err, O_CLOEXEC), 0);
   auto what = invocation{args, env};
+  auto nobody = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   auto child = ::fork();
   if (child == 0) {
+    ::dup2(nobody, STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
     ::dup2(err[1], STDERR_FILENO);
     what.become_qvmctl();
   }
+  ::close(nobody);
   ::close(out[1]);
   ::close(err[1]);
   auto result = outcome{};
@@ -438,6 +441,13 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"feature", "set", "work", "a/b", "1"}, "a/b"},
         usage_case{{"feature", "set", "work", "gui", "\x1b"}, "gui"},
         usage_case{{"tag", "add", "work", "a.b"}, "a.b"},
+        usage_case{{"create", "shop"}, "'create' needs --label"},
+        usage_case{{"create", "shop", "--label", "red", "--set", "memory"},
+                   "--set takes NAME=VALUE, not 'memory'"},
+        usage_case{{"rename", "work", "work"}, "'work' has that name"},
+        usage_case{{"firewall", "add", "work", "allow"}, "allow"},
+        usage_case{{"volume", "resize", "work:private", "10X"}, "'10X' is no size"},
+        usage_case{{"label", "add", "coral", "red"}, "'red' is no colour"},
         usage_case{{"help", "nothing"}, "no command 'nothing'"}));
 
 TEST_F(qvmctl, every_command_explains_itself) {
@@ -1152,6 +1162,67 @@ TEST_F(qvmctl, shows_features_of_guests_without_their_control_characters) {
   serve([](auto& x) { x.ok(x.method == "admin.vm.feature.List" ? "os\n" : "\x1b[31mred\n\x07"); });
   EXPECT_THAT(ctl({"feature", "ls", "work"}).out, HasSubstr("\\x1b[31mred\\n\\x07"));
   EXPECT_THAT(ctl_on_terminal({"feature", "get", "work", "os"}).out, HasSubstr("\\x1b[31mred"));
+}
+
+TEST_F(qvmctl, one_word_names_several_domains) {
+  serve(host(small_host("Halted")));
+  EXPECT_EQ(ctl({"feature", "set", "sys-*,work", "colour", "warm"}).code, 0);
+  auto asked = daemon->requests();
+  std::sort(asked.begin(), asked.end());
+  EXPECT_THAT(asked, ElementsAre("admin.vm.feature.Set+colour sys-firewall warm",
+                                 "admin.vm.feature.Set+colour sys-net warm",
+                                 "admin.vm.feature.Set+colour work warm", "qvmd.Overview dom0"));
+}
+
+TEST_F(qvmctl, memory_may_have_units) {
+  serve(always(""));
+  ctl({"set", "work", "memory", "2G"});
+  ctl({"set", "work", "maxmem", "400M"});
+  ctl({"set", "work", "kernelopts", "2G"});
+  EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.property.Set+memory work 2048",
+                                              "admin.vm.property.Set+maxmem work 400",
+                                              "admin.vm.property.Set+kernelopts work 2G"));
+}
+
+TEST_F(qvmctl, lists_those_that_fit_in_the_order_of_a_column) {
+  auto domains = small_host("Running");
+  domains[1]["memory"] = 1000;
+  domains[5]["memory"] = 300;
+  serve(host(domains, [](auto& x) {
+    x.destination == "vault" ? x.refuse("QubesFeatureNotFoundError", "not set") : x.ok("1");
+  }));
+  EXPECT_EQ(ctl({"ls", "--netvm", "sys-firewall", "--state", "running", "--sort", "memory", "-o",
+                 "name,feature:gui", "-f", "csv"})
+                .out,
+            "name,feature:gui\nwork,1\nmail,1\n");
+  EXPECT_EQ(ctl({"ls", "--netvm", "none", "--feature", "gui=1", "--reverse", "-o", "name", "-f",
+                 "csv"})
+                .out,
+            "name\nsys-net\ndom0\n");
+}
+
+TEST_F(qvmctl, asks_before_it_destroys_and_refuses_where_nobody_is) {
+  serve(host(small_host("Halted")));
+  auto x = ctl({"remove", "vault"});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_THAT(x.err, HasSubstr("--yes says that it is meant"));
+  EXPECT_THAT(daemon->requests(), Not(Contains("admin.vm.Remove vault")));
+  EXPECT_EQ(ctl({"remove", "--yes", "vault"}).code, 0);
+  EXPECT_THAT(daemon->requests(), Contains("admin.vm.Remove vault"));
+}
+
+TEST_F(qvmctl, nothing_stays_of_a_domain_whose_settings_are_refused) {
+  serve([](auto& x) {
+    if (x.method == "admin.label.List")
+      return x.ok("red\n");
+    if (x.method == "admin.vm.List")
+      return x.refuse("QubesVMNotFoundError", "No such domain: 'shop'");
+    x.method == "admin.vm.property.Set" ? x.refuse("QubesValueError", "too much") : x.ok();
+  });
+  auto x = ctl({"create", "shop", "--label", "red", "--set", "memory=9"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(x.err, "qvmctl: cannot create 'shop': too much; nothing of 'shop' was kept\n");
+  EXPECT_EQ(daemon->requests().back(), "admin.vm.Remove shop");
 }
 
 // -- events ---------------------------------------------------------------------------------

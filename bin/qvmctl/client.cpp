@@ -1,4 +1,4 @@
-#include "bin/client.hpp"
+#include "bin/qvmctl/client.hpp"
 
 #include <fmt/format.h>
 

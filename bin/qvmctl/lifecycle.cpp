@@ -1,7 +1,9 @@
-#include "bin/ctl_lifecycle.hpp"
+#include "bin/qvmctl/groups.hpp"
 
-#include "bin/ctl_domains.hpp"
-#include "bin/ctl_watch.hpp"
+#include "bin/qvmctl/domains.hpp"
+#include "bin/qvmctl/references.hpp"
+#include "bin/qvmctl/requests.hpp"
+#include "bin/qvmctl/watch.hpp"
 #include "model/name.hpp"
 #include "model/power.hpp"
 
@@ -603,6 +605,88 @@ exit_code run_wait(session& s) {
       shown.failed(x, follow.trouble() ? *follow.trouble()
                                        : too_late(*goal, s.line.timeout.value_or(0), x));
   return shown.close();
+}
+
+namespace {
+
+/// A device that somebody attached by hand, which a restart would lose.
+struct held_device {
+  std::string domain;
+  assigned_device what;
+};
+
+expected<std::vector<held_device>> held_by(session& s, const std::vector<const entry*>& some) {
+  auto classes = device_classes(s);
+  if (!classes)
+    return tl::unexpected{classes.error()};
+  auto asked = std::vector<request>{};
+  auto about = std::vector<std::pair<std::string, std::string>>{};
+  for (auto x : some)
+    for (auto& klass : *classes) {
+      about.emplace_back(x->name, klass);
+      asked.push_back({fmt::format("admin.vm.device.{}.Attached", klass), "", x->name, ""});
+    }
+  auto answers = ask_all(s, asked);
+  auto result = std::vector<held_device>{};
+  for (auto i = std::size_t{0}; i < asked.size(); ++i)
+    for (auto& line : answers[i] ? lines_of(*answers[i]) : std::vector<std::string>{})
+      if (auto x = parse_assigned(about[i].second, line); x && value_of(x->how, "mode") == "manual")
+        result.push_back({about[i].first, std::move(*x)});
+  return result;
+}
+
+/// The devices come back after the start; what does not is told and is no reason to stop.
+exit_code give_back(session& s, const std::vector<held_device>& devices) {
+  auto asked = std::vector<request>{};
+  for (auto& [domain, x] : devices)
+    asked.push_back({fmt::format("admin.vm.device.{}.Attach", x.klass),
+                     fmt::format("{}+{}", x.backend, x.argument), domain, serialize(x.how)});
+  auto answers = ask_all(s, asked);
+  auto code = exit_code::done;
+  for (auto i = std::size_t{0}; i < devices.size(); ++i)
+    if (!answers[i] && answers[i].error().klass != "DeviceAlreadyAttached") {
+      report(s, {answers[i].error().kind, "",
+                 fmt::format("'{}' has not got back {}:{}: {}", devices[i].domain,
+                             devices[i].what.backend, devices[i].what.argument,
+                             answers[i].error().text),
+                 answers[i].error().hint});
+      code = exit_code::partly;
+    }
+  return code;
+}
+
+} // namespace
+
+exit_code run_restart(session& s) {
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return report(s, all.error());
+  auto chosen = targets(s, *all, deed_of("shutdown"));
+  if (!chosen)
+    return report(s, chosen.error());
+  if (chosen->empty()) {
+    write_err("nothing to restart: no such domain is up\n");
+    return exit_code::done;
+  }
+  auto levels = all->clients_first(*chosen);
+  if (s.line.dry_run) {
+    auto steps = shutdown_steps(s, *all, *chosen, levels);
+    return print_steps(s, deed_of("shutdown"), steps);
+  }
+  auto devices = held_by(s, *chosen);
+  if (!devices)
+    return report(s, devices.error());
+  auto down = levels;
+  for (auto& level : down) // what is down already is only started
+    std::erase_if(level, [](auto x) { return !x->active(); });
+  s.line.wait.asked = true;
+  if (std::any_of(down.begin(), down.end(), [](auto& x) { return !x.empty(); }))
+    if (auto code = crew{s, deed_of("shutdown"), std::move(down)}.run(); code != exit_code::done)
+      return code;
+  std::reverse(levels.begin(), levels.end());
+  if (auto code = crew{s, deed_of("start"), std::move(levels)}.run(); code != exit_code::done)
+    return code;
+  return give_back(s, *devices);
 }
 
 } // namespace qubes::ctl

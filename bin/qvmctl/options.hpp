@@ -2,7 +2,7 @@
 // CLI11 is not used here: it rewrites values such as "[a,b]", which are globs and property texts.
 #pragma once
 
-#include "bin/client.hpp"
+#include "bin/qvmctl/client.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -15,33 +15,58 @@
 namespace qubes::ctl {
 
 /// What a command may be told besides its words. Combines with `|`.
-enum option : std::uint32_t {
-  opt_socket = 1U << 0,
-  opt_help = 1U << 1,
-  opt_version = 1U << 2,
-  opt_format = 1U << 3,
-  opt_all = 1U << 4,
-  opt_exclude = 1U << 5,
-  opt_wait = 1U << 6,
-  opt_dry_run = 1U << 7,
-  opt_force = 1U << 8,
-  opt_cascade = 1U << 9,
-  opt_columns = 1U << 10,
-  opt_host = 1U << 11,
-  opt_json = 1U << 12,
-  opt_seconds = 1U << 13,
-  opt_state = 1U << 14,
-  opt_timeout = 1U << 15,
-  opt_markdown = 1U << 16,
-  opt_words = 1U << 17,
-  opt_plain = 1U << 18,
-  opt_diff = 1U << 19,
+enum option : std::uint64_t {
+  opt_socket = 1ULL << 0,
+  opt_help = 1ULL << 1,
+  opt_version = 1ULL << 2,
+  opt_format = 1ULL << 3,
+  opt_all = 1ULL << 4,
+  opt_exclude = 1ULL << 5,
+  opt_wait = 1ULL << 6,
+  opt_dry_run = 1ULL << 7,
+  opt_force = 1ULL << 8,
+  opt_cascade = 1ULL << 9,
+  opt_columns = 1ULL << 10,
+  opt_host = 1ULL << 11,
+  opt_json = 1ULL << 12,
+  opt_seconds = 1ULL << 13,
+  opt_state = 1ULL << 14,
+  opt_timeout = 1ULL << 15,
+  opt_markdown = 1ULL << 16,
+  opt_words = 1ULL << 17,
+  opt_plain = 1ULL << 18,
+  opt_diff = 1ULL << 19,
+  opt_yes = 1ULL << 20,
+  opt_class = 1ULL << 21,
+  opt_template = 1ULL << 22,
+  opt_label = 1ULL << 23,
+  opt_pool = 1ULL << 24,
+  opt_set = 1ULL << 25,
+  opt_feature = 1ULL << 26,
+  opt_tag = 1ULL << 27,
+  opt_before = 1ULL << 28,
+  opt_expire = 1ULL << 29,
+  opt_comment = 1ULL << 30,
+  opt_read_only = 1ULL << 31,
+  opt_option = 1ULL << 32,
+  opt_required = 1ULL << 33,
+  opt_ask = 1ULL << 34,
+  opt_user = 1ULL << 35,
+  opt_sort = 1ULL << 36,
+  opt_reverse = 1ULL << 37,
+  opt_only = 1ULL << 38, ///< the filters of a listing
+  opt_start = 1ULL << 39,
 };
 
 /// `--wait` or `--wait=SECONDS`.
 struct patience {
   bool asked = false;
   std::optional<double> seconds;
+};
+
+/// Values of an option that may be repeated, each as it was written.
+struct texts {
+  std::vector<std::string> all;
 };
 
 /// The command line, understood. One member per option.
@@ -55,6 +80,27 @@ struct command_line {
   std::optional<double> seconds;
   std::optional<double> timeout;
   std::string state = "Running";
+  std::string klass;
+  std::string based_on;
+  std::string label;
+  std::string pool;
+  texts settings;
+  texts features;
+  std::vector<std::string> tags;
+  std::string before;
+  std::string expire;
+  std::string comment;
+  texts device_options;
+  std::string user;
+  std::string sort;
+  std::vector<std::string> states;
+  std::string netvm;
+  bool yes = false;
+  bool read_only = false;
+  bool required = false;
+  bool ask = false;
+  bool reverse = false;
+  bool start = false;
   bool help = false;
   bool version = false;
   bool all = false;
@@ -76,8 +122,8 @@ struct option_row {
   std::string_view value; ///< "" for a flag; "[=X]" when the value may be left out
   std::string_view help;  ///< "" hides it from the help
   std::variant<bool command_line::*, std::string command_line::*,
-               std::vector<std::string> command_line::*, std::optional<double> command_line::*,
-               patience command_line::*>
+               std::vector<std::string> command_line::*, texts command_line::*,
+               std::optional<double> command_line::*, patience command_line::*>
       into;
 };
 
@@ -89,7 +135,7 @@ struct command {
   std::string_view section;   ///< heading in the help
   std::string_view name;      ///< one or two words
   std::string_view arguments; ///< "DOMAIN...", "DOMAIN [PROPERTY]"; tells how many words it takes
-  std::uint32_t options;
+  std::uint64_t options;
   std::string_view help;
   exit_code (*run)(session&);
   std::string_view detail; ///< for the manual and `qvmctl COMMAND --help`

@@ -1,4 +1,4 @@
-#include "bin/ctl_diff.hpp"
+#include "bin/qvmctl/diff.hpp"
 
 #include <algorithm>
 #include <cstddef>

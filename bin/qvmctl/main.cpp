@@ -1,4 +1,4 @@
-#include "bin/commands.hpp"
+#include "bin/qvmctl/commands.hpp"
 
 #include <string>
 #include <vector>

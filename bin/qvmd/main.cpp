@@ -1,7 +1,7 @@
 // qvmd: the domain manager's daemon. Composes the society and runs it until a signal says stop.
 #include "actors/root.hpp"
-#include "bin/config.hpp"
-#include "bin/log.hpp"
+#include "bin/qvmd/config.hpp"
+#include "bin/qvmd/log.hpp"
 #include "drivers/command_runner.hpp"
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"

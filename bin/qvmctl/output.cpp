@@ -1,4 +1,4 @@
-#include "bin/output.hpp"
+#include "bin/qvmctl/output.hpp"
 
 #include <fmt/format.h>
 

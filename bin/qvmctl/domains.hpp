@@ -1,7 +1,7 @@
 // The domains as the daemon shows them in one answer: choosing some, and who waits for whom.
 #pragma once
 
-#include "bin/client.hpp"
+#include "bin/qvmctl/client.hpp"
 
 #include <cstdint>
 #include <optional>

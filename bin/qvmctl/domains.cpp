@@ -1,4 +1,4 @@
-#include "bin/ctl_domains.hpp"
+#include "bin/qvmctl/domains.hpp"
 
 #include "model/name.hpp"
 

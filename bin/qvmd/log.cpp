@@ -1,4 +1,4 @@
-#include "bin/log.hpp"
+#include "bin/qvmd/log.hpp"
 
 #include "actors/log.hpp"
 

@@ -1,4 +1,4 @@
-#include "bin/ctl_options.hpp"
+#include "bin/qvmctl/options.hpp"
 
 #include "model/name.hpp"
 
@@ -13,7 +13,7 @@ namespace qubes::ctl {
 
 namespace {
 
-constexpr auto everywhere = std::uint32_t{opt_socket | opt_help | opt_version};
+constexpr auto everywhere = std::uint64_t{opt_socket | opt_help | opt_version};
 
 // clang-format off
 constexpr std::array option_table{
@@ -30,6 +30,33 @@ constexpr std::array option_table{
   option_row{opt_dry_run,  '\0', "--dry-run",  "",           "print what would be done and change nothing",                 &command_line::dry_run},
   option_row{opt_plain,    '\0', "--plain",    "",           "without the site's changes",                                  &command_line::plain},
   option_row{opt_diff,     '\0', "--diff",     "",           "what the site's changes add (+) and take away (-)",           &command_line::diff},
+  option_row{opt_yes,      'y',  "--yes",      "",           "do it without asking",                                        &command_line::yes},
+  option_row{opt_class,    'C',  "--class",    "CLASS",      "AppVM, TemplateVM, StandaloneVM, DispVM or RemoteVM (default: AppVM)", &command_line::klass},
+  option_row{opt_template, 't',  "--template", "TEMPLATE",   "what it is based on (default: the default template)",         &command_line::based_on},
+  option_row{opt_label,    'l',  "--label",    "LABEL",      "colour of its windows",                                       &command_line::label},
+  option_row{opt_pool,     'P',  "--pool",     "POOL",       "where its volumes are kept; VOLUME=POOL for one of them",     &command_line::pool},
+  option_row{opt_set,      '\0', "--set",      "P=V",        "set a property; may be repeated",                             &command_line::settings},
+  option_row{opt_feature,  '\0', "--feature",  "F=V",        "set a feature; may be repeated",                              &command_line::features},
+  option_row{opt_tag,      '\0', "--tag",      "TAG",        "add a tag; may be repeated",                                  &command_line::tags},
+  option_row{opt_before,   '\0', "--before",   "N",          "put the rule before that one",                                &command_line::before},
+  option_row{opt_expire,   '\0', "--expire",   "WHEN",       "+SECONDS from now, or seconds since 1970",                    &command_line::expire},
+  option_row{opt_comment,  '\0', "--comment",  "TEXT",       "what the rule is for",                                        &command_line::comment},
+  option_row{opt_read_only, '\0', "--read-only", "",         "the domain may not write to it",                              &command_line::read_only},
+  option_row{opt_option,   '\0', "--option",   "K=V",        "an option of the device; may be repeated",                    &command_line::device_options},
+  option_row{opt_required, '\0', "--required", "",           "the domain does not start without it",                        &command_line::required},
+  option_row{opt_ask,      '\0', "--ask",      "",           "the user is asked each time it appears",                      &command_line::ask},
+  option_row{opt_user,     'u',  "--user",     "USER",       "who runs it (default: the domain's default_user)",            &command_line::user},
+  option_row{opt_start,    '\0', "--start",    "",           "start the domain if it does not run",                         &command_line::start},
+  option_row{opt_only,     '\0', "--class",    "CLASS",      "only domains of that class",                                  &command_line::klass},
+  option_row{opt_only,     '\0', "--state",    "STATE",      "only domains in that state; several with commas",             &command_line::states},
+  option_row{opt_only,     '\0', "--label",    "LABEL",      "only domains with that label",                                &command_line::label},
+  option_row{opt_only,     '\0', "--template", "TEMPLATE",   "only domains based on it",                                    &command_line::based_on},
+  option_row{opt_only,     '\0', "--netvm",    "NETVM",      "only its clients; 'none': only domains without network",      &command_line::netvm},
+  option_row{opt_only,     '\0', "--tag",      "TAG",        "only domains that have the tag; repeated: all of them",       &command_line::tags},
+  option_row{opt_only,     '\0', "--feature",  "F=V",        "only domains with that feature; may be repeated",             &command_line::features},
+  option_row{opt_only,     '\0', "--set",      "P=V",        "only domains with that value of a property; may be repeated", &command_line::settings},
+  option_row{opt_sort,     '\0', "--sort",     "COLUMN",     "in the order of a column",                                    &command_line::sort},
+  option_row{opt_reverse,  '\0', "--reverse",  "",           "the other way round",                                         &command_line::reverse},
   option_row{opt_columns,  'o',  "--columns",  "LIST",       "columns to show, separated by commas; 'all' for all",         &command_line::columns},
   option_row{opt_format,   'f',  "--format",   "FORMAT",     "table, csv or json (default: table)",                         &command_line::format},
   option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},
@@ -101,7 +128,7 @@ expected<split_line> split(std::span<const std::string> argv) {
   return result;
 }
 
-std::vector<std::string> names_of_options(std::uint32_t set) {
+std::vector<std::string> names_of_options(std::uint64_t set) {
   auto result = std::vector<std::string>{};
   for (auto& x : option_table)
     if ((set & x.id) && !x.help.empty())
@@ -145,6 +172,11 @@ expected<void> take(const option_row& row, const given_option& x, command_line& 
           return {};
         rest.remove_prefix(comma + 1);
       }
+    }
+
+    expected<void> operator()(texts command_line::*to) const {
+      (line.*to).all.push_back(*text);
+      return {};
     }
 
     expected<void> operator()(std::optional<double> command_line::*to) const {
@@ -253,7 +285,7 @@ expected<const command*> take_command(std::vector<std::string>& words, bool help
                hint.empty() ? fmt::format("one of: {}", fmt::join(seconds, ", ")) : hint);
 }
 
-expected<void> take_options(const std::vector<given_option>& given, std::uint32_t allowed,
+expected<void> take_options(const std::vector<given_option>& given, std::uint64_t allowed,
                             std::string_view who, command_line& line) {
   for (auto& x : given) {
     auto row = std::find_if(option_table.begin(), option_table.end(), [&](auto& y) {
@@ -279,7 +311,7 @@ std::string option_text(const option_row& x) {
                      value_needed(x) ? " " : "", x.value);
 }
 
-std::string options_help(std::uint32_t set) {
+std::string options_help(std::uint64_t set) {
   auto result = std::string{};
   for (auto& x : option_table)
     if ((set & x.id) && !x.help.empty())
@@ -287,7 +319,7 @@ std::string options_help(std::uint32_t set) {
   return result;
 }
 
-std::string flags_markdown(std::uint32_t set) {
+std::string flags_markdown(std::uint64_t set) {
   auto result = std::string{};
   for (auto& x : option_table)
     if ((set & x.id) && !x.help.empty()) {

@@ -1,9 +1,9 @@
 // The table of commands and what each one is given to work with.
 #pragma once
 
-#include "bin/client.hpp"
-#include "bin/ctl_options.hpp"
-#include "bin/output.hpp"
+#include "bin/qvmctl/client.hpp"
+#include "bin/qvmctl/options.hpp"
+#include "bin/qvmctl/output.hpp"
 
 #include <span>
 #include <string>

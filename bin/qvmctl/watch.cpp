@@ -1,4 +1,4 @@
-#include "bin/ctl_watch.hpp"
+#include "bin/qvmctl/watch.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "bin/config.hpp"
+#include "bin/qvmd/config.hpp"
 
 #include "model/name.hpp"
 

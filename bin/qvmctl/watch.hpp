@@ -1,8 +1,8 @@
 // Follows the power states of domains through admin.Events.
 #pragma once
 
-#include "bin/client.hpp"
-#include "bin/ctl_domains.hpp"
+#include "bin/qvmctl/client.hpp"
+#include "bin/qvmctl/domains.hpp"
 
 #include <functional>
 #include <map>

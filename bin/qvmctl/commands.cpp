@@ -1,0 +1,186 @@
+#include "bin/qvmctl/commands.hpp"
+
+#include "bin/qvmctl/groups.hpp"
+#include "model/version.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace qubes::ctl {
+
+namespace {
+
+constexpr auto default_socket = "/var/run/qubesd.sock";
+
+constexpr auto many = std::uint64_t{opt_all | opt_exclude | opt_wait | opt_dry_run | opt_format};
+
+// clang-format off
+constexpr std::array command_table{
+  command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_sort | opt_reverse | opt_format, "List domains", run_ls,
+          "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, degraded, and property:P or feature:F for any other."},
+  command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
+  command{"See", "status", "", opt_format, "Tell how the daemon is and what it is doing", run_status, ""},
+  command{"See", "xml", "DOMAIN", opt_plain | opt_diff, "Show the libvirt XML that a domain would be started with now", run_xml,
+          "A site's changes, libvirt/DOMAIN.xml below paths.config, are merged over it."},
+  command{"See", "events", "[DOMAIN]", opt_json | opt_seconds, "Print events as they happen", run_events,
+          "Without DOMAIN those of all domains and of the host. Ends with --for or an interrupt."},
+  command{"See", "wait", "DOMAIN...", opt_state | opt_timeout | opt_format, "Wait until domains are in a state", run_wait, ""},
+
+  command{"Run", "start", "DOMAIN...", many, "Start domains", run_deed,
+          "Their netvms come up first. --dry-run shows the order."},
+  command{"Run", "shutdown", "DOMAIN...", many | opt_force | opt_cascade, "Shut domains down", run_deed,
+          "Clients go before their netvm, domains that do not depend on each other at once. Without --wait it returns when the guests were told."},
+  command{"Run", "kill", "DOMAIN...", many, "End domains at once, like pulling the plug", run_deed, ""},
+  command{"Run", "pause", "DOMAIN...", many, "Stop domains where they are", run_deed, ""},
+  command{"Run", "unpause", "DOMAIN...", many, "Let paused domains go on", run_deed, ""},
+  command{"Run", "suspend", "DOMAIN...", many, "Put domains to sleep", run_deed, ""},
+  command{"Run", "resume", "DOMAIN...", many, "Wake sleeping domains", run_deed, ""},
+
+  command{"Run", "restart", "DOMAIN...", many | opt_force, "Shut domains down and start them again", run_restart,
+          "Devices that were attached by hand come back. --force restarts a netvm under its clients, which get their network back."},
+  command{"Run", "run", "DOMAIN COMMAND...", opt_user | opt_start | opt_dry_run, "Run a program in a domain", run_run,
+          "Input, output and exit code are those of the program. One COMMAND is for the domain's shell; several are a program and its arguments. Put -- before them when one starts with a dash. Needs qrexec-client (QVMCTL_QREXEC_CLIENT names another)."},
+  command{"Run", "console", "DOMAIN", opt_dry_run, "Open a domain's console", run_console,
+          "Ctrl-] leaves it. --dry-run prints the path of its terminal."},
+  command{"Run", "disposable start", "[TEMPLATE]", opt_dry_run, "Make and start a disposable; prints its name", run_disposable_start,
+          "Without TEMPLATE that of the host's default_dispvm."},
+  command{"Run", "disposable run", "TEMPLATE COMMAND...", opt_user | opt_dry_run, "Run a program in a new disposable and end that", run_disposable_run,
+          "TEMPLATE 'default' is the host's default_dispvm. The exit code is that of the program."},
+
+  command{"Make", "create", "NAME...", opt_class | opt_template | opt_label | opt_pool | opt_set | opt_feature | opt_tag | opt_dry_run, "Make domains", run_create,
+          "All or nothing: when a setting is refused, the domain is removed again."},
+  command{"Make", "clone", "DOMAIN NAME...", opt_pool | opt_dry_run, "Copy a domain with all that belongs to it", run_clone,
+          "Settings, features, tags, firewall, notes, assigned devices and volumes. All or nothing; what a crash leaves is removed by the next 'clone' to that name."},
+  command{"Make", "rename", "DOMAIN NAME", opt_dry_run, "Give a domain another name", run_rename,
+          "It is copied, who names it is given the new name, then the old one goes. After a crash the same command goes on where it stopped. Policies of qrexec that name it are not changed."},
+  command{"Make", "remove", "DOMAIN...", opt_yes | opt_dry_run, "Remove domains and their data", run_remove,
+          "Tells what is lost and asks; refuses what somebody needs, and names who."},
+
+  command{"Settings", "get", "DOMAIN [PROPERTY]", opt_host | opt_format, "Show one property or all", run_get,
+          "DOMAIN is '@host' for the global properties. DEFAULT tells whether the value is the default; 'none' is no domain."},
+  command{"Settings", "set", "DOMAIN PROPERTY VALUE", opt_host | opt_dry_run, "Set a property", run_set,
+          "VALUE 'none', in any case, means no domain, e.g. 'qvmctl set work netvm none'. Put -- before a VALUE that starts with a dash."},
+  command{"Settings", "reset", "DOMAIN PROPERTY...", opt_host | opt_dry_run, "Give properties back their default", run_reset, ""},
+  command{"Settings", "feature ls", "DOMAIN", opt_format, "List features with their values", run_feature_ls, ""},
+  command{"Settings", "feature get", "DOMAIN FEATURE", 0, "Show a feature's value", run_feature_get, ""},
+  command{"Settings", "feature set", "DOMAIN FEATURE VALUE", opt_dry_run, "Set a feature", run_feature_set, ""},
+  command{"Settings", "feature unset", "DOMAIN FEATURE", opt_dry_run, "Remove a feature", run_feature_unset, ""},
+  command{"Settings", "tag ls", "DOMAIN", opt_format, "List tags", run_tag_ls, ""},
+  command{"Settings", "tag add", "DOMAIN TAG...", opt_dry_run, "Add tags", run_tag_add, ""},
+  command{"Settings", "tag del", "DOMAIN TAG...", opt_dry_run, "Remove tags", run_tag_del, ""},
+
+  command{"Settings", "service ls", "DOMAIN", opt_format, "List services that are set on or off", run_service_ls, ""},
+  command{"Settings", "service on", "DOMAIN SERVICE", opt_dry_run, "Let a domain run a service", run_service_on, ""},
+  command{"Settings", "service off", "DOMAIN SERVICE", opt_dry_run, "Let a domain not run a service", run_service_off, ""},
+  command{"Settings", "service default", "DOMAIN SERVICE", opt_dry_run, "Leave a service to the domain", run_service_default, ""},
+  command{"Settings", "notes show", "DOMAIN", 0, "Print a domain's notes", run_notes_show, ""},
+  command{"Settings", "notes set", "DOMAIN TEXT", opt_dry_run, "Replace a domain's notes", run_notes_set, "TEXT '-' is read from standard input; '' clears them."},
+  command{"Settings", "label ls", "", opt_format, "List labels with their colours", run_label_ls, ""},
+  command{"Settings", "label add", "LABEL COLOR", opt_dry_run, "Make a label", run_label_add, "COLOR is 0xRRGGBB or '#RRGGBB'."},
+  command{"Settings", "label del", "LABEL", opt_dry_run, "Remove a label nobody uses", run_label_del, ""},
+  command{"Settings", "update-status", "[DOMAIN...]", opt_format, "Tell for whom updates are available", run_update_status,
+          "Without DOMAIN: templates and standalone domains."},
+
+  command{"Network", "firewall ls", "DOMAIN", opt_format, "List the rules of a domain's firewall", run_firewall_ls, ""},
+  command{"Network", "firewall add", "DOMAIN ACTION [HOST] [PROTOCOL] [PORTS] [KEY=VALUE...]", opt_before | opt_expire | opt_comment | opt_dry_run, "Add a rule", run_firewall_add,
+          "ACTION is accept or drop; HOST a name, an address, a network, 'dns' or 'any'; PROTOCOL tcp, udp, icmp or any; PORTS 443 or 80-90, for icmp its type. Words of the form KEY=VALUE are as the Admin API has them."},
+  command{"Network", "firewall del", "DOMAIN RULE...", opt_dry_run, "Remove rules", run_firewall_del, "RULE is a number of 'firewall ls', or the rule as 'firewall add' takes it."},
+  command{"Network", "firewall reset", "DOMAIN", opt_dry_run, "Let everything through again", run_firewall_reset, ""},
+  command{"Network", "firewall apply", "DOMAIN FILE", opt_dry_run, "Replace all rules by those of a file", run_firewall_apply,
+          "One rule a line as the Admin API has it, e.g. 'action=accept proto=tcp dstports=443'; lines that begin with # are left out; '-' is standard input. A rule that makes no sense changes nothing."},
+
+  command{"Devices", "device ls", "[CLASS] [DOMAIN]", opt_format, "List devices, who has them and who is to get them", run_device_ls, ""},
+  command{"Devices", "device attach", "DOMAIN CLASS BACKEND:PORT", opt_option | opt_read_only | opt_dry_run, "Give a running domain a device", run_device_attach, "Until it is detached or the domain halts."},
+  command{"Devices", "device detach", "DOMAIN CLASS [BACKEND:PORT]", opt_dry_run, "Take a device from a running domain", run_device_detach, "Without BACKEND:PORT all of the class."},
+  command{"Devices", "device assign", "DOMAIN CLASS BACKEND:PORT", opt_option | opt_read_only | opt_required | opt_ask | opt_dry_run, "Give a domain a device whenever both are there", run_device_assign, "BACKEND:PORT:IDENTITY binds it to one device."},
+  command{"Devices", "device unassign", "DOMAIN CLASS [BACKEND:PORT]", opt_dry_run, "No longer do that", run_device_unassign, "Without BACKEND:PORT all of the class."},
+  command{"Devices", "device deny", "DOMAIN [INTERFACE...]", opt_format | opt_dry_run, "Let a domain take no devices of a kind", run_device_deny, "INTERFACE is a code such as u03****; without one the denied ones are listed."},
+  command{"Devices", "device allow", "DOMAIN INTERFACE...", opt_dry_run, "Let it take them again", run_device_allow, "'all' allows all."},
+
+  command{"Storage", "volume ls", "[DOMAIN...]", opt_format, "List volumes", run_volume_ls, ""},
+  command{"Storage", "volume info", "DOMAIN:VOLUME", opt_format, "Show everything about a volume, and its earlier states", run_volume_info, ""},
+  command{"Storage", "volume resize", "DOMAIN:VOLUME SIZE", opt_dry_run, "Make a volume larger", run_volume_resize, "SIZE as in 10G (thousands) or 10Gi (1024s); +SIZE adds."},
+  command{"Storage", "volume revert", "DOMAIN:VOLUME [REVISION]", opt_yes | opt_dry_run, "Go back to an earlier state", run_volume_revert, "Without REVISION to the newest."},
+  command{"Storage", "volume import", "DOMAIN:VOLUME FILE", opt_yes | opt_dry_run, "Overwrite a volume with a file", run_volume_import, "'-' is standard input, which must have as many bytes as the volume. In dom0 only."},
+  command{"Storage", "volume set", "DOMAIN:VOLUME SETTING VALUE", opt_dry_run, "Change a setting of a volume", run_volume_set, "SETTING is revisions_to_keep, rw or ephemeral."},
+  command{"Storage", "pool ls", "", opt_format, "List pools and how full they are", run_pool_ls, ""},
+  command{"Storage", "pool info", "POOL", opt_format, "Show everything about a pool", run_pool_info, ""},
+  command{"Storage", "pool add", "POOL DRIVER [KEY=VALUE...]", opt_dry_run, "Add a pool", run_pool_add, "e.g. 'pool add fast file-reflink dir_path=/srv/fast'."},
+  command{"Storage", "pool remove", "POOL", opt_yes | opt_dry_run, "Forget a pool nobody uses", run_pool_remove, "Its data stays where it is."},
+  command{"Storage", "pool set", "POOL SETTING VALUE", opt_dry_run, "Change a setting of a pool", run_pool_set, "SETTING is revisions_to_keep or ephemeral_volatile."},
+  command{"Storage", "kernel ls", "", opt_format, "List kernels for domains", run_kernel_ls, ""},
+
+  command{"Reference", "api", "[WORD...]", opt_format | opt_markdown, "List the methods the daemon serves", run_api, ""},
+  command{"Reference", "call", "METHOD[+ARGUMENT] [DOMAIN] [PAYLOAD]", 0, "Call a method of the Admin API", run_call,
+          "DOMAIN is dom0 unless it is given; PAYLOAD '-' is read from standard input. Waits for as long as the method takes."},
+  command{"Reference", "help", "[COMMAND...]", opt_markdown | opt_words, "Explain qvmctl or one command", run_help, ""},
+};
+// clang-format on
+
+std::string chosen_socket(const command_line& line) {
+  if (!line.socket.empty())
+    return line.socket;
+  auto named = std::getenv("QVMCTL_SOCKET");
+  return named && *named ? named : default_socket;
+}
+
+exit_code complain(const failure& why) {
+  write_err(fmt::format("qvmctl: {}\n", printable(why.message())));
+  return code_of(why.kind);
+}
+
+} // namespace
+
+std::span<const command> commands() noexcept {
+  return command_table;
+}
+
+exit_code report(const session& s, const failure& why) {
+  auto mark = s.out.moving ? s.out.paint("qvmctl:", style::bad) : std::string{"qvmctl:"};
+  write_err(fmt::format("{} {}\n", mark, printable(why.message())));
+  return code_of(why.kind);
+}
+
+exit_code print(const session& s, std::string_view text) {
+  if (write_out(text))
+    return exit_code::done;
+  return report(s, {trouble::refused, "",
+                    fmt::format("cannot write the output: {}", std::strerror(errno)), ""});
+}
+
+exit_code run(std::span<const std::string> argv) {
+  if (argv.empty()) {
+    write_err(short_usage(commands()));
+    return exit_code::usage;
+  }
+  auto parsed = parse(argv, commands());
+  if (!parsed)
+    return complain(parsed.error());
+  auto& [what, line] = *parsed;
+  auto as = parse_format(line.format);
+  if (!as)
+    return complain(
+        {trouble::usage, "", fmt::format("no format '{}'", line.format), "table, csv or json"});
+  auto socket = chosen_socket(line);
+  auto s = session{std::move(line), client{std::move(socket)}, screen::detect(), *as,
+                   what ? what->name : std::string_view{}};
+  if (s.line.version)
+    return print(s, fmt::format("qvmctl {}\n", model::version()));
+  if (s.line.help) {
+    if (what)
+      return print(s, help_of(*what));
+    return print(s, argv.front().starts_with('-') ? overall_help(commands())
+                                                  : help_of_group(argv.front(), commands()));
+  }
+  if (!what) {
+    write_err(short_usage(commands()));
+    return exit_code::usage;
+  }
+  return what->run(s);
+}
+
+} // namespace qubes::ctl

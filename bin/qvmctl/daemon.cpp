@@ -1,0 +1,361 @@
+#include "bin/qvmctl/diff.hpp"
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/requests.hpp"
+#include "model/power.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <functional>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+std::string clock_text(bool utc) {
+  auto now = timespec{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  auto parts = tm{};
+  utc ? ::gmtime_r(&now.tv_sec, &parts) : ::localtime_r(&now.tv_sec, &parts);
+  char text[32];
+  auto size =
+      std::strftime(text, sizeof(text), utc ? "%Y-%m-%dT%H:%M:%S" : "%Y-%m-%d %H:%M:%S", &parts);
+  return fmt::format("{}.{:03}{}", std::string_view{text, size}, now.tv_nsec / 1'000'000,
+                     utc ? "Z" : "");
+}
+
+std::string event_json(const event& x) {
+  auto args = json::object();
+  for (auto& [key, value] : x.args)
+    args[key] = value;
+  return fmt::format(R"({{"time": {}, "domain": {}, "event": {}, "args": {}}})",
+                     dump(clock_text(true)), x.subject.empty() ? "null" : dump(x.subject),
+                     dump(x.name), dump(args));
+}
+
+std::string event_line(const session& s, const event& x) {
+  auto args = std::string{};
+  for (auto& [key, value] : x.args)
+    args += fmt::format("  {}{}", s.out.paint(key + "=", style::dim), printable(value));
+  auto subject = x.subject.empty() ? std::string{"-"} : printable(x.subject);
+  return fmt::format("{}  {}  {}{}", s.out.paint(clock_text(false), style::dim),
+                     s.out.paint(fmt::format("{:<15}", subject), style::bold), printable(x.name),
+                     args);
+}
+
+} // namespace
+
+exit_code run_events(session& s) {
+  auto domain = std::string{"dom0"};
+  if (!s.line.words.empty()) {
+    auto named = domain_word(s);
+    if (!named)
+      return report(s, named.error());
+    domain = *named;
+  }
+  auto ended = std::optional<failure>{};
+  auto full = std::optional<exit_code>{};
+  s.daemon.subscribe(
+      {.method = "admin.Events", .destination = domain},
+      [&](const event& x) {
+        auto line = s.line.json ? event_json(x) : event_line(s, x);
+        if (auto code = print(s, line + "\n"); code != exit_code::done)
+          full = code;
+      },
+      [&](failure why) { ended = std::move(why); });
+  auto deadline = std::optional<time_point>{};
+  if (s.line.seconds)
+    deadline = std::chrono::steady_clock::now() + to_milliseconds(*s.line.seconds);
+  s.daemon.run([&] { return ended || full; }, deadline);
+  if (full)
+    return *full;
+  return ended ? report(s, explain(s, std::move(*ended), domain, "")) : exit_code::done;
+}
+
+namespace {
+
+// -- the daemon itself ----------------------------------------------------------------------
+
+std::string text(const json& x, const char* key) {
+  auto found = x.is_object() ? x.find(key) : x.end();
+  if (!x.is_object() || found == x.end() || found->is_null())
+    return {};
+  return printable(found->is_string() ? found->get<std::string>() : dump(*found));
+}
+
+double number(const json& x, const char* key) {
+  auto found = x.is_object() ? x.find(key) : x.end();
+  return x.is_object() && found != x.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+const json& part(const json& x, const char* key) {
+  static const auto nothing = json::array();
+  auto found = x.is_object() ? x.find(key) : x.end();
+  return x.is_object() && found != x.end() ? *found : nothing;
+}
+
+/// Paragraphs of `status`: a heading, then one line per item.
+class report_page {
+public:
+  explicit report_page(const screen& on) : on_(on) {}
+
+  void fact(std::string_view name, std::string_view what) {
+    text_ += fmt::format("{}{}\n", on_.paint(fmt::format("{:<12}", name), style::bold), what);
+  }
+
+  void list(std::string_view heading, const json& items, style look,
+            const std::function<std::string(const json&)>& line) {
+    if (!items.is_array() || items.empty())
+      return;
+    text_ += fmt::format("\n{}\n", on_.paint(heading, style::bold));
+    for (auto& x : items)
+      text_ += fmt::format("  {}\n", on_.paint(line(x), look));
+  }
+
+  const std::string& str() const { return text_; }
+
+private:
+  const screen& on_;
+  std::string text_;
+};
+
+std::string milliseconds_text(const json& x, const char* key) {
+  return duration(number(x, key) / 1000);
+}
+
+std::string step_texts(const json& steps) {
+  auto result = std::vector<std::string>{};
+  if (steps.is_array())
+    for (auto& x : steps)
+      result.push_back(fmt::format("{} {}", text(x, "name"), milliseconds_text(x, "ms")));
+  return fmt::format("{}", fmt::join(result, ", "));
+}
+
+std::string status_page(const session& s, const json& x) {
+  auto page = report_page{s.out};
+  page.fact("qvmd", fmt::format("{}, up {}, {} connections", text(x, "version"),
+                                duration(number(x, "uptime_seconds")), text(x, "connections")));
+  const auto& hypervisor = part(x, "hypervisor");
+  auto connected = text(hypervisor, "connected") == "true";
+  auto reason = text(hypervisor, "reason");
+  page.fact("hypervisor", fmt::format("{}  {} {}{}",
+                                      connected ? s.out.paint("connected", style::good)
+                                                : s.out.paint("not connected", style::bad),
+                                      text(hypervisor, "type"), text(hypervisor, "uri"),
+                                      reason.empty() ? "" : ": " + reason));
+  const auto& store = part(x, "store");
+  auto trouble = text(store, "error");
+  page.fact("store",
+            fmt::format("{}  {}, generation {}, {} batches written",
+                        trouble.empty() ? s.out.paint("fine", style::good)
+                                        : s.out.paint(trouble, style::bad),
+                        text(store, "path"), text(store, "generation"), text(store, "batches")));
+  auto states = std::vector<std::string>{};
+  const auto& domains = part(x, "domains");
+  for (auto& row : model::power_rows)
+    if (auto count = text(domains, row.wire.data()); !count.empty() && count != "0")
+      states.push_back(
+          fmt::format("{} {}", count, s.out.paint(row.wire, style_of_state(row.wire))));
+  auto packages = std::vector<std::string>{};
+  if (const auto& all = part(x, "packages"); all.is_array())
+    for (auto& it : all)
+      packages.push_back(it.is_string() ? it.get<std::string>() : "");
+  if (!packages.empty())
+    page.fact("packages", fmt::format("{}", fmt::join(packages, ", ")));
+  page.fact("domains", states.empty() ? "none" : fmt::format("{}", fmt::join(states, ", ")));
+  page.list("degraded", part(x, "degraded"), style::bad,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), text(y, "reason")); });
+  page.list("requests of domains", part(x, "callers"), style::plain, [](auto& y) {
+    return fmt::format("{}: {} under way", text(y, "domain"), text(y, "requests"));
+  });
+  page.list("begun again", part(x, "restarts"), style::bad, [](auto& y) {
+    return fmt::format("{}: {} times, last {} ago: {}", text(y, "part"), text(y, "count"),
+                       duration(number(y, "last_seconds_ago")), text(y, "reason"));
+  });
+  page.list("failed volumes", part(x, "failed_volumes"), style::bad,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "volume"), text(y, "reason")); });
+  page.list("under way", part(x, "operations"), style::busy, [](auto& y) {
+    return fmt::format("{}: {}, {} for {}", text(y, "domain"), text(y, "doing"), text(y, "step"),
+                       milliseconds_text(y, "for_ms"));
+  });
+  page.list("set aside from qubes.xml", part(x, "quarantine"), style::bad, [](auto& y) {
+    return fmt::format("{} {} (line {}): {}", text(y, "section"), text(y, "name"), text(y, "line"),
+                       text(y, "reason"));
+  });
+  page.list("found at the start", part(x, "findings"), style::busy, [](auto& y) {
+    auto line = text(y, "line"); // 0: in another file, which the text names
+    return line == "0" ? text(y, "text") : fmt::format("line {}: {}", line, text(y, "text"));
+  });
+  page.list("found in qrexec's policy", part(part(x, "policy"), "findings"), style::bad,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });
+  page.list("last operations", part(x, "timings"), style::plain, [](auto& y) {
+    return fmt::format("{} {}: {} ({})", text(y, "operation"), text(y, "domain"),
+                       milliseconds_text(y, "total_ms"), step_texts(part(y, "steps")));
+  });
+  return page.str();
+}
+
+} // namespace
+
+exit_code run_status(session& s) {
+  auto answer = ask_json(s, "qvmd.Status");
+  if (!answer)
+    return report(s, answer.error());
+  if (s.as == format::json)
+    return print(s, dump(*answer, 2) + "\n");
+  if (s.as == format::table)
+    return print(s, status_page(s, *answer));
+  auto result = sheet{{{"key"}, {"value"}}};
+  auto flat = answer->flatten();
+  for (auto& [key, value] : flat.items())
+    result.add({{key}, {value}});
+  return print(s, result.render(s.as, s.out));
+}
+
+namespace {
+
+/// The reference of the Admin API: a table for each family of methods.
+std::string api_page(const json& methods) {
+  auto page = std::string{
+      "# The Admin API\n\n"
+      "The methods that qvmd serves. A request is `METHOD[+ARGUMENT] SOURCE name DESTINATION NUL\n"
+      "PAYLOAD`, then the client closes its side; the reply is `0 NUL TEXT`, or `2 NUL CLASS NUL "
+      "NUL\n"
+      "SENTENCE NUL` for a refusal. Streams send `1 NUL SUBJECT NUL EVENT NUL (KEY NUL VALUE NUL)* "
+      "NUL`\nand go on. Methods whose names begin with `qvmd.` are qvmd's own.\n\n"
+      "*argument* and *payload* say what a request must have (required), may have (optional) or "
+      "must\n"
+      "not have (none); *to* says which destination a method takes.\n\n"
+      "This page is made by `qvmctl api --markdown`.\n"};
+  auto families = std::vector<std::pair<std::string, std::string>>{};
+  for (auto& x : methods) {
+    auto name = text(x, "name");
+    auto family = name.substr(0, name.rfind('.'));
+    auto place = std::ranges::find(families, family, [](auto& y) { return y.first; });
+    if (place == families.end())
+      place = families.insert(
+          place, {family, fmt::format("\n## {}\n\nSocket: `{}`\n\n| method | argument | payload | "
+                                      "to | what it does |\n|---|---|---|---|---|\n",
+                                      family, text(x, "socket"))});
+    place->second += fmt::format("| `{}` | {} | {} | {} | {} |\n", name, text(x, "argument"),
+                                 text(x, "payload"), text(x, "destination"), text(x, "help"));
+  }
+  for (auto& [family, rows] : families)
+    page += rows;
+  return page;
+}
+
+} // namespace
+
+exit_code run_api(session& s) {
+  auto answer = ask_json(s, "qvmd.Methods");
+  if (!answer)
+    return report(s, answer.error());
+  if (s.line.markdown)
+    return print(s, api_page(*answer));
+  auto result = sheet{{{"name"}, {"argument"}, {"payload"}, {"destination"}, {"socket"}, {"help"}}};
+  auto wanted = [&](const std::string& name) {
+    return s.line.words.empty()
+           || std::any_of(s.line.words.begin(), s.line.words.end(),
+                          [&](auto& x) { return name.find(x) != std::string::npos; });
+  };
+  if (answer->is_array())
+    for (auto& x : *answer)
+      if (auto name = text(x, "name"); wanted(name))
+        result.add({{name, style::bold},
+                    {text(x, "argument")},
+                    {text(x, "payload")},
+                    {text(x, "destination")},
+                    {text(x, "socket"), style::dim},
+                    {text(x, "help")}});
+  return print(s, result.render(s.as, s.out));
+}
+
+namespace {
+
+/// Whatever the other commands have no words for.
+} // namespace
+
+exit_code run_call(session& s) {
+  const auto& words = s.line.words;
+  auto plus = words[0].find('+');
+  auto what = request{.method = words[0].substr(0, plus)};
+  if (plus != std::string::npos)
+    what.argument = words[0].substr(plus + 1);
+  if (words[0].find_first_of(" \n") != std::string::npos || what.method.empty())
+    return report(s, {trouble::usage, "", fmt::format("'{}' is no method", words[0]),
+                      "'qvmctl api' lists them"});
+  if (what.method == "admin.Events" || what.method == "admin.vm.Stats")
+    return report(s, {trouble::usage, "", fmt::format("{} goes on without end", what.method),
+                      "'qvmctl events' prints events as they happen"});
+  if (words.size() > 1) {
+    if (auto good = check_name(words[1]); !good)
+      return report(s, good.error());
+    what.destination = words[1];
+  }
+  auto payload = words.size() > 2 && words[2] == "-"
+                     ? read_text("-")
+                     : expected<std::string>{words.size() > 2 ? words[2] : ""};
+  if (!payload)
+    return report(s, payload.error());
+  what.payload = std::move(*payload);
+  auto answer = std::optional<expected<std::string>>{};
+  s.daemon.send(what, std::nullopt, [&](auto x) { answer = std::move(x); });
+  s.daemon.run([&] { return answer.has_value(); });
+  if (!*answer)
+    return report(s, explain(s, answer->error(), what.destination, what.argument));
+  auto& text = **answer;
+  if (!text.empty() && text.back() != '\n')
+    text += '\n';
+  return print(s, text);
+}
+
+namespace {
+
+expected<std::string> ask_xml(session& s, const std::string& domain, bool plain) {
+  auto answer =
+      s.daemon.ask({.method = "qvmd.Xml", .argument = plain ? "plain" : "", .destination = domain});
+  if (!answer && answer.error().klass == "ProtocolError")
+    answer.error().hint = "only qvmd has this; another daemon serves this socket";
+  if (!answer)
+    return tl::unexpected{explain(s, answer.error(), domain, "")};
+  return *answer;
+}
+
+} // namespace
+
+exit_code run_xml(session& s) {
+  auto domain = domain_word(s);
+  if (!domain)
+    return report(s, domain.error());
+  auto text = ask_xml(s, *domain, s.line.plain && !s.line.diff);
+  if (!text)
+    return report(s, text.error());
+  if (!s.line.diff)
+    return print(s, *text);
+  auto plain = ask_xml(s, *domain, true);
+  if (!plain)
+    return report(s, plain.error());
+  return print(s, line_diff(*plain, *text));
+}
+
+exit_code run_help(session& s) {
+  if (s.line.markdown)
+    return print(s, markdown(commands()));
+  if (s.line.list_words)
+    return print(s, completion_words(s.line.words, commands()));
+  if (s.line.words.empty())
+    return print(s, overall_help(commands()));
+  auto argv = s.line.words;
+  argv.emplace_back("--help");
+  auto parsed = parse(argv, commands());
+  if (!parsed)
+    return report(s, parsed.error());
+  return print(s, parsed->what ? help_of(*parsed->what) : help_of_group(argv.front(), commands()));
+}
+
+} // namespace qubes::ctl

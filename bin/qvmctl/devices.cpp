@@ -1,0 +1,293 @@
+// device: what domains offer to each other, who has it and who is to get it.
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/references.hpp"
+#include "bin/qvmctl/requests.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+/// BACKEND:PORT[:IDENTITY], as people write a device.
+struct device_word {
+  std::string backend;
+  std::string argument; ///< BACKEND+PORT+IDENTITY
+};
+
+expected<device_word> parse_device(const std::string& text) {
+  auto colon = text.find(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == text.size())
+    return usage_failure(fmt::format("'{}' is no device", text),
+                         "BACKEND:PORT, for example sys-usb:sda; 'qvmctl device ls' shows them");
+  auto backend = text.substr(0, colon);
+  if (auto good = check_name(backend); !good)
+    return tl::unexpected{good.error()};
+  return device_word{backend, fmt::format("{}+{}", backend, encoded(text.substr(colon + 1)))};
+}
+
+expected<std::string> check_class(session& s, const std::string& klass) {
+  auto known = device_classes(s);
+  if (!known)
+    return tl::unexpected{known.error()};
+  if (std::find(known->begin(), known->end(), klass) == known->end())
+    return usage_failure(fmt::format("no class of devices '{}'", klass), one_of(klass, *known));
+  return klass;
+}
+
+expected<pairs> options_of(session& s) {
+  auto result = pairs{};
+  for (auto& x : s.line.device_options.all) {
+    auto [key, value] = cut_pair(x);
+    if (key.empty() || x.find('=') == std::string::npos)
+      return usage_failure(fmt::format("--option takes KEY=VALUE, not '{}'", x),
+                           "for example read-only=yes");
+    result.emplace_back("_" + key, value);
+  }
+  if (s.line.read_only)
+    result.emplace_back("_read-only", "yes");
+  return result;
+}
+
+failure device_remedy(failure why, const std::string& domain, const std::string& klass,
+                      const std::string& device) {
+  if (!why.hint.empty())
+    return why;
+  if (why.klass == "QubesVMNotRunningError")
+    why.hint = fmt::format("'qvmctl device assign {} {} {}' gives it at the next start", domain,
+                           klass, device);
+  else if (why.klass == "ProtocolError" || why.klass == "DeviceNotAssigned")
+    why.hint = fmt::format("'qvmctl device ls {}' shows them", klass);
+  return why;
+}
+
+/// DOMAIN CLASS [DEVICE] of the command line; one request with what it says.
+exit_code one_device(session& s, std::string_view what, pairs how, std::string_view past) {
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto device = parse_device(s.line.words[2]);
+  if (!device)
+    return report(s, device.error());
+  auto klass = check_class(s, s.line.words[1]);
+  if (!klass)
+    return report(s, klass.error());
+  auto options = options_of(s);
+  if (!options)
+    return report(s, options.error());
+  how.insert(how.end(), options->begin(), options->end());
+  auto wishes = std::vector<wish>{};
+  auto planned = what == "Assign" || what == "Unassign";
+  for (auto& x : *domains)
+    wishes.push_back(
+        {{fmt::format("admin.vm.device.{}.{}", *klass, what), device->argument, x, serialize(how)},
+         device->backend,
+         planned ? "" : fmt::format("{}: {} would be {}", x, s.line.words[2], past)});
+  if (wishes.size() > 1 || s.line.dry_run)
+    return make_changes(s, wishes);
+  auto answer = ask_all(s, {wishes.front().what});
+  if (answer.front())
+    return exit_code::done;
+  const auto& domain = domains->front();
+  return report(s, device_remedy(explain(s, answer.front().error(), domain, ""), domain, *klass,
+                                 s.line.words[2]));
+}
+
+/// Everything of a class that a domain has, when no device was named.
+exit_code every_device(session& s, std::string_view list, std::string_view what) {
+  auto domain = domain_word(s);
+  if (!domain)
+    return report(s, domain.error());
+  auto klass = check_class(s, s.line.words[1]);
+  if (!klass)
+    return report(s, klass.error());
+  auto lines = s.daemon.ask({fmt::format("admin.vm.device.{}.{}", *klass, list), "", *domain, ""});
+  if (!lines)
+    return report(s, explain(s, lines.error(), *domain, ""));
+  auto wishes = std::vector<wish>{};
+  for (auto& line : lines_of(*lines))
+    if (auto x = parse_assigned(*klass, line))
+      wishes.push_back({{fmt::format("admin.vm.device.{}.{}", *klass, what),
+                         fmt::format("{}+{}", x->backend, x->argument), *domain, ""},
+                        "",
+                        what == "Detach" ? fmt::format("{}: {}:{} would be detached", *domain,
+                                                       x->backend, x->argument)
+                                         : ""});
+  if (wishes.empty()) {
+    write_err(fmt::format("'{}' has no such device\n", *domain));
+    return exit_code::done;
+  }
+  return make_changes(s, wishes);
+}
+
+} // namespace
+
+exit_code run_device_ls(session& s) {
+  auto classes = device_classes(s);
+  if (!classes)
+    return report(s, classes.error());
+  auto domain = std::string{};
+  if (!s.line.words.empty()) {
+    if (std::find(classes->begin(), classes->end(), s.line.words[0]) != classes->end())
+      classes = std::vector<std::string>{s.line.words[0]};
+    else if (s.line.words.size() > 1)
+      return report(s, check_class(s, s.line.words[0]).error());
+    else
+      domain = s.line.words[0];
+  }
+  if (s.line.words.size() > 1)
+    domain = s.line.words[1];
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return report(s, all.error());
+  if (!domain.empty())
+    if (auto good = all->choose({domain}); !good) {
+      auto why = good.error();
+      if (s.line.words.size() == 1)
+        why.text = fmt::format("no domain and no class of devices '{}'", domain);
+      return report(s, why);
+    }
+  struct question {
+    std::string who, klass, list;
+  };
+  auto about = std::vector<question>{};
+  auto asked = std::vector<request>{};
+  for (auto& x : all->all())
+    if (x.klass != "RemoteVM")
+      for (auto& klass : *classes)
+        for (auto list : {"Available", "Attached", "Assigned"})
+          if (x.active() || list != std::string_view{"Attached"}) {
+            about.push_back({x.name, klass, list});
+            asked.push_back({fmt::format("admin.vm.device.{}.{}", klass, list), "", x.name, ""});
+          }
+  auto answers = ask_all(s, asked);
+  struct row {
+    std::string klass, device, about;
+    std::vector<std::string> has, gets;
+    bool there = false;
+  };
+  auto rows = std::map<std::pair<std::string, std::string>, row>{};
+  for (auto i = std::size_t{0}; i < about.size(); ++i) {
+    auto& [who, klass, list] = about[i];
+    if (!answers[i])
+      continue; // gone in between, or of no devices
+    for (auto& line : lines_of(*answers[i])) {
+      auto text = line.substr(std::min(line.find(' '), line.size()));
+      auto facts = parse_serialized(text);
+      auto backend = value_of(facts, "backend_domain");
+      auto port = value_of(facts, "port_id");
+      auto device = fmt::format("{}:{}", backend, port);
+      auto& x = rows[{klass, device}];
+      x.klass = klass;
+      x.device = device;
+      if (list == "Available") {
+        x.there = true;
+        auto words = std::vector<std::string>{};
+        for (auto key : {"vendor", "product", "name", "serial"})
+          if (auto value = value_of(facts, key); !value.empty())
+            words.push_back(value);
+        x.about = fmt::format("{}", fmt::join(words, " "));
+      } else if (list == "Attached") {
+        x.has.push_back(who);
+      } else {
+        x.gets.push_back(fmt::format("{} ({})", who, value_of(facts, "mode")));
+      }
+    }
+  }
+  auto result =
+      sheet{{{"device"}, {"class"}, {"there"}, {"attached_to"}, {"assigned_to"}, {"description"}}};
+  auto list = [](const std::vector<std::string>& some) {
+    return some.empty() ? json{} : json(fmt::format("{}", fmt::join(some, ", ")));
+  };
+  for (auto& [key, x] : rows) {
+    auto named = [&](const std::vector<std::string>& some) {
+      return std::any_of(some.begin(), some.end(),
+                         [&](auto& y) { return y == domain || y.starts_with(domain + " "); });
+    };
+    if (!domain.empty() && !x.device.starts_with(domain + ":") && !named(x.has) && !named(x.gets))
+      continue;
+    result.add({{x.device, style::bold},
+                {x.klass},
+                {x.there},
+                {list(x.has)},
+                {list(x.gets)},
+                {x.about.empty() ? json{} : json(x.about)}});
+  }
+  return print(s, result.render(s.as, s.out));
+}
+
+exit_code run_device_attach(session& s) {
+  return one_device(s, "Attach", {}, "attached");
+}
+
+exit_code run_device_detach(session& s) {
+  return s.line.words.size() > 2 ? one_device(s, "Detach", {}, "detached")
+                                 : every_device(s, "Attached", "Detach");
+}
+
+exit_code run_device_assign(session& s) {
+  if (s.line.required && s.line.ask)
+    return report(s, usage_failure("--required and --ask exclude each other").value());
+  auto mode = s.line.required ? "required" : s.line.ask ? "ask-to-attach" : "auto-attach";
+  return one_device(s, "Assign", {{"mode", mode}}, "assigned");
+}
+
+exit_code run_device_unassign(session& s) {
+  return s.line.words.size() > 2 ? one_device(s, "Unassign", {}, "unassigned")
+                                 : every_device(s, "Assigned", "Unassign");
+}
+
+namespace {
+
+constexpr auto code_length = std::size_t{7};
+
+exit_code change_denied(session& s, const char* method) {
+  auto payload = std::string{};
+  for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
+    auto code = s.line.words[i];
+    if (code == "all" && method == std::string_view{"admin.vm.device.denied.Remove"}) {
+      payload = code;
+      break;
+    }
+    if (code.size() < 2 || code.size() > code_length)
+      return report(s, usage_failure(fmt::format("'{}' is no interface", code),
+                                     "a letter and six digits, such as u03**** for USB input")
+                           .value());
+    payload += code + std::string(code_length - code.size(), '*');
+  }
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  if (!payload.empty()) {
+    auto wishes = std::vector<wish>{};
+    for (auto& x : *domains)
+      wishes.push_back({{method, "", x, payload}});
+    return make_changes(s, wishes);
+  }
+  auto result = sheet{{{"domain"}, {"denied"}}};
+  for (auto& x : *domains) {
+    auto list = s.daemon.ask({"admin.vm.device.denied.List", "", x, ""});
+    if (!list)
+      return report(s, explain(s, list.error(), x, ""));
+    for (auto& code : lines_of(*list))
+      result.add({{x}, {code}});
+  }
+  return print(s, result.render(s.as, s.out));
+}
+
+} // namespace
+
+exit_code run_device_deny(session& s) {
+  return change_denied(s, "admin.vm.device.denied.Add");
+}
+
+exit_code run_device_allow(session& s) {
+  return change_denied(s, "admin.vm.device.denied.Remove");
+}
+
+} // namespace qubes::ctl

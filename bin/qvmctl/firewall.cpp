@@ -1,0 +1,243 @@
+// firewall: the rules of domains, as rows, as changes of one, as a file.
+#include "model/firewall.hpp"
+#include "bin/qvmctl/diff.hpp"
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/requests.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+#include <functional>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+expected<model::firewall_rules> rules_of(session& s, const std::string& domain) {
+  auto answer = s.daemon.ask({"admin.vm.firewall.Get", "", domain, ""});
+  if (!answer)
+    return tl::unexpected{explain(s, answer.error(), domain, "")};
+  if (answer->empty())
+    return model::firewall_rules{};
+  auto rules = model::parse_rules(*answer);
+  if (!rules)
+    return tl::unexpected{failure{trouble::broken, "", rules.error().text, ""}};
+  return *rules;
+}
+
+std::string text_of(const model::firewall_rules& all) {
+  auto result = std::string{};
+  for (auto& x : all)
+    result += model::print(x) + "\n";
+  return result;
+}
+
+using edit = std::function<expected<model::firewall_rules>(model::firewall_rules)>;
+
+/// Changes the rules of all domains named, or shows what would differ.
+exit_code change_rules(session& s, const edit& change) {
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto wishes = std::vector<wish>{};
+  for (auto& x : *domains) {
+    auto now = rules_of(s, x);
+    auto then = now ? change(*now) : tl::unexpected{now.error()};
+    if (!then)
+      return report(s, then.error());
+    if (then->empty())
+      return report(s, {trouble::refused, "", fmt::format("'{}' would have no rule left", x),
+                        "add one first; 'drop' alone lets nothing through"});
+    auto text = text_of(*then);
+    auto differs = line_diff(text_of(*now), text);
+    wishes.push_back({{"admin.vm.firewall.Set", "", x, text},
+                      "",
+                      fmt::format("{}: firewall\n{}", x, differs.empty() ? "no change" : differs)});
+  }
+  return make_changes(s, wishes);
+}
+
+/// Accepts "accept", "drop", then HOST, PROTOCOL and PORTS or a type of ICMP, or KEY=VALUE
+/// anywhere.
+expected<model::firewall_rule> rule_of(session& s, std::size_t from) {
+  auto line = std::string{};
+  auto place = 0;
+  auto icmp = false;
+  for (auto i = from; i < s.line.words.size(); ++i) {
+    const auto& word = s.line.words[i];
+    if (word.find_first_of(" \t\n") != std::string::npos)
+      return usage_failure(fmt::format("'{}' has blanks", word), "one field per word");
+    auto field = word;
+    if (word.find('=') == std::string::npos) {
+      icmp = icmp || word == "icmp";
+      switch (place++) {
+      case 0: field = "action=" + word; break;
+      case 1:
+        field = word == "*" || word == "any" ? ""
+                : word == "dns"              ? "specialtarget=dns"
+                                             : "dsthost=" + word;
+        break;
+      case 2: field = word == "any" ? "" : "proto=" + word; break;
+      case 3: field = (icmp ? "icmptype=" : "dstports=") + word; break;
+      default:
+        return usage_failure(fmt::format("'{}' is one field too many", word),
+                             "ACTION [HOST [PROTOCOL [PORTS]]]");
+      }
+    }
+    if (!field.empty())
+      line += (line.empty() ? "" : " ") + field;
+  }
+  if (!s.line.expire.empty()) {
+    auto when = s.line.expire;
+    if (when.front() == '+') {
+      auto seconds = std::int64_t{0};
+      auto [end, bad] = std::from_chars(when.data() + 1, when.data() + when.size(), seconds);
+      if (bad != std::errc{} || end != when.data() + when.size())
+        return usage_failure(fmt::format("--expire takes +SECONDS, not '{}'", when));
+      when = fmt::format("{}", std::time(nullptr) + seconds);
+    }
+    line += " expire=" + when;
+  }
+  if (!s.line.comment.empty())
+    line += " comment=" + s.line.comment;
+  auto rule = model::parse_rule(line);
+  if (!rule)
+    return bad_word(rule.error());
+  return *rule;
+}
+
+expected<std::size_t> number_of(const std::string& word, std::size_t size, bool end_too) {
+  auto number = std::size_t{0};
+  auto [end, bad] = std::from_chars(word.data(), word.data() + word.size(), number);
+  if (bad != std::errc{} || end != word.data() + word.size())
+    return usage_failure(fmt::format("'{}' is no number of a rule", word),
+                         "'qvmctl firewall ls DOMAIN' shows them");
+  if (number >= size + (end_too ? 1 : 0))
+    return tl::unexpected{failure{trouble::refused, "", fmt::format("there is no rule {}", number),
+                                  fmt::format("they go from 0 to {}", size - 1)}};
+  return number;
+}
+
+std::string host_of(const model::firewall_rule& x) {
+  return x.kind ? x.target : "";
+}
+
+} // namespace
+
+exit_code run_firewall_ls(session& s) {
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto several = domains->size() > 1;
+  auto heads = std::vector<sheet::column>{};
+  if (several)
+    heads.push_back({"domain"});
+  for (auto x :
+       {"no", "action", "host", "protocol", "ports", "icmp_type", "special", "expire", "comment"})
+    heads.push_back({x});
+  auto result = sheet{std::move(heads)};
+  auto text_or_null = [](const std::string& x) { return x.empty() ? json{} : json(x); };
+  for (auto& domain : *domains) {
+    auto rules = rules_of(s, domain);
+    if (!rules)
+      return report(s, rules.error());
+    for (auto i = std::size_t{0}; i < rules->size(); ++i) {
+      const auto& x = (*rules)[i];
+      auto ports = !x.dstports ? std::string{}
+                   : x.dstports->first == x.dstports->last
+                       ? fmt::format("{}", x.dstports->first)
+                       : fmt::format("{}-{}", x.dstports->first, x.dstports->last);
+      auto row = std::vector<sheet::cell>{};
+      if (several)
+        row.push_back({domain});
+      row.push_back({i});
+      row.push_back({x.accept ? "accept" : "drop", x.accept ? style::good : style::bad});
+      row.push_back({text_or_null(host_of(x))});
+      row.push_back({text_or_null(x.proto)});
+      row.push_back({text_or_null(ports)});
+      row.push_back({x.icmptype ? json(*x.icmptype) : json{}});
+      row.push_back({x.dns ? json("dns") : json{}});
+      row.push_back({text_or_null(x.expire)});
+      row.push_back({text_or_null(x.comment)});
+      result.add(std::move(row));
+    }
+  }
+  return print(s, result.render(s.as, s.out));
+}
+
+exit_code run_firewall_add(session& s) {
+  auto rule = rule_of(s, 1);
+  if (!rule)
+    return report(s, rule.error());
+  return change_rules(s, [&](model::firewall_rules all) -> expected<model::firewall_rules> {
+    auto at = expected<std::size_t>{all.size()};
+    if (!s.line.before.empty())
+      at = number_of(s.line.before, all.size(), true);
+    if (!at)
+      return tl::unexpected{at.error()};
+    all.insert(all.begin() + static_cast<std::ptrdiff_t>(*at), *rule);
+    return all;
+  });
+}
+
+exit_code run_firewall_del(session& s) {
+  auto numbers = std::all_of(s.line.words.begin() + 1, s.line.words.end(), [](auto& x) {
+    return !x.empty() && x.find_first_not_of("0123456789") == std::string::npos;
+  });
+  auto rule = numbers ? expected<model::firewall_rule>{} : rule_of(s, 1);
+  if (!rule)
+    return report(s, rule.error());
+  return change_rules(s, [&](model::firewall_rules all) -> expected<model::firewall_rules> {
+    if (!numbers) {
+      auto found = std::find(all.begin(), all.end(), *rule);
+      if (found == all.end())
+        return tl::unexpected{failure{trouble::refused, "",
+                                      fmt::format("there is no rule '{}'", model::print(*rule)),
+                                      "'qvmctl firewall ls DOMAIN' shows them"}};
+      all.erase(found);
+      return all;
+    }
+    auto doomed = std::vector<std::size_t>{};
+    for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
+      auto number = number_of(s.line.words[i], all.size(), false);
+      if (!number)
+        return tl::unexpected{number.error()};
+      doomed.push_back(*number);
+    }
+    std::sort(doomed.begin(), doomed.end(), std::greater{});
+    doomed.erase(std::unique(doomed.begin(), doomed.end()), doomed.end());
+    for (auto x : doomed)
+      all.erase(all.begin() + static_cast<std::ptrdiff_t>(x));
+    return all;
+  });
+}
+
+exit_code run_firewall_reset(session& s) {
+  return change_rules(s, [](auto) { return model::accept_all(); });
+}
+
+exit_code run_firewall_apply(session& s) {
+  auto text = read_text(s.line.words[1]);
+  if (!text)
+    return report(s, text.error());
+  auto rules = model::firewall_rules{};
+  auto number = 0;
+  for (auto& line : lines_of(*text)) {
+    ++number;
+    if (line.empty() || line.front() == '#')
+      continue;
+    auto rule = model::parse_rule(line);
+    if (!rule)
+      return report(s, {trouble::usage, "",
+                        fmt::format("{}, line {}: {}", s.line.words[1], number, rule.error().text),
+                        rule.error().hint});
+    rules.push_back(std::move(*rule));
+  }
+  return change_rules(s, [&](auto) { return rules; });
+}
+
+} // namespace qubes::ctl

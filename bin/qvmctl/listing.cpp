@@ -1,0 +1,365 @@
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/requests.hpp"
+#include "model/literal.hpp"
+#include "model/name.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <set>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+json or_null(const std::optional<std::string>& x) {
+  return x ? json(*x) : json{};
+}
+json or_null(const std::optional<std::int64_t>& x) {
+  return x ? json(*x) : json{};
+}
+
+struct ls_column {
+  std::string_view key;
+  bool right;
+  sheet::cell (*of)(const entry&);
+};
+
+constexpr std::string_view ls_default = "name,state,class,label,template,netvm";
+
+constexpr std::array ls_columns{
+    ls_column{"name", false,
+              [](const entry& x) {
+                return sheet::cell{x.name, style::plain, x.color};
+              }},
+    ls_column{"state", false,
+              [](const entry& x) {
+                return sheet::cell{x.state, style_of_state(x.state)};
+              }},
+    ls_column{"class", false, [](const entry& x) { return sheet::cell{x.klass}; }},
+    ls_column{"label", false,
+              [](const entry& x) {
+                return sheet::cell{x.label, style::plain, x.color};
+              }},
+    ls_column{"template", false, [](const entry& x) { return sheet::cell{or_null(x.based_on)}; }},
+    ls_column{"netvm", false, [](const entry& x) { return sheet::cell{or_null(x.netvm)}; }},
+    ls_column{"ip", false, [](const entry& x) { return sheet::cell{or_null(x.ip)}; }},
+    ls_column{"provides_network", false,
+              [](const entry& x) { return sheet::cell{x.provides_network}; }},
+    ls_column{"memory", true, [](const entry& x) { return sheet::cell{or_null(x.memory)}; }},
+    ls_column{"maxmem", true, [](const entry& x) { return sheet::cell{or_null(x.maxmem)}; }},
+    ls_column{"xid", true,
+              [](const entry& x) { return sheet::cell{x.xid < 0 ? json{} : json(x.xid)}; }},
+    ls_column{"uuid", false,
+              [](const entry& x) {
+                return sheet::cell{x.uuid, style::dim};
+              }},
+    ls_column{"degraded", false,
+              [](const entry& x) {
+                return sheet::cell{x.degraded, x.degraded ? style::bad : style::dim};
+              }},
+};
+
+/// A column of a listing: one the overview has, or a property or feature that is asked for.
+struct chosen_column {
+  std::string key;
+  bool right = false;
+  const ls_column* known = nullptr;
+  std::string method{}; ///< that tells a domain's value
+  std::string argument{};
+  std::map<const entry*, json> values{};
+};
+
+constexpr auto property_column = std::string_view{"property:"};
+constexpr auto feature_column = std::string_view{"feature:"};
+
+expected<std::vector<chosen_column>> choose_columns(const std::vector<std::string>& keys) {
+  auto result = std::vector<chosen_column>{};
+  auto names = std::vector<std::string>{};
+  for (auto& x : ls_columns)
+    names.emplace_back(x.key);
+  for (auto key : keys) {
+    if (key.starts_with(feature_column)) {
+      auto name = key.substr(feature_column.size());
+      if (auto good = model::check_feature_name(name); !good)
+        return bad_word(good.error());
+      result.push_back({.key = key, .method = "admin.vm.feature.Get", .argument = name});
+      continue;
+    }
+    std::transform(key.begin(), key.end(), key.begin(), [](unsigned char x) {
+      return x == '-' ? '_' : static_cast<char>(std::tolower(x));
+    });
+    auto found =
+        std::find_if(ls_columns.begin(), ls_columns.end(), [&](auto& x) { return x.key == key; });
+    if (key.starts_with(property_column)) {
+      result.push_back({.key = key,
+                        .method = "admin.vm.property.Get",
+                        .argument = key.substr(property_column.size())});
+    } else if (key == "all") {
+      for (auto& x : ls_columns)
+        result.push_back({.key = std::string{x.key}, .right = x.right, .known = &x});
+    } else if (found != ls_columns.end()) {
+      result.push_back({.key = key, .right = found->right, .known = &*found});
+    } else {
+      auto near = model::nearest(key, names);
+      return usage_failure(
+          fmt::format("no column '{}'", key),
+          near.empty() ? fmt::format("one of: {}, property:P, feature:F", fmt::join(names, ", "))
+                       : fmt::format("did you mean '{}'?", near));
+    }
+  }
+  return result;
+}
+
+std::vector<std::string> words_of(std::string_view text) {
+  auto result = std::vector<std::string>{};
+  while (!text.empty()) {
+    auto comma = std::min(text.find(','), text.size());
+    result.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return result;
+}
+
+/// Values that the overview does not have: a request for each domain and column, all at once. What
+/// a domain does not have is empty.
+expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
+                            std::vector<chosen_column>& columns) {
+  auto asked = std::vector<request>{};
+  for (auto& column : columns)
+    if (!column.known)
+      for (auto x : shown)
+        asked.push_back({column.method, column.argument, x->name, ""});
+  auto answers = ask_all(s, asked);
+  auto next = answers.begin();
+  for (auto& column : columns) {
+    if (column.known)
+      continue;
+    for (auto x : shown) {
+      auto& answer = *next++;
+      if (!answer && answer.error().kind != trouble::refused)
+        return tl::unexpected{answer.error()};
+      if (!answer)
+        continue;
+      auto property = column.method == "admin.vm.property.Get" ? parse_property(*answer)
+                                                               : property_value{.text = *answer};
+      if (!property)
+        return tl::unexpected{property.error()};
+      column.values[x] = property->text;
+    }
+  }
+  return {};
+}
+
+/// Leaves out what the filters of the command line do not fit.
+expected<void> filter(session& s, std::vector<const entry*>& shown) {
+  const auto& line = s.line;
+  auto netvm_fits = [&](const entry& x) {
+    return model::lower_case(line.netvm) == "none" ? !x.netvm : x.netvm == line.netvm;
+  };
+  auto state_fits = [&](const entry& x) {
+    return std::any_of(line.states.begin(), line.states.end(),
+                       [&](auto& y) { return model::lower_case(y) == model::lower_case(x.state); });
+  };
+  std::erase_if(shown, [&](auto x) {
+    return (!line.klass.empty() && x->klass != line.klass)
+           || (!line.label.empty() && x->label != line.label)
+           || (!line.based_on.empty() && x->based_on != line.based_on)
+           || (!line.netvm.empty() && !netvm_fits(*x)) || (!line.states.empty() && !state_fits(*x));
+  });
+  auto wanted = std::vector<chosen_column>{};
+  auto values = std::vector<std::string>{};
+  for (auto& x : line.tags) {
+    wanted.push_back({.key = x, .method = "admin.vm.tag.Get", .argument = x});
+    values.emplace_back("1");
+  }
+  for (auto& x : line.features.all) {
+    auto [name, value] = cut_pair(x);
+    wanted.push_back({.key = x, .method = "admin.vm.feature.Get", .argument = name});
+    values.push_back(value);
+  }
+  for (auto& x : line.settings.all) {
+    auto [name, value] = cut_pair(x);
+    wanted.push_back(
+        {.key = x, .method = "admin.vm.property.Get", .argument = property_name(name)});
+    values.push_back(model::lower_case(value) == "none" ? "" : value);
+  }
+  if (auto known = fetch_values(s, shown, wanted); !known)
+    return known;
+  std::erase_if(shown, [&](auto x) {
+    for (auto i = std::size_t{0}; i < wanted.size(); ++i)
+      if (auto found = wanted[i].values.find(x);
+          found == wanted[i].values.end() || found->second != values[i])
+        return true;
+    return false;
+  });
+  return {};
+}
+
+sheet::cell cell_of(const chosen_column& column, const entry& x) {
+  if (column.known)
+    return column.known->of(x);
+  auto found = column.values.find(&x);
+  return {found == column.values.end() ? json{} : found->second};
+}
+
+/// Digits are in the order of their numbers.
+bool comes_before(const json& a, const json& b) {
+  auto number = [](const json& x) -> std::optional<double> {
+    if (x.is_number())
+      return x.get<double>();
+    if (!x.is_string())
+      return std::nullopt;
+    auto whole = model::parse_integer(x.get_ref<const std::string&>());
+    return whole ? std::optional{static_cast<double>(*whole)} : std::nullopt;
+  };
+  if (auto x = number(a), y = number(b); x && y)
+    return *x < *y;
+  return a < b;
+}
+
+} // namespace
+
+exit_code run_ls(session& s) {
+  auto columns = choose_columns(s.line.columns.empty() ? words_of(ls_default) : s.line.columns);
+  if (!columns)
+    return report(s, columns.error());
+  auto order = expected<std::vector<chosen_column>>{};
+  if (!s.line.sort.empty())
+    order = choose_columns({s.line.sort});
+  if (!order)
+    return report(s, order.error());
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return report(s, all.error());
+  auto named =
+      s.line.words.empty() ? expected<std::vector<const entry*>>{} : all->choose(s.line.words);
+  if (!named)
+    return report(s, named.error());
+  const auto some = std::set<const entry*>(named->begin(), named->end());
+  auto shown = std::vector<const entry*>{};
+  for (auto& x : all->all())
+    if (some.empty() || some.contains(&x))
+      shown.push_back(&x);
+  auto known = filter(s, shown);
+  if (known)
+    known = fetch_values(s, shown, *columns);
+  if (known)
+    known = fetch_values(s, shown, *order);
+  if (!known)
+    return report(s, known.error());
+  if (!order->empty())
+    std::stable_sort(shown.begin(), shown.end(), [&](auto x, auto y) {
+      return comes_before(cell_of(order->front(), *x).value, cell_of(order->front(), *y).value);
+    });
+  if (s.line.reverse)
+    std::reverse(shown.begin(), shown.end());
+  auto heads = std::vector<sheet::column>{};
+  for (auto& x : *columns)
+    heads.push_back({x.key, x.right});
+  auto result = sheet{std::move(heads)};
+  for (auto x : shown) {
+    auto row = std::vector<sheet::cell>{};
+    row.reserve(columns->size());
+    for (auto& column : *columns)
+      row.push_back(cell_of(column, *x));
+    result.add(std::move(row));
+  }
+  return print(s, result.render(s.as, s.out));
+}
+
+namespace {
+
+/// The network as a forest: netvms over their clients, domains without network last.
+class network {
+public:
+  explicit network(const roster& all) : all_(all) {
+    for (auto& x : all.all())
+      if (auto netvm = x.netvm ? all.find(*x.netvm) : nullptr)
+        clients_[netvm].push_back(&x);
+      else
+        roots_.push_back(&x);
+    std::stable_partition(roots_.begin(), roots_.end(),
+                          [&](auto x) { return clients_.contains(x); });
+    for (auto x : roots_)
+      mark(*x);
+    for (auto& x : all.all()) // whatever hangs in a loop still has to be seen
+      if (!seen_.contains(&x)) {
+        roots_.push_back(&x);
+        mark(x);
+      }
+  }
+
+  sheet drawn() const {
+    auto result = sheet{{{"name"}, {"state"}, {"class"}, {"label"}, {"ip"}}};
+    for (auto x : roots_)
+      draw(result, *x, "", "");
+    return result;
+  }
+
+  json nested() const {
+    auto result = json::array();
+    for (auto x : roots_)
+      result.push_back(nest(*x));
+    return result;
+  }
+
+private:
+  void mark(const entry& x) {
+    seen_.insert(&x);
+    auto found = clients_.find(&x);
+    if (found == clients_.end())
+      return;
+    std::erase_if(found->second, [&](auto y) { return seen_.contains(y); });
+    for (auto y : found->second)
+      mark(*y);
+  }
+
+  void draw(sheet& to, const entry& x, const std::string& branch, const std::string& below) const {
+    to.add({{x.name, style::plain, x.color, branch},
+            {x.state, style_of_state(x.state)},
+            {x.klass},
+            {x.label, style::plain, x.color},
+            {or_null(x.ip)}});
+    auto found = clients_.find(&x);
+    if (found == clients_.end())
+      return;
+    for (auto y : found->second) {
+      auto last = y == found->second.back();
+      draw(to, *y, below + (last ? "└─ " : "├─ "), below + (last ? "   " : "│  "));
+    }
+  }
+
+  json nest(const entry& x) const {
+    auto clients = json::array();
+    if (auto found = clients_.find(&x); found != clients_.end())
+      for (auto y : found->second)
+        clients.push_back(nest(*y));
+    return {{"name", x.name},   {"state", x.state},    {"class", x.klass},
+            {"label", x.label}, {"ip", or_null(x.ip)}, {"clients", std::move(clients)}};
+  }
+
+  const roster& all_;
+  std::vector<const entry*> roots_;
+  std::map<const entry*, std::vector<const entry*>> clients_;
+  std::set<const entry*> seen_;
+};
+
+} // namespace
+
+exit_code run_tree(session& s) {
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return report(s, all.error());
+  auto shape = network{*all};
+  if (s.as == format::json)
+    return print(s, dump(shape.nested(), 2) + "\n");
+  return print(s, shape.drawn().render(s.as, s.out));
+}
+
+} // namespace qubes::ctl

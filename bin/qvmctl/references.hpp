@@ -1,0 +1,41 @@
+// Who needs a domain: properties that name it and devices it offers.
+#pragma once
+
+#include "bin/qvmctl/requests.hpp"
+
+namespace qubes::ctl {
+
+/// A property of `owner` ("@host" for the host) that is set to a domain, or an assignment of one of
+/// its devices to `owner`.
+struct reference {
+  std::string owner;
+  std::string property{}; ///< "" for a device
+  std::string klass{};    ///< of the device
+  std::string argument{}; ///< its port and identity, as the Admin API names them after the backend
+  pairs how{};            ///< mode and options
+
+  /// "netvm of work"
+  std::string text() const;
+};
+
+/// Everybody but `domain` itself.
+expected<std::vector<reference>> references_to(session& s, const std::string& domain);
+
+/// An assignment as Assigned lists it.
+struct assigned_device {
+  std::string klass;
+  std::string backend;
+  std::string argument;
+  pairs how;
+};
+
+/// Of every class of devices.
+expected<std::vector<std::string>> device_classes(session& s);
+
+/// What a line of Assigned says; nothing when it is none.
+std::optional<assigned_device> parse_assigned(std::string_view klass, std::string_view line);
+
+/// An identity or a port in an argument of the Admin API.
+std::string encoded(std::string_view text);
+
+} // namespace qubes::ctl

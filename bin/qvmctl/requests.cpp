@@ -1,0 +1,367 @@
+#include "bin/qvmctl/requests.hpp"
+
+#include "model/literal.hpp"
+#include "model/name.hpp"
+
+#include <fmt/format.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+namespace qubes::ctl {
+
+std::vector<std::string> lines_of(std::string_view text) {
+  auto result = std::vector<std::string>{};
+  while (!text.empty()) {
+    auto end = std::min(text.find('\n'), text.size());
+    result.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return result;
+}
+
+expected<nlohmann::json> ask_json(session& s, std::string method) {
+  auto answer = s.daemon.ask({.method = method});
+  if (!answer && answer.error().klass == "ProtocolError")
+    answer.error().hint = "only qvmd has this; another daemon serves this socket";
+  if (!answer)
+    return tl::unexpected{answer.error()};
+  auto result = nlohmann::json::parse(*answer, nullptr, false);
+  if (result.is_discarded())
+    return tl::unexpected{failure{trouble::broken, "",
+                                  fmt::format("the answer to {} is not JSON", method),
+                                  "the daemon and qvmctl may be of different versions"}};
+  return result;
+}
+
+namespace {
+
+/// Where near names are looked up when the daemon knows no such thing.
+struct known_row {
+  std::string_view klass;
+  std::string_view list;      ///< method that lists the names
+  std::string_view host_list; ///< the same for "@host"
+};
+
+constexpr std::array known_table{
+    known_row{"QubesNoSuchPropertyError", "admin.vm.property.List", "admin.property.List"},
+    known_row{"QubesFeatureNotFoundError", "admin.vm.feature.List", ""},
+    known_row{"QubesTagNotFoundError", "admin.vm.tag.List", ""},
+};
+
+} // namespace
+
+bool is_host(std::string_view domain) {
+  return domain == "@host";
+}
+
+failure explain(session& s, failure why, const std::string& domain, const std::string& word) {
+  if (!why.hint.empty() || why.text.find("did you mean") != std::string::npos)
+    return why;
+  if (why.klass == "QubesVMNotFoundError") {
+    auto all = roster::fetch(s.daemon);
+    if (!all || all->find(domain))
+      return why;
+    auto names = std::vector<std::string>{};
+    for (auto& x : all->all())
+      names.push_back(x.name);
+    return no_such_domain(domain, names);
+  }
+  for (auto& x : known_table) {
+    if (x.klass != why.klass)
+      continue;
+    auto list = s.daemon.ask({.method = std::string{is_host(domain) ? x.host_list : x.list},
+                              .destination = is_host(domain) ? "dom0" : domain});
+    if (!list)
+      return why;
+    if (auto near = model::nearest(word, lines_of(*list)); !near.empty())
+      why.hint = fmt::format("did you mean '{}'?", near);
+  }
+  return why;
+}
+
+expected<std::string> domain_word(session& s, bool host_too) {
+  const auto& name = s.line.words.front();
+  if (host_too && is_host(name))
+    return name;
+  return check_name(name).map([&] { return name; });
+}
+
+tl::unexpected<failure> bad_word(const model::error& why) {
+  return tl::unexpected{failure{trouble::usage, "", why.text, why.hint}};
+}
+
+// -- several at once ----------------------------------------------------------------------------
+
+std::pair<std::string, std::string> cut_pair(std::string_view text) {
+  auto is = text.find('=');
+  if (is == std::string_view::npos)
+    return {std::string{text}, ""};
+  return {std::string{text.substr(0, is)}, std::string{text.substr(is + 1)}};
+}
+
+pairs pairs_of(std::string_view text) {
+  auto result = pairs{};
+  for (auto& x : lines_of(text))
+    result.push_back(cut_pair(x));
+  return result;
+}
+
+std::string value_of(const pairs& all, std::string_view key) {
+  auto found = std::find_if(all.begin(), all.end(), [&](auto& x) { return x.first == key; });
+  return found == all.end() ? std::string{} : found->second;
+}
+
+tl::unexpected<failure> usage_failure(std::string text, std::string hint) {
+  return tl::unexpected{failure{trouble::usage, "", std::move(text), std::move(hint)}};
+}
+
+std::string one_of(std::string_view text, const std::vector<std::string>& known) {
+  if (auto near = model::nearest(text, known); !near.empty())
+    return fmt::format("did you mean '{}'?", near);
+  return fmt::format("one of: {}", fmt::join(known, ", "));
+}
+
+expected<std::vector<std::string>> domain_words(session& s, bool host_too) {
+  const auto& word = s.line.words.front();
+  if (!is_glob(word) && word.find(',') == std::string::npos) {
+    auto one = domain_word(s, host_too);
+    return one ? expected<std::vector<std::string>>{{*one}} : tl::unexpected{one.error()};
+  }
+  auto parts = std::vector<std::string>{};
+  for (auto rest = std::string_view{word}; !rest.empty();) {
+    auto end = std::min(rest.find(','), rest.size());
+    parts.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  auto all = roster::fetch(s.daemon);
+  if (!all)
+    return tl::unexpected{all.error()};
+  auto chosen = all->choose(parts);
+  if (!chosen)
+    return tl::unexpected{chosen.error()};
+  auto result = std::vector<std::string>{};
+  for (auto x : *chosen)
+    result.push_back(x->name);
+  return result;
+}
+
+std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all) {
+  auto answers = std::vector<expected<std::string>>(all.size());
+  auto missing = all.size();
+  for (auto i = std::size_t{0}; i < all.size(); ++i)
+    s.daemon.send(all[i], std::nullopt, [&, i](auto answer) {
+      answers[i] = std::move(answer);
+      --missing;
+    });
+  s.daemon.run([&] { return missing == 0; });
+  return answers;
+}
+
+exit_code make_changes(session& s, const std::vector<wish>& wishes) {
+  auto asked = std::vector<request>{};
+  for (auto& x : wishes) {
+    auto what = x.what;
+    if (s.line.dry_run && !x.would.empty())
+      what = {.method = "admin.vmclass.List"}; // says whether there is a daemon, no more
+    else if (s.line.dry_run)
+      what = {"qvmd.Plan", what.method + "+" + what.argument, what.destination, what.payload};
+    asked.push_back(std::move(what));
+  }
+  auto answers = ask_all(s, asked);
+  auto several = std::any_of(wishes.begin(), wishes.end(), [&](auto& x) {
+    return x.what.destination != wishes.front().what.destination;
+  });
+  auto code = exit_code::done;
+  auto good = std::size_t{0};
+  for (auto i = std::size_t{0}; i < wishes.size(); ++i) {
+    const auto& x = wishes[i];
+    if (!answers[i]) {
+      auto of_host = x.what.method.starts_with("admin.property.");
+      auto why =
+          explain(s, std::move(answers[i].error()), of_host ? "@host" : x.what.destination, x.word);
+      if (several)
+        why.text = fmt::format("'{}': {}", x.what.destination, why.text);
+      code = report(s, why);
+      continue;
+    }
+    ++good;
+    if (!s.line.dry_run)
+      continue;
+    auto text = std::string{};
+    for (auto& line : lines_of(x.would.empty() ? *answers[i] : x.would))
+      text += printable(line) + "\n";
+    if (print(s, text.empty() ? "nothing would change\n" : text) != exit_code::done)
+      return exit_code::refused;
+  }
+  return good > 0 && good < wishes.size() ? exit_code::partly : code;
+}
+
+// -- words --------------------------------------------------------------------------------------
+
+expected<void> confirm(const session& s, std::string_view question) {
+  if (s.line.yes)
+    return {};
+  if (::isatty(STDIN_FILENO) != 1)
+    return usage_failure(fmt::format("{}: nobody can be asked here", question),
+                         "--yes says that it is meant");
+  write_err(fmt::format("{}? [y/N] ", printable(question)));
+  char answer[64];
+  if (std::fgets(answer, sizeof answer, stdin)) {
+    auto text = model::lower_case(model::trimmed(answer));
+    if (text == "y" || text == "yes")
+      return {};
+  }
+  return tl::unexpected{failure{trouble::refused, "", "nothing was done", "'y' would have"}};
+}
+
+expected<std::int64_t> parse_size(std::string_view text) {
+  auto number = 0.0;
+  auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), number);
+  auto unit = model::lower_case(std::string_view{end, text.data() + text.size()});
+  auto factor = 1.0;
+  if (!unit.empty()) {
+    constexpr auto letters = std::string_view{"kmgt"};
+    auto at = letters.find(unit[0]);
+    auto rest = unit.substr(1);
+    if (at == std::string_view::npos || (rest != "" && rest != "b" && rest != "i" && rest != "ib"))
+      bad = std::errc::invalid_argument;
+    else
+      factor = std::pow(rest.starts_with('i') ? 1024.0 : 1000.0, static_cast<double>(at + 1));
+  }
+  if (bad != std::errc{} || !std::isfinite(number) || number < 0 || number * factor > 9e15)
+    return usage_failure(fmt::format("'{}' is no size", text),
+                         "for example 400M, 10G or 10Gi (1024 to the third)");
+  return static_cast<std::int64_t>(number * factor);
+}
+
+std::string size_text(std::int64_t bytes) {
+  constexpr std::string_view units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto number = static_cast<double>(bytes);
+  auto unit = std::size_t{0};
+  while (number >= 1024 && unit + 1 < std::size(units)) {
+    number /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", number, units[unit]);
+}
+
+expected<std::string> read_text(const std::string& path) {
+  constexpr auto longest = std::size_t{1} << 20; // more than any daemon takes
+  auto file = path == "-" ? stdin : std::fopen(path.c_str(), "r");
+  if (!file)
+    return tl::unexpected{failure{trouble::refused, "",
+                                  fmt::format("cannot open '{}': {}", path, std::strerror(errno)),
+                                  "'-' reads standard input"}};
+  auto result = std::string{};
+  char buffer[4096];
+  while (auto got = std::fread(buffer, 1, sizeof buffer, file)) {
+    result.append(buffer, got);
+    if (result.size() > longest)
+      break;
+  }
+  auto broken = std::ferror(file) != 0;
+  if (file != stdin)
+    std::fclose(file);
+  if (broken)
+    return tl::unexpected{failure{
+        trouble::refused, "", fmt::format("cannot read '{}': {}", path, std::strerror(errno)), ""}};
+  if (result.size() > longest)
+    return usage_failure(fmt::format("'{}' is too long", path),
+                         fmt::format("at most {} bytes", longest));
+  return result;
+}
+
+std::string raw(const session& s, const std::string& text) {
+  return s.out.terminal ? printable(text) : text;
+}
+
+// -- values of the daemon -----------------------------------------------------------------------
+
+expected<property_value> parse_property(std::string_view text) {
+  auto result = property_value{};
+  auto take = [&](std::string_view key) -> std::optional<std::string> {
+    if (!text.starts_with(key))
+      return std::nullopt;
+    text.remove_prefix(key.size());
+    auto end = text.find(' ');
+    if (end == std::string_view::npos)
+      return std::nullopt;
+    auto value = std::string{text.substr(0, end)};
+    text.remove_prefix(end + 1);
+    return value;
+  };
+  auto at_default = take("default=");
+  auto type = at_default ? take("type=") : std::nullopt;
+  if (!type)
+    return tl::unexpected{
+        failure{trouble::broken, "", "the daemon's answer is not a property's value", ""}};
+  return property_value{*at_default == "True", std::move(*type), std::string{text}};
+}
+
+namespace {
+
+std::string unescape(std::string_view text) {
+  auto result = std::string{};
+  for (auto i = std::size_t{0}; i < text.size(); ++i)
+    if (text[i] == '\\' && i + 1 < text.size())
+      result += text[++i] == 'n' ? '\n' : text[i];
+    else
+      result += text[i];
+  return result;
+}
+
+} // namespace
+
+expected<std::vector<named_property>> parse_properties(std::string_view text) {
+  auto result = std::vector<named_property>{};
+  for (auto& line : lines_of(text)) {
+    auto blank = line.find(' ');
+    auto value = parse_property(blank == std::string::npos ? "" : unescape(line.substr(blank + 1)));
+    if (!value)
+      return tl::unexpected{value.error()};
+    result.push_back({line.substr(0, blank), std::move(*value)});
+  }
+  return result;
+}
+
+pairs parse_serialized(std::string_view text) {
+  auto result = pairs{};
+  while (!(text = model::trimmed(text)).empty()) {
+    auto is = text.find("='");
+    if (is == std::string_view::npos)
+      return result;
+    auto key = std::string{text.substr(0, is)};
+    text.remove_prefix(is + 2);
+    auto value = std::string{};
+    while (!text.empty() && text.front() != '\'') {
+      if (text.starts_with("\\'"))
+        text.remove_prefix(1);
+      value += text.front();
+      text.remove_prefix(1);
+    }
+    text.remove_prefix(std::min<std::size_t>(1, text.size()));
+    result.emplace_back(std::move(key), std::move(value));
+  }
+  return result;
+}
+
+std::string serialize(const pairs& all) {
+  auto result = std::string{};
+  for (auto& [key, value] : all) {
+    result += fmt::format("{}{}='", result.empty() ? "" : " ", key);
+    for (auto x : value)
+      result += x == '\'' ? std::string{"\\'"} : std::string{x};
+    result += '\'';
+  }
+  return result;
+}
+
+} // namespace qubes::ctl

@@ -1,0 +1,108 @@
+// What the groups of commands share: asking, changing, refusing, reading answers.
+#pragma once
+
+#include "bin/qvmctl/commands.hpp"
+#include "bin/qvmctl/domains.hpp"
+#include "model/error.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace qubes::ctl {
+
+std::vector<std::string> lines_of(std::string_view text);
+
+/// "KEY=VALUE" cut at its first "="; no "=": all of it is the key.
+std::pair<std::string, std::string> cut_pair(std::string_view text);
+
+using pairs = std::vector<std::pair<std::string, std::string>>;
+
+/// Lines of KEY=VALUE.
+pairs pairs_of(std::string_view text);
+std::string value_of(const pairs& all, std::string_view key);
+
+tl::unexpected<failure> usage_failure(std::string text, std::string hint = {});
+tl::unexpected<failure> bad_word(const model::error& why);
+
+/// "did you mean 'X'?", else "one of: A, B".
+std::string one_of(std::string_view text, const std::vector<std::string>& known);
+
+bool is_host(std::string_view domain);
+
+/// The domain a command is about: its first word, checked. "@host" where a command allows it.
+expected<std::string> domain_word(session& s, bool host_too = false);
+
+/// The domains the first word names: a name, several with commas between, globs.
+expected<std::vector<std::string>> domain_words(session& s, bool host_too = false);
+
+expected<nlohmann::json> ask_json(session& s, std::string method);
+
+/// All at once; answers in the order of the requests.
+std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all);
+
+/// Adds near names to a refusal about `word` of `domain`.
+failure explain(session& s, failure why, const std::string& domain, const std::string& word);
+
+/// One change, and the word of the command line it is about.
+struct wish {
+  request what;
+  std::string word{};
+  std::string would{}; ///< what --dry-run says; "": the daemon is asked for its plan
+};
+
+/// Makes all changes at once, or tells with --dry-run what they would do.
+exit_code make_changes(session& s, const std::vector<wish>& wishes);
+
+/// Asks before something is destroyed. Refuses where nobody can be asked and --yes is missing.
+expected<void> confirm(const session& s, std::string_view question);
+
+/// Bytes: 512, 400M, 10G (thousands), 10Gi (1024s).
+expected<std::int64_t> parse_size(std::string_view text);
+
+/// Bytes as a person reads them: "10.0 GiB".
+std::string size_text(std::int64_t bytes);
+
+/// A file, or standard input for "-".
+expected<std::string> read_text(const std::string& path);
+
+/// Raw for programs; on a terminal nothing of it may act as a control sequence.
+std::string raw(const session& s, const std::string& text);
+
+// -- values of the daemon -----------------------------------------------------------------------
+
+/// `default=True type=int 400`, as admin.vm.property.Get answers.
+struct property_value {
+  bool at_default = false;
+  std::string type{};
+  std::string text{};
+};
+
+expected<property_value> parse_property(std::string_view text);
+
+struct named_property {
+  std::string name;
+  property_value value;
+};
+
+/// The answer of GetAll.
+expected<std::vector<named_property>> parse_properties(std::string_view text);
+
+/// With "_" for "-", as properties are named.
+std::string property_name(std::string name);
+
+/// `what` is Get, Set, Reset or GetAll; "@host" has properties as well.
+request property_request(std::string_view what, const std::string& domain, std::string name,
+                         std::string payload = {});
+
+/// A value as Set takes it: "none" is no domain, amounts of memory may have units.
+expected<std::string> property_payload(session& s, const std::string& domain,
+                                       const std::string& name, const std::string& value);
+
+/// `KEY='VALUE' KEY='VALUE'`, as devices are told.
+pairs parse_serialized(std::string_view text);
+std::string serialize(const pairs& all);
+
+} // namespace qubes::ctl

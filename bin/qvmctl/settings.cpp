@@ -1,0 +1,312 @@
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/requests.hpp"
+#include "model/literal.hpp"
+#include "model/name.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+json typed(const property_value& x) {
+  if (x.text.empty() && x.type != "str")
+    return {};
+  if (x.type == "bool")
+    return x.text == "True";
+  auto number = std::int64_t{0};
+  if (x.type == "int"
+      && std::from_chars(x.text.data(), x.text.data() + x.text.size(), number).ec == std::errc{})
+    return number;
+  return x.text;
+}
+
+/// A domain property that is set to nothing reads "none", which `set` takes as well.
+std::string shown_text(const property_value& x) {
+  return x.text.empty() && x.type == "vm" ? "none" : x.text;
+}
+
+} // namespace
+
+std::string property_name(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+request property_request(std::string_view what, const std::string& domain, std::string name,
+                         std::string payload) {
+  auto host = is_host(domain);
+  return {fmt::format("admin.{}property.{}", host ? "" : "vm.", what), std::move(name),
+          host ? "dom0" : domain, std::move(payload)};
+}
+
+namespace {
+
+sheet property_sheet() {
+  return sheet{{{"name"}, {"default"}, {"value"}}};
+}
+
+std::vector<sheet::cell> property_row(const session& s, const std::string& name,
+                                      const property_value& x) {
+  auto value = s.as == format::json ? typed(x) : json(shown_text(x));
+  auto look = x.at_default ? style::dim : style::plain;
+  return {{name, style::plain}, {x.at_default, style::dim}, {value, look}};
+}
+
+exit_code get_all(session& s, const std::string& domain) {
+  auto answer = s.daemon.ask(property_request("GetAll", domain, ""));
+  if (!answer)
+    return report(s, explain(s, answer.error(), domain, ""));
+  auto result = property_sheet();
+  auto all = parse_properties(*answer);
+  if (!all)
+    return report(s, all.error());
+  for (auto& [name, value] : *all)
+    result.add(property_row(s, name, value));
+  return print(s, result.render(s.as, s.out));
+}
+
+} // namespace
+
+exit_code run_get(session& s) {
+  auto domain = domain_word(s, true);
+  if (!domain)
+    return report(s, domain.error());
+  if (s.line.words.size() == 1)
+    return get_all(s, *domain);
+  auto name = property_name(s.line.words[1]);
+  auto answer = s.daemon.ask(property_request("Get", *domain, name));
+  if (!answer)
+    return report(s, explain(s, answer.error(), *domain, name));
+  auto value = parse_property(*answer);
+  if (!value)
+    return report(s, value.error());
+  if (s.as == format::table)
+    return print(s, raw(s, shown_text(*value)) + "\n");
+  auto result = property_sheet();
+  result.add(property_row(s, name, *value));
+  return print(s, result.render(s.as, s.out));
+}
+
+namespace {
+
+/// Amounts of memory are in MiB; 400M and 2G are taken as well.
+std::string memory_value(const std::string& name, const std::string& value) {
+  if (value.size() < 2 || (name != "memory" && name != "maxmem"))
+    return value;
+  auto unit = value.back() == 'G' ? 1024 : value.back() == 'M' ? 1 : 0;
+  auto number = std::int64_t{0};
+  auto end = value.data() + value.size() - 1;
+  auto [stop, bad] = std::from_chars(value.data(), end, number);
+  return unit == 0 || bad != std::errc{} || stop != end || number > 1'000'000'000
+             ? value
+             : fmt::format("{}", number * unit);
+}
+
+} // namespace
+
+expected<std::string> property_payload(session& s, const std::string& domain,
+                                       const std::string& name, const std::string& value) {
+  if (model::lower_case(value) != "none")
+    return memory_value(name, value);
+  // As qvm-prefs reads it, in any case; for other types it is a text like any.
+  auto now = s.daemon.ask(property_request("Get", domain, name));
+  if (!now)
+    return tl::unexpected{explain(s, now.error(), domain, name)};
+  auto parsed = parse_property(*now);
+  return parsed && parsed->type == "vm" ? std::string{} : value;
+}
+
+exit_code run_set(session& s) {
+  auto domains = domain_words(s, true);
+  if (!domains)
+    return report(s, domains.error());
+  auto name = property_name(s.line.words[1]);
+  auto wishes = std::vector<wish>{};
+  for (auto& x : *domains) {
+    auto value = property_payload(s, x, name, s.line.words[2]);
+    if (!value)
+      return report(s, value.error());
+    wishes.push_back({property_request("Set", x, name, *value), name});
+  }
+  return make_changes(s, wishes);
+}
+
+exit_code run_reset(session& s) {
+  auto domains = domain_words(s, true);
+  if (!domains)
+    return report(s, domains.error());
+  auto wishes = std::vector<wish>{};
+  for (auto& x : *domains)
+    for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
+      auto name = property_name(s.line.words[i]);
+      wishes.push_back({property_request("Reset", x, name), name});
+    }
+  return make_changes(s, wishes);
+}
+
+namespace {
+
+// -- features and tags ----------------------------------------------------------------------
+
+/// The domain and the feature a command names, both checked.
+expected<std::string> feature_word(session& s) {
+  auto domain = domain_word(s);
+  if (!domain)
+    return domain;
+  if (auto good = model::check_feature_name(s.line.words[1]); !good)
+    return bad_word(good.error());
+  return domain;
+}
+
+} // namespace
+
+exit_code run_feature_get(session& s) {
+  auto domain = feature_word(s);
+  if (!domain)
+    return report(s, domain.error());
+  auto answer = s.daemon.ask({"admin.vm.feature.Get", s.line.words[1], *domain, ""});
+  if (!answer)
+    return report(s, explain(s, answer.error(), *domain, s.line.words[1]));
+  return print(s, raw(s, *answer) + "\n");
+}
+
+namespace {
+
+/// The same change of a feature in every domain the first word names.
+exit_code change_feature(session& s, const char* method, const std::string& name,
+                         const std::string& value) {
+  if (auto good = model::check_feature_name(name); !good)
+    return report(s, bad_word(good.error()).value());
+  if (auto good = model::check_feature_value(name, value); !good)
+    return report(s, bad_word(good.error()).value());
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto wishes = std::vector<wish>{};
+  for (auto& x : *domains)
+    wishes.push_back({{method, name, x, value}, name});
+  return make_changes(s, wishes);
+}
+
+} // namespace
+
+exit_code run_feature_set(session& s) {
+  return change_feature(s, "admin.vm.feature.Set", s.line.words[1], s.line.words[2]);
+}
+
+exit_code run_feature_unset(session& s) {
+  return change_feature(s, "admin.vm.feature.Remove", s.line.words[1], "");
+}
+
+namespace {
+
+constexpr auto service_prefix = std::string_view{"service."};
+
+std::string service_feature(const session& s) {
+  return std::string{service_prefix} + s.line.words[1];
+}
+
+expected<std::vector<std::pair<std::string, std::string>>> features_of(session& s,
+                                                                       const std::string& domain) {
+  auto list = s.daemon.ask({"admin.vm.feature.List", "", domain, ""});
+  if (!list)
+    return tl::unexpected{explain(s, list.error(), domain, "")};
+  const auto names = lines_of(*list);
+  auto asked = std::vector<request>{};
+  for (auto& x : names)
+    asked.push_back({"admin.vm.feature.Get", x, domain, ""});
+  auto values = ask_all(s, asked);
+  auto result = pairs{};
+  for (auto i = std::size_t{0}; i < names.size(); ++i)
+    if (values[i])
+      result.emplace_back(names[i], *values[i]);
+    else if (values[i].error().klass != "QubesFeatureNotFoundError") // removed in between
+      return tl::unexpected{values[i].error()};
+  return result;
+}
+
+} // namespace
+
+exit_code run_service_ls(session& s) {
+  auto domain = domain_word(s);
+  auto all = domain ? features_of(s, *domain) : tl::unexpected{domain.error()};
+  if (!all)
+    return report(s, all.error());
+  auto result = sheet{{{"service"}, {"on"}}};
+  for (auto& [name, value] : *all)
+    if (name.starts_with(service_prefix))
+      result.add({{name.substr(service_prefix.size())}, {!value.empty()}});
+  return print(s, result.render(s.as, s.out));
+}
+
+exit_code run_service_on(session& s) {
+  return change_feature(s, "admin.vm.feature.Set", service_feature(s), "1");
+}
+
+exit_code run_service_off(session& s) {
+  return change_feature(s, "admin.vm.feature.Set", service_feature(s), "");
+}
+
+exit_code run_service_default(session& s) {
+  return change_feature(s, "admin.vm.feature.Remove", service_feature(s), "");
+}
+
+exit_code run_feature_ls(session& s) {
+  auto domain = domain_word(s);
+  if (!domain)
+    return report(s, domain.error());
+  auto all = features_of(s, *domain);
+  if (!all)
+    return report(s, all.error());
+  auto result = sheet{{{"name"}, {"value"}}};
+  for (auto& [name, value] : *all)
+    result.add({{name}, {value}});
+  return print(s, result.render(s.as, s.out));
+}
+
+exit_code run_tag_ls(session& s) {
+  auto domain = domain_word(s);
+  if (!domain)
+    return report(s, domain.error());
+  auto list = s.daemon.ask({"admin.vm.tag.List", "", *domain, ""});
+  if (!list)
+    return report(s, explain(s, list.error(), *domain, ""));
+  auto result = sheet{{{"tag"}}};
+  for (auto& x : lines_of(*list))
+    result.add({{x}});
+  return print(s, result.render(s.as, s.out));
+}
+
+namespace {
+
+exit_code change_tags(session& s, const char* method) {
+  for (auto i = std::size_t{1}; i < s.line.words.size(); ++i)
+    if (auto good = model::check_tag(s.line.words[i]); !good)
+      return report(s, bad_word(good.error()).value());
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto wishes = std::vector<wish>{};
+  for (auto& x : *domains)
+    for (auto i = std::size_t{1}; i < s.line.words.size(); ++i)
+      wishes.push_back({{method, s.line.words[i], x, ""}, s.line.words[i]});
+  return make_changes(s, wishes);
+}
+
+} // namespace
+
+exit_code run_tag_add(session& s) {
+  return change_tags(s, "admin.vm.tag.Set");
+}
+
+exit_code run_tag_del(session& s) {
+  return change_tags(s, "admin.vm.tag.Remove");
+}
+
+} // namespace qubes::ctl

@@ -1,0 +1,337 @@
+// volume: the disks of domains.
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/requests.hpp"
+
+#include <fmt/format.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+/// DOMAIN:VOLUME of the command line.
+struct volume_word {
+  std::string domain;
+  std::string volume;
+
+  std::string text() const { return domain + ":" + volume; }
+};
+
+expected<volume_word> named_volume(session& s) {
+  const auto& text = s.line.words[0];
+  auto colon = text.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == text.size())
+    return usage_failure(fmt::format("'{}' is no volume", text),
+                         "DOMAIN:VOLUME, for example work:private");
+  auto result = volume_word{text.substr(0, colon), text.substr(colon + 1)};
+  if (auto good = check_name(result.domain); !good)
+    return tl::unexpected{good.error()};
+  auto list = s.daemon.ask({"admin.vm.volume.List", "", result.domain, ""});
+  if (!list)
+    return tl::unexpected{explain(s, list.error(), result.domain, "")};
+  auto known = lines_of(*list);
+  if (std::find(known.begin(), known.end(), result.volume) != known.end())
+    return result;
+  return tl::unexpected{failure{
+      trouble::refused, "", fmt::format("'{}' has no volume '{}'", result.domain, result.volume),
+      known.empty() ? "it has none at all" : one_of(result.volume, known)}};
+}
+
+request volume_request(std::string_view what, const volume_word& x, std::string payload = {}) {
+  return {fmt::format("admin.vm.volume.{}", what), x.volume, x.domain, std::move(payload)};
+}
+
+expected<pairs> facts_of(session& s, const volume_word& x) {
+  return s.daemon.ask(volume_request("Info", x)).map([](const auto& text) {
+    return pairs_of(text);
+  });
+}
+
+std::int64_t bytes(const pairs& facts, std::string_view key) {
+  return std::strtoll(value_of(facts, key).c_str(), nullptr, 10);
+}
+
+json size_cell(const session& s, std::int64_t bytes) {
+  return s.as == format::table ? json(size_text(bytes)) : json(bytes);
+}
+
+failure os_failure(std::string_view what, const std::string& path) {
+  return {trouble::refused, "", fmt::format("cannot {} '{}': {}", what, path, std::strerror(errno)),
+          errno == EACCES ? "root may" : ""};
+}
+
+/// An open file that is closed with the object.
+class file {
+public:
+  file(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
+  file(const file&) = delete;
+  file& operator=(const file&) = delete;
+  ~file() {
+    if (fd_ > STDERR_FILENO)
+      ::close(fd_);
+  }
+
+  /// Standard input or output.
+  explicit file(int fd) : fd_(fd) {}
+
+  int fd() const { return fd_; }
+
+private:
+  int fd_;
+};
+
+/// Shows how far a long copy is.
+class progress {
+public:
+  progress(session& s, std::string what, std::int64_t total)
+      : area_(s.out), what_(std::move(what)), total_(total), begun_(clock::now()), next_(begun_) {}
+
+  void at(std::int64_t done) {
+    auto now = clock::now();
+    if (now < next_)
+      return;
+    next_ = now + milliseconds{200};
+    auto seconds = std::chrono::duration<double>(now - begun_).count();
+    auto rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
+    auto line = fmt::format("{}  {} of {}", what_, size_text(done), size_text(total_));
+    if (rate > 0)
+      line += fmt::format(", {}/s, {} left", size_text(static_cast<std::int64_t>(rate)),
+                          duration(static_cast<double>(total_ - done) / rate));
+    area_.draw({line});
+  }
+
+private:
+  using clock = std::chrono::steady_clock;
+
+  live_area area_;
+  std::string what_;
+  std::int64_t total_;
+  time_point begun_, next_;
+};
+
+expected<void> write_whole(int fd, std::string_view data, const std::string& path) {
+  while (!data.empty()) {
+    auto n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return tl::unexpected{os_failure("write", path)};
+    data.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+/// Copies exactly `size` bytes; runs of zeros become holes where `sparse`.
+expected<void> copy_bytes(session& s, const std::string& what, int from,
+                          const std::string& from_path, int to, const std::string& to_path,
+                          std::int64_t size, bool sparse) {
+  auto shown = progress{s, what, size};
+  auto buffer = std::vector<char>(std::size_t{1} << 17);
+  auto done = std::int64_t{0};
+  while (done < size) {
+    auto wanted = std::min<std::int64_t>(size - done, static_cast<std::int64_t>(buffer.size()));
+    auto got = ::read(from, buffer.data(), static_cast<std::size_t>(wanted));
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return tl::unexpected{os_failure("read", from_path)};
+    if (got == 0)
+      return tl::unexpected{
+          failure{trouble::refused, "",
+                  fmt::format("'{}' has {} bytes and must have {}", from_path, done, size), ""}};
+    auto data = std::string_view{buffer.data(), static_cast<std::size_t>(got)};
+    if (sparse && data.find_first_not_of('\0') == std::string_view::npos
+        && ::lseek(to, got, SEEK_CUR) >= 0)
+      ;
+    else if (auto written = write_whole(to, data, to_path); !written)
+      return written;
+    done += got;
+    shown.at(done);
+  }
+  return {};
+}
+
+} // namespace
+
+exit_code run_volume_ls(session& s) {
+  auto all = roster::fetch(s.daemon);
+  auto chosen = !all                   ? tl::unexpected{all.error()}
+                : s.line.words.empty() ? all->all_but({})
+                                       : all->choose(s.line.words);
+  if (!chosen)
+    return report(s, chosen.error());
+  auto lists = std::vector<request>{};
+  for (auto x : *chosen)
+    lists.push_back({"admin.vm.volume.List", "", x->name, ""});
+  auto names = ask_all(s, lists);
+  auto asked = std::vector<request>{};
+  for (auto i = std::size_t{0}; i < lists.size(); ++i)
+    for (auto& x : names[i] ? lines_of(*names[i]) : std::vector<std::string>{})
+      asked.push_back({"admin.vm.volume.Info", x, lists[i].destination, ""});
+  auto answers = ask_all(s, asked);
+  auto result = sheet{{{"domain"},
+                       {"volume"},
+                       {"pool"},
+                       {"size", true},
+                       {"used", true},
+                       {"writable"},
+                       {"kept"},
+                       {"revisions", true}}};
+  for (auto i = std::size_t{0}; i < asked.size(); ++i) {
+    if (!answers[i])
+      return report(s, answers[i].error());
+    auto facts = pairs_of(*answers[i]);
+    auto kept = value_of(facts, "save_on_stop") == "True"    ? "yes"
+                : value_of(facts, "snap_on_start") == "True" ? "as of its template"
+                                                             : "no";
+    result.add({{asked[i].destination},
+                {asked[i].argument},
+                {value_of(facts, "pool")},
+                {size_cell(s, bytes(facts, "size"))},
+                {size_cell(s, bytes(facts, "usage"))},
+                {value_of(facts, "rw") == "True"},
+                {kept},
+                {bytes(facts, "revisions_to_keep")}});
+  }
+  return print(s, result.render(s.as, s.out));
+}
+
+exit_code run_volume_info(session& s) {
+  auto volume = named_volume(s);
+  auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
+  if (!facts)
+    return report(s, facts.error());
+  auto result = sheet{{{"key"}, {"value"}}};
+  for (auto& [key, value] : *facts)
+    result.add({{key}, {value}});
+  auto old = s.daemon.ask(volume_request("ListSnapshots", *volume));
+  for (auto& x : old ? lines_of(*old) : std::vector<std::string>{})
+    result.add({{"revision"}, {x}});
+  return print(s, result.render(s.as, s.out));
+}
+
+exit_code run_volume_resize(session& s) {
+  auto text = s.line.words[1];
+  auto more = text.starts_with('+');
+  auto size = parse_size(more ? text.substr(1) : text);
+  if (!size)
+    return report(s, size.error());
+  auto volume = named_volume(s);
+  auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
+  if (!facts)
+    return report(s, facts.error());
+  auto now = bytes(*facts, "size");
+  if (more)
+    *size += now;
+  if (*size < now)
+    return report(s, {trouble::refused, "",
+                      fmt::format("'{}' has {} ({} bytes) and cannot become smaller ({} bytes)",
+                                  volume->text(), size_text(now), now, *size),
+                      "make a new domain with a smaller volume and move the data"});
+  return make_changes(s,
+                      {{volume_request("Resize", *volume, fmt::format("{}", *size)), volume->volume,
+                        fmt::format("{}: size {} -> {}", volume->text(), now, *size)}});
+}
+
+exit_code run_volume_revert(session& s) {
+  auto volume = named_volume(s);
+  if (!volume)
+    return report(s, volume.error());
+  auto list = s.daemon.ask(volume_request("ListSnapshots", *volume));
+  if (!list)
+    return report(s, list.error());
+  auto known = lines_of(*list);
+  if (known.empty())
+    return report(s, {trouble::refused, "",
+                      fmt::format("'{}' has no earlier state to go back to", volume->text()),
+                      "its revisions_to_keep tells how many are kept"});
+  auto wanted = s.line.words.size() > 1 ? s.line.words[1] : known.back();
+  if (std::find(known.begin(), known.end(), wanted) == known.end())
+    return report(s, {trouble::refused, "",
+                      fmt::format("'{}' has no revision '{}'", volume->text(), wanted),
+                      fmt::format("one of: {}", fmt::join(known, ", "))});
+  auto what =
+      fmt::format("{} goes back to {}; what was written since is lost", volume->text(), wanted);
+  if (!s.line.dry_run)
+    if (auto sure = confirm(s, what); !sure)
+      return report(s, sure.error());
+  return make_changes(s, {{volume_request("Revert", *volume, wanted), wanted, what}});
+}
+
+exit_code run_volume_set(session& s) {
+  auto known = std::vector<std::string>{"revisions_to_keep", "rw", "ephemeral"};
+  auto key = property_name(s.line.words[1]);
+  if (std::find(known.begin(), known.end(), key) == known.end())
+    return report(s, {trouble::usage, "", fmt::format("no setting '{}' of volumes", key),
+                      one_of(key, known)});
+  auto volume = named_volume(s);
+  if (!volume)
+    return report(s, volume.error());
+  return make_changes(s, {{volume_request("Set." + key, *volume, s.line.words[2]), key}});
+}
+
+exit_code run_volume_import(session& s) {
+  const auto& path = s.line.words[1];
+  auto from =
+      path == "-" ? std::make_unique<file>(STDIN_FILENO) : std::make_unique<file>(path, O_RDONLY);
+  if (from->fd() < 0)
+    return report(s, os_failure("open", path));
+  auto volume = named_volume(s);
+  auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
+  if (!facts)
+    return report(s, facts.error());
+  struct stat about {};
+  auto known = ::fstat(from->fd(), &about) == 0 && S_ISREG(about.st_mode);
+  auto size = known ? static_cast<std::int64_t>(about.st_size) : bytes(*facts, "size");
+  if (s.line.dry_run)
+    return print(s, fmt::format("{} would be overwritten with {} bytes of {}\n", volume->text(),
+                                size, path));
+  if (auto sure = confirm(s, fmt::format("overwrite {}, {} used", volume->text(),
+                                         size_text(bytes(*facts, "usage"))));
+      !sure)
+    return report(s, sure.error());
+  // As the service admin.vm.volume.ImportWithSize of dom0 does it, on the socket beside.
+  auto door = s.daemon.socket();
+  if (auto at = door.rfind("qubesd.sock"); at != std::string::npos)
+    door.replace(at, std::string::npos, "qubesd.internal.sock");
+  auto internal = client{door};
+  auto ask = [&](std::string_view what, std::string payload) {
+    auto answer = std::optional<expected<std::string>>{};
+    internal.send({fmt::format("internal.vm.volume.{}", what), volume->volume, volume->domain,
+                   std::move(payload)},
+                  std::nullopt, [&](auto x) { answer = std::move(x); });
+    internal.run([&] { return answer.has_value(); });
+    return std::move(*answer);
+  };
+  auto begun = ask("ImportBegin", fmt::format("{}", size));
+  if (!begun)
+    return report(s, begun.error());
+  auto target = begun->substr(std::min(begun->find(' ') + 1, begun->size()));
+  while (!target.empty() && target.back() == '\n')
+    target.pop_back();
+  auto copied = [&]() -> expected<void> {
+    auto to = file{target, O_WRONLY};
+    if (to.fd() < 0)
+      return tl::unexpected{os_failure("open", target)};
+    auto done = copy_bytes(s, volume->text(), from->fd(), path, to.fd(), target, size, true);
+    if (done && ::fdatasync(to.fd()) != 0)
+      return tl::unexpected{os_failure("write", target)};
+    return done;
+  }();
+  auto ended = ask("ImportEnd", copied ? "ok" : "fail\n" + copied.error().text);
+  if (!copied)
+    return report(s, {copied.error().kind, "", copied.error().text,
+                      fmt::format("'{}' is as it was", volume->text())});
+  return ended ? exit_code::done : report(s, ended.error());
+}
+
+} // namespace qubes::ctl
