@@ -174,6 +174,11 @@ std::optional<bool> domain_state::autostart_after(const model::change& what) con
 
 void domain_state::make_durable(const model::plan& plan, const model::system_ptr& before,
                                 const std::string& reserved, const reply& to) {
+  note_removal(plan, [this, plan, before, reserved, to] { write(plan, before, reserved, to); });
+}
+
+void domain_state::write(const model::plan& plan, const model::system_ptr& before,
+                         const std::string& reserved, const reply& to) {
   timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
       .then(
           [this, plan, before, reserved, to](const model::system_ptr&) {
@@ -185,8 +190,11 @@ void domain_state::make_durable(const model::plan& plan, const model::system_ptr
           [this, plan, reserved, to](const caf::error& why) {
             auto reason = from_caf(why);
             auto boots = autostart_after(plan.what);
-            if (boots && reason.code != errc::timed_out) // it may yet become a fact
+            auto may_yet_be = reason.code == errc::timed_out;
+            if (boots && !may_yet_be)
               start_at_boot(self, world_, who_, !*boots);
+            if (!may_yet_be)
+              forget_removal(plan);
             not_committed(plan, reserved, reason, to);
           });
 }
