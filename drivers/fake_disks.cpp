@@ -262,8 +262,8 @@ outcome<std::string> fake_disks::begin_import(const model::system&, const model:
 outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool keep,
                                      const supervision&) {
   auto hold = std::lock_guard{guard_};
+  auto came = importing_.extract(it.vid); // it is over, whatever comes
   return admit(disk_call::import, it.vid).and_then([&]() -> outcome<void> {
-    auto came = importing_.extract(it.vid);
     if (keep && came.empty())
       return fail(errc::storage, fmt::format("nothing is being imported to '{}'", it.vid));
     if (keep) {
