@@ -5,6 +5,7 @@
 #include "model/creation.hpp"
 #include "model/preload.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -137,6 +138,7 @@ void registry_state::furnish(const applicant& x) {
   copy.what = disk_task::copy;
   copy.volume = data->name;
   copy.source = *data;
+  copy.source_owner = model::owner_of(*x.disks.system, data->pool, data->vid)->uuid;
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
       .then([this, x](const disk_report&) { present(x); },
             [this, x](const caf::error& why) {

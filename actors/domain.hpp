@@ -203,6 +203,7 @@ private:
   void unplug_before(const commitment& x);
   void prepare_boot(const commitment& x);
   void make_durable(const commitment& x);
+  void write(const commitment& x);
   void not_committed(const commitment& x, const model::error& why);
   void change_ended();
   void committed(const model::plan& done, const model::system_ptr& before, const reply& to);
@@ -223,17 +224,9 @@ private:
   void import_volume(const order& x, const reply& to);
   void begin_import(const order& x, const reply& to);
   void give_up_import(disk_job begun, const std::function<void()>& then);
+  void end_of_import(const std::string& volume);
   void end_import(const std::string& volume, const std::string& said, const reply& to);
-
-  /// Data on its way into a volume.
-  struct import {
-    std::string volume;
-    std::uint64_t bytes = 0;   ///< announced
-    std::uint64_t resized = 0; ///< the size its volume was given meanwhile; 0 for none
-  };
-  using import_ptr = std::shared_ptr<import>;
-  std::vector<import_ptr> imports_to(const std::string& volume);
-  void keep_import(const import& x, const reply& to);
+  void keep_import(const std::string& volume, const disk_report& x, const reply& to);
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
   model::outcome<disk_job> disk_work(disk_task what, const std::string& volume) const;
@@ -394,6 +387,8 @@ private:
   void remove(const reply& to);
   void clean_up(const std::function<void()>& then = [] {});
   void tell_disposables();
+  void note_removal(const model::plan& plan, const std::function<void()>& then);
+  void forget_removal(const model::plan& plan);
   /// True when this change took the record away; the rest of the removal is under way then.
   bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
   void lose_record();
@@ -514,11 +509,10 @@ private:
   std::deque<wish> wishes_;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
-  std::map<std::string, import_ptr, std::less<>> imports_; ///< by volume
-  std::vector<std::weak_ptr<import>> importing_;           ///< from the request to begin to the end
-  std::vector<std::weak_ptr<errand>> copies_;              ///< under way to its volumes
-  std::vector<model::attachment> attached_;                ///< for this life
-  std::vector<model::attachment> attaching_;               ///< under way
+  std::set<std::string, std::less<>> imports_; ///< volumes that somebody writes data to
+  std::vector<std::weak_ptr<errand>> copies_;  ///< under way to its volumes
+  std::vector<model::attachment> attached_;    ///< for this life
+  std::vector<model::attachment> attaching_;   ///< under way
   /// Devices of a class that it offers.
   struct offers {
     std::optional<std::vector<model::device>> told; ///< as far as others were

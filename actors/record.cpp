@@ -153,6 +153,10 @@ std::optional<bool> domain_state::autostart_after(const model::change& what) con
 }
 
 void domain_state::make_durable(const commitment& x) {
+  note_removal(x.plan, [this, x] { write(x); });
+}
+
+void domain_state::write(const commitment& x) {
   timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what)
       .then(
           [this, x](const model::system_ptr&) {
@@ -165,8 +169,11 @@ void domain_state::make_durable(const commitment& x) {
           [this, x](const caf::error& why) {
             auto reason = from_caf(why);
             auto boots = autostart_after(x.plan.what);
-            if (boots && reason.code != errc::timed_out) // it may yet become a fact
+            auto may_yet_be = reason.code == errc::timed_out;
+            if (boots && !may_yet_be)
               start_at_boot(self, world_, who_, !*boots);
+            if (!may_yet_be)
+              forget_removal(x.plan);
             not_committed(x, reason);
           });
 }

@@ -111,6 +111,7 @@ private:
   std::int64_t patient_since_us_ = 0; ///< the first applicant
   std::vector<newborn> newborns_;
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
+  std::deque<std::string> offered_;                        ///< their tokens, as they came
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
   std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
   std::vector<std::pair<order, reply>> postponed_;           ///< creations that wait for a name

@@ -7,6 +7,8 @@
 #include "model/graph.hpp"
 #include "model/preload.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace qubes::actors {
@@ -56,6 +58,26 @@ void domain_state::tell_disposables() {
         self->send(world_->disposables, atom::down_v, x->name.str());
 }
 
+/// A daemon that is killed in the middle of it is followed by one that ends it. Where it cannot be
+/// noted, on a full disk, it goes on: removals make room.
+void domain_state::note_removal(const model::plan& plan, const std::function<void()>& then) {
+  auto job = removes(plan, who_) ? disk_work(disk_task::note_removal) : std::nullopt;
+  if (!job)
+    return then();
+  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*job))
+      .then([then](const disk_report&) { then(); },
+            [this, then](const caf::error& why) {
+              note(spdlog::level::warn, "its removal is not noted: {}", from_caf(why).message());
+              then();
+            });
+}
+
+void domain_state::forget_removal(const model::plan& plan) {
+  auto job = removes(plan, who_) ? disk_work(disk_task::forget_removal) : std::nullopt;
+  if (job)
+    caf::anon_send(world_->storage, std::move(*job));
+}
+
 bool domain_state::buried(const model::plan& done, const model::system_ptr& before,
                           const reply& to) {
   if (!removes(done, who_))
@@ -71,21 +93,23 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
   auto now = look();
   if (model::read_bool({{*before, world_->board, *now.machine}, disks.domain.get()}, "autostart"))
     start_at_boot(self, world_, who_, false);
-  auto finish = [this, to] {
-    to.ok();
+  auto finish = [this, to](const model::outcome<std::string>& how) {
+    to.give(how);
     change_ended(); // those who waited hear that it is gone
     self->quit();
   };
   auto remove_disks = [this, disks, finish] {
     timed_request(self, world_, world_->storage, world_->settings.disk_answer, disks)
-        .then([finish](const disk_report&) { finish(); },
-              [this, finish](const caf::error& why) {
-                note(spdlog::level::err, "its disks were left behind: {}", from_caf(why).message());
-                finish();
+        .then([finish](const disk_report&) { finish(std::string{}); },
+              [this, finish](const caf::error& x) {
+                auto why = from_caf(x);
+                finish(model::fail(
+                    why.code, fmt::format("'{}' is gone, its disks are not: {}", who_, why.text),
+                    "the daemon tries again when it starts, or before the name is used again"));
               });
   };
   if (!disks.domain->is(model::qubes_vm)) {
-    finish();
+    finish(std::string{});
     return true;
   }
   ask_driver(self, world_, work(job::undefine_guest{}))

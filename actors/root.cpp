@@ -100,8 +100,8 @@ void society::start(std::function<void()> ready) {
               timed_request(self, world, world->driver, limit, atom::start_v)
                   .then(
                       [world, ready] {
+                        caf::anon_send(world->storage, atom::start_v); // what is to go goes first
                         caf::anon_send(world->disposables, atom::start_v);
-                        caf::anon_send(world->storage, atom::start_v);
                         ready();
                       },
                       failed);

@@ -1,6 +1,9 @@
 #include "actors/storage.hpp"
 
+#include "actors/driver/ask_driver.hpp"
+
 #include "actors/storage_pool.hpp"
+#include "actors/telling.hpp"
 #include "model/pool_driver.hpp"
 
 #include <fmt/format.h>
@@ -31,7 +34,7 @@ constexpr round_row rounds[]{
      .first = disk_task::create_first,
      .undo = disk_task::remove,
      .after = disk_task::remove_home},
-    {.what = disk_task::remove, .after = disk_task::remove_home},
+    {.what = disk_task::remove, .after = disk_task::remove_home}, // unless something is left
     {.what = disk_task::verify, .kernels = true},
     {.what = disk_task::start, .undo = disk_task::stop},
     {.what = disk_task::stop},
@@ -40,6 +43,11 @@ constexpr round_row rounds[]{
 const round_row* round_of(disk_task x) {
   auto* row = std::ranges::find(rounds, x, &round_row::what);
   return row == std::end(rounds) ? nullptr : row;
+}
+
+/// What makes a name somebody's, and what makes it free.
+bool ordered_by_name(const round_row& row) {
+  return row.what == disk_task::create || row.what == disk_task::remove;
 }
 
 std::vector<const model::volume*> volumes_of(const disk_job& x, const round_row& row) {
@@ -66,6 +74,8 @@ disk_job part_of(const disk_job& whole, disk_task what, const std::string& volum
 outcome<std::string> pool_of(const disk_job& x) {
   if (x.pool)
     return x.pool->name;
+  if (x.what == disk_task::note_removal || x.what == disk_task::forget_removal)
+    return homes;
   if (auto* it = x.domain->find_volume(x.volume))
     return it->pool;
   return model::fail(errc::storage,
@@ -76,8 +86,9 @@ outcome<std::string> pool_of(const disk_job& x) {
 
 /// The end comes when all pieces have ended.
 struct storage_state::round {
-  round(const round_row& row, disk_job job, disk_reply::sink to)
-      : row(row), job(std::move(job)), to(std::move(to)) {}
+  round(const round_row& row, disk_job job, disk_reply::sink to, bool lined_up = true)
+      : row(row), job(std::move(job)), to(std::move(to)),
+        lined_up(lined_up && ordered_by_name(row)) {}
 
   void note(const model::volume* it, disk_report result) {
     done.push_back(it);
@@ -87,10 +98,12 @@ struct storage_state::round {
   const round_row& row;
   const disk_job job; ///< holds the volumes
   const disk_reply::sink to;
+  const bool lined_up; ///< in the line of its name
   std::size_t left = 0;
   std::vector<const model::volume*> done;
   disk_report report;
   std::optional<model::error> why; ///< the first
+  bool stays = false;              ///< something could not be removed, nor may its directory be
 };
 
 storage_actor::behavior_type storage(storage_actor::stateful_pointer<storage_state> self,
@@ -120,13 +133,45 @@ storage_state::~storage_state() {
     caf::anon_send_exit(x, caf::exit_reason::user_shutdown);
 }
 
-/// Readers find the volumes known. What cannot be looked at, whoever asks for it hears of.
+/// What an earlier daemon had begun to remove goes first. Readers find the volumes known. What
+/// cannot be looked at, whoever asks for it hears of.
 void storage_state::survey() {
+  surveying_ = true;
+  hand_on(homes, {.what = disk_task::list_removals, .system = world_->system.read()},
+          [this](auto found) {
+            if (found)
+              end_removals(found->domains);
+            else
+              spdlog::error("nobody knows what was being removed: {}", found.error().message());
+            surveying_ = false;
+            for (auto& x : std::exchange(early_, {}))
+              line_up(x);
+          });
   auto now = world_->system.read();
   for (auto& x : now->domains)
     for (auto& it : x->volumes)
       hand_on(it.pool, {.what = disk_task::look, .system = now, .domain = x, .volume = it.name},
               [](const auto&) {});
+}
+
+/// A daemon was killed in the middle of these. Whose record is there was not removed.
+void storage_state::end_removals(const std::vector<model::domain>& found) {
+  auto now = world_->system.read();
+  for (auto& it : found) {
+    auto disks = disk_job{.what = disk_task::remove,
+                          .system = now,
+                          .domain = std::make_shared<const model::domain>(it)};
+    if (now->find_uuid(it.uuid)) {
+      hand_on(homes, part_of(disks, disk_task::forget_removal), [](const auto&) {});
+      continue;
+    }
+    spdlog::warn("{}: its removal is ended, which was cut off", it.name.str());
+    caf::anon_send(world_->driver, driver_job{about(it, job::undefine_guest{})});
+    if (!now->find(it.name.str()))
+      start_at_boot(self, world_, it.name.str(), false);
+    line_up(
+        std::make_shared<round>(*round_of(disk_task::remove), std::move(disks), [](const auto&) {}));
+  }
 }
 
 // -- the pools ------------------------------------------------------------------------------------
@@ -191,7 +236,10 @@ caf::result<disk_report> storage_state::run(const disk_job& what) {
     else
       promise.deliver(to_caf(result.error()));
   };
-  if (row) {
+  if (row && ordered_by_name(*row)) {
+    auto x = std::make_shared<round>(*row, what, to);
+    surveying_ ? early_.push_back(x) : line_up(x);
+  } else if (row) {
     begin(std::make_shared<round>(*row, what, to));
   } else if (auto owner = pool_of(what)) {
     hand_on(*owner, what, to);
@@ -201,20 +249,59 @@ caf::result<disk_report> storage_state::run(const disk_job& what) {
   return promise;
 }
 
+/// The creations and removals of one name follow one another, whoever asked for them.
+void storage_state::line_up(const round_ptr& x) {
+  auto& line = lives_[x->job.domain->name.str()];
+  line.push_back(x);
+  if (line.size() == 1)
+    take_turn(x);
+}
+
+/// What an earlier domain of that name left goes before anything of the next is made.
+void storage_state::take_turn(const round_ptr& x) {
+  auto left = left_.extract(x->job.domain->name.str());
+  if (left.empty() || x->row.what != disk_task::create)
+    return begin(x);
+  auto job = part_of(x->job, disk_task::remove);
+  job.domain = left.mapped();
+  job.errand.reset();
+  begin(std::make_shared<round>(
+      *round_of(disk_task::remove), std::move(job), [this, x](const auto&) { begin(x); }, false));
+}
+
+void storage_state::answer(const round_ptr& x) {
+  if (x->why)
+    x->to(tl::unexpected{*x->why});
+  else
+    x->to(std::move(x->report));
+  auto line = lives_.find(x->job.domain->name.str());
+  if (!x->lined_up || line == lives_.end())
+    return;
+  line->second.pop_front();
+  if (line->second.empty())
+    lives_.erase(line);
+  else
+    take_turn(round_ptr{line->second.front()});
+}
+
 void storage_state::begin(const round_ptr& x) {
   auto todo = volumes_of(x->job, x->row);
   if (!x->row.first)
     return do_each(x, todo);
-  if (todo.empty())
-    return hand_on(homes, part_of(x->job, disk_task::make_home), x->to);
-  auto* it = todo.front();
-  todo.erase(todo.begin());
-  hand_on(it->pool, part_of(x->job, *x->row.first, it->name), [this, x, it, todo](auto result) {
-    if (!result)
-      return x->to(tl::unexpected{std::move(result.error())});
-    x->note(it, std::move(*result));
-    do_each(x, todo);
-  });
+  auto what = todo.empty() ? disk_task::make_home : *x->row.first;
+  auto* it = todo.empty() ? nullptr : todo.front();
+  if (it)
+    todo.erase(todo.begin());
+  hand_on(it ? it->pool : homes, part_of(x->job, what, it ? it->name : std::string{}),
+          [this, x, it, todo](auto result) {
+            if (!result) {
+              x->why = std::move(result.error());
+              return answer(x);
+            }
+            if (it)
+              x->note(it, std::move(*result));
+            do_each(x, todo);
+          });
 }
 
 void storage_state::do_each(const round_ptr& x, const std::vector<const model::volume*>& todo) {
@@ -241,27 +328,37 @@ void storage_state::done_with_each(const round_ptr& x) {
   for (auto* it : x->done) {
     auto undo = part_of(x->job, *x->row.undo, it->name);
     undo.errand.reset();
-    hand_on(it->pool, undo, [this, x](const auto&) { // the first reason is the one to tell
+    hand_on(it->pool, undo, [this, x](const auto& undone) { // the first reason is the one to tell
+      x->stays = x->stays || !undone;
       if (--x->left == 0)
         finish(x);
     });
   }
 }
 
+/// A directory says what there is to remove, and its name that it is not free: it goes last.
 void storage_state::finish(const round_ptr& x) {
-  auto answer = [x] {
-    if (x->why)
-      x->to(tl::unexpected{*x->why});
-    else
-      x->to(std::move(x->report));
-  };
-  if (!x->row.after || (x->row.first && !x->why))
-    return answer();
-  hand_on(homes, part_of(x->job, *x->row.after), [x, answer](auto done) {
+  auto removes = x->row.what == disk_task::remove;
+  x->stays = x->stays || (removes && x->why);
+  if (ordered_by_name(x->row) && x->stays)
+    keep_for_later(x);
+  if (!x->row.after || (x->row.first && !x->why) || x->stays)
+    return answer(x);
+  hand_on(homes, part_of(x->job, *x->row.after), [this, x](auto done) {
     if (!done && !x->why)
       x->why = std::move(done.error());
-    answer();
+    if (!done)
+      keep_for_later(x);
+    answer(x);
   });
+}
+
+/// It is tried again before its name is used again, or by the next daemon.
+void storage_state::keep_for_later(const round_ptr& x) {
+  auto& who = x->job.domain;
+  spdlog::error("{}: its disks are left behind: {}", who->name.str(),
+                x->why ? x->why->message() : "they cannot be removed");
+  left_.insert_or_assign(who->name.str(), who);
 }
 
 } // namespace qubes::actors

@@ -6,6 +6,7 @@
 #include "drivers/disks.hpp"
 #include "drivers/lanes.hpp"
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,10 +32,15 @@ private:
 
   void survey();
   caf::result<disk_report> run(const disk_job& what);
+  void end_removals(const std::vector<model::domain>& found);
+  void line_up(const round_ptr& x);
+  void take_turn(const round_ptr& x);
   void begin(const round_ptr& x);
   void do_each(const round_ptr& x, const std::vector<const model::volume*>& todo);
   void done_with_each(const round_ptr& x);
   void finish(const round_ptr& x);
+  void keep_for_later(const round_ptr& x);
+  void answer(const round_ptr& x);
 
   /// Has a pool do its piece; `then` runs here.
   void hand_on(const std::string& pool, const disk_job& what, disk_reply::sink then);
@@ -49,6 +55,10 @@ private:
   std::shared_ptr<drivers::executor> lanes_;
   std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
   std::map<std::string, unsigned> deaths_;
+  std::map<std::string, std::deque<round_ptr>> lives_; ///< creations and removals, by name
+  std::map<std::string, model::domain_ptr> left_;      ///< whose removal failed
+  bool surveying_ = false; ///< what an earlier daemon left is being looked for
+  std::vector<round_ptr> early_;
 };
 
 storage_actor::behavior_type storage(storage_actor::stateful_pointer<storage_state> self,

@@ -1,6 +1,10 @@
 #include "actors/storage_pool.hpp"
 
+#include "actors/disk_pieces.hpp"
 #include "actors/off_thread.hpp"
+
+#include "model/plan_storage.hpp"
+#include "model/pool_driver.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -18,118 +22,19 @@ namespace {
 
 constexpr auto second_us = std::int64_t{1'000'000};
 
-// -- one piece of work ----------------------------------------------------------------------------
-
-template <class T>
-outcome<disk_report> report_of(outcome<T> x, T disk_report::*where) {
-  return x.map([&](T& y) {
-    auto result = disk_report{};
-    result.*where = std::move(y);
-    return result;
-  });
-}
-
-outcome<disk_report> no_news(const outcome<void>& x) {
-  return x.map([] { return disk_report{}; });
-}
-
-using volume_ref = const model::volume&;
-using watch_ref = const supervision&;
-
-/// Once it was given up, the name may be another domain's, and so may the directory.
-outcome<void> create_first(disks& d, const disk_job& x, volume_ref it, watch_ref watch) {
-  if (auto made = d.make_home(*x.system, *x.domain); !made)
-    return made;
-  auto created = d.create(*x.system, *x.domain, it);
-  if (!created && !watch.stop.stop_requested())
-    (void)d.remove_home(*x.domain); // the first reason is the one to tell
-  return created;
-}
-
-/// With the size that it has then; none when nobody can tell.
-outcome<disk_report> revert(disks& d, const disk_job& x, volume_ref it, watch_ref watch) {
-  return d.revert(*x.system, it, x.text, watch).map([&] {
-    auto result = disk_report{};
-    if (auto found = d.look(*x.system, *x.domain, it))
-      result.volume.size = found->size;
-    return result;
-  });
-}
-
-/// `it` is the job's volume, or an empty one where the job is about none.
-struct piece_row {
-  disk_task what;
-  std::string_view word; ///< for refusals and progress
-  outcome<disk_report> (*run)(disks&, const disk_job&, volume_ref it, watch_ref);
-  bool heals = false;    ///< its success shows that the volume is well
-  bool harmless = false; ///< may be done to a volume that is marked failed
-};
-
-// clang-format off
-constexpr piece_row piece_rows[]{
-  {disk_task::create, "create", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return no_news(d.create(*x.system, *x.domain, it)); }, true},
-  {disk_task::remove, "remove", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return no_news(d.remove(*x.system, *x.domain, it)); }, true},
-  {disk_task::verify, "verify", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return no_news(d.verify(*x.system, *x.domain, it)); }, true},
-  {disk_task::start, "start", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return report_of(d.start(*x.system, *x.domain, it, w), &disk_report::text); }},
-  {disk_task::stop, "stop", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(d.stop(*x.system, *x.domain, it, w)); }, true},
-  {disk_task::look, "look", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return report_of(d.look(*x.system, *x.domain, it), &disk_report::volume); }, false, true},
-  {disk_task::copy, "clone", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(d.copy(*x.system, *x.source, it, w)); }},
-  {disk_task::resize, "resize", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(d.resize(*x.system, it, x.bytes, w)); }},
-  {disk_task::clear, "clear", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(d.clear(*x.system, it, x.bytes, w)); }},
-  {disk_task::revert, "revert", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return revert(d, x, it, w); }},
-  {disk_task::begin_import, "import", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return report_of(d.begin_import(*x.system, it, x.bytes, x.flag ? x.bytes : 0), &disk_report::text); }},
-  {disk_task::end_import, "import", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(d.end_import(*x.system, it, x.flag, w)); }},
-  {disk_task::begin_export, "export", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return report_of(d.begin_export(*x.system, it), &disk_report::text); }},
-  {disk_task::end_export, "export", [](disks& d, const disk_job& x, volume_ref it, watch_ref) {
-    return no_news(d.end_export(*x.system, it, x.text)); }, false, true},
-  {disk_task::set_up_pool, "set-up", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return report_of(d.set_up(*x.system, *x.pool), &disk_report::callbacks); }},
-  {disk_task::look_at_pool, "look", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return report_of(d.look(*x.system, *x.pool), &disk_report::pool); }},
-  {disk_task::list_pool, "list", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return report_of(d.list(*x.system, *x.pool), &disk_report::names); }},
-  {disk_task::make_home, "create", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return no_news(d.make_home(*x.system, *x.domain)); }, true},
-  {disk_task::create_first, "create", [](disks& d, const disk_job& x, volume_ref it, watch_ref w) {
-    return no_news(create_first(d, x, it, w)); }, true},
-  {disk_task::remove_home, "remove", [](disks& d, const disk_job& x, volume_ref, watch_ref) {
-    return no_news(d.remove_home(*x.domain)); }, true},
-};
-// clang-format on
-
-constexpr const piece_row& row_of(disk_task x) {
-  return piece_rows[static_cast<std::size_t>(x)];
-}
-
-static_assert([] {
-  for (auto i = std::size_t{0}; i < std::size(piece_rows); ++i)
-    if (piece_rows[i].what != static_cast<disk_task>(i))
-      return false;
-  return std::size(piece_rows) == static_cast<std::size_t>(disk_task::remove_home) + 1;
-}());
-
-model::error broken_off(const std::string& subject, const piece_row& row) {
+model::error broken_off(const std::string& subject, const disk_piece& row) {
   return {errc::storage, fmt::format("{}: its {} was broken off", subject, row.word), {}};
+}
+
+model::error gone(std::string_view volume, std::string_view domain) {
+  return {errc::storage, fmt::format("volume '{}' of '{}' is gone", volume, domain), {}};
 }
 
 } // namespace
 
 struct storage_pool_state::piece {
   piece(std::uint64_t number, const disk_job& job, disk_reply to)
-      : number(number), what(job), row(row_of(job.what)), to(std::move(to)) {
+      : number(number), what(job), row(piece_of(job.what)), to(std::move(to)) {
     if (what.domain)
       if (auto* found = what.domain->find_volume(what.volume))
         it = *found;
@@ -139,8 +44,8 @@ struct storage_pool_state::piece {
   }
 
   const std::uint64_t number;
-  const disk_job what;
-  const piece_row& row;
+  disk_job what;
+  const disk_piece& row;
   const disk_reply to;
   model::volume it{};
   std::string key{}; ///< of its strand; "" for no order
@@ -148,8 +53,11 @@ struct storage_pool_state::piece {
   std::int64_t since_us = 0;
   bool at_work = false;
   bool given_up = false;
+  bool undone = false;   ///< what came too late
+  bool waits = false;    ///< for readers
   bool doubtful = false; ///< its volume was marked failed when it began
   volume_board::moment begun{};
+  std::vector<content_uses::hold> holds{}; ///< as long as a thread is at it
   /// What the thread at work says, and is told.
   const errand_ptr signs = std::make_shared<errand>();
   std::optional<std::stop_callback<std::function<void()>>> link{};
@@ -191,7 +99,7 @@ storage_pool_state::~storage_pool_state() {
 std::string storage_pool_state::subject_of(const piece& x) const {
   if (pool_.empty())
     return fmt::format("the directory of '{}'", x.key);
-  if (x.key.empty())
+  if (x.it.name.empty())
     return fmt::format("pool '{}'", pool_);
   return fmt::format("volume '{}' of pool '{}'", x.it.vid, pool_);
 }
@@ -200,7 +108,8 @@ std::string storage_pool_state::subject_of(const piece& x) const {
 
 void storage_pool_state::take(const disk_job& what, const disk_reply& to) {
   auto x = std::make_shared<piece>(next_++, what, to);
-  x->key = pool_.empty() ? what.domain->name.str() : x->it.vid;
+  if (what.what != disk_task::end_export) // it must not wait for what waits for it
+    x->key = !pool_.empty() ? x->it.vid : what.domain ? what.domain->name.str() : std::string{};
   x->other = what.source ? what.source->pool : pool_;
   x->since_us = world_->now_us();
   if (auto bad = failed_.find(x->key); bad != failed_.end() && bad->second.held)
@@ -211,6 +120,10 @@ void storage_pool_state::take(const disk_job& what, const disk_reply& to) {
   pieces_.emplace(x->number, x);
   arm();
   note_change(*x);
+  line_up(x);
+}
+
+void storage_pool_state::line_up(const piece_ptr& x) {
   if (x->key.empty())
     return make_ready(x);
   auto& strand = strands_[x->key];
@@ -219,8 +132,12 @@ void storage_pool_state::take(const disk_job& what, const disk_reply& to) {
     make_ready(x);
 }
 
+storage_pool_state::lot& storage_pool_state::lot_of(const piece& x) {
+  return lots_[{x.other, x.row.places}];
+}
+
 void storage_pool_state::make_ready(const piece_ptr& x) {
-  auto& in = lots_[x->other];
+  auto& in = lot_of(*x);
   in.ready.push_back(x);
   fill(in);
 }
@@ -233,15 +150,162 @@ void storage_pool_state::fill(lot& in) {
       end(x, tl::unexpected{broken_off(subject_of(*x), x->row)});
       continue;
     }
+    if (auto fits = judge(*x).and_then([&] { return claim(*x); }); !fits) {
+      end(x, tl::unexpected{std::move(fits.error())});
+      continue;
+    }
+    if (x->waits) {
+      wait_for_readers(x);
+      continue;
+    }
     ++in.busy;
     begin(x);
   }
+}
+
+// -- in the volume's turn -------------------------------------------------------------------------
+
+/// What was true when the order came may not be so any more: the work is for this domain as it is
+/// now, and for no other of its name.
+outcome<void> storage_pool_state::judge(piece& x) const {
+  auto now = world_->look();
+  auto& job = x.what;
+  if (x.row.follows) {
+    auto me = now.system->share(job.domain->name.str());
+    auto born = me || job.system->find_uuid(job.domain->uuid); // else it is in the making
+    auto* it = me && me->uuid == job.domain->uuid ? me->find_volume(job.volume) : nullptr;
+    if (born && (!it || it->pool != pool_))
+      return tl::unexpected{gone(job.volume, job.domain->name.str())};
+    if (it) {
+      x.it = *it;
+      job.domain = std::move(me);
+    }
+  } else if (job.what == disk_task::remove) {
+    auto* owner = model::owner_of(*now.system, pool_, x.it.vid);
+    if (owner && owner->uuid != job.domain->uuid)
+      return model::fail(errc::storage, fmt::format("{} is that of another '{}' by now",
+                                                    subject_of(x), owner->name.str()));
+  }
+  if (job.source && !job.source_owner.empty()) {
+    auto* owner = now.system->find_uuid(job.source_owner);
+    auto* it = owner ? owner->find_volume(job.source->name) : nullptr;
+    if (!it || it->pool != job.source->pool || it->vid != job.source->vid) {
+      auto* was = job.system->find_uuid(job.source_owner);
+      return tl::unexpected{gone(job.source->name, was ? was->name.str() : std::string{})};
+    }
+    job.source = *it;
+    if (auto still = model::check_readable(now.view(), *owner, *it); !still)
+      return still;
+  }
+  if (x.row.follows || job.source)
+    job.system = now.system;
+  return judge_import(x).and_then([&]() -> outcome<void> {
+    if (job.what == disk_task::begin_export)
+      return model::check_readable(now.view(), *job.domain, x.it);
+    if (job.what == disk_task::resize)
+      job.flag = model::is_active(model::power_of(now.view(), *job.domain));
+    return {};
+  });
+}
+
+/// Only one writes to a volume from outside, and it is known who.
+outcome<void> storage_pool_state::judge_import(piece& x) const {
+  auto found = imports_.find(x.key);
+  auto under_way = found == imports_.end() ? nullptr : &found->second;
+  auto& job = x.what;
+  switch (job.what) {
+  case disk_task::begin_import:
+  case disk_task::copy:
+    if (under_way)
+      return model::fail(
+          errc::storage, fmt::format("data is being imported to {} already", subject_of(x)),
+          "wait for its end; when its writer is gone, clearing or reverting the volume ends it");
+    return {};
+  case disk_task::resize:
+    if (under_way && job.bytes < under_way->bytes)
+      return model::fail(
+          errc::storage,
+          fmt::format("{} bytes are being imported to {}", under_way->bytes, subject_of(x)),
+          "wait for their end");
+    return {};
+  case disk_task::end_import: job.bytes = under_way ? under_way->resized : 0; return {};
+  case disk_task::clear:
+  case disk_task::revert: job.flag = under_way != nullptr; return {};
+  default: return {};
+  }
+}
+
+/// Readers and those who change what is read keep each other out, in every pool alike.
+outcome<void> storage_pool_state::claim(piece& x) const {
+  using use = content_uses::use;
+  auto& contents = world_->contents;
+  auto take = [&](const content_uses::place& place, use how) {
+    auto held = contents.take(place, how);
+    if (held)
+      x.holds.push_back(held);
+    return held != nullptr;
+  };
+  auto refused = [&](std::string_view vid, std::string_view why) {
+    return model::fail(errc::storage, fmt::format("volume '{}' {}", vid, why), "try again later");
+  };
+  constexpr auto read = "is being read by a copy, a backup or a start";
+  constexpr auto changed = "is being started in place, or removed";
+  auto& job = x.what;
+  switch (job.what) {
+  case disk_task::copy:
+    if (!take({job.source->pool, job.source->vid}, use::read))
+      return refused(job.source->vid, changed);
+    return {};
+  case disk_task::begin_export:
+    if (!take({pool_, x.it.vid}, use::read))
+      return refused(x.it.vid, changed);
+    return {};
+  case disk_task::start:
+    if (works_in_place(*job.system, x.it) && !take({pool_, x.it.vid}, use::change))
+      return refused(x.it.vid, read);
+    if (auto* origin = origin_of(*job.system, x.it);
+        origin && model::snapshots_disabled(*origin) && !take({pool_, origin->vid}, use::read))
+      return refused(origin->vid, changed);
+    return {};
+  case disk_task::remove: x.waits = !take({pool_, x.it.vid}, use::change); return {};
+  default: return {};
+  }
+}
+
+bool storage_pool_state::works_in_place(const model::system& all, const model::volume& it) const {
+  if (model::snapshots_disabled(it))
+    return true;
+  auto* home = all.find_pool(pool_);
+  auto machine = world_->machine.read();
+  auto* driver =
+      home ? model::find_pool_driver(model::working_pool(*machine, *home).driver) : nullptr;
+  return it.save_on_stop && driver && driver->in_place;
+}
+
+const model::volume* storage_pool_state::origin_of(const model::system& all,
+                                                   const model::volume& it) const {
+  return it.snap_on_start ? model::find_volume(all, pool_, it.source) : nullptr;
+}
+
+/// Whoever reads of it may go on; who comes later finds it gone. Others have its turn meanwhile.
+void storage_pool_state::wait_for_readers(const piece_ptr& x) {
+  x->waits = false;
+  leave_strand(x);
+  world_->contents.when_free({pool_, x->it.vid}, [me = pool_actor{self}, this, x] {
+    caf::anon_send(me, completion{[this, x] { resume(x); }});
+  });
+}
+
+void storage_pool_state::resume(const piece_ptr& x) {
+  x->since_us = world_->now_us();
+  line_up(x);
 }
 
 /// Of a volume that is marked failed it must be known first that it is well. The key keeps it apart
 /// from what an actor before this one began.
 void storage_pool_state::begin(const piece_ptr& x) {
   x->at_work = true;
+  x->waits = false;
   x->since_us = world_->now_us();
   x->begun = world_->volumes.now();
   x->doubtful = failed_.contains(x->key) && !x->row.heals && !x->row.harmless;
@@ -258,6 +322,7 @@ void storage_pool_state::begin(const piece_ptr& x) {
         return result;
       },
       [this, x](outcome<disk_report> result) { done(x, std::move(result)); }, disks_, x, watch(x));
+  arm();
 }
 
 /// Runs on a storage thread; nobody hears more than one piece of news per second and work.
@@ -286,9 +351,14 @@ supervision storage_pool_state::watch(const piece_ptr& x) const {
 }
 
 void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
-  auto& in = lots_[x->other];
+  if (x->given_up && result && x->row.undo && !std::exchange(x->undone, true))
+    return take_back(x, *result);
+  auto& in = lot_of(*x);
   --in.busy;
   note_change(*x);
+  if (!x->given_up)
+    note_uses(*x, result);
+  x->holds.clear();
   if (x->given_up) {
     if (auto bad = failed_.find(x->key); bad != failed_.end())
       bad->second.held = false; // from here on it can be found well again
@@ -311,6 +381,47 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
   fill(in);
   if (leaving_ && pieces_.empty())
     self->quit();
+}
+
+/// Whoever wanted it was told that it failed.
+void storage_pool_state::take_back(const piece_ptr& x, const disk_report& what) {
+  spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x), x->row.word);
+  off_thread(
+      pool_actor{self}, *lanes_, drivers::lane::storage, fmt::format("{}:{}", pool_, x->key),
+      [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x, const disk_report& what) {
+        x->row.undo(*with, x->what, x->it, what);
+        return disk_report{};
+      },
+      [this, x](const disk_report& nothing) { done(x, nothing); }, disks_, x, what);
+}
+
+/// What goes on after this piece of work: an export that is read, an import that is written.
+void storage_pool_state::note_uses(const piece& x, const outcome<disk_report>& found) {
+  auto& job = x.what;
+  switch (job.what) {
+  case disk_task::begin_export:
+    if (found)
+      world_->contents.keep({pool_, x.it.vid}, found->text, x.holds.front());
+    return;
+  case disk_task::end_export: return world_->contents.drop({pool_, x.it.vid}, job.text);
+  case disk_task::begin_import:
+    if (found)
+      imports_[x.key] = {.bytes = found->volume.size};
+    return;
+  case disk_task::resize:
+    if (auto i = imports_.find(x.key); found && i != imports_.end())
+      i->second.resized = std::max(i->second.resized, found->volume.size);
+    return;
+  case disk_task::start:
+  case disk_task::remove:
+    if (found)
+      imports_.erase(x.key);
+    return;
+  case disk_task::end_import: // whatever became of it
+  case disk_task::clear:
+  case disk_task::revert: imports_.erase(x.key); return;
+  default: return;
+  }
 }
 
 /// Nothing is known of a volume that is being worked on, nor of its pool.
@@ -339,15 +450,19 @@ void storage_pool_state::note_facts(const piece& x, const outcome<disk_report>& 
 /// The next of its volume has its turn.
 void storage_pool_state::end(const piece_ptr& x, outcome<disk_report> result) {
   pieces_.erase(x->number);
-  if (!x->key.empty()) {
-    auto strand = strands_.find(x->key);
-    strand->second.pop_front();
-    if (strand->second.empty())
-      strands_.erase(strand);
-    else
-      make_ready(piece_ptr{strand->second.front()});
-  }
+  leave_strand(x);
   x->to.give(std::move(result));
+}
+
+void storage_pool_state::leave_strand(const piece_ptr& x) {
+  if (x->key.empty())
+    return;
+  auto strand = strands_.find(x->key);
+  strand->second.pop_front();
+  if (strand->second.empty())
+    strands_.erase(strand);
+  else
+    make_ready(piece_ptr{strand->second.front()});
 }
 
 // -- what does not get on -------------------------------------------------------------------------
@@ -357,13 +472,18 @@ std::int64_t storage_pool_state::deadline_of(const piece& x) const {
   return std::max(x.since_us, x.signs->heard_us.load()) + limit;
 }
 
+/// A stop or a removal has its turn, however late.
+bool storage_pool_state::has_deadline(const piece& x) const {
+  return !x.given_up && (x.at_work || x.row.places != disk_places::ends);
+}
+
 /// One timer at a time, and none while there is nothing to do.
 void storage_pool_state::arm() {
   if (ticking_ || pieces_.empty())
     return;
   auto first = std::numeric_limits<std::int64_t>::max();
   for (auto& [number, x] : pieces_)
-    if (!x->given_up)
+    if (has_deadline(*x))
       first = std::min(first, deadline_of(*x));
   if (first == std::numeric_limits<std::int64_t>::max())
     return;
@@ -377,7 +497,7 @@ void storage_pool_state::look_for_overdue() {
   auto now_us = world_->now_us();
   auto overdue = std::vector<piece_ptr>{};
   for (auto& [number, x] : pieces_)
-    if (!x->given_up && deadline_of(*x) <= now_us)
+    if (has_deadline(*x) && deadline_of(*x) <= now_us)
       overdue.push_back(x);
   for (auto& x : overdue)
     if (x->at_work)
@@ -411,7 +531,7 @@ void storage_pool_state::give_up(const piece_ptr& x) {
 
 /// It has not begun.
 void storage_pool_state::drop(const piece_ptr& x, model::error why) {
-  std::erase(lots_[x->other].ready, x);
+  std::erase(lot_of(*x).ready, x);
   auto strand = x->key.empty() ? strands_.end() : strands_.find(x->key);
   if (strand == strands_.end() || strand->second.front() == x)
     return end(x, tl::unexpected{std::move(why)});

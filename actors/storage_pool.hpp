@@ -1,8 +1,9 @@
 // A pool: work on its volumes, in order per volume, on threads that no other pool depends on
-// (spec/storage.md §2, §3). Work that does not get on is broken off, and its volume marked failed
-// until it is found well again.
+// (spec/storage.md §2, §3). What an order wants is judged when its turn has come. Work that does
+// not get on is broken off, and its volume marked failed until it is found well again.
 #pragma once
 
+#include "actors/disk_pieces.hpp"
 #include "actors/world.hpp"
 #include "drivers/disks.hpp"
 #include "drivers/lanes.hpp"
@@ -11,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace qubes::actors {
 
@@ -42,20 +44,39 @@ private:
     bool held = false; ///< a thread still works on it and cannot be ended
   };
 
+  /// Data that somebody else writes to a volume.
+  struct import {
+    std::uint64_t bytes = 0;   ///< as many will come
+    std::uint64_t resized = 0; ///< the size its volume was given meanwhile; 0 for none
+  };
+
   void take(const disk_job& what, const disk_reply& to);
+  void line_up(const piece_ptr& x);
+  lot& lot_of(const piece& x);
   void make_ready(const piece_ptr& x);
   void fill(lot& in);
+  model::outcome<void> judge(piece& x) const;
+  model::outcome<void> judge_import(piece& x) const;
+  model::outcome<void> claim(piece& x) const;
+  bool works_in_place(const model::system& all, const model::volume& it) const;
+  const model::volume* origin_of(const model::system& all, const model::volume& it) const;
+  void wait_for_readers(const piece_ptr& x);
+  void resume(const piece_ptr& x);
   void begin(const piece_ptr& x);
   void done(const piece_ptr& x, model::outcome<disk_report> result);
+  void take_back(const piece_ptr& x, const disk_report& what);
+  void note_uses(const piece& x, const model::outcome<disk_report>& found);
   void note_change(const piece& x);
   void note_facts(const piece& x, const model::outcome<disk_report>& found);
   void end(const piece_ptr& x, model::outcome<disk_report> result);
+  void leave_strand(const piece_ptr& x);
   void drop(const piece_ptr& x, model::error why);
   void give_up(const piece_ptr& x);
   void look_for_overdue();
   void arm();
   void mark(const piece_ptr& x, model::error why, bool held);
   void unmark(const piece_ptr& x);
+  bool has_deadline(const piece& x) const;
   std::int64_t deadline_of(const piece& x) const;
   std::string subject_of(const piece& x) const;
   drivers::supervision watch(const piece_ptr& x) const;
@@ -68,8 +89,9 @@ private:
   std::uint64_t next_ = 0;
   std::map<std::uint64_t, piece_ptr> pieces_;            ///< all that have no end yet
   std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first may have a turn
-  std::map<std::string, lot> lots_;                      ///< by the other pool
-  std::map<std::string, failure, std::less<>> failed_;   ///< by volume
+  std::map<std::pair<std::string, disk_places>, lot> lots_; ///< by the other pool as well
+  std::map<std::string, import> imports_;                   ///< by volume
+  std::map<std::string, failure, std::less<>> failed_;      ///< by volume
   bool ticking_ = false;
   bool leaving_ = false;
 };

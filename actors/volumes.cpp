@@ -84,8 +84,8 @@ void domain_state::with_facts(
     on_disk(*job, to_nobody(), [](const disk_report&) {});
 }
 
-/// The pool first, then the record, then the file system of a running guest. Data that is there
-/// must not be cut off.
+/// The pool first, then the record, then the file system of a running guest. What would cut data
+/// off is refused here where it can be seen already; the pool judges by what is there in its turn.
 void domain_state::resize_volume(const std::string& volume, const std::string& text,
                                  const reply& to) {
   auto job = disk_work(disk_task::resize, volume);
@@ -101,23 +101,13 @@ void domain_state::resize_volume(const std::string& volume, const std::string& t
                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
                                   volume, who_, now, *bytes),
                       "make a smaller volume and copy the data"});
-  for (auto& data : imports_to(volume))
-    if (*bytes < data->bytes)
-      return to.refuse({errc::storage,
-                        fmt::format("{} bytes are being imported to volume '{}' of '{}'",
-                                    data->bytes, volume, who_),
-                        "wait for their end"});
   job->bytes = *bytes;
-  on_disk(*job, to, [this, volume, bytes = *bytes, to](const disk_report&) {
-    for (auto& data : imports_to(volume))
-      data->resized = bytes;
-    change(
-        [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
-        reply{[this, volume, to](model::outcome<std::string> done) {
-          if (!done || facts_.state != power::running)
-            return to.give(std::move(done));
-          grow_file_system(volume, to);
-        }});
+  on_disk(*job, to, [this, volume, to](const disk_report& x) {
+    note_size(volume, x.volume.size, reply{[this, volume, to](model::outcome<std::string> done) {
+                if (!done || facts_.state != power::running)
+                  return to.give(std::move(done));
+                grow_file_system(volume, to);
+              }});
   });
 }
 
@@ -148,11 +138,11 @@ void domain_state::clear_volume(const std::string& volume, const reply& to) {
     return to.refuse({errc::not_implemented,
                       fmt::format("volume '{}' of '{}' keeps nothing to clear", volume, who_),
                       {}});
-  job->bytes = it.size;
-  on_disk(*job, to, [this, volume, bytes = it.size, to](const disk_report&) {
-    tell_import("begin", volume, "size", fmt::format("{}", bytes));
+  on_disk(*job, to, [this, volume, to](const disk_report& x) {
+    end_of_import(volume);
+    tell_import("begin", volume, "size", fmt::format("{}", x.volume.size));
     tell_import("end", volume, "success", "True");
-    to.ok();
+    note_size(volume, x.volume.size, to);
   });
 }
 
@@ -166,30 +156,24 @@ void domain_state::revert_volume(const std::string& volume, const std::string& t
   if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",
                       "letters, digits and ':-_.' are allowed"});
-  auto revert = [this, job = *job, to] {
-    on_disk(job, to, [this, volume = job.volume, to](const disk_report& x) {
-      note_size(volume, x.volume.size, to);
-    });
-  };
-  // What is being imported would undo it.
-  if (auto under_way = imports_.extract(volume); !under_way.empty())
-    return give_up_import(*job, [this, volume, revert] {
-      tell_import("end", volume, "success", "False");
-      revert();
-    });
-  revert();
+  on_disk(*job, to, [this, volume, to](const disk_report& x) {
+    end_of_import(volume);
+    note_size(volume, x.volume.size, to);
+  });
 }
 
-/// An old state may be of another size than the present one; the record follows.
+/// What was being imported is given up for the sake of something else.
+void domain_state::end_of_import(const std::string& volume) {
+  if (imports_.erase(volume) > 0)
+    tell_import("end", volume, "success", "False");
+}
+
+/// The record has the size that the volume has; 0 for one that nobody can tell.
 void domain_state::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
-  auto now = look();
-  auto* me = record(now);
-  auto* it = me ? me->find_volume(volume) : nullptr;
-  if (!it || bytes == 0 || it->size == bytes)
+  if (bytes == 0)
     return to.ok();
-  change(
-      [volume, bytes](auto& v, auto& mine) { return plan_set_volume_size(v, mine, volume, bytes); },
-      to);
+  change([volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
+         to);
 }
 
 /// Overwrites a volume with another one's last committed state.
@@ -211,18 +195,13 @@ void domain_state::import_volume(const order& x, const reply& to) {
   if (auto still = check_readable(look().view(), *from, *it); !still)
     return to.refuse(still.error());
   job->source = *it;
+  job->source_owner = origin.uuid;
   job->errand = x.errand ? x.errand : std::make_shared<errand>();
   std::erase_if(copies_, [](auto& y) { return y.expired(); });
   copies_.push_back(job->errand);
-  on_disk(*job, to, [this, volume, vid = it->vid, bytes = it->size, to](const disk_report&) {
+  on_disk(*job, to, [this, volume, vid = it->vid, to](const disk_report& x) {
     tell("domain-import-volume", {{"name", volume}, {"source", vid}});
-    change(
-        [volume, bytes](auto& v, auto& me) {
-          auto mine = me.find_volume(volume);
-          return mine && mine->save_on_stop ? plan_set_volume_size(v, me, volume, bytes)
-                                            : model::plan{};
-        },
-        to);
+    note_size(volume, x.volume.size, to);
   });
 }
 
@@ -234,7 +213,6 @@ void domain_state::begin_import(const order& x, const reply& to) {
   if (facts_.state != power::halted)
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
-  job->bytes = job->domain->find_volume(volume)->size;
   if (!x.text.empty()) {
     auto bytes = model::parse_size(x.text, "size of new data");
     if (!bytes)
@@ -243,31 +221,21 @@ void domain_state::begin_import(const order& x, const reply& to) {
       return to.refuse({errc::storage, fmt::format("volume '{}' cannot have 0 bytes", volume),
                         "announce the bytes that will be written"});
     job->bytes = *bytes;
-    job->flag = true;
   }
-  auto data = std::make_shared<import>(import{.volume = volume, .bytes = job->bytes});
-  importing_.push_back(data);
-  on_disk(*job, to, [this, job = *job, data, mine = x.errand, to](const disk_report& found) {
+  on_disk(*job, to, [this, job = *job, mine = x.errand, to](const disk_report& found) {
     if (mine && mine->stop.stop_requested())
       return give_up_import(job, [to] {
         to.refuse({errc::general, "its client left before the import began", {}});
       });
     if (found.text.find_first_of(" \t\n") != std::string::npos)
-      return to.refuse({errc::protocol, fmt::format("the path '{}' has white space", found.text),
-                        "move the pool to a path without"});
-    imports_[job.volume] = data;
-    tell_import("begin", job.volume, "size", fmt::format("{}", job.bytes));
-    to.ok(fmt::format("{} {}", job.bytes, found.text));
+      return give_up_import(job, [path = found.text, to] {
+        to.refuse({errc::protocol, fmt::format("the path '{}' has white space", path),
+                   "move the pool to a path without"});
+      });
+    imports_.insert(job.volume);
+    tell_import("begin", job.volume, "size", fmt::format("{}", found.volume.size));
+    to.ok(fmt::format("{} {}", found.volume.size, found.text));
   });
-}
-
-std::vector<domain_state::import_ptr> domain_state::imports_to(const std::string& volume) {
-  auto result = std::vector<import_ptr>{};
-  std::erase_if(importing_, [](auto& x) { return x.expired(); });
-  for (auto& x : importing_)
-    if (auto data = x.lock(); data && data->volume == volume)
-      result.push_back(std::move(data));
-  return result;
 }
 
 /// Nobody is left who would write to it, or wants it. `then` may look at the volume.
@@ -283,12 +251,12 @@ void domain_state::end_import(const std::string& volume, const std::string& said
   auto job = disk_work(disk_task::end_import, volume);
   if (!job)
     return to.refuse(job.error());
-  auto under_way = imports_.extract(volume);
+  auto under_way = imports_.erase(volume) > 0;
   job->flag = said == "ok";
   auto ended = [this, volume](bool success) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
-  if (under_way.empty()) {
+  if (!under_way) {
     ended(false);
     return to.refuse({errc::general,
                       fmt::format("nothing is being imported to volume '{}' of '{}'", volume, who_),
@@ -299,10 +267,10 @@ void domain_state::end_import(const std::string& volume, const std::string& said
     reason = model::trimmed(std::string_view{said}.substr(std::min(said.find('\n'), said.size())));
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, *job)
       .then(
-          [this, volume, ended, reason, data = under_way.mapped(), to](const disk_report&) {
+          [this, volume, ended, reason, to](const disk_report& x) {
             ended(!reason);
             if (!reason)
-              return keep_import(*data, to);
+              return keep_import(volume, x, to);
             to.refuse({errc::general,
                        fmt::format("the import to volume '{}' of '{}' failed: {}", volume, who_,
                                    reason->empty() ? "its source did not say why" : *reason),
@@ -314,26 +282,18 @@ void domain_state::end_import(const std::string& volume, const std::string& said
           });
 }
 
-/// A resize that was acknowledged meanwhile counts for what was imported as well.
-void domain_state::keep_import(const import& x, const reply& to) {
-  auto keep = [this, volume = x.volume](std::uint64_t bytes, const reply& answer) {
-    change(
-        [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
-        answer);
-  };
-  if (x.resized <= x.bytes)
-    return keep(x.bytes, to);
-  auto job = disk_work(disk_task::resize, x.volume);
-  if (!job)
-    return to.refuse(job.error());
-  job->bytes = x.resized;
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*job))
-      .then([keep, bytes = x.resized, to](const disk_report&) { keep(bytes, to); },
-            [keep, bytes = x.bytes, to](const caf::error& why) {
-              keep(bytes, reply{[to, why = from_caf(why)](const model::outcome<std::string>&) {
-                     to.refuse(why);
-                   }});
-            });
+/// A resize that was acknowledged meanwhile counts for what was imported as well; where the pool
+/// could not do it, that is told.
+void domain_state::keep_import(const std::string& volume, const disk_report& x, const reply& to) {
+  if (x.text.empty())
+    return note_size(volume, x.volume.size, to);
+  note_size(volume, x.volume.size,
+            reply{[this, volume, why = x.text, to](const model::outcome<std::string>&) {
+              to.refuse({errc::storage,
+                         fmt::format("the data is in volume '{}' of '{}', which has not grown: {}",
+                                     volume, who_, why),
+                         "resize it again"});
+            }});
 }
 
 } // namespace qubes::actors

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/budget.hpp"
+#include "actors/content_uses.hpp"
 #include "actors/deadlines.hpp"
 #include "actors/directory.hpp"
 #include "actors/settings.hpp"
@@ -44,6 +45,7 @@ struct world {
   model::live_board board;
   actors::status_board status;
   actors::volume_board volumes;
+  content_uses contents;
   /// Class, backend and port of what is attached -> the domain that has it.
   published<std::map<std::tuple<std::string, std::string, std::string>, std::string>> attached;
   /// PCI devices of the host; nothing where they have to be asked for.

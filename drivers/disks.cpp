@@ -1,6 +1,7 @@
 #include "drivers/disks.hpp"
 
 #include "drivers/command_runner.hpp"
+#include "drivers/removal_notes.hpp"
 #include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/encryption.hpp"
@@ -15,15 +16,13 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
+#include <algorithm>
 #include <map>
 #include <mutex>
 
 namespace qubes::drivers {
 
 namespace {
-
-namespace fs = std::filesystem;
 
 using model::errc;
 using model::fail;
@@ -78,11 +77,20 @@ public:
   }
 
   outcome<void> remove_home(const model::domain& x) override {
-    auto failure = std::error_code{};
-    fs::remove_all(directory_of(x), failure);
-    if (failure)
-      return storage::cannot("remove", directory_of(x), failure.value());
-    return {};
+    return remove_directory(directory_of(x));
+  }
+
+  outcome<void> note_removal(const model::domain& x) override {
+    return write_removal_note(directory_of(x), x);
+  }
+
+  outcome<void> forget_removal(const model::domain& x) override {
+    return drop_removal_note(directory_of(x));
+  }
+
+  outcome<std::vector<model::domain>> removals() override {
+    sweep_removed_directories(state_);
+    return read_removal_notes(state_);
   }
 
   // -- a volume's life ----------------------------------------------------------------------------
@@ -161,8 +169,11 @@ public:
       return tl::unexpected{std::move(source.error())};
     return on(
         all, to,
-        [&](auto& home, auto& x) { return home.import_volume(x, **source, seen(all, from)); }, {},
-        watch, from.size);
+        [&](auto& home, auto& x) {
+          return at_rest(to).and_then(
+              [&] { return home.import_volume(x, **source, seen(all, from)); });
+        },
+        {}, watch, from.size);
   }
 
   outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
@@ -182,14 +193,20 @@ public:
   outcome<void> revert(const model::system& all, const model::volume& it,
                        const std::string& revision, const supervision& watch) override {
     return on(
-        all, it, [&](auto& home, auto& x) { return home.revert(x, revision); }, {}, watch);
+        all, it,
+        [&](auto& home, auto& x) {
+          return at_rest(it).and_then([&] { return home.revert(x, revision); });
+        },
+        {}, watch);
   }
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes, std::uint64_t announced) override {
     note_use(all, it);
     return on(all, it, [&](auto& home, auto& x) {
-      return check_room(home, x, announced).and_then([&] { return home.begin_import(x, bytes); });
+      return at_rest(it).and_then([&] { return check_room(home, x, announced); }).and_then([&] {
+        return home.begin_import(x, bytes);
+      });
     });
   }
 
@@ -254,7 +271,19 @@ private:
     pool_ptr driver; ///< null before it was opened
   };
 
-  /// A pool stays open until its configuration changes.
+  /// What is under way there, its driver knows: a pool stays open until its place changes.
+  static bool is_same_place(const model::pool& a, const model::pool& b) {
+    auto place = [](const model::pool& x) {
+      auto result = x;
+      std::erase_if(result.attributes, [](auto& y) {
+        return y.first == "revisions_to_keep" || y.first == "ephemeral_volatile";
+      });
+      std::ranges::sort(result.attributes);
+      return result;
+    };
+    return place(a) == place(b);
+  }
+
   outcome<pool_ptr> open(const model::pool& it) {
     auto known = [&] {
       auto hold = std::lock_guard{guard_};
@@ -264,7 +293,7 @@ private:
       return place;
     }();
     auto hold = std::lock_guard{known->guard};
-    if (known->driver && known->config == it)
+    if (known->driver && is_same_place(known->config, it))
       return known->driver;
     auto opened = storage::open_pool(it, with_);
     if (opened) {
@@ -329,6 +358,14 @@ private:
     for (auto c : it.pool + ':' + it.vid)
       name += c == '-' ? std::string{"--"} : std::string{c == '/' ? '-' : c};
     return fmt::format("{}/volume-running-{}", run_, name);
+  }
+
+  /// Of what a guest writes to in place, no driver can tell that it does.
+  outcome<void> at_rest(const model::volume& it) const {
+    if (!model::snapshots_disabled(it) || !storage::path_exists(running_file(it)))
+      return {};
+    return fail(errc::storage, fmt::format("volume '{}' is worked on in place", it.vid),
+                "shut its domain down first");
   }
 
   outcome<void> mark_running(const model::volume& it) const {

@@ -30,6 +30,14 @@ public:
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
   virtual outcome<void> remove_home(const model::domain& x) = 0;
 
+  /// Before its record goes: all it has will be removed, also by a daemon that comes after this
+  /// one.
+  virtual outcome<void> note_removal(const model::domain& x) = 0;
+  /// It stays after all.
+  virtual outcome<void> forget_removal(const model::domain& x) = 0;
+  /// Whose removal was noted, and not ended: with their volumes.
+  virtual outcome<std::vector<model::domain>> removals() = 0;
+
   // -- a volume's life --------------------------------------------------------------------------
 
   virtual outcome<void> create(const model::system& all, const model::domain& owner,

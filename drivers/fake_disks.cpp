@@ -1,5 +1,7 @@
 #include "drivers/fake_disks.hpp"
 
+#include "model/volume.hpp"
+
 #include <fmt/format.h>
 
 namespace qubes::drivers {
@@ -24,7 +26,10 @@ void fake_disks::set_room(std::optional<std::uint64_t> x) {
 
 std::set<std::string> fake_disks::importing() const {
   auto hold = std::lock_guard{guard_};
-  return importing_;
+  auto result = std::set<std::string>{};
+  for (auto& [vid, bytes] : importing_)
+    result.insert(vid);
+  return result;
 }
 
 /// Not under the guard: others go on meanwhile.
@@ -61,19 +66,57 @@ outcome<void> fake_disks::make_home(const model::system&, const model::domain& x
 
 outcome<void> fake_disks::remove_home(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::remove, x.name.str()).map([&] { made_.erase(x.name.str()); });
+  return admit(disk_call::remove, x.name.str()).map([&] {
+    made_.erase(x.name.str());
+    doomed_.erase(x.name.str());
+  });
 }
 
-outcome<void> fake_disks::create(const model::system&, const model::domain&,
+outcome<void> fake_disks::note_removal(const model::domain& x) {
+  auto hold = std::lock_guard{guard_};
+  doomed_.insert_or_assign(x.name.str(), x);
+  return {};
+}
+
+outcome<void> fake_disks::forget_removal(const model::domain& x) {
+  auto hold = std::lock_guard{guard_};
+  doomed_.erase(x.name.str());
+  return {};
+}
+
+outcome<std::vector<model::domain>> fake_disks::removals() {
+  auto hold = std::lock_guard{guard_};
+  auto result = std::vector<model::domain>{};
+  for (auto& [name, x] : doomed_)
+    result.push_back(x);
+  return result;
+}
+
+outcome<void> fake_disks::create(const model::system&, const model::domain& owner,
                                  const model::volume& it) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::create, it.vid);
+  return admit(disk_call::create, it.vid).map([&] {
+    if (committed_.contains(it.vid))
+      harm_.push_back(fmt::format("'{}' is made over what is there", it.vid));
+    uuids_[it.vid] = owner.uuid;
+    sizes_[it.vid] = it.size;
+    commit(it.vid, std::make_shared<std::string>());
+  });
 }
 
 outcome<void> fake_disks::remove(const model::system&, const model::domain&,
                                  const model::volume& it) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::remove, it.vid).map([&] { running_.erase(it.vid); });
+  return admit(disk_call::remove, it.vid).map([&] {
+    if (readers_[it.vid] + exported_.count(it.vid) > 0)
+      harm_.push_back(fmt::format("'{}' is removed while somebody reads it", it.vid));
+    for (auto* x : {&committed_, &worked_on_})
+      x->erase(it.vid);
+    running_.erase(it.vid);
+    importing_.erase(it.vid);
+    sizes_.erase(it.vid);
+    uuids_.erase(it.vid);
+  });
 }
 
 outcome<void> fake_disks::verify(const model::system&, const model::domain&,
@@ -89,6 +132,10 @@ outcome<std::string> fake_disks::start(const model::system&, const model::domain
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::start, it.vid).map([&] {
     running_.insert(it.vid);
+    auto in_place = model::snapshots_disabled(it);
+    if (it.save_on_stop && !worked_on_.contains(it.vid))
+      worked_on_[it.vid] =
+          in_place ? committed(it.vid) : std::make_shared<std::string>(*committed(it.vid));
     if (it.snap_on_start)
       origins_[it.vid] = {it.source, commits_[it.source]};
     return "/dev/" + it.vid;
@@ -101,6 +148,8 @@ outcome<void> fake_disks::stop(const model::system&, const model::domain&, const
     return done;
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::stop, it.vid).map([&] {
+    if (auto data = worked_on_.extract(it.vid); !data.empty())
+      commit(it.vid, std::move(data.mapped()));
     if (running_.erase(it.vid) > 0 && it.save_on_stop)
       ++commits_[it.vid];
     origins_.erase(it.vid);
@@ -117,12 +166,13 @@ void fake_disks::leave_running(const std::string& vid) {
   running_.insert(vid);
 }
 
-outcome<model::volume_facts> fake_disks::look(const model::system&, const model::domain&,
+outcome<model::volume_facts> fake_disks::look(const model::system&, const model::domain& x,
                                               const model::volume& it) {
   auto hold = std::lock_guard{guard_};
+  uuids_.try_emplace(it.vid, x.uuid);
   return admit(disk_call::look, it.vid).map([&] {
     auto origin = origins_.find(it.vid);
-    return model::volume_facts{.size = it.size,
+    return model::volume_facts{.size = size_of(it),
                                .usage = 0,
                                .path = it.vid,
                                .outdated =
@@ -132,12 +182,34 @@ outcome<model::volume_facts> fake_disks::look(const model::system&, const model:
   });
 }
 
-outcome<void> fake_disks::copy(const model::system&, const model::volume&, const model::volume& to,
-                               const supervision& watch) {
-  if (auto done = toil(disk_call::copy, to.vid, watch); !done)
-    return done;
+/// What keeps nothing is made anew, as its record says.
+std::uint64_t fake_disks::size_of(const model::volume& it) const {
+  auto known = sizes_.find(it.vid);
+  return known == sizes_.end() || !it.save_on_stop ? it.size : known->second;
+}
+
+outcome<void> fake_disks::copy(const model::system&, const model::volume& from,
+                               const model::volume& to, const supervision& watch) {
+  auto source = [&] {
+    auto hold = std::lock_guard{guard_};
+    ++readers_[from.vid];
+    return committed(from.vid);
+  }();
+  auto bytes = size(from);
+  auto first = *source;
+  auto toiled = toil(disk_call::copy, to.vid, watch);
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::copy, to.vid).and_then([&] { return at_rest(to.vid); });
+  --readers_[from.vid];
+  if (!toiled)
+    return toiled;
+  return admit(disk_call::copy, to.vid).and_then([&] { return at_rest(to.vid); }).map([&] {
+    if (!to.save_on_stop)
+      return;
+    if (first != *source)
+      harm_.push_back(fmt::format("'{}' is copied while it changes", from.vid));
+    sizes_[to.vid] = bytes;
+    commit(to.vid, std::make_shared<std::string>(first));
+  });
 }
 
 /// What a guest writes to is not written to from elsewhere.
@@ -146,16 +218,24 @@ outcome<void> fake_disks::at_rest(const std::string& vid) const {
                                 : outcome<void>{};
 }
 
-outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t,
+/// As the drivers do: what is smaller is cut off.
+outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t bytes,
                                  const supervision&) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::resize, it.vid);
+  return admit(disk_call::resize, it.vid).map([&] {
+    if (it.save_on_stop && bytes < size_of(it))
+      harm_.push_back(fmt::format("'{}' is cut", it.vid));
+    sizes_[it.vid] = bytes;
+  });
 }
 
-outcome<void> fake_disks::clear(const model::system&, const model::volume& it, std::uint64_t,
+outcome<void> fake_disks::clear(const model::system&, const model::volume& it, std::uint64_t bytes,
                                 const supervision&) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::clear, it.vid).and_then([&] { return at_rest(it.vid); });
+  return admit(disk_call::clear, it.vid).and_then([&] { return at_rest(it.vid); }).map([&] {
+    sizes_[it.vid] = bytes;
+    commit(it.vid, std::make_shared<std::string>());
+  });
 }
 
 outcome<void> fake_disks::revert(const model::system&, const model::volume& it, const std::string&,
@@ -165,7 +245,7 @@ outcome<void> fake_disks::revert(const model::system&, const model::volume& it, 
 }
 
 outcome<std::string> fake_disks::begin_import(const model::system&, const model::volume& it,
-                                              std::uint64_t, std::uint64_t announced) {
+                                              std::uint64_t bytes, std::uint64_t announced) {
   auto hold = std::lock_guard{guard_};
   if (room_ && announced > *room_)
     return fail(errc::storage,
@@ -173,15 +253,89 @@ outcome<std::string> fake_disks::begin_import(const model::system&, const model:
   if (auto rests = at_rest(it.vid); !rests)
     return tl::unexpected{std::move(rests.error())};
   return admit(disk_call::import, it.vid).map([&] {
-    importing_.insert(it.vid);
+    if (!importing_.emplace(it.vid, arrival{bytes, {}}).second)
+      harm_.push_back(fmt::format("'{}' is imported to twice", it.vid));
     return it.vid + "-import";
   });
 }
 
-outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool,
+outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool keep,
                                      const supervision&) {
   auto hold = std::lock_guard{guard_};
-  return admit(disk_call::import, it.vid).map([&] { importing_.erase(it.vid); });
+  auto came = importing_.extract(it.vid); // it is over, whatever comes
+  return admit(disk_call::import, it.vid).and_then([&]() -> outcome<void> {
+    if (keep && came.empty())
+      return fail(errc::storage, fmt::format("nothing is being imported to '{}'", it.vid));
+    if (keep) {
+      sizes_[it.vid] = came.mapped().bytes;
+      commit(it.vid, std::make_shared<std::string>(came.mapped().what));
+    }
+    return {};
+  });
+}
+
+// -- what is in them ------------------------------------------------------------------------------
+
+fake_disks::block fake_disks::committed(const std::string& vid) {
+  if (!committed_.contains(vid)) {
+    written_[uuids_[vid]].insert("of old: " + vid);
+    commit(vid, std::make_shared<std::string>("of old: " + vid));
+  }
+  return committed_[vid];
+}
+
+void fake_disks::commit(const std::string& vid, block what) {
+  past_[uuids_[vid]].insert(*what);
+  committed_[vid] = std::move(what);
+}
+
+void fake_disks::guest_writes(const std::string& vid, const std::string& what) {
+  auto hold = std::lock_guard{guard_};
+  if (auto i = worked_on_.find(vid); i != worked_on_.end()) {
+    if (i->second == committed_[vid]) {
+      past_[uuids_[vid]].insert(what);
+      if (exported_.contains(vid))
+        harm_.push_back(fmt::format("'{}' is exported while it changes", vid));
+    }
+    written_[uuids_[vid]].insert(what);
+    *i->second = what;
+  }
+}
+
+void fake_disks::import_writes(const std::string& vid, const std::string& what) {
+  auto hold = std::lock_guard{guard_};
+  if (auto i = importing_.find(vid); i != importing_.end()) {
+    written_[uuids_[vid]].insert(what);
+    i->second.what = what;
+  }
+}
+
+std::string fake_disks::content(const std::string& vid) const {
+  auto hold = std::lock_guard{guard_};
+  auto i = committed_.find(vid);
+  return i == committed_.end() ? std::string{} : *i->second;
+}
+
+std::uint64_t fake_disks::size(const model::volume& it) const {
+  auto hold = std::lock_guard{guard_};
+  return size_of(it);
+}
+
+std::set<std::string> fake_disks::past(const std::string& uuid) const {
+  auto hold = std::lock_guard{guard_};
+  auto i = past_.find(uuid);
+  return i == past_.end() ? std::set<std::string>{} : i->second;
+}
+
+std::set<std::string> fake_disks::written(const std::string& uuid) const {
+  auto hold = std::lock_guard{guard_};
+  auto i = written_.find(uuid);
+  return i == written_.end() ? std::set<std::string>{} : i->second;
+}
+
+std::vector<std::string> fake_disks::harm() const {
+  auto hold = std::lock_guard{guard_};
+  return harm_;
 }
 
 outcome<std::string> fake_disks::begin_export(const model::system&, const model::volume& it) {

@@ -5,10 +5,12 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace qubes::drivers {
 
@@ -62,8 +64,27 @@ public:
   /// Ids of the volumes somebody reads.
   std::multiset<std::string> exported() const;
 
+  // -- what is in them, as one word each ----------------------------------------------------------
+
+  /// What a guest, or whoever imports, has written by now; nothing happens when nobody can.
+  void guest_writes(const std::string& vid, const std::string& what);
+  void import_writes(const std::string& vid, const std::string& what);
+
+  std::string content(const std::string& vid) const; ///< the last committed state
+  std::uint64_t size(const model::volume& it) const;
+
+  /// All that volumes of this domain ever held, by its uuid, and what of it was written to them.
+  std::set<std::string> past(const std::string& uuid) const;
+  std::set<std::string> written(const std::string& uuid) const;
+
+  /// Data that was lost or mixed, and volumes that went under their readers.
+  std::vector<std::string> harm() const;
+
   outcome<void> make_home(const model::system& all, const model::domain& x) override;
   outcome<void> remove_home(const model::domain& x) override;
+  outcome<void> note_removal(const model::domain& x) override;
+  outcome<void> forget_removal(const model::domain& x) override;
+  outcome<std::vector<model::domain>> removals() override;
   outcome<void> create(const model::system& all, const model::domain& owner,
                        const model::volume& it) override;
   outcome<void> remove(const model::system& all, const model::domain& owner,
@@ -99,17 +120,34 @@ private:
   outcome<void> admit(disk_call which, const std::string& what) const;
   outcome<void> toil(disk_call which, const std::string& vid, const supervision& watch) const;
   outcome<void> at_rest(const std::string& vid) const;
+  std::uint64_t size_of(const model::volume& it) const;
+  using block = std::shared_ptr<std::string>; ///< in place it changes for all who have it
+  block committed(const std::string& vid);
+  void commit(const std::string& vid, block what);
 
   mutable std::mutex guard_;
   std::function<void(const std::string&)> tell_;
   script fate_;
   std::set<std::string> made_;
+  std::map<std::string, model::domain> doomed_; ///< whose removal was noted, by name
   std::set<std::string> running_;
   std::map<std::string, unsigned> commits_; ///< how often each was
   std::map<std::string, std::pair<std::string, unsigned>>
       origins_; ///< of snapshots, and its commits
   std::multiset<std::string> exported_;
-  std::set<std::string> importing_;
+  struct arrival {
+    std::uint64_t bytes = 0;
+    std::string what;
+  };
+  std::map<std::string, arrival> importing_;
+  std::map<std::string, block> committed_;
+  std::map<std::string, block> worked_on_;            ///< by guests
+  std::map<std::string, std::string> uuids_;          ///< of the owners of volumes
+  std::map<std::string, std::set<std::string>> past_; ///< by owner
+  std::map<std::string, std::set<std::string>> written_;
+  std::map<std::string, std::size_t> readers_;
+  mutable std::vector<std::string> harm_;
+  std::map<std::string, std::uint64_t> sizes_; ///< of what is not as its record said
   labour labour_;
   std::optional<std::uint64_t> room_;
 };

@@ -125,28 +125,31 @@ struct answer {
 };
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp and
-/// actors/storage_pool.cpp.
+/// actors/storage_pool.cpp. What changes a volume reports the size that it has then.
 enum class disk_task : std::uint8_t {
-  create,       ///< the domain's directory and all its volumes, or nothing
-  remove,       ///< all of them
-  verify,       ///< all that a start needs is there
-  start,        ///< all volumes, or none; report: pairs, the device of each
-  stop,         ///< all volumes: committed or discarded
-  look,         ///< report: what the pool knows of `volume`
-  copy,         ///< source: the volume whose last committed state overwrites `volume`
-  resize,       ///< bytes
-  clear,        ///< bytes
-  revert,       ///< text: revision; report: the volume's size
-  begin_import, ///< bytes, flag: they were announced; report: where to write
-  end_import,   ///< flag: keep it
-  begin_export, ///< report: where to read
-  end_export,   ///< text: where it was
-  set_up_pool,  ///< pool
-  look_at_pool, ///< pool
-  list_pool,    ///< pool
-  make_home,    ///< INTERNAL: a step of create, for domains without volumes
-  create_first, ///< INTERNAL: a step of create, the directory and a volume in one go
-  remove_home,  ///< INTERNAL: a step of remove
+  create,         ///< the domain's directory and all its volumes, or nothing
+  remove,         ///< all of them
+  verify,         ///< all that a start needs is there
+  start,          ///< all volumes, or none; report: pairs, the device of each
+  stop,           ///< all volumes: committed or discarded
+  look,           ///< report: what the pool knows of `volume`
+  copy,           ///< source: the volume whose last committed state overwrites `volume`
+  resize,         ///< bytes
+  clear,          ///< all of it
+  revert,         ///< text: revision
+  begin_import,   ///< bytes: announced, 0 for those it has; report: where to write
+  end_import,     ///< flag: keep it
+  begin_export,   ///< report: where to read
+  end_export,     ///< text: where it was
+  set_up_pool,    ///< pool
+  look_at_pool,   ///< pool
+  list_pool,      ///< pool
+  note_removal,   ///< before the record goes
+  forget_removal, ///< it stays after all
+  list_removals,  ///< report: domains whose removal was not ended
+  make_home,      ///< INTERNAL: a step of create, for domains without volumes
+  create_first,   ///< INTERNAL: a step of create, the directory and a volume in one go
+  remove_home,    ///< INTERNAL: a step of remove
 };
 
 struct disk_job {
@@ -155,6 +158,7 @@ struct disk_job {
   model::domain_ptr domain{};
   std::string volume{};
   std::optional<model::volume> source{};
+  std::string source_owner{}; ///< uuid of the domain that has it
   std::optional<model::pool> pool{};
   std::string text{};
   std::uint64_t bytes = 0;
@@ -167,6 +171,7 @@ struct disk_report {
   std::string text{};
   std::vector<std::string> names{};
   std::vector<std::pair<std::string, std::string>> pairs{};
+  std::vector<model::domain> domains{};
   model::volume_facts volume{};
   model::pool_facts pool{};
   model::callback_pools callbacks{};

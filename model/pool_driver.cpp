@@ -37,6 +37,7 @@ const std::vector<pool_driver>& pool_drivers() {
        .options = {{"revisions_to_keep", false}, {"dir_path", true}, {"ephemeral_volatile", false}},
        .help = "image files, snapshots by device mapper",
        .most_revisions = 1,
+       .in_place = true,
        .vid = by_class},
       {.name = "file-reflink",
        .options = {{"revisions_to_keep", false},

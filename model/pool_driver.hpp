@@ -28,6 +28,7 @@ struct pool_driver {
   std::string_view help;
   std::int64_t most_revisions = no_limit; ///< of a volume
   bool fixed = false; ///< volumes are there or not, named by a property, and never changed: kernels
+  bool in_place = false;  ///< guests write to the committed state itself
   bool hears_all = false; ///< also of the creation of volumes that are made at every start
   /// Id of the volume `name` of a domain; null when `fixed`.
   std::string (*vid)(const pool& home, const domain& owner, std::string_view name) = nullptr;

@@ -252,6 +252,24 @@ bool has_unusable_volume(const domain& x) {
   });
 }
 
+namespace {
+
+/// Whose running snapshot needs this volume to stay as it is; null for nobody's.
+const domain* reader_of(const view& v, const volume& it) {
+  auto home = v.system.find_pool(it.pool);
+  auto driver = home ? find_pool_driver(working_pool(v.machine, *home).driver) : nullptr;
+  if (!snapshots_disabled(it) || !driver || !driver->in_place)
+    return nullptr;
+  for (auto& x : v.system.domains)
+    for (auto& theirs : x->volumes)
+      if (theirs.snap_on_start && theirs.pool == it.pool && theirs.source == it.vid
+          && is_active(power_of(v, *x)))
+        return x.get();
+  return nullptr;
+}
+
+} // namespace
+
 outcome<void> check_volumes(const view& v, const domain& x) {
   for (auto* it : {&x, template_of(v, x)})
     if (it && has_unusable_volume(*it))
@@ -261,6 +279,12 @@ outcome<void> check_volumes(const view& v, const domain& x) {
                       it->name.str()),
           "'qvmctl status' tells which and why");
   for (auto& it : x.volumes) {
+    if (auto reader = reader_of(v, it))
+      return fail(
+          errc::vm_error,
+          fmt::format("volume '{}' is worked on in place, and '{}' runs on a snapshot of it",
+                      it.vid, reader->name.str()),
+          fmt::format("shut '{}' down first", reader->name.str()));
     auto owner = it.snap_on_start ? owner_of(v.system, it.pool, it.source) : nullptr;
     auto origin = owner ? find_volume(v.system, it.pool, it.source) : nullptr;
     if (origin && snapshots_disabled(*origin) && is_active(power_of(v, *owner)))

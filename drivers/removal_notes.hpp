@@ -1,0 +1,27 @@
+// What a removal has to take away, noted in the domain's own directory before its record goes: a
+// daemon that is killed in the middle is followed by one that ends it.
+#pragma once
+
+#include "model/error.hpp"
+#include "model/system.hpp"
+
+#include <string>
+#include <vector>
+
+namespace qubes::drivers {
+
+/// Lasts once it is there.
+model::outcome<void> write_removal_note(const std::string& home, const model::domain& x);
+
+model::outcome<void> drop_removal_note(const std::string& home);
+
+/// All that are below `state`, the directory of the domains' directories.
+std::vector<model::domain> read_removal_notes(const std::string& state);
+
+/// Its name is free at once, and nothing is left of it unless a crash comes; see below.
+model::outcome<void> remove_directory(const std::string& home);
+
+/// What crashes left of removed directories.
+void sweep_removed_directories(const std::string& state);
+
+} // namespace qubes::drivers
