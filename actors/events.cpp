@@ -22,8 +22,24 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
   };
 }
 
-void events_state::pass_on(const events& news) {
-  if (subscribers_.empty())
+/// What was under way about a domain when it went is of no use to anybody.
+bool events_state::is_of_the_dead(const model::event& x) {
+  if (x.name != "domain-add" && x.name != "domain-delete")
+    return dead_.contains(x.subject);
+  for (auto& [key, name] : x.args)
+    if (key == "vm" && x.name == "domain-add")
+      dead_.erase(name);
+    else if (key == "vm")
+      dead_.insert(name);
+  return false;
+}
+
+void events_state::pass_on(const events& all) {
+  auto news = events{};
+  for (auto& x : all)
+    if (!is_of_the_dead(x))
+      news.push_back(x);
+  if (subscribers_.empty() || news.empty())
     return;
   auto now = world_->look();
   auto view = now.view();

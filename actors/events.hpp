@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 
 namespace qubes::actors {
@@ -21,12 +22,14 @@ public:
   events_actor::behavior_type make(world_ptr in, frame_sink to);
 
 private:
-  void pass_on(const events& news);
+  void pass_on(const events& all);
+  bool is_of_the_dead(const model::event& x);
 
   events_actor::pointer self;
   world_ptr world_;
   frame_sink to_;
   std::map<connection_id, model::audience> subscribers_;
+  std::set<std::string> dead_; ///< names that were told to be removed, and not to be given again
 };
 
 events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, world_ptr in,

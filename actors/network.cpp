@@ -229,8 +229,7 @@ void domain_state::unplug() {
 /// A life that ends meanwhile ends its interface as well.
 void domain_state::detach_interface(const unplugged& then) {
   run(
-      work(job::detach_device{
-          model::xml::render_interface_key(uplink_->now().interface()->mac)}),
+      work(job::detach_device{model::xml::render_interface_key(uplink_->now().interface()->mac)}),
       [this, then] {
         uplink_->turn([](auto& x) { x.unplugged(); });
         then({});

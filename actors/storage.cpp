@@ -169,8 +169,8 @@ void storage_state::end_removals(const std::vector<model::domain>& found) {
     caf::anon_send(world_->driver, driver_job{about(it, job::undefine_guest{})});
     if (!now->find(it.name.str()))
       start_at_boot(self, world_, it.name.str(), false);
-    line_up(
-        std::make_shared<round>(*round_of(disk_task::remove), std::move(disks), [](const auto&) {}));
+    line_up(std::make_shared<round>(*round_of(disk_task::remove), std::move(disks),
+                                    [](const auto&) {}));
   }
 }
 

@@ -583,7 +583,8 @@ void simulation::check_rest() {
   check_changes();
 }
 
-/// A netvm counts whoever lives and is at it by its record. Those that are degraded may be at two.
+/// A netvm counts whoever lives and is at it by its record. Those that are degraded or at rest may
+/// be at two.
 void simulation::check_clients() {
   auto now = society_->world()->look();
   auto wanted = std::map<std::string, std::set<std::string>>{};
@@ -595,7 +596,10 @@ void simulation::check_clients() {
   for (auto& [netvm, names] : found)
     std::erase_if(names, [&, &at = netvm](auto& name) {
       auto* x = now.find(name);
-      return x && world().board.read(x->qid).degraded && !wanted[at].contains(name);
+      if (!x || wanted[at].contains(name))
+        return false;
+      auto facts = world().board.read(x->qid);
+      return facts.degraded || facts.state == power::paused || facts.state == power::suspended;
     });
   std::erase_if(wanted, [](auto& x) { return x.second.empty(); });
   std::erase_if(found, [](auto& x) { return x.second.empty(); });
@@ -677,7 +681,8 @@ void simulation::check_rows() {
       violate(fmt::format("the slot {} of nobody is written", qid));
   for (auto& guest : hypervisor_->guests()) {
     auto* x = system.find(guest.name);
-    if (!x || x->uuid != guest.uuid)
+    auto is_host = guest.name == "Domain-0";
+    if (!is_host && (!x || x->uuid != guest.uuid))
       violate(fmt::format("the guest '{}' belongs to no record", guest.name));
   }
 }
