@@ -73,6 +73,7 @@ std::optional<std::string> domain_state::running_netvm() const {
 /// lacks as soon as its netvm runs, and starts nobody.
 void domain_state::find_network() {
   syncing_ = true; // nothing moves before it is known what there is
+  world_->holders.doubt(who_);
   member_of_ = netvm_in_record();
   if (auto supervisor = netvm_of_mine())
     self->send(supervisor, atom::reconcile_v, who_, domain_actor{self});

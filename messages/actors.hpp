@@ -32,6 +32,10 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<device_wish>,
     // A device it has is gone from its backend.
     caf::reacts_to<device_loss>,
+    // A port of ours is free, after what was there before.
+    caf::reacts_to<port_freed>,
+    // Whether the user is still asked the right thing.
+    caf::reacts_to<questions_due>,
     // A device of another is passed to it.
     caf::reacts_to<device_gain>,
     // The menu of applications that it shows changes.
