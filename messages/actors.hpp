@@ -166,6 +166,10 @@ using disposables_actor = caf::typed_actor<
     caf::reacts_to<atom::open, std::string>,
     // INTERNAL: time to fill the pool of this template.
     caf::reacts_to<atom::tick, std::string>,
+    // INTERNAL: time to try that again, after it failed.
+    caf::reacts_to<atom::overdue, std::string>,
+    // INTERNAL: whether this one that was to go is gone.
+    caf::reacts_to<atom::expire, std::string>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>>;
 
