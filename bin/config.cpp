@@ -86,7 +86,7 @@ const std::vector<key>& keys() {
     {"store", "batch", number(&config::settings, &settings::batch, 1, 100000), "most changes written at once"},
     {"store", "commit_seconds", number(&config::settings, &settings::commit, 1, 3600), "a change must be on disk by then"},
     {"limits", "request_bytes", number(&config::limits, &server_limits::request, 1024, 1 << 24), "largest request"},
-    {"limits", "request_ms", number(&config::limits, &server_limits::request_time, 10, 3600000), "a client must have sent its request by then"},
+    {"limits", "request_ms", number(&config::limits, &server_limits::request_time, 10, 3600000), "a client must have sent its request by then, and must not stop reading for longer"},
     {"limits", "connections", number(&config::limits, &server_limits::connections, 1, 100000), "open connections; more wait"},
     {"limits", "output_bytes", number(&config::limits, &server_limits::output, 65536, std::int64_t{1} << 32), "unread bytes after which a slow client is disconnected"},
     {"limits", "host_call_seconds", number(&config::settings, &settings::host_call, 1, 3600), "a call that waits for no guest; a build has no limit"},
