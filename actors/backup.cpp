@@ -3,6 +3,7 @@
 #include "actors/driver.hpp"
 #include "actors/off_thread.hpp"
 #include "actors/telling.hpp"
+#include "drivers/undumpable.hpp"
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
 #include "model/plan.hpp"
@@ -78,6 +79,7 @@ struct backup_state::run {
       std::make_shared<std::atomic<std::uint64_t>>(0); ///< bytes
   std::uint64_t total = 0;
   std::uint64_t told = 0;
+  std::shared_ptr<void> undumpable = drivers::stay_undumpable(); ///< it has the passphrase
   bool asking = false; ///< somebody is to give the passphrase
   bool any = false;    ///< of the domain under way
   bool over = false;
@@ -132,12 +134,13 @@ void backup_state::with_profile(const std::string& id, const reply& to,
   auto limit = deadline_of(world_->settings, ask);
   timed_request(self, world_, world_->driver, limit, std::move(ask))
       .then(
-          [this, id, to, then](const report& x) {
+          [this, id, to, then](report& x) {
             if (!x.found)
               return to.refuse({errc::backup_profile_not_found,
                                 fmt::format("there is no backup profile {}", model::quoted(id)),
                                 "profiles are the files backup/NAME.conf"});
             auto profile = model::parse_backup_profile(*world_->system.read(), x.text);
+            model::wipe(x.text);
             if (!profile)
               return to.refuse(profile.error());
             then(*profile);
@@ -255,7 +258,7 @@ void backup_state::start(const std::string& id, const model::backup_profile& pro
   if (!std::exchange(ticking_, true))
     self->delayed_send(self, beat, atom::tick_v);
   if (profile.passphrase_text)
-    know_passphrase(x, *profile.passphrase_text);
+    know_passphrase(x, profile.passphrase_text->view());
   else
     ask_passphrase(x);
 }
@@ -273,14 +276,17 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   ask.call = {.service = "qubes.BackupPassphrase+" + x->id,
               .user = user_of(world_->look().view(), vm)};
   ask.limit = passphrase_seconds;
+  ask.errand = std::make_shared<errand>();
+  ask.errand->stop = x->stop; // nobody is asked in vain
   auto limit = deadline_of(world_->settings, ask);
   x->asking = true;
   timed_request(self, world_, world_->driver, limit, std::move(ask))
       .then(
-          [this, x](const report& said) {
+          [this, x](report& said) {
             x->asking = false;
             if (!x->over)
               know_passphrase(x, model::trimmed(said.text));
+            model::wipe(said.text);
           },
           [failed](const caf::error& why) { failed(from_caf(why).text); });
 }
@@ -335,7 +341,11 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       [](const tools& with, const run_ptr& me) -> outcome<void> {
         auto begun =
             with->begin(me->order, {.stop = me->stop.get_token(),
-                                    .tell = [done = me->done](auto bytes) { *done += bytes; }});
+                                    .tell = [done = me->done](auto bytes) { *done += bytes; },
+                                    .warn =
+                                        [id = me->id](const std::string& why) {
+                                          spdlog::warn("backup {}: {}", model::quoted(id), why);
+                                        }});
         if (!begun)
           return tl::unexpected{std::move(begun.error())};
         me->writer = std::move(*begun);
@@ -472,7 +482,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
 void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
   if (std::exchange(x->over, true))
     return;
-  x->order.passphrase.clear();
+  x->order.passphrase = {};
   post(
       x,
       [](const tools&, const run_ptr& me) {
@@ -480,6 +490,7 @@ void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
         return true;
       },
       [this, x, how](bool) {
+        x->undumpable.reset();
         running_.erase(x->id);
         x->to.give(how);
         if (running_.empty())

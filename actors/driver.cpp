@@ -264,7 +264,8 @@ outcome<report> start_agent(machinery& with, const job& what) {
 /// What the service said; nothing where no program runs services.
 outcome<std::optional<std::string>> call_service(machinery& with, const job& what) {
   return with.tools->run_service(what.domain, what.call,
-                                 std::chrono::seconds{what.limit > 0 ? what.limit : 60});
+                                 std::chrono::seconds{what.limit > 0 ? what.limit : 60},
+                                 what.errand ? what.errand->stop.get_token() : std::stop_token{});
 }
 
 outcome<report> run_service(machinery& with, const job& what) {
