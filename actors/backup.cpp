@@ -3,6 +3,7 @@
 #include "actors/driver/ask_driver.hpp"
 #include "actors/off_thread.hpp"
 #include "actors/telling.hpp"
+#include "drivers/undumpable.hpp"
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
 #include "model/plan.hpp"
@@ -78,6 +79,7 @@ struct backup_state::run {
       std::make_shared<std::atomic<std::uint64_t>>(0); ///< bytes
   std::uint64_t total = 0;
   std::uint64_t told = 0;
+  std::shared_ptr<void> undumpable = drivers::stay_undumpable(); ///< it has the passphrase
   bool asking = false; ///< somebody is to give the passphrase
   bool any = false;    ///< of the domain under way
   bool over = false;
@@ -130,12 +132,13 @@ void backup_state::with_profile(const std::string& id, const reply& to,
                                 const std::function<void(const model::backup_profile&)>& then) {
   ask_driver(self, world_, {}, job::read_backup_profile{id})
       .then(
-          [this, id, to, then](const std::optional<std::string>& file) {
+          [this, id, to, then](std::optional<std::string>& file) {
             if (!file)
               return to.refuse({errc::backup_profile_not_found,
                                 fmt::format("there is no backup profile {}", model::quoted(id)),
                                 "profiles are the files backup/NAME.conf"});
             auto profile = model::parse_backup_profile(*world_->system.read(), *file);
+            model::wipe(*file);
             if (!profile)
               return to.refuse(profile.error());
             then(*profile);
@@ -253,7 +256,7 @@ void backup_state::start(const std::string& id, const model::backup_profile& pro
   if (!std::exchange(ticking_, true))
     self->delayed_send(self, beat, atom::tick_v);
   if (profile.passphrase_text)
-    know_passphrase(x, *profile.passphrase_text);
+    know_passphrase(x, profile.passphrase_text->view());
   else
     ask_passphrase(x);
 }
@@ -269,13 +272,17 @@ void backup_state::ask_passphrase(const run_ptr& x) {
     return failed("the profile's name has blanks, which no service can have");
   auto call = model::service_call{.service = "qubes.BackupPassphrase+" + x->id,
                                   .user = user_of(world_->look().view(), vm)};
+  auto withdrawn = std::make_shared<errand>();
+  withdrawn->stop = x->stop; // nobody is asked in vain
   x->asking = true;
-  ask_driver(self, world_, {.name = vm}, job::ask_service{std::move(call), passphrase_patience})
+  ask_driver(self, world_, {.name = vm},
+             job::ask_service{std::move(call), passphrase_patience, withdrawn})
       .then(
-          [this, x](const std::string& said) {
+          [this, x](std::string& said) {
             x->asking = false;
             if (!x->over)
               know_passphrase(x, model::trimmed(said));
+            model::wipe(said);
           },
           [failed](const caf::error& why) { failed(from_caf(why).text); });
 }
@@ -330,7 +337,11 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       [](const tools& with, const run_ptr& me) -> outcome<void> {
         auto begun =
             with->begin(me->order, {.stop = me->stop.get_token(),
-                                    .tell = [done = me->done](auto bytes) { *done += bytes; }});
+                                    .tell = [done = me->done](auto bytes) { *done += bytes; },
+                                    .warn =
+                                        [id = me->id](const std::string& why) {
+                                          spdlog::warn("backup {}: {}", model::quoted(id), why);
+                                        }});
         if (!begun)
           return tl::unexpected{std::move(begun.error())};
         me->writer = std::move(*begun);
@@ -467,7 +478,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
 void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
   if (std::exchange(x->over, true))
     return;
-  x->order.passphrase.clear();
+  x->order.passphrase = {};
   post(
       x,
       [](const tools&, const run_ptr& me) -> outcome<void> {
@@ -475,6 +486,7 @@ void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
         return {};
       },
       [this, x, how](const outcome<void>&) {
+        x->undumpable.reset();
         running_.erase(x->id);
         x->to.give(how);
         if (running_.empty())

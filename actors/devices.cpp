@@ -119,7 +119,7 @@ const model::assignment* assignment_of(const model::domain& who, const model::at
 /// The assignment by which a domain cannot run without this device, wherever that is; null for
 /// none.
 const model::assignment* requirement(const model::domain& who, std::string_view kind,
-                                     const model::assignment& device) {
+                                     const model::attachment& device) {
   auto& all = model::assigned(who, kind);
   auto it = std::ranges::find_if(all, [&](auto& x) {
     auto here = x.port == device.port;
@@ -168,13 +168,11 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
 /// Who has them: as their backend says, where it does, else as the domains do that have them.
 void domain_state::with_holders(const std::string& kind, std::vector<model::device>& all) const {
   auto now = look();
-  auto holders = world_->attached.read();
   for (auto& x : all) {
     if (!now.find(x.attachment))
       x.attachment.clear();
-    auto holder = holders->find(std::tuple{kind, x.backend, x.port});
-    if (x.attachment.empty() && holder != holders->end())
-      x.attachment = holder->second;
+    if (x.attachment.empty())
+      x.attachment = world_->holders.holder({kind, x.backend, x.port});
   }
 }
 
@@ -259,15 +257,9 @@ void domain_state::attach_device(const order& x, const reply& to) {
   });
 }
 
+/// However it comes: by hand, by an assignment, or because the user said so.
 void domain_state::attach_known(const std::string& kind, const model::device& device,
                                 const model::device_options& options, const reply& to) {
-  auto holders = world_->attached.read();
-  if (auto holder = holders->find(std::tuple{kind, device.backend, device.port});
-      holder != holders->end())
-    return to.refuse({errc::device_already_attached,
-                      fmt::format("{} device {}:{} is attached to '{}'", kind, device.backend,
-                                  device.port, holder->second),
-                      "detach it first"});
   auto now = look();
   auto* me = record(now);
   if (!me)
@@ -279,56 +271,146 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     return to.refuse({errc::general,
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
                       "set its virt_mode to hvm"});
-  with_attached(kind, to, [this, kind, device, options, to](const auto& all) {
-    if (std::ranges::any_of(
-            all, [&](auto& x) { return model::is_at(x, kind, device.backend, device.port); }))
+  if (auto may = model::permit_device(about, &device); !may)
+    return to.refuse(may.error());
+  auto x = model::attachment{kind, device.backend, device.port, device.identity, options};
+  if (kind == "pci")
+    x.address = device.data.at(0).second;
+  if (!is_microphone(x)) {
+    if (auto taken = world_->holders.take(x, who_); !taken)
+      return to.refuse(taken.error());
+    withdraw_claims();
+    return bring(x, device, to);
+  }
+  with_attached(kind, to, [this, x, device, to](const auto& all) {
+    if (!all.empty())
       return to.refuse(
-          {errc::device_already_attached,
-           fmt::format("'{}' has {} device {}:{}", who_, kind, device.backend, device.port),
-           {}});
-    bring(kind, device, options, to);
+          {errc::device_already_attached, fmt::format("'{}' has the microphone", who_), {}});
+    bring(x, device, to);
   });
 }
 
-void domain_state::bring(const std::string& kind, const model::device& device,
-                         const model::device_options& options, const reply& to) {
-  auto complete = options_for(kind, device, options);
-  if (!complete)
-    return to.refuse(complete.error());
-  auto named = fmt::format("{}:{}:{}", device.backend, device.port, device.identity);
-  tell(fmt::format("device-pre-attach:{}", kind),
-       {{"device", named}, {"options", model::event_text(options)}});
-  auto it = model::attachment{kind, device.backend, device.port, device.identity, *complete};
-  if (kind == "pci")
-    it.address = device.data.at(0).second;
-  auto what = carry(it, true);
-  if (!what)
-    return to.refuse(what.error());
-  attaching_.push_back(it);
-  publish_attachments();
-  auto failed = [this, it, to](const model::error& why) {
-    std::erase(attaching_, it);
-    publish_attachments();
+/// It is ours already, and is brought now.
+void domain_state::bring(model::attachment x, const model::device& device, const reply& to) {
+  auto named = fmt::format("{}:{}:{}", x.backend, x.port, x.identity);
+  auto refuse = [&](const model::error& why) {
+    give_back(x);
     to.refuse(why);
   };
+  auto complete = options_for(x.kind, device, x.options);
+  if (!complete)
+    return refuse(complete.error());
+  tell(fmt::format("device-pre-attach:{}", x.kind),
+       {{"device", named}, {"options", model::event_text(x.options)}});
+  x.options = std::move(*complete);
+  auto what = carry(x, true);
+  if (!what)
+    return refuse(what.error());
+  attaching_.push_back(x);
   run(
       std::move(*what),
-      [this, it, named, to] {
-        std::erase(attaching_, it);
-        if (!is_microphone(it))
-          attached_.push_back(it);
-        publish_attachments();
-        tell(fmt::format("device-attach:{}", it.kind),
-             {{"device", named}, {"options", model::event_text(it.options)}});
+      [this, x, named, to] {
+        tell(fmt::format("device-attach:{}", x.kind),
+             {{"device", named}, {"options", model::event_text(x.options)}});
+        brought(x);
         to.ok();
       },
-      failed, [failed, who = who_] { failed(stopped_meanwhile(who)); });
+      [this, x, to](const model::error& why) { not_brought(x, why, to); },
+      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
 }
 
-/// Attached, or about to be: two orders at once do not get the same place.
+void domain_state::brought(const model::attachment& x) {
+  std::erase(attaching_, x);
+  if (is_microphone(x))
+    return;
+  attached_.push_back(x);
+  auto lost =
+      std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
+  if (lost > 0)
+    lose_device({x.kind, x.backend, x.port});
+}
+
+/// The hypervisor may have it all the same, or soon: nobody else gets it before that is undone.
+void domain_state::not_brought(const model::attachment& x, const model::error& why,
+                               const reply& to) {
+  std::erase(attaching_, x);
+  std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
+  auto uncertain = model::find_device_kind(x.kind)->by == model::carrier::hypervisor
+                   && why.code != errc::vm_not_started;
+  if (!uncertain) {
+    give_back(x);
+    return to.refuse(why);
+  }
+  leaving_.push_back(x);
+  take_away(x, [to, why] { to.refuse(why); });
+}
+
+/// Until the hypervisor has it no more. `attempted` runs after the first attempt.
+void domain_state::take_away(const model::attachment& x, const std::function<void()>& attempted) {
+  run(
+      work(job::detach_device{device_xml(x)}),
+      [this, x, attempted] {
+        std::erase(leaving_, x);
+        if (has_lost(x))
+          tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
+        attempted();
+      },
+      [this, x, attempted](const model::error& why) {
+        attempted();
+        if (std::ranges::find(leaving_, x) == leaving_.end())
+          return;
+        note(spdlog::level::warn, "{} device {} is not detached yet: {}", x.kind, port_of(x),
+             why.text);
+        if (devices_pause_.count() == 0)
+          settle_devices_later();
+      },
+      attempted);
+}
+
+/// What did not succeed before.
+void domain_state::settle_devices() {
+  if (!devices_unknown_ && leaving_.empty()) {
+    devices_pause_ = {};
+    return;
+  }
+  settle_devices_later();
+  if (devices_unknown_)
+    learn_devices();
+  for (auto& x : std::vector{leaving_})
+    take_away(x);
+}
+
+void domain_state::settle_devices_later() {
+  try_again(devices_pause_);
+  devices_due_us_ = world_->now_us() + std::chrono::microseconds{devices_pause_}.count();
+}
+
+/// Others may have it from now on, also what has come in its place.
+void domain_state::give_back(const model::attachment& x) {
+  if (is_microphone(x) || !world_->holders.give_back(device_holders::place_of(x), who_))
+    return;
+  auto actors = world_->directory.read();
+  if (auto* entry = actors->find(x.backend); entry && entry->domain)
+    self->send(entry->domain, port_freed{x.kind, x.port});
+}
+
+/// Whom the user is asked about has changed: the backends that ask look whether they still should.
+void domain_state::withdraw_claims() {
+  auto asked = world_->asked.read();
+  auto actors = world_->directory.read();
+  auto backends = std::set<std::string>{};
+  for (auto& [who, backend] : *asked)
+    backends.insert(backend);
+  for (auto& x : backends)
+    if (auto* entry = actors->find(x); entry && entry->domain)
+      self->send(entry->domain, questions_due{});
+}
+
+/// Attached, or about to be, or not away yet: two disks do not get the same place.
 std::vector<model::attachment> domain_state::in_use() const {
   auto result = attached_;
   result.insert(result.end(), attaching_.begin(), attaching_.end());
+  result.insert(result.end(), leaving_.begin(), leaving_.end());
   return result;
 }
 
@@ -342,10 +424,6 @@ void domain_state::detach_device(const order& x, const reply& to) {
     return to.refuse(stopped_meanwhile(who_));
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
-  if (auto* needed = facts_.state == power::halted ? nullptr : requirement(*me, x.kind, *wanted))
-    return to.refuse({errc::vm_not_halted,
-                      fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
-                      "shut it down, or unassign the device first"});
   with_attached(x.kind, to, [this, wanted = *wanted, kind = x.kind, to](const auto& all) {
     auto it = std::ranges::find_if(all, [&](auto& y) {
       return model::is_at(y, kind, wanted.backend.empty() ? y.backend : wanted.backend,
@@ -356,6 +434,14 @@ void domain_state::detach_device(const order& x, const reply& to) {
           {errc::device_not_assigned,
            fmt::format("{} device {} is not attached to '{}'", kind, event_text(wanted), who_),
            {}});
+    auto now = look();
+    auto* me = record(now);
+    if (!me)
+      return to.refuse(stopped_meanwhile(who_));
+    if (auto* needed = facts_.state == power::halted ? nullptr : requirement(*me, kind, *it))
+      return to.refuse({errc::vm_not_halted,
+                        fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
+                        "shut it down, or unassign the device first"});
     auto what = carry(*it, false);
     if (!what)
       return to.refuse(what.error());
@@ -392,7 +478,7 @@ model::outcome<driver_job> domain_state::carry(const model::attachment& x, bool 
 /// False when that was known already.
 bool domain_state::has_lost(const model::attachment& x) {
   auto was_there = std::erase(attached_, x) > 0;
-  publish_attachments();
+  give_back(x);
   return was_there;
 }
 
@@ -435,6 +521,10 @@ std::string domain_state::device_xml(const model::attachment& x) const {
 /// What the hypervisor says the domain has; which devices these are, say their backends.
 void domain_state::identify_devices(const std::vector<model::attachment>& all,
                                     const std::function<void()>& then) {
+  for (auto& x : all)
+    world_->holders.found(x, who_);
+  devices_unknown_ = false;
+  world_->holders.know(who_);
   auto backends = std::set<std::string>{};
   for (auto& x : all)
     if (x.kind == block)
@@ -447,9 +537,20 @@ void domain_state::identify_devices(const std::vector<model::attachment>& all,
                    });
 }
 
-/// Not knowing is no reason to stop: others may then be given what it has.
+/// Nobody is given what it may have, until that is known.
 void domain_state::devices_unknown(const model::error& why) {
   note(spdlog::level::warn, "its devices are not known: {}", why.text);
+  devices_unknown_ = true;
+  world_->holders.doubt(who_);
+  if (devices_pause_.count() == 0)
+    settle_devices_later();
+}
+
+void domain_state::learn_devices() {
+  run(
+      work(job::read_devices{}),
+      [this](const job::read_devices::result& has) { identify_devices(has.attachments, [] {}); },
+      [this](const model::error& why) { devices_unknown(why); });
 }
 
 void domain_state::has_devices(std::vector<model::attachment> all,
@@ -463,7 +564,6 @@ void domain_state::has_devices(std::vector<model::attachment> all,
     if (std::ranges::none_of(known,
                              [&](auto& y) { return model::is_at(y, x.kind, x.backend, x.port); }))
       attached_.push_back(std::move(x));
-  publish_attachments();
 }
 
 /// Those that were in its XML.
@@ -480,6 +580,11 @@ void domain_state::learn_required() {
   run(
       work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
+        for (auto& mine : std::exchange(start_->taken, {}))
+          if (std::ranges::none_of(has.attachments, [&](auto& y) {
+                return model::is_at(y, mine.kind, mine.backend, mine.port);
+              }))
+            give_back(mine);
         identify_devices(has.attachments, [this] { next_step(); });
       },
       [this](const model::error& why) {
@@ -493,17 +598,16 @@ void domain_state::drop_attachments() {
   for (auto& x : std::exchange(attached_, {}))
     if (x.kind != "pci")
       tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
-  publish_attachments();
-}
-
-/// Others see who has what.
-void domain_state::publish_attachments() {
-  world_->attached.update([this](auto& all) {
-    std::erase_if(all, [this](auto& x) { return x.second == who_; });
-    for (auto& x : in_use())
-      if (!is_microphone(x)) // which many may have
-        all.insert_or_assign(std::tuple{x.kind, x.backend, x.port}, who_);
-  });
+  attaching_.clear();
+  leaving_.clear();
+  losses_.clear();
+  devices_unknown_ = false;
+  world_->holders.know(who_);
+  auto actors = world_->directory.read();
+  for (auto& [kind, backend, port] : world_->holders.give_back_all(who_))
+    if (auto* entry = actors->find(backend); entry && entry->domain)
+      self->send(entry->domain, port_freed{kind, port});
+  withdraw_claims();
 }
 
 } // namespace qubes::actors

@@ -13,12 +13,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace qubes::actors {
 
 using model::errc;
 using model::power;
+using stage = model::preload_stage;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -26,6 +27,14 @@ namespace {
 constexpr auto after_property = 30.0;
 constexpr auto after_shutdown = 4.0;
 constexpr auto after_use = 5.0;
+
+/// What failed is tried again after that long, then after twice as long, and so on.
+constexpr auto first_pause = std::chrono::milliseconds{5s};
+constexpr auto longest_pause = std::chrono::milliseconds{5min};
+
+/// One that is to go is looked after until it is gone.
+constexpr auto first_look = std::chrono::milliseconds{1s};
+constexpr auto rarest_look = std::chrono::milliseconds{1min};
 
 std::string text_of(double seconds) {
   return fmt::format("{}", seconds);
@@ -37,6 +46,13 @@ bool is_stale(const model::view& v, const model::domain* x) {
   return state == power::halted || (state == power::paused && model::outdated(v, *x));
 }
 
+model::plan gone() {
+  return {.before = {},
+          .what = {},
+          .after = {},
+          .refusal = model::error{errc::vm_not_found, "it is gone", {}}};
+}
+
 } // namespace
 
 disposables_actor::behavior_type
@@ -46,6 +62,7 @@ disposables(disposables_actor::stateful_pointer<disposables_state> self, world_p
 
 disposables_actor::behavior_type disposables_state::make(world_ptr in) {
   world_ = std::move(in);
+  self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
       [this](atom::start) { wake_up(); },
       [this](atom::join, const std::string& base, const std::string& creator) {
@@ -64,16 +81,52 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
       [this](atom::gone, const std::string& base) { drop_all(base, after_property); },
       [this](atom::open, const std::string& who) { used(who); },
       [this](atom::tick, const std::string& base) { fill(base); },
+      [this](atom::overdue, const std::string& base) {
+        retries_[base].armed = false;
+        fill(base);
+      },
+      [this](atom::expire, const std::string& who) { let_go(who); },
       [this](const answer& x) {
         if (auto found = asked_.extract(x.ticket))
-          found.mapped()(x.result);
+          found.mapped().then(x.result);
       },
   };
 }
 
+// -- whose they are ------------------------------------------------------------------------------
+
+bool disposables_state::is(const std::string& who, stage x) const {
+  auto it = all_.find(who);
+  return it != all_.end() && it->second.at == x;
+}
+
+/// False when it is not what it would have to be for that.
+bool disposables_state::become(const std::string& who, stage x) {
+  auto it = all_.find(who);
+  if (it == all_.end() || !may_become(it->second.at, x))
+    return false;
+  it->second.at = x;
+  if (x == stage::given)
+    all_.erase(it);
+  return true;
+}
+
+void disposables_state::know(const model::domain& x, const std::string& base, stage at) {
+  all_.insert_or_assign(x.name.str(), one{base, x.uuid, at, first_look});
+}
+
+/// Those that it has, or will have.
+std::size_t disposables_state::count(const std::string& base) const {
+  auto born = births_.find(base);
+  auto made = std::ranges::count_if(all_, [&](auto& x) {
+    return x.second.base == base && (x.second.at == stage::making || x.second.at == stage::ready);
+  });
+  return static_cast<std::size_t>(made) + (born == births_.end() ? 0 : born->second);
+}
+
 // -- the pool ------------------------------------------------------------------------------------
 
-/// What an earlier life of the daemon left half done is of no use.
+/// What an earlier life of the daemon left half done is of no use, wherever that life ended.
 void disposables_state::wake_up() {
   auto now = world_->look();
   auto v = now.view();
@@ -81,6 +134,8 @@ void disposables_state::wake_up() {
     auto broken = std::vector<std::string>{};
     for (auto& name : model::preloaded(*base)) {
       auto* x = now.find(name);
+      if (x)
+        know(*x, base->name, model::is_unfinished(*x) ? stage::making : stage::ready);
       if (!x || model::is_unfinished(*x) || v.facts(*x).state == power::halted)
         broken.push_back(name);
       else if (v.facts(*x).state != power::paused)
@@ -89,6 +144,14 @@ void disposables_state::wake_up() {
     if (!broken.empty())
       discard(base->name, broken);
   }
+  for (auto& x : now.system->domains)
+    if (model::is_stray(v, *x)) {
+      auto* base = model::template_of(v, *x);
+      log(spdlog::level::warn, {.domain = x->name.str(), .method = {}},
+          "it was made ready and is nobody's: it is removed");
+      know(*x, base ? base->name.str() : std::string{}, stage::dying);
+      let_go(x->name);
+    }
 }
 
 /// Whoever asks has waited for what comes first: the domains that start with the host.
@@ -108,21 +171,19 @@ void disposables_state::review(const std::string& base, double delay) {
   auto* me = now.find(base);
   if (!me)
     return;
-  auto names = model::preloaded(*me);
   auto old = std::vector<std::string>{};
-  for (auto& name : names) {
-    if (!unready_.contains(name) && is_stale(v, now.find(name)))
+  for (auto& name : model::preloaded(*me))
+    if ((!all_.contains(name) || is(name, stage::ready)) && is_stale(v, now.find(name)))
       old.push_back(name);
-  }
   if (!old.empty())
     discard(base, old);
-  auto left = names.size() - old.size();
+  auto have = count(base);
   auto most = model::preload_most(v, *me);
-  if (left < most && delay > 0)
+  if (have < most && delay > 0)
     return fill_later(base, "outdated", delay);
-  if (left < most)
+  if (have < most)
     tell(base, "domain-preload-dispvm-start", {{"reason", "asked for"}});
-  if (left != most)
+  if (have != most)
     fill(base);
 }
 
@@ -133,37 +194,63 @@ void disposables_state::fill_later(const std::string& base, const std::string& r
                      atom::tick_v, base);
 }
 
+/// Whether there were too many: the newest go first.
+bool disposables_state::trim(const std::string& base) {
+  auto now = world_->look();
+  auto* me = now.find(base);
+  if (!me)
+    return false;
+  auto names = model::preloaded(*me);
+  std::erase_if(names, [&](auto& x) { return !is(x, stage::making) && !is(x, stage::ready); });
+  auto most = model::preload_most(now.view(), *me);
+  if (names.size() <= most)
+    return false;
+  discard(base, {names.begin() + static_cast<std::ptrdiff_t>(most), names.end()});
+  return true;
+}
+
 void disposables_state::fill(const std::string& base) {
   auto now = world_->look();
   auto v = now.view();
   auto* me = now.find(base);
   if (!me)
     return;
-  auto names = model::preloaded(*me);
+  if (trim(base))
+    return;
   auto most = model::preload_most(v, *me);
-  if (names.size() > most) // the newest go first
-    return discard(base, {names.begin() + static_cast<std::ptrdiff_t>(most), names.end()});
-  // Those on their way that are not in the list yet.
-  auto listed = static_cast<std::size_t>(
-      std::ranges::count_if(names, [&](auto& x) { return unready_.contains(x); }));
-  auto on_the_way = names.size() + making_[base] - listed;
-  if (on_the_way >= most)
+  auto have = count(base);
+  if (have >= most)
     return;
   if (!model::can_preload(v, *me)) {
     log(spdlog::level::warn, {.domain = base, .method = {}},
         "nothing is preloaded: its agents cannot tell when they are ready");
     return;
   }
-  make_room_for(base, most - on_the_way);
+  make_room_for(base, most - have);
+}
+
+/// As long as it is wanted. One attempt at a time: whatever fails meanwhile is part of it.
+void disposables_state::try_again(const std::string& base) {
+  auto& mine = retries_[base];
+  if (std::exchange(mine.armed, true))
+    return;
+  mine.pause = std::clamp(mine.pause * 2, first_pause, longest_pause);
+  self->delayed_send(self, mine.pause, atom::overdue_v, base);
 }
 
 /// Memory in use is not taken from running domains for those that only wait.
 void disposables_state::make_room_for(const std::string& base, std::size_t want) {
-  making_[base] += want; // nobody else fills the same gap meanwhile
+  births_[base] += want; // nobody else fills the same gap meanwhile
   auto go = [this, base, want](std::size_t can) {
-    making_[base] -= want - can;
+    births_[base] -= want - can;
     for (auto i = std::size_t{0}; i < can; ++i)
       make_one(base);
+    if (can < want) {
+      log(spdlog::level::info, {.domain = base, .method = {}},
+          fmt::format("{} of {} disposables are not preloaded yet: memory is short", want - can,
+                      want));
+      try_again(base);
+    }
   };
   ask_driver(self, world_, {}, job::measure_free_memory{})
       .then(
@@ -172,7 +259,7 @@ void disposables_state::make_room_for(const std::string& base, std::size_t want)
             auto v = now.view();
             auto* me = now.find(base);
             if (!bytes || !me)
-              return go(me ? want : 0);
+              return go(want);
             auto each = static_cast<std::uint64_t>(
                             std::max<std::int64_t>(model::read_int({v, me}, "memory"), 1))
                         << 20;
@@ -184,11 +271,13 @@ void disposables_state::make_room_for(const std::string& base, std::size_t want)
 
 /// "" is for all templates.
 void disposables_state::drop_all(const std::string& base, double delay) {
+  auto names = std::map<std::string, std::vector<std::string>>{};
+  for (auto& [name, x] : all_)
+    if (base.empty() || x.base == base)
+      names[x.base].push_back(name);
+  for (auto& [of, theirs] : names)
+    discard(of, theirs);
   auto now = world_->look();
-  for (auto& x : now.system->domains)
-    if (base.empty() || x->name.str() == base)
-      if (auto names = model::preloaded(*x); !names.empty())
-        discard(x->name, names);
   auto* me = now.find(base);
   if (me && model::can_preload(now.view(), *me) && model::preload_most(now.view(), *me) > 0)
     fill_later(base, "dropped", delay);
@@ -202,11 +291,15 @@ void disposables_state::make_one(const std::string& base) {
   what->type = model::klass::disp;
   what->based_on = base;
   what->disposable = true;
+  what->preloaded = true;
   wish.creation = std::move(what);
   ask({}, std::move(wish), [this, base](const model::outcome<std::string>& name) {
-    if (!name)
-      return given_up(base, {}, name.error().text);
-    unready_.insert(*name);
+    --births_[base];
+    auto now = world_->look();
+    auto* x = name ? now.find(*name) : nullptr;
+    if (!x)
+      return given_up(base, {}, name ? "it is gone" : name.error().text);
+    know(*x, base, stage::making);
     commit(
         [who = *name](const model::view& v) {
           auto* x = v.system.find(who);
@@ -215,11 +308,13 @@ void disposables_state::make_one(const std::string& base) {
         [this, base, who = *name](bool done) {
           if (!done)
             return given_up(base, who, "it could not be recorded");
-          ask(who, {.what = verb::start}, [this, base, who](const auto& started) {
-            if (!started)
-              return given_up(base, who, started.error().text);
-            began(base, who);
-          });
+          trim(base); // fewer may be wanted by now
+          if (is(who, stage::making))
+            ask(who, {.what = verb::start}, [this, base, who](const auto& started) {
+              if (!started)
+                return given_up(base, who, started.error().text);
+              began(base, who);
+            });
         });
   });
 }
@@ -234,6 +329,8 @@ void disposables_state::began(const std::string& base, const std::string& who) {
 
 void disposables_state::await_ready(const std::string& base, const std::string& who,
                                     std::vector<std::string> services) {
+  if (!is(who, stage::making))
+    return;
   auto now = world_->look();
   auto* x = now.find(who);
   if (!x)
@@ -268,53 +365,93 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
 }
 
 void disposables_state::hold(const std::string& base, const std::string& who) {
+  if (!is(who, stage::making))
+    return;
   ask(who, {.what = verb::pause}, [this, base, who](const auto& held) {
     if (!held)
       return given_up(base, who, held.error().text);
     commit(
-        [who](const model::view& v) {
+        [this, who](const model::view& v) {
           auto* x = v.system.find(who);
-          return x && model::is_preload(v, *x) ? plan_preload_ready(v, *x) : model::plan{};
+          return x && is(who, stage::making) && model::is_preload(v, *x) ? plan_preload_ready(v, *x)
+                                                                         : model::plan{};
         },
-        [this, base, who](bool) {
-          unready_.erase(who);
-          --making_[base];
+        [this, base, who](bool done) {
+          if (!done)
+            return given_up(base, who, "it could not be recorded");
+          if (become(who, stage::ready))
+            retries_[base].pause = {};
         });
   });
 }
 
 void disposables_state::given_up(const std::string& base, const std::string& who,
                                  const std::string& why) {
+  if (!who.empty() && !is(who, stage::making))
+    return; // it is going already
   log(spdlog::level::warn, {.domain = base, .method = {}},
       fmt::format("preloading {} failed: {}", who.empty() ? "a disposable" : who, why));
-  unready_.erase(who);
-  --making_[base];
   if (!who.empty())
     discard(base, {who});
+  try_again(base);
 }
 
-/// Off the list first, so that nobody is given one that is about to go.
+/// Off the list first, so that nobody is given one that is about to go. Those that are promised or
+/// given stay, and so does one that somebody let go on.
 void disposables_state::discard(const std::string& base, const std::vector<std::string>& names) {
+  auto now = world_->look();
+  auto going = std::vector<std::string>{};
+  for (auto& name : names) {
+    auto* x = now.find(name);
+    if (x && is(name, stage::ready) && now.view().facts(*x).state == power::running)
+      used(name);
+    else if (become(name, stage::dying) || !x)
+      going.push_back(name);
+  }
+  if (going.empty())
+    return;
   commit(
-      [base, names](const model::view& v) {
+      [base, going](const model::view& v) {
         auto* x = v.system.find(base);
-        return x ? plan_preload_delisted(v, *x, names) : model::plan{};
+        return x ? plan_preload_delisted(v, *x, going) : model::plan{};
       },
-      [this, names](bool) {
-        for (auto& x : names)
+      [this, going](bool) {
+        for (auto& x : going)
           let_go(x);
       });
 }
 
-/// One that runs removes itself when it is down.
+/// One that runs removes itself when it is down; when that fails, it is done again.
 void disposables_state::let_go(const std::string& who) {
-  auto now = world_->look();
-  if (!now.find(who))
+  auto it = all_.find(who);
+  if (it == all_.end() || it->second.at != stage::dying)
     return;
+  auto now = world_->look();
+  auto* x = now.find(who);
+  if (!x || x->uuid != it->second.uuid)
+    return bury(who);
+  self->delayed_send(self, it->second.next_look, atom::expire_v, who);
+  it->second.next_look = std::min(it->second.next_look * 2, rarest_look);
   ask(who, {.what = verb::kill}, [this, who](const model::outcome<std::string>& killed) {
-    if (!killed && killed.error().code == errc::vm_not_started)
-      ask(who, {.what = verb::remove}, [](const auto&) {});
+    if (killed)
+      return;
+    if (killed.error().code == errc::vm_not_started)
+      return ask(who, {.what = verb::remove}, [](const auto&) {});
+    log(spdlog::level::warn, {.domain = who, .method = {}},
+        fmt::format("it was ready, is not wanted, and cannot be killed: {}", killed.error().text));
   });
+}
+
+/// Nothing is left of it.
+void disposables_state::bury(const std::string& who) {
+  auto base = all_.at(who).base;
+  all_.erase(who);
+  commit(
+      [base, who](const model::view& v) {
+        auto* x = v.system.find(base);
+        return x && !v.system.find(who) ? plan_preload_delisted(v, *x, {who}) : model::plan{};
+      },
+      [](bool) {});
 }
 
 // -- handing out ---------------------------------------------------------------------------------
@@ -330,7 +467,7 @@ void disposables_state::take(const std::string& base, const std::string& creator
   auto old = std::vector<std::string>{};
   for (auto& name : model::preloaded(*me)) {
     auto* x = now.find(name);
-    if (unready_.contains(name))
+    if (!is(name, stage::ready))
       continue;
     if (is_stale(v, x))
       old.push_back(name);
@@ -339,24 +476,19 @@ void disposables_state::take(const std::string& base, const std::string& creator
   }
   if (!old.empty())
     discard(base, old);
-  if (chosen.empty())
+  if (chosen.empty() || !become(chosen, stage::promised))
     return to.ok();
-  unready_.insert(chosen); // it is spoken for
   auto failed = [this, base, chosen, to](const std::string& why) {
     log(spdlog::level::warn, {.domain = chosen, .method = {}},
         fmt::format("it was ready and cannot be used: {}", why));
-    unready_.erase(chosen);
     discard(base, {chosen});
+    fill_gap(base);
     to.ok(); // a fresh one will do
   };
   commit(
       [chosen, creator](const model::view& v) {
         auto* x = v.system.find(chosen);
-        return x ? plan_preload_taken(v, *x, creator)
-                 : model::plan{.before = {},
-                               .what = {},
-                               .after = {},
-                               .refusal = model::error{errc::vm_not_found, "it is gone", {}}};
+        return x ? plan_preload_taken(v, *x, creator) : gone();
       },
       [this, base, chosen, to, failed](bool done) {
         if (!done)
@@ -367,10 +499,12 @@ void disposables_state::take(const std::string& base, const std::string& creator
           commit(
               [chosen](const model::view& v) {
                 auto* x = v.system.find(chosen);
-                return x ? plan_preload_used(v, *x) : model::plan{};
+                return x ? plan_preload_used(v, *x) : gone();
               },
-              [this, base, chosen, to](bool) {
-                unready_.erase(chosen);
+              [this, base, chosen, to, failed](bool done) {
+                if (!done)
+                  return failed("its record cannot be changed");
+                become(chosen, stage::given);
                 tell(base, "domain-preload-dispvm-used", {{"dispvm", chosen}, {"delay", "0"}});
                 fill_gap(base);
                 to.ok(chosen);
@@ -385,7 +519,7 @@ void disposables_state::used(const std::string& who) {
   auto* x = now.find(who);
   auto* base =
       x && model::is_preload(now.view(), *x) ? model::template_of(now.view(), *x) : nullptr;
-  if (!base || unready_.contains(who))
+  if (!base || !become(who, stage::given))
     return;
   commit(
       [who](const model::view& v) {
@@ -456,11 +590,29 @@ void disposables_state::ask(const std::string& whom, order what,
   auto* entry = whom.empty() ? nullptr : actors->find(whom);
   if (!whom.empty() && (!entry || !entry->domain))
     return then(model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", whom)));
-  asked_.emplace(what.ticket, std::move(then));
+  auto whose = entry ? entry->domain.address() : world_->registry.address();
+  asked_.emplace(what.ticket, question{whose, std::move(then)});
+  if (entry && watched_.insert(whose).second)
+    self->monitor(entry->domain);
   if (entry)
     self->send(entry->domain, what, client_actor{disposables_actor{self}});
   else
     self->send(world_->registry, what, client_actor{disposables_actor{self}});
+}
+
+/// An actor died with what it was asked.
+void disposables_state::lost(const caf::down_msg& x) {
+  watched_.erase(x.source);
+  auto theirs = std::vector<std::function<void(model::outcome<std::string>)>>{};
+  for (auto i = asked_.begin(); i != asked_.end();)
+    if (i->second.whom == x.source) {
+      theirs.push_back(std::move(i->second.then));
+      i = asked_.erase(i);
+    } else {
+      ++i;
+    }
+  for (auto& then : theirs)
+    then(model::fail(errc::internal, "its actor ended before it answered"));
 }
 
 void disposables_state::tell(const std::string& base, std::string event,

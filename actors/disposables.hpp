@@ -5,7 +5,9 @@
 #include "actors/reply.hpp"
 #include "actors/world.hpp"
 #include "model/plan.hpp"
+#include "model/preload.hpp"
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -27,13 +29,30 @@ private:
   using planner = std::function<model::plan(const model::view&)>;
   using then_do = std::function<void(bool)>; ///< whether it succeeded
 
+  /// One that was made before anybody asked for it.
+  struct one {
+    std::string base;
+    std::string uuid; ///< its name may be another's later
+    model::preload_stage at;
+    std::chrono::milliseconds next_look; ///< while it is dying
+  };
+
+  // -- whose they are -----------------------------------------------------------------------------
+
+  bool is(const std::string& who, model::preload_stage x) const;
+  bool become(const std::string& who, model::preload_stage x);
+  void know(const model::domain& x, const std::string& base, model::preload_stage at);
+  std::size_t count(const std::string& base) const;
+
   // -- the pool -----------------------------------------------------------------------------------
 
   void wake_up();
   void fill_now(const std::string& base);
   void review(const std::string& base, double delay);
   void fill_later(const std::string& base, const std::string& reason, double delay);
+  bool trim(const std::string& base);
   void fill(const std::string& base);
+  void try_again(const std::string& base);
   void make_room_for(const std::string& base, std::size_t want);
   void drop_all(const std::string& base, double delay);
 
@@ -48,6 +67,7 @@ private:
   void given_up(const std::string& base, const std::string& who, const std::string& why);
   void discard(const std::string& base, const std::vector<std::string>& names);
   void let_go(const std::string& who);
+  void bury(const std::string& who);
 
   void take(const std::string& base, const std::string& creator, const reply& to);
   void used(const std::string& who);
@@ -60,6 +80,7 @@ private:
   void next_commit();
   void ask(const std::string& whom, order what,
            std::function<void(model::outcome<std::string>)> then);
+  void lost(const caf::down_msg& x);
   void tell(const std::string& base, std::string event,
             std::vector<std::pair<std::string, std::string>> args);
 
@@ -67,9 +88,19 @@ private:
   world_ptr world_;
   std::deque<std::pair<planner, then_do>> commits_;
   bool committing_ = false;
-  std::map<std::string, std::size_t> making_; ///< template -> how many are on their way
-  std::set<std::string> unready_;             ///< listed, and still on their way
-  std::map<std::uint64_t, std::function<void(model::outcome<std::string>)>> asked_;
+  std::map<std::string, one> all_;            ///< by name, until they are given or gone
+  std::map<std::string, std::size_t> births_; ///< template -> how many have no name yet
+  struct retry {
+    std::chrono::milliseconds pause{0};
+    bool armed = false;
+  };
+  std::map<std::string, retry> retries_; ///< by template
+  struct question {
+    caf::actor_addr whom;
+    std::function<void(model::outcome<std::string>)> then;
+  };
+  std::map<std::uint64_t, question> asked_;
+  std::set<caf::actor_addr> watched_;
   std::uint64_t next_ticket_ = 1;
 };
 

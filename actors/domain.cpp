@@ -49,6 +49,8 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
       [this](const device_offer& x) { take_device(x); },
       [this](const device_wish& x) { hear(x); },
       [this](const device_loss& x) { lose_device(x); },
+      [this](const port_freed& x) { offer_next(x); },
+      [this](const questions_due&) { review_questions(); },
       [this](const device_gain& x) { gain_device(x); },
       [this](const model::menu_turn& x) { hear(x); },
       [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
@@ -76,6 +78,11 @@ void domain_state::adopt_board() {
   if (facts_.state == power::starting || facts_.state == power::halting)
     facts_.state = power::running;
   publish_facts();
+  if (facts_.xid < 0)
+    world_->holders.give_back_all(who_);
+  for (auto& x : world_->holders.of_holder(who_))
+    if (model::find_device_kind(x.kind)->by == model::carrier::services)
+      attached_.push_back(x);
   if (facts_.xid > 0)
     find_network();
 }
@@ -304,6 +311,8 @@ void domain_state::tick(std::uint64_t life) {
     sync_network();
   if (watch_pause_.count() > 0)
     watch_guest_again();
+  if (devices_pause_.count() > 0 && world_->now_us() >= devices_due_us_)
+    settle_devices();
 }
 
 job::run_service domain_state::root_service(std::string service, std::string input) {

@@ -70,6 +70,7 @@ private:
     std::shared_ptr<void> memory;                  ///< set aside by the memory manager
     std::vector<model::device> pci;                ///< taken from their drivers for it
     std::vector<model::device> disks_found;        ///< of those that may offer required ones
+    std::vector<model::attachment> taken;          ///< required devices, which nobody else gets
     std::optional<std::string> overlay;            ///< the site's changes of its XML
     errand_ptr disks = std::make_shared<errand>(); ///< ends long copies, and waiting in line
     model::xml::devices devices;                   ///< of the volumes, once they are started
@@ -265,8 +266,15 @@ private:
   void attach_device(const order& x, const reply& to);
   void attach_known(const std::string& kind, const model::device& device,
                     const model::device_options& options, const reply& to);
-  void bring(const std::string& kind, const model::device& device,
-             const model::device_options& options, const reply& to);
+  void bring(model::attachment x, const model::device& device, const reply& to);
+  void brought(const model::attachment& x);
+  void not_brought(const model::attachment& x, const model::error& why, const reply& to);
+  void take_away(
+      const model::attachment& x, const std::function<void()>& attempted = [] {});
+  void settle_devices();
+  void settle_devices_later();
+  void give_back(const model::attachment& x);
+  void withdraw_claims();
   model::outcome<model::device_options> options_for(const std::string& kind,
                                                     const model::device& device,
                                                     const model::device_options& given) const;
@@ -279,9 +287,9 @@ private:
                         const std::function<void()>& then);
   void devices_unknown(const model::error& why);
   void has_devices(std::vector<model::attachment> all, const std::vector<model::device>& disks);
+  void learn_devices();
   void learn_required();
   void drop_attachments();
-  void publish_attachments();
 
   static constexpr auto block = "block"; ///< class of devices
 
@@ -306,20 +314,27 @@ private:
   void tell_holders(const std::string& kind,
                     const std::optional<std::vector<model::device>>& before,
                     const std::vector<model::device>& all);
-  void device_is_gone(const std::string& kind, const model::device& x);
+  void device_is_gone(const std::string& kind, const model::device& x, std::string_view identity);
   void offers_nothing();
   void forget_devices();
   /// A domain that wants a device of ours, and by which of its assignments.
   struct claim {
     std::string who;
     model::assignment how;
+    std::int32_t xid; ///< of the life that wants it
   };
+  claim claim_of(const model::view& v, const model::domain& who,
+                 const model::assignment& how) const;
   void offer(const std::string& kind, const model::device& x);
   void hear(const device_wish& x);
   bool still_offers(const std::string& kind, const model::device& x) const;
   void ask_user(const std::string& kind, const model::device& x, const std::vector<claim>& all);
   void give(const std::string& kind, const model::device& x, const claim& to);
+  void offer_next(const port_freed& x);
   void withdraw_questions(const std::string& kind, const std::string& port);
+  void review_questions();
+  void publish_questions();
+  bool still_wants(const claim& x, const std::string& kind, const model::device& what) const;
   void gain_device(const device_gain& what);
   void take_device(const device_offer& x);
   void take_devices();
@@ -334,6 +349,8 @@ private:
                         std::vector<model::device> found = {});
   void check_devices();
   void check_devices_of(std::size_t at);
+  void take_required();
+  void undo_devices();
   void bind_pci();
 
   // -- firewall (firewall.cpp) ------------------------------------------------------------------
@@ -441,7 +458,6 @@ private:
   void publish_troubles();
   void try_again(std::chrono::milliseconds& pause);
   void tick(std::uint64_t life);
-  netvm_actor netvm_of_mine() const;
 
   /// A job about this domain, in this life.
   template <job::is_job Job>
@@ -513,17 +529,24 @@ private:
   std::vector<std::weak_ptr<errand>> copies_;  ///< under way to its volumes
   std::vector<model::attachment> attached_;    ///< for this life
   std::vector<model::attachment> attaching_;   ///< under way
+  std::vector<model::attachment> leaving_;     ///< until the hypervisor has none of it
+  std::vector<device_loss> losses_;            ///< of what is being attached
+  bool devices_unknown_ = false;               ///< what it has could not be read
+  std::chrono::milliseconds devices_pause_{0}; ///< between attempts at either
+  std::int64_t devices_due_us_ = 0;            ///< when the next one is
   /// Devices of a class that it offers.
   struct offers {
     std::optional<std::vector<model::device>> told; ///< as far as others were
     bool looking = false;
     bool look_again = false;
+    std::vector<model::device> next; ///< at ports that others have not given back yet
   };
   std::map<std::string, offers, std::less<>> offers_; ///< by class
   /// The user is asked about a device of ours.
   struct question {
     std::string kind;
-    std::string port;
+    model::device what;
+    std::vector<claim> claims;
     errand_ptr signs;
   };
   std::vector<question> questions_;

@@ -5,6 +5,7 @@
 #include "actors/attach_question.hpp"
 #include "actors/telling.hpp"
 #include "model/auto_attach.hpp"
+#include "model/permission.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -26,8 +27,7 @@ std::string text_of(const model::device& x) {
 }
 
 const model::device* find(const std::vector<model::device>& all, const model::device& x) {
-  auto it = std::ranges::find_if(
-      all, [&](auto& y) { return y.port == x.port && y.identity == x.identity; });
+  auto it = std::ranges::find_if(all, [&](auto& y) { return model::is_same(y, x); });
   return it == all.end() ? nullptr : &*it;
 }
 
@@ -102,7 +102,7 @@ void domain_state::devices_are(const std::string& kind, const std::vector<model:
     return;
   for (auto& x : *before)
     if (!find(all, x))
-      device_is_gone(kind, x);
+      device_is_gone(kind, x, x.identity);
   auto fresh = std::vector<model::device>{};
   for (auto& x : all)
     if (!find(*before, x)) {
@@ -110,8 +110,7 @@ void domain_state::devices_are(const std::string& kind, const std::vector<model:
       fresh.push_back(x);
     }
   for (auto& x : fresh)
-    if (x.attachment.empty())
-      offer(kind, x);
+    offer(kind, x);
 }
 
 /// Those who have one of ours now, or have it no more.
@@ -133,13 +132,13 @@ void domain_state::tell_holders(const std::string& kind,
   }
 }
 
-void domain_state::device_is_gone(const std::string& kind, const model::device& x) {
+/// `identity`: of those who have it; "" for whatever is at its port.
+void domain_state::device_is_gone(const std::string& kind, const model::device& x,
+                                  std::string_view identity) {
   withdraw_questions(kind, x.port);
-  auto holders = world_->attached.read();
-  auto holder = holders->find(std::tuple{kind, who_, x.port});
   auto actors = world_->directory.read();
-  if (holder != holders->end())
-    if (auto* entry = actors->find(holder->second))
+  for (auto& holder : world_->holders.vacate({kind, who_, x.port}, identity))
+    if (auto* entry = actors->find(holder); entry && entry->domain)
       self->send(entry->domain, device_loss{kind, who_, x.port});
   tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
 }
@@ -154,11 +153,9 @@ void domain_state::offers_nothing() {
 
 /// The backend stopped: nothing of it is left.
 void domain_state::forget_devices() {
-  auto holders = world_->attached.read();
-  for (auto& [what, holder] : *holders) { // also what it never told of
-    auto& [kind, backend, port] = what;
-    auto* row = model::find_device_kind(kind);
-    if (backend != who_ || !row || row->listing.empty())
+  for (auto& [kind, backend, port] : world_->holders.of_backend(who_)) {
+    auto* row = model::find_device_kind(kind); // also what it never told of
+    if (!row || row->listing.empty())
       continue;
     auto& told = offers_[kind].told;
     if (!told)
@@ -170,8 +167,9 @@ void domain_state::forget_devices() {
     }
   }
   for (auto& [kind, mine] : offers_) {
+    mine.next.clear();
     for (auto& x : std::exchange(mine.told, std::nullopt).value_or(std::vector<model::device>{}))
-      device_is_gone(kind, x);
+      device_is_gone(kind, x, {});
     if (says_who_has(kind))
       tell(fmt::format("device-list-change:{}", kind));
   }
@@ -181,19 +179,45 @@ void domain_state::forget_devices() {
 }
 
 /// To the one domain that wants it. Where several do, or one with consent only, the user says.
+/// While somebody has what was at its port before, nobody can have it.
 void domain_state::offer(const std::string& kind, const model::device& x) {
+  auto holder = world_->holders.holder({kind, who_, x.port});
+  if (!holder.empty() || (says_who_has(kind) && !x.attachment.empty()))
+    return;
+  if (world_->holders.is_taken({kind, who_, x.port}))
+    return offers_[kind].next.push_back(x);
   auto now = look();
   auto claims = std::vector<claim>{};
   for (auto& it : model::takers_of(now.view(), kind, x))
-    claims.push_back({it.who->name, *it.how});
+    claims.push_back(claim_of(now.view(), *it.who, *it.how));
   if (claims.size() == 1 && claims[0].how.mode != model::assignment_mode::ask_to_attach)
     give(kind, x, claims[0]);
   else if (!claims.empty())
     ask_user(kind, x, claims);
 }
 
+/// What was there before is given back.
+void domain_state::offer_next(const port_freed& x) {
+  auto all = std::exchange(offers_[x.kind].next, {});
+  for (auto& it : all)
+    if (it.port != x.port)
+      offers_[x.kind].next.push_back(it);
+    else if (still_offers(x.kind, it))
+      offer(x.kind, it);
+}
+
+domain_state::claim domain_state::claim_of(const model::view& v, const model::domain& who,
+                                           const model::assignment& how) const {
+  return {who.name, how, v.facts(who).xid};
+}
+
 void domain_state::hear(const device_wish& x) {
-  ask_user(x.kind, x.what, {{x.who, x.how}});
+  auto now = look();
+  auto* who = now.find(x.who);
+  auto& told = offers_[x.kind].told;
+  auto gone = told && !find(*told, x.what);
+  if (who && !gone && !world_->holders.is_taken({x.kind, who_, x.what.port}))
+    ask_user(x.kind, x.what, {claim_of(now.view(), *who, x.how)});
 }
 
 /// It has not left meanwhile.
@@ -212,10 +236,12 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
     names.push_back(it.who);
   auto now = look();
   auto signs = std::make_shared<errand>();
-  questions_.push_back({kind, x.port, signs});
+  questions_.push_back({kind, x, all, signs});
+  publish_questions();
   auto over = [this, signs] {
     signs->stop.request_stop();
     std::erase_if(questions_, [&](auto& y) { return y.signs == signs; });
+    publish_questions();
   };
   auto answered = [this, kind, x, all, names, over](const std::string& answer) {
     over();
@@ -223,8 +249,10 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
     auto it = std::ranges::find(all, whom, &claim::who);
     if (it == all.end())
       note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
-    else if (still_offers(kind, x))
+    else if (still_offers(kind, x) && still_wants(*it, kind, x))
       give(kind, x, *it);
+    else
+      note(spdlog::level::info, "{} device {} is not for '{}' any more", kind, text_of(x), whom);
   };
   auto unanswered = [this, kind, x, over](const model::error& why) {
     over();
@@ -244,31 +272,63 @@ void domain_state::give(const std::string& kind, const model::device& x, const c
 
 void domain_state::withdraw_questions(const std::string& kind, const std::string& port) {
   for (auto& x : questions_)
-    if (x.kind == kind && x.port == port)
+    if (x.kind == kind && x.what.port == port)
       x.signs->stop.request_stop();
+}
+
+/// The life that wanted it goes on, and is still to have it.
+bool domain_state::still_wants(const claim& x, const std::string& kind,
+                               const model::device& what) const {
+  auto now = look();
+  auto* who = now.find(x.who);
+  return who && now.view().facts(*who).xid == x.xid && model::wish_for(*who, kind, what);
+}
+
+/// A question whose reason is gone is withdrawn.
+void domain_state::review_questions() {
+  for (auto& x : questions_) {
+    auto taken = world_->holders.is_taken({x.kind, who_, x.what.port});
+    auto wanted =
+        std::ranges::any_of(x.claims, [&](auto& y) { return still_wants(y, x.kind, x.what); });
+    if (taken || !wanted)
+      x.signs->stop.request_stop();
+  }
+}
+
+/// Others see whom the user is asked about.
+void domain_state::publish_questions() {
+  world_->asked.update([this](auto& all) {
+    std::erase_if(all, [this](auto& x) { return x.second == who_; });
+    for (auto& x : questions_)
+      for (auto& y : x.claims)
+        all.emplace(y.who, who_);
+  });
 }
 
 // -- the domain that gets or has it --------------------------------------------------------------
 
-/// A device of ours is gone from its backend; the hypervisor may know already.
+/// A device of ours is gone from its backend; the hypervisor may know already. It is ours until the
+/// hypervisor says that we have it no more.
 void domain_state::lose_device(const device_loss& what) {
-  auto it = std::ranges::find_if(
-      attached_, [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); });
+  auto here = [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); };
+  if (start_ && std::ranges::any_of(start_->taken, here))
+    abort_start({errc::general,
+                 fmt::format("{} device {}:{} went away", what.kind, what.backend, what.port),
+                 {}});
+  if (std::ranges::any_of(attaching_, here))
+    return losses_.push_back(what);
+  auto it = std::ranges::find_if(attached_, here);
   if (it == attached_.end())
     return;
   auto gone = *it;
-  attached_.erase(it);
-  publish_attachments();
-  auto told = [this, gone] {
-    tell(fmt::format("device-detach:{}", gone.kind),
-         {{"port", fmt::format("{}:{}", gone.backend, gone.port)}});
-  };
-  if (says_who_has(gone.kind))
-    return told();
-  run(work(job::detach_device{device_xml(gone)}), told, [this, told](const model::error& why) {
-    note(spdlog::level::info, "detaching a device that is gone: {}", why.text);
-    told();
-  });
+  if (says_who_has(gone.kind)) {
+    has_lost(gone);
+    return tell(fmt::format("device-detach:{}", gone.kind),
+                {{"port", fmt::format("{}:{}", gone.backend, gone.port)}});
+  }
+  if (std::ranges::find(leaving_, gone) == leaving_.end())
+    leaving_.push_back(gone);
+  take_away(gone);
 }
 
 /// Its backend says that we have it; that we know when we asked for it.
@@ -280,16 +340,20 @@ void domain_state::gain_device(const device_gain& what) {
       }))
     return;
   attached_.push_back({what.kind, x.backend, x.port, x.identity, {}});
-  publish_attachments();
+  world_->holders.found(attached_.back(), who_);
+  withdraw_claims();
   if (what.is_news)
     tell(fmt::format("device-attach:{}", what.kind),
          {{"device", text_of(x)}, {"options", model::event_text(model::device_options{})}});
 }
 
 void domain_state::take_device(const device_offer& x) {
-  if (facts_.xid < 0 || (start_ && start_->failed))
+  auto now = look();
+  auto* me = record(now);
+  auto* how = me ? model::wish_for(*me, x.kind, x.what) : nullptr; // as the record is by now
+  if (!how || facts_.xid < 0 || (start_ && start_->failed))
     return;
-  attach_known(x.kind, x.what, x.how.options,
+  attach_known(x.kind, x.what, how->options,
                reply{[this, x](const model::outcome<std::string>& done) {
                  if (!done)
                    note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,
@@ -337,7 +401,10 @@ void domain_state::take_devices_of(const std::string& kind) {
       auto actors = world_->directory.read();
       for (auto& x : model::arrivals(*me, kind, offered)) {
         auto* backend = actors->find(x.what.backend);
-        if (x.how.mode != model::assignment_mode::ask_to_attach)
+        if (auto may = model::permit_device({now.view(), me}, &x.what); !may)
+          note(spdlog::level::warn, "{} device {} is not attached: {}", kind, text_of(x.what),
+               may.error().text);
+        else if (x.how.mode != model::assignment_mode::ask_to_attach)
           take_device({kind, x.what, x.how});
         else if (backend)
           self->send(backend->domain, device_wish{kind, who_, x.what, x.how});
@@ -396,7 +463,7 @@ void domain_state::check_devices() {
 
 void domain_state::check_devices_of(std::size_t at) {
   if (at == std::size(model::device_kinds))
-    return bind_pci();
+    return take_required();
   auto kind = std::string{model::device_kinds[at].name};
   auto now = look();
   auto* me = record(now);
@@ -417,6 +484,37 @@ void domain_state::check_devices_of(std::size_t at) {
     check_devices_of(at + 1);
   };
   with_all_devices(kind, backends_of(*me, kind, required), found);
+}
+
+/// What its XML will bring is its own from here on; others may have been faster.
+void domain_state::take_required() {
+  auto now = look();
+  auto* me = record(now);
+  if (!me)
+    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+  auto found = std::pair{std::pair{std::string{"pci"}, &start_->pci},
+                         std::pair{std::string{block}, &start_->disks_found}};
+  for (auto& [kind, devices] : {found.first, found.second}) {
+    auto as_found = model::with_found(*me, kind, *devices);
+    for (auto* how : model::required_of(as_found, kind)) {
+      auto x = model::attachment{kind, how->backend, how->port, how->identity, how->options};
+      if (how->port == "*" || std::ranges::any_of(start_->taken, [&](auto& y) {
+            return model::is_at(y, kind, x.backend, x.port);
+          }))
+        continue;
+      if (auto taken = world_->holders.take(x, who_); !taken)
+        return fail_start(std::move(taken.error()));
+      start_->taken.push_back(std::move(x));
+    }
+  }
+  withdraw_claims();
+  bind_pci();
+}
+
+void domain_state::undo_devices() {
+  for (auto& x : start_->taken)
+    give_back(x);
+  unwind();
 }
 
 /// All that are assigned, whatever their mode.

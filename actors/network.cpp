@@ -92,6 +92,7 @@ void domain_state::netvm_fell(const std::string& netvm) {
 /// lacks as soon as its netvm runs, and starts nobody.
 void domain_state::find_network() {
   syncing_ = true; // nothing moves before it is known what there is
+  world_->holders.doubt(who_);
   uplink_->turn([this](auto& x) {
     x.wants(netvm_in_record());
     x.has_guest_at({});

@@ -210,6 +210,9 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
   self->send(world_->events, done.before);
   tell_menus(self, world_, before, done.what, done.after);
   move_sound(before, done.what);
+  if (std::ranges::any_of(done.what.edits,
+                          [](auto& x) { return std::holds_alternative<model::set_devices>(x); }))
+    withdraw_claims();
   tell_change(self, world_, before, done.what, who_,
               [this, before, finish] { follow_record(before, finish); });
 }

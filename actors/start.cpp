@@ -25,7 +25,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
   using me = domain_state;
   static const auto steps = std::vector<start_step>{
       {"permission", &me::check_permission, nullptr},
-      {"devices", &me::check_devices, nullptr},
+      {"devices", &me::check_devices, &me::undo_devices},
       {"verify", &me::verify_files, nullptr},
       {"strangers", &me::look_for_strangers, nullptr},
       {"netvm", &me::bring_up_netvm, &me::undo_netvm},

@@ -313,6 +313,7 @@ void domain_state::tell_end() {
   recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
   network_pause_ = {};
   watch_pause_ = {};
+  devices_pause_ = {};
   tell("domain-shutdown");
   forget_devices();
   drop_attachments();

@@ -5,6 +5,7 @@
 #include "actors/content_uses.hpp"
 #include "actors/deadlines.hpp"
 #include "actors/directory.hpp"
+#include "actors/holders.hpp"
 #include "actors/settings.hpp"
 #include "actors/status_board.hpp"
 #include "actors/volume_board.hpp"
@@ -21,7 +22,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <tuple>
 #include <vector>
 
 namespace qubes::actors {
@@ -46,8 +46,9 @@ struct world {
   actors::status_board status;
   actors::volume_board volumes;
   content_uses contents;
-  /// Class, backend and port of what is attached -> the domain that has it.
-  published<std::map<std::tuple<std::string, std::string, std::string>, std::string>> attached;
+  device_holders holders;
+  /// Domains that a device may be for, each with the backend that asks the user about it now.
+  published<std::multimap<std::string, std::string>> asked;
   /// PCI devices of the host; nothing where they have to be asked for.
   published<std::optional<std::vector<model::device>>> host_pci;
   /// Disposables of before the daemon's start that clean up after themselves, by uuid.

@@ -163,14 +163,14 @@ outcome<unique_fd> nameless_file(const std::string& directory) {
 /// Bytes on their way through scrypt into a nameless file.
 class sealed {
 public:
-  static outcome<sealed> open(const backups_options& with, const std::string& secret,
+  static outcome<sealed> open(const backups_options& with, model::secret secret,
                               const stop_event& stop) {
     auto file = nameless_file(with.temporary);
     if (!file)
       return tl::unexpected{std::move(file.error())};
     auto program =
         fed_program::start({with.scrypt, "enc", "--passphrase", "file:/dev/fd/3", "-"},
-                           {.output = file->get(), .secret = secret + '\n', .stop = &stop});
+                           {.output = file->get(), .secret = std::move(secret), .stop = &stop});
     if (!program) {
       program.error().hint = "install scrypt";
       return tl::unexpected{std::move(program.error())};
@@ -222,7 +222,8 @@ public:
                               compressor_.empty() ? "gzip" : compressor_.front(), what_.id);
     if (auto done = outer_->add_text(header_name, header); !done)
       return done;
-    auto proof = sealed::open(with_, fmt::format("{}!{}", header_name, what_.passphrase), stop_);
+    auto proof = sealed::open(
+        with_, model::secret::join(header_name, "!", what_.passphrase.view(), "\n"), stop_);
     if (!proof)
       return tl::unexpected{std::move(proof.error())};
     return proof->put(header).and_then(
@@ -293,7 +294,8 @@ private:
       compressor = std::move(*started);
       sink = [&](std::string_view bytes) { return compressor->put(bytes); };
     }
-    auto inner = tar_writer{tar_writer::dialect::sparse, sink, watch_.stop, watch_.tell};
+    auto inner =
+        tar_writer{tar_writer::dialect::sparse, sink, watch_.stop, watch_.tell, watch_.warn};
     return fill(inner)
         .and_then([&] { return inner.end(); })
         .and_then([&] { return compressor ? compressor->end() : outcome<void>{}; })
@@ -336,9 +338,10 @@ private:
     std::string current() const { return fmt::format("{}.{:03}", name_, number_); }
 
     outcome<void> open() {
-      auto opened = sealed::open(
-          all_.with_, fmt::format("{}!{}!{}", all_.what_.id, current(), all_.what_.passphrase),
-          all_.stop_);
+      auto opened = sealed::open(all_.with_,
+                                 model::secret::join(all_.what_.id, "!", current(), "!",
+                                                     all_.what_.passphrase.view(), "\n"),
+                                 all_.stop_);
       if (!opened)
         return tl::unexpected{std::move(opened.error())};
       chunk_.emplace(std::move(*opened));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "model/error.hpp"
+#include "model/secret.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,7 @@ namespace qubes::drivers {
 /// What to make, and where to.
 struct backup_order {
   std::string id;             ///< tells its pieces from those of other backups
-  std::string passphrase;     ///< one line
+  model::secret passphrase;   ///< one line
   std::string compression;    ///< a filter program and its options, "" for none
   std::string destination_vm; ///< whose service takes it, "" for a file of this host
   std::string user;           ///< that the service runs as
@@ -34,6 +35,7 @@ inline model::error backup_cancelled() {
 struct backup_watch {
   std::stop_token stop{};
   std::function<void(std::uint64_t bytes)> tell{}; ///< of data read since the last time
+  std::function<void(const std::string&)> warn{};  ///< of what is not as it should be, and why
 };
 
 struct backup_part {

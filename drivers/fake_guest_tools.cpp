@@ -157,7 +157,8 @@ std::string why_not(const fake_guest_tools::call& x, const std::string& user) {
 
 outcome<std::optional<std::string>> fake_guest_tools::run_service(const std::string& domain,
                                                                   const model::service_call& x,
-                                                                  std::chrono::seconds) {
+                                                                  std::chrono::seconds,
+                                                                  std::stop_token stop) {
   auto script = service_script{};
   auto now = call{domain, x};
   {
@@ -173,6 +174,8 @@ outcome<std::optional<std::string>> fake_guest_tools::run_service(const std::str
     }
     script = services_say_;
   }
+  if (stop.stop_requested())
+    return fail(errc::general, "it was broken off");
   if (!script)
     return std::optional{std::string{}};
   return script(now).map([](auto said) { return std::optional{std::move(said)}; });

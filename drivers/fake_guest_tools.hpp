@@ -23,7 +23,8 @@ public:
   outcome<void> start_agent(const qrexec_agent& x) override;
   outcome<std::optional<std::string>> run_service(const std::string& domain,
                                                   const model::service_call& x,
-                                                  std::chrono::seconds limit) override;
+                                                  std::chrono::seconds limit,
+                                                  std::stop_token stop) override;
   outcome<void> sync_menus(const std::string& domain, std::chrono::seconds limit) override;
   bool agent_connected(const std::string& name) override;
   void listen_agents(agents_listener heard) override;

@@ -60,9 +60,10 @@ outcome<std::unique_ptr<fed_program>> fed_program::start(const std::vector<std::
                               .errors = errors.write.get(),
                               .input = input.read.get()};
   if (!wires.secret.empty()) {
-    auto size = static_cast<ssize_t>(wires.secret.size());
+    auto text = std::exchange(wires.secret, {});
+    auto size = static_cast<ssize_t>(text.view().size());
     never_wait(secret.write);
-    if (::write(secret.write.get(), wires.secret.data(), wires.secret.size()) != size)
+    if (::write(secret.write.get(), text.view().data(), text.view().size()) != size)
       return fail(errc::general, fmt::format("what '{}' must know is too long", command[0]));
     plugs.third = secret.read.get();
   }

@@ -5,6 +5,7 @@
 #include "drivers/spawn.hpp"
 #include "drivers/stop_event.hpp"
 #include "model/error.hpp"
+#include "model/secret.hpp"
 
 #include <functional>
 #include <memory>
@@ -23,7 +24,7 @@ public:
   struct wiring {
     int output = -1;        ///< standard output goes there, or
     byte_sink to{};         ///< is handed over while the program is fed, or is thrown away
-    std::string secret{};   ///< what it reads from /dev/fd/3, if anything; at most a page
+    model::secret secret{}; ///< what it reads from /dev/fd/3, if anything; at most a page
     const stop_event* stop; ///< put and end fail with errc::backup_cancelled once it is raised
   };
 

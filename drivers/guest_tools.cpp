@@ -170,7 +170,8 @@ public:
 
   outcome<std::optional<std::string>> run_service(const std::string& domain,
                                                   const model::service_call& x,
-                                                  std::chrono::seconds limit) override {
+                                                  std::chrono::seconds limit,
+                                                  std::stop_token stop) override {
     if (x.service.empty() || x.user.empty())
       return fail(errc::internal, fmt::format("a service in '{}' needs a name and a user", domain));
     auto here = domain == "dom0";
@@ -187,7 +188,8 @@ public:
       command = as_user(std::move(command));
     if (auto granted = x.needs ? rules_.grant(*x.needs) : outcome<void>{}; !granted)
       return tl::unexpected{std::move(granted.error())};
-    auto done = run(command, {}, limit, outputs::apart, {.input = x.input});
+    auto done =
+        run(command, {}, limit, outputs::apart, {.input = x.input, .stop = std::move(stop)});
     if (auto withdrawn = x.needs ? rules_.withdraw(*x.needs) : outcome<void>{}; !withdrawn)
       return tl::unexpected{std::move(withdrawn.error())};
     if (!done)

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,10 +62,11 @@ public:
   virtual outcome<void> start_agent(const qrexec_agent& x) = 0;
 
   /// What the service said; nothing where no program runs services. Those of dom0 run here. One
-  /// that fails is errc::vm_error with what it complained of.
+  /// that fails is errc::vm_error with what it complained of. It ends when somebody stops it.
   virtual outcome<std::optional<std::string>> run_service(const std::string& domain,
                                                           const model::service_call& x,
-                                                          std::chrono::seconds limit) = 0;
+                                                          std::chrono::seconds limit,
+                                                          std::stop_token stop = {}) = 0;
 
   /// Has dom0's user ask the domain for its applications; nothing where no program does that.
   virtual outcome<void> sync_menus(const std::string& domain, std::chrono::seconds limit) = 0;

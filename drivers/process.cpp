@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace qubes::drivers {
 
@@ -49,6 +50,13 @@ struct stream {
   /// Takes what is there, at most a pipe full; false when there will be no more.
   bool drain() {
     auto room = std::array<char, 8192>{};
+    auto more = drain(room);
+    ::explicit_bzero(room.data(), room.size()); // it may be a passphrase
+    return more;
+  }
+
+private:
+  bool drain(std::array<char, 8192>& room) {
     for (auto rounds = 0; rounds < 8; ++rounds) {
       auto got = ::read(ours.get(), room.data(), room.size());
       if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))

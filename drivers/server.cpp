@@ -58,14 +58,15 @@ struct connection {
   std::size_t socket_index = 0;
   std::string in;
   std::string out;
-  std::size_t sent = 0;     ///< of `out`
-  bool asked = false;       ///< the request is complete
-  bool too_long = false;    ///< what still comes is not looked at
-  bool last = false;        ///< `out` ends with the last reply
-  bool registered = false;  ///< with epoll
-  std::uint32_t events = 0; ///< epoll's mask
-  clock::time_point deadline;
-  slot before = no_slot; ///< neighbours among the incomplete requests
+  std::size_t sent = 0;       ///< of `out`
+  bool asked = false;         ///< the request is complete
+  bool too_long = false;      ///< what still comes is not looked at
+  bool last = false;          ///< `out` ends with the last reply
+  bool registered = false;    ///< with epoll
+  std::uint32_t events = 0;   ///< epoll's mask
+  clock::time_point deadline; ///< while it is awaited
+  bool awaited = false;       ///< the client is to send, or to take what is sent
+  slot before = no_slot;      ///< neighbours among those that are awaited
   slot after = no_slot;
 
   std::size_t unsent() const noexcept { return out.size() - sent; }
@@ -208,9 +209,9 @@ private:
   void lose(connection& x);
   void close(connection& x);
 
-  // -- incomplete requests, oldest first ------------------------------------------------------
-  void enlist(connection& x);
-  void delist(connection& x);
+  // -- who is awaited, longest first ---------------------------------------------------------
+  void await(connection& x);
+  void await_no_more(connection& x);
 
   /// The server whose thread this is.
   static thread_local const epoll_server* here_;
@@ -338,7 +339,7 @@ void epoll_server::expire() {
     return;
   auto now = clock::now();
   while (oldest_ != no_slot && table_.at(oldest_).deadline <= now)
-    close(table_.at(oldest_));
+    lose(table_.at(oldest_));
 }
 
 /// Not at once: whoever is just sending must not be called back.
@@ -448,9 +449,8 @@ void epoll_server::greet(unique_fd socket, std::size_t index) {
   fresh.socket = std::move(socket);
   fresh.peer = {who.pid, who.uid, who.gid};
   fresh.socket_index = index;
-  fresh.deadline = clock::now() + limits_.request_time;
   ++open_;
-  enlist(fresh);
+  await(fresh);
   read(fresh); // clients send at once: mostly it is all here
 }
 
@@ -483,7 +483,7 @@ void epoll_server::read(connection& x) {
   }
 
   x.asked = true;
-  delist(x);
+  await_no_more(x);
   auto request = std::string{};
   if (held == 0) {
     request.assign(scratch_, 0, got);
@@ -505,7 +505,7 @@ void epoll_server::skip(connection& x) {
   if (count != 0)
     return watch(x);
   x.asked = true;
-  delist(x);
+  await_no_more(x);
   reply(x.id, handler_.too_long, true);
 }
 
@@ -532,6 +532,7 @@ void epoll_server::reply(connection_id to, std::string bytes, bool last) {
   }
   x->out = std::move(bytes);
   x->sent = done;
+  await(*x);
   watch(*x);
 }
 
@@ -550,9 +551,14 @@ bool epoll_server::transmit(connection& x, std::string_view bytes, std::size_t& 
 }
 
 void epoll_server::flush(connection& x) {
+  auto before = x.sent;
   if (!transmit(x, x.out, x.sent))
     return lose(x);
-  if (x.unsent() == 0) {
+  if (x.sent > before) // it reads: it has its time anew
+    await_no_more(x);
+  if (x.unsent() > 0) {
+    await(x);
+  } else {
     x.out.clear();
     x.sent = 0;
     if (x.last)
@@ -584,23 +590,27 @@ void epoll_server::lose(connection& x) {
 void epoll_server::close(connection& x) {
   if (x.asked)
     closed_.push_back(x.id);
-  if (!x.asked)
-    delist(x);
+  await_no_more(x);
   table_.remove(x);
   --open_;
 }
 
-// -- incomplete requests -----------------------------------------------------------------------
+// -- who is awaited ----------------------------------------------------------------------------
 
 /// All have the same time, so the list is in order of their deadlines.
-void epoll_server::enlist(connection& x) {
+void epoll_server::await(connection& x) {
+  if (std::exchange(x.awaited, true))
+    return;
+  x.deadline = clock::now() + limits_.request_time;
   auto me = connection_table::slot_of(x);
   x.before = newest_;
   (newest_ == no_slot ? oldest_ : table_.at(newest_).after) = me;
   newest_ = me;
 }
 
-void epoll_server::delist(connection& x) {
+void epoll_server::await_no_more(connection& x) {
+  if (!std::exchange(x.awaited, false))
+    return;
   (x.before == no_slot ? oldest_ : table_.at(x.before).after) = x.after;
   (x.after == no_slot ? newest_ : table_.at(x.after).before) = x.before;
   x.before = x.after = no_slot;

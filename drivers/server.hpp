@@ -32,7 +32,8 @@ struct server_limits {
   std::size_t connections = 8192; ///< more wait in the backlog
   std::size_t output = 4U << 20;  ///< unsent bytes of one connection; who lets more pile up is
                                   ///< dropped. One reply may be longer, if it is the only one.
-  std::chrono::milliseconds request_time{30000}; ///< to send the whole request
+  std::chrono::milliseconds request_time{30000}; ///< to send the whole request, and to read on
+                                                 ///< whenever something is left to be read
 };
 
 struct server_handler {

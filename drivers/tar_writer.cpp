@@ -7,6 +7,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,7 +16,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <filesystem>
+#include <vector>
 
 namespace qubes::drivers {
 
@@ -37,13 +40,37 @@ tl::unexpected<model::error> cannot_read(const std::string& path, int code = err
   return fail(errc::general, fmt::format("cannot read '{}': {}", path, reason(code)));
 }
 
+/// What is in a directory, sorted; or the reason.
+tl::expected<std::vector<std::string>, int> names_in(const std::string& path) {
+  auto file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW);
+  if (file < 0)
+    return tl::unexpected{errno};
+  auto opened = std::unique_ptr<DIR, int (*)(DIR*)>{::fdopendir(file), ::closedir};
+  if (!opened) {
+    auto code = errno;
+    ::close(file);
+    return tl::unexpected{code};
+  }
+  auto result = std::vector<std::string>{};
+  errno = 0;
+  while (auto* x = ::readdir(opened.get())) {
+    auto name = std::string_view{x->d_name};
+    if (name != "." && name != "..")
+      result.emplace_back(name);
+  }
+  if (errno != 0)
+    return tl::unexpected{errno};
+  std::ranges::sort(result);
+  return result;
+}
+
 } // namespace
 
 // -- life ----------------------------------------------------------------------------------------
 
-tar_writer::tar_writer(dialect how, byte_sink to, std::stop_token stop, progress tell)
+tar_writer::tar_writer(dialect how, byte_sink to, std::stop_token stop, progress tell, warning warn)
     : archive_(::archive_write_new()), links_(::archive_entry_linkresolver_new()),
-      to_(std::move(to)), stop_(std::move(stop)), tell_(std::move(tell)),
+      to_(std::move(to)), stop_(std::move(stop)), tell_(std::move(tell)), warn_(std::move(warn)),
       buffer_(std::make_unique<char[]>(block)) {
   if (how == dialect::plain)
     ::archive_write_set_format_ustar(archive_);
@@ -114,41 +141,103 @@ outcome<void> tar_writer::add_file(const std::string& name, int file, const std:
 }
 
 outcome<void> tar_writer::add_tree(const std::string& name, const std::string& path) {
-  if (auto done = add_node(name, path); !done)
-    return done;
-  auto failure = std::error_code{};
-  for (auto it = fs::recursive_directory_iterator{path, failure};
-       !failure && it != fs::recursive_directory_iterator{}; it.increment(failure))
-    if (auto done = add_node(name + it->path().string().substr(path.size()), it->path()); !done)
-      return done;
-  if (failure)
-    return cannot_read(path, failure.value());
+  if (::access(path.c_str(), F_OK) != 0)
+    return cannot_read(path);
+  return add_node(name, path).and_then([&](bool directory) {
+    return directory ? add_below(name, path) : outcome<void>{};
+  });
+}
+
+/// Directories are read one at a time, so that a deep tree needs no more descriptors.
+outcome<void> tar_writer::add_below(const std::string& name, const std::string& path) {
+  auto todo = std::vector{std::string{}};
+  while (!todo.empty()) {
+    auto below = std::move(todo.back());
+    todo.pop_back();
+    auto names = names_in(path + below);
+    if (!names) {
+      if (auto passed = pass_over(path + below, names.error()); !passed)
+        return passed;
+      continue;
+    }
+    for (auto& x : *names) {
+      auto at = below + '/' + x;
+      auto directory = add_node(name + at, path + at);
+      if (!directory)
+        return tl::unexpected{std::move(directory.error())};
+      if (*directory)
+        todo.push_back(std::move(at));
+    }
+  }
   return {};
 }
 
-/// One that is gone by now is passed over.
-outcome<void> tar_writer::add_node(const std::string& name, const std::string& path) {
+/// Whether it is a directory.
+outcome<bool> tar_writer::add_node(const std::string& name, const std::string& path) {
   struct ::stat facts {};
   if (::lstat(path.c_str(), &facts) != 0)
-    return errno == ENOENT ? outcome<void>{} : cannot_read(path);
+    return pass_over(path, errno).map([] { return false; });
   if (S_ISSOCK(facts.st_mode))
-    return {};
+    return false;
+  if (S_ISREG(facts.st_mode))
+    return add_regular(name, path).map([] { return false; });
   auto entry = entry_ptr{::archive_entry_new(), ::archive_entry_free};
   ::archive_entry_copy_stat(entry.get(), &facts);
   ::archive_entry_set_pathname(entry.get(), name.c_str());
   if (S_ISLNK(facts.st_mode)) {
     auto failure = std::error_code{};
-    ::archive_entry_set_symlink(entry.get(), fs::read_symlink(path, failure).c_str());
+    auto to = fs::read_symlink(path, failure);
+    if (failure)
+      return pass_over(path, failure.value()).map([] { return false; });
+    ::archive_entry_set_symlink(entry.get(), to.c_str());
   }
   auto* mine = entry.get();
   auto* other = static_cast<archive_entry*>(nullptr);
   ::archive_entry_linkify(links_, &mine, &other);
-  if (!S_ISREG(facts.st_mode) || ::archive_entry_hardlink(mine))
-    return write_header(mine);
+  return write_header(mine).map([&] { return S_ISDIR(facts.st_mode); });
+}
+
+/// What is open is what is archived, whatever has its name by now. The first link to it is told
+/// from others only once it is open: others would point to what is not there.
+outcome<void> tar_writer::add_regular(const std::string& name, const std::string& path) {
   auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
-  if (!file)
-    return errno == ENOENT ? outcome<void>{} : cannot_read(path);
-  return write_data(mine, file.get(), path);
+  struct ::stat facts {};
+  if (!file || ::fstat(file.get(), &facts) != 0)
+    return pass_over(path, errno);
+  if (!S_ISREG(facts.st_mode)) {
+    warn(path, "it is no file any more");
+    return {};
+  }
+  auto entry = entry_ptr{::archive_entry_new(), ::archive_entry_free};
+  ::archive_entry_copy_stat(entry.get(), &facts);
+  ::archive_entry_set_pathname(entry.get(), name.c_str());
+  auto* mine = entry.get();
+  auto* other = static_cast<archive_entry*>(nullptr);
+  ::archive_entry_linkify(links_, &mine, &other);
+  if (::archive_entry_hardlink(mine))
+    return write_header(mine);
+  if (auto done = write_data(mine, file.get(), path); !done)
+    return done;
+  struct ::stat after {};
+  if (::fstat(file.get(), &after) == 0
+      && (after.st_size != facts.st_size || after.st_mtim.tv_sec != facts.st_mtim.tv_sec
+          || after.st_mtim.tv_nsec != facts.st_mtim.tv_nsec))
+    warn(path, "it changed while it was read");
+  return {};
+}
+
+/// What is gone by now, has become something else, or is kept even from root is left out.
+outcome<void> tar_writer::pass_over(const std::string& path, int code) {
+  constexpr auto passing = std::array{ENOENT, ENOTDIR, ELOOP, ENXIO, ESTALE, EACCES, EPERM};
+  if (std::ranges::find(passing, code) == passing.end())
+    return cannot_read(path, code);
+  warn(path, reason(code));
+  return {};
+}
+
+void tar_writer::warn(const std::string& path, std::string_view why) const {
+  if (warn_)
+    warn_(fmt::format("'{}' is not in it as it is now: {}", path, why));
 }
 
 outcome<void> tar_writer::write_header(archive_entry* entry) {

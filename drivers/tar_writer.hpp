@@ -26,7 +26,11 @@ public:
   /// Told how many bytes of data were read.
   using progress = std::function<void(std::uint64_t)>;
 
-  tar_writer(dialect how, byte_sink to, std::stop_token stop, progress tell = {});
+  /// Told of what is not in the archive, or not as it is now, with its path and the reason.
+  using warning = std::function<void(const std::string&)>;
+
+  tar_writer(dialect how, byte_sink to, std::stop_token stop, progress tell = {},
+             warning warn = {});
   ~tar_writer();
   tar_writer(const tar_writer&) = delete;
   tar_writer& operator=(const tar_writer&) = delete;
@@ -36,7 +40,8 @@ public:
   /// The data of an open file or block device as a file `name`; `path` is for errors.
   model::outcome<void> add_file(const std::string& name, int file, const std::string& path);
 
-  /// A directory and all below it but sockets, links as links.
+  /// A directory and all below it but sockets, links as links. It may change meanwhile: what comes,
+  /// goes or turns into something else costs a warning.
   model::outcome<void> add_tree(const std::string& name, const std::string& path);
 
   model::outcome<void> end();
@@ -44,7 +49,11 @@ public:
 private:
   using entry_ptr = std::unique_ptr<archive_entry, void (*)(archive_entry*)>;
 
-  model::outcome<void> add_node(const std::string& name, const std::string& path);
+  model::outcome<void> add_below(const std::string& name, const std::string& path);
+  model::outcome<bool> add_node(const std::string& name, const std::string& path);
+  model::outcome<void> add_regular(const std::string& name, const std::string& path);
+  model::outcome<void> pass_over(const std::string& path, int code);
+  void warn(const std::string& path, std::string_view why) const;
   model::outcome<void> write_header(archive_entry* entry);
   model::outcome<void> write_data(archive_entry* entry, int file, const std::string& path);
   model::outcome<void> map_data(archive_entry* entry, int file, const std::string& path);
@@ -59,6 +68,7 @@ private:
   byte_sink to_;
   std::stop_token stop_;
   progress tell_;
+  warning warn_;
   std::optional<model::error> failure_; ///< of the sink
   std::unique_ptr<char[]> buffer_;
 };

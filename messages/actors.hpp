@@ -35,6 +35,10 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<device_wish>,
     // A device it has is gone from its backend.
     caf::reacts_to<device_loss>,
+    // A port of ours is free, after what was there before.
+    caf::reacts_to<port_freed>,
+    // Whether the user is still asked the right thing.
+    caf::reacts_to<questions_due>,
     // A device of another is passed to it.
     caf::reacts_to<device_gain>,
     // The menu of applications that it shows changes.
@@ -179,6 +183,10 @@ using disposables_actor = caf::typed_actor<
     caf::reacts_to<atom::open, std::string>,
     // INTERNAL: time to fill the pool of this template.
     caf::reacts_to<atom::tick, std::string>,
+    // INTERNAL: time to try that again, after it failed.
+    caf::reacts_to<atom::overdue, std::string>,
+    // INTERNAL: whether this one that was to go is gone.
+    caf::reacts_to<atom::expire, std::string>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>>;
 

@@ -232,6 +232,7 @@ struct run_service {
 struct ask_service {
   model::service_call call;
   std::chrono::seconds patience{}; ///< with the service; none for that of any service
+  errand_ptr errand{};             ///< takes the question back, if anything does
   using result = std::string;      ///< what it said
   static constexpr auto how = guest_call.in_turn(service_turn);
 };

@@ -224,6 +224,15 @@ struct device_loss {
   std::string port;
 };
 
+/// Who had what was at a port of ours before has given it back.
+struct port_freed {
+  std::string kind;
+  std::string port;
+};
+
+/// Something about whom the user is asked about has changed.
+struct questions_due {};
+
 /// Its backend says that a domain has a device.
 struct device_gain {
   std::string kind;
@@ -255,6 +264,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_wish)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::port_freed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::questions_due)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_gain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)

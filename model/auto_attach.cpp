@@ -1,5 +1,7 @@
 #include "model/auto_attach.hpp"
 
+#include "model/property.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,6 +16,10 @@ constexpr auto unknown = std::string_view{"0000:0000::?******"};
 /// A port says more than an identity, and both say most.
 int specificity(const assignment& x) {
   return (x.port == "*" ? 0 : 2) + (x.identity == "*" ? 0 : 1);
+}
+
+bool is_free_for(const domain& x, const device& it) {
+  return it.attachment.empty() || it.attachment == x.name.str();
 }
 
 /// The most specific assignments first; equal ones as they were made.
@@ -55,15 +61,21 @@ bool matches(const assignment& x, const device& it) {
          && by_identity;
 }
 
+const assignment* wish_for(const domain& x, std::string_view kind, const device& it) {
+  auto ways = ordered(x, kind);
+  auto found = std::ranges::find_if(ways, [&](auto* how) { return matches(*how, it); });
+  return found == ways.end() ? nullptr : *found;
+}
+
 std::vector<taker> takers_of(const view& v, std::string_view kind, const device& it) {
   auto result = std::vector<taker>{};
   for (auto& x : v.system.domains) {
     if (!x->is(qubes_vm) || !is_running(v, *x) || x->name == it.backend)
       continue;
-    auto ways = ordered(*x, kind);
-    auto found = std::ranges::find_if(ways, [&](auto* how) { return matches(*how, it); });
-    if (found != ways.end())
-      result.push_back({x.get(), *found});
+    if (denied_interface(it, read_text({v, x.get()}, "devices_denied")))
+      continue;
+    if (auto* how = wish_for(*x, kind, it))
+      result.push_back({x.get(), how});
   }
   return result;
 }
@@ -102,7 +114,8 @@ domain with_found(domain x, std::string_view kind, const std::vector<device>& fo
   for (auto& of_kind : x.devices)
     if (of_kind.name == kind)
       for (auto& how : of_kind.assignments) {
-        auto it = std::ranges::find_if(found, [&](auto& y) { return matches(how, y); });
+        auto it = std::ranges::find_if(
+            found, [&](auto& y) { return matches(how, y) && is_free_for(x, y); });
         if (it == found.end())
           continue;
         how.backend = it->backend;
@@ -114,10 +127,19 @@ domain with_found(domain x, std::string_view kind, const std::vector<device>& fo
 
 outcome<void> check_required(const domain& x, std::string_view kind,
                              const std::vector<device>& offered) {
+  auto in_its_xml = find_device_kind(kind)->by == carrier::hypervisor;
   for (auto& how : assigned(x, kind)) {
-    if (how.mode != assignment_mode::required
-        || std::ranges::any_of(offered, [&](auto& it) { return matches(how, it); }))
+    if (how.mode != assignment_mode::required)
       continue;
+    auto there = std::ranges::find_if(offered, [&](auto& it) { return matches(how, it); });
+    auto free = [&](auto& it) { return !in_its_xml || is_free_for(x, it); };
+    if (std::ranges::any_of(offered, [&](auto& it) { return matches(how, it) && free(it); }))
+      continue;
+    if (there != offered.end())
+      return fail(errc::general,
+                  fmt::format("{} device {}:{} is attached to '{}'", kind, there->backend,
+                              there->port, there->attachment),
+                  "detach it there first");
     auto title = std::string{kind};
     if (!title.empty())
       title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));

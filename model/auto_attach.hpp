@@ -12,6 +12,9 @@ namespace qubes::model {
 /// Whether the assignment speaks of this device. One that nobody knows is matched by its port only.
 bool matches(const assignment& x, const device& it);
 
+/// The most specific assignment by which a domain wants the device; null when it does not.
+const assignment* wish_for(const domain& x, std::string_view kind, const device& it);
+
 /// A domain and the assignment by which it gets a device.
 struct taker {
   const domain* who;
@@ -42,7 +45,7 @@ std::vector<const assignment*> required_of(const domain& x, std::string_view kin
 /// is there, and one to wherever a device is says where.
 domain with_found(domain x, std::string_view kind, const std::vector<device>& found);
 
-/// Refuses when a required device is not among those offered.
+/// Refuses when a required device is not among those offered, or others have it.
 outcome<void> check_required(const domain& x, std::string_view kind,
                              const std::vector<device>& offered);
 

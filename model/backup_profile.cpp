@@ -72,7 +72,11 @@ outcome<backup_profile> read(const system& all, const YAML::Node& tree) {
     take(result.exclude, domains_of(exclude, "exclude"));
   take(result.compression, compression_of(tree["compression"]));
   if (tree["passphrase_text"])
-    take(result.passphrase_text, text_of(tree, "passphrase_text"));
+    take(result.passphrase_text, text_of(tree, "passphrase_text").map([](std::string x) {
+      auto hidden = secret{x};
+      wipe(x);
+      return hidden;
+    }));
   if (tree["passphrase_vm"])
     take(result.passphrase_vm, text_of(tree, "passphrase_vm"));
   if (missing)
@@ -153,7 +157,7 @@ outcome<void> check_makeable(const view& v, const backup_profile& x) {
   return {};
 }
 
-outcome<std::string> parse_passphrase(std::string_view text) {
+outcome<secret> parse_passphrase(std::string_view text) {
   constexpr auto longest = std::size_t{1024};
   if (text.empty())
     return refuse("the passphrase is empty", "a backup without one would protect nothing");
@@ -161,7 +165,7 @@ outcome<std::string> parse_passphrase(std::string_view text) {
     return fail(errc::protocol, "the passphrase is more than one line");
   if (text.size() > longest)
     return fail(errc::protocol, fmt::format("the passphrase is longer than {} bytes", longest));
-  return std::string{text};
+  return secret{text};
 }
 
 std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile& x) {

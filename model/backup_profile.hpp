@@ -1,6 +1,7 @@
 // What is to be backed up, and where to (spec/admin-api.md B8).
 #pragma once
 
+#include "model/secret.hpp"
 #include "model/view.hpp"
 
 #include <optional>
@@ -17,7 +18,7 @@ struct backup_profile {
   std::optional<std::vector<std::string>> include;
   std::vector<std::string> exclude;
   std::string compression; ///< a filter program, "" for none
-  std::optional<std::string> passphrase_text;
+  std::optional<secret> passphrase_text;
   std::string passphrase_vm; ///< asked for it, "" for none
 };
 
@@ -34,7 +35,7 @@ outcome<void> check_passphrase(const system& all, const backup_profile& x);
 outcome<void> check_makeable(const view& v, const backup_profile& x);
 
 /// The one line that a profile or a service gave.
-outcome<std::string> parse_passphrase(std::string_view text);
+outcome<secret> parse_passphrase(std::string_view text);
 
 /// By number.
 std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile& x);

@@ -6,6 +6,7 @@
 #include "model/graph.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
+#include "model/preload.hpp"
 #include "model/property.hpp"
 #include "model/volume.hpp"
 
@@ -168,6 +169,8 @@ outcome<domain> make_record(const view& v, const creation& wish, const identity&
     if (wish.disposable)
       x.properties.emplace("auto_cleanup", true);
     take_after(x, **based_on);
+    if (wish.preloaded)
+      begin_preload(x);
   }
   if (x.is(qubes_vm) && !read_bool({v, nullptr}, "check_updates_vm"))
     x.features.set("check-updates", "");

@@ -226,9 +226,23 @@ std::vector<preload_news> preload_news_of(const view& before, const view& after,
   return result;
 }
 
+bool is_stray(const view& v, const domain& x) {
+  if (!x.is(disp_vm) || !truthy_own(x, in_progress))
+    return false;
+  auto* base = base_of(v, x);
+  auto names = base ? preloaded(*base) : std::vector<std::string>{};
+  return std::ranges::find(names, x.name.str()) == names.end();
+}
+
+void begin_preload(domain& x) {
+  x.features.set(std::string{in_progress}, "1");
+}
+
 plan plan_preload_begun(const view& v, const domain& x) {
   auto to = draft{v};
-  to.set_feature(x, in_progress, "1");
+  auto before = x;
+  before.features.remove(in_progress); // its record began with it, which was not told
+  to.set_feature(before, in_progress, "1");
   if (auto* base = base_of(v, x)) {
     auto names = preloaded(*base);
     names.push_back(x.name);
@@ -276,6 +290,9 @@ plan plan_preload_delisted(const view& v, const domain& base,
       std::erase_if(left, [&](auto& x) { return std::ranges::find(names, x) != names.end(); });
   if (gone > 0)
     set_list(to, base, left);
+  for (auto& name : names)
+    if (auto* x = v.system.find(name); x && base_of(v, *x) == &base && !truthy_own(*x, in_progress))
+      to.edit(set_feature{x->name, std::string{in_progress}, "1"}); // a mark of ours: not told
   return std::move(to).finish();
 }
 

@@ -23,9 +23,11 @@ model::qubesdb_edits that_fit(const domain_identity& about, model::qubesdb_edits
 /// What the service said; nothing where no program runs services.
 outcome<std::optional<std::string>> call_service(machinery& with, const domain_identity& about,
                                                  const model::service_call& call,
-                                                 std::chrono::seconds patience) {
+                                                 std::chrono::seconds patience,
+                                                 std::stop_token stop = {}) {
   constexpr auto usual = std::chrono::seconds{60};
-  return with.tools->run_service(about.name, call, patience.count() > 0 ? patience : usual);
+  return with.tools->run_service(about.name, call, patience.count() > 0 ? patience : usual,
+                                 std::move(stop));
 }
 
 } // namespace
@@ -79,7 +81,8 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::run_
 
 outcome<std::string> run(machinery& with, const domain_identity& about,
                          const job::ask_service& what) {
-  auto said = call_service(with, about, what.call, what.patience);
+  auto stop = what.errand ? what.errand->stop.get_token() : std::stop_token{};
+  auto said = call_service(with, about, what.call, what.patience, std::move(stop));
   if (!said)
     return model::fail(errc::general, std::move(said.error().text), std::move(said.error().hint));
   if (!*said)

@@ -86,7 +86,7 @@ const std::vector<key>& keys() {
     {"store", "batch", number(&config::settings, &settings::batch, 1, 100000), "most changes written at once"},
     {"store", "commit_seconds", number(&config::settings, &settings::commit, 1, 3600), "a change must be on disk by then"},
     {"limits", "request_bytes", number(&config::limits, &server_limits::request, 1024, 1 << 24), "largest request"},
-    {"limits", "request_ms", number(&config::limits, &server_limits::request_time, 10, 3600000), "a client must have sent its request by then"},
+    {"limits", "request_ms", number(&config::limits, &server_limits::request_time, 10, 3600000), "a client must have sent its request by then, and must not stop reading for longer"},
     {"limits", "connections", number(&config::limits, &server_limits::connections, 1, 100000), "open connections; more wait"},
     {"limits", "caller_requests", number(&config::settings, &settings::caller_requests, 1, 100000), "orders and subscriptions that a domain may have at a time; dom0 has no limit"},
     {"limits", "others_requests", number(&config::settings, &settings::others_requests, 1, 100000), "... and all domains together; what is left of limits.connections is dom0's"},

@@ -1,6 +1,7 @@
 // Disposables that clean up after themselves, and those that wait ready.
 #include "tests/actors/simulation.hpp"
 
+#include "actors/disposables.hpp"
 #include "model/creation.hpp"
 #include "model/preload.hpp"
 
@@ -321,6 +322,226 @@ TEST_F(disposables, give_back_what_they_do_not_need_while_they_wait) {
   EXPECT_THAT(sim->memory().asked,
               testing::ElementsAre("room for sys-net0", "room for " + names.front(),
                                    fmt::format("shrink {}", xid)));
+}
+
+// -- one owner -----------------------------------------------------------------------------------
+
+static_assert(model::may_become(model::preload_stage::ready, model::preload_stage::promised));
+static_assert(!model::may_become(model::preload_stage::promised, model::preload_stage::ready));
+static_assert(!model::may_become(model::preload_stage::given, model::preload_stage::dying));
+static_assert(!model::may_become(model::preload_stage::dying, model::preload_stage::promised));
+
+namespace {
+
+std::uint64_t ask_for_one(simulation& sim) {
+  auto what = order{.what = verb::create};
+  auto wish = std::make_shared<model::creation>();
+  wish->type = model::klass::disp;
+  wish->based_on = "dvm";
+  wish->creator = "app0";
+  wish->disposable = true;
+  what.creation = wish;
+  return sim.send("", what);
+}
+
+/// Timers that others set go off as well.
+void pass_minutes(simulation& sim, int most) {
+  for (auto i = 0; i < most; ++i)
+    sim.pass(60s);
+}
+
+/// Whoever was given one that had waited has one that runs.
+void expect_alive(simulation& sim, std::uint64_t ticket, std::uint64_t seed) {
+  auto* answer = sim.answer_to(ticket);
+  ASSERT_TRUE(answer) << seed;
+  ASSERT_TRUE(*answer) << seed << (*answer).error().message();
+  auto* it = sim.world().look().find(**answer);
+  ASSERT_NE(it, nullptr) << "seed " << seed << ": " << **answer << " is gone";
+  if (it->features.find("preload-dispvm-completed")) {
+    EXPECT_EQ(sim.state_of(**answer), power::running) << seed;
+  }
+}
+
+std::vector<std::string> listed(simulation& sim) {
+  return model::preloaded(*sim.world().look().find("dvm"));
+}
+
+/// Ready ones of the list.
+std::ptrdiff_t ready_ones(simulation& sim) {
+  auto now = sim.world().look();
+  return std::ranges::count_if(listed(sim), [&](auto& x) {
+    auto* it = now.find(x);
+    return it && model::is_ready(now.view(), *it);
+  });
+}
+
+/// Nothing that was made ready is on no list and nobody's.
+void expect_no_strays(simulation& sim, std::uint64_t seed) {
+  auto now = sim.world().look();
+  for (auto& x : now.system->domains)
+    EXPECT_FALSE(model::is_stray(now.view(), *x)) << "seed " << seed << ": " << x->name.str();
+}
+
+} // namespace
+
+TEST(disposables_races, one_that_is_handed_out_does_not_go_with_the_others_of_its_template) {
+  for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
+    auto sim = simulation{seed, host_with_dvm("2")};
+    sim.send("", verb::preload, "dvm");
+    sim.pass(40s);
+    ASSERT_TRUE(sim.ask("debian", verb::start));
+    sim.lanes().hold("store");
+    auto ticket = ask_for_one(sim);
+    for (auto i = 0; i < 4000 && sim.lanes().held() == 0; ++i)
+      sim.step();
+    sim.send("debian", verb::kill);
+    sim.settle();
+    sim.lanes().hold("");
+    sim.run();
+    expect_alive(sim, ticket, seed);
+    pass_minutes(sim, 3);
+    EXPECT_EQ(ready_ones(sim), 2) << seed;
+    expect_no_strays(sim, seed);
+  }
+}
+
+TEST(disposables_races, one_that_is_handed_out_outlives_a_smaller_number) {
+  for (auto seed = std::uint64_t{1}; seed <= 40; ++seed) {
+    auto sim = simulation{seed, host_with_dvm("3")};
+    sim.send("", verb::preload, "dvm");
+    sim.pass(40s);
+    auto tickets = std::vector{ask_for_one(sim), ask_for_one(sim), ask_for_one(sim)};
+    for (auto i = std::uint64_t{0}; i < seed * 5; ++i)
+      sim.step();
+    sim.send("dvm", verb::remove_feature, "preload-dispvm-max");
+    sim.run();
+    for (auto x : tickets)
+      expect_alive(sim, x, seed);
+    pass_minutes(sim, 1);
+    EXPECT_THAT(listed(sim), IsEmpty()) << seed;
+    expect_no_strays(sim, seed);
+  }
+}
+
+TEST(disposables_races, one_that_failed_to_become_ready_is_made_again) {
+  auto sim = simulation{1, host_with_dvm("1")};
+  auto fails = 3;
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::create && fails > 0 && fails-- > 0
+               ? std::optional{model::error{model::errc::hypervisor, "no", {}}}
+               : std::nullopt;
+  });
+  sim.send("", verb::preload, "dvm");
+  sim.pass(1s);
+  EXPECT_EQ(ready_ones(sim), 0);
+  pass_minutes(sim, 5);
+  EXPECT_EQ(ready_ones(sim), 1);
+  expect_no_strays(sim, 1);
+}
+
+TEST(disposables_races, one_that_nobody_wants_any_more_is_not_made_again) {
+  auto sim = simulation{1, host_with_dvm("1")};
+  auto attempts = 0;
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::create && ++attempts
+               ? std::optional{model::error{model::errc::hypervisor, "no", {}}}
+               : std::nullopt;
+  });
+  sim.send("", verb::preload, "dvm");
+  sim.pass(1s);
+  ASSERT_TRUE(sim.ask("dvm", verb::remove_feature, "preload-dispvm-max"));
+  auto before = attempts;
+  EXPECT_GT(before, 0);
+  pass_minutes(sim, 60);
+  EXPECT_EQ(attempts, before);
+}
+
+TEST(disposables_races, memory_that_was_short_is_asked_for_again) {
+  auto sim = simulation{1, host_with_dvm("2")};
+  sim.memory().free = 0;
+  sim.send("", verb::preload, "dvm");
+  sim.pass(1min);
+  EXPECT_THAT(listed(sim), IsEmpty());
+  sim.memory().free = std::uint64_t{1} << 40;
+  pass_minutes(sim, 5);
+  EXPECT_EQ(ready_ones(sim), 2);
+}
+
+TEST(disposables_races, the_number_is_right_after_an_actor_died) {
+  for (auto seed = std::uint64_t{1}; seed <= 30; ++seed) {
+    auto sim = simulation{seed, host_with_dvm("2")};
+    sim.may_lose_track = true;
+    sim.send("", verb::preload, "dvm");
+    auto killed = false;
+    auto steps = seed * 20;
+    for (auto i = std::uint64_t{0}; i < 4000 && !killed; ++i) {
+      sim.step();
+      for (auto& x : sim.world().look().system->domains)
+        if (x->is(model::disp_vm) && i >= steps && !killed)
+          if (auto* entry = sim.world().directory.read()->find(x->name.str());
+              entry && entry->domain) {
+            caf::anon_send_exit(entry->domain, caf::exit_reason::kill);
+            killed = true;
+          }
+    }
+    sim.run();
+    pass_minutes(sim, 10);
+    EXPECT_TRUE(killed);
+    EXPECT_EQ(ready_ones(sim), 2) << seed;
+    EXPECT_THAT(listed(sim), SizeIs(2)) << seed;
+    expect_no_strays(sim, seed);
+  }
+}
+
+TEST(disposables_races, one_that_could_not_be_killed_once_is_not_left) {
+  auto sim = simulation{1, host_with_dvm("1")};
+  sim.send("", verb::preload, "dvm");
+  sim.pass(40s);
+  auto list = listed(sim);
+  ASSERT_THAT(list, SizeIs(1));
+  auto fails = 2;
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::destroy && fails > 0 && fails-- > 0
+               ? std::optional{model::error{model::errc::timed_out, "no answer", {}}}
+               : std::nullopt;
+  });
+  ASSERT_TRUE(sim.ask("dvm", verb::remove_feature, "preload-dispvm-max"));
+  pass_minutes(sim, 5);
+  EXPECT_EQ(fails, 0);
+  EXPECT_EQ(sim.world().look().find(list[0]), nullptr);
+}
+
+/// As a daemon that ended at any of these steps and began again: nothing in memory, records and
+/// guests as they are.
+TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
+  for (auto seed = std::uint64_t{1}; seed <= 60; ++seed) {
+    auto sim = simulation{seed, host_with_dvm("2")};
+    sim.may_lose_track = true;
+    sim.send("", verb::preload, "dvm");
+    if (seed % 2 == 0) { // while some are handed out and others go, else while they are made
+      sim.pass(40s);
+      ask_for_one(sim);
+      sim.send("dvm", verb::set_feature, "preload-dispvm-max", "1");
+    }
+    for (auto i = std::uint64_t{0}; i < seed * 4; ++i)
+      sim.step();
+    caf::anon_send_exit(sim.world().disposables, caf::exit_reason::kill);
+    sim.run();
+    auto world = sim.society().world();
+    world->disposables = sim.system().spawn(actors::disposables, world);
+    caf::anon_send(world->disposables, atom::start_v);
+    sim.run();
+    sim.send("", verb::preload, "dvm");
+    pass_minutes(sim, 6);
+    expect_no_strays(sim, seed);
+    auto now = sim.world().look();
+    auto all = listed(sim);
+    for (auto& x : now.system->domains)
+      if (x->is(model::disp_vm) && sim.state_of(x->name) == power::paused) {
+        EXPECT_THAT(all, Contains(x->name.str())) << "seed " << seed << ": paused for ever";
+      }
+    EXPECT_EQ(ready_ones(sim), seed % 2 == 0 ? 1 : 2) << seed;
+  }
 }
 
 TEST(disposables_storm, end_with_the_right_number_from_any_seed) {

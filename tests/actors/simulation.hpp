@@ -119,9 +119,10 @@ public:
     asked.push_back("shrink " + std::to_string(xid));
     return {};
   }
-  std::optional<std::uint64_t> available() override { return std::nullopt; }
+  std::optional<std::uint64_t> available() override { return free; }
 
   std::vector<std::string> asked;
+  std::optional<std::uint64_t> free; ///< bytes; not known
 };
 
 /// Notes who starts with the host.

@@ -248,6 +248,12 @@ struct disks : told {
     sim.run();
     return *sim.answer_to(ticket);
   }
+  void detach(const std::string& name, const std::string& port) {
+    auto ticket = sim.send(
+        name, order{.what = verb::detach_device, .key = "sys-net1+" + port, .kind = "block"});
+    sim.run();
+    ASSERT_TRUE(sim.answer_to(ticket) && *sim.answer_to(ticket));
+  }
   std::string attached(const std::string& name) {
     auto ticket = sim.send(name, order{.what = verb::list_attached, .kind = "block"});
     sim.run();
@@ -546,6 +552,237 @@ TEST_F(disks, that_are_named_by_their_port_alone_are_not_given_to_who_denies_som
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::permission_denied);
   EXPECT_TRUE(attach("app0", "sda::None")) << "this is no USB device";
+}
+
+// -- one disk has one holder ---------------------------------------------------------------------
+
+TEST_F(disks, that_two_order_at_once_go_to_one) {
+  start("sys-net1");
+  start("app0");
+  start("app1");
+  plug_in("sda");
+  for (auto round = 0; round < 40; ++round) {
+    auto what = order{.what = verb::attach_device, .key = "sys-net1+sda", .kind = "block"};
+    auto tickets = std::pair{sim.send("app0", what), sim.send("app1", what)};
+    sim.run();
+    auto& one = *sim.answer_to(tickets.first);
+    auto& other = *sim.answer_to(tickets.second);
+    ASSERT_NE(one.has_value(), other.has_value()) << round;
+    EXPECT_EQ((one ? other : one).error().code, errc::device_already_attached);
+    detach(one ? "app0" : "app1", "sda");
+  }
+}
+
+TEST_F(disks, that_two_starts_need_at_once_go_to_one) {
+  assign("app0", "sda", "required");
+  assign("app1", "sda", "required");
+  start("sys-net1");
+  plug_in("sda");
+  for (auto round = 0; round < 20; ++round) {
+    auto tickets = std::pair{sim.send("app0", verb::start), sim.send("app1", verb::start)};
+    sim.run();
+    auto& one = *sim.answer_to(tickets.first);
+    auto& other = *sim.answer_to(tickets.second);
+    ASSERT_NE(one.has_value(), other.has_value()) << round;
+    EXPECT_THAT((one ? other : one).error().text, HasSubstr("is attached to 'app"));
+    ASSERT_TRUE(sim.ask(one ? "app0" : "app1", verb::kill));
+    sim.settle();
+  }
+}
+
+TEST_F(disks, that_another_has_fail_a_start_that_needs_them) {
+  assign("app0", "sda", "required");
+  start("sys-net1");
+  start("app1");
+  plug_in("sda");
+  ASSERT_TRUE(attach("app1", "sda"));
+  auto refused = sim.ask("app0", verb::start);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("sys-net1:sda is attached to 'app1'"));
+  detach("app1", "sda");
+  start("app0");
+  ASSERT_FALSE(attach("app1", "sda"));
+  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  sim.settle();
+  EXPECT_TRUE(attach("app1", "sda"));
+}
+
+TEST_F(disks, that_a_failed_start_needed_are_free_again) {
+  assign("app0", "sda", "required");
+  start("sys-net1");
+  start("app1");
+  plug_in("sda");
+  sim.hypervisor().set_script([](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::create
+               ? std::optional{model::error{errc::hypervisor, "no", {}}}
+               : std::nullopt;
+  });
+  ASSERT_FALSE(sim.ask("app0", verb::start));
+  sim.hypervisor().set_script({});
+  EXPECT_TRUE(attach("app1", "sda"));
+}
+
+TEST_F(disks, another_at_the_same_port_is_a_new_one) {
+  assign("app0", "*", "auto-attach");
+  start("app0");
+  plug_in("sda");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda::None "));
+  auto before = events_of("sys-net1").size();
+  for (auto& [key, text] : {std::pair{"desc", "OTHER (label)"}, std::pair{"parent", "2-2:1.0"}})
+    sim.tools().guest_writes("sys-net1", fmt::format("/qubes-block-devices/sda/{}", key), text);
+  sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
+  sim.run();
+  sim.settle();
+  auto news = events_of("sys-net1");
+  news.erase(news.begin(), news.begin() + static_cast<std::ptrdiff_t>(before));
+  EXPECT_THAT(news, Contains("device-removed:block"));
+  EXPECT_THAT(news, Contains("device-added:block"));
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda:0000:0000::?******:1.0 "));
+  EXPECT_THAT(events_of("app0"), Contains("device-detach:block"));
+}
+
+TEST_F(disks, that_tell_no_identity_are_told_apart_by_what_they_are_called) {
+  assign("app0", "*", "auto-attach");
+  start("app0");
+  plug_in("sda");
+  auto added = [&] { return std::ranges::count(events_of("sys-net1"), "device-added:block"); };
+  auto describe = [&](const std::string& text) {
+    sim.tools().guest_writes("sys-net1", "/qubes-block-devices/sda/desc", text);
+    sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
+    sim.run();
+    sim.settle();
+  };
+  EXPECT_EQ(added(), 1);
+  describe("DISK (formatted)");
+  EXPECT_EQ(added(), 1) << "a file system has a new name";
+  describe("ANOTHER (formatted)");
+  EXPECT_EQ(added(), 2);
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
+}
+
+TEST_F(disks, that_the_hypervisor_does_not_let_go_are_still_there) {
+  assign("app0", "sda", "auto-attach");
+  start("app0");
+  start("app1");
+  plug_in("sda");
+  auto deaf = true;
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
+    return deaf && which == drivers::fake_call::detach
+               ? std::optional{model::error{errc::timed_out, "no answer", {}}}
+               : std::nullopt;
+  });
+  pull_out("sda");
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
+  EXPECT_THAT(events_of("app0"), testing::Not(Contains("device-detach:block")));
+  plug_in("sda");
+  auto refused = attach("app1", "sda");
+  ASSERT_FALSE(refused) << "it would be the old one's place";
+  EXPECT_EQ(refused.error().code, errc::device_already_attached);
+  deaf = false;
+  sim.pass(std::chrono::seconds{5});
+  sim.settle();
+  EXPECT_THAT(events_of("app0"), Contains("device-detach:block"));
+  EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda")) << "the new one";
+}
+
+TEST_F(disks, whose_attachment_nobody_answered_are_taken_back) {
+  start("sys-net1");
+  start("app0");
+  start("app1");
+  plug_in("sda");
+  auto deaf = true;
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
+    return deaf && (which == drivers::fake_call::attach || which == drivers::fake_call::detach)
+               ? std::optional{model::error{errc::timed_out, "no answer", {}}}
+               : std::nullopt;
+  });
+  ASSERT_FALSE(attach("app0", "sda"));
+  EXPECT_EQ(attached("app0"), "");
+  auto refused = attach("app1", "sda");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::device_already_attached) << "app0 may have it";
+  deaf = false;
+  sim.pass(std::chrono::seconds{5});
+  EXPECT_TRUE(attach("app1", "sda"));
+}
+
+TEST_F(disks, with_an_interface_that_is_denied_do_not_come_by_themselves) {
+  assign("app0", "*", "auto-attach");
+  assign("app1", "*", "ask-to-attach");
+  sim.agent().answer = [](auto&) { return "allow:app1"; };
+  start("app0");
+  start("app1");
+  for (auto who : {"app0", "app1"})
+    ASSERT_TRUE(sim.ask(who, verb::deny_interfaces, {}, "b******"));
+  plug_in("sda");
+  EXPECT_EQ(attached("app0") + attached("app1"), "");
+  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("app1", verb::kill));
+  sim.settle();
+  start("app0");
+  start("app1");
+  EXPECT_EQ(attached("app0") + attached("app1"), "");
+  EXPECT_THAT(sim.agent().questions, IsEmpty());
+}
+
+// -- questions whose reason is gone --------------------------------------------------------------
+
+TEST_F(disks, a_question_is_withdrawn_with_its_assignment) {
+  assign("app0", "sda", "ask-to-attach");
+  start("app0");
+  auto withdrawn = false;
+  sim.agent().answer = [&](auto& stop) {
+    auto done = sim.send(
+        "app0", order{.what = verb::unassign_device, .key = "sys-net1+sda", .kind = "block"});
+    sim.settle();
+    EXPECT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
+    withdrawn = stop.stop_requested();
+    return "allow:app0";
+  };
+  plug_in("sda");
+  EXPECT_TRUE(withdrawn);
+  EXPECT_EQ(attached("app0"), "");
+}
+
+TEST_F(disks, an_answer_is_nothing_to_the_next_life) {
+  assign("app0", "sda", "ask-to-attach");
+  start("app0");
+  auto asked = 0;
+  auto withdrawn = false;
+  sim.agent().answer = [&](auto& stop) -> model::outcome<std::string> {
+    if (++asked > 1)
+      return model::fail(errc::general, "nobody is there");
+    auto killed = sim.send("app0", verb::kill);
+    sim.settle();
+    EXPECT_TRUE(sim.answer_to(killed) && *sim.answer_to(killed));
+    withdrawn = stop.stop_requested();
+    auto started = sim.send("app0", verb::start);
+    sim.settle();
+    EXPECT_TRUE(sim.answer_to(started) && *sim.answer_to(started));
+    return "allow:app0";
+  };
+  plug_in("sda");
+  EXPECT_TRUE(withdrawn);
+  EXPECT_EQ(attached("app0"), "");
+}
+
+TEST_F(disks, a_question_is_withdrawn_when_somebody_has_it) {
+  assign("app0", "sda", "ask-to-attach");
+  start("app0");
+  start("app1");
+  auto withdrawn = false;
+  sim.agent().answer = [&](auto& stop) {
+    auto done = sim.send(
+        "app1", order{.what = verb::attach_device, .key = "sys-net1+sda", .kind = "block"});
+    sim.settle();
+    EXPECT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
+    withdrawn = stop.stop_requested();
+    return "allow:app0";
+  };
+  plug_in("sda");
+  EXPECT_TRUE(withdrawn);
+  EXPECT_EQ(attached("app0"), "");
+  EXPECT_THAT(attached("app1"), HasSubstr("sys-net1+sda"));
 }
 
 TEST_F(told, who_uses_a_paused_netvm_is_said_before_that_it_is_paused) {

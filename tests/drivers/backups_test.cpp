@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 
 #include <csignal>
+#include <fstream>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -45,7 +47,7 @@ struct real_backups : testing::Test {
                           .temporary = top / "tmp",
                           .chunk = mib};
   backup_order order{.id = "20260101T120000-7",
-                     .passphrase = secret,
+                     .passphrase = model::secret{secret},
                      .compression = "gzip",
                      .destination_vm = "",
                      .user = "user",
@@ -53,6 +55,8 @@ struct real_backups : testing::Test {
                      .file_name = "qubes-now"};
   std::stop_source stop;
   std::uint64_t read = 0;
+  std::vector<std::string> warnings;
+  std::function<void()> while_reading;
 
   real_backups() {
     std::signal(SIGPIPE, SIG_IGN); // as in the daemon
@@ -75,8 +79,14 @@ struct real_backups : testing::Test {
   }
 
   outcome<std::unique_ptr<backup>> begin() {
-    return open_backups(options)->begin(
-        order, {.stop = stop.get_token(), .tell = [this](std::uint64_t x) { read += x; }});
+    auto tell = [this](std::uint64_t x) {
+      read += x;
+      if (while_reading)
+        while_reading();
+    };
+    auto warn = [this](const std::string& x) { warnings.push_back(x); };
+    return open_backups(options)->begin(order,
+                                        {.stop = stop.get_token(), .tell = tell, .warn = warn});
   }
 
   outcome<void> make(const std::vector<backup_part>& parts) {
@@ -179,6 +189,40 @@ TEST_F(real_backups, take_a_home_along_with_links_and_odd_names) {
   shell("rm home/user/socket; diff -r --no-dereference -x pipe home/user back/dom0-home/user; "
         "[ back/dom0-home/user/.bashrc -ef back/dom0-home/user/other ]; [ -p "
         "back/dom0-home/user/pipe ]");
+}
+
+TEST_F(real_backups, name_what_changes_in_a_home_while_it_is_read) {
+  namespace fs = std::filesystem;
+  for (auto name : {"cache/x", "folder/x", "last/x", "notes"})
+    top.write(std::string{"home/user/"} + name, name);
+  shell("cd home/user; ln folder/x again; ln folder/x later");
+  auto files = 0;
+  while_reading = [&] {
+    if (++files != 2) // after "again", once the folders are known and not looked into
+      return;
+    fs::remove_all(top / "home/user/cache");
+    fs::remove_all(top / "home/user/folder");
+    top.write("home/user/folder", "a file by now");
+    std::ofstream{top / "home/user/notes", std::ios::app} << "more";
+  };
+  ASSERT_TRUE(make({{kind::tree, "dom0-home/user", top / "home/user"}}));
+  EXPECT_THAT(warnings, testing::UnorderedElementsAre(
+                            HasSubstr("/home/user/cache'"), HasSubstr("/home/user/folder'"),
+                            testing::AllOf(HasSubstr("/home/user/notes'"),
+                                           HasSubstr("changed while it was read"))));
+  restore(top / "out/qubes-now", {"dom0-home/user"});
+  EXPECT_EQ(top.read("back/dom0-home/user/last/x"), "last/x");
+  shell("[ back/dom0-home/user/again -ef back/dom0-home/user/later ]");
+}
+
+TEST_F(real_backups, name_a_file_that_changes_while_it_is_read) {
+  top.write("home/user/log", std::string(3 << 20, 'x'));
+  while_reading = [&] {
+    std::filesystem::resize_file(top / "home/user/log", 2 << 20);
+    while_reading = {};
+  };
+  ASSERT_TRUE(make({{kind::tree, "dom0-home/user", top / "home/user"}}));
+  EXPECT_THAT(warnings, testing::ElementsAre(HasSubstr("changed while it was read")));
 }
 
 TEST_F(real_backups, take_files_of_domains_that_are_there) {

@@ -422,6 +422,39 @@ TEST_F(servers, disconnect_who_never_reads_and_serve_the_others) {
   EXPECT_EQ(other.hear_all(), "fine");
 }
 
+TEST_F(servers, disconnect_who_stops_reading_a_reply) {
+  limits.request_time = 100ms;
+  limits.connections = 1;
+  auto large = std::string(4'000'000, 'x');
+  serve([&](connection_id id, const std::string&) { s->send(id, large, true); });
+  auto idle = client{path};
+  idle.say("x");
+  idle.finish();
+  EXPECT_TRUE(settles_at(1));
+  EXPECT_EQ(client{path}.ask("x").size(), large.size()) << "its turn comes";
+  EXPECT_EQ(notes.gone().size(), 1U);
+  EXPECT_LT(idle.hear_all().size(), large.size());
+}
+
+TEST_F(servers, leave_who_reads_slowly_all_the_time_that_it_needs) {
+  limits.request_time = 400ms;
+  auto large = std::string(4'000'000, 'x');
+  serve([&](connection_id id, const std::string&) { s->send(id, large, true); });
+  auto slow = client{path};
+  slow.say("x");
+  slow.finish();
+  auto heard = std::size_t{0};
+  auto begun = std::chrono::steady_clock::now();
+  for (auto next = begun; std::chrono::steady_clock::now() < begun + 2 * limits.request_time;) {
+    if (std::chrono::steady_clock::now() < next)
+      continue;
+    next += 20ms;
+    heard += slow.hear(65536).size();
+  }
+  EXPECT_LT(heard, large.size());
+  EXPECT_EQ(heard + slow.hear_all().size(), large.size());
+}
+
 TEST_F(servers, report_who_vanished_before_the_reply) {
   serve_notes();
   auto waiting = client{path};

@@ -95,4 +95,26 @@ TEST_F(auto_attach, a_required_device_must_be_there) {
   EXPECT_THAT(refused.error().text, HasSubstr("Block device sys-net:sda:* is not available"));
 }
 
+TEST_F(auto_attach, a_required_device_must_be_free) {
+  assign("work", {want("sys-net", "*", "id", assignment_mode::required)});
+  auto taken = disk("sys-net", "sda", "id");
+  taken.attachment = "vault";
+  auto refused = check_required(it["work"], "block", {taken});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().text, "Block device sys-net:sda is attached to 'vault'");
+  auto both = std::vector{taken, disk("sys-net", "sdb", "id")};
+  EXPECT_TRUE(check_required(it["work"], "block", both));
+  EXPECT_EQ(assigned(with_found(it["work"], "block", both), "block").at(0).port, "sdb");
+}
+
+TEST_F(auto_attach, whoever_denies_an_interface_takes_no_device_that_has_it) {
+  assign("work", {want("sys-net", "sda")});
+  it.run("work");
+  EXPECT_THAT(takers(disk("sys-net", "sda")), ElementsAre("work sys-net:sda:*"));
+  it.edit("work", [](auto& x) { x.properties["devices_denied"] = std::string{"b******"}; });
+  auto x = disk("sys-net", "sda");
+  x.interfaces = "b******";
+  EXPECT_THAT(takers(x), IsEmpty());
+}
+
 } // namespace qubes::tests

@@ -1,0 +1,44 @@
+// Texts that must not be left in memory.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace qubes::model {
+
+/// Overwrites what it holds, also beyond its end.
+void wipe(std::string& text) noexcept;
+
+/// A text of which nothing is left once it is gone; every copy wipes itself.
+class secret {
+public:
+  secret() = default;
+  explicit secret(std::string_view text) : text_(text) {}
+  secret(const secret& x) : text_(x.text_) {}
+  secret(secret&& x) noexcept : text_(std::move(x.text_)) { wipe(x.text_); }
+  secret& operator=(secret x) noexcept {
+    std::swap(text_, x.text_);
+    return *this;
+  }
+  ~secret() { wipe(text_); }
+
+  std::string_view view() const noexcept { return text_; }
+  bool empty() const noexcept { return text_.empty(); }
+
+  /// Texts in a row, put together without another copy.
+  template <class... Texts>
+  static secret join(const Texts&... texts) {
+    auto result = secret{};
+    result.text_.reserve((std::string_view{texts}.size() + ... + 0));
+    (result.text_.append(std::string_view{texts}), ...);
+    return result;
+  }
+
+  friend bool operator==(const secret& x, std::string_view y) noexcept { return x.text_ == y; }
+
+private:
+  std::string text_;
+};
+
+} // namespace qubes::model
