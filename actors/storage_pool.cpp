@@ -388,11 +388,12 @@ void storage_pool_state::take_back(const piece_ptr& x, const disk_report& what) 
   spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x), x->row.word);
   off_thread(
       pool_actor{self}, *lanes_, drivers::lane::storage, fmt::format("{}:{}", pool_, x->key),
-      [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x, const disk_report& what) {
+      [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x,
+         const disk_report& what) -> outcome<disk_report> {
         x->row.undo(*with, x->what, x->it, what);
         return disk_report{};
       },
-      [this, x](const disk_report& nothing) { done(x, nothing); }, disks_, x, what);
+      [this, x](outcome<disk_report> nothing) { done(x, std::move(nothing)); }, disks_, x, what);
 }
 
 /// What goes on after this piece of work: an export that is read, an import that is written.

@@ -132,6 +132,7 @@ outcome<std::string> fake_disks::start(const model::system&, const model::domain
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::start, it.vid).map([&] {
     running_.insert(it.vid);
+    importing_.erase(it.vid);
     auto in_place = model::snapshots_disabled(it);
     if (it.save_on_stop && !worked_on_.contains(it.vid))
       worked_on_[it.vid] =
