@@ -403,13 +403,18 @@ void disposables_state::discard(const std::string& base, const std::vector<std::
   auto going = std::vector<std::string>{};
   for (auto& name : names) {
     auto* x = now.find(name);
+    auto ours = is(name, stage::making) || is(name, stage::ready);
     if (x && is(name, stage::ready) && now.view().facts(*x).state == power::running)
       used(name);
-    else if (become(name, stage::dying) || !x)
+    else if ((ours && become(name, stage::dying)) || !x)
       going.push_back(name);
   }
-  if (going.empty())
-    return;
+  if (!going.empty())
+    take_off(base, going);
+}
+
+/// They are nobody's.
+void disposables_state::take_off(const std::string& base, const std::vector<std::string>& going) {
   commit(
       [base, going](const model::view& v) {
         auto* x = v.system.find(base);
@@ -481,7 +486,8 @@ void disposables_state::take(const std::string& base, const std::string& creator
   auto failed = [this, base, chosen, to](const std::string& why) {
     log(spdlog::level::warn, {.domain = chosen, .method = {}},
         fmt::format("it was ready and cannot be used: {}", why));
-    discard(base, {chosen});
+    if (become(chosen, stage::dying))
+      take_off(base, {chosen});
     fill_gap(base);
     to.ok(); // a fresh one will do
   };

@@ -66,6 +66,7 @@ private:
   void hold(const std::string& base, const std::string& who);
   void given_up(const std::string& base, const std::string& who, const std::string& why);
   void discard(const std::string& base, const std::vector<std::string>& names);
+  void take_off(const std::string& base, const std::vector<std::string>& going);
   void let_go(const std::string& who);
   void bury(const std::string& who);
 

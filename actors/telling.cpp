@@ -53,7 +53,8 @@ void domain_state::open_qubesdb() {
       [this, netvm = netvm_in_record()] {
         uplink_->turn([&](auto& x) { x.guest_was_told(netvm); });
         offers_nothing();
-        tell("domain-qdb-create");
+        if (start_ && !start_->failed) // else it is on its way down
+          tell("domain-qdb-create");
         forget_sound();
         watch_guest([this] { next_step(); });
       },

@@ -61,13 +61,14 @@ outcome<job::size_home::result> run(machinery& with, const domain_identity&,
   auto result = job::size_home::result{.path = with.home};
   if (with.home.empty())
     return result;
-  auto done = drivers::run({"du", "-s", "-B1", "--", with.home}, {}, std::chrono::minutes{1});
+  auto done = drivers::run({"du", "-s", "-B1", "--", with.home}, {}, std::chrono::minutes{1},
+                           drivers::outputs::apart); // it complains of what goes away meanwhile
   if (!done)
     return tl::unexpected{done.error()};
   auto& text = done->output;
   if (std::from_chars(text.data(), text.data() + text.size(), result.bytes).ec != std::errc{})
     return model::fail(errc::general,
-                       fmt::format("the size of '{}' is not known: {}", with.home, text));
+                       fmt::format("the size of '{}' is not known: {}", with.home, done->errors));
   return result;
 }
 
