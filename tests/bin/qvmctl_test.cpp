@@ -1195,10 +1195,10 @@ TEST_F(qvmctl, lists_those_that_fit_in_the_order_of_a_column) {
                  "name,feature:gui", "-f", "csv"})
                 .out,
             "name,feature:gui\nwork,1\nmail,1\n");
-  EXPECT_EQ(ctl({"ls", "--netvm", "none", "--feature", "gui=1", "--reverse", "-o", "name", "-f",
-                 "csv"})
-                .out,
-            "name\nsys-net\ndom0\n");
+  EXPECT_EQ(
+      ctl({"ls", "--netvm", "none", "--feature", "gui=1", "--reverse", "-o", "name", "-f", "csv"})
+          .out,
+      "name\nsys-net\ndom0\n");
 }
 
 TEST_F(qvmctl, asks_before_it_destroys_and_refuses_where_nobody_is) {
