@@ -25,7 +25,7 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
 /// What was under way about a domain when it went is of no use to anybody.
 bool events_state::is_of_the_dead(const model::event& x) {
   if (x.name != "domain-add" && x.name != "domain-delete")
-    return dead_.contains(x.subject);
+    return dead_.contains(x.subject) && !world_->system.read()->find(x.subject);
   for (auto& [key, name] : x.args)
     if (key == "vm" && x.name == "domain-add")
       dead_.erase(name);

@@ -38,7 +38,8 @@ bool event_grammar::leads_on(fate& x, const std::string& event) {
       row{"domain-start-failed", among(off, starting, built, up, paused), failing},
       row{"domain-pre-paused", among(built, up, paused), std::nullopt},
       row{"domain-paused", among(off, built, up), paused},
-      row{"domain-resumed", among(up, paused), std::nullopt},
+      row{"domain-resumed", among(off, up, paused),
+          std::nullopt}, // off: it slept when it was found
       row{"domain-pre-shutdown", among(built, up, paused, ending), std::nullopt},
       row{"domain-shutdown-failed", every, std::nullopt},
       row{"domain-stopped", every & ~among(ending), ending}, // of an orphan it is the first word
@@ -61,7 +62,7 @@ bool event_grammar::leads_on(fate& x, const std::string& event) {
       return false;
     if (event == "domain-start-failed" && x.started)
       return false;
-    x.now = it.to.value_or(is);
+    x.now = it.to.value_or(is == off && event == "domain-resumed" ? up : is);
     if (event == "domain-shutdown" || event == "domain-start-failed")
       x = {.now = x.now};
     break;

@@ -16,6 +16,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <ranges>
 
 namespace qubes::tests {
 
@@ -240,6 +241,7 @@ void simulation::restart() {
   last_board_.clear();
   last_system_.reset();
   grammar_.forget_lives();
+  heard_before_ = heard_.size();
   open({});
   may_lose_track = strict;
 }
@@ -725,7 +727,7 @@ void simulation::check_events() {
 void simulation::check_population() {
   auto names = first_.names();
   auto told = std::set<std::string>(names.begin(), names.end());
-  for (auto& x : heard_) {
+  for (auto& x : heard_ | std::views::drop(heard_before_)) {
     auto fits = x.name == "domain-add"      ? told.insert(x.args.at(0).second).second
                 : x.name == "domain-delete" ? told.erase(x.args.at(0).second) == 1
                                             : true;

@@ -346,6 +346,7 @@ private:
   std::map<std::pair<std::string, std::string>, std::string> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them
   model::system first_;                ///< what it started on
+  std::size_t heard_before_ = 0;       ///< events of daemons before this one
   bool ready_ = false;
 };
 
