@@ -135,14 +135,14 @@ outcome<void> check_required(const domain& x, std::string_view kind,
     auto free = [&](auto& it) { return !in_its_xml || is_free_for(x, it); };
     if (std::ranges::any_of(offered, [&](auto& it) { return matches(how, it) && free(it); }))
       continue;
-    if (there != offered.end())
-      return fail(errc::general,
-                  fmt::format("{} device {}:{} is attached to '{}'", kind, there->backend,
-                              there->port, there->attachment),
-                  "detach it there first");
     auto title = std::string{kind};
     if (!title.empty())
       title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));
+    if (there != offered.end())
+      return fail(errc::general,
+                  fmt::format("{} device {}:{} is attached to '{}'", title, there->backend,
+                              there->port, there->attachment),
+                  "detach it there first");
     return fail(errc::general, fmt::format("{} device {} is not available", title, event_text(how)),
                 hint_for(how));
   }
