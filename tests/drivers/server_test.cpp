@@ -157,15 +157,17 @@ struct servers : testing::Test {
   void serve_notes() { serve({}); }
 
   void serve(const std::function<void(connection_id, std::string)>& react) {
-    auto made = server::open(
-        {path}, limits,
-        {[this, react](connection_id id, std::size_t socket, const peer& who, std::string request) {
-           if (react)
-             react(id, std::move(request));
-           else
-             notes.note({id, socket, who, std::move(request)});
-         },
-         [this](connection_id id) { notes.note_gone(id); }, too_long});
+    auto made = server::open({path}, limits,
+                             {.on_request =
+                                  [this, react](connection_id id, std::size_t socket,
+                                                const peer& who, std::string request) {
+                                    if (react)
+                                      react(id, std::move(request));
+                                    else
+                                      notes.note({id, socket, who, std::move(request)});
+                                  },
+                              .on_gone = [this](connection_id id) { notes.note_gone(id); },
+                              too_long});
     ASSERT_TRUE(made) << made.error().text;
     s = std::move(*made); // no client yet, so the handler cannot be early
   }
