@@ -167,7 +167,7 @@ struct servers : testing::Test {
                                       notes.note({id, socket, who, std::move(request)});
                                   },
                               .on_gone = [this](connection_id id) { notes.note_gone(id); },
-                              too_long});
+                              .too_long = too_long});
     ASSERT_TRUE(made) << made.error().text;
     s = std::move(*made); // no client yet, so the handler cannot be early
   }
