@@ -243,7 +243,7 @@ void backup_state::start(const std::string& id, const model::backup_profile& pro
     return to.refuse(fine.error());
   auto x = std::make_shared<run>(id, profile, to);
   auto local = profile.destination_vm == "dom0";
-  auto seconds = static_cast<std::time_t>(world_->wall_us() / 1'000'000);
+  auto seconds = static_cast<std::time_t>(world_->wall_s());
   x->order = {
       .id = fmt::format("{:%Y%m%dT%H%M%S}-{}", fmt::gmtime(seconds), world_->chance() % 1'000'000),
       .passphrase = {},
@@ -445,7 +445,7 @@ void backup_state::finish(const run_ptr& x) {
 /// The backup is there; who is in it learns when that was. Who is gone by now does not.
 void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   auto now = world_->look();
-  auto seconds = fmt::format("{}", world_->wall_us() / 1'000'000);
+  auto seconds = fmt::format("{}", world_->wall_s());
   auto all = model::plan{};
   auto append = [](auto& to, auto& more) { std::ranges::move(more, std::back_inserter(to)); };
   for (auto& it : x->contents) {

@@ -19,13 +19,14 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
         to_(who, api::event_frame({"", "connection-established", {}}), false);
       },
       [this](atom::gone, connection_id who) { subscribers_.erase(who); },
+      [this](atom::reload) { dead_.clear(); },
   };
 }
 
 /// What was under way about a domain when it went is of no use to anybody.
 bool events_state::is_of_the_dead(const model::event& x) {
   if (x.name != "domain-add" && x.name != "domain-delete")
-    return dead_.contains(x.subject) && !world_->system.read()->find(x.subject);
+    return dead_.contains(x.subject);
   for (auto& [key, name] : x.args)
     if (key == "vm" && x.name == "domain-add")
       dead_.erase(name);
@@ -34,16 +35,12 @@ bool events_state::is_of_the_dead(const model::event& x) {
   return false;
 }
 
-void events_state::pass_on(const events& all) {
-  auto news = events{};
-  for (auto& x : all)
-    if (!is_of_the_dead(x))
-      news.push_back(x);
-  if (subscribers_.empty() || news.empty())
-    return;
+void events_state::pass_on(const events& news) {
   auto now = world_->look();
   auto view = now.view();
   for (auto& x : news) {
+    if (is_of_the_dead(x) || subscribers_.empty())
+      continue;
     auto frame = api::event_frame(x);
     for (auto& [who, audience] : subscribers_)
       if (audience.hears(view, x))

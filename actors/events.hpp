@@ -22,7 +22,7 @@ public:
   events_actor::behavior_type make(world_ptr in, frame_sink to);
 
 private:
-  void pass_on(const events& all);
+  void pass_on(const events& news);
   bool is_of_the_dead(const model::event& x);
 
   events_actor::pointer self;

@@ -27,7 +27,7 @@ model::firewall_rules understand(const std::optional<std::string>& file, const s
 }
 
 std::int64_t domain_state::now_s() const {
-  return world_->wall_us() / 1'000'000;
+  return world_->wall_s();
 }
 
 void domain_state::with_rules(const reply& to,

@@ -132,7 +132,7 @@ gate_actor::behavior_type gate_state::make(world_ptr in, frame_sink to) {
   world_ = std::move(in);
   to_ = std::move(to);
   return {
-      [](atom::probe) -> caf::result<void> { return caf::unit; },
+      answer_probe,
       [this](const answer& x) { answered(x); },
       [this](const order& what, connection_id who, const std::string& domain) {
         take(what, who, domain);

@@ -492,9 +492,9 @@ void domain_state::take_required() {
   auto* me = record(now);
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  auto found = std::pair{std::pair{std::string{"pci"}, &start_->pci},
-                         std::pair{std::string{block}, &start_->disks_found}};
-  for (auto& [kind, devices] : {found.first, found.second}) {
+  const std::pair<std::string, const std::vector<model::device>*> found[]{
+      {"pci", &start_->pci}, {std::string{block}, &start_->disks_found}};
+  for (auto& [kind, devices] : found) {
     auto as_found = model::with_found(*me, kind, *devices);
     for (auto* how : model::required_of(as_found, kind)) {
       auto x = model::attachment{kind, how->backend, how->port, how->identity, how->options};

@@ -205,7 +205,7 @@ outcome<order> request_by_tools(const call&) {
 outcome<order> notify_updates(const call& x) {
   if (auto sound = model::parse_update_count(x.request.payload); !sound)
     return tl::unexpected{std::move(sound.error())};
-  auto now = static_cast<std::time_t>(x.in.wall_us() / 1'000'000);
+  auto now = static_cast<std::time_t>(x.in.wall_s());
   return order{.what = verb::notify_updates,
                .key = fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(now)),
                .text = x.request.payload};

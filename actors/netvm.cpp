@@ -165,7 +165,7 @@ void netvm_state::tell_rules(const model::qubesdb_edits& edits, const std::funct
     auto now = world_->look();
     auto all = edits;
     if (auto* me = now.find(provider_))
-      for (auto& x : model::legacy_firewall(now.view(), *me, rules, world_->wall_us() / 1'000'000))
+      for (auto& x : model::legacy_firewall(now.view(), *me, rules, world_->wall_s()))
         all.push_back(std::move(x));
     write_qubesdb(self, world_, provider_, std::move(all), then);
   };

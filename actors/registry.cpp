@@ -36,7 +36,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   world_ = std::move(in);
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
-      [](atom::probe) -> caf::result<void> { return caf::unit; },
+      answer_probe,
       [this](const order& x, const client_actor& client) {
         switch (x.what) {
         case verb::clone_volume: return clone_volume(x, client);

@@ -1,7 +1,6 @@
 #include "actors/storage.hpp"
 
 #include "actors/driver/ask_driver.hpp"
-
 #include "actors/storage_pool.hpp"
 #include "actors/telling.hpp"
 #include "model/pool_driver.hpp"
@@ -120,7 +119,7 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   align(*world_->system.read());
   return {
-      [](atom::probe) -> caf::result<void> { return caf::unit; },
+      answer_probe,
       [this](const disk_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
       [this](atom::start) { survey(); },

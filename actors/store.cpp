@@ -20,7 +20,7 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<libra
   lanes_ = lanes;
   head_ = std::make_shared<model::system>(*world_->system.read());
   return {
-      [](atom::probe) -> caf::result<void> { return caf::unit; },
+      answer_probe,
       [this](const model::change& what) { return commit(what); },
       [this](atom::reload) { return reload(); },
       [this](atom::flush) { return flush(); },
@@ -122,6 +122,8 @@ void store_state::publish(model::system_ptr next) {
 /// No domain has planned it: all look what it means for them.
 void store_state::publish_foreign(model::system_ptr next) {
   publish(std::move(next));
+  if (world_->events)
+    self->send(world_->events, atom::reload_v);
   if (world_->registry)
     self->send(world_->registry, atom::reload_v);
 }

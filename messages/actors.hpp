@@ -197,7 +197,9 @@ using events_actor = caf::typed_actor<
     // A connection wants to hear: of everything, or of one domain, as far as its caller may.
     caf::reacts_to<atom::subscribe, connection_id, model::audience>,
     // A connection closed.
-    caf::reacts_to<atom::gone, connection_id>>;
+    caf::reacts_to<atom::gone, connection_id>,
+    // The file was written by others: names may be back of which nothing was told.
+    caf::reacts_to<atom::reload>>;
 
 /// STATS: tells subscribers what the running domains use, as often as the host's stats_interval.
 using stats_actor = caf::typed_actor<
@@ -240,5 +242,8 @@ using gate_actor = caf::typed_actor<
     caf::reacts_to<atom::gone, connection_id>,
     // INTERNAL: look for overdue orders.
     caf::reacts_to<atom::tick>>;
+
+/// How an actor that is asked whether it still answers does so.
+inline constexpr auto answer_probe = [](atom::probe) -> caf::result<void> { return caf::unit; };
 
 } // namespace qubes

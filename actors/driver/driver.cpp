@@ -108,7 +108,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       spdlog::error("no news from XenStore: {}", done.error().message());
   }
   return {
-      [](atom::probe) -> caf::result<void> { return caf::unit; },
+      answer_probe,
       [this](const driver_job& x) { return take(x); },
       [this](atom::start) { return connect(); },
       [this](atom::lost, const std::string& why) { lose(why); },

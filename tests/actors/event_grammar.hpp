@@ -20,6 +20,9 @@ public:
   /// As a listener that has just come: nothing is known of these domains.
   void forget_lives() { lives_.clear(); }
 
+  /// A file that others wrote may bring any name back without a word.
+  void forget_removals() { gone_.clear(); }
+
 private:
   enum class life : std::uint8_t { off, starting, built, up, paused, failing, ending };
   struct fate {

@@ -36,7 +36,7 @@ store_actor::behavior_type notary(store_actor::pointer self, const store_actor& 
                                   const std::function<void(const model::change&)>& note) {
   self->link_to(store);
   return {
-      [](atom::probe) -> caf::result<void> { return caf::unit; },
+      answer_probe,
       [=](const model::change& x) -> caf::result<model::system_ptr> {
         auto to = self->make_response_promise<caf::typed_response_promise<model::system_ptr>>();
         self->request(store, caf::infinite, x)

@@ -143,6 +143,17 @@ TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "600");
 }
 
+TEST(store, a_domain_that_a_foreign_file_brings_back_is_heard_again) {
+  auto sim = simulation{0, sample_host(2, 1)};
+  auto before = model::xml::save(*sim.world().system.read());
+  ASSERT_TRUE(sim.ask("app0", verb::remove));
+  sim.adopt(before);
+  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  EXPECT_TRUE(std::ranges::any_of(sim.events(), [](auto& x) {
+    return x.subject == "app0" && x.name == "property-set:memory";
+  }));
+}
+
 TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
   auto sim = simulation{3, sample_host(40, 1)};
   auto tickets = std::vector<std::uint64_t>{};
