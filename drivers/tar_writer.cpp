@@ -42,15 +42,12 @@ tl::unexpected<model::error> cannot_read(const std::string& path, int code = err
 
 /// What is in a directory, sorted; or the reason.
 tl::expected<std::vector<std::string>, int> names_in(const std::string& path) {
-  auto file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW);
-  if (file < 0)
+  auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW)};
+  auto opened =
+      std::unique_ptr<DIR, int (*)(DIR*)>{file ? ::fdopendir(file.get()) : nullptr, ::closedir};
+  if (!opened)
     return tl::unexpected{errno};
-  auto opened = std::unique_ptr<DIR, int (*)(DIR*)>{::fdopendir(file), ::closedir};
-  if (!opened) {
-    auto code = errno;
-    ::close(file);
-    return tl::unexpected{code};
-  }
+  (void)file.release(); // goes with the directory
   auto result = std::vector<std::string>{};
   errno = 0;
   while (auto* x = ::readdir(opened.get())) {

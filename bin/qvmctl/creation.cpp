@@ -154,11 +154,7 @@ expected<std::string> mark_of(session& s, const std::string& name, std::string_v
 }
 
 expected<void> remove_domain(session& s, const std::string& name) {
-  auto answer = std::optional<expected<std::string>>{};
-  s.daemon.send({"admin.vm.Remove", "", name, ""}, std::nullopt,
-                [&](auto x) { answer = std::move(x); });
-  s.daemon.run([&] { return answer.has_value(); });
-  return done_or(std::move(*answer));
+  return all_done(s, {{"admin.vm.Remove", "", name, ""}}); // takes as long as it takes
 }
 
 /// Makes the domain and leaves it marked with `why` as unfinished; nothing stays of a failure.
@@ -203,6 +199,27 @@ expected<void> clear_away(session& s, const std::string& name, const std::string
   return remove_domain(s, name);
 }
 
+/// Makes all that can be made. `why` marks what is unfinished; `verb` is for refusals.
+exit_code make_all(session& s, const design& x, const std::vector<std::string>& names,
+                   const std::string& why, const std::string& verb) {
+  auto code = exit_code::done;
+  auto good = std::size_t{0};
+  for (auto& name : names) {
+    auto done = expected<void>{};
+    if (s.line.dry_run)
+      print(s, "would create " + shown(x, name));
+    else if ((done = clear_away(s, name, why)))
+      done = make(s, x, name, why);
+    if (done)
+      ++good;
+    else
+      code = report(s, {done.error().kind, done.error().klass,
+                        fmt::format("cannot {} '{}': {}", verb, name, done.error().text),
+                        done.error().hint});
+  }
+  return good > 0 && good < names.size() ? exit_code::partly : code;
+}
+
 expected<void> check_new_name(const std::string& name) {
   auto good = check_name(name);
   if (good && name.starts_with("uuid:"))
@@ -210,16 +227,12 @@ expected<void> check_new_name(const std::string& name) {
   return good;
 }
 
-expected<std::vector<std::pair<std::string, std::string>>> read_pools(const std::string& text) {
-  auto result = pairs{};
+/// "POOL" for all volumes, or "VOLUME=POOL".
+pairs read_pools(const std::string& text) {
   if (text.empty())
-    return result;
+    return {};
   auto [volume, pool] = cut_pair(text);
-  if (pool.empty())
-    result.emplace_back("", volume);
-  else
-    result.emplace_back(volume, pool);
-  return result;
+  return {pool.empty() ? std::pair{std::string{}, volume} : std::pair{volume, pool}};
 }
 
 expected<pairs> read_assignments(const texts& given, std::string_view option) {
@@ -254,7 +267,6 @@ expected<design> read_design(session& s) {
       return bad_word(good.error());
   auto properties = read_assignments(s.line.settings, "--set");
   auto features = read_assignments(s.line.features, "--feature");
-  auto pools = read_pools(s.line.pool);
   if (!properties || !features)
     return tl::unexpected{properties ? features.error() : properties.error()};
   for (auto& [key, value] : *features)
@@ -264,7 +276,7 @@ expected<design> read_design(session& s) {
     key = property_name(key);
   result.properties = std::move(*properties);
   result.features = std::move(*features);
-  result.pools = std::move(*pools);
+  result.pools = read_pools(s.line.pool);
   return result;
 }
 
@@ -284,22 +296,7 @@ exit_code run_create(session& s) {
   if (std::find(known.begin(), known.end(), what->label) == known.end())
     return report(s, {trouble::refused, "", fmt::format("no label '{}'", what->label),
                       one_of(what->label, known)});
-  auto code = exit_code::done;
-  auto good = std::size_t{0};
-  for (auto& name : s.line.words) {
-    auto done = expected<void>{};
-    if (s.line.dry_run)
-      print(s, "would create " + shown(*what, name));
-    else if ((done = clear_away(s, name, "create")))
-      done = make(s, *what, name, "create");
-    if (done)
-      ++good;
-    else
-      code = report(s, {done.error().kind, done.error().klass,
-                        fmt::format("cannot create '{}': {}", name, done.error().text),
-                        done.error().hint});
-  }
-  return good > 0 && good < s.line.words.size() ? exit_code::partly : code;
+  return make_all(s, *what, s.line.words, "create", "create");
 }
 
 namespace {
@@ -400,24 +397,8 @@ exit_code run_clone(session& s) {
   if (!what)
     return report(s, what.error());
   if (!s.line.pool.empty())
-    what->pools = *read_pools(s.line.pool);
-  auto why = "clone of " + from;
-  auto code = exit_code::done;
-  auto good = std::size_t{0};
-  for (auto& to : targets) {
-    auto done = expected<void>{};
-    if (s.line.dry_run)
-      print(s, "would create " + shown(*what, to));
-    else if ((done = clear_away(s, to, why)))
-      done = make(s, *what, to, why);
-    if (done)
-      ++good;
-    else
-      code = report(s, {done.error().kind, done.error().klass,
-                        fmt::format("cannot clone '{}' to '{}': {}", from, to, done.error().text),
-                        done.error().hint});
-  }
-  return good > 0 && good < targets.size() ? exit_code::partly : code;
+    what->pools = read_pools(s.line.pool);
+  return make_all(s, *what, targets, "clone of " + from, fmt::format("clone '{}' to", from));
 }
 
 namespace {

@@ -303,12 +303,10 @@ exit_code run_call(session& s) {
   if (!payload)
     return report(s, payload.error());
   what.payload = std::move(*payload);
-  auto answer = std::optional<expected<std::string>>{};
-  s.daemon.send(what, std::nullopt, [&](auto x) { answer = std::move(x); });
-  s.daemon.run([&] { return answer.has_value(); });
-  if (!*answer)
-    return report(s, explain(s, answer->error(), what.destination, what.argument));
-  auto& text = **answer;
+  auto answer = std::move(ask_all(s, {what}).front());
+  if (!answer)
+    return report(s, explain(s, answer.error(), what.destination, what.argument));
+  auto& text = *answer;
   if (!text.empty() && text.back() != '\n')
     text += '\n';
   return print(s, text);

@@ -260,15 +260,11 @@ exit_code change_denied(session& s, const char* method) {
                            .value());
     payload += code + std::string(code_length - code.size(), '*');
   }
+  if (!payload.empty())
+    return change_everywhere(s, {{{method, "", "", payload}}});
   auto domains = domain_words(s);
   if (!domains)
     return report(s, domains.error());
-  if (!payload.empty()) {
-    auto wishes = std::vector<wish>{};
-    for (auto& x : *domains)
-      wishes.push_back({{method, "", x, payload}});
-    return make_changes(s, wishes);
-  }
   auto result = sheet{{{"domain"}, {"denied"}}};
   for (auto& x : *domains) {
     auto list = s.daemon.ask({"admin.vm.device.denied.List", "", x, ""});

@@ -154,15 +154,32 @@ expected<std::vector<std::string>> domain_words(session& s, bool host_too) {
 }
 
 std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all) {
+  return ask_all(s.daemon, all);
+}
+
+std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all) {
   auto answers = std::vector<expected<std::string>>(all.size());
   auto missing = all.size();
   for (auto i = std::size_t{0}; i < all.size(); ++i)
-    s.daemon.send(all[i], std::nullopt, [&, i](auto answer) {
+    daemon.send(all[i], std::nullopt, [&, i](auto answer) {
       answers[i] = std::move(answer);
       --missing;
     });
-  s.daemon.run([&] { return missing == 0; });
+  daemon.run([&] { return missing == 0; });
   return answers;
+}
+
+exit_code change_everywhere(session& s, const std::vector<wish>& each) {
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto wishes = std::vector<wish>{};
+  for (auto& domain : *domains)
+    for (auto x : each) {
+      x.what.destination = domain;
+      wishes.push_back(std::move(x));
+    }
+  return make_changes(s, wishes);
 }
 
 exit_code make_changes(session& s, const std::vector<wish>& wishes) {

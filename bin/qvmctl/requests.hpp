@@ -40,7 +40,8 @@ expected<std::vector<std::string>> domain_words(session& s, bool host_too = fals
 
 expected<nlohmann::json> ask_json(session& s, std::string method);
 
-/// All at once; answers in the order of the requests.
+/// All at once, for as long as it takes; answers in the order of the requests.
+std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all);
 std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all);
 
 /// Adds near names to a refusal about `word` of `domain`.
@@ -55,6 +56,9 @@ struct wish {
 
 /// Makes all changes at once, or tells with --dry-run what they would do.
 exit_code make_changes(session& s, const std::vector<wish>& wishes);
+
+/// Makes the same changes in every domain that the first word names; whatever destination they say.
+exit_code change_everywhere(session& s, const std::vector<wish>& each);
 
 /// Asks before something is destroyed. Refuses where nobody can be asked and --yes is missing.
 expected<void> confirm(const session& s, std::string_view question);

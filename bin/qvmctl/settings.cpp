@@ -185,13 +185,7 @@ exit_code change_feature(session& s, const char* method, const std::string& name
     return report(s, bad_word(good.error()).value());
   if (auto good = model::check_feature_value(name, value); !good)
     return report(s, bad_word(good.error()).value());
-  auto domains = domain_words(s);
-  if (!domains)
-    return report(s, domains.error());
-  auto wishes = std::vector<wish>{};
-  for (auto& x : *domains)
-    wishes.push_back({{method, name, x, value}, name});
-  return make_changes(s, wishes);
+  return change_everywhere(s, {{{method, name, "", value}, name}});
 }
 
 } // namespace
@@ -286,17 +280,14 @@ exit_code run_tag_ls(session& s) {
 namespace {
 
 exit_code change_tags(session& s, const char* method) {
-  for (auto i = std::size_t{1}; i < s.line.words.size(); ++i)
-    if (auto good = model::check_tag(s.line.words[i]); !good)
+  auto each = std::vector<wish>{};
+  for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
+    auto& tag = s.line.words[i];
+    if (auto good = model::check_tag(tag); !good)
       return report(s, bad_word(good.error()).value());
-  auto domains = domain_words(s);
-  if (!domains)
-    return report(s, domains.error());
-  auto wishes = std::vector<wish>{};
-  for (auto& x : *domains)
-    for (auto i = std::size_t{1}; i < s.line.words.size(); ++i)
-      wishes.push_back({{method, s.line.words[i], x, ""}, s.line.words[i]});
-  return make_changes(s, wishes);
+    each.push_back({{method, tag, "", ""}, tag});
+  }
+  return change_everywhere(s, each);
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // volume: the disks of domains.
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "drivers/unique_fd.hpp"
 
 #include <fmt/format.h>
 
@@ -69,25 +70,9 @@ failure os_failure(std::string_view what, const std::string& path) {
           errno == EACCES ? "root may" : ""};
 }
 
-/// An open file that is closed with the object.
-class file {
-public:
-  file(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
-  file(const file&) = delete;
-  file& operator=(const file&) = delete;
-  ~file() {
-    if (fd_ > STDERR_FILENO)
-      ::close(fd_);
-  }
-
-  /// Standard input or output.
-  explicit file(int fd) : fd_(fd) {}
-
-  int fd() const { return fd_; }
-
-private:
-  int fd_;
-};
+drivers::unique_fd open_file(const std::string& path, int flags) {
+  return drivers::unique_fd{::open(path.c_str(), flags | O_CLOEXEC)};
+}
 
 /// Shows how far a long copy is.
 class progress {
@@ -130,10 +115,10 @@ expected<void> write_whole(int fd, std::string_view data, const std::string& pat
   return {};
 }
 
-/// Copies exactly `size` bytes; runs of zeros become holes where `sparse`.
+/// Copies exactly `size` bytes; runs of zeros become holes where there can be any.
 expected<void> copy_bytes(session& s, const std::string& what, int from,
                           const std::string& from_path, int to, const std::string& to_path,
-                          std::int64_t size, bool sparse) {
+                          std::int64_t size) {
   auto shown = progress{s, what, size};
   auto buffer = std::vector<char>(std::size_t{1} << 17);
   auto done = std::int64_t{0};
@@ -149,11 +134,10 @@ expected<void> copy_bytes(session& s, const std::string& what, int from,
           failure{trouble::refused, "",
                   fmt::format("'{}' has {} bytes and must have {}", from_path, done, size), ""}};
     auto data = std::string_view{buffer.data(), static_cast<std::size_t>(got)};
-    if (sparse && data.find_first_not_of('\0') == std::string_view::npos
-        && ::lseek(to, got, SEEK_CUR) >= 0)
-      ;
-    else if (auto written = write_whole(to, data, to_path); !written)
-      return written;
+    auto is_hole = data.find_first_not_of('\0') == std::string_view::npos;
+    if (!is_hole || ::lseek(to, got, SEEK_CUR) < 0)
+      if (auto written = write_whole(to, data, to_path); !written)
+        return written;
     done += got;
     shown.at(done);
   }
@@ -281,16 +265,16 @@ exit_code run_volume_set(session& s) {
 
 exit_code run_volume_import(session& s) {
   const auto& path = s.line.words[1];
-  auto from =
-      path == "-" ? std::make_unique<file>(STDIN_FILENO) : std::make_unique<file>(path, O_RDONLY);
-  if (from->fd() < 0)
+  auto opened = path == "-" ? drivers::unique_fd{} : open_file(path, O_RDONLY);
+  auto from = path == "-" ? STDIN_FILENO : opened.get();
+  if (from < 0)
     return report(s, os_failure("open", path));
   auto volume = named_volume(s);
   auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
   if (!facts)
     return report(s, facts.error());
   struct stat about {};
-  auto known = ::fstat(from->fd(), &about) == 0 && S_ISREG(about.st_mode);
+  auto known = ::fstat(from, &about) == 0 && S_ISREG(about.st_mode);
   auto size = known ? static_cast<std::int64_t>(about.st_size) : bytes(*facts, "size");
   if (s.line.dry_run)
     return print(s, fmt::format("{} would be overwritten with {} bytes of {}\n", volume->text(),
@@ -305,12 +289,9 @@ exit_code run_volume_import(session& s) {
     door.replace(at, std::string::npos, "qubesd.internal.sock");
   auto internal = client{door};
   auto ask = [&](std::string_view what, std::string payload) {
-    auto answer = std::optional<expected<std::string>>{};
-    internal.send({fmt::format("internal.vm.volume.{}", what), volume->volume, volume->domain,
-                   std::move(payload)},
-                  std::nullopt, [&](auto x) { answer = std::move(x); });
-    internal.run([&] { return answer.has_value(); });
-    return std::move(*answer);
+    auto answers = ask_all(internal, {{fmt::format("internal.vm.volume.{}", what), volume->volume,
+                                       volume->domain, std::move(payload)}});
+    return std::move(answers.front());
   };
   auto begun = ask("ImportBegin", fmt::format("{}", size));
   if (!begun)
@@ -319,11 +300,11 @@ exit_code run_volume_import(session& s) {
   while (!target.empty() && target.back() == '\n')
     target.pop_back();
   auto copied = [&]() -> expected<void> {
-    auto to = file{target, O_WRONLY};
-    if (to.fd() < 0)
+    auto to = open_file(target, O_WRONLY);
+    if (!to)
       return tl::unexpected{os_failure("open", target)};
-    auto done = copy_bytes(s, volume->text(), from->fd(), path, to.fd(), target, size, true);
-    if (done && ::fdatasync(to.fd()) != 0)
+    auto done = copy_bytes(s, volume->text(), from, path, to.get(), target, size);
+    if (done && ::fdatasync(to.get()) != 0)
       return tl::unexpected{os_failure("write", target)};
     return done;
   }();

@@ -44,6 +44,17 @@ model::system host_with_dvm(std::string_view most) {
   return x;
 }
 
+std::uint64_t ask_for_one(simulation& sim) {
+  auto what = order{.what = verb::create};
+  auto wish = std::make_shared<model::creation>();
+  wish->type = model::klass::disp;
+  wish->based_on = "dvm";
+  wish->creator = "app0";
+  wish->disposable = true;
+  what.creation = wish;
+  return sim.send("", what);
+}
+
 struct disposables : testing::Test {
   std::unique_ptr<simulation> sim;
 
@@ -83,14 +94,7 @@ struct disposables : testing::Test {
   bool asked = false;
 
   model::outcome<std::string> create() {
-    auto what = order{.what = verb::create};
-    auto wish = std::make_shared<model::creation>();
-    wish->type = model::klass::disp;
-    wish->based_on = "dvm";
-    wish->creator = "app0";
-    wish->disposable = true;
-    what.creation = wish;
-    auto ticket = sim->send("", what);
+    auto ticket = ask_for_one(*sim);
     sim->run();
     return *sim->answer_to(ticket);
   }
@@ -333,17 +337,6 @@ static_assert(!model::may_become(model::preload_stage::dying, model::preload_sta
 
 namespace {
 
-std::uint64_t ask_for_one(simulation& sim) {
-  auto what = order{.what = verb::create};
-  auto wish = std::make_shared<model::creation>();
-  wish->type = model::klass::disp;
-  wish->based_on = "dvm";
-  wish->creator = "app0";
-  wish->disposable = true;
-  what.creation = wish;
-  return sim.send("", what);
-}
-
 /// Timers that others set go off as well.
 void pass_minutes(simulation& sim, int most) {
   for (auto i = 0; i < most; ++i)
@@ -551,16 +544,8 @@ TEST(disposables_storm, end_with_the_right_number_from_any_seed) {
     sim.send("", verb::preload, "dvm");
     for (auto round = 0; round < 3; ++round) {
       sim.pass(4s);
-      for (auto i = 0; i < 2; ++i) {
-        auto what = order{.what = verb::create};
-        auto wish = std::make_shared<model::creation>();
-        wish->type = model::klass::disp;
-        wish->based_on = "dvm";
-        wish->creator = "app0";
-        wish->disposable = true;
-        what.creation = wish;
-        tickets.push_back(sim.send("", what));
-      }
+      for (auto i = 0; i < 2; ++i)
+        tickets.push_back(ask_for_one(sim));
     }
     sim.run();
     auto names = std::set<std::string>{};

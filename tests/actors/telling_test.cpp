@@ -231,6 +231,20 @@ struct disks : told {
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
     sim.settle();
   }
+  /// Whether the question about sda is, when this order comes while the user thinks; who then says
+  /// that app0 may have it.
+  bool is_withdrawn_by(const std::string& domain, const order& what) {
+    auto withdrawn = false;
+    sim.agent().answer = [&](auto& stop) {
+      auto done = sim.send(domain, what);
+      sim.settle();
+      EXPECT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
+      withdrawn = stop.stop_requested();
+      return "allow:app0";
+    };
+    plug_in("sda");
+    return withdrawn;
+  }
   void assign(const std::string& name, const std::string& port, const std::string& mode) {
     auto done = sim.send(name, order{.what = verb::assign_device,
                                      .key = "sys-net1+" + port,
@@ -730,17 +744,8 @@ TEST_F(disks, with_an_interface_that_is_denied_do_not_come_by_themselves) {
 TEST_F(disks, a_question_is_withdrawn_with_its_assignment) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
-  auto withdrawn = false;
-  sim.agent().answer = [&](auto& stop) {
-    auto done = sim.send(
-        "app0", order{.what = verb::unassign_device, .key = "sys-net1+sda", .kind = "block"});
-    sim.settle();
-    EXPECT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
-    withdrawn = stop.stop_requested();
-    return "allow:app0";
-  };
-  plug_in("sda");
-  EXPECT_TRUE(withdrawn);
+  EXPECT_TRUE(is_withdrawn_by(
+      "app0", {.what = verb::unassign_device, .key = "sys-net1+sda", .kind = "block"}));
   EXPECT_EQ(attached("app0"), "");
 }
 
@@ -770,17 +775,8 @@ TEST_F(disks, a_question_is_withdrawn_when_somebody_has_it) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
   start("app1");
-  auto withdrawn = false;
-  sim.agent().answer = [&](auto& stop) {
-    auto done = sim.send(
-        "app1", order{.what = verb::attach_device, .key = "sys-net1+sda", .kind = "block"});
-    sim.settle();
-    EXPECT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
-    withdrawn = stop.stop_requested();
-    return "allow:app0";
-  };
-  plug_in("sda");
-  EXPECT_TRUE(withdrawn);
+  EXPECT_TRUE(is_withdrawn_by(
+      "app1", {.what = verb::attach_device, .key = "sys-net1+sda", .kind = "block"}));
   EXPECT_EQ(attached("app0"), "");
   EXPECT_THAT(attached("app1"), HasSubstr("sys-net1+sda"));
 }
