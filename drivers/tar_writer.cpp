@@ -1,13 +1,13 @@
 #include "drivers/tar_writer.hpp"
 
 #include "drivers/backups.hpp"
+#include "drivers/directory.hpp"
 #include "drivers/reason.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -38,27 +38,6 @@ const std::array<char, block> zeros{};
 
 tl::unexpected<model::error> cannot_read(const std::string& path, int code = errno) {
   return fail(errc::general, fmt::format("cannot read '{}': {}", path, reason(code)));
-}
-
-/// What is in a directory, sorted; or the reason.
-tl::expected<std::vector<std::string>, int> names_in(const std::string& path) {
-  auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW)};
-  auto opened =
-      std::unique_ptr<DIR, int (*)(DIR*)>{file ? ::fdopendir(file.get()) : nullptr, ::closedir};
-  if (!opened)
-    return tl::unexpected{errno};
-  (void)file.release(); // goes with the directory
-  auto result = std::vector<std::string>{};
-  errno = 0;
-  while (auto* x = ::readdir(opened.get())) {
-    auto name = std::string_view{x->d_name};
-    if (name != "." && name != "..")
-      result.emplace_back(name);
-  }
-  if (errno != 0)
-    return tl::unexpected{errno};
-  std::ranges::sort(result);
-  return result;
 }
 
 } // namespace
@@ -151,7 +130,7 @@ outcome<void> tar_writer::add_below(const std::string& name, const std::string& 
   while (!todo.empty()) {
     auto below = std::move(todo.back());
     todo.pop_back();
-    auto names = names_in(path + below);
+    auto names = entries_of(path + below);
     if (!names) {
       if (auto passed = pass_over(path + below, names.error()); !passed)
         return passed;

@@ -1,13 +1,12 @@
 // The host's memory, its home, its input devices, and the user who sits before it.
 #include "actors/driver/jobs.hpp"
 
+#include "drivers/directory.hpp"
 #include "drivers/process.hpp"
 #include "drivers/xenstore_guest.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
-
-#include <charconv>
 
 namespace qubes::actors {
 
@@ -61,14 +60,10 @@ outcome<job::size_home::result> run(machinery& with, const domain_identity&,
   auto result = job::size_home::result{.path = with.home};
   if (with.home.empty())
     return result;
-  auto done = drivers::run({"du", "-s", "-B1", "--", with.home}, {}, std::chrono::minutes{1},
-                           drivers::outputs::apart); // it complains of what goes away meanwhile
-  if (!done)
-    return tl::unexpected{done.error()};
-  auto& text = done->output;
-  if (std::from_chars(text.data(), text.data() + text.size(), result.bytes).ec != std::errc{})
-    return model::fail(errc::general,
-                       fmt::format("the size of '{}' is not known: {}", with.home, done->errors));
+  auto bytes = drivers::space_taken(with.home);
+  if (!bytes)
+    return tl::unexpected{std::move(bytes.error())};
+  result.bytes = *bytes;
   return result;
 }
 

@@ -1,4 +1,6 @@
 // Drives the built qvmctl against a scripted daemon, as a user who distrusts it would.
+#include "drivers/process.hpp"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
