@@ -253,13 +253,14 @@ void domain_state::attach_device(const order& x, const reply& to) {
       return to.refuse({errc::protocol,
                         fmt::format("there is no {} device {}", kind, event_text(device)),
                         "name one device that its backend offers"});
-    attach_known(kind, *known, device.options, to);
+    attach_known(kind, *known, device.options, asked_by::order, to);
   });
 }
 
 /// However it comes: by hand, by an assignment, or because the user said so.
 void domain_state::attach_known(const std::string& kind, const model::device& device,
-                                const model::device_options& options, const reply& to) {
+                                const model::device_options& options, asked_by who,
+                                const reply& to) {
   auto now = look();
   auto* me = record(now);
   if (!me)
@@ -280,18 +281,19 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     if (auto taken = world_->holders.take(x, who_); !taken)
       return to.refuse(taken.error());
     withdraw_claims();
-    return bring(x, device, to);
+    return bring(x, device, who, to);
   }
-  with_attached(kind, to, [this, x, device, to](const auto& all) {
+  with_attached(kind, to, [this, x, device, who, to](const auto& all) {
     if (!all.empty())
       return to.refuse(
           {errc::device_already_attached, fmt::format("'{}' has the microphone", who_), {}});
-    bring(x, device, to);
+    bring(x, device, who, to);
   });
 }
 
 /// It is ours already, and is brought now.
-void domain_state::bring(model::attachment x, const model::device& device, const reply& to) {
+void domain_state::bring(model::attachment x, const model::device& device, asked_by who,
+                         const reply& to) {
   auto named = fmt::format("{}:{}:{}", x.backend, x.port, x.identity);
   auto refuse = [&](const model::error& why) {
     give_back(x);
@@ -300,8 +302,9 @@ void domain_state::bring(model::attachment x, const model::device& device, const
   auto complete = options_for(x.kind, device, x.options);
   if (!complete)
     return refuse(complete.error());
-  tell(fmt::format("device-pre-attach:{}", x.kind),
-       {{"device", named}, {"options", model::event_text(x.options)}});
+  if (who == asked_by::order)
+    tell(fmt::format("device-pre-attach:{}", x.kind),
+         {{"device", named}, {"options", model::event_text(x.options)}});
   x.options = std::move(*complete);
   auto what = carry(x, true);
   if (!what)

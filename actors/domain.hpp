@@ -264,9 +264,10 @@ private:
   void list_available(const order& x, const reply& to);
   void list_attached(const order& x, const reply& to);
   void attach_device(const order& x, const reply& to);
+  enum class asked_by : bool { order, assignment };
   void attach_known(const std::string& kind, const model::device& device,
-                    const model::device_options& options, const reply& to);
-  void bring(model::attachment x, const model::device& device, const reply& to);
+                    const model::device_options& options, asked_by who, const reply& to);
+  void bring(model::attachment x, const model::device& device, asked_by who, const reply& to);
   void brought(const model::attachment& x);
   void not_brought(const model::attachment& x, const model::error& why, const reply& to);
   void take_away(

@@ -353,7 +353,7 @@ void domain_state::take_device(const device_offer& x) {
   auto* how = me ? model::wish_for(*me, x.kind, x.what) : nullptr; // as the record is by now
   if (!how || facts_.xid < 0 || (start_ && start_->failed))
     return;
-  attach_known(x.kind, x.what, how->options,
+  attach_known(x.kind, x.what, how->options, asked_by::assignment,
                reply{[this, x](const model::outcome<std::string>& done) {
                  if (!done)
                    note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,

@@ -276,7 +276,10 @@ std::string print_attached(const attachment& x, std::string_view frontend, const
   auto text = print_port(x.kind, x.backend, x.port, x.identity);
   append(text, "mode", by ? name_of(by->mode) : "manual");
   append(text, "frontend_domain", frontend);
-  append_options(text, by ? by->options : x.options);
+  if (by)
+    append_options(text, by->options);
+  else if (x.kind != "pci") // as after a restart, when nobody knows them any more
+    append_options(text, x.options);
   return fmt::format("{}+{}:{} {}\n", x.backend, x.port, x.identity, text);
 }
 
