@@ -102,7 +102,7 @@ backup_actor::behavior_type backup_state::make(world_ptr in, std::shared_ptr<dri
   with_ = std::move(with);
   lanes_ = std::move(lanes);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
       [this](atom::stop) -> caf::result<void> {
         if (running_.empty())
           return caf::unit;
@@ -117,15 +117,15 @@ backup_actor::behavior_type backup_state::make(world_ptr in, std::shared_ptr<dri
 }
 
 void backup_state::obey(const order& x, const reply& to) {
-  switch (x.what) {
-  case verb::tell_backup:
-    return with_profile(x.key, to, [this, to](auto& profile) { tell(profile, to); });
-  case verb::run_backup:
-    return with_profile(x.key, to,
-                        [this, id = x.key, to](auto& profile) { start(id, profile, to); });
-  case verb::cancel_backup: return cancel(x.key, to);
-  default: to.refuse({errc::internal, "this is no business of backups", {}});
-  }
+  dispatch<ask::receiver::backup>(x, to, [&](const auto& what) { carry_out(what, to); });
+}
+
+void backup_state::carry_out(const ask::tell_backup& x, const reply& to) {
+  with_profile(x.profile, to, [this, to](auto& profile) { tell(profile, to); });
+}
+
+void backup_state::carry_out(const ask::run_backup& x, const reply& to) {
+  with_profile(x.profile, to, [this, x, to](auto& profile) { start(x.profile, profile, to); });
 }
 
 void backup_state::with_profile(const std::string& id, const reply& to,
@@ -497,11 +497,11 @@ void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
 
 // -- on its way ----------------------------------------------------------------------------------
 
-void backup_state::cancel(const std::string& id, const reply& to) {
-  auto i = running_.find(id);
+void backup_state::carry_out(const ask::cancel_backup& x, const reply& to) {
+  auto i = running_.find(x.profile);
   if (i == running_.end())
     return to.refuse(
-        {errc::general, fmt::format("no backup {} is under way", model::quoted(id)), {}});
+        {errc::general, fmt::format("no backup {} is under way", model::quoted(x.profile)), {}});
   break_off(i->second);
   to.ok();
 }

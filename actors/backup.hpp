@@ -46,6 +46,9 @@ private:
   using run_ptr = std::shared_ptr<run>;
 
   void obey(const order& x, const reply& to);
+  void carry_out(const ask::tell_backup& x, const reply& to);
+  void carry_out(const ask::run_backup& x, const reply& to);
+  void carry_out(const ask::cancel_backup& x, const reply& to);
   void with_profile(const std::string& id, const reply& to,
                     const std::function<void(const model::backup_profile&)>& then);
   void tell(const model::backup_profile& x, const reply& to);
@@ -68,7 +71,6 @@ private:
   void finish(const run_ptr& x);
   void note_time(const run_ptr& x, unsigned attempts);
   void settle(const run_ptr& x, const model::outcome<std::string>& how);
-  void cancel(const std::string& id, const reply& to);
   void break_off(const run_ptr& x);
   void tell_progress();
   void tell_progress_of(run& x);

@@ -77,30 +77,29 @@ bool registry_state::has_ready(const model::system& all, const std::string& base
 }
 
 /// One that waits ready, else a fresh one.
-void registry_state::hand_out(const order& x, const reply& to) {
+void registry_state::hand_out(const ask::create& x, const reply& to) {
   auto fresh = [this, x, to] {
     auto again = x;
-    again.force = true;
-    create(again, to);
+    again.fresh = true;
+    carry_out(again, to);
   };
   timed_request(self, world_, world_->disposables, world_->settings.start, atom::join_v,
-                x.creation->based_on, x.creation->creator)
+                x.wish.based_on, x.wish.creator)
       .then(
           [this, x, fresh, to](const std::string& name) {
             auto now = world_->look();
             auto* it = now.find(name);
             if (!it)
               return fresh();
-            to.ok(x.text == "uuid" ? "uuid:" + it->uuid : name);
+            to.ok(x.reply_with_uuid ? "uuid:" + it->uuid : name);
           },
           [fresh](const caf::error&) { fresh(); });
 }
 
-/// `force`: not one that waits ready.
-void registry_state::create(const order& x, const reply& to) {
+void registry_state::carry_out(const ask::create& x, const reply& to) {
   auto now = world_->look();
-  auto& wish = *x.creation;
-  if (wish.disposable && !x.force && has_ready(*now.system, wish.based_on))
+  auto& wish = x.wish;
+  if (wish.disposable && !x.fresh && has_ready(*now.system, wish.based_on))
     return hand_out(x, to);
   if (leaving_.contains(wish.name.str())) // its last owner's disks are being removed
     return postponed_.emplace_back(x, to), void();
@@ -115,7 +114,9 @@ void registry_state::create(const order& x, const reply& to) {
   if (!births_.emplace(name, *as).second)
     return to.refuse({errc::vm_already_exists, fmt::format("a domain '{}' is being created", name),
                       "choose another name"});
-  auto reply_text = !wish.disposable ? std::string{} : x.text == "uuid" ? "uuid:" + as->uuid : name;
+  auto reply_text = !wish.disposable    ? std::string{}
+                    : x.reply_with_uuid ? "uuid:" + as->uuid
+                                        : name;
   auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
   auto born = applicant{std::move(plan), job, std::move(reply_text), to};
   ++on_their_way_;

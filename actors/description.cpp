@@ -32,8 +32,8 @@ domain_state::describe_guest(const model::view& v, const model::domain& me, cons
 }
 
 /// As it would be started now; which devices its volumes will be is not known before.
-void domain_state::tell_xml(bool plain, const reply& to) {
-  auto read = [this, plain, to](const std::optional<std::string>& overlay) {
+void domain_state::carry_out(const ask::tell_xml& x, const reply& to) {
+  auto read = [this, plain = x.plain, to](const std::optional<std::string>& overlay) {
     auto now = look();
     auto* me = record(now);
     if (!me)

@@ -178,29 +178,29 @@ void domain_state::with_holders(const std::string& kind, std::vector<model::devi
 
 /// What the host has is known as long as the hypervisor tells of changes; a guest is asked: news of
 /// it may be on their way.
-void domain_state::list_available(const order& x, const reply& to) {
+void domain_state::carry_out(const ask::list_available& x, const reply& to) {
   auto list = [x, to](const std::vector<model::device>& all) {
     auto text = std::string{};
     for (auto device : all)
-      if (x.key.empty() || device.port == x.key) {
-        if (x.kind == block)
+      if (x.port.empty() || device.port == x.port) {
+        if (x.device_class == block)
           device.data.clear(); // told in QubesDB, not to clients
-        text += print_available(x.kind, device);
+        text += print_available(x.device_class, device);
       }
     to.ok(std::move(text));
   };
   auto known = world_->host_pci.read();
-  if (x.kind != "pci" || who_ != "dom0" || !*known)
-    return with_devices(x.kind, who_, to, list);
+  if (x.device_class != "pci" || who_ != "dom0" || !*known)
+    return with_devices(x.device_class, who_, to, list);
   auto all = **known;
-  with_holders(x.kind, all);
+  with_holders(x.device_class, all);
   list(all);
 }
 
-void domain_state::list_attached(const order& x, const reply& to) {
-  if (auto sound = model::check_port(x.key); !sound)
+void domain_state::carry_out(const ask::list_attached& x, const reply& to) {
+  if (auto sound = model::check_port(x.device); !sound)
     return to.refuse(sound.error());
-  with_attached(x.kind, to, [this, wanted = x.key, to](const auto& all) {
+  with_attached(x.device_class, to, [this, wanted = x.device, to](const auto& all) {
     auto now = look();
     auto* me = record(now);
     auto lines = std::vector<std::string>{};
@@ -223,9 +223,9 @@ void domain_state::with_attached(const std::string& kind, const reply& to,
   then(std::move(result));
 }
 
-void domain_state::attach_device(const order& x, const reply& to) {
+void domain_state::carry_out(const ask::attach_device& x, const reply& to) {
   auto now = look();
-  auto wanted = model::parse_assignment(now.view(), x.kind, x.key, x.text);
+  auto wanted = model::parse_assignment(now.view(), x.device_class, x.device, x.options);
   if (!wanted)
     return to.refuse(wanted.error());
   auto* me = record(now);
@@ -234,27 +234,29 @@ void domain_state::attach_device(const order& x, const reply& to) {
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
   auto& device = wanted->what;
-  with_devices(x.kind, device.backend, to, [this, kind = x.kind, device, to](auto all) {
-    auto now = look();
-    auto* me = record(now);
-    if (!me)
-      return to.refuse(stopped_meanwhile(who_));
-    auto it = std::ranges::find_if(all, [&](auto& y) {
-      return y.port == device.port && (device.identity == "*" || y.identity == device.identity);
-    });
-    auto* known = it == all.end() ? nullptr : &*it;
-    auto* named = device.identity == "*" ? nullptr : known; // who knows what is at a port by then
-    if (auto may = model::permit_device({now.view(), me}, named); !may)
-      return to.refuse(may.error());
-    if (!me->is(model::admin_vm) && facts_.xid < 0)
-      return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
-                        "assign the device, and it is there at the next start"});
-    if (!known)
-      return to.refuse({errc::protocol,
-                        fmt::format("there is no {} device {}", kind, event_text(device)),
-                        "name one device that its backend offers"});
-    attach_known(kind, *known, device.options, asked_by::order, to);
-  });
+  with_devices(
+      x.device_class, device.backend, to, [this, kind = x.device_class, device, to](auto all) {
+        auto now = look();
+        auto* me = record(now);
+        if (!me)
+          return to.refuse(stopped_meanwhile(who_));
+        auto it = std::ranges::find_if(all, [&](auto& y) {
+          return y.port == device.port && (device.identity == "*" || y.identity == device.identity);
+        });
+        auto* known = it == all.end() ? nullptr : &*it;
+        auto* named =
+            device.identity == "*" ? nullptr : known; // who knows what is at a port by then
+        if (auto may = model::permit_device({now.view(), me}, named); !may)
+          return to.refuse(may.error());
+        if (!me->is(model::admin_vm) && facts_.xid < 0)
+          return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
+                            "assign the device, and it is there at the next start"});
+        if (!known)
+          return to.refuse({errc::protocol,
+                            fmt::format("there is no {} device {}", kind, event_text(device)),
+                            "name one device that its backend offers"});
+        attach_known(kind, *known, device.options, asked_by::order, to);
+      });
 }
 
 /// However it comes: by hand, by an assignment, or because the user said so.
@@ -417,9 +419,9 @@ std::vector<model::attachment> domain_state::in_use() const {
   return result;
 }
 
-void domain_state::detach_device(const order& x, const reply& to) {
+void domain_state::carry_out(const ask::detach_device& x, const reply& to) {
   auto now = look();
-  auto wanted = model::parse_device(now.view(), x.kind, x.key);
+  auto wanted = model::parse_device(now.view(), x.device_class, x.device);
   if (!wanted)
     return to.refuse(wanted.error());
   auto* me = record(now);
@@ -427,34 +429,35 @@ void domain_state::detach_device(const order& x, const reply& to) {
     return to.refuse(stopped_meanwhile(who_));
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
-  with_attached(x.kind, to, [this, wanted = *wanted, kind = x.kind, to](const auto& all) {
-    auto it = std::ranges::find_if(all, [&](auto& y) {
-      return model::is_at(y, kind, wanted.backend.empty() ? y.backend : wanted.backend,
-                          wanted.port);
-    });
-    if (it == all.end())
-      return to.refuse(
-          {errc::device_not_assigned,
-           fmt::format("{} device {} is not attached to '{}'", kind, event_text(wanted), who_),
-           {}});
-    auto now = look();
-    auto* me = record(now);
-    if (!me)
-      return to.refuse(stopped_meanwhile(who_));
-    if (auto* needed = facts_.state == power::halted ? nullptr : requirement(*me, kind, *it))
-      return to.refuse({errc::vm_not_halted,
-                        fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
-                        "shut it down, or unassign the device first"});
-    auto what = carry(*it, false);
-    if (!what)
-      return to.refuse(what.error());
-    tell(fmt::format("device-pre-detach:{}", kind), {{"port", port_of(*it)}});
-    run_for(to, std::move(*what), [this, it = *it, to] {
-      if (is_microphone(it) || has_lost(it)) // else its backend has said so already
-        tell(fmt::format("device-detach:{}", it.kind), {{"port", port_of(it)}});
-      to.ok();
-    });
-  });
+  with_attached(
+      x.device_class, to, [this, wanted = *wanted, kind = x.device_class, to](const auto& all) {
+        auto it = std::ranges::find_if(all, [&](auto& y) {
+          return model::is_at(y, kind, wanted.backend.empty() ? y.backend : wanted.backend,
+                              wanted.port);
+        });
+        if (it == all.end())
+          return to.refuse(
+              {errc::device_not_assigned,
+               fmt::format("{} device {} is not attached to '{}'", kind, event_text(wanted), who_),
+               {}});
+        auto now = look();
+        auto* me = record(now);
+        if (!me)
+          return to.refuse(stopped_meanwhile(who_));
+        if (auto* needed = facts_.state == power::halted ? nullptr : requirement(*me, kind, *it))
+          return to.refuse({errc::vm_not_halted,
+                            fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
+                            "shut it down, or unassign the device first"});
+        auto what = carry(*it, false);
+        if (!what)
+          return to.refuse(what.error());
+        tell(fmt::format("device-pre-detach:{}", kind), {{"port", port_of(*it)}});
+        run_for(to, std::move(*what), [this, it = *it, to] {
+          if (is_microphone(it) || has_lost(it)) // else its backend has said so already
+            tell(fmt::format("device-detach:{}", it.kind), {{"port", port_of(it)}});
+          to.ok();
+        });
+      });
 }
 
 /// What brings a device to the domain, or takes it back.

@@ -286,37 +286,36 @@ void disposables_state::drop_all(const std::string& base, double delay) {
 // -- one of them ---------------------------------------------------------------------------------
 
 void disposables_state::make_one(const std::string& base) {
-  auto wish = order{.what = verb::create, .force = true};
-  auto what = std::make_shared<model::creation>();
-  what->type = model::klass::disp;
-  what->based_on = base;
-  what->disposable = true;
-  what->preloaded = true;
-  wish.creation = std::move(what);
-  ask({}, std::move(wish), [this, base](const model::outcome<std::string>& name) {
-    --births_[base];
-    auto now = world_->look();
-    auto* x = name ? now.find(*name) : nullptr;
-    if (!x)
-      return given_up(base, {}, name ? "it is gone" : name.error().text);
-    know(*x, base, stage::making);
-    commit(
-        [who = *name](const model::view& v) {
-          auto* x = v.system.find(who);
-          return x ? plan_preload_begun(v, *x) : model::plan{};
-        },
-        [this, base, who = *name](bool done) {
-          if (!done)
-            return given_up(base, who, "it could not be recorded");
-          trim(base); // fewer may be wanted by now
-          if (is(who, stage::making))
-            ask(who, {.what = verb::start}, [this, base, who](const auto& started) {
-              if (!started)
-                return given_up(base, who, started.error().text);
-              began(base, who);
+  auto wish = model::creation{};
+  wish.type = model::klass::disp;
+  wish.based_on = base;
+  wish.disposable = true;
+  wish.preloaded = true;
+  ask({}, ask::create{.wish = std::move(wish), .fresh = true},
+      [this, base](const model::outcome<std::string>& name) {
+        --births_[base];
+        auto now = world_->look();
+        auto* x = name ? now.find(*name) : nullptr;
+        if (!x)
+          return given_up(base, {}, name ? "it is gone" : name.error().text);
+        know(*x, base, stage::making);
+        commit(
+            [who = *name](const model::view& v) {
+              auto* x = v.system.find(who);
+              return x ? plan_preload_begun(v, *x) : model::plan{};
+            },
+            [this, base, who = *name](bool done) {
+              if (!done)
+                return given_up(base, who, "it could not be recorded");
+              trim(base); // fewer may be wanted by now
+              if (is(who, stage::making))
+                ask(who, ask::start{}, [this, base, who](const auto& started) {
+                  if (!started)
+                    return given_up(base, who, started.error().text);
+                  began(base, who);
+                });
             });
-        });
-  });
+      });
 }
 
 void disposables_state::began(const std::string& base, const std::string& who) {
@@ -367,7 +366,7 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
 void disposables_state::hold(const std::string& base, const std::string& who) {
   if (!is(who, stage::making))
     return;
-  ask(who, {.what = verb::pause}, [this, base, who](const auto& held) {
+  ask(who, ask::pause{}, [this, base, who](const auto& held) {
     if (!held)
       return given_up(base, who, held.error().text);
     commit(
@@ -437,11 +436,11 @@ void disposables_state::let_go(const std::string& who) {
     return bury(who);
   self->delayed_send(self, it->second.next_look, atom::expire_v, who);
   it->second.next_look = std::min(it->second.next_look * 2, rarest_look);
-  ask(who, {.what = verb::kill}, [this, who](const model::outcome<std::string>& killed) {
+  ask(who, ask::kill{}, [this, who](const model::outcome<std::string>& killed) {
     if (killed)
       return;
     if (killed.error().code == errc::vm_not_started)
-      return ask(who, {.what = verb::remove}, [](const auto&) {});
+      return ask(who, ask::remove{}, [](const auto&) {});
     log(spdlog::level::warn, {.domain = who, .method = {}},
         fmt::format("it was ready, is not wanted, and cannot be killed: {}", killed.error().text));
   });
@@ -499,7 +498,7 @@ void disposables_state::take(const std::string& base, const std::string& creator
       [this, base, chosen, to, failed](bool done) {
         if (!done)
           return failed("its record cannot be changed");
-        ask(chosen, {.what = verb::unpause}, [this, base, chosen, to, failed](const auto& woken) {
+        ask(chosen, ask::unpause{}, [this, base, chosen, to, failed](const auto& woken) {
           if (!woken)
             return failed(woken.error().text);
           commit(
@@ -591,7 +590,6 @@ void disposables_state::next_commit() {
 void disposables_state::ask(const std::string& whom, order what,
                             std::function<void(model::outcome<std::string>)> then) {
   what.ticket = next_ticket_++;
-  what.domain = whom;
   auto actors = world_->directory.read();
   auto* entry = whom.empty() ? nullptr : actors->find(whom);
   if (!whom.empty() && (!entry || !entry->domain))

@@ -1,6 +1,5 @@
 #include "actors/domain.hpp"
 
-#include "actors/planning.hpp"
 #include "model/memory.hpp"
 #include "model/notes.hpp"
 #include "model/property.hpp"
@@ -34,7 +33,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
   if (auto* x = record(now); x && x->is(model::admin_vm))
     wake_dom0(*x);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
       [this](atom::start) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         start(reply_to(to));
@@ -89,78 +88,28 @@ void domain_state::adopt_board() {
 
 // -- orders --------------------------------------------------------------------------------------
 
-namespace {
-
-struct power_verb {
-  verb what;
-  std::string_view word;
-};
-
-/// What only domains of the hypervisor can be asked.
-constexpr power_verb power_verbs[]{
-    {verb::shutdown, "shut down"}, {verb::kill, "killed"},       {verb::pause, "paused"},
-    {verb::unpause, "unpaused"},   {verb::suspend, "suspended"}, {verb::resume, "resumed"},
-};
-
-} // namespace
-
 /// dom0 and domains of other hosts have no power switch here.
-std::optional<model::error> domain_state::no_power_switch(verb what) const {
-  auto* row = std::ranges::find(power_verbs, what, &power_verb::what);
+std::optional<model::error> domain_state::no_power_switch(std::string_view participle) const {
   auto now = look();
   auto* me = record(now);
-  if (row == std::end(power_verbs) || !me || me->is(model::qubes_vm))
+  if (participle.empty() || !me || me->is(model::qubes_vm))
     return std::nullopt;
   auto* where = me->is(model::admin_vm) ? "is this host" : "runs on another host";
   return model::error{
-      errc::vm_error, fmt::format("'{}' {} and cannot be {}", who_, where, row->word), {}};
+      errc::vm_error, fmt::format("'{}' {} and cannot be {}", who_, where, participle), {}};
 }
 
 void domain_state::obey(const order& x, const reply& to) {
   if (!is_of_record())
     return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  if (auto why = no_power_switch(x.what))
-    return to.refuse(std::move(*why));
-  switch (x.what) {
-  case verb::start: return start(to);
-  case verb::shutdown: return shutdown(x.force, x.wait, to);
-  case verb::kill: return kill(to);
-  case verb::pause: return pause(to);
-  case verb::unpause: return unpause(to);
-  case verb::suspend: return suspend(to);
-  case verb::resume: return resume(to);
-  case verb::current_state: return tell_state(to);
-  case verb::get_notes: return read_notes(to);
-  case verb::set_notes: return write_notes(x.text, to);
-  case verb::remove: return remove(to);
-  case verb::list_available: return list_available(x, to);
-  case verb::list_attached: return list_attached(x, to);
-  case verb::attach_device: return attach_device(x, to);
-  case verb::detach_device: return detach_device(x, to);
-  case verb::get_firewall: return get_firewall(to);
-  case verb::set_firewall: return set_firewall(x.text, to);
-  case verb::reload_firewall: return reload_firewall(to);
-  case verb::look_at_volume: return look_at_volume(x.key, to);
-  case verb::list_snapshots: return list_snapshots(x.key, to);
-  case verb::resize_volume: return resize_volume(x.key, x.text, to);
-  case verb::clear_volume: return clear_volume(x.key, to);
-  case verb::revert_volume: return revert_volume(x.key, x.text, to);
-  case verb::import_volume: return import_volume(x, to);
-  case verb::begin_import: return begin_import(x, to);
-  case verb::end_import: return end_import(x.key, x.text, to);
-  case verb::request_features: return request_features(x.text, to);
-  case verb::notify_updates: return notify_updates(x, to);
-  case verb::tell_console: return tell_console(to);
-  case verb::tell_xml: return tell_xml(x.key == "plain", to);
-  case verb::run_service: return run_service(x.key, to);
-  default: break;
-  }
-  if (auto plan = planner_of(x.what))
-    return change([=](auto& v, auto& me) { return plan(v, &me, x); }, to);
-  to.refuse({errc::internal, "this belongs to the host, not to a domain", {}});
+  dispatch<ask::receiver::domain>(x, to, [&]<class What>(const What& what) {
+    if (auto why = no_power_switch(What::how.guests_only))
+      return to.refuse(std::move(*why));
+    carry_out(what, to);
+  });
 }
 
-void domain_state::tell_state(const reply& to) {
+void domain_state::carry_out(const ask::current_state&, const reply& to) {
   auto tell_it = [this, to](std::uint64_t memory_kib, std::uint64_t cpu_time_ns) {
     auto now = look();
     auto* me = record(now);
@@ -191,7 +140,7 @@ void domain_state::tell_state(const reply& to) {
 }
 
 /// dom0 has no console that libvirt knows of.
-void domain_state::tell_console(const reply& to) {
+void domain_state::carry_out(const ask::tell_console&, const reply& to) {
   auto now = look();
   auto* me = record(now);
   if (me && me->is(model::admin_vm))
@@ -207,13 +156,13 @@ std::string domain_state::directory_of_mine() const {
   return me ? fmt::format("{}/{}", row(me->type).directory, who_) : std::string{};
 }
 
-void domain_state::read_notes(const reply& to) {
+void domain_state::carry_out(const ask::get_notes&, const reply& to) {
   look_up(to, work(job::read_notes{directory_of_mine()}),
           [to](const std::string& notes) { to.ok(notes); });
 }
 
-void domain_state::write_notes(const std::string& text, const reply& to) {
-  auto clean = model::sanitize_notes(text);
+void domain_state::carry_out(const ask::set_notes& x, const reply& to) {
+  auto clean = model::sanitize_notes(x.notes);
   if (!clean)
     return to.refuse(clean.error());
   auto now = look();

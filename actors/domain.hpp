@@ -5,6 +5,7 @@
 
 #include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
+#include "actors/planning.hpp"
 #include "actors/reply.hpp"
 #include "actors/stop_waiters.hpp"
 #include "actors/uplink.hpp"
@@ -38,13 +39,15 @@ private:
 
   void adopt_board();
   void resume_undo();
+  /// Each is a `carry_out`, in the file of what it is about.
   void obey(const order& x, const reply& to);
-  std::optional<model::error> no_power_switch(verb what) const;
-  void tell_state(const reply& to);
-  void tell_console(const reply& to);
-  void tell_xml(bool plain, const reply& to);
-  void read_notes(const reply& to);
-  void write_notes(const std::string& text, const reply& to);
+  /// `participle`: of what is asked, as refusals say it; "" for what needs none.
+  std::optional<model::error> no_power_switch(std::string_view participle) const;
+  void carry_out(const ask::current_state& x, const reply& to);
+  void carry_out(const ask::tell_console& x, const reply& to);
+  void carry_out(const ask::tell_xml& x, const reply& to);
+  void carry_out(const ask::get_notes& x, const reply& to);
+  void carry_out(const ask::set_notes& x, const reply& to);
   std::string directory_of_mine() const;
 
   // -- starting (start.cpp) ---------------------------------------------------------------------
@@ -89,6 +92,7 @@ private:
   static model::outcome<description> describe_guest(const model::view& v, const model::domain& me,
                                                     const start_run& run);
 
+  void carry_out(const ask::start&, const reply& to) { start(to); }
   void start(const reply& to);
   bool before_guest() const; ///< a start that has no running guest yet, or no more
   model::power awake() const { return start_ ? model::power::starting : model::power::running; }
@@ -125,15 +129,15 @@ private:
 
   // -- stopping (stop.cpp) ----------------------------------------------------------------------
 
-  void shutdown(bool force, bool wait, const reply& to);
-  void shut_down_unless_used(bool force, bool wait, const reply& to);
+  void carry_out(const ask::shutdown& x, const reply& to);
+  void shut_down_unless_used(const ask::shutdown& x, const reply& to);
   void ask_guest_to_halt(bool wait, const reply& to);
   void note_asked();
   void not_asked(const stop_waiters::told& who, const model::error& why);
   void shutdown_failed(const model::error& why, const reply& to);
   void wait_for_stop(waits_as how, const reply& to);
   void start_after_stop(const reply& to);
-  void kill(const reply& to);
+  void carry_out(const ask::kill& x, const reply& to);
   void take_down();
   void destroy();
   void heard_stop();
@@ -147,12 +151,12 @@ private:
 
   // -- pausing (pause.cpp) ----------------------------------------------------------------------
 
-  void pause(const reply& to);
-  void unpause(const reply& to);
-  void suspend(const reply& to);
-  void resume(const reply& to);
+  void carry_out(const ask::pause& x, const reply& to);
+  void carry_out(const ask::unpause& x, const reply& to);
+  void carry_out(const ask::suspend& x, const reply& to);
+  void carry_out(const ask::resume& x, const reply& to);
   bool has_agent() const; ///< or should have
-  void run_service(const std::string& service, const reply& to);
+  void carry_out(const ask::run_service& x, const reply& to);
   void hold(const reply& to);
 
   // -- the hypervisor's news (pause.cpp) --------------------------------------------------------
@@ -185,6 +189,10 @@ private:
     uplink::reservation reserved{}; ///< at the netvm that it leads to
   };
 
+  template <changes_domain What>
+  void carry_out(const What& x, const reply& to) {
+    change([x](auto& v, auto& me) { return plan_of(v, me, x); }, to);
+  }
   void change(planner what, const reply& to);
   void next_wish();
   void attempt(const wish& x);
@@ -215,18 +223,18 @@ private:
 
   void with_facts(const std::string& volume, const reply& to,
                   const std::function<void(const disk_job&, const model::volume_facts&)>& then);
-  void look_at_volume(const std::string& volume, const reply& to);
-  void list_snapshots(const std::string& volume, const reply& to);
-  void resize_volume(const std::string& volume, const std::string& text, const reply& to);
+  void carry_out(const ask::look_at_volume& x, const reply& to);
+  void carry_out(const ask::list_snapshots& x, const reply& to);
+  void carry_out(const ask::resize_volume& x, const reply& to);
   void grow_file_system(const std::string& volume, const reply& to);
-  void clear_volume(const std::string& volume, const reply& to);
-  void revert_volume(const std::string& volume, const std::string& revision, const reply& to);
+  void carry_out(const ask::clear_volume& x, const reply& to);
+  void carry_out(const ask::revert_volume& x, const reply& to);
   void note_size(const std::string& volume, std::uint64_t bytes, const reply& to);
-  void import_volume(const order& x, const reply& to);
-  void begin_import(const order& x, const reply& to);
+  void carry_out(const ask::import_volume& x, const reply& to);
+  void carry_out(const ask::begin_import& x, const reply& to);
   void give_up_import(disk_job begun, const std::function<void()>& then);
   void end_of_import(const std::string& volume);
-  void end_import(const std::string& volume, const std::string& said, const reply& to);
+  void carry_out(const ask::end_import& x, const reply& to);
   void keep_import(const std::string& volume, const disk_report& x, const reply& to);
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
@@ -261,9 +269,9 @@ private:
   void with_holders(const std::string& kind, std::vector<model::device>& all) const;
   void with_attached(const std::string& kind, const reply& to,
                      const std::function<void(std::vector<model::attachment>)>& then);
-  void list_available(const order& x, const reply& to);
-  void list_attached(const order& x, const reply& to);
-  void attach_device(const order& x, const reply& to);
+  void carry_out(const ask::list_available& x, const reply& to);
+  void carry_out(const ask::list_attached& x, const reply& to);
+  void carry_out(const ask::attach_device& x, const reply& to);
   enum class asked_by : bool { order, assignment };
   void attach_known(const std::string& kind, const model::device& device,
                     const model::device_options& options, asked_by who, const reply& to);
@@ -279,7 +287,7 @@ private:
   model::outcome<model::device_options> options_for(const std::string& kind,
                                                     const model::device& device,
                                                     const model::device_options& given) const;
-  void detach_device(const order& x, const reply& to);
+  void carry_out(const ask::detach_device& x, const reply& to);
   model::outcome<driver_job> carry(const model::attachment& x, bool to_us) const;
   bool has_lost(const model::attachment& x);
   std::string device_xml(const model::attachment& x) const;
@@ -358,10 +366,10 @@ private:
 
   std::int64_t now_s() const;
   void with_rules(const reply& to, const std::function<void(const model::firewall_rules&)>& then);
-  void get_firewall(const reply& to);
-  void set_firewall(const std::string& text, const reply& to);
+  void carry_out(const ask::get_firewall& x, const reply& to);
+  void carry_out(const ask::set_firewall& x, const reply& to);
   void save_rules(const model::firewall_rules& rules, const reply& to);
-  void reload_firewall(const reply& to);
+  void carry_out(const ask::reload_firewall& x, const reply& to);
   void refresh_firewall();
   void with_rules_or_none(const std::function<void(const model::firewall_rules&)>& then);
   void enforce(const model::firewall_rules& rules);
@@ -385,8 +393,8 @@ private:
 
   // -- what the guest says (guest_requests.cpp) -------------------------------------------------
 
-  void request_features(const std::string& directory, const reply& to);
-  void notify_updates(const order& x, const reply& to);
+  void carry_out(const ask::request_features& x, const reply& to);
+  void carry_out(const ask::notify_updates& x, const reply& to);
   void unless_outdated(std::vector<std::string> volumes, const reply& to,
                        const std::function<void()>& then);
 
@@ -402,7 +410,6 @@ private:
 
   // -- the end (removal.cpp) --------------------------------------------------------------------
 
-  void remove(const reply& to);
   void clean_up(const std::function<void()>& then = [] {});
   void tell_disposables();
   void note_removal(const model::plan& plan, const std::function<void()>& then);

@@ -37,12 +37,12 @@ void domain_state::with_rules(const reply& to,
       [who = who_, then](const std::optional<std::string>& file) { then(understand(file, who)); });
 }
 
-void domain_state::get_firewall(const reply& to) {
+void domain_state::carry_out(const ask::get_firewall&, const reply& to) {
   with_rules(to, [this, to](auto& rules) { to.ok(model::print(rules, now_s())); });
 }
 
-void domain_state::set_firewall(const std::string& text, const reply& to) {
-  auto rules = model::parse_rules(text);
+void domain_state::carry_out(const ask::set_firewall& x, const reply& to) {
+  auto rules = model::parse_rules(x.rules);
   if (!rules)
     return to.refuse(rules.error());
   save_rules(*rules, to);
@@ -59,7 +59,7 @@ void domain_state::save_rules(const model::firewall_rules& rules, const reply& t
   });
 }
 
-void domain_state::reload_firewall(const reply& to) {
+void domain_state::carry_out(const ask::reload_firewall&, const reply& to) {
   with_rules(to, [this, to](auto& rules) {
     tell("firewall-changed");
     enforce(rules);

@@ -66,8 +66,6 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
   auto [what, to] = make_order(*fine->row, x);
   if (!what)
     return refuse(what.error());
-  what->source = fine->source->name.str();
-  what->domain = fine->destination->name.str();
   caf::anon_send(gate_, std::move(*what), who, std::move(to));
 }
 
@@ -87,22 +85,6 @@ namespace {
 
 constexpr auto sweep = std::chrono::seconds{1};
 
-/// Long work that is of use to its client alone. The rest goes on, as in the stock daemon.
-constexpr bool ends_with_client(verb x) {
-  return x == verb::clone_volume || x == verb::begin_import;
-}
-
-/// Each has its steps' own limits, which may be longer than those of orders: see `settings::start`.
-constexpr bool waits_for_guests(const order& x) {
-  return x.what == verb::start || x.what == verb::shutdown || x.what == verb::create;
-}
-
-std::chrono::microseconds limit_of(const order& x, const settings& most) {
-  if (x.what == verb::run_backup)
-    return most.backup;
-  return waits_for_guests(x) ? most.start : most.order;
-}
-
 } // namespace
 
 bool hand_on(const world& in, const std::string& domain, order what, const client_actor& client) {
@@ -117,8 +99,7 @@ bool hand_on(const world& in, const std::string& domain, order what, const clien
   if (entry->domain) {
     caf::anon_send(entry->domain, std::move(what), client);
   } else {
-    what.domain = domain;
-    caf::anon_send(in.registry, atom::rescue_v, std::move(what), client);
+    caf::anon_send(in.registry, atom::rescue_v, domain, std::move(what), client);
   }
   return true;
 }
@@ -151,10 +132,8 @@ gate_state::~gate_state() {
 
 void gate_state::take(order what, connection_id who, const std::string& domain) {
   what.ticket = next_ticket_++;
-  auto limit = limit_of(what, world_->settings);
-  if (ends_with_client(what.what))
-    what.errand = std::make_shared<errand>();
-  tickets_[what.ticket] = {who, world_->now_us() + limit.count(), what.errand};
+  auto limit = std::chrono::microseconds{limit_of(what, world_->settings)};
+  tickets_[what.ticket] = {who, world_->now_us() + limit.count(), begin_errand(what)};
   auto ticket = what.ticket;
   if (!hand_on(*world_, domain, std::move(what), client_actor{self}))
     return answered(

@@ -1,6 +1,5 @@
 // What a guest says of itself (spec/features.md §5, spec/admin-api.md B8).
 #include "actors/domain.hpp"
-#include "actors/planning.hpp"
 #include "model/features_request.hpp"
 #include "model/property.hpp"
 #include "model/updates.hpp"
@@ -12,7 +11,7 @@ namespace qubes::actors {
 
 using model::errc;
 
-void domain_state::request_features(const std::string& directory, const reply& to) {
+void domain_state::carry_out(const ask::request_features& x, const reply& to) {
   auto now = look();
   auto* me = record(now);
   if (!me || !me->is(model::local_vm))
@@ -21,7 +20,7 @@ void domain_state::request_features(const std::string& directory, const reply& t
                       {}});
   if (!model::is_running(now.view(), *me))
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
-  auto heard = [this, directory, to](const model::entry_list& entries) {
+  auto heard = [this, directory = x.directory, to](const model::entry_list& entries) {
     auto passed_over = std::vector<model::error>{};
     auto wish = directory == model::tools_directory
                     ? model::parse_tools_request(entries, &passed_over)
@@ -32,14 +31,12 @@ void domain_state::request_features(const std::string& directory, const reply& t
       note(spdlog::level::warn, "what it asks for is passed over: {}", why.message());
     change([wish = *wish](auto& v, auto& me) { return plan_features_request(v, me, wish); }, to);
   };
-  look_up(to, work(job::read_qubesdb{directory}), heard);
+  look_up(to, work(job::read_qubesdb{x.directory}), heard);
 }
 
 /// A guest that runs on an old state of its template knows nothing of the present one.
-void domain_state::notify_updates(const order& x, const reply& to) {
-  auto note = [this, x, to] {
-    change([x](auto& v, auto& me) { return planner_of(x.what)(v, &me, x); }, to);
-  };
+void domain_state::carry_out(const ask::notify_updates& x, const reply& to) {
+  auto note = [this, x, to] { change([x](auto& v, auto& me) { return plan_of(v, me, x); }, to); };
   auto now = look();
   auto* me = record(now);
   if (!me || facts_.xid < 0 || model::read_bool({now.view(), me}, "updateable"))

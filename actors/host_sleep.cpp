@@ -45,22 +45,26 @@ sleep_actor::behavior_type host_sleep(sleep_actor::stateful_pointer<sleep_state>
 sleep_actor::behavior_type sleep_state::make(world_ptr in) {
   world_ = std::move(in);
   return {
-      [this](const order& x, const client_actor& client) {
-        waiting_.emplace_back(x.what, reply_to(x, client));
-        next();
-      },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
       [this](const answer& x) { answered(x); },
       [this](atom::overdue, std::uint64_t ticket) { overdue(ticket); },
   };
+}
+
+void sleep_state::obey(const order& x, const reply& to) {
+  dispatch<ask::receiver::sleep>(x, to, [&](const auto& what) {
+    waiting_.emplace_back([this, what, to] { carry_out(what, to); });
+    next();
+  });
 }
 
 void sleep_state::next() {
   if (busy_ || waiting_.empty())
     return;
   busy_ = true;
-  auto [what, to] = std::move(waiting_.front());
+  auto begin = std::move(waiting_.front());
   waiting_.pop_front();
-  what == verb::suspend_host ? put_to_sleep(to) : wake(to);
+  begin();
 }
 
 void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
@@ -73,13 +77,13 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 
 /// Who rested before is noted first, so that a restart of the daemon in between forgets nobody.
 /// Disposables that only wait for somebody are not kept over it.
-void sleep_state::put_to_sleep(const reply& to) {
+void sleep_state::carry_out(const ask::suspend_host&, const reply& to) {
   self->send(world_->disposables, atom::gone_v, std::string{});
   ask_driver(self, world_, {}, job::note_paused{fmt::format("{}", fmt::join(those(rests), "\n"))})
       .then(
           [this, to] {
             run_services("qubes.SuspendPreAll", with_agent(those(runs)), [this, to] {
-              ask_at_once(verb::suspend, those(runs), {}, [this, to](const names& failures) {
+              ask_at_once(ask::suspend{}, those(runs), [this, to](const names& failures) {
                 if (failures.empty())
                   return finish(to, std::string{});
                 finish(to, model::fail(errc::general, fmt::format("not all domains sleep: {}",
@@ -92,11 +96,11 @@ void sleep_state::put_to_sleep(const reply& to) {
 
 // -- waking up -----------------------------------------------------------------------------------
 
-void sleep_state::wake(const reply& to) {
+void sleep_state::carry_out(const ask::resume_host&, const reply& to) {
   auto wake_others = [this, to](const std::set<std::string>& before) {
     auto sleepers = those(rests);
     std::erase_if(sleepers, [&](auto& x) { return before.contains(x); });
-    ask_at_once(verb::resume, sleepers, {}, [this, to](const names& failures) {
+    ask_at_once(ask::resume{}, sleepers, [this, to](const names& failures) {
       for (auto& x : failures)
         spdlog::error("after the host's sleep: {}", x);
       run_services("qubes.SuspendPostAll", with_agent(those(runs)), [this, to] {
@@ -142,32 +146,31 @@ void sleep_state::run_services(const std::string& service, const names& in,
   for (auto& x : in)
     news.push_back({x, "domain-cmd-pre-run", {{"start_guid", "False"}}});
   self->send(world_->events, std::move(news));
-  ask_at_once(verb::run_service, in, service, [service, then](const names& failures) {
+  ask_at_once(ask::run_service{service}, in, [service, then](const names& failures) {
     for (auto& x : failures)
       spdlog::warn("{}: {}", service, x);
     then();
   });
 }
 
-void sleep_state::ask_at_once(verb what, const names& whom, const std::string& key,
-                              report_of_all then) {
+void sleep_state::ask_at_once(const order& what, const names& whom, report_of_all then) {
   then_ = std::move(then);
   for (auto& x : whom)
-    ask(what, x, key);
+    ask(what, x);
   done();
 }
 
 /// Who is not there any more need not be asked.
-void sleep_state::ask(verb what, const std::string& whom, const std::string& key) {
+void sleep_state::ask(order what, const std::string& whom) {
   auto actors = world_->directory.read();
   auto* entry = actors->find(whom);
   if (!entry || !entry->domain)
     return;
-  auto x = order{.ticket = ++tickets_, .what = what, .key = key};
-  open_.emplace(x.ticket, whom);
+  what.ticket = ++tickets_;
+  open_.emplace(what.ticket, whom);
   // Its service before the sleep, then the sleep itself, behind work that waits for the guest.
-  self->delayed_send(self, 3 * world_->settings.guest_call, atom::overdue_v, x.ticket);
-  self->send(entry->domain, std::move(x), client_actor{self});
+  self->delayed_send(self, 3 * world_->settings.guest_call, atom::overdue_v, what.ticket);
+  self->send(entry->domain, std::move(what), client_actor{self});
 }
 
 /// One that has stopped, has no guest yet, or goes on already, needs nothing of it.

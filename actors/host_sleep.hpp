@@ -26,9 +26,10 @@ private:
   /// Told once every domain has answered: who could not, and why.
   using report_of_all = std::function<void(names failures)>;
 
+  void obey(const order& x, const reply& to);
   void next();
-  void put_to_sleep(const reply& to);
-  void wake(const reply& to);
+  void carry_out(const ask::suspend_host& x, const reply& to);
+  void carry_out(const ask::resume_host& x, const reply& to);
   /// Whatever became of this one, the next gets its turn.
   void finish(const reply& to, model::outcome<std::string> how);
 
@@ -37,15 +38,15 @@ private:
 
   /// Runs the service in all of them at once; what fails is in the log only.
   void run_services(const std::string& service, const names& in, const std::function<void()>& then);
-  void ask_at_once(verb what, const names& whom, const std::string& key, report_of_all then);
-  void ask(verb what, const std::string& whom, const std::string& key);
+  void ask_at_once(const order& what, const names& whom, report_of_all then);
+  void ask(order what, const std::string& whom);
   void answered(const answer& x);
   void overdue(std::uint64_t ticket);
   void done();
 
   sleep_actor::pointer self;
   world_ptr world_;
-  std::deque<std::pair<verb, reply>> waiting_; ///< the first is under way when busy_
+  std::deque<std::function<void()>> waiting_; ///< for the end of what is under way
   bool busy_ = false;
   std::uint64_t tickets_ = 0;
   std::map<std::uint64_t, std::string> open_; ///< ticket -> domain

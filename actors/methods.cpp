@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <list>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace qubes::actors {
@@ -29,19 +30,26 @@ namespace {
 
 // -- orders from requests -------------------------------------------------------------------------
 
-template <verb What>
-outcome<order> plain(const call&) {
-  return order{.what = What};
+/// Argument and payload are its fields, as far as it has them.
+template <class What>
+outcome<order> plain(const call& x) {
+  auto& it = x.request;
+  if constexpr (std::is_empty_v<What>)
+    return order{What{}};
+  else if constexpr (requires { What{it.argument, it.payload}; })
+    return order{What{it.argument, it.payload}};
+  else
+    return order{What{it.argument}};
 }
 
-/// The argument names a property, feature, tag or label; the payload is its value.
-template <verb What>
-outcome<order> keyed(const call& x) {
-  return order{.what = What, .key = x.request.argument, .text = x.request.payload};
+/// The payload is its only field.
+template <class What>
+outcome<order> of_payload(const call& x) {
+  return order{What{x.request.payload}};
 }
 
 outcome<order> shutdown(const call& x) {
-  auto result = order{.what = verb::shutdown};
+  auto result = ask::shutdown{};
   auto rest = std::string_view{x.request.argument};
   while (!rest.empty()) {
     auto word = rest.substr(0, rest.find('+'));
@@ -53,11 +61,7 @@ outcome<order> shutdown(const call& x) {
                          "the argument is made of 'force' and 'wait', joined by '+'");
     *flag = true;
   }
-  return result;
-}
-
-outcome<order> set_notes(const call& x) {
-  return order{.what = verb::set_notes, .text = x.request.payload};
+  return order{result};
 }
 
 template <model::klass Type, bool WithPools>
@@ -67,8 +71,7 @@ outcome<order> create(const call& x) {
   if (!wish)
     return tl::unexpected{std::move(wish.error())};
   wish->creator = x.source.name.str();
-  return order{.what = verb::create,
-               .creation = std::make_shared<const model::creation>(std::move(*wish))};
+  return order{ask::create{std::move(*wish)}};
 }
 
 outcome<order> preload(const call& x, const std::string& base) {
@@ -79,7 +82,7 @@ outcome<order> preload(const call& x, const std::string& base) {
                                    "they are ready",
                                    base),
                        "update its template");
-  return order{.what = verb::preload, .key = base};
+  return order{ask::preload{base}};
 }
 
 outcome<order> create_disposable(const call& x) {
@@ -89,7 +92,8 @@ outcome<order> create_disposable(const call& x) {
         errc::permission_denied,
         fmt::format("{} is no way to create a disposable", model::quoted(x.request.argument)),
         "leave the argument out, or say 'preload'");
-  if (!x.request.payload.empty() && x.request.payload != "uuid")
+  auto with_uuid = x.request.payload == "uuid";
+  if (!with_uuid && !x.request.payload.empty())
     return model::fail(
         errc::protocol,
         fmt::format("{} is no way to name a disposable", model::quoted(x.request.payload)),
@@ -99,64 +103,78 @@ outcome<order> create_disposable(const call& x) {
     return tl::unexpected{std::move(wish.error())};
   if (ahead)
     return preload(x, wish->based_on);
-  return order{.what = verb::create,
-               .text = x.request.payload,
-               .creation = std::make_shared<const model::creation>(std::move(*wish))};
+  return order{ask::create{.wish = std::move(*wish), .reply_with_uuid = with_uuid}};
 }
 
 outcome<order> tell_xml(const call& x) {
   if (!x.destination.is(model::qubes_vm))
     return model::fail(errc::vm_error,
                        fmt::format("'{}' has no XML of libvirt", x.destination.name.str()));
-  if (!x.request.argument.empty() && x.request.argument != "plain")
+  auto plain = x.request.argument == "plain";
+  if (!plain && !x.request.argument.empty())
     return model::fail(errc::protocol, fmt::format("the argument is {}, neither empty nor 'plain'",
                                                    model::quoted(x.request.argument)));
-  return keyed<verb::tell_xml>(x);
+  return order{ask::tell_xml{plain}};
 }
 
-template <verb What>
+template <outcome<order> (*Make)(const call&)>
 outcome<order> of_firewall(const call& x) {
   if (!x.destination.is(model::qubes_vm))
     return model::fail(errc::vm_error,
                        fmt::format("'{}' runs on another host and has no firewall here",
                                    x.destination.name.str()));
-  return keyed<What>(x);
+  return Make(x);
 }
 
 // -- volumes and pools ----------------------------------------------------------------------------
 
-outcome<void> check_volume(const call& x, errc otherwise) {
+outcome<void> check_volume(const call& x, errc otherwise = errc::permission_denied) {
   if (x.destination.find_volume(x.request.argument))
     return {};
   return model::fail(otherwise, fmt::format("'{}' has no volume {}", x.destination.name.str(),
                                             model::quoted(x.request.argument)));
 }
 
-template <verb What, errc Unknown = errc::permission_denied>
+template <class What, errc Unknown = errc::permission_denied>
 outcome<order> of_volume(const call& x) {
   if (auto known = check_volume(x, Unknown); !known)
     return tl::unexpected{std::move(known.error())};
-  return keyed<What>(x);
+  return plain<What>(x);
+}
+
+outcome<order> offer_volume(const call& x) {
+  if (auto known = check_volume(x); !known)
+    return tl::unexpected{std::move(known.error())};
+  return order{ask::offer_volume{.domain = x.destination.name, .volume = x.request.argument}};
 }
 
 /// The argument names a volume of the destination; the payload is a token from CloneFrom.
-outcome<order> clone(const call& x) {
-  auto result = of_volume<verb::clone_volume>(x);
-  if (!result)
-    return result;
-  result->text = model::trimmed(x.request.payload);
-  if (!model::is_ascii(result->text))
+outcome<order> clone_volume(const call& x) {
+  if (auto known = check_volume(x); !known)
+    return tl::unexpected{std::move(known.error())};
+  auto token = std::string{model::trimmed(x.request.payload)};
+  if (!model::is_ascii(token))
     return model::fail(errc::protocol, "a token is made of letters and digits");
-  return result;
+  return order{ask::clone_volume{
+      .domain = x.destination.name, .volume = x.request.argument, .token = std::move(token)}};
 }
 
-template <verb What>
+template <class What>
 outcome<order> of_pool(const call& x) {
   if (x.now.system->find_pool(x.request.argument))
-    return keyed<What>(x);
+    return plain<What>(x);
   return model::fail(errc::permission_denied,
                      fmt::format("there is no pool {}", model::quoted(x.request.argument)));
 }
+
+outcome<order> add_pool(const call& x) {
+  auto pool = model::parse_pool(x.request.argument, x.request.payload);
+  if (!pool)
+    return tl::unexpected{std::move(pool.error())};
+  return order{ask::add_pool{std::move(*pool)}};
+}
+
+// -- devices and backups --------------------------------------------------------------------------
 
 constexpr auto device_methods = std::string_view{"admin.vm.device."};
 
@@ -166,49 +184,46 @@ std::string_view class_in(std::string_view name) {
   return name.substr(0, name.find('.'));
 }
 
-template <verb What>
+/// The class is its first field, argument and payload are the others, as far as it has them.
+template <class What>
 outcome<order> of_device(const call& x) {
-  auto result = keyed<What>(x);
-  result->kind = class_in(x.request.method);
-  return result;
+  auto& it = x.request;
+  auto kind = std::string{class_in(it.method)};
+  if constexpr (requires { What{kind, it.argument, it.payload}; })
+    return order{What{std::move(kind), it.argument, it.payload}};
+  else
+    return order{What{std::move(kind), it.argument}};
 }
 
 outcome<std::string> assigned(const call& x) {
   return reads::assigned(x, class_in(x.request.method));
 }
 
-outcome<order> add_pool(const call& x) {
-  auto pool = model::parse_pool(x.request.argument, x.request.payload);
-  if (!pool)
-    return tl::unexpected{std::move(pool.error())};
-  return order{.what = verb::add_pool,
-               .pool = std::make_shared<const model::pool>(std::move(*pool))};
-}
-
-template <verb What>
+template <class What>
 outcome<order> of_profile(const call& x) {
   if (auto sound = model::check_profile_name(x.request.argument); !sound)
     return tl::unexpected{std::move(sound.error())};
-  return keyed<What>(x);
+  return plain<What>(x);
 }
 
 // -- what a guest says of itself ------------------------------------------------------------------
 
 outcome<order> request_features(const call&) {
-  return order{.what = verb::request_features, .text = std::string{model::features_directory}};
+  return order{ask::request_features{std::string{model::features_directory}}};
 }
 
 outcome<order> request_by_tools(const call&) {
-  return order{.what = verb::request_features, .text = std::string{model::tools_directory}};
+  return order{ask::request_features{std::string{model::tools_directory}}};
 }
 
 outcome<order> notify_updates(const call& x) {
-  if (auto sound = model::parse_update_count(x.request.payload); !sound)
-    return tl::unexpected{std::move(sound.error())};
+  auto available = model::parse_update_count(x.request.payload);
+  if (!available)
+    return tl::unexpected{std::move(available.error())};
   auto now = static_cast<std::time_t>(x.in.wall_s());
-  return order{.what = verb::notify_updates,
-               .key = fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(now)),
-               .text = x.request.payload};
+  return order{
+      ask::notify_updates{.checked_at = fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(now)),
+                          .available = *available}};
 }
 
 // -- the table ------------------------------------------------------------------------------------
@@ -223,17 +238,21 @@ constexpr auto admin = api::socket::admin;
 constexpr auto internal = api::socket::internal;
 constexpr auto misc = api::socket::misc;
 
-template <verb What>
-constexpr auto to_domain = order_for_domain{keyed<What>};
-template <verb What>
-constexpr auto just = order_for_domain{plain<What>};
-template <verb What>
-constexpr auto to_host = order_for_host{keyed<What>};
-template <verb What>
+template <class What>
+concept for_domain = What::how.is_for(ask::receiver::domain);
+/// Sleep and backups are reached through the host.
+template <class What>
+concept for_host = What::how.by != ask::receiver::domain;
+
+template <for_domain What>
+constexpr auto to_domain = order_for_domain{plain<What>};
+template <for_host What>
+constexpr auto to_host = order_for_host{plain<What>};
+template <for_domain What>
 constexpr auto to_volume = order_for_domain{of_volume<What>};
-template <verb What>
+template <for_domain What>
 constexpr auto to_device = order_for_domain{of_device<What>};
-template <verb What>
+template <for_host What>
 constexpr auto to_pool = order_for_host{of_pool<What>};
 template <klass Type, bool WithPools>
 constexpr auto to_be = order_for_host{create<Type, WithPools>};
@@ -241,44 +260,44 @@ constexpr auto to_be = order_for_host{create<Type, WithPools>};
 // clang-format off
 /// Of every class of devices, as admin.vm.device.CLASS.NAME.
 const method of_each_class[]{
-  {"Assign",         admin, yes, yes, any,  to_device<verb::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
+  {"Assign",         admin, yes, yes, any,  to_device<ask::assign_device>, "Gives the domain a device at every start; argument: BACKEND+PORT, payload: mode='MODE' and options."},
   {"Assigned",       admin, may, no,  any,  assigned, "Devices the domain gets at its start."},
-  {"Attach",         admin, yes, may, any,  to_device<verb::attach_device>, "Gives a running domain a device."},
-  {"Attached",       admin, may, no,  any,  to_device<verb::list_attached>, "Devices a running domain was given."},
-  {"Available",      admin, may, no,  any,  to_device<verb::list_available>, "Devices the domain offers."},
-  {"Detach",         admin, yes, no,  any,  to_device<verb::detach_device>, "Takes a device from a running domain."},
-  {"Set.assignment", admin, yes, yes, any,  to_device<verb::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
-  {"Unassign",       admin, yes, no,  any,  to_device<verb::unassign_device>, "The domain no longer gets a device at its start."},
+  {"Attach",         admin, yes, may, any,  to_device<ask::attach_device>, "Gives a running domain a device."},
+  {"Attached",       admin, may, no,  any,  to_device<ask::list_attached>, "Devices a running domain was given."},
+  {"Available",      admin, may, no,  any,  to_device<ask::list_available>, "Devices the domain offers."},
+  {"Detach",         admin, yes, no,  any,  to_device<ask::detach_device>, "Takes a device from a running domain."},
+  {"Set.assignment", admin, yes, yes, any,  to_device<ask::set_assignment>, "How an assigned device comes: required, auto-attach or ask-to-attach."},
+  {"Unassign",       admin, yes, no,  any,  to_device<ask::unassign_device>, "The domain no longer gets a device at its start."},
 };
 
 const method others[]{
   {"admin.Events",                                 admin, no,  no,  any,  subscription{}, "Tells what happens, as it happens."},
-  {"admin.backup.Cancel",                          admin, yes, no,  dom0, order_for_host{of_profile<verb::cancel_backup>}, "Breaks a profile's backup off."},
-  {"admin.backup.Execute",                         admin, yes, no,  dom0, order_for_host{of_profile<verb::run_backup>}, "Makes a profile's backup."},
-  {"admin.backup.Info",                            admin, yes, no,  dom0, order_for_host{of_profile<verb::tell_backup>}, "What a profile's backup would hold, as a table."},
+  {"admin.backup.Cancel",                          admin, yes, no,  dom0, order_for_host{of_profile<ask::cancel_backup>}, "Breaks a profile's backup off."},
+  {"admin.backup.Execute",                         admin, yes, no,  dom0, order_for_host{of_profile<ask::run_backup>}, "Makes a profile's backup."},
+  {"admin.backup.Info",                            admin, yes, no,  dom0, order_for_host{of_profile<ask::tell_backup>}, "What a profile's backup would hold, as a table."},
   {"admin.deviceclass.List",                       admin, no,  no,  dom0, reads::device_classes, "Classes of devices."},
-  {"admin.label.Create",                           admin, yes, yes, dom0, to_host<verb::create_label>, "Makes a label of the payload's colour."},
+  {"admin.label.Create",                           admin, yes, yes, dom0, to_host<ask::create_label>, "Makes a label of the payload's colour."},
   {"admin.label.Get",                              admin, yes, no,  dom0, reads::label_color, "The colour of a label."},
   {"admin.label.Index",                            admin, yes, no,  dom0, reads::label_index, "The number of a label."},
   {"admin.label.List",                             admin, no,  no,  dom0, reads::labels, "All labels."},
-  {"admin.label.Remove",                           admin, yes, no,  dom0, to_host<verb::remove_label>, "Removes a label nobody uses."},
+  {"admin.label.Remove",                           admin, yes, no,  dom0, to_host<ask::remove_label>, "Removes a label nobody uses."},
   {"admin.pool.Add",                              admin, yes, yes, dom0, order_for_host{add_pool}, "Makes a pool; argument: driver, payload: one KEY=VALUE a line, name among them."},
-  {"admin.pool.Info",                             admin, yes, no,  dom0, to_pool<verb::look_at_pool>, "Configuration, size and usage of a pool."},
+  {"admin.pool.Info",                             admin, yes, no,  dom0, to_pool<ask::look_at_pool>, "Configuration, size and usage of a pool."},
   {"admin.pool.List",                             admin, no,  no,  dom0, reads::pools, "Names of the pools."},
   {"admin.pool.ListDrivers",                      admin, no,  no,  dom0, reads::pool_drivers, "Kinds of pools with their options."},
-  {"admin.pool.Remove",                           admin, yes, no,  dom0, to_pool<verb::remove_pool>, "Forgets a pool nobody uses."},
-  {"admin.pool.Set.ephemeral_volatile",           admin, yes, yes, dom0, to_pool<verb::set_pool_ephemeral>, "Whether scratch volumes of a pool are encrypted with a key nobody keeps."},
-  {"admin.pool.Set.revisions_to_keep",            admin, yes, yes, dom0, to_pool<verb::set_pool_revisions>, "How many old states new volumes of a pool keep; -1: work in place."},
-  {"admin.pool.UsageDetails",                     admin, yes, no,  dom0, to_pool<verb::tell_pool_usage>, "Size and usage of a pool's data and metadata."},
-  {"admin.pool.volume.List",                      admin, yes, no,  dom0, to_pool<verb::list_pool>, "Ids of the volumes in a pool."},
+  {"admin.pool.Remove",                           admin, yes, no,  dom0, to_pool<ask::remove_pool>, "Forgets a pool nobody uses."},
+  {"admin.pool.Set.ephemeral_volatile",           admin, yes, yes, dom0, to_pool<ask::set_pool_ephemeral>, "Whether scratch volumes of a pool are encrypted with a key nobody keeps."},
+  {"admin.pool.Set.revisions_to_keep",            admin, yes, yes, dom0, to_pool<ask::set_pool_revisions>, "How many old states new volumes of a pool keep; -1: work in place."},
+  {"admin.pool.UsageDetails",                     admin, yes, no,  dom0, to_pool<ask::tell_pool_usage>, "Size and usage of a pool's data and metadata."},
+  {"admin.pool.volume.List",                      admin, yes, no,  dom0, to_pool<ask::list_pool>, "Ids of the volumes in a pool."},
   {"admin.property.Get",                           admin, yes, no,  dom0, reads::host_property, "A property of the host."},
   {"admin.property.GetAll",                        admin, no,  no,  dom0, reads::host_all_properties, "All properties of the host with their values."},
   {"admin.property.GetDefault",                    admin, yes, no,  dom0, reads::host_property_default, "What a property of the host is when it is not set."},
   {"admin.property.Help",                          admin, yes, no,  dom0, reads::host_property_help, "What a property of the host means."},
   {"admin.property.List",                          admin, no,  no,  dom0, reads::host_properties, "Names of the host's properties."},
-  {"admin.property.Reset",                         admin, yes, no,  dom0, to_host<verb::reset_property>, "Sets a property of the host back to its default."},
-  {"admin.property.Set",                           admin, yes, may, dom0, to_host<verb::set_property>, "Sets a property of the host."},
-  {"admin.vm.Console",                             admin, no,  no,  any,  just<verb::tell_console>, "Where a running domain's console can be opened."},
+  {"admin.property.Reset",                         admin, yes, no,  dom0, to_host<ask::reset_property>, "Sets a property of the host back to its default."},
+  {"admin.property.Set",                           admin, yes, may, dom0, to_host<ask::set_property>, "Sets a property of the host."},
+  {"admin.vm.Console",                             admin, no,  no,  any,  to_domain<ask::tell_console>, "Where a running domain's console can be opened."},
   {"admin.vm.Create.AdminVM",                     admin, may, may, dom0, to_be<klass::admin, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
   {"admin.vm.Create.AppVM",                       admin, may, may, dom0, to_be<klass::app, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
   {"admin.vm.Create.DispVM",                      admin, may, may, dom0, to_be<klass::disp, false>, "Creates a domain; argument: template, payload: name=NAME label=LABEL."},
@@ -292,61 +311,61 @@ const method others[]{
   {"admin.vm.CreateInPool.RemoteVM",              admin, may, may, dom0, to_be<klass::remote, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
   {"admin.vm.CreateInPool.StandaloneVM",          admin, may, may, dom0, to_be<klass::standalone, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
   {"admin.vm.CreateInPool.TemplateVM",            admin, may, may, dom0, to_be<klass::template_vm, true>, "As Create, and the payload may say pool=POOL or pool:VOLUME=POOL."},
-  {"admin.vm.CurrentState",                        admin, no,  no,  any,  just<verb::current_state>, "Memory, CPU time and power state."},
-  {"admin.vm.Kill",                                admin, no,  no,  any,  just<verb::kill>, "Takes a domain down at once."},
+  {"admin.vm.CurrentState",                        admin, no,  no,  any,  to_domain<ask::current_state>, "Memory, CPU time and power state."},
+  {"admin.vm.Kill",                                admin, no,  no,  any,  to_domain<ask::kill>, "Takes a domain down at once."},
   {"admin.vm.List",                                admin, no,  no,  any,  reads::domains, "All domains, or the destination, with class, state and uuid."},
-  {"admin.vm.Pause",                               admin, no,  no,  any,  just<verb::pause>, "Freezes a running domain."},
-  {"admin.vm.Remove",                              admin, no,  no,  any,  just<verb::remove>, "Removes a domain and its volumes."},
-  {"admin.vm.Resume",                              admin, no,  no,  any,  just<verb::resume>, "Wakes a suspended domain."},
+  {"admin.vm.Pause",                               admin, no,  no,  any,  to_domain<ask::pause>, "Freezes a running domain."},
+  {"admin.vm.Remove",                              admin, no,  no,  any,  to_domain<ask::remove>, "Removes a domain and its volumes."},
+  {"admin.vm.Resume",                              admin, no,  no,  any,  to_domain<ask::resume>, "Wakes a suspended domain."},
   {"admin.vm.Shutdown",                            admin, may, no,  any,  order_for_domain{shutdown}, "Asks a domain to halt; argument: force, wait."},
-  {"admin.vm.Start",                               admin, no,  no,  any,  just<verb::start>, "Starts a domain, its netvm first."},
+  {"admin.vm.Start",                               admin, no,  no,  any,  to_domain<ask::start>, "Starts a domain, its netvm first."},
   {"admin.vm.Stats",                               admin, no,  no,  any,  sampling{}, "Tells what running domains use, every stats_interval seconds."},
-  {"admin.vm.Suspend",                             admin, no,  no,  any,  just<verb::suspend>, "Puts a domain to sleep."},
-  {"admin.vm.Unpause",                             admin, no,  no,  any,  just<verb::unpause>, "Lets a paused domain go on."},
-  {"admin.vm.device.denied.Add",                  admin, no,  may, any,  order_for_domain{keyed<verb::deny_interfaces>}, "Interfaces of devices the domain does not take; payload: codes of seven characters."},
+  {"admin.vm.Suspend",                             admin, no,  no,  any,  to_domain<ask::suspend>, "Puts a domain to sleep."},
+  {"admin.vm.Unpause",                             admin, no,  no,  any,  to_domain<ask::unpause>, "Lets a paused domain go on."},
+  {"admin.vm.device.denied.Add",                  admin, no,  may, any,  order_for_domain{of_payload<ask::deny_interfaces>}, "Interfaces of devices the domain does not take; payload: codes of seven characters."},
   {"admin.vm.device.denied.List",                 admin, no,  no,  any,  reads::denied_interfaces, "Interfaces of devices the domain does not take."},
-  {"admin.vm.device.denied.Remove",               admin, no,  may, any,  order_for_domain{keyed<verb::allow_interfaces>}, "Interfaces the domain takes again; payload: codes, or all."},
+  {"admin.vm.device.denied.Remove",               admin, no,  may, any,  order_for_domain{of_payload<ask::allow_interfaces>}, "Interfaces the domain takes again; payload: codes, or all."},
   {"admin.vm.feature.CheckWithAdminVM",            admin, yes, no,  any,  reads::feature_with_adminvm, "A feature of the domain, or of dom0."},
   {"admin.vm.feature.CheckWithNetvm",              admin, yes, no,  any,  reads::feature_with_netvm, "A feature of the domain, or of the netvms above it."},
   {"admin.vm.feature.CheckWithTemplate",           admin, yes, no,  any,  reads::feature_with_template, "A feature of the domain, or of the templates below it."},
   {"admin.vm.feature.CheckWithTemplateAndAdminVM", admin, yes, no,  any,  reads::feature_with_template_and_adminvm, "A feature of the domain, its templates, or dom0."},
   {"admin.vm.feature.Get",                         admin, yes, no,  any,  reads::feature, "A feature of the domain itself."},
   {"admin.vm.feature.List",                        admin, no,  no,  any,  reads::features, "Names of the domain's features."},
-  {"admin.vm.feature.Remove",                      admin, yes, no,  any,  to_domain<verb::remove_feature>, "Removes a feature."},
-  {"admin.vm.feature.Set",                         admin, yes, may, any,  to_domain<verb::set_feature>, "Sets a feature; an empty value means false."},
-  {"admin.vm.firewall.Get",                       admin, no,  no,  vm,   order_for_domain{of_firewall<verb::get_firewall>}, "The domain's firewall, one rule a line."},
-  {"admin.vm.firewall.Reload",                    admin, no,  no,  vm,   order_for_domain{of_firewall<verb::reload_firewall>}, "Gives the netvm the domain's firewall once more."},
-  {"admin.vm.firewall.Set",                       admin, no,  yes, vm,   order_for_domain{of_firewall<verb::set_firewall>}, "Replaces the domain's firewall; payload: one rule a line."},
-  {"admin.vm.notes.Get",                           admin, no,  no,  vm,   just<verb::get_notes>, "The notes of a domain."},
-  {"admin.vm.notes.Set",                           admin, no,  may, vm,   order_for_domain{set_notes}, "Replaces the notes of a domain."},
+  {"admin.vm.feature.Remove",                      admin, yes, no,  any,  to_domain<ask::remove_feature>, "Removes a feature."},
+  {"admin.vm.feature.Set",                         admin, yes, may, any,  to_domain<ask::set_feature>, "Sets a feature; an empty value means false."},
+  {"admin.vm.firewall.Get",                       admin, no,  no,  vm,   order_for_domain{of_firewall<plain<ask::get_firewall>>}, "The domain's firewall, one rule a line."},
+  {"admin.vm.firewall.Reload",                    admin, no,  no,  vm,   order_for_domain{of_firewall<plain<ask::reload_firewall>>}, "Gives the netvm the domain's firewall once more."},
+  {"admin.vm.firewall.Set",                       admin, no,  yes, vm,   order_for_domain{of_firewall<of_payload<ask::set_firewall>>}, "Replaces the domain's firewall; payload: one rule a line."},
+  {"admin.vm.notes.Get",                           admin, no,  no,  vm,   to_domain<ask::get_notes>, "The notes of a domain."},
+  {"admin.vm.notes.Set",                           admin, no,  may, vm,   order_for_domain{of_payload<ask::set_notes>}, "Replaces the notes of a domain."},
   {"admin.vm.property.Get",                        admin, yes, no,  any,  reads::vm_property, "A property of a domain."},
   {"admin.vm.property.GetAll",                     admin, no,  no,  any,  reads::vm_all_properties, "All properties of a domain with their values."},
   {"admin.vm.property.GetDefault",                 admin, yes, no,  any,  reads::vm_property_default, "What a property of a domain is when it is not set."},
   {"admin.vm.property.Help",                       admin, yes, no,  any,  reads::vm_property_help, "What a property means."},
   {"admin.vm.property.List",                       admin, no,  no,  any,  reads::vm_properties, "Names of a domain's properties."},
-  {"admin.vm.property.Reset",                      admin, yes, no,  any,  to_domain<verb::reset_property>, "Sets a property back to its default."},
-  {"admin.vm.property.Set",                        admin, yes, may, any,  to_domain<verb::set_property>, "Sets a property."},
+  {"admin.vm.property.Reset",                      admin, yes, no,  any,  to_domain<ask::reset_property>, "Sets a property back to its default."},
+  {"admin.vm.property.Set",                        admin, yes, may, any,  to_domain<ask::set_property>, "Sets a property."},
   {"admin.vm.tag.Get",                             admin, yes, no,  any,  reads::tag, "Whether a domain has a tag: 1 or 0."},
   {"admin.vm.tag.List",                            admin, no,  no,  any,  reads::tags, "A domain's tags."},
-  {"admin.vm.tag.Remove",                          admin, yes, no,  any,  to_domain<verb::remove_tag>, "Removes a tag."},
-  {"admin.vm.tag.Set",                             admin, yes, no,  any,  to_domain<verb::add_tag>, "Adds a tag."},
-  {"admin.vm.volume.Clear",                       admin, yes, no,  any,  to_volume<verb::clear_volume>, "Overwrites a volume with nothing."},
-  {"admin.vm.volume.CloneFrom",                   admin, yes, no,  any,  order_for_host{of_volume<verb::offer_volume>}, "Offers a volume for cloning; replies a token, good once."},
-  {"admin.vm.volume.CloneTo",                     admin, yes, yes, any,  order_for_host{clone}, "Overwrites a volume with the one offered under the payload's token."},
-  {"admin.vm.volume.Info",                        admin, yes, no,  any,  to_volume<verb::look_at_volume>, "Everything about a volume."},
+  {"admin.vm.tag.Remove",                          admin, yes, no,  any,  to_domain<ask::remove_tag>, "Removes a tag."},
+  {"admin.vm.tag.Set",                             admin, yes, no,  any,  to_domain<ask::add_tag>, "Adds a tag."},
+  {"admin.vm.volume.Clear",                       admin, yes, no,  any,  to_volume<ask::clear_volume>, "Overwrites a volume with nothing."},
+  {"admin.vm.volume.CloneFrom",                   admin, yes, no,  any,  order_for_host{offer_volume}, "Offers a volume for cloning; replies a token, good once."},
+  {"admin.vm.volume.CloneTo",                     admin, yes, yes, any,  order_for_host{clone_volume}, "Overwrites a volume with the one offered under the payload's token."},
+  {"admin.vm.volume.Info",                        admin, yes, no,  any,  to_volume<ask::look_at_volume>, "Everything about a volume."},
   {"admin.vm.volume.List",                        admin, no,  no,  any,  reads::volumes, "Names of a domain's volumes."},
-  {"admin.vm.volume.ListSnapshots",               admin, yes, no,  any,  to_volume<verb::list_snapshots>, "Old states of a volume, oldest first."},
-  {"admin.vm.volume.Resize",                      admin, yes, yes, any,  to_volume<verb::resize_volume>, "Makes a volume larger; payload: bytes."},
-  {"admin.vm.volume.Revert",                      admin, yes, yes, any,  to_volume<verb::revert_volume>, "Goes back to an old state of a volume."},
-  {"admin.vm.volume.Set.ephemeral",               admin, yes, yes, any,  to_volume<verb::set_volume_ephemeral>, "Whether a scratch volume is encrypted with a key nobody keeps."},
-  {"admin.vm.volume.Set.revisions_to_keep",       admin, yes, yes, any,  to_volume<verb::set_volume_revisions>, "How many old states of a volume are kept; -1: work in place."},
-  {"admin.vm.volume.Set.rw",                      admin, yes, yes, any,  to_volume<verb::set_volume_rw>, "Whether the domain may write to a volume."},
+  {"admin.vm.volume.ListSnapshots",               admin, yes, no,  any,  to_volume<ask::list_snapshots>, "Old states of a volume, oldest first."},
+  {"admin.vm.volume.Resize",                      admin, yes, yes, any,  to_volume<ask::resize_volume>, "Makes a volume larger; payload: bytes."},
+  {"admin.vm.volume.Revert",                      admin, yes, yes, any,  to_volume<ask::revert_volume>, "Goes back to an old state of a volume."},
+  {"admin.vm.volume.Set.ephemeral",               admin, yes, yes, any,  to_volume<ask::set_volume_ephemeral>, "Whether a scratch volume is encrypted with a key nobody keeps."},
+  {"admin.vm.volume.Set.revisions_to_keep",       admin, yes, yes, any,  to_volume<ask::set_volume_revisions>, "How many old states of a volume are kept; -1: work in place."},
+  {"admin.vm.volume.Set.rw",                      admin, yes, yes, any,  to_volume<ask::set_volume_rw>, "Whether the domain may write to a volume."},
   {"admin.vmclass.List",                           admin, no,  no,  dom0, reads::classes, "Classes of domains."},
   {"internal.GetSystemInfo",                       internal, no, no, dom0, reads::system_info, "Facts about all domains that the qrexec policy uses, as JSON."},
-  {"internal.SuspendPost",                         internal, no, no, dom0, order_for_host{plain<verb::resume_host>}, "The host woke up: wakes who was put to sleep with it."},
-  {"internal.SuspendPre",                          internal, no, no, dom0, order_for_host{plain<verb::suspend_host>}, "The host is about to sleep: puts all running domains to sleep."},
-  {"internal.vm.volume.ImportBegin",              internal, yes, may, any,  order_for_domain{of_volume<verb::begin_import, errc::protocol>}, "Says where to write new data of a volume; payload: bytes, or as many as it has."},
-  {"internal.vm.volume.ImportEnd",                internal, yes, yes, any,  order_for_domain{of_volume<verb::end_import, errc::protocol>}, "Keeps the data written when the payload is ok; forgets it otherwise."},
+  {"internal.SuspendPost",                         internal, no, no, dom0, to_host<ask::resume_host>, "The host woke up: wakes who was put to sleep with it."},
+  {"internal.SuspendPre",                          internal, no, no, dom0, to_host<ask::suspend_host>, "The host is about to sleep: puts all running domains to sleep."},
+  {"internal.vm.volume.ImportBegin",              internal, yes, may, any,  order_for_domain{of_volume<ask::begin_import, errc::protocol>}, "Says where to write new data of a volume; payload: bytes, or as many as it has."},
+  {"internal.vm.volume.ImportEnd",                internal, yes, yes, any,  order_for_domain{of_volume<ask::end_import, errc::protocol>}, "Keeps the data written when the payload is ok; forgets it otherwise."},
   {"qubes.FeaturesRequest",                       misc, no,  no,  dom0, order_for_source{request_features}, "The source asks for features, as its QubesDB says."},
   {"qubes.NotifyTools",                           misc, no,  no,  dom0, order_for_source{request_by_tools}, "The source's Windows tools ask for features, as its QubesDB says."},
   {"qubes.NotifyUpdates",                         misc, no,  yes, dom0, order_for_source{notify_updates}, "The source found updates for itself or its template; payload: how many."},

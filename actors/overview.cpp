@@ -233,11 +233,10 @@ outcome<std::string> plan(const call& x) {
   auto [what, to] = make_order(*fine->row, inner_call);
   if (!what)
     return tl::unexpected{what.error()};
-  auto planned = planner_of(what->what);
+  auto planned = plan_of(x.view(), to.empty() ? nullptr : x.now.find(to), *what);
   if (!planned)
     return model::fail(errc::protocol, "this method changes no record; it has no plan");
-  auto result = model::with_consequences(
-      x.view(), planned(x.view(), to.empty() ? nullptr : x.now.find(to), *what));
+  auto result = model::with_consequences(x.view(), std::move(*planned));
   if (result.refusal)
     return tl::unexpected{*result.refusal};
   if (auto applied = model::apply(*x.now.system, *x.now.machine, result.what); !applied)

@@ -28,7 +28,7 @@ model::error not_running(const std::string& who, power state) {
 
 } // namespace
 
-void domain_state::pause(const reply& to) {
+void domain_state::carry_out(const ask::pause&, const reply& to) {
   if (before_guest() || stopping_ || facts_.state == power::halted
       || facts_.state == power::suspended)
     return to.refuse(not_running(who_, facts_.state));
@@ -48,7 +48,7 @@ void domain_state::hold(const reply& to) {
   });
 }
 
-void domain_state::unpause(const reply& to) {
+void domain_state::carry_out(const ask::unpause&, const reply& to) {
   if (facts_.state != power::paused)
     return to.refuse({errc::vm_not_paused, fmt::format("'{}' is not paused", who_), {}});
   tell("domain-pre-unpaused");
@@ -63,7 +63,7 @@ void domain_state::unpause(const reply& to) {
   });
 }
 
-void domain_state::suspend(const reply& to) {
+void domain_state::carry_out(const ask::suspend&, const reply& to) {
   if (facts_.state == power::paused && !has_agent()) { // what a pause would do is done
     tell("domain-pre-paused");
     return to.ok();
@@ -97,9 +97,9 @@ void domain_state::suspend(const reply& to) {
       [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
 }
 
-void domain_state::resume(const reply& to) {
+void domain_state::carry_out(const ask::resume&, const reply& to) {
   if (facts_.state != power::suspended)
-    return unpause(to);
+    return carry_out(ask::unpause{}, to);
   run_for(to, work(job::resume_guest{}), [this, to] {
     move(awake());
     auto woken = [this, to] {
@@ -126,8 +126,8 @@ bool domain_state::has_agent() const {
   return me && model::has_feature(now.view(), *me, "qrexec", model::chain::with_template);
 }
 
-void domain_state::run_service(const std::string& service, const reply& to) {
-  run_for(to, work(root_service(service)), [to] { to.ok(); });
+void domain_state::carry_out(const ask::run_service& x, const reply& to) {
+  run_for(to, work(root_service(x.service)), [to] { to.ok(); });
 }
 
 // -- the hypervisor's news -----------------------------------------------------------------------

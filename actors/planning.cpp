@@ -1,54 +1,55 @@
 #include "actors/planning.hpp"
 
+#include "model/creation.hpp"
 #include "model/plan_storage.hpp"
 #include "model/updates.hpp"
 
-#include <algorithm>
-#include <iterator>
+#include <variant>
 
 namespace qubes::actors {
 
-namespace {
-
-using model::domain;
+using model::plan;
 using model::view;
 
-struct planner_row {
-  verb what;
-  planner plan;
-};
-
 // clang-format off
-constexpr planner_row planners[]{
-  {verb::set_property,   [](const view& v, const domain* who, const order& x) { return plan_set_property(v, who, x.key, x.text); }},
-  {verb::reset_property, [](const view& v, const domain* who, const order& x) { return plan_reset_property(v, who, x.key); }},
-  {verb::set_feature,    [](const view& v, const domain* who, const order& x) { return plan_set_feature(v, *who, x.key, x.text); }},
-  {verb::remove_feature, [](const view& v, const domain* who, const order& x) { return plan_remove_feature(v, *who, x.key); }},
-  {verb::add_tag,        [](const view& v, const domain* who, const order& x) { return plan_add_tag(v, *who, x.key); }},
-  {verb::remove_tag,     [](const view& v, const domain* who, const order& x) { return plan_remove_tag(v, *who, x.key); }},
-  {verb::remove,         [](const view& v, const domain* who, const order&) { return plan_removal(v, *who); }},
-  {verb::create_label,   [](const view& v, const domain*, const order& x) { return plan_create_label(v, x.key, x.text); }},
-  {verb::remove_label,   [](const view& v, const domain*, const order& x) { return plan_remove_label(v, x.key); }},
-  {verb::set_volume_revisions, [](const view& v, const domain* who, const order& x) { return plan_set_volume_revisions(v, *who, x.key, x.text); }},
-  {verb::set_volume_rw,        [](const view& v, const domain* who, const order& x) { return plan_set_volume_rw(v, *who, x.key, x.text); }},
-  {verb::set_volume_ephemeral, [](const view& v, const domain* who, const order& x) { return plan_set_volume_ephemeral(v, *who, x.key, x.text); }},
-  {verb::assign_device,        [](const view& v, const domain* who, const order& x) { return plan_assign(v, *who, x.kind, x.key, x.text); }},
-  {verb::unassign_device,      [](const view& v, const domain* who, const order& x) { return plan_unassign(v, *who, x.kind, x.key); }},
-  {verb::set_assignment,       [](const view& v, const domain* who, const order& x) { return plan_set_assignment(v, *who, x.kind, x.key, x.text); }},
-  {verb::deny_interfaces,      [](const view& v, const domain* who, const order& x) { return plan_deny_interfaces(v, *who, x.text); }},
-  {verb::allow_interfaces,     [](const view& v, const domain* who, const order& x) { return plan_allow_interfaces(v, *who, x.text); }},
-  {verb::remove_pool,          [](const view& v, const domain*, const order& x) { return plan_remove_pool(v, x.key); }},
-  {verb::set_pool_revisions,   [](const view& v, const domain*, const order& x) { return plan_set_pool_revisions(v, x.key, x.text); }},
-  {verb::set_pool_ephemeral,   [](const view& v, const domain*, const order& x) { return plan_set_pool_ephemeral(v, x.key, x.text); }},
-  {verb::notify_updates,       [](const view& v, const domain* who, const order& x) { return plan_notify_updates(v, *who, model::parse_update_count(x.text).value_or(false), x.key); }},
-};
+plan plan_of(const view& v, const model::domain& who, const ask::set_property& x) { return plan_set_property(v, &who, x.property, x.value); }
+plan plan_of(const view& v, const model::domain& who, const ask::reset_property& x) { return plan_reset_property(v, &who, x.property); }
+plan plan_of(const view& v, const model::domain& who, const ask::set_feature& x) { return plan_set_feature(v, who, x.feature, x.value); }
+plan plan_of(const view& v, const model::domain& who, const ask::remove_feature& x) { return plan_remove_feature(v, who, x.feature); }
+plan plan_of(const view& v, const model::domain& who, const ask::add_tag& x) { return plan_add_tag(v, who, x.tag); }
+plan plan_of(const view& v, const model::domain& who, const ask::remove_tag& x) { return plan_remove_tag(v, who, x.tag); }
+plan plan_of(const view& v, const model::domain& who, const ask::remove&) { return plan_removal(v, who); }
+plan plan_of(const view& v, const model::domain& who, const ask::set_volume_revisions& x) { return plan_set_volume_revisions(v, who, x.volume, x.revisions); }
+plan plan_of(const view& v, const model::domain& who, const ask::set_volume_rw& x) { return plan_set_volume_rw(v, who, x.volume, x.writable); }
+plan plan_of(const view& v, const model::domain& who, const ask::set_volume_ephemeral& x) { return plan_set_volume_ephemeral(v, who, x.volume, x.ephemeral); }
+plan plan_of(const view& v, const model::domain& who, const ask::assign_device& x) { return plan_assign(v, who, x.device_class, x.device, x.assignment); }
+plan plan_of(const view& v, const model::domain& who, const ask::unassign_device& x) { return plan_unassign(v, who, x.device_class, x.device); }
+plan plan_of(const view& v, const model::domain& who, const ask::set_assignment& x) { return plan_set_assignment(v, who, x.device_class, x.device, x.mode); }
+plan plan_of(const view& v, const model::domain& who, const ask::deny_interfaces& x) { return plan_deny_interfaces(v, who, x.interfaces); }
+plan plan_of(const view& v, const model::domain& who, const ask::allow_interfaces& x) { return plan_allow_interfaces(v, who, x.interfaces); }
+plan plan_of(const view& v, const model::domain& who, const ask::notify_updates& x) { return plan_notify_updates(v, who, x.available, x.checked_at); }
+
+plan plan_of(const view& v, const ask::set_property& x) { return plan_set_property(v, nullptr, x.property, x.value); }
+plan plan_of(const view& v, const ask::reset_property& x) { return plan_reset_property(v, nullptr, x.property); }
+plan plan_of(const view& v, const ask::create_label& x) { return plan_create_label(v, x.label, x.color); }
+plan plan_of(const view& v, const ask::remove_label& x) { return plan_remove_label(v, x.label); }
+plan plan_of(const view& v, const ask::remove_pool& x) { return plan_remove_pool(v, x.pool); }
+plan plan_of(const view& v, const ask::set_pool_revisions& x) { return plan_set_pool_revisions(v, x.pool, x.revisions); }
+plan plan_of(const view& v, const ask::set_pool_ephemeral& x) { return plan_set_pool_ephemeral(v, x.pool, x.ephemeral); }
 // clang-format on
 
-} // namespace
-
-planner planner_of(verb what) noexcept {
-  auto* found = std::ranges::find(planners, what, &planner_row::what);
-  return found == std::end(planners) ? nullptr : found->plan;
+std::optional<plan> plan_of(const view& v, const model::domain* owner, const order& x) {
+  return std::visit(
+      [&]<class What>(const What& what) -> std::optional<plan> {
+        if constexpr (changes_domain<What>)
+          if (owner)
+            return plan_of(v, *owner, what);
+        if constexpr (changes_host<What>)
+          if (!owner)
+            return plan_of(v, what);
+        return std::nullopt;
+      },
+      x.what);
 }
 
 } // namespace qubes::actors

@@ -58,15 +58,15 @@ std::vector<const model::domain*> in_order_of_loading(const model::view& v) {
 } // namespace
 
 /// The place is prepared first; a pool that is in qubes.xml can be used.
-void registry_state::add_pool(const order& x, const reply& to) {
+void registry_state::carry_out(const ask::add_pool& x, const reply& to) {
   auto now = world_->look();
-  auto plan = plan_add_pool(now.view(), *x.pool);
+  auto plan = plan_add_pool(now.view(), x.pool);
   if (plan.refusal)
     return to.refuse(*plan.refusal);
-  auto job = disk_job{.what = disk_task::set_up_pool, .system = now.system, .pool = *x.pool};
+  auto job = disk_job{.what = disk_task::set_up_pool, .system = now.system, .pool = x.pool};
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
       .then(
-          [this, pool = *x.pool, to](const disk_report& found) {
+          [this, pool = x.pool, to](const disk_report& found) {
             world_->machine.update([&](model::host& x) { x.callbacks = found.callbacks; });
             auto kept = pool; // a check of its set-up is no property of the pool
             std::erase_if(kept.attributes, [](auto& y) { return y.first == "setup_check"; });
@@ -75,38 +75,43 @@ void registry_state::add_pool(const order& x, const reply& to) {
           [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
-void registry_state::look_at_pool(const order& x, const reply& to) {
+void registry_state::carry_out(const ask::look_at_pool& x, const reply& to) {
+  look_at(x.pool, to, describe);
+}
+
+void registry_state::carry_out(const ask::tell_pool_usage& x, const reply& to) {
+  look_at(x.pool, to, [](auto&, auto& found) { return details(found); });
+}
+
+void registry_state::look_at(const std::string& pool, const reply& to, const print_facts& print) {
   auto now = world_->look();
-  auto* it = now.system->find_pool(x.key);
+  auto* it = now.system->find_pool(pool);
   if (!it)
-    return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", x.key), {}});
-  auto answer = [pool = *it, usage = x.what == verb::tell_pool_usage](const reply& to,
-                                                                      const auto& found) {
-    to.ok(usage ? details(found) : describe(pool, found));
-  };
-  auto known = world_->volumes.read(x.key, world_->now_us());
+    return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", pool), {}});
+  auto known = world_->volumes.read(pool, world_->now_us());
   if (known)
-    answer(to, known->facts);
+    to.ok(print(*it, known->facts));
   if (known && !known->ages)
     return;
   auto waiting = known ? to_nobody() : to;
   auto job = disk_job{.what = disk_task::look_at_pool, .system = now.system, .pool = *it};
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
-      .then([answer, waiting](const disk_report& found) { answer(waiting, found.pool); },
+      .then([print, pool = *it,
+             waiting](const disk_report& found) { waiting.ok(print(pool, found.pool)); },
             [waiting](const caf::error& why) { waiting.refuse(from_caf(why)); });
 }
 
 /// Volumes are known from their domains; what is in a pool of kernels, only the pool knows.
-void registry_state::list_pool(const std::string& pool, const reply& to) {
+void registry_state::carry_out(const ask::list_pool& x, const reply& to) {
   auto now = world_->look();
-  auto* it = now.system->find_pool(pool);
+  auto* it = now.system->find_pool(x.pool);
   if (!it)
-    return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", pool), {}});
+    return to.refuse({errc::permission_denied, fmt::format("there is no pool '{}'", x.pool), {}});
   if (!model::is_fixed(*it)) {
     auto text = std::string{};
-    for (auto* x : in_order_of_loading(now.view()))
-      for (auto& volume : x->volumes)
-        if (volume.pool == pool)
+    for (auto* who : in_order_of_loading(now.view()))
+      for (auto& volume : who->volumes)
+        if (volume.pool == x.pool)
           text += volume.vid + '\n';
     return to.ok(std::move(text));
   }
@@ -122,7 +127,7 @@ void registry_state::list_pool(const std::string& pool, const reply& to) {
           [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
-void registry_state::offer_volume(const order& x, const reply& to) {
+void registry_state::carry_out(const ask::offer_volume& x, const reply& to) {
   constexpr auto letters =
       std::string_view{"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"};
   auto now = world_->look();
@@ -132,7 +137,7 @@ void registry_state::offer_volume(const order& x, const reply& to) {
   auto token = std::string{};
   for (auto i = 0; i < token_length; ++i)
     token += letters[world_->chance() % letters.size()];
-  offers_[token] = {.domain = x.domain, .uuid = from->uuid, .volume = x.key};
+  offers_[token] = {.domain = x.domain, .uuid = from->uuid, .volume = x.volume};
   offered_.push_back(token);
   while (offered_.size() > most_offers) { // nobody came for the oldest
     offers_.erase(offered_.front());
@@ -141,21 +146,21 @@ void registry_state::offer_volume(const order& x, const reply& to) {
   to.ok(token);
 }
 
-void registry_state::clone_volume(const order& x, const client_actor& client) {
-  auto offer = offers_.extract(x.text);
+void registry_state::clone_volume(const ask::clone_volume& x, std::uint64_t ticket,
+                                  const client_actor& client) {
+  auto offer = offers_.extract(x.token);
   if (offer.empty())
-    return reply_to(x, client).refuse(
-        {errc::token_not_found, "no volume is on offer under this token",
-         "each token is good once; ask for a new one with volume.CloneFrom"});
+    return reply_to(ticket, client)
+        .refuse({errc::token_not_found, "no volume is on offer under this token",
+                 "each token is good once; ask for a new one with volume.CloneFrom"});
   auto actors = world_->directory.read();
   auto* entry = actors->find(x.domain);
   if (!entry || !entry->domain)
-    return reply_to(x, client).refuse(
-        {errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
-  auto passed_on = x;
-  passed_on.what = verb::import_volume;
-  passed_on.origin = std::make_shared<const volume_name>(std::move(offer.mapped()));
-  self->send(entry->domain, std::move(passed_on), client);
+    return reply_to(ticket, client)
+        .refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
+  auto imported = order{ask::import_volume{x.volume, std::move(offer.mapped()), x.errand}};
+  imported.ticket = ticket;
+  self->send(entry->domain, std::move(imported), client);
 }
 
 } // namespace qubes::actors

@@ -2,7 +2,6 @@
 
 #include "actors/domain.hpp"
 #include "actors/netvm.hpp"
-#include "actors/planning.hpp"
 #include "actors/telling.hpp"
 #include "model/graph.hpp"
 
@@ -10,6 +9,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <type_traits>
+#include <variant>
 
 namespace qubes::actors {
 
@@ -37,18 +38,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
       answer_probe,
-      [this](const order& x, const client_actor& client) {
-        switch (x.what) {
-        case verb::clone_volume: return clone_volume(x, client);
-        case verb::suspend_host:
-        case verb::resume_host: return self->send(world_->sleep, x, client);
-        case verb::tell_backup:
-        case verb::run_backup:
-        case verb::cancel_backup: return self->send(world_->backup, x, client);
-        default: break;
-        }
-        obey(x, reply_to(x, client));
-      },
+      [this](const order& x, const client_actor& client) { obey(x, client); },
       [this](const model::system_ptr&) { welcome(); },
       [this](atom::start) -> caf::result<void> {
         align();
@@ -61,31 +51,38 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](atom::reload) { tell_all_to_follow(); },
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
-      [this](atom::rescue, const order& x, const client_actor& client) {
-        rescue(x, reply_to(x, client));
+      [this](atom::rescue, const std::string& who, const order& x, const client_actor& client) {
+        rescue(who, x, reply_to(x.ticket, client));
       },
       [this](atom::rested) { align(); },
   };
 }
 
-// -- the host's own record -----------------------------------------------------------------------
+// -- orders --------------------------------------------------------------------------------------
 
-void registry_state::obey(const order& x, const reply& to) {
-  switch (x.what) {
-  case verb::create: return create(x, to);
-  case verb::preload: self->send(world_->disposables, atom::up_v, x.key); return to.ok();
-  case verb::add_pool: return add_pool(x, to);
-  case verb::look_at_pool:
-  case verb::tell_pool_usage: return look_at_pool(x, to);
-  case verb::list_pool: return list_pool(x.key, to);
-  case verb::offer_volume: return offer_volume(x, to);
-  default: break;
-  }
-  auto plan = planner_of(x.what);
-  if (!plan)
-    return to.refuse({errc::internal, "this belongs to a domain, not to the host", {}});
-  change([=](auto& v) { return plan(v, nullptr, x); }, to);
+void registry_state::obey(const order& x, const client_actor& client) {
+  std::visit(
+      [&]<class What>(const What& what) {
+        if constexpr (What::how.is_for(ask::receiver::sleep))
+          self->send(world_->sleep, x, client);
+        else if constexpr (What::how.is_for(ask::receiver::backup))
+          self->send(world_->backup, x, client);
+        else if constexpr (std::is_same_v<What, ask::clone_volume>)
+          clone_volume(what, x.ticket, client);
+        else if constexpr (What::how.is_for(ask::receiver::host))
+          carry_out(what, reply_to(x.ticket, client));
+        else
+          reply_to(x.ticket, client).refuse(misdirected());
+      },
+      x.what);
 }
+
+void registry_state::carry_out(const ask::preload& x, const reply& to) {
+  self->send(world_->disposables, atom::up_v, x.disposable_template);
+  to.ok();
+}
+
+// -- the host's own record -----------------------------------------------------------------------
 
 void registry_state::change(planner what, const reply& to) {
   wishes_.emplace_back(std::move(what), to);
@@ -288,7 +285,7 @@ void registry_state::lost(const caf::down_msg& x) {
     return;
   if (std::erase_if(leaving_, [&](auto& y) { return y.second.address() == x.source; }) > 0) {
     for (auto& [what, to] : std::exchange(postponed_, {}))
-      create(what, to);
+      carry_out(what, to);
     return;
   }
   auto old = world_->directory.read();
@@ -323,18 +320,20 @@ void registry_state::begin_again(const directory::entry& without, const std::str
 }
 
 /// Only what libvirt can do by itself; the domain's actor finds out what happened when it is back.
-void registry_state::rescue(const order& x, const reply& to) {
+void registry_state::rescue(const std::string& who, const order& x, const reply& to) {
   auto now = world_->look();
-  auto* who = now.find(x.domain);
-  if (!who || (x.what != verb::kill && x.what != verb::pause))
-    return to.refuse(
-        {errc::general,
-         fmt::format("the part of the daemon that serves '{}' is begun again", x.domain),
-         "try again in a moment; 'qvmctl status' tells why"});
-  auto what = x.what == verb::kill ? driver_job{about(*who, job::kill_guest{})}
-                                   : driver_job{about(*who, job::pause_guest{})};
-  ask_driver(self, world_, std::move(what))
-      .then([to] { to.ok(); }, [to](const caf::error& why) { to.refuse(from_caf(why)); });
+  auto* record = now.find(who);
+  std::visit(
+      [&]<class What>(const What&) {
+        if constexpr (requires { typename What::rescue; })
+          if (record)
+            return ask_driver(self, world_, about(*record, typename What::rescue{}))
+                .then([to] { to.ok(); }, [to](const caf::error& why) { to.refuse(from_caf(why)); });
+        to.refuse({errc::general,
+                   fmt::format("the part of the daemon that serves '{}' is begun again", who),
+                   "try again in a moment; 'qvmctl status' tells why"});
+      },
+      x.what);
 }
 
 void registry_state::end_all() {

@@ -1,6 +1,7 @@
 // The registry: which domains there are, their actors, and the host's own properties and labels.
 #pragma once
 
+#include "actors/planning.hpp"
 #include "actors/reply.hpp"
 #include "actors/restarts.hpp"
 #include "actors/world.hpp"
@@ -27,7 +28,14 @@ public:
 private:
   using planner = std::function<model::plan(const model::view&)>;
 
-  void obey(const order& x, const reply& to);
+  /// Each is a `carry_out`; those of sleep and backups are handed on.
+  void obey(const order& x, const client_actor& client);
+  void carry_out(const ask::preload& x, const reply& to);
+  /// Of the host's own record.
+  template <changes_host What>
+  void carry_out(const What& x, const reply& to) {
+    change([x](auto& v) { return plan_of(v, x); }, to);
+  }
   void change(planner what, const reply& to);
   void next_wish();
 
@@ -37,8 +45,8 @@ private:
                                                 const model::creation& wish);
   bool is_free(const model::system& all, const model::creation& wish, std::int64_t dispid);
   static bool has_ready(const model::system& all, const std::string& base);
-  void hand_out(const order& x, const reply& to);
-  void create(const order& x, const reply& to);
+  void hand_out(const ask::create& x, const reply& to);
+  void carry_out(const ask::create& x, const reply& to);
   /// Has its disks, and wants to be a fact.
   struct applicant {
     model::plan plan;
@@ -57,12 +65,16 @@ private:
 
   // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
 
-  void add_pool(const order& x, const reply& to);
-  void look_at_pool(const order& x, const reply& to);
-  void list_pool(const std::string& pool, const reply& to);
-  void offer_volume(const order& x, const reply& to);
-  /// Hands the order on to its domain once the token is known.
-  void clone_volume(const order& x, const client_actor& client);
+  void carry_out(const ask::add_pool& x, const reply& to);
+  void carry_out(const ask::look_at_pool& x, const reply& to);
+  void carry_out(const ask::tell_pool_usage& x, const reply& to);
+  void carry_out(const ask::list_pool& x, const reply& to);
+  void carry_out(const ask::offer_volume& x, const reply& to);
+  /// Once the token is known, the domain answers.
+  void clone_volume(const ask::clone_volume& x, std::uint64_t ticket, const client_actor& client);
+
+  using print_facts = std::function<std::string(const model::pool&, const model::pool_facts&)>;
+  void look_at(const std::string& pool, const reply& to, const print_facts& print);
 
   // -- actors -------------------------------------------------------------------------------------
 
@@ -87,7 +99,7 @@ private:
   netvm_actor spawn_netvm(const std::string& name);
 
   /// Orders about a guest whose domain has no actor for a while.
-  void rescue(const order& x, const reply& to);
+  void rescue(const std::string& who, const order& x, const reply& to);
   void end_all();
 
   /// On disk, and yet to be told.
@@ -114,7 +126,7 @@ private:
   std::deque<std::string> offered_;                        ///< their tokens, as they came
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
   std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
-  std::vector<std::pair<order, reply>> postponed_;           ///< creations that wait for a name
+  std::vector<std::pair<ask::create, reply>> postponed_;     ///< they wait for a name
   std::map<std::string, restarts> restarts_;                 ///< by part, e.g. "domain work"
 };
 

@@ -24,21 +24,18 @@ bool removes(const model::plan& plan, const std::string& who) {
 
 } // namespace
 
-void domain_state::remove(const reply& to) {
-  change([](auto& v, auto& me) { return plan_removal(v, me); }, to);
-}
-
 /// A disposable that has shut down leaves nothing behind.
 void domain_state::clean_up(const std::function<void()>& then) {
   auto now = look();
   auto* me = record(now);
   if (!me || !me->is(model::disp_vm) || !model::read_bool({now.view(), me}, "auto_cleanup"))
     return then();
-  remove(reply{[this, then](const model::outcome<std::string>& done) {
+  auto removed = reply{[this, then](const model::outcome<std::string>& done) {
     if (!done)
       note(spdlog::level::warn, "not cleaned up: {}", done.error().message());
     then();
-  }});
+  }};
+  carry_out(ask::remove{}, removed);
 }
 
 /// It has been down: what waits ready may be of yesterday, or one fewer.

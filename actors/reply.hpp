@@ -4,8 +4,10 @@
 #include "messages/actors.hpp"
 #include "messages/answer_once.hpp"
 
+#include <cstdint>
 #include <string>
 #include <utility>
+#include <variant>
 
 namespace qubes::actors {
 
@@ -18,10 +20,28 @@ inline reply to_nobody() {
 }
 
 /// The reply to an order.
-inline reply reply_to(const order& x, const client_actor& client) {
-  return reply{[ticket = x.ticket, client](model::outcome<std::string> result) {
+inline reply reply_to(std::uint64_t ticket, const client_actor& client) {
+  return reply{[ticket, client](model::outcome<std::string> result) {
     caf::anon_send(client, answer{ticket, std::move(result)});
   }};
+}
+
+inline model::error misdirected() {
+  return {model::errc::internal, "another part of the daemon carries this order out", {}};
+}
+
+/// Hands on to `carry_out` what is asked. It compiles if everything that this receiver carries out
+/// can be handed on; the rest is refused.
+template <ask::receiver Me, class CarryOut>
+void dispatch(const order& x, const reply& to, CarryOut carry_out) {
+  std::visit(
+      [&]<class What>(const What& what) {
+        if constexpr (What::how.is_for(Me))
+          carry_out(what);
+        else
+          to.refuse(misdirected());
+      },
+      x.what);
 }
 
 /// The reply to a request whose result is nothing.

@@ -2,20 +2,18 @@
 #pragma once
 
 #include "messages/call_limits.hpp"
+#include "messages/order_limits.hpp"
 
 #include <chrono>
 #include <cstddef>
 
 namespace qubes::actors {
 
-struct settings : call_limits {
+struct settings : call_limits, order_limits {
   std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on
   std::chrono::seconds disk_answer{10800};        ///< ... and is not waited for beyond this
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
-  std::chrono::seconds order{900};                ///< a client's order, whatever it takes
-  std::chrono::seconds start{86400};              ///< ... but for what waits for guests, see below
-  std::chrono::seconds backup{7 * 86400};         ///< ... and for a backup
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here
   std::chrono::milliseconds reconnect_most{5000}; ///< ... up to here
   std::size_t generations = 100;      ///< older qubes.xml files of the last hour that are kept
@@ -23,8 +21,5 @@ struct settings : call_limits {
   std::size_t caller_requests = 256;  ///< under way at a time for one domain, but dom0
   std::size_t others_requests = 6144; ///< ... and for all domains but dom0 together
 };
-
-// Every step of a start has a limit of its own: the agent the domain's qrexec_timeout, the line for
-// memory and the netvm's start those of others' starts. `start` ends what was forgotten.
 
 } // namespace qubes::actors

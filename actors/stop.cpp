@@ -32,28 +32,28 @@ void answer(const reply& to, const model::outcome<void>& how) {
 
 // -- shutdown ------------------------------------------------------------------------------------
 
-void domain_state::shutdown(bool force, bool wait, const reply& to) {
+void domain_state::carry_out(const ask::shutdown& x, const reply& to) {
   auto now = look();
   auto* me = record(now);
   if (!me || !me->is(model::qubes_vm))
     return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
-  if (stopping_ && wait)
+  if (stopping_ && x.wait)
     return wait_for_stop(waits_as::rider, to);
   if (facts_.state == power::halted || stopping_)
     return to.refuse(powered_off(who_));
   if (before_guest())
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
                       "wait for it, or kill it"});
-  tell("domain-pre-shutdown", {{"force", force ? "True" : "False"}});
+  tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
   auto clients = supervisor();
   if (!clients)
-    return shut_down_unless_used(force, wait, to);
-  timed_request(self, world_, clients, world_->settings.host_call, atom::close_v, force)
+    return shut_down_unless_used(x, to);
+  timed_request(self, world_, clients, world_->settings.host_call, atom::close_v, x.force)
       .then(
-          [this, force, wait, to, life = life_] {
+          [this, x, to, life = life_] {
             if (life == life_)
-              shut_down_unless_used(force, wait, to);
-            else if (wait && stopping_)
+              shut_down_unless_used(x, to);
+            else if (x.wait && stopping_)
               wait_for_stop(waits_as::rider, to);
             else
               to.refuse(powered_off(who_));
@@ -68,18 +68,18 @@ void domain_state::shutdown(bool force, bool wait, const reply& to) {
 
 /// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
 /// it is said before that it is paused.
-void domain_state::shut_down_unless_used(bool force, bool wait, const reply& to) {
+void domain_state::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
   auto now = look();
   auto* me = record(now);
-  if (!me || force)
-    return ask_guest_to_halt(wait, to);
+  if (!me || x.force)
+    return ask_guest_to_halt(x.wait, to);
   if (auto allowed = model::allow_stop(now.view(), *me); !allowed)
     return shutdown_failed(allowed.error(), to);
   if (facts_.state == power::paused)
     return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", who_),
                             "unpause it first, or force the shutdown, which destroys it"},
                            to);
-  ask_guest_to_halt(wait, to);
+  ask_guest_to_halt(x.wait, to);
 }
 
 void domain_state::shutdown_failed(const model::error& why, const reply& to) {
@@ -182,7 +182,7 @@ void domain_state::start_after_stop(const reply& to) {
 
 // -- kill ----------------------------------------------------------------------------------------
 
-void domain_state::kill(const reply& to) {
+void domain_state::carry_out(const ask::kill&, const reply& to) {
   auto now = look();
   auto* me = record(now);
   if (!me || !me->is(model::qubes_vm))

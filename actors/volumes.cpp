@@ -53,14 +53,14 @@ std::optional<disk_job> domain_state::disk_work(disk_task what) const {
   return disk_job{.what = what, .system = now.system, .domain = std::move(me)};
 }
 
-void domain_state::look_at_volume(const std::string& volume, const reply& to) {
-  with_facts(volume, to, [to](const disk_job& x, const model::volume_facts& facts) {
-    to.ok(describe(*x.system, *x.domain->find_volume(x.volume), facts));
+void domain_state::carry_out(const ask::look_at_volume& x, const reply& to) {
+  with_facts(x.volume, to, [to](const disk_job& job, const model::volume_facts& facts) {
+    to.ok(describe(*job.system, *job.domain->find_volume(job.volume), facts));
   });
 }
 
-void domain_state::list_snapshots(const std::string& volume, const reply& to) {
-  with_facts(volume, to, [to](const disk_job&, const model::volume_facts& facts) {
+void domain_state::carry_out(const ask::list_snapshots& x, const reply& to) {
+  with_facts(x.volume, to, [to](const disk_job&, const model::volume_facts& facts) {
     auto text = std::string{};
     for (auto& revision : facts.revisions)
       text += revision.id + '\n';
@@ -86,12 +86,12 @@ void domain_state::with_facts(
 
 /// The pool first, then the record, then the file system of a running guest. What would cut data
 /// off is refused here where it can be seen already; the pool judges by what is there in its turn.
-void domain_state::resize_volume(const std::string& volume, const std::string& text,
-                                 const reply& to) {
+void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
+  auto& volume = x.volume;
   auto job = disk_work(disk_task::resize, volume);
   if (!job)
     return to.refuse(job.error());
-  auto bytes = model::parse_size(text, "volume size");
+  auto bytes = model::parse_size(x.size, "volume size");
   if (!bytes)
     return to.refuse(bytes.error());
   auto& it = *job->domain->find_volume(volume);
@@ -129,7 +129,8 @@ void domain_state::tell_import(const std::string& which, const std::string& volu
   tell(fmt::format("domain-volume-import-{}", which), {{"volume", volume}, {key, text}});
 }
 
-void domain_state::clear_volume(const std::string& volume, const reply& to) {
+void domain_state::carry_out(const ask::clear_volume& x, const reply& to) {
+  auto& volume = x.volume;
   auto job = disk_work(disk_task::clear, volume);
   if (!job)
     return to.refuse(job.error());
@@ -146,12 +147,12 @@ void domain_state::clear_volume(const std::string& volume, const reply& to) {
   });
 }
 
-void domain_state::revert_volume(const std::string& volume, const std::string& text,
-                                 const reply& to) {
+void domain_state::carry_out(const ask::revert_volume& x, const reply& to) {
+  auto& volume = x.volume;
   auto job = disk_work(disk_task::revert, volume);
   if (!job)
     return to.refuse(job.error());
-  job->text = model::trimmed(text);
+  job->text = model::trimmed(x.revision);
   constexpr auto allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.";
   if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",
@@ -177,17 +178,17 @@ void domain_state::note_size(const std::string& volume, std::uint64_t bytes, con
 }
 
 /// Overwrites a volume with another one's last committed state.
-void domain_state::import_volume(const order& x, const reply& to) {
-  auto& volume = x.key;
-  auto& origin = *x.origin;
+void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
+  auto& volume = x.volume;
+  auto& source = x.source;
   auto job = disk_work(disk_task::copy, volume);
   if (!job)
     return to.refuse(job.error());
-  auto* from = job->system->find_uuid(origin.uuid);
-  auto* it = from ? from->find_volume(origin.volume) : nullptr;
+  auto* from = job->system->find_uuid(source.uuid);
+  auto* it = from ? from->find_volume(source.volume) : nullptr;
   if (!it)
     return to.refuse({errc::storage,
-                      fmt::format("volume '{}' of '{}' is gone", origin.volume, origin.domain),
+                      fmt::format("volume '{}' of '{}' is gone", source.volume, source.domain),
                       {}});
   if (facts_.state != power::halted)
     return to.refuse(
@@ -195,7 +196,7 @@ void domain_state::import_volume(const order& x, const reply& to) {
   if (auto still = check_readable(look().view(), *from, *it); !still)
     return to.refuse(still.error());
   job->source = *it;
-  job->source_owner = origin.uuid;
+  job->source_owner = source.uuid;
   job->errand = x.errand ? x.errand : std::make_shared<errand>();
   std::erase_if(copies_, [](auto& y) { return y.expired(); });
   copies_.push_back(job->errand);
@@ -205,16 +206,16 @@ void domain_state::import_volume(const order& x, const reply& to) {
   });
 }
 
-void domain_state::begin_import(const order& x, const reply& to) {
-  auto& volume = x.key;
+void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
+  auto& volume = x.volume;
   auto job = disk_work(disk_task::begin_import, volume);
   if (!job)
     return to.refuse(job.error());
   if (facts_.state != power::halted)
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
-  if (!x.text.empty()) {
-    auto bytes = model::parse_size(x.text, "size of new data");
+  if (!x.size.empty()) {
+    auto bytes = model::parse_size(x.size, "size of new data");
     if (!bytes)
       return to.refuse(bytes.error());
     if (*bytes == 0)
@@ -246,13 +247,13 @@ void domain_state::give_up_import(disk_job begun, const std::function<void()>& t
       .then([then](const disk_report&) { then(); }, [then](const caf::error&) { then(); });
 }
 
-/// `said` is "ok", or "fail" and a line with the reason.
-void domain_state::end_import(const std::string& volume, const std::string& said, const reply& to) {
+void domain_state::carry_out(const ask::end_import& x, const reply& to) {
+  auto& volume = x.volume;
   auto job = disk_work(disk_task::end_import, volume);
   if (!job)
     return to.refuse(job.error());
   auto under_way = imports_.erase(volume) > 0;
-  job->flag = said == "ok";
+  job->flag = x.status == "ok";
   auto ended = [this, volume](bool success) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
@@ -264,7 +265,8 @@ void domain_state::end_import(const std::string& volume, const std::string& said
   }
   auto reason = std::optional<std::string>{};
   if (!job->flag)
-    reason = model::trimmed(std::string_view{said}.substr(std::min(said.find('\n'), said.size())));
+    reason = model::trimmed(
+        std::string_view{x.status}.substr(std::min(x.status.find('\n'), x.status.size())));
   timed_request(self, world_, world_->storage, world_->settings.disk_answer, *job)
       .then(
           [this, volume, ended, reason, to](const disk_report& x) {

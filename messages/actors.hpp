@@ -2,6 +2,7 @@
 #pragma once
 
 #include "messages/driver_jobs.hpp"
+#include "messages/orders.hpp"
 #include "messages/types.hpp"
 
 namespace qubes {
@@ -147,8 +148,8 @@ using registry_actor = caf::typed_actor<
     caf::replies_to<atom::probe>::with<void>,
     // Carries out an order about the host.
     caf::reacts_to<order, client_actor>,
-    // An order for a domain whose actor died and rests: what protects is done all the same.
-    caf::reacts_to<atom::rescue, order, client_actor>,
+    // An order for this domain, whose actor died and rests: what protects is done all the same.
+    caf::reacts_to<atom::rescue, std::string, order, client_actor>,
     // The published system changed: spawns who is new, ends who is gone.
     caf::reacts_to<model::system_ptr>,
     // Spawns everyone; answers when all are there.

@@ -4,7 +4,6 @@
 #include "messages/answer_once.hpp"
 #include "messages/errand.hpp"
 #include "model/change.hpp"
-#include "model/creation.hpp"
 #include "model/device.hpp"
 #include "model/error.hpp"
 #include "model/event.hpp"
@@ -26,103 +25,6 @@
 #include <vector>
 
 namespace qubes {
-
-/// What a client may ask of a domain or of the host.
-enum class verb : std::uint8_t {
-  start,
-  shutdown,
-  kill,
-  pause,
-  unpause,
-  suspend,
-  resume,
-  current_state,
-  set_property,
-  reset_property,
-  set_feature,
-  remove_feature,
-  add_tag,
-  remove_tag,
-  create_label,
-  remove_label,
-  get_notes,
-  set_notes,
-  create,
-  remove,
-  look_at_volume,
-  list_snapshots,
-  set_volume_revisions,
-  set_volume_rw,
-  set_volume_ephemeral,
-  resize_volume,
-  clear_volume,
-  revert_volume,
-  offer_volume,  ///< reply: a token
-  clone_volume,  ///< text: the token
-  import_volume, ///< origin: where the data is
-  begin_import,
-  end_import,
-  add_pool,
-  remove_pool,
-  set_pool_revisions,
-  set_pool_ephemeral,
-  look_at_pool,
-  tell_pool_usage,
-  list_pool,
-  get_firewall,
-  set_firewall,
-  reload_firewall,
-  list_available,
-  list_attached,
-  attach_device,
-  detach_device,
-  assign_device,
-  unassign_device,
-  set_assignment,
-  deny_interfaces,
-  allow_interfaces,
-  request_features, ///< text: directory of the guest's QubesDB
-  notify_updates,   ///< key: local time, text: how many
-  tell_console,
-  tell_xml,    ///< key: "plain" for without the site's changes
-  run_service, ///< key: qrexec service, run as root
-  suspend_host,
-  resume_host,
-  tell_backup, ///< key: profile
-  run_backup,
-  cancel_backup,
-  preload, ///< key: disposable template
-};
-
-/// A volume of a domain.
-struct volume_name {
-  std::string domain;
-  std::string uuid; ///< of the domain: its name may pass to another
-  std::string volume;
-};
-
-/// A client's wish. Whoever takes it answers its ticket exactly once.
-struct order {
-  std::uint64_t ticket = 0;
-  verb what = verb::start;
-  std::string key{};    ///< property, feature, tag or label
-  std::string kind{};   ///< class of devices
-  std::string text{};   ///< its value, or the notes
-  std::string domain{}; ///< whom it is for, also when the host carries it out
-  std::string source{}; ///< domain that asks; "" for the daemon itself
-  std::shared_ptr<const model::creation> creation{}; ///< create
-  std::shared_ptr<const model::pool> pool{};         ///< add_pool
-  std::shared_ptr<const volume_name> origin{};       ///< import_volume
-  errand_ptr errand{};                               ///< of what ends with its client
-  bool force = false;
-  bool wait = false;
-};
-
-/// The reply body, or why not.
-struct answer {
-  std::uint64_t ticket = 0;
-  model::outcome<std::string> result;
-};
 
 /// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp and
 /// actors/storage_pool.cpp. What changes a volume reports the size that it has then.
@@ -252,8 +154,6 @@ namespace atom {
 
 } // namespace qubes
 
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::order)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::answer)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)

@@ -22,6 +22,9 @@ namespace {
 
 constexpr auto place = "destination_vm: dom0\ndestination_path: /b\n";
 constexpr auto secret = "passphrase_text: open sesame\n";
+const auto tell_daily = ask::tell_backup{"daily"};
+const auto run_daily = ask::run_backup{"daily"};
+const auto cancel_daily = ask::cancel_backup{"daily"};
 
 struct backup_calls : ::testing::Test {
   explicit backup_calls(const model::system& first = with_volumes(populated_host()))
@@ -36,9 +39,9 @@ struct backup_calls : ::testing::Test {
 
   simulation sim;
 
-  model::outcome<std::string> ask(verb what) { return sim.ask("", what, "daily"); }
-  errc refusal(verb what) {
-    auto done = ask(what);
+  model::outcome<std::string> ask(order what) { return sim.ask("", std::move(what)); }
+  errc refusal(order what) {
+    auto done = ask(std::move(what));
     return done ? errc::none : done.error().code;
   }
   void profile(std::string_view text, std::string_view id = "daily") {
@@ -109,7 +112,7 @@ struct backups_of_volumes_in_place : backup_calls {
 
 TEST_F(backup_calls, tell_what_a_backup_would_hold) {
   profile("destination_vm: dom0\ndestination_path: /b\ninclude: [work, vault]\n");
-  auto text = ask(verb::tell_backup).value();
+  auto text = ask(tell_daily).value();
   EXPECT_THAT(text, HasSubstr("work |           VM |"));
   EXPECT_THAT(text, HasSubstr(" - debian\n"));
   auto asked = std::vector<std::string>{};
@@ -120,16 +123,16 @@ TEST_F(backup_calls, tell_what_a_backup_would_hold) {
 }
 
 TEST_F(backup_calls, refuse_profiles_that_are_not_there_or_not_sound) {
-  for (auto what : {verb::tell_backup, verb::run_backup})
+  for (const order& what : {order{tell_daily}, order{run_daily}})
     EXPECT_EQ(refusal(what), errc::backup_profile_not_found);
   profile("include:");
-  for (auto what : {verb::tell_backup, verb::run_backup})
+  for (const order& what : {order{tell_daily}, order{run_daily}})
     EXPECT_THAT(ask(what).error().text, HasSubstr("destination_vm"));
   profile(place + "include: [work]\n"s);
-  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("passphrase"));
+  EXPECT_THAT(ask(run_daily).error().text, HasSubstr("passphrase"));
   profile(place + "passphrase_text: ''\ninclude: [work]\n"s);
-  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("empty"));
-  EXPECT_EQ(refusal(verb::cancel_backup), errc::general);
+  EXPECT_THAT(ask(run_daily).error().text, HasSubstr("empty"));
+  EXPECT_EQ(refusal(cancel_daily), errc::general);
   EXPECT_THAT(sim.backups().all(), IsEmpty());
 }
 
@@ -137,7 +140,7 @@ TEST_F(backup_calls, write_data_files_and_a_listing_of_the_chosen_ones) {
   sim.backups().set_files({"appvms/work/firewall.xml"});
   sim.disk().foreign_write("appvms/work/firewall.xml", "<firewall/>");
   include("work, debian, disp1234, far");
-  ASSERT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(ask(run_daily));
   auto made = sim.backups().all();
   ASSERT_EQ(made.size(), 1U);
   EXPECT_TRUE(made[0].finished);
@@ -168,7 +171,7 @@ TEST_F(backup_calls, write_data_files_and_a_listing_of_the_chosen_ones) {
 
 TEST_F(backup_calls, note_the_time_on_disk_before_they_answer) {
   include("work, vault, far");
-  auto ticket = sim.send("", verb::run_backup, "daily");
+  auto ticket = sim.send("", run_daily);
   while (!sim.answer_to(ticket))
     ASSERT_TRUE(sim.step());
   ASSERT_TRUE(*sim.answer_to(ticket));
@@ -192,7 +195,7 @@ TEST_F(backup_calls, tell_how_far_they_are_once_a_second) {
     return std::nullopt;
   });
   include("work, vault");
-  ASSERT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(ask(run_daily));
   EXPECT_THAT(told("backup-progress", "progress"), ElementsAre("12.5", "37.5", "62.5", "100"));
   EXPECT_THAT(told("backup-progress", "backup_profile"),
               ElementsAre("daily", "daily", "daily", "daily"));
@@ -204,38 +207,38 @@ TEST_F(backup_calls, are_made_one_at_a_time_for_each_profile) {
   auto again = std::uint64_t{};
   auto other = std::uint64_t{};
   during(image("work"), [&] {
-    again = sim.send("", verb::run_backup, "daily");
-    other = sim.send("", verb::run_backup, "weekly");
+    again = sim.send("", run_daily);
+    other = sim.send("", ask::run_backup{"weekly"});
   });
-  EXPECT_TRUE(ask(verb::run_backup));
+  EXPECT_TRUE(ask(run_daily));
   ASSERT_TRUE(sim.answer_to(again) && sim.answer_to(other));
   EXPECT_EQ(sim.answer_to(again)->error().code, errc::backup_running);
   EXPECT_TRUE(*sim.answer_to(other));
-  EXPECT_TRUE(ask(verb::run_backup)) << "it may be made again";
+  EXPECT_TRUE(ask(run_daily)) << "it may be made again";
 }
 
 TEST_F(backup_calls, leave_nothing_when_cancelled_in_the_middle) {
   include("work, vault");
   for (auto& step : {""s, "qubes.xml"s, image("work"), image("vault"), "finish"s}) {
     auto cancel = std::uint64_t{};
-    during(step, [&] { cancel = sim.send("", verb::cancel_backup, "daily"); });
-    EXPECT_EQ(refusal(verb::run_backup), errc::backup_cancelled) << step;
+    during(step, [&] { cancel = sim.send("", cancel_daily); });
+    EXPECT_EQ(refusal(run_daily), errc::backup_cancelled) << step;
     ASSERT_TRUE(sim.answer_to(cancel)) << step;
     EXPECT_TRUE(*sim.answer_to(cancel)) << step;
     for (auto& x : sim.backups().all())
       EXPECT_TRUE(x.dropped) << step;
   }
-  EXPECT_EQ(refusal(verb::cancel_backup), errc::general) << "none is under way now";
+  EXPECT_EQ(refusal(cancel_daily), errc::general) << "none is under way now";
   EXPECT_EQ(when("work"), "");
   sim.backups().set_script({});
-  EXPECT_TRUE(ask(verb::run_backup));
+  EXPECT_TRUE(ask(run_daily));
 }
 
 TEST_F(backup_calls, leave_nothing_when_they_fail) {
   include("work, vault");
   for (auto& step : {""s, "qubes.xml"s, image("work"), image("vault"), "finish"s}) {
     fail_at(step);
-    EXPECT_EQ(ask(verb::run_backup).error().text, "disk full") << step;
+    EXPECT_EQ(ask(run_daily).error().text, "disk full") << step;
     for (auto& x : sim.backups().all())
       EXPECT_TRUE(x.dropped) << step;
   }
@@ -245,18 +248,18 @@ TEST_F(backup_calls, leave_nothing_when_they_fail) {
                ? std::optional{model::error{errc::storage, "in use", {}}}
                : std::nullopt;
   });
-  EXPECT_EQ(ask(verb::run_backup).error().text, "in use");
+  EXPECT_EQ(ask(run_daily).error().text, "in use");
   EXPECT_TRUE(sim.backups().all().back().dropped);
   EXPECT_EQ(when("work"), "");
   sim.disks().set_script({});
-  EXPECT_TRUE(ask(verb::run_backup));
+  EXPECT_TRUE(ask(run_daily));
 }
 
 TEST_F(backup_calls, note_no_time_of_a_domain_that_is_gone_meanwhile) {
   include("work, alone");
   auto gone = std::uint64_t{};
-  during("finish", [&] { gone = sim.send("alone", verb::remove); });
-  ASSERT_TRUE(ask(verb::run_backup));
+  during("finish", [&] { gone = sim.send("alone", ask::remove{}); });
+  ASSERT_TRUE(ask(run_daily));
   ASSERT_TRUE(sim.answer_to(gone) && *sim.answer_to(gone));
   EXPECT_NE(when("work"), "");
 }
@@ -266,11 +269,11 @@ TEST_F(backup_calls, go_on_without_a_domain_that_is_removed_before_its_turn) {
   auto its_image = image("alone");
   auto gone = std::uint64_t{};
   during("qubes.xml", [&] {
-    gone = sim.send("alone", verb::remove);
+    gone = sim.send("alone", ask::remove{});
     while (!sim.answer_to(gone))
       ASSERT_TRUE(sim.step());
   });
-  ASSERT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(ask(run_daily));
   EXPECT_TRUE(*sim.answer_to(gone));
   EXPECT_THAT(parts(), testing::Contains(image("work")));
   EXPECT_THAT(parts(), testing::Not(testing::Contains(its_image)));
@@ -280,7 +283,7 @@ TEST_F(backup_calls, go_on_without_a_domain_that_is_removed_before_its_turn) {
 TEST_F(backup_calls, end_with_the_daemon) {
   include("work");
   during(image("work"), [&] { caf::anon_send(sim.world().backup, atom::stop_v); });
-  EXPECT_EQ(refusal(verb::run_backup), errc::backup_cancelled);
+  EXPECT_EQ(refusal(run_daily), errc::backup_cancelled);
   EXPECT_TRUE(sim.backups().all().back().dropped);
 }
 
@@ -295,7 +298,7 @@ TEST_F(backup_calls, may_take_longer_than_other_orders) {
 
 TEST_F(backup_calls, take_dom0_as_the_home_of_its_user) {
   include("dom0");
-  ASSERT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(ask(run_daily));
   auto made = sim.backups().all().back();
   ASSERT_EQ(made.parts.size(), 2U);
   EXPECT_EQ(made.parts[1], (drivers::backup_part{kind::tree, "dom0-home/golden",
@@ -303,35 +306,35 @@ TEST_F(backup_calls, take_dom0_as_the_home_of_its_user) {
   profile(
       fmt::format("destination_vm: dom0\ndestination_path: {}/tests/golden/x\n{}include: [dom0]",
                   QVMD_SOURCE_DIR, secret));
-  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("into itself"));
+  EXPECT_THAT(ask(run_daily).error().text, HasSubstr("into itself"));
 }
 
 TEST_F(backup_calls, need_whoever_takes_them_to_run) {
   profile("destination_vm: vault\ndestination_path: /m\ninclude: [work]\n"s + secret);
-  EXPECT_EQ(refusal(verb::run_backup), errc::vm_not_running);
-  ASSERT_TRUE(sim.ask("vault", verb::start));
-  ASSERT_TRUE(ask(verb::run_backup));
+  EXPECT_EQ(refusal(run_daily), errc::vm_not_running);
+  ASSERT_TRUE(sim.ask("vault", ask::start{}));
+  ASSERT_TRUE(ask(run_daily));
   auto order = sim.backups().all().back().order;
   EXPECT_EQ(order.destination_vm, "vault");
   EXPECT_EQ(order.user, "user");
   profile("destination_vm: dom0\ndestination_path: /m\ninclude: [work]\npassphrase_vm: sys-net\n");
-  EXPECT_EQ(refusal(verb::run_backup), errc::vm_not_running);
+  EXPECT_EQ(refusal(run_daily), errc::vm_not_running);
   profile("destination_vm: far\ndestination_path: /m\ninclude: [work]\n"s + secret);
-  EXPECT_THAT(ask(verb::run_backup).error().text, HasSubstr("another host"));
+  EXPECT_THAT(ask(run_daily).error().text, HasSubstr("another host"));
 }
 
 TEST_F(backup_calls, speak_to_services_as_the_user_of_the_boot_mode) {
   for (auto [key, text] :
        {std::pair{"boot-mode.kernelopts.maintenance", "x"},
         std::pair{"boot-mode.default-user.maintenance", "admin"}, std::pair{"qrexec", "1"}})
-    ASSERT_TRUE(sim.ask("vault", verb::set_feature, key, text));
-  ASSERT_TRUE(sim.ask("vault", verb::set_property, "bootmode", "maintenance"));
-  ASSERT_TRUE(sim.ask("vault", verb::start));
+    ASSERT_TRUE(sim.ask("vault", ask::set_feature{key, text}));
+  ASSERT_TRUE(sim.ask("vault", ask::set_property{"bootmode", "maintenance"}));
+  ASSERT_TRUE(sim.ask("vault", ask::start{}));
   EXPECT_EQ(sim.tools().agents().back().user, "admin");
   EXPECT_EQ(sim.tools().database("vault").at("/default-user"), "admin");
   sim.tools().set_services([](auto&) { return "over the hills\n"s; });
   profile("destination_vm: vault\ndestination_path: /m\ninclude: [work]\npassphrase_vm: vault\n");
-  auto made = ask(verb::run_backup);
+  auto made = ask(run_daily);
   ASSERT_TRUE(made) << made.error().message();
   EXPECT_EQ(sim.backups().all().back().order.user, "admin");
   EXPECT_EQ(sim.backups().all().back().order.passphrase, "over the hills");
@@ -341,10 +344,10 @@ TEST_F(backup_calls, speak_to_services_as_the_user_of_the_boot_mode) {
 
 TEST_F(backups_of_volumes_in_place, wait_for_their_domain_to_stop) {
   include("vault");
-  ASSERT_TRUE(sim.ask("vault", verb::start));
-  EXPECT_EQ(refusal(verb::run_backup), errc::vm_not_halted);
-  ASSERT_TRUE(sim.ask("vault", verb::kill));
-  EXPECT_TRUE(ask(verb::run_backup));
+  ASSERT_TRUE(sim.ask("vault", ask::start{}));
+  EXPECT_EQ(refusal(run_daily), errc::vm_not_halted);
+  ASSERT_TRUE(sim.ask("vault", ask::kill{}));
+  EXPECT_TRUE(ask(run_daily));
 }
 
 } // namespace qubes::tests

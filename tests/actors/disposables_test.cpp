@@ -45,14 +45,12 @@ model::system host_with_dvm(std::string_view most) {
 }
 
 std::uint64_t ask_for_one(simulation& sim) {
-  auto what = order{.what = verb::create};
-  auto wish = std::make_shared<model::creation>();
-  wish->type = model::klass::disp;
-  wish->based_on = "dvm";
-  wish->creator = "app0";
-  wish->disposable = true;
-  what.creation = wish;
-  return sim.send("", what);
+  auto wish = model::creation{};
+  wish.type = model::klass::disp;
+  wish.based_on = "dvm";
+  wish.creator = "app0";
+  wish.disposable = true;
+  return sim.send("", ask::create{std::move(wish)});
 }
 
 struct disposables : testing::Test {
@@ -115,8 +113,8 @@ TEST_F(disposables, are_gone_after_their_shutdown) {
   begin("");
   auto name = create();
   ASSERT_TRUE(name);
-  ASSERT_TRUE(sim->ask(*name, verb::start));
-  ASSERT_TRUE(sim->ask(*name, verb::kill));
+  ASSERT_TRUE(sim->ask(*name, ask::start{}));
+  ASSERT_TRUE(sim->ask(*name, ask::kill{}));
   sim->run();
   EXPECT_EQ(find(*name), nullptr);
 }
@@ -130,7 +128,7 @@ TEST_F(disposables, are_gone_after_a_start_that_failed) {
                ? std::optional{model::error{model::errc::hypervisor, "no", {}}}
                : std::nullopt;
   });
-  EXPECT_FALSE(sim->ask(*name, verb::start));
+  EXPECT_FALSE(sim->ask(*name, ask::start{}));
   sim->run();
   EXPECT_EQ(find(*name), nullptr);
 }
@@ -187,13 +185,13 @@ TEST_F(disposables, are_made_when_asked_for_and_not_by_a_start_of_the_daemon) {
 
 TEST_F(disposables, of_a_template_whose_agents_tell_nothing_are_refused) {
   begin("");
-  ASSERT_TRUE(sim->ask("debian", verb::remove_feature, "supported-rpc.qubes.WaitForRunningSystem"));
+  ASSERT_TRUE(sim->ask("debian", ask::remove_feature{"supported-rpc.qubes.WaitForRunningSystem"}));
   EXPECT_THAT(preload().frames, ElementsAre(testing::HasSubstr("QubesValueError")));
 }
 
 TEST_F(disposables, are_made_at_once_when_there_shall_be_more) {
   begin("");
-  ASSERT_TRUE(sim->ask("dvm", verb::set_feature, "preload-dispvm-max", "2"));
+  ASSERT_TRUE(sim->ask("dvm", ask::set_feature{"preload-dispvm-max", "2"}));
   sim->settle();
   EXPECT_THAT(ready(), SizeIs(2));
 }
@@ -229,7 +227,7 @@ TEST_F(disposables, one_that_somebody_unpauses_is_used) {
   settle();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
-  ASSERT_TRUE(sim->ask(all[0], verb::unpause));
+  ASSERT_TRUE(sim->ask(all[0], ask::unpause{}));
   sim->run();
   EXPECT_THAT(events("domain-preload-dispvm-used"), ElementsAre("dvm"));
   EXPECT_EQ(find(all[0])->features.find("internal"), nullptr);
@@ -243,11 +241,11 @@ TEST_F(disposables, too_many_are_let_go_newest_first) {
   settle();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(2));
-  ASSERT_TRUE(sim->ask("dvm", verb::set_feature, "preload-dispvm-max", "1"));
+  ASSERT_TRUE(sim->ask("dvm", ask::set_feature{"preload-dispvm-max", "1"}));
   settle();
   EXPECT_THAT(ready(), ElementsAre(all[0]));
   EXPECT_EQ(find(all[1]), nullptr);
-  ASSERT_TRUE(sim->ask("dvm", verb::remove_feature, "preload-dispvm-max"));
+  ASSERT_TRUE(sim->ask("dvm", ask::remove_feature{"preload-dispvm-max"}));
   settle();
   EXPECT_THAT(ready(), IsEmpty());
   EXPECT_EQ(find(all[0]), nullptr);
@@ -258,7 +256,7 @@ TEST_F(disposables, outdated_ones_are_replaced) {
   settle();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
-  ASSERT_TRUE(sim->ask("dvm", verb::set_property, "label", "blue"));
+  ASSERT_TRUE(sim->ask("dvm", ask::set_property{"label", "blue"}));
   settle();
   EXPECT_EQ(find(all[0]), nullptr);
   settle();
@@ -270,8 +268,8 @@ TEST_F(disposables, whose_template_ran_are_replaced) {
   settle();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
-  ASSERT_TRUE(sim->ask("debian", verb::start));
-  ASSERT_TRUE(sim->ask("debian", verb::kill));
+  ASSERT_TRUE(sim->ask("debian", ask::start{}));
+  ASSERT_TRUE(sim->ask("debian", ask::kill{}));
   settle();
   EXPECT_EQ(find(all[0]), nullptr);
   settle();
@@ -311,7 +309,7 @@ TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
   begin("1");
   settle();
   ASSERT_THAT(ready(), SizeIs(1));
-  auto stopped = sim->ask("sys-net0", verb::shutdown);
+  auto stopped = sim->ask("sys-net0", ask::shutdown{});
   EXPECT_TRUE(stopped) << stopped.error().message();
 }
 
@@ -380,14 +378,14 @@ void expect_no_strays(simulation& sim, std::uint64_t seed) {
 TEST(disposables_races, one_that_is_handed_out_does_not_go_with_the_others_of_its_template) {
   for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
     auto sim = simulation{seed, host_with_dvm("2")};
-    sim.send("", verb::preload, "dvm");
+    sim.send("", ask::preload{"dvm"});
     sim.pass(40s);
-    ASSERT_TRUE(sim.ask("debian", verb::start));
+    ASSERT_TRUE(sim.ask("debian", ask::start{}));
     sim.lanes().hold("store");
     auto ticket = ask_for_one(sim);
     for (auto i = 0; i < 4000 && sim.lanes().held() == 0; ++i)
       sim.step();
-    sim.send("debian", verb::kill);
+    sim.send("debian", ask::kill{});
     sim.settle();
     sim.lanes().hold("");
     sim.run();
@@ -401,12 +399,12 @@ TEST(disposables_races, one_that_is_handed_out_does_not_go_with_the_others_of_it
 TEST(disposables_races, one_that_is_handed_out_outlives_a_smaller_number) {
   for (auto seed = std::uint64_t{1}; seed <= 40; ++seed) {
     auto sim = simulation{seed, host_with_dvm("3")};
-    sim.send("", verb::preload, "dvm");
+    sim.send("", ask::preload{"dvm"});
     sim.pass(40s);
     auto tickets = std::vector{ask_for_one(sim), ask_for_one(sim), ask_for_one(sim)};
     for (auto i = std::uint64_t{0}; i < seed * 5; ++i)
       sim.step();
-    sim.send("dvm", verb::remove_feature, "preload-dispvm-max");
+    sim.send("dvm", ask::remove_feature{"preload-dispvm-max"});
     sim.run();
     for (auto x : tickets)
       expect_alive(sim, x, seed);
@@ -424,7 +422,7 @@ TEST(disposables_races, one_that_failed_to_become_ready_is_made_again) {
                ? std::optional{model::error{model::errc::hypervisor, "no", {}}}
                : std::nullopt;
   });
-  sim.send("", verb::preload, "dvm");
+  sim.send("", ask::preload{"dvm"});
   sim.pass(1s);
   EXPECT_EQ(ready_ones(sim), 0);
   pass_minutes(sim, 5);
@@ -440,9 +438,9 @@ TEST(disposables_races, one_that_nobody_wants_any_more_is_not_made_again) {
                ? std::optional{model::error{model::errc::hypervisor, "no", {}}}
                : std::nullopt;
   });
-  sim.send("", verb::preload, "dvm");
+  sim.send("", ask::preload{"dvm"});
   sim.pass(1s);
-  ASSERT_TRUE(sim.ask("dvm", verb::remove_feature, "preload-dispvm-max"));
+  ASSERT_TRUE(sim.ask("dvm", ask::remove_feature{"preload-dispvm-max"}));
   auto before = attempts;
   EXPECT_GT(before, 0);
   pass_minutes(sim, 60);
@@ -452,7 +450,7 @@ TEST(disposables_races, one_that_nobody_wants_any_more_is_not_made_again) {
 TEST(disposables_races, memory_that_was_short_is_asked_for_again) {
   auto sim = simulation{1, host_with_dvm("2")};
   sim.memory().free = 0;
-  sim.send("", verb::preload, "dvm");
+  sim.send("", ask::preload{"dvm"});
   sim.pass(1min);
   EXPECT_THAT(listed(sim), IsEmpty());
   sim.memory().free = std::uint64_t{1} << 40;
@@ -464,7 +462,7 @@ TEST(disposables_races, the_number_is_right_after_an_actor_died) {
   for (auto seed = std::uint64_t{1}; seed <= 30; ++seed) {
     auto sim = simulation{seed, host_with_dvm("2")};
     sim.may_lose_track = true;
-    sim.send("", verb::preload, "dvm");
+    sim.send("", ask::preload{"dvm"});
     auto killed = false;
     auto steps = seed * 20;
     for (auto i = std::uint64_t{0}; i < 4000 && !killed; ++i) {
@@ -488,7 +486,7 @@ TEST(disposables_races, the_number_is_right_after_an_actor_died) {
 
 TEST(disposables_races, one_that_could_not_be_killed_once_is_not_left) {
   auto sim = simulation{1, host_with_dvm("1")};
-  sim.send("", verb::preload, "dvm");
+  sim.send("", ask::preload{"dvm"});
   sim.pass(40s);
   auto list = listed(sim);
   ASSERT_THAT(list, SizeIs(1));
@@ -498,7 +496,7 @@ TEST(disposables_races, one_that_could_not_be_killed_once_is_not_left) {
                ? std::optional{model::error{model::errc::timed_out, "no answer", {}}}
                : std::nullopt;
   });
-  ASSERT_TRUE(sim.ask("dvm", verb::remove_feature, "preload-dispvm-max"));
+  ASSERT_TRUE(sim.ask("dvm", ask::remove_feature{"preload-dispvm-max"}));
   pass_minutes(sim, 5);
   EXPECT_EQ(fails, 0);
   EXPECT_EQ(sim.world().look().find(list[0]), nullptr);
@@ -510,11 +508,11 @@ TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
   for (auto seed = std::uint64_t{1}; seed <= 60; ++seed) {
     auto sim = simulation{seed, host_with_dvm("2")};
     sim.may_lose_track = true;
-    sim.send("", verb::preload, "dvm");
+    sim.send("", ask::preload{"dvm"});
     if (seed % 2 == 0) { // while some are handed out and others go, else while they are made
       sim.pass(40s);
       ask_for_one(sim);
-      sim.send("dvm", verb::set_feature, "preload-dispvm-max", "1");
+      sim.send("dvm", ask::set_feature{"preload-dispvm-max", "1"});
     }
     for (auto i = std::uint64_t{0}; i < seed * 4; ++i)
       sim.step();
@@ -524,7 +522,7 @@ TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
     world->disposables = sim.system().spawn(actors::disposables, world);
     caf::anon_send(world->disposables, atom::start_v);
     sim.run();
-    sim.send("", verb::preload, "dvm");
+    sim.send("", ask::preload{"dvm"});
     pass_minutes(sim, 6);
     expect_no_strays(sim, seed);
     auto now = sim.world().look();
@@ -541,7 +539,7 @@ TEST(disposables_storm, end_with_the_right_number_from_any_seed) {
   for (auto seed = std::uint64_t{1}; seed <= 30; ++seed) {
     auto sim = simulation{seed, host_with_dvm("3")};
     auto tickets = std::vector<std::uint64_t>{};
-    sim.send("", verb::preload, "dvm");
+    sim.send("", ask::preload{"dvm"});
     for (auto round = 0; round < 3; ++round) {
       sim.pass(4s);
       for (auto i = 0; i < 2; ++i)

@@ -20,8 +20,8 @@ constexpr auto note = "previously-paused.list";
 struct sleeping_host : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), sample_host(3, 1)};
 
-  model::outcome<std::string> fall_asleep() { return sim.ask("", verb::suspend_host); }
-  model::outcome<std::string> wake_up() { return sim.ask("", verb::resume_host); }
+  model::outcome<std::string> fall_asleep() { return sim.ask("", ask::suspend_host{}); }
+  model::outcome<std::string> wake_up() { return sim.ask("", ask::resume_host{}); }
   std::string noted() { return sim.run_disk().read(note, 1000).value().value_or("nothing"); }
   std::vector<std::string> told(std::string_view name) {
     auto result = std::vector<std::string>{};
@@ -33,7 +33,7 @@ struct sleeping_host : ::testing::TestWithParam<std::uint64_t> {
 
   void SetUp() override {
     for (auto i = 0; i < 3; ++i)
-      ASSERT_TRUE(sim.ask(fmt::format("app{}", i), verb::start));
+      ASSERT_TRUE(sim.ask(fmt::format("app{}", i), ask::start{}));
   }
   void TearDown() override {
     sim.check_rest();
@@ -44,7 +44,7 @@ struct sleeping_host : ::testing::TestWithParam<std::uint64_t> {
 } // namespace
 
 TEST_P(sleeping_host, takes_all_that_run_along) {
-  ASSERT_TRUE(sim.ask("app1", verb::pause));
+  ASSERT_TRUE(sim.ask("app1", ask::pause{}));
   EXPECT_TRUE(fall_asleep());
   EXPECT_EQ(noted(), "app1");
   EXPECT_EQ(sim.state_of("app0"), power::suspended);
@@ -59,24 +59,24 @@ TEST_P(sleeping_host, takes_all_that_run_along) {
 }
 
 TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
-  ASSERT_TRUE(sim.ask("app1", verb::kill));
-  ASSERT_TRUE(sim.ask("app1", verb::set_feature, "qrexec", "1"));
+  ASSERT_TRUE(sim.ask("app1", ask::kill{}));
+  ASSERT_TRUE(sim.ask("app1", ask::set_feature{"qrexec", "1"}));
   sim.lanes().hold("app1 agent");
-  auto start = sim.send("app1", verb::start);
+  auto start = sim.send("app1", ask::start{});
   sim.settle();
   ASSERT_EQ(sim.state_of("app1"), power::starting);
   sim.hypervisor().occupy(sim.world().system.read()->find("app2")->uuid);
-  auto down = sim.send("app2", verb::shutdown);
+  auto down = sim.send("app2", ask::shutdown{});
   sim.settle();
   ASSERT_TRUE(sim.answer_to(down) && *sim.answer_to(down));
-  auto asleep = sim.send("", verb::suspend_host);
+  auto asleep = sim.send("", ask::suspend_host{});
   sim.settle();
   ASSERT_TRUE(sim.answer_to(asleep));
   EXPECT_TRUE(*sim.answer_to(asleep));
   for (auto who : {"app0", "app1", "app2", "sys-net0"})
     EXPECT_EQ(sim.state_of(who), power::suspended) << who;
   EXPECT_TRUE(sim.tools().calls().empty()) << "its agent is not there yet";
-  auto awake = sim.send("", verb::resume_host);
+  auto awake = sim.send("", ask::resume_host{});
   sim.settle();
   EXPECT_TRUE(*sim.answer_to(awake));
   EXPECT_EQ(sim.state_of("app1"), power::starting);
@@ -90,7 +90,7 @@ TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
 TEST_P(sleeping_host, wakes_all_at_once) {
   ASSERT_TRUE(fall_asleep());
   sim.lanes().hold("app0");
-  auto awake = sim.send("", verb::resume_host);
+  auto awake = sim.send("", ask::resume_host{});
   sim.settle();
   for (auto who : {"app1", "app2", "sys-net0"})
     EXPECT_EQ(sim.state_of(who), power::running) << who;
@@ -103,7 +103,7 @@ TEST_P(sleeping_host, wakes_all_at_once) {
 
 TEST_P(sleeping_host, tells_the_agents_first_by_name) {
   for (auto who : {"app0", "sys-net0"})
-    ASSERT_TRUE(sim.ask(who, verb::set_feature, "qrexec", "1"));
+    ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
   EXPECT_TRUE(fall_asleep());
   auto first = told("domain-cmd-pre-run");
   ASSERT_EQ(first.size(), 4U) << "SuspendPreAll and SuspendPre, each in two domains";
@@ -132,7 +132,7 @@ TEST_P(sleeping_host, says_who_could_not_sleep_and_puts_the_others_to_sleep) {
 }
 
 TEST_P(sleeping_host, asked_twice_forgets_nobody) {
-  ASSERT_TRUE(sim.ask("app1", verb::pause));
+  ASSERT_TRUE(sim.ask("app1", ask::pause{}));
   EXPECT_TRUE(fall_asleep());
   EXPECT_TRUE(fall_asleep());
   EXPECT_EQ(noted(), "app1") << "those put to sleep with the host are not among them";
@@ -142,7 +142,8 @@ TEST_P(sleeping_host, asked_twice_forgets_nobody) {
 
 TEST_P(sleeping_host, asked_by_several_at_once_answers_all) {
   auto tickets = std::vector<std::uint64_t>{};
-  for (auto what : {verb::suspend_host, verb::resume_host, verb::suspend_host})
+  const order all[]{ask::suspend_host{}, ask::resume_host{}, ask::suspend_host{}};
+  for (auto& what : all)
     tickets.push_back(sim.send("", what));
   sim.run();
   for (auto x : tickets)
@@ -153,7 +154,7 @@ TEST_P(sleeping_host, asked_by_several_at_once_answers_all) {
 
 TEST_P(sleeping_host, that_is_removed_or_stopped_meanwhile_holds_nobody_up) {
   EXPECT_TRUE(fall_asleep());
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_TRUE(wake_up());
   EXPECT_EQ(sim.state_of("app0"), power::halted);
   EXPECT_EQ(sim.state_of("app2"), power::running);

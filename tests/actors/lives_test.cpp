@@ -47,55 +47,55 @@ struct lives : ::testing::TestWithParam<std::uint64_t> {
 INSTANTIATE_TEST_SUITE_P(seeds, lives, ::testing::Range(std::uint64_t{0}, std::uint64_t{10}));
 
 TEST_P(lives, of_clients_do_not_start_their_netvm_when_its_start_fails) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("app1", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app1", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.tools().lose_agent("sys-net1");
   auto since = sim.events().size();
-  EXPECT_FALSE(sim.ask("sys-net1", verb::start));
+  EXPECT_FALSE(sim.ask("sys-net1", ask::start{}));
   sim.run();
   EXPECT_EQ(heard("sys-net1", "domain-pre-start", since), 1);
   EXPECT_EQ(sim.state_of("sys-net1"), power::halted);
 }
 
 TEST_P(lives, that_begin_again_start_no_netvm_and_get_their_interface_when_it_comes) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.may_lose_track = true;
   caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
                       caf::exit_reason::unhandled_exception);
   sim.run();
   EXPECT_EQ(sim.state_of("sys-net1"), power::halted) << "nobody asked for it";
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   EXPECT_THAT(sim.hypervisor().attached(uuid("app0")), SizeIs(1));
 }
 
 TEST_P(lives, that_got_their_network_back_are_well_again) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
     return which == drivers::fake_call::attach && whom == uuid("app0")
                ? std::optional{model::error{model::errc::hypervisor, "not now", {}}}
                : std::nullopt;
   });
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto qid = sim.world().system.read()->find("app0")->qid;
   EXPECT_TRUE(sim.world().board.read(qid).degraded);
   sim.hypervisor().set_script({});
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   EXPECT_THAT(sim.hypervisor().attached(uuid("app0")), SizeIs(1));
   EXPECT_FALSE(sim.world().board.read(qid).degraded);
 }
 
 /// At whatever moment of its start it was killed.
 TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
-  sim.send("sys-net1", verb::start);
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
+  sim.send("sys-net1", ask::start{});
   for (auto left = sim.chance()() % 500; left > 0 && sim.step(); --left) {
   }
-  auto kill = sim.send("sys-net1", verb::kill);
+  auto kill = sim.send("sys-net1", ask::kill{});
   sim.run();
   auto* answer = sim.answer_to(kill);
   ASSERT_TRUE(answer);
@@ -107,17 +107,17 @@ TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
 /// Whoever gets its number or its name is neither degraded nor running for that.
 TEST_P(lives, leave_no_rows_on_the_boards) {
   auto qid = sim.world().system.read()->find("app0")->qid;
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
     return which == drivers::fake_call::attach
                ? std::optional{model::error{model::errc::hypervisor, "not now", {}}}
                : std::nullopt;
   });
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   ASSERT_TRUE(sim.world().status.degraded().contains("app0"));
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
-  ASSERT_TRUE(sim.ask("app0", verb::remove));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  ASSERT_TRUE(sim.ask("app0", ask::remove{}));
   sim.run();
   EXPECT_FALSE(sim.world().status.degraded().contains("app0"));
   EXPECT_EQ(sim.world().board.read(qid), model::live{});
@@ -126,10 +126,10 @@ TEST_P(lives, leave_no_rows_on_the_boards) {
 // -- who waits ------------------------------------------------------------------------------------
 
 TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().occupy(uuid("app0"));
-  ASSERT_TRUE(sim.ask("app0", verb::shutdown));
-  auto start = sim.send("app0", verb::start);
+  ASSERT_TRUE(sim.ask("app0", ask::shutdown{}));
+  auto start = sim.send("app0", ask::start{});
   sim.settle();
   ASSERT_FALSE(sim.answer_to(start));
   sim.pass(shutdown_timeout);
@@ -142,14 +142,14 @@ TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
 }
 
 TEST_P(lives, each_request_to_shut_down_has_its_own_deadline) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().occupy(uuid("sys-net1"));
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::shutdown));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::shutdown{}));
   sim.pass(shutdown_timeout / 2);
-  auto second = sim.send("sys-net1", verb::shutdown, {}, {}, false, true);
+  auto second = sim.send("sys-net1", ask::shutdown{.wait = true});
   sim.settle();
-  auto start = sim.send("app0", verb::start);
+  auto start = sim.send("app0", ask::start{});
   sim.pass(shutdown_timeout / 2);
   EXPECT_TRUE(facts("sys-net1").going_down) << "the second request still waits";
   EXPECT_FALSE(sim.answer_to(second));
@@ -164,12 +164,12 @@ TEST_P(lives, each_request_to_shut_down_has_its_own_deadline) {
 }
 
 TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   sim.hypervisor().occupy(uuid("sys-net1"));
   refuse(drivers::fake_call::destroy, "sys-net1");
-  auto patient = sim.send("sys-net1", verb::shutdown, {}, {}, false, true);
+  auto patient = sim.send("sys-net1", ask::shutdown{.wait = true});
   sim.settle();
-  auto kill = sim.send("sys-net1", verb::kill);
+  auto kill = sim.send("sys-net1", ask::kill{});
   sim.settle();
   ASSERT_TRUE(sim.answer_to(kill));
   EXPECT_FALSE(*sim.answer_to(kill));
@@ -180,31 +180,31 @@ TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
   ASSERT_TRUE(sim.answer_to(patient));
   EXPECT_EQ(sim.answer_to(patient)->error().code, model::errc::vm_shutdown_timeout);
   EXPECT_EQ(sim.state_of("sys-net1"), power::running);
-  ASSERT_TRUE(sim.ask("app0", verb::start)) << "it takes clients again";
+  ASSERT_TRUE(sim.ask("app0", ask::start{})) << "it takes clients again";
   sim.hypervisor().set_script({});
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   EXPECT_FALSE(facts("sys-net1").degraded);
 }
 
 TEST_P(lives, what_could_not_be_taken_down_says_so_and_is_taken_down_later) {
   refuse(drivers::fake_call::destroy, "app0");
   sim.tools().lose_agent("app0");
-  auto failed = sim.send("app0", verb::start);
+  auto failed = sim.send("app0", ask::start{});
   while (!sim.answer_to(failed) && (sim.step() || (sim.pass(std::chrono::seconds{1}), true))) {
   }
   sim.settle();
   EXPECT_FALSE(*sim.answer_to(failed));
   EXPECT_NE(sim.state_of("app0"), power::halted) << "its guest lives";
-  auto start = sim.send("app0", verb::start);
-  auto kill = sim.send("app0", verb::kill);
+  auto start = sim.send("app0", ask::start{});
+  auto kill = sim.send("app0", ask::kill{});
   sim.settle();
   for (auto x : {start, kill}) {
     ASSERT_TRUE(sim.answer_to(x));
     EXPECT_THAT(sim.answer_to(x)->error().text, testing::HasSubstr("not now"));
   }
   sim.hypervisor().set_script({});
-  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_EQ(sim.state_of("app0"), power::halted);
   EXPECT_FALSE(facts("app0").degraded);
 }
@@ -212,8 +212,8 @@ TEST_P(lives, what_could_not_be_taken_down_says_so_and_is_taken_down_later) {
 /// Its actor may be no more: the host sleeps and wakes all the same.
 TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
   for (auto x : {"app0", "app1"})
-    ASSERT_TRUE(sim.ask(x, verb::start));
-  auto asleep = sim.send("", verb::suspend_host);
+    ASSERT_TRUE(sim.ask(x, ask::start{}));
+  auto asleep = sim.send("", ask::suspend_host{});
   for (auto left = sim.chance()() % 30; left > 0 && sim.step(); --left) {
   }
   sim.may_lose_track = true;
@@ -225,7 +225,7 @@ TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
   };
   pass_ten_minutes();
   EXPECT_TRUE(sim.answer_to(asleep));
-  auto awake = sim.send("", verb::resume_host);
+  auto awake = sim.send("", ask::resume_host{});
   pass_ten_minutes();
   EXPECT_TRUE(sim.answer_to(awake));
 }
@@ -234,17 +234,17 @@ TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
 
 /// At whatever moment of its start the default becomes another.
 TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
-  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net1"));
-  ASSERT_TRUE(sim.ask("app0", verb::reset_property, "netvm"));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
-  auto start = sim.send("app0", verb::start);
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
+  ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  auto start = sim.send("app0", ask::start{});
   for (auto left = sim.chance()() % 300; left > 0 && sim.step(); --left) {
   }
-  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net0"));
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net0"}));
   sim.run();
   ASSERT_TRUE(*sim.answer_to(start));
-  EXPECT_TRUE(sim.ask("sys-net1", verb::shutdown, {}, {}, false, true));
-  auto used = sim.ask("sys-net0", verb::shutdown);
+  EXPECT_TRUE(sim.ask("sys-net1", ask::shutdown{.wait = true}));
+  auto used = sim.ask("sys-net0", ask::shutdown{});
   ASSERT_FALSE(used);
   EXPECT_EQ(used.error().code, model::errc::vm_in_use);
   sim.run();
@@ -254,16 +254,16 @@ TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
 
 /// A change waits for a netvm that halts; when that stays, the change leads elsewhere.
 TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
-  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net1"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   sim.hypervisor().occupy(uuid("sys-net1"));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::shutdown));
-  auto change = sim.send("app0", verb::reset_property, "netvm");
+  ASSERT_TRUE(sim.ask("sys-net1", ask::shutdown{}));
+  auto change = sim.send("app0", ask::reset_property{"netvm"});
   sim.settle();
   ASSERT_FALSE(sim.answer_to(change));
-  auto other = sim.send("", verb::set_property, "default_netvm", "sys-net0");
+  auto other = sim.send("", ask::set_property{"default_netvm", "sys-net0"});
   sim.settle();
   ASSERT_TRUE(sim.answer_to(other));
   sim.pass(shutdown_timeout);
@@ -272,16 +272,16 @@ TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
   sim.hypervisor().give_in(uuid("sys-net1"));
   sim.run();
   if (sim.state_of("sys-net1") == power::running) {
-    EXPECT_TRUE(sim.ask("sys-net1", verb::shutdown, {}, {}, false, true));
+    EXPECT_TRUE(sim.ask("sys-net1", ask::shutdown{.wait = true}));
   }
-  EXPECT_EQ(sim.ask("sys-net0", verb::shutdown).error().code, model::errc::vm_in_use);
+  EXPECT_EQ(sim.ask("sys-net0", ask::shutdown{}).error().code, model::errc::vm_in_use);
 }
 
 // -- what is told ---------------------------------------------------------------------------------
 
 TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_down) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  sim.send("app0", verb::shutdown);
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.send("app0", ask::shutdown{});
   sim.lanes().hold("app0");
   sim.settle();
   auto since = sim.events().size();
@@ -295,9 +295,9 @@ TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_do
 
 /// At whatever moment of a start or a stop its actor ends.
 TEST_P(lives, that_break_off_leave_no_guest_without_volumes) {
-  auto orders = {verb::start, verb::kill, verb::start, verb::shutdown};
+  const order orders[]{ask::start{}, ask::kill{}, ask::start{}, ask::shutdown{}};
   sim.may_lose_track = true;
-  for (auto x : orders) {
+  for (auto& x : orders) {
     sim.send("app0", x);
     for (auto left = sim.chance()() % 250; left > 0 && sim.step(); --left) {
     }

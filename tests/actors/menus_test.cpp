@@ -78,9 +78,9 @@ constexpr auto removals = "menu-remove-pending-for";
 } // namespace
 
 TEST_P(menu_test, dom0_runs_the_service_at_once) {
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "label", "blue"));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"label", "blue"}));
   EXPECT_THAT(calls(), ElementsAre("dom0 DEFAULT qubes.UpdateAppMenusFor+app1"));
-  ASSERT_TRUE(sim.ask("app1", verb::set_feature, "internal", "1"));
+  ASSERT_TRUE(sim.ask("app1", ask::set_feature{"internal", "1"}));
   EXPECT_THAT(calls(), ElementsAre("dom0 DEFAULT qubes.UpdateAppMenusFor+app1",
                                    "dom0 DEFAULT qubes.RemoveAppMenusFor+app1"));
   EXPECT_EQ(feature("dom0", updates), "absent");
@@ -95,17 +95,17 @@ TEST_P(menu_test, a_new_domain_appears_and_a_removed_one_goes) {
 }
 
 TEST_P(menu_test, of_a_gui_domain_that_is_down_wait_for_its_start) {
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "label", "blue"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "label", "green"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"label", "blue"}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"label", "green"}));
   EXPECT_THAT(calls(), IsEmpty());
   EXPECT_EQ(feature("app2", updates), "app0");
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "guivm", "app2"));
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "guivm", ""));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"guivm", "app2"}));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"guivm", ""}));
   EXPECT_EQ(feature("app2", updates), "app0 app1");
   EXPECT_EQ(feature("app2", removals), "app1");
   EXPECT_THAT(calls(), ElementsAre("dom0 DEFAULT qubes.RemoveAppMenusFor+app1"));
 
-  ASSERT_TRUE(sim.ask("app2", verb::start));
+  ASSERT_TRUE(sim.ask("app2", ask::start{}));
   sim.run();
   EXPECT_THAT(calls(), ElementsAre("dom0 DEFAULT qubes.RemoveAppMenusFor+app1",
                                    "app2 user qubes.RemoveAppMenusFor+app1",
@@ -113,14 +113,14 @@ TEST_P(menu_test, of_a_gui_domain_that_is_down_wait_for_its_start) {
       << "app1 is shown by nobody now";
   EXPECT_EQ(feature("app2", updates), "absent");
   EXPECT_EQ(feature("app2", removals), "absent");
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "label", "red"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"label", "red"}));
   EXPECT_EQ(calls().back(), "app2 user qubes.UpdateAppMenusFor+app0");
   EXPECT_EQ(calls().size(), 4U);
 }
 
 TEST_P(menu_test, that_change_while_the_gui_domain_starts_are_not_lost) {
-  auto start = sim.send("app2", verb::start);
-  auto change = sim.send("app0", verb::set_property, "label", "blue");
+  auto start = sim.send("app2", ask::start{});
+  auto change = sim.send("app0", ask::set_property{"label", "blue"});
   sim.run();
   ASSERT_TRUE(*sim.answer_to(start));
   ASSERT_TRUE(*sim.answer_to(change));
@@ -134,36 +134,36 @@ TEST_P(menu_test, that_fail_are_left_and_the_next_is_made) {
       return model::fail(model::errc::vm_error, "no menu");
     return "";
   });
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "label", "blue"));
-  ASSERT_TRUE(sim.ask("debian", verb::set_property, "label", "blue"));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"label", "blue"}));
+  ASSERT_TRUE(sim.ask("debian", ask::set_property{"label", "blue"}));
   EXPECT_THAT(calls(), ElementsAre("dom0 DEFAULT qubes.UpdateAppMenusFor+app1",
                                    "dom0 DEFAULT qubes.UpdateAppMenusFor+debian"));
 }
 
 TEST_P(menu_test, of_a_paused_gui_domain_are_made_when_it_goes_on) {
-  ASSERT_TRUE(sim.ask("app2", verb::start));
-  ASSERT_TRUE(sim.ask("app2", verb::pause));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "label", "blue"));
+  ASSERT_TRUE(sim.ask("app2", ask::start{}));
+  ASSERT_TRUE(sim.ask("app2", ask::pause{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"label", "blue"}));
   EXPECT_EQ(feature("app2", updates), "app0");
-  ASSERT_TRUE(sim.ask("app2", verb::unpause));
+  ASSERT_TRUE(sim.ask("app2", ask::unpause{}));
   sim.run();
   EXPECT_THAT(calls(), ElementsAre("app2 user qubes.UpdateAppMenusFor+app0"));
   EXPECT_EQ(feature("app2", updates), "absent");
 }
 
 TEST_P(menu_test, a_template_with_new_programs_is_asked_for_its_applications) {
-  ASSERT_TRUE(sim.ask("debian", verb::remove_feature, "qrexec"));
-  ASSERT_TRUE(sim.ask("debian", verb::start));
+  ASSERT_TRUE(sim.ask("debian", ask::remove_feature{"qrexec"}));
+  ASSERT_TRUE(sim.ask("debian", ask::start{}));
   sim.tools().connect_agent("debian", "user");
   sim.tools().guest_writes("debian", "/qubes-tools/qrexec", "1");
-  ASSERT_TRUE(sim.ask("debian", verb::request_features, {}, "/qubes-tools/"));
+  ASSERT_TRUE(sim.ask("debian", ask::request_features{"/qubes-tools/"}));
   sim.run();
   EXPECT_THAT(sim.tools().synced(), ElementsAre("debian"));
 }
 
 TEST_P(menu_test, without_the_package_nothing_is_run) {
   sim.society().world()->machine.update([](model::host& x) { x.packages.clear(); });
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "label", "blue"));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"label", "blue"}));
   EXPECT_THAT(calls(), IsEmpty());
 }
 
@@ -177,9 +177,9 @@ TEST_P(menu_test, status_tells_which_packages_there_are) {
 TEST_P(menu_test, a_workstation_of_whonix_without_its_gateway_gets_no_network) {
   sim.society().world()->machine.update(
       [](model::host& x) { x.packages = {model::package::whonix}; });
-  ASSERT_TRUE(sim.ask("", verb::set_property, "default_netvm", "sys-net0"));
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net0"}));
   EXPECT_EQ(say("admin.vm.Create.TemplateVM", "", "dom0", "name=whonix label=black")[0], '0');
-  ASSERT_TRUE(sim.ask("whonix", verb::set_feature, "whonix-ws", "1"));
+  ASSERT_TRUE(sim.ask("whonix", ask::set_feature{"whonix-ws", "1"}));
   EXPECT_THAT(say("qvmd.Plan", "admin.vm.feature.Set+whonix-ws", "app0", "1"),
               HasSubstr("app0: netvm = "));
   EXPECT_EQ(say("admin.vm.Create.AppVM", "whonix", "dom0", "name=anon label=red")[0], '0');

@@ -90,40 +90,40 @@ std::string why(const model::outcome<std::string>& x) {
 } // namespace
 
 TEST_P(networks, none_takes_the_interface_away_before_it_is_said_so) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_THAT(plugged("app0"), ElementsAre("sys-net1"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   EXPECT_THAT(plugged("app0"), IsEmpty());
   EXPECT_FALSE(degraded("app0"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net1"}));
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
   expect_sound();
 }
 
 TEST_P(networks, the_same_netvm_chosen_again_connects_anew) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto connects = [&] {
     return std::ranges::count(sim.events(), "net-domain-connect", &model::event::name);
   };
   auto before = connects();
   auto attached = sim.hypervisor().calls(fake_call::attach);
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net1"}));
   EXPECT_EQ(connects(), before + 1);
   EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), attached + 1);
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net1"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net1"}));
   EXPECT_EQ(connects(), before + 2) << "its entries are told anew after none";
   expect_sound();
 }
 
 TEST_P(networks, who_was_paused_when_its_netvm_ended_is_connected_when_both_are_back) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("app0", verb::pause));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   EXPECT_TRUE(record("app0").features.find("deferred-netvm-original"));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
-  ASSERT_TRUE(sim.ask("app0", verb::unpause));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
   sim.run();
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
   EXPECT_FALSE(record("app0").features.find("deferred-netvm-original"));
@@ -131,10 +131,10 @@ TEST_P(networks, who_was_paused_when_its_netvm_ended_is_connected_when_both_are_
 }
 
 TEST_P(networks, an_interface_that_cannot_be_taken_away_refuses_the_change) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   refuse(fake_call::detach, "app0", "the device is busy");
   for (auto other : {"", "sys-net0"}) {
-    auto result = sim.ask("app0", verb::set_property, "netvm", other);
+    auto result = sim.ask("app0", ask::set_property{"netvm", other});
     ASSERT_FALSE(result) << "netvm '" << other << "'";
     EXPECT_THAT(result.error().text, HasSubstr("the device is busy"));
     EXPECT_EQ(read("app0", "netvm"), "sys-net1");
@@ -142,15 +142,15 @@ TEST_P(networks, an_interface_that_cannot_be_taken_away_refuses_the_change) {
     EXPECT_FALSE(degraded("app0"));
   }
   sim.hypervisor().set_script({});
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   EXPECT_THAT(plugged("app0"), IsEmpty());
   expect_sound();
 }
 
 TEST_P(networks, a_new_netvm_that_cannot_be_reached_is_tried_again_until_it_can) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   refuse(fake_call::attach, "app0", "no backend");
-  sim.send("app0", verb::set_property, "netvm", "sys-net0");
+  sim.send("app0", ask::set_property{"netvm", "sys-net0"});
   sim.settle();
   EXPECT_TRUE(degraded("app0"));
   EXPECT_THAT(plugged("app0"), IsEmpty());
@@ -165,61 +165,61 @@ TEST_P(networks, who_runs_already_starts_no_netvm_and_is_connected_when_it_comes
   appear("app0", "");
   EXPECT_EQ(sim.state_of("sys-net1"), power::halted) << "a restart of the daemon starts nothing";
   EXPECT_EQ(sim.hypervisor().calls(fake_call::create), 1U);
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
-  EXPECT_FALSE(sim.ask("sys-net1", verb::shutdown)) << "it has a client";
+  EXPECT_FALSE(sim.ask("sys-net1", ask::shutdown{})) << "it has a client";
 }
 
 TEST_P(networks, who_runs_already_keeps_the_interface_that_it_has) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto before = sim.hypervisor().calls(fake_call::attach);
   appear("app0", "sys-net1");
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
   EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), before);
   EXPECT_EQ(sim.hypervisor().calls(fake_call::detach), 0U);
-  EXPECT_FALSE(sim.ask("sys-net1", verb::shutdown)) << "it has a client";
+  EXPECT_FALSE(sim.ask("sys-net1", ask::shutdown{})) << "it has a client";
   expect_sound();
 }
 
 TEST_P(networks, who_runs_already_at_another_netvm_is_moved_to_its_own) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   appear("app0", "sys-net0");
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
   expect_sound();
 }
 
 TEST_P(networks, who_runs_already_and_has_no_netvm_is_cut_off) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   appear("app0", "sys-net1");
   EXPECT_THAT(plugged("app0"), IsEmpty());
   expect_sound();
 }
 
 TEST_P(networks, an_interface_of_a_former_life_of_the_netvm_is_replaced) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto netvm = sim.world().board.read(record("sys-net1").qid).xid;
   for (auto backend : {netvm, netvm + 100}) {
     serve_next("app0", backend);
     auto before = sim.hypervisor().calls(fake_call::attach);
     appear("app0", "sys-net1");
     EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), backend == netvm ? before : before + 1);
-    ASSERT_TRUE(sim.ask("app0", verb::kill));
+    ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   }
   expect_sound();
 }
 
 TEST_P(networks, an_interface_for_a_guest_that_is_no_more_is_not_given_to_the_next) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.lanes().hold("app0", drivers::lane::guest);
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   ASSERT_EQ(sim.lanes().held(), 1U);
-  sim.send("app0", verb::kill);
+  sim.send("app0", ask::kill{});
   sim.settle();
-  sim.send("app0", verb::set_property, "netvm", "");
+  sim.send("app0", ask::set_property{"netvm", ""});
   sim.settle();
-  sim.send("app0", verb::start);
+  sim.send("app0", ask::start{});
   sim.settle();
   sim.lanes().hold("");
   sim.run();
@@ -229,11 +229,11 @@ TEST_P(networks, an_interface_for_a_guest_that_is_no_more_is_not_given_to_the_ne
 }
 
 TEST_P(networks, a_turn_that_comes_too_late_is_not_taken) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   auto before = sim.hypervisor().calls(fake_call::attach);
   sim.lanes().hold("app0", drivers::lane::guest);
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   ASSERT_EQ(sim.lanes().held(), 1U);
   sim.pass(sim.world().settings.guest_call + std::chrono::seconds{1});
   EXPECT_TRUE(degraded("app0"));
@@ -248,8 +248,8 @@ TEST_P(networks, a_turn_that_comes_too_late_is_not_taken) {
 }
 
 TEST_P(networks, a_start_whose_connection_is_lost_ends_its_guest_before_its_volumes) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
-  auto start = sim.send("app0", verb::start);
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  auto start = sim.send("app0", ask::start{});
   while (sim.hypervisor().calls(fake_call::create) < 3) // the guest is there, its answer is not
     ASSERT_TRUE(sim.step());
   sim.hypervisor().lose_connection();
@@ -261,7 +261,7 @@ TEST_P(networks, a_start_whose_connection_is_lost_ends_its_guest_before_its_volu
   sim.run();
   EXPECT_EQ(sim.state_of("app0"), answer ? power::running : power::halted);
   EXPECT_FALSE(degraded("app0"));
-  EXPECT_TRUE(sim.ask("app0", verb::start));
+  EXPECT_TRUE(sim.ask("app0", ask::start{}));
   expect_sound();
 }
 

@@ -80,7 +80,7 @@ struct passed_devices : testing::TestWithParam<std::uint64_t> {
     sim.settle();
   }
   void start(const std::string& name) {
-    auto done = sim.ask(name, verb::start);
+    auto done = sim.ask(name, ask::start{});
     ASSERT_TRUE(done) << done.error().message();
     sim.settle();
   }
@@ -190,15 +190,14 @@ TEST_P(passed_devices, that_are_assigned_come_when_either_starts) {
   start(work_name);
   plug_in("2-1");
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("mode='auto-attach'"));
-  ASSERT_TRUE(sim.ask(work_name, verb::kill));
+  ASSERT_TRUE(sim.ask(work_name, ask::kill{}));
   notes("2-1", {});
   sim.settle();
-  EXPECT_THAT(device_events(work_name),
-              ElementsAre("device-pre-assign:usb", "device-assign:usb", "device-attach:usb",
-                          "device-detach:usb"));
+  EXPECT_THAT(device_events(work_name), ElementsAre("device-pre-assign:usb", "device-assign:usb",
+                                                    "device-attach:usb", "device-detach:usb"));
   start(work_name);
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
-  ASSERT_TRUE(sim.ask(backend, verb::kill));
+  ASSERT_TRUE(sim.ask(backend, ask::kill{}));
   sim.settle();
   EXPECT_EQ(body(attached, "", work_name), "") << "its backend is gone";
 }
@@ -207,7 +206,7 @@ TEST_P(passed_devices, that_are_required_must_be_there) {
   ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
                  "mode='required'"),
             "");
-  auto refused = sim.ask(work_name, verb::start);
+  auto refused = sim.ask(work_name, ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("Usb device sys-net1:2-1:* is not available"));
   start(backend);
@@ -242,14 +241,14 @@ TEST_P(passed_devices, of_a_class_without_its_package_can_only_be_given_back) {
   EXPECT_THAT(say(attach, fmt::format("{}+2-1", backend), work_name), HasSubstr("ProtocolError"));
   EXPECT_THAT(say("admin.vm.device.usb.Assigned", "", "app1"), HasSubstr("ProtocolError"));
   start(backend);
-  EXPECT_FALSE(sim.ask(work_name, verb::start)) << "it cannot be had";
+  EXPECT_FALSE(sim.ask(work_name, ask::start{})) << "it cannot be had";
   EXPECT_THAT(body("admin.vm.device.usb.Assigned", "", work_name), HasSubstr("2-1"));
   EXPECT_EQ(body("admin.vm.device.usb.Unassign", fmt::format("{}+2-1", backend), work_name), "");
   start(work_name);
 }
 
 TEST_P(passed_devices, cameras_take_a_format_and_are_parts_of_their_usb_device) {
-  ASSERT_TRUE(sim.ask("debian", verb::set_feature, "supported-rpc.qvc.WebcamAttach", "1"));
+  ASSERT_TRUE(sim.ask("debian", ask::set_feature{"supported-rpc.qvc.WebcamAttach", "1"}));
   start(backend);
   start(work_name);
   plug_in("2-1");
@@ -289,9 +288,9 @@ TEST_P(passed_devices, the_microphone_is_an_entry_of_the_audiovm) {
   EXPECT_THAT(say("admin.vm.device.mic.Attach", mic, work_name),
               HasSubstr("DeviceAlreadyAttached"));
   start("app1");
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "audiovm", "app2"));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"audiovm", "app2"}));
   EXPECT_EQ(body("admin.vm.device.mic.Attach", mic, "app1"), "") << "many may have it";
-  ASSERT_TRUE(sim.ask(work_name, verb::set_property, "audiovm", "app1"));
+  ASSERT_TRUE(sim.ask(work_name, ask::set_property{"audiovm", "app1"}));
   sim.settle();
   EXPECT_EQ(entry("app1", "/audio-input-config/app0"), "1") << "it follows the audiovm";
   ASSERT_EQ(body("admin.vm.device.mic.Detach", mic, work_name), "");
@@ -304,7 +303,7 @@ TEST_P(passed_devices, a_microphone_of_an_earlier_life_is_forgotten) {
   start("app2");
   start(work_name);
   ASSERT_EQ(body("admin.vm.device.mic.Attach", "dom0+mic", work_name), "");
-  ASSERT_TRUE(sim.ask(work_name, verb::kill));
+  ASSERT_TRUE(sim.ask(work_name, ask::kill{}));
   start(work_name);
   EXPECT_EQ(entry("app2", "/audio-input-config/app0"), "-");
   EXPECT_EQ(body("admin.vm.device.mic.Attached", "", work_name), "");

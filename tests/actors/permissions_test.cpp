@@ -105,12 +105,9 @@ TEST_F(permissions, prohibitions_come_before_the_handler_and_name_the_value) {
 }
 
 TEST_F(permissions, interfaces_a_domain_denies_come_before_its_state) {
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "devices_denied", "b******"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"devices_denied", "b******"}));
   auto attach = [&](const std::string& to) {
-    auto ticket = sim.send(to, {.what = verb::attach_device,
-                                .key = "app2+sda",
-                                .kind = "block",
-                                .text = "mode='auto-attach'"});
+    auto ticket = sim.send(to, ask::attach_device{"block", "app2+sda", "mode='auto-attach'"});
     sim.run();
     return sim.answer_to(ticket)->error().code;
   };
@@ -134,11 +131,11 @@ TEST_F(permissions, events_reach_whom_the_policy_allows) {
   say("admin.Events", "dom0", "dom0", "", 22);
   say("admin.Events", "dom0", "app2", "", 23);
   sim.run();
-  sim.ask("app1", verb::add_tag, "loud");
-  sim.ask("app1", verb::add_tag, "quiet");
-  sim.ask("app2", verb::add_tag, "loud");
-  sim.ask("app1", verb::set_feature, "f", "1");
-  sim.ask("", verb::set_property, "default_qrexec_timeout", "70");
+  sim.ask("app1", ask::add_tag{"loud"});
+  sim.ask("app1", ask::add_tag{"quiet"});
+  sim.ask("app2", ask::add_tag{"loud"});
+  sim.ask("app1", ask::set_feature{"f", "1"});
+  sim.ask("", ask::set_property{"default_qrexec_timeout", "70"});
   constexpr auto begun = " connection-established";
   EXPECT_THAT(heard(20), ElementsAre(begun, "app1 domain-tag-add:loud",
                                      " property-pre-set:default_qrexec_timeout",
@@ -155,7 +152,7 @@ TEST_F(permissions, a_listener_keeps_the_policy_of_its_beginning) {
   sim.rules("* * * * deny\n");
   say("admin.Events", "app0", "dom0", "", 21);
   sim.run();
-  sim.ask("app1", verb::add_tag, "t");
+  sim.ask("app1", ask::add_tag{"t"});
   EXPECT_EQ(heard(20).size(), 2U);
   EXPECT_EQ(heard(21).size(), 1U);
 }
@@ -167,7 +164,7 @@ TEST_F(permissions, what_others_hear_of_does_not_end_when_one_leaves) {
   sim.run();
   desk.gone(20);
   sim.run();
-  sim.ask("app1", verb::add_tag, "t");
+  sim.ask("app1", ask::add_tag{"t"});
   EXPECT_EQ(heard(20).size(), 1U);
   EXPECT_EQ(heard(21).size(), 2U);
 }

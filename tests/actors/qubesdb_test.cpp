@@ -17,7 +17,7 @@ struct qubesdb_tree : ::testing::Test {
   simulation sim{1, with_volumes(populated_host())};
 
   void feature(const std::string& name, const std::string& value) {
-    auto done = sim.ask("work", verb::set_feature, name, value);
+    auto done = sim.ask("work", ask::set_feature{name, value});
     EXPECT_TRUE(done) << name;
   }
 
@@ -53,7 +53,7 @@ TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
   feature("dvm", "");
   feature("updates-proxy-setup", "1");
   feature("boot-mode.active", "paranoid");
-  ASSERT_TRUE(sim.ask("work", verb::start));
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
   EXPECT_EQ(tree_of("work"), R"(/default-user=user
 /guivm-windows-prefix=Work: 
 /hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
@@ -96,7 +96,7 @@ TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
 }
 
 TEST_F(qubesdb_tree, of_a_netvm_between_two_others) {
-  ASSERT_TRUE(sim.ask("work", verb::start));
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
   EXPECT_EQ(tree_of("sys-firewall"),
             R"(/connected-ips=10.137.0.9 10.138.4.218 10.137.0.7 10.137.0.5
 /connected-ips6=
@@ -142,7 +142,7 @@ COMMIT
 }
 
 TEST_F(qubesdb_tree, of_a_template_and_a_standalone) {
-  ASSERT_TRUE(sim.ask("debian", verb::start));
+  ASSERT_TRUE(sim.ask("debian", ask::start{}));
   EXPECT_EQ(tree_of("debian"), R"(/default-user=user
 /keyboard-layout=us++
 /name=debian
@@ -164,14 +164,14 @@ TEST_F(qubesdb_tree, of_a_template_and_a_standalone) {
 }
 
 TEST_F(qubesdb_tree, of_a_disposable) {
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_property, "netvm", ""));
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_property, "guivm", ""));
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_property, "audiovm", ""));
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_property, "debug", "True"));
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_property, "default_user", "guest"));
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_property, "maxmem", "0"));
-  ASSERT_TRUE(sim.ask("disp1234", verb::set_feature, "qubes-firewall", "1"));
-  ASSERT_TRUE(sim.ask("disp1234", verb::start));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"netvm", ""}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"guivm", ""}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"audiovm", ""}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"debug", "True"}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"default_user", "guest"}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"maxmem", "0"}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_feature{"qubes-firewall", "1"}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::start{}));
   EXPECT_EQ(tree_of("disp1234"), R"(/default-user=guest
 /name=disp1234
 /qubes-base-template=dvm

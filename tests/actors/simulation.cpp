@@ -190,12 +190,13 @@ void simulation::open(const std::string& sysfs) {
         violate(fmt::format("'{}': {}", to.domain, x.result.error().message()));
       return;
     }
-    if (to.what.what == verb::set_property)
-      acknowledged_[{to.domain, to.what.key}] = to.what.text;
-    if (to.what.what == verb::remove)
+    auto& done = to.what.what;
+    if (auto* it = std::get_if<ask::set_property>(&done))
+      acknowledged_[{to.domain, it->property}] = it->value;
+    if (std::holds_alternative<ask::remove>(done))
       std::erase_if(acknowledged_, [&](auto& x) { return x.first.first == to.domain; });
-    if (to.what.what == verb::reset_property)
-      acknowledged_.erase({to.domain, to.what.key});
+    if (auto* it = std::get_if<ask::reset_property>(&done))
+      acknowledged_.erase({to.domain, it->property});
   });
   desk_ = std::make_unique<actors::front_desk>(
       society_->world(), society_->gate(),
@@ -275,7 +276,8 @@ std::uint64_t simulation::send(const std::string& domain, order what) {
   what.ticket = asked_.size();
   asked_.push_back({domain, what, {}});
   ++open_;
-  if (what.what == verb::kill || (what.what == verb::shutdown && what.force))
+  auto* shutdown = std::get_if<ask::shutdown>(&what.what);
+  if (std::holds_alternative<ask::kill>(what.what) || (shutdown && shutdown->force))
     excused_.insert(domain);
   if (!actors::hand_on(*society_->world(), domain, what, client_))
     caf::anon_send(client_,
@@ -283,24 +285,13 @@ std::uint64_t simulation::send(const std::string& domain, order what) {
   return what.ticket;
 }
 
-std::uint64_t simulation::send(const std::string& domain, verb what, std::string key,
-                               std::string text, bool force, bool wait) {
-  return send(domain, order{.ticket = 0,
-                            .what = what,
-                            .key = std::move(key),
-                            .text = std::move(text),
-                            .force = force,
-                            .wait = wait});
-}
-
 const model::outcome<std::string>* simulation::answer_to(std::uint64_t ticket) const {
   auto& x = asked_.at(ticket);
   return x.answers.empty() ? nullptr : &x.answers.front();
 }
 
-model::outcome<std::string> simulation::ask(const std::string& domain, verb what, std::string key,
-                                            std::string text, bool force, bool wait) {
-  auto ticket = send(domain, what, std::move(key), std::move(text), force, wait);
+model::outcome<std::string> simulation::ask(const std::string& domain, order what) {
+  auto ticket = send(domain, std::move(what));
   run();
   auto* result = answer_to(ticket);
   return result ? *result : model::fail(errc::internal, "never answered");

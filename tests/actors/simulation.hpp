@@ -180,15 +180,11 @@ public:
   /// Hands an order to a domain ("" for the host); returns its ticket.
   std::uint64_t send(const std::string& domain, order what);
 
-  std::uint64_t send(const std::string& domain, verb what, std::string key = {},
-                     std::string text = {}, bool force = false, bool wait = false);
-
   /// The one answer to a ticket, when it came.
   const model::outcome<std::string>* answer_to(std::uint64_t ticket) const;
 
   /// Sends, runs to rest, returns the answer.
-  model::outcome<std::string> ask(const std::string& domain, verb what, std::string key = {},
-                                  std::string text = {}, bool force = false, bool wait = false);
+  model::outcome<std::string> ask(const std::string& domain, order what);
 
   // -- through the gate --------------------------------------------------------------------------
 

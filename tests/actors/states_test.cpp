@@ -34,13 +34,13 @@ std::string uuid_of_work(simulation& sim) {
 void begin_to_start(simulation& sim, const char* until,
                     std::optional<drivers::lane> where = std::nullopt) {
   sim.lanes().hold(until, where);
-  sim.send("work", verb::start);
+  sim.send("work", ask::start{});
   sim.settle();
   EXPECT_GT(sim.lanes().held(), 0U) << until;
 }
 
 void start(simulation& sim) {
-  EXPECT_TRUE(sim.ask("work", verb::start));
+  EXPECT_TRUE(sim.ask("work", ask::start{}));
 }
 
 void let_go(simulation& sim) {
@@ -60,32 +60,32 @@ constexpr place places[]{
     {"paused",
      [](simulation& sim) {
        start(sim);
-       EXPECT_TRUE(sim.ask("work", verb::pause));
+       EXPECT_TRUE(sim.ask("work", ask::pause{}));
      }},
     {"deferred",
      [](simulation& sim) {
        start(sim);
-       EXPECT_TRUE(sim.ask("work", verb::pause));
-       EXPECT_TRUE(sim.ask("work", verb::set_property, "netvm", ""));
+       EXPECT_TRUE(sim.ask("work", ask::pause{}));
+       EXPECT_TRUE(sim.ask("work", ask::set_property{"netvm", ""}));
      }},
     {"halting",
      [](simulation& sim) {
        start(sim);
        sim.hypervisor().occupy(uuid_of_work(sim));
-       sim.send("work", verb::shutdown);
+       sim.send("work", ask::shutdown{});
        sim.settle();
      }},
     {"stopping",
      [](simulation& sim) {
        start(sim);
        sim.lanes().hold("varlibqubes:appvms/work/");
-       sim.send("work", verb::kill);
+       sim.send("work", ask::kill{});
        sim.settle();
      }},
     {"removed",
      [](simulation& sim) {
        sim.lanes().hold("varlibqubes:appvms/work/");
-       sim.send("work", verb::remove);
+       sim.send("work", ask::remove{});
        sim.settle();
      }},
 };
@@ -155,7 +155,7 @@ TEST(states, give_every_method_the_answer_of_the_table) {
     auto given = std::vector<std::string>{};
     for (auto& at : places) {
       simulation sim{1, with_volumes(populated_host())};
-      EXPECT_TRUE(sim.ask("work", verb::set_feature, "qrexec", "1"));
+      EXPECT_TRUE(sim.ask("work", ask::set_feature{"qrexec", "1"}));
       at.go(sim);
       auto number =
           sim.post(bytes_of(x.name, what.argument, "dom0", "work", what.payload), x.where);

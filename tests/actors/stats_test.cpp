@@ -36,7 +36,7 @@ struct statistics : ::testing::Test {
 } // namespace
 
 TEST_F(statistics, are_told_of_all_that_run_every_few_seconds) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto greetings = told("", "connection-established");
   watch(1, "");
   EXPECT_EQ(told("", "connection-established"), greetings + 1);
@@ -67,12 +67,12 @@ TEST_F(statistics, cost_one_look_however_many_listen_and_none_when_nobody_does) 
 TEST_F(statistics, of_one_domain_end_with_it) {
   watch(1, "app0");
   EXPECT_EQ(ended(), 1U) << "it does not run";
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  ASSERT_TRUE(sim.ask("app1", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app1", ask::start{}));
   watch(1, "app0");
   EXPECT_EQ(of("app0"), 1U);
   EXPECT_EQ(of("app1"), 0U);
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   sim.pass(std::chrono::seconds{3});
   EXPECT_EQ(ended(), 2U);
   sim.pass(std::chrono::seconds{3});
@@ -82,7 +82,7 @@ TEST_F(statistics, of_one_domain_end_with_it) {
 }
 
 TEST_F(statistics, go_on_after_the_hypervisor_was_away) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   watch(1, "");
   sim.hypervisor().lose_connection();
   for (auto i = 0; i < 4; ++i)
@@ -94,12 +94,12 @@ TEST_F(statistics, go_on_after_the_hypervisor_was_away) {
 }
 
 TEST_F(statistics, consoles_are_of_domains_that_run) {
-  EXPECT_EQ(sim.ask("app0", verb::tell_console).error().code, errc::vm_not_running);
-  EXPECT_EQ(sim.ask("dom0", verb::tell_console).value(), "");
-  ASSERT_TRUE(sim.ask("app0", verb::start));
-  EXPECT_THAT(sim.ask("app0", verb::tell_console).value(), testing::StartsWith("/dev/pts/"));
-  ASSERT_TRUE(sim.ask("app0", verb::pause));
-  EXPECT_THAT(sim.ask("app0", verb::tell_console).value(), testing::StartsWith("/dev/pts/"));
+  EXPECT_EQ(sim.ask("app0", ask::tell_console{}).error().code, errc::vm_not_running);
+  EXPECT_EQ(sim.ask("dom0", ask::tell_console{}).value(), "");
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  EXPECT_THAT(sim.ask("app0", ask::tell_console{}).value(), testing::StartsWith("/dev/pts/"));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  EXPECT_THAT(sim.ask("app0", ask::tell_console{}).value(), testing::StartsWith("/dev/pts/"));
 }
 
 } // namespace qubes::tests

@@ -48,7 +48,7 @@ public:
     sim.run();
     for (auto i = 0U; i < domains; ++i) // imports that nobody ended
       if (sim.world().system.read()->find(name(i)))
-        sim.send(name(i), verb::end_import, "private", "fail");
+        sim.send(name(i), ask::end_import{"private", "fail"});
     sim.run();
     look();
     if (!fails_) { // what could not be done leaves something behind
@@ -75,29 +75,26 @@ private:
     auto bytes = (1 + chance() % 40) * gib;
     switch (chance() % 16) {
     case 0:
-    case 1: return send(who, verb::start);
+    case 1: return send(who, ask::start{});
     case 2:
-    case 3: return send(who, verb::kill);
+    case 3: return send(who, ask::kill{});
     case 4:
     case 5: return sim.disks().guest_writes(vid(who), word());
     case 6:
     case 7: return offer(who);
     case 8:
     case 9: return clone(who);
-    case 10: return send(who, verb::resize_volume, "private", fmt::format("{}", bytes));
-    case 11: return send(who, verb::begin_import, "private", fmt::format("{}", bytes));
+    case 10: return send(who, ask::resize_volume{"private", fmt::format("{}", bytes)});
+    case 11: return send(who, ask::begin_import{"private", fmt::format("{}", bytes)});
     case 12: return sim.disks().import_writes(vid(who), word());
-    case 13: return send(who, verb::end_import, "private", chance() % 4 == 0 ? "fail" : "ok");
-    case 14:
-      return send(who, verb::set_volume_revisions, "private", chance() % 2 == 0 ? "-1" : "0");
+    case 13: return send(who, ask::end_import{"private", chance() % 4 == 0 ? "fail" : "ok"});
+    case 14: return send(who, ask::set_volume_revisions{"private", chance() % 2 == 0 ? "-1" : "0"});
     default:
-      return chance() % 2 == 0 ? send(who, verb::remove) : send(who, verb::clear_volume, "private");
+      return chance() % 2 == 0 ? send(who, ask::remove{}) : send(who, ask::clear_volume{"private"});
     }
   }
 
-  void send(const std::string& who, verb what, std::string key = {}, std::string text = {}) {
-    sim.send(who, what, std::move(key), std::move(text));
-  }
+  void send(const std::string& who, order what) { sim.send(who, std::move(what)); }
 
   void post(std::string_view method, std::string_view to, std::string_view argument,
             std::string_view payload) {
@@ -111,7 +108,7 @@ private:
 
   void offer(const std::string& who) {
     auto uuid = sim.world().system.read()->find(who)->uuid;
-    auto ticket = sim.send("", order{.what = verb::offer_volume, .key = "private", .domain = who});
+    auto ticket = sim.send("", ask::offer_volume{who, "private"});
     offers_.push_back({uuid, ticket});
   }
 
@@ -125,8 +122,7 @@ private:
       return;
     std::erase_if(offers_, [&](auto& y) { return y.ticket == x.ticket; });
     sources_[sim.world().system.read()->find(to)->uuid].insert(x.uuid);
-    sim.send("",
-             order{.what = verb::clone_volume, .key = "private", .text = **token, .domain = to});
+    sim.send("", ask::clone_volume{to, "private", **token});
   }
 
   /// After every step.

@@ -32,7 +32,7 @@ std::string memory_on_disk(drivers::doomed_disk& disk, const std::string& who) {
 std::size_t calls_of_one_change() {
   auto sim = simulation{0, sample_host(2, 1)};
   auto before = sim.disk().calls();
-  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
   return sim.disk().calls() - before;
 }
 
@@ -44,9 +44,9 @@ TEST(store, power_cut_at_every_disk_call_leaves_exactly_what_was_acknowledged) {
   for (auto at = std::size_t{0}; at <= calls; ++at)
     for (auto luck = std::uint64_t{0}; luck < 24; ++luck) {
       auto sim = simulation{luck, sample_host(2, 1)};
-      ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+      ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
       sim.disk().cut_power_at(at);
-      auto second = sim.ask("app0", verb::set_property, "memory", "600");
+      auto second = sim.ask("app0", ask::set_property{"memory", "600"});
       sim.disk().restart(luck);
       auto found = memory_on_disk(sim.disk(), "app0");
       EXPECT_TRUE(found == "600" || (!second && found == "500"))
@@ -59,16 +59,16 @@ TEST(store, a_failing_disk_call_is_told_and_changes_nothing_and_the_next_write_w
   for (auto reason : {"No space left on device", "Input/output error", "Read-only file system"})
     for (auto at = std::size_t{0}; at < calls; ++at) {
       auto sim = simulation{at, sample_host(2, 1)};
-      ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+      ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
       sim.disk().fail_at(at, reason);
-      auto second = sim.ask("app0", verb::set_property, "memory", "600");
+      auto second = sim.ask("app0", ask::set_property{"memory", "600"});
       auto expected = second ? "600" : "500";
       EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), expected) << reason << " at call " << at;
       auto now = sim.world().look();
       auto v = now.view();
       EXPECT_EQ(model::read_text({v, now.find("app0")}, "memory"), expected);
       EXPECT_TRUE(second || second.error().text.find(reason) != std::string::npos);
-      ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "700")) << "the disk is fine again";
+      ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "700"})) << "the disk is fine again";
       EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "700");
       sim.check_rest();
       EXPECT_THAT(sim.violations(), testing::IsEmpty());
@@ -77,10 +77,10 @@ TEST(store, a_failing_disk_call_is_told_and_changes_nothing_and_the_next_write_w
 
 TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
   auto sim = simulation{0, sample_host(2, 1)};
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
   auto theirs = sample_host(1, 1);
   sim.disk().foreign_write("qubes.xml", model::xml::save(theirs));
-  auto result = sim.ask("app0", verb::set_property, "memory", "600");
+  auto result = sim.ask("app0", ask::set_property{"memory", "600"});
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, errc::store);
   EXPECT_EQ(**sim.disk().read("qubes.xml", model::xml::max_bytes), model::xml::save(theirs));
@@ -89,7 +89,7 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
   sim.run();
   EXPECT_EQ(sim.world().system.read()->find("app1"), nullptr) << "the file as it is was adopted";
   EXPECT_EQ(sim.world().directory.read()->find("app1"), nullptr);
-  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "700"));
+  EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "700"}));
 }
 
 /// What arrives while the file is looked at is made once, with or without news in the file.
@@ -102,13 +102,13 @@ TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
       auto tickets = std::vector<std::uint64_t>{};
       for (auto i = 0; i < 8; ++i) {
         caf::anon_send(sim.world().store, atom::reload_v);
-        tickets.push_back(sim.send("", verb::create_label, fmt::format("new{}", i), "0x112233"));
-        tickets.push_back(sim.send("app0", verb::add_tag, fmt::format("tag{}", i)));
+        tickets.push_back(sim.send("", ask::create_label{fmt::format("new{}", i), "0x112233"}));
+        tickets.push_back(sim.send("app0", ask::add_tag{fmt::format("tag{}", i)}));
       }
       sim.run();
       for (auto x : tickets)
         EXPECT_TRUE(*sim.answer_to(x)) << "seed " << seed << ": " << sim.answer_to(x)->error().text;
-      EXPECT_TRUE(sim.ask("", verb::create_label, "another", "0x112233"));
+      EXPECT_TRUE(sim.ask("", ask::create_label{"another", "0x112233"}));
       auto now = sim.world().system.read();
       EXPECT_EQ(
           std::ranges::count_if(now->labels, [](auto& x) { return x.name.starts_with("new"); }), 8)
@@ -121,8 +121,8 @@ TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
 /// Neither what was acknowledged nor the file is lost; who put it right may go on.
 TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   auto sim = simulation{0, sample_host(2, 1)};
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "555"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "555"}));
   sim.disk().foreign_write("qubes.xml", "<qubes><domains>");
   caf::anon_send(sim.world().store, atom::reload_v);
   sim.run();
@@ -132,23 +132,23 @@ TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   };
   EXPECT_EQ(memory(), "555");
   EXPECT_THAT(sim.world().status.store().error, testing::HasSubstr("all stays as it was"));
-  EXPECT_FALSE(sim.ask("app0", verb::set_property, "memory", "600"));
+  EXPECT_FALSE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_EQ(**sim.disk().read("qubes.xml", model::xml::max_bytes), "<qubes><domains>");
 
   sim.disk().foreign_write("qubes.xml", model::xml::save(*sim.world().system.read()));
   caf::anon_send(sim.world().store, atom::reload_v);
   sim.run();
   EXPECT_EQ(sim.world().status.store().error, "");
-  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "600"));
+  EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "600");
 }
 
 TEST(store, a_domain_that_a_foreign_file_brings_back_is_heard_again) {
   auto sim = simulation{0, sample_host(2, 1)};
   auto before = model::xml::save(*sim.world().system.read());
-  ASSERT_TRUE(sim.ask("app0", verb::remove));
+  ASSERT_TRUE(sim.ask("app0", ask::remove{}));
   sim.adopt(before);
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
   EXPECT_TRUE(std::ranges::any_of(sim.events(), [](auto& x) {
     return x.subject == "app0" && x.name == "property-set:memory";
   }));
@@ -158,7 +158,7 @@ TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
   auto sim = simulation{3, sample_host(40, 1)};
   auto tickets = std::vector<std::uint64_t>{};
   for (auto i = 0; i < 40; ++i)
-    tickets.push_back(sim.send(fmt::format("app{}", i), verb::set_property, "memory", "555"));
+    tickets.push_back(sim.send(fmt::format("app{}", i), ask::set_property{"memory", "555"}));
   sim.run();
   for (auto x : tickets)
     EXPECT_TRUE(*sim.answer_to(x));
@@ -169,9 +169,9 @@ TEST(store, changes_that_arrive_during_a_write_share_the_next_one) {
 TEST(store, two_changes_that_fit_alone_but_not_together_cannot_both_win) {
   for (auto seed = std::uint64_t{0}; seed < 50; ++seed) {
     auto sim = simulation{seed, sample_host(1, 2)};
-    ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
-    auto use = sim.send("app0", verb::set_property, "netvm", "sys-net1");
-    auto close = sim.send("sys-net1", verb::set_property, "provides_network", "False");
+    ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
+    auto use = sim.send("app0", ask::set_property{"netvm", "sys-net1"});
+    auto close = sim.send("sys-net1", ask::set_property{"provides_network", "False"});
     sim.run();
     EXPECT_FALSE(*sim.answer_to(use) && *sim.answer_to(close)) << "seed " << seed;
     EXPECT_THAT(model::violations(*sim.world().system.read(), *sim.world().machine.read()),

@@ -8,48 +8,56 @@
 #include <fmt/ranges.h>
 
 #include <cstdlib>
+#include <variant>
+#include <vector>
 
 namespace qubes::tests {
 
 namespace {
 
 struct kind {
-  verb what;
   unsigned weight;
-  const char* key = "";
-  const char* text = "";
-  bool force = false;
+  order what;
 };
 
 /// What clients do in a storm.
-constexpr kind kinds[]{
-    {verb::start, 30},
-    {verb::shutdown, 12},
-    {verb::kill, 8},
-    {verb::pause, 6},
-    {verb::unpause, 6},
-    {verb::set_property, 8, "memory", "512"},
-    {verb::set_property, 6, "vcpus", "3"},
-    {verb::set_property, 3, "autostart", "True"},
-    {verb::reset_property, 2, "autostart", ""},
-    {verb::set_property, 9, "netvm", ""},
-    {verb::set_property, 9, "netvm", "sys-net0"},
-    {verb::reset_property, 4, "netvm", ""},
-    {verb::set_feature, 6, "note", "stormy"},
-    {verb::add_tag, 6, "windy"},
-};
+const std::vector<kind>& kinds() {
+  static const auto all = std::vector<kind>{
+      {30, ask::start{}},
+      {12, ask::shutdown{}},
+      {8, ask::kill{}},
+      {6, ask::pause{}},
+      {6, ask::unpause{}},
+      {8, ask::set_property{"memory", "512"}},
+      {6, ask::set_property{"vcpus", "3"}},
+      {3, ask::set_property{"autostart", "True"}},
+      {2, ask::reset_property{"autostart"}},
+      {9, ask::set_property{"netvm", ""}},
+      {9, ask::set_property{"netvm", "sys-net0"}},
+      {4, ask::reset_property{"netvm"}},
+      {6, ask::set_feature{"note", "stormy"}},
+      {6, ask::add_tag{"windy"}},
+  };
+  return all;
+}
 
-const kind& pick(std::mt19937_64& chance) {
+const order& pick(std::mt19937_64& chance) {
   auto all = 0U;
-  for (auto& x : kinds)
+  for (auto& x : kinds())
     all += x.weight;
   auto at = chance() % all;
-  for (auto& x : kinds) {
+  for (auto& x : kinds()) {
     if (at < x.weight)
-      return x;
+      return x.what;
     at -= x.weight;
   }
-  return kinds[0];
+  return kinds()[0].what;
+}
+
+bool moves(const order& x) {
+  auto* set = std::get_if<ask::set_property>(&x.what);
+  auto* reset = std::get_if<ask::reset_property>(&x.what);
+  return (set && set->property == "netvm") || (reset && reset->property == "netvm");
 }
 
 /// What an operator does beside that, one at a time.
@@ -79,11 +87,9 @@ void replace(simulation& sim, const std::string& who) {
   again.name = *model::domain_name::parse(who);
   again.label = "red";
   again.creator = "dom0";
-  sim.send(who, verb::kill);
-  sim.send(who, verb::remove);
-  sim.send("", {.what = verb::create,
-                .domain = who,
-                .creation = std::make_shared<const model::creation>(std::move(again))});
+  sim.send(who, ask::kill{});
+  sim.send(who, ask::remove{});
+  sim.send("", ask::create{std::move(again)});
 }
 
 void act(simulation& sim, deed what, std::size_t apps, std::size_t depth) {
@@ -92,23 +98,23 @@ void act(simulation& sim, deed what, std::size_t apps, std::size_t depth) {
   if (!sim.world().directory.read()->find(app)) // between two of its name
     return;
   switch (what) {
-  case deed::move: sim.send(app, verb::set_property, "netvm", any_netvm(chance, depth)); break;
+  case deed::move: sim.send(app, ask::set_property{"netvm", any_netvm(chance, depth)}); break;
   case deed::move_all: {
     auto netvm = any_netvm(chance, depth);
     sim.excuse(netvm);
-    sim.send("", verb::set_property, "default_netvm", netvm);
+    sim.send("", ask::set_property{"default_netvm", netvm});
     break;
   }
   case deed::fence:
-    sim.send(app, verb::set_firewall, {},
-             fmt::format("action=accept dsthost=10.1.0.{}\naction=drop\n", chance() % 9));
+    sim.send(app, ask::set_firewall{
+                      fmt::format("action=accept dsthost=10.1.0.{}\naction=drop\n", chance() % 9)});
     break;
   case deed::promote:
-    sim.send(app, verb::set_property, "provides_network", chance() % 2 == 0 ? "True" : "False");
+    sim.send(app, ask::set_property{"provides_network", chance() % 2 == 0 ? "True" : "False"});
     break;
   case deed::replace: replace(sim, app); break;
-  case deed::sleep: sim.send("", verb::suspend_host); break;
-  case deed::wake: sim.send("", verb::resume_host); break;
+  case deed::sleep: sim.send("", ask::suspend_host{}); break;
+  case deed::wake: sim.send("", ask::resume_host{}); break;
   case deed::strike:
     if (auto actors = sim.world().directory.read(); auto& who = actors->find(app)->domain)
       caf::anon_send_exit(who, caf::exit_reason::unhandled_exception);
@@ -127,9 +133,9 @@ void storm(simulation& sim, std::size_t apps, std::size_t depth, std::size_t ord
     auto& what = pick(chance);
     auto n = chance() % (apps + depth);
     auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);
-    if (n >= apps && std::string_view{what.key} == "netvm")
+    if (n >= apps && moves(what))
       continue; // the chain stays a chain
-    sim.send(who, what.what, what.key, what.text, what.force);
+    sim.send(who, what);
     for (auto steps = chance() % 8; steps > 0; --steps)
       sim.step();
   }
@@ -149,15 +155,14 @@ void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t o
     } else if (auto& what = pick(chance); true) {
       auto n = chance() % (apps + depth);
       auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);
-      if ((n < apps || std::string_view{what.key} != "netvm")
-          && sim.world().directory.read()->find(who))
-        sim.send(who, what.what, what.key, what.text, what.force);
+      if ((n < apps || !moves(what)) && sim.world().directory.read()->find(who))
+        sim.send(who, what);
     }
     for (auto steps = chance() % 40; steps > 0; --steps)
       sim.step();
   }
   sim.run();
-  sim.send("", verb::resume_host);
+  sim.send("", ask::resume_host{});
   sim.run();
   sim.pass(longest_back_off);
   sim.run();
@@ -222,14 +227,14 @@ TEST(storm, the_same_seed_gives_the_same_run) {
 TEST(storm, a_disk_that_lies_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};
   sim.store_disk().lying = true;
-  sim.ask("app0", verb::set_property, "memory", "512");
+  sim.ask("app0", ask::set_property{"memory", "512"});
   sim.check_rest();
   EXPECT_FALSE(sim.violations().empty());
 }
 
 TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().system.read()->find("app0")->uuid;
   sim.hypervisor().listen({}); // nobody hears the crash
   sim.hypervisor().crash(uuid);
@@ -240,7 +245,7 @@ TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
 
 TEST(storm, a_netvm_taken_down_under_its_clients_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().crash(sim.world().system.read()->find("sys-net0")->uuid);
   sim.run();
   EXPECT_FALSE(sim.violations().empty());

@@ -57,19 +57,19 @@ struct stub_domains : testing::Test {
 
 TEST_F(stub_domains, are_known_while_their_guest_lives) {
   give_stub_domain(1, 7);
-  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   EXPECT_EQ(property("sys-net0", "xid"), "1");
   EXPECT_EQ(property("sys-net0", "stubdom_xid"), "7");
   EXPECT_EQ(property("sys-net0", "stubdom_uuid"), stub_uuid);
-  ASSERT_TRUE(sim.ask("sys-net0", verb::kill));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::kill{}));
   EXPECT_EQ(property("sys-net0", "stubdom_xid"), "-1");
   EXPECT_EQ(property("sys-net0", "stubdom_uuid"), "");
 }
 
 TEST_F(stub_domains, of_guests_in_pvh_mode_are_not_looked_for) {
   give_stub_domain(1, 7);
-  ASSERT_TRUE(sim.ask("sys-net0", verb::set_property, "virt_mode", "pvh"));
-  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::set_property{"virt_mode", "pvh"}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   EXPECT_EQ(property("sys-net0", "stubdom_xid"), "-1");
   EXPECT_EQ(property("sys-net0", "stubdom_uuid"), "");
 }
@@ -78,19 +78,19 @@ TEST_F(stub_domains, are_believed_only_if_they_make_sense) {
   for (auto text : {"", "x", "7x", "-7", "0", "99999999999", "7\n"}) {
     auto xid = std::to_string(sim.hypervisor().calls(drivers::fake_call::create) + 1);
     write("/local/domain/" + xid + "/image/device-model-domid", text);
-    ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
     EXPECT_EQ(property("sys-net0", "xid"), xid);
     EXPECT_EQ(property("sys-net0", "stubdom_xid"), "-1") << text;
-    ASSERT_TRUE(sim.ask("sys-net0", verb::kill));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::kill{}));
   }
 }
 
 TEST_F(stub_domains, get_an_agent_of_their_own_where_the_feature_says_so) {
   give_stub_domain(1, 7);
   give_stub_domain(2, 8);
-  ASSERT_TRUE(sim.ask("debian", verb::set_feature, "stubdom-qrexec", "1"));
-  ASSERT_TRUE(sim.ask("sys-net0", verb::set_feature, "stubdom-qrexec", ""));
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("debian", ask::set_feature{"stubdom-qrexec", "1"}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{"stubdom-qrexec", ""}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = [&](const std::string& name) { return sim.world().look().find(name)->uuid; };
   EXPECT_THAT(agents(), testing::ElementsAre(fmt::format("sys-net0 1 {} user", uuid("sys-net0")),
                                              fmt::format("app0-dm 8 {} root", stub_uuid),
@@ -101,11 +101,11 @@ TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
   give_stub_domain(1, 7);
   for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
                            std::pair{"qrexec", "1"}})
-    ASSERT_TRUE(sim.ask("sys-net0", verb::set_feature, key, text));
-  ASSERT_TRUE(sim.ask("sys-net0", verb::set_property, "audiovm", "dom0"));
-  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{key, text}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", "dom0"}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   for (auto player : {"app0", "dom0", ""}) {
-    auto done = sim.ask("sys-net0", verb::set_property, "audiovm", player);
+    auto done = sim.ask("sys-net0", ask::set_property{"audiovm", player});
     ASSERT_TRUE(done) << done.error().message();
     sim.settle();
   }
@@ -121,9 +121,9 @@ TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
 
 TEST_F(stub_domains, without_their_agent_fail_the_start) {
   give_stub_domain(1, 7);
-  ASSERT_TRUE(sim.ask("sys-net0", verb::set_feature, "stubdom-qrexec", "1"));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{"stubdom-qrexec", "1"}));
   sim.tools().lose_agent("sys-net0-dm");
-  auto refused = sim.ask("sys-net0", verb::start);
+  auto refused = sim.ask("sys-net0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("sys-net0-dm"));
   EXPECT_EQ(sim.state_of("sys-net0"), model::power::halted);
@@ -131,7 +131,7 @@ TEST_F(stub_domains, without_their_agent_fail_the_start) {
 }
 
 TEST_F(stub_domains, are_known_of_guests_that_ran_before_the_connection) {
-  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   EXPECT_EQ(property("sys-net0", "stubdom_xid"), "-1");
   give_stub_domain(2, 9);
   auto uuid = sim.world().look().find("app0")->uuid;
@@ -149,27 +149,27 @@ TEST_F(stub_domains, are_known_of_guests_that_ran_before_the_connection) {
 TEST_F(stub_domains, the_time_of_a_start_is_that_of_the_toolstack) {
   auto uuid = sim.world().look().find("sys-net0")->uuid;
   write(fmt::format("/vm/{}/start_time", uuid), "1234.5");
-  ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   EXPECT_EQ(property("sys-net0", "start_time"), "1234.5");
-  ASSERT_TRUE(sim.ask("sys-net0", verb::kill));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::kill{}));
   for (auto text : {"nan", "inf", "-1", "1e300", ""}) {
     write(fmt::format("/vm/{}/start_time", uuid), text);
-    ASSERT_TRUE(sim.ask("sys-net0", verb::start));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
     auto seconds = std::stod(property("sys-net0", "start_time"));
     EXPECT_NEAR(seconds, static_cast<double>(sim.world().wall_us()) / 1e6, 60) << text;
-    ASSERT_TRUE(sim.ask("sys-net0", verb::kill));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::kill{}));
   }
 }
 
 TEST_F(stub_domains, a_ceiling_that_may_move_is_told_to_the_memory_manager) {
-  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "memory-hotplug", "1"));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "maxmem", "3000"));
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"memory-hotplug", "1"}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"maxmem", "3000"}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto ceiling = [&] {
     return sim.xenstore().read("/local/domain/2/memory/hotplug-max")->value_or("none");
   };
   EXPECT_EQ(ceiling(), std::to_string(3000 * 1024));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "maxmem", "5000"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"maxmem", "5000"}));
   sim.settle();
   EXPECT_EQ(ceiling(), std::to_string(5000 * 1024));
   EXPECT_EQ(sim.xenstore().read("/local/domain/1/memory/hotplug-max")->value_or("none"), "none")

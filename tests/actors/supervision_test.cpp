@@ -68,20 +68,20 @@ INSTANTIATE_TEST_SUITE_P(seeds, supervision, ::testing::Range(std::uint64_t{0}, 
 
 /// What runs is neither out of reach nor given up for ever.
 TEST_P(supervision, a_guest_whose_actor_rests_can_be_paused_and_killed) {
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().system.read()->find("app0")->uuid;
   wear_out("app0");
-  auto set = sim.ask("app0", verb::set_property, "memory", "500");
+  auto set = sim.ask("app0", ask::set_property{"memory", "500"});
   ASSERT_FALSE(set);
   EXPECT_THAT(set.error().hint, testing::HasSubstr("try again"));
-  EXPECT_TRUE(sim.ask("app0", verb::pause));
+  EXPECT_TRUE(sim.ask("app0", ask::pause{}));
   EXPECT_EQ(sim.hypervisor().inspect(uuid)->state, power::paused);
-  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_EQ(sim.hypervisor().inspect(uuid)->state, power::halted);
   sim.pass(2s);
   EXPECT_EQ(sim.state_of("app0"), power::halted);
-  EXPECT_TRUE(sim.ask("app0", verb::set_property, "memory", "500"));
-  EXPECT_TRUE(sim.ask("app0", verb::start));
+  EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
+  EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
 TEST_P(supervision, tells_who_died_how_often_and_why) {
@@ -94,22 +94,22 @@ TEST_P(supervision, tells_who_died_how_often_and_why) {
   EXPECT_EQ(told["domain app0"].count, 2U);
   EXPECT_THAT(told["domain app0"].reason, testing::Not(testing::IsEmpty()));
   EXPECT_EQ(told["netvm sys-net0"].count, 1U);
-  ASSERT_TRUE(sim.ask("app0", verb::remove));
+  ASSERT_TRUE(sim.ask("app0", ask::remove{}));
   EXPECT_EQ(sim.world().status.restarts().size(), 1U) << "rows die with their owner";
 }
 
 TEST_P(supervision, a_netvm_that_begins_again_knows_its_clients) {
-  ASSERT_TRUE(sim.ask("app0", verb::start)); // behind sys-net1
+  ASSERT_TRUE(sim.ask("app0", ask::start{})); // behind sys-net1
   die(entry("sys-net1").netvm);
   ASSERT_TRUE(entry("sys-net1").netvm);
-  auto down = sim.ask("sys-net1", verb::shutdown);
+  auto down = sim.ask("sys-net1", ask::shutdown{});
   ASSERT_FALSE(down) << "it is used";
   EXPECT_EQ(down.error().code, errc::vm_in_use);
   auto app = sim.world().system.read()->find("app0")->uuid;
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::start));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   EXPECT_THAT(sim.hypervisor().attached(app), testing::SizeIs(1)) << "it got its interface back";
-  EXPECT_TRUE(sim.ask("app1", verb::start));
+  EXPECT_TRUE(sim.ask("app1", ask::start{}));
 }
 
 } // namespace

@@ -36,7 +36,7 @@ struct told : testing::Test {
   simulation sim{1, host()};
 
   void start(const std::string& name) {
-    auto done = sim.ask(name, verb::start);
+    auto done = sim.ask(name, ask::start{});
     ASSERT_TRUE(done) << done.error().message();
   }
   std::vector<std::string> lines(const std::string& name) {
@@ -84,10 +84,10 @@ TEST_F(told, a_netvm_knows_its_client_before_and_after_the_start) {
 TEST_F(told, a_client_that_moves_is_told_anew_and_so_are_both_netvms) {
   start("app0");
   auto seed = entry("app0", "/qubes-random-seed");
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   EXPECT_EQ(entry("sys-net1", "/connected-ips"), "10.137.0.5");
   EXPECT_EQ(entry("app0", "/qubes-random-seed"), seed) << "None is not told";
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   EXPECT_EQ(entry("sys-net0", "/connected-ips"), "10.137.0.4 10.137.0.3");
   EXPECT_EQ(entry("sys-net0", "/mapped-ip/10.137.0.4/visible-gateway"), "10.137.0.2");
   EXPECT_EQ(entry("sys-net0", "/qubes-firewall/10.137.0.4/policy"), "drop");
@@ -99,7 +99,7 @@ TEST_F(told, a_client_that_moves_is_told_anew_and_so_are_both_netvms) {
 TEST_F(told, a_netvm_that_comes_back_is_told_again_and_its_client_is_not) {
   start("app0");
   auto seed = entry("app0", "/qubes-random-seed");
-  ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   start("sys-net1");
   sim.run();
   EXPECT_EQ(entry("sys-net1", "/mapped-ip/10.137.0.4/visible-ip"), ip);
@@ -108,7 +108,7 @@ TEST_F(told, a_netvm_that_comes_back_is_told_again_and_its_client_is_not) {
 }
 
 TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
-  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-firewall", ""));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::set_feature{"qubes-firewall", ""}));
   start("app0");
   start("app1");
   auto xid = [&](const std::string& name) {
@@ -121,7 +121,7 @@ TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
   EXPECT_THAT(entry("sys-net1", path("app1")), HasSubstr("-s 10.137.0.5"));
   sim.disk().foreign_write("appvms/app0/firewall.xml",
                            model::xml::save_firewall(model::drop_all()));
-  ASSERT_TRUE(sim.ask("app0", verb::reload_firewall));
+  ASSERT_TRUE(sim.ask("app0", ask::reload_firewall{}));
   sim.run();
   EXPECT_THAT(entry("sys-net1", path("app0")),
               HasSubstr("*filter\n-A FORWARD -s 10.137.0.4 -j DROP"));
@@ -130,19 +130,19 @@ TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
 
 TEST_F(told, a_feature_reaches_a_running_domain_before_the_answer) {
   start("app0");
-  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "service.cups", "1"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"service.cups", "1"}));
   EXPECT_EQ(entry("app0", "/qubes-service/cups"), "1");
-  ASSERT_TRUE(sim.ask("app0", verb::remove_feature, "service.cups"));
+  ASSERT_TRUE(sim.ask("app0", ask::remove_feature{"service.cups"}));
   EXPECT_EQ(entry("app0", "/qubes-service/cups"), "-");
-  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "vm-config.a", "b"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"vm-config.a", "b"}));
   EXPECT_EQ(entry("app0", "/vm-config/a"), "b");
 }
 
 TEST_F(told, dom0_runs_services_of_its_own) {
-  ASSERT_TRUE(sim.ask("dom0", verb::set_feature, "service.clocksync", "1"));
+  ASSERT_TRUE(sim.ask("dom0", ask::set_feature{"service.clocksync", "1"}));
   EXPECT_THAT(sim.tools().services(), ElementsAre("clocksync"));
   EXPECT_EQ(entry("dom0", "/qubes-service/clocksync"), "1");
-  ASSERT_TRUE(sim.ask("dom0", verb::remove_feature, "service.clocksync"));
+  ASSERT_TRUE(sim.ask("dom0", ask::remove_feature{"service.clocksync"}));
   EXPECT_THAT(sim.tools().services(), IsEmpty());
 }
 
@@ -164,7 +164,7 @@ TEST_F(told, a_broken_qubesdb_is_nobody_elses_trouble) {
   EXPECT_EQ(sim.state_of("app0"), power::running);
   EXPECT_FALSE(sim.world().board.read(4).degraded);
   sim.tools().break_qubesdb("app0");
-  EXPECT_TRUE(sim.ask("app0", verb::set_feature, "service.x", "1"));
+  EXPECT_TRUE(sim.ask("app0", ask::set_feature{"service.x", "1"}));
 }
 
 TEST_F(told, what_cannot_persist_keeps_a_domain_from_starting) {
@@ -173,7 +173,7 @@ TEST_F(told, what_cannot_persist_keeps_a_domain_from_starting) {
   app->features.set("custom-persist.a", "nonsense");
   x.put(app);
   auto sim = simulation{1, x};
-  auto refused = sim.ask("app0", verb::start);
+  auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::value);
   EXPECT_EQ(sim.state_of("app0"), power::halted);
@@ -188,13 +188,13 @@ TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) 
   };
   start("sys-net0");
   start("app0");
-  ASSERT_TRUE(sim.ask("app0", verb::pause));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   ASSERT_TRUE(feature());
   EXPECT_EQ(*feature(), "sys-net1");
   EXPECT_EQ(entry("app0", "/qubes-gateway"), "10.137.0.2");
   EXPECT_THAT(interface_at(), testing::Not(HasSubstr("sys-net0")));
-  ASSERT_TRUE(sim.ask("app0", verb::unpause));
+  ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
   sim.run();
   sim.settle();
   EXPECT_THAT(interface_at(), HasSubstr("sys-net0"));
@@ -205,9 +205,9 @@ TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
   constexpr auto mark = "deferred-netvm-original";
   start("sys-net0");
   start("app0");
-  ASSERT_TRUE(sim.ask("app0", verb::pause));
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", "sys-net0"));
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   sim.settle();
   EXPECT_FALSE(sim.world().system.read()->find("app0")->features.find(mark));
 }
@@ -246,30 +246,24 @@ struct disks : told {
     return withdrawn;
   }
   void assign(const std::string& name, const std::string& port, const std::string& mode) {
-    auto done = sim.send(name, order{.what = verb::assign_device,
-                                     .key = "sys-net1+" + port,
-                                     .kind = "block",
-                                     .text = fmt::format("mode='{}'", mode)});
+    auto done = sim.send(
+        name, ask::assign_device{"block", "sys-net1+" + port, fmt::format("mode='{}'", mode)});
     sim.run();
     ASSERT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
   }
   model::outcome<std::string> attach(const std::string& name, const std::string& port,
                                      const std::string& options = {}) {
-    auto ticket = sim.send(name, order{.what = verb::attach_device,
-                                       .key = "sys-net1+" + port,
-                                       .kind = "block",
-                                       .text = options});
+    auto ticket = sim.send(name, ask::attach_device{"block", "sys-net1+" + port, options});
     sim.run();
     return *sim.answer_to(ticket);
   }
   void detach(const std::string& name, const std::string& port) {
-    auto ticket = sim.send(
-        name, order{.what = verb::detach_device, .key = "sys-net1+" + port, .kind = "block"});
+    auto ticket = sim.send(name, ask::detach_device{"block", "sys-net1+" + port});
     sim.run();
     ASSERT_TRUE(sim.answer_to(ticket) && *sim.answer_to(ticket));
   }
   std::string attached(const std::string& name) {
-    auto ticket = sim.send(name, order{.what = verb::list_attached, .kind = "block"});
+    auto ticket = sim.send(name, ask::list_attached{"block"});
     sim.run();
     return sim.answer_to(ticket)->value_or("refused");
   }
@@ -372,10 +366,10 @@ TEST_F(disks, a_question_is_withdrawn_when_the_backend_stops) {
   assign("app0", "sda", "ask-to-attach");
   start("sys-net1");
   plug_in("sda");
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "netvm", ""));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   auto withdrawn = false;
   sim.agent().answer = [&](auto& stop) {
-    EXPECT_TRUE(sim.ask("sys-net1", verb::kill));
+    EXPECT_TRUE(sim.ask("sys-net1", ask::kill{}));
     sim.settle();
     withdrawn = stop.stop_requested();
     return "allow:app0";
@@ -425,10 +419,10 @@ TEST_F(disks, are_attached_by_the_script_of_a_backend_that_has_it) {
   plug_in("sda");
   plug_in("sdb");
   start("app0");
-  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-agent-version", "4.1"));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::set_feature{"qubes-agent-version", "4.1"}));
   ASSERT_TRUE(attach("app0", "sda"));
   EXPECT_THAT(given(), testing::Not(script));
-  ASSERT_TRUE(sim.ask("sys-net1", verb::set_feature, "qubes-agent-version", "4.2"));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::set_feature{"qubes-agent-version", "4.2"}));
   ASSERT_TRUE(attach("app0", "sdb"));
   EXPECT_THAT(given(), script);
 }
@@ -463,8 +457,7 @@ TEST_F(disks, of_two_backends_may_be_at_ports_of_one_name) {
   for (auto& [key, text] : {std::pair{"desc", "DISK (label)"}, std::pair{"size", "1024"}})
     sim.tools().guest_writes("sys-net0", fmt::format("/qubes-block-devices/sda/{}", key), text);
   for (auto device : {"sys-net1+sdb", "sys-net0+sda", "sys-net1+sda"}) {
-    auto ticket =
-        sim.send("app0", order{.what = verb::attach_device, .key = device, .kind = "block"});
+    auto ticket = sim.send("app0", ask::attach_device{"block", device});
     sim.run();
     EXPECT_TRUE(*sim.answer_to(ticket)) << device;
   }
@@ -490,7 +483,7 @@ TEST_F(disks, get_the_first_name_that_is_free) {
   for (auto port : {"sr0", "sr1", "sr2", "sda"})
     plug_in(port);
   start("app0");
-  ASSERT_TRUE(sim.ask("app1", verb::set_property, "kernel", ""));
+  ASSERT_TRUE(sim.ask("app1", ask::set_property{"kernel", ""}));
   start("app1");
   ASSERT_TRUE(attach("app0", "sr0", "_devtype='cdrom'"));
   EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdi'")) << "its kernel has xvdd";
@@ -515,7 +508,7 @@ TEST_F(disks, many_get_names_of_four_letters) {
 
 TEST_F(disks, a_required_one_must_be_there_before_the_start) {
   assign("app0", "sda", "required");
-  auto refused = sim.ask("app0", verb::start);
+  auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::general);
   EXPECT_THAT(refused.error().text, HasSubstr("is not available"));
@@ -545,13 +538,12 @@ TEST_F(disks, a_required_one_is_taken_and_leaves_its_place_to_nobody) {
 TEST_F(disks, a_required_one_comes_from_whatever_port_it_is_at) {
   assign("app0", "*::None", "required");
   start("sys-net1");
-  auto refused = sim.ask("app0", verb::start);
+  auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   plug_in("sda");
   start("app0");
   EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda::None "));
-  auto done = sim.send(
-      "app0", order{.what = verb::detach_device, .key = "sys-net1+sda::None", .kind = "block"});
+  auto done = sim.send("app0", ask::detach_device{"block", "sys-net1+sda::None"});
   sim.run();
   ASSERT_FALSE(*sim.answer_to(done));
   EXPECT_EQ(sim.answer_to(done)->error().code, errc::vm_not_halted);
@@ -561,7 +553,7 @@ TEST_F(disks, that_are_named_by_their_port_alone_are_not_given_to_who_denies_som
   start("sys-net1");
   start("app0");
   plug_in("sda");
-  ASSERT_TRUE(sim.ask("app0", verb::deny_interfaces, {}, "u080650"));
+  ASSERT_TRUE(sim.ask("app0", ask::deny_interfaces{"u080650"}));
   auto refused = attach("app0", "sda");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::permission_denied);
@@ -576,7 +568,7 @@ TEST_F(disks, that_two_order_at_once_go_to_one) {
   start("app1");
   plug_in("sda");
   for (auto round = 0; round < 40; ++round) {
-    auto what = order{.what = verb::attach_device, .key = "sys-net1+sda", .kind = "block"};
+    auto what = ask::attach_device{"block", "sys-net1+sda"};
     auto tickets = std::pair{sim.send("app0", what), sim.send("app1", what)};
     sim.run();
     auto& one = *sim.answer_to(tickets.first);
@@ -593,13 +585,13 @@ TEST_F(disks, that_two_starts_need_at_once_go_to_one) {
   start("sys-net1");
   plug_in("sda");
   for (auto round = 0; round < 20; ++round) {
-    auto tickets = std::pair{sim.send("app0", verb::start), sim.send("app1", verb::start)};
+    auto tickets = std::pair{sim.send("app0", ask::start{}), sim.send("app1", ask::start{})};
     sim.run();
     auto& one = *sim.answer_to(tickets.first);
     auto& other = *sim.answer_to(tickets.second);
     ASSERT_NE(one.has_value(), other.has_value()) << round;
     EXPECT_THAT((one ? other : one).error().text, HasSubstr("is attached to 'app"));
-    ASSERT_TRUE(sim.ask(one ? "app0" : "app1", verb::kill));
+    ASSERT_TRUE(sim.ask(one ? "app0" : "app1", ask::kill{}));
     sim.settle();
   }
 }
@@ -610,13 +602,13 @@ TEST_F(disks, that_another_has_fail_a_start_that_needs_them) {
   start("app1");
   plug_in("sda");
   ASSERT_TRUE(attach("app1", "sda"));
-  auto refused = sim.ask("app0", verb::start);
+  auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("sys-net1:sda is attached to 'app1'"));
   detach("app1", "sda");
   start("app0");
   ASSERT_FALSE(attach("app1", "sda"));
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   sim.settle();
   EXPECT_TRUE(attach("app1", "sda"));
 }
@@ -631,7 +623,7 @@ TEST_F(disks, that_a_failed_start_needed_are_free_again) {
                ? std::optional{model::error{errc::hypervisor, "no", {}}}
                : std::nullopt;
   });
-  ASSERT_FALSE(sim.ask("app0", verb::start));
+  ASSERT_FALSE(sim.ask("app0", ask::start{}));
   sim.hypervisor().set_script({});
   EXPECT_TRUE(attach("app1", "sda"));
 }
@@ -727,11 +719,11 @@ TEST_F(disks, with_an_interface_that_is_denied_do_not_come_by_themselves) {
   start("app0");
   start("app1");
   for (auto who : {"app0", "app1"})
-    ASSERT_TRUE(sim.ask(who, verb::deny_interfaces, {}, "b******"));
+    ASSERT_TRUE(sim.ask(who, ask::deny_interfaces{"b******"}));
   plug_in("sda");
   EXPECT_EQ(attached("app0") + attached("app1"), "");
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
-  ASSERT_TRUE(sim.ask("app1", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  ASSERT_TRUE(sim.ask("app1", ask::kill{}));
   sim.settle();
   start("app0");
   start("app1");
@@ -744,8 +736,7 @@ TEST_F(disks, with_an_interface_that_is_denied_do_not_come_by_themselves) {
 TEST_F(disks, a_question_is_withdrawn_with_its_assignment) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
-  EXPECT_TRUE(is_withdrawn_by(
-      "app0", {.what = verb::unassign_device, .key = "sys-net1+sda", .kind = "block"}));
+  EXPECT_TRUE(is_withdrawn_by("app0", ask::unassign_device{"block", "sys-net1+sda"}));
   EXPECT_EQ(attached("app0"), "");
 }
 
@@ -757,11 +748,11 @@ TEST_F(disks, an_answer_is_nothing_to_the_next_life) {
   sim.agent().answer = [&](auto& stop) -> model::outcome<std::string> {
     if (++asked > 1)
       return model::fail(errc::general, "nobody is there");
-    auto killed = sim.send("app0", verb::kill);
+    auto killed = sim.send("app0", ask::kill{});
     sim.settle();
     EXPECT_TRUE(sim.answer_to(killed) && *sim.answer_to(killed));
     withdrawn = stop.stop_requested();
-    auto started = sim.send("app0", verb::start);
+    auto started = sim.send("app0", ask::start{});
     sim.settle();
     EXPECT_TRUE(sim.answer_to(started) && *sim.answer_to(started));
     return "allow:app0";
@@ -775,28 +766,27 @@ TEST_F(disks, a_question_is_withdrawn_when_somebody_has_it) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
   start("app1");
-  EXPECT_TRUE(is_withdrawn_by(
-      "app1", {.what = verb::attach_device, .key = "sys-net1+sda", .kind = "block"}));
+  EXPECT_TRUE(is_withdrawn_by("app1", ask::attach_device{"block", "sys-net1+sda"}));
   EXPECT_EQ(attached("app0"), "");
   EXPECT_THAT(attached("app1"), HasSubstr("sys-net1+sda"));
 }
 
 TEST_F(told, who_uses_a_paused_netvm_is_said_before_that_it_is_paused) {
   start("app0");
-  ASSERT_TRUE(sim.ask("sys-net1", verb::pause));
-  auto refused = sim.ask("sys-net1", verb::shutdown);
+  ASSERT_TRUE(sim.ask("sys-net1", ask::pause{}));
+  auto refused = sim.ask("sys-net1", ask::shutdown{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::vm_in_use);
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
-  refused = sim.ask("sys-net1", verb::shutdown);
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  refused = sim.ask("sys-net1", ask::shutdown{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::vm_not_running);
 }
 
 TEST_F(told, a_suspend_of_who_is_paused_and_has_no_agent_is_done) {
   start("app0");
-  ASSERT_TRUE(sim.ask("app0", verb::pause));
-  EXPECT_TRUE(sim.ask("app0", verb::suspend));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  EXPECT_TRUE(sim.ask("app0", ask::suspend{}));
   EXPECT_EQ(events_of("app0").back(), "domain-pre-paused");
 }
 
@@ -849,9 +839,8 @@ struct pci_at_start : testing::Test {
     device.identity = "8086:0001::p0c0330";
     return device;
   }
-  model::outcome<std::string> ask(verb what, const std::string& port = {}) {
-    auto ticket = sim.send(
-        "app0", order{.what = what, .key = port.empty() ? port : "dom0+" + port, .kind = "pci"});
+  model::outcome<std::string> ask(order what) {
+    auto ticket = sim.send("app0", std::move(what));
     sim.run();
     return *sim.answer_to(ticket);
   }
@@ -863,7 +852,7 @@ struct pci_at_start : testing::Test {
 } // namespace
 
 TEST_F(pci_at_start, what_is_not_there_is_refused) {
-  auto refused = sim.ask("app0", verb::start);
+  auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("00_14.0"));
   EXPECT_EQ(refused.error().code, errc::general);
@@ -872,18 +861,18 @@ TEST_F(pci_at_start, what_is_not_there_is_refused) {
 
 TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
   sim.hypervisor().set_pci({at("0000:00:14.0")});
-  auto done = sim.ask("app0", verb::start);
+  auto done = sim.ask("app0", ask::start{});
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_THAT(sim.hypervisor().bound_pci(), ElementsAre("0000:00:14.0"));
-  EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
+  EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
 }
 
 TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned) {
-  ASSERT_TRUE(sim.ask("app0", verb::set_property, "kernel", "6.1"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"kernel", "6.1"}));
   auto words = [&] {
-    EXPECT_TRUE(sim.ask("app0", verb::start));
+    EXPECT_TRUE(sim.ask("app0", ask::start{}));
     auto text = sim.hypervisor().definition(sim.world().look().find("app0")->uuid);
-    EXPECT_TRUE(sim.ask("app0", verb::kill));
+    EXPECT_TRUE(sim.ask("app0", ask::kill{}));
     return text;
   };
   auto device = at("0000:00:14.0");
@@ -892,13 +881,13 @@ TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned)
   device.identity = "8086:0001::p030000";
   sim.hypervisor().set_pci({device});
   EXPECT_THAT(words(), testing::AllOf(HasSubstr("cmdline"), testing::Not(HasSubstr("nomodeset"))));
-  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "no-nomodeset", ""));
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"no-nomodeset", ""}));
   EXPECT_THAT(words(), HasSubstr("nomodeset"));
 }
 
 TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) {
   auto offered = [&] {
-    auto ticket = sim.send("dom0", order{.what = verb::list_available, .kind = "pci"});
+    auto ticket = sim.send("dom0", ask::list_available{"pci"});
     sim.settle();
     auto* said = sim.answer_to(ticket);
     return said ? said->value_or("refused") : "it is not answered";
@@ -915,33 +904,33 @@ TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) 
 
 TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().look().find("app0")->uuid;
-  auto port = "00_1c.0-00_00.1";
-  auto done = ask(verb::attach_device, port);
+  auto port = std::string{"00_1c.0-00_00.1"};
+  auto done = ask(ask::attach_device{"pci", "dom0+" + port});
   ASSERT_TRUE(done) << done.error().message();
   auto given = sim.hypervisor().attached(uuid);
   ASSERT_FALSE(given.empty());
   EXPECT_THAT(given.back(), HasSubstr(R"(domain="0x0000" bus="0x03" slot="0x00" function="0x1")"));
-  EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr(port));
-  done = ask(verb::detach_device, port);
+  EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr(port));
+  done = ask(ask::detach_device{"pci", "dom0+" + port});
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(sim.hypervisor().attached(uuid).size(), given.size() - 1);
 }
 
 TEST_F(pci_at_start, one_that_was_there_before_the_daemon_can_still_be_taken_away) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
-  ASSERT_TRUE(sim.ask("app0", verb::start));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().look().find("app0")->uuid;
-  auto port = "00_1c.0-00_00.1";
-  ASSERT_TRUE(ask(verb::attach_device, port));
+  auto port = std::string{"00_1c.0-00_00.1"};
+  ASSERT_TRUE(ask(ask::attach_device{"pci", "dom0+" + port}));
   sim.may_lose_track = true;
   caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
                       caf::exit_reason::unhandled_exception);
   sim.run();
   sim.settle();
-  EXPECT_THAT(ask(verb::list_attached).value_or("refused"), HasSubstr(port));
-  auto done = ask(verb::detach_device, port);
+  EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr(port));
+  auto done = ask(ask::detach_device{"pci", "dom0+" + port});
   ASSERT_TRUE(done) << done.error().message();
 }
 
@@ -955,11 +944,11 @@ struct firewalled : told {
   std::int64_t now_s = sim.world().wall_us() / 1'000'000;
 
   std::string rules(const std::string& of) {
-    auto x = sim.ask(of, verb::get_firewall);
+    auto x = sim.ask(of, ask::get_firewall{});
     return x ? *x : x.error().message();
   }
   std::string set(const std::string& text) {
-    auto x = sim.ask("app0", verb::set_firewall, "", text);
+    auto x = sim.ask("app0", ask::set_firewall{text});
     return x ? *x : x.error().message();
   }
   static std::string with_end(std::int64_t at) {

@@ -21,7 +21,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 struct volumes_of_a_domain : testing::TestWithParam<std::uint64_t> {
-  model::outcome<std::string> start(const std::string& who) { return sim.ask(who, verb::start); }
+  model::outcome<std::string> start(const std::string& who) { return sim.ask(who, ask::start{}); }
 
   std::vector<std::string> events_of(const std::string& who) const {
     auto result = std::vector<std::string>{};
@@ -41,7 +41,7 @@ TEST_P(volumes_of_a_domain, are_started_and_stopped_with_it) {
   ASSERT_TRUE(start("app0"));
   EXPECT_THAT(sim.disks().running(),
               ElementsAre("appvms/app0/private", "appvms/app0/root", "appvms/app0/volatile"));
-  ASSERT_TRUE(sim.ask("app0", verb::kill));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_THAT(sim.disks().running(), IsEmpty());
   EXPECT_EQ(sim.state_of("app0"), power::halted);
   sim.check_rest();
@@ -55,12 +55,12 @@ TEST_P(volumes_of_a_domain, that_cannot_be_used_hold_up_its_start_and_nothing_el
   std::erase_if(app.volumes, [](auto& x) { return x.name == "private"; });
   host.put(std::make_shared<model::domain>(std::move(app)));
   simulation of_it{GetParam(), host};
-  auto refused = of_it.ask("app0", verb::start);
+  auto refused = of_it.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::storage);
   EXPECT_THAT(refused.error().text, HasSubstr("app0"));
-  EXPECT_TRUE(of_it.ask("app0", verb::set_property, "memory", "500"));
-  EXPECT_TRUE(of_it.ask("app1", verb::start));
+  EXPECT_TRUE(of_it.ask("app0", ask::set_property{"memory", "500"}));
+  EXPECT_TRUE(of_it.ask("app1", ask::start{}));
 }
 
 TEST_P(volumes_of_a_domain, are_known_without_a_look) {
@@ -72,16 +72,16 @@ TEST_P(volumes_of_a_domain, are_known_without_a_look) {
   auto reads = [&](const std::string& who) {
     looks = 0;
     for (auto volume : {"root", "private", "volatile"}) {
-      auto answer = sim.ask(who, verb::look_at_volume, volume);
+      auto answer = sim.ask(who, ask::look_at_volume{volume});
       EXPECT_TRUE(answer) << volume;
     }
-    EXPECT_TRUE(sim.ask(who, verb::list_snapshots, "private"));
+    EXPECT_TRUE(sim.ask(who, ask::list_snapshots{"private"}));
     return looks;
   };
   EXPECT_LE(reads("app0"), 1) << "looked at since the daemon started, a root maybe too early";
   EXPECT_EQ(reads("app0"), 0);
-  ASSERT_TRUE(sim.ask("app0", verb::resize_volume, "private", "30000000000"));
-  EXPECT_THAT(sim.ask("app0", verb::look_at_volume, "private").value_or("refused"),
+  ASSERT_TRUE(sim.ask("app0", ask::resize_volume{"private", "30000000000"}));
+  EXPECT_THAT(sim.ask("app0", ask::look_at_volume{"private"}).value_or("refused"),
               HasSubstr("size=30000000000"));
   EXPECT_EQ(reads("app0"), 0);
   ASSERT_TRUE(start("app0"));
@@ -95,19 +95,19 @@ TEST_P(volumes_of_a_domain, are_known_without_a_look) {
 /// What a reader has to see at once.
 TEST_P(volumes_of_a_domain, are_looked_at_again_when_their_origin_changes) {
   ASSERT_TRUE(start("app0"));
-  auto root = [&] { return sim.ask("app0", verb::look_at_volume, "root").value_or("refused"); };
+  auto root = [&] { return sim.ask("app0", ask::look_at_volume{"root"}).value_or("refused"); };
   EXPECT_THAT(root(), HasSubstr("is_outdated=False"));
   ASSERT_TRUE(start("debian"));
-  ASSERT_TRUE(sim.ask("debian", verb::kill));
+  ASSERT_TRUE(sim.ask("debian", ask::kill{}));
   EXPECT_THAT(root(), HasSubstr("is_outdated=True"));
 }
 
 TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
-  ASSERT_TRUE(sim.ask("app0", verb::set_feature, "qrexec", "1"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   ASSERT_TRUE(start("app0"));
-  ASSERT_TRUE(sim.ask("app0", verb::resize_volume, "private", "30000000000"));
+  ASSERT_TRUE(sim.ask("app0", ask::resize_volume{"private", "30000000000"}));
   sim.tools().set_services([](auto&) { return model::fail(errc::vm_error, "resize2fs: no room"); });
-  auto refused = sim.ask("app0", verb::resize_volume, "private", "40000000000");
+  auto refused = sim.ask("app0", ask::resize_volume{"private", "40000000000"});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::storage);
   EXPECT_THAT(refused.error().text, HasSubstr("resize2fs: no room"));
@@ -123,23 +123,23 @@ TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
 
 TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
   ASSERT_TRUE(start("app0"));
-  auto refused = sim.ask("app0", verb::resize_volume, "private", "30000000000");
+  auto refused = sim.ask("app0", ask::resize_volume{"private", "30000000000"});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("has grown, its file system has not"));
-  ASSERT_TRUE(sim.ask("app1", verb::resize_volume, "private", "30000000000")) << "it is halted";
+  ASSERT_TRUE(sim.ask("app1", ask::resize_volume{"private", "30000000000"})) << "it is halted";
 }
 
 TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_other) {
   ASSERT_TRUE(start("app0"));
   for (auto round = 0; round < 10; ++round) {
     sim.lanes().hold("varlibqubes:");
-    auto killed = sim.send("app0", verb::kill);
+    auto killed = sim.send("app0", ask::kill{});
     sim.settle();
     ASSERT_GT(sim.lanes().held(), 0U);
     auto me = sim.world().system.read()->find("app0");
     caf::anon_send(sim.world().directory.read()->find("app0")->domain,
                    news{"app0", me->uuid, model::guest_event::stopped});
-    auto started = sim.send("app0", verb::start);
+    auto started = sim.send("app0", ask::start{});
     sim.lanes().hold("");
     sim.run();
     EXPECT_TRUE(*sim.answer_to(killed));
@@ -194,7 +194,7 @@ TEST_P(volumes_of_a_domain, that_do_not_stop_mark_it_and_nobody_waits_for_ever) 
       return model::error{errc::storage, "stuck", {}};
     return std::nullopt;
   });
-  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_EQ(sim.state_of("app0"), power::halted);
   EXPECT_THAT(sim.world().status.degraded(),
               testing::Contains(testing::Pair("app0", HasSubstr("could not be stopped: stuck"))));
@@ -202,8 +202,8 @@ TEST_P(volumes_of_a_domain, that_do_not_stop_mark_it_and_nobody_waits_for_ever) 
 
 TEST_P(volumes_of_a_domain, a_start_right_after_a_kill_finds_them_in_order) {
   ASSERT_TRUE(start("app0"));
-  auto kill = sim.send("app0", verb::kill);
-  auto again = sim.send("app0", verb::start);
+  auto kill = sim.send("app0", ask::kill{});
+  auto again = sim.send("app0", ask::start{});
   sim.run();
   EXPECT_TRUE(sim.answer_to(kill)->has_value());
   EXPECT_TRUE(sim.answer_to(again)->has_value());
@@ -214,19 +214,19 @@ TEST_P(volumes_of_a_domain, a_start_right_after_a_kill_finds_them_in_order) {
 TEST_P(volumes_of_a_domain, what_an_earlier_daemon_left_running_is_stopped) {
   auto later = simulation{GetParam(), host, {}, {"appvms/app0/private", "appvms/app1/volatile"}};
   EXPECT_THAT(later.disks().running(), IsEmpty());
-  ASSERT_TRUE(later.ask("app0", verb::start));
+  ASSERT_TRUE(later.ask("app0", ask::start{}));
   later.check_rest();
   EXPECT_THAT(later.violations(), IsEmpty());
 }
 
 TEST_P(volumes_of_a_domain, a_snapshot_of_what_is_worked_on_in_place_does_not_start) {
-  ASSERT_TRUE(sim.ask("debian", verb::set_volume_revisions, "root", "-1"));
+  ASSERT_TRUE(sim.ask("debian", ask::set_volume_revisions{"root", "-1"}));
   ASSERT_TRUE(start("debian"));
   auto answer = start("app0");
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().code, errc::vm_error);
   EXPECT_THAT(answer.error().message(), HasSubstr("shut 'debian' down first"));
-  ASSERT_TRUE(sim.ask("debian", verb::kill));
+  ASSERT_TRUE(sim.ask("debian", ask::kill{}));
   EXPECT_TRUE(start("app0"));
 }
 
@@ -257,13 +257,10 @@ model::system host_of_two_pools() {
 }
 
 struct pools : testing::TestWithParam<std::uint64_t> {
-  order clone(const std::string& from, const std::string& to) {
-    auto offer = sim.send("", order{.what = verb::offer_volume, .key = "private", .domain = from});
+  ask::clone_volume clone(const std::string& from, const std::string& to) {
+    auto offer = sim.send("", ask::offer_volume{from, "private"});
     sim.settle();
-    return {.what = verb::clone_volume,
-            .key = "private",
-            .text = sim.answer_to(offer)->value(),
-            .domain = to};
+    return {to, "private", sim.answer_to(offer)->value()};
   }
 
   std::string id_of(const std::string& domain) const { return "appvms/" + domain + "/private"; }
@@ -297,9 +294,9 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
   auto stuck = std::vector<std::uint64_t>{};
   for (auto who : {"app1", "app3", "app5"})
     for (auto i = 0; i < 4; ++i)
-      stuck.push_back(sim.send(who, verb::resize_volume, "private", "90000000000"));
-  auto starting = sim.send("app1", verb::start);
-  auto other = sim.send("app0", verb::start);
+      stuck.push_back(sim.send(who, ask::resize_volume{"private", "90000000000"}));
+  auto starting = sim.send("app1", ask::start{});
+  auto other = sim.send("app0", ask::start{});
   auto copied = sim.send("", clone("app2", "app4"));
   sim.settle();
   EXPECT_TRUE(fine(other));
@@ -321,18 +318,18 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
                                             testing::Key("nfs:appvms/app3/private"),
                                             testing::Key("nfs:appvms/app5/private")));
   // Nobody waits behind a call that cannot be ended.
-  auto refused = sim.send("app1", verb::clear_volume, "private");
+  auto refused = sim.send("app1", ask::clear_volume{"private"});
   sim.settle();
   ASSERT_TRUE(sim.answer_to(refused));
   EXPECT_THAT(sim.answer_to(refused)->error().text, HasSubstr("is marked failed"));
 
   sim.lanes().hold("");
   sim.settle();
-  EXPECT_TRUE(sim.ask("app1", verb::start));
+  EXPECT_TRUE(sim.ask("app1", ask::start{}));
   EXPECT_THAT(sim.world().status.failed_volumes(),
               testing::Not(testing::Contains(testing::Key("nfs:appvms/app1/private"))));
-  EXPECT_TRUE(sim.ask("app1", verb::kill));
-  EXPECT_TRUE(sim.ask("app0", verb::kill));
+  EXPECT_TRUE(sim.ask("app1", ask::kill{}));
+  EXPECT_TRUE(sim.ask("app0", ask::kill{}));
   sim.check_rest();
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
@@ -342,7 +339,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
   ASSERT_LT(most, 12U);
   sim.lanes().hold("varlibqubes:");
   for (auto i = 0; i < 24; i += 2)
-    sim.send(fmt::format("app{}", i), verb::resize_volume, "private", "90000000000");
+    sim.send(fmt::format("app{}", i), ask::resize_volume{"private", "90000000000"});
   sim.settle();
   EXPECT_EQ(sim.lanes().held(), most);
   sim.lanes().hold("");
@@ -350,14 +347,14 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
 
   // They are filled from the other pool; what else their own has to do goes on.
   auto held = std::vector<std::uint64_t>{};
-  auto orders = std::vector<order>{};
+  auto orders = std::vector<ask::clone_volume>{};
   for (auto i = 0; i < 24; i += 2)
     orders.push_back(clone("app1", fmt::format("app{}", i)));
   sim.lanes().hold("varlibqubes:appvms/");
   for (auto& y : orders)
     held.push_back(sim.send("", y));
   for (auto volume : {"private", "volatile", "root"})
-    sim.send("app1", verb::resize_volume, volume, "90000000000");
+    sim.send("app1", ask::resize_volume{volume, "90000000000"});
   sim.settle();
   EXPECT_EQ(sim.lanes().held(), most + 2);
   sim.lanes().hold("");
@@ -372,9 +369,10 @@ TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
     done[vid].push_back(which);
     return std::nullopt;
   });
-  constexpr std::pair<verb, disk_call> kinds[] = {{verb::look_at_volume, disk_call::look},
-                                                  {verb::clear_volume, disk_call::clear},
-                                                  {verb::revert_volume, disk_call::revert}};
+  const std::pair<order, disk_call> kinds[] = {
+      {ask::look_at_volume{"private"}, disk_call::look},
+      {ask::clear_volume{"private"}, disk_call::clear},
+      {ask::revert_volume{"private", "1"}, disk_call::revert}};
   auto asked = std::map<std::string, std::vector<disk_call>>{};
   auto answers = std::vector<std::uint64_t>{};
   for (auto i = 0; i < 200; ++i) {
@@ -383,7 +381,7 @@ TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
     asked[id_of(who)].push_back(call);
     if (call == disk_call::revert) // in the same turn: which size it has now
       asked[id_of(who)].push_back(disk_call::look);
-    answers.push_back(sim.send(who, what, "private", "1"));
+    answers.push_back(sim.send(who, what));
     for (auto steps = sim.chance()() % 4; steps > 0; --steps)
       sim.step();
   }
@@ -400,10 +398,10 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
   sim.lanes().hold("nfs:" + id_of("app1"));
   auto held = std::vector<std::uint64_t>{};
   for (auto i = 0; i < 9; ++i)
-    held.push_back(sim.send("app1", verb::resize_volume, "private", "90000000000"));
+    held.push_back(sim.send("app1", ask::resize_volume{"private", "90000000000"}));
   sim.settle();
   EXPECT_EQ(sim.lanes().held(), 1U);
-  auto other = sim.send("app3", verb::resize_volume, "private", "90000000000");
+  auto other = sim.send("app3", ask::resize_volume{"private", "90000000000"});
   sim.settle();
   EXPECT_TRUE(fine(other));
   sim.lanes().hold("");
@@ -461,15 +459,15 @@ TEST_P(pools, a_volume_whose_command_was_killed_is_found_well_before_it_is_used_
       return model::error{errc::storage_stuck, "'lvm lvcreate' did not end within 180 s", {}};
     return model::error{errc::storage, "it is half there", {}};
   });
-  EXPECT_EQ(sim.ask("app0", verb::clear_volume, "private").error().code, errc::storage_stuck);
+  EXPECT_EQ(sim.ask("app0", ask::clear_volume{"private"}).error().code, errc::storage_stuck);
   EXPECT_THAT(sim.world().status.failed_volumes(),
               ElementsAre(testing::Pair("varlibqubes:appvms/app0/private", HasSubstr("lvcreate"))));
-  EXPECT_TRUE(sim.ask("app2", verb::clear_volume, "private"));
-  auto again = sim.ask("app0", verb::clear_volume, "private");
+  EXPECT_TRUE(sim.ask("app2", ask::clear_volume{"private"}));
+  auto again = sim.ask("app0", ask::clear_volume{"private"});
   EXPECT_EQ(again.error().code, errc::storage_stuck);
   EXPECT_THAT(again.error().text, HasSubstr("not well yet: it is half there"));
   bad = false;
-  EXPECT_TRUE(sim.ask("app0", verb::clear_volume, "private"));
+  EXPECT_TRUE(sim.ask("app0", ask::clear_volume{"private"}));
   EXPECT_THAT(
       calls, ElementsAre(disk_call::clear, disk_call::verify, disk_call::verify, disk_call::clear));
   EXPECT_THAT(sim.world().status.failed_volumes(), IsEmpty());
@@ -478,19 +476,17 @@ TEST_P(pools, a_volume_whose_command_was_killed_is_found_well_before_it_is_used_
 TEST_P(pools, come_and_go_with_their_actors) {
   auto running = [&] { return sim.system().registry().running(); };
   auto before = running();
-  auto add = order{.what = verb::add_pool};
-  add.pool = std::make_shared<const model::pool>(pool_called("usb"));
-  auto added = sim.send("", add);
+  auto added = sim.send("", ask::add_pool{pool_called("usb")});
   sim.run();
   ASSERT_TRUE(fine(added));
   EXPECT_EQ(running(), before + 1);
-  EXPECT_TRUE(sim.ask("", verb::look_at_pool, "usb"));
-  EXPECT_TRUE(sim.ask("", verb::remove_pool, "usb"));
+  EXPECT_TRUE(sim.ask("", ask::look_at_pool{"usb"}));
+  EXPECT_TRUE(sim.ask("", ask::remove_pool{"usb"}));
   sim.settle();
   EXPECT_EQ(running(), before);
-  auto refused = sim.ask("", verb::remove_pool, "nfs");
+  auto refused = sim.ask("", ask::remove_pool{"nfs"});
   EXPECT_EQ(refused.error().code, errc::pool_in_use);
-  EXPECT_TRUE(sim.ask("app1", verb::look_at_volume, "private"));
+  EXPECT_TRUE(sim.ask("app1", ask::look_at_volume{"private"}));
 }
 
 // -- long work ------------------------------------------------------------------------------------
@@ -524,8 +520,8 @@ TEST_P(pools, a_copy_that_gets_on_may_take_long) {
     EXPECT_FALSE(watch.stop.stop_requested());
     return {};
   });
-  auto order = clone("app1", "app0");
-  auto who = sim.post(clone_request(order.text));
+  auto wish = clone("app1", "app0");
+  auto who = sim.post(clone_request(wish.token));
   sim.run();
   EXPECT_EQ(sim.reply_to(who).frames, std::vector{api::success("")});
 }
@@ -552,8 +548,8 @@ TEST_P(pools, a_clone_ends_with_its_client) {
   auto stopped = false;
   auto who = connection_id{};
   sim.disks().set_labour(endless_copy(sim, stopped, [&] { sim.leave(who); }));
-  auto order = clone("app1", "app0");
-  who = sim.post(clone_request(order.text));
+  auto wish = clone("app1", "app0");
+  who = sim.post(clone_request(wish.token));
   sim.run();
   EXPECT_TRUE(stopped);
   EXPECT_THAT(sim.reply_to(who).frames, IsEmpty());
@@ -565,10 +561,10 @@ TEST_P(pools, a_clone_whose_client_left_before_its_turn_is_never_begun) {
     begun |= which == disk_call::copy;
     return {};
   });
-  auto order = clone("app1", "app0");
+  auto wish = clone("app1", "app0");
   sim.lanes().hold("varlibqubes:appvms/app0/private");
-  sim.send("app0", verb::resize_volume, "private", "90000000000");
-  auto who = sim.post(clone_request(order.text));
+  sim.send("app0", ask::resize_volume{"private", "90000000000"});
+  auto who = sim.post(clone_request(wish.token));
   sim.settle();
   sim.leave(who);
   sim.settle();
@@ -581,7 +577,7 @@ TEST_P(pools, a_clone_ends_with_its_domain) {
   auto stopped = false;
   auto removal = std::uint64_t{};
   sim.disks().set_labour(
-      endless_copy(sim, stopped, [&] { removal = sim.send("app0", verb::remove); }));
+      endless_copy(sim, stopped, [&] { removal = sim.send("app0", ask::remove{}); }));
   auto copied = sim.send("", clone("app1", "app0"));
   sim.run();
   EXPECT_TRUE(stopped);
@@ -598,13 +594,13 @@ TEST_P(pools, a_start_that_is_killed_does_not_copy_on) {
   sim.disks().set_labour([&](auto which, auto& vid, auto& watch) -> model::outcome<void> {
     if (which != disk_call::start || vid != id_of("app0"))
       return {};
-    killed = sim.send("app0", verb::kill);
+    killed = sim.send("app0", ask::kill{});
     for (auto i = 0; i < 10000 && !watch.stop.stop_requested(); ++i)
       sim.step();
     stopped = watch.stop.stop_requested();
     return model::fail(errc::storage, "copying was stopped");
   });
-  auto started = sim.send("app0", verb::start);
+  auto started = sim.send("app0", ask::start{});
   sim.run();
   EXPECT_TRUE(stopped);
   EXPECT_TRUE(fine(killed));
@@ -632,16 +628,16 @@ TEST_P(pools, an_import_whose_client_left_is_taken_back) {
   sim.lanes().hold("");
   sim.settle();
   EXPECT_THAT(sim.disks().importing(), IsEmpty());
-  EXPECT_EQ(sim.ask("app0", verb::end_import, "private", "ok").error().code, errc::general);
+  EXPECT_EQ(sim.ask("app0", ask::end_import{"private", "ok"}).error().code, errc::general);
 }
 
 TEST_P(pools, an_import_that_says_its_size_is_admitted_or_refused_at_once) {
   sim.disks().set_room(4095);
-  auto refused = sim.ask("app0", verb::begin_import, "private", "4096");
+  auto refused = sim.ask("app0", ask::begin_import{"private", "4096"});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("needs 4096 bytes and 4095 are free"));
-  EXPECT_TRUE(sim.ask("app0", verb::begin_import, "private", "4095"));
-  EXPECT_TRUE(sim.ask("app2", verb::begin_import, "private")); // nobody knows how much will come
+  EXPECT_TRUE(sim.ask("app0", ask::begin_import{"private", "4095"}));
+  EXPECT_TRUE(sim.ask("app2", ask::begin_import{"private"})); // nobody knows how much will come
 }
 
 INSTANTIATE_TEST_SUITE_P(seeds, pools, testing::Range<std::uint64_t>(0, 5));

@@ -24,7 +24,7 @@ constexpr auto inputs_of_one_host = 200;
 std::unique_ptr<simulation> new_host() {
   static const auto first = populated_host();
   auto result = std::make_unique<simulation>(1, first);
-  result->ask("work", verb::start);
+  result->ask("work", ask::start{});
   result->rules("* * work @anyvm allow target=dom0\n* * work dom0 allow\n");
   return result;
 }

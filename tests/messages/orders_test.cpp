@@ -1,0 +1,43 @@
+#include "messages/orders.hpp"
+
+#include <gtest/gtest.h>
+
+namespace qubes::tests {
+
+namespace {
+
+struct without_a_manner {};
+
+} // namespace
+
+static_assert(ask::is_order<ask::start>);
+static_assert(!ask::is_order<without_a_manner>);
+static_assert(!ask::is_order<job::pause_guest>);
+
+static_assert(ask::kill::how.is_for(ask::receiver::domain));
+static_assert(!ask::kill::how.is_for(ask::receiver::host));
+static_assert(ask::set_property::how.is_for(ask::receiver::domain));
+static_assert(ask::set_property::how.is_for(ask::receiver::host));
+static_assert(!ask::set_property::how.is_for(ask::receiver::sleep));
+
+TEST(orders, are_waited_for_as_long_as_they_say) {
+  constexpr auto limits = order_limits{};
+  EXPECT_EQ(limit_of(ask::kill{}, limits), limits.order);
+  EXPECT_EQ(limit_of(ask::start{}, limits), limits.start);
+  EXPECT_EQ(limit_of(ask::shutdown{}, limits), limits.start);
+  EXPECT_EQ(limit_of(ask::create{}, limits), limits.start);
+  EXPECT_EQ(limit_of(ask::run_backup{"daily"}, limits), limits.backup);
+}
+
+TEST(orders, that_end_with_their_client_get_an_errand) {
+  auto clone = order{ask::clone_volume{"work", "private", "token"}};
+  auto errand = begin_errand(clone);
+  ASSERT_TRUE(errand);
+  EXPECT_EQ(std::get<ask::clone_volume>(clone.what).errand, errand);
+  auto begun = order{ask::begin_import{"private"}};
+  EXPECT_TRUE(begin_errand(begun));
+  auto start = order{ask::start{}};
+  EXPECT_FALSE(begin_errand(start));
+}
+
+} // namespace qubes::tests
