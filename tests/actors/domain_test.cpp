@@ -428,6 +428,13 @@ TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
   EXPECT_EQ(sim.ask("dom0", ask::start{}).error().code, errc::vm_not_halted);
 }
 
+TEST_P(domains, orders_that_others_carry_out_are_refused) {
+  sim.may_lose_track = true; // a client cannot order this
+  EXPECT_EQ(sim.ask("app0", ask::create_label{"new", "0x112233"}).error().code, errc::internal);
+  EXPECT_EQ(sim.ask("app0", ask::suspend_host{}).error().code, errc::internal);
+  EXPECT_EQ(sim.ask("", ask::kill{}).error().code, errc::internal);
+}
+
 INSTANTIATE_TEST_SUITE_P(seeds, domains, ::testing::Range(std::uint64_t{0}, std::uint64_t{20}));
 INSTANTIATE_TEST_SUITE_P(seeds, domains_whose_agent_is_awaited,
                          ::testing::Range(std::uint64_t{0}, std::uint64_t{5}));
