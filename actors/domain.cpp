@@ -61,20 +61,20 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
 }
 
 /// After a fault of its own an actor begins again from what everybody could see. An end that was
-/// under way goes on, and a start that may have left a guest is undone.
+/// under way goes on, and a start is undone.
 void domain_state::adopt_board() {
   facts_ = world_->board.read(qid_);
   facts_.going_down = false;
   if (auto clients = supervisor())
     self->send(clients, atom::open_v);
-  if (facts_.xid < 0 && facts_.state == power::starting)
+  if (facts_.state == power::starting)
     return resume_undo();
   if (facts_.xid < 0 && facts_.state != power::halted) {
     stopping_ = true;
     publish_facts();
     return stop_volumes([this] { finish_stop(); });
   }
-  if (facts_.state == power::starting || facts_.state == power::halting)
+  if (facts_.state == power::halting)
     facts_.state = power::running;
   publish_facts();
   if (facts_.xid < 0)

@@ -112,6 +112,9 @@ private:
   void start_volumes();
   void prepare_spawn();
   bool settled_before_guest();
+  void mark_start();
+  void unmark_start();
+  void undo_mark();
   void create();
   void announce_memory();
   void spawned();

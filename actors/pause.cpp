@@ -204,6 +204,9 @@ void domain_state::reconcile(const model::guest& truth) {
   auto first = !std::exchange(known_, true);
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
+  auto unfinished = first && world_->unfinished_starts.contains(uuid_);
+  if (unfinished)
+    orphan_possible_ = true; // the build may go on
   if (first && !there && facts_.state == power::halted)
     recover_volumes();
   if (stopping_) {
@@ -225,7 +228,8 @@ void domain_state::reconcile(const model::guest& truth) {
     look_after_stop_ = true;
     return;
   }
-  if (facts_.state == power::halted && orphan_possible_ && truth.state == power::paused)
+  if (facts_.state == power::halted && orphan_possible_
+      && (unfinished || truth.state == power::paused))
     return end_orphan(truth);
   if (facts_.state == power::halted) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
@@ -252,10 +256,10 @@ void domain_state::tell_moved(power to) {
     tell(from == power::suspended ? "domain-resumed" : "domain-unpaused");
 }
 
-/// The hypervisor has finished a build after we were told that it failed. It lives until it is
-/// taken down.
+/// The hypervisor has finished a build after we were told that it failed, or a daemon before us did
+/// not get to the end of a start. The guest lives until it is taken down.
 void domain_state::end_orphan(const model::guest& truth) {
-  note(spdlog::level::warn, "a guest that a failed start left behind is taken down");
+  note(spdlog::level::warn, "a guest that a start left behind is taken down");
   orphan_possible_ = false;
   live_as(truth);
   move(truth.state);

@@ -5,6 +5,7 @@
 #include "actors/host_sleep.hpp"
 #include "actors/registry.hpp"
 #include "actors/stats.hpp"
+#include "drivers/unfinished_starts.hpp"
 #include "model/property.hpp"
 
 #include <spdlog/spdlog.h>
@@ -66,6 +67,13 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   for (auto& x : now.system->domains)
     if (x->is(model::disp_vm) && model::read_bool({now.view(), x.get()}, "auto_cleanup"))
       world->leftovers.insert(x->uuid);
+
+  if (auto& run = with.machinery.run) {
+    auto marked = drivers::marked_starts(*run);
+    if (!marked)
+      return tl::unexpected{std::move(marked.error())};
+    world->unfinished_starts = std::move(*marked);
+  }
 
   world->deadlines = deadlines::open(in);
   auto lanes = with.machinery.lanes;

@@ -32,6 +32,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"memory", &me::reserve_memory, nullptr},
       {"volumes", &me::start_volumes, &me::undo_volumes},
       {"pre-spawn", &me::prepare_spawn, nullptr},
+      {"mark", &me::mark_start, &me::undo_mark},
       {"create", &me::create, &me::undo_create},
       {"attached", &me::learn_required, nullptr},
       {"xenstore", &me::announce_memory, nullptr},
@@ -40,6 +41,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"unpause", &me::run_guest, nullptr},
       {"stub domain", &me::start_stub_agent, nullptr},
       {"agent", &me::start_agent, nullptr},
+      {"unmark", &me::unmark_start, nullptr},
       {"start", &me::started, nullptr},
   };
   return steps;
@@ -317,6 +319,29 @@ void domain_state::prepare_spawn() {
     if (life == life_)
       next_step();
   });
+}
+
+/// From here to the end of its start a daemon that dies leaves a guest that is not whole.
+void domain_state::mark_start() {
+  run(
+      work(job::mark_start{}), [this] { next_step(); },
+      [this](const model::error& why) { fail_start(why); });
+}
+
+void domain_state::unmark_start() {
+  run(
+      work(job::unmark_start{}), [this] { next_step(); },
+      [this](const model::error& why) { fail_start(why); });
+}
+
+/// The guest is gone: a mark that stays would lead to nothing.
+void domain_state::undo_mark() {
+  run(
+      work(job::unmark_start{}), [this] { unwind(); },
+      [this](const model::error& why) {
+        note(spdlog::level::warn, "{}", why.text);
+        unwind();
+      });
 }
 
 /// What moved since is followed first; nothing may come between this and the build.

@@ -53,6 +53,8 @@ struct world {
   published<std::optional<std::vector<model::device>>> host_pci;
   /// Disposables of before the daemon's start that clean up after themselves, by uuid.
   std::set<std::string, std::less<>> leftovers;
+  /// Whose starts a daemon before this one did not finish, by uuid.
+  std::set<std::string, std::less<>> unfinished_starts;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
   published<model::policy> policy;           ///< of qrexec; without any rule until it is read
 

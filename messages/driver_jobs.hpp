@@ -311,6 +311,17 @@ struct size_files {
   static constexpr auto how = file_call;
 };
 
+/// The next daemon takes down what is marked, should this one die first.
+struct mark_start {
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
+struct unmark_start {
+  using result = void;
+  static constexpr auto how = file_call.even_late();
+};
+
 /// Written down until the host's next boot, unless there is such a note already.
 struct note_paused {
   std::string names; ///< of domains, a line each
@@ -413,15 +424,16 @@ struct list {
   }();
 };
 
-using all = list<create_guest, pause_guest, unpause_guest, shut_down_guest, kill_guest,
-                 take_back_guest, suspend_guest, resume_guest, inspect_guest, find_console,
-                 undefine_guest, look_for_strangers, attach_device, detach_device, read_devices,
-                 list_pci, bind_pci, open_qubesdb, read_qubesdb, write_qubesdb, watch_qubesdb,
-                 write_xenstore, start_agent, run_service, ask_service, sync_menus, close_tools,
-                 verify_directory, read_overlay, read_notes, write_notes, read_firewall,
-                 write_firewall, read_firewalls, read_backup_profile, size_files, note_paused,
-                 take_paused, start_at_boot, mark_service, reserve_memory, shrink_memory,
-                 measure_free_memory, sample_usage, size_home, trigger_input, ask_user>;
+using all =
+    list<create_guest, pause_guest, unpause_guest, shut_down_guest, kill_guest, take_back_guest,
+         suspend_guest, resume_guest, inspect_guest, find_console, undefine_guest,
+         look_for_strangers, attach_device, detach_device, read_devices, list_pci, bind_pci,
+         open_qubesdb, read_qubesdb, write_qubesdb, watch_qubesdb, write_xenstore, start_agent,
+         run_service, ask_service, sync_menus, close_tools, verify_directory, read_overlay,
+         read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
+         read_backup_profile, size_files, mark_start, unmark_start, note_paused, take_paused,
+         start_at_boot, mark_service, reserve_memory, shrink_memory, measure_free_memory,
+         sample_usage, size_home, trigger_input, ask_user>;
 
 } // namespace job
 

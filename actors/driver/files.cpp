@@ -1,6 +1,7 @@
 // Files of dom0 that belong to domains, beside qubes.xml and the volumes.
 #include "actors/driver/jobs.hpp"
 
+#include "drivers/unfinished_starts.hpp"
 #include "model/xml/firewall_xml.hpp"
 #include "model/xml/overlay.hpp"
 
@@ -117,6 +118,14 @@ outcome<std::uint64_t> run(machinery& with, const domain_identity&, const job::s
       result += ((*found)->size + block - 1) / block * block;
   }
   return result;
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::mark_start&) {
+  return with.run ? drivers::mark_start(*with.run, about.uuid) : outcome<void>{};
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::unmark_start&) {
+  return with.run ? drivers::unmark_start(*with.run, about.uuid) : outcome<void>{};
 }
 
 outcome<void> run(machinery& with, const domain_identity&, const job::note_paused& what) {

@@ -60,6 +60,8 @@ handler<job::write_firewall> run;
 handler<job::read_firewalls> run;
 handler<job::read_backup_profile> run;
 handler<job::size_files> run;
+handler<job::mark_start> run;
+handler<job::unmark_start> run;
 handler<job::note_paused> run;
 handler<job::take_paused> run;
 handler<job::start_at_boot> run;

@@ -104,6 +104,39 @@ TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
   }
 }
 
+/// A guest lives on without its daemon, and so does a build of it that is under way.
+TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
+  for (auto who : {"app0", "sys-net1"})
+    ASSERT_TRUE(sim.ask(who, verb::set_feature, "qrexec", "1"));
+  for (auto moment = sim.chance()() % 8; moment < 800; moment += 8) {
+    auto ticket = sim.send("app0", verb::start);
+    for (auto left = moment; left > 0 && sim.step(); --left) {
+    }
+    auto done = sim.answer_to(ticket) != nullptr;
+    sim.restart();
+    sim.run();
+    for (auto who : {"app0", "sys-net1"}) {
+      auto guests = sim.hypervisor().guests();
+      auto guest = std::ranges::find(guests, uuid(who), &drivers::guest::uuid);
+      auto there = guest != guests.end();
+      ASSERT_EQ(there, sim.state_of(who) == power::running) << who << " after " << moment;
+      if (!there)
+        continue;
+      ASSERT_EQ(guest->state, power::running) << who << " after " << moment;
+      ASSERT_FALSE(sim.tools().database(who).empty()) << who << " after " << moment;
+      ASSERT_TRUE(sim.tools().agent_connected(who)) << who << " after " << moment;
+    }
+    ASSERT_TRUE(sim.ask("app0", verb::start)) << "after " << moment;
+    ASSERT_EQ(sim.state_of("app0"), power::running) << "after " << moment;
+    ASSERT_TRUE(sim.ask("app0", verb::kill));
+    ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+    EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
+    if (done)
+      break;
+  }
+  EXPECT_EQ(sim.run_disk().list({}).value(), std::vector<std::string>{});
+}
+
 /// Whoever gets its number or its name is neither degraded nor running for that.
 TEST_P(lives, leave_no_rows_on_the_boards) {
   auto qid = sim.world().system.read()->find("app0")->qid;

@@ -45,6 +45,7 @@ void start(simulation& sim) {
 
 void let_go(simulation& sim) {
   sim.lanes().hold("");
+  sim.settle();
   if (sim.world().system.read()->find("work"))
     sim.hypervisor().give_in(uuid_of_work(sim));
   sim.run();
