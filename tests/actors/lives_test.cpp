@@ -107,9 +107,9 @@ TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
 /// A guest lives on without its daemon, and so does a build of it that is under way.
 TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
   for (auto who : {"app0", "sys-net1"})
-    ASSERT_TRUE(sim.ask(who, verb::set_feature, "qrexec", "1"));
+    ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
   for (auto moment = sim.chance()() % 8; moment < 800; moment += 8) {
-    auto ticket = sim.send("app0", verb::start);
+    auto ticket = sim.send("app0", ask::start{});
     for (auto left = moment; left > 0 && sim.step(); --left) {
     }
     auto done = sim.answer_to(ticket) != nullptr;
@@ -126,10 +126,10 @@ TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
       ASSERT_FALSE(sim.tools().database(who).empty()) << who << " after " << moment;
       ASSERT_TRUE(sim.tools().agent_connected(who)) << who << " after " << moment;
     }
-    ASSERT_TRUE(sim.ask("app0", verb::start)) << "after " << moment;
+    ASSERT_TRUE(sim.ask("app0", ask::start{})) << "after " << moment;
     ASSERT_EQ(sim.state_of("app0"), power::running) << "after " << moment;
-    ASSERT_TRUE(sim.ask("app0", verb::kill));
-    ASSERT_TRUE(sim.ask("sys-net1", verb::kill));
+    ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+    ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
     EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
     if (done)
       break;
