@@ -38,29 +38,43 @@ void domain_state::carry_out(const ask::pause&, const reply& to) {
   hold(to);
 }
 
+/// Of two orders that go out together the second finds its work done.
 void domain_state::hold(const reply& to) {
-  run_for(to, work(job::pause_guest{}), [this, to] {
-    if (facts_.state != power::paused) { // the hypervisor's news may have been faster
-      move(power::paused);
-      tell("domain-paused");
-    }
-    to.ok();
-  });
+  run(
+      work(job::pause_guest{}),
+      [this, to] {
+        if (facts_.state != power::paused) { // the hypervisor's news may have been faster
+          move(power::paused);
+          tell("domain-paused");
+        }
+        to.ok();
+      },
+      [this, to](const model::error& why) {
+        facts_.state == power::paused ? to.ok() : to.refuse(why);
+      },
+      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
 }
 
 void domain_state::carry_out(const ask::unpause&, const reply& to) {
+  auto not_paused = model::error{errc::vm_not_paused, fmt::format("'{}' is not paused", who_), {}};
   if (facts_.state != power::paused)
-    return to.refuse({errc::vm_not_paused, fmt::format("'{}' is not paused", who_), {}});
+    return to.refuse(not_paused);
   tell("domain-pre-unpaused");
-  run_for(to, work(job::unpause_guest{}), [this, to] {
-    if (facts_.state == power::paused) {
-      move(awake());
-      tell("domain-unpaused");
-    }
-    if (!start_)
-      catch_up();
-    to.ok();
-  });
+  run(
+      work(job::unpause_guest{}),
+      [this, to] {
+        if (facts_.state == power::paused) {
+          move(awake());
+          tell("domain-unpaused");
+        }
+        if (!start_)
+          catch_up();
+        to.ok();
+      },
+      [this, to, not_paused](const model::error& why) {
+        to.refuse(facts_.state == power::paused ? why : not_paused);
+      },
+      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
 }
 
 void domain_state::carry_out(const ask::suspend&, const reply& to) {

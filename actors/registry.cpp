@@ -4,6 +4,7 @@
 #include "actors/netvm.hpp"
 #include "actors/telling.hpp"
 #include "model/graph.hpp"
+#include "model/property.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -42,7 +43,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](const model::system_ptr&) { welcome(); },
       [this](atom::start) -> caf::result<void> {
         align();
-        return caf::unit;
+        return align_boot();
       },
       [this](atom::open, const std::string&) -> caf::result<void> {
         align();
@@ -170,6 +171,24 @@ void registry_state::forget(const model::domain& gone) {
 }
 
 /// Most changes are about one record and move nobody: those must be passed over quickly.
+/// Nobody is served before it is done: a change of autostart that came first would be undone.
+caf::result<void> registry_state::align_boot() {
+  auto now = world_->look();
+  auto what = job::align_boot{};
+  for (auto& x : now.system->domains)
+    if (model::read_bool({now.view(), x.get()}, "autostart"))
+      what.domains.insert(x->name.str());
+  auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+  ask_driver(self, world_, {}, std::move(what))
+      .then([to]() mutable { deliver(to); },
+            [to](const caf::error& why) mutable {
+              spdlog::error("which domains start with the host may be wrong: {}",
+                            from_caf(why).message());
+              deliver(to);
+            });
+  return to;
+}
+
 void registry_state::align() {
   if (stopping_)
     return;

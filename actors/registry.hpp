@@ -84,6 +84,7 @@ private:
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
   /// that is told: nothing may be heard of a domain before its birth.
   void align();
+  caf::result<void> align_boot();
   /// Its record, but not before its birth is told.
   const model::domain* born(const std::string& name, const snapshot& now);
   bool is_settled(const std::string& name, const snapshot& now, const directory& actors);

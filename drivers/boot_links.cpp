@@ -1,5 +1,6 @@
 #include "drivers/boot_links.hpp"
 
+#include "drivers/directory.hpp"
 #include "drivers/reason.hpp"
 #include "drivers/unique_fd.hpp"
 
@@ -10,6 +11,9 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <optional>
+#include <string_view>
+#include <vector>
 
 namespace qubes::drivers {
 
@@ -19,6 +23,15 @@ using model::errc;
 using model::outcome;
 
 constexpr auto unit = "/usr/lib/systemd/system/qubes-vm@.service";
+constexpr auto prefix = std::string_view{"qubes-vm@"};
+constexpr auto suffix = std::string_view{".service"};
+
+std::optional<std::string> domain_of(std::string_view link) {
+  if (!link.starts_with(prefix) || !link.ends_with(suffix)
+      || link.size() <= prefix.size() + suffix.size())
+    return std::nullopt;
+  return std::string{link.substr(prefix.size(), link.size() - prefix.size() - suffix.size())};
+}
 
 class directory_of_links final : public boot_links {
 public:
@@ -27,7 +40,7 @@ public:
   outcome<void> set(const std::string& domain, bool on) override {
     if (path_.empty())
       return {};
-    auto link = fmt::format("{}/qubes-vm@{}.service", path_, domain);
+    auto link = fmt::format("{}/{}{}{}", path_, prefix, domain, suffix);
     auto done = on ? make(link) : ::unlink(link.c_str()) == 0 || errno == ENOENT;
     if (done && sync())
       return {};
@@ -36,6 +49,24 @@ public:
         fmt::format("'{}' cannot be made to start with the host, or not to: '{}': {}", domain, link,
                     reason()),
         "paths.boot_links is where these links are");
+  }
+
+  outcome<void> align(const std::set<std::string>& domains) override {
+    if (path_.empty())
+      return {};
+    auto missing = domains;
+    auto links = entries_of(path_);
+    if (!links && links.error() != ENOENT)
+      return model::fail(errc::general,
+                         fmt::format("cannot read '{}': {}", path_, reason(links.error())));
+    for (auto& link : links.value_or(std::vector<std::string>{}))
+      if (auto domain = domain_of(link); domain && missing.erase(*domain) == 0)
+        if (auto gone = set(*domain, false); !gone)
+          return gone;
+    for (auto& domain : missing)
+      if (auto made = set(domain, true); !made)
+        return made;
+    return {};
   }
 
 private:

@@ -5,6 +5,7 @@
 #include "model/error.hpp"
 
 #include <memory>
+#include <set>
 #include <string>
 
 namespace qubes::drivers {
@@ -15,6 +16,10 @@ public:
 
   /// On disk once it succeeded. What is so already is fine.
   virtual model::outcome<void> set(const std::string& domain, bool on) = 0;
+
+  /// These and no others start with the host from now on: a daemon may have died between a change
+  /// of a record and its link.
+  virtual model::outcome<void> align(const std::set<std::string>& domains) = 0;
 };
 
 /// In a directory such as `multi-user.target.wants`, which is made if it is missing; "" for none.

@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -340,6 +341,13 @@ struct start_at_boot {
   static constexpr auto how = file_call;
 };
 
+/// These and no others start with the host.
+struct align_boot {
+  std::set<std::string> domains;
+  using result = void;
+  static constexpr auto how = file_call;
+};
+
 /// dom0 itself runs a service, or does not.
 struct mark_service {
   std::string service;
@@ -432,8 +440,8 @@ using all =
          run_service, ask_service, sync_menus, close_tools, verify_directory, read_overlay,
          read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
          read_backup_profile, size_files, mark_start, unmark_start, note_paused, take_paused,
-         start_at_boot, mark_service, reserve_memory, shrink_memory, measure_free_memory,
-         sample_usage, size_home, trigger_input, ask_user>;
+         start_at_boot, align_boot, mark_service, reserve_memory, shrink_memory,
+         measure_free_memory, sample_usage, size_home, trigger_input, ask_user>;
 
 } // namespace job
 

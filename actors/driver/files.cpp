@@ -152,6 +152,10 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::star
   return with.boot_links->set(about.name, what.on);
 }
 
+outcome<void> run(machinery& with, const domain_identity&, const job::align_boot& what) {
+  return with.boot_links->align(what.domains);
+}
+
 outcome<void> run(machinery& with, const domain_identity&, const job::mark_service& what) {
   return with.tools->mark_service(what.service, what.on);
 }

@@ -65,6 +65,7 @@ handler<job::unmark_start> run;
 handler<job::note_paused> run;
 handler<job::take_paused> run;
 handler<job::start_at_boot> run;
+handler<job::align_boot> run;
 handler<job::mark_service> run;
 
 // -- host.cpp: the host's memory, its home, its user ---------------------------------------------

@@ -40,10 +40,6 @@ struct domains : ::testing::TestWithParam<std::uint64_t> {
   std::size_t heard = 0;
 };
 
-std::string why(const model::outcome<std::string>& x) {
-  return x ? "it was accepted" : x.error().message();
-}
-
 } // namespace
 
 TEST_P(domains, start_tells_its_events_in_order) {
@@ -240,6 +236,22 @@ TEST_P(domains, kill_during_a_netvm_switch_answers_both) {
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}))
       << "the next change is not stuck";
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
+}
+
+TEST_P(domains, paused_or_unpaused_twice_at_once_are_so_once) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  auto pauses = {sim.send("app0", ask::pause{}), sim.send("app0", ask::pause{})};
+  sim.run();
+  for (auto x : pauses)
+    EXPECT_TRUE(*sim.answer_to(x)) << why(*sim.answer_to(x));
+  EXPECT_EQ(sim.state_of("app0"), power::paused);
+  auto first = sim.send("app0", ask::unpause{});
+  auto second = sim.send("app0", ask::unpause{});
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(first)) << why(*sim.answer_to(first));
+  ASSERT_FALSE(*sim.answer_to(second));
+  EXPECT_EQ(sim.answer_to(second)->error().code, errc::vm_not_paused);
+  EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
 TEST_P(domains, kill_while_starting_leaves_nothing_behind) {

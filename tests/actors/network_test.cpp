@@ -83,10 +83,6 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
   }
 };
 
-std::string why(const model::outcome<std::string>& x) {
-  return x ? "it was accepted" : x.error().message();
-}
-
 } // namespace
 
 TEST_P(networks, none_takes_the_interface_away_before_it_is_said_so) {

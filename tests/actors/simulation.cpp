@@ -17,6 +17,8 @@
 
 #include <algorithm>
 #include <ranges>
+#include <type_traits>
+#include <variant>
 
 namespace qubes::tests {
 
@@ -190,13 +192,9 @@ void simulation::open(const std::string& sysfs) {
         violate(fmt::format("'{}': {}", to.domain, x.result.error().message()));
       return;
     }
-    auto& done = to.what.what;
-    if (auto* it = std::get_if<ask::set_property>(&done))
+    forget_acknowledged(to);
+    if (auto* it = std::get_if<ask::set_property>(&to.what.what))
       acknowledged_[{to.domain, it->property}] = it->value;
-    if (std::holds_alternative<ask::remove>(done))
-      std::erase_if(acknowledged_, [&](auto& x) { return x.first.first == to.domain; });
-    if (auto* it = std::get_if<ask::reset_property>(&done))
-      acknowledged_.erase({to.domain, it->property});
   });
   desk_ = std::make_unique<actors::front_desk>(
       society_->world(), society_->gate(),
@@ -230,13 +228,26 @@ void simulation::close() {
 }
 
 /// Whoever waited for the daemon that ended hears no more of it.
+void simulation::forget_acknowledged(const asked& x) {
+  std::visit(
+      [&]<class What>(const What& what) {
+        if constexpr (std::is_same_v<What, ask::remove>)
+          std::erase_if(acknowledged_, [&](auto& y) { return y.first.first == x.domain; });
+        else if constexpr (requires { what.property; })
+          acknowledged_.erase({x.domain, what.property});
+      },
+      x.what.what);
+}
+
 void simulation::restart() {
   ready_ = false;
   auto strict = std::exchange(may_lose_track, true);
   close();
   for (auto& x : asked_)
-    if (x.answers.empty())
+    if (x.answers.empty()) {
       x.answers.push_back(model::fail(errc::internal, "the daemon has ended"));
+      forget_acknowledged(x); // what nobody was told of may have been done
+    }
   open_ = 0;
   changes_.clear();
   last_board_.clear();
@@ -694,7 +705,7 @@ void simulation::check_volumes() {
 /// What a subscriber made up from events alone must be the truth.
 void simulation::check_events() {
   auto state = std::map<std::string, power>{};
-  for (auto& x : heard_) {
+  for (auto& x : heard_ | std::views::drop(heard_before_)) {
     if (x.name == "domain-start" || x.name == "domain-unpaused" || x.name == "domain-resumed")
       state[x.subject] = power::running;
     else if (x.name == "domain-paused")

@@ -138,6 +138,11 @@ public:
     return {};
   }
 
+  model::outcome<void> align(const std::set<std::string>& all) override {
+    domains = all;
+    return {};
+  }
+
   std::set<std::string> domains;
   bool broken = false;
 };
@@ -163,6 +168,11 @@ struct faults {
   unsigned volumes = 0;
   unsigned losses = 0; ///< of the connection to the hypervisor, whose calls under way go on
 };
+
+/// Why an order was refused.
+inline std::string why(const model::outcome<std::string>& x) {
+  return x ? "it was accepted" : x.error().message();
+}
 
 class simulation {
 public:
@@ -287,6 +297,7 @@ private:
   };
 
   void open(const std::string& sysfs);
+  void forget_acknowledged(const asked& x);
   void close();
   std::optional<model::error> fate(drivers::fake_call which);
   void receive(connection_id who, const std::string& frame);

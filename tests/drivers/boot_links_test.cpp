@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
+#include <string>
 
 namespace qubes::drivers {
 
@@ -46,6 +48,20 @@ TEST_F(boot_link_test, replaces_what_has_its_name) {
 TEST_F(boot_link_test, of_nobody_needs_no_directory) {
   EXPECT_TRUE(links->set("work", false));
   EXPECT_FALSE(fs::exists(wants));
+}
+
+TEST_F(boot_link_test, are_those_of_the_records_at_the_beginning) {
+  EXPECT_TRUE(links->align({}));
+  EXPECT_FALSE(fs::exists(wants));
+  ASSERT_TRUE(links->set("work", true));
+  ASSERT_TRUE(links->set("gone", true));
+  fs::create_symlink("/elsewhere", fs::path{wants} / "sshd.service");
+  ASSERT_TRUE(links->align({"work", "vault"}));
+  auto names = std::set<std::string>{};
+  for (auto& x : fs::directory_iterator{wants})
+    names.insert(x.path().filename());
+  EXPECT_EQ(names, (std::set<std::string>{"qubes-vm@vault.service", "qubes-vm@work.service",
+                                          "sshd.service"}));
 }
 
 TEST_F(boot_link_test, that_cannot_be_made_is_named) {
