@@ -511,9 +511,9 @@ void domain_state::take_required() {
   bind_pci();
 }
 
+/// What was taken, and what the guest was found to have, maybe after it was gone.
 void domain_state::undo_devices() {
-  for (auto& x : start_->taken)
-    give_back(x);
+  drop_attachments();
   unwind();
 }
 

@@ -287,6 +287,11 @@ void fake_hypervisor::set_script(script fate) {
   fate_ = std::move(fate);
 }
 
+void fake_hypervisor::meanwhile(std::function<void()> x) {
+  auto held = lock{mutex_};
+  meanwhile_ = std::move(x);
+}
+
 void fake_hypervisor::blocking(bool x) {
   auto held = lock{mutex_};
   blocking_ = x;
@@ -359,6 +364,10 @@ outcome<live_devices> fake_hypervisor::devices(const std::string& uuid) {
   add((*found)->xml);
   for (auto& x : (*found)->devices)
     add(in_a_domain(x));
+  auto happens = std::exchange(meanwhile_, {});
+  held.unlock();
+  if (happens)
+    happens();
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include "drivers/toolstack.hpp"
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -67,6 +68,9 @@ public:
   // -- the test's side -----------------------------------------------------------------------
 
   void set_script(script fate);
+
+  /// Once, when the devices of a guest are read and before anybody is told: a real answer is late.
+  void meanwhile(std::function<void()> x);
 
   /// Whether calls on a frozen guest wait (the default) or fail with `timed_out` at once, as a
   /// simulation in one thread needs it.
@@ -133,6 +137,7 @@ private:
   std::condition_variable stirred_; ///< a guest thawed or ended, or the connection did
   capabilities can_;
   script fate_;
+  std::function<void()> meanwhile_;
   listener listener_;
   std::map<std::string, life> lives_;
   std::map<fake_call, std::size_t> counts_;

@@ -885,6 +885,25 @@ TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned)
   EXPECT_THAT(words(), HasSubstr("nomodeset"));
 }
 
+TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_none) {
+  sim.hypervisor().set_pci({at("0000:00:14.0")});
+  auto killed = std::uint64_t{0};
+  sim.hypervisor().meanwhile([&] {
+    sim.lanes().hold("app0", drivers::lane::disk);
+    killed = sim.send("app0", ask::kill{});
+    sim.settle();
+  });
+  auto started = sim.send("app0", ask::start{});
+  sim.settle();
+  EXPECT_GT(sim.lanes().held(), 0U) << "the start is still being undone";
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_FALSE(*sim.answer_to(started));
+  EXPECT_TRUE(*sim.answer_to(killed));
+  EXPECT_THAT(sim.world().holders.of_holder("app0"), testing::IsEmpty());
+  EXPECT_TRUE(ask(ask::start{}));
+}
+
 TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) {
   auto offered = [&] {
     auto ticket = sim.send("dom0", ask::list_available{"pci"});
