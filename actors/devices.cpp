@@ -312,16 +312,15 @@ void domain_state::bring(model::attachment x, const model::device& device, asked
   if (!what)
     return refuse(what.error());
   attaching_.push_back(x);
-  run(
-      std::move(*what),
+  run_for(
+      to, std::move(*what),
       [this, x, named, to] {
         tell(fmt::format("device-attach:{}", x.kind),
              {{"device", named}, {"options", model::event_text(x.options)}});
         brought(x);
         to.ok();
       },
-      [this, x, to](const model::error& why) { not_brought(x, why, to); },
-      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+      [this, x, to](const model::error& why) { not_brought(x, why, to); });
 }
 
 void domain_state::brought(const model::attachment& x) {

@@ -504,9 +504,20 @@ private:
   /// Runs a job of a client's order: a failure, or a stop in between, is the client's answer.
   template <class Work, class Ok>
   void run_for(const reply& to, Work what, Ok ok) {
-    run(
-        std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); },
+    run_for(to, std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); });
+  }
+  template <class Work, class Ok, class Bad>
+  void run_for(const reply& to, Work what, Ok ok, Bad bad) {
+    run(std::move(what), std::move(ok), std::move(bad),
         [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+  }
+
+  /// A step of the start that is one job.
+  template <class Work>
+  void step_by(Work what) {
+    run(
+        std::move(what), [this] { next_step(); },
+        [this](const model::error& why) { fail_start(why); });
   }
 
   /// Runs a job whose result has nothing to do with this life.

@@ -40,8 +40,8 @@ void domain_state::carry_out(const ask::pause&, const reply& to) {
 
 /// Of two orders that go out together the second finds its work done.
 void domain_state::hold(const reply& to) {
-  run(
-      work(job::pause_guest{}),
+  run_for(
+      to, work(job::pause_guest{}),
       [this, to] {
         if (facts_.state != power::paused) { // the hypervisor's news may have been faster
           move(power::paused);
@@ -51,8 +51,7 @@ void domain_state::hold(const reply& to) {
       },
       [this, to](const model::error& why) {
         facts_.state == power::paused ? to.ok() : to.refuse(why);
-      },
-      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+      });
 }
 
 void domain_state::carry_out(const ask::unpause&, const reply& to) {
@@ -60,8 +59,8 @@ void domain_state::carry_out(const ask::unpause&, const reply& to) {
   if (facts_.state != power::paused)
     return to.refuse(not_paused);
   tell("domain-pre-unpaused");
-  run(
-      work(job::unpause_guest{}),
+  run_for(
+      to, work(job::unpause_guest{}),
       [this, to] {
         if (facts_.state == power::paused) {
           move(awake());
@@ -73,8 +72,7 @@ void domain_state::carry_out(const ask::unpause&, const reply& to) {
       },
       [this, to, not_paused](const model::error& why) {
         to.refuse(facts_.state == power::paused ? why : not_paused);
-      },
-      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+      });
 }
 
 void domain_state::carry_out(const ask::suspend&, const reply& to) {
@@ -85,8 +83,8 @@ void domain_state::carry_out(const ask::suspend&, const reply& to) {
   if (before_guest() || (facts_.state != power::running && facts_.state != power::starting))
     return to.refuse(not_running(who_, facts_.state));
   auto sleep = [this, to] {
-    run(
-        work(job::suspend_guest{}),
+    run_for(
+        to, work(job::suspend_guest{}),
         [this, to] {
           move(power::suspended);
           to.ok();
@@ -96,19 +94,16 @@ void domain_state::carry_out(const ask::suspend&, const reply& to) {
             return to.refuse(why);
           tell("domain-pre-paused");
           hold(to);
-        },
-        [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+        });
   };
   if (start_ || !has_agent())
     return sleep();
   tell("domain-cmd-pre-run", {{"start_guid", "False"}});
-  run(
-      work(root_service("qubes.SuspendPre")), sleep,
-      [this, sleep](const model::error& why) {
-        note(spdlog::level::warn, "{}", why.text);
-        sleep();
-      },
-      [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+  run_for(to, work(root_service("qubes.SuspendPre")), sleep,
+          [this, sleep](const model::error& why) {
+            note(spdlog::level::warn, "{}", why.text);
+            sleep();
+          });
 }
 
 void domain_state::carry_out(const ask::resume&, const reply& to) {
@@ -124,13 +119,11 @@ void domain_state::carry_out(const ask::resume&, const reply& to) {
     if (start_ || !has_agent())
       return woken();
     tell("domain-cmd-pre-run", {{"start_guid", "False"}});
-    run(
-        work(root_service("qubes.SuspendPost")), woken,
-        [this, woken](const model::error& why) {
-          note(spdlog::level::warn, "{}", why.text);
-          woken();
-        },
-        [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+    run_for(to, work(root_service("qubes.SuspendPost")), woken,
+            [this, woken](const model::error& why) {
+              note(spdlog::level::warn, "{}", why.text);
+              woken();
+            });
   });
 }
 

@@ -170,7 +170,6 @@ void registry_state::forget(const model::domain& gone) {
   world_->status.forget_clients(gone.name);
 }
 
-/// Most changes are about one record and move nobody: those must be passed over quickly.
 /// Nobody is served before it is done: a change of autostart that came first would be undone.
 caf::result<void> registry_state::align_boot() {
   auto now = world_->look();
@@ -189,6 +188,7 @@ caf::result<void> registry_state::align_boot() {
   return to;
 }
 
+/// Most changes are about one record and move nobody: those must be passed over quickly.
 void registry_state::align() {
   if (stopping_)
     return;

@@ -232,9 +232,7 @@ void domain_state::verify_files() {
 void domain_state::look_for_strangers() {
   if (!look().machine->xen)
     return next_step();
-  run(
-      work(job::look_for_strangers{}), [this] { next_step(); },
-      [this](const model::error& why) { fail_start(why); });
+  step_by(work(job::look_for_strangers{}));
 }
 
 void domain_state::bring_up_netvm() {
@@ -323,15 +321,11 @@ void domain_state::prepare_spawn() {
 
 /// From here to the end of its start a daemon that dies leaves a guest that is not whole.
 void domain_state::mark_start() {
-  run(
-      work(job::mark_start{}), [this] { next_step(); },
-      [this](const model::error& why) { fail_start(why); });
+  step_by(work(job::mark_start{}));
 }
 
 void domain_state::unmark_start() {
-  run(
-      work(job::unmark_start{}), [this] { next_step(); },
-      [this](const model::error& why) { fail_start(why); });
+  step_by(work(job::unmark_start{}));
 }
 
 /// The guest is gone: a mark that stays would lead to nothing.
@@ -428,9 +422,7 @@ void domain_state::announce_memory() {
   auto entries = model::xenstore_entries(now.view(), *me, facts_.xid);
   if (entries.empty())
     return next_step();
-  run(
-      work(job::write_xenstore{std::move(entries)}), [this] { next_step(); },
-      [this](const model::error& why) { fail_start(why); });
+  step_by(work(job::write_xenstore{std::move(entries)}));
 }
 
 void domain_state::spawned() {
@@ -475,9 +467,7 @@ void domain_state::start_stub_agent() {
   auto stub = domain_identity{.name = model::stub_domain_of(who_),
                               .uuid = model::read_text(about, "stubdom_uuid"),
                               .xid = static_cast<std::int32_t>(xid)};
-  run(
-      typed_job{std::move(stub), agent_work("root")}, [this] { next_step(); },
-      [this](const model::error& why) { fail_start(why); });
+  step_by(typed_job{std::move(stub), agent_work("root")});
 }
 
 void domain_state::start_agent() {

@@ -40,17 +40,17 @@ tl::expected<std::vector<std::string>, int> entries_of(const std::string& direct
 
 model::outcome<std::uint64_t> space_taken(const std::string& directory) {
   constexpr auto block = std::uint64_t{512};
-  auto first = entries_of(directory);
-  if (!first)
-    return model::fail(model::errc::general,
-                       fmt::format("cannot read '{}': {}", directory, reason(first.error())));
   auto result = std::uint64_t{0};
   auto counted = std::set<std::pair<::dev_t, ::ino_t>>{};
   auto todo = std::vector{directory};
   while (!todo.empty()) {
     auto at = std::move(todo.back());
     todo.pop_back();
-    for (auto& name : entries_of(at).value_or(std::vector<std::string>{})) {
+    auto names = entries_of(at);
+    if (!names && at == directory)
+      return model::fail(model::errc::general,
+                         fmt::format("cannot read '{}': {}", at, reason(names.error())));
+    for (auto& name : names.value_or(std::vector<std::string>{})) {
       auto path = at + '/' + name;
       struct ::stat facts {};
       if (::lstat(path.c_str(), &facts) != 0)

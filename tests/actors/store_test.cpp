@@ -123,9 +123,7 @@ TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   auto sim = simulation{0, sample_host(2, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "555"}));
-  sim.disk().foreign_write("qubes.xml", "<qubes><domains>");
-  caf::anon_send(sim.world().store, atom::reload_v);
-  sim.run();
+  sim.adopt("<qubes><domains>");
   auto memory = [&] {
     auto now = sim.world().look();
     return model::read_text({now.view(), now.find("app0")}, "memory");
@@ -135,9 +133,7 @@ TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   EXPECT_FALSE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_EQ(**sim.disk().read("qubes.xml", model::xml::max_bytes), "<qubes><domains>");
 
-  sim.disk().foreign_write("qubes.xml", model::xml::save(*sim.world().system.read()));
-  caf::anon_send(sim.world().store, atom::reload_v);
-  sim.run();
+  sim.adopt(model::xml::save(*sim.world().system.read()));
   EXPECT_EQ(sim.world().status.store().error, "");
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "600");
