@@ -102,7 +102,7 @@ backup_actor::behavior_type backup_state::make(world_ptr in, std::shared_ptr<dri
   with_ = std::move(with);
   lanes_ = std::move(lanes);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
+      [this](const order& x, const reply& to) { obey(x, to); },
       [this](atom::stop) -> caf::result<void> {
         if (running_.empty())
           return caf::unit;

@@ -199,9 +199,11 @@ void registry_state::welcome() {
   auto born = std::exchange(newborns_, {});
   for (auto& x : born) {
     births_.erase(x.name);
+    welcomed_.insert(x.name);
     self->send(world_->events, x.news);
   }
   align();
+  welcomed_.clear();
   auto now = world_->look();
   for (auto& x : born) {
     tell_menus(self, world_, now.system, {}, x.news);

@@ -3,6 +3,7 @@
 
 #include "messages/actors.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@ public:
   struct entry {
     std::string name;
     std::string uuid; ///< a name may pass to another domain
+    std::int64_t qid; ///< ... and so may a number
     domain_actor domain;
     netvm_actor netvm; ///< only of domains that provide network
   };

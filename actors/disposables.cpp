@@ -1,6 +1,7 @@
 #include "actors/disposables.hpp"
 
 #include "actors/driver/ask_driver.hpp"
+#include "actors/hand_on.hpp"
 #include "actors/log.hpp"
 #include "actors/telling.hpp"
 #include "model/creation.hpp"
@@ -62,7 +63,6 @@ disposables(disposables_actor::stateful_pointer<disposables_state> self, world_p
 
 disposables_actor::behavior_type disposables_state::make(world_ptr in) {
   world_ = std::move(in);
-  self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
       [this](atom::start) { wake_up(); },
       [this](atom::join, const std::string& base, const std::string& creator) {
@@ -88,7 +88,7 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
       [this](atom::expire, const std::string& who) { let_go(who); },
       [this](const answer& x) {
         if (auto found = asked_.extract(x.ticket))
-          found.mapped().then(x.result);
+          found.mapped()(x.result);
       },
   };
 }
@@ -587,36 +587,10 @@ void disposables_state::next_commit() {
 }
 
 /// "" is the host.
-void disposables_state::ask(const std::string& whom, order what,
-                            std::function<void(model::outcome<std::string>)> then) {
-  what.ticket = next_ticket_++;
-  auto actors = world_->directory.read();
-  auto* entry = whom.empty() ? nullptr : actors->find(whom);
-  if (!whom.empty() && (!entry || !entry->domain))
-    return then(model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", whom)));
-  auto whose = entry ? entry->domain.address() : world_->registry.address();
-  asked_.emplace(what.ticket, question{whose, std::move(then)});
-  if (entry && watched_.insert(whose).second)
-    self->monitor(entry->domain);
-  if (entry)
-    self->send(entry->domain, what, client_actor{disposables_actor{self}});
-  else
-    self->send(world_->registry, what, client_actor{disposables_actor{self}});
-}
-
-/// An actor died with what it was asked.
-void disposables_state::lost(const caf::down_msg& x) {
-  watched_.erase(x.source);
-  auto theirs = std::vector<std::function<void(model::outcome<std::string>)>>{};
-  for (auto i = asked_.begin(); i != asked_.end();)
-    if (i->second.whom == x.source) {
-      theirs.push_back(std::move(i->second.then));
-      i = asked_.erase(i);
-    } else {
-      ++i;
-    }
-  for (auto& then : theirs)
-    then(model::fail(errc::internal, "its actor ended before it answered"));
+void disposables_state::ask(const std::string& whom, order what, answered then) {
+  auto ticket = next_ticket_++;
+  asked_.emplace(ticket, std::move(then));
+  hand_on(*world_, whom, std::move(what), reply_to(ticket, client_actor{disposables_actor{self}}));
 }
 
 void disposables_state::tell(const std::string& base, std::string event,

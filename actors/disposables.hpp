@@ -79,9 +79,8 @@ private:
   /// Changes are made one after the other: each plan sees the one before.
   void commit(planner what, then_do then);
   void next_commit();
-  void ask(const std::string& whom, order what,
-           std::function<void(model::outcome<std::string>)> then);
-  void lost(const caf::down_msg& x);
+  using answered = std::function<void(model::outcome<std::string>)>;
+  void ask(const std::string& whom, order what, answered then);
   void tell(const std::string& base, std::string event,
             std::vector<std::pair<std::string, std::string>> args);
 
@@ -95,13 +94,8 @@ private:
     std::chrono::milliseconds pause{0};
     bool armed = false;
   };
-  std::map<std::string, retry> retries_; ///< by template
-  struct question {
-    caf::actor_addr whom;
-    std::function<void(model::outcome<std::string>)> then;
-  };
-  std::map<std::uint64_t, question> asked_;
-  std::set<caf::actor_addr> watched_;
+  std::map<std::string, retry> retries_;    ///< by template
+  std::map<std::uint64_t, answered> asked_; ///< by ticket
   std::uint64_t next_ticket_ = 1;
 };
 

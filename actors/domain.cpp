@@ -16,13 +16,14 @@ using model::errc;
 using model::power;
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,
-                                   std::string who) {
-  return self->state.make(std::move(in), std::move(who));
+                                   std::string who, bool newborn) {
+  return self->state.make(std::move(in), std::move(who), newborn);
 }
 
-domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
+domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bool newborn) {
   world_ = std::move(in);
   who_ = std::move(who);
+  known_ = newborn;
   auto now = look();
   if (auto* x = now.find(who_)) {
     qid_ = x->qid;
@@ -33,7 +34,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
   if (auto* x = record(now); x && x->is(model::admin_vm))
     wake_dom0(*x);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
+      [this](const order& x, const reply& to) { obey(x, to); },
       [this](atom::start) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         start(reply_to(to));
@@ -105,6 +106,8 @@ void domain_state::obey(const order& x, const reply& to) {
   dispatch<ask::receiver::domain>(x, to, [&]<class What>(const What& what) {
     if (auto why = no_power_switch(What::how.guests_only))
       return to.refuse(std::move(*why));
+    if (What::how.changes_disks && !known_ && facts_.state == power::halted)
+      return learn_truth([this, what, to] { carry_out(what, to); }, to);
     carry_out(what, to);
   });
 }

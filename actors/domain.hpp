@@ -32,7 +32,8 @@ public:
 
   explicit domain_state(domain_actor::pointer self) : self(self) {}
 
-  domain_actor::behavior_type make(world_ptr in, std::string who);
+  /// `newborn`: nobody can have a guest of it.
+  domain_actor::behavior_type make(world_ptr in, std::string who, bool newborn);
 
 private:
   // -- orders (domain.cpp) ----------------------------------------------------------------------
@@ -170,10 +171,10 @@ private:
   void reconcile(const model::guest& truth);
   void end_orphan(const model::guest& truth);
   void tell_moved(model::power to);
-  void learn_truth(const reply& waiting);
+  void learn_truth(const std::function<void()>& then, const reply& to);
   void recover_volumes();
   void find_network();
-  bool serves_nobody(const model::network_link& x) const;
+  std::optional<bool> is_served(const model::network_link& x) const;
   model::network_link link_to(const std::string& netvm, const std::string& mac) const;
   void found_network(const std::vector<model::network_link>& links);
   void catch_up();
@@ -200,7 +201,10 @@ private:
   void next_wish();
   void attempt(const wish& x);
   std::optional<std::string> netvm_after(const snapshot& now, const model::change& what) const;
-  void reserve(const wish& x, const std::string& netvm);
+  void reserve(wish x, const std::string& netvm);
+  void netvm_was_waited_for();
+  void needs_no_netvm();
+  bool lives() const; ///< and is not on its way down
   /// A change on its way to the disk.
   struct commitment {
     model::plan plan;
@@ -419,6 +423,7 @@ private:
   void forget_removal(const model::plan& plan);
   /// True when this change took the record away; the rest of the removal is under way then.
   bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
+  void tell_of_loss();
   void lose_record();
 
   // -- network (network.cpp) --------------------------------------------------------------------
@@ -545,6 +550,8 @@ private:
   bool known_ = false;           ///< the hypervisor has told whether it has this domain
   stop_waiters stop_waiters_;
   std::deque<wish> wishes_;
+  std::optional<wish> waits_for_netvm_; ///< the change that is being made
+  std::uint64_t reservations_ = 0;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
   std::set<std::string, std::less<>> imports_; ///< volumes that somebody writes data to
@@ -576,8 +583,11 @@ private:
   std::deque<model::menu_turn> menus_;        ///< what its menu has still to follow
   std::vector<model::menu_turn> menus_taken_; ///< of those that waited, until they are done
   bool menu_at_work_ = false;
-  std::uint64_t expiry_ = 0;                   ///< generation of the timer that is armed
-  bool gone_ = false;                          ///< our record was removed by us
+  std::uint64_t expiry_ = 0; ///< generation of the timer that is armed
+  bool gone_ = false;        ///< our record was removed by us
+  bool lost_record_ = false; ///< ... or by others
+  bool told_of_loss_ = false;
+  bool ends_with_record_ = false;              ///< its guest is being taken down
   std::shared_ptr<uplink> uplink_;             ///< to its netvm
   bool catching_up_ = false;                   ///< with what it missed while it was paused
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
@@ -589,6 +599,6 @@ private:
 };
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,
-                                   std::string who);
+                                   std::string who, bool newborn);
 
 } // namespace qubes::actors

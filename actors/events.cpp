@@ -2,6 +2,8 @@
 
 #include "messages/admin_api.hpp"
 
+#include <algorithm>
+
 namespace qubes::actors {
 
 events_actor::behavior_type hub(events_actor::stateful_pointer<events_state> self, world_ptr in,
@@ -23,16 +25,19 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
   };
 }
 
-/// What was under way about a domain when it went is of no use to anybody.
+/// What was under way about a domain when it went is of no use to anybody, and that it went is said
+/// once.
 bool events_state::is_of_the_dead(const model::event& x) {
-  if (x.name != "domain-add" && x.name != "domain-delete")
+  auto subject = std::ranges::find(x.args, "vm", [](auto& arg) { return arg.first; });
+  if (subject == x.args.end())
     return dead_.contains(x.subject);
-  for (auto& [key, name] : x.args)
-    if (key == "vm" && x.name == "domain-add")
-      dead_.erase(name);
-    else if (key == "vm")
-      dead_.insert(name);
-  return false;
+  if (x.name == "domain-pre-delete")
+    return dead_.contains(subject->second);
+  if (x.name == "domain-delete")
+    return !dead_.insert(subject->second).second;
+  if (x.name == "domain-add")
+    dead_.erase(subject->second);
+  return dead_.contains(x.subject);
 }
 
 void events_state::pass_on(const events& news) {

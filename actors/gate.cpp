@@ -1,6 +1,8 @@
 #include "actors/gate.hpp"
 
+#include "actors/hand_on.hpp"
 #include "actors/log.hpp"
+#include "actors/reply.hpp"
 
 #include "model/permission.hpp"
 
@@ -87,23 +89,6 @@ constexpr auto sweep = std::chrono::seconds{1};
 
 } // namespace
 
-bool hand_on(const world& in, const std::string& domain, order what, const client_actor& client) {
-  if (domain.empty()) {
-    caf::anon_send(in.registry, std::move(what), client);
-    return true;
-  }
-  auto actors = in.directory.read();
-  auto* entry = actors->find(domain);
-  if (!entry)
-    return false;
-  if (entry->domain) {
-    caf::anon_send(entry->domain, std::move(what), client);
-  } else {
-    caf::anon_send(in.registry, atom::rescue_v, domain, std::move(what), client);
-  }
-  return true;
-}
-
 gate_actor::behavior_type gate(gate_actor::stateful_pointer<gate_state> self, world_ptr in,
                                frame_sink to) {
   return self->state.make(std::move(in), std::move(to));
@@ -131,13 +116,10 @@ gate_state::~gate_state() {
 }
 
 void gate_state::take(order what, connection_id who, const std::string& domain) {
-  what.ticket = next_ticket_++;
+  auto ticket = next_ticket_++;
   auto limit = std::chrono::microseconds{limit_of(what, world_->settings)};
-  tickets_[what.ticket] = {who, world_->now_us() + limit.count(), begin_errand(what)};
-  auto ticket = what.ticket;
-  if (!hand_on(*world_, domain, std::move(what), client_actor{self}))
-    return answered(
-        {ticket, model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", domain))});
+  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_errand(what)};
+  hand_on(*world_, domain, std::move(what), reply_to(ticket, client_actor{self}));
   if (!std::exchange(ticking_, true))
     self->delayed_send(self, sweep, atom::tick_v);
 }

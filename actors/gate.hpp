@@ -18,10 +18,6 @@ struct caller {
   unsigned uid = 0;
 };
 
-/// Sends an order to its domain, or for the host (""); to the registry while the domain's actor
-/// rests. False when there is no such domain: nobody answers then.
-bool hand_on(const world& in, const std::string& domain, order what, const client_actor& client);
-
 /// The part that runs in the server's thread. Never blocks.
 class front_desk {
 public:

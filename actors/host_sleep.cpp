@@ -45,7 +45,7 @@ sleep_actor::behavior_type host_sleep(sleep_actor::stateful_pointer<sleep_state>
 sleep_actor::behavior_type sleep_state::make(world_ptr in) {
   world_ = std::move(in);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
+      [this](const order& x, const reply& to) { obey(x, to); },
       [this](const answer& x) { answered(x); },
       [this](atom::overdue, std::uint64_t ticket) { overdue(ticket); },
   };
@@ -166,11 +166,11 @@ void sleep_state::ask(order what, const std::string& whom) {
   auto* entry = actors->find(whom);
   if (!entry || !entry->domain)
     return;
-  what.ticket = ++tickets_;
-  open_.emplace(what.ticket, whom);
+  auto ticket = ++tickets_;
+  open_.emplace(ticket, whom);
   // Its service before the sleep, then the sleep itself, behind work that waits for the guest.
-  self->delayed_send(self, 3 * world_->settings.guest_call, atom::overdue_v, what.ticket);
-  self->send(entry->domain, std::move(what), client_actor{self});
+  self->delayed_send(self, 3 * world_->settings.guest_call, atom::overdue_v, ticket);
+  self->send(entry->domain, std::move(what), reply_to(ticket, client_actor{self}));
 }
 
 /// One that has stopped, has no guest yet, or goes on already, needs nothing of it.

@@ -95,7 +95,7 @@ outcome<library::opened> library::load(const model::host& machine) {
                                    : "no older generation in 'backup' can be used either");
 }
 
-outcome<model::xml::loaded> library::reread(const model::host& machine) {
+outcome<library::foreign> library::reread(const model::host& machine) {
   auto stamp = disk_->stamp(file);
   if (!stamp)
     return tl::unexpected{stamp.error()};
@@ -105,9 +105,12 @@ outcome<model::xml::loaded> library::reread(const model::host& machine) {
         errc::store,
         fmt::format("qubes.xml cannot be used, all stays as it was: {}", found.error().text),
         "put it right, or the old one back, and send qvmd SIGHUP");
-  stamp_ = *stamp;
+  return foreign{std::move(*found), *stamp};
+}
+
+void library::adopt(const foreign& x) {
+  stamp_ = x.stamp;
   damaged_ = false;
-  return found;
 }
 
 bool library::changed_by_others() {

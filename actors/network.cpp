@@ -52,15 +52,17 @@ void domain_state::network_settled() {
 model::uplink::surroundings domain_state::surroundings() const {
   auto* at = uplink_->now().interface();
   return {.paused = facts_.state == power::paused,
-          .reborn = at && serves_nobody(*at),
+          .reborn = at && is_served(*at) == false,
           .serving = serving_netvm()};
 }
 
-/// Its netvm began another life while nobody looked.
-bool domain_state::serves_nobody(const model::network_link& x) const {
+/// Whether the life that its netvm has now serves it; not known of every interface that was found.
+std::optional<bool> domain_state::is_served(const model::network_link& x) const {
   auto now = look();
   auto* netvm = now.find(x.netvm);
-  return x.backend >= 0 && netvm && world_->board.read(netvm->qid).xid != x.backend;
+  if (x.backend < 0 || !netvm)
+    return std::nullopt;
+  return world_->board.read(netvm->qid).xid == x.backend;
 }
 
 /// The netvm of the record, if it can be plugged into; it calls when it comes up.
@@ -81,9 +83,15 @@ void domain_state::follow_netvm() {
   sync_network();
 }
 
+/// A life of the netvm is over. The next one may serve it already.
 void domain_state::netvm_fell(const std::string& netvm) {
+  auto* at = uplink_->now().interface();
+  if (at && at->netvm == netvm && is_served(*at) == true)
+    return;
+  auto before = uplink_->now().state();
   uplink_->turn([&](auto& x) { x.fell(netvm); });
-  if (uplink_->now().state() == model::uplink_state::stale && facts_.state == power::paused)
+  auto is_stale = uplink_->now().state() == model::uplink_state::stale;
+  if (is_stale && before != model::uplink_state::stale && facts_.state == power::paused)
     change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
   sync_network();
 }
@@ -114,8 +122,8 @@ void domain_state::find_network() {
       [this] { network_settled(); });
 }
 
-/// Its own interface, among those that others may have given it. A netvm that is not there yet, by
-/// what is known so far, calls when it is.
+/// Its own interface, among those that others may have given it: the guest has been told of the
+/// netvm there. A netvm that is not there yet, by what is known so far, calls when it is.
 void domain_state::found_network(const std::vector<model::network_link>& links) {
   auto now = look();
   auto* me = record(now);
@@ -125,7 +133,10 @@ void domain_state::found_network(const std::vector<model::network_link>& links) 
     auto found = mine == links.end() ? links.front() : *mine;
     if (found.netvm.empty()) // a hypervisor without back ends
       found.netvm = netvm_in_record();
-    uplink_->turn([&](auto& x) { x.plugged(found); });
+    uplink_->turn([&](auto& x) {
+      x.plugged(found);
+      x.guest_was_told(found.netvm);
+    });
   }
   auto* at = uplink_->now().interface();
   if (at && at->netvm == netvm_in_record() && !serving_netvm())

@@ -244,7 +244,6 @@ void domain_state::reconcile(const model::guest& truth) {
     facts_.agent = true;
     watch_guest([this] { look_at_all_devices(); });
     find_network();
-    uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
     refresh_firewall();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v);
@@ -273,17 +272,16 @@ void domain_state::end_orphan(const model::guest& truth) {
   destroy();
 }
 
-/// A start must not touch the volumes of a guest that nobody has told of yet.
-void domain_state::learn_truth(const reply& waiting) {
+/// Nobody may touch the volumes of a guest that the hypervisor has not told of yet.
+void domain_state::learn_truth(const std::function<void()>& then, const reply& to) {
   run(
       work(job::inspect_guest{}),
-      [this, waiting](const model::guest& truth) {
+      [this, then](const model::guest& truth) {
         reconcile(truth);
-        known_ = true;
-        start(waiting);
+        known_ = true; // also of what is no domain with a guest
+        then();
       },
-      [waiting](const model::error& why) { waiting.refuse(why); },
-      [this, waiting] { start(waiting); });
+      [to](const model::error& why) { to.refuse(why); }, then);
 }
 
 /// What an earlier daemon left running is committed or discarded; a start that comes meanwhile

@@ -52,7 +52,7 @@ void domain_state::attempt(const wish& x) {
 /// The netvm that this change gives a live domain; nothing when it does not touch it.
 std::optional<std::string> domain_state::netvm_after(const snapshot& now,
                                                      const model::change& what) const {
-  if (facts_.state == model::power::halted || !model::touches(what, "netvm"))
+  if (!lives() || !model::touches(what, "netvm"))
     return std::nullopt;
   auto after = model::apply(*now.system, *now.machine, what);
   if (!after)
@@ -63,20 +63,46 @@ std::optional<std::string> domain_state::netvm_after(const snapshot& now,
 }
 
 /// A netvm must know of its new client before the change is made, or it might stop in between.
-void domain_state::reserve(const wish& x, const std::string& netvm) {
+void domain_state::reserve(wish x, const std::string& netvm) {
   changing_ = true;
-  uplink_->reserve(
+  x.reserved = uplink_->reserve(netvm);
+  waits_for_netvm_ = std::move(x);
+  auto waits = [this, number = ++reservations_] { return number == reservations_; };
+  uplink_->ask(
       netvm,
-      [this, x](uplink::reservation held) {
-        changing_ = false;
-        attempt({x.what, x.to, std::move(held)});
-        if (!changing_)
-          change_ended();
+      [this, waits] {
+        if (waits())
+          netvm_was_waited_for();
       },
-      [this, x](const model::error& why) {
+      [this, waits](const model::error& why) {
+        if (!waits())
+          return;
+        auto x = *std::exchange(waits_for_netvm_, std::nullopt);
         x.to.refuse(why);
         change_ended();
       });
+}
+
+/// The netvm is up, or there is no life any more that could be connected to it.
+void domain_state::netvm_was_waited_for() {
+  ++reservations_;
+  auto x = *std::exchange(waits_for_netvm_, std::nullopt);
+  changing_ = false;
+  attempt(x);
+  if (!changing_)
+    change_ended();
+}
+
+/// A netvm counts the living: a change that waits for one goes on without it.
+void domain_state::needs_no_netvm() {
+  if (!waits_for_netvm_)
+    return;
+  waits_for_netvm_->reserved = {};
+  netvm_was_waited_for();
+}
+
+bool domain_state::lives() const {
+  return facts_.state != model::power::halted && !stopping_ && !(start_ && start_->failed);
 }
 
 void domain_state::commit(const commitment& x) {
@@ -195,6 +221,8 @@ void domain_state::change_ended() {
   for (auto& x : std::exchange(starts_after_change_, {}))
     start(x);
   next_wish();
+  if (lost_record_ && !gone_)
+    lose_record();
 }
 
 /// Effects follow facts: the change is durable, now the world is brought in line with it.

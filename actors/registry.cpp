@@ -3,6 +3,7 @@
 #include "actors/domain.hpp"
 #include "actors/netvm.hpp"
 #include "actors/telling.hpp"
+#include "model/creation.hpp"
 #include "model/graph.hpp"
 #include "model/property.hpp"
 
@@ -27,6 +28,10 @@ std::string netvm_part(const std::string& name) {
   return "netvm " + name;
 }
 
+bool is_of(const directory::entry& actors, const model::domain& x) {
+  return actors.uuid == x.uuid && actors.qid == x.qid;
+}
+
 } // namespace
 
 registry_actor::behavior_type registry(registry_actor::stateful_pointer<registry_state> self,
@@ -39,7 +44,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
   return {
       answer_probe,
-      [this](const order& x, const client_actor& client) { obey(x, client); },
+      [this](const order& x, const reply& to) { obey(x, to); },
       [this](const model::system_ptr&) { welcome(); },
       [this](atom::start) -> caf::result<void> {
         align();
@@ -49,11 +54,14 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         align();
         return caf::unit;
       },
-      [this](atom::reload) { tell_all_to_follow(); },
+      [this](atom::reload) {
+        tell_all_to_follow();
+        align_boot();
+      },
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
-      [this](atom::rescue, const std::string& who, const order& x, const client_actor& client) {
-        rescue(who, x, reply_to(x.ticket, client));
+      [this](atom::rescue, const std::string& who, const order& x, const reply& to) {
+        rescue(who, x, to);
       },
       [this](atom::rested) { align(); },
   };
@@ -61,19 +69,17 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
 
 // -- orders --------------------------------------------------------------------------------------
 
-void registry_state::obey(const order& x, const client_actor& client) {
+void registry_state::obey(const order& x, const reply& to) {
   std::visit(
       [&]<class What>(const What& what) {
         if constexpr (What::how.is_for(ask::receiver::sleep))
-          self->send(world_->sleep, x, client);
+          self->send(world_->sleep, x, to);
         else if constexpr (What::how.is_for(ask::receiver::backup))
-          self->send(world_->backup, x, client);
-        else if constexpr (std::is_same_v<What, ask::clone_volume>)
-          clone_volume(what, x.ticket, client);
+          self->send(world_->backup, x, to);
         else if constexpr (What::how.is_for(ask::receiver::host))
-          carry_out(what, reply_to(x.ticket, client));
+          carry_out(what, to);
         else
-          reply_to(x.ticket, client).refuse(misdirected());
+          to.refuse(misdirected());
       },
       x.what);
 }
@@ -188,6 +194,13 @@ caf::result<void> registry_state::align_boot() {
   return to;
 }
 
+/// A change of it may have been cut off, before or after it became a fact.
+void registry_state::align_boot_of(const std::string& name) {
+  auto now = world_->look();
+  if (auto* x = now.find(name))
+    start_at_boot(self, world_, name, model::read_bool({now.view(), x}, "autostart"));
+}
+
 /// Most changes are about one record and move nobody: those must be passed over quickly.
 void registry_state::align() {
   if (stopping_)
@@ -198,10 +211,12 @@ void registry_state::align() {
   for (auto& name : changed) {
     auto* was = former ? former->find(name) : nullptr;
     auto* is = now.find(name);
-    if (was && (!is || is->uuid != was->uuid)) {
+    if (was && (!is || is->uuid != was->uuid || is->qid != was->qid)) {
       note_released(*was);
       forget(*was);
     }
+    if (restarts_.contains(domain_part(name)))
+      align_boot_of(name);
   }
   for (auto& name : std::exchange(waiting_, {}))
     if (std::ranges::find(changed, name) == changed.end())
@@ -210,6 +225,7 @@ void registry_state::align() {
   std::erase_if(changed, [&](auto& name) { return is_settled(name, now, *old); });
   if (changed.empty())
     return;
+  untold_ = former != nullptr; // the driver tells the first ones
   auto next = std::make_shared<directory>(*old);
   for (auto& name : changed)
     settle(name, now, *next);
@@ -231,21 +247,22 @@ bool registry_state::is_settled(const std::string& name, const snapshot& now,
   auto* entry = actors.find(name);
   if (!x || !entry)
     return !x && !entry;
-  return entry->uuid == x->uuid && entry->domain
+  return is_of(*entry, *x) && entry->domain
          && model::provides_network(now.view(), *x) == static_cast<bool>(entry->netvm);
 }
 
 void registry_state::settle(const std::string& name, const snapshot& now, directory& actors) {
   auto* x = born(name, now);
   auto* former = actors.find(name);
-  if (former && (!x || former->uuid != x->uuid)) {
+  if (former && (!x || !is_of(*former, *x))) {
     dismiss(*former);
     former = nullptr;
   }
   if (!x)
     return actors.drop(name);
-  auto entry =
-      former ? *former : directory::entry{.name = name, .uuid = x->uuid, .domain = {}, .netvm = {}};
+  auto entry = former ? *former
+                      : directory::entry{
+                          .name = name, .uuid = x->uuid, .qid = x->qid, .domain = {}, .netvm = {}};
   auto provides = model::provides_network(now.view(), *x);
   if (!entry.domain && may_begin(domain_part(name)))
     entry.domain = spawn_domain(name, x->uuid);
@@ -266,9 +283,15 @@ void registry_state::dismiss(const directory::entry& who) {
   if (who.netvm)
     self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
   if (!who.domain)
-    return;
+    return tell_of_loss(who.name);
   self->send(who.domain, atom::gone_v);
   leaving_.insert_or_assign(who.name, who.domain);
+}
+
+/// Its actor did not live to tell that it is gone, or has told it already.
+void registry_state::tell_of_loss(const std::string& name) {
+  if (!world_->look().find(name))
+    self->send(world_->events, model::news_of_removal(name));
 }
 
 bool registry_state::may_begin(const std::string& part) const {
@@ -276,11 +299,14 @@ bool registry_state::may_begin(const std::string& part) const {
   return known == restarts_.end() || known->second.may_begin(world_->now_us());
 }
 
-/// One that follows another learns what became of its guest.
+/// One that follows another, or whose record others have written, learns what there is of its
+/// guest.
 domain_actor registry_state::spawn_domain(const std::string& name, const std::string& uuid) {
-  auto result = self->spawn<caf::monitored>(actors::domain, world_, name);
-  if (!restarts_.contains(domain_part(name)))
+  auto newborn = welcomed_.contains(name);
+  auto result = self->spawn<caf::monitored>(actors::domain, world_, name, newborn);
+  if (newborn || !untold_)
     return result;
+  align_boot_of(name);
   ask_driver(self, world_, {.name = name, .uuid = uuid}, job::inspect_guest{})
       .then([who = result](
                 const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
@@ -302,7 +328,11 @@ netvm_actor registry_state::spawn_netvm(const std::string& name) {
 void registry_state::lost(const caf::down_msg& x) {
   if (stopping_)
     return;
-  if (std::erase_if(leaving_, [&](auto& y) { return y.second.address() == x.source; }) > 0) {
+  auto leaving = std::ranges::find(leaving_, x.source, [](auto& y) { return y.second.address(); });
+  if (leaving != leaving_.end()) {
+    if (x.reason != caf::exit_reason::normal)
+      tell_of_loss(leaving->first);
+    leaving_.erase(leaving);
     for (auto& [what, to] : std::exchange(postponed_, {}))
       carry_out(what, to);
     return;

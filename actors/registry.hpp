@@ -29,7 +29,7 @@ private:
   using planner = std::function<model::plan(const model::view&)>;
 
   /// Each is a `carry_out`; those of sleep and backups are handed on.
-  void obey(const order& x, const client_actor& client);
+  void obey(const order& x, const reply& to);
   void carry_out(const ask::preload& x, const reply& to);
   /// Of the host's own record.
   template <changes_host What>
@@ -71,7 +71,7 @@ private:
   void carry_out(const ask::list_pool& x, const reply& to);
   void carry_out(const ask::offer_volume& x, const reply& to);
   /// Once the token is known, the domain answers.
-  void clone_volume(const ask::clone_volume& x, std::uint64_t ticket, const client_actor& client);
+  void carry_out(const ask::clone_volume& x, const reply& to);
 
   using print_facts = std::function<std::string(const model::pool&, const model::pool_facts&)>;
   void look_at(const std::string& pool, const reply& to, const print_facts& print);
@@ -85,6 +85,7 @@ private:
   /// that is told: nothing may be heard of a domain before its birth.
   void align();
   caf::result<void> align_boot();
+  void align_boot_of(const std::string& name);
   /// Its record, but not before its birth is told.
   const model::domain* born(const std::string& name, const snapshot& now);
   bool is_settled(const std::string& name, const snapshot& now, const directory& actors);
@@ -92,6 +93,7 @@ private:
   void note_released(const model::domain& gone);
   void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
+  void tell_of_loss(const std::string& name);
   void lost(const caf::down_msg& x);
   void begin_again(const directory::entry& without, const std::string& part,
                    const caf::error& reason);
@@ -123,6 +125,8 @@ private:
   std::vector<applicant> applicants_;
   std::int64_t patient_since_us_ = 0; ///< the first applicant
   std::vector<newborn> newborns_;
+  std::set<std::string, std::less<>> welcomed_; ///< those of them that get their actors now
+  bool untold_ = false; ///< nobody tells those who get their actors now what the hypervisor has
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
   std::deque<std::string> offered_;                        ///< their tokens, as they came
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds

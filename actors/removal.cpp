@@ -114,10 +114,32 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
   return true;
 }
 
-/// Somebody took the record out of the file, or our own removal is under way.
+/// Unless the name is another's by now.
+void domain_state::tell_of_loss() {
+  if (std::exchange(told_of_loss_, true) || look().find(who_))
+    return;
+  self->send(world_->events, model::news_of_removal(who_));
+}
+
+/// Somebody took the record out of the file, or our own removal is under way. A life that has begun
+/// is ended first.
 void domain_state::lose_record() {
-  if (!changing_ && !gone_)
-    self->quit();
+  lost_record_ = true;
+  if (changing_ || gone_)
+    return;
+  tell_of_loss();
+  if (facts_.state == model::power::halted && !start_ && !stopping_)
+    return self->quit();
+  if (std::exchange(ends_with_record_, true))
+    return;
+  wait_for_stop(waits_as::kill, reply{[this](const model::outcome<std::string>& down) {
+                  if (!down)
+                    note(spdlog::level::err,
+                         "it has no record any more, and its guest lives on: {}",
+                         down.error().message());
+                  self->quit();
+                }});
+  take_down();
 }
 
 } // namespace qubes::actors

@@ -11,15 +11,12 @@
 
 namespace qubes::actors {
 
-/// What a client gets, or why not.
-using reply = answer_once<std::string>;
-
 /// The reply that nobody waits for.
 inline reply to_nobody() {
   return reply{[](const auto&) {}};
 }
 
-/// The reply to an order.
+/// The reply to an order of this client.
 inline reply reply_to(std::uint64_t ticket, const client_actor& client) {
   return reply{[ticket, client](model::outcome<std::string> result) {
     caf::anon_send(client, answer{ticket, std::move(result)});

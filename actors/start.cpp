@@ -77,7 +77,7 @@ void domain_state::start(const reply& to) {
   if (facts_.state != power::halted)
     return to.ok();
   if (!known_)
-    return learn_truth(to);
+    return learn_truth([this, to] { start(to); }, to);
   if (changing_) {
     starts_after_change_.push_back(to);
     return;
@@ -164,6 +164,7 @@ void domain_state::unwind() {
   world_->status.finish(who_);
   if (facts_.state != power::halted)
     move(power::halted);
+  needs_no_netvm();
   clean_up([waiting = run->waiting, why = *run->why] {
     for (auto& x : waiting)
       x.refuse(why);
@@ -503,8 +504,10 @@ void domain_state::started() {
     tell_guests(self, world_, model::told_by_start(now.view(), *me));
   take_devices();
   take_input();
-  if (auto clients = supervisor())
+  if (auto clients = supervisor()) {
+    self->send(clients, atom::down_v); // what an earlier life served, this one does not
     self->send(clients, atom::up_v);
+  }
   next_step();
 }
 

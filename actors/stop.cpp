@@ -270,6 +270,7 @@ void domain_state::stopped() {
   stopping_ = true;
   if (can_move(facts_.state, power::dying))
     move(power::dying);
+  needs_no_netvm();
   stop_volumes([this] { finish_stop(); });
 }
 

@@ -1,6 +1,7 @@
 #include "actors/store.hpp"
 
 #include "actors/off_thread.hpp"
+#include "model/foreign.hpp"
 
 #include <spdlog/spdlog.h>
 
@@ -120,12 +121,16 @@ void store_state::publish(model::system_ptr next) {
 // -- the file as others left it ----------------------------------------------------------------
 
 /// No domain has planned it: all look what it means for them.
-void store_state::publish_foreign(model::system_ptr next) {
-  publish(std::move(next));
+outcome<void> store_state::adopt(const library::foreign& x) {
+  if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
+    return may;
+  files_->adopt(x);
+  publish(std::make_shared<model::system>(x.loaded.system));
   if (world_->events)
     self->send(world_->events, atom::reload_v);
   if (world_->registry)
     self->send(world_->registry, atom::reload_v);
+  return {};
 }
 
 caf::result<void> store_state::reload() {
@@ -138,23 +143,22 @@ caf::result<void> store_state::reload() {
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<library>& files, const std::shared_ptr<const model::host>& machine) {
-        using news = std::optional<model::xml::loaded>;
+        using news = std::optional<library::foreign>;
         return files->changed_by_others()
                    ? files->reread(*machine).map([](auto&& x) { return news{std::move(x)}; })
                    : outcome<news>{};
       },
-      [this, to](outcome<std::optional<model::xml::loaded>> found) mutable {
+      [this, to](const outcome<std::optional<library::foreign>>& found) mutable {
         busy_ = false;
-        if (!found || *found) {
-          status_.error = found ? "" : found.error().message();
+        auto done = found.and_then([this](auto& x) { return x ? adopt(*x) : outcome<void>{}; });
+        if (!done || *found) {
+          status_.error = done ? "" : done.error().message();
           world_->status.set(status_);
         }
-        if (found && *found)
-          publish_foreign(std::make_shared<model::system>(std::move((*found)->system)));
-        if (found)
+        if (done)
           deliver(to);
         else
-          to.deliver(to_caf(found.error()));
+          to.deliver(to_caf(done.error()));
         gather_again();
         write_batch();
       },

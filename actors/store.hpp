@@ -27,9 +27,15 @@ public:
   /// Reads qubes.xml, or the last good generation when it is no qubes.xml at all.
   model::outcome<opened> load(const model::host& machine);
 
-  /// Reads qubes.xml as others left it. What cannot be used changes nothing, and saving stays
-  /// refused.
-  model::outcome<model::xml::loaded> reread(const model::host& machine);
+  /// qubes.xml as others left it.
+  struct foreign {
+    model::xml::loaded loaded;
+    std::optional<drivers::file_stamp> stamp{};
+  };
+
+  /// Changes nothing: until it is adopted, saving stays refused.
+  model::outcome<foreign> reread(const model::host& machine);
+  void adopt(const foreign& x);
 
   /// Makes `x` the content of qubes.xml, durably, and keeps the former one as a generation.
   /// Refuses when somebody else wrote the file since, and what could not be loaded again.
@@ -87,7 +93,7 @@ private:
   void write_batch();
   void written(model::outcome<void> result);
   void publish(model::system_ptr next);
-  void publish_foreign(model::system_ptr next);
+  model::outcome<void> adopt(const library::foreign& x);
   void settle_flushers();
 
   store_actor::pointer self;

@@ -24,17 +24,14 @@ void uplink::join(const joined& ok, const refused& bad) {
       bad);
 }
 
-void uplink::reserve(const std::string& netvm, const std::function<void(reservation)>& ok,
-                     const refused& bad) {
+uplink::reservation uplink::reserve(const std::string& netvm) {
   auto held = reservation{};
-  held.netvm_ = netvm;
   facts_.reserve(netvm); // told by the question itself
   held.hold_ = {nullptr, [of = weak_from_this(), netvm](void*) {
                   if (auto me = of.lock())
                     me->turn([&](auto& x) { x.release(netvm); });
                 }};
-  ask(
-      netvm, [held, ok] { ok(held); }, [held, bad](const model::error& why) { bad(why); });
+  return held;
 }
 
 /// It is told by the question; after a refusal nobody counts us for it.

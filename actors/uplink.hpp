@@ -20,11 +20,9 @@ public:
   class reservation {
   public:
     reservation() = default;
-    const std::string& netvm() const { return netvm_; }
 
   private:
     friend uplink;
-    std::string netvm_; ///< "" for none
     std::shared_ptr<void> hold_;
   };
 
@@ -49,12 +47,13 @@ public:
   /// by then.
   void join(const joined& ok, const refused& bad);
 
-  /// For a change: waits until that netvm is up and counts the domain.
-  void reserve(const std::string& netvm, const std::function<void(reservation)>& ok,
-               const refused& bad);
+  /// For a change that leads to this netvm.
+  reservation reserve(const std::string& netvm);
+
+  /// Waits until that netvm is up and counts the domain.
+  void ask(const std::string& netvm, const joined& ok, const refused& bad);
 
 private:
-  void ask(const std::string& netvm, const joined& ok, const refused& bad);
   netvm_actor find(const std::string& netvm) const;
   void tell_netvms();
 

@@ -151,6 +151,7 @@ outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std
   fresh.state = can_.paused_start ? power::paused : power::running;
   fresh.memory_kib = memory_in(xml);
   lives_.emplace(uuid, life{.who = fresh, .xml = xml, .devices = {}});
+  book(fresh.xid, xml);
   held.unlock();
   tell(fresh, guest_event::started);
   return fresh.xid;
@@ -242,6 +243,8 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
       std::erase_if(x.devices, same);
     }
     x.devices.push_back(device_xml);
+    unbook(x.who.xid, model::xml::interface_mac(device_xml));
+    book(x.who.xid, in_a_domain(device_xml));
     return {};
   });
 }
@@ -255,6 +258,7 @@ outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string
                   fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
     std::erase_if(x.devices, [&](const std::string& y) { return same_device(y, device_xml); });
     take_out(x.xml, device_xml); // what it does not have is gone already
+    unbook(x.who.xid, model::xml::interface_mac(device_xml));
     return {};
   });
 }
@@ -285,6 +289,11 @@ outcome<guest> fake_hypervisor::inspect(const std::string& uuid) {
 void fake_hypervisor::set_script(script fate) {
   auto held = lock{mutex_};
   fate_ = std::move(fate);
+}
+
+void fake_hypervisor::keep_books(std::shared_ptr<xenstore> x) {
+  auto held = lock{mutex_};
+  books_ = std::move(x);
 }
 
 void fake_hypervisor::meanwhile(std::function<void()> x) {
@@ -403,6 +412,32 @@ std::string fake_hypervisor::name_in(const std::string& xml) {
 
 // -- what the calls share ------------------------------------------------------------------------
 
+/// The back end is in the life that its domain has now, if it has one.
+void fake_hypervisor::book(std::int32_t xid, const std::string& domain_xml) {
+  if (!books_)
+    return;
+  for (auto& x : model::xml::links_in(domain_xml)) {
+    auto backend = std::ranges::find(lives_, x.netvm, [](auto& y) { return y.second.who.name; });
+    if (backend == lives_.end())
+      continue;
+    auto at = fmt::format("/libxl/{}/device/vif/{}", xid, next_interface_);
+    (void)books_->write(at + "/mac", x.mac);
+    (void)books_->write(at + "/backend",
+                        fmt::format("/local/domain/{}/backend/vif/{}/{}", backend->second.who.xid,
+                                    xid, next_interface_));
+    ++next_interface_;
+  }
+}
+
+void fake_hypervisor::unbook(std::int32_t xid, const std::string& mac) {
+  if (!books_ || mac.empty())
+    return;
+  auto all = fmt::format("/libxl/{}/device/vif", xid);
+  for (auto& x : books_->list(all).value_or(std::vector<std::string>{}))
+    if (books_->read(fmt::format("{}/{}/mac", all, x)).value_or(std::nullopt) == mac)
+      (void)books_->remove(fmt::format("{}/{}", all, x));
+}
+
 /// The script runs without the lock: it may turn a knob of this very hypervisor.
 std::optional<model::error> fake_hypervisor::admit(fake_call which, const std::string& uuid) {
   auto held = lock{mutex_};
@@ -484,6 +519,8 @@ outcome<void> fake_hypervisor::end(lock held, const std::string& uuid,
     return tl::unexpected{std::move(found.error())};
   auto whom = (*found)->who;
   lives_.erase(uuid);
+  if (books_)
+    (void)books_->remove(fmt::format("/libxl/{}", whom.xid));
   stirred_.notify_all();
   held.unlock();
   for (auto x : told)

@@ -3,10 +3,12 @@
 
 #include "drivers/hypervisor.hpp"
 #include "drivers/toolstack.hpp"
+#include "drivers/xenstore.hpp"
 
 #include <condition_variable>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -68,6 +70,9 @@ public:
   // -- the test's side -----------------------------------------------------------------------
 
   void set_script(script fate);
+
+  /// Where libxl says which domain has the back end of each interface.
+  void keep_books(std::shared_ptr<xenstore> x);
 
   /// Once, when the devices of a guest are read and before anybody is told: a real answer is late.
   void meanwhile(std::function<void()> x);
@@ -132,12 +137,16 @@ private:
                                const std::function<outcome<void>(life&)>& change);
   outcome<void> end(lock held, const std::string& uuid, const std::vector<guest_event>& told);
   void tell(const guest& whom, guest_event what);
+  void book(std::int32_t xid, const std::string& domain_xml);
+  void unbook(std::int32_t xid, const std::string& mac);
 
   mutable std::mutex mutex_;
   std::condition_variable stirred_; ///< a guest thawed or ended, or the connection did
   capabilities can_;
   script fate_;
   std::function<void()> meanwhile_;
+  std::shared_ptr<xenstore> books_;
+  int next_interface_ = 1;
   listener listener_;
   std::map<std::string, life> lives_;
   std::map<fake_call, std::size_t> counts_;

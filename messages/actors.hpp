@@ -7,7 +7,7 @@
 
 namespace qubes {
 
-/// A CLIENT: whoever hands out orders.
+/// A CLIENT: whoever hands out orders, each with a ticket that its reply brings back.
 using client_actor = caf::typed_actor<
     // The one answer to an order.
     caf::reacts_to<answer>>;
@@ -15,12 +15,12 @@ using client_actor = caf::typed_actor<
 /// A DOMAIN: one VM of the host.
 using domain_actor = caf::typed_actor<
     // Carries out a client's order.
-    caf::reacts_to<order, client_actor>,
+    caf::reacts_to<order, reply>,
     // Brings the domain and everything it needs up; joins a start that is under way.
     caf::replies_to<atom::start>::with<void>,
     // A netvm that counts it as its client came up: plug the network in again.
     caf::reacts_to<atom::up>,
-    // ... or went down: an interface at it is dead.
+    // ... or a life of it is over: an interface at that is dead.
     caf::reacts_to<atom::down, std::string>,
     // Its record may name another netvm, although it has not changed it itself.
     caf::reacts_to<atom::reload>,
@@ -74,7 +74,8 @@ using netvm_actor = caf::typed_actor<
     caf::reacts_to<atom::open>,
     // The provider is running: plug the clients in again.
     caf::reacts_to<atom::up>,
-    // The provider is gone: tell the clients, then bring it up for those who wait to join.
+    // A life of the provider is over: tell the clients, then bring it up for those who wait to
+    // join.
     caf::reacts_to<atom::down>>;
 
 /// The STORE: the only writer of qubes.xml.
@@ -147,9 +148,9 @@ using registry_actor = caf::typed_actor<
     // Shows that it still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Carries out an order about the host.
-    caf::reacts_to<order, client_actor>,
+    caf::reacts_to<order, reply>,
     // An order for this domain, whose actor died and rests: what protects is done all the same.
-    caf::reacts_to<atom::rescue, std::string, order, client_actor>,
+    caf::reacts_to<atom::rescue, std::string, order, reply>,
     // The published system changed: spawns who is new, ends who is gone.
     caf::reacts_to<model::system_ptr>,
     // Spawns everyone; answers when all are there.
@@ -214,7 +215,7 @@ using stats_actor = caf::typed_actor<
 /// SLEEP: puts all domains to sleep before the host, and wakes them after it.
 using sleep_actor = caf::typed_actor<
     // Carries out suspend_host or resume_host.
-    caf::reacts_to<order, client_actor>,
+    caf::reacts_to<order, reply>,
     // INTERNAL (as any client): a domain carried out its part.
     caf::reacts_to<answer>,
     // INTERNAL: a domain has had its time for that.
@@ -223,7 +224,7 @@ using sleep_actor = caf::typed_actor<
 /// BACKUP: what a profile's backup would hold, and the backups being made.
 using backup_actor = caf::typed_actor<
     // Carries out tell_backup, run_backup or cancel_backup.
-    caf::reacts_to<order, client_actor>,
+    caf::reacts_to<order, reply>,
     // Breaks off those being made; answers once nothing is left of them.
     caf::replies_to<atom::stop>::with<void>,
     // INTERNAL: a lane is done.

@@ -3,6 +3,7 @@
 // carries an order out knows what is allowed.
 #pragma once
 
+#include "messages/answer_once.hpp"
 #include "messages/driver_jobs.hpp"
 #include "messages/errand.hpp"
 #include "messages/order_limits.hpp"
@@ -39,11 +40,13 @@ struct manner {
   receiver by;
   std::chrono::seconds order_limits::*limit = &order_limits::order;
   std::string_view guests_only{}; ///< "paused": what never has a guest here cannot be that
+  bool changes_disks = false;     ///< it must be known whether a guest is at work on them
 
   constexpr manner within(std::chrono::seconds order_limits::*x) const {
-    return {by, x, guests_only};
+    return {by, x, guests_only, changes_disks};
   }
-  constexpr manner of_guests(std::string_view x) const { return {by, limit, x}; }
+  constexpr manner of_guests(std::string_view x) const { return {by, limit, x, changes_disks}; }
+  constexpr manner of_disks() const { return {by, limit, guests_only, true}; }
 
   constexpr bool is_for(receiver x) const {
     return by == x
@@ -81,7 +84,7 @@ struct preload {
 };
 
 struct remove {
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct start {
@@ -204,13 +207,13 @@ struct list_snapshots {
 struct set_volume_revisions {
   std::string volume;
   std::string revisions; ///< how many are kept
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct set_volume_rw {
   std::string volume;
   std::string writable;
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct set_volume_ephemeral {
@@ -222,18 +225,18 @@ struct set_volume_ephemeral {
 struct resize_volume {
   std::string volume;
   std::string size;
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct clear_volume {
   std::string volume;
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct revert_volume {
   std::string volume;
   std::string revision;
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 /// The reply is a token, good once.
@@ -257,20 +260,20 @@ struct import_volume {
   std::string volume;
   volume_name source;
   errand_ptr errand{};
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct begin_import {
   std::string volume;
   std::string size{}; ///< announced; "" for that of the volume
   errand_ptr errand{};
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 struct end_import {
   std::string volume;
   std::string status; ///< "ok", or "fail" and a line with the reason
-  static constexpr auto how = of_domain;
+  static constexpr auto how = of_domain.of_disks();
 };
 
 // -- pools ---------------------------------------------------------------------------------------
@@ -450,15 +453,18 @@ using any = list<create, preload, remove, start, shutdown, kill, pause, unpause,
 
 } // namespace ask
 
-/// A client's wish. Whoever takes it answers its ticket exactly once.
+/// What a client asks. A `reply` travels with it.
 struct order {
-  std::uint64_t ticket = 0;
   ask::any what;
 
   order() = default;
   template <ask::is_order What>
   order(What x) : what(std::move(x)) {}
 };
+
+/// What the client gets, or why not. Also the actor that dies with the order in its mailbox gives
+/// it.
+using reply = answer_once<std::string>;
 
 /// The reply body, or why not.
 struct answer {
@@ -476,3 +482,4 @@ errand_ptr begin_errand(order& x);
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::answer)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::reply)

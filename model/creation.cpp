@@ -187,8 +187,12 @@ outcome<domain> make_record(const view& v, const creation& wish, const identity&
   return x;
 }
 
+event of_host(std::string name, const std::string& who) {
+  return {"", std::move(name), {{"vm", who}}};
+}
+
 event of_host(std::string name, const domain& x) {
-  return {"", std::move(name), {{"vm", x.name.str()}}};
+  return of_host(std::move(name), x.name.str());
 }
 
 } // namespace
@@ -298,6 +302,10 @@ const volume* private_data_for(const view& v, const domain& born) {
     return nullptr;
   auto* os = find_feature(v, *based_on, "os", chain::own);
   return os && *os == "Windows" ? based_on->find_volume("private") : nullptr;
+}
+
+std::vector<event> news_of_removal(const std::string& who) {
+  return {of_host("domain-pre-delete", who), of_host("domain-delete", who)};
 }
 
 plan plan_removal(const view& v, const domain& x) {

@@ -54,4 +54,7 @@ const volume* private_data_for(const view& v, const domain& born);
 /// Refused while the domain runs, is used, or belongs to the package manager.
 plan plan_removal(const view& v, const domain& x);
 
+/// Told of a domain that is gone without a plan.
+std::vector<event> news_of_removal(const std::string& who);
+
 } // namespace qubes::model

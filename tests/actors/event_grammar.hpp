@@ -20,6 +20,9 @@ public:
   /// As a listener that has just come: nothing is known of these domains.
   void forget_lives() { lives_.clear(); }
 
+  /// Nothing is told of one that is found asleep until it wakes.
+  void is_asleep(const std::string& who) { lives_[who].now = life::up; }
+
   /// A file that others wrote may bring any name back without a word.
   void forget_removals() { gone_.clear(); }
 

@@ -205,6 +205,64 @@ TEST_P(networks, an_interface_of_a_former_life_of_the_netvm_is_replaced) {
   expect_sound();
 }
 
+/// Where nothing tells which life of the netvm serves it, a new one does not.
+TEST_P(networks, an_interface_of_which_little_is_known_is_replaced_when_its_netvm_starts) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.hypervisor().keep_books(nullptr);
+  ASSERT_TRUE(sim.xenstore().remove("/libxl"));
+  sim.hypervisor().listen({}); // the daemon ends before it hears
+  sim.excuse("sys-net1");
+  sim.hypervisor().crash(uuid("sys-net1"));
+  sim.restart();
+  ASSERT_EQ(sim.state_of("app0"), power::running);
+  auto before = sim.hypervisor().calls(fake_call::attach);
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), before + 1);
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  expect_sound();
+}
+
+/// It never was told of a netvm that it is connected to only now.
+TEST_P(networks, a_guest_that_a_daemon_finds_without_its_interface_is_told_of_its_network) {
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.lanes().hold("app0", drivers::lane::guest);
+  auto set = sim.send("app0", ask::set_property{"netvm", "sys-net1"});
+  while (record("app0").properties.at("netvm") != model::value{"sys-net1"})
+    ASSERT_TRUE(sim.step());
+  sim.lanes().forget();
+  sim.restart();
+  EXPECT_TRUE(sim.answer_to(set));
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  expect_sound();
+}
+
+/// The netvm takes as long as its timeout; whoever wanted to be connected to it is gone before.
+TEST_P(networks, a_change_that_waits_for_a_netvm_ends_with_the_life_it_was_for) {
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.hypervisor().occupy(uuid("sys-net0"));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::shutdown{}));
+  auto set = sim.send("app0", ask::set_property{"netvm", "sys-net0"});
+  sim.settle();
+  ASSERT_FALSE(sim.answer_to(set));
+  auto kill = sim.send("app0", ask::kill{});
+  auto again = sim.send("app0", ask::set_property{"netvm", ""});
+  auto start = sim.send("app0", ask::start{});
+  sim.settle();
+  for (auto x : {kill, set, again, start}) {
+    ASSERT_TRUE(sim.answer_to(x));
+    EXPECT_TRUE(*sim.answer_to(x)) << why(*sim.answer_to(x));
+  }
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  sim.hypervisor().give_in(uuid("sys-net0"));
+  sim.run();
+  EXPECT_EQ(sim.state_of("sys-net0"), power::halted) << "nobody is connected to it";
+  expect_sound();
+}
+
 TEST_P(networks, an_interface_for_a_guest_that_is_no_more_is_not_given_to_the_next) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));

@@ -1,5 +1,7 @@
 #include "tests/actors/simulation.hpp"
 
+#include "actors/hand_on.hpp"
+#include "actors/reply.hpp"
 #include "model/creation.hpp"
 #include "model/extensions/network.hpp"
 #include "model/firewall.hpp"
@@ -130,6 +132,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
       drivers::capabilities{},
       [this](drivers::fake_call which, const std::string&) { return fate(which); });
   hypervisor_->blocking(false);
+  hypervisor_->keep_books(xenstore_);
 
   disks_ = std::make_shared<drivers::fake_disks>(
       [this](const std::string& directory) { disk_->foreign_write(directory, ""); });
@@ -188,8 +191,11 @@ void simulation::open(const std::string& sysfs) {
       --open_;
     to.answers.push_back(x.result);
     if (!x.result) {
-      if (x.result.error().code == errc::internal && !may_lose_track)
+      auto lost = x.result.error().code == errc::internal;
+      if (lost && !may_lose_track)
         violate(fmt::format("'{}': {}", to.domain, x.result.error().message()));
+      if (lost || x.result.error().code == errc::timed_out) // it may have been done
+        forget_acknowledged(to);
       return;
     }
     forget_acknowledged(to);
@@ -254,6 +260,9 @@ void simulation::restart() {
   last_system_.reset();
   grammar_.forget_lives();
   heard_before_ = heard_.size();
+  for (auto& x : hypervisor_->guests())
+    if (x.state == power::suspended)
+      grammar_.is_asleep(x.name);
   open({});
   may_lose_track = strict;
 }
@@ -284,16 +293,14 @@ std::int64_t simulation::now_us() {
 // -- the client's side ----------------------------------------------------------------------------
 
 std::uint64_t simulation::send(const std::string& domain, order what) {
-  what.ticket = asked_.size();
+  auto ticket = asked_.size();
   asked_.push_back({domain, what, {}});
   ++open_;
   auto* shutdown = std::get_if<ask::shutdown>(&what.what);
   if (std::holds_alternative<ask::kill>(what.what) || (shutdown && shutdown->force))
     excused_.insert(domain);
-  if (!actors::hand_on(*society_->world(), domain, what, client_))
-    caf::anon_send(client_,
-                   answer{what.ticket, model::fail(errc::vm_not_found, "nobody has this name")});
-  return what.ticket;
+  actors::hand_on(*society_->world(), domain, std::move(what), actors::reply_to(ticket, client_));
+  return ticket;
 }
 
 const model::outcome<std::string>* simulation::answer_to(std::uint64_t ticket) const {
@@ -520,10 +527,16 @@ void simulation::check_qubesdb() {
       continue;
     auto wanted = model::qubesdb_edits{};
     model::tell_own_network(now.view(), *x, wanted);
+    auto* netvm = model::netvm_of(now.view(), *x);
+    auto netvm_state = netvm ? world().board.read(netvm->qid).state : power::halted;
     for (auto& [path, text, unfit] : wanted) {
       auto it = found.find(path);
       auto has = it == found.end() ? std::optional<std::string>{} : it->second;
-      if (!path.ends_with('/') && has != text)
+      // Of what it provides it is told when it starts, not when that changes; of its network when
+      // it is connected.
+      auto told = path.starts_with("/qubes-netvm-") ? found.contains("/qubes-netvm-network")
+                                                    : !netvm || model::serves(netvm_state);
+      if (told && !path.ends_with('/') && has != text)
         violate(fmt::format("'{}' reads {} in {}, not {}", x->name.str(), has.value_or("nothing"),
                             path, text.value_or("nothing")));
     }

@@ -47,6 +47,12 @@ public:
   /// How many jobs are held.
   std::size_t held() const;
 
+  /// They end with their daemon.
+  void forget() {
+    jobs_.clear();
+    hold("");
+  }
+
   void run_one(std::mt19937_64& chance);
 
 private:

@@ -92,6 +92,66 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "700"}));
 }
 
+/// Such a file would leave a guest that nobody could stop, and take its disks.
+TEST(store, a_file_without_the_record_of_a_living_guest_is_refused) {
+  auto sim = simulation{0, sample_host(2, 1)};
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  auto ours = *sim.world().system.read();
+  auto theirs = ours;
+  theirs.remove("app0");
+  sim.adopt(model::xml::save(theirs));
+  EXPECT_EQ(*sim.world().system.read(), ours) << "memory stays";
+  EXPECT_THAT(sim.world().status.store().error, testing::HasSubstr("app0"));
+  auto set = sim.ask("app1", ask::set_property{"memory", "600"});
+  ASSERT_FALSE(set) << "what they wrote is not overwritten";
+  EXPECT_EQ(set.error().code, errc::store);
+  EXPECT_TRUE(sim.ask("app0", ask::kill{}));
+  sim.adopt(model::xml::save(theirs));
+  EXPECT_EQ(sim.world().system.read()->find("app0"), nullptr) << "nothing of it lives";
+  EXPECT_EQ(sim.world().status.store().error, "");
+  EXPECT_EQ(sim.events().back().name, "domain-delete");
+  EXPECT_TRUE(sim.ask("app1", ask::set_property{"memory", "600"}));
+}
+
+TEST(store, a_file_that_lost_all_of_a_kind_is_refused) {
+  for (auto pools : {false, true}) {
+    auto sim = simulation{0, sample_host(2, 1)};
+    auto ours = *sim.world().system.read();
+    auto theirs = ours;
+    if (pools)
+      theirs.pools.clear();
+    else
+      for (auto& x : ours.domains)
+        if (x->is(model::qubes_vm))
+          theirs.remove(x->name.str());
+    sim.adopt(model::xml::save(theirs));
+    EXPECT_EQ(*sim.world().system.read(), ours);
+    EXPECT_THAT(sim.world().status.store().error,
+                testing::HasSubstr(pools ? "no pools" : "no domains"));
+  }
+}
+
+/// Whoever writes its record again finds it as it is.
+TEST(store, a_record_that_comes_back_finds_its_guest) {
+  auto whole = with_volumes(sample_host(2, 1));
+  auto without = whole;
+  without.remove("app0");
+  auto& app = *whole.find("app0");
+  auto running = std::vector<std::string>{};
+  for (auto& x : app.volumes)
+    if (x.pool != "linux-kernel")
+      running.push_back(x.vid);
+  auto sim = simulation{0, without, {}, running};
+  ASSERT_TRUE(sim.hypervisor().create(app.uuid, "<domain><name>app0</name></domain>"));
+  ASSERT_TRUE(sim.hypervisor().resume(app.uuid));
+  sim.run();
+  sim.adopt(model::xml::save(whole));
+  EXPECT_EQ(sim.state_of("app0"), model::power::running);
+  auto gone = sim.ask("app0", ask::remove{});
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code, errc::vm_not_halted);
+}
+
 /// What arrives while the file is looked at is made once, with or without news in the file.
 TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
   for (auto foreign : {false, true})

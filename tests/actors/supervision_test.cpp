@@ -98,6 +98,20 @@ TEST_P(supervision, tells_who_died_how_often_and_why) {
   EXPECT_EQ(sim.world().status.restarts().size(), 1U) << "rows die with their owner";
 }
 
+/// Its order is still in the mailbox.
+TEST_P(supervision, who_asks_an_actor_that_dies_is_told) {
+  sim.may_lose_track = true;
+  caf::anon_send_exit(entry("app0").domain, caf::exit_reason::unhandled_exception);
+  auto tickets = std::vector{sim.send("app0", ask::start{}), sim.send("app0", ask::add_tag{"one"}),
+                             sim.send("app0", ask::kill{})};
+  sim.settle();
+  for (auto x : tickets)
+    EXPECT_TRUE(sim.answer_to(x)) << "before any deadline";
+  sim.run();
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), testing::IsEmpty());
+}
+
 TEST_P(supervision, a_netvm_that_begins_again_knows_its_clients) {
   ASSERT_TRUE(sim.ask("app0", ask::start{})); // behind sys-net1
   die(entry("sys-net1").netvm);
