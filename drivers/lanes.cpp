@@ -188,6 +188,7 @@ lanes::lanes(widths x) {
     case lane::host: return x.host;
     case lane::build: return x.build;
     case lane::guest: return x.guest;
+    case lane::agent: return x.agent;
     case lane::rescue: return x.rescue;
     case lane::disk: return x.disk;
     case lane::storage: return x.storage;

@@ -34,7 +34,8 @@ public:
   struct widths {
     unsigned host = 4;
     unsigned build = 8;
-    unsigned guest = 64; ///< a frozen guest costs one until its deadline
+    unsigned guest = 64;   ///< a frozen guest costs one until its deadline
+    unsigned agent = 4096; ///< as many as there may be guests whose agents do not answer
     unsigned rescue = 4;
     unsigned disk = 1;
     unsigned storage = 4096; ///< each pool has its own bound

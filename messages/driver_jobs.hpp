@@ -62,6 +62,7 @@ struct manner {
 inline constexpr auto host_call = manner{lane::host, &call_limits::host_call};
 inline constexpr auto build_call = manner{lane::build, nullptr};
 inline constexpr auto guest_call = manner{lane::guest, &call_limits::guest_call};
+inline constexpr auto agent_call = manner{lane::agent, &call_limits::guest_call};
 inline constexpr auto rescue_call = manner{lane::rescue, &call_limits::rescue_call};
 inline constexpr auto file_call = manner{lane::disk, &call_limits::host_call};
 inline constexpr auto user_call = manner{lane::user, &call_limits::question};
@@ -219,7 +220,7 @@ struct start_agent {
   std::chrono::seconds patience{}; ///< with the agent
   bool debug = false;              ///< the daemon tells what it does
   using result = void;
-  static constexpr auto how = guest_call.in_turn(agent_turn);
+  static constexpr auto how = agent_call.in_turn(agent_turn);
 };
 
 /// Done as well where no program runs services.
@@ -227,7 +228,7 @@ struct run_service {
   model::service_call call;
   std::chrono::seconds patience{}; ///< with the service; none for that of any service
   using result = void;
-  static constexpr auto how = guest_call.in_turn(service_turn);
+  static constexpr auto how = agent_call.in_turn(service_turn);
 };
 
 struct ask_service {
@@ -235,14 +236,14 @@ struct ask_service {
   std::chrono::seconds patience{}; ///< with the service; none for that of any service
   errand_ptr errand{};             ///< takes the question back, if anything does
   using result = std::string;      ///< what it said
-  static constexpr auto how = guest_call.in_turn(service_turn);
+  static constexpr auto how = agent_call.in_turn(service_turn);
 };
 
 /// dom0 asks the domain for its applications.
 struct sync_menus {
   std::chrono::seconds patience{};
   using result = void;
-  static constexpr auto how = guest_call.in_turn(service_turn);
+  static constexpr auto how = agent_call.in_turn(service_turn);
 };
 
 /// The guest is gone: so are the programs that served it.
@@ -364,14 +365,14 @@ struct reserve_memory {
   errand_ptr errand{};                  ///< leaves the line
   std::function<void()> served{};       ///< told by any thread that the turn has come
   using result = std::shared_ptr<void>; ///< given back with its last copy
-  static constexpr auto how = guest_call.in_turn(memory_turn);
+  static constexpr auto how = agent_call.in_turn(memory_turn);
 };
 
 /// Of a domain that is about to rest.
 struct shrink_memory {
   std::chrono::seconds patience{}; ///< in line
   using result = void;
-  static constexpr auto how = guest_call.in_turn(memory_turn);
+  static constexpr auto how = agent_call.in_turn(memory_turn);
 };
 
 struct measure_free_memory {

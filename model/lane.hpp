@@ -10,13 +10,14 @@ namespace qubes::model {
 enum class lane : std::uint8_t {
   host,    ///< lists and looks: the hypervisor alone
   build,   ///< a guest is being built, which takes as long as it takes
-  guest,   ///< may wait for a guest: shutdown, attach, QubesDB, agent
+  guest,   ///< may wait for a guest for a moment: shutdown, attach, QubesDB
+  agent,   ///< waits for what runs in a guest, or in line for memory; costs nobody else a thread
   rescue,  ///< destroy; always free
   disk,    ///< files of the store
   storage, ///< volumes; copies may take long
   backup,  ///< takes hours, and costs nobody else a thread
   user,    ///< somebody is asked, who may be away
 };
-inline constexpr std::size_t lane_count = 8;
+inline constexpr std::size_t lane_count = 9;
 
 } // namespace qubes::model

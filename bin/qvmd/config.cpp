@@ -105,6 +105,7 @@ const std::vector<key>& keys() {
     {"lanes", "host", number(&config::lanes, &widths::host, 1, 64), "threads for looks at the hypervisor"},
     {"lanes", "build", number(&config::lanes, &widths::build, 1, 64), "guests built at the same time; more wait"},
     {"lanes", "guest", number(&config::lanes, &widths::guest, 1, 1024), "threads for calls that wait for a guest"},
+    {"lanes", "agent", number(&config::lanes, &widths::agent, 1, 65536), "guests' agents and services, and places in line for memory, that are waited for at the same time; more wait"},
     {"lanes", "storage", number(&config::settings, &settings::pool_workers, 1, 64), "threads for work on volumes, for each pool"},
     {"lanes", "backup", number(&config::lanes, &widths::backup, 1, 64), "backups made at the same time; more wait"},
     {"lanes", "user", number(&config::lanes, &widths::user, 1, 64), "domains about whose devices the user is asked at the same time; more wait"},
