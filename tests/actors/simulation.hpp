@@ -300,6 +300,11 @@ private:
     std::string domain;
     order what;
     std::vector<model::outcome<std::string>> answers;
+    std::string uuid{}; ///< of that domain: its name may pass to another
+  };
+  struct granted {
+    std::string value;
+    std::string uuid;
   };
 
   void open(const std::string& sysfs);
@@ -364,7 +369,7 @@ private:
   std::vector<std::uint64_t> last_board_;
   model::system_ptr last_system_;
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
-  std::map<std::pair<std::string, std::string>, std::string> acknowledged_; ///< property values
+  std::map<std::pair<std::string, std::string>, granted> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them
   model::system first_;                ///< what it started on
   std::size_t heard_before_ = 0;       ///< events of daemons before this one
