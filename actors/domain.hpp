@@ -390,7 +390,7 @@ private:
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
-  void watch_guest(const std::function<void()>& then, std::size_t at = 0);
+  void watch_guest(const std::function<void()>& then);
   void watch_guest_again();
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);

@@ -62,19 +62,18 @@ void domain_state::open_qubesdb() {
 }
 
 /// Without the watch it lives on: devices that come and go are not noticed until an attempt works.
-/// `at`: the class of devices that comes first.
-void domain_state::watch_guest(const std::function<void()>& then, std::size_t at) {
+void domain_state::watch_guest(const std::function<void()>& then) {
   auto now = look();
-  auto listed = [&](auto& x) { return !x.listing.empty() && is_there(x, *now.machine); };
-  while (at < std::size(model::device_kinds) && !listed(model::device_kinds[at]))
-    ++at;
-  if (at == std::size(model::device_kinds)) {
-    watch_pause_ = {};
-    return then();
-  }
+  auto paths = std::vector<std::string>{};
+  for (auto& x : model::device_kinds)
+    if (!x.listing.empty() && is_there(x, *now.machine))
+      paths.emplace_back(x.listing);
   run(
-      work(job::watch_qubesdb{std::string{model::device_kinds[at].listing}}),
-      [this, then, at] { watch_guest(then, at + 1); },
+      work(job::watch_qubesdb{std::move(paths)}),
+      [this, then] {
+        watch_pause_ = {};
+        then();
+      },
       [this, then](const model::error& why) {
         if (watch_pause_.count() == 0)
           note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);

@@ -69,9 +69,10 @@ void fake_guest_tools::listen(listener heard) {
   heard_ = std::move(heard);
 }
 
-outcome<void> fake_guest_tools::watch_qubesdb(const std::string& name, const std::string& path) {
+outcome<void> fake_guest_tools::watch_qubesdb(const std::string& name,
+                                              const std::vector<std::string>& paths) {
   auto lock = guard{mutex_};
-  return find(name).map([&](base* found) { found->watched.insert(path); });
+  return find(name).map([&](base* found) { found->watched = {paths.begin(), paths.end()}; });
 }
 
 outcome<void> fake_guest_tools::mark_service(const std::string& service, bool on) {

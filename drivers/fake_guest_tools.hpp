@@ -18,7 +18,8 @@ public:
   outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) override;
   outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) override;
   void listen(listener heard) override;
-  outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override;
+  outcome<void> watch_qubesdb(const std::string& name,
+                              const std::vector<std::string>& paths) override;
   outcome<void> mark_service(const std::string& service, bool on) override;
   outcome<void> start_agent(const qrexec_agent& x) override;
   outcome<std::optional<std::string>> run_service(const std::string& domain,

@@ -122,10 +122,11 @@ public:
     watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
   }
 
-  outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override {
+  outcome<void> watch_qubesdb(const std::string& name,
+                              const std::vector<std::string>& paths) override {
     if (x_.qubesdb_daemon.empty() || !watches_)
       return {};
-    return watches_->add(name, socket_of(name), path, entry_limit);
+    return watches_->watch(name, socket_of(name), paths, entry_limit);
   }
 
   outcome<void> mark_service(const std::string& service, bool on) override {

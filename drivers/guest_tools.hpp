@@ -52,8 +52,9 @@ public:
   using listener = std::function<void(const std::string& name, const std::string& path)>;
   virtual void listen(listener heard) = 0;
 
-  /// Until the domain stops or its daemon ends.
-  virtual outcome<void> watch_qubesdb(const std::string& name, const std::string& path) = 0;
+  /// All that is watched there, until the domain stops or its daemon ends.
+  virtual outcome<void> watch_qubesdb(const std::string& name,
+                                      const std::vector<std::string>& paths) = 0;
 
   /// A service of dom0 itself: programs there look for a file of its name.
   virtual outcome<void> mark_service(const std::string& service, bool on) = 0;

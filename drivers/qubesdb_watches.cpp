@@ -15,7 +15,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <vector>
 
 namespace qubes::drivers {
 
@@ -45,13 +44,15 @@ qubesdb_watches::~qubesdb_watches() {
     thread_.join();
 }
 
-outcome<void> qubesdb_watches::add(const std::string& name, const std::string& socket_path,
-                                   const std::string& path, std::chrono::milliseconds limit) {
+outcome<void> qubesdb_watches::watch(const std::string& name, const std::string& socket_path,
+                                     const std::vector<std::string>& paths,
+                                     std::chrono::milliseconds limit) {
   auto database = qubesdb_client::connect(socket_path, limit);
   if (!database)
     return tl::unexpected{std::move(database.error())};
-  if (auto done = database->watch(path); !done)
-    return done;
+  for (auto& path : paths)
+    if (auto done = database->watch(path); !done)
+      return done;
   remove(name);
   auto guard = std::lock_guard{mutex_};
   auto key = next_++;

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace qubes::drivers {
 
@@ -28,10 +29,10 @@ public:
   qubesdb_watches(const qubesdb_watches&) = delete;
   qubesdb_watches& operator=(const qubesdb_watches&) = delete;
 
-  /// Takes the place of an earlier watch of that name. Ends with `remove`, or when the daemon hangs
-  /// up or breaks the protocol.
-  outcome<void> add(const std::string& name, const std::string& socket_path,
-                    const std::string& path, std::chrono::milliseconds limit);
+  /// All that is watched of that name, in place of what was watched before. Ends with `remove`, or
+  /// when the daemon hangs up or breaks the protocol.
+  outcome<void> watch(const std::string& name, const std::string& socket_path,
+                      const std::vector<std::string>& paths, std::chrono::milliseconds limit);
 
   void remove(const std::string& name);
 

@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGES = ("qubesappmenusext", "qubeswhonix", "qubeskicksecure", "qubesusbproxy", "qubesguidaemon",
+            "qvc")  # that extend the daemon
 PCI = ("0000:00:1f.6", "0000:00:14.0", "0000:00:02.0")
 
 
@@ -20,14 +22,18 @@ class Folder:
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
     domain; qrexec_client: its program runs services, by default none does; manager: the socket of a
-    memory manager. What there is else is described by manifest.tsv."""
+    memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
+    manifest.tsv."""
 
-    def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager=""):
+    def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
+                 packages=()):
         self.top = tempfile.mkdtemp(prefix=prefix)
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
         self.config = f"{self.top}/qvmd.toml"
         self._make(edit, toml, qubesdb or {}, qrexec_client, manager and f"{self.top}/{manager}")
+        for package in packages:
+            self.write(f"python/python3.13/site-packages/{package}/__init__.py", "")
         self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
                         QUBESDB_SEED=f"{self.top}/qubesdb.json",
                         QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
