@@ -119,11 +119,13 @@ struct device_wish {
   model::assignment how;
 };
 
-/// A device is gone from its backend.
+/// A device is gone from its backend, or is there, and its backend says that its holder let go of
+/// it.
 struct device_loss {
   std::string kind;
   std::string backend;
   std::string port;
+  bool let_go = false;
 };
 
 /// Who had what was at a port of ours before has given it back.

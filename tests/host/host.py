@@ -21,8 +21,8 @@ class Folder:
     """The files of a host, and what its programs find in their environment.
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
-    domain; qrexec_client: its program runs services, by default none does; manager: the socket of a
-    memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
+    domain; qrexec_client: its program runs services, by default none does; a text that begins with #!
+    is one; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
     manifest.tsv."""
 
     def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
@@ -31,6 +31,8 @@ class Folder:
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
         self.config = f"{self.top}/qvmd.toml"
+        if qrexec_client.startswith("#!"):
+            qrexec_client = self._program("qrexec-client", qrexec_client)
         self._make(edit, toml, qubesdb or {}, qrexec_client, manager and f"{self.top}/{manager}")
         for package in packages:
             self.write(f"python/python3.13/site-packages/{package}/__init__.py", "")
@@ -88,6 +90,11 @@ xl = ""
 [memory]
 manager = "{manager}"
 {toml}""")
+
+    def _program(self, name, text):
+        self.write(name, text)
+        os.chmod(f"{self.top}/{name}", 0o755)
+        return f"{self.top}/{name}"
 
     def _make_file(self, kind, path, size):
         target = f"{self.state}/{path}"
