@@ -396,6 +396,7 @@ private:
   void wake_dom0(const model::domain& me);
   void watch_guest(const std::function<void()>& then);
   void watch_guest_again();
+  void watch_ended();
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);

@@ -17,6 +17,9 @@ namespace qubes::actors {
 
 namespace {
 
+/// Instead of a pause after an attempt that failed: the next one is the first.
+constexpr auto watched_before = std::chrono::milliseconds{1};
+
 /// 64 random bytes.
 std::string make_seed(const world& in) {
   auto result = std::string{};
@@ -75,7 +78,7 @@ void domain_state::watch_guest(const std::function<void()>& then) {
         then();
       },
       [this, then](const model::error& why) {
-        if (watch_pause_.count() == 0)
+        if (watch_pause_ <= watched_before)
           note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
         try_again(watch_pause_);
         then();
@@ -87,6 +90,16 @@ void domain_state::watch_guest_again() {
     if (watch_pause_.count() == 0)
       look_at_all_devices();
   });
+}
+
+/// Its QubesDB ends with a domain, and is begun anew where it did not.
+void domain_state::watch_ended() {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || stopping_ || watch_pause_.count() > 0 || (facts_.xid < 0 && !me->is(model::admin_vm)))
+    return;
+  watch_pause_ = watched_before;
+  self->delayed_send(self, std::chrono::seconds{1}, atom::tick_v, life_);
 }
 
 /// It runs as long as we do. Marks of its services do not outlive a boot of the host.

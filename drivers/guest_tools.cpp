@@ -118,8 +118,11 @@ public:
     return make(*database, all);
   }
 
-  void listen(listener heard) override {
-    watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
+  void listen(qubesdb_listener heard) override {
+    if (watches_)
+      watches_->listen(std::move(heard));
+    else
+      watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
   }
 
   outcome<void> watch_qubesdb(const std::string& name,

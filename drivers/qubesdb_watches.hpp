@@ -18,12 +18,16 @@ namespace qubes::drivers {
 
 using model::outcome;
 
+/// Told from a thread of its own; must return at once.
+struct qubesdb_listener {
+  std::function<void(const std::string& name, const std::string& path)> changed;
+  /// Nothing is told of it any more: its daemon hung up or broke the protocol.
+  std::function<void(const std::string& name)> ended;
+};
+
 class qubesdb_watches {
 public:
-  /// Told from the thread; must return at once.
-  using listener = std::function<void(const std::string& name, const std::string& path)>;
-
-  explicit qubesdb_watches(listener heard);
+  explicit qubesdb_watches(qubesdb_listener heard);
   ~qubesdb_watches();
 
   qubesdb_watches(const qubesdb_watches&) = delete;
@@ -35,6 +39,9 @@ public:
                       const std::vector<std::string>& paths, std::chrono::milliseconds limit);
 
   void remove(const std::string& name);
+
+  /// In place of the former one; what is watched stays so.
+  void listen(qubesdb_listener heard);
 
   std::size_t size() const;
 
@@ -49,7 +56,7 @@ private:
   /// False when the connection is over.
   bool read(connection& from);
 
-  listener heard_;
+  qubesdb_listener heard_;
   unique_fd poll_;
   unique_fd stop_; ///< readable when the thread shall end
   mutable std::mutex mutex_;

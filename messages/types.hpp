@@ -94,6 +94,11 @@ struct guest_news {
   std::string path;
 };
 
+/// What changes in a domain's QubesDB is not told any more: its daemon has ended.
+struct watch_end {
+  std::string domain;
+};
+
 /// Whose agents are connected.
 struct agents_now {
   std::set<std::string> names;
@@ -161,6 +166,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::watch_end)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agents_now)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)

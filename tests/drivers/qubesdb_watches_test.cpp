@@ -21,11 +21,15 @@ struct watches : testing::Test {
   std::mutex mutex;
   std::condition_variable came;
   std::vector<std::string> heard;
-  qubesdb_watches::listener listener = [this](const std::string& name, const std::string& path) {
+  qubesdb_listener listener{
+      .changed = [this](const std::string& name, const std::string& path) { hear(name + path); },
+      .ended = [this](const std::string& name) { hear(name + " ended"); }};
+
+  void hear(std::string what) {
     auto lock = std::lock_guard{mutex};
-    heard.push_back(name + path);
+    heard.push_back(std::move(what));
     came.notify_all();
-  };
+  }
 
   std::string path(const std::string& name) { return directory / ("qubesdb." + name + ".sock"); }
 
@@ -82,6 +86,7 @@ TEST_F(watches, end_with_their_domain_and_with_their_daemon) {
     ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
     EXPECT_EQ(all.size(), 1U);
   }
+  EXPECT_THAT(wait_for(1), ElementsAre("vault ended")) << "nobody took work's away";
   EXPECT_TRUE(ends_with(all, 0));
 }
 
@@ -129,6 +134,21 @@ TEST_F(watches, of_a_guest_are_all_that_were_asked_for_last) {
   work.touch("/a");
   work.touch("/b");
   EXPECT_THAT(wait_for(2), ElementsAre("work/a", "work/b"));
+  tools->close("work");
+}
+
+TEST_F(watches, of_a_guest_outlive_whoever_listens) {
+  auto options = guest_tools_options{};
+  options.run_directory = directory.str();
+  options.qubesdb_daemon = "/bin/true";
+  auto tools = open_guest_tools(options);
+  tools->listen({.changed = [](auto&, auto&) { ADD_FAILURE() << "it is gone"; },
+                 .ended = [](auto&) { ADD_FAILURE() << "it is gone"; }});
+  auto work = qubesdb_stub{path("work")};
+  ASSERT_TRUE(tools->watch_qubesdb("work", {"/a"}));
+  tools->listen(listener);
+  work.touch("/a");
+  EXPECT_THAT(wait_for(1), ElementsAre("work/a"));
   tools->close("work");
 }
 

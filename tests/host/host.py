@@ -8,6 +8,7 @@ machine that the tests run on.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -123,6 +124,11 @@ manager = "{manager}"
     def start_qubesdb(self):
         """The QubesDB of dom0; it ends, as those of the domains do, when the folder goes."""
         subprocess.run([f"{HERE}/qubesdb-daemon", "0", "dom0"], env=self.env, check=True)
+
+    def stop_qubesdb(self, domain="dom0"):
+        with open(f"{self.top}/run/qubes/qubesdb.{domain}.pid", encoding="utf-8") as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        os.unlink(f"{self.top}/run/qubes/qubesdb.{domain}.sock")
 
     def remove(self):
         shutil.rmtree(self.top, ignore_errors=True)
