@@ -173,6 +173,11 @@ class Host(Folder):
     def power(self, domain):
         return self.ok("admin.vm.List", domain).split("state=")[1].split()[0]
 
+    def preloaded(self, base):
+        """Names of the disposables that wait."""
+        reply = self.call("admin.vm.feature.Get", base, "preload-dispvm")
+        return reply[2:].decode().split() if reply.startswith(b"0\0") else []
+
     def volume(self, domain, name):
         """What volume.Info says, by key."""
         lines = self.ok("admin.vm.volume.Info", domain, name).splitlines()

@@ -23,25 +23,26 @@ class Folder:
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
     domain; qrexec_client: its program runs services, by default none does; a text that begins with #!
-    is one; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
+    is one; rpc_multiplexer: the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
     manifest.tsv."""
 
     def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
-                 packages=()):
+                 packages=(), rpc_multiplexer=""):
         self.top = tempfile.mkdtemp(prefix=prefix)
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
         self.config = f"{self.top}/qvmd.toml"
         if qrexec_client.startswith("#!"):
             qrexec_client = self._program("qrexec-client", qrexec_client)
-        self._make(edit, toml, qubesdb or {}, qrexec_client, manager and f"{self.top}/{manager}")
+        self._make(edit, toml, qubesdb or {}, (qrexec_client, rpc_multiplexer),
+                   manager and f"{self.top}/{manager}")
         for package in packages:
             self.write(f"python/python3.13/site-packages/{package}/__init__.py", "")
         self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
                         QUBESDB_SEED=f"{self.top}/qubesdb.json",
                         QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
 
-    def _make(self, edit, toml, qubesdb, qrexec_client, manager):
+    def _make(self, edit, toml, qubesdb, services, manager):
         for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
                        "sys/bus/pci/devices"):
             os.makedirs(f"{self.top}/{folder}")
@@ -81,8 +82,8 @@ uri = "test://{self.top}/node.xml"
 [programs]
 qubesdb_daemon = "{HERE}/qubesdb-daemon"
 qrexec_daemon = "{HERE}/qrexec-daemon"
-qrexec_client = "{qrexec_client}"
-rpc_multiplexer = ""
+qrexec_client = "{services[0]}"
+rpc_multiplexer = "{services[1]}"
 sync_menus = ""
 scrypt = "{HERE}/scrypt"
 input_trigger = ""
