@@ -136,6 +136,15 @@ const model::assignment* requirement(const model::domain& who, std::string_view 
 void domain_state::with_devices(const std::string& kind, const std::string& backend,
                                 const reply& to,
                                 const std::function<void(std::vector<model::device>)>& then) {
+  with_offers(kind, backend, to, [this, kind, then](std::vector<model::device> all) {
+    with_holders(kind, all);
+    then(std::move(all));
+  });
+}
+
+/// With who has them as far as their backend says that.
+void domain_state::with_offers(const std::string& kind, const std::string& backend, const reply& to,
+                               const std::function<void(std::vector<model::device>)>& then) {
   auto now = look();
   auto* it = now.find(backend);
   auto* row = model::find_device_kind(kind);
@@ -147,8 +156,11 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
     return then({});
   if (row->by == model::carrier::sound)
     return then({model::microphone()});
-  auto named = [this, kind, then](std::vector<model::device> all) {
-    with_holders(kind, all);
+  auto named = [this, then](std::vector<model::device> all) {
+    auto now = look();
+    for (auto& x : all)
+      if (!now.find(x.attachment))
+        x.attachment.clear();
     then(std::move(all));
   };
   if (of_host)
@@ -158,22 +170,18 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
             auto names = look().machine->usb;
             if (!model::has_usb_parts(kind, entries))
               return named(model::listed_devices(kind, backend, entries, {}, names.get()));
-            with_devices("usb", backend, to,
-                         [kind, backend, entries, names, named](const auto& usb) {
-                           named(model::listed_devices(kind, backend, entries, usb, names.get()));
-                         });
+            with_offers("usb", backend, to,
+                        [kind, backend, entries, names, named](const auto& usb) {
+                          named(model::listed_devices(kind, backend, entries, usb, names.get()));
+                        });
           });
 }
 
 /// Who has them: as their backend says, where it does, else as the domains do that have them.
 void domain_state::with_holders(const std::string& kind, std::vector<model::device>& all) const {
-  auto now = look();
-  for (auto& x : all) {
-    if (!now.find(x.attachment))
-      x.attachment.clear();
+  for (auto& x : all)
     if (x.attachment.empty())
       x.attachment = world_->holders.holder({kind, x.backend, x.port});
-  }
 }
 
 /// What the host has is known as long as the hypervisor tells of changes; a guest is asked: news of
@@ -328,6 +336,7 @@ void domain_state::brought(const model::attachment& x) {
   if (is_microphone(x))
     return;
   attached_.push_back(x);
+  world_->holders.brought(device_holders::place_of(x), who_);
   auto lost =
       std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
   if (lost > 0)

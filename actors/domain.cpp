@@ -45,6 +45,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
       [this](atom::reload) { follow_netvm(); },
       [this](const news& x) { hear(x); },
       [this](const guest_news& x) { hear(x); },
+      [this](const watch_end&) { watch_ended(); },
       [this](const agent_news& x) { hear(x); },
       [this](const device_offer& x) { take_device(x); },
       [this](const device_wish& x) { hear(x); },

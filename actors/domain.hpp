@@ -273,6 +273,8 @@ private:
 
   void with_devices(const std::string& kind, const std::string& backend, const reply& to,
                     const std::function<void(std::vector<model::device>)>& then);
+  void with_offers(const std::string& kind, const std::string& backend, const reply& to,
+                   const std::function<void(std::vector<model::device>)>& then);
   void with_holders(const std::string& kind, std::vector<model::device>& all) const;
   void with_attached(const std::string& kind, const reply& to,
                      const std::function<void(std::vector<model::attachment>)>& then);
@@ -326,10 +328,12 @@ private:
   void tell_devices_changed();
   void look_at_all_devices();
   void look_at_devices(const std::string& kind);
-  void devices_are(const std::string& kind, const std::vector<model::device>& all);
+  void devices_are(const std::string& kind, const std::vector<model::device>& all,
+                   const std::map<std::string, std::string>& had);
   void tell_holders(const std::string& kind,
                     const std::optional<std::vector<model::device>>& before,
-                    const std::vector<model::device>& all);
+                    const std::vector<model::device>& all,
+                    const std::map<std::string, std::string>& had);
   void device_is_gone(const std::string& kind, const model::device& x, std::string_view identity);
   void offers_nothing();
   void forget_devices();
@@ -390,8 +394,9 @@ private:
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
-  void watch_guest(const std::function<void()>& then, std::size_t at = 0);
+  void watch_guest(const std::function<void()>& then);
   void watch_guest_again();
+  void watch_ended();
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);

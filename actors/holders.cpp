@@ -40,7 +40,7 @@ model::outcome<void> device_holders::take(const model::attachment& x, const std:
                              fmt::format("it is not known yet which devices '{}' has", *other),
                              "try it again in a moment"};
     else
-      here.push_back({who, x});
+      here.push_back({.who = who, .what = x});
     if (here.empty())
       now.holdings.erase(place_of(x));
   });
@@ -53,8 +53,30 @@ void device_holders::found(const model::attachment& x, const std::string& who) {
   state_.update([&](state& now) {
     auto& here = now.holdings[place_of(x)];
     if (by(here, who) == here.end())
-      here.push_back({who, x});
+      here.push_back({.who = who, .what = x});
+    by(here, who)->brought = true;
   });
+}
+
+void device_holders::brought(const place& x, const std::string& who) {
+  state_.update([&](state& now) {
+    auto i = now.holdings.find(x);
+    if (i == now.holdings.end())
+      return;
+    if (auto mine = by(i->second, who); mine != i->second.end())
+      mine->brought = true;
+  });
+}
+
+std::map<std::string, std::string> device_holders::settled(std::string_view kind,
+                                                           std::string_view backend) const {
+  auto result = std::map<std::string, std::string>{};
+  auto now = state_.read();
+  for (auto& [x, all] : now->holdings)
+    for (auto& y : all)
+      if (std::get<0>(x) == kind && std::get<1>(x) == backend && y.brought && !y.vacated)
+        result.emplace(std::get<2>(x), y.who);
+  return result;
 }
 
 bool device_holders::give_back(const place& x, const std::string& who) {

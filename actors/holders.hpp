@@ -27,6 +27,12 @@ public:
   /// The hypervisor or the backend says so, whatever was known before.
   void found(const model::attachment& x, const std::string& who);
 
+  /// What it took has come.
+  void brought(const place& x, const std::string& who);
+
+  /// By port of this backend: who has been brought what is there now.
+  std::map<std::string, std::string> settled(std::string_view kind, std::string_view backend) const;
+
   /// True when what `who` had was gone from its port already: the port is free from now on.
   bool give_back(const place& x, const std::string& who);
 
@@ -55,6 +61,7 @@ private:
   struct holding {
     std::string who;
     model::attachment what;
+    bool brought = false; ///< else it may be on its way
     bool vacated = false; ///< its device is gone from the port
   };
   struct state {

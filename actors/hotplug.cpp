@@ -86,18 +86,22 @@ void domain_state::look_at_devices(const std::string& kind) {
       over();
     }
   }};
-  with_devices(kind, who_, failed, [this, kind, failed, over, life = life_](const auto& all) {
-    failed.ok();
-    if (life == life_)
-      devices_are(kind, all);
-    over();
-  });
+  with_offers(kind, who_, failed,
+              [this, kind, failed, over, had = world_->holders.settled(kind, who_),
+               life = life_](const auto& all) {
+                failed.ok();
+                if (life == life_)
+                  devices_are(kind, all, had);
+                over();
+              });
 }
 
-void domain_state::devices_are(const std::string& kind, const std::vector<model::device>& all) {
+/// `had`: who has had which port's device since before the backend was asked.
+void domain_state::devices_are(const std::string& kind, const std::vector<model::device>& all,
+                               const std::map<std::string, std::string>& had) {
   auto before = std::exchange(offers_[kind].told, all);
   if (says_who_has(kind))
-    tell_holders(kind, before, all);
+    tell_holders(kind, before, all, had);
   if (!before)
     return;
   for (auto& x : *before)
@@ -113,10 +117,12 @@ void domain_state::devices_are(const std::string& kind, const std::vector<model:
     offer(kind, x);
 }
 
-/// Those who have one of ours now, or have it no more.
+/// Those who have one of ours now, or have it no more: what the backend says ends what we know. Of
+/// those who are being brought one it cannot know yet.
 void domain_state::tell_holders(const std::string& kind,
                                 const std::optional<std::vector<model::device>>& before,
-                                const std::vector<model::device>& all) {
+                                const std::vector<model::device>& all,
+                                const std::map<std::string, std::string>& had) {
   auto actors = world_->directory.read();
   auto send = [&](const std::string& to, auto what) {
     if (auto* entry = to.empty() ? nullptr : actors->find(to))
@@ -124,10 +130,11 @@ void domain_state::tell_holders(const std::string& kind,
   };
   for (auto& x : all) {
     auto* was = before ? find(*before, x) : nullptr;
-    auto former = was ? was->attachment : std::string{};
+    auto holder = had.find(x.port);
+    auto former = holder != had.end() ? holder->second : was ? was->attachment : std::string{};
     if (former == x.attachment)
       continue;
-    send(former, device_loss{kind, who_, x.port});
+    send(former, device_loss{kind, who_, x.port, true});
     send(x.attachment, device_gain{kind, x, before.has_value()});
   }
 }
@@ -315,8 +322,11 @@ void domain_state::lose_device(const device_loss& what) {
     abort_start({errc::general,
                  fmt::format("{} device {}:{} went away", what.kind, what.backend, what.port),
                  {}});
-  if (std::ranges::any_of(attaching_, here))
-    return losses_.push_back(what);
+  if (std::ranges::any_of(attaching_, here)) {
+    if (!what.let_go) // of an earlier time that we had it
+      losses_.push_back(what);
+    return;
+  }
   auto it = std::ranges::find_if(attached_, here);
   if (it == attached_.end())
     return;

@@ -1,5 +1,6 @@
 // Taking a domain down, and what follows when it is down (spec/lifecycle.md §3-§5).
 #include "actors/domain.hpp"
+#include "model/default_rules.hpp"
 #include "model/extension.hpp"
 #include "model/graph.hpp"
 #include "model/property.hpp"
@@ -67,7 +68,7 @@ void domain_state::carry_out(const ask::shutdown& x, const reply& to) {
 }
 
 /// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
-/// it is said before that it is paused.
+/// it is said before that it is paused, which only those may be that nobody has used yet.
 void domain_state::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
   auto now = look();
   auto* me = record(now);
@@ -75,7 +76,7 @@ void domain_state::shut_down_unless_used(const ask::shutdown& x, const reply& to
     return ask_guest_to_halt(x.wait, to);
   if (auto allowed = model::allow_stop(now.view(), *me); !allowed)
     return shutdown_failed(allowed.error(), to);
-  if (facts_.state == power::paused)
+  if (facts_.state == power::paused && !model::is_preload(now.view(), *me))
     return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", who_),
                             "unpause it first, or force the shutdown, which destroys it"},
                            to);
@@ -90,7 +91,7 @@ void domain_state::shutdown_failed(const model::error& why, const reply& to) {
 }
 
 void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
-  if (facts_.state == power::paused) { // only when forced; a paused guest hears nothing
+  if (facts_.state == power::paused) { // a paused guest hears nothing
     wait_for_stop(waits_as::kill, to);
     return take_down();
   }

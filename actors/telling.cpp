@@ -17,6 +17,9 @@ namespace qubes::actors {
 
 namespace {
 
+/// Instead of a pause after an attempt that failed: the next one is the first.
+constexpr auto watched_before = std::chrono::milliseconds{1};
+
 /// 64 random bytes.
 std::string make_seed(const world& in) {
   auto result = std::string{};
@@ -62,21 +65,20 @@ void domain_state::open_qubesdb() {
 }
 
 /// Without the watch it lives on: devices that come and go are not noticed until an attempt works.
-/// `at`: the class of devices that comes first.
-void domain_state::watch_guest(const std::function<void()>& then, std::size_t at) {
+void domain_state::watch_guest(const std::function<void()>& then) {
   auto now = look();
-  auto listed = [&](auto& x) { return !x.listing.empty() && is_there(x, *now.machine); };
-  while (at < std::size(model::device_kinds) && !listed(model::device_kinds[at]))
-    ++at;
-  if (at == std::size(model::device_kinds)) {
-    watch_pause_ = {};
-    return then();
-  }
+  auto paths = std::vector<std::string>{};
+  for (auto& x : model::device_kinds)
+    if (!x.listing.empty() && is_there(x, *now.machine))
+      paths.emplace_back(x.listing);
   run(
-      work(job::watch_qubesdb{std::string{model::device_kinds[at].listing}}),
-      [this, then, at] { watch_guest(then, at + 1); },
+      work(job::watch_qubesdb{std::move(paths)}),
+      [this, then] {
+        watch_pause_ = {};
+        then();
+      },
       [this, then](const model::error& why) {
-        if (watch_pause_.count() == 0)
+        if (watch_pause_ <= watched_before)
           note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
         try_again(watch_pause_);
         then();
@@ -88,6 +90,16 @@ void domain_state::watch_guest_again() {
     if (watch_pause_.count() == 0)
       look_at_all_devices();
   });
+}
+
+/// Its QubesDB ends with a domain, and is begun anew where it did not.
+void domain_state::watch_ended() {
+  auto now = look();
+  auto* me = record(now);
+  if (!me || stopping_ || watch_pause_.count() > 0 || (facts_.xid < 0 && !me->is(model::admin_vm)))
+    return;
+  watch_pause_ = watched_before;
+  self->delayed_send(self, std::chrono::seconds{1}, atom::tick_v, life_);
 }
 
 /// It runs as long as we do. Marks of its services do not outlive a boot of the host.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <string_view>
+#include <utility>
 
 namespace qubes::drivers {
 
@@ -19,8 +20,8 @@ void fake_guest_tools::make(const std::string& name, base& in, const model::qube
     std::erase_if(in.entries, [&](auto& it) {
       return it.first == x.path || (x.path.ends_with('/') && it.first.starts_with(x.path));
     });
-  if (heard_ && in.watched.contains(x.path))
-    heard_(name, x.path);
+  if (heard_.changed && in.watched.contains(x.path))
+    heard_.changed(name, x.path);
 }
 
 outcome<fake_guest_tools::base*> fake_guest_tools::find(const std::string& name) {
@@ -64,14 +65,15 @@ outcome<entries> fake_guest_tools::read_qubesdb(const std::string& name,
   });
 }
 
-void fake_guest_tools::listen(listener heard) {
+void fake_guest_tools::listen(qubesdb_listener heard) {
   auto lock = guard{mutex_};
   heard_ = std::move(heard);
 }
 
-outcome<void> fake_guest_tools::watch_qubesdb(const std::string& name, const std::string& path) {
+outcome<void> fake_guest_tools::watch_qubesdb(const std::string& name,
+                                              const std::vector<std::string>& paths) {
   auto lock = guard{mutex_};
-  return find(name).map([&](base* found) { found->watched.insert(path); });
+  return find(name).map([&](base* found) { found->watched = {paths.begin(), paths.end()}; });
 }
 
 outcome<void> fake_guest_tools::mark_service(const std::string& service, bool on) {
@@ -282,8 +284,8 @@ void fake_guest_tools::break_qubesdb(const std::string& name, bool broken) {
   auto lock = guard{mutex_};
   auto& base = bases_[name];
   base.broken = broken;
-  if (broken)
-    base.watched.clear();
+  if (broken && !std::exchange(base.watched, {}).empty())
+    heard_.ended(name);
 }
 
 std::set<std::string> fake_guest_tools::services() const {

@@ -17,8 +17,9 @@ public:
                              const model::qubesdb_edits& initial) override;
   outcome<entries> read_qubesdb(const std::string& name, const std::string& prefix) override;
   outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) override;
-  void listen(listener heard) override;
-  outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override;
+  void listen(qubesdb_listener heard) override;
+  outcome<void> watch_qubesdb(const std::string& name,
+                              const std::vector<std::string>& paths) override;
   outcome<void> mark_service(const std::string& service, bool on) override;
   outcome<void> start_agent(const qrexec_agent& x) override;
   outcome<std::optional<std::string>> run_service(const std::string& domain,
@@ -43,7 +44,7 @@ public:
   void guest_writes(const std::string& name, const std::string& path, const std::string& text);
   void guest_removes(const std::string& name, const std::string& path);
 
-  /// Its QubesDB fails from here on and has lost its watches, or works again.
+  /// Its QubesDB fails from here on, which ends its watches, or works again.
   void break_qubesdb(const std::string& name, bool broken = true);
 
   std::set<std::string> services() const;   ///< of dom0
@@ -96,7 +97,7 @@ private:
   agents_listener heard_agents_;
   service_script services_say_;
   std::vector<std::string> complaints_;
-  listener heard_;
+  qubesdb_listener heard_;
 };
 
 } // namespace qubes::drivers

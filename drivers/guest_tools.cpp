@@ -118,14 +118,18 @@ public:
     return make(*database, all);
   }
 
-  void listen(listener heard) override {
-    watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
+  void listen(qubesdb_listener heard) override {
+    if (watches_)
+      watches_->listen(std::move(heard));
+    else
+      watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
   }
 
-  outcome<void> watch_qubesdb(const std::string& name, const std::string& path) override {
+  outcome<void> watch_qubesdb(const std::string& name,
+                              const std::vector<std::string>& paths) override {
     if (x_.qubesdb_daemon.empty() || !watches_)
       return {};
-    return watches_->add(name, socket_of(name), path, entry_limit);
+    return watches_->watch(name, socket_of(name), paths, entry_limit);
   }
 
   outcome<void> mark_service(const std::string& service, bool on) override {

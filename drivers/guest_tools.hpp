@@ -1,6 +1,7 @@
 // Programs and small databases that belong to a running domain: QubesDB, the qrexec daemon.
 #pragma once
 
+#include "drivers/qubesdb_watches.hpp"
 #include "model/error.hpp"
 #include "model/qubesdb.hpp"
 #include "model/service_call.hpp"
@@ -48,12 +49,12 @@ public:
   /// In order, up to the first that fails.
   virtual outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) = 0;
 
-  /// Told which entry of whose QubesDB changed, from a thread of its own; must return at once.
-  using listener = std::function<void(const std::string& name, const std::string& path)>;
-  virtual void listen(listener heard) = 0;
+  /// In place of whoever listened before; what is watched stays so.
+  virtual void listen(qubesdb_listener heard) = 0;
 
-  /// Until the domain stops or its daemon ends.
-  virtual outcome<void> watch_qubesdb(const std::string& name, const std::string& path) = 0;
+  /// All that is watched there, until the domain stops or its daemon ends.
+  virtual outcome<void> watch_qubesdb(const std::string& name,
+                                      const std::vector<std::string>& paths) = 0;
 
   /// A service of dom0 itself: programs there look for a file of its name.
   virtual outcome<void> mark_service(const std::string& service, bool on) = 0;

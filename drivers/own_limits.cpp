@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -34,17 +35,15 @@ given& before() {
   return x;
 }
 
-std::string kill_order_of(pid_t who) {
-  return who == 0 ? "/proc/self/oom_score_adj" : fmt::format("/proc/{}/oom_score_adj", who);
-}
+constexpr auto kill_order = "/proc/self/oom_score_adj";
 
-bool write_to(const std::string& path, std::string_view text) {
-  auto file = unique_fd{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+bool set_kill_order(std::string_view text) {
+  auto file = unique_fd{::open(kill_order, O_WRONLY | O_CLOEXEC)};
   return file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
-std::optional<std::string> read_from(const std::string& path) {
-  auto file = unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+std::optional<std::string> read_kill_order() {
+  auto file = unique_fd{::open(kill_order, O_RDONLY | O_CLOEXEC)};
   auto text = std::array<char, 32>{};
   auto length = file ? ::read(file.get(), text.data(), text.size()) : -1;
   return length > 0 ? std::optional{std::string{text.data(), static_cast<std::size_t>(length)}}
@@ -61,8 +60,8 @@ void take_own_limits() {
     if (::setrlimit(RLIMIT_NOFILE, &more) == 0)
       mine.descriptors = limit;
   }
-  auto order = read_from(kill_order_of(0));
-  if (order && write_to(kill_order_of(0), last_to_be_killed))
+  auto order = read_kill_order();
+  if (order && set_kill_order(last_to_be_killed))
     mine.kill_order = std::move(order);
 }
 
@@ -86,12 +85,17 @@ model::outcome<void> check_threads(unsigned count) {
   return result;
 }
 
-void give_back_limits(pid_t child) {
+void give_back_limits() noexcept {
   auto& mine = before();
   if (mine.descriptors)
-    ::prlimit(child, RLIMIT_NOFILE, &*mine.descriptors, nullptr);
-  if (mine.kill_order)
-    write_to(kill_order_of(child), *mine.kill_order);
+    ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &*mine.descriptors, nullptr);
+  if (!mine.kill_order)
+    return;
+  auto file = ::syscall(SYS_openat, AT_FDCWD, kill_order, O_WRONLY | O_CLOEXEC);
+  if (file < 0)
+    return;
+  ::syscall(SYS_write, file, mine.kill_order->data(), mine.kill_order->size());
+  ::syscall(SYS_close, file);
 }
 
 } // namespace qubes::drivers

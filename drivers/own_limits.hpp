@@ -4,8 +4,6 @@
 
 #include "model/error.hpp"
 
-#include <sys/types.h>
-
 namespace qubes::drivers {
 
 /// Many descriptors, and to be the last whom the kernel kills for memory, as far as we may. Once,
@@ -16,7 +14,7 @@ void take_own_limits();
 /// what its libraries start is not met by a refusal. Asked before there are others.
 model::outcome<void> check_threads(unsigned count);
 
-/// A child that was just started gets none of it.
-void give_back_limits(pid_t child);
+/// By a child, before it becomes another program. Makes system calls only: it may share our memory.
+void give_back_limits() noexcept;
 
 } // namespace qubes::drivers

@@ -15,7 +15,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <vector>
 
 namespace qubes::drivers {
 
@@ -32,7 +31,7 @@ bool observe(int poll, int what, std::uint64_t key) {
 
 } // namespace
 
-qubesdb_watches::qubesdb_watches(listener heard)
+qubesdb_watches::qubesdb_watches(qubesdb_listener heard)
     : heard_(std::move(heard)), poll_(::epoll_create1(EPOLL_CLOEXEC)),
       stop_(::eventfd(0, EFD_CLOEXEC)) {
   if (poll_ && stop_ && observe(poll_.get(), stop_.get(), stop_key))
@@ -45,13 +44,15 @@ qubesdb_watches::~qubesdb_watches() {
     thread_.join();
 }
 
-outcome<void> qubesdb_watches::add(const std::string& name, const std::string& socket_path,
-                                   const std::string& path, std::chrono::milliseconds limit) {
+outcome<void> qubesdb_watches::watch(const std::string& name, const std::string& socket_path,
+                                     const std::vector<std::string>& paths,
+                                     std::chrono::milliseconds limit) {
   auto database = qubesdb_client::connect(socket_path, limit);
   if (!database)
     return tl::unexpected{std::move(database.error())};
-  if (auto done = database->watch(path); !done)
-    return done;
+  for (auto& path : paths)
+    if (auto done = database->watch(path); !done)
+      return done;
   remove(name);
   auto guard = std::lock_guard{mutex_};
   auto key = next_++;
@@ -71,6 +72,11 @@ void qubesdb_watches::remove(const std::string& name) {
   std::erase_if(open_, [&](auto& x) { return x.second.name == name; });
 }
 
+void qubesdb_watches::listen(qubesdb_listener heard) {
+  auto guard = std::lock_guard{mutex_};
+  heard_ = std::move(heard);
+}
+
 std::size_t qubesdb_watches::size() const {
   auto guard = std::lock_guard{mutex_};
   return open_.size();
@@ -87,8 +93,11 @@ void qubesdb_watches::serve() {
       if (key == stop_key)
         return;
       auto guard = std::lock_guard{mutex_};
-      if (auto found = open_.find(key); found != open_.end() && !read(found->second))
-        open_.erase(found);
+      auto found = open_.find(key);
+      if (found == open_.end() || read(found->second))
+        continue;
+      heard_.ended(found->second.name);
+      open_.erase(found);
     }
   }
 }
@@ -112,7 +121,7 @@ bool qubesdb_watches::read(connection& from) {
       break;
     begin += sizeof head + head.size;
     if (head.type == qubesdb::watch_fired)
-      heard_(from.name, std::string(head.path, ::strnlen(head.path, qubesdb::path_limit)));
+      heard_.changed(from.name, std::string(head.path, ::strnlen(head.path, qubesdb::path_limit)));
   }
   bytes.erase(0, begin);
   return true;

@@ -12,28 +12,36 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace qubes::drivers {
 
 using model::outcome;
 
+/// Told from a thread of its own; must return at once.
+struct qubesdb_listener {
+  std::function<void(const std::string& name, const std::string& path)> changed;
+  /// Nothing is told of it any more: its daemon hung up or broke the protocol.
+  std::function<void(const std::string& name)> ended;
+};
+
 class qubesdb_watches {
 public:
-  /// Told from the thread; must return at once.
-  using listener = std::function<void(const std::string& name, const std::string& path)>;
-
-  explicit qubesdb_watches(listener heard);
+  explicit qubesdb_watches(qubesdb_listener heard);
   ~qubesdb_watches();
 
   qubesdb_watches(const qubesdb_watches&) = delete;
   qubesdb_watches& operator=(const qubesdb_watches&) = delete;
 
-  /// Takes the place of an earlier watch of that name. Ends with `remove`, or when the daemon hangs
-  /// up or breaks the protocol.
-  outcome<void> add(const std::string& name, const std::string& socket_path,
-                    const std::string& path, std::chrono::milliseconds limit);
+  /// All that is watched of that name, in place of what was watched before. Ends with `remove`, or
+  /// when the daemon hangs up or breaks the protocol.
+  outcome<void> watch(const std::string& name, const std::string& socket_path,
+                      const std::vector<std::string>& paths, std::chrono::milliseconds limit);
 
   void remove(const std::string& name);
+
+  /// In place of the former one; what is watched stays so.
+  void listen(qubesdb_listener heard);
 
   std::size_t size() const;
 
@@ -48,7 +56,7 @@ private:
   /// False when the connection is over.
   bool read(connection& from);
 
-  listener heard_;
+  qubesdb_listener heard_;
   unique_fd poll_;
   unique_fd stop_; ///< readable when the thread shall end
   mutable std::mutex mutex_;

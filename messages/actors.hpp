@@ -26,8 +26,8 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<atom::reload>,
     // The hypervisor tells of this domain.
     caf::reacts_to<news>,
-    // Something in its QubesDB that is watched changed.
-    caf::reacts_to<guest_news>,
+    // Something in its QubesDB that is watched changed, or is not watched any more.
+    caf::reacts_to<guest_news>, caf::reacts_to<watch_end>,
     // Its agent came or went.
     caf::reacts_to<agent_news>,
     // A backend offers a device that is assigned to it.
@@ -107,8 +107,8 @@ using driver_actor = caf::typed_actor<
     caf::reacts_to<news>,
     // ... and that a device of the host came or went.
     caf::reacts_to<atom::hardware>,
-    // The thread that watches QubesDBs tells of an entry.
-    caf::reacts_to<guest_news>,
+    // The thread that watches QubesDBs tells of an entry, or of a daemon that has ended.
+    caf::reacts_to<guest_news>, caf::reacts_to<watch_end>,
     // The thread that watches agents tells whose are there.
     caf::reacts_to<agents_now>,
     // XenStore says that some guest ended: those believed running are looked at again.

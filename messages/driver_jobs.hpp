@@ -202,7 +202,7 @@ struct write_qubesdb {
 };
 
 struct watch_qubesdb {
-  std::string path;
+  std::vector<std::string> paths; ///< all of them, in place of those before
   using result = void;
   static constexpr auto how = guest_call;
 };

@@ -94,6 +94,11 @@ struct guest_news {
   std::string path;
 };
 
+/// What changes in a domain's QubesDB is not told any more: its daemon has ended.
+struct watch_end {
+  std::string domain;
+};
+
 /// Whose agents are connected.
 struct agents_now {
   std::set<std::string> names;
@@ -119,11 +124,13 @@ struct device_wish {
   model::assignment how;
 };
 
-/// A device is gone from its backend.
+/// A device is gone from its backend, or is there, and its backend says that its holder let go of
+/// it.
 struct device_loss {
   std::string kind;
   std::string backend;
   std::string port;
+  bool let_go = false;
 };
 
 /// Who had what was at a port of ours before has given it back.
@@ -159,6 +166,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::watch_end)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agents_now)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)

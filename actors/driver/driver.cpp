@@ -97,9 +97,11 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
            },
        .on_lost = [tell](const std::string& why) { tell(atom::lost_v, why); },
        .on_host_devices = [tell] { tell(atom::hardware_v); }});
-  with_->tools->listen([tell](const std::string& domain, const std::string& path) {
-    tell(guest_news{domain, path});
-  });
+  with_->tools->listen({.changed =
+                            [tell](const std::string& domain, const std::string& path) {
+                              tell(guest_news{domain, path});
+                            },
+                        .ended = [tell](const std::string& domain) { tell(watch_end{domain}); }});
   with_->tools->listen_agents(
       [tell](std::set<std::string> names) { tell(agents_now{std::move(names)}); });
   if (with_->xenstore) {
@@ -114,6 +116,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       [this](atom::lost, const std::string& why) { lose(why); },
       [this](const news& x) { route(x); },
       [this](const guest_news& x) { route(x); },
+      [this](const watch_end& x) { route(x); },
       [this](const agents_now& x) { agents_are(x.names); },
       [this](atom::reconcile) { look_at_all(); },
       [](const completion& run) { run(); },

@@ -46,7 +46,7 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::writ
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::watch_qubesdb& what) {
-  return with.tools->watch_qubesdb(about.name, what.path);
+  return with.tools->watch_qubesdb(about.name, what.paths);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::write_xenstore& what) {

@@ -1,5 +1,6 @@
 // Who plays a domain's sound.
 #include "model/extensions/audio.hpp"
+#include "model/default_rules.hpp"
 #include "model/extensions/all.hpp"
 #include "model/feature.hpp"
 #include "model/property.hpp"
@@ -29,8 +30,11 @@ void tell_player(const view& v, const domain& x, qubesdb_edits& to) {
     put(to, path, xid_text(v, *player));
 }
 
+/// Disposables that only wait for somebody make no sound.
 outcome<void> may_stop(const view& v, const domain& x) {
-  if (auto users = running_users(v, x, "audiovm"); !users.empty())
+  auto users = running_users(v, x, "audiovm");
+  std::erase_if(users, [&](auto* user) { return is_preload(v, *user); });
+  if (!users.empty())
     return fail(errc::vm_in_use,
                 fmt::format("'{}' plays the sound of {}", x.name.str(), names(users)));
   return {};

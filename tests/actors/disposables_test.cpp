@@ -222,6 +222,21 @@ TEST_F(disposables, who_finds_none_ready_gets_a_fresh_one) {
   EXPECT_THAT(ready(), Not(Contains(*given)));
 }
 
+TEST_F(disposables, one_that_waits_is_shut_down_as_any_other) {
+  begin("1");
+  for (auto wait : {false, true}) {
+    settle();
+    auto all = ready();
+    ASSERT_THAT(all, SizeIs(1));
+    auto done = sim->ask(all[0], ask::shutdown{.wait = wait});
+    EXPECT_TRUE(done) << done.error().message();
+    sim->settle();
+    EXPECT_EQ(find(all[0]), nullptr);
+    EXPECT_THAT(events("domain-shutdown-failed"), IsEmpty());
+    EXPECT_THAT(events("domain-shutdown"), Contains(all[0]));
+  }
+}
+
 TEST_F(disposables, one_that_somebody_unpauses_is_used) {
   begin("1");
   settle();

@@ -232,6 +232,31 @@ TEST_P(passed_devices, that_somebody_else_connects_are_told) {
               testing::Not(HasSubstr("attachment")));
 }
 
+TEST_P(passed_devices, that_their_backend_lets_go_of_are_free) {
+  start(backend);
+  start(work_name);
+  start("app1");
+  plug_in("2-1");
+  auto device = fmt::format("{}+2-1", backend);
+  ASSERT_EQ(body(attach, device, work_name), "");
+  sim.settle();
+  notes("2-1", {});
+  sim.settle();
+  EXPECT_EQ(body(attached, "", work_name), "");
+  EXPECT_THAT(body("admin.vm.device.usb.Available", "", backend),
+              testing::Not(HasSubstr("attachment")));
+  EXPECT_THAT(device_events(work_name),
+              ElementsAre("device-pre-attach:usb", "device-attach:usb", "device-detach:usb"));
+  EXPECT_THAT(say(detach, device, work_name), HasSubstr("DeviceNotAssigned"));
+  ASSERT_EQ(body(attach, device, "app1"), "");
+  sim.settle();
+  EXPECT_THAT(body(attached, "", "app1"), HasSubstr("2-1"));
+  ASSERT_EQ(body(detach, device, "app1"), "");
+  sim.settle();
+  EXPECT_THAT(device_events("app1"), ElementsAre("device-pre-attach:usb", "device-attach:usb",
+                                                 "device-pre-detach:usb", "device-detach:usb"));
+}
+
 TEST_P(passed_devices, of_a_class_without_its_package_can_only_be_given_back) {
   ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
                  "mode='required'"),

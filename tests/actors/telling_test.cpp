@@ -448,6 +448,25 @@ TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) 
   EXPECT_EQ(told(), before + 1);
 }
 
+TEST_F(disks, of_a_backend_whose_database_began_anew_are_told) {
+  start("sys-net1");
+  for (auto backend : {"dom0", "sys-net1"}) {
+    sim.tools().break_qubesdb(backend);
+    sim.settle();
+    sim.tools().break_qubesdb(backend, false);
+    sim.pass(std::chrono::minutes{2});
+    auto told = [&] {
+      return std::ranges::count_if(sim.events(), [&](auto& x) {
+        return x.subject == backend && x.name == "device-list-change:block";
+      });
+    };
+    auto before = told();
+    sim.tools().guest_writes(backend, "/qubes-block-devices", "");
+    sim.settle();
+    EXPECT_EQ(told(), before + 1) << backend;
+  }
+}
+
 TEST_F(disks, of_two_backends_may_be_at_ports_of_one_name) {
   start("sys-net1");
   start("sys-net0");

@@ -168,11 +168,10 @@ TEST_F(daemon_test, children_get_none_of_its_limits) {
   text.replace(text.find(none), none.size(),
                fmt::format("input_trigger = \"{}\"", (top / "trigger").string()));
   write_file(config(), text);
-  // They are given back while the child begins; it waits for that.
   write_file(top / "trigger",
              fmt::format("#!/bin/sh\n"
-                         "until [ \"$(ulimit -Sn)\" = 512 ] && "
-                         "[ \"$(cat /proc/$$/oom_score_adj)\" = $(cat {0}/order) ]; do :; done\n"
+                         "[ \"$(ulimit -Sn)\" = 512 ] && "
+                         "[ \"$(cat /proc/$$/oom_score_adj)\" = $(cat {0}/order) ] || exit 4\n"
                          "grep 'open files' /proc/$PPID/limits > {0}/limits\n"
                          "echo they are its own; exit 3\n",
                          top.string()));

@@ -1,13 +1,18 @@
+#include "drivers/own_limits.hpp"
 #include "drivers/process.hpp"
 #include "tests/drivers/temp_directory.hpp"
 
 #include <csignal>
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <fstream>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -54,6 +59,56 @@ TEST(process, counts_signals_from_128) {
   auto ended = shell("kill -TERM $$");
   ASSERT_TRUE(ended);
   EXPECT_EQ(ended->status, 128 + SIGTERM);
+}
+
+/// What the daemon takes for itself, for as long as this lives.
+class limits_of_the_daemon {
+public:
+  limits_of_the_daemon() {
+    ::getrlimit(RLIMIT_NOFILE, &descriptors_);
+    auto less = rlimit{.rlim_cur = 300, .rlim_max = descriptors_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &less);
+    std::getline(std::ifstream{"/proc/self/oom_score_adj"}, kill_order);
+    take_own_limits();
+  }
+  limits_of_the_daemon(const limits_of_the_daemon&) = delete;
+  limits_of_the_daemon& operator=(const limits_of_the_daemon&) = delete;
+  ~limits_of_the_daemon() {
+    ::setrlimit(RLIMIT_NOFILE, &descriptors_);
+    std::ofstream{"/proc/self/oom_score_adj"} << kill_order;
+  }
+
+  std::string kill_order; ///< before
+
+private:
+  rlimit descriptors_{};
+};
+
+TEST(process, begins_with_none_of_the_limits_of_the_daemon) {
+  auto taken = limits_of_the_daemon{};
+  auto mine = rlimit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &mine), 0);
+  ASSERT_NE(mine.rlim_cur, 300U);
+  auto one = cpu_set_t{}; // the child goes on when it is another program, before we do
+  auto before = cpu_set_t{};
+  ::sched_getaffinity(0, sizeof before, &before);
+  CPU_SET(::sched_getcpu(), &one);
+  ::sched_setaffinity(0, sizeof one, &one);
+  auto said = std::set<std::string>{};
+  for (auto i = 0; i < 1000; ++i)
+    if (auto ended = run({QVMD_BINARY_DIR "/bin/qvmd-hasty"}, {}, long_enough))
+      said.insert(ended->output);
+  ::sched_setaffinity(0, sizeof before, &before);
+  EXPECT_THAT(said, testing::ElementsAre(taken.kill_order + "\n300\n"));
+}
+
+TEST(process, is_looked_for_on_the_path_and_starts_apart) {
+  auto said = run({"sh", "-c", "ls /proc/self/fd | wc -l; grep -c 'SigBlk:.0*$' /proc/self/status"},
+                  {}, long_enough);
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_EQ(said->output, "4\n1\n"); // the fourth is that of the list
+  EXPECT_THAT(run({"no-such-program"}, {}, long_enough).error().text, HasSubstr("No such file"));
+  EXPECT_THAT(run({"/etc/passwd"}, {}, long_enough).error().text, HasSubstr("Permission denied"));
 }
 
 TEST(process, says_which_program_is_missing) {

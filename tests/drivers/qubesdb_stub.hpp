@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -72,6 +73,16 @@ public:
       client_ = -1;
   }
 
+  /// The entry changes: told to the connected client if it watches that, as the real daemon does.
+  void touch(const std::string& path) {
+    {
+      auto lock = std::lock_guard{mutex_};
+      if (!watched_.contains(path))
+        return;
+    }
+    fire(path);
+  }
+
   /// Paths of requests in the order they came.
   std::vector<std::string> asked() const {
     auto lock = std::lock_guard{mutex_};
@@ -100,6 +111,7 @@ private:
   void remember(int client) {
     auto lock = std::lock_guard{mutex_};
     client_ = client;
+    watched_.clear();
   }
 
   bool answer(int client) {
@@ -147,7 +159,7 @@ private:
       });
       return reply(gone > 0 ? 7 : 8);
     }
-    case 5: return reply(7);
+    case 5: watched_.insert(x.path); return reply(7);
     default: return reply(9);
     }
   }
@@ -156,6 +168,7 @@ private:
   drivers::unique_fd listener_;
   mutable std::mutex mutex_;
   std::map<std::string, std::string> database_;
+  std::set<std::string> watched_; ///< by the client that is connected
   std::vector<std::string> asked_;
   bool whole_ = true;
   int client_ = -1;

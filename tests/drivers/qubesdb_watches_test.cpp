@@ -21,11 +21,15 @@ struct watches : testing::Test {
   std::mutex mutex;
   std::condition_variable came;
   std::vector<std::string> heard;
-  qubesdb_watches::listener listener = [this](const std::string& name, const std::string& path) {
+  qubesdb_listener listener{
+      .changed = [this](const std::string& name, const std::string& path) { hear(name + path); },
+      .ended = [this](const std::string& name) { hear(name + " ended"); }};
+
+  void hear(std::string what) {
     auto lock = std::lock_guard{mutex};
-    heard.push_back(name + path);
+    heard.push_back(std::move(what));
     came.notify_all();
-  };
+  }
 
   std::string path(const std::string& name) { return directory / ("qubesdb." + name + ".sock"); }
 
@@ -50,8 +54,8 @@ TEST_F(watches, tell_whose_entry_changed) {
   auto work = qubesdb_stub{path("work")};
   auto vault = qubesdb_stub{path("vault")};
   auto all = qubesdb_watches{listener};
-  ASSERT_TRUE(all.add("work", path("work"), "/a", 20s));
-  ASSERT_TRUE(all.add("vault", path("vault"), "/b", 20s));
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
+  ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
   EXPECT_THAT(work.asked(), ElementsAre("/a"));
   work.fire("/a");
   EXPECT_THAT(wait_for(1), ElementsAre("work/a"));
@@ -60,24 +64,36 @@ TEST_F(watches, tell_whose_entry_changed) {
   EXPECT_THAT(wait_for(2), ElementsAre("vault/b", "vault/b"));
 }
 
+TEST_F(watches, are_of_many_entries_of_one_domain) {
+  auto work = qubesdb_stub{path("work")};
+  auto all = qubesdb_watches{listener};
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a", "/b", "/c"}, 20s));
+  EXPECT_EQ(all.size(), 1U) << "connections";
+  for (auto entry : {"/a", "/b", "/c"}) {
+    work.touch(entry);
+    EXPECT_THAT(wait_for(1), ElementsAre(std::string{"work"} + entry));
+  }
+}
+
 TEST_F(watches, end_with_their_domain_and_with_their_daemon) {
   auto all = qubesdb_watches{listener};
   auto work = qubesdb_stub{path("work")};
-  ASSERT_TRUE(all.add("work", path("work"), "/a", 20s));
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
   all.remove("work");
   EXPECT_EQ(all.size(), 0U);
   {
     auto vault = qubesdb_stub{path("vault")};
-    ASSERT_TRUE(all.add("vault", path("vault"), "/b", 20s));
+    ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
     EXPECT_EQ(all.size(), 1U);
   }
+  EXPECT_THAT(wait_for(1), ElementsAre("vault ended")) << "nobody took work's away";
   EXPECT_TRUE(ends_with(all, 0));
 }
 
 TEST_F(watches, put_halves_together_and_leave_a_daemon_gone_mad) {
   auto work = qubesdb_stub{path("work")};
   auto all = qubesdb_watches{listener};
-  ASSERT_TRUE(all.add("work", path("work"), "/a", 20s));
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
   auto message = tests::qubesdb_frame{13, "/a", ""}.bytes();
   work.say(message.substr(0, 30));
   work.say(message.substr(30) + message);
@@ -88,7 +104,7 @@ TEST_F(watches, put_halves_together_and_leave_a_daemon_gone_mad) {
 
 TEST_F(watches, refuse_where_nobody_listens) {
   auto all = qubesdb_watches{listener};
-  auto refused = all.add("work", path("work"), "/a", 20s);
+  auto refused = all.watch("work", path("work"), {"/a"}, 20s);
   ASSERT_FALSE(refused);
   EXPECT_EQ(all.size(), 0U);
 }
@@ -99,10 +115,39 @@ TEST_F(watches, begin_and_end_with_the_tools_of_a_guest) {
   options.qubesdb_daemon = "/bin/true";
   auto tools = open_guest_tools(options);
   auto work = qubesdb_stub{path("work")};
-  ASSERT_TRUE(tools->watch_qubesdb("work", "/a")) << "nobody listens yet";
+  ASSERT_TRUE(tools->watch_qubesdb("work", {"/a"})) << "nobody listens yet";
   tools->listen(listener);
-  ASSERT_TRUE(tools->watch_qubesdb("work", "/a"));
+  ASSERT_TRUE(tools->watch_qubesdb("work", {"/a"}));
   work.fire("/a");
+  EXPECT_THAT(wait_for(1), ElementsAre("work/a"));
+  tools->close("work");
+}
+
+TEST_F(watches, of_a_guest_are_all_that_were_asked_for_last) {
+  auto options = guest_tools_options{};
+  options.run_directory = directory.str();
+  options.qubesdb_daemon = "/bin/true";
+  auto tools = open_guest_tools(options);
+  tools->listen(listener);
+  auto work = qubesdb_stub{path("work")};
+  ASSERT_TRUE(tools->watch_qubesdb("work", {"/a", "/b"}));
+  work.touch("/a");
+  work.touch("/b");
+  EXPECT_THAT(wait_for(2), ElementsAre("work/a", "work/b"));
+  tools->close("work");
+}
+
+TEST_F(watches, of_a_guest_outlive_whoever_listens) {
+  auto options = guest_tools_options{};
+  options.run_directory = directory.str();
+  options.qubesdb_daemon = "/bin/true";
+  auto tools = open_guest_tools(options);
+  tools->listen({.changed = [](auto&, auto&) { ADD_FAILURE() << "it is gone"; },
+                 .ended = [](auto&) { ADD_FAILURE() << "it is gone"; }});
+  auto work = qubesdb_stub{path("work")};
+  ASSERT_TRUE(tools->watch_qubesdb("work", {"/a"}));
+  tools->listen(listener);
+  work.touch("/a");
   EXPECT_THAT(wait_for(1), ElementsAre("work/a"));
   tools->close("work");
 }

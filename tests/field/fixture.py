@@ -21,7 +21,7 @@ import xml.etree.ElementTree as etree
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{HERE}/../host")
 
-from host import Folder  # noqa: E402  the path comes first
+from host import PACKAGES, Folder  # noqa: E402  the path comes first
 
 QVMD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1
                        else os.path.join(HERE, "../../build/release/bin/qvmd"))
@@ -173,6 +173,11 @@ class Host(Folder):
     def power(self, domain):
         return self.ok("admin.vm.List", domain).split("state=")[1].split()[0]
 
+    def preloaded(self, base):
+        """Names of the disposables that wait."""
+        reply = self.call("admin.vm.feature.Get", base, "preload-dispvm")
+        return reply[2:].decode().split() if reply.startswith(b"0\0") else []
+
     def volume(self, domain, name):
         """What volume.Info says, by key."""
         lines = self.ok("admin.vm.volume.Info", domain, name).splitlines()
@@ -217,6 +222,11 @@ class Host(Folder):
         """As the domain does it; watches see it."""
         kind, _, _ = next(self._qubesdb(domain, 1, path, value.encode()))
         expect(f"QubesDB takes {path}", kind, 7)
+
+    def remove_entry(self, domain, path):
+        """As the domain does it; with a final slash all below."""
+        kind, _, _ = next(self._qubesdb(domain, 4, path))
+        expect(f"QubesDB takes the removal of {path}", kind in (7, 8), True)
 
     def plug(self, domain, port, desc="DISK ()", size="1000", mode="w"):
         """A block device appears in a domain that runs."""

@@ -8,10 +8,13 @@ machine that the tests run on.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGES = ("qubesappmenusext", "qubeswhonix", "qubeskicksecure", "qubesusbproxy", "qubesguidaemon",
+            "qvc")  # that extend the daemon
 PCI = ("0000:00:1f.6", "0000:00:14.0", "0000:00:02.0")
 
 
@@ -19,20 +22,27 @@ class Folder:
     """The files of a host, and what its programs find in their environment.
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
-    domain; qrexec_client: its program runs services, by default none does; manager: the socket of a
-    memory manager. What there is else is described by manifest.tsv."""
+    domain; qrexec_client: its program runs services, by default none does; a text that begins with #!
+    is one; rpc_multiplexer: the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
+    manifest.tsv."""
 
-    def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager=""):
+    def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
+                 packages=(), rpc_multiplexer=""):
         self.top = tempfile.mkdtemp(prefix=prefix)
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
         self.config = f"{self.top}/qvmd.toml"
-        self._make(edit, toml, qubesdb or {}, qrexec_client, manager and f"{self.top}/{manager}")
+        if qrexec_client.startswith("#!"):
+            qrexec_client = self._program("qrexec-client", qrexec_client)
+        self._make(edit, toml, qubesdb or {}, (qrexec_client, rpc_multiplexer),
+                   manager and f"{self.top}/{manager}")
+        for package in packages:
+            self.write(f"python/python3.13/site-packages/{package}/__init__.py", "")
         self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
                         QUBESDB_SEED=f"{self.top}/qubesdb.json",
                         QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
 
-    def _make(self, edit, toml, qubesdb, qrexec_client, manager):
+    def _make(self, edit, toml, qubesdb, services, manager):
         for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
                        "sys/bus/pci/devices"):
             os.makedirs(f"{self.top}/{folder}")
@@ -72,8 +82,8 @@ uri = "test://{self.top}/node.xml"
 [programs]
 qubesdb_daemon = "{HERE}/qubesdb-daemon"
 qrexec_daemon = "{HERE}/qrexec-daemon"
-qrexec_client = "{qrexec_client}"
-rpc_multiplexer = ""
+qrexec_client = "{services[0]}"
+rpc_multiplexer = "{services[1]}"
 sync_menus = ""
 scrypt = "{HERE}/scrypt"
 input_trigger = ""
@@ -82,6 +92,11 @@ xl = ""
 [memory]
 manager = "{manager}"
 {toml}""")
+
+    def _program(self, name, text):
+        self.write(name, text)
+        os.chmod(f"{self.top}/{name}", 0o755)
+        return f"{self.top}/{name}"
 
     def _make_file(self, kind, path, size):
         target = f"{self.state}/{path}"
@@ -110,6 +125,11 @@ manager = "{manager}"
     def start_qubesdb(self):
         """The QubesDB of dom0; it ends, as those of the domains do, when the folder goes."""
         subprocess.run([f"{HERE}/qubesdb-daemon", "0", "dom0"], env=self.env, check=True)
+
+    def stop_qubesdb(self, domain="dom0"):
+        with open(f"{self.top}/run/qubes/qubesdb.{domain}.pid", encoding="utf-8") as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        os.unlink(f"{self.top}/run/qubes/qubesdb.{domain}.sock")
 
     def remove(self):
         shutil.rmtree(self.top, ignore_errors=True)

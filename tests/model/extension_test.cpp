@@ -269,6 +269,16 @@ TEST_F(telling_test, users_of_a_gui_or_audio_domain_keep_it_running) {
   EXPECT_EQ(allow_stop(it.view, it["alone"]).error().code, errc::vm_in_use);
 }
 
+TEST_F(telling_test, a_disposable_that_waits_for_somebody_keeps_no_audio_domain_running) {
+  it.set("disp1", "audiovm", std::string{"alone"});
+  it.run("disp1");
+  EXPECT_FALSE(allow_stop(it.view, it["alone"]));
+  it.feature("dvm", "preload-dispvm", "disp1");
+  EXPECT_TRUE(allow_stop(it.view, it["alone"]));
+  it.set("disp1", "guivm", std::string{"alone"});
+  EXPECT_FALSE(allow_stop(it.view, it["alone"])) << "its windows are there when it is wanted";
+}
+
 TEST_F(telling_test, a_keyboard_layout_reaches_those_it_is_taken_over_by) {
   it.run("work");
   it.run("dvm");
