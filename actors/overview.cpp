@@ -144,6 +144,11 @@ outcome<std::string> status(const call& x) {
   for (auto& [volume, reason] : board.failed_volumes())
     failed_volumes.push_back({{"volume", volume}, {"reason", reason}});
 
+  auto firewalls = json::array();
+  for (auto& [domain, found] : board.firewalls())
+    for (auto& text : found)
+      firewalls.push_back({{"domain", domain}, {"text", text}});
+
   auto operations = json::array();
   for (auto& [domain, a] : board.activities())
     operations.push_back({{"domain", domain},
@@ -188,6 +193,7 @@ outcome<std::string> status(const call& x) {
       {"findings", std::move(findings)},
       {"quarantine", std::move(quarantine)},
       {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
+      {"firewalls", std::move(firewalls)},
       {"degraded", std::move(degraded)},
       {"restarts", std::move(restarts)},
       {"callers", std::move(callers)},

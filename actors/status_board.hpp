@@ -118,6 +118,32 @@ public:
       failed_volumes_[which] = std::move(reason);
   }
 
+  /// What its firewall.xml has that is not understood; none clears it. False when that is known.
+  bool find_in_firewall(const std::string& domain, std::vector<std::string> findings) {
+    auto guard = std::lock_guard{mutex_};
+    auto [place, is_new] = firewalls_.try_emplace(domain);
+    auto changes = place->second != findings;
+    place->second = std::move(findings);
+    return changes;
+  }
+
+  /// The same of a file that was read beside others: whoever read it since then knows better.
+  bool find_first_in_firewall(const std::string& domain, std::vector<std::string> findings) {
+    auto guard = std::lock_guard{mutex_};
+    return firewalls_.try_emplace(domain, std::move(findings)).second;
+  }
+
+  bool is_firewall_understood(const std::string& domain) const {
+    auto guard = std::lock_guard{mutex_};
+    auto i = firewalls_.find(domain);
+    return i == firewalls_.end() || i->second.empty();
+  }
+
+  void forget_firewall(const std::string& domain) {
+    auto guard = std::lock_guard{mutex_};
+    firewalls_.erase(domain);
+  }
+
   void took(timing x) {
     auto guard = std::lock_guard{mutex_};
     timings_.push_back(std::move(x));
@@ -139,6 +165,7 @@ public:
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
   std::map<std::string, restart> restarts() const { return copy(restarts_); }
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
+  std::map<std::string, std::vector<std::string>> firewalls() const { return copy(firewalls_); }
   std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
   std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
@@ -158,7 +185,8 @@ private:
   std::map<std::string, std::string> degraded_;
   std::map<std::string, restart> restarts_; ///< by part, e.g. "domain work"
   std::map<std::string, std::string> failed_volumes_;
-  std::map<std::string, std::set<std::string>> clients_; ///< by netvm
+  std::map<std::string, std::vector<std::string>> firewalls_; ///< of those that were read
+  std::map<std::string, std::set<std::string>> clients_;      ///< by netvm
   std::deque<timing> timings_;
   store_state store_;
   hypervisor_state hypervisor_;

@@ -192,6 +192,8 @@ std::string status_page(const session& s, const json& x) {
   });
   page.list("found in qrexec's policy", part(part(x, "policy"), "findings"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });
+  page.list("found in firewall.xml", part(x, "firewalls"), style::bad,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), text(y, "text")); });
   page.list("last operations", part(x, "timings"), style::plain, [](auto& y) {
     return fmt::format("{} {}: {} ({})", text(y, "operation"), text(y, "domain"),
                        milliseconds_text(y, "total_ms"), step_texts(part(y, "steps")));

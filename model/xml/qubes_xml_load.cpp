@@ -315,9 +315,6 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
   if (root.name() != std::string_view{"qubes"})
     return refuse(offset_of(root),
                   fmt::format("the document is {}, not 'qubes'", quoted(root.name())));
-  for (auto x = root.next_sibling(); x; x = x.next_sibling())
-    if (is_element(x))
-      return refuse(offset_of(x), "the document goes on after </qubes>");
   return loader{*opened, machine, make_uuid}.run(root);
 }
 

@@ -1038,4 +1038,27 @@ TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));
 }
 
+TEST_F(firewalled, what_is_not_understood_is_told_until_others_are_set) {
+  auto text = std::string{R"(<firewall version="2"><rules>
+<rule><properties><property name="action">accept</property><property name="comment">R&amp;D</property>
+<property name="expire">)"}
+              + std::to_string(now_s + 60) + R"(</property></properties></rule>
+<rule><properties><property name="action">drop</property><property name="proto">gre</property></properties></rule>
+<rule><properties><property name="action">accept</property></properties></rule>
+</rules></firewall>)";
+  sim.disk().foreign_write("appvms/app0/firewall.xml", text);
+  start("app0");
+  EXPECT_EQ(pushed(), "action=accept");
+  EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0001"), "action=drop");
+  auto told = [&] { return sim.world().status.firewalls()["app0"]; };
+  EXPECT_THAT(told(), testing::ElementsAre(HasSubstr("rule 1 has no comment"),
+                                           HasSubstr("rule 2 drops all")));
+  sim.pass(std::chrono::seconds{120});
+  EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0000"), "-") << "it has ended";
+  EXPECT_EQ(file(), text) << "what its owner wrote stays";
+  ASSERT_EQ(set("action=accept\n"), "");
+  EXPECT_TRUE(told().empty());
+  EXPECT_EQ(pushed(), "action=accept");
+}
+
 } // namespace qubes::tests
