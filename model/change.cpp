@@ -1,5 +1,6 @@
 #include "model/change.hpp"
 
+#include "model/feature_rules.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/integrity.hpp"
@@ -364,6 +365,10 @@ outcome<void> check(const view& v, const edit& x) {
       overloaded{
           [&](const set_property& y) { return check_property(v, y.owner, y.name); },
           [&](const reset_property& y) { return check_property(v, y.owner, y.name); },
+          [&](const set_feature& y) {
+            auto owner = v.system.find(y.owner);
+            return owner ? check_feature_text(*owner, y.name, y.text) : outcome<void>{};
+          },
           [&](const remove_label& y) -> outcome<void> {
             if (v.system.find_label(y.name))
               return {};

@@ -2,6 +2,7 @@
 
 #include "model/assignment_rules.hpp"
 #include "model/change.hpp"
+#include "model/feature_rules.hpp"
 #include "model/literal.hpp"
 #include "model/volume.hpp"
 
@@ -259,6 +260,13 @@ outcome<void> tags_are_sound(const domain& x) {
   return {};
 }
 
+outcome<void> features_are_sound(const domain& x) {
+  for (auto& [name, text] : x.features)
+    if (auto sound = check_feature_text(x, name, text); !sound)
+      return sound;
+  return {};
+}
+
 /// Adds the refusal's sentence, if any.
 void note(const outcome<void>& x, std::vector<std::string>& to) {
   if (!x)
@@ -349,6 +357,8 @@ outcome<void> check_record(const view& v, const domain& x) {
     return template_fits({v, &x});
   if (auto sound = tags_are_sound(x); !sound)
     return sound;
+  if (auto sound = features_are_sound(x); !sound)
+    return sound;
   if (auto sound = assignments_are_sound(v, x); !sound)
     return sound;
   return volumes_are_sound(v, x);
@@ -424,6 +434,7 @@ std::vector<std::string> violations(const system& x, const host& machine) {
   for (auto& d : x.domains) {
     note_properties({v, d.get()}, broken);
     note(tags_are_sound(*d), broken);
+    note(features_are_sound(*d), broken);
     note(assignments_are_sound(v, *d), broken);
     note(volumes_are_sound(v, *d), broken);
   }

@@ -1,4 +1,5 @@
 #include "model/characters.hpp"
+#include "model/feature_rules.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
@@ -333,6 +334,8 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   auto text = text_of(x);
   if (!is_ascii_text(text))
     return because(at, fmt::format("the value of feature {} is not ASCII", quoted(name)));
+  if (auto sound = check_feature_text(*to.value, name, text); !sound)
+    return because(at, sound.error().text);
   if (to.value->features.find(name))
     notes_.note(at, fmt::format("feature {} of domain {} is given twice, the last one holds",
                                 quoted(name), quoted(to.title)));
