@@ -6,6 +6,7 @@
 #include "model/device_class.hpp"
 #include "model/literal.hpp"
 #include "model/passing.hpp"
+#include "model/pci_port.hpp"
 
 #include <fmt/format.h>
 
@@ -67,17 +68,36 @@ outcome<void> check_frontend(const domain& owner, const assignment& x) {
   return {};
 }
 
+/// No device has another port or identity.
+outcome<void> check_pci(const assignment& x) {
+  if (x.port != "*" && !is_pci_port(x.port))
+    return fail(errc::value, fmt::format("{} is no port of a PCI device", quoted(x.port)),
+                "write an address like 00:1f.6, or a port as it is listed, like 00_1c.0-00_00.0");
+  if (x.identity != "*" && !is_pci_identity(x.identity))
+    return fail(errc::value, fmt::format("{} is no identity of a PCI device", quoted(x.identity)),
+                "write it as it is listed, like 0x8086:0xa12f::p0c0330, or *");
+  return {};
+}
+
 /// What no start and no attachment could ever bring about.
-outcome<void> check_possible(const domain& owner, std::string_view kind, const assignment& x) {
+outcome<void> check_possible(const view& v, const domain& owner, std::string_view kind,
+                             const assignment& x) {
   if (x.backend == owner.name.str())
     return fail(errc::value, fmt::format("'{}' has what it offers itself", owner.name.str()),
                 "assign it to another domain");
+  if (auto backend = v.system.find(x.backend); backend && backend->is(remote_vm))
+    return fail(errc::value,
+                fmt::format("'{}' runs on another host and offers no devices here", x.backend));
   if (kind == "pci" && owner.is(admin_vm))
     return fail(errc::value, "dom0 has all PCI devices that nobody else has");
-  if (kind == "pci" && !x.backend.empty() && x.backend != "dom0")
-    return fail(errc::value, fmt::format("'{}' offers no PCI devices", x.backend),
+  auto* row = find_device_kind(kind);
+  if (row && row->listing.empty() && !x.backend.empty() && x.backend != "dom0")
+    return fail(errc::value, fmt::format("'{}' offers no {} devices", x.backend, kind),
                 "they are of dom0");
-  if (auto* row = find_device_kind(kind); row && row->by != carrier::hypervisor)
+  if (kind == "pci")
+    if (auto sound = check_pci(x); !sound)
+      return sound;
+  if (row && row->by != carrier::hypervisor)
     return check_passing(kind, x.options);
   if (kind != "block")
     return {};
@@ -102,10 +122,11 @@ bool is_device_key(std::string_view text) {
   });
 }
 
-outcome<void> check_assignment(const domain& owner, std::string_view kind, const assignment& x) {
+outcome<void> check_assignment(const view& v, const domain& owner, std::string_view kind,
+                               const assignment& x) {
   if (auto sound = check_texts(kind, x); !sound)
     return sound;
-  return check_possible(owner, kind, x);
+  return check_possible(v, owner, kind, x);
 }
 
 } // namespace qubes::model

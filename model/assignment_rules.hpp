@@ -3,6 +3,7 @@
 
 #include "model/domain.hpp"
 #include "model/error.hpp"
+#include "model/view.hpp"
 
 #include <string_view>
 
@@ -18,6 +19,7 @@ bool is_device_key(std::string_view text);
 /// Refuses what could not be written down again or could never be attached: names, options, a
 /// backend that has no such devices, a front-end name that another disk has at the start. The owner
 /// may have the assignment already.
-outcome<void> check_assignment(const domain& owner, std::string_view kind, const assignment& x);
+outcome<void> check_assignment(const view& v, const domain& owner, std::string_view kind,
+                               const assignment& x);
 
 } // namespace qubes::model

@@ -239,7 +239,7 @@ outcome<void> assignments_are_sound(const view& v, const domain& x) {
       if (!it.backend.empty() && !v.system.find(it.backend))
         return fail(errc::vm_not_found, fmt::format("{} device {} of '{}': there is no domain '{}'",
                                                     kind.name, it.port, x.name.str(), it.backend));
-      if (auto sound = check_assignment(x, kind.name, it); !sound)
+      if (auto sound = check_assignment(v, x, kind.name, it); !sound)
         return sound;
     }
   return {};

@@ -285,7 +285,7 @@ private:
     if (!x.backend.empty() && !to_.find(x.backend))
       return fmt::format("is of {}, which is {}", quoted(x.backend),
                          aside_.contains(x.backend) ? "not served itself" : "not in the file");
-    auto sound = check_assignment(owner, kind, x);
+    auto sound = check_assignment(here(), owner, kind, x);
     return sound ? std::string{} : fmt::format("cannot stay: {}", sound.error().text);
   }
 
