@@ -7,6 +7,7 @@
 #include "model/literal.hpp"
 #include "model/passing.hpp"
 #include "model/pci_port.hpp"
+#include "model/property.hpp"
 
 #include <fmt/format.h>
 
@@ -15,9 +16,6 @@
 namespace qubes::model {
 
 namespace {
-
-/// Disks of its own that every domain has.
-constexpr std::string_view own_disks[]{"xvda", "xvdb", "xvdc"};
 
 const std::string* option(const assignment& x, std::string_view key) {
   auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
@@ -49,14 +47,12 @@ outcome<void> check_texts(std::string_view kind, const assignment& x) {
 }
 
 /// Two disks that are both there at the start need two names.
-outcome<void> check_frontend(const domain& owner, const assignment& x) {
+outcome<void> check_frontend(const view& v, const domain& owner, const assignment& x) {
   auto name = option(x, "frontend-dev");
   if (!name)
     return {};
-  if (std::ranges::find(own_disks, *name) != std::end(own_disks))
-    return fail(errc::value,
-                fmt::format("{} is a disk of '{}' itself", quoted(*name), owner.name.str()),
-                "choose another frontend-dev, or none");
+  if (auto sound = check_not_own(v, owner, *name); !sound)
+    return sound;
   if (x.mode != assignment_mode::required)
     return {};
   for (auto* other : required_of(owner, "block"))
@@ -105,7 +101,7 @@ outcome<void> check_possible(const view& v, const domain& owner, std::string_vie
     if (auto value = option(x, key))
       if (auto sound = check_disk_option(key, *value); !sound)
         return sound;
-  return check_frontend(owner, x);
+  return check_frontend(v, owner, x);
 }
 
 } // namespace
@@ -120,6 +116,31 @@ bool is_device_key(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) {
     return is_printable(c) && c != ' ' && c != '\'' && c != '"' && c != '`' && c != '=';
   });
+}
+
+std::vector<std::string> own_disks(const view& v, const domain& x) {
+  auto result = std::vector<std::string>{"xvda", "xvdb", "xvdc"};
+  if (x.is(qubes_vm) && !read_text({v, &x}, "kernel").empty())
+    result.emplace_back("xvdd");
+  return result;
+}
+
+outcome<void> check_not_own(const view& v, const domain& owner, std::string_view name) {
+  auto own = own_disks(v, owner);
+  if (std::ranges::find(own, name) == own.end())
+    return {};
+  return fail(errc::value,
+              fmt::format("{} is a disk of '{}' itself", quoted(name), owner.name.str()),
+              "choose another frontend-dev, or none");
+}
+
+outcome<void> check_disk_names(const view& v) {
+  for (auto& x : v.system.domains)
+    for (auto& it : assigned(*x, "block"))
+      if (auto name = option(it, "frontend-dev"))
+        if (auto sound = check_not_own(v, *x, *name); !sound)
+          return sound;
+  return {};
 }
 
 outcome<void> check_assignment(const view& v, const domain& owner, std::string_view kind,

@@ -1,5 +1,6 @@
 #include "model/change.hpp"
 
+#include "model/assignment_rules.hpp"
 #include "model/feature_rules.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
@@ -327,6 +328,8 @@ outcome<void> check_property(const view& v, std::string_view owner, std::string_
     return sound;
   if (name == "netvm")
     return check_provider(who);
+  if (shows_in_volumes(name)) // with a kernel comes a disk of its own
+    return check_disk_names(v);
   if (name == "provides_network" || name == "auto_cleanup")
     return check_clients(who);
   if (name == "template_for_dispvms")

@@ -296,6 +296,22 @@ TEST_F(disks, one_that_is_assigned_comes_by_itself_and_goes_with_its_backend) {
   EXPECT_EQ(attached("app0"), "") << "nobody assigned it";
 }
 
+TEST_F(disks, the_names_of_its_own_disks_are_given_to_no_other) {
+  start("sys-net1");
+  plug_in("sda");
+  start("app0");
+  for (auto own : {"xvda", "xvdb", "xvdc", "xvdd"}) {
+    auto refused = attach("app0", "sda", fmt::format("_frontend-dev='{}'", own));
+    ASSERT_FALSE(refused) << own;
+    EXPECT_EQ(refused.error().code, errc::value);
+    EXPECT_EQ(attached("app0"), "");
+  }
+  ASSERT_TRUE(attach("app0", "sda", "_devtype='cdrom'"));
+  EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdi'")) << "its modules are at xvdd";
+  detach("app0", "sda");
+  ASSERT_TRUE(attach("app0", "sda", "_frontend-dev='xvde'"));
+}
+
 TEST_F(disks, one_that_two_want_goes_to_whom_the_user_names) {
   assign("app0", "sda", "auto-attach");
   assign("app1", "sda", "ask-to-attach");

@@ -332,6 +332,31 @@ TEST_F(devices, what_can_never_be_attached_is_not_assigned) {
       << "the same by the other way";
 }
 
+TEST_F(devices, a_disk_has_no_name_of_its_owners_own_disks) {
+  auto assign = [&](std::string_view to, std::string_view name) {
+    return plan_assign(at.view(), at[to], "block", "sys-usb+sda",
+                       fmt::format("mode='auto-attach' _frontend-dev='{}'", name));
+  };
+  for (auto own : {"xvda", "xvdb", "xvdc", "xvdd"})
+    EXPECT_EQ(code(assign("work", own)), errc::value) << own;
+  at.make(plan_set_property(at.view(), &at["work"], "kernel", "").what);
+  auto fourth = assign("work", "xvdd");
+  ASSERT_FALSE(fourth.refusal) << "no kernel, no disk of its modules";
+  at.make(fourth.what);
+  auto with_kernel = [&](const domain* who, std::string_view property) {
+    auto plan = plan_set_property(at.view(), who, property, "6.1");
+    return plan.refusal ? false : apply(at.system, at.machine, plan.what).has_value();
+  };
+  EXPECT_FALSE(with_kernel(&at["work"], "kernel"));
+  EXPECT_TRUE(with_kernel(&at["alone"], "kernel"));
+  EXPECT_FALSE(
+      apply(at.system, at.machine, plan_reset_property(at.view(), &at["work"], "kernel").what))
+      << "the default is a kernel";
+  at.make(plan_set_property(at.view(), &at["debian"], "kernel", "").what);
+  at.make(plan_reset_property(at.view(), &at["work"], "kernel").what);
+  EXPECT_FALSE(with_kernel(&at["debian"], "kernel")) << "that of its template is its own";
+}
+
 TEST_F(devices, what_has_no_known_form_or_is_elsewhere_is_not_assigned) {
   auto assign = [&](std::string_view kind, std::string_view argument, std::string_view options) {
     return code(plan_assign(at.view(), at["work"], kind, argument,
