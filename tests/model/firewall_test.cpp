@@ -428,6 +428,35 @@ TEST(firewall, numbers_in_qubesdb_are_places_in_the_whole_list) {
                           Pair(six + "/0003", "action=drop"), Pair(six, "")));
 }
 
+TEST(firewall, names_of_hosts_have_as_many_characters_as_there_may_be) {
+  auto longest = "action=drop dsthost=" + std::string(253, 'a');
+  EXPECT_TRUE(parse_rule(longest));
+  EXPECT_FALSE(parse_rule(longest + 'a'));
+  auto file = xml::load_firewall(written(
+      {{{"action", "drop"}, {"dsthost", std::string(254, 'a').c_str()}}, {{"action", "accept"}}}));
+  EXPECT_EQ(print(file.rules, now), "action=drop\naction=accept\n");
+}
+
+TEST(firewall, what_has_no_room_in_qubesdb_denies) {
+  auto all = accept_all();
+  for (auto accept : {true, false}) {
+    auto& huge = all.emplace_back();
+    huge.accept = accept;
+    huge.kind = destination::host;
+    huge.target = std::string(4000, 'a');
+  }
+  all.push_back(accept_all().front());
+  auto path = fmt::format("/qubes-firewall/{}", v4);
+  EXPECT_THAT(firewall_entries(all, v4, now),
+              ElementsAre(Pair(path + "/policy", "drop"), Pair(path + "/0000", "action=accept"),
+                          Pair(path + "/0002", "action=drop"),
+                          Pair(path + "/0003", "action=accept"), Pair(path, "")));
+  auto many = firewall_rules(10000);
+  many.push_back(accept_all().front());
+  for (auto& [where, text] : firewall_entries(many, v4, now))
+    EXPECT_NE(text, "action=accept") << where << " would be read before others";
+}
+
 TEST(firewall, nobody_said_anything_is_accept_and_nobody_knows_is_drop) {
   EXPECT_EQ(print(accept_all(), now), "action=accept\n");
   EXPECT_EQ(print(drop_all(), now), "action=drop\n");
