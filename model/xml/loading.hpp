@@ -158,6 +158,12 @@ std::string title_of_domain(const pugi::xml_node& x);
 /// The wrapper of a kept device.
 std::string devices_of_class(std::string_view name);
 
+/// The number after `label-`; nothing when there is none.
+std::optional<int> label_index(std::string_view id);
+
+/// As far as the element of a record that is set aside can be read.
+reservation reservation_of(section where, std::string_view element);
+
 /// Checks what records say of each other, sets aside what cannot be served, brings old data up to
 /// date, and moves the rest into `to`.
 void settle(std::vector<record> records, const global_references& globals,

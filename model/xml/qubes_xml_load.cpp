@@ -85,18 +85,6 @@ bool is_color(std::string_view text) {
          && text.find_first_not_of("0123456789abcdefABCDEF", 2) == std::string_view::npos;
 }
 
-/// The number after `label-`; nothing when there is none.
-std::optional<int> label_index(std::string_view id) {
-  if (!id.starts_with("label-"))
-    return std::nullopt;
-  id.remove_prefix(6);
-  auto x = 0;
-  auto [stop, failure] = std::from_chars(id.begin(), id.end(), x);
-  if (failure != std::errc{} || stop != id.end() || x < 1)
-    return std::nullopt;
-  return x;
-}
-
 // -- the document ---------------------------------------------------------------------------------
 
 /// Reads the sections in the order that their references need.

@@ -5,7 +5,9 @@
 #include "load.hpp"
 
 #include "model/change.hpp"
+#include "model/creation.hpp"
 #include "model/integrity.hpp"
+#include "model/plan.hpp"
 #include "model/plan_storage.hpp"
 
 #include <fmt/format.h>
@@ -619,6 +621,76 @@ TEST(mending, keeps_the_size_of_an_empty_volume) {
   auto again = load(xml::save(loaded->system));
   ASSERT_TRUE(again);
   EXPECT_EQ(again->system.find("work")->find_volume("private")->size, 0U);
+}
+
+/// Until it is mended, what a record that is set aside names stays, and nobody becomes what it is.
+TEST(records_set_aside, are_users_and_keep_their_place) {
+  auto loaded = load(both(
+      in("work", "AppVM", "FooVM"),
+      both(set("work", "label", "red", "sky"),
+           replace("</labels>", R"(<label id="label-12" color="">tan</label></labels>)")))(good));
+  ASSERT_TRUE(loaded);
+  auto& all = loaded->system;
+  ASSERT_EQ(all.find("work"), nullptr);
+  auto board = live_board{};
+  auto machine = host{};
+  auto now = view{all, board, machine};
+  using testing::Contains;
+  using testing::HasSubstr;
+  auto aside = [](auto& property) { return use{"work (set aside from qubes.xml)", property}; };
+  EXPECT_THAT(users_of_domain(all, "debian"), Contains(aside("template")));
+  EXPECT_THAT(users_of_domain(all, "sys-firewall"), Contains(aside("netvm")));
+  EXPECT_THAT(users_of_label(all, "sky"), Contains(aside("label")));
+  EXPECT_THAT(users_of_pool(now, "varlibqubes"), Contains(aside("private")));
+  auto removed = apply(all, machine, {{remove_label{"sky"}}});
+  ASSERT_FALSE(removed);
+  EXPECT_THAT(removed.error().text, HasSubstr("set aside"));
+  auto removal = plan_removal(now, *all.find("debian"));
+  ASSERT_TRUE(removal.refusal);
+  EXPECT_THAT(removal.refusal->text, HasSubstr("work (set aside from qubes.xml):template"));
+
+  auto twin_of_work = [&](const char* name, std::int64_t qid, const char* uuid) {
+    auto x = *all.find("sys-firewall");
+    x.name = *domain_name::parse(name);
+    x.qid = qid;
+    x.uuid = uuid;
+    return apply(all, machine, {{add_domain{std::make_shared<domain>(std::move(x))}}});
+  };
+  constexpr auto fresh = "00000077-0000-4000-8000-000000000077";
+  for (auto& refused : {twin_of_work("work", 77, fresh), twin_of_work("play", 4, fresh),
+                        twin_of_work("play", 77, "00000004-0000-4000-8000-000000000004")}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, errc::vm_already_exists);
+    EXPECT_THAT(refused.error().text, HasSubstr("'work', which is set aside"));
+  }
+  auto qids = std::vector<std::int64_t>{};
+  for (auto qid = free_qid(all, qids); qids.size() < 20; qid = free_qid(all, qids))
+    qids.push_back(*qid);
+  EXPECT_THAT(qids, testing::Not(Contains(4)));
+  auto created =
+      plan_creation(now, {.type = klass::app, .name = *domain_name::parse("work"), .label = "red"},
+                    {.qid = 77, .uuid = fresh});
+  ASSERT_TRUE(created.refusal);
+  EXPECT_EQ(created.refusal->code, errc::vm_already_exists);
+
+  EXPECT_EQ(plan_create_label(now, "tan", "0x112233").refusal->code, errc::label_in_use);
+  auto label = plan_create_label(now, "green2", "0x112233");
+  ASSERT_FALSE(label.refusal);
+  EXPECT_EQ(std::get<add_label>(label.what.edits.at(0)).label.index, 13);
+  EXPECT_EQ(
+      plan_add_pool(now, {.name = "varlibqubes", .driver = "file", .attributes = {}}).refusal->code,
+      errc::pool_in_use);
+}
+
+TEST(records_set_aside, keep_the_names_of_pools) {
+  auto loaded = load(replace("</pools>", R"(<pool name="p" driver="floppy"/></pools>)")(good));
+  ASSERT_TRUE(loaded);
+  auto board = live_board{};
+  auto machine = host{};
+  auto plan = plan_add_pool({loaded->system, board, machine},
+                            {.name = "p", .driver = "file", .attributes = {}});
+  ASSERT_TRUE(plan.refusal);
+  EXPECT_EQ(plan.refusal->code, errc::pool_in_use);
 }
 
 /// What stands in for a reference that leads nowhere guards no less.
