@@ -16,8 +16,6 @@ namespace qubes::model::xml {
 
 namespace {
 
-constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
-
 class settling {
 public:
   settling(std::vector<record>& records, const global_references& globals,
