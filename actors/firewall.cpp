@@ -16,9 +16,11 @@ namespace qubes::actors {
 
 namespace {
 
+constexpr auto file_name = "firewall.xml";
+
 void log_findings(const std::vector<std::string>& all, const std::string& who) {
   for (auto& x : all)
-    log(spdlog::level::err, {.domain = who, .method = {}}, "firewall: " + x);
+    log(spdlog::level::err, {.domain = who, .method = {}}, fmt::format("{}: {}", file_name, x));
 }
 
 } // namespace
@@ -27,7 +29,7 @@ model::firewall_rules understand(const std::optional<std::string>& file, const s
                                  status_board& told) {
   auto found =
       file ? model::xml::load_firewall(*file) : model::xml::firewall_file{model::accept_all(), {}};
-  if (told.find_in_firewall(who, found.findings))
+  if (told.find(who, file_name, found.findings))
     log_findings(found.findings, who);
   return std::move(found.rules);
 }
@@ -35,7 +37,7 @@ model::firewall_rules understand(const std::optional<std::string>& file, const s
 void review(const std::map<std::string, std::string>& files, status_board& told) {
   for (auto& [who, file] : files) {
     auto found = model::xml::load_firewall(file).findings;
-    if (!found.empty() && told.find_first_in_firewall(who, found))
+    if (!found.empty() && told.find_first(who, file_name, found))
       log_findings(found, who);
   }
 }
@@ -68,7 +70,7 @@ void domain_state::save_rules(const model::firewall_rules& rules, const reply& t
   auto valid = model::still_valid(rules, now_s());
   auto what = job::write_firewall{directory_of_mine(), model::xml::save_firewall(valid)};
   look_up(to, work(std::move(what)), [this, valid, to] {
-    world_->status.find_in_firewall(who_, {});
+    world_->status.find(who_, file_name, {});
     tell("firewall-changed");
     enforce(valid);
     to.ok();
@@ -160,7 +162,7 @@ void domain_state::expire(std::uint64_t armed) {
     auto valid = model::still_valid(rules, now_s());
     if (valid == rules)
       return arm_expiry(rules);
-    if (!world_->status.is_firewall_understood(who_))
+    if (!world_->status.is_understood(who_, file_name))
       return enforce(valid);
     save_rules(valid, reply{[this, valid](const model::outcome<std::string>& x) {
                  if (x)

@@ -170,7 +170,7 @@ void registry_state::note_released(const model::domain& gone) {
 void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
   world_->status.degrade(gone.name, {});
-  world_->status.forget_firewall(gone.name);
+  world_->status.forget_files(gone.name);
   world_->status.finish(gone.name);
   for (auto& part : {domain_part(gone.name), netvm_part(gone.name)}) {
     restarts_.erase(part);

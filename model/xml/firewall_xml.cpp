@@ -41,13 +41,13 @@ public:
 
 private:
   static tl::unexpected<error> damaged(std::string_view why) {
-    return fail(errc::vm_error, fmt::format("firewall.xml {}", why));
+    return fail(errc::vm_error, fmt::format("it {}", why));
   }
 
   outcome<void> read_file(std::string_view text) {
     if (text.size() > largest_firewall)
       return damaged(fmt::format("is larger than {} bytes", largest_firewall));
-    auto checked = source::open(text, "firewall.xml");
+    auto checked = source::open(text, "it");
     if (!checked)
       return tl::unexpected{std::move(checked.error())};
     auto root = checked->root();

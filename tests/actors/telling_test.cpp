@@ -1066,7 +1066,7 @@ TEST_F(firewalled, what_is_not_understood_is_told_until_others_are_set) {
   start("app0");
   EXPECT_EQ(pushed(), "action=accept");
   EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0001"), "action=drop");
-  auto told = [&] { return sim.world().status.firewalls()["app0"]; };
+  auto told = [&] { return sim.world().status.files()["app0"]["firewall.xml"]; };
   EXPECT_THAT(told(), testing::ElementsAre(HasSubstr("rule 1 has no comment"),
                                            HasSubstr("rule 2 drops all")));
   sim.pass(std::chrono::seconds{120});

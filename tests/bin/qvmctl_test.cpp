@@ -1308,7 +1308,7 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
                            HasSubstr("work: frozen"), HasSubstr("domains old (line 40): no class"),
                            HasSubstr("mail: start, storage for 1.4 s"),
                            HasSubstr("/p/30.policy:3: no action")));
-  EXPECT_THAT(x.out, Not(HasSubstr("found at the start")));
+  EXPECT_THAT(x.out, Not(HasSubstr("found in files")));
   EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
 }
 

@@ -277,7 +277,7 @@ TEST(firewall, version_1_defaults) {
   EXPECT_THAT(
       text(R"(<firewall policy="deny"><rule address="1.2.3.4" expire="4102444800"/></firewall>)"),
       HasSubstr("action=accept expire=4102444800 dst4=1.2.3.4/32\n"));
-  EXPECT_THAT(text("<firewall/>"), HasSubstr("action=drop\nfirewall.xml has the policy ''"))
+  EXPECT_THAT(text("<firewall/>"), HasSubstr("action=drop\nit has the policy ''"))
       << "a policy is required";
   EXPECT_THAT(text(R"(<firewall policy="maybe"/>)"), HasSubstr("maybe"));
 }
@@ -288,8 +288,8 @@ TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
     std::string_view named;
   };
   constexpr damage table[]{
-      {"", "firewall.xml is empty"},
-      {"<firewall version=\"2\"><rules>", "firewall.xml"},
+      {"", "it is empty; until it is mended, nothing may pass"},
+      {"<firewall version=\"2\"><rules>", "no well-formed XML"},
       {"<wall version=\"2\"/>", "wall"},
       {"<firewall version=\"3\"/>", "3"},
       {"<firewall version=\"2\"/>", "no <rules>"},
@@ -297,7 +297,7 @@ TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
       {R"(<firewall policy="allow" policy="deny"/>)", "twice"},
       {R"(<firewall policy="Allow"><rule address="1.2.3.4"/></firewall>)", "Allow"},
       {R"(<!DOCTYPE x [<!ENTITY a "b">]><firewall version="2"><rules/></firewall>)",
-       "firewall.xml"},
+       "document type"},
   };
   for (auto& x : table) {
     auto all = xml::load_firewall(x.file);
