@@ -627,14 +627,13 @@ TEST(numbers, of_domains_are_given_anew) {
   };
   constexpr auto own = "00000004-0000-4000-8000-000000000004";
   const auto fresh = qubes::tests::a_uuid();
-  auto board = live_board{};
   auto free = *free_qid(load(good)->system, {});
   const row table[]{
-      {"missing", without("work", "qid", "4"), "work", free, own, "it has none"},
-      {"of dom0", set("work", "qid", "4", "0"), "work", free, own, "it is 0, not one of 1 to"},
-      {"too high", set("work", "qid", "4", "10001"), "work", free, own, "10001"},
-      {"negative", set("work", "qid", "4", "-4"), "work", free, own, "-4"},
-      {"no number", set("work", "qid", "4", "four"), "work", free, own, "four"},
+      {"missing", without("work", "qid", "4"), "work", 4, own, "it has none"},
+      {"of dom0", set("work", "qid", "4", "0"), "work", 4, own, "it is 0, not one of 1 to"},
+      {"too high", set("work", "qid", "4", "10001"), "work", 4, own, "10001"},
+      {"negative", set("work", "qid", "4", "-4"), "work", 4, own, "-4"},
+      {"no number", set("work", "qid", "4", "four"), "work", 4, own, "four"},
       {"no uuid", set("work", "uuid", own, "0-0"), "work", 4, fresh, "0-0"},
       {"empty uuid", set("work", "uuid", own, ""), "work", 4, fresh, "uuid"},
       {"missing uuid", without("work", "uuid", own), "work", 4, fresh, ""},
