@@ -21,7 +21,7 @@ bool names_domain(std::string_view property) {
   });
 }
 
-void read_property(const pugi::xml_node& x, reservation& to) {
+void note_property(const pugi::xml_node& x, reservation& to) {
   auto name = std::string{attribute(x, "name")};
   auto text = has_attribute(x, "ref") ? std::string{attribute(x, "ref")} : text_of(x);
   if (name == "uuid")
@@ -34,12 +34,12 @@ void read_property(const pugi::xml_node& x, reservation& to) {
     to.domains.emplace_back(std::move(name), std::move(text));
 }
 
-void read_domain(const pugi::xml_node& x, reservation& to) {
+void note_domain(const pugi::xml_node& x, reservation& to) {
   for (auto part : x.children()) {
     auto tag = std::string_view{part.name()};
     for (auto y : part.children()) {
       if (tag == "properties" && is_element(y))
-        read_property(y, to);
+        note_property(y, to);
       else if (tag == "devices" && has_attribute(y, "backend-domain"))
         to.domains.emplace_back(
             fmt::format("{} device {}", attribute(part, "class"), attribute(y, "id")),
@@ -70,7 +70,7 @@ reservation reservation_of(section where, std::string_view element) {
     return result;
   auto root = document.document_element();
   if (where == section::domains)
-    read_domain(root, result);
+    note_domain(root, result);
   else if (where == section::labels)
     result.number = label_index(attribute(root, "id")).value_or(0);
   return result;

@@ -675,7 +675,7 @@ TEST(numbers, of_domains_are_given_anew) {
 TEST(records_set_aside, are_users_and_keep_their_place) {
   auto loaded = load(both(
       in("work", "AppVM", "FooVM"),
-      both(set("work", "label", "red", "sky"),
+      both(set("work", "label", "blue", "sky"),
            replace("</labels>", R"(<label id="label-12" color="">tan</label></labels>)")))(good));
   ASSERT_TRUE(loaded);
   auto& all = loaded->system;

