@@ -192,7 +192,7 @@ std::string status_page(const session& s, const json& x) {
   });
   page.list("found in qrexec's policy", part(part(x, "policy"), "findings"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });
-  page.list("found in files of domains", part(x, "files"), style::bad, [](auto& y) {
+  page.list("files of domains", part(x, "files"), style::bad, [](auto& y) {
     return fmt::format("{}: {}: {}", text(y, "domain"), text(y, "file"), text(y, "text"));
   });
   page.list("last operations", part(x, "timings"), style::plain, [](auto& y) {
