@@ -163,7 +163,7 @@ void domain_state::expire(std::uint64_t armed) {
     if (valid == rules)
       return arm_expiry(rules);
     if (!world_->status.is_understood(who_, file_name))
-      return enforce(valid);
+      return enforce(rules);
     save_rules(valid, reply{[this, valid](const model::outcome<std::string>& x) {
                  if (x)
                    return;
