@@ -61,7 +61,9 @@ bool registry_state::is_free(const model::system& all, const model::creation& wi
   if (rested != released_.end() && world_->now_us() - rested->second < dispid_rest_us)
     return false;
   auto name = wish.name.empty() ? fmt::format("disp{}", dispid) : std::string{};
-  if (!name.empty() && (all.find(name) || births_.contains(name) || leaving_.contains(name)))
+  if (!name.empty()
+      && (all.find(name) || all.find_set_aside(model::section::domains, name)
+          || births_.contains(name) || leaving_.contains(name)))
     return false;
   auto value = model::value{dispid};
   return std::ranges::none_of(births_, [&](auto& x) { return x.second.dispid == dispid; })

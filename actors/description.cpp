@@ -20,7 +20,7 @@ domain_state::describe_guest(const model::view& v, const model::domain& me, cons
   if (!own)
     return tl::unexpected{std::move(own.error())};
   if (!run.overlay)
-    return description{.text = std::move(*own), .plain = {}, .mac = machine.mac};
+    return description{.text = std::move(*own), .plain = {}, .mac = machine.mac, .skipped = {}};
   auto merged = model::xml::merge_overlay(*own, *run.overlay);
   if (!merged)
     return model::fail(errc::vm_error,
@@ -28,7 +28,18 @@ domain_state::describe_guest(const model::view& v, const model::domain& me, cons
                                    "effect: {}",
                                    me.name.str(), me.name.str(), merged.error().text),
                        "mend the file, or take it away");
-  return description{.text = std::move(*merged), .plain = std::move(*own), .mac = machine.mac};
+  return description{.text = std::move(merged->text),
+                     .plain = std::move(*own),
+                     .mac = machine.mac,
+                     .skipped = std::move(merged->skipped)};
+}
+
+/// A domain that lacks what its overlay changes starts all the same.
+void domain_state::tell_skipped(const std::vector<std::string>& skipped) {
+  auto file = fmt::format("libvirt/{}.xml", who_);
+  if (world_->status.find(who_, file, skipped))
+    for (auto& x : skipped)
+      note(spdlog::level::warn, "{}: {}", file, x);
 }
 
 /// As it would be started now; which devices its volumes will be is not known before.
@@ -42,6 +53,8 @@ void domain_state::carry_out(const ask::tell_xml& x, const reply& to) {
     if (!plain)
       run.overlay = overlay;
     auto xml = describe_guest(now.view(), *me, run);
+    if (xml && !plain)
+      tell_skipped(xml->skipped);
     xml ? to.ok(xml->text) : to.refuse(xml.error());
   };
   look_up(to, work(job::read_overlay{}), read);

@@ -1,6 +1,7 @@
 // Devices a domain offers and has: listed, attached, detached (spec/devices.md §6-§8).
 #include "actors/domain.hpp"
 
+#include "model/assignment_rules.hpp"
 #include "model/auto_attach.hpp"
 #include "model/device.hpp"
 #include "model/feature.hpp"
@@ -45,17 +46,9 @@ const std::vector<std::string>& frontends() {
   return all;
 }
 
-bool is_taken(const std::vector<model::attachment>& attached, std::string_view frontend) {
-  return std::ranges::any_of(
-      attached, [&](auto& x) { return option(x.options, "frontend-dev") == frontend; });
-}
-
-/// `preferred` if no attached disk has it, else the first that none has; "" when all are taken.
-std::string free_frontend(const std::vector<model::attachment>& attached,
+/// `preferred` if no disk has it, else the first that none has; "" when all are taken.
+std::string free_frontend(const std::set<std::string, std::less<>>& taken,
                           const std::string& preferred) {
-  auto taken = std::set<std::string_view>{};
-  for (auto& x : attached)
-    taken.insert(option(x.options, "frontend-dev"));
   if (!preferred.empty() && !taken.contains(preferred))
     return preferred;
   auto it = std::ranges::find_if_not(frontends(), [&](auto& x) { return taken.contains(x); });
@@ -65,8 +58,11 @@ std::string free_frontend(const std::vector<model::attachment>& attached,
 /// What a client may say of a disk, completed (spec/devices.md §7).
 model::outcome<model::device_options> disk_options(const model::device& disk,
                                                    const model::device_options& given,
-                                                   const std::vector<model::attachment>& attached,
-                                                   bool has_kernel) {
+                                                   const model::view& v, const model::domain& owner,
+                                                   const std::vector<model::attachment>& attached) {
+  auto taken = std::set<std::string, std::less<>>{};
+  for (auto& x : attached)
+    taken.emplace(option(x.options, "frontend-dev"));
   auto read_only = option(disk.data, "mode") == "r";
   auto frontend = std::string{};
   auto kind = std::string{"disk"};
@@ -85,11 +81,15 @@ model::outcome<model::device_options> disk_options(const model::device& disk,
       read_only = wanted;
     }
   }
-  if (!frontend.empty() && is_taken(attached, frontend))
+  if (auto sound = model::check_not_own(v, owner, frontend); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  if (!frontend.empty() && taken.contains(frontend))
     return model::fail(errc::general, fmt::format("another disk is {} already", frontend),
                        "choose another frontend-dev, or none");
-  if (frontend.empty())
-    frontend = free_frontend(attached, kind == "cdrom" && !has_kernel ? "xvdd" : "");
+  for (auto& own : model::own_disks(v, owner))
+    taken.insert(own);
+  if (frontend.empty()) // where its modules are not, a guest looks for a disc
+    frontend = free_frontend(taken, kind == "cdrom" ? "xvdd" : "");
   if (frontend.empty())
     return model::fail(errc::general, "no name for another disk is free", "detach one first");
   auto result =
@@ -506,8 +506,9 @@ domain_state::options_for(const std::string& kind, const model::device& device,
     return given;
   auto now = look();
   auto* me = record(now);
-  auto has_kernel = me && !model::read_text({now.view(), me}, "kernel").empty();
-  return disk_options(device, given, in_use(), has_kernel);
+  if (!me)
+    return tl::unexpected{stopped_meanwhile(who_)};
+  return disk_options(device, given, now.view(), *me, in_use());
 }
 
 std::string domain_state::device_xml(const model::attachment& x) const {

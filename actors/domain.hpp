@@ -89,7 +89,9 @@ private:
     std::string text;
     std::string plain; ///< without the site's changes, "" where it has none
     std::string mac;
+    std::vector<std::string> skipped; ///< of the site's changes
   };
+  void tell_skipped(const std::vector<std::string>& skipped);
   static model::outcome<description> describe_guest(const model::view& v, const model::domain& me,
                                                     const start_run& run);
 

@@ -14,16 +14,32 @@
 
 namespace qubes::actors {
 
-/// No file is a domain nobody restricted. A damaged one lets nothing through.
-model::firewall_rules understand(const std::optional<std::string>& file, const std::string& who) {
-  if (!file)
-    return model::accept_all();
-  auto rules = model::xml::load_firewall(*file);
-  if (rules)
-    return *rules;
-  log(spdlog::level::err, {.domain = who, .method = {}},
-      rules.error().text + "; until it is mended, nothing may pass");
-  return model::drop_all();
+namespace {
+
+constexpr auto file_name = "firewall.xml";
+
+void log_findings(const std::vector<std::string>& all, const std::string& who) {
+  for (auto& x : all)
+    log(spdlog::level::err, {.domain = who, .method = {}}, fmt::format("{}: {}", file_name, x));
+}
+
+} // namespace
+
+model::firewall_rules understand(const std::optional<std::string>& file, const std::string& who,
+                                 status_board& told) {
+  auto found =
+      file ? model::xml::load_firewall(*file) : model::xml::firewall_file{model::accept_all(), {}};
+  if (told.find(who, file_name, found.findings))
+    log_findings(found.findings, who);
+  return std::move(found.rules);
+}
+
+void review(const std::map<std::string, std::string>& files, status_board& told) {
+  for (auto& [who, file] : files) {
+    auto found = model::xml::load_firewall(file).findings;
+    if (!found.empty() && told.find_first(who, file_name, found))
+      log_findings(found, who);
+  }
 }
 
 std::int64_t domain_state::now_s() const {
@@ -32,9 +48,10 @@ std::int64_t domain_state::now_s() const {
 
 void domain_state::with_rules(const reply& to,
                               const std::function<void(const model::firewall_rules&)>& then) {
-  look_up(
-      to, work(job::read_firewall{directory_of_mine()}),
-      [who = who_, then](const std::optional<std::string>& file) { then(understand(file, who)); });
+  look_up(to, work(job::read_firewall{directory_of_mine()}),
+          [this, then](const std::optional<std::string>& file) {
+            then(understand(file, who_, world_->status));
+          });
 }
 
 void domain_state::carry_out(const ask::get_firewall&, const reply& to) {
@@ -53,6 +70,7 @@ void domain_state::save_rules(const model::firewall_rules& rules, const reply& t
   auto valid = model::still_valid(rules, now_s());
   auto what = job::write_firewall{directory_of_mine(), model::xml::save_firewall(valid)};
   look_up(to, work(std::move(what)), [this, valid, to] {
+    world_->status.find(who_, file_name, {});
     tell("firewall-changed");
     enforce(valid);
     to.ok();
@@ -82,12 +100,14 @@ void domain_state::refresh_firewall() {
 void domain_state::with_rules_or_none(
     const std::function<void(const model::firewall_rules&)>& then) {
   ask_driver(self, world_, work(job::read_firewall{directory_of_mine()}))
-      .then([who = who_,
-             then](const std::optional<std::string>& file) { then(understand(file, who)); },
-            [this, then](const caf::error& why) {
-              note(spdlog::level::err, "its firewall could not be read: {}", from_caf(why).text);
-              then(model::drop_all());
-            });
+      .then(
+          [this, then](const std::optional<std::string>& file) {
+            then(understand(file, who_, world_->status));
+          },
+          [this, then](const caf::error& why) {
+            note(spdlog::level::err, "its firewall could not be read: {}", from_caf(why).text);
+            then(model::drop_all());
+          });
 }
 
 /// Writes the rules where the netvm looks for them, and wakes up when one of them ends. Those that
@@ -129,7 +149,7 @@ void domain_state::arm_expiry(const model::firewall_rules& rules) {
 }
 
 /// Rules that ended are taken out of the file, as if somebody had set the others. They end even
-/// when the file cannot be written.
+/// when the file cannot be written. One that is not understood stays as its owner wrote it.
 void domain_state::expire(std::uint64_t armed) {
   if (armed != expiry_)
     return;
@@ -142,6 +162,8 @@ void domain_state::expire(std::uint64_t armed) {
     auto valid = model::still_valid(rules, now_s());
     if (valid == rules)
       return arm_expiry(rules);
+    if (!world_->status.is_understood(who_, file_name))
+      return enforce(rules);
     save_rules(valid, reply{[this, valid](const model::outcome<std::string>& x) {
                  if (x)
                    return;

@@ -171,12 +171,12 @@ void netvm_state::tell_rules(const model::qubesdb_edits& edits, const std::funct
   };
   ask_driver(self, world_, {}, what)
       .then(
-          [what, write](const job::read_firewalls::result& files) {
+          [this, what, write](const job::read_firewalls::result& files) {
             auto rules = std::map<std::string, model::firewall_rules>{};
             for (auto& [client, directory] : what.directories)
               rules[client] = model::accept_all();
             for (auto& [client, file] : files)
-              rules[client] = understand(file, client);
+              rules[client] = understand(file, client, world_->status);
             write(rules);
           },
           [write](const caf::error&) { write({}); }); // nothing may pass

@@ -108,6 +108,9 @@ outcome<std::string> status(const call& x) {
   auto findings = json::array();
   for (auto& f : x.in.findings)
     findings.push_back({{"line", f.line}, {"text", f.text}});
+  auto templates = x.in.site_templates.read();
+  for (auto& text : *templates)
+    findings.push_back({{"line", 0}, {"text", text}});
 
   auto policy = x.in.policy.read();
   auto damage = json::array();
@@ -143,6 +146,12 @@ outcome<std::string> status(const call& x) {
   auto failed_volumes = json::array();
   for (auto& [volume, reason] : board.failed_volumes())
     failed_volumes.push_back({{"volume", volume}, {"reason", reason}});
+
+  auto files = json::array();
+  for (auto& [domain, all] : board.files())
+    for (auto& [file, found] : all)
+      for (auto& text : found)
+        files.push_back({{"domain", domain}, {"file", file}, {"text", text}});
 
   auto operations = json::array();
   for (auto& [domain, a] : board.activities())
@@ -188,6 +197,7 @@ outcome<std::string> status(const call& x) {
       {"findings", std::move(findings)},
       {"quarantine", std::move(quarantine)},
       {"policy", {{"rules", policy->rules.size()}, {"findings", std::move(damage)}}},
+      {"files", std::move(files)},
       {"degraded", std::move(degraded)},
       {"restarts", std::move(restarts)},
       {"callers", std::move(callers)},

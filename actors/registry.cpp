@@ -1,6 +1,7 @@
 #include "actors/registry.hpp"
 
 #include "actors/domain.hpp"
+#include "actors/firewall.hpp"
 #include "actors/netvm.hpp"
 #include "actors/telling.hpp"
 #include "model/creation.hpp"
@@ -48,6 +49,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](const model::system_ptr&) { welcome(); },
       [this](atom::start) -> caf::result<void> {
         align();
+        review_firewalls();
         return align_boot();
       },
       [this](atom::open, const std::string&) -> caf::result<void> {
@@ -168,12 +170,29 @@ void registry_state::note_released(const model::domain& gone) {
 void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
   world_->status.degrade(gone.name, {});
+  world_->status.forget_files(gone.name);
   world_->status.finish(gone.name);
   for (auto& part : {domain_part(gone.name), netvm_part(gone.name)}) {
     restarts_.erase(part);
     world_->status.forget_restarts(part);
   }
   world_->status.forget_clients(gone.name);
+}
+
+/// What is wrong with a file is told before its domain starts.
+void registry_state::review_firewalls() {
+  auto now = world_->look();
+  auto what = job::read_firewalls{};
+  for (auto& x : now.system->domains)
+    if (x->is(model::qubes_vm))
+      what.directories.emplace(x->name,
+                               fmt::format("{}/{}", row(x->type).directory, x->name.str()));
+  ask_driver(self, world_, {}, std::move(what))
+      .then([this](const job::read_firewalls::result& files) { review(files, world_->status); },
+            [](const caf::error& why) {
+              spdlog::error("the firewalls of domains could not be read: {}",
+                            from_caf(why).message());
+            });
 }
 
 /// Nobody is served before it is done: a change of autostart that came first would be undone.

@@ -86,6 +86,7 @@ private:
   void align();
   caf::result<void> align_boot();
   void align_boot_of(const std::string& name);
+  void review_firewalls();
   /// Its record, but not before its birth is told.
   const model::domain* born(const std::string& name, const snapshot& now);
   bool is_settled(const std::string& name, const snapshot& now, const directory& actors);

@@ -362,6 +362,7 @@ void domain_state::create() {
   auto xml = describe_guest(now.view(), *me, *start_);
   if (!xml)
     return fail_start(std::move(xml.error()));
+  tell_skipped(xml->skipped);
   auto link = std::optional<model::network_link>{};
   if (auto* netvm = model::netvm_of(now.view(), *me))
     link = link_to(netvm->name, xml->mac);

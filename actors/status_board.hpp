@@ -45,6 +45,7 @@ public:
     std::uint64_t changes = 0;
     std::string error; ///< of the last write; "" when it went well
   };
+  using file_findings = std::map<std::string, std::vector<std::string>>; ///< by file
   struct hypervisor_state {
     bool connected = false;
     std::string type;
@@ -118,6 +119,37 @@ public:
       failed_volumes_[which] = std::move(reason);
   }
 
+  /// What a file about a domain has that is not understood; none clears it. False when that is
+  /// known.
+  bool find(const std::string& domain, const std::string& file, std::vector<std::string> findings) {
+    auto guard = std::lock_guard{mutex_};
+    auto& known = files_[domain][file];
+    auto changes = known != findings;
+    known = std::move(findings);
+    return changes;
+  }
+
+  /// The same of a file that was read beside others: whoever read it since then knows better.
+  bool find_first(const std::string& domain, const std::string& file,
+                  std::vector<std::string> findings) {
+    auto guard = std::lock_guard{mutex_};
+    return files_[domain].try_emplace(file, std::move(findings)).second;
+  }
+
+  bool is_understood(const std::string& domain, const std::string& file) const {
+    auto guard = std::lock_guard{mutex_};
+    auto of_domain = files_.find(domain);
+    if (of_domain == files_.end())
+      return true;
+    auto known = of_domain->second.find(file);
+    return known == of_domain->second.end() || known->second.empty();
+  }
+
+  void forget_files(const std::string& domain) {
+    auto guard = std::lock_guard{mutex_};
+    files_.erase(domain);
+  }
+
   void took(timing x) {
     auto guard = std::lock_guard{mutex_};
     timings_.push_back(std::move(x));
@@ -139,6 +171,7 @@ public:
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
   std::map<std::string, restart> restarts() const { return copy(restarts_); }
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
+  std::map<std::string, file_findings> files() const { return copy(files_); }
   std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
   std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
@@ -158,6 +191,7 @@ private:
   std::map<std::string, std::string> degraded_;
   std::map<std::string, restart> restarts_; ///< by part, e.g. "domain work"
   std::map<std::string, std::string> failed_volumes_;
+  std::map<std::string, file_findings> files_;           ///< of those that were read, by domain
   std::map<std::string, std::set<std::string>> clients_; ///< by netvm
   std::deque<timing> timings_;
   store_state store_;

@@ -1,6 +1,7 @@
 #include "actors/uplink.hpp"
 
 #include "actors/deadlines.hpp"
+#include "model/graph.hpp"
 
 #include <fmt/format.h>
 
@@ -34,11 +35,27 @@ uplink::reservation uplink::reserve(const std::string& netvm) {
   return held;
 }
 
+/// Why no actor is the netvm of that name.
+model::error uplink::why_nobody(const std::string& netvm) const {
+  using model::errc;
+  auto now = world_->look();
+  auto* x = now.find(netvm);
+  if (!x)
+    return {errc::vm_error, fmt::format("there is no netvm '{}'", netvm), {}};
+  if (!model::provides_network(now.view(), *x))
+    return {errc::vm_error,
+            fmt::format("netvm of '{}': '{}' does not provide network", who_, netvm),
+            "set its provides_network, or choose another netvm"};
+  return {errc::vm_error,
+          fmt::format("the part of the daemon that serves netvm '{}' is begun again", netvm),
+          "try again in a moment; 'qvmctl status' tells why"};
+}
+
 /// It is told by the question; after a refusal nobody counts us for it.
 void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad) {
   auto whom = find(netvm);
   if (!whom)
-    return bad({model::errc::vm_error, fmt::format("netvm '{}' is not there", netvm), {}});
+    return bad(why_nobody(netvm));
   told_[netvm] = whom;
   timed_request(self_, world_, whom, world_->settings.start, atom::join_v, who_,
                 domain_actor{self_})

@@ -56,7 +56,9 @@ struct world {
   /// Whose starts a daemon before this one did not finish, by uuid.
   std::set<std::string, std::less<>> unfinished_starts;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
-  published<model::policy> policy;           ///< of qrexec; without any rule until it is read
+  /// What is said of templates that a site wrote for the stock daemon.
+  published<std::vector<std::string>> site_templates;
+  published<model::policy> policy; ///< of qrexec; without any rule until it is read
 
   actors::settings settings;
   /// Microseconds of a clock that nobody sets and that rests while the host sleeps: deadlines, ages

@@ -6,6 +6,8 @@
 #include "model/device_class.hpp"
 #include "model/literal.hpp"
 #include "model/passing.hpp"
+#include "model/pci_port.hpp"
+#include "model/property.hpp"
 
 #include <fmt/format.h>
 
@@ -14,9 +16,6 @@
 namespace qubes::model {
 
 namespace {
-
-/// Disks of its own that every domain has.
-constexpr std::string_view own_disks[]{"xvda", "xvdb", "xvdc"};
 
 const std::string* option(const assignment& x, std::string_view key) {
   auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
@@ -48,14 +47,12 @@ outcome<void> check_texts(std::string_view kind, const assignment& x) {
 }
 
 /// Two disks that are both there at the start need two names.
-outcome<void> check_frontend(const domain& owner, const assignment& x) {
+outcome<void> check_frontend(const view& v, const domain& owner, const assignment& x) {
   auto name = option(x, "frontend-dev");
   if (!name)
     return {};
-  if (std::ranges::find(own_disks, *name) != std::end(own_disks))
-    return fail(errc::value,
-                fmt::format("{} is a disk of '{}' itself", quoted(*name), owner.name.str()),
-                "choose another frontend-dev, or none");
+  if (auto sound = check_not_own(v, owner, *name); !sound)
+    return sound;
   if (x.mode != assignment_mode::required)
     return {};
   for (auto* other : required_of(owner, "block"))
@@ -67,17 +64,36 @@ outcome<void> check_frontend(const domain& owner, const assignment& x) {
   return {};
 }
 
+/// No device has another port or identity.
+outcome<void> check_pci(const assignment& x) {
+  if (x.port != "*" && !is_pci_port(x.port))
+    return fail(errc::value, fmt::format("{} is no port of a PCI device", quoted(x.port)),
+                "write an address like 00:1f.6, or a port as it is listed, like 00_1c.0-00_00.0");
+  if (x.identity != "*" && !is_pci_identity(x.identity))
+    return fail(errc::value, fmt::format("{} is no identity of a PCI device", quoted(x.identity)),
+                "write it as it is listed, like 0x8086:0xa12f::p0c0330, or *");
+  return {};
+}
+
 /// What no start and no attachment could ever bring about.
-outcome<void> check_possible(const domain& owner, std::string_view kind, const assignment& x) {
+outcome<void> check_possible(const view& v, const domain& owner, std::string_view kind,
+                             const assignment& x) {
   if (x.backend == owner.name.str())
     return fail(errc::value, fmt::format("'{}' has what it offers itself", owner.name.str()),
                 "assign it to another domain");
+  if (auto backend = v.system.find(x.backend); backend && backend->is(remote_vm))
+    return fail(errc::value,
+                fmt::format("'{}' runs on another host and offers no devices here", x.backend));
   if (kind == "pci" && owner.is(admin_vm))
     return fail(errc::value, "dom0 has all PCI devices that nobody else has");
-  if (kind == "pci" && !x.backend.empty() && x.backend != "dom0")
-    return fail(errc::value, fmt::format("'{}' offers no PCI devices", x.backend),
+  auto* row = find_device_kind(kind);
+  if (row && row->listing.empty() && !x.backend.empty() && x.backend != "dom0")
+    return fail(errc::value, fmt::format("'{}' offers no {} devices", x.backend, kind),
                 "they are of dom0");
-  if (auto* row = find_device_kind(kind); row && row->by != carrier::hypervisor)
+  if (kind == "pci")
+    if (auto sound = check_pci(x); !sound)
+      return sound;
+  if (row && row->by != carrier::hypervisor)
     return check_passing(kind, x.options);
   if (kind != "block")
     return {};
@@ -85,7 +101,7 @@ outcome<void> check_possible(const domain& owner, std::string_view kind, const a
     if (auto value = option(x, key))
       if (auto sound = check_disk_option(key, *value); !sound)
         return sound;
-  return check_frontend(owner, x);
+  return check_frontend(v, owner, x);
 }
 
 } // namespace
@@ -102,10 +118,36 @@ bool is_device_key(std::string_view text) {
   });
 }
 
-outcome<void> check_assignment(const domain& owner, std::string_view kind, const assignment& x) {
+std::vector<std::string> own_disks(const view& v, const domain& x) {
+  auto result = std::vector<std::string>{"xvda", "xvdb", "xvdc"};
+  if (x.is(qubes_vm) && !read_text({v, &x}, "kernel").empty())
+    result.emplace_back("xvdd");
+  return result;
+}
+
+outcome<void> check_not_own(const view& v, const domain& owner, std::string_view name) {
+  auto own = own_disks(v, owner);
+  if (std::ranges::find(own, name) == own.end())
+    return {};
+  return fail(errc::value,
+              fmt::format("{} is a disk of '{}' itself", quoted(name), owner.name.str()),
+              "choose another frontend-dev, or none");
+}
+
+outcome<void> check_disk_names(const view& v) {
+  for (auto& x : v.system.domains)
+    for (auto& it : assigned(*x, "block"))
+      if (auto name = option(it, "frontend-dev"))
+        if (auto sound = check_not_own(v, *x, *name); !sound)
+          return sound;
+  return {};
+}
+
+outcome<void> check_assignment(const view& v, const domain& owner, std::string_view kind,
+                               const assignment& x) {
   if (auto sound = check_texts(kind, x); !sound)
     return sound;
-  return check_possible(owner, kind, x);
+  return check_possible(v, owner, kind, x);
 }
 
 } // namespace qubes::model

@@ -1,5 +1,7 @@
 #include "model/change.hpp"
 
+#include "model/assignment_rules.hpp"
+#include "model/feature_rules.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/integrity.hpp"
@@ -326,6 +328,8 @@ outcome<void> check_property(const view& v, std::string_view owner, std::string_
     return sound;
   if (name == "netvm")
     return check_provider(who);
+  if (shows_in_volumes(name)) // with a kernel comes a disk of its own
+    return check_disk_names(v);
   if (name == "provides_network" || name == "auto_cleanup")
     return check_clients(who);
   if (name == "template_for_dispvms")
@@ -364,6 +368,10 @@ outcome<void> check(const view& v, const edit& x) {
       overloaded{
           [&](const set_property& y) { return check_property(v, y.owner, y.name); },
           [&](const reset_property& y) { return check_property(v, y.owner, y.name); },
+          [&](const set_feature& y) {
+            auto owner = v.system.find(y.owner);
+            return owner ? check_feature_text(*owner, y.name, y.text) : outcome<void>{};
+          },
           [&](const remove_label& y) -> outcome<void> {
             if (v.system.find_label(y.name))
               return {};

@@ -4,6 +4,7 @@
 #include "model/feature.hpp"
 #include "model/follower.hpp"
 #include "model/graph.hpp"
+#include "model/integrity.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
 #include "model/preload.hpp"
@@ -205,6 +206,9 @@ std::optional<std::int64_t> free_qid(const system& all, std::span<const std::int
   };
   for (auto& x : all.domains)
     take(x->qid);
+  for (auto& x : all.quarantine)
+    if (x.where == section::domains)
+      take(x.holds.number);
   std::ranges::for_each(under_way, take);
   take(0);                        // dom0's
   take(live_board::capacity - 1); // the last one is never given
@@ -266,6 +270,11 @@ plan plan_creation(const view& v, const creation& wish, const identity& as) {
     return draft::refuse_quietly({errc::vm_already_exists,
                                   fmt::format("there is already a domain '{}'", wish.name.str()),
                                   "choose another name"});
+  if (v.system.find_set_aside(section::domains, wish.name.str()))
+    return draft::refuse_quietly(
+        {errc::vm_already_exists,
+         fmt::format("a domain '{}' is set aside from qubes.xml", wish.name.str()),
+         "choose another name, or mend its record: 'qvmctl status' tells why"});
   auto record = make_record(v, wish, as);
   if (!record)
     return draft::refuse_quietly(std::move(record.error()));
@@ -335,6 +344,8 @@ plan plan_removal(const view& v, const domain& x) {
       for (auto& device : kind.assignments)
         if (device.backend == name && other.get() != &x)
           users.push_back(fmt::format("{}:{} {}", other->name.str(), kind.name, device.port));
+  for (auto& use : users_set_aside(v.system, name))
+    users.push_back(fmt::format("{}:{}", use.owner, use.property));
   if (!users.empty())
     return std::move(to).refuse({errc::vm_in_use,
                                  fmt::format("'{}' is used by {}", name, fmt::join(users, ", ")),

@@ -181,7 +181,8 @@ outcome<assignment> parse_device(const view& v, std::string_view kind, std::stri
   }
   auto rest = std::string{argument.substr(plus + 1)};
   std::ranges::replace(rest, '+', ':');
-  auto colon = rest.find(':');
+  auto address = kind == pci ? leading_pci_address(rest) : std::string_view{};
+  auto colon = rest.find(':', address.size()); // an address has some of its own
   result.port = restored(std::string_view{rest}.substr(0, colon));
   if (colon != rest.npos && colon + 1 < rest.size())
     result.identity = restored(std::string_view{rest}.substr(colon + 1));
@@ -288,6 +289,35 @@ bool brings_block_script(const view& v, const domain& backend) {
   return agent && *agent >= "4.2"; // compared as text, as everywhere
 }
 
+namespace {
+
+/// What libvirt and libxl both understand: a disk, and perhaps a partition of it.
+bool is_disk_name(std::string_view text) {
+  struct bus {
+    std::string_view prefix;
+    std::size_t most_letters;
+    char last_letter;
+    std::int64_t most_partitions;
+  };
+  constexpr bus buses[]{{"xvd", 4, 'z', 255}, {"sd", 1, 'p', 15}};
+  for (auto& it : buses) {
+    if (!text.starts_with(it.prefix))
+      continue;
+    auto rest = text.substr(it.prefix.size());
+    auto letters =
+        std::ranges::find_if_not(rest, [&](char c) { return c >= 'a' && c <= it.last_letter; })
+        - rest.begin();
+    auto partition = rest.substr(static_cast<std::size_t>(letters));
+    auto is_number = partition.empty()
+                     || (std::ranges::all_of(partition, is_digit) && partition.front() != '0'
+                         && clamped_integer(partition) <= it.most_partitions);
+    return letters > 0 && static_cast<std::size_t>(letters) <= it.most_letters && is_number;
+  }
+  return false;
+}
+
+} // namespace
+
 outcome<void> check_disk_option(std::string_view key, std::string_view value) {
   if (key == "read-only") {
     if (parse_boolean(value))
@@ -295,10 +325,10 @@ outcome<void> check_disk_option(std::string_view key, std::string_view value) {
     return fail(errc::value, fmt::format("read-only is {}, neither true nor false", quoted(value)));
   }
   if (key == "frontend-dev") {
-    if (value.starts_with("xvd") || value.starts_with("sd"))
+    if (is_disk_name(value))
       return {};
     return fail(errc::value, fmt::format("{} is no name of a disk", quoted(value)),
-                "names begin with xvd or sd");
+                "names are like xvdi, sda, and xvdi1, sda1 for partitions");
   }
   if (key == "devtype") {
     if (value == "disk" || value == "cdrom")

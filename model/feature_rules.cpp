@@ -17,8 +17,6 @@ namespace qubes::model {
 namespace {
 
 struct wish {
-  const view& v;
-  const domain& owner;
   std::string_view name; ///< of the feature
   std::string_view key;  ///< what follows the prefix
   std::string_view text;
@@ -120,19 +118,21 @@ outcome<void> shown_netmask(const wish& x) {
 
 // -- preloaded disposables --------------------------------------------------------------------
 
-outcome<void> can_preload(const wish& x) {
+outcome<void> can_preload(const view& v, const domain& owner, const wish& x) {
+  if (owner.is(admin_vm))
+    return {};
   auto has = [&](std::string_view feature) {
-    return has_feature(x.v, x.owner, feature, chain::with_template);
+    return has_feature(v, owner, feature, chain::with_template);
   };
   if (!has("qrexec"))
-    return refuse(x, fmt::format("'{}' has no agent", x.owner.name.str()));
+    return refuse(x, fmt::format("'{}' has no agent", owner.name.str()));
   for (auto rpc :
        {"supported-rpc.qubes.WaitForRunningSystem", "supported-rpc.qubes.WaitForSession"})
     if (!has(rpc))
-      return refuse(x,
-                    fmt::format("'{}' does not serve {}", x.owner.name.str(),
-                                std::string_view{rpc}.substr(14)),
-                    "update its template");
+      return refuse(
+          x,
+          fmt::format("'{}' does not serve {}", owner.name.str(), std::string_view{rpc}.substr(14)),
+          "update its template");
   return {};
 }
 
@@ -140,13 +140,6 @@ outcome<void> whole_number(const wish& x) {
   if (all_digits(x.text))
     return {};
   return refuse(x, "this is no whole number");
-}
-
-outcome<void> preload_max(const wish& x) {
-  if (!x.owner.is(admin_vm))
-    if (auto able = can_preload(x); !able)
-      return able;
-  return whole_number(x);
 }
 
 outcome<void> preload_delay(const wish& x) {
@@ -164,6 +157,8 @@ struct feature_rule {
   std::string_view feature; ///< whole name, or prefix when it ends with a dot
   int holders;
   outcome<void> (*check)(const wish&);
+  /// What it asks of the domain as it is now; null for nothing.
+  outcome<void> (*able)(const view&, const domain&, const wish&) = nullptr;
 };
 
 constexpr int preloading = admin_vm | app_vm | standalone_vm;
@@ -175,24 +170,45 @@ constexpr std::array feature_rules{
     feature_rule{"net.fake-ip", local_vm, shown_address},
     feature_rule{"net.fake-gateway", local_vm, shown_address},
     feature_rule{"net.fake-netmask", local_vm, shown_netmask},
-    feature_rule{"preload-dispvm-max", preloading, preload_max},
+    feature_rule{"preload-dispvm-max", preloading, whole_number, can_preload},
     feature_rule{"preload-dispvm-delay", preloading, preload_delay},
     feature_rule{"preload-dispvm-threshold", admin_vm, whole_number},
 };
 
-bool applies(const feature_rule& it, const domain& owner, std::string_view name) {
-  auto fits = it.feature.ends_with('.') ? name.starts_with(it.feature) : name == it.feature;
-  return fits && (row(owner.type).bit & it.holders);
+const feature_rule* find_rule(const domain& owner, std::string_view name) {
+  auto found = std::ranges::find_if(feature_rules, [&](auto& it) {
+    auto fits = it.feature.ends_with('.') ? name.starts_with(it.feature) : name == it.feature;
+    return fits && (row(owner.type).bit & it.holders);
+  });
+  return found == feature_rules.end() ? nullptr : &*found;
+}
+
+wish wish_of(const feature_rule& rule, std::string_view name, std::string_view text) {
+  return {name, name.substr(rule.feature.size()), text};
 }
 
 } // namespace
 
+outcome<void> check_feature_text(const domain& owner, std::string_view name,
+                                 std::string_view text) {
+  auto* rule = find_rule(owner, name);
+  return rule ? rule->check(wish_of(*rule, name, text)) : outcome<void>{};
+}
+
 outcome<void> check_feature(const view& v, const domain& owner, std::string_view name,
                             std::string_view text) {
+  auto* rule = find_rule(owner, name);
+  if (rule && rule->able)
+    if (auto able = rule->able(v, owner, wish_of(*rule, name, text)); !able)
+      return able;
+  return check_feature_text(owner, name, text);
+}
+
+std::vector<std::string_view> ruled_features() {
+  auto result = std::vector<std::string_view>{};
   for (auto& it : feature_rules)
-    if (applies(it, owner, name))
-      return it.check({v, owner, name, name.substr(it.feature.size()), text});
-  return {};
+    result.push_back(it.feature);
+  return result;
 }
 
 } // namespace qubes::model

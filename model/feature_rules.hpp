@@ -5,11 +5,19 @@
 #include "model/view.hpp"
 
 #include <string_view>
+#include <vector>
 
 namespace qubes::model {
 
-/// Refuses a value before it is stored; the stock daemon keeps some bad ones.
+/// What the value is by itself, whoever sets it and however it came into the file.
+outcome<void> check_feature_text(const domain& owner, std::string_view name, std::string_view text);
+
+/// Refuses a value before it is stored, also for what the domain lacks now; the stock daemon keeps
+/// some bad ones.
 outcome<void> check_feature(const view& v, const domain& owner, std::string_view name,
                             std::string_view text);
+
+/// Names that have a rule; prefixes end with a dot.
+std::vector<std::string_view> ruled_features();
 
 } // namespace qubes::model

@@ -3,6 +3,7 @@
 #include "model/address.hpp"
 #include "model/characters.hpp"
 #include "model/literal.hpp"
+#include "model/qubesdb.hpp"
 
 #include <fmt/format.h>
 
@@ -13,7 +14,8 @@ namespace qubes::model {
 
 namespace {
 
-constexpr auto most_rules = std::size_t{10000};
+constexpr auto most_rules = std::size_t{10000}; ///< what four digits can number
+constexpr auto longest_host = std::size_t{253}; ///< of the domain name system
 
 bool made_of(std::string_view text, std::string_view extra) {
   return std::ranges::all_of(
@@ -64,6 +66,9 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
   if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper)
       || std::ranges::none_of(text, is_alphanumeric))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
+  if (text.size() > longest_host)
+    return fail(errc::value, fmt::format("a host name has {} characters", text.size()),
+                fmt::format("at most {} are allowed", longest_host));
   to.kind = destination::host;
   to.target = text;
   return {};
@@ -309,10 +314,14 @@ firewall_entries(const firewall_rules& all, std::string_view address, std::int64
   auto other = address.find(':') == address.npos ? destination::ipv6 : destination::ipv4;
   auto base = fmt::format("/qubes-firewall/{}", address);
   auto result = std::vector<std::pair<std::string, std::string>>{{base + "/policy", "drop"}};
-  for (auto i = std::size_t{0}; i < all.size(); ++i)
-    if (!is_expired(all[i], now) && all[i].kind != other)
-      result.emplace_back(fmt::format("{}/{:04}", base, i),
-                          fmt::format("action={}{}", action_of(all[i]), print_match(all[i])));
+  for (auto i = std::size_t{0}; i < std::min(all.size(), most_rules); ++i) {
+    auto& x = all[i];
+    auto text = fmt::format("action={}{}", action_of(x), print_match(x));
+    auto fits = text.size() <= qubesdb_value_limit;
+    if (is_expired(x, now) || x.kind == other || (!fits && x.accept))
+      continue;
+    result.emplace_back(fmt::format("{}/{:04}", base, i), fits ? std::move(text) : "action=drop");
+  }
   result.emplace_back(base, "");
   return result;
 }

@@ -67,7 +67,8 @@ std::optional<std::int64_t> next_expiry(const firewall_rules& all, std::int64_t 
 firewall_rules still_valid(firewall_rules all, std::int64_t now);
 
 /// Entries for the netvm, in the order of writing: below `/qubes-firewall/ADDRESS`, then that path
-/// itself, which makes the netvm read them (spec/firewall.md §6).
+/// itself, which makes the netvm read them (spec/firewall.md §6). What has no room there denies: an
+/// accept rule is left out, another drops all, and nothing is accepted after the last number.
 std::vector<std::pair<std::string, std::string>>
 firewall_entries(const firewall_rules& all, std::string_view address, std::int64_t now);
 

@@ -2,6 +2,7 @@
 
 #include "model/assignment_rules.hpp"
 #include "model/change.hpp"
+#include "model/feature_rules.hpp"
 #include "model/literal.hpp"
 #include "model/volume.hpp"
 
@@ -230,6 +231,39 @@ void add_device_users(const system& all, std::string_view name, std::vector<use>
           result.push_back({x->name, fmt::format("{} device {}", kind.name, it.port)});
 }
 
+// -- records that are set aside ----------------------------------------------------------------
+
+std::string aside(const quarantined& x) {
+  return x.name + " (set aside from qubes.xml)";
+}
+
+void add_users_aside(const system& all,
+                     std::vector<std::pair<std::string, std::string>> reservation::*names,
+                     std::string_view name, std::vector<use>& result) {
+  for (auto& x : all.quarantine)
+    for (auto& [by, what] : x.holds.*names)
+      if (what == name && x.name != name)
+        result.push_back({aside(x), by});
+}
+
+std::optional<std::string> clash_aside(const system& all, const domain& x) {
+  for (auto& it : all.quarantine) {
+    if (it.where != section::domains)
+      continue;
+    auto taken = [&](std::string_view what) {
+      return fmt::format("{} of '{}' belongs to {}, which is set aside from qubes.xml", what,
+                         x.name.str(), quoted(it.name));
+    };
+    if (it.name == x.name.str())
+      return taken("the name");
+    if (it.holds.number == x.qid)
+      return taken(fmt::format("qid {}", x.qid));
+    if (it.holds.uuid == x.uuid)
+      return taken(fmt::format("uuid {}", x.uuid));
+  }
+  return std::nullopt;
+}
+
 // -- whole systems ----------------------------------------------------------------------------
 
 outcome<void> assignments_are_sound(const view& v, const domain& x) {
@@ -238,7 +272,7 @@ outcome<void> assignments_are_sound(const view& v, const domain& x) {
       if (!it.backend.empty() && !v.system.find(it.backend))
         return fail(errc::vm_not_found, fmt::format("{} device {} of '{}': there is no domain '{}'",
                                                     kind.name, it.port, x.name.str(), it.backend));
-      if (auto sound = check_assignment(x, kind.name, it); !sound)
+      if (auto sound = check_assignment(v, x, kind.name, it); !sound)
         return sound;
     }
   return {};
@@ -255,6 +289,13 @@ outcome<void> volumes_are_sound(const view& v, const domain& x) {
 outcome<void> tags_are_sound(const domain& x) {
   for (auto& tag : x.tags)
     if (auto sound = check_tag(tag); !sound)
+      return sound;
+  return {};
+}
+
+outcome<void> features_are_sound(const domain& x) {
+  for (auto& [name, text] : x.features)
+    if (auto sound = check_feature_text(x, name, text); !sound)
       return sound;
   return {};
 }
@@ -323,7 +364,7 @@ std::optional<std::string> clash_of(const system& all, const domain& x) {
     return fmt::format("qid {} of '{}' belongs to '{}'", x.qid, x.name.str(), other->name.str());
   if (auto other = all.find_uuid(x.uuid))
     return fmt::format("uuid {} of '{}' belongs to '{}'", x.uuid, x.name.str(), other->name.str());
-  return std::nullopt;
+  return clash_aside(all, x);
 }
 
 outcome<void> check_stored(const subject& who, const property& row) {
@@ -348,6 +389,8 @@ outcome<void> check_record(const view& v, const domain& x) {
   if (x.is(template_based) && !x.properties.contains("template"))
     return template_fits({v, &x});
   if (auto sound = tags_are_sound(x); !sound)
+    return sound;
+  if (auto sound = features_are_sound(x); !sound)
     return sound;
   if (auto sound = assignments_are_sound(v, x); !sound)
     return sound;
@@ -400,12 +443,17 @@ std::vector<use> misplaced_disposable_users(const subject& who) {
 }
 
 std::vector<use> users_of_label(const system& all, std::string_view name) {
-  return users_by(all, wire_type::label, name);
+  auto result = users_by(all, wire_type::label, name);
+  for (auto& x : all.quarantine)
+    if (x.where == section::domains && x.holds.label == name)
+      result.push_back({aside(x), "label"});
+  return result;
 }
 
 std::vector<use> users_of_domain(const system& all, std::string_view name) {
   auto result = users_by(all, wire_type::domain, name);
   add_device_users(all, name, result);
+  add_users_aside(all, &reservation::domains, name, result);
   return result;
 }
 
@@ -424,6 +472,7 @@ std::vector<std::string> violations(const system& x, const host& machine) {
   for (auto& d : x.domains) {
     note_properties({v, d.get()}, broken);
     note(tags_are_sound(*d), broken);
+    note(features_are_sound(*d), broken);
     note(assignments_are_sound(v, *d), broken);
     note(volumes_are_sound(v, *d), broken);
   }
@@ -440,6 +489,13 @@ std::vector<use> users_of_pool(const view& v, std::string_view name) {
     for (auto& it : x->volumes)
       if (it.pool == name)
         result.push_back({x->name.str(), it.name});
+  add_users_aside(v.system, &reservation::pools, name, result);
+  return result;
+}
+
+std::vector<use> users_set_aside(const system& all, std::string_view name) {
+  auto result = std::vector<use>{};
+  add_users_aside(all, &reservation::domains, name, result);
   return result;
 }
 

@@ -18,7 +18,8 @@ const live_board& nobody_runs();
 /// Properties that tell who a domain is. They come with the record and never change.
 bool is_identity(std::string_view property) noexcept;
 
-/// Why a record cannot join the system: its name, qid or uuid is taken.
+/// Why a record cannot join the system: its name, qid or uuid is taken, also by one that is set
+/// aside.
 std::optional<std::string> clash_of(const system& all, const domain& x);
 
 /// What is stored for one property has the right type, and what it names exists and fits.
@@ -42,11 +43,14 @@ outcome<void> check_clients(const subject& who);
 /// Who uses `who` as a template of disposables although it is none.
 std::vector<use> misplaced_disposable_users(const subject& who);
 
-/// Who has this label.
+/// Who has this label. These and the following tell of records that are set aside as well.
 std::vector<use> users_of_label(const system& all, std::string_view name);
 
 /// Who names this domain, in a stored property or as the backend of a device.
 std::vector<use> users_of_domain(const system& all, std::string_view name);
+
+/// Records that are set aside and name this domain.
+std::vector<use> users_set_aside(const system& all, std::string_view name);
 
 /// Who has volumes in this pool, and which default property leads to it (spec/app.md §3).
 std::vector<use> users_of_pool(const view& v, std::string_view name);

@@ -85,10 +85,14 @@ qubesdb_edits legacy_firewall(const view& v, const domain& netvm,
     if (xid < 0 || address.empty() || known == rules.end())
       continue;
     auto text = std::string{"*filter\n"};
-    for (auto& x : known->second)
-      if (!is_expired(x, now_s))
-        text += lines(x, address);
-    text += line(address, {}, {}, {}, false) + "COMMIT\n";
+    auto end = line(address, {}, {}, {}, false) + "COMMIT\n";
+    for (auto& x : known->second) {
+      auto more = is_expired(x, now_s) ? std::string{} : lines(x, address);
+      if (text.size() + more.size() + end.size() > qubesdb_value_limit)
+        break; // what has no room is denied
+      text += more;
+    }
+    text += end;
     put(result, fmt::format("{}{}", directory, xid), text);
   }
   put(result, "/qubes-iptables", "reload");

@@ -25,6 +25,15 @@ std::optional<std::string> pci_address(std::string_view text);
 /// is.
 std::string pci_port(const pci_layout& here, std::string_view text);
 
+/// An address, or a place: `[SSSS_]BB_DD.F`, and `-BB_DD.F` for each bridge on the way.
+bool is_pci_port(std::string_view text);
+
+/// `VENDOR:PRODUCT:SERIAL:INTERFACES`, as devices tell them (spec/devices.md §1).
+bool is_pci_identity(std::string_view text);
+
+/// The address that a device's name begins with, up to its end or a ':'; "" for none.
+std::string_view leading_pci_address(std::string_view text);
+
 /// Whether a port is an address still: nobody knows where on this host it is.
 bool is_unplaced(const pci_layout& here, std::string_view port);
 

@@ -57,7 +57,11 @@ bool is_color(std::string_view text) {
 }
 
 int next_index(const system& x) {
-  return std::max(last_default_label, x.labels.empty() ? 0 : x.labels.back().index) + 1;
+  auto last = std::max(last_default_label, x.labels.empty() ? 0 : x.labels.back().index);
+  for (auto& it : x.quarantine)
+    if (it.where == section::labels)
+      last = std::max(last, static_cast<int>(std::min(it.holds.number, std::int64_t{1} << 30)));
+  return last + 1;
 }
 
 /// By name, else by index in decimal.
@@ -119,6 +123,10 @@ plan plan_create_label(const view& v, std::string_view name, std::string_view co
   if (v.system.find_label(name))
     return draft::refuse_quietly(
         {errc::label_in_use, fmt::format("there is already a label '{}'", name), ""});
+  if (v.system.find_set_aside(section::labels, name))
+    return draft::refuse_quietly({errc::label_in_use,
+                                  fmt::format("a label '{}' is set aside from qubes.xml", name),
+                                  "choose another name, or mend its record"});
   auto to = draft{v};
   to.edit(add_label{{next_index(v.system), std::string{value}, std::string{name}}});
   return std::move(to).finish();

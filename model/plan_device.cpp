@@ -101,7 +101,7 @@ plan plan_assign(const view& v, const domain& owner, std::string_view kind,
   if (wanted->manual)
     return draft::refuse_quietly({errc::value, "an assignment needs a mode",
                                   "modes are ask-to-attach, auto-attach and required"});
-  if (auto sound = check_assignment(owner, kind, x); !sound)
+  if (auto sound = check_assignment(v, owner, kind, x); !sound)
     return draft::refuse_quietly(std::move(sound.error()));
   auto to = draft{v};
   to.tell(device_event("pre-assign", kind, owner, x, true));
@@ -151,7 +151,7 @@ plan plan_set_assignment(const view& v, const domain& owner, std::string_view ki
   if (it->mode == *mode)
     return std::move(to).finish();
   it->mode = *mode;
-  if (auto sound = check_assignment(owner, kind, *it); !sound)
+  if (auto sound = check_assignment(v, owner, kind, *it); !sound)
     return draft::refuse_quietly(std::move(sound.error()));
   to.tell(device_event("pre-assign", kind, owner, *it, true));
   to.tell(device_event("assignment-changed", kind, owner, *it, false));

@@ -336,6 +336,10 @@ plan plan_add_pool(const view& v, pool x) {
     return draft::refuse_quietly({errc::pool_in_use,
                                   fmt::format("there is already a pool '{}'", x.name),
                                   "choose another name"});
+  if (v.system.find_set_aside(section::pools, x.name))
+    return draft::refuse_quietly({errc::pool_in_use,
+                                  fmt::format("a pool '{}' is set aside from qubes.xml", x.name),
+                                  "choose another name, or mend its record"});
   auto to = draft{v};
   to.tell(of_pool("pool-add", x.name));
   to.edit(add_pool{std::move(x)});

@@ -80,6 +80,11 @@ const pool* system::find_pool(std::string_view name) const noexcept {
   return find_where(pools, [&](const pool& x) { return x.name == name; });
 }
 
+const quarantined* system::find_set_aside(section where, std::string_view name) const noexcept {
+  return find_where(quarantine,
+                    [&](const quarantined& x) { return x.where == where && x.name == name; });
+}
+
 void system::put(domain_ptr x) {
   auto place = place_of(domains, x->name.str());
   if (place != domains.end() && (*place)->name == x->name)

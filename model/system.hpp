@@ -38,6 +38,18 @@ struct pool {
 /// Where a record that could not be read stands in the document.
 enum class section : std::uint8_t { labels, pools, properties, domains, document };
 
+/// What a record that is set aside holds on to, until it is mended or taken out of the file: nobody
+/// else becomes what it is, and what it names does not go.
+struct reservation {
+  std::string uuid;
+  std::int64_t number = 0; ///< the qid of a domain, the index of a label; 0 for none
+  std::string label;
+  std::vector<std::pair<std::string, std::string>> domains; ///< by what names them
+  std::vector<std::pair<std::string, std::string>> pools;   ///< by volume
+
+  bool operator==(const reservation&) const = default;
+};
+
 /// A record of qubes.xml that is not served but written back untouched (design rule 7).
 struct quarantined {
   section where = section::domains;
@@ -45,6 +57,7 @@ struct quarantined {
   int line = 0;       ///< in the file it was loaded from, 0 when not known
   std::string reason; ///< one sentence
   std::string xml;    ///< the element's text
+  reservation holds{};
 
   bool operator==(const quarantined&) const = default;
 };
@@ -64,6 +77,9 @@ struct system {
   const label* find_label(std::string_view name) const noexcept;
   const label* find_label(int index) const noexcept;
   const pool* find_pool(std::string_view name) const noexcept;
+
+  /// Null when no record of that name is set aside.
+  const quarantined* find_set_aside(section where, std::string_view name) const noexcept;
 
   /// Inserts or replaces by name, keeping the order.
   void put(domain_ptr x);

@@ -186,12 +186,15 @@ std::string status_page(const session& s, const json& x) {
     return fmt::format("{} {} (line {}): {}", text(y, "section"), text(y, "name"), text(y, "line"),
                        text(y, "reason"));
   });
-  page.list("found at the start", part(x, "findings"), style::busy, [](auto& y) {
+  page.list("found in files", part(x, "findings"), style::busy, [](auto& y) {
     auto line = text(y, "line"); // 0: in another file, which the text names
     return line == "0" ? text(y, "text") : fmt::format("line {}: {}", line, text(y, "text"));
   });
   page.list("found in qrexec's policy", part(part(x, "policy"), "findings"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });
+  page.list("files of domains", part(x, "files"), style::bad, [](auto& y) {
+    return fmt::format("{}: {}: {}", text(y, "domain"), text(y, "file"), text(y, "text"));
+  });
   page.list("last operations", part(x, "timings"), style::plain, [](auto& y) {
     return fmt::format("{} {}: {} ({})", text(y, "operation"), text(y, "domain"),
                        milliseconds_text(y, "total_ms"), step_texts(part(y, "steps")));

@@ -149,16 +149,30 @@ drivers::host_watch follow_host(const config& x, actors::world_ptr world) {
           }};
 }
 
+/// Templates that nobody here renders: each is told in the log once.
+drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
+  return {x.etc, [world = std::move(world)](std::vector<std::string> found) {
+            auto known = world->site_templates.read();
+            for (auto& it : found)
+              if (std::ranges::find(*known, it) == known->end())
+                spdlog::warn("{}", it);
+            world->site_templates.write(
+                std::make_shared<std::vector<std::string>>(std::move(found)));
+          }};
+}
+
 /// What is read again when its files change.
 struct watches {
   drivers::policy_watch policy;
   drivers::host_watch host;
+  drivers::site_template_watch templates;
 };
 
 void reload(caf::actor_system& system, const actors::world& world, watches& watched,
             const std::string& config_path) {
   watched.policy.reread();
   watched.host.reread();
+  watched.templates.reread();
   if (auto x = config_path.empty() ? model::outcome<config>{config{}} : read_config(config_path))
     spdlog::set_level(spdlog::level::from_str(x->log_level));
   else
@@ -240,11 +254,8 @@ int run(const config& settings, const std::string& config_path) {
     return 1;
   }
   auto world = (*society)->world();
-  for (auto& x : drivers::find_site_templates(settings.etc)) {
-    spdlog::warn("{}", x);
-    world->findings.push_back({.line = 0, .text = std::move(x)});
-  }
-  auto watched = watches{follow_policy(settings, world), follow_host(settings, world)};
+  auto watched = watches{follow_policy(settings, world), follow_host(settings, world),
+                         follow_templates(settings, world)};
   auto ready = std::promise<void>{};
   (*society)->start([&ready] { ready.set_value(); });
   auto is_ready = ready.get_future();

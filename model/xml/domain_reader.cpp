@@ -1,4 +1,5 @@
 #include "model/characters.hpp"
+#include "model/feature_rules.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
@@ -18,8 +19,6 @@ namespace qubes::model::xml {
 namespace {
 
 constexpr auto most_features = std::size_t{4096};
-constexpr auto highest_qid = std::int64_t{10000};
-constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
 
 /// Booleans of volumes: exactly `True` or `False`.
 std::optional<bool> strict_boolean(std::string_view text) {
@@ -189,6 +188,11 @@ verdict domain_reader::read_properties(const pugi::xml_node& x, record& to) {
   return {};
 }
 
+/// What tells a domain from others to programs alone: another one does as well.
+bool is_number(std::string_view property) {
+  return property == "qid" || property == "uuid";
+}
+
 bool is_identifying(std::string_view property) {
   return is_identity(property) || property == "template";
 }
@@ -207,6 +211,12 @@ std::optional<value> stand_in(std::string_view property, const model::system& al
 verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
   auto name = attribute(x, "name");
   auto read = try_property(x, to);
+  if (!read && is_number(name)) {
+    notes_.note(read.error().at, fmt::format("{} of domain {} is none: {}", name, quoted(to.title),
+                                             read.error().reason));
+    to.migrated = true;
+    return {};
+  }
   if (read || is_identifying(name))
     return read;
   keep(to, read.error(), "properties", x);
@@ -252,8 +262,8 @@ verdict domain_reader::try_property(const pugi::xml_node& x, record& to) {
   auto& all = to.value->properties;
   auto known = all.size();
   auto place = all.try_emplace(all.end(), std::string{name}, *parsed);
-  if (all.size() == known) {
-    if (is_identity(name))
+  if (all.size() == known && place->second != *parsed) {
+    if (name == "name")
       return because(at, fmt::format("property '{}' is given twice", name));
     notes_.note(at, fmt::format("property '{}' of domain {} is given twice, the last one holds",
                                 name, quoted(to.title)));
@@ -293,19 +303,14 @@ verdict domain_reader::read_identity(record& to) {
     return because(to.at, "only the AdminVM may be called dom0");
   y.name = std::move(*parsed);
   auto qid = y.properties.find("qid");
-  if (qid == y.properties.end())
-    return because(to.at, "it has no qid");
-  auto number = std::get_if<std::int64_t>(&qid->second);
-  if (!number || *number < 1 || *number > highest_qid)
-    return because(
-        to.at, fmt::format("its qid is {}, not one of 1 to {}", to_text(qid->second), highest_qid));
-  y.qid = *number;
-  auto& uuid = y.properties["uuid"];
-  if (!truthy(uuid)) {
-    uuid = make_uuid_();
-    to.migrated = true;
-  }
-  y.uuid = to_text(uuid);
+  auto number = qid == y.properties.end() ? nullptr : std::get_if<std::int64_t>(&qid->second);
+  if (number && *number >= 1 && *number <= highest_qid)
+    y.qid = *number;
+  else if (number)
+    notes_.note(to.at, fmt::format("qid of domain {} is none: it is {}, not one of 1 to {}",
+                                   quoted(to.title), *number, highest_qid));
+  if (auto uuid = y.properties.find("uuid"); uuid != y.properties.end())
+    y.uuid = to_text(uuid->second);
   return {};
 }
 
@@ -333,6 +338,8 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   auto text = text_of(x);
   if (!is_ascii_text(text))
     return because(at, fmt::format("the value of feature {} is not ASCII", quoted(name)));
+  if (auto sound = check_feature_text(*to.value, name, text); !sound)
+    return because(at, sound.error().text);
   if (to.value->features.find(name))
     notes_.note(at, fmt::format("feature {} of domain {} is given twice, the last one holds",
                                 quoted(name), quoted(to.title)));

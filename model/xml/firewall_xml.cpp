@@ -1,6 +1,7 @@
 #include "model/xml/firewall_xml.hpp"
 
 #include "model/address.hpp"
+#include "model/characters.hpp"
 #include "model/literal.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/source.hpp"
@@ -15,103 +16,166 @@ namespace {
 /// How files of version 1 begin; the version itself came later.
 constexpr auto of_release_3 = std::string_view{"QubesFirewallRules"};
 
-tl::unexpected<error> damaged(std::string why) {
-  return fail(errc::vm_error, "firewall.xml: " + std::move(why));
-}
-
-outcome<firewall_rule> read_rule(const pugi::xml_node& x) {
-  auto result = firewall_rule{};
-  auto has_action = false;
-  for (auto y : x.child("properties").children("property")) {
-    auto name = attribute(y, "name");
-    has_action |= name == "action";
-    if (auto read = read_field(result, name, text_of(y)); !read)
-      return damaged(read.error().text);
-  }
-  if (!has_action)
-    return damaged("a rule has no action");
-  if (auto sound = check_fields(result); !sound)
-    return damaged(sound.error().text);
+/// Case means nothing in names of hosts, and older releases wrote them as they were typed.
+std::string lower(std::string_view text) {
+  auto result = std::string{text};
+  for (auto& x : result)
+    x = is_upper(x) ? static_cast<char>(x - 'A' + 'a') : x;
   return result;
 }
 
-outcome<firewall_rules> read_rules(const pugi::xml_node& root) {
-  auto result = firewall_rules{};
-  for (auto x : root.child("rules").children("rule")) {
-    auto rule = read_rule(x);
-    if (!rule)
-      return tl::unexpected{std::move(rule.error())};
-    result.push_back(std::move(*rule));
-  }
-  return result;
+bool is_destination(std::string_view key) {
+  return key.starts_with("dst") && key != "dstports";
 }
 
-// -- version 1 ----------------------------------------------------------------------------------
-
-outcome<bool> policy_of(const pugi::xml_node& root) {
-  auto text = attribute(root, "policy");
-  if (text == "allow" || text == "deny")
-    return text == "allow";
-  return damaged(fmt::format("its policy is {}, neither allow nor deny", quoted(text)));
-}
-
-outcome<firewall_rule> read_old_rule(const pugi::xml_node& x, bool accept) {
-  auto result = firewall_rule{};
-  result.accept = accept;
-  auto read = [&](std::string_view key, const std::string& value) {
-    return read_field(result, key, value);
-  };
-  auto address = std::string{attribute(x, "address")};
-  auto mask = parse_integer(attribute(x, "netmask")).value_or(0);
-  if (mask != 0 && (parse_ipv4(address) || parse_ipv6(address))) // a name has no mask
-    address += fmt::format("/{}", mask);
-  auto proto = std::string{attribute(x, "proto")};
-  auto port = std::string{attribute(x, "port")};
-  if (proto.empty() && !port.empty())
-    proto = "tcp";
-  auto done = outcome<void>{};
-  if (!address.empty())
-    done = read("dsthost", address);
-  if (done && !proto.empty() && proto != "any")
-    done = read("proto", proto);
-  if (done && !port.empty()) {
-    auto last = std::string{attribute(x, "toport")};
-    done = read("dstports", last.empty() ? port : port + '-' + last);
+class reader {
+public:
+  firewall_file run(std::string_view text) {
+    if (auto read = read_file(text); !read) {
+      result_.findings.push_back(
+          fmt::format("{}; until it is mended, nothing may pass", read.error().text));
+      result_.rules = drop_all();
+    }
+    return std::move(result_);
   }
-  if (done && !attribute(x, "expire").empty())
-    done = read("expire", std::string{attribute(x, "expire")});
-  if (done)
-    done = check_fields(result);
-  if (!done)
-    return damaged(done.error().text);
-  return result;
-}
 
-outcome<firewall_rules> read_old_rules(const pugi::xml_node& root) {
-  auto policy = policy_of(root);
-  if (!policy)
-    return tl::unexpected{std::move(policy.error())};
-  auto result = firewall_rules{};
-  for (auto special : {"dns", "icmp"}) {
-    auto& rule = result.emplace_back();
-    rule.accept = has_attribute(root, special) ? attribute(root, special) == "allow" : *policy;
-    if (special == std::string_view{"dns"})
-      rule.dns = true;
-    else
-      rule.proto = "icmp";
+private:
+  static tl::unexpected<error> damaged(std::string_view why) {
+    return fail(errc::vm_error, fmt::format("it {}", why));
   }
-  for (auto x : root.children()) {
-    if (x.type() != pugi::node_element)
-      continue;
-    auto rule = read_old_rule(x, !*policy);
-    if (!rule)
-      return tl::unexpected{std::move(rule.error())};
-    result.push_back(std::move(*rule));
+
+  outcome<void> read_file(std::string_view text) {
+    if (text.size() > largest_firewall)
+      return damaged(fmt::format("is larger than {} bytes", largest_firewall));
+    auto checked = source::open(text, "it");
+    if (!checked)
+      return tl::unexpected{std::move(checked.error())};
+    auto root = checked->root();
+    if (root.name() != std::string_view{"firewall"} && root.name() != of_release_3)
+      return damaged(fmt::format("begins with {}", quoted(root.name())));
+    if (auto twice = doubled_attribute(root); !twice.empty())
+      return damaged(fmt::format("has the attribute {} twice", quoted(twice)));
+    auto version = has_attribute(root, "version") ? attribute(root, "version") : "1";
+    if (version == "1")
+      return read_old_rules(root);
+    if (version == "2")
+      return read_rules(root);
+    return damaged(fmt::format("has the version {}, which is not known", quoted(version)));
   }
-  if (*policy)
-    result.push_back(accept_all().front());
-  return result;
-}
+
+  outcome<void> read_rules(const pugi::xml_node& root) {
+    auto list = root.child("rules");
+    if (!list)
+      return damaged("has no <rules>");
+    for (auto x : list.children())
+      if (is_element(x))
+        read_rule(x);
+    return {};
+  }
+
+  /// All of it is read, whatever is wrong with a part: what it does and how long tell how to go on.
+  void read_rule(const pugi::xml_node& x) {
+    auto rule = firewall_rule{};
+    auto sound = outcome<void>{};
+    auto has_action = false;
+    for (auto y : x.child("properties").children("property")) {
+      auto name = attribute(y, "name");
+      auto text = is_destination(name) ? lower(text_of(y)) : text_of(y);
+      has_action |= name == "action";
+      auto read = doubled_attribute(y).empty()
+                      ? read_field(rule, name, text)
+                      : outcome<void>{fail(errc::value, "a property has an attribute twice")};
+      if (!read && name == "comment")
+        result_.findings.push_back(
+            fmt::format("rule {} has no comment: {}", place_ + 1, read.error().text));
+      else if (!read && sound)
+        sound = std::move(read);
+    }
+    if (!has_action)
+      sound = fail(errc::value, "it has no action");
+    if (sound)
+      sound = check_fields(rule);
+    add(std::move(rule), sound);
+  }
+
+  void add(firewall_rule rule, const outcome<void>& sound) {
+    ++place_;
+    if (sound) {
+      result_.rules.push_back(std::move(rule));
+      return;
+    }
+    result_.findings.push_back(
+        fmt::format("rule {} {}: {}", place_,
+                    rule.accept ? "is left out" : "drops all, and nothing after it counts",
+                    sound.error().text));
+    if (rule.accept)
+      return;
+    auto all = drop_all().front();
+    all.expire = std::move(rule.expire);
+    all.comment = std::move(rule.comment);
+    result_.rules.push_back(std::move(all));
+  }
+
+  // -- version 1 --------------------------------------------------------------------------------
+
+  outcome<void> read_old_rules(const pugi::xml_node& root) {
+    auto policy = attribute(root, "policy");
+    if (policy != "allow" && policy != "deny")
+      return damaged(fmt::format("has the policy {}, neither allow nor deny", quoted(policy)));
+    auto open = policy == "allow";
+    for (auto special : {"dns", "icmp"}) {
+      auto& rule = result_.rules.emplace_back();
+      rule.accept = has_attribute(root, special) ? attribute(root, special) == "allow" : open;
+      if (special == std::string_view{"dns"})
+        rule.dns = true;
+      else
+        rule.proto = "icmp";
+    }
+    for (auto x : root.children())
+      if (is_element(x)) {
+        auto rule = firewall_rule{};
+        rule.accept = !open;
+        auto sound = read_old_rule(x, rule);
+        add(std::move(rule), sound);
+      }
+    if (open)
+      result_.rules.push_back(accept_all().front());
+    return {};
+  }
+
+  /// The time of its end first: it counts even when the rest is not understood.
+  static outcome<void> read_old_rule(const pugi::xml_node& x, firewall_rule& to) {
+    auto text = [&](const char* name) { return std::string{attribute(x, name)}; };
+    auto read = [&](std::string_view key, const std::string& value) {
+      return value.empty() ? outcome<void>{} : read_field(to, key, value);
+    };
+    auto done = read("expire", text("expire"));
+    if (auto twice = doubled_attribute(x); !twice.empty())
+      return fail(errc::value, fmt::format("the attribute {} is given twice", quoted(twice)));
+    auto mask = text("netmask");
+    auto bits = mask.empty() ? std::int64_t{0} : parse_integer(mask).value_or(-1);
+    if (bits < 0)
+      return fail(errc::value, fmt::format("{} is no netmask", quoted(mask)));
+    auto address = lower(text("address"));
+    if (bits != 0 && (parse_ipv4(address) || parse_ipv6(address))) // a name has no mask
+      address += fmt::format("/{}", bits);
+    auto port = text("port");
+    auto proto = text("proto");
+    if (proto == "any")
+      proto.clear();
+    else if (proto.empty() && !port.empty())
+      proto = "tcp";
+    if (auto last = text("toport"); !port.empty() && !last.empty())
+      port += '-' + last;
+    return done.and_then([&] { return read("dsthost", address); })
+        .and_then([&] { return read("proto", proto); })
+        .and_then([&] { return read("dstports", port); })
+        .and_then([&] { return check_fields(to); });
+  }
+
+  firewall_file result_;
+  int place_ = 0; ///< of the last rule, from 1
+};
 
 // -- writing ------------------------------------------------------------------------------------
 
@@ -145,21 +209,8 @@ void append_rule(std::string& out, const firewall_rule& x) {
 
 } // namespace
 
-outcome<firewall_rules> load_firewall(std::string_view text) {
-  if (text.size() > largest_firewall)
-    return damaged(fmt::format("it is larger than {} bytes", largest_firewall));
-  auto checked = source::open(text, "it");
-  if (!checked)
-    return damaged(checked.error().text);
-  auto root = checked->root();
-  if (root.name() != std::string_view{"firewall"} && root.name() != of_release_3)
-    return damaged(fmt::format("it begins with {}", quoted(root.name())));
-  auto version = has_attribute(root, "version") ? attribute(root, "version") : "1";
-  if (version == "1")
-    return read_old_rules(root);
-  if (version != "2")
-    return damaged(fmt::format("version {} is not known", quoted(version)));
-  return read_rules(root);
+firewall_file load_firewall(std::string_view text) {
+  return reader{}.run(text);
 }
 
 std::string save_firewall(const firewall_rules& all) {

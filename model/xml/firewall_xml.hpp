@@ -3,13 +3,25 @@
 
 #include "model/firewall.hpp"
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace qubes::model::xml {
 
 /// Far more than any rules need.
 inline constexpr std::size_t largest_firewall = std::size_t{4} << 20;
 
-/// Refuses the file as a whole when any rule is damaged: half a firewall is none.
-outcome<firewall_rules> load_firewall(std::string_view text);
+/// What a file says, and what of it could not be understood.
+struct firewall_file {
+  firewall_rules rules;
+  std::vector<std::string> findings; ///< sentences, in file order
+};
+
+/// Never less guarded than the file was meant: a comment that is none is left away, and a rule that
+/// would accept something. One that would drop something drops all, so that what stands before it
+/// holds, and nothing after it. A file that is none lets nothing through.
+firewall_file load_firewall(std::string_view text);
 
 std::string save_firewall(const firewall_rules& all);
 

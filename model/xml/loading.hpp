@@ -83,7 +83,7 @@ struct device_entry {
 struct record {
   std::size_t at = 0;
   std::string title;
-  std::shared_ptr<domain> value = std::make_shared<domain>();
+  std::shared_ptr<domain> value = std::make_shared<domain>(); ///< qid 0, uuid "": none of its own
   std::map<std::string, std::size_t, std::less<>> references; ///< property -> place
   std::vector<device_entry> devices;
   std::set<std::pair<std::size_t, std::string>> device_keys; ///< list and what may stand once
@@ -104,9 +104,8 @@ struct global_references {
 /// Reads one <domain> by itself; what it says of others is checked by `settle`.
 class domain_reader {
 public:
-  domain_reader(const view& so_far, const property_index& rows, report& notes,
-                std::string (*make_uuid)())
-      : view_(so_far), rows_(rows), notes_(notes), make_uuid_(make_uuid) {}
+  domain_reader(const view& so_far, const property_index& rows, report& notes)
+      : view_(so_far), rows_(rows), notes_(notes) {}
 
   record read(const pugi::xml_node& x);
 
@@ -138,8 +137,10 @@ private:
   view view_;
   const property_index& rows_;
   report& notes_;
-  std::string (*make_uuid_)();
 };
+
+inline constexpr auto highest_qid = std::int64_t{10000};
+inline constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
 
 /// An entry that has no effect stays in the file as it is, inside an element `wrapper` of its own.
 void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
@@ -157,6 +158,12 @@ std::string title_of_domain(const pugi::xml_node& x);
 
 /// The wrapper of a kept device.
 std::string devices_of_class(std::string_view name);
+
+/// The number after `label-`; nothing when there is none.
+std::optional<int> label_index(std::string_view id);
+
+/// As far as the element of a record that is set aside can be read.
+reservation reservation_of(section where, std::string_view element);
 
 /// Checks what records say of each other, sets aside what cannot be served, brings old data up to
 /// date, and moves the rest into `to`.

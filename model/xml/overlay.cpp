@@ -1,6 +1,8 @@
 #include "model/xml/overlay.hpp"
 
 #include "model/literal.hpp"
+#include "model/xml/elements.hpp"
+#include "model/xml/source.hpp"
 
 #include <fmt/format.h>
 #include <pugixml.hpp>
@@ -19,20 +21,21 @@ constexpr auto own_prefix = std::string_view{"qvmd:"};
 constexpr auto remove_mark = "qvmd:remove";
 constexpr auto which_mark = "qvmd:which";
 
-constexpr auto deepest = 20;
-
 struct key_row {
   std::string_view element;
   std::string_view child; ///< the element that has the attribute, "" for itself
   const char* attribute;
+  bool whole = false; ///< without its key it is no new one, but a change of one of ours
 };
 
 /// What tells siblings of one name apart.
 constexpr key_row keys[]{
-    {"disk", "target", "dev"},    {"interface", "mac", "address"}, {"feature", "", "name"},
-    {"controller", "", "type"},   {"input", "", "type"},           {"graphics", "", "type"},
-    {"serial", "target", "port"}, {"console", "target", "port"},   {"vcpupin", "", "vcpu"},
-    {"timer", "", "name"},        {"table", "", "type"},           {"boot", "", "dev"},
+    {"disk", "target", "dev", true}, {"interface", "mac", "address", true},
+    {"feature", "", "name", true},   {"controller", "", "type"},
+    {"input", "", "type"},           {"graphics", "", "type"},
+    {"serial", "target", "port"},    {"console", "target", "port"},
+    {"vcpupin", "", "vcpu", true},   {"timer", "", "name"},
+    {"table", "", "type"},           {"boot", "", "dev"},
 };
 
 /// Siblings of these names are never the same: each is added.
@@ -42,12 +45,21 @@ bool is_list(const xml_node& x) {
   return std::ranges::find(lists, std::string_view{x.name()}) != std::end(lists);
 }
 
+bool is_own(std::string_view name) {
+  return name.starts_with(own_prefix) || name.starts_with("xmlns:qvmd");
+}
+
+const key_row* find_key(const xml_node& x) {
+  auto* row = std::ranges::find(keys, std::string_view{x.name()}, &key_row::element);
+  return row == std::end(keys) ? nullptr : row;
+}
+
 /// "" where nothing tells it from its siblings.
 std::string_view key_of(const xml_node& x) {
   if (auto which = x.attribute(which_mark))
     return which.value();
-  auto* row = std::ranges::find(keys, std::string_view{x.name()}, &key_row::element);
-  if (row == std::end(keys))
+  auto* row = find_key(x);
+  if (!row)
     return {};
   auto holder = row->child.empty() ? x : x.child(row->child.data());
   return holder.attribute(row->attribute).value();
@@ -73,78 +85,140 @@ bool has_text(const xml_node& x) {
          && std::string_view{x.text().get()}.find_first_not_of(" \t\r\n") != std::string_view::npos;
 }
 
-/// Without the marks of the overlay.
-void add(xml_node into, const xml_node& x) {
-  auto last = xml_node{};
-  for (auto y : into.children(x.name()))
-    last = y;
-  auto copy = last ? into.insert_copy_after(x, last) : into.append_copy(x);
-  copy.remove_attribute(which_mark);
+/// It speaks of a part that may be there or not: alone it would be none.
+bool is_change(const xml_node& x) {
+  auto* row = find_key(x);
+  return row && row->whole && key_of(x).empty();
 }
 
-outcome<void> merge(xml_node into, const xml_node& from, int depth) {
-  if (depth > deepest)
-    return fail(errc::general, "its elements are too deep");
-  for (auto x : from.attributes())
-    if (!std::string_view{x.name()}.starts_with(own_prefix)
-        && !std::string_view{x.name()}.starts_with("xmlns:qvmd")) {
-      into.remove_attribute(x.name());
-      into.append_attribute(x.name()).set_value(x.value());
-    }
-  if (has_text(from))
-    into.text().set(from.text().get());
-  for (auto x : from.children()) {
-    if (x.type() != pugi::node_element)
-      continue;
-    auto match = find_match(into, x);
-    auto wants_one = x.attribute(remove_mark) || x.attribute(which_mark);
-    if (!match && wants_one)
-      return fail(errc::general, fmt::format("<{}> {}: there is none to change", path_of(x),
-                                             quoted(std::string{key_of(x)})));
-    if (x.attribute(remove_mark))
-      into.remove_child(match);
-    else if (!match)
-      add(into, x);
-    else if (auto done = merge(match, x, depth + 1); !done)
-      return done;
+std::string named(const xml_node& x) {
+  auto key = key_of(x);
+  return fmt::format("<{}>{}", path_of(x), key.empty() ? "" : fmt::format(" {}", quoted(key)));
+}
+
+class merging {
+public:
+  outcome<void> merge(xml_node into, const xml_node& from) {
+    for (auto x : from.attributes())
+      if (!is_own(x.name())) {
+        into.remove_attribute(x.name());
+        into.append_attribute(x.name()).set_value(x.value());
+      }
+    if (has_text(from))
+      into.text().set(from.text().get());
+    for (auto x : from.children())
+      if (is_element(x))
+        if (auto done = merge_child(into, x); !done)
+          return done;
+    return {};
   }
+
+  std::vector<std::string> skipped;
+
+private:
+  outcome<void> merge_child(xml_node into, const xml_node& x) {
+    auto match = find_match(into, x);
+    if (match && !x.attribute(remove_mark))
+      return merge(match, x);
+    if (match)
+      into.remove_child(match);
+    else if (x.attribute(remove_mark) || x.attribute(which_mark))
+      return fail(errc::general, named(x) + ": there is none to change");
+    else if (is_change(x))
+      skipped.push_back(named(x) + " is left out: the domain has none");
+    else
+      add(into, x);
+    return {};
+  }
+
+  void add(xml_node into, const xml_node& x) {
+    auto last = xml_node{};
+    for (auto y : into.children(x.name()))
+      last = y;
+    clean(last ? into.insert_copy_after(x, last) : into.append_copy(x));
+  }
+
+  /// Marks are for us alone; what an added element would not have is not in it.
+  void clean(xml_node x) {
+    for (auto y = x.first_attribute(); y;) {
+      auto next = y.next_attribute();
+      if (is_own(y.name()))
+        x.remove_attribute(y);
+      y = next;
+    }
+    for (auto y = x.first_child(); y;) {
+      auto next = y.next_sibling();
+      if (y.attribute(remove_mark) || (!is_element(y) && !is_text(y)))
+        x.remove_child(y);
+      else
+        clean(y);
+      y = next;
+    }
+  }
+
+  static bool is_text(const xml_node& x) {
+    return x.type() == pugi::node_pcdata || x.type() == pugi::node_cdata;
+  }
+};
+
+// -- what an overlay is -----------------------------------------------------------------------
+
+outcome<void> check_marks(const xml_node& x) {
+  if (auto twice = doubled_attribute(x); !twice.empty())
+    return fail(errc::general,
+                fmt::format("<{}> has the attribute {} twice", path_of(x), quoted(twice)));
+  if (is_own(x.name()))
+    return fail(errc::general, fmt::format("there is no element <{}>", path_of(x)));
+  for (auto y : x.attributes()) {
+    auto name = std::string_view{y.name()};
+    if (!name.starts_with(own_prefix) || name == which_mark)
+      continue;
+    if (name != remove_mark)
+      return fail(errc::general, fmt::format("<{}>: there is no mark {}", path_of(x), quoted(name)),
+                  fmt::format("marks are {} and {}", which_mark, remove_mark));
+    if (y.value() != std::string_view{"yes"})
+      return fail(errc::general, fmt::format("<{}>: {} is {}", path_of(x), name, quoted(y.value())),
+                  "yes is allowed");
+  }
+  for (auto y : x.children())
+    if (is_element(y))
+      if (auto sound = check_marks(y); !sound)
+        return sound;
   return {};
 }
 
-outcome<void> check_root(const pugi::xml_document& overlay, const xml_node& root) {
-  for (auto x : overlay.children())
-    if (x.type() == pugi::node_doctype)
-      return fail(errc::general, "it has a document type");
+outcome<void> check_root(const source& overlay) {
+  auto root = overlay.root();
+  if (auto* damage = overlay.first_fault(offset_of(root)))
+    return fail(errc::general,
+                fmt::format("line {}: {}", overlay.line(damage->at), damage->reason));
   if (root.name() != std::string_view{"domain"})
     return fail(errc::general, fmt::format("its root is <{}>, not <domain>", root.name()));
   for (auto* name : {"name", "uuid"})
     if (root.child(name))
       return fail(errc::general, fmt::format("it changes the {} of the domain", name));
-  return {};
+  return check_marks(root);
 }
 
 } // namespace
 
-outcome<std::string> merge_overlay(const std::string& domain, std::string_view overlay) {
-  auto whole = pugi::xml_document{};
-  auto site = pugi::xml_document{};
+outcome<merged_xml> merge_overlay(const std::string& domain, std::string_view overlay) {
   if (overlay.size() > max_overlay_bytes)
     return fail(errc::general, fmt::format("it has more than {} bytes", max_overlay_bytes));
-  auto parsed =
-      site.load_buffer(overlay.data(), overlay.size(), pugi::parse_default | pugi::parse_doctype);
-  if (!parsed)
-    return fail(errc::general,
-                fmt::format("it is no XML: {} at byte {}", parsed.description(), parsed.offset));
+  auto site = source::open(overlay, "it");
+  if (!site)
+    return tl::unexpected{std::move(site.error())};
+  if (auto sound = check_root(*site); !sound)
+    return tl::unexpected{std::move(sound.error())};
+  auto whole = pugi::xml_document{};
   if (!whole.load_buffer(domain.data(), domain.size()))
     return fail(errc::internal, "the domain's own description is no XML");
-  auto root = site.document_element();
-  if (auto sound = check_root(site, root); !sound)
-    return tl::unexpected{std::move(sound.error())};
-  if (auto done = merge(whole.document_element(), root, 0); !done)
+  auto work = merging{};
+  if (auto done = work.merge(whole.document_element(), site->root()); !done)
     return tl::unexpected{std::move(done.error())};
   auto out = std::ostringstream{};
   whole.save(out, "  ", pugi::format_default | pugi::format_no_declaration);
-  return out.str();
+  return merged_xml{out.str(), std::move(work.skipped)};
 }
 
 } // namespace qubes::model::xml

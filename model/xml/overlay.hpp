@@ -6,15 +6,21 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace qubes::model::xml {
 
 /// Bytes an overlay may have.
 inline constexpr std::size_t max_overlay_bytes = 64U << 10;
 
+struct merged_xml {
+  std::string text;
+  std::vector<std::string> skipped; ///< what of the overlay speaks of parts that are not there
+};
+
 /// The XML of a domain with an overlay's elements merged over it. Refuses what is no XML, has a
-/// document type, is no <domain>, changes the name or the uuid, or speaks of a part that is not
-/// there; the reason names it.
-outcome<std::string> merge_overlay(const std::string& domain, std::string_view overlay);
+/// document type, is no <domain>, changes the name or the uuid, or has marks that nobody knows or
+/// that speak of a part that is not there; the reason names it.
+outcome<merged_xml> merge_overlay(const std::string& domain, std::string_view overlay);
 
 } // namespace qubes::model::xml

@@ -32,7 +32,7 @@ inline constexpr int max_depth = 32;
 /// that names a missing or quarantined domain goes there too; a network loop is broken as
 /// spec/network.md §3 says. Fails only when the text as a whole is no qubes.xml (not XML, empty,
 /// too deep, wrong root): then the caller falls back to an older generation.
-/// `make_uuid` gives a random v4 uuid for records of old stores that have none.
+/// `make_uuid` gives a random v4 uuid for records that have none of their own.
 outcome<loaded> load(std::string_view text, const host& machine, std::string (*make_uuid)());
 
 /// Writes the whole document. Keeps the text of unchanged records from the last call.

@@ -85,18 +85,6 @@ bool is_color(std::string_view text) {
          && text.find_first_not_of("0123456789abcdefABCDEF", 2) == std::string_view::npos;
 }
 
-/// The number after `label-`; nothing when there is none.
-std::optional<int> label_index(std::string_view id) {
-  if (!id.starts_with("label-"))
-    return std::nullopt;
-  id.remove_prefix(6);
-  auto x = 0;
-  auto [stop, failure] = std::from_chars(id.begin(), id.end(), x);
-  if (failure != std::errc{} || stop != id.end() || x < 1)
-    return std::nullopt;
-  return x;
-}
-
 // -- the document ---------------------------------------------------------------------------------
 
 /// Reads the sections in the order that their references need.
@@ -115,8 +103,9 @@ public:
     std::ranges::sort(result_.system.labels, {}, &label::index);
     each(root, "pools", section::pools, "pool", [this](auto& x) { read_pool(x); });
     each(root, "properties", section::properties, "property", [this](auto& x) { read_global(x); });
-    auto reader = domain_reader{here(), rows_, notes_, make_uuid_};
+    auto reader = domain_reader{here(), rows_, notes_};
     each(root, "domains", section::domains, "domain", [&](auto& x) { add_record(reader.read(x)); });
+    give_numbers();
     settle(std::move(records_), globals_, rows_, machine_, result_.system, notes_);
     notes_.hand_over(result_);
     return std::move(result_);
@@ -250,25 +239,66 @@ private:
   }
 
   void add_record(record x) {
-    if (x.served())
-      if (auto rival = rival_of(x); !rival.empty())
-        x.trouble = problem{x.at, std::move(rival)};
+    if (x.served() && !seen_names_.insert(x.value->name.str()).second)
+      x.trouble = problem{x.at, "another domain has the same name"};
     records_.push_back(std::move(x));
   }
 
-  /// Why this one cannot be served beside an earlier one, "" when it can.
-  std::string rival_of(const record& x) {
+  /// Of two with one number the first one keeps it. Nobody gets one that a record has which is not
+  /// served.
+  void give_numbers() {
+    auto known = std::unordered_set<std::int64_t>{};
+    for (auto& x : records_)
+      if (auto qid = qid_in(x))
+        known.insert(qid);
+    auto qids = std::unordered_set<std::int64_t>{};
+    auto uuids = std::unordered_set<std::string>{dom0_uuid};
+    for (auto& x : records_) {
+      auto& y = *x.value;
+      if (!x.served() || y.type == klass::admin)
+        continue;
+      if (y.qid == 0 || !qids.insert(y.qid).second)
+        give_qid(x, known);
+      if (y.uuid.empty() || !uuids.insert(y.uuid).second)
+        give_uuid(x);
+    }
+  }
+
+  /// 0 where it could not be read.
+  static std::int64_t qid_in(const record& x) {
+    auto found = x.value->properties.find("qid");
+    auto qid =
+        found == x.value->properties.end() ? nullptr : std::get_if<std::int64_t>(&found->second);
+    return qid ? *qid : 0;
+  }
+
+  void give_qid(record& x, std::unordered_set<std::int64_t>& known) {
+    auto qid = std::int64_t{1};
+    while (known.contains(qid))
+      ++qid;
+    if (qid > highest_qid) {
+      x.trouble = problem{x.at, "it has no qid of its own, and none is free"};
+      return;
+    }
     auto& y = *x.value;
-    if (seen_names_.contains(y.name.str()))
-      return "another domain has the same name";
-    if (seen_qids_.contains(y.qid))
-      return fmt::format("another domain has the qid {}", y.qid);
-    if (seen_uuids_.contains(y.uuid))
-      return fmt::format("another domain has the uuid {}", y.uuid);
-    seen_names_.insert(y.name.str());
-    seen_qids_.insert(y.qid);
-    seen_uuids_.insert(y.uuid);
-    return {};
+    auto why = y.qid == 0 ? "it has none" : fmt::format("another domain has {}", y.qid);
+    notes_.note(x.at, fmt::format("qid of domain {} becomes {}: {}", quoted(x.title), qid, why));
+    known.insert(qid);
+    y.qid = qid;
+    y.properties.insert_or_assign("qid", qid);
+    x.migrated = true;
+  }
+
+  /// Old stores have none.
+  void give_uuid(record& x) {
+    auto& y = *x.value;
+    auto uuid = make_uuid_();
+    if (!y.uuid.empty())
+      notes_.note(x.at, fmt::format("uuid of domain {} becomes {}: another domain has {}",
+                                    quoted(x.title), uuid, y.uuid));
+    y.uuid = uuid;
+    y.properties.insert_or_assign("uuid", std::move(uuid));
+    x.migrated = true;
   }
 
   const source& text_;
@@ -285,8 +315,6 @@ private:
   std::set<std::string, std::less<>> damaged_label_names_;
   std::set<std::string, std::less<>> seen_pools_;
   std::unordered_set<std::string> seen_names_;
-  std::unordered_set<std::int64_t> seen_qids_;
-  std::unordered_set<std::string> seen_uuids_;
 };
 
 } // namespace
@@ -315,9 +343,6 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
   if (root.name() != std::string_view{"qubes"})
     return refuse(offset_of(root),
                   fmt::format("the document is {}, not 'qubes'", quoted(root.name())));
-  for (auto x = root.next_sibling(); x; x = x.next_sibling())
-    if (is_element(x))
-      return refuse(offset_of(x), "the document goes on after </qubes>");
   return loader{*opened, machine, make_uuid}.run(root);
 }
 

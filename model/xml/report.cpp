@@ -33,7 +33,8 @@ void report::set_aside(section where, std::string_view name, std::size_t element
                                            .name = std::string{name},
                                            .line = text_.line(element),
                                            .reason = why.reason,
-                                           .xml = std::string{text_.element(element)}});
+                                           .xml = std::string{text_.element(element)},
+                                           .holds = reservation_of(where, text_.element(element))});
 }
 
 void report::hand_over(loaded& to) {

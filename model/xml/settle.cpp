@@ -16,8 +16,6 @@ namespace qubes::model::xml {
 
 namespace {
 
-constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
-
 class settling {
 public:
   settling(std::vector<record>& records, const global_references& globals,
@@ -285,7 +283,7 @@ private:
     if (!x.backend.empty() && !to_.find(x.backend))
       return fmt::format("is of {}, which is {}", quoted(x.backend),
                          aside_.contains(x.backend) ? "not served itself" : "not in the file");
-    auto sound = check_assignment(owner, kind, x);
+    auto sound = check_assignment(here(), owner, kind, x);
     return sound ? std::string{} : fmt::format("cannot stay: {}", sound.error().text);
   }
 

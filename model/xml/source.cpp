@@ -132,6 +132,10 @@ outcome<source> source::open(std::string_view text, std::string_view name) {
   if (!parsed)
     return refuse_at(static_cast<std::size_t>(std::max<std::ptrdiff_t>(parsed.offset, 0)),
                      fmt::format("is no well-formed XML ({})", parsed.description()));
+  auto root = result.root();
+  for (auto x = root.next_sibling(); x; x = x.next_sibling())
+    if (is_element(x))
+      return refuse_at(begin_of(x), fmt::format("goes on after </{}>", root.name()));
   auto depth = 0;
   for (auto x = result.tree_->first_child(); x;) {
     if (x.type() == pugi::node_doctype)

@@ -664,11 +664,9 @@ void simulation::check_rules() {
       continue;
     auto path = fmt::format("{}/{}/firewall.xml", model::row(x->type).directory, x->name.str());
     auto text = disk_->read(path, 1 << 20);
-    auto rules = text && *text ? model::xml::load_firewall(**text) : model::accept_all();
-    if (!rules)
-      continue;
+    auto rules = text && *text ? model::xml::load_firewall(**text).rules : model::accept_all();
     auto ip = model::read_text({now.view(), x.get()}, "ip");
-    for (auto& [entry, value] : model::firewall_entries(*rules, ip, now_us() / 1'000'000))
+    for (auto& [entry, value] : model::firewall_entries(rules, ip, now_us() / 1'000'000))
       if (auto i = entries.find(entry);
           !value.empty() && (i == entries.end() || i->second != value))
         violate(fmt::format("'{}' reads {} in {} of '{}', not {}", netvm->name.str(),

@@ -296,6 +296,22 @@ TEST_F(disks, one_that_is_assigned_comes_by_itself_and_goes_with_its_backend) {
   EXPECT_EQ(attached("app0"), "") << "nobody assigned it";
 }
 
+TEST_F(disks, the_names_of_its_own_disks_are_given_to_no_other) {
+  start("sys-net1");
+  plug_in("sda");
+  start("app0");
+  for (auto own : {"xvda", "xvdb", "xvdc", "xvdd"}) {
+    auto refused = attach("app0", "sda", fmt::format("_frontend-dev='{}'", own));
+    ASSERT_FALSE(refused) << own;
+    EXPECT_EQ(refused.error().code, errc::value);
+    EXPECT_EQ(attached("app0"), "");
+  }
+  ASSERT_TRUE(attach("app0", "sda", "_devtype='cdrom'"));
+  EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdi'")) << "its modules are at xvdd";
+  detach("app0", "sda");
+  ASSERT_TRUE(attach("app0", "sda", "_frontend-dev='xvde'"));
+}
+
 TEST_F(disks, one_that_two_want_goes_to_whom_the_user_names) {
   assign("app0", "sda", "auto-attach");
   assign("app1", "sda", "ask-to-attach");
@@ -1055,6 +1071,29 @@ TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
   sim.pass(std::chrono::seconds{120});
   EXPECT_EQ(pushed(), "action=drop");
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));
+}
+
+TEST_F(firewalled, what_is_not_understood_is_told_until_others_are_set) {
+  auto text = std::string{R"(<firewall version="2"><rules>
+<rule><properties><property name="action">accept</property><property name="comment">R&amp;D</property>
+<property name="expire">)"}
+              + std::to_string(now_s + 60) + R"(</property></properties></rule>
+<rule><properties><property name="action">drop</property><property name="proto">gre</property></properties></rule>
+<rule><properties><property name="action">accept</property></properties></rule>
+</rules></firewall>)";
+  sim.disk().foreign_write("appvms/app0/firewall.xml", text);
+  start("app0");
+  EXPECT_EQ(pushed(), "action=accept");
+  EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0001"), "action=drop");
+  auto told = [&] { return sim.world().status.files()["app0"]["firewall.xml"]; };
+  EXPECT_THAT(told(), testing::ElementsAre(HasSubstr("rule 1 has no comment"),
+                                           HasSubstr("rule 2 drops all")));
+  sim.pass(std::chrono::seconds{120});
+  EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0000"), "-") << "it has ended";
+  EXPECT_EQ(file(), text) << "what its owner wrote stays";
+  ASSERT_EQ(set("action=accept\n"), "");
+  EXPECT_TRUE(told().empty());
+  EXPECT_EQ(pushed(), "action=accept");
 }
 
 } // namespace qubes::tests

@@ -1292,6 +1292,7 @@ const auto status_text = json{
      {{"rules", 7}, {"findings", {{{"where", "/p/30.policy:3"}, {"text", "no action"}}}}}},
     {"quarantine",
      {{{"section", "domains"}, {"name", "old"}, {"line", 40}, {"reason", "no class"}}}},
+    {"files", {{{"domain", "work"}, {"file", "firewall.xml"}, {"text", "rule 2 is left out"}}}},
     {"degraded", {{{"domain", "work"}, {"reason", "frozen"}}}},
     {"operations",
      {{{"domain", "mail"}, {"doing", "start"}, {"step", "storage"}, {"for_ms", 1400}}}},
@@ -1307,8 +1308,9 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
                            HasSubstr("/q.xml, generation 42"), HasSubstr("10 Halted, 3 Running"),
                            HasSubstr("work: frozen"), HasSubstr("domains old (line 40): no class"),
                            HasSubstr("mail: start, storage for 1.4 s"),
-                           HasSubstr("/p/30.policy:3: no action")));
-  EXPECT_THAT(x.out, Not(HasSubstr("found at the start")));
+                           HasSubstr("/p/30.policy:3: no action"),
+                           HasSubstr("work: firewall.xml: rule 2 is left out")));
+  EXPECT_THAT(x.out, Not(HasSubstr("found in files")));
   EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
 }
 

@@ -332,6 +332,72 @@ TEST_F(devices, what_can_never_be_attached_is_not_assigned) {
       << "the same by the other way";
 }
 
+TEST_F(devices, a_disk_has_no_name_of_its_owners_own_disks) {
+  auto assign = [&](std::string_view to, std::string_view name) {
+    return plan_assign(at.view(), at[to], "block", "sys-usb+sda",
+                       fmt::format("mode='auto-attach' _frontend-dev='{}'", name));
+  };
+  for (auto own : {"xvda", "xvdb", "xvdc", "xvdd"})
+    EXPECT_EQ(code(assign("work", own)), errc::value) << own;
+  at.make(plan_set_property(at.view(), &at["work"], "kernel", "").what);
+  auto fourth = assign("work", "xvdd");
+  ASSERT_FALSE(fourth.refusal) << "no kernel, no disk of its modules";
+  at.make(fourth.what);
+  auto with_kernel = [&](const domain* who, std::string_view property) {
+    auto plan = plan_set_property(at.view(), who, property, "6.1");
+    return plan.refusal ? false : apply(at.system, at.machine, plan.what).has_value();
+  };
+  EXPECT_FALSE(with_kernel(&at["work"], "kernel"));
+  EXPECT_TRUE(with_kernel(&at["alone"], "kernel"));
+  EXPECT_FALSE(
+      apply(at.system, at.machine, plan_reset_property(at.view(), &at["work"], "kernel").what))
+      << "the default is a kernel";
+  at.make(plan_set_property(at.view(), &at["debian"], "kernel", "").what);
+  at.make(plan_reset_property(at.view(), &at["work"], "kernel").what);
+  EXPECT_FALSE(with_kernel(&at["debian"], "kernel")) << "that of its template is its own";
+}
+
+TEST_F(devices, what_has_no_known_form_or_is_elsewhere_is_not_assigned) {
+  auto assign = [&](std::string_view kind, std::string_view argument, std::string_view options) {
+    return code(plan_assign(at.view(), at["work"], kind, argument,
+                            fmt::format("mode='required' {}", options)));
+  };
+  for (auto name : {"xvdi", "xvdz", "xvdaa", "sda", "sdp", "xvdi1", "xvdi255", "sda15"})
+    EXPECT_EQ(assign("block", "sys-usb+sda", fmt::format("_frontend-dev='{}'", name)), errc::none)
+        << name;
+  for (auto name : {"xvd", "sd", "xvdJ", "sd1", "xvdi/x", "xvdi ", "xvdi-1", "xvdi01", "xvdi256",
+                    "sda16", "sdq", "sdaa", "xvdaaaaa", "vda"})
+    EXPECT_EQ(assign("block", "sys-usb+sda", fmt::format("_frontend-dev='{}'", name)), errc::value)
+        << name;
+  for (auto port : {"dom0+00_1f.6", "dom0+00:1f.6", "dom0+0000:00:1f.6", "dom0+00:1f.6:*",
+                    "dom0+0000:00:1f.6:8086:0001::p030000", "dom0+00_1c.0-00_00.0",
+                    "dom0+*:8086:0001::p030000", "_+*:8086:0001::p030000"})
+    EXPECT_EQ(assign("pci", port, ""), errc::none) << port;
+  for (auto port : {"dom0+00", "dom0+eth0", "dom0+00_1f", "dom0+00_1f.6:x", "dom0+*:8086"})
+    EXPECT_EQ(assign("pci", port, ""), errc::value) << port;
+  for (auto kind : {"block", "usb", "webcam"})
+    EXPECT_EQ(assign(kind, "far+sda", ""), errc::value) << kind << " of another host";
+  EXPECT_EQ(assign("mic", "sys-usb+mic", ""), errc::value) << "the microphone is of dom0";
+  EXPECT_EQ(assign("mic", "dom0+mic", ""), errc::none);
+}
+
+TEST_F(devices, an_address_of_a_pci_device_is_a_port) {
+  at.machine.pci = {.root_buses = {"0000:00"}, .ports = {{"0000:03:00.0", "00_1c.0-00_00.0"}}};
+  constexpr std::pair<const char*, const char*> table[]{
+      {"dom0+00:1f.6", "dom0:00_1f.6:*"},
+      {"dom0+00:1f.6:*", "dom0:00_1f.6:*"},
+      {"dom0+0000:00:1f.6", "dom0:00_1f.6:*"},
+      {"dom0+00+1f.6+_", "dom0:00_1f.6:*"},
+      {"dom0+03:00.0:8086:0001::p030000", "dom0:00_1c.0-00_00.0:8086:0001::p030000"},
+      {"dom0+00_1f.6:8086:0001::p030000", "dom0:00_1f.6:8086:0001::p030000"},
+      {"dom0+05:00.0", "dom0:05:00.0:*"}};
+  for (auto& [argument, text] : table)
+    EXPECT_EQ(event_text(parse_device(at.view(), "pci", argument).value()), text) << argument;
+  EXPECT_EQ(event_text(parse_device(at.view(), "block", "sys-usb+00:1f.6").value()),
+            "sys-usb:00:1f.6")
+      << "elsewhere a port ends at the colon";
+}
+
 // -- denied interfaces --------------------------------------------------------------------------
 
 TEST_F(devices, denied_interfaces_are_a_sorted_set) {

@@ -45,3 +45,27 @@ TEST(pci_port, what_names_no_device_stays) {
   EXPECT_EQ(pci_port({}, "03_00.0"), "03_00.0");
   EXPECT_FALSE(is_unplaced({}, "03_00.0")) << "a host that tells nothing denies nothing";
 }
+
+TEST(pci_port, known_forms) {
+  for (auto text : {"00:1f.6", "00_1f.6", "0000:00:1f.6", "0001_00_1f.6", "00_1c.0-00_00.0",
+                    "0001_00_1c.0-00_00.0-00_02.1"})
+    EXPECT_TRUE(is_pci_port(text)) << text;
+  for (auto text : {"", "*", "00", "0000", "sda", "00:1f", "00_1f.", "00_1f.6-", "00_1f.6-00",
+                    "-00_1f.6", "0000_", "00_1F.6", "00_1f.6x", "00:1f.6-00:00.0"})
+    EXPECT_FALSE(is_pci_port(text)) << text;
+  for (auto text : {"0x8086:0xa12f::p0c0330", "8086:a12f:serial:p0c0330", "0000:0000::?******",
+                    "8086:0001::p030000p0c0330"})
+    EXPECT_TRUE(is_pci_identity(text)) << text;
+  for (auto text : {"", "*", "1f.6", "1f.6:*", "8086:0001", "8086:0001::", "8086:0001::p0300",
+                    "8086:0001:a:b:p030000", "x086:0001::p030000", "80865:0001::p030000"})
+    EXPECT_FALSE(is_pci_identity(text)) << text;
+}
+
+TEST(pci_port, a_name_may_begin_with_an_address) {
+  EXPECT_EQ(leading_pci_address("00:1f.6"), "00:1f.6");
+  EXPECT_EQ(leading_pci_address("00:1f.6:*"), "00:1f.6");
+  EXPECT_EQ(leading_pci_address("0000:00:1f.6:8086:0001::p030000"), "0000:00:1f.6");
+  EXPECT_EQ(leading_pci_address("00_1f.6:*"), "00_1f.6");
+  for (auto text : {"", "*", "00:1f.66", "*:8086:0001::p030000", "00_1c.0-00_00.0:*"})
+    EXPECT_EQ(leading_pci_address(text), "") << text;
+}

@@ -5,7 +5,9 @@
 #include "load.hpp"
 
 #include "model/change.hpp"
+#include "model/creation.hpp"
 #include "model/integrity.hpp"
+#include "model/plan.hpp"
 #include "model/plan_storage.hpp"
 
 #include <fmt/format.h>
@@ -115,16 +117,8 @@ std::vector<damaged> domains_set_aside() {
       {"empty_name", set("work", "name", "work", ""), only_work, "", "name"},
       {"missing_name", without("work", "name", "work"), only_work, "domain-4", "no name"},
       {"name_of_dom0", set("work", "name", "work", "dom0"), only_work, "dom0", "dom0"},
-      {"missing_qid", without("work", "qid", "4"), only_work, "work", "no qid"},
-      {"qid_of_dom0", set("work", "qid", "4", "0"), only_work, "work", "qid"},
-      {"qid_too_high", set("work", "qid", "4", "10001"), only_work, "work", "10001"},
-      {"negative_qid", set("work", "qid", "4", "-4"), only_work, "work", "-4"},
-      {"qid_that_is_no_number", set("work", "qid", "4", "four"), only_work, "work", "four"},
-      {"bad_uuid", set("work", "uuid", "00000004-0000-4000-8000-000000000004", "0-0"), only_work,
-       "work", "0-0"},
       {"duplicate_name", twin("work", both(other_qid, other_uuid)), nobody, "work", "same name"},
-      {"duplicate_qid", twin("work", both(other_name, other_uuid)), nobody, "play", "qid 4"},
-      {"duplicate_uuid", twin("work", both(other_name, other_qid)), nobody, "play", "uuid"},
+      {"two_names", add_property("work", "name", "play"), only_work, "play", "twice"},
       {"two_dom0s", twin("dom0", [](auto x) { return x; }), nobody, "dom0", "same name"},
       // values
       // bytes
@@ -140,10 +134,10 @@ std::vector<damaged> domains_set_aside() {
        "disp1234",
        "template"},
       {"reference_to_a_damaged_domain",
-       set("sys-firewall", "qid", "3", "no"),
+       in("sys-firewall", "AppVM", "FooVM"),
        {"sys-firewall"},
        "sys-firewall",
-       "qid"},
+       "FooVM"},
       {"damaged_template",
        in("debian", "TemplateVM", "FooVM"),
        {"debian", "disp1234", "dvm", "sys-firewall", "sys-net", "work"},
@@ -619,6 +613,137 @@ TEST(mending, keeps_the_size_of_an_empty_volume) {
   auto again = load(xml::save(loaded->system));
   ASSERT_TRUE(again);
   EXPECT_EQ(again->system.find("work")->find_volume("private")->size, 0U);
+}
+
+/// A number that is none, or another domain's, is another one from then on.
+TEST(numbers, of_domains_are_given_anew) {
+  struct row {
+    const char* kind;
+    damage apply;
+    std::string who;
+    std::int64_t qid; ///< that it has then
+    std::string uuid;
+    std::string told; ///< "" for nothing
+  };
+  constexpr auto own = "00000004-0000-4000-8000-000000000004";
+  const auto fresh = qubes::tests::a_uuid();
+  auto free = *free_qid(load(good)->system, {});
+  const row table[]{
+      {"missing", without("work", "qid", "4"), "work", 4, own, "it has none"},
+      {"of dom0", set("work", "qid", "4", "0"), "work", 4, own, "it is 0, not one of 1 to"},
+      {"too high", set("work", "qid", "4", "10001"), "work", 4, own, "10001"},
+      {"negative", set("work", "qid", "4", "-4"), "work", 4, own, "-4"},
+      {"no number", set("work", "qid", "4", "four"), "work", 4, own, "four"},
+      {"no uuid", set("work", "uuid", own, "0-0"), "work", 4, fresh, "0-0"},
+      {"empty uuid", set("work", "uuid", own, ""), "work", 4, fresh, "uuid"},
+      {"missing uuid", without("work", "uuid", own), "work", 4, fresh, ""},
+      {"same qid", twin("work", both(other_name, other_uuid)), "play", free,
+       "00000099-0000-4000-8000-000000000099", "another domain has 4"},
+      {"same uuid", twin("work", both(other_name, other_qid)), "play", 99, fresh,
+       fmt::format("another domain has {}", own)},
+      {"uuid of dom0", set("work", "uuid", own, "00000000-0000-0000-0000-000000000000"), "work", 4,
+       fresh, "another domain has 00000000"},
+      {"twice the same", add_property("work", "uuid", own), "work", 4, own, ""},
+      {"twice the same name", add_property("work", "name", "work"), "work", 4, own, ""},
+      {"a good one beside one that is none", add_property("work", "qid", "x"), "work", 4, own,
+       "'x'"},
+      {"a good one before another", add_property("work", "uuid", fresh), "work", 4, own, "twice"},
+  };
+  for (auto& x : table) {
+    SCOPED_TRACE(x.kind);
+    auto text = x.apply(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << loaded.error().message();
+    EXPECT_THAT(loaded->system.quarantine, testing::IsEmpty());
+    auto* who = loaded->system.find(x.who);
+    ASSERT_TRUE(who);
+    EXPECT_EQ(who->qid, x.qid);
+    EXPECT_EQ(who->uuid, x.uuid);
+    EXPECT_EQ(who->properties.at("qid"), value{x.qid});
+    EXPECT_EQ(who->properties.at("uuid"), value{x.uuid});
+    if (x.told.empty())
+      EXPECT_THAT(loaded->findings, testing::IsEmpty());
+    else
+      EXPECT_THAT(
+          texts_of(loaded->findings),
+          testing::Contains(testing::AllOf(testing::HasSubstr(x.who), testing::HasSubstr(x.told))));
+    expect_nothing_lost(text, *loaded);
+  }
+}
+
+/// Until it is mended, what a record that is set aside names stays, and nobody becomes what it is.
+TEST(records_set_aside, are_users_and_keep_their_place) {
+  auto loaded = load(both(
+      in("work", "AppVM", "FooVM"),
+      both(set("work", "label", "blue", "sky"),
+           replace("</labels>", R"(<label id="label-12" color="">tan</label></labels>)")))(good));
+  ASSERT_TRUE(loaded);
+  auto& all = loaded->system;
+  ASSERT_EQ(all.find("work"), nullptr);
+  auto board = live_board{};
+  auto machine = host{};
+  auto now = view{all, board, machine};
+  using testing::Contains;
+  using testing::HasSubstr;
+  auto aside = [](auto& property) { return use{"work (set aside from qubes.xml)", property}; };
+  EXPECT_THAT(users_of_domain(all, "debian"), Contains(aside("template")));
+  EXPECT_THAT(users_of_domain(all, "sys-firewall"), Contains(aside("netvm")));
+  EXPECT_THAT(users_of_label(all, "sky"), Contains(aside("label")));
+  EXPECT_THAT(users_of_pool(now, "varlibqubes"), Contains(aside("private")));
+  auto removed = apply(all, machine, {{remove_label{"sky"}}});
+  ASSERT_FALSE(removed);
+  EXPECT_THAT(removed.error().text, HasSubstr("set aside"));
+  auto removal = plan_removal(now, *all.find("debian"));
+  ASSERT_TRUE(removal.refusal);
+  EXPECT_THAT(removal.refusal->text, HasSubstr("work (set aside from qubes.xml):template"));
+
+  auto twin_of_work = [&](const char* name, std::int64_t qid, const char* uuid) {
+    auto x = *all.find("sys-firewall");
+    x.name = *domain_name::parse(name);
+    x.qid = qid;
+    x.uuid = uuid;
+    return apply(all, machine, {{add_domain{std::make_shared<domain>(std::move(x))}}});
+  };
+  constexpr auto fresh = "00000077-0000-4000-8000-000000000077";
+  for (auto& refused : {twin_of_work("work", 77, fresh), twin_of_work("play", 4, fresh),
+                        twin_of_work("play", 77, "00000004-0000-4000-8000-000000000004")}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, errc::vm_already_exists);
+    EXPECT_THAT(refused.error().text, HasSubstr("'work', which is set aside"));
+  }
+  auto qids = std::vector<std::int64_t>{};
+  for (auto qid = free_qid(all, qids); qids.size() < 20; qid = free_qid(all, qids))
+    qids.push_back(*qid);
+  EXPECT_THAT(qids, testing::Not(Contains(4)));
+  auto created = plan_creation(now,
+                               {.type = klass::app,
+                                .based_on = {},
+                                .name = *domain_name::parse("work"),
+                                .label = "red",
+                                .where = {},
+                                .creator = {}},
+                               {.qid = 77, .uuid = fresh});
+  ASSERT_TRUE(created.refusal);
+  EXPECT_EQ(created.refusal->code, errc::vm_already_exists);
+
+  EXPECT_EQ(plan_create_label(now, "tan", "0x112233").refusal->code, errc::label_in_use);
+  auto label = plan_create_label(now, "green2", "0x112233");
+  ASSERT_FALSE(label.refusal);
+  EXPECT_EQ(std::get<add_label>(label.what.edits.at(0)).label.index, 13);
+  EXPECT_EQ(
+      plan_add_pool(now, {.name = "varlibqubes", .driver = "file", .attributes = {}}).refusal->code,
+      errc::pool_in_use);
+}
+
+TEST(records_set_aside, keep_the_names_of_pools) {
+  auto loaded = load(replace("</pools>", R"(<pool name="p" driver="floppy"/></pools>)")(good));
+  ASSERT_TRUE(loaded);
+  auto board = live_board{};
+  auto machine = host{};
+  auto plan = plan_add_pool({loaded->system, board, machine},
+                            {.name = "p", .driver = "file", .attributes = {}});
+  ASSERT_TRUE(plan.refusal);
+  EXPECT_EQ(plan.refusal->code, errc::pool_in_use);
 }
 
 /// What stands in for a reference that leads nowhere guards no less.

@@ -5,6 +5,7 @@
 #include "model/device.hpp"
 #include "model/device_class.hpp"
 #include "model/feature.hpp"
+#include "model/feature_rules.hpp"
 #include "model/plan.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
@@ -68,7 +69,9 @@ struct verdicts : ::testing::Test {
 
   static pugi::xml_node element_of(const pugi::xml_node& document, std::string_view owner) {
     for (auto x : document.child("qubes").child("domains").children("domain"))
-      if (x.child("properties").find_child_by_attribute("name", "name").text().get() == owner)
+      if (owner == "dom0"
+              ? x.attribute("class").value() == std::string_view{"AdminVM"}
+              : x.child("properties").find_child_by_attribute("name", "name").text().get() == owner)
         return x;
     return {};
   }
@@ -314,6 +317,50 @@ TEST_F(verdicts, of_features_and_tags) {
       compare(fmt::format("feature any = '{}' of {}", text, owner), "", value(by_set), by_file,
               value(by_file));
     }
+  EXPECT_THAT(differences, IsEmpty());
+}
+
+/// Every feature that has a rule, and every value; what the domain must be able to is asked by Set
+/// alone.
+TEST_F(verdicts, of_features_with_a_rule) {
+  auto values = texts();
+  for (auto text : {"/home", "home", "file:user:user:0644:/etc/x", "dir:user:user:0755:/x",
+                    "file:user:user:0999:/x", "link:user:user:0644:/x", "file:user:user:0644:x",
+                    "255.255.255.0", "24", "25", "1e3", "inf", "banana", "192.168.1.2"})
+    values.push_back(text);
+  auto wishes = std::vector<std::pair<std::string, std::string>>{};
+  for (auto rule : model::ruled_features()) {
+    auto is_prefix = rule.ends_with('.');
+    for (auto& text : values)
+      wishes.emplace_back(is_prefix ? fmt::format("{}x", rule) : rule, text);
+    for (auto& key : texts())
+      if (is_prefix && !key.empty())
+        wishes.emplace_back(fmt::format("{}{}", rule, key), "/x");
+    wishes.emplace_back(rule, "/x");
+  }
+  auto refused = 0;
+  for (auto owner : {"dom0", "debian", "work", "far"})
+    for (auto& [name, text] : wishes) {
+      auto by_set = after(plan_set_feature(all.view(), *find(owner), name, text));
+      auto is_sound = model::check_feature_text(*find(owner), name, text).has_value();
+      refused += is_sound ? 0 : 1;
+      if (!by_set && is_sound && name == "preload-dispvm-max")
+        continue;
+      auto by_file = from_file(owner, [&, &name = name, &text = text](auto at) {
+        auto it = or_new(at, "features").append_child("feature");
+        it.append_attribute("name") = name.c_str();
+        it.text().set(text.c_str());
+      });
+      auto value = [&, &name = name](const result& x) {
+        auto* found = x && x->find(owner) ? x->find(owner)->features.find(name) : nullptr;
+        return found ? "'" + *found + "'" : "refused";
+      };
+      compare(fmt::format("feature {} = '{}' of {}", name, text, owner), "", value(by_set), by_file,
+              value(by_file));
+      EXPECT_TRUE(is_sound || value(by_set) == "refused") << name << '=' << text;
+      EXPECT_TRUE(!by_file || violations(*by_file, all.machine).empty()) << name << '=' << text;
+    }
+  EXPECT_GT(refused, 300) << "the texts try the rules";
   EXPECT_THAT(differences, IsEmpty());
 }
 
