@@ -7,6 +7,7 @@
 #include "drivers/lanes.hpp"
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,7 +32,14 @@ private:
   using round_ptr = std::shared_ptr<round>;
 
   void survey();
-  caf::result<disk_report> run(const disk_job& what);
+  using sink = std::function<void(model::outcome<storage_result>)>;
+
+  caf::result<storage_result> run(const storage_job& what);
+  template <disk_job::is_round Round>
+  void take(const typed_disk_job<Round>& x, const sink& to);
+  template <disk_job::is_piece Job>
+  void take(const typed_disk_job<Job>& x, const sink& to);
+  static round_ptr removal(disk_job::domain_target of, std::function<void()> then, bool lined_up);
   void end_removals(const std::vector<model::domain>& found);
   void line_up(const round_ptr& x);
   void take_turn(const round_ptr& x);
@@ -43,7 +51,10 @@ private:
   void answer(const round_ptr& x);
 
   /// Has a pool do its piece; `then` runs here.
-  void hand_on(const std::string& pool, const disk_job& what, disk_reply::sink then);
+  void hand_on(const std::string& pool, const pool_job& what, pool_reply::sink then);
+  template <class Job>
+  void hand_on(const std::string& pool, const typed_disk_job<Job>& x,
+               std::function<void(model::outcome<typename Job::result>)> then);
 
   const pool_actor& pool(const std::string& called);
   void align(const model::system& now);
