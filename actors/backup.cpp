@@ -299,7 +299,6 @@ void backup_state::know_passphrase(const run_ptr& x, std::string_view text) {
 
 /// All that it will hold, in order.
 void backup_state::lay_out(const run_ptr& x, const inventory& found) {
-  using kind = backup_part::kind;
   x->system = found.system;
   for (auto& [name, bytes] : found.sizes) {
     auto who = found.system->share(name);
@@ -310,25 +309,26 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       if (x->order.destination_vm.empty() && lies_in(x->order.path, found.home))
         return settle(x, model::fail(errc::general, "dom0's home cannot be backed up into itself",
                                      "choose another destination, or leave dom0 out"));
-      x->todo.push_back({.what = {kind::tree, path, found.home}, .of = who});
+      x->todo.push_back({.what = {path, backup_part::tree{found.home}}, .of = who});
     } else {
       for (auto& volume : model::volumes_in_backup(*who))
-        x->todo.push_back({.what = {kind::image, path + volume + ".img", {}},
+        x->todo.push_back({.what = {path + volume + ".img", backup_part::image{}},
                            .of = who,
                            .volume = disk_job::volume_target{found.system, who, volume}});
       if (who->is(model::qubes_vm))
         for (auto file : model::files_in_backup)
-          x->todo.push_back(
-              {.what = {kind::file, path + std::string{file},
-                        fmt::format("{}/{}/{}", row(who->type).directory, name, file)},
-               .of = who});
-      x->todo.push_back({.what = {kind::text, path + "empty", {}}, .of = who, .stands_in = true});
+          x->todo.push_back({.what = {path + std::string{file},
+                                      backup_part::state_file{fmt::format(
+                                          "{}/{}/{}", row(who->type).directory, name, file)}},
+                             .of = who});
+      x->todo.push_back(
+          {.what = {path + "empty", backup_part::text{}}, .of = who, .stands_in = true});
     }
     x->contents.push_back({name, std::move(path), bytes});
     x->total += bytes;
   }
   auto listing = model::xml::save(model::with_contents(*found.system, x->contents));
-  x->todo.push_front({.what = {kind::text, "qubes.xml", std::move(listing)}});
+  x->todo.push_front({.what = {"qubes.xml", backup_part::text{std::move(listing)}}});
   post(
       x,
       [](const tools& with, const run_ptr& me) -> outcome<void> {
@@ -378,8 +378,7 @@ void backup_state::next(const run_ptr& x) {
   ask_storage(self, world_, *what.volume, disk_job::begin_export{})
       .then(
           [this, x, what](const std::string& path) {
-            auto part = what.what;
-            part.from = path;
+            auto part = backup_part{what.what.name, backup_part::image{path}};
             add(x, what, part, [this, at = *what.volume, path] {
               ask_storage(self, world_, at, disk_job::end_export{path})
                   .then([] {}, [](const caf::error&) {});

@@ -248,7 +248,7 @@ private:
   /// Nothing when there are no volumes.
   std::optional<disk_job::domain_target> my_disks() const;
   /// A job about all volumes that belongs to this life.
-  template <disk_job::is_round Job, class Ok, class Bad>
+  template <disk_job::is_domain_job Job, class Ok, class Bad>
   void run_on_disks(disk_job::domain_target at, Job what, Ok ok, Bad bad) {
     ask_storage(self, world_, std::move(at), std::move(what))
         .then(
@@ -340,7 +340,7 @@ private:
   claim claim_of(const model::view& v, const model::domain& who,
                  const model::assignment& how) const;
   void offer(const std::string& kind, const model::device& x);
-  void hear(const device_wish& x);
+  void hear(const device_request& x);
   bool still_offers(const std::string& kind, const model::device& x) const;
   void ask_user(const std::string& kind, const model::device& x, const std::vector<claim>& all);
   void give(const std::string& kind, const model::device& x, const claim& to);
@@ -349,12 +349,12 @@ private:
   void review_questions();
   void publish_questions();
   bool still_wants(const claim& x, const std::string& kind, const model::device& what) const;
-  void gain_device(const device_gain& what);
-  void take_device(const device_offer& x);
+  void gain_device(const device_passed& what);
+  void take_device(const device_available& x);
   void take_devices();
   void take_devices_again();
   void take_devices_of(const std::string& kind);
-  void lose_device(const device_loss& what);
+  void lose_device(const device_removed& what);
   std::vector<std::string>
   backends_of(const model::domain& me, std::string_view kind,
               const std::function<bool(const model::assignment&)>& counts) const;
@@ -554,7 +554,7 @@ private:
   std::vector<model::attachment> attached_;    ///< for this life
   std::vector<model::attachment> attaching_;   ///< under way
   std::vector<model::attachment> leaving_;     ///< until the hypervisor has none of it
-  std::vector<device_loss> losses_;            ///< of what is being attached
+  std::vector<device_removed> losses_;         ///< of what is being attached
   bool devices_unknown_ = false;               ///< what it has could not be read
   std::chrono::milliseconds devices_pause_{0}; ///< between attempts at either
   std::int64_t devices_due_us_ = 0;            ///< when the next one is

@@ -22,17 +22,17 @@ namespace {
 const auto homes = std::string{};
 
 using disk_job::all_directories;
+using disk_job::domain_manner;
 using disk_job::domain_target;
 using disk_job::name_use;
 using disk_job::pool_target;
-using disk_job::round_manner;
 using disk_job::volume_target;
 
-// -- rounds: work on all volumes of a domain, a job of a pool for each ---------------------------
+// -- work on all volumes of a domain, a job of a pool for each ------------------------------------
 
 using step = std::function<pool_job(volume_target)>;
 
-struct round_steps {
+struct domain_steps {
   step each;
   step first{}; ///< alone, before each of the others
   step undo{};  ///< of those that went well, when one did not
@@ -45,26 +45,26 @@ step of_volume(Job what) {
   };
 }
 
-round_steps steps_of(const disk_job::create_disks&) {
+domain_steps steps_of(const disk_job::create_disks&) {
   return {.each = of_volume(disk_job::create_volume{}),
           .first = of_volume(disk_job::create_first_volume{}),
           .undo = of_volume(disk_job::remove_volume{})};
 }
 
-round_steps steps_of(const disk_job::remove_disks&) {
+domain_steps steps_of(const disk_job::remove_disks&) {
   return {.each = of_volume(disk_job::remove_volume{})};
 }
 
-round_steps steps_of(const disk_job::verify_disks&) {
+domain_steps steps_of(const disk_job::verify_disks&) {
   return {.each = of_volume(disk_job::verify_volume{})};
 }
 
-round_steps steps_of(const disk_job::start_disks& x) {
+domain_steps steps_of(const disk_job::start_disks& x) {
   return {.each = of_volume(disk_job::start_volume{.errand = x.errand}),
           .undo = of_volume(disk_job::stop_volume{})};
 }
 
-round_steps steps_of(const disk_job::stop_disks&) {
+domain_steps steps_of(const disk_job::stop_disks&) {
   return {.each = of_volume(disk_job::stop_volume{})};
 }
 
@@ -73,7 +73,7 @@ struct volume_done {
   pool_result found;
 };
 
-/// What a round has found, of what its pieces did; only of one that has a result.
+/// What is found, of what its pieces did; only of work that has a result.
 disk_job::start_disks::result found_by(const disk_job::start_disks&,
                                        const std::vector<volume_done>& done) {
   auto result = disk_job::start_disks::result{};
@@ -82,7 +82,7 @@ disk_job::start_disks::result found_by(const disk_job::start_disks&,
   return result;
 }
 
-std::vector<const model::volume*> volumes_of(const domain_target& x, const round_manner& how) {
+std::vector<const model::volume*> volumes_of(const domain_target& x, const domain_manner& how) {
   auto result = std::vector<const model::volume*>{};
   for (auto& it : x.domain->volumes) {
     auto* home = x.system->find_pool(it.pool);
@@ -122,13 +122,13 @@ constexpr auto as_answer = []<class... Found>(Found&&... found) {
 } // namespace
 
 /// The end comes when all pieces have ended.
-struct storage_state::round {
+struct storage_state::domain_work {
   using pieces_done = std::vector<volume_done>;
   using sink = std::function<void(outcome<pieces_done>)>;
 
-  template <disk_job::is_round Round>
-  round(const typed_disk_job<Round>& x, sink to, bool lined_up = true)
-      : of(x.about), how(Round::how), steps(steps_of(x.what)), to(std::move(to)),
+  template <disk_job::is_domain_job Job>
+  domain_work(const typed_disk_job<Job>& x, sink to, bool lined_up = true)
+      : of(x.about), how(Job::how), steps(steps_of(x.what)), to(std::move(to)),
         lined_up(lined_up && with_directory()) {}
 
   /// It is made first, or removed last.
@@ -137,8 +137,8 @@ struct storage_state::round {
   volume_target at(const model::volume* it) const { return {of.system, of.domain, it->name}; }
 
   const domain_target of; ///< holds the volumes
-  const round_manner how;
-  const round_steps steps;
+  const domain_manner how;
+  const domain_steps steps;
   const sink to;
   const bool lined_up; ///< in the line of its name
   std::size_t left = 0;
@@ -284,18 +284,19 @@ caf::result<storage_result> storage_state::run(const storage_job& what) {
   return promise;
 }
 
-template <disk_job::is_round Round>
-void storage_state::take(const typed_disk_job<Round>& x, const sink& to) {
+template <disk_job::is_domain_job Job>
+void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
   if (!x.about.domain->is(model::qubes_vm)) // the others have no disks here
-    return to(storage_result::of<Round>());
-  auto all = std::make_shared<round>(x, [to, what = x.what](outcome<round::pieces_done> done) {
-    to(std::move(done).map([&]([[maybe_unused]] const round::pieces_done& pieces) {
-      if constexpr (std::is_void_v<typename Round::result>)
-        return storage_result::of<Round>();
-      else
-        return storage_result::of<Round>(found_by(what, pieces));
-    }));
-  });
+    return to(storage_result::of<Job>());
+  auto all =
+      std::make_shared<domain_work>(x, [to, what = x.what](outcome<domain_work::pieces_done> done) {
+        to(std::move(done).map([&]([[maybe_unused]] const domain_work::pieces_done& pieces) {
+          if constexpr (std::is_void_v<typename Job::result>)
+            return storage_result::of<Job>();
+          else
+            return storage_result::of<Job>(found_by(what, pieces));
+        }));
+      });
   if (!all->lined_up)
     begin(all);
   else if (surveying_)
@@ -314,15 +315,15 @@ void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
   });
 }
 
-storage_state::round_ptr storage_state::removal(domain_target of, std::function<void()> then,
-                                                bool lined_up) {
-  return std::make_shared<round>(
+storage_state::domain_work_ptr storage_state::removal(domain_target of, std::function<void()> then,
+                                                      bool lined_up) {
+  return std::make_shared<domain_work>(
       typed_disk_job{std::move(of), disk_job::remove_disks{}},
       [then = std::move(then)](const auto&) { then(); }, lined_up);
 }
 
 /// The creations and removals of one name follow one another, whoever asked for them.
-void storage_state::line_up(const round_ptr& x) {
+void storage_state::line_up(const domain_work_ptr& x) {
   auto& line = lives_[x->of.domain->name.str()];
   line.push_back(x);
   if (line.size() == 1)
@@ -330,7 +331,7 @@ void storage_state::line_up(const round_ptr& x) {
 }
 
 /// What an earlier domain of that name left goes before anything of the next is made.
-void storage_state::take_turn(const round_ptr& x) {
+void storage_state::take_turn(const domain_work_ptr& x) {
   auto left = left_.extract(x->of.domain->name.str());
   if (left.empty() || x->how.name != name_use::taken)
     return begin(x);
@@ -338,7 +339,7 @@ void storage_state::take_turn(const round_ptr& x) {
       {x->of.system, left.mapped()}, [this, x] { begin(x); }, false));
 }
 
-void storage_state::answer(const round_ptr& x) {
+void storage_state::answer(const domain_work_ptr& x) {
   if (x->why)
     x->to(tl::unexpected{*x->why});
   else
@@ -350,10 +351,10 @@ void storage_state::answer(const round_ptr& x) {
   if (line->second.empty())
     lives_.erase(line);
   else
-    take_turn(round_ptr{line->second.front()});
+    take_turn(domain_work_ptr{line->second.front()});
 }
 
-void storage_state::begin(const round_ptr& x) {
+void storage_state::begin(const domain_work_ptr& x) {
   auto todo = volumes_of(x->of, x->how);
   if (!x->steps.first)
     return do_each(x, todo);
@@ -376,7 +377,8 @@ void storage_state::begin(const round_ptr& x) {
           });
 }
 
-void storage_state::do_each(const round_ptr& x, const std::vector<const model::volume*>& todo) {
+void storage_state::do_each(const domain_work_ptr& x,
+                            const std::vector<const model::volume*>& todo) {
   x->left = todo.size();
   if (todo.empty())
     return done_with_each(x);
@@ -392,7 +394,7 @@ void storage_state::do_each(const round_ptr& x, const std::vector<const model::v
     });
 }
 
-void storage_state::done_with_each(const round_ptr& x) {
+void storage_state::done_with_each(const domain_work_ptr& x) {
   if (!x->why || !x->steps.undo || x->done.empty())
     return finish(x);
   x->left = x->done.size();
@@ -406,7 +408,7 @@ void storage_state::done_with_each(const round_ptr& x) {
 }
 
 /// A directory says what there is to remove, and its name that it is not free: it goes last.
-void storage_state::finish(const round_ptr& x) {
+void storage_state::finish(const domain_work_ptr& x) {
   auto removes = x->how.name == name_use::freed;
   x->stays = x->stays || (removes && x->why);
   if (x->with_directory() && x->stays)
@@ -425,7 +427,7 @@ void storage_state::finish(const round_ptr& x) {
 }
 
 /// It is tried again before its name is used again, or by the next daemon.
-void storage_state::keep_for_later(const round_ptr& x) {
+void storage_state::keep_for_later(const domain_work_ptr& x) {
   auto& who = x->of.domain;
   spdlog::error("{}: its disks are left behind: {}", who->name.str(),
                 x->why ? x->why->message() : "they cannot be removed");

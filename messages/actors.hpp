@@ -32,17 +32,17 @@ using domain_actor = caf::typed_actor<
     // Its agent came or went.
     caf::reacts_to<agent_news>,
     // A backend offers a device that is assigned to it.
-    caf::reacts_to<device_offer>,
+    caf::reacts_to<device_available>,
     // Another domain wants a device of ours, if the user consents.
-    caf::reacts_to<device_wish>,
+    caf::reacts_to<device_request>,
     // A device it has is gone from its backend.
-    caf::reacts_to<device_loss>,
+    caf::reacts_to<device_removed>,
     // A port of ours is free, after what was there before.
     caf::reacts_to<port_freed>,
     // Whether the user is still asked the right thing.
     caf::reacts_to<questions_due>,
     // A device of another is passed to it.
-    caf::reacts_to<device_gain>,
+    caf::reacts_to<device_passed>,
     // The menu of applications that it shows changes.
     caf::reacts_to<model::menu_turn>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.

@@ -77,7 +77,7 @@ struct manner {
 enum class name_use : std::uint8_t { none, taken, freed };
 
 /// How work on all volumes of a domain is done, a job of a pool for each.
-struct round_manner {
+struct domain_manner {
   name_use name = name_use::none; ///< if it is used, the domain's directory is made or removed too
   bool kernels = false;           ///< whether it is anything to kernels
   limit waits = &disk_limits::disk_answer;
@@ -91,20 +91,20 @@ struct round_manner {
 struct create_disks {
   using about = domain_target;
   using result = void;
-  static constexpr auto how = round_manner{.name = name_use::taken};
+  static constexpr auto how = domain_manner{.name = name_use::taken};
 };
 
 struct remove_disks {
   using about = domain_target;
   using result = void;
-  static constexpr auto how = round_manner{.name = name_use::freed};
+  static constexpr auto how = domain_manner{.name = name_use::freed};
 };
 
 /// All there is that a start needs.
 struct verify_disks {
   using about = domain_target;
   using result = void;
-  static constexpr auto how = round_manner{.kernels = true};
+  static constexpr auto how = domain_manner{.kernels = true};
 };
 
 /// All volumes, or none.
@@ -112,14 +112,14 @@ struct start_disks {
   errand_ptr errand{};
   using about = domain_target;
   using result = std::map<std::string, std::string, std::less<>>; ///< devices, by volume
-  static constexpr auto how = round_manner{};
+  static constexpr auto how = domain_manner{};
 };
 
 /// Commits or discards.
 struct stop_disks {
   using about = domain_target;
   using result = void;
-  static constexpr auto how = round_manner{};
+  static constexpr auto how = domain_manner{};
 };
 
 // -- the life of a volume ------------------------------------------------------------------------
@@ -308,13 +308,13 @@ concept is_piece = requires {
 
 /// Done by storage, with pieces.
 template <class Job>
-concept is_round = std::same_as<typename Job::about, domain_target> && requires {
+concept is_domain_job = std::same_as<typename Job::about, domain_target> && requires {
   typename Job::result;
-  { Job::how } -> std::convertible_to<round_manner>;
+  { Job::how } -> std::convertible_to<domain_manner>;
 };
 
 template <class Job>
-concept is_job = is_piece<Job> || is_round<Job>;
+concept is_job = is_piece<Job> || is_domain_job<Job>;
 
 template <is_piece... Jobs>
 using pieces = job_list<Jobs...>;

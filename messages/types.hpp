@@ -43,23 +43,23 @@ struct agent_news {
   bool there = false;
 };
 
-/// A device that a domain's assignment speaks of has appeared.
-struct device_offer {
+/// A device that a domain's assignment speaks of has appeared. The fields `kind` are device
+/// classes.
+struct device_available {
   std::string kind;
-  model::device what;
-  model::assignment how;
+  model::device device;
 };
 
 /// A domain that has started wants a device of its backend, which asks the user first.
-struct device_wish {
+struct device_request {
   std::string kind;
-  std::string who;
-  model::device what;
-  model::assignment how;
+  std::string frontend;
+  model::device device;
+  model::assignment assignment;
 };
 
 /// A device is gone from its backend.
-struct device_loss {
+struct device_removed {
   std::string kind;
   std::string backend;
   std::string port;
@@ -75,9 +75,9 @@ struct port_freed {
 struct questions_due {};
 
 /// Its backend says that a domain has a device.
-struct device_gain {
+struct device_passed {
   std::string kind;
-  model::device what;
+  model::device device;
   bool is_news = true; ///< else it has had it before anybody looked
 };
 
@@ -97,12 +97,12 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agents_now)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_wish)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_available)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_request)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_removed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::port_freed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::questions_due)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_gain)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_passed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)

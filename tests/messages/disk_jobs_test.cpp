@@ -18,10 +18,10 @@ struct disk_job_without_a_manner {
   using about = disk_job::volume_target;
   using result = void;
 };
-struct round_of_one_volume {
+struct domain_job_of_one_volume {
   using about = disk_job::volume_target;
   using result = void;
-  static constexpr auto how = disk_job::round_manner{};
+  static constexpr auto how = disk_job::domain_manner{};
 };
 
 template <class Job>
@@ -35,13 +35,13 @@ constexpr auto takes = std::is_constructible_v<Whom, typed_disk_job<Job>>;
 } // namespace
 
 static_assert(disk_job::is_piece<disk_job::look_at_volume>);
-static_assert(disk_job::is_round<disk_job::start_disks>);
+static_assert(disk_job::is_domain_job<disk_job::start_disks>);
 static_assert(!disk_job::is_job<disk_job_about_nothing>);
 static_assert(!disk_job::is_job<disk_job_without_a_result>);
 static_assert(!disk_job::is_job<disk_job_without_a_manner>);
-static_assert(!disk_job::is_job<round_of_one_volume>);
+static_assert(!disk_job::is_job<domain_job_of_one_volume>);
 
-// A pool is not asked for rounds, nor storage for the single steps of one.
+// A pool is not asked for jobs about all disks, nor storage for the single steps of one.
 static_assert(
     takes<pool_job, disk_job::start_volume> && !takes<storage_job, disk_job::start_volume>);
 static_assert(takes<storage_job, disk_job::start_disks> && !takes<pool_job, disk_job::start_disks>);
