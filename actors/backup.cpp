@@ -1,5 +1,6 @@
 #include "actors/backup.hpp"
 
+#include "actors/ask_storage.hpp"
 #include "actors/driver/ask_driver.hpp"
 #include "actors/off_thread.hpp"
 #include "actors/telling.hpp"
@@ -57,9 +58,9 @@ bool lies_in(std::string_view path, std::string_view directory) {
 /// The next thing to write.
 struct backup_state::item {
   backup_part what;
-  model::domain_ptr of{};           ///< whose it is; null for nobody's
-  std::optional<disk_job> volume{}; ///< where its data comes from
-  bool stands_in = false;           ///< for a domain of which there is nothing else
+  model::domain_ptr of{};                          ///< whose it is; null for nobody's
+  std::optional<disk_job::volume_target> volume{}; ///< where its data comes from
+  bool stands_in = false;                          ///< for a domain of which there is nothing else
 };
 
 struct backup_state::run {
@@ -183,15 +184,14 @@ void backup_state::measure(const inventory_ptr& all) {
 void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::string> volumes) {
   if (volumes.empty())
     return measure_files(all);
-  auto look = disk_job{.what = disk_task::look,
-                       .system = all->system,
-                       .domain = all->system->share(all->sizes[all->at].first),
-                       .volume = std::move(volumes.back())};
+  auto at = disk_job::volume_target{.system = all->system,
+                                    .domain = all->system->share(all->sizes[all->at].first),
+                                    .volume = std::move(volumes.back())};
   volumes.pop_back();
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(look))
+  ask_storage(self, world_, std::move(at), disk_job::look_at_volume{})
       .then(
-          [this, all, volumes](const disk_report& x) {
-            all->sizes[all->at].second += x.volume.usage;
+          [this, all, volumes](const model::volume_facts& found) {
+            all->sizes[all->at].second += found.usage;
             measure_volumes(all, volumes);
           },
           [this, all](const caf::error& why) { not_measured(all, from_caf(why)); });
@@ -299,7 +299,6 @@ void backup_state::know_passphrase(const run_ptr& x, std::string_view text) {
 
 /// All that it will hold, in order.
 void backup_state::lay_out(const run_ptr& x, const inventory& found) {
-  using kind = backup_part::kind;
   x->system = found.system;
   for (auto& [name, bytes] : found.sizes) {
     auto who = found.system->share(name);
@@ -310,28 +309,26 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       if (x->order.destination_vm.empty() && lies_in(x->order.path, found.home))
         return settle(x, model::fail(errc::general, "dom0's home cannot be backed up into itself",
                                      "choose another destination, or leave dom0 out"));
-      x->todo.push_back({.what = {kind::tree, path, found.home}, .of = who});
+      x->todo.push_back({.what = {path, backup_part::tree{found.home}}, .of = who});
     } else {
       for (auto& volume : model::volumes_in_backup(*who))
-        x->todo.push_back({.what = {kind::image, path + volume + ".img", {}},
+        x->todo.push_back({.what = {path + volume + ".img", backup_part::image{}},
                            .of = who,
-                           .volume = disk_job{.what = disk_task::begin_export,
-                                              .system = found.system,
-                                              .domain = who,
-                                              .volume = volume}});
+                           .volume = disk_job::volume_target{found.system, who, volume}});
       if (who->is(model::qubes_vm))
         for (auto file : model::files_in_backup)
-          x->todo.push_back(
-              {.what = {kind::file, path + std::string{file},
-                        fmt::format("{}/{}/{}", row(who->type).directory, name, file)},
-               .of = who});
-      x->todo.push_back({.what = {kind::text, path + "empty", {}}, .of = who, .stands_in = true});
+          x->todo.push_back({.what = {path + std::string{file},
+                                      backup_part::state_file{fmt::format(
+                                          "{}/{}/{}", row(who->type).directory, name, file)}},
+                             .of = who});
+      x->todo.push_back(
+          {.what = {path + "empty", backup_part::text{}}, .of = who, .stands_in = true});
     }
     x->contents.push_back({name, std::move(path), bytes});
     x->total += bytes;
   }
   auto listing = model::xml::save(model::with_contents(*found.system, x->contents));
-  x->todo.push_front({.what = {kind::text, "qubes.xml", std::move(listing)}});
+  x->todo.push_front({.what = {"qubes.xml", backup_part::text{std::move(listing)}}});
   post(
       x,
       [](const tools& with, const run_ptr& me) -> outcome<void> {
@@ -378,17 +375,13 @@ void backup_state::next(const run_ptr& x) {
     return pass_over(x, what);
   if (!what.volume)
     return add(x, what, what.what, [] {});
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, *what.volume)
+  ask_storage(self, world_, *what.volume, disk_job::begin_export{})
       .then(
-          [this, x, what](const disk_report& there) {
-            auto part = what.what;
-            part.from = there.text;
-            auto back = *what.volume;
-            back.what = disk_task::end_export;
-            back.text = there.text;
-            add(x, what, part, [this, back] {
-              timed_request(self, world_, world_->storage, world_->settings.disk_answer, back)
-                  .then([](const disk_report&) {}, [](const caf::error&) {});
+          [this, x, what](const std::string& path) {
+            auto part = backup_part{what.what.name, backup_part::image{path}};
+            add(x, what, part, [this, at = *what.volume, path] {
+              ask_storage(self, world_, at, disk_job::end_export{path})
+                  .then([] {}, [](const caf::error&) {});
             });
           },
           [this, x, what](const caf::error& why) {

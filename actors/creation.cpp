@@ -1,6 +1,7 @@
 // New domains: planned, given their disks, then made durable and told (spec/admin-api.md C5).
 #include "actors/registry.hpp"
 
+#include "actors/ask_storage.hpp"
 #include "actors/telling.hpp"
 #include "model/creation.hpp"
 #include "model/preload.hpp"
@@ -119,11 +120,11 @@ void registry_state::carry_out(const ask::create& x, const reply& to) {
   auto reply_text = !wish.disposable    ? std::string{}
                     : x.reply_with_uuid ? "uuid:" + as->uuid
                                         : name;
-  auto job = disk_job{.what = disk_task::create, .system = now.system, .domain = record};
-  auto born = applicant{std::move(plan), job, std::move(reply_text), to};
+  auto disks = disk_job::domain_target{.system = now.system, .domain = record};
+  auto born = applicant{std::move(plan), disks, std::move(reply_text), to};
   ++on_their_way_;
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
-      .then([this, born](const disk_report&) { furnish(born); },
+  ask_storage(self, world_, std::move(disks), disk_job::create_disks{})
+      .then([this, born] { furnish(born); },
             [this, name, to](const caf::error& why) {
               births_.erase(name);
               arrived();
@@ -137,13 +138,10 @@ void registry_state::furnish(const applicant& x) {
   auto* data = private_data_for({*x.disks.system, world_->board, *machine}, *x.disks.domain);
   if (!data)
     return present(x);
-  auto copy = x.disks;
-  copy.what = disk_task::copy;
-  copy.volume = data->name;
-  copy.source = *data;
-  copy.source_owner = model::owner_of(*x.disks.system, data->pool, data->vid)->uuid;
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(copy))
-      .then([this, x](const disk_report&) { present(x); },
+  auto owner = model::owner_of(*x.disks.system, data->pool, data->vid);
+  ask_storage(self, world_, {x.disks.system, x.disks.domain, data->name},
+              disk_job::copy_volume{.source = *data, .source_owner = owner->uuid})
+      .then([this, x](disk_job::new_size) { present(x); },
             [this, x](const caf::error& why) {
               arrived();
               give_up(x.disks, from_caf(why), x.to);
@@ -217,15 +215,15 @@ void registry_state::welcome() {
 }
 
 /// Takes the disks of a domain back that never came to be.
-void registry_state::give_up(disk_job disks, const model::error& reason, const reply& to) {
-  disks.what = disk_task::remove;
+void registry_state::give_up(const disk_job::domain_target& disks, const model::error& reason,
+                             const reply& to) {
   auto name = disks.domain->name.str();
   auto then = [this, name, reason, to] {
     births_.erase(name);
     to.refuse(reason);
   };
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(disks))
-      .then([then](const disk_report&) { then(); },
+  ask_storage(self, world_, disks, disk_job::remove_disks{})
+      .then([then] { then(); },
             [then, name](const caf::error& why) {
               spdlog::error("{}: its disks were left behind: {}", name, from_caf(why).message());
               then();

@@ -3,6 +3,7 @@
 // changes are in record.cpp, the network side is in network.cpp.
 #pragma once
 
+#include "actors/ask_storage.hpp"
 #include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/planning.hpp"
@@ -230,8 +231,9 @@ private:
 
   // -- volumes (volumes.cpp) --------------------------------------------------------------------
 
-  void with_facts(const std::string& volume, const reply& to,
-                  const std::function<void(const disk_job&, const model::volume_facts&)>& then);
+  void with_facts(
+      const std::string& volume, const reply& to,
+      const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then);
   void carry_out(const ask::look_at_volume& x, const reply& to);
   void carry_out(const ask::list_snapshots& x, const reply& to);
   void carry_out(const ask::resize_volume& x, const reply& to);
@@ -241,34 +243,34 @@ private:
   void note_size(const std::string& volume, std::uint64_t bytes, const reply& to);
   void carry_out(const ask::import_volume& x, const reply& to);
   void carry_out(const ask::begin_import& x, const reply& to);
-  void give_up_import(disk_job begun, const std::function<void()>& then);
+  void give_up_import(disk_job::volume_target at, const std::function<void()>& then);
   void end_of_import(const std::string& volume);
   void carry_out(const ask::end_import& x, const reply& to);
-  void keep_import(const std::string& volume, const disk_report& x, const reply& to);
+  void keep_import(const std::string& volume, const disk_job::end_import::result& x,
+                   const reply& to);
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
-  model::outcome<disk_job> disk_work(disk_task what, const std::string& volume) const;
-  /// On all volumes; nothing to do when there are none.
-  std::optional<disk_job> disk_work(disk_task what) const;
-  /// Work on all volumes that belongs to this life.
-  template <class Ok, class Bad>
-  void run_on_disks(disk_job what, Ok ok, Bad bad) {
-    timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(what))
+  model::outcome<disk_job::volume_target> my_volume(const std::string& volume) const;
+  /// Nothing when there are no volumes.
+  std::optional<disk_job::domain_target> my_disks() const;
+  /// A job about all volumes that belongs to this life.
+  template <disk_job::is_domain_job Job, class Ok, class Bad>
+  void run_on_disks(disk_job::domain_target at, Job what, Ok ok, Bad bad) {
+    ask_storage(self, world_, std::move(at), std::move(what))
         .then(
-            [this, life = life_, ok](const disk_report& x) {
+            [this, life = life_, ok](auto&&... found) {
               if (life == life_)
-                ok(x);
+                ok(found...);
             },
             [this, life = life_, bad](const caf::error& x) {
               if (life == life_)
                 bad(from_caf(x));
             });
   }
-  template <class Ok>
-  void on_disk(disk_job what, const reply& to, Ok ok) {
-    timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(what))
-        .then([ok](const disk_report& x) { ok(x); },
-              [to](const caf::error& x) { to.refuse(from_caf(x)); });
+  template <class Job, class Ok>
+  void on_disk(disk_job::volume_target at, Job what, const reply& to, Ok ok) {
+    ask_storage(self, world_, std::move(at), std::move(what))
+        .then(std::move(ok), [to](const caf::error& x) { to.refuse(from_caf(x)); });
   }
 
   // -- devices (devices.cpp) --------------------------------------------------------------------
@@ -348,7 +350,7 @@ private:
   claim claim_of(const model::view& v, const model::domain& who,
                  const model::assignment& how) const;
   void offer(const std::string& kind, const model::device& x);
-  void hear(const device_wish& x);
+  void hear(const device_request& x);
   bool still_offers(const std::string& kind, const model::device& x) const;
   void ask_user(const std::string& kind, const model::device& x, const std::vector<claim>& all);
   void give(const std::string& kind, const model::device& x, const claim& to);
@@ -357,12 +359,12 @@ private:
   void review_questions();
   void publish_questions();
   bool still_wants(const claim& x, const std::string& kind, const model::device& what) const;
-  void gain_device(const device_gain& what);
-  void take_device(const device_offer& x);
+  void gain_device(const device_passed& what);
+  void take_device(const device_available& x);
   void take_devices();
   void take_devices_again();
   void take_devices_of(const std::string& kind);
-  void lose_device(const device_loss& what);
+  void lose_device(const device_removed& what);
   std::vector<std::string>
   backends_of(const model::domain& me, std::string_view kind,
               const std::function<bool(const model::assignment&)>& counts) const;
@@ -566,7 +568,7 @@ private:
   std::vector<model::attachment> attached_;    ///< for this life
   std::vector<model::attachment> attaching_;   ///< under way
   std::vector<model::attachment> leaving_;     ///< until the hypervisor has none of it
-  std::vector<device_loss> losses_;            ///< of what is being attached
+  std::vector<device_removed> losses_;         ///< of what is being attached
   bool devices_unknown_ = false;               ///< what it has could not be read
   std::chrono::milliseconds devices_pause_{0}; ///< between attempts at either
   std::int64_t devices_due_us_ = 0;            ///< when the next one is

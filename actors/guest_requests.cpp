@@ -52,15 +52,16 @@ void domain_state::unless_outdated(std::vector<std::string> volumes, const reply
                                    const std::function<void()>& then) {
   if (volumes.empty())
     return then();
-  auto job = disk_work(disk_task::look, volumes.back());
-  if (!job)
-    return to.refuse(job.error());
+  auto at = my_volume(volumes.back());
+  if (!at)
+    return to.refuse(at.error());
   volumes.pop_back();
-  on_disk(*job, to, [this, volumes, to, then](const disk_report& x) {
-    if (x.volume.outdated.value_or(false))
-      return to.ok();
-    unless_outdated(volumes, to, then);
-  });
+  on_disk(*at, disk_job::look_at_volume{}, to,
+          [this, volumes, to, then](const model::volume_facts& found) {
+            if (found.outdated.value_or(false))
+              return to.ok();
+            unless_outdated(volumes, to, then);
+          });
 }
 
 } // namespace qubes::actors

@@ -134,8 +134,8 @@ void domain_state::tell_holders(const std::string& kind,
     auto former = holder != had.end() ? holder->second : was ? was->attachment : std::string{};
     if (former == x.attachment)
       continue;
-    send(former, device_loss{kind, who_, x.port, true});
-    send(x.attachment, device_gain{kind, x, before.has_value()});
+    send(former, device_removed{kind, who_, x.port, true});
+    send(x.attachment, device_passed{kind, x, before.has_value()});
   }
 }
 
@@ -146,7 +146,7 @@ void domain_state::device_is_gone(const std::string& kind, const model::device& 
   auto actors = world_->directory.read();
   for (auto& holder : world_->holders.vacate({kind, who_, x.port}, identity))
     if (auto* entry = actors->find(holder); entry && entry->domain)
-      self->send(entry->domain, device_loss{kind, who_, x.port});
+      self->send(entry->domain, device_removed{kind, who_, x.port});
   tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
 }
 
@@ -218,13 +218,13 @@ domain_state::claim domain_state::claim_of(const model::view& v, const model::do
   return {who.name, how, v.facts(who).xid};
 }
 
-void domain_state::hear(const device_wish& x) {
+void domain_state::hear(const device_request& x) {
   auto now = look();
-  auto* who = now.find(x.who);
+  auto* who = now.find(x.frontend);
   auto& told = offers_[x.kind].told;
-  auto gone = told && !find(*told, x.what);
-  if (who && !gone && !world_->holders.is_taken({x.kind, who_, x.what.port}))
-    ask_user(x.kind, x.what, {claim_of(now.view(), *who, x.how)});
+  auto gone = told && !find(*told, x.device);
+  if (who && !gone && !world_->holders.is_taken({x.kind, who_, x.device.port}))
+    ask_user(x.kind, x.device, {claim_of(now.view(), *who, x.assignment)});
 }
 
 /// It has not left meanwhile.
@@ -274,7 +274,7 @@ void domain_state::give(const std::string& kind, const model::device& x, const c
   withdraw_questions(kind, x.port);
   auto actors = world_->directory.read();
   if (auto* entry = actors->find(to.who))
-    self->send(entry->domain, device_offer{kind, x, to.how});
+    self->send(entry->domain, device_available{kind, x});
 }
 
 void domain_state::withdraw_questions(const std::string& kind, const std::string& port) {
@@ -316,7 +316,7 @@ void domain_state::publish_questions() {
 
 /// A device of ours is gone from its backend; the hypervisor may know already. It is ours until the
 /// hypervisor says that we have it no more.
-void domain_state::lose_device(const device_loss& what) {
+void domain_state::lose_device(const device_removed& what) {
   auto here = [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); };
   if (start_ && std::ranges::any_of(start_->taken, here))
     abort_start({errc::general,
@@ -342,9 +342,9 @@ void domain_state::lose_device(const device_loss& what) {
 }
 
 /// Its backend says that we have it; that we know when we asked for it.
-void domain_state::gain_device(const device_gain& what) {
+void domain_state::gain_device(const device_passed& what) {
   auto known = in_use();
-  auto& x = what.what;
+  auto& x = what.device;
   if (facts_.xid < 0 || std::ranges::any_of(known, [&](auto& y) {
         return model::is_at(y, what.kind, x.backend, x.port);
       }))
@@ -357,17 +357,17 @@ void domain_state::gain_device(const device_gain& what) {
          {{"device", text_of(x)}, {"options", model::event_text(model::device_options{})}});
 }
 
-void domain_state::take_device(const device_offer& x) {
+void domain_state::take_device(const device_available& x) {
   auto now = look();
   auto* me = record(now);
-  auto* how = me ? model::wish_for(*me, x.kind, x.what) : nullptr; // as the record is by now
+  auto* how = me ? model::wish_for(*me, x.kind, x.device) : nullptr; // as the record is by now
   if (!how || facts_.xid < 0 || (start_ && start_->failed))
     return;
-  attach_known(x.kind, x.what, how->options, asked_by::assignment,
+  attach_known(x.kind, x.device, how->options, asked_by::assignment,
                reply{[this, x](const model::outcome<std::string>& done) {
                  if (!done)
                    note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,
-                        text_of(x.what), done.error().text);
+                        text_of(x.device), done.error().text);
                }});
 }
 
@@ -415,9 +415,9 @@ void domain_state::take_devices_of(const std::string& kind) {
           note(spdlog::level::warn, "{} device {} is not attached: {}", kind, text_of(x.what),
                may.error().text);
         else if (x.how.mode != model::assignment_mode::ask_to_attach)
-          take_device({kind, x.what, x.how});
+          take_device({kind, x.what});
         else if (backend)
-          self->send(backend->domain, device_wish{kind, who_, x.what, x.how});
+          self->send(backend->domain, device_request{kind, who_, x.what, x.how});
       }
     });
 }

@@ -287,11 +287,11 @@ void domain_state::learn_truth(const std::function<void()>& then, const reply& t
 /// What an earlier daemon left running is committed or discarded; a start that comes meanwhile
 /// finds its volumes in order after that.
 void domain_state::recover_volumes() {
-  auto disks = disk_work(disk_task::stop);
+  auto disks = my_disks();
   if (!disks)
     return;
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*disks))
-      .then([this](const disk_report&) { recover({trouble::volumes}); },
+  ask_storage(self, world_, std::move(*disks), disk_job::stop_disks{})
+      .then([this] { recover({trouble::volumes}); },
             [this](const caf::error& x) {
               degrade(trouble::volumes,
                       fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));

@@ -1,6 +1,7 @@
 // Storage pools, and volumes that are offered for cloning (spec/admin-api.md B4, B6).
 #include "actors/registry.hpp"
 
+#include "actors/ask_storage.hpp"
 #include "model/graph.hpp"
 #include "model/plan_storage.hpp"
 
@@ -63,11 +64,10 @@ void registry_state::carry_out(const ask::add_pool& x, const reply& to) {
   auto plan = plan_add_pool(now.view(), x.pool);
   if (plan.refusal)
     return to.refuse(*plan.refusal);
-  auto job = disk_job{.what = disk_task::set_up_pool, .system = now.system, .pool = x.pool};
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
+  ask_storage(self, world_, {now.system, x.pool}, disk_job::set_up_pool{})
       .then(
-          [this, pool = x.pool, to](const disk_report& found) {
-            world_->machine.update([&](model::host& x) { x.callbacks = found.callbacks; });
+          [this, pool = x.pool, to](const model::callback_pools& callbacks) {
+            world_->machine.update([&](model::host& x) { x.callbacks = callbacks; });
             auto kept = pool; // a check of its set-up is no property of the pool
             std::erase_if(kept.attributes, [](auto& y) { return y.first == "setup_check"; });
             change([kept](auto& v) { return plan_add_pool(v, kept); }, to);
@@ -94,10 +94,9 @@ void registry_state::look_at(const std::string& pool, const reply& to, const pri
   if (known && !known->ages)
     return;
   auto waiting = known ? to_nobody() : to;
-  auto job = disk_job{.what = disk_task::look_at_pool, .system = now.system, .pool = *it};
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
+  ask_storage(self, world_, {now.system, *it}, disk_job::look_at_pool{})
       .then([print, pool = *it,
-             waiting](const disk_report& found) { waiting.ok(print(pool, found.pool)); },
+             waiting](const model::pool_facts& found) { waiting.ok(print(pool, found)); },
             [waiting](const caf::error& why) { waiting.refuse(from_caf(why)); });
 }
 
@@ -115,12 +114,11 @@ void registry_state::carry_out(const ask::list_pool& x, const reply& to) {
           text += volume.vid + '\n';
     return to.ok(std::move(text));
   }
-  auto job = disk_job{.what = disk_task::list_pool, .system = now.system, .pool = *it};
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(job))
+  ask_storage(self, world_, {now.system, *it}, disk_job::list_pool{})
       .then(
-          [to](const disk_report& found) {
+          [to](const std::vector<std::string>& vids) {
             auto text = std::string{};
-            for (auto& name : found.names)
+            for (auto& name : vids)
               text += name + '\n';
             to.ok(std::move(text));
           },

@@ -50,7 +50,7 @@ private:
   /// Has its disks, and wants to be a fact.
   struct applicant {
     model::plan plan;
-    disk_job disks;
+    disk_job::domain_target disks;
     std::string reply_text;
     reply to;
   };
@@ -61,7 +61,7 @@ private:
   void enrol_all();
   void enrol(const applicant& x);
   void welcome();
-  void give_up(disk_job disks, const model::error& reason, const reply& to);
+  void give_up(const disk_job::domain_target& disks, const model::error& reason, const reply& to);
 
   // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
 

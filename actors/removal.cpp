@@ -58,11 +58,11 @@ void domain_state::tell_disposables() {
 /// A daemon that is killed in the middle of it is followed by one that ends it. Where it cannot be
 /// noted, on a full disk, it goes on: removals make room.
 void domain_state::note_removal(const model::plan& plan, const std::function<void()>& then) {
-  auto job = removes(plan, who_) ? disk_work(disk_task::note_removal) : std::nullopt;
-  if (!job)
+  auto disks = removes(plan, who_) ? my_disks() : std::nullopt;
+  if (!disks)
     return then();
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*job))
-      .then([then](const disk_report&) { then(); },
+  ask_storage(self, world_, std::move(*disks), disk_job::note_removal{})
+      .then([then] { then(); },
             [this, then](const caf::error& why) {
               note(spdlog::level::warn, "its removal is not noted: {}", from_caf(why).message());
               then();
@@ -70,9 +70,10 @@ void domain_state::note_removal(const model::plan& plan, const std::function<voi
 }
 
 void domain_state::forget_removal(const model::plan& plan) {
-  auto job = removes(plan, who_) ? disk_work(disk_task::forget_removal) : std::nullopt;
-  if (job)
-    caf::anon_send(world_->storage, std::move(*job));
+  auto disks = removes(plan, who_) ? my_disks() : std::nullopt;
+  if (disks)
+    caf::anon_send(world_->storage,
+                   storage_job{typed_disk_job{std::move(*disks), disk_job::forget_removal{}}});
 }
 
 bool domain_state::buried(const model::plan& done, const model::system_ptr& before,
@@ -86,7 +87,7 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
   self->send(world_->events, done.before);
   self->send(world_->events, done.after);
   tell_menus(self, world_, before, done.what, done.after);
-  auto disks = disk_job{.what = disk_task::remove, .system = before, .domain = before->share(who_)};
+  auto disks = disk_job::domain_target{.system = before, .domain = before->share(who_)};
   auto now = look();
   if (model::read_bool({{*before, world_->board, *now.machine}, disks.domain.get()}, "autostart"))
     start_at_boot(self, world_, who_, false);
@@ -96,8 +97,8 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     self->quit();
   };
   auto remove_disks = [this, disks, finish] {
-    timed_request(self, world_, world_->storage, world_->settings.disk_answer, disks)
-        .then([finish](const disk_report&) { finish(std::string{}); },
+    ask_storage(self, world_, disks, disk_job::remove_disks{})
+        .then([finish] { finish(std::string{}); },
               [this, finish](const caf::error& x) {
                 auto why = from_caf(x);
                 finish(model::fail(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "messages/call_limits.hpp"
+#include "messages/disk_limits.hpp"
 #include "messages/order_limits.hpp"
 
 #include <chrono>
@@ -9,9 +10,7 @@
 
 namespace qubes::actors {
 
-struct settings : call_limits, order_limits {
-  std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on
-  std::chrono::seconds disk_answer{10800};        ///< ... and is not waited for beyond this
+struct settings : call_limits, disk_limits, order_limits {
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here

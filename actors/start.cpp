@@ -220,9 +220,8 @@ void domain_state::verify_files() {
       work(job::verify_directory{directory_of_mine()}),
       [this, verified, failed](const std::optional<std::string>& overlay) {
         start_->overlay = overlay;
-        if (auto disks = disk_work(disk_task::verify))
-          run_on_disks(
-              std::move(*disks), [verified](const disk_report&) { verified(); }, failed);
+        if (auto disks = my_disks())
+          run_on_disks(std::move(*disks), disk_job::verify_disks{}, verified, failed);
         else
           verified();
       },
@@ -291,14 +290,13 @@ void domain_state::start_volumes() {
   auto now = look();
   if (auto sound = model::check_volumes(now.view(), *record(now)); !sound)
     return fail_start(std::move(sound.error()));
-  auto disks = disk_work(disk_task::start);
+  auto disks = my_disks();
   if (!disks)
     return next_step();
-  disks->errand = start_->disks;
   run_on_disks(
-      std::move(*disks),
-      [this](const disk_report& x) {
-        start_->devices.insert(x.pairs.begin(), x.pairs.end());
+      std::move(*disks), disk_job::start_disks{start_->disks},
+      [this](const disk_job::start_disks::result& devices) {
+        start_->devices.insert(devices.begin(), devices.end());
         next_step();
       },
       [this](model::error why) {

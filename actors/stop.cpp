@@ -277,12 +277,12 @@ void domain_state::stopped() {
 
 /// All are stopped, or it is known which could not be.
 void domain_state::stop_volumes(std::function<void()> then) {
-  auto disks = disk_work(disk_task::stop);
+  auto disks = my_disks();
   if (!disks)
     return then();
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(*disks))
+  ask_storage(self, world_, std::move(*disks), disk_job::stop_disks{})
       .then(
-          [this, then](const disk_report&) {
+          [this, then] {
             recover({trouble::volumes});
             then();
           },

@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <iterator>
+#include <type_traits>
+#include <utility>
+#include <variant>
 
 namespace qubes::actors {
 
@@ -19,88 +21,128 @@ namespace {
 
 const auto homes = std::string{};
 
-/// Work on all volumes of a domain at once; a creation begins with one of them alone.
-struct round_row {
-  disk_task what;
-  std::optional<disk_task> first{};
-  std::optional<disk_task> undo{};  ///< of those that went well, when one did not
-  std::optional<disk_task> after{}; ///< always, or only to undo `first`
-  bool kernels = false;             ///< whether it is anything to kernels
+using disk_job::all_directories;
+using disk_job::domain_manner;
+using disk_job::domain_target;
+using disk_job::name_use;
+using disk_job::pool_target;
+using disk_job::volume_target;
+
+// -- work on all volumes of a domain, a job of a pool for each ------------------------------------
+
+using step = std::function<pool_job(volume_target)>;
+
+struct domain_steps {
+  step each;
+  step first{}; ///< alone, before each of the others
+  step undo{};  ///< of those that went well, when one did not
 };
 
-constexpr round_row rounds[]{
-    {.what = disk_task::create,
-     .first = disk_task::create_first,
-     .undo = disk_task::remove,
-     .after = disk_task::remove_home},
-    {.what = disk_task::remove, .after = disk_task::remove_home}, // unless something is left
-    {.what = disk_task::verify, .kernels = true},
-    {.what = disk_task::start, .undo = disk_task::stop},
-    {.what = disk_task::stop},
+template <class Job>
+step of_volume(Job what) {
+  return [what = std::move(what)](volume_target at) {
+    return pool_job{typed_disk_job<Job>{std::move(at), what}};
+  };
+}
+
+domain_steps steps_of(const disk_job::create_disks&) {
+  return {.each = of_volume(disk_job::create_volume{}),
+          .first = of_volume(disk_job::create_first_volume{}),
+          .undo = of_volume(disk_job::remove_volume{})};
+}
+
+domain_steps steps_of(const disk_job::remove_disks&) {
+  return {.each = of_volume(disk_job::remove_volume{})};
+}
+
+domain_steps steps_of(const disk_job::verify_disks&) {
+  return {.each = of_volume(disk_job::verify_volume{})};
+}
+
+domain_steps steps_of(const disk_job::start_disks& x) {
+  return {.each = of_volume(disk_job::start_volume{.errand = x.errand}),
+          .undo = of_volume(disk_job::stop_volume{})};
+}
+
+domain_steps steps_of(const disk_job::stop_disks&) {
+  return {.each = of_volume(disk_job::stop_volume{})};
+}
+
+struct volume_done {
+  const model::volume* it;
+  pool_result found;
 };
 
-const round_row* round_of(disk_task x) {
-  auto* row = std::ranges::find(rounds, x, &round_row::what);
-  return row == std::end(rounds) ? nullptr : row;
+/// What is found, of what its pieces did; only of work that has a result.
+disk_job::start_disks::result found_by(const disk_job::start_disks&,
+                                       const std::vector<volume_done>& done) {
+  auto result = disk_job::start_disks::result{};
+  for (auto& x : done)
+    result.emplace(x.it->name, x.found.get<disk_job::start_volume>());
+  return result;
 }
 
-/// What makes a name somebody's, and what makes it free.
-bool ordered_by_name(const round_row& row) {
-  return row.what == disk_task::create || row.what == disk_task::remove;
-}
-
-std::vector<const model::volume*> volumes_of(const disk_job& x, const round_row& row) {
+std::vector<const model::volume*> volumes_of(const domain_target& x, const domain_manner& how) {
   auto result = std::vector<const model::volume*>{};
   for (auto& it : x.domain->volumes) {
     auto* home = x.system->find_pool(it.pool);
-    if (home && !row.kernels && model::is_fixed(*home))
+    if (home && !how.kernels && model::is_fixed(*home))
       continue;
-    if (home && row.what == disk_task::create && !model::is_made_at_creation(*home, it))
+    if (home && how.name == name_use::taken && !model::is_made_at_creation(*home, it))
       continue;
     result.push_back(&it);
   }
   return result;
 }
 
-disk_job part_of(const disk_job& whole, disk_task what, const std::string& volume = {}) {
-  auto result = whole;
-  result.what = what;
-  result.volume = volume;
-  return result;
+// -- whose work it is ----------------------------------------------------------------------------
+
+outcome<std::string> pool_of(const pool_target& x) {
+  return x.pool.name;
 }
 
-/// Whose work it is. The job's own copy of the domain may be newer than the snapshot.
-outcome<std::string> pool_of(const disk_job& x) {
-  if (x.pool)
-    return x.pool->name;
-  if (x.what == disk_task::note_removal || x.what == disk_task::forget_removal)
-    return homes;
+outcome<std::string> pool_of(const domain_target&) {
+  return homes;
+}
+
+/// The job's own copy of the domain may be newer than the snapshot.
+outcome<std::string> pool_of(const volume_target& x) {
   if (auto* it = x.domain->find_volume(x.volume))
     return it->pool;
   return model::fail(errc::storage,
                      fmt::format("'{}' has no volume '{}'", x.domain->name.str(), x.volume));
 }
 
+/// A job's result among those of all that storage is asked for.
+template <class Job>
+constexpr auto as_answer = []<class... Found>(Found&&... found) {
+  return storage_result::of<Job>(std::forward<Found>(found)...);
+};
+
 } // namespace
 
 /// The end comes when all pieces have ended.
-struct storage_state::round {
-  round(const round_row& row, disk_job job, disk_reply::sink to, bool lined_up = true)
-      : row(row), job(std::move(job)), to(std::move(to)),
-        lined_up(lined_up && ordered_by_name(row)) {}
+struct storage_state::domain_work {
+  using pieces_done = std::vector<volume_done>;
+  using sink = std::function<void(outcome<pieces_done>)>;
 
-  void note(const model::volume* it, disk_report result) {
-    done.push_back(it);
-    report.pairs.emplace_back(it->name, std::move(result.text));
-  }
+  template <disk_job::is_domain_job Job>
+  domain_work(const typed_disk_job<Job>& x, sink to, bool lined_up = true)
+      : of(x.about), how(Job::how), steps(steps_of(x.what)), to(std::move(to)),
+        lined_up(lined_up && with_directory()) {}
 
-  const round_row& row;
-  const disk_job job; ///< holds the volumes
-  const disk_reply::sink to;
+  /// It is made first, or removed last.
+  bool with_directory() const { return how.name != name_use::none; }
+
+  volume_target at(const model::volume* it) const { return {of.system, of.domain, it->name}; }
+
+  const domain_target of; ///< holds the volumes
+  const domain_manner how;
+  const domain_steps steps;
+  const sink to;
   const bool lined_up; ///< in the line of its name
   std::size_t left = 0;
-  std::vector<const model::volume*> done;
-  disk_report report;
+  pieces_done done;
   std::optional<model::error> why; ///< the first
   bool stays = false;              ///< something could not be removed, nor may its directory be
 };
@@ -120,7 +162,7 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
   align(*world_->system.read());
   return {
       answer_probe,
-      [this](const disk_job& what) { return run(what); },
+      [this](const storage_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
       [this](atom::start) { survey(); },
       [](const completion& run) { run(); },
@@ -136,10 +178,10 @@ storage_state::~storage_state() {
 /// cannot be looked at, whoever asks for it hears of.
 void storage_state::survey() {
   surveying_ = true;
-  hand_on(homes, {.what = disk_task::list_removals, .system = world_->system.read()},
-          [this](auto found) {
+  hand_on(homes, typed_disk_job{all_directories{}, disk_job::list_removals{}},
+          [this](const outcome<std::vector<model::domain>>& found) {
             if (found)
-              end_removals(found->domains);
+              end_removals(*found);
             else
               spdlog::error("nobody knows what was being removed: {}", found.error().message());
             surveying_ = false;
@@ -149,7 +191,7 @@ void storage_state::survey() {
   auto now = world_->system.read();
   for (auto& x : now->domains)
     for (auto& it : x->volumes)
-      hand_on(it.pool, {.what = disk_task::look, .system = now, .domain = x, .volume = it.name},
+      hand_on(it.pool, typed_disk_job{volume_target{now, x, it.name}, disk_job::look_at_volume{}},
               [](const auto&) {});
 }
 
@@ -157,19 +199,17 @@ void storage_state::survey() {
 void storage_state::end_removals(const std::vector<model::domain>& found) {
   auto now = world_->system.read();
   for (auto& it : found) {
-    auto disks = disk_job{.what = disk_task::remove,
-                          .system = now,
-                          .domain = std::make_shared<const model::domain>(it)};
+    auto disks = domain_target{now, std::make_shared<const model::domain>(it)};
     if (now->find_uuid(it.uuid)) {
-      hand_on(homes, part_of(disks, disk_task::forget_removal), [](const auto&) {});
+      hand_on(homes, typed_disk_job{disks, disk_job::forget_removal{}}, [](const auto&) {});
       continue;
     }
     spdlog::warn("{}: its removal is ended, which was cut off", it.name.str());
     caf::anon_send(world_->driver, driver_job{about(it, job::undefine_guest{})});
     if (!now->find(it.name.str()))
       start_at_boot(self, world_, it.name.str(), false);
-    line_up(std::make_shared<round>(*round_of(disk_task::remove), std::move(disks),
-                                    [](const auto&) {}));
+    line_up(removal(
+        std::move(disks), [] {}, true));
   }
 }
 
@@ -211,106 +251,141 @@ void storage_state::lost(const caf::down_msg& x) {
     pool(called);
 }
 
-void storage_state::hand_on(const std::string& called, const disk_job& what,
-                            disk_reply::sink then) {
+void storage_state::hand_on(const std::string& called, const pool_job& what,
+                            pool_reply::sink then) {
   self->send(pool(called), what,
-             disk_reply{[me = storage_actor{self}, then = std::move(then)](auto result) {
+             pool_reply{[me = storage_actor{self}, then = std::move(then)](auto result) {
                caf::anon_send(me, completion{[then, result = std::move(result)]() mutable {
                                 then(std::move(result));
                               }});
              }});
 }
 
+template <class Job>
+void storage_state::hand_on(const std::string& called, const typed_disk_job<Job>& x,
+                            std::function<void(outcome<typename Job::result>)> then) {
+  hand_on(called, pool_job{x}, [then = std::move(then)](outcome<pool_result> result) {
+    then(std::move(result).map([](pool_result&& found) { return found.take<Job>(); }));
+  });
+}
+
 // -- the work -------------------------------------------------------------------------------------
 
-caf::result<disk_report> storage_state::run(const disk_job& what) {
-  auto* row = round_of(what.what);
-  if (row && !what.domain->is(model::qubes_vm)) // the others have no disks here
-    return disk_report{};
-  auto promise = self->make_response_promise<caf::typed_response_promise<disk_report>>();
+caf::result<storage_result> storage_state::run(const storage_job& what) {
+  auto promise = self->make_response_promise<caf::typed_response_promise<storage_result>>();
   // Not one that answers when it is dropped: that may be in a thread, when this actor has ended.
-  auto to = [promise](outcome<disk_report> result) mutable {
+  auto to = [promise](outcome<storage_result> result) mutable {
     if (result)
       promise.deliver(std::move(*result));
     else
       promise.deliver(to_caf(result.error()));
   };
-  if (row && ordered_by_name(*row)) {
-    auto x = std::make_shared<round>(*row, what, to);
-    surveying_ ? early_.push_back(x) : line_up(x);
-  } else if (row) {
-    begin(std::make_shared<round>(*row, what, to));
-  } else if (auto owner = pool_of(what)) {
-    hand_on(*owner, what, to);
-  } else {
-    to(tl::unexpected{std::move(owner.error())});
-  }
+  std::visit([&](const auto& x) { take(x, to); }, what.what);
   return promise;
 }
 
+template <disk_job::is_domain_job Job>
+void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
+  if (!x.about.domain->is(model::qubes_vm)) // the others have no disks here
+    return to(storage_result::of<Job>());
+  auto all =
+      std::make_shared<domain_work>(x, [to, what = x.what](outcome<domain_work::pieces_done> done) {
+        to(std::move(done).map([&]([[maybe_unused]] const domain_work::pieces_done& pieces) {
+          if constexpr (std::is_void_v<typename Job::result>)
+            return storage_result::of<Job>();
+          else
+            return storage_result::of<Job>(found_by(what, pieces));
+        }));
+      });
+  if (!all->lined_up)
+    begin(all);
+  else if (surveying_)
+    early_.push_back(all);
+  else
+    line_up(all);
+}
+
+template <disk_job::is_piece Job>
+void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
+  auto owner = pool_of(x.about);
+  if (!owner)
+    return to(tl::unexpected{std::move(owner.error())});
+  hand_on(*owner, x, [to](outcome<typename Job::result> result) {
+    to(std::move(result).map(as_answer<Job>));
+  });
+}
+
+storage_state::domain_work_ptr storage_state::removal(domain_target of, std::function<void()> then,
+                                                      bool lined_up) {
+  return std::make_shared<domain_work>(
+      typed_disk_job{std::move(of), disk_job::remove_disks{}},
+      [then = std::move(then)](const auto&) { then(); }, lined_up);
+}
+
 /// The creations and removals of one name follow one another, whoever asked for them.
-void storage_state::line_up(const round_ptr& x) {
-  auto& line = lives_[x->job.domain->name.str()];
+void storage_state::line_up(const domain_work_ptr& x) {
+  auto& line = lives_[x->of.domain->name.str()];
   line.push_back(x);
   if (line.size() == 1)
     take_turn(x);
 }
 
 /// What an earlier domain of that name left goes before anything of the next is made.
-void storage_state::take_turn(const round_ptr& x) {
-  auto left = left_.extract(x->job.domain->name.str());
-  if (left.empty() || x->row.what != disk_task::create)
+void storage_state::take_turn(const domain_work_ptr& x) {
+  auto left = left_.extract(x->of.domain->name.str());
+  if (left.empty() || x->how.name != name_use::taken)
     return begin(x);
-  auto job = part_of(x->job, disk_task::remove);
-  job.domain = left.mapped();
-  job.errand.reset();
-  begin(std::make_shared<round>(
-      *round_of(disk_task::remove), std::move(job), [this, x](const auto&) { begin(x); }, false));
+  begin(removal(
+      {x->of.system, left.mapped()}, [this, x] { begin(x); }, false));
 }
 
-void storage_state::answer(const round_ptr& x) {
+void storage_state::answer(const domain_work_ptr& x) {
   if (x->why)
     x->to(tl::unexpected{*x->why});
   else
-    x->to(std::move(x->report));
-  auto line = lives_.find(x->job.domain->name.str());
+    x->to(std::move(x->done));
+  auto line = lives_.find(x->of.domain->name.str());
   if (!x->lined_up || line == lives_.end())
     return;
   line->second.pop_front();
   if (line->second.empty())
     lives_.erase(line);
   else
-    take_turn(round_ptr{line->second.front()});
+    take_turn(domain_work_ptr{line->second.front()});
 }
 
-void storage_state::begin(const round_ptr& x) {
-  auto todo = volumes_of(x->job, x->row);
-  if (!x->row.first)
+void storage_state::begin(const domain_work_ptr& x) {
+  auto todo = volumes_of(x->of, x->how);
+  if (!x->steps.first)
     return do_each(x, todo);
-  auto what = todo.empty() ? disk_task::make_home : *x->row.first;
-  auto* it = todo.empty() ? nullptr : todo.front();
-  if (it)
-    todo.erase(todo.begin());
-  hand_on(it ? it->pool : homes, part_of(x->job, what, it ? it->name : std::string{}),
-          [this, x, it, todo](auto result) {
-            if (!result) {
-              x->why = std::move(result.error());
-              return answer(x);
-            }
-            if (it)
-              x->note(it, std::move(*result));
-            do_each(x, todo);
+  auto go_on = [this, x](const auto& others, const auto& first) {
+    if (first)
+      return do_each(x, others);
+    x->why = first.error();
+    answer(x);
+  };
+  if (todo.empty())
+    return hand_on(homes, typed_disk_job{x->of, disk_job::make_directory{}},
+                   [go_on, todo](const outcome<void>& made) { go_on(todo, made); });
+  auto* it = todo.front();
+  todo.erase(todo.begin());
+  hand_on(it->pool, x->steps.first(x->at(it)),
+          [go_on, x, it, todo](const outcome<pool_result>& made) {
+            if (made)
+              x->done.push_back({it, *made});
+            go_on(todo, made);
           });
 }
 
-void storage_state::do_each(const round_ptr& x, const std::vector<const model::volume*>& todo) {
+void storage_state::do_each(const domain_work_ptr& x,
+                            const std::vector<const model::volume*>& todo) {
   x->left = todo.size();
   if (todo.empty())
     return done_with_each(x);
   for (auto* it : todo)
-    hand_on(it->pool, part_of(x->job, x->row.what, it->name), [this, x, it](auto result) {
+    hand_on(it->pool, x->steps.each(x->at(it)), [this, x, it](outcome<pool_result> result) {
       if (result) {
-        x->note(it, std::move(*result));
+        x->done.push_back({it, std::move(*result)});
       } else if (!x->why) {
         x->why = std::move(result.error());
       }
@@ -319,42 +394,41 @@ void storage_state::do_each(const round_ptr& x, const std::vector<const model::v
     });
 }
 
-/// What is undone is not broken off any more.
-void storage_state::done_with_each(const round_ptr& x) {
-  if (!x->why || !x->row.undo || x->done.empty())
+void storage_state::done_with_each(const domain_work_ptr& x) {
+  if (!x->why || !x->steps.undo || x->done.empty())
     return finish(x);
   x->left = x->done.size();
-  for (auto* it : x->done) {
-    auto undo = part_of(x->job, *x->row.undo, it->name);
-    undo.errand.reset();
-    hand_on(it->pool, undo, [this, x](const auto& undone) { // the first reason is the one to tell
-      x->stays = x->stays || !undone;
-      if (--x->left == 0)
-        finish(x);
-    });
-  }
+  for (auto& [it, found] : x->done)
+    hand_on(it->pool, x->steps.undo(x->at(it)),
+            [this, x](const auto& undone) { // the first reason is the one to tell
+              x->stays = x->stays || !undone;
+              if (--x->left == 0)
+                finish(x);
+            });
 }
 
 /// A directory says what there is to remove, and its name that it is not free: it goes last.
-void storage_state::finish(const round_ptr& x) {
-  auto removes = x->row.what == disk_task::remove;
+void storage_state::finish(const domain_work_ptr& x) {
+  auto removes = x->how.name == name_use::freed;
   x->stays = x->stays || (removes && x->why);
-  if (ordered_by_name(x->row) && x->stays)
+  if (x->with_directory() && x->stays)
     keep_for_later(x);
-  if (!x->row.after || (x->row.first && !x->why) || x->stays)
+  auto removes_directory = removes || (x->with_directory() && x->why);
+  if (!removes_directory || x->stays)
     return answer(x);
-  hand_on(homes, part_of(x->job, *x->row.after), [this, x](auto done) {
-    if (!done && !x->why)
-      x->why = std::move(done.error());
-    if (!done)
-      keep_for_later(x);
-    answer(x);
-  });
+  hand_on(homes, typed_disk_job{x->of, disk_job::remove_directory{}},
+          [this, x](const outcome<void>& done) {
+            if (!done && !x->why)
+              x->why = done.error();
+            if (!done)
+              keep_for_later(x);
+            answer(x);
+          });
 }
 
 /// It is tried again before its name is used again, or by the next daemon.
-void storage_state::keep_for_later(const round_ptr& x) {
-  auto& who = x->job.domain;
+void storage_state::keep_for_later(const domain_work_ptr& x) {
+  auto& who = x->of.domain;
   spdlog::error("{}: its disks are left behind: {}", who->name.str(),
                 x->why ? x->why->message() : "they cannot be removed");
   left_.insert_or_assign(who->name.str(), who);

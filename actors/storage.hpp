@@ -7,6 +7,7 @@
 #include "drivers/lanes.hpp"
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,23 +28,34 @@ public:
                                     std::shared_ptr<drivers::executor> lanes);
 
 private:
-  struct round;
-  using round_ptr = std::shared_ptr<round>;
+  struct domain_work;
+  using domain_work_ptr = std::shared_ptr<domain_work>;
 
   void survey();
-  caf::result<disk_report> run(const disk_job& what);
+  using sink = std::function<void(model::outcome<storage_result>)>;
+
+  caf::result<storage_result> run(const storage_job& what);
+  template <disk_job::is_domain_job Job>
+  void take(const typed_disk_job<Job>& x, const sink& to);
+  template <disk_job::is_piece Job>
+  void take(const typed_disk_job<Job>& x, const sink& to);
+  static domain_work_ptr removal(disk_job::domain_target of, std::function<void()> then,
+                                 bool lined_up);
   void end_removals(const std::vector<model::domain>& found);
-  void line_up(const round_ptr& x);
-  void take_turn(const round_ptr& x);
-  void begin(const round_ptr& x);
-  void do_each(const round_ptr& x, const std::vector<const model::volume*>& todo);
-  void done_with_each(const round_ptr& x);
-  void finish(const round_ptr& x);
-  void keep_for_later(const round_ptr& x);
-  void answer(const round_ptr& x);
+  void line_up(const domain_work_ptr& x);
+  void take_turn(const domain_work_ptr& x);
+  void begin(const domain_work_ptr& x);
+  void do_each(const domain_work_ptr& x, const std::vector<const model::volume*>& todo);
+  void done_with_each(const domain_work_ptr& x);
+  void finish(const domain_work_ptr& x);
+  void keep_for_later(const domain_work_ptr& x);
+  void answer(const domain_work_ptr& x);
 
   /// Has a pool do its piece; `then` runs here.
-  void hand_on(const std::string& pool, const disk_job& what, disk_reply::sink then);
+  void hand_on(const std::string& pool, const pool_job& what, pool_reply::sink then);
+  template <class Job>
+  void hand_on(const std::string& pool, const typed_disk_job<Job>& x,
+               std::function<void(model::outcome<typename Job::result>)> then);
 
   const pool_actor& pool(const std::string& called);
   void align(const model::system& now);
@@ -55,10 +67,10 @@ private:
   std::shared_ptr<drivers::executor> lanes_;
   std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
   std::map<std::string, unsigned> deaths_;
-  std::map<std::string, std::deque<round_ptr>> lives_; ///< creations and removals, by name
-  std::map<std::string, model::domain_ptr> left_;      ///< whose removal failed
+  std::map<std::string, std::deque<domain_work_ptr>> lives_; ///< creations and removals, by name
+  std::map<std::string, model::domain_ptr> left_;            ///< whose removal failed
   bool surveying_ = false; ///< what an earlier daemon left is being looked for
-  std::vector<round_ptr> early_;
+  std::vector<domain_work_ptr> early_;
 };
 
 storage_actor::behavior_type storage(storage_actor::stateful_pointer<storage_state> self,

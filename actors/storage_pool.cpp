@@ -1,8 +1,9 @@
 #include "actors/storage_pool.hpp"
 
-#include "actors/disk_pieces.hpp"
 #include "actors/off_thread.hpp"
+#include "actors/pool_jobs.hpp"
 
+#include "model/overloaded.hpp"
 #include "model/plan_storage.hpp"
 #include "model/pool_driver.hpp"
 
@@ -10,10 +11,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <concepts>
+#include <limits>
 
 namespace qubes::actors {
 
-using drivers::disks;
 using drivers::supervision;
 using model::errc;
 using model::outcome;
@@ -22,33 +24,82 @@ namespace {
 
 constexpr auto second_us = std::int64_t{1'000'000};
 
-model::error broken_off(const std::string& subject, const disk_piece& row) {
-  return {errc::storage, fmt::format("{}: its {} was broken off", subject, row.word), {}};
+/// A job about what a handler is for.
+template <class Job>
+using typed = typed_disk_job<Job>;
+
+using disk_job::volume_target;
+
+model::error broken_off(const std::string& subject, std::string_view word) {
+  return {errc::storage, fmt::format("{}: its {} was broken off", subject, word), {}};
 }
 
 model::error gone(std::string_view volume, std::string_view domain) {
   return {errc::storage, fmt::format("volume '{}' of '{}' is gone", volume, domain), {}};
 }
 
+/// As whoever asked knows it.
+std::optional<volume_turn> turn_of(const pool_job& x) {
+  return std::visit(
+      []<class Job>(const typed<Job>& y) -> std::optional<volume_turn> {
+        if constexpr (std::same_as<typename Job::about, volume_target>) {
+          auto* it = y.about.domain->find_volume(y.about.volume);
+          return volume_turn{
+              .system = y.about.system, .owner = y.about.domain, .it = it ? *it : model::volume{}};
+        } else {
+          return std::nullopt;
+        }
+      },
+      x.what);
+}
+
+/// What work is kept in order for: a volume, a domain's directory, or "".
+std::string key_of(const pool_job& x, const std::optional<volume_turn>& at) {
+  return std::visit(
+      model::overloaded{
+          [](const typed<disk_job::end_export>&) { // what waits for it is before it
+            return std::string{};
+          },
+          [&]<class Job>(const typed<Job>& y) {
+            if constexpr (std::same_as<typename Job::about, volume_target>)
+              return at->it.vid;
+            else if constexpr (std::same_as<typename Job::about, disk_job::domain_target>)
+              return y.about.domain->name.str();
+            else
+              return std::string{};
+          }},
+      x.what);
+}
+
+template <class Job>
+typed<Job>* as(pool_job& x) {
+  return std::get_if<typed<Job>>(&x.what);
+}
+
 } // namespace
 
 struct storage_pool_state::piece {
-  piece(std::uint64_t number, const disk_job& job, disk_reply to)
-      : number(number), what(job), row(piece_of(job.what)), to(std::move(to)) {
-    if (what.domain)
-      if (auto* found = what.domain->find_volume(what.volume))
-        it = *found;
-    if (what.errand)
-      link.emplace(what.errand->stop.get_token(),
+  piece(std::uint64_t number, const pool_job& job, pool_reply to)
+      : number(number), what(job), how(manner_of(what)), to(std::move(to)), at(turn_of(what)),
+        key(key_of(what, at)), owner(errand_of(what)) {
+    if (owner)
+      link.emplace(owner->stop.get_token(),
                    std::function<void()>{[signs = signs] { signs->stop.request_stop(); }});
   }
 
+  template <class Job>
+  bool is() const {
+    return std::holds_alternative<typed<Job>>(what.what);
+  }
+  const volume_turn* turn() const { return at ? &*at : nullptr; }
+
   const std::uint64_t number;
-  disk_job what;
-  const disk_piece& row;
-  const disk_reply to;
-  model::volume it{};
-  std::string key{}; ///< of its strand; "" for no order
+  pool_job what;
+  const disk_job::manner& how;
+  const pool_reply to;
+  std::optional<volume_turn> at; ///< of a job about a volume
+  const std::string key;         ///< of its strand; "" for no order
+  const errand_ptr owner;        ///< of whoever may break it off, and hears that it gets on
   std::string other{};
   std::int64_t since_us = 0;
   bool at_work = false;
@@ -80,7 +131,7 @@ pool_actor::behavior_type storage_pool_state::make(world_ptr in, std::string poo
   disks_ = std::move(with);
   lanes_ = std::move(lanes);
   return {
-      [this](const disk_job& what, const disk_reply& to) { take(what, to); },
+      [this](const pool_job& what, const pool_reply& to) { take(what, to); },
       [this](atom::gone) {
         leaving_ = true;
         if (pieces_.empty())
@@ -99,18 +150,17 @@ storage_pool_state::~storage_pool_state() {
 std::string storage_pool_state::subject_of(const piece& x) const {
   if (pool_.empty())
     return fmt::format("the directory of '{}'", x.key);
-  if (x.it.name.empty())
+  if (!x.at)
     return fmt::format("pool '{}'", pool_);
-  return fmt::format("volume '{}' of pool '{}'", x.it.vid, pool_);
+  return fmt::format("volume '{}' of pool '{}'", x.at->it.vid, pool_);
 }
 
 // -- order and bounds -----------------------------------------------------------------------------
 
-void storage_pool_state::take(const disk_job& what, const disk_reply& to) {
+void storage_pool_state::take(const pool_job& what, const pool_reply& to) {
   auto x = std::make_shared<piece>(next_++, what, to);
-  if (what.what != disk_task::end_export) // it must not wait for what waits for it
-    x->key = !pool_.empty() ? x->it.vid : what.domain ? what.domain->name.str() : std::string{};
-  x->other = what.source ? what.source->pool : pool_;
+  auto* copy = as<disk_job::copy_volume>(x->what);
+  x->other = copy ? copy->what.source.pool : pool_;
   x->since_us = world_->now_us();
   if (auto bad = failed_.find(x->key); bad != failed_.end() && bad->second.held)
     return to.refuse({errc::storage_stuck,
@@ -133,7 +183,7 @@ void storage_pool_state::line_up(const piece_ptr& x) {
 }
 
 storage_pool_state::lot& storage_pool_state::lot_of(const piece& x) {
-  return lots_[{x.other, x.row.places}];
+  return lots_[{x.other, x.how.turn}];
 }
 
 void storage_pool_state::make_ready(const piece_ptr& x) {
@@ -147,7 +197,7 @@ void storage_pool_state::fill(lot& in) {
     auto x = in.ready.front();
     in.ready.pop_front();
     if (x->signs->stop.stop_requested()) {
-      end(x, tl::unexpected{broken_off(subject_of(*x), x->row)});
+      end(x, tl::unexpected{broken_off(subject_of(*x), x->how.word)});
       continue;
     }
     if (auto fits = judge(*x).and_then([&] { return claim(*x); }); !fits) {
@@ -165,74 +215,89 @@ void storage_pool_state::fill(lot& in) {
 
 // -- in the volume's turn -------------------------------------------------------------------------
 
-/// What was true when the order came may not be so any more: the work is for this domain as it is
-/// now, and for no other of its name.
+/// What was true when the order came may not be so any more.
 outcome<void> storage_pool_state::judge(piece& x) const {
   auto now = world_->look();
-  auto& job = x.what;
-  if (x.row.follows) {
-    auto me = now.system->share(job.domain->name.str());
-    auto born = me || job.system->find_uuid(job.domain->uuid); // else it is in the making
-    auto* it = me && me->uuid == job.domain->uuid ? me->find_volume(job.volume) : nullptr;
-    if (born && (!it || it->pool != pool_))
-      return tl::unexpected{gone(job.volume, job.domain->name.str())};
-    if (it) {
-      x.it = *it;
-      job.domain = std::move(me);
-    }
-  } else if (job.what == disk_task::remove) {
-    auto* owner = model::owner_of(*now.system, pool_, x.it.vid);
-    if (owner && owner->uuid != job.domain->uuid)
-      return model::fail(errc::storage, fmt::format("{} is that of another '{}' by now",
-                                                    subject_of(x), owner->name.str()));
+  return (x.how.follows ? follow(x, now) : judge_owner(x, now))
+      .and_then([&] { return judge_source(x, now); })
+      .and_then([&] { return judge_import(x); })
+      .and_then([&]() -> outcome<void> {
+        if (x.is<disk_job::begin_export>())
+          return model::check_readable(now.view(), *x.at->owner, x.at->it);
+        return {};
+      });
+}
+
+/// The work is for this domain as it is now, and for no other of its name.
+outcome<void> storage_pool_state::follow(piece& x, const snapshot& now) const {
+  auto& at = *x.at;
+  auto me = now.system->share(at.owner->name.str());
+  auto born = me || at.system->find_uuid(at.owner->uuid); // else it is in the making
+  auto* it = me && me->uuid == at.owner->uuid ? me->find_volume(at.it.name) : nullptr;
+  if (born && (!it || it->pool != pool_))
+    return tl::unexpected{gone(at.it.name, at.owner->name.str())};
+  if (it) {
+    at.it = *it;
+    at.owner = std::move(me);
   }
-  if (job.source && !job.source_owner.empty()) {
-    auto* owner = now.system->find_uuid(job.source_owner);
-    auto* it = owner ? owner->find_volume(job.source->name) : nullptr;
-    if (!it || it->pool != job.source->pool || it->vid != job.source->vid) {
-      auto* was = job.system->find_uuid(job.source_owner);
-      return tl::unexpected{gone(job.source->name, was ? was->name.str() : std::string{})};
-    }
-    job.source = *it;
-    if (auto still = model::check_readable(now.view(), *owner, *it); !still)
-      return still;
-  }
-  if (x.row.follows || job.source)
-    job.system = now.system;
-  return judge_import(x).and_then([&]() -> outcome<void> {
-    if (job.what == disk_task::begin_export)
-      return model::check_readable(now.view(), *job.domain, x.it);
-    if (job.what == disk_task::resize)
-      job.flag = model::is_active(model::power_of(now.view(), *job.domain));
+  at.system = now.system;
+  at.guest_at_work = model::is_active(model::power_of(now.view(), *at.owner));
+  return {};
+}
+
+outcome<void> storage_pool_state::judge_owner(const piece& x, const snapshot& now) const {
+  if (!x.is<disk_job::remove_volume>())
     return {};
-  });
+  auto* owner = model::owner_of(*now.system, pool_, x.at->it.vid);
+  if (owner && owner->uuid != x.at->owner->uuid)
+    return model::fail(errc::storage, fmt::format("{} is that of another '{}' by now",
+                                                  subject_of(x), owner->name.str()));
+  return {};
+}
+
+outcome<void> storage_pool_state::judge_source(piece& x, const snapshot& now) {
+  auto* copy = as<disk_job::copy_volume>(x.what);
+  if (!copy)
+    return {};
+  auto& source = copy->what.source;
+  auto* owner = now.system->find_uuid(copy->what.source_owner);
+  auto* it = owner ? owner->find_volume(source.name) : nullptr;
+  if (!it || it->pool != source.pool || it->vid != source.vid) {
+    auto* was = copy->about.system->find_uuid(copy->what.source_owner);
+    return tl::unexpected{gone(source.name, was ? was->name.str() : std::string{})};
+  }
+  source = *it;
+  return model::check_readable(now.view(), *owner, *it);
 }
 
 /// Only one writes to a volume from outside, and it is known who.
 outcome<void> storage_pool_state::judge_import(piece& x) const {
+  if (!x.at)
+    return {};
   auto found = imports_.find(x.key);
-  auto under_way = found == imports_.end() ? nullptr : &found->second;
-  auto& job = x.what;
-  switch (job.what) {
-  case disk_task::begin_import:
-  case disk_task::copy:
-    if (under_way)
-      return model::fail(
-          errc::storage, fmt::format("data is being imported to {} already", subject_of(x)),
-          "wait for its end; when its writer is gone, clearing or reverting the volume ends it");
-    return {};
-  case disk_task::resize:
-    if (under_way && job.bytes < under_way->bytes)
-      return model::fail(
-          errc::storage,
-          fmt::format("{} bytes are being imported to {}", under_way->bytes, subject_of(x)),
-          "wait for their end");
-    return {};
-  case disk_task::end_import: job.bytes = under_way ? under_way->resized : 0; return {};
-  case disk_task::clear:
-  case disk_task::revert: job.flag = under_way != nullptr; return {};
-  default: return {};
-  }
+  auto& under_way = x.at->import;
+  under_way = found == imports_.end() ? std::nullopt : std::optional{found->second};
+  auto unless_under_way = [&]() -> outcome<void> {
+    if (!under_way)
+      return {};
+    return model::fail(
+        errc::storage, fmt::format("data is being imported to {} already", subject_of(x)),
+        "wait for its end; when its writer is gone, clearing or reverting the volume ends it");
+  };
+  return std::visit(model::overloaded{
+                        [&](const typed<disk_job::begin_import>&) { return unless_under_way(); },
+                        [&](const typed<disk_job::copy_volume>&) { return unless_under_way(); },
+                        [&](const typed<disk_job::resize_volume>& y) -> outcome<void> {
+                          if (under_way && y.what.bytes < under_way->bytes)
+                            return model::fail(errc::storage,
+                                               fmt::format("{} bytes are being imported to {}",
+                                                           under_way->bytes, subject_of(x)),
+                                               "wait for their end");
+                          return {};
+                        },
+                        [](const auto&) { return outcome<void>{}; },
+                    },
+                    x.what.what);
 }
 
 /// Readers and those who change what is read keep each other out, in every pool alike.
@@ -250,48 +315,55 @@ outcome<void> storage_pool_state::claim(piece& x) const {
   };
   constexpr auto read = "is being read by a copy, a backup or a start";
   constexpr auto changed = "is being started in place, or removed";
-  auto& job = x.what;
-  switch (job.what) {
-  case disk_task::copy:
-    if (!take({job.source->pool, job.source->vid}, use::read))
-      return refused(job.source->vid, changed);
-    return {};
-  case disk_task::begin_export:
-    if (!take({pool_, x.it.vid}, use::read))
-      return refused(x.it.vid, changed);
-    return {};
-  case disk_task::start:
-    if (works_in_place(*job.system, x.it) && !take({pool_, x.it.vid}, use::change))
-      return refused(x.it.vid, read);
-    if (auto* origin = origin_of(*job.system, x.it);
-        origin && model::snapshots_disabled(*origin) && !take({pool_, origin->vid}, use::read))
-      return refused(origin->vid, changed);
-    return {};
-  case disk_task::remove: x.waits = !take({pool_, x.it.vid}, use::change); return {};
-  default: return {};
-  }
+  return std::visit(model::overloaded{
+                        [&](const typed<disk_job::copy_volume>& y) -> outcome<void> {
+                          auto& source = y.what.source;
+                          if (!take({source.pool, source.vid}, use::read))
+                            return refused(source.vid, changed);
+                          return {};
+                        },
+                        [&](const typed<disk_job::begin_export>&) -> outcome<void> {
+                          if (!take({pool_, x.at->it.vid}, use::read))
+                            return refused(x.at->it.vid, changed);
+                          return {};
+                        },
+                        [&](const typed<disk_job::start_volume>&) -> outcome<void> {
+                          if (works_in_place(*x.at) && !take({pool_, x.at->it.vid}, use::change))
+                            return refused(x.at->it.vid, read);
+                          if (auto* origin = origin_of(*x.at);
+                              origin && model::snapshots_disabled(*origin)
+                              && !take({pool_, origin->vid}, use::read))
+                            return refused(origin->vid, changed);
+                          return {};
+                        },
+                        [&](const typed<disk_job::remove_volume>&) -> outcome<void> {
+                          x.waits = !take({pool_, x.at->it.vid}, use::change);
+                          return {};
+                        },
+                        [](const auto&) { return outcome<void>{}; },
+                    },
+                    x.what.what);
 }
 
-bool storage_pool_state::works_in_place(const model::system& all, const model::volume& it) const {
-  if (model::snapshots_disabled(it))
+bool storage_pool_state::works_in_place(const volume_turn& at) const {
+  if (model::snapshots_disabled(at.it))
     return true;
-  auto* home = all.find_pool(pool_);
+  auto* home = at.system->find_pool(pool_);
   auto machine = world_->machine.read();
   auto* driver =
       home ? model::find_pool_driver(model::working_pool(*machine, *home).driver) : nullptr;
-  return it.save_on_stop && driver && driver->in_place;
+  return at.it.save_on_stop && driver && driver->in_place;
 }
 
-const model::volume* storage_pool_state::origin_of(const model::system& all,
-                                                   const model::volume& it) const {
-  return it.snap_on_start ? model::find_volume(all, pool_, it.source) : nullptr;
+const model::volume* storage_pool_state::origin_of(const volume_turn& at) const {
+  return at.it.snap_on_start ? model::find_volume(*at.system, pool_, at.it.source) : nullptr;
 }
 
 /// Whoever reads of it may go on; who comes later finds it gone. Others have its turn meanwhile.
 void storage_pool_state::wait_for_readers(const piece_ptr& x) {
   x->waits = false;
   leave_strand(x);
-  world_->contents.when_free({pool_, x->it.vid}, [me = pool_actor{self}, this, x] {
+  world_->contents.when_free({pool_, x->at->it.vid}, [me = pool_actor{self}, this, x] {
     caf::anon_send(me, completion{[this, x] { resume(x); }});
   });
 }
@@ -308,32 +380,32 @@ void storage_pool_state::begin(const piece_ptr& x) {
   x->waits = false;
   x->since_us = world_->now_us();
   x->begun = world_->volumes.now();
-  x->doubtful = failed_.contains(x->key) && !x->row.heals && !x->row.harmless;
+  x->doubtful = x->at && failed_.contains(x->key) && !x->how.heals && !x->how.harmless;
   auto key = x->key.empty() ? std::string{} : fmt::format("{}:{}", pool_, x->key);
   off_thread(
       pool_actor{self}, *lanes_, drivers::lane::storage, std::move(key),
       [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x,
          const supervision& watch) {
-        auto sound =
-            x->doubtful ? with->verify(*x->what.system, *x->what.domain, x->it) : outcome<void>{};
-        auto result = sound.and_then([&] { return x->row.run(*with, x->what, x->it, watch); });
+        auto* at = x->turn();
+        auto sound = x->doubtful ? with->verify(*at->system, *at->owner, at->it) : outcome<void>{};
+        auto result = sound.and_then([&] { return do_job(*with, x->what, at, watch); });
         if (sound && x->doubtful)
           x->doubtful = false;
         return result;
       },
-      [this, x](outcome<disk_report> result) { done(x, std::move(result)); }, disks_, x, watch(x));
+      [this, x](outcome<pool_result> result) { done(x, std::move(result)); }, disks_, x, watch(x));
   arm();
 }
 
 /// Runs on a storage thread; nobody hears more than one piece of news per second and work.
 supervision storage_pool_state::watch(const piece_ptr& x) const {
-  if (x->it.name.empty())
+  if (!x->at)
     return {.stop = x->signs->stop.get_token()};
   auto told_us = std::make_shared<std::int64_t>(x->since_us);
   return {.stop = x->signs->stop.get_token(),
-          .tell = [signs = x->signs, owner = x->what.errand, now = world_->now_us,
-                   hub = world_->events, who = x->what.domain->name.str(), volume = x->it.name,
-                   word = x->row.word, told_us](std::uint64_t part, std::uint64_t of) {
+          .tell = [signs = x->signs, owner = x->owner, now = world_->now_us, hub = world_->events,
+                   who = x->at->owner->name.str(), volume = x->at->it.name, word = x->how.word,
+                   told_us](std::uint64_t part, std::uint64_t of) {
             auto now_us = now();
             signs->heard_us = now_us;
             if (owner)
@@ -350,8 +422,8 @@ supervision storage_pool_state::watch(const piece_ptr& x) const {
           }};
 }
 
-void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
-  if (x->given_up && result && x->row.undo && !std::exchange(x->undone, true))
+void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
+  if (x->given_up && result && x->how.undone && !std::exchange(x->undone, true))
     return take_back(x, *result);
   auto& in = lot_of(*x);
   --in.busy;
@@ -362,7 +434,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
   if (x->given_up) {
     if (auto bad = failed_.find(x->key); bad != failed_.end())
       bad->second.held = false; // from here on it can be found well again
-    spdlog::warn("{}: its {} has ended at last", subject_of(*x), x->row.word);
+    spdlog::warn("{}: its {} has ended at last", subject_of(*x), x->how.word);
     pieces_.erase(x->number);
   } else {
     if (!result && result.error().code == errc::storage_stuck)
@@ -373,7 +445,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
                        fmt::format("{} is marked failed ({}) and is not well yet: {}",
                                    subject_of(*x), failed_[x->key].why.text, result.error().text),
                        result.error().hint}};
-    else if (!x->row.harmless && (result || !x->row.heals))
+    else if (!x->how.harmless && (result || !x->how.heals))
       unmark(x);
     note_facts(*x, result);
     end(x, std::move(result));
@@ -384,72 +456,89 @@ void storage_pool_state::done(const piece_ptr& x, outcome<disk_report> result) {
 }
 
 /// Whoever wanted it was told that it failed.
-void storage_pool_state::take_back(const piece_ptr& x, const disk_report& what) {
-  spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x), x->row.word);
+void storage_pool_state::take_back(const piece_ptr& x, const pool_result& found) {
+  spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x), x->how.word);
   off_thread(
       pool_actor{self}, *lanes_, drivers::lane::storage, fmt::format("{}:{}", pool_, x->key),
       [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x,
-         const disk_report& what) -> outcome<disk_report> {
-        x->row.undo(*with, x->what, x->it, what);
-        return disk_report{};
+         const pool_result& found) -> outcome<void> {
+        undo_job(*with, x->what, x->turn(), found);
+        return {};
       },
-      [this, x](outcome<disk_report> nothing) { done(x, std::move(nothing)); }, disks_, x, what);
+      [this, x, found](const outcome<void>&) { done(x, found); }, disks_, x, found);
 }
 
 /// What goes on after this piece of work: an export that is read, an import that is written.
-void storage_pool_state::note_uses(const piece& x, const outcome<disk_report>& found) {
-  auto& job = x.what;
-  switch (job.what) {
-  case disk_task::begin_export:
+void storage_pool_state::note_uses(const piece& x, const outcome<pool_result>& found) {
+  auto forget_import = [&] { imports_.erase(x.key); };
+  auto forget_if_done = [&] {
     if (found)
-      world_->contents.keep({pool_, x.it.vid}, found->text, x.holds.front());
-    return;
-  case disk_task::end_export: return world_->contents.drop({pool_, x.it.vid}, job.text);
-  case disk_task::begin_import:
-    if (found)
-      imports_[x.key] = {.bytes = found->volume.size};
-    return;
-  case disk_task::resize:
-    if (auto i = imports_.find(x.key); found && i != imports_.end())
-      i->second.resized = std::max(i->second.resized, found->volume.size);
-    return;
-  case disk_task::start:
-  case disk_task::remove:
-    if (found)
-      imports_.erase(x.key);
-    return;
-  case disk_task::end_import: // whatever became of it
-  case disk_task::clear:
-  case disk_task::revert: imports_.erase(x.key); return;
-  default: return;
-  }
+      forget_import();
+  };
+  std::visit(
+      model::overloaded{
+          [&](const typed<disk_job::begin_export>&) {
+            if (found)
+              world_->contents.keep({pool_, x.at->it.vid}, found->get<disk_job::begin_export>(),
+                                    x.holds.front());
+          },
+          [&](const typed<disk_job::end_export>& y) {
+            world_->contents.drop({pool_, x.at->it.vid}, y.what.path);
+          },
+          [&](const typed<disk_job::begin_import>&) {
+            if (found)
+              imports_[x.key] = {.bytes = found->get<disk_job::begin_import>().bytes};
+          },
+          [&](const typed<disk_job::resize_volume>&) {
+            if (auto i = imports_.find(x.key); found && i != imports_.end())
+              i->second.resized =
+                  std::max(i->second.resized, found->get<disk_job::resize_volume>());
+          },
+          [&](const typed<disk_job::start_volume>&) { forget_if_done(); },
+          [&](const typed<disk_job::remove_volume>&) { forget_if_done(); },
+          [&](const typed<disk_job::end_import>&) { forget_import(); }, // whatever became of it
+          [&](const typed<disk_job::clear_volume>&) { forget_import(); },
+          [&](const typed<disk_job::revert_volume>&) { forget_import(); },
+          [](const auto&) {},
+      },
+      x.what.what);
 }
 
 /// Nothing is known of a volume that is being worked on, nor of its pool.
 void storage_pool_state::note_change(const piece& x) {
-  if (x.row.harmless || pool_.empty())
+  if (x.how.harmless || pool_.empty())
     return;
-  if (!x.key.empty())
-    world_->volumes.changed(x.it);
-  if (x.row.what != disk_task::look_at_pool)
+  if (x.at && !x.key.empty())
+    world_->volumes.changed(x.at->it);
+  if (!x.is<disk_job::look_at_pool>())
     world_->volumes.changed(pool_);
 }
 
 /// Where a look failed, what was known before is not true any more.
-void storage_pool_state::note_facts(const piece& x, const outcome<disk_report>& found) {
+void storage_pool_state::note_facts(const piece& x, const outcome<pool_result>& found) {
   auto& board = world_->volumes;
-  if (x.row.what == disk_task::look && found)
-    board.found(x.what.domain, x.it.name, found->volume, x.begun, world_->now_us());
-  else if (x.row.what == disk_task::look)
-    board.changed(x.it);
-  else if (x.row.what == disk_task::look_at_pool && found)
-    board.found(pool_, found->pool, x.begun, world_->now_us());
-  else if (x.row.what == disk_task::look_at_pool)
-    board.changed(pool_);
+  std::visit(model::overloaded{
+                 [&](const typed<disk_job::look_at_volume>&) {
+                   if (found)
+                     board.found(x.at->owner, x.at->it.name, found->get<disk_job::look_at_volume>(),
+                                 x.begun, world_->now_us());
+                   else
+                     board.changed(x.at->it);
+                 },
+                 [&](const typed<disk_job::look_at_pool>&) {
+                   if (found)
+                     board.found(pool_, found->get<disk_job::look_at_pool>(), x.begun,
+                                 world_->now_us());
+                   else
+                     board.changed(pool_);
+                 },
+                 [](const auto&) {},
+             },
+             x.what.what);
 }
 
 /// The next of its volume has its turn.
-void storage_pool_state::end(const piece_ptr& x, outcome<disk_report> result) {
+void storage_pool_state::end(const piece_ptr& x, outcome<pool_result> result) {
   pieces_.erase(x->number);
   leave_strand(x);
   x->to.give(std::move(result));
@@ -469,13 +558,13 @@ void storage_pool_state::leave_strand(const piece_ptr& x) {
 // -- what does not get on -------------------------------------------------------------------------
 
 std::int64_t storage_pool_state::deadline_of(const piece& x) const {
-  auto limit = std::chrono::microseconds{world_->settings.disk_call}.count();
+  auto limit = std::chrono::microseconds{world_->settings.*x.how.gets_on}.count();
   return std::max(x.since_us, x.signs->heard_us.load()) + limit;
 }
 
 /// A stop or a removal has its turn, however late.
 bool storage_pool_state::has_deadline(const piece& x) const {
-  return !x.given_up && (x.at_work || x.row.places != disk_places::ends);
+  return !x.given_up && (x.at_work || !x.how.may_begin_late());
 }
 
 /// One timer at a time, and none while there is nothing to do.
@@ -506,8 +595,8 @@ void storage_pool_state::look_for_overdue() {
   for (auto& x : overdue)
     if (!x->at_work && pieces_.contains(x->number))
       drop(x, {errc::storage,
-               fmt::format("{}: its {} had no turn within {} s", subject_of(*x), x->row.word,
-                           world_->settings.disk_call.count()),
+               fmt::format("{}: its {} had no turn within {} s", subject_of(*x), x->how.word,
+                           (world_->settings.*x->how.gets_on).count()),
                "other work is in its way; see 'qvmctl status'"});
   arm();
 }
@@ -518,7 +607,7 @@ void storage_pool_state::give_up(const piece_ptr& x) {
   x->signs->stop.request_stop();
   auto why = model::error{errc::storage_stuck,
                           fmt::format("{}: its {} did not get on for {} s", subject_of(*x),
-                                      x->row.word, world_->settings.disk_call.count()),
+                                      x->how.word, (world_->settings.*x->how.gets_on).count()),
                           "look at its device or server"};
   mark(x, why, true);
   if (auto strand = strands_.extract(x->key); !strand.empty())

@@ -3,7 +3,7 @@
 // not get on is broken off, and its volume marked failed until it is found well again.
 #pragma once
 
-#include "actors/disk_pieces.hpp"
+#include "actors/pool_jobs.hpp"
 #include "actors/world.hpp"
 #include "drivers/disks.hpp"
 #include "drivers/lanes.hpp"
@@ -44,31 +44,28 @@ private:
     bool held = false; ///< a thread still works on it and cannot be ended
   };
 
-  /// Data that somebody else writes to a volume.
-  struct import {
-    std::uint64_t bytes = 0;   ///< as many will come
-    std::uint64_t resized = 0; ///< the size its volume was given meanwhile; 0 for none
-  };
-
-  void take(const disk_job& what, const disk_reply& to);
+  void take(const pool_job& what, const pool_reply& to);
   void line_up(const piece_ptr& x);
   lot& lot_of(const piece& x);
   void make_ready(const piece_ptr& x);
   void fill(lot& in);
   model::outcome<void> judge(piece& x) const;
+  model::outcome<void> follow(piece& x, const snapshot& now) const;
+  model::outcome<void> judge_owner(const piece& x, const snapshot& now) const;
+  static model::outcome<void> judge_source(piece& x, const snapshot& now);
   model::outcome<void> judge_import(piece& x) const;
   model::outcome<void> claim(piece& x) const;
-  bool works_in_place(const model::system& all, const model::volume& it) const;
-  const model::volume* origin_of(const model::system& all, const model::volume& it) const;
+  bool works_in_place(const volume_turn& at) const;
+  const model::volume* origin_of(const volume_turn& at) const;
   void wait_for_readers(const piece_ptr& x);
   void resume(const piece_ptr& x);
   void begin(const piece_ptr& x);
-  void done(const piece_ptr& x, model::outcome<disk_report> result);
-  void take_back(const piece_ptr& x, const disk_report& what);
-  void note_uses(const piece& x, const model::outcome<disk_report>& found);
+  void done(const piece_ptr& x, model::outcome<pool_result> result);
+  void take_back(const piece_ptr& x, const pool_result& found);
+  void note_uses(const piece& x, const model::outcome<pool_result>& found);
   void note_change(const piece& x);
-  void note_facts(const piece& x, const model::outcome<disk_report>& found);
-  void end(const piece_ptr& x, model::outcome<disk_report> result);
+  void note_facts(const piece& x, const model::outcome<pool_result>& found);
+  void end(const piece_ptr& x, model::outcome<pool_result> result);
   void leave_strand(const piece_ptr& x);
   void drop(const piece_ptr& x, model::error why);
   void give_up(const piece_ptr& x);
@@ -89,9 +86,9 @@ private:
   std::uint64_t next_ = 0;
   std::map<std::uint64_t, piece_ptr> pieces_;            ///< all that have no end yet
   std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first may have a turn
-  std::map<std::pair<std::string, disk_places>, lot> lots_; ///< by the other pool as well
-  std::map<std::string, import> imports_;                   ///< by volume
-  std::map<std::string, failure, std::less<>> failed_;      ///< by volume
+  std::map<std::pair<std::string, disk_job::turn_kind>, lot> lots_; ///< by the other pool as well
+  std::map<std::string, data_import> imports_;                      ///< by volume
+  std::map<std::string, failure, std::less<>> failed_;              ///< by volume
   bool ticking_ = false;
   bool leaving_ = false;
 };

@@ -34,7 +34,7 @@ std::string describe(const model::system& all, const model::volume& it,
 
 } // namespace
 
-model::outcome<disk_job> domain_state::disk_work(disk_task what, const std::string& volume) const {
+model::outcome<disk_job::volume_target> domain_state::my_volume(const std::string& volume) const {
   auto now = look();
   auto me = now.system->share(who_);
   if (!me)
@@ -42,25 +42,25 @@ model::outcome<disk_job> domain_state::disk_work(disk_task what, const std::stri
   if (!me->find_volume(volume))
     return model::fail(errc::permission_denied,
                        fmt::format("'{}' has no volume '{}'", who_, volume));
-  return disk_job{.what = what, .system = now.system, .domain = std::move(me), .volume = volume};
+  return disk_job::volume_target{.system = now.system, .domain = std::move(me), .volume = volume};
 }
 
-std::optional<disk_job> domain_state::disk_work(disk_task what) const {
+std::optional<disk_job::domain_target> domain_state::my_disks() const {
   auto now = look();
   auto me = now.system->share(who_);
   if (!me || me->volumes.empty())
     return std::nullopt;
-  return disk_job{.what = what, .system = now.system, .domain = std::move(me)};
+  return disk_job::domain_target{.system = now.system, .domain = std::move(me)};
 }
 
 void domain_state::carry_out(const ask::look_at_volume& x, const reply& to) {
-  with_facts(x.volume, to, [to](const disk_job& job, const model::volume_facts& facts) {
-    to.ok(describe(*job.system, *job.domain->find_volume(job.volume), facts));
+  with_facts(x.volume, to, [to](const auto& at, const model::volume_facts& facts) {
+    to.ok(describe(*at.system, *at.domain->find_volume(at.volume), facts));
   });
 }
 
 void domain_state::carry_out(const ask::list_snapshots& x, const reply& to) {
-  with_facts(x.volume, to, [to](const disk_job&, const model::volume_facts& facts) {
+  with_facts(x.volume, to, [to](const auto&, const model::volume_facts& facts) {
     auto text = std::string{};
     for (auto& revision : facts.revisions)
       text += revision.id + '\n';
@@ -71,39 +71,39 @@ void domain_state::carry_out(const ask::list_snapshots& x, const reply& to) {
 /// As they are known, or by a look. What a guest writes to is looked at again, for the next reader.
 void domain_state::with_facts(
     const std::string& volume, const reply& to,
-    const std::function<void(const disk_job&, const model::volume_facts&)>& then) {
-  auto job = disk_work(disk_task::look, volume);
-  if (!job)
-    return to.refuse(job.error());
+    const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then) {
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
   auto rests = facts_.state == power::halted;
-  auto known = world_->volumes.read(*job->domain->find_volume(volume), !rests, world_->now_us());
+  auto known = world_->volumes.read(*at->domain->find_volume(volume), !rests, world_->now_us());
   if (!known)
-    return on_disk(*job, to, [job = *job, then](const disk_report& x) { then(job, x.volume); });
-  then(*job, known->facts);
+    return on_disk(*at, disk_job::look_at_volume{}, to,
+                   [at = *at, then](const model::volume_facts& found) { then(at, found); });
+  then(*at, known->facts);
   if (known->ages)
-    on_disk(*job, to_nobody(), [](const disk_report&) {});
+    on_disk(*at, disk_job::look_at_volume{}, to_nobody(), [](const model::volume_facts&) {});
 }
 
 /// The pool first, then the record, then the file system of a running guest. What would cut data
 /// off is refused here where it can be seen already; the pool judges by what is there in its turn.
 void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
   auto& volume = x.volume;
-  auto job = disk_work(disk_task::resize, volume);
-  if (!job)
-    return to.refuse(job.error());
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
   auto bytes = model::parse_size(x.size, "volume size");
   if (!bytes)
     return to.refuse(bytes.error());
-  auto& it = *job->domain->find_volume(volume);
+  auto& it = *at->domain->find_volume(volume);
   auto now = it.size;
   if (*bytes < now && (it.save_on_stop || facts_.state != power::halted))
     return to.refuse({errc::storage,
                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
                                   volume, who_, now, *bytes),
                       "make a smaller volume and copy the data"});
-  job->bytes = *bytes;
-  on_disk(*job, to, [this, volume, to](const disk_report& x) {
-    note_size(volume, x.volume.size, reply{[this, volume, to](model::outcome<std::string> done) {
+  on_disk(*at, disk_job::resize_volume{*bytes}, to, [this, volume, to](disk_job::new_size size) {
+    note_size(volume, size, reply{[this, volume, to](model::outcome<std::string> done) {
                 if (!done || facts_.state != power::running)
                   return to.give(std::move(done));
                 grow_file_system(volume, to);
@@ -131,36 +131,37 @@ void domain_state::tell_import(const std::string& which, const std::string& volu
 
 void domain_state::carry_out(const ask::clear_volume& x, const reply& to) {
   auto& volume = x.volume;
-  auto job = disk_work(disk_task::clear, volume);
-  if (!job)
-    return to.refuse(job.error());
-  auto& it = *job->domain->find_volume(volume);
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
+  auto& it = *at->domain->find_volume(volume);
   if (!it.save_on_stop)
     return to.refuse({errc::not_implemented,
                       fmt::format("volume '{}' of '{}' keeps nothing to clear", volume, who_),
                       {}});
-  on_disk(*job, to, [this, volume, to](const disk_report& x) {
+  on_disk(*at, disk_job::clear_volume{}, to, [this, volume, to](disk_job::new_size size) {
     end_of_import(volume);
-    tell_import("begin", volume, "size", fmt::format("{}", x.volume.size));
+    tell_import("begin", volume, "size", fmt::format("{}", size));
     tell_import("end", volume, "success", "True");
-    note_size(volume, x.volume.size, to);
+    note_size(volume, size, to);
   });
 }
 
 void domain_state::carry_out(const ask::revert_volume& x, const reply& to) {
   auto& volume = x.volume;
-  auto job = disk_work(disk_task::revert, volume);
-  if (!job)
-    return to.refuse(job.error());
-  job->text = model::trimmed(x.revision);
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
+  auto revision = std::string{model::trimmed(x.revision)};
   constexpr auto allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.";
-  if (job->text.empty() || job->text.find_first_not_of(allowed) != std::string::npos)
+  if (revision.empty() || revision.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",
                       "letters, digits and ':-_.' are allowed"});
-  on_disk(*job, to, [this, volume, to](const disk_report& x) {
-    end_of_import(volume);
-    note_size(volume, x.volume.size, to);
-  });
+  on_disk(*at, disk_job::revert_volume{std::move(revision)}, to,
+          [this, volume, to](disk_job::new_size size) {
+            end_of_import(volume);
+            note_size(volume, size, to);
+          });
 }
 
 /// What was being imported is given up for the sake of something else.
@@ -181,10 +182,10 @@ void domain_state::note_size(const std::string& volume, std::uint64_t bytes, con
 void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
   auto& volume = x.volume;
   auto& source = x.source;
-  auto job = disk_work(disk_task::copy, volume);
-  if (!job)
-    return to.refuse(job.error());
-  auto* from = job->system->find_uuid(source.uuid);
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
+  auto* from = at->system->find_uuid(source.uuid);
   auto* it = from ? from->find_volume(source.volume) : nullptr;
   if (!it)
     return to.refuse({errc::storage,
@@ -195,25 +196,26 @@ void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
   if (auto still = check_readable(look().view(), *from, *it); !still)
     return to.refuse(still.error());
-  job->source = *it;
-  job->source_owner = source.uuid;
-  job->errand = x.errand ? x.errand : std::make_shared<errand>();
+  auto copy = disk_job::copy_volume{.source = *it,
+                                    .source_owner = source.uuid,
+                                    .errand = x.errand ? x.errand : std::make_shared<errand>()};
   std::erase_if(copies_, [](auto& y) { return y.expired(); });
-  copies_.push_back(job->errand);
-  on_disk(*job, to, [this, volume, vid = it->vid, to](const disk_report& x) {
+  copies_.push_back(copy.errand);
+  on_disk(*at, std::move(copy), to, [this, volume, vid = it->vid, to](disk_job::new_size size) {
     tell("domain-import-volume", {{"name", volume}, {"source", vid}});
-    note_size(volume, x.volume.size, to);
+    note_size(volume, size, to);
   });
 }
 
 void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
   auto& volume = x.volume;
-  auto job = disk_work(disk_task::begin_import, volume);
-  if (!job)
-    return to.refuse(job.error());
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
   if (facts_.state != power::halted)
     return to.refuse(
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
+  auto job = disk_job::begin_import{};
   if (!x.size.empty()) {
     auto bytes = model::parse_size(x.size, "size of new data");
     if (!bytes)
@@ -221,39 +223,39 @@ void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
     if (*bytes == 0)
       return to.refuse({errc::storage, fmt::format("volume '{}' cannot have 0 bytes", volume),
                         "announce the bytes that will be written"});
-    job->bytes = *bytes;
+    job.bytes = *bytes;
   }
-  on_disk(*job, to, [this, job = *job, mine = x.errand, to](const disk_report& found) {
-    if (mine && mine->stop.stop_requested())
-      return give_up_import(job, [to] {
-        to.refuse({errc::general, "its client left before the import began", {}});
-      });
-    if (found.text.find_first_of(" \t\n") != std::string::npos)
-      return give_up_import(job, [path = found.text, to] {
-        to.refuse({errc::protocol, fmt::format("the path '{}' has white space", path),
-                   "move the pool to a path without"});
-      });
-    imports_.insert(job.volume);
-    tell_import("begin", job.volume, "size", fmt::format("{}", found.volume.size));
-    to.ok(fmt::format("{} {}", found.volume.size, found.text));
-  });
+  on_disk(*at, job, to,
+          [this, at = *at, mine = x.errand, to](const disk_job::begin_import::result& begun) {
+            if (mine && mine->stop.stop_requested())
+              return give_up_import(at, [to] {
+                to.refuse({errc::general, "its client left before the import began", {}});
+              });
+            if (begun.path.find_first_of(" \t\n") != std::string::npos)
+              return give_up_import(at, [path = begun.path, to] {
+                to.refuse({errc::protocol, fmt::format("the path '{}' has white space", path),
+                           "move the pool to a path without"});
+              });
+            imports_.insert(at.volume);
+            tell_import("begin", at.volume, "size", fmt::format("{}", begun.bytes));
+            to.ok(fmt::format("{} {}", begun.bytes, begun.path));
+          });
 }
 
 /// Nobody is left who would write to it, or wants it. `then` may look at the volume.
-void domain_state::give_up_import(disk_job begun, const std::function<void()>& then) {
-  begun.what = disk_task::end_import;
-  begun.flag = false;
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, std::move(begun))
-      .then([then](const disk_report&) { then(); }, [then](const caf::error&) { then(); });
+void domain_state::give_up_import(disk_job::volume_target at, const std::function<void()>& then) {
+  ask_storage(self, world_, std::move(at), disk_job::end_import{.keep = false})
+      .then([then](const disk_job::end_import::result&) { then(); },
+            [then](const caf::error&) { then(); });
 }
 
 void domain_state::carry_out(const ask::end_import& x, const reply& to) {
   auto& volume = x.volume;
-  auto job = disk_work(disk_task::end_import, volume);
-  if (!job)
-    return to.refuse(job.error());
+  auto at = my_volume(volume);
+  if (!at)
+    return to.refuse(at.error());
   auto under_way = imports_.erase(volume) > 0;
-  job->flag = x.status == "ok";
+  auto keep = x.status == "ok";
   auto ended = [this, volume](bool success) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
@@ -264,15 +266,15 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
                       "begin an import first"});
   }
   auto reason = std::optional<std::string>{};
-  if (!job->flag)
+  if (!keep)
     reason = model::trimmed(
         std::string_view{x.status}.substr(std::min(x.status.find('\n'), x.status.size())));
-  timed_request(self, world_, world_->storage, world_->settings.disk_answer, *job)
+  ask_storage(self, world_, std::move(*at), disk_job::end_import{keep})
       .then(
-          [this, volume, ended, reason, to](const disk_report& x) {
+          [this, volume, ended, reason, to](const disk_job::end_import::result& found) {
             ended(!reason);
             if (!reason)
-              return keep_import(volume, x, to);
+              return keep_import(volume, found, to);
             to.refuse({errc::general,
                        fmt::format("the import to volume '{}' of '{}' failed: {}", volume, who_,
                                    reason->empty() ? "its source did not say why" : *reason),
@@ -286,11 +288,12 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
 
 /// A resize that was acknowledged meanwhile counts for what was imported as well; where the pool
 /// could not do it, that is told.
-void domain_state::keep_import(const std::string& volume, const disk_report& x, const reply& to) {
-  if (x.text.empty())
-    return note_size(volume, x.volume.size, to);
-  note_size(volume, x.volume.size,
-            reply{[this, volume, why = x.text, to](const model::outcome<std::string>&) {
+void domain_state::keep_import(const std::string& volume, const disk_job::end_import::result& x,
+                               const reply& to) {
+  if (x.not_grown.empty())
+    return note_size(volume, x.size, to);
+  note_size(volume, x.size,
+            reply{[this, volume, why = x.not_grown, to](const model::outcome<std::string>&) {
               to.refuse({errc::storage,
                          fmt::format("the data is in volume '{}' of '{}', which has not grown: {}",
                                      volume, who_, why),

@@ -233,13 +233,7 @@ public:
   outcome<bool> add(const backup_part& x) override {
     if (incomplete_)
       return tl::unexpected{*incomplete_};
-    auto from = source{};
-    if (auto there = open(x, from); !there || !*there)
-      return there;
-    auto added = write(x, from);
-    if (!added)
-      incomplete_ = added.error();
-    return added;
+    return std::visit([&](const auto& what) { return put(x.name, what); }, x.holds);
   }
 
   outcome<void> finish() override {
@@ -251,40 +245,45 @@ public:
   }
 
 private:
-  using kind = backup_part::kind;
-
-  struct source {
-    unique_fd file;
-    std::string path;
-  };
-
-  /// False when it is not there and need not be.
-  outcome<bool> open(const backup_part& x, source& from) const {
-    if (x.what == kind::text || x.what == kind::tree)
-      return true;
-    auto mine = x.what == kind::file;
-    from.path = mine ? with_.state_directory + '/' + x.from : x.from;
-    if (mine && !storage::exists(from.path))
-      return false;
-    auto file = mine ? storage::open_file(from.path, O_RDONLY) : storage::open_source(from.path);
-    if (!file)
-      return tl::unexpected{std::move(file.error())};
-    from.file = std::move(*file);
-    return true;
+  outcome<bool> put(const std::string& name, const backup_part::text& x) {
+    return pack(name, [&](tar_writer& to) { return to.add_text(name, x.content); });
   }
 
-  outcome<bool> write(const backup_part& x, const source& from) {
-    if (x.what == kind::text)
-      return pack(x, [&](tar_writer& to) { return to.add_text(x.name, x.from); });
-    if (x.what == kind::tree)
-      return pack(x, [&](tar_writer& to) { return to.add_tree(x.name, x.from); });
-    return pack(x, [&](tar_writer& to) { return to.add_file(x.name, from.file.get(), from.path); });
+  outcome<bool> put(const std::string& name, const backup_part::tree& x) {
+    return pack(name, [&](tar_writer& to) { return to.add_tree(name, x.path); });
+  }
+
+  outcome<bool> put(const std::string& name, const backup_part::image& x) {
+    return put_file(name, storage::open_source(x.path), x.path);
+  }
+
+  outcome<bool> put(const std::string& name, const backup_part::state_file& x) {
+    auto path = with_.state_directory + '/' + x.path;
+    if (!storage::exists(path))
+      return false;
+    return put_file(name, storage::open_file(path, O_RDONLY), path);
+  }
+
+  /// What cannot be opened leaves the backup as it was.
+  outcome<bool> put_file(const std::string& name, outcome<unique_fd> file,
+                         const std::string& path) {
+    if (!file)
+      return tl::unexpected{std::move(file.error())};
+    return pack(name, [&](tar_writer& to) { return to.add_file(name, file->get(), path); });
+  }
+
+  template <class Fill>
+  outcome<bool> pack(const std::string& name, Fill fill) {
+    auto packed = pack_chunks(name, fill);
+    if (!packed)
+      incomplete_ = packed.error();
+    return std::move(packed).map([] { return true; });
   }
 
   /// tar | compressor | chunks, each encrypted on its own.
   template <class Fill>
-  outcome<bool> pack(const backup_part& x, Fill fill) {
-    auto chunks = splitter{*this, x.name};
+  outcome<void> pack_chunks(const std::string& name, Fill& fill) {
+    auto chunks = splitter{*this, name};
     auto sink = byte_sink{[&](std::string_view bytes) { return chunks.put(bytes); }};
     auto compressor = std::unique_ptr<fed_program>{};
     if (!compressor_.empty()) {
@@ -299,8 +298,7 @@ private:
     return fill(inner)
         .and_then([&] { return inner.end(); })
         .and_then([&] { return compressor ? compressor->end() : outcome<void>{}; })
-        .and_then([&] { return chunks.end(); })
-        .map([] { return true; });
+        .and_then([&] { return chunks.end(); });
   }
 
   class splitter {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace qubes::drivers {
@@ -39,15 +40,28 @@ struct backup_watch {
 };
 
 struct backup_part {
-  enum class kind : std::uint8_t {
-    text,  ///< `from` itself
-    image, ///< of a file or block device
-    file,  ///< of the state directory; may be missing
-    tree,  ///< a directory and all below it
+  struct text {
+    std::string content;
+    bool operator==(const text&) const = default;
   };
-  kind what = kind::text;
+  /// Of a file or block device.
+  struct image {
+    std::string path;
+    bool operator==(const image&) const = default;
+  };
+  /// Below the state directory; may be missing.
+  struct state_file {
+    std::string path;
+    bool operator==(const state_file&) const = default;
+  };
+  /// A directory and all below it.
+  struct tree {
+    std::string path;
+    bool operator==(const tree&) const = default;
+  };
+
   std::string name; ///< in the archive
-  std::string from;
+  std::variant<text, image, state_file, tree> holds;
 
   bool operator==(const backup_part&) const = default;
 };

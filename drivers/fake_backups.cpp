@@ -19,8 +19,8 @@ public:
   outcome<bool> add(const backup_part& x) override {
     return all_.admit(x.name, watch_).map([&] {
       auto hold = std::lock_guard{all_.guard_};
-      if (x.what == backup_part::kind::file
-          && std::ranges::find(all_.files_, x.from) == all_.files_.end())
+      auto* file = std::get_if<backup_part::state_file>(&x.holds);
+      if (file && std::ranges::find(all_.files_, file->path) == all_.files_.end())
         return false;
       all_.all_[number_].parts.push_back(x);
       if (watch_.tell)

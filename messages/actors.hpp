@@ -1,6 +1,7 @@
 // Every actor as the others see it, on one page.
 #pragma once
 
+#include "messages/disk_jobs.hpp"
 #include "messages/driver_jobs.hpp"
 #include "messages/orders.hpp"
 #include "messages/types.hpp"
@@ -31,17 +32,17 @@ using domain_actor = caf::typed_actor<
     // Its agent came or went.
     caf::reacts_to<agent_news>,
     // A backend offers a device that is assigned to it.
-    caf::reacts_to<device_offer>,
+    caf::reacts_to<device_available>,
     // Another domain wants a device of ours, if the user consents.
-    caf::reacts_to<device_wish>,
+    caf::reacts_to<device_request>,
     // A device it has is gone from its backend.
-    caf::reacts_to<device_loss>,
+    caf::reacts_to<device_removed>,
     // A port of ours is free, after what was there before.
     caf::reacts_to<port_freed>,
     // Whether the user is still asked the right thing.
     caf::reacts_to<questions_due>,
     // A device of another is passed to it.
-    caf::reacts_to<device_gain>,
+    caf::reacts_to<device_passed>,
     // The menu of applications that it shows changes.
     caf::reacts_to<model::menu_turn>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
@@ -122,8 +123,9 @@ using driver_actor = caf::typed_actor<
 using storage_actor = caf::typed_actor<
     // Shows that it still answers.
     caf::replies_to<atom::probe>::with<void>,
-    // Has a job done; answers once it is.
-    caf::replies_to<disk_job>::with<disk_report>,
+    // Has a job done; answers with what it found once it is. Asked by `ask_storage`
+    // (actors/ask_storage.hpp).
+    caf::replies_to<storage_job>::with<storage_result>,
     // The pools changed: spawns those that are new, ends those that are gone.
     caf::reacts_to<model::system_ptr>,
     // Every domain knows what it has: its volumes are looked at, for those who will ask.
@@ -135,7 +137,7 @@ using storage_actor = caf::typed_actor<
 using pool_actor = caf::typed_actor<
     // Does a job about one volume or the pool on a storage thread; answers once it is done, or has
     // not got on for too long.
-    caf::reacts_to<disk_job, disk_reply>,
+    caf::reacts_to<pool_job, pool_reply>,
     // It was removed: ends once what it has begun is done.
     caf::reacts_to<atom::gone>,
     // INTERNAL: a storage thread is done.

@@ -5,6 +5,7 @@
 
 #include "messages/call_limits.hpp"
 #include "messages/errand.hpp"
+#include "messages/job_list.hpp"
 #include "model/device.hpp"
 #include "model/guest.hpp"
 #include "model/lane.hpp"
@@ -16,7 +17,6 @@
 
 #include <chrono>
 #include <concepts>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -25,7 +25,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -416,22 +415,7 @@ concept is_job = requires {
 };
 
 template <is_job... Jobs>
-struct list {
-  template <class Result>
-  using kept = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
-
-  using any = std::variant<Jobs...>;
-  using any_result = std::variant<kept<typename Jobs::result>...>; ///< in the order of the jobs
-
-  template <class Job>
-  static constexpr auto index_of = [] {
-    constexpr bool is_it[]{std::is_same_v<Job, Jobs>...};
-    auto i = std::size_t{0};
-    while (!is_it[i])
-      ++i;
-    return i;
-  }();
-};
+using list = job_list<Jobs...>;
 
 using all =
     list<create_guest, pause_guest, unpause_guest, shut_down_guest, kill_guest, take_back_guest,
@@ -467,25 +451,7 @@ struct driver_job {
 };
 
 /// What the driver answers; `ask_driver` (actors/driver/ask_driver.hpp) unwraps it.
-class driver_result {
-public:
-  /// What was found, unless the job's result is void.
-  template <job::is_job Job, class... Found>
-  static driver_result of(Found&&... found) {
-    auto result = driver_result{};
-    result.found_.emplace<job::all::index_of<Job>>(std::forward<Found>(found)...);
-    return result;
-  }
-
-  /// The result of this job.
-  template <job::is_job Job>
-  auto& get() {
-    return std::get<job::all::index_of<Job>>(found_);
-  }
-
-private:
-  job::all::any_result found_;
-};
+using driver_result = job_result<job::all>;
 
 const job::manner& manner_of(const driver_job& x);
 

@@ -1,85 +1,24 @@
 // Everything that travels between actors: atoms, payloads, and errors as CAF carries them.
 #pragma once
 
-#include "messages/answer_once.hpp"
-#include "messages/errand.hpp"
 #include "model/change.hpp"
 #include "model/device.hpp"
 #include "model/error.hpp"
 #include "model/event.hpp"
 #include "model/guest.hpp"
-#include "model/host.hpp"
 #include "model/menu_turn.hpp"
 #include "model/permission.hpp"
-#include "model/storage_facts.hpp"
 
 #include <caf/all.hpp>
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace qubes {
-
-/// Blocking work on the disks of one domain, or on a pool. Rows in actors/storage.cpp and
-/// actors/storage_pool.cpp. What changes a volume reports the size that it has then.
-enum class disk_task : std::uint8_t {
-  create,         ///< the domain's directory and all its volumes, or nothing
-  remove,         ///< all of them
-  verify,         ///< all that a start needs is there
-  start,          ///< all volumes, or none; report: pairs, the device of each
-  stop,           ///< all volumes: committed or discarded
-  look,           ///< report: what the pool knows of `volume`
-  copy,           ///< source: the volume whose last committed state overwrites `volume`
-  resize,         ///< bytes
-  clear,          ///< all of it
-  revert,         ///< text: revision
-  begin_import,   ///< bytes: announced, 0 for those it has; report: where to write
-  end_import,     ///< flag: keep it
-  begin_export,   ///< report: where to read
-  end_export,     ///< text: where it was
-  set_up_pool,    ///< pool
-  look_at_pool,   ///< pool
-  list_pool,      ///< pool
-  note_removal,   ///< before the record goes
-  forget_removal, ///< it stays after all
-  list_removals,  ///< report: domains whose removal was not ended
-  make_home,      ///< INTERNAL: a step of create, for domains without volumes
-  create_first,   ///< INTERNAL: a step of create, the directory and a volume in one go
-  remove_home,    ///< INTERNAL: a step of remove
-};
-
-struct disk_job {
-  disk_task what = disk_task::create;
-  model::system_ptr system; ///< pools, and the volumes that snapshots are taken from
-  model::domain_ptr domain{};
-  std::string volume{};
-  std::optional<model::volume> source{};
-  std::string source_owner{}; ///< uuid of the domain that has it
-  std::optional<model::pool> pool{};
-  std::string text{};
-  std::uint64_t bytes = 0;
-  bool flag = false;
-  errand_ptr errand{}; ///< of work that may be broken off
-};
-
-/// What a disk job found.
-struct disk_report {
-  std::string text{};
-  std::vector<std::string> names{};
-  std::vector<std::pair<std::string, std::string>> pairs{};
-  std::vector<model::domain> domains{};
-  model::volume_facts volume{};
-  model::pool_facts pool{};
-  model::callback_pools callbacks{};
-};
-
-using disk_reply = answer_once<disk_report>;
 
 /// News of a guest from the hypervisor, in the order it happened.
 struct news {
@@ -109,24 +48,24 @@ struct agent_news {
   bool there = false;
 };
 
-/// A device that a domain's assignment speaks of has appeared.
-struct device_offer {
+/// A device that a domain's assignment speaks of has appeared. The fields `kind` are device
+/// classes.
+struct device_available {
   std::string kind;
-  model::device what;
-  model::assignment how;
+  model::device device;
 };
 
 /// A domain that has started wants a device of its backend, which asks the user first.
-struct device_wish {
+struct device_request {
   std::string kind;
-  std::string who;
-  model::device what;
-  model::assignment how;
+  std::string frontend;
+  model::device device;
+  model::assignment assignment;
 };
 
 /// A device is gone from its backend, or is there, and its backend says that its holder let go of
 /// it.
-struct device_loss {
+struct device_removed {
   std::string kind;
   std::string backend;
   std::string port;
@@ -143,9 +82,9 @@ struct port_freed {
 struct questions_due {};
 
 /// Its backend says that a domain has a device.
-struct device_gain {
+struct device_passed {
   std::string kind;
-  model::device what;
+  model::device device;
   bool is_news = true; ///< else it has had it before anybody looked
 };
 
@@ -161,20 +100,17 @@ namespace atom {
 
 } // namespace qubes
 
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_job)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_report)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::disk_reply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::watch_end)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agents_now)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agent_news)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_offer)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_wish)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_loss)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_available)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_request)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_removed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::port_freed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::questions_due)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_gain)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_passed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)

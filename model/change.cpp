@@ -6,6 +6,7 @@
 #include "model/graph.hpp"
 #include "model/integrity.hpp"
 #include "model/mirror.hpp"
+#include "model/overloaded.hpp"
 #include "model/property.hpp"
 #include "model/xml/elements.hpp"
 
@@ -19,13 +20,6 @@
 namespace qubes::model {
 
 namespace {
-
-template <class... Ts>
-struct overloaded : Ts... {
-  using Ts::operator()...;
-};
-template <class... Ts>
-overloaded(Ts...) -> overloaded<Ts...>;
 
 // -- performing -------------------------------------------------------------------------------
 

@@ -2,36 +2,13 @@
 #pragma once
 
 #include "actors/deadlines.hpp"
+#include "actors/job_response.hpp"
 #include "actors/world.hpp"
 #include "messages/driver_jobs.hpp"
 
-#include <type_traits>
 #include <utility>
 
 namespace qubes::actors {
-
-/// What was asked, before it is said what becomes of the answer.
-template <class Job, class Response>
-class job_response {
-public:
-  explicit job_response(Response response) : response_(std::move(response)) {}
-
-  /// `ok` takes a `Job::result`, nothing when that is void.
-  template <class Ok, class Bad>
-  void then(Ok ok, Bad bad) && {
-    std::move(response_).then(
-        [ok = std::move(ok)](driver_result& x) mutable {
-          if constexpr (std::is_void_v<typename Job::result>)
-            ok();
-          else
-            ok(x.get<Job>());
-        },
-        std::move(bad));
-  }
-
-private:
-  Response response_;
-};
 
 /// What was asked by one who only wants to know whether it was done.
 template <class Response>
@@ -64,7 +41,7 @@ auto request_job(Self* self, const world_ptr& in, driver_job x) {
 template <class Self, job::is_job Job>
 auto ask_driver(Self* self, const world_ptr& in, typed_job<Job> x) {
   auto response = request_job(self, in, std::move(x));
-  return job_response<Job, decltype(response)>{std::move(response)};
+  return job_response<Job, driver_result, decltype(response)>{std::move(response)};
 }
 
 template <class Self, job::is_job Job>

@@ -12,11 +12,11 @@ namespace qubes::tests {
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
+using drivers::backup_part;
 using model::errc;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using kind = drivers::backup_part::kind;
 
 namespace {
 
@@ -156,9 +156,10 @@ TEST_F(backup_calls, write_data_files_and_a_listing_of_the_chosen_ones) {
                                    image("work"), vm("work") + "firewall.xml",
                                    vm("disp1234") + "empty", vm("far") + "empty"));
   auto work = sim.world().look().find("work")->find_volume("private")->vid;
-  EXPECT_THAT(made[0].parts, testing::Contains(drivers::backup_part{kind::image, image("work"),
-                                                                    "/export/" + work}));
-  auto loaded = model::xml::load(made[0].parts[0].from, *sim.world().machine.read(),
+  EXPECT_THAT(made[0].parts,
+              testing::Contains(backup_part{image("work"), backup_part::image{"/export/" + work}}));
+  auto loaded = model::xml::load(std::get<backup_part::text>(made[0].parts[0].holds).content,
+                                 *sim.world().machine.read(),
                                  [] { return "12345678-0000-4000-8000-000000000000"s; });
   ASSERT_TRUE(loaded);
   auto& features = loaded->system.find("work")->features;
@@ -301,8 +302,8 @@ TEST_F(backup_calls, take_dom0_as_the_home_of_its_user) {
   ASSERT_TRUE(ask(run_daily));
   auto made = sim.backups().all().back();
   ASSERT_EQ(made.parts.size(), 2U);
-  EXPECT_EQ(made.parts[1], (drivers::backup_part{kind::tree, "dom0-home/golden",
-                                                 QVMD_SOURCE_DIR "/tests/golden"}));
+  EXPECT_EQ(made.parts[1],
+            (backup_part{"dom0-home/golden", backup_part::tree{QVMD_SOURCE_DIR "/tests/golden"}}));
   profile(
       fmt::format("destination_vm: dom0\ndestination_path: {}/tests/golden/x\n{}include: [dom0]",
                   QVMD_SOURCE_DIR, secret));

@@ -417,18 +417,14 @@ TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volum
   auto next = sim.system().spawn(actors::storage_pool, world, std::string{"nfs"},
                                  std::shared_ptr<drivers::disks>{no_owner, &sim.disks()},
                                  std::shared_ptr<drivers::executor>{no_owner, &sim.lanes()});
-  auto job = disk_job{};
-  job.what = disk_task::look;
-  job.system = world->system.read();
-  for (auto& x : job.system->domains)
-    if (x->name == "app1")
-      job.domain = x;
-  job.volume = "private";
+  auto now = world->system.read();
+  auto job = pool_job{typed_disk_job{disk_job::volume_target{now, now->share("app1"), "private"},
+                                     disk_job::look_at_volume{}}};
   auto order = std::vector<std::string>{};
   sim.disks().set_labour([&](auto which, auto&, auto&) -> model::outcome<void> {
     if (which != disk_call::copy)
       return {};
-    caf::anon_send(next, job, disk_reply{[](const auto&) {}});
+    caf::anon_send(next, job, pool_reply{[](const auto&) {}});
     sim.settle();
     order.push_back("copied");
     return {};

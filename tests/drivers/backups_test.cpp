@@ -26,7 +26,10 @@ using model::outcome;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-using kind = backup_part::kind;
+using image = backup_part::image;
+using state_file = backup_part::state_file;
+using text = backup_part::text;
+using tree = backup_part::tree;
 
 constexpr auto mib = std::size_t{1} << 20;
 constexpr auto secret = "correct horse";
@@ -100,9 +103,9 @@ struct real_backups : testing::Test {
   }
 
   std::vector<backup_part> images() const {
-    return {{kind::text, "qubes.xml", "<qubes/>"},
-            {kind::image, "vm1/private.img", top / "private.img"},
-            {kind::image, "vm1/root.img", top / "root.img"}};
+    return {{"qubes.xml", text{"<qubes/>"}},
+            {"vm1/private.img", image{top / "private.img"}},
+            {"vm1/root.img", image{top / "root.img"}}};
   }
 
   int shell(const std::string& script) const {
@@ -184,7 +187,7 @@ TEST_F(real_backups, take_a_home_along_with_links_and_odd_names) {
   top.write("home/user/d\xc3\xa9j\xc3\xa0 vu/\xff", "y");
   shell("cd home/user; ln -s nowhere link; ln .bashrc other; mkdir empty; mkfifo pipe; "
         "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'");
-  ASSERT_TRUE(make({{kind::tree, "dom0-home/user", top / "home/user"}}));
+  ASSERT_TRUE(make({{"dom0-home/user", tree{top / "home/user"}}}));
   restore(top / "out/qubes-now", {"dom0-home/user"});
   shell("rm home/user/socket; diff -r --no-dereference -x pipe home/user back/dom0-home/user; "
         "[ back/dom0-home/user/.bashrc -ef back/dom0-home/user/other ]; [ -p "
@@ -205,7 +208,7 @@ TEST_F(real_backups, name_what_changes_in_a_home_while_it_is_read) {
     top.write("home/user/folder", "a file by now");
     std::ofstream{top / "home/user/notes", std::ios::app} << "more";
   };
-  ASSERT_TRUE(make({{kind::tree, "dom0-home/user", top / "home/user"}}));
+  ASSERT_TRUE(make({{"dom0-home/user", tree{top / "home/user"}}}));
   EXPECT_THAT(warnings, testing::UnorderedElementsAre(
                             HasSubstr("/home/user/cache'"), HasSubstr("/home/user/folder'"),
                             testing::AllOf(HasSubstr("/home/user/notes'"),
@@ -221,15 +224,15 @@ TEST_F(real_backups, name_a_file_that_changes_while_it_is_read) {
     std::filesystem::resize_file(top / "home/user/log", 2 << 20);
     while_reading = {};
   };
-  ASSERT_TRUE(make({{kind::tree, "dom0-home/user", top / "home/user"}}));
+  ASSERT_TRUE(make({{"dom0-home/user", tree{top / "home/user"}}}));
   EXPECT_THAT(warnings, testing::ElementsAre(HasSubstr("changed while it was read")));
 }
 
 TEST_F(real_backups, take_files_of_domains_that_are_there) {
   auto made = begin();
   ASSERT_TRUE(made) << made.error().text;
-  EXPECT_FALSE(*(*made)->add({kind::file, "vm1/firewall.xml", "appvms/work/firewall.xml"}));
-  EXPECT_TRUE(*(*made)->add({kind::file, "vm1/notes.txt", "appvms/work/notes.txt"}));
+  EXPECT_FALSE(*(*made)->add({"vm1/firewall.xml", state_file{"appvms/work/firewall.xml"}}));
+  EXPECT_TRUE(*(*made)->add({"vm1/notes.txt", state_file{"appvms/work/notes.txt"}}));
   ASSERT_TRUE((*made)->finish());
   restore(top / "out/qubes-now", {"vm1/notes.txt"});
   EXPECT_EQ(top.read("back/vm1/notes.txt"), "state/appvms/work/notes.txt");
@@ -353,14 +356,14 @@ TEST_F(real_backups, say_what_is_missing_or_broken) {
   }
   EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   order.path = top / "out";
-  EXPECT_FALSE(make({{kind::image, "vm1/private.img", top / "gone.img"}}));
+  EXPECT_FALSE(make({{"vm1/private.img", image{top / "gone.img"}}}));
   EXPECT_THAT(left(), IsEmpty());
 }
 
 TEST_F(real_backups, go_on_without_what_cannot_be_opened) {
   auto made = begin();
   ASSERT_TRUE(made) << made.error().text;
-  EXPECT_FALSE((*made)->add({kind::image, "vm2/private.img", top / "gone.img"}));
+  EXPECT_FALSE((*made)->add({"vm2/private.img", image{top / "gone.img"}}));
   ASSERT_TRUE((*made)->add(images()[1]));
   ASSERT_TRUE((*made)->finish());
   restore(top / "out/qubes-now", {"vm1/private.img"});
