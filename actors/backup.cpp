@@ -102,7 +102,7 @@ backup_actor::behavior_type backup_state::make(world_ptr in, std::shared_ptr<dri
   with_ = std::move(with);
   lanes_ = std::move(lanes);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
       [this](atom::stop) -> caf::result<void> {
         if (running_.empty())
           return caf::unit;
@@ -459,7 +459,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   }
   if (all.what.empty())
     return settle(x, std::string{});
-  timed_request(self, world_, world_->store, world_->settings.commit, all.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, all.what, std::string{})
       .then(
           [this, x, all, before = now.system](const model::system_ptr&) {
             tell_plan(self, world_, before, all);

@@ -33,7 +33,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who) {
   if (auto* x = record(now); x && x->is(model::admin_vm))
     wake_dom0(*x);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
       [this](atom::start) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         start(reply_to(to));

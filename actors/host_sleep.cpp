@@ -45,7 +45,7 @@ sleep_actor::behavior_type host_sleep(sleep_actor::stateful_pointer<sleep_state>
 sleep_actor::behavior_type sleep_state::make(world_ptr in) {
   world_ = std::move(in);
   return {
-      [this](const order& x, const client_actor& client) { obey(x, reply_to(x.ticket, client)); },
+      [this](const order& x, const client_actor& client) { obey(x, reply_to(x, client)); },
       [this](const answer& x) { answered(x); },
       [this](atom::overdue, std::uint64_t ticket) { overdue(ticket); },
   };

@@ -146,20 +146,21 @@ void registry_state::carry_out(const ask::offer_volume& x, const reply& to) {
   to.ok(token);
 }
 
-void registry_state::clone_volume(const ask::clone_volume& x, std::uint64_t ticket,
+void registry_state::clone_volume(const ask::clone_volume& x, const order& asked,
                                   const client_actor& client) {
   auto offer = offers_.extract(x.token);
   if (offer.empty())
-    return reply_to(ticket, client)
+    return reply_to(asked, client)
         .refuse({errc::token_not_found, "no volume is on offer under this token",
                  "each token is good once; ask for a new one with volume.CloneFrom"});
   auto actors = world_->directory.read();
   auto* entry = actors->find(x.domain);
   if (!entry || !entry->domain)
-    return reply_to(ticket, client)
+    return reply_to(asked, client)
         .refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
   auto imported = order{ask::import_volume{x.volume, std::move(offer.mapped()), x.errand}};
-  imported.ticket = ticket;
+  imported.ticket = asked.ticket;
+  imported.caller = asked.caller;
   self->send(entry->domain, std::move(imported), client);
 }
 

@@ -53,7 +53,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
       [this](atom::rescue, const std::string& who, const order& x, const client_actor& client) {
-        rescue(who, x, reply_to(x.ticket, client));
+        rescue(who, x, reply_to(x, client));
       },
       [this](atom::rested) { align(); },
   };
@@ -69,11 +69,11 @@ void registry_state::obey(const order& x, const client_actor& client) {
         else if constexpr (What::how.is_for(ask::receiver::backup))
           self->send(world_->backup, x, client);
         else if constexpr (std::is_same_v<What, ask::clone_volume>)
-          clone_volume(what, x.ticket, client);
+          clone_volume(what, x, client);
         else if constexpr (What::how.is_for(ask::receiver::host))
-          carry_out(what, reply_to(x.ticket, client));
+          carry_out(what, reply_to(x, client));
         else
-          reply_to(x.ticket, client).refuse(misdirected());
+          reply_to(x, client).refuse(misdirected());
       },
       x.what);
 }
@@ -108,7 +108,7 @@ void registry_state::next_wish() {
       continue;
     }
     changing_ = true;
-    timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
+    timed_request(self, world_, world_->store, world_->settings.commit, plan.what, to.caller())
         .then(
             [this, plan, before = now.system, to = to](const model::system_ptr&) {
               changing_ = false;

@@ -71,7 +71,7 @@ private:
   void carry_out(const ask::list_pool& x, const reply& to);
   void carry_out(const ask::offer_volume& x, const reply& to);
   /// Once the token is known, the domain answers.
-  void clone_volume(const ask::clone_volume& x, std::uint64_t ticket, const client_actor& client);
+  void clone_volume(const ask::clone_volume& x, const order& asked, const client_actor& client);
 
   using print_facts = std::function<std::string(const model::pool&, const model::pool_facts&)>;
   void look_at(const std::string& pool, const reply& to, const print_facts& print);

@@ -12,7 +12,17 @@
 namespace qubes::actors {
 
 /// What a client gets, or why not.
-using reply = answer_once<std::string>;
+class reply : public answer_once<std::string> {
+public:
+  explicit reply(sink to, std::string caller = {})
+      : answer_once(std::move(to)), caller_(std::move(caller)) {}
+
+  /// The domain that asks; "" for the daemon itself.
+  const std::string& caller() const { return caller_; }
+
+private:
+  std::string caller_;
+};
 
 /// The reply that nobody waits for.
 inline reply to_nobody() {
@@ -20,10 +30,11 @@ inline reply to_nobody() {
 }
 
 /// The reply to an order.
-inline reply reply_to(std::uint64_t ticket, const client_actor& client) {
-  return reply{[ticket, client](model::outcome<std::string> result) {
-    caf::anon_send(client, answer{ticket, std::move(result)});
-  }};
+inline reply reply_to(const order& x, const client_actor& client) {
+  return reply{[ticket = x.ticket, client](model::outcome<std::string> result) {
+                 caf::anon_send(client, answer{ticket, std::move(result)});
+               },
+               x.caller};
 }
 
 inline model::error misdirected() {

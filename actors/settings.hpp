@@ -1,6 +1,7 @@
 // Deadlines and limits of the society; each is a key of the configuration file.
 #pragma once
 
+#include "actors/quotas.hpp"
 #include "messages/call_limits.hpp"
 #include "messages/order_limits.hpp"
 
@@ -9,7 +10,7 @@
 
 namespace qubes::actors {
 
-struct settings : call_limits, order_limits {
+struct settings : call_limits, order_limits, quotas {
   std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on
   std::chrono::seconds disk_answer{10800};        ///< ... and is not waited for beyond this
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time

@@ -454,6 +454,7 @@ using any = list<create, preload, remove, start, shutdown, kill, pause, unpause,
 struct order {
   std::uint64_t ticket = 0;
   ask::any what;
+  std::string caller{}; ///< domain that asks; "" for the daemon itself
 
   order() = default;
   template <ask::is_order What>
