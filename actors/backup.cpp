@@ -452,7 +452,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   }
   if (all.what.empty())
     return settle(x, std::string{});
-  timed_request(self, world_, world_->store, world_->settings.commit, all.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, all.what, std::string{})
       .then(
           [this, x, all, before = now.system](const model::system_ptr&) {
             tell_plan(self, world_, before, all);

@@ -177,7 +177,7 @@ void registry_state::enrol_all() {
 
 /// Now it becomes a fact.
 void registry_state::enrol(const applicant& x) {
-  timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what, x.to.caller())
       .then(
           [this, x](const model::system_ptr& with_it) {
             newborns_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});

@@ -572,7 +572,7 @@ void disposables_state::next_commit() {
       if (!committing_)
         next_commit();
     };
-    timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
+    timed_request(self, world_, world_->store, world_->settings.commit, plan.what, std::string{})
         .then(
             [this, plan, over, before = now.system](const model::system_ptr&) {
               tell_plan(self, world_, before, plan);

@@ -69,6 +69,13 @@ void domain_state::carry_out(const ask::set_firewall& x, const reply& to) {
 void domain_state::save_rules(const model::firewall_rules& rules, const reply& to) {
   auto valid = model::still_valid(rules, now_s());
   auto what = job::write_firewall{directory_of_mine(), model::xml::save_firewall(valid)};
+  if (what.xml.size() > model::xml::largest_firewall) // nobody could read it again
+    return to.refuse(
+        {errc::value,
+         fmt::format("firewall.xml of '{}' would have {} bytes, more than the {} it may "
+                     "have",
+                     who_, what.xml.size(), model::xml::largest_firewall),
+         "set fewer rules"});
   look_up(to, work(std::move(what)), [this, valid, to] {
     world_->status.find(who_, file_name, {});
     tell("firewall-changed");

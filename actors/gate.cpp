@@ -21,6 +21,22 @@ front_desk::front_desk(world_ptr in, gate_actor gate, frame_sink to,
                        std::function<void(connection_id)> drop)
     : world_(std::move(in)), gate_(std::move(gate)), to_(std::move(to)), drop_(std::move(drop)) {}
 
+namespace {
+
+/// Whatever becomes of it, a record, a file or a message, it is of a size that was foreseen.
+model::outcome<void> check_size(const api::request& x, bool of_dom0, const quotas& most) {
+  auto bytes = x.argument.size() + x.payload.size();
+  auto allowed = of_dom0 ? most.value_bytes : most.others_value_bytes;
+  if (bytes <= allowed)
+    return {};
+  return model::fail(
+      errc::value, fmt::format("argument and payload have {} bytes, more than {}", bytes, allowed),
+      fmt::format("quota.{} says how many are allowed",
+                  of_dom0 ? "value_bytes" : "others_value_bytes"));
+}
+
+} // namespace
+
 void front_desk::serve(connection_id who, api::socket where, const caller& peer,
                        std::string_view bytes) {
   auto request = api::parse_request(bytes);
@@ -45,6 +61,8 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
     return result ? to_(who, api::success(*result), true) : refuse(result.error());
   }
   auto& source = *fine->source;
+  if (auto fits = check_size(*request, source.name.is_dom0(), world_->settings); !fits)
+    return refuse(fits.error());
   if (auto room =
           world_->budget.take(who, source.name.str(), source.name.is_dom0(), world_->settings);
       !room)
@@ -68,6 +86,7 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
   auto [what, to] = make_order(*fine->row, x);
   if (!what)
     return refuse(what.error());
+  what->caller = source.name.str();
   caf::anon_send(gate_, std::move(*what), who, std::move(to));
 }
 
@@ -119,7 +138,8 @@ void gate_state::take(order what, connection_id who, const std::string& domain) 
   auto ticket = next_ticket_++;
   auto limit = std::chrono::microseconds{limit_of(what, world_->settings)};
   tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_errand(what)};
-  hand_on(*world_, domain, std::move(what), reply_to(ticket, client_actor{self}));
+  auto to = reply_to(ticket, client_actor{self}, what.caller);
+  hand_on(*world_, domain, std::move(what), to);
   if (!std::exchange(ticking_, true))
     self->delayed_send(self, sweep, atom::tick_v);
 }

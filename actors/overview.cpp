@@ -177,6 +177,9 @@ outcome<std::string> status(const call& x) {
       packages.push_back(row.name);
 
   auto store = board.store();
+  auto holders = json::array();
+  for (auto& [caller, bytes] : store.bytes_by_caller)
+    holders.push_back({{"domain", caller}, {"bytes", bytes}});
   auto hypervisor = board.hypervisor();
   return dump({
       {"version", model::version()},
@@ -191,6 +194,9 @@ outcome<std::string> status(const call& x) {
        {{"path", x.in.store_path},
         {"generation", store.generation},
         {"batches", store.batches},
+        {"bytes", store.bytes},
+        {"most_bytes", model::xml::max_bytes},
+        {"callers", std::move(holders)},
         {"error", store.error.empty() ? json{} : json(store.error)}}},
       {"packages", std::move(packages)},
       {"domains", states},

@@ -183,7 +183,7 @@ void domain_state::make_durable(const commitment& x) {
 }
 
 void domain_state::write(const commitment& x) {
-  timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what)
+  timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what, x.to.caller())
       .then(
           [this, x](const model::system_ptr&) {
             uplink_->turn([this](auto& link) {

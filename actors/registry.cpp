@@ -116,7 +116,7 @@ void registry_state::next_wish() {
       continue;
     }
     changing_ = true;
-    timed_request(self, world_, world_->store, world_->settings.commit, plan.what)
+    timed_request(self, world_, world_->store, world_->settings.commit, plan.what, to.caller())
         .then(
             [this, plan, before = now.system, to = to](const model::system_ptr&) {
               changing_ = false;

@@ -17,10 +17,11 @@ inline reply to_nobody() {
 }
 
 /// The reply to an order of this client.
-inline reply reply_to(std::uint64_t ticket, const client_actor& client) {
+inline reply reply_to(std::uint64_t ticket, const client_actor& client, std::string caller = {}) {
   return reply{[ticket, client](model::outcome<std::string> result) {
-    caf::anon_send(client, answer{ticket, std::move(result)});
-  }};
+                 caf::anon_send(client, answer{ticket, std::move(result)});
+               },
+               std::move(caller)};
 }
 
 inline model::error misdirected() {

@@ -1,6 +1,7 @@
 // Deadlines and limits of the society; each is a key of the configuration file.
 #pragma once
 
+#include "actors/quotas.hpp"
 #include "messages/call_limits.hpp"
 #include "messages/disk_limits.hpp"
 #include "messages/order_limits.hpp"
@@ -10,7 +11,7 @@
 
 namespace qubes::actors {
 
-struct settings : call_limits, disk_limits, order_limits {
+struct settings : call_limits, disk_limits, order_limits, quotas {
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here

@@ -43,7 +43,9 @@ public:
     std::uint64_t generation = 0;
     std::uint64_t batches = 0;
     std::uint64_t changes = 0;
-    std::string error; ///< of the last write; "" when it went well
+    std::string error;     ///< of the last write; "" when it went well
+    std::size_t bytes = 0; ///< of qubes.xml, with what is about to be written
+    std::map<std::string, std::size_t> bytes_by_caller; ///< of domains that have added to it
   };
   using file_findings = std::map<std::string, std::vector<std::string>>; ///< by file
   struct hypervisor_state {

@@ -20,9 +20,11 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<libra
   files_ = std::move(files);
   lanes_ = lanes;
   head_ = std::make_shared<model::system>(*world_->system.read());
+  holdings_.adopt(*head_);
+  tell_status();
   return {
       answer_probe,
-      [this](const model::change& what) { return commit(what); },
+      [this](const model::change& what, const std::string& caller) { return commit(what, caller); },
       [this](atom::reload) { return reload(); },
       [this](atom::flush) { return flush(); },
       [](const completion& run) { run(); },
@@ -31,13 +33,14 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<libra
 
 // -- changes ----------------------------------------------------------------------------------
 
-caf::result<model::system_ptr> store_state::commit(const model::change& what) {
+caf::result<model::system_ptr> store_state::commit(const model::change& what,
+                                                   const std::string& caller) {
   auto to = self->make_response_promise<promise>();
   if (batch_.size() >= world_->settings.batch) {
     to.deliver(to_caf({model::errc::store, "too many changes wait to be written", "try again"}));
     return to;
   }
-  gather({what, to});
+  gather({what, caller, to});
   if (!busy_ && batch_.size() == 1)
     self->send(self, completion{[this] { // behind the changes that have arrived already
                  if (!busy_)
@@ -53,6 +56,12 @@ void store_state::gather(pending x) {
     x.to.deliver(to_caf(next.error()));
     return;
   }
+  auto booked = holdings_.book(*head_, *next, x.caller, world_->settings);
+  if (!booked) {
+    x.to.deliver(to_caf(booked.error()));
+    return;
+  }
+  x.booked = std::move(*booked);
   head_ = std::make_shared<model::system>(std::move(*next));
   batch_.push_back(std::move(x));
 }
@@ -94,12 +103,26 @@ void store_state::written(outcome<void> result) {
   } else {
     spdlog::error("qubes.xml was not written: {}", result.error().message());
     status_.error = result.error().message();
+    take_back(batch_);
+    take_back(done);
     for (auto& x : done)
       x.to.deliver(to_caf(result.error()));
     gather_again();
   }
-  world_->status.set(status_);
+  tell_status();
   write_batch();
+}
+
+void store_state::tell_status() {
+  status_.bytes = holdings_.file();
+  status_.bytes_by_caller = holdings_.by_caller();
+  world_->status.set(status_);
+}
+
+/// From the last one to the first.
+void store_state::take_back(const std::vector<pending>& from) {
+  for (auto x = from.rbegin(); x != from.rend(); ++x)
+    holdings_.take_back(x->booked);
 }
 
 /// What was gathered stood on a head that is no more: it is checked anew on what is durable.
@@ -126,6 +149,7 @@ outcome<void> store_state::adopt(const library::foreign& x) {
     return may;
   files_->adopt(x);
   publish(std::make_shared<model::system>(x.loaded.system));
+  holdings_.adopt(*world_->system.read());
   if (world_->events)
     self->send(world_->events, atom::reload_v);
   if (world_->registry)
@@ -150,10 +174,11 @@ caf::result<void> store_state::reload() {
       },
       [this, to](const outcome<std::optional<library::foreign>>& found) mutable {
         busy_ = false;
+        take_back(batch_);
         auto done = found.and_then([this](auto& x) { return x ? adopt(*x) : outcome<void>{}; });
         if (!done || *found) {
           status_.error = done ? "" : done.error().message();
-          world_->status.set(status_);
+          tell_status();
         }
         if (done)
           deliver(to);

@@ -1,6 +1,7 @@
 // The store: checks changes against the head, batches them, writes qubes.xml, publishes, answers.
 #pragma once
 
+#include "actors/holdings.hpp"
 #include "actors/world.hpp"
 #include "drivers/disk.hpp"
 #include "drivers/lanes.hpp"
@@ -81,17 +82,21 @@ private:
   /// A change and who waits for it.
   struct pending {
     model::change what;
+    std::string caller;
     promise to;
+    holdings::receipt booked{};
   };
 
-  caf::result<model::system_ptr> commit(const model::change& what);
+  caf::result<model::system_ptr> commit(const model::change& what, const std::string& caller);
   caf::result<void> reload();
   caf::result<void> flush();
 
   void gather(pending x);
+  void take_back(const std::vector<pending>& from);
   void gather_again();
   void write_batch();
   void written(model::outcome<void> result);
+  void tell_status();
   void publish(model::system_ptr next);
   model::outcome<void> adopt(const library::foreign& x);
   void settle_flushers();
@@ -101,6 +106,7 @@ private:
   std::shared_ptr<library> files_;
   drivers::executor* lanes_ = nullptr;
   std::shared_ptr<model::system> head_; ///< published plus all gathered changes
+  holdings holdings_;                   ///< of the head
   std::vector<pending> batch_;          ///< gathering
   std::vector<pending> writing_;        ///< on the disk lane
   model::system_ptr written_head_;      ///< what the disk lane writes

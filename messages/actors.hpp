@@ -83,8 +83,9 @@ using netvm_actor = caf::typed_actor<
 using store_actor = caf::typed_actor<
     // Shows that it still answers.
     caf::replies_to<atom::probe>::with<void>,
-    // Makes a change durable; answers once it is on disk and published.
-    caf::replies_to<model::change>::with<model::system_ptr>,
+    // Makes a change durable on behalf of a domain, "" for the daemon's own; answers once it is on
+    // disk and published.
+    caf::replies_to<model::change, std::string>::with<model::system_ptr>,
     // Reads the file again, if somebody else changed it.
     caf::replies_to<atom::reload>::with<void>,
     // Answers when everything acknowledged or waiting so far is decided.

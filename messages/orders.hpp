@@ -456,6 +456,7 @@ using any = list<create, preload, remove, start, shutdown, kill, pause, unpause,
 /// What a client asks. A `reply` travels with it.
 struct order {
   ask::any what;
+  std::string caller{}; ///< domain that asks; "" for the daemon itself
 
   order() = default;
   template <ask::is_order What>
@@ -464,7 +465,17 @@ struct order {
 
 /// What the client gets, or why not. Also the actor that dies with the order in its mailbox gives
 /// it.
-using reply = answer_once<std::string>;
+class reply : public answer_once<std::string> {
+public:
+  explicit reply(sink to, std::string caller = {})
+      : answer_once(std::move(to)), caller_(std::move(caller)) {}
+
+  /// The domain that asks; "" for the daemon itself.
+  const std::string& caller() const { return caller_; }
+
+private:
+  std::string caller_;
+};
 
 /// The reply body, or why not.
 struct answer {

@@ -93,9 +93,12 @@ private:
   }
 
   outcome<void> perform(const set_feature& x) {
-    return need(x.owner).map([&](domain* d) {
+    return need(x.owner).and_then([&](domain* d) -> outcome<void> {
+      if (d->features.size() >= features::most && !d->features.find(x.name))
+        return too_many_features(x.owner);
       d->features.set(x.name, x.text, x.at);
       forget_kept(x.owner, "features", x.name);
+      return {};
     });
   }
 
@@ -145,7 +148,17 @@ private:
     return {};
   }
 
+  /// What was left of such a record after a load would be less.
+  static tl::unexpected<error> too_many_features(std::string_view owner) {
+    return fail(
+        errc::value,
+        fmt::format("'{}' has {} features, as many as a domain may have", owner, features::most),
+        "remove some");
+  }
+
   outcome<void> perform(const add_domain& x) {
+    if (x.record->features.size() > features::most)
+      return too_many_features(x.record->name.str());
     if (auto taken = clash_of(now, *x.record))
       return fail(errc::vm_already_exists, std::move(*taken));
     now.put(x.record);

@@ -25,6 +25,8 @@ class features {
 public:
   using entry = std::pair<std::string, std::string>;
 
+  static constexpr std::size_t most = 4096; ///< that a domain may have
+
   const std::string* find(std::string_view name) const noexcept;
 
   /// Keeps the place of a known name; a new one goes last, or before the `at`-th.

@@ -47,6 +47,12 @@ void set_follower_tags(const view& v, domain& x) {
     x.tags = tags_that_follow(v, x, property);
 }
 
+std::string_view followed_by(const view& v, const domain& x, std::string_view tag) {
+  auto found =
+      std::ranges::find_if(followed, [&](auto property) { return tag_of(v, x, property) == tag; });
+  return found == followed.end() ? std::string_view{} : *found;
+}
+
 bool mend_follower_tags(const view& v, domain& x) {
   auto mended = false;
   for (auto property : followed)

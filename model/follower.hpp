@@ -18,6 +18,9 @@ tags tags_that_follow(const view& v, const domain& x, std::string_view property)
 /// That for every property that tags follow.
 void set_follower_tags(const view& v, domain& x);
 
+/// The property because of which the domain has this tag; "" for none.
+std::string_view followed_by(const view& v, const domain& x, std::string_view tag);
+
 /// The same for those properties alone whose domain has no tag yet; true when there were any. What
 /// somebody wrote beside the right tag stays.
 bool mend_follower_tags(const view& v, domain& x);

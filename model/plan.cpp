@@ -2,6 +2,7 @@
 // their own: plan_property.cpp, plan_feature.cpp.
 
 #include "model/draft.hpp"
+#include "model/follower.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
 
@@ -107,6 +108,11 @@ plan plan_remove_tag(const view& v, const domain& owner, std::string_view tag) {
     return draft::refuse_quietly(std::move(sound.error()));
   if (!owner.tags.contains(tag))
     return draft::refuse_quietly(missing_tag(owner, tag));
+  if (auto property = followed_by(v, owner, tag); !property.empty())
+    return draft::refuse_quietly(
+        {errc::value,
+         fmt::format("'{}' has the tag '{}' because of its {}", owner.name.str(), tag, property),
+         fmt::format("change its {}", property)});
   auto to = draft{v};
   to.remove_tag(owner, tag);
   return std::move(to).finish();

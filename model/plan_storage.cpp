@@ -136,10 +136,11 @@ outcome<void> check_options(const pool_driver& driver, const attributes& given) 
                   fmt::format("a {} pool has no option {}", driver.name, quoted(key)),
                   fmt::format("options are {}", fmt::join(names, ", ")));
   auto missing = std::vector<std::string_view>{};
-  for (auto& x : driver.options)
-    if (x.required
-        && std::ranges::find(given, x.name, [](auto& y) { return y.first; }) == given.end())
+  for (auto& x : driver.options) {
+    auto it = std::ranges::find(given, x.name, [](auto& y) { return y.first; });
+    if (x.required && (it == given.end() || it->second.empty())) // a load needs it as well
       missing.push_back(x.name);
+  }
   if (!missing.empty())
     return fail(errc::general,
                 fmt::format("a {} pool needs {}", driver.name, fmt::join(missing, " and ")));

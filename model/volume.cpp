@@ -4,6 +4,7 @@
 #include "model/literal.hpp"
 #include "model/pool_driver.hpp"
 #include "model/property.hpp"
+#include "model/vid.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -117,6 +118,11 @@ outcome<void> place(const view& v, const domain& x, const placement& where, volu
     return fail(errc::storage, fmt::format("pool '{}' is of an unknown driver {}", home->name,
                                            quoted(works.driver)));
   it.vid = driver->vid ? driver->vid(works, x, it.name) : read_text({v, &x}, "kernel");
+  if (!is_safe_vid(it.vid)) // a load would not take it
+    return fail(errc::storage,
+                fmt::format("volume '{}' would be {}, which leaves pool '{}'", it.name,
+                            quoted(it.vid), home->name),
+                fmt::format("look at the options of pool '{}'", home->name));
   it.revisions_to_keep = revisions_of(works, it);
   return {};
 }

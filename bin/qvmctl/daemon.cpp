@@ -127,6 +127,10 @@ std::string milliseconds_text(const json& x, const char* key) {
   return duration(number(x, key) / 1000);
 }
 
+std::string amount(const json& x, const char* key) {
+  return size_text(static_cast<std::int64_t>(number(x, key)));
+}
+
 std::string step_texts(const json& steps) {
   auto result = std::vector<std::string>{};
   if (steps.is_array())
@@ -150,10 +154,11 @@ std::string status_page(const session& s, const json& x) {
   const auto& store = part(x, "store");
   auto trouble = text(store, "error");
   page.fact("store",
-            fmt::format("{}  {}, generation {}, {} batches written",
+            fmt::format("{}  {}, {} of {}, generation {}, {} batches written",
                         trouble.empty() ? s.out.paint("fine", style::good)
                                         : s.out.paint(trouble, style::bad),
-                        text(store, "path"), text(store, "generation"), text(store, "batches")));
+                        text(store, "path"), amount(store, "bytes"), amount(store, "most_bytes"),
+                        text(store, "generation"), text(store, "batches")));
   auto states = std::vector<std::string>{};
   const auto& domains = part(x, "domains");
   for (auto& row : model::power_rows)
@@ -172,6 +177,8 @@ std::string status_page(const session& s, const json& x) {
   page.list("requests of domains", part(x, "callers"), style::plain, [](auto& y) {
     return fmt::format("{}: {} under way", text(y, "domain"), text(y, "requests"));
   });
+  page.list("added to qubes.xml by domains", part(store, "callers"), style::plain,
+            [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), amount(y, "bytes")); });
   page.list("begun again", part(x, "restarts"), style::bad, [](auto& y) {
     return fmt::format("{}: {} times, last {} ago: {}", text(y, "part"), text(y, "count"),
                        duration(number(y, "last_seconds_ago")), text(y, "reason"));

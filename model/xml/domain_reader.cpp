@@ -4,6 +4,7 @@
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
 #include "model/pool_driver.hpp"
+#include "model/vid.hpp"
 #include "model/volume.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
@@ -18,7 +19,6 @@ namespace qubes::model::xml {
 
 namespace {
 
-constexpr auto most_features = std::size_t{4096};
 
 /// Booleans of volumes: exactly `True` or `False`.
 std::optional<bool> strict_boolean(std::string_view text) {
@@ -31,19 +31,6 @@ std::optional<bool> strict_boolean(std::string_view text) {
 bool is_ascii_text(std::string_view text) {
   return std::ranges::all_of(
       text, [](char c) { return is_printable(c) || c == '\n' || c == '\t' || c == '\r'; });
-}
-
-/// A vid becomes part of a path, which must not leave its pool.
-bool is_safe_vid(std::string_view vid) {
-  if (vid.starts_with('/') || vid.find_first_of("\r\n\t") != std::string_view::npos)
-    return false;
-  for (auto rest = vid; !rest.empty();) {
-    auto end = std::min(rest.find('/'), rest.size());
-    if (rest.substr(0, end) == "..")
-      return false;
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  return true;
 }
 
 /// False where the text makes no sense, and the volume is as it was.
@@ -343,8 +330,8 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   if (to.value->features.find(name))
     notes_.note(at, fmt::format("feature {} of domain {} is given twice, the last one holds",
                                 quoted(name), quoted(to.title)));
-  else if (to.value->features.size() == most_features)
-    return because(at, fmt::format("it has more than {} features", most_features));
+  else if (to.value->features.size() == features::most)
+    return because(at, fmt::format("it has more than {} features", features::most));
   to.value->features.set(name, std::move(text));
   return {};
 }

@@ -57,4 +57,8 @@ private:
 /// One-off form of `writer`.
 std::string save(const system& x);
 
+/// Bytes that a record takes in the document, and that all beside such records takes there.
+std::size_t size_of(const domain& x);
+std::size_t size_of_rest(const system& x);
+
 } // namespace qubes::model::xml

@@ -240,4 +240,12 @@ std::string save(const system& x) {
   return writer{}.write(x);
 }
 
+std::size_t size_of(const domain& x) {
+  return write_domain(x).size();
+}
+
+std::size_t size_of_rest(const system& x) {
+  return save({x.labels, x.pools, x.globals, {}, x.quarantine}).size();
+}
+
 } // namespace qubes::model::xml

@@ -41,9 +41,9 @@ store_actor::behavior_type notary(store_actor::pointer self, const store_actor& 
   self->link_to(store);
   return {
       answer_probe,
-      [=](const model::change& x) -> caf::result<model::system_ptr> {
+      [=](const model::change& x, const std::string& caller) -> caf::result<model::system_ptr> {
         auto to = self->make_response_promise<caf::typed_response_promise<model::system_ptr>>();
-        self->request(store, caf::infinite, x)
+        self->request(store, caf::infinite, x, caller)
             .then(
                 [=](const model::system_ptr& done) mutable {
                   note(x);

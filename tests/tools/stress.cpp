@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <future>
 #include <random>
 #include <thread>
@@ -129,6 +130,45 @@ void run_population(stage& on, const options& o) {
   count_population(on);
 }
 
+/// 1,200 values of 60,000 bytes, and some of a domain: what was acknowledged loads again.
+void run_big_values(stage& on, const options&) {
+  ledger acknowledged;
+  std::size_t granted = 0;
+  auto set = [&](const std::string& source, const std::string& of, std::string feature,
+                 std::size_t bytes) {
+    edit_key key{edit_kind::feature, of, std::move(feature)};
+    std::string value(bytes, 'x');
+    auto answer = on.ask({"admin.vm.feature.Set", key.name, of, value, source});
+    acknowledged.note(key, value, answer);
+    granted += answer.ok();
+    if (!answer.ok() && answer.message.find("quota.") == std::string::npos)
+      on.violation(fmt::format("no quota is named: {} {}", answer.label(), answer.message));
+    if (!answer.ok() && on.ask({"admin.vm.feature.Get", key.name, of, ""}).ok())
+      on.violation(fmt::format("{} of {} was refused and is there", key.name, of));
+    return answer.ok();
+  };
+  const auto& apps = on.names.apps;
+  for (std::size_t i = 0; i < 1200; ++i)
+    set("dom0", apps[i % 3], fmt::format("big{}", i), 60000);
+  auto dom0s = granted;
+  for (std::size_t i = 0; i < 600; ++i)
+    set(apps[0], apps[3 + i % (apps.size() - 3)], fmt::format("big{}", i), 30000);
+  if (dom0s == 0 || dom0s == 1200 || granted == dom0s || granted == dom0s + 600)
+    on.violation(
+        fmt::format("{} values of dom0 and {} of a domain were taken", dom0s, granted - dom0s));
+  if (!set("dom0", apps[1], "small", 1))
+    on.violation("dom0 cannot set a feature of one byte any more");
+  on.crash();
+  on.over = on.quiet = true;
+  take_census(on, acknowledged, {});
+  auto status = on.ask({"qvmd.Status", "", "dom0", ""});
+  if (status.text.find("\"quarantine\":[]") == std::string::npos)
+    on.violation("not all was loaded: " + status.text);
+  fmt::print(
+      "{} of 1200 values of dom0 were taken, {} of 600 of a domain; qubes.xml has {} bytes\n",
+      dom0s, granted - dom0s - 1, std::filesystem::file_size(on.daemon.store()));
+}
+
 struct scenario {
   const char* name;
   void (*run)(stage&, const options&);
@@ -138,6 +178,7 @@ struct scenario {
 constexpr scenario scenarios[] = {
     {"storm", run_storm, 0},
     {"population", run_population, 3},
+    {"big-values", run_big_values, 60},
     {"qubes-issues-10773", run_204, 198}, // with dom0, two templates and three netvms: 204
 };
 
@@ -205,7 +246,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Presses a qvmd of its own and checks that its promises hold."};
   options o;
   app.add_option("--qvmd", o.program, "the daemon")->capture_default_str();
-  app.add_option("--scenario", o.scenario, "storm, population, qubes-issues-10773")
+  app.add_option("--scenario", o.scenario, "storm, population, big-values, qubes-issues-10773")
       ->capture_default_str();
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
   app.add_option("--clients", o.clients, "client threads")->capture_default_str();

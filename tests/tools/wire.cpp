@@ -64,7 +64,7 @@ int descriptor::release() {
 }
 
 std::string request::bytes() const {
-  return method + "+" + argument + " dom0 name " + target + '\0' + payload;
+  return method + "+" + argument + " " + source + " name " + target + '\0' + payload;
 }
 
 bool reply::fair() const {

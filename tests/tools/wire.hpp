@@ -33,8 +33,9 @@ struct request {
   std::string argument;
   std::string target = "dom0";
   std::string payload;
+  std::string source = "dom0";
 
-  /// METHOD+ARG dom0 name TARGET NUL PAYLOAD
+  /// METHOD+ARG SOURCE name TARGET NUL PAYLOAD
   std::string bytes() const;
 };
 
