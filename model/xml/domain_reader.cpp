@@ -19,7 +19,6 @@ namespace qubes::model::xml {
 
 namespace {
 
-
 /// Booleans of volumes: exactly `True` or `False`.
 std::optional<bool> strict_boolean(std::string_view text) {
   if (text == "True" || text == "False")
