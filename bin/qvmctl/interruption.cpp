@@ -9,17 +9,17 @@
 
 #include <array>
 #include <cstdint>
+#include <ctime>
 
 namespace qubes::ctl {
 
 interruption::interruption() : over_(::eventfd(0, EFD_CLOEXEC)) {
-  sigset_t meant;
-  sigemptyset(&meant);
-  sigaddset(&meant, SIGINT);
-  sigaddset(&meant, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &meant, &before_);
+  sigemptyset(&meant_);
+  sigaddset(&meant_, SIGINT);
+  sigaddset(&meant_, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &meant_, &before_);
   ::signal(SIGPIPE, SIG_IGN);
-  auto signals = drivers::unique_fd{::signalfd(-1, &meant, SFD_CLOEXEC)};
+  auto signals = drivers::unique_fd{::signalfd(-1, &meant_, SFD_CLOEXEC)};
   listener_ = drivers::quiet_thread(
       [this, signals = std::move(signals)] { listen(signals.get(), over_.get()); });
 }
@@ -28,6 +28,9 @@ interruption::~interruption() {
   const auto one = std::uint64_t{1};
   [[maybe_unused]] auto put = ::write(over_.get(), &one, sizeof one);
   listener_.join();
+  const auto now = timespec{};
+  while (::sigtimedwait(&meant_, nullptr, &now) > 0) // it came too late to matter
+    ;
   ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 

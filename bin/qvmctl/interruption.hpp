@@ -24,6 +24,7 @@ public:
 private:
   void listen(int signals, int over);
 
+  sigset_t meant_{};
   sigset_t before_{};
   std::stop_source stop_;
   drivers::unique_fd over_;

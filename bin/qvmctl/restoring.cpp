@@ -105,7 +105,9 @@ std::int64_t now_s() {
 
 outcome<request> firewall_request(const std::string& name, const std::string& text) {
   return model::xml::load_firewall(text).map([&](const auto& rules) {
-    return request{"admin.vm.firewall.Set", "", name, model::print(rules, now_s())};
+    auto left = model::still_valid(rules, now_s());
+    return request{"admin.vm.firewall.Set", "", name,
+                   model::print(left.empty() ? model::drop_all() : left, now_s())};
   });
 }
 
