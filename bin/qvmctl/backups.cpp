@@ -106,7 +106,9 @@ class firewall_sink final : public drivers::text_sink {
 public:
   firewall_sink() : text_sink(model::xml::largest_firewall) {}
   outcome<void> commit() override {
-    return model::xml::load_firewall(text()).map([](const auto&) {});
+    auto found = model::xml::load_firewall(text());
+    return found.findings.empty() ? outcome<void>{}
+                                  : model::fail(model::errc::value, found.findings.front());
   }
 };
 

@@ -103,12 +103,10 @@ std::int64_t now_s() {
       .count();
 }
 
-outcome<request> firewall_request(const std::string& name, const std::string& text) {
-  return model::xml::load_firewall(text).map([&](const auto& rules) {
-    auto left = model::still_valid(rules, now_s());
-    return request{"admin.vm.firewall.Set", "", name,
-                   model::print(left.empty() ? model::drop_all() : left, now_s())};
-  });
+request firewall_request(const std::string& name, const model::firewall_rules& rules) {
+  auto left = model::still_valid(rules, now_s());
+  return {"admin.vm.firewall.Set", "", name,
+          model::print(left.empty() ? model::drop_all() : left, now_s())};
 }
 
 /// Old backups have the menu in a file.
@@ -422,7 +420,12 @@ private:
                                            std::string{last.substr(0, last.rfind('.'))});
     if (last == "firewall.xml")
       return text(model::xml::largest_firewall,
-                  [to = x.name](const std::string& read) { return firewall_request(to, read); });
+                  [this, &x](const std::string& read) -> outcome<request> {
+                    auto found = model::xml::load_firewall(read);
+                    for (auto& why : found.findings)
+                      leave_out(x, "firewall.xml", {why});
+                    return firewall_request(x.name, found.rules);
+                  });
     if (last == "notes.txt")
       return text(largest_text, [to = x.name](const std::string& read) -> outcome<request> {
         return request{"admin.vm.notes.Set", "", to, read};

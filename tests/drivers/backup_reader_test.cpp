@@ -31,7 +31,6 @@ using namespace std::string_literals;
 using model::outcome;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using part = backup_part::kind;
 
 constexpr auto mib = std::size_t{1} << 20;
 constexpr auto secret = "correct horse";
@@ -163,10 +162,10 @@ struct backup_reading : testing::Test {
                              .file_name = ""},
                             {});
     EXPECT_TRUE(made) << made.error().message();
-    for (auto& x : {backup_part{part::text, "qubes.xml", "<qubes/>"},
-                    backup_part{part::image, "vm1/private.img", top / "private.img"},
-                    backup_part{part::file, "vm1/notes.txt", "appvms/work/notes.txt"},
-                    backup_part{part::image, "vm2/root.img", top / "root.img"}}) {
+    for (auto& x : {backup_part{"qubes.xml", backup_part::text{"<qubes/>"}},
+                    backup_part{"vm1/private.img", backup_part::image{top / "private.img"}},
+                    backup_part{"vm1/notes.txt", backup_part::state_file{"appvms/work/notes.txt"}},
+                    backup_part{"vm2/root.img", backup_part::image{top / "root.img"}}}) {
       auto added = (*made)->add(x);
       EXPECT_TRUE(added) << added.error().message();
     }
