@@ -188,7 +188,7 @@ outcome<std::string> status(const call& x) {
       {"hypervisor",
        {{"uri", x.in.hypervisor_uri},
         {"connected", hypervisor.connected},
-        {"type", x.now.machine->xen ? "Xen" : ""},
+        {"type", model::row(x.now.machine->kind).libvirt},
         {"reason", hypervisor.reason}}},
       {"store",
        {{"path", x.in.store_path},

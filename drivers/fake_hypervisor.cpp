@@ -125,7 +125,7 @@ void fake_hypervisor::listen(listener x) {
 outcome<void> fake_hypervisor::describe_host(model::host& into) {
   if (auto refused = admit(fake_call::describe, ""))
     return tl::unexpected{std::move(*refused)};
-  into.xen = true;
+  into.kind = model::hypervisor_kind::xen;
   into.memory_kib = 16U << 20;
   into.cpus = 4;
   return {};
