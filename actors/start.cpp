@@ -370,7 +370,7 @@ void domain_state::create() {
     link = link_to(netvm->name, xml->mac);
   start_->building = true;
   run(
-      work(job::create_guest{std::move(xml->text), std::move(xml->plain)}),
+      work(job::create_guest{std::move(xml->text), std::move(xml->plain), std::move(xml->needs)}),
       [this, link](const model::guest& built) {
         orphan_possible_ = start_->building = false;
         live_as(built);

@@ -1,5 +1,6 @@
 #include "drivers/libvirt.hpp"
 
+#include "drivers/container_process.hpp"
 #include "drivers/libvirt_events.hpp"
 #include "drivers/libvirt_session.hpp"
 #include "drivers/libxl_log.hpp"
@@ -270,6 +271,7 @@ private:
   };
   tally builds_;
   tally attachments_;
+  std::mutex starting_;   ///< one container at a time
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
   std::shared_ptr<ear> ear_; ///< of the present session
@@ -493,9 +495,11 @@ outcome<void> libvirt_hypervisor::shutdown(const std::string& uuid) {
   return on_active(traffic::guest, "shut down", uuid, [this](virDomainPtr x) {
     if (!driver().tells_init)
       return virDomainShutdown(x);
-    // Without flags libvirt reports success even if the container has no one to hear it.
-    auto told = virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_INITCTL);
-    return told == 0 ? told : virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_SIGNAL);
+    // libvirt reports success even where the container has nobody to hear it.
+    auto how = listens_to_fifo(static_cast<std::int32_t>(virDomainGetID(x)))
+                   ? VIR_DOMAIN_SHUTDOWN_INITCTL
+                   : VIR_DOMAIN_SHUTDOWN_SIGNAL;
+    return virDomainShutdownFlags(x, static_cast<unsigned>(how));
   });
 }
 
@@ -508,7 +512,8 @@ outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
     return tl::unexpected{refusal(*link, errc::hypervisor, "describe the host", complaint::last())};
   into.kind = driver().kind;
   auto offers = text_handle{virConnectGetCapabilities(link->get())};
-  into.kvm = offers && std::string_view{offers.get()}.find("<domain type='kvm'") != std::string_view::npos;
+  into.kvm =
+      offers && std::string_view{offers.get()}.find("<domain type='kvm'") != std::string_view::npos;
   into.memory_kib = info.memory;
   into.cpus = info.cpus;
   return {};
@@ -604,6 +609,8 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
   auto told = call_logs{*this, builds_, form.name};
+  // Two containers at once would be given the same loop device, and one of them fails.
+  auto turn = driver().tells_init ? std::unique_lock{starting_} : std::unique_lock<std::mutex>{};
   auto flags = can().paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
   if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
     auto why = complaint::last();
@@ -612,7 +619,9 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
     return tl::unexpected{
         told.explain(refusal(*link, errc::hypervisor, naming("start", form.name), why))};
   }
-  auto id = virDomainGetID(domain.get());
+  // Not every driver tells the number that the guest has got.
+  auto living = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
+  auto id = living ? virDomainGetID(living.get()) : static_cast<unsigned>(-1);
   if (id == static_cast<unsigned>(-1))
     return tl::unexpected{
         refusal(*link, errc::hypervisor, naming("start", form.name), {0, "it ended at once"})};
@@ -643,10 +652,16 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
   if (!can().attach)
     return {};
   auto told = std::optional<call_logs>{};
+  auto fresh = true;
   auto done = on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
     told.emplace(*this, attachments_, virDomainGetName(x));
     if (model::xml::is_interface(device_xml)) {
       auto stale = find_live(x, device_xml);
+      auto bridge = model::xml::interface_bridge(device_xml);
+      if (stale && !bridge.empty() && model::xml::interface_bridge(*stale) == bridge) {
+        fresh = false; // a bridge outlives whoever serves by it
+        return 0;
+      }
       if (stale && virDomainDetachDevice(x, stale->c_str()) < 0)
         return -1;
     }
@@ -654,7 +669,14 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
   });
   if (!done && told && done.error().code == errc::hypervisor)
     return tl::unexpected{told->explain(std::move(done.error()))};
-  return done;
+  if (!done || !fresh || !driver().tells_init || !model::xml::is_interface(device_xml))
+    return done;
+  auto now = inspect(uuid);
+  auto ready = now ? set_up_interface(now->xid, device_xml)
+                   : outcome<void>{tl::unexpected{std::move(now.error())}};
+  if (!ready) // the next attempt finds it gone
+    std::ignore = detach(uuid, device_xml);
+  return ready;
 }
 
 /// The record may have changed since it was attached: what the guest has is taken away, as libvirt

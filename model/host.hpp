@@ -39,7 +39,7 @@ struct host {
   hypervisor_kind kind = hypervisor_kind::xen; ///< of its own hypervisor
   std::optional<hypervisor_kind> containers{}; ///< ... of the one for containers, where one is
                                                ///< configured
-  bool kvm = false; ///< it accelerates guests, where its hypervisor can also do without
+  bool kvm = false;             ///< it accelerates guests, where its hypervisor can also do without
   std::uint64_t memory_kib = 0; ///< all memory of the machine
   std::uint64_t dom0_memory_mib = 4096;
   unsigned cpus = 1;

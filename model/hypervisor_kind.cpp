@@ -37,8 +37,7 @@ constexpr std::array ability_rows{
 };
 
 bool may_be(const kind_row& x, hypervisor_id where) {
-  return x.place == "both"
-         || x.place == (where == hypervisor_id::host ? "host" : "containers");
+  return x.place == "both" || x.place == (where == hypervisor_id::host ? "host" : "containers");
 }
 
 /// The test driver attaches nothing, whatever it stands in for.

@@ -1,5 +1,6 @@
 #include "model/kind_of.hpp"
 
+#include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/property.hpp"
 
@@ -55,6 +56,10 @@ hypervisor_kind form_of(const view& v, const domain& x) {
   if (hypervisor_of(v, x) == hypervisor_id::containers)
     return hypervisor_kind::lxc;
   return v.machine.kind == hypervisor_kind::test ? hypervisor_kind::xen : v.machine.kind;
+}
+
+bool has_agent(const view& v, const domain& x) {
+  return abilities_of(v, x).agent && has_feature(v, x, "qrexec", chain::with_template);
 }
 
 outcome<void> check_device(const view& v, const domain& x, std::string_view device_class,

@@ -22,6 +22,9 @@ inline const abilities& abilities_of(const view& v, const domain& x) {
 /// The kind whose XML it gets: another one than its own where a driver stands in.
 hypervisor_kind form_of(const view& v, const domain& x);
 
+/// Whether qrexec reaches an agent in it while it runs.
+bool has_agent(const view& v, const domain& x);
+
 /// Refuses a device of another domain that cannot come to this one, whatever is done.
 outcome<void> check_device(const view& v, const domain& x, std::string_view device_class,
                            std::string_view backend);

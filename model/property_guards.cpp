@@ -1,8 +1,8 @@
 #include "model/property_guards.hpp"
 
 #include "model/graph.hpp"
-#include "model/kind_of.hpp"
 #include "model/kernel_options.hpp"
+#include "model/kind_of.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
@@ -177,10 +177,10 @@ result virt_mode(const subject& who, const value& next) {
                 fmt::format("'{}' has a kernel, and containers boot none", x.name.str()),
                 "reset its kernel first");
   if (x.has_pci())
-    return fail(errc::property_value,
-                fmt::format("'{}' has PCI devices assigned, and containers take none",
-                            x.name.str()),
-                "unassign them first");
+    return fail(
+        errc::property_value,
+        fmt::format("'{}' has PCI devices assigned, and containers take none", x.name.str()),
+        "unassign them first");
   return {};
 }
 

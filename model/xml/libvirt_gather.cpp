@@ -1,7 +1,7 @@
 #include "model/feature.hpp"
 #include "model/graph.hpp"
-#include "model/kind_of.hpp"
 #include "model/kernel_options.hpp"
+#include "model/kind_of.hpp"
 #include "model/memory.hpp"
 #include "model/pool_driver.hpp"
 #include "model/property.hpp"
@@ -243,12 +243,12 @@ std::vector<std::string> words_of(std::string_view text) {
   return result;
 }
 
-void gather_container(const view& v, const domain& x, machine& to) {
+void gather_bridged(const view& v, const domain& x, machine& to) {
   auto inherited = [&](std::string_view name) {
     auto found = find_feature(v, x, name, chain::with_template);
     return found ? *found : std::string{};
   };
-  auto& part = to.container;
+  auto& part = to.bridged;
   if (auto command = words_of(inherited("container.init")); !command.empty()) {
     part.init = command.front();
     part.init_arguments.assign(command.begin() + 1, command.end());
@@ -256,7 +256,7 @@ void gather_container(const view& v, const domain& x, machine& to) {
   part.volatile_at = inherited("container.volatile");
   auto netvm = netvm_of(v, x);
   if (auto given = own_feature(x, given_bridge); !given.empty())
-    part.uplink = {.bridge = std::move(given), .mac = to.mac};
+    part.uplink = {.bridge = std::move(given), .mac = to.mac, .own = false};
   else if (netvm)
     part.uplink = {.bridge = bridge_of(*netvm), .mac = to.mac};
   if (provides_network(v, x))
@@ -348,7 +348,7 @@ machine gather(const view& v, const domain& x, const devices& started) {
   gather_features(v, x, result);
   gather_volumes(v, x, started, result);
   gather_devices(v, x, result);
-  gather_container(v, x, result);
+  gather_bridged(v, x, result);
   return result;
 }
 

@@ -37,14 +37,15 @@ struct pci_attachment {
   std::map<std::string, std::string> options;
 };
 
-/// An interface of a container, at a bridge of the host.
+/// An interface at a bridge of the host, where guests do not serve each other.
 struct bridge_leg {
   std::string bridge; ///< "" for none
   std::string mac;
+  bool own = true; ///< a bridge of ours, else one that the host has
 };
 
-/// What only containers have.
-struct container_part {
+/// What those have whose interfaces are at bridges; some of it only containers.
+struct bridged_part {
   std::string init = "/sbin/init";
   std::vector<std::string> init_arguments;
   std::string volatile_at; ///< where its volatile volume is mounted, "" for nowhere
@@ -81,7 +82,7 @@ struct machine {
   std::vector<block_attachment> required_blocks;
   std::vector<pci_attachment> required_pci;
   bool accelerated = false; ///< by the processor, where that is a choice
-  container_part container;
+  bridged_part bridged;
 };
 
 /// Volume -> device, as its driver gave it when it was started.
@@ -120,6 +121,9 @@ std::string disk_target(std::string_view device);
 
 /// The MAC of an interface (an element for hot-plug); "" for what is none.
 std::string interface_mac(std::string_view device);
+
+/// The bridge that an interface is at; "" for none.
+std::string interface_bridge(std::string_view device);
 
 /// Network interfaces in a live domain's XML.
 std::vector<network_link> links_in(std::string_view text);

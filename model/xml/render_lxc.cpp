@@ -40,8 +40,8 @@ outcome<void> add_volumes(pugi::xml_node to, const machine& x) {
   add_file_system(to, *root, "/");
   if (auto own = find_volume(x, "private"))
     add_file_system(to, *own, private_at);
-  if (auto scratch = find_volume(x, "volatile"); scratch && !x.container.volatile_at.empty())
-    add_file_system(to, *scratch, x.container.volatile_at);
+  if (auto scratch = find_volume(x, "volatile"); scratch && !x.bridged.volatile_at.empty())
+    add_file_system(to, *scratch, x.bridged.volatile_at);
   return {};
 }
 
@@ -73,7 +73,7 @@ pugi::xml_node add_interface(pugi::xml_node to, const bridge_leg& x) {
 
 /// Its gateway is the only neighbour that it has; everything else is behind that.
 void add_uplink(pugi::xml_node to, const machine& x) {
-  auto& part = x.container;
+  auto& part = x.bridged;
   auto node = add_interface(to, part.uplink);
   if (part.gateway.empty() || x.ip.empty())
     return; // nobody of ours serves it: it asks whoever does
@@ -91,13 +91,11 @@ void add_uplink(pugi::xml_node to, const machine& x) {
 }
 
 void add_downlink(pugi::xml_node to, const machine& x) {
-  auto node = add_interface(to, x.container.downlink);
+  auto node = add_interface(to, x.bridged.downlink);
   if (!x.ip.empty())
-    add(node, "ip",
-        {{"family", "ipv4"}, {"address", x.ip}, {"prefix", addresses_of_domains}});
+    add(node, "ip", {{"family", "ipv4"}, {"address", x.ip}, {"prefix", addresses_of_domains}});
   if (!x.ip6.empty())
-    add(node, "ip",
-        {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", addresses6_of_domains}});
+    add(node, "ip", {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", addresses6_of_domains}});
 }
 
 // -- the rest -------------------------------------------------------------------------------------
@@ -111,8 +109,8 @@ void add_environment(pugi::xml_node os, const machine& x) {
   tell("QUBES_NAME", x.name);
   tell("QUBES_IP", x.ip);
   tell("QUBES_IP6", x.ip6);
-  tell("QUBES_GATEWAY", x.container.gateway);
-  tell("QUBES_GATEWAY6", x.container.gateway6);
+  tell("QUBES_GATEWAY", x.bridged.gateway);
+  tell("QUBES_GATEWAY6", x.bridged.gateway6);
   tell("QUBES_PRIMARY_DNS", x.dns[0]);
   tell("QUBES_SECONDARY_DNS", x.dns[1]);
 }
@@ -120,8 +118,8 @@ void add_environment(pugi::xml_node os, const machine& x) {
 void add_os(pugi::xml_node to, const machine& x) {
   auto os = add(to, "os");
   add(os, "type", {{"arch", "x86_64"}}, "exe");
-  add(os, "init", {}, x.container.init);
-  for (auto& word : x.container.init_arguments)
+  add(os, "init", {}, x.bridged.init);
+  for (auto& word : x.bridged.init_arguments)
     add(os, "initarg", {}, word);
   add_environment(os, x);
 }
@@ -154,12 +152,23 @@ public:
       return tl::unexpected{added.error()};
     if (auto added = add_blocks(devices, x); !added)
       return tl::unexpected{added.error()};
-    if (!x.container.uplink.bridge.empty())
+    if (!x.bridged.uplink.bridge.empty())
       add_uplink(devices, x);
-    if (!x.container.downlink.bridge.empty())
+    if (!x.bridged.downlink.bridge.empty())
       add_downlink(devices, x);
     add(devices, "console", {{"type", "pty"}});
     return written(document);
+  }
+
+  preparation needs(const machine& x) const override {
+    auto result = preparation{.bridges = bridges_of(x), .file_systems = {}};
+    for (auto& volume : x.volumes) {
+      auto scratch = volume.volume == "volatile" && !x.bridged.volatile_at.empty();
+      auto own = volume.volume == "private" || scratch;
+      if (own || volume.volume == "root")
+        result.file_systems.push_back({.volume = volume.volume, .path = volume.path, .make = own});
+    }
+    return result;
   }
 
   std::string interface(const machine& x) const override {

@@ -69,6 +69,18 @@ const renderer& renderer_of(hypervisor_kind form) {
   return xen::the_renderer();
 }
 
+std::vector<bridge_use> bridges_of(const machine& x) {
+  auto result = std::vector<bridge_use>{};
+  for (auto* leg : {&x.bridged.uplink, &x.bridged.downlink})
+    if (!leg->bridge.empty())
+      result.push_back({.name = leg->bridge, .own = leg->own});
+  return result;
+}
+
+preparation needs_of(const machine& x) {
+  return renderer_of(x.form).needs(x);
+}
+
 outcome<std::string> render(const machine& x) {
   return renderer_of(x.form).domain(x);
 }

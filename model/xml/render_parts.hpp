@@ -37,6 +37,9 @@ bool has_feature(const machine& x, const std::string& name, bool fallback = fals
 
 std::string option(const std::map<std::string, std::string>& all, const std::string& name);
 
+/// Of the host, at which its interfaces are.
+std::vector<bridge_use> bridges_of(const machine& x);
+
 // -- refusals -------------------------------------------------------------------------------------
 
 tl::unexpected<error> wrong_mode(const machine& x, std::string hint);

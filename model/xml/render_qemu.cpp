@@ -21,8 +21,8 @@ struct disk {
 void add_disk(pugi::xml_node to, const disk& x) {
   auto is_device = x.path.starts_with("/dev/");
   auto cdrom = x.devtype == "cdrom";
-  auto node =
-      add(to, "disk", {{"type", is_device ? "block" : "file"}, {"device", cdrom ? "cdrom" : "disk"}});
+  auto node = add(to, "disk",
+                  {{"type", is_device ? "block" : "file"}, {"device", cdrom ? "cdrom" : "disk"}});
   add(node, "driver", {{"name", "qemu"}, {"type", "raw"}});
   add(node, "source", {{is_device ? "dev" : "file", x.path}});
   add(node, "target", {{"dev", x.target}, {"bus", cdrom ? "sata" : "virtio"}});
@@ -73,6 +73,11 @@ std::string command_line(const machine& x) {
   return fmt::format("root=/dev/vda ro console=ttyS0 {}{}", x.kernelopts, x.bootmode_kernelopts);
 }
 
+/// A site may know that it does not work, though libvirt offers it.
+bool is_accelerated(const machine& x) {
+  return x.accelerated && has_feature(x, "qemu.kvm", true);
+}
+
 void add_os(pugi::xml_node to, const machine& x) {
   auto uefi = has_feature(x, "uefi");
   auto os = uefi ? add(to, "os", {{"firmware", "efi"}}) : add(to, "os");
@@ -114,7 +119,7 @@ public:
     if (x.virt_mode != "hvm" && x.virt_mode != "pvh")
       return wrong_mode(x, "choose hvm or pvh");
     auto document = pugi::xml_document{};
-    auto root = add(document, "domain", {{"type", x.accelerated ? "kvm" : "qemu"}});
+    auto root = add(document, "domain", {{"type", is_accelerated(x) ? "kvm" : "qemu"}});
     add(root, "name", {}, x.name);
     add(root, "uuid", {}, x.uuid);
     for (auto tag : {"memory", "currentMemory"})
@@ -124,14 +129,14 @@ public:
     auto features = add(root, "features");
     add(features, "acpi");
     add(features, "apic");
-    if (x.accelerated)
+    if (is_accelerated(x))
       add(root, "cpu", {{"mode", "host-passthrough"}});
     add(root, "clock", {{"offset", "utc"}});
     add_endings(root);
     auto devices = add(root, "devices");
     if (auto added = add_disks(devices, x); !added)
       return tl::unexpected{added.error()};
-    for (auto* leg : {&x.container.uplink, &x.container.downlink})
+    for (auto* leg : {&x.bridged.uplink, &x.bridged.downlink})
       if (!leg->bridge.empty())
         add_interface(devices, *leg);
     for (auto& pci : x.required_pci)
@@ -140,9 +145,13 @@ public:
     return written(document);
   }
 
+  preparation needs(const machine& x) const override {
+    return {.bridges = bridges_of(x), .file_systems = {}};
+  }
+
   std::string interface(const machine& x) const override {
     auto document = pugi::xml_document{};
-    add_interface(document, x.container.uplink);
+    add_interface(document, x.bridged.uplink);
     return written(document);
   }
 

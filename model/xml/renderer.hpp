@@ -4,6 +4,7 @@
 
 #include "model/hypervisor_kind.hpp"
 #include "model/xml/libvirt_xml.hpp"
+#include "model/xml/preparation.hpp"
 
 #include <string>
 #include <string_view>
@@ -16,6 +17,9 @@ public:
 
   /// A whole domain. Refuses an impossible virt_mode, too many disks, and what the kind cannot do.
   virtual outcome<std::string> domain(const machine& x) const = 0;
+
+  /// What has to be there before it is built.
+  virtual preparation needs(const machine&) const { return {}; }
 
   // Elements for hot-plug.
   virtual std::string interface(const machine& x) const = 0;
