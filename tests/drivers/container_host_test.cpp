@@ -2,6 +2,7 @@
 // images.
 #include "drivers/container_host.hpp"
 
+#include "drivers/container_process.hpp"
 #include "drivers/file_system_kind.hpp"
 #include "drivers/process.hpp"
 #include "private_daemon.hpp"
@@ -44,6 +45,27 @@ TEST(file_system_kind, is_told_by_the_beginning) {
   EXPECT_EQ(file_system_of("hsq"), "");
   EXPECT_TRUE(is_blank(with(0, "")));
   EXPECT_FALSE(is_blank(with(file_system_head - 1, "x")));
+}
+
+TEST(container_process, an_interface_that_is_plugged_in_gets_its_name_address_and_route) {
+  const auto device = std::string{
+      R"(<interface type="bridge"><mac address="00:16:3e:5f:00:0a"/><source bridge="qvbr5"/>)"
+      R"(<ip family="ipv4" address="10.137.0.10" prefix="32" peer="10.137.0.5"/>)"
+      R"(<route family="ipv4" address="0.0.0.0" prefix="0" gateway="10.137.0.5"/></interface>)"};
+  const auto lo = std::string{"1: lo: <UP> mtu 65536\\    link/loopback 00:00:00:00:00:00\n"};
+  const auto mine = std::string{"9: vnet7@if10: <> mtu 1500\\    link/ether 00:16:3e:5f:00:0a\n"};
+  auto made = interface_commands(lo + mine, device);
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ(*made, "link set dev vnet7 name eth0\n"
+                   "address add 10.137.0.10 peer 10.137.0.5/32 dev eth0\n"
+                   "link set dev eth0 up\n"
+                   "route add default via 10.137.0.5 dev eth0\n");
+  const auto other = std::string{"7: eth0@if8: <> mtu 1500\\    link/ether 00:16:3e:60:00:05\n"};
+  made = interface_commands(lo + other + mine, device);
+  ASSERT_TRUE(made);
+  EXPECT_THAT(*made, testing::StartsWith("address add 10.137.0.10 peer 10.137.0.5/32 dev vnet7\n"));
+  EXPECT_FALSE(interface_commands(lo + other, device));
+  EXPECT_FALSE(interface_commands(lo, "no xml"));
 }
 
 struct prepared : testing::Test {
