@@ -20,7 +20,11 @@ domain_state::describe_guest(const model::view& v, const model::domain& me, cons
   if (!own)
     return tl::unexpected{std::move(own.error())};
   if (!run.overlay)
-    return description{.text = std::move(*own), .plain = {}, .mac = machine.mac, .skipped = {}};
+    return description{.text = std::move(*own),
+                       .plain = {},
+                       .mac = machine.mac,
+                       .skipped = {},
+                       .needs = model::xml::needs_of(machine)};
   auto merged = model::xml::merge_overlay(*own, *run.overlay);
   if (!merged)
     return model::fail(errc::vm_error,
@@ -31,7 +35,8 @@ domain_state::describe_guest(const model::view& v, const model::domain& me, cons
   return description{.text = std::move(merged->text),
                      .plain = std::move(*own),
                      .mac = machine.mac,
-                     .skipped = std::move(merged->skipped)};
+                     .skipped = std::move(merged->skipped),
+                     .needs = model::xml::needs_of(machine)};
 }
 
 /// A domain that lacks what its overlay changes starts all the same.

@@ -6,11 +6,12 @@
 #include "model/device.hpp"
 #include "model/feature.hpp"
 #include "model/guest_devices.hpp"
+#include "model/kind_of.hpp"
 #include "model/literal.hpp"
 #include "model/passing.hpp"
 #include "model/permission.hpp"
 #include "model/property.hpp"
-#include "model/xml/libvirt_xml.hpp"
+#include "model/xml/renderer.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -282,6 +283,8 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
     return to.refuse({errc::general,
                       fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
                       "set its virt_mode to hvm"});
+  if (auto able = model::check_device(now.view(), *me, kind, device.backend); !able)
+    return to.refuse(able.error());
   if (auto may = model::permit_device(about, &device); !may)
     return to.refuse(may.error());
   auto x = model::attachment{kind, device.backend, device.port, device.identity, options};
@@ -517,9 +520,10 @@ std::string domain_state::device_xml(const model::attachment& x) const {
   auto* dom0 = now.find("dom0");
   auto sleeps_lightly =
       dom0 && model::has_feature(now.view(), *dom0, "suspend-s0ix", model::chain::own);
+  auto* me = record(now);
+  auto& form = model::xml::renderer_of(me ? model::form_of(now.view(), *me) : now.machine->kind);
   if (x.kind == "pci")
-    return model::xml::render_pci(model::xml::pci_at(x.address, std::move(options)),
-                                  sleeps_lightly);
+    return form.pci(model::xml::pci_at(x.address, std::move(options)), sleeps_lightly);
   auto node = x.port;
   std::ranges::replace(node, '_', '/');
   auto* backend = now.find(x.backend);
@@ -530,7 +534,7 @@ std::string domain_state::device_xml(const model::attachment& x) const {
   disk.options = std::move(options);
   disk.backend_is_dom0 = backend && backend->is(model::admin_vm);
   disk.backend_has_script = backend && model::brings_block_script(now.view(), *backend);
-  return model::xml::render_block(disk, option(x.options, "frontend-dev"));
+  return form.disk(disk, option(x.options, "frontend-dev"));
 }
 
 /// What the hypervisor says the domain has; which devices these are, say their backends.

@@ -196,6 +196,7 @@ void domain_state::tell_runtime_reset() {
 /// A life has begun.
 void domain_state::live_as(const model::guest& x) {
   facts_.xid = x.xid;
+  facts_.at = x.at;
   facts_.stubdom_xid = x.stubdom_xid;
   facts_.stubdom_uuid = model::uuid_as_number(x.stubdom_uuid);
   facts_.started_us = x.started_us > 0 ? x.started_us : world_->wall_us();

@@ -91,6 +91,7 @@ private:
     std::string plain; ///< without the site's changes, "" where it has none
     std::string mac;
     std::vector<std::string> skipped; ///< of the site's changes
+    model::xml::preparation needs;
   };
   void tell_skipped(const std::vector<std::string>& skipped);
   static model::outcome<description> describe_guest(const model::view& v, const model::domain& me,
@@ -395,6 +396,7 @@ private:
 
   // -- what guests are told (telling.cpp) -------------------------------------------------------
 
+  bool has_qubesdb() const;
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
   std::string netvm_in_record() const;
   void wake_dom0(const model::domain& me);
@@ -487,7 +489,8 @@ private:
   /// A job about this domain, in this life.
   template <job::is_job Job>
   typed_job<Job> work(Job what) const {
-    return {{.name = who_, .uuid = uuid_, .xid = facts_.xid}, std::move(what)};
+    auto at = facts_.xid >= 0 ? std::optional{facts_.at} : std::nullopt;
+    return {{.name = who_, .uuid = uuid_, .xid = facts_.xid, .at = at}, std::move(what)};
   }
   static job::run_service root_service(std::string service, std::string input = {});
 

@@ -4,6 +4,7 @@
 
 #include "model/extension.hpp"
 #include "model/feature.hpp"
+#include "model/kind_of.hpp"
 #include "model/permission.hpp"
 #include "model/plan.hpp"
 #include "model/property.hpp"
@@ -89,6 +90,7 @@ outcome<std::string> overview(const call& x) {
         {"xid", d->name.is_dom0() ? 0 : facts.xid},
         {"uuid", d->uuid},
         {"ip", name_or_null(about, "ip")},
+        {"kind", hypervised ? json(model::kind_of(v, *d).name) : json{}},
         {"going_down", facts.going_down},
         {"degraded", facts.degraded},
     });
@@ -180,7 +182,15 @@ outcome<std::string> status(const call& x) {
   auto holders = json::array();
   for (auto& [caller, bytes] : store.bytes_by_caller)
     holders.push_back({{"domain", caller}, {"bytes", bytes}});
-  auto hypervisor = board.hypervisor();
+  auto hypervisor = board.hypervisor(model::hypervisor_id::host);
+  auto containers = json{};
+  if (auto kind = x.now.machine->containers) {
+    auto state = board.hypervisor(model::hypervisor_id::containers);
+    containers = {{"uri", x.in.containers_uri},
+                  {"connected", state.connected},
+                  {"type", model::row(*kind).libvirt},
+                  {"reason", state.reason}};
+  }
   return dump({
       {"version", model::version()},
       {"uptime_seconds", (now_us - x.in.began_us) / 1'000'000},
@@ -188,8 +198,9 @@ outcome<std::string> status(const call& x) {
       {"hypervisor",
        {{"uri", x.in.hypervisor_uri},
         {"connected", hypervisor.connected},
-        {"type", x.now.machine->xen ? "Xen" : ""},
+        {"type", model::row(x.now.machine->kind).libvirt},
         {"reason", hypervisor.reason}}},
+      {"containers", std::move(containers)},
       {"store",
        {{"path", x.in.store_path},
         {"generation", store.generation},

@@ -4,6 +4,7 @@
 #include "model/draft.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
+#include "model/kind_of.hpp"
 #include "model/property.hpp"
 
 #include <fmt/format.h>
@@ -130,7 +131,7 @@ void domain_state::carry_out(const ask::resume&, const reply& to) {
 bool domain_state::has_agent() const {
   auto now = look();
   auto* me = record(now);
-  return me && model::has_feature(now.view(), *me, "qrexec", model::chain::with_template);
+  return me && model::has_agent(now.view(), *me);
 }
 
 void domain_state::carry_out(const ask::run_service& x, const reply& to) {
@@ -207,6 +208,8 @@ void domain_state::reconcile(const model::guest& truth) {
   if (start_ && start_->undo_waits) // the hypervisor is there again
     undo_create();
   if (!me || !me->is(model::qubes_vm) || start_)
+    return;
+  if (facts_.xid >= 0 && truth.at != facts_.at) // of a hypervisor that it is not on
     return;
   auto first = !std::exchange(known_, true);
   auto there =
@@ -326,7 +329,7 @@ void domain_state::catch_up_network() {
   auto next = model::read({v, me}, "netvm");
   self->send(world_->events,
              events{model::property_event("property-pre-set", me, "netvm", next, former)});
-  auto has_agent = model::has_feature(v, *me, "qrexec", model::chain::with_template);
+  auto has_agent = model::has_agent(v, *me);
   auto told = model::property_event("property-set", me, "netvm", next, former);
   catching_up_ = true;
   uplink_->turn([](auto& x) {

@@ -58,7 +58,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       },
       [this](atom::reload) {
         tell_all_to_follow();
-        align_boot();
+        align_boot([] {});
       },
       [this](atom::stop) { end_all(); },
       [this](atom::tick) { lose_patience(); },
@@ -195,22 +195,16 @@ void registry_state::review_firewalls() {
             });
 }
 
-/// Nobody is served before it is done: a change of autostart that came first would be undone.
-caf::result<void> registry_state::align_boot() {
+void registry_state::align_boot(const std::function<void()>& then) {
   auto now = world_->look();
   auto what = job::align_boot{};
   for (auto& x : now.system->domains)
     if (model::read_bool({now.view(), x.get()}, "autostart"))
       what.domains.insert(x->name.str());
-  auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-  ask_driver(self, world_, {}, std::move(what))
-      .then([to]() mutable { deliver(to); },
-            [to](const caf::error& why) mutable {
-              spdlog::error("which domains start with the host may be wrong: {}",
-                            from_caf(why).message());
-              deliver(to);
-            });
-  return to;
+  ask_driver(self, world_, {}, std::move(what)).then(then, [then](const caf::error& why) {
+    spdlog::error("which domains start with the host may be wrong: {}", from_caf(why).message());
+    then();
+  });
 }
 
 /// A change of it may have been cut off, before or after it became a fact.

@@ -84,7 +84,7 @@ private:
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
   /// that is told: nothing may be heard of a domain before its birth.
   void align();
-  caf::result<void> align_boot();
+  void align_boot(const std::function<void()>& then);
   void align_boot_of(const std::string& name);
   void review_firewalls();
   /// Its record, but not before its birth is told.

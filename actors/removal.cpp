@@ -5,6 +5,7 @@
 #include "model/creation.hpp"
 #include "model/default_rules.hpp"
 #include "model/graph.hpp"
+#include "model/kind_of.hpp"
 #include "model/preload.hpp"
 
 #include <fmt/format.h>
@@ -110,8 +111,11 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
     finish(std::string{});
     return true;
   }
-  ask_driver(self, world_, work(job::undefine_guest{}))
-      .then(remove_disks, [remove_disks](const caf::error&) { remove_disks(); }); // unknown is fine
+  auto last = work(job::undefine_guest{});
+  last.about.at = model::hypervisor_of({*before, world_->board, *now.machine}, *disks.domain);
+  ask_driver(self, world_, std::move(last)).then(remove_disks, [remove_disks](const caf::error&) {
+    remove_disks();
+  }); // unknown is fine
   return true;
 }
 

@@ -60,6 +60,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->wall_us = std::move(with.wall_us);
   world->began_us = world->now_us();
   world->hypervisor_uri = std::move(with.hypervisor_uri);
+  world->containers_uri = std::move(with.containers_uri);
   world->store_path = std::move(with.store_path);
 
   world->chance = std::move(with.chance);

@@ -27,6 +27,7 @@ struct parts {
   std::function<std::int64_t()> wall_us;
   std::function<std::uint64_t()> chance;
   std::string hypervisor_uri;
+  std::string containers_uri{}; ///< "" for none
   std::string store_path;
 };
 

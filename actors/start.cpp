@@ -4,6 +4,7 @@
 #include "model/auto_attach.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
+#include "model/kind_of.hpp"
 #include "model/memory.hpp"
 #include "model/property.hpp"
 #include "model/qubesdb.hpp"
@@ -202,6 +203,8 @@ void domain_state::check_permission() {
            "set its template_for_dispvms to True"});
   }
   tell("domain-pre-start", {{"start_guid", "True"}, {"mem_required", "None"}});
+  if (auto able = model::check_kind(now.view(), *me); !able)
+    return fail_start(std::move(able.error()));
   if (auto allowed = model::allow_start(now.view(), *me); !allowed)
     return fail_start(std::move(allowed.error()));
   next_step();
@@ -230,7 +233,8 @@ void domain_state::verify_files() {
 
 /// What a failed start leaves behind is ended by its uuid: nobody else may have it.
 void domain_state::look_for_strangers() {
-  if (!look().machine->xen)
+  auto now = look();
+  if (!model::abilities_of(now.view(), *record(now)).xenstore)
     return next_step();
   step_by(work(job::look_for_strangers{}));
 }
@@ -366,7 +370,7 @@ void domain_state::create() {
     link = link_to(netvm->name, xml->mac);
   start_->building = true;
   run(
-      work(job::create_guest{std::move(xml->text), std::move(xml->plain)}),
+      work(job::create_guest{std::move(xml->text), std::move(xml->plain), std::move(xml->needs)}),
       [this, link](const model::guest& built) {
         orphan_possible_ = start_->building = false;
         live_as(built);

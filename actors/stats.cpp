@@ -37,7 +37,8 @@ void stats_state::subscribe(connection_id who, const std::string& of) {
   to_(who, api::event_frame({"", "connection-established", {}}), false);
   dismiss_idle();
   if (first && !subscribers_.empty()) {
-    last_.clear();
+    for (auto& [where, x] : last_)
+      x.seen.clear();
     ++round_;
     look();
   }
@@ -47,30 +48,38 @@ void stats_state::look_later(std::chrono::milliseconds wait) {
   self->delayed_send(self, wait, atom::tick_v, ++round_);
 }
 
+/// One hypervisor that does not answer takes nothing from those who hear of the other.
 void stats_state::look() {
   if (subscribers_.empty())
     return;
-  auto again = [this] {
-    auto now = world_->look();
-    auto seconds = std::clamp<std::int64_t>(
-        model::read_int({now.view(), nullptr}, "stats_interval"), 1, std::int64_t{24} * 3600);
-    look_later(std::chrono::seconds{seconds});
-  };
-  ask_driver(self, world_, {}, job::sample_usage{})
+  auto now = world_->look();
+  look_at(model::hypervisor_id::host);
+  if (now.machine->containers)
+    look_at(model::hypervisor_id::containers);
+  auto seconds = std::clamp<std::int64_t>(model::read_int({now.view(), nullptr}, "stats_interval"),
+                                          1, std::int64_t{24} * 3600);
+  look_later(std::chrono::seconds{seconds});
+}
+
+void stats_state::look_at(model::hypervisor_id where) {
+  if (std::exchange(last_[where].asking, true))
+    return;
+  ask_driver(self, world_, {.at = where}, job::sample_usage{})
       .then(
-          [this, again](const std::vector<model::usage>& seen) {
-            tell(seen);
-            again();
+          [this, where](const std::vector<model::usage>& seen) {
+            last_[where].asking = false;
+            tell(where, seen);
           },
-          [again](const caf::error& why) {
+          [this, where](const caf::error& why) {
+            last_[where].asking = false;
             spdlog::warn("no statistics: {}", from_caf(why).message());
-            again();
           });
 }
 
-void stats_state::tell(const std::vector<model::usage>& seen) {
+void stats_state::tell(model::hypervisor_id where, const std::vector<model::usage>& seen) {
   auto now_us = world_->now_us();
-  auto elapsed_us = now_us - last_us_;
+  auto& last = last_[where];
+  auto elapsed_us = now_us - last.at_us;
   auto now = world_->look();
   auto by_xid = std::map<std::int32_t, const model::usage*>{};
   for (auto& x : seen)
@@ -79,8 +88,8 @@ void stats_state::tell(const std::vector<model::usage>& seen) {
     auto found = by_xid.find(xid);
     if (found == by_xid.end())
       return model::usage_since{};
-    auto before = last_.find(xid);
-    auto same_life = before != last_.end() && before->second.uuid == found->second->uuid;
+    auto before = last.seen.find(xid);
+    auto same_life = before != last.seen.end() && before->second.uuid == found->second->uuid;
     return model::usage_since{found->second, same_life ? &before->second : nullptr};
   };
   for (auto& x : seen) {
@@ -94,10 +103,10 @@ void stats_state::tell(const std::vector<model::usage>& seen) {
       if (of.empty() || of == name)
         to_(who, frame, false);
   }
-  last_.clear();
+  last.seen.clear();
   for (auto& x : seen)
-    last_.emplace(x.xid, x);
-  last_us_ = now_us;
+    last.seen.emplace(x.xid, x);
+  last.at_us = now_us;
   dismiss_idle();
 }
 

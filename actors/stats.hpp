@@ -22,7 +22,8 @@ private:
   void subscribe(connection_id who, const std::string& of);
   void look_later(std::chrono::milliseconds wait);
   void look();
-  void tell(const std::vector<model::usage>& seen);
+  void look_at(model::hypervisor_id where);
+  void tell(model::hypervisor_id where, const std::vector<model::usage>& seen);
   /// Ends the streams about domains that do not run.
   void dismiss_idle();
 
@@ -30,8 +31,13 @@ private:
   world_ptr world_;
   frame_sink to_;
   std::map<connection_id, std::string> subscribers_; ///< "" hears of all
-  std::map<std::int32_t, model::usage> last_;        ///< by xid
-  std::int64_t last_us_ = 0;
+  /// The last look at a hypervisor.
+  struct sample {
+    std::map<std::int32_t, model::usage> seen; ///< by xid
+    std::int64_t at_us = 0;
+    bool asking = false; ///< the next one is under way
+  };
+  std::map<model::hypervisor_id, sample> last_;
   std::uint64_t round_ = 0; ///< generation of the timer that is armed
 };
 

@@ -1,6 +1,8 @@
 // What the daemon is doing right now, for `qvmctl status`.
 #pragma once
 
+#include "model/hypervisor_kind.hpp"
+
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -164,9 +166,9 @@ public:
     store_ = std::move(x);
   }
 
-  void set(hypervisor_state x) {
+  void set(model::hypervisor_id which, hypervisor_state x) {
     auto guard = std::lock_guard{mutex_};
-    hypervisor_ = std::move(x);
+    hypervisors_[which] = std::move(x);
   }
 
   std::map<std::string, activity> activities() const { return copy(activities_); }
@@ -177,7 +179,11 @@ public:
   std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
   std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
-  hypervisor_state hypervisor() const { return copy(hypervisor_); }
+  /// Not connected as long as nobody has said so.
+  hypervisor_state hypervisor(model::hypervisor_id which) const {
+    auto all = copy(hypervisors_);
+    return all[which];
+  }
 
 private:
   static constexpr std::size_t kept_timings = 64;
@@ -197,7 +203,7 @@ private:
   std::map<std::string, std::set<std::string>> clients_; ///< by netvm
   std::deque<timing> timings_;
   store_state store_;
-  hypervisor_state hypervisor_;
+  std::map<model::hypervisor_id, hypervisor_state> hypervisors_;
 };
 
 } // namespace qubes::actors

@@ -6,6 +6,7 @@
 #include "model/extensions/network.hpp"
 #include "model/feature_rules.hpp"
 #include "model/graph.hpp"
+#include "model/kind_of.hpp"
 #include "model/legacy_firewall.hpp"
 #include "model/property.hpp"
 
@@ -32,6 +33,12 @@ std::string make_seed(const world& in) {
 
 } // namespace
 
+bool domain_state::has_qubesdb() const {
+  auto now = look();
+  auto* me = record(now);
+  return me && model::abilities_of(now.view(), *me).qubesdb;
+}
+
 model::outcome<model::qubesdb_edits> domain_state::entries_of_mine() const {
   auto now = look();
   auto* me = record(now);
@@ -48,6 +55,11 @@ std::string domain_state::netvm_in_record() const {
 }
 
 void domain_state::open_qubesdb() {
+  if (!has_qubesdb()) {
+    uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
+    offers_nothing();
+    return next_step();
+  }
   auto entries = entries_of_mine();
   if (!entries)
     return fail_start(std::move(entries.error()));
@@ -113,6 +125,10 @@ void domain_state::wake_dom0(const model::domain& me) {
 
 /// Its netvm is another one: everything is told anew, with a fresh seed.
 void domain_state::retell_entries(const std::function<void()>& then) {
+  if (!has_qubesdb()) {
+    uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
+    return then();
+  }
   auto entries = entries_of_mine();
   if (!entries) {
     note(spdlog::level::err, "its entries stay as they were: {}", entries.error().text);

@@ -73,6 +73,7 @@ struct world {
   std::function<std::uint64_t()> chance;
   std::int64_t began_us = 0;
   std::string hypervisor_uri;
+  std::string containers_uri; ///< "" for none
   std::string store_path;
   std::function<std::size_t()> connections; ///< open ones; may be empty
   actors::budget budget;                    ///< of the server's thread

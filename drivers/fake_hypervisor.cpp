@@ -62,7 +62,8 @@ outcome<void> check_device(const std::string& device) {
       if (::inet_pton(family, ip.attribute("address").value(), parsed) != 1)
         return refuse("invalid address in <ip>");
     }
-    if (*x.child("backenddomain").attribute("name").value() == '\0')
+    if (*x.child("backenddomain").attribute("name").value() == '\0'
+        && model::xml::interface_bridge(device).empty())
       return refuse("it has no back end");
   } else if (kind == "disk") {
     if (*x.child("source").attribute("dev").value() == '\0'
@@ -125,7 +126,7 @@ void fake_hypervisor::listen(listener x) {
 outcome<void> fake_hypervisor::describe_host(model::host& into) {
   if (auto refused = admit(fake_call::describe, ""))
     return tl::unexpected{std::move(*refused)};
-  into.xen = true;
+  into.kind = model::hypervisor_kind::xen;
   into.memory_kib = 16U << 20;
   into.cpus = 4;
   return {};

@@ -6,6 +6,7 @@
 #include "model/error.hpp"
 #include "model/guest.hpp"
 #include "model/host.hpp"
+#include "model/hypervisor_kind.hpp"
 #include "model/power.hpp"
 
 #include <chrono>
@@ -21,13 +22,7 @@ using model::guest_event;
 using model::outcome;
 
 /// What this back end lacks, the domain makes up for (design §5).
-struct capabilities {
-  bool paused_start = true; ///< else create() starts at once; the caller suspends
-  bool attach = true;       ///< else attach and detach succeed without effect until the next start
-  bool sleep = true;        ///< S3 (pMSuspendForDuration)
-  bool guest_shutdown = true; ///< shutdown waits for the guest; else it is instant
-  bool host_news = true;      ///< tells when a device of the host comes or goes
-};
+using capabilities = model::abilities;
 
 /// Told from the event thread; must return at once.
 struct listener {
@@ -55,7 +50,7 @@ public:
 
   virtual capabilities can() const = 0;
 
-  /// "Xen", "TEST", "QEMU", ...; and memory, CPUs. Fills the hypervisor's part of `into`.
+  /// Its kind, and memory, CPUs. Fills the hypervisor's part of `into`.
   virtual outcome<void> describe_host(model::host& into) = 0;
 
   /// All active domains.

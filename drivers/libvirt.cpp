@@ -1,5 +1,6 @@
 #include "drivers/libvirt.hpp"
 
+#include "drivers/container_process.hpp"
 #include "drivers/libvirt_events.hpp"
 #include "drivers/libvirt_session.hpp"
 #include "drivers/libxl_log.hpp"
@@ -29,37 +30,34 @@ using model::power;
 
 namespace {
 
-// -- what each driver can do -----------------------------------------------------------------
+// -- what only libvirt's drivers differ in ---------------------------------------------------
+
+using model::hypervisor_kind;
 
 struct driver_row {
-  std::string_view scheme; ///< of the URI
-  std::string_view type;   ///< as libvirt calls it
-  capabilities can;
+  hypervisor_kind kind;
   bool qubes_graphics;   ///< knows <graphics type="qubes">
   std::string_view logs; ///< folder where libxl explains a failed start
+  bool tells_init;       ///< a shutdown is told to the first process of the guest
 };
 
-// clang-format off
 constexpr std::array driver_rows{
-  driver_row{"xen", "Xen", {}, true, "/var/log/libvirt/libxl"},
-  driver_row{"qemu", "QEMU", {}, false, ""},
-  driver_row{"lxc", "LXC", {.paused_start = false, .sleep = false}, false, ""},
-  driver_row{"test", "TEST", {.paused_start = false, .attach = false,
-                              .sleep = false, .guest_shutdown = false}, false, ""},
+    driver_row{hypervisor_kind::xen, true, "/var/log/libvirt/libxl", false},
+    driver_row{hypervisor_kind::qemu, false, "", false},
+    driver_row{hypervisor_kind::lxc, false, "", true},
+    driver_row{hypervisor_kind::test, false, "", false},
 };
-// clang-format on
 
-constexpr driver_row other_driver{"", "", {}, false, ""};
-
-const driver_row& driver_by_type(std::string_view type) {
-  auto row = std::ranges::find(driver_rows, type, &driver_row::type);
-  return row == driver_rows.end() ? other_driver : *row;
+const driver_row& driver_of(hypervisor_kind kind) {
+  return driver_rows[static_cast<std::size_t>(kind)];
 }
 
+/// Before it is connected, the URI tells.
 const driver_row& driver_by_uri(std::string_view uri) {
-  auto scheme = uri.substr(0, uri.find_first_of("+:"));
-  auto row = std::ranges::find(driver_rows, scheme, &driver_row::scheme);
-  return row == driver_rows.end() ? other_driver : *row;
+  for (auto& x : model::kind_rows)
+    if (uri.substr(0, uri.find_first_of("+:")) == x.scheme)
+      return driver_of(x.id);
+  return driver_of(hypervisor_kind::xen);
 }
 
 // -- states and events -----------------------------------------------------------------------
@@ -172,7 +170,7 @@ public:
   }
 
   capabilities can() const override {
-    auto result = driver().can;
+    auto result = model::row(driver().kind).can;
     result.host_news = host_news_;
     return result;
   }
@@ -273,6 +271,7 @@ private:
   };
   tally builds_;
   tally attachments_;
+  std::mutex starting_;   ///< one container at a time
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
   std::shared_ptr<ear> ear_; ///< of the present session
@@ -292,7 +291,8 @@ outcome<void> libvirt_hypervisor::connect() {
   if (!opened)
     return tl::unexpected{std::move(opened.error())};
   auto fresh = std::move(*opened);
-  driver_ = &driver_by_type(virConnectGetType(fresh->events()));
+  if (auto kind = model::find_kind(virConnectGetType(fresh->events())))
+    driver_ = &driver_of(*kind);
   {
     auto lock = std::lock_guard{mutex_};
     session_ = fresh;
@@ -493,11 +493,13 @@ outcome<void> libvirt_hypervisor::on_active(traffic purpose, std::string_view ve
 
 outcome<void> libvirt_hypervisor::shutdown(const std::string& uuid) {
   return on_active(traffic::guest, "shut down", uuid, [this](virDomainPtr x) {
-    if (driver().type != "LXC")
+    if (!driver().tells_init)
       return virDomainShutdown(x);
-    // Without flags libvirt reports success even if the container has no one to hear it.
-    auto told = virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_INITCTL);
-    return told == 0 ? told : virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_SIGNAL);
+    // libvirt reports success even where the container has nobody to hear it.
+    auto how = listens_to_fifo(static_cast<std::int32_t>(virDomainGetID(x)))
+                   ? VIR_DOMAIN_SHUTDOWN_INITCTL
+                   : VIR_DOMAIN_SHUTDOWN_SIGNAL;
+    return virDomainShutdownFlags(x, static_cast<unsigned>(how));
   });
 }
 
@@ -508,7 +510,10 @@ outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
   auto info = virNodeInfo{};
   if (virNodeGetInfo(link->get(), &info) < 0)
     return tl::unexpected{refusal(*link, errc::hypervisor, "describe the host", complaint::last())};
-  into.xen = driver().type == "Xen";
+  into.kind = driver().kind;
+  auto offers = text_handle{virConnectGetCapabilities(link->get())};
+  into.kvm =
+      offers && std::string_view{offers.get()}.find("<domain type='kvm'") != std::string_view::npos;
   into.memory_kib = info.memory;
   into.cpus = info.cpus;
   return {};
@@ -604,7 +609,9 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
   auto told = call_logs{*this, builds_, form.name};
-  auto flags = driver().can.paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
+  // Two containers at once would be given the same loop device, and one of them fails.
+  auto turn = driver().tells_init ? std::unique_lock{starting_} : std::unique_lock<std::mutex>{};
+  auto flags = can().paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
   if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
     auto why = complaint::last();
     if (!known)
@@ -612,7 +619,9 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
     return tl::unexpected{
         told.explain(refusal(*link, errc::hypervisor, naming("start", form.name), why))};
   }
-  auto id = virDomainGetID(domain.get());
+  // Not every driver tells the number that the guest has got.
+  auto living = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
+  auto id = living ? virDomainGetID(living.get()) : static_cast<unsigned>(-1);
   if (id == static_cast<unsigned>(-1))
     return tl::unexpected{
         refusal(*link, errc::hypervisor, naming("start", form.name), {0, "it ended at once"})};
@@ -643,10 +652,16 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
   if (!can().attach)
     return {};
   auto told = std::optional<call_logs>{};
+  auto fresh = true;
   auto done = on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
     told.emplace(*this, attachments_, virDomainGetName(x));
     if (model::xml::is_interface(device_xml)) {
       auto stale = find_live(x, device_xml);
+      auto bridge = model::xml::interface_bridge(device_xml);
+      if (stale && !bridge.empty() && model::xml::interface_bridge(*stale) == bridge) {
+        fresh = false; // a bridge outlives whoever serves by it
+        return 0;
+      }
       if (stale && virDomainDetachDevice(x, stale->c_str()) < 0)
         return -1;
     }
@@ -654,7 +669,14 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
   });
   if (!done && told && done.error().code == errc::hypervisor)
     return tl::unexpected{told->explain(std::move(done.error()))};
-  return done;
+  if (!done || !fresh || !driver().tells_init || !model::xml::is_interface(device_xml))
+    return done;
+  auto now = inspect(uuid);
+  auto ready = now ? set_up_interface(now->xid, device_xml)
+                   : outcome<void>{tl::unexpected{std::move(now.error())}};
+  if (!ready) // the next attempt finds it gone
+    std::ignore = detach(uuid, device_xml);
+  return ready;
 }
 
 /// The record may have changed since it was attached: what the guest has is taken away, as libvirt

@@ -98,13 +98,14 @@ using driver_actor = caf::typed_actor<
     // Shows that it still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Does a job on its lane; answers with what it found once it is done. Fails fast while the
-    // hypervisor is out of reach. Asked by `ask_driver` (actors/driver/ask_driver.hpp).
+    // hypervisor of its domain is out of reach. Asked by `ask_driver`
+    // (actors/driver/ask_driver.hpp).
     caf::replies_to<driver_job>::with<driver_result>,
     // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
     // or all of them have heard.
     caf::replies_to<atom::start>::with<void>,
-    // The connection died.
-    caf::reacts_to<atom::lost, std::string>,
+    // A connection died.
+    caf::reacts_to<hypervisor_lost>,
     // The hypervisor's event thread tells of a guest.
     caf::reacts_to<news>,
     // ... and that a device of the host came or went.
@@ -118,7 +119,7 @@ using driver_actor = caf::typed_actor<
     // INTERNAL: a lane is done.
     caf::reacts_to<completion>,
     // INTERNAL: time to try to connect again.
-    caf::reacts_to<atom::tick>>;
+    caf::reacts_to<reconnect>>;
 
 /// STORAGE: the door to the pools. Takes work on a domain's disks apart, a piece for each pool.
 using storage_actor = caf::typed_actor<

@@ -12,6 +12,7 @@
 #include "model/qubesdb.hpp"
 #include "model/service_call.hpp"
 #include "model/usage.hpp"
+#include "model/xml/preparation.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 
@@ -35,7 +36,8 @@ namespace qubes {
 struct domain_identity {
   std::string name{};
   std::string uuid{};
-  std::int32_t xid = -1; ///< of the life that the job is meant for
+  std::int32_t xid = -1;                    ///< of the life that the job is meant for
+  std::optional<model::hypervisor_id> at{}; ///< as the driver finds out, where nobody says
 };
 
 namespace job {
@@ -79,6 +81,7 @@ inline constexpr auto memory_turn = std::string_view{" memory"}; // one waits in
 struct create_guest {
   std::string xml;
   std::string xml_without_overlay; ///< "" where the site changes nothing
+  model::xml::preparation needs{};
   using result = model::guest;
   static constexpr auto how = build_call.asks("build");
 };

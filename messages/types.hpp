@@ -20,11 +20,23 @@
 
 namespace qubes {
 
+/// One of the connections to hypervisors died.
+struct hypervisor_lost {
+  model::hypervisor_id at = model::hypervisor_id::host;
+  std::string why;
+};
+
+/// It is time to try one of them again.
+struct reconnect {
+  model::hypervisor_id at = model::hypervisor_id::host;
+};
+
 /// News of a guest from the hypervisor, in the order it happened.
 struct news {
   std::string domain;
   std::string uuid;
   model::guest_event what = model::guest_event::started;
+  model::hypervisor_id at = model::hypervisor_id::host;
 };
 
 /// An entry that is watched in a domain's QubesDB changed.
@@ -101,6 +113,8 @@ namespace atom {
 } // namespace qubes
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::hypervisor_lost)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::reconnect)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::guest_news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::watch_end)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::agents_now)

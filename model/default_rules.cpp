@@ -3,6 +3,7 @@
 #include "model/address.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
+#include "model/kind_of.hpp"
 
 #include <fmt/format.h>
 
@@ -47,7 +48,7 @@ bool is_preload(const view& v, const domain& x) {
 }
 
 bool can_balance_memory(const view& v, const domain& x) {
-  if (x.has_pci())
+  if (x.has_pci() || !abilities_of(v, x).memory_manager)
     return false;
   if (read_text({v, &x}, "virt_mode") != "hvm")
     return true;
@@ -211,6 +212,8 @@ result virt_mode(const subject& who) {
 }
 
 result kernel(const subject& who) {
+  if (!abilities_of(who.view, *who.owner).kernels)
+    return text("");
   return of_template_or_host(who, "kernel", "default_kernel");
 }
 
@@ -274,8 +277,10 @@ result default_dispvm(const subject& who) {
 
 // -- network --------------------------------------------------------------------------------------
 
-result mac(const subject&) {
-  return text("00:16:3e:5e:6c:00");
+/// Interfaces with a netvm of their own need no more than one for all.
+result mac(const subject& who) {
+  return text(abilities_of(who.view, *who.owner).backends ? "00:16:3e:5e:6c:00"
+                                                          : bridged_mac(*who.owner));
 }
 
 result ip(const subject& who) {

@@ -116,6 +116,27 @@ outcome<void> shown_netmask(const wish& x) {
       fmt::format("give one like 255.255.255.0, a length of 0 to {}, or nothing", longest));
 }
 
+// -- containers -------------------------------------------------------------------------------
+
+outcome<void> absolute_path(const wish& x) {
+  if (x.text.empty() || (x.text.starts_with('/') && x.text.find("/../") == x.text.npos))
+    return {};
+  return refuse(x, "this is no absolute path", "give a path that begins with a slash");
+}
+
+/// What Linux takes for the name of an interface.
+outcome<void> bridge_name(const wish& x) {
+  constexpr auto longest = std::size_t{15};
+  auto fits = x.text.size() <= longest && x.text != "." && x.text != ".."
+              && std::ranges::all_of(x.text, [](char c) {
+                   return is_alphanumeric(c) || c == '-' || c == '_' || c == '.';
+                 });
+  if (fits)
+    return {};
+  return refuse(x, "this is no name of a bridge",
+                fmt::format("give at most {} letters, digits and '-_.'", longest));
+}
+
 // -- preloaded disposables --------------------------------------------------------------------
 
 outcome<void> can_preload(const view& v, const domain& owner, const wish& x) {
@@ -170,6 +191,9 @@ constexpr std::array feature_rules{
     feature_rule{"net.fake-ip", local_vm, shown_address},
     feature_rule{"net.fake-gateway", local_vm, shown_address},
     feature_rule{"net.fake-netmask", local_vm, shown_netmask},
+    feature_rule{"net.bridge", qubes_vm, bridge_name},
+    feature_rule{"container.init", qubes_vm, absolute_path},
+    feature_rule{"container.volatile", qubes_vm, absolute_path},
     feature_rule{"preload-dispvm-max", preloading, whole_number, can_preload},
     feature_rule{"preload-dispvm-delay", preloading, preload_delay},
     feature_rule{"preload-dispvm-threshold", admin_vm, whole_number},

@@ -1,6 +1,7 @@
 // A domain as the hypervisor sees it, and what it tells about it.
 #pragma once
 
+#include "model/hypervisor_kind.hpp"
 #include "model/power.hpp"
 
 #include <cstdint>
@@ -20,6 +21,7 @@ struct guest {
   std::int32_t stubdom_xid = -1; ///< of its stub domain, -1 for none
   std::string stubdom_uuid{};    ///< canonical, "" for none
   std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when nobody knows
+  hypervisor_id at = hypervisor_id::host;
 };
 
 /// An interface of a guest, at the netvm that serves it.

@@ -1,6 +1,7 @@
 // What the model needs to know of the machine; gathered by drivers, read by default rules.
 #pragma once
 
+#include "model/hypervisor_kind.hpp"
 #include "model/package.hpp"
 #include "model/pci_port.hpp"
 #include "model/system.hpp"
@@ -35,7 +36,10 @@ struct kernel {
 using callback_pools = std::map<std::string, pool, std::less<>>;
 
 struct host {
-  bool xen = false;             ///< libvirt says "Xen"
+  hypervisor_kind kind = hypervisor_kind::xen; ///< of its own hypervisor
+  std::optional<hypervisor_kind> containers{}; ///< ... of the one for containers, where one is
+                                               ///< configured
+  bool kvm = false;             ///< it accelerates guests, where its hypervisor can also do without
   std::uint64_t memory_kib = 0; ///< all memory of the machine
   std::uint64_t dom0_memory_mib = 4096;
   unsigned cpus = 1;

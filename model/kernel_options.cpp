@@ -2,6 +2,7 @@
 
 #include "model/feature.hpp"
 #include "model/graph.hpp"
+#include "model/kind_of.hpp"
 
 #include <fmt/format.h>
 
@@ -22,6 +23,8 @@ bool boots_own_kernel(const view& v, const domain& x) {
 }
 
 bool can_hotplug_memory(const view& v, const domain& x) {
+  if (!abilities_of(v, x).memory_hotplug)
+    return false;
   auto inherited = [&](std::string_view name) {
     return find_feature(v, x, name, chain::with_template);
   };

@@ -7,6 +7,7 @@ namespace {
 constexpr auto agent_bit = std::uint64_t{1} << 40;
 constexpr auto degraded_bit = std::uint64_t{1} << 41;
 constexpr auto going_down_bit = std::uint64_t{1} << 42;
+constexpr auto containers_bit = std::uint64_t{1} << 43;
 constexpr auto state_shift = 32;
 
 bool known(std::int64_t qid) {
@@ -28,7 +29,8 @@ live live_board::read(std::int64_t qid) const noexcept {
           .started_us = x.started_us.load(std::memory_order_relaxed),
           .agent = (bits & agent_bit) != 0,
           .going_down = (bits & going_down_bit) != 0,
-          .degraded = (bits & degraded_bit) != 0};
+          .degraded = (bits & degraded_bit) != 0,
+          .at = (bits & containers_bit) != 0 ? hypervisor_id::containers : hypervisor_id::host};
 }
 
 void live_board::write(std::int64_t qid, const live& x) noexcept {
@@ -42,7 +44,8 @@ void live_board::write(std::int64_t qid, const live& x) noexcept {
   auto bits = std::uint64_t{static_cast<std::uint32_t>(x.xid)}
               | std::uint64_t{static_cast<std::uint8_t>(x.state)} << state_shift
               | (x.agent ? agent_bit : 0) | (x.degraded ? degraded_bit : 0)
-              | (x.going_down ? going_down_bit : 0);
+              | (x.going_down ? going_down_bit : 0)
+              | (x.at == hypervisor_id::containers ? containers_bit : 0);
   to.flags_and_xid.store(bits, std::memory_order_release);
 }
 

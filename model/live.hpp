@@ -1,6 +1,7 @@
 // Runtime facts of every domain, readable by anyone at any time without a message or a lock.
 #pragma once
 
+#include "model/hypervisor_kind.hpp"
 #include "model/literal.hpp"
 #include "model/power.hpp"
 
@@ -20,6 +21,7 @@ struct live {
   bool agent = false;            ///< the qrexec agent is connected
   bool going_down = false;       ///< its guest was asked to shut down
   bool degraded = false;         ///< something of it hangs or failed; `qvmctl status` tells what
+  hypervisor_id at = hypervisor_id::host; ///< where it runs
 
   bool operator==(const live&) const = default;
 };

@@ -1,6 +1,7 @@
 #include "model/memory.hpp"
 
 #include "model/feature.hpp"
+#include "model/kind_of.hpp"
 #include "model/property.hpp"
 
 #include <algorithm>
@@ -13,7 +14,7 @@ constexpr auto mib = std::int64_t{1} << 20;
 constexpr auto page_table_share = std::int64_t{8192}; ///< bytes per MiB that the domain may grow to
 
 std::int64_t stub_domain_mib(const view& v, const domain& x) {
-  if (read_text({v, &x}, "virt_mode") != "hvm")
+  if (read_text({v, &x}, "virt_mode") != "hvm" || !abilities_of(v, x).stub_domains)
     return 0;
   constexpr auto video = 16;
   if (auto set = read_int({v, &x}, "stubdom_mem"); set > 0)

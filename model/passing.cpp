@@ -2,6 +2,7 @@
 
 #include "model/feature.hpp"
 #include "model/guest_devices.hpp"
+#include "model/kind_of.hpp"
 #include "model/literal.hpp"
 #include "model/name.hpp"
 #include "model/property.hpp"
@@ -17,7 +18,7 @@ namespace {
 constexpr auto camera_class = std::string_view{"webcam"};
 
 bool has_stub_agent(const view& v, const domain& x) {
-  return read_text({v, &x}, "virt_mode") == "hvm"
+  return abilities_of(v, x).stub_domains && read_text({v, &x}, "virt_mode") == "hvm"
          && has_feature(v, x, "stubdom-qrexec", chain::with_template);
 }
 

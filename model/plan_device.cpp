@@ -3,6 +3,7 @@
 #include "model/auto_attach.hpp"
 #include "model/device.hpp"
 #include "model/draft.hpp"
+#include "model/kind_of.hpp"
 #include "model/literal.hpp"
 #include "model/property.hpp"
 
@@ -103,6 +104,8 @@ plan plan_assign(const view& v, const domain& owner, std::string_view kind,
                                   "modes are ask-to-attach, auto-attach and required"});
   if (auto sound = check_assignment(v, owner, kind, x); !sound)
     return draft::refuse_quietly(std::move(sound.error()));
+  if (auto able = check_device(v, owner, kind, x.backend); !able)
+    return draft::refuse_quietly(std::move(able.error()));
   auto to = draft{v};
   to.tell(device_event("pre-assign", kind, owner, x, true));
   to.tell(device_event("assign", kind, owner, x, true));

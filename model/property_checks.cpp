@@ -276,9 +276,11 @@ result keyboard_layout(const subject&, const property& row, std::string_view tex
 
 result virt_mode(const subject& who, const property& row, std::string_view text) {
   auto mode = lower_case(text);
-  if (mode != "hvm" && mode != "pv" && mode != "pvh")
-    return refuse(errc::property_value, row, text, "it must be hvm, pv or pvh");
-  if (mode == "pvh" && who.owner && who.owner->has_pci())
+  auto known = find_virt_mode(mode);
+  if (!known)
+    return refuse(errc::property_value, row, text, "it must be hvm, pv or pvh",
+                  "or lxc, for a container");
+  if (known->where == hypervisor_id::host && !known->pci && who.owner && who.owner->has_pci())
     return refuse(errc::property_value, row, text, "the domain has PCI devices assigned",
                   "unassign them first, or use hvm");
   return mode;

@@ -2,6 +2,7 @@
 
 #include "model/graph.hpp"
 #include "model/kernel_options.hpp"
+#include "model/kind_of.hpp"
 #include "model/literal.hpp"
 
 #include <fmt/format.h>
@@ -134,6 +135,61 @@ result template_for_dispvms(const subject& who, const value& next) {
               fmt::format("'{}' is needed as a disposable template by {}", who.owner->name.str(),
                           list(uses)),
               "change these first");
+}
+
+namespace {
+
+/// Who would be on another hypervisor than now, while it runs: the domain, or one that takes its
+/// virt_mode over.
+const domain* torn_away(const view& v, const domain& x, hypervisor_id next) {
+  if (is_running(v, x) && v.facts(x).at != next)
+    return &x;
+  for (auto* heir : based_on(v, x))
+    if (at_default({v, heir}, "virt_mode") && !heir->has_pci())
+      if (auto* found = torn_away(v, *heir, next))
+        return found;
+  return nullptr;
+}
+
+} // namespace
+
+result virt_mode(const subject& who, const value& next) {
+  auto mode = find_virt_mode(to_text(next));
+  if (!mode)
+    return {};
+  auto& v = who.view;
+  auto& x = *who.owner;
+  if (auto* running = torn_away(v, x, mode->where))
+    return fail(errc::vm_not_halted,
+                fmt::format("virt_mode of '{}' cannot become {} while '{}' runs", x.name.str(),
+                            mode->name, running->name.str()),
+                "shut it down first");
+  if (mode->where == hypervisor_id::host)
+    return {};
+  if (!v.machine.containers)
+    return fail(errc::property_value,
+                fmt::format("'{}' cannot be a container: this host has none", x.name.str()),
+                fmt::format("set {} in the daemon's configuration first",
+                            key_of(hypervisor_id::containers)));
+  auto kernel = x.properties.find("kernel");
+  if (kernel != x.properties.end() && !to_text(kernel->second).empty())
+    return fail(errc::property_value,
+                fmt::format("'{}' has a kernel, and containers boot none", x.name.str()),
+                "reset its kernel first");
+  if (x.has_pci())
+    return fail(
+        errc::property_value,
+        fmt::format("'{}' has PCI devices assigned, and containers take none", x.name.str()),
+        "unassign them first");
+  return {};
+}
+
+result kernel(const subject& who, const value& next) {
+  if (who.owner && !to_text(next).empty() && !abilities_of(who.view, *who.owner).kernels)
+    return fail(errc::property_value,
+                fmt::format("'{}' is a container and boots no kernel", who.owner->name.str()),
+                "change its virt_mode first");
+  return kernel_installed(who, next);
 }
 
 result maxmem(const subject& who, const value& next) {

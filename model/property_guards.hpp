@@ -20,6 +20,11 @@ result provides_network(const subject& who, const value& next);
 result template_change(const subject& who, const value& next);
 /// Nobody needs the domain as a disposable template when it stops being one.
 result template_for_dispvms(const subject& who, const value& next);
+/// There is a hypervisor for it that takes the domain as it is, and nobody would change over from
+/// one to another while it runs.
+result virt_mode(const subject& who, const value& next);
+/// As kernel_installed, and the domain's hypervisor boots kernels.
+result kernel(const subject& who, const value& next);
 /// The ceiling of a running domain moves only with memory hotplug.
 result maxmem(const subject& who, const value& next);
 

@@ -1,6 +1,6 @@
 #include "model/view.hpp"
 
-#include "model/feature.hpp"
+#include "model/kind_of.hpp"
 
 namespace qubes::model {
 
@@ -8,8 +8,7 @@ power power_of(const view& v, const domain& x) {
   if (!x.is(qubes_vm))
     return power::running;
   auto now = v.facts(x);
-  auto has_agent = [&] { return has_feature(v, x, "qrexec", chain::with_template); };
-  if (now.state == power::running && !now.agent && has_agent())
+  if (now.state == power::running && !now.agent && has_agent(v, x))
     return power::starting;
   return now.state;
 }

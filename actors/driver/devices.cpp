@@ -22,11 +22,11 @@ namespace {
 /// beside the one that is attached next.
 void take_out_of_books(machinery& with, const domain_identity& about,
                        const job::attach_device& what) {
-  if (!with.toolstack)
+  if (!with.toolstack || !with.of(about).can().xenstore)
     return;
   auto disk = model::xml::disk_target(what.xml);
   auto mac = model::xml::interface_mac(what.xml);
-  auto done = with.hypervisor->devices(about.uuid).and_then([&](const drivers::live_devices& has) {
+  auto done = with.of(about).devices(about.uuid).and_then([&](const drivers::live_devices& has) {
     auto has_disk = std::ranges::find(has.disks, disk) != has.disks.end();
     auto has_mac = std::ranges::find(has.links, mac, &model::network_link::mac) != has.links.end();
     if (!disk.empty() && !has_disk)
@@ -42,7 +42,7 @@ void take_out_of_books(machinery& with, const domain_identity& about,
 
 /// It may have waited for longer than the guest lived; the next one has its uuid.
 outcome<void> same_guest(machinery& with, const domain_identity& about) {
-  auto now = with.hypervisor->inspect(about.uuid);
+  auto now = with.of(about).inspect(about.uuid);
   if (!now)
     return tl::unexpected{std::move(now.error())};
   if (now->xid == about.xid)
@@ -61,7 +61,7 @@ const std::string& address_of(const model::device& x) {
 outcome<void> run(machinery& with, const domain_identity& about, const job::attach_device& what) {
   if (auto same = same_guest(with, about); !same)
     return same;
-  auto done = with.hypervisor->attach(about.uuid, what.xml);
+  auto done = with.of(about).attach(about.uuid, what.xml);
   if (!done && done.error().code == errc::hypervisor)
     take_out_of_books(with, about, what);
   return done;
@@ -70,16 +70,16 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::atta
 outcome<void> run(machinery& with, const domain_identity& about, const job::detach_device& what) {
   if (auto same = same_guest(with, about); !same)
     return same;
-  return with.hypervisor->detach(about.uuid, what.xml);
+  return with.of(about).detach(about.uuid, what.xml);
 }
 
 outcome<job::read_devices::result> run(machinery& with, const domain_identity& about,
                                        const job::read_devices&) {
-  auto found = with.hypervisor->devices(about.uuid);
+  auto found = with.of(about).devices(about.uuid);
   if (!found)
     return tl::unexpected{std::move(found.error())};
   auto result = job::read_devices::result{std::move(found->attachments), std::move(found->links)};
-  if (with.xenstore)
+  if (with.xenstore && with.of(about).can().xenstore)
     for (auto& x : result.links)
       x.backend = drivers::backend_of(*with.xenstore, about.xid, x.mac);
   if (std::ranges::find(result.attachments, "pci", &model::attachment::kind)

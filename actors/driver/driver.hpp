@@ -1,10 +1,11 @@
-// The driver: turns jobs into blocking calls on lanes, and their results into answers. Keeps the
-// connection to the hypervisor and tells every domain the truth after it was lost.
+// The driver: turns jobs into blocking calls on lanes, and their results into answers. Keeps a
+// connection to each hypervisor and tells its domains the truth after one was lost.
 #pragma once
 
 #include "actors/driver/machinery.hpp"
 #include "actors/world.hpp"
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -29,21 +30,40 @@ private:
   struct call {
     std::string_view name; ///< what it asks of the hypervisor, "" for nothing
     std::string domain;
+    model::hypervisor_id at = model::hypervisor_id::host;
     bool builds = false; ///< a guest
     caf::typed_response_promise<driver_result> to;
   };
 
+  /// A connection to a hypervisor.
+  struct link {
+    bool connected = false;
+    bool connecting = false;
+    bool tried = false; ///< at least once
+    std::string reason; ///< why not connected
+    std::chrono::milliseconds back_off{0};
+    std::map<std::string, std::string> active; ///< guests as far as it tells: names by uuid
+  };
+  link& link_to(model::hypervisor_id x) { return links_[static_cast<std::size_t>(x)]; }
+  const link& link_to(model::hypervisor_id x) const { return links_[static_cast<std::size_t>(x)]; }
+
+  void listen_to(model::hypervisor_id x);
+  model::hypervisor_id place_of(const domain_identity& x) const;
   caf::result<driver_result> take(const driver_job& x);
-  std::optional<model::error> admit(const driver_job& x) const;
+  std::optional<model::error> admit(const driver_job& x, model::hypervisor_id at) const;
+  std::optional<model::error> find_double(const domain_identity& about,
+                                          model::hypervisor_id at) const;
+  void follow(const news& x);
   void returned(std::uint64_t number, model::outcome<driver_result> result);
-  std::string break_off(const std::string& why);
+  std::string break_off(model::hypervisor_id at, const std::string& why);
   caf::result<void> connect();
-  void try_connect();
-  void connected(model::outcome<std::vector<model::guest>> found);
+  void try_connect(model::hypervisor_id at);
+  void connected(model::hypervisor_id at, model::outcome<std::vector<model::guest>> found);
+  void tell_truth(model::hypervisor_id at, const std::vector<model::guest>& found);
   void heard();
   void answer_waiting();
-  void lose(const std::string& why);
-  void retry_later();
+  void lose(model::hypervisor_id at, const std::string& why);
+  void retry_later(model::hypervisor_id at);
   void learn_pci();
   template <class News>
   void route(const News& x);
@@ -56,13 +76,10 @@ private:
   std::map<std::uint64_t, call> calls_; ///< in the order in which they came
   std::uint64_t last_call_ = 0;
   std::uint64_t pci_number_ = 0; ///< of the last look at the host's PCI devices
-  bool connected_ = false;
-  bool connecting_ = false;
-  std::string reason_; ///< why not connected
-  std::chrono::milliseconds back_off_{0};
+  std::array<link, model::hypervisor_count> links_;
   std::optional<std::set<std::string>> agents_; ///< that are connected, where anybody says so
   std::size_t untold_ = 0;                      ///< domains that have not heard the truth yet
-  std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempt
+  std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempts
 };
 
 driver_actor::behavior_type driver(driver_actor::stateful_pointer<driver_state> self, world_ptr in,

@@ -20,11 +20,21 @@ model::qubesdb_edits that_fit(const domain_identity& about, model::qubesdb_edits
   return all;
 }
 
+/// dom0 has a QubesDB whatever its guests have.
+bool has_qubesdb(machinery& with, const domain_identity& about) {
+  return about.name == "dom0" || with.of(about).can().qubesdb;
+}
+
 /// What the service said; nothing where no program runs services.
 outcome<std::optional<std::string>> call_service(machinery& with, const domain_identity& about,
                                                  const model::service_call& call,
                                                  std::chrono::seconds patience,
                                                  std::stop_token stop = {}) {
+  if (!with.of(about).can().agent && about.name != "dom0")
+    return model::fail(errc::general,
+                       fmt::format("no services run in '{}': its hypervisor has no way to reach an "
+                                   "agent in it",
+                                   about.name));
   constexpr auto usual = std::chrono::seconds{60};
   return with.tools->run_service(about.name, call, patience.count() > 0 ? patience : usual,
                                  std::move(stop));
@@ -33,24 +43,32 @@ outcome<std::optional<std::string>> call_service(machinery& with, const domain_i
 } // namespace
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::open_qubesdb& what) {
+  if (!has_qubesdb(with, about))
+    return {};
   return with.tools->open_qubesdb(about.name, about.xid, that_fit(about, what.entries));
 }
 
 outcome<model::entry_list> run(machinery& with, const domain_identity& about,
                                const job::read_qubesdb& what) {
+  if (!has_qubesdb(with, about))
+    return model::entry_list{};
   return with.tools->read_qubesdb(about.name, what.prefix);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::write_qubesdb& what) {
+  if (!has_qubesdb(with, about))
+    return {};
   return with.tools->write_qubesdb(about.name, that_fit(about, what.edits));
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::watch_qubesdb& what) {
+  if (!has_qubesdb(with, about))
+    return {};
   return with.tools->watch_qubesdb(about.name, what.paths);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::write_xenstore& what) {
-  if (!with.xenstore)
+  if (!with.xenstore || !with.of(about).can().xenstore)
     return {};
   auto owner = std::vector{drivers::xs_permission{.domain = static_cast<unsigned>(about.xid)}};
   return with.xenstore->transact([&](drivers::xenstore& inside) -> outcome<void> {
@@ -66,6 +84,8 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::writ
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::start_agent& what) {
+  if (!with.of(about).can().agent)
+    return {};
   return with.tools->start_agent({.name = about.name,
                                   .uuid = about.uuid,
                                   .xid = about.xid,

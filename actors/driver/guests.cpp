@@ -2,6 +2,7 @@
 #include "actors/driver/jobs.hpp"
 
 #include "drivers/xenstore_guest.hpp"
+#include "model/xml/preparation.hpp"
 
 #include <fmt/format.h>
 
@@ -10,48 +11,74 @@ namespace qubes::actors {
 using model::errc;
 using model::outcome;
 
-void complete(machinery& with, model::guest& x) {
-  if (with.xenstore && x.xid > 0)
+namespace {
+
+model::hypervisor_id place_of(const domain_identity& x) {
+  return x.at.value_or(model::hypervisor_id::host);
+}
+
+/// What dom0 has to have ready before the guest is built.
+outcome<void> prepare(machinery& with, const model::xml::preparation& what) {
+  if (!with.container_host)
+    return {};
+  for (auto& x : what.bridges)
+    if (auto done = with.container_host->bring_up_bridge(x.name, x.own); !done)
+      return done;
+  for (auto& x : what.file_systems)
+    if (auto done = with.container_host->prepare_file_system(x.volume, x.path, x.make); !done)
+      return done;
+  return {};
+}
+
+} // namespace
+
+void complete(machinery& with, model::hypervisor_id at, model::guest& x) {
+  x.at = at;
+  if (with.xenstore && x.xid > 0 && with.find(at)->can().xenstore)
     drivers::read_guest(*with.xenstore, x);
 }
 
 outcome<model::guest> run(machinery& with, const domain_identity& about,
                           const job::create_guest& what) {
-  auto xid = with.hypervisor->create(about.uuid, what.xml, what.xml_without_overlay);
+  if (auto ready = prepare(with, what.needs); !ready)
+    return tl::unexpected{std::move(ready.error())};
+  auto& hypervisor = with.of(about);
+  auto xid = hypervisor.create(about.uuid, what.xml, what.xml_without_overlay);
   if (!xid)
     return tl::unexpected{xid.error()};
-  if (!with.hypervisor->can().paused_start) {
-    if (auto held = with.hypervisor->suspend(about.uuid); !held)
+  if (!hypervisor.can().paused_start) {
+    if (auto held = hypervisor.suspend(about.uuid); !held)
       return tl::unexpected{held.error()};
   }
   auto result = model::guest{};
   result.uuid = about.uuid;
   result.xid = *xid;
   result.state = model::power::paused;
-  complete(with, result);
+  complete(with, place_of(about), result);
   return result;
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::pause_guest&) {
-  return with.hypervisor->suspend(about.uuid);
+  return with.of(about).suspend(about.uuid);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::unpause_guest&) {
-  return with.hypervisor->resume(about.uuid);
+  return with.of(about).resume(about.uuid);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::shut_down_guest&) {
-  return with.hypervisor->shutdown(about.uuid);
+  return with.of(about).shutdown(about.uuid);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::kill_guest&) {
-  return with.hypervisor->destroy(about.uuid);
+  return with.of(about).destroy(about.uuid);
 }
 
 /// A daemon of the hypervisor that died in the middle of a build does not know of it any more.
 outcome<void> run(machinery& with, const domain_identity& about, const job::take_back_guest&) {
-  auto done = with.hypervisor->destroy(about.uuid);
-  if (done || done.error().code != errc::vm_not_started || !with.toolstack || !with.xenstore)
+  auto done = with.of(about).destroy(about.uuid);
+  auto by_toolstack = with.toolstack && with.xenstore && with.of(about).can().xenstore;
+  if (done || done.error().code != errc::vm_not_started || !by_toolstack)
     return done;
   auto lost = drivers::find_by_uuid(*with.xenstore, about.uuid);
   if (!lost)
@@ -66,32 +93,32 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::take
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::suspend_guest&) {
-  return with.hypervisor->sleep(about.uuid);
+  return with.of(about).sleep(about.uuid);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::resume_guest&) {
-  return with.hypervisor->wake(about.uuid);
+  return with.of(about).wake(about.uuid);
 }
 
 outcome<model::guest> run(machinery& with, const domain_identity& about,
                           const job::inspect_guest&) {
-  auto found = with.hypervisor->inspect(about.uuid);
+  auto found = with.of(about).inspect(about.uuid);
   if (found)
-    complete(with, *found);
+    complete(with, place_of(about), *found);
   return found;
 }
 
 outcome<std::string> run(machinery& with, const domain_identity& about, const job::find_console&) {
-  return with.hypervisor->console(about.uuid);
+  return with.of(about).console(about.uuid);
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::undefine_guest&) {
-  return with.hypervisor->undefine(about.uuid);
+  return with.of(about).undefine(about.uuid);
 }
 
 /// libvirt knows nothing of guests that others made with Xen's own tools.
 outcome<void> run(machinery& with, const domain_identity& about, const job::look_for_strangers&) {
-  if (!with.xenstore)
+  if (!with.xenstore || !with.of(about).can().xenstore)
     return {};
   auto other = drivers::find_by_name(*with.xenstore, about.name);
   if (!other)

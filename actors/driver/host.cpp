@@ -15,7 +15,7 @@ using model::outcome;
 
 outcome<std::shared_ptr<void>> run(machinery& with, const domain_identity& about,
                                    const job::reserve_memory& what) {
-  if (!with.memory)
+  if (!with.memory || !with.of(about).can().memory_manager)
     return nullptr;
   return with.memory->reserve(
       about.name, what.bytes,
@@ -24,7 +24,8 @@ outcome<std::shared_ptr<void>> run(machinery& with, const domain_identity& about
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::shrink_memory&) {
-  return with.memory ? with.memory->shrink(about.xid) : outcome<void>{};
+  auto able = with.memory && with.of(about).can().memory_manager;
+  return able ? with.memory->shrink(about.xid) : outcome<void>{};
 }
 
 outcome<std::optional<std::uint64_t>> run(machinery& with, const domain_identity&,
@@ -32,15 +33,18 @@ outcome<std::optional<std::uint64_t>> run(machinery& with, const domain_identity
   return with.memory ? with.memory->available() : std::nullopt;
 }
 
-outcome<std::vector<model::usage>> run(machinery& with, const domain_identity&,
+outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& about,
                                        const job::sample_usage&) {
-  auto found = with.meter ? with.meter->read() : with.hypervisor->list();
+  auto& hypervisor = with.of(about);
+  auto on_xen = hypervisor.can().xenstore;
+  auto* xenstore = on_xen ? with.xenstore.get() : nullptr;
+  auto found = with.meter && on_xen ? with.meter->read() : hypervisor.list();
   if (!found)
     return tl::unexpected{std::move(found.error())};
   auto result = std::vector<model::usage>{};
   for (auto& x : *found) {
     auto of_guest = [&](std::string_view entry) {
-      return drivers::read_number(with.xenstore.get(),
+      return drivers::read_number(xenstore,
                                   fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
     };
     result.push_back({.uuid = x.uuid,

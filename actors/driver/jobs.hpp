@@ -25,8 +25,8 @@ handler<job::find_console> run;
 handler<job::undefine_guest> run;
 handler<job::look_for_strangers> run;
 
-/// Adds to what libvirt tells of a guest what XenStore does.
-void complete(machinery& with, model::guest& x);
+/// Adds to what libvirt tells of a guest where it is, and what XenStore tells.
+void complete(machinery& with, model::hypervisor_id at, model::guest& x);
 
 // -- devices.cpp: asked of the hypervisor --------------------------------------------------------
 

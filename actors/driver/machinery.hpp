@@ -2,6 +2,7 @@
 #pragma once
 
 #include "drivers/boot_links.hpp"
+#include "drivers/container_host.hpp"
 #include "drivers/device_agent.hpp"
 #include "drivers/disk.hpp"
 #include "drivers/guest_tools.hpp"
@@ -11,6 +12,7 @@
 #include "drivers/toolstack.hpp"
 #include "drivers/xen_usage.hpp"
 #include "drivers/xenstore.hpp"
+#include "messages/driver_jobs.hpp"
 
 #include <memory>
 #include <string>
@@ -32,8 +34,32 @@ struct machinery {
   std::shared_ptr<drivers::disk> config = nullptr;           ///< backup/: profiles
   std::shared_ptr<drivers::executor> lanes;
   std::string sysfs = "/sys";
-  std::string input_trigger{}; ///< program, "" for none
-  std::string home{};          ///< of dom0's user, "" for none
+  std::string input_trigger{};                               ///< program, "" for none
+  std::string home{};                                        ///< of dom0's user, "" for none
+  std::shared_ptr<drivers::hypervisor> containers = nullptr; ///< null for none
+  std::shared_ptr<drivers::executor> container_lanes =
+      nullptr; ///< for what waits for containers and their hypervisor
+  std::shared_ptr<drivers::container_host> container_host = nullptr; ///< what they need of dom0
+
+  /// The hypervisor that is there, null for none.
+  drivers::hypervisor* find(model::hypervisor_id x) const {
+    return x == model::hypervisor_id::containers ? containers.get() : hypervisor.get();
+  }
+
+  /// That of a domain, as the driver found out.
+  drivers::hypervisor& of(const domain_identity& about) const {
+    auto* found = find(about.at.value_or(model::hypervisor_id::host));
+    return found ? *found : *hypervisor;
+  }
+
+  /// Where a job is done. Files and questions have the same lanes whatever they are about.
+  drivers::executor& lanes_of(model::hypervisor_id x, drivers::lane where) const {
+    using drivers::lane;
+    auto own = where == lane::host || where == lane::build || where == lane::guest
+               || where == lane::rescue;
+    return own && x == model::hypervisor_id::containers && container_lanes ? *container_lanes
+                                                                           : *lanes;
+  }
 };
 
 } // namespace qubes::actors

@@ -21,7 +21,7 @@ constexpr auto many = std::uint64_t{opt_all | opt_exclude | opt_wait | opt_dry_r
 // clang-format off
 constexpr std::array command_table{
   command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_sort | opt_reverse | opt_format, "List domains", run_ls,
-          "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, degraded, and property:P or feature:F for any other."},
+          "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, kind, degraded, and property:P or feature:F for any other."},
   command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
   command{"See", "status", "", opt_format, "Tell how the daemon is and what it is doing", run_status, ""},
   command{"See", "xml", "DOMAIN", opt_plain | opt_diff, "Show the libvirt XML that a domain would be started with now", run_xml,

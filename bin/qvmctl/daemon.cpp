@@ -139,18 +139,22 @@ std::string step_texts(const json& steps) {
   return fmt::format("{}", fmt::join(result, ", "));
 }
 
+std::string connection_text(const session& s, const json& x) {
+  auto connected = text(x, "connected") == "true";
+  auto reason = text(x, "reason");
+  return fmt::format("{}  {} {}{}",
+                     connected ? s.out.paint("connected", style::good)
+                               : s.out.paint("not connected", style::bad),
+                     text(x, "type"), text(x, "uri"), reason.empty() ? "" : ": " + reason);
+}
+
 std::string status_page(const session& s, const json& x) {
   auto page = report_page{s.out};
   page.fact("qvmd", fmt::format("{}, up {}, {} connections", text(x, "version"),
                                 duration(number(x, "uptime_seconds")), text(x, "connections")));
-  const auto& hypervisor = part(x, "hypervisor");
-  auto connected = text(hypervisor, "connected") == "true";
-  auto reason = text(hypervisor, "reason");
-  page.fact("hypervisor", fmt::format("{}  {} {}{}",
-                                      connected ? s.out.paint("connected", style::good)
-                                                : s.out.paint("not connected", style::bad),
-                                      text(hypervisor, "type"), text(hypervisor, "uri"),
-                                      reason.empty() ? "" : ": " + reason));
+  page.fact("hypervisor", connection_text(s, part(x, "hypervisor")));
+  if (const auto& containers = part(x, "containers"); containers.is_object())
+    page.fact("containers", connection_text(s, containers));
   const auto& store = part(x, "store");
   auto trouble = text(store, "error");
   page.fact("store",

@@ -52,6 +52,7 @@ entry parse_entry(const json& x) {
           .xid = number(x, "xid").value_or(-1),
           .uuid = text(x, "uuid"),
           .ip = text_or_none(x, "ip"),
+          .kind = text_or_none(x, "kind"),
           .degraded = flag(x, "degraded")};
 }
 

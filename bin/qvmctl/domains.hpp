@@ -26,6 +26,7 @@ struct entry {
   std::int64_t xid = -1;
   std::string uuid;
   std::optional<std::string> ip;
+  std::optional<std::string> kind; ///< of its hypervisor
   bool degraded = false;
 
   bool active() const noexcept { return state != "Halted"; }

@@ -59,6 +59,7 @@ constexpr std::array ls_columns{
               [](const entry& x) {
                 return sheet::cell{x.uuid, style::dim};
               }},
+    ls_column{"kind", false, [](const entry& x) { return sheet::cell{or_null(x.kind)}; }},
     ls_column{"degraded", false,
               [](const entry& x) {
                 return sheet::cell{x.degraded, x.degraded ? style::bad : style::dim};

@@ -423,7 +423,7 @@ private:
                   [this, &x](const std::string& read) -> outcome<request> {
                     auto found = model::xml::load_firewall(read);
                     for (auto& why : found.findings)
-                      leave_out(x, "firewall.xml", {why});
+                      leave_out(x, "firewall.xml", failure{.text = why});
                     return firewall_request(x.name, found.rules);
                   });
     if (last == "notes.txt")

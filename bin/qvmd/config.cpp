@@ -1,11 +1,13 @@
 #include "bin/qvmd/config.hpp"
 
+#include "model/hypervisor_kind.hpp"
 #include "model/name.hpp"
 
 #include <toml++/toml.h>
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <variant>
 #include <vector>
@@ -68,9 +70,10 @@ const std::vector<key>& keys() {
     {"paths", "pci_ids", text_key{&config::pci_ids}, "not read: libvirt names PCI devices"},
     {"paths", "usb_ids", text_key{&config::usb_ids}, "names of USB devices"},
     {"paths", "log", text_key{&config::log}, "logs of programs started per domain"},
-    {"hypervisor", "uri", text_key{&config::hypervisor_uri}, "any libvirt URI"},
+    {"hypervisor", "uri", text_key{&config::hypervisor_uri}, "of libvirt: xen, qemu or test"},
     {"hypervisor", "connections", number_key{[](config& c, std::int64_t x) { c.hypervisor_connections = x; }, config{}.hypervisor_connections, 1, 64}, "calls that may wait for a guest made at once, each on a libvirt connection of its own; more wait"},
     {"hypervisor", "silence_seconds", number_key{[](config& c, std::int64_t x) { c.hypervisor_silence = x; }, config{}.hypervisor_silence, 3, 3600}, "a libvirtd that answers nothing for so long is taken for dead"},
+    {"hypervisor.containers", "uri", text_key{&config::containers_uri}, "of libvirt, for domains of virt_mode lxc beside the others: \"lxc:///system\"; \"\" for none"},
     {"programs", "qubesdb_daemon", text_key{&config::qubesdb_daemon}, "started per domain; \"\" for none"},
     {"programs", "qrexec_daemon", text_key{&config::qrexec_daemon}, "started per domain; \"\" for none"},
     {"programs", "qrexec_client", text_key{&config::qrexec_client}, "runs services in domains; \"\" for none"},
@@ -79,6 +82,7 @@ const std::vector<key>& keys() {
     {"programs", "xl", text_key{&config::xl}, "ends a guest that libvirtd lost sight of while it built it; \"\" for none"},
     {"programs", "input_trigger", text_key{&config::input_trigger}, "offers dom0's input devices to a GUI domain that has started; \"\" for none"},
     {"programs", "scrypt", text_key{&config::scrypt}, "encrypts backups"},
+    {"programs", "mkfs", text_key{&config::mkfs}, "makes the file system of a container's volume that is empty; \"\" for none"},
     {"memory", "manager", text_key{&config::memory_manager}, "socket of the memory manager; \"\" for none"},
     {"log", "target", text_key{&config::log_target}, "journal, stderr, or auto (the journal under systemd)"},
     {"log", "level", text_key{&config::log_level}, "trace, debug, info, warning, error"},
@@ -145,11 +149,20 @@ outcome<void> take(config& into, const key& x, const toml::node& node) {
   return {};
 }
 
+bool is_table(std::string_view name) {
+  return std::ranges::find(keys(), name, &key::table) != keys().end();
+}
+
 outcome<void> take_table(config& into, std::string_view table, const toml::node& node) {
   auto* entries = node.as_table();
   if (!entries)
     return tl::unexpected{wrong(node, table, "must be a table, like [paths]")};
   for (auto&& [name, child] : *entries) {
+    if (auto inner = fmt::format("{}.{}", table, name.str()); is_table(inner)) {
+      if (auto done = take_table(into, inner, child); !done)
+        return done;
+      continue;
+    }
     auto known = std::vector<std::string_view>{};
     auto found = static_cast<const key*>(nullptr);
     for (auto& x : keys())
@@ -186,6 +199,20 @@ outcome<toml::table> parse(const std::string& path) {
 
 } // namespace
 
+namespace {
+
+outcome<void> check_uris(const config& x) {
+  using model::hypervisor_id;
+  auto own = model::kind_of_uri(hypervisor_id::host, x.hypervisor_uri);
+  if (own && x.containers_uri.empty())
+    return {};
+  if (own)
+    own = model::kind_of_uri(hypervisor_id::containers, x.containers_uri);
+  return own.map([](auto) {});
+}
+
+} // namespace
+
 outcome<config> read_config(const std::string& path) {
   auto parsed = parse(path);
   if (!parsed)
@@ -197,6 +224,11 @@ outcome<config> read_config(const std::string& path) {
       why.text = fmt::format("{}: {}", path, why.text);
       return tl::unexpected{why};
     }
+  if (auto sound = check_uris(result); !sound) {
+    auto why = sound.error();
+    why.text = fmt::format("{}: {}", path, why.text);
+    return tl::unexpected{why};
+  }
   return result;
 }
 

@@ -26,6 +26,7 @@ struct config {
   std::string usb_ids = "/usr/share/hwdata/usb.ids";
   std::string log = "/var/log/qubes";
   std::string hypervisor_uri = "xen:///system";
+  std::string containers_uri; ///< "" for none
   std::int64_t hypervisor_connections = 8;
   std::int64_t hypervisor_silence = 60; ///< seconds
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
@@ -36,6 +37,7 @@ struct config {
   std::string xl = "/usr/sbin/xl";
   std::string input_trigger = "/usr/bin/qubes-input-trigger";
   std::string scrypt = "scrypt";
+  std::string mkfs = "/usr/sbin/mkfs.ext4";                   ///< "" for none
   std::string memory_manager = "/var/run/qubes/qmemman.sock"; ///< "" for none
   std::string log_target =
       "auto"; ///< journal, stderr, or auto: the journal when started by systemd

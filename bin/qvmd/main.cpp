@@ -3,6 +3,7 @@
 #include "bin/qvmd/config.hpp"
 #include "bin/qvmd/log.hpp"
 #include "drivers/command_runner.hpp"
+#include "drivers/container_host.hpp"
 #include "drivers/host_facts.hpp"
 #include "drivers/libvirt.hpp"
 #include "drivers/notify.hpp"
@@ -67,15 +68,30 @@ public:
   }
 };
 
+/// The configuration was refused if it is of no kind.
+std::optional<model::hypervisor_kind> kind_at(model::hypervisor_id where, const std::string& uri) {
+  auto kind = model::kind_of_uri(where, uri);
+  return kind ? std::optional{*kind} : std::nullopt;
+}
+
+/// Each has connections of its own.
+std::unique_ptr<drivers::hypervisor> reach_hypervisor(const config& x, const std::string& uri) {
+  return drivers::make_libvirt({.uri = uri,
+                                .host = x.lanes.host,
+                                .build = x.lanes.build,
+                                .guest = static_cast<unsigned>(x.hypervisor_connections),
+                                .rescue = x.lanes.rescue,
+                                .silence = std::chrono::seconds{x.hypervisor_silence}});
+}
+
 actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes> lanes) {
   auto result = actors::machinery{};
-  result.hypervisor =
-      drivers::make_libvirt({.uri = x.hypervisor_uri,
-                             .host = x.lanes.host,
-                             .build = x.lanes.build,
-                             .guest = static_cast<unsigned>(x.hypervisor_connections),
-                             .rescue = x.lanes.rescue,
-                             .silence = std::chrono::seconds{x.hypervisor_silence}});
+  result.hypervisor = reach_hypervisor(x, x.hypervisor_uri);
+  if (!x.containers_uri.empty()) {
+    result.containers = reach_hypervisor(x, x.containers_uri);
+    result.container_lanes = std::make_shared<drivers::lanes>(x.lanes);
+  }
+  result.container_host = drivers::open_container_host(x.mkfs, x.sysfs);
   auto tools = drivers::guest_tools_options{};
   tools.run_directory = x.qubes_run;
   tools.qubesdb_daemon = x.qubesdb_daemon;
@@ -88,7 +104,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   result.tools = drivers::open_guest_tools(std::move(tools));
   result.boot_links = drivers::open_boot_links(x.boot_links);
   result.agent = drivers::open_device_agent(x.qubes_run);
-  if (x.hypervisor_uri.starts_with("xen")) {
+  if (kind_at(model::hypervisor_id::host, x.hypervisor_uri) == model::hypervisor_kind::xen) {
     result.meter = drivers::open_usage_meter();
     if (auto xenstore = drivers::open_xenstore())
       result.xenstore = std::move(*xenstore);
@@ -221,6 +237,9 @@ int run(const config& settings, const std::string& config_path) {
 
   auto machine = drivers::gather_host(settings.state);
   machine.packages = drivers::find_packages(settings.python);
+  if (auto kind = kind_at(model::hypervisor_id::host, settings.hypervisor_uri))
+    machine.kind = *kind;
+  machine.containers = kind_at(model::hypervisor_id::containers, settings.containers_uri);
   if (machine.packages.contains(model::package::usb_proxy))
     machine.usb = drivers::read_usb_names(settings.usb_ids);
   auto unknown = std::error_code{};
@@ -229,6 +248,7 @@ int run(const config& settings, const std::string& config_path) {
   machine.callbacks = drivers::storage::read_callbacks(settings.callbacks);
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
   auto machinery = make_machinery(settings, lanes);
+  auto container_lanes = std::static_pointer_cast<drivers::lanes>(machinery.container_lanes);
   auto files = std::make_shared<actors::library>(drivers::open_disk(settings.state),
                                                  settings.settings.generations, drivers::make_uuid);
   // The server is made last, when the society can answer it; whoever is faster waits here.
@@ -248,6 +268,7 @@ int run(const config& settings, const std::string& config_path) {
                                                 .wall_us = us_by<std::chrono::system_clock>,
                                                 .chance = drivers::random_number,
                                                 .hypervisor_uri = settings.hypervisor_uri,
+                                                .containers_uri = settings.containers_uri,
                                                 .store_path = settings.state + "/qubes.xml"});
   if (!society) {
     spdlog::critical("{}", society.error().message());
@@ -303,7 +324,10 @@ int run(const config& settings, const std::string& config_path) {
   opened->reset();
   lanes->finish(drivers::lane::storage,
                 storage_limit); // what was broken off cleans up after itself
-  if (lanes->pending() > 0) { // a frozen guest still holds a thread; the stop does not wait for it
+  if (lanes->pending() > 0
+      || (container_lanes
+          && container_lanes->pending()
+                 > 0)) { // a frozen guest still holds a thread; the stop does not wait for it
     drain_log(log_limit);
     std::_Exit(0);
   }

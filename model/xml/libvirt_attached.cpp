@@ -106,6 +106,10 @@ std::string interface_mac(std::string_view device) {
   return read_device(device, "interface", "mac", "address");
 }
 
+std::string interface_bridge(std::string_view device) {
+  return read_device(device, "interface", "source", "bridge");
+}
+
 std::vector<network_link> links_in(std::string_view text) {
   auto document = pugi::xml_document{};
   auto result = std::vector<network_link>{};

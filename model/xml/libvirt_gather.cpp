@@ -1,6 +1,7 @@
 #include "model/feature.hpp"
 #include "model/graph.hpp"
 #include "model/kernel_options.hpp"
+#include "model/kind_of.hpp"
 #include "model/memory.hpp"
 #include "model/pool_driver.hpp"
 #include "model/property.hpp"
@@ -95,6 +96,8 @@ std::string boot_mode_options(const view& v, const domain& x) {
 }
 
 void gather_kernel(const view& v, const domain& x, machine& to) {
+  if (!abilities_of(v, x).kernels)
+    return;
   to.kernel = read_text({v, &x}, "kernel");
   to.kernelopts = read_text({v, &x}, "kernelopts");
   to.kernelopts_common = common_options(v, x);
@@ -219,6 +222,51 @@ void gather_network(const view& v, const domain& x, machine& to) {
   }
 }
 
+// -- containers -----------------------------------------------------------------------------------
+
+constexpr auto given_bridge = "net.bridge";
+
+std::string own_feature(const domain& x, std::string_view name) {
+  auto found = x.features.find(name);
+  return found ? *found : std::string{};
+}
+
+/// Of a feature, a word each.
+std::vector<std::string> words_of(std::string_view text) {
+  auto result = std::vector<std::string>{};
+  while (!text.empty()) {
+    auto end = std::min(text.find(' '), text.size());
+    if (end > 0)
+      result.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return result;
+}
+
+void gather_bridged(const view& v, const domain& x, machine& to) {
+  auto inherited = [&](std::string_view name) {
+    auto found = find_feature(v, x, name, chain::with_template);
+    return found ? *found : std::string{};
+  };
+  auto& part = to.bridged;
+  if (auto command = words_of(inherited("container.init")); !command.empty()) {
+    part.init = command.front();
+    part.init_arguments.assign(command.begin() + 1, command.end());
+  }
+  part.volatile_at = inherited("container.volatile");
+  auto netvm = netvm_of(v, x);
+  if (auto given = own_feature(x, given_bridge); !given.empty())
+    part.uplink = {.bridge = std::move(given), .mac = to.mac, .own = false};
+  else if (netvm)
+    part.uplink = {.bridge = bridge_of(*netvm), .mac = to.mac};
+  if (provides_network(v, x))
+    part.downlink = {.bridge = bridge_of(x), .mac = serving_mac(x)};
+  if (netvm) {
+    part.gateway = read_text({v, &x}, "visible_gateway");
+    part.gateway6 = read_text({v, &x}, "visible_gateway6");
+  }
+}
+
 void gather_gui(const view& v, const domain& x, machine& to) {
   if (auto guivm = read_domain({v, &x}, "guivm")) {
     to.guivm = guivm->name.str();
@@ -281,12 +329,14 @@ machine gather(const view& v, const domain& x, const devices& started) {
   auto number = [&](std::string_view name) { return read_int({v, &x}, name); };
   result.name = x.name.str();
   result.uuid = x.uuid;
+  result.form = form_of(v, x);
   result.virt_mode = read_text({v, &x}, "virt_mode");
   result.memory = number("memory");
   result.maxmem = most_memory(v, x);
   result.vcpus = number("vcpus");
   result.memory_hotplug = can_hotplug_memory(v, x);
   result.has_pci = x.has_pci();
+  result.accelerated = v.machine.kvm;
   result.cpu_family = v.machine.cpu_family;
   result.cpu_model = v.machine.cpu_model;
   result.debug = read_bool({v, &x}, "debug");
@@ -298,6 +348,7 @@ machine gather(const view& v, const domain& x, const devices& started) {
   gather_features(v, x, result);
   gather_volumes(v, x, started, result);
   gather_devices(v, x, result);
+  gather_bridged(v, x, result);
   return result;
 }
 

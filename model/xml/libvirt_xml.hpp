@@ -1,9 +1,11 @@
 // A domain's libvirt XML (spec/libvirt-xml.md). Rendering is apart from gathering, so that the
-// worked examples of the spec, which are inputs of the renderer, test it directly.
+// worked examples of the spec, which are inputs of a renderer, test it directly. Each kind of
+// hypervisor has a renderer (model/xml/renderer.hpp).
 #pragma once
 
 #include "model/auto_attach.hpp"
 #include "model/guest.hpp"
+#include "model/hypervisor_kind.hpp"
 #include "model/view.hpp"
 
 #include <map>
@@ -35,10 +37,28 @@ struct pci_attachment {
   std::map<std::string, std::string> options;
 };
 
-/// Everything the renderer needs, nothing it has to look up.
+/// An interface at a bridge of the host, where guests do not serve each other.
+struct bridge_leg {
+  std::string bridge; ///< "" for none
+  std::string mac;
+  bool own = true; ///< a bridge of ours, else one that the host has
+};
+
+/// What those have whose interfaces are at bridges; some of it only containers.
+struct bridged_part {
+  std::string init = "/sbin/init";
+  std::vector<std::string> init_arguments;
+  std::string volatile_at; ///< where its volatile volume is mounted, "" for nowhere
+  bridge_leg uplink;       ///< to its netvm, or to a given bridge
+  bridge_leg downlink;     ///< to its clients, when it provides network
+  std::string gateway, gateway6;
+};
+
+/// Everything a renderer needs, nothing it has to look up.
 struct machine {
   std::string name, uuid;
-  std::string virt_mode;                          ///< hvm, pvh, pv
+  hypervisor_kind form = hypervisor_kind::xen;    ///< the kind whose XML it gets
+  std::string virt_mode;                          ///< hvm, pvh, pv, lxc
   std::int64_t memory = 0, maxmem = 0, vcpus = 0; ///< MiB
   bool memory_hotplug = false;
   bool has_pci = false;
@@ -61,6 +81,8 @@ struct machine {
   std::vector<block_device> volumes;
   std::vector<block_attachment> required_blocks;
   std::vector<pci_attachment> required_pci;
+  bool accelerated = false; ///< by the processor, where that is a choice
+  bridged_part bridged;
 };
 
 /// Volume -> device, as its driver gave it when it was started.
@@ -74,15 +96,12 @@ machine gather(const view& v, const domain& x, const devices& started = {});
 /// Refuses an impossible virt_mode and too many disks.
 outcome<std::string> render(const machine& x);
 
-// -- fragments for hot-plug ---------------------------------------------------------------------
+// -- fragments for hot-plug, beside those of a renderer -----------------------------------------
 
 std::string render_net(const machine& x);
 
 /// Enough of an interface to find it by with `live_device`.
 std::string render_interface_key(std::string_view mac);
-
-std::string render_block(const block_attachment& x, std::string_view frontend);
-std::string render_pci(const pci_attachment& x, bool suspend_s0ix);
 
 /// A PCI device of the host, by its address `SSSS:BB:DD.F`.
 pci_attachment pci_at(std::string_view address, std::map<std::string, std::string> options);
@@ -102,6 +121,9 @@ std::string disk_target(std::string_view device);
 
 /// The MAC of an interface (an element for hot-plug); "" for what is none.
 std::string interface_mac(std::string_view device);
+
+/// The bridge that an interface is at; "" for none.
+std::string interface_bridge(std::string_view device);
 
 /// Network interfaces in a live domain's XML.
 std::vector<network_link> links_in(std::string_view text);

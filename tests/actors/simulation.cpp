@@ -133,6 +133,12 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
       [this](drivers::fake_call which, const std::string&) { return fate(which); });
   hypervisor_->blocking(false);
   hypervisor_->keep_books(xenstore_);
+  if (how.containers) {
+    containers_ = std::make_shared<drivers::fake_hypervisor>(
+        model::row(model::hypervisor_kind::lxc).can,
+        [this](drivers::fake_call which, const std::string&) { return fate(which); });
+    containers_->blocking(false);
+  }
 
   disks_ = std::make_shared<drivers::fake_disks>(
       [this](const std::string& directory) { disk_->foreign_write(directory, ""); });
@@ -142,6 +148,16 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   open(sysfs);
 }
 
+std::vector<model::guest> simulation::all_guests() const {
+  auto result = hypervisor_->guests();
+  if (containers_)
+    for (auto& x : containers_->guests()) {
+      result.push_back(std::move(x));
+      result.back().at = model::hypervisor_id::containers;
+    }
+  return result;
+}
+
 /// A daemon on what the host has.
 void simulation::open(const std::string& sysfs) {
   auto store_disk = std::make_unique<shared_disk>(disk_);
@@ -149,6 +165,8 @@ void simulation::open(const std::string& sysfs) {
   auto machine = model::host{};
   machine.memory_kib = 16777216;
   machine.cpus = 8;
+  if (containers_)
+    machine.containers = model::hypervisor_kind::lxc;
   auto& kernel = machine.kernels.emplace_back();
   kernel.name = "6.1";
   kernel.vmlinuz = kernel.initramfs = kernel.modules = true;
@@ -169,7 +187,9 @@ void simulation::open(const std::string& sysfs) {
                                .config = std::make_shared<shared_disk>(config_disk_),
                                .lanes = deck_,
                                .sysfs = sysfs,
-                               .home = QVMD_SOURCE_DIR "/tests/golden"},
+                               .home = QVMD_SOURCE_DIR "/tests/golden",
+                               .containers = containers_,
+                               .container_lanes = containers_ ? deck_ : nullptr},
                  .disks = disks_,
                  .backups = backups_,
                  .to_clients = [this](connection_id who, const std::string& frame,
@@ -556,7 +576,7 @@ void simulation::check_held_volumes() {
     return;
   auto started = disks_->running();
   auto system = world().system.read();
-  for (auto& guest : hypervisor_->guests())
+  for (auto& guest : all_guests())
     if (auto* x = system->find(guest.name))
       for (auto& it : x->volumes)
         if (it.pool != "linux-kernel" && !started.contains(it.vid))
@@ -572,7 +592,7 @@ void simulation::check_rest() {
   if (auto left = world().deadlines->running(); left > 0)
     violate(fmt::format("{} requests are without an answer", left));
   auto guests = std::map<std::string, model::guest>{};
-  for (auto& x : hypervisor_->guests())
+  for (auto& x : all_guests())
     guests[x.name] = x;
   for (auto& x : world().system.read()->domains) {
     if (!x->is(model::qubes_vm))
@@ -633,13 +653,13 @@ void simulation::check_interfaces() {
     auto live = world().board.read(x->qid);
     if (!x->is(model::qubes_vm) || live.state != power::running || live.degraded)
       continue;
-    auto found = hypervisor_->devices(x->uuid);
+    auto found = hypervisor_at(live.at).devices(x->uuid);
     if (!found)
       continue;
-    auto at = std::vector<std::string>{};
-    for (auto& link : found->links)
-      at.push_back(link.netvm);
     auto* netvm = model::netvm_of(now.view(), *x);
+    auto at = std::vector<std::string>{};
+    for (auto& link : found->links) // a bridge does not say whose it is
+      at.push_back(link.netvm.empty() && netvm ? netvm->name.str() : link.netvm);
     auto wanted = std::vector<std::string>{};
     if (netvm)
       wanted.push_back(netvm->name);
@@ -695,7 +715,7 @@ void simulation::check_rows() {
   for (auto qid = std::int64_t{0}; qid < 200; ++qid)
     if (!qids.contains(qid) && !(world().board.read(qid) == model::live{}))
       violate(fmt::format("the slot {} of nobody is written", qid));
-  for (auto& guest : hypervisor_->guests()) {
+  for (auto& guest : all_guests()) {
     auto* x = system.find(guest.name);
     auto is_host = guest.name == "Domain-0";
     if (!is_host && (!x || x->uuid != guest.uuid))

@@ -172,7 +172,8 @@ struct faults {
   unsigned hypervisor = 0;
   unsigned disk = 0;
   unsigned volumes = 0;
-  unsigned losses = 0; ///< of the connection to the hypervisor, whose calls under way go on
+  unsigned losses = 0;     ///< of the connection to the hypervisor, whose calls under way go on
+  bool containers = false; ///< no fault: the host has a hypervisor for them as well
 };
 
 /// Why an order was refused.
@@ -260,6 +261,7 @@ public:
   model::power state_of(const std::string& domain) const;
   const actors::world& world() const { return *society_->world(); }
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
+  drivers::fake_hypervisor& containers() { return *containers_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
   drivers::xenstore& xenstore() { return *xenstore_; }
   patient_memory& memory() { return *memory_; }
@@ -346,7 +348,13 @@ private:
   std::shared_ptr<drivers::doomed_disk> run_disk_ = std::make_shared<drivers::doomed_disk>();
   std::shared_ptr<drivers::doomed_disk> config_disk_ = std::make_shared<drivers::doomed_disk>();
   shared_disk* store_disk_ = nullptr;
+  drivers::fake_hypervisor& hypervisor_at(model::hypervisor_id x) {
+    return x == model::hypervisor_id::host ? *hypervisor_ : *containers_;
+  }
+  std::vector<model::guest> all_guests() const;
+
   std::shared_ptr<drivers::fake_hypervisor> hypervisor_;
+  std::shared_ptr<drivers::fake_hypervisor> containers_; ///< null for none
   std::shared_ptr<drivers::fake_guest_tools> tools_ = std::make_shared<drivers::fake_guest_tools>();
   std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<noted_boot> boot_ = std::make_shared<noted_boot>();

@@ -204,6 +204,35 @@ TEST_F(daemon_test, wrong_configuration_names_line_key_and_remedy) {
   EXPECT_EQ(run({qvmd, "--config", top / "missing.toml"}, top / "qvmd.log"), 2);
 }
 
+TEST_F(daemon_test, a_uri_that_leads_to_no_hypervisor_is_refused_by_its_key) {
+  write_file(config(), "[hypervisor]\nuri = \"vbox:///session\"\n");
+  EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2);
+  EXPECT_THAT(log(), HasSubstr("hypervisor.uri is 'vbox:///session'"));
+  EXPECT_THAT(log(), HasSubstr("it may be xen:///... or"));
+  write_file(config(), "[hypervisor.containers]\nuri = \"xen:///system\"\n");
+  EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2);
+  EXPECT_THAT(log(), HasSubstr("hypervisor.containers.uri is 'xen:///system'"));
+  write_file(config(), "[hypervisor.containers]\nurl = \"\"\n");
+  EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2);
+  EXPECT_THAT(log(), HasSubstr("hypervisor.containers.url is no key; did you mean 'uri'?"));
+}
+
+TEST_F(daemon_test, containers_out_of_reach_cost_other_domains_nothing) {
+  auto x = app().name.str();
+  write_file(config(),
+             read_file(config())
+                 + "\n[hypervisor.containers]\nuri = \"lxc:///system?socket=/nowhere\"\n");
+  start();
+  EXPECT_THAT(call("qvmd.Status", "dom0"), HasSubstr("\"uri\":\"lxc:///system?socket=/nowhere\""));
+  ASSERT_THAT(call("admin.vm.property.Set+netvm", x), testing::StartsWith("0"));
+  ASSERT_THAT(call("admin.vm.property.Set+virt_mode", x, "lxc"), testing::StartsWith("0")) << log();
+  auto refused = call("admin.vm.Start", x);
+  EXPECT_THAT(refused, HasSubstr("the hypervisor of containers is out of reach"));
+  EXPECT_THAT(refused, HasSubstr("/nowhere"));
+  ASSERT_THAT(call("admin.vm.property.Set+virt_mode", x, "pvh"), testing::StartsWith("0"));
+  EXPECT_THAT(call("admin.vm.Start", x), testing::StartsWith("0"));
+}
+
 TEST_F(daemon_test, the_reference_in_docs_is_the_one_of_its_methods) {
   start();
   auto page = top / "admin-api.md";

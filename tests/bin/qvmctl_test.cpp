@@ -1285,6 +1285,8 @@ const auto status_text = json{
     {"connections", 4},
     {"hypervisor",
      {{"uri", "xen:///"}, {"connected", false}, {"type", "Xen"}, {"reason", "no route"}}},
+    {"containers",
+     {{"uri", "lxc:///system"}, {"connected", true}, {"type", "LXC"}, {"reason", ""}}},
     {"store",
      {{"path", "/q.xml"},
       {"generation", 42},
@@ -1312,6 +1314,7 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
   EXPECT_EQ(x.code, 0);
   EXPECT_THAT(x.out, AllOf(HasSubstr("0.1.0, up 2 h 3 min, 4 connections"),
                            HasSubstr("not connected  Xen xen:///: no route"),
+                           HasSubstr("connected  LXC lxc:///system"),
                            HasSubstr("/q.xml, 51.2 KiB of 64.0 MiB, generation 42"),
                            HasSubstr("sys-gui: 3.0 KiB"), HasSubstr("10 Halted, 3 Running"),
                            HasSubstr("work: frozen"), HasSubstr("domains old (line 40): no class"),

@@ -172,9 +172,9 @@ TEST_F(libvirt_in_process, says_what_it_lacks_and_describes_the_host) {
   auto can = host->can();
   EXPECT_FALSE(can.paused_start || can.attach || can.sleep || can.guest_shutdown);
   auto facts = model::host{};
-  facts.xen = true;
+  facts.kind = model::hypervisor_kind::xen;
   EXPECT_THAT(host->describe_host(facts), succeeds());
-  EXPECT_FALSE(facts.xen);
+  EXPECT_EQ(facts.kind, model::hypervisor_kind::test);
   EXPECT_EQ(facts.memory_kib, 3145728U);
   EXPECT_EQ(facts.cpus, 16U);
 }

@@ -1,4 +1,4 @@
-#include "model/xml/libvirt_xml.hpp"
+#include "model/xml/renderer.hpp"
 
 #include "canonical.hpp"
 
@@ -116,13 +116,15 @@ xml::machine machine_of(const json& example) {
   return x;
 }
 
+const auto& on_xen = xml::renderer_of(hypervisor_kind::xen);
+
 std::string render_fragment(const json& example, const std::string& which) {
   if (which.ends_with("net.xml"))
     return xml::render_net(machine_of(example));
   if (which.ends_with("pci.xml"))
-    return xml::render_pci(pci(example["device"], texts_of(example, "options")),
-                           !text(example, "power_mgmt").empty());
-  return xml::render_block(block(example["device"], texts_of(example, "options")), "xvdz");
+    return on_xen.pci(pci(example["device"], texts_of(example, "options")),
+                      !text(example, "power_mgmt").empty());
+  return on_xen.disk(block(example["device"], texts_of(example, "options")), "xvdz");
 }
 
 std::vector<std::string> example_names() {

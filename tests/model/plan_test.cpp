@@ -145,7 +145,6 @@ TEST_F(plans, a_template_is_never_reset) {
 TEST_F(plans, maxmem_of_a_running_domain_needs_hotplug) {
   at.live("work", power::running);
   EXPECT_EQ(code(set("work", "maxmem", "3000")), errc::vm_not_halted);
-  at.machine.xen = true;
   at.make({{set_property{"work", "kernel", "6.6"}}});
   EXPECT_EQ(code(set("work", "maxmem", "3000")), errc::none);
 }

@@ -1,16 +1,10 @@
 #include "model/literal.hpp"
-#include "model/xml/libvirt_xml.hpp"
-
-#include <fmt/format.h>
-#include <pugixml.hpp>
+#include "model/xml/render_parts.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 #include <set>
-#include <sstream>
-#include <utility>
 
-namespace qubes::model::xml {
+namespace qubes::model::xml::xen {
 
 namespace {
 
@@ -24,54 +18,9 @@ constexpr auto full_stubdom_rootfs = "/usr/libexec/xen/boot/qemu-stubdom-linux-f
 constexpr auto spare_letters = std::string_view{"efghijklmnopqrstuvwxy"};
 constexpr auto first_block_letter = std::size_t{4};
 
-// -- the tree -------------------------------------------------------------------------------------
-
-using attributes = std::initializer_list<std::pair<const char*, std::string>>;
-
-pugi::xml_node add(pugi::xml_node to, const char* tag, attributes all = {},
-                   const std::string& text = {}) {
-  auto x = to.append_child(tag);
-  for (auto& [name, value] : all)
-    x.append_attribute(name) = value.c_str();
-  if (!text.empty())
-    x.text() = text.c_str();
-  return x;
-}
-
-std::string written(const pugi::xml_document& x) {
-  auto out = std::ostringstream{};
-  x.save(out, "  ", pugi::format_indent | pugi::format_no_declaration);
-  return out.str();
-}
-
-// -- features -------------------------------------------------------------------------------------
-
-/// Of the domain, else of its template; null when neither has it.
-const std::string* find_feature(const machine& x, const std::string& name) {
-  if (auto own = x.own_features.find(name); own != x.own_features.end())
-    return &own->second;
-  auto inherited = x.template_features.find(name);
-  return inherited == x.template_features.end() ? nullptr : &inherited->second;
-}
-
-std::string feature(const machine& x, const std::string& name, const std::string& fallback = {}) {
-  auto found = find_feature(x, name);
-  return found ? *found : fallback;
-}
-
-bool has_feature(const machine& x, const std::string& name, bool fallback = false) {
-  auto found = find_feature(x, name);
-  return found ? !found->empty() : fallback;
-}
-
 bool has_own_feature(const machine& x, const std::string& name, bool fallback) {
   auto own = x.own_features.find(name);
   return own == x.own_features.end() ? fallback : !own->second.empty();
-}
-
-std::string option(const std::map<std::string, std::string>& all, const std::string& name) {
-  auto found = all.find(name);
-  return found == all.end() ? std::string{} : found->second;
 }
 
 // -- what the machine has -------------------------------------------------------------------------
@@ -239,12 +188,6 @@ std::string fixed_target(std::string_view volume) {
   return {};
 }
 
-tl::unexpected<error> too_many_disks(const machine& x, std::string_view what) {
-  return fail(errc::vm_error,
-              fmt::format("{} has too many disks: none is left for {}", x.name, what),
-              "detach a disk first");
-}
-
 outcome<void> add_volumes(pugi::xml_node to, const machine& x, targets& names) {
   for (auto& volume : x.volumes) {
     auto target = fixed_target(volume.volume);
@@ -314,7 +257,7 @@ void add_pci(pugi::xml_node to, const pci_attachment& x, bool suspend_s0ix) {
        {"function", "0x" + x.function}});
 }
 
-std::string trimmed(const std::string& text) {
+std::string without_ends(const std::string& text) {
   auto begin = text.find_first_not_of(" \t\r\n");
   if (begin == std::string::npos)
     return {};
@@ -333,7 +276,7 @@ std::string stubdom_network(const machine& x) {
 }
 
 void add_emulator(pugi::xml_node to, const machine& x) {
-  auto command = trimmed(
+  auto command = without_ends(
       fmt::format("-qubes-audio:audiovm_xid={} {}", x.audiovm_xid, feature(x, "qemu-extra-args")));
   if (x.debug)
     command += " -trace xen_platform_log";
@@ -389,12 +332,18 @@ outcome<void> add_devices(pugi::xml_node to, const machine& x) {
   return {};
 }
 
-} // namespace
+/// Domains of Xen, with what the libvirt of Qubes knows beyond others.
+class xen_renderer final : public renderer {
+public:
+  outcome<std::string> domain(const machine& x) const override;
+  std::string interface(const machine& x) const override;
+  std::string disk(const block_attachment& x, std::string_view frontend) const override;
+  std::string pci(const pci_attachment& x, bool suspend_s0ix) const override;
+};
 
-outcome<std::string> render(const machine& x) {
+outcome<std::string> xen_renderer::domain(const machine& x) const {
   if (!is_hvm(x) && !is_pv(x) && x.virt_mode != "pvh")
-    return fail(errc::vm_error, fmt::format("{} has the virt_mode {}", x.name, quoted(x.virt_mode)),
-                "choose hvm, pvh or pv");
+    return wrong_mode(x, "choose hvm, pvh or pv");
   auto document = pugi::xml_document{};
   auto root = add(document, "domain", {{"type", "xen"}});
   add(root, "name", {}, x.name);
@@ -404,36 +353,36 @@ outcome<std::string> render(const machine& x) {
   add_os(root, x);
   add_features(root, x);
   add_clock(root, x);
-  for (auto tag : {"on_poweroff", "on_reboot", "on_crash"})
-    add(root, tag, {}, "destroy");
+  add_endings(root);
   if (auto added = add_devices(root, x); !added)
     return tl::unexpected{added.error()};
   return written(document);
 }
 
-std::string render_net(const machine& x) {
+std::string xen_renderer::interface(const machine& x) const {
   auto document = pugi::xml_document{};
   add_net(document, x);
   return written(document);
 }
 
-std::string render_interface_key(std::string_view mac) {
-  auto document = pugi::xml_document{};
-  add(add(document, "interface", {{"type", "ethernet"}}), "mac", {{"address", std::string{mac}}});
-  return written(document);
-}
-
-std::string render_block(const block_attachment& x, std::string_view frontend) {
+std::string xen_renderer::disk(const block_attachment& x, std::string_view frontend) const {
   auto document = pugi::xml_document{};
   auto wished = option(x.options, "frontend-dev");
   add_disk(document, as_disk(x, wished.empty() ? std::string{frontend} : wished));
   return written(document);
 }
 
-std::string render_pci(const pci_attachment& x, bool suspend_s0ix) {
+std::string xen_renderer::pci(const pci_attachment& x, bool suspend_s0ix) const {
   auto document = pugi::xml_document{};
   add_pci(document, x, suspend_s0ix);
   return written(document);
 }
 
-} // namespace qubes::model::xml
+} // namespace
+
+const renderer& the_renderer() {
+  static const auto only = xen_renderer{};
+  return only;
+}
+
+} // namespace qubes::model::xml::xen

@@ -1,0 +1,198 @@
+#include "model/xml/render_parts.hpp"
+
+namespace qubes::model::xml::lxc {
+
+namespace {
+
+constexpr auto private_at = "/rw";
+/// One of the scheduler's periods, in microseconds; the quota is one of them per processor.
+constexpr auto period_us = std::int64_t{100'000};
+/// All addresses that domains have: 10.137.0.0/16 and 10.138.0.0/16.
+constexpr auto addresses_of_domains = "13";
+constexpr auto addresses6_of_domains = "64";
+
+// -- file systems ---------------------------------------------------------------------------------
+
+/// Images are mounted by way of a loop device that libvirt sets up.
+void add_file_system(pugi::xml_node to, const block_device& x, const std::string& at) {
+  auto is_device = x.path.starts_with("/dev/");
+  auto node = add(to, "filesystem",
+                  {{"type", is_device ? "block" : "file"}, {"accessmode", "passthrough"}});
+  if (!is_device)
+    add(node, "driver", {{"type", "loop"}, {"format", "raw"}});
+  add(node, "source", {{is_device ? "dev" : "file", x.path}});
+  add(node, "target", {{"dir", at}});
+  if (!x.rw)
+    add(node, "readonly");
+}
+
+const block_device* find_volume(const machine& x, std::string_view name) {
+  for (auto& volume : x.volumes)
+    if (volume.volume == name)
+      return &volume;
+  return nullptr;
+}
+
+outcome<void> add_volumes(pugi::xml_node to, const machine& x) {
+  auto root = find_volume(x, "root");
+  if (!root)
+    return fail(errc::vm_error, fmt::format("{} has no root volume to run from", x.name));
+  add_file_system(to, *root, "/");
+  if (auto own = find_volume(x, "private"))
+    add_file_system(to, *own, private_at);
+  if (auto scratch = find_volume(x, "volatile"); scratch && !x.bridged.volatile_at.empty())
+    add_file_system(to, *scratch, x.bridged.volatile_at);
+  return {};
+}
+
+void add_disk(pugi::xml_node to, const block_attachment& x, const std::string& target) {
+  auto node = add(to, "disk", {{"type", "block"}, {"device", "disk"}});
+  add(node, "source", {{"dev", x.node}});
+  add(node, "target", {{"dev", target}});
+  if (option(x.options, "read-only") == "yes")
+    add(node, "readonly");
+}
+
+outcome<void> add_blocks(pugi::xml_node to, const machine& x) {
+  constexpr auto letters = std::string_view{"ijklmnopqrstuvwxyz"};
+  if (x.required_blocks.size() > letters.size())
+    return too_many_disks(x, x.required_blocks[letters.size()].node);
+  for (auto i = std::size_t{0}; i < x.required_blocks.size(); ++i)
+    add_disk(to, x.required_blocks[i], fmt::format("xvd{}", letters[i]));
+  return {};
+}
+
+// -- network --------------------------------------------------------------------------------------
+
+pugi::xml_node add_interface(pugi::xml_node to, const bridge_leg& x) {
+  auto node = add(to, "interface", {{"type", "bridge"}});
+  add(node, "mac", {{"address", x.mac}});
+  add(node, "source", {{"bridge", x.bridge}});
+  return node;
+}
+
+/// Its gateway is the only neighbour that it has; everything else is behind that.
+void add_uplink(pugi::xml_node to, const machine& x) {
+  auto& part = x.bridged;
+  auto node = add_interface(to, part.uplink);
+  if (part.gateway.empty() || x.ip.empty())
+    return; // nobody of ours serves it: it asks whoever does
+  add(node, "ip",
+      {{"family", "ipv4"}, {"address", x.ip}, {"prefix", "32"}, {"peer", part.gateway}});
+  auto six = !x.ip6.empty() && !part.gateway6.empty();
+  if (six)
+    add(node, "ip",
+        {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", "128"}, {"peer", part.gateway6}});
+  add(node, "route",
+      {{"family", "ipv4"}, {"address", "0.0.0.0"}, {"prefix", "0"}, {"gateway", part.gateway}});
+  if (six)
+    add(node, "route",
+        {{"family", "ipv6"}, {"address", "::"}, {"prefix", "0"}, {"gateway", part.gateway6}});
+}
+
+void add_downlink(pugi::xml_node to, const machine& x) {
+  auto node = add_interface(to, x.bridged.downlink);
+  if (!x.ip.empty())
+    add(node, "ip", {{"family", "ipv4"}, {"address", x.ip}, {"prefix", addresses_of_domains}});
+  if (!x.ip6.empty())
+    add(node, "ip", {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", addresses6_of_domains}});
+}
+
+// -- the rest -------------------------------------------------------------------------------------
+
+/// There is no QubesDB in a container: what its programs should know is in their environment.
+void add_environment(pugi::xml_node os, const machine& x) {
+  auto tell = [&](const char* name, const std::string& text) {
+    if (!text.empty())
+      add(os, "initenv", {{"name", name}}, text);
+  };
+  tell("QUBES_NAME", x.name);
+  tell("QUBES_IP", x.ip);
+  tell("QUBES_IP6", x.ip6);
+  tell("QUBES_GATEWAY", x.bridged.gateway);
+  tell("QUBES_GATEWAY6", x.bridged.gateway6);
+  tell("QUBES_PRIMARY_DNS", x.dns[0]);
+  tell("QUBES_SECONDARY_DNS", x.dns[1]);
+}
+
+void add_os(pugi::xml_node to, const machine& x) {
+  auto os = add(to, "os");
+  add(os, "type", {{"arch", "x86_64"}}, "exe");
+  add(os, "init", {}, x.bridged.init);
+  for (auto& word : x.bridged.init_arguments)
+    add(os, "initarg", {}, word);
+  add_environment(os, x);
+}
+
+void add_limits(pugi::xml_node to, const machine& x) {
+  for (auto tag : {"memory", "currentMemory"})
+    add(to, tag, {{"unit", "MiB"}}, std::to_string(x.memory));
+  add(to, "vcpu", {{"placement", "static"}}, std::to_string(x.vcpus));
+  auto tune = add(to, "cputune");
+  add(tune, "period", {}, std::to_string(period_us));
+  add(tune, "quota", {}, std::to_string(x.vcpus * period_us));
+}
+
+class lxc_renderer final : public renderer {
+public:
+  outcome<std::string> domain(const machine& x) const override {
+    if (x.virt_mode != "lxc")
+      return wrong_mode(x, "choose lxc");
+    auto document = pugi::xml_document{};
+    auto root = add(document, "domain", {{"type", "lxc"}});
+    add(root, "name", {}, x.name);
+    add(root, "uuid", {}, x.uuid);
+    add_limits(root, x);
+    add_os(root, x);
+    add(add(root, "features"), "privnet"); // the host's network is never its own
+    add(root, "clock", {{"offset", "utc"}});
+    add_endings(root);
+    auto devices = add(root, "devices");
+    if (auto added = add_volumes(devices, x); !added)
+      return tl::unexpected{added.error()};
+    if (auto added = add_blocks(devices, x); !added)
+      return tl::unexpected{added.error()};
+    if (!x.bridged.uplink.bridge.empty())
+      add_uplink(devices, x);
+    if (!x.bridged.downlink.bridge.empty())
+      add_downlink(devices, x);
+    add(devices, "console", {{"type", "pty"}});
+    return written(document);
+  }
+
+  preparation needs(const machine& x) const override {
+    auto result = preparation{.bridges = bridges_of(x), .file_systems = {}};
+    for (auto& volume : x.volumes) {
+      auto scratch = volume.volume == "volatile" && !x.bridged.volatile_at.empty();
+      auto own = volume.volume == "private" || scratch;
+      if (own || volume.volume == "root")
+        result.file_systems.push_back({.volume = volume.volume, .path = volume.path, .make = own});
+    }
+    return result;
+  }
+
+  std::string interface(const machine& x) const override {
+    auto document = pugi::xml_document{};
+    add_uplink(document, x);
+    return written(document);
+  }
+
+  std::string disk(const block_attachment& x, std::string_view frontend) const override {
+    auto document = pugi::xml_document{};
+    auto wished = option(x.options, "frontend-dev");
+    add_disk(document, x, wished.empty() ? std::string{frontend} : wished);
+    return written(document);
+  }
+
+  /// There is no way to give one to a container; nobody asks for it.
+  std::string pci(const pci_attachment&, bool) const override { return {}; }
+};
+
+} // namespace
+
+const renderer& the_renderer() {
+  static const auto only = lxc_renderer{};
+  return only;
+}
+
+} // namespace qubes::model::xml::lxc

@@ -1,0 +1,179 @@
+#include "model/xml/render_parts.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace qubes::model::xml::qemu {
+
+namespace {
+
+/// Where the guest's agent is reached, should it have one.
+constexpr auto agent_channel = "org.qemu.guest_agent.0";
+
+// -- disks ----------------------------------------------------------------------------------------
+
+struct disk {
+  std::string path, target;
+  std::string devtype = "disk";
+  bool readonly = false;
+};
+
+void add_disk(pugi::xml_node to, const disk& x) {
+  auto is_device = x.path.starts_with("/dev/");
+  auto cdrom = x.devtype == "cdrom";
+  auto node = add(to, "disk",
+                  {{"type", is_device ? "block" : "file"}, {"device", cdrom ? "cdrom" : "disk"}});
+  add(node, "driver", {{"name", "qemu"}, {"type", "raw"}});
+  add(node, "source", {{is_device ? "dev" : "file", x.path}});
+  add(node, "target", {{"dev", x.target}, {"bus", cdrom ? "sata" : "virtio"}});
+  if (x.readonly || cdrom)
+    add(node, "readonly");
+}
+
+/// The names that guests know their volumes by: vda is root, vdb private, ...
+std::string target_of(std::string_view front_end) {
+  auto letters = front_end.substr(std::min<std::size_t>(3, front_end.size()));
+  return front_end.starts_with("xvd") ? fmt::format("vd{}", letters) : std::string{front_end};
+}
+
+disk as_disk(const block_attachment& x, std::string_view front_end) {
+  auto devtype = option(x.options, "devtype");
+  auto target = target_of(front_end);
+  if (devtype == "cdrom" && target.starts_with("vd"))
+    target = fmt::format("sd{}", target.substr(2));
+  return {.path = x.node,
+          .target = std::move(target),
+          .devtype = devtype == "cdrom" ? devtype : "disk",
+          .readonly = option(x.options, "read-only") == "yes"};
+}
+
+outcome<void> add_disks(pugi::xml_node to, const machine& x) {
+  constexpr auto letters = std::string_view{"abcdefghijklmnopqrstuvwxyz"};
+  auto next = std::size_t{0};
+  for (auto& volume : x.volumes) {
+    if (next == letters.size())
+      return too_many_disks(x, volume.volume);
+    add_disk(to, {.path = volume.path,
+                  .target = fmt::format("vd{}", letters[next++]),
+                  .devtype = volume.devtype,
+                  .readonly = !volume.rw});
+  }
+  next = std::max<std::size_t>(next, letters.find('i'));
+  for (auto& block : x.required_blocks) {
+    if (next == letters.size())
+      return too_many_disks(x, block.node);
+    add_disk(to, as_disk(block, fmt::format("xvd{}", letters[next++])));
+  }
+  return {};
+}
+
+// -- the rest -------------------------------------------------------------------------------------
+
+std::string command_line(const machine& x) {
+  return fmt::format("root=/dev/vda ro console=ttyS0 {}{}", x.kernelopts, x.bootmode_kernelopts);
+}
+
+/// A site may know that it does not work, though libvirt offers it.
+bool is_accelerated(const machine& x) {
+  return x.accelerated && has_feature(x, "qemu.kvm", true);
+}
+
+void add_os(pugi::xml_node to, const machine& x) {
+  auto uefi = has_feature(x, "uefi");
+  auto os = uefi ? add(to, "os", {{"firmware", "efi"}}) : add(to, "os");
+  add(os, "type", {{"arch", "x86_64"}, {"machine", "q35"}}, "hvm");
+  if (x.kernel.empty())
+    return void(add(os, "boot", {{"dev", "hd"}}));
+  add(os, "kernel", {}, x.kernel_path);
+  if (!x.initramfs_path.empty())
+    add(os, "initrd", {}, x.initramfs_path);
+  add(os, "cmdline", {}, command_line(x));
+}
+
+void add_interface(pugi::xml_node to, const bridge_leg& x) {
+  auto node = add(to, "interface", {{"type", "bridge"}});
+  add(node, "mac", {{"address", x.mac}});
+  add(node, "source", {{"bridge", x.bridge}});
+  add(node, "model", {{"type", "virtio"}});
+}
+
+void add_pci(pugi::xml_node to, const pci_attachment& x) {
+  auto node = add(to, "hostdev", {{"mode", "subsystem"}, {"type", "pci"}, {"managed", "yes"}});
+  add(add(node, "source"), "address",
+      {{"domain", "0x" + x.segment},
+       {"bus", "0x" + x.bus},
+       {"slot", "0x" + x.device},
+       {"function", "0x" + x.function}});
+}
+
+void add_channels(pugi::xml_node to) {
+  add(to, "serial", {{"type", "pty"}});
+  add(add(to, "console", {{"type", "pty"}}), "target", {{"type", "serial"}, {"port", "0"}});
+  auto channel = add(to, "channel", {{"type", "unix"}});
+  add(channel, "target", {{"type", "virtio"}, {"name", agent_channel}});
+}
+
+class qemu_renderer final : public renderer {
+public:
+  outcome<std::string> domain(const machine& x) const override {
+    if (x.virt_mode != "hvm" && x.virt_mode != "pvh")
+      return wrong_mode(x, "choose hvm or pvh");
+    auto document = pugi::xml_document{};
+    auto root = add(document, "domain", {{"type", is_accelerated(x) ? "kvm" : "qemu"}});
+    add(root, "name", {}, x.name);
+    add(root, "uuid", {}, x.uuid);
+    for (auto tag : {"memory", "currentMemory"})
+      add(root, tag, {{"unit", "MiB"}}, std::to_string(x.memory));
+    add(root, "vcpu", {{"placement", "static"}}, std::to_string(x.vcpus));
+    add_os(root, x);
+    auto features = add(root, "features");
+    add(features, "acpi");
+    add(features, "apic");
+    if (is_accelerated(x))
+      add(root, "cpu", {{"mode", "host-passthrough"}});
+    add(root, "clock", {{"offset", "utc"}});
+    add_endings(root);
+    auto devices = add(root, "devices");
+    if (auto added = add_disks(devices, x); !added)
+      return tl::unexpected{added.error()};
+    for (auto* leg : {&x.bridged.uplink, &x.bridged.downlink})
+      if (!leg->bridge.empty())
+        add_interface(devices, *leg);
+    for (auto& pci : x.required_pci)
+      add_pci(devices, pci);
+    add_channels(devices);
+    return written(document);
+  }
+
+  preparation needs(const machine& x) const override {
+    return {.bridges = bridges_of(x), .file_systems = {}};
+  }
+
+  std::string interface(const machine& x) const override {
+    auto document = pugi::xml_document{};
+    add_interface(document, x.bridged.uplink);
+    return written(document);
+  }
+
+  std::string disk(const block_attachment& x, std::string_view frontend) const override {
+    auto document = pugi::xml_document{};
+    auto wished = option(x.options, "frontend-dev");
+    add_disk(document, as_disk(x, wished.empty() ? frontend : std::string_view{wished}));
+    return written(document);
+  }
+
+  std::string pci(const pci_attachment& x, bool) const override {
+    auto document = pugi::xml_document{};
+    add_pci(document, x);
+    return written(document);
+  }
+};
+
+} // namespace
+
+const renderer& the_renderer() {
+  static const auto only = qemu_renderer{};
+  return only;
+}
+
+} // namespace qubes::model::xml::qemu

@@ -1,0 +1,212 @@
+"""A host with real containers: a private libvirtd with LXC, and root file systems of busybox.
+
+Everything runs in mount, network and process namespaces of its own (`enter`), so that bridges, mounts and
+guests end with the test and are nobody else's.
+"""
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{HERE}/../field")
+sys.dont_write_bytecode = True
+
+import fixture  # noqa: E402  the path comes first
+from fixture import Host, eventually, wrong  # noqa: E402
+
+LIBVIRTD = "/usr/sbin/libvirtd"
+PLUGINS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
+BUSYBOX = "/usr/bin/busybox"
+APPLETS = "sh mkdir mknod dd sleep kill ip ping cat echo env grep ls touch mount sync".split()
+INSIDE = "QVMD_CONTAINERS_INSIDE"
+
+# Says what it was told, counts its lives, and ends when it is asked to.
+INIT = """#!/bin/sh
+env > /rw/environment
+echo started >> /rw/lives
+trap 'echo asked >> /rw/lives; exit 0' TERM
+%s
+echo 1 > /proc/sys/net/ipv4/ip_forward 2>/dev/null
+while :; do sleep 1 & wait $!; done
+"""
+BY_FIFO = "mkdir -p /run; mknod /run/initctl p; (dd bs=384 count=1 </run/initctl >/dev/null 2>&1; kill -TERM 1) &"
+
+
+def missing():
+    """What the machine lacks, in words; "" for nothing."""
+    if os.geteuid() != 0:
+        return "root"
+    for path, package in ((LIBVIRTD, "libvirt-daemon"), (BUSYBOX, "busybox-static"),
+                          (f"{PLUGINS}/libvirt_driver_lxc.so", "libvirt-daemon-driver-lxc"),
+                          ("/usr/sbin/mkfs.ext4", "e2fsprogs"), ("/usr/sbin/ip", "iproute2")):
+        if not os.path.exists(path):
+            return package
+    for flags in (["-mn"],):
+        if subprocess.run(["unshare", *flags, "true"], capture_output=True, check=False).returncode:
+            return "the right to make namespaces"
+    if not os.path.exists("/dev/loop-control"):
+        return "loop devices"
+    return ""
+
+
+def enter():
+    """Runs this program again, in namespaces of its own; comes back there."""
+    if os.environ.get(INSIDE):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return
+    os.environ[INSIDE] = "1"
+    os.execvp("unshare", ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc",
+                          "--kill-child", "--propagation", "private", sys.executable, *sys.argv])
+
+
+def mount(*words):
+    subprocess.run(["mount", *words], check=True)
+
+
+class Libvirtd:
+    """LXC alone: other drivers want what a test machine does not have."""
+
+    def __init__(self):
+        self.top = tempfile.mkdtemp(prefix="containers-")
+        for path in ("etc", "drivers", "run", "keep", "lib", "cache", "log"):
+            os.makedirs(f"{self.top}/{path}")
+        shutil.copy(f"{PLUGINS}/libvirt_driver_lxc.so", f"{self.top}/drivers")
+        subprocess.run(["umount", "/sys/fs/cgroup/unified"], stderr=subprocess.DEVNULL, check=False)
+        for own, place in (("drivers", PLUGINS), ("etc", "/etc/libvirt"), ("keep", "/run/libvirt"),
+                           ("lib", "/var/lib/libvirt"), ("cache", "/var/cache/libvirt"),
+                           ("log", "/var/log/libvirt")):
+            os.makedirs(place, exist_ok=True)
+            mount("--bind", f"{self.top}/{own}", place)
+        with open(f"{self.top}/libvirtd.conf", "w", encoding="utf-8") as file:
+            file.write(f'unix_sock_dir = "{self.top}/run"\nunix_sock_rw_perms = "0700"\n'
+                       'auth_unix_rw = "none"\nauth_unix_ro = "none"\n'
+                       f'log_outputs = "3:file:{self.top}/libvirtd.log"\n')
+        self.socket = f"{self.top}/run/libvirt-sock"
+        self.uri = f"lxc:///system?socket={self.socket}"
+        self.process = None
+
+    def start(self):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)
+        # Not ours to take along: its guests outlive it.
+        self.process = subprocess.Popen([LIBVIRTD, "-f", f"{self.top}/libvirtd.conf", "-p",
+                                         f"{self.top}/pid"], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        eventually("libvirtd listens", lambda: os.path.exists(self.socket))
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def remove(self):
+        self.kill()
+        shutil.rmtree(self.top, ignore_errors=True)
+
+
+def make_root(image, without_init=False):
+    """A root file system of busybox, as an image without partitions."""
+    with tempfile.TemporaryDirectory() as root:
+        for path in ("bin", "sbin", "dev", "proc", "sys", "rw", "run", "tmp", "etc"):
+            os.makedirs(f"{root}/{path}")
+        shutil.copy(BUSYBOX, f"{root}/bin/busybox")
+        for applet in APPLETS:
+            os.symlink("busybox", f"{root}/bin/{applet}")
+        if not without_init:
+            for name, more in (("init", ""), ("init-fifo", BY_FIFO)):
+                with open(f"{root}/sbin/{name}", "w", encoding="utf-8") as file:
+                    file.write(INIT % more)
+                os.chmod(f"{root}/sbin/{name}", 0o755)
+        with open(image, "wb") as file:
+            file.truncate(32 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, image], check=True)
+
+
+class ContainerHost(Host):
+    """A host whose template is made of busybox, and any of whose domains may be a container."""
+
+    def __init__(self, libvirtd, *, root=make_root):
+        super().__init__(start=False,
+                         toml=f'[hypervisor.containers]\nuri = "{libvirtd.uri}"\n')
+        root(f"{self.state}/vm-templates/debian-12/root.img")
+        self.start()
+
+    def create(self, *names):
+        for name in names:
+            self.ok("admin.vm.Create.AppVM", "dom0", "debian-12", f"name={name} label=red")
+
+    def contain(self, *domains, netvm=""):
+        for domain in domains:
+            self.ok("admin.vm.property.Set", domain, "netvm", netvm)
+            self.ok("admin.vm.property.Reset", domain, "kernel")
+            self.ok("admin.vm.property.Set", domain, "virt_mode", "lxc")
+
+    def begin(self, *domains):
+        for domain in domains:
+            self.ok("admin.vm.Start", domain)
+            if self.power(domain) != "Running":
+                wrong(f"{domain} is {self.power(domain)} after its start")
+
+    def xid(self, domain):
+        return self.ok("admin.vm.property.Get", domain, "xid").split()[-1]
+
+    def end(self):
+        for domain, pid in controllers().items():
+            done = False
+            with contextlib.suppress(OSError):
+                done = self.call("admin.vm.Kill", domain).startswith(b"0")
+            for child in [] if done else [*children(pid), pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        super().end()
+        eventually("all containers ended", lambda: not controllers())
+
+
+def controllers():
+    """Processes that libvirt has beside each container, by its name."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+            if words[0].endswith("libvirt_lxc"):
+                found[words[words.index("--name") + 1]] = int(pid)
+    return found
+
+
+def children(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(x) for x in file.read().split()]
+    return []
+
+
+def init_of(domain):
+    """The first process of a container, by its number outside."""
+    pid = controllers().get(domain)
+    first = children(pid) if pid else []
+    return first[0] if first else None
+
+
+def inside(domain, script):
+    """What a shell in the container says; None when it fails."""
+    done = subprocess.run(["nsenter", "-t", str(init_of(domain)), "-m", "-n", "-p", "-r", "/bin/sh",
+                           "-c", script], capture_output=True, text=True, check=False, timeout=60,
+                          env={"PATH": "/bin:/sbin"})
+    return done.stdout if done.returncode == 0 else None
+
+
+def memory_limit(domain, xid):
+    """Bytes that the kernel lets a container have."""
+    place = f"machine/lxc-{xid}-{domain}.libvirt-lxc/memory.limit_in_bytes"
+    with open(f"/sys/fs/cgroup/memory/{place}", encoding="ascii") as file:
+        return int(file.read())
+
+
+def read_file(image, path):
+    """A file of an ext4 image that nobody has mounted."""
+    return subprocess.run(["debugfs", "-R", f"cat {path}", image], capture_output=True, text=True,
+                          check=True).stdout
