@@ -4,6 +4,7 @@
 #include "actors/storage_pool.hpp"
 #include "actors/telling.hpp"
 #include "model/pool_driver.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -60,6 +61,17 @@ std::vector<const model::volume*> volumes_of(const disk_job& x, const round_row&
     result.push_back(&it);
   }
   return result;
+}
+
+/// Its name may be in use again, in a host that was changed by hand.
+bool has_namesake(const model::system& now, const model::domain& x) {
+  auto* other = now.find(x.name.str());
+  return other && other->uuid != x.uuid;
+}
+
+bool is_another_s(const model::system& now, const disk_job& x, const model::volume& it) {
+  auto* owner = model::owner_of(now, it.pool, it.vid);
+  return owner && owner->uuid != x.domain->uuid;
 }
 
 disk_job part_of(const disk_job& whole, disk_task what, const std::string& volume = {}) {
@@ -143,6 +155,7 @@ void storage_state::survey() {
             else
               spdlog::error("nobody knows what was being removed: {}", found.error().message());
             surveying_ = false;
+            world_->removals.tell_all_known();
             for (auto& x : std::exchange(early_, {}))
               line_up(x);
           });
@@ -165,6 +178,7 @@ void storage_state::end_removals(const std::vector<model::domain>& found) {
       continue;
     }
     spdlog::warn("{}: its removal is ended, which was cut off", it.name.str());
+    world_->removals.note(disks.domain);
     caf::anon_send(world_->driver, driver_job{about(it, job::undefine_guest{})});
     if (!now->find(it.name.str()))
       start_at_boot(self, world_, it.name.str(), false);
@@ -235,6 +249,10 @@ caf::result<disk_report> storage_state::run(const disk_job& what) {
     else
       promise.deliver(to_caf(result.error()));
   };
+  if (what.what == disk_task::note_removal)
+    world_->removals.note(what.domain);
+  else if (what.what == disk_task::forget_removal)
+    world_->removals.end(what.domain->uuid);
   if (row && ordered_by_name(*row)) {
     auto x = std::make_shared<round>(*row, what, to);
     surveying_ ? early_.push_back(x) : line_up(x);
@@ -256,16 +274,30 @@ void storage_state::line_up(const round_ptr& x) {
     take_turn(x);
 }
 
-/// What an earlier domain of that name left goes before anything of the next is made.
+/// As long as anything of an earlier domain of that name is there, nothing of the next is made.
 void storage_state::take_turn(const round_ptr& x) {
-  auto left = left_.extract(x->job.domain->name.str());
-  if (left.empty() || x->row.what != disk_task::create)
+  auto former =
+      x->row.what == disk_task::create ? world_->removals.former(*x->job.domain) : nullptr;
+  if (!former || world_->system.read()->find_uuid(former->uuid))
     return begin(x);
+  remove_first(former, x);
+}
+
+void storage_state::remove_first(const model::domain_ptr& former, const round_ptr& x) {
   auto job = part_of(x->job, disk_task::remove);
-  job.domain = left.mapped();
+  job.domain = former;
   job.errand.reset();
-  begin(std::make_shared<round>(
-      *round_of(disk_task::remove), std::move(job), [this, x](const auto&) { begin(x); }, false));
+  auto then = [this, x](const outcome<disk_report>& gone) {
+    if (gone)
+      return take_turn(x);
+    x->why = {errc::storage,
+              fmt::format("what a former '{}' left cannot be removed: {}",
+                          x->job.domain->name.str(), gone.error().message()),
+              "see to that first, or choose another name"};
+    answer(x);
+  };
+  begin(std::make_shared<round>(*round_of(disk_task::remove), std::move(job), std::move(then),
+                                false));
 }
 
 void storage_state::answer(const round_ptr& x) {
@@ -285,6 +317,9 @@ void storage_state::answer(const round_ptr& x) {
 
 void storage_state::begin(const round_ptr& x) {
   auto todo = volumes_of(x->job, x->row);
+  if (x->row.what == disk_task::remove)
+    std::erase_if(todo,
+                  [&](auto* it) { return is_another_s(*world_->system.read(), x->job, *it); });
   if (!x->row.first)
     return do_each(x, todo);
   auto what = todo.empty() ? disk_task::make_home : *x->row.first;
@@ -343,10 +378,14 @@ void storage_state::finish(const round_ptr& x) {
     keep_for_later(x);
   if (!x->row.after || (x->row.first && !x->why) || x->stays)
     return answer(x);
-  hand_on(homes, part_of(x->job, *x->row.after), [this, x](auto done) {
+  auto last = has_namesake(*world_->system.read(), *x->job.domain) ? disk_task::forget_removal
+                                                                   : *x->row.after;
+  hand_on(homes, part_of(x->job, last), [this, x](auto done) {
     if (!done && !x->why)
       x->why = std::move(done.error());
-    if (!done)
+    if (done)
+      world_->removals.end(x->job.domain->uuid);
+    else
       keep_for_later(x);
     answer(x);
   });
@@ -357,7 +396,7 @@ void storage_state::keep_for_later(const round_ptr& x) {
   auto& who = x->job.domain;
   spdlog::error("{}: its disks are left behind: {}", who->name.str(),
                 x->why ? x->why->message() : "they cannot be removed");
-  left_.insert_or_assign(who->name.str(), who);
+  world_->removals.note(who);
 }
 
 } // namespace qubes::actors

@@ -35,6 +35,7 @@ private:
   void end_removals(const std::vector<model::domain>& found);
   void line_up(const round_ptr& x);
   void take_turn(const round_ptr& x);
+  void remove_first(const model::domain_ptr& former, const round_ptr& x);
   void begin(const round_ptr& x);
   void do_each(const round_ptr& x, const std::vector<const model::volume*>& todo);
   void done_with_each(const round_ptr& x);
@@ -56,7 +57,6 @@ private:
   std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
   std::map<std::string, unsigned> deaths_;
   std::map<std::string, std::deque<round_ptr>> lives_; ///< creations and removals, by name
-  std::map<std::string, model::domain_ptr> left_;      ///< whose removal failed
   bool surveying_ = false; ///< what an earlier daemon left is being looked for
   std::vector<round_ptr> early_;
 };

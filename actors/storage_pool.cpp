@@ -185,6 +185,11 @@ outcome<void> storage_pool_state::judge(piece& x) const {
     if (owner && owner->uuid != job.domain->uuid)
       return model::fail(errc::storage, fmt::format("{} is that of another '{}' by now",
                                                     subject_of(x), owner->name.str()));
+  } else if (job.what == disk_task::remove_home) {
+    auto* owner = now.system->find(job.domain->name.str());
+    if (owner && owner->uuid != job.domain->uuid)
+      return model::fail(errc::storage,
+                         fmt::format("{} is that of another one by now", subject_of(x)));
   }
   if (job.source && !job.source_owner.empty()) {
     auto* owner = now.system->find_uuid(job.source_owner);

@@ -77,15 +77,15 @@ public:
   }
 
   outcome<void> remove_home(const model::domain& x) override {
-    return remove_directory(directory_of(x));
+    return remove_directory(directory_of(x)).and_then([&] { return forget_removal(x); });
   }
 
   outcome<void> note_removal(const model::domain& x) override {
-    return write_removal_note(directory_of(x), x);
+    return write_removal_note(state_, x);
   }
 
   outcome<void> forget_removal(const model::domain& x) override {
-    return drop_removal_note(directory_of(x));
+    return drop_removal_note(state_, x.uuid);
   }
 
   outcome<std::vector<model::domain>> removals() override {

@@ -28,10 +28,11 @@ public:
 
   /// It must not be there; a disposable's gets its template's firewall.
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
+  /// And the note of its removal. By its name: the caller knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;
 
   /// Before its record goes: all it has will be removed, also by a daemon that comes after this
-  /// one.
+  /// one. Notes are of a uuid: another domain of that name neither has one nor loses one.
   virtual outcome<void> note_removal(const model::domain& x) = 0;
   /// It stays after all.
   virtual outcome<void> forget_removal(const model::domain& x) = 0;

@@ -2,14 +2,17 @@
 
 #include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/files.hpp"
+#include "model/literal.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 
 namespace qubes::drivers {
@@ -24,9 +27,22 @@ using nlohmann::json;
 
 constexpr klass owners[]{klass::app, klass::template_vm}; ///< one for each folder of directories
 constexpr std::string_view removed = ".removed-";
+constexpr std::string_view suffix = ".json";
 
-std::string note_in(const std::string& home) {
-  return home + "/removal.json";
+std::string folder_of(const std::string& state, klass x) {
+  return fmt::format("{}/{}", state, model::row(x).directory);
+}
+
+std::string folder_of_notes(const std::string& state) {
+  return state + "/removals";
+}
+
+/// What is no uuid has no note.
+outcome<std::string> note_of(const std::string& state, const std::string& uuid) {
+  auto name = model::parse_uuid(uuid);
+  if (!name)
+    return model::fail(model::errc::storage, fmt::format("'{}' is no uuid", uuid));
+  return fmt::format("{}/{}{}", folder_of_notes(state), *name, suffix);
 }
 
 json as_json(const model::volume& x) {
@@ -55,16 +71,30 @@ model::volume volume_of(const json& x) {
   return result;
 }
 
-/// Nothing without a note, or with one that is no note.
-std::optional<model::domain> read_note(const std::string& home, klass type) {
-  auto name = model::domain_name::parse(home.substr(home.rfind('/') + 1));
-  auto file = std::ifstream{note_in(home)};
-  auto all = file && name ? json::parse(file, nullptr, false) : json{};
+/// Of the class, only what its directory is in.
+std::optional<klass> owner_in(std::string_view directory) {
+  auto* found =
+      std::ranges::find(owners, directory, [](klass x) { return model::row(x).directory; });
+  return found == std::end(owners) ? std::nullopt : std::optional{*found};
+}
+
+bool is_note(const std::string& name) {
+  return name.ends_with(suffix); // the others are drafts that a crash left
+}
+
+/// Nothing for one that is no note.
+std::optional<model::domain> read_note(const std::string& path) {
+  auto file = std::ifstream{path};
+  auto all = file ? json::parse(file, nullptr, false) : json{};
   if (!all.is_object())
     return std::nullopt;
   try {
+    auto name = model::domain_name::parse(all.at("name").get<std::string>());
+    auto type = owner_in(all.at("directory").get<std::string>());
+    if (!name || !type)
+      return std::nullopt;
     auto result = model::domain{};
-    result.type = type;
+    result.type = *type;
     result.name = *name;
     all.at("uuid").get_to(result.uuid);
     for (auto& x : all.at("volumes"))
@@ -75,35 +105,49 @@ std::optional<model::domain> read_note(const std::string& home, klass type) {
   }
 }
 
-std::string folder_of(const std::string& state, klass x) {
-  return fmt::format("{}/{}", state, model::row(x).directory);
+/// Also its name lasts.
+outcome<void> make_folder_of_notes(const std::string& state) {
+  auto path = folder_of_notes(state);
+  if (storage::path_exists(path))
+    return {};
+  return storage::make_directory(path).and_then([&] { return storage::sync_directory_of(path); });
 }
 
 } // namespace
 
-outcome<void> write_removal_note(const std::string& home, const model::domain& x) {
+outcome<void> write_removal_note(const std::string& state, const model::domain& x) {
+  auto path = note_of(state, x.uuid);
+  if (!path)
+    return tl::unexpected{std::move(path.error())};
   auto volumes = json::array();
   for (auto& it : x.volumes)
     volumes.push_back(as_json(it));
-  auto text = json{{"uuid", x.uuid}, {"volumes", std::move(volumes)}}.dump();
-  auto file = storage::draft_file::create(note_in(home));
+  auto text = json{{"name", x.name.str()},
+                   {"directory", model::row(x.type).directory},
+                   {"uuid", x.uuid},
+                   {"volumes", std::move(volumes)}}
+                  .dump();
+  if (auto made = make_folder_of_notes(state); !made)
+    return made;
+  auto file = storage::draft_file::create(*path);
   if (!file)
     return tl::unexpected{std::move(file.error())};
   if (::write(file->get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    return storage::cannot("write", note_in(home));
+    return storage::cannot("write", *path);
   return file->keep();
 }
 
-outcome<void> drop_removal_note(const std::string& home) {
-  return storage::remove_file(note_in(home));
+outcome<void> drop_removal_note(const std::string& state, const std::string& uuid) {
+  auto path = note_of(state, uuid);
+  return path ? storage::remove_file(*path) : outcome<void>{};
 }
 
 std::vector<model::domain> read_removal_notes(const std::string& state) {
   auto result = std::vector<model::domain>{};
-  for (auto type : owners)
-    for (auto& name : storage::names_in(folder_of(state, type)))
-      if (auto x = read_note(fmt::format("{}/{}", folder_of(state, type), name), type))
-        result.push_back(std::move(*x));
+  for (auto& name : storage::names_in(folder_of_notes(state)))
+    if (auto x = !is_note(name) ? std::nullopt
+                                : read_note(fmt::format("{}/{}", folder_of_notes(state), name)))
+      result.push_back(std::move(*x));
   return result;
 }
 

@@ -1,4 +1,4 @@
-// What a removal has to take away, noted in the domain's own directory before its record goes: a
+// What a removal has to take away, noted beside the domains' directories before its record goes: a
 // daemon that is killed in the middle is followed by one that ends it.
 #pragma once
 
@@ -10,12 +10,11 @@
 
 namespace qubes::drivers {
 
-/// Lasts once it is there.
-model::outcome<void> write_removal_note(const std::string& home, const model::domain& x);
+/// Lasts once it is there. `state` is the directory of the domains' directories.
+model::outcome<void> write_removal_note(const std::string& state, const model::domain& x);
 
-model::outcome<void> drop_removal_note(const std::string& home);
+model::outcome<void> drop_removal_note(const std::string& state, const std::string& uuid);
 
-/// All that are below `state`, the directory of the domains' directories.
 std::vector<model::domain> read_removal_notes(const std::string& state);
 
 /// Its name is free at once, and nothing is left of it unless a crash comes; see below.

@@ -489,6 +489,45 @@ TEST_P(pools, come_and_go_with_their_actors) {
   EXPECT_TRUE(sim.ask("app1", ask::look_at_volume{"private"}));
 }
 
+// -- removals that are not ended ------------------------------------------------------------------
+
+TEST_P(pools, nobody_has_the_name_of_a_domain_whose_disks_could_not_be_removed) {
+  auto bad = true;
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    if (bad && which == disk_call::remove && vid == id_of("app0"))
+      return model::error{errc::storage, "its disk is stuck", {}};
+    return std::nullopt;
+  });
+  auto create = [&] {
+    return sim
+        .say(bytes_of("admin.vm.Create.AppVM", "debian", "dom0", "dom0", "name=app0 label=red"))
+        .frames.at(0);
+  };
+  EXPECT_THAT(sim.ask("app0", ask::remove{}).error().text, HasSubstr("its disk is stuck"));
+  EXPECT_THAT(create(), HasSubstr("what a former 'app0' left cannot be removed"));
+  sim.restart();
+  EXPECT_THAT(create(), HasSubstr("its disk is stuck"));
+  bad = false;
+  EXPECT_EQ(create(), api::success(""));
+  EXPECT_THAT(*sim.disks().removals(), IsEmpty());
+  EXPECT_THAT(sim.disks().harm(), IsEmpty());
+}
+
+TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
+  auto former = model::domain{*sim.world().system.read()->find("app0")};
+  former.uuid = "99999999-0000-4000-8000-000000000000";
+  ASSERT_TRUE(sim.disks().note_removal(former));
+  auto removed = false;
+  sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
+    removed |= which == disk_call::remove;
+    return std::nullopt;
+  });
+  sim.restart();
+  sim.run();
+  EXPECT_FALSE(removed);
+  EXPECT_THAT(*sim.disks().removals(), IsEmpty());
+}
+
 // -- long work ------------------------------------------------------------------------------------
 
 TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {

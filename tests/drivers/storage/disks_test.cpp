@@ -182,6 +182,33 @@ TEST_F(disks_of_a_domain, removing_them_stops_them_and_leaves_nothing) {
   EXPECT_THAT(names_in(top / "run"), IsEmpty());
 }
 
+TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
+  auto other = domain_named("work");
+  work.uuid = "11111111-0000-4000-8000-000000000000";
+  other.uuid = "22222222-0000-4000-8000-000000000000";
+  auto noted = [&] {
+    auto result = std::vector<std::string>{};
+    for (auto& x : *disks->removals())
+      result.push_back(x.uuid);
+    return result;
+  };
+  ASSERT_EQ(why(disks->note_removal(work)), "");
+  ASSERT_EQ(why(create()), "");
+  ASSERT_EQ(why(disks->note_removal(other)), "");
+  ASSERT_EQ(why(disks->note_removal(other)), "");
+  EXPECT_THAT(noted(), ElementsAre(work.uuid, other.uuid));
+  EXPECT_EQ(disks->removals()->at(0).name, work.name);
+  EXPECT_EQ(disks->removals()->at(0).volumes, work.volumes);
+  ASSERT_EQ(why(disks->forget_removal(work)), "");
+  EXPECT_THAT(noted(), ElementsAre(other.uuid));
+  ASSERT_EQ(why(disks->remove_home(work)), "");
+  EXPECT_THAT(noted(), ElementsAre(other.uuid));
+  ASSERT_EQ(why(disks->remove_home(other)), "");
+  EXPECT_THAT(noted(), IsEmpty());
+  other.uuid = "../../etc/passwd";
+  EXPECT_THAT(why(disks->note_removal(other)), HasSubstr("'../../etc/passwd' is no uuid"));
+}
+
 // -- what does not end ----------------------------------------------------------------------------
 
 namespace {
