@@ -56,6 +56,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         rescue(who, x, reply_to(x.ticket, client));
       },
       [this](atom::rested) { align(); },
+      [](const completion& run) { run(); },
   };
 }
 

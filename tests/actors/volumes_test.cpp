@@ -528,6 +528,28 @@ TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
   EXPECT_THAT(*sim.disks().removals(), IsEmpty());
 }
 
+TEST_P(pools, one_that_a_removal_needs_is_in_use) {
+  auto bad = true;
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    if (bad && which == disk_call::remove && vid == id_of("app1"))
+      return model::error{errc::storage, "its disk is stuck", {}};
+    return std::nullopt;
+  });
+  for (auto i = 1; i < 24; i += 2)
+    EXPECT_EQ(sim.ask(fmt::format("app{}", i), ask::remove{}).has_value(), i != 1);
+  auto refused = [&] {
+    auto done = sim.ask("", ask::remove_pool{"nfs"});
+    return done ? std::string{} : done.error().text;
+  };
+  EXPECT_THAT(refused(), HasSubstr("app1:private (which is not removed yet)"));
+  sim.restart();
+  EXPECT_THAT(refused(), HasSubstr("app1:private (which is not removed yet)"));
+  bad = false;
+  sim.restart();
+  sim.run();
+  EXPECT_EQ(refused(), "");
+}
+
 // -- long work ------------------------------------------------------------------------------------
 
 TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
