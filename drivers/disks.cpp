@@ -167,13 +167,10 @@ public:
     auto source = pool_of(all, from.pool);
     if (!source)
       return tl::unexpected{std::move(source.error())};
-    return on(
+    return on_resting(
         all, to,
-        [&](auto& home, auto& x) {
-          return at_rest(to).and_then(
-              [&] { return home.import_volume(x, **source, seen(all, from)); });
-        },
-        {}, watch, from.size);
+        [&](auto& home, auto& x) { return home.import_volume(x, **source, seen(all, from)); },
+        watch, from.size);
   }
 
   outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
@@ -186,34 +183,31 @@ public:
   outcome<void> clear(const model::system& all, const model::volume& it, std::uint64_t bytes,
                       const supervision& watch) override {
     note_use(all, it);
-    return on(
-        all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); }, {}, watch);
+    return on_resting(
+        all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); }, watch);
   }
 
   outcome<void> revert(const model::system& all, const model::volume& it,
                        const std::string& revision, const supervision& watch) override {
-    return on(
-        all, it,
-        [&](auto& home, auto& x) {
-          return at_rest(it).and_then([&] { return home.revert(x, revision); });
-        },
-        {}, watch);
+    return on_resting(
+        all, it, [&](auto& home, auto& x) { return home.revert(x, revision); }, watch);
   }
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes, std::uint64_t announced) override {
     note_use(all, it);
-    return on(all, it, [&](auto& home, auto& x) {
-      return at_rest(it).and_then([&] { return check_room(home, x, announced); }).and_then([&] {
-        return home.begin_import(x, bytes);
-      });
+    return on_resting(all, it, [&](auto& home, auto& x) {
+      return check_room(home, x, announced).and_then([&] { return home.begin_import(x, bytes); });
     });
   }
 
   outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
                            const supervision& watch) override {
-    return on(
-        all, it, [&](auto& home, auto& x) { return home.end_import(x, keep); }, {}, watch);
+    if (!keep)
+      return on(
+          all, it, [](auto& home, auto& x) { return home.end_import(x, false); }, {}, watch);
+    return on_resting(
+        all, it, [](auto& home, auto& x) { return home.end_import(x, true); }, watch);
   }
 
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override {
@@ -350,6 +344,16 @@ private:
         return work(*home, x);
       });
     });
+  }
+
+  /// Work that gives a volume a new content.
+  template <class Work>
+  auto on_resting(const model::system& all, const model::volume& it, Work work,
+                  const supervision& watch = {}, std::uint64_t bytes = 0)
+      -> std::invoke_result_t<Work, storage::pool&, storage::volume&> {
+    if (auto rests = at_rest(it); !rests)
+      return tl::unexpected{std::move(rests.error())};
+    return on(all, it, std::move(work), {}, watch, bytes);
   }
 
   /// spec/storage.md §1: dashes are doubled, then slashes become dashes.

@@ -182,6 +182,31 @@ TEST_F(disks_of_a_domain, removing_them_stops_them_and_leaves_nothing) {
   EXPECT_THAT(names_in(top / "run"), IsEmpty());
 }
 
+TEST_F(disks_of_a_domain, what_a_guest_works_on_in_place_takes_no_new_content) {
+  ASSERT_EQ(why(create()), "");
+  auto& mine = work.volumes[0];
+  auto other = work.volumes[1];
+  for (auto driver : {"file", "file-reflink"}) {
+    SCOPED_TRACE(driver);
+    mine.revisions_to_keep = -1;
+    host.pools = {pool_in(driver, top / "images")};
+    ASSERT_EQ(why(start("private")), "");
+    auto path = top / "images/appvms/work"
+                + (driver == std::string{"file"} ? "/private.img" : "/private-dirty.img");
+    put(path, "the guest's");
+    auto in_place = HasSubstr("is worked on in place");
+    EXPECT_THAT(why(disks->clear(host, mine, mib, {})), in_place);
+    EXPECT_THAT(why(disks->revert(host, mine, "1", {})), in_place);
+    EXPECT_THAT(why(disks->copy(host, other, mine, {})), in_place);
+    EXPECT_THAT(why(disks->begin_import(host, mine, mib, 0)), in_place);
+    EXPECT_THAT(why(disks->end_import(host, mine, true, {})), in_place);
+    ASSERT_EQ(why(stop("private")), "");
+    EXPECT_EQ(get(top / "images/appvms/work/private.img", 11), "the guest's");
+    EXPECT_EQ(why(disks->clear(host, mine, mib, {})), "");
+    EXPECT_EQ(get(top / "images/appvms/work/private.img", 3), std::string(3, '\0'));
+  }
+}
+
 TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
   auto other = domain_named("work");
   work.uuid = "11111111-0000-4000-8000-000000000000";
