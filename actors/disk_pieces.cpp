@@ -202,7 +202,8 @@ constexpr disk_piece piece_rows[]{
    .places = disk_places::ends},
   {.what = disk_task::list_removals, .word = "look",
    .run = [](disks& d, const disk_job&, volume_ref, watch_ref) {
-     return report_of(d.removals(), &disk_report::domains); }},
+     return d.removals().map([](auto found) {
+       return disk_report{.names = std::move(found.trouble), .domains = std::move(found.domains)}; }); }},
   {.what = disk_task::make_home, .word = "create",
    .run = [](disks& d, const disk_job& x, volume_ref, watch_ref) {
      return no_news(d.make_home(*x.system, *x.domain)); },

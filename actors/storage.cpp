@@ -150,6 +150,8 @@ void storage_state::survey() {
   surveying_ = true;
   hand_on(homes, {.what = disk_task::list_removals, .system = world_->system.read()},
           [this](auto found) {
+            for (auto& x : found ? found->names : std::vector<std::string>{})
+              spdlog::error("a removal may not be ended: {}", x);
             if (found)
               end_removals(found->domains);
             else

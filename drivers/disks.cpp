@@ -88,9 +88,12 @@ public:
     return drop_removal_note(state_, x.uuid);
   }
 
-  outcome<std::vector<model::domain>> removals() override {
-    sweep_removed_directories(state_);
-    return read_removal_notes(state_);
+  outcome<noted_removals> removals() override {
+    auto swept = sweep_removed_directories(state_);
+    auto result = read_removal_notes(state_);
+    if (!swept)
+      result.trouble.push_back(swept.error().message());
+    return result;
   }
 
   // -- a volume's life ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 // command had to be killed at its deadline ends with errc::storage_stuck.
 #pragma once
 
+#include "drivers/removal_notes.hpp"
 #include "drivers/storage/pool.hpp"
 #include "model/error.hpp"
 #include "model/host.hpp"
@@ -37,7 +38,7 @@ public:
   /// It stays after all.
   virtual outcome<void> forget_removal(const model::domain& x) = 0;
   /// Whose removal was noted, and not ended: with their volumes.
-  virtual outcome<std::vector<model::domain>> removals() = 0;
+  virtual outcome<noted_removals> removals() = 0;
 
   // -- a volume's life --------------------------------------------------------------------------
 

@@ -88,11 +88,11 @@ outcome<void> fake_disks::forget_removal(const model::domain& x) {
   return {};
 }
 
-outcome<std::vector<model::domain>> fake_disks::removals() {
+outcome<noted_removals> fake_disks::removals() {
   auto hold = std::lock_guard{guard_};
-  auto result = std::vector<model::domain>{};
+  auto result = noted_removals{};
   for (auto& [uuid, x] : doomed_)
-    result.push_back(x);
+    result.domains.push_back(x);
   return result;
 }
 

@@ -84,7 +84,7 @@ public:
   outcome<void> remove_home(const model::domain& x) override;
   outcome<void> note_removal(const model::domain& x) override;
   outcome<void> forget_removal(const model::domain& x) override;
-  outcome<std::vector<model::domain>> removals() override;
+  outcome<noted_removals> removals() override;
   outcome<void> create(const model::system& all, const model::domain& owner,
                        const model::volume& it) override;
   outcome<void> remove(const model::system& all, const model::domain& owner,

@@ -82,17 +82,25 @@ bool is_note(const std::string& name) {
   return name.ends_with(suffix); // the others are drafts that a crash left
 }
 
-/// Nothing for one that is no note.
-std::optional<model::domain> read_note(const std::string& path) {
+tl::unexpected<model::error> damaged(const std::string& path, std::string_view why) {
+  return model::fail(model::errc::storage,
+                     fmt::format("'{}', the note of a removal, is damaged: {}", path, why),
+                     "its disks may be left behind; remove them, then the note");
+}
+
+outcome<model::domain> read_note(const std::string& path) {
   auto file = std::ifstream{path};
-  auto all = file ? json::parse(file, nullptr, false) : json{};
-  if (!all.is_object())
-    return std::nullopt;
+  if (!file)
+    return storage::cannot("read", path);
   try {
+    auto all = json::parse(file);
     auto name = model::domain_name::parse(all.at("name").get<std::string>());
-    auto type = owner_in(all.at("directory").get<std::string>());
-    if (!name || !type)
-      return std::nullopt;
+    if (!name)
+      return damaged(path, name.error().text);
+    auto directory = all.at("directory").get<std::string>();
+    auto type = owner_in(directory);
+    if (!type)
+      return damaged(path, fmt::format("no domain has a directory in '{}'", directory));
     auto result = model::domain{};
     result.type = *type;
     result.name = *name;
@@ -100,8 +108,8 @@ std::optional<model::domain> read_note(const std::string& path) {
     for (auto& x : all.at("volumes"))
       result.volumes.push_back(volume_of(x));
     return result;
-  } catch (const json::exception&) {
-    return std::nullopt;
+  } catch (const json::exception& x) {
+    return damaged(path, x.what());
   }
 }
 
@@ -142,34 +150,66 @@ outcome<void> drop_removal_note(const std::string& state, const std::string& uui
   return path ? storage::remove_file(*path) : outcome<void>{};
 }
 
-std::vector<model::domain> read_removal_notes(const std::string& state) {
-  auto result = std::vector<model::domain>{};
-  for (auto& name : storage::names_in(folder_of_notes(state)))
-    if (auto x = !is_note(name) ? std::nullopt
-                                : read_note(fmt::format("{}/{}", folder_of_notes(state), name)))
-      result.push_back(std::move(*x));
+noted_removals read_removal_notes(const std::string& state) {
+  auto result = noted_removals{};
+  auto names = storage::names_in(folder_of_notes(state));
+  if (!names)
+    result.trouble.push_back(names.error().message());
+  else
+    for (auto& name : *names) {
+      auto path = fmt::format("{}/{}", folder_of_notes(state), name);
+      if (!is_note(name)) {
+        ::unlink(path.c_str()); // it was never whole
+        continue;
+      }
+      auto x = read_note(path);
+      if (x && note_of(state, x->uuid) != path)
+        x = damaged(path, fmt::format("its uuid is '{}'", x->uuid));
+      if (x)
+        result.domains.push_back(std::move(*x));
+      else
+        result.trouble.push_back(x.error().message());
+    }
   return result;
 }
 
 outcome<void> remove_directory(const std::string& home) {
   auto slash = home.rfind('/');
   auto aside = fmt::format("{}/{}{}", home.substr(0, slash), removed, home.substr(slash + 1));
-  auto failure = std::error_code{};
-  fs::remove_all(aside, failure);
+  auto of_former = std::error_code{};
+  fs::remove_all(aside, of_former);
   auto moved = ::rename(home.c_str(), aside.c_str()) == 0;
+  auto failure = std::error_code{};
   fs::remove_all(moved ? aside : home, failure);
   if (failure)
     return storage::cannot("remove", home, failure.value());
+  if (!moved && of_former)
+    return storage::cannot("remove", aside, of_former.value());
   return {};
 }
 
-void sweep_removed_directories(const std::string& state) {
-  for (auto type : owners)
-    for (auto& name : storage::names_in(folder_of(state, type)))
+outcome<void> sweep_removed_directories(const std::string& state) {
+  auto first = outcome<void>{};
+  auto note = [&](tl::unexpected<model::error> why) {
+    if (first)
+      first = std::move(why);
+  };
+  for (auto type : owners) {
+    auto names = storage::names_in(folder_of(state, type));
+    if (!names) {
+      note(tl::unexpected{std::move(names.error())});
+      continue;
+    }
+    for (auto& name : *names)
       if (name.starts_with(removed)) {
-        auto failure = std::error_code{}; // the next start tries again
-        fs::remove_all(fmt::format("{}/{}", folder_of(state, type), name), failure);
+        auto path = fmt::format("{}/{}", folder_of(state, type), name);
+        auto failure = std::error_code{};
+        fs::remove_all(path, failure);
+        if (failure)
+          note(storage::cannot("remove", path, failure.value()));
       }
+  }
+  return first;
 }
 
 } // namespace qubes::drivers

@@ -48,7 +48,7 @@ enum class disk_task : std::uint8_t {
   list_pool,      ///< pool
   note_removal,   ///< before the record goes
   forget_removal, ///< it stays after all
-  list_removals,  ///< report: domains whose removal was not ended
+  list_removals,  ///< report: domains whose removal was not ended, names: what is wrong with notes
   make_home,      ///< INTERNAL: a step of create, for domains without volumes
   create_first,   ///< INTERNAL: a step of create, the directory and a volume in one go
   remove_home,    ///< INTERNAL: a step of remove

@@ -63,7 +63,8 @@ public:
 
   outcome<void> create(const volume& x) override {
     return with_new_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (!x.it.save_on_stop)
         return {}; // made at every start
       if (exists(files.clean()))
@@ -87,7 +88,8 @@ public:
 
   outcome<void> start(const volume& x) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (is_exported(files.clean()))
         return fail(errc::storage, fmt::format("volume '{}' is being read by an export", x.it.vid),
                     "start its domain when that is over");

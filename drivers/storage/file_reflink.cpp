@@ -109,7 +109,8 @@ public:
 
   outcome<void> create(const volume& x) override {
     return with_new_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (!x.it.save_on_stop)
         return {}; // made at every start
       if (exists(files.clean()) || exists(files.dirty()))
@@ -135,7 +136,8 @@ public:
 
   outcome<void> start(const volume& x) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (auto done = remove_file(files.import()); !done)
         return done;
       if (x.it.snap_on_start)
@@ -186,10 +188,13 @@ public:
                             .path = files->dirty(),
                             .outdated = is_outdated(x, *files),
                             .revisions = {}};
-    if (x.it.save_on_stop)
-      for (auto& y : revisions_of(*files))
+    if (!x.it.save_on_stop)
+      return result;
+    return revisions_of(*files).map([&](const auto& all) {
+      for (auto& y : all)
         result.revisions.push_back({fmt::format("{}", y.number), y.time});
-    return result;
+      return result;
+    });
   }
 
   std::string device(const volume& x) override {
@@ -279,9 +284,11 @@ public:
       if (exists(files.dirty()))
         return still_dirty(x);
       auto all = revisions_of(files);
+      if (!all)
+        return tl::unexpected{std::move(all.error())};
       auto wanted = std::ranges::find_if(
-          all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
-      if (wanted == all.end())
+          *all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
+      if (wanted == all->end())
         return no_revision(x, revision);
       if (x.it.revisions_to_keep > 0)
         if (auto done = add_revision(files); !done)

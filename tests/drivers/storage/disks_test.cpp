@@ -14,7 +14,6 @@ namespace qubes::tests {
 
 namespace {
 
-using drivers::storage::names_in;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -213,7 +212,8 @@ TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
   other.uuid = "22222222-0000-4000-8000-000000000000";
   auto noted = [&] {
     auto result = std::vector<std::string>{};
-    for (auto& x : *disks->removals())
+    auto found = disks->removals();
+    for (auto& x : found->domains)
       result.push_back(x.uuid);
     return result;
   };
@@ -222,8 +222,8 @@ TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
   ASSERT_EQ(why(disks->note_removal(other)), "");
   ASSERT_EQ(why(disks->note_removal(other)), "");
   EXPECT_THAT(noted(), ElementsAre(work.uuid, other.uuid));
-  EXPECT_EQ(disks->removals()->at(0).name, work.name);
-  EXPECT_EQ(disks->removals()->at(0).volumes, work.volumes);
+  EXPECT_EQ(disks->removals()->domains.at(0).name, work.name);
+  EXPECT_EQ(disks->removals()->domains.at(0).volumes, work.volumes);
   ASSERT_EQ(why(disks->forget_removal(work)), "");
   EXPECT_THAT(noted(), ElementsAre(other.uuid));
   ASSERT_EQ(why(disks->remove_home(work)), "");
@@ -232,6 +232,29 @@ TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
   EXPECT_THAT(noted(), IsEmpty());
   other.uuid = "../../etc/passwd";
   EXPECT_THAT(why(disks->note_removal(other)), HasSubstr("'../../etc/passwd' is no uuid"));
+}
+
+TEST_F(disks_of_a_domain, notes_of_removals_that_are_damaged_are_told) {
+  work.uuid = "11111111-0000-4000-8000-000000000000";
+  ASSERT_EQ(why(disks->note_removal(work)), "");
+  auto note = top.read("removals/" + work.uuid + ".json");
+  auto path = top.write("removals/22222222-0000-4000-8000-000000000000.json", note);
+  top.write("removals/33333333-0000-4000-8000-000000000000.json", note.substr(0, 20));
+  top.write("removals/33333333-0000-4000-8000-000000000000.json~draft", note.substr(0, 20));
+  auto found = *disks->removals();
+  EXPECT_EQ(found.domains.size(), 1u);
+  EXPECT_THAT(found.trouble,
+              ElementsAre(HasSubstr(path + "', the note of a removal, is damaged: its uuid is '"),
+                          HasSubstr("33333333-0000-4000-8000-000000000000.json', the note")));
+  EXPECT_EQ(names_in(top / "removals").size(), 3u);
+}
+
+TEST_F(disks_of_a_domain, a_removal_that_cannot_look_for_its_images_fails) {
+  ASSERT_EQ(why(create()), "");
+  std::filesystem::remove_all(top / "images/appvms/work");
+  top.write("images/appvms/work", "no directory");
+  EXPECT_THAT(why(disks->remove(host, work, work.volumes[0])),
+              HasSubstr("cannot read '" + (top / "images/appvms/work") + "'"));
 }
 
 // -- what does not end ----------------------------------------------------------------------------
