@@ -692,6 +692,32 @@ TEST_P(pools, an_import_whose_client_left_is_taken_back) {
   EXPECT_EQ(sim.ask("app0", ask::end_import{"private", "ok"}).error().code, errc::general);
 }
 
+TEST_P(pools, the_late_end_of_an_import_ends_no_other) {
+  auto end = [&] { return sim.ask("app0", ask::end_import{"private", "ok"}); };
+  for (auto by : {"clear", "revert", "start"}) {
+    SCOPED_TRACE(by);
+    ASSERT_TRUE(sim.ask("app0", ask::begin_import{"private"}));
+    if (by == std::string{"clear"}) {
+      EXPECT_TRUE(sim.ask("app0", ask::clear_volume{"private"}));
+    } else if (by == std::string{"revert"}) {
+      EXPECT_TRUE(sim.ask("app0", ask::revert_volume{"private", "1"}));
+    } else {
+      EXPECT_TRUE(sim.ask("app0", ask::start{}));
+      EXPECT_TRUE(sim.ask("app0", ask::kill{}));
+    }
+    ASSERT_TRUE(sim.ask("app0", ask::begin_import{"private"}));
+    sim.disks().import_writes(id_of("app0"), "half");
+    auto late = end();
+    ASSERT_FALSE(late);
+    EXPECT_THAT(late.error().text, HasSubstr("was ended before its end was told"));
+    EXPECT_THAT(sim.disks().importing(), ElementsAre(id_of("app0")));
+    sim.disks().import_writes(id_of("app0"), by);
+    EXPECT_TRUE(end());
+    EXPECT_EQ(sim.disks().content(id_of("app0")), by);
+    EXPECT_THAT(end().error().text, HasSubstr("nothing is being imported"));
+  }
+}
+
 TEST_P(pools, an_import_that_says_its_size_is_admitted_or_refused_at_once) {
   sim.disks().set_room(4095);
   auto refused = sim.ask("app0", ask::begin_import{"private", "4096"});
