@@ -1,6 +1,7 @@
 // Deadlines and limits of the society; each is a key of the configuration file.
 #pragma once
 
+#include "actors/deadlines.hpp"
 #include "messages/call_limits.hpp"
 #include "messages/order_limits.hpp"
 
@@ -10,8 +11,9 @@
 namespace qubes::actors {
 
 struct settings : call_limits, order_limits {
-  std::chrono::seconds disk_call{600};            ///< volumes: a copy may take longer if it gets on
-  std::chrono::seconds disk_answer{10800};        ///< ... and is not waited for beyond this
+  std::chrono::seconds disk_call{600}; ///< volumes: a copy may take longer if it gets on
+  /// ... whose pool sees to its end: whoever is told that it failed before may find it done after.
+  std::chrono::milliseconds disk_answer{no_deadline};
   unsigned pool_workers = 8;                      ///< pieces of work that a pool does at a time
   std::chrono::seconds commit{60};                ///< a change until it is on disk
   std::chrono::milliseconds reconnect_first{100}; ///< back-off to the hypervisor doubles from here

@@ -112,15 +112,23 @@ void storage_pool_state::take(const disk_job& what, const disk_reply& to) {
     x->key = !pool_.empty() ? x->it.vid : what.domain ? what.domain->name.str() : std::string{};
   x->other = what.source ? what.source->pool : pool_;
   x->since_us = world_->now_us();
-  if (auto bad = failed_.find(x->key); bad != failed_.end() && bad->second.held)
-    return to.refuse({errc::storage_stuck,
-                      fmt::format("{} is marked failed, and what it failed at cannot be ended: {}",
-                                  subject_of(*x), bad->second.why.text),
-                      "look at its device or server"});
+  if (auto why = stuck(*x))
+    return to.refuse(std::move(*why));
   pieces_.emplace(x->number, x);
   arm();
   note_change(*x);
   line_up(x);
+}
+
+/// A thread works on the volume and cannot be ended.
+std::optional<model::error> storage_pool_state::stuck(const piece& x) const {
+  auto bad = failed_.find(x.key);
+  if (bad == failed_.end() || !bad->second.held)
+    return std::nullopt;
+  return model::error{errc::storage_stuck,
+                      fmt::format("{} is marked failed, and what it failed at cannot be ended: {}",
+                                  subject_of(x), bad->second.why.text),
+                      "look at its device or server"};
 }
 
 void storage_pool_state::line_up(const piece_ptr& x) {
@@ -303,7 +311,13 @@ void storage_pool_state::wait_for_readers(const piece_ptr& x) {
 
 void storage_pool_state::resume(const piece_ptr& x) {
   x->since_us = world_->now_us();
-  line_up(x);
+  auto why = stuck(*x);
+  if (!why)
+    return line_up(x);
+  pieces_.erase(x->number);
+  x->to.refuse(std::move(*why));
+  if (leaving_ && pieces_.empty())
+    self->quit();
 }
 
 /// Of a volume that is marked failed it must be known first that it is well. The key keeps it apart

@@ -106,7 +106,7 @@ public:
 
   outcome<void> remove(const model::system& all, const model::domain& owner,
                        const model::volume& it) override {
-    auto stopped = stop(all, owner, it, {});
+    auto stopped = take_down(all, owner, it, {}, &storage::pool::abandon);
     auto removed = on(
         all, it, [](auto& home, auto& x) { return home.remove(x); }, owner.name.str());
     return removed ? stopped : removed;
@@ -143,17 +143,7 @@ public:
 
   outcome<void> stop(const model::system& all, const model::domain& owner, const model::volume& it,
                      const supervision& watch) override {
-    auto stopped = on(
-        all, it,
-        [&](auto& home, auto& x) -> outcome<void> {
-          auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
-          if (auto closed = storage::close_encrypted(*commands_, with_.mapper, name); !closed)
-            return closed;
-          return home.stop(x);
-        },
-        owner.name.str(), watch);
-    ::unlink(running_file(it).c_str());
-    return stopped;
+    return take_down(all, owner, it, watch, &storage::pool::stop);
   }
 
   // -- its data -----------------------------------------------------------------------------------
@@ -249,6 +239,22 @@ public:
   }
 
 private:
+  outcome<void> take_down(const model::system& all, const model::domain& owner,
+                          const model::volume& it, const supervision& watch,
+                          outcome<void> (storage::pool::*how)(const storage::volume&)) {
+    auto stopped = on(
+        all, it,
+        [&](auto& home, auto& x) -> outcome<void> {
+          auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
+          if (auto closed = storage::close_encrypted(*commands_, with_.mapper, name); !closed)
+            return closed;
+          return (home.*how)(x);
+        },
+        owner.name.str(), watch);
+    ::unlink(running_file(it).c_str());
+    return stopped;
+  }
+
   std::string directory_of(const model::domain& x) const {
     return fmt::format("{}/{}/{}", state_, row(x.type).directory, x.name.str());
   }

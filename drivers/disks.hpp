@@ -45,7 +45,7 @@ public:
   virtual outcome<void> create(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 
-  /// Stops it first.
+  /// Also while it is started; what its guest wrote is not committed first.
   virtual outcome<void> remove(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 

@@ -119,6 +119,8 @@ public:
     });
   }
 
+  outcome<void> abandon(const volume& x) override { return destroy(x); }
+
   bool is_dirty(const volume& x) override {
     auto files = image_of(x.it);
     return files && x.it.save_on_stop && has_blocks(files->cow());

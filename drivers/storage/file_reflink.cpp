@@ -170,6 +170,8 @@ public:
     });
   }
 
+  outcome<void> abandon(const volume&) override { return {}; } // its files are all there is of it
+
   bool is_dirty(const volume& x) override {
     auto files = image_of(x.it);
     return files && x.it.save_on_stop && exists(files->dirty());
@@ -256,7 +258,13 @@ public:
       return tl::unexpected{std::move(path.error())};
     auto done = make_copy(*path, files->import(), to.watch, {}, lasting::no);
     home.end_export(from, *path);
-    return done ? commit_import(to, *files) : done;
+    if (!done)
+      return done;
+    if (auto wanted = check_wanted(to); !wanted) {
+      (void)remove_file(files->import()); // the reason above is the one to tell
+      return wanted;
+    }
+    return commit_import(to, *files);
   }
 
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {

@@ -574,9 +574,9 @@ TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
 
 TEST_P(pools, a_copy_that_gets_on_may_take_long) {
   sim.disks().set_labour([&](auto which, auto&, auto& watch) -> model::outcome<void> {
-    for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 10; ++i) {
-      sim.pass(std::chrono::seconds{500});
-      watch.tell(i, 10);
+    for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 200; ++i) {
+      sim.pass(std::chrono::seconds{500}); // more than a day in all
+      watch.tell(i, 200);
     }
     EXPECT_FALSE(watch.stop.stop_requested());
     return {};

@@ -339,6 +339,28 @@ TEST_F(disks_of_a_domain, a_copy_that_is_broken_off_leaves_nothing_half_made) {
   EXPECT_EQ(get(top / "images/appvms/work/private.img", 3), "xxx");
 }
 
+TEST_F(disks_of_a_domain, a_copy_that_is_broken_off_at_its_very_end_is_not_committed) {
+  work.volumes[1].save_on_stop = true;
+  ASSERT_EQ(why(create()), "");
+  auto data = top / "images/appvms/work/volatile.img";
+  put(data, std::string(mib, 'x'));
+  for (auto driver : {"file", "file-reflink"}) {
+    SCOPED_TRACE(driver);
+    host.pools = {pool_in(driver, top / "images")};
+    auto stop = std::stop_source{};
+    auto watch = drivers::supervision{.stop = stop.get_token(), .tell = [&](auto part, auto of) {
+                                        if (part == of)
+                                          stop.request_stop();
+                                      }};
+    auto done = disks->copy(host, work.volumes[1], work.volumes[0], watch);
+    if (!stop.stop_requested())
+      GTEST_SKIP() << "blocks are shared here, and nothing is copied";
+    EXPECT_THAT(why(done), HasSubstr("was stopped"));
+    EXPECT_EQ(get(top / "images/appvms/work/private.img", 1), std::string(1, '\0'));
+    EXPECT_THAT(images(), testing::Not(Contains("private-import.img")));
+  }
+}
+
 TEST_F(disks_of_a_domain, an_import_larger_than_the_room_left_is_refused_with_both_numbers) {
   ASSERT_EQ(why(create()), "");
   auto before = images();
