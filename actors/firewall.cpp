@@ -71,7 +71,7 @@ void domain_state::save_rules(const model::firewall_rules& rules, const reply& t
   auto what = job::write_firewall{directory_of_mine(), model::xml::save_firewall(valid)};
   if (what.xml.size() > model::xml::largest_firewall) // nobody could read it again
     return to.refuse(
-        {errc::value,
+        {model::errc::value,
          fmt::format("firewall.xml of '{}' would have {} bytes, more than the {} it may "
                      "have",
                      who_, what.xml.size(), model::xml::largest_firewall),

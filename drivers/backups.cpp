@@ -1,6 +1,7 @@
 #include "drivers/backups.hpp"
 
 #include "drivers/fed_program.hpp"
+#include "drivers/nameless_file.hpp"
 #include "drivers/reason.hpp"
 #include "drivers/storage/files.hpp"
 #include "drivers/tar_writer.hpp"
@@ -12,7 +13,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <iterator>
 #include <optional>
@@ -149,16 +149,6 @@ private:
 };
 
 // -- what is encrypted ---------------------------------------------------------------------------
-
-/// A file without a name, so that nothing is left of it whatever happens.
-outcome<unique_fd> nameless_file(const std::string& directory) {
-  auto path = directory + "/qvmd-backup-XXXXXX";
-  auto file = unique_fd{::mkostemp(path.data(), O_CLOEXEC)};
-  if (!file)
-    return cannot("create", path);
-  ::unlink(path.c_str());
-  return file;
-}
 
 /// Bytes on their way through scrypt into a nameless file.
 class sealed {

@@ -57,7 +57,7 @@ outcome<std::string> compression_of(const YAML::Node& node) {
   return !truth ? node.Scalar() : *truth ? "gzip" : "";
 }
 
-outcome<backup_profile> read(const system& all, const YAML::Node& tree) {
+outcome<backup_profile> read(const YAML::Node& tree) {
   if (!tree.IsMap())
     return refuse("this is no list of KEY: VALUE");
   auto result = backup_profile{};
@@ -85,8 +85,6 @@ outcome<backup_profile> read(const system& all, const YAML::Node& tree) {
     take(result.passphrase_vm, text_of(tree, "passphrase_vm"));
   if (missing)
     return tl::unexpected{std::move(*missing)};
-  if (!all.find(result.destination_vm))
-    return refuse(fmt::format("destination_vm: no such domain: {}", quoted(result.destination_vm)));
   return result;
 }
 
@@ -113,13 +111,21 @@ outcome<void> check_profile_name(std::string_view name) {
               "it is the name of a file without its .conf, and has no '/'");
 }
 
-outcome<backup_profile> parse_backup_profile(const system& all, std::string_view text) {
+outcome<backup_profile> read_backup_profile(std::string_view text) {
   auto hold = wiping_heap{}; // the tree and its parser have the passphrase as well
   try {
-    return read(all, YAML::Load(std::string{text}));
+    return read(YAML::Load(std::string{text}));
   } catch (const YAML::Exception& x) {
     return refuse(x.what());
   }
+}
+
+outcome<backup_profile> parse_backup_profile(const system& all, std::string_view text) {
+  auto result = read_backup_profile(text);
+  if (result && !all.find(result->destination_vm))
+    return refuse(
+        fmt::format("destination_vm: no such domain: {}", quoted(result->destination_vm)));
+  return result;
 }
 
 outcome<void> check_passphrase(const system& all, const backup_profile& x) {

@@ -26,6 +26,9 @@ struct backup_profile {
 outcome<void> check_profile_name(std::string_view name);
 
 /// YAML. The refusal names the key that is missing or wrong.
+outcome<backup_profile> read_backup_profile(std::string_view text);
+
+/// One that can be followed here: its destination is there.
 outcome<backup_profile> parse_backup_profile(const system& all, std::string_view text);
 
 /// Somebody must know the passphrase before a backup can be made.

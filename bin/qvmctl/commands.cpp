@@ -114,6 +114,15 @@ constexpr std::array command_table{
   command{"Storage", "pool set", "POOL SETTING VALUE", opt_dry_run, "Change a setting of a pool", run_pool_set, "SETTING is revisions_to_keep or ephemeral_volatile."},
   command{"Storage", "kernel ls", "", opt_format, "List kernels for domains", run_kernel_ls, ""},
 
+  command{"Backups", "backup create", "[PROFILE|DOMAIN...]", opt_backup | opt_profiles | opt_passphrase | opt_exclude | opt_dry_run, "Make a backup", run_backup_create,
+          "By a PROFILE that is there, or with --to by a new one, which is removed again unless --save keeps it. DOMAIN, as --exclude takes them: a name, @tag:TAG or @type:CLASS; without any those whose include_in_backups says so. An interrupt cancels it and leaves nothing behind. --dry-run shows what would be in it."},
+  command{"Backups", "backup ls", "[FILE]", opt_profiles | opt_passphrase | opt_format, "List backup profiles, or what is in a backup", run_backup_ls,
+          "FILE is a backup in format 4, made by qvmd or qubesd; '-' is standard input."},
+  command{"Backups", "backup verify", "FILE", opt_passphrase | opt_format, "Read all of a backup and restore nothing", run_backup_verify,
+          "Tells for each domain whether all of it is there and genuine."},
+  command{"Backups", "backup restore", "FILE [DOMAIN...]", opt_passphrase | opt_rename | opt_exclude | opt_stand_in | opt_pool | opt_dry_run | opt_format, "Restore domains from a backup", run_backup_restore,
+          "Without DOMAIN all that are in it. A domain is restored whole or not at all, and never over one that is there. Settings that this host does not take are left out and told. A netvm that is not there becomes none. In dom0 only."},
+
   command{"Reference", "api", "[WORD...]", opt_format | opt_markdown, "List the methods the daemon serves", run_api, ""},
   command{"Reference", "call", "METHOD[+ARGUMENT] [DOMAIN] [PAYLOAD]", 0, "Call a method of the Admin API", run_call,
           "DOMAIN is dom0 unless it is given; PAYLOAD '-' is read from standard input. Waits for as long as the method takes."},

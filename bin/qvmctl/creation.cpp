@@ -1,8 +1,7 @@
 // create, clone, remove, rename. What is made here is whole or not there at all: until it is whole
 // it has the feature `unfinished`, by which a second run knows what a crash left of the first.
+#include "bin/qvmctl/design.hpp"
 #include "bin/qvmctl/groups.hpp"
-#include "bin/qvmctl/references.hpp"
-#include "bin/qvmctl/requests.hpp"
 #include "model/name.hpp"
 
 #include <fmt/format.h>
@@ -15,7 +14,6 @@ namespace qubes::ctl {
 
 namespace {
 
-constexpr auto unfinished = std::string_view{"qvmctl-unfinished"};
 constexpr auto renamed_to = std::string_view{"qvmctl-rename-to"};
 constexpr std::array classes{"AppVM", "TemplateVM", "StandaloneVM", "DispVM", "RemoteVM"};
 
@@ -32,21 +30,6 @@ expected<void> all_done(session& s, const std::vector<request>& asked) {
       return tl::unexpected{std::move(x.error())};
   return {};
 }
-
-/// Everything that makes a domain what it is.
-struct design {
-  std::string klass = "AppVM";
-  std::string based_on{};
-  std::string label{};
-  pairs pools{}; ///< "" for all volumes
-  pairs properties{};
-  std::vector<std::string> tags{};
-  pairs features{};
-  std::string notes{};
-  std::string firewall{};
-  std::string source{}; ///< whose volumes are copied; "" for none
-  std::vector<assigned_device> devices{};
-};
 
 std::string listed(const pairs& all) {
   auto result = std::vector<std::string>{};
@@ -79,6 +62,8 @@ std::string shown(const design& x, const std::string& name) {
   return result;
 }
 
+} // namespace
+
 request create_request(const design& x, const std::string& name) {
   auto payload = fmt::format("name={} label={}", name, x.label);
   for (auto& [volume, pool] : x.pools)
@@ -87,6 +72,8 @@ request create_request(const design& x, const std::string& name) {
   return {fmt::format("admin.vm.Create{}.{}", x.pools.empty() ? "" : "InPool", x.klass), x.based_on,
           "dom0", payload};
 }
+
+namespace {
 
 /// Volumes that keep what is written to them are copied, all at once.
 expected<void> copy_volumes(session& s, const std::string& from, const std::string& to) {
@@ -136,6 +123,8 @@ expected<void> fill(session& s, const design& x, const std::string& name) {
   return x.source.empty() ? expected<void>{} : copy_volumes(s, x.source, name);
 }
 
+} // namespace
+
 expected<void> mark(session& s, const std::string& name, std::string_view key,
                     const std::string& value) {
   return done_or(s.daemon.ask({"admin.vm.feature.Set", std::string{key}, name, value}));
@@ -145,6 +134,8 @@ expected<void> unmark(session& s, const std::string& name, std::string_view key)
   return done_or(s.daemon.ask({"admin.vm.feature.Remove", std::string{key}, name, ""}));
 }
 
+namespace {
+
 /// "" when it has no such mark.
 expected<std::string> mark_of(session& s, const std::string& name, std::string_view key) {
   auto answer = s.daemon.ask({"admin.vm.feature.Get", std::string{key}, name, ""});
@@ -153,9 +144,13 @@ expected<std::string> mark_of(session& s, const std::string& name, std::string_v
   return answer;
 }
 
+} // namespace
+
 expected<void> remove_domain(session& s, const std::string& name) {
   return all_done(s, {{"admin.vm.Remove", "", name, ""}}); // takes as long as it takes
 }
+
+namespace {
 
 /// Makes the domain and leaves it marked with `why` as unfinished; nothing stays of a failure.
 expected<void> build(session& s, const design& x, const std::string& name, const std::string& why) {
@@ -180,7 +175,8 @@ expected<void> make(session& s, const design& x, const std::string& name, const 
   return built && x.klass != "RemoteVM" ? unmark(s, name, unfinished) : built;
 }
 
-/// Removes what an earlier run with the same purpose left; refuses any other domain of that name.
+} // namespace
+
 expected<void> clear_away(session& s, const std::string& name, const std::string& why) {
   auto there = s.daemon.ask({"admin.vm.List", "", name, ""});
   if (!there && there.error().klass == "QubesVMNotFoundError")
@@ -198,6 +194,8 @@ expected<void> clear_away(session& s, const std::string& name, const std::string
                                      *found, name)}};
   return remove_domain(s, name);
 }
+
+namespace {
 
 /// Makes all that can be made. `why` marks what is unfinished; `verb` is for refusals.
 exit_code make_all(session& s, const design& x, const std::vector<std::string>& names,
@@ -220,6 +218,8 @@ exit_code make_all(session& s, const design& x, const std::vector<std::string>& 
   return good > 0 && good < names.size() ? exit_code::partly : code;
 }
 
+} // namespace
+
 expected<void> check_new_name(const std::string& name) {
   auto good = check_name(name);
   if (good && name.starts_with("uuid:"))
@@ -227,7 +227,6 @@ expected<void> check_new_name(const std::string& name) {
   return good;
 }
 
-/// "POOL" for all volumes, or "VOLUME=POOL".
 pairs read_pools(const std::string& text) {
   if (text.empty())
     return {};
@@ -245,6 +244,8 @@ expected<pairs> read_assignments(const texts& given, std::string_view option) {
   }
   return result;
 }
+
+namespace {
 
 expected<design> read_design(session& s) {
   auto result = design{.label = s.line.label, .tags = s.line.tags};
@@ -306,10 +307,14 @@ constexpr std::array own{"name",  "qid",         "uuid",       "template",
                          "label", "dispid",      "start_time", "installed_by_rpm",
                          "xid",   "stubdom_xid", "icon"};
 
+} // namespace
+
 bool is_copied(const std::string& feature) {
   return feature != unfinished && feature != renamed_to && feature != "deferred-netvm-original"
          && (!feature.starts_with("preload-dispvm") || feature == "preload-dispvm-max");
 }
+
+namespace {
 
 /// Reads a domain whole.
 expected<design> read_domain(session& s, const std::string& name) {

@@ -62,10 +62,6 @@ std::string_view take_until(std::string_view& from, char end) {
   return result;
 }
 
-bool matches(const std::string& glob, const std::string& name) {
-  return ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
-}
-
 std::vector<std::string> names_of(const std::vector<entry>& some) {
   auto result = std::vector<std::string>{};
   for (auto& x : some)
@@ -157,7 +153,7 @@ expected<std::vector<const entry*>> roster::choose(const std::vector<std::string
     }
     auto any = false;
     for (auto& x : entries_)
-      if (x.name != "dom0" && matches(word, x.name)) {
+      if (x.name != "dom0" && matches_glob(word, x.name)) {
         take(x);
         any = true;
       }
@@ -229,6 +225,10 @@ roster::clients_first(const std::vector<const entry*>& some) const {
     result[level[x]].push_back(x);
   }
   return result;
+}
+
+bool matches_glob(const std::string& glob, const std::string& name) {
+  return ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
 }
 
 bool is_glob(std::string_view text) noexcept {

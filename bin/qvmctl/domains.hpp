@@ -71,6 +71,7 @@ private:
 };
 
 bool is_glob(std::string_view text) noexcept;
+bool matches_glob(const std::string& glob, const std::string& name);
 
 /// Refuses what cannot be a domain's name, before anything is sent.
 expected<void> check_name(std::string_view text);

@@ -90,4 +90,14 @@ exit_code run_pool_remove(session& s);
 exit_code run_pool_set(session& s);
 exit_code run_kernel_ls(session& s);
 
+// backups.cpp
+exit_code run_backup_ls(session& s);
+exit_code run_backup_verify(session& s);
+
+// profiles.cpp
+exit_code run_backup_create(session& s);
+
+// restoring.cpp
+exit_code run_backup_restore(session& s);
+
 } // namespace qubes::ctl

@@ -56,6 +56,11 @@ enum option : std::uint64_t {
   opt_reverse = 1ULL << 37,
   opt_only = 1ULL << 38, ///< the filters of a listing
   opt_start = 1ULL << 39,
+  opt_passphrase = 1ULL << 40,
+  opt_rename = 1ULL << 41,
+  opt_stand_in = 1ULL << 42, ///< the template of what has none here
+  opt_backup = 1ULL << 43,   ///< what a profile says
+  opt_profiles = 1ULL << 44,
 };
 
 /// `--wait` or `--wait=SECONDS`.
@@ -95,6 +100,14 @@ struct command_line {
   std::string sort;
   std::vector<std::string> states;
   std::string netvm;
+  std::string passphrase_file;
+  texts renames;
+  std::string profiles;
+  std::string backup_to;
+  std::string backup_in;
+  std::string backup_compression;
+  std::string passphrase_vm;
+  std::string save_as;
   bool yes = false;
   bool read_only = false;
   bool required = false;

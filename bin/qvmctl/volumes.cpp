@@ -1,6 +1,8 @@
 // volume: the disks of domains.
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/progress.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "bin/qvmctl/volume_import.hpp"
 #include "drivers/unique_fd.hpp"
 
 #include <fmt/format.h>
@@ -74,52 +76,10 @@ drivers::unique_fd open_file(const std::string& path, int flags) {
   return drivers::unique_fd{::open(path.c_str(), flags | O_CLOEXEC)};
 }
 
-/// Shows how far a long copy is.
-class progress {
-public:
-  progress(session& s, std::string what, std::int64_t total)
-      : area_(s.out), what_(std::move(what)), total_(total), begun_(clock::now()), next_(begun_) {}
-
-  void at(std::int64_t done) {
-    auto now = clock::now();
-    if (now < next_)
-      return;
-    next_ = now + milliseconds{200};
-    auto seconds = std::chrono::duration<double>(now - begun_).count();
-    auto rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
-    auto line = fmt::format("{}  {} of {}", what_, size_text(done), size_text(total_));
-    if (rate > 0)
-      line += fmt::format(", {}/s, {} left", size_text(static_cast<std::int64_t>(rate)),
-                          duration(static_cast<double>(total_ - done) / rate));
-    area_.draw({line});
-  }
-
-private:
-  using clock = std::chrono::steady_clock;
-
-  live_area area_;
-  std::string what_;
-  std::int64_t total_;
-  time_point begun_, next_;
-};
-
-expected<void> write_whole(int fd, std::string_view data, const std::string& path) {
-  while (!data.empty()) {
-    auto n = ::write(fd, data.data(), data.size());
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return tl::unexpected{os_failure("write", path)};
-    data.remove_prefix(static_cast<std::size_t>(n));
-  }
-  return {};
-}
-
-/// Copies exactly `size` bytes; runs of zeros become holes where there can be any.
+/// Copies exactly `size` bytes.
 expected<void> copy_bytes(session& s, const std::string& what, int from,
-                          const std::string& from_path, int to, const std::string& to_path,
-                          std::int64_t size) {
-  auto shown = progress{s, what, size};
+                          const std::string& from_path, volume_import& to, std::int64_t size) {
+  auto shown = progress{s.out, what, size};
   auto buffer = std::vector<char>(std::size_t{1} << 17);
   auto done = std::int64_t{0};
   while (done < size) {
@@ -133,11 +93,10 @@ expected<void> copy_bytes(session& s, const std::string& what, int from,
       return tl::unexpected{
           failure{trouble::refused, "",
                   fmt::format("'{}' has {} bytes and must have {}", from_path, done, size), ""}};
-    auto data = std::string_view{buffer.data(), static_cast<std::size_t>(got)};
-    auto is_hole = data.find_first_not_of('\0') == std::string_view::npos;
-    if (!is_hole || ::lseek(to, got, SEEK_CUR) < 0)
-      if (auto written = write_whole(to, data, to_path); !written)
-        return written;
+    if (auto written = to.write(static_cast<std::uint64_t>(done),
+                                {buffer.data(), static_cast<std::size_t>(got)});
+        !written)
+      return written;
     done += got;
     shown.at(done);
   }
@@ -283,36 +242,21 @@ exit_code run_volume_import(session& s) {
                                          size_text(bytes(*facts, "usage"))));
       !sure)
     return report(s, sure.error());
-  // As the service admin.vm.volume.ImportWithSize of dom0 does it, on the socket beside.
-  auto door = s.daemon.socket();
-  if (auto at = door.rfind("qubesd.sock"); at != std::string::npos)
-    door.replace(at, std::string::npos, "qubesd.internal.sock");
-  auto internal = client{door};
-  auto ask = [&](std::string_view what, std::string payload) {
-    auto answers = ask_all(internal, {{fmt::format("internal.vm.volume.{}", what), volume->volume,
-                                       volume->domain, std::move(payload)}});
-    return std::move(answers.front());
-  };
-  auto begun = ask("ImportBegin", fmt::format("{}", size));
-  if (!begun)
-    return report(s, begun.error());
-  auto target = begun->substr(std::min(begun->find(' ') + 1, begun->size()));
-  while (!target.empty() && target.back() == '\n')
-    target.pop_back();
-  auto copied = [&]() -> expected<void> {
-    auto to = open_file(target, O_WRONLY);
-    if (!to)
-      return tl::unexpected{os_failure("open", target)};
-    auto done = copy_bytes(s, volume->text(), from, path, to.get(), target, size);
-    if (done && ::fdatasync(to.get()) != 0)
-      return tl::unexpected{os_failure("write", target)};
-    return done;
-  }();
-  auto ended = ask("ImportEnd", copied ? "ok" : "fail\n" + copied.error().text);
-  if (!copied)
-    return report(s, {copied.error().kind, "", copied.error().text,
-                      fmt::format("'{}' is as it was", volume->text())});
-  return ended ? exit_code::done : report(s, ended.error());
+  auto into = volume_import::begin(s.daemon.socket(), volume->domain, volume->volume,
+                                   static_cast<std::uint64_t>(size));
+  if (!into)
+    return report(s, into.error());
+  auto copied = copy_bytes(s, volume->text(), from, path, **into, size);
+  if (copied)
+    copied = (*into)->end();
+  else
+    (*into)->cancel(copied.error().text);
+  if (copied)
+    return exit_code::done;
+  auto why = std::move(copied.error());
+  return report(s,
+                {why.kind, why.klass, why.text,
+                 why.klass.empty() ? fmt::format("'{}' is as it was", volume->text()) : why.hint});
 }
 
 } // namespace qubes::ctl

@@ -15,7 +15,7 @@ _qvmctl() {
     -f|--format) choices='table csv json' ;;
     -o|--columns) choices='all name state class label template netvm ip provides_network memory maxmem xid uuid degraded' ;;
     --exclude) choices=$(_qvmctl_names) ;;
-    --socket) COMPREPLY=($(compgen -f -- "$current")); return ;;
+    --socket|--passphrase-file|--to|--profiles) COMPREPLY=($(compgen -f -- "$current")); return ;;
     --for)
       [[ ${words[0]} == wait ]] && choices='Halted Transient Running Paused Suspended Halting Dying Crashed' ;;
     *)
@@ -26,6 +26,15 @@ _qvmctl() {
       else
         case ${words[0]} in
           help) choices=$(qvmctl help --words 2>/dev/null) ;;
+          backup)
+            if (( ${#words[@]} == 1 )); then
+              choices=$(qvmctl help --words backup 2>/dev/null)
+            elif (( ${#words[@]} == 2 )) && [[ ${words[1]} != create ]]; then
+              COMPREPLY=($(compgen -f -- "$current"))
+              return
+            elif [[ ${words[1]} == create ]]; then
+              choices="$(_qvmctl_names) $(timeout 1 qvmctl backup ls -f csv 2>/dev/null | tail -n +2 | cut -d, -f1)"
+            fi ;;
           feature|tag|service|notes|firewall|device|volume|pool|label|kernel|disposable)
             if (( ${#words[@]} == 1 )); then
               choices=$(qvmctl help --words "${words[0]}" 2>/dev/null)

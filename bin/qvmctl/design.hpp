@@ -1,0 +1,55 @@
+// What a domain in the making is, and the mark by which a second run knows what a crash left of it.
+#pragma once
+
+#include "bin/qvmctl/references.hpp"
+#include "bin/qvmctl/requests.hpp"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qubes::ctl {
+
+/// A feature of a domain that is not whole yet.
+inline constexpr auto unfinished = std::string_view{"qvmctl-unfinished"};
+
+/// Everything that makes a domain what it is.
+struct design {
+  std::string klass = "AppVM";
+  std::string based_on{};
+  std::string label{};
+  pairs pools{}; ///< "" for all volumes
+  pairs properties{};
+  std::vector<std::string> tags{};
+  pairs features{};
+  std::string notes{};
+  std::string firewall{};
+  std::string source{}; ///< whose volumes are copied; "" for none
+  std::vector<assigned_device> devices{};
+};
+
+request create_request(const design& x, const std::string& name);
+
+/// Whether a copy of a domain gets this feature as well.
+bool is_copied(const std::string& feature);
+
+expected<void> mark(session& s, const std::string& name, std::string_view key,
+                    const std::string& value);
+expected<void> unmark(session& s, const std::string& name, std::string_view key);
+
+/// Takes as long as it takes.
+expected<void> remove_domain(session& s, const std::string& name);
+
+/// Removes what an earlier run with the same purpose left; refuses any other domain of that name.
+expected<void> clear_away(session& s, const std::string& name, const std::string& why);
+
+/// Whether a domain may get that name at all.
+expected<void> check_new_name(const std::string& name);
+
+/// "POOL" for all volumes, or "VOLUME=POOL".
+pairs read_pools(const std::string& text);
+
+/// KEY=VALUE of an option that may be repeated.
+expected<pairs> read_assignments(const texts& given, std::string_view option);
+
+} // namespace qubes::ctl

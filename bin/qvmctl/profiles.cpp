@@ -1,0 +1,299 @@
+// backup create: by a profile that is there, or by one made of options for this once.
+#include "bin/qvmctl/profiles.hpp"
+
+#include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/interruption.hpp"
+#include "bin/qvmctl/passphrase.hpp"
+#include "bin/qvmctl/progress.hpp"
+#include "bin/qvmctl/requests.hpp"
+#include "drivers/undumpable.hpp"
+#include "model/backup_profile.hpp"
+#include "model/literal.hpp"
+
+#include <fmt/format.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+namespace qubes::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr auto ending = std::string_view{".conf"};
+
+std::string folder_of(const session& s) {
+  if (!s.line.profiles.empty())
+    return s.line.profiles;
+  auto* named = std::getenv("QVMCTL_PROFILES");
+  return named && *named ? named : "/etc/qubes/backup";
+}
+
+failure cannot(std::string_view what, const std::string& path, int code = errno) {
+  return {trouble::refused, "", fmt::format("cannot {} '{}': {}", what, path, std::strerror(code)),
+          code == EACCES ? "root may" : ""};
+}
+
+} // namespace
+
+exit_code list_profiles(session& s) {
+  auto folder = folder_of(s);
+  auto failed = std::error_code{};
+  auto names = std::vector<std::string>{};
+  for (auto at = std::filesystem::directory_iterator{folder, failed};
+       !failed && at != std::filesystem::directory_iterator{}; at.increment(failed))
+    if (auto name = at->path().filename().string(); name.ends_with(ending))
+      names.push_back(name.substr(0, name.size() - ending.size()));
+  if (failed && failed != std::errc::no_such_file_or_directory)
+    return report(s, cannot("read", folder, failed.value()));
+  std::ranges::sort(names);
+  auto result = sheet{{{"profile"}, {"domain"}, {"path"}, {"include"}, {"exclude"}, {"problem"}}};
+  for (auto& name : names) {
+    auto text = read_text(fmt::format("{}/{}{}", folder, name, ending));
+    auto profile = text ? model::read_backup_profile(*text)
+                        : tl::unexpected{model::error{model::errc::general, text.error().text, ""}};
+    if (text)
+      model::wipe(*text);
+    if (!profile) {
+      result.add({{name}, {}, {}, {}, {}, {profile.error().text, style::bad}});
+      continue;
+    }
+    auto include = profile->include ? fmt::format("{}", fmt::join(*profile->include, ","))
+                                    : std::string{"usual"};
+    result.add({{name},
+                {profile->destination_vm},
+                {profile->destination_path},
+                {include},
+                {fmt::format("{}", fmt::join(profile->exclude, ","))},
+                {}});
+  }
+  return print(s, result.render(s.as, s.out));
+}
+
+namespace {
+
+/// A profile's file that goes with this, unless it is to stay.
+class profile_file {
+public:
+  profile_file() = default;
+  profile_file(const profile_file&) = delete;
+  profile_file& operator=(const profile_file&) = delete;
+  ~profile_file() { remove(); }
+
+  expected<void> write(const std::string& path, std::string_view text, bool stays) {
+    auto file = drivers::unique_fd{
+        ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (!file && errno == EEXIST)
+      return tl::unexpected{failure{trouble::refused, "",
+                                    fmt::format("there is a profile '{}' already", path),
+                                    "use it without --to, or choose another name"}};
+    if (!file)
+      return tl::unexpected{cannot("write", path)};
+    path_ = path;
+    while (!text.empty()) {
+      auto put = ::write(file.get(), text.data(), text.size());
+      if (put < 0 && errno == EINTR)
+        continue;
+      if (put < 0)
+        return tl::unexpected{cannot("write", path)};
+      text.remove_prefix(static_cast<std::size_t>(put));
+    }
+    if (stays)
+      path_.clear();
+    return {};
+  }
+
+  void remove() {
+    if (!path_.empty())
+      ::unlink(path_.c_str());
+    path_.clear();
+  }
+
+private:
+  std::string path_; ///< "" for none to remove
+};
+
+/// A text as YAML has it, whatever is in it.
+std::string yaml(std::string_view text) {
+  return dump(json(std::string{text}));
+}
+
+std::string yaml(const std::vector<std::string>& list) {
+  auto parts = std::vector<std::string>{};
+  for (auto& x : list)
+    parts.push_back(yaml(std::string_view{x}));
+  return fmt::format("[{}]", fmt::join(parts, ", "));
+}
+
+std::string profile_text(const command_line& x) {
+  auto result = fmt::format("destination_vm: {}\ndestination_path: {}\n",
+                            yaml(std::string_view{x.backup_in.empty() ? "dom0" : x.backup_in}),
+                            yaml(std::string_view{x.backup_to}));
+  result += x.words.empty() ? "include:\n" : fmt::format("include: {}\n", yaml(x.words));
+  if (!x.exclude.empty())
+    result += fmt::format("exclude: {}\n", yaml(x.exclude));
+  if (!x.backup_compression.empty())
+    result += fmt::format("compression: {}\n", x.backup_compression == "none"
+                                                   ? std::string{"false"}
+                                                   : yaml(std::string_view{x.backup_compression}));
+  if (!x.passphrase_vm.empty())
+    result += fmt::format("passphrase_vm: {}\n", yaml(std::string_view{x.passphrase_vm}));
+  return result;
+}
+
+/// "1.2 GiB" of the line of Info that has the total; 0 when it says none.
+std::int64_t total_of(std::string_view info) {
+  constexpr auto head = std::string_view{"Total size:"};
+  auto at = info.find(head);
+  if (at == info.npos)
+    return 0;
+  auto rest = info.substr(at + head.size());
+  rest = rest.substr(0, rest.find('\n'));
+  auto text = std::string{};
+  for (auto c : rest)
+    if (c != ' ' && c != '|')
+      text += c;
+  return parse_size(text).value_or(0);
+}
+
+/// One backup by a profile that is there, with how far it is.
+class making {
+public:
+  making(session& s, std::string profile, const interruption& stop)
+      : s_(s), profile_(std::move(profile)), stop_(stop) {}
+
+  /// `begun`: the daemon knows the profile by now.
+  expected<void> run(const std::function<void()>& begun) {
+    auto info = std::move(ask_all(s_, {{"admin.backup.Info", profile_, "dom0", ""}}).front());
+    if (!info)
+      return tl::unexpected{info.error()};
+    auto total = total_of(*info);
+    auto shown = progress{s_.out, fmt::format("backup {}", profile_), total};
+    s_.daemon.subscribe(
+        {.method = "admin.Events"},
+        [&](const event& x) {
+          if (auto percent = percent_of(x)) {
+            begun();
+            shown.at(static_cast<std::int64_t>(static_cast<double>(total) * *percent / 100));
+          }
+        },
+        [](const failure&) {}); // it goes on without
+    s_.daemon.send({"admin.backup.Execute", profile_, "dom0", ""}, std::nullopt,
+                   [this](auto answer) { answer_ = std::move(answer); });
+    s_.daemon.run([this] { return answer_.has_value(); }, {}, milliseconds{100},
+                  [this] { cancel_when_told(); });
+    shown.clear();
+    if (!*answer_)
+      return tl::unexpected{std::move(answer_->error())};
+    return {};
+  }
+
+private:
+  std::optional<double> percent_of(const event& x) const {
+    auto ours = false;
+    auto percent = std::optional<double>{};
+    for (auto& [key, value] : x.args)
+      if (key == "backup_profile")
+        ours = value == profile_;
+      else if (auto number = 0.0;
+               key == "progress"
+               && std::from_chars(value.data(), value.data() + value.size(), number).ec
+                      == std::errc{})
+        percent = number;
+    return x.name == "backup-progress" && ours ? percent : std::nullopt;
+  }
+
+  void cancel_when_told() {
+    if (!stop_.raised() || std::exchange(cancelled_, true))
+      return;
+    s_.daemon.send({"admin.backup.Cancel", profile_, "dom0", ""}, std::nullopt,
+                   [this](auto answer) {
+                     cancelled_ = answer.has_value(); // it may not have begun yet: it is told again
+                   });
+  }
+
+  session& s_;
+  std::string profile_;
+  const interruption& stop_;
+  std::optional<expected<std::string>> answer_;
+  bool cancelled_ = false;
+};
+
+/// The new profile's text with its passphrase, which is asked for where nobody else knows it.
+expected<model::secret> whole_text(session& s, const interruption& stop) {
+  auto text = profile_text(s.line);
+  if (s.line.dry_run || !s.line.passphrase_vm.empty())
+    return model::secret{text};
+  auto passphrase = read_passphrase(s, true, stop.token());
+  if (!passphrase)
+    return tl::unexpected{passphrase.error()};
+  auto quoted = yaml(passphrase->view());
+  auto result = model::secret::join(text, "passphrase_text: ", quoted, "\n");
+  model::wipe(quoted);
+  return result;
+}
+
+expected<std::string> new_profile(session& s, profile_file& file, const interruption& stop) {
+  auto name = s.line.save_as.empty() ? fmt::format("qvmctl-{}", ::getpid()) : s.line.save_as;
+  if (auto good = model::check_profile_name(name); !good)
+    return bad_word(good.error());
+  auto text = whole_text(s, stop);
+  if (!text)
+    return tl::unexpected{text.error()};
+  auto stays = !s.line.save_as.empty() && !s.line.dry_run;
+  return file.write(fmt::format("{}/{}{}", folder_of(s), name, ending), text->view(), stays)
+      .map([&] { return name; });
+}
+
+expected<void> check_line(const command_line& x) {
+  auto of_new = !x.backup_in.empty() || !x.backup_compression.empty() || !x.passphrase_vm.empty()
+                || !x.save_as.empty() || !x.exclude.empty() || !x.passphrase_file.empty();
+  if (x.backup_to.empty() && of_new)
+    return usage_failure("options of a new profile need --to", "--to PATH says where it goes");
+  if (x.backup_to.empty() && x.words.size() != 1)
+    return usage_failure("'backup create' needs a PROFILE or --to PATH",
+                         "'qvmctl backup ls' lists profiles");
+  for (auto list : {&x.words, &x.exclude})
+    for (auto& word : *list)
+      if (is_glob(word))
+        return usage_failure(fmt::format("'{}': a profile knows no globs", word),
+                             "names, @tag:TAG or @type:CLASS");
+  if (!x.passphrase_vm.empty() && !x.passphrase_file.empty())
+    return usage_failure("--passphrase-file and --passphrase-in exclude each other");
+  return {};
+}
+
+} // namespace
+
+exit_code run_backup_create(session& s) {
+  if (auto good = check_line(s.line); !good)
+    return report(s, good.error());
+  auto undumpable = drivers::stay_undumpable();
+  auto stop = interruption{};
+  auto file = profile_file{};
+  auto profile = s.line.backup_to.empty() ? expected<std::string>{s.line.words.front()}
+                                          : new_profile(s, file, stop);
+  if (!profile)
+    return report(s, profile.error());
+  if (s.line.dry_run) {
+    auto info = std::move(ask_all(s, {{"admin.backup.Info", *profile, "dom0", ""}}).front());
+    return info ? print(s, raw(s, *info)) : report(s, info.error());
+  }
+  auto begun = std::chrono::steady_clock::now();
+  auto made = making{s, *profile, stop}.run([&] { file.remove(); });
+  if (!made)
+    return report(s, made.error());
+  auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  return print(s, fmt::format("backup {} made in {}\n", *profile, duration(seconds)));
+}
+
+} // namespace qubes::ctl

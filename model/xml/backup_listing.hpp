@@ -1,0 +1,48 @@
+// Who is in a backup, as its qubes.xml tells (spec/admin-api.md B8, spec/qubes-xml.md §1): texts as
+// they stand there, to be judged by the daemon that is asked to set them.
+#pragma once
+
+#include "model/error.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace qubes::model::xml {
+
+using named_texts = std::vector<std::pair<std::string, std::string>>;
+
+struct listed_device {
+  std::string klass;
+  std::string backend;  ///< "*" for any
+  std::string port;     ///< "*" for any
+  std::string identity; ///< "*" for any
+  std::string mode;     ///< required, auto-attach, ask-to-attach
+  named_texts options;
+
+  bool operator==(const listed_device&) const = default;
+};
+
+struct listed_domain {
+  std::string name{};
+  std::string klass{};
+  std::string label{};
+  std::string based_on{}; ///< its template, "" for none
+  std::string path{};     ///< its folder in the archive, without a slash at the end
+  std::uint64_t bytes = 0;
+  named_texts properties{}; ///< those that a restored domain gets; a domain's name or "" for vm
+  named_texts features{};
+  std::vector<std::string> tags{};
+  std::vector<listed_device> devices{};
+  std::vector<std::string> images{}; ///< volumes whose data is in the archive
+
+  bool operator==(const listed_domain&) const = default;
+};
+
+/// Those that are in the backup, in the order of the file. Refuses it as a whole when anything of
+/// them makes no sense.
+outcome<std::vector<listed_domain>> read_backup_listing(std::string_view text);
+
+} // namespace qubes::model::xml
