@@ -131,20 +131,21 @@ void backup_state::carry_out(const ask::run_backup& x, const reply& to) {
 
 void backup_state::with_profile(const std::string& id, const reply& to,
                                 const std::function<void(const model::backup_profile&)>& then) {
+  auto undumpable = drivers::stay_undumpable(); // until the file is gone, which has the passphrase
   ask_driver(self, world_, {}, job::read_backup_profile{id})
       .then(
-          [this, id, to, then](std::optional<std::string>& file) {
+          [this, id, to, then, undumpable](std::optional<model::secret>& file) {
             if (!file)
               return to.refuse({errc::backup_profile_not_found,
                                 fmt::format("there is no backup profile {}", model::quoted(id)),
                                 "profiles are the files backup/NAME.conf"});
-            auto profile = model::parse_backup_profile(*world_->system.read(), *file);
-            model::wipe(*file);
+            auto profile = model::parse_backup_profile(*world_->system.read(), file->view());
+            file.reset();
             if (!profile)
               return to.refuse(profile.error());
             then(*profile);
           },
-          [to](const caf::error& why) { to.refuse(from_caf(why)); });
+          [to, undumpable](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
 // -- the summary ---------------------------------------------------------------------------------

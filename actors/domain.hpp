@@ -566,15 +566,21 @@ private:
   std::uint64_t reservations_ = 0;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
-  std::set<std::string, std::less<>> imports_; ///< volumes that somebody writes data to
-  std::vector<std::weak_ptr<errand>> copies_;  ///< under way to its volumes
-  std::vector<model::attachment> attached_;    ///< for this life
-  std::vector<model::attachment> attaching_;   ///< under way
-  std::vector<model::attachment> leaving_;     ///< until the hypervisor has none of it
-  std::vector<device_removed> losses_;         ///< of what is being attached
-  bool devices_unknown_ = false;               ///< what it has could not be read
-  std::chrono::milliseconds devices_pause_{0}; ///< between attempts at either
-  std::int64_t devices_due_us_ = 0;            ///< when the next one is
+  /// Data that somebody else writes to a volume. Who it is nobody can tell: each that was begun is
+  /// owed an end.
+  struct import {
+    bool under_way = false;
+    unsigned owed = 0; ///< ended by something else, which their writers have not heard yet
+  };
+  std::map<std::string, import, std::less<>> imports_; ///< by volume
+  std::vector<std::weak_ptr<errand>> copies_;          ///< under way to its volumes
+  std::vector<model::attachment> attached_;            ///< for this life
+  std::vector<model::attachment> attaching_;           ///< under way
+  std::vector<model::attachment> leaving_;             ///< until the hypervisor has none of it
+  std::vector<device_removed> losses_;                 ///< of what is being attached
+  bool devices_unknown_ = false;                       ///< what it has could not be read
+  std::chrono::milliseconds devices_pause_{0};         ///< between attempts at either
+  std::int64_t devices_due_us_ = 0;                    ///< when the next one is
   /// Devices of a class that it offers.
   struct offers {
     std::optional<std::vector<model::device>> told; ///< as far as others were

@@ -200,9 +200,12 @@ outcome<void> run(disks& d, const domain_target& at, const disk_job::forget_remo
   return d.forget_removal(*at.domain);
 }
 
-outcome<std::vector<model::domain>> run(disks& d, const disk_job::all_directories&,
-                                        const disk_job::list_removals&, const supervision&) {
-  return d.removals();
+outcome<disk_job::list_removals::result> run(disks& d, const disk_job::all_directories&,
+                                             const disk_job::list_removals&, const supervision&) {
+  return d.removals().map([](drivers::noted_removals found) {
+    return disk_job::list_removals::result{.domains = std::move(found.domains),
+                                           .trouble = std::move(found.trouble)};
+  });
 }
 
 outcome<void> run(disks& d, const domain_target& at, const disk_job::make_directory&,

@@ -75,6 +75,17 @@ void registry_state::carry_out(const ask::add_pool& x, const reply& to) {
           [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
+/// Removals that are not ended need it as well, also those that a daemon before this one began.
+void registry_state::carry_out(const ask::remove_pool& x, const reply& to) {
+  auto plan = [world = world_, pool = x.pool](const model::view& v) {
+    return plan_remove_pool(v, pool, world->removals.in_pool(pool));
+  };
+  world_->removals.when_known([this, me = self->address(), plan, to] {
+    if (auto still = caf::actor_cast<registry_actor>(me))
+      caf::anon_send(still, completion{[this, plan, to] { change(plan, to); }});
+  });
+}
+
 void registry_state::carry_out(const ask::look_at_pool& x, const reply& to) {
   look_at(x.pool, to, describe);
 }

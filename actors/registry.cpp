@@ -66,6 +66,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         rescue(who, x, to);
       },
       [this](atom::rested) { align(); },
+      [](const completion& run) { run(); },
   };
 }
 

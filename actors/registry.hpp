@@ -66,6 +66,7 @@ private:
   // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
 
   void carry_out(const ask::add_pool& x, const reply& to);
+  void carry_out(const ask::remove_pool& x, const reply& to);
   void carry_out(const ask::look_at_pool& x, const reply& to);
   void carry_out(const ask::tell_pool_usage& x, const reply& to);
   void carry_out(const ask::list_pool& x, const reply& to);

@@ -3,7 +3,9 @@
 #include "actors/driver/ask_driver.hpp"
 #include "actors/storage_pool.hpp"
 #include "actors/telling.hpp"
+#include "model/overloaded.hpp"
 #include "model/pool_driver.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -97,6 +99,17 @@ std::vector<const model::volume*> volumes_of(const domain_target& x, const domai
 
 // -- whose work it is ----------------------------------------------------------------------------
 
+/// Its name may be in use again, in a host that was changed by hand.
+bool has_namesake(const model::system& now, const model::domain& x) {
+  auto* other = now.find(x.name.str());
+  return other && other->uuid != x.uuid;
+}
+
+bool is_another_s(const model::system& now, const model::domain& x, const model::volume& it) {
+  auto* owner = model::owner_of(now, it.pool, it.vid);
+  return owner && owner->uuid != x.uuid;
+}
+
 outcome<std::string> pool_of(const pool_target& x) {
   return x.pool.name;
 }
@@ -179,12 +192,15 @@ storage_state::~storage_state() {
 void storage_state::survey() {
   surveying_ = true;
   hand_on(homes, typed_disk_job{all_directories{}, disk_job::list_removals{}},
-          [this](const outcome<std::vector<model::domain>>& found) {
+          [this](const outcome<disk_job::list_removals::result>& found) {
+            for (auto& x : found ? found->trouble : std::vector<std::string>{})
+              spdlog::error("a removal may not be ended: {}", x);
             if (found)
-              end_removals(*found);
+              end_removals(found->domains);
             else
               spdlog::error("nobody knows what was being removed: {}", found.error().message());
             surveying_ = false;
+            world_->removals.tell_all_known();
             for (auto& x : std::exchange(early_, {}))
               line_up(x);
           });
@@ -205,11 +221,12 @@ void storage_state::end_removals(const std::vector<model::domain>& found) {
       continue;
     }
     spdlog::warn("{}: its removal is ended, which was cut off", it.name.str());
+    world_->removals.note(disks.domain);
     caf::anon_send(world_->driver, driver_job{about(it, job::undefine_guest{})});
     if (!now->find(it.name.str()))
       start_at_boot(self, world_, it.name.str(), false);
     line_up(removal(
-        std::move(disks), [] {}, true));
+        std::move(disks), [](const auto&) {}, true));
   }
 }
 
@@ -280,8 +297,21 @@ caf::result<storage_result> storage_state::run(const storage_job& what) {
     else
       promise.deliver(to_caf(result.error()));
   };
+  note_removal(what);
   std::visit([&](const auto& x) { take(x, to); }, what.what);
   return promise;
+}
+
+/// Known before anything else is, and until it is undone or done.
+void storage_state::note_removal(const storage_job& what) {
+  std::visit(model::overloaded{[&](const typed_disk_job<disk_job::note_removal>& x) {
+                                 world_->removals.note(x.about.domain);
+                               },
+                               [&](const typed_disk_job<disk_job::forget_removal>& x) {
+                                 world_->removals.end(x.about.domain->uuid);
+                               },
+                               [](const auto&) {}},
+             what.what);
 }
 
 template <disk_job::is_domain_job Job>
@@ -315,11 +345,15 @@ void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
   });
 }
 
-storage_state::domain_work_ptr storage_state::removal(domain_target of, std::function<void()> then,
-                                                      bool lined_up) {
+storage_state::domain_work_ptr
+storage_state::removal(domain_target of, std::function<void(const outcome<void>&)> then,
+                       bool lined_up) {
   return std::make_shared<domain_work>(
       typed_disk_job{std::move(of), disk_job::remove_disks{}},
-      [then = std::move(then)](const auto&) { then(); }, lined_up);
+      [then = std::move(then)](const outcome<domain_work::pieces_done>& gone) {
+        then(gone.map([](const auto&) {}));
+      },
+      lined_up);
 }
 
 /// The creations and removals of one name follow one another, whoever asked for them.
@@ -330,13 +364,25 @@ void storage_state::line_up(const domain_work_ptr& x) {
     take_turn(x);
 }
 
-/// What an earlier domain of that name left goes before anything of the next is made.
+/// As long as anything of an earlier domain of that name is there, nothing of the next is made.
 void storage_state::take_turn(const domain_work_ptr& x) {
-  auto left = left_.extract(x->of.domain->name.str());
-  if (left.empty() || x->how.name != name_use::taken)
+  auto former = x->how.name == name_use::taken ? world_->removals.former(*x->of.domain) : nullptr;
+  if (!former || world_->system.read()->find_uuid(former->uuid))
     return begin(x);
-  begin(removal(
-      {x->of.system, left.mapped()}, [this, x] { begin(x); }, false));
+  remove_first(former, x);
+}
+
+void storage_state::remove_first(const model::domain_ptr& former, const domain_work_ptr& x) {
+  auto then = [this, x](const outcome<void>& gone) {
+    if (gone)
+      return take_turn(x);
+    x->why = {errc::storage,
+              fmt::format("what a former '{}' left cannot be removed: {}", x->of.domain->name.str(),
+                          gone.error().message()),
+              "see to that first, or choose another name"};
+    answer(x);
+  };
+  begin(removal({x->of.system, former}, std::move(then), false));
 }
 
 void storage_state::answer(const domain_work_ptr& x) {
@@ -356,6 +402,9 @@ void storage_state::answer(const domain_work_ptr& x) {
 
 void storage_state::begin(const domain_work_ptr& x) {
   auto todo = volumes_of(x->of, x->how);
+  if (x->how.name == name_use::freed)
+    std::erase_if(
+        todo, [&](auto* it) { return is_another_s(*world_->system.read(), *x->of.domain, *it); });
   if (!x->steps.first)
     return do_each(x, todo);
   auto go_on = [this, x](const auto& others, const auto& first) {
@@ -416,14 +465,19 @@ void storage_state::finish(const domain_work_ptr& x) {
   auto removes_directory = removes || (x->with_directory() && x->why);
   if (!removes_directory || x->stays)
     return answer(x);
-  hand_on(homes, typed_disk_job{x->of, disk_job::remove_directory{}},
-          [this, x](const outcome<void>& done) {
-            if (!done && !x->why)
-              x->why = done.error();
-            if (!done)
-              keep_for_later(x);
-            answer(x);
-          });
+  auto then = [this, x](const outcome<void>& done) {
+    if (!done && !x->why)
+      x->why = done.error();
+    if (done)
+      world_->removals.end(x->of.domain->uuid);
+    else
+      keep_for_later(x);
+    answer(x);
+  };
+  if (has_namesake(*world_->system.read(), *x->of.domain))
+    hand_on(homes, typed_disk_job{x->of, disk_job::forget_removal{}}, then);
+  else
+    hand_on(homes, typed_disk_job{x->of, disk_job::remove_directory{}}, then);
 }
 
 /// It is tried again before its name is used again, or by the next daemon.
@@ -431,7 +485,7 @@ void storage_state::keep_for_later(const domain_work_ptr& x) {
   auto& who = x->of.domain;
   spdlog::error("{}: its disks are left behind: {}", who->name.str(),
                 x->why ? x->why->message() : "they cannot be removed");
-  left_.insert_or_assign(who->name.str(), who);
+  world_->removals.note(who);
 }
 
 } // namespace qubes::actors

@@ -39,11 +39,14 @@ private:
   void take(const typed_disk_job<Job>& x, const sink& to);
   template <disk_job::is_piece Job>
   void take(const typed_disk_job<Job>& x, const sink& to);
-  static domain_work_ptr removal(disk_job::domain_target of, std::function<void()> then,
+  static domain_work_ptr removal(disk_job::domain_target of,
+                                 std::function<void(const model::outcome<void>&)> then,
                                  bool lined_up);
+  void note_removal(const storage_job& what);
   void end_removals(const std::vector<model::domain>& found);
   void line_up(const domain_work_ptr& x);
   void take_turn(const domain_work_ptr& x);
+  void remove_first(const model::domain_ptr& former, const domain_work_ptr& x);
   void begin(const domain_work_ptr& x);
   void do_each(const domain_work_ptr& x, const std::vector<const model::volume*>& todo);
   void done_with_each(const domain_work_ptr& x);
@@ -68,7 +71,6 @@ private:
   std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
   std::map<std::string, unsigned> deaths_;
   std::map<std::string, std::deque<domain_work_ptr>> lives_; ///< creations and removals, by name
-  std::map<std::string, model::domain_ptr> left_;            ///< whose removal failed
   bool surveying_ = false; ///< what an earlier daemon left is being looked for
   std::vector<domain_work_ptr> early_;
 };

@@ -162,15 +162,23 @@ void storage_pool_state::take(const pool_job& what, const pool_reply& to) {
   auto* copy = as<disk_job::copy_volume>(x->what);
   x->other = copy ? copy->what.source.pool : pool_;
   x->since_us = world_->now_us();
-  if (auto bad = failed_.find(x->key); bad != failed_.end() && bad->second.held)
-    return to.refuse({errc::storage_stuck,
-                      fmt::format("{} is marked failed, and what it failed at cannot be ended: {}",
-                                  subject_of(*x), bad->second.why.text),
-                      "look at its device or server"});
+  if (auto why = stuck(*x))
+    return to.refuse(std::move(*why));
   pieces_.emplace(x->number, x);
   arm();
   note_change(*x);
   line_up(x);
+}
+
+/// A thread works on the volume and cannot be ended.
+std::optional<model::error> storage_pool_state::stuck(const piece& x) const {
+  auto bad = failed_.find(x.key);
+  if (bad == failed_.end() || !bad->second.held)
+    return std::nullopt;
+  return model::error{errc::storage_stuck,
+                      fmt::format("{} is marked failed, and what it failed at cannot be ended: {}",
+                                  subject_of(x), bad->second.why.text),
+                      "look at its device or server"};
 }
 
 void storage_pool_state::line_up(const piece_ptr& x) {
@@ -246,13 +254,25 @@ outcome<void> storage_pool_state::follow(piece& x, const snapshot& now) const {
 }
 
 outcome<void> storage_pool_state::judge_owner(const piece& x, const snapshot& now) const {
-  if (!x.is<disk_job::remove_volume>())
-    return {};
-  auto* owner = model::owner_of(*now.system, pool_, x.at->it.vid);
-  if (owner && owner->uuid != x.at->owner->uuid)
+  auto unless_another_s = [&](const model::domain* owner,
+                              const model::domain& former) -> outcome<void> {
+    if (!owner || owner->uuid == former.uuid)
+      return {};
     return model::fail(errc::storage, fmt::format("{} is that of another '{}' by now",
                                                   subject_of(x), owner->name.str()));
-  return {};
+  };
+  return std::visit(model::overloaded{
+                        [&](const typed<disk_job::remove_volume>&) {
+                          return unless_another_s(model::owner_of(*now.system, pool_, x.at->it.vid),
+                                                  *x.at->owner);
+                        },
+                        [&](const typed<disk_job::remove_directory>& y) {
+                          auto& former = *y.about.domain;
+                          return unless_another_s(now.system->find(former.name.str()), former);
+                        },
+                        [](const auto&) { return outcome<void>{}; },
+                    },
+                    x.what.what);
 }
 
 outcome<void> storage_pool_state::judge_source(piece& x, const snapshot& now) {
@@ -370,7 +390,13 @@ void storage_pool_state::wait_for_readers(const piece_ptr& x) {
 
 void storage_pool_state::resume(const piece_ptr& x) {
   x->since_us = world_->now_us();
-  line_up(x);
+  auto why = stuck(*x);
+  if (!why)
+    return line_up(x);
+  pieces_.erase(x->number);
+  x->to.refuse(std::move(*why));
+  if (leaving_ && pieces_.empty())
+    self->quit();
 }
 
 /// Of a volume that is marked failed it must be known first that it is well. The key keeps it apart

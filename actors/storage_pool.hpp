@@ -11,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -45,6 +46,7 @@ private:
   };
 
   void take(const pool_job& what, const pool_reply& to);
+  std::optional<model::error> stuck(const piece& x) const;
   void line_up(const piece_ptr& x);
   lot& lot_of(const piece& x);
   void make_ready(const piece_ptr& x);

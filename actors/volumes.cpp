@@ -166,8 +166,11 @@ void domain_state::carry_out(const ask::revert_volume& x, const reply& to) {
 
 /// What was being imported is given up for the sake of something else.
 void domain_state::end_of_import(const std::string& volume) {
-  if (imports_.erase(volume) > 0)
-    tell_import("end", volume, "success", "False");
+  auto found = imports_.find(volume);
+  if (found == imports_.end() || !found->second.under_way)
+    return;
+  found->second = {.under_way = false, .owed = found->second.owed + 1};
+  tell_import("end", volume, "success", "False");
 }
 
 /// The record has the size that the volume has; 0 for one that nobody can tell.
@@ -236,7 +239,9 @@ void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
                 to.refuse({errc::protocol, fmt::format("the path '{}' has white space", path),
                            "move the pool to a path without"});
               });
-            imports_.insert(at.volume);
+            auto& known = imports_[at.volume];
+            known.owed += known.under_way ? 1 : 0; // a start has ended the one before
+            known.under_way = true;
             tell_import("begin", at.volume, "size", fmt::format("{}", begun.bytes));
             to.ok(fmt::format("{} {}", begun.bytes, begun.path));
           });
@@ -254,12 +259,23 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
   auto at = my_volume(volume);
   if (!at)
     return to.refuse(at.error());
-  auto under_way = imports_.erase(volume) > 0;
+  auto known = imports_.extract(volume);
   auto keep = x.status == "ok";
   auto ended = [this, volume](bool success) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
-  if (!under_way) {
+  if (!known.empty() && known.mapped().owed > 0) {
+    if (--known.mapped().owed > 0 || known.mapped().under_way)
+      imports_.insert(std::move(known));
+    ended(false);
+    return to.refuse(
+        {errc::general,
+         fmt::format("an import to volume '{}' of '{}' was ended before its end was told", volume,
+                     who_),
+         "begin it again; when another one has begun since, and this is its end, tell it once "
+         "more"});
+  }
+  if (known.empty()) {
     ended(false);
     return to.refuse({errc::general,
                       fmt::format("nothing is being imported to volume '{}' of '{}'", volume, who_),

@@ -8,6 +8,7 @@
 #include "actors/holders.hpp"
 #include "actors/settings.hpp"
 #include "actors/status_board.hpp"
+#include "actors/unfinished_removals.hpp"
 #include "actors/volume_board.hpp"
 #include "messages/published.hpp"
 #include "model/device.hpp"
@@ -46,6 +47,7 @@ struct world {
   actors::status_board status;
   actors::volume_board volumes;
   content_uses contents;
+  unfinished_removals removals;
   device_holders holders;
   /// Domains that a device may be for, each with the backend that asks the user about it now.
   published<std::multimap<std::string, std::string>> asked;

@@ -77,20 +77,23 @@ public:
   }
 
   outcome<void> remove_home(const model::domain& x) override {
-    return remove_directory(directory_of(x));
+    return remove_directory(directory_of(x)).and_then([&] { return forget_removal(x); });
   }
 
   outcome<void> note_removal(const model::domain& x) override {
-    return write_removal_note(directory_of(x), x);
+    return write_removal_note(state_, x);
   }
 
   outcome<void> forget_removal(const model::domain& x) override {
-    return drop_removal_note(directory_of(x));
+    return drop_removal_note(state_, x.uuid);
   }
 
-  outcome<std::vector<model::domain>> removals() override {
-    sweep_removed_directories(state_);
-    return read_removal_notes(state_);
+  outcome<noted_removals> removals() override {
+    auto swept = sweep_removed_directories(state_);
+    auto result = read_removal_notes(state_);
+    if (!swept)
+      result.trouble.push_back(swept.error().message());
+    return result;
   }
 
   // -- a volume's life ----------------------------------------------------------------------------
@@ -103,7 +106,7 @@ public:
 
   outcome<void> remove(const model::system& all, const model::domain& owner,
                        const model::volume& it) override {
-    auto stopped = stop(all, owner, it, {});
+    auto stopped = take_down(all, owner, it, {}, &storage::pool::abandon);
     auto removed = on(
         all, it, [](auto& home, auto& x) { return home.remove(x); }, owner.name.str());
     return removed ? stopped : removed;
@@ -140,17 +143,7 @@ public:
 
   outcome<void> stop(const model::system& all, const model::domain& owner, const model::volume& it,
                      const supervision& watch) override {
-    auto stopped = on(
-        all, it,
-        [&](auto& home, auto& x) -> outcome<void> {
-          auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
-          if (auto closed = storage::close_encrypted(*commands_, with_.mapper, name); !closed)
-            return closed;
-          return home.stop(x);
-        },
-        owner.name.str(), watch);
-    ::unlink(running_file(it).c_str());
-    return stopped;
+    return take_down(all, owner, it, watch, &storage::pool::stop);
   }
 
   // -- its data -----------------------------------------------------------------------------------
@@ -167,13 +160,10 @@ public:
     auto source = pool_of(all, from.pool);
     if (!source)
       return tl::unexpected{std::move(source.error())};
-    return on(
+    return on_resting(
         all, to,
-        [&](auto& home, auto& x) {
-          return at_rest(to).and_then(
-              [&] { return home.import_volume(x, **source, seen(all, from)); });
-        },
-        {}, watch, from.size);
+        [&](auto& home, auto& x) { return home.import_volume(x, **source, seen(all, from)); },
+        watch, from.size);
   }
 
   outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
@@ -186,34 +176,31 @@ public:
   outcome<void> clear(const model::system& all, const model::volume& it, std::uint64_t bytes,
                       const supervision& watch) override {
     note_use(all, it);
-    return on(
-        all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); }, {}, watch);
+    return on_resting(
+        all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); }, watch);
   }
 
   outcome<void> revert(const model::system& all, const model::volume& it,
                        const std::string& revision, const supervision& watch) override {
-    return on(
-        all, it,
-        [&](auto& home, auto& x) {
-          return at_rest(it).and_then([&] { return home.revert(x, revision); });
-        },
-        {}, watch);
+    return on_resting(
+        all, it, [&](auto& home, auto& x) { return home.revert(x, revision); }, watch);
   }
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes, std::uint64_t announced) override {
     note_use(all, it);
-    return on(all, it, [&](auto& home, auto& x) {
-      return at_rest(it).and_then([&] { return check_room(home, x, announced); }).and_then([&] {
-        return home.begin_import(x, bytes);
-      });
+    return on_resting(all, it, [&](auto& home, auto& x) {
+      return check_room(home, x, announced).and_then([&] { return home.begin_import(x, bytes); });
     });
   }
 
   outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
                            const supervision& watch) override {
-    return on(
-        all, it, [&](auto& home, auto& x) { return home.end_import(x, keep); }, {}, watch);
+    if (!keep)
+      return on(
+          all, it, [](auto& home, auto& x) { return home.end_import(x, false); }, {}, watch);
+    return on_resting(
+        all, it, [](auto& home, auto& x) { return home.end_import(x, true); }, watch);
   }
 
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override {
@@ -252,6 +239,22 @@ public:
   }
 
 private:
+  outcome<void> take_down(const model::system& all, const model::domain& owner,
+                          const model::volume& it, const supervision& watch,
+                          outcome<void> (storage::pool::*how)(const storage::volume&)) {
+    auto stopped = on(
+        all, it,
+        [&](auto& home, auto& x) -> outcome<void> {
+          auto name = model::encrypted_name(*all.find_pool(it.pool), it, x.owner);
+          if (auto closed = storage::close_encrypted(*commands_, with_.mapper, name); !closed)
+            return closed;
+          return (home.*how)(x);
+        },
+        owner.name.str(), watch);
+    ::unlink(running_file(it).c_str());
+    return stopped;
+  }
+
   std::string directory_of(const model::domain& x) const {
     return fmt::format("{}/{}/{}", state_, row(x.type).directory, x.name.str());
   }
@@ -350,6 +353,16 @@ private:
         return work(*home, x);
       });
     });
+  }
+
+  /// Work that gives a volume a new content.
+  template <class Work>
+  auto on_resting(const model::system& all, const model::volume& it, Work work,
+                  const supervision& watch = {}, std::uint64_t bytes = 0)
+      -> std::invoke_result_t<Work, storage::pool&, storage::volume&> {
+    if (auto rests = at_rest(it); !rests)
+      return tl::unexpected{std::move(rests.error())};
+    return on(all, it, std::move(work), {}, watch, bytes);
   }
 
   /// spec/storage.md §1: dashes are doubled, then slashes become dashes.

@@ -3,6 +3,7 @@
 // command had to be killed at its deadline ends with errc::storage_stuck.
 #pragma once
 
+#include "drivers/removal_notes.hpp"
 #include "drivers/storage/pool.hpp"
 #include "model/error.hpp"
 #include "model/host.hpp"
@@ -28,22 +29,23 @@ public:
 
   /// It must not be there; a disposable's gets its template's firewall.
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
+  /// And the note of its removal. By its name: the caller knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;
 
   /// Before its record goes: all it has will be removed, also by a daemon that comes after this
-  /// one.
+  /// one. Notes are of a uuid: another domain of that name neither has one nor loses one.
   virtual outcome<void> note_removal(const model::domain& x) = 0;
   /// It stays after all.
   virtual outcome<void> forget_removal(const model::domain& x) = 0;
   /// Whose removal was noted, and not ended: with their volumes.
-  virtual outcome<std::vector<model::domain>> removals() = 0;
+  virtual outcome<noted_removals> removals() = 0;
 
   // -- a volume's life --------------------------------------------------------------------------
 
   virtual outcome<void> create(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 
-  /// Stops it first.
+  /// Also while it is started; what its guest wrote is not committed first.
   virtual outcome<void> remove(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 

@@ -58,6 +58,7 @@ outcome<void> fake_disks::make_home(const model::system&, const model::domain& x
   return admit(disk_call::create, x.name.str()).and_then([&]() -> outcome<void> {
     if (!made_.insert(x.name.str()).second)
       return fail(errc::storage, fmt::format("'{}' has disks already", x.name.str()));
+    homes_[x.name.str()] = x.uuid;
     if (tell_)
       tell_(fmt::format("{}/{}", row(x.type).directory, x.name.str()));
     return {};
@@ -67,28 +68,31 @@ outcome<void> fake_disks::make_home(const model::system&, const model::domain& x
 outcome<void> fake_disks::remove_home(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::remove, x.name.str()).map([&] {
+    if (auto home = homes_.extract(x.name.str()); !home.empty() && home.mapped() != x.uuid)
+      harm_.push_back(
+          fmt::format("the directory of '{}' is removed with a former one's", x.name.str()));
     made_.erase(x.name.str());
-    doomed_.erase(x.name.str());
+    doomed_.erase(x.uuid);
   });
 }
 
 outcome<void> fake_disks::note_removal(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
-  doomed_.insert_or_assign(x.name.str(), x);
+  doomed_.insert_or_assign(x.uuid, x);
   return {};
 }
 
 outcome<void> fake_disks::forget_removal(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
-  doomed_.erase(x.name.str());
+  doomed_.erase(x.uuid);
   return {};
 }
 
-outcome<std::vector<model::domain>> fake_disks::removals() {
+outcome<noted_removals> fake_disks::removals() {
   auto hold = std::lock_guard{guard_};
-  auto result = std::vector<model::domain>{};
-  for (auto& [name, x] : doomed_)
-    result.push_back(x);
+  auto result = noted_removals{};
+  for (auto& [uuid, x] : doomed_)
+    result.domains.push_back(x);
   return result;
 }
 
@@ -104,10 +108,12 @@ outcome<void> fake_disks::create(const model::system&, const model::domain& owne
   });
 }
 
-outcome<void> fake_disks::remove(const model::system&, const model::domain&,
+outcome<void> fake_disks::remove(const model::system&, const model::domain& owner,
                                  const model::volume& it) {
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::remove, it.vid).map([&] {
+    if (auto of = uuids_.find(it.vid); of != uuids_.end() && of->second != owner.uuid)
+      harm_.push_back(fmt::format("'{}' is removed with a former one's", it.vid));
     if (readers_[it.vid] + exported_.count(it.vid) > 0)
       harm_.push_back(fmt::format("'{}' is removed while somebody reads it", it.vid));
     for (auto* x : {&committed_, &worked_on_})

@@ -84,7 +84,7 @@ public:
   outcome<void> remove_home(const model::domain& x) override;
   outcome<void> note_removal(const model::domain& x) override;
   outcome<void> forget_removal(const model::domain& x) override;
-  outcome<std::vector<model::domain>> removals() override;
+  outcome<noted_removals> removals() override;
   outcome<void> create(const model::system& all, const model::domain& owner,
                        const model::volume& it) override;
   outcome<void> remove(const model::system& all, const model::domain& owner,
@@ -129,7 +129,8 @@ private:
   std::function<void(const std::string&)> tell_;
   script fate_;
   std::set<std::string> made_;
-  std::map<std::string, model::domain> doomed_; ///< whose removal was noted, by name
+  std::map<std::string, model::domain> doomed_; ///< whose removal was noted, by uuid
+  std::map<std::string, std::string> homes_;    ///< uuid of whose each is, by name
   std::set<std::string> running_;
   std::map<std::string, unsigned> commits_; ///< how often each was
   std::map<std::string, std::pair<std::string, unsigned>>

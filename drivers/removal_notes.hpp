@@ -1,4 +1,4 @@
-// What a removal has to take away, noted in the domain's own directory before its record goes: a
+// What a removal has to take away, noted beside the domains' directories before its record goes: a
 // daemon that is killed in the middle is followed by one that ends it.
 #pragma once
 
@@ -10,18 +10,23 @@
 
 namespace qubes::drivers {
 
-/// Lasts once it is there.
-model::outcome<void> write_removal_note(const std::string& home, const model::domain& x);
+struct noted_removals {
+  std::vector<model::domain> domains;
+  std::vector<std::string> trouble; ///< a sentence for each note that nobody can follow
+};
 
-model::outcome<void> drop_removal_note(const std::string& home);
+/// Lasts once it is there. `state` is the directory of the domains' directories.
+model::outcome<void> write_removal_note(const std::string& state, const model::domain& x);
 
-/// All that are below `state`, the directory of the domains' directories.
-std::vector<model::domain> read_removal_notes(const std::string& state);
+model::outcome<void> drop_removal_note(const std::string& state, const std::string& uuid);
+
+/// What is damaged, or cannot be read, is told and holds up no other.
+noted_removals read_removal_notes(const std::string& state);
 
 /// Its name is free at once, and nothing is left of it unless a crash comes; see below.
 model::outcome<void> remove_directory(const std::string& home);
 
 /// What crashes left of removed directories.
-void sweep_removed_directories(const std::string& state);
+model::outcome<void> sweep_removed_directories(const std::string& state);
 
 } // namespace qubes::drivers

@@ -168,6 +168,8 @@ using registry_actor = caf::typed_actor<
     caf::reacts_to<atom::stop>,
     // INTERNAL: an actor that died too often may begin again.
     caf::reacts_to<atom::rested>,
+    // INTERNAL: something that it waited for is known.
+    caf::reacts_to<completion>,
     // INTERNAL: whoever was created waits no longer for the others.
     caf::reacts_to<atom::tick>>;
 

@@ -57,6 +57,7 @@ struct all_directories {};
 enum class turn_kind : std::uint8_t { rest, copy, start, end };
 
 using limit = std::chrono::seconds disk_limits::*;
+using patience = std::chrono::milliseconds disk_limits::*;
 
 /// How a pool does a job.
 struct manner {
@@ -66,8 +67,8 @@ struct manner {
   bool harmless = false; ///< may be done to a volume that is marked failed
   bool follows = false;  ///< concerns a domain's volume as it is in the turn, and nobody else's
   bool undone = false;   ///< a success that nobody waits for any more is taken back
-  limit waits = &disk_limits::disk_answer; ///< whoever asked for it, so long
-  limit gets_on = &disk_limits::disk_call; ///< it begins or makes progress within
+  patience waits = &disk_limits::disk_answer; ///< whoever asked for it, so long
+  limit gets_on = &disk_limits::disk_call;    ///< it begins or makes progress within
 
   /// A stop or a removal has its turn, however late.
   constexpr bool may_begin_late() const { return turn == turn_kind::end; }
@@ -80,7 +81,7 @@ enum class name_use : std::uint8_t { none, taken, freed };
 struct domain_manner {
   name_use name = name_use::none; ///< if it is used, the domain's directory is made or removed too
   bool kernels = false;           ///< whether it is anything to kernels
-  limit waits = &disk_limits::disk_answer;
+  patience waits = &disk_limits::disk_answer;
 };
 
 // A member `errand` is of work that may be broken off.
@@ -279,7 +280,10 @@ struct forget_removal {
 
 struct list_removals {
   using about = all_directories;
-  using result = std::vector<model::domain>; ///< whose removal was not ended
+  struct result {
+    std::vector<model::domain> domains; ///< whose removal was not ended
+    std::vector<std::string> trouble;   ///< a sentence for each note that nobody can follow
+  };
   static constexpr auto how = manner{.word = "look"};
 };
 

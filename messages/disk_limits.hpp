@@ -1,4 +1,4 @@
-// How long work on disks may take; each is a key of the configuration file.
+// How long work on disks may take; what can be set is a key of the configuration file.
 #pragma once
 
 #include <chrono>
@@ -6,8 +6,9 @@
 namespace qubes {
 
 struct disk_limits {
-  std::chrono::seconds disk_call{600};     ///< volumes: a copy may take longer if it gets on
-  std::chrono::seconds disk_answer{10800}; ///< ... and is not waited for beyond this
+  std::chrono::seconds disk_call{600}; ///< volumes: a copy may take longer if it gets on
+  /// ... whose pool sees to its end: whoever is told that it failed before may find it done after.
+  std::chrono::milliseconds disk_answer = std::chrono::milliseconds::max();
 };
 
 } // namespace qubes

@@ -10,6 +10,7 @@
 #include "model/guest.hpp"
 #include "model/lane.hpp"
 #include "model/qubesdb.hpp"
+#include "model/secret.hpp"
 #include "model/service_call.hpp"
 #include "model/usage.hpp"
 #include "model/xml/preparation.hpp"
@@ -304,7 +305,7 @@ struct read_firewalls {
 
 struct read_backup_profile {
   std::string profile;
-  using result = std::optional<std::string>; ///< the file, if there is one
+  using result = std::optional<model::secret>; ///< the file, if there is one
   static constexpr auto how = file_call;
 };
 

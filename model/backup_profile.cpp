@@ -26,6 +26,14 @@ outcome<std::string> text_of(const YAML::Node& all, const char* key) {
   return node.Scalar();
 }
 
+outcome<secret> secret_of(const YAML::Node& all, const char* key) {
+  return text_of(all, key).map([](std::string x) {
+    auto hidden = secret{x};
+    wipe(x);
+    return hidden;
+  });
+}
+
 /// `$` stands for `@`, as in old profiles.
 outcome<std::vector<std::string>> domains_of(const YAML::Node& node, const char* key) {
   auto result = std::vector<std::string>{};
@@ -72,11 +80,7 @@ outcome<backup_profile> read(const YAML::Node& tree) {
     take(result.exclude, domains_of(exclude, "exclude"));
   take(result.compression, compression_of(tree["compression"]));
   if (tree["passphrase_text"])
-    take(result.passphrase_text, text_of(tree, "passphrase_text").map([](std::string x) {
-      auto hidden = secret{x};
-      wipe(x);
-      return hidden;
-    }));
+    take(result.passphrase_text, secret_of(tree, "passphrase_text"));
   if (tree["passphrase_vm"])
     take(result.passphrase_vm, text_of(tree, "passphrase_vm"));
   if (missing)
@@ -108,6 +112,7 @@ outcome<void> check_profile_name(std::string_view name) {
 }
 
 outcome<backup_profile> read_backup_profile(std::string_view text) {
+  auto hold = wiping_heap{}; // the tree and its parser have the passphrase as well
   try {
     return read(YAML::Load(std::string{text}));
   } catch (const YAML::Exception& x) {

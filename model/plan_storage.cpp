@@ -347,13 +347,17 @@ plan plan_add_pool(const view& v, pool x) {
   return std::move(to).finish();
 }
 
-plan plan_remove_pool(const view& v, std::string_view name) {
+plan plan_remove_pool(const view& v, std::string_view name,
+                      const std::vector<std::string>& unfinished) {
   auto it = v.system.find_pool(name);
   if (!it)
     return draft::refuse_quietly(no_pool(name));
   auto users = std::vector<std::string>{};
   for (auto& x : users_of_pool(v, name))
     users.push_back(fmt::format("{}:{}", x.owner, x.property));
+  for (auto& x : unfinished)
+    if (std::ranges::find(users, x) == users.end())
+      users.push_back(fmt::format("{} (which is not removed yet)", x));
   if (!users.empty())
     return draft::refuse_quietly(
         {errc::pool_in_use, fmt::format("pool '{}' is used by {}", name, fmt::join(users, ", ")),

@@ -39,6 +39,8 @@ plan plan_set_volume_size(const view& v, const domain& owner, std::string_view v
 plan plan_set_pool_revisions(const view& v, std::string_view pool, std::string_view text);
 plan plan_set_pool_ephemeral(const view& v, std::string_view pool, std::string_view text);
 plan plan_add_pool(const view& v, pool x);
-plan plan_remove_pool(const view& v, std::string_view pool);
+/// `unfinished`: volumes there whose domain is gone and that are not removed yet.
+plan plan_remove_pool(const view& v, std::string_view pool,
+                      const std::vector<std::string>& unfinished = {});
 
 } // namespace qubes::model

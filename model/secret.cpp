@@ -1,8 +1,24 @@
 #include "model/secret.hpp"
 
+#include <malloc.h>
+
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace qubes::model {
+
+namespace {
+
+constinit thread_local auto wiping = 0U;
+
+void give_back(void* block) noexcept {
+  if (wiping > 0 && block)
+    ::explicit_bzero(block, ::malloc_usable_size(block));
+  std::free(block);
+}
+
+} // namespace
 
 void wipe(std::string& text) noexcept {
   text.resize(text.capacity()); // allocates nothing
@@ -10,4 +26,33 @@ void wipe(std::string& text) noexcept {
   text.clear();
 }
 
+wiping_heap::wiping_heap() noexcept {
+  ++wiping;
+}
+
+wiping_heap::~wiping_heap() {
+  --wiping;
+}
+
 } // namespace qubes::model
+
+// Those of arrays lead here as well.
+
+void* operator new(std::size_t bytes) {
+  for (;;) {
+    if (auto* block = std::malloc(bytes > 0 ? bytes : 1))
+      return block;
+    if (auto more = std::get_new_handler())
+      more();
+    else
+      throw std::bad_alloc{};
+  }
+}
+
+void operator delete(void* block) noexcept {
+  qubes::model::give_back(block);
+}
+
+void operator delete(void* block, std::size_t) noexcept {
+  qubes::model::give_back(block);
+}

@@ -41,4 +41,14 @@ private:
   std::string text_;
 };
 
+/// As long as one lives, what its thread gives back to the heap is overwritten first: libraries
+/// keep no promise about their copies of what they read.
+class wiping_heap {
+public:
+  wiping_heap() noexcept;
+  ~wiping_heap();
+  wiping_heap(const wiping_heap&) = delete;
+  wiping_heap& operator=(const wiping_heap&) = delete;
+};
+
 } // namespace qubes::model

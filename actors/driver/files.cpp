@@ -97,14 +97,20 @@ outcome<job::read_firewalls::result> run(machinery& with, const domain_identity&
   return result;
 }
 
-outcome<std::optional<std::string>> run(machinery& with, const domain_identity&,
-                                        const job::read_backup_profile& what) {
+/// It may have a passphrase.
+outcome<std::optional<model::secret>> run(machinery& with, const domain_identity&,
+                                          const job::read_backup_profile& what) {
+  auto hold = model::wiping_heap{};
   if (!with.config)
     return std::nullopt;
   auto text = with.config->read("backup/" + what.profile + ".conf", largest_profile);
   if (!text)
     return model::fail(errc::general, "the profile could not be read: " + text.error().text);
-  return text;
+  if (!*text)
+    return std::nullopt;
+  auto result = model::secret{**text};
+  model::wipe(**text);
+  return result;
 }
 
 outcome<std::uint64_t> run(machinery& with, const domain_identity&, const job::size_files& what) {

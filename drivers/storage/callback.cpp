@@ -83,6 +83,12 @@ public:
     });
   }
 
+  outcome<void> abandon(const volume& x) override {
+    return prepare().and_then([&] { return inner_->abandon(x); }).and_then([&] {
+      return tell("post_volume_stop", x);
+    });
+  }
+
   bool is_dirty(const volume& x) override { return inner_->is_dirty(x); }
   outcome<model::volume_facts> look(const volume& x) override { return inner_->look(x); }
   std::string device(const volume& x) override { return inner_->device(x); }

@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -55,7 +56,8 @@ outcome<std::string> id_of(const std::string& path) {
 
 class file_pool final : public image_pool {
 public:
-  file_pool(model::pool config, const environment& with) : image_pool(std::move(config), with) {}
+  file_pool(model::pool config, const environment& with)
+      : image_pool(std::move(config), with), mapper_(with.mapper) {}
 
   outcome<void> set_up() override { return make_directories(); }
 
@@ -63,7 +65,8 @@ public:
 
   outcome<void> create(const volume& x) override {
     return with_new_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (!x.it.save_on_stop)
         return {}; // made at every start
       if (exists(files.clean()))
@@ -87,7 +90,8 @@ public:
 
   outcome<void> start(const volume& x) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (is_exported(files.clean()))
         return fail(errc::storage, fmt::format("volume '{}' is being read by an export", x.it.vid),
                     "start its domain when that is over");
@@ -115,6 +119,8 @@ public:
     });
   }
 
+  outcome<void> abandon(const volume& x) override { return destroy(x); }
+
   bool is_dirty(const volume& x) override {
     auto files = image_of(x.it);
     return files && x.it.save_on_stop && has_blocks(files->cow());
@@ -137,8 +143,10 @@ public:
   }
 
   std::string device(const volume& x) override {
+    if (auto name = running_mapping(x); name && !name->empty())
+      return device_of(*name);
     if (auto name = mapping_of(x); name && !name->empty())
-      return "/dev/mapper/" + *name;
+      return device_of(*name);
     auto files = image_of(x.it);
     return files ? files->clean() : std::string{};
   }
@@ -238,7 +246,9 @@ private:
 
   // -- the device mapper --------------------------------------------------------------------------
 
-  /// "" for a volume that is used as a file.
+  std::string device_of(const std::string& mapping) const { return mapper_ + '/' + mapping; }
+
+  /// What a start makes; "" for a volume that is used as a file.
   outcome<std::string> mapping_of(const volume& x) const {
     auto files = image_of(x.it);
     if (!files)
@@ -261,9 +271,27 @@ private:
     return id_of(files->clean()).map([](auto id) { return "origin-" + id; });
   }
 
+  /// What is there of it, "" for nothing. Of a snapshot, its own copy-on-write file alone tells:
+  /// its origin's may be others by now.
+  outcome<std::string> running_mapping(const volume& x) const {
+    if (!x.it.snap_on_start) {
+      auto name = mapping_of(x);
+      return name && path_exists(device_of(*name)) ? *name : std::string{};
+    }
+    auto id = image_of(x.it).and_then([](const image& files) { return id_of(files.cow()); });
+    if (!id) // its device goes before it
+      return std::string{};
+    return names_in(mapper_).map([&](const auto& names) {
+      auto found = std::ranges::find_if(names, [&](const std::string& name) {
+        return name.starts_with("snapshot-") && name.ends_with('-' + *id);
+      });
+      return found == names.end() ? std::string{} : *found;
+    });
+  }
+
   bool is_running(const volume& x) const {
-    auto name = mapping_of(x);
-    return name && !name->empty() && ::access(("/dev/mapper/" + *name).c_str(), F_OK) == 0;
+    auto name = running_mapping(x);
+    return name && !name->empty();
   }
 
   /// One at a time: the helpers look for free loop devices.
@@ -306,9 +334,9 @@ private:
   }
 
   outcome<void> destroy(const volume& x) {
-    if (!is_running(x))
-      return {};
-    return map({destroy_snapshot, "/dev/mapper/" + *mapping_of(x)});
+    return running_mapping(x).and_then([&](const std::string& name) {
+      return name.empty() ? outcome<void>{} : map({destroy_snapshot, device_of(name)});
+    });
   }
 
   /// The table of the running device, with its new length.
@@ -337,6 +365,7 @@ private:
     return exports_.contains(path);
   }
 
+  const std::string mapper_;
   std::mutex guard_;
   std::map<std::string, int> exports_; ///< image -> how often it is being read
   std::mutex device_mapper_;

@@ -109,7 +109,8 @@ public:
 
   outcome<void> create(const volume& x) override {
     return with_new_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (!x.it.save_on_stop)
         return {}; // made at every start
       if (exists(files.clean()) || exists(files.dirty()))
@@ -135,7 +136,8 @@ public:
 
   outcome<void> start(const volume& x) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
-      files.tidy();
+      if (auto done = files.tidy(); !done)
+        return done;
       if (auto done = remove_file(files.import()); !done)
         return done;
       if (x.it.snap_on_start)
@@ -168,6 +170,8 @@ public:
     });
   }
 
+  outcome<void> abandon(const volume&) override { return {}; } // its files are all there is of it
+
   bool is_dirty(const volume& x) override {
     auto files = image_of(x.it);
     return files && x.it.save_on_stop && exists(files->dirty());
@@ -186,10 +190,13 @@ public:
                             .path = files->dirty(),
                             .outdated = is_outdated(x, *files),
                             .revisions = {}};
-    if (x.it.save_on_stop)
-      for (auto& y : revisions_of(*files))
+    if (!x.it.save_on_stop)
+      return result;
+    return revisions_of(*files).map([&](const auto& all) {
+      for (auto& y : all)
         result.revisions.push_back({fmt::format("{}", y.number), y.time});
-    return result;
+      return result;
+    });
   }
 
   std::string device(const volume& x) override {
@@ -251,7 +258,13 @@ public:
       return tl::unexpected{std::move(path.error())};
     auto done = make_copy(*path, files->import(), to.watch, {}, lasting::no);
     home.end_export(from, *path);
-    return done ? commit_import(to, *files) : done;
+    if (!done)
+      return done;
+    if (auto wanted = check_wanted(to); !wanted) {
+      (void)remove_file(files->import()); // the reason above is the one to tell
+      return wanted;
+    }
+    return commit_import(to, *files);
   }
 
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
@@ -279,9 +292,11 @@ public:
       if (exists(files.dirty()))
         return still_dirty(x);
       auto all = revisions_of(files);
+      if (!all)
+        return tl::unexpected{std::move(all.error())};
       auto wanted = std::ranges::find_if(
-          all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
-      if (wanted == all.end())
+          *all, [&](auto& y) { return fmt::format("{}", y.number) == revision; });
+      if (wanted == all->end())
         return no_revision(x, revision);
       if (x.it.revisions_to_keep > 0)
         if (auto done = add_revision(files); !done)

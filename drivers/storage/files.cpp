@@ -104,12 +104,14 @@ outcome<void> make_directory(const std::string& path) {
   return {};
 }
 
-std::vector<std::string> names_in(const std::string& directory) {
+outcome<std::vector<std::string>> names_in(const std::string& directory) {
   auto result = std::vector<std::string>{};
   auto failure = std::error_code{};
   for (auto i = std::filesystem::directory_iterator{directory, failure};
        !failure && i != std::filesystem::directory_iterator{}; i.increment(failure))
     result.push_back(i->path().filename().string());
+  if (failure && failure != std::errc::no_such_file_or_directory)
+    return cannot("read", directory, failure.value());
   std::ranges::sort(result);
   return result;
 }

@@ -58,6 +58,6 @@ outcome<void> rename_file(const std::string& from, const std::string& to, lastin
 outcome<void> make_directory(const std::string& path);
 
 /// Names of the entries of a directory, sorted; none when it is not there.
-std::vector<std::string> names_in(const std::string& directory);
+outcome<std::vector<std::string>> names_in(const std::string& directory);
 
 } // namespace qubes::drivers::storage

@@ -42,19 +42,23 @@ bool is_of(std::string_view name, std::string_view stem) {
 
 } // namespace
 
-std::vector<std::string> image::all() const {
-  auto result = std::vector<std::string>{};
+outcome<std::vector<std::string>> image::all() const {
   auto stem = base_.substr(base_.rfind('/') + 1);
-  for (auto& name : names_in(directory()))
-    if (is_of(name, stem))
-      result.push_back(name);
-  return result;
+  return names_in(directory()).map([&](auto names) {
+    std::erase_if(names, [&](auto& name) { return !is_of(name, stem); });
+    return names;
+  });
 }
 
-void image::tidy() const {
-  for (auto& name : all())
+outcome<void> image::tidy() const {
+  auto mine = all();
+  if (!mine)
+    return tl::unexpected{std::move(mine.error())};
+  for (auto& name : *mine)
     if (name.find('~') != name.npos)
-      ::unlink((directory() + '/' + name).c_str());
+      if (auto done = remove_file(directory() + '/' + name); !done)
+        return done;
+  return {};
 }
 
 // -- the pool -------------------------------------------------------------------------------------
@@ -92,8 +96,11 @@ outcome<void> image_pool::remove(const volume& x) {
   auto files = image_of(x.it);
   if (!files)
     return tl::unexpected{std::move(files.error())};
+  auto mine = files->all();
+  if (!mine)
+    return tl::unexpected{std::move(mine.error())};
   auto first = outcome<void>{};
-  for (auto& name : files->all())
+  for (auto& name : *mine)
     if (auto done = remove_file(files->directory() + '/' + name); first && !done)
       first = std::move(done);
   ::rmdir(files->directory().c_str()); // stays while another volume is in it
@@ -173,7 +180,10 @@ outcome<void> grow_loops_over(const std::string& path) {
   auto real = std::filesystem::canonical(path, failed).string();
   if (failed)
     return fail(errc::storage, fmt::format("cannot find '{}': {}", path, failed.message()));
-  for (auto& name : names_in("/sys/block")) {
+  auto devices = names_in("/sys/block");
+  if (!devices)
+    return tl::unexpected{std::move(devices.error())};
+  for (auto& name : *devices) {
     if (!name.starts_with("loop"))
       continue;
     auto file = std::ifstream{fmt::format("/sys/block/{}/loop/backing_file", name)};

@@ -29,10 +29,10 @@ public:
   std::string directory() const { return base_.substr(0, base_.rfind('/')); }
 
   /// File names in the volume's directory that are its own, whatever made them.
-  std::vector<std::string> all() const;
+  outcome<std::vector<std::string>> all() const;
 
   /// Removes half-written files that a crash left.
-  void tidy() const;
+  outcome<void> tidy() const;
 
 private:
   std::string base_; ///< without suffix

@@ -24,12 +24,13 @@ public:
   outcome<model::pool_facts> look() override { return model::pool_facts{}; }
 
   outcome<std::vector<std::string>> list() override {
-    auto result = std::vector<std::string>{};
-    auto failure = std::error_code{};
-    for (auto& name : names_in(root_))
-      if (std::filesystem::is_directory(root_ + '/' + name, failure))
-        result.push_back(name);
-    return result;
+    return names_in(root_).map([&](auto names) {
+      auto failure = std::error_code{};
+      std::erase_if(names, [&](auto& name) {
+        return !std::filesystem::is_directory(root_ + '/' + name, failure);
+      });
+      return names;
+    });
   }
 
   outcome<void> create(const volume&) override { return {}; }

@@ -302,6 +302,7 @@ public:
                              return lvm_.fill(name, path);
                            });
                          });
+    done = done.and_then([&] { return check_wanted(to); });
     if (!done) {
       if (auto has = read(to))
         (void)lvm_.remove(has->present({name})); // the first reason is the one to tell

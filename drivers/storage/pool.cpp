@@ -37,7 +37,7 @@ outcome<void> copy_into_import(pool& target, const volume& to, const std::string
       return tl::unexpected{std::move(file.error())};
     if (auto done = sparse_copy(source->get(), file->get(), *into, to.watch); !done)
       return done;
-    return sync_file(file->get(), *into);
+    return sync_file(file->get(), *into).and_then([&] { return check_wanted(to); });
   }();
   if (!copied) {
     (void)target.end_import(to, false); // the first reason is the one to tell
@@ -94,6 +94,13 @@ outcome<void> read_export(
   auto done = use(*facts, *path);
   home.end_export(from, *path);
   return done;
+}
+
+outcome<void> check_wanted(const volume& x) {
+  if (!x.watch.stop.stop_requested())
+    return {};
+  return model::fail(model::errc::storage,
+                     fmt::format("new data for volume '{}' was stopped", x.it.vid));
 }
 
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation) {

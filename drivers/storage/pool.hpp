@@ -73,6 +73,10 @@ public:
   /// what a crash interrupted.
   virtual outcome<void> stop(const volume& x) = 0;
 
+  /// A stop before a removal: nobody has its device any more, and what the guest wrote need not be
+  /// kept.
+  virtual outcome<void> abandon(const volume& x) { return stop(x); }
+
   /// It was started and not stopped: what the guest wrote is not committed.
   virtual bool is_dirty(const volume& x) = 0;
 
@@ -134,6 +138,9 @@ outcome<void> check_room(pool& in, const volume& x, std::uint64_t bytes);
 outcome<void> read_export(
     pool& in, const volume& to, pool& home, const volume& from,
     const std::function<outcome<void>(const model::volume_facts&, const std::string&)>& use);
+
+/// Before new data is committed: whoever wanted it may have been told that it failed.
+outcome<void> check_wanted(const volume& x);
 
 /// `x` as a refusal when this driver has no such operation.
 tl::unexpected<model::error> not_implemented(const volume& x, std::string_view operation);

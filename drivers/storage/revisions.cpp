@@ -40,11 +40,14 @@ std::string utc_text(std::time_t when) {
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
-std::vector<kept_revision> revisions_of(const image& x) {
+outcome<std::vector<kept_revision>> revisions_of(const image& x) {
+  auto mine = x.all();
+  if (!mine)
+    return tl::unexpected{std::move(mine.error())};
   auto result = std::vector<kept_revision>{};
   auto clean = x.clean();
   auto prefix = clean.substr(clean.rfind('/') + 1) + '.';
-  for (auto& name : x.all())
+  for (auto& name : *mine)
     if (name.starts_with(prefix))
       if (auto it = parse(std::string_view{name}.substr(prefix.size()))) {
         it->path = x.directory() + '/' + name;
@@ -59,9 +62,11 @@ outcome<void> add_revision(const image& x) {
   if (!facts)
     return {};
   auto all = revisions_of(x);
-  if (!all.empty() && is_same_file(*facts, all.back().path)) // a crash came after this step
+  if (!all)
+    return tl::unexpected{std::move(all.error())};
+  if (!all->empty() && is_same_file(*facts, all->back().path)) // a crash came after this step
     return {};
-  auto number = all.empty() ? 1 : all.back().number + 1;
+  auto number = all->empty() ? 1 : all->back().number + 1;
   auto path = fmt::format("{}.{}@{}Z", x.clean(), number, utc_text(facts->st_mtime));
   // The committed image is never changed in place, so a link is as good as a copy.
   if (::link(x.clean().c_str(), path.c_str()) != 0)
@@ -71,9 +76,11 @@ outcome<void> add_revision(const image& x) {
 
 outcome<void> prune_revisions(const image& x, std::int64_t keep) {
   auto all = revisions_of(x);
+  if (!all)
+    return tl::unexpected{std::move(all.error())};
   auto most = static_cast<std::size_t>(std::max<std::int64_t>(keep, 0));
-  for (auto i = std::size_t{0}; i + most < all.size(); ++i)
-    if (auto done = remove_file(all[i].path); !done)
+  for (auto i = std::size_t{0}; i + most < all->size(); ++i)
+    if (auto done = remove_file((*all)[i].path); !done)
       return done;
   return {};
 }

@@ -17,7 +17,7 @@ struct kept_revision {
 std::string utc_text(std::time_t when);
 
 /// Oldest first.
-std::vector<kept_revision> revisions_of(const image& x);
+outcome<std::vector<kept_revision>> revisions_of(const image& x);
 
 /// The committed state is kept as the newest revision as well. Doing it twice does it once.
 outcome<void> add_revision(const image& x);

@@ -332,6 +332,7 @@ public:
                              return zfs_.fill(draft, path);
                            });
                          });
+    done = done.and_then([&] { return check_wanted(to); });
     if (!done) {
       discard(draft);
       return done;

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <sys/prctl.h>
+
 namespace qubes::tests {
 
 using namespace std::chrono_literals;
@@ -120,6 +122,19 @@ TEST_F(backup_calls, tell_what_a_backup_would_hold) {
     if (x.name == "backup-get-files")
       asked.push_back(x.subject);
   EXPECT_THAT(asked, ElementsAre("work", "vault"));
+}
+
+TEST_F(backup_calls, cannot_be_dumped_while_they_have_a_profile) {
+  if (::prctl(PR_GET_DUMPABLE) != 1)
+    GTEST_SKIP() << "this process may not be dumped anyway";
+  include("work");
+  auto ticket = sim.send("", tell_daily);
+  auto undumpable = false;
+  while (!sim.answer_to(ticket) && sim.step())
+    undumpable = undumpable || ::prctl(PR_GET_DUMPABLE) == 0;
+  EXPECT_TRUE(undumpable);
+  sim.run();
+  EXPECT_EQ(::prctl(PR_GET_DUMPABLE), 1);
 }
 
 TEST_F(backup_calls, refuse_profiles_that_are_not_there_or_not_sound) {

@@ -21,7 +21,7 @@ using testing::Pair;
 
 namespace {
 
-const auto ok = "0\0"s;
+const auto accepted = "0\0"s;
 
 /// Replaces one domain of a host.
 model::system with(model::system x, std::string_view name,
@@ -130,26 +130,26 @@ TEST_F(quotas, long_values_are_refused_at_the_door_whatever_they_are_for) {
   };
   door("dom0", 1001, "quota.value_bytes");
   door("vault", 101, "quota.others_value_bytes");
-  EXPECT_EQ(set("f", 999), ok);
-  EXPECT_EQ(set("g", 99, "vault"), ok);
+  EXPECT_EQ(set("f", 999), accepted);
+  EXPECT_EQ(set("g", 99, "vault"), accepted);
 }
 
 TEST_F(quotas, a_record_has_a_most_and_a_smaller_one_for_orders_of_others) {
   most().domain_bytes = record() + 3000;
   most().others_domain_bytes = record() + 1000;
-  EXPECT_EQ(set("a", 600, "vault"), ok);
+  EXPECT_EQ(set("a", 600, "vault"), accepted);
   auto before = *sim.world().system.read();
   auto refused = set("b", 600, "vault");
   EXPECT_THAT(refused,
               HasSubstr(fmt::format("more than the {} it may have", most().others_domain_bytes)));
   EXPECT_THAT(refused, HasSubstr("quota.others_domain_bytes"));
   EXPECT_TRUE(before == *sim.world().system.read());
-  EXPECT_EQ(set("b", 600), ok) << "dom0 may have more";
-  EXPECT_EQ(set("c", 600), ok);
+  EXPECT_EQ(set("b", 600), accepted) << "dom0 may have more";
+  EXPECT_EQ(set("c", 600), accepted);
   EXPECT_THAT(set("d", 3000), HasSubstr("quota.domain_bytes"));
   EXPECT_FALSE(has("d"));
-  EXPECT_EQ(set("a", 500, "vault"), ok) << "what makes it smaller is allowed";
-  EXPECT_EQ(call("admin.vm.feature.Remove", "c", "vault", "work"), ok);
+  EXPECT_EQ(set("a", 500, "vault"), accepted) << "what makes it smaller is allowed";
+  EXPECT_EQ(call("admin.vm.feature.Remove", "c", "vault", "work"), accepted);
 }
 
 TEST_F(quotas, whatever_a_domain_adds_ends_at_its_quota_and_dom0_goes_on) {
@@ -192,12 +192,12 @@ TEST_F(quotas, whatever_a_domain_adds_ends_at_its_quota_and_dom0_goes_on) {
       auto before = *sim.world().system.read();
       auto [argument, payload] = x.words(i);
       auto reply = call(x.method, argument, "vault", x.to, payload);
-      if (reply == ok)
+      if (reply == accepted)
         continue;
       refused = reply;
       EXPECT_TRUE(before == *sim.world().system.read()) << x.method;
       EXPECT_GT(i, 0) << x.method;
-      EXPECT_EQ(call(x.method, argument, "dom0", x.to, payload), ok) << x.method;
+      EXPECT_EQ(call(x.method, argument, "dom0", x.to, payload), accepted) << x.method;
     }
     EXPECT_THAT(refused, HasSubstr("quota.caller_bytes")) << x.method;
     EXPECT_THAT(refused,
@@ -208,18 +208,19 @@ TEST_F(quotas, whatever_a_domain_adds_ends_at_its_quota_and_dom0_goes_on) {
 }
 
 TEST_F(quotas, what_is_gone_is_nobodys_any_more) {
-  EXPECT_EQ(set("a", 600, "vault"), ok);
-  EXPECT_EQ(set("b", 600, "sys-net"), ok);
-  EXPECT_EQ(set("c", 600), ok);
+  EXPECT_EQ(set("a", 600, "vault"), accepted);
+  EXPECT_EQ(set("b", 600, "sys-net"), accepted);
+  EXPECT_EQ(set("c", 600), accepted);
   auto line = std::string_view{R"(        <feature name="a"></feature>)"}.size() + 1;
   EXPECT_THAT(holders(), ElementsAre(Pair("sys-net", 600 + line), Pair("vault", 600 + line)));
-  EXPECT_EQ(call("admin.vm.feature.Remove", "a", "sys-net", "work"), ok);
+  EXPECT_EQ(call("admin.vm.feature.Remove", "a", "sys-net", "work"), accepted);
   EXPECT_THAT(holders(), ElementsAre(Pair("vault", 600 + line))) << "the record has shrunk by that";
-  EXPECT_EQ(call("admin.vm.Create.AppVM", "debian", "sys-net", "dom0", "name=mine label=red"), ok);
+  EXPECT_EQ(call("admin.vm.Create.AppVM", "debian", "sys-net", "dom0", "name=mine label=red"),
+            accepted);
   EXPECT_TRUE(holders().contains("sys-net"));
-  EXPECT_EQ(call("admin.vm.Remove", "", "dom0", "mine"), ok);
+  EXPECT_EQ(call("admin.vm.Remove", "", "dom0", "mine"), accepted);
   EXPECT_FALSE(holders().contains("sys-net"));
-  EXPECT_EQ(call("admin.vm.Remove", "", "dom0", "work"), ok);
+  EXPECT_EQ(call("admin.vm.Remove", "", "dom0", "work"), accepted);
   EXPECT_THAT(holders(), IsEmpty());
 }
 
@@ -227,19 +228,19 @@ TEST_F(quotas, disposables_that_come_and_go_do_not_add_up) {
   most().caller_bytes = 3 * record("dvm");
   for (auto i = 0; i < 20; ++i) {
     auto reply = call("admin.vm.CreateDisposable", "", "work", "dvm");
-    ASSERT_TRUE(reply.starts_with(ok)) << reply;
-    EXPECT_EQ(call("admin.vm.Remove", "", "work", reply.substr(2)), ok);
+    ASSERT_TRUE(reply.starts_with(accepted)) << reply;
+    EXPECT_EQ(call("admin.vm.Remove", "", "work", reply.substr(2)), accepted);
   }
   EXPECT_THAT(holders(), IsEmpty());
 }
 
 TEST_F(quotas, what_a_disk_refused_is_not_counted) {
-  ASSERT_EQ(set("first", 10, "vault"), ok);
+  ASSERT_EQ(set("first", 10, "vault"), accepted);
   auto before = holders();
   sim.disk().fail_at(2, "No space left on device");
   EXPECT_THAT(set("a", 600, "vault"), HasSubstr("No space left on device"));
   EXPECT_EQ(holders(), before);
-  EXPECT_EQ(set("a", 600, "vault"), ok);
+  EXPECT_EQ(set("a", 600, "vault"), accepted);
 }
 
 TEST_F(quotas, of_changes_that_come_together_only_what_is_too_much_is_refused) {
@@ -250,23 +251,24 @@ TEST_F(quotas, of_changes_that_come_together_only_what_is_too_much_is_refused) {
   auto small = sim.post(bytes_of("admin.vm.feature.Set", "b", "vault", "work", "1"));
   sim.run();
   EXPECT_THAT(sim.reply_to(big).frames.at(0), HasSubstr("quota.others_domain_bytes"));
-  EXPECT_EQ(sim.reply_to(other).frames.at(0), ok);
-  EXPECT_EQ(sim.reply_to(small).frames.at(0), ok);
+  EXPECT_EQ(sim.reply_to(other).frames.at(0), accepted);
+  EXPECT_EQ(sim.reply_to(small).frames.at(0), accepted);
 }
 
 TEST_F(quotas, the_last_part_of_the_file_is_dom0s) {
   most().others_bytes = model::xml::save(*sim.world().system.read()).size() + 1000;
-  EXPECT_EQ(set("a", 600, "vault"), ok);
+  EXPECT_EQ(set("a", 600, "vault"), accepted);
   auto refused = set("b", 600, "sys-net");
   EXPECT_THAT(refused, HasSubstr(fmt::format("beyond {} only dom0", most().others_bytes)));
   EXPECT_THAT(refused, HasSubstr("quota.others_bytes"));
-  EXPECT_EQ(set("b", 600), ok);
-  EXPECT_EQ(set("b", 300, "sys-net"), ok);
+  EXPECT_EQ(set("b", 600), accepted);
+  EXPECT_EQ(set("b", 300, "sys-net"), accepted);
 }
 
 TEST_F(quotas, who_restores_the_file_by_hand_changes_what_is_counted) {
   auto before = model::xml::save(*sim.world().system.read());
-  EXPECT_EQ(call("admin.vm.Create.AppVM", "debian", "vault", "dom0", "name=mine label=red"), ok);
+  EXPECT_EQ(call("admin.vm.Create.AppVM", "debian", "vault", "dom0", "name=mine label=red"),
+            accepted);
   EXPECT_FALSE(holders().empty());
   sim.adopt(before);
   written_by_others = true;
@@ -310,9 +312,9 @@ TEST_F(full_file, a_change_that_no_load_would_take_is_refused_and_others_go_on) 
 TEST_F(many_features, beyond_those_that_a_load_keeps_are_refused) {
   EXPECT_THAT(set("one-more", 1), HasSubstr("4096 features"));
   EXPECT_FALSE(has("one-more"));
-  EXPECT_EQ(set("f7", 5), ok) << "it has that one already";
-  EXPECT_EQ(call("admin.vm.feature.Remove", "f8", "dom0", "work"), ok);
-  EXPECT_EQ(set("one-more", 1), ok);
+  EXPECT_EQ(set("f7", 5), accepted) << "it has that one already";
+  EXPECT_EQ(call("admin.vm.feature.Remove", "f8", "dom0", "work"), accepted);
+  EXPECT_EQ(set("one-more", 1), accepted);
 }
 
 } // namespace qubes::tests

@@ -46,10 +46,8 @@ public:
       }
     }
     sim.run();
-    for (auto i = 0U; i < domains; ++i) // imports that nobody ended
-      if (sim.world().system.read()->find(name(i)))
-        sim.send(name(i), ask::end_import{"private", "fail"});
-    sim.run();
+    for (auto tries = orders; tries > 0 && !sim.disks().importing().empty(); --tries)
+      end_imports();
     look();
     if (!fails_) { // what could not be done leaves something behind
       look_at_rest();
@@ -92,6 +90,14 @@ private:
     default:
       return chance() % 2 == 0 ? send(who, ask::remove{}) : send(who, ask::clear_volume{"private"});
     }
+  }
+
+  /// What nobody ended. Ends of earlier ones may be owed.
+  void end_imports() {
+    for (auto i = 0U; i < domains; ++i)
+      if (sim.world().system.read()->find(name(i)))
+        sim.send(name(i), ask::end_import{"private", "fail"});
+    sim.run();
   }
 
   void send(const std::string& who, order what) { sim.send(who, std::move(what)); }

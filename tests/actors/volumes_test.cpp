@@ -485,6 +485,67 @@ TEST_P(pools, come_and_go_with_their_actors) {
   EXPECT_TRUE(sim.ask("app1", ask::look_at_volume{"private"}));
 }
 
+// -- removals that are not ended ------------------------------------------------------------------
+
+TEST_P(pools, nobody_has_the_name_of_a_domain_whose_disks_could_not_be_removed) {
+  auto bad = true;
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    if (bad && which == disk_call::remove && vid == id_of("app0"))
+      return model::error{errc::storage, "its disk is stuck", {}};
+    return std::nullopt;
+  });
+  auto create = [&] {
+    return sim
+        .say(bytes_of("admin.vm.Create.AppVM", "debian", "dom0", "dom0", "name=app0 label=red"))
+        .frames.at(0);
+  };
+  EXPECT_THAT(sim.ask("app0", ask::remove{}).error().text, HasSubstr("its disk is stuck"));
+  EXPECT_THAT(create(), HasSubstr("what a former 'app0' left cannot be removed"));
+  sim.restart();
+  EXPECT_THAT(create(), HasSubstr("its disk is stuck"));
+  bad = false;
+  EXPECT_EQ(create(), api::success(""));
+  EXPECT_THAT(sim.disks().removals()->domains, IsEmpty());
+  EXPECT_THAT(sim.disks().harm(), IsEmpty());
+}
+
+TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
+  auto former = model::domain{*sim.world().system.read()->find("app0")};
+  former.uuid = "99999999-0000-4000-8000-000000000000";
+  ASSERT_TRUE(sim.disks().note_removal(former));
+  auto removed = false;
+  sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
+    removed |= which == disk_call::remove;
+    return std::nullopt;
+  });
+  sim.restart();
+  sim.run();
+  EXPECT_FALSE(removed);
+  EXPECT_THAT(sim.disks().removals()->domains, IsEmpty());
+}
+
+TEST_P(pools, one_that_a_removal_needs_is_in_use) {
+  auto bad = true;
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    if (bad && which == disk_call::remove && vid == id_of("app1"))
+      return model::error{errc::storage, "its disk is stuck", {}};
+    return std::nullopt;
+  });
+  for (auto i = 1; i < 24; i += 2)
+    EXPECT_EQ(sim.ask(fmt::format("app{}", i), ask::remove{}).has_value(), i != 1);
+  auto refused = [&] {
+    auto done = sim.ask("", ask::remove_pool{"nfs"});
+    return done ? std::string{} : done.error().text;
+  };
+  EXPECT_THAT(refused(), HasSubstr("app1:private (which is not removed yet)"));
+  sim.restart();
+  EXPECT_THAT(refused(), HasSubstr("app1:private (which is not removed yet)"));
+  bad = false;
+  sim.restart();
+  sim.run();
+  EXPECT_EQ(refused(), "");
+}
+
 // -- long work ------------------------------------------------------------------------------------
 
 TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
@@ -509,9 +570,9 @@ TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
 
 TEST_P(pools, a_copy_that_gets_on_may_take_long) {
   sim.disks().set_labour([&](auto which, auto&, auto& watch) -> model::outcome<void> {
-    for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 10; ++i) {
-      sim.pass(std::chrono::seconds{500});
-      watch.tell(i, 10);
+    for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 200; ++i) {
+      sim.pass(std::chrono::seconds{500}); // more than a day in all
+      watch.tell(i, 200);
     }
     EXPECT_FALSE(watch.stop.stop_requested());
     return {};
@@ -625,6 +686,32 @@ TEST_P(pools, an_import_whose_client_left_is_taken_back) {
   sim.settle();
   EXPECT_THAT(sim.disks().importing(), IsEmpty());
   EXPECT_EQ(sim.ask("app0", ask::end_import{"private", "ok"}).error().code, errc::general);
+}
+
+TEST_P(pools, the_late_end_of_an_import_ends_no_other) {
+  auto end = [&] { return sim.ask("app0", ask::end_import{"private", "ok"}); };
+  for (auto by : {"clear", "revert", "start"}) {
+    SCOPED_TRACE(by);
+    ASSERT_TRUE(sim.ask("app0", ask::begin_import{"private"}));
+    if (by == std::string{"clear"}) {
+      EXPECT_TRUE(sim.ask("app0", ask::clear_volume{"private"}));
+    } else if (by == std::string{"revert"}) {
+      EXPECT_TRUE(sim.ask("app0", ask::revert_volume{"private", "1"}));
+    } else {
+      EXPECT_TRUE(sim.ask("app0", ask::start{}));
+      EXPECT_TRUE(sim.ask("app0", ask::kill{}));
+    }
+    ASSERT_TRUE(sim.ask("app0", ask::begin_import{"private"}));
+    sim.disks().import_writes(id_of("app0"), "half");
+    auto late = end();
+    ASSERT_FALSE(late);
+    EXPECT_THAT(late.error().text, HasSubstr("was ended before its end was told"));
+    EXPECT_THAT(sim.disks().importing(), ElementsAre(id_of("app0")));
+    sim.disks().import_writes(id_of("app0"), by);
+    EXPECT_TRUE(end());
+    EXPECT_EQ(sim.disks().content(id_of("app0")), by);
+    EXPECT_THAT(end().error().text, HasSubstr("nothing is being imported"));
+  }
 }
 
 TEST_P(pools, an_import_that_says_its_size_is_admitted_or_refused_at_once) {

@@ -14,7 +14,6 @@ namespace qubes::tests {
 
 namespace {
 
-using drivers::storage::names_in;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -182,6 +181,82 @@ TEST_F(disks_of_a_domain, removing_them_stops_them_and_leaves_nothing) {
   EXPECT_THAT(names_in(top / "run"), IsEmpty());
 }
 
+TEST_F(disks_of_a_domain, what_a_guest_works_on_in_place_takes_no_new_content) {
+  ASSERT_EQ(why(create()), "");
+  auto& mine = work.volumes[0];
+  auto other = work.volumes[1];
+  for (auto driver : {"file", "file-reflink"}) {
+    SCOPED_TRACE(driver);
+    mine.revisions_to_keep = -1;
+    host.pools = {pool_in(driver, top / "images")};
+    ASSERT_EQ(why(start("private")), "");
+    auto path = top / "images/appvms/work"
+                + (driver == std::string{"file"} ? "/private.img" : "/private-dirty.img");
+    put(path, "the guest's");
+    auto in_place = HasSubstr("is worked on in place");
+    EXPECT_THAT(why(disks->clear(host, mine, mib, {})), in_place);
+    EXPECT_THAT(why(disks->revert(host, mine, "1", {})), in_place);
+    EXPECT_THAT(why(disks->copy(host, other, mine, {})), in_place);
+    EXPECT_THAT(why(disks->begin_import(host, mine, mib, 0)), in_place);
+    EXPECT_THAT(why(disks->end_import(host, mine, true, {})), in_place);
+    ASSERT_EQ(why(stop("private")), "");
+    EXPECT_EQ(get(top / "images/appvms/work/private.img", 11), "the guest's");
+    EXPECT_EQ(why(disks->clear(host, mine, mib, {})), "");
+    EXPECT_EQ(get(top / "images/appvms/work/private.img", 3), std::string(3, '\0'));
+  }
+}
+
+TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
+  auto other = domain_named("work");
+  work.uuid = "11111111-0000-4000-8000-000000000000";
+  other.uuid = "22222222-0000-4000-8000-000000000000";
+  auto noted = [&] {
+    auto result = std::vector<std::string>{};
+    auto found = disks->removals();
+    for (auto& x : found->domains)
+      result.push_back(x.uuid);
+    return result;
+  };
+  ASSERT_EQ(why(disks->note_removal(work)), "");
+  ASSERT_EQ(why(create()), "");
+  ASSERT_EQ(why(disks->note_removal(other)), "");
+  ASSERT_EQ(why(disks->note_removal(other)), "");
+  EXPECT_THAT(noted(), ElementsAre(work.uuid, other.uuid));
+  EXPECT_EQ(disks->removals()->domains.at(0).name, work.name);
+  EXPECT_EQ(disks->removals()->domains.at(0).volumes, work.volumes);
+  ASSERT_EQ(why(disks->forget_removal(work)), "");
+  EXPECT_THAT(noted(), ElementsAre(other.uuid));
+  ASSERT_EQ(why(disks->remove_home(work)), "");
+  EXPECT_THAT(noted(), ElementsAre(other.uuid));
+  ASSERT_EQ(why(disks->remove_home(other)), "");
+  EXPECT_THAT(noted(), IsEmpty());
+  other.uuid = "../../etc/passwd";
+  EXPECT_THAT(why(disks->note_removal(other)), HasSubstr("'../../etc/passwd' is no uuid"));
+}
+
+TEST_F(disks_of_a_domain, notes_of_removals_that_are_damaged_are_told) {
+  work.uuid = "11111111-0000-4000-8000-000000000000";
+  ASSERT_EQ(why(disks->note_removal(work)), "");
+  auto note = top.read("removals/" + work.uuid + ".json");
+  auto path = top.write("removals/22222222-0000-4000-8000-000000000000.json", note);
+  top.write("removals/33333333-0000-4000-8000-000000000000.json", note.substr(0, 20));
+  top.write("removals/33333333-0000-4000-8000-000000000000.json~draft", note.substr(0, 20));
+  auto found = *disks->removals();
+  EXPECT_EQ(found.domains.size(), 1u);
+  EXPECT_THAT(found.trouble,
+              ElementsAre(HasSubstr(path + "', the note of a removal, is damaged: its uuid is '"),
+                          HasSubstr("33333333-0000-4000-8000-000000000000.json', the note")));
+  EXPECT_EQ(names_in(top / "removals").size(), 3u);
+}
+
+TEST_F(disks_of_a_domain, a_removal_that_cannot_look_for_its_images_fails) {
+  ASSERT_EQ(why(create()), "");
+  std::filesystem::remove_all(top / "images/appvms/work");
+  top.write("images/appvms/work", "no directory");
+  EXPECT_THAT(why(disks->remove(host, work, work.volumes[0])),
+              HasSubstr("cannot read '" + (top / "images/appvms/work") + "'"));
+}
+
 // -- what does not end ----------------------------------------------------------------------------
 
 namespace {
@@ -262,6 +337,28 @@ TEST_F(disks_of_a_domain, a_copy_that_is_broken_off_leaves_nothing_half_made) {
   EXPECT_EQ(why(disks->copy(host, from, to, watch)), "");
   EXPECT_GT(told, 0);
   EXPECT_EQ(get(top / "images/appvms/work/private.img", 3), "xxx");
+}
+
+TEST_F(disks_of_a_domain, a_copy_that_is_broken_off_at_its_very_end_is_not_committed) {
+  work.volumes[1].save_on_stop = true;
+  ASSERT_EQ(why(create()), "");
+  auto data = top / "images/appvms/work/volatile.img";
+  put(data, std::string(mib, 'x'));
+  for (auto driver : {"file", "file-reflink"}) {
+    SCOPED_TRACE(driver);
+    host.pools = {pool_in(driver, top / "images")};
+    auto stop = std::stop_source{};
+    auto watch = drivers::supervision{.stop = stop.get_token(), .tell = [&](auto part, auto of) {
+                                        if (part == of)
+                                          stop.request_stop();
+                                      }};
+    auto done = disks->copy(host, work.volumes[1], work.volumes[0], watch);
+    if (!stop.stop_requested())
+      GTEST_SKIP() << "blocks are shared here, and nothing is copied";
+    EXPECT_THAT(why(done), HasSubstr("was stopped"));
+    EXPECT_EQ(get(top / "images/appvms/work/private.img", 1), std::string(1, '\0'));
+    EXPECT_THAT(images(), testing::Not(Contains("private-import.img")));
+  }
 }
 
 TEST_F(disks_of_a_domain, an_import_larger_than_the_room_left_is_refused_with_both_numbers) {

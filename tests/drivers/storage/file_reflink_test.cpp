@@ -260,6 +260,17 @@ TEST_F(file_reflink, an_import_of_another_size_than_announced_is_not_taken) {
   }
 }
 
+TEST_F(file_reflink, what_is_to_be_removed_is_not_committed_first) {
+  ASSERT_EQ(why(pool->create(mine)), "");
+  ASSERT_EQ(why(pool->start(mine)), "");
+  put(pool->device(mine), "unsaved");
+  ASSERT_EQ(why(pool->abandon(mine)), "");
+  EXPECT_TRUE(pool->is_dirty(mine));
+  EXPECT_TRUE(pool->look(mine)->revisions.empty());
+  EXPECT_EQ(why(pool->remove(mine)), "");
+  EXPECT_FALSE(top.has("appvms/work"));
+}
+
 TEST_F(file_reflink, clear_leaves_zeros_and_a_revision) {
   ASSERT_EQ(why(pool->create(mine)), "");
   live(mine, "first");

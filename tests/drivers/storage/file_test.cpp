@@ -105,6 +105,34 @@ TEST_F(file_driver, starts_a_snapshot_over_its_origin) {
   EXPECT_THAT(files(), IsEmpty());
 }
 
+TEST_F(file_driver, takes_the_device_of_a_snapshot_down_whose_origin_is_another_by_now) {
+  pool = *open_pool(pool_in("file", top.str()), {.commands = commands, .mapper = top / "mapper"});
+  auto origin = kept_volume("vm-templates/debian/root");
+  auto snapshot = snapshot_of(origin, "appvms/work/root");
+  ASSERT_EQ(why(pool->create(origin)), "");
+  ASSERT_EQ(why(pool->start(snapshot)), "");
+  auto words = commands->said.back();
+  auto name = words.substr(words.find("snapshot-", words.find(' ')));
+  auto device = top.write("mapper/" + name.substr(0, name.find(' ')), "");
+  EXPECT_EQ(pool->device(snapshot), device);
+
+  auto cow = top / "vm-templates/debian/root-cow.img";
+  std::filesystem::rename(cow, cow + ".old");
+  EXPECT_EQ(pool->device(snapshot), device);
+  commands->said.clear();
+  std::filesystem::rename(top / "mapper", top / "aside");
+  top.write("mapper", "nobody can look there");
+  EXPECT_THAT(why(pool->stop(snapshot)), HasSubstr("cannot read"));
+  EXPECT_THAT(files(), ElementsAre("root-cow.img"));
+  EXPECT_THAT(commands->said, IsEmpty());
+
+  std::filesystem::remove(top / "mapper");
+  std::filesystem::rename(top / "aside", top / "mapper");
+  ASSERT_EQ(why(pool->stop(snapshot)), "");
+  EXPECT_THAT(commands->said, ElementsAre("/usr/lib/qubes/destroy-snapshot " + device));
+  EXPECT_THAT(files(), IsEmpty());
+}
+
 TEST_F(file_driver, says_what_a_failed_helper_said) {
   commands->answers["/usr/lib/qubes/create-snapshot"] = {.status = 1, .output = "no dm here\n"};
   ASSERT_EQ(why(pool->create(mine)), "");

@@ -3,6 +3,7 @@
 
 #include "drivers/command_runner.hpp"
 #include "drivers/storage/drivers.hpp"
+#include "drivers/storage/files.hpp"
 #include "drivers/unique_fd.hpp"
 #include "tests/drivers/temp_directory.hpp"
 
@@ -71,6 +72,10 @@ inline model::pool pool_in(std::string driver, std::string directory) {
   return {.name = "images",
           .driver = driver,
           .attributes = {{"name", "images"}, {"driver", driver}, {"dir_path", directory}}};
+}
+
+inline std::vector<std::string> names_in(const std::string& directory) {
+  return drivers::storage::names_in(directory).value();
 }
 
 inline void put(const std::string& path, std::string_view text, off_t at = 0) {
