@@ -48,7 +48,7 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
         return to;
       },
       [this](atom::open) { open(); },
-      [this](atom::up) { provider_is_up(); },
+      [this](atom::up, netvm_life x) { provider_is_up(x); },
       [this](atom::down) { provider_is_down(); },
   };
 }
@@ -245,15 +245,23 @@ void netvm_state::call_clients() {
     self->send(who, atom::up_v);
 }
 
-void netvm_state::provider_is_up() {
+/// It may have been asked to stop while it started: then the door stays shut.
+void netvm_state::provider_is_up(netvm_life x) {
+  if (x == netvm_life::new_one)
+    tell_clients_of_end();
   call_clients();
-  open();
+  if (!closing_)
+    open();
 }
 
 void netvm_state::provider_is_down() {
+  tell_clients_of_end();
+  open();
+}
+
+void netvm_state::tell_clients_of_end() {
   for (auto& [client, who] : clients_)
     self->send(who, atom::down_v, provider_);
-  open();
 }
 
 domain_actor netvm_state::provider() const {

@@ -33,7 +33,8 @@ private:
   void leave(const std::string& client);
   void close(bool force, const reply& to);
   void open();
-  void provider_is_up();
+  void provider_is_up(netvm_life x);
+  void tell_clients_of_end();
   void provider_is_down();
 
   caf::result<void> rejoin(const std::string& client, const domain_actor& who);

@@ -260,7 +260,7 @@ void domain_state::supervise_clients(const std::function<void()>& then) {
       .then(
           [this, then] {
             if (auto clients = supervisor(); clients && facts_.state == power::running)
-              self->send(clients, atom::up_v);
+              self->send(clients, atom::up_v, netvm_life::known);
             then();
           },
           [this, then](const caf::error& why) {

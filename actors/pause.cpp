@@ -249,7 +249,7 @@ void domain_state::reconcile(const model::guest& truth) {
     find_network();
     refresh_firewall();
     if (auto clients = supervisor())
-      self->send(clients, atom::up_v);
+      self->send(clients, atom::up_v, netvm_life::known);
   }
   if (facts_.state != truth.state && truth.state != power::halting)
     tell_moved(truth.state);

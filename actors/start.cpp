@@ -507,10 +507,8 @@ void domain_state::started() {
     tell_guests(self, world_, model::told_by_start(now.view(), *me));
   take_devices();
   take_input();
-  if (auto clients = supervisor()) {
-    self->send(clients, atom::down_v); // what an earlier life served, this one does not
-    self->send(clients, atom::up_v);
-  }
+  if (auto clients = supervisor())
+    self->send(clients, atom::up_v, netvm_life::new_one);
   next_step();
 }
 

@@ -73,8 +73,9 @@ using netvm_actor = caf::typed_actor<
     caf::replies_to<atom::reload>::with<void>,
     // The provider stays after all.
     caf::reacts_to<atom::open>,
-    // The provider is running: plug the clients in again.
-    caf::reacts_to<atom::up>,
+    // The provider is running: plug the clients in again. What an earlier life served, a new one
+    // does not.
+    caf::reacts_to<atom::up, netvm_life>,
     // A life of the provider is over: tell the clients, then bring it up for those who wait to
     // join.
     caf::reacts_to<atom::down>>;

@@ -31,6 +31,9 @@ struct reconnect {
   model::hypervisor_id at = model::hypervisor_id::host;
 };
 
+/// What is told of a netvm that runs.
+enum class netvm_life : std::uint8_t { known, new_one };
+
 /// News of a guest from the hypervisor, in the order it happened.
 struct news {
   std::string domain;
@@ -112,6 +115,7 @@ namespace atom {
 
 } // namespace qubes
 
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::netvm_life)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::hypervisor_lost)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::reconnect)
