@@ -50,7 +50,10 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](atom::start) -> caf::result<void> {
         align();
         review_firewalls();
-        return align_boot();
+        // Nobody is served before it is done: a change of autostart that came first would be undone.
+        auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+        align_boot([to]() mutable { deliver(to); });
+        return to;
       },
       [this](atom::open, const std::string&) -> caf::result<void> {
         align();

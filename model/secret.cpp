@@ -49,6 +49,10 @@ void* operator new(std::size_t bytes) {
   }
 }
 
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return std::malloc(bytes > 0 ? bytes : 1);
+}
+
 void operator delete(void* block) noexcept {
   qubes::model::give_back(block);
 }
