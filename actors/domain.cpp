@@ -31,6 +31,8 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
   }
   uplink_ = std::make_shared<uplink>(self, world_, who_);
   adopt_board();
+  if (auto* x = record(now); x && !x->is(model::qubes_vm))
+    known_ = true; // it has no guest here
   if (auto* x = record(now); x && x->is(model::admin_vm))
     wake_dom0(*x);
   return {

@@ -570,7 +570,8 @@ private:
   /// owed an end.
   struct import {
     bool under_way = false;
-    unsigned owed = 0; ///< ended by something else, which their writers have not heard yet
+    unsigned owed = 0;    ///< ended by something else, which their writers have not heard yet
+    bool claimed = false; ///< an end came meanwhile that may have been that of the one under way
   };
   std::map<std::string, import, std::less<>> imports_; ///< by volume
   std::vector<std::weak_ptr<errand>> copies_;          ///< under way to its volumes

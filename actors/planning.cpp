@@ -33,7 +33,6 @@ plan plan_of(const view& v, const ask::set_property& x) { return plan_set_proper
 plan plan_of(const view& v, const ask::reset_property& x) { return plan_reset_property(v, nullptr, x.property); }
 plan plan_of(const view& v, const ask::create_label& x) { return plan_create_label(v, x.label, x.color); }
 plan plan_of(const view& v, const ask::remove_label& x) { return plan_remove_label(v, x.label); }
-plan plan_of(const view& v, const ask::remove_pool& x) { return plan_remove_pool(v, x.pool); }
 plan plan_of(const view& v, const ask::set_pool_revisions& x) { return plan_set_pool_revisions(v, x.pool, x.revisions); }
 plan plan_of(const view& v, const ask::set_pool_ephemeral& x) { return plan_set_pool_ephemeral(v, x.pool, x.ephemeral); }
 // clang-format on

@@ -40,7 +40,6 @@ host_planner<ask::set_property> plan_of;
 host_planner<ask::reset_property> plan_of;
 host_planner<ask::create_label> plan_of;
 host_planner<ask::remove_label> plan_of;
-host_planner<ask::remove_pool> plan_of;
 host_planner<ask::set_pool_revisions> plan_of;
 host_planner<ask::set_pool_ephemeral> plan_of;
 

@@ -55,6 +55,9 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   world->findings = std::move(loaded->loaded.findings);
   world->system.write(std::make_shared<model::system>(std::move(loaded->loaded.system)));
   world->machine.write(std::make_shared<model::host>(std::move(with.machine)));
+  if (loaded->loaded.numbered && !loaded->fallback) // else the next daemon gives others
+    if (auto kept = with.files->save(*world->system.read()); !kept)
+      spdlog::error("what was given to domains is not written: {}", kept.error().message());
   world->settings = with.settings;
   world->now_us = std::move(with.now_us);
   world->wall_us = std::move(with.wall_us);
@@ -98,22 +101,20 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
 
 void society::start(std::function<void()> ready) {
   system_.spawn([world = world_, ready = std::move(ready)](caf::event_based_actor* self) {
-    auto failed = [ready](const caf::error& x) {
-      spdlog::error("start: {}", from_caf(x).message());
+    auto go_on = [world, ready] {
+      caf::anon_send(world->storage, atom::start_v); // what is to go goes first
+      caf::anon_send(world->disposables, atom::start_v);
       ready();
+    };
+    auto failed = [go_on](const caf::error& x) {
+      spdlog::error("start: {}", from_caf(x).message());
+      go_on();
     };
     static constexpr auto limit = std::chrono::seconds{60};
     timed_request(self, world, world->registry, limit, atom::start_v)
         .then(
-            [self, world, ready, failed] {
-              timed_request(self, world, world->driver, limit, atom::start_v)
-                  .then(
-                      [world, ready] {
-                        caf::anon_send(world->storage, atom::start_v); // what is to go goes first
-                        caf::anon_send(world->disposables, atom::start_v);
-                        ready();
-                      },
-                      failed);
+            [self, world, go_on, failed] {
+              timed_request(self, world, world->driver, limit, atom::start_v).then(go_on, failed);
             },
             failed);
   });

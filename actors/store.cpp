@@ -67,7 +67,7 @@ void store_state::gather(pending x) {
 }
 
 void store_state::write_batch() {
-  if (batch_.empty()) {
+  if (batch_.empty() && !std::exchange(must_write_, false)) {
     settle_flushers();
     return;
   }
@@ -148,6 +148,7 @@ outcome<void> store_state::adopt(const library::foreign& x) {
   if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
     return may;
   files_->adopt(x);
+  must_write_ = x.loaded.numbered;
   publish(std::make_shared<model::system>(x.loaded.system));
   holdings_.adopt(*world_->system.read());
   if (world_->events)

@@ -110,6 +110,7 @@ private:
   std::vector<pending> batch_;          ///< gathering
   std::vector<pending> writing_;        ///< on the disk lane
   model::system_ptr written_head_;      ///< what the disk lane writes
+  bool must_write_ = false;             ///< the file lacks what was given to domains
   bool busy_ = false;
   std::vector<caf::typed_response_promise<void>> flushers_;
   status_board::store_state status_;

@@ -169,7 +169,8 @@ void domain_state::end_of_import(const std::string& volume) {
   auto found = imports_.find(volume);
   if (found == imports_.end() || !found->second.under_way)
     return;
-  found->second = {.under_way = false, .owed = found->second.owed + 1};
+  auto& was = found->second;
+  was = {.under_way = false, .owed = was.owed + (was.claimed ? 0 : 1)};
   tell_import("end", volume, "success", "False");
 }
 
@@ -240,8 +241,9 @@ void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
                            "move the pool to a path without"});
               });
             auto& known = imports_[at.volume];
-            known.owed += known.under_way ? 1 : 0; // a start has ended the one before
+            known.owed += known.under_way && !known.claimed ? 1 : 0; // a start has ended it
             known.under_way = true;
+            known.claimed = false;
             tell_import("begin", at.volume, "size", fmt::format("{}", begun.bytes));
             to.ok(fmt::format("{} {}", begun.bytes, begun.path));
           });
@@ -265,6 +267,7 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
   if (!known.empty() && known.mapped().owed > 0) {
+    known.mapped().claimed = known.mapped().under_way;
     if (--known.mapped().owed > 0 || known.mapped().under_way)
       imports_.insert(std::move(known));
     ended(false);

@@ -361,7 +361,10 @@ plan plan_remove_pool(const view& v, std::string_view name,
   if (!users.empty())
     return draft::refuse_quietly(
         {errc::pool_in_use, fmt::format("pool '{}' is used by {}", name, fmt::join(users, ", ")),
-         "move or remove these first"});
+         unfinished.empty() ? "move or remove these first"
+                            : "move or remove these first; what is not removed yet is tried again "
+                              "when the daemon starts, and given up when its file in "
+                              "'removals' of the state directory is taken away"});
   auto to = draft{v};
   to.announce(of_pool("pool-pre-delete", name));
   to.edit(remove_pool{std::string{name}});

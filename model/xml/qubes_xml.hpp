@@ -22,6 +22,7 @@ struct loaded {
   model::system system;
   std::vector<finding> findings; ///< one per quarantined record or repaired value, in file order
   bool migrated = false;         ///< the value differs from the file (old formats, uuids, tags)
+  bool numbered = false;         ///< a qid or uuid was given, which the file must keep
 };
 
 /// Limits against hostile files.

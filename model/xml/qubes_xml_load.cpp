@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <map>
 #include <set>
 #include <unordered_set>
+#include <utility>
 
 namespace qubes::model::xml {
 
@@ -105,6 +107,7 @@ public:
     each(root, "properties", section::properties, "property", [this](auto& x) { read_global(x); });
     auto reader = domain_reader{here(), rows_, notes_};
     each(root, "domains", section::domains, "domain", [&](auto& x) { add_record(reader.read(x)); });
+    keep_copies_out();
     give_numbers();
     settle(std::move(records_), globals_, rows_, machine_, result_.system, notes_);
     notes_.hand_over(result_);
@@ -244,6 +247,33 @@ private:
     records_.push_back(std::move(x));
   }
 
+  /// A record that was copied by hand has the disks of the one that it was copied from, whose name
+  /// they bear.
+  void keep_copies_out() {
+    auto owners = std::map<std::pair<std::string, std::string>, record*>{};
+    for (auto& x : records_) {
+      if (!x.served())
+        continue;
+      for (auto& it : x.value->volumes) {
+        if (!it.save_on_stop)
+          continue;
+        auto [place, fresh] = owners.try_emplace({it.pool, it.vid}, &x);
+        if (fresh || place->second == &x)
+          continue;
+        auto is_named = [&](const record& y) {
+          return it.vid.find(y.value->name.str()) != std::string::npos;
+        };
+        auto mine = is_named(x) && !is_named(*place->second);
+        auto& owner = mine ? x : *place->second;
+        auto& copy = mine ? *std::exchange(place->second, &x) : x;
+        copy.trouble = problem{copy.at, fmt::format("its volume {} is that of domain {}",
+                                                    quoted(it.name), quoted(owner.title))};
+        if (!mine)
+          break;
+      }
+    }
+  }
+
   /// Of two with one number the first one keeps it. Nobody gets one that a record has which is not
   /// served.
   void give_numbers() {
@@ -286,7 +316,7 @@ private:
     known.insert(qid);
     y.qid = qid;
     y.properties.insert_or_assign("qid", qid);
-    x.migrated = true;
+    x.migrated = result_.numbered = true;
   }
 
   /// Old stores have none.
@@ -298,7 +328,7 @@ private:
                                     quoted(x.title), uuid, y.uuid));
     y.uuid = uuid;
     y.properties.insert_or_assign("uuid", std::move(uuid));
-    x.migrated = true;
+    x.migrated = result_.numbered = true;
   }
 
   const source& text_;
