@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -103,6 +104,13 @@ std::vector<const model::volume*> volumes_of(const domain_target& x, const domai
 bool has_namesake(const model::system& now, const model::domain& x) {
   auto* other = now.find(x.name.str());
   return other && other->uuid != x.uuid;
+}
+
+/// What it has cannot be told from what is left of it.
+bool has_record_set_aside(const model::system& now, const model::domain& x) {
+  return std::ranges::any_of(now.quarantine, [&](auto& y) {
+    return y.where == model::section::domains && (y.name == x.name.str() || y.holds.uuid == x.uuid);
+  });
 }
 
 bool is_another_s(const model::system& now, const model::domain& x, const model::volume& it) {
@@ -218,6 +226,12 @@ void storage_state::end_removals(const std::vector<model::domain>& found) {
     auto disks = domain_target{now, std::make_shared<const model::domain>(it)};
     if (now->find_uuid(it.uuid)) {
       hand_on(homes, typed_disk_job{disks, disk_job::forget_removal{}}, [](const auto&) {});
+      continue;
+    }
+    if (has_record_set_aside(*now, it)) {
+      spdlog::error("{}: its removal is not ended: its record in qubes.xml is set aside",
+                    it.name.str());
+      world_->removals.note(disks.domain);
       continue;
     }
     spdlog::warn("{}: its removal is ended, which was cut off", it.name.str());

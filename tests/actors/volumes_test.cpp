@@ -524,6 +524,25 @@ TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
   EXPECT_THAT(sim.disks().removals()->domains, IsEmpty());
 }
 
+TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_domain_that_is_set_aside) {
+  ASSERT_TRUE(sim.disks().note_removal(*sim.world().system.read()->find("app0")));
+  auto removed = false;
+  sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
+    removed |= which == disk_call::remove;
+    return std::nullopt;
+  });
+  auto file = *sim.disk().read("qubes.xml", model::xml::max_bytes);
+  auto record = file->rfind("<domain ", file->find(">app0<"));
+  auto kind = std::string_view{"class=\"AppVM\""};
+  file->replace(file->find(kind, record), kind.size(), "class=\"OtherVM\"");
+  sim.disk().foreign_write("qubes.xml", *file);
+  sim.restart();
+  sim.run();
+  ASSERT_TRUE(sim.world().system.read()->find_set_aside(model::section::domains, "app0"));
+  EXPECT_FALSE(removed);
+  EXPECT_EQ(sim.disks().removals()->domains.size(), 1U);
+}
+
 TEST_P(pools, one_that_a_removal_needs_is_in_use) {
   auto bad = true;
   sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
