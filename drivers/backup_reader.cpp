@@ -19,10 +19,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <future>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace qubes::drivers {
@@ -40,6 +42,16 @@ tl::unexpected<model::error> bad(std::string text, std::string hint = {}) {
 }
 
 // -- the archive's bytes -------------------------------------------------------------------------
+
+/// A thread, or why the host gives none.
+template <class Body>
+outcome<std::thread> begin_thread(Body&& body) {
+  try {
+    return quiet_thread(std::forward<Body>(body));
+  } catch (const std::system_error& x) {
+    return bad(fmt::format("the host gives no thread: {}", x.what()));
+  }
+}
 
 /// Bytes of an open file, from some place on.
 struct piece {
@@ -609,11 +621,13 @@ public:
     auto to = text_sink{model::xml::max_bytes};
     auto failure = std::optional<model::error>{};
     auto queue = chunk_queue{};
-    auto reading = quiet_thread([&] {
+    auto reading = begin_thread([&] {
       if (auto done = unpack("qubes.xml", queue, to); !done)
         failure = std::move(done.error());
       queue.abandon();
     });
+    if (!reading)
+      return tl::unexpected{std::move(reading.error())};
     auto found = outcome<void>{};
     for (;;) {
       auto next = entries_.next();
@@ -630,7 +644,7 @@ public:
         break;
     }
     queue.close(found);
-    reading.join();
+    reading->join();
     if (!found)
       return tl::unexpected{std::move(found.error())};
     if (failure)
@@ -688,9 +702,9 @@ public:
     if (current_)
       current_->close(result);
     current_.reset();
-    for (auto& x : threads_)
-      x.join();
-    threads_.clear();
+    for (auto& x : working_)
+      x.thread.join();
+    working_.clear();
     return result;
   }
 
@@ -762,10 +776,14 @@ private:
     if (!chunks_.take(in_.stop))
       return tl::unexpected{reading_cancelled()};
     auto held = place{chunks_};
-    auto data = std::async(std::launch::async, [this, from = std::move(*source)]() mutable {
-      return decrypt(in_, std::move(from));
-    });
-    to.put({std::move(data), x.size, std::move(held)});
+    try {
+      auto data = std::async(std::launch::async, [this, from = std::move(*source)]() mutable {
+        return decrypt(in_, std::move(from));
+      });
+      to.put({std::move(data), x.size, std::move(held)});
+    } catch (const std::system_error& why) {
+      return bad(fmt::format("the host gives no thread: {}", why.what()));
+    }
     return {};
   }
 
@@ -779,7 +797,8 @@ private:
       if (auto sink = choose(x.step.chunk.file)) {
         if (!readers_.take(in_.stop))
           return tl::unexpected{reading_cancelled()};
-        begin(x.step.chunk.file, std::move(sink), ended);
+        if (auto begun = begin(x.step.chunk.file, std::move(sink), ended); !begun)
+          return begun;
       }
     }
     if (!current_ || current_->is_abandoned()) {
@@ -791,19 +810,38 @@ private:
     return send(x, *current_);
   }
 
-  void begin(const std::string& name, std::unique_ptr<file_sink> to, const ending& ended) {
+  /// An archive may have more files than the host gives threads: those that ended go first.
+  outcome<void> begin(const std::string& name, std::unique_ptr<file_sink> to, const ending& ended) {
+    std::erase_if(working_, [](worker& x) {
+      if (*x.has_ended)
+        x.thread.join();
+      return !x.thread.joinable();
+    });
     auto queue = std::make_shared<chunk_queue>();
-    current_ = queue;
-    threads_.push_back(
-        quiet_thread([this, name, queue, ended, to = std::shared_ptr<file_sink>{std::move(to)},
-                      held = std::make_shared<place>(readers_)]() mutable {
+    auto has_ended = std::make_shared<std::atomic<bool>>(false);
+    auto thread =
+        begin_thread([this, name, queue, ended, to = std::shared_ptr<file_sink>{std::move(to)},
+                      held = std::make_shared<place>(readers_), has_ended]() mutable {
           auto done = unpack(name, *queue, *to);
           queue->abandon();
           to.reset();
           ended(name, done);
           held.reset();
-        }));
+          *has_ended = true;
+        });
+    if (!thread) {
+      ended(name, tl::unexpected{thread.error()});
+      return tl::unexpected{std::move(thread.error())};
+    }
+    working_.push_back({std::move(*thread), std::move(has_ended)});
+    current_ = std::move(queue);
+    return {};
   }
+
+  struct worker {
+    std::thread thread;
+    std::shared_ptr<std::atomic<bool>> has_ended; ///< joining it takes no time
+  };
 
   std::string path_;
   model::secret passphrase_;
@@ -818,7 +856,7 @@ private:
   std::optional<entries::found> pending_; ///< the first entry after qubes.xml
   bool ended_ = false;
   std::shared_ptr<chunk_queue> current_;
-  std::vector<std::thread> threads_;
+  std::vector<worker> working_;
 };
 
 } // namespace

@@ -418,7 +418,8 @@ private:
     if (x.images.contains(name))
       return std::make_unique<volume_sink>(socket, x.name,
                                            std::string{last.substr(0, last.rfind('.'))});
-    if (last == "firewall.xml")
+    auto directly = name == fmt::format("{}/{}", x.from->path, last);
+    if (directly && last == "firewall.xml")
       return text(model::xml::largest_firewall,
                   [this, &x](const std::string& read) -> outcome<request> {
                     auto found = model::xml::load_firewall(read);
@@ -426,11 +427,11 @@ private:
                       leave_out(x, "firewall.xml", failure{.text = why});
                     return firewall_request(x.name, found.rules);
                   });
-    if (last == "notes.txt")
+    if (directly && last == "notes.txt")
       return text(largest_text, [to = x.name](const std::string& read) -> outcome<request> {
         return request{"admin.vm.notes.Set", "", to, read};
       });
-    if (last == "whitelisted-appmenus.list")
+    if (directly && last == "whitelisted-appmenus.list")
       return text(largest_text, [to = x.name](const std::string& read) -> outcome<request> {
         return menu_request(to, read);
       });

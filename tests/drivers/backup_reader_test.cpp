@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <functional>
@@ -395,6 +396,34 @@ TEST_F(backup_reading, keeps_the_damage_of_one_file_from_the_others) {
     EXPECT_TRUE(files["vm2/root.img"].committed) << what;
     EXPECT_EQ(files["vm1/notes.txt"].data, "milk") << what;
   }
+}
+
+TEST_F(backup_reading, keeps_no_threads_of_files_that_it_is_done_with) {
+  make();
+  constexpr auto many = 1000;
+  auto path = changed([](std::vector<raw_entry>& x) {
+    auto small = x[6];
+    small.data[7] = 60; // nothing is begun for it
+    for (auto i = 0; i < many; ++i) {
+      x.push_back(small);
+      rename_to(x.back(), fmt::format("vm1/{}.000.enc", i));
+    }
+  });
+  auto mappings = [] {
+    auto text = content_of("/proc/self/maps");
+    return std::ranges::count(text, '\n');
+  };
+  auto before = mappings();
+  auto most = before;
+  EXPECT_EQ(read(path, secret,
+                 [&](auto&) {
+                   most = std::max(most, mappings());
+                   return true;
+                 }),
+            "");
+  EXPECT_EQ(files.size(), many + 3U);
+  EXPECT_TRUE(files["vm2/root.img"].committed);
+  EXPECT_LT(most, before + 200) << "a thread has two mappings, and the host gives some 65000";
 }
 
 TEST_F(backup_reading, knows_an_archive_that_is_cut_off) {
