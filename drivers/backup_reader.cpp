@@ -275,6 +275,7 @@ struct surroundings {
   backup_reader_options with;
   std::stop_token stop;
   const stop_event& raised;
+  std::optional<model::scrypt_cost> proof{}; ///< since it was read
 };
 
 tl::unexpected<model::error> not_genuine(const surroundings& in, std::string_view name,
@@ -291,14 +292,20 @@ tl::unexpected<model::error> not_genuine(const surroundings& in, std::string_vie
   return bad(fmt::format("'{}' is damaged, or of another backup", name));
 }
 
+outcome<model::scrypt_cost> cost_of(const encrypted& x) {
+  auto head = std::array<char, model::scrypt_head>{};
+  return read_at(x.from, 0, head.data(), head.size()).and_then([&](std::size_t got) {
+    return model::parse_scrypt_head({head.data(), got});
+  });
+}
+
 /// Into a file without a name; only the whole of it is given out.
 outcome<unique_fd> decrypt(const surroundings& in, encrypted x) {
-  auto head = std::array<char, model::scrypt_head>{};
-  auto got = read_at(x.from, 0, head.data(), head.size());
-  if (!got)
-    return tl::unexpected{std::move(got.error())};
-  if (auto cost = model::parse_scrypt_head({head.data(), *got}); !cost)
-    return bad(fmt::format("'{}': {}", x.name, cost.error().text), cost.error().hint);
+  auto may = cost_of(x).and_then([&](const model::scrypt_cost& cost) {
+    return in.proof ? model::check_chunk_cost(cost, *in.proof) : outcome<void>{};
+  });
+  if (!may)
+    return bad(fmt::format("'{}': {}", x.name, may.error().text), may.error().hint);
   auto result = nameless_file(in.with.temporary);
   if (!result)
     return result;
@@ -584,7 +591,7 @@ public:
               backup_reader_options with, std::stop_token stop)
       : path_(path), passphrase_(std::move(passphrase)), raised_(stop),
         input_(std::move(owned), file, path, raised_),
-        entries_(input_), in_{std::move(with), std::move(stop), raised_},
+        entries_(input_), in_{.with = std::move(with), .stop = std::move(stop), .raised = raised_},
         chunks_(chunks_at_once() + 1), readers_(chunks_at_once() + 1) {}
 
   outcome<void> prove() {
@@ -601,9 +608,13 @@ public:
       return bad(fmt::format("'{}' ends before its header's proof", path_));
     auto proof = encrypted_entry(**found, std::string{model::backup_proof_name},
                                  model::header_passphrase(passphrase_));
-    auto plain = proof ? decrypt(in_, std::move(*proof)) : tl::unexpected{std::move(proof.error())};
+    if (!proof)
+      return tl::unexpected{std::move(proof.error())};
+    auto cost = cost_of(*proof);
+    auto plain = decrypt(in_, std::move(*proof));
     if (!plain)
       return tl::unexpected{std::move(plain.error())};
+    in_.proof = *cost;
     auto proven = std::string(static_cast<std::size_t>(model::largest_backup_header) + 1, '\0');
     auto got = read_at({plain->get(), 0, proven.size()}, 0, proven.data(), proven.size());
     if (!got)

@@ -329,6 +329,15 @@ outcome<scrypt_cost> parse_scrypt_head(std::string_view bytes) {
   return result;
 }
 
+outcome<void> check_chunk_cost(const scrypt_cost& chunk, const scrypt_cost& proof) {
+  constexpr auto most_times = 4U;
+  if (chunk.memory() <= most_times * proof.memory())
+    return {};
+  return bad(fmt::format("to try a passphrase on it takes {} bytes of memory and may take {}",
+                         chunk.memory(), most_times * proof.memory()),
+             fmt::format("at most {} times what '{}' takes", most_times, backup_proof_name));
+}
+
 secret header_passphrase(const secret& x) {
   return secret::join(backup_header_name, "!", x.view(), "\n");
 }
