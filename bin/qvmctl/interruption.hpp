@@ -1,16 +1,19 @@
-// Ctrl-C as a request to stop, for what must be cleaned up.
+// Ctrl-C or a hang-up as a request to stop, for what must be cleaned up.
 #pragma once
 
 #include "drivers/unique_fd.hpp"
 
 #include <csignal>
+#include <mutex>
 #include <stop_token>
+#include <string>
 #include <thread>
 
 namespace qubes::ctl {
 
-/// As long as it lives, SIGINT and SIGTERM raise its token; the second one ends the program at
-/// once. A reader that goes away is an error of a write.
+/// As long as it lives, SIGINT, SIGTERM and SIGHUP (unless it is ignored, as nohup has it) raise
+/// its token; the second one ends the program at once. A reader that goes away is an error of a
+/// write.
 class interruption {
 public:
   interruption();
@@ -21,12 +24,18 @@ public:
   std::stop_token token() const noexcept { return stop_.get_token(); }
   bool raised() const noexcept { return stop_.stop_requested(); }
 
+  /// A file that is removed also where the program ends at once; "" for none.
+  void removes(std::string path);
+
 private:
   void listen(int signals, int over);
+  [[noreturn]] void end(int signal);
 
   sigset_t meant_{};
   sigset_t before_{};
   std::stop_source stop_;
+  std::mutex mutex_;
+  std::string removed_;
   drivers::unique_fd over_;
   std::thread listener_;
 };

@@ -22,6 +22,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <optional>
 
 namespace qubes::ctl {
 
@@ -84,7 +86,7 @@ namespace {
 /// A profile's file that goes with this, unless it is to stay.
 class profile_file {
 public:
-  profile_file() = default;
+  explicit profile_file(interruption& stop) : stop_(stop) {}
   profile_file(const profile_file&) = delete;
   profile_file& operator=(const profile_file&) = delete;
   ~profile_file() { remove(); }
@@ -99,6 +101,7 @@ public:
     if (!file)
       return tl::unexpected{cannot("write", path)};
     path_ = path;
+    stop_.removes(path);
     while (!text.empty()) {
       auto put = ::write(file.get(), text.data(), text.size());
       if (put < 0 && errno == EINTR)
@@ -108,17 +111,23 @@ public:
       text.remove_prefix(static_cast<std::size_t>(put));
     }
     if (stays)
-      path_.clear();
+      forget();
     return {};
   }
 
   void remove() {
     if (!path_.empty())
       ::unlink(path_.c_str());
-    path_.clear();
+    forget();
   }
 
 private:
+  void forget() {
+    path_.clear();
+    stop_.removes("");
+  }
+
+  interruption& stop_;
   std::string path_; ///< "" for none to remove
 };
 
@@ -165,6 +174,17 @@ std::int64_t total_of(std::string_view info) {
   return parse_size(text).value_or(0);
 }
 
+/// What a backup would hold; the daemon may take its time.
+expected<std::string> info_of(session& s, const std::string& profile, const interruption& stop) {
+  auto answer = std::make_shared<std::optional<expected<std::string>>>();
+  s.daemon.send({"admin.backup.Info", profile, "dom0", ""}, std::nullopt,
+                [answer](auto x) { *answer = std::move(x); });
+  s.daemon.run([&] { return answer->has_value() || stop.raised(); }, {}, milliseconds{100}, [] {});
+  if (stop.raised())
+    return tl::unexpected{failure{trouble::refused, "", "cancelled", ""}};
+  return std::move(**answer);
+}
+
 /// One backup by a profile that is there, with how far it is.
 class making {
 public:
@@ -173,7 +193,7 @@ public:
 
   /// `begun`: the daemon knows the profile by now.
   expected<void> run(const std::function<void()>& begun) {
-    auto info = std::move(ask_all(s_, {{"admin.backup.Info", profile_, "dom0", ""}}).front());
+    auto info = info_of(s_, profile_, stop_);
     if (!info)
       return tl::unexpected{info.error()};
     auto total = total_of(*info);
@@ -279,13 +299,13 @@ exit_code run_backup_create(session& s) {
     return report(s, good.error());
   auto undumpable = drivers::stay_undumpable();
   auto stop = interruption{};
-  auto file = profile_file{};
+  auto file = profile_file{stop};
   auto profile = s.line.backup_to.empty() ? expected<std::string>{s.line.words.front()}
                                           : new_profile(s, file, stop);
   if (!profile)
     return report(s, profile.error());
   if (s.line.dry_run) {
-    auto info = std::move(ask_all(s, {{"admin.backup.Info", *profile, "dom0", ""}}).front());
+    auto info = info_of(s, *profile, stop);
     return info ? print(s, raw(s, *info)) : report(s, info.error());
   }
   auto begun = std::chrono::steady_clock::now();
