@@ -4,6 +4,8 @@ Everything runs in mount, network and process namespaces of its own (`enter`), s
 guests end with the test and are nobody else's.
 """
 import contextlib
+import fcntl
+import glob
 import os
 import shutil
 import signal
@@ -21,6 +23,7 @@ from fixture import Host, eventually, wrong  # noqa: E402
 LIBVIRTD = "/usr/sbin/libvirtd"
 PLUGINS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
 BUSYBOX = "/usr/bin/busybox"
+CGROUPS = "/sys/fs/cgroup"
 APPLETS = "sh mkdir mknod dd sleep kill ip ping cat echo env grep ls touch mount sync".split()
 INSIDE = "QVMD_CONTAINERS_INSIDE"
 
@@ -45,9 +48,13 @@ def missing():
                           ("/usr/sbin/mkfs.ext4", "e2fsprogs"), ("/usr/sbin/ip", "iproute2")):
         if not os.path.exists(path):
             return package
-    for flags in (["-mn"],):
-        if subprocess.run(["unshare", *flags, "true"], capture_output=True, check=False).returncode:
-            return "the right to make namespaces"
+    for command, what in ((["true"], "the right to make namespaces"),
+                          (["ip", "link", "add", "probe0", "type", "bridge"], "bridges")):
+        if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", *command],
+                          capture_output=True, check=False).returncode:
+            return what
+    if not memory_file("x"):
+        return "control groups that limit memory"
     if not os.path.exists("/dev/loop-control"):
         return "loop devices"
     return ""
@@ -67,11 +74,35 @@ def mount(*words):
     subprocess.run(["mount", *words], check=True)
 
 
+def memory_file(group):
+    """Where the kernel has the limit of a control group, in its first or second form; None without either."""
+    first = f"{CGROUPS}/memory"
+    if os.path.exists(f"{first}/memory.limit_in_bytes"):
+        return f"{first}/{group}/memory.limit_in_bytes" if os.access(first, os.W_OK) else None
+    with contextlib.suppress(FileNotFoundError):
+        with open(f"{CGROUPS}/cgroup.controllers", encoding="ascii") as file:
+            if "memory" in file.read().split() and os.access(CGROUPS, os.W_OK):
+                return f"{CGROUPS}/{group}/memory.max"
+    return None
+
+
+def groups():
+    """What libvirt keeps containers in, outermost first."""
+    return [path for own in ("", "*/") for below in ("", "/lxc-*.libvirt-lxc")
+            for path in glob.glob(f"{CGROUPS}/{own}machine{below}")]
+
+
 class Libvirtd:
     """LXC alone: other drivers want what a test machine does not have."""
 
     def __init__(self):
         self.top = tempfile.mkdtemp(prefix="containers-")
+        self.alone = os.open(LIBVIRTD, os.O_RDONLY)  # locked by each run: others' things are not removed
+        fcntl.flock(self.alone, fcntl.LOCK_SH)
+        self.groups_before = set(groups())
+        self.made = []
+        if os.path.isdir("/run/dbus"):  # the host's machined does not know our processes' numbers
+            mount("-t", "tmpfs", "tmpfs", "/run/dbus")
         for path in ("etc", "drivers", "run", "keep", "lib", "cache", "log"):
             os.makedirs(f"{self.top}/{path}")
         shutil.copy(f"{PLUGINS}/libvirt_driver_lxc.so", f"{self.top}/drivers")
@@ -79,7 +110,9 @@ class Libvirtd:
         for own, place in (("drivers", PLUGINS), ("etc", "/etc/libvirt"), ("keep", "/run/libvirt"),
                            ("lib", "/var/lib/libvirt"), ("cache", "/var/cache/libvirt"),
                            ("log", "/var/log/libvirt")):
-            os.makedirs(place, exist_ok=True)
+            if not os.path.exists(place):
+                os.makedirs(place)
+                self.made.append(place)
             mount("--bind", f"{self.top}/{own}", place)
         with open(f"{self.top}/libvirtd.conf", "w", encoding="utf-8") as file:
             file.write(f'unix_sock_dir = "{self.top}/run"\nunix_sock_rw_perms = "0700"\n'
@@ -104,6 +137,15 @@ class Libvirtd:
 
     def remove(self):
         self.kill()
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self.alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for place in self.made:
+                subprocess.run(["umount", "--lazy", place], check=True)
+                os.rmdir(place)
+            for group in reversed(groups()):
+                if group not in self.groups_before:
+                    os.rmdir(group)
+        os.close(self.alone)
         shutil.rmtree(self.top, ignore_errors=True)
 
 
@@ -200,10 +242,10 @@ def inside(domain, script):
 
 
 def memory_limit(domain, xid):
-    """Bytes that the kernel lets a container have."""
-    place = f"machine/lxc-{xid}-{domain}.libvirt-lxc/memory.limit_in_bytes"
-    with open(f"/sys/fs/cgroup/memory/{place}", encoding="ascii") as file:
-        return int(file.read())
+    """Bytes that the kernel lets a container have; None for all."""
+    with open(memory_file(f"machine/lxc-{xid}-{domain}.libvirt-lxc"), encoding="ascii") as file:
+        text = file.read().strip()
+    return None if text == "max" else int(text)
 
 
 def read_file(image, path):
