@@ -160,7 +160,10 @@ public:
     if (x.it.snap_on_start)
       return fail(errc::storage,
                   fmt::format("volume '{}' is a snapshot and has no data of its own", x.it.vid));
-    if (is_running(x))
+    auto running = is_running(x);
+    if (!running)
+      return tl::unexpected{std::move(running.error())};
+    if (*running)
       return fail(errc::storage,
                   fmt::format("volume '{}' is in use and cannot be read meanwhile", x.it.vid),
                   "shut its domain down first");
@@ -183,7 +186,10 @@ public:
     auto files = image_of(x.it);
     if (!files)
       return tl::unexpected{std::move(files.error())};
-    if (is_running(x) || is_dirty(x))
+    auto running = is_running(x);
+    if (!running)
+      return tl::unexpected{std::move(running.error())};
+    if (*running || is_dirty(x))
       return still_dirty(x);
     return make_import(*files, bytes, lasting::yes);
   }
@@ -289,9 +295,8 @@ private:
     });
   }
 
-  bool is_running(const volume& x) const {
-    auto name = running_mapping(x);
-    return name && !name->empty();
+  outcome<bool> is_running(const volume& x) const {
+    return running_mapping(x).map([](const std::string& name) { return !name.empty(); });
   }
 
   /// One at a time: the helpers look for free loop devices.
@@ -341,9 +346,12 @@ private:
 
   /// The table of the running device, with its new length.
   outcome<void> grow_mapping(const volume& x, std::uint64_t bytes) {
-    if (!is_running(x))
+    auto mapping = running_mapping(x);
+    if (!mapping)
+      return tl::unexpected{std::move(mapping.error())};
+    if (mapping->empty())
       return {};
-    auto name = *mapping_of(x);
+    const auto& name = *mapping;
     auto table = run_or_fail(commands(), {.words = {"dmsetup", "table", name}});
     if (!table)
       return tl::unexpected{std::move(table.error())};

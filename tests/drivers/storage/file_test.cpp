@@ -13,6 +13,7 @@ using namespace drivers::storage;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::IsSupersetOf;
 
 struct file_driver : testing::Test {
   void SetUp() override { ASSERT_EQ(why(opened), ""); }
@@ -131,6 +132,30 @@ TEST_F(file_driver, takes_the_device_of_a_snapshot_down_whose_origin_is_another_
   ASSERT_EQ(why(pool->stop(snapshot)), "");
   EXPECT_THAT(commands->said, ElementsAre("/usr/lib/qubes/destroy-snapshot " + device));
   EXPECT_THAT(files(), IsEmpty());
+}
+
+TEST_F(file_driver, takes_no_data_where_nobody_can_look_whether_it_is_running) {
+  pool = *open_pool(pool_in("file", top.str()), {.commands = commands, .mapper = top / "mapper"});
+  auto origin = kept_volume("vm-templates/debian/root");
+  auto kept = snapshot_of(origin, "appvms/work/root");
+  kept.it.save_on_stop = true;
+  ASSERT_EQ(why(pool->create(origin)), "");
+  ASSERT_EQ(why(pool->start(kept)), "");
+  top.write("mapper", "nobody can look there");
+  EXPECT_THAT(why(pool->begin_import(kept, mib)), HasSubstr("cannot read"));
+}
+
+TEST_F(file_driver, grows_the_device_of_a_running_volume) {
+  pool = *open_pool(pool_in("file", top.str()), {.commands = commands, .mapper = top / "mapper"});
+  ASSERT_EQ(why(pool->create(mine)), "");
+  auto name = "origin-" + id(file("private.img"));
+  top.write("mapper/" + name, "");
+  commands->answers["dmsetup"] = {.output = "0 2048 snapshot-origin 7:1\n"};
+  ASSERT_EQ(why(pool->resize(mine, 2 * mib)), "");
+  EXPECT_THAT(commands->said,
+              IsSupersetOf({"dmsetup table " + name,
+                            "dmsetup load " + name + " --table 0 4096 snapshot-origin 7:1",
+                            "dmsetup resume " + name}));
 }
 
 TEST_F(file_driver, says_what_a_failed_helper_said) {
