@@ -2,6 +2,7 @@
 
 #include "drivers/quiet_thread.hpp"
 #include "drivers/unique_fd.hpp"
+#include "drivers/unseen.hpp"
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -85,16 +86,27 @@ model::outcome<void> check_threads(unsigned count) {
   return result;
 }
 
-void give_back_limits() noexcept {
+limits_before limits_to_give_back() noexcept {
   auto& mine = before();
+  auto result = limits_before{};
   if (mine.descriptors)
-    ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &*mine.descriptors, nullptr);
-  if (!mine.kill_order)
+    result.descriptors = &*mine.descriptors;
+  if (mine.kill_order) {
+    result.kill_order = mine.kill_order->data();
+    result.kill_order_size = mine.kill_order->size();
+  }
+  return result;
+}
+
+QVMD_UNSEEN void give_back(const limits_before& x) noexcept {
+  if (x.descriptors)
+    ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, x.descriptors, nullptr);
+  if (!x.kill_order)
     return;
   auto file = ::syscall(SYS_openat, AT_FDCWD, kill_order, O_WRONLY | O_CLOEXEC);
   if (file < 0)
     return;
-  ::syscall(SYS_write, file, mine.kill_order->data(), mine.kill_order->size());
+  ::syscall(SYS_write, file, x.kill_order, x.kill_order_size);
   ::syscall(SYS_close, file);
 }
 

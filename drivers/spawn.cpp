@@ -2,6 +2,7 @@
 
 #include "drivers/own_limits.hpp"
 #include "drivers/reason.hpp"
+#include "drivers/unseen.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -72,13 +73,10 @@ std::vector<std::string> files_of(const std::string& name) {
   return all;
 }
 
-// The child shares our memory until it is another program, and we wait for that: it makes system
-// calls only, past everything that would take them for ours.
-#define QVMD_UNSEEN __attribute__((no_sanitize("address", "thread", "undefined")))
-
 /// What the child needs, made before there is one.
 struct birth {
   plugs with;
+  limits_before limits;
   std::vector<char*> files, arguments, settings; ///< null at the end
   int why = 0;                                   ///< nothing could be begun
 };
@@ -115,7 +113,7 @@ QVMD_UNSEEN void forget_signals() {
 QVMD_UNSEEN int begin(const birth& x) {
   if (::syscall(SYS_setpgid, 0, 0) < 0 || !plug_in(x.with))
     return errno;
-  give_back_limits();
+  give_back(x.limits);
   forget_signals();
   auto why = ENOENT;
   for (auto* const* file = x.files.data(); *file; ++file) {
@@ -157,7 +155,8 @@ int bear(pid_t& child, std::vector<std::string> command, std::vector<std::string
          const plugs& with) {
   constexpr auto stack_size = std::size_t{64} << 10;
   auto files = files_of(command[0]);
-  auto x = birth{with, pointers(files), pointers(command), pointers(variables)};
+  auto x =
+      birth{with, limits_to_give_back(), pointers(files), pointers(command), pointers(variables)};
   auto stack =
       std::make_unique_for_overwrite<std::max_align_t[]>(stack_size / sizeof(std::max_align_t));
   auto* end = stack.get() + stack_size / sizeof(std::max_align_t); // it grows down
