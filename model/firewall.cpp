@@ -15,7 +15,6 @@ namespace qubes::model {
 namespace {
 
 constexpr auto most_rules = std::size_t{10000}; ///< what four digits can number
-constexpr auto longest_host = std::size_t{253}; ///< of the domain name system
 
 bool made_of(std::string_view text, std::string_view extra) {
   return std::ranges::all_of(
@@ -66,9 +65,6 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
   if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper)
       || std::ranges::none_of(text, is_alphanumeric))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
-  if (text.size() > longest_host)
-    return fail(errc::value, fmt::format("a host name has {} characters", text.size()),
-                fmt::format("at most {} are allowed", longest_host));
   to.kind = destination::host;
   to.target = text;
   return {};

@@ -428,15 +428,6 @@ TEST(firewall, numbers_in_qubesdb_are_places_in_the_whole_list) {
                           Pair(six + "/0003", "action=drop"), Pair(six, "")));
 }
 
-TEST(firewall, names_of_hosts_have_as_many_characters_as_there_may_be) {
-  auto longest = "action=drop dsthost=" + std::string(253, 'a');
-  EXPECT_TRUE(parse_rule(longest));
-  EXPECT_FALSE(parse_rule(longest + 'a'));
-  auto file = xml::load_firewall(written(
-      {{{"action", "drop"}, {"dsthost", std::string(254, 'a').c_str()}}, {{"action", "accept"}}}));
-  EXPECT_EQ(print(file.rules, now), "action=drop\naction=accept\n");
-}
-
 TEST(firewall, what_has_no_room_in_qubesdb_denies) {
   auto all = accept_all();
   for (auto accept : {true, false}) {

@@ -85,7 +85,14 @@ damage both(const damage& first, const damage& second) {
 const auto other_uuid =
     replace("00000004-0000-4000-8000-000000000004", "00000099-0000-4000-8000-000000000099");
 const auto other_qid = replace(property("qid", "4"), property("qid", "99"));
-const auto other_name = replace(property("name", "work"), property("name", "play"));
+const auto other_disks = [](std::string text) {
+  constexpr auto theirs = std::string_view{"vid=\"appvms/work/"};
+  for (auto at = text.find(theirs); at != text.npos; at = text.find(theirs))
+    text.replace(at, theirs.size(), "vid=\"appvms/play/");
+  return text;
+};
+const auto same_disks = replace(property("name", "work"), property("name", "play"));
+const auto other_name = both(same_disks, other_disks);
 
 // -- the table ------------------------------------------------------------------------------------
 
@@ -616,6 +623,24 @@ TEST(mending, keeps_the_size_of_an_empty_volume) {
 }
 
 /// A number that is none, or another domain's, is another one from then on.
+/// Whichever stands first in the file.
+TEST(numbers, are_not_given_to_a_copy_that_has_the_disks_of_another) {
+  auto copy = both(both(same_disks, other_uuid), other_qid);
+  auto swapped = [&](const std::string& text) {
+    auto made = copy(element_of("work", text));
+    return replace("<domains>", "<domains>\n    " + made)(text);
+  };
+  for (auto& text : {twin("work", copy)(good), swapped(good)}) {
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << loaded.error().message();
+    EXPECT_TRUE(loaded->system.find("work"));
+    EXPECT_FALSE(loaded->system.find("play"));
+    ASSERT_EQ(loaded->system.quarantine.size(), 1U);
+    EXPECT_THAT(loaded->system.quarantine[0].reason, testing::HasSubstr("that of domain 'work'"));
+    EXPECT_FALSE(loaded->numbered);
+  }
+}
+
 TEST(numbers, of_domains_are_given_anew) {
   struct row {
     const char* kind;
