@@ -231,12 +231,15 @@ void domain_state::verify_files() {
       failed);
 }
 
-/// What a failed start leaves behind is ended by its uuid: nobody else may have it.
+/// What a failed start leaves behind is ended by its uuid: nobody else may have it. Where nobody
+/// can look, it is known at least that the hypervisor is there before anything is built.
 void domain_state::look_for_strangers() {
   auto now = look();
-  if (!model::abilities_of(now.view(), *record(now)).xenstore)
-    return next_step();
-  step_by(work(job::look_for_strangers{}));
+  if (model::abilities_of(now.view(), *record(now)).xenstore)
+    return step_by(work(job::look_for_strangers{}));
+  run(
+      work(job::inspect_guest{}), [this](const model::guest&) { next_step(); },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::bring_up_netvm() {

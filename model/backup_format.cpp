@@ -333,10 +333,11 @@ outcome<void> check_chunk_cost(const scrypt_cost& chunk, const scrypt_cost& proo
   constexpr auto most_times = 4U;
   constexpr auto harmless = std::uint64_t{256}
                             << 20; // one maker is faster at one time than another
-  if (chunk.memory() <= std::max(most_times * proof.memory(), harmless))
+  auto most = std::max(most_times * proof.memory(), harmless);
+  if (chunk.memory() <= most)
     return {};
   return bad(fmt::format("to try a passphrase on it takes {} bytes of memory and may take {}",
-                         chunk.memory(), most_times * proof.memory()),
+                         chunk.memory(), most),
              fmt::format("at most {} times what '{}' takes", most_times, backup_proof_name));
 }
 

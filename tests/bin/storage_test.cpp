@@ -309,6 +309,8 @@ TEST_F(storage_test, an_import_whose_writer_died_is_in_nobody_s_way) {
   EXPECT_EQ(call("admin.vm.volume.Clear+private", "banking"), ok);
   EXPECT_EQ(head_of(home("banking") / "private.img"), std::string(4, '\0'));
   EXPECT_THAT(end_import("banking", "ok"),
+              AllOf(StartsWith(refused("QubesException")), HasSubstr("was ended before its end")));
+  EXPECT_THAT(end_import("banking", "ok"),
               AllOf(StartsWith(refused("QubesException")), HasSubstr("nothing is being imported")));
 
   ASSERT_NE(begin_import("banking", "1048576"), "");

@@ -387,9 +387,10 @@ TEST_F(backup_reading, keeps_the_damage_of_one_file_from_the_others) {
                "'vm1/private.img.000.enc' is damaged, or of another backup"},
            row{"too costly", [](list& x) { x[3].data[7] = 60; },
                "'vm1/private.img.000.enc': to try"},
-           row{"more costly than the proof", [](list& x) { x[3].data[7] = 13; },
-               "'vm1/private.img.000.enc': to try a passphrase on it takes 8388608 bytes of memory "
-               "and may take 4194304; at most 4 times what 'backup-header.hmac' takes"},
+           row{"more costly than the proof", [](list& x) { x[3].data[7] = 19; },
+               "'vm1/private.img.000.enc': to try a passphrase on it takes 536870912 bytes of "
+               "memory "
+               "and may take 268435456; at most 4 times what 'backup-header.hmac' takes"},
            row{"end missing", [](list& x) { x.erase(x.begin() + 5); },
                "what 'vm1/private.img' holds cannot be read"},
        }) {
