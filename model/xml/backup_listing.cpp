@@ -84,7 +84,7 @@ bool is_folder(std::string_view path) {
          && path.find('\n') == path.npos;
 }
 
-outcome<listed_domain> read_domain(const pugi::xml_node& x, named_texts features) {
+outcome<listed_domain> read_listed(const pugi::xml_node& x, named_texts features) {
   auto result = listed_domain{.klass = std::string{attribute(x, "class")}};
   if (!find_klass(result.klass))
     return bad(fmt::format("there is no class {}", quoted(result.klass)));
@@ -143,7 +143,7 @@ outcome<std::vector<listed_domain>> read_backup_listing(std::string_view text) {
     auto features = texts_below(node, "features", "feature");
     if (take(features, "backup-content").empty())
       continue;
-    auto next = read_domain(node, std::move(features));
+    auto next = read_listed(node, std::move(features));
     if (!next)
       return tl::unexpected{std::move(next.error())};
     next->label = label_named(root, next->label);
