@@ -36,7 +36,7 @@ wiping_heap::~wiping_heap() {
 
 } // namespace qubes::model
 
-// Those of arrays lead here as well.
+// Those of arrays lead to these in the standard library, but not in that of a sanitizer.
 
 void* operator new(std::size_t bytes) {
   for (;;) {
@@ -49,8 +49,16 @@ void* operator new(std::size_t bytes) {
   }
 }
 
+void* operator new[](std::size_t bytes) {
+  return operator new(bytes);
+}
+
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   return std::malloc(bytes > 0 ? bytes : 1);
+}
+
+void* operator new[](std::size_t bytes, const std::nothrow_t& no_throw) noexcept {
+  return operator new(bytes, no_throw);
 }
 
 void operator delete(void* block) noexcept {
@@ -58,5 +66,13 @@ void operator delete(void* block) noexcept {
 }
 
 void operator delete(void* block, std::size_t) noexcept {
+  qubes::model::give_back(block);
+}
+
+void operator delete[](void* block) noexcept {
+  qubes::model::give_back(block);
+}
+
+void operator delete[](void* block, std::size_t) noexcept {
   qubes::model::give_back(block);
 }
