@@ -25,16 +25,17 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
   who_ = std::move(who);
   known_ = newborn;
   auto now = look();
-  if (auto* x = now.find(who_)) {
-    qid_ = x->qid;
-    uuid_ = x->uuid;
+  auto* me = now.find(who_);
+  if (me) {
+    qid_ = me->qid;
+    uuid_ = me->uuid;
   }
   uplink_ = std::make_shared<uplink>(self, world_, who_);
   adopt_board();
-  if (auto* x = record(now); x && !x->is(model::qubes_vm))
+  if (me && !me->is(model::qubes_vm))
     known_ = true; // it has no guest here
-  if (auto* x = record(now); x && x->is(model::admin_vm))
-    wake_dom0(*x);
+  if (me && me->is(model::admin_vm))
+    wake_dom0(*me);
   return {
       [this](const order& x, const reply& to) { obey(x, to); },
       [this](atom::start) {

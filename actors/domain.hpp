@@ -434,7 +434,6 @@ private:
   void forget_removal(const model::plan& plan);
   /// True when this change took the record away; the rest of the removal is under way then.
   bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
-  void tell_of_loss();
   void lose_record();
 
   // -- network (network.cpp) --------------------------------------------------------------------
@@ -602,11 +601,10 @@ private:
   std::deque<model::menu_turn> menus_;        ///< what its menu has still to follow
   std::vector<model::menu_turn> menus_taken_; ///< of those that waited, until they are done
   bool menu_at_work_ = false;
-  std::uint64_t expiry_ = 0; ///< generation of the timer that is armed
-  bool gone_ = false;        ///< our record was removed by us
-  bool lost_record_ = false; ///< ... or by others
-  bool told_of_loss_ = false;
-  bool ends_with_record_ = false;              ///< its guest is being taken down
+  std::uint64_t expiry_ = 0;                   ///< generation of the timer that is armed
+  bool gone_ = false;                          ///< our record was removed by us
+  bool lost_record_ = false;                   ///< ... or by others
+  bool ends_with_record_ = false;              ///< that is told, its guest is being taken down
   std::shared_ptr<uplink> uplink_;             ///< to its netvm
   bool catching_up_ = false;                   ///< with what it missed while it was paused
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it

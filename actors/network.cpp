@@ -147,7 +147,6 @@ void domain_state::found_network(const std::vector<model::network_link>& links) 
 
 /// The netvm knows address and rules before the interface is there.
 void domain_state::plug(const std::string& netvm) {
-  auto actors = world_->directory.read();
   auto is_news = !uplink_->now().guest_knows(netvm); // or the same one came back
   auto step = [this, life = life_](const std::function<void()>& next) {
     return [this, life, next] { life == life_ ? next() : network_settled(); };
@@ -166,15 +165,12 @@ void domain_state::plug(const std::string& netvm) {
     else
       address();
   });
-  timed_request(self, world_, actors->find(netvm)->netvm, world_->settings.host_call,
-                atom::rejoin_v, who_, domain_actor{self})
-      .then(step([this, netvm, entries] { tell_lists(netvm, entries); }),
-            [this, netvm](const caf::error& why) {
-              auto reason = from_caf(why);
-              if (reason.code == model::errc::vm_not_running) // it calls when it serves
-                return network_settled();
-              network_failed(fmt::format("connected to netvm '{}'", netvm), reason);
-            });
+  uplink_->rejoin(netvm, step([this, netvm, entries] { tell_lists(netvm, entries); }),
+                  [this, netvm](const model::error& why) {
+                    if (why.code == model::errc::vm_not_running) // it calls when it serves
+                      return network_settled();
+                    network_failed(fmt::format("connected to netvm '{}'", netvm), why);
+                  });
 }
 
 /// The guest reads it when it goes on.

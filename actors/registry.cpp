@@ -50,7 +50,8 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](atom::start) -> caf::result<void> {
         align();
         review_firewalls();
-        // Nobody is served before it is done: a change of autostart that came first would be undone.
+        // Nobody is served before it is done: a change of autostart that came first would be
+        // undone.
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         align_boot([to]() mutable { deliver(to); });
         return to;
@@ -300,15 +301,9 @@ void registry_state::dismiss(const directory::entry& who) {
   if (who.netvm)
     self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
   if (!who.domain)
-    return tell_of_loss(who.name);
+    return tell_loss(self, world_, who.name);
   self->send(who.domain, atom::gone_v);
   leaving_.insert_or_assign(who.name, who.domain);
-}
-
-/// Its actor did not live to tell that it is gone, or has told it already.
-void registry_state::tell_of_loss(const std::string& name) {
-  if (!world_->look().find(name))
-    self->send(world_->events, model::news_of_removal(name));
 }
 
 bool registry_state::may_begin(const std::string& part) const {
@@ -348,7 +343,7 @@ void registry_state::lost(const caf::down_msg& x) {
   auto leaving = std::ranges::find(leaving_, x.source, [](auto& y) { return y.second.address(); });
   if (leaving != leaving_.end()) {
     if (x.reason != caf::exit_reason::normal)
-      tell_of_loss(leaving->first);
+      tell_loss(self, world_, leaving->first); // or it has told it already
     leaving_.erase(leaving);
     for (auto& [what, to] : std::exchange(postponed_, {}))
       carry_out(what, to);

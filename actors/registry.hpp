@@ -95,7 +95,6 @@ private:
   void note_released(const model::domain& gone);
   void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
-  void tell_of_loss(const std::string& name);
   void lost(const caf::down_msg& x);
   void begin_again(const directory::entry& without, const std::string& part,
                    const caf::error& reason);

@@ -119,24 +119,15 @@ bool domain_state::buried(const model::plan& done, const model::system_ptr& befo
   return true;
 }
 
-/// Unless the name is another's by now.
-void domain_state::tell_of_loss() {
-  if (std::exchange(told_of_loss_, true) || look().find(who_))
-    return;
-  self->send(world_->events, model::news_of_removal(who_));
-}
-
 /// Somebody took the record out of the file, or our own removal is under way. A life that has begun
 /// is ended first.
 void domain_state::lose_record() {
   lost_record_ = true;
-  if (changing_ || gone_)
+  if (changing_ || gone_ || std::exchange(ends_with_record_, true))
     return;
-  tell_of_loss();
+  tell_loss(self, world_, who_);
   if (facts_.state == model::power::halted && !start_ && !stopping_)
     return self->quit();
-  if (std::exchange(ends_with_record_, true))
-    return;
   wait_for_stop(waits_as::kill, reply{[this](const model::outcome<std::string>& down) {
                   if (!down)
                     note(spdlog::level::err,

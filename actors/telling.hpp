@@ -5,6 +5,7 @@
 #include "actors/driver/ask_driver.hpp"
 #include "actors/log.hpp"
 #include "actors/world.hpp"
+#include "model/creation.hpp"
 #include "model/extension.hpp"
 #include "model/extensions/appmenus.hpp"
 #include "model/extensions/audio.hpp"
@@ -136,6 +137,13 @@ void tell_plan(Self* self, const world_ptr& in, const model::system_ptr& before,
   tell_menus(self, in, before, done.what, done.after);
   self->send(in->events, done.before);
   self->send(in->events, done.after);
+}
+
+/// Somebody took its record out of the file. Nothing, where the name is another's by now.
+template <class Self>
+void tell_loss(Self* self, const world_ptr& in, const std::string& who) {
+  if (!in->look().find(who))
+    self->send(in->events, model::news_of_removal(who));
 }
 
 } // namespace qubes::actors

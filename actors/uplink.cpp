@@ -60,11 +60,25 @@ void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad)
   timed_request(self_, world_, whom, world_->settings.start, atom::join_v, who_,
                 domain_actor{self_})
       .then([ok] { ok(); },
-            [this, netvm, bad](const caf::error& why) {
+            [this, netvm, whom, bad](const caf::error& why) {
+              auto reason = from_caf(why);
+              if (reason.code == model::errc::timed_out) // it would let us in later
+                self_->send(whom, atom::leave_v, who_);
               told_.erase(netvm);
               tell_netvms();
-              bad(from_caf(why));
+              bad(reason);
             });
+}
+
+/// It counts us from then on, also when it refuses.
+void uplink::rejoin(const std::string& netvm, const joined& ok, const refused& bad) {
+  auto whom = find(netvm);
+  if (!whom)
+    return bad(why_nobody(netvm));
+  told_[netvm] = whom;
+  timed_request(self_, world_, whom, world_->settings.host_call, atom::rejoin_v, who_,
+                domain_actor{self_})
+      .then([ok] { ok(); }, [bad](const caf::error& why) { bad(from_caf(why)); });
 }
 
 netvm_actor uplink::find(const std::string& netvm) const {

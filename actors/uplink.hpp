@@ -53,6 +53,10 @@ public:
   /// Waits until that netvm is up and counts the domain.
   void ask(const std::string& netvm, const joined& ok, const refused& bad);
 
+  /// For an interface of a domain that runs: starts nobody. Refused where that netvm does not
+  /// serve, which calls then when it does.
+  void rejoin(const std::string& netvm, const joined& ok, const refused& bad);
+
 private:
   netvm_actor find(const std::string& netvm) const;
   model::error why_nobody(const std::string& netvm) const;
