@@ -199,7 +199,7 @@ void netvm_state::start_provider() {
       .then(
           [this] {
             starting_ = false;
-            open();
+            open_unless_closing();
           },
           [failed](const caf::error& why) { failed(from_caf(why)); });
 }
@@ -246,12 +246,16 @@ void netvm_state::call_clients() {
 }
 
 /// It may have been asked to stop while it started: then the door stays shut.
+void netvm_state::open_unless_closing() {
+  if (!closing_)
+    open();
+}
+
 void netvm_state::provider_is_up(netvm_life x) {
   if (x == netvm_life::new_one)
     tell_clients_of_end();
   call_clients();
-  if (!closing_)
-    open();
+  open_unless_closing();
 }
 
 void netvm_state::provider_is_down() {

@@ -33,6 +33,7 @@ private:
   void leave(const std::string& client);
   void close(bool force, const reply& to);
   void open();
+  void open_unless_closing();
   void provider_is_up(netvm_life x);
   void tell_clients_of_end();
   void provider_is_down();
