@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <map>
 #include <set>
 
@@ -485,10 +484,7 @@ private:
 };
 
 void run_seeds(faults how) {
-  auto only = std::getenv("QVMD_SEED");
-  auto first = number_from("QVMD_SEED", 0);
-  auto last = only ? first + 1 : number_from("QVMD_SEEDS", 1000) * 3 / 10;
-  for (auto seed = first; seed < last; ++seed) {
+  for (auto seed : seeds_to_try(300)) {
     SCOPED_TRACE(fmt::format("reproduce with QVMD_SEED={}", seed));
     auto sim = simulation{seed, populated_host(), how};
     auto all = crowd{sim};

@@ -18,6 +18,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ranges>
 #include <type_traits>
 #include <variant>
@@ -933,9 +934,14 @@ model::system with_volumes(model::system x) {
   return x;
 }
 
-std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
-  auto* text = std::getenv(variable);
-  return text ? std::strtoull(text, nullptr, 10) : fallback;
+seed_range seeds_to_try(std::uint64_t count) {
+  auto number = [](const char* variable, std::uint64_t fallback) {
+    auto* text = std::getenv(variable);
+    return text ? std::strtoull(text, nullptr, 10) : fallback;
+  };
+  auto first = number("QVMD_SEED", 0);
+  auto many = std::getenv("QVMD_SEED") ? 1 : count;
+  return {first, first + number("QVMD_SEEDS", many)};
 }
 
 } // namespace qubes::tests

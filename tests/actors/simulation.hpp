@@ -22,6 +22,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <ranges>
 #include <set>
 #include <string>
 #include <vector>
@@ -394,7 +395,10 @@ model::system populated_host();
 /// The same, each domain with the volumes it would be created with.
 model::system with_volumes(model::system x);
 
-/// A number of the environment: QVMD_SEED, QVMD_SEEDS.
-std::uint64_t number_from(const char* variable, std::uint64_t fallback);
+using seed_range = std::ranges::iota_view<std::uint64_t, std::uint64_t>;
+
+/// The first `count`; of the environment QVMD_SEED says the first, which is alone then, and
+/// QVMD_SEEDS how many.
+seed_range seeds_to_try(std::uint64_t count);
 
 } // namespace qubes::tests

@@ -10,7 +10,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <iterator>
 
 namespace qubes::tests {
@@ -183,10 +182,7 @@ private:
 };
 
 void run_data_seeds(std::uint64_t count, faults how, std::size_t orders) {
-  auto only = std::getenv("QVMD_SEED");
-  auto first = number_from("QVMD_SEED", 0);
-  auto last = only ? first + 1 : number_from("QVMD_SEEDS", count);
-  for (auto seed = first; seed < last; ++seed) {
+  for (auto seed : seeds_to_try(count)) {
     auto found = storm_of_data{seed, how}.run(orders);
     ASSERT_TRUE(found.empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
                                << fmt::format("{}", fmt::join(found, "\n  "));

@@ -1,4 +1,4 @@
-// Storms over a whole host, one seed a test run. QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N
+// Storms over a whole host, each seed another one. QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N
 // says how many to try.
 #include "tests/actors/simulation.hpp"
 
@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cstdlib>
 #include <variant>
 #include <vector>
 
@@ -170,10 +169,7 @@ void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t o
 }
 
 void run_seeds(std::uint64_t count, faults how, std::size_t apps, std::size_t depth) {
-  auto only = std::getenv("QVMD_SEED");
-  auto first = number_from("QVMD_SEED", 0);
-  auto last = only ? first + 1 : number_from("QVMD_SEEDS", count);
-  for (auto seed = first; seed < last; ++seed) {
+  for (auto seed : seeds_to_try(count)) {
     auto sim = simulation{seed, with_volumes(sample_host(apps, depth)), how};
     storm(sim, apps, depth, 80);
     ASSERT_TRUE(sim.violations().empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
@@ -196,10 +192,7 @@ TEST(storm, fifty_domains_survive_losses_of_a_connection_whose_calls_go_on) {
 }
 
 TEST(storm, six_domains_survive_their_operator) {
-  auto only = std::getenv("QVMD_SEED");
-  auto first = number_from("QVMD_SEED", 0);
-  auto last = only ? first + 1 : number_from("QVMD_SEEDS", 2000);
-  for (auto seed = first; seed < last; ++seed) {
+  for (auto seed : seeds_to_try(2000)) {
     constexpr auto apps = 6;
     constexpr auto depth = 3;
     auto sim = simulation{seed, with_volumes(sample_host(apps, depth))};
