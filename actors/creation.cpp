@@ -180,6 +180,8 @@ void registry_state::enrol(const applicant& x) {
   timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what, x.to.caller())
       .then(
           [this, x](const model::system_ptr& with_it) {
+            caf::anon_send(world_->storage,
+                           storage_job{typed_disk_job{x.disks, disk_job::forget_removal{}}});
             newborns_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
             if (newborns_.size() == 1) // the others of this commit are answered right behind it
               self->send(self, with_it);

@@ -67,12 +67,7 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
       [this](atom::start) { wake_up(); },
       [this](atom::join, const std::string& base, const std::string& creator) {
         auto to = self->make_response_promise<caf::typed_response_promise<std::string>>();
-        take(base, creator, reply{[to](model::outcome<std::string> x) mutable {
-               if (x)
-                 to.deliver(std::move(*x));
-               else
-                 to.deliver(to_caf(x.error()));
-             }});
+        take(base, creator, reply_to(to));
         return to;
       },
       [this](atom::reload, const std::string& base) { review(base, after_property); },

@@ -613,6 +613,7 @@ private:
   bool syncing_ = false;
   bool sync_again_ = false;
   std::vector<std::function<void()>> network_waiters_;
+  own_replies heard_here_;
 };
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,

@@ -93,10 +93,10 @@ void domain_state::carry_out(const ask::reload_firewall&, const reply& to) {
 }
 
 void domain_state::refresh_firewall() {
-  auto logged = reply{[this](const model::outcome<std::string>& x) {
+  auto logged = heard_here_([this](const model::outcome<std::string>& x) {
     if (!x)
       note(spdlog::level::err, "its firewall could not be read: {}", x.error().text);
-  }};
+  });
   with_rules(logged, [this, logged](auto& rules) {
     enforce(rules);
     logged.ok();
@@ -160,10 +160,10 @@ void domain_state::arm_expiry(const model::firewall_rules& rules) {
 void domain_state::expire(std::uint64_t armed) {
   if (armed != expiry_)
     return;
-  auto logged = reply{[this](const model::outcome<std::string>& x) {
+  auto logged = heard_here_([this](const model::outcome<std::string>& x) {
     if (!x)
       note(spdlog::level::err, "firewall rules that ended stay enforced: {}", x.error().text);
-  }};
+  });
   with_rules(logged, [this, logged](auto& rules) {
     logged.ok();
     auto valid = model::still_valid(rules, now_s());
@@ -171,13 +171,13 @@ void domain_state::expire(std::uint64_t armed) {
       return arm_expiry(rules);
     if (!world_->status.is_understood(who_, file_name))
       return enforce(rules);
-    save_rules(valid, reply{[this, valid](const model::outcome<std::string>& x) {
+    save_rules(valid, heard_here_([this, valid](const model::outcome<std::string>& x) {
                  if (x)
                    return;
                  note(spdlog::level::err, "firewall rules that ended stay in its file: {}",
                       x.error().text);
                  enforce(valid);
-               }});
+               }));
   });
 }
 

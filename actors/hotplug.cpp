@@ -80,12 +80,12 @@ void domain_state::look_at_devices(const std::string& kind) {
     if (std::exchange(mine.look_again, false))
       look_at_devices(kind);
   };
-  auto failed = reply{[this, kind, over](const model::outcome<std::string>& x) {
+  auto failed = heard_here_([this, kind, over](const model::outcome<std::string>& x) {
     if (!x) {
       note(spdlog::level::warn, "its {} devices are not known: {}", kind, x.error().text);
       over();
     }
-  }};
+  });
   with_offers(kind, who_, failed,
               [this, kind, failed, over, had = world_->holders.settled(kind, who_),
                life = life_](const auto& all) {
@@ -364,11 +364,11 @@ void domain_state::take_device(const device_available& x) {
   if (!how || facts_.xid < 0 || (start_ && start_->failed))
     return;
   attach_known(x.kind, x.device, how->options, asked_by::assignment,
-               reply{[this, x](const model::outcome<std::string>& done) {
+               heard_here_([this, x](const model::outcome<std::string>& done) {
                  if (!done)
                    note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,
                         text_of(x.device), done.error().text);
-               }});
+               }));
 }
 
 /// What its assignments promise, now that it runs.
@@ -454,12 +454,12 @@ void domain_state::with_all_devices(const std::string& kind, std::vector<std::st
     all.insert(all.end(), more.begin(), more.end());
     with_all_devices(kind, backends, then, std::move(all));
   };
-  auto failed = reply{[this, backend, next](const model::outcome<std::string>& x) {
+  auto failed = heard_here_([this, backend, next](const model::outcome<std::string>& x) {
     if (!x) {
       note(spdlog::level::warn, "'{}' does not tell its devices: {}", backend, x.error().text);
       next({});
     }
-  }};
+  });
   with_devices(kind, backend, failed, [failed, next](auto more) {
     failed.ok();
     next(std::move(more));

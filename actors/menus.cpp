@@ -40,12 +40,12 @@ void domain_state::line_up(const model::menu_turn& x) {
 void domain_state::put_off(const model::menu_turn& x) {
   std::erase(menus_taken_, x);
   change([x](auto& v, auto& me) { return plan_await_menu(v, me, x); },
-         reply{[this](const model::outcome<std::string>& done) {
+         heard_here_([this](const model::outcome<std::string>& done) {
            if (!done)
              note(spdlog::level::warn, "its menu misses a change: {}", done.error().text);
            else if (shows_menus())
              take_up_menus();
-         }});
+         }));
 }
 
 void domain_state::take_up_menus() {
@@ -95,7 +95,8 @@ void domain_state::menu_done(const model::menu_turn& x) {
   menu_at_work_ = false;
   if (std::ranges::find(menus_taken_, x) != menus_taken_.end())
     change([x](auto& v, auto& me) { return plan_menu_done(v, me, x); },
-           reply{[this, x](const model::outcome<std::string>&) { std::erase(menus_taken_, x); }});
+           heard_here_(
+               [this, x](const model::outcome<std::string>&) { std::erase(menus_taken_, x); }));
   next_menu();
 }
 

@@ -114,10 +114,10 @@ void domain_state::move_sound(const model::system_ptr& before, const model::chan
   auto* next = model::read_domain({v, me}, "audiovm");
   if (!next || former == next || (former && former->name == next->name))
     return;
-  auto failed = reply{[this](const model::outcome<std::string>& x) {
+  auto failed = heard_here_([this](const model::outcome<std::string>& x) {
     if (!x)
       note(spdlog::level::warn, "its microphone stays with its former audiovm: {}", x.error().text);
-  }};
+  });
   if (!model::listens(v, *next))
     return failed.refuse(
         {errc::vm_not_running, fmt::format("'{}' does not run", next->name.str()), {}});

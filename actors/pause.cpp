@@ -367,7 +367,7 @@ void domain_state::forget_deferred(const std::function<void()>& then) {
   if (!me || !me->features.find(model::deferred_netvm))
     return then();
   change([](auto& v, auto& x) { return plan_forget_deferred(v, x); },
-         reply{[then](const auto&) { then(); }});
+         heard_here_([then](const auto&) { then(); }));
 }
 
 } // namespace qubes::actors

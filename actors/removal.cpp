@@ -31,11 +31,11 @@ void domain_state::clean_up(const std::function<void()>& then) {
   auto* me = record(now);
   if (!me || !me->is(model::disp_vm) || !model::read_bool({now.view(), me}, "auto_cleanup"))
     return then();
-  auto removed = reply{[this, then](const model::outcome<std::string>& done) {
+  auto removed = heard_here_([this, then](const model::outcome<std::string>& done) {
     if (!done)
       note(spdlog::level::warn, "not cleaned up: {}", done.error().message());
     then();
-  }};
+  });
   carry_out(ask::remove{}, removed);
 }
 
@@ -128,13 +128,13 @@ void domain_state::lose_record() {
   tell_loss(self, world_, who_);
   if (facts_.state == model::power::halted && !start_ && !stopping_)
     return self->quit();
-  wait_for_stop(waits_as::kill, reply{[this](const model::outcome<std::string>& down) {
+  wait_for_stop(waits_as::kill, heard_here_([this](const model::outcome<std::string>& down) {
                   if (!down)
                     note(spdlog::level::err,
                          "it has no record any more, and its guest lives on: {}",
                          down.error().message());
                   self->quit();
-                }});
+                }));
   take_down();
 }
 

@@ -5,6 +5,7 @@
 #include "messages/answer_once.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <variant>
@@ -51,5 +52,36 @@ inline reply reply_to(caf::typed_response_promise<void> promise) {
       promise.deliver(to_caf(result.error()));
   }};
 }
+
+/// The reply to a request whose result is a text.
+inline reply reply_to(caf::typed_response_promise<std::string> promise) {
+  return reply{[promise](model::outcome<std::string> result) mutable {
+    if (result)
+      promise.deliver(std::move(*result));
+    else
+      promise.deliver(to_caf(result.error()));
+  }};
+}
+
+/// Replies that go to a part of the actor that gives them. The last member of its state: a reply
+/// that is dropped with the state finds nobody there any more.
+class own_replies {
+public:
+  own_replies() = default;
+  own_replies(const own_replies&) = delete;
+  own_replies& operator=(const own_replies&) = delete;
+
+  /// `hear(const model::outcome<std::string>&)`.
+  template <class Hear>
+  reply operator()(Hear hear) const {
+    return reply{[there = std::weak_ptr{there_}, hear = std::move(hear)](auto result) {
+      if (there.lock())
+        hear(result);
+    }};
+  }
+
+private:
+  std::shared_ptr<int> there_ = std::make_shared<int>();
+};
 
 } // namespace qubes::actors

@@ -103,11 +103,11 @@ void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
                                   volume, who_, now, *bytes),
                       "make a smaller volume and copy the data"});
   on_disk(*at, disk_job::resize_volume{*bytes}, to, [this, volume, to](disk_job::new_size size) {
-    note_size(volume, size, reply{[this, volume, to](model::outcome<std::string> done) {
+    note_size(volume, size, heard_here_([this, volume, to](model::outcome<std::string> done) {
                 if (!done || facts_.state != power::running)
                   return to.give(std::move(done));
                 grow_file_system(volume, to);
-              }});
+              }));
   });
 }
 
@@ -312,12 +312,12 @@ void domain_state::keep_import(const std::string& volume, const disk_job::end_im
   if (x.not_grown.empty())
     return note_size(volume, x.size, to);
   note_size(volume, x.size,
-            reply{[this, volume, why = x.not_grown, to](const model::outcome<std::string>&) {
+            heard_here_([this, volume, why = x.not_grown, to](const model::outcome<std::string>&) {
               to.refuse({errc::storage,
                          fmt::format("the data is in volume '{}' of '{}', which has not grown: {}",
                                      volume, who_, why),
                          "resize it again"});
-            }});
+            }));
 }
 
 } // namespace qubes::actors

@@ -29,16 +29,6 @@ using model::fail;
 
 constexpr auto home_mode = mode_t{0775};
 
-/// Marks a domain's directory from its creation until it is first used: until then nobody may know
-/// of it. A bit costs no file of its own.
-constexpr auto unfinished = mode_t{S_ISVTX};
-
-bool is_unfinished(const std::string& directory) {
-  struct ::stat facts {};
-  return ::lstat(directory.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode)
-         && (facts.st_mode & unfinished) != 0;
-}
-
 using pool_ptr = std::shared_ptr<storage::pool>;
 
 /// The volumes of domains, each by the driver of its pool.
@@ -59,17 +49,14 @@ public:
     if (auto made = storage::make_directory(fmt::format("{}/{}", state_, row(x.type).directory));
         !made)
       return made;
-    if (is_unfinished(home)) // a crash came in the middle of this domain's creation
-      for (auto& it : x.volumes)
-        if (auto done = remove(all, x, it); !done)
-          return done;
-    if (::mkdir(home.c_str(), home_mode | unfinished) != 0) {
-      if (errno != EEXIST)
-        return storage::cannot("create", home);
-      if (!is_unfinished(home))
-        return fail(errc::storage, fmt::format("'{}' is there already", home),
-                    "another domain left it; move it away first");
-    }
+    struct ::stat there {};
+    if (::lstat(home.c_str(), &there) == 0)
+      return fail(errc::storage, fmt::format("'{}' is there already", home),
+                  "another domain left it; move it away first");
+    if (auto noted = note_removal(x); !noted)
+      return noted;
+    if (::mkdir(home.c_str(), home_mode) != 0)
+      return storage::cannot("create", home);
     auto made = x.is(model::disp_vm) ? copy_firewall(all, x) : outcome<void>{};
     if (!made)
       (void)remove_home(x); // the first reason is the one to tell
@@ -114,7 +101,6 @@ public:
 
   outcome<void> verify(const model::system& all, const model::domain& owner,
                        const model::volume& it) override {
-    note_use(all, it);
     return on(
         all, it, [](auto& home, auto& x) { return home.verify(x); }, owner.name.str());
   }
@@ -156,7 +142,6 @@ public:
 
   outcome<void> copy(const model::system& all, const model::volume& from, const model::volume& to,
                      const supervision& watch) override {
-    note_use(all, to);
     auto source = pool_of(all, from.pool);
     if (!source)
       return tl::unexpected{std::move(source.error())};
@@ -168,14 +153,12 @@ public:
 
   outcome<void> resize(const model::system& all, const model::volume& it, std::uint64_t bytes,
                        const supervision& watch) override {
-    note_use(all, it);
     return on(
         all, it, [&](auto& home, auto& x) { return home.resize(x, bytes); }, {}, watch);
   }
 
   outcome<void> clear(const model::system& all, const model::volume& it, std::uint64_t bytes,
                       const supervision& watch) override {
-    note_use(all, it);
     return on_resting(
         all, it, [&](auto& home, auto& x) { return home.clear(x, bytes); }, watch);
   }
@@ -188,7 +171,6 @@ public:
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                     std::uint64_t bytes, std::uint64_t announced) override {
-    note_use(all, it);
     return on_resting(all, it, [&](auto& home, auto& x) {
       return check_room(home, x, announced).and_then([&] { return home.begin_import(x, bytes); });
     });
@@ -257,14 +239,6 @@ private:
 
   std::string directory_of(const model::domain& x) const {
     return fmt::format("{}/{}/{}", state_, row(x.type).directory, x.name.str());
-  }
-
-  void note_use(const model::system& all, const model::volume& it) const {
-    auto* owner = model::owner_of(all, it.pool, it.vid);
-    if (!owner)
-      return;
-    if (auto home = directory_of(*owner); is_unfinished(home))
-      ::chmod(home.c_str(), home_mode);
   }
 
   /// A pool as it was opened; opening may block, and holds up nobody but this pool then.

@@ -27,7 +27,8 @@ public:
 
   // -- a domain's directory ---------------------------------------------------------------------
 
-  /// It must not be there; a disposable's gets its template's firewall.
+  /// It must not be there; a disposable's gets its template's firewall. Notes its removal first:
+  /// whoever made it a domain with a record forgets that.
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
   /// And the note of its removal. By its name: the caller knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;

@@ -59,6 +59,7 @@ outcome<void> fake_disks::make_home(const model::system&, const model::domain& x
     if (!made_.insert(x.name.str()).second)
       return fail(errc::storage, fmt::format("'{}' has disks already", x.name.str()));
     homes_[x.name.str()] = x.uuid;
+    doomed_.insert_or_assign(x.uuid, x);
     if (tell_)
       tell_(fmt::format("{}/{}", row(x.type).directory, x.name.str()));
     return {};

@@ -271,7 +271,7 @@ struct note_removal {
   static constexpr auto how = manner{.word = "removal", .turn = turn_kind::end};
 };
 
-/// It stays after all.
+/// It stays after all, or has come to be.
 struct forget_removal {
   using about = domain_target;
   using result = void;

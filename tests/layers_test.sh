@@ -48,6 +48,12 @@ if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/off_thread.hpp:'; 
   wrong=1
 fi
 
+# A reply is given at the latest when it is dropped, be it with the state of an actor: own_replies know.
+if grep -rnE '\breply\{\[' actors | grep -v '^actors/reply.hpp:'; then
+  printf '    a reply that an actor hears itself is made by own_replies\n'
+  wrong=1
+fi
+
 # A path that cannot be looked at is a result: each call gets an error code to put it in.
 calls='exists|is_[a-z]+(_[a-z]+)*|(weakly_)?canonical|absolute|relative|file_size|status|space|create_[a-z]+|rename'
 calls+='|remove(_all)?|read_symlink|copy(_[a-z]+)?|equivalent|last_write_time|current_path|resize_file'

@@ -37,6 +37,7 @@ struct disks_of_a_domain : testing::Test {
     std::filesystem::create_directories(top / "images");
     std::filesystem::create_directories(top / "run");
     std::filesystem::create_directories(top / "mapper");
+    work.uuid = "11111111-0000-4000-8000-000000000000";
   }
 
   model::outcome<void> create() {
@@ -145,14 +146,8 @@ TEST_F(disks_of_a_domain, refuse_an_ephemeral_volume_that_cannot_be_encrypted) {
   EXPECT_THAT(images(), testing::Not(Contains("volatile-dirty.img")));
 }
 
-TEST_F(disks_of_a_domain, a_creation_that_a_crash_cut_short_can_be_done_again) {
-  ASSERT_EQ(why(disks->make_home(host, work)), "");
-  ASSERT_EQ(why(disks->create(host, work, work.volumes[0])), "");
-  EXPECT_EQ(why(create()), ""); // its record never was
-  EXPECT_THAT(images(), Contains("private.img"));
-}
-
-TEST_F(disks_of_a_domain, crashes_may_cut_a_creation_short_again_and_again) {
+/// Its record never was: the next daemon removes whatever was made.
+TEST_F(disks_of_a_domain, a_creation_that_a_crash_cut_short_is_noted_for_removal) {
   host.pools.back() =
       pool_in("file-reflink", top.str()); // the images are in the domain's directory
   for (auto crash = 0; crash < 3; ++crash) {
@@ -160,7 +155,23 @@ TEST_F(disks_of_a_domain, crashes_may_cut_a_creation_short_again_and_again) {
     ASSERT_EQ(why(disks->make_home(host, work)), "");
     EXPECT_TRUE(top.has("appvms/work"));
     EXPECT_EQ(why(disks->create(host, work, work.volumes[0])), "");
+    auto noted = disks->removals();
+    ASSERT_TRUE(noted);
+    ASSERT_THAT(noted->domains, testing::SizeIs(1));
+    EXPECT_EQ(noted->domains[0].uuid, work.uuid);
+    for (auto& it : noted->domains[0].volumes)
+      ASSERT_EQ(why(disks->remove(host, noted->domains[0], it)), "");
+    ASSERT_EQ(why(disks->remove_home(noted->domains[0])), "");
+    EXPECT_FALSE(top.has("appvms/work"));
   }
+}
+
+TEST_F(disks_of_a_domain, a_directory_that_another_left_is_refused_before_anything_is_noted) {
+  std::filesystem::create_directories(top / "appvms/work");
+  EXPECT_THAT(why(disks->make_home(host, work)), HasSubstr("is there already"));
+  auto noted = disks->removals();
+  ASSERT_TRUE(noted);
+  EXPECT_THAT(noted->domains, IsEmpty());
 }
 
 TEST_F(disks_of_a_domain, a_directory_in_use_is_nobody_else_s) {
@@ -208,7 +219,6 @@ TEST_F(disks_of_a_domain, what_a_guest_works_on_in_place_takes_no_new_content) {
 
 TEST_F(disks_of_a_domain, notes_of_removals_are_of_a_uuid) {
   auto other = domain_named("work");
-  work.uuid = "11111111-0000-4000-8000-000000000000";
   other.uuid = "22222222-0000-4000-8000-000000000000";
   auto noted = [&] {
     auto result = std::vector<std::string>{};
