@@ -212,13 +212,6 @@ void registry_state::align_boot(const std::function<void()>& then) {
   });
 }
 
-/// A change of it may have been cut off, before or after it became a fact.
-void registry_state::align_boot_of(const std::string& name) {
-  auto now = world_->look();
-  if (auto* x = now.find(name))
-    start_at_boot(self, world_, name, model::read_bool({now.view(), x}, "autostart"));
-}
-
 /// Most changes are about one record and move nobody: those must be passed over quickly.
 void registry_state::align() {
   if (stopping_)
@@ -234,7 +227,7 @@ void registry_state::align() {
       forget(*was);
     }
     if (restarts_.contains(domain_part(name)))
-      align_boot_of(name);
+      actors::align_boot(self, world_, name);
   }
   for (auto& name : std::exchange(waiting_, {}))
     if (std::ranges::find(changed, name) == changed.end())
@@ -301,9 +294,15 @@ void registry_state::dismiss(const directory::entry& who) {
   if (who.netvm)
     self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
   if (!who.domain)
-    return tell_loss(self, world_, who.name);
+    return end_removal(who);
   self->send(who.domain, atom::gone_v);
-  leaving_.insert_or_assign(who.name, who.domain);
+  leaving_.insert_or_assign(who.name, who);
+}
+
+/// Its actor did not live to do, or to tell, all that follows.
+void registry_state::end_removal(const directory::entry& who) {
+  tell_loss(self, world_, who.name);
+  actors::end_removal(self, world_, who.name, who.uuid);
 }
 
 bool registry_state::may_begin(const std::string& part) const {
@@ -318,7 +317,7 @@ domain_actor registry_state::spawn_domain(const std::string& name, const std::st
   auto result = self->spawn<caf::monitored>(actors::domain, world_, name, newborn);
   if (newborn || !untold_)
     return result;
-  align_boot_of(name);
+  actors::align_boot(self, world_, name);
   ask_driver(self, world_, {.name = name, .uuid = uuid}, job::inspect_guest{})
       .then([who = result](
                 const model::guest& truth) { caf::anon_send(who, atom::reconcile_v, truth); },
@@ -340,11 +339,13 @@ netvm_actor registry_state::spawn_netvm(const std::string& name) {
 void registry_state::lost(const caf::down_msg& x) {
   if (stopping_)
     return;
-  auto leaving = std::ranges::find(leaving_, x.source, [](auto& y) { return y.second.address(); });
+  auto leaving =
+      std::ranges::find(leaving_, x.source, [](auto& y) { return y.second.domain.address(); });
   if (leaving != leaving_.end()) {
-    if (x.reason != caf::exit_reason::normal)
-      tell_loss(self, world_, leaving->first); // or it has told it already
+    auto who = leaving->second;
     leaving_.erase(leaving);
+    if (x.reason != caf::exit_reason::normal)
+      end_removal(who);
     for (auto& [what, to] : std::exchange(postponed_, {}))
       carry_out(what, to);
     return;
@@ -407,7 +408,7 @@ void registry_state::end_all() {
       self->send_exit(x->domain, caf::exit_reason::user_shutdown);
   }
   for (auto& [name, x] : leaving_)
-    self->send_exit(x, caf::exit_reason::user_shutdown);
+    self->send_exit(x.domain, caf::exit_reason::user_shutdown);
   leaving_.clear();
   world_->directory.write(std::make_shared<directory>());
   self->quit();

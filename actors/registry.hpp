@@ -86,7 +86,6 @@ private:
   /// that is told: nothing may be heard of a domain before its birth.
   void align();
   void align_boot(const std::function<void()>& then);
-  void align_boot_of(const std::string& name);
   void review_firewalls();
   /// Its record, but not before its birth is told.
   const model::domain* born(const std::string& name, const snapshot& now);
@@ -95,6 +94,7 @@ private:
   void note_released(const model::domain& gone);
   void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
+  void end_removal(const directory::entry& who);
   void lost(const caf::down_msg& x);
   void begin_again(const directory::entry& without, const std::string& part,
                    const caf::error& reason);
@@ -131,9 +131,9 @@ private:
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
   std::deque<std::string> offered_;                        ///< their tokens, as they came
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
-  std::map<std::string, domain_actor, std::less<>> leaving_; ///< record gone, work not yet
-  std::vector<std::pair<ask::create, reply>> postponed_;     ///< they wait for a name
-  std::map<std::string, restarts> restarts_;                 ///< by part, e.g. "domain work"
+  std::map<std::string, directory::entry, std::less<>> leaving_; ///< record gone, work not yet
+  std::vector<std::pair<ask::create, reply>> postponed_;         ///< they wait for a name
+  std::map<std::string, restarts> restarts_;                     ///< by part, e.g. "domain work"
 };
 
 registry_actor::behavior_type registry(registry_actor::stateful_pointer<registry_state> self,

@@ -126,13 +126,17 @@ void domain_state::lose_record() {
   if (changing_ || gone_ || std::exchange(ends_with_record_, true))
     return;
   tell_loss(self, world_, who_);
+  auto end = [this] {
+    end_removal(self, world_, who_, uuid_);
+    self->quit();
+  };
   if (facts_.state == model::power::halted && !start_ && !stopping_)
-    return self->quit();
-  wait_for_stop(waits_as::kill, heard_here_([this](const model::outcome<std::string>& down) {
-                  if (!down)
-                    note(spdlog::level::err,
-                         "it has no record any more, and its guest lives on: {}",
-                         down.error().message());
+    return end();
+  wait_for_stop(waits_as::kill, heard_here_([this, end](const model::outcome<std::string>& down) {
+                  if (down)
+                    return end();
+                  note(spdlog::level::err, "it has no record any more, and its guest lives on: {}",
+                       down.error().message());
                   self->quit();
                 }));
   take_down();

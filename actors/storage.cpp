@@ -186,6 +186,10 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
       [this](const storage_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
       [this](atom::start) { survey(); },
+      [this](atom::gone, const std::string& uuid) {
+        if (auto it = world_->removals.find(uuid))
+          end_removals({*it});
+      },
       [](const completion& run) { run(); },
   };
 }
@@ -219,7 +223,7 @@ void storage_state::survey() {
               [](const auto&) {});
 }
 
-/// A daemon was killed in the middle of these. Whose record is there was not removed.
+/// A daemon, or an actor, died in the middle of these. Whose record is there was not removed.
 void storage_state::end_removals(const std::vector<model::domain>& found) {
   auto now = world_->system.read();
   for (auto& it : found) {

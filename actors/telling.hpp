@@ -12,6 +12,7 @@
 #include "model/name.hpp"
 #include "model/plan.hpp"
 #include "model/preload.hpp"
+#include "model/property.hpp"
 
 #include <fmt/format.h>
 
@@ -42,6 +43,22 @@ void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bo
             [whose](const caf::error& why) {
               log(spdlog::level::warn, {.domain = whose, .method = {}}, from_caf(why).text);
             });
+}
+
+/// A change of it may have been cut off, before or after it became a fact.
+template <class Self>
+void align_boot(Self* self, const world_ptr& in, const std::string& whose) {
+  auto now = in->look();
+  auto* x = now.find(whose);
+  start_at_boot(self, in, whose, x && model::read_bool({now.view(), x}, "autostart"));
+}
+
+/// Its record is gone, and the actor that removed it did not live to do the rest.
+template <class Self>
+void end_removal(Self* self, const world_ptr& in, const std::string& whose,
+                 const std::string& uuid) {
+  align_boot(self, in, whose);
+  self->send(in->storage, atom::gone_v, uuid);
 }
 
 /// Whether dom0 itself runs a service.

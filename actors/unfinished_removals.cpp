@@ -17,6 +17,12 @@ void unfinished_removals::end(const std::string& uuid) {
   by_uuid_.erase(uuid);
 }
 
+model::domain_ptr unfinished_removals::find(const std::string& uuid) const {
+  auto guard = std::lock_guard{mutex_};
+  auto i = by_uuid_.find(uuid);
+  return i == by_uuid_.end() ? nullptr : i->second;
+}
+
 model::domain_ptr unfinished_removals::former(const model::domain& x) const {
   auto guard = std::lock_guard{mutex_};
   auto i = std::ranges::find_if(

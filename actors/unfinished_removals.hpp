@@ -22,6 +22,9 @@ public:
   /// Nothing is left, or it stays after all.
   void end(const std::string& uuid);
 
+  /// Null for a domain whose removal was not noted.
+  model::domain_ptr find(const std::string& uuid) const;
+
   /// Another one that had this name; null for none.
   model::domain_ptr former(const model::domain& x) const;
 

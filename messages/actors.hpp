@@ -133,6 +133,8 @@ using storage_actor = caf::typed_actor<
     caf::reacts_to<model::system_ptr>,
     // Every domain knows what it has: its volumes are looked at, for those who will ask.
     caf::reacts_to<atom::start>,
+    // The actor of the domain with this uuid is no more: ends its removal, if that was noted.
+    caf::reacts_to<atom::gone, std::string>,
     // INTERNAL: a pool has done its piece.
     caf::reacts_to<completion>>;
 

@@ -280,6 +280,7 @@ void simulation::restart() {
   last_board_.clear();
   last_system_.reset();
   grammar_.forget_lives();
+  grammar_.forget_removals(); // a record that was made a moment ago is not told of again
   heard_before_ = heard_.size();
   for (auto& x : hypervisor_->guests())
     if (x.state == power::suspended)
