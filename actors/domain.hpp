@@ -449,7 +449,7 @@ private:
   void netvm_fell(const std::string& netvm);
   void plug(const std::string& netvm);
   void plug_interface(const std::string& netvm, bool is_news);
-  void tell_deferred(const std::string& netvm);
+  void tell_of_netvm(const std::string& netvm);
   void unplug();
   using unplugged = std::function<void(model::outcome<void>)>;
   void detach_interface(const unplugged& then);

@@ -254,8 +254,8 @@ void netvm_state::open_unless_closing() {
 void netvm_state::provider_is_up(netvm_life x) {
   if (x == netvm_life::new_one)
     tell_clients_of_end();
-  call_clients();
   open_unless_closing();
+  call_clients(); // also who was just let in: its record may have led here before
 }
 
 void netvm_state::provider_is_down() {

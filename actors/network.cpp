@@ -29,7 +29,7 @@ void domain_state::network_step() {
     return network_settled();
   auto around = surroundings();
   switch (uplink_->now().next(around)) {
-  case model::uplink_step::tell_later: return tell_deferred(*around.serving);
+  case model::uplink_step::tell: return tell_of_netvm(*around.serving);
   case model::uplink_step::unplug: return unplug();
   case model::uplink_step::plug: return plug(*around.serving);
   case model::uplink_step::rest: break;
@@ -173,8 +173,8 @@ void domain_state::plug(const std::string& netvm) {
                   });
 }
 
-/// The guest reads it when it goes on.
-void domain_state::tell_deferred(const std::string& netvm) {
+/// A paused guest reads it when it goes on.
+void domain_state::tell_of_netvm(const std::string& netvm) {
   tell_lists(netvm, [this, netvm, life = life_] {
     if (life != life_)
       return network_settled();

@@ -137,14 +137,16 @@ bool domain_state::moves_network(const snapshot& now, const model::change& what)
 /// able to believe it. What cannot be taken away is a refusal, as in the stock daemon.
 void domain_state::unplug_before(const commitment& x) {
   uplink_->turn([](auto& link) { link.hold(); });
-  sync_network([this, x] {
+  auto go_on = [this, x] {
+    uplink_->turn([](auto& link) { link.guest_must_be_told(); }); // the same is news as well
+    prepare_boot(x);
+  };
+  sync_network([this, x, go_on] {
     if (!uplink_->now().interface() || facts_.state != model::power::running)
-      return prepare_boot(x);
-    detach_interface([this, x](const model::outcome<void>& done) {
-      if (done) {
-        uplink_->turn([](auto& link) { link.guest_must_be_told(); }); // the same is news as well
-        return prepare_boot(x);
-      }
+      return go_on();
+    detach_interface([this, x, go_on](const model::outcome<void>& done) {
+      if (done)
+        return go_on();
       auto* link = uplink_->now().interface();
       not_committed(x, {done.error().code,
                         fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,

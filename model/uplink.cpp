@@ -16,11 +16,14 @@ std::set<std::string> uplink::netvms() const {
 uplink_step uplink::next(const surroundings& x) const {
   if (!has_guest() || held_)
     return uplink_step::rest;
+  auto untold = x.serving && !guest_knows(*x.serving);
   if (x.paused)
-    return x.serving && !guest_knows(*x.serving) ? uplink_step::tell_later : uplink_step::rest;
+    return untold ? uplink_step::tell : uplink_step::rest;
   if (interface_ && (state_ == uplink_state::stale || x.reborn || interface_->netvm != x.serving))
     return uplink_step::unplug;
-  return x.serving && !interface_ ? uplink_step::plug : uplink_step::rest;
+  if (x.serving && !interface_)
+    return uplink_step::plug;
+  return untold ? uplink_step::tell : uplink_step::rest; // its record moved there and back
 }
 
 void uplink::begins(std::string netvm) {

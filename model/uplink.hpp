@@ -82,7 +82,7 @@ constexpr uplink_state after(uplink_state from, uplink_news what) noexcept {
 /// What to do about the interface.
 enum class uplink_step : std::uint8_t {
   rest,
-  tell_later, ///< the guest is paused: it reads of its netvm when it goes on
+  tell, ///< the guest was told of another netvm, or of none; a paused one reads it when it goes on
   unplug,
   plug,
 };

@@ -740,7 +740,9 @@ void simulation::check_volumes() {
 void simulation::check_events() {
   auto state = std::map<std::string, power>{};
   for (auto& x : heard_ | std::views::drop(heard_before_)) {
-    if (x.name == "domain-start" || x.name == "domain-unpaused" || x.name == "domain-resumed")
+    if (x.name == "domain-unpaused" || x.name == "domain-resumed")
+      state[x.subject] = power::running;
+    else if (x.name == "domain-start" && state[x.subject] != power::paused) // while it started
       state[x.subject] = power::running;
     else if (x.name == "domain-paused")
       state[x.subject] = power::paused;

@@ -80,6 +80,7 @@ TEST(uplink, a_start_must_be_let_in_by_the_netvm_of_the_record) {
 
 TEST(uplink, an_interface_whose_netvm_fell_is_taken_off_and_made_anew) {
   auto x = plugged_into_first();
+  x.guest_was_told("first");
   x.fell("another");
   EXPECT_EQ(x.next(served_by("first")), uplink_step::rest);
   x.fell("first");
@@ -96,9 +97,17 @@ TEST(uplink, of_a_paused_guest_only_what_it_reads_follows) {
   x.wants("second");
   auto around = served_by("second");
   around.paused = true;
-  EXPECT_EQ(x.next(around), uplink_step::tell_later);
+  EXPECT_EQ(x.next(around), uplink_step::tell);
   x.guest_was_told("second");
   EXPECT_EQ(x.next(around), uplink_step::rest);
+}
+
+TEST(uplink, of_a_record_that_moved_there_and_back_the_guest_is_told) {
+  auto x = plugged_into_first();
+  x.guest_was_told("second");
+  EXPECT_EQ(x.next(served_by("first")), uplink_step::tell);
+  x.guest_was_told("first");
+  EXPECT_EQ(x.next(served_by("first")), uplink_step::rest);
 }
 
 TEST(uplink, nothing_moves_while_it_is_held) {
