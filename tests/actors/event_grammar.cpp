@@ -63,8 +63,10 @@ bool event_grammar::leads_on(fate& x, const std::string& event) {
     if (event == "domain-start-failed" && x.started)
       return false;
     x.now = it.to.value_or(is == off && event == "domain-resumed" ? up : is);
-    if (event == "domain-shutdown" || event == "domain-start-failed")
+    if (event == "domain-shutdown")
       x = {.now = x.now};
+    if (event == "domain-start-failed") // who asked for a shutdown meanwhile hears of that later
+      x = {.now = x.now, .asked = x.asked};
     break;
   }
   return true;
