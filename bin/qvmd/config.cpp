@@ -71,7 +71,7 @@ const std::vector<key>& keys() {
     {"paths", "usb_ids", text_key{&config::usb_ids}, "names of USB devices"},
     {"paths", "log", text_key{&config::log}, "logs of programs started per domain"},
     {"hypervisor", "uri", text_key{&config::hypervisor_uri}, "of libvirt: xen, qemu or test"},
-    {"hypervisor", "connections", number_key{[](config& c, std::int64_t x) { c.hypervisor_connections = x; }, config{}.hypervisor_connections, 1, 64}, "calls that may wait for a guest made at once, each on a libvirt connection of its own; more wait"},
+    {"hypervisor", "connections", number_key{[](config& c, std::int64_t x) { c.hypervisor_connections = x; }, config{}.hypervisor_connections, 0, 1024}, "calls that may wait for a guest made at once, each on a libvirt connection of its own; more wait. 0: as many as lanes.guest"},
     {"hypervisor", "silence_seconds", number_key{[](config& c, std::int64_t x) { c.hypervisor_silence = x; }, config{}.hypervisor_silence, 3, 3600}, "a libvirtd that answers nothing for so long is taken for dead"},
     {"hypervisor.containers", "uri", text_key{&config::containers_uri}, "of libvirt, for domains of virt_mode lxc beside the others: \"lxc:///system\"; \"\" for none"},
     {"programs", "qubesdb_daemon", text_key{&config::qubesdb_daemon}, "started per domain; \"\" for none"},

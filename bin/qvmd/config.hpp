@@ -26,9 +26,9 @@ struct config {
   std::string usb_ids = "/usr/share/hwdata/usb.ids";
   std::string log = "/var/log/qubes";
   std::string hypervisor_uri = "xen:///system";
-  std::string containers_uri; ///< "" for none
-  std::int64_t hypervisor_connections = 8;
-  std::int64_t hypervisor_silence = 60; ///< seconds
+  std::string containers_uri;              ///< "" for none
+  std::int64_t hypervisor_connections = 0; ///< as many as calls may wait for guests
+  std::int64_t hypervisor_silence = 60;    ///< seconds
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";

@@ -76,10 +76,11 @@ std::optional<model::hypervisor_kind> kind_at(model::hypervisor_id where, const 
 
 /// Each has connections of its own.
 std::unique_ptr<drivers::hypervisor> reach_hypervisor(const config& x, const std::string& uri) {
+  auto most = static_cast<unsigned>(x.hypervisor_connections);
   return drivers::make_libvirt({.uri = uri,
                                 .host = x.lanes.host,
                                 .build = x.lanes.build,
-                                .guest = static_cast<unsigned>(x.hypervisor_connections),
+                                .guest = most == 0 ? x.lanes.guest : most,
                                 .rescue = x.lanes.rescue,
                                 .silence = std::chrono::seconds{x.hypervisor_silence}});
 }
