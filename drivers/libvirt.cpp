@@ -1,5 +1,6 @@
 #include "drivers/libvirt.hpp"
 
+#include "drivers/begin_limit.hpp"
 #include "drivers/container_process.hpp"
 #include "drivers/libvirt_events.hpp"
 #include "drivers/libvirt_session.hpp"
@@ -242,10 +243,7 @@ private:
   error refusal(const lease& link, errc code, std::string_view what, const complaint& why);
   outcome<guest> describe(const lease& link, virDomainPtr domain);
 
-  error lost_error() const {
-    return {errc::hypervisor,
-            fmt::format("the connection to '{}' is lost; it is being restored", options_.uri), ""};
-  }
+  error lost_error() const { return lost_connection(options_.uri); }
 
   void lose(session& x, std::string why);
   std::shared_ptr<const listener> audience() const {
@@ -479,6 +477,8 @@ outcome<void> libvirt_hypervisor::on_active(traffic purpose, std::string_view ve
   if (!link)
     return tl::unexpected{std::move(link.error())};
   auto domain = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
+  if (domain && !begin_limit::begin())
+    return tl::unexpected{no_longer_wanted()};
   if (domain && call(domain.get()) >= 0)
     return {};
   auto why = complaint::last();
@@ -594,6 +594,8 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
   if (known && virDomainIsActive(known.get()) == 1)
     return tl::unexpected{
         refusal(*link, errc::hypervisor, naming("start", form.name), {0, "it is active already"})};
+  if (!begin_limit::begin())
+    return tl::unexpected{no_longer_wanted()};
   auto domain = suits_schema(link->get(), form.text, fit(plain, driver()).text)
                     ? domain_handle{virDomainDefineXML(link->get(), form.text.c_str())}
                     : domain_handle{};
@@ -633,6 +635,8 @@ outcome<void> libvirt_hypervisor::undefine(const std::string& uuid) {
   if (!link)
     return tl::unexpected{std::move(link.error())};
   auto domain = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
+  if (domain && !begin_limit::begin())
+    return tl::unexpected{no_longer_wanted()};
   if (domain && (virDomainIsPersistent(domain.get()) == 0 || virDomainUndefine(domain.get()) == 0))
     return {};
   auto why = complaint::last();
@@ -819,6 +823,8 @@ outcome<void> libvirt_hypervisor::bind_pci(const std::string& address) {
   if (!device)
     return tl::unexpected{refusal(*link, errc::general, fmt::format("find PCI device {}", address),
                                   complaint::last())};
+  if (!begin_limit::begin())
+    return tl::unexpected{no_longer_wanted()};
   if (virNodeDeviceDetachFlags(device.get(), nullptr, 0) == 0)
     return {};
   auto why = complaint::last();

@@ -1,5 +1,7 @@
 #include "drivers/libvirt_session.hpp"
 
+#include "drivers/begin_limit.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,6 +32,12 @@ bool lives_in_process(std::string_view uri) {
   return uri.starts_with("test:") || uri.find(":///embed") != uri.npos;
 }
 
+model::error lost_connection(const std::string& uri) {
+  return {errc::hypervisor,
+          fmt::format("the connection to '{}' is lost; it is being restored", uri),
+          "check whether libvirtd runs"};
+}
+
 outcome<connection_handle> open_connection(const std::string& uri) {
   if (auto x = connection_handle{virConnectOpen(uri.c_str())})
     return x;
@@ -58,12 +66,27 @@ outcome<void> connection_pool::prepare(std::size_t count) {
   return {};
 }
 
+/// False when the time of whoever waits has passed.
+bool connection_pool::wait_for_one(std::unique_lock<std::mutex>& lock) {
+  auto served = [this] { return closed_ || has_one(); };
+  while (!served()) {
+    auto left = begin_limit::left();
+    if (left == begin_limit::unlimited)
+      returned_.wait(lock, served);
+    else if (begin_limit::may_go_on())
+      returned_.wait_for(lock, left, served);
+    else
+      return false;
+  }
+  return true;
+}
+
 outcome<virConnectPtr> connection_pool::take() {
   auto lock = std::unique_lock{mutex_};
-  returned_.wait(lock,
-                 [this] { return closed_ || !idle_.empty() || all_.size() + opening_ < most_; });
+  if (!wait_for_one(lock))
+    return tl::unexpected{no_longer_wanted()};
   if (closed_)
-    return fail(errc::hypervisor, fmt::format("the connection to '{}' is lost", uri_));
+    return tl::unexpected{lost_connection(uri_)};
   if (!idle_.empty()) {
     auto* x = idle_.back();
     idle_.pop_back();
@@ -152,7 +175,10 @@ outcome<lease> lease::of(std::shared_ptr<session> whole, traffic purpose) {
   auto link = whole->take(purpose);
   if (!link)
     return tl::unexpected{std::move(link.error())};
-  return lease{std::move(whole), purpose, *link};
+  auto result = lease{std::move(whole), purpose, *link};
+  if (!begin_limit::may_go_on())
+    return tl::unexpected{no_longer_wanted()};
+  return result;
 }
 
 lease::lease(std::shared_ptr<session> whole, traffic purpose, virConnectPtr link)

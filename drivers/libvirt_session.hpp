@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
@@ -39,6 +40,9 @@ inline constexpr std::size_t traffic_count = 4;
 /// serves all threads, and there is no wire between.
 bool lives_in_process(std::string_view uri);
 
+/// What everybody hears whose call met a connection that is gone.
+model::error lost_connection(const std::string& uri);
+
 /// Opens a connection; `errc::hypervisor` names the URI and the cause.
 model::outcome<connection_handle> open_connection(const std::string& uri);
 
@@ -51,7 +55,8 @@ public:
   model::outcome<void> prepare(std::size_t count);
 
   /// A connection that nobody uses. Opens one, or, when all are lent, waits for one to come back.
-  /// Blocks; an error where none can be opened or the pool was closed.
+  /// Blocks as long as this thread's work may begin; an error where none can be opened or the pool
+  /// was closed.
   model::outcome<virConnectPtr> take();
   void give_back(virConnectPtr x);
 
@@ -59,6 +64,9 @@ public:
   void close();
 
 private:
+  bool has_one() const { return !idle_.empty() || all_.size() + opening_ < most_; }
+  bool wait_for_one(std::unique_lock<std::mutex>& lock);
+
   const std::string uri_;
   const std::size_t most_;
   std::mutex mutex_;

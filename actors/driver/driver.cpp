@@ -2,6 +2,7 @@
 
 #include "actors/driver/jobs.hpp"
 #include "actors/off_thread.hpp"
+#include "drivers/begin_limit.hpp"
 #include "drivers/xenstore_guest.hpp"
 #include "model/kind_of.hpp"
 
@@ -192,21 +193,27 @@ caf::result<driver_result> driver_state::take(const driver_job& what) {
   calls_.emplace(
       number,
       call{.name = how.call, .domain = x.about.name, .at = at, .builds = is_build(x), .to = to});
-  auto late = [clock = &self->clock(), most = limit_of(x, world_->settings),
-               begin = self->clock().now(), harmless = how.may_begin_late()] {
-    return !harmless && most != no_deadline && clock->now() - begin >= most;
+  auto most = limit_of(x, world_->settings);
+  auto limited = !how.may_begin_late() && most != no_deadline;
+  auto left = [clock = &self->clock(), most, asked = self->clock().now(), limited] {
+    return limited ? std::chrono::ceil<std::chrono::milliseconds>(asked + most - clock->now())
+                   : drivers::begin_limit::unlimited;
   };
   auto turn = fmt::format("{}{}", x.about.name, how.turn);
   off_thread(
       driver_actor{self}, with_->lanes_of(at, how.where), how.where, std::move(turn),
       [](const std::shared_ptr<machinery>& with, const driver_job& x,
-         const auto& late) -> outcome<driver_result> {
-        if (late())
+         const auto& left) -> outcome<driver_result> {
+        auto limit = drivers::begin_limit{left};
+        if (!drivers::begin_limit::may_go_on())
           return tl::unexpected{waited_too_long(x)};
-        return carry_out(*with, x);
+        auto done = carry_out(*with, x);
+        if (!done && limit.given_up())
+          return tl::unexpected{waited_too_long(x)};
+        return done;
       },
       [this, number](outcome<driver_result> result) { returned(number, std::move(result)); }, with_,
-      std::move(x), late);
+      std::move(x), left);
   return to;
 }
 

@@ -2,7 +2,9 @@
 // libvirtd that is killed and frozen, and real QEMU.
 #include "drivers/libvirt.hpp"
 
+#include "drivers/begin_limit.hpp"
 #include "drivers/lanes.hpp"
+#include "drivers/libvirt_session.hpp"
 #include "private_daemon.hpp"
 
 #include <gmock/gmock.h>
@@ -546,6 +548,128 @@ TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_kille
   EXPECT_THAT(host->connect(), succeeds());
   EXPECT_THAT(host->list(), succeeds());
   EXPECT_EQ(crowd.lost().size(), 1U);
+}
+
+/// Work with a limit that others move, seen to have asked for it.
+class patient_work {
+public:
+  template <class Call>
+  auto operator()(Call call) {
+    auto limit = begin_limit{[this] {
+      auto left = over_ ? 0ms : 10ms;
+      ++asked_;
+      return left;
+    }};
+    auto result = call();
+    given_up_ += limit.given_up() ? 1 : 0;
+    return result;
+  }
+
+  void until_asked(unsigned times) const {
+    while (asked_ < times)
+      std::this_thread::yield();
+  }
+  void be_over() { over_ = true; }
+  unsigned given_up() const { return given_up_; }
+
+private:
+  std::atomic<unsigned> asked_{0};
+  std::atomic<unsigned> given_up_{0};
+  std::atomic<bool> over_{false};
+};
+
+class libvirt_with_one_connection : public libvirt_behind_a_daemon {
+protected:
+  void SetUp() override {
+    libvirt_behind_a_daemon::SetUp();
+    if (IsSkipped() || HasFatalFailure())
+      return;
+    host = make_libvirt({.uri = uri(), .guest = 1, .silence = 60s});
+    host->listen(crowd.ears());
+    ASSERT_THAT(host->connect(), succeeds());
+    for (auto& x : {work, other}) {
+      ASSERT_TRUE(host->create(x, xml({.uuid = x, .name = x})));
+      ASSERT_THAT(host->suspend(x), succeeds()); // the connection is open now
+      ASSERT_THAT(host->resume(x), succeeds());
+    }
+  }
+
+  /// Both want to pause; the daemon does not answer, so one has the connection and one waits.
+  void begin_two_pauses() {
+    daemon->send(SIGSTOP);
+    for (auto i = 0U; i < 2; ++i)
+      pauses[i] = std::async(std::launch::async, [this, i] {
+        return patience[i]([&] { return host->suspend(i == 0 ? work : other); });
+      });
+    for (auto& x : patience)
+      x.until_asked(1);
+  }
+
+  bool is_answered(std::size_t i) const {
+    return pauses[i].wait_for(0s) == std::future_status::ready;
+  }
+
+  patient_work patience[2];
+  std::future<outcome<void>> pauses[2];
+};
+
+TEST_F(libvirt_with_one_connection, what_was_given_up_is_not_done_afterwards) {
+  begin_two_pauses();
+  for (auto& x : patience)
+    x.be_over();
+  while (!is_answered(0) && !is_answered(1)) // who waits is refused although nothing moves
+    std::this_thread::yield();
+  EXPECT_FALSE(is_answered(0) && is_answered(1)) << "the other one is with the daemon";
+  daemon->send(SIGCONT);
+  for (auto i = 0U; i < 2; ++i) {
+    ASSERT_EQ(pauses[i].wait_for(soon), std::future_status::ready);
+    auto x = pauses[i].get();
+    ASSERT_FALSE(x);
+    EXPECT_THAT(x.error(), refusal(errc::general, "it was given up before it could begin"));
+    EXPECT_EQ(patience[i].given_up(), 1U);
+  }
+  for (auto& x : {work, other})
+    EXPECT_EQ(host->inspect(x)->state, power::running);
+  EXPECT_THAT(host->suspend(work), succeeds()) << "the connection is free again";
+}
+
+TEST_F(libvirt_with_one_connection, who_waits_for_it_goes_on_when_it_comes_back) {
+  begin_two_pauses();
+  daemon->send(SIGCONT);
+  for (auto& x : pauses) {
+    ASSERT_EQ(x.wait_for(soon), std::future_status::ready);
+    EXPECT_THAT(x.get(), succeeds());
+  }
+}
+
+TEST_F(libvirt_with_one_connection, who_waits_for_it_hears_of_its_loss_what_others_hear) {
+  begin_two_pauses();
+  daemon->kill();
+  auto sentence = "the connection to '" + uri() + "' is lost; it is being restored";
+  for (auto& x : pauses) {
+    ASSERT_EQ(x.wait_for(soon), std::future_status::ready);
+    auto answer = x.get();
+    ASSERT_FALSE(answer);
+    EXPECT_THAT(answer.error(), refusal(errc::hypervisor, sentence));
+    EXPECT_FALSE(answer.error().hint.empty());
+  }
+}
+
+TEST(connections, are_as_many_as_calls_may_wait_for_guests) {
+  EXPECT_EQ(libvirt_options{}.guest, lanes::widths{}.guest);
+  auto pool = connection_pool{"test:///default", libvirt_options{}.guest};
+  auto limit = begin_limit{[] { return 0ms; }};
+  auto lent = std::vector<virConnectPtr>{};
+  for (auto i = 0U; i < lanes::widths{}.guest; ++i) {
+    auto x = pool.take();
+    ASSERT_TRUE(x) << i;
+    lent.push_back(*x);
+  }
+  EXPECT_FALSE(limit.given_up()) << "nobody had to wait";
+  EXPECT_FALSE(pool.take());
+  EXPECT_TRUE(limit.given_up());
+  pool.give_back(lent.back());
+  EXPECT_TRUE(pool.take()) << "one that is free needs no waiting";
 }
 
 // -- real QEMU in this process --------------------------------------------------------------------
