@@ -1,7 +1,10 @@
 #include "drivers/fake_hypervisor.hpp"
+
+#include "drivers/begin_limit.hpp"
+#include "drivers/libvirt_parser.hpp"
+#include "drivers/libvirt_session.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <pugixml.hpp>
 
@@ -43,37 +46,33 @@ bool same_device(const std::string& one, const std::string& other) {
   return model::xml::live_device(in_a_domain(one), other).has_value();
 }
 
-/// What libvirt's parser and libxl refuse of a device.
+outcome<void> refuse_device(std::string_view verb, std::string_view why, const std::string& xml) {
+  return fail(errc::hypervisor, fmt::format("cannot {} a device: {}: {}", verb, why, xml));
+}
+
+/// One for all: it knows what other seeds have asked.
+outcome<void> parse(std::string_view verb, const std::string& device) {
+  static auto libvirt = libvirt_parser{};
+  if (auto read = libvirt.parse_device(device); !read)
+    return refuse_device(verb, read.error().text, device);
+  return {};
+}
+
+/// What libxl refuses of a device that libvirt can read.
 outcome<void> check_device(const std::string& device) {
-  auto refuse = [&](std::string_view why) {
-    return fail(errc::hypervisor, fmt::format("cannot attach a device: {}: {}", why, device));
-  };
   auto document = pugi::xml_document{};
-  if (!document.load_buffer(device.data(), device.size()))
-    return refuse("it is no XML");
+  document.load_buffer(device.data(), device.size());
   auto x = document.document_element();
   auto kind = std::string_view{x.name()};
   if (kind == "interface") {
-    if (std::string_view{x.child("mac").attribute("address").value()}.size() != 17)
-      return refuse("unable to parse the MAC address");
-    for (auto ip : x.children("ip")) {
-      auto family = ip.attribute("family").value() == std::string_view{"ipv6"} ? AF_INET6 : AF_INET;
-      unsigned char parsed[sizeof(in6_addr)];
-      if (::inet_pton(family, ip.attribute("address").value(), parsed) != 1)
-        return refuse("invalid address in <ip>");
-    }
     if (*x.child("backenddomain").attribute("name").value() == '\0'
         && model::xml::interface_bridge(device).empty())
-      return refuse("it has no back end");
-  } else if (kind == "disk") {
-    if (*x.child("source").attribute("dev").value() == '\0'
-        || *x.child("target").attribute("dev").value() == '\0')
-      return refuse("it has no source or target");
+      return refuse_device("attach", "it has no back end", device);
   } else if (kind == "hostdev") {
     if (!x.child("source").child("address"))
-      return refuse("it has no address");
-  } else {
-    return refuse("it is none");
+      return refuse_device("attach", "it has no address", device);
+  } else if (kind != "disk") {
+    return refuse_device("attach", "it is of no kind that can be attached", device);
   }
   return {};
 }
@@ -98,9 +97,13 @@ void take_out(std::string& xml, const std::string& device) {
   xml = out.str();
 }
 
+bool only_looks(fake_call x) {
+  return x == fake_call::connect || x == fake_call::describe || x == fake_call::list
+         || x == fake_call::inspect;
+}
+
 model::error lost() {
-  return {errc::hypervisor, "the connection to the fake hypervisor is lost; it is being restored",
-          ""};
+  return lost_connection("the fake hypervisor");
 }
 
 } // namespace
@@ -140,7 +143,8 @@ outcome<std::vector<guest>> fake_hypervisor::list() {
 
 outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std::string& xml,
                                               const std::string&) {
-  if (auto refused = admit(fake_call::create, uuid))
+  auto refused = admit(fake_call::create, uuid);
+  if (refused && !goes_on_unseen())
     return tl::unexpected{std::move(*refused)};
   auto held = lock{mutex_};
   auto name = name_in(xml);
@@ -155,6 +159,8 @@ outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std
   book(fresh.xid, xml);
   held.unlock();
   tell(fresh, guest_event::started);
+  if (refused)
+    return tl::unexpected{std::move(*refused)};
   return fresh.xid;
 }
 
@@ -229,7 +235,8 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
     return tl::unexpected{std::move(*refused)};
   }
   return change_devices(uuid, [&](life& x) -> outcome<void> {
-    if (auto sound = check_device(device_xml); !sound)
+    if (auto sound = parse("attach", device_xml).and_then([&] { return check_device(device_xml); });
+        !sound)
       return sound;
     if (half_attached_.contains({x.who.xid, target}) && !model::xml::is_interface(device_xml))
       return fail(errc::hypervisor, fmt::format("libxenlight failed to attach disk '{}'", target));
@@ -254,6 +261,8 @@ outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string
   if (auto refused = admit(fake_call::detach, uuid))
     return tl::unexpected{std::move(*refused)};
   return change_devices(uuid, [&](life& x) -> outcome<void> {
+    if (auto sound = parse("detach", device_xml); !sound)
+      return sound;
     if (same_device("", device_xml)) // nothing tells it from others
       return fail(errc::hypervisor,
                   fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
@@ -290,6 +299,21 @@ outcome<guest> fake_hypervisor::inspect(const std::string& uuid) {
 void fake_hypervisor::set_script(script fate) {
   auto held = lock{mutex_};
   fate_ = std::move(fate);
+}
+
+void fake_hypervisor::lose_news(chance x) {
+  auto held = lock{mutex_};
+  loses_news_ = std::move(x);
+}
+
+void fake_hypervisor::build_ghosts(chance x) {
+  auto held = lock{mutex_};
+  builds_ghosts_ = std::move(x);
+}
+
+void fake_hypervisor::on_release(std::function<void()> x) {
+  auto held = lock{mutex_};
+  released_ = std::move(x);
 }
 
 void fake_hypervisor::keep_books(std::shared_ptr<xenstore> x) {
@@ -448,10 +472,20 @@ std::optional<model::error> fake_hypervisor::admit(fake_call which, const std::s
   if (fate)
     if (auto refused = fate(which, uuid))
       return refused;
+  if (!(only_looks(which) ? begin_limit::may_go_on() : begin_limit::begin()))
+    return no_longer_wanted();
   held.lock();
   if (!connected_ && which != fake_call::connect)
     return lost();
   return {};
+}
+
+/// Of a build that was refused.
+bool fake_hypervisor::goes_on_unseen() {
+  auto held = lock{mutex_};
+  auto asked = connected_ ? builds_ghosts_ : nullptr;
+  held.unlock();
+  return asked && asked();
 }
 
 outcome<fake_hypervisor::life*> fake_hypervisor::find(const std::string& uuid) {
@@ -523,9 +557,12 @@ outcome<void> fake_hypervisor::end(lock held, const std::string& uuid,
   if (books_)
     (void)books_->remove(fmt::format("/libxl/{}", whom.xid));
   stirred_.notify_all();
+  auto released = released_;
   held.unlock();
   for (auto x : told)
     tell(whom, x);
+  if (released)
+    released();
   return {};
 }
 
@@ -533,8 +570,9 @@ outcome<void> fake_hypervisor::end(lock held, const std::string& uuid,
 void fake_hypervisor::tell(const guest& whom, guest_event what) {
   auto held = lock{mutex_};
   auto told = connected_ ? listener_.on_guest : nullptr;
+  auto lost = loses_news_;
   held.unlock();
-  if (told)
+  if (told && !(lost && lost()))
     told(whom.uuid, whom.name, what);
 }
 

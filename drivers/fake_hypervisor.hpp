@@ -36,7 +36,8 @@ enum class fake_call : std::uint8_t {
 /// A fake Xen: its toolstack knows what libvirt has lost sight of.
 class fake_hypervisor final : public hypervisor, public toolstack {
 public:
-  /// Asked before every call; an error is the call's outcome and nothing else happens.
+  /// Asked before every call; an error is the call's outcome and nothing else happens. Where it
+  /// takes its time, the call may be given up before it begins.
   using script = std::function<std::optional<model::error>(fake_call, const std::string& uuid)>;
 
   explicit fake_hypervisor(capabilities can = {}, script fate = {});
@@ -70,6 +71,17 @@ public:
   // -- the test's side -----------------------------------------------------------------------
 
   void set_script(script fate);
+
+  using chance = std::function<bool()>;
+
+  /// Asked whether the news of an event is lost, though the connection is not.
+  void lose_news(chance x);
+
+  /// Asked whether a build that the script refused goes on, and ends well when nobody waits for it.
+  void build_ghosts(chance x);
+
+  /// Told of every guest's end as Xen tells XenStore, whatever becomes of the event.
+  void on_release(std::function<void()> x);
 
   /// Where libxl says which domain has the back end of each interface.
   void keep_books(std::shared_ptr<xenstore> x);
@@ -129,6 +141,7 @@ private:
   using lock = std::unique_lock<std::mutex>;
 
   std::optional<model::error> admit(fake_call which, const std::string& uuid);
+  bool goes_on_unseen();
   outcome<life*> find(const std::string& uuid);
   outcome<life*> find_responsive(lock& held, const std::string& uuid);
   outcome<void> move(fake_call which, const std::string& uuid, model::power from, model::power to,
@@ -145,6 +158,9 @@ private:
   capabilities can_;
   script fate_;
   std::function<void()> meanwhile_;
+  chance loses_news_;
+  chance builds_ghosts_;
+  std::function<void()> released_;
   std::shared_ptr<xenstore> books_;
   int next_interface_ = 1;
   listener listener_;

@@ -147,12 +147,11 @@ std::string distinction(const pugi::xml_node& x) {
 std::optional<std::string> live_device(std::string_view domain, std::string_view device) {
   auto whole = pugi::xml_document{};
   auto part = pugi::xml_document{};
-  if (!whole.load_buffer(domain.data(), domain.size())
-      || !part.load_buffer(device.data(), device.size()))
-    return std::nullopt;
+  auto readable = whole.load_buffer(domain.data(), domain.size())
+                  && part.load_buffer(device.data(), device.size());
   auto wanted = part.document_element();
   auto mark = distinction(wanted);
-  if (mark.empty())
+  if (!readable || mark.empty())
     return std::string{device}; // libvirt says best what is wrong with it
   for (auto x : whole.child("domain").child("devices").children(wanted.name()))
     if (distinction(x) == mark) {

@@ -130,7 +130,7 @@ std::vector<network_link> links_in(std::string_view text);
 
 /// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces
 /// by MAC, disks by front end, backend and source, PCI devices by address; as text for a detach.
-/// Nothing when the domain has none; `device` itself when nothing tells it from others.
+/// Nothing when the domain has none; `device` itself where nothing, or no XML, tells which it is.
 std::optional<std::string> live_device(std::string_view domain, std::string_view device);
 
 /// Whether this element for hot-plug is a network interface.

@@ -88,6 +88,21 @@ TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
+/// It has its turn in time, and waits there, as for a connection.
+TEST_P(domains, a_call_that_was_given_up_is_not_made_afterwards) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
+    if (which == drivers::fake_call::suspend)
+      sim.pass(sim.world().settings.guest_call + std::chrono::seconds{1});
+    return std::optional<model::error>{};
+  });
+  EXPECT_FALSE(sim.ask("app0", ask::pause{}));
+  EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::suspend), 1U);
+  EXPECT_EQ(sim.hypervisor().inspect(uuid("app0"))->state, power::running);
+  sim.hypervisor().set_script({});
+  EXPECT_TRUE(sim.ask("app0", ask::pause{}));
+}
+
 TEST_P(domains, a_stranger_of_its_name_or_uuid_is_named_and_left_alone) {
   auto entries = std::map<std::string, std::string>{
       {"/local/domain/77/name", "app0"},

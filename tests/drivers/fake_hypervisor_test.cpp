@@ -1,5 +1,8 @@
 #include "drivers/fake_hypervisor.hpp"
 
+#include "drivers/begin_limit.hpp"
+#include "model/xml/libvirt_xml.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -102,7 +105,7 @@ TEST_F(fake_hypervisor_calls, devices_are_kept_in_order_and_die_with_the_guest) 
   EXPECT_THAT(host.attached(work), IsEmpty());
 }
 
-TEST_F(fake_hypervisor_calls, an_interface_is_known_by_its_mac_and_checked_as_libvirt_does) {
+TEST_F(fake_hypervisor_calls, an_interface_is_known_by_its_mac) {
   auto net = [](const std::string& ip) {
     return "<interface type='ethernet'><mac address='00:16:3e:5e:6c:00'/><ip address='" + ip
            + "'/><backenddomain name='sys-net'/></interface>";
@@ -110,7 +113,9 @@ TEST_F(fake_hypervisor_calls, an_interface_is_known_by_its_mac_and_checked_as_li
   ASSERT_TRUE(host.create(work, xml("work")));
   EXPECT_FALSE(host.attach(work, net("")));
   EXPECT_TRUE(host.attach(work, net("10.137.0.9")));
-  EXPECT_TRUE(host.detach(work, net(""))); // the record has no address any more
+  EXPECT_FALSE(host.detach(work, net(""))) << "the record has no address any more";
+  EXPECT_THAT(host.attached(work), ElementsAre(net("10.137.0.9")));
+  EXPECT_TRUE(host.detach(work, model::xml::render_interface_key("00:16:3E:5E:6C:00")));
   EXPECT_THAT(host.attached(work), IsEmpty());
 }
 
@@ -142,6 +147,22 @@ TEST_F(fake_hypervisor_calls, the_script_may_turn_the_knobs) {
   EXPECT_EQ(host.resume(work).error().code, errc::vm_not_started);
 }
 
+TEST_F(fake_hypervisor_calls, what_takes_too_long_to_begin_is_not_done) {
+  ASSERT_TRUE(host.create(work, xml("work")));
+  auto left = 10ms;
+  host.set_script([&](fake_call x, const std::string&) -> std::optional<model::error> {
+    if (x == fake_call::resume)
+      left = 0ms;
+    return {};
+  });
+  {
+    auto limit = begin_limit{[&] { return left; }};
+    EXPECT_EQ(host.resume(work).error().code, errc::general);
+    EXPECT_TRUE(limit.given_up());
+  }
+  EXPECT_EQ(state(), power::paused);
+}
+
 TEST_F(fake_hypervisor_calls, a_crash_is_told_as_crash_and_stop) {
   ASSERT_TRUE(host.create(work, xml("work")));
   host.crash(work);
@@ -163,6 +184,29 @@ TEST_F(fake_hypervisor_calls, a_lost_connection_fails_calls_and_swallows_news) {
   ASSERT_TRUE(host.connect());
   EXPECT_EQ(state(), power::halted);
   EXPECT_TRUE(host.list()->empty());
+}
+
+TEST_F(fake_hypervisor_calls, news_may_be_lost_while_the_connection_lives) {
+  auto released = 0;
+  host.lose_news([] { return true; });
+  host.on_release([&] { ++released; });
+  ASSERT_TRUE(host.create(work, xml("work")));
+  host.crash(work);
+  EXPECT_THAT(heard, IsEmpty());
+  EXPECT_THAT(lost, IsEmpty());
+  EXPECT_EQ(released, 1) << "XenStore says so all the same";
+  EXPECT_EQ(state(), power::halted);
+}
+
+TEST_F(fake_hypervisor_calls, a_build_may_go_on_after_it_failed) {
+  host.build_ghosts([] { return true; });
+  host.set_script([](fake_call x, const std::string&) {
+    return x == fake_call::create ? std::optional{model::error{errc::hypervisor, "scripted", ""}}
+                                  : std::nullopt;
+  });
+  EXPECT_EQ(host.create(work, xml("work")).error().text, "scripted");
+  EXPECT_EQ(state(), power::paused);
+  EXPECT_THAT(heard, ElementsAre(guest_event::started));
 }
 
 TEST_F(fake_hypervisor_calls, nothing_works_before_it_is_connected) {

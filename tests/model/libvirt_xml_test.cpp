@@ -544,4 +544,13 @@ TEST(libvirt_attachments, without_a_kernel_the_fourth_disk_is_anybodys) {
   EXPECT_EQ(found.front().port, "sr0");
 }
 
+/// Or it would seem to be gone already.
+TEST(live_device, is_what_was_asked_for_where_one_of_them_cannot_be_read) {
+  auto disk = "<disk><source dev='/dev/loop1'/><target dev='xvdi'/></disk>";
+  auto domain = "<domain><devices>" + std::string{disk} + "</devices></domain>";
+  EXPECT_EQ(xml::live_device(domain, "no xml at all"), "no xml at all");
+  EXPECT_EQ(xml::live_device("no xml at all", disk), disk);
+  EXPECT_EQ(xml::live_device("<domain/>", disk), std::nullopt);
+}
+
 } // namespace
