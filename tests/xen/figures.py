@@ -23,7 +23,8 @@ figures = []
 
 
 def figure(what, limit):
-    """limit: the ratio that qvmd has to stay below; None for what is only told."""
+    """limit: what was measured must not be above it; None where nothing is promised. The function returns what
+    it measured, a sentence, and a higher limit if the machine calls for one."""
     def register(function):
         figures.append((what, limit, function))
         return function
@@ -188,12 +189,14 @@ def reads_while_eight_start():
     return [ninety_ninth(x) for x in idle + busy]
 
 
-@figure("99th percentile of reads while eight start", 3.0)
+@figure("99th percentile of reads while eight start, to idle", 3.0)
 def reads():
-    """An echo that waits as long says that it is the machine that is slow, not qvmd."""
+    """Where a bare echo waits longer than is promised of reads, it is the machine that is slow, not qvmd:
+    reads may wait as long as the echo."""
     idle, idle_echo, busy, busy_echo = reads_while_eight_start()
     told = [f"{x * 1000:.1f} ms" for x in (busy, idle, busy_echo, idle_echo)]
-    return busy / idle, f"{told[0]}, idle {told[1]}; an echo {told[2]}, idle {told[3]}"
+    of_echo = busy_echo / idle_echo
+    return busy / idle, f"{told[0]}, idle {told[1]}; an echo {told[2]}, idle {told[3]}: {of_echo:.2f}", of_echo
 
 
 @figure("a kill while four others are built", None)
@@ -220,7 +223,7 @@ def kill():
     return against(mine, others)
 
 
-@figure("adoption of eight guests, in seconds", None)
+@figure("adoption of eight guests, in seconds", 1.0)
 def adoption():
     at_once(start_by_call, MANY)
     times, looks = [], []
@@ -242,6 +245,16 @@ def adoption():
     return middle(times), f"{middle(times):.2f} s; 'virsh list' takes {middle(looks):.2f} s"
 
 
+def is_above(measured, limit):
+    return limit is not None and measured > limit
+
+
+def line(what, limit, measured, said):
+    verdict = "told " if limit is None else "ABOVE" if is_above(measured, limit) else "ok   "
+    held = "" if limit is None else f" (at most {limit:.4g})"
+    return f"{verdict}  {what}: {measured:.2f}{held}: {said}"
+
+
 def measure(wanted):
     """Prints a line per figure; how many are above their limits. wanted: words of which one has to be in
     its name; none for all."""
@@ -249,11 +262,10 @@ def measure(wanted):
     for what, limit, function in figures:
         if wanted and not any(word in what for word in wanted):
             continue
-        ratio, said = function()
+        measured, said, *allowed = function()
         for name in [x for x in domains() if x != "dom0" and power(x) != "Halted"]:
             ctl("kill", name)
-        bad = limit is not None and ratio > limit
-        above += bad
-        held = "" if limit is None else f" (at most {limit})"
-        print(f"{'ABOVE' if bad else 'ok   '}  {what}: {ratio:.2f}{held}: {said}")
+        limit = max([limit, *allowed]) if allowed else limit
+        above += is_above(measured, limit)
+        print(line(what, limit, measured, said))
     return above
