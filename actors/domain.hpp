@@ -330,6 +330,8 @@ private:
 
   void hear(const guest_news& x);
   void hear(const agent_news& x);
+  void look_for_agent();
+  void agent_is(bool there);
   void tell_devices_changed();
   void look_at_all_devices();
   void look_at_devices(const std::string& kind);
@@ -609,6 +611,7 @@ private:
   bool catching_up_ = false;                   ///< with what it missed while it was paused
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
   std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB
+  std::uint64_t agents_heard_ = 0;             ///< news of its agent
   bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
   bool syncing_ = false;
   bool sync_again_ = false;

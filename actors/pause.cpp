@@ -167,11 +167,28 @@ void domain_state::hear(const news& x) {
     look_again();
 }
 
-/// A start waits for its agent by itself.
 void domain_state::hear(const agent_news& x) {
-  if (facts_.xid < 0 || start_ || facts_.agent == x.there)
+  ++agents_heard_;
+  agent_is(x.there);
+}
+
+/// When a life is taken for one with an agent, it may have gone again already. News that come
+/// meanwhile know better.
+void domain_state::look_for_agent() {
+  run(
+      work(job::look_for_agent{}),
+      [this, heard = agents_heard_](bool there) {
+        if (heard == agents_heard_)
+          agent_is(there);
+      },
+      [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
+}
+
+/// A start waits for its agent by itself.
+void domain_state::agent_is(bool there) {
+  if (facts_.xid < 0 || start_ || facts_.agent == there)
     return;
-  facts_.agent = x.there;
+  facts_.agent = there;
   publish_facts();
 }
 
@@ -245,6 +262,7 @@ void domain_state::reconcile(const model::guest& truth) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
     live_as(truth);
     facts_.agent = true;
+    look_for_agent();
     watch_guest([this] { look_at_all_devices(); });
     find_network();
     refresh_firewall();

@@ -175,6 +175,7 @@ void domain_state::unwind() {
 
 void domain_state::finish_start() {
   auto run = std::move(start_);
+  look_for_agent();
   sync_network(); // the record may have changed on the way
   world_->status.finish(who_);
   world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});

@@ -226,6 +226,12 @@ struct start_agent {
   static constexpr auto how = agent_call.in_turn(agent_turn);
 };
 
+/// Whether it is connected now.
+struct look_for_agent {
+  using result = bool;
+  static constexpr auto how = file_call;
+};
+
 /// Done as well where no program runs services.
 struct run_service {
   model::service_call call;
@@ -426,8 +432,8 @@ using all =
          suspend_guest, resume_guest, inspect_guest, find_console, undefine_guest,
          look_for_strangers, attach_device, detach_device, read_devices, list_pci, bind_pci,
          open_qubesdb, read_qubesdb, write_qubesdb, watch_qubesdb, write_xenstore, start_agent,
-         run_service, ask_service, sync_menus, close_tools, verify_directory, read_overlay,
-         read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
+         look_for_agent, run_service, ask_service, sync_menus, close_tools, verify_directory,
+         read_overlay, read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
          read_backup_profile, size_files, mark_start, unmark_start, note_paused, take_paused,
          start_at_boot, align_boot, mark_service, reserve_memory, shrink_memory,
          measure_free_memory, sample_usage, size_home, trigger_input, ask_user>;

@@ -397,24 +397,27 @@ void driver_state::learn_pci() {
       with_);
 }
 
-/// Libvirt's own news of a stop may be lost; each domain finds out for itself.
-void driver_state::look_at_all() {
+/// Those that have a guest hear `news_of(record)`.
+template <class NewsOf>
+void driver_state::tell_running(NewsOf news_of) {
   auto actors = world_->directory.read();
   for (auto& x : world_->system.read()->domains) {
     auto* who = actors->find(x->name.str());
     if (who && world_->board.read(x->qid).xid >= 0)
-      self->send(who->domain, news{x->name, x->uuid, model::guest_event::stopped});
+      self->send(who->domain, news_of(*x));
   }
 }
 
+/// Libvirt's own news of a stop may be lost; each domain finds out for itself.
+void driver_state::look_at_all() {
+  tell_running([](auto& x) { return news{x.name, x.uuid, model::guest_event::stopped}; });
+}
+
+/// Also what was so the last time: an agent may have come and gone since, which its domain knows of
+/// by its start alone.
 void driver_state::agents_are(const std::set<std::string>& names) {
-  auto before = std::exchange(agents_, names);
-  auto actors = world_->directory.read();
-  for (auto& who : actors->entries()) {
-    auto there = names.contains(who->name);
-    if (!before || before->contains(who->name) != there)
-      self->send(who->domain, agent_news{there});
-  }
+  agents_ = names;
+  tell_running([&](auto& x) { return agent_news{names.contains(x.name.str())}; });
 }
 
 template <class News>
