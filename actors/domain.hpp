@@ -164,6 +164,7 @@ private:
   void carry_out(const ask::suspend& x, const reply& to);
   void carry_out(const ask::resume& x, const reply& to);
   bool has_agent() const; ///< or should have
+  void announce_service();
   void carry_out(const ask::run_service& x, const reply& to);
   void hold(const reply& to);
 

@@ -80,6 +80,7 @@ void domain_state::start(const reply& to) {
   if (!known_)
     return learn_truth([this, to] { start(to); }, to);
   if (changing_) {
+    world_->status.begin(who_, "start", "change", world_->now_us());
     starts_after_change_.push_back(to);
     return;
   }

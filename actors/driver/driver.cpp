@@ -4,6 +4,7 @@
 #include "actors/off_thread.hpp"
 #include "drivers/xenstore_guest.hpp"
 #include "model/kind_of.hpp"
+#include "model/reachable.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -33,6 +34,22 @@ outcome<driver_result> carry_out(machinery& with, const driver_job& x) {
         });
       },
       x.what);
+}
+
+/// Refused at once where the agent cannot hear: whoever called it would wait for nothing.
+outcome<driver_result> carry_out_by_agent(machinery& with, const snapshot& now,
+                                          const driver_job& x) {
+  auto& name = x.about.name;
+  auto* guest = now.find(name);
+  if (!guest) // it may be a stub domain
+    guest = now.find(model::guest_of_stub(name));
+  if (!guest || guest->is(model::admin_vm))
+    return carry_out(with, x);
+  if (auto awake = model::check_awake(now.view(), *guest); !awake)
+    return tl::unexpected{std::move(awake.error())};
+  if (with.of(x.about).can().agent && !with.tools->agent_connected(name))
+    return tl::unexpected{model::no_agent(name)};
+  return carry_out(with, x);
 }
 
 /// As refusals call it.
@@ -192,6 +209,10 @@ caf::result<driver_result> driver_state::take(const driver_job& what) {
   calls_.emplace(
       number,
       call{.name = how.call, .domain = x.about.name, .at = at, .builds = is_build(x), .to = to});
+  if (auto doing = doing_of(x); !doing.empty())
+    world_->status.begin_call(number,
+                              x.about.awaited_by.empty() ? x.about.name : x.about.awaited_by,
+                              {std::move(doing), "in line", world_->now_us()});
   auto late = [clock = &self->clock(), most = limit_of(x, world_->settings),
                begin = self->clock().now(), harmless = how.may_begin_late()] {
     return !harmless && most != no_deadline && clock->now() - begin >= most;
@@ -199,14 +220,18 @@ caf::result<driver_result> driver_state::take(const driver_job& what) {
   auto turn = fmt::format("{}{}", x.about.name, how.turn);
   off_thread(
       driver_actor{self}, with_->lanes_of(at, how.where), how.where, std::move(turn),
-      [](const std::shared_ptr<machinery>& with, const driver_job& x,
-         const auto& late) -> outcome<driver_result> {
+      [](const std::shared_ptr<machinery>& with, const driver_job& x, const auto& late,
+         const std::weak_ptr<world>& of, std::uint64_t number) -> outcome<driver_result> {
         if (late())
           return tl::unexpected{waited_too_long(x)};
-        return carry_out(*with, x);
+        auto in = of.lock(); // a call may outlive its daemon
+        if (in)
+          in->status.go_on_with_call(number, "under way");
+        return in && manner_of(x).by_agent ? carry_out_by_agent(*with, in->look(), x)
+                                           : carry_out(*with, x);
       },
       [this, number](outcome<driver_result> result) { returned(number, std::move(result)); }, with_,
-      std::move(x), late);
+      std::move(x), late, std::weak_ptr{world_}, number);
   return to;
 }
 
@@ -254,6 +279,7 @@ void driver_state::follow(const news& x) {
 }
 
 void driver_state::returned(std::uint64_t number, outcome<driver_result> result) {
+  world_->status.finish_call(number);
   auto to = calls_.extract(number).mapped().to;
   if (!to.pending()) // the connection was lost meanwhile, and so was the answer
     return;
