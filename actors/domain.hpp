@@ -129,6 +129,7 @@ private:
   job::start_agent agent_work(const std::string& user) const;
   void start_agent();
   void take_input();
+  void tell_others();
   void started();
   void undo_create();
   void take_down_later(const model::error& why);
@@ -389,9 +390,10 @@ private:
   void carry_out(const ask::set_firewall& x, const reply& to);
   void save_rules(const model::firewall_rules& rules, const reply& to);
   void carry_out(const ask::reload_firewall& x, const reply& to);
-  void refresh_firewall();
+  void refresh_firewall(const std::function<void()>& then = [] {});
   void with_rules_or_none(const std::function<void(const model::firewall_rules&)>& then);
-  void enforce(const model::firewall_rules& rules);
+  void enforce(
+      const model::firewall_rules& rules, const std::function<void()>& then = [] {});
   void push_rules(const std::string& netvm, const model::firewall_rules& rules,
                   std::function<void()> then);
   void arm_expiry(const model::firewall_rules& rules);
@@ -410,7 +412,7 @@ private:
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);
   void introduce(const std::function<void()>& then);
-  void tell_legacy_netvm();
+  void tell_legacy_netvm(const std::function<void()>& then = [] {});
 
   // -- what the guest says (guest_requests.cpp) -------------------------------------------------
 
