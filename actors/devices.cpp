@@ -489,6 +489,7 @@ model::outcome<driver_job> domain_state::carry(const model::attachment& x, bool 
     return tl::unexpected{std::move(service.error())};
   auto what = work(job::ask_service{.call = std::move(service->call)});
   what.about.name = std::move(service->domain);
+  what.about.awaited_by = who_;
   return what;
 }
 

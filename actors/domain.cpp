@@ -87,8 +87,10 @@ void domain_state::adopt_board() {
   for (auto& x : world_->holders.of_holder(who_))
     if (model::find_device_kind(x.kind)->by == model::carrier::services)
       attached_.push_back(x);
-  if (facts_.xid > 0)
+  if (facts_.xid > 0) {
+    look_for_agent();
     find_network();
+  }
 }
 
 // -- orders --------------------------------------------------------------------------------------

@@ -129,6 +129,7 @@ private:
   job::start_agent agent_work(const std::string& user) const;
   void start_agent();
   void take_input();
+  void tell_others();
   void started();
   void undo_create();
   void take_down_later(const model::error& why);
@@ -164,6 +165,7 @@ private:
   void carry_out(const ask::suspend& x, const reply& to);
   void carry_out(const ask::resume& x, const reply& to);
   bool has_agent() const; ///< or should have
+  void announce_service();
   void carry_out(const ask::run_service& x, const reply& to);
   void hold(const reply& to);
 
@@ -330,6 +332,8 @@ private:
 
   void hear(const guest_news& x);
   void hear(const agent_news& x);
+  void look_for_agent();
+  void agent_is(bool there);
   void tell_devices_changed();
   void look_at_all_devices();
   void look_at_devices(const std::string& kind);
@@ -386,9 +390,10 @@ private:
   void carry_out(const ask::set_firewall& x, const reply& to);
   void save_rules(const model::firewall_rules& rules, const reply& to);
   void carry_out(const ask::reload_firewall& x, const reply& to);
-  void refresh_firewall();
+  void refresh_firewall(const std::function<void()>& then = [] {});
   void with_rules_or_none(const std::function<void(const model::firewall_rules&)>& then);
-  void enforce(const model::firewall_rules& rules);
+  void enforce(
+      const model::firewall_rules& rules, const std::function<void()>& then = [] {});
   void push_rules(const std::string& netvm, const model::firewall_rules& rules,
                   std::function<void()> then);
   void arm_expiry(const model::firewall_rules& rules);
@@ -407,7 +412,7 @@ private:
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);
   void introduce(const std::function<void()>& then);
-  void tell_legacy_netvm();
+  void tell_legacy_netvm(const std::function<void()>& then = [] {});
 
   // -- what the guest says (guest_requests.cpp) -------------------------------------------------
 
@@ -609,6 +614,7 @@ private:
   bool catching_up_ = false;                   ///< with what it missed while it was paused
   std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
   std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB
+  std::uint64_t agents_heard_ = 0;             ///< news of its agent
   bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
   bool syncing_ = false;
   bool sync_again_ = false;

@@ -79,28 +79,27 @@ void domain_state::save_rules(const model::firewall_rules& rules, const reply& t
   look_up(to, work(std::move(what)), [this, valid, to] {
     world_->status.find(who_, file_name, {});
     tell("firewall-changed");
-    enforce(valid);
-    to.ok();
+    enforce(valid, [to] { to.ok(); });
   });
 }
 
 void domain_state::carry_out(const ask::reload_firewall&, const reply& to) {
   with_rules(to, [this, to](auto& rules) {
     tell("firewall-changed");
-    enforce(rules);
-    to.ok();
+    enforce(rules, [to] { to.ok(); });
   });
 }
 
-void domain_state::refresh_firewall() {
-  auto logged = heard_here_([this](const model::outcome<std::string>& x) {
-    if (!x)
-      note(spdlog::level::err, "its firewall could not be read: {}", x.error().text);
-  });
-  with_rules(logged, [this, logged](auto& rules) {
-    enforce(rules);
-    logged.ok();
-  });
+void domain_state::refresh_firewall(const std::function<void()>& then) {
+  ask_driver(self, world_, work(job::read_firewall{directory_of_mine()}))
+      .then(
+          [this, then](const std::optional<std::string>& file) {
+            enforce(understand(file, who_, world_->status), then);
+          },
+          [this, then](const caf::error& why) {
+            note(spdlog::level::err, "its firewall could not be read: {}", from_caf(why).text);
+            then();
+          });
 }
 
 /// What cannot be read lets nothing through.
@@ -118,12 +117,15 @@ void domain_state::with_rules_or_none(
 }
 
 /// Writes the rules where the netvm looks for them, and wakes up when one of them ends. Those that
-/// come while the domain starts are written behind the ones that its start has written.
-void domain_state::enforce(const model::firewall_rules& rules) {
+/// come while the domain starts are written behind the ones that its start has written. `then` runs
+/// once they are there, or cannot be.
+void domain_state::enforce(const model::firewall_rules& rules, const std::function<void()>& then) {
   arm_expiry(rules);
   auto netvm = facts_.state == model::power::halted ? std::nullopt : serving_netvm();
   if (netvm)
-    push_rules(*netvm, rules, [this] { tell_legacy_netvm(); });
+    push_rules(*netvm, rules, [this, then] { tell_legacy_netvm(then); });
+  else
+    then();
 }
 
 /// Both families, one after the other (spec/network.md §6).

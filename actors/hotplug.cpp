@@ -6,6 +6,7 @@
 #include "actors/telling.hpp"
 #include "model/auto_attach.hpp"
 #include "model/permission.hpp"
+#include "model/reachable.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -363,6 +364,9 @@ void domain_state::take_device(const device_available& x) {
   auto* how = me ? model::wish_for(*me, x.kind, x.device) : nullptr; // as the record is by now
   if (!how || facts_.xid < 0 || (start_ && start_->failed))
     return;
+  auto& by = model::find_device_kind(x.kind)->by;
+  if (by == model::carrier::services && !check_reachable(now.view(), *me)) // it is looked for then
+    return;
   attach_known(x.kind, x.device, how->options, asked_by::assignment,
                heard_here_([this, x](const model::outcome<std::string>& done) {
                  if (!done)
@@ -386,7 +390,7 @@ void domain_state::take_devices() {
   }
 }
 
-/// What is passed on over qrexec does not outlast a sleep.
+/// What is passed on over qrexec does not outlast a sleep, and waits while nobody in it can hear.
 void domain_state::take_devices_again() {
   auto now = look();
   auto* me = record(now);

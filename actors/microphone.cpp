@@ -68,15 +68,19 @@ model::outcome<driver_job> domain_state::let_sound_in(bool on) const {
                        fmt::format("'{}', which plays its sound, does not run", player->name.str()),
                        fmt::format("start '{}'", player->name.str()));
   auto service = std::string{on ? "qubes.AudioInputEnable" : "qubes.AudioInputDisable"};
+  auto of_player = [&](auto what) {
+    auto result = about(*player, std::move(what));
+    result.about.awaited_by = who_;
+    return result;
+  };
   if (!model::has_feature(now.view(), *player, "supported-rpc." + service,
                           model::chain::with_netvm)) {
     auto what = job::write_qubesdb{};
     put(what.edits, config_entry(who_), on ? "1" : "0");
-    return about(*player, std::move(what));
+    return of_player(std::move(what));
   }
   auto user = model::service_user(now.view(), *player);
-  return about(
-      *player,
+  return of_player(
       job::ask_service{.call = {.service = fmt::format("{}+{}", service, who_),
                                 .user = user.empty() ? std::string{model::default_user} : user}});
 }

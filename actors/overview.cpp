@@ -156,11 +156,18 @@ outcome<std::string> status(const call& x) {
         files.push_back({{"domain", domain}, {"file", file}, {"text", text}});
 
   auto operations = json::array();
-  for (auto& [domain, a] : board.activities())
+  auto show = [&](const std::string& domain, const status_board::activity& a) {
     operations.push_back({{"domain", domain},
                           {"doing", a.doing},
                           {"step", a.step},
                           {"for_ms", (now_us - a.since_us) / 1000}});
+  };
+  for (auto& [domain, a] : board.activities())
+    show(domain, a);
+  constexpr auto moment_us = 500'000;
+  for (auto& [number, x] : board.calls())
+    if (now_us - x.second.since_us >= moment_us)
+      show(x.first, x.second);
 
   auto timings = json::array();
   for (auto& t : board.timings()) {

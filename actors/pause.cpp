@@ -6,6 +6,7 @@
 #include "model/graph.hpp"
 #include "model/kind_of.hpp"
 #include "model/property.hpp"
+#include "model/reachable.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -99,7 +100,7 @@ void domain_state::carry_out(const ask::suspend&, const reply& to) {
   };
   if (start_ || !has_agent())
     return sleep();
-  tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+  announce_service();
   run_for(to, work(root_service("qubes.SuspendPre")), sleep,
           [this, sleep](const model::error& why) {
             note(spdlog::level::warn, "{}", why.text);
@@ -119,13 +120,20 @@ void domain_state::carry_out(const ask::resume&, const reply& to) {
     };
     if (start_ || !has_agent())
       return woken();
-    tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+    announce_service();
     run_for(to, work(root_service("qubes.SuspendPost")), woken,
             [this, woken](const model::error& why) {
               note(spdlog::level::warn, "{}", why.text);
               woken();
             });
   });
+}
+
+/// What is not called for want of an ear is not told.
+void domain_state::announce_service() {
+  auto now = look();
+  if (auto* me = record(now); me && check_reachable(now.view(), *me))
+    tell("domain-cmd-pre-run", {{"start_guid", "False"}});
 }
 
 bool domain_state::has_agent() const {
@@ -167,12 +175,31 @@ void domain_state::hear(const news& x) {
     look_again();
 }
 
-/// A start waits for its agent by itself.
 void domain_state::hear(const agent_news& x) {
-  if (facts_.xid < 0 || start_ || facts_.agent == x.there)
+  ++agents_heard_;
+  agent_is(x.there);
+}
+
+/// When a life is taken for one with an agent, it may have gone again already. News that come
+/// meanwhile know better.
+void domain_state::look_for_agent() {
+  run(
+      work(job::look_for_agent{}),
+      [this, heard = agents_heard_](bool there) {
+        if (heard == agents_heard_)
+          agent_is(there);
+      },
+      [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
+}
+
+/// A start waits for its agent by itself.
+void domain_state::agent_is(bool there) {
+  if (facts_.xid < 0 || start_ || facts_.agent == there)
     return;
-  facts_.agent = x.there;
+  facts_.agent = there;
   publish_facts();
+  if (there)
+    take_devices_again();
 }
 
 /// News may be late; only the present state counts.
@@ -245,6 +272,7 @@ void domain_state::reconcile(const model::guest& truth) {
     note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
     live_as(truth);
     facts_.agent = true;
+    look_for_agent();
     watch_guest([this] { look_at_all_devices(); });
     find_network();
     refresh_firewall();
@@ -311,6 +339,7 @@ void domain_state::catch_up() {
     return sync_network();
   if (model::is_preload(v, *me))
     self->send(world_->disposables, atom::open_v, who_);
+  take_devices_again();
   take_up_menus();
   catch_up_network();
 }
@@ -351,7 +380,7 @@ void domain_state::catch_up_network() {
 
 /// Programs in the guest shall find the network when they go on.
 void domain_state::await_uplink() {
-  tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+  announce_service();
   auto what = root_service("qubes.WaitForNetworkUplink");
   what.patience = std::chrono::seconds{10};
   run(

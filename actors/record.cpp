@@ -220,7 +220,10 @@ void domain_state::change_ended() {
   changing_ = false;
   if (!catching_up_)
     tell_devices_changed();
-  for (auto& x : std::exchange(starts_after_change_, {}))
+  auto starts = std::exchange(starts_after_change_, {});
+  if (!starts.empty())
+    world_->status.finish(who_);
+  for (auto& x : starts)
     start(x);
   next_wish();
   if (lost_record_ && !gone_)

@@ -43,6 +43,7 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"stub domain", &me::start_stub_agent, nullptr},
       {"agent", &me::start_agent, nullptr},
       {"unmark", &me::unmark_start, nullptr},
+      {"others", &me::tell_others, nullptr},
       {"start", &me::started, nullptr},
   };
   return steps;
@@ -80,6 +81,7 @@ void domain_state::start(const reply& to) {
   if (!known_)
     return learn_truth([this, to] { start(to); }, to);
   if (changing_) {
+    world_->status.begin(who_, "start", "change", world_->now_us());
     starts_after_change_.push_back(to);
     return;
   }
@@ -175,6 +177,7 @@ void domain_state::unwind() {
 
 void domain_state::finish_start() {
   auto run = std::move(start_);
+  look_for_agent();
   sync_network(); // the record may have changed on the way
   world_->status.finish(who_);
   world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});
@@ -498,16 +501,26 @@ void domain_state::take_input() {
         [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 
+/// Who hears of the start finds in others' QubesDBs what it brings.
+void domain_state::tell_others() {
+  auto now = look();
+  auto all = model::told_by_start(now.view(), *record(now));
+  auto left = std::make_shared<std::size_t>(all.size() + 1);
+  auto done = [this, left, life = life_] {
+    if (--*left == 0 && life == life_)
+      next_step();
+  };
+  for (auto& [whose, edits] : all)
+    write_qubesdb(self, world_, whose, std::move(edits), done);
+  refresh_firewall(done);
+}
+
 /// A guest that was paused or put to sleep meanwhile stays so.
 void domain_state::started() {
   if (facts_.state == power::starting)
     move(power::running);
   recover({trouble::start, trouble::volumes});
   tell("domain-start", {{"start_guid", "True"}});
-  refresh_firewall();
-  auto now = look();
-  if (auto* me = record(now))
-    tell_guests(self, world_, model::told_by_start(now.view(), *me));
   take_devices();
   take_input();
   if (auto clients = supervisor())

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qubes::actors {
@@ -67,6 +68,23 @@ public:
     auto i = activities_.find(domain);
     if (i != activities_.end() && i->second.step == from)
       i->second.step = std::move(to);
+  }
+
+  /// A call on behalf of a domain that somebody waits for.
+  void begin_call(std::uint64_t number, std::string domain, activity x) {
+    auto guard = std::lock_guard{mutex_};
+    calls_[number] = {std::move(domain), std::move(x)};
+  }
+
+  void go_on_with_call(std::uint64_t number, std::string to) {
+    auto guard = std::lock_guard{mutex_};
+    if (auto i = calls_.find(number); i != calls_.end())
+      i->second.second.step = std::move(to);
+  }
+
+  void finish_call(std::uint64_t number) {
+    auto guard = std::lock_guard{mutex_};
+    calls_.erase(number);
   }
 
   void finish(const std::string& domain) {
@@ -171,7 +189,10 @@ public:
     hypervisors_[which] = std::move(x);
   }
 
+  using call_table = std::map<std::uint64_t, std::pair<std::string, activity>>; ///< with its domain
+
   std::map<std::string, activity> activities() const { return copy(activities_); }
+  call_table calls() const { return copy(calls_); }
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
   std::map<std::string, restart> restarts() const { return copy(restarts_); }
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
@@ -196,6 +217,7 @@ private:
 
   mutable std::mutex mutex_;
   std::map<std::string, activity> activities_;
+  call_table calls_;
   std::map<std::string, std::string> degraded_;
   std::map<std::string, restart> restarts_; ///< by part, e.g. "domain work"
   std::map<std::string, std::string> failed_volumes_;

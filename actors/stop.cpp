@@ -272,6 +272,8 @@ void domain_state::stopped() {
   if (can_move(facts_.state, power::dying))
     move(power::dying);
   needs_no_netvm();
+  if (is_of_record())
+    world_->status.begin(who_, "shutdown", "volumes", world_->now_us());
   stop_volumes([this] { finish_stop(); });
 }
 

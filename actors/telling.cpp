@@ -172,12 +172,14 @@ void domain_state::introduce(const std::function<void()>& then) {
 }
 
 /// A netvm of release 3 reads the rules of all its clients at once.
-void domain_state::tell_legacy_netvm() {
+void domain_state::tell_legacy_netvm(const std::function<void()>& then) {
   auto now = look();
   auto netvm = serving_netvm();
   auto* it = netvm ? now.find(*netvm) : nullptr;
   if (it && model::is_legacy(now.view(), *it))
-    tell_lists(*netvm, [] {});
+    tell_lists(*netvm, then);
+  else
+    then();
 }
 
 } // namespace qubes::actors

@@ -104,7 +104,7 @@ void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
                       "make a smaller volume and copy the data"});
   on_disk(*at, disk_job::resize_volume{*bytes}, to, [this, volume, to](disk_job::new_size size) {
     note_size(volume, size, heard_here_([this, volume, to](model::outcome<std::string> done) {
-                if (!done || facts_.state != power::running)
+                if (!done || facts_.xid < 0)
                   return to.give(std::move(done));
                 grow_file_system(volume, to);
               }));
@@ -112,7 +112,7 @@ void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
 }
 
 void domain_state::grow_file_system(const std::string& volume, const reply& to) {
-  tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+  announce_service();
   run(
       work(root_service("qubes.ResizeDisk", volume)), [to] { to.ok(); },
       [this, volume, to](const model::error& why) {

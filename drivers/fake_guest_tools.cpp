@@ -232,12 +232,18 @@ void fake_guest_tools::listen_agents(agents_listener heard) {
 }
 
 void fake_guest_tools::tell_agents() {
-  if (!heard_agents_)
+  if (!heard_agents_ || !agents_told_)
     return;
   auto names = std::set<std::string>{};
   for (auto& [name, user] : users_)
     names.insert(name);
   heard_agents_(std::move(names));
+}
+
+void fake_guest_tools::tell_of_agents(bool on) {
+  auto lock = guard{mutex_};
+  agents_told_ = on;
+  tell_agents();
 }
 
 void fake_guest_tools::drop_agent(const std::string& name) {

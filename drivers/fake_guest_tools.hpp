@@ -57,6 +57,9 @@ public:
   void drop_agent(const std::string& name);
   void connect_agent(const std::string& name, const std::string& user);
 
+  /// What happens to agents from here on is one piece of news, told when they are told again.
+  void tell_of_agents(bool on);
+
   /// A service that was run.
   struct call {
     std::string domain;
@@ -95,6 +98,7 @@ private:
   std::vector<call> calls_;
   std::vector<std::string> synced_;
   agents_listener heard_agents_;
+  bool agents_told_ = true;
   service_script services_say_;
   std::vector<std::string> complaints_;
   qubesdb_listener heard_;

@@ -20,6 +20,19 @@ const job::manner& manner_of(const driver_job& x) {
   return std::visit([]<class Job>(const Job&) -> const job::manner& { return Job::how; }, x.what);
 }
 
+std::string doing_of(const driver_job& x) {
+  auto doing = std::string{manner_of(x).shown};
+  std::visit(
+      [&](const auto& what) {
+        if constexpr (requires { what.call.service; })
+          doing += ' ' + what.call.service;
+      },
+      x.what);
+  if (!doing.empty() && !x.about.awaited_by.empty())
+    doing += " in " + x.about.name;
+  return doing;
+}
+
 std::chrono::milliseconds limit_of(const driver_job& x, const call_limits& limits) {
   using std::chrono::seconds;
   constexpr auto day = seconds{24 * 60 * 60};

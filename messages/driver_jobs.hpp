@@ -39,6 +39,7 @@ struct domain_identity {
   std::string uuid{};
   std::int32_t xid = -1;                    ///< of the life that the job is meant for
   std::optional<model::hypervisor_id> at{}; ///< as the driver finds out, where nobody says
+  std::string awaited_by{}; ///< the domain whose order it is, where that is another one
 };
 
 namespace job {
@@ -49,16 +50,38 @@ using model::lane;
 struct manner {
   lane where;
   std::chrono::seconds call_limits::*limit; ///< null: it takes as long as it takes
-  std::string_view call{}; ///< what it asks of the hypervisor, as refusals say it; "" for nothing
-  std::string_view turn{}; ///< jobs of one domain and turn are done in order
-  bool takes_away = false; ///< what is to be gone is taken away however late
+  std::string_view call{};  ///< what it asks of the hypervisor, as refusals say it; "" for nothing
+  std::string_view turn{};  ///< jobs of one domain and turn are done in order
+  bool takes_away = false;  ///< what is to be gone is taken away however late
+  bool by_agent = false;    ///< the domain's agent does it; refused where that cannot hear
+  std::string_view shown{}; ///< what `qvmctl status` says of one that takes long; "" for nothing
 
-  constexpr manner asks(std::string_view x) const { return {where, limit, x, turn, takes_away}; }
-  constexpr manner in_turn(std::string_view x) const { return {where, limit, call, x, takes_away}; }
-  constexpr manner even_late() const { return {where, limit, call, turn, true}; }
+  constexpr manner asks(std::string_view x) const {
+    return with([x](auto& it) { it.call = x; });
+  }
+  constexpr manner in_turn(std::string_view x) const {
+    return with([x](auto& it) { it.turn = x; });
+  }
+  constexpr manner even_late() const {
+    return with([](auto& it) { it.takes_away = true; });
+  }
+  constexpr manner of_agent() const {
+    return with([](auto& it) { it.by_agent = true; });
+  }
+  constexpr manner shown_as(std::string_view x) const {
+    return with([x](auto& it) { it.shown = x; });
+  }
 
   /// A job may also be done when whoever asked has given it up.
   constexpr bool may_begin_late() const { return call.empty() || takes_away; }
+
+private:
+  template <class Change>
+  constexpr manner with(Change change) const {
+    auto result = *this;
+    change(result);
+    return result;
+  }
 };
 
 inline constexpr auto host_call = manner{lane::host, &call_limits::host_call};
@@ -89,12 +112,12 @@ struct create_guest {
 
 struct pause_guest {
   using result = void;
-  static constexpr auto how = guest_call.asks("pause");
+  static constexpr auto how = guest_call.asks("pause").shown_as("pause");
 };
 
 struct unpause_guest {
   using result = void;
-  static constexpr auto how = guest_call.asks("unpause");
+  static constexpr auto how = guest_call.asks("unpause").shown_as("unpause");
 };
 
 struct shut_down_guest {
@@ -115,12 +138,12 @@ struct take_back_guest {
 
 struct suspend_guest {
   using result = void;
-  static constexpr auto how = guest_call.asks("suspend");
+  static constexpr auto how = guest_call.asks("suspend").shown_as("suspend");
 };
 
 struct resume_guest {
   using result = void;
-  static constexpr auto how = guest_call.asks("resume");
+  static constexpr auto how = guest_call.asks("resume").shown_as("resume");
 };
 
 /// Halted when the hypervisor does not know it.
@@ -150,13 +173,13 @@ struct look_for_strangers {
 struct attach_device {
   std::string xml;
   using result = void;
-  static constexpr auto how = guest_call.asks("attach");
+  static constexpr auto how = guest_call.asks("attach").shown_as("device attach");
 };
 
 struct detach_device {
   std::string xml;
   using result = void;
-  static constexpr auto how = guest_call.asks("detach");
+  static constexpr auto how = guest_call.asks("detach").shown_as("device detach");
 };
 
 /// What the hypervisor says that the domain has.
@@ -195,19 +218,19 @@ struct open_qubesdb {
 struct read_qubesdb {
   std::string prefix;
   using result = model::entry_list;
-  static constexpr auto how = guest_call;
+  static constexpr auto how = guest_call.shown_as("QubesDB");
 };
 
 struct write_qubesdb {
   model::qubesdb_edits edits;
   using result = void;
-  static constexpr auto how = guest_call;
+  static constexpr auto how = guest_call.shown_as("QubesDB");
 };
 
 struct watch_qubesdb {
   std::vector<std::string> paths; ///< all of them, in place of those before
   using result = void;
-  static constexpr auto how = guest_call;
+  static constexpr auto how = guest_call.shown_as("QubesDB");
 };
 
 struct write_xenstore {
@@ -226,12 +249,18 @@ struct start_agent {
   static constexpr auto how = agent_call.in_turn(agent_turn);
 };
 
+/// Whether it is connected now.
+struct look_for_agent {
+  using result = bool;
+  static constexpr auto how = file_call;
+};
+
 /// Done as well where no program runs services.
 struct run_service {
   model::service_call call;
   std::chrono::seconds patience{}; ///< with the service; none for that of any service
   using result = void;
-  static constexpr auto how = agent_call.in_turn(service_turn);
+  static constexpr auto how = agent_call.in_turn(service_turn).of_agent().shown_as("service");
 };
 
 struct ask_service {
@@ -239,14 +268,14 @@ struct ask_service {
   std::chrono::seconds patience{}; ///< with the service; none for that of any service
   errand_ptr errand{};             ///< takes the question back, if anything does
   using result = std::string;      ///< what it said
-  static constexpr auto how = agent_call.in_turn(service_turn);
+  static constexpr auto how = agent_call.in_turn(service_turn).of_agent().shown_as("service");
 };
 
 /// dom0 asks the domain for its applications.
 struct sync_menus {
   std::chrono::seconds patience{};
   using result = void;
-  static constexpr auto how = agent_call.in_turn(service_turn);
+  static constexpr auto how = agent_call.in_turn(service_turn).of_agent().shown_as("menus");
 };
 
 /// The guest is gone: so are the programs that served it.
@@ -426,8 +455,8 @@ using all =
          suspend_guest, resume_guest, inspect_guest, find_console, undefine_guest,
          look_for_strangers, attach_device, detach_device, read_devices, list_pci, bind_pci,
          open_qubesdb, read_qubesdb, write_qubesdb, watch_qubesdb, write_xenstore, start_agent,
-         run_service, ask_service, sync_menus, close_tools, verify_directory, read_overlay,
-         read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
+         look_for_agent, run_service, ask_service, sync_menus, close_tools, verify_directory,
+         read_overlay, read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
          read_backup_profile, size_files, mark_start, unmark_start, note_paused, take_paused,
          start_at_boot, align_boot, mark_service, reserve_memory, shrink_memory,
          measure_free_memory, sample_usage, size_home, trigger_input, ask_user>;
@@ -458,6 +487,9 @@ struct driver_job {
 using driver_result = job_result<job::all>;
 
 const job::manner& manner_of(const driver_job& x);
+
+/// As `qvmctl status` says it, "" for what is not shown.
+std::string doing_of(const driver_job& x);
 
 /// How long the requester of a job should wait for its answer; the maximum for one that takes as
 /// long as it takes.

@@ -41,15 +41,21 @@ unit() {
 
 earlier=(qubes-db-dom0 libvirtd virtxend virtnodedevd qubes-qmemman xenstored lvm2-pvscan@x)
 later=(qubes-vm@x qubes-core qubes-preload-dispvm qubes-qrexec-policy-daemon systemd-user-sessions)
-for name in qubes-db-dom0 libvirtd virtxend virtnodedevd qubes-qmemman xenstored qubesd \
-  systemd-user-sessions; do
+for name in qubes-db-dom0 libvirtd virtxend virtnodedevd qubes-qmemman xenstored xenconsoled \
+  qubes-meminfo-writer-dom0 systemd-user-sessions; do
   unit "$name.service"
 done
+printf '%s\n' '[Unit]' '[Socket]' 'ListenStream=/run/virtxend' >"$units/virtxend.socket"
+# What the units of R4.3 say of their order.
+unit qubesd.service Before=systemd-user-sessions.service After=remote-fs.target \
+  'After=qubes-db-dom0.service libvirtd.service virtxend.service virtnodedevd.service qubes-qmemman.service'
 unit lvm2-pvscan@.service Before=qubesd.service
-unit qubes-vm@.service After=qubesd.service Before=qubes-preload-dispvm.service
-for name in qubes-core qubes-preload-dispvm qubes-qrexec-policy-daemon; do
-  unit "$name.service" After=qubesd.service
-done
+unit qubes-vm@.service 'After=qubesd.service qubes-meminfo-writer-dom0.service' \
+  Before=qubes-preload-dispvm.service
+unit qubes-core.service 'After=qubes-db-dom0.service libvirtd.service virtxend.socket' \
+  'After=xenconsoled.service qubesd.service qubes-qmemman.service'
+unit qubes-preload-dispvm.service 'After=qubesd.service qubes-meminfo-writer-dom0.service'
+unit qubes-qrexec-policy-daemon.service After=qubesd.service
 
 cp "$root/scripts/qvmd.service" "$top/etc/systemd/system/"
 systemctl -q --root="$top" enable qvmd.service
@@ -68,8 +74,12 @@ done
 for name in "${later[@]}"; do
   ordered qvmd "$name" || { echo "$name does not come after qvmd"; failed=1; }
 done
-if ordered qubes-core qubes-db-dom0; then
-  echo "this test finds an order where there is none"
-  failed=1
-fi
+ordered qubes-db-dom0 qubes-core || { echo "this test misses an order of the stock units"; failed=1; }
+for pair in 'qubes-core qubes-db-dom0' 'qubes-qmemman libvirtd' 'libvirtd qubes-qmemman'; do
+  read -r first second <<<"$pair"
+  if ordered "$first" "$second"; then
+    echo "this test finds an order where there is none: $pair"
+    failed=1
+  fi
+done
 exit "$failed"

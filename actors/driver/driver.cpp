@@ -5,6 +5,7 @@
 #include "drivers/begin_limit.hpp"
 #include "drivers/xenstore_guest.hpp"
 #include "model/kind_of.hpp"
+#include "model/reachable.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -34,6 +35,22 @@ outcome<driver_result> carry_out(machinery& with, const driver_job& x) {
         });
       },
       x.what);
+}
+
+/// Refused at once where the agent cannot hear: whoever called it would wait for nothing.
+outcome<driver_result> carry_out_by_agent(machinery& with, const snapshot& now,
+                                          const driver_job& x) {
+  auto& name = x.about.name;
+  auto* guest = now.find(name);
+  if (!guest) // it may be a stub domain
+    guest = now.find(model::guest_of_stub(name));
+  if (!guest || guest->is(model::admin_vm))
+    return carry_out(with, x);
+  if (auto awake = model::check_awake(now.view(), *guest); !awake)
+    return tl::unexpected{std::move(awake.error())};
+  if (with.of(x.about).can().agent && !with.tools->agent_connected(name))
+    return tl::unexpected{model::no_agent(name)};
+  return carry_out(with, x);
 }
 
 /// As refusals call it.
@@ -193,6 +210,10 @@ caf::result<driver_result> driver_state::take(const driver_job& what) {
   calls_.emplace(
       number,
       call{.name = how.call, .domain = x.about.name, .at = at, .builds = is_build(x), .to = to});
+  if (auto doing = doing_of(x); !doing.empty())
+    world_->status.begin_call(number,
+                              x.about.awaited_by.empty() ? x.about.name : x.about.awaited_by,
+                              {std::move(doing), "in line", world_->now_us()});
   auto most = limit_of(x, world_->settings);
   auto limited = !how.may_begin_late() && most != no_deadline;
   auto left = [clock = &self->clock(), most, asked = self->clock().now(), limited] {
@@ -202,18 +223,22 @@ caf::result<driver_result> driver_state::take(const driver_job& what) {
   auto turn = fmt::format("{}{}", x.about.name, how.turn);
   off_thread(
       driver_actor{self}, with_->lanes_of(at, how.where), how.where, std::move(turn),
-      [](const std::shared_ptr<machinery>& with, const driver_job& x,
-         const auto& left) -> outcome<driver_result> {
+      [](const std::shared_ptr<machinery>& with, const driver_job& x, const auto& left,
+         const std::weak_ptr<world>& of, std::uint64_t number) -> outcome<driver_result> {
         auto limit = drivers::begin_limit{left};
         if (!drivers::begin_limit::may_go_on())
           return tl::unexpected{waited_too_long(x)};
-        auto done = carry_out(*with, x);
+        auto in = of.lock(); // a call may outlive its daemon
+        if (in)
+          in->status.go_on_with_call(number, "under way");
+        auto done = in && manner_of(x).by_agent ? carry_out_by_agent(*with, in->look(), x)
+                                                : carry_out(*with, x);
         if (!done && limit.given_up())
           return tl::unexpected{waited_too_long(x)};
         return done;
       },
       [this, number](outcome<driver_result> result) { returned(number, std::move(result)); }, with_,
-      std::move(x), left);
+      std::move(x), left, std::weak_ptr{world_}, number);
   return to;
 }
 
@@ -261,6 +286,7 @@ void driver_state::follow(const news& x) {
 }
 
 void driver_state::returned(std::uint64_t number, outcome<driver_result> result) {
+  world_->status.finish_call(number);
   auto to = calls_.extract(number).mapped().to;
   if (!to.pending()) // the connection was lost meanwhile, and so was the answer
     return;
@@ -404,24 +430,27 @@ void driver_state::learn_pci() {
       with_);
 }
 
-/// Libvirt's own news of a stop may be lost; each domain finds out for itself.
-void driver_state::look_at_all() {
+/// Those that have a guest hear `news_of(record)`.
+template <class NewsOf>
+void driver_state::tell_running(NewsOf news_of) {
   auto actors = world_->directory.read();
   for (auto& x : world_->system.read()->domains) {
     auto* who = actors->find(x->name.str());
     if (who && world_->board.read(x->qid).xid >= 0)
-      self->send(who->domain, news{x->name, x->uuid, model::guest_event::stopped});
+      self->send(who->domain, news_of(*x));
   }
 }
 
+/// Libvirt's own news of a stop may be lost; each domain finds out for itself.
+void driver_state::look_at_all() {
+  tell_running([](auto& x) { return news{x.name, x.uuid, model::guest_event::stopped}; });
+}
+
+/// Also what was so the last time: an agent may have come and gone since, which its domain knows of
+/// by its start alone.
 void driver_state::agents_are(const std::set<std::string>& names) {
-  auto before = std::exchange(agents_, names);
-  auto actors = world_->directory.read();
-  for (auto& who : actors->entries()) {
-    auto there = names.contains(who->name);
-    if (!before || before->contains(who->name) != there)
-      self->send(who->domain, agent_news{there});
-  }
+  agents_ = names;
+  tell_running([&](auto& x) { return agent_news{names.contains(x.name.str())}; });
 }
 
 template <class News>

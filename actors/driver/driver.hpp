@@ -67,6 +67,8 @@ private:
   void learn_pci();
   template <class News>
   void route(const News& x);
+  template <class NewsOf>
+  void tell_running(NewsOf news_of);
   void look_at_all();
   void agents_are(const std::set<std::string>& names);
 

@@ -95,6 +95,10 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::star
                                   .debug = what.debug});
 }
 
+outcome<bool> run(machinery& with, const domain_identity& about, const job::look_for_agent&) {
+  return !with.of(about).can().agent || with.tools->agent_connected(about.name);
+}
+
 outcome<void> run(machinery& with, const domain_identity& about, const job::run_service& what) {
   return call_service(with, about, what.call, what.patience).map([](const auto&) {});
 }

@@ -44,6 +44,7 @@ handler<job::write_qubesdb> run;
 handler<job::watch_qubesdb> run;
 handler<job::write_xenstore> run;
 handler<job::start_agent> run;
+handler<job::look_for_agent> run;
 handler<job::run_service> run;
 handler<job::ask_service> run;
 handler<job::sync_menus> run;

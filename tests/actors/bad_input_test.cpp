@@ -124,6 +124,8 @@ struct bad_input : ::testing::Test {
       renew_if_changed();
       return;
     }
+    if (frame.find("has grown, its file system has not") != frame.npos) // which it says
+      return renew_if_changed();
     auto now = sim->world().system.read();
     EXPECT_TRUE(now == before || *now == *before) << about() << ": refused, yet something changed";
   }

@@ -208,6 +208,30 @@ TEST_P(domains, are_transient_while_their_agent_is_gone) {
   EXPECT_EQ(state(), "Running");
 }
 
+TEST_P(domains, are_transient_when_their_agent_goes_as_soon_as_it_came) {
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
+  auto state = [&] {
+    auto now = sim.world().look();
+    return wire_name(model::power_of(now.view(), *now.find("app0")));
+  };
+  auto started = sim.send("app0", ask::start{});
+  while (!sim.tools().agent_connected("app0"))
+    ASSERT_TRUE(sim.step());
+  sim.tools().drop_agent("app0");
+  sim.run();
+  ASSERT_TRUE(*sim.answer_to(started));
+  EXPECT_EQ(state(), "Transient") << "it left while the start went on";
+
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  sim.tools().tell_of_agents(false);
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  EXPECT_EQ(state(), "Running");
+  sim.tools().drop_agent("app0");
+  sim.tools().tell_of_agents(true);
+  sim.settle();
+  EXPECT_EQ(state(), "Transient") << "what is told is what was told before it came";
+}
+
 TEST_P(domains, shutdown_of_a_netvm_with_clients_is_refused_and_names_them) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app2", ask::start{}));

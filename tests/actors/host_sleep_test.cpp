@@ -104,6 +104,9 @@ TEST_P(sleeping_host, wakes_all_at_once) {
 TEST_P(sleeping_host, tells_the_agents_first_by_name) {
   for (auto who : {"app0", "sys-net0"})
     ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
+  for (auto who : {"app0", "sys-net0"})
+    sim.tools().connect_agent(who, "user");
+  sim.settle();
   EXPECT_TRUE(fall_asleep());
   auto first = told("domain-cmd-pre-run");
   ASSERT_EQ(first.size(), 4U) << "SuspendPreAll and SuspendPre, each in two domains";

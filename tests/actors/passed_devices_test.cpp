@@ -182,6 +182,80 @@ TEST_P(passed_devices, take_no_options_and_say_why_they_do_not_come) {
   EXPECT_EQ(body(attach, device, work_name), "");
 }
 
+TEST_P(passed_devices, are_refused_at_once_where_nobody_hears_of_them) {
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  auto device = fmt::format("{}+2-1", backend);
+  ASSERT_TRUE(sim.ask(work_name, ask::pause{}));
+  auto refused = say(attach, device, work_name);
+  EXPECT_THAT(refused, HasSubstr("QubesVMNotRunningError"));
+  EXPECT_THAT(refused, HasSubstr("'app0' is paused"));
+  ASSERT_TRUE(sim.ask(work_name, ask::unpause{}));
+  sim.tools().drop_agent(work_name);
+  sim.settle();
+  refused = say(attach, device, work_name);
+  EXPECT_THAT(refused, HasSubstr("QubesVMError"));
+  EXPECT_THAT(refused, HasSubstr("the qrexec agent of 'app0' is not connected"));
+  EXPECT_THAT(calls(), IsEmpty());
+  sim.tools().connect_agent(work_name, "user");
+  sim.settle();
+  EXPECT_EQ(body(attach, device, work_name), "");
+  ASSERT_TRUE(sim.ask(backend, ask::pause{}));
+  EXPECT_THAT(say(detach, device, work_name), HasSubstr("'sys-net1' is paused"));
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
+  EXPECT_THAT(calls(), ElementsAre("app0 root qubes.USBAttach <sys-net1 2-1>"));
+}
+
+TEST_P(passed_devices, that_are_assigned_come_when_somebody_hears_of_them_again) {
+  ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
+                 "mode='auto-attach'"),
+            "");
+  start(backend);
+  start(work_name);
+  ASSERT_TRUE(sim.ask(work_name, ask::pause{}));
+  plug_in("2-1");
+  EXPECT_THAT(calls(), IsEmpty());
+  ASSERT_TRUE(sim.ask(work_name, ask::unpause{}));
+  sim.settle();
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
+  EXPECT_EQ(body(detach, fmt::format("{}+2-1", backend), work_name), "");
+  pull_out("2-1");
+  sim.tools().drop_agent(work_name);
+  sim.settle();
+  plug_in("2-1");
+  EXPECT_EQ(body(attached, "", work_name), "");
+  sim.tools().connect_agent(work_name, "user");
+  sim.settle();
+  EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
+}
+
+TEST_P(passed_devices, that_take_long_to_come_or_go_are_shown_with_what_they_wait_for) {
+  start(backend);
+  start(work_name);
+  plug_in("2-1");
+  auto device = fmt::format("{}+2-1", backend);
+  auto shown_while = [&](std::string_view method, const std::string& held) {
+    sim.lanes().hold(held);
+    auto who = sim.post(bytes_of(method, device, "dom0", work_name, ""));
+    sim.settle();
+    EXPECT_THAT(body("qvmd.Status", "", "dom0"), HasSubstr("\"operations\":[]")) << "just begun";
+    sim.pass(std::chrono::seconds{1});
+    auto status = body("qvmd.Status", "", "dom0");
+    sim.lanes().hold("");
+    sim.run();
+    EXPECT_FALSE(sim.reply_to(who).frames.empty());
+    EXPECT_THAT(body("qvmd.Status", "", "dom0"), HasSubstr("\"operations\":[]")) << "it is over";
+    return status.substr(status.find("\"operations\":"));
+  };
+  auto coming = shown_while(attach, "app0 services");
+  for (auto part : {"\"domain\":\"app0\"", "service qubes.USBAttach in app0", "in line"})
+    EXPECT_THAT(coming, HasSubstr(part));
+  auto going = shown_while(detach, "sys-net1 services");
+  for (auto part : {"\"domain\":\"app0\"", "service qubes.USBDetach in sys-net1", "in line"})
+    EXPECT_THAT(going, HasSubstr(part));
+}
+
 TEST_P(passed_devices, that_are_assigned_come_when_either_starts) {
   ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1:{}", backend, stick), work_name,
                  "mode='auto-attach'"),

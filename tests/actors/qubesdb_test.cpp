@@ -16,9 +16,23 @@ namespace {
 struct qubesdb_tree : ::testing::Test {
   simulation sim{1, with_volumes(populated_host())};
 
-  void feature(const std::string& name, const std::string& value) {
-    auto done = sim.ask("work", ask::set_feature{name, value});
+  qubesdb_tree() {
+    sim.society().world()->machine.update([](auto& x) { x.timezone = "Europe/Warsaw"; });
+  }
+
+  void feature(const std::string& name, const std::string& value, const std::string& who = "work") {
+    auto done = sim.ask(who, ask::set_feature{name, value});
     EXPECT_TRUE(done) << name;
+  }
+
+  void property(const std::string& name, const std::string& value,
+                const std::string& who = "work") {
+    auto done = sim.ask(who, ask::set_property{name, value});
+    EXPECT_TRUE(done) << name << ": " << why(done);
+  }
+
+  std::int32_t xid_of(const std::string& who) {
+    return sim.world().board.read(sim.world().system.read()->find(who)->qid).xid;
   }
 
   /// `PATH=VALUE`, a line each; what is random is checked and left out.
@@ -52,28 +66,38 @@ TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
   feature("check-updates", "1");
   feature("dvm", "");
   feature("updates-proxy-setup", "1");
+  feature("boot-mode.kernelopts.paranoid", "quiet");
   feature("boot-mode.active", "paranoid");
+  feature("boot-mode.default-user.paranoid", "careful");
+  feature("net.fake-ip", "192.168.1.128");
+  feature("net.fake-gateway", "192.168.1.1");
+  feature("net.fake-netmask", "255.255.255.0");
+  property("guivm", "vault");
+  property("audiovm", "fedora");
+  ASSERT_TRUE(sim.ask("vault", ask::start{}));
+  ASSERT_TRUE(sim.ask("fedora", ask::start{}));
   ASSERT_TRUE(sim.ask("work", ask::start{}));
-  EXPECT_EQ(tree_of("work"), R"(/default-user=user
+  EXPECT_EQ(tree_of("work"),
+            fmt::format(R"(/default-user=careful
 /guivm-windows-prefix=Work: 
 /hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
 /keyboard-layout=us++
 /name=work
 /persist/home=/home/user
-/qubes-audio-domain-xid=0
+/qubes-audio-domain-xid={player}
 /qubes-base-template=debian
 /qubes-block-devices=
 /qubes-debug-mode=0
-/qubes-gateway=10.137.0.4
-/qubes-gui-domain-xid=0
+/qubes-gateway=192.168.1.1
+/qubes-gui-domain-xid={screen}
 /qubes-gui-enabled=True
 /qubes-gui-videoram-min=200
 /qubes-gui-videoram-overhead=100
-/qubes-ip=10.137.0.5
+/qubes-ip=192.168.1.128
 /qubes-iptables=reload
 /qubes-iptables-error=
 /qubes-mac=00:16:3e:5e:6c:00
-/qubes-netmask=255.255.255.255
+/qubes-netmask=255.255.255.0
 /qubes-primary-dns=10.139.1.1
 /qubes-secondary-dns=10.139.1.2
 /qubes-service/app-dispvm.firefox=1
@@ -86,13 +110,19 @@ TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
 /qubes-service/qubes-dvm=0
 /qubes-service/qubes-update-check=1
 /qubes-service/yum-proxy-setup=1
+/qubes-timezone=Europe/Warsaw
 /qubes-usb-devices=
 /qubes-vm-persistence=rw-only
 /qubes-vm-type=AppVM
 /qubes-vm-updateable=False
 /type=AppVM
 /vm-config/key=some value
-)");
+)",
+                        fmt::arg("screen", xid_of("vault")), fmt::arg("player", xid_of("fedora"))));
+  auto netvm = sim.tools().database("sys-firewall");
+  EXPECT_EQ(netvm.at("/mapped-ip/10.137.0.5/visible-ip"), "192.168.1.128");
+  EXPECT_EQ(netvm.at("/mapped-ip/10.137.0.5/visible-gateway"), "192.168.1.1");
+  EXPECT_EQ(netvm.at("/qubes-firewall/10.137.0.5/policy"), "drop");
 }
 
 TEST_F(qubesdb_tree, of_a_netvm_between_two_others) {
@@ -133,6 +163,7 @@ COMMIT
 /qubes-primary-dns=10.139.1.1
 /qubes-secondary-dns=10.139.1.2
 /qubes-service/meminfo-writer=1
+/qubes-timezone=Europe/Warsaw
 /qubes-usb-devices=
 /qubes-vm-persistence=rw-only
 /qubes-vm-type=ProxyVM
@@ -141,7 +172,7 @@ COMMIT
 )");
 }
 
-TEST_F(qubesdb_tree, of_a_template_and_a_standalone) {
+TEST_F(qubesdb_tree, of_a_template) {
   ASSERT_TRUE(sim.ask("debian", ask::start{}));
   EXPECT_EQ(tree_of("debian"), R"(/default-user=user
 /keyboard-layout=us++
@@ -155,12 +186,171 @@ TEST_F(qubesdb_tree, of_a_template_and_a_standalone) {
 /qubes-iptables=reload
 /qubes-iptables-error=
 /qubes-service/meminfo-writer=1
+/qubes-timezone=Europe/Warsaw
 /qubes-usb-devices=
 /qubes-vm-persistence=full
 /qubes-vm-type=TemplateVM
 /qubes-vm-updateable=True
 /type=TemplateVM
 )");
+}
+
+TEST_F(qubesdb_tree, of_a_standalone) {
+  ASSERT_TRUE(sim.ask("alone", ask::start{}));
+  EXPECT_EQ(tree_of("alone"), R"(/default-user=user
+/keyboard-layout=us++
+/name=alone
+/qubes-audio-domain-xid=0
+/qubes-base-template=
+/qubes-block-devices=
+/qubes-debug-mode=0
+/qubes-gateway=10.137.0.4
+/qubes-gui-domain-xid=0
+/qubes-gui-enabled=True
+/qubes-ip=10.137.0.9
+/qubes-iptables=reload
+/qubes-iptables-error=
+/qubes-mac=00:16:3e:5e:6c:00
+/qubes-netmask=255.255.255.255
+/qubes-primary-dns=10.139.1.1
+/qubes-secondary-dns=10.139.1.2
+/qubes-service/meminfo-writer=1
+/qubes-timezone=Europe/Warsaw
+/qubes-usb-devices=
+/qubes-vm-persistence=full
+/qubes-vm-type=AppVM
+/qubes-vm-updateable=True
+/type=StandaloneVM
+)");
+}
+
+TEST_F(qubesdb_tree, of_the_first_netvm_which_is_a_relay) {
+  property("remote_name", "far-away", "far");
+  ASSERT_TRUE(sim.ask("sys-net", ask::start{}));
+  EXPECT_EQ(tree_of("sys-net"), R"(/connected-ips=10.137.0.4
+/connected-ips6=
+/default-user=user
+/keyboard-layout=us++
+/name=sys-net
+/qubes-audio-domain-xid=0
+/qubes-base-template=debian
+/qubes-block-devices=
+/qubes-debug-mode=0
+/qubes-gui-domain-xid=0
+/qubes-gui-enabled=True
+/qubes-iptables=reload
+/qubes-iptables-error=
+/qubes-netvm-gateway=10.137.0.3
+/qubes-netvm-netmask=255.255.255.255
+/qubes-netvm-network=10.137.0.3
+/qubes-netvm-primary-dns=10.139.1.1
+/qubes-netvm-secondary-dns=10.139.1.2
+/qubes-service/meminfo-writer=1
+/qubes-timezone=Europe/Warsaw
+/qubes-usb-devices=
+/qubes-vm-persistence=rw-only
+/qubes-vm-type=NetVM
+/qubes-vm-updateable=False
+/remote/far=far-away
+/type=AppVM
+)");
+}
+
+/// What it adds to the trees above, of a client, its netvm, and the netvm of that.
+TEST_F(qubesdb_tree, with_ipv6) {
+  auto added = [this](const std::string& who, auto begin) {
+    auto before = sim.tools().database(who);
+    EXPECT_FALSE(before.empty()) << who;
+    begin();
+    auto text = std::string{};
+    for (auto& [path, value] : sim.tools().database(who))
+      if (path != "/qubes-random-seed" && path != "/qubes-iptables-header"
+          && (!before.contains(path) || before.at(path) != value))
+        text += fmt::format("{}={}\n", path, value);
+    return text;
+  };
+  auto again = [this] {
+    ASSERT_TRUE(sim.ask("work", ask::kill{}));
+    ASSERT_TRUE(sim.ask("sys-firewall", ask::kill{}));
+    ASSERT_TRUE(sim.ask("sys-net", ask::kill{}));
+    feature("ipv6", "1", "sys-net");
+    feature("qubes-firewall", "1", "sys-net"); // no rules by xid, which is another one
+    feature("qubes-firewall", "1", "sys-firewall");
+    ASSERT_TRUE(sim.ask("work", ask::start{}));
+  };
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
+  auto net = std::string{};
+  auto firewall = std::string{};
+  auto work = added(
+      "work", [&] { firewall = added("sys-firewall", [&] { net = added("sys-net", again); }); });
+  EXPECT_EQ(work, "/qubes-gateway6=fd09:24ef:4179::a89:4\n"
+                  "/qubes-ip6=fd09:24ef:4179::a89:5\n");
+  EXPECT_EQ(firewall, "/connected-ips6=fd09:24ef:4179::a89:9 fd09:24ef:4179::a8a:4d2 "
+                      "fd09:24ef:4179::a89:7 fd09:24ef:4179::a89:5\n"
+                      "/qubes-firewall/fd09:24ef:4179::a89:5=\n"
+                      "/qubes-firewall/fd09:24ef:4179::a89:5/0000=action=accept\n"
+                      "/qubes-firewall/fd09:24ef:4179::a89:5/policy=drop\n"
+                      "/qubes-gateway6=fd09:24ef:4179::a89:3\n"
+                      "/qubes-ip6=fd09:24ef:4179::a89:4\n"
+                      "/qubes-netvm-gateway6=fd09:24ef:4179::a89:4\n");
+  EXPECT_EQ(net, "/connected-ips6=fd09:24ef:4179::a89:4\n"
+                 "/qubes-firewall/fd09:24ef:4179::a89:4=\n"
+                 "/qubes-firewall/fd09:24ef:4179::a89:4/0000=action=accept\n"
+                 "/qubes-firewall/fd09:24ef:4179::a89:4/policy=drop\n"
+                 "/qubes-netvm-gateway6=fd09:24ef:4179::a89:3\n");
+}
+
+TEST_F(qubesdb_tree, of_one_whose_screen_and_player_come_up_later) {
+  property("guivm", "vault");
+  property("audiovm", "vault");
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
+  auto entries = sim.tools().database("work");
+  EXPECT_FALSE(entries.contains("/qubes-gui-domain-xid"));
+  EXPECT_FALSE(entries.contains("/qubes-audio-domain-xid"));
+  ASSERT_TRUE(sim.ask("vault", ask::start{}));
+  entries = sim.tools().database("work");
+  EXPECT_EQ(entries.at("/qubes-gui-domain-xid"), std::to_string(xid_of("vault")));
+  EXPECT_EQ(entries.at("/qubes-audio-domain-xid"), std::to_string(xid_of("vault")));
+  EXPECT_EQ(entries.at("/qubes-gui-enabled"), "True");
+}
+
+/// What its start writes to others is there when that is answered.
+TEST_F(qubesdb_tree, of_others_is_whole_when_a_start_is_answered) {
+  property("guivm", "vault");
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
+  for (auto held : {"work", "sys-firewall"}) {
+    auto who = std::string{held} == "work" ? "vault" : "alone"; // whose start writes there
+    auto ticket = sim.send(who, ask::start{});
+    while (!sim.world().status.activities().contains(who)
+           || sim.world().status.activities().at(who).step != "unmark")
+      ASSERT_TRUE(sim.step());
+    sim.lanes().hold(held);
+    sim.settle();
+    EXPECT_FALSE(sim.answer_to(ticket)) << held << " has not been told of " << who;
+    EXPECT_GT(sim.lanes().held(), 0U);
+    sim.lanes().hold("");
+    sim.run();
+    ASSERT_TRUE(sim.answer_to(ticket));
+    EXPECT_TRUE(*sim.answer_to(ticket));
+  }
+}
+
+/// A database that does not answer holds a start up for as long as a call may take.
+TEST_F(qubesdb_tree, of_others_may_be_slow) {
+  property("guivm", "vault");
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
+  auto ticket = sim.send("vault", ask::start{});
+  while (!sim.world().status.activities().contains("vault")
+         || sim.world().status.activities().at("vault").step != "unmark")
+    ASSERT_TRUE(sim.step());
+  sim.lanes().hold("work");
+  sim.settle();
+  EXPECT_EQ(sim.world().status.activities().at("vault").step, "others");
+  sim.pass(sim.world().settings.guest_call + std::chrono::seconds{1});
+  ASSERT_TRUE(sim.answer_to(ticket));
+  EXPECT_TRUE(*sim.answer_to(ticket));
+  sim.lanes().hold("");
+  sim.run();
 }
 
 TEST_F(qubesdb_tree, of_a_disposable) {
@@ -171,6 +361,7 @@ TEST_F(qubesdb_tree, of_a_disposable) {
   ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"default_user", "guest"}));
   ASSERT_TRUE(sim.ask("disp1234", ask::set_property{"maxmem", "0"}));
   ASSERT_TRUE(sim.ask("disp1234", ask::set_feature{"qubes-firewall", "1"}));
+  ASSERT_TRUE(sim.ask("disp1234", ask::set_feature{"anon-timezone", "1"}));
   ASSERT_TRUE(sim.ask("disp1234", ask::start{}));
   EXPECT_EQ(tree_of("disp1234"), R"(/default-user=guest
 /name=disp1234

@@ -129,6 +129,33 @@ TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
   ASSERT_TRUE(sim.ask("app1", ask::resize_volume{"private", "30000000000"})) << "it is halted";
 }
 
+TEST_P(volumes_of_a_domain, do_not_grow_inside_where_nobody_hears_of_it) {
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
+  auto resize = [this](const std::string& bytes) {
+    auto ticket = sim.send("app0", ask::resize_volume{"private", bytes});
+    sim.settle();
+    auto* said = sim.answer_to(ticket);
+    EXPECT_TRUE(said && !*said && said->error().code == errc::storage);
+    return said ? why(*said) : "nothing";
+  };
+  sim.lanes().hold("app0 agent");
+  auto started = sim.send("app0", ask::start{});
+  sim.settle();
+  EXPECT_THAT(resize("30000000000"), HasSubstr("has grown, its file system has not: the qrexec "
+                                               "agent of 'app0' is not connected"));
+  sim.lanes().hold("");
+  sim.run();
+  ASSERT_TRUE(*sim.answer_to(started));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  EXPECT_THAT(resize("40000000000"),
+              HasSubstr("has grown, its file system has not: 'app0' is paused"));
+  EXPECT_THAT(sim.tools().calls(), IsEmpty());
+  for (auto& x : sim.events())
+    EXPECT_NE(x.name, "domain-cmd-pre-run");
+  ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
+  EXPECT_TRUE(sim.ask("app0", ask::resize_volume{"private", "50000000000"}));
+}
+
 TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_other) {
   ASSERT_TRUE(start("app0"));
   for (auto round = 0; round < 10; ++round) {
