@@ -129,7 +129,7 @@ private:
   job::start_agent agent_work(const std::string& user) const;
   void start_agent();
   void take_input();
-  void tell_others();
+  void tell_others(const std::function<void()>& then);
   void started();
   void undo_create();
   void take_down_later(const model::error& why);

@@ -43,7 +43,6 @@ const std::vector<domain_state::start_step>& domain_state::start_steps() {
       {"stub domain", &me::start_stub_agent, nullptr},
       {"agent", &me::start_agent, nullptr},
       {"unmark", &me::unmark_start, nullptr},
-      {"others", &me::tell_others, nullptr},
       {"start", &me::started, nullptr},
   };
   return steps;
@@ -181,8 +180,10 @@ void domain_state::finish_start() {
   sync_network(); // the record may have changed on the way
   world_->status.finish(who_);
   world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});
-  for (auto& x : run->waiting)
-    x.ok();
+  tell_others([waiting = std::move(run->waiting)] {
+    for (auto& x : waiting)
+      x.ok();
+  });
   take_up_menus();
 }
 
@@ -501,14 +502,15 @@ void domain_state::take_input() {
         [this](const model::error& why) { note(spdlog::level::warn, "{}", why.text); });
 }
 
-/// Who hears of the start finds in others' QubesDBs what it brings.
-void domain_state::tell_others() {
+/// Whoever asked for the start finds in others' QubesDBs what it brings.
+void domain_state::tell_others(const std::function<void()>& then) {
   auto now = look();
-  auto all = model::told_by_start(now.view(), *record(now));
+  auto* me = record(now);
+  auto all = me ? model::told_by_start(now.view(), *me) : model::notices{};
   auto left = std::make_shared<std::size_t>(all.size() + 1);
-  auto done = [this, left, life = life_] {
-    if (--*left == 0 && life == life_)
-      next_step();
+  auto done = [left, then] {
+    if (--*left == 0)
+      then();
   };
   for (auto& [whose, edits] : all)
     write_qubesdb(self, world_, whose, std::move(edits), done);
