@@ -98,6 +98,22 @@ TEST_F(gate_test, framing_errors_are_dropped_without_a_word) {
   EXPECT_EQ(dropped, 1U);
 }
 
+TEST_F(gate_test, an_argument_with_blanks_is_refused_by_its_check) {
+  for (auto& frame : {"admin.vm.feature.Set+a b dom0 name app0\0x"s,
+                      "admin.vm.tag.Set+ my tag  dom0 name app0\0"s,
+                      "admin.vm.feature.Get+a  b dom0 keyword adminvm\0"s})
+    EXPECT_THAT(say(frame),
+                testing::AllOf(StartsWith(refused("ProtocolError")), HasSubstr("blank")));
+  EXPECT_THAT(say("nosuch+a b dom0 name app0\0"s), HasSubstr("no such method"));
+  EXPECT_THAT(say("admin.vm.feature.Get+a b dom0 name nobody\0"s),
+              StartsWith(refused("QubesVMNotFoundError")));
+  EXPECT_EQ(dropped, 0U);
+  for (auto& frame : {"admin.vm.List  dom0 name app0\0"s, "admin.vm.List a+b c d\0"s,
+                      "a b+c dom0 name app0\0"s, "a+b c dom0 keyword app0\0"s, "a+b c d\0"s})
+    EXPECT_EQ(say(frame), "") << frame;
+  EXPECT_EQ(dropped, 5U);
+}
+
 TEST_F(gate_test, checks_come_in_the_order_of_the_protocol) {
   EXPECT_THAT(say("nosuch+a nobody name nothing\0x"s), StartsWith(refused("QubesVMNotFoundError")));
   EXPECT_THAT(say("nosuch dom0 name -bad\0"s), StartsWith(refused("QubesValueError")));
