@@ -50,7 +50,7 @@ private:
   void carry_out(const ask::tell_xml& x, const reply& to);
   void carry_out(const ask::get_notes& x, const reply& to);
   void carry_out(const ask::set_notes& x, const reply& to);
-  std::string directory_of_mine() const;
+  std::string directory_of_mine() const; ///< "" for a domain that has none here
 
   // -- starting (start.cpp) ---------------------------------------------------------------------
 
@@ -383,6 +383,7 @@ private:
   std::int64_t now_s() const;
   void with_rules(const reply& to, const std::function<void(const model::firewall_rules&)>& then);
   void carry_out(const ask::get_firewall& x, const reply& to);
+  model::error has_no_firewall() const;
   void carry_out(const ask::set_firewall& x, const reply& to);
   void save_rules(const model::firewall_rules& rules, const reply& to);
   void carry_out(const ask::reload_firewall& x, const reply& to);

@@ -140,6 +140,25 @@ TEST_F(gate_test, a_header_that_is_not_ascii_gets_an_answer_in_ascii) {
   EXPECT_EQ(dropped, 0U);
 }
 
+/// They have no directory here: nothing of a path is told, and nothing is nothing to write.
+TEST(remote_domains, have_no_notes_and_no_firewall_here) {
+  simulation sim{1, populated_host()};
+  auto say = [&](std::string_view method, std::string_view payload) {
+    auto reply = sim.say(bytes_of(method, "", "dom0", "far", payload));
+    return reply.frames.empty() ? "dropped"s : reply.frames.back();
+  };
+  EXPECT_EQ(say("admin.vm.notes.Get", ""), "0\0"s);
+  EXPECT_EQ(say("admin.vm.notes.Set", ""), "0\0"s);
+  EXPECT_THAT(say("admin.vm.notes.Set", "x"), HasSubstr("has no notes here"));
+  EXPECT_THAT(say("admin.vm.firewall.Get", ""), HasSubstr("has no firewall here"));
+  for (auto& orders : {order{ask::get_firewall{}}, order{ask::reload_firewall{}},
+                       order{ask::set_firewall{"action=accept\n"}}}) { // past the gate's check
+    auto refused = sim.ask("far", orders);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().text, HasSubstr("has no firewall here"));
+  }
+}
+
 TEST_F(gate_test, unknown_domain_suggests_the_nearest) {
   EXPECT_THAT(call("admin.vm.List", "ap0"), HasSubstr("did you mean 'app0'"));
 }
