@@ -62,6 +62,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
       [this](atom::expire, std::uint64_t armed) { expire(armed); },
       [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
       [this](atom::tick, std::uint64_t life) { tick(life); },
+      [](const completion& run) { run(); },
   };
 }
 
@@ -164,8 +165,8 @@ std::string domain_state::directory_of_mine() const {
   return above.empty() ? std::string{} : fmt::format("{}/{}", above, who_);
 }
 
-void domain_state::carry_out(const ask::get_notes&, const reply& to) {
 /// Notes are in the directory of a domain; what has none here has no notes here.
+void domain_state::carry_out(const ask::get_notes&, const reply& to) {
   auto mine = directory_of_mine();
   if (mine.empty())
     return to.ok();

@@ -280,6 +280,8 @@ private:
                     const std::function<void(std::vector<model::device>)>& then);
   void with_offers(const std::string& kind, const std::string& backend, const reply& to,
                    const std::function<void(std::vector<model::device>)>& then);
+  void put_off_what_was_told(const std::string& kind,
+                             const std::function<void(const std::vector<model::device>&)>& then);
   void with_holders(const std::string& kind, std::vector<model::device>& all) const;
   void with_attached(const std::string& kind, const reply& to,
                      const std::function<void(std::vector<model::attachment>)>& then);
@@ -381,9 +383,9 @@ private:
   // -- firewall (firewall.cpp) ------------------------------------------------------------------
 
   std::int64_t now_s() const;
+  model::error has_no_firewall() const;
   void with_rules(const reply& to, const std::function<void(const model::firewall_rules&)>& then);
   void carry_out(const ask::get_firewall& x, const reply& to);
-  model::error has_no_firewall() const;
   void carry_out(const ask::set_firewall& x, const reply& to);
   void save_rules(const model::firewall_rules& rules, const reply& to);
   void carry_out(const ask::reload_firewall& x, const reply& to);
