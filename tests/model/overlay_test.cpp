@@ -58,7 +58,7 @@ std::string merged(const std::string& inside) {
   return result ? compact(result->text) : "refused: " + result.error().text;
 }
 
-/// A domain with an interface, disks and a device of the host, as qvmd writes it.
+/// A domain with an interface and disks, as qvmd writes it.
 std::string domain_in(const std::string& mode) {
   auto host = tests::sample{};
   host.set("work", "virt_mode", mode);
@@ -74,8 +74,6 @@ std::string domain_in(const std::string& mode) {
       it.rw = true;
     }
   });
-  if (mode == "hvm")
-    host.assign_pci("work");
   auto text = render(gather(host.view, host["work"]));
   EXPECT_TRUE(text) << text.error().message();
   return text.value_or("");
