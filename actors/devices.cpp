@@ -17,6 +17,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 namespace qubes::actors {
@@ -25,6 +26,9 @@ using model::errc;
 using model::power;
 
 namespace {
+
+/// Whoever only lists waits no longer for a guest that has told before.
+constexpr auto patience_with_guest = std::chrono::seconds{1};
 
 std::string_view option(const model::device_options& all, std::string_view key) {
   auto it = std::ranges::find(all, key, [](auto& x) { return x.first; });
@@ -186,7 +190,7 @@ void domain_state::with_holders(const std::string& kind, std::vector<model::devi
 }
 
 /// What the host has is known as long as the hypervisor tells of changes; a guest is asked: news of
-/// it may be on their way.
+/// it may be on their way. One that does not answer has what it last told.
 void domain_state::carry_out(const ask::list_available& x, const reply& to) {
   auto list = [x, to](const std::vector<model::device>& all) {
     auto text = std::string{};
@@ -199,11 +203,32 @@ void domain_state::carry_out(const ask::list_available& x, const reply& to) {
     to.ok(std::move(text));
   };
   auto known = world_->host_pci.read();
-  if (x.device_class != "pci" || who_ != "dom0" || !*known)
-    return with_devices(x.device_class, who_, to, list);
+  if (x.device_class != "pci" || who_ != "dom0" || !*known) {
+    with_devices(x.device_class, who_, to, list);
+    return put_off_what_was_told(x.device_class, list);
+  }
   auto all = **known;
   with_holders(x.device_class, all);
   list(all);
+}
+
+/// For whoever has no answer by then.
+void domain_state::put_off_what_was_told(
+    const std::string& kind, const std::function<void(const std::vector<model::device>&)>& then) {
+  auto last_told = [this, kind]() -> const std::optional<std::vector<model::device>>* {
+    auto mine = offers_.find(kind);
+    return mine == offers_.end() || !mine->second.told ? nullptr : &mine->second.told;
+  };
+  if (!last_told())
+    return;
+  self->delayed_send(self, patience_with_guest, completion{[this, kind, then, last_told] {
+                       auto* told = last_told();
+                       if (!told)
+                         return;
+                       auto all = **told;
+                       with_holders(kind, all);
+                       then(all);
+                     }});
 }
 
 void domain_state::carry_out(const ask::list_attached& x, const reply& to) {

@@ -62,6 +62,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
       [this](atom::expire, std::uint64_t armed) { expire(armed); },
       [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
       [this](atom::tick, std::uint64_t life) { tick(life); },
+      [](const completion& run) { run(); },
   };
 }
 
@@ -162,11 +163,16 @@ void domain_state::carry_out(const ask::tell_console&, const reply& to) {
 std::string domain_state::directory_of_mine() const {
   auto now = look();
   auto* me = record(now);
-  return me ? fmt::format("{}/{}", row(me->type).directory, who_) : std::string{};
+  auto above = me ? row(me->type).directory : std::string_view{};
+  return above.empty() ? std::string{} : fmt::format("{}/{}", above, who_);
 }
 
+/// Notes are in the directory of a domain; what has none here has no notes here.
 void domain_state::carry_out(const ask::get_notes&, const reply& to) {
-  look_up(to, work(job::read_notes{directory_of_mine()}),
+  auto mine = directory_of_mine();
+  if (mine.empty())
+    return to.ok();
+  look_up(to, work(job::read_notes{std::move(mine)}),
           [to](const std::string& notes) { to.ok(notes); });
 }
 
@@ -174,11 +180,13 @@ void domain_state::carry_out(const ask::set_notes& x, const reply& to) {
   auto clean = model::sanitize_notes(x.notes);
   if (!clean)
     return to.refuse(clean.error());
-  auto now = look();
-  if (auto* me = record(now); me && me->is(model::remote_vm))
+  auto mine = directory_of_mine();
+  if (mine.empty() && clean->empty())
+    return to.ok();
+  if (mine.empty())
     return to.refuse(
         {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
-  look_up(to, work(job::write_notes{directory_of_mine(), *clean}), [to] { to.ok(); });
+  look_up(to, work(job::write_notes{std::move(mine), *clean}), [to] { to.ok(); });
 }
 
 model::error domain_state::stopped_meanwhile(const std::string& who) {

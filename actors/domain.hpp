@@ -50,7 +50,7 @@ private:
   void carry_out(const ask::tell_xml& x, const reply& to);
   void carry_out(const ask::get_notes& x, const reply& to);
   void carry_out(const ask::set_notes& x, const reply& to);
-  std::string directory_of_mine() const;
+  std::string directory_of_mine() const; ///< "" for a domain that has none here
 
   // -- starting (start.cpp) ---------------------------------------------------------------------
 
@@ -282,6 +282,8 @@ private:
                     const std::function<void(std::vector<model::device>)>& then);
   void with_offers(const std::string& kind, const std::string& backend, const reply& to,
                    const std::function<void(std::vector<model::device>)>& then);
+  void put_off_what_was_told(const std::string& kind,
+                             const std::function<void(const std::vector<model::device>&)>& then);
   void with_holders(const std::string& kind, std::vector<model::device>& all) const;
   void with_attached(const std::string& kind, const reply& to,
                      const std::function<void(std::vector<model::attachment>)>& then);
@@ -385,6 +387,7 @@ private:
   // -- firewall (firewall.cpp) ------------------------------------------------------------------
 
   std::int64_t now_s() const;
+  model::error has_no_firewall() const;
   void with_rules(const reply& to, const std::function<void(const model::firewall_rules&)>& then);
   void carry_out(const ask::get_firewall& x, const reply& to);
   void carry_out(const ask::set_firewall& x, const reply& to);

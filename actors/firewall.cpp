@@ -46,9 +46,16 @@ std::int64_t domain_state::now_s() const {
   return world_->wall_s();
 }
 
+model::error domain_state::has_no_firewall() const {
+  return {model::errc::vm_error, fmt::format("'{}' has no firewall here", who_), {}};
+}
+
 void domain_state::with_rules(const reply& to,
                               const std::function<void(const model::firewall_rules&)>& then) {
-  look_up(to, work(job::read_firewall{directory_of_mine()}),
+  auto mine = directory_of_mine();
+  if (mine.empty())
+    return to.refuse(has_no_firewall());
+  look_up(to, work(job::read_firewall{std::move(mine)}),
           [this, then](const std::optional<std::string>& file) {
             then(understand(file, who_, world_->status));
           });
@@ -69,6 +76,8 @@ void domain_state::carry_out(const ask::set_firewall& x, const reply& to) {
 void domain_state::save_rules(const model::firewall_rules& rules, const reply& to) {
   auto valid = model::still_valid(rules, now_s());
   auto what = job::write_firewall{directory_of_mine(), model::xml::save_firewall(valid)};
+  if (what.directory.empty())
+    return to.refuse(has_no_firewall());
   if (what.xml.size() > model::xml::largest_firewall) // nobody could read it again
     return to.refuse(
         {model::errc::value,
@@ -105,7 +114,10 @@ void domain_state::refresh_firewall(const std::function<void()>& then) {
 /// What cannot be read lets nothing through.
 void domain_state::with_rules_or_none(
     const std::function<void(const model::firewall_rules&)>& then) {
-  ask_driver(self, world_, work(job::read_firewall{directory_of_mine()}))
+  auto mine = directory_of_mine();
+  if (mine.empty())
+    return then(model::drop_all());
+  ask_driver(self, world_, work(job::read_firewall{std::move(mine)}))
       .then(
           [this, then](const std::optional<std::string>& file) {
             then(understand(file, who_, world_->status));

@@ -492,6 +492,10 @@ outcome<checked> check(const api::request& x, api::socket where, const snapshot&
     return tl::unexpected{fine.error()};
   if (auto fine = check_presence(row->argument, "argument", x.argument, x.method); !fine)
     return tl::unexpected{fine.error()};
+  if (x.argument.find(' ') != std::string::npos)
+    return model::fail(errc::protocol,
+                       fmt::format("the argument {} has a blank", model::quoted(x.argument)),
+                       "an argument is one word");
   auto is_dom0 = (*destination)->is(model::admin_vm);
   if (row->destination == target::dom0 && !is_dom0)
     return model::fail(errc::protocol, fmt::format("{} goes to dom0 only", x.method));

@@ -143,8 +143,10 @@ pool_actor::behavior_type storage_pool_state::make(world_ptr in, std::string poo
 }
 
 storage_pool_state::~storage_pool_state() {
-  for (auto& [number, x] : pieces_)
+  for (auto& [number, x] : pieces_) {
     x->signs->stop.request_stop();
+    note_change(*x);
+  }
 }
 
 std::string storage_pool_state::subject_of(const piece& x) const {
@@ -166,7 +168,6 @@ void storage_pool_state::take(const pool_job& what, const pool_reply& to) {
     return to.refuse(std::move(*why));
   pieces_.emplace(x->number, x);
   arm();
-  note_change(*x);
   line_up(x);
 }
 
@@ -475,6 +476,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
       unmark(x);
     note_facts(*x, result);
     end(x, std::move(result));
+    look_again(*x);
   }
   fill(in);
   if (leaving_ && pieces_.empty())
@@ -530,14 +532,20 @@ void storage_pool_state::note_uses(const piece& x, const outcome<pool_result>& f
       x.what.what);
 }
 
-/// Nothing is known of a volume that is being worked on, nor of its pool.
+/// It may leave its volume, or its pool, other than they were.
+bool storage_pool_state::may_change(const piece& x) const {
+  auto only_looks = x.how.harmless || x.is<disk_job::verify_volume>()
+                    || x.is<disk_job::look_at_pool>() || x.is<disk_job::list_pool>();
+  return !only_looks && !pool_.empty();
+}
+
+/// Whoever is told of an end reads nothing from before it, of the volume or of its pool.
 void storage_pool_state::note_change(const piece& x) {
-  if (x.how.harmless || pool_.empty())
+  if (!may_change(x))
     return;
   if (x.at && !x.key.empty())
     world_->volumes.changed(x.at->it);
-  if (!x.is<disk_job::look_at_pool>())
-    world_->volumes.changed(pool_);
+  world_->volumes.changed(pool_);
 }
 
 /// Where a look failed, what was known before is not true any more.
@@ -561,6 +569,17 @@ void storage_pool_state::note_facts(const piece& x, const outcome<pool_result>& 
                  [](const auto&) {},
              },
              x.what.what);
+}
+
+/// What has become of a volume is known before anybody asks; where more is to be done to it, after
+/// that.
+void storage_pool_state::look_again(const piece& x) {
+  if (leaving_ || !x.at || !may_change(x) || x.is<disk_job::remove_volume>()
+      || strands_.contains(x.key))
+    return;
+  take(typed_disk_job{volume_target{x.at->system, x.at->owner, x.at->it.name},
+                      disk_job::look_at_volume{}},
+       pool_reply{[](const auto&) {}});
 }
 
 /// The next of its volume has its turn.
@@ -630,6 +649,7 @@ void storage_pool_state::look_for_overdue() {
 /// Its thread may never come back: nobody waits for it, and nothing more is done to its volume.
 void storage_pool_state::give_up(const piece_ptr& x) {
   x->given_up = true;
+  note_change(*x);
   x->signs->stop.request_stop();
   auto why = model::error{errc::storage_stuck,
                           fmt::format("{}: its {} did not get on for {} s", subject_of(*x),

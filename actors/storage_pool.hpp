@@ -65,8 +65,10 @@ private:
   void done(const piece_ptr& x, model::outcome<pool_result> result);
   void take_back(const piece_ptr& x, const pool_result& found);
   void note_uses(const piece& x, const model::outcome<pool_result>& found);
+  bool may_change(const piece& x) const;
   void note_change(const piece& x);
   void note_facts(const piece& x, const model::outcome<pool_result>& found);
+  void look_again(const piece& x);
   void end(const piece_ptr& x, model::outcome<pool_result> result);
   void leave_strand(const piece_ptr& x);
   void drop(const piece_ptr& x, model::error why);

@@ -14,8 +14,8 @@
 namespace qubes::actors {
 
 /// Told by the actors of the pools, read by those who answer. A volume is known from a look at it
-/// until work on it, or on what it is a snapshot of, is asked for; a record that has changed is
-/// another volume.
+/// until work on it, or on what it is a snapshot of, has ended; a record that has changed is
+/// another volume. While the work is under way, what was known before it is.
 class volume_board {
 public:
   /// A moment among changes; what was looked for before a change is not told after it.

@@ -68,15 +68,17 @@ void domain_state::carry_out(const ask::list_snapshots& x, const reply& to) {
   });
 }
 
-/// As they are known, or by a look. What a guest writes to is looked at again, for the next reader.
+/// As they are known, or by a look. What a guest writes to is looked at again, for the next reader;
+/// before it is there and once it is gone, nobody but a pool does.
 void domain_state::with_facts(
     const std::string& volume, const reply& to,
     const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then) {
   auto at = my_volume(volume);
   if (!at)
     return to.refuse(at.error());
-  auto rests = facts_.state == power::halted;
-  auto known = world_->volumes.read(*at->domain->find_volume(volume), !rests, world_->now_us());
+  auto guest_writes = facts_.xid >= 0;
+  auto known =
+      world_->volumes.read(*at->domain->find_volume(volume), guest_writes, world_->now_us());
   if (!known)
     return on_disk(*at, disk_job::look_at_volume{}, to,
                    [at = *at, then](const model::volume_facts& found) { then(at, found); });

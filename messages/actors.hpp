@@ -54,7 +54,9 @@ using domain_actor = caf::typed_actor<
     // INTERNAL: a deadline of its own has passed.
     caf::reacts_to<atom::overdue, std::uint64_t>,
     // INTERNAL: what failed in this life is tried again.
-    caf::reacts_to<atom::tick, std::uint64_t>>;
+    caf::reacts_to<atom::tick, std::uint64_t>,
+    // INTERNAL: what it has put off.
+    caf::reacts_to<completion>>;
 
 /// A NETVM: supervises the domains connected to a domain that provides network.
 using netvm_actor = caf::typed_actor<

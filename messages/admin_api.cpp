@@ -1,5 +1,7 @@
 #include "messages/admin_api.hpp"
 
+#include <array>
+
 namespace qubes::api {
 
 namespace {
@@ -16,6 +18,42 @@ std::string without_nul(std::string_view text) {
   auto result = std::string{text};
   std::erase(result, nul);
   return result;
+}
+
+/// Of a header: service, source, kind of destination, destination.
+using parts = std::array<std::string_view, 4>;
+
+std::optional<parts> if_known(const parts& x) {
+  auto known = x[2] == "name" || (x[2] == "keyword" && x[3] == "adminvm");
+  return known ? std::optional{x} : std::nullopt;
+}
+
+std::optional<parts> parts_of(std::string_view header) {
+  auto words = parts{};
+  for (auto i = std::size_t{0}; i < 3; ++i) {
+    auto space = header.find(' ');
+    if (space == std::string_view::npos)
+      return std::nullopt;
+    words[i] = header.substr(0, space);
+    header.remove_prefix(space + 1);
+  }
+  words[3] = header;
+  return if_known(words);
+}
+
+/// Where the argument has blanks, the other parts are known from the end.
+std::optional<parts> parts_around_argument(std::string_view header) {
+  auto words = parts{};
+  for (auto i = std::size_t{3}; i > 0; --i) {
+    auto space = header.rfind(' ');
+    if (space == std::string_view::npos)
+      return std::nullopt;
+    words[i] = header.substr(space + 1);
+    header = header.substr(0, space);
+  }
+  words[0] = header;
+  auto in_argument = header.find('+') < header.find(' ');
+  return in_argument ? if_known(words) : std::nullopt;
 }
 
 constexpr auto longest_sentence = std::size_t{2000};
@@ -43,21 +81,14 @@ std::optional<request> parse_request(std::string_view bytes) {
   auto end = bytes.find(nul);
   if (end == std::string_view::npos)
     return std::nullopt;
-  auto header = bytes.substr(0, end);
-  std::string_view words[4];
-  for (auto i = 0; i < 3; ++i) {
-    auto space = header.find(' ');
-    if (space == std::string_view::npos)
-      return std::nullopt;
-    words[i] = header.substr(0, space);
-    header.remove_prefix(space + 1);
-  }
-  words[3] = header;
-  auto [service, source, kind, destination] = words;
-  if (kind == "keyword" && destination == "adminvm")
-    destination = "dom0";
-  else if (kind != "name")
+  auto words = parts_of(bytes.substr(0, end));
+  if (!words)
+    words = parts_around_argument(bytes.substr(0, end));
+  if (!words)
     return std::nullopt;
+  auto [service, source, kind, destination] = *words;
+  if (kind == "keyword")
+    destination = "dom0";
   auto plus = service.find('+');
   auto argument = plus == std::string_view::npos ? std::string_view{} : service.substr(plus + 1);
   return request{.method = std::string{service.substr(0, plus)},

@@ -25,6 +25,7 @@ struct request {
 };
 
 /// Nothing on a framing error: the connection is closed without a word, as the stock daemon does.
+/// An argument with blanks is none: its check says so.
 std::optional<request> parse_request(std::string_view bytes);
 
 /// `0 NUL text`

@@ -396,7 +396,9 @@ outcome<void> check(const view& v, const edit& x) {
                                 users_of_domain(v.system, y.name));
           },
           [&](const set_volume& y) -> outcome<void> {
-            return check_pool(v.system, y.owner, y.volume);
+            if (auto sound = check_pool(v.system, y.owner, y.volume); !sound)
+              return sound;
+            return check_volume(*v.system.find_pool(y.volume.pool), y.volume);
           },
           [&](const set_devices& y) -> outcome<void> {
             auto owner = v.system.find(y.owner);

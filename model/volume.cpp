@@ -38,7 +38,8 @@ constexpr volume_default volume_defaults[]{
 };
 // clang-format on
 
-constexpr std::string_view standard_volumes[]{"root", "private", "volatile", "kernel"};
+constexpr auto kernel_volume = std::string_view{"kernel"};
+constexpr std::string_view standard_volumes[]{"root", "private", "volatile", kernel_volume};
 
 std::vector<std::string> names_of_pools(const system& all) {
   auto names = std::vector<std::string>{};
@@ -50,6 +51,8 @@ std::vector<std::string> names_of_pools(const system& all) {
 std::string chosen_pool(const view& v, const volume& x, const placement& where) {
   if (auto named = where.pools.find(x.name); named != where.pools.end())
     return named->second;
+  if (auto home = x.name == kernel_volume ? pool_of_kernels(v.system) : nullptr)
+    return home->name;
   if (!where.pool.empty() && x.rw && !x.snap_on_start)
     return where.pool;
   return read_text({v, nullptr}, "default_pool_" + x.name);
@@ -108,6 +111,8 @@ outcome<void> place(const view& v, const domain& x, const placement& where, volu
   if (!home)
     return fail(errc::general, fmt::format("there is no storage pool {}", quoted(it.pool)),
                 fmt::format("pools are {}", fmt::join(names_of_pools(v.system), ", ")));
+  if (auto fits = check_home(*home, it.name); !fits)
+    return fits;
   if (origin) {
     it.source = origin->vid;
     it.size = origin->size;
@@ -214,7 +219,30 @@ outcome<void> check_ephemeral(const pool& home, const volume& x, bool ephemeral)
   return {};
 }
 
+outcome<void> check_home(const pool& home, std::string_view volume) {
+  if ((volume == kernel_volume) == is_fixed(home))
+    return {};
+  if (is_fixed(home))
+    return fail(errc::value, fmt::format("volume {} cannot be in pool '{}', which is for kernels",
+                                         quoted(volume), home.name));
+  return fail(errc::value,
+              fmt::format("volume '{}' cannot be in pool '{}', which is not for kernels", volume,
+                          home.name),
+              "a pool of the driver linux-kernel is");
+}
+
+const pool* pool_of_kernels(const system& all) {
+  auto chosen = all.globals.find("default_pool_kernel");
+  auto home = chosen == all.globals.end() ? nullptr : all.find_pool(to_text(chosen->second));
+  if (home && is_fixed(*home))
+    return home;
+  auto first = std::ranges::find_if(all.pools, is_fixed);
+  return first == all.pools.end() ? nullptr : &*first;
+}
+
 outcome<void> check_volume(const pool& home, const volume& x) {
+  if (auto sound = check_home(home, x.name); !sound)
+    return sound;
   if (auto sound = check_kept_revisions(home, x.revisions_to_keep); !sound)
     return sound;
   if (auto sound = check_writable(home, x.rw); !sound)

@@ -67,4 +67,10 @@ outcome<void> check_ephemeral(const pool& home, const volume& x, bool ephemeral)
 
 outcome<void> check_volume(const pool& home, const volume& x);
 
+/// A kernel is in a pool of kernels, and nothing else is.
+outcome<void> check_home(const pool& home, std::string_view volume);
+
+/// Where kernels are that nobody has placed; null for nowhere.
+const pool* pool_of_kernels(const system& all);
+
 } // namespace qubes::model

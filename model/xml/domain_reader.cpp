@@ -504,6 +504,10 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     return refuse("there is no pool", attribute(x, "pool"));
   if (!has_attribute(x, "vid"))
     return refuse("it has no", "vid");
+  auto at_home = check_home(*home, name);
+  auto elsewhere = at_home || is_fixed(*home) ? nullptr : pool_of_kernels(view_.system);
+  if (!at_home && !elsewhere)
+    return because(at, at_home.error().text);
   auto result = default_volume(to.value->type, name);
   auto as_written = [&](std::string_view key, std::string_view why) {
     notes_.note(at, fmt::format("{} of volume {} of domain {} is as by default there: {}", key,
@@ -520,6 +524,12 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   for (auto key : {"vid", "source"}) // nobody could tell where the data is
     if (auto text = attribute(x, key); !is_safe_vid(text))
       return refuse(fmt::format("{} must not be", key), text);
+  if (elsewhere) { // which kernel it is, its property says
+    home = elsewhere;
+    result.pool = home->name;
+    as_written("pool", at_home.error().text);
+    as_written("vid", at_home.error().text);
+  }
   if (auto sound = check_kept_revisions(*home, result.revisions_to_keep); !sound) {
     auto most = std::max(most_revisions(*home), std::int64_t{0});
     result.revisions_to_keep = std::clamp(result.revisions_to_keep, std::int64_t{0}, most);

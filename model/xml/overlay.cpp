@@ -8,6 +8,7 @@
 #include <pugixml.hpp>
 
 #include <algorithm>
+#include <array>
 #include <sstream>
 
 namespace qubes::model::xml {
@@ -20,6 +21,9 @@ using pugi::xml_node;
 constexpr auto own_prefix = std::string_view{"qvmd:"};
 constexpr auto remove_mark = "qvmd:remove";
 constexpr auto which_mark = "qvmd:which";
+
+/// What Xen calls its own firmware.
+constexpr auto firmware_of_xen = std::string_view{"hvmloader"};
 
 struct key_row {
   std::string_view element;
@@ -37,6 +41,27 @@ constexpr key_row keys[]{
     {"vcpupin", "", "vcpu", true},   {"timer", "", "name"},
     {"table", "", "type"},           {"boot", "", "dev"},
 };
+
+/// Attributes of ours that mean something only with the value that another one had.
+struct dependent_row {
+  std::string_view element;
+  const char* attribute;
+  std::array<const char*, 4> with_it;
+};
+constexpr dependent_row dependents[]{
+    {"clock", "offset", {"adjustment", "basis", "timezone", "start"}},
+};
+
+void drop_dependents(xml_node into, const xml_node& from) {
+  for (auto& row : dependents) {
+    auto fresh = from.attribute(row.attribute);
+    if (row.element != into.name() || !fresh
+        || into.attribute(row.attribute).value() == std::string_view{fresh.value()})
+      continue;
+    for (auto* name : row.with_it)
+      into.remove_attribute(name);
+  }
+}
 
 /// Siblings of these names are never the same: each is added.
 constexpr std::string_view lists[]{"hostdev", "qemu:arg", "xen:arg", "arg", "filesystem"};
@@ -99,6 +124,7 @@ std::string named(const xml_node& x) {
 class merging {
 public:
   outcome<void> merge(xml_node into, const xml_node& from) {
+    drop_dependents(into, from);
     for (auto x : from.attributes())
       if (!is_own(x.name())) {
         into.remove_attribute(x.name());
@@ -200,7 +226,64 @@ outcome<void> check_root(const source& overlay) {
   return check_marks(root);
 }
 
+// -- what libvirt's schema does not know ----------------------------------------------------------
+
+struct qubes_device {
+  std::string_view element;
+  std::string_view type;
+  std::vector<std::string_view> attributes;
+};
+
+const std::vector<qubes_device>& qubes_devices() {
+  static const auto all = std::vector<qubes_device>{
+      {"emulator", "stubdom", {"type", "cmdline", "memory", "kernel", "ramdisk"}},
+      {"emulator", "stubdom-linux", {"type", "cmdline", "memory", "kernel", "ramdisk"}},
+      {"graphics", "qubes", {"type", "domain", "log_level"}},
+  };
+  return all;
+}
+
+/// With nothing that even the libvirt of Qubes does not know.
+bool is_of_qubes(const xml_node& x) {
+  auto& rows = qubes_devices();
+  auto row = std::ranges::find_if(rows, [&](auto& y) {
+    return y.element == x.name() && y.type == x.attribute("type").value();
+  });
+  if (row == rows.end() || x.first_child())
+    return false;
+  for (auto y : x.attributes())
+    if (std::ranges::find(row->attributes, std::string_view{y.name()}) == row->attributes.end())
+      return false;
+  return true;
+}
+
+void strip_devices(xml_node devices) {
+  while (devices.remove_child(devices.find_child(is_of_qubes))) {
+    // nop
+  }
+  for (auto disk : devices.children("disk"))
+    disk.remove_child("script");
+  for (auto it : devices.children("hostdev")) {
+    it.remove_attribute("nostrictreset");
+    it.child("source").remove_attribute("writeFiltering");
+    it.child("source").remove_attribute("powerManagementFiltering");
+  }
+}
+
 } // namespace
+
+std::string for_schema(const std::string& domain) {
+  auto whole = pugi::xml_document{};
+  if (!whole.load_buffer(domain.data(), domain.size()))
+    return domain;
+  auto root = whole.child("domain");
+  strip_devices(root.child("devices"));
+  if (auto loader = root.child("os").child("loader"); loader.text().get() == firmware_of_xen)
+    loader.text().set("/hvmloader"); // a path
+  auto out = std::ostringstream{};
+  whole.save(out, "", pugi::format_raw);
+  return out.str();
+}
 
 outcome<merged_xml> merge_overlay(const std::string& domain, std::string_view overlay) {
   if (overlay.size() > max_overlay_bytes)

@@ -94,8 +94,8 @@ void write_volume(lines& to, klass owner, const volume& x) {
   };
   out += "<volume";
   append_attribute(out, "name", x.name);
-  append_attribute(out, "pool", x.pool);
-  append_attribute(out, "vid", x.vid);
+  add("pool", x.pool);
+  add("vid", x.vid);
   add("revisions_to_keep", std::to_string(x.revisions_to_keep));
   add("rw", spelt(x.rw));
   add("save_on_stop", spelt(x.save_on_stop));

@@ -3,6 +3,7 @@
 #include "model/follower.hpp"
 #include "model/integrity.hpp"
 #include "model/literal.hpp"
+#include "model/pool_driver.hpp"
 #include "model/xml/loading.hpp"
 
 #include <fmt/format.h>
@@ -291,10 +292,21 @@ private:
     for (auto& [name, x] : by_name_) {
       x->migrated |= mend_follower_tags(here(), *x->value);
       x->migrated |= mend_extensions(here(), *x->value);
+      name_kernels(*x->value);
       for (auto& property : x->respelt)
         x->migrated |= x->references.contains(property);
       if (x->migrated)
         notes_.mark_migrated();
+    }
+  }
+
+  /// Of a kernel that was written into another kind of pool only its property says which it is.
+  void name_kernels(domain& x) {
+    for (auto& it : x.volumes) {
+      auto home = to_.find_pool(it.pool);
+      auto moved = std::ranges::any_of(it.unknown, [](auto& y) { return y.first == "pool"; });
+      if (moved && home && is_fixed(*home))
+        it.vid = read_text({here(), &x}, "kernel");
     }
   }
 

@@ -98,6 +98,22 @@ TEST_F(gate_test, framing_errors_are_dropped_without_a_word) {
   EXPECT_EQ(dropped, 1U);
 }
 
+TEST_F(gate_test, an_argument_with_blanks_is_refused_by_its_check) {
+  for (auto& frame : {"admin.vm.feature.Set+a b dom0 name app0\0x"s,
+                      "admin.vm.tag.Set+ my tag  dom0 name app0\0"s,
+                      "admin.vm.feature.Get+a  b dom0 keyword adminvm\0"s})
+    EXPECT_THAT(say(frame),
+                testing::AllOf(StartsWith(refused("ProtocolError")), HasSubstr("blank")));
+  EXPECT_THAT(say("nosuch+a b dom0 name app0\0"s), HasSubstr("no such method"));
+  EXPECT_THAT(say("admin.vm.feature.Get+a b dom0 name nobody\0"s),
+              StartsWith(refused("QubesVMNotFoundError")));
+  EXPECT_EQ(dropped, 0U);
+  for (auto& frame : {"admin.vm.List  dom0 name app0\0"s, "admin.vm.List a+b c d\0"s,
+                      "a b+c dom0 name app0\0"s, "a+b c dom0 keyword app0\0"s, "a+b c d\0"s})
+    EXPECT_EQ(say(frame), "") << frame;
+  EXPECT_EQ(dropped, 5U);
+}
+
 TEST_F(gate_test, checks_come_in_the_order_of_the_protocol) {
   EXPECT_THAT(say("nosuch+a nobody name nothing\0x"s), StartsWith(refused("QubesVMNotFoundError")));
   EXPECT_THAT(say("nosuch dom0 name -bad\0"s), StartsWith(refused("QubesValueError")));
@@ -122,6 +138,25 @@ TEST_F(gate_test, a_header_that_is_not_ascii_gets_an_answer_in_ascii) {
         << reply;
   }
   EXPECT_EQ(dropped, 0U);
+}
+
+/// They have no directory here: nothing of a path is told, and nothing is nothing to write.
+TEST(remote_domains, have_no_notes_and_no_firewall_here) {
+  simulation sim{1, populated_host()};
+  auto say = [&](std::string_view method, std::string_view payload) {
+    auto reply = sim.say(bytes_of(method, "", "dom0", "far", payload));
+    return reply.frames.empty() ? "dropped"s : reply.frames.back();
+  };
+  EXPECT_EQ(say("admin.vm.notes.Get", ""), "0\0"s);
+  EXPECT_EQ(say("admin.vm.notes.Set", ""), "0\0"s);
+  EXPECT_THAT(say("admin.vm.notes.Set", "x"), HasSubstr("has no notes here"));
+  EXPECT_THAT(say("admin.vm.firewall.Get", ""), HasSubstr("has no firewall here"));
+  for (auto& orders : {order{ask::get_firewall{}}, order{ask::reload_firewall{}},
+                       order{ask::set_firewall{"action=accept\n"}}}) { // past the gate's check
+    auto refused = sim.ask("far", orders);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().text, HasSubstr("has no firewall here"));
+  }
 }
 
 TEST_F(gate_test, unknown_domain_suggests_the_nearest) {

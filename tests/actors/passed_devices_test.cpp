@@ -129,6 +129,24 @@ constexpr auto attached = "admin.vm.device.usb.Attached";
 
 } // namespace
 
+/// Its QubesDB does not answer: what it last told is listed, and nobody waits as long as for a job.
+TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_as_it_last_told) {
+  start(backend);
+  plug_in("2-1_4");
+  auto known = body("admin.vm.device.usb.Available", "", backend);
+  EXPECT_THAT(known, HasSubstr("2-1.4"));
+  sim.lanes().hold(backend, drivers::lane::guest);
+  auto asked = sim.post(bytes_of("admin.vm.device.usb.Available", "", "dom0", backend));
+  auto none = sim.post(bytes_of("admin.vm.device.block.Available", "", "dom0", backend));
+  sim.settle();
+  EXPECT_THAT(sim.reply_to(asked).frames, IsEmpty()) << "its news may be on their way";
+  sim.pass(std::chrono::seconds{2});
+  EXPECT_THAT(sim.reply_to(asked).frames, ElementsAre("0" + std::string{'\0'} + known));
+  EXPECT_THAT(sim.reply_to(none).frames, ElementsAre(std::string{"0\0", 2}));
+  sim.lanes().hold("");
+  sim.run();
+}
+
 TEST_P(passed_devices, are_listed_as_their_backend_tells) {
   EXPECT_EQ(body("admin.deviceclass.List", "", "dom0"), "block\nmic\npci\nusb\nwebcam\n");
   EXPECT_EQ(body("admin.vm.device.usb.Available", "", backend), "") << "it does not run";

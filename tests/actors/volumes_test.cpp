@@ -85,11 +85,64 @@ TEST_P(volumes_of_a_domain, are_known_without_a_look) {
               HasSubstr("size=30000000000"));
   EXPECT_EQ(reads("app0"), 0);
   ASSERT_TRUE(start("app0"));
-  EXPECT_EQ(reads("app0"), 3) << "one for each, after the start";
-  EXPECT_EQ(reads("app0"), 0);
+  EXPECT_EQ(reads("app0"), 0) << "they were looked at when it had started";
   sim.pass(std::chrono::seconds{6});
   EXPECT_EQ(reads("app0"), 3) << "its guest writes; the next reader gets the news";
   EXPECT_EQ(reads("app0"), 0);
+}
+
+TEST_P(volumes_of_a_domain, are_told_while_work_on_them_is_under_way) {
+  auto expect_told = [&](std::string_view when) {
+    EXPECT_GT(sim.lanes().held(), 0U) << when;
+    for (auto& what :
+         {order{ask::look_at_volume{"root"}}, order{ask::look_at_volume{"private"}},
+          order{ask::look_at_volume{"volatile"}}, order{ask::list_snapshots{"private"}}}) {
+      auto asked = sim.send("app0", what);
+      sim.settle();
+      auto* answer = sim.answer_to(asked);
+      EXPECT_TRUE(answer && *answer) << when << ": " << what.what.index();
+    }
+  };
+  auto work = [&](order what, std::string_view when) {
+    sim.lanes().hold("varlibqubes:appvms/app0/");
+    sim.send("app0", std::move(what));
+    sim.settle();
+    expect_told(when);
+    sim.lanes().hold("");
+    sim.run();
+  };
+  work(ask::start{}, "a start");
+  sim.pass(std::chrono::hours{1});
+  work(ask::kill{}, "a stop, long after the last look");
+  work(ask::resize_volume{"private", "30000000000"}, "a resize");
+  EXPECT_TRUE(sim.ask("app0", ask::look_at_volume{"private"}));
+  work(ask::clear_volume{"private"}, "a clear");
+  work(ask::revert_volume{"private", "1"}, "a revert");
+}
+
+TEST_P(volumes_of_a_domain, are_not_told_as_they_were_before_an_end_that_was_told) {
+  ASSERT_TRUE(start("app0"));
+  auto ended = false;
+  sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
+    if (!vid.ends_with("/private"))
+      return std::nullopt;
+    ended |= which == disk_call::stop;
+    if (which == disk_call::look && ended)
+      return model::error{errc::storage, "it is another one by now", {}};
+    return std::nullopt;
+  });
+  auto kill = sim.send("app0", ask::kill{});
+  while (!sim.answer_to(kill))
+    ASSERT_TRUE(sim.step());
+  auto answer = sim.ask("app0", ask::look_at_volume{"private"});
+  ASSERT_FALSE(answer) << *answer;
+  EXPECT_THAT(answer.error().text, HasSubstr("another one by now"));
+}
+
+TEST_P(volumes_of_a_domain, and_their_pools_are_known_from_the_start_on) {
+  auto& board = sim.society().world()->volumes;
+  for (auto& pool : host.pools)
+    EXPECT_TRUE(board.read(pool.name, sim.world().now_us())) << pool.name;
 }
 
 /// What a reader has to see at once.

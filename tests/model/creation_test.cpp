@@ -241,6 +241,29 @@ TEST_F(creations, volumes_go_where_they_are_sent) {
               HasSubstr("'nowhere'"));
 }
 
+TEST_F(creations, a_kernel_is_in_a_pool_of_kernels_and_nothing_else_is) {
+  auto refused = [&](std::string_view pools) {
+    auto plan = make(klass::standalone, "", fmt::format("name=a label=red {}", pools), true);
+    EXPECT_EQ(code(plan), errc::value) << pools;
+    return plan.refusal ? plan.refusal->message() : "accepted";
+  };
+  EXPECT_THAT(refused("pool:kernel=varlibqubes"), HasSubstr("'varlibqubes'"));
+  EXPECT_THAT(refused("pool:private=linux-kernel"), HasSubstr("'linux-kernel'"));
+  EXPECT_THAT(refused("pool:root=linux-kernel"), HasSubstr("'linux-kernel'"));
+  EXPECT_THAT(refused("pool=linux-kernel"), HasSubstr("'linux-kernel'"));
+  at.make({{set_property{"", "default_pool_kernel", std::string{"varlibqubes"}}}});
+  EXPECT_EQ(born(make(klass::app, "", "name=a label=red")).find_volume("kernel")->pool,
+            "linux-kernel")
+      << "a default that is for something else counts as none";
+  at.make({{add_pool{
+      {.name = "mine", .driver = "linux-kernel", .attributes = {{"dir_path", "/boot/mine"}}}}}});
+  at.make({{set_property{"", "default_pool_kernel", std::string{"mine"}}}});
+  EXPECT_EQ(born(make(klass::app, "", "name=a label=red")).find_volume("kernel")->pool, "mine");
+  auto moved = *at["work"].find_volume("kernel");
+  moved.pool = "varlibqubes";
+  EXPECT_FALSE(apply(at.system, at.machine, {{set_volume{at["work"].name, moved}}}));
+}
+
 // -- disposables ----------------------------------------------------------------------------------
 
 TEST_F(creations, a_disposable_begins_as_its_template_is) {

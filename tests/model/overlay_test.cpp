@@ -1,12 +1,18 @@
 // A site's changes of a domain's XML: what guides ask for, and what is refused.
 #include "model/xml/overlay.hpp"
 
+#include "model/xml/renderer.hpp"
+#include "tests/model/sample.hpp"
+#include "tests/model/schema_check.hpp"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pugixml.hpp>
 
+#include <fstream>
 #include <sstream>
+#include <string>
 
 namespace qubes::model::xml {
 
@@ -52,6 +58,27 @@ std::string merged(const std::string& inside) {
   return result ? compact(result->text) : "refused: " + result.error().text;
 }
 
+/// A domain with an interface and disks, as qvmd writes it.
+std::string domain_in(const std::string& mode) {
+  auto host = tests::sample{};
+  host.set("work", "virt_mode", mode);
+  host.set("work", "kernel", std::string{"6.1"});
+  host.system.pools.push_back({"vols", "lvm_thin", {{"name", "vols"}, {"volume_group", "vg"}}});
+  host.edit("work", [](auto& x) {
+    x.uuid = "7db78950-c373-4e32-b6a6-4c4e7e4a3fd1";
+    for (auto name : {"root", "private"}) {
+      auto& it = x.volumes.emplace_back();
+      it.name = name;
+      it.pool = "vols";
+      it.vid = fmt::format("vg/vm-work-{}", name);
+      it.rw = true;
+    }
+  });
+  auto text = render(gather(host.view, host["work"]));
+  EXPECT_TRUE(text) << text.error().message();
+  return text.value_or("");
+}
+
 struct guide {
   const char* wish;
   const char* inside;
@@ -90,8 +117,11 @@ TEST(overlay, does_what_guides_ask_for) {
        nothing},
       {"no tablet", R"(<devices><input type="tablet" qvmd:remove="yes"/></devices>)", "<video>",
        "tablet"},
-      {"local time", R"(<clock offset="localtime"/>)",
-       R"(<clock adjustment="reset" offset="localtime"/>)", "utc"},
+      {"local time", R"(<clock offset="localtime"/>)", R"(<clock offset="localtime"/>)", "utc"},
+      {"the same clock", R"(<clock offset="utc"/>)", R"(<clock adjustment="reset" offset="utc"/>)",
+       nothing},
+      {"a clock of its own", R"(<clock offset="variable" basis="localtime" adjustment="60"/>)",
+       R"(<clock offset="variable" basis="localtime" adjustment="60"/>)", "reset"},
       {"another video card", R"(<devices><video><model type="cirrus"/></video></devices>)",
        R"(<video><model type="cirrus"/></video>)", "vga"},
       {"two devices of the host", R"(<devices><hostdev a="1"/><hostdev a="2"/></devices>)",
@@ -101,6 +131,58 @@ TEST(overlay, does_what_guides_ask_for) {
     EXPECT_THAT(merged(x.inside),
                 AllOf(HasSubstr(x.expected), Not(HasSubstr(x.gone)), Not(HasSubstr("qvmd:"))))
         << x.wish;
+}
+
+/// The table of docs/libvirt-overlay.md: wish and overlay, and "hvm" where it is for that alone.
+TEST(overlay, of_the_guides_fits_the_schema_in_every_mode) {
+  if (!tests::can_check_schemas())
+    GTEST_SKIP() << "xmllint or libvirt's schema is not installed (libxml2-utils, libvirt0)";
+  auto file = std::ifstream{QVMD_SOURCE_DIR "/docs/libvirt-overlay.md"};
+  auto as_written = tests::schema_folder{};
+  auto as_checked = tests::schema_folder{};
+  auto guides = 0;
+  for (auto line = std::string{}; std::getline(file, line);) {
+    auto begin = line.find("| `<");
+    auto end = line.find("` |", begin + 2);
+    if (begin == line.npos || end == line.npos)
+      continue;
+    auto wish = line.substr(2, begin - 3);
+    auto overlay = "<domain>" + line.substr(begin + 3, end - begin - 3) + "</domain>";
+    auto of_hvm = wish.ends_with(" (hvm)");
+    for (std::string mode : {"pvh", "hvm", "pv"}) {
+      if (of_hvm && mode != "hvm")
+        continue;
+      auto text = domain_in(mode);
+      auto result = merge_overlay(text, overlay);
+      ASSERT_TRUE(result) << wish << ' ' << mode << ": " << result.error().text;
+      EXPECT_THAT(result->skipped, testing::IsEmpty()) << wish << ' ' << mode;
+      EXPECT_NE(compact(result->text), compact(text)) << wish << ' ' << mode;
+      as_written.add(fmt::format("{:02}-{}", guides, mode), result->text);
+      as_checked.add(fmt::format("{:02}-{}", guides, mode), for_schema(result->text));
+    }
+    ++guides;
+  }
+  EXPECT_GE(guides, 12);
+  EXPECT_EQ(as_written.complaints(tests::xen_schema), "");
+  EXPECT_EQ(as_checked.complaints(tests::stock_schema), "");
+}
+
+/// What is taken out of the text for the schema is not taken for something else's sake.
+TEST(overlay, with_a_mistake_does_not_fit_the_schema_in_any_mode) {
+  if (!tests::can_check_schemas())
+    GTEST_SKIP() << "xmllint or libvirt's schema is not installed (libxml2-utils, libvirt0)";
+  for (auto* inside :
+       {"<cpu><feature name='vmx' policy='requir'/></cpu>", "<clock offset='local'/>",
+        "<os><loader type='rim'/></os>", "<devices><emulator nonsense='x'/></devices>",
+        "<devices><graphics type='qubes2'/></devices>", "<vcpus>2</vcpus>",
+        "<devices><hostdev type='pci' strict='no'/></devices>"})
+    for (std::string mode : {"pvh", "hvm", "pv"}) {
+      auto result = merge_overlay(domain_in(mode), fmt::format("<domain>{}</domain>", inside));
+      ASSERT_TRUE(result) << result.error().text;
+      auto folder = tests::schema_folder{};
+      folder.add("it", for_schema(result->text));
+      EXPECT_NE(folder.complaints(tests::stock_schema), "") << inside << ' ' << mode;
+    }
 }
 
 TEST(overlay, leaves_alone_what_it_does_not_name) {

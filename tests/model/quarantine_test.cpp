@@ -9,6 +9,7 @@
 #include "model/integrity.hpp"
 #include "model/plan.hpp"
 #include "model/plan_storage.hpp"
+#include "model/volume.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -455,6 +456,11 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "gone"},
+      {"volume_in_a_pool_of_kernels",
+       in("work", R"(name="private" pool="varlibqubes")", R"(name="private" pool="linux-kernel")"),
+       {},
+       "work",
+       "for kernels"},
       {"volume_given_twice",
        in("work", "<volume-config>",
           R"(<volume-config><volume name="root" pool="varlibqubes" vid="x"/>)"),
@@ -620,6 +626,35 @@ TEST(mending, keeps_the_size_of_an_empty_volume) {
   auto again = load(xml::save(loaded->system));
   ASSERT_TRUE(again);
   EXPECT_EQ(again->system.find("work")->find_volume("private")->size, 0U);
+}
+
+/// What stands there is no kernel; which one it is to be, its property says.
+TEST(mending, serves_a_kernel_from_a_pool_of_kernels) {
+  constexpr auto written = R"(name="kernel" pool="varlibqubes" vid="appvms/work/kernel")";
+  auto text = in("work", R"(name="kernel" pool="linux-kernel" vid="6.12")", written)(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  auto& all = loaded->system;
+  auto* kernel = all.find("work")->find_volume("kernel");
+  ASSERT_TRUE(kernel);
+  EXPECT_EQ(kernel->pool, "linux-kernel");
+  EXPECT_EQ(kernel->vid, "6.12");
+  EXPECT_FALSE(has_unusable_volume(*all.find("work"))) << "it starts";
+  EXPECT_THAT(
+      texts_of(loaded->findings),
+      testing::Each(testing::AllOf(testing::HasSubstr("work"), testing::HasSubstr("varlibqubes"))));
+  EXPECT_THAT(loaded->findings, testing::SizeIs(2)) << "pool and vid";
+  auto saved = xml::save(all);
+  EXPECT_THAT(saved,
+              testing::AllOf(testing::HasSubstr(R"(pool="varlibqubes" vid="appvms/work)"),
+                             testing::Not(testing::HasSubstr("pool=\"linux-kernel\" pool"))));
+  expect_nothing_lost(text, *loaded);
+  auto without = replace(R"(<pool name="linux-kernel" dir_path="/var/lib/qubes/vm-kernels" )"
+                         R"(driver="linux-kernel"/>)",
+                         "")(text);
+  auto nowhere = load(without);
+  ASSERT_TRUE(nowhere);
+  EXPECT_TRUE(has_unusable_volume(*nowhere->system.find("work"))) << "there is no such pool";
 }
 
 /// A number that is none, or another domain's, is another one from then on.

@@ -2,6 +2,7 @@
 // Set accepts, they bring as well.
 #include "model/auto_attach.hpp"
 #include "model/change.hpp"
+#include "model/creation.hpp"
 #include "model/device.hpp"
 #include "model/device_class.hpp"
 #include "model/feature.hpp"
@@ -9,6 +10,7 @@
 #include "model/plan.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 #include "model/xml/qubes_xml.hpp"
 #include "tests/model/load.hpp"
 #include "tests/model/sample_system.hpp"
@@ -45,7 +47,85 @@ struct verdicts : ::testing::Test {
   static constexpr std::string_view owners[]{"",      "debian", "sys-net", "work", "dvm",
                                              "disp1", "alone",  "vault",   "far"};
 
+  verdicts() { // a volatile volume each, as real ones have
+    for (auto& x : std::vector(all.system.domains))
+      if (x->is(model::qubes_vm)) {
+        auto with = std::make_shared<domain>(*x);
+        auto& scratch = with->volumes.emplace_back(model::default_volume(x->type, "volatile"));
+        scratch.pool = "varlibqubes";
+        scratch.vid = fmt::format("appvms/{}/volatile", x->name.str());
+        all.system.put(with);
+      }
+    all.make({{model::add_pool{
+        {.name = "old",
+         .driver = "file",
+         .attributes = {{"name", "old"}, {"dir_path", "/o"}, {"driver", "file"}}}}}});
+  }
+
   const domain* find(std::string_view owner) const { return all.system.find(owner); }
+
+  /// A domain like this one, as a copy of it begins.
+  static std::shared_ptr<domain> copy_of(const domain& owner) {
+    auto fresh = std::make_shared<domain>(owner);
+    fresh->name = *model::domain_name::parse("copy");
+    fresh->qid = 50;
+    fresh->uuid = sample_uuid(50);
+    for (auto& it : fresh->volumes)
+      if (it.name != "kernel")
+        it.vid = fmt::format("appvms/copy/{}", it.name);
+    fresh->properties.insert_or_assign("name", "copy");
+    fresh->properties.insert_or_assign("qid", std::int64_t{50});
+    fresh->properties.insert_or_assign("uuid", fresh->uuid);
+    return fresh;
+  }
+
+  /// The system with a new domain like `record`.
+  result with_new(const system& before, const domain& record) const {
+    auto done = apply(before, all.machine, {{model::add_domain{copy_of(record)}}});
+    return done ? result{std::move(*done)} : std::nullopt;
+  }
+
+  /// The fresh copy of `owner` after a plan of it.
+  result
+  on_a_copy(const domain& owner,
+            const std::function<model::plan(const model::view&, const domain&)>& make) const {
+    auto before = with_new(all.system, owner);
+    EXPECT_TRUE(before) << owner.name.str();
+    if (!before)
+      return std::nullopt;
+    auto plan = make({*before, *all.board, all.machine}, *before->find("copy"));
+    if (plan.refusal)
+      return std::nullopt;
+    auto done = apply(*before, all.machine, plan.what);
+    return done ? result{std::move(*done)} : std::nullopt;
+  }
+
+  void same(const std::string& what, std::string_view by, bool set, bool other) {
+    if (set != other)
+      differences.push_back(fmt::format("{}: {} by Set, {} by {}", what,
+                                        set ? "accepted" : "refused",
+                                        other ? "accepted" : "refused", by));
+  }
+
+  /// Of classes of devices that have been used, empty lists stay.
+  static system without_empty_lists(system x) {
+    for (auto& owner : std::vector(x.domains)) {
+      auto lean = std::make_shared<domain>(*owner);
+      std::erase_if(lean->devices, [](auto& y) { return y.assignments.empty(); });
+      x.put(lean);
+    }
+    return x;
+  }
+
+  /// What Set has done is undone, and nothing else.
+  void compare_removal(const std::string& what, const system& before, const result& removed) {
+    if (!removed)
+      differences.push_back(fmt::format("{}: cannot be taken away", what));
+    else if (auto broken = violations(*removed, all.machine); !broken.empty())
+      differences.push_back(fmt::format("{}: taken away, {}", what, broken.front()));
+    else if (without_empty_lists(*removed) != without_empty_lists(before))
+      differences.push_back(fmt::format("{}: taken away, it leaves something", what));
+  }
 
   result after(const model::plan& x) const {
     if (x.refusal)
@@ -261,24 +341,95 @@ TEST_F(verdicts, of_properties_by_set_and_by_a_copy) {
             continue;
           auto says =
               model::read_text({{*with, *all.board, all.machine}, with->find(owner)}, row->name);
-          auto copy = sample_system{};
-          auto fresh = *copy.system.find(owner);
-          fresh.name = *model::domain_name::parse("copy");
-          fresh.qid = 50;
-          fresh.uuid = sample_uuid(50);
-          fresh.volumes = sample_volumes(fresh.type, "copy", "debian");
-          fresh.properties.insert_or_assign("name", "copy");
-          fresh.properties.insert_or_assign("qid", std::int64_t{50});
-          fresh.properties.insert_or_assign("uuid", fresh.uuid);
-          copy.system.put(std::make_shared<domain>(std::move(fresh)));
-          auto plan = plan_set_property(copy.view(), &copy["copy"], row->name, says);
-          auto done = plan.refusal ? model::outcome<system>{tl::unexpected{*plan.refusal}}
-                                   : apply(copy.system, copy.machine, plan.what);
+          auto done = on_a_copy(*x, [&](auto& v, auto& copy) {
+            return plan_set_property(v, &copy, row->name, says);
+          });
           if (!done)
-            differences.push_back(fmt::format("{}.{} '{}' cannot be copied: {}", owner, row->name,
-                                              says, done.error().text));
+            differences.push_back(
+                fmt::format("{}.{} '{}' cannot be copied", owner, row->name, says));
         }
       }
+  EXPECT_THAT(differences, IsEmpty());
+}
+
+/// What Set accepts, a new record may have; a name of a domain or label that it refuses, none has.
+TEST_F(verdicts, of_properties_by_set_and_by_creation) {
+  for (auto owner : owners)
+    if (auto* x = owner.empty() ? nullptr : find(owner))
+      for (auto* row : model::properties_of(model::row(x->type).bit)) {
+        if (!row->saved || row->when == model::settable::never
+            || row->when == model::settable::once)
+          continue;
+        for (auto& text : texts()) {
+          auto what = fmt::format("{}.{} '{}'", owner, row->name, text.substr(0, 30));
+          if (auto with = after(plan_set_property(all.view(), x, row->name, text))) {
+            same(what, "creation", true, with_new(*with, *with->find(owner)).has_value());
+            continue;
+          }
+          if (row->type != model::wire_type::domain && row->type != model::wire_type::label)
+            continue;
+          auto record = *x;
+          record.properties.insert_or_assign(std::string{row->name}, text);
+          auto made = with_new(all.system, record);
+          if (made && !may_differ(row->name, text, made))
+            same(what, "creation", false, true);
+        }
+      }
+  EXPECT_THAT(differences, IsEmpty());
+}
+
+TEST_F(verdicts, of_features_and_tags_by_creation_copy_and_removal) {
+  auto features = std::vector<std::pair<std::string, std::string>>{};
+  for (auto& text : texts()) {
+    features.emplace_back(text, "1");
+    features.emplace_back("any", text);
+    for (auto rule : model::ruled_features())
+      features.emplace_back(rule.ends_with('.') ? fmt::format("{}x", rule) : rule, text);
+  }
+  for (auto owner : {"debian", "sys-net", "work", "dvm", "far"})
+    for (auto state : {model::power::halted, model::power::running}) {
+      auto& x = *find(owner);
+      if (x.is(model::qubes_vm))
+        all.live(owner, state);
+      for (auto& [name, text] : features) {
+        auto what = fmt::format("feature {} = '{}' of {}", name, text, owner);
+        auto with = after(plan_set_feature(all.view(), x, name, text));
+        auto raw = x;
+        raw.features.set(name, text);
+        if (with || !model::check_feature_text(x, name, text)) // else its domain is not able to
+          same(what, "creation", with.has_value(), with_new(all.system, raw).has_value());
+        if (!with)
+          continue;
+        auto copied = on_a_copy(x, [&, &name = name, &text = text](auto& v, auto& copy) {
+          return plan_set_feature(v, copy, name, text);
+        });
+        same(what, "copy", true, copied.has_value());
+        if (x.features.find(name))
+          continue;
+        auto later = model::view{*with, *all.board, all.machine};
+        auto plan = plan_remove_feature(later, *with->find(owner), name);
+        auto removed = apply(*with, all.machine, plan.what);
+        compare_removal(what, all.system,
+                        removed && !plan.refusal ? result{*removed} : std::nullopt);
+      }
+      for (auto& tag : texts()) {
+        auto what = fmt::format("tag {} of {}", tag, owner);
+        auto with = after(plan_add_tag(all.view(), x, tag));
+        auto raw = x;
+        raw.tags.insert(tag);
+        same(what, "creation", with.has_value(), with_new(all.system, raw).has_value());
+        if (!with)
+          continue;
+        auto copied = on_a_copy(x, [&](auto& v, auto& copy) { return plan_add_tag(v, copy, tag); });
+        same(what, "copy", true, copied.has_value());
+        auto later = model::view{*with, *all.board, all.machine};
+        auto plan = plan_remove_tag(later, *with->find(owner), tag);
+        auto removed = apply(*with, all.machine, plan.what);
+        compare_removal(what, all.system,
+                        removed && !plan.refusal ? result{*removed} : std::nullopt);
+      }
+      all.live(owner, model::power::halted);
+    }
   EXPECT_THAT(differences, IsEmpty());
 }
 
@@ -418,11 +569,35 @@ TEST_F(verdicts, of_assignments) {
         auto* who = y ? y->find("work") : nullptr;
         return who && !model::assigned(*who, kind).empty() ? "'1'" : "refused";
       };
-      compare(fmt::format("{} {}+{}:{} {}", kind, x.backend, x.port, x.identity, payload), "",
-              has(by_set), by_file, has(by_file));
+      auto what = fmt::format("{} {}+{}:{} {}", kind, x.backend, x.port, x.identity, payload);
+      compare(what, "", has(by_set), by_file, has(by_file));
+      if (!by_set)
+        continue;
+      same(what, "creation", true, with_new(all.system, *by_set->find("work")).has_value());
+      auto name = fmt::format("{}+{}:{}", x.backend, x.port, x.identity);
+      auto copied = on_a_copy(*find("work"), [&, kind = kind](auto& v, auto& copy) {
+        return plan_assign(v, copy, kind, name, payload);
+      });
+      same(what, "copy", true, copied.has_value());
+      auto plan =
+          plan_unassign({*by_set, *all.board, all.machine}, *by_set->find("work"), kind, name);
+      auto removed = apply(*by_set, all.machine, plan.what);
+      compare_removal(what, all.system, removed && !plan.refusal ? result{*removed} : std::nullopt);
     }
   EXPECT_THAT(differences, IsEmpty());
 }
+
+namespace {
+
+/// What a Resize leaves in the record.
+model::plan resize(const model::view& v, const domain& owner, std::string_view volume,
+                   std::string_view text) {
+  auto bytes = model::parse_size(text, "volume size");
+  return bytes ? model::plan_set_volume_size(v, owner, volume, *bytes)
+               : model::plan{.before = {}, .what = {}, .after = {}, .refusal = bytes.error()};
+}
+
+} // namespace
 
 /// The same.
 TEST_F(verdicts, of_options_of_volumes) {
@@ -439,13 +614,18 @@ TEST_F(verdicts, of_options_of_volumes) {
       {"rw", model::plan_set_volume_rw, [](auto& x) { return fmt::format("'{}'", x.rw); }},
       {"ephemeral", model::plan_set_volume_ephemeral,
        [](auto& x) { return x.ephemeral ? fmt::format("'{}'", *x.ephemeral) : "nothing"; }},
+      {"size", resize, [](auto& x) { return fmt::format("'{}'", x.size); }},
   };
   for (auto owner : {"debian", "work", "alone"})
-    for (auto volume : {"root", "private"})
+    for (auto volume : {"root", "private", "volatile", "kernel"})
       for (auto& x : options)
         for (auto& text : texts()) {
-          if (text == "0" && x.attribute != std::string_view{"revisions_to_keep"})
-            continue; // a word for False on the wire only
+          auto number = x.attribute == std::string_view{"revisions_to_keep"}
+                        || x.attribute == std::string_view{"size"};
+          if (!number && (text == "0" || text == "1" || text == "yes" || text == "true"))
+            continue; // words of the wire only
+          if (x.attribute == std::string_view{"size"} && text.ends_with(' '))
+            continue; // blanks around it mean nothing on the wire
           auto told = [&](const result& y) {
             auto* who = y ? y->find(owner) : nullptr;
             auto* it = who ? who->find_volume(volume) : nullptr;
@@ -458,10 +638,60 @@ TEST_F(verdicts, of_options_of_volumes) {
             it.append_attribute(x.attribute) = text.c_str();
           });
           auto too_many = x.attribute == std::string_view{"revisions_to_keep"}
+                          && volume != std::string_view{"kernel"}
                           && (text == "400" || text == "1700000000"); // the pool's most are kept
-          compare(fmt::format("{} {} of {} = '{}'", volume, x.attribute, owner, text),
-                  too_many ? "'1'" : told(all.system), told(by_set), by_file, told(by_file));
+          auto what = fmt::format("{} {} of {} = '{}'", volume, x.attribute, owner, text);
+          auto kept =
+              x.attribute == std::string_view{"size"}
+                  ? fmt::format("'{}'", model::default_volume(find(owner)->type, volume).size)
+                  : told(all.system);
+          compare(what, too_many ? "'1'" : kept, told(by_set), by_file, told(by_file));
+          if (!by_set)
+            continue;
+          same(what, "creation", true, with_new(all.system, *by_set->find(owner)).has_value());
+          auto copied = on_a_copy(
+              *find(owner), [&](auto& v, auto& copy) { return x.set(v, copy, volume, text); });
+          same(what, "copy", true, copied.has_value());
         }
+  EXPECT_THAT(differences, IsEmpty());
+}
+
+/// By CreateInPool, which stands for Set here, by a file, and by a record that is edited.
+TEST_F(verdicts, of_pools_of_volumes) {
+  const std::pair<model::klass, std::string> owners[]{{model::klass::standalone, "alone"},
+                                                      {model::klass::app, "work"}};
+  for (auto& [type, owner] : owners)
+    for (auto volume : {"root", "private", "volatile", "kernel"})
+      for (auto pool : {"varlibqubes", "old", "linux-kernel", "nowhere"}) {
+        if (find(owner)->find_volume(volume)->snap_on_start)
+          continue; // where its origin is not, a start says so
+        auto what = fmt::format("{} of {} in {}", volume, owner, pool);
+        auto wish =
+            parse_creation(all.system, type, type == model::klass::app ? "debian" : "",
+                           fmt::format("name=fresh label=red pool:{}={}", volume, pool), true);
+        ASSERT_TRUE(wish) << wish.error().text;
+        wish->creator = "dom0";
+        auto by_create = after(
+            plan_creation(all.view(), *wish, {.qid = 51, .uuid = sample_uuid(51), .dispid = 1}));
+        auto by_file = from_file(owner, [&](auto at) {
+          auto it = at.child("volume-config").find_child_by_attribute("name", volume);
+          it.remove_attribute("pool");
+          it.append_attribute("pool") = pool;
+          it.remove_attribute("revisions_to_keep");
+          it.append_attribute("revisions_to_keep") = 0;
+        });
+        auto there = [&](const result& y, std::string_view who) {
+          auto* it = y && y->find(who) ? y->find(who)->find_volume(volume) : nullptr;
+          return it && it->pool == pool;
+        };
+        same(what, "file", there(by_create, "fresh"), there(by_file, owner));
+        EXPECT_TRUE(by_file && violations(*by_file, all.machine).empty()) << what;
+        auto moved = *find(owner)->find_volume(volume);
+        moved.pool = pool;
+        moved.revisions_to_keep = 0;
+        auto by_edit = apply(all.system, all.machine, {{model::set_volume{owner, moved}}});
+        same(what, "edit", by_create.has_value(), by_edit.has_value());
+      }
   EXPECT_THAT(differences, IsEmpty());
 }
 
