@@ -141,13 +141,6 @@ TEST_P(volumes_of_a_domain, are_not_told_as_they_were_before_an_end_that_was_tol
   EXPECT_THAT(answer.error().text, HasSubstr("another one by now"));
 }
 
-TEST_P(volumes_of_a_domain, and_their_pools_are_known_from_the_start_on) {
-  sim.settle();
-  auto& board = sim.society().world()->volumes;
-  for (auto& pool : host.pools)
-    EXPECT_TRUE(board.read(pool.name, sim.world().now_us())) << pool.name;
-}
-
 /// What a reader has to see at once.
 TEST_P(volumes_of_a_domain, are_looked_at_again_when_their_origin_changes) {
   ASSERT_TRUE(start("app0"));
