@@ -136,8 +136,8 @@ TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_as_it_last_t
   auto known = body("admin.vm.device.usb.Available", "", backend);
   EXPECT_THAT(known, HasSubstr("2-1.4"));
   sim.lanes().hold(backend, drivers::lane::guest);
-  auto asked = sim.post(bytes_of("admin.vm.device.usb.Available", "", "dom0", backend));
-  auto none = sim.post(bytes_of("admin.vm.device.block.Available", "", "dom0", backend));
+  auto asked = sim.post(bytes_of("admin.vm.device.usb.Available", "", "dom0", backend, ""));
+  auto none = sim.post(bytes_of("admin.vm.device.block.Available", "", "dom0", backend, ""));
   sim.settle();
   EXPECT_THAT(sim.reply_to(asked).frames, IsEmpty()) << "its news may be on their way";
   sim.pass(std::chrono::seconds{2});
