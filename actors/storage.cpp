@@ -199,8 +199,8 @@ storage_state::~storage_state() {
     caf::anon_send_exit(x, caf::exit_reason::user_shutdown);
 }
 
-/// What an earlier daemon had begun to remove goes first. Readers find pools and volumes known.
-/// What cannot be looked at, whoever asks for it hears of.
+/// What an earlier daemon had begun to remove goes first. Readers find the volumes known. What
+/// cannot be looked at, whoever asks for it hears of.
 void storage_state::survey() {
   surveying_ = true;
   hand_on(homes, typed_disk_job{all_directories{}, disk_job::list_removals{}},
@@ -217,9 +217,6 @@ void storage_state::survey() {
               line_up(x);
           });
   auto now = world_->system.read();
-  for (auto& x : now->pools)
-    hand_on(x.name, typed_disk_job{pool_target{now, x}, disk_job::look_at_pool{}},
-            [](const auto&) {});
   for (auto& x : now->domains)
     for (auto& it : x->volumes)
       hand_on(it.pool, typed_disk_job{volume_target{now, x, it.name}, disk_job::look_at_volume{}},

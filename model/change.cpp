@@ -8,6 +8,7 @@
 #include "model/mirror.hpp"
 #include "model/overloaded.hpp"
 #include "model/property.hpp"
+#include "model/volume.hpp"
 #include "model/xml/elements.hpp"
 
 #include <fmt/format.h>
