@@ -70,6 +70,8 @@ public:
       i->second.step = std::move(to);
   }
 
+  static constexpr auto store_call = std::uint64_t{0}; ///< the driver's are counted from 1
+
   /// A call on behalf of a domain that somebody waits for.
   void begin_call(std::uint64_t number, std::string domain, activity x) {
     auto guard = std::lock_guard{mutex_};

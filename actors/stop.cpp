@@ -120,7 +120,9 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
         recover({trouble::shutdown});
         asked();
       },
-      [this, to, waiter](const model::error& why) {
+      [this, to, waiter, asked](const model::error& why) {
+        if (facts_.xid < 0) // its guest is gone: the end of its life answers
+          return asked();
         if (why.code == errc::timed_out)
           degrade(trouble::shutdown, "it does not answer a shutdown request");
         auto reason =

@@ -74,6 +74,8 @@ void store_state::write_batch() {
   busy_ = true;
   writing_ = std::exchange(batch_, {});
   written_head_ = head_;
+  world_->status.begin_call(status_board::store_call, "dom0",
+                            {"write", "qubes.xml", world_->now_us()});
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<library>& files, const model::system_ptr& what) {
@@ -91,6 +93,7 @@ void store_state::write_batch() {
 
 void store_state::written(outcome<void> result) {
   busy_ = false;
+  world_->status.finish_call(status_board::store_call);
   auto done = std::exchange(writing_, {});
   ++status_.batches;
   if (result) {

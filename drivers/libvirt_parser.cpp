@@ -26,7 +26,7 @@ constexpr auto whole_domain =
     "<memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os>"
     "<devices>{}</devices></domain>";
 
-void say_nothing(void*, virErrorPtr) {
+void drop_message(void*, virErrorPtr) {
   // Errors are returned as values; libvirt would print each of them.
 }
 
@@ -56,7 +56,7 @@ libvirt_parser::libvirt_parser() {
   if (file && ::write(file.get(), node.data(), node.size()) == static_cast<ssize_t>(node.size()))
     link_.reset(virConnectOpen(fmt::format("test:///proc/self/fd/{}", file.get()).c_str()));
   if (link_)
-    virConnSetErrorFunc(link_.get(), nullptr, say_nothing);
+    virConnSetErrorFunc(link_.get(), nullptr, drop_message);
 }
 
 outcome<void> libvirt_parser::parse_device(const std::string& xml) {
