@@ -1,5 +1,7 @@
 #include "drivers/fake_guest_tools.hpp"
 
+#include "model/name.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -150,7 +152,7 @@ std::string why_not(const fake_guest_tools::call& x, const std::string& user) {
     return it->reads ? "it reads its standard input" : "it has no standard input";
   if (name.ends_with("Attach") != x.what.needs.has_value())
     return "the policy forbids what it does in turn";
-  if (x.domain.ends_with("-dm") != it->in_stub_domain)
+  if ((model::guest_of_stub(x.domain) != x.domain) != it->in_stub_domain)
     return "it runs elsewhere";
   return {};
 }
@@ -221,7 +223,7 @@ void fake_guest_tools::close(const std::string& name) {
   auto lock = guard{mutex_};
   bases_.erase(name);
   users_.erase(name);
-  users_.erase(name + "-dm");
+  users_.erase(model::stub_domain_of(name));
   tell_agents();
 }
 

@@ -13,6 +13,8 @@ namespace qubes::model {
 
 namespace {
 
+constexpr auto stub_suffix = std::string_view{"-dm"};
+
 constexpr auto longest_name = std::size_t{31};
 
 constexpr bool is_safe(char c) noexcept {
@@ -44,7 +46,7 @@ outcome<domain_name> domain_name::parse(std::string_view text) {
   for (auto reserved : {"Domain-0", "none", "default"})
     if (text == reserved)
       return bad_domain(text, "it is reserved");
-  if (text.ends_with("-dm"))
+  if (text.ends_with(stub_suffix))
     return bad_domain(text, "names that end in '-dm' belong to stub domains");
   return domain_name{std::string{text}};
 }
@@ -56,7 +58,11 @@ bool listed_before(std::string_view a, std::string_view b) noexcept {
 }
 
 std::string stub_domain_of(std::string_view guest) {
-  return fmt::format("{}-dm", guest);
+  return fmt::format("{}{}", guest, stub_suffix);
+}
+
+std::string_view guest_of_stub(std::string_view name) noexcept {
+  return name.ends_with(stub_suffix) ? name.substr(0, name.size() - stub_suffix.size()) : name;
 }
 
 outcome<void> check_feature_name(std::string_view text) {

@@ -42,6 +42,9 @@ bool listed_before(std::string_view a, std::string_view b) noexcept;
 /// What programs call the stub domain of a guest.
 std::string stub_domain_of(std::string_view guest);
 
+/// The guest whose stub domain is called so; the name itself, when that is no stub domain's.
+std::string_view guest_of_stub(std::string_view name) noexcept;
+
 /// Feature names: `[a-zA-Z0-9_.-]+` (spec/features.md §1).
 outcome<void> check_feature_name(std::string_view text);
 

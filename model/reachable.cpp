@@ -30,11 +30,6 @@ error no_agent(std::string_view name) {
                   name)};
 }
 
-std::string_view guest_of_stub(std::string_view name) noexcept {
-  constexpr auto suffix = std::string_view{"-dm"}; // as of stub_domain_of (model/name.hpp)
-  return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : name;
-}
-
 outcome<void> check_reachable(const view& v, const domain& x) {
   if (auto awake = check_awake(v, x); !awake)
     return awake;

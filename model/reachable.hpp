@@ -14,9 +14,6 @@ outcome<void> check_awake(const view& v, const domain& x);
 /// The refusal for want of an agent, of a domain or of its stub domain.
 error no_agent(std::string_view name);
 
-/// The guest whose stub domain is called so; the name itself, when that is no stub domain's.
-std::string_view guest_of_stub(std::string_view name) noexcept;
-
 /// Both, as far as is known.
 outcome<void> check_reachable(const view& v, const domain& x);
 

@@ -5,6 +5,7 @@
 #include "drivers/begin_limit.hpp"
 #include "drivers/xenstore_guest.hpp"
 #include "model/kind_of.hpp"
+#include "model/name.hpp"
 #include "model/reachable.hpp"
 
 #include <fmt/format.h>
