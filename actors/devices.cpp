@@ -205,7 +205,7 @@ void domain_state::carry_out(const ask::list_available& x, const reply& to) {
   auto known = world_->host_pci.read();
   if (x.device_class != "pci" || who_ != "dom0" || !*known) {
     with_devices(x.device_class, who_, to, list);
-    return put_off_what_was_told(x.device_class, list);
+    return put_off_what_was_told(x.device_class, to, list);
   }
   auto all = **known;
   with_holders(x.device_class, all);
@@ -214,16 +214,17 @@ void domain_state::carry_out(const ask::list_available& x, const reply& to) {
 
 /// For whoever has no answer by then.
 void domain_state::put_off_what_was_told(
-    const std::string& kind, const std::function<void(const std::vector<model::device>&)>& then) {
+    const std::string& kind, const reply& to,
+    const std::function<void(const std::vector<model::device>&)>& then) {
   auto last_told = [this, kind]() -> const std::optional<std::vector<model::device>>* {
     auto mine = offers_.find(kind);
     return mine == offers_.end() || !mine->second.told ? nullptr : &mine->second.told;
   };
   if (!last_told())
     return;
-  self->delayed_send(self, patience_with_guest, completion{[this, kind, then, last_told] {
+  self->delayed_send(self, patience_with_guest, completion{[this, kind, to, then, last_told] {
                        auto* told = last_told();
-                       if (!told)
+                       if (to.is_given() || !told)
                          return;
                        auto all = **told;
                        with_holders(kind, all);

@@ -282,7 +282,7 @@ private:
                     const std::function<void(std::vector<model::device>)>& then);
   void with_offers(const std::string& kind, const std::string& backend, const reply& to,
                    const std::function<void(std::vector<model::device>)>& then);
-  void put_off_what_was_told(const std::string& kind,
+  void put_off_what_was_told(const std::string& kind, const reply& to,
                              const std::function<void(const std::vector<model::device>&)>& then);
   void with_holders(const std::string& kind, std::vector<model::device>& all) const;
   void with_attached(const std::string& kind, const reply& to,

@@ -22,6 +22,9 @@ public:
   void refuse(model::error x) const { core_->give(tl::unexpected<model::error>{std::move(x)}); }
   void give(model::outcome<T> x) const { core_->give(std::move(x)); }
 
+  /// Nothing that is said now is heard. For the thread that gives it.
+  bool is_given() const { return !core_->to; }
+
 private:
   struct core {
     explicit core(sink x) : to(std::move(x)) {}
