@@ -2,8 +2,8 @@
 
 #include "actors/ask_storage.hpp"
 #include "actors/driver/ask_driver.hpp"
+#include "actors/guest_notification.hpp"
 #include "actors/off_thread.hpp"
-#include "actors/telling.hpp"
 #include "drivers/undumpable.hpp"
 #include "model/backup_summary.hpp"
 #include "model/literal.hpp"
@@ -266,14 +266,14 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   auto& vm = x->profile.passphrase_vm;
   auto failed = [this, x](const std::string& why) {
     x->asking = false;
-    settle(x, model::fail(errc::general, fmt::format("'{}' gave no passphrase: {}",
-                                                     x->profile.passphrase_vm, why)));
+    end_run(x, model::fail(errc::general, fmt::format("'{}' gave no passphrase: {}",
+                                                      x->profile.passphrase_vm, why)));
   };
   if (x->id.find_first_of(" \t\n") != std::string::npos)
     return failed("the profile's name has blanks, which no service can have");
   auto call = model::service_call{.service = "qubes.BackupPassphrase+" + x->id,
                                   .user = user_of(world_->look().view(), vm)};
-  auto withdrawn = std::make_shared<errand>();
+  auto withdrawn = std::make_shared<cancellation>();
   withdrawn->stop = x->stop; // nobody is asked in vain
   x->asking = true;
   ask_driver(self, world_, {.name = vm},
@@ -291,11 +291,11 @@ void backup_state::ask_passphrase(const run_ptr& x) {
 void backup_state::know_passphrase(const run_ptr& x, std::string_view text) {
   auto fine = model::parse_passphrase(text);
   if (!fine)
-    return settle(x, tl::unexpected{fine.error()});
+    return end_run(x, tl::unexpected{fine.error()});
   x->order.passphrase = std::move(*fine);
   take_stock(
       x->profile, [this, x](const inventory& found) { lay_out(x, found); },
-      [this, x](model::error why) { settle(x, tl::unexpected{std::move(why)}); });
+      [this, x](model::error why) { end_run(x, tl::unexpected{std::move(why)}); });
 }
 
 /// All that it will hold, in order.
@@ -308,8 +308,8 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       if (found.home.empty())
         continue;
       if (x->order.destination_vm.empty() && lies_in(x->order.path, found.home))
-        return settle(x, model::fail(errc::general, "dom0's home cannot be backed up into itself",
-                                     "choose another destination, or leave dom0 out"));
+        return end_run(x, model::fail(errc::general, "dom0's home cannot be backed up into itself",
+                                      "choose another destination, or leave dom0 out"));
       x->todo.push_back({.what = {path, backup_part::tree{found.home}}, .of = who});
     } else {
       for (auto& volume : model::volumes_in_backup(*who))
@@ -347,7 +347,7 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       },
       [this, x](const outcome<void>& begun) {
         if (!begun)
-          return settle(x, tl::unexpected{begun.error()});
+          return end_run(x, tl::unexpected{begun.error()});
         x->any = true; // qubes.xml belongs to nobody
         next(x);
       });
@@ -363,7 +363,7 @@ void backup_state::post(const run_ptr& x, Work work, Then then, Args... args) {
 
 void backup_state::next(const run_ptr& x) {
   if (x->stop.stop_requested())
-    return settle(x, tl::unexpected{drivers::backup_cancelled()});
+    return end_run(x, tl::unexpected{drivers::backup_cancelled()});
   if (x->todo.empty())
     return finish(x);
   auto what = std::move(x->todo.front());
@@ -388,7 +388,7 @@ void backup_state::next(const run_ptr& x) {
           [this, x, what](const caf::error& why) {
             if (is_gone(what))
               return pass_over(x, what);
-            settle(x, tl::unexpected{from_caf(why)});
+            end_run(x, tl::unexpected{from_caf(why)});
           });
 }
 
@@ -417,7 +417,7 @@ void backup_state::add(const run_ptr& x, const item& of, const backup_part& what
         if (!added && is_gone(of))
           return pass_over(x, of);
         if (!added)
-          return settle(x, tl::unexpected{added.error()});
+          return end_run(x, tl::unexpected{added.error()});
         next(x);
       },
       what);
@@ -428,7 +428,7 @@ void backup_state::finish(const run_ptr& x) {
       x, [](const tools&, const run_ptr& me) { return me->writer->finish(); },
       [this, x](const outcome<void>& finished) {
         if (!finished)
-          return settle(x, tl::unexpected{finished.error()});
+          return end_run(x, tl::unexpected{finished.error()});
         x->total = std::max(x->total, std::uint64_t{1}); // there may be nothing but empty domains
         *x->done = x->total;
         tell_progress_of(*x); // holes are counted, but never read
@@ -452,24 +452,24 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
     append(all.after, plan.after);
   }
   if (all.what.empty())
-    return settle(x, std::string{});
+    return end_run(x, std::string{});
   timed_request(self, world_, world_->store, world_->settings.commit, all.what, std::string{})
       .then(
           [this, x, all, before = now.system](const model::system_ptr&) {
             tell_plan(self, world_, before, all);
-            settle(x, std::string{});
+            end_run(x, std::string{});
           },
           [this, x, attempts](const caf::error& why) {
             auto reason = from_caf(why);
             if (attempts > 1 && reason.code == errc::vm_not_found)
               return note_time(x, attempts - 1);
             reason.hint = "the backup itself is complete";
-            settle(x, tl::unexpected{std::move(reason)});
+            end_run(x, tl::unexpected{std::move(reason)});
           });
 }
 
 /// Answers once nothing is left of it but what it was to leave.
-void backup_state::settle(const run_ptr& x, const outcome<std::string>& how) {
+void backup_state::end_run(const run_ptr& x, const outcome<std::string>& how) {
   if (std::exchange(x->over, true))
     return;
   x->order.passphrase = {};
@@ -503,7 +503,7 @@ void backup_state::carry_out(const ask::cancel_backup& x, const reply& to) {
 void backup_state::break_off(const run_ptr& x) {
   x->stop.request_stop();
   if (x->asking) // nobody else looks at the stop
-    settle(x, tl::unexpected{drivers::backup_cancelled()});
+    end_run(x, tl::unexpected{drivers::backup_cancelled()});
 }
 
 void backup_state::tell_progress() {

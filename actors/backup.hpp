@@ -70,7 +70,7 @@ private:
            const std::function<void()>& done);
   void finish(const run_ptr& x);
   void note_time(const run_ptr& x, unsigned attempts);
-  void settle(const run_ptr& x, const model::outcome<std::string>& how);
+  void end_run(const run_ptr& x, const model::outcome<std::string>& how);
   void break_off(const run_ptr& x);
   void tell_progress();
   void tell_progress_of(run& x);

@@ -2,7 +2,7 @@
 #include "actors/registry.hpp"
 
 #include "actors/ask_storage.hpp"
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 #include "model/creation.hpp"
 #include "model/preload.hpp"
 #include "model/property.hpp"
@@ -34,10 +34,10 @@ std::string uuid_of(std::uint64_t high, std::uint64_t low) {
 
 /// Numbers no other domain has or is about to have.
 model::outcome<model::identity> registry_state::pick_identity(const model::system& all,
-                                                              const model::creation& wish) {
+                                                              const model::creation& request) {
   auto result = model::identity{};
   auto under_way = std::vector<std::int64_t>{};
-  for (auto& [name, numbers] : births_)
+  for (auto& [name, numbers] : creations_)
     under_way.push_back(numbers.qid);
   auto qid = model::free_qid(all, under_way);
   if (!qid)
@@ -45,29 +45,29 @@ model::outcome<model::identity> registry_state::pick_identity(const model::syste
                        "remove domains that are not needed");
   result.qid = *qid;
   result.uuid = uuid_of(world_->chance(), world_->chance());
-  if (wish.type != model::klass::disp)
+  if (request.type != model::klass::disp)
     return result;
   for (auto i = 0; i < dispid_tries; ++i) {
     result.dispid = static_cast<std::int64_t>(world_->chance() % dispids);
-    if (is_free(all, wish, result.dispid))
+    if (is_free(all, request, result.dispid))
       return result;
   }
   return model::fail(errc::general, "no number for a disposable was found free",
                      "remove disposables that are not needed");
 }
 
-bool registry_state::is_free(const model::system& all, const model::creation& wish,
+bool registry_state::is_free(const model::system& all, const model::creation& request,
                              std::int64_t dispid) {
   auto rested = released_.find(dispid);
   if (rested != released_.end() && world_->now_us() - rested->second < dispid_rest_us)
     return false;
-  auto name = wish.name.empty() ? fmt::format("disp{}", dispid) : std::string{};
+  auto name = request.name.empty() ? fmt::format("disp{}", dispid) : std::string{};
   if (!name.empty()
       && (all.find(name) || all.find_set_aside(model::section::domains, name)
-          || births_.contains(name) || leaving_.contains(name)))
+          || creations_.contains(name) || leaving_.contains(name)))
     return false;
   auto value = model::value{dispid};
-  return std::ranges::none_of(births_, [&](auto& x) { return x.second.dispid == dispid; })
+  return std::ranges::none_of(creations_, [&](auto& x) { return x.second.dispid == dispid; })
          && std::ranges::none_of(all.domains, [&](auto& x) {
               auto theirs = x->properties.find("dispid");
               return theirs != x->properties.end() && theirs->second == value;
@@ -87,7 +87,7 @@ void registry_state::hand_out(const ask::create& x, const reply& to) {
     carry_out(again, to);
   };
   timed_request(self, world_, world_->disposables, world_->settings.start, atom::join_v,
-                x.wish.based_on, x.wish.creator)
+                x.request.based_on, x.request.creator)
       .then(
           [this, x, fresh, to](const std::string& name) {
             auto now = world_->look();
@@ -101,39 +101,39 @@ void registry_state::hand_out(const ask::create& x, const reply& to) {
 
 void registry_state::carry_out(const ask::create& x, const reply& to) {
   auto now = world_->look();
-  auto& wish = x.wish;
-  if (wish.disposable && !x.fresh && has_ready(*now.system, wish.based_on))
+  auto& request = x.request;
+  if (request.disposable && !x.fresh && has_ready(*now.system, request.based_on))
     return hand_out(x, to);
-  if (leaving_.contains(wish.name.str())) // its last owner's disks are being removed
+  if (leaving_.contains(request.name.str())) // its last owner's disks are being removed
     return postponed_.emplace_back(x, to), void();
-  auto as = pick_identity(*now.system, wish);
+  auto as = pick_identity(*now.system, request);
   if (!as)
     return to.refuse(as.error());
-  auto plan = with_consequences(now.view(), plan_creation(now.view(), wish, *as));
+  auto plan = with_consequences(now.view(), plan_creation(now.view(), request, *as));
   if (plan.refusal)
     return to.refuse(*plan.refusal);
   auto record = created(plan);
   auto name = record->name.str();
-  if (!births_.emplace(name, *as).second)
+  if (!creations_.emplace(name, *as).second)
     return to.refuse({errc::vm_already_exists, fmt::format("a domain '{}' is being created", name),
                       "choose another name"});
-  auto reply_text = !wish.disposable    ? std::string{}
+  auto reply_text = !request.disposable ? std::string{}
                     : x.reply_with_uuid ? "uuid:" + as->uuid
                                         : name;
   auto disks = disk_job::domain_target{.system = now.system, .domain = record};
-  auto born = applicant{std::move(plan), disks, std::move(reply_text), to};
+  auto born = pending_creation{std::move(plan), disks, std::move(reply_text), to};
   ++on_their_way_;
   ask_storage(self, world_, std::move(disks), disk_job::create_disks{})
-      .then([this, born] { furnish(born); },
+      .then([this, born] { fill_private_volume(born); },
             [this, name, to](const caf::error& why) {
-              births_.erase(name);
+              creations_.erase(name);
               arrived();
               to.refuse(from_caf(why));
             });
 }
 
 /// Its private volume may have to begin with what its template has there.
-void registry_state::furnish(const applicant& x) {
+void registry_state::fill_private_volume(const pending_creation& x) {
   auto machine = world_->machine.read();
   auto* data = private_data_for({*x.disks.system, world_->board, *machine}, *x.disks.domain);
   if (!data)
@@ -150,10 +150,10 @@ void registry_state::furnish(const applicant& x) {
 
 /// The disks are there. Each commit writes the whole store: while more are on their way, those who
 /// are first have patience.
-void registry_state::present(const applicant& x) {
-  applicants_.push_back(x);
+void registry_state::present(const pending_creation& x) {
+  pending_creations_.push_back(x);
   arrived();
-  if (applicants_.size() != 1)
+  if (pending_creations_.size() != 1)
     return;
   patient_since_us_ = world_->now_us();
   self->delayed_send(self, patience, atom::tick_v);
@@ -161,34 +161,34 @@ void registry_state::present(const applicant& x) {
 
 void registry_state::arrived() {
   if (--on_their_way_ == 0)
-    enrol_all();
+    commit_creations();
 }
 
-/// A timer may be one of applicants that are through already.
+/// A timer may be one of those creations that are through already.
 void registry_state::lose_patience() {
   if (world_->now_us() - patient_since_us_ >= std::chrono::microseconds{patience}.count())
-    enrol_all();
+    commit_creations();
 }
 
-void registry_state::enrol_all() {
-  for (auto& x : std::exchange(applicants_, {}))
-    enrol(x);
+void registry_state::commit_creations() {
+  for (auto& x : std::exchange(pending_creations_, {}))
+    commit_creation(x);
 }
 
 /// Now it becomes a fact.
-void registry_state::enrol(const applicant& x) {
+void registry_state::commit_creation(const pending_creation& x) {
   timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what, x.to.caller())
       .then(
           [this, x](const model::system_ptr& with_it) {
             caf::anon_send(world_->storage,
                            storage_job{typed_disk_job{x.disks, disk_job::forget_removal{}}});
-            newborns_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
-            if (newborns_.size() == 1) // the others of this commit are answered right behind it
+            created_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
+            if (created_.size() == 1) // the others of this commit are answered right behind it
               self->send(self, with_it);
           },
           [this, x](const caf::error& why) {
             if (from_caf(why).code == errc::timed_out) { // it may yet become a fact
-              births_.erase(x.disks.domain->name.str());
+              creations_.erase(x.disks.domain->name.str());
               align();
               return x.to.refuse(from_caf(why));
             }
@@ -197,15 +197,15 @@ void registry_state::enrol(const applicant& x) {
 }
 
 /// Tells of all that were born meanwhile, and gives them their actors in one go.
-void registry_state::welcome() {
-  auto born = std::exchange(newborns_, {});
+void registry_state::announce_created() {
+  auto born = std::exchange(created_, {});
   for (auto& x : born) {
-    births_.erase(x.name);
-    welcomed_.insert(x.name);
+    creations_.erase(x.name);
+    being_announced_.insert(x.name);
     self->send(world_->events, x.news);
   }
   align();
-  welcomed_.clear();
+  being_announced_.clear();
   auto now = world_->look();
   for (auto& x : born) {
     tell_menus(self, world_, now.system, {}, x.news);
@@ -221,7 +221,7 @@ void registry_state::give_up(const disk_job::domain_target& disks, const model::
                              const reply& to) {
   auto name = disks.domain->name.str();
   auto then = [this, name, reason, to] {
-    births_.erase(name);
+    creations_.erase(name);
     to.refuse(reason);
   };
   ask_storage(self, world_, disks, disk_job::remove_disks{})

@@ -319,7 +319,7 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
   if (!is_microphone(x)) {
     if (auto taken = world_->holders.take(x, who_); !taken)
       return to.refuse(taken.error());
-    withdraw_claims();
+    withdraw_questions();
     return bring(x, device, who, to);
   }
   with_attached(kind, to, [this, x, device, who, to](const auto& all) {
@@ -404,25 +404,25 @@ void domain_state::take_away(const model::attachment& x, const std::function<voi
         note(spdlog::level::warn, "{} device {} is not detached yet: {}", x.kind, port_of(x),
              why.text);
         if (devices_pause_.count() == 0)
-          settle_devices_later();
+          align_devices_later();
       },
       attempted);
 }
 
 /// What did not succeed before.
-void domain_state::settle_devices() {
+void domain_state::align_devices() {
   if (!devices_unknown_ && leaving_.empty()) {
     devices_pause_ = {};
     return;
   }
-  settle_devices_later();
+  align_devices_later();
   if (devices_unknown_)
     learn_devices();
   for (auto& x : std::vector{leaving_})
     take_away(x);
 }
 
-void domain_state::settle_devices_later() {
+void domain_state::align_devices_later() {
   try_again(devices_pause_);
   devices_due_us_ = world_->now_us() + std::chrono::microseconds{devices_pause_}.count();
 }
@@ -437,7 +437,7 @@ void domain_state::give_back(const model::attachment& x) {
 }
 
 /// Whom the user is asked about has changed: the backends that ask look whether they still should.
-void domain_state::withdraw_claims() {
+void domain_state::withdraw_questions() {
   auto asked = world_->asked.read();
   auto actors = world_->directory.read();
   auto backends = std::set<std::string>{};
@@ -589,7 +589,7 @@ void domain_state::devices_unknown(const model::error& why) {
   devices_unknown_ = true;
   world_->holders.doubt(who_);
   if (devices_pause_.count() == 0)
-    settle_devices_later();
+    align_devices_later();
 }
 
 void domain_state::learn_devices() {
@@ -653,7 +653,7 @@ void domain_state::drop_attachments() {
   for (auto& [kind, backend, port] : world_->holders.give_back_all(who_))
     if (auto* entry = actors->find(backend); entry && entry->domain)
       self->send(entry->domain, port_freed{kind, port});
-  withdraw_claims();
+  withdraw_questions();
 }
 
 } // namespace qubes::actors

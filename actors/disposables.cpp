@@ -1,9 +1,9 @@
 #include "actors/disposables.hpp"
 
 #include "actors/driver/ask_driver.hpp"
+#include "actors/guest_notification.hpp"
 #include "actors/hand_on.hpp"
 #include "actors/log.hpp"
-#include "actors/telling.hpp"
 #include "model/creation.hpp"
 #include "model/default_rules.hpp"
 #include "model/graph.hpp"
@@ -112,11 +112,11 @@ void disposables_state::know(const model::domain& x, const std::string& base, st
 
 /// Those that it has, or will have.
 std::size_t disposables_state::count(const std::string& base) const {
-  auto born = births_.find(base);
+  auto born = being_made_.find(base);
   auto made = std::ranges::count_if(all_, [&](auto& x) {
     return x.second.base == base && (x.second.at == stage::making || x.second.at == stage::ready);
   });
-  return static_cast<std::size_t>(made) + (born == births_.end() ? 0 : born->second);
+  return static_cast<std::size_t>(made) + (born == being_made_.end() ? 0 : born->second);
 }
 
 // -- the pool ------------------------------------------------------------------------------------
@@ -235,9 +235,9 @@ void disposables_state::try_again(const std::string& base) {
 
 /// Memory in use is not taken from running domains for those that only wait.
 void disposables_state::make_room_for(const std::string& base, std::size_t want) {
-  births_[base] += want; // nobody else fills the same gap meanwhile
+  being_made_[base] += want; // nobody else fills the same gap meanwhile
   auto go = [this, base, want](std::size_t can) {
-    births_[base] -= want - can;
+    being_made_[base] -= want - can;
     for (auto i = std::size_t{0}; i < can; ++i)
       make_one(base);
     if (can < want) {
@@ -281,14 +281,14 @@ void disposables_state::drop_all(const std::string& base, double delay) {
 // -- one of them ---------------------------------------------------------------------------------
 
 void disposables_state::make_one(const std::string& base) {
-  auto wish = model::creation{};
-  wish.type = model::klass::disp;
-  wish.based_on = base;
-  wish.disposable = true;
-  wish.preloaded = true;
-  ask({}, ask::create{.wish = std::move(wish), .fresh = true},
+  auto request = model::creation{};
+  request.type = model::klass::disp;
+  request.based_on = base;
+  request.disposable = true;
+  request.preloaded = true;
+  ask({}, ask::create{.request = std::move(request), .fresh = true},
       [this, base](const model::outcome<std::string>& name) {
-        --births_[base];
+        --being_made_[base];
         auto now = world_->look();
         auto* x = name ? now.find(*name) : nullptr;
         if (!x)

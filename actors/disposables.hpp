@@ -88,8 +88,8 @@ private:
   world_ptr world_;
   std::deque<std::pair<planner, then_do>> commits_;
   bool committing_ = false;
-  std::map<std::string, one> all_;            ///< by name, until they are given or gone
-  std::map<std::string, std::size_t> births_; ///< template -> how many have no name yet
+  std::map<std::string, one> all_;                ///< by name, until they are given or gone
+  std::map<std::string, std::size_t> being_made_; ///< template -> how many have no name yet
   struct retry {
     std::chrono::milliseconds pause{0};
     bool armed = false;

@@ -16,14 +16,14 @@ using model::errc;
 using model::power;
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,
-                                   std::string who, bool newborn) {
-  return self->state.make(std::move(in), std::move(who), newborn);
+                                   std::string who, bool is_new) {
+  return self->state.make(std::move(in), std::move(who), is_new);
 }
 
-domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bool newborn) {
+domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bool is_new) {
   world_ = std::move(in);
   who_ = std::move(who);
-  known_ = newborn;
+  known_ = is_new;
   auto now = look();
   auto* me = now.find(who_);
   if (me) {
@@ -279,7 +279,7 @@ void domain_state::tick(std::uint64_t life) {
   if (watch_pause_.count() > 0)
     watch_guest_again();
   if (devices_pause_.count() > 0 && world_->now_us() >= devices_due_us_)
-    settle_devices();
+    align_devices();
 }
 
 job::run_service domain_state::root_service(std::string service, std::string input) {

@@ -33,8 +33,8 @@ public:
 
   explicit domain_state(domain_actor::pointer self) : self(self) {}
 
-  /// `newborn`: nobody can have a guest of it.
-  domain_actor::behavior_type make(world_ptr in, std::string who, bool newborn);
+  /// `is_new`: nobody can have a guest of it.
+  domain_actor::behavior_type make(world_ptr in, std::string who, bool is_new);
 
 private:
   // -- orders (domain.cpp) ----------------------------------------------------------------------
@@ -70,15 +70,16 @@ private:
     bool unpaused = false;             ///< the guest runs; its agent is waited for
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
-    std::chrono::milliseconds undo_pause{0};       ///< between attempts to take the guest down
-    bool undo_waits = false;                       ///< for the next of them
-    std::shared_ptr<void> memory;                  ///< set aside by the memory manager
-    std::vector<model::device> pci;                ///< taken from their drivers for it
-    std::vector<model::device> disks_found;        ///< of those that may offer required ones
-    std::vector<model::attachment> taken;          ///< required devices, which nobody else gets
-    std::optional<std::string> overlay;            ///< the site's changes of its XML
-    errand_ptr disks = std::make_shared<errand>(); ///< ends long copies, and waiting in line
-    model::xml::devices devices;                   ///< of the volumes, once they are started
+    std::chrono::milliseconds undo_pause{0}; ///< between attempts to take the guest down
+    bool undo_waits = false;                 ///< for the next of them
+    std::shared_ptr<void> memory;            ///< set aside by the memory manager
+    std::vector<model::device> pci;          ///< taken from their drivers for it
+    std::vector<model::device> disks_found;  ///< of those that may offer required ones
+    std::vector<model::attachment> taken;    ///< required devices, which nobody else gets
+    std::optional<std::string> overlay;      ///< the site's changes of its XML
+    cancellation_ptr disks =
+        std::make_shared<cancellation>(); ///< ends long copies, and waiting in line
+    model::xml::devices devices;          ///< of the volumes, once they are started
     std::vector<reply> waiting;
     std::int64_t began_us = 0;
     std::int64_t step_began_us = 0;
@@ -116,7 +117,7 @@ private:
   void reserve_memory();
   void start_volumes();
   void prepare_spawn();
-  bool settled_before_guest();
+  bool ready_for_guest();
   void mark_start();
   void unmark_start();
   void undo_mark();
@@ -193,7 +194,7 @@ private:
   using planner = std::function<model::plan(const model::view&, const model::domain&)>;
 
   /// Changes of one record are made one after the other: each plan sees the one before.
-  struct wish {
+  struct pending_change {
     planner what;
     reply to;
     uplink::reservation reserved{}; ///< at the netvm that it leads to
@@ -204,10 +205,10 @@ private:
     change([x](auto& v, auto& me) { return plan_of(v, me, x); }, to);
   }
   void change(planner what, const reply& to);
-  void next_wish();
-  void attempt(const wish& x);
+  void next_change();
+  void attempt(const pending_change& x);
   std::optional<std::string> netvm_after(const snapshot& now, const model::change& what) const;
-  void reserve(wish x, const std::string& netvm);
+  void reserve(pending_change x, const std::string& netvm);
   void netvm_was_waited_for();
   void needs_no_netvm();
   bool lives() const; ///< and is not on its way down
@@ -298,10 +299,10 @@ private:
   void not_brought(const model::attachment& x, const model::error& why, const reply& to);
   void take_away(
       const model::attachment& x, const std::function<void()>& attempted = [] {});
-  void settle_devices();
-  void settle_devices_later();
+  void align_devices();
+  void align_devices_later();
   void give_back(const model::attachment& x);
-  void withdraw_claims();
+  void withdraw_questions();
   model::outcome<model::device_options> options_for(const std::string& kind,
                                                     const model::device& device,
                                                     const model::device_options& given) const;
@@ -349,23 +350,23 @@ private:
   void offers_nothing();
   void forget_devices();
   /// A domain that wants a device of ours, and by which of its assignments.
-  struct claim {
+  struct candidate {
     std::string who;
     model::assignment how;
     std::int32_t xid; ///< of the life that wants it
   };
-  claim claim_of(const model::view& v, const model::domain& who,
-                 const model::assignment& how) const;
+  candidate candidate_of(const model::view& v, const model::domain& who,
+                         const model::assignment& how) const;
   void offer(const std::string& kind, const model::device& x);
   void hear(const device_request& x);
   bool still_offers(const std::string& kind, const model::device& x) const;
-  void ask_user(const std::string& kind, const model::device& x, const std::vector<claim>& all);
-  void give(const std::string& kind, const model::device& x, const claim& to);
+  void ask_user(const std::string& kind, const model::device& x, const std::vector<candidate>& all);
+  void give(const std::string& kind, const model::device& x, const candidate& to);
   void offer_next(const port_freed& x);
   void withdraw_questions(const std::string& kind, const std::string& port);
   void review_questions();
   void publish_questions();
-  bool still_wants(const claim& x, const std::string& kind, const model::device& what) const;
+  bool still_wants(const candidate& x, const std::string& kind, const model::device& what) const;
   void gain_device(const device_passed& what);
   void take_device(const device_available& x);
   void take_devices();
@@ -402,7 +403,7 @@ private:
   void arm_expiry(const model::firewall_rules& rules);
   void expire(std::uint64_t armed);
 
-  // -- what guests are told (telling.cpp) -------------------------------------------------------
+  // -- what guests are told (guest_notification.cpp) ----------------------------------------------
 
   bool has_qubesdb() const;
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
@@ -414,7 +415,7 @@ private:
   void retell_entries(const std::function<void()>& then);
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);
-  void introduce(const std::function<void()>& then);
+  void announce_to_netvm(const std::function<void()>& then);
   void tell_legacy_netvm(const std::function<void()>& then = [] {});
 
   // -- what the guest says (guest_requests.cpp) -------------------------------------------------
@@ -441,7 +442,7 @@ private:
   void note_removal(const model::plan& plan, const std::function<void()>& then);
   void forget_removal(const model::plan& plan);
   /// True when this change took the record away; the rest of the removal is under way then.
-  bool buried(const model::plan& done, const model::system_ptr& before, const reply& to);
+  bool removed_by(const model::plan& done, const model::system_ptr& before, const reply& to);
   void lose_record();
 
   // -- network (network.cpp) --------------------------------------------------------------------
@@ -450,7 +451,7 @@ private:
   /// once it failed, which degrades the domain.
   void sync_network(std::function<void()> then = [] {});
   void network_step();
-  void network_settled();
+  void network_done();
   std::optional<std::string> serving_netvm() const;
   model::uplink::surroundings surroundings() const;
   void follow_netvm();
@@ -568,8 +569,8 @@ private:
   bool look_after_stop_ = false; ///< there was news meanwhile
   bool known_ = false;           ///< the hypervisor has told whether it has this domain
   stop_waiters stop_waiters_;
-  std::deque<wish> wishes_;
-  std::optional<wish> waits_for_netvm_; ///< the change that is being made
+  std::deque<pending_change> pending_changes_;
+  std::optional<pending_change> waits_for_netvm_; ///< the change that is being made
   std::uint64_t reservations_ = 0;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
@@ -577,11 +578,11 @@ private:
   /// owed an end.
   struct import {
     bool under_way = false;
-    unsigned owed = 0;    ///< ended by something else, which their writers have not heard yet
-    bool claimed = false; ///< an end came meanwhile that may have been that of the one under way
+    unsigned owed = 0;       ///< ended by something else, which their writers have not heard yet
+    bool taken_over = false; ///< an end came meanwhile that may have been that of the one under way
   };
   std::map<std::string, import, std::less<>> imports_; ///< by volume
-  std::vector<std::weak_ptr<errand>> copies_;          ///< under way to its volumes
+  std::vector<std::weak_ptr<cancellation>> copies_;    ///< under way to its volumes
   std::vector<model::attachment> attached_;            ///< for this life
   std::vector<model::attachment> attaching_;           ///< under way
   std::vector<model::attachment> leaving_;             ///< until the hypervisor has none of it
@@ -601,8 +602,8 @@ private:
   struct question {
     std::string kind;
     model::device what;
-    std::vector<claim> claims;
-    errand_ptr signs;
+    std::vector<candidate> candidates;
+    cancellation_ptr signs;
   };
   std::vector<question> questions_;
   std::set<std::string> devices_changed_;     ///< classes, to be told when the change is over
@@ -626,6 +627,6 @@ private:
 };
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,
-                                   std::string who, bool newborn);
+                                   std::string who, bool is_new);
 
 } // namespace qubes::actors

@@ -2,7 +2,7 @@
 #include "actors/domain.hpp"
 
 #include "actors/firewall.hpp"
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 
 #include "model/firewall.hpp"
 #include "model/property.hpp"

@@ -17,8 +17,8 @@ using model::errc;
 
 // -- in the server's thread -----------------------------------------------------------------------
 
-front_desk::front_desk(world_ptr in, gate_actor gate, frame_sink to,
-                       std::function<void(connection_id)> drop)
+request_handler::request_handler(world_ptr in, gate_actor gate, frame_sink to,
+                                 std::function<void(connection_id)> drop)
     : world_(std::move(in)), gate_(std::move(gate)), to_(std::move(to)), drop_(std::move(drop)) {}
 
 namespace {
@@ -37,8 +37,8 @@ model::outcome<void> check_size(const api::request& x, bool of_dom0, const quota
 
 } // namespace
 
-void front_desk::serve(connection_id who, api::socket where, const caller& peer,
-                       std::string_view bytes) {
+void request_handler::serve(connection_id who, api::socket where, const caller& peer,
+                            std::string_view bytes) {
   auto request = api::parse_request(bytes);
   if (!request) {
     spdlog::warn("framing error from pid {} uid {}: {} bytes", peer.pid, peer.uid, bytes.size());
@@ -90,11 +90,11 @@ void front_desk::serve(connection_id who, api::socket where, const caller& peer,
   caf::anon_send(gate_, std::move(*what), who, std::move(to));
 }
 
-void front_desk::closed(connection_id who) {
+void request_handler::closed(connection_id who) {
   world_->budget.give_back(who);
 }
 
-void front_desk::gone(connection_id who) {
+void request_handler::gone(connection_id who) {
   caf::anon_send(world_->events, atom::gone_v, who);
   caf::anon_send(world_->stats, atom::gone_v, who);
   caf::anon_send(gate_, atom::gone_v, who);
@@ -137,7 +137,7 @@ gate_state::~gate_state() {
 void gate_state::take(order what, connection_id who, const std::string& domain) {
   auto ticket = next_ticket_++;
   auto limit = std::chrono::microseconds{limit_of(what, world_->settings)};
-  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_errand(what)};
+  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_cancellation(what)};
   auto to = reply_to(ticket, client_actor{self}, what.caller);
   hand_on(*world_, domain, std::move(what), to);
   if (!std::exchange(ticking_, true))
@@ -161,15 +161,15 @@ void gate_state::gone(connection_id who) {
   for (auto& [number, x] : tickets_)
     if (x.who == who) {
       x.who = 0;
-      if (x.errand)
-        x.errand->stop.request_stop();
+      if (x.cancellation)
+        x.cancellation->stop.request_stop();
     }
 }
 
 /// Long work that gets on may go on.
 std::int64_t gate_state::deadline_of(const ticket& x) const {
   auto limit = std::chrono::microseconds{world_->settings.order}.count();
-  auto heard_us = x.errand ? x.errand->heard_us.load() : 0;
+  auto heard_us = x.cancellation ? x.cancellation->heard_us.load() : 0;
   return std::max(x.deadline_us, heard_us == 0 ? 0 : heard_us + limit);
 }
 
@@ -180,8 +180,8 @@ void gate_state::look_for_overdue() {
   for (auto& [number, x] : tickets_)
     if (deadline_of(x) <= now_us) {
       overdue.push_back(number);
-      if (x.errand)
-        x.errand->stop.request_stop();
+      if (x.cancellation)
+        x.cancellation->stop.request_stop();
     }
   for (auto number : overdue)
     answered({number, model::fail(errc::timed_out, "the order was not carried out in time",

@@ -19,9 +19,10 @@ struct caller {
 };
 
 /// The part that runs in the server's thread. Never blocks.
-class front_desk {
+class request_handler {
 public:
-  front_desk(world_ptr in, gate_actor gate, frame_sink to, std::function<void(connection_id)> drop);
+  request_handler(world_ptr in, gate_actor gate, frame_sink to,
+                  std::function<void(connection_id)> drop);
 
   void serve(connection_id who, api::socket where, const caller& peer, std::string_view bytes);
 
@@ -54,7 +55,7 @@ private:
   struct ticket {
     connection_id who = 0;
     std::int64_t deadline_us = 0;
-    errand_ptr errand{}; ///< of what ends with its client
+    cancellation_ptr cancellation{}; ///< of what ends with its client
   };
 
   void take(order what, connection_id who, const std::string& domain);

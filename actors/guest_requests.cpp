@@ -22,14 +22,16 @@ void domain_state::carry_out(const ask::request_features& x, const reply& to) {
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
   auto heard = [this, directory = x.directory, to](const model::entry_list& entries) {
     auto passed_over = std::vector<model::error>{};
-    auto wish = directory == model::tools_directory
-                    ? model::parse_tools_request(entries, &passed_over)
-                    : model::parse_features_request(entries, &passed_over);
-    if (!wish)
-      return to.refuse(wish.error());
+    auto request = directory == model::tools_directory
+                       ? model::parse_tools_request(entries, &passed_over)
+                       : model::parse_features_request(entries, &passed_over);
+    if (!request)
+      return to.refuse(request.error());
     for (auto& why : passed_over)
       note(spdlog::level::warn, "what it asks for is passed over: {}", why.message());
-    change([wish = *wish](auto& v, auto& me) { return plan_features_request(v, me, wish); }, to);
+    change(
+        [request = *request](auto& v, auto& me) { return plan_features_request(v, me, request); },
+        to);
   };
   look_up(to, work(job::read_qubesdb{x.directory}), heard);
 }

@@ -68,8 +68,8 @@ void device_holders::brought(const place& x, const std::string& who) {
   });
 }
 
-std::map<std::string, std::string> device_holders::settled(std::string_view kind,
-                                                           std::string_view backend) const {
+std::map<std::string, std::string> device_holders::holders_known(std::string_view kind,
+                                                                 std::string_view backend) const {
   auto result = std::map<std::string, std::string>{};
   auto now = state_.read();
   for (auto& [x, all] : now->holdings)

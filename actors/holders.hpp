@@ -31,7 +31,8 @@ public:
   void brought(const place& x, const std::string& who);
 
   /// By port of this backend: who has been brought what is there now.
-  std::map<std::string, std::string> settled(std::string_view kind, std::string_view backend) const;
+  std::map<std::string, std::string> holders_known(std::string_view kind,
+                                                   std::string_view backend) const;
 
   /// True when what `who` had was gone from its port already: the port is free from now on.
   bool give_back(const place& x, const std::string& who);

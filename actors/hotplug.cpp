@@ -3,7 +3,7 @@
 #include "actors/domain.hpp"
 
 #include "actors/attach_question.hpp"
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 #include "model/auto_attach.hpp"
 #include "model/permission.hpp"
 #include "model/reachable.hpp"
@@ -88,7 +88,7 @@ void domain_state::look_at_devices(const std::string& kind) {
     }
   });
   with_offers(kind, who_, failed,
-              [this, kind, failed, over, had = world_->holders.settled(kind, who_),
+              [this, kind, failed, over, had = world_->holders.holders_known(kind, who_),
                life = life_](const auto& all) {
                 failed.ok();
                 if (life == life_)
@@ -195,13 +195,13 @@ void domain_state::offer(const std::string& kind, const model::device& x) {
   if (world_->holders.is_taken({kind, who_, x.port}))
     return offers_[kind].next.push_back(x);
   auto now = look();
-  auto claims = std::vector<claim>{};
+  auto candidates = std::vector<candidate>{};
   for (auto& it : model::takers_of(now.view(), kind, x))
-    claims.push_back(claim_of(now.view(), *it.who, *it.how));
-  if (claims.size() == 1 && claims[0].how.mode != model::assignment_mode::ask_to_attach)
-    give(kind, x, claims[0]);
-  else if (!claims.empty())
-    ask_user(kind, x, claims);
+    candidates.push_back(candidate_of(now.view(), *it.who, *it.how));
+  if (candidates.size() == 1 && candidates[0].how.mode != model::assignment_mode::ask_to_attach)
+    give(kind, x, candidates[0]);
+  else if (!candidates.empty())
+    ask_user(kind, x, candidates);
 }
 
 /// What was there before is given back.
@@ -214,8 +214,8 @@ void domain_state::offer_next(const port_freed& x) {
       offer(x.kind, it);
 }
 
-domain_state::claim domain_state::claim_of(const model::view& v, const model::domain& who,
-                                           const model::assignment& how) const {
+domain_state::candidate domain_state::candidate_of(const model::view& v, const model::domain& who,
+                                                   const model::assignment& how) const {
   return {who.name, how, v.facts(who).xid};
 }
 
@@ -225,7 +225,7 @@ void domain_state::hear(const device_request& x) {
   auto& told = offers_[x.kind].told;
   auto gone = told && !find(*told, x.device);
   if (who && !gone && !world_->holders.is_taken({x.kind, who_, x.device.port}))
-    ask_user(x.kind, x.device, {claim_of(now.view(), *who, x.assignment)});
+    ask_user(x.kind, x.device, {candidate_of(now.view(), *who, x.assignment)});
 }
 
 /// It has not left meanwhile.
@@ -238,12 +238,12 @@ bool domain_state::still_offers(const std::string& kind, const model::device& x)
 
 /// The backend asks, whoever wants it: it knows when there is nothing left to ask about.
 void domain_state::ask_user(const std::string& kind, const model::device& x,
-                            const std::vector<claim>& all) {
+                            const std::vector<candidate>& all) {
   auto names = std::vector<std::string>{};
   for (auto& it : all)
     names.push_back(it.who);
   auto now = look();
-  auto signs = std::make_shared<errand>();
+  auto signs = std::make_shared<cancellation>();
   questions_.push_back({kind, x, all, signs});
   publish_questions();
   auto over = [this, signs] {
@@ -254,7 +254,7 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
   auto answered = [this, kind, x, all, names, over](const std::string& answer) {
     over();
     auto whom = chosen_target(answer, names);
-    auto it = std::ranges::find(all, whom, &claim::who);
+    auto it = std::ranges::find(all, whom, &candidate::who);
     if (it == all.end())
       note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
     else if (still_offers(kind, x) && still_wants(*it, kind, x))
@@ -271,7 +271,7 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
       over);
 }
 
-void domain_state::give(const std::string& kind, const model::device& x, const claim& to) {
+void domain_state::give(const std::string& kind, const model::device& x, const candidate& to) {
   withdraw_questions(kind, x.port);
   auto actors = world_->directory.read();
   if (auto* entry = actors->find(to.who))
@@ -285,11 +285,11 @@ void domain_state::withdraw_questions(const std::string& kind, const std::string
 }
 
 /// The life that wanted it goes on, and is still to have it.
-bool domain_state::still_wants(const claim& x, const std::string& kind,
+bool domain_state::still_wants(const candidate& x, const std::string& kind,
                                const model::device& what) const {
   auto now = look();
   auto* who = now.find(x.who);
-  return who && now.view().facts(*who).xid == x.xid && model::wish_for(*who, kind, what);
+  return who && now.view().facts(*who).xid == x.xid && model::assignment_for(*who, kind, what);
 }
 
 /// A question whose reason is gone is withdrawn.
@@ -297,7 +297,7 @@ void domain_state::review_questions() {
   for (auto& x : questions_) {
     auto taken = world_->holders.is_taken({x.kind, who_, x.what.port});
     auto wanted =
-        std::ranges::any_of(x.claims, [&](auto& y) { return still_wants(y, x.kind, x.what); });
+        std::ranges::any_of(x.candidates, [&](auto& y) { return still_wants(y, x.kind, x.what); });
     if (taken || !wanted)
       x.signs->stop.request_stop();
   }
@@ -308,7 +308,7 @@ void domain_state::publish_questions() {
   world_->asked.update([this](auto& all) {
     std::erase_if(all, [this](auto& x) { return x.second == who_; });
     for (auto& x : questions_)
-      for (auto& y : x.claims)
+      for (auto& y : x.candidates)
         all.emplace(y.who, who_);
   });
 }
@@ -352,7 +352,7 @@ void domain_state::gain_device(const device_passed& what) {
     return;
   attached_.push_back({what.kind, x.backend, x.port, x.identity, {}});
   world_->holders.found(attached_.back(), who_);
-  withdraw_claims();
+  withdraw_questions();
   if (what.is_news)
     tell(fmt::format("device-attach:{}", what.kind),
          {{"device", text_of(x)}, {"options", model::event_text(model::device_options{})}});
@@ -361,7 +361,8 @@ void domain_state::gain_device(const device_passed& what) {
 void domain_state::take_device(const device_available& x) {
   auto now = look();
   auto* me = record(now);
-  auto* how = me ? model::wish_for(*me, x.kind, x.device) : nullptr; // as the record is by now
+  auto* how =
+      me ? model::assignment_for(*me, x.kind, x.device) : nullptr; // as the record is by now
   if (!how || facts_.xid < 0 || (start_ && start_->failed))
     return;
   auto& by = model::find_device_kind(x.kind)->by;
@@ -521,7 +522,7 @@ void domain_state::take_required() {
       start_->taken.push_back(std::move(x));
     }
   }
-  withdraw_claims();
+  withdraw_questions();
   bind_pci();
 }
 

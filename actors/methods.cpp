@@ -66,12 +66,12 @@ outcome<order> shutdown(const call& x) {
 
 template <model::klass Type, bool WithPools>
 outcome<order> create(const call& x) {
-  auto wish =
+  auto request =
       model::parse_creation(*x.now.system, Type, x.request.argument, x.request.payload, WithPools);
-  if (!wish)
-    return tl::unexpected{std::move(wish.error())};
-  wish->creator = x.source.name.str();
-  return order{ask::create{std::move(*wish)}};
+  if (!request)
+    return tl::unexpected{std::move(request.error())};
+  request->creator = x.source.name.str();
+  return order{ask::create{std::move(*request)}};
 }
 
 outcome<order> preload(const call& x, const std::string& base) {
@@ -98,12 +98,12 @@ outcome<order> create_disposable(const call& x) {
         errc::protocol,
         fmt::format("{} is no way to name a disposable", model::quoted(x.request.payload)),
         "the payload is empty, or 'uuid'");
-  auto wish = model::plan_disposable(x.view(), x.source, x.destination);
-  if (!wish)
-    return tl::unexpected{std::move(wish.error())};
+  auto request = model::plan_disposable(x.view(), x.source, x.destination);
+  if (!request)
+    return tl::unexpected{std::move(request.error())};
   if (ahead)
-    return preload(x, wish->based_on);
-  return order{ask::create{.wish = std::move(*wish), .reply_with_uuid = with_uuid}};
+    return preload(x, request->based_on);
+  return order{ask::create{.request = std::move(*request), .reply_with_uuid = with_uuid}};
 }
 
 outcome<order> tell_xml(const call& x) {

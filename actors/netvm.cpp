@@ -1,7 +1,7 @@
 #include "actors/netvm.hpp"
 
 #include "actors/firewall.hpp"
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 #include "model/default_rules.hpp"
 #include "model/extensions/network.hpp"
 #include "model/graph.hpp"
@@ -130,21 +130,21 @@ bool netvm_state::serves() const {
 
 /// Who asks while it is being told waits for the next round: the records may have changed since.
 void netvm_state::tell_provider() {
-  if (to_tell_.empty() || telling_)
+  if (to_tell_.empty() || announcing_)
     return;
   auto waiting = std::exchange(to_tell_, {});
   auto now = world_->look();
   auto v = now.view();
   auto* me = now.find(provider_);
   auto done = [this, waiting] {
-    telling_ = false;
+    announcing_ = false;
     for (auto& x : waiting)
       x.ok();
     tell_provider();
   };
   if (!me || !model::listens(v, *me) || !provider_runs())
     return done();
-  telling_ = true;
+  announcing_ = true;
   auto edits = model::connected_addresses(v, *me);
   if (model::is_legacy(v, *me))
     tell_rules(std::move(edits), done);

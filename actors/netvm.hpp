@@ -63,7 +63,7 @@ private:
   bool closing_ = false;                        ///< the provider is about to stop
   bool starting_ = false;
   std::vector<reply> to_tell_; ///< who waits until the provider knows of its clients
-  bool telling_ = false;
+  bool announcing_ = false;
 };
 
 netvm_actor::behavior_type netvm(netvm_actor::stateful_pointer<netvm_state> self, world_ptr in,

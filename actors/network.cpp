@@ -26,7 +26,7 @@ void domain_state::sync_network(std::function<void()> then) {
 void domain_state::network_step() {
   sync_again_ = false;
   if (facts_.xid < 0 || start_)
-    return network_settled();
+    return network_done();
   auto around = surroundings();
   switch (uplink_->now().next(around)) {
   case model::uplink_step::tell: return tell_of_netvm(*around.serving);
@@ -38,10 +38,10 @@ void domain_state::network_step() {
     network_pause_ = {};
     recover({trouble::network});
   }
-  network_settled();
+  network_done();
 }
 
-void domain_state::network_settled() {
+void domain_state::network_done() {
   if (sync_again_)
     return network_step();
   syncing_ = false;
@@ -119,7 +119,7 @@ void domain_state::find_network() {
         else
           found_network({});
       },
-      [this] { network_settled(); });
+      [this] { network_done(); });
 }
 
 /// Its own interface, among those that others may have given it: the guest has been told of the
@@ -140,7 +140,7 @@ void domain_state::found_network(const std::vector<model::network_link>& links) 
   }
   auto* at = uplink_->now().interface();
   if (at && at->netvm == netvm_in_record() && !serving_netvm())
-    network_settled();
+    network_done();
   else
     network_step();
 }
@@ -149,7 +149,7 @@ void domain_state::found_network(const std::vector<model::network_link>& links) 
 void domain_state::plug(const std::string& netvm) {
   auto is_news = !uplink_->now().guest_knows(netvm); // or the same one came back
   auto step = [this, life = life_](const std::function<void()>& next) {
-    return [this, life, next] { life == life_ ? next() : network_settled(); };
+    return [this, life, next] { life == life_ ? next() : network_done(); };
   };
   auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
   auto rules = step([this, netvm, attach] {
@@ -168,7 +168,7 @@ void domain_state::plug(const std::string& netvm) {
   uplink_->rejoin(netvm, step([this, netvm, entries] { tell_lists(netvm, entries); }),
                   [this, netvm](const model::error& why) {
                     if (why.code == model::errc::vm_not_running) // it calls when it serves
-                      return network_settled();
+                      return network_done();
                     network_failed(fmt::format("connected to netvm '{}'", netvm), why);
                   });
 }
@@ -177,12 +177,12 @@ void domain_state::plug(const std::string& netvm) {
 void domain_state::tell_of_netvm(const std::string& netvm) {
   tell_lists(netvm, [this, netvm, life = life_] {
     if (life != life_)
-      return network_settled();
+      return network_done();
     retell_entries([this, netvm, life] {
       if (life == life_)
         self->send(world_->events,
                    events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
-      network_settled();
+      network_done();
     });
   });
 }
@@ -191,14 +191,14 @@ void domain_state::tell_of_netvm(const std::string& netvm) {
 void domain_state::network_failed(const std::string& what, const model::error& why) {
   degrade(trouble::network, fmt::format("it could not be {}: {}", what, why.text));
   try_again(network_pause_);
-  network_settled();
+  network_done();
 }
 
 void domain_state::plug_interface(const std::string& netvm, bool is_news) {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return network_settled();
+    return network_done();
   auto machine = model::xml::gather(now.view(), *me);
   auto link = link_to(netvm, machine.mac);
   run(
@@ -213,7 +213,7 @@ void domain_state::plug_interface(const std::string& netvm, bool is_news) {
       [this, netvm](const model::error& why) {
         network_failed(fmt::format("connected to netvm '{}'", netvm), why);
       },
-      [this] { network_settled(); });
+      [this] { network_done(); });
 }
 
 /// To the life that the netvm has now: it may have another one before the interface is there.
@@ -226,7 +226,7 @@ model::network_link domain_state::link_to(const std::string& netvm, const std::s
 void domain_state::unplug() {
   detach_interface([this, life = life_](const model::outcome<void>& done) {
     if (life != life_)
-      return network_settled();
+      return network_done();
     if (done)
       return network_step();
     auto* at = uplink_->now().interface();

@@ -151,11 +151,11 @@ void domain_state::carry_out(const ask::run_service& x, const reply& to) {
 namespace {
 
 /// News that says something new of a domain in this state; the rest echoes our own calls.
-struct telling {
+struct transition {
   guest_event what;
   power in;
 };
-constexpr telling tellings[]{
+constexpr transition transitions[]{
     {guest_event::started,
      power::halted}, // somebody else started it, or a create's answer was lost
     {guest_event::suspended, power::running},
@@ -170,7 +170,7 @@ void domain_state::hear(const news& x) {
     return;
   if (x.what == guest_event::stopped || x.what == guest_event::crashed)
     return heard_stop();
-  if (std::ranges::any_of(tellings,
+  if (std::ranges::any_of(transitions,
                           [&](auto& t) { return t.what == x.what && t.in == facts_.state; }))
     look_again();
 }

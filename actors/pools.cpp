@@ -165,7 +165,7 @@ void registry_state::carry_out(const ask::clone_volume& x, const reply& to) {
   if (!entry || !entry->domain)
     return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
   self->send(entry->domain,
-             order{ask::import_volume{x.volume, std::move(offer.mapped()), x.errand}}, to);
+             order{ask::import_volume{x.volume, std::move(offer.mapped()), x.cancellation}}, to);
 }
 
 } // namespace qubes::actors

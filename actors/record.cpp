@@ -1,6 +1,6 @@
 // Changes of a domain's record: planned, made durable, then told (design §4).
 #include "actors/domain.hpp"
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 #include "model/change.hpp"
 #include "model/property.hpp"
 #include "model/qubesdb.hpp"
@@ -14,20 +14,20 @@ namespace qubes::actors {
 using model::errc;
 
 void domain_state::change(planner what, const reply& to) {
-  wishes_.push_back({std::move(what), to});
+  pending_changes_.push_back({std::move(what), to});
   if (!changing_)
-    next_wish();
+    next_change();
 }
 
-void domain_state::next_wish() {
-  while (!changing_ && !wishes_.empty()) {
-    auto x = std::move(wishes_.front());
-    wishes_.pop_front();
+void domain_state::next_change() {
+  while (!changing_ && !pending_changes_.empty()) {
+    auto x = std::move(pending_changes_.front());
+    pending_changes_.pop_front();
     attempt(x);
   }
 }
 
-void domain_state::attempt(const wish& x) {
+void domain_state::attempt(const pending_change& x) {
   auto now = look();
   auto* me = record(now);
   if (!me)
@@ -63,7 +63,7 @@ std::optional<std::string> domain_state::netvm_after(const snapshot& now,
 }
 
 /// A netvm must know of its new client before the change is made, or it might stop in between.
-void domain_state::reserve(wish x, const std::string& netvm) {
+void domain_state::reserve(pending_change x, const std::string& netvm) {
   changing_ = true;
   x.reserved = uplink_->reserve(netvm);
   waits_for_netvm_ = std::move(x);
@@ -225,7 +225,7 @@ void domain_state::change_ended() {
     world_->status.finish(who_);
   for (auto& x : starts)
     start(x);
-  next_wish();
+  next_change();
   if (lost_record_ && !gone_)
     lose_record();
 }
@@ -233,7 +233,7 @@ void domain_state::change_ended() {
 /// Effects follow facts: the change is durable, now the world is brought in line with it.
 void domain_state::committed(const model::plan& done, const model::system_ptr& before,
                              const reply& to) {
-  if (buried(done, before, to))
+  if (removed_by(done, before, to))
     return;
   auto finish = [this, done, to] {
     self->send(world_->events, done.after);
@@ -245,7 +245,7 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
   move_sound(before, done.what);
   if (std::ranges::any_of(done.what.edits,
                           [](auto& x) { return std::holds_alternative<model::set_devices>(x); }))
-    withdraw_claims();
+    withdraw_questions();
   tell_change(self, world_, before, done.what, who_,
               [this, before, finish] { follow_record(before, finish); });
 }

@@ -2,8 +2,8 @@
 
 #include "actors/domain.hpp"
 #include "actors/firewall.hpp"
+#include "actors/guest_notification.hpp"
 #include "actors/netvm.hpp"
-#include "actors/telling.hpp"
 #include "model/creation.hpp"
 #include "model/graph.hpp"
 #include "model/property.hpp"
@@ -46,7 +46,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   return {
       answer_probe,
       [this](const order& x, const reply& to) { obey(x, to); },
-      [this](const model::system_ptr&) { welcome(); },
+      [this](const model::system_ptr&) { announce_created(); },
       [this](atom::start) -> caf::result<void> {
         align();
         review_firewalls();
@@ -99,15 +99,15 @@ void registry_state::carry_out(const ask::preload& x, const reply& to) {
 // -- the host's own record -----------------------------------------------------------------------
 
 void registry_state::change(planner what, const reply& to) {
-  wishes_.emplace_back(std::move(what), to);
+  pending_changes_.emplace_back(std::move(what), to);
   if (!changing_)
-    next_wish();
+    next_change();
 }
 
-void registry_state::next_wish() {
-  while (!wishes_.empty()) {
-    auto [what, to] = std::move(wishes_.front());
-    wishes_.pop_front();
+void registry_state::next_change() {
+  while (!pending_changes_.empty()) {
+    auto [what, to] = std::move(pending_changes_.front());
+    pending_changes_.pop_front();
     auto now = world_->look();
     auto plan = with_consequences(now.view(), what(now.view()));
     if (plan.refusal || plan.what.empty()) {
@@ -128,13 +128,13 @@ void registry_state::next_wish() {
               tell_plan(self, world_, before, plan);
               follow_default_netvm(plan.what);
               to.ok();
-              next_wish();
+              next_change();
             },
             [this, plan, to = to](const caf::error& why) {
               changing_ = false;
               self->send(world_->events, plan.before);
               to.refuse(from_caf(why));
-              next_wish();
+              next_change();
             });
     return;
   }
@@ -233,26 +233,26 @@ void registry_state::align() {
     if (std::ranges::find(changed, name) == changed.end())
       changed.push_back(name);
   auto old = world_->directory.read();
-  std::erase_if(changed, [&](auto& name) { return is_settled(name, now, *old); });
+  std::erase_if(changed, [&](auto& name) { return is_aligned(name, now, *old); });
   if (changed.empty())
     return;
   untold_ = former != nullptr; // the driver tells the first ones
   auto next = std::make_shared<directory>(*old);
   for (auto& name : changed)
-    settle(name, now, *next);
+    align_one(name, now, *next);
   world_->directory.write(std::move(next));
 }
 
 const model::domain* registry_state::born(const std::string& name, const snapshot& now) {
   auto* x = now.find(name);
-  auto birth = births_.find(name);
-  if (!x || birth == births_.end() || birth->second.uuid != x->uuid)
+  auto creation = creations_.find(name);
+  if (!x || creation == creations_.end() || creation->second.uuid != x->uuid)
     return x;
   waiting_.insert(name);
   return nullptr;
 }
 
-bool registry_state::is_settled(const std::string& name, const snapshot& now,
+bool registry_state::is_aligned(const std::string& name, const snapshot& now,
                                 const directory& actors) {
   auto* x = born(name, now);
   auto* entry = actors.find(name);
@@ -262,7 +262,7 @@ bool registry_state::is_settled(const std::string& name, const snapshot& now,
          && model::provides_network(now.view(), *x) == static_cast<bool>(entry->netvm);
 }
 
-void registry_state::settle(const std::string& name, const snapshot& now, directory& actors) {
+void registry_state::align_one(const std::string& name, const snapshot& now, directory& actors) {
   auto* x = born(name, now);
   auto* former = actors.find(name);
   if (former && (!x || !is_of(*former, *x))) {
@@ -313,9 +313,9 @@ bool registry_state::may_begin(const std::string& part) const {
 /// One that follows another, or whose record others have written, learns what there is of its
 /// guest.
 domain_actor registry_state::spawn_domain(const std::string& name, const std::string& uuid) {
-  auto newborn = welcomed_.contains(name);
-  auto result = self->spawn<caf::monitored>(actors::domain, world_, name, newborn);
-  if (newborn || !untold_)
+  auto is_new = being_announced_.contains(name);
+  auto result = self->spawn<caf::monitored>(actors::domain, world_, name, is_new);
+  if (is_new || !untold_)
     return result;
   actors::align_boot(self, world_, name);
   ask_driver(self, world_, {.name = name, .uuid = uuid}, job::inspect_guest{})

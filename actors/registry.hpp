@@ -37,30 +37,30 @@ private:
     change([x](auto& v) { return plan_of(v, x); }, to);
   }
   void change(planner what, const reply& to);
-  void next_wish();
+  void next_change();
 
   // -- new domains (creation.cpp) -----------------------------------------------------------------
 
   model::outcome<model::identity> pick_identity(const model::system& all,
-                                                const model::creation& wish);
-  bool is_free(const model::system& all, const model::creation& wish, std::int64_t dispid);
+                                                const model::creation& request);
+  bool is_free(const model::system& all, const model::creation& request, std::int64_t dispid);
   static bool has_ready(const model::system& all, const std::string& base);
   void hand_out(const ask::create& x, const reply& to);
   void carry_out(const ask::create& x, const reply& to);
   /// Has its disks, and wants to be a fact.
-  struct applicant {
+  struct pending_creation {
     model::plan plan;
     disk_job::domain_target disks;
     std::string reply_text;
     reply to;
   };
-  void furnish(const applicant& x);
-  void present(const applicant& x);
+  void fill_private_volume(const pending_creation& x);
+  void present(const pending_creation& x);
   void arrived(); ///< or gave up
   void lose_patience();
-  void enrol_all();
-  void enrol(const applicant& x);
-  void welcome();
+  void commit_creations();
+  void commit_creation(const pending_creation& x);
+  void announce_created();
   void give_up(const disk_job::domain_target& disks, const model::error& reason, const reply& to);
 
   // -- pools, and volumes on offer (pools.cpp) ---------------------------------------------------
@@ -83,14 +83,14 @@ private:
   void tell_all_to_follow();
 
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
-  /// that is told: nothing may be heard of a domain before its birth.
+  /// that is told: nothing may be heard of a domain before its creation.
   void align();
   void align_boot(const std::function<void()>& then);
   void review_firewalls();
-  /// Its record, but not before its birth is told.
+  /// Its record, but not before its creation is told.
   const model::domain* born(const std::string& name, const snapshot& now);
-  bool is_settled(const std::string& name, const snapshot& now, const directory& actors);
-  void settle(const std::string& name, const snapshot& now, directory& actors);
+  bool is_aligned(const std::string& name, const snapshot& now, const directory& actors);
+  void align_one(const std::string& name, const snapshot& now, directory& actors);
   void note_released(const model::domain& gone);
   void forget(const model::domain& gone);
   void dismiss(const directory::entry& who);
@@ -107,7 +107,7 @@ private:
   void end_all();
 
   /// On disk, and yet to be told.
-  struct newborn {
+  struct created {
     std::string name;
     std::vector<model::event> news;
     std::string text; ///< of the reply
@@ -116,17 +116,17 @@ private:
 
   registry_actor::pointer self;
   world_ptr world_;
-  std::deque<std::pair<planner, reply>> wishes_;
+  std::deque<std::pair<planner, reply>> pending_changes_;
   bool changing_ = false;
   bool stopping_ = false;
   model::system_ptr aligned_;                  ///< what the directory was made from
   std::set<std::string, std::less<>> waiting_; ///< in there, and not yet in the directory
-  std::map<std::string, model::identity, std::less<>> births_; ///< creations under way, by name
-  std::size_t on_their_way_ = 0;                               ///< births without their disks
-  std::vector<applicant> applicants_;
-  std::int64_t patient_since_us_ = 0; ///< the first applicant
-  std::vector<newborn> newborns_;
-  std::set<std::string, std::less<>> welcomed_; ///< those of them that get their actors now
+  std::map<std::string, model::identity, std::less<>> creations_; ///< creations under way, by name
+  std::size_t on_their_way_ = 0;                                  ///< creations without their disks
+  std::vector<pending_creation> pending_creations_;
+  std::int64_t patient_since_us_ = 0; ///< of the first of them
+  std::vector<created> created_;
+  std::set<std::string, std::less<>> being_announced_; ///< those of them that get their actors now
   bool untold_ = false; ///< nobody tells those who get their actors now what the hypervisor has
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once
   std::deque<std::string> offered_;                        ///< their tokens, as they came

@@ -1,7 +1,7 @@
 // The end of a domain: its record goes first, then what the hypervisor and the disks had of it.
 #include "actors/domain.hpp"
 
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 #include "model/creation.hpp"
 #include "model/default_rules.hpp"
 #include "model/graph.hpp"
@@ -77,8 +77,8 @@ void domain_state::forget_removal(const model::plan& plan) {
                    storage_job{typed_disk_job{std::move(*disks), disk_job::forget_removal{}}});
 }
 
-bool domain_state::buried(const model::plan& done, const model::system_ptr& before,
-                          const reply& to) {
+bool domain_state::removed_by(const model::plan& done, const model::system_ptr& before,
+                              const reply& to) {
   if (!removes(done, who_))
     return false;
   gone_ = true;

@@ -1,4 +1,4 @@
-// How often a part of the society died, and when it begins again: at once as long as that is rare,
+// How often a part of the runtime died, and when it begins again: at once as long as that is rare,
 // later and later when it is not, and never not at all.
 #pragma once
 

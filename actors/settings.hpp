@@ -1,4 +1,4 @@
-// Deadlines and limits of the society; each is a key of the configuration file.
+// Deadlines and limits of the runtime; each is a key of the configuration file.
 #pragma once
 
 #include "actors/quotas.hpp"

@@ -1,6 +1,6 @@
 // Bringing a domain up, step by step, each with its undo (spec/lifecycle.md §2).
 #include "actors/domain.hpp"
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 #include "model/auto_attach.hpp"
 #include "model/feature.hpp"
 #include "model/graph.hpp"
@@ -282,7 +282,7 @@ void domain_state::reserve_memory() {
   auto now = look();
   auto what = job::reserve_memory{.bytes = model::memory_to_reserve(now.view(), *record(now)),
                                   .patience = world_->settings.start,
-                                  .errand = start_->disks,
+                                  .cancellation = start_->disks,
                                   .served = [world = world_, who = who_] {
                                     world->status.go_on(who, "memory: in line", "memory");
                                   }};
@@ -323,7 +323,7 @@ void domain_state::undo_volumes() {
 
 void domain_state::prepare_spawn() {
   tell("domain-pre-spawn", {{"start_guid", "True"}});
-  introduce([this, life = life_] {
+  announce_to_netvm([this, life = life_] {
     if (life == life_)
       next_step();
   });
@@ -349,11 +349,11 @@ void domain_state::undo_mark() {
 }
 
 /// What moved since is followed first; nothing may come between this and the build.
-bool domain_state::settled_before_guest() {
+bool domain_state::ready_for_guest() {
   if (uplink_->now().may_start())
     return true;
   with_netvm([this] {
-    introduce([this, life = life_] {
+    announce_to_netvm([this, life = life_] {
       if (life == life_ && start_ && !start_->failed)
         create();
     });
@@ -362,7 +362,7 @@ bool domain_state::settled_before_guest() {
 }
 
 void domain_state::create() {
-  if (!settled_before_guest())
+  if (!ready_for_guest())
     return;
   auto now = look();
   auto* me = record(now);

@@ -103,7 +103,7 @@ public:
       degraded_[domain] = std::move(reason);
   }
 
-  /// A part of the society died and begins again.
+  /// A part of the runtime died and begins again.
   void restarted(const std::string& part, std::uint64_t count, std::string reason,
                  std::int64_t now_us) {
     auto guard = std::lock_guard{mutex_};

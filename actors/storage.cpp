@@ -1,8 +1,8 @@
 #include "actors/storage.hpp"
 
 #include "actors/driver/ask_driver.hpp"
+#include "actors/guest_notification.hpp"
 #include "actors/storage_pool.hpp"
-#include "actors/telling.hpp"
 #include "model/overloaded.hpp"
 #include "model/pool_driver.hpp"
 #include "model/volume.hpp"
@@ -63,7 +63,7 @@ domain_steps steps_of(const disk_job::verify_disks&) {
 }
 
 domain_steps steps_of(const disk_job::start_disks& x) {
-  return {.each = of_volume(disk_job::start_volume{.errand = x.errand}),
+  return {.each = of_volume(disk_job::start_volume{.cancellation = x.cancellation}),
           .undo = of_volume(disk_job::stop_volume{})};
 }
 

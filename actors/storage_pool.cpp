@@ -81,7 +81,7 @@ typed<Job>* as(pool_job& x) {
 struct storage_pool_state::piece {
   piece(std::uint64_t number, const pool_job& job, pool_reply to)
       : number(number), what(job), how(manner_of(what)), to(std::move(to)), at(turn_of(what)),
-        key(key_of(what, at)), owner(errand_of(what)) {
+        key(key_of(what, at)), owner(cancellation_of(what)) {
     if (owner)
       link.emplace(owner->stop.get_token(),
                    std::function<void()>{[signs = signs] { signs->stop.request_stop(); }});
@@ -99,7 +99,7 @@ struct storage_pool_state::piece {
   const pool_reply to;
   std::optional<volume_turn> at; ///< of a job about a volume
   const std::string key;         ///< of its strand; "" for no order
-  const errand_ptr owner;        ///< of whoever may break it off, and hears that it gets on
+  const cancellation_ptr owner;  ///< of whoever may break it off, and hears that it gets on
   std::string other{};
   std::int64_t since_us = 0;
   bool at_work = false;
@@ -110,7 +110,7 @@ struct storage_pool_state::piece {
   volume_board::moment begun{};
   std::vector<content_uses::hold> holds{}; ///< as long as a thread is at it
   /// What the thread at work says, and is told.
-  const errand_ptr signs = std::make_shared<errand>();
+  const cancellation_ptr signs = std::make_shared<cancellation>();
   std::optional<std::stop_callback<std::function<void()>>> link{};
 };
 
@@ -191,17 +191,17 @@ void storage_pool_state::line_up(const piece_ptr& x) {
     make_ready(x);
 }
 
-storage_pool_state::lot& storage_pool_state::lot_of(const piece& x) {
-  return lots_[{x.other, x.how.turn}];
+storage_pool_state::queue& storage_pool_state::queue_of(const piece& x) {
+  return queues_[{x.other, x.how.turn}];
 }
 
 void storage_pool_state::make_ready(const piece_ptr& x) {
-  auto& in = lot_of(*x);
+  auto& in = queue_of(*x);
   in.ready.push_back(x);
   fill(in);
 }
 
-void storage_pool_state::fill(lot& in) {
+void storage_pool_state::fill(queue& in) {
   while (!in.ready.empty() && in.busy < world_->settings.pool_workers) {
     auto x = in.ready.front();
     in.ready.pop_front();
@@ -209,7 +209,7 @@ void storage_pool_state::fill(lot& in) {
       end(x, tl::unexpected{broken_off(subject_of(*x), x->how.word)});
       continue;
     }
-    if (auto fits = judge(*x).and_then([&] { return claim(*x); }); !fits) {
+    if (auto fits = judge(*x).and_then([&] { return reserve_contents(*x); }); !fits) {
       end(x, tl::unexpected{std::move(fits.error())});
       continue;
     }
@@ -322,7 +322,7 @@ outcome<void> storage_pool_state::judge_import(piece& x) const {
 }
 
 /// Readers and those who change what is read keep each other out, in every pool alike.
-outcome<void> storage_pool_state::claim(piece& x) const {
+outcome<void> storage_pool_state::reserve_contents(piece& x) const {
   using use = content_uses::use;
   auto& contents = world_->contents;
   auto take = [&](const content_uses::place& place, use how) {
@@ -452,7 +452,7 @@ supervision storage_pool_state::watch(const piece_ptr& x) const {
 void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
   if (x->given_up && result && x->how.undone && !std::exchange(x->undone, true))
     return take_back(x, *result);
-  auto& in = lot_of(*x);
+  auto& in = queue_of(*x);
   --in.busy;
   note_change(*x);
   if (!x->given_up)
@@ -667,7 +667,7 @@ void storage_pool_state::give_up(const piece_ptr& x) {
 
 /// It has not begun.
 void storage_pool_state::drop(const piece_ptr& x, model::error why) {
-  std::erase(lot_of(*x).ready, x);
+  std::erase(queue_of(*x).ready, x);
   auto strand = x->key.empty() ? strands_.end() : strands_.find(x->key);
   if (strand == strands_.end() || strand->second.front() == x)
     return end(x, tl::unexpected{std::move(why)});

@@ -34,8 +34,8 @@ private:
   struct piece;
   using piece_ptr = std::shared_ptr<piece>;
 
-  /// What depends on this pool and one other at most; a pool that hangs fills its own lots only.
-  struct lot {
+  /// What depends on this pool and one other at most; a pool that hangs fills its own queues only.
+  struct queue {
     std::size_t busy = 0;
     std::deque<piece_ptr> ready;
   };
@@ -48,15 +48,15 @@ private:
   void take(const pool_job& what, const pool_reply& to);
   std::optional<model::error> stuck(const piece& x) const;
   void line_up(const piece_ptr& x);
-  lot& lot_of(const piece& x);
+  queue& queue_of(const piece& x);
   void make_ready(const piece_ptr& x);
-  void fill(lot& in);
+  void fill(queue& in);
   model::outcome<void> judge(piece& x) const;
   model::outcome<void> follow(piece& x, const snapshot& now) const;
   model::outcome<void> judge_owner(const piece& x, const snapshot& now) const;
   static model::outcome<void> judge_source(piece& x, const snapshot& now);
   model::outcome<void> judge_import(piece& x) const;
-  model::outcome<void> claim(piece& x) const;
+  model::outcome<void> reserve_contents(piece& x) const;
   bool works_in_place(const volume_turn& at) const;
   const model::volume* origin_of(const volume_turn& at) const;
   void wait_for_readers(const piece_ptr& x);
@@ -90,9 +90,10 @@ private:
   std::uint64_t next_ = 0;
   std::map<std::uint64_t, piece_ptr> pieces_;            ///< all that have no end yet
   std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first may have a turn
-  std::map<std::pair<std::string, disk_job::turn_kind>, lot> lots_; ///< by the other pool as well
-  std::map<std::string, data_import> imports_;                      ///< by volume
-  std::map<std::string, failure, std::less<>> failed_;              ///< by volume
+  std::map<std::pair<std::string, disk_job::turn_kind>, queue>
+      queues_;                                         ///< by the other pool as well
+  std::map<std::string, data_import> imports_;         ///< by volume
+  std::map<std::string, failure, std::less<>> failed_; ///< by volume
   bool ticking_ = false;
   bool leaving_ = false;
 };

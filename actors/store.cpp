@@ -10,11 +10,11 @@ namespace qubes::actors {
 using model::outcome;
 
 store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self, world_ptr in,
-                                 std::shared_ptr<library> files, drivers::executor* lanes) {
+                                 std::shared_ptr<store_file> files, drivers::executor* lanes) {
   return self->state.make(std::move(in), std::move(files), lanes);
 }
 
-store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<library> files,
+store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<store_file> files,
                                              drivers::executor* lanes) {
   world_ = std::move(in);
   files_ = std::move(files);
@@ -68,7 +68,7 @@ void store_state::gather(pending x) {
 
 void store_state::write_batch() {
   if (batch_.empty() && !std::exchange(must_write_, false)) {
-    settle_flushers();
+    answer_flushers();
     return;
   }
   busy_ = true;
@@ -78,13 +78,13 @@ void store_state::write_batch() {
                             {"write", "qubes.xml", world_->now_us()});
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
-      [](const std::shared_ptr<library>& files, const model::system_ptr& what) {
+      [](const std::shared_ptr<store_file>& files, const model::system_ptr& what) {
         return files->save(*what);
       },
       [this](const outcome<void>& result) { written(result); }, files_, written_head_);
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
-      [](const std::shared_ptr<library>& files) -> outcome<void> {
+      [](const std::shared_ptr<store_file>& files) -> outcome<void> {
         files->prune();
         return {};
       },
@@ -147,7 +147,7 @@ void store_state::publish(model::system_ptr next) {
 // -- the file as others left it ----------------------------------------------------------------
 
 /// No domain has planned it: all look what it means for them.
-outcome<void> store_state::adopt(const library::foreign& x) {
+outcome<void> store_state::adopt(const store_file::foreign& x) {
   if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
     return may;
   files_->adopt(x);
@@ -170,13 +170,14 @@ caf::result<void> store_state::reload() {
   busy_ = true;
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
-      [](const std::shared_ptr<library>& files, const std::shared_ptr<const model::host>& machine) {
-        using news = std::optional<library::foreign>;
+      [](const std::shared_ptr<store_file>& files,
+         const std::shared_ptr<const model::host>& machine) {
+        using news = std::optional<store_file::foreign>;
         return files->changed_by_others()
                    ? files->reread(*machine).map([](auto&& x) { return news{std::move(x)}; })
                    : outcome<news>{};
       },
-      [this, to](const outcome<std::optional<library::foreign>>& found) mutable {
+      [this, to](const outcome<std::optional<store_file::foreign>>& found) mutable {
         busy_ = false;
         take_back(batch_);
         auto done = found.and_then([this](auto& x) { return x ? adopt(*x) : outcome<void>{}; });
@@ -203,7 +204,7 @@ caf::result<void> store_state::flush() {
   return to;
 }
 
-void store_state::settle_flushers() {
+void store_state::answer_flushers() {
   for (auto& x : std::exchange(flushers_, {}))
     deliver(x);
 }

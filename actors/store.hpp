@@ -15,10 +15,11 @@ namespace qubes::actors {
 
 /// The disk's side of the store: the file, its generations, and the stamp by which a foreign
 /// write is noticed. Used by one disk-lane job at a time.
-class library {
+class store_file {
 public:
   /// generations: how many of the last hour are kept; older ones are thinned (model::surplus).
-  library(std::unique_ptr<drivers::disk> disk, std::size_t generations, std::string (*make_uuid)());
+  store_file(std::unique_ptr<drivers::disk> disk, std::size_t generations,
+             std::string (*make_uuid)());
 
   struct opened {
     model::xml::loaded loaded;
@@ -73,7 +74,7 @@ public:
 
   explicit store_state(store_actor::pointer self) : self(self) {}
 
-  store_actor::behavior_type make(world_ptr in, std::shared_ptr<library> files,
+  store_actor::behavior_type make(world_ptr in, std::shared_ptr<store_file> files,
                                   drivers::executor* lanes);
 
 private:
@@ -98,12 +99,12 @@ private:
   void written(model::outcome<void> result);
   void tell_status();
   void publish(model::system_ptr next);
-  model::outcome<void> adopt(const library::foreign& x);
-  void settle_flushers();
+  model::outcome<void> adopt(const store_file::foreign& x);
+  void answer_flushers();
 
   store_actor::pointer self;
   world_ptr world_;
-  std::shared_ptr<library> files_;
+  std::shared_ptr<store_file> files_;
   drivers::executor* lanes_ = nullptr;
   std::shared_ptr<model::system> head_; ///< published plus all gathered changes
   holdings holdings_;                   ///< of the head
@@ -117,6 +118,6 @@ private:
 };
 
 store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self, world_ptr in,
-                                 std::shared_ptr<library> files, drivers::executor* lanes);
+                                 std::shared_ptr<store_file> files, drivers::executor* lanes);
 
 } // namespace qubes::actors

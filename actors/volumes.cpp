@@ -172,7 +172,7 @@ void domain_state::end_of_import(const std::string& volume) {
   if (found == imports_.end() || !found->second.under_way)
     return;
   auto& was = found->second;
-  was = {.under_way = false, .owed = was.owed + (was.claimed ? 0 : 1)};
+  was = {.under_way = false, .owed = was.owed + (was.taken_over ? 0 : 1)};
   tell_import("end", volume, "success", "False");
 }
 
@@ -202,11 +202,12 @@ void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
         {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
   if (auto still = check_readable(look().view(), *from, *it); !still)
     return to.refuse(still.error());
-  auto copy = disk_job::copy_volume{.source = *it,
-                                    .source_owner = source.uuid,
-                                    .errand = x.errand ? x.errand : std::make_shared<errand>()};
+  auto copy = disk_job::copy_volume{
+      .source = *it,
+      .source_owner = source.uuid,
+      .cancellation = x.cancellation ? x.cancellation : std::make_shared<cancellation>()};
   std::erase_if(copies_, [](auto& y) { return y.expired(); });
-  copies_.push_back(copy.errand);
+  copies_.push_back(copy.cancellation);
   on_disk(*at, std::move(copy), to, [this, volume, vid = it->vid, to](disk_job::new_size size) {
     tell("domain-import-volume", {{"name", volume}, {"source", vid}});
     note_size(volume, size, to);
@@ -232,7 +233,7 @@ void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
     job.bytes = *bytes;
   }
   on_disk(*at, job, to,
-          [this, at = *at, mine = x.errand, to](const disk_job::begin_import::result& begun) {
+          [this, at = *at, mine = x.cancellation, to](const disk_job::begin_import::result& begun) {
             if (mine && mine->stop.stop_requested())
               return give_up_import(at, [to] {
                 to.refuse({errc::general, "its client left before the import began", {}});
@@ -243,9 +244,9 @@ void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
                            "move the pool to a path without"});
               });
             auto& known = imports_[at.volume];
-            known.owed += known.under_way && !known.claimed ? 1 : 0; // a start has ended it
+            known.owed += known.under_way && !known.taken_over ? 1 : 0; // a start has ended it
             known.under_way = true;
-            known.claimed = false;
+            known.taken_over = false;
             tell_import("begin", at.volume, "size", fmt::format("{}", begun.bytes));
             to.ok(fmt::format("{} {}", begun.bytes, begun.path));
           });
@@ -269,7 +270,7 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
     tell_import("end", volume, "success", success ? "True" : "False");
   };
   if (!known.empty() && known.mapped().owed > 0) {
-    known.mapped().claimed = known.mapped().under_way;
+    known.mapped().taken_over = known.mapped().under_way;
     if (--known.mapped().owed > 0 || known.mapped().under_way)
       imports_.insert(std::move(known));
     ended(false);

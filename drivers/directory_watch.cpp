@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr auto settle_ms = 20; ///< an editor's several changes are one
-constexpr auto most_settling = 10;
+constexpr auto quiet_ms = 20; ///< an editor's several changes are one
+constexpr auto most_waits = 10;
 constexpr auto relevant = IN_CLOSE_WRITE | IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE
                           | IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB;
 
@@ -106,8 +106,8 @@ void directory_watch::run() {
     auto orders = eventfd_t{};
     auto go = ::eventfd_read(orders_.get(), &orders) == 0;
     go |= something_changed();
-    for (auto i = 0; go && !stopping_ && i < most_settling; ++i) {
-      if (::poll(&wanted[1], 1, settle_ms) == 0)
+    for (auto i = 0; go && !stopping_ && i < most_waits; ++i) {
+      if (::poll(&wanted[1], 1, quiet_ms) == 0)
         break;
       something_changed();
     }

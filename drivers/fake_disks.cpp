@@ -14,9 +14,9 @@ void fake_disks::set_script(script fate) {
   fate_ = std::move(fate);
 }
 
-void fake_disks::set_labour(labour x) {
+void fake_disks::set_work_hook(work_hook x) {
   auto hold = std::lock_guard{guard_};
-  labour_ = std::move(x);
+  work_hook_ = std::move(x);
 }
 
 void fake_disks::set_room(std::optional<std::uint64_t> x) {
@@ -33,11 +33,11 @@ std::set<std::string> fake_disks::importing() const {
 }
 
 /// Not under the guard: others go on meanwhile.
-outcome<void> fake_disks::toil(disk_call which, const std::string& vid,
-                               const supervision& watch) const {
+outcome<void> fake_disks::do_work(disk_call which, const std::string& vid,
+                                  const supervision& watch) const {
   auto work = [&] {
     auto hold = std::lock_guard{guard_};
-    return labour_;
+    return work_hook_;
   }();
   return work ? work(which, vid, watch) : outcome<void>{};
 }
@@ -59,7 +59,7 @@ outcome<void> fake_disks::make_home(const model::system&, const model::domain& x
     if (!made_.insert(x.name.str()).second)
       return fail(errc::storage, fmt::format("'{}' has disks already", x.name.str()));
     homes_[x.name.str()] = x.uuid;
-    doomed_.insert_or_assign(x.uuid, x);
+    to_remove_.insert_or_assign(x.uuid, x);
     if (tell_)
       tell_(fmt::format("{}/{}", row(x.type).directory, x.name.str()));
     return {};
@@ -73,26 +73,26 @@ outcome<void> fake_disks::remove_home(const model::domain& x) {
       harm_.push_back(
           fmt::format("the directory of '{}' is removed with a former one's", x.name.str()));
     made_.erase(x.name.str());
-    doomed_.erase(x.uuid);
+    to_remove_.erase(x.uuid);
   });
 }
 
 outcome<void> fake_disks::note_removal(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
-  doomed_.insert_or_assign(x.uuid, x);
+  to_remove_.insert_or_assign(x.uuid, x);
   return {};
 }
 
 outcome<void> fake_disks::forget_removal(const model::domain& x) {
   auto hold = std::lock_guard{guard_};
-  doomed_.erase(x.uuid);
+  to_remove_.erase(x.uuid);
   return {};
 }
 
 outcome<noted_removals> fake_disks::removals() {
   auto hold = std::lock_guard{guard_};
   auto result = noted_removals{};
-  for (auto& [uuid, x] : doomed_)
+  for (auto& [uuid, x] : to_remove_)
     result.domains.push_back(x);
   return result;
 }
@@ -134,7 +134,7 @@ outcome<void> fake_disks::verify(const model::system&, const model::domain&,
 
 outcome<std::string> fake_disks::start(const model::system&, const model::domain&,
                                        const model::volume& it, const supervision& watch) {
-  if (auto done = toil(disk_call::start, it.vid, watch); !done)
+  if (auto done = do_work(disk_call::start, it.vid, watch); !done)
     return tl::unexpected{std::move(done.error())};
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::start, it.vid).map([&] {
@@ -152,7 +152,7 @@ outcome<std::string> fake_disks::start(const model::system&, const model::domain
 
 outcome<void> fake_disks::stop(const model::system&, const model::domain&, const model::volume& it,
                                const supervision& watch) {
-  if (auto done = toil(disk_call::stop, it.vid, watch); !done)
+  if (auto done = do_work(disk_call::stop, it.vid, watch); !done)
     return done;
   auto hold = std::lock_guard{guard_};
   return admit(disk_call::stop, it.vid).map([&] {
@@ -205,11 +205,11 @@ outcome<void> fake_disks::copy(const model::system&, const model::volume& from,
   }();
   auto bytes = size(from);
   auto first = *source;
-  auto toiled = toil(disk_call::copy, to.vid, watch);
+  auto worked = do_work(disk_call::copy, to.vid, watch);
   auto hold = std::lock_guard{guard_};
   --readers_[from.vid];
-  if (!toiled)
-    return toiled;
+  if (!worked)
+    return worked;
   return admit(disk_call::copy, to.vid).and_then([&] { return at_rest(to.vid); }).map([&] {
     if (!to.save_on_stop)
       return;

@@ -43,9 +43,9 @@ public:
   void set_script(script fate);
 
   /// Stands in for what takes time in a start or a copy; its outcome is the call's.
-  using labour =
+  using work_hook =
       std::function<outcome<void>(disk_call, const std::string& vid, const supervision& watch)>;
-  void set_labour(labour x);
+  void set_work_hook(work_hook x);
 
   /// Bytes that every pool has left; nothing when nobody knows.
   void set_room(std::optional<std::uint64_t> x);
@@ -118,7 +118,7 @@ public:
 
 private:
   outcome<void> admit(disk_call which, const std::string& what) const;
-  outcome<void> toil(disk_call which, const std::string& vid, const supervision& watch) const;
+  outcome<void> do_work(disk_call which, const std::string& vid, const supervision& watch) const;
   outcome<void> at_rest(const std::string& vid) const;
   std::uint64_t size_of(const model::volume& it) const;
   using block = std::shared_ptr<std::string>; ///< in place it changes for all who have it
@@ -129,8 +129,8 @@ private:
   std::function<void(const std::string&)> tell_;
   script fate_;
   std::set<std::string> made_;
-  std::map<std::string, model::domain> doomed_; ///< whose removal was noted, by uuid
-  std::map<std::string, std::string> homes_;    ///< uuid of whose each is, by name
+  std::map<std::string, model::domain> to_remove_; ///< whose removal was noted, by uuid
+  std::map<std::string, std::string> homes_;       ///< uuid of whose each is, by name
   std::set<std::string> running_;
   std::map<std::string, unsigned> commits_; ///< how often each was
   std::map<std::string, std::pair<std::string, unsigned>>
@@ -149,7 +149,7 @@ private:
   std::map<std::string, std::size_t> readers_;
   mutable std::vector<std::string> harm_;
   std::map<std::string, std::uint64_t> sizes_; ///< of what is not as its record said
-  labour labour_;
+  work_hook work_hook_;
   std::optional<std::uint64_t> room_;
 };
 

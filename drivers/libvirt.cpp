@@ -156,7 +156,7 @@ public:
 
   ~libvirt_hypervisor() override {
     retire();
-    events_.settle(); // what a failing call may have posted
+    events_.run_out(); // what a failing call may have posted
   }
 
   libvirt_hypervisor(const libvirt_hypervisor&) = delete;
@@ -169,7 +169,7 @@ public:
       auto lock = std::lock_guard{mutex_};
       listener_ = std::make_shared<const listener>(std::move(x));
     }
-    events_.settle(); // from now on nobody is inside the old one
+    events_.run_out(); // from now on nobody is inside the old one
   }
 
   capabilities can() const override {
@@ -393,7 +393,7 @@ void libvirt_hypervisor::retire() {
     auto lock = std::lock_guard{mine->mutex};
     mine->whose = nullptr;
   }
-  events_.settle();
+  events_.run_out();
   auto closing = std::make_shared<std::packaged_task<void()>>(
       [old = std::move(old)]() mutable { old.reset(); });
   auto closed = closing->get_future();

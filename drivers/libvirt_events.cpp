@@ -112,12 +112,12 @@ void libvirt_events::post(std::function<void()> job) {
   the_loop().post(std::move(job));
 }
 
-void libvirt_events::settle() {
+void libvirt_events::run_out() {
   if (the_loop().is_own_thread())
     return;
-  auto settled = std::promise<void>{};
-  post([&settled] { settled.set_value(); });
-  settled.get_future().wait();
+  auto ended = std::promise<void>{};
+  post([&ended] { ended.set_value(); });
+  ended.get_future().wait();
 }
 
 } // namespace qubes::drivers

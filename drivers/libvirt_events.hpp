@@ -19,7 +19,7 @@ public:
 
   /// Returns when every callback and job that was under way or posted has ended. Does nothing in
   /// the event thread itself.
-  void settle();
+  void run_out();
 };
 
 } // namespace qubes::drivers

@@ -72,10 +72,10 @@ public:
 private:
   /// The first line of the answer. Nothing tells us that we are served but that our question has
   /// been read.
-  outcome<std::string> ask(const unique_fd& connection, const std::string& wish,
+  outcome<std::string> ask(const unique_fd& connection, const std::string& request,
                            const place_in_line& place) const {
-    if (::send(connection.get(), wish.data(), wish.size(), MSG_NOSIGNAL)
-        != static_cast<ssize_t>(wish.size()))
+    if (::send(connection.get(), request.data(), request.size(), MSG_NOSIGNAL)
+        != static_cast<ssize_t>(request.size()))
       return silent(std::strerror(errno));
     auto stop = stop_event{place.stop};
     auto deadline = std::optional<clock::time_point>{};

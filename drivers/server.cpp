@@ -119,7 +119,7 @@ private:
 };
 
 /// What other threads ask of the server's thread.
-struct errand {
+struct command {
   enum class kind : std::uint8_t { send, drop, stop_accepting, probe } what;
   connection_id to = 0;
   std::string bytes;
@@ -149,12 +149,12 @@ public:
     if (here_ == this)
       reply(to, std::move(bytes), last);
     else
-      post({errand::kind::send, to, std::move(bytes), last});
+      post({command::kind::send, to, std::move(bytes), last});
   }
 
   void drop(connection_id whom) override {
     if (here_ != this)
-      post({errand::kind::drop, whom, {}, false});
+      post({command::kind::drop, whom, {}, false});
     else if (auto* found = table_.find(whom))
       close(*found);
   }
@@ -164,14 +164,14 @@ public:
       return;
     for (auto& x : listeners_)
       x.refuse();
-    post({errand::kind::stop_accepting, 0, {}, false});
+    post({command::kind::stop_accepting, 0, {}, false});
   }
 
   std::size_t connections() const override { return open_; }
 
   std::future<void> probe() override {
     auto heard = std::make_shared<std::promise<void>>();
-    post({errand::kind::probe, 0, {}, false, heard});
+    post({command::kind::probe, 0, {}, false, heard});
     return heard->get_future();
   }
 
@@ -186,10 +186,10 @@ private:
   void report_gone();
 
   // -- other threads -------------------------------------------------------------------------
-  void post(errand x);
+  void post(command x);
   void wake();
   void obey();
-  void carry_out(errand& x);
+  void carry_out(command& x);
 
   // -- listeners -----------------------------------------------------------------------------
   void accept_from(std::size_t index);
@@ -228,7 +228,7 @@ private:
   slot newest_ = no_slot;
   std::vector<connection_id> gone_;
   std::vector<connection_id> closed_;
-  std::vector<errand> batch_;
+  std::vector<command> batch_;
   bool listening_ = true;
   clock::time_point starved_until_;
 
@@ -237,7 +237,7 @@ private:
   std::atomic<bool> stopping_ = false;
 
   std::mutex mutex_;
-  std::vector<errand> commands_;
+  std::vector<command> commands_;
   bool woken_ = false;
 
   std::thread thread_;
@@ -357,7 +357,7 @@ void epoll_server::report_gone() {
 
 // -- other threads -----------------------------------------------------------------------------
 
-void epoll_server::post(errand x) {
+void epoll_server::post(command x) {
   {
     auto lock = std::lock_guard{mutex_};
     commands_.push_back(std::move(x));
@@ -385,12 +385,12 @@ void epoll_server::obey() {
   batch_.clear();
 }
 
-void epoll_server::carry_out(errand& x) {
+void epoll_server::carry_out(command& x) {
   switch (x.what) {
-  case errand::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
-  case errand::kind::drop: drop(x.to); break;
-  case errand::kind::stop_accepting: close_listeners(); break;
-  case errand::kind::probe: x.heard->set_value(); break;
+  case command::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
+  case command::kind::drop: drop(x.to); break;
+  case command::kind::stop_accepting: close_listeners(); break;
+  case command::kind::probe: x.heard->set_value(); break;
   }
 }
 

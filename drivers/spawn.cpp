@@ -74,7 +74,7 @@ std::vector<std::string> files_of(const std::string& name) {
 }
 
 /// What the child needs, made before there is one.
-struct birth {
+struct child_start {
   plugs with;
   limits_before limits;
   std::vector<char*> files, arguments, settings; ///< null at the end
@@ -110,7 +110,7 @@ QVMD_UNSEEN void forget_signals() {
 }
 
 /// Back only when nothing could be begun, with the reason.
-QVMD_UNSEEN int begin(const birth& x) {
+QVMD_UNSEEN int begin(const child_start& x) {
   if (::syscall(SYS_setpgid, 0, 0) < 0 || !plug_in(x.with))
     return errno;
   give_back(x.limits);
@@ -128,7 +128,7 @@ QVMD_UNSEEN int begin(const birth& x) {
 }
 
 QVMD_UNSEEN int be_born(void* raw) {
-  auto& x = *static_cast<birth*>(raw);
+  auto& x = *static_cast<child_start*>(raw);
   x.why = begin(x);
   ::syscall(SYS_exit_group, 127);
   return 127;
@@ -155,8 +155,8 @@ int bear(pid_t& child, std::vector<std::string> command, std::vector<std::string
          const plugs& with) {
   constexpr auto stack_size = std::size_t{64} << 10;
   auto files = files_of(command[0]);
-  auto x =
-      birth{with, limits_to_give_back(), pointers(files), pointers(command), pointers(variables)};
+  auto x = child_start{with, limits_to_give_back(), pointers(files), pointers(command),
+                       pointers(variables)};
   auto stack =
       std::make_unique_for_overwrite<std::max_align_t[]>(stack_size / sizeof(std::max_align_t));
   auto* end = stack.get() + stack_size / sizeof(std::max_align_t); // it grows down

@@ -92,7 +92,7 @@ public:
     numbers_.erase(found);
     watches_.erase(number);
     if (std::this_thread::get_id() != thread_.get_id())
-      told_.wait(lock, [&] { return telling_ != number; });
+      told_.wait(lock, [&] { return notifying_ != number; });
     lock.unlock();
     if (xs_unwatch(link_.get(), path.c_str(), std::to_string(number).c_str()))
       return {};
@@ -127,11 +127,11 @@ private:
     if (found == watches_.end())
       return;
     auto heard = found->second;
-    telling_ = number;
+    notifying_ = number;
     lock.unlock();
     (*heard)(changed);
     lock.lock();
-    telling_ = 0;
+    notifying_ = 0;
     told_.notify_all();
   }
 
@@ -142,7 +142,7 @@ private:
   std::map<std::pair<std::string, std::string>, std::uint64_t> numbers_; ///< by path and token
   std::map<std::uint64_t, std::shared_ptr<listener>> watches_;
   std::uint64_t next_ = 1;
-  std::uint64_t telling_ = 0; ///< the watch whose listener runs now, 0 for none
+  std::uint64_t notifying_ = 0; ///< the watch whose listener runs now, 0 for none
   std::thread thread_;
 };
 

@@ -8,11 +8,11 @@ const disk_job::manner& manner_of(const pool_job& x) {
       x.what);
 }
 
-errand_ptr errand_of(const pool_job& x) {
+cancellation_ptr cancellation_of(const pool_job& x) {
   return std::visit(
-      [](const auto& y) -> errand_ptr {
-        if constexpr (requires { y.what.errand; })
-          return y.what.errand;
+      [](const auto& y) -> cancellation_ptr {
+        if constexpr (requires { y.what.cancellation; })
+          return y.what.cancellation;
         else
           return nullptr;
       },

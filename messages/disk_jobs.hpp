@@ -4,8 +4,8 @@
 #pragma once
 
 #include "messages/answer_once.hpp"
+#include "messages/cancellation.hpp"
 #include "messages/disk_limits.hpp"
-#include "messages/errand.hpp"
 #include "messages/job_list.hpp"
 #include "model/host.hpp"
 #include "model/storage_facts.hpp"
@@ -84,7 +84,7 @@ struct domain_manner {
   patience waits = &disk_limits::disk_answer;
 };
 
-// A member `errand` is of work that may be broken off.
+// A member `cancellation` is of work that may be broken off.
 
 // -- all disks of a domain -----------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ struct verify_disks {
 
 /// All volumes, or none.
 struct start_disks {
-  errand_ptr errand{};
+  cancellation_ptr cancellation{};
   using about = domain_target;
   using result = std::map<std::string, std::string, std::less<>>; ///< devices, by volume
   static constexpr auto how = domain_manner{};
@@ -153,7 +153,7 @@ struct verify_volume {
 };
 
 struct start_volume {
-  errand_ptr errand{};
+  cancellation_ptr cancellation{};
   using about = volume_target;
   using result = std::string; ///< the device for the guest
   static constexpr auto how =
@@ -182,7 +182,7 @@ struct look_at_volume {
 struct copy_volume {
   model::volume source;
   std::string source_owner; ///< uuid of the domain that has it
-  errand_ptr errand{};
+  cancellation_ptr cancellation{};
   using about = volume_target;
   using result = new_size;
   static constexpr auto how = manner{.word = "clone", .turn = turn_kind::copy, .follows = true};
@@ -373,7 +373,7 @@ using storage_result = job_result<disk_job::of_storage>;
 const disk_job::manner& manner_of(const pool_job& x);
 
 /// By which the job may be broken off; null for what may not.
-errand_ptr errand_of(const pool_job& x);
+cancellation_ptr cancellation_of(const pool_job& x);
 
 } // namespace qubes
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "messages/call_limits.hpp"
-#include "messages/errand.hpp"
+#include "messages/cancellation.hpp"
 #include "messages/job_list.hpp"
 #include "model/device.hpp"
 #include "model/guest.hpp"
@@ -266,7 +266,7 @@ struct run_service {
 struct ask_service {
   model::service_call call;
   std::chrono::seconds patience{}; ///< with the service; none for that of any service
-  errand_ptr errand{};             ///< takes the question back, if anything does
+  cancellation_ptr cancellation{}; ///< takes the question back, if anything does
   using result = std::string;      ///< what it said
   static constexpr auto how = agent_call.in_turn(service_turn).of_agent().shown_as("service");
 };
@@ -394,7 +394,7 @@ struct mark_service {
 struct reserve_memory {
   std::uint64_t bytes = 0;
   std::chrono::seconds patience{};      ///< in line
-  errand_ptr errand{};                  ///< leaves the line
+  cancellation_ptr cancellation{};      ///< leaves the line
   std::function<void()> served{};       ///< told by any thread that the turn has come
   using result = std::shared_ptr<void>; ///< given back with its last copy
   static constexpr auto how = agent_call.in_turn(memory_turn);
@@ -432,9 +432,9 @@ struct trigger_input {
 };
 
 struct ask_user {
-  std::string question;       ///< to the device agent
-  errand_ptr errand{};        ///< takes the question back
-  using result = std::string; ///< the answer
+  std::string question;            ///< to the device agent
+  cancellation_ptr cancellation{}; ///< takes the question back
+  using result = std::string;      ///< the answer
   static constexpr auto how = user_call;
 };
 

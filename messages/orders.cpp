@@ -8,11 +8,11 @@ std::chrono::seconds limit_of(const order& x, const order_limits& limits) {
   return limits.*std::visit([]<class What>(const What&) { return What::how.limit; }, x.what);
 }
 
-errand_ptr begin_errand(order& x) {
+cancellation_ptr begin_cancellation(order& x) {
   return std::visit(
-      [](auto& what) -> errand_ptr {
-        if constexpr (requires { what.errand; })
-          return what.errand = std::make_shared<errand>();
+      [](auto& what) -> cancellation_ptr {
+        if constexpr (requires { what.cancellation; })
+          return what.cancellation = std::make_shared<cancellation>();
         else
           return nullptr;
       },

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "messages/answer_once.hpp"
+#include "messages/cancellation.hpp"
 #include "messages/driver_jobs.hpp"
-#include "messages/errand.hpp"
 #include "messages/order_limits.hpp"
 #include "model/creation.hpp"
 #include "model/error.hpp"
@@ -63,15 +63,15 @@ inline constexpr auto of_backup = manner{receiver::backup};
 /// Its steps wait for guests, each with a limit of its own.
 inline constexpr auto waits_for_guests = &order_limits::start;
 
-// A member `errand` is of an order that is of use to its client alone, and ends with it. The others
-// go on without their clients, as in the stock daemon.
-// A type `rescue` is the job that is done at once while the domain has no actor to do more.
+// A member `cancellation` is of an order that is of use to its client alone, and ends with it. The
+// others go on without their clients, as in the stock daemon. A type `rescue` is the job that is
+// done at once while the domain has no actor to do more.
 
 // -- the life of a domain ------------------------------------------------------------------------
 
 /// Made by the host; the reply is "", but of a disposable its name.
 struct create {
-  model::creation wish;
+  model::creation request;
   bool reply_with_uuid = false; ///< of a disposable
   bool fresh = false;           ///< a disposable, but none of those that wait ready
   static constexpr auto how = of_host.within(waits_for_guests);
@@ -251,7 +251,7 @@ struct clone_volume {
   std::string domain; ///< that gets the data
   std::string volume; ///< ... in this volume
   std::string token;
-  errand_ptr errand{};
+  cancellation_ptr cancellation{};
   static constexpr auto how = of_host;
 };
 
@@ -259,14 +259,14 @@ struct clone_volume {
 struct import_volume {
   std::string volume;
   volume_name source;
-  errand_ptr errand{};
+  cancellation_ptr cancellation{};
   static constexpr auto how = of_domain.of_disks();
 };
 
 struct begin_import {
   std::string volume;
   std::string size{}; ///< announced; "" for that of the volume
-  errand_ptr errand{};
+  cancellation_ptr cancellation{};
   static constexpr auto how = of_domain.of_disks();
 };
 
@@ -486,8 +486,8 @@ struct answer {
 /// How long its client waits.
 std::chrono::seconds limit_of(const order& x, const order_limits& limits);
 
-/// The errand of an order that ends with its client, which is new; null for any other.
-errand_ptr begin_errand(order& x);
+/// The cancellation of an order that ends with its client, which is new; null for any other.
+cancellation_ptr begin_cancellation(order& x);
 
 } // namespace qubes
 

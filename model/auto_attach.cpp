@@ -61,7 +61,7 @@ bool matches(const assignment& x, const device& it) {
          && by_identity;
 }
 
-const assignment* wish_for(const domain& x, std::string_view kind, const device& it) {
+const assignment* assignment_for(const domain& x, std::string_view kind, const device& it) {
   auto ways = ordered(x, kind);
   auto found = std::ranges::find_if(ways, [&](auto* how) { return matches(*how, it); });
   return found == ways.end() ? nullptr : *found;
@@ -74,7 +74,7 @@ std::vector<taker> takers_of(const view& v, std::string_view kind, const device&
       continue;
     if (denied_interface(it, read_text({v, x.get()}, "devices_denied")))
       continue;
-    if (auto* how = wish_for(*x, kind, it))
+    if (auto* how = assignment_for(*x, kind, it))
       result.push_back({x.get(), how});
   }
   return result;

@@ -13,7 +13,7 @@ namespace qubes::model {
 bool matches(const assignment& x, const device& it);
 
 /// The most specific assignment by which a domain wants the device; null when it does not.
-const assignment* wish_for(const domain& x, std::string_view kind, const device& it);
+const assignment* assignment_for(const domain& x, std::string_view kind, const device& it);
 
 /// A domain and the assignment by which it gets a device.
 struct taker {

@@ -24,7 +24,7 @@ constexpr std::string_view placed_volumes[]{"root", "private", "volatile", "kern
 
 // -- what the client wrote ----------------------------------------------------------------------
 
-struct wished {
+struct create_options {
   std::optional<std::string> name;
   std::optional<std::string> label;
   placement where;
@@ -46,7 +46,7 @@ outcome<void> read_pool_of(placement& where, std::string_view volume, std::strin
   return {};
 }
 
-outcome<void> read_option(wished& to, std::string_view key, std::string_view text,
+outcome<void> read_option(create_options& to, std::string_view key, std::string_view text,
                           bool with_pools) {
   constexpr auto of_volume = std::string_view{"pool:"};
   if (key == "name")
@@ -66,8 +66,8 @@ outcome<void> read_option(wished& to, std::string_view key, std::string_view tex
                          : "options are name and label; CreateInPool also takes pools");
 }
 
-outcome<wished> read_options(std::string_view payload, bool with_pools) {
-  auto result = wished{};
+outcome<create_options> read_options(std::string_view payload, bool with_pools) {
+  auto result = create_options{};
   while (true) {
     auto word = payload.substr(0, payload.find(' '));
     auto equals = word.find('=');
@@ -100,19 +100,20 @@ outcome<void> check_label(const system& all, std::string_view label) {
 // -- the record ---------------------------------------------------------------------------------
 
 /// The template the class needs; null for classes without one.
-outcome<const domain*> find_template(const view& v, const creation& wish) {
-  if (!is(wish.type, template_based))
+outcome<const domain*> find_template(const view& v, const creation& request) {
+  if (!is(request.type, template_based))
     return nullptr;
-  auto* chosen = wish.based_on.empty() ? read_domain(
-                     {v, nullptr}, wish.type == klass::disp ? "default_dispvm" : "default_template")
-                                       : v.system.find(wish.based_on);
+  auto* chosen = request.based_on.empty()
+                     ? read_domain({v, nullptr}, request.type == klass::disp ? "default_dispvm"
+                                                                             : "default_template")
+                     : v.system.find(request.based_on);
   if (chosen)
     return chosen;
-  if (wish.based_on.empty())
+  if (request.based_on.empty())
     return fail(errc::value,
-                fmt::format("there is no default template for a {}", row(wish.type).name),
+                fmt::format("there is no default template for a {}", row(request.type).name),
                 "name a template");
-  return fail(errc::vm_not_found, fmt::format("no such domain: {}", quoted(wish.based_on)));
+  return fail(errc::vm_not_found, fmt::format("no such domain: {}", quoted(request.based_on)));
 }
 
 error no_disposable_template(std::string_view name) {
@@ -141,25 +142,25 @@ void take_after(domain& x, const domain& based_on) {
   x.tags.insert(based_on.tags.begin(), based_on.tags.end());
 }
 
-outcome<domain> make_record(const view& v, const creation& wish, const identity& as) {
-  if (wish.type == klass::admin)
+outcome<domain> make_record(const view& v, const creation& request, const identity& as) {
+  if (request.type == klass::admin)
     return fail(errc::property_value, "there is one AdminVM, and it has qid 0",
                 "create a domain of another class");
-  auto based_on = find_template(v, wish);
+  auto based_on = find_template(v, request);
   if (!based_on)
     return tl::unexpected{std::move(based_on.error())};
   auto x = domain{};
-  x.type = wish.type;
+  x.type = request.type;
   x.qid = as.qid;
   x.uuid = as.uuid;
-  auto name = wish.name.empty() ? domain_name::parse(fmt::format("disp{}", as.dispid))
-                                : outcome<domain_name>{wish.name};
+  auto name = request.name.empty() ? domain_name::parse(fmt::format("disp{}", as.dispid))
+                                   : outcome<domain_name>{request.name};
   if (!name)
     return tl::unexpected{std::move(name.error())};
   x.name = std::move(*name);
   x.properties = {{"name", x.name.str()}, {"qid", x.qid}, {"uuid", x.uuid}};
-  if (!wish.label.empty())
-    x.properties.emplace("label", wish.label);
+  if (!request.label.empty())
+    x.properties.emplace("label", request.label);
   if (*based_on) {
     if (auto fits = check_template(v, x, **based_on); !fits)
       return tl::unexpected{std::move(fits.error())};
@@ -167,16 +168,16 @@ outcome<domain> make_record(const view& v, const creation& wish, const identity&
   }
   if (x.is(disp_vm)) {
     x.properties.emplace("dispid", as.dispid);
-    if (wish.disposable)
+    if (request.disposable)
       x.properties.emplace("auto_cleanup", true);
     take_after(x, **based_on);
-    if (wish.preloaded)
+    if (request.preloaded)
       begin_preload(x);
   }
   if (x.is(qubes_vm) && !read_bool({v, nullptr}, "check_updates_vm"))
     x.features.set("check-updates", "");
   set_follower_tags(v, x);
-  auto volumes = new_volumes(v, x, wish.where);
+  auto volumes = new_volumes(v, x, request.where);
   if (!volumes)
     return tl::unexpected{std::move(volumes.error())};
   x.volumes = std::move(*volumes);
@@ -265,17 +266,17 @@ outcome<creation> plan_disposable(const view& v, const domain& source, const dom
                   .disposable = true};
 }
 
-plan plan_creation(const view& v, const creation& wish, const identity& as) {
-  if (!wish.name.empty() && v.system.find(wish.name.str()))
+plan plan_creation(const view& v, const creation& request, const identity& as) {
+  if (!request.name.empty() && v.system.find(request.name.str()))
     return draft::refuse_quietly({errc::vm_already_exists,
-                                  fmt::format("there is already a domain '{}'", wish.name.str()),
+                                  fmt::format("there is already a domain '{}'", request.name.str()),
                                   "choose another name"});
-  if (v.system.find_set_aside(section::domains, wish.name.str()))
+  if (v.system.find_set_aside(section::domains, request.name.str()))
     return draft::refuse_quietly(
         {errc::vm_already_exists,
-         fmt::format("a domain '{}' is set aside from qubes.xml", wish.name.str()),
+         fmt::format("a domain '{}' is set aside from qubes.xml", request.name.str()),
          "choose another name, or mend its record: 'qvmctl status' tells why"});
-  auto record = make_record(v, wish, as);
+  auto record = make_record(v, request, as);
   if (!record)
     return draft::refuse_quietly(std::move(record.error()));
   auto x = std::make_shared<const domain>(std::move(*record));
@@ -286,13 +287,13 @@ plan plan_creation(const view& v, const creation& wish, const identity& as) {
   };
   to.edit(add_domain{x});
   to.tell(of_host("domain-add", *x));
-  if (wish.disposable)
+  if (request.disposable)
     tell_of_disk();
-  if (!wish.creator.empty() && !to.include(plan_add_tag(v, *x, "created-by-" + wish.creator)))
+  if (!request.creator.empty() && !to.include(plan_add_tag(v, *x, "created-by-" + request.creator)))
     return draft::refuse_quietly(*to.refusal());
-  if (wish.disposable && !wish.creator.empty())
-    to.add_tag(*x, "disp-created-by-" + wish.creator);
-  if (!wish.disposable)
+  if (request.disposable && !request.creator.empty())
+    to.add_tag(*x, "disp-created-by-" + request.creator);
+  if (!request.disposable)
     tell_of_disk();
   return std::move(to).finish();
 }

@@ -42,7 +42,7 @@ struct identity {
 std::optional<std::int64_t> free_qid(const system& all, std::span<const std::int64_t> under_way);
 
 /// The record and the events that tell of it; `after` is told once disk and record are made.
-plan plan_creation(const view& v, const creation& wish, const identity& as);
+plan plan_creation(const view& v, const creation& request, const identity& as);
 
 /// The record of a plan made by `plan_creation`.
 domain_ptr created(const plan& x);

@@ -98,10 +98,10 @@ plan with_consequences(const view& v, plan x) {
   return std::move(to).finish();
 }
 
-void grant_extensions(draft& to, const domain& owner, const features_request& wish) {
+void grant_extensions(draft& to, const domain& owner, const features_request& request) {
   for (auto* it : all)
     if (it->when_asked && is_on(*it, to.v.machine))
-      it->when_asked(owner, wish, to);
+      it->when_asked(owner, request, to);
 }
 
 bool mend_extensions(const view& v, domain& x) {

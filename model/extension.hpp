@@ -17,8 +17,8 @@
 
 namespace qubes::model {
 
-/// A start, or another telling of all entries.
-struct telling {
+/// A start, or all entries told again.
+struct guest_start {
   const view& v;
   const domain& who;
   std::int64_t now_s;
@@ -63,7 +63,7 @@ struct extension {
   /// Keeps a domain from shutting down, unless that is forced.
   outcome<void> (*may_stop)(const view&, const domain&);
   /// Entries of a domain that starts.
-  outcome<void> (*at_start)(const telling&, qubesdb_edits&);
+  outcome<void> (*at_start)(const guest_start&, qubesdb_edits&);
   /// What a domain that has just started means for others.
   void (*when_started)(const view&, const domain&, notices&);
   /// What a change means for those that run.
@@ -73,7 +73,7 @@ struct extension {
   std::optional<package> of{};
   /// What a planned event leads to.
   void (*when_told)(const event&, sequel&) = nullptr;
-  /// What is granted of a guest's wish, beside the core's own.
+  /// What is granted of a guest's request, beside the core's own.
   void (*when_asked)(const domain&, const features_request&, draft&) = nullptr;
   /// What a record of an older file lacks; true when it was mended.
   bool (*when_loaded)(const view&, domain&) = nullptr;
@@ -89,7 +89,7 @@ notices told_by_change(const transition& x);
 
 /// The plan with all that follows from what it tells.
 plan with_consequences(const view& v, plan x);
-void grant_extensions(draft& to, const domain& owner, const features_request& wish);
+void grant_extensions(draft& to, const domain& owner, const features_request& request);
 bool mend_extensions(const view& v, domain& x);
 
 // -- for extensions -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ namespace qubes::model {
 
 namespace {
 
-struct wish {
+struct setting {
   std::string_view name; ///< of the feature
   std::string_view key;  ///< what follows the prefix
   std::string_view text;
@@ -27,7 +27,7 @@ constexpr auto longest_service = std::size_t{48};
 constexpr auto longest_config = std::size_t{52};
 constexpr auto longest_persist = std::size_t{54};
 
-tl::unexpected<error> refuse(const wish& x, std::string_view reason, std::string hint = {}) {
+tl::unexpected<error> refuse(const setting& x, std::string_view reason, std::string hint = {}) {
   return fail(errc::value,
               fmt::format("feature {} = {}: {}", quoted(x.name), quoted(x.text), reason),
               std::move(hint));
@@ -37,7 +37,7 @@ bool all_digits(std::string_view text) {
   return std::ranges::all_of(text, is_digit);
 }
 
-outcome<void> limit_key(const wish& x, std::size_t most) {
+outcome<void> limit_key(const setting& x, std::size_t most) {
   if (x.key.empty())
     return refuse(x, "the name ends with its prefix");
   if (x.key.size() > most)
@@ -46,13 +46,13 @@ outcome<void> limit_key(const wish& x, std::size_t most) {
   return {};
 }
 
-outcome<void> service(const wish& x) {
+outcome<void> service(const setting& x) {
   if (x.key == "." || x.key == ".." || x.key.find('/') != x.key.npos)
     return refuse(x, "this is no name of a service");
   return limit_key(x, x.key.starts_with("app-dispvm.") ? x.key.size() : longest_service);
 }
 
-outcome<void> vm_config(const wish& x) {
+outcome<void> vm_config(const setting& x) {
   if (auto sound = limit_key(x, longest_config); !sound)
     return sound;
   if (!is_letter(x.key.front()))
@@ -86,7 +86,7 @@ bool is_persist_rule(std::string_view text) {
          && text.starts_with('/');
 }
 
-outcome<void> custom_persist(const wish& x) {
+outcome<void> custom_persist(const setting& x) {
   if (auto sound = limit_key(x, longest_persist); !sound)
     return sound;
   if (x.text.starts_with('/') || is_persist_rule(x.text))
@@ -97,13 +97,13 @@ outcome<void> custom_persist(const wish& x) {
 
 // -- addresses shown inside (spec/network.md §3; empty shows the real ones) ---------------------
 
-outcome<void> shown_address(const wish& x) {
+outcome<void> shown_address(const setting& x) {
   if (x.text.empty() || parse_ipv4(x.text))
     return {};
   return refuse(x, "this is no IPv4 address", "give one like 192.168.1.2, or nothing");
 }
 
-outcome<void> shown_netmask(const wish& x) {
+outcome<void> shown_netmask(const setting& x) {
   constexpr auto longest = 24;
   auto bits = -1;
   auto end = x.text.data() + x.text.size();
@@ -118,14 +118,14 @@ outcome<void> shown_netmask(const wish& x) {
 
 // -- containers -------------------------------------------------------------------------------
 
-outcome<void> absolute_path(const wish& x) {
+outcome<void> absolute_path(const setting& x) {
   if (x.text.empty() || (x.text.starts_with('/') && x.text.find("/../") == x.text.npos))
     return {};
   return refuse(x, "this is no absolute path", "give a path that begins with a slash");
 }
 
 /// What Linux takes for the name of an interface.
-outcome<void> bridge_name(const wish& x) {
+outcome<void> bridge_name(const setting& x) {
   constexpr auto longest = std::size_t{15};
   auto fits = x.text.size() <= longest && x.text != "." && x.text != ".."
               && std::ranges::all_of(x.text, [](char c) {
@@ -139,7 +139,7 @@ outcome<void> bridge_name(const wish& x) {
 
 // -- preloaded disposables --------------------------------------------------------------------
 
-outcome<void> can_preload(const view& v, const domain& owner, const wish& x) {
+outcome<void> can_preload(const view& v, const domain& owner, const setting& x) {
   if (owner.is(admin_vm))
     return {};
   auto has = [&](std::string_view feature) {
@@ -157,13 +157,13 @@ outcome<void> can_preload(const view& v, const domain& owner, const wish& x) {
   return {};
 }
 
-outcome<void> whole_number(const wish& x) {
+outcome<void> whole_number(const setting& x) {
   if (all_digits(x.text))
     return {};
   return refuse(x, "this is no whole number");
 }
 
-outcome<void> preload_delay(const wish& x) {
+outcome<void> preload_delay(const setting& x) {
   auto seconds = 0.0;
   auto end = x.text.data() + x.text.size();
   auto [rest, problem] = std::from_chars(x.text.data(), end, seconds);
@@ -177,9 +177,9 @@ outcome<void> preload_delay(const wish& x) {
 struct feature_rule {
   std::string_view feature; ///< whole name, or prefix when it ends with a dot
   int holders;
-  outcome<void> (*check)(const wish&);
+  outcome<void> (*check)(const setting&);
   /// What it asks of the domain as it is now; null for nothing.
-  outcome<void> (*able)(const view&, const domain&, const wish&) = nullptr;
+  outcome<void> (*able)(const view&, const domain&, const setting&) = nullptr;
 };
 
 constexpr int preloading = admin_vm | app_vm | standalone_vm;
@@ -207,7 +207,7 @@ const feature_rule* find_rule(const domain& owner, std::string_view name) {
   return found == feature_rules.end() ? nullptr : &*found;
 }
 
-wish wish_of(const feature_rule& rule, std::string_view name, std::string_view text) {
+setting setting_of(const feature_rule& rule, std::string_view name, std::string_view text) {
   return {name, name.substr(rule.feature.size()), text};
 }
 
@@ -216,14 +216,14 @@ wish wish_of(const feature_rule& rule, std::string_view name, std::string_view t
 outcome<void> check_feature_text(const domain& owner, std::string_view name,
                                  std::string_view text) {
   auto* rule = find_rule(owner, name);
-  return rule ? rule->check(wish_of(*rule, name, text)) : outcome<void>{};
+  return rule ? rule->check(setting_of(*rule, name, text)) : outcome<void>{};
 }
 
 outcome<void> check_feature(const view& v, const domain& owner, std::string_view name,
                             std::string_view text) {
   auto* rule = find_rule(owner, name);
   if (rule && rule->able)
-    if (auto able = rule->able(v, owner, wish_of(*rule, name, text)); !able)
+    if (auto able = rule->able(v, owner, setting_of(*rule, name, text)); !able)
       return able;
   return check_feature_text(owner, name, text);
 }

@@ -76,11 +76,11 @@ namespace {
 struct grant {
   draft& to;
   const domain& owner;
-  const features_request& wish;
+  const features_request& request;
 
   std::string_view asked(std::string_view name) const {
-    auto i = wish.find(name);
-    return i == wish.end() ? std::string_view{} : std::string_view{i->second};
+    auto i = request.find(name);
+    return i == request.end() ? std::string_view{} : std::string_view{i->second};
   }
   bool unset(std::string_view name, chain how = chain::own) const {
     return !find_feature(to.v, owner, name, how);
@@ -189,11 +189,11 @@ constexpr auto kernelopts_prefix = std::string_view{"boot-mode.kernelopts."};
 constexpr auto name_prefix = std::string_view{"boot-mode.name."};
 constexpr auto user_prefix = std::string_view{"boot-mode.default-user."};
 
-/// Entries of the wish that begin with `prefix`, by what follows.
-std::vector<std::pair<std::string_view, std::string_view>> below(const features_request& wish,
+/// Entries of the request that begin with `prefix`, by what follows.
+std::vector<std::pair<std::string_view, std::string_view>> below(const features_request& request,
                                                                  std::string_view prefix) {
   auto result = std::vector<std::pair<std::string_view, std::string_view>>{};
-  for (auto& [name, text] : wish)
+  for (auto& [name, text] : request)
     if (name.starts_with(prefix))
       result.emplace_back(std::string_view{name}.substr(prefix.size()), text);
   return result;
@@ -205,23 +205,23 @@ struct boot_modes {
 };
 
 /// Nothing when two modes would look the same, or there are too many.
-std::optional<boot_modes> read_boot_modes(const features_request& wish) {
+std::optional<boot_modes> read_boot_modes(const features_request& request) {
   auto result = boot_modes{};
-  for (auto& [id, text] : below(wish, kernelopts_prefix)) {
+  for (auto& [id, text] : below(request, kernelopts_prefix)) {
     if (id.empty() || id == "default" || id.find('.') != id.npos)
       continue;
     result.ids.insert(id);
     result.entries.emplace(fmt::format("{}{}", kernelopts_prefix, id), text);
   }
   auto names = std::set<std::string_view>{};
-  for (auto& [id, text] : below(wish, name_prefix)) {
+  for (auto& [id, text] : below(request, name_prefix)) {
     if (id != "default" && !result.ids.contains(id))
       continue;
     if (!names.insert(text).second)
       return std::nullopt;
     result.entries.emplace(fmt::format("{}{}", name_prefix, id), text);
   }
-  for (auto& [id, text] : below(wish, user_prefix))
+  for (auto& [id, text] : below(request, user_prefix))
     if (result.ids.contains(id))
       result.entries.emplace(fmt::format("{}{}", user_prefix, id), text);
   if (result.entries.empty() || result.entries.size() > most_boot_modes)
@@ -231,7 +231,7 @@ std::optional<boot_modes> read_boot_modes(const features_request& wish) {
 
 /// The modes become exactly those asked for.
 void grant_boot_modes(grant& x) {
-  auto modes = read_boot_modes(x.wish);
+  auto modes = read_boot_modes(x.request);
   if (!modes)
     return;
   for (auto& [name, text] : x.owner.features)
@@ -245,7 +245,7 @@ void grant_boot_modes(grant& x) {
 
 /// Which mode is used where; one that the domain has, or the default.
 void grant_boot_defaults(grant& x) {
-  auto modes = read_boot_modes(x.wish);
+  auto modes = read_boot_modes(x.request);
   for (auto name :
        {"boot-mode.active", "boot-mode.appvm-default", "boot-mode.standalone-default"}) {
     auto id = x.asked(name);
@@ -264,7 +264,7 @@ void grant_boot_defaults(grant& x) {
 /// Features of this prefix become exactly those asked for with "1"; without any, all stay.
 void grant_supported(grant& x, std::string_view prefix) {
   auto wanted = std::set<std::string, std::less<>>{};
-  for (auto& [name, text] : x.wish)
+  for (auto& [name, text] : x.request)
     if (name.starts_with(prefix) && text == "1")
       wanted.insert(name);
   if (wanted.empty())
@@ -281,7 +281,7 @@ void grant_supported(grant& x, std::string_view prefix) {
 void follow_apparmor(grant& x) {
   constexpr auto support = "supported-service.apparmor";
   auto had = !x.unset(support);
-  auto any = std::ranges::any_of(x.wish, [](auto& it) {
+  auto any = std::ranges::any_of(x.request, [](auto& it) {
     return it.first.starts_with("supported-service.") && it.second == "1";
   });
   auto has = any ? x.asked(support) == "1" : had;
@@ -332,9 +332,9 @@ void grant_windows(grant& x) {
 // -- the whole --------------------------------------------------------------------------------
 
 /// As Python prints a dict; harmless characters need no escapes.
-std::string as_dict(const features_request& wish) {
+std::string as_dict(const features_request& request) {
   auto result = std::string{};
-  for (auto& [name, text] : wish)
+  for (auto& [name, text] : request)
     fmt::format_to(std::back_inserter(result), "{}'{}': '{}'", result.empty() ? "" : ", ", name,
                    text);
   return fmt::format("{{{}}}", result);
@@ -342,9 +342,9 @@ std::string as_dict(const features_request& wish) {
 
 } // namespace
 
-plan plan_features_request(const view& v, const domain& owner, const features_request& wish) {
+plan plan_features_request(const view& v, const domain& owner, const features_request& request) {
   auto to = draft{v};
-  auto x = grant{to, owner, wish};
+  auto x = grant{to, owner, request};
   auto speaks_for_itself = !template_of(v, owner);
   if (speaks_for_itself) {
     grant_services(x);
@@ -353,7 +353,7 @@ plan plan_features_request(const view& v, const domain& owner, const features_re
   grant_supported(x, "supported-rpc.");
   if (speaks_for_itself)
     grant_windows(x);
-  to.tell({owner.name, "features-request", {{"untrusted_features", as_dict(wish)}}});
+  to.tell({owner.name, "features-request", {{"untrusted_features", as_dict(request)}}});
   if (speaks_for_itself) {
     grant_fields(x);
     grant_boot_modes(x);
@@ -361,7 +361,7 @@ plan plan_features_request(const view& v, const domain& owner, const features_re
     if (x.unset("qrexec") && x.asked("qrexec") == "1")
       to.tell({owner.name, "template-postinstall", {}});
   }
-  grant_extensions(to, owner, wish);
+  grant_extensions(to, owner, request);
   return std::move(to).finish();
 }
 

@@ -28,6 +28,6 @@ outcome<features_request> parse_tools_request(const entry_list& found,
 
 /// Grants what the guest may ask for and passes over the rest. A guest may not speak for its
 /// template.
-plan plan_features_request(const view& v, const domain& owner, const features_request& wish);
+plan plan_features_request(const view& v, const domain& owner, const features_request& request);
 
 } // namespace qubes::model

@@ -28,8 +28,8 @@ bool can_hotplug_memory(const view& v, const domain& x) {
   auto inherited = [&](std::string_view name) {
     return find_feature(v, x, name, chain::with_template);
   };
-  if (auto wish = inherited("memory-hotplug"))
-    return !wish->empty();
+  if (auto hotplug = inherited("memory-hotplug"))
+    return !hotplug->empty();
   if (read_text({v, &x}, "virt_mode") == "hvm")
     return false;
   if (!boots_own_kernel(v, x)) {
@@ -90,8 +90,8 @@ result bootmode(const subject& who) {
 }
 
 result appvm_default_bootmode(const subject& who) {
-  auto wished = who.owner->features.find("boot-mode.appvm-default");
-  return wished ? *wished : std::string{default_mode};
+  auto asked = who.owner->features.find("boot-mode.appvm-default");
+  return asked ? *asked : std::string{default_mode};
 }
 
 } // namespace qubes::model::defaults

@@ -1,4 +1,4 @@
-// What a client's wish means: the change to make durable and the events that tell of it.
+// What a client's request means: the change to make durable and the events that tell of it.
 #pragma once
 
 #include "model/change.hpp"
@@ -11,9 +11,9 @@
 
 namespace qubes::model {
 
-/// `before` is told first and stands even when the wish is refused by a pre-set rule, as the stock
-/// daemon does (spec/properties.md §1.1); `after` is told once the change is durable.
-/// Orders of events: spec/event-traces.txt.
+/// `before` is told first and stands even when the request is refused by a pre-set rule, as the
+/// stock daemon does (spec/properties.md §1.1); `after` is told once the change is durable. Orders
+/// of events: spec/event-traces.txt.
 struct plan {
   std::vector<event> before;
   change what;

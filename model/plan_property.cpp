@@ -25,7 +25,8 @@ bool contains(const std::array<std::string_view, N>& all, std::string_view name)
   return std::find(all.begin(), all.end(), name) != all.end();
 }
 
-/// Guards of these refuse after the wish was announced; other guards refuse before anybody hears.
+/// Guards of these refuse after the request was announced; other guards refuse before anybody
+/// hears.
 constexpr auto announced_first = std::array<std::string_view, 5>{
     "default_kernel", "kernel", "maxmem", "template", "template_for_dispvms"};
 
@@ -36,7 +37,7 @@ outcome<void> guard(const subject& who, const property& row, const maybe_value& 
   return row.guard && next ? row.guard(who, *next) : outcome<void>{};
 }
 
-// -- what may refuse once the wish is announced -----------------------------------------------
+// -- what may refuse once the request is announced -----------------------------------------------
 
 outcome<void> must_be_halted(const view& v, const domain& owner, std::string_view name) {
   if (power_of(v, owner) == power::halted)

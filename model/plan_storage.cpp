@@ -148,7 +148,7 @@ outcome<void> check_options(const pool_driver& driver, const attributes& given) 
 }
 
 /// What every pool but one of kernels is asked to say (spec/storage.md §3).
-outcome<void> settle_common(const pool_driver& driver, pool& x) {
+outcome<void> check_common(const pool_driver& driver, pool& x) {
   if (driver.has_option("revisions_to_keep")) {
     auto text = std::string{x.attribute("revisions_to_keep")};
     auto count =
@@ -202,8 +202,8 @@ outcome<pool> parse_pool(std::string_view driver, std::string_view payload) {
     if (x.first != "name")
       result.attributes.push_back(x);
   result.attributes.emplace_back("driver", result.driver);
-  if (auto settled = settle_common(*row, result); !settled)
-    return tl::unexpected{std::move(settled.error())};
+  if (auto checked = check_common(*row, result); !checked)
+    return tl::unexpected{std::move(checked.error())};
   return result;
 }
 

@@ -1,4 +1,4 @@
-// What a client's wish about volumes and pools means (spec/admin-api.md B4, B6). Sizes, contents
+// What a client's request about volumes and pools means (spec/admin-api.md B4, B6). Sizes, contents
 // and the like that need the pool itself are not here.
 #pragma once
 

@@ -53,8 +53,7 @@ outcome<void> check_volumes(const view& v, const domain& x);
 /// Whether it may be told to be so: the domain's own scratch space only.
 bool may_be_ephemeral(const volume& x) noexcept;
 
-// -- what a pool can do with a volume, whoever asks for it: a request, a file, a copy
-// ----------------
+// -- what a pool can do with a volume, whoever asks for it: a request, a file, a copy -------------
 
 /// -1 works without snapshots; a kernel has none, and a pool keeps as many as it can.
 outcome<void> check_kept_revisions(const pool& home, std::int64_t count);

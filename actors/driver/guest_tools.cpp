@@ -105,7 +105,7 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::run_
 
 outcome<std::string> run(machinery& with, const domain_identity& about,
                          const job::ask_service& what) {
-  auto stop = what.errand ? what.errand->stop.get_token() : std::stop_token{};
+  auto stop = what.cancellation ? what.cancellation->stop.get_token() : std::stop_token{};
   auto said = call_service(with, about, what.call, what.patience, std::move(stop));
   if (!said)
     return model::fail(errc::general, std::move(said.error().text), std::move(said.error().hint));

@@ -19,7 +19,7 @@ outcome<std::shared_ptr<void>> run(machinery& with, const domain_identity& about
     return nullptr;
   return with.memory->reserve(
       about.name, what.bytes,
-      {.stop = what.errand ? what.errand->stop.get_token() : std::stop_token{},
+      {.stop = what.cancellation ? what.cancellation->stop.get_token() : std::stop_token{},
        .served = what.served});
 }
 
@@ -86,7 +86,7 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::trig
 }
 
 outcome<std::string> run(machinery& with, const domain_identity&, const job::ask_user& what) {
-  return with.agent->ask(what.question, what.errand->stop.get_token());
+  return with.agent->ask(what.question, what.cancellation->stop.get_token());
 }
 
 } // namespace qubes::actors

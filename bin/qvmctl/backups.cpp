@@ -54,14 +54,14 @@ exit_code list_contents(session& s, const std::string& path) {
     return report(s, from.error());
   auto& header = (*from)->header();
   auto total = std::int64_t{0};
-  auto result = sheet{{{"name"},
-                       {"class"},
-                       {"label"},
-                       {"template"},
-                       {"netvm"},
-                       {"volumes"},
-                       {"size", true},
-                       {"in_archive", true}}};
+  auto result = output_table{{{"name"},
+                              {"class"},
+                              {"label"},
+                              {"template"},
+                              {"netvm"},
+                              {"volumes"},
+                              {"size", true},
+                              {"in_archive", true}}};
   for (auto& x : (*from)->domains()) {
     total += static_cast<std::int64_t>(x.bytes);
     result.add({{x.name},
@@ -142,7 +142,7 @@ public:
   }
 
   exit_code tell(const outcome<void>& read) {
-    auto result = sheet{{{"name"}, {"class"}, {"files", true}, {"size", true}, {"result"}}};
+    auto result = output_table{{{"name"}, {"class"}, {"files", true}, {"size", true}, {"result"}}};
     auto good = std::size_t{0};
     for (auto& x : from_.domains()) {
       auto& seen = found_[&x];

@@ -365,8 +365,8 @@ void client::serve(milliseconds at_most) {
       until = std::min(until, x->dial_next);
       continue;
     }
-    auto wish = static_cast<short>(x->writing() ? POLLIN | POLLOUT : POLLIN);
-    polled.push_back({x->socket.fd, wish, 0});
+    auto interest = static_cast<short>(x->writing() ? POLLIN | POLLOUT : POLLIN);
+    polled.push_back({x->socket.fd, interest, 0});
     whose.push_back(x.get());
   }
   auto left =

@@ -318,7 +318,7 @@ namespace {
 
 /// Reads a domain whole.
 expected<design> read_domain(session& s, const std::string& name) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return tl::unexpected{all.error()};
   auto chosen = all->choose({name});
@@ -452,19 +452,19 @@ expected<void> may_be_removed(session& s, const entry& x) {
 } // namespace
 
 exit_code run_remove(session& s) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   auto chosen = all ? all->choose(s.line.words) : tl::unexpected{all.error()};
   if (!chosen)
     return report(s, chosen.error());
   auto code = exit_code::done;
-  auto doomed = std::vector<std::string>{};
+  auto chosen_names = std::vector<std::string>{};
   for (auto x : *chosen) {
     if (auto may = may_be_removed(s, *x); !may) {
       code = report(s, may.error());
       continue;
     }
     auto lost = volumes_text(s, x->name);
-    doomed.push_back(x->name);
+    chosen_names.push_back(x->name);
     auto line = fmt::format("{} {} ({}){}{}\n", s.line.dry_run ? "would remove" : "removes",
                             x->name, x->klass, lost.empty() ? "" : ", its data is lost: ", lost);
     if (s.line.dry_run)
@@ -472,15 +472,15 @@ exit_code run_remove(session& s) {
     else if (!s.line.yes)
       write_err(line);
   }
-  auto left_out = doomed.size() < chosen->size();
-  if (doomed.empty() || s.line.dry_run)
-    return left_out && !doomed.empty() ? exit_code::partly : code;
-  if (auto sure = confirm(s, fmt::format("remove {}", fmt::join(doomed, ", "))); !sure)
+  auto left_out = chosen_names.size() < chosen->size();
+  if (chosen_names.empty() || s.line.dry_run)
+    return left_out && !chosen_names.empty() ? exit_code::partly : code;
+  if (auto sure = confirm(s, fmt::format("remove {}", fmt::join(chosen_names, ", "))); !sure)
     return report(s, sure.error());
-  auto wishes = std::vector<wish>{};
-  for (auto& x : doomed)
-    wishes.push_back({{"admin.vm.Remove", "", x, ""}, x});
-  auto result = make_changes(s, wishes);
+  auto changes = std::vector<change>{};
+  for (auto& x : chosen_names)
+    changes.push_back({{"admin.vm.Remove", "", x, ""}, x});
+  auto result = make_changes(s, changes);
   return result == exit_code::done && left_out ? exit_code::partly : result;
 }
 
@@ -513,7 +513,7 @@ public:
         moving_("move of " + from_) {}
 
   expected<void> run() {
-    auto all = roster::fetch(s_.daemon);
+    auto all = domain_list::fetch(s_.daemon);
     if (!all)
       return tl::unexpected{all.error()};
     auto copy = all->find(to_);
@@ -544,7 +544,7 @@ private:
     return tl::unexpected{failure{trouble::refused, "", std::move(text), std::move(hint)}};
   }
 
-  expected<void> check(const entry& x, const roster& all, const std::vector<reference>& users,
+  expected<void> check(const entry& x, const domain_list& all, const std::vector<reference>& users,
                        bool taken, const std::string& stage) {
     if (x.klass == "AdminVM")
       return refuse("dom0 cannot be renamed", "");

@@ -223,7 +223,7 @@ exit_code run_status(session& s) {
     return print(s, dump(*answer, 2) + "\n");
   if (s.as == format::table)
     return print(s, status_page(s, *answer));
-  auto result = sheet{{{"key"}, {"value"}}};
+  auto result = output_table{{{"key"}, {"value"}}};
   auto flat = answer->flatten();
   for (auto& [key, value] : flat.items())
     result.add({{key}, {value}});
@@ -271,7 +271,8 @@ exit_code run_api(session& s) {
     return report(s, answer.error());
   if (s.line.markdown)
     return print(s, api_page(*answer));
-  auto result = sheet{{{"name"}, {"argument"}, {"payload"}, {"destination"}, {"socket"}, {"help"}}};
+  auto result =
+      output_table{{{"name"}, {"argument"}, {"payload"}, {"destination"}, {"socket"}, {"help"}}};
   auto wanted = [&](const std::string& name) {
     return s.line.words.empty()
            || std::any_of(s.line.words.begin(), s.line.words.end(),

@@ -81,16 +81,16 @@ exit_code one_device(session& s, std::string_view what, pairs how, std::string_v
   if (!options)
     return report(s, options.error());
   how.insert(how.end(), options->begin(), options->end());
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   auto planned = what == "Assign" || what == "Unassign";
   for (auto& x : *domains)
-    wishes.push_back(
+    changes.push_back(
         {{fmt::format("admin.vm.device.{}.{}", *klass, what), device->argument, x, serialize(how)},
          device->backend,
          planned ? "" : fmt::format("{}: {} would be {}", x, s.line.words[2], past)});
-  if (wishes.size() > 1 || s.line.dry_run)
-    return make_changes(s, wishes);
-  auto answer = ask_all(s, {wishes.front().what});
+  if (changes.size() > 1 || s.line.dry_run)
+    return make_changes(s, changes);
+  auto answer = ask_all(s, {changes.front().what});
   if (answer.front())
     return exit_code::done;
   const auto& domain = domains->front();
@@ -109,20 +109,20 @@ exit_code every_device(session& s, std::string_view list, std::string_view what)
   auto lines = s.daemon.ask({fmt::format("admin.vm.device.{}.{}", *klass, list), "", *domain, ""});
   if (!lines)
     return report(s, explain(s, lines.error(), *domain, ""));
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   for (auto& line : lines_of(*lines))
     if (auto x = parse_assigned(*klass, line))
-      wishes.push_back({{fmt::format("admin.vm.device.{}.{}", *klass, what),
-                         fmt::format("{}+{}", x->backend, x->argument), *domain, ""},
-                        "",
-                        what == "Detach" ? fmt::format("{}: {}:{} would be detached", *domain,
-                                                       x->backend, x->argument)
-                                         : ""});
-  if (wishes.empty()) {
+      changes.push_back({{fmt::format("admin.vm.device.{}.{}", *klass, what),
+                          fmt::format("{}+{}", x->backend, x->argument), *domain, ""},
+                         "",
+                         what == "Detach" ? fmt::format("{}: {}:{} would be detached", *domain,
+                                                        x->backend, x->argument)
+                                          : ""});
+  if (changes.empty()) {
     write_err(fmt::format("'{}' has no such device\n", *domain));
     return exit_code::done;
   }
-  return make_changes(s, wishes);
+  return make_changes(s, changes);
 }
 
 } // namespace
@@ -142,7 +142,7 @@ exit_code run_device_ls(session& s) {
   }
   if (s.line.words.size() > 1)
     domain = s.line.words[1];
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
   if (!domain.empty())
@@ -199,8 +199,8 @@ exit_code run_device_ls(session& s) {
       }
     }
   }
-  auto result =
-      sheet{{{"device"}, {"class"}, {"there"}, {"attached_to"}, {"assigned_to"}, {"description"}}};
+  auto result = output_table{
+      {{"device"}, {"class"}, {"there"}, {"attached_to"}, {"assigned_to"}, {"description"}}};
   auto list = [](const std::vector<std::string>& some) {
     return some.empty() ? json{} : json(fmt::format("{}", fmt::join(some, ", ")));
   };
@@ -265,7 +265,7 @@ exit_code change_denied(session& s, const char* method) {
   auto domains = domain_words(s);
   if (!domains)
     return report(s, domains.error());
-  auto result = sheet{{{"domain"}, {"denied"}}};
+  auto result = output_table{{{"domain"}, {"denied"}}};
   for (auto& x : *domains) {
     auto list = s.daemon.ask({"admin.vm.device.denied.List", "", x, ""});
     if (!list)

@@ -77,12 +77,12 @@ tl::unexpected<failure> broken(std::string text) {
 
 } // namespace
 
-expected<roster> roster::parse(std::string_view bytes) {
+expected<domain_list> domain_list::parse(std::string_view bytes) {
   auto tree = json::parse(bytes, nullptr, false);
   auto list = tree.is_object() ? tree.find("domains") : tree.end();
   if (!tree.is_object() || list == tree.end() || !list->is_array())
     return broken("the daemon's overview is not what qvmctl understands");
-  auto result = roster{};
+  auto result = domain_list{};
   result.entries_.reserve(list->size());
   for (auto& x : *list)
     if (x.is_object())
@@ -90,8 +90,8 @@ expected<roster> roster::parse(std::string_view bytes) {
   return result;
 }
 
-expected<roster> roster::parse_list(std::string_view text) {
-  auto result = roster{};
+expected<domain_list> domain_list::parse_list(std::string_view text) {
+  auto result = domain_list{};
   while (!text.empty()) {
     auto line = take_until(text, '\n');
     auto next = entry{};
@@ -113,7 +113,7 @@ expected<roster> roster::parse_list(std::string_view text) {
   return result;
 }
 
-expected<roster> roster::fetch(client& from) {
+expected<domain_list> domain_list::fetch(client& from) {
   auto answer = from.ask({.method = "qvmd.Overview"});
   if (answer)
     return parse(*answer);
@@ -123,7 +123,7 @@ expected<roster> roster::fetch(client& from) {
   return list ? parse_list(*list) : tl::unexpected{list.error()};
 }
 
-const entry* roster::find(std::string_view name) const noexcept {
+const entry* domain_list::find(std::string_view name) const noexcept {
   if (name.starts_with("uuid:")) {
     name.remove_prefix(5);
     auto found =
@@ -135,7 +135,8 @@ const entry* roster::find(std::string_view name) const noexcept {
   return found == entries_.end() ? nullptr : &*found;
 }
 
-expected<std::vector<const entry*>> roster::choose(const std::vector<std::string>& words) const {
+expected<std::vector<const entry*>>
+domain_list::choose(const std::vector<std::string>& words) const {
   auto result = std::vector<const entry*>{};
   auto seen = std::set<const entry*>{};
   auto take = [&](const entry& x) {
@@ -166,7 +167,8 @@ expected<std::vector<const entry*>> roster::choose(const std::vector<std::string
   return result;
 }
 
-expected<std::vector<const entry*>> roster::all_but(const std::vector<std::string>& except) const {
+expected<std::vector<const entry*>>
+domain_list::all_but(const std::vector<std::string>& except) const {
   auto left_out = choose(except);
   if (!left_out)
     return left_out;
@@ -177,7 +179,7 @@ expected<std::vector<const entry*>> roster::all_but(const std::vector<std::strin
   return result;
 }
 
-std::vector<const entry*> roster::clients_of(const entry& netvm) const {
+std::vector<const entry*> domain_list::clients_of(const entry& netvm) const {
   auto result = std::vector<const entry*>{};
   for (auto& x : entries_)
     if (x.netvm == netvm.name && x.active())
@@ -185,7 +187,7 @@ std::vector<const entry*> roster::clients_of(const entry& netvm) const {
   return result;
 }
 
-std::vector<const entry*> roster::netvms_of(const entry& x) const {
+std::vector<const entry*> domain_list::netvms_of(const entry& x) const {
   auto result = std::vector<const entry*>{};
   for (auto next = &x; next->netvm;) {
     next = find(*next->netvm);
@@ -196,7 +198,7 @@ std::vector<const entry*> roster::netvms_of(const entry& x) const {
   return result;
 }
 
-std::vector<const entry*> roster::with_clients(std::vector<const entry*> some) const {
+std::vector<const entry*> domain_list::with_clients(std::vector<const entry*> some) const {
   auto seen = std::set<const entry*>(some.begin(), some.end());
   for (auto i = std::size_t{0}; i < some.size(); ++i)
     for (auto x : clients_of(*some[i]))
@@ -206,7 +208,7 @@ std::vector<const entry*> roster::with_clients(std::vector<const entry*> some) c
 }
 
 std::vector<std::vector<const entry*>>
-roster::clients_first(const std::vector<const entry*>& some) const {
+domain_list::clients_first(const std::vector<const entry*>& some) const {
   // The level of a domain is one above the highest of the chosen domains that hang on it.
   auto level = std::map<const entry*, std::size_t>{};
   for (auto x : some)

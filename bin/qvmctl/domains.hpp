@@ -32,16 +32,16 @@ struct entry {
   bool active() const noexcept { return state != "Halted"; }
 };
 
-class roster {
+class domain_list {
 public:
   /// Reads the answer of qvmd.Overview.
-  static expected<roster> parse(std::string_view json);
+  static expected<domain_list> parse(std::string_view json);
 
   /// Reads the answer of admin.vm.List, which tells names, classes and states only.
-  static expected<roster> parse_list(std::string_view text);
+  static expected<domain_list> parse_list(std::string_view text);
 
   /// One request; a daemon that has no overview is asked for its list.
-  static expected<roster> fetch(client& from);
+  static expected<domain_list> fetch(client& from);
 
   /// In the daemon's order.
   const std::vector<entry>& all() const noexcept { return entries_; }

@@ -43,7 +43,7 @@ exit_code change_rules(session& s, const edit& change) {
   auto domains = domain_words(s);
   if (!domains)
     return report(s, domains.error());
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   for (auto& x : *domains) {
     auto now = rules_of(s, x);
     auto then = now ? change(*now) : tl::unexpected{now.error()};
@@ -54,11 +54,12 @@ exit_code change_rules(session& s, const edit& change) {
                         "add one first; 'drop' alone lets nothing through"});
     auto text = text_of(*then);
     auto differs = line_diff(text_of(*now), text);
-    wishes.push_back({{"admin.vm.firewall.Set", "", x, text},
-                      "",
-                      fmt::format("{}: firewall\n{}", x, differs.empty() ? "no change" : differs)});
+    changes.push_back(
+        {{"admin.vm.firewall.Set", "", x, text},
+         "",
+         fmt::format("{}: firewall\n{}", x, differs.empty() ? "no change" : differs)});
   }
-  return make_changes(s, wishes);
+  return make_changes(s, changes);
 }
 
 /// Accepts "accept", "drop", then HOST, PROTOCOL and PORTS or a type of ICMP, or KEY=VALUE
@@ -133,13 +134,13 @@ exit_code run_firewall_ls(session& s) {
   if (!domains)
     return report(s, domains.error());
   auto several = domains->size() > 1;
-  auto heads = std::vector<sheet::column>{};
+  auto heads = std::vector<output_table::column>{};
   if (several)
     heads.push_back({"domain"});
   for (auto x :
        {"no", "action", "host", "protocol", "ports", "icmp_type", "special", "expire", "comment"})
     heads.push_back({x});
-  auto result = sheet{std::move(heads)};
+  auto result = output_table{std::move(heads)};
   auto text_or_null = [](const std::string& x) { return x.empty() ? json{} : json(x); };
   for (auto& domain : *domains) {
     auto rules = rules_of(s, domain);
@@ -151,7 +152,7 @@ exit_code run_firewall_ls(session& s) {
                    : x.dstports->first == x.dstports->last
                        ? fmt::format("{}", x.dstports->first)
                        : fmt::format("{}-{}", x.dstports->first, x.dstports->last);
-      auto row = std::vector<sheet::cell>{};
+      auto row = std::vector<output_table::cell>{};
       if (several)
         row.push_back({domain});
       row.push_back({i});
@@ -201,16 +202,16 @@ exit_code run_firewall_del(session& s) {
       all.erase(found);
       return all;
     }
-    auto doomed = std::vector<std::size_t>{};
+    auto numbers = std::vector<std::size_t>{};
     for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
       auto number = number_of(s.line.words[i], all.size(), false);
       if (!number)
         return tl::unexpected{number.error()};
-      doomed.push_back(*number);
+      numbers.push_back(*number);
     }
-    std::sort(doomed.begin(), doomed.end(), std::greater{});
-    doomed.erase(std::unique(doomed.begin(), doomed.end()), doomed.end());
-    for (auto x : doomed)
+    std::sort(numbers.begin(), numbers.end(), std::greater{});
+    numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+    for (auto x : numbers)
       all.erase(all.begin() + static_cast<std::ptrdiff_t>(x));
     return all;
   });

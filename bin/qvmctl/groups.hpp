@@ -18,7 +18,7 @@ exit_code run_call(session& s);
 exit_code run_help(session& s);
 
 // lifecycle.cpp
-exit_code run_deed(session& s);
+exit_code run_action(session& s);
 exit_code run_wait(session& s);
 exit_code run_restart(session& s);
 

@@ -21,7 +21,7 @@ using model::power;
 using std::chrono::steady_clock;
 
 /// One thing that can be done to a domain.
-struct deed {
+struct action {
   std::string_view command;
   std::string_view method;
   std::string_view verb;
@@ -34,14 +34,14 @@ constexpr auto alive = bits(power::starting, power::running, power::paused, powe
                             power::halting, power::dying, power::crashed);
 
 // clang-format off
-constexpr std::array deeds{
-  deed{"start",    "admin.vm.Start",    "start",     "started",   bits(power::halted),                   bits(power::running)},
-  deed{"shutdown", "admin.vm.Shutdown", "shut down", "shut down", alive,                                 0},
-  deed{"kill",     "admin.vm.Kill",     "kill",      "killed",    alive,                                 bits(power::halted)},
-  deed{"pause",    "admin.vm.Pause",    "pause",     "paused",    bits(power::running),                  bits(power::paused)},
-  deed{"unpause",  "admin.vm.Unpause",  "unpause",   "unpaused",  bits(power::paused),                   bits(power::running)},
-  deed{"suspend",  "admin.vm.Suspend",  "suspend",   "suspended", bits(power::running),                  bits(power::suspended, power::paused)},
-  deed{"resume",   "admin.vm.Resume",   "resume",    "resumed",   bits(power::suspended, power::paused), bits(power::running)},
+constexpr std::array actions{
+  action{"start",    "admin.vm.Start",    "start",     "started",   bits(power::halted),                   bits(power::running)},
+  action{"shutdown", "admin.vm.Shutdown", "shut down", "shut down", alive,                                 0},
+  action{"kill",     "admin.vm.Kill",     "kill",      "killed",    alive,                                 bits(power::halted)},
+  action{"pause",    "admin.vm.Pause",    "pause",     "paused",    bits(power::running),                  bits(power::paused)},
+  action{"unpause",  "admin.vm.Unpause",  "unpause",   "unpaused",  bits(power::paused),                   bits(power::running)},
+  action{"suspend",  "admin.vm.Suspend",  "suspend",   "suspended", bits(power::running),                  bits(power::suspended, power::paused)},
+  action{"resume",   "admin.vm.Resume",   "resume",    "resumed",   bits(power::suspended, power::paused), bits(power::running)},
 };
 
 /// What qvmctl can do about a refusal. `{}` is the domain.
@@ -80,15 +80,16 @@ std::string names_of_states(std::uint8_t some) {
   return result;
 }
 
-const deed& deed_of(std::string_view command) {
-  return *std::find_if(deeds.begin(), deeds.end(), [&](auto& x) { return x.command == command; });
+const action& action_of(std::string_view command) {
+  return *std::find_if(actions.begin(), actions.end(),
+                       [&](auto& x) { return x.command == command; });
 }
 
 double seconds_since(time_point from) {
   return std::chrono::duration<double>(steady_clock::now() - from).count();
 }
 
-std::string remedy(const deed& what, const failure& why, std::string_view domain) {
+std::string remedy(const action& what, const failure& why, std::string_view domain) {
   if (!why.hint.empty())
     return why.hint;
   for (auto& x : remedies)
@@ -99,7 +100,7 @@ std::string remedy(const deed& what, const failure& why, std::string_view domain
 
 /// One domain on its way.
 struct item {
-  enum class stage : std::uint8_t { queued, asked, settling, done, failed };
+  enum class stage : std::uint8_t { queued, asked, watched, done, failed };
 
   const entry* who = nullptr;
   stage at = stage::queued;
@@ -112,8 +113,8 @@ struct item {
   bool over() const { return at == stage::done || at == stage::failed; }
 };
 
-sheet summary_sheet() {
-  return sheet{{{"name"}, {"result"}, {"seconds", true}, {"error"}}};
+output_table summary_table() {
+  return output_table{{{"name"}, {"result"}, {"seconds", true}, {"error"}}};
 }
 
 /// Shows a set of items while they are under way and collects the outcome.
@@ -202,8 +203,8 @@ private:
                        s_.out.paint(duration(seconds_since(x.begun)), style::dim));
   }
 
-  sheet summary() const {
-    auto result = summary_sheet();
+  output_table summary() const {
+    auto result = summary_table();
     for (auto& x : items_) {
       auto done = x.at == item::stage::done;
       result.add({{x.who->name},
@@ -245,16 +246,16 @@ failure too_late(std::string_view goal, double seconds, const item& x) {
           "'qvmctl status' tells what the daemon is doing"};
 }
 
-/// Does one deed to many domains: level after level, the domains of a level at once.
-class crew {
+/// Does one action to many domains: level after level, the domains of a level at once.
+class action_run {
 public:
-  crew(session& s, const deed& what, std::vector<std::vector<const entry*>> levels)
+  action_run(session& s, const action& what, std::vector<std::vector<const entry*>> levels)
       : s_(s), what_(what), levels_(std::move(levels)), items_(gather(levels_)),
         board_(s, items_, what.verb) {}
 
   exit_code run() {
     const auto deadline = deadline_of(s_.line.wait.seconds);
-    if (settles() || (s_.out.moving && s_.as == format::table))
+    if (waits_for_state() || (s_.out.moving && s_.as == format::table))
       follow(deadline);
     auto in_time = true;
     for (auto i = std::size_t{0}; i < levels_.size() && in_time; ++i) {
@@ -281,7 +282,7 @@ private:
     return *std::find_if(items_.begin(), items_.end(), [&](auto& y) { return y.who == &x; });
   }
 
-  bool settles() const { return s_.line.wait.asked && what_.to != 0; }
+  bool waits_for_state() const { return s_.line.wait.asked && what_.to != 0; }
 
   std::string goal() const {
     return what_.to ? names_of_states(what_.to) : std::string{model::wire_name(power::halted)};
@@ -348,9 +349,9 @@ private:
       why.hint = remedy(what_, why, x.who->name);
       return board_.failed(x, std::move(why));
     }
-    if (!settles())
+    if (!waits_for_state())
       return board_.finished(x, x.agreed ? "shutting down" : what_.done);
-    x.at = item::stage::settling;
+    x.at = item::stage::watched;
     watch_->read(x.who->name);
     next_read_ = steady_clock::now() + read_again;
   }
@@ -361,7 +362,7 @@ private:
     if (found == items_.end())
       return;
     found->state = state;
-    if (found->at != item::stage::settling)
+    if (found->at != item::stage::watched)
       return;
     if (bit_of(state) & what_.to)
       return board_.finished(*found, what_.done);
@@ -375,14 +376,14 @@ private:
     if (watch_ && steady_clock::now() >= next_read_) {
       next_read_ = steady_clock::now() + read_again;
       for (auto& x : items_)
-        if (x.at == item::stage::settling)
+        if (x.at == item::stage::watched)
           watch_->read(x.who->name);
     }
     board_.tick();
   }
 
   session& s_;
-  const deed& what_;
+  const action& what_;
   std::vector<std::vector<const entry*>> levels_;
   std::vector<item> items_;
   board board_;
@@ -391,7 +392,8 @@ private:
 };
 
 /// The domains a command is about: those named, and of globs and --all those it fits.
-expected<std::vector<const entry*>> targets(session& s, const roster& all, const deed& what) {
+expected<std::vector<const entry*>> targets(session& s, const domain_list& all,
+                                            const action& what) {
   auto chosen = s.line.all ? all.all_but(s.line.exclude) : all.choose(s.line.words);
   if (!chosen)
     return chosen;
@@ -419,7 +421,7 @@ std::string joined(const std::vector<const entry*>& some) {
 }
 
 /// What a start brings up, netvms first.
-std::vector<step> start_steps(const roster& all, const std::vector<const entry*>& chosen) {
+std::vector<step> start_steps(const domain_list& all, const std::vector<const entry*>& chosen) {
   auto result = std::vector<step>{};
   auto add = [&](std::size_t number, const entry& x, std::string why) {
     if (std::none_of(result.begin(), result.end(), [&](auto& y) { return y.who == &x; }))
@@ -443,7 +445,7 @@ std::vector<step> start_steps(const roster& all, const std::vector<const entry*>
   return result;
 }
 
-std::vector<step> shutdown_steps(session& s, const roster& all,
+std::vector<step> shutdown_steps(session& s, const domain_list& all,
                                  const std::vector<const entry*>& asked_for,
                                  const std::vector<std::vector<const entry*>>& levels) {
   auto result = std::vector<step>{};
@@ -467,7 +469,7 @@ std::vector<step> shutdown_steps(session& s, const roster& all,
   return result;
 }
 
-std::vector<step> plain_steps(const deed& what, const std::vector<const entry*>& chosen) {
+std::vector<step> plain_steps(const action& what, const std::vector<const entry*>& chosen) {
   auto result = std::vector<step>{};
   for (auto x : chosen) {
     auto fits = (bit_of(x->state) & what.from) != 0;
@@ -479,8 +481,8 @@ std::vector<step> plain_steps(const deed& what, const std::vector<const entry*>&
   return result;
 }
 
-exit_code print_steps(session& s, const deed& what, const std::vector<step>& steps) {
-  auto result = sheet{{{"step", true}, {"action"}, {"name"}, {"state"}, {"why"}}};
+exit_code print_steps(session& s, const action& what, const std::vector<step>& steps) {
+  auto result = output_table{{{"step", true}, {"action"}, {"name"}, {"state"}, {"why"}}};
   for (auto& x : steps)
     result.add({{x.number ? nlohmann::json(x.number) : nlohmann::json{}},
                 {x.number ? what.verb : "nothing", x.number ? style::bold : style::dim},
@@ -492,13 +494,13 @@ exit_code print_steps(session& s, const deed& what, const std::vector<step>& ste
 
 } // namespace
 
-exit_code run_deed(session& s) {
-  const auto& what = deed_of(s.command);
+exit_code run_action(session& s) {
+  const auto& what = action_of(s.command);
   for (auto& x : s.line.words)
     if (!is_glob(x))
       if (auto good = check_name(x); !good)
         return report(s, good.error());
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
   auto chosen = targets(s, *all, what);
@@ -506,7 +508,7 @@ exit_code run_deed(session& s) {
     return report(s, chosen.error());
   if (chosen->empty()) {
     if (s.as != format::table)
-      return print(s, summary_sheet().render(s.as, s.out));
+      return print(s, summary_table().render(s.as, s.out));
     write_err(fmt::format("nothing to {}: no such domain is {}\n", what.verb,
                           what.from == alive ? "up" : names_of_states(what.from)));
     return exit_code::done;
@@ -517,7 +519,7 @@ exit_code run_deed(session& s) {
   else
     levels.push_back(*chosen);
   if (!s.line.dry_run)
-    return crew{s, what, std::move(levels)}.run();
+    return action_run{s, what, std::move(levels)}.run();
   if (what.command == "start")
     return print_steps(s, what, start_steps(*all, *chosen));
   if (what.command == "shutdown")
@@ -557,7 +559,7 @@ exit_code run_wait(session& s) {
       if (auto good = check_name(x); !good)
         return report(s, good.error());
   const auto deadline = deadline_of(s.line.timeout);
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
   auto chosen = all->choose(s.line.words);
@@ -568,7 +570,7 @@ exit_code run_wait(session& s) {
   auto names = std::vector<std::string>{};
   for (auto x : *chosen) {
     items.push_back({.who = x,
-                     .at = item::stage::settling,
+                     .at = item::stage::watched,
                      .state = x->state,
                      .begun = steady_clock::now(),
                      .why = {}});
@@ -658,10 +660,10 @@ exit_code give_back(session& s, const std::vector<held_device>& devices) {
 } // namespace
 
 exit_code run_restart(session& s) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
-  auto chosen = targets(s, *all, deed_of("shutdown"));
+  auto chosen = targets(s, *all, action_of("shutdown"));
   if (!chosen)
     return report(s, chosen.error());
   if (chosen->empty()) {
@@ -671,7 +673,7 @@ exit_code run_restart(session& s) {
   auto levels = all->clients_first(*chosen);
   if (s.line.dry_run) {
     auto steps = shutdown_steps(s, *all, *chosen, levels);
-    return print_steps(s, deed_of("shutdown"), steps);
+    return print_steps(s, action_of("shutdown"), steps);
   }
   auto devices = held_by(s, *chosen);
   if (!devices)
@@ -681,10 +683,12 @@ exit_code run_restart(session& s) {
     std::erase_if(level, [](auto x) { return !x->active(); });
   s.line.wait.asked = true;
   if (std::any_of(down.begin(), down.end(), [](auto& x) { return !x.empty(); }))
-    if (auto code = crew{s, deed_of("shutdown"), std::move(down)}.run(); code != exit_code::done)
+    if (auto code = action_run{s, action_of("shutdown"), std::move(down)}.run();
+        code != exit_code::done)
       return code;
   std::reverse(levels.begin(), levels.end());
-  if (auto code = crew{s, deed_of("start"), std::move(levels)}.run(); code != exit_code::done)
+  if (auto code = action_run{s, action_of("start"), std::move(levels)}.run();
+      code != exit_code::done)
     return code;
   return give_back(s, *devices);
 }

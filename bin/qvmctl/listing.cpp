@@ -27,7 +27,7 @@ json or_null(const std::optional<std::int64_t>& x) {
 struct ls_column {
   std::string_view key;
   bool right;
-  sheet::cell (*of)(const entry&);
+  output_table::cell (*of)(const entry&);
 };
 
 constexpr std::string_view ls_default = "name,state,class,label,template,netvm";
@@ -35,34 +35,35 @@ constexpr std::string_view ls_default = "name,state,class,label,template,netvm";
 constexpr std::array ls_columns{
     ls_column{"name", false,
               [](const entry& x) {
-                return sheet::cell{x.name, style::plain, x.color};
+                return output_table::cell{x.name, style::plain, x.color};
               }},
     ls_column{"state", false,
               [](const entry& x) {
-                return sheet::cell{x.state, style_of_state(x.state)};
+                return output_table::cell{x.state, style_of_state(x.state)};
               }},
-    ls_column{"class", false, [](const entry& x) { return sheet::cell{x.klass}; }},
+    ls_column{"class", false, [](const entry& x) { return output_table::cell{x.klass}; }},
     ls_column{"label", false,
               [](const entry& x) {
-                return sheet::cell{x.label, style::plain, x.color};
+                return output_table::cell{x.label, style::plain, x.color};
               }},
-    ls_column{"template", false, [](const entry& x) { return sheet::cell{or_null(x.based_on)}; }},
-    ls_column{"netvm", false, [](const entry& x) { return sheet::cell{or_null(x.netvm)}; }},
-    ls_column{"ip", false, [](const entry& x) { return sheet::cell{or_null(x.ip)}; }},
+    ls_column{"template", false,
+              [](const entry& x) { return output_table::cell{or_null(x.based_on)}; }},
+    ls_column{"netvm", false, [](const entry& x) { return output_table::cell{or_null(x.netvm)}; }},
+    ls_column{"ip", false, [](const entry& x) { return output_table::cell{or_null(x.ip)}; }},
     ls_column{"provides_network", false,
-              [](const entry& x) { return sheet::cell{x.provides_network}; }},
-    ls_column{"memory", true, [](const entry& x) { return sheet::cell{or_null(x.memory)}; }},
-    ls_column{"maxmem", true, [](const entry& x) { return sheet::cell{or_null(x.maxmem)}; }},
+              [](const entry& x) { return output_table::cell{x.provides_network}; }},
+    ls_column{"memory", true, [](const entry& x) { return output_table::cell{or_null(x.memory)}; }},
+    ls_column{"maxmem", true, [](const entry& x) { return output_table::cell{or_null(x.maxmem)}; }},
     ls_column{"xid", true,
-              [](const entry& x) { return sheet::cell{x.xid < 0 ? json{} : json(x.xid)}; }},
+              [](const entry& x) { return output_table::cell{x.xid < 0 ? json{} : json(x.xid)}; }},
     ls_column{"uuid", false,
               [](const entry& x) {
-                return sheet::cell{x.uuid, style::dim};
+                return output_table::cell{x.uuid, style::dim};
               }},
-    ls_column{"kind", false, [](const entry& x) { return sheet::cell{or_null(x.kind)}; }},
+    ls_column{"kind", false, [](const entry& x) { return output_table::cell{or_null(x.kind)}; }},
     ls_column{"degraded", false,
               [](const entry& x) {
-                return sheet::cell{x.degraded, x.degraded ? style::bad : style::dim};
+                return output_table::cell{x.degraded, x.degraded ? style::bad : style::dim};
               }},
 };
 
@@ -202,7 +203,7 @@ expected<void> filter(session& s, std::vector<const entry*>& shown) {
   return {};
 }
 
-sheet::cell cell_of(const chosen_column& column, const entry& x) {
+output_table::cell cell_of(const chosen_column& column, const entry& x) {
   if (column.known)
     return column.known->of(x);
   auto found = column.values.find(&x);
@@ -235,7 +236,7 @@ exit_code run_ls(session& s) {
     order = choose_columns({s.line.sort});
   if (!order)
     return report(s, order.error());
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
   auto named =
@@ -260,12 +261,12 @@ exit_code run_ls(session& s) {
     });
   if (s.line.reverse)
     std::reverse(shown.begin(), shown.end());
-  auto heads = std::vector<sheet::column>{};
+  auto heads = std::vector<output_table::column>{};
   for (auto& x : *columns)
     heads.push_back({x.key, x.right});
-  auto result = sheet{std::move(heads)};
+  auto result = output_table{std::move(heads)};
   for (auto x : shown) {
-    auto row = std::vector<sheet::cell>{};
+    auto row = std::vector<output_table::cell>{};
     row.reserve(columns->size());
     for (auto& column : *columns)
       row.push_back(cell_of(column, *x));
@@ -279,7 +280,7 @@ namespace {
 /// The network as a forest: netvms over their clients, domains without network last.
 class network {
 public:
-  explicit network(const roster& all) : all_(all) {
+  explicit network(const domain_list& all) : all_(all) {
     for (auto& x : all.all())
       if (auto netvm = x.netvm ? all.find(*x.netvm) : nullptr)
         clients_[netvm].push_back(&x);
@@ -296,8 +297,8 @@ public:
       }
   }
 
-  sheet drawn() const {
-    auto result = sheet{{{"name"}, {"state"}, {"class"}, {"label"}, {"ip"}}};
+  output_table drawn() const {
+    auto result = output_table{{{"name"}, {"state"}, {"class"}, {"label"}, {"ip"}}};
     for (auto x : roots_)
       draw(result, *x, "", "");
     return result;
@@ -321,7 +322,8 @@ private:
       mark(*y);
   }
 
-  void draw(sheet& to, const entry& x, const std::string& branch, const std::string& below) const {
+  void draw(output_table& to, const entry& x, const std::string& branch,
+            const std::string& below) const {
     to.add({{x.name, style::plain, x.color, branch},
             {x.state, style_of_state(x.state)},
             {x.klass},
@@ -345,7 +347,7 @@ private:
             {"label", x.label}, {"ip", or_null(x.ip)}, {"clients", std::move(clients)}};
   }
 
-  const roster& all_;
+  const domain_list& all_;
   std::vector<const entry*> roots_;
   std::map<const entry*, std::vector<const entry*>> clients_;
   std::set<const entry*> seen_;
@@ -354,7 +356,7 @@ private:
 } // namespace
 
 exit_code run_tree(session& s) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
   auto shape = network{*all};

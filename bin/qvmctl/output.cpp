@@ -184,7 +184,7 @@ style style_of_state(std::string_view state) noexcept {
   return style::busy;
 }
 
-std::string sheet::render(format as, const screen& on) const {
+std::string output_table::render(format as, const screen& on) const {
   switch (as) {
   case format::csv: return csv(on);
   case format::json: return json();
@@ -193,7 +193,7 @@ std::string sheet::render(format as, const screen& on) const {
   return table(on);
 }
 
-std::string sheet::table(const screen& on) const {
+std::string output_table::table(const screen& on) const {
   auto texts = std::vector<std::vector<std::string>>{};
   auto widths = std::vector<std::size_t>{};
   for (auto& x : columns_)
@@ -232,7 +232,7 @@ std::string sheet::table(const screen& on) const {
   return result;
 }
 
-std::string sheet::csv(const screen& on) const {
+std::string output_table::csv(const screen& on) const {
   auto result = std::string{};
   for (auto i = std::size_t{0}; i < columns_.size(); ++i) {
     append_csv(result, columns_[i].key);
@@ -247,7 +247,7 @@ std::string sheet::csv(const screen& on) const {
   return result;
 }
 
-std::string sheet::json() const {
+std::string output_table::json() const {
   if (rows_.empty())
     return "[]\n";
   auto keys = std::vector<std::string>{};

@@ -38,7 +38,7 @@ struct screen {
 style style_of_state(std::string_view state) noexcept;
 
 /// A table of values: one set of rows, three renderings.
-class sheet {
+class output_table {
 public:
   struct cell {
     nlohmann::json value{};
@@ -52,7 +52,7 @@ public:
     bool right = false;
   };
 
-  explicit sheet(std::vector<column> columns) : columns_(std::move(columns)) {}
+  explicit output_table(std::vector<column> columns) : columns_(std::move(columns)) {}
 
   void add(std::vector<cell> row) { rows_.push_back(std::move(row)); }
 

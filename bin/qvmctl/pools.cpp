@@ -41,7 +41,8 @@ exit_code run_pool_ls(session& s) {
   for (auto& x : lines_of(*names))
     asked.push_back({"admin.pool.Info", x, "dom0", ""});
   auto answers = ask_all(s, asked);
-  auto result = sheet{{{"name"}, {"driver"}, {"size", true}, {"used", true}, {"percent", true}}};
+  auto result =
+      output_table{{{"name"}, {"driver"}, {"size", true}, {"used", true}, {"percent", true}}};
   for (auto i = std::size_t{0}; i < asked.size(); ++i) {
     if (!answers[i])
       return report(s, answers[i].error());
@@ -67,7 +68,7 @@ exit_code run_pool_info(session& s) {
   auto facts = pool_facts(s, s.line.words[0]);
   if (!facts)
     return report(s, facts.error());
-  auto result = sheet{{{"key"}, {"value"}}};
+  auto result = output_table{{{"key"}, {"value"}}};
   for (auto& [key, value] : *facts)
     result.add({{key}, {value}});
   return print(s, result.render(s.as, s.out));
@@ -128,7 +129,7 @@ exit_code run_kernel_ls(session& s) {
   auto names = s.daemon.ask({.method = "admin.pool.List"});
   if (!standard || !names)
     return report(s, standard ? names.error() : standard.error());
-  auto result = sheet{{{"kernel"}, {"pool"}, {"default"}}};
+  auto result = output_table{{{"kernel"}, {"pool"}, {"default"}}};
   for (auto& pool : lines_of(*names)) {
     auto info = s.daemon.ask({"admin.pool.Info", pool, "dom0", ""});
     if (!info || value_of(pairs_of(*info), "driver") != "linux-kernel")

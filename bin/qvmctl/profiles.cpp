@@ -58,7 +58,8 @@ exit_code list_profiles(session& s) {
   if (failed && failed != std::errc::no_such_file_or_directory)
     return report(s, cannot("read", folder, failed.value()));
   std::ranges::sort(names);
-  auto result = sheet{{{"profile"}, {"domain"}, {"path"}, {"include"}, {"exclude"}, {"problem"}}};
+  auto result =
+      output_table{{{"profile"}, {"domain"}, {"path"}, {"include"}, {"exclude"}, {"problem"}}};
   for (auto& name : names) {
     auto text = read_text(fmt::format("{}/{}{}", folder, name, ending));
     auto profile = text ? model::read_backup_profile(*text)

@@ -30,12 +30,12 @@ exit_code run_notes_set(session& s) {
   auto domains = text ? domain_words(s) : tl::unexpected{text.error()};
   if (!domains)
     return report(s, domains.error());
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   for (auto& x : *domains)
-    wishes.push_back({{"admin.vm.notes.Set", "", x, *text},
-                      "",
-                      fmt::format("{}: notes: {} bytes", x, text->size())});
-  return make_changes(s, wishes);
+    changes.push_back({{"admin.vm.notes.Set", "", x, *text},
+                       "",
+                       fmt::format("{}: notes: {} bytes", x, text->size())});
+  return make_changes(s, changes);
 }
 
 exit_code run_label_ls(session& s) {
@@ -48,7 +48,7 @@ exit_code run_label_ls(session& s) {
     asked.push_back({"admin.label.Index", x, "dom0", ""});
   }
   auto answers = ask_all(s, asked);
-  auto result = sheet{{{"label"}, {"color"}, {"index", true}}};
+  auto result = output_table{{{"label"}, {"color"}, {"index", true}}};
   for (auto i = std::size_t{0}; i + 1 < answers.size(); i += 2) {
     if (!answers[i] || !answers[i + 1])
       return report(s, answers[i] ? answers[i + 1].error() : answers[i].error());
@@ -80,7 +80,7 @@ exit_code run_label_del(session& s) {
 }
 
 exit_code run_update_status(session& s) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
   auto chosen = s.line.words.empty() ? all->all_but({}) : all->choose(s.line.words);
@@ -97,8 +97,8 @@ exit_code run_update_status(session& s) {
     for (auto feature : features)
       asked.push_back({"admin.vm.feature.Get", std::string{feature}, x->name, ""});
   auto answers = ask_all(s, asked);
-  auto result =
-      sheet{{{"name"}, {"class"}, {"updates"}, {"last_check"}, {"last_update"}, {"end_of_life"}}};
+  auto result = output_table{
+      {{"name"}, {"class"}, {"updates"}, {"last_check"}, {"last_update"}, {"end_of_life"}}};
   for (auto i = std::size_t{0}; i < chosen->size(); ++i) {
     auto x = (*chosen)[i];
     auto value = [&](std::size_t feature) {

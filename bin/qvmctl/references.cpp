@@ -58,7 +58,7 @@ expected<std::vector<std::string>> device_classes(session& s) {
 }
 
 expected<std::vector<reference>> references_to(session& s, const std::string& domain) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   auto classes = all ? device_classes(s) : tl::unexpected{all.error()};
   if (!classes)
     return tl::unexpected{classes.error()};

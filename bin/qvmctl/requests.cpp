@@ -66,7 +66,7 @@ failure explain(session& s, failure why, const std::string& domain, const std::s
   if (!why.hint.empty() || why.text.find("did you mean") != std::string::npos)
     return why;
   if (why.klass == "QubesVMNotFoundError") {
-    auto all = roster::fetch(s.daemon);
+    auto all = domain_list::fetch(s.daemon);
     if (!all || all->find(domain))
       return why;
     auto names = std::vector<std::string>{};
@@ -141,7 +141,7 @@ expected<std::vector<std::string>> domain_words(session& s, bool host_too) {
     parts.emplace_back(rest.substr(0, end));
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   if (!all)
     return tl::unexpected{all.error()};
   auto chosen = all->choose(parts);
@@ -169,22 +169,22 @@ std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<req
   return answers;
 }
 
-exit_code change_everywhere(session& s, const std::vector<wish>& each) {
+exit_code change_everywhere(session& s, const std::vector<change>& each) {
   auto domains = domain_words(s);
   if (!domains)
     return report(s, domains.error());
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   for (auto& domain : *domains)
     for (auto x : each) {
       x.what.destination = domain;
-      wishes.push_back(std::move(x));
+      changes.push_back(std::move(x));
     }
-  return make_changes(s, wishes);
+  return make_changes(s, changes);
 }
 
-exit_code make_changes(session& s, const std::vector<wish>& wishes) {
+exit_code make_changes(session& s, const std::vector<change>& changes) {
   auto asked = std::vector<request>{};
-  for (auto& x : wishes) {
+  for (auto& x : changes) {
     auto what = x.what;
     if (s.line.dry_run && !x.would.empty())
       what = {.method = "admin.vmclass.List"}; // says whether there is a daemon, no more
@@ -193,13 +193,13 @@ exit_code make_changes(session& s, const std::vector<wish>& wishes) {
     asked.push_back(std::move(what));
   }
   auto answers = ask_all(s, asked);
-  auto several = std::any_of(wishes.begin(), wishes.end(), [&](auto& x) {
-    return x.what.destination != wishes.front().what.destination;
+  auto several = std::any_of(changes.begin(), changes.end(), [&](auto& x) {
+    return x.what.destination != changes.front().what.destination;
   });
   auto code = exit_code::done;
   auto good = std::size_t{0};
-  for (auto i = std::size_t{0}; i < wishes.size(); ++i) {
-    const auto& x = wishes[i];
+  for (auto i = std::size_t{0}; i < changes.size(); ++i) {
+    const auto& x = changes[i];
     if (!answers[i]) {
       auto of_host = x.what.method.starts_with("admin.property.");
       auto why =
@@ -218,7 +218,7 @@ exit_code make_changes(session& s, const std::vector<wish>& wishes) {
     if (print(s, text.empty() ? "nothing would change\n" : text) != exit_code::done)
       return exit_code::refused;
   }
-  return good > 0 && good < wishes.size() ? exit_code::partly : code;
+  return good > 0 && good < changes.size() ? exit_code::partly : code;
 }
 
 // -- words --------------------------------------------------------------------------------------

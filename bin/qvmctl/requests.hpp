@@ -48,17 +48,17 @@ std::vector<expected<std::string>> ask_all(session& s, const std::vector<request
 failure explain(session& s, failure why, const std::string& domain, const std::string& word);
 
 /// One change, and the word of the command line it is about.
-struct wish {
+struct change {
   request what;
   std::string word{};
   std::string would{}; ///< what --dry-run says; "": the daemon is asked for its plan
 };
 
 /// Makes all changes at once, or tells with --dry-run what they would do.
-exit_code make_changes(session& s, const std::vector<wish>& wishes);
+exit_code make_changes(session& s, const std::vector<change>& changes);
 
 /// Makes the same changes in every domain that the first word names; whatever destination they say.
-exit_code change_everywhere(session& s, const std::vector<wish>& each);
+exit_code change_everywhere(session& s, const std::vector<change>& each);
 
 /// Asks before something is destroyed. Refuses where nobody can be asked and --yes is missing.
 expected<void> confirm(const session& s, std::string_view question);

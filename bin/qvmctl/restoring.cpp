@@ -213,7 +213,7 @@ private:
 
   /// What this host has, and what the archive has, before anything is made.
   expected<void> look_around() {
-    auto there = roster::fetch(s_.daemon);
+    auto there = domain_list::fetch(s_.daemon);
     auto labels =
         there ? s_.daemon.ask({.method = "admin.label.List"}) : tl::unexpected{there.error()};
     if (!labels)
@@ -534,7 +534,7 @@ private:
 
   exit_code tell() {
     auto result =
-        sheet{{{"domain"}, {"name"}, {"class"}, {"size", true}, {"result"}, {"left_out"}}};
+        output_table{{{"domain"}, {"name"}, {"class"}, {"size", true}, {"result"}, {"left_out"}}};
     auto good = std::size_t{0};
     auto all_of_it = true;
     for (auto& x : all_) {
@@ -565,7 +565,7 @@ private:
   session& s_;
   backup_file& from_;
   const interruption& stop_;
-  roster there_;
+  domain_list there_;
   std::vector<revived> all_;
   std::mutex mutex_; ///< of what the threads that read note
 };

@@ -83,7 +83,7 @@ expected<std::string> patiently(session& s, request what) {
 expected<void> be_running(session& s, const std::string& domain) {
   auto list = s.daemon.ask({"admin.vm.List", "", domain, ""});
   auto now =
-      list ? roster::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
+      list ? domain_list::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
   if (!now)
     return tl::unexpected{now.error()};
   auto state = now->all().empty() ? std::string{} : now->all().front().state;

@@ -47,12 +47,12 @@ request property_request(std::string_view what, const std::string& domain, std::
 
 namespace {
 
-sheet property_sheet() {
-  return sheet{{{"name"}, {"default"}, {"value"}}};
+output_table property_table() {
+  return output_table{{{"name"}, {"default"}, {"value"}}};
 }
 
-std::vector<sheet::cell> property_row(const session& s, const std::string& name,
-                                      const property_value& x) {
+std::vector<output_table::cell> property_row(const session& s, const std::string& name,
+                                             const property_value& x) {
   auto value = s.as == format::json ? typed(x) : json(shown_text(x));
   auto look = x.at_default ? style::dim : style::plain;
   return {{name, style::plain}, {x.at_default, style::dim}, {value, look}};
@@ -62,7 +62,7 @@ exit_code get_all(session& s, const std::string& domain) {
   auto answer = s.daemon.ask(property_request("GetAll", domain, ""));
   if (!answer)
     return report(s, explain(s, answer.error(), domain, ""));
-  auto result = property_sheet();
+  auto result = property_table();
   auto all = parse_properties(*answer);
   if (!all)
     return report(s, all.error());
@@ -88,7 +88,7 @@ exit_code run_get(session& s) {
     return report(s, value.error());
   if (s.as == format::table)
     return print(s, raw(s, shown_text(*value)) + "\n");
-  auto result = property_sheet();
+  auto result = property_table();
   result.add(property_row(s, name, *value));
   return print(s, result.render(s.as, s.out));
 }
@@ -127,27 +127,27 @@ exit_code run_set(session& s) {
   if (!domains)
     return report(s, domains.error());
   auto name = property_name(s.line.words[1]);
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   for (auto& x : *domains) {
     auto value = property_payload(s, x, name, s.line.words[2]);
     if (!value)
       return report(s, value.error());
-    wishes.push_back({property_request("Set", x, name, *value), name});
+    changes.push_back({property_request("Set", x, name, *value), name});
   }
-  return make_changes(s, wishes);
+  return make_changes(s, changes);
 }
 
 exit_code run_reset(session& s) {
   auto domains = domain_words(s, true);
   if (!domains)
     return report(s, domains.error());
-  auto wishes = std::vector<wish>{};
+  auto changes = std::vector<change>{};
   for (auto& x : *domains)
     for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
       auto name = property_name(s.line.words[i]);
-      wishes.push_back({property_request("Reset", x, name), name});
+      changes.push_back({property_request("Reset", x, name), name});
     }
-  return make_changes(s, wishes);
+  return make_changes(s, changes);
 }
 
 namespace {
@@ -232,7 +232,7 @@ exit_code run_service_ls(session& s) {
   auto all = domain ? features_of(s, *domain) : tl::unexpected{domain.error()};
   if (!all)
     return report(s, all.error());
-  auto result = sheet{{{"service"}, {"on"}}};
+  auto result = output_table{{{"service"}, {"on"}}};
   for (auto& [name, value] : *all)
     if (name.starts_with(service_prefix))
       result.add({{name.substr(service_prefix.size())}, {!value.empty()}});
@@ -258,7 +258,7 @@ exit_code run_feature_ls(session& s) {
   auto all = features_of(s, *domain);
   if (!all)
     return report(s, all.error());
-  auto result = sheet{{{"name"}, {"value"}}};
+  auto result = output_table{{{"name"}, {"value"}}};
   for (auto& [name, value] : *all)
     result.add({{name}, {value}});
   return print(s, result.render(s.as, s.out));
@@ -271,7 +271,7 @@ exit_code run_tag_ls(session& s) {
   auto list = s.daemon.ask({"admin.vm.tag.List", "", *domain, ""});
   if (!list)
     return report(s, explain(s, list.error(), *domain, ""));
-  auto result = sheet{{{"tag"}}};
+  auto result = output_table{{{"tag"}}};
   for (auto& x : lines_of(*list))
     result.add({{x}});
   return print(s, result.render(s.as, s.out));
@@ -280,7 +280,7 @@ exit_code run_tag_ls(session& s) {
 namespace {
 
 exit_code change_tags(session& s, const char* method) {
-  auto each = std::vector<wish>{};
+  auto each = std::vector<change>{};
   for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
     auto& tag = s.line.words[i];
     if (auto good = model::check_tag(tag); !good)

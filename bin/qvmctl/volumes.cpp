@@ -106,7 +106,7 @@ expected<void> copy_bytes(session& s, const std::string& what, int from,
 } // namespace
 
 exit_code run_volume_ls(session& s) {
-  auto all = roster::fetch(s.daemon);
+  auto all = domain_list::fetch(s.daemon);
   auto chosen = !all                   ? tl::unexpected{all.error()}
                 : s.line.words.empty() ? all->all_but({})
                                        : all->choose(s.line.words);
@@ -121,14 +121,14 @@ exit_code run_volume_ls(session& s) {
     for (auto& x : names[i] ? lines_of(*names[i]) : std::vector<std::string>{})
       asked.push_back({"admin.vm.volume.Info", x, lists[i].destination, ""});
   auto answers = ask_all(s, asked);
-  auto result = sheet{{{"domain"},
-                       {"volume"},
-                       {"pool"},
-                       {"size", true},
-                       {"used", true},
-                       {"writable"},
-                       {"kept"},
-                       {"revisions", true}}};
+  auto result = output_table{{{"domain"},
+                              {"volume"},
+                              {"pool"},
+                              {"size", true},
+                              {"used", true},
+                              {"writable"},
+                              {"kept"},
+                              {"revisions", true}}};
   for (auto i = std::size_t{0}; i < asked.size(); ++i) {
     if (!answers[i])
       return report(s, answers[i].error());
@@ -153,7 +153,7 @@ exit_code run_volume_info(session& s) {
   auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
   if (!facts)
     return report(s, facts.error());
-  auto result = sheet{{{"key"}, {"value"}}};
+  auto result = output_table{{{"key"}, {"value"}}};
   for (auto& [key, value] : *facts)
     result.add({{key}, {value}});
   auto old = s.daemon.ask(volume_request("ListSnapshots", *volume));

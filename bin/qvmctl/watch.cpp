@@ -39,7 +39,8 @@ void watch::heard(const event& x) {
 
 void watch::read_all() {
   daemon_.send({.method = "admin.vm.List"}, reading_limit, [this](expected<std::string> answer) {
-    auto now = answer ? roster::parse_list(*answer) : tl::unexpected{std::move(answer.error())};
+    auto now =
+        answer ? domain_list::parse_list(*answer) : tl::unexpected{std::move(answer.error())};
     if (!now) {
       trouble_ = now.error();
       return;
@@ -66,7 +67,7 @@ void watch::read(const std::string& name) {
                    read(name);
                  if (!answer && answer.error().klass == "QubesVMNotFoundError")
                    return each_(name, std::string{removed});
-                 auto now = answer ? roster::parse_list(*answer)
+                 auto now = answer ? domain_list::parse_list(*answer)
                                    : tl::unexpected{std::move(answer.error())};
                  if (!now)
                    trouble_ = now.error();

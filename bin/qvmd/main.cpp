@@ -1,5 +1,5 @@
-// qvmd: the domain manager's daemon. Composes the society and runs it until a signal says stop.
-#include "actors/root.hpp"
+// qvmd: the domain manager's daemon. Composes the runtime and runs it until a signal says stop.
+#include "actors/runtime.hpp"
 #include "bin/qvmd/config.hpp"
 #include "bin/qvmd/log.hpp"
 #include "drivers/command_runner.hpp"
@@ -139,9 +139,9 @@ std::shared_ptr<drivers::backups> open_backups(const config& x) {
 }
 
 /// Whether requests are still answered; the watchdog is fed only then.
-bool alive(actors::society& society, drivers::server& server) {
+bool alive(actors::runtime& runtime, drivers::server& server) {
   constexpr auto limit = std::chrono::seconds{5};
-  return server.probe().wait_for(limit) == std::future_status::ready && society.answers(limit);
+  return server.probe().wait_for(limit) == std::future_status::ready && runtime.answers(limit);
 }
 
 /// What others than dom0 may see. The file of a running system hides one of the same name.
@@ -203,7 +203,7 @@ void reload(caf::actor_system& system, const actors::world& world, watches& watc
 /// How often memory that load has left behind goes back to the host.
 constexpr auto tidy_interval = std::chrono::nanoseconds{std::chrono::seconds{5}};
 
-void serve_signals(const sigset_t& signals, caf::actor_system& system, actors::society& society,
+void serve_signals(const sigset_t& signals, caf::actor_system& system, actors::runtime& runtime,
                    drivers::server& server, watches& watched, const std::string& config_path) {
   auto beat = drivers::watchdog_interval();
   auto span = beat ? std::min<std::chrono::nanoseconds>(*beat / 2, tidy_interval) : tidy_interval;
@@ -212,12 +212,12 @@ void serve_signals(const sigset_t& signals, caf::actor_system& system, actors::s
   for (;;) {
     auto got = sigtimedwait(&signals, nullptr, &wait);
     if (got == SIGHUP) {
-      reload(system, *society.world(), watched, config_path);
+      reload(system, *runtime.world(), watched, config_path);
     } else if (got == SIGTERM || got == SIGINT) {
       return;
     } else if (got < 0) {
       ::malloc_trim(0);
-      if (beat && alive(society, server))
+      if (beat && alive(runtime, server))
         drivers::notify_watchdog();
     }
   }
@@ -250,15 +250,15 @@ int run(const config& settings, const std::string& config_path) {
   auto lanes = std::make_shared<drivers::lanes>(settings.lanes);
   auto machinery = make_machinery(settings, lanes);
   auto container_lanes = std::static_pointer_cast<drivers::lanes>(machinery.container_lanes);
-  auto files = std::make_shared<actors::library>(drivers::open_disk(settings.state),
-                                                 settings.settings.generations, drivers::make_uuid);
-  // The server is made last, when the society can answer it; whoever is faster waits here.
+  auto files = std::make_shared<actors::store_file>(
+      drivers::open_disk(settings.state), settings.settings.generations, drivers::make_uuid);
+  // The server is made last, when the runtime can answer it; whoever is faster waits here.
   auto opening = std::promise<drivers::server*>{};
   auto server = opening.get_future().share();
   auto to_clients = [server](connection_id who, std::string frame, bool last) {
     server.get()->send(who, std::move(frame), last);
   };
-  auto society = actors::society::open(system, {.settings = settings.settings,
+  auto runtime = actors::runtime::open(system, {.settings = settings.settings,
                                                 .machine = std::move(machine),
                                                 .files = std::move(files),
                                                 .machinery = std::move(machinery),
@@ -271,40 +271,40 @@ int run(const config& settings, const std::string& config_path) {
                                                 .hypervisor_uri = settings.hypervisor_uri,
                                                 .containers_uri = settings.containers_uri,
                                                 .store_path = settings.state + "/qubes.xml"});
-  if (!society) {
-    spdlog::critical("{}", society.error().message());
+  if (!runtime) {
+    spdlog::critical("{}", runtime.error().message());
     return 1;
   }
-  auto world = (*society)->world();
+  auto world = (*runtime)->world();
   auto watched = watches{follow_policy(settings, world), follow_host(settings, world),
                          follow_templates(settings, world)};
   auto ready = std::promise<void>{};
-  (*society)->start([&ready] { ready.set_value(); });
+  (*runtime)->start([&ready] { ready.set_value(); });
   auto is_ready = ready.get_future();
   while (is_ready.wait_for(start_beat) != std::future_status::ready)
     drivers::notify_extend(2 * start_beat);
 
-  auto desk = actors::front_desk{world, (*society)->gate(), to_clients,
-                                 [server](connection_id who) { server.get()->drop(who); }};
+  auto handler = actors::request_handler{world, (*runtime)->gate(), to_clients,
+                                         [server](connection_id who) { server.get()->drop(who); }};
   auto paths = std::vector<std::string>{};
   for (auto x : api::socket_names)
     paths.push_back(fmt::format("{}/{}", settings.run, x));
   auto opened = drivers::server::open(
       paths, settings.limits,
       {.on_request =
-           [&desk](connection_id who, std::size_t socket, const drivers::peer& peer,
-                   const std::string& bytes) {
-             desk.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
+           [&handler](connection_id who, std::size_t socket, const drivers::peer& peer,
+                      const std::string& bytes) {
+             handler.serve(who, static_cast<api::socket>(socket), {peer.pid, peer.uid}, bytes);
            },
-       .on_gone = [&desk](connection_id who) { desk.gone(who); },
-       .on_closed = [&desk](connection_id who) { desk.closed(who); },
+       .on_gone = [&handler](connection_id who) { handler.gone(who); },
+       .on_closed = [&handler](connection_id who) { handler.closed(who); },
        .too_long = api::exception(
            {model::errc::value,
             fmt::format("the request has more than {} bytes", settings.limits.request),
             "limits.request_bytes says how many are taken"})});
   if (!opened) {
     spdlog::critical("{}", opened.error().message());
-    (*society)->abandon();
+    (*runtime)->abandon();
     system.await_all_actors_done();
     return 1;
   }
@@ -316,11 +316,11 @@ int run(const config& settings, const std::string& config_path) {
       spdlog::info("{} is there, and so is what it does", row.name);
   spdlog::info("ready: {} domains", world->system.read()->domains.size());
 
-  serve_signals(signals, system, **society, **opened, watched, config_path);
+  serve_signals(signals, system, **runtime, **opened, watched, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");
   drivers::notify_stopping("writing what was acknowledged");
   (*opened)->stop_accepting();
-  (*society)->stop(stop_limit);
+  (*runtime)->stop(stop_limit);
   system.await_all_actors_done();
   opened->reset();
   lanes->finish(drivers::lane::storage,

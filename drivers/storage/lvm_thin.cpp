@@ -1,12 +1,12 @@
 // Logical volumes of an LVM thin pool (spec/storage.md §6). A committed state is only ever replaced
 // by renaming: `vid` goes aside, the new one takes its name. Whatever is interrupted in between is
-// finished or undone by `settle`, before the next work on the volume.
+// finished or undone by `repair_volume`, before the next work on the volume.
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/in_progress.hpp"
 #include "drivers/storage/lvm.hpp"
 #include "drivers/storage/refusals.hpp"
+#include "drivers/storage/repaired.hpp"
 #include "drivers/storage/revisions.hpp"
-#include "drivers/storage/settled.hpp"
 
 #include "model/characters.hpp"
 #include "model/volume.hpp"
@@ -180,7 +180,7 @@ public:
   }
 
   outcome<void> start(const volume& x) override {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     auto& vid = x.it.vid;
@@ -206,7 +206,7 @@ public:
   }
 
   outcome<void> stop(const volume& x) override {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     auto& vid = x.it.vid;
@@ -314,7 +314,7 @@ public:
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     if (!x.it.rw)
       return read_only(x);
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     auto& vid = x.it.vid;
@@ -329,7 +329,7 @@ public:
 
   /// The revision is kept as well.
   outcome<void> revert(const volume& x, const std::string& revision) override {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     auto& vid = x.it.vid;
@@ -370,7 +370,7 @@ private:
   }
 
   outcome<void> ready_for_import(const volume& x) {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (is_dirty(x, *has))
@@ -493,10 +493,10 @@ private:
     return false;
   }
 
-  outcome<volumes_of> settle(const volume& x) {
+  outcome<volumes_of> repair_volume(const volume& x) {
     if (!x.it.save_on_stop)
       return read(x);
-    return settled([&] { return read(x); }, [&](auto& has) { return repair(x, has); }, 4);
+    return repaired([&] { return read(x); }, [&](auto& has) { return repair(x, has); }, 4);
   }
 
   const std::string group_;

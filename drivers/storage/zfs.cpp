@@ -1,13 +1,13 @@
 // Volumes of a ZFS dataset (spec/storage.md §7). The guest writes to `vid` itself; the last
 // committed state is its newest clean mark, a snapshot, taken before the volume is said to be clean
 // and removed after the next one. Another dataset takes its place by renaming only: `vid` goes
-// aside, the new one takes its name. What is interrupted is finished or undone by `settle`, before
-// the next work on the volume.
+// aside, the new one takes its name. What is interrupted is finished or undone by `repair_volume`,
+// before the next work on the volume.
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/in_progress.hpp"
 #include "drivers/storage/refusals.hpp"
+#include "drivers/storage/repaired.hpp"
 #include "drivers/storage/revisions.hpp"
-#include "drivers/storage/settled.hpp"
 #include "drivers/storage/zfs_commands.hpp"
 
 #include "model/characters.hpp"
@@ -100,7 +100,7 @@ public:
     if (!it_)
       return;
     for (auto& x : it_->snapshots)
-      if (x.doomed)
+      if (x.removed)
         continue;
       else if (x.name.starts_with(clean_prefix))
         cleans_.push_back(x.name);
@@ -222,7 +222,7 @@ public:
   }
 
   outcome<void> start(const volume& x) override {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (auto free = under_way_.not_importing(x); !free)
@@ -234,7 +234,7 @@ public:
   }
 
   outcome<void> stop(const volume& x) override {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (!has->it())
@@ -343,7 +343,7 @@ public:
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     if (!x.it.rw)
       return read_only(x);
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (!has->it())
@@ -358,7 +358,7 @@ public:
 
   /// The revision is gone then, and so are those that came after it.
   outcome<void> revert(const volume& x, const std::string& revision) override {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (has->dirty())
@@ -396,7 +396,7 @@ private:
   }
 
   outcome<void> ready_for_import(const volume& x) {
-    auto has = settle(x);
+    auto has = repair_volume(x);
     if (!has)
       return tl::unexpected{std::move(has.error())};
     if (has->dirty())
@@ -639,8 +639,8 @@ private:
         zfs_.rename(made.empty() ? at.aside : made, at.volume)); // whole, or nothing went aside
   }
 
-  outcome<state_of> settle(const volume& x) {
-    return settled([&] { return read(x); }, [&](auto& has) { return repair(x, has); }, 5);
+  outcome<state_of> repair_volume(const volume& x) {
+    return repaired([&] { return read(x); }, [&](auto& has) { return repair(x, has); }, 5);
   }
 
   const std::string container_;

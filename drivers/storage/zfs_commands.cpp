@@ -15,7 +15,7 @@ namespace {
 constexpr auto container_flag = "org.qubes-os:part-of-qvm-pool";
 constexpr auto columns = "name,volsize,logicalreferenced,origin,org.qubes:dirty,defer_destroy,"
                          "createtxg,clones";
-enum column { name_, size_, usage_, origin_, dirty_, doomed_, order_, clones_, how_many };
+enum column { name_, size_, usage_, origin_, dirty_, removed_, order_, clones_, how_many };
 
 // -- patience -------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ std::string_view word(std::string_view text) {
 zfs_snapshot snapshot_in(const std::vector<std::string_view>& row, std::string_view name) {
   auto result = zfs_snapshot{.name = std::string{name},
                              .order = number(row[order_]),
-                             .doomed = row[doomed_] == "on",
+                             .removed = row[removed_] == "on",
                              .clones = {}};
   for (auto x : split(word(row[clones_]), ','))
     if (!x.empty())

@@ -12,7 +12,7 @@ namespace qubes::drivers::storage {
 struct zfs_snapshot {
   std::string name;                ///< without what it is a snapshot of
   std::uint64_t order = 0;         ///< later ones have more
-  bool doomed = false;             ///< removed already; here only as long as clones need it
+  bool removed = false;            ///< removed already; here only as long as clones need it
   std::vector<std::string> clones; ///< datasets that began as it
 };
 

@@ -40,7 +40,7 @@ outcome<void> may_stop(const view& v, const domain& x) {
   return {};
 }
 
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   tell_player(x.v, x.who, to);
   return {};
 }

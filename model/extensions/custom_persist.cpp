@@ -15,7 +15,7 @@ std::string path_of(std::string_view key) {
 }
 
 /// Refused rather than left out: the domain would lose what its owner wanted to keep.
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   for (auto& [name, text] : x.who.features) {
     if (!name.starts_with(prefix))
       continue;

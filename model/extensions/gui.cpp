@@ -28,7 +28,7 @@ outcome<void> may_stop(const view& v, const domain& x) {
   return {};
 }
 
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   auto& [v, who, now] = x;
   for (auto feature : {"gui-videoram-overhead", "gui-videoram-min"})
     if (auto* text = find_feature(v, who, feature, chain::with_template_and_adminvm))

@@ -36,8 +36,8 @@ void when_told(const event& x, sequel& to) {
 }
 
 /// A template may say what it is, never that it is not.
-void when_asked(const domain& owner, const features_request& wish, draft& to) {
-  if (owner.is(template_class) && wish.contains(std::string{mark}))
+void when_asked(const domain& owner, const features_request& request, draft& to) {
+  if (owner.is(template_class) && request.contains(std::string{mark}))
     to.set_feature(owner, mark, "1");
 }
 

@@ -66,7 +66,7 @@ std::string addresses(const view& v, const std::vector<const domain*>& all,
   return result;
 }
 
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   if (!provides_network(x.v, x.who))
     return {};
   auto add = [&](const qubesdb_edits& more) { to.insert(to.end(), more.begin(), more.end()); };

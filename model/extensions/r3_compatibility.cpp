@@ -29,7 +29,7 @@ std::string_view old_type(const view& v, const domain& x) {
   return "AppVM";
 }
 
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   put(to, "/qubes-vm-type", std::string{old_type(x.v, x.who)});
   put(to, "/qubes-iptables-error", "");
   if (is_legacy(x.v, x.who))

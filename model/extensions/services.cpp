@@ -34,7 +34,7 @@ void tell(std::string_view service, const std::optional<std::string>& value, qub
 }
 
 /// Whether memory is balanced decides about the memory reporter, whatever the feature says.
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   for (auto& [name, text] : x.who.features)
     if (name.starts_with(prefix))
       tell(std::string_view{name}.substr(prefix.size()), text, to);

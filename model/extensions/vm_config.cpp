@@ -15,7 +15,7 @@ std::string path_of(std::string_view key) {
 }
 
 /// A key that older versions accepted and QubesDB does not is left out.
-outcome<void> at_start(const telling& x, qubesdb_edits& to) {
+outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   for (auto& [name, text] : x.who.features)
     if (name.starts_with(prefix) && check_feature(x.v, x.who, name, text))
       put(to, path_of(std::string_view{name}.substr(prefix.size())), text);

@@ -121,14 +121,14 @@ void choose_dispvm_of_workstation(sequel& to, const domain& x) {
 
 // -- the whole ------------------------------------------------------------------------------------
 
-void settle(sequel& to, const domain& x, std::string_view feature) {
+void set_for_class(sequel& to, const domain& x, std::string_view feature) {
   if (feature == gateway)
     return check_dispvm_of_gateway(to, x);
   choose_netvm(to, x);
   choose_dispvm_of_workstation(to, x);
 }
 
-void welcome(sequel& to, const domain& x) {
+void set_up_new(sequel& to, const domain& x) {
   for (auto& it : kinds) {
     auto v = to.now();
     if (!is_one(v, x, it.feature))
@@ -137,7 +137,7 @@ void welcome(sequel& to, const domain& x) {
     for (auto tag : it.tags)
       marks.add_tag(x, tag);
     to.include(std::move(marks).finish());
-    settle(to, x, it.feature);
+    set_for_class(to, x, it.feature);
   }
   if (auto v = to.now(); is_one(v, x, workstation) && !x.features.find(event_delay))
     to.include(plan_set_feature(v, x, event_delay, "100"));
@@ -149,19 +149,19 @@ void when_told(const event& x, sequel& to) {
   if (!who)
     return;
   if (x.name == "domain-add" && who->is(local_vm))
-    return welcome(to, *who);
+    return set_up_new(to, *who);
   for (auto feature : {workstation, gateway})
     if (x.name == "domain-feature-set:" + std::string{feature}
         && has_feature(v, *who, feature, chain::own))
-      settle(to, *who, feature);
+      set_for_class(to, *who, feature);
 }
 
 /// A template may say what it is, never that it is not.
-void when_asked(const domain& owner, const features_request& wish, draft& to) {
+void when_asked(const domain& owner, const features_request& request, draft& to) {
   if (!owner.is(template_class))
     return;
   for (auto& it : kinds)
-    if (wish.contains(std::string{it.feature})) {
+    if (request.contains(std::string{it.feature})) {
       to.set_feature(owner, it.feature, "1");
       to.add_tag(owner, "whonix-updatevm");
     }

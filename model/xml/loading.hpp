@@ -101,7 +101,7 @@ struct global_references {
   std::optional<std::string> default_fw_netvm; ///< of old stores
 };
 
-/// Reads one <domain> by itself; what it says of others is checked by `settle`.
+/// Reads one <domain> by itself; what it says of others is checked by `resolve_references`.
 class domain_reader {
 public:
   domain_reader(const view& so_far, const property_index& rows, report& notes)
@@ -167,7 +167,8 @@ reservation reservation_of(section where, std::string_view element);
 
 /// Checks what records say of each other, sets aside what cannot be served, brings old data up to
 /// date, and moves the rest into `to`.
-void settle(std::vector<record> records, const global_references& globals,
-            const property_index& rows, const host& machine, model::system& to, report& notes);
+void resolve_references(std::vector<record> records, const global_references& globals,
+                        const property_index& rows, const host& machine, model::system& to,
+                        report& notes);
 
 } // namespace qubes::model::xml

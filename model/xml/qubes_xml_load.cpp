@@ -109,7 +109,7 @@ public:
     each(root, "domains", section::domains, "domain", [&](auto& x) { add_record(reader.read(x)); });
     keep_copies_out();
     give_numbers();
-    settle(std::move(records_), globals_, rows_, machine_, result_.system, notes_);
+    resolve_references(std::move(records_), globals_, rows_, machine_, result_.system, notes_);
     notes_.hand_over(result_);
     return std::move(result_);
   }

@@ -179,8 +179,8 @@ public:
 
   std::string disk(const block_attachment& x, std::string_view frontend) const override {
     auto document = pugi::xml_document{};
-    auto wished = option(x.options, "frontend-dev");
-    add_disk(document, x, wished.empty() ? std::string{frontend} : wished);
+    auto asked = option(x.options, "frontend-dev");
+    add_disk(document, x, asked.empty() ? std::string{frontend} : asked);
     return written(document);
   }
 

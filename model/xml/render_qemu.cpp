@@ -157,8 +157,8 @@ public:
 
   std::string disk(const block_attachment& x, std::string_view frontend) const override {
     auto document = pugi::xml_document{};
-    auto wished = option(x.options, "frontend-dev");
-    add_disk(document, as_disk(x, wished.empty() ? frontend : std::string_view{wished}));
+    auto asked = option(x.options, "frontend-dev");
+    add_disk(document, as_disk(x, asked.empty() ? frontend : std::string_view{asked}));
     return written(document);
   }
 

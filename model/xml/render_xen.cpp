@@ -205,9 +205,9 @@ outcome<void> add_volumes(pugi::xml_node to, const machine& x, targets& names) {
 }
 
 /// The name a disk should have; "" when any will do.
-std::string wished_target(const machine& x, const block_attachment& block) {
-  if (auto wish = option(block.options, "frontend-dev"); !wish.empty())
-    return wish;
+std::string target_asked_for(const machine& x, const block_attachment& block) {
+  if (auto asked = option(block.options, "frontend-dev"); !asked.empty())
+    return asked;
   return option(block.options, "devtype") == "cdrom" && x.kernel.empty() ? "xvdd" : "";
 }
 
@@ -215,8 +215,8 @@ std::string wished_target(const machine& x, const block_attachment& block) {
 outcome<void> add_blocks(pugi::xml_node to, const machine& x, targets& names) {
   auto granted = std::vector<std::string>{};
   for (auto& block : x.required_blocks) {
-    auto wish = wished_target(x, block);
-    granted.push_back(!wish.empty() && names.take(wish) ? wish : "");
+    auto asked = target_asked_for(x, block);
+    granted.push_back(!asked.empty() && names.take(asked) ? asked : "");
   }
   for (auto i = std::size_t{0}; i < granted.size(); ++i) {
     auto& target = granted[i];
@@ -367,8 +367,8 @@ std::string xen_renderer::interface(const machine& x) const {
 
 std::string xen_renderer::disk(const block_attachment& x, std::string_view frontend) const {
   auto document = pugi::xml_document{};
-  auto wished = option(x.options, "frontend-dev");
-  add_disk(document, as_disk(x, wished.empty() ? std::string{frontend} : wished));
+  auto asked = option(x.options, "frontend-dev");
+  add_disk(document, as_disk(x, asked.empty() ? std::string{frontend} : asked));
   return written(document);
 }
 

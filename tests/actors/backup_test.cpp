@@ -53,7 +53,7 @@ struct backup_calls : ::testing::Test {
     profile(fmt::format("{}{}include: [{}]\n", place, secret, names));
   }
 
-  /// Lets the society go on in the middle of this step of a backup, as it does beside a real one.
+  /// Lets the runtime go on in the middle of this step of a backup, as it does beside a real one.
   void during(const std::string& step, const std::function<void()>& what) {
     sim.backups().set_script([=, this](const std::string& now) -> std::optional<model::error> {
       if (now == step) {

@@ -85,7 +85,7 @@ const std::string hostile_names[]{"nosuch",
 /// With every package that brings methods.
 std::unique_ptr<simulation> new_host(const model::system& as = populated_host()) {
   auto result = std::make_unique<simulation>(1, as);
-  result->society().world()->machine.update([](model::host& x) {
+  result->runtime().world()->machine.update([](model::host& x) {
     for (auto& kind : model::device_kinds)
       if (kind.of)
         x.packages.insert(*kind.of);

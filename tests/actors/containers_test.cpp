@@ -1,4 +1,4 @@
-// Containers beside other guests: two hypervisors with a connection each, and one society.
+// Containers beside other guests: two hypervisors with a connection each, and one runtime.
 #include "tests/actors/simulation.hpp"
 
 #include <gmock/gmock.h>

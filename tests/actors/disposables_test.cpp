@@ -45,12 +45,12 @@ model::system host_with_dvm(std::string_view most) {
 }
 
 std::uint64_t ask_for_one(simulation& sim) {
-  auto wish = model::creation{};
-  wish.type = model::klass::disp;
-  wish.based_on = "dvm";
-  wish.creator = "app0";
-  wish.disposable = true;
-  return sim.send("", ask::create{std::move(wish)});
+  auto request = model::creation{};
+  request.type = model::klass::disp;
+  request.based_on = "dvm";
+  request.creator = "app0";
+  request.disposable = true;
+  return sim.send("", ask::create{std::move(request)});
 }
 
 struct disposables : testing::Test {
@@ -83,7 +83,7 @@ struct disposables : testing::Test {
     return sim->say(std::string{"admin.vm.CreateDisposable+preload dom0 name dvm\0", 48});
   }
   /// All that timers and lanes have to do.
-  void settle(std::chrono::seconds time = 40s) {
+  void let_timers_run(std::chrono::seconds time = 40s) {
     if (!std::exchange(asked, true)) {
       EXPECT_THAT(preload().frames, ElementsAre(std::string{"0\0", 2}));
     }
@@ -161,7 +161,7 @@ TEST(disposables_at_boot, that_do_not_run_are_gone) {
 
 TEST_F(disposables, wait_paused_as_many_as_their_template_says) {
   begin("2");
-  settle(0s);
+  let_timers_run(0s);
   auto all = ready();
   ASSERT_THAT(all, SizeIs(2));
   for (auto& x : all) {
@@ -177,7 +177,7 @@ TEST_F(disposables, are_made_when_asked_for_and_not_by_a_start_of_the_daemon) {
   sim->pass(1h);
   EXPECT_THAT(ready(), IsEmpty());
   EXPECT_THAT(preload().frames, ElementsAre(std::string{"0\0", 2}));
-  sim->settle();
+  sim->run_until_idle();
   EXPECT_THAT(ready(), SizeIs(2));
   for (auto& x : sim->tools().calls())
     EXPECT_EQ(x.what.user, "user") << x.what.service;
@@ -192,13 +192,13 @@ TEST_F(disposables, of_a_template_whose_agents_tell_nothing_are_refused) {
 TEST_F(disposables, are_made_at_once_when_there_shall_be_more) {
   begin("");
   ASSERT_TRUE(sim->ask("dvm", ask::set_feature{"preload-dispvm-max", "2"}));
-  sim->settle();
+  sim->run_until_idle();
   EXPECT_THAT(ready(), SizeIs(2));
 }
 
 TEST_F(disposables, ready_ones_are_handed_out_oldest_first_and_the_gap_is_filled) {
   begin("2");
-  settle();
+  let_timers_run();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(2));
   auto given = create();
@@ -208,7 +208,7 @@ TEST_F(disposables, ready_ones_are_handed_out_oldest_first_and_the_gap_is_filled
   EXPECT_EQ(find(*given)->features.find("internal"), nullptr);
   EXPECT_TRUE(find(*given)->tags.contains("disp-created-by-app0"));
   EXPECT_THAT(events("domain-preload-dispvm-used"), ElementsAre("dvm"));
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), SizeIs(2));
   EXPECT_THAT(ready(), Not(Contains(*given)));
 }
@@ -218,19 +218,19 @@ TEST_F(disposables, who_finds_none_ready_gets_a_fresh_one) {
   auto given = create();
   ASSERT_TRUE(given);
   EXPECT_EQ(sim->state_of(*given), power::halted);
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), Not(Contains(*given)));
 }
 
 TEST_F(disposables, one_that_waits_is_shut_down_as_any_other) {
   begin("1");
   for (auto wait : {false, true}) {
-    settle();
+    let_timers_run();
     auto all = ready();
     ASSERT_THAT(all, SizeIs(1));
     auto done = sim->ask(all[0], ask::shutdown{.wait = wait});
     EXPECT_TRUE(done) << done.error().message();
-    sim->settle();
+    sim->run_until_idle();
     EXPECT_EQ(find(all[0]), nullptr);
     EXPECT_THAT(events("domain-shutdown-failed"), IsEmpty());
     EXPECT_THAT(events("domain-shutdown"), Contains(all[0]));
@@ -239,73 +239,73 @@ TEST_F(disposables, one_that_waits_is_shut_down_as_any_other) {
 
 TEST_F(disposables, one_that_somebody_unpauses_is_used) {
   begin("1");
-  settle();
+  let_timers_run();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
   ASSERT_TRUE(sim->ask(all[0], ask::unpause{}));
   sim->run();
   EXPECT_THAT(events("domain-preload-dispvm-used"), ElementsAre("dvm"));
   EXPECT_EQ(find(all[0])->features.find("internal"), nullptr);
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), SizeIs(1));
   EXPECT_THAT(ready(), Not(Contains(all[0])));
 }
 
 TEST_F(disposables, too_many_are_let_go_newest_first) {
   begin("2");
-  settle();
+  let_timers_run();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(2));
   ASSERT_TRUE(sim->ask("dvm", ask::set_feature{"preload-dispvm-max", "1"}));
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), ElementsAre(all[0]));
   EXPECT_EQ(find(all[1]), nullptr);
   ASSERT_TRUE(sim->ask("dvm", ask::remove_feature{"preload-dispvm-max"}));
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), IsEmpty());
   EXPECT_EQ(find(all[0]), nullptr);
 }
 
 TEST_F(disposables, outdated_ones_are_replaced) {
   begin("1");
-  settle();
+  let_timers_run();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
   ASSERT_TRUE(sim->ask("dvm", ask::set_property{"label", "blue"}));
-  settle();
+  let_timers_run();
   EXPECT_EQ(find(all[0]), nullptr);
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), SizeIs(1));
 }
 
 TEST_F(disposables, whose_template_ran_are_replaced) {
   begin("1");
-  settle();
+  let_timers_run();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
   ASSERT_TRUE(sim->ask("debian", ask::start{}));
   ASSERT_TRUE(sim->ask("debian", ask::kill{}));
-  settle();
+  let_timers_run();
   EXPECT_EQ(find(all[0]), nullptr);
-  settle();
+  let_timers_run();
   EXPECT_THAT(ready(), SizeIs(1));
 }
 
 TEST_F(disposables, one_that_dies_is_replaced) {
   begin("1");
-  settle();
+  let_timers_run();
   auto all = ready();
   ASSERT_THAT(all, SizeIs(1));
   sim->hypervisor().crash(find(all[0])->uuid);
-  settle();
-  settle();
+  let_timers_run();
+  let_timers_run();
   EXPECT_EQ(find(all[0]), nullptr);
   EXPECT_THAT(ready(), SizeIs(1));
 }
 
 TEST_F(disposables, that_wait_go_before_the_host_sleeps_and_come_back_with_it) {
   begin("2");
-  settle();
+  let_timers_run();
   auto before = ready();
   ASSERT_THAT(before, SizeIs(2));
   auto say = [&](const char* method) {
@@ -316,13 +316,13 @@ TEST_F(disposables, that_wait_go_before_the_host_sleeps_and_come_back_with_it) {
   for (auto& name : before)
     EXPECT_EQ(find(name), nullptr) << name;
   say("internal.SuspendPost");
-  settle(120s);
+  let_timers_run(120s);
   EXPECT_THAT(ready(), SizeIs(2));
 }
 
 TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
   begin("1");
-  settle();
+  let_timers_run();
   ASSERT_THAT(ready(), SizeIs(1));
   auto stopped = sim->ask("sys-net0", ask::shutdown{});
   EXPECT_TRUE(stopped) << stopped.error().message();
@@ -331,7 +331,7 @@ TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
 /// Whatever the order of things, the pool is what it should be in the end.
 TEST_F(disposables, give_back_what_they_do_not_need_while_they_wait) {
   begin("1");
-  settle();
+  let_timers_run();
   auto names = ready();
   ASSERT_EQ(names.size(), 1U);
   auto now = sim->world().look();
@@ -401,7 +401,7 @@ TEST(disposables_races, one_that_is_handed_out_does_not_go_with_the_others_of_it
     for (auto i = 0; i < 4000 && sim.lanes().held() == 0; ++i)
       sim.step();
     sim.send("debian", ask::kill{});
-    sim.settle();
+    sim.run_until_idle();
     sim.lanes().hold("");
     sim.run();
     expect_alive(sim, ticket, seed);
@@ -533,7 +533,7 @@ TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
       sim.step();
     caf::anon_send_exit(sim.world().disposables, caf::exit_reason::kill);
     sim.run();
-    auto world = sim.society().world();
+    auto world = sim.runtime().world();
     world->disposables = sim.system().spawn(actors::disposables, world);
     caf::anon_send(world->disposables, atom::start_v);
     sim.run();

@@ -164,7 +164,7 @@ TEST_P(domains, asked_to_shut_down_runs_until_its_guest_acts) {
   EXPECT_TRUE(now().going_down);
   EXPECT_EQ(sim.world().status.activities().at("app0").doing, "shutdown");
   auto again = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_FALSE(sim.answer_to(again)) << "down first, then up again";
   sim.hypervisor().give_in(uuid("app0"));
   sim.run();
@@ -197,14 +197,14 @@ TEST_P(domains, are_transient_while_their_agent_is_gone) {
   };
   EXPECT_EQ(state(), "Running");
   sim.tools().drop_agent("app0");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(state(), "Transient");
   sim.hypervisor().lose_connection();
-  sim.settle();
+  sim.run_until_idle();
   sim.pass(std::chrono::seconds{30});
   EXPECT_EQ(state(), "Transient");
   sim.tools().connect_agent("app0", "user");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(state(), "Running");
 }
 
@@ -228,7 +228,7 @@ TEST_P(domains, are_transient_when_their_agent_goes_as_soon_as_it_came) {
   EXPECT_EQ(state(), "Running");
   sim.tools().drop_agent("app0");
   sim.tools().tell_of_agents(true);
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(state(), "Transient") << "what is told is what was told before it came";
 }
 
@@ -309,13 +309,13 @@ TEST_P(domains, waiting_for_the_agent_holds_up_nothing_else) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   sim.lanes().hold("app0 agent");
   auto started = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_EQ(sim.lanes().held(), 1U);
   ASSERT_FALSE(sim.answer_to(started));
   auto set = sim.send("app0", ask::set_feature{"vm-config.key", "x"});
   auto listed = sim.send("app0", ask::list_available{"block"});
   auto firewall = sim.send("app0", ask::get_firewall{});
-  sim.settle();
+  sim.run_until_idle();
   for (auto x : {set, listed, firewall})
     ASSERT_TRUE(sim.answer_to(x) && *sim.answer_to(x)) << x;
   EXPECT_EQ(sim.tools().database("app0").at("/vm-config/key"), "x");
@@ -329,12 +329,12 @@ TEST_P(domains, in_line_for_memory_say_so_and_can_be_killed) {
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   sim.lanes().hold("app0 memory");
   auto started = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(sim.world().status.activities().at("app0").step, "memory: in line");
   sim.pass(std::chrono::hours{2});
   EXPECT_FALSE(sim.answer_to(started)) << "others' starts take their time";
   auto killed = sim.send("app0", ask::kill{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(killed));
   EXPECT_TRUE(*sim.answer_to(killed));
   EXPECT_FALSE(*sim.answer_to(started));
@@ -347,13 +347,13 @@ struct domains_whose_agent_is_awaited : domains {
     ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
     sim.lanes().hold("app0 agent");
     started = sim.send("app0", ask::start{});
-    sim.settle();
+    sim.run_until_idle();
     ASSERT_EQ(sim.lanes().held(), 1U);
     ASSERT_EQ(sim.state_of("app0"), power::starting);
   }
   model::outcome<std::string> ask(order what) {
     auto ticket = sim.send("app0", std::move(what));
-    sim.settle();
+    sim.run_until_idle();
     auto* said = sim.answer_to(ticket);
     return said ? *said : model::fail(errc::internal, "it is not answered");
   }
@@ -422,7 +422,7 @@ TEST_P(domains, lost_connection_fails_fast_and_the_truth_comes_back) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   sim.hypervisor().lose_connection();
-  sim.settle();
+  sim.run_until_idle();
   auto result = sim.ask("app2", ask::start{});
   EXPECT_TRUE(result || result.error().code == errc::hypervisor) << why(result);
   sim.pass(std::chrono::seconds{30});
@@ -463,7 +463,7 @@ TEST_P(domains, dom0_tells_its_memory_and_time_where_the_hypervisor_knows_them) 
   sim.hypervisor().show_host(3000000, 77);
   ASSERT_TRUE(sim.xenstore().write("/local/domain/0/memory/static-max", "6291456"));
   sim.hypervisor().lose_connection();
-  sim.settle();
+  sim.run_until_idle();
   sim.pass(std::chrono::seconds{30});
   EXPECT_EQ(sim.ask("dom0", ask::current_state{}),
             "mem=3000000 mem_static_max=6291456 cputime=77 power_state=Running");

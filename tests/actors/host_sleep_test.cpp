@@ -63,21 +63,21 @@ TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
   ASSERT_TRUE(sim.ask("app1", ask::set_feature{"qrexec", "1"}));
   sim.lanes().hold("app1 agent");
   auto start = sim.send("app1", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_EQ(sim.state_of("app1"), power::starting);
   sim.hypervisor().occupy(sim.world().system.read()->find("app2")->uuid);
   auto down = sim.send("app2", ask::shutdown{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(down) && *sim.answer_to(down));
   auto asleep = sim.send("", ask::suspend_host{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(asleep));
   EXPECT_TRUE(*sim.answer_to(asleep));
   for (auto who : {"app0", "app1", "app2", "sys-net0"})
     EXPECT_EQ(sim.state_of(who), power::suspended) << who;
   EXPECT_TRUE(sim.tools().calls().empty()) << "its agent is not there yet";
   auto awake = sim.send("", ask::resume_host{});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(*sim.answer_to(awake));
   EXPECT_EQ(sim.state_of("app1"), power::starting);
   EXPECT_EQ(sim.state_of("app2"), power::running);
@@ -91,7 +91,7 @@ TEST_P(sleeping_host, wakes_all_at_once) {
   ASSERT_TRUE(fall_asleep());
   sim.lanes().hold("app0");
   auto awake = sim.send("", ask::resume_host{});
-  sim.settle();
+  sim.run_until_idle();
   for (auto who : {"app1", "app2", "sys-net0"})
     EXPECT_EQ(sim.state_of(who), power::running) << who;
   EXPECT_FALSE(sim.answer_to(awake));
@@ -106,7 +106,7 @@ TEST_P(sleeping_host, tells_the_agents_first_by_name) {
     ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
   for (auto who : {"app0", "sys-net0"})
     sim.tools().connect_agent(who, "user");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(fall_asleep());
   auto first = told("domain-cmd-pre-run");
   ASSERT_EQ(first.size(), 4U) << "SuspendPreAll and SuspendPre, each in two domains";

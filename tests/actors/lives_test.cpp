@@ -163,7 +163,7 @@ TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
   sim.hypervisor().occupy(uuid("app0"));
   ASSERT_TRUE(sim.ask("app0", ask::shutdown{}));
   auto start = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_FALSE(sim.answer_to(start));
   sim.pass(shutdown_timeout);
   ASSERT_TRUE(sim.answer_to(start));
@@ -181,7 +181,7 @@ TEST_P(lives, each_request_to_shut_down_has_its_own_deadline) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::shutdown{}));
   sim.pass(shutdown_timeout / 2);
   auto second = sim.send("sys-net1", ask::shutdown{.wait = true});
-  sim.settle();
+  sim.run_until_idle();
   auto start = sim.send("app0", ask::start{});
   sim.pass(shutdown_timeout / 2);
   EXPECT_TRUE(facts("sys-net1").going_down) << "the second request still waits";
@@ -201,9 +201,9 @@ TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
   sim.hypervisor().occupy(uuid("sys-net1"));
   refuse(drivers::fake_call::destroy, "sys-net1");
   auto patient = sim.send("sys-net1", ask::shutdown{.wait = true});
-  sim.settle();
+  sim.run_until_idle();
   auto kill = sim.send("sys-net1", ask::kill{});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(kill));
   EXPECT_FALSE(*sim.answer_to(kill));
   EXPECT_FALSE(sim.answer_to(patient));
@@ -226,12 +226,12 @@ TEST_P(lives, what_could_not_be_taken_down_says_so_and_is_taken_down_later) {
   auto failed = sim.send("app0", ask::start{});
   while (!sim.answer_to(failed) && (sim.step() || (sim.pass(std::chrono::seconds{1}), true))) {
   }
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_FALSE(*sim.answer_to(failed));
   EXPECT_NE(sim.state_of("app0"), power::halted) << "its guest lives";
   auto start = sim.send("app0", ask::start{});
   auto kill = sim.send("app0", ask::kill{});
-  sim.settle();
+  sim.run_until_idle();
   for (auto x : {start, kill}) {
     ASSERT_TRUE(sim.answer_to(x));
     EXPECT_THAT(sim.answer_to(x)->error().text, testing::HasSubstr("not now"));
@@ -294,10 +294,10 @@ TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
   sim.hypervisor().occupy(uuid("sys-net1"));
   ASSERT_TRUE(sim.ask("sys-net1", ask::shutdown{}));
   auto change = sim.send("app0", ask::reset_property{"netvm"});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_FALSE(sim.answer_to(change));
   auto other = sim.send("", ask::set_property{"default_netvm", "sys-net0"});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(other));
   sim.pass(shutdown_timeout);
   ASSERT_TRUE(sim.answer_to(change));
@@ -316,10 +316,10 @@ TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_do
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.send("app0", ask::shutdown{});
   sim.lanes().hold("app0");
-  sim.settle();
+  sim.run_until_idle();
   auto since = sim.events().size();
   sim.hypervisor().lose_connection();
-  sim.settle();
+  sim.run_until_idle();
   sim.pass(std::chrono::seconds{5});
   EXPECT_EQ(heard("app0", "domain-unpaused", since), 0);
   sim.lanes().hold("");

@@ -42,7 +42,7 @@ struct menu_test : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), host_with_gui()};
 
   menu_test() {
-    sim.society().world()->machine.update(
+    sim.runtime().world()->machine.update(
         [](model::host& x) { x.packages.insert(model::package::appmenus); });
   }
 
@@ -162,7 +162,7 @@ TEST_P(menu_test, a_template_with_new_programs_is_asked_for_its_applications) {
 }
 
 TEST_P(menu_test, without_the_package_nothing_is_run) {
-  sim.society().world()->machine.update([](model::host& x) { x.packages.clear(); });
+  sim.runtime().world()->machine.update([](model::host& x) { x.packages.clear(); });
   ASSERT_TRUE(sim.ask("app1", ask::set_property{"label", "blue"}));
   EXPECT_THAT(calls(), IsEmpty());
 }
@@ -175,7 +175,7 @@ TEST_P(menu_test, status_tells_which_packages_there_are) {
 // -- other packages, through the same door --------------------------------------------------------
 
 TEST_P(menu_test, a_workstation_of_whonix_without_its_gateway_gets_no_network) {
-  sim.society().world()->machine.update(
+  sim.runtime().world()->machine.update(
       [](model::host& x) { x.packages = {model::package::whonix}; });
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net0"}));
   EXPECT_EQ(say("admin.vm.Create.TemplateVM", "", "dom0", "name=whonix label=black")[0], '0');

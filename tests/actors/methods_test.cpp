@@ -27,15 +27,15 @@ struct gate_test : ::testing::Test {
   simulation sim{1, sample_host(3, 1)};
   std::vector<std::string> replies;
   std::size_t dropped = 0;
-  actors::front_desk desk{
-      sim.society().world(), sim.society().gate(),
+  actors::request_handler handler{
+      sim.runtime().world(), sim.runtime().gate(),
       [this](connection_id, const std::string& frame, bool) { replies.push_back(frame); },
       [this](connection_id) { ++dropped; }};
 
   /// The reply of a read; "" when there was none at once.
   std::string say(const std::string& bytes, api::socket where = api::socket::admin) {
     replies.clear();
-    desk.serve(7, where, {1, 0}, bytes);
+    handler.serve(7, where, {1, 0}, bytes);
     return replies.empty() ? ""s : replies.front();
   }
   std::string call(std::string_view method, std::string_view destination,

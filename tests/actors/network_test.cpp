@@ -147,7 +147,7 @@ TEST_P(networks, a_new_netvm_that_cannot_be_reached_is_tried_again_until_it_can)
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   refuse(fake_call::attach, "app0", "no backend");
   sim.send("app0", ask::set_property{"netvm", "sys-net0"});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(degraded("app0"));
   EXPECT_THAT(plugged("app0"), IsEmpty());
   sim.hypervisor().set_script({});
@@ -246,12 +246,12 @@ TEST_P(networks, a_change_that_waits_for_a_netvm_ends_with_the_life_it_was_for) 
   sim.hypervisor().occupy(uuid("sys-net0"));
   ASSERT_TRUE(sim.ask("sys-net0", ask::shutdown{}));
   auto set = sim.send("app0", ask::set_property{"netvm", "sys-net0"});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_FALSE(sim.answer_to(set));
   auto kill = sim.send("app0", ask::kill{});
   auto again = sim.send("app0", ask::set_property{"netvm", ""});
   auto start = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   for (auto x : {kill, set, again, start}) {
     ASSERT_TRUE(sim.answer_to(x));
     EXPECT_TRUE(*sim.answer_to(x)) << why(*sim.answer_to(x));
@@ -270,11 +270,11 @@ TEST_P(networks, an_interface_for_a_guest_that_is_no_more_is_not_given_to_the_ne
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   ASSERT_EQ(sim.lanes().held(), 1U);
   sim.send("app0", ask::kill{});
-  sim.settle();
+  sim.run_until_idle();
   sim.send("app0", ask::set_property{"netvm", ""});
-  sim.settle();
+  sim.run_until_idle();
   sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   sim.lanes().hold("");
   sim.run();
   ASSERT_EQ(sim.state_of("app0"), power::running);

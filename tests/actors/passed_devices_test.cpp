@@ -39,7 +39,7 @@ struct passed_devices : testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), host_with_sound()};
 
   passed_devices() {
-    sim.society().world()->machine.update([](model::host& x) {
+    sim.runtime().world()->machine.update([](model::host& x) {
       x.packages = {package::usb_proxy, package::gui_daemon, package::video_companion};
     });
     sim.tools().set_services([this](const auto& x) { return serve(x); });
@@ -72,17 +72,17 @@ struct passed_devices : testing::TestWithParam<std::uint64_t> {
     sim.tools().guest_writes(backend, folder + "interfaces", ":080650:");
     sim.tools().guest_writes(backend, "/qubes-usb-devices", "");
     sim.run();
-    sim.settle();
+    sim.run_until_idle();
   }
   void pull_out(const std::string& port) {
     sim.tools().guest_removes(backend, fmt::format("/qubes-usb-devices/{}/", port));
     sim.tools().guest_writes(backend, "/qubes-usb-devices", "");
-    sim.settle();
+    sim.run_until_idle();
   }
   void start(const std::string& name) {
     auto done = sim.ask(name, ask::start{});
     ASSERT_TRUE(done) << done.error().message();
-    sim.settle();
+    sim.run_until_idle();
   }
   std::string say(std::string_view method, std::string_view argument, std::string_view to,
                   std::string_view payload = {}) {
@@ -138,7 +138,7 @@ TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_as_it_last_t
   sim.lanes().hold(backend, drivers::lane::guest);
   auto asked = sim.post(bytes_of("admin.vm.device.usb.Available", "", "dom0", backend, ""));
   auto none = sim.post(bytes_of("admin.vm.device.block.Available", "", "dom0", backend, ""));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(sim.reply_to(asked).frames, IsEmpty()) << "its news may be on their way";
   sim.pass(std::chrono::seconds{2});
   EXPECT_THAT(sim.reply_to(asked).frames, ElementsAre("0" + std::string{'\0'} + known));
@@ -175,7 +175,7 @@ TEST_P(passed_devices, are_attached_and_detached_by_services_of_both) {
   start("app1");
   EXPECT_THAT(say(attach, device, "app1"), HasSubstr("DeviceAlreadyAttached"));
   ASSERT_EQ(body(detach, device, work_name), "");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(body(attached, "", work_name), "");
   EXPECT_THAT(calls(), ElementsAre("app0 root qubes.USBAttach <sys-net1 2-1>",
                                    "sys-net1 root qubes.USBDetach <2-1>"));
@@ -211,13 +211,13 @@ TEST_P(passed_devices, are_refused_at_once_where_nobody_hears_of_them) {
   EXPECT_THAT(refused, HasSubstr("'app0' is paused"));
   ASSERT_TRUE(sim.ask(work_name, ask::unpause{}));
   sim.tools().drop_agent(work_name);
-  sim.settle();
+  sim.run_until_idle();
   refused = say(attach, device, work_name);
   EXPECT_THAT(refused, HasSubstr("QubesVMError"));
   EXPECT_THAT(refused, HasSubstr("the qrexec agent of 'app0' is not connected"));
   EXPECT_THAT(calls(), IsEmpty());
   sim.tools().connect_agent(work_name, "user");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(body(attach, device, work_name), "");
   ASSERT_TRUE(sim.ask(backend, ask::pause{}));
   EXPECT_THAT(say(detach, device, work_name), HasSubstr("'sys-net1' is paused"));
@@ -235,16 +235,16 @@ TEST_P(passed_devices, that_are_assigned_come_when_somebody_hears_of_them_again)
   plug_in("2-1");
   EXPECT_THAT(calls(), IsEmpty());
   ASSERT_TRUE(sim.ask(work_name, ask::unpause{}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
   EXPECT_EQ(body(detach, fmt::format("{}+2-1", backend), work_name), "");
   pull_out("2-1");
   sim.tools().drop_agent(work_name);
-  sim.settle();
+  sim.run_until_idle();
   plug_in("2-1");
   EXPECT_EQ(body(attached, "", work_name), "");
   sim.tools().connect_agent(work_name, "user");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
 }
 
@@ -256,7 +256,7 @@ TEST_P(passed_devices, that_take_long_to_come_or_go_are_shown_with_what_they_wai
   auto shown_while = [&](std::string_view method, const std::string& held) {
     sim.lanes().hold(held);
     auto who = sim.post(bytes_of(method, device, "dom0", work_name, ""));
-    sim.settle();
+    sim.run_until_idle();
     EXPECT_THAT(body("qvmd.Status", "", "dom0"), HasSubstr("\"operations\":[]")) << "just begun";
     sim.pass(std::chrono::seconds{1});
     auto status = body("qvmd.Status", "", "dom0");
@@ -284,13 +284,13 @@ TEST_P(passed_devices, that_are_assigned_come_when_either_starts) {
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("mode='auto-attach'"));
   ASSERT_TRUE(sim.ask(work_name, ask::kill{}));
   notes("2-1", {});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(device_events(work_name), ElementsAre("device-pre-assign:usb", "device-assign:usb",
                                                     "device-attach:usb", "device-detach:usb"));
   start(work_name);
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
   ASSERT_TRUE(sim.ask(backend, ask::kill{}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(body(attached, "", work_name), "") << "its backend is gone";
 }
 
@@ -312,14 +312,14 @@ TEST_P(passed_devices, that_somebody_else_connects_are_told) {
   start(work_name);
   plug_in("2-1");
   notes("2-1", work_name);
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("mode='manual'"));
   notes("2-1", "app1");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(body(attached, "", work_name), "");
   EXPECT_THAT(device_events(work_name), ElementsAre("device-attach:usb", "device-detach:usb"));
   notes("2-1", "no such domain");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(body("admin.vm.device.usb.Available", "", backend),
               testing::Not(HasSubstr("attachment")));
 }
@@ -331,9 +331,9 @@ TEST_P(passed_devices, that_their_backend_lets_go_of_are_free) {
   plug_in("2-1");
   auto device = fmt::format("{}+2-1", backend);
   ASSERT_EQ(body(attach, device, work_name), "");
-  sim.settle();
+  sim.run_until_idle();
   notes("2-1", {});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(body(attached, "", work_name), "");
   EXPECT_THAT(body("admin.vm.device.usb.Available", "", backend),
               testing::Not(HasSubstr("attachment")));
@@ -341,10 +341,10 @@ TEST_P(passed_devices, that_their_backend_lets_go_of_are_free) {
               ElementsAre("device-pre-attach:usb", "device-attach:usb", "device-detach:usb"));
   EXPECT_THAT(say(detach, device, work_name), HasSubstr("DeviceNotAssigned"));
   ASSERT_EQ(body(attach, device, "app1"), "");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(body(attached, "", "app1"), HasSubstr("2-1"));
   ASSERT_EQ(body(detach, device, "app1"), "");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(device_events("app1"), ElementsAre("device-pre-attach:usb", "device-attach:usb",
                                                  "device-pre-detach:usb", "device-detach:usb"));
 }
@@ -353,7 +353,7 @@ TEST_P(passed_devices, of_a_class_without_its_package_can_only_be_given_back) {
   ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
                  "mode='required'"),
             "");
-  sim.society().world()->machine.update([](model::host& x) { x.packages.clear(); });
+  sim.runtime().world()->machine.update([](model::host& x) { x.packages.clear(); });
   EXPECT_EQ(body("admin.deviceclass.List", "", "dom0"), "block\npci\n");
   EXPECT_THAT(say(attach, fmt::format("{}+2-1", backend), work_name), HasSubstr("ProtocolError"));
   EXPECT_THAT(say("admin.vm.device.usb.Assigned", "", "app1"), HasSubstr("ProtocolError"));
@@ -373,7 +373,7 @@ TEST_P(passed_devices, cameras_take_a_format_and_are_parts_of_their_usb_device) 
   sim.tools().guest_writes(backend, "/webcam-devices/video0/formats/0", "640x480x30");
   sim.tools().guest_writes(backend, "/webcam-devices/video0/formats/1", "0x480x30");
   sim.tools().guest_writes(backend, "/webcam-devices", "");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(body("admin.vm.device.webcam.Available", "", backend),
             fmt::format("video0:{0} device_id='{0}' port_id='video0' devclass='webcam' "
                         "backend_domain='sys-net1' name='Camera (Data Stick)' serial='ABC' "
@@ -408,7 +408,7 @@ TEST_P(passed_devices, the_microphone_is_an_entry_of_the_audiovm) {
   ASSERT_TRUE(sim.ask("app1", ask::set_property{"audiovm", "app2"}));
   EXPECT_EQ(body("admin.vm.device.mic.Attach", mic, "app1"), "") << "many may have it";
   ASSERT_TRUE(sim.ask(work_name, ask::set_property{"audiovm", "app1"}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(entry("app1", "/audio-input-config/app0"), "1") << "it follows the audiovm";
   ASSERT_EQ(body("admin.vm.device.mic.Detach", mic, work_name), "");
   EXPECT_EQ(entry("app1", "/audio-input-config/app0"), "0");

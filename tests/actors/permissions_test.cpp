@@ -22,8 +22,8 @@ namespace {
 struct permissions : ::testing::Test {
   simulation sim{1, sample_host(3, 1)};
   std::vector<std::string> replies;
-  actors::front_desk desk{
-      sim.society().world(), sim.society().gate(),
+  actors::request_handler handler{
+      sim.runtime().world(), sim.runtime().gate(),
       [this](connection_id, const std::string& frame, bool) { replies.push_back(frame); },
       [](connection_id) {}};
 
@@ -31,9 +31,9 @@ struct permissions : ::testing::Test {
   std::string say(std::string_view method, std::string_view source, std::string_view destination,
                   std::string_view payload = "", connection_id who = 7) {
     replies.clear();
-    desk.serve(who, api::socket::admin, {1, 0},
-               fmt::format("{} {} name {}", method, source, destination) + "\0"s
-                   + std::string{payload});
+    handler.serve(who, api::socket::admin, {1, 0},
+                  fmt::format("{} {} name {}", method, source, destination) + "\0"s
+                      + std::string{payload});
     return replies.empty() ? ""s : replies.front();
   }
 
@@ -162,7 +162,7 @@ TEST_F(permissions, what_others_hear_of_does_not_end_when_one_leaves) {
   say("admin.Events", "app0", "dom0", "", 20);
   say("admin.Events", "app0", "dom0", "", 21);
   sim.run();
-  desk.gone(20);
+  handler.gone(20);
   sim.run();
   sim.ask("app1", ask::add_tag{"t"});
   EXPECT_EQ(heard(20).size(), 1U);

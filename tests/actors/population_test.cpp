@@ -65,7 +65,7 @@ model::error fault() {
 
 } // namespace
 
-// -- births ---------------------------------------------------------------------------------------
+// -- creations ------------------------------------------------------------------------------------
 
 TEST_F(population, a_new_domain_has_record_disks_and_actor) {
   EXPECT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue", "work"), ok);
@@ -76,7 +76,7 @@ TEST_F(population, a_new_domain_has_record_disks_and_actor) {
   EXPECT_THAT(call("admin.vm.List", "fresh"), HasSubstr("fresh class=AppVM state=Halted"));
 }
 
-TEST_F(population, a_birth_that_fails_on_disk_leaves_nothing) {
+TEST_F(population, a_creation_that_fails_on_disk_leaves_nothing) {
   auto before = sim.world().system.read();
   sim.disks().set_script([](drivers::disk_call which, auto&) {
     return which == drivers::disk_call::create ? std::optional{fault()} : std::nullopt;
@@ -124,7 +124,7 @@ TEST_F(population, what_a_running_windows_template_writes_in_place_is_copied_by_
   EXPECT_EQ(call("admin.vm.Create.AppVM+debian", "dom0", "name=fresh label=blue"), ok);
 }
 
-TEST_F(population, a_birth_that_fails_in_the_store_takes_its_disks_back) {
+TEST_F(population, a_creation_that_fails_in_the_store_takes_its_disks_back) {
   auto before = sim.world().system.read();
   sim.disk().fail_at(0, "No space left on device");
   EXPECT_THAT(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"),
@@ -177,7 +177,7 @@ TEST_F(population, of_many_who_want_one_name_one_gets_it) {
     EXPECT_TRUE(x == ok || x.starts_with(refused("QubesVMAlreadyExistsError"))) << x;
 }
 
-TEST_F(population, births_at_once_have_numbers_of_their_own) {
+TEST_F(population, creations_at_once_have_numbers_of_their_own) {
   auto all = std::vector<std::string>{};
   for (auto i = 0; i < 16; ++i)
     all.push_back(bytes("admin.vm.Create.AppVM", "dom0", fmt::format("name=n{} label=red", i)));
@@ -200,20 +200,20 @@ TEST_F(population, births_at_once_have_numbers_of_their_own) {
   EXPECT_TRUE(names.empty());
 }
 
-/// Births of which one takes long.
-struct births : population {
+/// Creations of which one takes long.
+struct creations : population {
   void begin(std::initializer_list<const char*> names, const std::string& slow) {
     sim.lanes().hold("varlibqubes:appvms/"); // until all are on their way
     for (auto name : names)
       posted.emplace(name, sim.post(bytes("admin.vm.Create.AppVM", "dom0",
                                           fmt::format("name={} label=red", name))));
-    sim.settle();
+    sim.run_until_idle();
     sim.lanes().hold(fmt::format("varlibqubes:appvms/{}/", slow));
-    sim.settle();
+    sim.run_until_idle();
   }
   void let_go() {
     sim.lanes().hold("");
-    sim.settle();
+    sim.run_until_idle();
   }
   bool is_born(const std::string& name) {
     auto& frames = sim.reply_to(posted.at(name)).frames;
@@ -223,7 +223,7 @@ struct births : population {
   std::map<std::string, connection_id> posted;
 };
 
-TEST_F(births, at_once_share_a_commit) {
+TEST_F(creations, at_once_share_a_commit) {
   begin({"a", "b", "c", "d", "e"}, "c");
   EXPECT_FALSE(is_born("a"));
   let_go();
@@ -231,7 +231,7 @@ TEST_F(births, at_once_share_a_commit) {
     EXPECT_TRUE(is_born(name)) << name;
 }
 
-TEST_F(births, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
+TEST_F(creations, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
   begin({"a", "b", "c"}, "c");
   sim.pass(9ms);
   EXPECT_FALSE(is_born("a"));
@@ -243,7 +243,7 @@ TEST_F(births, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
   EXPECT_TRUE(is_born("c"));
 }
 
-TEST_F(births, do_not_wait_for_one_that_failed) {
+TEST_F(creations, do_not_wait_for_one_that_failed) {
   sim.disks().set_script([](drivers::disk_call which, auto& what) {
     return which == drivers::disk_call::create && what.starts_with("appvms/c/")
                ? std::optional{fault()}
@@ -258,7 +258,7 @@ TEST_F(births, do_not_wait_for_one_that_failed) {
 }
 
 /// By then the name, and the directory, may be another domain's.
-TEST_F(births, given_up_long_ago_remove_no_directory) {
+TEST_F(creations, given_up_long_ago_remove_no_directory) {
   begin({"a"}, "a");
   sim.pass(700s);
   EXPECT_FALSE(is_born("a"));
@@ -276,7 +276,7 @@ TEST_F(births, given_up_long_ago_remove_no_directory) {
   EXPECT_TRUE(sim.disks().remove_home(leftover));
 }
 
-TEST_F(births, do_not_take_the_patience_of_others_for_theirs) {
+TEST_F(creations, do_not_take_the_patience_of_others_for_theirs) {
   begin({"a", "b"}, "b");
   sim.pass(5ms);
   let_go();
@@ -289,7 +289,7 @@ TEST_F(births, do_not_take_the_patience_of_others_for_theirs) {
   let_go();
 }
 
-TEST_F(population, a_birth_asks_the_drivers_only_for_what_is_kept) {
+TEST_F(population, a_creation_asks_the_drivers_only_for_what_is_kept) {
   auto made = std::vector<std::string>{};
   sim.disks().set_script([&](drivers::disk_call which, auto& what) {
     if (which == drivers::disk_call::create)

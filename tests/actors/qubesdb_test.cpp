@@ -17,7 +17,7 @@ struct qubesdb_tree : ::testing::Test {
   simulation sim{1, with_volumes(populated_host())};
 
   qubesdb_tree() {
-    sim.society().world()->machine.update([](auto& x) { x.timezone = "Europe/Warsaw"; });
+    sim.runtime().world()->machine.update([](auto& x) { x.timezone = "Europe/Warsaw"; });
   }
 
   void feature(const std::string& name, const std::string& value, const std::string& who = "work") {
@@ -325,7 +325,7 @@ TEST_F(qubesdb_tree, of_others_is_whole_when_a_start_is_answered) {
            || sim.world().status.activities().at(who).step != "unmark")
       ASSERT_TRUE(sim.step());
     sim.lanes().hold(held);
-    sim.settle();
+    sim.run_until_idle();
     EXPECT_FALSE(sim.answer_to(ticket)) << held << " has not been told of " << who;
     EXPECT_GT(sim.lanes().held(), 0U);
     sim.lanes().hold("");
@@ -344,7 +344,7 @@ TEST_F(qubesdb_tree, of_others_may_be_slow) {
          || sim.world().status.activities().at("vault").step != "unmark")
     ASSERT_TRUE(sim.step());
   sim.lanes().hold("work");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(sim.state_of("vault"), model::power::running);
   EXPECT_FALSE(sim.answer_to(ticket));
   sim.pass(sim.world().settings.guest_call + std::chrono::seconds{1});

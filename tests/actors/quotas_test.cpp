@@ -37,7 +37,7 @@ struct quotas : ::testing::Test {
 
   simulation sim;
 
-  actors::quotas& most() { return sim.society().world()->settings; }
+  actors::quotas& most() { return sim.runtime().world()->settings; }
 
   std::string call(std::string_view method, std::string_view argument, std::string_view source,
                    std::string_view to, std::string_view payload = "") {

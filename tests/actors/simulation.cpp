@@ -81,23 +81,23 @@ client_actor::behavior_type collector(client_actor::pointer,
 
 } // namespace
 
-// -- the deck ------------------------------------------------------------------------------------
+// -- the simulated_lanes --------------------------------------------------------------------------
 
-bool deck::post(drivers::lane where, std::string key, std::function<void()> job) {
+bool simulated_lanes::post(drivers::lane where, std::string key, std::function<void()> job) {
   jobs_.push_back({where, std::move(key), std::move(job)});
   return true;
 }
 
-bool deck::empty() const {
+bool simulated_lanes::empty() const {
   return std::ranges::none_of(jobs_, [this](auto& x) { return may_run(x); });
 }
 
-std::size_t deck::held() const {
+std::size_t simulated_lanes::held() const {
   return static_cast<std::size_t>(
       std::ranges::count_if(jobs_, [this](auto& x) { return is_held(x); }));
 }
 
-void deck::run_one(std::mt19937_64& chance) {
+void simulated_lanes::run_one(std::mt19937_64& chance) {
   auto first = jobs_.begin() + static_cast<std::ptrdiff_t>(chance() % jobs_.size());
   while (!may_run(*first))
     if (++first == jobs_.end())
@@ -172,39 +172,40 @@ void simulation::open(const std::string& sysfs) {
   kernel.name = "6.1";
   kernel.vmlinuz = kernel.initramfs = kernel.modules = true;
   auto settings = actors::settings{};
-  auto opened = actors::society::open(
-      *system_, {.settings = settings,
-                 .machine = std::move(machine),
-                 .files = std::make_shared<actors::library>(std::move(store_disk), 3, fixed_uuid),
-                 .machinery = {.hypervisor = hypervisor_,
-                               .tools = tools_,
-                               .agent = agent_,
-                               .boot_links = boot_,
-                               .toolstack = hypervisor_,
-                               .xenstore = xenstore_,
-                               .memory = memory_,
-                               .state = std::make_shared<shared_disk>(disk_),
-                               .run = std::make_shared<shared_disk>(run_disk_),
-                               .config = std::make_shared<shared_disk>(config_disk_),
-                               .lanes = deck_,
-                               .sysfs = sysfs,
-                               .home = QVMD_SOURCE_DIR "/tests/golden",
-                               .containers = containers_,
-                               .container_lanes = containers_ ? deck_ : nullptr},
-                 .disks = disks_,
-                 .backups = backups_,
-                 .to_clients = [this](connection_id who, const std::string& frame,
-                                      bool) { receive(who, frame); },
-                 .now_us = [this] { return now_us(); },
-                 .wall_us = [this] { return now_us() + clock_step_us_; },
-                 .chance = [this] { return chance_(); },
-                 .hypervisor_uri = "fake:///",
-                 .store_path = "qubes.xml"});
+  auto opened = actors::runtime::open(
+      *system_,
+      {.settings = settings,
+       .machine = std::move(machine),
+       .files = std::make_shared<actors::store_file>(std::move(store_disk), 3, fixed_uuid),
+       .machinery = {.hypervisor = hypervisor_,
+                     .tools = tools_,
+                     .agent = agent_,
+                     .boot_links = boot_,
+                     .toolstack = hypervisor_,
+                     .xenstore = xenstore_,
+                     .memory = memory_,
+                     .state = std::make_shared<shared_disk>(disk_),
+                     .run = std::make_shared<shared_disk>(run_disk_),
+                     .config = std::make_shared<shared_disk>(config_disk_),
+                     .lanes = lanes_,
+                     .sysfs = sysfs,
+                     .home = QVMD_SOURCE_DIR "/tests/golden",
+                     .containers = containers_,
+                     .container_lanes = containers_ ? lanes_ : nullptr},
+       .disks = disks_,
+       .backups = backups_,
+       .to_clients = [this](connection_id who, const std::string& frame,
+                            bool) { receive(who, frame); },
+       .now_us = [this] { return now_us(); },
+       .wall_us = [this] { return now_us() + clock_step_us_; },
+       .chance = [this] { return chance_(); },
+       .hypervisor_uri = "fake:///",
+       .store_path = "qubes.xml"});
   if (!opened)
     throw std::runtime_error{opened.error().message()};
-  society_ = std::move(*opened);
+  runtime_ = std::move(*opened);
   first_ = *world().system.read();
-  society_->world()->store = system_->spawn(
+  runtime_->world()->store = system_->spawn(
       notary, world().store, [this](const model::change& x) { changes_.push_back(x); });
   client_ = system_->spawn(collector, [this](const answer& x) {
     auto& to = asked_.at(x.ticket);
@@ -223,22 +224,22 @@ void simulation::open(const std::string& sysfs) {
     if (auto* it = std::get_if<ask::set_property>(&to.what.what))
       acknowledged_[{to.domain, it->property}] = {it->value, to.uuid};
   });
-  desk_ = std::make_unique<actors::front_desk>(
-      society_->world(), society_->gate(),
+  handler_ = std::make_unique<actors::request_handler>(
+      runtime_->world(), runtime_->gate(),
       [this](connection_id who, const std::string& frame, bool) { receive(who, frame); },
       [this](connection_id who) {
         mark_answered(replies_[who]);
         replies_[who].dropped = true;
       });
-  auto& world = *society_->world();
+  auto& world = *runtime_->world();
   caf::anon_send(world.events, atom::subscribe_v, own_ears,
                  model::audience{"", world.system.read()->find("dom0")->uuid, world.policy.read()});
-  society_->start([this] { ready_ = true; });
+  runtime_->start([this] { ready_ = true; });
   while (!ready_ && step()) {
     // nop
   }
   run();
-  settle();
+  run_until_idle();
 }
 
 simulation::~simulation() {
@@ -246,12 +247,12 @@ simulation::~simulation() {
 }
 
 void simulation::close() {
-  society_->abandon();
+  runtime_->abandon();
   caf::anon_send_exit(client_, caf::exit_reason::user_shutdown);
   client_ = client_actor{};
-  desk_.reset();
-  settle();
-  society_.reset();
+  handler_.reset();
+  run_until_idle();
+  runtime_.reset();
 }
 
 /// Whoever waited for the daemon that ended hears no more of it.
@@ -322,7 +323,7 @@ std::uint64_t simulation::send(const std::string& domain, order what) {
   auto* shutdown = std::get_if<ask::shutdown>(&what.what);
   if (std::holds_alternative<ask::kill>(what.what) || (shutdown && shutdown->force))
     excused_.insert(domain);
-  actors::hand_on(*society_->world(), domain, std::move(what), actors::reply_to(ticket, client_));
+  actors::hand_on(*runtime_->world(), domain, std::move(what), actors::reply_to(ticket, client_));
   return ticket;
 }
 
@@ -345,14 +346,14 @@ connection_id simulation::post(std::string_view bytes, api::socket where) {
   if (auto request = api::parse_request(bytes))
     if (request->method == "admin.vm.Kill" || request->method == "admin.vm.Shutdown")
       excused_.insert(request->destination);
-  desk_->serve(who, where, {}, bytes);
+  handler_->serve(who, where, {}, bytes);
   return who;
 }
 
 void simulation::leave(connection_id who) {
   mark_answered(replies_.at(who));
-  desk_->gone(who);
-  desk_->closed(who);
+  handler_->gone(who);
+  handler_->closed(who);
 }
 
 void simulation::mark_answered(reply& x) {
@@ -363,9 +364,9 @@ void simulation::mark_answered(reply& x) {
 simulation::reply simulation::say(std::string_view bytes, api::socket where) {
   auto who = post(bytes, where);
   run();
-  desk_->gone(who);
-  desk_->closed(who);
-  settle();
+  handler_->gone(who);
+  handler_->closed(who);
+  run_until_idle();
   return std::move(replies_.extract(who).mapped());
 }
 
@@ -406,7 +407,7 @@ void simulation::rules(const std::string& text) {
   from.list = [](const std::string&) {
     return std::optional{std::vector<std::string>{"30.policy"}};
   };
-  society_->world()->policy.write(
+  runtime_->world()->policy.write(
       std::make_shared<model::policy>(model::read_policy(from, {{"d"}, "l"})));
 }
 
@@ -414,12 +415,12 @@ void simulation::rules(const std::string& text) {
 
 bool simulation::step() {
   auto actors = scheduler_->jobs.size();
-  auto lanes = deck_->empty() ? std::size_t{0} : std::size_t{1};
+  auto lanes = lanes_->empty() ? std::size_t{0} : std::size_t{1};
   if (actors + lanes == 0)
     return false;
   // A lane job is as likely as any one actor's turn.
   if (lanes != 0 && chance_() % (actors + 1) == 0) {
-    deck_->run_one(chance_);
+    lanes_->run_one(chance_);
     check_held_volumes();
     if (ready_ && faults_.losses > 0 && chance_() % 1000 < faults_.losses)
       hypervisor_->lose_connection();
@@ -432,7 +433,7 @@ bool simulation::step() {
   return true;
 }
 
-void simulation::settle() {
+void simulation::run_until_idle() {
   while (step()) {
     // nop
   }
@@ -450,18 +451,18 @@ std::size_t simulation::run() {
 
 /// A start whose guest could not be taken down is tried again when time passes.
 bool simulation::is_starting() const {
-  return society_ && std::ranges::any_of(world().system.read()->domains, [this](auto& x) {
+  return runtime_ && std::ranges::any_of(world().system.read()->domains, [this](auto& x) {
            return world().board.read(x->qid).state == power::starting;
          });
 }
 
 void simulation::pass(std::chrono::milliseconds x) {
   scheduler_->advance_time(x);
-  settle();
+  run_until_idle();
 }
 
 power simulation::state_of(const std::string& domain) const {
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   return world().board.read(now.find(domain)->qid).state;
 }
 
@@ -474,7 +475,7 @@ void simulation::violate(std::string what) {
 
 /// Cheap: the costly looks happen only when the board moved.
 void simulation::check_step() {
-  if (!society_)
+  if (!runtime_)
     return;
   auto system = world().system.read();
   if (system != last_system_) {
@@ -499,7 +500,7 @@ void simulation::check_step() {
 
 /// What is stored although it follows from something else is what the file would be mended to.
 void simulation::check_derived() {
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
     auto mended = *x;
     if (model::mend_follower_tags(now.view(), mended))
@@ -522,7 +523,7 @@ void simulation::check_xids() {
 }
 
 void simulation::check_networks() {
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   auto v = now.view();
   for (auto& x : now.system->domains) {
     if (world().board.read(x->qid).state != power::running)
@@ -540,7 +541,7 @@ void simulation::check_networks() {
 /// What guests read of their network is what the record says. Who could not be told is degraded;
 /// who is paused reads it later.
 void simulation::check_qubesdb() {
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
     auto live = world().board.read(x->qid);
     if (!x->is(model::qubes_vm) || live.state != power::running || live.degraded)
@@ -574,7 +575,7 @@ void simulation::check_qubesdb() {
 
 /// Whatever anybody believes of a guest: below one that lives, volumes are not stopped.
 void simulation::check_held_volumes() {
-  if (!society_)
+  if (!runtime_)
     return;
   auto started = disks_->running();
   auto system = world().system.read();
@@ -626,7 +627,7 @@ void simulation::check_rest() {
 /// A netvm counts whoever lives and is at it by its record. Those that are degraded or at rest may
 /// be at two.
 void simulation::check_clients() {
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   auto wanted = std::map<std::string, std::set<std::string>>{};
   for (auto& x : now.system->domains)
     if (auto* netvm = model::netvm_of(now.view(), *x);
@@ -650,7 +651,7 @@ void simulation::check_clients() {
 /// Who runs is plugged into the netvm of its record, where that serves, and nowhere else.
 void simulation::check_interfaces() {
   auto ready = std::exchange(ready_, false); // our own look meets no faults
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
     auto live = world().board.read(x->qid);
     if (!x->is(model::qubes_vm) || live.state != power::running || live.degraded)
@@ -674,7 +675,7 @@ void simulation::check_interfaces() {
 
 /// A netvm reads the rules that are in its clients' files.
 void simulation::check_rules() {
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
     auto* netvm = model::netvm_of(now.view(), *x);
     auto live = world().board.read(x->qid);
@@ -814,7 +815,7 @@ void simulation::check_store() {
   auto loaded = model::xml::load(**text, plain, fixed_uuid);
   if (!loaded || !(saved_part(loaded->system) == saved_part(*system)))
     violate("qubes.xml is not what is published");
-  auto now = society_->world()->look();
+  auto now = runtime_->world()->look();
   auto v = now.view();
   for (auto& [key, is] : acknowledged_) {
     auto* owner = key.first.empty() ? nullptr : system->find(key.first);
@@ -879,15 +880,15 @@ model::system populated_host() {
   x.pools.push_back(big);
   auto add = [&](klass type, std::string_view name, std::string_view based_on,
                  const model::properties& chosen = {}) {
-    auto wish = model::creation{};
-    wish.type = type;
-    wish.based_on = based_on;
-    wish.name = *model::domain_name::parse(name);
-    wish.label = "red";
-    wish.creator = "dom0";
+    auto request = model::creation{};
+    request.type = type;
+    request.based_on = based_on;
+    request.name = *model::domain_name::parse(name);
+    request.label = "red";
+    request.creator = "dom0";
     auto qid = static_cast<std::int64_t>(x.domains.size());
     auto plan =
-        model::plan_creation({x, nobody, machine}, wish,
+        model::plan_creation({x, nobody, machine}, request,
                              {.qid = qid,
                               .uuid = fmt::format("{:08x}-0000-4000-8000-{:012x}", qid, qid),
                               .dispid = 1234});

@@ -1,14 +1,14 @@
-// The whole society in one thread: random interleavings from a seed, virtual time, faults.
+// The whole runtime in one thread: random interleavings from a seed, virtual time, faults.
 #pragma once
 
-#include "actors/root.hpp"
-#include "drivers/doomed_disk.hpp"
+#include "actors/runtime.hpp"
 #include "drivers/fake_backups.hpp"
 #include "drivers/fake_disks.hpp"
 #include "drivers/fake_guest_tools.hpp"
 #include "drivers/fake_hypervisor.hpp"
 #include "drivers/lanes.hpp"
 #include "drivers/memory_manager.hpp"
+#include "drivers/power_loss_disk.hpp"
 #include "messages/admin_api.hpp"
 #include "model/xml/qubes_xml.hpp"
 #include "tests/actors/event_grammar.hpp"
@@ -31,7 +31,7 @@ namespace qubes::tests {
 
 /// Lanes without threads: jobs wait here until the simulation picks one. Jobs of one key keep
 /// their order, as on real lanes.
-class deck final : public drivers::executor {
+class simulated_lanes final : public drivers::executor {
 public:
   bool post(drivers::lane where, std::string key, std::function<void()> job) override;
 
@@ -78,7 +78,7 @@ private:
 /// A disk shared by the store and the test that looks at it.
 class shared_disk final : public drivers::disk {
 public:
-  explicit shared_disk(std::shared_ptr<drivers::doomed_disk> to) : to_(std::move(to)) {}
+  explicit shared_disk(std::shared_ptr<drivers::power_loss_disk> to) : to_(std::move(to)) {}
 
   template <class T>
   using outcome = model::outcome<T>;
@@ -108,7 +108,7 @@ public:
   bool lying = false; ///< says it wrote, and did not
 
 private:
-  std::shared_ptr<drivers::doomed_disk> to_;
+  std::shared_ptr<drivers::power_loss_disk> to_;
 };
 
 /// Has room for everybody and notes what it is asked.
@@ -232,7 +232,7 @@ public:
   bool step();
 
   /// Steps until nothing is left to do; time stands still.
-  void settle();
+  void run_until_idle();
 
   /// Until everything is answered and nothing is left to do but timers. Returns the steps taken.
   std::size_t run();
@@ -260,7 +260,7 @@ public:
   void check_rest();
 
   model::power state_of(const std::string& domain) const;
-  const actors::world& world() const { return *society_->world(); }
+  const actors::world& world() const { return *runtime_->world(); }
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_hypervisor& containers() { return *containers_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
@@ -268,13 +268,13 @@ public:
   patient_memory& memory() { return *memory_; }
   noted_boot& boot() { return *boot_; }
   scripted_agent& agent() { return *agent_; }
-  drivers::doomed_disk& disk() { return *disk_; }
+  drivers::power_loss_disk& disk() { return *disk_; }
   drivers::fake_disks& disks() { return *disks_; }
   drivers::fake_backups& backups() { return *backups_; }
-  deck& lanes() { return *deck_; }
+  simulated_lanes& lanes() { return *lanes_; }
   shared_disk& store_disk() { return *store_disk_; }
-  drivers::doomed_disk& run_disk() { return *run_disk_; }
-  drivers::doomed_disk& config_disk() { return *config_disk_; }
+  drivers::power_loss_disk& run_disk() { return *run_disk_; }
+  drivers::power_loss_disk& config_disk() { return *config_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
   /// What went to a connection other than the simulation's own.
   const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
@@ -293,7 +293,7 @@ public:
     clock_step_us_ += std::chrono::microseconds{by}.count();
   }
   caf::actor_system& system() { return *system_; }
-  actors::society& society() { return *society_; }
+  actors::runtime& runtime() { return *runtime_; }
 
 private:
   struct config : caf::actor_system_config {
@@ -344,10 +344,12 @@ private:
   config config_;
   std::unique_ptr<caf::actor_system> system_;
   caf::scheduler::test_coordinator* scheduler_ = nullptr;
-  std::shared_ptr<deck> deck_ = std::make_shared<deck>();
-  std::shared_ptr<drivers::doomed_disk> disk_ = std::make_shared<drivers::doomed_disk>();
-  std::shared_ptr<drivers::doomed_disk> run_disk_ = std::make_shared<drivers::doomed_disk>();
-  std::shared_ptr<drivers::doomed_disk> config_disk_ = std::make_shared<drivers::doomed_disk>();
+  std::shared_ptr<simulated_lanes> lanes_ = std::make_shared<simulated_lanes>();
+  std::shared_ptr<drivers::power_loss_disk> disk_ = std::make_shared<drivers::power_loss_disk>();
+  std::shared_ptr<drivers::power_loss_disk> run_disk_ =
+      std::make_shared<drivers::power_loss_disk>();
+  std::shared_ptr<drivers::power_loss_disk> config_disk_ =
+      std::make_shared<drivers::power_loss_disk>();
   shared_disk* store_disk_ = nullptr;
   drivers::fake_hypervisor& hypervisor_at(model::hypervisor_id x) {
     return x == model::hypervisor_id::host ? *hypervisor_ : *containers_;
@@ -363,9 +365,9 @@ private:
   std::shared_ptr<drivers::xenstore> xenstore_ = drivers::make_fake_xenstore();
   std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();
   std::shared_ptr<drivers::fake_backups> backups_ = std::make_shared<drivers::fake_backups>();
-  std::unique_ptr<actors::society> society_;
+  std::unique_ptr<actors::runtime> runtime_;
   client_actor client_;
-  std::unique_ptr<actors::front_desk> desk_;
+  std::unique_ptr<actors::request_handler> handler_;
   std::map<connection_id, reply> replies_;
   connection_id last_connection_ = own_ears;
   std::vector<asked> asked_;

@@ -35,7 +35,7 @@ void begin_to_start(simulation& sim, const char* until,
                     std::optional<drivers::lane> where = std::nullopt) {
   sim.lanes().hold(until, where);
   sim.send("work", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_GT(sim.lanes().held(), 0U) << until;
 }
 
@@ -45,7 +45,7 @@ void start(simulation& sim) {
 
 void let_go(simulation& sim) {
   sim.lanes().hold("");
-  sim.settle();
+  sim.run_until_idle();
   if (sim.world().system.read()->find("work"))
     sim.hypervisor().give_in(uuid_of_work(sim));
   sim.run();
@@ -74,20 +74,20 @@ constexpr place places[]{
        start(sim);
        sim.hypervisor().occupy(uuid_of_work(sim));
        sim.send("work", ask::shutdown{});
-       sim.settle();
+       sim.run_until_idle();
      }},
     {"stopping",
      [](simulation& sim) {
        start(sim);
        sim.lanes().hold("varlibqubes:appvms/work/");
        sim.send("work", ask::kill{});
-       sim.settle();
+       sim.run_until_idle();
      }},
     {"removed",
      [](simulation& sim) {
        sim.lanes().hold("varlibqubes:appvms/work/");
        sim.send("work", ask::remove{});
-       sim.settle();
+       sim.run_until_idle();
      }},
 };
 
@@ -160,7 +160,7 @@ TEST(states, give_every_method_the_answer_of_the_table) {
       at.go(sim);
       auto number =
           sim.post(bytes_of(x.name, what.argument, "dom0", "work", what.payload), x.where);
-      sim.settle();
+      sim.run_until_idle();
       auto first = verdict_of(sim.reply_to(number));
       let_go(sim);
       auto last = verdict_of(sim.reply_to(number));

@@ -23,7 +23,7 @@ class storm_of_data {
 public:
   storm_of_data(std::uint64_t seed, faults how)
       : sim(seed, with_volumes(sample_host(domains, 0)), how), fails_(how.volumes > 0) {
-    sim.disks().set_labour([this](auto which, auto&, auto& watch) -> model::outcome<void> {
+    sim.disks().set_work_hook([this](auto which, auto&, auto& watch) -> model::outcome<void> {
       if (deep_ > 2 || which != drivers::disk_call::copy)
         return {};
       ++deep_;

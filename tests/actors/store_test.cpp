@@ -14,7 +14,7 @@ using model::errc;
 
 namespace {
 
-std::string memory_on_disk(drivers::doomed_disk& disk, const std::string& who) {
+std::string memory_on_disk(drivers::power_loss_disk& disk, const std::string& who) {
   auto text = disk.read("qubes.xml", model::xml::max_bytes);
   if (!text || !*text)
     return "no file";
@@ -236,11 +236,11 @@ TEST(store, two_changes_that_fit_alone_but_not_together_cannot_both_win) {
 }
 
 TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
-  auto disk = std::make_shared<drivers::doomed_disk>();
+  auto disk = std::make_shared<drivers::power_loss_disk>();
   auto host = sample_host(2, 1);
   disk->foreign_write("qubes.xml", model::xml::save(host));
   auto open = [&] {
-    return actors::library{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+    return actors::store_file{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
   };
   auto files = open();
   ASSERT_TRUE(files.load({}));
@@ -277,9 +277,9 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
 
 /// What would not load again is refused while all is well.
 TEST(store, a_file_too_large_to_be_loaded_is_not_written) {
-  auto disk = std::make_shared<drivers::doomed_disk>();
+  auto disk = std::make_shared<drivers::power_loss_disk>();
   auto files =
-      actors::library{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+      actors::store_file{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
   auto small = sample_host(1, 1);
   disk->foreign_write("qubes.xml", model::xml::save(small));
   ASSERT_TRUE(files.load({}));

@@ -60,7 +60,7 @@ bool moves(const order& x) {
 }
 
 /// What an operator does beside that, one at a time.
-enum class deed : std::uint8_t {
+enum class action : std::uint8_t {
   move,
   move_all,
   fence,
@@ -73,7 +73,7 @@ enum class deed : std::uint8_t {
   restart,
 };
 
-constexpr auto last_deed = static_cast<unsigned>(deed::restart);
+constexpr auto last_action = static_cast<unsigned>(action::restart);
 
 std::string any_netvm(std::mt19937_64& chance, std::size_t depth) {
   return fmt::format("sys-net{}", chance() % depth);
@@ -91,35 +91,35 @@ void replace(simulation& sim, const std::string& who) {
   sim.send("", ask::create{std::move(again)});
 }
 
-void act(simulation& sim, deed what, std::size_t apps, std::size_t depth) {
+void act(simulation& sim, action what, std::size_t apps, std::size_t depth) {
   auto& chance = sim.chance();
   auto app = fmt::format("app{}", chance() % apps);
   if (!sim.world().directory.read()->find(app)) // between two of its name
     return;
   switch (what) {
-  case deed::move: sim.send(app, ask::set_property{"netvm", any_netvm(chance, depth)}); break;
-  case deed::move_all: {
+  case action::move: sim.send(app, ask::set_property{"netvm", any_netvm(chance, depth)}); break;
+  case action::move_all: {
     auto netvm = any_netvm(chance, depth);
     sim.excuse(netvm);
     sim.send("", ask::set_property{"default_netvm", netvm});
     break;
   }
-  case deed::fence:
+  case action::fence:
     sim.send(app, ask::set_firewall{
                       fmt::format("action=accept dsthost=10.1.0.{}\naction=drop\n", chance() % 9)});
     break;
-  case deed::promote:
+  case action::promote:
     sim.send(app, ask::set_property{"provides_network", chance() % 2 == 0 ? "True" : "False"});
     break;
-  case deed::replace: replace(sim, app); break;
-  case deed::sleep: sim.send("", ask::suspend_host{}); break;
-  case deed::wake: sim.send("", ask::resume_host{}); break;
-  case deed::strike:
+  case action::replace: replace(sim, app); break;
+  case action::sleep: sim.send("", ask::suspend_host{}); break;
+  case action::wake: sim.send("", ask::resume_host{}); break;
+  case action::strike:
     if (auto actors = sim.world().directory.read(); auto& who = actors->find(app)->domain)
       caf::anon_send_exit(who, caf::exit_reason::unhandled_exception);
     break;
-  case deed::reload: caf::anon_send(sim.world().store, atom::reload_v); break;
-  case deed::restart: sim.restart(); break;
+  case action::reload: caf::anon_send(sim.world().store, atom::reload_v); break;
+  case action::restart: sim.restart(); break;
   }
 }
 
@@ -150,7 +150,7 @@ void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t o
   sim.may_lose_track = true;
   for (auto i = std::size_t{0}; i < orders; ++i) {
     if (chance() % 3 == 0) {
-      act(sim, static_cast<deed>(chance() % (last_deed + 1)), apps, depth);
+      act(sim, static_cast<action>(chance() % (last_action + 1)), apps, depth);
     } else if (auto& what = pick(chance); true) {
       auto n = chance() % (apps + depth);
       auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);

@@ -107,7 +107,7 @@ TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
   for (auto player : {"app0", "dom0", ""}) {
     auto done = sim.ask("sys-net0", ask::set_property{"audiovm", player});
     ASSERT_TRUE(done) << done.error().message();
-    sim.settle();
+    sim.run_until_idle();
   }
   auto told = std::vector<std::string>{};
   for (auto& x : sim.tools().calls())
@@ -139,7 +139,7 @@ TEST_F(stub_domains, are_known_of_guests_that_ran_before_the_connection) {
   ASSERT_TRUE(sim.hypervisor().create(
       uuid, fmt::format("<domain><name>app0</name><uuid>{}</uuid></domain>", uuid)));
   sim.hypervisor().lose_connection();
-  sim.settle();
+  sim.run_until_idle();
   sim.pass(std::chrono::seconds{30});
   sim.run();
   EXPECT_EQ(property("app0", "stubdom_xid"), "9");
@@ -170,7 +170,7 @@ TEST_F(stub_domains, a_ceiling_that_may_move_is_told_to_the_memory_manager) {
   };
   EXPECT_EQ(ceiling(), std::to_string(3000 * 1024));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"maxmem", "5000"}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(ceiling(), std::to_string(5000 * 1024));
   EXPECT_EQ(sim.xenstore().read("/local/domain/1/memory/hotplug-max")->value_or("none"), "none")
       << "sys-net0 cannot";

@@ -104,7 +104,7 @@ TEST_P(supervision, who_asks_an_actor_that_dies_is_told) {
   caf::anon_send_exit(entry("app0").domain, caf::exit_reason::unhandled_exception);
   auto tickets = std::vector{sim.send("app0", ask::start{}), sim.send("app0", ask::add_tag{"one"}),
                              sim.send("app0", ask::kill{})};
-  sim.settle();
+  sim.run_until_idle();
   for (auto x : tickets)
     EXPECT_TRUE(sim.answer_to(x)) << "before any deadline";
   sim.run();

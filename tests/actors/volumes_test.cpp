@@ -98,7 +98,7 @@ TEST_P(volumes_of_a_domain, are_told_while_work_on_them_is_under_way) {
          {order{ask::look_at_volume{"root"}}, order{ask::look_at_volume{"private"}},
           order{ask::look_at_volume{"volatile"}}, order{ask::list_snapshots{"private"}}}) {
       auto asked = sim.send("app0", what);
-      sim.settle();
+      sim.run_until_idle();
       auto* answer = sim.answer_to(asked);
       EXPECT_TRUE(answer && *answer) << when << ": " << what.what.index();
     }
@@ -106,7 +106,7 @@ TEST_P(volumes_of_a_domain, are_told_while_work_on_them_is_under_way) {
   auto work = [&](order what, std::string_view when) {
     sim.lanes().hold("varlibqubes:appvms/app0/");
     sim.send("app0", std::move(what));
-    sim.settle();
+    sim.run_until_idle();
     expect_told(when);
     sim.lanes().hold("");
     sim.run();
@@ -182,14 +182,14 @@ TEST_P(volumes_of_a_domain, do_not_grow_inside_where_nobody_hears_of_it) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   auto resize = [this](const std::string& bytes) {
     auto ticket = sim.send("app0", ask::resize_volume{"private", bytes});
-    sim.settle();
+    sim.run_until_idle();
     auto* said = sim.answer_to(ticket);
     EXPECT_TRUE(said && !*said && said->error().code == errc::storage);
     return said ? why(*said) : "nothing";
   };
   sim.lanes().hold("app0 agent");
   auto started = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(resize("30000000000"), HasSubstr("has grown, its file system has not: the qrexec "
                                                "agent of 'app0' is not connected"));
   sim.lanes().hold("");
@@ -210,7 +210,7 @@ TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_o
   for (auto round = 0; round < 10; ++round) {
     sim.lanes().hold("varlibqubes:");
     auto killed = sim.send("app0", ask::kill{});
-    sim.settle();
+    sim.run_until_idle();
     ASSERT_GT(sim.lanes().held(), 0U);
     auto me = sim.world().system.read()->find("app0");
     caf::anon_send(sim.world().directory.read()->find("app0")->domain,
@@ -335,7 +335,7 @@ model::system host_of_two_pools() {
 struct pools : testing::TestWithParam<std::uint64_t> {
   ask::clone_volume clone(const std::string& from, const std::string& to) {
     auto offer = sim.send("", ask::offer_volume{from, "private"});
-    sim.settle();
+    sim.run_until_idle();
     return {to, "private", sim.answer_to(offer)->value()};
   }
 
@@ -374,7 +374,7 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
   auto starting = sim.send("app1", ask::start{});
   auto other = sim.send("app0", ask::start{});
   auto copied = sim.send("", clone("app2", "app4"));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(fine(other));
   EXPECT_TRUE(fine(copied));
   EXPECT_EQ(sim.state_of("app0"), power::running);
@@ -395,12 +395,12 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
                                             testing::Key("nfs:appvms/app5/private")));
   // Nobody waits behind a call that cannot be ended.
   auto refused = sim.send("app1", ask::clear_volume{"private"});
-  sim.settle();
+  sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(refused));
   EXPECT_THAT(sim.answer_to(refused)->error().text, HasSubstr("is marked failed"));
 
   sim.lanes().hold("");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(sim.ask("app1", ask::start{}));
   EXPECT_THAT(sim.world().status.failed_volumes(),
               testing::Not(testing::Contains(testing::Key("nfs:appvms/app1/private"))));
@@ -416,7 +416,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
   sim.lanes().hold("varlibqubes:");
   for (auto i = 0; i < 24; i += 2)
     sim.send(fmt::format("app{}", i), ask::resize_volume{"private", "90000000000"});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(sim.lanes().held(), most);
   sim.lanes().hold("");
   sim.run();
@@ -431,7 +431,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
     held.push_back(sim.send("", y));
   for (auto volume : {"private", "volatile", "root"})
     sim.send("app1", ask::resize_volume{volume, "90000000000"});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(sim.lanes().held(), most + 2);
   sim.lanes().hold("");
   sim.run();
@@ -475,10 +475,10 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
   auto held = std::vector<std::uint64_t>{};
   for (auto i = 0; i < 9; ++i)
     held.push_back(sim.send("app1", ask::resize_volume{"private", "90000000000"}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(sim.lanes().held(), 1U);
   auto other = sim.send("app3", ask::resize_volume{"private", "90000000000"});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(fine(other));
   sim.lanes().hold("");
   sim.run();
@@ -488,7 +488,7 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
 
 /// The actor of a pool may die of a fault while a thread works for it.
 TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volume) {
-  auto world = sim.society().world();
+  auto world = sim.runtime().world();
   auto no_owner = std::shared_ptr<void>{};
   auto next = sim.system().spawn(actors::storage_pool, world, std::string{"nfs"},
                                  std::shared_ptr<drivers::disks>{no_owner, &sim.disks()},
@@ -497,11 +497,11 @@ TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volum
   auto job = pool_job{typed_disk_job{disk_job::volume_target{now, now->share("app1"), "private"},
                                      disk_job::look_at_volume{}}};
   auto order = std::vector<std::string>{};
-  sim.disks().set_labour([&](auto which, auto&, auto&) -> model::outcome<void> {
+  sim.disks().set_work_hook([&](auto which, auto&, auto&) -> model::outcome<void> {
     if (which != disk_call::copy)
       return {};
     caf::anon_send(next, job, pool_reply{[](const auto&) {}});
-    sim.settle();
+    sim.run_until_idle();
     order.push_back("copied");
     return {};
   });
@@ -512,7 +512,7 @@ TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volum
   });
   auto copied = sim.send("", clone("app0", "app1"));
   sim.run();
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(fine(copied));
   EXPECT_THAT(order, ElementsAre("copied", "looked"));
   caf::anon_send_exit(next, caf::exit_reason::user_shutdown);
@@ -554,7 +554,7 @@ TEST_P(pools, come_and_go_with_their_actors) {
   EXPECT_EQ(running(), before + 1);
   EXPECT_TRUE(sim.ask("", ask::look_at_pool{"usb"}));
   EXPECT_TRUE(sim.ask("", ask::remove_pool{"usb"}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(running(), before);
   auto refused = sim.ask("", ask::remove_pool{"nfs"});
   EXPECT_EQ(refused.error().code, errc::pool_in_use);
@@ -644,7 +644,7 @@ TEST_P(pools, one_that_a_removal_needs_is_in_use) {
 // -- long work ------------------------------------------------------------------------------------
 
 TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
-  sim.disks().set_labour([&](auto which, auto&, auto& watch) -> model::outcome<void> {
+  sim.disks().set_work_hook([&](auto which, auto&, auto& watch) -> model::outcome<void> {
     for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 10; ++i) {
       sim.pass(std::chrono::milliseconds{400});
       watch.tell(i, 10);
@@ -664,7 +664,7 @@ TEST_P(pools, long_work_tells_how_far_it_is_once_a_second) {
 }
 
 TEST_P(pools, a_copy_that_gets_on_may_take_long) {
-  sim.disks().set_labour([&](auto which, auto&, auto& watch) -> model::outcome<void> {
+  sim.disks().set_work_hook([&](auto which, auto&, auto& watch) -> model::outcome<void> {
     for (auto i = std::uint64_t{1}; which == disk_call::copy && i <= 200; ++i) {
       sim.pass(std::chrono::seconds{500}); // more than a day in all
       watch.tell(i, 200);
@@ -672,8 +672,8 @@ TEST_P(pools, a_copy_that_gets_on_may_take_long) {
     EXPECT_FALSE(watch.stop.stop_requested());
     return {};
   });
-  auto wish = clone("app1", "app0");
-  auto who = sim.post(clone_request(wish.token));
+  auto request = clone("app1", "app0");
+  auto who = sim.post(clone_request(request.token));
   sim.run();
   EXPECT_EQ(sim.reply_to(who).frames, std::vector{api::success("")});
 }
@@ -681,8 +681,8 @@ TEST_P(pools, a_copy_that_gets_on_may_take_long) {
 namespace {
 
 /// A copy that goes on until it is told to stop, and what happens meanwhile.
-drivers::fake_disks::labour endless_copy(simulation& sim, bool& stopped,
-                                         const std::function<void()>& meanwhile) {
+drivers::fake_disks::work_hook endless_copy(simulation& sim, bool& stopped,
+                                            const std::function<void()>& meanwhile) {
   return [&sim, &stopped, meanwhile](auto which, auto&, auto& watch) -> model::outcome<void> {
     if (which != disk_call::copy)
       return {};
@@ -699,9 +699,9 @@ drivers::fake_disks::labour endless_copy(simulation& sim, bool& stopped,
 TEST_P(pools, a_clone_ends_with_its_client) {
   auto stopped = false;
   auto who = connection_id{};
-  sim.disks().set_labour(endless_copy(sim, stopped, [&] { sim.leave(who); }));
-  auto wish = clone("app1", "app0");
-  who = sim.post(clone_request(wish.token));
+  sim.disks().set_work_hook(endless_copy(sim, stopped, [&] { sim.leave(who); }));
+  auto request = clone("app1", "app0");
+  who = sim.post(clone_request(request.token));
   sim.run();
   EXPECT_TRUE(stopped);
   EXPECT_THAT(sim.reply_to(who).frames, IsEmpty());
@@ -709,17 +709,17 @@ TEST_P(pools, a_clone_ends_with_its_client) {
 
 TEST_P(pools, a_clone_whose_client_left_before_its_turn_is_never_begun) {
   auto begun = false;
-  sim.disks().set_labour([&](auto which, auto&, auto&) -> model::outcome<void> {
+  sim.disks().set_work_hook([&](auto which, auto&, auto&) -> model::outcome<void> {
     begun |= which == disk_call::copy;
     return {};
   });
-  auto wish = clone("app1", "app0");
+  auto request = clone("app1", "app0");
   sim.lanes().hold("varlibqubes:appvms/app0/private");
   sim.send("app0", ask::resize_volume{"private", "90000000000"});
-  auto who = sim.post(clone_request(wish.token));
-  sim.settle();
+  auto who = sim.post(clone_request(request.token));
+  sim.run_until_idle();
   sim.leave(who);
-  sim.settle();
+  sim.run_until_idle();
   sim.lanes().hold("");
   sim.run();
   EXPECT_FALSE(begun);
@@ -728,7 +728,7 @@ TEST_P(pools, a_clone_whose_client_left_before_its_turn_is_never_begun) {
 TEST_P(pools, a_clone_ends_with_its_domain) {
   auto stopped = false;
   auto removal = std::uint64_t{};
-  sim.disks().set_labour(
+  sim.disks().set_work_hook(
       endless_copy(sim, stopped, [&] { removal = sim.send("app0", ask::remove{}); }));
   auto copied = sim.send("", clone("app1", "app0"));
   sim.run();
@@ -743,7 +743,7 @@ TEST_P(pools, a_clone_ends_with_its_domain) {
 TEST_P(pools, a_start_that_is_killed_does_not_copy_on) {
   auto stopped = false;
   auto killed = std::uint64_t{};
-  sim.disks().set_labour([&](auto which, auto& vid, auto& watch) -> model::outcome<void> {
+  sim.disks().set_work_hook([&](auto which, auto& vid, auto& watch) -> model::outcome<void> {
     if (which != disk_call::start || vid != id_of("app0"))
       return {};
     killed = sim.send("app0", ask::kill{});
@@ -764,9 +764,9 @@ TEST_P(pools, a_start_that_is_killed_does_not_copy_on) {
 
 TEST_P(pools, a_daemon_that_stops_breaks_copies_off) {
   auto stopped = false;
-  sim.disks().set_labour(endless_copy(sim, stopped, [&] { sim.society().abandon(); }));
+  sim.disks().set_work_hook(endless_copy(sim, stopped, [&] { sim.runtime().abandon(); }));
   sim.send("", clone("app1", "app0"));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(stopped);
 }
 
@@ -774,11 +774,11 @@ TEST_P(pools, an_import_whose_client_left_is_taken_back) {
   sim.lanes().hold("varlibqubes:appvms/app0/private");
   auto who = sim.post(bytes_of("internal.vm.volume.ImportBegin", "private", "dom0", "app0", "4096"),
                       api::socket::internal);
-  sim.settle();
+  sim.run_until_idle();
   sim.leave(who);
-  sim.settle();
+  sim.run_until_idle();
   sim.lanes().hold("");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(sim.disks().importing(), IsEmpty());
   EXPECT_EQ(sim.ask("app0", ask::end_import{"private", "ok"}).error().code, errc::general);
 }

@@ -173,7 +173,7 @@ struct servers : testing::Test {
   }
 
   /// Waits until the server has `count` connections; it owes no event for this, so look again.
-  bool settles_at(std::size_t count) {
+  bool has_connections(std::size_t count) {
     auto deadline = std::chrono::steady_clock::now() + patience;
     while (s->connections() != count) {
       if (std::chrono::steady_clock::now() > deadline)
@@ -190,7 +190,7 @@ TEST_F(servers, answer_a_request_once_it_is_complete) {
   serve_echo();
   EXPECT_EQ(client{path}.ask("admin.vm.List dom0 name dom0"), "admin.vm.List dom0 name dom0");
   EXPECT_EQ(client{path}.ask(std::string("a\0b\0", 4)), std::string("a\0b\0", 4));
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, pass_on_an_empty_request_too) {
@@ -209,7 +209,7 @@ TEST_F(servers, put_a_request_together_from_pieces) {
   auto c = client{path};
   for (const auto* piece : {"admin", ".vm.List", " dom0"}) {
     ASSERT_TRUE(c.say(piece));
-    ASSERT_TRUE(settles_at(1));
+    ASSERT_TRUE(has_connections(1));
   }
   c.finish();
   auto request = notes.next();
@@ -225,7 +225,7 @@ TEST_F(servers, take_65536_bytes_and_not_one_more) {
   auto c = client{path};
   c.say(most + "x"); // dropped at once, it need not even finish
   EXPECT_EQ(c.hear_all(), "");
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, read_a_request_that_is_too_long_to_its_end_and_say_so) {
@@ -237,11 +237,11 @@ TEST_F(servers, read_a_request_that_is_too_long_to_its_end_and_say_so) {
   auto slow = client{path};
   for (auto i = 0; i < 3; ++i) {
     ASSERT_TRUE(slow.say(std::string(40'000, 'x')));
-    ASSERT_TRUE(settles_at(1));
+    ASSERT_TRUE(has_connections(1));
   }
   slow.finish();
   EXPECT_EQ(slow.hear_all(), too_long);
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, wait_in_vain_for_the_end_of_a_request_that_is_too_long_no_longer_than_for_another) {
@@ -251,7 +251,7 @@ TEST_F(servers, wait_in_vain_for_the_end_of_a_request_that_is_too_long_no_longer
   auto c = client{path};
   c.say(std::string(70'000, 'x'));
   EXPECT_EQ(c.hear_all(), "");
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, know_socket_and_peer_of_a_request) {
@@ -285,7 +285,7 @@ TEST_F(servers, drop_half_a_request_in_time) {
   EXPECT_EQ(half.hear_all(), "");
   EXPECT_EQ(silent.hear_all(), "");
   EXPECT_GE(std::chrono::steady_clock::now() - start, 50ms);
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, leave_a_complete_request_all_the_time_it_needs) {
@@ -355,7 +355,7 @@ TEST_F(servers, answer_many_clients_from_many_threads) {
   for (auto& x : workers)
     x.join();
   EXPECT_EQ(wrong, 0);
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
   EXPECT_TRUE(notes.gone().empty());
 }
 
@@ -392,7 +392,7 @@ TEST_F(servers, drop_whom_they_are_told_without_a_reply) {
   ASSERT_TRUE(request);
   s->drop(request->id);
   EXPECT_EQ(c.hear_all(), "");
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
   EXPECT_TRUE(notes.gone().empty());
 }
 
@@ -409,7 +409,7 @@ TEST_F(servers, disconnect_who_never_reads_and_serve_the_others) {
   for (; s->connections() > 0 && sent < (64U << 20); sent += 4096)
     s->send(request->id, std::string(4096, 'x'), false);
   EXPECT_TRUE(notes.saw_go(request->id));
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
   EXPECT_GT(sent, limits.output);
   auto heard = slow.hear_all().size(); // what was on its way, in one piece, then the end
   EXPECT_GT(heard, 0U);
@@ -432,7 +432,7 @@ TEST_F(servers, disconnect_who_stops_reading_a_reply) {
   auto idle = client{path};
   idle.say("x");
   idle.finish();
-  EXPECT_TRUE(settles_at(1));
+  EXPECT_TRUE(has_connections(1));
   EXPECT_EQ(client{path}.ask("x").size(), large.size()) << "its turn comes";
   EXPECT_EQ(notes.gone().size(), 1U);
   EXPECT_LT(idle.hear_all().size(), large.size());
@@ -474,7 +474,7 @@ TEST_F(servers, report_who_vanished_before_the_reply) {
   EXPECT_TRUE(notes.saw_go(first->id));
   streaming.vanish();
   EXPECT_TRUE(notes.saw_go(second->id));
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
   s->send(first->id, "too late", true);
 }
 
@@ -485,7 +485,7 @@ TEST_F(servers, report_nobody_who_was_answered_or_never_asked) {
   c.say(std::string(70'000, 'x'));
   c.vanish();
   EXPECT_EQ(client{path}.ask("y"), "y");
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
   EXPECT_TRUE(notes.gone().empty());
 }
 
@@ -514,7 +514,7 @@ TEST_F(servers, do_not_call_back_into_the_sender) {
   while (notes.gone().size() < 50 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::yield();
   EXPECT_EQ(notes.gone().size(), 50U);
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, survive_abrupt_aborts) {
@@ -529,7 +529,7 @@ TEST_F(servers, survive_abrupt_aborts) {
       c.finish();
     c.vanish();
   }
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
   EXPECT_EQ(client{path}.ask("y").size(), 100'001U);
 }
 
@@ -549,12 +549,12 @@ TEST_F(servers, work_beside_two_thousand_idle_connections) {
       idle.emplace_back(path);
       ASSERT_TRUE(idle.back().connected()) << i;
     }
-    ASSERT_TRUE(settles_at(2000));
+    ASSERT_TRUE(has_connections(2000));
     for (auto i = 0; i < 200; ++i)
       ASSERT_EQ(client{path}.ask("x"), "x");
     EXPECT_EQ(idle[1000].ask("me too"), "me too");
     idle.clear();
-    EXPECT_TRUE(settles_at(0));
+    EXPECT_TRUE(has_connections(0));
     s.reset();
   }
   ::setrlimit(RLIMIT_NOFILE, &before);
@@ -565,7 +565,7 @@ TEST_F(servers, let_more_clients_than_allowed_wait_their_turn) {
   serve_notes();
   auto first = client{path};
   auto second = client{path};
-  ASSERT_TRUE(settles_at(2));
+  ASSERT_TRUE(has_connections(2));
   auto third = client{path};
   ASSERT_TRUE(third.connected()); // in the backlog
   third.say("third");
@@ -587,9 +587,9 @@ TEST_F(servers, let_more_clients_than_allowed_wait_their_turn) {
 TEST_F(servers, wait_for_descriptors_and_go_on) {
   serve_echo();
   auto early = client{path};
-  ASSERT_TRUE(settles_at(1));
+  ASSERT_TRUE(has_connections(1));
   auto late = client{path};
-  ASSERT_TRUE(settles_at(2));
+  ASSERT_TRUE(has_connections(2));
   auto blocked = std::vector<unique_fd>{};
 
   // Nothing free but what the next client itself takes.
@@ -622,7 +622,7 @@ TEST_F(servers, use_no_processor_while_idle) {
   // The sweep runs for this one and has to stop after it.
   auto c = client{path};
   EXPECT_EQ(c.hear_all(), "");
-  ASSERT_TRUE(settles_at(0));
+  ASSERT_TRUE(has_connections(0));
   auto spent = [] {
     auto usage = rusage{};
     ::getrusage(RUSAGE_SELF, &usage);
@@ -651,7 +651,7 @@ TEST_F(servers, remove_their_sockets_at_the_end) {
   serve_echo();
   EXPECT_TRUE(directory.has("qubesd.sock"));
   auto idle = client{path};
-  ASSERT_TRUE(settles_at(1));
+  ASSERT_TRUE(has_connections(1));
   s.reset();
   EXPECT_FALSE(directory.has("qubesd.sock"));
   EXPECT_EQ(idle.hear_all(), "");
@@ -717,7 +717,7 @@ TEST_F(servers, stop_accepting_and_finish_what_they_have) {
   EXPECT_FALSE(client{path}.connected());
   s->send(request->id, "served", true);
   EXPECT_EQ(c.hear_all(), "served");
-  EXPECT_TRUE(settles_at(0));
+  EXPECT_TRUE(has_connections(0));
 }
 
 TEST_F(servers, can_be_stopped_from_their_own_thread) {

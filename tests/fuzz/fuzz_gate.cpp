@@ -1,5 +1,5 @@
-// Bytes on the sockets of a populated host, through frame, front desk, society and back. An input
-// is a few requests, each after a character for its socket (0, 1, 2), with 0xff between them.
+// Bytes on the sockets of a populated host, through frame, request handler, actors and back. An
+// input is a few requests, each after a character for its socket (0, 1, 2), with 0xff between them.
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 

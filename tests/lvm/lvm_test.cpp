@@ -50,9 +50,9 @@ void check_equal(const std::string& is, const std::string& wanted, const std::st
 }
 
 /// Dies in place of a command.
-class doomed_runner final : public drivers::command_runner {
+class ending_runner final : public drivers::command_runner {
 public:
-  explicit doomed_runner(int commands) : left_(commands) {}
+  explicit ending_runner(int commands) : left_(commands) {}
 
   outcome<drivers::process_result> run(const drivers::command& x) override {
     if (x.words[1] != "lvs" && left_-- == 0)
@@ -273,7 +273,7 @@ void show_imports(const world& with) {
 template <class Prepare, class Work>
 void show_kills(const world& with, const std::string& name, const std::string& wanted,
                 Prepare prepare, Work work) {
-  auto mine = with.kept("vm-doomed-private");
+  auto mine = with.kept("vm-removed-private");
   auto home = with.open();
   (void)home->create(mine);
   run_guest(*home, mine, "older");
@@ -283,7 +283,7 @@ void show_kills(const world& with, const std::string& name, const std::string& w
     prepare(*home, mine);
     auto child = ::fork();
     if (child == 0)
-      ::_exit(work(*with.open(std::make_shared<doomed_runner>(commands)), mine) ? 0 : 1);
+      ::_exit(work(*with.open(std::make_shared<ending_runner>(commands)), mine) ? 0 : 1);
     auto status = 0;
     ::waitpid(child, &status, 0);
     died = status;
@@ -293,7 +293,7 @@ void show_kills(const world& with, const std::string& name, const std::string& w
     if (!seen.ends_with(word))
       seen += (seen.empty() ? "" : " ") + word;
     for (auto half : {"-snap", "-import", "-old"})
-      if (names(with).find("vm-doomed-private" + std::string{half}) != std::string::npos)
+      if (names(with).find("vm-removed-private" + std::string{half}) != std::string::npos)
         seen += fmt::format(" [left: {}]", half);
     if (status != 0 && WEXITSTATUS(status) != 9)
       return check(false, name, "failed by itself");

@@ -64,13 +64,13 @@ TEST(disk_jobs, that_stop_or_remove_have_their_turn_however_late) {
   EXPECT_FALSE(manner_of(of_a_volume(disk_job::clear_volume{})).may_begin_late());
 }
 
-TEST(disk_jobs, are_broken_off_by_their_own_errand) {
-  auto mine = std::make_shared<errand>();
-  EXPECT_EQ(errand_of(of_a_volume(disk_job::start_volume{mine})), mine);
-  EXPECT_EQ(errand_of(of_a_volume(
-                disk_job::copy_volume{.source = {}, .source_owner = {}, .errand = mine})),
+TEST(disk_jobs, are_broken_off_by_their_own_cancellation) {
+  auto mine = std::make_shared<cancellation>();
+  EXPECT_EQ(cancellation_of(of_a_volume(disk_job::start_volume{mine})), mine);
+  EXPECT_EQ(cancellation_of(of_a_volume(
+                disk_job::copy_volume{.source = {}, .source_owner = {}, .cancellation = mine})),
             mine);
-  EXPECT_EQ(errand_of(of_a_volume(disk_job::stop_volume{})), nullptr);
+  EXPECT_EQ(cancellation_of(of_a_volume(disk_job::stop_volume{})), nullptr);
 }
 
 TEST(disk_jobs, have_results_of_their_own) {

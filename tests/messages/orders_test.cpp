@@ -29,15 +29,15 @@ TEST(orders, are_waited_for_as_long_as_they_say) {
   EXPECT_EQ(limit_of(ask::run_backup{"daily"}, limits), limits.backup);
 }
 
-TEST(orders, that_end_with_their_client_get_an_errand) {
+TEST(orders, that_end_with_their_client_get_a_cancellation) {
   auto clone = order{ask::clone_volume{"work", "private", "token"}};
-  auto errand = begin_errand(clone);
-  ASSERT_TRUE(errand);
-  EXPECT_EQ(std::get<ask::clone_volume>(clone.what).errand, errand);
+  auto cancellation = begin_cancellation(clone);
+  ASSERT_TRUE(cancellation);
+  EXPECT_EQ(std::get<ask::clone_volume>(clone.what).cancellation, cancellation);
   auto begun = order{ask::begin_import{"private"}};
-  EXPECT_TRUE(begin_errand(begun));
+  EXPECT_TRUE(begin_cancellation(begun));
   auto start = order{ask::start{}};
-  EXPECT_FALSE(begin_errand(start));
+  EXPECT_FALSE(begin_cancellation(start));
 }
 
 } // namespace qubes::tests

@@ -62,13 +62,13 @@ TEST_F(changes, nothing_is_done_when_one_of_several_edits_is_refused) {
 }
 
 TEST_F(changes, tags_follow_what_was_planned_at_the_same_time) {
-  auto wish = creation{};
-  wish.type = klass::app;
-  wish.based_on = "debian";
-  wish.name = *domain_name::parse("fresh");
-  wish.label = "red";
-  wish.creator = "dom0";
-  auto born = plan_creation(at.view(), wish, {.qid = 90, .uuid = tests::sample_uuid(90)});
+  auto request = creation{};
+  request.type = klass::app;
+  request.based_on = "debian";
+  request.name = *domain_name::parse("fresh");
+  request.label = "red";
+  request.creator = "dom0";
+  auto born = plan_creation(at.view(), request, {.qid = 90, .uuid = tests::sample_uuid(90)});
   ASSERT_FALSE(born.refusal);
   auto moved = plan_set_property(at.view(), nullptr, "default_guivm", "sys-net");
   ASSERT_FALSE(moved.refusal);

@@ -47,13 +47,13 @@ protected:
       }
   }
 
-  outcome<creation> wish(klass type, std::string_view based_on, std::string_view payload,
-                         bool with_pools = false) const {
+  outcome<creation> request(klass type, std::string_view based_on, std::string_view payload,
+                            bool with_pools = false) const {
     return parse_creation(at.system, type, based_on, payload, with_pools);
   }
   plan make(klass type, std::string_view based_on, std::string_view payload,
             bool with_pools = false, std::string creator = "dom0") const {
-    auto x = wish(type, based_on, payload, with_pools);
+    auto x = request(type, based_on, payload, with_pools);
     if (!x)
       ADD_FAILURE() << payload << ": " << x.error().text;
     x->creator = std::move(creator);
@@ -134,7 +134,7 @@ TEST_F(creations, name_and_label_are_required_and_unique) {
       {"name=\xc3\xa4 label=red", errc::protocol, "ASCII"},
   };
   for (auto& x : table) {
-    auto got = wish(klass::app, "", x.payload);
+    auto got = request(klass::app, "", x.payload);
     ASSERT_FALSE(got) << x.payload;
     EXPECT_EQ(got.error().code, x.code) << x.payload << ": " << got.error().message();
     EXPECT_THAT(got.error().message(), HasSubstr(x.named)) << x.payload;
@@ -142,22 +142,22 @@ TEST_F(creations, name_and_label_are_required_and_unique) {
 }
 
 TEST_F(creations, pools_are_named_once_and_not_both_ways) {
-  EXPECT_EQ(wish(klass::app, "", "name=a label=red pool=p pool=q", true).error().code,
+  EXPECT_EQ(request(klass::app, "", "name=a label=red pool=p pool=q", true).error().code,
             errc::protocol);
-  EXPECT_EQ(wish(klass::app, "", "name=a label=red pool:root=p pool:root=q", true).error().code,
+  EXPECT_EQ(request(klass::app, "", "name=a label=red pool:root=p pool:root=q", true).error().code,
             errc::protocol);
-  EXPECT_EQ(wish(klass::app, "", "name=a label=red pool=p pool:root=q", true).error().code,
+  EXPECT_EQ(request(klass::app, "", "name=a label=red pool=p pool:root=q", true).error().code,
             errc::protocol);
-  EXPECT_THAT(wish(klass::app, "", "name=a label=red pool:boot=q", true).error().message(),
+  EXPECT_THAT(request(klass::app, "", "name=a label=red pool:boot=q", true).error().message(),
               HasSubstr("root, private, volatile, kernel"));
-  EXPECT_TRUE(wish(klass::app, "", "label=red pool:private=q name=a", true)) << "in any order";
+  EXPECT_TRUE(request(klass::app, "", "label=red pool:private=q name=a", true)) << "in any order";
 }
 
 TEST_F(creations, only_classes_with_a_template_take_one) {
   for (auto type : {klass::template_vm, klass::standalone, klass::remote, klass::admin})
-    EXPECT_EQ(wish(type, "debian", "name=a label=red").error().code, errc::protocol);
-  EXPECT_TRUE(wish(klass::app, "debian", "name=a label=red"));
-  EXPECT_TRUE(wish(klass::disp, "dvm", "name=a label=red"));
+    EXPECT_EQ(request(type, "debian", "name=a label=red").error().code, errc::protocol);
+  EXPECT_TRUE(request(klass::app, "debian", "name=a label=red"));
+  EXPECT_TRUE(request(klass::disp, "dvm", "name=a label=red"));
 }
 
 // -- the record -----------------------------------------------------------------------------------

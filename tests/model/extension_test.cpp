@@ -26,10 +26,10 @@ std::vector<std::string> lines(const qubesdb_edits& all) {
   return result;
 }
 
-struct telling_test : testing::Test {
+struct guest_notification_test : testing::Test {
   sample it;
 
-  telling_test() {
+  guest_notification_test() {
     it.machine.timezone = "Europe/Warsaw";
     it.add(klass::app, "fake", 9);
     it.run("sys-net");
@@ -70,7 +70,7 @@ struct telling_test : testing::Test {
 
 } // namespace
 
-TEST_F(telling_test, a_plain_client_is_told_in_the_order_of_the_stock_daemon) {
+TEST_F(guest_notification_test, a_plain_client_is_told_in_the_order_of_the_stock_daemon) {
   it.feature("work", "qubes-firewall", "");
   it.set("work", "maxmem", std::int64_t{0});
   auto all = lines(entries("work"));
@@ -90,7 +90,7 @@ TEST_F(telling_test, a_plain_client_is_told_in_the_order_of_the_stock_daemon) {
           "/qubes-iptables=reload"));
 }
 
-TEST_F(telling_test, a_middle_provider_has_both_sides) {
+TEST_F(guest_notification_test, a_middle_provider_has_both_sides) {
   EXPECT_EQ(entry("sys-firewall", "/qubes-netvm-network"), "10.137.0.3");
   EXPECT_EQ(entry("sys-firewall", "/qubes-netvm-gateway"), "10.137.0.3");
   EXPECT_EQ(entry("sys-firewall", "/qubes-netvm-netmask"), "255.255.255.255");
@@ -100,7 +100,7 @@ TEST_F(telling_test, a_middle_provider_has_both_sides) {
   EXPECT_EQ(entry("sys-firewall", "/qubes-vm-type"), "ProxyVM");
 }
 
-TEST_F(telling_test, a_pure_provider_only_gives) {
+TEST_F(guest_notification_test, a_pure_provider_only_gives) {
   EXPECT_EQ(entry("sys-net", "/qubes-netvm-gateway"), "10.137.0.2");
   EXPECT_EQ(entry("sys-net", "/qubes-ip"), "-");
   EXPECT_EQ(entry("sys-net", "/qubes-vm-type"), "NetVM");
@@ -110,7 +110,7 @@ TEST_F(telling_test, a_pure_provider_only_gives) {
   EXPECT_EQ(entry("sys-firewall", "/mapped-ip/10.137.0.4/visible-ip"), "-") << "it does not run";
 }
 
-TEST_F(telling_test, ipv6_comes_down_the_chain) {
+TEST_F(guest_notification_test, ipv6_comes_down_the_chain) {
   it.feature("sys-net", "ipv6", "1");
   EXPECT_EQ(entry("sys-net", "/qubes-netvm-gateway6"), "fd09:24ef:4179::a89:2");
   EXPECT_EQ(entry("sys-firewall", "/qubes-ip6"), "fd09:24ef:4179::a89:3");
@@ -120,7 +120,7 @@ TEST_F(telling_test, ipv6_comes_down_the_chain) {
   EXPECT_EQ(entry("sys-net", "/connected-ips6"), "fd09:24ef:4179::a89:3");
 }
 
-TEST_F(telling_test, a_fake_address_is_told_to_the_client_and_mapped_in_its_netvm) {
+TEST_F(guest_notification_test, a_fake_address_is_told_to_the_client_and_mapped_in_its_netvm) {
   it.feature("fake", "net.fake-ip", "192.168.1.128");
   it.feature("fake", "net.fake-gateway", "192.168.1.1");
   it.feature("fake", "net.fake-netmask", "255.255.255.0");
@@ -134,20 +134,20 @@ TEST_F(telling_test, a_fake_address_is_told_to_the_client_and_mapped_in_its_netv
               HasSubstr("192.168.1.128"));
 }
 
-TEST_F(telling_test, a_disposable_keeps_nothing) {
+TEST_F(guest_notification_test, a_disposable_keeps_nothing) {
   auto all = entries("disp1");
   EXPECT_EQ(lines(all).back(), "/qubes-vm-persistence=none");
   EXPECT_EQ(entry("debian", "/qubes-vm-persistence"), "full");
   EXPECT_EQ(entry("debian", "/qubes-vm-type"), "TemplateVM");
 }
 
-TEST_F(telling_test, the_time_zone_can_be_hidden) {
+TEST_F(guest_notification_test, the_time_zone_can_be_hidden) {
   it.feature("debian", "anon-timezone", "1");
   EXPECT_EQ(entry("work", "/qubes-timezone"), "-");
   EXPECT_EQ(entry("alone", "/qubes-timezone"), "Europe/Warsaw");
 }
 
-TEST_F(telling_test, a_boot_mode_may_bring_its_user) {
+TEST_F(guest_notification_test, a_boot_mode_may_bring_its_user) {
   it.feature("debian", "boot-mode.kernelopts.admin", "x");
   it.feature("debian", "boot-mode.default-user.admin", "root");
   EXPECT_EQ(entry("work", "/default-user"), "user");
@@ -157,7 +157,7 @@ TEST_F(telling_test, a_boot_mode_may_bring_its_user) {
 
 // -- services ------------------------------------------------------------------------------------
 
-TEST_F(telling_test, services_are_told_on_or_off_and_memory_has_the_last_word) {
+TEST_F(guest_notification_test, services_are_told_on_or_off_and_memory_has_the_last_word) {
   it.feature("work", "service.cups", "1");
   it.feature("work", "service.ntpd", "");
   it.feature("work", "service.meminfo-writer", "1");
@@ -173,7 +173,7 @@ TEST_F(telling_test, services_are_told_on_or_off_and_memory_has_the_last_word) {
   EXPECT_EQ(entry("work", "/qubes-service/meminfo-writer"), "1");
 }
 
-TEST_F(telling_test, an_application_in_disposables_is_found_by_its_digest) {
+TEST_F(guest_notification_test, an_application_in_disposables_is_found_by_its_digest) {
   constexpr auto path = "/hash-app-dispvm/ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"; // of "abc"
   it.feature("work", "service.app-dispvm.abc", "1");
   EXPECT_EQ(entry("work", path), "abc");
@@ -183,7 +183,7 @@ TEST_F(telling_test, an_application_in_disposables_is_found_by_its_digest) {
       ElementsAre(std::string{"work: rm "} + path, "work: /qubes-service/app-dispvm.abc=0"));
 }
 
-TEST_F(telling_test, a_service_is_told_while_it_runs) {
+TEST_F(guest_notification_test, a_service_is_told_while_it_runs) {
   EXPECT_THAT(told({{set_feature{"work", "service.cups", "1"}}}), IsEmpty()) << "it is halted";
   it.run("work");
   EXPECT_THAT(told({{set_feature{"work", "service.cups", "1"}}}),
@@ -198,7 +198,7 @@ TEST_F(telling_test, a_service_is_told_while_it_runs) {
 
 // -- vm-config, custom-persist -------------------------------------------------------------------
 
-TEST_F(telling_test, configuration_is_told_at_start_and_while_it_runs) {
+TEST_F(guest_notification_test, configuration_is_told_at_start_and_while_it_runs) {
   it.feature("work", "vm-config.key", "a value");
   it.feature("work", "vm-config.1bad", "x");
   EXPECT_EQ(entry("work", "/vm-config/key"), "a value");
@@ -210,7 +210,7 @@ TEST_F(telling_test, configuration_is_told_at_start_and_while_it_runs) {
               ElementsAre("work: rm /vm-config/key"));
 }
 
-TEST_F(telling_test, what_shall_persist_is_told_and_nonsense_keeps_it_from_starting) {
+TEST_F(guest_notification_test, what_shall_persist_is_told_and_nonsense_keeps_it_from_starting) {
   it.feature("work", "custom-persist.home", "/home");
   EXPECT_EQ(entry("work", "/persist/home"), "/home");
   it.run("work");
@@ -226,7 +226,7 @@ TEST_F(telling_test, what_shall_persist_is_told_and_nonsense_keeps_it_from_start
 
 // -- gui, audio ----------------------------------------------------------------------------------
 
-TEST_F(telling_test, windows_are_shown_by_whom_the_record_names) {
+TEST_F(guest_notification_test, windows_are_shown_by_whom_the_record_names) {
   it.feature("dom0", "gui-videoram-min", "8");
   it.feature("debian", "gui-videoram-overhead", "4");
   EXPECT_EQ(entry("work", "/qubes-gui-videoram-min"), "8");
@@ -245,7 +245,7 @@ TEST_F(telling_test, windows_are_shown_by_whom_the_record_names) {
   EXPECT_EQ(entry("work", "/guivm-windows-prefix"), "Mine");
 }
 
-TEST_F(telling_test, a_gui_and_audio_domain_that_starts_is_told_to_its_running_users) {
+TEST_F(guest_notification_test, a_gui_and_audio_domain_that_starts_is_told_to_its_running_users) {
   it.set("work", "guivm", std::string{"dvm"});
   it.set("fake", "guivm", std::string{"dvm"});
   it.set("work", "audiovm", std::string{"dvm"});
@@ -257,7 +257,7 @@ TEST_F(telling_test, a_gui_and_audio_domain_that_starts_is_told_to_its_running_u
   EXPECT_THAT(told_at_start("alone"), IsEmpty());
 }
 
-TEST_F(telling_test, users_of_a_gui_or_audio_domain_keep_it_running) {
+TEST_F(guest_notification_test, users_of_a_gui_or_audio_domain_keep_it_running) {
   it.set("work", "guivm", std::string{"dvm"});
   it.set("fake", "audiovm", std::string{"alone"});
   EXPECT_TRUE(allow_stop(it.view, it["dvm"]));
@@ -269,7 +269,8 @@ TEST_F(telling_test, users_of_a_gui_or_audio_domain_keep_it_running) {
   EXPECT_EQ(allow_stop(it.view, it["alone"]).error().code, errc::vm_in_use);
 }
 
-TEST_F(telling_test, a_disposable_that_waits_for_somebody_keeps_no_audio_domain_running) {
+TEST_F(guest_notification_test,
+       a_disposable_that_waits_for_somebody_keeps_no_audio_domain_running) {
   it.set("disp1", "audiovm", std::string{"alone"});
   it.run("disp1");
   EXPECT_FALSE(allow_stop(it.view, it["alone"]));
@@ -279,7 +280,7 @@ TEST_F(telling_test, a_disposable_that_waits_for_somebody_keeps_no_audio_domain_
   EXPECT_FALSE(allow_stop(it.view, it["alone"])) << "its windows are there when it is wanted";
 }
 
-TEST_F(telling_test, a_keyboard_layout_reaches_those_it_is_taken_over_by) {
+TEST_F(guest_notification_test, a_keyboard_layout_reaches_those_it_is_taken_over_by) {
   it.run("work");
   it.run("dvm");
   it.set("fake", "guivm", std::string{"dvm"});
@@ -290,7 +291,8 @@ TEST_F(telling_test, a_keyboard_layout_reaches_those_it_is_taken_over_by) {
               ElementsAre("dvm: /keyboard-layout=pl++", "fake: /keyboard-layout=pl++"));
 }
 
-TEST_F(telling_test, a_stub_domain_that_plays_the_sound_is_told_of_another_audio_domain) {
+TEST_F(guest_notification_test,
+       a_stub_domain_that_plays_the_sound_is_told_of_another_audio_domain) {
   auto turns = [&](const value& player) {
     auto what = change{{set_property{"work", "audiovm", player}}};
     auto after = apply(it.system, it.machine, what).value();
@@ -314,7 +316,7 @@ TEST_F(telling_test, a_stub_domain_that_plays_the_sound_is_told_of_another_audio
   EXPECT_THAT(turns(std::string{"alone"}), ElementsAre("work -1")) << "it does not run";
 }
 
-TEST_F(telling_test, another_audio_domain_is_told_when_it_runs) {
+TEST_F(guest_notification_test, another_audio_domain_is_told_when_it_runs) {
   it.run("work");
   EXPECT_THAT(told({{set_property{"work", "audiovm", std::string{"dvm"}}}}), IsEmpty());
   it.run("dvm");
@@ -326,7 +328,7 @@ TEST_F(telling_test, another_audio_domain_is_told_when_it_runs) {
 
 // -- relay, backup, release 3 --------------------------------------------------------------------
 
-TEST_F(telling_test, a_relay_knows_whom_it_relays) {
+TEST_F(guest_notification_test, a_relay_knows_whom_it_relays) {
   it.run("work");
   EXPECT_THAT(told({{set_property{"far", "relayvm", std::string{"work"}}}}),
               ElementsAre("work: /remote/far=far"));
@@ -335,14 +337,14 @@ TEST_F(telling_test, a_relay_knows_whom_it_relays) {
   EXPECT_THAT(told_at_start("work"), ElementsAre("work: /remote/far=theirs"));
 }
 
-TEST_F(telling_test, a_domain_that_is_being_restored_does_not_start) {
+TEST_F(guest_notification_test, a_domain_that_is_being_restored_does_not_start) {
   EXPECT_TRUE(allow_start(it.view, it["work"]));
   it.edit("work", [](auto& x) { x.tags.insert("backup-restore-in-progress"); });
   ASSERT_FALSE(allow_start(it.view, it["work"]));
   EXPECT_EQ(allow_start(it.view, it["work"]).error().code, errc::vm_error);
 }
 
-TEST_F(telling_test, old_names_of_services_are_told_too) {
+TEST_F(guest_notification_test, old_names_of_services_are_told_too) {
   it.feature("work", "check-updates", "");
   it.feature("work", "updates-proxy-setup", "1");
   it.feature("work", "dvm", "1");
@@ -351,13 +353,13 @@ TEST_F(telling_test, old_names_of_services_are_told_too) {
   EXPECT_EQ(entry("work", "/qubes-service/qubes-dvm"), "1");
 }
 
-TEST_F(telling_test, who_has_the_firewall_service_needs_no_iptables) {
+TEST_F(guest_notification_test, who_has_the_firewall_service_needs_no_iptables) {
   it.feature("debian", "qubes-firewall", "1");
   EXPECT_EQ(entry("work", "/qubes-iptables"), "-");
   EXPECT_EQ(entry("alone", "/qubes-iptables"), "reload");
 }
 
-TEST_F(telling_test, rules_become_text_for_iptables) {
+TEST_F(guest_notification_test, rules_become_text_for_iptables) {
   it.run("work");
   auto rules = parse_rules("action=accept dst4=1.2.3.0/24 proto=tcp dstports=80-81\n"
                            "action=accept specialtarget=dns\n"

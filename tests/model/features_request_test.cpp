@@ -20,12 +20,12 @@ namespace {
 struct requests : testing::Test {
   sample_system at;
 
-  plan ask(std::string_view who, const features_request& wish) const {
-    return plan_features_request(at.view(), at[who], wish);
+  plan ask(std::string_view who, const features_request& request) const {
+    return plan_features_request(at.view(), at[who], request);
   }
   /// What would be changed.
-  std::string asks(std::string_view who, const features_request& wish) const {
-    auto x = ask(who, wish);
+  std::string asks(std::string_view who, const features_request& request) const {
+    auto x = ask(who, request);
     EXPECT_FALSE(x.refusal);
     return shown(x);
   }
@@ -151,12 +151,12 @@ TEST_F(requests, of_the_first_agent_are_told_to_who_installs) {
 }
 
 TEST_F(requests, of_what_is_based_on_a_template_name_services_only) {
-  auto wish = features_request{{"os", "Linux"},
-                               {"qrexec", "1"},
-                               {"supported-service.cups", "1"},
-                               {"supported-feature.memory-hotplug", "1"},
-                               {"supported-rpc.qubes.WaitForSession", "1"}};
-  EXPECT_EQ(asks("work", wish),
+  auto request = features_request{{"os", "Linux"},
+                                  {"qrexec", "1"},
+                                  {"supported-service.cups", "1"},
+                                  {"supported-feature.memory-hotplug", "1"},
+                                  {"supported-rpc.qubes.WaitForSession", "1"}};
+  EXPECT_EQ(asks("work", request),
             "work: feature supported-rpc.qubes.WaitForSession = 1 (was absent)\n");
 }
 

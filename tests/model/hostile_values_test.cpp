@@ -73,13 +73,13 @@ protected:
   void set(const domain* owner, const property& row, const std::string& text) {
     SCOPED_TRACE(fmt::format("{}.{} = {}", owner ? owner->name.str() : "host", row.name,
                              model::quoted(text)));
-    auto wish = plan_set_property(at.view(), owner, row.name, text);
-    if (wish.refusal) {
-      expect_sentence(*wish.refusal);
-      EXPECT_TRUE(wish.what.empty());
+    auto request = plan_set_property(at.view(), owner, row.name, text);
+    if (request.refusal) {
+      expect_sentence(*request.refusal);
+      EXPECT_TRUE(request.what.empty());
       return;
     }
-    auto after = apply(at.system, at.machine, wish.what);
+    auto after = apply(at.system, at.machine, request.what);
     if (!after)
       return expect_sentence(after.error());
     ++taken;

@@ -80,7 +80,7 @@ std::string domain_in(const std::string& mode) {
 }
 
 struct guide {
-  const char* wish;
+  const char* request;
   const char* inside;
   const char* expected; ///< is in the result
   const char* gone;     ///< is not
@@ -130,10 +130,10 @@ TEST(overlay, does_what_guides_ask_for) {
   for (auto& x : guides)
     EXPECT_THAT(merged(x.inside),
                 AllOf(HasSubstr(x.expected), Not(HasSubstr(x.gone)), Not(HasSubstr("qvmd:"))))
-        << x.wish;
+        << x.request;
 }
 
-/// The table of docs/libvirt-overlay.md: wish and overlay, and "hvm" where it is for that alone.
+/// The table of docs/libvirt-overlay.md: request and overlay, and "hvm" where it is for that alone.
 TEST(overlay, of_the_guides_fits_the_schema_in_every_mode) {
   if (!tests::can_check_schemas())
     GTEST_SKIP() << "xmllint or libvirt's schema is not installed (libxml2-utils, libvirt0)";
@@ -146,17 +146,17 @@ TEST(overlay, of_the_guides_fits_the_schema_in_every_mode) {
     auto end = line.find("` |", begin + 2);
     if (begin == line.npos || end == line.npos)
       continue;
-    auto wish = line.substr(2, begin - 3);
+    auto request = line.substr(2, begin - 3);
     auto overlay = "<domain>" + line.substr(begin + 3, end - begin - 3) + "</domain>";
-    auto of_hvm = wish.ends_with(" (hvm)");
+    auto of_hvm = request.ends_with(" (hvm)");
     for (std::string mode : {"pvh", "hvm", "pv"}) {
       if (of_hvm && mode != "hvm")
         continue;
       auto text = domain_in(mode);
       auto result = merge_overlay(text, overlay);
-      ASSERT_TRUE(result) << wish << ' ' << mode << ": " << result.error().text;
-      EXPECT_THAT(result->skipped, testing::IsEmpty()) << wish << ' ' << mode;
-      EXPECT_NE(compact(result->text), compact(text)) << wish << ' ' << mode;
+      ASSERT_TRUE(result) << request << ' ' << mode << ": " << result.error().text;
+      EXPECT_THAT(result->skipped, testing::IsEmpty()) << request << ' ' << mode;
+      EXPECT_NE(compact(result->text), compact(text)) << request << ' ' << mode;
       as_written.add(fmt::format("{:02}-{}", guides, mode), result->text);
       as_checked.add(fmt::format("{:02}-{}", guides, mode), for_schema(result->text));
     }

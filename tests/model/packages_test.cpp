@@ -47,12 +47,12 @@ struct packages : testing::Test {
     return {};
   }
   const domain& create(std::string_view name, std::string_view base, klass type = klass::app) {
-    auto wish = creation{};
-    wish.type = type;
-    wish.based_on = base;
-    wish.name = *domain_name::parse(name);
-    wish.label = "red";
-    auto done = make(plan_creation(at.view(), wish,
+    auto request = creation{};
+    request.type = type;
+    request.based_on = base;
+    request.name = *domain_name::parse(name);
+    request.label = "red";
+    auto done = make(plan_creation(at.view(), request,
                                    {.qid = 99, .uuid = tests::sample_uuid(99), .dispid = 4711}));
     EXPECT_TRUE(done) << done.error().message();
     return at[name];
@@ -111,11 +111,12 @@ TEST_F(whonix_host, a_workstation_without_its_gateway_has_no_network) {
 
 TEST_F(whonix_host, a_gateway_that_can_be_none_makes_no_workstation) {
   set("sys-whonix", "provides_network", false);
-  auto wish = creation{};
-  wish.based_on = "fedora";
-  wish.name = *domain_name::parse("anon");
-  wish.label = "red";
-  EXPECT_FALSE(make(plan_creation(at.view(), wish, {.qid = 99, .uuid = tests::sample_uuid(99)})));
+  auto request = creation{};
+  request.based_on = "fedora";
+  request.name = *domain_name::parse("anon");
+  request.label = "red";
+  EXPECT_FALSE(
+      make(plan_creation(at.view(), request, {.qid = 99, .uuid = tests::sample_uuid(99)})));
 }
 
 TEST_F(whonix_host, features_name_another_gateway_and_other_disposables) {
@@ -286,11 +287,11 @@ TEST_F(menus, move_with_the_domain) {
 }
 
 TEST_F(menus, come_and_go_with_the_domain) {
-  auto wish = creation{};
-  wish.based_on = "debian";
-  wish.name = *domain_name::parse("fresh");
-  wish.label = "red";
-  EXPECT_THAT(turns(plan_creation(at.view(), wish, {.qid = 99, .uuid = tests::sample_uuid(99)})),
+  auto request = creation{};
+  request.based_on = "debian";
+  request.name = *domain_name::parse("fresh");
+  request.label = "red";
+  EXPECT_THAT(turns(plan_creation(at.view(), request, {.qid = 99, .uuid = tests::sample_uuid(99)})),
               ElementsAre("dom0: +fresh"));
   EXPECT_THAT(turns(plan_removal(at.view(), at["fresh"])), ElementsAre("dom0: -fresh"));
 }

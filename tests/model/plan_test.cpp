@@ -91,7 +91,7 @@ TEST_F(plans, a_reset_is_told_under_the_old_names_too) {
   EXPECT_EQ(lines(x), "work: memory = default (was 500)\n");
 }
 
-TEST_F(plans, what_is_as_wished_already_is_told_and_not_written) {
+TEST_F(plans, what_is_as_asked_already_is_told_and_not_written) {
   at.make({{set_property{"work", "memory", std::int64_t{500}}}});
   auto x = set("work", "memory", "500");
   EXPECT_EQ(x.after.size(), 1U);

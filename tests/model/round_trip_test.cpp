@@ -27,9 +27,9 @@ using tests::sample_system;
 
 namespace {
 
-/// What a client asks: the name of what, and what it says beside it. Each kind of wish takes what
-/// it needs; what makes no sense is refused, as with a client.
-struct wish {
+/// What a client asks: the name of what, and what it says beside it. Each kind of request takes
+/// what it needs; what makes no sense is refused, as with a client.
+struct request {
   std::size_t kind = 0;
   std::uint32_t whose = 0; ///< domain, by number
   std::uint32_t which = 0; ///< property, volume, driver, class: a row of what there is
@@ -39,7 +39,7 @@ struct wish {
 };
 
 struct host_under_test : sample_system {
-  const domain& owner(const wish& x) const {
+  const domain& owner(const request& x) const {
     return *system.domains[x.whose % system.domains.size()];
   }
 };
@@ -49,35 +49,35 @@ const auto& row_of(const Range& all, std::uint32_t which) {
   return *std::next(std::begin(all), static_cast<std::ptrdiff_t>(which % std::size(all)));
 }
 
-const domain* owner_or_host(const host_under_test& at, const wish& x) {
+const domain* owner_or_host(const host_under_test& at, const request& x) {
   return x.which % 8 == 0 ? nullptr : &at.owner(x);
 }
 
-std::string_view property_of(const host_under_test& at, const wish& x) {
+std::string_view property_of(const host_under_test& at, const request& x) {
   auto owner = owner_or_host(at, x);
   return row_of(properties_of(owner ? row(owner->type).bit : global), x.which / 8)->name;
 }
 
-std::string volume_of(const host_under_test& at, const wish& x) {
+std::string volume_of(const host_under_test& at, const request& x) {
   auto& all = at.owner(x).volumes;
   return all.empty() ? x.name : row_of(all, x.which).name;
 }
 
-std::string pool_of(const host_under_test& at, const wish& x) {
+std::string pool_of(const host_under_test& at, const request& x) {
   return row_of(at.system.pools, x.which).name;
 }
 
-std::string_view device_class_of(const wish& x) {
+std::string_view device_class_of(const request& x) {
   return row_of(device_kinds, x.which).name;
 }
 
 /// Every other time what may well be taken.
-std::string likely(const wish& x, std::initializer_list<std::string_view> texts) {
+std::string likely(const request& x, std::initializer_list<std::string_view> texts) {
   return x.whose % 2 == 0 ? x.text
                           : std::string{row_of(texts, static_cast<std::uint32_t>(x.number))};
 }
 
-plan set_property(const host_under_test& at, const wish& x) {
+plan set_property(const host_under_test& at, const request& x) {
   auto owner = owner_or_host(at, x);
   auto number = static_cast<std::uint32_t>(x.number);
   auto name = property_of(at, x);
@@ -104,25 +104,25 @@ plan refused(error why) {
 
 /// Every other time one that it has already.
 template <class Range, class Name>
-std::string known_or_new(const Range& all, const wish& x, Name name) {
+std::string known_or_new(const Range& all, const request& x, Name name) {
   return x.number % 2 == 0 || all.empty() ? x.name : name(row_of(all, x.which));
 }
 
-std::string feature_of(const host_under_test& at, const wish& x) {
+std::string feature_of(const host_under_test& at, const request& x) {
   return known_or_new(at.owner(x).features, x, [](auto& y) { return y.first; });
 }
 
-std::string tag_of(const host_under_test& at, const wish& x) {
+std::string tag_of(const host_under_test& at, const request& x) {
   return known_or_new(at.owner(x).tags, x, [](auto& y) { return y; });
 }
 
-std::string label_of(const host_under_test& at, const wish& x) {
+std::string label_of(const host_under_test& at, const request& x) {
   return known_or_new(at.system.labels, x, [](auto& y) { return y.name; });
 }
 
 // -- devices --------------------------------------------------------------------------------------
 
-plan assign(const host_under_test& at, const wish& x) {
+plan assign(const host_under_test& at, const request& x) {
   constexpr std::string_view devices[]{
       "dom0+00_1f.2", "dom0+1-2:0x8086", "sys-net+sda",  "sys-net+sda1:b123", "sys-net+*:x",
       "_+*:u******",  "work+1-1",        "vault+video0", "dom0+mic",          "_+sdb"};
@@ -144,7 +144,7 @@ struct assigned_device {
 };
 
 /// Of all that are assigned to anybody.
-std::optional<assigned_device> any_assigned(const host_under_test& at, const wish& x) {
+std::optional<assigned_device> any_assigned(const host_under_test& at, const request& x) {
   auto all = std::vector<assigned_device>{};
   for (auto& owner : at.system.domains)
     for (auto& kind : owner->devices)
@@ -157,12 +157,12 @@ std::optional<assigned_device> any_assigned(const host_under_test& at, const wis
   return row_of(all, x.which);
 }
 
-plan unassign(const host_under_test& at, const wish& x) {
+plan unassign(const host_under_test& at, const request& x) {
   auto it = any_assigned(at, x);
   return it ? plan_unassign(at.view(), it->owner, it->kind, it->device) : plan{};
 }
 
-plan set_assignment(const host_under_test& at, const wish& x) {
+plan set_assignment(const host_under_test& at, const request& x) {
   constexpr std::string_view modes[]{"required", "auto-attach", "ask-to-attach"};
   auto it = any_assigned(at, x);
   return it ? plan_set_assignment(at.view(), it->owner, it->kind, it->device,
@@ -170,14 +170,14 @@ plan set_assignment(const host_under_test& at, const wish& x) {
             : plan{};
 }
 
-plan allow_interfaces(const host_under_test& at, const wish& x) {
+plan allow_interfaces(const host_under_test& at, const request& x) {
   auto denied = read_text({at.view(), &at.owner(x)}, "devices_denied");
   return plan_allow_interfaces(at.view(), at.owner(x), denied.empty() ? x.text : denied);
 }
 
 // -- whole domains, pools, guests -----------------------------------------------------------------
 
-plan create(const host_under_test& at, const wish& x, std::string_view pools = {}) {
+plan create(const host_under_test& at, const request& x, std::string_view pools = {}) {
   constexpr klass types[]{klass::template_vm, klass::app, klass::standalone, klass::disp,
                           klass::remote};
   auto type = row_of(types, x.which);
@@ -196,7 +196,7 @@ plan create(const host_under_test& at, const wish& x, std::string_view pools = {
                         .dispid = static_cast<std::int64_t>(x.number % 10000)});
 }
 
-plan create_disposable(const host_under_test& at, const wish& x) {
+plan create_disposable(const host_under_test& at, const request& x) {
   auto qid = free_qid(at.system, {});
   auto wanted = plan_disposable(at.view(), at["dom0"], at.owner(x));
   if (!wanted || !qid)
@@ -208,7 +208,7 @@ plan create_disposable(const host_under_test& at, const wish& x) {
 }
 
 /// All options of a driver; `text` is what one of them says.
-plan add_pool(const host_under_test& at, const wish& x) {
+plan add_pool(const host_under_test& at, const request& x) {
   auto& driver = row_of(pool_drivers(), x.which);
   auto payload = fmt::format("name={}\n", x.name.empty() ? "pool" : x.name);
   auto place = x.number;
@@ -219,7 +219,7 @@ plan add_pool(const host_under_test& at, const wish& x) {
   return wanted ? plan_add_pool(at.view(), std::move(*wanted)) : refused(wanted.error());
 }
 
-plan ask_for_features(const host_under_test& at, const wish& x) {
+plan ask_for_features(const host_under_test& at, const request& x) {
   constexpr std::string_view names[]{"qrexec",
                                      "gui",
                                      "os",
@@ -239,7 +239,7 @@ plan ask_for_features(const host_under_test& at, const wish& x) {
 }
 
 /// What a clone does once it is created: it takes over what the other one says of itself.
-plan take_over(const host_under_test& at, const wish& x) {
+plan take_over(const host_under_test& at, const request& x) {
   auto& from = row_of(at.system.domains, x.which);
   auto name = std::string{};
   for (auto& [property, stored] : from->properties)
@@ -250,13 +250,13 @@ plan take_over(const host_under_test& at, const wish& x) {
   return {};
 }
 
-struct kind_of_wish {
+struct kind_of_request {
   std::string_view name;
-  plan (*plan_of)(const host_under_test&, const wish&);
+  plan (*plan_of)(const host_under_test&, const request&);
 };
 
 // clang-format off
-constexpr kind_of_wish kinds[]{
+constexpr kind_of_request kinds[]{
   {"set property",      [](auto& at, auto& x) { return set_property(at, x); }},
   {"reset property",    [](auto& at, auto& x) { return plan_reset_property(at.view(), owner_or_host(at, x), property_of(at, x)); }},
   {"set feature",       [](auto& at, auto& x) { return plan_set_feature(at.view(), at.owner(x), feature_of(at, x), x.text); }},
@@ -289,7 +289,7 @@ constexpr kind_of_wish kinds[]{
   {"forget netvm",      [](auto& at, auto& x) { return plan_forget_deferred(at.view(), at.owner(x)); }},
 };
 
-/// Values that some kind of wish takes, and some that none should.
+/// Values that some kind of request takes, and some that none should.
 const std::vector<std::string> known_texts{
   "", " ", "  x  ", "\t", "\n", "\r\n", "a\rb", "<a&b>\"'", "&#10;", "]]>", "0", "1", "-1", "2", "007", "1_0", "+5", " 12 ", "400", "4000", "10000",
   "1099511627776", "1099511627777", "99999999999999999999", "-99999999999999999999", "True", "False", "yes", "off", "None", "none", "*default*",
@@ -312,7 +312,7 @@ rc::Gen<std::string> one_of(const std::vector<std::string>& known, std::string_v
   return rc::gen::weightedOneOf<std::string>({{3, rc::gen::elementOf(known)}, {1, any}});
 }
 
-std::ostream& operator<<(std::ostream& to, const wish& x) {
+std::ostream& operator<<(std::ostream& to, const request& x) {
   return to << fmt::format("\n  {{{}: domain {}, row {}, name \"{}\", text \"{}\", number {}}}",
                            kinds[x.kind].name, x.whose, x.which, x.name, x.text, x.number);
 }
@@ -322,18 +322,18 @@ std::ostream& operator<<(std::ostream& to, const wish& x) {
 namespace rc {
 
 template <>
-struct Arbitrary<wish> {
-  static Gen<wish> arbitrary() {
+struct Arbitrary<request> {
+  static Gen<request> arbitrary() {
     auto number = gen::weightedOneOf<std::uint64_t>(
         {{2, gen::inRange<std::uint64_t>(0, 50)},
          {1, gen::element<std::uint64_t>(0, 1, 10737418240, 2147483648, 999999999999999999)}});
-    return gen::build<wish>(
-        gen::set(&wish::kind, gen::inRange(std::size_t{0}, std::size(kinds))),
-        gen::set(&wish::whose, gen::inRange<std::uint32_t>(0, 60)),
-        gen::set(&wish::which, gen::inRange<std::uint32_t>(0, 1000)),
-        gen::set(&wish::name, one_of(known_names, "abcxyz019-_.:+*")),
-        gen::set(&wish::text, one_of(known_texts, "az09 .,:-_='/\\<>&\"\t\n\r\x7f")),
-        gen::set(&wish::number, number));
+    return gen::build<request>(
+        gen::set(&request::kind, gen::inRange(std::size_t{0}, std::size(kinds))),
+        gen::set(&request::whose, gen::inRange<std::uint32_t>(0, 60)),
+        gen::set(&request::which, gen::inRange<std::uint32_t>(0, 1000)),
+        gen::set(&request::name, one_of(known_names, "abcxyz019-_.:+*")),
+        gen::set(&request::text, one_of(known_texts, "az09 .,:-_='/\\<>&\"\t\n\r\x7f")),
+        gen::set(&request::number, number));
   }
 };
 
@@ -353,8 +353,8 @@ model::system as_saved(model::system x) {
   return x;
 }
 
-/// As the society does it; a wish that is refused changes nothing.
-bool grant(host_under_test& at, const wish& x) {
+/// As the runtime does it; a request that is refused changes nothing.
+bool grant(host_under_test& at, const request& x) {
   auto plan = with_consequences(at.view(), kinds[x.kind].plan_of(at, x));
   if (plan.refusal || plan.what.empty())
     return false;
@@ -380,9 +380,9 @@ bool holds(Property property) {
 
 TEST(round_trip, what_was_granted_is_the_same_after_save_and_load) {
   auto granted = std::vector<std::size_t>(std::size(kinds));
-  EXPECT_TRUE(holds([&](const std::vector<wish>& wishes) {
+  EXPECT_TRUE(holds([&](const std::vector<request>& requests) {
     auto at = host_under_test{};
-    for (auto& x : wishes)
+    for (auto& x : requests)
       granted[x.kind] += grant(at, x);
     auto text = xml::save(at.system);
     auto again = xml::load(text, at.machine, no_uuid);

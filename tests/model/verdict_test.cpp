@@ -479,19 +479,19 @@ TEST_F(verdicts, of_features_with_a_rule) {
                     "file:user:user:0999:/x", "link:user:user:0644:/x", "file:user:user:0644:x",
                     "255.255.255.0", "24", "25", "1e3", "inf", "banana", "192.168.1.2"})
     values.push_back(text);
-  auto wishes = std::vector<std::pair<std::string, std::string>>{};
+  auto requests = std::vector<std::pair<std::string, std::string>>{};
   for (auto rule : model::ruled_features()) {
     auto is_prefix = rule.ends_with('.');
     for (auto& text : values)
-      wishes.emplace_back(is_prefix ? fmt::format("{}x", rule) : rule, text);
+      requests.emplace_back(is_prefix ? fmt::format("{}x", rule) : rule, text);
     for (auto& key : texts())
       if (is_prefix && !key.empty())
-        wishes.emplace_back(fmt::format("{}{}", rule, key), "/x");
-    wishes.emplace_back(rule, "/x");
+        requests.emplace_back(fmt::format("{}{}", rule, key), "/x");
+    requests.emplace_back(rule, "/x");
   }
   auto refused = 0;
   for (auto owner : {"dom0", "debian", "work", "far"})
-    for (auto& [name, text] : wishes) {
+    for (auto& [name, text] : requests) {
       auto by_set = after(plan_set_feature(all.view(), *find(owner), name, text));
       auto is_sound = model::check_feature_text(*find(owner), name, text).has_value();
       refused += is_sound ? 0 : 1;
@@ -517,13 +517,13 @@ TEST_F(verdicts, of_features_with_a_rule) {
 
 /// Files of older releases have no mode; a port ends at ':' or '+' on the wire.
 TEST_F(verdicts, of_assignments) {
-  struct wish {
+  struct request {
     std::string backend = "sys-net", port = "sda", identity = "*", mode = "auto-attach", option{},
                 value{};
   };
-  auto wishes = std::map<std::string, std::vector<wish>>{};
+  auto requests = std::map<std::string, std::vector<request>>{};
   for (auto& kind : model::device_kinds) {
-    auto& mine = wishes[std::string{kind.name}];
+    auto& mine = requests[std::string{kind.name}];
     for (auto& text : texts()) {
       mine.push_back({.backend = text});
       mine.push_back({.port = text});
@@ -541,7 +541,7 @@ TEST_F(verdicts, of_assignments) {
                           .identity = identity,
                           .mode = mode});
   }
-  for (auto& [kind, mine] : wishes)
+  for (auto& [kind, mine] : requests)
     for (auto& x : mine) {
       if (x.mode.empty() || x.port.find_first_of(":+") != x.port.npos)
         continue;
@@ -666,13 +666,13 @@ TEST_F(verdicts, of_pools_of_volumes) {
         if (find(owner)->find_volume(volume)->snap_on_start)
           continue; // where its origin is not, a start says so
         auto what = fmt::format("{} of {} in {}", volume, owner, pool);
-        auto wish =
+        auto request =
             parse_creation(all.system, type, type == model::klass::app ? "debian" : "",
                            fmt::format("name=fresh label=red pool:{}={}", volume, pool), true);
-        ASSERT_TRUE(wish) << wish.error().text;
-        wish->creator = "dom0";
+        ASSERT_TRUE(request) << request.error().text;
+        request->creator = "dom0";
         auto by_create = after(
-            plan_creation(all.view(), *wish, {.qid = 51, .uuid = sample_uuid(51), .dispid = 1}));
+            plan_creation(all.view(), *request, {.qid = 51, .uuid = sample_uuid(51), .dispid = 1}));
         auto by_file = from_file(owner, [&](auto at) {
           auto it = at.child("volume-config").find_child_by_attribute("name", volume);
           it.remove_attribute("pool");

@@ -33,13 +33,13 @@ actors::world_ptr make_world(const std::filesystem::path& place) {
 }
 
 /// Microseconds a request takes, the median of some rounds of many.
-double measure(actors::front_desk& desk, const std::vector<std::string>& requests) {
+double measure(actors::request_handler& handler, const std::vector<std::string>& requests) {
   constexpr auto rounds = 31;
   auto times = tools::samples{};
   for (auto round = 0; round < rounds; ++round) {
     auto took = tools::timed([&] {
       for (auto& x : requests)
-        desk.serve(1, api::socket::admin, {}, x);
+        handler.serve(1, api::socket::admin, {}, x);
     });
     times.add(took * 1000 / static_cast<double>(requests.size()));
   }
@@ -63,15 +63,15 @@ int main() {
   spdlog::set_level(spdlog::level::off);
   auto world = make_world(place.path());
   auto bytes = std::size_t{0};
-  auto desk = actors::front_desk{
+  auto handler = actors::request_handler{
       world, gate_actor{},
       [&](connection_id, const std::string& frame, bool) { bytes += frame.size(); },
       [](connection_id) {}};
   auto requests = std::vector<std::string>{};
   for (auto& name : tools::names_of(options).apps)
     requests.push_back(fmt::format("admin.vm.property.Get+label dom0 name {}", name) + '\0');
-  auto met = print("property.Get in the gate", measure(desk, requests), 2);
+  auto met = print("property.Get in the gate", measure(handler, requests), 2);
   requests.assign(20, std::string{"admin.vm.List dom0 name dom0"} + '\0');
-  met &= print(fmt::format("vm.List of {} in the gate", domains), measure(desk, requests), 150);
+  met &= print(fmt::format("vm.List of {} in the gate", domains), measure(handler, requests), 150);
   return met && bytes > 0 ? 0 : 1;
 }

@@ -188,14 +188,14 @@ void measure_start_on_reflink(bench& b) {
   samples ours;
   samples bare;
   samples ratio;
-  auto settle = [&] { // what the last round removed is not in the next figure
+  auto flush_file_system = [&] { // what the last round removed is not in the next figure
     auto top = open_or_throw(on.path(), O_RDONLY | O_DIRECTORY);
     ::syncfs(top.get());
   };
   for (unsigned i = 0; i < b.o.rounds; ++i) {
-    settle();
+    flush_file_system();
     auto x = clone_bare(stage, on.path() / "bare");
-    settle();
+    flush_file_system();
     auto y = timed([&] { stage.order_all("admin.vm.Start", ""); });
     stage.order_all("admin.vm.Shutdown", "wait");
     bare.add(x);

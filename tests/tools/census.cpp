@@ -37,7 +37,7 @@ std::map<std::string, resident> list(stage& on) {
   return all;
 }
 
-bool settled(const std::map<std::string, resident>& all) {
+bool same_for_long(const std::map<std::string, resident>& all) {
   for (const auto& [name, x] : all)
     if (!x.up() && x.state != "Halted" && x.state != "Crashed")
       return false;
@@ -55,7 +55,7 @@ std::map<std::string, resident> list_at_rest(stage& on) {
                            [](const auto& a, const auto& b) {
                              return a.first == b.first && a.second.state == b.second.state;
                            });
-    if (same && settled(now))
+    if (same && same_for_long(now))
       return now;
     if (clock::now() > deadline) {
       for (const auto& [name, x] : now)

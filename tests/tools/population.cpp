@@ -45,46 +45,46 @@ void connect(stage& on, dice& chance) {
             chance() % 3 == 0 ? "" : any_of(on.names.providers, chance)});
 }
 
-struct deed {
+struct action {
   unsigned weight;
   void (*run)(stage&, dice&);
 };
 
-constexpr std::array deeds{
-    deed{5, create},
-    deed{1, create_disposable},
-    deed{2, copy},
-    deed{2, connect},
-    deed{3,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.Remove", "", any_name(chance), ""});
-         }},
-    deed{1,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.property.Set", "template", any_name(chance),
-                   any_of(on.names.templates, chance)});
-         }},
-    deed{1,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.property.Set", "template_for_dispvms", any_name(chance),
-                   chance() % 4 == 0 ? "False" : "True"});
-         }},
-    deed{1,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.tag.Set", "windy", any_name(chance), ""});
-         }},
-    deed{1,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.tag.Remove", "windy", any_name(chance), ""});
-         }},
-    deed{1,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.Start", "", any_name(chance), ""});
-         }},
-    deed{1,
-         [](stage& on, dice& chance) {
-           on.ask({"admin.vm.Kill", "", any_name(chance), ""});
-         }},
+constexpr std::array actions{
+    action{5, create},
+    action{1, create_disposable},
+    action{2, copy},
+    action{2, connect},
+    action{3,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.Remove", "", any_name(chance), ""});
+           }},
+    action{1,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.property.Set", "template", any_name(chance),
+                     any_of(on.names.templates, chance)});
+           }},
+    action{1,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.property.Set", "template_for_dispvms", any_name(chance),
+                     chance() % 4 == 0 ? "False" : "True"});
+           }},
+    action{1,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.tag.Set", "windy", any_name(chance), ""});
+           }},
+    action{1,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.tag.Remove", "windy", any_name(chance), ""});
+           }},
+    action{1,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.Start", "", any_name(chance), ""});
+           }},
+    action{1,
+           [](stage& on, dice& chance) {
+             on.ask({"admin.vm.Kill", "", any_name(chance), ""});
+           }},
 };
 
 } // namespace
@@ -92,11 +92,11 @@ constexpr std::array deeds{
 void populate(stage& on, std::size_t index, std::uint64_t seed) {
   dice chance{seed * 1000 + index};
   unsigned total = 0;
-  for (const auto& x : deeds)
+  for (const auto& x : actions)
     total += x.weight;
   while (!on.over) {
     auto point = chance() % total;
-    auto what = deeds.begin();
+    auto what = actions.begin();
     for (; point >= what->weight; ++what)
       point -= what->weight;
     what->run(on, chance);

@@ -91,7 +91,7 @@ def killed_in_start():
         process.wait()
         daemon.start()
         # libxl may still be building what the dead daemon asked for; in the end both views agree.
-        wait("both views agree", lambda: settled("lone1"))
+        wait("both views agree", lambda: views_agree("lone1"))
         if power("lone1") != "Halted":
             ctl("kill", "lone1")
         gone("lone1")
@@ -105,7 +105,7 @@ def start_in_background(name):
                             stderr=subprocess.DEVNULL)
 
 
-def settled(name):
+def views_agree(name):
     number = guests().get(name)
     row = domains()[name]
     if number is None:
@@ -143,7 +143,7 @@ def libvirtd_restarted():
     for process in processes:
         process.wait()
     for name in names:
-        wait(f"both views of {name} agree", lambda name=name: settled(name))
+        wait(f"both views of {name} agree", lambda name=name: views_agree(name))
     at_once(lambda x: ctl("kill", x), [x for x in names if power(x) != "Halted"])
     for name in names:
         gone(name)
@@ -165,7 +165,7 @@ def libvirtd_frozen():
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
     process.wait()
-    wait("both views of lone1 agree", lambda: settled("lone1"))
+    wait("both views of lone1 agree", lambda: views_agree("lone1"))
     check_equal(power("vault"), "Running", "state of vault afterwards")
     check_equal(events("vault", "domain-shutdown"), [], "ends of vault")
     if power("lone1") != "Running":

@@ -18,7 +18,7 @@ public:
     std::string data{};
     std::uint64_t size = 0;
     std::uint64_t order = 0;
-    bool doomed = false;
+    bool removed = false;
   };
   struct dataset {
     bool is_volume = false;
@@ -51,7 +51,7 @@ public:
   std::vector<std::string> snapshots(const std::string& name) const {
     auto result = std::vector<std::string>{};
     for (auto& x : datasets.at(name).snapshots)
-      if (!x.doomed)
+      if (!x.removed)
         result.push_back(x.name);
     return result;
   }
@@ -167,7 +167,7 @@ private:
     for (auto& y : x.snapshots)
       rows += fmt::format("{0}@{1}\t{2}\t{3}\t-\t{4}\t{5}\t{6}\t{7}\n", name, y.name, y.size,
                           1000 * y.data.size(), option(name, "org.qubes:dirty"),
-                          y.doomed ? "on" : "off", y.order,
+                          y.removed ? "on" : "off", y.order,
                           fmt::join(clones(name + '@' + y.name), ","));
     return rows;
   }
@@ -359,7 +359,7 @@ private:
       return refuse("could not find any snapshots to destroy; check snapshot names.");
     if (!clones(full).empty() && !deferred)
       return refuse(fmt::format("cannot destroy '{}': snapshot has dependent clones", full));
-    x->doomed = true;
+    x->removed = true;
     bury(full);
     return {};
   }
@@ -367,7 +367,7 @@ private:
   /// A snapshot that was removed goes with its last clone.
   void bury(const std::string& full) {
     auto* x = find(full);
-    if (!x || !x->doomed || !clones(full).empty())
+    if (!x || !x->removed || !clones(full).empty())
       return;
     auto name = x->name;
     std::erase_if(datasets[full.substr(0, full.find('@'))].snapshots,

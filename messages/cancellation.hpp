@@ -9,10 +9,10 @@
 namespace qubes {
 
 /// Long work as those see it who wait for it: they may break it off, and know that it goes on.
-struct errand {
+struct cancellation {
   std::stop_source stop{};
   std::atomic<std::int64_t> heard_us{0}; ///< when it last got on
 };
-using errand_ptr = std::shared_ptr<errand>;
+using cancellation_ptr = std::shared_ptr<cancellation>;
 
 } // namespace qubes

@@ -10,7 +10,7 @@ namespace qubes::drivers::storage {
 /// What `read` says once `repair` finds nothing more to do, or `most_steps` were done. `repair`
 /// answers whether it did a step.
 template <class Read, class Repair>
-auto settled(Read read, Repair repair, int most_steps) -> std::invoke_result_t<Read> {
+auto repaired(Read read, Repair repair, int most_steps) -> std::invoke_result_t<Read> {
   auto has = read();
   for (auto i = 0; i < most_steps && has; ++i) {
     model::outcome<bool> done = repair(*has);

@@ -1,4 +1,4 @@
-// What running guests and their netvms are told, by the whole society.
+// What running guests and their netvms are told, by the whole runtime.
 #include "tests/actors/simulation.hpp"
 
 #include "model/xml/firewall_xml.hpp"
@@ -195,7 +195,7 @@ TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) 
   EXPECT_THAT(interface_at(), testing::Not(HasSubstr("sys-net0")));
   ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
   sim.run();
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(interface_at(), HasSubstr("sys-net0"));
   EXPECT_FALSE(feature());
 }
@@ -207,7 +207,7 @@ TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
   ASSERT_TRUE(sim.ask("app0", ask::pause{}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_FALSE(sim.world().system.read()->find("app0")->features.find(mark));
 }
 
@@ -223,12 +223,12 @@ struct disks : told {
                                text);
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
     sim.run();
-    sim.settle();
+    sim.run_until_idle();
   }
   void pull_out(const std::string& port) {
     sim.tools().guest_removes("sys-net1", fmt::format("/qubes-block-devices/{}/", port));
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
-    sim.settle();
+    sim.run_until_idle();
   }
   /// Whether the question about sda is, when this order comes while the user thinks; who then says
   /// that app0 may have it.
@@ -236,7 +236,7 @@ struct disks : told {
     auto withdrawn = false;
     sim.agent().answer = [&](auto& stop) {
       auto done = sim.send(domain, what);
-      sim.settle();
+      sim.run_until_idle();
       EXPECT_TRUE(sim.answer_to(done) && *sim.answer_to(done));
       withdrawn = stop.stop_requested();
       return "allow:app0";
@@ -385,7 +385,7 @@ TEST_F(disks, a_question_is_withdrawn_when_the_backend_stops) {
   auto withdrawn = false;
   sim.agent().answer = [&](auto& stop) {
     EXPECT_TRUE(sim.ask("sys-net1", ask::kill{}));
-    sim.settle();
+    sim.run_until_idle();
     withdrawn = stop.stop_requested();
     return "allow:app0";
   };
@@ -448,7 +448,7 @@ TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) 
   caf::anon_send_exit(sim.world().directory.read()->find("dom0")->domain,
                       caf::exit_reason::unhandled_exception); // its successor begins anew
   sim.run();
-  sim.settle();
+  sim.run_until_idle();
   sim.tools().break_qubesdb("dom0", false);
   auto told = [&] {
     return std::ranges::count_if(sim.events(), [](auto& x) {
@@ -459,7 +459,7 @@ TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) 
   auto before = told();
   sim.tools().guest_writes("dom0", "/qubes-block-devices/sda/size", "1000");
   sim.tools().guest_writes("dom0", "/qubes-block-devices", "");
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(told(), before + 1);
 }
 
@@ -467,7 +467,7 @@ TEST_F(disks, of_a_backend_whose_database_began_anew_are_told) {
   start("sys-net1");
   for (auto backend : {"dom0", "sys-net1"}) {
     sim.tools().break_qubesdb(backend);
-    sim.settle();
+    sim.run_until_idle();
     sim.tools().break_qubesdb(backend, false);
     sim.pass(std::chrono::minutes{2});
     auto told = [&] {
@@ -477,7 +477,7 @@ TEST_F(disks, of_a_backend_whose_database_began_anew_are_told) {
     };
     auto before = told();
     sim.tools().guest_writes(backend, "/qubes-block-devices", "");
-    sim.settle();
+    sim.run_until_idle();
     EXPECT_EQ(told(), before + 1) << backend;
   }
 }
@@ -626,7 +626,7 @@ TEST_F(disks, that_two_starts_need_at_once_go_to_one) {
     ASSERT_NE(one.has_value(), other.has_value()) << round;
     EXPECT_THAT((one ? other : one).error().text, HasSubstr("is attached to 'app"));
     ASSERT_TRUE(sim.ask(one ? "app0" : "app1", ask::kill{}));
-    sim.settle();
+    sim.run_until_idle();
   }
 }
 
@@ -643,7 +643,7 @@ TEST_F(disks, that_another_has_fail_a_start_that_needs_them) {
   start("app0");
   ASSERT_FALSE(attach("app1", "sda"));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_TRUE(attach("app1", "sda"));
 }
 
@@ -672,7 +672,7 @@ TEST_F(disks, another_at_the_same_port_is_a_new_one) {
     sim.tools().guest_writes("sys-net1", fmt::format("/qubes-block-devices/sda/{}", key), text);
   sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
   sim.run();
-  sim.settle();
+  sim.run_until_idle();
   auto news = events_of("sys-net1");
   news.erase(news.begin(), news.begin() + static_cast<std::ptrdiff_t>(before));
   EXPECT_THAT(news, Contains("device-removed:block"));
@@ -690,7 +690,7 @@ TEST_F(disks, that_tell_no_identity_are_told_apart_by_what_they_are_called) {
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices/sda/desc", text);
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
     sim.run();
-    sim.settle();
+    sim.run_until_idle();
   };
   EXPECT_EQ(added(), 1);
   describe("DISK (formatted)");
@@ -720,7 +720,7 @@ TEST_F(disks, that_the_hypervisor_does_not_let_go_are_still_there) {
   EXPECT_EQ(refused.error().code, errc::device_already_attached);
   deaf = false;
   sim.pass(std::chrono::seconds{5});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(events_of("app0"), Contains("device-detach:block"));
   EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda")) << "the new one";
 }
@@ -758,7 +758,7 @@ TEST_F(disks, with_an_interface_that_is_denied_do_not_come_by_themselves) {
   EXPECT_EQ(attached("app0") + attached("app1"), "");
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   ASSERT_TRUE(sim.ask("app1", ask::kill{}));
-  sim.settle();
+  sim.run_until_idle();
   start("app0");
   start("app1");
   EXPECT_EQ(attached("app0") + attached("app1"), "");
@@ -783,11 +783,11 @@ TEST_F(disks, an_answer_is_nothing_to_the_next_life) {
     if (++asked > 1)
       return model::fail(errc::general, "nobody is there");
     auto killed = sim.send("app0", ask::kill{});
-    sim.settle();
+    sim.run_until_idle();
     EXPECT_TRUE(sim.answer_to(killed) && *sim.answer_to(killed));
     withdrawn = stop.stop_requested();
     auto started = sim.send("app0", ask::start{});
-    sim.settle();
+    sim.run_until_idle();
     EXPECT_TRUE(sim.answer_to(started) && *sim.answer_to(started));
     return "allow:app0";
   };
@@ -834,7 +834,7 @@ TEST_F(disks, are_known_again_to_an_actor_that_died) {
   caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
                       caf::exit_reason::unhandled_exception);
   sim.run();
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(attached("app0"), before);
   EXPECT_FALSE(attach("app1", "sda"));
 }
@@ -925,10 +925,10 @@ TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_non
   sim.hypervisor().meanwhile([&] {
     sim.lanes().hold("app0", drivers::lane::disk);
     killed = sim.send("app0", ask::kill{});
-    sim.settle();
+    sim.run_until_idle();
   });
   auto started = sim.send("app0", ask::start{});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_GT(sim.lanes().held(), 0U) << "the start is still being undone";
   sim.lanes().hold("");
   sim.run();
@@ -941,16 +941,16 @@ TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_non
 TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) {
   auto offered = [&] {
     auto ticket = sim.send("dom0", ask::list_available{"pci"});
-    sim.settle();
+    sim.run_until_idle();
     auto* said = sim.answer_to(ticket);
     return said ? said->value_or("refused") : "it is not answered";
   };
   sim.hypervisor().set_pci({at("0000:00:14.0")});
-  sim.settle();
+  sim.run_until_idle();
   sim.lanes().hold("dom0");
   EXPECT_THAT(offered(), HasSubstr("00_14.0"));
   sim.hypervisor().set_pci({});
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_EQ(offered(), "") << "it has heard of the change";
   sim.lanes().hold("");
 }
@@ -981,7 +981,7 @@ TEST_F(pci_at_start, one_that_was_there_before_the_daemon_can_still_be_taken_awa
   caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
                       caf::exit_reason::unhandled_exception);
   sim.run();
-  sim.settle();
+  sim.run_until_idle();
   EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr(port));
   auto done = ask(ask::detach_device{"pci", "dom0+" + port});
   ASSERT_TRUE(done) << done.error().message();

@@ -10,7 +10,7 @@ namespace qubes::drivers {
 
 /// Model of a power cut: bytes not synced may be lost or cut short; renames, links and removals
 /// not synced may be lost, each by itself and in any order the seed picks.
-class doomed_disk final : public disk {
+class power_loss_disk final : public disk {
 public:
   outcome<std::optional<std::string>> read(const std::string& name, std::size_t limit) override;
   outcome<std::optional<file_stamp>> stamp(const std::string& name) override;
@@ -66,7 +66,7 @@ private:
   static void apply(const step& x, names& to);
   void change_names(step x);
   /// Nothing that was done to the names of this directory can be lost any more.
-  void settle(const std::string& directory);
+  void write_directory(const std::string& directory);
   std::size_t make_inode(std::string bytes);
   bool has_directory(const std::string& name) const;
 

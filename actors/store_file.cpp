@@ -20,7 +20,7 @@ constexpr auto bad = std::string_view{"damaged-"}; ///< kept for its owner, neve
 
 /// Generations are `backup/qubes-NNNNNNNNNN.xml`; the highest number is the youngest.
 std::string generation_name(std::uint64_t number, std::string_view head = good) {
-  return fmt::format("{}/{}{:010}.xml", library::generations_directory, head, number);
+  return fmt::format("{}/{}{:010}.xml", store_file::generations_directory, head, number);
 }
 
 std::optional<std::uint64_t> generation_number(std::string_view file, std::string_view head) {
@@ -39,7 +39,7 @@ std::optional<std::uint64_t> generation_number(std::string_view file, std::strin
 /// Ascending.
 std::vector<std::uint64_t> generations_on(drivers::disk& disk, std::string_view head = good) {
   auto result = std::vector<std::uint64_t>{};
-  if (auto names = disk.list(library::generations_directory))
+  if (auto names = disk.list(store_file::generations_directory))
     for (auto& x : *names)
       if (auto number = generation_number(x, head))
         result.push_back(*number);
@@ -59,11 +59,11 @@ outcome<model::xml::loaded> load_file(drivers::disk& disk, const std::string& na
 
 } // namespace
 
-library::library(std::unique_ptr<drivers::disk> disk, std::size_t generations,
-                 std::string (*make_uuid)())
+store_file::store_file(std::unique_ptr<drivers::disk> disk, std::size_t generations,
+                       std::string (*make_uuid)())
     : disk_(std::move(disk)), recent_(generations), make_uuid_(make_uuid) {}
 
-outcome<library::opened> library::load(const model::host& machine) {
+outcome<store_file::opened> store_file::load(const model::host& machine) {
   if (auto made = disk_->make_directory(generations_directory); !made)
     return tl::unexpected{made.error()};
   auto known = generations_on(*disk_);
@@ -95,7 +95,7 @@ outcome<library::opened> library::load(const model::host& machine) {
                                    : "no older generation in 'backup' can be used either");
 }
 
-outcome<library::foreign> library::reread(const model::host& machine) {
+outcome<store_file::foreign> store_file::reread(const model::host& machine) {
   auto stamp = disk_->stamp(file);
   if (!stamp)
     return tl::unexpected{stamp.error()};
@@ -108,16 +108,16 @@ outcome<library::foreign> library::reread(const model::host& machine) {
   return foreign{std::move(*found), *stamp};
 }
 
-void library::adopt(const foreign& x) {
+void store_file::adopt(const foreign& x) {
   stamp_ = x.stamp;
   damaged_ = false;
 }
 
-bool library::changed_by_others() {
+bool store_file::changed_by_others() {
   return !check_stamp();
 }
 
-outcome<void> library::check_stamp() {
+outcome<void> store_file::check_stamp() {
   auto now = disk_->stamp(file);
   if (!now)
     return tl::unexpected{now.error()};
@@ -127,7 +127,7 @@ outcome<void> library::check_stamp() {
                      "send qvmd SIGHUP to adopt the file as it is, or put the old one back");
 }
 
-outcome<void> library::keep_generation() {
+outcome<void> store_file::keep_generation() {
   if (!stamp_ || recent_ == 0)
     return {};
   kept_ = generation_name(next_generation_, damaged_ ? bad : good);
@@ -139,14 +139,14 @@ outcome<void> library::keep_generation() {
   return {};
 }
 
-void library::note_generations(const std::vector<std::uint64_t>& numbers) {
+void store_file::note_generations(const std::vector<std::uint64_t>& numbers) {
   generations_.clear();
   for (auto x : numbers)
     if (auto stamp = disk_->stamp(generation_name(x)); stamp && *stamp)
       generations_.push_back({x, (*stamp)->modified_ns});
 }
 
-void library::prune() {
+void store_file::prune() {
   if (!stamp_)
     return;
   for (auto& x : model::surplus(generations_, stamp_->modified_ns, recent_)) {
@@ -156,7 +156,7 @@ void library::prune() {
   }
 }
 
-outcome<void> library::save(const model::system& x) {
+outcome<void> store_file::save(const model::system& x) {
   if (auto same = check_stamp(); !same)
     return same;
   auto undo = [&](outcome<void> why) {

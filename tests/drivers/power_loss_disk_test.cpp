@@ -1,4 +1,4 @@
-#include "drivers/doomed_disk.hpp"
+#include "drivers/power_loss_disk.hpp"
 
 #include <gmock/gmock.h>
 
@@ -29,7 +29,7 @@ struct aftermath {
 };
 
 aftermath survive(replacement act, bool existed, std::size_t fuse, std::uint64_t luck) {
-  auto d = doomed_disk{};
+  auto d = power_loss_disk{};
   if (existed)
     d.foreign_write("x", before);
   d.cut_power_at(fuse);
@@ -40,7 +40,7 @@ aftermath survive(replacement act, bool existed, std::size_t fuse, std::uint64_t
 
 /// Calls of `act` when nothing goes wrong.
 std::size_t length_of(replacement act) {
-  auto d = doomed_disk{};
+  auto d = power_loss_disk{};
   d.foreign_write("x", before);
   EXPECT_TRUE(act(d, "x", after));
   return d.calls();
@@ -81,7 +81,7 @@ TEST(replace, of_a_first_file_leaves_nothing_or_the_new_one) {
 TEST(replace, works_again_after_any_power_cut) {
   for (auto fuse = std::size_t{0}; fuse <= length_of(&replace); ++fuse)
     for (auto luck = std::uint64_t{0}; luck < lucks; ++luck) {
-      auto d = doomed_disk{};
+      auto d = power_loss_disk{};
       d.foreign_write("x", before);
       d.cut_power_at(fuse);
       std::ignore = replace(d, "x", after);
@@ -94,7 +94,7 @@ TEST(replace, works_again_after_any_power_cut) {
 
 TEST(replace, that_fails_leaves_the_old_file_and_nothing_beside) {
   for (auto n = std::size_t{0};; ++n) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     d.foreign_write("x", before);
     auto known = *d.stamp("x");
     d.fail_at(n, "No space left on device");
@@ -113,7 +113,7 @@ TEST(replace, that_fails_leaves_the_old_file_and_nothing_beside) {
 
 TEST(replace, that_fails_for_a_first_file_leaves_nothing) {
   for (auto n = std::size_t{0};; ++n) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     d.fail_at(n, "Input/output error");
     if (replace(d, "x", after))
       break;
@@ -142,24 +142,24 @@ outcome<void> in_place(disk& d, const std::string& name, const std::string& byte
   });
 }
 
-TEST(doomed_disk, catches_a_missing_directory_sync) {
+TEST(power_loss_disk, catches_a_missing_directory_sync) {
   EXPECT_GT(broken_promises(&without_directory_sync), 0U);
 }
 
-TEST(doomed_disk, catches_a_missing_file_sync) {
+TEST(power_loss_disk, catches_a_missing_file_sync) {
   EXPECT_GT(broken_promises(&without_file_sync), 0U);
 }
 
-TEST(doomed_disk, catches_writing_in_place) {
+TEST(power_loss_disk, catches_writing_in_place) {
   EXPECT_GT(broken_promises(&in_place), 0U);
 }
 
 // -- the model itself --------------------------------------------------------------------------
 
-TEST(doomed_disk, loses_empties_cuts_and_keeps_bytes_that_were_not_synced) {
+TEST(power_loss_disk, loses_empties_cuts_and_keeps_bytes_that_were_not_synced) {
   auto seen = std::set<std::string>{};
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     d.foreign_write("x", before);
     ASSERT_TRUE(d.write("x", after));
     d.restart(luck);
@@ -171,10 +171,10 @@ TEST(doomed_disk, loses_empties_cuts_and_keeps_bytes_that_were_not_synced) {
   EXPECT_GT(seen.size(), 3U); // and some that were cut short
 }
 
-TEST(doomed_disk, may_lose_the_name_of_a_synced_file) {
+TEST(power_loss_disk, may_lose_the_name_of_a_synced_file) {
   auto seen = std::set<bool>{};
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     ASSERT_TRUE(d.write("x", after));
     ASSERT_TRUE(d.sync("x"));
     d.restart(luck);
@@ -185,10 +185,10 @@ TEST(doomed_disk, may_lose_the_name_of_a_synced_file) {
   EXPECT_EQ(seen.size(), 2U);
 }
 
-TEST(doomed_disk, keeps_synced_names_of_that_directory_alone) {
+TEST(power_loss_disk, keeps_synced_names_of_that_directory_alone) {
   auto lost = false;
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     ASSERT_TRUE(d.make_directory("backup"));
     for (const auto* name : {"x", "backup/x"}) {
       ASSERT_TRUE(d.write(name, after));
@@ -202,9 +202,9 @@ TEST(doomed_disk, keeps_synced_names_of_that_directory_alone) {
   EXPECT_TRUE(lost);
 }
 
-TEST(doomed_disk, renames_whole_or_not_at_all) {
+TEST(power_loss_disk, renames_whole_or_not_at_all) {
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     d.foreign_write("a", before);
     ASSERT_TRUE(d.rename("a", "b"));
     d.restart(luck);
@@ -212,9 +212,9 @@ TEST(doomed_disk, renames_whole_or_not_at_all) {
   }
 }
 
-TEST(doomed_disk, brings_a_removed_file_back_or_not_but_never_another) {
+TEST(power_loss_disk, brings_a_removed_file_back_or_not_but_never_another) {
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck) {
-    auto d = doomed_disk{};
+    auto d = power_loss_disk{};
     d.foreign_write("x", before);
     ASSERT_TRUE(d.remove("x"));
     ASSERT_TRUE(d.write("x", after));
@@ -225,8 +225,8 @@ TEST(doomed_disk, brings_a_removed_file_back_or_not_but_never_another) {
   }
 }
 
-TEST(doomed_disk, refuses_everything_once_power_is_gone) {
-  auto d = doomed_disk{};
+TEST(power_loss_disk, refuses_everything_once_power_is_gone) {
+  auto d = power_loss_disk{};
   d.foreign_write("x", before);
   d.cut_power_at(1);
   EXPECT_TRUE(d.read("x", plenty));
@@ -244,8 +244,8 @@ TEST(doomed_disk, refuses_everything_once_power_is_gone) {
   EXPECT_EQ(content(d), before);
 }
 
-TEST(doomed_disk, fails_once_with_the_given_reason_and_writes_half) {
-  auto d = doomed_disk{};
+TEST(power_loss_disk, fails_once_with_the_given_reason_and_writes_half) {
+  auto d = power_loss_disk{};
   d.fail_at(0, "No space left on device");
   auto refused = d.write("x", "12345678");
   ASSERT_FALSE(refused);
@@ -254,8 +254,8 @@ TEST(doomed_disk, fails_once_with_the_given_reason_and_writes_half) {
   EXPECT_EQ(content(d), "1234");
 }
 
-TEST(doomed_disk, behaves_like_a_disk_while_nothing_happens) {
-  auto d = doomed_disk{};
+TEST(power_loss_disk, behaves_like_a_disk_while_nothing_happens) {
+  auto d = power_loss_disk{};
   EXPECT_FALSE(d.write("backup/x", "1"));
   ASSERT_TRUE(d.make_directory("backup/deep"));
   ASSERT_TRUE(d.write("backup/x", "1"));
@@ -273,7 +273,7 @@ TEST(doomed_disk, behaves_like_a_disk_while_nothing_happens) {
   EXPECT_NE(*d.stamp("y"), known);
 }
 
-TEST(doomed_disk, repeats_itself_for_the_same_luck) {
+TEST(power_loss_disk, repeats_itself_for_the_same_luck) {
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck)
     for (auto fuse = std::size_t{0}; fuse < 4; ++fuse)
       EXPECT_EQ(survive(&without_file_sync, true, fuse, luck).file,

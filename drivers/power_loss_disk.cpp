@@ -1,4 +1,4 @@
-#include "drivers/doomed_disk.hpp"
+#include "drivers/power_loss_disk.hpp"
 
 #include <fmt/format.h>
 
@@ -23,7 +23,8 @@ std::string parent_of(const std::string& name) {
 
 // -- what a disk does --------------------------------------------------------------------------
 
-outcome<std::optional<std::string>> doomed_disk::read(const std::string& name, std::size_t limit) {
+outcome<std::optional<std::string>> power_loss_disk::read(const std::string& name,
+                                                          std::size_t limit) {
   if (auto f = next_call("read", name); f.refusal)
     return tl::unexpected{*f.refusal};
   auto found = now_.find(name);
@@ -36,7 +37,7 @@ outcome<std::optional<std::string>> doomed_disk::read(const std::string& name, s
   return std::optional{bytes};
 }
 
-outcome<std::optional<file_stamp>> doomed_disk::stamp(const std::string& name) {
+outcome<std::optional<file_stamp>> power_loss_disk::stamp(const std::string& name) {
   if (auto f = next_call("look at", name); f.refusal)
     return tl::unexpected{*f.refusal};
   auto found = now_.find(name);
@@ -46,7 +47,7 @@ outcome<std::optional<file_stamp>> doomed_disk::stamp(const std::string& name) {
   return std::optional{file_stamp{found->second + 1, file.now.size(), file.modified}};
 }
 
-outcome<void> doomed_disk::write(const std::string& name, const std::string& bytes) {
+outcome<void> power_loss_disk::write(const std::string& name, const std::string& bytes) {
   auto f = next_call("write", name);
   if (f.works || f.half) {
     if (!has_directory(name))
@@ -64,7 +65,7 @@ outcome<void> doomed_disk::write(const std::string& name, const std::string& byt
   return f.refusal ? outcome<void>{tl::unexpected{*f.refusal}} : outcome<void>{};
 }
 
-outcome<void> doomed_disk::sync(const std::string& name) {
+outcome<void> power_loss_disk::sync(const std::string& name) {
   // What power interrupts is left to luck, so a half-done sync needs no case of its own.
   if (auto f = next_call("sync", name); f.refusal)
     return tl::unexpected{*f.refusal};
@@ -77,7 +78,7 @@ outcome<void> doomed_disk::sync(const std::string& name) {
   return {};
 }
 
-outcome<void> doomed_disk::rename(const std::string& from, const std::string& to) {
+outcome<void> power_loss_disk::rename(const std::string& from, const std::string& to) {
   auto f = next_call("rename", from);
   if (f.works) {
     auto found = now_.find(from);
@@ -91,7 +92,7 @@ outcome<void> doomed_disk::rename(const std::string& from, const std::string& to
   return f.refusal ? outcome<void>{tl::unexpected{*f.refusal}} : outcome<void>{};
 }
 
-outcome<void> doomed_disk::link(const std::string& from, const std::string& to) {
+outcome<void> power_loss_disk::link(const std::string& from, const std::string& to) {
   auto f = next_call("link", from);
   if (f.works) {
     auto found = now_.find(from);
@@ -105,7 +106,7 @@ outcome<void> doomed_disk::link(const std::string& from, const std::string& to) 
   return f.refusal ? outcome<void>{tl::unexpected{*f.refusal}} : outcome<void>{};
 }
 
-outcome<void> doomed_disk::remove(const std::string& name) {
+outcome<void> power_loss_disk::remove(const std::string& name) {
   auto f = next_call("remove", name);
   if (f.works)
     if (auto found = now_.find(name); found != now_.end())
@@ -113,14 +114,14 @@ outcome<void> doomed_disk::remove(const std::string& name) {
   return f.refusal ? outcome<void>{tl::unexpected{*f.refusal}} : outcome<void>{};
 }
 
-outcome<void> doomed_disk::sync_names(const std::string& name) {
+outcome<void> power_loss_disk::sync_names(const std::string& name) {
   if (auto f = next_call("sync the directory of", name); f.refusal)
     return tl::unexpected{*f.refusal};
-  settle(parent_of(name));
+  write_directory(parent_of(name));
   return {};
 }
 
-outcome<std::vector<std::string>> doomed_disk::list(const std::string& directory) {
+outcome<std::vector<std::string>> power_loss_disk::list(const std::string& directory) {
   if (auto f = next_call("list", directory); f.refusal)
     return tl::unexpected{*f.refusal};
   auto found = std::vector<std::string>{};
@@ -130,7 +131,7 @@ outcome<std::vector<std::string>> doomed_disk::list(const std::string& directory
   return found;
 }
 
-outcome<void> doomed_disk::make_directory(const std::string& name) {
+outcome<void> power_loss_disk::make_directory(const std::string& name) {
   if (auto f = next_call("make directory", name); f.refusal)
     return tl::unexpected{*f.refusal};
   for (auto x = name; !x.empty(); x = parent_of(x))
@@ -140,15 +141,15 @@ outcome<void> doomed_disk::make_directory(const std::string& name) {
 
 // -- the test's side ---------------------------------------------------------------------------
 
-void doomed_disk::cut_power_at(std::size_t n) {
+void power_loss_disk::cut_power_at(std::size_t n) {
   power_ = calls_ + n;
 }
 
-void doomed_disk::fail_at(std::size_t n, std::string reason) {
+void power_loss_disk::fail_at(std::size_t n, std::string reason) {
   fault_ = {calls_ + n, std::move(reason)};
 }
 
-void doomed_disk::restart(std::uint64_t luck) {
+void power_loss_disk::restart(std::uint64_t luck) {
   auto dice = std::mt19937_64{luck};
   // Odd lucks keep much, even ones little, so that a few tries see both ends.
   auto happened = [&, odds = luck % 2 == 0 ? 1U : 3U] { return dice() % 4 < odds; };
@@ -175,19 +176,19 @@ void doomed_disk::restart(std::uint64_t luck) {
   fault_.reset();
 }
 
-void doomed_disk::foreign_write(const std::string& name, const std::string& bytes) {
+void power_loss_disk::foreign_write(const std::string& name, const std::string& bytes) {
   for (auto x = parent_of(name); !x.empty(); x = parent_of(x))
     directories_.insert(x);
   auto made = make_inode(bytes);
   inodes_[made].safe = bytes;
   inodes_[made].synced = true;
   change_names({"", name, made});
-  settle(parent_of(name));
+  write_directory(parent_of(name));
 }
 
 // -- inside ------------------------------------------------------------------------------------
 
-doomed_disk::fate doomed_disk::next_call(const char* what, const std::string& name) {
+power_loss_disk::fate power_loss_disk::next_call(const char* what, const std::string& name) {
   auto number = calls_++;
   auto refuse = [&](const std::string& why) {
     return model::error{errc::store, fmt::format("cannot {} '{}': {}", what, name, why), ""};
@@ -200,19 +201,19 @@ doomed_disk::fate doomed_disk::next_call(const char* what, const std::string& na
 }
 
 /// Takes a name away only from the file it meant: with steps before it lost, it may mean another.
-void doomed_disk::apply(const step& x, names& to) {
+void power_loss_disk::apply(const step& x, names& to) {
   if (auto found = to.find(x.removed); found != to.end() && found->second == x.inode)
     to.erase(found);
   if (!x.added.empty())
     to[x.added] = x.inode;
 }
 
-void doomed_disk::change_names(step x) {
+void power_loss_disk::change_names(step x) {
   apply(x, now_);
   unsynced_.push_back(std::move(x));
 }
 
-void doomed_disk::settle(const std::string& directory) {
+void power_loss_disk::write_directory(const std::string& directory) {
   std::erase_if(unsynced_, [&](const step& x) {
     auto concerned = (!x.removed.empty() && parent_of(x.removed) == directory)
                      || (!x.added.empty() && parent_of(x.added) == directory);
@@ -222,12 +223,12 @@ void doomed_disk::settle(const std::string& directory) {
   });
 }
 
-std::size_t doomed_disk::make_inode(std::string bytes) {
+std::size_t power_loss_disk::make_inode(std::string bytes) {
   inodes_.push_back({std::move(bytes), "", false, clock_++});
   return inodes_.size() - 1;
 }
 
-bool doomed_disk::has_directory(const std::string& name) const {
+bool power_loss_disk::has_directory(const std::string& name) const {
   return directories_.contains(parent_of(name));
 }
 

@@ -1,6 +1,6 @@
 // What this domain and its neighbours are told about it (spec/qubesdb-entries.md, spec/network.md
 // §6).
-#include "actors/telling.hpp"
+#include "actors/guest_notification.hpp"
 
 #include "actors/domain.hpp"
 #include "model/extensions/network.hpp"
@@ -160,7 +160,7 @@ void domain_state::tell_address(const std::string& netvm, const std::function<vo
 }
 
 /// Before it is there: its netvm must know it when its first packet comes.
-void domain_state::introduce(const std::function<void()>& then) {
+void domain_state::announce_to_netvm(const std::function<void()>& then) {
   auto netvm = serving_netvm();
   if (!netvm)
     return then();

@@ -17,10 +17,11 @@ namespace qubes::model::xml {
 
 namespace {
 
-class settling {
+class reference_resolver {
 public:
-  settling(std::vector<record>& records, const global_references& globals,
-           const property_index& rows, const host& machine, model::system& to, report& notes)
+  reference_resolver(std::vector<record>& records, const global_references& globals,
+                     const property_index& rows, const host& machine, model::system& to,
+                     report& notes)
       : records_(records), globals_(globals), rows_(rows), machine_(machine), to_(to),
         notes_(notes) {}
 
@@ -41,7 +42,7 @@ private:
 
   view here() const { return {to_, nobody_runs(), machine_}; }
 
-  /// Served records become the system; while settling they may still change.
+  /// Served records become the system; while reference_resolver they may still change.
   void gather() {
     for (auto& x : records_)
       if (x.served()) {
@@ -322,9 +323,10 @@ private:
 
 } // namespace
 
-void settle(std::vector<record> records, const global_references& globals,
-            const property_index& rows, const host& machine, model::system& to, report& notes) {
-  settling{records, globals, rows, machine, to, notes}.run();
+void resolve_references(std::vector<record> records, const global_references& globals,
+                        const property_index& rows, const host& machine, model::system& to,
+                        report& notes) {
+  reference_resolver{records, globals, rows, machine, to, notes}.run();
 }
 
 } // namespace qubes::model::xml

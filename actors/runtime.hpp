@@ -1,4 +1,4 @@
-// The root: composes the society, starts it in order, watches over it, and stops it in order.
+// The root: composes the runtime, starts it in order, watches over it, and stops it in order.
 #pragma once
 
 #include "actors/driver/driver.hpp"
@@ -14,11 +14,11 @@
 
 namespace qubes::actors {
 
-/// What the society is made of; all of it can be a fake.
+/// What the runtime is made of; all of it can be a fake.
 struct parts {
   actors::settings settings;
   model::host machine;
-  std::shared_ptr<library> files;
+  std::shared_ptr<store_file> files;
   actors::machinery machinery;
   std::shared_ptr<drivers::disks> disks;
   std::shared_ptr<drivers::backups> backups;
@@ -31,16 +31,16 @@ struct parts {
   std::string store_path;
 };
 
-class society {
+class runtime {
 public:
   /// Reads qubes.xml and spawns all actors; nobody acts yet. Fails when there is no usable file.
-  static model::outcome<std::unique_ptr<society>> open(caf::actor_system& in, parts with);
+  static model::outcome<std::unique_ptr<runtime>> open(caf::actor_system& in, parts with);
 
   /// Ends whoever is still there.
-  ~society();
+  ~runtime();
 
-  society(const society&) = delete;
-  society& operator=(const society&) = delete;
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
 
   /// Spawns the domains and connects to the hypervisor. `ready` runs in an actor once the truth
   /// about every domain is known, or known to be out of reach.
@@ -59,7 +59,7 @@ public:
   const gate_actor& gate() const noexcept { return gate_; }
 
 private:
-  explicit society(caf::actor_system& in) : system_(in) {}
+  explicit runtime(caf::actor_system& in) : system_(in) {}
 
   caf::actor_system& system_;
   world_ptr world_;

@@ -1,4 +1,4 @@
-#include "actors/root.hpp"
+#include "actors/runtime.hpp"
 
 #include "actors/backup.hpp"
 #include "actors/disposables.hpp"
@@ -43,11 +43,11 @@ private:
 
 } // namespace
 
-model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, parts with) {
+model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, parts with) {
   auto loaded = with.files->load(with.machine);
   if (!loaded)
     return tl::unexpected{loaded.error()};
-  auto result = std::unique_ptr<society>{new society{in}};
+  auto result = std::unique_ptr<runtime>{new runtime{in}};
   auto world = std::make_shared<actors::world>();
   result->world_ = world;
   for (auto& x : loaded->loaded.findings)
@@ -99,7 +99,7 @@ model::outcome<std::unique_ptr<society>> society::open(caf::actor_system& in, pa
   return result;
 }
 
-void society::start(std::function<void()> ready) {
+void runtime::start(std::function<void()> ready) {
   system_.spawn([world = world_, ready = std::move(ready)](caf::event_based_actor* self) {
     auto go_on = [world, ready] {
       caf::anon_send(world->storage, atom::start_v); // what is to go goes first
@@ -120,7 +120,7 @@ void society::start(std::function<void()> ready) {
   });
 }
 
-bool society::answers(std::chrono::milliseconds limit) {
+bool runtime::answers(std::chrono::milliseconds limit) {
   caf::scoped_actor self{system_};
   auto all = true;
   auto ask = [&](const auto& who) {
@@ -135,7 +135,7 @@ bool society::answers(std::chrono::milliseconds limit) {
   return all;
 }
 
-void society::stop(std::chrono::milliseconds limit) {
+void runtime::stop(std::chrono::milliseconds limit) {
   caf::scoped_actor self{system_};
   self->request(world_->backup, limit, atom::stop_v)
       .receive([] {},
@@ -151,7 +151,7 @@ void society::stop(std::chrono::milliseconds limit) {
   abandon();
 }
 
-void society::abandon() {
+void runtime::abandon() {
   if (std::exchange(ended_, true))
     return;
   constexpr auto over = caf::exit_reason::user_shutdown;
@@ -172,7 +172,7 @@ void society::abandon() {
   gate_ = gate_actor{};
 }
 
-society::~society() {
+runtime::~runtime() {
   abandon();
 }
 
