@@ -107,7 +107,7 @@ private:
   void end_all();
 
   /// On disk, and yet to be told.
-  struct created {
+  struct created_domain {
     std::string name;
     std::vector<model::event> news;
     std::string text; ///< of the reply
@@ -125,7 +125,7 @@ private:
   std::size_t on_their_way_ = 0;                                  ///< creations without their disks
   std::vector<pending_creation> pending_creations_;
   std::int64_t patient_since_us_ = 0; ///< of the first of them
-  std::vector<created> created_;
+  std::vector<created_domain> created_;
   std::set<std::string, std::less<>> being_announced_; ///< those of them that get their actors now
   bool untold_ = false; ///< nobody tells those who get their actors now what the hypervisor has
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token; each is good once

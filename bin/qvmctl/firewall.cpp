@@ -39,14 +39,14 @@ std::string text_of(const model::firewall_rules& all) {
 using edit = std::function<expected<model::firewall_rules>(model::firewall_rules)>;
 
 /// Changes the rules of all domains named, or shows what would differ.
-exit_code change_rules(session& s, const edit& change) {
+exit_code change_rules(session& s, const edit& edit_rules) {
   auto domains = domain_words(s);
   if (!domains)
     return report(s, domains.error());
   auto changes = std::vector<change>{};
   for (auto& x : *domains) {
     auto now = rules_of(s, x);
-    auto then = now ? change(*now) : tl::unexpected{now.error()};
+    auto then = now ? edit_rules(*now) : tl::unexpected{now.error()};
     if (!then)
       return report(s, then.error());
     if (then->empty())

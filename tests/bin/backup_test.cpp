@@ -87,6 +87,7 @@ TEST_F(backup_test, goes_to_a_file_with_a_passphrase_from_a_service) {
   restore(top / "made");
   EXPECT_THAT(call("admin.vm.property.Get+backup_timestamp", who.name.str()),
               HasSubstr("default=False"));
+  EXPECT_EQ(stop(), 0); // all is logged then
   EXPECT_THAT(log(), Not(HasSubstr(passphrase)));
   for (auto& x : std::filesystem::directory_iterator{top})
     EXPECT_THAT(x.path().string(), Not(HasSubstr(".part")));

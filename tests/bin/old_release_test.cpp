@@ -180,7 +180,7 @@ TEST_F(old_machine, says_that_templates_of_libvirt_xml_have_no_effect) {
   write_file(named / "work.xml.bak", "");
   start();
   auto told = (named / "work.xml").string() + " has no effect";
-  EXPECT_THAT(log(), HasSubstr(told));
+  EXPECT_TRUE(logs(told)) << log();
   auto status = call("qvmd.Status", "dom0");
   EXPECT_THAT(status, AllOf(HasSubstr(told), HasSubstr("libvirt/work.xml")));
   EXPECT_THAT(status, Not(HasSubstr("work.xml.bak")));

@@ -107,7 +107,18 @@ struct served_state {
   served_state& operator=(const served_state&) = delete;
 
   std::string config() const { return top / "qvmd.toml"; }
+  /// What is written by now: the daemon that runs may be behind with it.
   std::string log() const { return read_file(top / "qvmd.log"); }
+  /// Whether this is logged; waits as long as that may take.
+  bool logs(std::string_view what) const {
+    auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+    while (log().find(what) == std::string::npos) {
+      if (std::chrono::steady_clock::now() > deadline)
+        return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
   std::string socket() const { return top / "run" / "qubesd.sock"; }
 
   void start() { start({qvmd, "--config", config()}); }

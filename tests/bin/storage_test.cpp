@@ -164,7 +164,7 @@ TEST_P(full_pool, does_not_lose_what_a_guest_wrote_before_its_commit) {
   EXPECT_THAT(listed(), HasSubstr("work class=AppVM state=Halted"));
   if (head_of(image) != "new_") {
     EXPECT_EQ(head_of(dirty), "new_");
-    EXPECT_THAT(log(), HasSubstr("No space left on device; make room"));
+    EXPECT_TRUE(logs("No space left on device; make room")) << log();
   }
 
   small.make_room();
