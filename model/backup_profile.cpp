@@ -112,7 +112,7 @@ outcome<void> check_profile_name(std::string_view name) {
 }
 
 outcome<backup_profile> read_backup_profile(std::string_view text) {
-  auto hold = wiping_heap{}; // the tree and its parser have the passphrase as well
+  auto hold = wiping_memory{}; // the tree and its parser have the passphrase as well
   try {
     return read(YAML::Load(std::string{text}));
   } catch (const YAML::Exception& x) {

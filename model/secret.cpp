@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -18,6 +19,14 @@ void give_back(void* block) noexcept {
   std::free(block);
 }
 
+/// What ended calls left on the stack. A library's first call of a function saves all registers
+/// there, and with them what was copied last.
+[[gnu::noinline]] void wipe_dead_frames() noexcept {
+  constexpr auto deepest = std::size_t{64} << 10U;
+  std::array<char, deepest> below;
+  ::explicit_bzero(below.data(), below.size());
+}
+
 } // namespace
 
 void wipe(std::string& text) noexcept {
@@ -26,12 +35,13 @@ void wipe(std::string& text) noexcept {
   text.clear();
 }
 
-wiping_heap::wiping_heap() noexcept {
+wiping_memory::wiping_memory() noexcept {
   ++wiping;
 }
 
-wiping_heap::~wiping_heap() {
+wiping_memory::~wiping_memory() {
   --wiping;
+  wipe_dead_frames();
 }
 
 } // namespace qubes::model

@@ -41,14 +41,15 @@ private:
   std::string text_;
 };
 
-/// As long as one lives, what its thread gives back to the heap is overwritten first: libraries
-/// keep no promise about their copies of what they read.
-class wiping_heap {
+/// As long as one lives, what its thread gives back to the heap is overwritten first, and at its
+/// end what the calls that it saw left on the stack: libraries keep no promise about their copies
+/// of what they read.
+class wiping_memory {
 public:
-  wiping_heap() noexcept;
-  ~wiping_heap();
-  wiping_heap(const wiping_heap&) = delete;
-  wiping_heap& operator=(const wiping_heap&) = delete;
+  wiping_memory() noexcept;
+  ~wiping_memory();
+  wiping_memory(const wiping_memory&) = delete;
+  wiping_memory& operator=(const wiping_memory&) = delete;
 };
 
 } // namespace qubes::model

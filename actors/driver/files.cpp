@@ -100,7 +100,7 @@ outcome<job::read_firewalls::result> run(machinery& with, const domain_identity&
 /// It may have a passphrase.
 outcome<std::optional<model::secret>> run(machinery& with, const domain_identity&,
                                           const job::read_backup_profile& what) {
-  auto hold = model::wiping_heap{};
+  auto hold = model::wiping_memory{};
   if (!with.config)
     return std::nullopt;
   auto text = with.config->read("backup/" + what.profile + ".conf", largest_profile);

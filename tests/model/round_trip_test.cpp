@@ -250,6 +250,14 @@ plan take_over(const host_under_test& at, const request& x) {
   return {};
 }
 
+/// One that has something to forget, if any has.
+const domain& waits_for_netvm(const host_under_test& at, const request& x) {
+  auto waits = std::ranges::find_if(at.system.domains, [](auto& it) {
+    return it->features.find(deferred_netvm) != nullptr;
+  });
+  return waits == at.system.domains.end() ? at.owner(x) : **waits;
+}
+
 struct kind_of_request {
   std::string_view name;
   plan (*plan_of)(const host_under_test&, const request&);
@@ -286,7 +294,7 @@ constexpr kind_of_request kinds[]{
   {"notify updates",    [](auto& at, auto& x) { return plan_notify_updates(at.view(), at.owner(x), x.number % 2 == 1, x.number % 3 == 0 ? "2026-11-23 03:21:14" : ""); }},
   {"ask for features",  [](auto& at, auto& x) { return ask_for_features(at, x); }},
   {"remember netvm",    [](auto& at, auto& x) { return plan_remember_netvm(at.view(), at.owner(x)); }},
-  {"forget netvm",      [](auto& at, auto& x) { return plan_forget_deferred(at.view(), at.owner(x)); }},
+  {"forget netvm",      [](auto& at, auto& x) { return plan_forget_deferred(at.view(), waits_for_netvm(at, x)); }},
 };
 
 /// Values that some kind of request takes, and some that none should.
