@@ -1,6 +1,7 @@
 #include "actors/planning.hpp"
 
 #include "model/creation.hpp"
+#include "model/plan_device.hpp"
 #include "model/plan_storage.hpp"
 #include "model/updates.hpp"
 

@@ -5,11 +5,11 @@
 #include "model/follower.hpp"
 #include "model/graph.hpp"
 #include "model/integrity.hpp"
+#include "model/kept_entry.hpp"
 #include "model/mirror.hpp"
 #include "model/overloaded.hpp"
 #include "model/property.hpp"
 #include "model/volume.hpp"
-#include "model/xml/elements.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -53,7 +53,7 @@ private:
     auto x = owner.empty() ? nullptr : now.find(owner);
     if (!x || x->kept.empty())
       return;
-    std::erase_if(open(owner)->kept, [&](auto& text) { return xml::is_entry(text, list, name); });
+    std::erase_if(open(owner)->kept, [&](auto& text) { return is_entry(text, list, name); });
   }
 
   outcome<domain*> need(std::string_view name) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "model/device_class.hpp"
-#include "model/plan.hpp"
+#include "model/view.hpp"
 
 #include <optional>
 #include <string>
@@ -95,17 +95,6 @@ bool brings_block_script(const view& v, const domain& backend);
 /// Whether a device has an interface that a domain denies; the first one of them.
 std::optional<std::string> denied_interface(const device& x, std::string_view denied);
 
-// -- plans --------------------------------------------------------------------------------------
-
-plan plan_assign(const view& v, const domain& owner, std::string_view kind,
-                 std::string_view argument, std::string_view payload);
-plan plan_unassign(const view& v, const domain& owner, std::string_view kind,
-                   std::string_view argument);
-plan plan_set_assignment(const view& v, const domain& owner, std::string_view kind,
-                         std::string_view argument, std::string_view payload);
-
-plan plan_deny_interfaces(const view& v, const domain& owner, std::string_view payload);
-plan plan_allow_interfaces(const view& v, const domain& owner, std::string_view payload);
 std::string list_denied(const view& v, const domain& owner);
 
 } // namespace qubes::model

@@ -3,7 +3,7 @@
 #include "model/address.hpp"
 #include "model/characters.hpp"
 #include "model/literal.hpp"
-#include "model/qubesdb.hpp"
+#include "model/qubesdb_edit.hpp"
 
 #include <fmt/format.h>
 

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "model/firewall.hpp"
-#include "model/qubesdb.hpp"
+#include "model/qubesdb_edit.hpp"
+#include "model/view.hpp"
 
 #include <map>
 

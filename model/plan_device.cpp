@@ -1,4 +1,5 @@
-// Assignments of devices, and interfaces a domain does not want (spec/devices.md §6).
+#include "model/plan_device.hpp"
+
 #include "model/assignment_rules.hpp"
 #include "model/auto_attach.hpp"
 #include "model/device.hpp"

@@ -1,6 +1,7 @@
 #include "model/characters.hpp"
 #include "model/feature_rules.hpp"
 #include "model/integrity.hpp"
+#include "model/kept_entry.hpp"
 #include "model/literal.hpp"
 #include "model/plan_storage.hpp"
 #include "model/pool_driver.hpp"

@@ -91,14 +91,6 @@ std::size_t offset_of(const pugi::xml_node& x) {
   return name > 0 ? static_cast<std::size_t>(name) - 1 : 0;
 }
 
-bool is_entry(std::string_view text, std::string_view list, std::string_view name) {
-  auto document = pugi::xml_document{};
-  if (!document.load_buffer(text.data(), text.size(), pugi::parse_default, pugi::encoding_utf8))
-    return false;
-  auto root = document.document_element();
-  return root.name() == list && attribute(root.first_child(), "name") == name;
-}
-
 void append_text(std::string& out, std::string_view text) {
   is_layout(text) ? append_meant(out, text) : append_escaped(out, text, false);
 }

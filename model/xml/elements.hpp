@@ -29,9 +29,6 @@ std::string_view doubled_attribute(const pugi::xml_node& x);
 /// Offset of its `<` in the text that was parsed.
 std::size_t offset_of(const pugi::xml_node& x);
 
-/// True for the text `<LIST><...name="NAME"...></LIST>`.
-bool is_entry(std::string_view text, std::string_view list, std::string_view name);
-
 void append_text(std::string& out, std::string_view text);
 
 /// ` name="value"`

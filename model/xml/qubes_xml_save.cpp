@@ -1,3 +1,4 @@
+#include "model/kept_entry.hpp"
 #include "model/property.hpp"
 #include "model/volume.hpp"
 #include "model/xml/elements.hpp"

@@ -2,6 +2,7 @@
 #include "model/device.hpp"
 #include "model/guest_devices.hpp"
 #include "model/literal.hpp"
+#include "model/plan_device.hpp"
 #include "sample_system.hpp"
 
 #include <fmt/format.h>

@@ -6,6 +6,7 @@
 
 #include "model/memory.hpp"
 #include "model/plan.hpp"
+#include "model/plan_device.hpp"
 #include "model/xml/renderer.hpp"
 
 #include <gmock/gmock.h>

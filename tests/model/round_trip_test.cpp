@@ -7,6 +7,7 @@
 #include "model/extension.hpp"
 #include "model/features_request.hpp"
 #include "model/firewall.hpp"
+#include "model/plan_device.hpp"
 #include "model/plan_storage.hpp"
 #include "model/pool_driver.hpp"
 #include "model/property.hpp"
@@ -252,9 +253,8 @@ plan take_over(const host_under_test& at, const request& x) {
 
 /// One that has something to forget, if any has.
 const domain& waits_for_netvm(const host_under_test& at, const request& x) {
-  auto waits = std::ranges::find_if(at.system.domains, [](auto& it) {
-    return it->features.find(deferred_netvm) != nullptr;
-  });
+  auto waits = std::ranges::find_if(
+      at.system.domains, [](auto& it) { return it->features.find(deferred_netvm) != nullptr; });
   return waits == at.system.domains.end() ? at.owner(x) : **waits;
 }
 

@@ -8,6 +8,7 @@
 #include "model/feature.hpp"
 #include "model/feature_rules.hpp"
 #include "model/plan.hpp"
+#include "model/plan_device.hpp"
 #include "model/plan_storage.hpp"
 #include "model/property.hpp"
 #include "model/volume.hpp"

@@ -1,0 +1,11 @@
+// Elements of qubes.xml that this version does not know: they are kept as text.
+#pragma once
+
+#include <string_view>
+
+namespace qubes::model {
+
+/// True for the text `<LIST><...name="NAME"...></LIST>`.
+bool is_entry(std::string_view text, std::string_view list, std::string_view name);
+
+} // namespace qubes::model
