@@ -403,7 +403,7 @@ private:
   void arm_expiry(const model::firewall_rules& rules);
   void expire(std::uint64_t armed);
 
-  // -- what guests are told (guest_notification.cpp) ----------------------------------------------
+  // -- what guests are told (guest_entries.cpp) ----------------------------------------------
 
   bool has_qubesdb() const;
   model::outcome<model::qubesdb_edits> entries_of_mine() const;
