@@ -102,7 +102,7 @@ using driver_actor = caf::typed_actor<
     caf::replies_to<atom::probe>::with<void>,
     // Does a job on its lane; answers with what it found once it is done. Fails fast while the
     // hypervisor of its domain is out of reach. Asked by `ask_driver`
-    // (actors/driver/ask_driver.hpp).
+    // (actors/common/ask_driver.hpp).
     caf::replies_to<driver_job>::with<driver_result>,
     // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
     // or all of them have heard.
@@ -129,7 +129,7 @@ using storage_actor = caf::typed_actor<
     // Shows that it still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Has a job done; answers with what it found once it is. Asked by `ask_storage`
-    // (actors/ask_storage.hpp).
+    // (actors/common/ask_storage.hpp).
     caf::replies_to<storage_job>::with<storage_result>,
     // The pools changed: spawns those that are new, ends those that are gone.
     caf::reacts_to<model::system_ptr>,

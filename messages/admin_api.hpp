@@ -1,8 +1,8 @@
 // The Admin API's wire format (spec/admin-api.md part A): requests in, frames out.
 #pragma once
 
-#include "model/error.hpp"
-#include "model/event.hpp"
+#include "model/base/error.hpp"
+#include "model/base/event.hpp"
 
 #include <optional>
 #include <string>

@@ -1,7 +1,7 @@
 // An answer that cannot be forgotten.
 #pragma once
 
-#include "model/error.hpp"
+#include "model/base/error.hpp"
 
 #include <functional>
 #include <memory>

@@ -7,9 +7,9 @@
 #include "messages/cancellation.hpp"
 #include "messages/disk_limits.hpp"
 #include "messages/job_list.hpp"
-#include "model/host.hpp"
-#include "model/storage_facts.hpp"
-#include "model/system.hpp"
+#include "model/system/host.hpp"
+#include "model/system/storage_facts.hpp"
+#include "model/system/system.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 
@@ -359,7 +359,8 @@ struct pool_job {
 using pool_result = job_result<disk_job::of_pools>;
 using pool_reply = answer_once<pool_result>;
 
-/// What storage is sent; `ask_storage` (actors/ask_storage.hpp) does so, and unwraps the result.
+/// What storage is sent; `ask_storage` (actors/common/ask_storage.hpp) does so, and unwraps the
+/// result.
 struct storage_job {
   disk_job::of_storage::any_of<typed_disk_job> what;
 

@@ -6,13 +6,13 @@
 #include "messages/call_limits.hpp"
 #include "messages/cancellation.hpp"
 #include "messages/job_list.hpp"
-#include "model/device.hpp"
-#include "model/guest.hpp"
-#include "model/lane.hpp"
-#include "model/qubesdb.hpp"
-#include "model/secret.hpp"
-#include "model/service_call.hpp"
-#include "model/usage.hpp"
+#include "model/base/lane.hpp"
+#include "model/base/secret.hpp"
+#include "model/base/service_call.hpp"
+#include "model/device/device.hpp"
+#include "model/guest/qubesdb.hpp"
+#include "model/system/guest.hpp"
+#include "model/system/usage.hpp"
 #include "model/xml/preparation.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -483,7 +483,7 @@ struct driver_job {
   driver_job(typed_job<Job> x) : about(std::move(x.about)), what(std::move(x.what)) {}
 };
 
-/// What the driver answers; `ask_driver` (actors/driver/ask_driver.hpp) unwraps it.
+/// What the driver answers; `ask_driver` (actors/common/ask_driver.hpp) unwraps it.
 using driver_result = job_result<job::all>;
 
 const job::manner& manner_of(const driver_job& x);

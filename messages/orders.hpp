@@ -7,9 +7,9 @@
 #include "messages/cancellation.hpp"
 #include "messages/driver_jobs.hpp"
 #include "messages/order_limits.hpp"
-#include "model/creation.hpp"
-#include "model/error.hpp"
-#include "model/system.hpp"
+#include "model/base/error.hpp"
+#include "model/change/creation.hpp"
+#include "model/system/system.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 

@@ -1,13 +1,13 @@
 // Everything that travels between actors: atoms, payloads, and errors as CAF carries them.
 #pragma once
 
-#include "model/change.hpp"
-#include "model/device.hpp"
-#include "model/error.hpp"
-#include "model/event.hpp"
-#include "model/guest.hpp"
-#include "model/menu_turn.hpp"
-#include "model/permission.hpp"
+#include "model/base/error.hpp"
+#include "model/base/event.hpp"
+#include "model/base/menu_turn.hpp"
+#include "model/change/change.hpp"
+#include "model/device/device.hpp"
+#include "model/policy/permission.hpp"
+#include "model/system/guest.hpp"
 
 #include <caf/all.hpp>
 

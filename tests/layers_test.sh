@@ -42,14 +42,35 @@ forbid model 'pugixml' 'in model/, XML is read and written in model/xml/ only' '
 forbid drivers 'pugixml' 'a driver may read the XML of its library in its .cpp, not in a header' \
   'drivers/[^:]*\.cpp'
 
+# in_order LAYER ROOM...: inside a layer a room uses those before it only (docs/design.md, "Layers").
+in_order() {
+  local layer=$1 found room
+  shift
+  for room in "$layer"/*/; do
+    room=$(basename "$room")
+    case " $* " in *" $room "*) ;; *) printf '%s/%s/ has no place in the order\n' "$layer" "$room"; wrong=1 ;; esac
+  done
+  found=$(grep -rnoE --include='*.hpp' --include='*.cpp' "^#include \"$layer/[a-z_]+/" "$layer" |
+    awk -F'[/:"]' -v layer="$layer" -v order="$*" '
+      BEGIN { split(order, names, " "); for (i in names) place[names[i]] = i + 0 }
+      { used = $(NF - 1); if ($2 != used && place[used] >= place[$2]) print $0 "  (in " layer "/" $2 ")" }')
+  [ -n "$found" ] || return 0
+  printf '%s\n    rooms of %s in order: %s\n' "$found" "$layer" "$*"
+  wrong=1
+}
+
+in_order model base system property storage device network policy change guest backup xml
+in_order drivers io process server host storage backup guest hypervisor
+in_order actors boards common driver storage domain api host
+
 # An actor's state is not there for the threads of lanes: off_thread takes work that captures none.
-if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/off_thread.hpp:'; then
+if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/common/off_thread.hpp:'; then
   printf '    actors give work to a lane by off_thread only\n'
   wrong=1
 fi
 
 # A reply is given at the latest when it is dropped, be it with the state of an actor: own_replies know.
-if grep -rnE '\breply\{\[' actors | grep -v '^actors/reply.hpp:'; then
+if grep -rnE '\breply\{\[' actors | grep -v '^actors/common/reply.hpp:'; then
   printf '    a reply that an actor hears itself is made by own_replies\n'
   wrong=1
 fi

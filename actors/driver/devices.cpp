@@ -1,8 +1,8 @@
 // Devices of guests and of the host, as the hypervisor is asked for them.
 #include "actors/driver/jobs.hpp"
 
-#include "drivers/pci.hpp"
-#include "drivers/xenstore_guest.hpp"
+#include "drivers/guest/xenstore_guest.hpp"
+#include "drivers/host/pci.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
 #include <fmt/format.h>

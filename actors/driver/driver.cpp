@@ -1,12 +1,12 @@
 #include "actors/driver/driver.hpp"
 
+#include "actors/common/off_thread.hpp"
 #include "actors/driver/jobs.hpp"
-#include "actors/off_thread.hpp"
-#include "drivers/begin_limit.hpp"
-#include "drivers/xenstore_guest.hpp"
-#include "model/kind_of.hpp"
-#include "model/name.hpp"
-#include "model/reachable.hpp"
+#include "drivers/guest/xenstore_guest.hpp"
+#include "drivers/hypervisor/begin_limit.hpp"
+#include "model/base/name.hpp"
+#include "model/property/kind_of.hpp"
+#include "model/property/reachable.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,9 +1,11 @@
+// actors/driver: the actor through which the others call the drivers.
+//
 // The driver: turns jobs into blocking calls on lanes, and their results into answers. Keeps a
 // connection to each hypervisor and tells its domains the truth after one was lost.
 #pragma once
 
+#include "actors/common/world.hpp"
 #include "actors/driver/machinery.hpp"
-#include "actors/world.hpp"
 
 #include <array>
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Files of dom0 that belong to domains, beside qubes.xml and the volumes.
 #include "actors/driver/jobs.hpp"
 
-#include "drivers/unfinished_starts.hpp"
+#include "drivers/host/unfinished_starts.hpp"
 #include "model/xml/firewall_xml.hpp"
 #include "model/xml/overlay.hpp"
 

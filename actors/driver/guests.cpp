@@ -1,7 +1,7 @@
 // The life of a guest, as the hypervisor is asked for it.
 #include "actors/driver/jobs.hpp"
 
-#include "drivers/xenstore_guest.hpp"
+#include "drivers/guest/xenstore_guest.hpp"
 #include "model/xml/preparation.hpp"
 
 #include <fmt/format.h>

@@ -1,10 +1,10 @@
 // The host's memory, its home, its input devices, and the user who sits before it.
 #include "actors/driver/jobs.hpp"
 
-#include "drivers/directory.hpp"
-#include "drivers/process.hpp"
-#include "drivers/xenstore_guest.hpp"
-#include "model/literal.hpp"
+#include "drivers/guest/xenstore_guest.hpp"
+#include "drivers/io/directory.hpp"
+#include "drivers/process/process.hpp"
+#include "model/base/literal.hpp"
 
 #include <fmt/format.h>
 

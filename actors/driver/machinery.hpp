@@ -1,17 +1,17 @@
 // What blocks, behind interfaces.
 #pragma once
 
-#include "drivers/boot_links.hpp"
-#include "drivers/container_host.hpp"
-#include "drivers/device_agent.hpp"
-#include "drivers/disk.hpp"
-#include "drivers/guest_tools.hpp"
-#include "drivers/hypervisor.hpp"
-#include "drivers/lanes.hpp"
-#include "drivers/memory_manager.hpp"
-#include "drivers/toolstack.hpp"
-#include "drivers/xen_usage.hpp"
-#include "drivers/xenstore.hpp"
+#include "drivers/guest/device_agent.hpp"
+#include "drivers/guest/guest_tools.hpp"
+#include "drivers/guest/xenstore.hpp"
+#include "drivers/host/boot_links.hpp"
+#include "drivers/host/memory_manager.hpp"
+#include "drivers/host/xen_usage.hpp"
+#include "drivers/hypervisor/container_host.hpp"
+#include "drivers/hypervisor/hypervisor.hpp"
+#include "drivers/hypervisor/toolstack.hpp"
+#include "drivers/io/disk.hpp"
+#include "drivers/io/lanes.hpp"
 #include "messages/driver_jobs.hpp"
 
 #include <memory>

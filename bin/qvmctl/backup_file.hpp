@@ -4,7 +4,7 @@
 #include "bin/qvmctl/commands.hpp"
 #include "bin/qvmctl/interruption.hpp"
 #include "bin/qvmctl/progress.hpp"
-#include "drivers/backup_reader.hpp"
+#include "drivers/backup/backup_reader.hpp"
 #include "model/xml/backup_listing.hpp"
 
 #include <map>

@@ -1,7 +1,7 @@
 #include "bin/qvmctl/commands.hpp"
 
 #include "bin/qvmctl/groups.hpp"
-#include "model/version.hpp"
+#include "model/base/version.hpp"
 
 #include <fmt/format.h>
 

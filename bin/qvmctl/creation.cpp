@@ -2,7 +2,7 @@
 // it has the feature `unfinished`, by which a second run knows what a crash left of the first.
 #include "bin/qvmctl/design.hpp"
 #include "bin/qvmctl/groups.hpp"
-#include "model/name.hpp"
+#include "model/base/name.hpp"
 
 #include <fmt/format.h>
 

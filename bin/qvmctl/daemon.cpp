@@ -1,7 +1,7 @@
 #include "bin/qvmctl/diff.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
-#include "model/power.hpp"
+#include "model/base/power.hpp"
 
 #include <fmt/format.h>
 

@@ -1,6 +1,6 @@
 #include "bin/qvmctl/domains.hpp"
 
-#include "model/name.hpp"
+#include "model/base/name.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

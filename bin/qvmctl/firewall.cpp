@@ -1,5 +1,5 @@
 // firewall: the rules of domains, as rows, as changes of one, as a file.
-#include "model/firewall.hpp"
+#include "model/network/firewall.hpp"
 #include "bin/qvmctl/diff.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"

@@ -1,6 +1,6 @@
 #include "bin/qvmctl/interruption.hpp"
 
-#include "drivers/quiet_thread.hpp"
+#include "drivers/io/quiet_thread.hpp"
 
 #include <poll.h>
 #include <sys/eventfd.h>

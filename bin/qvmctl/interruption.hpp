@@ -1,7 +1,7 @@
 // Ctrl-C or a hang-up as a request to stop, for what must be cleaned up.
 #pragma once
 
-#include "drivers/unique_fd.hpp"
+#include "drivers/io/unique_fd.hpp"
 
 #include <csignal>
 #include <mutex>

@@ -4,8 +4,8 @@
 #include "bin/qvmctl/references.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/watch.hpp"
-#include "model/name.hpp"
-#include "model/power.hpp"
+#include "model/base/name.hpp"
+#include "model/base/power.hpp"
 
 #include <fmt/format.h>
 

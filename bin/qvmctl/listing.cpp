@@ -1,7 +1,7 @@
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
-#include "model/literal.hpp"
-#include "model/name.hpp"
+#include "model/base/literal.hpp"
+#include "model/base/name.hpp"
 
 #include <fmt/format.h>
 

@@ -1,9 +1,9 @@
 #include "bin/qvmctl/passphrase.hpp"
 
 #include "bin/qvmctl/requests.hpp"
-#include "drivers/stop_event.hpp"
-#include "drivers/unique_fd.hpp"
-#include "model/backup_profile.hpp"
+#include "drivers/io/stop_event.hpp"
+#include "drivers/io/unique_fd.hpp"
+#include "model/backup/backup_profile.hpp"
 
 #include <fmt/format.h>
 

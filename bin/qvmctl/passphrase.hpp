@@ -2,7 +2,7 @@
 #pragma once
 
 #include "bin/qvmctl/commands.hpp"
-#include "model/secret.hpp"
+#include "model/base/secret.hpp"
 
 #include <stop_token>
 #include <string>

@@ -1,7 +1,7 @@
 // pool and kernel: where volumes are kept.
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
-#include "model/name.hpp"
+#include "model/base/name.hpp"
 
 #include <fmt/format.h>
 

@@ -6,9 +6,9 @@
 #include "bin/qvmctl/passphrase.hpp"
 #include "bin/qvmctl/progress.hpp"
 #include "bin/qvmctl/requests.hpp"
-#include "drivers/undumpable.hpp"
-#include "model/backup_profile.hpp"
-#include "model/literal.hpp"
+#include "drivers/process/undumpable.hpp"
+#include "model/backup/backup_profile.hpp"
+#include "model/base/literal.hpp"
 
 #include <fmt/format.h>
 

@@ -1,7 +1,7 @@
 // notes, labels and what is known of updates.
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
-#include "model/name.hpp"
+#include "model/base/name.hpp"
 
 #include <fmt/format.h>
 

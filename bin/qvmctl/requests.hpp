@@ -3,7 +3,7 @@
 
 #include "bin/qvmctl/commands.hpp"
 #include "bin/qvmctl/domains.hpp"
-#include "model/error.hpp"
+#include "model/base/error.hpp"
 
 #include <cstdint>
 #include <string>

@@ -4,8 +4,8 @@
 #include "bin/qvmctl/design.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/volume_import.hpp"
-#include "model/literal.hpp"
-#include "model/name.hpp"
+#include "model/base/literal.hpp"
+#include "model/base/name.hpp"
 #include "model/xml/firewall_xml.hpp"
 
 #include <fmt/format.h>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "bin/qvmctl/client.hpp"
-#include "drivers/unique_fd.hpp"
+#include "drivers/io/unique_fd.hpp"
 
 #include <cstdint>
 #include <memory>

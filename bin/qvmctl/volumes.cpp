@@ -3,7 +3,7 @@
 #include "bin/qvmctl/progress.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/volume_import.hpp"
-#include "drivers/unique_fd.hpp"
+#include "drivers/io/unique_fd.hpp"
 
 #include <fmt/format.h>
 

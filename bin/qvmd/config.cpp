@@ -1,7 +1,7 @@
 #include "bin/qvmd/config.hpp"
 
-#include "model/hypervisor_kind.hpp"
-#include "model/name.hpp"
+#include "model/base/hypervisor_kind.hpp"
+#include "model/base/name.hpp"
 
 #include <toml++/toml.h>
 

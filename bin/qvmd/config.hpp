@@ -1,10 +1,10 @@
 // The configuration file: every path, program and limit, with the defaults of a real dom0.
 #pragma once
 
-#include "actors/settings.hpp"
-#include "drivers/lanes.hpp"
-#include "drivers/server.hpp"
-#include "model/error.hpp"
+#include "actors/common/settings.hpp"
+#include "drivers/io/lanes.hpp"
+#include "drivers/server/server.hpp"
+#include "model/base/error.hpp"
 
 #include <chrono>
 #include <string>

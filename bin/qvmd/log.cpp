@@ -1,6 +1,6 @@
 #include "bin/qvmd/log.hpp"
 
-#include "actors/log.hpp"
+#include "actors/common/log.hpp"
 
 #include <spdlog/async.h>
 #include <spdlog/sinks/base_sink.h>

@@ -10,7 +10,7 @@
 
 namespace qubes {
 
-/// Splits the fields that actors/log.hpp adds off a line.
+/// Splits the fields that actors/common/log.hpp adds off a line.
 /// In the journal they become QVMD_DOMAIN, QVMD_METHOD and QVMD_INCARNATION.
 std::shared_ptr<spdlog::sinks::sink> make_journal_sink();
 

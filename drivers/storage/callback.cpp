@@ -1,6 +1,6 @@
 // Another driver's pool, with commands of the administrator run around its work
 // (spec/storage.md §9). Configurations are entries of one JSON file.
-#include "drivers/command_runner.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/drivers.hpp"
 
 #include <fmt/format.h>

@@ -1,6 +1,6 @@
 #include "drivers/storage/draft_file.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
 #include <fcntl.h>

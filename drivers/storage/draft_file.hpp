@@ -1,9 +1,9 @@
 // A file that becomes visible under its name only when it is whole.
 #pragma once
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
+#include "drivers/io/unique_fd.hpp"
 #include "drivers/storage/pool.hpp"
-#include "drivers/unique_fd.hpp"
 
 namespace qubes::drivers::storage {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "drivers/storage/pool.hpp"
-#include "model/host.hpp"
+#include "model/system/host.hpp"
 
 #include <memory>
 

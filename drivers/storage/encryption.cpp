@@ -1,6 +1,6 @@
 #include "drivers/storage/encryption.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 // Scratch volumes encrypted with a key that nobody keeps (spec/storage.md §2).
 #pragma once
 
-#include "drivers/command_runner.hpp"
+#include "drivers/process/command_runner.hpp"
 
 namespace qubes::drivers::storage {
 

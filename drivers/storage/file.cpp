@@ -1,14 +1,14 @@
 // Image files, with snapshots by the device mapper (spec/storage.md §5). The guest writes to the
 // image; a copy-on-write file beside it takes the blocks as they were.
-#include "drivers/command_runner.hpp"
+#include "drivers/io/files.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/drivers.hpp"
-#include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
 #include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 
-#include "model/volume.hpp"
+#include "model/storage/volume.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,15 +1,15 @@
 // Image files that share blocks; on file systems that cannot, whole copies (spec/storage.md §4).
 // A committed image is only ever replaced by a rename, so every crash leaves the old or the new.
+#include "drivers/io/files.hpp"
 #include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/drivers.hpp"
-#include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
 #include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
-#include "model/literal.hpp"
-#include "model/volume.hpp"
+#include "model/base/literal.hpp"
+#include "model/storage/volume.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,8 +1,8 @@
 #include "drivers/storage/image_pool.hpp"
 
-#include "drivers/command_runner.hpp"
+#include "drivers/io/files.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/draft_file.hpp"
-#include "drivers/storage/files.hpp"
 #include "drivers/storage/refusals.hpp"
 
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 // (spec/storage.md §4, §5).
 #pragma once
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 #include "drivers/storage/pool.hpp"
 
 #include <unistd.h>

@@ -1,7 +1,7 @@
 // Kernels as directories with vmlinuz, initramfs and modules.img; never changed from here
 // (spec/storage.md §8).
+#include "drivers/io/files.hpp"
 #include "drivers/storage/drivers.hpp"
-#include "drivers/storage/files.hpp"
 #include "drivers/storage/image_pool.hpp"
 
 #include <fmt/format.h>

@@ -8,8 +8,8 @@
 #include "drivers/storage/repaired.hpp"
 #include "drivers/storage/revisions.hpp"
 
-#include "model/characters.hpp"
-#include "model/volume.hpp"
+#include "model/base/characters.hpp"
+#include "model/storage/volume.hpp"
 
 #include <fmt/format.h>
 

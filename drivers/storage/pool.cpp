@@ -1,6 +1,6 @@
 #include "drivers/storage/pool.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
 #include <fmt/format.h>

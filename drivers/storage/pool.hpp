@@ -2,10 +2,10 @@
 // caller orders the work on one volume; calls for different volumes may come at the same time.
 #pragma once
 
-#include "drivers/host_facts.hpp"
-#include "model/error.hpp"
-#include "model/storage_facts.hpp"
-#include "model/system.hpp"
+#include "drivers/host/host_facts.hpp"
+#include "model/base/error.hpp"
+#include "model/system/storage_facts.hpp"
+#include "model/system/system.hpp"
 
 #include <chrono>
 #include <cstdint>

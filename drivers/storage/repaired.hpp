@@ -1,7 +1,7 @@
 // After a crash: a volume is brought to rest one step at a time.
 #pragma once
 
-#include "model/error.hpp"
+#include "model/base/error.hpp"
 
 #include <type_traits>
 

@@ -1,6 +1,6 @@
 #include "drivers/storage/revisions.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 #include "drivers/storage/sparse_copy.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>

@@ -2,7 +2,7 @@
 // complaints, and how long a report of theirs is good for (spec/storage.md §6, §7).
 #pragma once
 
-#include "drivers/command_runner.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/pool.hpp"
 
 #include <atomic>

@@ -2,7 +2,7 @@
 // killed at its deadline. Drivers run commands and need not know.
 #pragma once
 
-#include "drivers/command_runner.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/pool.hpp"
 
 #include <chrono>

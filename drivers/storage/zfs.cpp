@@ -10,9 +10,9 @@
 #include "drivers/storage/revisions.hpp"
 #include "drivers/storage/zfs_commands.hpp"
 
-#include "model/characters.hpp"
-#include "model/literal.hpp"
-#include "model/volume.hpp"
+#include "model/base/characters.hpp"
+#include "model/base/literal.hpp"
+#include "model/storage/volume.hpp"
 
 #include <fmt/format.h>
 

@@ -1,8 +1,8 @@
 #include "model/xml/backup_listing.hpp"
 
-#include "model/klass.hpp"
-#include "model/literal.hpp"
-#include "model/name.hpp"
+#include "model/base/klass.hpp"
+#include "model/base/literal.hpp"
+#include "model/base/name.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/source.hpp"
 

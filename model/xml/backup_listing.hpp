@@ -1,8 +1,10 @@
+// model/xml: qubes.xml, firewall.xml and the XML of libvirt; nothing else knows any.
+//
 // Who is in a backup, as its qubes.xml tells (spec/admin-api.md B8, spec/qubes-xml.md §1): texts as
 // they stand there, to be judged by the daemon that is asked to set them.
 #pragma once
 
-#include "model/error.hpp"
+#include "model/base/error.hpp"
 
 #include <cstdint>
 #include <string>

@@ -1,8 +1,8 @@
 #include "model/xml/firewall_xml.hpp"
 
-#include "model/address.hpp"
-#include "model/characters.hpp"
-#include "model/literal.hpp"
+#include "model/base/address.hpp"
+#include "model/base/characters.hpp"
+#include "model/base/literal.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/source.hpp"
 

@@ -1,7 +1,7 @@
 // firewall.xml <-> rules (spec/firewall.md §4). Version 1 is read, version 2 read and written.
 #pragma once
 
-#include "model/firewall.hpp"
+#include "model/network/firewall.hpp"
 
 #include <string>
 #include <string_view>

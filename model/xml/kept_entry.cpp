@@ -1,4 +1,4 @@
-#include "model/kept_entry.hpp"
+#include "model/system/kept_entry.hpp"
 
 #include "model/xml/elements.hpp"
 

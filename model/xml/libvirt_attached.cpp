@@ -1,6 +1,6 @@
 #include "model/xml/libvirt_xml.hpp"
 
-#include "model/device.hpp"
+#include "model/device/device.hpp"
 
 #include <fmt/format.h>
 #include <pugixml.hpp>

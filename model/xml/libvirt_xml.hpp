@@ -3,10 +3,10 @@
 // hypervisor has a renderer (model/xml/renderer.hpp).
 #pragma once
 
-#include "model/auto_attach.hpp"
-#include "model/guest.hpp"
-#include "model/hypervisor_kind.hpp"
-#include "model/view.hpp"
+#include "model/base/hypervisor_kind.hpp"
+#include "model/device/auto_attach.hpp"
+#include "model/system/guest.hpp"
+#include "model/system/view.hpp"
 
 #include <map>
 #include <optional>

@@ -1,7 +1,7 @@
 // What the parts of the loader hand to each other.
 #pragma once
 
-#include "model/property.hpp"
+#include "model/property/property.hpp"
 #include "model/xml/qubes_xml.hpp"
 #include "model/xml/source.hpp"
 

@@ -1,6 +1,6 @@
 #include "model/xml/overlay.hpp"
 
-#include "model/literal.hpp"
+#include "model/base/literal.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/source.hpp"
 

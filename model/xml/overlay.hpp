@@ -1,7 +1,7 @@
 // A site's own changes of a domain's libvirt XML (docs/libvirt-overlay.md).
 #pragma once
 
-#include "model/error.hpp"
+#include "model/base/error.hpp"
 
 #include <cstddef>
 #include <string>

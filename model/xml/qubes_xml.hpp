@@ -1,9 +1,9 @@
 // qubes.xml text <-> system (spec/qubes-xml.md).
 #pragma once
 
-#include "model/error.hpp"
-#include "model/host.hpp"
-#include "model/system.hpp"
+#include "model/base/error.hpp"
+#include "model/system/host.hpp"
+#include "model/system/system.hpp"
 
 #include <string>
 #include <string_view>

@@ -1,5 +1,5 @@
-#include "model/integrity.hpp"
-#include "model/literal.hpp"
+#include "model/base/literal.hpp"
+#include "model/change/integrity.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
 

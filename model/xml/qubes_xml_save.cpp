@@ -1,6 +1,6 @@
-#include "model/kept_entry.hpp"
-#include "model/property.hpp"
-#include "model/volume.hpp"
+#include "model/property/property.hpp"
+#include "model/storage/volume.hpp"
+#include "model/system/kept_entry.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/qubes_xml.hpp"
 

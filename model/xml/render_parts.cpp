@@ -1,6 +1,6 @@
 #include "model/xml/render_parts.hpp"
 
-#include "model/literal.hpp"
+#include "model/base/literal.hpp"
 
 #include <sstream>
 

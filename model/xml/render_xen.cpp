@@ -1,4 +1,4 @@
-#include "model/literal.hpp"
+#include "model/base/literal.hpp"
 #include "model/xml/render_parts.hpp"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // same machine and take of it what has a meaning to them.
 #pragma once
 
-#include "model/hypervisor_kind.hpp"
+#include "model/base/hypervisor_kind.hpp"
 #include "model/xml/libvirt_xml.hpp"
 #include "model/xml/preparation.hpp"
 
@@ -27,7 +27,7 @@ public:
   virtual std::string pci(const pci_attachment& x, bool suspend_s0ix) const = 0;
 };
 
-/// `form` as `form_of` (model/kind_of.hpp) says.
+/// `form` as `form_of` (model/property/kind_of.hpp) says.
 const renderer& renderer_of(hypervisor_kind form);
 
 } // namespace qubes::model::xml

@@ -1,4 +1,4 @@
-#include "model/literal.hpp"
+#include "model/base/literal.hpp"
 #include "model/xml/loading.hpp"
 
 #include <fmt/format.h>

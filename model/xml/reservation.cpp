@@ -1,5 +1,5 @@
-#include "model/literal.hpp"
-#include "model/property.hpp"
+#include "model/base/literal.hpp"
+#include "model/property/property.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
 

@@ -1,9 +1,9 @@
-#include "model/assignment_rules.hpp"
-#include "model/extension.hpp"
-#include "model/follower.hpp"
-#include "model/integrity.hpp"
-#include "model/literal.hpp"
-#include "model/pool_driver.hpp"
+#include "model/base/literal.hpp"
+#include "model/change/follower.hpp"
+#include "model/change/integrity.hpp"
+#include "model/device/assignment_rules.hpp"
+#include "model/guest/extension.hpp"
+#include "model/storage/pool_driver.hpp"
 #include "model/xml/loading.hpp"
 
 #include <fmt/format.h>

@@ -1,6 +1,6 @@
 #include "model/xml/source.hpp"
 
-#include "model/utf8.hpp"
+#include "model/base/utf8.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/qubes_xml.hpp"
 

@@ -1,7 +1,7 @@
 // An XML file as a tree and as the bytes it was made from: limits, positions, damaged places.
 #pragma once
 
-#include "model/error.hpp"
+#include "model/base/error.hpp"
 
 #include <pugixml.hpp>
 

@@ -1,7 +1,7 @@
 // What may be told of a domain, in which order.
 #pragma once
 
-#include "model/event.hpp"
+#include "model/base/event.hpp"
 
 #include <cstdint>
 #include <map>

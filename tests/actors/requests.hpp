@@ -1,7 +1,7 @@
 // One sound request of every method, for a host as `populated_host` makes it.
 #pragma once
 
-#include "actors/method.hpp"
+#include "actors/common/method.hpp"
 
 #include <string>
 #include <string_view>

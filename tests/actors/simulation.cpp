@@ -1,16 +1,16 @@
 #include "tests/actors/simulation.hpp"
 
-#include "actors/hand_on.hpp"
-#include "actors/reply.hpp"
-#include "model/creation.hpp"
-#include "model/extensions/network.hpp"
-#include "model/firewall.hpp"
-#include "model/follower.hpp"
-#include "model/graph.hpp"
-#include "model/mirror.hpp"
-#include "model/property.hpp"
+#include "actors/common/hand_on.hpp"
+#include "actors/common/reply.hpp"
+#include "model/change/creation.hpp"
+#include "model/change/follower.hpp"
+#include "model/change/mirror.hpp"
+#include "model/guest/extensions/network.hpp"
+#include "model/network/firewall.hpp"
+#include "model/property/graph.hpp"
+#include "model/property/property.hpp"
 
-#include "model/volume.hpp"
+#include "model/storage/volume.hpp"
 #include "model/xml/firewall_xml.hpp"
 
 #include <fmt/format.h>

@@ -1,17 +1,18 @@
 // The whole runtime in one thread: random interleavings from a seed, virtual time, faults.
 #pragma once
 
-#include "actors/runtime.hpp"
-#include "drivers/fake_backups.hpp"
-#include "drivers/fake_disks.hpp"
-#include "drivers/fake_guest_tools.hpp"
-#include "drivers/fake_hypervisor.hpp"
-#include "drivers/lanes.hpp"
-#include "drivers/memory_manager.hpp"
-#include "drivers/power_loss_disk.hpp"
+#include "actors/host/runtime.hpp"
+#include "drivers/host/memory_manager.hpp"
+#include "drivers/io/lanes.hpp"
 #include "messages/admin_api.hpp"
 #include "model/xml/qubes_xml.hpp"
 #include "tests/actors/event_grammar.hpp"
+#include "tests/fakes/fake_backups.hpp"
+#include "tests/fakes/fake_disks.hpp"
+#include "tests/fakes/fake_guest_tools.hpp"
+#include "tests/fakes/fake_hypervisor.hpp"
+#include "tests/fakes/fake_xenstore.hpp"
+#include "tests/fakes/power_loss_disk.hpp"
 
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>

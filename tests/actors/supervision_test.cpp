@@ -1,5 +1,5 @@
 // Actors that die of a fault: who begins again, when, and what users can do meanwhile.
-#include "actors/restarts.hpp"
+#include "actors/common/restarts.hpp"
 #include "tests/actors/simulation.hpp"
 
 #include <gmock/gmock.h>

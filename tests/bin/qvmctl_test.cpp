@@ -1,5 +1,5 @@
 // Drives the built qvmctl against a scripted daemon, as a user who distrusts it would.
-#include "drivers/process.hpp"
+#include "drivers/process/process.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

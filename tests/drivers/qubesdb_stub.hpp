@@ -1,7 +1,7 @@
 // A QubesDB daemon in a thread: a small in-memory database, and scripted misbehaviour.
 #pragma once
 
-#include "drivers/unique_fd.hpp"
+#include "drivers/io/unique_fd.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>

@@ -1,6 +1,6 @@
 // Bytes as devices: what clients write of them, and what a backend's QubesDB says.
-#include "model/device.hpp"
-#include "model/guest_devices.hpp"
+#include "model/device/device.hpp"
+#include "model/device/guest_devices.hpp"
 
 #include <algorithm>
 #include <cstdlib>

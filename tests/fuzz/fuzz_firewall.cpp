@@ -1,6 +1,6 @@
 // Bytes as firewall rules, on the wire and in the file: what is read is written so that it is read
 // as the same, and nothing of it can break a line, the file or QubesDB.
-#include "model/firewall.hpp"
+#include "model/network/firewall.hpp"
 #include "model/xml/firewall_xml.hpp"
 
 #include <algorithm>

@@ -1,9 +1,9 @@
 // The lvm_thin driver on a real volume group: qvmd-lvm-test VG POOL. Prints a line per check, as
 // TAP; run by scripts/test-lvm as nearly the only process of a virtual machine.
-#include "drivers/command_runner.hpp"
+#include "drivers/io/unique_fd.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/lvm.hpp"
-#include "drivers/unique_fd.hpp"
 
 #include <fmt/format.h>
 

@@ -2,8 +2,8 @@
 // and no change, or taken, and then the file keeps it.
 #include "sample_system.hpp"
 
-#include "model/integrity.hpp"
-#include "model/literal.hpp"
+#include "model/base/literal.hpp"
+#include "model/change/integrity.hpp"
 #include "model/xml/qubes_xml.hpp"
 
 #include <gmock/gmock.h>

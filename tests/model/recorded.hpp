@@ -1,8 +1,8 @@
 // The recorded exchanges of the stock daemon and the state they start from.
 #pragma once
 
-#include "model/system.hpp"
-#include "model/view.hpp"
+#include "model/system/system.hpp"
+#include "model/system/view.hpp"
 #include "model/xml/qubes_xml.hpp"
 
 #include <nlohmann/json.hpp>

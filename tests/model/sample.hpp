@@ -1,9 +1,9 @@
 // A small system to ask questions of: templates, a chain of netvms and some clients.
 #pragma once
 
-#include "model/property.hpp"
-#include "model/system.hpp"
-#include "model/view.hpp"
+#include "model/property/property.hpp"
+#include "model/system/system.hpp"
+#include "model/system/view.hpp"
 
 #include <memory>
 #include <string>

@@ -1,7 +1,7 @@
 // A sound system of a dozen domains in code, with a machine and live facts to go with it.
 #pragma once
 
-#include "model/plan.hpp"
+#include "model/change/plan.hpp"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // qvmd-bench-gate: what the gate itself costs: find the method, check, answer, make the frame.
-#include "actors/gate.hpp"
+#include "actors/api/gate.hpp"
 #include "children.hpp"
 #include "clock.hpp"
 #include "state.hpp"

@@ -1,6 +1,6 @@
 #include "tests/tools/volume_work.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <fmt/format.h>
 

@@ -1,6 +1,6 @@
 // qvmd-volume-work DRIVER DIRECTORY STEP: one step on the pool in DIRECTORY. Programs that the
 // driver would run are taken to succeed.
-#include "drivers/command_runner.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "tests/tools/volume_work.hpp"
 
 #include <fmt/format.h>

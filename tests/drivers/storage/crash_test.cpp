@@ -1,11 +1,11 @@
 // Each step of storage work is killed at each system call that changes a file, one after the
 // other. Whatever is left, the recovery of the next daemon and the next life of the guest must
 // find the old or the new state, and nothing else may stay.
-#include "drivers/process.hpp"
+#include "drivers/process/process.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 #include "tests/tools/volume_work.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <gmock/gmock.h>
 

@@ -2,9 +2,9 @@
 #include "tests/drivers/storage/fake_lvm.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 
-#include "drivers/disks.hpp"
-#include "drivers/storage/files.hpp"
-#include "model/volume.hpp"
+#include "drivers/io/files.hpp"
+#include "drivers/storage/disks.hpp"
+#include "model/storage/volume.hpp"
 
 #include <gmock/gmock.h>
 

@@ -1,6 +1,6 @@
 #include "tests/drivers/storage/pool_fixture.hpp"
 
-#include "model/pool_driver.hpp"
+#include "model/storage/pool_driver.hpp"
 
 #include <gmock/gmock.h>
 

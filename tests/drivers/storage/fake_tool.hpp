@@ -2,7 +2,7 @@
 // something.
 #pragma once
 
-#include "drivers/command_runner.hpp"
+#include "drivers/process/command_runner.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

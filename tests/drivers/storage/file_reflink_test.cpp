@@ -1,6 +1,6 @@
 #include "tests/drivers/storage/pool_fixture.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 #include "drivers/storage/sparse_copy.hpp"
 
 #include <gmock/gmock.h>

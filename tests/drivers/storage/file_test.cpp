@@ -1,7 +1,7 @@
 // The file driver as far as it goes without a device mapper: its commands are recorded.
 #include "tests/drivers/storage/pool_fixture.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <gmock/gmock.h>
 

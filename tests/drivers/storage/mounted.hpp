@@ -1,8 +1,8 @@
 // File systems of their own for tests: images on loop devices.
 #pragma once
 
-#include "drivers/process.hpp"
-#include "drivers/unique_fd.hpp"
+#include "drivers/io/unique_fd.hpp"
+#include "drivers/process/process.hpp"
 #include "tests/drivers/temp_directory.hpp"
 
 #include <fmt/format.h>

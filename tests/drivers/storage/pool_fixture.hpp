@@ -1,10 +1,10 @@
 // A pool of images in a directory of its own, and volumes of an imagined host.
 #pragma once
 
-#include "drivers/command_runner.hpp"
+#include "drivers/io/files.hpp"
+#include "drivers/io/unique_fd.hpp"
+#include "drivers/process/command_runner.hpp"
 #include "drivers/storage/drivers.hpp"
-#include "drivers/storage/files.hpp"
-#include "drivers/unique_fd.hpp"
 #include "tests/drivers/temp_directory.hpp"
 
 #include <fmt/format.h>

@@ -3,7 +3,7 @@
 #include "tests/drivers/storage/mounted.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 
-#include "drivers/storage/files.hpp"
+#include "drivers/io/files.hpp"
 
 #include <gmock/gmock.h>
 

@@ -1,0 +1,22 @@
+// actors/domain: a domain, and the netvm that it may be for others.
+//
+// What the user is asked when several domains want a device, or one wants it with consent only
+// (spec/devices.md §7, Ask).
+#pragma once
+
+#include "model/device/device.hpp"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qubes::actors {
+
+/// JSON for the device agent; `targets` are the names of those who want it, one at least.
+std::string attach_question(const model::view& v, std::string_view kind, const model::device& x,
+                            const std::vector<std::string>& targets);
+
+/// Who is to have it; "" for nobody, and for an answer that names none of those who want it.
+std::string chosen_target(std::string_view answer, const std::vector<std::string>& targets);
+
+} // namespace qubes::actors

@@ -1,0 +1,212 @@
+#include "actors/storage/store.hpp"
+
+#include "actors/common/off_thread.hpp"
+#include "model/change/foreign.hpp"
+
+#include <spdlog/spdlog.h>
+
+namespace qubes::actors {
+
+using model::outcome;
+
+store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self, world_ptr in,
+                                 std::shared_ptr<store_file> files, drivers::executor* lanes) {
+  return self->state.make(std::move(in), std::move(files), lanes);
+}
+
+store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<store_file> files,
+                                             drivers::executor* lanes) {
+  world_ = std::move(in);
+  files_ = std::move(files);
+  lanes_ = lanes;
+  head_ = std::make_shared<model::system>(*world_->system.read());
+  holdings_.adopt(*head_);
+  tell_status();
+  return {
+      answer_probe,
+      [this](const model::change& what, const std::string& caller) { return commit(what, caller); },
+      [this](atom::reload) { return reload(); },
+      [this](atom::flush) { return flush(); },
+      [](const completion& run) { run(); },
+  };
+}
+
+// -- changes ----------------------------------------------------------------------------------
+
+caf::result<model::system_ptr> store_state::commit(const model::change& what,
+                                                   const std::string& caller) {
+  auto to = self->make_response_promise<promise>();
+  if (batch_.size() >= world_->settings.batch) {
+    to.deliver(to_caf({model::errc::store, "too many changes wait to be written", "try again"}));
+    return to;
+  }
+  gather({what, caller, to});
+  if (!busy_ && batch_.size() == 1)
+    self->send(self, completion{[this] { // behind the changes that have arrived already
+                 if (!busy_)
+                   write_batch();
+               }});
+  return to;
+}
+
+/// Puts the change on top of the head, or refuses it there.
+void store_state::gather(pending x) {
+  auto next = model::apply(*head_, *world_->machine.read(), x.what);
+  if (!next) {
+    x.to.deliver(to_caf(next.error()));
+    return;
+  }
+  auto booked = holdings_.book(*head_, *next, x.caller, world_->settings);
+  if (!booked) {
+    x.to.deliver(to_caf(booked.error()));
+    return;
+  }
+  x.booked = std::move(*booked);
+  head_ = std::make_shared<model::system>(std::move(*next));
+  batch_.push_back(std::move(x));
+}
+
+void store_state::write_batch() {
+  if (batch_.empty() && !std::exchange(must_write_, false)) {
+    answer_flushers();
+    return;
+  }
+  busy_ = true;
+  writing_ = std::exchange(batch_, {});
+  written_head_ = head_;
+  world_->status.begin_call(status_board::store_call, "dom0",
+                            {"write", "qubes.xml", world_->now_us()});
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<store_file>& files, const model::system_ptr& what) {
+        return files->save(*what);
+      },
+      [this](const outcome<void>& result) { written(result); }, files_, written_head_);
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<store_file>& files) -> outcome<void> {
+        files->prune();
+        return {};
+      },
+      [](const outcome<void>&) { /* the next write prunes again */ }, files_);
+}
+
+void store_state::written(outcome<void> result) {
+  busy_ = false;
+  world_->status.finish_call(status_board::store_call);
+  auto done = std::exchange(writing_, {});
+  ++status_.batches;
+  if (result) {
+    ++status_.generation;
+    status_.changes += done.size();
+    status_.error.clear();
+    publish(written_head_);
+    for (auto& x : done)
+      x.to.deliver(written_head_);
+  } else {
+    spdlog::error("qubes.xml was not written: {}", result.error().message());
+    status_.error = result.error().message();
+    take_back(batch_);
+    take_back(done);
+    for (auto& x : done)
+      x.to.deliver(to_caf(result.error()));
+    gather_again();
+  }
+  tell_status();
+  write_batch();
+}
+
+void store_state::tell_status() {
+  status_.bytes = holdings_.file();
+  status_.bytes_by_caller = holdings_.by_caller();
+  world_->status.set(status_);
+}
+
+/// From the last one to the first.
+void store_state::take_back(const std::vector<pending>& from) {
+  for (auto x = from.rbegin(); x != from.rend(); ++x)
+    holdings_.take_back(x->booked);
+}
+
+/// What was gathered stood on a head that is no more: it is checked anew on what is durable.
+void store_state::gather_again() {
+  head_ = std::make_shared<model::system>(*world_->system.read());
+  for (auto& x : std::exchange(batch_, {}))
+    gather(std::move(x));
+}
+
+void store_state::publish(model::system_ptr next) {
+  auto before = world_->system.read();
+  world_->system.write(next);
+  if (world_->storage && before->pools != next->pools)
+    self->send(world_->storage, next);
+  if (world_->registry)
+    self->send(world_->registry, std::move(next));
+}
+
+// -- the file as others left it ----------------------------------------------------------------
+
+/// No domain has planned it: all look what it means for them.
+outcome<void> store_state::adopt(const store_file::foreign& x) {
+  if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
+    return may;
+  files_->adopt(x);
+  must_write_ = x.loaded.numbered;
+  publish(std::make_shared<model::system>(x.loaded.system));
+  holdings_.adopt(*world_->system.read());
+  if (world_->events)
+    self->send(world_->events, atom::reload_v);
+  if (world_->registry)
+    self->send(world_->registry, atom::reload_v);
+  return {};
+}
+
+caf::result<void> store_state::reload() {
+  auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+  if (busy_) {
+    to.deliver(to_caf({model::errc::store, "qubes.xml is being written", "try again"}));
+    return to;
+  }
+  busy_ = true;
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<store_file>& files,
+         const std::shared_ptr<const model::host>& machine) {
+        using news = std::optional<store_file::foreign>;
+        return files->changed_by_others()
+                   ? files->reread(*machine).map([](auto&& x) { return news{std::move(x)}; })
+                   : outcome<news>{};
+      },
+      [this, to](const outcome<std::optional<store_file::foreign>>& found) mutable {
+        busy_ = false;
+        take_back(batch_);
+        auto done = found.and_then([this](auto& x) { return x ? adopt(*x) : outcome<void>{}; });
+        if (!done || *found) {
+          status_.error = done ? "" : done.error().message();
+          tell_status();
+        }
+        if (done)
+          deliver(to);
+        else
+          to.deliver(to_caf(done.error()));
+        gather_again();
+        write_batch();
+      },
+      files_, world_->machine.read());
+  return to;
+}
+
+caf::result<void> store_state::flush() {
+  auto to = self->make_response_promise<caf::typed_response_promise<void>>();
+  flushers_.push_back(to);
+  if (!busy_)
+    write_batch();
+  return to;
+}
+
+void store_state::answer_flushers() {
+  for (auto& x : std::exchange(flushers_, {}))
+    deliver(x);
+}
+
+} // namespace qubes::actors

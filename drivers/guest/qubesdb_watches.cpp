@@ -1,0 +1,130 @@
+#include "drivers/guest/qubesdb_watches.hpp"
+
+#include "drivers/guest/qubesdb_client.hpp"
+#include "drivers/guest/qubesdb_wire.hpp"
+#include "drivers/io/quiet_thread.hpp"
+#include "drivers/io/reason.hpp"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace qubes::drivers {
+
+namespace {
+
+constexpr auto stop_key = std::uint64_t{0};
+
+bool observe(int poll, int what, std::uint64_t key) {
+  auto x = epoll_event{};
+  x.events = EPOLLIN;
+  x.data.u64 = key;
+  return ::epoll_ctl(poll, EPOLL_CTL_ADD, what, &x) == 0;
+}
+
+} // namespace
+
+qubesdb_watches::qubesdb_watches(qubesdb_listener heard)
+    : heard_(std::move(heard)), poll_(::epoll_create1(EPOLL_CLOEXEC)),
+      stop_(::eventfd(0, EFD_CLOEXEC)) {
+  if (poll_ && stop_ && observe(poll_.get(), stop_.get(), stop_key))
+    thread_ = quiet_thread([this] { serve(); });
+}
+
+qubesdb_watches::~qubesdb_watches() {
+  auto one = std::uint64_t{1};
+  if (thread_.joinable() && ::write(stop_.get(), &one, sizeof one) == sizeof one)
+    thread_.join();
+}
+
+outcome<void> qubesdb_watches::watch(const std::string& name, const std::string& socket_path,
+                                     const std::vector<std::string>& paths,
+                                     std::chrono::milliseconds limit) {
+  auto database = qubesdb_client::connect(socket_path, limit);
+  if (!database)
+    return tl::unexpected{std::move(database.error())};
+  for (auto& path : paths)
+    if (auto done = database->watch(path); !done)
+      return done;
+  remove(name);
+  auto guard = std::lock_guard{mutex_};
+  auto key = next_++;
+  auto& fresh = open_[key];
+  fresh = {name, std::move(*database).release(), {}};
+  if (thread_.joinable() && observe(poll_.get(), fresh.socket.get(), key))
+    return {};
+  auto why = reason();
+  open_.erase(key);
+  return model::fail(model::errc::general,
+                     fmt::format("cannot watch QubesDB of '{}': {}", name, why));
+}
+
+/// The kernel forgets a socket that is closed.
+void qubesdb_watches::remove(const std::string& name) {
+  auto guard = std::lock_guard{mutex_};
+  std::erase_if(open_, [&](auto& x) { return x.second.name == name; });
+}
+
+void qubesdb_watches::listen(qubesdb_listener heard) {
+  auto guard = std::lock_guard{mutex_};
+  heard_ = std::move(heard);
+}
+
+std::size_t qubesdb_watches::size() const {
+  auto guard = std::lock_guard{mutex_};
+  return open_.size();
+}
+
+void qubesdb_watches::serve() {
+  auto ready = std::array<epoll_event, 64>{};
+  for (;;) {
+    auto count = ::epoll_wait(poll_.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    if (count < 0 && errno != EINTR)
+      return;
+    for (auto i = 0; i < count; ++i) {
+      auto key = ready[static_cast<std::size_t>(i)].data.u64;
+      if (key == stop_key)
+        return;
+      auto guard = std::lock_guard{mutex_};
+      auto found = open_.find(key);
+      if (found == open_.end() || read(found->second))
+        continue;
+      heard_.ended(found->second.name);
+      open_.erase(found);
+    }
+  }
+}
+
+bool qubesdb_watches::read(connection& from) {
+  auto room = std::array<char, 16384>{};
+  auto got = ::recv(from.socket.get(), room.data(), room.size(), MSG_DONTWAIT);
+  if (got < 0)
+    return errno == EAGAIN || errno == EINTR;
+  if (got == 0)
+    return false;
+  auto& bytes = from.bytes;
+  bytes.append(room.data(), static_cast<std::size_t>(got));
+  auto begin = std::size_t{0};
+  auto head = qubesdb::header{};
+  while (bytes.size() - begin >= sizeof head) {
+    std::memcpy(&head, bytes.data() + begin, sizeof head);
+    if (head.size > qubesdb::value_limit)
+      return false;
+    if (bytes.size() - begin < sizeof head + head.size)
+      break;
+    begin += sizeof head + head.size;
+    if (head.type == qubesdb::watch_fired)
+      heard_.changed(from.name, std::string(head.path, ::strnlen(head.path, qubesdb::path_limit)));
+  }
+  bytes.erase(0, begin);
+  return true;
+}
+
+} // namespace qubes::drivers

@@ -1,0 +1,66 @@
+#include "drivers/host/site_templates.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+namespace qubes::drivers {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// More would be no list for people.
+constexpr auto most_templates = std::size_t{100};
+constexpr auto most_files = std::size_t{10000};
+
+fs::path home_of(const std::string& config) {
+  return fs::path{config} / "templates/libvirt";
+}
+
+/// Every file and directory below, as far as they can be looked at.
+template <class Visit>
+void visit_all(const std::string& config, Visit visit) {
+  auto failed = std::error_code{};
+  auto skip = fs::directory_options::skip_permission_denied;
+  auto left = most_files;
+  for (auto x = fs::recursive_directory_iterator{home_of(config), skip, failed};
+       !failed && x != fs::recursive_directory_iterator{} && left > 0; x.increment(failed), --left)
+    visit(*x);
+}
+
+} // namespace
+
+std::vector<std::string> find_site_templates(const std::string& config) {
+  auto result = std::vector<std::string>{};
+  visit_all(config, [&](auto& x) {
+    auto& file = x.path();
+    if (file.extension() != ".xml" || result.size() == most_templates)
+      return;
+    auto of_one = file.parent_path().filename() == "by-name";
+    result.push_back(fmt::format(
+        "{} has no effect: templates of libvirt XML are not rendered; {}", file.string(),
+        of_one
+            ? fmt::format("write its changes for '{0}' into {1}/libvirt/{0}.xml",
+                          file.stem().string(), config)
+            : fmt::format("write its changes for each domain into {}/libvirt/DOMAIN.xml", config)));
+  });
+  std::ranges::sort(result);
+  return result;
+}
+
+site_template_watch::site_template_watch(const std::string& config, sink to)
+    : watch_({}, [config, to = std::move(to)](bool) {
+        auto seen = std::set{home_of(config).string()};
+        visit_all(config, [&](auto& x) {
+          auto unknown = std::error_code{};
+          if (x.is_directory(unknown))
+            seen.insert(x.path().string());
+        });
+        return directory_watch::finding{std::move(seen),
+                                        [to, found = find_site_templates(config)] { to(found); }};
+      }) {}
+
+} // namespace qubes::drivers

@@ -1,0 +1,23 @@
+// drivers/io: files, directories, descriptors, and the lanes on which whatever blocks is done.
+//
+// What directories hold, while others go on changing them.
+#pragma once
+
+#include "model/base/error.hpp"
+
+#include <tl/expected.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace qubes::drivers {
+
+/// Names of the entries of a directory (no link to one), sorted; or errno.
+tl::expected<std::vector<std::string>, int> entries_of(const std::string& directory);
+
+/// Bytes that a tree takes on its disk: a file with many links once, what goes away meanwhile or
+/// may not be read not at all. Fails when the directory itself cannot be read.
+model::outcome<std::uint64_t> space_taken(const std::string& directory);
+
+} // namespace qubes::drivers

@@ -1,0 +1,24 @@
+// Which file system an image or a block device begins with.
+#pragma once
+
+#include "model/base/error.hpp"
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace qubes::drivers {
+
+/// Bytes from the beginning that tell.
+inline constexpr std::size_t file_system_head = 128U << 10;
+
+/// "ext4", "xfs", "btrfs", "squashfs", "erofs"; "" for what is none of them.
+std::string_view file_system_of(std::string_view head) noexcept;
+
+/// Nothing but zeroes.
+bool is_blank(std::string_view head) noexcept;
+
+/// What it begins with, at most `file_system_head` bytes.
+model::outcome<std::string> read_head(const std::string& path);
+
+} // namespace qubes::drivers

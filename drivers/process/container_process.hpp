@@ -1,0 +1,24 @@
+// What libvirt leaves to others in a running container: its interfaces that are plugged in later,
+// and how its first process is told to end. `controller` is libvirt's number of the container, a
+// process whose child is the container's first one.
+#pragma once
+
+#include "model/base/error.hpp"
+
+#include <cstdint>
+#include <string>
+
+namespace qubes::drivers {
+
+/// Whether the first process may be told to end by a FIFO; else it is by a signal.
+bool listens_to_fifo(std::int32_t controller);
+
+/// Gives an interface the addresses and routes of its description, and brings it up.
+model::outcome<void> set_up_interface(std::int32_t controller, const std::string& device_xml);
+
+/// The lines that do so, for `ip -batch`. `links`: what `ip -o link` says there. Refuses when the
+/// interface is not among them.
+model::outcome<std::string> interface_commands(const std::string& links,
+                                               const std::string& device_xml);
+
+} // namespace qubes::drivers

@@ -1,0 +1,45 @@
+#include "model/change/foreign.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <string>
+#include <vector>
+
+namespace qubes::model {
+
+namespace {
+
+bool has_guests(const system& x) {
+  for (auto& who : x.domains)
+    if (who->is(qubes_vm))
+      return true;
+  return false;
+}
+
+} // namespace
+
+outcome<void> may_follow(const view& present, const system& written) {
+  auto refuse = [](std::string_view why) {
+    return fail(errc::store, fmt::format("qubes.xml cannot be used, all stays as it was: {}", why),
+                "put it right, or the old one back, and send qvmd SIGHUP");
+  };
+  if (written.pools.empty() && !present.system.pools.empty())
+    return refuse("it has no pools any more");
+  if (!has_guests(written) && has_guests(present.system))
+    return refuse("it has no domains any more");
+  auto lost = std::vector<std::string>{};
+  for (auto& x : present.system.domains) {
+    if (present.facts(*x).state == power::halted)
+      continue;
+    auto* same = written.find(x->name.str());
+    if (!same || same->uuid != x->uuid || same->qid != x->qid)
+      lost.push_back(x->name.str());
+  }
+  if (!lost.empty())
+    return refuse(fmt::format("what runs has no record in it, or one with another uuid or qid: {}",
+                              fmt::join(lost, ", ")));
+  return {};
+}
+
+} // namespace qubes::model

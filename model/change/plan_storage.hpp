@@ -1,0 +1,46 @@
+// What a client's request about volumes and pools means (spec/admin-api.md B4, B6). Sizes, contents
+// and the like that need the pool itself are not here.
+#pragma once
+
+#include "model/change/plan.hpp"
+#include "model/storage/pool_driver.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace qubes::model {
+
+/// admin.pool.Add: one KEY=VALUE per line, `name` among them.
+outcome<pool> parse_pool(std::string_view driver, std::string_view payload);
+
+/// A payload that is a number: digits, a `-` in front where allowed, no leading zeros
+/// (spec/admin-api.md C2). `what` names it in the refusal.
+outcome<std::int64_t> parse_count(std::string_view text, std::string_view what,
+                                  bool negative = false);
+
+/// A payload that is a size in bytes; white space around is ignored.
+outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what);
+
+/// Refuses to copy what a guest writes to in place meanwhile.
+outcome<void> check_readable(const view& v, const domain& owner, const volume& it);
+
+plan plan_set_volume_revisions(const view& v, const domain& owner, std::string_view volume,
+                               std::string_view text);
+plan plan_set_volume_rw(const view& v, const domain& owner, std::string_view volume,
+                        std::string_view text);
+plan plan_set_volume_ephemeral(const view& v, const domain& owner, std::string_view volume,
+                               std::string_view text);
+/// The pool has changed it already.
+plan plan_set_volume_size(const view& v, const domain& owner, std::string_view volume,
+                          std::uint64_t bytes);
+
+plan plan_set_pool_revisions(const view& v, std::string_view pool, std::string_view text);
+plan plan_set_pool_ephemeral(const view& v, std::string_view pool, std::string_view text);
+plan plan_add_pool(const view& v, pool x);
+/// `unfinished`: volumes there whose domain is gone and that are not removed yet.
+plan plan_remove_pool(const view& v, std::string_view pool,
+                      const std::vector<std::string>& unfinished = {});
+
+} // namespace qubes::model

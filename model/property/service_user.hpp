@@ -1,0 +1,13 @@
+// Whom programs in a domain run as.
+#pragma once
+
+#include "model/system/view.hpp"
+
+#include <string>
+
+namespace qubes::model {
+
+/// Unless their caller says otherwise: the user of the domain's boot mode, or its default_user.
+std::string service_user(const view& v, const domain& x);
+
+} // namespace qubes::model

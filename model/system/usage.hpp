@@ -1,0 +1,34 @@
+// What a running domain uses, and how clients of admin.vm.Stats are told (spec/admin-api.md B9).
+#pragma once
+
+#include "model/base/event.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace qubes::model {
+
+struct usage {
+  std::string uuid;
+  std::int32_t xid = -1;
+  std::uint64_t memory_kib = 0;
+  std::uint64_t memory_most_kib = 0;
+  std::optional<std::uint64_t> memory_with_swap_kib; ///< as the guest itself says
+  std::optional<std::uint64_t> swap_kib;
+  std::uint64_t cpu_time_ns = 0;
+  unsigned vcpus = 1;
+};
+
+/// A sample, and the one taken earlier of the same life; null for the first one: then it is shown
+/// as idle.
+struct usage_since {
+  const usage* now = nullptr;
+  const usage* before = nullptr;
+};
+
+/// `stub`: of its stub domain; without `now` where it has none. `elapsed_us`: between two samples.
+event vm_stats(std::string domain, const usage_since& x, const usage_since& stub,
+               std::int64_t elapsed_us);
+
+} // namespace qubes::model

@@ -1,0 +1,158 @@
+// What dom0 does for containers: bridges in a network of the test's own, and file systems of
+// images.
+#include "drivers/hypervisor/container_host.hpp"
+
+#include "drivers/io/file_system_kind.hpp"
+#include "drivers/process/container_process.hpp"
+#include "drivers/process/process.hpp"
+#include "private_daemon.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace {
+
+using namespace qubes;
+using namespace qubes::drivers;
+using model::errc;
+using testing::HasSubstr;
+
+constexpr auto mkfs = "/usr/sbin/mkfs.ext4";
+
+std::string with(std::size_t at, std::string_view bytes) {
+  auto head = std::string(file_system_head, '\0');
+  head.replace(at, bytes.size(), bytes);
+  return head;
+}
+
+TEST(file_system_kind, is_told_by_the_beginning) {
+  using namespace std::string_view_literals;
+  EXPECT_EQ(file_system_of(with(0x438, "\x53\xEF"sv)), "ext4");
+  EXPECT_EQ(file_system_of(with(0, "XFSB")), "xfs");
+  EXPECT_EQ(file_system_of(with(0x10040, "_BHRfS_M")), "btrfs");
+  EXPECT_EQ(file_system_of(with(0, "hsqs")), "squashfs");
+  EXPECT_EQ(file_system_of(with(510, "\x55\xAA"sv)), "") << "a table of partitions";
+  EXPECT_EQ(file_system_of(""), "");
+  EXPECT_EQ(file_system_of("hsq"), "");
+  EXPECT_TRUE(is_blank(with(0, "")));
+  EXPECT_FALSE(is_blank(with(file_system_head - 1, "x")));
+}
+
+TEST(container_process, an_interface_that_is_plugged_in_gets_its_name_address_and_route) {
+  const auto device = std::string{
+      R"(<interface type="bridge"><mac address="00:16:3e:5f:00:0a"/><source bridge="qvbr5"/>)"
+      R"(<ip family="ipv4" address="10.137.0.10" prefix="32" peer="10.137.0.5"/>)"
+      R"(<route family="ipv4" address="0.0.0.0" prefix="0" gateway="10.137.0.5"/></interface>)"};
+  const auto lo = std::string{"1: lo: <UP> mtu 65536\\    link/loopback 00:00:00:00:00:00\n"};
+  const auto mine = std::string{"9: vnet7@if10: <> mtu 1500\\    link/ether 00:16:3e:5f:00:0a\n"};
+  auto made = interface_commands(lo + mine, device);
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ(*made, "link set dev vnet7 name eth0\n"
+                   "address add 10.137.0.10 peer 10.137.0.5/32 dev eth0\n"
+                   "link set dev eth0 up\n"
+                   "route add default via 10.137.0.5 dev eth0\n");
+  const auto other = std::string{"7: eth0@if8: <> mtu 1500\\    link/ether 00:16:3e:60:00:05\n"};
+  made = interface_commands(lo + other + mine, device);
+  ASSERT_TRUE(made);
+  EXPECT_THAT(*made, testing::StartsWith("address add 10.137.0.10 peer 10.137.0.5/32 dev vnet7\n"));
+  EXPECT_FALSE(interface_commands(lo + other, device));
+  EXPECT_FALSE(interface_commands(lo, "no xml"));
+}
+
+struct prepared : testing::Test {
+  tests::own_directory place;
+  std::string image = place / "image";
+  std::unique_ptr<container_host> host = open_container_host(mkfs, "/sys");
+
+  void make(std::uintmax_t bytes, const std::string& head = {}) {
+    std::ofstream{image} << head;
+    std::filesystem::resize_file(image, bytes);
+  }
+};
+
+TEST_F(prepared, a_volume_that_is_empty_gets_a_file_system_once) {
+  if (!std::filesystem::exists(mkfs))
+    GTEST_SKIP() << mkfs << " is not installed (e2fsprogs)";
+  make(8 << 20);
+  auto done = host->prepare_file_system("private", image, true);
+  ASSERT_TRUE(done) << done.error().message();
+  auto made = read_head(image);
+  ASSERT_TRUE(made);
+  EXPECT_EQ(file_system_of(*made), "ext4");
+  EXPECT_TRUE(host->prepare_file_system("private", image, true));
+  EXPECT_EQ(read_head(image), made) << "it is not made anew";
+}
+
+TEST_F(prepared, what_is_no_file_system_is_refused_and_stays_as_it_is) {
+  make(8 << 20, "precious");
+  for (auto may_make : {false, true}) {
+    auto done = host->prepare_file_system("root", image, may_make);
+    ASSERT_FALSE(done);
+    EXPECT_EQ(done.error().code, errc::storage);
+    EXPECT_THAT(done.error().message(), HasSubstr("the root volume"));
+    EXPECT_THAT(done.error().message(), HasSubstr("without partitions"));
+  }
+  EXPECT_EQ(read_head(image)->substr(0, 8), "precious");
+  make(8 << 20);
+  EXPECT_FALSE(host->prepare_file_system("root", image, false)) << "a root is not made";
+  EXPECT_FALSE(host->prepare_file_system("root", place / "none", true));
+}
+
+TEST_F(prepared, without_a_program_an_empty_volume_is_refused_with_the_key) {
+  make(8 << 20);
+  auto done = open_container_host("", "/sys")->prepare_file_system("private", image, true);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message(), HasSubstr("programs.mkfs"));
+}
+
+TEST_F(prepared, a_program_that_fails_is_quoted) {
+  make(8 << 20);
+  auto done =
+      open_container_host("/bin/false", "/sys")->prepare_file_system("private", image, true);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message(), HasSubstr("'/bin/false' ended with 1"));
+}
+
+TEST_F(prepared, a_bridge_that_the_host_should_have_must_be_there) {
+  auto done = host->bring_up_bridge("nowhere0", false);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message(), HasSubstr("'nowhere0'"));
+  std::filesystem::create_directories(place / "class/net/br0/bridge");
+  EXPECT_TRUE(open_container_host(mkfs, place / "")->bring_up_bridge("br0", false));
+}
+
+/// In a child, whose network ends with it.
+TEST_F(prepared, a_bridge_of_ours_is_made_once_and_is_up) {
+  auto child = ::fork();
+  if (child == 0) {
+    if (::unshare(CLONE_NEWNET) != 0)
+      ::_exit(77);
+    auto probed = run({"/usr/sbin/ip", "link", "add", "probe0", "type", "bridge"}, {},
+                      std::chrono::seconds{10});
+    if (!probed || probed->status != 0)
+      ::_exit(78);
+    auto made = host->bring_up_bridge("qvbr7", true) && host->bring_up_bridge("qvbr7", true);
+    auto found = run({"/usr/sbin/ip", "-o", "link", "show", "qvbr7"}, {}, std::chrono::seconds{10});
+    auto up = found && found->output.find("UP") != std::string::npos;
+    ::_exit(made && up ? 0 : 1);
+  }
+  auto status = 0;
+  ::waitpid(child, &status, 0);
+  if (WEXITSTATUS(status) == 77)
+    GTEST_SKIP() << "only root may make a network";
+  if (WEXITSTATUS(status) == 78)
+    GTEST_SKIP() << "'ip link add type bridge' makes none: iproute2 or the kernel's bridges are "
+                    "missing";
+  EXPECT_EQ(status, 0);
+}
+
+} // namespace

@@ -1,0 +1,120 @@
+#include "model/device/auto_attach.hpp"
+#include "tests/model/sample.hpp"
+
+#include <gmock/gmock.h>
+
+namespace qubes::tests {
+
+using namespace model;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+namespace {
+
+device disk(std::string backend, std::string port, std::string identity = "::1") {
+  auto x = device{};
+  x.backend = std::move(backend);
+  x.port = std::move(port);
+  x.identity = std::move(identity);
+  return x;
+}
+
+assignment want(std::string backend, std::string port, std::string identity = "*",
+                assignment_mode mode = assignment_mode::auto_attach) {
+  auto x = assignment{};
+  x.backend = std::move(backend);
+  x.port = std::move(port);
+  x.identity = std::move(identity);
+  x.mode = mode;
+  return x;
+}
+
+struct auto_attach : testing::Test {
+  sample it;
+
+  void assign(std::string_view name, std::vector<assignment> all) {
+    it.edit(name, [&](auto& x) { x.devices = {{"block", all}}; });
+  }
+  std::vector<std::string> takers(const device& x) {
+    auto result = std::vector<std::string>{};
+    for (auto& taker : takers_of(it.view, "block", x))
+      result.push_back(taker.who->name.str() + ' ' + event_text(*taker.how));
+    return result;
+  }
+};
+
+} // namespace
+
+TEST_F(auto_attach, an_assignment_speaks_of_a_port_an_identity_or_both) {
+  auto x = disk("sys-net", "sda", "id");
+  EXPECT_TRUE(matches(want("sys-net", "sda"), x));
+  EXPECT_TRUE(matches(want("sys-net", "*", "id"), x));
+  EXPECT_TRUE(matches(want("", "*", "id"), x));
+  EXPECT_FALSE(matches(want("work", "sda"), x));
+  EXPECT_FALSE(matches(want("sys-net", "sdb"), x));
+  EXPECT_FALSE(matches(want("sys-net", "sda", "other"), x));
+  EXPECT_FALSE(matches(want("sys-net", "*", "0000:0000::?******"),
+                       disk("sys-net", "sda", "0000:0000::?******")))
+      << "what nobody knows is not recognised";
+}
+
+TEST_F(auto_attach, running_domains_take_a_device_by_their_most_specific_assignment) {
+  assign("work",
+         {want("sys-net", "*", "id"), want("sys-net", "sda", "id"), want("sys-net", "sda")});
+  assign("alone", {want("", "*", "id")});
+  EXPECT_THAT(takers(disk("sys-net", "sda", "id")), IsEmpty()) << "they are halted";
+  it.run("work");
+  it.run("alone");
+  EXPECT_THAT(takers(disk("sys-net", "sda", "id")),
+              ElementsAre("alone *:*:id", "work sys-net:sda:id"));
+  EXPECT_THAT(takers(disk("sys-net", "sdb", "id")),
+              ElementsAre("alone *:*:id", "work sys-net:*:id"));
+  EXPECT_THAT(takers(disk("sys-net", "sdb")), IsEmpty());
+}
+
+TEST_F(auto_attach, each_free_device_arrives_once) {
+  assign("work", {want("sys-net", "*", "id"), want("sys-net", "sda"),
+                  want("sys-net", "sdc", "*", assignment_mode::required)});
+  auto taken = disk("sys-net", "sdb", "id");
+  taken.attachment = "vault";
+  auto all =
+      arrivals(it["work"], "block", {disk("sys-net", "sda", "id"), taken, disk("sys-net", "sdc")});
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(all[0].what.port, "sda");
+  EXPECT_EQ(all[0].how.identity, "*") << "a port says more than an identity";
+}
+
+TEST_F(auto_attach, a_required_device_must_be_there) {
+  assign("work", {want("sys-net", "sda", "*", assignment_mode::required),
+                  want("sys-net", "sdb", "*", assignment_mode::auto_attach)});
+  EXPECT_TRUE(check_required(it["work"], "block", {disk("sys-net", "sda")}));
+  auto refused = check_required(it["work"], "block", {disk("sys-net", "sdb")});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::general);
+  EXPECT_THAT(refused.error().text, HasSubstr("Block device sys-net:sda:* is not available"));
+}
+
+TEST_F(auto_attach, a_required_device_must_be_free) {
+  assign("work", {want("sys-net", "*", "id", assignment_mode::required)});
+  auto taken = disk("sys-net", "sda", "id");
+  taken.attachment = "vault";
+  auto refused = check_required(it["work"], "block", {taken});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().text, "Block device sys-net:sda is attached to 'vault'");
+  auto both = std::vector{taken, disk("sys-net", "sdb", "id")};
+  EXPECT_TRUE(check_required(it["work"], "block", both));
+  EXPECT_EQ(assigned(with_found(it["work"], "block", both), "block").at(0).port, "sdb");
+}
+
+TEST_F(auto_attach, whoever_denies_an_interface_takes_no_device_that_has_it) {
+  assign("work", {want("sys-net", "sda")});
+  it.run("work");
+  EXPECT_THAT(takers(disk("sys-net", "sda")), ElementsAre("work sys-net:sda:*"));
+  it.edit("work", [](auto& x) { x.properties["devices_denied"] = std::string{"b******"}; });
+  auto x = disk("sys-net", "sda");
+  x.interfaces = "b******";
+  EXPECT_THAT(takers(x), IsEmpty());
+}
+
+} // namespace qubes::tests
