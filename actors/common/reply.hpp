@@ -80,6 +80,9 @@ public:
     }};
   }
 
+  /// From now on nothing is heard: the parts of its actor are about to go.
+  void close() { there_.reset(); }
+
 private:
   std::shared_ptr<int> there_ = std::make_shared<int>();
 };

@@ -1,5 +1,5 @@
 // Devices a domain offers and has: listed, attached, detached (spec/devices.md §6-§8).
-#include "actors/domain/domain.hpp"
+#include "actors/domain/devices.hpp"
 
 #include "model/base/literal.hpp"
 #include "model/device/assignment_rules.hpp"
@@ -138,9 +138,9 @@ const model::assignment* requirement(const model::domain& who, std::string_view 
 } // namespace
 
 /// What a domain offers; nothing while it is not there to say.
-void domain_state::with_devices(const std::string& kind, const std::string& backend,
-                                const reply& to,
-                                const std::function<void(std::vector<model::device>)>& then) {
+void domain_devices::with_devices(const std::string& kind, const std::string& backend,
+                                  const reply& to,
+                                  const std::function<void(std::vector<model::device>)>& then) {
   with_offers(kind, backend, to, [this, kind, then](std::vector<model::device> all) {
     with_holders(kind, all);
     then(std::move(all));
@@ -148,9 +148,10 @@ void domain_state::with_devices(const std::string& kind, const std::string& back
 }
 
 /// With who has them as far as their backend says that.
-void domain_state::with_offers(const std::string& kind, const std::string& backend, const reply& to,
-                               const std::function<void(std::vector<model::device>)>& then) {
-  auto now = look();
+void domain_devices::with_offers(const std::string& kind, const std::string& backend,
+                                 const reply& to,
+                                 const std::function<void(std::vector<model::device>)>& then) {
+  auto now = domain_.look();
   auto* it = now.find(backend);
   auto* row = model::find_device_kind(kind);
   auto there = it && (it->is(model::admin_vm) || now.view().facts(*it).xid >= 0);
@@ -162,36 +163,36 @@ void domain_state::with_offers(const std::string& kind, const std::string& backe
   if (row->by == model::carrier::sound)
     return then({model::microphone()});
   auto named = [this, then](std::vector<model::device> all) {
-    auto now = look();
+    auto now = domain_.look();
     for (auto& x : all)
       if (!now.find(x.attachment))
         x.attachment.clear();
     then(std::move(all));
   };
   if (of_host)
-    return look_up(to, about(*it, job::list_pci{}), named);
-  look_up(to, about(*it, job::read_qubesdb{fmt::format("{}/", row->listing)}),
-          [this, kind, backend, to, named](const model::entry_list& entries) {
-            auto names = look().machine->usb;
-            if (!model::has_usb_parts(kind, entries))
-              return named(model::listed_devices(kind, backend, entries, {}, names.get()));
-            with_offers("usb", backend, to,
-                        [kind, backend, entries, names, named](const auto& usb) {
-                          named(model::listed_devices(kind, backend, entries, usb, names.get()));
-                        });
-          });
+    return domain_.look_up(to, about(*it, job::list_pci{}), named);
+  domain_.look_up(
+      to, about(*it, job::read_qubesdb{fmt::format("{}/", row->listing)}),
+      [this, kind, backend, to, named](const model::entry_list& entries) {
+        auto names = domain_.look().machine->usb;
+        if (!model::has_usb_parts(kind, entries))
+          return named(model::listed_devices(kind, backend, entries, {}, names.get()));
+        with_offers("usb", backend, to, [kind, backend, entries, names, named](const auto& usb) {
+          named(model::listed_devices(kind, backend, entries, usb, names.get()));
+        });
+      });
 }
 
 /// Who has them: as their backend says, where it does, else as the domains do that have them.
-void domain_state::with_holders(const std::string& kind, std::vector<model::device>& all) const {
+void domain_devices::with_holders(const std::string& kind, std::vector<model::device>& all) const {
   for (auto& x : all)
     if (x.attachment.empty())
-      x.attachment = world_->holders.holder({kind, x.backend, x.port});
+      x.attachment = domain_.world()->holders.holder({kind, x.backend, x.port});
 }
 
 /// What the host has is known as long as the hypervisor tells of changes; a guest is asked: news of
 /// it may be on their way. One that does not answer has what it last told.
-void domain_state::carry_out(const ask::list_available& x, const reply& to) {
+void domain_devices::carry_out(const ask::list_available& x, const reply& to) {
   auto list = [x, to](const std::vector<model::device>& all) {
     auto text = std::string{};
     for (auto device : all)
@@ -202,9 +203,9 @@ void domain_state::carry_out(const ask::list_available& x, const reply& to) {
       }
     to.ok(std::move(text));
   };
-  auto known = world_->host_pci.read();
-  if (x.device_class != "pci" || who_ != "dom0" || !*known) {
-    with_devices(x.device_class, who_, to, list);
+  auto known = domain_.world()->host_pci.read();
+  if (x.device_class != "pci" || domain_.who() != "dom0" || !*known) {
+    with_devices(x.device_class, domain_.who(), to, list);
     return put_off_what_was_told(x.device_class, to, list);
   }
   auto all = **known;
@@ -213,7 +214,7 @@ void domain_state::carry_out(const ask::list_available& x, const reply& to) {
 }
 
 /// For whoever has no answer by then.
-void domain_state::put_off_what_was_told(
+void domain_devices::put_off_what_was_told(
     const std::string& kind, const reply& to,
     const std::function<void(const std::vector<model::device>&)>& then) {
   auto last_told = [this, kind]() -> const std::optional<std::vector<model::device>>* {
@@ -222,34 +223,36 @@ void domain_state::put_off_what_was_told(
   };
   if (!last_told())
     return;
-  self->delayed_send(self, patience_with_guest, completion{[this, kind, to, then, last_told] {
-                       auto* told = last_told();
-                       if (to.is_given() || !told)
-                         return;
-                       auto all = **told;
-                       with_holders(kind, all);
-                       then(all);
-                     }});
+  domain_.self->delayed_send(domain_.self, patience_with_guest,
+                             completion{[this, kind, to, then, last_told] {
+                               auto* told = last_told();
+                               if (to.is_given() || !told)
+                                 return;
+                               auto all = **told;
+                               with_holders(kind, all);
+                               then(all);
+                             }});
 }
 
-void domain_state::carry_out(const ask::list_attached& x, const reply& to) {
+void domain_devices::carry_out(const ask::list_attached& x, const reply& to) {
   if (auto sound = model::check_port(x.device); !sound)
     return to.refuse(sound.error());
   with_attached(x.device_class, to, [this, wanted = x.device, to](const auto& all) {
-    auto now = look();
-    auto* me = record(now);
+    auto now = domain_.look();
+    auto* me = domain_.record(now);
     auto lines = std::vector<std::string>{};
     for (auto& it : all)
       if (wanted.empty() || wanted == it.backend + '+' + it.port)
-        lines.push_back(print_attached(it, who_, me ? assignment_of(*me, it) : nullptr));
+        lines.push_back(print_attached(it, domain_.who(), me ? assignment_of(*me, it) : nullptr));
     std::ranges::sort(lines);
     to.ok(fmt::format("{}", fmt::join(lines, "")));
   });
 }
 
 /// What it has of a class.
-void domain_state::with_attached(const std::string& kind, const reply& to,
-                                 const std::function<void(std::vector<model::attachment>)>& then) {
+void domain_devices::with_attached(
+    const std::string& kind, const reply& to,
+    const std::function<void(std::vector<model::attachment>)>& then) {
   if (auto* row = model::find_device_kind(kind); row && row->by == model::carrier::sound)
     return with_microphone(to, then);
   auto result = std::vector<model::attachment>{};
@@ -258,23 +261,23 @@ void domain_state::with_attached(const std::string& kind, const reply& to,
   then(std::move(result));
 }
 
-void domain_state::carry_out(const ask::attach_device& x, const reply& to) {
-  auto now = look();
+void domain_devices::carry_out(const ask::attach_device& x, const reply& to) {
+  auto now = domain_.look();
   auto wanted = model::parse_assignment(now.view(), x.device_class, x.device, x.options);
   if (!wanted)
     return to.refuse(wanted.error());
-  auto* me = record(now);
+  auto* me = domain_.record(now);
   if (!me)
-    return to.refuse(stopped_meanwhile(who_));
+    return to.refuse(domain_.stopped_meanwhile(domain_.who()));
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
   auto& device = wanted->what;
   with_devices(
       x.device_class, device.backend, to, [this, kind = x.device_class, device, to](auto all) {
-        auto now = look();
-        auto* me = record(now);
+        auto now = domain_.look();
+        auto* me = domain_.record(now);
         if (!me)
-          return to.refuse(stopped_meanwhile(who_));
+          return to.refuse(domain_.stopped_meanwhile(domain_.who()));
         auto it = std::ranges::find_if(all, [&](auto& y) {
           return y.port == device.port && (device.identity == "*" || y.identity == device.identity);
         });
@@ -283,8 +286,8 @@ void domain_state::carry_out(const ask::attach_device& x, const reply& to) {
             device.identity == "*" ? nullptr : known; // who knows what is at a port by then
         if (auto may = model::permit_device({now.view(), me}, named); !may)
           return to.refuse(may.error());
-        if (!me->is(model::admin_vm) && facts_.xid < 0)
-          return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", who_),
+        if (!me->is(model::admin_vm) && domain_.facts().xid < 0)
+          return to.refuse({errc::vm_not_running, fmt::format("'{}' does not run", domain_.who()),
                             "assign the device, and it is there at the next start"});
         if (!known)
           return to.refuse({errc::protocol,
@@ -295,19 +298,19 @@ void domain_state::carry_out(const ask::attach_device& x, const reply& to) {
 }
 
 /// However it comes: by hand, by an assignment, or because the user said so.
-void domain_state::attach_known(const std::string& kind, const model::device& device,
-                                const model::device_options& options, asked_by who,
-                                const reply& to) {
-  auto now = look();
-  auto* me = record(now);
+void domain_devices::attach_known(const std::string& kind, const model::device& device,
+                                  const model::device_options& options, asked_by who,
+                                  const reply& to) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return to.refuse(stopped_meanwhile(who_));
+    return to.refuse(domain_.stopped_meanwhile(domain_.who()));
   if (me->is(model::admin_vm))
     return to.refuse({errc::general, "dom0 takes no devices from others", {}});
   auto about = model::subject{now.view(), me};
   if (kind == "pci" && model::read_text(about, "virt_mode") == "pvh")
     return to.refuse({errc::general,
-                      fmt::format("'{}' is in pvh mode and takes no PCI devices", who_),
+                      fmt::format("'{}' is in pvh mode and takes no PCI devices", domain_.who()),
                       "set its virt_mode to hvm"});
   if (auto able = model::check_device(now.view(), *me, kind, device.backend); !able)
     return to.refuse(able.error());
@@ -317,22 +320,23 @@ void domain_state::attach_known(const std::string& kind, const model::device& de
   if (kind == "pci")
     x.address = device.data.at(0).second;
   if (!is_microphone(x)) {
-    if (auto taken = world_->holders.take(x, who_); !taken)
+    if (auto taken = domain_.world()->holders.take(x, domain_.who()); !taken)
       return to.refuse(taken.error());
     withdraw_questions();
     return bring(x, device, who, to);
   }
   with_attached(kind, to, [this, x, device, who, to](const auto& all) {
     if (!all.empty())
-      return to.refuse(
-          {errc::device_already_attached, fmt::format("'{}' has the microphone", who_), {}});
+      return to.refuse({errc::device_already_attached,
+                        fmt::format("'{}' has the microphone", domain_.who()),
+                        {}});
     bring(x, device, who, to);
   });
 }
 
 /// It is ours already, and is brought now.
-void domain_state::bring(model::attachment x, const model::device& device, asked_by who,
-                         const reply& to) {
+void domain_devices::bring(model::attachment x, const model::device& device, asked_by who,
+                           const reply& to) {
   auto named = fmt::format("{}:{}:{}", x.backend, x.port, x.identity);
   auto refuse = [&](const model::error& why) {
     give_back(x);
@@ -342,39 +346,39 @@ void domain_state::bring(model::attachment x, const model::device& device, asked
   if (!complete)
     return refuse(complete.error());
   if (who == asked_by::order)
-    tell(fmt::format("device-pre-attach:{}", x.kind),
-         {{"device", named}, {"options", model::event_text(x.options)}});
+    domain_.tell(fmt::format("device-pre-attach:{}", x.kind),
+                 {{"device", named}, {"options", model::event_text(x.options)}});
   x.options = std::move(*complete);
   auto what = carry(x, true);
   if (!what)
     return refuse(what.error());
   attaching_.push_back(x);
-  run_for(
+  domain_.run_for(
       to, std::move(*what),
       [this, x, named, to] {
-        tell(fmt::format("device-attach:{}", x.kind),
-             {{"device", named}, {"options", model::event_text(x.options)}});
+        domain_.tell(fmt::format("device-attach:{}", x.kind),
+                     {{"device", named}, {"options", model::event_text(x.options)}});
         brought(x);
         to.ok();
       },
       [this, x, to](const model::error& why) { not_brought(x, why, to); });
 }
 
-void domain_state::brought(const model::attachment& x) {
+void domain_devices::brought(const model::attachment& x) {
   std::erase(attaching_, x);
   if (is_microphone(x))
     return;
   attached_.push_back(x);
-  world_->holders.brought(device_holders::place_of(x), who_);
+  domain_.world()->holders.brought(device_holders::place_of(x), domain_.who());
   auto lost =
       std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
   if (lost > 0)
-    lose_device({x.kind, x.backend, x.port});
+    lose({x.kind, x.backend, x.port});
 }
 
 /// The hypervisor may have it all the same, or soon: nobody else gets it before that is undone.
-void domain_state::not_brought(const model::attachment& x, const model::error& why,
-                               const reply& to) {
+void domain_devices::not_brought(const model::attachment& x, const model::error& why,
+                                 const reply& to) {
   std::erase(attaching_, x);
   std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
   auto uncertain = model::find_device_kind(x.kind)->by == model::carrier::hypervisor
@@ -388,82 +392,83 @@ void domain_state::not_brought(const model::attachment& x, const model::error& w
 }
 
 /// Until the hypervisor has it no more. `attempted` runs after the first attempt.
-void domain_state::take_away(const model::attachment& x, const std::function<void()>& attempted) {
-  run(
-      work(job::detach_device{device_xml(x)}),
+void domain_devices::take_away(const model::attachment& x, const std::function<void()>& attempted) {
+  domain_.run(
+      domain_.work(job::detach_device{device_xml(x)}),
       [this, x, attempted] {
         std::erase(leaving_, x);
         if (has_lost(x))
-          tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
+          domain_.tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
         attempted();
       },
       [this, x, attempted](const model::error& why) {
         attempted();
         if (std::ranges::find(leaving_, x) == leaving_.end())
           return;
-        note(spdlog::level::warn, "{} device {} is not detached yet: {}", x.kind, port_of(x),
-             why.text);
-        if (devices_pause_.count() == 0)
-          align_devices_later();
+        domain_.note(spdlog::level::warn, "{} device {} is not detached yet: {}", x.kind,
+                     port_of(x), why.text);
+        if (pause_.count() == 0)
+          align_later();
       },
       attempted);
 }
 
 /// What did not succeed before.
-void domain_state::align_devices() {
-  if (!devices_unknown_ && leaving_.empty()) {
-    devices_pause_ = {};
+void domain_devices::align() {
+  if (!unknown_ && leaving_.empty()) {
+    pause_ = {};
     return;
   }
-  align_devices_later();
-  if (devices_unknown_)
-    learn_devices();
+  align_later();
+  if (unknown_)
+    learn();
   for (auto& x : std::vector{leaving_})
     take_away(x);
 }
 
-void domain_state::align_devices_later() {
-  try_again(devices_pause_);
-  devices_due_us_ = world_->now_us() + std::chrono::microseconds{devices_pause_}.count();
+void domain_devices::align_later() {
+  domain_.try_again(pause_);
+  due_us_ = domain_.world()->now_us() + std::chrono::microseconds{pause_}.count();
 }
 
 /// Others may have it from now on, also what has come in its place.
-void domain_state::give_back(const model::attachment& x) {
-  if (is_microphone(x) || !world_->holders.give_back(device_holders::place_of(x), who_))
+void domain_devices::give_back(const model::attachment& x) {
+  if (is_microphone(x)
+      || !domain_.world()->holders.give_back(device_holders::place_of(x), domain_.who()))
     return;
-  auto actors = world_->directory.read();
+  auto actors = domain_.world()->directory.read();
   if (auto* entry = actors->find(x.backend); entry && entry->domain)
-    self->send(entry->domain, port_freed{x.kind, x.port});
+    domain_.self->send(entry->domain, port_freed{x.kind, x.port});
 }
 
 /// Whom the user is asked about has changed: the backends that ask look whether they still should.
-void domain_state::withdraw_questions() {
-  auto asked = world_->asked.read();
-  auto actors = world_->directory.read();
+void domain_devices::withdraw_questions() {
+  auto asked = domain_.world()->asked.read();
+  auto actors = domain_.world()->directory.read();
   auto backends = std::set<std::string>{};
   for (auto& [who, backend] : *asked)
     backends.insert(backend);
   for (auto& x : backends)
     if (auto* entry = actors->find(x); entry && entry->domain)
-      self->send(entry->domain, questions_due{});
+      domain_.self->send(entry->domain, questions_due{});
 }
 
 /// Attached, or about to be, or not away yet: two disks do not get the same place.
-std::vector<model::attachment> domain_state::in_use() const {
+std::vector<model::attachment> domain_devices::in_use() const {
   auto result = attached_;
   result.insert(result.end(), attaching_.begin(), attaching_.end());
   result.insert(result.end(), leaving_.begin(), leaving_.end());
   return result;
 }
 
-void domain_state::carry_out(const ask::detach_device& x, const reply& to) {
-  auto now = look();
+void domain_devices::carry_out(const ask::detach_device& x, const reply& to) {
+  auto now = domain_.look();
   auto wanted = model::parse_device(now.view(), x.device_class, x.device);
   if (!wanted)
     return to.refuse(wanted.error());
-  auto* me = record(now);
+  auto* me = domain_.record(now);
   if (!me)
-    return to.refuse(stopped_meanwhile(who_));
+    return to.refuse(domain_.stopped_meanwhile(domain_.who()));
   if (auto able = model::takes_devices(*me); !able)
     return to.refuse(able.error());
   with_attached(
@@ -473,54 +478,56 @@ void domain_state::carry_out(const ask::detach_device& x, const reply& to) {
                               wanted.port);
         });
         if (it == all.end())
-          return to.refuse(
-              {errc::device_not_assigned,
-               fmt::format("{} device {} is not attached to '{}'", kind, event_text(wanted), who_),
-               {}});
-        auto now = look();
-        auto* me = record(now);
+          return to.refuse({errc::device_not_assigned,
+                            fmt::format("{} device {} is not attached to '{}'", kind,
+                                        event_text(wanted), domain_.who()),
+                            {}});
+        auto now = domain_.look();
+        auto* me = domain_.record(now);
         if (!me)
-          return to.refuse(stopped_meanwhile(who_));
-        if (auto* needed = facts_.state == power::halted ? nullptr : requirement(*me, kind, *it))
-          return to.refuse({errc::vm_not_halted,
-                            fmt::format("'{}' cannot run without {}", who_, event_text(*needed)),
-                            "shut it down, or unassign the device first"});
+          return to.refuse(domain_.stopped_meanwhile(domain_.who()));
+        if (auto* needed =
+                domain_.facts().state == power::halted ? nullptr : requirement(*me, kind, *it))
+          return to.refuse(
+              {errc::vm_not_halted,
+               fmt::format("'{}' cannot run without {}", domain_.who(), event_text(*needed)),
+               "shut it down, or unassign the device first"});
         auto what = carry(*it, false);
         if (!what)
           return to.refuse(what.error());
-        tell(fmt::format("device-pre-detach:{}", kind), {{"port", port_of(*it)}});
-        run_for(to, std::move(*what), [this, it = *it, to] {
+        domain_.tell(fmt::format("device-pre-detach:{}", kind), {{"port", port_of(*it)}});
+        domain_.run_for(to, std::move(*what), [this, it = *it, to] {
           if (is_microphone(it) || has_lost(it)) // else its backend has said so already
-            tell(fmt::format("device-detach:{}", it.kind), {{"port", port_of(it)}});
+            domain_.tell(fmt::format("device-detach:{}", it.kind), {{"port", port_of(it)}});
           to.ok();
         });
       });
 }
 
 /// What brings a device to the domain, or takes it back.
-model::outcome<driver_job> domain_state::carry(const model::attachment& x, bool to_us) const {
+model::outcome<driver_job> domain_devices::carry(const model::attachment& x, bool to_us) const {
   auto by = model::find_device_kind(x.kind)->by;
   if (by == model::carrier::hypervisor && to_us)
-    return work(job::attach_device{device_xml(x)});
+    return domain_.work(job::attach_device{device_xml(x)});
   if (by == model::carrier::hypervisor)
-    return work(job::detach_device{device_xml(x)});
+    return domain_.work(job::detach_device{device_xml(x)});
   if (by == model::carrier::sound)
     return let_sound_in(to_us);
-  auto now = look();
-  auto* me = record(now);
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return tl::unexpected{stopped_meanwhile(who_)};
+    return tl::unexpected{domain_.stopped_meanwhile(domain_.who())};
   auto service = to_us ? model::take_over(now.view(), *me, x) : model::hand_back(x);
   if (!service)
     return tl::unexpected{std::move(service.error())};
-  auto what = work(job::ask_service{.call = std::move(service->call)});
+  auto what = domain_.work(job::ask_service{.call = std::move(service->call)});
   what.about.name = std::move(service->domain);
-  what.about.awaited_by = who_;
+  what.about.awaited_by = domain_.who();
   return what;
 }
 
 /// False when that was known already.
-bool domain_state::has_lost(const model::attachment& x) {
+bool domain_devices::has_lost(const model::attachment& x) {
   auto was_there = std::erase(attached_, x) > 0;
   give_back(x);
   return was_there;
@@ -528,26 +535,26 @@ bool domain_state::has_lost(const model::attachment& x) {
 
 /// What a client says of a device when it is attached, completed.
 model::outcome<model::device_options>
-domain_state::options_for(const std::string& kind, const model::device& device,
-                          const model::device_options& given) const {
+domain_devices::options_for(const std::string& kind, const model::device& device,
+                            const model::device_options& given) const {
   if (model::find_device_kind(kind)->by != model::carrier::hypervisor)
     return model::check_passing(kind, given).map([&] { return given; });
   if (kind != "block")
     return given;
-  auto now = look();
-  auto* me = record(now);
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return tl::unexpected{stopped_meanwhile(who_)};
+    return tl::unexpected{domain_.stopped_meanwhile(domain_.who())};
   return disk_options(device, given, now.view(), *me, in_use());
 }
 
-std::string domain_state::device_xml(const model::attachment& x) const {
-  auto now = look();
+std::string domain_devices::device_xml(const model::attachment& x) const {
+  auto now = domain_.look();
   auto options = std::map<std::string, std::string>{x.options.begin(), x.options.end()};
   auto* dom0 = now.find("dom0");
   auto sleeps_lightly =
       dom0 && model::has_feature(now.view(), *dom0, "suspend-s0ix", model::chain::own);
-  auto* me = record(now);
+  auto* me = domain_.record(now);
   auto& form = model::xml::renderer_of(me ? model::form_of(now.view(), *me) : now.machine->kind);
   if (x.kind == "pci")
     return form.pci(model::xml::pci_at(x.address, std::move(options)), sleeps_lightly);
@@ -565,42 +572,42 @@ std::string domain_state::device_xml(const model::attachment& x) const {
 }
 
 /// What the hypervisor says the domain has; which devices these are, say their backends.
-void domain_state::identify_devices(const std::vector<model::attachment>& all,
-                                    const std::function<void()>& then) {
+void domain_devices::identify(const std::vector<model::attachment>& all,
+                              const std::function<void()>& then) {
   for (auto& x : all)
-    world_->holders.found(x, who_);
-  devices_unknown_ = false;
-  world_->holders.know(who_);
+    domain_.world()->holders.found(x, domain_.who());
+  unknown_ = false;
+  domain_.world()->holders.know(domain_.who());
   auto backends = std::set<std::string>{};
   for (auto& x : all)
     if (x.kind == block)
       backends.insert(x.backend);
   with_all_devices(block, {backends.begin(), backends.end()},
-                   [this, then, life = life_, all](auto offered) {
-                     if (life == life_)
-                       has_devices(all, offered);
+                   [this, then, life = domain_.life(), all](auto offered) {
+                     if (life == domain_.life())
+                       has(all, offered);
                      then();
                    });
 }
 
 /// Nobody is given what it may have, until that is known.
-void domain_state::devices_unknown(const model::error& why) {
-  note(spdlog::level::warn, "its devices are not known: {}", why.text);
-  devices_unknown_ = true;
-  world_->holders.doubt(who_);
-  if (devices_pause_.count() == 0)
-    align_devices_later();
+void domain_devices::cannot_tell(const model::error& why) {
+  domain_.note(spdlog::level::warn, "its devices are not known: {}", why.text);
+  unknown_ = true;
+  domain_.world()->holders.doubt(domain_.who());
+  if (pause_.count() == 0)
+    align_later();
 }
 
-void domain_state::learn_devices() {
-  run(
-      work(job::read_devices{}),
-      [this](const job::read_devices::result& has) { identify_devices(has.attachments, [] {}); },
-      [this](const model::error& why) { devices_unknown(why); });
+void domain_devices::learn() {
+  domain_.run(
+      domain_.work(job::read_devices{}),
+      [this](const job::read_devices::result& has) { identify(has.attachments, [] {}); },
+      [this](const model::error& why) { cannot_tell(why); });
 }
 
-void domain_state::has_devices(std::vector<model::attachment> all,
-                               const std::vector<model::device>& disks) {
+void domain_devices::has(std::vector<model::attachment> all,
+                         const std::vector<model::device>& disks) {
   for (auto& x : all)
     for (auto& it : disks)
       if (model::is_at(x, block, it.backend, it.port))
@@ -612,47 +619,32 @@ void domain_state::has_devices(std::vector<model::attachment> all,
       attached_.push_back(std::move(x));
 }
 
-/// Those that were in its XML.
-void domain_state::learn_required() {
-  auto now = look();
-  auto* me = record(now);
-  auto some = me && std::ranges::any_of(me->devices, [](auto& x) {
-                return std::ranges::any_of(x.assignments, [](auto& y) {
-                  return y.mode == model::assignment_mode::required;
-                });
-              });
-  if (!some)
-    return next_step();
-  run(
-      work(job::read_devices{}),
-      [this](const job::read_devices::result& has) {
-        for (auto& mine : std::exchange(start_->taken, {}))
-          if (std::ranges::none_of(has.attachments, [&](auto& y) {
-                return model::is_at(y, mine.kind, mine.backend, mine.port);
-              }))
-            give_back(mine);
-        identify_devices(has.attachments, [this] { next_step(); });
-      },
-      [this](const model::error& why) {
-        devices_unknown(why);
-        next_step();
-      });
+/// Those that services carry are not in its XML.
+void domain_devices::adopt() {
+  for (auto& x : domain_.world()->holders.of_holder(domain_.who()))
+    if (model::find_device_kind(x.kind)->by == model::carrier::services)
+      attached_.push_back(x);
+}
+
+void domain_devices::tick() {
+  if (pause_.count() > 0 && domain_.world()->now_us() >= due_us_)
+    align();
 }
 
 /// The life is over, and so is what was attached to it.
-void domain_state::drop_attachments() {
+void domain_devices::drop_attachments() {
   for (auto& x : std::exchange(attached_, {}))
     if (x.kind != "pci")
-      tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
+      domain_.tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
   attaching_.clear();
   leaving_.clear();
   losses_.clear();
-  devices_unknown_ = false;
-  world_->holders.know(who_);
-  auto actors = world_->directory.read();
-  for (auto& [kind, backend, port] : world_->holders.give_back_all(who_))
+  unknown_ = false;
+  domain_.world()->holders.know(domain_.who());
+  auto actors = domain_.world()->directory.read();
+  for (auto& [kind, backend, port] : domain_.world()->holders.give_back_all(domain_.who()))
     if (auto* entry = actors->find(backend); entry && entry->domain)
-      self->send(entry->domain, port_freed{kind, port});
+      domain_.self->send(entry->domain, port_freed{kind, port});
   withdraw_questions();
 }
 

@@ -47,19 +47,22 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
       [this](atom::down, const std::string& netvm) { netvm_fell(netvm); },
       [this](atom::reload) { follow_netvm(); },
       [this](const news& x) { hear(x); },
-      [this](const guest_news& x) { hear(x); },
+      [this](const guest_news& x) { devices_.hear(x); },
       [this](const watch_end&) { watch_ended(); },
       [this](const agent_news& x) { hear(x); },
-      [this](const device_available& x) { take_device(x); },
-      [this](const device_request& x) { hear(x); },
-      [this](const device_removed& x) { lose_device(x); },
-      [this](const port_freed& x) { offer_next(x); },
-      [this](const questions_due&) { review_questions(); },
-      [this](const device_passed& x) { gain_device(x); },
-      [this](const model::menu_turn& x) { hear(x); },
+      [this](const device_available& x) { devices_.take(x); },
+      [this](const device_request& x) { devices_.hear(x); },
+      [this](const device_removed& x) {
+        required_is_gone(x);
+        devices_.lose(x);
+      },
+      [this](const port_freed& x) { devices_.offer_next(x); },
+      [this](const questions_due&) { devices_.review_questions(); },
+      [this](const device_passed& x) { devices_.gain(x); },
+      [this](const model::menu_turn& x) { menus_.hear(x); },
       [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
       [this](atom::gone) { lose_record(); },
-      [this](atom::expire, std::uint64_t armed) { expire(armed); },
+      [this](atom::expire, std::uint64_t armed) { firewall_.expire(armed); },
       [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
       [this](atom::tick, std::uint64_t life) { tick(life); },
       [](const completion& run) { run(); },
@@ -85,9 +88,7 @@ void domain_state::adopt_board() {
   publish_facts();
   if (facts_.xid < 0)
     world_->holders.give_back_all(who_);
-  for (auto& x : world_->holders.of_holder(who_))
-    if (model::find_device_kind(x.kind)->by == model::carrier::services)
-      attached_.push_back(x);
+  devices_.adopt();
   if (facts_.xid > 0) {
     look_for_agent();
     find_network();
@@ -114,8 +115,8 @@ void domain_state::obey(const order& x, const reply& to) {
     if (auto why = no_power_switch(What::how.guests_only))
       return to.refuse(std::move(*why));
     if (What::how.changes_disks && !known_ && facts_.state == power::halted)
-      return learn_truth([this, what, to] { carry_out(what, to); }, to);
-    carry_out(what, to);
+      return learn_truth([this, what, to] { hand_to_part(what, to); }, to);
+    hand_to_part(what, to);
   });
 }
 
@@ -159,14 +160,6 @@ void domain_state::carry_out(const ask::tell_console&, const reply& to) {
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
   run_for(to, work(job::find_console{}), [to](const std::string& where) { to.ok(where); });
 }
-
-std::string domain_state::directory_of_mine() const {
-  auto now = look();
-  auto* me = record(now);
-  auto above = me ? row(me->type).directory : std::string_view{};
-  return above.empty() ? std::string{} : fmt::format("{}/{}", above, who_);
-}
-
 /// Notes are in the directory of a domain; what has none here has no notes here.
 void domain_state::carry_out(const ask::get_notes&, const reply& to) {
   auto mine = directory_of_mine();
@@ -188,86 +181,7 @@ void domain_state::carry_out(const ask::set_notes& x, const reply& to) {
         {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   look_up(to, work(job::write_notes{std::move(mine), *clean}), [to] { to.ok(); });
 }
-
-model::error domain_state::stopped_meanwhile(const std::string& who) {
-  return {errc::vm_not_running, fmt::format("'{}' stopped in the meantime", who), {}};
-}
-
 // -- small things -------------------------------------------------------------------------------
-
-void domain_state::tell(std::string event, std::vector<std::pair<std::string, std::string>> args) {
-  if (is_of_record())
-    self->send(world_->events, events{model::event{who_, std::move(event), std::move(args)}});
-}
-
-/// Computed values that a new or ended life changes (spec/lifecycle.md §2 step 15, §5.4).
-void domain_state::tell_runtime_reset() {
-  for (auto x : {"xid", "stubdom_xid", "start_time"})
-    tell(fmt::format("property-reset:{}", x), {{"name", x}});
-}
-
-/// A life has begun.
-void domain_state::live_as(const model::guest& x) {
-  facts_.xid = x.xid;
-  facts_.at = x.at;
-  facts_.stubdom_xid = x.stubdom_xid;
-  facts_.stubdom_uuid = model::uuid_as_number(x.stubdom_uuid);
-  facts_.started_us = x.started_us > 0 ? x.started_us : world_->wall_us();
-}
-
-void domain_state::move(power to) {
-  if (facts_.state != to && !can_move(facts_.state, to))
-    note(spdlog::level::err, "illegal move {} -> {}", wire_name(facts_.state), wire_name(to));
-  facts_.state = to;
-  publish_facts();
-}
-
-/// What is no more says nothing more: the number and the name may be another domain's by now.
-bool domain_state::is_of_record() const {
-  return record(look()) != nullptr;
-}
-
-void domain_state::publish_facts() {
-  if (is_of_record())
-    world_->board.write(qid_, facts_);
-}
-
-void domain_state::degrade(trouble what, const std::string& why) {
-  auto& reason = troubles_[what];
-  if (reason == why)
-    return;
-  reason = why;
-  note(spdlog::level::warn, "degraded: {}", why);
-  publish_troubles();
-}
-
-void domain_state::recover(std::initializer_list<trouble> from) {
-  auto before = troubles_.size();
-  for (auto x : from)
-    troubles_.erase(x);
-  if (troubles_.size() != before)
-    publish_troubles();
-}
-
-void domain_state::publish_troubles() {
-  auto reasons = std::vector<std::string>{};
-  for (auto& [what, why] : troubles_)
-    reasons.push_back(why);
-  facts_.degraded = !reasons.empty();
-  if (is_of_record())
-    world_->status.degrade(who_, fmt::format("{}", fmt::join(reasons, "; ")));
-  publish_facts();
-}
-
-/// Doubles the pause from one second to a minute.
-void domain_state::try_again(std::chrono::milliseconds& pause) {
-  using namespace std::chrono_literals;
-  pause = std::clamp<std::chrono::milliseconds>(pause * 2, 1s, 60s);
-  // Not in step with others who failed at the same moment: together they would fail again.
-  auto apart = pause * static_cast<std::int64_t>(world_->chance() % 100) / 100;
-  self->delayed_send(self, pause + apart, atom::tick_v, life_);
-}
-
 /// Something that failed in this life is due again; an earlier life's is over.
 void domain_state::tick(std::uint64_t life) {
   if (life != life_)
@@ -278,12 +192,6 @@ void domain_state::tick(std::uint64_t life) {
     sync_network();
   if (watch_pause_.count() > 0)
     watch_guest_again();
-  if (devices_pause_.count() > 0 && world_->now_us() >= devices_due_us_)
-    align_devices();
+  devices_.tick();
 }
-
-job::run_service domain_state::root_service(std::string service, std::string input) {
-  return {.call = {.service = std::move(service), .user = "root", .input = std::move(input)}};
-}
-
 } // namespace qubes::actors

@@ -44,7 +44,7 @@ model::outcome<model::qubesdb_edits> domain_state::entries_of_mine() const {
   auto* me = record(now);
   if (!me)
     return tl::unexpected{stopped_meanwhile(who_)};
-  return model::qubesdb_entries(now.view(), *me, {make_seed(*world_), now_s()});
+  return model::qubesdb_entries(now.view(), *me, {make_seed(*world_), world_->wall_s()});
 }
 
 std::string domain_state::netvm_in_record() const {
@@ -57,7 +57,7 @@ std::string domain_state::netvm_in_record() const {
 void domain_state::open_qubesdb() {
   if (!has_qubesdb()) {
     uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
-    offers_nothing();
+    devices_.offers_nothing();
     return next_step();
   }
   auto entries = entries_of_mine();
@@ -67,10 +67,10 @@ void domain_state::open_qubesdb() {
       work(job::open_qubesdb{std::move(*entries)}),
       [this, netvm = netvm_in_record()] {
         uplink_->turn([&](auto& x) { x.guest_was_told(netvm); });
-        offers_nothing();
+        devices_.offers_nothing();
         if (start_ && !start_->failed) // else it is on its way down
           tell("domain-qdb-create");
-        forget_sound();
+        devices_.forget_sound();
         watch_guest([this] { next_step(); });
       },
       [this](const model::error& why) { fail_start(why); });
@@ -100,7 +100,7 @@ void domain_state::watch_guest(const std::function<void()>& then) {
 void domain_state::watch_guest_again() {
   watch_guest([this] {
     if (watch_pause_.count() == 0)
-      look_at_all_devices();
+      devices_.look_at_all();
   });
 }
 
@@ -120,7 +120,7 @@ void domain_state::wake_dom0(const model::domain& me) {
   for (auto& [feature, text] : me.features)
     if (feature.starts_with(prefix) && model::check_feature(look().view(), me, feature, text))
       mark_service(self, world_, feature.substr(prefix.size()), !text.empty());
-  watch_guest([this] { look_at_all_devices(); });
+  watch_guest([this] { devices_.look_at_all(); });
 }
 
 /// Its netvm is another one: everything is told anew, with a fresh seed.
@@ -166,7 +166,8 @@ void domain_state::announce_to_netvm(const std::function<void()>& then) {
     return then();
   tell_lists(*netvm, [this, netvm = *netvm, then] {
     tell_address(netvm, [this, netvm, then] {
-      with_rules_or_none([this, netvm, then](auto& rules) { push_rules(netvm, rules, then); });
+      firewall_.with_rules_or_none(
+          [this, netvm, then](auto& rules) { firewall_.push(netvm, rules, then); });
     });
   });
 }

@@ -1,6 +1,6 @@
 // Devices that come and go while domains run (spec/devices.md §6, §7): what a backend's QubesDB
 // says of them, whom they are for, and what must be there before a start.
-#include "actors/domain/domain.hpp"
+#include "actors/domain/devices.hpp"
 
 #include "actors/common/guest_notification.hpp"
 #include "actors/domain/attach_question.hpp"
@@ -43,33 +43,33 @@ bool says_who_has(std::string_view kind) {
 
 /// What comes while the record changes is told after it: a change of the netvm itself makes such
 /// news.
-void domain_state::hear(const guest_news& x) {
+void domain_devices::hear(const guest_news& x) {
   auto kind = std::ranges::find(model::device_kinds, x.path, &model::device_kind::listing);
   if (kind == std::end(model::device_kinds))
     return;
-  devices_changed_.insert(std::string{kind->name});
-  if (!changing_ && !catching_up_)
-    tell_devices_changed();
+  changed_.insert(std::string{kind->name});
+  if (!domain_.is_changing())
+    tell_changed();
 }
 
-void domain_state::tell_devices_changed() {
-  for (auto& kind : std::exchange(devices_changed_, {})) {
+void domain_devices::tell_changed() {
+  for (auto& kind : std::exchange(changed_, {})) {
     auto path = std::string{model::find_device_kind(kind)->listing};
-    tell(fmt::format("device-list-change:{}", kind));
-    tell(fmt::format("domain-qdb-change:{}", path), {{"path", path}});
-    look_at_devices(kind);
+    domain_.tell(fmt::format("device-list-change:{}", kind));
+    domain_.tell(fmt::format("domain-qdb-change:{}", path), {{"path", path}});
+    look_at(kind);
   }
 }
 
-void domain_state::look_at_all_devices() {
-  auto now = look();
+void domain_devices::look_at_all() {
+  auto now = domain_.look();
   for (auto& kind : model::device_kinds)
     if (!kind.listing.empty() && is_there(kind, *now.machine))
-      look_at_devices(std::string{kind.name});
+      look_at(std::string{kind.name});
 }
 
 /// One look at a time; the first one after an adoption only learns what is there.
-void domain_state::look_at_devices(const std::string& kind) {
+void domain_devices::look_at(const std::string& kind) {
   auto& mine = offers_[kind];
   if (std::exchange(mine.looking, true)) {
     mine.look_again = true;
@@ -79,27 +79,28 @@ void domain_state::look_at_devices(const std::string& kind) {
     auto& mine = offers_[kind];
     mine.looking = false;
     if (std::exchange(mine.look_again, false))
-      look_at_devices(kind);
+      look_at(kind);
   };
-  auto failed = heard_here_([this, kind, over](const model::outcome<std::string>& x) {
+  auto failed = domain_.heard_here([this, kind, over](const model::outcome<std::string>& x) {
     if (!x) {
-      note(spdlog::level::warn, "its {} devices are not known: {}", kind, x.error().text);
+      domain_.note(spdlog::level::warn, "its {} devices are not known: {}", kind, x.error().text);
       over();
     }
   });
-  with_offers(kind, who_, failed,
-              [this, kind, failed, over, had = world_->holders.holders_known(kind, who_),
-               life = life_](const auto& all) {
+  with_offers(kind, domain_.who(), failed,
+              [this, kind, failed, over,
+               had = domain_.world()->holders.holders_known(kind, domain_.who()),
+               life = domain_.life()](const auto& all) {
                 failed.ok();
-                if (life == life_)
+                if (life == domain_.life())
                   devices_are(kind, all, had);
                 over();
               });
 }
 
 /// `had`: who has had which port's device since before the backend was asked.
-void domain_state::devices_are(const std::string& kind, const std::vector<model::device>& all,
-                               const std::map<std::string, std::string>& had) {
+void domain_devices::devices_are(const std::string& kind, const std::vector<model::device>& all,
+                                 const std::map<std::string, std::string>& had) {
   auto before = std::exchange(offers_[kind].told, all);
   if (says_who_has(kind))
     tell_holders(kind, before, all, had);
@@ -107,11 +108,11 @@ void domain_state::devices_are(const std::string& kind, const std::vector<model:
     return;
   for (auto& x : *before)
     if (!find(all, x))
-      device_is_gone(kind, x, x.identity);
+      is_gone(kind, x, x.identity);
   auto fresh = std::vector<model::device>{};
   for (auto& x : all)
     if (!find(*before, x)) {
-      tell(fmt::format("device-added:{}", kind), {{"device", text_of(x)}});
+      domain_.tell(fmt::format("device-added:{}", kind), {{"device", text_of(x)}});
       fresh.push_back(x);
     }
   for (auto& x : fresh)
@@ -120,14 +121,14 @@ void domain_state::devices_are(const std::string& kind, const std::vector<model:
 
 /// Those who have one of ours now, or have it no more: what the backend says ends what we know. Of
 /// those who are being brought one it cannot know yet.
-void domain_state::tell_holders(const std::string& kind,
-                                const std::optional<std::vector<model::device>>& before,
-                                const std::vector<model::device>& all,
-                                const std::map<std::string, std::string>& had) {
-  auto actors = world_->directory.read();
+void domain_devices::tell_holders(const std::string& kind,
+                                  const std::optional<std::vector<model::device>>& before,
+                                  const std::vector<model::device>& all,
+                                  const std::map<std::string, std::string>& had) {
+  auto actors = domain_.world()->directory.read();
   auto send = [&](const std::string& to, auto what) {
     if (auto* entry = to.empty() ? nullptr : actors->find(to))
-      self->send(entry->domain, std::move(what));
+      domain_.self->send(entry->domain, std::move(what));
   };
   for (auto& x : all) {
     auto* was = before ? find(*before, x) : nullptr;
@@ -135,33 +136,33 @@ void domain_state::tell_holders(const std::string& kind,
     auto former = holder != had.end() ? holder->second : was ? was->attachment : std::string{};
     if (former == x.attachment)
       continue;
-    send(former, device_removed{kind, who_, x.port, true});
+    send(former, device_removed{kind, domain_.who(), x.port, true});
     send(x.attachment, device_passed{kind, x, before.has_value()});
   }
 }
 
 /// `identity`: of those who have it; "" for whatever is at its port.
-void domain_state::device_is_gone(const std::string& kind, const model::device& x,
-                                  std::string_view identity) {
+void domain_devices::is_gone(const std::string& kind, const model::device& x,
+                             std::string_view identity) {
   withdraw_questions(kind, x.port);
-  auto actors = world_->directory.read();
-  for (auto& holder : world_->holders.vacate({kind, who_, x.port}, identity))
+  auto actors = domain_.world()->directory.read();
+  for (auto& holder : domain_.world()->holders.vacate({kind, domain_.who(), x.port}, identity))
     if (auto* entry = actors->find(holder); entry && entry->domain)
-      self->send(entry->domain, device_removed{kind, who_, x.port});
-  tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
+      domain_.self->send(entry->domain, device_removed{kind, domain_.who(), x.port});
+  domain_.tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
 }
 
 /// A guest has begun that has not said anything yet.
-void domain_state::offers_nothing() {
-  auto now = look();
+void domain_devices::offers_nothing() {
+  auto now = domain_.look();
   for (auto& kind : model::device_kinds)
     if (!kind.listing.empty() && is_there(kind, *now.machine))
       offers_[std::string{kind.name}].told.emplace();
 }
 
 /// The backend stopped: nothing of it is left.
-void domain_state::forget_devices() {
-  for (auto& [kind, backend, port] : world_->holders.of_backend(who_)) {
+void domain_devices::forget_offers() {
+  for (auto& [kind, backend, port] : domain_.world()->holders.of_backend(domain_.who())) {
     auto* row = model::find_device_kind(kind); // also what it never told of
     if (!row || row->listing.empty())
       continue;
@@ -177,24 +178,24 @@ void domain_state::forget_devices() {
   for (auto& [kind, mine] : offers_) {
     mine.next.clear();
     for (auto& x : std::exchange(mine.told, std::nullopt).value_or(std::vector<model::device>{}))
-      device_is_gone(kind, x, {});
+      is_gone(kind, x, {});
     if (says_who_has(kind))
-      tell(fmt::format("device-list-change:{}", kind));
+      domain_.tell(fmt::format("device-list-change:{}", kind));
   }
   for (auto& x : questions_)
     x.signs->stop.request_stop();
-  devices_changed_.clear();
+  changed_.clear();
 }
 
 /// To the one domain that wants it. Where several do, or one with consent only, the user says.
 /// While somebody has what was at its port before, nobody can have it.
-void domain_state::offer(const std::string& kind, const model::device& x) {
-  auto holder = world_->holders.holder({kind, who_, x.port});
+void domain_devices::offer(const std::string& kind, const model::device& x) {
+  auto holder = domain_.world()->holders.holder({kind, domain_.who(), x.port});
   if (!holder.empty() || (says_who_has(kind) && !x.attachment.empty()))
     return;
-  if (world_->holders.is_taken({kind, who_, x.port}))
+  if (domain_.world()->holders.is_taken({kind, domain_.who(), x.port}))
     return offers_[kind].next.push_back(x);
-  auto now = look();
+  auto now = domain_.look();
   auto candidates = std::vector<candidate>{};
   for (auto& it : model::takers_of(now.view(), kind, x))
     candidates.push_back(candidate_of(now.view(), *it.who, *it.how));
@@ -205,7 +206,7 @@ void domain_state::offer(const std::string& kind, const model::device& x) {
 }
 
 /// What was there before is given back.
-void domain_state::offer_next(const port_freed& x) {
+void domain_devices::offer_next(const port_freed& x) {
   auto all = std::exchange(offers_[x.kind].next, {});
   for (auto& it : all)
     if (it.port != x.port)
@@ -214,22 +215,23 @@ void domain_state::offer_next(const port_freed& x) {
       offer(x.kind, it);
 }
 
-domain_state::candidate domain_state::candidate_of(const model::view& v, const model::domain& who,
-                                                   const model::assignment& how) const {
+domain_devices::candidate domain_devices::candidate_of(const model::view& v,
+                                                       const model::domain& who,
+                                                       const model::assignment& how) const {
   return {who.name, how, v.facts(who).xid};
 }
 
-void domain_state::hear(const device_request& x) {
-  auto now = look();
+void domain_devices::hear(const device_request& x) {
+  auto now = domain_.look();
   auto* who = now.find(x.frontend);
   auto& told = offers_[x.kind].told;
   auto gone = told && !find(*told, x.device);
-  if (who && !gone && !world_->holders.is_taken({x.kind, who_, x.device.port}))
+  if (who && !gone && !domain_.world()->holders.is_taken({x.kind, domain_.who(), x.device.port}))
     ask_user(x.kind, x.device, {candidate_of(now.view(), *who, x.assignment)});
 }
 
 /// It has not left meanwhile.
-bool domain_state::still_offers(const std::string& kind, const model::device& x) const {
+bool domain_devices::still_offers(const std::string& kind, const model::device& x) const {
   auto it = offers_.find(kind);
   auto listed = it != offers_.end() && it->second.told;
   return listed ? find(*it->second.told, x) != nullptr
@@ -237,12 +239,12 @@ bool domain_state::still_offers(const std::string& kind, const model::device& x)
 }
 
 /// The backend asks, whoever wants it: it knows when there is nothing left to ask about.
-void domain_state::ask_user(const std::string& kind, const model::device& x,
-                            const std::vector<candidate>& all) {
+void domain_devices::ask_user(const std::string& kind, const model::device& x,
+                              const std::vector<candidate>& all) {
   auto names = std::vector<std::string>{};
   for (auto& it : all)
     names.push_back(it.who);
-  auto now = look();
+  auto now = domain_.look();
   auto signs = std::make_shared<cancellation>();
   questions_.push_back({kind, x, all, signs});
   publish_questions();
@@ -256,46 +258,47 @@ void domain_state::ask_user(const std::string& kind, const model::device& x,
     auto whom = chosen_target(answer, names);
     auto it = std::ranges::find(all, whom, &candidate::who);
     if (it == all.end())
-      note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
+      domain_.note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
     else if (still_offers(kind, x) && still_wants(*it, kind, x))
       give(kind, x, *it);
     else
-      note(spdlog::level::info, "{} device {} is not for '{}' any more", kind, text_of(x), whom);
+      domain_.note(spdlog::level::info, "{} device {} is not for '{}' any more", kind, text_of(x),
+                   whom);
   };
   auto unanswered = [this, kind, x, over](const model::error& why) {
     over();
-    note(spdlog::level::warn, "{} device {} is attached to nobody: {}", kind, text_of(x),
-         why.message());
+    domain_.note(spdlog::level::warn, "{} device {} is attached to nobody: {}", kind, text_of(x),
+                 why.message());
   };
-  run(work(job::ask_user{attach_question(now.view(), kind, x, names), signs}), answered, unanswered,
-      over);
+  domain_.run(domain_.work(job::ask_user{attach_question(now.view(), kind, x, names), signs}),
+              answered, unanswered, over);
 }
 
-void domain_state::give(const std::string& kind, const model::device& x, const candidate& to) {
+void domain_devices::give(const std::string& kind, const model::device& x, const candidate& to) {
   withdraw_questions(kind, x.port);
-  auto actors = world_->directory.read();
+  auto actors = domain_.world()->directory.read();
   if (auto* entry = actors->find(to.who))
-    self->send(entry->domain, device_available{kind, x});
+    domain_.self->send(entry->domain, device_available{kind, x});
 }
 
-void domain_state::withdraw_questions(const std::string& kind, const std::string& port) {
+void domain_devices::withdraw_questions(const std::string& kind, const std::string& port) {
   for (auto& x : questions_)
     if (x.kind == kind && x.what.port == port)
       x.signs->stop.request_stop();
 }
 
 /// The life that wanted it goes on, and is still to have it.
-bool domain_state::still_wants(const candidate& x, const std::string& kind,
-                               const model::device& what) const {
-  auto now = look();
+bool domain_devices::still_wants(const candidate& x, const std::string& kind,
+                                 const model::device& what) const {
+  auto now = domain_.look();
   auto* who = now.find(x.who);
   return who && now.view().facts(*who).xid == x.xid && model::assignment_for(*who, kind, what);
 }
 
 /// A question whose reason is gone is withdrawn.
-void domain_state::review_questions() {
+void domain_devices::review_questions() {
   for (auto& x : questions_) {
-    auto taken = world_->holders.is_taken({x.kind, who_, x.what.port});
+    auto taken = domain_.world()->holders.is_taken({x.kind, domain_.who(), x.what.port});
     auto wanted =
         std::ranges::any_of(x.candidates, [&](auto& y) { return still_wants(y, x.kind, x.what); });
     if (taken || !wanted)
@@ -304,12 +307,12 @@ void domain_state::review_questions() {
 }
 
 /// Others see whom the user is asked about.
-void domain_state::publish_questions() {
-  world_->asked.update([this](auto& all) {
-    std::erase_if(all, [this](auto& x) { return x.second == who_; });
+void domain_devices::publish_questions() {
+  domain_.world()->asked.update([this](auto& all) {
+    std::erase_if(all, [this](auto& x) { return x.second == domain_.who(); });
     for (auto& x : questions_)
       for (auto& y : x.candidates)
-        all.emplace(y.who, who_);
+        all.emplace(y.who, domain_.who());
   });
 }
 
@@ -317,12 +320,8 @@ void domain_state::publish_questions() {
 
 /// A device of ours is gone from its backend; the hypervisor may know already. It is ours until the
 /// hypervisor says that we have it no more.
-void domain_state::lose_device(const device_removed& what) {
+void domain_devices::lose(const device_removed& what) {
   auto here = [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); };
-  if (start_ && std::ranges::any_of(start_->taken, here))
-    abort_start({errc::general,
-                 fmt::format("{} device {}:{} went away", what.kind, what.backend, what.port),
-                 {}});
   if (std::ranges::any_of(attaching_, here)) {
     if (!what.let_go) // of an earlier time that we had it
       losses_.push_back(what);
@@ -334,8 +333,8 @@ void domain_state::lose_device(const device_removed& what) {
   auto gone = *it;
   if (says_who_has(gone.kind)) {
     has_lost(gone);
-    return tell(fmt::format("device-detach:{}", gone.kind),
-                {{"port", fmt::format("{}:{}", gone.backend, gone.port)}});
+    return domain_.tell(fmt::format("device-detach:{}", gone.kind),
+                        {{"port", fmt::format("{}:{}", gone.backend, gone.port)}});
   }
   if (std::ranges::find(leaving_, gone) == leaving_.end())
     leaving_.push_back(gone);
@@ -343,86 +342,87 @@ void domain_state::lose_device(const device_removed& what) {
 }
 
 /// Its backend says that we have it; that we know when we asked for it.
-void domain_state::gain_device(const device_passed& what) {
+void domain_devices::gain(const device_passed& what) {
   auto known = in_use();
   auto& x = what.device;
-  if (facts_.xid < 0 || std::ranges::any_of(known, [&](auto& y) {
+  if (domain_.facts().xid < 0 || std::ranges::any_of(known, [&](auto& y) {
         return model::is_at(y, what.kind, x.backend, x.port);
       }))
     return;
   attached_.push_back({what.kind, x.backend, x.port, x.identity, {}});
-  world_->holders.found(attached_.back(), who_);
+  domain_.world()->holders.found(attached_.back(), domain_.who());
   withdraw_questions();
   if (what.is_news)
-    tell(fmt::format("device-attach:{}", what.kind),
-         {{"device", text_of(x)}, {"options", model::event_text(model::device_options{})}});
+    domain_.tell(fmt::format("device-attach:{}", what.kind),
+                 {{"device", text_of(x)}, {"options", model::event_text(model::device_options{})}});
 }
 
-void domain_state::take_device(const device_available& x) {
-  auto now = look();
-  auto* me = record(now);
+void domain_devices::take(const device_available& x) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto* how =
       me ? model::assignment_for(*me, x.kind, x.device) : nullptr; // as the record is by now
-  if (!how || facts_.xid < 0 || (start_ && start_->failed))
+  if (!how || domain_.facts().xid < 0 || domain_.is_failing())
     return;
   auto& by = model::find_device_kind(x.kind)->by;
   if (by == model::carrier::services && !check_reachable(now.view(), *me)) // it is looked for then
     return;
   attach_known(x.kind, x.device, how->options, asked_by::assignment,
-               heard_here_([this, x](const model::outcome<std::string>& done) {
+               domain_.heard_here([this, x](const model::outcome<std::string>& done) {
                  if (!done)
-                   note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,
-                        text_of(x.device), done.error().text);
+                   domain_.note(spdlog::level::warn, "{} device {} is not attached: {}", x.kind,
+                                text_of(x.device), done.error().text);
                }));
 }
 
 /// What its assignments promise, now that it runs.
-void domain_state::take_devices() {
-  auto now = look();
+void domain_devices::take_assigned() {
+  auto now = domain_.look();
   for (auto& kind : model::device_kinds) {
-    auto* me = record(now);
+    auto* me = domain_.record(now);
     if (!me || kind.name == "pci" || model::assigned(*me, kind.name).empty())
       continue;
     if (is_there(kind, *now.machine))
-      take_devices_of(std::string{kind.name});
+      take_assigned_of(std::string{kind.name});
     else
-      note(spdlog::level::warn, "{} device {} is not attached: nothing on this host handles those",
-           kind.name, event_text(model::assigned(*me, kind.name)[0]));
+      domain_.note(spdlog::level::warn,
+                   "{} device {} is not attached: nothing on this host handles those", kind.name,
+                   event_text(model::assigned(*me, kind.name)[0]));
   }
 }
 
 /// What is passed on over qrexec does not outlast a sleep, and waits while nobody in it can hear.
-void domain_state::take_devices_again() {
-  auto now = look();
-  auto* me = record(now);
+void domain_devices::take_assigned_again() {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   for (auto& kind : model::device_kinds)
     if (me && kind.by == model::carrier::services && is_there(kind, *now.machine))
-      take_devices_of(std::string{kind.name});
+      take_assigned_of(std::string{kind.name});
 }
 
-void domain_state::take_devices_of(const std::string& kind) {
-  auto now = look();
-  auto* me = record(now);
+void domain_devices::take_assigned_of(const std::string& kind) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto in_its_xml = model::find_device_kind(kind)->by == model::carrier::hypervisor;
   auto backends = backends_of(*me, kind, [in_its_xml](auto& x) {
     return !in_its_xml || x.mode != model::assignment_mode::required;
   });
   if (!backends.empty())
-    with_all_devices(kind, std::move(backends), [this, kind, life = life_](auto offered) {
-      auto now = look();
-      auto* me = record(now);
-      if (life != life_ || !me)
+    with_all_devices(kind, std::move(backends), [this, kind, life = domain_.life()](auto offered) {
+      auto now = domain_.look();
+      auto* me = domain_.record(now);
+      if (life != domain_.life() || !me)
         return;
-      auto actors = world_->directory.read();
+      auto actors = domain_.world()->directory.read();
       for (auto& x : model::arrivals(*me, kind, offered)) {
         auto* backend = actors->find(x.what.backend);
         if (auto may = model::permit_device({now.view(), me}, &x.what); !may)
-          note(spdlog::level::warn, "{} device {} is not attached: {}", kind, text_of(x.what),
-               may.error().text);
+          domain_.note(spdlog::level::warn, "{} device {} is not attached: {}", kind,
+                       text_of(x.what), may.error().text);
         else if (x.how.mode != model::assignment_mode::ask_to_attach)
-          take_device({kind, x.what});
+          take({kind, x.what});
         else if (backend)
-          self->send(backend->domain, device_request{kind, who_, x.what, x.how});
+          domain_.self->send(backend->domain, device_request{kind, domain_.who(), x.what, x.how});
       }
     });
 }
@@ -431,9 +431,9 @@ void domain_state::take_devices_of(const std::string& kind) {
 
 /// Running domains that may have what the assignments of this class speak of.
 std::vector<std::string>
-domain_state::backends_of(const model::domain& me, std::string_view kind,
-                          const std::function<bool(const model::assignment&)>& counts) const {
-  auto now = look();
+domain_devices::backends_of(const model::domain& me, std::string_view kind,
+                            const std::function<bool(const model::assignment&)>& counts) const {
+  auto now = domain_.look();
   auto result = std::vector<std::string>{};
   auto named = [&](const std::string& name) {
     return std::ranges::any_of(model::assigned(me, kind), [&](auto& x) {
@@ -441,15 +441,15 @@ domain_state::backends_of(const model::domain& me, std::string_view kind,
     });
   };
   for (auto& x : now.system->domains)
-    if (x->name.str() != who_ && model::listens(now.view(), *x) && named(x->name))
+    if (x->name.str() != domain_.who() && model::listens(now.view(), *x) && named(x->name))
       result.push_back(x->name);
   return result;
 }
 
 /// Asks one backend after the other. One that does not answer has nothing.
-void domain_state::with_all_devices(const std::string& kind, std::vector<std::string> backends,
-                                    const std::function<void(std::vector<model::device>)>& then,
-                                    std::vector<model::device> found) {
+void domain_devices::with_all_devices(const std::string& kind, std::vector<std::string> backends,
+                                      const std::function<void(std::vector<model::device>)>& then,
+                                      std::vector<model::device> found) {
   if (backends.empty())
     return then(std::move(found));
   auto backend = std::move(backends.back());
@@ -459,9 +459,10 @@ void domain_state::with_all_devices(const std::string& kind, std::vector<std::st
     all.insert(all.end(), more.begin(), more.end());
     with_all_devices(kind, backends, then, std::move(all));
   };
-  auto failed = heard_here_([this, backend, next](const model::outcome<std::string>& x) {
+  auto failed = domain_.heard_here([this, backend, next](const model::outcome<std::string>& x) {
     if (!x) {
-      note(spdlog::level::warn, "'{}' does not tell its devices: {}", backend, x.error().text);
+      domain_.note(spdlog::level::warn, "'{}' does not tell its devices: {}", backend,
+                   x.error().text);
       next({});
     }
   });
@@ -470,88 +471,4 @@ void domain_state::with_all_devices(const std::string& kind, std::vector<std::st
     next(std::move(more));
   });
 }
-
-/// Required devices are there, and PCI devices have left their drivers (spec/devices.md §6, §8).
-void domain_state::check_devices() {
-  check_devices_of(0);
-}
-
-void domain_state::check_devices_of(std::size_t at) {
-  if (at == std::size(model::device_kinds))
-    return take_required();
-  auto kind = std::string{model::device_kinds[at].name};
-  auto now = look();
-  auto* me = record(now);
-  if (!me)
-    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  auto required = [](auto& x) { return x.mode == model::assignment_mode::required; };
-  auto found = [this, at, kind, life = life_](const std::vector<model::device>& all) {
-    auto now = look();
-    auto* me = record(now);
-    if (life != life_ || !me || !start_ || start_->failed)
-      return;
-    if (auto there = model::check_required(*me, kind, all); !there)
-      return fail_start(std::move(there.error()));
-    if (kind == block)
-      start_->disks_found = all;
-    else if (kind == "pci")
-      start_->pci = all;
-    check_devices_of(at + 1);
-  };
-  with_all_devices(kind, backends_of(*me, kind, required), found);
-}
-
-/// What its XML will bring is its own from here on; others may have been faster.
-void domain_state::take_required() {
-  auto now = look();
-  auto* me = record(now);
-  if (!me)
-    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  const std::pair<std::string, const std::vector<model::device>*> found[]{
-      {"pci", &start_->pci}, {std::string{block}, &start_->disks_found}};
-  for (auto& [kind, devices] : found) {
-    auto as_found = model::with_found(*me, kind, *devices);
-    for (auto* how : model::required_of(as_found, kind)) {
-      auto x = model::attachment{kind, how->backend, how->port, how->identity, how->options};
-      if (how->port == "*" || std::ranges::any_of(start_->taken, [&](auto& y) {
-            return model::is_at(y, kind, x.backend, x.port);
-          }))
-        continue;
-      if (auto taken = world_->holders.take(x, who_); !taken)
-        return fail_start(std::move(taken.error()));
-      start_->taken.push_back(std::move(x));
-    }
-  }
-  withdraw_questions();
-  bind_pci();
-}
-
-/// What was taken, and what the guest was found to have, maybe after it was gone.
-void domain_state::undo_devices() {
-  drop_attachments();
-  unwind();
-}
-
-/// All that are assigned, whatever their mode.
-void domain_state::bind_pci() {
-  auto now = look();
-  auto* me = record(now);
-  auto wanted = std::vector<job::bind_pci::wanted>{};
-  auto as_found = me ? model::with_found(*me, "pci", start_->pci) : model::domain{};
-  if (me)
-    for (auto& x : model::assigned(as_found, "pci"))
-      if (x.port != "*"
-          && std::ranges::find(wanted, x.port, &job::bind_pci::wanted::port) == wanted.end())
-        wanted.push_back({x.port, event_text(x)});
-  if (wanted.empty())
-    return next_step();
-  run(
-      work(job::bind_pci{std::move(wanted)}),
-      [this](const std::vector<model::device>& bound) {
-        start_->pci = bound;
-        next_step();
-      },
-      [this](const model::error& why) { fail_start(why); });
-}
-
 } // namespace qubes::actors

@@ -1,6 +1,6 @@
 // The microphone: who gets its sound, an entry in the QubesDB of the domain's audiovm says. Facts
 // of the package qubes-gui-daemon.
-#include "actors/domain/domain.hpp"
+#include "actors/domain/devices.hpp"
 #include "model/change/change.hpp"
 #include "model/device/guest_devices.hpp"
 #include "model/guest/extension.hpp"
@@ -25,24 +25,24 @@ std::string config_entry(const std::string& who) {
 } // namespace
 
 /// The entry in the QubesDB of a player that runs; nothing when there is none.
-void domain_state::with_sound_entry(const model::domain* player, const reply& to,
-                                    const std::function<void(std::optional<std::string>)>& then) {
-  auto now = look();
+void domain_devices::with_sound_entry(const model::domain* player, const reply& to,
+                                      const std::function<void(std::optional<std::string>)>& then) {
+  auto now = domain_.look();
   if (!player || !model::listens(now.view(), *player))
     return then(std::nullopt);
-  look_up(to, about(*player, job::read_qubesdb{config_entry(who_)}),
-          [path = config_entry(who_), then](const model::entry_list& entries) {
-            for (auto& [at, text] : entries)
-              if (at == path)
-                return then(text);
-            then(std::nullopt);
-          });
+  domain_.look_up(to, about(*player, job::read_qubesdb{config_entry(domain_.who())}),
+                  [path = config_entry(domain_.who()), then](const model::entry_list& entries) {
+                    for (auto& [at, text] : entries)
+                      if (at == path)
+                        return then(text);
+                    then(std::nullopt);
+                  });
 }
 
-void domain_state::with_microphone(
+void domain_devices::with_microphone(
     const reply& to, const std::function<void(std::vector<model::attachment>)>& then) {
-  auto now = look();
-  auto* me = record(now);
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto* player = me ? model::read_domain({now.view(), me}, "audiovm") : nullptr;
   with_sound_entry(player, to, [then](const auto& entry) {
     auto mic = model::microphone();
@@ -54,14 +54,14 @@ void domain_state::with_microphone(
 }
 
 /// A service of the player does it, where it has one.
-model::outcome<driver_job> domain_state::let_sound_in(bool on) const {
-  auto now = look();
-  auto* me = record(now);
+model::outcome<driver_job> domain_devices::let_sound_in(bool on) const {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return tl::unexpected{stopped_meanwhile(who_)};
+    return tl::unexpected{domain_.stopped_meanwhile(domain_.who())};
   auto* player = model::read_domain({now.view(), me}, "audiovm");
   if (!player)
-    return model::fail(errc::general, fmt::format("nobody plays the sound of '{}'", who_),
+    return model::fail(errc::general, fmt::format("nobody plays the sound of '{}'", domain_.who()),
                        "set its audiovm");
   if (!model::listens(now.view(), *player))
     return model::fail(errc::vm_not_running,
@@ -70,25 +70,25 @@ model::outcome<driver_job> domain_state::let_sound_in(bool on) const {
   auto service = std::string{on ? "qubes.AudioInputEnable" : "qubes.AudioInputDisable"};
   auto of_player = [&](auto what) {
     auto result = about(*player, std::move(what));
-    result.about.awaited_by = who_;
+    result.about.awaited_by = domain_.who();
     return result;
   };
   if (!model::has_feature(now.view(), *player, "supported-rpc." + service,
                           model::chain::with_netvm)) {
     auto what = job::write_qubesdb{};
-    put(what.edits, config_entry(who_), on ? "1" : "0");
+    put(what.edits, config_entry(domain_.who()), on ? "1" : "0");
     return of_player(std::move(what));
   }
   auto user = model::service_user(now.view(), *player);
   return of_player(
-      job::ask_service{.call = {.service = fmt::format("{}+{}", service, who_),
+      job::ask_service{.call = {.service = fmt::format("{}+{}", service, domain_.who()),
                                 .user = user.empty() ? std::string{model::default_user} : user}});
 }
 
 /// A player remembers nothing of an earlier life of ours.
-void domain_state::forget_sound() {
-  auto now = look();
-  auto* me = record(now);
+void domain_devices::forget_sound() {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto* player = me ? model::read_domain({now.view(), me}, "audiovm") : nullptr;
   auto* row = model::find_device_kind(microphone_class);
   if (!is_there(*row, *now.machine) || !player || player == me
@@ -96,31 +96,33 @@ void domain_state::forget_sound() {
     return;
   auto what = job::write_qubesdb{};
   for (auto folder : {"/audio-input-config/", "/audio-input/", "/audio-input-request/"})
-    drop(what.edits, folder + who_);
-  run(
+    drop(what.edits, folder + domain_.who());
+  domain_.run(
       about(*player, std::move(what)), [] {},
       [this](const model::error& why) {
-        note(spdlog::level::warn, "its audiovm still knows an earlier microphone: {}", why.text);
+        domain_.note(spdlog::level::warn, "its audiovm still knows an earlier microphone: {}",
+                     why.text);
       });
 }
 
 /// What the former player was told, the next one is.
-void domain_state::move_sound(const model::system_ptr& before, const model::change& what) {
-  auto now = look();
+void domain_devices::move_sound(const model::system_ptr& before, const model::change& what) {
+  auto now = domain_.look();
   auto v = now.view();
-  auto* me = record(now);
+  auto* me = domain_.record(now);
   auto* row = model::find_device_kind(microphone_class);
-  auto* was = before->find(who_);
-  if (!me || !was || facts_.xid < 0 || !is_there(*row, *now.machine)
+  auto* was = before->find(domain_.who());
+  if (!me || !was || domain_.facts().xid < 0 || !is_there(*row, *now.machine)
       || !model::touches(what, "audiovm"))
     return;
   auto* former = model::read_domain({{*before, v.board, v.machine}, was}, "audiovm");
   auto* next = model::read_domain({v, me}, "audiovm");
   if (!next || former == next || (former && former->name == next->name))
     return;
-  auto failed = heard_here_([this](const model::outcome<std::string>& x) {
+  auto failed = domain_.heard_here([this](const model::outcome<std::string>& x) {
     if (!x)
-      note(spdlog::level::warn, "its microphone stays with its former audiovm: {}", x.error().text);
+      domain_.note(spdlog::level::warn, "its microphone stays with its former audiovm: {}",
+                   x.error().text);
   });
   if (!model::listens(v, *next))
     return failed.refuse(
@@ -130,8 +132,8 @@ void domain_state::move_sound(const model::system_ptr& before, const model::chan
     if (entry != "0" && entry != "1")
       return failed.ok();
     auto told = to;
-    put(told.what.edits, config_entry(who_), *entry);
-    run_for(failed, std::move(told), [failed] { failed.ok(); });
+    put(told.what.edits, config_entry(domain_.who()), *entry);
+    domain_.run_for(failed, std::move(told), [failed] { failed.ok(); });
   });
 }
 

@@ -1,7 +1,7 @@
 #include "actors/domain/netvm.hpp"
 
 #include "actors/common/guest_notification.hpp"
-#include "actors/domain/firewall.hpp"
+#include "actors/domain/firewall_file.hpp"
 #include "model/guest/extensions/network.hpp"
 #include "model/network/legacy_firewall.hpp"
 #include "model/property/default_rules.hpp"

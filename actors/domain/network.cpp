@@ -109,10 +109,10 @@ void domain_state::find_network() {
       work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
         found_network(has.links);
-        identify_devices(has.attachments, [] {});
+        devices_.identify(has.attachments, [] {});
       },
       [this](const model::error& why) {
-        devices_unknown(why);
+        devices_.cannot_tell(why);
         auto now = look();
         if (auto* me = record(now); me && model::netvm_of(now.view(), *me))
           found_network({{netvm_in_record(), model::read_text({now.view(), me}, "mac")}});
@@ -153,9 +153,9 @@ void domain_state::plug(const std::string& netvm) {
   };
   auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
   auto rules = step([this, netvm, attach] {
-    with_rules_or_none([this, netvm, attach](auto& all) {
-      arm_expiry(all);
-      push_rules(netvm, all, attach);
+    firewall_.with_rules_or_none([this, netvm, attach](auto& all) {
+      firewall_.arm_expiry(all);
+      firewall_.push(netvm, all, attach);
     });
   });
   auto address = step([this, netvm, rules] { tell_address(netvm, rules); });

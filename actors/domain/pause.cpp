@@ -115,7 +115,7 @@ void domain_state::carry_out(const ask::resume&, const reply& to) {
     move(awake());
     auto woken = [this, to] {
       tell("domain-resumed");
-      take_devices_again();
+      devices_.take_assigned_again();
       to.ok();
     };
     if (start_ || !has_agent())
@@ -127,19 +127,6 @@ void domain_state::carry_out(const ask::resume&, const reply& to) {
               woken();
             });
   });
-}
-
-/// What is not called for want of an ear is not told.
-void domain_state::announce_service() {
-  auto now = look();
-  if (auto* me = record(now); me && check_reachable(now.view(), *me))
-    tell("domain-cmd-pre-run", {{"start_guid", "False"}});
-}
-
-bool domain_state::has_agent() const {
-  auto now = look();
-  auto* me = record(now);
-  return me && model::has_agent(now.view(), *me);
 }
 
 void domain_state::carry_out(const ask::run_service& x, const reply& to) {
@@ -199,7 +186,7 @@ void domain_state::agent_is(bool there) {
   facts_.agent = there;
   publish_facts();
   if (there)
-    take_devices_again();
+    devices_.take_assigned_again();
 }
 
 /// News may be late; only the present state counts.
@@ -273,9 +260,9 @@ void domain_state::reconcile(const model::guest& truth) {
     live_as(truth);
     facts_.agent = true;
     look_for_agent();
-    watch_guest([this] { look_at_all_devices(); });
+    watch_guest([this] { devices_.look_at_all(); });
     find_network();
-    refresh_firewall();
+    firewall_.refresh();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v, netvm_life::known);
   }
@@ -339,8 +326,8 @@ void domain_state::catch_up() {
     return sync_network();
   if (model::is_preload(v, *me))
     self->send(world_->disposables, atom::open_v, who_);
-  take_devices_again();
-  take_up_menus();
+  devices_.take_assigned_again();
+  menus_.take_up();
   catch_up_network();
 }
 
@@ -373,7 +360,7 @@ void domain_state::catch_up_network() {
     forget_deferred([this, has_agent, life] {
       if (life == life_ && has_agent && uplink_->now().interface())
         await_uplink();
-      tell_devices_changed();
+      devices_.tell_changed();
     });
   });
 }

@@ -219,7 +219,7 @@ void domain_state::not_committed(const commitment& x, const model::error& why) {
 void domain_state::change_ended() {
   changing_ = false;
   if (!catching_up_)
-    tell_devices_changed();
+    devices_.tell_changed();
   auto starts = std::exchange(starts_after_change_, {});
   if (!starts.empty())
     world_->status.finish(who_);
@@ -242,10 +242,10 @@ void domain_state::committed(const model::plan& done, const model::system_ptr& b
   };
   self->send(world_->events, done.before);
   tell_menus(self, world_, before, done.what, done.after);
-  move_sound(before, done.what);
+  devices_.move_sound(before, done.what);
   if (std::ranges::any_of(done.what.edits,
                           [](auto& x) { return std::holds_alternative<model::set_devices>(x); }))
-    withdraw_questions();
+    devices_.withdraw_questions();
   tell_change(self, world_, before, done.what, who_,
               [this, before, finish] { follow_record(before, finish); });
 }

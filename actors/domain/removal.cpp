@@ -82,9 +82,7 @@ bool domain_state::removed_by(const model::plan& done, const model::system_ptr& 
   if (!removes(done, who_))
     return false;
   gone_ = true;
-  for (auto& x : copies_)
-    if (auto still = x.lock())
-      still->stop.request_stop();
+  volumes_.break_off_copies();
   self->send(world_->events, done.before);
   self->send(world_->events, done.after);
   tell_menus(self, world_, before, done.what, done.after);

@@ -184,7 +184,7 @@ void domain_state::finish_start() {
     for (auto& x : waiting)
       x.ok();
   });
-  take_up_menus();
+  menus_.take_up();
 }
 
 // -- the steps -----------------------------------------------------------------------------------
@@ -440,7 +440,7 @@ void domain_state::spawned() {
   start_->memory.reset();
   tell_runtime_reset();
   tell("domain-spawn", {{"start_guid", "True"}});
-  tell_legacy_netvm();
+  tell_legacy_netvm([] {});
   next_step();
 }
 
@@ -514,7 +514,7 @@ void domain_state::tell_others(const std::function<void()>& then) {
   };
   for (auto& [whose, edits] : all)
     write_qubesdb(self, world_, whose, std::move(edits), done);
-  refresh_firewall(done);
+  firewall_.refresh(done);
 }
 
 /// A guest that was paused or put to sleep meanwhile stays so.
@@ -523,7 +523,7 @@ void domain_state::started() {
     move(power::running);
   recover({trouble::start, trouble::volumes});
   tell("domain-start", {{"start_guid", "True"}});
-  take_devices();
+  devices_.take_assigned();
   take_input();
   if (auto clients = supervisor())
     self->send(clients, atom::up_v, netvm_life::new_one);

@@ -319,10 +319,10 @@ void domain_state::tell_end() {
   recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
   network_pause_ = {};
   watch_pause_ = {};
-  devices_pause_ = {};
+  devices_.forget_pause();
   tell("domain-shutdown");
-  forget_devices();
-  drop_attachments();
+  devices_.forget_offers();
+  devices_.drop_attachments();
   if (auto clients = supervisor())
     self->send(clients, atom::down_v);
 }

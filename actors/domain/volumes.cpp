@@ -1,5 +1,4 @@
-// A domain's volumes as clients see and change them (spec/admin-api.md B4, B7).
-#include "actors/domain/domain.hpp"
+#include "actors/domain/volumes.hpp"
 
 #include "model/base/literal.hpp"
 #include "model/change/plan_storage.hpp"
@@ -33,33 +32,13 @@ std::string describe(const model::system& all, const model::volume& it,
 }
 
 } // namespace
-
-model::outcome<disk_job::volume_target> domain_state::my_volume(const std::string& volume) const {
-  auto now = look();
-  auto me = now.system->share(who_);
-  if (!me)
-    return model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", who_));
-  if (!me->find_volume(volume))
-    return model::fail(errc::permission_denied,
-                       fmt::format("'{}' has no volume '{}'", who_, volume));
-  return disk_job::volume_target{.system = now.system, .domain = std::move(me), .volume = volume};
-}
-
-std::optional<disk_job::domain_target> domain_state::my_disks() const {
-  auto now = look();
-  auto me = now.system->share(who_);
-  if (!me || me->volumes.empty())
-    return std::nullopt;
-  return disk_job::domain_target{.system = now.system, .domain = std::move(me)};
-}
-
-void domain_state::carry_out(const ask::look_at_volume& x, const reply& to) {
+void domain_volumes::carry_out(const ask::look_at_volume& x, const reply& to) {
   with_facts(x.volume, to, [to](const auto& at, const model::volume_facts& facts) {
     to.ok(describe(*at.system, *at.domain->find_volume(at.volume), facts));
   });
 }
 
-void domain_state::carry_out(const ask::list_snapshots& x, const reply& to) {
+void domain_volumes::carry_out(const ask::list_snapshots& x, const reply& to) {
   with_facts(x.volume, to, [to](const auto&, const model::volume_facts& facts) {
     auto text = std::string{};
     for (auto& revision : facts.revisions)
@@ -70,28 +49,29 @@ void domain_state::carry_out(const ask::list_snapshots& x, const reply& to) {
 
 /// As they are known, or by a look. What a guest writes to is looked at again, for the next reader;
 /// before it is there and once it is gone, nobody but a pool does.
-void domain_state::with_facts(
+void domain_volumes::with_facts(
     const std::string& volume, const reply& to,
     const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then) {
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
-  auto guest_writes = facts_.xid >= 0;
-  auto known =
-      world_->volumes.read(*at->domain->find_volume(volume), guest_writes, world_->now_us());
+  auto guest_writes = domain_.facts().xid >= 0;
+  auto known = domain_.world()->volumes.read(*at->domain->find_volume(volume), guest_writes,
+                                             domain_.world()->now_us());
   if (!known)
-    return on_disk(*at, disk_job::look_at_volume{}, to,
-                   [at = *at, then](const model::volume_facts& found) { then(at, found); });
+    return domain_.on_disk(*at, disk_job::look_at_volume{}, to,
+                           [at = *at, then](const model::volume_facts& found) { then(at, found); });
   then(*at, known->facts);
   if (known->ages)
-    on_disk(*at, disk_job::look_at_volume{}, to_nobody(), [](const model::volume_facts&) {});
+    domain_.on_disk(*at, disk_job::look_at_volume{}, to_nobody(),
+                    [](const model::volume_facts&) {});
 }
 
 /// The pool first, then the record, then the file system of a running guest. What would cut data
 /// off is refused here where it can be seen already; the pool judges by what is there in its turn.
-void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
+void domain_volumes::carry_out(const ask::resize_volume& x, const reply& to) {
   auto& volume = x.volume;
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
   auto bytes = model::parse_size(x.size, "volume size");
@@ -99,49 +79,52 @@ void domain_state::carry_out(const ask::resize_volume& x, const reply& to) {
     return to.refuse(bytes.error());
   auto& it = *at->domain->find_volume(volume);
   auto now = it.size;
-  if (*bytes < now && (it.save_on_stop || facts_.state != power::halted))
+  if (*bytes < now && (it.save_on_stop || domain_.facts().state != power::halted))
     return to.refuse({errc::storage,
                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
-                                  volume, who_, now, *bytes),
+                                  volume, domain_.who(), now, *bytes),
                       "make a smaller volume and copy the data"});
-  on_disk(*at, disk_job::resize_volume{*bytes}, to, [this, volume, to](disk_job::new_size size) {
-    note_size(volume, size, heard_here_([this, volume, to](model::outcome<std::string> done) {
-                if (!done || facts_.xid < 0)
-                  return to.give(std::move(done));
-                grow_file_system(volume, to);
-              }));
-  });
+  domain_.on_disk(
+      *at, disk_job::resize_volume{*bytes}, to, [this, volume, to](disk_job::new_size size) {
+        note_size(volume, size,
+                  domain_.heard_here([this, volume, to](model::outcome<std::string> done) {
+                    if (!done || domain_.facts().xid < 0)
+                      return to.give(std::move(done));
+                    grow_file_system(volume, to);
+                  }));
+      });
 }
 
-void domain_state::grow_file_system(const std::string& volume, const reply& to) {
-  announce_service();
-  run(
-      work(root_service("qubes.ResizeDisk", volume)), [to] { to.ok(); },
+void domain_volumes::grow_file_system(const std::string& volume, const reply& to) {
+  domain_.announce_service();
+  domain_.run(
+      domain_.work(domain_.root_service("qubes.ResizeDisk", volume)), [to] { to.ok(); },
       [this, volume, to](const model::error& why) {
         to.refuse({errc::storage,
                    fmt::format("volume '{}' of '{}' has grown, its file system has not: {}", volume,
-                               who_, why.text),
+                               domain_.who(), why.text),
                    "grow it in the domain"});
       },
-      [this, to] { to.refuse(stopped_meanwhile(who_)); });
+      [this, to] { to.refuse(domain_.stopped_meanwhile(domain_.who())); });
 }
 
-void domain_state::tell_import(const std::string& which, const std::string& volume,
-                               const std::string& key, const std::string& text) {
-  tell(fmt::format("domain-volume-import-{}", which), {{"volume", volume}, {key, text}});
+void domain_volumes::tell_import(const std::string& which, const std::string& volume,
+                                 const std::string& key, const std::string& text) {
+  domain_.tell(fmt::format("domain-volume-import-{}", which), {{"volume", volume}, {key, text}});
 }
 
-void domain_state::carry_out(const ask::clear_volume& x, const reply& to) {
+void domain_volumes::carry_out(const ask::clear_volume& x, const reply& to) {
   auto& volume = x.volume;
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
   auto& it = *at->domain->find_volume(volume);
   if (!it.save_on_stop)
-    return to.refuse({errc::not_implemented,
-                      fmt::format("volume '{}' of '{}' keeps nothing to clear", volume, who_),
-                      {}});
-  on_disk(*at, disk_job::clear_volume{}, to, [this, volume, to](disk_job::new_size size) {
+    return to.refuse(
+        {errc::not_implemented,
+         fmt::format("volume '{}' of '{}' keeps nothing to clear", volume, domain_.who()),
+         {}});
+  domain_.on_disk(*at, disk_job::clear_volume{}, to, [this, volume, to](disk_job::new_size size) {
     end_of_import(volume);
     tell_import("begin", volume, "size", fmt::format("{}", size));
     tell_import("end", volume, "success", "True");
@@ -149,9 +132,9 @@ void domain_state::carry_out(const ask::clear_volume& x, const reply& to) {
   });
 }
 
-void domain_state::carry_out(const ask::revert_volume& x, const reply& to) {
+void domain_volumes::carry_out(const ask::revert_volume& x, const reply& to) {
   auto& volume = x.volume;
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
   auto revision = std::string{model::trimmed(x.revision)};
@@ -159,15 +142,15 @@ void domain_state::carry_out(const ask::revert_volume& x, const reply& to) {
   if (revision.empty() || revision.find_first_not_of(allowed) != std::string::npos)
     return to.refuse({errc::protocol, "this is no name of a revision",
                       "letters, digits and ':-_.' are allowed"});
-  on_disk(*at, disk_job::revert_volume{std::move(revision)}, to,
-          [this, volume, to](disk_job::new_size size) {
-            end_of_import(volume);
-            note_size(volume, size, to);
-          });
+  domain_.on_disk(*at, disk_job::revert_volume{std::move(revision)}, to,
+                  [this, volume, to](disk_job::new_size size) {
+                    end_of_import(volume);
+                    note_size(volume, size, to);
+                  });
 }
 
 /// What was being imported is given up for the sake of something else.
-void domain_state::end_of_import(const std::string& volume) {
+void domain_volumes::end_of_import(const std::string& volume) {
   auto found = imports_.find(volume);
   if (found == imports_.end() || !found->second.under_way)
     return;
@@ -177,18 +160,19 @@ void domain_state::end_of_import(const std::string& volume) {
 }
 
 /// The record has the size that the volume has; 0 for one that nobody can tell.
-void domain_state::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
+void domain_volumes::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
   if (bytes == 0)
     return to.ok();
-  change([volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
-         to);
+  domain_.change(
+      [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
+      to);
 }
 
 /// Overwrites a volume with another one's last committed state.
-void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
+void domain_volumes::carry_out(const ask::import_volume& x, const reply& to) {
   auto& volume = x.volume;
   auto& source = x.source;
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
   auto* from = at->system->find_uuid(source.uuid);
@@ -197,10 +181,10 @@ void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
     return to.refuse({errc::storage,
                       fmt::format("volume '{}' of '{}' is gone", source.volume, source.domain),
                       {}});
-  if (facts_.state != power::halted)
-    return to.refuse(
-        {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
-  if (auto still = check_readable(look().view(), *from, *it); !still)
+  if (domain_.facts().state != power::halted)
+    return to.refuse({errc::vm_not_halted, fmt::format("'{}' is not halted", domain_.who()),
+                      "shut it down first"});
+  if (auto still = check_readable(domain_.look().view(), *from, *it); !still)
     return to.refuse(still.error());
   auto copy = disk_job::copy_volume{
       .source = *it,
@@ -208,20 +192,27 @@ void domain_state::carry_out(const ask::import_volume& x, const reply& to) {
       .cancellation = x.cancellation ? x.cancellation : std::make_shared<cancellation>()};
   std::erase_if(copies_, [](auto& y) { return y.expired(); });
   copies_.push_back(copy.cancellation);
-  on_disk(*at, std::move(copy), to, [this, volume, vid = it->vid, to](disk_job::new_size size) {
-    tell("domain-import-volume", {{"name", volume}, {"source", vid}});
-    note_size(volume, size, to);
-  });
+  domain_.on_disk(*at, std::move(copy), to,
+                  [this, volume, vid = it->vid, to](disk_job::new_size size) {
+                    domain_.tell("domain-import-volume", {{"name", volume}, {"source", vid}});
+                    note_size(volume, size, to);
+                  });
 }
 
-void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
+void domain_volumes::break_off_copies() {
+  for (auto& x : copies_)
+    if (auto still = x.lock())
+      still->stop.request_stop();
+}
+
+void domain_volumes::carry_out(const ask::begin_import& x, const reply& to) {
   auto& volume = x.volume;
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
-  if (facts_.state != power::halted)
-    return to.refuse(
-        {errc::vm_not_halted, fmt::format("'{}' is not halted", who_), "shut it down first"});
+  if (domain_.facts().state != power::halted)
+    return to.refuse({errc::vm_not_halted, fmt::format("'{}' is not halted", domain_.who()),
+                      "shut it down first"});
   auto job = disk_job::begin_import{};
   if (!x.size.empty()) {
     auto bytes = model::parse_size(x.size, "size of new data");
@@ -232,36 +223,37 @@ void domain_state::carry_out(const ask::begin_import& x, const reply& to) {
                         "announce the bytes that will be written"});
     job.bytes = *bytes;
   }
-  on_disk(*at, job, to,
-          [this, at = *at, mine = x.cancellation, to](const disk_job::begin_import::result& begun) {
-            if (mine && mine->stop.stop_requested())
-              return give_up_import(at, [to] {
-                to.refuse({errc::general, "its client left before the import began", {}});
-              });
-            if (begun.path.find_first_of(" \t\n") != std::string::npos)
-              return give_up_import(at, [path = begun.path, to] {
-                to.refuse({errc::protocol, fmt::format("the path '{}' has white space", path),
-                           "move the pool to a path without"});
-              });
-            auto& known = imports_[at.volume];
-            known.owed += known.under_way && !known.taken_over ? 1 : 0; // a start has ended it
-            known.under_way = true;
-            known.taken_over = false;
-            tell_import("begin", at.volume, "size", fmt::format("{}", begun.bytes));
-            to.ok(fmt::format("{} {}", begun.bytes, begun.path));
+  domain_.on_disk(
+      *at, job, to,
+      [this, at = *at, mine = x.cancellation, to](const disk_job::begin_import::result& begun) {
+        if (mine && mine->stop.stop_requested())
+          return give_up_import(at, [to] {
+            to.refuse({errc::general, "its client left before the import began", {}});
           });
+        if (begun.path.find_first_of(" \t\n") != std::string::npos)
+          return give_up_import(at, [path = begun.path, to] {
+            to.refuse({errc::protocol, fmt::format("the path '{}' has white space", path),
+                       "move the pool to a path without"});
+          });
+        auto& known = imports_[at.volume];
+        known.owed += known.under_way && !known.taken_over ? 1 : 0; // a start has ended it
+        known.under_way = true;
+        known.taken_over = false;
+        tell_import("begin", at.volume, "size", fmt::format("{}", begun.bytes));
+        to.ok(fmt::format("{} {}", begun.bytes, begun.path));
+      });
 }
 
 /// Nobody is left who would write to it, or wants it. `then` may look at the volume.
-void domain_state::give_up_import(disk_job::volume_target at, const std::function<void()>& then) {
-  ask_storage(self, world_, std::move(at), disk_job::end_import{.keep = false})
+void domain_volumes::give_up_import(disk_job::volume_target at, const std::function<void()>& then) {
+  ask_storage(domain_.self, domain_.world(), std::move(at), disk_job::end_import{.keep = false})
       .then([then](const disk_job::end_import::result&) { then(); },
             [then](const caf::error&) { then(); });
 }
 
-void domain_state::carry_out(const ask::end_import& x, const reply& to) {
+void domain_volumes::carry_out(const ask::end_import& x, const reply& to) {
   auto& volume = x.volume;
-  auto at = my_volume(volume);
+  auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
   auto known = imports_.extract(volume);
@@ -277,30 +269,32 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
     return to.refuse(
         {errc::general,
          fmt::format("an import to volume '{}' of '{}' was ended before its end was told", volume,
-                     who_),
+                     domain_.who()),
          "begin it again; when another one has begun since, and this is its end, tell it once "
          "more"});
   }
   if (known.empty()) {
     ended(false);
-    return to.refuse({errc::general,
-                      fmt::format("nothing is being imported to volume '{}' of '{}'", volume, who_),
-                      "begin an import first"});
+    return to.refuse(
+        {errc::general,
+         fmt::format("nothing is being imported to volume '{}' of '{}'", volume, domain_.who()),
+         "begin an import first"});
   }
   auto reason = std::optional<std::string>{};
   if (!keep)
     reason = model::trimmed(
         std::string_view{x.status}.substr(std::min(x.status.find('\n'), x.status.size())));
-  ask_storage(self, world_, std::move(*at), disk_job::end_import{keep})
+  ask_storage(domain_.self, domain_.world(), std::move(*at), disk_job::end_import{keep})
       .then(
           [this, volume, ended, reason, to](const disk_job::end_import::result& found) {
             ended(!reason);
             if (!reason)
               return keep_import(volume, found, to);
-            to.refuse({errc::general,
-                       fmt::format("the import to volume '{}' of '{}' failed: {}", volume, who_,
-                                   reason->empty() ? "its source did not say why" : *reason),
-                       "the volume is as it was"});
+            to.refuse(
+                {errc::general,
+                 fmt::format("the import to volume '{}' of '{}' failed: {}", volume, domain_.who(),
+                             reason->empty() ? "its source did not say why" : *reason),
+                 "the volume is as it was"});
           },
           [ended, to](const caf::error& why) {
             ended(false);
@@ -310,17 +304,18 @@ void domain_state::carry_out(const ask::end_import& x, const reply& to) {
 
 /// A resize that was acknowledged meanwhile counts for what was imported as well; where the pool
 /// could not do it, that is told.
-void domain_state::keep_import(const std::string& volume, const disk_job::end_import::result& x,
-                               const reply& to) {
+void domain_volumes::keep_import(const std::string& volume, const disk_job::end_import::result& x,
+                                 const reply& to) {
   if (x.not_grown.empty())
     return note_size(volume, x.size, to);
-  note_size(volume, x.size,
-            heard_here_([this, volume, why = x.not_grown, to](const model::outcome<std::string>&) {
-              to.refuse({errc::storage,
-                         fmt::format("the data is in volume '{}' of '{}', which has not grown: {}",
-                                     volume, who_, why),
-                         "resize it again"});
-            }));
+  note_size(
+      volume, x.size,
+      domain_.heard_here([this, volume, why = x.not_grown, to](const model::outcome<std::string>&) {
+        to.refuse({errc::storage,
+                   fmt::format("the data is in volume '{}' of '{}', which has not grown: {}",
+                               volume, domain_.who(), why),
+                   "resize it again"});
+      }));
 }
 
 } // namespace qubes::actors

@@ -2,7 +2,7 @@
 
 #include "actors/common/guest_notification.hpp"
 #include "actors/domain/domain.hpp"
-#include "actors/domain/firewall.hpp"
+#include "actors/domain/firewall_file.hpp"
 #include "actors/domain/netvm.hpp"
 #include "model/change/creation.hpp"
 #include "model/property/graph.hpp"

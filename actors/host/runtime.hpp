@@ -4,7 +4,7 @@
 #include "actors/api/events.hpp"
 #include "actors/api/gate.hpp"
 #include "actors/common/world.hpp"
-#include "actors/domain/storage.hpp"
+#include "actors/storage/storage.hpp"
 #include "actors/driver/driver.hpp"
 #include "actors/storage/store.hpp"
 #include "drivers/backup/backups.hpp"

@@ -7,6 +7,7 @@
 #include "model/base/event.hpp"
 #include "model/device/device.hpp"
 #include "model/policy/policy.hpp"
+#include "model/property/property.hpp"
 
 #include <memory>
 #include <string>

@@ -1,7 +1,7 @@
 // One suite for the real XenStore and the fake: what the fake promises, the real one keeps.
 #include "drivers/guest/xenstore.hpp"
 
-#include "private_daemon.hpp"
+#include "tests/drivers/private_daemon.hpp"
 #include "tests/fakes/fake_xenstore.hpp"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,6 @@
 #include "drivers/host/policy_watch.hpp"
 
-#include "temp_directory.hpp"
+#include "tests/drivers/temp_directory.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

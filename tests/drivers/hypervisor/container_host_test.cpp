@@ -5,7 +5,7 @@
 #include "drivers/io/file_system_kind.hpp"
 #include "drivers/process/container_process.hpp"
 #include "drivers/process/process.hpp"
-#include "private_daemon.hpp"
+#include "tests/drivers/private_daemon.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -5,7 +5,7 @@
 #include "drivers/hypervisor/begin_limit.hpp"
 #include "drivers/hypervisor/libvirt_session.hpp"
 #include "drivers/io/lanes.hpp"
-#include "private_daemon.hpp"
+#include "tests/drivers/private_daemon.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

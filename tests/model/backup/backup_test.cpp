@@ -1,4 +1,4 @@
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include "model/backup/backup_contents.hpp"
 #include "model/backup/backup_profile.hpp"

@@ -1,8 +1,8 @@
 // Kinds of hypervisor: the table, which domain is on which, and what is refused because of it.
 #include "model/property/kind_of.hpp"
 
-#include "canonical.hpp"
-#include "sample.hpp"
+#include "tests/model/canonical.hpp"
+#include "tests/model/sample.hpp"
 
 #include "model/change/plan.hpp"
 #include "model/change/plan_device.hpp"

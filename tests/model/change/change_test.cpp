@@ -1,4 +1,4 @@
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include "model/change/creation.hpp"
 

@@ -2,7 +2,7 @@
 #include "model/base/literal.hpp"
 #include "model/change/creation.hpp"
 #include "model/xml/qubes_xml.hpp"
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

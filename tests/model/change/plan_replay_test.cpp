@@ -1,7 +1,7 @@
 // Holds plans and changes against the recorded exchanges of the stock daemon: who is refused and
 // how, and what a client of admin.Events hears, in order.
 
-#include "recorded.hpp"
+#include "tests/model/recorded.hpp"
 
 #include "model/change/plan.hpp"
 #include "model/policy/permission.hpp"

@@ -1,7 +1,7 @@
 // What clients may say of volumes and pools (spec/admin-api.md B4, B6, C2).
 #include "model/change/plan_storage.hpp"
 #include "model/storage/volume.hpp"
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

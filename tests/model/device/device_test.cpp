@@ -3,7 +3,7 @@
 #include "model/change/plan_device.hpp"
 #include "model/device/device.hpp"
 #include "model/device/guest_devices.hpp"
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include <fmt/format.h>
 

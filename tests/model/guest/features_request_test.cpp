@@ -1,5 +1,5 @@
 // What guests may ask for, and what they may not.
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include "model/change/updates.hpp"
 #include "model/guest/features_request.hpp"

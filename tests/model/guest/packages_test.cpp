@@ -1,5 +1,5 @@
 // What packages that extend the daemon add to changes.
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include "model/change/creation.hpp"
 #include "model/guest/extensions/appmenus.hpp"

@@ -1,8 +1,8 @@
 // Firewall rules: text, file and QubesDB (spec/firewall.md).
-#include "canonical.hpp"
 #include "model/base/literal.hpp"
 #include "model/network/firewall.hpp"
 #include "model/xml/firewall_xml.hpp"
+#include "tests/model/canonical.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

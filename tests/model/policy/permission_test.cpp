@@ -1,6 +1,6 @@
 #include "model/policy/permission.hpp"
 
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include <gtest/gtest.h>
 

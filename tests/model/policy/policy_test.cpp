@@ -1,6 +1,6 @@
 #include "model/policy/policy.hpp"
 
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

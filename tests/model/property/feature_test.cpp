@@ -1,5 +1,5 @@
-#include "recorded.hpp"
-#include "sample.hpp"
+#include "tests/model/recorded.hpp"
+#include "tests/model/sample.hpp"
 
 #include "model/property/feature.hpp"
 

@@ -1,6 +1,6 @@
 // Holds the property table against the recorded exchanges of the stock daemon.
 
-#include "recorded.hpp"
+#include "tests/model/recorded.hpp"
 
 #include "model/property/graph.hpp"
 #include "model/property/property.hpp"

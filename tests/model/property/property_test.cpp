@@ -1,4 +1,4 @@
-#include "sample.hpp"
+#include "tests/model/sample.hpp"
 
 #include "model/base/literal.hpp"
 #include "model/property/feature.hpp"

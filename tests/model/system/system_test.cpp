@@ -1,4 +1,4 @@
-#include "sample.hpp"
+#include "tests/model/sample.hpp"
 
 #include "model/system/view.hpp"
 

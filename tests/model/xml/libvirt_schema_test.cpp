@@ -4,8 +4,8 @@
 #include "model/xml/overlay.hpp"
 #include "model/xml/renderer.hpp"
 
-#include "sample.hpp"
-#include "schema_check.hpp"
+#include "tests/model/sample.hpp"
+#include "tests/model/schema_check.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 #include "model/xml/renderer.hpp"
 
-#include "canonical.hpp"
+#include "tests/model/canonical.hpp"
 
 #include "model/change/integrity.hpp"
 

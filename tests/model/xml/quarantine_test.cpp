@@ -1,8 +1,8 @@
 // Damaged stores: what is still served, what is said about the rest, and that nothing is lost.
 #include "model/xml/qubes_xml.hpp"
 
-#include "canonical.hpp"
-#include "load.hpp"
+#include "tests/model/canonical.hpp"
+#include "tests/model/load.hpp"
 
 #include "model/change/change.hpp"
 #include "model/change/creation.hpp"

@@ -1,7 +1,7 @@
 #include "model/xml/qubes_xml.hpp"
 
-#include "canonical.hpp"
-#include "load.hpp"
+#include "tests/model/canonical.hpp"
+#include "tests/model/load.hpp"
 
 #include "model/change/change.hpp"
 #include "model/change/integrity.hpp"

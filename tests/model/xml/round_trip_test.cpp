@@ -1,5 +1,5 @@
 // Whatever clients were told is done, and in whatever order: it is the same after save and load.
-#include "sample_system.hpp"
+#include "tests/model/sample_system.hpp"
 
 #include "model/change/creation.hpp"
 #include "model/change/plan_device.hpp"

@@ -1,4 +1,4 @@
-#include "actors/domain/storage.hpp"
+#include "actors/storage/storage.hpp"
 
 #include "actors/common/ask_driver.hpp"
 #include "actors/common/guest_notification.hpp"

@@ -1,4 +1,4 @@
-// Storage: the door to the pools. Keeps an actor for each pool, and takes work on all of a domain's
+// Storage: keeps an actor for each pool, and takes work on all of a domain's
 // disks apart into pieces that each concern one pool; a copy belongs to the pool it fills.
 #pragma once
 

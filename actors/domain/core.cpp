@@ -1,0 +1,147 @@
+#include "actors/domain/core.hpp"
+
+#include "model/device/passing.hpp"
+#include "model/property/kind_of.hpp"
+#include "model/property/reachable.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::power;
+
+/// What is no more says nothing more: the number and the name may be another domain's by now.
+bool domain_core::is_of_record() const {
+  return record(look()) != nullptr;
+}
+
+bool domain_core::has_agent() const {
+  auto now = look();
+  auto* me = record(now);
+  return me && model::has_agent(now.view(), *me);
+}
+
+std::string domain_core::directory_of_mine() const {
+  auto now = look();
+  auto* me = record(now);
+  auto above = me ? row(me->type).directory : std::string_view{};
+  return above.empty() ? std::string{} : fmt::format("{}/{}", above, who_);
+}
+
+model::outcome<disk_job::volume_target> domain_core::my_volume(const std::string& volume) const {
+  auto now = look();
+  auto me = now.system->share(who_);
+  if (!me)
+    return model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", who_));
+  if (!me->find_volume(volume))
+    return model::fail(errc::permission_denied,
+                       fmt::format("'{}' has no volume '{}'", who_, volume));
+  return disk_job::volume_target{.system = now.system, .domain = std::move(me), .volume = volume};
+}
+
+std::optional<disk_job::domain_target> domain_core::my_disks() const {
+  auto now = look();
+  auto me = now.system->share(who_);
+  if (!me || me->volumes.empty())
+    return std::nullopt;
+  return disk_job::domain_target{.system = now.system, .domain = std::move(me)};
+}
+
+// -- telling
+// ---------------------------------------------------------------------------------------
+
+void domain_core::tell(std::string event, std::vector<std::pair<std::string, std::string>> args) {
+  if (is_of_record())
+    self->send(world_->events, events{model::event{who_, std::move(event), std::move(args)}});
+}
+
+/// Computed values that a new or ended life changes (spec/lifecycle.md §2 step 15, §5.4).
+void domain_core::tell_runtime_reset() {
+  for (auto x : {"xid", "stubdom_xid", "start_time"})
+    tell(fmt::format("property-reset:{}", x), {{"name", x}});
+}
+
+/// What is not called for want of an ear is not told.
+void domain_core::announce_service() {
+  auto now = look();
+  if (auto* me = record(now); me && check_reachable(now.view(), *me))
+    tell("domain-cmd-pre-run", {{"start_guid", "False"}});
+}
+
+void domain_core::degrade(trouble what, const std::string& why) {
+  auto& reason = troubles_[what];
+  if (reason == why)
+    return;
+  reason = why;
+  note(spdlog::level::warn, "degraded: {}", why);
+  publish_troubles();
+}
+
+void domain_core::recover(std::initializer_list<trouble> from) {
+  auto before = troubles_.size();
+  for (auto x : from)
+    troubles_.erase(x);
+  if (troubles_.size() != before)
+    publish_troubles();
+}
+
+void domain_core::publish_troubles() {
+  auto reasons = std::vector<std::string>{};
+  for (auto& [what, why] : troubles_)
+    reasons.push_back(why);
+  facts_.degraded = !reasons.empty();
+  if (is_of_record())
+    world_->status.degrade(who_, fmt::format("{}", fmt::join(reasons, "; ")));
+  publish_facts();
+}
+
+// -- asking
+// ----------------------------------------------------------------------------------------
+
+job::run_service domain_core::root_service(std::string service, std::string input) {
+  return {.call = {.service = std::move(service), .user = "root", .input = std::move(input)}};
+}
+
+model::error domain_core::stopped_meanwhile(const std::string& who) {
+  return {errc::vm_not_running, fmt::format("'{}' stopped in the meantime", who), {}};
+}
+
+// -- its life
+// --------------------------------------------------------------------------------------
+
+/// A life has begun.
+void domain_core::live_as(const model::guest& x) {
+  facts_.xid = x.xid;
+  facts_.at = x.at;
+  facts_.stubdom_xid = x.stubdom_xid;
+  facts_.stubdom_uuid = model::uuid_as_number(x.stubdom_uuid);
+  facts_.started_us = x.started_us > 0 ? x.started_us : world_->wall_us();
+}
+
+void domain_core::move(power to) {
+  if (facts_.state != to && !can_move(facts_.state, to))
+    note(spdlog::level::err, "illegal move {} -> {}", wire_name(facts_.state), wire_name(to));
+  facts_.state = to;
+  publish_facts();
+}
+
+void domain_core::publish_facts() {
+  if (is_of_record())
+    world_->board.write(qid_, facts_);
+}
+
+/// Doubles the pause from one second to a minute.
+void domain_core::try_again(std::chrono::milliseconds& pause) {
+  using namespace std::chrono_literals;
+  pause = std::clamp<std::chrono::milliseconds>(pause * 2, 1s, 60s);
+  // Not in step with others who failed at the same moment: together they would fail again.
+  auto apart = pause * static_cast<std::int64_t>(world_->chance() % 100) / 100;
+  self->delayed_send(self, pause + apart, atom::tick_v, life_);
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,184 @@
+// What every part of a domain has: who the domain is, its life, and how it speaks with the others.
+#pragma once
+
+#include "actors/common/ask_driver.hpp"
+#include "actors/common/ask_storage.hpp"
+#include "actors/common/log.hpp"
+#include "actors/common/reply.hpp"
+#include "actors/common/world.hpp"
+#include "model/change/plan.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace qubes::actors {
+
+/// Made and owned by the domain's actor; its parts know it for as long as they live.
+class domain_core {
+public:
+  explicit domain_core(domain_actor::pointer self) : self(self) {}
+  virtual ~domain_core() = default;
+  domain_core(const domain_core&) = delete;
+  domain_core& operator=(const domain_core&) = delete;
+
+  // -- who it is ----------------------------------------------------------------------------------
+
+  const std::string& who() const { return who_; }
+  const world_ptr& world() const { return world_; }
+  const model::live& facts() const { return facts_; }
+  /// Incarnation: answers and news of an earlier one are dropped.
+  std::uint64_t life() const { return life_; }
+  snapshot look() const { return world_->look(); }
+  /// Null once the record is gone, also when another domain has our name by now.
+  const model::domain* record(const snapshot& x) const {
+    auto* found = x.find(who_);
+    return found && found->uuid == uuid_ ? found : nullptr;
+  }
+  bool is_of_record() const;
+  bool has_agent() const;                ///< or should have
+  std::string directory_of_mine() const; ///< "" for a domain that has none here
+  model::outcome<disk_job::volume_target> my_volume(const std::string& volume) const;
+  /// Nothing when there are no volumes.
+  std::optional<disk_job::domain_target> my_disks() const;
+
+  // -- what a part asks of the whole --------------------------------------------------------------
+
+  using planner = std::function<model::plan(const model::view&, const model::domain&)>;
+  /// Changes of one record are made one after the other: each plan sees the one before.
+  virtual void change(planner what, const reply& to) = 0;
+  /// The netvm that its interface is plugged into, and that enforces its firewall.
+  virtual std::optional<std::string> serving_netvm() const = 0;
+  /// Tells a netvm of an old release all rules that concern it.
+  virtual void tell_legacy_netvm(const std::function<void()>& then) = 0;
+  virtual bool is_starting() const = 0;
+  virtual bool is_failing() const = 0;  ///< its start is being undone
+  virtual bool is_changing() const = 0; ///< its record, or what it missed is being caught up with
+
+  // -- telling ------------------------------------------------------------------------------------
+
+  void tell(std::string event, std::vector<std::pair<std::string, std::string>> args = {});
+  void tell_runtime_reset();
+  template <class... Ts>
+  void note(spdlog::level::level_enum level, fmt::format_string<Ts...> text, Ts&&... xs) {
+    log(level, {.domain = who_, .method = {}, .incarnation = life_},
+        fmt::format(text, std::forward<Ts>(xs)...));
+  }
+  void announce_service();
+  /// What degrades a domain; each is set and cleared by the same thing.
+  enum class trouble : std::uint8_t { start, shutdown, kill, volumes, network };
+  void degrade(trouble what, const std::string& why);
+  void recover(std::initializer_list<trouble> from);
+
+  // -- asking drivers and storage -----------------------------------------------------------------
+
+  /// A job about this domain, in this life.
+  template <job::is_job Job>
+  typed_job<Job> work(Job what) const {
+    auto at = facts_.xid >= 0 ? std::optional{facts_.at} : std::nullopt;
+    return {{.name = who_, .uuid = uuid_, .xid = facts_.xid, .at = at}, std::move(what)};
+  }
+  static job::run_service root_service(std::string service, std::string input = {});
+
+  /// Runs a job: a `typed_job`, whose result `ok` takes, or any `driver_job`. When this life has
+  /// ended before its result came, that no longer matters to the next life: only `late` runs then.
+  template <class Work, class Ok, class Bad, class Late>
+  void run(Work what, Ok ok, Bad bad, Late late) {
+    ask_driver(self, world_, std::move(what))
+        .then(
+            [this, life = life_, ok, late](auto&... found) {
+              if (life == life_)
+                ok(found...);
+              else
+                late();
+            },
+            [this, life = life_, bad, late](caf::error& x) {
+              if (life == life_)
+                bad(from_caf(x));
+              else
+                late();
+            });
+  }
+  template <class Work, class Ok, class Bad>
+  void run(Work what, Ok ok, Bad bad) {
+    run(std::move(what), std::move(ok), std::move(bad), [] {});
+  }
+
+  /// Runs a job of a client's order: a failure, or a stop in between, is the client's answer.
+  template <class Work, class Ok>
+  void run_for(const reply& to, Work what, Ok ok) {
+    run_for(to, std::move(what), std::move(ok), [to](const model::error& why) { to.refuse(why); });
+  }
+  template <class Work, class Ok, class Bad>
+  void run_for(const reply& to, Work what, Ok ok, Bad bad) {
+    run(std::move(what), std::move(ok), std::move(bad),
+        [to, who = who_] { to.refuse(stopped_meanwhile(who)); });
+  }
+
+  /// Runs a job whose result has nothing to do with this life.
+  template <class Work, class Ok>
+  void look_up(const reply& to, Work what, Ok ok) {
+    ask_driver(self, world_, std::move(what)).then(std::move(ok), [to](caf::error& x) {
+      to.refuse(from_caf(x));
+    });
+  }
+  static model::error stopped_meanwhile(const std::string& who);
+
+  template <class Job, class Ok>
+  void on_disk(disk_job::volume_target at, Job what, const reply& to, Ok ok) {
+    ask_storage(self, world_, std::move(at), std::move(what))
+        .then(std::move(ok), [to](const caf::error& x) { to.refuse(from_caf(x)); });
+  }
+  /// A job about all volumes that belongs to this life.
+  template <disk_job::is_domain_job Job, class Ok, class Bad>
+  void run_on_disks(disk_job::domain_target at, Job what, Ok ok, Bad bad) {
+    ask_storage(self, world_, std::move(at), std::move(what))
+        .then(
+            [this, life = life_, ok](auto&&... found) {
+              if (life == life_)
+                ok(found...);
+            },
+            [this, life = life_, bad](const caf::error& x) {
+              if (life == life_)
+                bad(from_caf(x));
+            });
+  }
+
+  /// A reply that this actor hears itself.
+  template <class Hear>
+  reply heard_here(Hear hear) {
+    return heard_here_(std::move(hear));
+  }
+
+  /// Doubles the pause, and wakes the domain at its end.
+  void try_again(std::chrono::milliseconds& pause);
+
+  domain_actor::pointer self;
+
+protected:
+  void live_as(const model::guest& x);
+  /// The move must be legal; writes the board.
+  void move(model::power to);
+  void publish_facts();
+
+  world_ptr world_;
+  std::string who_;
+  std::string uuid_;
+  std::int64_t qid_ = 0;
+  std::uint64_t life_ = 1; ///< incarnation: answers and news of an earlier one are dropped
+  model::live facts_;
+  own_replies heard_here_;
+
+  std::map<trouble, std::string> troubles_;
+
+private:
+  void publish_troubles();
+};
+
+} // namespace qubes::actors
