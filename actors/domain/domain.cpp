@@ -1,6 +1,7 @@
 #include "actors/domain/domain.hpp"
 
 #include "model/base/notes.hpp"
+#include "model/property/graph.hpp"
 #include "model/property/memory.hpp"
 #include "model/property/property.hpp"
 
@@ -30,12 +31,12 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
     qid_ = me->qid;
     uuid_ = me->uuid;
   }
-  uplink_ = std::make_shared<uplink>(self, world_, who_);
+  network_.begin();
   adopt_board();
   if (me && !me->is(model::qubes_vm))
     known_ = true; // it has no guest here
   if (me && me->is(model::admin_vm))
-    wake_dom0(*me);
+    entries_.wake_dom0(*me);
   return {
       [this](const order& x, const reply& to) { obey(x, to); },
       [this](atom::start) {
@@ -44,11 +45,11 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
         return to;
       },
       [this](atom::up) { catch_up_network(); },
-      [this](atom::down, const std::string& netvm) { netvm_fell(netvm); },
-      [this](atom::reload) { follow_netvm(); },
+      [this](atom::down, const std::string& netvm) { network_.fell(netvm); },
+      [this](atom::reload) { network_.follow_record(); },
       [this](const news& x) { hear(x); },
       [this](const guest_news& x) { devices_.hear(x); },
-      [this](const watch_end&) { watch_ended(); },
+      [this](const watch_end&) { entries_.watch_ended(); },
       [this](const agent_news& x) { hear(x); },
       [this](const device_available& x) { devices_.take(x); },
       [this](const device_request& x) { devices_.hear(x); },
@@ -91,7 +92,7 @@ void domain_state::adopt_board() {
   devices_.adopt();
   if (facts_.xid > 0) {
     look_for_agent();
-    find_network();
+    network_.find();
   }
 }
 
@@ -188,10 +189,35 @@ void domain_state::tick(std::uint64_t life) {
     return;
   if (start_ && start_->undo_waits)
     undo_create();
-  else if (network_pause_.count() > 0)
-    sync_network();
-  if (watch_pause_.count() > 0)
-    watch_guest_again();
+  else
+    network_.tick();
+  entries_.tick();
   devices_.tick();
 }
+/// A domain that provides network has a supervisor for its clients; the registry keeps them.
+void domain_state::supervise_clients(const std::function<void()>& then) {
+  auto now = look();
+  auto* me = record(now);
+  auto provides = me && model::provides_network(now.view(), *me);
+  if (provides == static_cast<bool>(supervisor()))
+    return then();
+  timed_request(self, world_, world_->registry, world_->settings.host_call, atom::open_v, who_)
+      .then(
+          [this, then] {
+            if (auto clients = supervisor(); clients && facts_.state == power::running)
+              self->send(clients, atom::up_v, netvm_life::known);
+            then();
+          },
+          [this, then](const caf::error& why) {
+            note(spdlog::level::err, "no supervisor for its clients: {}", from_caf(why).text);
+            then();
+          });
+}
+
+netvm_actor domain_state::supervisor() const {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(who_);
+  return entry ? entry->netvm : netvm_actor{};
+}
+
 } // namespace qubes::actors

@@ -8,8 +8,9 @@
 #include "actors/domain/core.hpp"
 #include "actors/domain/devices.hpp"
 #include "actors/domain/firewall.hpp"
+#include "actors/domain/guest_entries.hpp"
 #include "actors/domain/menus.hpp"
-#include "actors/domain/uplink.hpp"
+#include "actors/domain/network.hpp"
 #include "actors/domain/volumes.hpp"
 #include "model/change/plan.hpp"
 #include "model/network/firewall.hpp"
@@ -116,6 +117,11 @@ private:
   bool is_starting() const override { return start_ != nullptr; }
   bool is_failing() const override { return start_ && start_->failed; }
   bool is_changing() const override { return changing_ || catching_up_; }
+  bool is_stopping() const override { return stopping_; }
+  std::optional<std::string> serving_netvm() const override { return network_.serving_netvm(); }
+  void tell_legacy_netvm(const std::function<void()>& then) override {
+    entries_.tell_legacy_netvm(then);
+  }
   model::power awake() const { return start_ ? model::power::starting : model::power::running; }
   void enter_step();
   void next_step();
@@ -204,10 +210,6 @@ private:
   void tell_moved(model::power to);
   void learn_truth(const std::function<void()>& then, const reply& to);
   void recover_volumes();
-  void find_network();
-  std::optional<bool> is_served(const model::network_link& x) const;
-  model::network_link link_to(const std::string& netvm, const std::string& mac) const;
-  void found_network(const std::vector<model::network_link>& links);
   void catch_up();
   void await_uplink();
   void catch_up_network();
@@ -265,21 +267,6 @@ private:
   void bind_pci();
   void learn_required();
 
-  // -- what guests are told (guest_entries.cpp) ----------------------------------------------
-
-  bool has_qubesdb() const;
-  model::outcome<model::qubesdb_edits> entries_of_mine() const;
-  std::string netvm_in_record() const;
-  void wake_dom0(const model::domain& me);
-  void watch_guest(const std::function<void()>& then);
-  void watch_guest_again();
-  void watch_ended();
-  void retell_entries(const std::function<void()>& then);
-  void tell_lists(const std::string& netvm, const std::function<void()>& then);
-  void tell_address(const std::string& netvm, const std::function<void()>& then);
-  void announce_to_netvm(const std::function<void()>& then);
-  void tell_legacy_netvm(const std::function<void()>& then) override;
-
   // -- what the guest says (guest_requests.cpp) -------------------------------------------------
 
   void carry_out(const ask::request_features& x, const reply& to);
@@ -297,24 +284,8 @@ private:
   bool removed_by(const model::plan& done, const model::system_ptr& before, const reply& to);
   void lose_record();
 
-  // -- network (network.cpp) --------------------------------------------------------------------
+  // -- the whole (domain.cpp) -------------------------------------------------------------------
 
-  /// Brings the interface in line with the record and the netvm's state; `then` runs once it is, or
-  /// once it failed, which degrades the domain.
-  void sync_network(std::function<void()> then = [] {});
-  void network_step();
-  void network_done();
-  std::optional<std::string> serving_netvm() const override;
-  model::uplink::surroundings surroundings() const;
-  void follow_netvm();
-  void netvm_fell(const std::string& netvm);
-  void plug(const std::string& netvm);
-  void plug_interface(const std::string& netvm, bool is_news);
-  void tell_of_netvm(const std::string& netvm);
-  void unplug();
-  using unplugged = std::function<void(model::outcome<void>)>;
-  void detach_interface(const unplugged& then);
-  void network_failed(const std::string& what, const model::error& why);
   void supervise_clients(const std::function<void()>& then);
   void tick(std::uint64_t life);
   netvm_actor supervisor() const; ///< of our clients, while we provide network
@@ -323,6 +294,8 @@ private:
   domain_devices devices_{*this};
   domain_firewall firewall_{*this};
   domain_menus menus_{*this};
+  domain_network network_{*this, entries_, firewall_, devices_};
+  domain_entries entries_{*this, network_, firewall_, devices_};
   std::unique_ptr<start_run> start_;
   bool destroying_ = false;
   bool stopping_ = false;        ///< the guest is gone, its volumes are being stopped
@@ -334,18 +307,12 @@ private:
   std::uint64_t reservations_ = 0;
   std::vector<reply> starts_after_change_; ///< a start sees the record as it will be
   bool changing_ = false;
-  bool gone_ = false;                          ///< our record was removed by us
-  bool lost_record_ = false;                   ///< ... or by others
-  bool ends_with_record_ = false;              ///< that is told, its guest is being taken down
-  std::shared_ptr<uplink> uplink_;             ///< to its netvm
-  bool catching_up_ = false;                   ///< with what it missed while it was paused
-  std::chrono::milliseconds network_pause_{0}; ///< between attempts to connect or disconnect it
-  std::chrono::milliseconds watch_pause_{0};   ///< between attempts to watch its QubesDB
-  std::uint64_t agents_heard_ = 0;             ///< news of its agent
-  bool orphan_possible_ = false; ///< a build whose end nobody heard of may still leave a guest
-  bool syncing_ = false;
-  bool sync_again_ = false;
-  std::vector<std::function<void()>> network_waiters_;
+  bool gone_ = false;              ///< our record was removed by us
+  bool lost_record_ = false;       ///< ... or by others
+  bool ends_with_record_ = false;  ///< that is told, its guest is being taken down
+  bool catching_up_ = false;       ///< with what it missed while it was paused
+  std::uint64_t agents_heard_ = 0; ///< news of its agent
+  bool orphan_possible_ = false;   ///< a build whose end nobody heard of may still leave a guest
 };
 
 domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> self, world_ptr in,

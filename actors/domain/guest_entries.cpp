@@ -1,8 +1,9 @@
-// What this domain and its neighbours are told about it (spec/qubesdb-entries.md, spec/network.md
-// §6).
-#include "actors/common/guest_notification.hpp"
+#include "actors/domain/guest_entries.hpp"
 
-#include "actors/domain/domain.hpp"
+#include "actors/common/guest_notification.hpp"
+#include "actors/domain/devices.hpp"
+#include "actors/domain/firewall.hpp"
+#include "actors/domain/network.hpp"
 #include "model/guest/extensions/network.hpp"
 #include "model/network/legacy_firewall.hpp"
 #include "model/property/feature_rules.hpp"
@@ -33,135 +34,112 @@ std::string make_seed(const world& in) {
 
 } // namespace
 
-bool domain_state::has_qubesdb() const {
-  auto now = look();
-  auto* me = record(now);
+bool domain_entries::has_qubesdb() const {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   return me && model::abilities_of(now.view(), *me).qubesdb;
 }
 
-model::outcome<model::qubesdb_edits> domain_state::entries_of_mine() const {
-  auto now = look();
-  auto* me = record(now);
+model::outcome<model::qubesdb_edits> domain_entries::all() const {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return tl::unexpected{stopped_meanwhile(who_)};
-  return model::qubesdb_entries(now.view(), *me, {make_seed(*world_), world_->wall_s()});
+    return tl::unexpected{domain_.stopped_meanwhile(domain_.who())};
+  return model::qubesdb_entries(now.view(), *me,
+                                {make_seed(*domain_.world()), domain_.world()->wall_s()});
 }
-
-std::string domain_state::netvm_in_record() const {
-  auto now = look();
-  auto* me = record(now);
-  auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
-  return netvm ? netvm->name.str() : std::string{};
-}
-
-void domain_state::open_qubesdb() {
-  if (!has_qubesdb()) {
-    uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
-    devices_.offers_nothing();
-    return next_step();
-  }
-  auto entries = entries_of_mine();
-  if (!entries)
-    return fail_start(std::move(entries.error()));
-  run(
-      work(job::open_qubesdb{std::move(*entries)}),
-      [this, netvm = netvm_in_record()] {
-        uplink_->turn([&](auto& x) { x.guest_was_told(netvm); });
-        devices_.offers_nothing();
-        if (start_ && !start_->failed) // else it is on its way down
-          tell("domain-qdb-create");
-        devices_.forget_sound();
-        watch_guest([this] { next_step(); });
-      },
-      [this](const model::error& why) { fail_start(why); });
-}
-
 /// Without the watch it lives on: devices that come and go are not noticed until an attempt works.
-void domain_state::watch_guest(const std::function<void()>& then) {
-  auto now = look();
+void domain_entries::watch(const std::function<void()>& then) {
+  auto now = domain_.look();
   auto paths = std::vector<std::string>{};
   for (auto& x : model::device_kinds)
     if (!x.listing.empty() && is_there(x, *now.machine))
       paths.emplace_back(x.listing);
-  run(
-      work(job::watch_qubesdb{std::move(paths)}),
+  domain_.run(
+      domain_.work(job::watch_qubesdb{std::move(paths)}),
       [this, then] {
-        watch_pause_ = {};
+        pause_ = {};
         then();
       },
       [this, then](const model::error& why) {
-        if (watch_pause_ <= watched_before)
-          note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
-        try_again(watch_pause_);
+        if (pause_ <= watched_before)
+          domain_.note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
+        domain_.try_again(pause_);
         then();
       });
 }
 
-void domain_state::watch_guest_again() {
-  watch_guest([this] {
-    if (watch_pause_.count() == 0)
+void domain_entries::tick() {
+  if (pause_.count() == 0)
+    return;
+  watch([this] {
+    if (pause_.count() == 0)
       devices_.look_at_all();
   });
 }
 
 /// Its QubesDB ends with a domain, and is begun anew where it did not.
-void domain_state::watch_ended() {
-  auto now = look();
-  auto* me = record(now);
-  if (!me || stopping_ || watch_pause_.count() > 0 || (facts_.xid < 0 && !me->is(model::admin_vm)))
+void domain_entries::watch_ended() {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
+  if (!me || domain_.is_stopping() || pause_.count() > 0
+      || (domain_.facts().xid < 0 && !me->is(model::admin_vm)))
     return;
-  watch_pause_ = watched_before;
-  self->delayed_send(self, std::chrono::seconds{1}, atom::tick_v, life_);
+  pause_ = watched_before;
+  domain_.self->delayed_send(domain_.self, std::chrono::seconds{1}, atom::tick_v, domain_.life());
 }
 
 /// It runs as long as we do. Marks of its services do not outlive a boot of the host.
-void domain_state::wake_dom0(const model::domain& me) {
+void domain_entries::wake_dom0(const model::domain& me) {
   constexpr auto prefix = std::string_view{"service."};
   for (auto& [feature, text] : me.features)
-    if (feature.starts_with(prefix) && model::check_feature(look().view(), me, feature, text))
-      mark_service(self, world_, feature.substr(prefix.size()), !text.empty());
-  watch_guest([this] { devices_.look_at_all(); });
+    if (feature.starts_with(prefix)
+        && model::check_feature(domain_.look().view(), me, feature, text))
+      mark_service(domain_.self, domain_.world(), feature.substr(prefix.size()), !text.empty());
+  watch([this] { devices_.look_at_all(); });
 }
 
 /// Its netvm is another one: everything is told anew, with a fresh seed.
-void domain_state::retell_entries(const std::function<void()>& then) {
+void domain_entries::retell(const std::function<void()>& then) {
   if (!has_qubesdb()) {
-    uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
+    network_.link().turn([this](auto& x) { x.guest_was_told(network_.netvm_in_record()); });
     return then();
   }
-  auto entries = entries_of_mine();
+  auto entries = all();
   if (!entries) {
-    note(spdlog::level::err, "its entries stay as they were: {}", entries.error().text);
+    domain_.note(spdlog::level::err, "its entries stay as they were: {}", entries.error().text);
     return then();
   }
-  uplink_->turn([this](auto& x) { x.guest_was_told(netvm_in_record()); });
-  write_qubesdb(self, world_, who_, std::move(*entries), [this, then, life = life_] {
-    if (life == life_)
-      tell("domain-qdb-create");
-    then();
-  });
+  network_.link().turn([this](auto& x) { x.guest_was_told(network_.netvm_in_record()); });
+  write_qubesdb(domain_.self, domain_.world(), domain_.who(), std::move(*entries),
+                [this, then, life = domain_.life()] {
+                  if (life == domain_.life())
+                    domain_.tell("domain-qdb-create");
+                  then();
+                });
 }
 
-void domain_state::tell_lists(const std::string& netvm, const std::function<void()>& then) {
-  auto actors = world_->directory.read();
+void domain_entries::tell_lists(const std::string& netvm, const std::function<void()>& then) {
+  auto actors = domain_.world()->directory.read();
   auto* entry = actors->find(netvm);
   if (!entry || !entry->netvm)
     return then();
-  timed_request(self, world_, entry->netvm, world_->settings.order, atom::reload_v)
+  timed_request(domain_.self, domain_.world(), entry->netvm, domain_.world()->settings.order,
+                atom::reload_v)
       .then([then] { then(); }, [then](const caf::error&) { then(); });
 }
 
-void domain_state::tell_address(const std::string& netvm, const std::function<void()>& then) {
-  auto now = look();
-  auto* me = record(now);
+void domain_entries::tell_address(const std::string& netvm, const std::function<void()>& then) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
     return then();
-  write_qubesdb(self, world_, netvm, model::mapped_address(now.view(), *me), then);
+  write_qubesdb(domain_.self, domain_.world(), netvm, model::mapped_address(now.view(), *me), then);
 }
 
 /// Before it is there: its netvm must know it when its first packet comes.
-void domain_state::announce_to_netvm(const std::function<void()>& then) {
-  auto netvm = serving_netvm();
+void domain_entries::announce_to_netvm(const std::function<void()>& then) {
+  auto netvm = network_.serving_netvm();
   if (!netvm)
     return then();
   tell_lists(*netvm, [this, netvm = *netvm, then] {
@@ -173,9 +151,9 @@ void domain_state::announce_to_netvm(const std::function<void()>& then) {
 }
 
 /// A netvm of release 3 reads the rules of all its clients at once.
-void domain_state::tell_legacy_netvm(const std::function<void()>& then) {
-  auto now = look();
-  auto netvm = serving_netvm();
+void domain_entries::tell_legacy_netvm(const std::function<void()>& then) {
+  auto now = domain_.look();
+  auto netvm = network_.serving_netvm();
   auto* it = netvm ? now.find(*netvm) : nullptr;
   if (it && model::is_legacy(now.view(), *it))
     tell_lists(*netvm, then);

@@ -1,5 +1,8 @@
-// A domain's place in the network: its interface, and the supervision of its own clients.
-#include "actors/domain/domain.hpp"
+#include "actors/domain/network.hpp"
+
+#include "actors/domain/devices.hpp"
+#include "actors/domain/firewall.hpp"
+#include "actors/domain/guest_entries.hpp"
 #include "model/property/graph.hpp"
 #include "model/property/property.hpp"
 #include "model/xml/libvirt_xml.hpp"
@@ -15,141 +18,148 @@ using model::power;
 
 /// The interface goes where the record says, as soon as that netvm runs. One look at a time: what
 /// happens meanwhile is looked at again before anybody is told.
-void domain_state::sync_network(std::function<void()> then) {
-  network_waiters_.push_back(std::move(then));
-  if (std::exchange(syncing_, true))
-    sync_again_ = true;
+void domain_network::sync(std::function<void()> then) {
+  waiters_.push_back(std::move(then));
+  if (std::exchange(under_way_, true))
+    again_ = true;
   else
-    network_step();
+    step();
 }
 
-void domain_state::network_step() {
-  sync_again_ = false;
-  if (facts_.xid < 0 || start_)
-    return network_done();
+void domain_network::step() {
+  again_ = false;
+  if (domain_.facts().xid < 0 || domain_.is_starting())
+    return done();
   auto around = surroundings();
-  switch (uplink_->now().next(around)) {
+  switch (link_->now().next(around)) {
   case model::uplink_step::tell: return tell_of_netvm(*around.serving);
   case model::uplink_step::unplug: return unplug();
   case model::uplink_step::plug: return plug(*around.serving);
   case model::uplink_step::rest: break;
   }
   if (!around.paused) {
-    network_pause_ = {};
-    recover({trouble::network});
+    pause_ = {};
+    domain_.recover({domain_core::trouble::network});
   }
-  network_done();
+  done();
 }
 
-void domain_state::network_done() {
-  if (sync_again_)
-    return network_step();
-  syncing_ = false;
-  for (auto& x : std::exchange(network_waiters_, {}))
+void domain_network::done() {
+  if (again_)
+    return step();
+  under_way_ = false;
+  for (auto& x : std::exchange(waiters_, {}))
     x();
 }
 
-model::uplink::surroundings domain_state::surroundings() const {
-  auto* at = uplink_->now().interface();
-  return {.paused = facts_.state == power::paused,
+model::uplink::surroundings domain_network::surroundings() const {
+  auto* at = link_->now().interface();
+  return {.paused = domain_.facts().state == power::paused,
           .reborn = at && is_served(*at) == false,
           .serving = serving_netvm()};
 }
 
 /// Whether the life that its netvm has now serves it; not known of every interface that was found.
-std::optional<bool> domain_state::is_served(const model::network_link& x) const {
-  auto now = look();
+std::optional<bool> domain_network::is_served(const model::network_link& x) const {
+  auto now = domain_.look();
   auto* netvm = now.find(x.netvm);
   if (x.backend < 0 || !netvm)
     return std::nullopt;
-  return world_->board.read(netvm->qid).xid == x.backend;
+  return domain_.world()->board.read(netvm->qid).xid == x.backend;
+}
+
+std::string domain_network::netvm_in_record() const {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
+  auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
+  return netvm ? netvm->name.str() : std::string{};
 }
 
 /// The netvm of the record, if it can be plugged into; it calls when it comes up.
-std::optional<std::string> domain_state::serving_netvm() const {
-  auto now = look();
-  auto* me = record(now);
+std::optional<std::string> domain_network::serving_netvm() const {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
-  if (!netvm || !model::serves(world_->board.read(netvm->qid).state))
+  if (!netvm || !model::serves(domain_.world()->board.read(netvm->qid).state))
     return std::nullopt;
-  auto actors = world_->directory.read();
+  auto actors = domain_.world()->directory.read();
   auto* entry = actors->find(netvm->name.str());
   return entry && entry->netvm ? std::optional{netvm->name.str()} : std::nullopt;
 }
 
 /// The record may name another one, although this domain has not changed it.
-void domain_state::follow_netvm() {
-  uplink_->turn([this](auto& x) { x.wants(netvm_in_record()); });
-  sync_network();
+void domain_network::follow_record() {
+  link_->turn([this](auto& x) { x.wants(netvm_in_record()); });
+  sync();
 }
 
 /// A life of the netvm is over. The next one may serve it already.
-void domain_state::netvm_fell(const std::string& netvm) {
-  auto* at = uplink_->now().interface();
+void domain_network::fell(const std::string& netvm) {
+  auto* at = link_->now().interface();
   if (at && at->netvm == netvm && is_served(*at) == true)
     return;
-  auto before = uplink_->now().state();
-  uplink_->turn([&](auto& x) { x.fell(netvm); });
-  auto is_stale = uplink_->now().state() == model::uplink_state::stale;
-  if (is_stale && before != model::uplink_state::stale && facts_.state == power::paused)
-    change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
-  sync_network();
+  auto before = link_->now().state();
+  link_->turn([&](auto& x) { x.fell(netvm); });
+  auto is_stale = link_->now().state() == model::uplink_state::stale;
+  if (is_stale && before != model::uplink_state::stale && domain_.facts().state == power::paused)
+    domain_.change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
+  sync();
 }
 
 /// Adopted, or begun again after a fault: it keeps the interface that it has, gets one that it
 /// lacks as soon as its netvm runs, and starts nobody.
-void domain_state::find_network() {
-  syncing_ = true; // nothing moves before it is known what there is
-  world_->holders.doubt(who_);
-  uplink_->turn([this](auto& x) {
+void domain_network::find() {
+  under_way_ = true; // nothing moves before it is known what there is
+  domain_.world()->holders.doubt(domain_.who());
+  link_->turn([this](auto& x) {
     x.wants(netvm_in_record());
     x.has_guest_at({});
   });
-  run(
-      work(job::read_devices{}),
+  domain_.run(
+      domain_.work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
-        found_network(has.links);
+        found(has.links);
         devices_.identify(has.attachments, [] {});
       },
       [this](const model::error& why) {
         devices_.cannot_tell(why);
-        auto now = look();
-        if (auto* me = record(now); me && model::netvm_of(now.view(), *me))
-          found_network({{netvm_in_record(), model::read_text({now.view(), me}, "mac")}});
+        auto now = domain_.look();
+        if (auto* me = domain_.record(now); me && model::netvm_of(now.view(), *me))
+          found({{netvm_in_record(), model::read_text({now.view(), me}, "mac")}});
         else
-          found_network({});
+          found({});
       },
-      [this] { network_done(); });
+      [this] { done(); });
 }
 
 /// Its own interface, among those that others may have given it: the guest has been told of the
 /// netvm there. A netvm that is not there yet, by what is known so far, calls when it is.
-void domain_state::found_network(const std::vector<model::network_link>& links) {
-  auto now = look();
-  auto* me = record(now);
+void domain_network::found(const std::vector<model::network_link>& links) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (me && !links.empty()) {
     auto mine = std::ranges::find(links, model::read_text({now.view(), me}, "mac"),
                                   &model::network_link::mac);
     auto found = mine == links.end() ? links.front() : *mine;
     if (found.netvm.empty()) // a hypervisor without back ends
       found.netvm = netvm_in_record();
-    uplink_->turn([&](auto& x) {
+    link_->turn([&](auto& x) {
       x.plugged(found);
       x.guest_was_told(found.netvm);
     });
   }
-  auto* at = uplink_->now().interface();
+  auto* at = link_->now().interface();
   if (at && at->netvm == netvm_in_record() && !serving_netvm())
-    network_done();
+    done();
   else
-    network_step();
+    step();
 }
 
 /// The netvm knows address and rules before the interface is there.
-void domain_state::plug(const std::string& netvm) {
-  auto is_news = !uplink_->now().guest_knows(netvm); // or the same one came back
-  auto step = [this, life = life_](const std::function<void()>& next) {
-    return [this, life, next] { life == life_ ? next() : network_done(); };
+void domain_network::plug(const std::string& netvm) {
+  auto is_news = !link_->now().guest_knows(netvm); // or the same one came back
+  auto step = [this, life = domain_.life()](const std::function<void()>& next) {
+    return [this, life, next] { life == domain_.life() ? next() : done(); };
   };
   auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
   auto rules = step([this, netvm, attach] {
@@ -158,117 +168,100 @@ void domain_state::plug(const std::string& netvm) {
       firewall_.push(netvm, all, attach);
     });
   });
-  auto address = step([this, netvm, rules] { tell_address(netvm, rules); });
+  auto address = step([this, netvm, rules] { entries_.tell_address(netvm, rules); });
   auto entries = step([this, is_news, address] {
     if (is_news)
-      retell_entries(address);
+      entries_.retell(address);
     else
       address();
   });
-  uplink_->rejoin(netvm, step([this, netvm, entries] { tell_lists(netvm, entries); }),
-                  [this, netvm](const model::error& why) {
-                    if (why.code == model::errc::vm_not_running) // it calls when it serves
-                      return network_done();
-                    network_failed(fmt::format("connected to netvm '{}'", netvm), why);
-                  });
+  link_->rejoin(netvm, step([this, netvm, entries] { entries_.tell_lists(netvm, entries); }),
+                [this, netvm](const model::error& why) {
+                  if (why.code == model::errc::vm_not_running) // it calls when it serves
+                    return done();
+                  failed(fmt::format("connected to netvm '{}'", netvm), why);
+                });
 }
 
 /// A paused guest reads it when it goes on.
-void domain_state::tell_of_netvm(const std::string& netvm) {
-  tell_lists(netvm, [this, netvm, life = life_] {
-    if (life != life_)
-      return network_done();
-    retell_entries([this, netvm, life] {
-      if (life == life_)
-        self->send(world_->events,
-                   events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
-      network_done();
+void domain_network::tell_of_netvm(const std::string& netvm) {
+  entries_.tell_lists(netvm, [this, netvm, life = domain_.life()] {
+    if (life != domain_.life())
+      return done();
+    entries_.retell([this, netvm, life] {
+      if (life == domain_.life())
+        domain_.self->send(
+            domain_.world()->events,
+            events{model::event{netvm, "net-domain-connect", {{"vm", domain_.who()}}}});
+      done();
     });
   });
 }
 
 /// Tried again after a while, or when the netvm or the record moves.
-void domain_state::network_failed(const std::string& what, const model::error& why) {
-  degrade(trouble::network, fmt::format("it could not be {}: {}", what, why.text));
-  try_again(network_pause_);
-  network_done();
+void domain_network::failed(const std::string& what, const model::error& why) {
+  domain_.degrade(domain_core::trouble::network,
+                  fmt::format("it could not be {}: {}", what, why.text));
+  domain_.try_again(pause_);
+  done();
 }
 
-void domain_state::plug_interface(const std::string& netvm, bool is_news) {
-  auto now = look();
-  auto* me = record(now);
+void domain_network::plug_interface(const std::string& netvm, bool is_news) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return network_done();
+    return done();
   auto machine = model::xml::gather(now.view(), *me);
   auto link = link_to(netvm, machine.mac);
-  run(
-      work(job::attach_device{model::xml::render_net(machine)}),
+  domain_.run(
+      domain_.work(job::attach_device{model::xml::render_net(machine)}),
       [this, netvm, is_news, link] {
-        uplink_->turn([&](auto& x) { x.plugged(link); });
+        link_->turn([&](auto& x) { x.plugged(link); });
         if (is_news)
-          self->send(world_->events,
-                     events{model::event{netvm, "net-domain-connect", {{"vm", who_}}}});
-        network_step();
+          domain_.self->send(
+              domain_.world()->events,
+              events{model::event{netvm, "net-domain-connect", {{"vm", domain_.who()}}}});
+        step();
       },
       [this, netvm](const model::error& why) {
-        network_failed(fmt::format("connected to netvm '{}'", netvm), why);
+        failed(fmt::format("connected to netvm '{}'", netvm), why);
       },
-      [this] { network_done(); });
+      [this] { done(); });
 }
 
 /// To the life that the netvm has now: it may have another one before the interface is there.
-model::network_link domain_state::link_to(const std::string& netvm, const std::string& mac) const {
-  auto now = look();
+model::network_link domain_network::link_to(const std::string& netvm,
+                                            const std::string& mac) const {
+  auto now = domain_.look();
   auto* it = now.find(netvm);
-  return {netvm, mac, it ? world_->board.read(it->qid).xid : -1};
+  return {netvm, mac, it ? domain_.world()->board.read(it->qid).xid : -1};
 }
 
-void domain_state::unplug() {
-  detach_interface([this, life = life_](const model::outcome<void>& done) {
-    if (life != life_)
-      return network_done();
-    if (done)
-      return network_step();
-    auto* at = uplink_->now().interface();
-    network_failed(fmt::format("disconnected from netvm '{}'", at ? at->netvm : ""), done.error());
+void domain_network::unplug() {
+  detach_interface([this, life = domain_.life()](const model::outcome<void>& how) {
+    if (life != domain_.life())
+      return done();
+    if (how)
+      return step();
+    auto* at = link_->now().interface();
+    failed(fmt::format("disconnected from netvm '{}'", at ? at->netvm : ""), how.error());
   });
 }
 
 /// A life that ends meanwhile ends its interface as well.
-void domain_state::detach_interface(const unplugged& then) {
-  run(
-      work(job::detach_device{model::xml::render_interface_key(uplink_->now().interface()->mac)}),
+void domain_network::detach_interface(const unplugged& then) {
+  domain_.run(
+      domain_.work(
+          job::detach_device{model::xml::render_interface_key(link_->now().interface()->mac)}),
       [this, then] {
-        uplink_->turn([](auto& x) { x.unplugged(); });
+        link_->turn([](auto& x) { x.unplugged(); });
         then({});
       },
       [then](const model::error& why) { then(tl::unexpected{why}); }, [then] { then({}); });
 }
-
-/// A domain that provides network has a supervisor for its clients; the registry keeps them.
-void domain_state::supervise_clients(const std::function<void()>& then) {
-  auto now = look();
-  auto* me = record(now);
-  auto provides = me && model::provides_network(now.view(), *me);
-  if (provides == static_cast<bool>(supervisor()))
-    return then();
-  timed_request(self, world_, world_->registry, world_->settings.host_call, atom::open_v, who_)
-      .then(
-          [this, then] {
-            if (auto clients = supervisor(); clients && facts_.state == power::running)
-              self->send(clients, atom::up_v, netvm_life::known);
-            then();
-          },
-          [this, then](const caf::error& why) {
-            note(spdlog::level::err, "no supervisor for its clients: {}", from_caf(why).text);
-            then();
-          });
-}
-
-netvm_actor domain_state::supervisor() const {
-  auto actors = world_->directory.read();
-  auto* entry = actors->find(who_);
-  return entry ? entry->netvm : netvm_actor{};
+void domain_network::tick() {
+  if (pause_.count() > 0)
+    sync();
 }
 
 } // namespace qubes::actors

@@ -260,8 +260,8 @@ void domain_state::reconcile(const model::guest& truth) {
     live_as(truth);
     facts_.agent = true;
     look_for_agent();
-    watch_guest([this] { devices_.look_at_all(); });
-    find_network();
+    entries_.watch([this] { devices_.look_at_all(); });
+    network_.find();
     firewall_.refresh();
     if (auto clients = supervisor())
       self->send(clients, atom::up_v, netvm_life::known);
@@ -323,7 +323,7 @@ void domain_state::catch_up() {
   auto v = now.view();
   auto* me = record(now);
   if (!me || facts_.state != power::running)
-    return sync_network();
+    return network_.sync();
   if (model::is_preload(v, *me))
     self->send(world_->disposables, atom::open_v, who_);
   devices_.take_assigned_again();
@@ -337,10 +337,10 @@ void domain_state::catch_up_network() {
   auto v = now.view();
   auto* me = record(now);
   if (!me || facts_.state != power::running)
-    return sync_network();
+    return network_.sync();
   auto* mark = me->features.find(model::deferred_netvm);
-  if (!mark || (model::netvm_of(v, *me) && !serving_netvm()))
-    return sync_network();
+  if (!mark || (model::netvm_of(v, *me) && !network_.serving_netvm()))
+    return network_.sync();
   auto former = mark->empty() ? model::value{} : model::value{*mark};
   auto next = model::read({v, me}, "netvm");
   self->send(world_->events,
@@ -348,17 +348,17 @@ void domain_state::catch_up_network() {
   auto has_agent = model::has_agent(v, *me);
   auto told = model::property_event("property-set", me, "netvm", next, former);
   catching_up_ = true;
-  uplink_->turn([](auto& x) {
+  network_.link().turn([](auto& x) {
     x.connect_anew();
     x.guest_must_be_told();
   });
-  sync_network([this, told, has_agent, life = life_] {
+  network_.sync([this, told, has_agent, life = life_] {
     catching_up_ = false;
     if (life != life_)
       return;
     self->send(world_->events, events{told});
     forget_deferred([this, has_agent, life] {
-      if (life == life_ && has_agent && uplink_->now().interface())
+      if (life == life_ && has_agent && network_.link().now().interface())
         await_uplink();
       devices_.tell_changed();
     });

@@ -44,7 +44,7 @@ void domain_state::attempt(const pending_change& x) {
     return x.to.ok();
   }
   auto netvm = netvm_after(now, plan.what);
-  if (netvm && !uplink_->now().netvms().contains(*netvm))
+  if (netvm && !network_.link().now().netvms().contains(*netvm))
     return reserve(x, *netvm);
   commit({plan, now.system, x.reserved, x.to});
 }
@@ -65,10 +65,10 @@ std::optional<std::string> domain_state::netvm_after(const snapshot& now,
 /// A netvm must know of its new client before the change is made, or it might stop in between.
 void domain_state::reserve(pending_change x, const std::string& netvm) {
   changing_ = true;
-  x.reserved = uplink_->reserve(netvm);
+  x.reserved = network_.link().reserve(netvm);
   waits_for_netvm_ = std::move(x);
   auto waits = [this, number = ++reservations_] { return number == reservations_; };
-  uplink_->ask(
+  network_.link().ask(
       netvm,
       [this, waits] {
         if (waits())
@@ -108,7 +108,7 @@ bool domain_state::lives() const {
 void domain_state::commit(const commitment& x) {
   changing_ = true;
   if (facts_.state == model::power::paused && chooses_netvm(x.plan.what)) // told what it will find
-    uplink_->turn([](auto& link) { link.guest_must_be_told(); });         // when it goes on
+    network_.link().turn([](auto& link) { link.guest_must_be_told(); });  // when it goes on
   if (moves_network(look(), x.plan.what))
     unplug_before(x);
   else
@@ -125,7 +125,7 @@ bool domain_state::chooses_netvm(const model::change& what) const {
 
 /// Whether this change takes a running guest off its netvm.
 bool domain_state::moves_network(const snapshot& now, const model::change& what) const {
-  auto& link = uplink_->now();
+  auto& link = network_.link().now();
   return facts_.state == model::power::running && !start_
          && link.state() == model::uplink_state::plugged
          && (chooses_netvm(what)
@@ -136,18 +136,18 @@ bool domain_state::moves_network(const snapshot& now, const model::change& what)
 /// Off the former netvm before the change is made: who is told that a domain is offline must be
 /// able to believe it. What cannot be taken away is a refusal, as in the stock daemon.
 void domain_state::unplug_before(const commitment& x) {
-  uplink_->turn([](auto& link) { link.hold(); });
+  network_.link().turn([](auto& link) { link.hold(); });
   auto go_on = [this, x] {
-    uplink_->turn([](auto& link) { link.guest_must_be_told(); }); // the same is news as well
+    network_.link().turn([](auto& link) { link.guest_must_be_told(); }); // the same is news as well
     prepare_boot(x);
   };
-  sync_network([this, x, go_on] {
-    if (!uplink_->now().interface() || facts_.state != model::power::running)
+  network_.sync([this, x, go_on] {
+    if (!network_.link().now().interface() || facts_.state != model::power::running)
       return go_on();
-    detach_interface([this, x, go_on](const model::outcome<void>& done) {
+    network_.detach_interface([this, x, go_on](const model::outcome<void>& done) {
       if (done)
         return go_on();
-      auto* link = uplink_->now().interface();
+      auto* link = network_.link().now().interface();
       not_committed(x, {done.error().code,
                         fmt::format("'{}' could not be disconnected from its netvm '{}': {}", who_,
                                     link ? link->netvm : "", done.error().text),
@@ -188,9 +188,9 @@ void domain_state::write(const commitment& x) {
   timed_request(self, world_, world_->store, world_->settings.commit, x.plan.what, x.to.caller())
       .then(
           [this, x](const model::system_ptr&) {
-            uplink_->turn([this](auto& link) {
+            network_.link().turn([this](auto& link) {
               link.let_go();
-              link.wants(netvm_in_record());
+              link.wants(network_.netvm_in_record());
             });
             committed(x.plan, x.before, x.to);
           },
@@ -210,9 +210,9 @@ void domain_state::not_committed(const commitment& x, const model::error& why) {
   self->send(world_->events, x.plan.before);
   x.to.refuse(why);
   auto held = false;
-  uplink_->turn([&](auto& link) { held = link.let_go(); });
+  network_.link().turn([&](auto& link) { held = link.let_go(); });
   if (held)
-    sync_network(); // it stays where it was
+    network_.sync(); // it stays where it was
   change_ended();
 }
 
@@ -266,8 +266,8 @@ void domain_state::follow_record(const model::system_ptr& before,
   auto netvm_changed =
       model::read_text({v, me}, "netvm") != model::read_text({v_before, former}, "netvm");
   supervise_clients([this, finish, netvm_changed] {
-    if ((netvm_changed || uplink_->now().guest_knows_none()) && facts_.xid >= 0 && !start_)
-      sync_network(finish);
+    if ((netvm_changed || network_.link().now().guest_knows_none()) && facts_.xid >= 0 && !start_)
+      network_.sync(finish);
     else
       finish();
   });

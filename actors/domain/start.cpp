@@ -177,7 +177,7 @@ void domain_state::unwind() {
 void domain_state::finish_start() {
   auto run = std::move(start_);
   look_for_agent();
-  sync_network(); // the record may have changed on the way
+  network_.sync(); // the record may have changed on the way
   world_->status.finish(who_);
   world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});
   tell_others([waiting = std::move(run->waiting)] {
@@ -247,7 +247,7 @@ void domain_state::look_for_strangers() {
 }
 
 void domain_state::bring_up_netvm() {
-  uplink_->expect(netvm_in_record());
+  network_.link().expect(network_.netvm_in_record());
   with_netvm([this] { next_step(); });
 }
 
@@ -258,22 +258,22 @@ void domain_state::with_netvm(const std::function<void()>& then) {
   auto again = [this, current, then] {
     if (!current())
       return;
-    uplink_->now().may_start() ? then() : with_netvm(then);
+    network_.link().now().may_start() ? then() : with_netvm(then);
   };
-  uplink_->join(
-      again, [this, current, again, netvm = uplink_->now().wanted()](const model::error& why) {
-        if (!current())
-          return;
-        if (netvm != uplink_->now().wanted())
-          return again();
-        fail_start({why.code,
-                    fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text),
-                    why.hint});
-      });
+  network_.link().join(again, [this, current, again,
+                               netvm = network_.link().now().wanted()](const model::error& why) {
+    if (!current())
+      return;
+    if (netvm != network_.link().now().wanted())
+      return again();
+    fail_start({why.code,
+                fmt::format("netvm '{}' of '{}' did not start: {}", netvm, who_, why.text),
+                why.hint});
+  });
 }
 
 void domain_state::undo_netvm() {
-  uplink_->turn([](auto& x) { x.ends(); });
+  network_.link().turn([](auto& x) { x.ends(); });
   unwind();
 }
 
@@ -323,7 +323,7 @@ void domain_state::undo_volumes() {
 
 void domain_state::prepare_spawn() {
   tell("domain-pre-spawn", {{"start_guid", "True"}});
-  announce_to_netvm([this, life = life_] {
+  entries_.announce_to_netvm([this, life = life_] {
     if (life == life_)
       next_step();
   });
@@ -350,10 +350,10 @@ void domain_state::undo_mark() {
 
 /// What moved since is followed first; nothing may come between this and the build.
 bool domain_state::ready_for_guest() {
-  if (uplink_->now().may_start())
+  if (network_.link().now().may_start())
     return true;
   with_netvm([this] {
-    announce_to_netvm([this, life = life_] {
+    entries_.announce_to_netvm([this, life = life_] {
       if (life == life_ && start_ && !start_->failed)
         create();
     });
@@ -374,14 +374,14 @@ void domain_state::create() {
   tell_skipped(xml->skipped);
   auto link = std::optional<model::network_link>{};
   if (auto* netvm = model::netvm_of(now.view(), *me))
-    link = link_to(netvm->name, xml->mac);
+    link = network_.link_to(netvm->name, xml->mac);
   start_->building = true;
   run(
       work(job::create_guest{std::move(xml->text), std::move(xml->plain), std::move(xml->needs)}),
       [this, link](const model::guest& built) {
         orphan_possible_ = start_->building = false;
         live_as(built);
-        uplink_->turn([&](auto& it) { it.has_guest_at(link); });
+        network_.link().turn([&](auto& it) { it.has_guest_at(link); });
         publish_facts();
         next_step();
       },
@@ -442,6 +442,28 @@ void domain_state::spawned() {
   tell("domain-spawn", {{"start_guid", "True"}});
   tell_legacy_netvm([] {});
   next_step();
+}
+
+void domain_state::open_qubesdb() {
+  if (!entries_.has_qubesdb()) {
+    network_.link().turn([this](auto& x) { x.guest_was_told(network_.netvm_in_record()); });
+    devices_.offers_nothing();
+    return next_step();
+  }
+  auto entries = entries_.all();
+  if (!entries)
+    return fail_start(std::move(entries.error()));
+  run(
+      work(job::open_qubesdb{std::move(*entries)}),
+      [this, netvm = network_.netvm_in_record()] {
+        network_.link().turn([&](auto& x) { x.guest_was_told(netvm); });
+        devices_.offers_nothing();
+        if (start_ && !start_->failed) // else it is on its way down
+          tell("domain-qdb-create");
+        devices_.forget_sound();
+        entries_.watch([this] { next_step(); });
+      },
+      [this](const model::error& why) { fail_start(why); });
 }
 
 void domain_state::run_guest() {

@@ -263,7 +263,7 @@ void domain_state::stopped() {
   caf::anon_send(world_->driver, driver_job{work(job::close_tools{})});
   facts_ = model::live{.state = facts_.state, .degraded = facts_.degraded};
   destroying_ = false;
-  uplink_->turn([](auto& x) { x.guest_gone(); });
+  network_.link().turn([](auto& x) { x.guest_gone(); });
   tell_runtime_reset();
   if (start_) { // its unwinding goes on
     tell_end();
@@ -306,7 +306,7 @@ void domain_state::stop_is_over() {
   if (facts_.state != power::halted)
     move(power::halted);
   tell_end();
-  uplink_->turn([](auto& x) { x.ends(); });
+  network_.link().turn([](auto& x) { x.ends(); });
   world_->status.finish(who_);
   stop_waiters_.end(stop_end::down, {});
   if (std::exchange(look_after_stop_, false))
@@ -317,8 +317,8 @@ void domain_state::stop_is_over() {
 
 void domain_state::tell_end() {
   recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
-  network_pause_ = {};
-  watch_pause_ = {};
+  network_.forget_pause();
+  entries_.forget_pause();
   devices_.forget_pause();
   tell("domain-shutdown");
   devices_.forget_offers();
