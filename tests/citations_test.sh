@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Citations of docs/spec in the sources, e.g. `spec/lifecycle.md §2`, lead somewhere: the page is
 # there, and so are the sections, rules and steps that are named after it. Links between the
-# markdown files are followed, too. Prints file:line of each that leads nowhere, and fails.
+# markdown files are followed, too, and so are the sources that these name. Prints file:line of each that leads nowhere, and fails.
 exec python3 - "${1:-$(dirname "$0")/..}" <<'PYTHON'
 import os
 import re
@@ -166,6 +166,25 @@ def check_links(path):
                 complain(path, i + 1, f"no heading #{anchor} in {os.path.relpath(to, root)}")
 
 
+# -- sources that a page names --------------------------------------------------------------------
+
+SOURCE = re.compile(r"`((?:model|messages|drivers|actors|bin|tests)/[\w/]+\.[hc]pp)`")
+STEP = re.compile(r"\| `([\w/]+\.cpp)` \| `(\w+)` \|")
+
+
+def check_named_sources(path):
+    """A file that a page names is there, and so is the function beside it in a table."""
+    for i, line in enumerate(lines_of(path)):
+        for name in SOURCE.findall(line):
+            count["links"] += 1
+            if not os.path.exists(os.path.join(root, name)) and "_X." not in name:
+                complain(path, i + 1, f"no {name}")
+        for name, function in STEP.findall(line):
+            text = "\n".join(lines_of(os.path.join(root, name)))
+            if not re.search(rf"\b{function}\(", text):
+                complain(path, i + 1, f"no {function}() in {name}")
+
+
 files = [os.path.join(root, "README.md")]
 for folder in folders:
     for where, _, names in os.walk(os.path.join(root, folder)):
@@ -178,6 +197,7 @@ for path in files:
         check_within(path)
     if path.endswith(".md"):
         check_links(path)
+        check_named_sources(path)
 if not wrong:
     print(f"{count['citations']} citations and {count['links']} links lead somewhere")
 sys.exit(1 if wrong else 0)
