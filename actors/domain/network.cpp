@@ -1,5 +1,6 @@
 #include "actors/domain/network.hpp"
 
+#include "actors/common/in_order.hpp"
 #include "actors/domain/devices.hpp"
 #include "actors/domain/firewall.hpp"
 #include "actors/domain/guest_entries.hpp"
@@ -158,29 +159,25 @@ void domain_network::found(const std::vector<model::network_link>& links) {
 /// The netvm knows address and rules before the interface is there.
 void domain_network::plug(const std::string& netvm) {
   auto is_news = !link_->now().guest_knows(netvm); // or the same one came back
-  auto step = [this, life = domain_.life()](const std::function<void()>& next) {
-    return [this, life, next] { life == domain_.life() ? next() : done(); };
+  auto refused = [this, netvm](const model::error& why) {
+    if (why.code == model::errc::vm_not_running) // it calls when it serves
+      return done();
+    failed(fmt::format("connected to netvm '{}'", netvm), why);
   };
-  auto attach = step([this, netvm, is_news] { plug_interface(netvm, is_news); });
-  auto rules = step([this, netvm, attach] {
-    firewall_.with_rules_or_none([this, netvm, attach](auto& all) {
-      firewall_.arm_expiry(all);
-      firewall_.push(netvm, all, attach);
-    });
+  auto this_life = [this, life = domain_.life()] { return life == domain_.life(); };
+  sequence{this_life, [this] { done(); }}.run({
+      [this, netvm, refused](auto& next) { link_->rejoin(netvm, next, refused); },
+      [this, netvm](auto& next) { entries_.tell_lists(netvm, next); },
+      [this, is_news](auto& next) { is_news ? entries_.retell(next) : next(); },
+      [this, netvm](auto& next) { entries_.tell_address(netvm, next); },
+      [this, netvm](auto& next) {
+        firewall_.with_rules_or_none([this, netvm, next](auto& all) {
+          firewall_.arm_expiry(all);
+          firewall_.push(netvm, all, next);
+        });
+      },
+      [this, netvm, is_news](auto&) { plug_interface(netvm, is_news); },
   });
-  auto address = step([this, netvm, rules] { entries_.tell_address(netvm, rules); });
-  auto entries = step([this, is_news, address] {
-    if (is_news)
-      entries_.retell(address);
-    else
-      address();
-  });
-  link_->rejoin(netvm, step([this, netvm, entries] { entries_.tell_lists(netvm, entries); }),
-                [this, netvm](const model::error& why) {
-                  if (why.code == model::errc::vm_not_running) // it calls when it serves
-                    return done();
-                  failed(fmt::format("connected to netvm '{}'", netvm), why);
-                });
 }
 
 /// A paused guest reads it when it goes on.

@@ -563,7 +563,8 @@ public:
     for (auto& cause : causes)
       if (!cause.empty())
         x.text += fmt::format("; libxl: {}", cause);
-    x.hint = fmt::format("see {}", own_.path());
+    x.hint = causes.back().empty() ? fmt::format("see {} and {}", others_.path(), own_.path())
+                                   : fmt::format("see {}", own_.path());
     return x;
   }
 
