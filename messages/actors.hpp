@@ -250,7 +250,7 @@ using gate_actor = caf::typed_actor<
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>,
     // The server's thread hands over an order for a domain, or for the host ("").
-    caf::reacts_to<order, connection_id, std::string>,
+    caf::reacts_to<order, connection_id, std::string, audit_entry>,
     // A client left before its answer.
     caf::reacts_to<atom::gone, connection_id>,
     // INTERNAL: look for overdue orders.

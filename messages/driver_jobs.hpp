@@ -12,6 +12,7 @@
 #include "model/device/device.hpp"
 #include "model/guest/qubesdb.hpp"
 #include "model/system/guest.hpp"
+#include "model/system/operation.hpp"
 #include "model/system/usage.hpp"
 #include "model/xml/preparation.hpp"
 
@@ -356,6 +357,13 @@ struct unmark_start {
   static constexpr auto how = file_call.even_late();
 };
 
+/// For daemons to come: all that is known of the domain's operations; with none the file goes.
+struct keep_operations {
+  std::vector<model::operation> all;
+  using result = void;
+  static constexpr auto how = file_call.in_turn(" operations").even_late();
+};
+
 /// Written down until the host's next boot, unless there is such a note already.
 struct note_paused {
   std::string names; ///< of domains, a line each
@@ -457,8 +465,8 @@ using all =
          open_qubesdb, read_qubesdb, write_qubesdb, watch_qubesdb, write_xenstore, start_agent,
          look_for_agent, run_service, ask_service, sync_menus, close_tools, verify_directory,
          read_overlay, read_notes, write_notes, read_firewall, write_firewall, read_firewalls,
-         read_backup_profile, size_files, mark_start, unmark_start, note_paused, take_paused,
-         start_at_boot, align_boot, mark_service, reserve_memory, shrink_memory,
+         read_backup_profile, size_files, mark_start, unmark_start, keep_operations, note_paused,
+         take_paused, start_at_boot, align_boot, mark_service, reserve_memory, shrink_memory,
          measure_free_memory, sample_usage, size_home, trigger_input, ask_user>;
 
 } // namespace job

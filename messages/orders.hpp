@@ -41,16 +41,32 @@ struct manner {
   std::chrono::seconds order_limits::*limit = &order_limits::order;
   std::string_view guests_only{}; ///< "paused": what never has a guest here cannot be that
   bool changes_disks = false;     ///< it must be known whether a guest is at work on them
+  std::string_view remembered{};  ///< what `qvmctl why` calls it; "" where others see to that
 
   constexpr manner within(std::chrono::seconds order_limits::*x) const {
-    return {by, x, guests_only, changes_disks};
+    return with([x](auto& it) { it.limit = x; });
   }
-  constexpr manner of_guests(std::string_view x) const { return {by, limit, x, changes_disks}; }
-  constexpr manner of_disks() const { return {by, limit, guests_only, true}; }
+  constexpr manner of_guests(std::string_view x) const {
+    return with([x](auto& it) { it.guests_only = x; });
+  }
+  constexpr manner of_disks() const {
+    return with([](auto& it) { it.changes_disks = true; });
+  }
+  constexpr manner remembered_as(std::string_view x) const {
+    return with([x](auto& it) { it.remembered = x; });
+  }
 
   constexpr bool is_for(receiver x) const {
     return by == x
            || (by == receiver::domain_or_host && (x == receiver::domain || x == receiver::host));
+  }
+
+private:
+  template <class Change>
+  constexpr manner with(Change change) const {
+    auto result = *this;
+    change(result);
+    return result;
   }
 };
 
@@ -103,20 +119,20 @@ struct kill {
 };
 
 struct pause {
-  static constexpr auto how = of_domain.of_guests("paused");
+  static constexpr auto how = of_domain.of_guests("paused").remembered_as("pause");
   using rescue = job::pause_guest;
 };
 
 struct unpause {
-  static constexpr auto how = of_domain.of_guests("unpaused");
+  static constexpr auto how = of_domain.of_guests("unpaused").remembered_as("unpause");
 };
 
 struct suspend {
-  static constexpr auto how = of_domain.of_guests("suspended");
+  static constexpr auto how = of_domain.of_guests("suspended").remembered_as("suspend");
 };
 
 struct resume {
-  static constexpr auto how = of_domain.of_guests("resumed");
+  static constexpr auto how = of_domain.of_guests("resumed").remembered_as("resume");
 };
 
 struct current_state {

@@ -103,6 +103,14 @@ struct device_passed {
   bool is_news = true; ///< else it has had it before anybody looked
 };
 
+/// A request that is under way, for the log.
+struct audit_entry {
+  std::string domain{}; ///< that it is about
+  std::string method{};
+  std::string request{}; ///< with its caller and value, as the log shows them
+  std::int64_t began_us = 0;
+};
+
 /// Runs in the receiving actor, so it may touch its state.
 using completion = std::function<void()>;
 
@@ -131,6 +139,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::questions_due)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::device_passed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::completion)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::events)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::audit_entry)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::audience)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::change)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::model::menu_turn)

@@ -59,7 +59,7 @@ in_order() {
   wrong=1
 }
 
-in_order model base system property storage device network policy change guest backup xml
+in_order model base system property storage device network policy change guest backup xml start
 in_order drivers io process server host storage backup guest hypervisor
 in_order actors boards common driver storage domain api host
 

@@ -61,16 +61,21 @@ void request_handler::serve(connection_id who, api::socket where, const caller& 
     return result ? to_(who, api::success(*result), true) : refuse(result.error());
   }
   auto& source = *fine->source;
+  auto audit = begin_audit(x, *fine->row, peer);
+  auto refuse_order = [&](const model::error& why) {
+    log_audit(audit, tl::unexpected{why}, world_->now_us());
+    refuse(why);
+  };
   if (auto fits = check_size(*request, source.name.is_dom0(), world_->settings); !fits)
-    return refuse(fits.error());
+    return refuse_order(fits.error());
   if (auto room =
           world_->budget.take(who, source.name.str(), source.name.is_dom0(), world_->settings);
       !room)
-    return refuse(room.error());
-  log(spdlog::level::info, {.domain = fine->destination->name.str(), .method = request->method},
-      fmt::format("{}+{} from {} (pid {} uid {})", request->method, request->argument,
-                  fine->source->name.str(), peer.pid, peer.uid));
-  if (std::holds_alternative<subscription>(fine->row->handler)) {
+    return refuse_order(room.error());
+  auto* streams = std::get_if<subscription>(&fine->row->handler);
+  if (streams || std::holds_alternative<sampling>(fine->row->handler))
+    log_audit(audit, std::string{}, world_->now_us());
+  if (streams) {
     auto& about = *fine->destination;
     auto audience = model::audience{about.name.is_dom0() ? std::string{} : about.name.str(),
                                     fine->source->uuid, world_->policy.read()};
@@ -85,9 +90,9 @@ void request_handler::serve(connection_id who, api::socket where, const caller& 
   }
   auto [what, to] = make_order(*fine->row, x);
   if (!what)
-    return refuse(what.error());
+    return refuse_order(what.error());
   what->caller = source.name.str();
-  caf::anon_send(gate_, std::move(*what), who, std::move(to));
+  caf::anon_send(gate_, std::move(*what), who, std::move(to), std::move(audit));
 }
 
 void request_handler::closed(connection_id who) {
@@ -119,9 +124,8 @@ gate_actor::behavior_type gate_state::make(world_ptr in, frame_sink to) {
   return {
       answer_probe,
       [this](const answer& x) { answered(x); },
-      [this](const order& what, connection_id who, const std::string& domain) {
-        take(what, who, domain);
-      },
+      [this](const order& what, connection_id who, const std::string& domain,
+             const audit_entry& audit) { take(what, who, domain, audit); },
       [this](atom::gone, connection_id who) { gone(who); },
       [this](atom::tick) { look_for_overdue(); },
   };
@@ -134,10 +138,11 @@ gate_state::~gate_state() {
           true);
 }
 
-void gate_state::take(order what, connection_id who, const std::string& domain) {
+void gate_state::take(order what, connection_id who, const std::string& domain,
+                      const audit_entry& audit) {
   auto ticket = next_ticket_++;
   auto limit = std::chrono::microseconds{limit_of(what, world_->settings)};
-  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_cancellation(what)};
+  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_cancellation(what), audit};
   auto to = reply_to(ticket, client_actor{self}, what.caller);
   hand_on(*world_, domain, std::move(what), to);
   if (!std::exchange(ticking_, true))
@@ -149,9 +154,8 @@ void gate_state::answered(const answer& x) {
   if (i == tickets_.end())
     return; // overdue or gone
   auto who = i->second.who;
+  log_audit(i->second.audit, x.result, world_->now_us());
   tickets_.erase(i);
-  if (!x.result)
-    log(spdlog::level::info, {}, fmt::format("refused: {}", x.result.error().message()));
   if (who != 0)
     to_(who, x.result ? api::success(*x.result) : api::exception(x.result.error()), true);
 }

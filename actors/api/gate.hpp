@@ -2,6 +2,7 @@
 // snapshots; everything else becomes an order with a ticket.
 #pragma once
 
+#include "actors/api/audit.hpp"
 #include "actors/api/events.hpp"
 #include "actors/common/method.hpp"
 #include "actors/common/world.hpp"
@@ -11,12 +12,6 @@
 #include <string>
 
 namespace qubes::actors {
-
-/// Who is at the other end, for the audit line.
-struct caller {
-  int pid = 0;
-  unsigned uid = 0;
-};
 
 /// The part that runs in the server's thread. Never blocks.
 class request_handler {
@@ -56,9 +51,10 @@ private:
     connection_id who = 0;
     std::int64_t deadline_us = 0;
     cancellation_ptr cancellation{}; ///< of what ends with its client
+    audit_entry audit{};
   };
 
-  void take(order what, connection_id who, const std::string& domain);
+  void take(order what, connection_id who, const std::string& domain, const audit_entry& audit);
   void answered(const answer& x);
   void gone(connection_id who);
   std::int64_t deadline_of(const ticket& x) const;

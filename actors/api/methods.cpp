@@ -234,6 +234,7 @@ constexpr auto may = presence::optional;
 constexpr auto dom0 = target::dom0;
 constexpr auto any = target::any;
 constexpr auto vm = target::not_dom0;
+constexpr auto secret = visibility::secret;
 constexpr auto admin = api::socket::admin;
 constexpr auto internal = api::socket::internal;
 constexpr auto misc = api::socket::misc;
@@ -351,7 +352,7 @@ const method others[]{
   {"admin.vm.tag.Set",                             admin, yes, no,  any,  to_domain<ask::add_tag>, "Adds a tag."},
   {"admin.vm.volume.Clear",                       admin, yes, no,  any,  to_volume<ask::clear_volume>, "Overwrites a volume with nothing."},
   {"admin.vm.volume.CloneFrom",                   admin, yes, no,  any,  order_for_host{offer_volume}, "Offers a volume for cloning; replies a token, good once."},
-  {"admin.vm.volume.CloneTo",                     admin, yes, yes, any,  order_for_host{clone_volume}, "Overwrites a volume with the one offered under the payload's token."},
+  {"admin.vm.volume.CloneTo",                     admin, yes, yes, any,  order_for_host{clone_volume}, "Overwrites a volume with the one offered under the payload's token.", secret},
   {"admin.vm.volume.Info",                        admin, yes, no,  any,  to_volume<ask::look_at_volume>, "Everything about a volume."},
   {"admin.vm.volume.List",                        admin, no,  no,  any,  reads::volumes, "Names of a domain's volumes."},
   {"admin.vm.volume.ListSnapshots",               admin, yes, no,  any,  to_volume<ask::list_snapshots>, "Old states of a volume, oldest first."},
@@ -364,8 +365,8 @@ const method others[]{
   {"internal.GetSystemInfo",                       internal, no, no, dom0, reads::system_info, "Facts about all domains that the qrexec policy uses, as JSON."},
   {"internal.SuspendPost",                         internal, no, no, dom0, to_host<ask::resume_host>, "The host woke up: wakes who was put to sleep with it."},
   {"internal.SuspendPre",                          internal, no, no, dom0, to_host<ask::suspend_host>, "The host is about to sleep: puts all running domains to sleep."},
-  {"internal.vm.volume.ImportBegin",              internal, yes, may, any,  order_for_domain{of_volume<ask::begin_import, errc::protocol>}, "Says where to write new data of a volume; payload: bytes, or as many as it has."},
-  {"internal.vm.volume.ImportEnd",                internal, yes, yes, any,  order_for_domain{of_volume<ask::end_import, errc::protocol>}, "Keeps the data written when the payload is ok; forgets it otherwise."},
+  {"internal.vm.volume.ImportBegin",              internal, yes, may, any,  order_for_domain{of_volume<ask::begin_import, errc::protocol>}, "Says where to write new data of a volume; payload: bytes, or as many as it has.", secret},
+  {"internal.vm.volume.ImportEnd",                internal, yes, yes, any,  order_for_domain{of_volume<ask::end_import, errc::protocol>}, "Keeps the data written when the payload is ok; forgets it otherwise.", secret},
   {"qubes.FeaturesRequest",                       misc, no,  no,  dom0, order_for_source{request_features}, "The source asks for features, as its QubesDB says."},
   {"qubes.NotifyTools",                           misc, no,  no,  dom0, order_for_source{request_by_tools}, "The source's Windows tools ask for features, as its QubesDB says."},
   {"qubes.NotifyUpdates",                         misc, no,  yes, dom0, order_for_source{notify_updates}, "The source found updates for itself or its template; payload: how many."},
@@ -373,6 +374,7 @@ const method others[]{
   {"qvmd.Overview",                                admin, no,  no,  dom0, reads::overview, "The main properties of all domains at once, as JSON."},
   {"qvmd.Plan",                                    admin, yes, may, any,  reads::plan, "What a method would change, without changing it; argument: METHOD+ARG."},
   {"qvmd.Status",                                  admin, no,  no,  dom0, reads::status, "What the daemon is doing and how it is, as JSON."},
+  {"qvmd.Why",                                     admin, no,  no,  any,  reads::why, "Why a domain is as it is: what it waits for, what a start would meet, its last operations; as JSON."},
   {"qvmd.Xml",                                     admin, may, no,  any,  order_for_domain{tell_xml}, "What the hypervisor would be given now to start a domain; argument plain: without the site's changes."},
 };
 // clang-format on

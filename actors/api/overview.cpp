@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <map>
 
 namespace qubes::actors::reads {
@@ -111,8 +112,8 @@ outcome<std::string> status(const call& x) {
   for (auto& f : x.in.findings)
     findings.push_back({{"line", f.line}, {"text", f.text}});
   auto templates = x.in.site_templates.read();
-  for (auto& text : *templates)
-    findings.push_back({{"line", 0}, {"text", text}});
+  for (auto& it : *templates)
+    findings.push_back({{"line", 0}, {"text", it.text}});
 
   auto policy = x.in.policy.read();
   auto damage = json::array();
@@ -169,16 +170,15 @@ outcome<std::string> status(const call& x) {
     if (now_us - x.second.since_us >= moment_us)
       show(x.first, x.second);
 
-  auto timings = json::array();
-  for (auto& t : board.timings()) {
-    auto steps = json::array();
-    for (auto& s : t.steps)
-      steps.push_back({{"name", s.name}, {"ms", static_cast<double>(s.us) / 1000}});
-    timings.push_back({{"domain", t.domain},
-                       {"operation", t.operation},
-                       {"total_ms", static_cast<double>(t.us) / 1000},
-                       {"steps", std::move(steps)}});
-  }
+  constexpr auto hour_s = 3600;
+  auto now_s = x.in.wall_s();
+  auto failures = json::array();
+  for (auto& [uuid, it] : x.in.history.failures_since(now_s - hour_s))
+    if (auto* who = x.now.system->find_uuid(uuid))
+      failures.push_back({{"domain", who->name.str()},
+                          {"operation", it.what},
+                          {"cause", it.failure.cause},
+                          {"seconds_ago", std::max<std::int64_t>(now_s - it.ended_s, 0)}});
 
   auto packages = json::array();
   for (auto& row : model::package_rows)
@@ -215,7 +215,8 @@ outcome<std::string> status(const call& x) {
         {"bytes", store.bytes},
         {"most_bytes", model::xml::max_bytes},
         {"callers", std::move(holders)},
-        {"error", store.error.empty() ? json{} : json(store.error)}}},
+        {"error", store.error.empty() ? json{} : json(store.error)},
+        {"running_on", store.fallback.empty() ? json{} : json(store.fallback)}}},
       {"packages", std::move(packages)},
       {"domains", states},
       {"findings", std::move(findings)},
@@ -228,7 +229,7 @@ outcome<std::string> status(const call& x) {
       {"clients", std::move(clients)},
       {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},
-      {"timings", std::move(timings)},
+      {"failures", std::move(failures)},
   });
 }
 

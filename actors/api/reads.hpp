@@ -48,6 +48,7 @@ model::outcome<std::string> system_info(const call&);
 
 model::outcome<std::string> overview(const call&);
 model::outcome<std::string> status(const call&);
+model::outcome<std::string> why(const call&);
 model::outcome<std::string> method_list(const call&);
 model::outcome<std::string> plan(const call&);
 

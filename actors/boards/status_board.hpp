@@ -4,9 +4,9 @@
 #include "model/base/hypervisor_kind.hpp"
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -14,20 +14,6 @@
 #include <vector>
 
 namespace qubes::actors {
-
-/// One step of an operation and how long it took.
-struct step_time {
-  std::string name;
-  std::int64_t us = 0;
-};
-
-/// A finished operation.
-struct timing {
-  std::string domain;
-  std::string operation;
-  std::int64_t us = 0;
-  std::vector<step_time> steps;
-};
 
 /// Written by actors, read by the gate; every call is short.
 class status_board {
@@ -47,6 +33,7 @@ public:
     std::uint64_t batches = 0;
     std::uint64_t changes = 0;
     std::string error;     ///< of the last write; "" when it went well
+    std::string fallback;  ///< the older file that the daemon runs on, "" for qubes.xml itself
     std::size_t bytes = 0; ///< of qubes.xml, with what is about to be written
     std::map<std::string, std::size_t> bytes_by_caller; ///< of domains that have added to it
   };
@@ -55,6 +42,11 @@ public:
     bool connected = false;
     std::string type;
     std::string reason; ///< why not connected
+  };
+
+  struct free_memory {
+    std::optional<std::uint64_t> bytes; ///< for new domains; nothing when nobody says
+    std::int64_t at_us = 0;
   };
 
   void begin(const std::string& domain, std::string doing, std::string step, std::int64_t now_us) {
@@ -174,11 +166,9 @@ public:
     files_.erase(domain);
   }
 
-  void took(timing x) {
+  void measured(std::optional<std::uint64_t> free_bytes, std::int64_t now_us) {
     auto guard = std::lock_guard{mutex_};
-    timings_.push_back(std::move(x));
-    if (timings_.size() > kept_timings)
-      timings_.pop_front();
+    memory_ = {free_bytes, now_us};
   }
 
   void set(store_state x) {
@@ -200,8 +190,8 @@ public:
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
   std::map<std::string, file_findings> files() const { return copy(files_); }
   std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
-  std::deque<timing> timings() const { return copy(timings_); }
   store_state store() const { return copy(store_); }
+  free_memory memory() const { return copy(memory_); }
   /// Not connected as long as nobody has said so.
   hypervisor_state hypervisor(model::hypervisor_id which) const {
     auto all = copy(hypervisors_);
@@ -209,8 +199,6 @@ public:
   }
 
 private:
-  static constexpr std::size_t kept_timings = 64;
-
   template <class T>
   T copy(const T& x) const {
     auto guard = std::lock_guard{mutex_};
@@ -225,8 +213,8 @@ private:
   std::map<std::string, std::string> failed_volumes_;
   std::map<std::string, file_findings> files_;           ///< of those that were read, by domain
   std::map<std::string, std::set<std::string>> clients_; ///< by netvm
-  std::deque<timing> timings_;
   store_state store_;
+  free_memory memory_;
   std::map<model::hypervisor_id, hypervisor_state> hypervisors_;
 };
 

@@ -96,4 +96,10 @@ std::optional<volume_board::known<model::pool_facts>> volume_board::read(const s
   return i == pools_.end() ? std::nullopt : tell(i->second, true, now_us);
 }
 
+std::optional<model::pool_facts> volume_board::last_known(const std::string& pool) const {
+  auto guard = std::lock_guard{mutex_};
+  auto i = pools_.find(pool);
+  return i == pools_.end() ? std::nullopt : std::optional{i->second.facts};
+}
+
 } // namespace qubes::actors

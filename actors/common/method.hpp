@@ -15,6 +15,9 @@ namespace qubes::actors {
 /// Whether an argument or a payload must, may or must not be there.
 enum class presence : std::uint8_t { none, required, optional };
 
+/// Whether the log may show the beginning of a payload.
+enum class visibility : std::uint8_t { shown, secret };
+
 /// Which destination a method takes.
 enum class target : std::uint8_t { dom0, not_dom0, any };
 
@@ -68,6 +71,7 @@ struct method {
                sampling>
       handler;
   std::string_view help;
+  visibility value = visibility::shown;
 };
 
 /// Sorted by name.

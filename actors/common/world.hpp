@@ -3,6 +3,7 @@
 
 #include "actors/boards/content_uses.hpp"
 #include "actors/boards/directory.hpp"
+#include "actors/boards/history_board.hpp"
 #include "actors/boards/holders.hpp"
 #include "actors/boards/status_board.hpp"
 #include "actors/boards/unfinished_removals.hpp"
@@ -13,6 +14,7 @@
 #include "messages/published.hpp"
 #include "model/device/device.hpp"
 #include "model/policy/policy.hpp"
+#include "model/system/site_template.hpp"
 #include "model/system/view.hpp"
 #include "model/xml/qubes_xml.hpp"
 
@@ -45,6 +47,7 @@ struct world {
   published<actors::directory> directory;
   model::live_board board;
   actors::status_board status;
+  history_board history;
   actors::volume_board volumes;
   content_uses contents;
   unfinished_removals removals;
@@ -59,7 +62,7 @@ struct world {
   std::set<std::string, std::less<>> unfinished_starts;
   std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
   /// What is said of templates that a site wrote for the stock daemon.
-  published<std::vector<std::string>> site_templates;
+  published<std::vector<model::site_template>> site_templates;
   published<model::policy> policy; ///< of qrexec; without any rule until it is read
 
   actors::settings settings;

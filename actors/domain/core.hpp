@@ -31,6 +31,7 @@ public:
   // -- who it is ----------------------------------------------------------------------------------
 
   const std::string& who() const { return who_; }
+  const std::string& uuid() const { return uuid_; }
   const world_ptr& world() const { return world_; }
   const model::live& facts() const { return facts_; }
   /// Incarnation: answers and news of an earlier one are dropped.

@@ -117,7 +117,8 @@ void domain_state::obey(const order& x, const reply& to) {
       return to.refuse(std::move(*why));
     if (What::how.changes_disks && !known_ && facts_.state == power::halted)
       return learn_truth([this, what, to] { hand_to_part(what, to); }, to);
-    hand_to_part(what, to);
+    constexpr auto name = What::how.remembered;
+    hand_to_part(what, name.empty() ? to : operations_.remembering(name, to));
   });
 }
 

@@ -11,6 +11,7 @@
 #include "actors/domain/guest_entries.hpp"
 #include "actors/domain/menus.hpp"
 #include "actors/domain/network.hpp"
+#include "actors/domain/operations.hpp"
 #include "actors/domain/volumes.hpp"
 #include "model/change/plan.hpp"
 #include "model/network/firewall.hpp"
@@ -94,9 +95,7 @@ private:
         std::make_shared<cancellation>(); ///< ends long copies, and waiting in line
     model::xml::devices devices;          ///< of the volumes, once they are started
     std::vector<reply> waiting;
-    std::int64_t began_us = 0;
-    std::int64_t step_began_us = 0;
-    std::vector<step_time> steps;
+    operation_run run;
   };
 
   /// What the hypervisor is given.
@@ -186,6 +185,9 @@ private:
   void finish_stop();
   void stop_is_over();
   void tell_end();
+  void begin_stop(std::string_view what);
+  void stop_ended();
+  void stop_failed(std::string_view what, const model::error& why);
   void deadline_passed(std::uint64_t waiter);
 
   // -- pausing (pause.cpp) ----------------------------------------------------------------------
@@ -294,6 +296,7 @@ private:
   domain_devices devices_{*this};
   domain_firewall firewall_{*this};
   domain_menus menus_{*this};
+  domain_operations operations_{*this};
   domain_network network_{*this, entries_, firewall_, devices_};
   domain_entries entries_{*this, network_, firewall_, devices_};
   std::unique_ptr<start_run> start_;
@@ -302,6 +305,7 @@ private:
   bool look_after_stop_ = false; ///< there was news meanwhile
   bool known_ = false;           ///< the hypervisor has told whether it has this domain
   stop_waiters stop_waiters_;
+  std::optional<operation_run> stop_; ///< under way, however it began
   std::deque<pending_change> pending_changes_;
   std::optional<pending_change> waits_for_netvm_; ///< the change that is being made
   std::uint64_t reservations_ = 0;

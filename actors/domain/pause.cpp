@@ -229,8 +229,13 @@ void domain_state::reconcile(const model::guest& truth) {
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
   auto unfinished = first && world_->unfinished_starts.contains(uuid_);
-  if (unfinished)
+  if (unfinished) {
     orphan_possible_ = true; // the build may go on
+    operations_.remember(
+        operations_.begin("start"),
+        model::failure_of({errc::internal, fmt::format("the daemon ended while '{}' started", who_),
+                           "start it again"}));
+  }
   if (first && !there && facts_.state == power::halted)
     recover_volumes();
   if (stopping_) {

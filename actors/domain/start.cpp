@@ -9,6 +9,7 @@
 #include "model/property/memory.hpp"
 #include "model/property/property.hpp"
 #include "model/property/service_user.hpp"
+#include "model/start/start_outlook.hpp"
 #include "model/storage/volume.hpp"
 #include "model/xml/libvirt_xml.hpp"
 
@@ -55,12 +56,8 @@ void domain_state::start(const reply& to) {
   auto* me = record(now);
   if (!me)
     return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  if (me->is(model::admin_vm))
-    return to.refuse({errc::vm_not_halted, "dom0 is always running and cannot be started", {}});
-  if (me->is(model::remote_vm))
-    return to.refuse({errc::vm_not_halted,
-                      fmt::format("'{}' runs on another host and cannot be started here", who_),
-                      {}});
+  if (auto starts = model::check_has_starts(*me); !starts)
+    return to.refuse(std::move(starts.error()));
   if (start_ && !start_->failed) { // a second caller rides on the first start
     start_->waiting.push_back(to);
     return;
@@ -86,7 +83,7 @@ void domain_state::start(const reply& to) {
   }
   start_ = std::make_unique<start_run>();
   start_->waiting.push_back(to);
-  start_->began_us = world_->now_us();
+  start_->run = operations_.begin("start");
   move(power::starting);
   enter_step();
 }
@@ -97,8 +94,8 @@ bool domain_state::before_guest() const {
 
 void domain_state::enter_step() {
   auto& step = start_steps()[start_->step];
-  start_->step_began_us = world_->now_us();
-  world_->status.begin(who_, "start", std::string{step.name}, start_->began_us);
+  start_->run.step_began_us = world_->now_us();
+  world_->status.begin(who_, "start", std::string{step.name}, start_->run.began_us);
   if (!record(look()))
     return fail_start(
         {errc::vm_not_found, fmt::format("'{}' was removed while it started", who_), {}});
@@ -110,8 +107,7 @@ void domain_state::next_step() {
     return;
   if (start_->abort)
     return fail_start(*start_->abort);
-  auto& done = start_steps()[start_->step];
-  start_->steps.push_back({std::string{done.name}, world_->now_us() - start_->step_began_us});
+  start_->run.end_step(start_steps()[start_->step].name, world_->now_us());
   if (++start_->step < start_steps().size())
     enter_step();
   else
@@ -121,8 +117,10 @@ void domain_state::next_step() {
 void domain_state::fail_start(model::error why) {
   if (!start_ || start_->failed)
     return;
-  note(spdlog::level::warn, "start failed in step '{}': {}", start_steps()[start_->step].name,
-       why.message());
+  auto step = start_steps()[start_->step].name;
+  note(spdlog::level::warn, "start failed in step '{}': {}", step, why.message());
+  start_->run.end_step(step, world_->now_us());
+  operations_.remember(start_->run, model::failure_of(why, step));
   start_->failed = true;
   start_->disks->stop.request_stop();
   start_->why = std::move(why);
@@ -145,9 +143,10 @@ void domain_state::resume_undo() {
   start_ = std::make_unique<start_run>();
   start_->step = static_cast<std::size_t>(built - all.begin());
   start_->failed = true;
-  start_->began_us = world_->now_us();
+  start_->run = operations_.begin("start");
   start_->why = model::error{
       errc::internal, fmt::format("a fault of the daemon cut the start of '{}' off", who_), {}};
+  operations_.remember(start_->run, model::failure_of(*start_->why));
   publish_facts();
   tell("domain-start-failed", {{"reason", start_->why->text}});
   unwind();
@@ -179,7 +178,7 @@ void domain_state::finish_start() {
   look_for_agent();
   network_.sync(); // the record may have changed on the way
   world_->status.finish(who_);
-  world_->status.took({who_, "start", world_->now_us() - run->began_us, std::move(run->steps)});
+  operations_.remember(run->run);
   tell_others([waiting = std::move(run->waiting)] {
     for (auto& x : waiting)
       x.ok();
@@ -194,23 +193,11 @@ void domain_state::check_permission() {
   auto* me = record(now);
   if (!me)
     return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
-  if (auto* reason = model::find_feature(now.view(), *me, "prohibit-start", model::chain::own);
-      reason && !reason->empty())
-    return fail_start({errc::general, fmt::format("'{}' must not be started: {}", who_, *reason),
-                       fmt::format("'qvmctl feature unset {} prohibit-start' allows it", who_)});
-  if (me->is(model::disp_vm)) {
-    auto* base = model::template_of(now.view(), *me);
-    if (!base || !model::read_bool({now.view(), base}, "template_for_dispvms"))
-      return fail_start(
-          {errc::general,
-           fmt::format("the template of '{}' is no disposable template any more", who_),
-           "set its template_for_dispvms to True"});
-  }
+  if (auto permitted = model::check_permitted(now.view(), *me); !permitted)
+    return fail_start(std::move(permitted.error()));
   tell("domain-pre-start", {{"start_guid", "True"}, {"mem_required", "None"}});
-  if (auto able = model::check_kind(now.view(), *me); !able)
-    return fail_start(std::move(able.error()));
-  if (auto allowed = model::allow_start(now.view(), *me); !allowed)
-    return fail_start(std::move(allowed.error()));
+  if (auto fit = model::check_fit(now.view(), *me); !fit)
+    return fail_start(std::move(fit.error()));
   next_step();
 }
 

@@ -84,6 +84,7 @@ void domain_state::shut_down_unless_used(const ask::shutdown& x, const reply& to
 }
 
 void domain_state::shutdown_failed(const model::error& why, const reply& to) {
+  stop_failed("shutdown", why);
   tell("domain-shutdown-failed", {{"reason", why.text}});
   if (auto clients = supervisor(); clients && !facts_.going_down)
     self->send(clients, atom::open_v);
@@ -91,6 +92,8 @@ void domain_state::shutdown_failed(const model::error& why, const reply& to) {
 }
 
 void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
+  if (!stop_)
+    begin_stop("shutdown");
   if (facts_.state == power::paused) { // a paused guest hears nothing
     wait_for_stop(waits_as::kill, to);
     return take_down();
@@ -157,8 +160,11 @@ void domain_state::not_asked(const stop_waiters::told& who, const model::error& 
   note_asked();
   auto how = model::outcome<void>{tl::unexpected{why}};
   who(how);
-  if (!stop_waiters_.any(waits_as::shutdown))
-    stop_waiters_.end(stop_end::stays, how);
+  if (stop_waiters_.any(waits_as::shutdown))
+    return;
+  if (!destroying_ && !stopping_)
+    stop_.reset();
+  stop_waiters_.end(stop_end::stays, how);
 }
 
 /// Only requests to shut down get here.
@@ -183,6 +189,33 @@ void domain_state::start_after_stop(const reply& to) {
   });
 }
 
+// -- what is remembered of it --------------------------------------------------------------------
+
+void domain_state::begin_stop(std::string_view what) {
+  stop_ = operations_.begin(what);
+}
+
+void domain_state::stop_failed(std::string_view what, const model::error& why) {
+  if (!model::is_only_refused(why.code))
+    operations_.remember(stop_.value_or(operations_.begin(what)), model::failure_of(why));
+}
+
+/// A guest that crashed is down as well, and nobody wanted that.
+void domain_state::stop_ended() {
+  if (!stop_)
+    return;
+  auto run = *std::exchange(stop_, std::nullopt);
+  run.end_step("volumes", world_->now_us());
+  auto why = model::operation_failure{};
+  if (auto left = troubles_.find(trouble::volumes); left != troubles_.end())
+    why = model::failure_of({errc::storage, left->second, "the next stop or daemon tries again"},
+                            "volumes");
+  else if (run.what == "crash")
+    why = model::failure_of({errc::vm_error, fmt::format("the guest of '{}' crashed", who_),
+                             "its console's log may say why"});
+  operations_.remember(run, std::move(why));
+}
+
 // -- kill ----------------------------------------------------------------------------------------
 
 void domain_state::carry_out(const ask::kill&, const reply& to) {
@@ -193,6 +226,8 @@ void domain_state::carry_out(const ask::kill&, const reply& to) {
   if (facts_.state == power::halted)
     return to.refuse(powered_off(who_));
   wait_for_stop(waits_as::kill, to);
+  if (!start_ && !stopping_)
+    begin_stop("kill");
   take_down();
 }
 
@@ -218,6 +253,8 @@ void domain_state::destroy() {
         if (why.code == errc::vm_not_started) // it went down by itself
           return stopped();
         destroying_ = false;
+        stop_failed("kill", why);
+        stop_.reset();
         degrade(trouble::kill, fmt::format("it could not be killed: {}", why.text));
         stop_waiters_.end(stop_end::not_killed, tl::unexpected{why});
       });
@@ -252,6 +289,7 @@ void domain_state::heard_stop() {
 /// Until it is taken down it is what it is.
 void domain_state::crashed() {
   move(power::crashed);
+  begin_stop("crash");
   destroy();
 }
 
@@ -266,10 +304,14 @@ void domain_state::stopped() {
   network_.link().turn([](auto& x) { x.guest_gone(); });
   tell_runtime_reset();
   if (start_) { // its unwinding goes on
+    stop_.reset();
     tell_end();
     return;
   }
   ++life_;
+  if (!stop_)
+    begin_stop("stop");
+  stop_->end_step("guest", world_->now_us());
   stopping_ = true;
   if (can_move(facts_.state, power::dying))
     move(power::dying);
@@ -305,6 +347,7 @@ void domain_state::stop_is_over() {
   stopping_ = false;
   if (facts_.state != power::halted)
     move(power::halted);
+  stop_ended();
   tell_end();
   network_.link().turn([](auto& x) { x.ends(); });
   world_->status.finish(who_);

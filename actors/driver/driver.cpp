@@ -208,9 +208,13 @@ caf::result<driver_result> driver_state::take(const driver_job& what) {
     return to;
   }
   auto number = ++last_call_;
-  calls_.emplace(
-      number,
-      call{.name = how.call, .domain = x.about.name, .at = at, .builds = is_build(x), .to = to});
+  calls_.emplace(number,
+                 call{.name = how.call,
+                      .domain = x.about.name,
+                      .at = at,
+                      .builds = is_build(x),
+                      .measures_memory = std::holds_alternative<job::measure_free_memory>(x.what),
+                      .to = to});
   if (auto doing = doing_of(x); !doing.empty())
     world_->status.begin_call(number,
                               x.about.awaited_by.empty() ? x.about.name : x.about.awaited_by,
@@ -288,7 +292,10 @@ void driver_state::follow(const news& x) {
 
 void driver_state::returned(std::uint64_t number, outcome<driver_result> result) {
   world_->status.finish_call(number);
-  auto to = calls_.extract(number).mapped().to;
+  auto call = std::move(calls_.extract(number).mapped());
+  if (call.measures_memory && result)
+    world_->status.measured(result->get<job::measure_free_memory>(), world_->now_us());
+  auto& to = call.to;
   if (!to.pending()) // the connection was lost meanwhile, and so was the answer
     return;
   if (result)

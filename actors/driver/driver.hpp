@@ -33,7 +33,8 @@ private:
     std::string_view name; ///< what it asks of the hypervisor, "" for nothing
     std::string domain;
     model::hypervisor_id at = model::hypervisor_id::host;
-    bool builds = false; ///< a guest
+    bool builds = false;          ///< a guest
+    bool measures_memory = false; ///< that is free: others want to know as well
     caf::typed_response_promise<driver_result> to;
   };
 

@@ -1,6 +1,7 @@
 // Files of dom0 that belong to domains, beside qubes.xml and the volumes.
 #include "actors/driver/jobs.hpp"
 
+#include "drivers/host/kept_operations.hpp"
 #include "drivers/host/unfinished_starts.hpp"
 #include "model/xml/firewall_xml.hpp"
 #include "model/xml/overlay.hpp"
@@ -132,6 +133,10 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::mark
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::unmark_start&) {
   return with.run ? drivers::unmark_start(*with.run, about.uuid) : outcome<void>{};
+}
+
+outcome<void> run(machinery& with, const domain_identity& about, const job::keep_operations& what) {
+  return drivers::keep_operations(*with.state, about.uuid, what.all);
 }
 
 outcome<void> run(machinery& with, const domain_identity&, const job::note_paused& what) {

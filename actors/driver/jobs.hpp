@@ -63,6 +63,7 @@ handler<job::read_backup_profile> run;
 handler<job::size_files> run;
 handler<job::mark_start> run;
 handler<job::unmark_start> run;
+handler<job::keep_operations> run;
 handler<job::note_paused> run;
 handler<job::take_paused> run;
 handler<job::start_at_boot> run;

@@ -5,6 +5,7 @@
 #include "actors/host/host_sleep.hpp"
 #include "actors/host/registry.hpp"
 #include "actors/host/stats.hpp"
+#include "drivers/host/kept_operations.hpp"
 #include "drivers/host/unfinished_starts.hpp"
 #include "model/property/property.hpp"
 
@@ -40,6 +41,17 @@ public:
 private:
   std::vector<caf::actor_addr> vital_;
 };
+
+/// A record that is set aside may come back: nothing is removed as long as there are any.
+void read_operations(world& in, drivers::disk& state) {
+  auto system = in.system.read();
+  auto found = drivers::find_operations(state, [&](const std::string& uuid) {
+    return !system->quarantine.empty() || system->find_uuid(uuid);
+  });
+  for (auto& x : found.unreadable)
+    spdlog::warn("operations of before are forgotten: {}", x);
+  in.history.adopt(std::move(found.history));
+}
 
 } // namespace
 
@@ -78,6 +90,7 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
       return tl::unexpected{std::move(marked.error())};
     world->unfinished_starts = std::move(*marked);
   }
+  read_operations(*world, *with.machinery.state);
 
   world->deadlines = deadlines::open(in);
   auto lanes = with.machinery.lanes;

@@ -117,6 +117,7 @@ void store_state::written(outcome<void> result) {
 }
 
 void store_state::tell_status() {
+  status_.fallback = files_->running_on();
   status_.bytes = holdings_.file();
   status_.bytes_by_caller = holdings_.by_caller();
   world_->status.set(status_);

@@ -46,6 +46,9 @@ public:
   /// Removes generations that need not be kept. Never in the way of an answer.
   void prune();
 
+  /// The generation that was loaded for want of a usable qubes.xml; "" once there is one.
+  const std::string& running_on() const { return running_on_; }
+
   /// Somebody else wrote the file since our last load or save.
   bool changed_by_others();
 
@@ -63,7 +66,8 @@ private:
   std::string (*make_uuid_)();
   std::uint64_t next_generation_ = 1;
   std::optional<drivers::file_stamp> stamp_;
-  std::string kept_;     ///< the file of the last generation
+  std::string kept_; ///< the file of the last generation
+  std::string running_on_;
   bool damaged_ = false; ///< what stands in qubes.xml is not ours to keep as a good generation
   model::xml::writer writer_;
 };

@@ -80,6 +80,7 @@ outcome<store_file::opened> store_file::load(const model::host& machine) {
   if (first)
     return opened{std::move(*first), false};
   damaged_ = true;
+  running_on_.clear();
   for (auto i = known.rbegin(); i != known.rend(); ++i) {
     auto older = load_file(*disk_, generation_name(*i), machine, make_uuid_);
     if (!older)
@@ -88,6 +89,7 @@ outcome<store_file::opened> store_file::load(const model::host& machine) {
         older->findings.begin(),
         {0, fmt::format("qubes.xml is unusable ({}); running on its generation '{}'",
                         first.error().text, generation_name(*i))});
+    running_on_ = generation_name(*i);
     return opened{std::move(*older), true};
   }
   return model::fail(errc::store, fmt::format("qubes.xml cannot be used: {}", first.error().text),
@@ -111,6 +113,7 @@ outcome<store_file::foreign> store_file::reread(const model::host& machine) {
 void store_file::adopt(const foreign& x) {
   stamp_ = x.stamp;
   damaged_ = false;
+  running_on_.clear();
 }
 
 bool store_file::changed_by_others() {
@@ -190,6 +193,7 @@ outcome<void> store_file::save(const model::system& x) {
     return done;
   }
   damaged_ = false;
+  running_on_.clear();
   return {};
 }
 

@@ -24,6 +24,8 @@ constexpr std::array command_table{
           "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, kind, degraded, and property:P or feature:F for any other."},
   command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
   command{"See", "status", "", opt_format, "Tell how the daemon is and what it is doing", run_status, ""},
+  command{"See", "why", "DOMAIN", opt_format, "Tell why a domain is as it is, and what a start would meet", run_why,
+          "What it waits for and for how long, what a start would lack, how its last operations went with the time of each step, and where the logs are."},
   command{"See", "xml", "DOMAIN", opt_plain | opt_diff, "Show the libvirt XML that a domain would be started with now", run_xml,
           "A site's changes, libvirt/DOMAIN.xml below paths.config, are merged over it."},
   command{"See", "events", "[DOMAIN]", opt_json | opt_seconds, "Print events as they happen", run_events,

@@ -1,5 +1,6 @@
 #include "bin/qvmctl/diff.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "model/base/power.hpp"
 
@@ -8,7 +9,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
-#include <functional>
 
 namespace qubes::ctl {
 
@@ -80,63 +80,8 @@ namespace {
 
 // -- the daemon itself ----------------------------------------------------------------------
 
-std::string text(const json& x, const char* key) {
-  auto found = x.is_object() ? x.find(key) : x.end();
-  if (!x.is_object() || found == x.end() || found->is_null())
-    return {};
-  return printable(found->is_string() ? found->get<std::string>() : dump(*found));
-}
-
-double number(const json& x, const char* key) {
-  auto found = x.is_object() ? x.find(key) : x.end();
-  return x.is_object() && found != x.end() && found->is_number() ? found->get<double>() : 0;
-}
-
-const json& part(const json& x, const char* key) {
-  static const auto nothing = json::array();
-  auto found = x.is_object() ? x.find(key) : x.end();
-  return x.is_object() && found != x.end() ? *found : nothing;
-}
-
-/// Paragraphs of `status`: a heading, then one line per item.
-class report_page {
-public:
-  explicit report_page(const screen& on) : on_(on) {}
-
-  void fact(std::string_view name, std::string_view what) {
-    text_ += fmt::format("{}{}\n", on_.paint(fmt::format("{:<12}", name), style::bold), what);
-  }
-
-  void list(std::string_view heading, const json& items, style look,
-            const std::function<std::string(const json&)>& line) {
-    if (!items.is_array() || items.empty())
-      return;
-    text_ += fmt::format("\n{}\n", on_.paint(heading, style::bold));
-    for (auto& x : items)
-      text_ += fmt::format("  {}\n", on_.paint(line(x), look));
-  }
-
-  const std::string& str() const { return text_; }
-
-private:
-  const screen& on_;
-  std::string text_;
-};
-
-std::string milliseconds_text(const json& x, const char* key) {
-  return duration(number(x, key) / 1000);
-}
-
 std::string amount(const json& x, const char* key) {
   return size_text(static_cast<std::int64_t>(number(x, key)));
-}
-
-std::string step_texts(const json& steps) {
-  auto result = std::vector<std::string>{};
-  if (steps.is_array())
-    for (auto& x : steps)
-      result.push_back(fmt::format("{} {}", text(x, "name"), milliseconds_text(x, "ms")));
-  return fmt::format("{}", fmt::join(result, ", "));
 }
 
 std::string connection_text(const session& s, const json& x) {
@@ -148,6 +93,14 @@ std::string connection_text(const session& s, const json& x) {
                      text(x, "type"), text(x, "uri"), reason.empty() ? "" : ": " + reason);
 }
 
+std::string store_health(const session& s, const json& store) {
+  if (auto error = text(store, "error"); !error.empty())
+    return s.out.paint(fmt::format("cannot write: {}", error), style::bad);
+  if (auto older = text(store, "running_on"); !older.empty())
+    return s.out.paint(fmt::format("runs on the generation {}", older), style::bad);
+  return s.out.paint("fine", style::good);
+}
+
 std::string status_page(const session& s, const json& x) {
   auto page = report_page{s.out};
   page.fact("qvmd", fmt::format("{}, up {}, {} connections", text(x, "version"),
@@ -156,13 +109,9 @@ std::string status_page(const session& s, const json& x) {
   if (const auto& containers = part(x, "containers"); containers.is_object())
     page.fact("containers", connection_text(s, containers));
   const auto& store = part(x, "store");
-  auto trouble = text(store, "error");
-  page.fact("store",
-            fmt::format("{}  {}, {} of {}, generation {}, {} batches written",
-                        trouble.empty() ? s.out.paint("fine", style::good)
-                                        : s.out.paint(trouble, style::bad),
-                        text(store, "path"), amount(store, "bytes"), amount(store, "most_bytes"),
-                        text(store, "generation"), text(store, "batches")));
+  page.fact("store", fmt::format("{}  {}, {} of {}, generation {}", store_health(s, store),
+                                 text(store, "path"), amount(store, "bytes"),
+                                 amount(store, "most_bytes"), text(store, "generation")));
   auto states = std::vector<std::string>{};
   const auto& domains = part(x, "domains");
   for (auto& row : model::power_rows)
@@ -193,6 +142,11 @@ std::string status_page(const session& s, const json& x) {
     return fmt::format("{}: {}, {} for {}", text(y, "domain"), text(y, "doing"), text(y, "step"),
                        milliseconds_text(y, "for_ms"));
   });
+  page.list("failed within the hour", part(x, "failures"), style::bad, [&](auto& y) {
+    return cut(fmt::format("{} {}, {} ago: {}", text(y, "operation"), text(y, "domain"),
+                           duration(number(y, "seconds_ago")), text(y, "cause")),
+               s.out.columns - 2);
+  });
   page.list("set aside from qubes.xml", part(x, "quarantine"), style::bad, [](auto& y) {
     return fmt::format("{} {} (line {}): {}", text(y, "section"), text(y, "name"), text(y, "line"),
                        text(y, "reason"));
@@ -205,10 +159,6 @@ std::string status_page(const session& s, const json& x) {
             [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });
   page.list("files of domains", part(x, "files"), style::bad, [](auto& y) {
     return fmt::format("{}: {}: {}", text(y, "domain"), text(y, "file"), text(y, "text"));
-  });
-  page.list("last operations", part(x, "timings"), style::plain, [](auto& y) {
-    return fmt::format("{} {}: {} ({})", text(y, "operation"), text(y, "domain"),
-                       milliseconds_text(y, "total_ms"), step_texts(part(y, "steps")));
   });
   return page.str();
 }
@@ -223,11 +173,7 @@ exit_code run_status(session& s) {
     return print(s, dump(*answer, 2) + "\n");
   if (s.as == format::table)
     return print(s, status_page(s, *answer));
-  auto result = output_table{{{"key"}, {"value"}}};
-  auto flat = answer->flatten();
-  for (auto& [key, value] : flat.items())
-    result.add({{key}, {value}});
-  return print(s, result.render(s.as, s.out));
+  return print(s, flat_table(*answer).render(s.as, s.out));
 }
 
 namespace {

@@ -17,6 +17,9 @@ exit_code run_api(session& s);
 exit_code run_call(session& s);
 exit_code run_help(session& s);
 
+// why.cpp
+exit_code run_why(session& s);
+
 // lifecycle.cpp
 exit_code run_action(session& s);
 exit_code run_wait(session& s);

@@ -27,8 +27,8 @@ std::vector<std::string> lines_of(std::string_view text) {
   return result;
 }
 
-expected<nlohmann::json> ask_json(session& s, std::string method) {
-  auto answer = s.daemon.ask({.method = method});
+expected<nlohmann::json> ask_json(session& s, std::string method, std::string domain) {
+  auto answer = s.daemon.ask({.method = method, .destination = std::move(domain)});
   if (!answer && answer.error().klass == "ProtocolError")
     answer.error().hint = "only qvmd has this; another daemon serves this socket";
   if (!answer)

@@ -38,7 +38,7 @@ expected<std::string> domain_word(session& s, bool host_too = false);
 /// The domains the first word names: a name, several with commas between, globs.
 expected<std::vector<std::string>> domain_words(session& s, bool host_too = false);
 
-expected<nlohmann::json> ask_json(session& s, std::string method);
+expected<nlohmann::json> ask_json(session& s, std::string method, std::string domain = "dom0");
 
 /// All at once, for as long as it takes; answers in the order of the requests.
 std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all);

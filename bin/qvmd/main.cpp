@@ -168,13 +168,13 @@ drivers::host_watch follow_host(const config& x, actors::world_ptr world) {
 
 /// Templates that nobody here renders: each is told in the log once.
 drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
-  return {x.etc, [world = std::move(world)](std::vector<std::string> found) {
+  return {x.etc, [world = std::move(world)](std::vector<model::site_template> found) {
             auto known = world->site_templates.read();
             for (auto& it : found)
               if (std::ranges::find(*known, it) == known->end())
-                spdlog::warn("{}", it);
+                spdlog::warn("{}", it.text);
             world->site_templates.write(
-                std::make_shared<std::vector<std::string>>(std::move(found)));
+                std::make_shared<std::vector<model::site_template>>(std::move(found)));
           }};
 }
 

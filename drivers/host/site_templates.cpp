@@ -33,21 +33,25 @@ void visit_all(const std::string& config, Visit visit) {
 
 } // namespace
 
-std::vector<std::string> find_site_templates(const std::string& config) {
-  auto result = std::vector<std::string>{};
+std::vector<model::site_template> find_site_templates(const std::string& config) {
+  auto result = std::vector<model::site_template>{};
   visit_all(config, [&](auto& x) {
     auto& file = x.path();
     if (file.extension() != ".xml" || result.size() == most_templates)
       return;
     auto of_one = file.parent_path().filename() == "by-name";
-    result.push_back(fmt::format(
-        "{} has no effect: templates of libvirt XML are not rendered; {}", file.string(),
+    auto domain = of_one ? file.stem().string() : std::string{};
+    auto remedy =
         of_one
-            ? fmt::format("write its changes for '{0}' into {1}/libvirt/{0}.xml",
-                          file.stem().string(), config)
-            : fmt::format("write its changes for each domain into {}/libvirt/DOMAIN.xml", config)));
+            ? fmt::format("write its changes for '{0}' into {1}/libvirt/{0}.xml", domain, config)
+            : fmt::format("write its changes for each domain into {}/libvirt/DOMAIN.xml", config);
+    result.push_back(
+        {.file = file.string(),
+         .domain = std::move(domain),
+         .text = fmt::format("{} has no effect: templates of libvirt XML are not rendered; {}",
+                             file.string(), remedy)});
   });
-  std::ranges::sort(result);
+  std::ranges::sort(result, {}, &model::site_template::file);
   return result;
 }
 

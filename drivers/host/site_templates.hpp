@@ -2,6 +2,7 @@
 #pragma once
 
 #include "drivers/io/directory_watch.hpp"
+#include "model/system/site_template.hpp"
 
 #include <functional>
 #include <string>
@@ -9,14 +10,14 @@
 
 namespace qubes::drivers {
 
-/// What is said of each file below `config`/templates/libvirt: nobody here renders it.
-std::vector<std::string> find_site_templates(const std::string& config);
+/// Each file below `config`/templates/libvirt, by name.
+std::vector<model::site_template> find_site_templates(const std::string& config);
 
 /// Looks for them again whenever one comes or goes.
 class site_template_watch {
 public:
   /// Where they go: in the constructor, then in the watch's thread.
-  using sink = std::function<void(std::vector<std::string>)>;
+  using sink = std::function<void(std::vector<model::site_template>)>;
 
   site_template_watch(const std::string& config, sink to);
 

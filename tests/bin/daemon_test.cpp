@@ -67,6 +67,48 @@ TEST_F(daemon_test, what_was_acknowledged_survives_kill_minus_nine) {
               HasSubstr("default=False type=int 777"));
 }
 
+/// Until the daemon has written that down, which nobody waits for.
+TEST_F(daemon_test, why_a_start_failed_is_known_after_kill_minus_nine) {
+  auto x = app();
+  start();
+  ASSERT_THAT(call("admin.vm.feature.Set+prohibit-start", x.name.str(), "it is infected"),
+              testing::StartsWith("0"));
+  ASSERT_THAT(call("admin.vm.Start", x.name.str()), HasSubstr("it is infected"));
+  auto kept = top / "state/operations" / fmt::format("{}.json", x.uuid);
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (!std::filesystem::exists(kept))
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << log();
+  daemon.reset();
+  start();
+  auto why = call("qvmd.Why", x.name.str());
+  EXPECT_THAT(why, HasSubstr(R"("operation":"start")"));
+  EXPECT_THAT(why, HasSubstr(R"("step":"permission","exception":"QubesException","cause":")"));
+  EXPECT_THAT(call("qvmd.Status", "dom0"), HasSubstr(R"("failures":[{"domain":")" + x.name.str()));
+  daemon.reset();
+  write_file(kept, "damaged");
+  start();
+  EXPECT_TRUE(logs("operations of before are forgotten"));
+  EXPECT_THAT(call("qvmd.Why", x.name.str()), HasSubstr(R"("operations":[])"));
+}
+
+TEST_F(daemon_test, the_log_tells_who_asked_for_what_and_how_it_ended_but_no_secrets) {
+  auto name = app().name.str();
+  start();
+  ASSERT_EQ(call("admin.vm.property.Set+memory", name, "777"), "0\0"s);
+  EXPECT_TRUE(
+      logs(fmt::format("admin.vm.property.Set+memory of {} from dom0 (pid {}", name, ::getpid())));
+  EXPECT_TRUE(logs("), value \"777\": "));
+  EXPECT_TRUE(logs(" ms, ok"));
+  call("admin.vm.property.Set+memory", name, "lots");
+  EXPECT_TRUE(logs(" ms, QubesValueError: "));
+  call("admin.vm.feature.Set+note", name, std::string(500, 'x'));
+  EXPECT_TRUE(logs("... (500 bytes)\""));
+  EXPECT_THAT(log(), testing::Not(HasSubstr(std::string(100, 'x'))));
+  call("admin.vm.volume.CloneTo+private", name, "the-secret-token");
+  EXPECT_TRUE(logs("value withheld"));
+  EXPECT_THAT(log(), testing::Not(HasSubstr("the-secret-token")));
+}
+
 TEST_F(daemon_test, a_creation_on_a_full_disk_never_was_and_works_once_there_is_room) {
   auto small = tests::mounted{"ext4", 16 << 20, {"-N", "64"}};
   NEEDS(small);

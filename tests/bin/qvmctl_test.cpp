@@ -1305,8 +1305,12 @@ const auto status_text = json{
     {"degraded", {{{"domain", "work"}, {"reason", "frozen"}}}},
     {"operations",
      {{{"domain", "mail"}, {"doing", "start"}, {"step", "storage"}, {"for_ms", 1400}}}},
-    {"timings",
-     json::array()}}.dump();
+    {"failures",
+     {{{"domain", "work"},
+       {"operation", "start"},
+       {"cause", std::string(200, 'x')},
+       {"seconds_ago",
+        90}}}}}.dump();
 
 TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
   serve(always(status_text));
@@ -1320,9 +1324,139 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
                            HasSubstr("work: frozen"), HasSubstr("domains old (line 40): no class"),
                            HasSubstr("mail: start, storage for 1.4 s"),
                            HasSubstr("/p/30.policy:3: no action"),
-                           HasSubstr("work: firewall.xml: rule 2 is left out")));
+                           HasSubstr("work: firewall.xml: rule 2 is left out"),
+                           HasSubstr("start work, 1 min 30 s ago: xxx")));
   EXPECT_THAT(x.out, Not(HasSubstr("found in files")));
+  auto lines = lines_of(x.out);
+  EXPECT_LE(lines.size(), 40U) << "all troubles at once";
+  for (auto& line : lines)
+    EXPECT_LE(line.size(), 80U) << line;
   EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
+}
+
+TEST_F(qvmctl, status_says_what_the_store_runs_on_and_that_it_cannot_write) {
+  auto told = [&](json store) {
+    serve(always(json{{"store", std::move(store)}}.dump()));
+    return ctl({"status"}).out;
+  };
+  EXPECT_THAT(told({{"path", "/q.xml"}, {"running_on", "backup/qubes-0000000007.xml"}}),
+              HasSubstr("runs on the generation backup/qubes-0000000007.xml"));
+  EXPECT_THAT(told({{"path", "/q.xml"}, {"error", "No space left on device"}}),
+              HasSubstr("cannot write: No space left on device"));
+}
+
+TEST_F(qvmctl, status_shows_as_much_of_a_long_list_as_a_screen_takes) {
+  auto many = json::array();
+  for (auto i = 0; i < 100; ++i)
+    many.push_back({{"domain", fmt::format("d{}", i)}, {"operation", "start"}, {"cause", "no"}});
+  serve(always(json{{"failures", many}}.dump()));
+  auto x = ctl({"status"});
+  EXPECT_THAT(x.out, AllOf(HasSubstr("start d7"), Not(HasSubstr("start d8")),
+                           HasSubstr("and 92 more: -f json shows all")));
+  EXPECT_LE(lines_of(x.out).size(), 24U);
+}
+
+// -- why ------------------------------------------------------------------------------------
+
+namespace {
+
+json operation_of(const std::string& what, int seconds_ago, bool latest, const json& failure = {}) {
+  return {{"operation", what},
+          {"seconds_ago", seconds_ago},
+          {"latest", latest},
+          {"total_ms", 1200},
+          {"failure", failure},
+          {"steps", {{{"name", "permission"}, {"ms", 100}}, {{"name", "memory"}, {"ms", 1100}}}}};
+}
+
+json no_memory() {
+  return {{"step", "memory"},
+          {"exception", "QubesMemoryError"},
+          {"cause", "there is not enough memory"},
+          {"remedy", "shut something down"}};
+}
+
+json halted_work() {
+  return {{"domain", "work"},
+          {"state", "Halted"},
+          {"degraded", nullptr},
+          {"waits", json::array()},
+          {"start",
+           {{"shortfall", nullptr},
+            {"checks",
+             {{{"about", "permission"}, {"prospect", "fine"}, {"text", nullptr}},
+              {{"about", "netvm"},
+               {"prospect", "fine"},
+               {"text", "they would be started too"},
+               {"domains", {"sys-net", "sys-firewall"}}}}}}},
+          {"operations", json::array()},
+          {"findings", json::array()},
+          {"logs", {"journalctl -t qvmd QVMD_DOMAIN=work"}}};
+}
+
+} // namespace
+
+TEST_F(qvmctl, why_begins_with_the_answer) {
+  auto first_line = [&](const json& told) {
+    serve(always(told.dump()));
+    auto x = ctl({"why", "work"});
+    EXPECT_EQ(x.code, 0) << x.err;
+    EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Why work"));
+    return lines_of(x.out).front();
+  };
+  auto x = halted_work();
+  EXPECT_EQ(first_line(x), "work is halted; nothing stands in its way");
+  x["operations"] = {operation_of("start", 180, true, no_memory()),
+                     operation_of("kill", 180, false)};
+  EXPECT_EQ(first_line(x), "work is halted; its last start failed 3 min 0 s ago: there is not "
+                           "enough memory; shut something down");
+  x["operations"][0]["latest"] = false;
+  x["operations"][1]["latest"] = true;
+  EXPECT_EQ(first_line(x), "work is halted; nothing stands in its way") << "it was mended";
+  x["start"]["shortfall"] = {
+      {"about", "kernel"}, {"text", "the kernel is gone"}, {"remedy", "install it"}};
+  EXPECT_EQ(first_line(x),
+            "work is halted, and a start would fail now: the kernel is gone; install it");
+  x["waits"] = {{{"doing", "start"}, {"step", "netvm"}, {"for_ms", 4000}}};
+  x["state"] = "Transient";
+  x["start"] = nullptr;
+  EXPECT_EQ(first_line(x), "work is coming up and waits: start: in step 'netvm' for 4.0 s");
+  x["waits"] = json::array();
+  x["state"] = "Running";
+  x["degraded"] = "it hangs";
+  EXPECT_EQ(first_line(x), "work is running, but degraded: it hangs");
+  x["degraded"] = nullptr;
+  EXPECT_EQ(first_line(x), "work is running; nothing is known to be wrong");
+}
+
+TEST_F(qvmctl, why_fits_a_screen_and_tells_steps_files_and_logs) {
+  auto told = halted_work();
+  told["operations"] = {operation_of("start", 90, true, no_memory()),
+                        operation_of("kill", 100, false)};
+  told["findings"] = {{{"file", "/t/by-name/work.xml"}, {"text", "it has no effect"}}};
+  serve(always(told.dump()));
+  auto x = ctl({"why", "work"});
+  EXPECT_THAT(x.out,
+              AllOf(HasSubstr("netvm       fine     they would be started too (sys-net, "
+                              "sys-firewall)"),
+                    Not(HasSubstr("permission  ")),
+                    HasSubstr("start failed, 1 min 30 s ago, took 1.2 s: there is not enough"),
+                    HasSubstr("permission 0.1 s, memory 1.1 s"),
+                    HasSubstr("/t/by-name/work.xml: it has no effect"),
+                    HasSubstr("journalctl -t qvmd QVMD_DOMAIN=work")));
+  EXPECT_LE(lines_of(x.out).size(), 24U);
+  EXPECT_EQ(json::parse(ctl({"why", "work", "-f", "json"}).out), told);
+  EXPECT_THAT(ctl({"why", "work", "-f", "csv"}).out, HasSubstr("/domain,work"));
+}
+
+TEST_F(qvmctl, why_survives_a_daemon_that_tells_nothing) {
+  for (auto text :
+       {"{}", "[]", "7", R"({"operations":[5,{}],"start":3,"waits":[1],"logs":[{}]})"}) {
+    serve(always(text));
+    EXPECT_EQ(ctl({"why", "work"}).code, 0) << text;
+    EXPECT_EQ(ctl({"why", "work", "-f", "csv"}).code, 0) << text;
+  }
+  EXPECT_EQ(ctl({"why"}).code, 2);
 }
 
 TEST_F(qvmctl, status_survives_a_daemon_that_tells_nothing) {

@@ -103,6 +103,15 @@ void measure_list(bench& b) {
   b.at_most("vm.List, median", times.median(), 1, "ms");
 }
 
+void measure_why(bench& b) {
+  samples times;
+  for (std::size_t i = 0; i < 300; ++i)
+    times.add(timed([&] {
+      must_be_ok(call(b.socket(), {"qvmd.Why", "", b.names.apps[i % b.names.apps.size()], ""}));
+    }));
+  b.at_most("qvmd.Why, median", times.median(), 20, "ms");
+}
+
 /// A change that really changes something, each time.
 request set_request(const bench& b, std::size_t thread, std::size_t turn) {
   return {"admin.vm.property.Set", "memory", b.names.apps[thread],
@@ -395,6 +404,7 @@ constexpr step steps[] = {
     {"idle", measure_idle},
     {"get", measure_get},
     {"list", measure_list},
+    {"why", measure_why},
     {"ls",
      [](bench& b) {
        measure_command(b, fmt::format("qvmctl ls, {} domains", b.o.domains),
