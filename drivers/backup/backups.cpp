@@ -54,13 +54,14 @@ public:
       return fail(errc::general, fmt::format("destination_path '{}' is not absolute", x.path));
     auto failure = std::error_code{};
     auto path = fs::weakly_canonical(x.path, failure);
-    if (fs::is_directory(path, failure))
+    auto in_directory = fs::is_directory(path, failure);
+    if (in_directory)
       path /= x.file_name;
     else if (fs::exists(path, failure) && !fs::is_regular_file(path, failure))
       return fail(errc::general, fmt::format("'{}' is neither a file nor a directory", x.path));
     constexpr auto mode = mode_t{0644};
     constexpr auto flags = O_WRONLY | O_CLOEXEC;
-    auto result = std::unique_ptr<local_file>{new local_file{path, x.id}};
+    auto result = std::unique_ptr<local_file>{new local_file{path, x.id, in_directory}};
     result->file_ = unique_fd{::open(path.parent_path().c_str(), flags | O_TMPFILE, mode)};
     if (result->file_)
       return result;
@@ -95,18 +96,41 @@ public:
         && ::linkat(AT_FDCWD, mine.c_str(), AT_FDCWD, draft_.c_str(), AT_SYMLINK_FOLLOW) != 0)
       return cannot("create", draft_);
     named_ = true;
-    if (::rename(draft_.c_str(), path_.c_str()) != 0)
-      return cannot("replace", path_);
+    if (auto moved = in_directory_ ? take_free_name() : take_place_of(path_); !moved)
+      return moved;
     file_.reset();
     return storage::sync_directory_of(path_);
   }
 
 private:
-  local_file(std::string path, std::string_view id)
-      : path_(std::move(path)), draft_(fmt::format("{}.{}.part", path_, id)) {}
+  local_file(std::string path, std::string_view id, bool in_directory)
+      : path_(std::move(path)), draft_(fmt::format("{}.{}.part", path_, id)),
+        in_directory_(in_directory) {}
+
+  outcome<void> take_place_of(const std::string& other) {
+    if (::rename(draft_.c_str(), other.c_str()) != 0)
+      return cannot("replace", other);
+    return {};
+  }
+
+  /// Its name is the second in which it began, and others may have that.
+  outcome<void> take_free_name() {
+    auto name = path_;
+    for (auto number = 2;; ++number) {
+      if (::renameat2(AT_FDCWD, draft_.c_str(), AT_FDCWD, name.c_str(), RENAME_NOREPLACE) == 0)
+        return {};
+      auto why = errno;
+      if (why == EINVAL && ::access(name.c_str(), F_OK) != 0) // a file system that cannot tell
+        return take_place_of(name);
+      if (why != EEXIST && why != EINVAL)
+        return cannot("create", name, why);
+      name = fmt::format("{}-{}", path_, number);
+    }
+  }
 
   std::string path_;
   std::string draft_; ///< its own: another profile may go to the same place
+  bool in_directory_;
   unique_fd file_;
   bool named_ = false;
 };

@@ -70,6 +70,12 @@ outcome<std::vector<operation>> read(disk& state, const std::string& file) {
   return *text ? parse(**text) : std::vector<operation>{};
 }
 
+/// Waits for no disk: a start must not be slower for it. What a power cut damages is forgotten.
+outcome<void> overwrite(disk& state, const std::string& file, const std::string& text) {
+  auto fresh = file + ".new";
+  return state.write(fresh, text).and_then([&] { return state.rename(fresh, file); });
+}
+
 } // namespace
 
 outcome<void> keep_operations(disk& state, const std::string& uuid,
@@ -81,7 +87,7 @@ outcome<void> keep_operations(disk& state, const std::string& uuid,
   for (auto& x : all)
     lines.push_back(to_json(x));
   return state.make_directory(std::string{directory}).and_then([&] {
-    return replace(state, file, lines.dump(-1, ' ', false, json::error_handler_t::replace));
+    return overwrite(state, file, lines.dump(-1, ' ', false, json::error_handler_t::replace));
   });
 }
 

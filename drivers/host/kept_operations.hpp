@@ -11,7 +11,8 @@
 
 namespace qubes::drivers {
 
-/// Replaces what is kept of a domain; with nothing to keep its file goes.
+/// Replaces what is kept of a domain; with nothing to keep its file goes. The end of the daemon
+/// loses nothing of it, a power cut may.
 outcome<void> keep_operations(disk& state, const std::string& uuid,
                               const std::vector<model::operation>& all);
 

@@ -64,13 +64,26 @@ private:
   }
 
   outcome<void> read_rules(const pugi::xml_node& root) {
-    auto list = root.child("rules");
+    auto list = only_child(root, "rules");
     if (!list)
-      return damaged("has no <rules>");
-    for (auto x : list.children())
+      return damaged(list.error().text);
+    for (auto x : list->children())
       if (is_element(x))
         read_rule(x);
     return {};
+  }
+
+  /// What is written anywhere else would be left out in silence, and it may be what forbids.
+  static outcome<pugi::xml_node> only_child(const pugi::xml_node& x, const char* name) {
+    auto wanted = x.child(name);
+    if (!wanted)
+      return fail(errc::value, fmt::format("has no <{}>", name));
+    for (auto y : x.children())
+      if (is_element(y) && y != wanted)
+        return fail(errc::value, fmt::format("has {} beside its <{}>", quoted(y.name()), name));
+    if (!trimmed(text_of(x)).empty())
+      return fail(errc::value, fmt::format("has text beside its <{}>", name));
+    return wanted;
   }
 
   /// All of it is read, whatever is wrong with a part: what it does and how long tell how to go on.
@@ -78,7 +91,18 @@ private:
     auto rule = firewall_rule{};
     auto sound = outcome<void>{};
     auto has_action = false;
-    for (auto y : x.child("properties").children("property")) {
+    auto properties = only_child(x, "properties");
+    if (x.name() != std::string_view{"rule"})
+      sound = fail(errc::value, fmt::format("{} is no <rule>", quoted(x.name())));
+    else if (!properties)
+      sound = fail(errc::value, "it " + properties.error().text);
+    for (auto y : x.child("properties").children()) {
+      if (y.name() != std::string_view{"property"}) {
+        auto meant = is_element(y) ? std::string_view{y.name()} : trimmed(y.value());
+        if (sound && !meant.empty())
+          sound = fail(errc::value, fmt::format("{} is no <property>", quoted(meant)));
+        continue;
+      }
       auto name = attribute(y, "name");
       auto text = is_destination(name) ? lower(text_of(y)) : text_of(y);
       has_action |= name == "action";
@@ -87,11 +111,11 @@ private:
                       : outcome<void>{fail(errc::value, "a property has an attribute twice")};
       if (!read && name == "comment")
         result_.findings.push_back(
-            fmt::format("rule {} has no comment: {}", place_ + 1, read.error().text));
+            fmt::format("rule {} has no comment: {}", place_ + 1, read.error().message()));
       else if (!read && sound)
         sound = std::move(read);
     }
-    if (!has_action)
+    if (sound && !has_action)
       sound = fail(errc::value, "it has no action");
     if (sound)
       sound = check_fields(rule);
@@ -107,7 +131,7 @@ private:
     result_.findings.push_back(
         fmt::format("rule {} {}: {}", place_,
                     rule.accept ? "is left out" : "drops all, and nothing after it counts",
-                    sound.error().text));
+                    sound.error().message()));
     if (rule.accept)
       return;
     auto all = drop_all().front();

@@ -60,12 +60,15 @@ std::string pool_trouble(const pugi::xml_node& x) {
   for (auto needed : row->needed)
     if (attribute(x, needed).empty())
       return fmt::format("the driver '{}' needs the attribute '{}'", driver, needed);
-  if (has_attribute(x, "revisions_to_keep") && !is_integer(attribute(x, "revisions_to_keep")))
-    return fmt::format("revisions_to_keep is {}, which is no number",
-                       quoted(attribute(x, "revisions_to_keep")));
-  if (!is_switch(attribute(x, "ephemeral_volatile")))
-    return fmt::format("ephemeral_volatile is {}, neither True nor False",
-                       quoted(attribute(x, "ephemeral_volatile")));
+  return {};
+}
+
+/// What is wrong with a setting of a pool that has a default, "" for nothing.
+std::string setting_trouble(std::string_view name, std::string_view text) {
+  if (name == "revisions_to_keep" && !is_integer(text))
+    return fmt::format("revisions_to_keep is {}, which is no number", quoted(text));
+  if (name == "ephemeral_volatile" && !is_switch(text))
+    return fmt::format("ephemeral_volatile is {}, neither True nor False", quoted(text));
   return {};
 }
 
@@ -208,8 +211,12 @@ private:
     if (!trouble.empty())
       return set_aside(section::pools, name, x, std::move(trouble));
     auto entry = pool{name, std::string{attribute(x, "driver")}, {}};
-    for (auto y : x.attributes())
+    for (auto y : x.attributes()) {
       entry.attributes.emplace_back(y.name(), y.value());
+      if (auto wrong = setting_trouble(y.name(), y.value()); !wrong.empty())
+        notes_.note(offset_of(x), fmt::format("pool {}: {}; the default holds until it is set",
+                                              quoted(name), wrong));
+    }
     result_.system.pools.push_back(std::move(entry));
   }
 

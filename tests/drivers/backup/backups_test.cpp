@@ -286,6 +286,7 @@ TEST_F(real_backups, leave_what_they_would_replace_when_cancelled) {
 }
 
 TEST_F(real_backups, of_two_profiles_may_go_to_one_place) {
+  auto id = order.id;
   auto first = begin();
   order.id = "20260101T120000-8";
   auto second = begin();
@@ -294,9 +295,12 @@ TEST_F(real_backups, of_two_profiles_may_go_to_one_place) {
     ASSERT_TRUE((**x)->add(images()[1]));
   ASSERT_TRUE((*first)->finish());
   ASSERT_TRUE((*second)->finish());
+  EXPECT_THAT(left(), testing::ElementsAre("qubes-now", "qubes-now-2"));
+  restore(top / "out/qubes-now-2", {"vm1/private.img"});
+  EXPECT_TRUE(top.read("back/vm1/private.img") == top.read("private.img"));
+  order.id = id;
   restore(top / "out/qubes-now", {"vm1/private.img"});
   EXPECT_TRUE(top.read("back/vm1/private.img") == top.read("private.img"));
-  EXPECT_THAT(left(), testing::ElementsAre("qubes-now"));
 }
 
 TEST_F(real_backups, are_cancelled_while_a_program_hangs) {

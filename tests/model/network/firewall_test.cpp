@@ -14,6 +14,7 @@ using namespace qubes::model;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::Pair;
 
 namespace {
@@ -293,6 +294,9 @@ TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
       {"<wall version=\"2\"/>", "wall"},
       {"<firewall version=\"3\"/>", "3"},
       {"<firewall version=\"2\"/>", "no <rules>"},
+      {"<firewall version=\"2\"><rules/><rule/></firewall>", "rule"},
+      {"<firewall version=\"2\"><rules/><rules/></firewall>", "rules"},
+      {"<firewall version=\"2\"><rules/>drop</firewall>", "text beside"},
       {"<firewall version=\"2\"><rules/></firewall><firewall/>", "goes on after </firewall>"},
       {R"(<firewall policy="allow" policy="deny"/>)", "twice"},
       {R"(<firewall policy="Allow"><rule address="1.2.3.4"/></firewall>)", "Allow"},
@@ -303,6 +307,27 @@ TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
     auto all = xml::load_firewall(x.file);
     EXPECT_EQ(print(all.rules, now), "action=drop\n") << x.file;
     EXPECT_THAT(all.findings, ElementsAre(HasSubstr(x.named))) << x.file;
+  }
+}
+
+/// A rule that says less than was meant would let more through.
+TEST(firewall, what_stands_where_no_rule_is_read_spoils_the_rule) {
+  constexpr auto action = R"(<property name="action">accept</property>)";
+  constexpr auto host = R"(<property name="dsthost">10.1.1.1</property>)";
+  const std::string rules[]{
+      fmt::format(
+          "<rule><properties>{}<propety name=\"dsthost\">10.1.1.1</propety></properties></rule>",
+          action),
+      fmt::format("<rule><properties>{}</properties>{}</rule>", action, host),
+      fmt::format("<rule><properties>{}</properties><properties>{}</properties></rule>", action,
+                  host),
+      fmt::format("<rule><properties>{}10.1.1.1</properties></rule>", action),
+      fmt::format("<rul><properties>{}{}</properties></rul>", action, host)};
+  for (auto& x : rules) {
+    auto all =
+        xml::load_firewall(fmt::format("<firewall version=\"2\"><rules>{}</rules></firewall>", x));
+    EXPECT_THAT(print(all.rules, now), Not(HasSubstr("accept"))) << x;
+    EXPECT_THAT(all.findings, ElementsAre(HasSubstr("rule 1 "))) << x;
   }
 }
 

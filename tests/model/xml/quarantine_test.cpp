@@ -192,14 +192,6 @@ std::vector<damaged> other_records_set_aside() {
       {"duplicate_pool",
        replace("</pools>", R"(<pool name="varlibqubes" driver="file" dir_path="/x"/></pools>)"),
        nobody, "varlibqubes", "same name", section::pools},
-      {"pool_with_bad_revisions",
-       replace("</pools>",
-               R"(<pool name="p" driver="file" dir_path="/x" revisions_to_keep="x"/></pools>)"),
-       nobody, "p", "revisions_to_keep", section::pools},
-      {"pool_with_bad_boolean",
-       replace("</pools>",
-               R"(<pool name="p" driver="file" dir_path="/x" ephemeral_volatile="x"/></pools>)"),
-       nobody, "p", "ephemeral_volatile", section::pools},
       {"pool_attribute_given_twice",
        replace("</pools>", R"(<pool name="p" driver="file" dir_path="/x" dir_path="/y"/></pools>)"),
        nobody, "p", "dir_path", section::pools},
@@ -618,6 +610,27 @@ INSTANTIATE_TEST_SUITE_P(table, option_of_a_volume,
                                          misfit{"revisions_to_keep", "1", "-2"},
                                          misfit{"size", "2147483648", "2 GiB"}),
                          [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
+
+/// Without it nothing in that pool would start.
+TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
+  constexpr auto good_one = R"(revisions_to_keep="1")";
+  for (auto bad : {R"(revisions_to_keep="")", R"(revisions_to_keep="one")"}) {
+    auto text = replace(good_one, bad)(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << bad;
+    EXPECT_THAT(loaded->system.quarantine, testing::IsEmpty()) << bad;
+    EXPECT_THAT(texts_of(loaded->findings),
+                testing::ElementsAre(testing::AllOf(testing::HasSubstr("varlibqubes"),
+                                                    testing::HasSubstr("revisions_to_keep"))));
+    EXPECT_FALSE(has_unusable_volume(*loaded->system.find("work"))) << bad;
+    expect_nothing_lost(text, *loaded);
+  }
+  auto also = load(replace(R"(ephemeral_volatile="False")", R"(ephemeral_volatile="x")")(good));
+  ASSERT_TRUE(also);
+  EXPECT_FALSE(has_unusable_volume(*also->system.find("work")));
+  EXPECT_THAT(texts_of(also->findings),
+              testing::ElementsAre(testing::HasSubstr("ephemeral_volatile")));
+}
 
 TEST(mending, keeps_the_size_of_an_empty_volume) {
   auto loaded = load(in("work", "size=\"2147483648\"", "size=\"0\"")(good));
