@@ -2,19 +2,26 @@
 // it has the feature `unfinished`, by which a second run knows what a crash left of the first.
 #include "bin/qvmctl/design.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/maker.hpp"
 #include "model/base/name.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <optional>
+#include <utility>
 
 namespace qubes::ctl {
 
 namespace {
 
 constexpr auto renamed_to = std::string_view{"qvmctl-rename-to"};
+constexpr auto created_by = std::string_view{"created-by-"}; ///< only the daemon gives such tags
 constexpr std::array classes{"AppVM", "TemplateVM", "StandaloneVM", "DispVM", "RemoteVM"};
 
 expected<void> done_or(expected<std::string> answer) {
@@ -29,6 +36,14 @@ expected<void> all_done(session& s, const std::vector<request>& asked) {
     if (!x)
       return tl::unexpected{std::move(x.error())};
   return {};
+}
+
+/// A full disk is a failure.
+expected<void> print_or_fail(std::string_view text) {
+  if (write_out(text))
+    return {};
+  return tl::unexpected{failure{
+      trouble::refused, "", fmt::format("cannot write the output: {}", std::strerror(errno)), ""}};
 }
 
 std::string listed(const pairs& all) {
@@ -75,19 +90,57 @@ request create_request(const design& x, const std::string& name) {
 
 namespace {
 
-/// Volumes that keep what is written to them are copied, all at once.
-expected<void> copy_volumes(session& s, const std::string& from, const std::string& to) {
+/// One volume of two domains, as Info tells of it.
+struct two_volumes {
+  std::string name;
+  pairs from, to;
+
+  bool is_copied() const { return value_of(to, "save_on_stop") == "True"; }
+};
+
+expected<std::vector<two_volumes>> volumes_of(session& s, const std::string& from,
+                                              const std::string& to) {
   auto names = s.daemon.ask({"admin.vm.volume.List", "", to, ""});
   if (!names)
     return tl::unexpected{names.error()};
-  auto offers = std::vector<request>{};
-  for (auto& x : lines_of(*names)) {
-    auto info = s.daemon.ask({"admin.vm.volume.Info", x, to, ""});
-    if (!info)
-      return tl::unexpected{info.error()};
-    if (value_of(pairs_of(*info), "save_on_stop") == "True")
-      offers.push_back({"admin.vm.volume.CloneFrom", x, from, ""});
+  auto asked = std::vector<request>{};
+  for (auto& x : lines_of(*names))
+    for (auto& who : {from, to})
+      asked.push_back({"admin.vm.volume.Info", x, who, ""});
+  auto answers = ask_all(s, asked);
+  auto result = std::vector<two_volumes>{};
+  for (auto i = std::size_t{0}; i + 1 < answers.size(); i += 2) {
+    if (!answers[i] || !answers[i + 1])
+      return tl::unexpected{answers[answers[i] ? i + 1 : i].error()};
+    result.push_back({asked[i].argument, pairs_of(*answers[i]), pairs_of(*answers[i + 1])});
   }
+  return result;
+}
+
+/// What a volume is told besides its data. A size comes with the data, or from the template.
+std::vector<request> settings_of(const two_volumes& x, const std::string& to) {
+  auto result = std::vector<request>{};
+  auto number = [](const pairs& facts, std::string_view key) {
+    return std::strtoll(value_of(facts, key).c_str(), nullptr, 10);
+  };
+  if (!x.is_copied() && value_of(x.from, "snap_on_start") != "True"
+      && number(x.from, "size") > number(x.to, "size"))
+    result.push_back({"admin.vm.volume.Resize", x.name, to, value_of(x.from, "size")});
+  for (auto key : {"revisions_to_keep", "ephemeral", "rw"})
+    if (auto value = value_of(x.from, key); !value.empty() && value != value_of(x.to, key))
+      result.push_back({fmt::format("admin.vm.volume.Set.{}", key), x.name, to, value});
+  return result;
+}
+
+/// Volumes that keep what is written to them are copied, all at once; then all get their settings.
+expected<void> copy_volumes(session& s, const std::string& from, const std::string& to) {
+  auto all = volumes_of(s, from, to);
+  if (!all)
+    return tl::unexpected{all.error()};
+  auto offers = std::vector<request>{};
+  for (auto& x : *all)
+    if (x.is_copied())
+      offers.push_back({"admin.vm.volume.CloneFrom", x.name, from, ""});
   auto tokens = ask_all(s, offers);
   auto copies = std::vector<request>{};
   for (auto i = std::size_t{0}; i < offers.size(); ++i) {
@@ -95,7 +148,13 @@ expected<void> copy_volumes(session& s, const std::string& from, const std::stri
       return tl::unexpected{tokens[i].error()};
     copies.push_back({"admin.vm.volume.CloneTo", offers[i].argument, to, *tokens[i]});
   }
-  return all_done(s, copies);
+  if (auto copied = all_done(s, copies); !copied)
+    return copied;
+  for (auto& x : *all)
+    for (auto& setting : settings_of(x, to))
+      if (auto set = all_done(s, {setting}); !set)
+        return set;
+  return {};
 }
 
 expected<void> fill(session& s, const design& x, const std::string& name) {
@@ -146,23 +205,62 @@ expected<std::string> mark_of(session& s, const std::string& name, std::string_v
 
 } // namespace
 
+expected<void> mark_unfinished(session& s, const std::string& name, const std::string& purpose) {
+  return mark(s, name, unfinished, signed_purpose::own(purpose).text());
+}
+
 expected<void> remove_domain(session& s, const std::string& name) {
   return all_done(s, {{"admin.vm.Remove", "", name, ""}}); // takes as long as it takes
 }
 
 namespace {
 
+/// A name that only this domain ever has: another one may be given its name at any time. Nothing
+/// when there is no domain of that name.
+expected<std::optional<std::string>> identity_of(session& s, const std::string& name) {
+  auto answer = s.daemon.ask({"admin.vm.List", "", name, ""});
+  if (!answer && answer.error().klass == "QubesVMNotFoundError")
+    return std::nullopt;
+  auto found = answer ? domain_list::parse_list(*answer) : tl::unexpected{answer.error()};
+  if (!found)
+    return tl::unexpected{found.error()};
+  auto known = !found->all().empty() && !found->all().front().uuid.empty();
+  return known ? "uuid:" + found->all().front().uuid : name;
+}
+
+/// Refuses while whoever signed it may be at work on that domain.
+expected<void> check_maker(const signed_purpose& x, const std::string& name) {
+  switch (x.maker_is()) {
+  case fate::gone: return {};
+  case fate::at_work:
+    return tl::unexpected{failure{
+        trouble::refused, "",
+        fmt::format("another qvmctl ({}) is at work on '{}': {}", x.maker_name(), name, x.purpose),
+        "wait for it"}};
+  case fate::unknown: break;
+  }
+  return tl::unexpected{failure{
+      trouble::refused, "",
+      fmt::format("'{}' is half made ({}), and whether its qvmctl is gone cannot be told from here",
+                  name, x.purpose),
+      fmt::format("when it is, 'qvmctl remove {}' removes what it left", name)}};
+}
+
 /// Makes the domain and leaves it marked with `why` as unfinished; nothing stays of a failure.
 expected<void> build(session& s, const design& x, const std::string& name, const std::string& why) {
   if (auto made = ask_all(s, {create_request(x, name)}); !made.front())
     return tl::unexpected{x.based_on.empty() ? std::move(made.front().error())
                                              : explain(s, made.front().error(), x.based_on, "")};
-  auto filled = x.klass == "RemoteVM" ? expected<void>{} : mark(s, name, unfinished, why);
+  auto mine = identity_of(s, name);
+  auto filled = mine ? expected<void>{} : tl::unexpected{mine.error()};
+  if (filled && x.klass != "RemoteVM")
+    filled = mark_unfinished(s, name, why);
   if (filled)
     filled = fill(s, x, name);
   if (filled)
     return filled;
-  if (auto gone = remove_domain(s, name); !gone)
+  auto gone = mine && *mine ? remove_domain(s, **mine) : expected<void>{};
+  if (!gone)
     filled.error().hint = fmt::format("'{}' is left half made: {}; 'qvmctl remove {}' removes it",
                                       name, gone.error().message(), name);
   else if (filled.error().hint.empty())
@@ -177,25 +275,80 @@ expected<void> make(session& s, const design& x, const std::string& name, const 
 
 } // namespace
 
-expected<void> clear_away(session& s, const std::string& name, const std::string& why) {
-  auto there = s.daemon.ask({"admin.vm.List", "", name, ""});
-  if (!there && there.error().klass == "QubesVMNotFoundError")
+expected<void> clear_away(session& s, const std::string& name, const std::string& why,
+                          bool only_look) {
+  auto left = identity_of(s, name);
+  if (!left)
+    return tl::unexpected{left.error()};
+  if (!*left)
     return {};
-  if (!there)
-    return tl::unexpected{there.error()};
-  auto found = mark_of(s, name, unfinished);
+  auto found = mark_of(s, **left, unfinished);
   if (!found)
     return tl::unexpected{found.error()};
-  if (*found != why)
-    return tl::unexpected{failure{
-        trouble::refused, "", fmt::format("there is a domain '{}' already", name),
-        found->empty() ? std::string{"choose another name"}
-                       : fmt::format("it is what was left of a '{}'; 'qvmctl remove {}' removes it",
-                                     *found, name)}};
-  return remove_domain(s, name);
+  auto mark = signed_purpose::parse(*found);
+  if (found->empty())
+    return tl::unexpected{failure{trouble::refused, "",
+                                  fmt::format("there is a domain '{}' already", name),
+                                  "choose another name"}};
+  if (auto may = check_maker(mark, name); !may)
+    return may;
+  if (mark.purpose != why)
+    return tl::unexpected{
+        failure{trouble::refused, "", fmt::format("there is a domain '{}' already", name),
+                fmt::format("it is what was left of a '{}'; 'qvmctl remove {}' removes it",
+                            mark.purpose, name)}};
+  if (only_look)
+    return {};
+  auto gone = remove_domain(s, **left);
+  if (!gone && gone.error().klass == "QubesVMNotFoundError") // another run was faster
+    return {};
+  return gone;
 }
 
 namespace {
+
+/// Why making it would be refused, as far as that can be told before.
+expected<void> could_be_made(session& s, const design& x, const std::string& name,
+                             const std::string& why) {
+  if (auto free = clear_away(s, name, why, true); !free)
+    return free;
+  auto all = domain_list::fetch(s.daemon);
+  auto pools = all ? s.daemon.ask({.method = "admin.pool.List"}) : tl::unexpected{all.error()};
+  if (!pools)
+    return tl::unexpected{pools.error()};
+  if (!x.based_on.empty())
+    if (auto there = all->choose({x.based_on}); !there)
+      return tl::unexpected{there.error()};
+  auto known = lines_of(*pools);
+  for (auto& [volume, pool] : x.pools)
+    if (std::find(known.begin(), known.end(), pool) == known.end())
+      return tl::unexpected{
+          failure{trouble::refused, "", fmt::format("no pool '{}'", pool), one_of(pool, known)}};
+  auto alike = std::find_if(all->all().begin(), all->all().end(),
+                            [&](auto& y) { return y.klass == x.klass; });
+  if (alike == all->all().end() || x.properties.empty())
+    return {};
+  auto properties = s.daemon.ask({"admin.vm.property.List", "", alike->name, ""});
+  if (!properties)
+    return tl::unexpected{properties.error()};
+  known = lines_of(*properties);
+  for (auto& [key, value] : x.properties)
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      return tl::unexpected{failure{trouble::refused, "",
+                                    fmt::format("a {} has no property '{}'", x.klass, key),
+                                    one_of(key, known)}};
+  return {};
+}
+
+/// What making it would do, and what can only be told by doing it.
+expected<void> tell(session& s, const design& x, const std::string& name, const std::string& why) {
+  if (auto could = could_be_made(s, x, name, why); !could)
+    return could;
+  auto text = "would create " + shown(x, name);
+  if (x.source.empty() && !(x.properties.empty() && x.features.empty() && x.tags.empty()))
+    text += fmt::format("{}: whether the values fit is known only when it is made\n", name);
+  return print_or_fail(text);
+}
 
 /// Makes all that can be made. `why` marks what is unfinished; `verb` is for refusals.
 exit_code make_all(session& s, const design& x, const std::vector<std::string>& names,
@@ -203,10 +356,8 @@ exit_code make_all(session& s, const design& x, const std::vector<std::string>& 
   auto code = exit_code::done;
   auto good = std::size_t{0};
   for (auto& name : names) {
-    auto done = expected<void>{};
-    if (s.line.dry_run)
-      print(s, "would create " + shown(x, name));
-    else if ((done = clear_away(s, name, why)))
+    auto done = s.line.dry_run ? tell(s, x, name, why) : clear_away(s, name, why);
+    if (done && !s.line.dry_run)
       done = make(s, x, name, why);
     if (done)
       ++good;
@@ -227,11 +378,21 @@ expected<void> check_new_name(const std::string& name) {
   return good;
 }
 
-pairs read_pools(const std::string& text) {
-  if (text.empty())
-    return {};
-  auto [volume, pool] = cut_pair(text);
-  return {pool.empty() ? std::pair{std::string{}, volume} : std::pair{volume, pool}};
+expected<pairs> read_pools(const texts& given) {
+  auto result = pairs{};
+  for (auto& x : given.all) {
+    auto [volume, pool] = cut_pair(x);
+    if (pool.empty())
+      std::swap(volume, pool);
+    auto taken =
+        std::any_of(result.begin(), result.end(), [&](auto& y) { return y.first == volume; });
+    if (taken)
+      return usage_failure(volume.empty() ? "--pool POOL is given twice"
+                                          : fmt::format("--pool {}=POOL is given twice", volume),
+                           "VOLUME=POOL for one volume, once each");
+    result.emplace_back(volume, pool);
+  }
+  return result;
 }
 
 expected<pairs> read_assignments(const texts& given, std::string_view option) {
@@ -277,8 +438,10 @@ expected<design> read_design(session& s) {
     key = property_name(key);
   result.properties = std::move(*properties);
   result.features = std::move(*features);
-  result.pools = read_pools(s.line.pool);
-  return result;
+  return read_pools(s.line.pools).map([&](auto pools) {
+    result.pools = std::move(pools);
+    return std::move(result);
+  });
 }
 
 } // namespace
@@ -357,8 +520,10 @@ expected<design> read_domain(session& s, const std::string& name) {
     if (!value.at_default && std::find(own.begin(), own.end(), key) == own.end())
       result.properties.emplace_back(key, value.text);
   for (auto& tag : lines_of(*answers[1]))
-    if (!tag.starts_with("created-by-"))
+    if (!tag.starts_with(created_by))
       result.tags.push_back(tag);
+    else if (tag != "created-by-dom0") // which is what makes the copy
+      result.lost.push_back(fmt::format("the tag {}", tag));
   auto features = std::vector<request>{};
   for (auto& x : lines_of(*answers[2]))
     if (is_copied(x))
@@ -380,6 +545,9 @@ expected<design> read_domain(session& s, const std::string& name) {
     auto facts = pairs_of(*info);
     if (value_of(facts, "rw") == "True" && value_of(facts, "snap_on_start") != "True")
       result.pools.emplace_back(x, value_of(facts, "pool"));
+    auto earlier = s.daemon.ask({"admin.vm.volume.ListSnapshots", x, from.name, ""});
+    if (auto kept = earlier ? lines_of(*earlier).size() : 0)
+      result.lost.push_back(fmt::format("{} earlier state{} of {}", kept, kept > 1 ? "s" : "", x));
   }
   for (auto i = std::size_t{0}; i < classes->size(); ++i)
     for (auto& line : lines_of(*answers[fixed + 2 + i]))
@@ -401,8 +569,11 @@ exit_code run_clone(session& s) {
   auto what = read_domain(s, from);
   if (!what)
     return report(s, what.error());
-  if (!s.line.pool.empty())
-    what->pools = read_pools(s.line.pool);
+  auto pools = read_pools(s.line.pools);
+  if (!pools)
+    return report(s, pools.error());
+  if (!pools->empty())
+    what->pools = std::move(*pools);
   return make_all(s, *what, targets, "clone of " + from, fmt::format("clone '{}' to", from));
 }
 
@@ -431,22 +602,67 @@ std::string volumes_text(session& s, const std::string& name) {
   return fmt::format("{}", fmt::join(result, ", "));
 }
 
-/// Why it cannot be removed now, as far as can be known before.
-expected<void> may_be_removed(session& s, const entry& x) {
-  if (x.klass == "AdminVM")
+/// A domain that is to go, and who needs it.
+struct leaving {
+  const entry* who;
+  std::vector<reference> users{};
+  bool stays = false;
+
+  bool is_needed_by(const leaving& x) const {
+    return std::any_of(users.begin(), users.end(), [&](auto& y) { return y.owner == x.who->name; });
+  }
+};
+
+/// Why it cannot be removed now, as far as can be known before. Users that go too do not count.
+expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all) {
+  if (x.who->klass == "AdminVM")
     return tl::unexpected{failure{trouble::refused, "", "dom0 cannot be removed", ""}};
-  if (x.active())
-    return tl::unexpected{failure{trouble::refused, "",
-                                  fmt::format("'{}' is {} and must be Halted", x.name, x.state),
-                                  fmt::format("'qvmctl shutdown --wait {}' first", x.name)}};
-  auto users = references_to(s, x.name);
-  if (!users)
-    return tl::unexpected{users.error()};
-  if (!users->empty())
-    return tl::unexpected{failure{trouble::refused, "",
-                                  fmt::format("'{}' is in use: {}", x.name, who_needs(*users)),
-                                  "change these first"}};
-  return {};
+  if (x.who->active())
+    return tl::unexpected{
+        failure{trouble::refused, "",
+                fmt::format("'{}' is {} and must be Halted", x.who->name, x.who->state),
+                fmt::format("'qvmctl shutdown --wait {}' first", x.who->name)}};
+  auto users = x.users;
+  std::erase_if(users, [&](auto& y) {
+    return std::any_of(all.begin(), all.end(),
+                       [&](auto& z) { return !z.stays && z.who->name == y.owner; });
+  });
+  if (users.empty())
+    return {};
+  return tl::unexpected{failure{trouble::refused, "",
+                                fmt::format("'{}' is in use: {}", x.who->name, who_needs(users)),
+                                "change these first"}};
+}
+
+/// Tells of those that cannot go and takes them out, until nobody who stays needs one that goes.
+exit_code take_out_staying(session& s, std::vector<leaving>& all) {
+  auto code = exit_code::done;
+  for (auto changed = true; std::exchange(changed, false);)
+    for (auto& x : all)
+      if (auto may = x.stays ? expected<void>{} : may_be_removed(x, all); !may) {
+        x.stays = changed = true;
+        code = report(s, may.error());
+      }
+  std::erase_if(all, [](auto& x) { return x.stays; });
+  return code;
+}
+
+/// Those that nobody needs go first. Who needs each other goes at last, as the daemon likes.
+exit_code remove_all(session& s, std::vector<leaving> all) {
+  auto code = exit_code::done;
+  while (!all.empty() && (code == exit_code::done || code == exit_code::partly)) {
+    auto needed = std::stable_partition(all.begin(), all.end(), [&](auto& x) {
+      return std::none_of(all.begin(), all.end(), [&](auto& y) { return x.is_needed_by(y); });
+    });
+    auto end = needed == all.begin() ? all.end() : needed;
+    auto changes = std::vector<change>{};
+    for (auto x = all.begin(); x != end; ++x)
+      changes.push_back({{"admin.vm.Remove", "", x->who->name, ""}, x->who->name});
+    all.erase(all.begin(), end);
+    auto now = make_changes(s, changes);
+    code = now == exit_code::done ? code : now;
+  }
+  return code;
 }
 
 } // namespace
@@ -456,31 +672,32 @@ exit_code run_remove(session& s) {
   auto chosen = all ? all->choose(s.line.words) : tl::unexpected{all.error()};
   if (!chosen)
     return report(s, chosen.error());
-  auto code = exit_code::done;
-  auto chosen_names = std::vector<std::string>{};
+  auto going = std::vector<leaving>{};
   for (auto x : *chosen) {
-    if (auto may = may_be_removed(s, *x); !may) {
-      code = report(s, may.error());
-      continue;
-    }
-    auto lost = volumes_text(s, x->name);
-    chosen_names.push_back(x->name);
-    auto line = fmt::format("{} {} ({}){}{}\n", s.line.dry_run ? "would remove" : "removes",
-                            x->name, x->klass, lost.empty() ? "" : ", its data is lost: ", lost);
-    if (s.line.dry_run)
-      print(s, line);
-    else if (!s.line.yes)
-      write_err(line);
+    auto users = x->active() ? expected<std::vector<reference>>{} : references_to(s, x->name);
+    if (!users)
+      return report(s, users.error());
+    going.push_back({x, std::move(*users)});
   }
-  auto left_out = chosen_names.size() < chosen->size();
-  if (chosen_names.empty() || s.line.dry_run)
-    return left_out && !chosen_names.empty() ? exit_code::partly : code;
-  if (auto sure = confirm(s, fmt::format("remove {}", fmt::join(chosen_names, ", "))); !sure)
+  auto code = take_out_staying(s, going);
+  auto names = std::vector<std::string>{};
+  for (auto& x : going) {
+    const auto& name = names.emplace_back(x.who->name);
+    auto lost = volumes_text(s, name);
+    auto line = fmt::format("{} {} ({}){}{}\n", s.line.dry_run ? "would remove" : "removes", name,
+                            x.who->klass, lost.empty() ? "" : ", its data is lost: ", lost);
+    if (!s.line.dry_run && !s.line.yes)
+      write_err(line);
+    else if (s.line.dry_run)
+      if (auto printed = print(s, line); printed != exit_code::done)
+        return printed;
+  }
+  auto left_out = names.size() < chosen->size();
+  if (names.empty() || s.line.dry_run)
+    return left_out && !names.empty() ? exit_code::partly : code;
+  if (auto sure = confirm(s, fmt::format("remove {}", fmt::join(names, ", "))); !sure)
     return report(s, sure.error());
-  auto changes = std::vector<change>{};
-  for (auto& x : chosen_names)
-    changes.push_back({{"admin.vm.Remove", "", x, ""}, x});
-  auto result = make_changes(s, changes);
+  auto result = remove_all(s, std::move(going));
   return result == exit_code::done && left_out ? exit_code::partly : result;
 }
 
@@ -517,10 +734,15 @@ public:
     if (!all)
       return tl::unexpected{all.error()};
     auto copy = all->find(to_);
-    auto stage = copy ? mark_of(s_, to_, unfinished) : std::string{};
-    if (!stage)
-      return tl::unexpected{stage.error()};
-    if (*stage == moving_ && !all->find(from_))
+    auto there = !copy ? std::string{} : copy->uuid.empty() ? to_ : "uuid:" + copy->uuid;
+    auto mark = copy ? mark_of(s_, there, unfinished) : std::string{};
+    if (!mark)
+      return tl::unexpected{mark.error()};
+    auto stage = signed_purpose::parse(*mark);
+    if (stage.purpose == copying_ || stage.purpose == moving_)
+      if (auto may = check_maker(stage, to_); !may)
+        return may;
+    if (stage.purpose == moving_ && !all->find(from_))
       return unmark(s_, to_, unfinished);
     auto found = all->choose({from_});
     if (!found)
@@ -528,15 +750,21 @@ public:
     auto users = references_to(s_, from_);
     if (!users)
       return tl::unexpected{users.error()};
-    auto whole = *stage == moving_;
-    if (auto may = check(*found->front(), *all, *users, copy && !whole, *stage); !may)
+    auto whole = stage.purpose == moving_;
+    if (auto may = check(*found->front(), *all, *users, copy && !whole, stage.purpose); !may)
       return may;
+    auto what = whole ? design{} : read_domain(s_, from_);
+    if (!what)
+      return tl::unexpected{what.error()};
     if (s_.line.dry_run)
-      return tell(*users);
-    if (!whole)
-      if (auto made = copy_domain(copy != nullptr); !made)
-        return made;
-    return move(*users);
+      return tell(*users, what->lost);
+    if (!what->lost.empty())
+      if (auto sure = confirm(
+              s_, fmt::format("rename {}, which loses {}", from_, fmt::join(what->lost, ", ")));
+          !sure)
+        return sure;
+    auto mine = whole ? mark_unfinished(s_, to_, moving_) : copy_domain(std::move(*what), there);
+    return mine ? move(*users) : mine;
   }
 
 private:
@@ -556,11 +784,19 @@ private:
       if (value && value->ends_with("True"))
         return refuse(fmt::format("'{}' is a disposable that goes when it halts", from_), "");
     }
+    auto installed = s_.daemon.ask(property_request("Get", from_, "installed_by_rpm"));
+    if (installed && installed->ends_with("True"))
+      return refuse(fmt::format("'{}' was installed by the package manager", from_),
+                    "clone it instead");
     auto intent = mark_of(s_, from_, renamed_to);
     if (!intent)
       return tl::unexpected{intent.error()};
     // Made by an earlier run that got no further than to create it, or to fill it.
-    if (taken && stage != copying_ && (!stage.empty() || *intent != to_))
+    auto meant = signed_purpose::parse(*intent);
+    if (!intent->empty())
+      if (auto may = check_maker({"rename to " + meant.purpose, meant.maker}, from_); !may)
+        return may;
+    if (taken && stage != copying_ && (!stage.empty() || meant.purpose != to_))
       return refuse(fmt::format("there is a domain '{}' already", to_), "choose another name");
     for (auto& y : users)
       if (auto user = all.find(y.owner); user && user->active() && y.property == "template")
@@ -576,40 +812,34 @@ private:
     return {};
   }
 
-  expected<void> tell(const std::vector<reference>& users) {
+  expected<void> tell(const std::vector<reference>& users, const std::vector<std::string>& lost) {
     auto text = fmt::format("would rename {} to {}\n", from_, to_);
     for (auto& x : users)
       text += fmt::format("would set {}: {} -> {}\n", x.text(), from_, to_);
-    print(s_, text);
-    return {};
+    for (auto& x : lost)
+      text += fmt::format("would lose {}; --yes says that it is meant\n", x);
+    return print_or_fail(text);
   }
 
-  expected<void> copy_domain(bool left_over) {
-    if (left_over)
-      if (auto gone = remove_domain(s_, to_); !gone)
+  expected<void> copy_domain(design what, const std::string& left_over) {
+    if (!left_over.empty())
+      if (auto gone = remove_domain(s_, left_over); !gone)
         return gone;
-    auto what = read_domain(s_, from_);
-    if (!what)
-      return tl::unexpected{what.error()};
-    auto installed = s_.daemon.ask(property_request("Get", from_, "installed_by_rpm"));
-    if (installed && installed->ends_with("True"))
-      return refuse(fmt::format("'{}' was installed by the package manager", from_),
-                    "clone it instead");
     // What names itself shall not name what goes.
     auto itself = std::vector<std::string>{};
-    std::erase_if(what->properties, [&](auto& x) {
+    std::erase_if(what.properties, [&](auto& x) {
       if (x.second == from_)
         itself.push_back(x.first);
       return x.second == from_;
     });
-    if (auto marked = mark(s_, from_, renamed_to, to_); !marked)
+    if (auto marked = mark(s_, from_, renamed_to, signed_purpose::own(to_).text()); !marked)
       return marked;
-    auto built = build(s_, *what, to_, copying_);
+    auto built = build(s_, what, to_, copying_);
     for (auto& x : itself)
       if (built)
         built = done_or(s_.daemon.ask(property_request("Set", to_, x, to_)));
     if (built)
-      return mark(s_, to_, unfinished, moving_);
+      return mark_unfinished(s_, to_, moving_);
     unmark(s_, from_, renamed_to);
     return built;
   }

@@ -26,6 +26,7 @@ struct design {
   std::string firewall{};
   std::string source{}; ///< whose volumes are copied; "" for none
   std::vector<assigned_device> devices{};
+  std::vector<std::string> lost{}; ///< what no copy of its source can have
 };
 
 request create_request(const design& x, const std::string& name);
@@ -37,17 +38,22 @@ expected<void> mark(session& s, const std::string& name, std::string_view key,
                     const std::string& value);
 expected<void> unmark(session& s, const std::string& name, std::string_view key);
 
+/// With what is made there, and that this process does.
+expected<void> mark_unfinished(session& s, const std::string& name, const std::string& purpose);
+
 /// Takes as long as it takes.
 expected<void> remove_domain(session& s, const std::string& name);
 
-/// Removes what an earlier run with the same purpose left; refuses any other domain of that name.
-expected<void> clear_away(session& s, const std::string& name, const std::string& why);
+/// Removes what an earlier run with the same purpose left, unless it is `only_look`ed at; refuses
+/// any other domain of that name, and one whose maker may be at work.
+expected<void> clear_away(session& s, const std::string& name, const std::string& why,
+                          bool only_look = false);
 
 /// Whether a domain may get that name at all.
 expected<void> check_new_name(const std::string& name);
 
-/// "POOL" for all volumes, or "VOLUME=POOL".
-pairs read_pools(const std::string& text);
+/// "POOL" for all volumes, or "VOLUME=POOL", each once.
+expected<pairs> read_pools(const texts& given);
 
 /// KEY=VALUE of an option that may be repeated.
 expected<pairs> read_assignments(const texts& given, std::string_view option);

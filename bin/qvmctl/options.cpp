@@ -34,7 +34,7 @@ constexpr std::array option_table{
   option_row{opt_class,    'C',  "--class",    "CLASS",      "AppVM, TemplateVM, StandaloneVM, DispVM or RemoteVM (default: AppVM)", &command_line::klass},
   option_row{opt_template, 't',  "--template", "TEMPLATE",   "what it is based on (default: the default template)",         &command_line::based_on},
   option_row{opt_label,    'l',  "--label",    "LABEL",      "colour of its windows",                                       &command_line::label},
-  option_row{opt_pool,     'P',  "--pool",     "POOL",       "where its volumes are kept; VOLUME=POOL for one of them",     &command_line::pool},
+  option_row{opt_pool,     'P',  "--pool",     "POOL",       "where its volumes are kept; VOLUME=POOL for one of them, may be repeated", &command_line::pools},
   option_row{opt_set,      '\0', "--set",      "P=V",        "set a property; may be repeated",                             &command_line::settings},
   option_row{opt_feature,  '\0', "--feature",  "F=V",        "set a feature; may be repeated",                              &command_line::features},
   option_row{opt_tag,      '\0', "--tag",      "TAG",        "add a tag; may be repeated",                                  &command_line::tags},
@@ -107,12 +107,28 @@ const option_row* find_option(std::string_view name) {
   return nullptr;
 }
 
+/// Whether these words are a command that runs a program and where. All that follows is the
+/// program's.
+bool program_follows(const std::vector<std::string>& words, std::span<const command> table) {
+  if (words.empty())
+    return false;
+  auto name = fmt::format("{}", fmt::join(words.begin(), words.end() - 1, " "));
+  return std::any_of(table.begin(), table.end(), [&](auto& x) {
+    return x.name == name && x.arguments.ends_with(" COMMAND...");
+  });
+}
+
 /// Options of one name take a value or do not, whatever the command; so words and options can be
 /// told apart first.
-expected<split_line> split(std::span<const std::string> argv) {
+expected<split_line> split(std::span<const std::string> argv, std::span<const command> table) {
   auto result = split_line{};
   for (auto i = std::size_t{0}; i < argv.size(); ++i) {
     const auto& text = argv[i];
+    if (text != "--" && program_follows(result.words, table)) {
+      result.words.insert(result.words.end(), argv.begin() + static_cast<std::ptrdiff_t>(i),
+                          argv.end());
+      break;
+    }
     if (text == "--") {
       result.words.insert(result.words.end(), argv.begin() + static_cast<std::ptrdiff_t>(i) + 1,
                           argv.end());
@@ -294,13 +310,22 @@ expected<const command*> take_command(std::vector<std::string>& words, bool help
                hint.empty() ? fmt::format("one of: {}", fmt::join(seconds, ", ")) : hint);
 }
 
+/// Of an option with one value, a second would replace the first without a word.
+bool may_be_repeated(const option_row& x) {
+  return x.value.empty() || std::holds_alternative<texts command_line::*>(x.into)
+         || std::holds_alternative<std::vector<std::string> command_line::*>(x.into);
+}
+
 expected<void> take_options(const std::vector<given_option>& given, std::uint64_t allowed,
                             std::string_view who, command_line& line) {
-  for (auto& x : given) {
-    auto row = std::find_if(option_table.begin(), option_table.end(), [&](auto& y) {
+  auto row_of = [&](const given_option& x) {
+    return std::find_if(option_table.begin(), option_table.end(), [&](auto& y) {
       return (y.id & allowed)
              && (x.name == y.name || (y.letter && x.name == std::string{'-', y.letter}));
     });
+  };
+  for (auto& x : given) {
+    auto row = row_of(x);
     if (row == option_table.end()) {
       auto hint = did_you_mean(x.name, names_of_options(allowed));
       if (hint.empty())
@@ -309,6 +334,9 @@ expected<void> take_options(const std::vector<given_option>& given, std::uint64_
                                : fmt::format("'{}' has no option '{}'", who, x.name),
                    hint);
     }
+    auto again = std::any_of(given.data(), &x, [&](auto& y) { return row_of(y) == row; });
+    if (again && !may_be_repeated(*row))
+      return usage(fmt::format("{} is given twice", row->name), "once is enough");
     if (auto taken = take(*row, x, line); !taken)
       return taken;
   }
@@ -351,7 +379,7 @@ std::span<const option_row> options() noexcept {
 }
 
 expected<parsed_line> parse(std::span<const std::string> argv, std::span<const command> table) {
-  auto parts = split(argv);
+  auto parts = split(argv, table);
   if (!parts)
     return tl::unexpected{parts.error()};
   auto result = parsed_line{};

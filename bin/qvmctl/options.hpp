@@ -88,7 +88,7 @@ struct command_line {
   std::string klass;
   std::string based_on;
   std::string label;
-  std::string pool;
+  texts pools;
   texts settings;
   texts features;
   std::vector<std::string> tags;

@@ -3,6 +3,7 @@
 #include "bin/qvmctl/backup_file.hpp"
 #include "bin/qvmctl/design.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/maker.hpp"
 #include "bin/qvmctl/volume_import.hpp"
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
@@ -245,7 +246,7 @@ private:
 
   bool left_over(const std::string& name) {
     auto found = s_.daemon.ask({"admin.vm.feature.Get", std::string{unfinished}, name, ""});
-    return found && *found == purpose;
+    return found && signed_purpose::parse(*found).purpose == purpose;
   }
 
   expected<void> find_template(revived& x) {
@@ -286,17 +287,20 @@ private:
     auto cleared = there_.find(x.name) ? clear_away(s_, x.name, purpose) : expected<void>{};
     if (!cleared)
       return fail(x, std::move(cleared.error()));
+    auto pools = x.is_local() ? read_pools(s_.line.pools) : expected<pairs>{};
+    if (!pools)
+      return fail(x, std::move(pools.error()));
     auto what = design{.klass = x.from->klass,
                        .based_on = x.based_on,
                        .label = x.label,
-                       .pools = x.is_local() ? read_pools(s_.line.pool) : pairs{}};
+                       .pools = std::move(*pools)};
     auto made = std::move(ask_all(s_, {create_request(what, x.name)}).front());
     if (!made)
       return fail(x, std::move(made.error()));
     x.made = true;
     if (!x.is_local())
       return;
-    auto marked = mark(s_, x.name, unfinished, purpose);
+    auto marked = mark_unfinished(s_, x.name, purpose);
     if (marked)
       marked = done(s_.daemon.ask({"admin.vm.tag.Set", restoring_tag, x.name, ""}));
     if (!marked)

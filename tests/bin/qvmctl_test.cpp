@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -37,6 +38,7 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 using nlohmann::json;
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -446,6 +448,10 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"create", "shop"}, "'create' needs --label"},
         usage_case{{"create", "shop", "--label", "red", "--set", "memory"},
                    "--set takes NAME=VALUE, not 'memory'"},
+        usage_case{{"ls", "--label", "red", "--label", "black"}, "--label is given twice"},
+        usage_case{{"run", "-u", "a", "-u", "b", "work", "id"}, "--user is given twice"},
+        usage_case{{"create", "shop", "-l", "red", "-P", "private=a", "-P", "private=b"},
+                   "--pool private=POOL is given twice"},
         usage_case{{"rename", "work", "work"}, "'work' has that name"},
         usage_case{{"firewall", "add", "work", "allow"}, "allow"},
         usage_case{{"volume", "resize", "work:private", "10X"}, "'10X' is no size"},
@@ -1213,18 +1219,242 @@ TEST_F(qvmctl, asks_before_it_destroys_and_refuses_where_nobody_is) {
   EXPECT_THAT(daemon->requests(), Contains("admin.vm.Remove vault"));
 }
 
-TEST_F(qvmctl, nothing_stays_of_a_domain_whose_settings_are_refused) {
-  serve([](auto& x) {
-    if (x.method == "admin.label.List")
+// -- programs in domains --------------------------------------------------------------------
+
+TEST_F(qvmctl, leaves_a_program_its_options) {
+  serve(always(""));
+  auto says = [&](words args) {
+    auto x = ctl(std::move(args));
+    EXPECT_EQ(x.code, 0) << x.err;
+    return x.out;
+  };
+  EXPECT_EQ(says({"run", "--dry-run", "work", "ps", "-u", "root"}),
+            "would run in work: DEFAULT:'ps' '-u' 'root'\n");
+  EXPECT_EQ(says({"run", "--dry-run", "-u", "me", "work", "bash", "--version", "--", "-h"}),
+            "would run in work: me:'bash' '--version' '--' '-h'\n");
+  EXPECT_EQ(says({"run", "--dry-run", "work", "--", "ls", "--dry-run"}),
+            "would run in work: DEFAULT:'ls' '--dry-run'\n");
+  EXPECT_THAT(says({"disposable", "run", "--dry-run", "work", "sort", "-u", "--help"}),
+              HasSubstr("run in it: 'sort' '-u' '--help', and end it"));
+}
+
+// -- making and unmaking --------------------------------------------------------------------
+
+/// A daemon with domains that are made, marked and removed; `on_call` may say something first.
+struct making_host {
+  std::map<std::string, std::map<std::string, std::string>> features; ///< of each domain
+  std::function<bool(const call&)> on_call = [](auto&) { return false; };
+  std::mutex mutex{};
+
+  void operator()(const call& x) {
+    if (on_call(x))
+      return;
+    auto lock = std::lock_guard{mutex};
+    auto name = x.destination.substr(x.destination.starts_with("uuid:") ? 5 : 0);
+    auto there = features.find(name);
+    if (x.method == "qvmd.Overview")
+      return x.ok(overview(all()));
+    if (x.method == "admin.label.List" || x.method == "admin.pool.List")
       return x.ok("red\n");
+    if (x.method.starts_with("admin.vm.Create")) {
+      auto made = x.payload.substr(5, x.payload.find(' ') - 5);
+      features[made];
+      return x.ok();
+    }
+    if (name != "dom0" && there == features.end())
+      return x.refuse("QubesVMNotFoundError", "No such domain: '" + name + "'");
     if (x.method == "admin.vm.List")
-      return x.refuse("QubesVMNotFoundError", "No such domain: 'shop'");
-    x.method == "admin.vm.property.Set" ? x.refuse("QubesValueError", "too much") : x.ok();
-  });
+      return x.ok(fmt::format("{} class=AppVM state=Halted uuid={}\n", name, name));
+    if (x.method == "admin.vm.Remove")
+      features.erase(there);
+    if (x.method == "admin.vm.feature.Set")
+      there->second[x.argument] = x.payload;
+    if (x.method == "admin.vm.feature.Remove")
+      there->second.erase(x.argument);
+    if (x.method != "admin.vm.feature.Get")
+      return x.ok();
+    auto found = there->second.find(x.argument);
+    found == there->second.end() ? x.refuse("QubesFeatureNotFoundError", "not set")
+                                 : x.ok(found->second);
+  }
+
+  std::vector<json> all() const {
+    auto result = std::vector<json>{domain("dom0", "Running")};
+    for (auto& [name, mine] : features)
+      (result.emplace_back(domain(name, "Halted")))["uuid"] = name;
+    return result;
+  }
+};
+
+struct qvmctl_makes : qvmctl {
+  making_host world;
+
+  void SetUp() override {
+    serve([this](auto& x) { world(x); });
+  }
+};
+
+constexpr auto half_made = "qvmctl-unfinished";
+
+TEST_F(qvmctl_makes, nothing_that_stays_when_a_setting_is_refused) {
+  world.on_call = [](auto& x) {
+    auto refused = x.method == "admin.vm.property.Set";
+    if (refused)
+      x.refuse("QubesValueError", "too much");
+    return refused;
+  };
   auto x = ctl({"create", "shop", "--label", "red", "--set", "memory=9"});
   EXPECT_EQ(x.code, 1);
   EXPECT_EQ(x.err, "qvmctl: cannot create 'shop': too much; nothing of 'shop' was kept\n");
-  EXPECT_EQ(daemon->requests().back(), "admin.vm.Remove shop");
+  EXPECT_EQ(daemon->requests().back(), "admin.vm.Remove uuid:shop") << "that one and no other";
+  EXPECT_TRUE(world.features.empty());
+}
+
+TEST_F(qvmctl_makes, and_leaves_what_another_one_is_making) {
+  auto other = outcome{};
+  world.on_call = [&](auto& x) {
+    if (x.method == "admin.vm.property.Set") // the first one is in the midst of it
+      other = ctl({"create", "shop", "--label", "red"});
+    return false;
+  };
+  auto x = ctl({"create", "shop", "--label", "red", "--set", "memory=9"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, MatchesRegex("qvmctl: cannot create 'shop': another qvmctl \\(process "
+                                      "[0-9]+\\) is at work on 'shop': create; wait for it\n"));
+  EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.vm.Remove"))));
+  EXPECT_TRUE(world.features["shop"].empty()) << "it is whole and has no mark";
+}
+
+TEST_F(qvmctl_makes, anew_what_a_crash_left) {
+  world.on_call = [&](auto& x) {
+    return x.method == "admin.vm.property.Set"
+           && (::kill(std::stoi(world.features["shop"][half_made].substr(11)), SIGKILL), x.hold(),
+               true);
+  };
+  EXPECT_EQ(ctl({"create", "shop", "--label", "red", "--set", "memory=9"}).code, 128 + SIGKILL);
+  ASSERT_THAT(world.features["shop"][half_made], StartsWith("create, by "));
+  world.on_call = [](auto&) { return false; };
+  EXPECT_EQ(ctl({"clone", "shop", "shop"}).code, 1) << "it is not what this one makes";
+  EXPECT_EQ(ctl({"create", "shop", "--label", "red"}).code, 0);
+  EXPECT_THAT(daemon->requests(), Contains("admin.vm.Remove uuid:shop"));
+  EXPECT_TRUE(world.features["shop"].empty());
+}
+
+TEST_F(qvmctl_makes, nothing_of_what_may_be_made_elsewhere) {
+  for (auto maker : {"1 1 pid:[1] other-boot other-machine", "x", "1 - - - -"}) {
+    world.features["shop"][half_made] = "create, by "s + maker;
+    auto x = ctl({"create", "shop", "--label", "red"});
+    EXPECT_EQ(x.code, 1);
+    EXPECT_THAT(x.err, HasSubstr("'qvmctl remove shop' removes what it left")) << maker;
+  }
+  EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.vm.Remove"))));
+}
+
+TEST_F(qvmctl_makes, no_domain_in_a_dry_run_that_would_be_refused) {
+  world.features["work"];
+  world.on_call = [](auto& x) {
+    if (x.method == "admin.vm.property.List")
+      x.ok("memory\n");
+    return x.method == "admin.vm.property.List";
+  };
+  auto refused = [&](words more) {
+    auto args = words{"create", "--dry-run", "-l", "red"};
+    args.insert(args.end(), more.begin(), more.end());
+    auto x = ctl(args);
+    EXPECT_EQ(x.code, 1) << x.out;
+    return x.err;
+  };
+  EXPECT_THAT(refused({"work"}), HasSubstr("there is a domain 'work' already"));
+  EXPECT_THAT(refused({"shop", "-t", "wrk"}), HasSubstr("did you mean 'work'?"));
+  EXPECT_THAT(refused({"shop", "-P", "rde"}), HasSubstr("no pool 'rde'; did you mean 'red'?"));
+  EXPECT_THAT(refused({"shop", "--set", "memroy=1"}), HasSubstr("did you mean 'memory'?"));
+  auto x = ctl({"create", "--dry-run", "-l", "red", "shop", "--set", "memory=1"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_THAT(x.out, HasSubstr("shop: whether the values fit is known only when it is made"));
+  EXPECT_EQ(world.features.size(), 1U);
+}
+
+TEST_F(qvmctl_makes, a_renamed_domain_with_the_settings_of_its_volumes) {
+  world.features["work"];
+  auto earlier = std::string{};
+  world.on_call = [&](auto& x) {
+    auto of_old = x.destination.ends_with("work");
+    if (x.method == "admin.vm.volume.List")
+      x.ok("private\nvolatile\n");
+    else if (x.method == "admin.vm.volume.Info")
+      x.ok(fmt::format("pool=red\nrw=True\nsize={}\nsave_on_stop={}\nrevisions_to_keep={}\n"
+                       "ephemeral={}\n",
+                       of_old ? 20 : 10, x.argument == "private" ? "True" : "False", of_old ? 4 : 1,
+                       of_old && x.argument == "volatile" ? "True" : "False"));
+    else if (x.method == "admin.vm.volume.ListSnapshots")
+      x.ok(x.argument == "private" ? earlier : "");
+    else if (x.method == "admin.vm.tag.List")
+      x.ok(earlier.empty() ? "created-by-dom0\n" : "mine\ncreated-by-sys-admin\n");
+    else
+      return false;
+    return true;
+  };
+  EXPECT_EQ(ctl({"rename", "work", "shop"}).code, 0);
+  EXPECT_THAT(daemon->requests(),
+              AllOf(Contains("admin.vm.volume.Set.revisions_to_keep+private shop 4"),
+                    Contains("admin.vm.volume.Set.revisions_to_keep+volatile shop 4"),
+                    Contains("admin.vm.volume.Set.ephemeral+volatile shop True"),
+                    Contains("admin.vm.volume.Resize+volatile shop 20"),
+                    Not(Contains(StartsWith("admin.vm.volume.Resize+private")))));
+
+  world.features = {{"work", {}}};
+  earlier = "2026-01-01\n2026-01-02\n";
+  auto before = daemon->requests().size();
+  auto x = ctl({"rename", "work", "shop"});
+  EXPECT_EQ(x.code, 2) << "nobody can be asked";
+  EXPECT_THAT(x.err, HasSubstr("which loses the tag created-by-sys-admin, 2 earlier states of "
+                               "private"));
+  x = ctl({"rename", "work", "shop", "--dry-run"});
+  EXPECT_THAT(x.out, HasSubstr("would lose 2 earlier states of private"));
+  auto asked = daemon->requests();
+  asked.erase(asked.begin(), asked.begin() + static_cast<std::ptrdiff_t>(before));
+  EXPECT_THAT(asked,
+              Not(Contains(AnyOf(HasSubstr("Set"), HasSubstr("Create"), HasSubstr("Remove")))));
+  EXPECT_EQ(ctl({"rename", "work", "shop", "--yes"}).code, 0);
+  EXPECT_THAT(daemon->requests(), Contains("admin.vm.tag.Set+mine shop"));
+}
+
+TEST_F(qvmctl_makes, no_rename_while_another_one_renames) {
+  world.features["work"];
+  auto other = outcome{};
+  world.on_call = [&](auto& x) {
+    if (x.method.starts_with("admin.vm.Create"))
+      other = ctl({"rename", "work", "shop"});
+    return false;
+  };
+  EXPECT_EQ(ctl({"rename", "work", "shop"}).code, 0);
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("is at work on 'work': rename to shop"));
+}
+
+TEST_F(qvmctl_makes, room_for_users_first_and_for_who_is_used_then) {
+  world.features = {{"a1", {}}, {"a2", {}}};
+  world.on_call = [](auto& x) {
+    auto asked = x.method == "admin.vm.property.GetAll" && x.destination == "a2";
+    if (asked)
+      x.ok("netvm default=False type=vm a1\n");
+    return asked;
+  };
+  EXPECT_THAT(ctl({"remove", "--yes", "a1"}).err, HasSubstr("'a1' is in use: netvm of a2"));
+  EXPECT_EQ(ctl({"remove", "--yes", "a1", "a2"}).code, 0);
+  auto asked = daemon->requests();
+  std::erase_if(asked, [](auto& x) { return !x.starts_with("admin.vm.Remove"); });
+  EXPECT_THAT(asked, ElementsAre("admin.vm.Remove a2", "admin.vm.Remove a1"));
+}
+
+TEST_F(qvmctl_makes, no_success_of_what_a_full_disk_did_not_take) {
+  world.features = {{"work", {}}, {"vault", {}}};
+  for (auto what : {"create shop -l red", "clone work shop", "rename work shop", "remove vault"}) {
+    auto line = fmt::format("{} --socket {} {} --dry-run > /dev/full 2>/dev/null", program,
+                            daemon->path(), what);
+    EXPECT_EQ(WEXITSTATUS(std::system(line.c_str())), 1) << what;
+  }
 }
 
 // -- events ---------------------------------------------------------------------------------
