@@ -2,7 +2,8 @@
 
 A case is a function with @case("what holds"). It begins on a fresh host with nothing running and a
 daemon of its own, and fails by an exception. After it, everything is killed through qvmd and nothing
-may be left: no domain, no node of one in XenStore, no loop device, no image of a running volume."""
+may be left: no domain, no node of one in XenStore, no loop device, no image of a running volume, no
+file in /run or the state directory that was not there before, no program that served a guest."""
 import concurrent.futures
 import glob
 import json
@@ -298,6 +299,27 @@ def said(name):
     return dict(re.findall(r"(\w+)=(\S*)", found[-1])) if found else {}
 
 
+def pings(name):
+    """(rounds, rounds in which its netvm answered) as a guest last told."""
+    with open(f"{CONSOLES}/guest-{name}.log", encoding="utf-8", errors="replace") as file:
+        found = re.findall(r"PINGS rounds=(\d+) answered=(\d+)\r?\n", file.read())
+    return tuple(int(x) for x in found[-1]) if found else (0, 0)
+
+
+def await_pings(name):
+    """Its netvm answers now."""
+    _, before = pings(name)
+    wait(f"{name} is answered", lambda: pings(name)[1] >= before + 2)
+
+
+def await_silence(name):
+    """Nothing answers it, for some rounds."""
+    await_guest(name, net="no")
+    rounds, before = pings(name)
+    wait(f"{name} asks on", lambda: pings(name)[0] >= rounds + 3)
+    check_equal(pings(name)[1], before, f"answers to {name} while nobody is to answer")
+
+
 def forget(name):
     """Forgets what a guest said."""
     if os.path.exists(f"{CONSOLES}/guest-{name}.log"):
@@ -317,15 +339,25 @@ def await_guest(name, **wanted):
         raise Failure(f"{late}; it says {said(name)}") from late
 
 
+def late_back_ends():
+    """How often libxl gave a back end up; of starts at once, qvmd cannot tell whose that was."""
+    try:
+        with open(LIBXL_LOG, encoding="utf-8", errors="replace") as file:
+            return file.read().count("unable to add")
+    except FileNotFoundError:
+        return 0
+
+
 def start_one(name):
     """libxl gives a back end ten seconds, whatever else the machine does: what fails by that has to
     leave nothing behind and is tried again."""
     for _ in range(3):
+        before = late_back_ends()
         code, text = run("qvmctl", "start", name, seconds=4 * PATIENCE)
         daemon.check_alive()
         if code == 0:
             return
-        if "unable to add" not in text:
+        if late_back_ends() == before:
             break
         gone(name)
     raise Failure(f"qvmctl start {name}: exit {code}: {text}")
@@ -359,6 +391,36 @@ def start_libvirtd():
     wait("libvirtd answers", lambda: run("virsh", "-c", "xen:///system", "list")[0] == 0)
 
 
+# What cases leave and what lasts: the lab's own sockets, older states of a volume, qubes.xml and of its
+# past, rules that were set.
+LASTING = (r"/run/(xen|libvirt|lock|xenstored|services)(/|$)|/run/[^/]*\.(pid|lock)$"
+           r"|/run/qubes/(wanted|qubesdb\.|services$|lab-)"
+           rf"|{state.STATE}/(backup/|qubes\.xml$|.*/firewall\.xml$|.*\.img@|.*/private(-precache)?\.img$)")
+
+
+def lasting_files():
+    """Files whose number is the same before and after a case."""
+    found = set()
+    for top in ("/run", state.STATE):
+        for folder, names, files in os.walk(top):
+            found.update(f"{folder}/{x}" for x in names + files)
+    return {x for x in found if not re.match(LASTING, x)}
+
+
+def servants():
+    """Programs that serve one guest each."""
+    result = []
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                words = file.read().split("\0")
+        except OSError:
+            continue
+        if any(x in ("/lab/qrexec-daemon", "/lab/qubesdb-daemon", "/etc/xen/scripts/block") for x in words):
+            result.append(" ".join(words).strip())
+    return result
+
+
 def leftovers():
     """What there is that belongs to no running domain, as far as anybody can see from outside."""
     result = [f"domain {name}" for name in guests()]
@@ -381,10 +443,13 @@ def leftovers():
         for path in glob.glob(f"{state.STATE}/appvms/*/{pattern}.img*") + \
                 glob.glob(f"{state.STATE}/vm-templates/*/*-dirty.img*"):
             result.append(f"image {path}")
+    result += [f"file {x}" for x in lasting_files() - _files_before]
+    result += [f"program {x}" for x in servants()]
     return sorted(set(result))
 
 
 _databases = None
+_files_before = set()
 
 
 def qubesdb():
@@ -394,7 +459,7 @@ def qubesdb():
 
 def prepare(qubesdb=False, **settings):
     """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; settings: of state.make()."""
-    global _databases
+    global _databases, _files_before
     start_libvirtd()
     if qubesdb and not _databases:
         _databases = stand_in.Databases()
@@ -404,6 +469,7 @@ def prepare(qubesdb=False, **settings):
         os.truncate(path, 0)
     daemon.start()
     daemon.listen()
+    _files_before = lasting_files()
 
 
 def finish():
@@ -429,9 +495,8 @@ def finish():
 
 def force_clean():
     """Whatever it takes, so that the next case has a chance."""
-    for path in ("/lab/block-fails", "/lab/block-hangs"):
-        if os.path.exists(path):
-            os.remove(path)
+    for path in glob.glob("/lab/block-*") + glob.glob("/lab/*-absent"):
+        os.remove(path)
     daemon.stop_listening()
     if daemon.process:
         daemon.expected_to_end = True
