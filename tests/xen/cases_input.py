@@ -4,8 +4,8 @@ import os
 import socket
 import struct
 
-from lab import (await_guest, case, check, check_equal, ctl, daemon, degraded, domains, gone, guests,
-                 must, power, refused, run, start, vifs, wait, xid, xs_list)
+from lab import (await_guest, await_pings, backends, case, check, check_equal, ctl, daemon, degraded,
+                 domains, events, gone, guests, must, power, refused, run, start, vifs, wait, xid, xs_list)
 
 
 @contextlib.contextmanager
@@ -16,7 +16,8 @@ def flag(path):
     try:
         yield
     finally:
-        os.remove(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def stranger(name, uuid=""):
@@ -139,6 +140,39 @@ def deaf_netvm():
     ctl("set", "sys-net", "kernelopts", "mitigations=off")
     start("app1")
     await_guest("app1", nics=1, net="yes")
+
+
+@case("an interface that its netvm cannot set up: the start is refused with libxl's cause, nothing is left")
+def lame_netvm():
+    ctl("set", "sys-net", "kernelopts", "mitigations=off lab.lame")
+    start("lone1", "sys-net")
+    before = guests()
+    for _ in range(2):
+        text = refused("start", "app1")
+        check("app1" in text, f"the refusal names the domain: {text}")
+        check("vif" in text and "unable to add device" in text, f"the refusal has libxl's cause: {text}")
+        gone("app1")
+        check_equal(guests(), before, "what runs")
+        for top in ("/local/domain", "/libxl"):
+            check_equal({int(x) for x in xs_list(top)} - {0}, set(before.values()), f"domains below {top}")
+        check(not degraded("app1") and not degraded("sys-net"), "who is degraded")
+    check_equal(events("app1", "domain-start"), [], "starts of app1")
+    check_equal(power("lone1"), "Running", "state of another guest")
+    must("xenstore-write", f"/local/domain/{xid('sys-net')}/data/lab-mended", "1")
+    start("app1")
+    check_equal(vifs("app1"), [(xid("sys-net"), 4)], "interfaces of app1")
+    wait("sys-net has nothing of those that failed", lambda: backends("sys-net") == [xid("app1")])
+    await_pings("app1")
+
+
+@case("a block script that is killed after it made its loop device: nothing is left")
+def block_hangs_late():
+    with flag("/lab/block-hangs-late"):
+        text = refused("start", "vault")
+    check("vault" in text, f"the refusal names it: {text}")
+    gone("vault")
+    wait("no loop device is left", lambda: run("losetup", "-n", "-O", "BACK-FILE")[1] == "")
+    start("vault")
 
 
 @case("a XenStore full of watches")

@@ -395,7 +395,7 @@ def start_libvirtd():
 # past, rules that were set.
 LASTING = (r"/run/(xen|libvirt|lock|xenstored|services)(/|$)|/run/[^/]*\.(pid|lock)$"
            r"|/run/qubes/(wanted|qubesdb\.|services$|lab-)"
-           rf"|{state.STATE}/(backup/|qubes\.xml$|.*/firewall\.xml$|.*\.img@|.*/private(-precache)?\.img$)")
+           rf"|{state.STATE}/(backup/|qubes\.xml$|.*/firewall\.xml$|.*\.img\.\d+@.*|.*/private(-precache)?\.img$)")
 
 
 def lasting_files():
