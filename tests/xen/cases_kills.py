@@ -1,0 +1,179 @@
+"""qvmd is killed in each step of a start; whoever comes after it finds no half guests."""
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+
+from cases_dom0 import ABSENT, QREXEC
+from cases_host import MANAGER, Manager
+from cases_input import flag
+from lab import (PATIENCE, Failure, call, case, check, check_equal, ctl, daemon, degraded, domains, events,
+                 flags, gone, guests, libvirtd_pids, qubesdb, start_one, wait)
+
+RUN = "/run/qubes"
+QUBESDB_ABSENT = "/lab/qubesdb-absent"
+NAME = "balloon"  # whose start has work to do in every step
+
+
+def step(name=NAME):
+    """The step of a start that is under way, as qvmd says; None for none."""
+    well, answer = call("qvmd.Status", "dom0")
+    check(well, f"qvmd.Status: {answer!r}")
+    return next((x["step"] for x in json.loads(answer)["operations"]
+                 if x["domain"] == name and x["doing"] == "start"), None)
+
+
+def marked():
+    """Whether a start has been begun and not finished, as a file says."""
+    return any(x.startswith("starting-") for x in os.listdir(RUN))
+
+
+def when(is_so):
+    """Returns as soon as it is so; looks without a pause, as moments are short."""
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > end:
+            raise Failure(f"the moment does not come; the step is {step()!r}")
+
+
+@contextlib.contextmanager
+def frozen():
+    """libvirtd answers nobody."""
+    pids = libvirtd_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def killed_start(name=NAME):
+    """Within it a start has begun; with its end, qvmd is killed."""
+    qubesdb().all.pop(name, None)
+    with subprocess.Popen(["qvmctl", "start", name], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as client:
+        try:
+            yield
+        finally:
+            daemon.end(signal.SIGKILL)
+            client.wait()
+
+
+# Each of them leaves a moment of a start behind in which qvmd was killed.
+
+def when_told(word):
+    def moment():
+        with killed_start():
+            when(lambda: events(NAME, word))
+    return moment
+
+
+def when_marked():
+    with killed_start():
+        when(marked)
+
+
+def in_build():
+    with flag("/lab/block-slow"), killed_start():
+        when(lambda: step() == "create")
+
+
+def in_build_with_guest():
+    with flag("/lab/block-slow"), killed_start():
+        when(lambda: step() == "create")
+        wait("there is a guest", lambda: NAME in guests())
+
+
+def behind_build():
+    with flag(QUBESDB_ABSENT), killed_start():
+        when(lambda: step() in ("attached", "xenstore", "spawn", "qubesdb"))
+
+
+def while_qubesdb_begins():
+    with flag(QUBESDB_ABSENT), killed_start():
+        when(lambda: step() == "qubesdb")
+
+
+def while_qubesdb_is_filled():
+    with killed_start():
+        when(lambda: NAME in qubesdb().all and qubesdb().all[NAME].entries)
+
+
+def in_unpause():
+    with contextlib.ExitStack() as later, flag(QUBESDB_ABSENT), killed_start():
+        when(lambda: step() == "qubesdb")
+        later.enter_context(frozen())
+        os.remove(QUBESDB_ABSENT)
+        when(lambda: step() == "unpause")
+
+
+def while_agent_is_awaited():
+    with flag(ABSENT), killed_start():
+        when(lambda: step() == "agent")
+
+
+def when_unmarked():
+    with flag(ABSENT), killed_start():
+        when(lambda: step() == "agent")
+        check(marked(), "a start that is not over is marked")
+        os.remove(ABSENT)
+        when(lambda: not marked())
+
+
+def is_whole(name):
+    """Not there, or there with all that a start gives it, in every view."""
+    row, number = domains()[name], guests().get(name)
+    if number is None:
+        return row["state"] == "Halted"
+    database = qubesdb().all.get(name)
+    return (row["state"] == "Running" and row["xid"] == number and "p" not in flags(name)
+            and database is not None and database.get("/name") == name
+            and os.path.exists(f"{RUN}/qrexec.{number}"))
+
+
+def look_after(what, ends, name=NAME):
+    """A new daemon makes whole or ends what it finds, and the next start works."""
+    daemon.start()
+    daemon.listen()
+    for one in {name, "sys-net"} if name != NAME else {name}:
+        wait(f"{one} is whole or gone, after a kill {what}", lambda one=one: is_whole(one))
+    check_equal(domains()[name]["state"], ends, f"state of {name} after a kill {what}")
+    start_one(name)
+    check(is_whole(name) or name != NAME, f"{name} is whole after its next start, after a kill {what}")
+    check(not marked(), f"no start is marked any more, after a kill {what}")
+    check(not degraded(name), f"{name} is degraded after a kill {what}")
+    ctl("kill", *([name] if name == NAME else [name, "sys-net"]))
+    gone(name)
+
+
+def manage():
+    daemon.end()
+    manager = Manager(MANAGER, 3 << 30)
+    daemon.start()
+    daemon.listen()
+    ctl("feature", "set", NAME, "qrexec", "1")
+    return manager
+
+
+@case("qvmd is killed in each step once there may be a guest: it is ended or whole, never half", qubesdb=True,
+      manager=MANAGER, **QREXEC)
+def with_guest():
+    manager = manage()
+    for what, moment, ends in (("when the start is marked", when_marked, "Halted"),
+                               ("in the build", in_build, "Halted"),
+                               ("in the build, with a guest", in_build_with_guest, "Halted"),
+                               ("behind the build", behind_build, "Halted"),
+                               ("while QubesDB begins", while_qubesdb_begins, "Halted"),
+                               ("while QubesDB is filled", while_qubesdb_is_filled, "Halted"),
+                               ("in the unpause", in_unpause, "Halted"),
+                               ("while the agent is awaited", while_agent_is_awaited, "Halted"),
+                               ("when the mark is gone", when_unmarked, "Running"),
+                               ("when the start is told", when_told("domain-start"), "Running")):
+        moment()
+        look_after(what, ends)
+    manager.listener.close()
