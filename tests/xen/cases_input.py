@@ -1,10 +1,11 @@
 """What others do wrong: domains of our name, guests that write nonsense, kernels that do not boot."""
 import contextlib
+import json
 import os
 import socket
 import struct
 
-from lab import (await_guest, await_pings, backends, case, check, check_equal, ctl, daemon, degraded,
+from lab import (await_guest, await_pings, backends, call, case, check, check_equal, ctl, daemon, degraded,
                  domains, events, gone, guests, must, power, refused, run, start, vifs, wait, xid, xs_list)
 
 
@@ -18,6 +19,12 @@ def flag(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
+
+
+def reason_of(name):
+    """Why a domain is degraded; None when it is not."""
+    rows = json.loads(call("qvmd.Status", "dom0")[1])["degraded"]
+    return next((x["reason"] for x in rows if x["domain"] == name), None)
 
 
 def stranger(name, uuid=""):
@@ -163,6 +170,23 @@ def lame_netvm():
     check_equal(vifs("app1"), [(xid("sys-net"), 4)], "interfaces of app1")
     wait("sys-net has nothing of those that failed", lambda: backends("sys-net") == [xid("app1")])
     await_pings("app1")
+
+
+@case("an interface that its netvm cannot set up: a guest that gets the netvm goes on, and is told degraded")
+def lame_new_netvm():
+    ctl("set", "sys-net", "kernelopts", "mitigations=off lab.lame")
+    start("lone1", "sys-net")
+    ctl("set", "lone1", "netvm", "sys-net")
+    reason = wait("lone1 is degraded", lambda: reason_of("lone1"))
+    check("sys-net" in reason and "unable to add device" in reason, f"the reason has libxl's cause: {reason}")
+    check_equal(power("lone1"), "Running", "state of lone1")
+    check(not any(state == 4 for _, state in vifs("lone1")), f"lone1 is connected: {vifs('lone1')}")
+    check(not degraded("sys-net"), "sys-net is degraded")
+    must("xenstore-write", f"/local/domain/{xid('sys-net')}/data/lab-mended", "1")
+    wait("lone1 is connected by itself", lambda: vifs("lone1") == [(xid("sys-net"), 4)])
+    await_pings("lone1")
+    wait("lone1 is well", lambda: not degraded("lone1"))
+    check_equal(events("lone1", "domain-shutdown"), [], "ends of lone1")
 
 
 @case("a block script that is killed after it made its loop device: nothing is left")
