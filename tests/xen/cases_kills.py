@@ -11,6 +11,7 @@ from cases_host import MANAGER, Manager
 from cases_input import flag
 from lab import (PATIENCE, Failure, call, case, check, check_equal, ctl, daemon, degraded, domains, events,
                  flags, gone, guests, libvirtd_pids, qubesdb, start_one, wait)
+from state import STATE
 
 RUN = "/run/qubes"
 QUBESDB_ABSENT = "/lab/qubesdb-absent"
@@ -28,6 +29,10 @@ def step(name=NAME):
 def marked():
     """Whether a start has been begun and not finished, as a file says."""
     return any(x.startswith("starting-") for x in os.listdir(RUN))
+
+
+def images():
+    return os.listdir(f"{STATE}/appvms/{NAME}")
 
 
 def when(is_so):
@@ -66,11 +71,29 @@ def killed_start(name=NAME):
 
 # Each of them leaves a moment of a start behind in which qvmd was killed.
 
+def in_start_of_netvm():
+    with killed_start("app1"):
+        when(lambda: step("app1") == "netvm" and step("sys-net") == "create")
+
+
+def in_line_for_memory(manager):
+    manager.silent = True
+    with killed_start():
+        when(lambda: (step() or "").startswith("memory"))
+    manager.silent = False
+
+
 def when_told(word):
     def moment():
         with killed_start():
             when(lambda: events(NAME, word))
     return moment
+
+
+def with_the_first_image():
+    before = len(images())
+    with killed_start():
+        when(lambda: len(images()) > before)
 
 
 def when_marked():
@@ -158,6 +181,22 @@ def manage():
     daemon.listen()
     ctl("feature", "set", NAME, "qrexec", "1")
     return manager
+
+
+@case("qvmd is killed in each step before there is a guest: nothing is left", qubesdb=True, manager=MANAGER,
+      **QREXEC)
+def before_guest():
+    manager = manage()
+    for what, moment in (("while it asks for permission", when_told("domain-pre-start")),
+                         ("when the files are verified", when_told("domain-verify-files")),
+                         ("in the line for memory", lambda: in_line_for_memory(manager)),
+                         ("when volumes start", with_the_first_image),
+                         ("when the guest is about to be made", when_told("domain-pre-spawn"))):
+        moment()
+        look_after(what, "Halted")
+    in_start_of_netvm()
+    look_after("in the start of its netvm", "Halted", "app1")
+    manager.listener.close()
 
 
 @case("qvmd is killed in each step once there may be a guest: it is ended or whole, never half", qubesdb=True,
