@@ -109,7 +109,8 @@ outcome<std::string> status(const call& x) {
     ++states[wire_name(model::power_of(v, *d))];
 
   auto findings = json::array();
-  for (auto& f : x.in.findings)
+  auto found = x.in.findings.read();
+  for (auto& f : *found)
     findings.push_back({{"line", f.line}, {"text", f.text}});
   auto templates = x.in.site_templates.read();
   for (auto& it : *templates)

@@ -60,7 +60,7 @@ struct world {
   std::set<std::string, std::less<>> leftovers;
   /// Whose starts a daemon before this one did not finish, by uuid.
   std::set<std::string, std::less<>> unfinished_starts;
-  std::vector<model::xml::finding> findings; ///< of the file the daemon was started on
+  published<std::vector<model::xml::finding>> findings; ///< of the file that was read last
   /// What is said of templates that a site wrote for the stock daemon.
   published<std::vector<model::site_template>> site_templates;
   published<model::policy> policy; ///< of qrexec; without any rule until it is read

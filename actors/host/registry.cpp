@@ -62,6 +62,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       },
       [this](atom::reload) {
         tell_all_to_follow();
+        review_firewalls();
         align_boot([] {});
       },
       [this](atom::stop) { end_all(); },

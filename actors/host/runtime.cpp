@@ -62,9 +62,7 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
   auto result = std::unique_ptr<runtime>{new runtime{in}};
   auto world = std::make_shared<actors::world>();
   result->world_ = world;
-  for (auto& x : loaded->loaded.findings)
-    spdlog::warn("qubes.xml:{}: {}", x.line, x.text);
-  world->findings = std::move(loaded->loaded.findings);
+  tell_findings(*world, std::move(loaded->loaded.findings));
   world->system.write(std::make_shared<model::system>(std::move(loaded->loaded.system)));
   world->machine.write(std::make_shared<model::host>(std::move(with.machine)));
   if (loaded->loaded.numbered && !loaded->fallback) // else the next daemon gives others

@@ -147,11 +147,18 @@ void store_state::publish(model::system_ptr next) {
 
 // -- the file as others left it ----------------------------------------------------------------
 
+void tell_findings(world& in, std::vector<model::xml::finding> all) {
+  for (auto& x : all)
+    spdlog::warn("qubes.xml:{}: {}", x.line, x.text);
+  in.findings.write(std::make_shared<std::vector<model::xml::finding>>(std::move(all)));
+}
+
 /// No domain has planned it: all look what it means for them.
 outcome<void> store_state::adopt(const store_file::foreign& x) {
   if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
     return may;
   files_->adopt(x);
+  tell_findings(*world_, x.loaded.findings);
   must_write_ = x.loaded.numbered;
   publish(std::make_shared<model::system>(x.loaded.system));
   holdings_.adopt(*world_->system.read());

@@ -47,6 +47,17 @@ std::vector<std::uint64_t> generations_on(drivers::disk& disk, std::string_view 
   return result;
 }
 
+/// The stock daemon's, from before qvmd took over: `backup/qubes-DATE.xml`.
+std::vector<std::string> generations_of_stock(drivers::disk& disk) {
+  auto result = std::vector<std::string>{};
+  if (auto names = disk.list(store_file::generations_directory))
+    for (auto& x : *names)
+      if (x.starts_with(good) && x.ends_with(".xml") && !generation_number(x, good))
+        result.push_back(fmt::format("{}/{}", store_file::generations_directory, x));
+  std::ranges::sort(result);
+  return result;
+}
+
 outcome<model::xml::loaded> load_file(drivers::disk& disk, const std::string& name,
                                       const model::host& machine, std::string (*make_uuid)()) {
   auto text = disk.read(name, model::xml::max_bytes);
@@ -81,19 +92,22 @@ outcome<store_file::opened> store_file::load(const model::host& machine) {
     return opened{std::move(*first), false};
   damaged_ = true;
   running_on_.clear();
-  for (auto i = known.rbegin(); i != known.rend(); ++i) {
-    auto older = load_file(*disk_, generation_name(*i), machine, make_uuid_);
+  auto names = generations_of_stock(*disk_);
+  for (auto number : known)
+    names.push_back(generation_name(number));
+  for (auto i = names.rbegin(); i != names.rend(); ++i) {
+    auto older = load_file(*disk_, *i, machine, make_uuid_);
     if (!older)
       continue;
     older->findings.insert(
         older->findings.begin(),
         {0, fmt::format("qubes.xml is unusable ({}); running on its generation '{}'",
-                        first.error().text, generation_name(*i))});
-    running_on_ = generation_name(*i);
+                        first.error().text, *i)});
+    running_on_ = *i;
     return opened{std::move(*older), true};
   }
   return model::fail(errc::store, fmt::format("qubes.xml cannot be used: {}", first.error().text),
-                     known.empty() ? "there is no older generation in 'backup'"
+                     names.empty() ? "there is no older generation in 'backup'"
                                    : "no older generation in 'backup' can be used either");
 }
 

@@ -1,6 +1,7 @@
 #include "bin/qvmd/config.hpp"
 
 #include "model/base/hypervisor_kind.hpp"
+#include "model/base/literal.hpp"
 #include "model/base/name.hpp"
 
 #include <toml++/toml.h>
@@ -19,9 +20,35 @@ using model::outcome;
 
 namespace {
 
+/// What a text must be, "" when it is.
+using text_rule = std::string_view(std::string_view text);
+
+std::string_view anything(std::string_view) {
+  return {};
+}
+std::string_view path(std::string_view text) {
+  return text.starts_with('/') ? "" : "must be a path that begins with '/'";
+}
+std::string_view path_or_none(std::string_view text) {
+  return text.empty() || text.starts_with('/') ? ""
+                                               : "must be a path that begins with '/', or \"\"";
+}
+std::string_view log_target(std::string_view text) {
+  return text == "journal" || text == "stderr" || text == "auto"
+             ? ""
+             : "must be journal, stderr or auto";
+}
+std::string_view log_level(std::string_view text) {
+  return text == "trace" || text == "debug" || text == "info" || text == "warning"
+                 || text == "error"
+             ? ""
+             : "must be trace, debug, info, warning or error";
+}
+
 /// Where a key's value goes, and what it may be.
 struct text_key {
   std::string config::*to;
+  text_rule* rule = anything;
 };
 struct number_key {
   std::function<void(config&, std::int64_t)> set;
@@ -57,19 +84,19 @@ const std::vector<key>& keys() {
   using widths = drivers::lanes::widths;
   // clang-format off
   static const auto table = std::vector<key>{
-    {"paths", "state", text_key{&config::state}, "qubes.xml, appvms/, vm-templates/, vm-kernels/, backup/"},
-    {"paths", "run", text_key{&config::run}, "the Admin API sockets"},
-    {"paths", "qubes_run", text_key{&config::qubes_run}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock, device-agent.GUI"},
-    {"paths", "services", text_key{&config::services}, "marks of the services dom0 itself runs; \"\" for none"},
-    {"paths", "boot_links", text_key{&config::boot_links}, "links of the domains that start with the host; \"\" for none"},
-    {"paths", "config", text_key{&config::etc}, "policy.d/, backup/ profiles"},
-    {"paths", "legacy_policy", text_key{&config::legacy_policy}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
-    {"paths", "callbacks", text_key{&config::callbacks}, "configurations of callback pools"},
-    {"paths", "sysfs", text_key{&config::sysfs}, "where PCI devices are looked up"},
-    {"paths", "python", text_key{&config::python}, "python3*/site-packages, by which packages are found that extend the daemon; \"\" for none"},
-    {"paths", "pci_ids", text_key{&config::pci_ids}, "not read: libvirt names PCI devices"},
-    {"paths", "usb_ids", text_key{&config::usb_ids}, "names of USB devices"},
-    {"paths", "log", text_key{&config::log}, "logs of programs started per domain"},
+    {"paths", "state", text_key{&config::state, path}, "qubes.xml, appvms/, vm-templates/, vm-kernels/, backup/"},
+    {"paths", "run", text_key{&config::run, path}, "the Admin API sockets"},
+    {"paths", "qubes_run", text_key{&config::qubes_run, path}, "qubesdb.NAME.sock, qrexec.NAME, qmemman.sock, device-agent.GUI"},
+    {"paths", "services", text_key{&config::services, path_or_none}, "marks of the services dom0 itself runs; \"\" for none"},
+    {"paths", "boot_links", text_key{&config::boot_links, path_or_none}, "links of the domains that start with the host; \"\" for none"},
+    {"paths", "config", text_key{&config::etc, path}, "policy.d/, backup/ profiles"},
+    {"paths", "legacy_policy", text_key{&config::legacy_policy, path_or_none}, "qrexec policy of old, one file per service; read where policy.d says !compat-4.0"},
+    {"paths", "callbacks", text_key{&config::callbacks, path_or_none}, "configurations of callback pools"},
+    {"paths", "sysfs", text_key{&config::sysfs, path_or_none}, "where PCI devices are looked up"},
+    {"paths", "python", text_key{&config::python, path_or_none}, "python3*/site-packages, by which packages are found that extend the daemon; \"\" for none"},
+    {"paths", "pci_ids", text_key{&config::pci_ids, path_or_none}, "not read: libvirt names PCI devices"},
+    {"paths", "usb_ids", text_key{&config::usb_ids, path_or_none}, "names of USB devices"},
+    {"paths", "log", text_key{&config::log, path_or_none}, "logs of programs started per domain"},
     {"hypervisor", "uri", text_key{&config::hypervisor_uri}, "of libvirt: xen, qemu or test"},
     {"hypervisor", "connections", number_key{[](config& c, std::int64_t x) { c.hypervisor_connections = x; }, config{}.hypervisor_connections, 0, 1024}, "calls that may wait for a guest made at once, each on a libvirt connection of its own; more wait. 0: as many as lanes.guest"},
     {"hypervisor", "silence_seconds", number_key{[](config& c, std::int64_t x) { c.hypervisor_silence = x; }, config{}.hypervisor_silence, 3, 3600}, "a libvirtd that answers nothing for so long is taken for dead"},
@@ -84,8 +111,8 @@ const std::vector<key>& keys() {
     {"programs", "scrypt", text_key{&config::scrypt}, "encrypts backups"},
     {"programs", "mkfs", text_key{&config::mkfs}, "makes the file system of a container's volume that is empty; \"\" for none"},
     {"memory", "manager", text_key{&config::memory_manager}, "socket of the memory manager; \"\" for none"},
-    {"log", "target", text_key{&config::log_target}, "journal, stderr, or auto (the journal under systemd)"},
-    {"log", "level", text_key{&config::log_level}, "trace, debug, info, warning, error"},
+    {"log", "target", text_key{&config::log_target, log_target}, "journal, stderr, or auto (the journal under systemd)"},
+    {"log", "level", text_key{&config::log_level, log_level}, "trace, debug, info, warning, error"},
     {"store", "generations", number(&config::settings, &settings::generations, 0, 10000), "older qubes.xml files of the last hour kept in backup/; of before, one an hour, a day, a week"},
     {"store", "batch", number(&config::settings, &settings::batch, 1, 100000), "most changes written at once"},
     {"store", "commit_seconds", number(&config::settings, &settings::commit, 1, 3600), "a change must be on disk by then"},
@@ -136,6 +163,9 @@ outcome<void> take(config& into, const key& x, const toml::node& node) {
     auto value = node.value_exact<std::string>();
     if (!value)
       return tl::unexpected{wrong(node, name, "must be a text in quotes")};
+    if (auto wanted = text->rule(*value); !wanted.empty())
+      return tl::unexpected{
+          wrong(node, name, fmt::format("is {} and {}", model::quoted(*value), wanted))};
     into.*text->to = *value;
     return {};
   }

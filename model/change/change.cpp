@@ -50,6 +50,10 @@ public:
 private:
   /// What could not be understood of the file has no say once somebody says something else.
   void forget_kept(const std::string& owner, std::string_view list, std::string_view name) {
+    if (owner.empty())
+      std::erase_if(now.quarantine, [&](auto& it) {
+        return it.where == section::properties && it.name == name;
+      });
     auto x = owner.empty() ? nullptr : now.find(owner);
     if (!x || x->kept.empty())
       return;

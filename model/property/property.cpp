@@ -116,6 +116,8 @@ outcome<value> load_property(const subject& who, const property& row, std::strin
     return not_settable(who, row);
   if (row.type == wire_type::boolean && text.empty())
     return false;
+  if (!is_ascii(text))
+    return bad_syntax(row, text, "it has characters that are not ASCII");
   if (row.type != wire_type::domain)
     return row.check({who.view, nullptr}, row, text); // the owner is only half read
   if (text.empty())

@@ -254,29 +254,43 @@ private:
     records_.push_back(std::move(x));
   }
 
-  /// A record that was copied by hand has the disks of the one that it was copied from, whose name
-  /// they bear.
+  /// A disk belongs to one volume of one domain, whatever kind of volume that is: what is thrown away
+  /// when one stops must not be what another keeps. A record that was copied by hand has the disks
+  /// of the one that it was copied from, whose name they bear.
   void keep_copies_out() {
-    auto owners = std::map<std::pair<std::string, std::string>, record*>{};
+    struct holder {
+      record* owner;
+      std::string volume;
+    };
+    auto holders = std::map<std::pair<std::string, std::string>, holder>{};
     for (auto& x : records_) {
       if (!x.served())
         continue;
       for (auto& it : x.value->volumes) {
-        if (!it.save_on_stop)
+        if (it.name == "kernel" || it.vid.empty()) // many have the same kernel
           continue;
-        auto [place, fresh] = owners.try_emplace({it.pool, it.vid}, &x);
-        if (fresh || place->second == &x)
+        auto [place, fresh] = holders.try_emplace({it.pool, it.vid}, holder{&x, it.name});
+        if (fresh)
           continue;
+        auto& other = *place->second.owner;
+        if (&other == &x) {
+          x.trouble = problem{x.at, fmt::format("its volumes {} and {} are one disk, {} of pool {}",
+                                                quoted(place->second.volume), quoted(it.name),
+                                                quoted(it.vid), quoted(it.pool))};
+          break;
+        }
         auto is_named = [&](const record& y) {
           return it.vid.find(y.value->name.str()) != std::string::npos;
         };
-        auto mine = is_named(x) && !is_named(*place->second);
-        auto& owner = mine ? x : *place->second;
-        auto& copy = mine ? *std::exchange(place->second, &x) : x;
+        auto mine = is_named(x) && !is_named(other);
+        auto& owner = mine ? x : other;
+        auto& copy = mine ? other : x;
         copy.trouble = problem{copy.at, fmt::format("its volume {} is that of domain {}",
-                                                    quoted(it.name), quoted(owner.title))};
+                                                    quoted(mine ? place->second.volume : it.name),
+                                                    quoted(owner.title))};
         if (!mine)
           break;
+        place->second = {&x, it.name};
       }
     }
   }

@@ -230,6 +230,20 @@ TEST_F(daemon_test, an_unusable_file_without_generations_ends_with_a_reason) {
   EXPECT_THAT(log(), HasSubstr("qubes.xml"));
 }
 
+TEST_F(daemon_test, what_is_wrong_with_a_file_that_is_read_anew_is_told) {
+  start();
+  auto file = read_file(top / "state" / "qubes.xml");
+  auto good = "<property name=\"label\""s;
+  auto at = file.find(good, file.find("<property name=\"name\">banking<"));
+  ASSERT_NE(at, file.npos);
+  write_file(top / "state" / "qubes.xml",
+             file.insert(at, "<property name=\"memory\">much</property>"));
+  daemon->signal(SIGHUP);
+  EXPECT_TRUE(logs("'much'")) << log();
+  EXPECT_THAT(call("qvmd.Status", "dom0"), HasSubstr("much"));
+  EXPECT_EQ(stop(), 0);
+}
+
 TEST_F(daemon_test, wrong_configuration_names_line_key_and_remedy) {
   write_file(config(), "[paths]\nstat = \"/x\"\n");
   EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2);
@@ -237,6 +251,15 @@ TEST_F(daemon_test, wrong_configuration_names_line_key_and_remedy) {
   write_file(config(), "[limits]\nconnections = 0\n");
   EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2);
   EXPECT_THAT(log(), HasSubstr("from 1 to 100000"));
+  for (auto [text, told] :
+       {std::pair{"[log]\nlevel = \"INFO\"", "line 2: log.level is 'INFO' and must be trace"},
+        std::pair{"[log]\ntarget = \"syslog\"", "must be journal, stderr or auto"},
+        std::pair{"[paths]\nrun = \"\"", "begins with '/'"},
+        std::pair{"[paths]\nstate = \"state\"", "begins with '/'"}}) {
+    write_file(config(), text);
+    EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2) << text;
+    EXPECT_THAT(log(), HasSubstr(told));
+  }
   write_file(config(), "[limits\n");
   EXPECT_EQ(run({qvmd, "--config", config()}, top / "qvmd.log"), 2);
   EXPECT_EQ(run({qvmd, "--config", top / "missing.toml"}, top / "qvmd.log"), 2);

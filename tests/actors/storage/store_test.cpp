@@ -275,6 +275,25 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   }
 }
 
+/// On the day of the upgrade there is no other.
+TEST(store, a_generation_of_the_stock_daemon_is_fallen_back_on) {
+  auto disk = std::make_shared<drivers::power_loss_disk>();
+  ASSERT_TRUE(disk->make_directory("backup"));
+  disk->foreign_write("backup/qubes-2026-10-01-10:00:00.xml", model::xml::save(sample_host(1, 1)));
+  disk->foreign_write("backup/qubes-2026-11-01-10:00:00.xml", model::xml::save(sample_host(1, 2)));
+  disk->foreign_write("backup/qubes-2026-11-02-10:00:00.xml", "<qubes>");
+  disk->foreign_write("qubes.xml", "<qubes><domains><dom");
+  auto files =
+      actors::store_file{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+  auto found = files.load({});
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_TRUE(found->fallback);
+  EXPECT_EQ(found->loaded.system.domains.size(), sample_host(1, 2).domains.size());
+  EXPECT_THAT(found->loaded.findings.front().text, testing::HasSubstr("qubes-2026-11-01"));
+  EXPECT_TRUE(files.save(found->loaded.system));
+  EXPECT_THAT(*disk->list("backup"), testing::Contains("qubes-2026-11-01-10:00:00.xml"));
+}
+
 /// What would not load again is refused while all is well.
 TEST(store, a_file_too_large_to_be_loaded_is_not_written) {
   auto disk = std::make_shared<drivers::power_loss_disk>();

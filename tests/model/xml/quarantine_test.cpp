@@ -632,6 +632,21 @@ TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
               testing::ElementsAre(testing::HasSubstr("ephemeral_volatile")));
 }
 
+TEST(mending, of_a_global_property_is_a_new_value_of_it) {
+  auto loaded = load(
+      replace(property("default_netvm", "sys-firewall"), property("default_netvm", "gone"))(good));
+  ASSERT_TRUE(loaded);
+  ASSERT_EQ(loaded->system.quarantine.size(), 1U);
+  auto machine = host{};
+  for (auto& what : {edit{set_property{"", "default_netvm", std::string{"sys-net"}}},
+                     edit{reset_property{"", "default_netvm"}}}) {
+    auto next = apply(loaded->system, machine, {{what}});
+    ASSERT_TRUE(next);
+    EXPECT_THAT(next->quarantine, testing::IsEmpty());
+    EXPECT_THAT(xml::save(*next), testing::Not(testing::HasSubstr(">gone<")));
+  }
+}
+
 TEST(mending, keeps_the_size_of_an_empty_volume) {
   auto loaded = load(in("work", "size=\"2147483648\"", "size=\"0\"")(good));
   ASSERT_TRUE(loaded);
@@ -686,6 +701,28 @@ TEST(numbers, are_not_given_to_a_copy_that_has_the_disks_of_another) {
     ASSERT_EQ(loaded->system.quarantine.size(), 1U);
     EXPECT_THAT(loaded->system.quarantine[0].reason, testing::HasSubstr("that of domain 'work'"));
     EXPECT_FALSE(loaded->numbered);
+  }
+}
+
+/// What the start or the end of one throws away would be what the other keeps.
+TEST(numbers, a_disk_that_two_volumes_have_sets_one_record_aside) {
+  struct row {
+    const char* volume;
+    const char* vid;
+    const char* told;
+  };
+  constexpr row table[]{{"root", "vm-templates/debian/root", "'root' is that of domain 'debian'"},
+                        {"root", "appvms/dvm/private", "'root' is that of domain 'dvm'"},
+                        {"volatile", "vm-templates/debian/root", "'volatile' is that of domain"},
+                        {"volatile", "appvms/work/private", "are one disk"}};
+  for (auto& x : table) {
+    auto from = fmt::format("vid=\"appvms/work/{}\"", x.volume);
+    auto loaded = load(in("work", from, fmt::format("vid=\"{}\"", x.vid))(good));
+    ASSERT_TRUE(loaded) << x.vid;
+    EXPECT_FALSE(loaded->system.find("work")) << x.vid;
+    EXPECT_TRUE(loaded->system.find("debian") && loaded->system.find("dvm")) << x.vid;
+    ASSERT_EQ(loaded->system.quarantine.size(), 1U) << x.vid;
+    EXPECT_THAT(loaded->system.quarantine[0].reason, testing::HasSubstr(x.told));
   }
 }
 
