@@ -43,7 +43,7 @@ constexpr std::array command_table{
   command{"Run", "resume", "DOMAIN...", many, "Wake sleeping domains", run_action, ""},
 
   command{"Run", "restart", "DOMAIN...", many | opt_force, "Shut domains down and start them again", run_restart,
-          "Devices that were attached by hand come back. --force restarts a netvm under its clients, which get their network back."},
+          "Netvms come up first. What was shut down is started again, also when others could not be. Devices that were attached by hand come back. Disposables are left out: they would be gone. --force restarts a netvm under its clients, which get their network back."},
   command{"Run", "run", "DOMAIN COMMAND...", opt_user | opt_start | opt_dry_run, "Run a program in a domain", run_run,
           "Input, output and exit code are those of the program. One COMMAND is for the domain's shell; several are a program and its arguments. All words behind DOMAIN are the program's, so options of qvmctl go before DOMAIN. Needs qrexec-client (QVMCTL_QREXEC_CLIENT names another)."},
   command{"Run", "console", "DOMAIN", opt_dry_run, "Open a domain's console", run_console,

@@ -234,6 +234,19 @@ bool matches_glob(const std::string& glob, const std::string& name) {
   return ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
 }
 
+std::vector<std::string> parts_of(std::string_view word) {
+  auto result = std::vector<std::string>{""};
+  auto in_brackets = false;
+  for (auto x : word) {
+    in_brackets = x == '[' || (in_brackets && x != ']');
+    if (x == ',' && !in_brackets)
+      result.emplace_back();
+    else
+      result.back() += x;
+  }
+  return result;
+}
+
 bool is_glob(std::string_view text) noexcept {
   return text.find_first_of("*?[") != std::string_view::npos;
 }

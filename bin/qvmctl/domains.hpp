@@ -72,6 +72,10 @@ private:
 };
 
 bool is_glob(std::string_view text) noexcept;
+
+/// "a,b" is a and b; commas in the brackets of a glob part nothing.
+std::vector<std::string> parts_of(std::string_view word);
+
 bool matches_glob(const std::string& glob, const std::string& name);
 
 /// Refuses what cannot be a domain's name, before anything is sent.

@@ -46,6 +46,11 @@ interruption::~interruption() {
   ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
+void interruption::forget() const noexcept {
+  ::signal(SIGPIPE, SIG_DFL);
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
 void interruption::removes(std::string path) {
   auto lock = std::lock_guard{mutex_};
   removed_ = std::move(path);

@@ -24,6 +24,9 @@ public:
   std::stop_token token() const noexcept { return stop_.get_token(); }
   bool raised() const noexcept { return stop_.stop_requested(); }
 
+  /// In a child between fork and exec: signals mean to it what they mean to any program.
+  void forget() const noexcept;
+
   /// A file that is removed also where the program ends at once; "" for none.
   void removes(std::string path);
 

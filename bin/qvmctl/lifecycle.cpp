@@ -48,16 +48,21 @@ constexpr std::array actions{
 struct remedy_row {
   std::string_view command;
   std::string_view klass;
+  std::string_view state; ///< the domain is in; "" for any
   std::string_view hint;
 };
 
 constexpr std::array remedies{
-  remedy_row{"shutdown", "QubesVMInUseError",           "'qvmctl shutdown --cascade {}' shuts its clients down first, --force does not ask"},
-  remedy_row{"shutdown", "QubesVMShutdownTimeoutError", "'qvmctl kill {}' ends it at once"},
-  remedy_row{"shutdown", "QubesVMNotRunningError",      "'qvmctl unpause {}' first, or --force"},
-  remedy_row{"pause",    "QubesVMNotRunningError",      "'qvmctl start {}' starts it"},
-  remedy_row{"suspend",  "QubesVMNotRunningError",      "'qvmctl start {}' starts it"},
-  remedy_row{"start",    "QubesMemoryError",            "'qvmctl ls -o name,state,memory' shows who holds memory"},
+  remedy_row{"restart",  "QubesVMInUseError",           "",          "'qvmctl restart --force {0}' restarts it under its clients"},
+  remedy_row{"shutdown", "QubesVMInUseError",           "",          "'qvmctl shutdown --cascade {0}' shuts its clients down first, --force does not ask"},
+  remedy_row{"shutdown", "QubesVMShutdownTimeoutError", "",          "'qvmctl kill {0}' ends it at once"},
+  remedy_row{"shutdown", "QubesVMNotRunningError",      "Transient", "'qvmctl wait {0}' waits until it runs, 'qvmctl kill {0}' ends it at once"},
+  remedy_row{"shutdown", "QubesVMNotRunningError",      "Suspended", "'qvmctl resume {0}' first, or --force"},
+  remedy_row{"shutdown", "QubesVMNotRunningError",      "Paused",    "'qvmctl unpause {0}' first, or --force"},
+  remedy_row{"shutdown", "QubesVMNotRunningError",      "",          "'qvmctl kill {0}' ends it at once"},
+  remedy_row{"pause",    "QubesVMNotRunningError",      "",          "'qvmctl start {0}' starts it"},
+  remedy_row{"suspend",  "QubesVMNotRunningError",      "",          "'qvmctl start {0}' starts it"},
+  remedy_row{"start",    "QubesMemoryError",            "",          "'qvmctl ls -o name,state,memory' shows who holds memory"},
 };
 // clang-format on
 
@@ -89,15 +94,6 @@ double seconds_since(time_point from) {
   return std::chrono::duration<double>(steady_clock::now() - from).count();
 }
 
-std::string remedy(const action& what, const failure& why, std::string_view domain) {
-  if (!why.hint.empty())
-    return why.hint;
-  for (auto& x : remedies)
-    if (x.command == what.command && x.klass == why.klass)
-      return fmt::format(fmt::runtime(x.hint), domain);
-  return {};
-}
-
 /// One domain on its way.
 struct item {
   enum class stage : std::uint8_t { queued, asked, watched, done, failed };
@@ -107,14 +103,39 @@ struct item {
   std::string state;
   time_point begun;
   double took = 0;
-  bool agreed = false; ///< the answer only says that the daemon will see to it
+  bool agreed = false;  ///< the answer only says that the daemon will see to it
+  bool already = false; ///< it was so before
   failure why;
 
   bool over() const { return at == stage::done || at == stage::failed; }
 };
 
+/// What the command that was typed can do about it, else what its part can.
+std::string remedy(std::string_view typed, const action& what, const failure& why, const item& x) {
+  if (!why.hint.empty())
+    return why.hint;
+  for (auto command : {typed, what.command})
+    for (auto& row : remedies)
+      if (row.command == command && row.klass == why.klass
+          && (row.state.empty() || row.state == x.state))
+        return fmt::format(fmt::runtime(row.hint), x.who->name);
+  return {};
+}
+
 output_table summary_table() {
   return output_table{{{"name"}, {"result"}, {"seconds", true}, {"error"}}};
+}
+
+void add_to_summary(output_table& to, const item& x) {
+  auto done = x.at == item::stage::done;
+  to.add({{x.who->name},
+          {done && x.already                  ? "already"
+           : done && x.agreed                 ? "asked"
+           : done                             ? "done"
+           : x.why.kind == trouble::timed_out ? "timed out"
+                                              : "refused"},
+          {std::round(x.took * 1000) / 1000},
+          {done ? nlohmann::json{} : nlohmann::json(x.why.message())}});
 }
 
 /// Shows a set of items while they are under way and collects the outcome.
@@ -173,6 +194,8 @@ public:
     area_.draw(lines);
   }
 
+  void clear() { area_.clear(); }
+
   /// Ends the show: json or csv of everything, or a closing word when not all went well.
   exit_code close() {
     area_.clear();
@@ -205,15 +228,8 @@ private:
 
   output_table summary() const {
     auto result = summary_table();
-    for (auto& x : items_) {
-      auto done = x.at == item::stage::done;
-      result.add({{x.who->name},
-                  {done                               ? (x.agreed ? "asked" : "done")
-                   : x.why.kind == trouble::timed_out ? "timed out"
-                                                      : "refused"},
-                  {std::round(x.took * 1000) / 1000},
-                  {done ? nlohmann::json{} : nlohmann::json(x.why.message())}});
-    }
+    for (auto& x : items_)
+      add_to_summary(result, x);
     return result;
   }
 
@@ -254,6 +270,14 @@ public:
         board_(s, items_, what.verb) {}
 
   exit_code run() {
+    work();
+    return board_.close();
+  }
+
+  const std::vector<item>& items() const noexcept { return items_; }
+
+  /// Without a closing word.
+  void work() {
     const auto deadline = deadline_of(s_.line.wait.seconds);
     if (waits_for_state() || (s_.out.moving && s_.as == format::table))
       follow(deadline);
@@ -266,7 +290,7 @@ public:
     for (auto& x : items_)
       if (!x.over())
         board_.failed(x, too_late(goal(), s_.line.wait.seconds.value_or(0), x));
-    return board_.close();
+    board_.clear();
   }
 
 private:
@@ -346,9 +370,12 @@ private:
       return;
     if (!answer) {
       auto why = std::move(answer.error());
-      why.hint = remedy(what_, why, x.who->name);
+      why.hint = remedy(s_.command, what_, why, x);
       return board_.failed(x, std::move(why));
     }
+    x.already = s_.command == "start" && x.who->state == model::wire_name(power::running);
+    if (x.already)
+      return board_.finished(x, "runs already");
     if (!waits_for_state())
       return board_.finished(x, x.agreed ? "shutting down" : what_.done);
     x.at = item::stage::watched;
@@ -391,18 +418,20 @@ private:
   time_point next_read_;
 };
 
+/// By its own name, not by a glob or --all.
+bool is_named(const session& s, const domain_list& all, const entry& x) {
+  return std::any_of(s.line.words.begin(), s.line.words.end(),
+                     [&](auto& y) { return !is_glob(y) && all.find(y) == &x; });
+}
+
 /// The domains a command is about: those named, and of globs and --all those it fits.
 expected<std::vector<const entry*>> targets(session& s, const domain_list& all,
                                             const action& what) {
   auto chosen = s.line.all ? all.all_but(s.line.exclude) : all.choose(s.line.words);
   if (!chosen)
     return chosen;
-  auto named = [&](const entry& x) {
-    return std::any_of(s.line.words.begin(), s.line.words.end(),
-                       [&](auto& y) { return !is_glob(y) && all.find(y) == &x; });
-  };
   std::erase_if(*chosen, [&](auto x) {
-    return !named(*x) && (!(bit_of(x->state) & what.from) || x->klass == "RemoteVM");
+    return !is_named(s, all, *x) && (!(bit_of(x->state) & what.from) || x->klass == "RemoteVM");
   });
   return chosen;
 }
@@ -411,6 +440,7 @@ struct step {
   std::size_t number; ///< equal numbers go at once; 0: nothing would be done
   const entry* who;
   std::string why;
+  std::string_view verb{}; ///< "": that of the whole command
 };
 
 std::string joined(const std::vector<const entry*>& some) {
@@ -459,8 +489,9 @@ std::vector<step> shutdown_steps(session& s, const domain_list& all,
       if (!x->active())
         result.push_back({0, x, "is Halted already"});
       else if (!clients.empty() && !s.line.force)
-        result.push_back(
-            {0, x, fmt::format("would be refused: {} connected, see --cascade", joined(clients))});
+        result.push_back({0, x,
+                          fmt::format("would be refused: {} connected, see {}", joined(clients),
+                                      s.command == "restart" ? "--force" : "--cascade")});
       else if (std::find(asked_for.begin(), asked_for.end(), x) == asked_for.end())
         result.push_back({i + 1, x, fmt::format("client of {}", x->netvm.value_or(""))});
       else
@@ -485,7 +516,10 @@ exit_code print_steps(session& s, const action& what, const std::vector<step>& s
   auto result = output_table{{{"step", true}, {"action"}, {"name"}, {"state"}, {"why"}}};
   for (auto& x : steps)
     result.add({{x.number ? nlohmann::json(x.number) : nlohmann::json{}},
-                {x.number ? what.verb : "nothing", x.number ? style::bold : style::dim},
+                {!x.number        ? "nothing"
+                 : x.verb.empty() ? what.verb
+                                  : x.verb,
+                 x.number ? style::bold : style::dim},
                 {x.who->name, style::plain, x.who->color},
                 {x.who->state, style_of_state(x.who->state)},
                 {x.why, style::dim}});
@@ -659,6 +693,126 @@ exit_code give_back(session& s, const std::vector<held_device>& devices) {
 
 } // namespace
 
+namespace {
+
+/// Disposables would be gone when they are down.
+expected<void> leave_out_disposables(session& s, const domain_list& all,
+                                     std::vector<const entry*>& chosen) {
+  for (auto x : std::vector<const entry*>{chosen}) {
+    if (x->klass != "DispVM")
+      continue;
+    auto goes = s.daemon.ask(property_request("Get", x->name, "auto_cleanup"));
+    if (!goes)
+      return tl::unexpected{explain(s, goes.error(), x->name, "auto_cleanup")};
+    if (!goes->ends_with("True"))
+      continue;
+    if (is_named(s, all, *x))
+      return tl::unexpected{failure{
+          trouble::refused, "",
+          fmt::format("'{}' is a disposable that goes when it halts", x->name),
+          fmt::format("'qvmctl disposable start {}' makes another", x->based_on.value_or(""))}};
+    std::erase(chosen, x);
+  }
+  return {};
+}
+
+/// First all go down, clients before their netvms; then what is down comes up, netvms first, also
+/// when others did not go down.
+class restarting {
+public:
+  using levels_of_domains = std::vector<std::vector<const entry*>>;
+
+  restarting(session& s, levels_of_domains levels) : s_(s), levels_(std::move(levels)) {}
+
+  std::vector<step> plan(const domain_list& all, const std::vector<const entry*>& chosen) {
+    auto result = shutdown_steps(s_, all, chosen, levels_);
+    auto last = levels_.size();
+    auto starts = std::vector<step>{};
+    for (auto& x : result) {
+      auto level = std::size_t{0};
+      while (std::ranges::find(levels_[level], x.who) == levels_[level].end())
+        ++level;
+      if (x.number || !x.who->active())
+        starts.push_back(
+            {2 * last - level, x.who, x.number ? "goes up again" : x.why, action_of("start").verb});
+    }
+    std::erase_if(result, [](auto& x) { return !x.who->active(); });
+    std::ranges::stable_sort(starts, {}, &step::number);
+    result.insert(result.end(), starts.begin(), starts.end());
+    return result;
+  }
+
+  exit_code run(const std::vector<held_device>& devices) {
+    s_.line.wait.asked = true;
+    auto down = levels_;
+    for (auto& level : down) // what is down already is only started
+      std::erase_if(level, [](auto x) { return !x->active(); });
+    do_all("shutdown", std::move(down));
+    auto up = levels_;
+    for (auto& level : up)
+      std::erase_if(level, [this](auto x) { return x->active() && !is_down(*x); });
+    std::reverse(up.begin(), up.end());
+    do_all("start", std::move(up));
+    auto returned = devices;
+    std::erase_if(returned, [this](auto& x) { return !runs_again(x.domain); });
+    auto given = give_back(s_, returned);
+    auto code = close();
+    return code == exit_code::done ? given : code;
+  }
+
+private:
+  void do_all(std::string_view what, levels_of_domains levels) {
+    std::erase_if(levels, [](auto& x) { return x.empty(); });
+    if (levels.empty())
+      return;
+    auto part = action_run{s_, action_of(what), std::move(levels)};
+    part.work();
+    for (auto& x : part.items()) {
+      auto before = std::ranges::find(items_, x.who, &item::who);
+      if (before == items_.end()) {
+        items_.push_back(x);
+        continue;
+      }
+      auto took = before->took + x.took;
+      *before = x;
+      before->took = took;
+    }
+  }
+
+  bool is_down(const entry& x) const {
+    auto found = std::ranges::find(items_, &x, &item::who);
+    return found != items_.end()
+           && (found->at == item::stage::done || found->why.klass == "QubesVMNotStartedError");
+  }
+
+  bool runs_again(const std::string& name) const {
+    return std::ranges::any_of(
+        items_, [&](auto& x) { return x.who->name == name && x.at == item::stage::done; });
+  }
+
+  exit_code close() const {
+    auto good = static_cast<std::size_t>(std::ranges::count(items_, item::stage::done, &item::at));
+    auto result = summary_table();
+    for (auto& x : items_)
+      add_to_summary(result, x);
+    if (s_.as != format::table)
+      if (auto code = print(s_, result.render(s_.as, s_.out)); code != exit_code::done)
+        return code;
+    if (good == items_.size())
+      return exit_code::done;
+    if (s_.as == format::table && items_.size() > 1)
+      write_err(fmt::format("qvmctl: {} of {} restarted, {} not\n", good, items_.size(),
+                            items_.size() - good));
+    return good > 0 ? exit_code::partly : code_of(items_.front().why.kind);
+  }
+
+  session& s_;
+  levels_of_domains levels_;
+  std::vector<item> items_; ///< the last that was done to each
+};
+
+} // namespace
+
 exit_code run_restart(session& s) {
   auto all = domain_list::fetch(s.daemon);
   if (!all)
@@ -666,31 +820,19 @@ exit_code run_restart(session& s) {
   auto chosen = targets(s, *all, action_of("shutdown"));
   if (!chosen)
     return report(s, chosen.error());
-  if (chosen->empty()) {
+  if (auto good = leave_out_disposables(s, *all, *chosen); !good)
+    return report(s, good.error());
+  if (chosen->empty() && s.as == format::table) {
     write_err("nothing to restart: no such domain is up\n");
     return exit_code::done;
   }
-  auto levels = all->clients_first(*chosen);
-  if (s.line.dry_run) {
-    auto steps = shutdown_steps(s, *all, *chosen, levels);
-    return print_steps(s, action_of("shutdown"), steps);
-  }
+  auto what = restarting{s, all->clients_first(*chosen)};
+  if (s.line.dry_run)
+    return print_steps(s, action_of("shutdown"), what.plan(*all, *chosen));
   auto devices = held_by(s, *chosen);
   if (!devices)
     return report(s, devices.error());
-  auto down = levels;
-  for (auto& level : down) // what is down already is only started
-    std::erase_if(level, [](auto x) { return !x->active(); });
-  s.line.wait.asked = true;
-  if (std::any_of(down.begin(), down.end(), [](auto& x) { return !x.empty(); }))
-    if (auto code = action_run{s, action_of("shutdown"), std::move(down)}.run();
-        code != exit_code::done)
-      return code;
-  std::reverse(levels.begin(), levels.end());
-  if (auto code = action_run{s, action_of("start"), std::move(levels)}.run();
-      code != exit_code::done)
-    return code;
-  return give_back(s, *devices);
+  return what.run(*devices);
 }
 
 } // namespace qubes::ctl

@@ -1,5 +1,6 @@
 #include "bin/qvmctl/options.hpp"
 
+#include "bin/qvmctl/domains.hpp"
 #include "model/base/name.hpp"
 
 #include <fmt/format.h>
@@ -8,6 +9,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 
 namespace qubes::ctl {
 
@@ -243,6 +245,12 @@ std::string synopsis(const command& x) {
 expected<void> check_words(const command& x, command_line& line) {
   if (line.host)
     line.words.insert(line.words.begin(), "@host");
+  if (x.arguments == "DOMAIN..." || x.arguments == "[DOMAIN...]") {
+    auto names = std::vector<std::string>{};
+    for (auto& word : line.words)
+      std::ranges::move(parts_of(word), std::back_inserter(names));
+    line.words = std::move(names);
+  }
   auto [least, most] = count(x.arguments);
   if (line.all && !line.words.empty())
     return usage("--all and names of domains exclude each other",
@@ -423,7 +431,8 @@ std::string overall_help(std::span<const command> table) {
     result += fmt::format("  {:<34} {}\n", fmt::format("{} {}", x.name, x.arguments), x.help);
   }
   result += "\nEverywhere\n" + options_help(everywhere);
-  result += "\nDOMAIN... takes names and globs: 'sys-*', 'disp*', '[pw]*'.\n\nExit codes\n";
+  result += "\nDOMAIN... takes names and globs: 'sys-*', 'disp*', '[pw]*', also with "
+            "commas.\n\nExit codes\n";
   for (auto x : exit_codes)
     result += fmt::format("  {}\n", x);
   return result;
@@ -445,12 +454,12 @@ std::string help_of_group(std::string_view group, std::span<const command> table
 }
 
 std::string markdown(std::span<const command> table) {
-  auto result =
-      std::string{"# qvmctl\n\nSees and steers the domains of this host through the daemon's "
-                  "socket.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
-                  "`DOMAIN...` takes names and globs (`sys-*`, `disp*`, `[pw]*`). "
-                  "Colours appear on a terminal only;\n`NO_COLOR` switches them off.\n\n"
-                  "Options every command has:\n\n"};
+  auto result = std::string{
+      "# qvmctl\n\nSees and steers the domains of this host through the daemon's "
+      "socket.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
+      "`DOMAIN...` takes names and globs (`sys-*`, `disp*`, `[pw]*`), also with commas. "
+      "Colours appear on a terminal only;\n`NO_COLOR` switches them off.\n\n"
+      "Options every command has:\n\n"};
   result += flags_markdown(everywhere);
   result += "\nExit codes:\n\n| code | meaning |\n|---|---|\n";
   for (auto x : exit_codes)

@@ -91,6 +91,9 @@ expected<std::string> domain_word(session& s, bool host_too) {
   const auto& name = s.line.words.front();
   if (host_too && is_host(name))
     return name;
+  if (is_glob(name) || name.find(',') != std::string::npos)
+    return usage_failure(
+        fmt::format("'{}' means several domains, and '{}' takes one", name, s.command), "name one");
   return check_name(name).map([&] { return name; });
 }
 
@@ -135,16 +138,10 @@ expected<std::vector<std::string>> domain_words(session& s, bool host_too) {
     auto one = domain_word(s, host_too);
     return one ? expected<std::vector<std::string>>{{*one}} : tl::unexpected{one.error()};
   }
-  auto parts = std::vector<std::string>{};
-  for (auto rest = std::string_view{word}; !rest.empty();) {
-    auto end = std::min(rest.find(','), rest.size());
-    parts.emplace_back(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
   auto all = domain_list::fetch(s.daemon);
   if (!all)
     return tl::unexpected{all.error()};
-  auto chosen = all->choose(parts);
+  auto chosen = all->choose(parts_of(word));
   if (!chosen)
     return tl::unexpected{chosen.error()};
   auto result = std::vector<std::string>{};

@@ -1,6 +1,7 @@
 // run, console and disposables: programs in domains. qrexec's client carries their input, output
 // and exit code; it takes the place of qvmctl where nothing is left to do after it.
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/interruption.hpp"
 #include "bin/qvmctl/requests.hpp"
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <stop_token>
 
 namespace qubes::ctl {
 
@@ -49,31 +51,46 @@ failure cannot_run(const std::string& what) {
           "it belongs to dom0"};
 }
 
-[[noreturn]] void become(std::vector<std::string> words) {
-  auto pointers = std::vector<char*>{};
-  for (auto& x : words)
-    pointers.push_back(x.data());
-  pointers.push_back(nullptr);
-  ::execvp(pointers[0], pointers.data());
-  std::_Exit(127);
-}
+/// A command line as the system takes it, made before a fork, after which nothing is allocated.
+class program_line {
+public:
+  explicit program_line(std::vector<std::string> words) : words_(std::move(words)) {
+    for (auto& x : words_)
+      pointers_.push_back(x.data());
+    pointers_.push_back(nullptr);
+  }
 
-/// The exit code of a program that runs to its end beside qvmctl.
-expected<int> run_beside(const std::vector<std::string>& words) {
+  [[noreturn]] void become() {
+    ::execvp(pointers_[0], pointers_.data());
+    std::_Exit(127);
+  }
+
+private:
+  std::vector<std::string> words_;
+  std::vector<char*> pointers_;
+};
+
+/// The exit code of a program that runs to its end beside qvmctl, or until that is told to stop.
+expected<int> run_beside(const std::vector<std::string>& words, const interruption& stop) {
   if (::access(words.front().c_str(), X_OK) != 0)
     return tl::unexpected{cannot_run(words.front())};
+  auto line = program_line{words};
   auto child = ::fork();
-  if (child == 0)
-    become(words);
+  if (child == 0) {
+    stop.forget();
+    line.become();
+  }
   if (child < 0)
     return tl::unexpected{cannot_run(words.front())};
-  // An interrupt is for the program; whoever waits has to clean up after it.
-  ::signal(SIGINT, SIG_IGN);
-  ::signal(SIGTERM, SIG_IGN);
-  auto status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR)
-    ;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  auto status = siginfo_t{};
+  {
+    const auto told = std::stop_callback{stop.token(), [child] { ::kill(child, SIGTERM); }};
+    while (::waitid(P_PID, static_cast<id_t>(child), &status, WEXITED | WNOWAIT) < 0
+           && errno == EINTR)
+      ;
+  } // its number is its own for as long as somebody may end it
+  ::waitpid(child, nullptr, 0);
+  return status.si_code == CLD_EXITED ? status.si_status : 128 + status.si_status;
 }
 
 expected<std::string> patiently(session& s, request what) {
@@ -100,15 +117,34 @@ expected<void> be_running(session& s, const std::string& domain) {
   return {};
 }
 
-expected<std::string> new_disposable(session& s, const std::string& of) {
+/// One that is gone already has ended.
+expected<void> end_disposable(session& s, const std::string& name) {
+  auto ended = patiently(s, {"admin.vm.Kill", "", name, ""});
+  if (ended || ended.error().klass == "QubesVMNotFoundError"
+      || ended.error().klass == "QubesVMNotStartedError")
+    return {};
+  return tl::unexpected{ended.error()};
+}
+
+tl::unexpected<failure> cancelled() {
+  return tl::unexpected{failure{trouble::refused, "", "cancelled", "the disposable was ended"}};
+}
+
+/// Whoever tells it to stop before it returns gets no disposable.
+expected<std::string> new_disposable(session& s, const std::string& of, const interruption& stop) {
   auto made = patiently(s, {"admin.vm.CreateDisposable", "", of, ""});
   if (!made)
     return tl::unexpected{explain(s, made.error(), of, "")};
-  auto started = patiently(s, {"admin.vm.Start", "", *made, ""});
-  if (started)
+  auto started = stop.raised() ? expected<std::string>{cancelled()}
+                               : patiently(s, {"admin.vm.Start", "", *made, ""});
+  if (!started) {
+    patiently(s, {"admin.vm.Remove", "", *made, ""});
+    return tl::unexpected{started.error()};
+  }
+  if (!stop.raised())
     return *made;
-  patiently(s, {"admin.vm.Remove", "", *made, ""});
-  return tl::unexpected{started.error()};
+  end_disposable(s, *made);
+  return cancelled();
 }
 
 } // namespace
@@ -124,7 +160,7 @@ exit_code run_run(session& s) {
     return report(s, running.error());
   if (::access(words.front().c_str(), X_OK) != 0)
     return report(s, cannot_run(words.front()));
-  become(std::move(words));
+  program_line{std::move(words)}.become();
 }
 
 exit_code run_console(session& s) {
@@ -146,18 +182,59 @@ exit_code run_console(session& s) {
   if (::access(socat.c_str(), X_OK) != 0)
     return report(s, cannot_run(socat));
   write_err("the console ends with Ctrl-]\n");
-  become({socat, ::isatty(STDIN_FILENO) == 1 ? "-,raw,echo=0,escape=0x1d" : "-", "OPEN:" + *path});
+  program_line{
+      {socat, ::isatty(STDIN_FILENO) == 1 ? "-,raw,echo=0,escape=0x1d" : "-", "OPEN:" + *path}}
+      .become();
 }
+
+namespace {
+
+/// Whether there is something to make a disposable of, as far as that can be told before.
+expected<void> check_disposable_of(session& s, const std::string& of) {
+  auto all = domain_list::fetch(s.daemon);
+  if (!all)
+    return tl::unexpected{all.error()};
+  if (of == "dom0") {
+    auto standard = s.daemon.ask(property_request("Get", "@host", "default_dispvm"));
+    auto value = standard ? parse_property(*standard) : tl::unexpected{standard.error()};
+    if (!value)
+      return tl::unexpected{value.error()};
+    if (value->text.empty())
+      return tl::unexpected{failure{trouble::refused, "", "the host has no default_dispvm",
+                                    "name a template for disposables"}};
+    return {};
+  }
+  if (auto there = all->choose({of}); !there)
+    return tl::unexpected{there.error()};
+  auto fits = s.daemon.ask(property_request("Get", of, "template_for_dispvms"));
+  if (fits && fits->ends_with("True"))
+    return {};
+  return tl::unexpected{
+      failure{trouble::refused, "", fmt::format("'{}' is no template for disposables", of),
+              fmt::format("'qvmctl set {} template_for_dispvms True' makes it one", of)}};
+}
+
+} // namespace
 
 exit_code run_disposable_start(session& s) {
   auto of = s.line.words.empty() ? std::string{"dom0"} : s.line.words[0];
   if (auto good = check_name(of); !good)
     return report(s, good.error());
-  if (s.line.dry_run)
+  if (s.line.dry_run) {
+    if (auto could = check_disposable_of(s, of); !could)
+      return report(s, could.error());
     return print(s, fmt::format("would start a disposable of {}\n",
                                 of == "dom0" ? "the default template for disposables" : of));
-  auto made = new_disposable(s, of);
-  return made ? print(s, *made + "\n") : report(s, made.error());
+  }
+  auto stop = interruption{};
+  auto made = new_disposable(s, of, stop);
+  if (!made)
+    return report(s, made.error());
+  auto told = print(s, *made + "\n");
+  if (told != exit_code::done) // nobody would ever know of it
+    if (auto ended = end_disposable(s, *made); !ended)
+      report(s, ended.error());
+  return told;
 }
 
 exit_code run_disposable_run(session& s) {
@@ -165,18 +242,21 @@ exit_code run_disposable_run(session& s) {
   if (auto good = check_name(of); !good)
     return report(s, good.error());
   auto command = shell_text(s.line.words, 1);
-  if (s.line.dry_run)
+  if (s.line.dry_run) {
+    if (auto could = check_disposable_of(s, of); !could)
+      return report(s, could.error());
     return print(s, fmt::format("would start a disposable of {}, run in it: {}, and end it\n",
                                 s.line.words[0], command));
-  auto made = new_disposable(s, of);
+  }
+  auto stop = interruption{};
+  auto made = new_disposable(s, of, stop);
   if (!made)
     return report(s, made.error());
-  auto code = run_beside(qrexec_words(s, *made, command));
-  auto ended = patiently(s, {"admin.vm.Kill", "", *made, ""});
+  auto code = run_beside(qrexec_words(s, *made, command), stop);
+  auto ended = end_disposable(s, *made);
   if (!code)
     return report(s, code.error());
-  if (!ended && ended.error().klass != "QubesVMNotFoundError"
-      && ended.error().klass != "QubesVMNotStartedError")
+  if (!ended)
     report(s, ended.error());
   return static_cast<exit_code>(*code);
 }

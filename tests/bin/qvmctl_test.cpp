@@ -872,6 +872,32 @@ TEST_F(qvmctl, does_not_claim_a_domain_is_down_when_it_was_only_told) {
   EXPECT_THAT(ctl({"shutdown", "work", "--wait"}).out, StartsWith("work: shut down"));
 }
 
+TEST_F(qvmctl, tells_what_to_do_about_the_state_a_shutdown_meets) {
+  for (auto& [state, remedy] : std::map<std::string, std::string>{
+           {"Transient", "'qvmctl wait work'"}, {"Paused", "'qvmctl unpause work'"}}) {
+    serve(host(small_host(state), [](auto& x) { x.refuse("QubesVMNotRunningError", "not now"); }));
+    EXPECT_THAT(ctl({"shutdown", "work"}).err, HasSubstr(remedy)) << state;
+  }
+}
+
+TEST_F(qvmctl, what_runs_already_is_not_started) {
+  serve(host(small_host("Running")));
+  EXPECT_THAT(ctl({"start", "work"}).out, StartsWith("work: runs already"));
+  EXPECT_EQ(json::parse(ctl({"start", "work", "-f", "json"}).out)[0]["result"], "already");
+}
+
+TEST_F(qvmctl, takes_several_names_with_commas_and_refuses_them_where_one_is_meant) {
+  serve(host(small_host("Running")));
+  EXPECT_EQ(ctl({"ls", "work,[m,n]a*", "-o", "name", "-f", "csv"}).out, "name\nmail\nwork\n");
+  EXPECT_EQ(ctl({"kill", "work,mail"}).code, 0);
+  EXPECT_THAT(daemon->requests(),
+              AllOf(Contains("admin.vm.Kill work"), Contains("admin.vm.Kill mail")));
+  auto x = ctl({"get", "work,mail"});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_THAT(x.err, HasSubstr("'work,mail' means several domains, and 'get' takes one"));
+  EXPECT_THAT(ctl({"start", "work,"}).err, HasSubstr("'' is no domain name"));
+}
+
 // -- waiting --------------------------------------------------------------------------------
 
 TEST_F(qvmctl, gives_up_on_a_silent_daemon_after_the_time_given) {
@@ -1058,6 +1084,111 @@ TEST_F(qvmctl_waits, and_shows_progress_on_a_terminal) {
   EXPECT_THAT(x.out, Not(HasSubstr("\x1b[3"))) << "no colours, but moving lines";
 }
 
+// -- restarting -----------------------------------------------------------------------------
+
+/// Domains go up and down as they are told to, but those that refuse.
+struct qvmctl_restarts : qvmctl {
+  living_host world{small_host("Running")};
+  std::string refuses;
+
+  void SetUp() override {
+    world.others = [this](auto& x) {
+      if (x.method == "admin.deviceclass.List")
+        return x.ok("block\n");
+      if (x.method == "admin.vm.property.Get")
+        return x.ok("default=True type=bool True");
+      if (x.method == "admin.vm.Shutdown" && x.destination == refuses)
+        return x.refuse("QubesVMInUseError", "in use");
+      if (x.method == "admin.vm.Shutdown")
+        world.become(x.destination, "Halted", "domain-shutdown");
+      if (x.method == "admin.vm.Start")
+        world.become(x.destination, "Running", "domain-start");
+      x.ok();
+    };
+    serve([this](auto& x) { world(x); });
+  }
+
+  void TearDown() override {
+    world.end();
+    daemon.reset();
+  }
+
+  words steps() const {
+    auto result = daemon->requests();
+    std::erase_if(result, [](auto& x) {
+      return !x.starts_with("admin.vm.Shutdown") && !x.starts_with("admin.vm.Start");
+    });
+    return result;
+  }
+};
+
+TEST_F(qvmctl_restarts, clients_around_their_netvm) {
+  EXPECT_EQ(ctl({"restart", "work", "sys-firewall"}).code, 0);
+  EXPECT_THAT(steps(),
+              ElementsAre("admin.vm.Shutdown+wait work", "admin.vm.Shutdown+wait sys-firewall",
+                          "admin.vm.Start sys-firewall", "admin.vm.Start work"));
+}
+
+TEST_F(qvmctl_restarts, what_went_down_though_another_did_not) {
+  refuses = "sys-firewall";
+  auto x = ctl({"restart", "sys-firewall", "work"});
+  EXPECT_EQ(x.code, 4);
+  EXPECT_THAT(x.out, HasSubstr("work: started"));
+  EXPECT_THAT(x.err, AllOf(HasSubstr("'qvmctl restart --force sys-firewall'"),
+                           HasSubstr("1 of 2 restarted, 1 not")));
+  EXPECT_EQ(steps().back(), "admin.vm.Start work");
+}
+
+TEST_F(qvmctl_restarts, and_tells_of_it_in_one_document) {
+  refuses = "sys-firewall";
+  auto told =
+      json::parse(ctl({"restart", "work", "sys-firewall", "-f", "json"}).out, nullptr, false);
+  ASSERT_EQ(told.size(), 2U) << told;
+  EXPECT_EQ(told[0]["result"], "done");
+  EXPECT_EQ(told[1]["result"], "refused");
+  EXPECT_EQ(ctl({"restart", "va*", "-f", "json"}).out, "[]\n") << "nothing is up";
+}
+
+TEST_F(qvmctl_restarts, as_the_dry_run_said) {
+  EXPECT_EQ(
+      ctl({"restart", "--dry-run", "--force", "work", "sys-firewall", "vault", "-f", "csv"}).out,
+      "step,action,name,state,why\n"
+      "1,shut down,work,Running,asked for\n"
+      "2,shut down,sys-firewall,Running,asked for\n"
+      "3,start,sys-firewall,Running,goes up again\n"
+      "4,start,work,Running,goes up again\n"
+      "4,start,vault,Halted,is Halted already\n");
+  EXPECT_THAT(steps(), ElementsAre());
+}
+
+struct qvmctl_restarts_disposables : qvmctl_restarts {
+  void SetUp() override {
+    auto disposable = domain("disp7", "Running");
+    disposable["class"] = "DispVM";
+    world_of_disposables =
+        std::make_unique<living_host>(std::vector<json>{domain("work", "Running"), disposable});
+    qvmctl_restarts::SetUp();
+    world_of_disposables->others = world.others;
+    serve([this](auto& x) { (*world_of_disposables)(x); });
+  }
+
+  void TearDown() override {
+    world_of_disposables->end();
+    qvmctl_restarts::TearDown();
+  }
+
+  std::unique_ptr<living_host> world_of_disposables;
+};
+
+TEST_F(qvmctl_restarts_disposables, never_as_they_would_be_gone) {
+  auto x = ctl({"restart", "disp7", "work"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("'disp7' is a disposable that goes when it halts"));
+  EXPECT_THAT(steps(), ElementsAre());
+  x = ctl({"restart", "--all", "--dry-run", "-f", "csv"});
+  EXPECT_THAT(x.out, AllOf(HasSubstr("work"), Not(HasSubstr("disp7"))));
+}
+
 // -- settings -------------------------------------------------------------------------------
 
 TEST_F(qvmctl, shows_all_properties) {
@@ -1222,7 +1353,7 @@ TEST_F(qvmctl, asks_before_it_destroys_and_refuses_where_nobody_is) {
 // -- programs in domains --------------------------------------------------------------------
 
 TEST_F(qvmctl, leaves_a_program_its_options) {
-  serve(always(""));
+  serve(host(small_host("Halted"), always("default=False type=bool True")));
   auto says = [&](words args) {
     auto x = ctl(std::move(args));
     EXPECT_EQ(x.code, 0) << x.err;
@@ -1236,6 +1367,134 @@ TEST_F(qvmctl, leaves_a_program_its_options) {
             "would run in work: DEFAULT:'ls' '--dry-run'\n");
   EXPECT_THAT(says({"disposable", "run", "--dry-run", "work", "sort", "-u", "--help"}),
               HasSubstr("run in it: 'sort' '-u' '--help', and end it"));
+}
+
+TEST_F(qvmctl, says_what_cannot_be_a_disposable_before_it_is_made) {
+  serve(host(small_host("Halted"), always("default=True type=bool False")));
+  EXPECT_THAT(ctl({"disposable", "start", "--dry-run", "wrk"}).err,
+              HasSubstr("did you mean 'work'?"));
+  auto x = ctl({"disposable", "run", "--dry-run", "work", "id"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("'work' is no template for disposables"));
+  serve(host(small_host("Halted"), always("default=True type=vm ")));
+  EXPECT_THAT(ctl({"disposable", "start", "--dry-run"}).err, HasSubstr("no default_dispvm"));
+}
+
+/// Makes disposables and says when; qvmctl is told to end then, by its parent in the test.
+struct qvmctl_disposables : qvmctl {
+  gate asked;
+  gate told;
+
+  void serve_and_wait_at(const std::string& method) {
+    serve([this, method](auto& x) {
+      if (x.method == method) {
+        asked.pass();
+        told.wait_for(1);
+      }
+      x.ok(x.method == "admin.vm.CreateDisposable" ? "disp7" : "");
+    });
+  }
+
+  outcome interrupted(words args) {
+    args.insert(args.begin(), {"--socket", daemon->path()});
+    auto what = invocation{args, {{"QVMCTL_QREXEC_CLIENT", "/bin/true"}}};
+    int out[2];
+    EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
+    auto child = ::fork();
+    if (child == 0) {
+      ::dup2(out[1], STDOUT_FILENO);
+      ::dup2(out[1], STDERR_FILENO);
+      what.become_qvmctl();
+    }
+    ::close(out[1]);
+    EXPECT_TRUE(asked.wait_for(1));
+    ::kill(child, SIGTERM);
+    wait_until_heard(child);
+    told.pass();
+    auto result = outcome{};
+    result.out = read_all(out[0]);
+    result.code = code_of(child);
+    return result;
+  }
+
+private:
+  /// Its signal is pending no longer.
+  static void wait_until_heard(pid_t child) {
+    for (auto pending = true; pending;) {
+      auto file = std::ifstream{fmt::format("/proc/{}/status", child)};
+      for (auto line = std::string{}; std::getline(file, line);)
+        if (line.starts_with("ShdPnd:"))
+          pending = std::stoull(line.substr(7), nullptr, 16) != 0;
+      if (!file.eof())
+        return;
+    }
+  }
+};
+
+TEST_F(qvmctl_disposables, end_when_their_maker_is_told_to) {
+  serve_and_wait_at("admin.vm.CreateDisposable");
+  auto x = interrupted({"disposable", "start", "work"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(x.out, "qvmctl: cancelled; the disposable was ended\n");
+  EXPECT_THAT(daemon->requests().back(), AnyOf("admin.vm.Remove disp7", "admin.vm.Kill disp7"));
+}
+
+TEST_F(qvmctl_disposables, end_when_that_comes_while_they_start) {
+  serve_and_wait_at("admin.vm.Start");
+  auto x = interrupted({"disposable", "run", "work", "id"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(daemon->requests().back(), "admin.vm.Kill disp7");
+}
+
+TEST_F(qvmctl_disposables, end_when_nobody_can_be_told_their_name) {
+  serve(always("disp7"));
+  auto line = fmt::format("{} --socket {} disposable start > /dev/full 2>/dev/null", program,
+                          daemon->path());
+  EXPECT_EQ(WEXITSTATUS(std::system(line.c_str())), 1);
+  EXPECT_EQ(daemon->requests().back(), "admin.vm.Kill disp7");
+}
+
+TEST_F(qvmctl_disposables, end_and_their_program_with_them) {
+  serve(always("disp7"));
+  auto folder = std::filesystem::path{daemon->path()}.parent_path();
+  auto client = folder / "client";
+  std::ofstream{client} << "#!/bin/sh\nkill -TERM $PPID\nexec sleep 600\n";
+  std::filesystem::permissions(client, std::filesystem::perms::owner_all);
+  auto x = ctl({"disposable", "run", "work", "id"}, {{"QVMCTL_QREXEC_CLIENT", client}});
+  EXPECT_EQ(x.code, 128 + SIGTERM) << x.err;
+  EXPECT_EQ(daemon->requests().back(), "admin.vm.Kill disp7");
+}
+
+// -- backups --------------------------------------------------------------------------------
+
+TEST_F(qvmctl, makes_no_backup_of_nothing) {
+  serve(host(small_host("Halted"), [](auto& x) {
+    if (x.method == "admin.vmclass.List")
+      return x.ok("AppVM\nDispVM\n");
+    if (x.method == "admin.backup.Info")
+      return x.ok("---+\n VM | type | size |\n---+\n Total size: | 0 |\n---+\nVMs not selected for "
+                  "backup:\n - work\n");
+    x.ok(x.method == "admin.vm.tag.Get" ? x.destination == "work" && x.argument == "t" ? "1" : "0"
+                                        : "");
+  }));
+  auto says = [&](words more) {
+    auto args = words{"backup", "create"};
+    args.insert(args.end(), more.begin(), more.end());
+    auto x = ctl(args);
+    EXPECT_NE(x.code, 0) << x.out;
+    return x.err;
+  };
+  EXPECT_THAT(says({"--to", "/b/", "wrok"}), HasSubstr("did you mean 'work'?"));
+  EXPECT_THAT(says({"--to", "/b/", "work,vault"}), HasSubstr("no globs and no commas"));
+  EXPECT_THAT(says({"--to", "/b/", "@tag:u"}), HasSubstr("'@tag:u' chooses no domain"));
+  EXPECT_THAT(says({"--to", "/b/", "@type:DispVM"}), HasSubstr("'@type:DispVM' chooses no domain"));
+  EXPECT_THAT(says({"--to", "/b/", "@type:appvm"}), HasSubstr("one of: AppVM, DispVM"));
+  EXPECT_THAT(says({"--to", "/b/", "@all"}), HasSubstr("'@all' chooses nothing"));
+  EXPECT_THAT(says({"--to", "/b/", "--exclude", "vualt"}), HasSubstr("did you mean 'vault'?"));
+  EXPECT_THAT(says({"--to", "/b/", "work", "--exclude", "@tag:t"}), HasSubstr("left out again"));
+  EXPECT_THAT(says({"daily"}), HasSubstr("backup daily would have no domain in it"));
+  EXPECT_THAT(says({"daily", "--dry-run"}), HasSubstr("would have no domain in it"));
+  EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.backup.Execute"))));
 }
 
 // -- making and unmaking --------------------------------------------------------------------
