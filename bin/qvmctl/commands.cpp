@@ -65,7 +65,7 @@ constexpr std::array command_table{
   command{"Settings", "get", "DOMAIN [PROPERTY]", opt_host | opt_format, "Show one property or all", run_get,
           "DOMAIN is '@host' for the global properties. DEFAULT tells whether the value is the default; 'none' is no domain."},
   command{"Settings", "set", "DOMAIN PROPERTY VALUE", opt_host | opt_dry_run, "Set a property", run_set,
-          "VALUE 'none', in any case, means no domain, e.g. 'qvmctl set work netvm none'. Put -- before a VALUE that starts with a dash."},
+          "VALUE 'none', in any case, means no domain, e.g. 'qvmctl set work netvm none'. Memory is in MiB; 400M and 2Gi are taken as well. Put -- before a VALUE that starts with a dash."},
   command{"Settings", "reset", "DOMAIN PROPERTY...", opt_host | opt_dry_run, "Give properties back their default", run_reset, ""},
   command{"Settings", "feature ls", "DOMAIN", opt_format, "List features with their values", run_feature_ls, ""},
   command{"Settings", "feature get", "DOMAIN FEATURE", 0, "Show a feature's value", run_feature_get, ""},

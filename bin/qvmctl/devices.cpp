@@ -66,6 +66,45 @@ failure device_remedy(failure why, const std::string& domain, const std::string&
   return why;
 }
 
+/// Whether there are a device and domains that could have it, as far as lists tell.
+expected<void> check_there(session& s, const std::string& klass, const std::string& device,
+                           const std::vector<std::string>& domains) {
+  auto all = domain_list::fetch(s.daemon);
+  if (!all)
+    return tl::unexpected{all.error()};
+  auto backend = device.substr(0, device.find(':'));
+  auto named = domains;
+  named.push_back(backend);
+  auto chosen = all->choose(named);
+  if (!chosen)
+    return tl::unexpected{chosen.error()};
+  for (auto& x : domains)
+    if (auto* who = all->find(x); !who->active())
+      return tl::unexpected{
+          failure{trouble::refused, "", fmt::format("'{}' is {} and not Running", x, who->state),
+                  fmt::format("'qvmctl device assign {} {} {}' gives it at the next start", x,
+                              klass, device)}};
+  auto list = s.daemon.ask({fmt::format("admin.vm.device.{}.Available", klass), "", backend, ""});
+  if (!list)
+    return tl::unexpected{list.error()};
+  auto port = device.substr(backend.size() + 1);
+  port = port.substr(0, port.find(':'));
+  for (auto& line : lines_of(*list))
+    if (value_of(parse_serialized(line.substr(std::min(line.find(' '), line.size()))), "port_id")
+        == port)
+      return {};
+  return tl::unexpected{
+      failure{trouble::refused, "",
+              fmt::format("'{}' offers no device '{}' of class {}", backend, port, klass),
+              fmt::format("'qvmctl device ls {}' shows them", klass)}};
+}
+
+/// An argument of the Admin API as people write it, without an identity that is any.
+std::string shown_device(const assigned_device& x) {
+  auto port = x.argument.substr(0, x.argument.find('+'));
+  return fmt::format("{}:{}", x.backend, port);
+}
+
 /// DOMAIN CLASS [DEVICE] of the command line; one request with what it says.
 exit_code one_device(session& s, std::string_view what, pairs how, std::string_view past) {
   auto domains = domain_words(s);
@@ -83,11 +122,17 @@ exit_code one_device(session& s, std::string_view what, pairs how, std::string_v
   how.insert(how.end(), options->begin(), options->end());
   auto changes = std::vector<change>{};
   auto planned = what == "Assign" || what == "Unassign";
-  for (auto& x : *domains)
+  for (auto& x : *domains) {
+    auto would = fmt::format("{}: {} would be {}", x, s.line.words[2], past);
     changes.push_back(
         {{fmt::format("admin.vm.device.{}.{}", *klass, what), device->argument, x, serialize(how)},
          device->backend,
-         planned ? "" : fmt::format("{}: {} would be {}", x, s.line.words[2], past)});
+         planned ? "" : would,
+         planned ? would : ""});
+  }
+  if (s.line.dry_run && !planned)
+    if (auto there = check_there(s, *klass, s.line.words[2], *domains); !there)
+      return report(s, there.error());
   if (changes.size() > 1 || s.line.dry_run)
     return make_changes(s, changes);
   auto answer = ask_all(s, {changes.front().what});
@@ -111,13 +156,16 @@ exit_code every_device(session& s, std::string_view list, std::string_view what)
     return report(s, explain(s, lines.error(), *domain, ""));
   auto changes = std::vector<change>{};
   for (auto& line : lines_of(*lines))
-    if (auto x = parse_assigned(*klass, line))
+    if (auto x = parse_assigned(*klass, line)) {
+      auto detach = what == "Detach";
+      auto would = fmt::format("{}: {} would be {}", *domain, shown_device(*x),
+                               detach ? "detached" : "unassigned");
       changes.push_back({{fmt::format("admin.vm.device.{}.{}", *klass, what),
                           fmt::format("{}+{}", x->backend, x->argument), *domain, ""},
                          "",
-                         what == "Detach" ? fmt::format("{}: {}:{} would be detached", *domain,
-                                                        x->backend, x->argument)
-                                          : ""});
+                         detach ? would : "",
+                         detach ? "" : would});
+    }
   if (changes.empty()) {
     write_err(fmt::format("'{}' has no such device\n", *domain));
     return exit_code::done;
@@ -145,13 +193,13 @@ exit_code run_device_ls(session& s) {
   auto all = domain_list::fetch(s.daemon);
   if (!all)
     return report(s, all.error());
-  if (!domain.empty())
-    if (auto good = all->choose({domain}); !good) {
-      auto why = good.error();
-      if (s.line.words.size() == 1)
-        why.text = fmt::format("no domain and no class of devices '{}'", domain);
-      return report(s, why);
-    }
+  auto about_whom = all->choose(domain.empty() ? std::vector<std::string>{} : parts_of(domain));
+  if (!about_whom) {
+    auto why = about_whom.error();
+    if (s.line.words.size() == 1 && why.kind == trouble::refused)
+      why.text = fmt::format("no domain and no class of devices '{}'", domain);
+    return report(s, why);
+  }
   struct question {
     std::string who, klass, list;
   };
@@ -205,11 +253,12 @@ exit_code run_device_ls(session& s) {
     return some.empty() ? json{} : json(fmt::format("{}", fmt::join(some, ", ")));
   };
   for (auto& [key, x] : rows) {
-    auto named = [&](const std::vector<std::string>& some) {
-      return std::any_of(some.begin(), some.end(),
-                         [&](auto& y) { return y == domain || y.starts_with(domain + " "); });
+    auto is_about = [&](const entry* who) {
+      auto named = [&](const std::string& y) { return y.substr(0, y.find(' ')) == who->name; };
+      return x.device.starts_with(who->name + ":") || std::ranges::any_of(x.has, named)
+             || std::ranges::any_of(x.gets, named);
     };
-    if (!domain.empty() && !x.device.starts_with(domain + ":") && !named(x.has) && !named(x.gets))
+    if (!domain.empty() && std::ranges::none_of(*about_whom, is_about))
       continue;
     result.add({{x.device, style::bold},
                 {x.klass},

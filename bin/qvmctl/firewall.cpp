@@ -62,6 +62,32 @@ exit_code change_rules(session& s, const edit& edit_rules) {
   return make_changes(s, changes);
 }
 
+/// +SECONDS from now, or seconds since 1970, which must be to come.
+expected<std::int64_t> time_of_expiry(std::string_view text) {
+  auto after = text.starts_with('+');
+  auto digits = text.substr(after ? 1 : 0);
+  auto number = std::uint32_t{0};
+  auto [end, bad] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (bad != std::errc{} || end != digits.data() + digits.size())
+    return usage_failure(fmt::format("--expire takes +SECONDS, not '{}'", text),
+                         "+3600 is in an hour; seconds since 1970 are taken as well");
+  auto now = std::int64_t{std::time(nullptr)};
+  auto when = after ? now + number : std::int64_t{number};
+  if (when <= now)
+    return usage_failure(fmt::format("--expire {} is over already", text),
+                         "+3600 is in an hour from now");
+  return when;
+}
+
+/// Digits and dots that are no address would be looked up as a name, and never found.
+expected<void> check_host(const model::firewall_rule& x) {
+  if (x.kind != model::destination::host
+      || x.target.find_first_not_of("0123456789.") != std::string::npos)
+    return {};
+  return usage_failure(fmt::format("'{}' is no address", x.target),
+                       "four numbers from 0 to 255, for example 10.0.0.1");
+}
+
 /// Accepts "accept", "drop", then HOST, PROTOCOL and PORTS or a type of ICMP, or KEY=VALUE
 /// anywhere.
 expected<model::firewall_rule> rule_of(session& s, std::size_t from) {
@@ -92,23 +118,18 @@ expected<model::firewall_rule> rule_of(session& s, std::size_t from) {
     if (!field.empty())
       line += (line.empty() ? "" : " ") + field;
   }
-  if (!s.line.expire.empty()) {
-    auto when = s.line.expire;
-    if (when.front() == '+') {
-      auto seconds = std::int64_t{0};
-      auto [end, bad] = std::from_chars(when.data() + 1, when.data() + when.size(), seconds);
-      if (bad != std::errc{} || end != when.data() + when.size())
-        return usage_failure(fmt::format("--expire takes +SECONDS, not '{}'", when));
-      when = fmt::format("{}", std::time(nullptr) + seconds);
-    }
-    line += " expire=" + when;
+  if (s.line.expire) {
+    auto when = time_of_expiry(*s.line.expire);
+    if (!when)
+      return tl::unexpected{when.error()};
+    line += fmt::format(" expire={}", *when);
   }
   if (!s.line.comment.empty())
     line += " comment=" + s.line.comment;
   auto rule = model::parse_rule(line);
   if (!rule)
     return bad_word(rule.error());
-  return *rule;
+  return check_host(*rule).map([&] { return *rule; });
 }
 
 expected<std::size_t> number_of(const std::string& word, std::size_t size, bool end_too) {
@@ -236,6 +257,10 @@ exit_code run_firewall_apply(session& s) {
       return report(s, {trouble::usage, "",
                         fmt::format("{}, line {}: {}", s.line.words[1], number, rule.error().text),
                         rule.error().hint});
+    if (auto good = check_host(*rule); !good)
+      return report(s, {trouble::usage, "",
+                        fmt::format("{}, line {}: {}", s.line.words[1], number, good.error().text),
+                        good.error().hint});
     rules.push_back(std::move(*rule));
   }
   return change_rules(s, [&](auto) { return rules; });

@@ -2,14 +2,17 @@
 #include "bin/qvmctl/requests.hpp"
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
+#include "model/base/power.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 
 namespace qubes::ctl {
 
@@ -158,6 +161,65 @@ expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
   return {};
 }
 
+expected<void> check_known(std::string_view what, const std::string& text,
+                           const std::vector<std::string>& known) {
+  if (text.empty() || std::ranges::find(known, text) != known.end())
+    return {};
+  return tl::unexpected{
+      failure{trouble::refused, "", fmt::format("no {} '{}'", what, text), one_of(text, known)}};
+}
+
+/// Refuses filters by what there is not: they fit nothing, and a mistake would look like an answer.
+expected<void> check_filters(session& s, const domain_list& all) {
+  const auto& line = s.line;
+  auto states = std::vector<std::string>{};
+  for (auto& x : model::power_rows)
+    states.emplace_back(x.wire);
+  for (auto& x : line.states)
+    if (std::ranges::none_of(states,
+                             [&](auto& y) { return model::lower_case(x) == model::lower_case(y); }))
+      return check_known("state", x, states);
+  for (auto [text, method, what] : {std::tuple{line.klass, "admin.vmclass.List", "class"},
+                                    std::tuple{line.label, "admin.label.List", "label"}}) {
+    if (text.empty())
+      continue;
+    auto known = s.daemon.ask({.method = method});
+    if (!known)
+      return tl::unexpected{known.error()};
+    if (auto good = check_known(what, text, lines_of(*known)); !good)
+      return good;
+  }
+  auto none = model::lower_case(line.netvm) == "none";
+  for (auto& x : {line.based_on, none ? std::string{} : line.netvm})
+    if (!x.empty())
+      if (auto there = all.choose({x}); !there)
+        return tl::unexpected{there.error()};
+  return {};
+}
+
+/// Properties that no domain has are no filters and no columns.
+expected<void> check_properties(session& s, const domain_list& all,
+                                std::vector<std::string> names) {
+  if (names.empty() || all.all().empty())
+    return {};
+  auto asked = std::vector<request>{};
+  for (auto seen = std::set<std::string>{}; auto& x : all.all())
+    if (seen.insert(x.klass).second)
+      asked.push_back({"admin.vm.property.List", "", x.name, ""});
+  auto known = std::vector<std::string>{};
+  for (auto& x : ask_all(s, asked))
+    if (!x)
+      return tl::unexpected{x.error()};
+    else
+      std::ranges::move(lines_of(*x), std::back_inserter(known));
+  std::ranges::sort(known);
+  known.erase(std::ranges::unique(known).begin(), known.end());
+  for (auto& x : names)
+    if (auto good = check_known("property", x, known); !good)
+      return good;
+  return {};
+}
+
 /// Leaves out what the filters of the command line do not fit.
 expected<void> filter(session& s, std::vector<const entry*>& shown) {
   const auto& line = s.line;
@@ -189,7 +251,10 @@ expected<void> filter(session& s, std::vector<const entry*>& shown) {
     auto [name, value] = cut_pair(x);
     wanted.push_back(
         {.key = x, .method = "admin.vm.property.Get", .argument = property_name(name)});
-    values.push_back(model::lower_case(value) == "none" ? "" : value);
+    auto wished = memory_value(property_name(name), value);
+    if (!wished)
+      return tl::unexpected{wished.error()};
+    values.push_back(model::lower_case(*wished) == "none" ? "" : *wished);
   }
   if (auto known = fetch_values(s, shown, wanted); !known)
     return known;
@@ -248,7 +313,18 @@ exit_code run_ls(session& s) {
   for (auto& x : all->all())
     if (some.empty() || some.contains(&x))
       shown.push_back(&x);
-  auto known = filter(s, shown);
+  auto properties = std::vector<std::string>{};
+  for (auto& x : s.line.settings.all)
+    properties.push_back(property_name(cut_pair(x).first));
+  for (auto list : {&*columns, &*order})
+    for (auto& x : *list)
+      if (x.method == "admin.vm.property.Get")
+        properties.push_back(x.argument);
+  auto known = check_filters(s, *all);
+  if (known)
+    known = check_properties(s, *all, std::move(properties));
+  if (known)
+    known = filter(s, shown);
   if (known)
     known = fetch_values(s, shown, *columns);
   if (known)

@@ -83,7 +83,8 @@ tl::unexpected<failure> usage(std::string text, std::string hint = {}) {
 }
 
 std::string did_you_mean(std::string_view text, const std::vector<std::string>& known) {
-  auto near = model::nearest(text, known);
+  auto longer = std::ranges::find_if(known, [&](auto& x) { return x.starts_with(text); });
+  auto near = longer == known.end() || text.empty() ? model::nearest(text, known) : *longer;
   return near.empty() ? "" : fmt::format("did you mean '{}'?", near);
 }
 
@@ -186,6 +187,11 @@ expected<void> take(const option_row& row, const given_option& x, command_line& 
     }
 
     expected<void> operator()(std::string command_line::*to) const {
+      line.*to = *text;
+      return {};
+    }
+
+    expected<void> operator()(std::optional<std::string> command_line::*to) const {
       line.*to = *text;
       return {};
     }

@@ -93,7 +93,7 @@ struct command_line {
   texts features;
   std::vector<std::string> tags;
   std::string before;
-  std::string expire;
+  std::optional<std::string> expire;
   std::string comment;
   texts device_options;
   std::string user;
@@ -135,8 +135,9 @@ struct option_row {
   std::string_view value; ///< "" for a flag; "[=X]" when the value may be left out
   std::string_view help;  ///< "" hides it from the help
   std::variant<bool command_line::*, std::string command_line::*,
-               std::vector<std::string> command_line::*, texts command_line::*,
-               std::optional<double> command_line::*, patience command_line::*>
+               std::optional<std::string> command_line::*, std::vector<std::string> command_line::*,
+               texts command_line::*, std::optional<double> command_line::*,
+               patience command_line::*>
       into;
 };
 

@@ -96,9 +96,17 @@ exit_code run_pool_add(session& s) {
   if (std::find(drivers.begin(), drivers.end(), driver) == drivers.end())
     return report(
         s, {trouble::usage, "", fmt::format("no driver '{}'", driver), one_of(driver, drivers)});
+  auto there = s.daemon.ask({.method = "admin.pool.List"});
+  if (!there)
+    return report(s, there.error());
+  if (auto taken = lines_of(*there); std::find(taken.begin(), taken.end(), name) != taken.end())
+    return report(s, {trouble::refused, "", fmt::format("there is a pool '{}' already", name),
+                      "choose another name"});
   return make_changes(s, {{{"admin.pool.Add", driver, "dom0", payload},
                            name,
-                           fmt::format("pool {} would be added, driver {}", name, driver)}});
+                           fmt::format("pool {} would be added, driver {}; whether its options "
+                                       "fit is known only when it is",
+                                       name, driver)}});
 }
 
 exit_code run_pool_remove(session& s) {
@@ -108,7 +116,11 @@ exit_code run_pool_remove(session& s) {
   if (!s.line.dry_run)
     if (auto sure = confirm(s, fmt::format("forget the pool {}", name)); !sure)
       return report(s, sure.error());
-  return make_changes(s, {{{"admin.pool.Remove", name, "dom0", ""}, name}});
+  return make_changes(
+      s,
+      {{{"admin.pool.Remove", name, "dom0", ""},
+        name,
+        fmt::format("pool {} would be forgotten, unless a volume or a default is in it", name)}});
 }
 
 exit_code run_pool_set(session& s) {

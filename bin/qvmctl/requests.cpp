@@ -81,7 +81,9 @@ failure explain(session& s, failure why, const std::string& domain, const std::s
                               .destination = is_host(domain) ? "dom0" : domain});
     if (!list)
       return why;
-    if (auto near = model::nearest(word, lines_of(*list)); !near.empty())
+    auto known = lines_of(*list);
+    auto is_known = std::find(known.begin(), known.end(), word) != known.end();
+    if (auto near = model::nearest(word, known); !near.empty() && !is_known)
       why.hint = fmt::format("did you mean '{}'?", near);
   }
   return why;
@@ -129,7 +131,7 @@ tl::unexpected<failure> usage_failure(std::string text, std::string hint) {
 std::string one_of(std::string_view text, const std::vector<std::string>& known) {
   if (auto near = model::nearest(text, known); !near.empty())
     return fmt::format("did you mean '{}'?", near);
-  return fmt::format("one of: {}", fmt::join(known, ", "));
+  return known.empty() ? "there is none" : fmt::format("one of: {}", fmt::join(known, ", "));
 }
 
 expected<std::vector<std::string>> domain_words(session& s, bool host_too) {
@@ -209,7 +211,7 @@ exit_code make_changes(session& s, const std::vector<change>& changes) {
     ++good;
     if (!s.line.dry_run)
       continue;
-    auto text = std::string{};
+    auto text = x.head.empty() ? std::string{} : printable(x.head) + "\n";
     for (auto& line : lines_of(x.would.empty() ? *answers[i] : x.would))
       text += printable(line) + "\n";
     if (print(s, text.empty() ? "nothing would change\n" : text) != exit_code::done)

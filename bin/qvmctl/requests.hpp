@@ -52,6 +52,7 @@ struct change {
   request what;
   std::string word{};
   std::string would{}; ///< what --dry-run says; "": the daemon is asked for its plan
+  std::string head{};  ///< said before the plan, which may not name what it is about
 };
 
 /// Makes all changes at once, or tells with --dry-run what they would do.
@@ -100,6 +101,9 @@ std::string property_name(std::string name);
 /// `what` is Get, Set, Reset or GetAll; "@host" has properties as well.
 request property_request(std::string_view what, const std::string& domain, std::string name,
                          std::string payload = {});
+
+/// MiB of "2G" for properties of memory; other values are as they are.
+expected<std::string> memory_value(const std::string& name, const std::string& value);
 
 /// A value as Set takes it: "none" is no domain, amounts of memory may have units.
 expected<std::string> property_payload(session& s, const std::string& domain,

@@ -93,22 +93,25 @@ exit_code run_get(session& s) {
   return print(s, result.render(s.as, s.out));
 }
 
-namespace {
-
-/// Amounts of memory are in MiB; 400M and 2G are taken as well.
-std::string memory_value(const std::string& name, const std::string& value) {
-  if (value.size() < 2 || (name != "memory" && name != "maxmem"))
+/// Amounts of memory are in MiB, and so are their units: 400M or 400MiB, 2G or 2Gi, in any case.
+expected<std::string> memory_value(const std::string& name, const std::string& value) {
+  auto unit = value.find_first_not_of("0123456789");
+  if ((name != "memory" && name != "maxmem") || unit == 0 || unit == std::string::npos)
     return value;
-  auto unit = value.back() == 'G' ? 1024 : value.back() == 'M' ? 1 : 0;
+  struct row {
+    std::string_view letter;
+    std::int64_t mebibytes;
+  };
   auto number = std::int64_t{0};
-  auto end = value.data() + value.size() - 1;
-  auto [stop, bad] = std::from_chars(value.data(), end, number);
-  return unit == 0 || bad != std::errc{} || stop != end || number > 1'000'000'000
-             ? value
-             : fmt::format("{}", number * unit);
+  auto bad = std::from_chars(value.data(), value.data() + unit, number).ec;
+  auto text = model::lower_case(value.substr(unit));
+  for (auto [letter, mebibytes] : {row{"m", 1}, row{"g", 1024}, row{"t", 1024 * 1024}})
+    for (auto rest : {"", "i", "b", "ib"})
+      if (text == fmt::format("{}{}", letter, rest) && bad == std::errc{} && number < 1'000'000)
+        return fmt::format("{}", number * mebibytes);
+  return usage_failure(fmt::format("'{}' is no amount of memory", value),
+                       "whole MiB, or with a unit: 400, 400M, 2G or 2Gi (1024 M)");
 }
-
-} // namespace
 
 expected<std::string> property_payload(session& s, const std::string& domain,
                                        const std::string& name, const std::string& value) {

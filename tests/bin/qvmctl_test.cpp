@@ -448,6 +448,15 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"create", "shop"}, "'create' needs --label"},
         usage_case{{"create", "shop", "--label", "red", "--set", "memory"},
                    "--set takes NAME=VALUE, not 'memory'"},
+        usage_case{{"service", "of", "work", "cups"}, "did you mean 'off'?"},
+        usage_case{{"firewall", "add", "work", "accept", "--expire", "5"}, "over already"},
+        usage_case{{"firewall", "add", "work", "accept", "--expire", "+-5"},
+                   "--expire takes +SECONDS, not '+-5'"},
+        usage_case{{"firewall", "add", "work", "accept", "--expire", ""}, "not ''"},
+        usage_case{{"firewall", "add", "work", "accept", "256.1.1.1"}, "'256.1.1.1' is no address"},
+        usage_case{{"firewall", "add", "work", "accept", "1.2.3"}, "'1.2.3' is no address"},
+        usage_case{{"set", "work", "memory", "400X"}, "'400X' is no amount of memory; whole MiB"},
+        usage_case{{"set", "work", "maxmem", "1.5G"}, "'1.5G' is no amount of memory"},
         usage_case{{"ls", "--label", "red", "--label", "black"}, "--label is given twice"},
         usage_case{{"run", "-u", "a", "-u", "b", "work", "id"}, "--user is given twice"},
         usage_case{{"create", "shop", "-l", "red", "-P", "private=a", "-P", "private=b"},
@@ -1318,9 +1327,15 @@ TEST_F(qvmctl, memory_may_have_units) {
   ctl({"set", "work", "memory", "2G"});
   ctl({"set", "work", "maxmem", "400M"});
   ctl({"set", "work", "kernelopts", "2G"});
+  for (auto same : {"1Gi", "1g", "1GiB", "1024MB"})
+    ctl({"set", "work", "memory", same});
   EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.property.Set+memory work 2048",
                                               "admin.vm.property.Set+maxmem work 400",
-                                              "admin.vm.property.Set+kernelopts work 2G"));
+                                              "admin.vm.property.Set+kernelopts work 2G",
+                                              "admin.vm.property.Set+memory work 1024",
+                                              "admin.vm.property.Set+memory work 1024",
+                                              "admin.vm.property.Set+memory work 1024",
+                                              "admin.vm.property.Set+memory work 1024"));
 }
 
 TEST_F(qvmctl, lists_those_that_fit_in_the_order_of_a_column) {
@@ -1338,6 +1353,106 @@ TEST_F(qvmctl, lists_those_that_fit_in_the_order_of_a_column) {
       ctl({"ls", "--netvm", "none", "--feature", "gui=1", "--reverse", "-o", "name", "-f", "csv"})
           .out,
       "name\nsys-net\ndom0\n");
+}
+
+TEST_F(qvmctl, lists_nothing_by_what_there_is_not) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.ok(x.method == "admin.vmclass.List"       ? "AppVM\nDispVM\n"
+         : x.method == "admin.label.List"       ? "red\npurple\n"
+         : x.method == "admin.vm.property.List" ? "memory\n"
+         : x.method == "admin.vm.property.Get"  ? "default=True type=int 400"
+                                                : "");
+  }));
+  for (auto& [args, says] : std::vector<std::pair<words, std::string>>{
+           {{"--label", "purpel"}, "no label 'purpel'; did you mean 'purple'?"},
+           {{"--class", "Unikernel"}, "no class 'Unikernel'; one of: AppVM, DispVM"},
+           {{"--state", "runing"}, "no state 'runing'; did you mean 'Running'?"},
+           {{"--netvm", "sys-nett"}, "did you mean 'sys-net'?"},
+           {{"--template", "nosuch"}, "no domain 'nosuch'"},
+           {{"--set", "memroy=1"}, "no property 'memroy'; did you mean 'memory'?"},
+           {{"-o", "name,property:foo"}, "no property 'foo'; one of: memory"}}) {
+    auto all = args;
+    all.insert(all.begin(), "ls");
+    auto x = ctl(all);
+    EXPECT_EQ(x.code, 1) << says;
+    EXPECT_EQ(x.out, "");
+    EXPECT_THAT(x.err, HasSubstr(says));
+  }
+  EXPECT_THAT(ctl({"ls", "--set", "memory=400M", "--label", "red"}).out, HasSubstr("work"));
+}
+
+// -- devices --------------------------------------------------------------------------------
+
+/// work has sda of sys-usb and gets sdb of it.
+script device_host(const std::string& state) {
+  auto domains = small_host(state);
+  domains.push_back(domain("sys-usb", "Running"));
+  return host(domains, [](auto& x) {
+    auto line = [](std::string port, std::string mode) {
+      return fmt::format("sys-usb+{}:* port_id='{}' devclass='block' backend_domain='sys-usb' "
+                         "mode='{}'\n",
+                         port, port, mode);
+    };
+    auto of_work = x.destination == "work";
+    x.ok(x.method == "admin.deviceclass.List" ? "block\n"
+         : x.method.ends_with(".Available")   ? x.destination == "sys-usb" ? line("sda", "") : ""
+         : x.method.ends_with(".Attached")    ? of_work ? line("sda", "manual") : ""
+         : x.method.ends_with(".Assigned")    ? of_work ? line("sdb", "required") : ""
+         : x.method == "qvmd.Plan"            ? "work: 2 devices assigned, class block\n"
+                                              : "");
+  });
+}
+
+TEST_F(qvmctl, lists_the_devices_of_the_domains_a_glob_means) {
+  serve(device_host("Running"));
+  for (auto who : {"sys-*", "work,vault", "sys-usb"})
+    EXPECT_THAT(ctl({"device", "ls", who}).out, HasSubstr("sys-usb:sda")) << who;
+  EXPECT_THAT(ctl({"device", "ls", "vault"}).out, Not(HasSubstr("sda")));
+}
+
+TEST_F(qvmctl, dry_runs_of_devices_name_them_and_refuse_what_is_not_there) {
+  serve(device_host("Running"));
+  auto says = [&](words args) {
+    args.insert(args.begin(), "device");
+    args.push_back("--dry-run");
+    auto x = ctl(args);
+    return x.code == 0 ? x.out : x.err;
+  };
+  EXPECT_EQ(says({"attach", "mail", "block", "sys-usb:sda"}),
+            "mail: sys-usb:sda would be attached\n");
+  EXPECT_EQ(says({"detach", "work", "block"}), "work: sys-usb:sda would be detached\n");
+  EXPECT_THAT(says({"assign", "work", "block", "sys-usb:sdc"}),
+              StartsWith("work: sys-usb:sdc would be assigned\nwork: 2 devices"));
+  EXPECT_THAT(says({"unassign", "work", "block"}),
+              StartsWith("work: sys-usb:sdb would be unassigned\n"));
+  EXPECT_THAT(says({"attach", "mail", "block", "sys-usb:zzz"}),
+              HasSubstr("'sys-usb' offers no device 'zzz' of class block"));
+  EXPECT_THAT(says({"attach", "mial", "block", "sys-usb:sda"}), HasSubstr("did you mean 'mail'?"));
+  EXPECT_THAT(says({"attach", "mail", "block", "sys-usv:sda"}),
+              HasSubstr("did you mean 'sys-usb'?"));
+  EXPECT_THAT(says({"attach", "vault", "block", "sys-usb:sda"}), HasSubstr("is Halted"));
+}
+
+TEST_F(qvmctl, dry_runs_of_pools_say_what_they_cannot_tell) {
+  serve([](auto& x) {
+    x.method == "qvmd.Plan"
+        ? x.refuse("ProtocolError", "it has no plan")
+        : x.ok(x.method == "admin.pool.ListDrivers" ? "file dir_path\n" : "old\n");
+  });
+  EXPECT_THAT(ctl({"pool", "remove", "old", "--dry-run"}).out,
+              HasSubstr("pool old would be forgotten, unless"));
+  EXPECT_THAT(ctl({"pool", "add", "new", "file", "x=y", "--dry-run"}).out,
+              HasSubstr("whether its options fit is known only when it is"));
+  EXPECT_THAT(ctl({"pool", "add", "old", "file", "--dry-run"}).err,
+              HasSubstr("there is a pool 'old' already"));
+  EXPECT_EQ(ctl({"pool", "remove", "odl", "--dry-run"}).code, 1);
+}
+
+TEST_F(qvmctl, does_not_suggest_the_word_that_was_refused) {
+  serve([](auto& x) {
+    x.method.ends_with("List") ? x.ok("qid\n") : x.refuse("QubesNoSuchPropertyError", "read-only");
+  });
+  EXPECT_EQ(ctl({"set", "work", "qid", "5"}).err, "qvmctl: read-only\n");
 }
 
 TEST_F(qvmctl, asks_before_it_destroys_and_refuses_where_nobody_is) {
