@@ -186,14 +186,83 @@ expected<std::string> info_of(session& s, const std::string& profile, const inte
   return std::move(**answer);
 }
 
-/// A backup of nothing would look like one that was made.
+/// What a word of a profile chooses here; a name that nobody has and a class that there is not are
+/// refused.
+expected<std::vector<const entry*>> chosen_by(session& s, const domain_list& all,
+                                              const std::string& word) {
+  constexpr auto tag = std::string_view{"@tag:"}, type = std::string_view{"@type:"};
+  if (!word.starts_with('@'))
+    return all.choose({word});
+  auto result = std::vector<const entry*>{};
+  if (word.starts_with(tag)) {
+    auto asked = std::vector<request>{};
+    for (auto& x : all.all())
+      asked.push_back({"admin.vm.tag.Get", word.substr(tag.size()), x.name, ""});
+    auto answers = ask_all(s, asked);
+    for (auto i = std::size_t{0}; i < answers.size(); ++i)
+      if (answers[i] && *answers[i] == "1")
+        result.push_back(&all.all()[i]);
+    return result;
+  }
+  if (!word.starts_with(type))
+    return usage_failure(fmt::format("'{}' chooses nothing", word),
+                         "a name, @tag:TAG or @type:CLASS");
+  auto classes = s.daemon.ask({.method = "admin.vmclass.List"});
+  if (!classes)
+    return tl::unexpected{classes.error()};
+  auto known = lines_of(*classes);
+  auto klass = word.substr(type.size());
+  if (std::ranges::find(known, klass) == known.end())
+    return usage_failure(fmt::format("no class '{}'", klass), one_of(klass, known));
+  for (auto& x : all.all())
+    if (x.klass == klass)
+      result.push_back(&x);
+  return result;
+}
+
+/// Each word must choose somebody, and somebody must be left.
+expected<void> check_choice(session& s) {
+  if (s.line.backup_to.empty() || (s.line.words.empty() && s.line.exclude.empty()))
+    return {};
+  auto all = domain_list::fetch(s.daemon);
+  if (!all)
+    return tl::unexpected{all.error()};
+  auto chosen = std::vector<const entry*>{};
+  for (auto& word : s.line.words) {
+    auto some = chosen_by(s, *all, word);
+    if (!some)
+      return tl::unexpected{some.error()};
+    if (some->empty())
+      return tl::unexpected{failure{trouble::refused, "",
+                                    fmt::format("'{}' chooses no domain", word),
+                                    "'qvmctl ls' lists them, with --tag and --class as well"}};
+    chosen.insert(chosen.end(), some->begin(), some->end());
+  }
+  for (auto& word : s.line.exclude) {
+    auto some = chosen_by(s, *all, word);
+    if (!some)
+      return tl::unexpected{some.error()};
+    std::erase_if(chosen, [&](auto x) { return std::ranges::find(*some, x) != some->end(); });
+  }
+  if (!s.line.words.empty() && chosen.empty())
+    return tl::unexpected{
+        failure{trouble::refused, "", "all that was chosen is left out again", "see --exclude"}};
+  return {};
+}
+
+/// What a backup would hold, which must be somebody: one of nothing would look like one that was
+/// made.
 expected<std::string> info_of_something(session& s, const std::string& profile,
                                         const interruption& stop) {
   auto info = info_of(s, profile, stop);
-  auto rows = info ? lines_of(*info) : std::vector<std::string>{};
+  if (!info || info->find("VMs not selected") == std::string::npos) // of a daemon that tells less
+    return info;
+  if (auto good = check_choice(s); !good)
+    return tl::unexpected{good.error()};
+  auto rows = lines_of(*info);
   auto cells = std::ranges::count_if(
       rows, [](auto& x) { return std::ranges::count(x, '|') >= 3; }); // and the heads of columns
-  if (info && cells <= 1 && info->find("VMs not selected") != std::string::npos)
+  if (cells <= 1)
     return tl::unexpected{failure{trouble::refused, "",
                                   fmt::format("backup {} would have no domain in it", profile),
                                   "'qvmctl backup create --help' tells how to choose some"}};
@@ -307,76 +376,10 @@ expected<void> check_line(const command_line& x) {
   return {};
 }
 
-/// What a word of a profile chooses here; a name that nobody has and a class that there is not are
-/// refused.
-expected<std::vector<const entry*>> chosen_by(session& s, const domain_list& all,
-                                              const std::string& word) {
-  constexpr auto tag = std::string_view{"@tag:"}, type = std::string_view{"@type:"};
-  if (!word.starts_with('@'))
-    return all.choose({word});
-  auto result = std::vector<const entry*>{};
-  if (word.starts_with(tag)) {
-    auto asked = std::vector<request>{};
-    for (auto& x : all.all())
-      asked.push_back({"admin.vm.tag.Get", word.substr(tag.size()), x.name, ""});
-    auto answers = ask_all(s, asked);
-    for (auto i = std::size_t{0}; i < answers.size(); ++i)
-      if (answers[i] && *answers[i] == "1")
-        result.push_back(&all.all()[i]);
-    return result;
-  }
-  if (!word.starts_with(type))
-    return usage_failure(fmt::format("'{}' chooses nothing", word),
-                         "a name, @tag:TAG or @type:CLASS");
-  auto classes = s.daemon.ask({.method = "admin.vmclass.List"});
-  if (!classes)
-    return tl::unexpected{classes.error()};
-  auto known = lines_of(*classes);
-  auto klass = word.substr(type.size());
-  if (std::ranges::find(known, klass) == known.end())
-    return usage_failure(fmt::format("no class '{}'", klass), one_of(klass, known));
-  for (auto& x : all.all())
-    if (x.klass == klass)
-      result.push_back(&x);
-  return result;
-}
-
-/// Each word must choose somebody, and somebody must be left.
-expected<void> check_choice(session& s) {
-  if (s.line.backup_to.empty() || (s.line.words.empty() && s.line.exclude.empty()))
-    return {};
-  auto all = domain_list::fetch(s.daemon);
-  if (!all)
-    return tl::unexpected{all.error()};
-  auto chosen = std::vector<const entry*>{};
-  for (auto& word : s.line.words) {
-    auto some = chosen_by(s, *all, word);
-    if (!some)
-      return tl::unexpected{some.error()};
-    if (some->empty())
-      return tl::unexpected{failure{trouble::refused, "",
-                                    fmt::format("'{}' chooses no domain", word),
-                                    "'qvmctl ls' lists them, with --tag and --class as well"}};
-    chosen.insert(chosen.end(), some->begin(), some->end());
-  }
-  for (auto& word : s.line.exclude) {
-    auto some = chosen_by(s, *all, word);
-    if (!some)
-      return tl::unexpected{some.error()};
-    std::erase_if(chosen, [&](auto x) { return std::ranges::find(*some, x) != some->end(); });
-  }
-  if (!s.line.words.empty() && chosen.empty())
-    return tl::unexpected{
-        failure{trouble::refused, "", "all that was chosen is left out again", "see --exclude"}};
-  return {};
-}
-
 } // namespace
 
 exit_code run_backup_create(session& s) {
   if (auto good = check_line(s.line); !good)
-    return report(s, good.error());
-  if (auto good = check_choice(s); !good)
     return report(s, good.error());
   auto undumpable = drivers::stay_undumpable();
   auto stop = interruption{};

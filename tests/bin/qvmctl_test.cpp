@@ -1592,10 +1592,15 @@ TEST_F(qvmctl, makes_no_backup_of_nothing) {
     x.ok(x.method == "admin.vm.tag.Get" ? x.destination == "work" && x.argument == "t" ? "1" : "0"
                                         : "");
   }));
+  const auto folder = daemon->path() + "-profiles";
+  std::filesystem::create_directory(folder);
   auto says = [&](words more) {
     auto args = words{"backup", "create"};
+    if (more.front() == "--to")
+      args.insert(args.end(), {"--passphrase-in", "vault"});
     args.insert(args.end(), more.begin(), more.end());
-    auto x = ctl(args);
+    auto x = ctl(args, {{"QVMCTL_PROFILES", folder}});
+    EXPECT_TRUE(std::filesystem::is_empty(folder)) << "a profile for this once goes";
     EXPECT_NE(x.code, 0) << x.out;
     return x.err;
   };
