@@ -122,6 +122,11 @@ std::string remedy(std::string_view typed, const action& what, const failure& wh
   return {};
 }
 
+failure lost_output() {
+  return {trouble::refused, "", "what was done could not be written to the output",
+          "'qvmctl ls' shows the states now"};
+}
+
 output_table summary_table() {
   return output_table{{{"name"}, {"result"}, {"seconds", true}, {"error"}}};
 }
@@ -196,6 +201,8 @@ public:
 
   void clear() { area_.clear(); }
 
+  bool lost_a_line() const noexcept { return area_.lost_a_line(); }
+
   /// Ends the show: json or csv of everything, or a closing word when not all went well.
   exit_code close() {
     area_.clear();
@@ -208,6 +215,8 @@ public:
       write_err(fmt::format("qvmctl: {} of {} done, {} not\n", good, items_.size(),
                             items_.size() - good));
     }
+    if (lost_a_line())
+      return report(s_, lost_output());
     if (good == items_.size())
       return exit_code::done;
     return good > 0 ? exit_code::partly : code_of(worst());
@@ -275,6 +284,8 @@ public:
   }
 
   const std::vector<item>& items() const noexcept { return items_; }
+
+  bool lost_a_line() const noexcept { return board_.lost_a_line(); }
 
   /// Without a closing word.
   void work() {
@@ -767,6 +778,7 @@ private:
       return;
     auto part = action_run{s_, action_of(what), std::move(levels)};
     part.work();
+    lost_a_line_ = lost_a_line_ || part.lost_a_line();
     for (auto& x : part.items()) {
       auto before = std::ranges::find(items_, x.who, &item::who);
       if (before == items_.end()) {
@@ -798,6 +810,8 @@ private:
     if (s_.as != format::table)
       if (auto code = print(s_, result.render(s_.as, s_.out)); code != exit_code::done)
         return code;
+    if (lost_a_line_)
+      return report(s_, lost_output());
     if (good == items_.size())
       return exit_code::done;
     if (s_.as == format::table && items_.size() > 1)
@@ -809,6 +823,7 @@ private:
   session& s_;
   levels_of_domains levels_;
   std::vector<item> items_; ///< the last that was done to each
+  bool lost_a_line_ = false;
 };
 
 } // namespace

@@ -333,7 +333,9 @@ std::string live_area::text() const {
 }
 
 void live_area::say(std::string_view line) {
-  write_out(fmt::format("{}{}{}\n{}", to_top(), line, lines_.empty() ? "" : "\x1b[K", text()));
+  auto end = lines_.empty() ? "" : "\x1b[K";
+  if (!write_out(fmt::format("{}{}{}\n{}", to_top(), line, end, text())))
+    lost_a_line_ = true;
 }
 
 void live_area::complain(std::string_view line) {

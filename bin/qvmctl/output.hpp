@@ -102,6 +102,8 @@ public:
   /// Replaces the moving lines; nothing where lines cannot move.
   void draw(std::vector<std::string> lines);
   void clear() { draw({}); }
+  /// A line for good was not taken: the disk is full.
+  bool lost_a_line() const noexcept { return lost_a_line_; }
 
 private:
   std::string to_top() const;
@@ -109,6 +111,7 @@ private:
 
   const screen& screen_;
   std::vector<std::string> lines_; ///< on the screen right now
+  bool lost_a_line_ = false;
 };
 
 } // namespace qubes::ctl

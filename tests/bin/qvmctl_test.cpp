@@ -1158,6 +1158,14 @@ TEST_F(qvmctl_restarts, and_tells_of_it_in_one_document) {
   EXPECT_EQ(ctl({"restart", "va*", "-f", "json"}).out, "[]\n") << "nothing is up";
 }
 
+TEST_F(qvmctl_restarts, not_well_when_nobody_could_be_told) {
+  for (auto what : {"restart", "start", "shutdown"}) {
+    auto line = fmt::format("{} --socket {} {} work > /dev/full 2>/dev/null", program,
+                            daemon->path(), what);
+    EXPECT_EQ(WEXITSTATUS(std::system(line.c_str())), 1) << what;
+  }
+}
+
 TEST_F(qvmctl_restarts, as_the_dry_run_said) {
   EXPECT_EQ(
       ctl({"restart", "--dry-run", "--force", "work", "sys-firewall", "vault", "-f", "csv"}).out,
