@@ -29,7 +29,7 @@ bool domain_core::has_agent() const {
 std::string domain_core::directory_of_mine() const {
   auto now = look();
   auto* me = record(now);
-  auto above = me ? row(me->type).directory : std::string_view{};
+  auto above = me ? model::row(me->type).directory : std::string_view{};
   return above.empty() ? std::string{} : fmt::format("{}/{}", above, who_);
 }
 

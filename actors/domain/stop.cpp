@@ -22,7 +22,7 @@ model::error powered_off(const std::string& who) {
   return {errc::vm_not_started, fmt::format("'{}' is powered off", who), {}};
 }
 
-void answer(const reply& to, const model::outcome<void>& how) {
+void answer_with(const reply& to, const model::outcome<void>& how) {
   if (how)
     to.ok();
   else
@@ -175,7 +175,7 @@ void domain_state::deadline_passed(std::uint64_t waiter) {
 }
 
 void domain_state::wait_for_stop(waits_as how, const reply& to) {
-  stop_waiters_.add(how, [to](const auto& end) { answer(to, end); });
+  stop_waiters_.add(how, [to](const auto& end) { answer_with(to, end); });
 }
 
 /// Down first, then up again; when it stays, that it runs is the answer, or why it cannot.

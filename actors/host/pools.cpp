@@ -19,7 +19,7 @@ namespace {
 constexpr auto most_offers = std::size_t{16384};
 constexpr auto token_length = 32;
 
-std::string describe(const model::pool& it, const model::pool_facts& facts) {
+std::string describe_pool(const model::pool& it, const model::pool_facts& facts) {
   auto lines = it.attributes;
   std::ranges::sort(lines);
   auto text = std::string{};
@@ -87,7 +87,7 @@ void registry_state::carry_out(const ask::remove_pool& x, const reply& to) {
 }
 
 void registry_state::carry_out(const ask::look_at_pool& x, const reply& to) {
-  look_at(x.pool, to, describe);
+  look_at(x.pool, to, describe_pool);
 }
 
 void registry_state::carry_out(const ask::tell_pool_usage& x, const reply& to) {

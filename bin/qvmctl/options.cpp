@@ -110,8 +110,8 @@ const option_row* find_option(std::string_view name) {
   return nullptr;
 }
 
-/// Whether these words are a command that runs a program and where. All that follows is the
-/// program's.
+/// Whether these words are a command that runs a program, and where. The next word is the program,
+/// and all that follows is the program's.
 bool program_follows(const std::vector<std::string>& words, std::span<const command> table) {
   if (words.empty())
     return false;
@@ -127,7 +127,8 @@ expected<split_line> split(std::span<const std::string> argv, std::span<const co
   auto result = split_line{};
   for (auto i = std::size_t{0}; i < argv.size(); ++i) {
     const auto& text = argv[i];
-    if (text != "--" && program_follows(result.words, table)) {
+    auto is_word = text == "-" || !text.starts_with('-');
+    if (is_word && program_follows(result.words, table)) {
       result.words.insert(result.words.end(), argv.begin() + static_cast<std::ptrdiff_t>(i),
                           argv.end());
       break;

@@ -155,7 +155,7 @@ start_check of_kernel(const view& v, const domain& x) {
 start_check of_disk(const domain& x, const start_facts& known) {
   auto room = std::map<std::string, std::optional<std::uint64_t>>{};
   for (auto& it : x.volumes)
-    if (!it.pool.empty()) {
+    if (!it.pool.empty() && it.rw) {
       auto found = known.pool_room.find(it.pool);
       room[it.pool] = found == known.pool_room.end() ? std::nullopt : std::optional{found->second};
     }

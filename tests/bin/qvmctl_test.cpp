@@ -1488,6 +1488,9 @@ TEST_F(qvmctl, leaves_a_program_its_options) {
             "would run in work: me:'bash' '--version' '--' '-h'\n");
   EXPECT_EQ(says({"run", "--dry-run", "work", "--", "ls", "--dry-run"}),
             "would run in work: DEFAULT:'ls' '--dry-run'\n");
+  EXPECT_EQ(says({"run", "work", "-u", "me", "--dry-run", "sort", "-u", "file"}),
+            says({"run", "--dry-run", "-u", "me", "work", "sort", "-u", "file"}))
+      << "between domain and program they are qvmctl's still";
   EXPECT_THAT(says({"disposable", "run", "--dry-run", "work", "sort", "-u", "--help"}),
               HasSubstr("run in it: 'sort' '-u' '--help', and end it"));
 }

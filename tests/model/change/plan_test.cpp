@@ -12,7 +12,7 @@ using tests::sample_system;
 namespace {
 
 /// `work!property-set:memory newvalue=500 oldvalue=400`; the name of a property is left out.
-std::string shown(const event& x) {
+std::string events_of(const event& x) {
   auto text = x.subject + "!" + x.name;
   for (auto& [key, value] : x.args)
     if (key != "name" && key != "feature" && key != "tag")
@@ -20,10 +20,10 @@ std::string shown(const event& x) {
   return text;
 }
 
-std::vector<std::string> shown(const std::vector<event>& some) {
+std::vector<std::string> events_of(const std::vector<event>& some) {
   auto result = std::vector<std::string>{};
   for (auto& x : some)
-    result.push_back(shown(x));
+    result.push_back(events_of(x));
   return result;
 }
 
@@ -47,8 +47,8 @@ protected:
   /// Refused, and nobody but the client hears of it.
   static void expect_quiet(const plan& x, errc why) {
     EXPECT_EQ(code(x), why);
-    EXPECT_THAT(shown(x.before), IsEmpty());
-    EXPECT_THAT(shown(x.after), IsEmpty());
+    EXPECT_THAT(events_of(x.before), IsEmpty());
+    EXPECT_THAT(events_of(x.after), IsEmpty());
     EXPECT_TRUE(x.what.empty());
   }
 
@@ -56,8 +56,8 @@ protected:
   static void expect_heard(const plan& x, errc why, std::string_view last) {
     EXPECT_EQ(code(x), why);
     ASSERT_FALSE(x.before.empty());
-    EXPECT_EQ(shown(x.before.back()), last);
-    EXPECT_THAT(shown(x.after), IsEmpty());
+    EXPECT_EQ(events_of(x.before.back()), last);
+    EXPECT_THAT(events_of(x.after), IsEmpty());
     EXPECT_TRUE(x.what.empty());
   }
 
@@ -72,9 +72,10 @@ protected:
 
 TEST_F(plans, a_set_is_announced_then_told) {
   auto x = set("work", "memory", "500");
-  EXPECT_THAT(shown(x.before),
+  EXPECT_THAT(events_of(x.before),
               ElementsAre("work!property-pre-set:memory newvalue=500 oldvalue=400"));
-  EXPECT_THAT(shown(x.after), ElementsAre("work!property-set:memory newvalue=500 oldvalue=400"));
+  EXPECT_THAT(events_of(x.after),
+              ElementsAre("work!property-set:memory newvalue=500 oldvalue=400"));
   EXPECT_EQ(lines(x), "work: memory = 500 (was default)\n");
   auto first = x.before.front().args.front();
   EXPECT_EQ(first.first, "name");
@@ -84,10 +85,10 @@ TEST_F(plans, a_set_is_announced_then_told) {
 TEST_F(plans, a_reset_is_told_under_the_old_names_too) {
   at.make({{set_property{"work", "memory", std::int64_t{500}}}});
   auto x = reset("work", "memory");
-  EXPECT_THAT(shown(x.before), ElementsAre("work!property-pre-reset:memory oldvalue=500",
-                                           "work!property-pre-del:memory oldvalue=500"));
-  EXPECT_THAT(shown(x.after), ElementsAre("work!property-reset:memory oldvalue=500",
-                                          "work!property-del:memory oldvalue=500"));
+  EXPECT_THAT(events_of(x.before), ElementsAre("work!property-pre-reset:memory oldvalue=500",
+                                               "work!property-pre-del:memory oldvalue=500"));
+  EXPECT_THAT(events_of(x.after), ElementsAre("work!property-reset:memory oldvalue=500",
+                                              "work!property-del:memory oldvalue=500"));
   EXPECT_EQ(lines(x), "work: memory = default (was 500)\n");
 }
 
@@ -103,7 +104,7 @@ TEST_F(plans, what_is_as_asked_already_is_told_and_not_written) {
 
 TEST_F(plans, an_old_value_that_was_never_there_is_left_out) {
   at.make({{reset_property{"work", "label"}}});
-  EXPECT_THAT(shown(set("work", "label", "blue").before),
+  EXPECT_THAT(events_of(set("work", "label", "blue").before),
               ElementsAre("work!property-pre-set:label newvalue=blue"));
 }
 
@@ -157,10 +158,10 @@ TEST_F(plans, a_disposable_template_in_use_is_refused_after_the_announcement) {
 }
 
 TEST_F(plans, looks_are_announced_for_domains_that_have_windows) {
-  EXPECT_THAT(shown(set("work", "label", "blue").after),
+  EXPECT_THAT(events_of(set("work", "label", "blue").after),
               ElementsAre("work!property-reset:icon",
                           "work!property-set:label newvalue=blue oldvalue=red"));
-  EXPECT_THAT(shown(set("far", "label", "blue").after),
+  EXPECT_THAT(events_of(set("far", "label", "blue").after),
               ElementsAre("far!property-set:label newvalue=blue oldvalue=red"));
 }
 
@@ -178,18 +179,18 @@ TEST_F(plans, a_running_domain_is_not_connected_to_a_halted_netvm) {
   expect_heard(set("work", "netvm", "sys-vpn"), errc::vm_not_started,
                "work!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall");
   at.live("sys-vpn", power::running);
-  EXPECT_THAT(shown(set("work", "netvm", "sys-vpn").after),
+  EXPECT_THAT(events_of(set("work", "netvm", "sys-vpn").after),
               ElementsAre("work!property-set:netvm newvalue=sys-vpn oldvalue=sys-firewall"));
   EXPECT_EQ(code(set("work", "netvm", "")), errc::none);
 }
 
 TEST_F(plans, a_reset_that_leads_to_another_netvm_is_also_told_as_a_set) {
   auto x = reset("vault", "netvm");
-  EXPECT_THAT(shown(x.before),
+  EXPECT_THAT(events_of(x.before),
               ElementsAre("vault!property-pre-reset:netvm oldvalue=None",
                           "vault!property-pre-set:netvm newvalue=sys-firewall oldvalue=None",
                           "vault!property-pre-del:netvm oldvalue=None"));
-  EXPECT_THAT(shown(x.after),
+  EXPECT_THAT(events_of(x.after),
               ElementsAre("vault!property-set:netvm newvalue=sys-firewall oldvalue=None",
                           "vault!property-reset:netvm oldvalue=None",
                           "vault!property-del:netvm oldvalue=None"));
@@ -211,20 +212,20 @@ TEST_F(plans, a_paused_domain_remembers_what_it_was_connected_to) {
   at.live("work", power::paused);
   at.live("sys-vpn", power::running);
   auto x = set("work", "netvm", "sys-vpn");
-  EXPECT_THAT(shown(x.before),
+  EXPECT_THAT(events_of(x.before),
               ElementsAre("work!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall",
                           "work!domain-feature-pre-set:deferred-netvm-original value=sys-firewall",
                           "work!domain-feature-set:deferred-netvm-original value=sys-firewall"));
-  EXPECT_THAT(shown(x.after),
+  EXPECT_THAT(events_of(x.after),
               ElementsAre("work!property-set:netvm newvalue=sys-vpn oldvalue=sys-firewall"));
   at.make(x.what);
-  EXPECT_THAT(shown(set("work", "netvm", "").after),
+  EXPECT_THAT(events_of(set("work", "netvm", "").after),
               ElementsAre("work!property-set:netvm newvalue=None oldvalue=sys-vpn"));
 }
 
 TEST_F(plans, a_default_netvm_is_announced_to_all_that_use_it) {
   auto x = set("", "default_netvm", "sys-vpn");
-  EXPECT_THAT(shown(x.before),
+  EXPECT_THAT(events_of(x.before),
               ElementsAre("!property-pre-set:default_netvm newvalue=sys-vpn oldvalue=sys-firewall",
                           "alone!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall",
                           "debian!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall",
@@ -233,10 +234,11 @@ TEST_F(plans, a_default_netvm_is_announced_to_all_that_use_it) {
                           "fedora!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall",
                           "work!property-pre-set:netvm newvalue=sys-vpn oldvalue=sys-firewall"));
   ASSERT_EQ(x.after.size(), 13U);
-  EXPECT_EQ(shown(x.after[0]), "alone!property-set:netvm newvalue=sys-vpn oldvalue=sys-firewall");
-  EXPECT_EQ(shown(x.after[1]), "alone!property-reset:netvm oldvalue=sys-firewall");
-  EXPECT_EQ(shown(x.after[2]), "debian!property-set:netvm newvalue=None oldvalue=sys-firewall");
-  EXPECT_EQ(shown(x.after[12]),
+  EXPECT_EQ(events_of(x.after[0]),
+            "alone!property-set:netvm newvalue=sys-vpn oldvalue=sys-firewall");
+  EXPECT_EQ(events_of(x.after[1]), "alone!property-reset:netvm oldvalue=sys-firewall");
+  EXPECT_EQ(events_of(x.after[2]), "debian!property-set:netvm newvalue=None oldvalue=sys-firewall");
+  EXPECT_EQ(events_of(x.after[12]),
             "!property-set:default_netvm newvalue=sys-vpn oldvalue=sys-firewall");
   EXPECT_EQ(lines(x), "host: default_netvm = sys-vpn (was sys-firewall)\n");
 }
@@ -251,14 +253,14 @@ TEST_F(plans, a_running_user_of_the_default_netvm_may_object_but_a_template_may_
 
 TEST_F(plans, a_provider_becomes_a_service_domain) {
   auto on = set("vault", "provides_network", "True");
-  EXPECT_THAT(shown(on.after),
+  EXPECT_THAT(events_of(on.after),
               ElementsAre("vault!domain-feature-pre-set:servicevm value=1",
                           "vault!domain-feature-set:servicevm value=1", "vault!property-reset:icon",
                           "vault!property-reset:gateway", "vault!property-reset:gateway6",
                           "vault!property-set:provides_network newvalue=True oldvalue=False"));
   at.make(on.what);
   auto off = set("vault", "provides_network", "False");
-  EXPECT_THAT(shown(off.after),
+  EXPECT_THAT(events_of(off.after),
               ElementsAre("vault!domain-feature-pre-delete:servicevm",
                           "vault!domain-feature-delete:servicevm", "vault!property-reset:icon",
                           "vault!property-reset:gateway", "vault!property-reset:gateway6",
@@ -269,7 +271,7 @@ TEST_F(plans, a_provider_becomes_a_service_domain) {
 
 TEST_F(plans, an_address_is_announced_to_clients) {
   EXPECT_THAT(
-      shown(set("sys-firewall", "ip", "10.137.0.77").after),
+      events_of(set("sys-firewall", "ip", "10.137.0.77").after),
       ElementsAre("sys-firewall!property-reset:gateway", "sys-firewall!property-reset:visible_ip",
                   "alone!property-reset:visible_gateway", "disp1!property-reset:visible_gateway",
                   "dvm!property-reset:visible_gateway", "sys-vpn!property-reset:visible_gateway",
@@ -282,7 +284,7 @@ TEST_F(plans, an_address_is_announced_to_clients) {
 
 TEST_F(plans, children_hear_of_a_value_they_take_over) {
   at.make({{set_property{"work", "vcpus", std::int64_t{4}}}});
-  EXPECT_THAT(shown(set("debian", "vcpus", "3").after),
+  EXPECT_THAT(events_of(set("debian", "vcpus", "3").after),
               ElementsAre("dvm!property-reset:vcpus", "sys-firewall!property-reset:vcpus",
                           "sys-net!property-reset:vcpus", "sys-vpn!property-reset:vcpus",
                           "debian!property-set:vcpus newvalue=3 oldvalue=2"));
@@ -293,14 +295,14 @@ TEST_F(plans, children_hear_of_a_value_they_take_over) {
 TEST_F(plans, a_layout_is_announced_to_those_shown_by_the_domain) {
   at.make({{set_property{"work", "guivm", "vault"}, set_property{"alone", "guivm", "vault"},
             set_property{"alone", "keyboard_layout", "de++"}}});
-  EXPECT_THAT(shown(set("vault", "keyboard_layout", "fr++").after),
+  EXPECT_THAT(events_of(set("vault", "keyboard_layout", "fr++").after),
               ElementsAre("work!property-reset:keyboard_layout oldvalue=us++",
                           "vault!property-set:keyboard_layout newvalue=fr++ oldvalue=us++"));
 }
 
 TEST_F(plans, boot_modes_of_children_are_announced) {
   EXPECT_THAT(
-      shown(set("fedora", "appvm_default_bootmode", "safe").after),
+      events_of(set("fedora", "appvm_default_bootmode", "safe").after),
       ElementsAre("vault!property-reset:bootmode",
                   "fedora!property-set:appvm_default_bootmode newvalue=safe oldvalue=default"));
 }
@@ -309,7 +311,7 @@ TEST_F(plans, boot_modes_of_children_are_announced) {
 
 TEST_F(plans, the_gui_domain_is_named_by_a_tag) {
   auto x = set("work", "guivm", "vault");
-  EXPECT_THAT(shown(x.after),
+  EXPECT_THAT(events_of(x.after),
               ElementsAre("work!domain-tag-delete:guivm-dom0", "work!domain-tag-add:guivm-vault",
                           "work!property-set:guivm newvalue=vault oldvalue=dom0"));
   at.make(x.what);
@@ -329,8 +331,8 @@ TEST_F(plans, left_over_tags_of_a_kind_are_cleared_away) {
 TEST_F(plans, a_default_gui_domain_changes_the_tags_of_all_that_use_it) {
   at.make(set("work", "guivm", "vault").what);
   auto x = set("", "default_guivm", "alone");
-  EXPECT_EQ(shown(x.after.front()), "alone!domain-tag-delete:guivm-dom0");
-  EXPECT_EQ(shown(x.after[2]), "alone!property-set:guivm newvalue=alone oldvalue=dom0");
+  EXPECT_EQ(events_of(x.after.front()), "alone!domain-tag-delete:guivm-dom0");
+  EXPECT_EQ(events_of(x.after[2]), "alone!property-set:guivm newvalue=alone oldvalue=dom0");
   at.make(x.what);
   EXPECT_TRUE(at["vault"].tags.contains("guivm-alone"));
   EXPECT_TRUE(at["work"].tags.contains("guivm-vault"));
@@ -348,11 +350,12 @@ TEST_F(plans, the_clock_moves_from_one_domain_to_the_other) {
   auto first = set("", "clockvm", "sys-net");
   at.make(first.what);
   auto x = set("", "clockvm", "vault");
-  EXPECT_THAT(shown(x.after), ElementsAre("vault!domain-feature-pre-set:service.clocksync value=1",
-                                          "vault!domain-feature-set:service.clocksync value=1",
-                                          "sys-net!domain-feature-pre-delete:service.clocksync",
-                                          "sys-net!domain-feature-delete:service.clocksync",
-                                          "!property-set:clockvm newvalue=vault oldvalue=sys-net"));
+  EXPECT_THAT(events_of(x.after),
+              ElementsAre("vault!domain-feature-pre-set:service.clocksync value=1",
+                          "vault!domain-feature-set:service.clocksync value=1",
+                          "sys-net!domain-feature-pre-delete:service.clocksync",
+                          "sys-net!domain-feature-delete:service.clocksync",
+                          "!property-set:clockvm newvalue=vault oldvalue=sys-net"));
   at.make(x.what);
   EXPECT_EQ(at["sys-net"].features.find("service.clocksync"), nullptr);
   EXPECT_EQ(set("", "clockvm", "vault").after.size(), 1U);
@@ -360,7 +363,7 @@ TEST_F(plans, the_clock_moves_from_one_domain_to_the_other) {
 
 TEST_F(plans, a_default_disposable_template_is_announced_to_all_that_use_it) {
   auto x = reset("", "default_dispvm");
-  EXPECT_EQ(shown(x.after.front()), "dom0!property-reset:default_dispvm oldvalue=dvm");
+  EXPECT_EQ(events_of(x.after.front()), "dom0!property-reset:default_dispvm oldvalue=dvm");
   EXPECT_EQ(x.after.size(), 13U);
 }
 
@@ -368,14 +371,14 @@ TEST_F(plans, a_default_disposable_template_is_announced_to_all_that_use_it) {
 
 TEST_F(plans, a_feature_is_announced_then_told) {
   auto x = feature("work", "f", "1");
-  EXPECT_THAT(shown(x.before), ElementsAre("work!domain-feature-pre-set:f value=1"));
-  EXPECT_THAT(shown(x.after), ElementsAre("work!domain-feature-set:f value=1"));
+  EXPECT_THAT(events_of(x.before), ElementsAre("work!domain-feature-pre-set:f value=1"));
+  EXPECT_THAT(events_of(x.after), ElementsAre("work!domain-feature-set:f value=1"));
   at.make(x.what);
-  EXPECT_THAT(shown(feature("work", "f", "").after),
+  EXPECT_THAT(events_of(feature("work", "f", "").after),
               ElementsAre("work!domain-feature-set:f value= oldvalue=1"));
   auto removal = plan_remove_feature(at.view(), at["work"], "f");
-  EXPECT_THAT(shown(removal.before), ElementsAre("work!domain-feature-pre-delete:f"));
-  EXPECT_THAT(shown(removal.after), ElementsAre("work!domain-feature-delete:f"));
+  EXPECT_THAT(events_of(removal.before), ElementsAre("work!domain-feature-pre-delete:f"));
+  EXPECT_THAT(events_of(removal.after), ElementsAre("work!domain-feature-delete:f"));
 }
 
 TEST_F(plans, removing_a_feature_that_is_not_there_is_heard_and_refused) {
@@ -465,7 +468,7 @@ TEST_F(plans, delays_and_thresholds_of_preloading_are_numbers) {
 }
 
 TEST_F(plans, the_active_boot_mode_is_announced_unless_one_was_chosen) {
-  EXPECT_THAT(shown(feature("work", "boot-mode.active", "safe").after),
+  EXPECT_THAT(events_of(feature("work", "boot-mode.active", "safe").after),
               ElementsAre("work!property-reset:bootmode",
                           "work!domain-feature-set:boot-mode.active value=safe"));
   at.make({{set_property{"work", "bootmode", "safe"}}});
@@ -474,7 +477,7 @@ TEST_F(plans, the_active_boot_mode_is_announced_unless_one_was_chosen) {
 }
 
 TEST_F(plans, a_templates_boot_mode_is_announced_to_children_twice) {
-  EXPECT_THAT(shown(feature("fedora", "boot-mode.appvm-default", "safe").after),
+  EXPECT_THAT(events_of(feature("fedora", "boot-mode.appvm-default", "safe").after),
               ElementsAre("vault!property-reset:bootmode",
                           "fedora!property-reset:appvm_default_bootmode",
                           "vault!property-reset:bootmode",
@@ -484,13 +487,13 @@ TEST_F(plans, a_templates_boot_mode_is_announced_to_children_twice) {
 TEST_F(plans, the_memory_service_of_old_is_maxmem_today) {
   auto off = feature("work", "service.meminfo-writer", "");
   EXPECT_EQ(lines(off), "work: maxmem = 0 (was default)\n");
-  EXPECT_EQ(shown(off.after.front()),
+  EXPECT_EQ(events_of(off.after.front()),
             "work!property-pre-set:maxmem newvalue=0 oldvalue="
                 + to_event_text(*read({at.view(), &at["work"]}, "maxmem")));
   at.make(off.what);
   auto on = feature("work", "service.meminfo-writer", "1");
   EXPECT_EQ(lines(on), "work: maxmem = default (was 0)\n");
-  EXPECT_EQ(shown(on.after.back()), "work!domain-feature-set:service.meminfo-writer value=1");
+  EXPECT_EQ(events_of(on.after.back()), "work!domain-feature-set:service.meminfo-writer value=1");
   at.live("work", power::running);
   EXPECT_EQ(refused_feature("work", "service.meminfo-writer", "1"), errc::none);
 }
@@ -498,7 +501,7 @@ TEST_F(plans, the_memory_service_of_old_is_maxmem_today) {
 // -- tags -------------------------------------------------------------------------------------
 
 TEST_F(plans, a_tag_is_told_when_it_is_new) {
-  EXPECT_THAT(shown(plan_add_tag(at.view(), at["work"], "t").after),
+  EXPECT_THAT(events_of(plan_add_tag(at.view(), at["work"], "t").after),
               ElementsAre("work!domain-tag-add:t"));
   auto known = plan_add_tag(at.view(), at["work"], "guivm-dom0");
   EXPECT_EQ(code(known), errc::none);
@@ -517,7 +520,7 @@ TEST_F(plans, a_creator_gives_tags_and_a_gui_domain) {
   at.make({{set_feature{"vault", "tag-created-vm-with", "one  two"},
             set_feature{"vault", "set-created-guivm", "alone"}}});
   auto x = plan_add_tag(at.view(), at["work"], "created-by-vault");
-  EXPECT_THAT(shown(x.after),
+  EXPECT_THAT(events_of(x.after),
               ElementsAre("work!domain-tag-add:one", "work!domain-tag-add:two",
                           "work!property-pre-set:guivm newvalue=alone oldvalue=dom0",
                           "work!domain-tag-delete:guivm-dom0", "work!domain-tag-add:guivm-alone",

@@ -9,7 +9,7 @@ using testing::Pair;
 
 namespace {
 
-usage sample() {
+usage sample_usage() {
   return {.uuid = "7c2d2a57-a10b-4f6c-8d0e-6c3b3ff14e0a",
           .xid = 3,
           .memory_kib = 400,
@@ -27,7 +27,7 @@ std::string load_of(const event& x) {
 } // namespace
 
 TEST(usage, is_told_in_the_order_of_the_protocol) {
-  auto now = sample();
+  auto now = sample_usage();
   auto x = vm_stats("work", {&now}, {}, 0);
   EXPECT_EQ(x.subject, "work");
   EXPECT_EQ(x.name, "vm-stats");
@@ -35,7 +35,7 @@ TEST(usage, is_told_in_the_order_of_the_protocol) {
                                   Pair("memory_assigned_usable", "400"),
                                   Pair("memory_with_swap_used", "400"), Pair("cpu_time", "7000"),
                                   Pair("cpu_usage", "0"), Pair("online_vcpus", "2")));
-  auto with_swap = sample();
+  auto with_swap = sample_usage();
   with_swap.memory_with_swap_kib = 250;
   with_swap.swap_kib = 50;
   auto y = vm_stats("work", {&with_swap}, {}, 0);
@@ -44,9 +44,9 @@ TEST(usage, is_told_in_the_order_of_the_protocol) {
 }
 
 TEST(usage, counts_what_the_stub_domain_uses_apart_but_for_its_memory) {
-  auto now = sample();
-  auto stub_before = sample();
-  auto stub = sample();
+  auto now = sample_usage();
+  auto stub_before = sample_usage();
+  auto stub = sample_usage();
   stub.cpu_time_ns += 3'000'000'000;
   auto x = vm_stats("win", {&now}, {&stub, &stub_before}, 3'000'000);
   EXPECT_EQ(x.args.at(1), (std::pair<std::string, std::string>{"memory_assigned_total", "8000"}));
@@ -58,8 +58,8 @@ TEST(usage, counts_what_the_stub_domain_uses_apart_but_for_its_memory) {
 }
 
 TEST(usage, is_the_share_of_all_its_cpus_since_the_last_look) {
-  auto before = sample();
-  auto now = sample();
+  auto before = sample_usage();
+  auto now = sample_usage();
   now.cpu_time_ns += 3'000'000'000;
   EXPECT_EQ(load_of(vm_stats("work", {&now, &before}, {}, 3'000'000)), "50");
   EXPECT_EQ(load_of(vm_stats("work", {&now, &before}, {}, 0)), "0");
