@@ -392,10 +392,10 @@ def start_libvirtd():
 
 
 # What cases leave and what lasts: the lab's own sockets, older states of a volume, qubes.xml and of its
-# past, rules that were set.
+# past, rules that were set, what domains remember of their operations.
 LASTING = (r"/run/(xen|libvirt|lock|xenstored|services)(/|$)|/run/[^/]*\.(pid|lock)$"
            r"|/run/qubes/(wanted|qubesdb\.|services$|lab-)"
-           rf"|{state.STATE}/(backup/|qubes\.xml$|.*/firewall\.xml$|.*\.img\.\d+@.*|.*/private(-precache)?\.img$)")
+           rf"|{state.STATE}/(backup/|operations(/|$)|qubes\.xml$|.*/firewall\.xml$|.*\.img\.\d+@.*|.*/private(-precache)?\.img$)")
 
 
 def lasting_files():

@@ -71,7 +71,7 @@ def _domain(parent, qid, name, klass, **properties):
 def make(qubesdb_daemon="", manager="", qrexec_daemon="", qrexec_client="", host_call=600):
     """Everything anew; no domain may run and no daemon."""
     kernels = f"{STATE}/vm-kernels"
-    for entry in ("appvms", "vm-templates", "backup", "qubes.xml"):
+    for entry in ("appvms", "vm-templates", "backup", "operations", "qubes.xml"):
         path = f"{STATE}/{entry}"
         if os.path.isdir(path):
             shutil.rmtree(path)
