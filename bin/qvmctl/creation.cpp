@@ -617,7 +617,7 @@ struct leaving {
 expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all) {
   if (x.who->klass == "AdminVM")
     return tl::unexpected{failure{trouble::refused, "", "dom0 cannot be removed", ""}};
-  if (x.who->active())
+  if (x.who->active() && x.who->klass != "RemoteVM") // it runs on another host, if it does
     return tl::unexpected{
         failure{trouble::refused, "",
                 fmt::format("'{}' is {} and must be Halted", x.who->name, x.who->state),
@@ -776,7 +776,7 @@ private:
                        bool taken, const std::string& stage) {
     if (x.klass == "AdminVM")
       return refuse("dom0 cannot be renamed", "");
-    if (x.active())
+    if (x.active() && x.klass != "RemoteVM")
       return refuse(fmt::format("'{}' is {} and must be Halted", from_, x.state),
                     fmt::format("'qvmctl shutdown --wait {}' first", from_));
     if (x.klass == "DispVM") {
