@@ -39,10 +39,16 @@ tl::unexpected<error> bad_syntax(const property& row, std::string_view text,
               fmt::format("{} is no value for {}: {}", quoted(text), row.name, reason));
 }
 
-/// What holds for every property of a type, settable or not.
-outcome<void> check_syntax(const property& row, std::string_view text) {
+outcome<void> check_ascii(const property& row, std::string_view text) {
   if (!is_ascii(text))
     return bad_syntax(row, text, "it has characters that are not ASCII");
+  return {};
+}
+
+/// What holds for every property of a type, settable or not.
+outcome<void> check_syntax(const property& row, std::string_view text) {
+  if (auto ascii = check_ascii(row, text); !ascii)
+    return ascii;
   switch (row.type) {
   case wire_type::boolean:
     if (!parse_boolean(text))
@@ -116,8 +122,8 @@ outcome<value> load_property(const subject& who, const property& row, std::strin
     return not_settable(who, row);
   if (row.type == wire_type::boolean && text.empty())
     return false;
-  if (!is_ascii(text))
-    return bad_syntax(row, text, "it has characters that are not ASCII");
+  if (auto ascii = check_ascii(row, text); !ascii)
+    return tl::unexpected{std::move(ascii.error())};
   if (row.type != wire_type::domain)
     return row.check({who.view, nullptr}, row, text); // the owner is only half read
   if (text.empty())
