@@ -53,7 +53,7 @@ void domain_state::carry_out(const ask::tell_xml& x, const reply& to) {
     auto now = look();
     auto* me = record(now);
     if (!me)
-      return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+      return to.refuse(model::no_such_domain(who_));
     auto run = start_run{};
     if (!plain)
       run.overlay = overlay;

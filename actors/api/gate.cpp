@@ -132,10 +132,12 @@ gate_actor::behavior_type gate_state::make(world_ptr in, frame_sink to) {
 }
 
 gate_state::~gate_state() {
-  for (auto& [number, x] : tickets_)
+  auto why = model::error{errc::general, "the daemon is stopping; the order may go on", {}};
+  for (auto& [number, x] : tickets_) {
+    log_audit(x.audit, tl::unexpected{why}, world_->now_us());
     if (x.who != 0)
-      to_(x.who, api::exception({errc::general, "the daemon is stopping; the order may go on", {}}),
-          true);
+      to_(x.who, api::exception(why), true);
+  }
 }
 
 void gate_state::take(order what, connection_id who, const std::string& domain,

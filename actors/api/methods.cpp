@@ -10,6 +10,7 @@
 #include "model/device/auto_attach.hpp"
 #include "model/guest/features_request.hpp"
 #include "model/property/property.hpp"
+#include "model/storage/pool_options.hpp"
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -414,8 +415,8 @@ outcome<const model::domain*> resolve(std::string_view who, const snapshot& now)
   if (!name)
     return tl::unexpected{name.error()};
   auto near = model::nearest(who, now.system->names());
-  return model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", who),
-                     near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near));
+  return tl::unexpected{model::no_such_domain(
+      who, near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near))};
 }
 
 bool is_ascii(std::string_view text) {

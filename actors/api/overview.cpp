@@ -111,10 +111,11 @@ outcome<std::string> status(const call& x) {
   auto findings = json::array();
   auto found = x.in.findings.read();
   for (auto& f : *found)
-    findings.push_back({{"line", f.line}, {"text", f.text}});
+    if (f.holds(*x.now.system))
+      findings.push_back({{"file", "qubes.xml"}, {"line", f.line}, {"text", f.text}});
   auto templates = x.in.site_templates.read();
   for (auto& it : *templates)
-    findings.push_back({{"line", 0}, {"text", it.text}});
+    findings.push_back({{"file", it.file}, {"line", 0}, {"text", it.text}});
 
   auto policy = x.in.policy.read();
   auto damage = json::array();

@@ -7,6 +7,7 @@
 #include "model/policy/permission.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/property.hpp"
+#include "model/storage/pool_driver.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

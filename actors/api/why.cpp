@@ -52,6 +52,9 @@ json findings_of(const call& x) {
   for (auto& [file, all] : files[who])
     for (auto& text : all)
       result.push_back({{"file", file}, {"text", text}});
+  for (auto& it : *x.in.findings.read())
+    if (it.domain == who && it.holds(*x.now.system))
+      result.push_back({{"file", "qubes.xml"}, {"text", it.text}});
   if (!x.destination.is(model::qubes_vm))
     return result;
   for (auto& it : *x.in.site_templates.read())

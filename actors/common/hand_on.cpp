@@ -10,7 +10,7 @@ void hand_on(const world& in, const std::string& domain, order what, const reply
   auto actors = in.directory.read();
   auto* entry = actors->find(domain);
   if (!entry)
-    to.refuse({model::errc::vm_not_found, fmt::format("no such domain: '{}'", domain), {}});
+    to.refuse(model::no_such_domain(domain));
   else if (entry->domain)
     caf::anon_send(entry->domain, std::move(what), to);
   else

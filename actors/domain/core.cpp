@@ -37,7 +37,7 @@ model::outcome<disk_job::volume_target> domain_core::my_volume(const std::string
   auto now = look();
   auto me = now.system->share(who_);
   if (!me)
-    return model::fail(errc::vm_not_found, fmt::format("no such domain: '{}'", who_));
+    return tl::unexpected{model::no_such_domain(who_)};
   if (!me->find_volume(volume))
     return model::fail(errc::permission_denied,
                        fmt::format("'{}' has no volume '{}'", who_, volume));

@@ -111,7 +111,7 @@ std::optional<model::error> domain_state::no_power_switch(std::string_view parti
 
 void domain_state::obey(const order& x, const reply& to) {
   if (!is_of_record())
-    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return to.refuse(model::no_such_domain(who_));
   dispatch<ask::receiver::domain>(x, to, [&]<class What>(const What& what) {
     if (auto why = no_power_switch(What::how.guests_only))
       return to.refuse(std::move(*why));
@@ -127,7 +127,7 @@ void domain_state::carry_out(const ask::current_state&, const reply& to) {
     auto now = look();
     auto* me = record(now);
     if (!me)
-      return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+      return to.refuse(model::no_such_domain(who_));
     auto v = now.view();
     auto active = me->is(model::admin_vm) || model::is_active(facts_.state);
     to.ok(fmt::format("mem={} mem_static_max={} cputime={} power_state={}", active ? memory_kib : 0,

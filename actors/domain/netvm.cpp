@@ -194,7 +194,7 @@ void netvm_state::start_provider() {
       x.to.refuse(why);
   };
   if (!who)
-    return failed({errc::vm_not_found, fmt::format("no such domain: '{}'", provider_), {}});
+    return failed(model::no_such_domain(provider_));
   timed_request(self, world_, who, world_->settings.start, atom::start_v)
       .then(
           [this] {

@@ -31,7 +31,7 @@ void domain_state::attempt(const pending_change& x) {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return x.to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return x.to.refuse(model::no_such_domain(who_));
   auto plan = with_consequences(now.view(), x.what(now.view(), *me));
   if (plan.refusal) {
     self->send(world_->events, std::move(plan.before));

@@ -23,7 +23,7 @@ void domain_state::check_devices_of(std::size_t at) {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return fail_start(model::no_such_domain(who_));
   auto required = [](auto& x) { return x.mode == model::assignment_mode::required; };
   auto found = [this, at, kind, life = life_](const std::vector<model::device>& all) {
     auto now = look();
@@ -46,7 +46,7 @@ void domain_state::take_required() {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return fail_start(model::no_such_domain(who_));
   const std::pair<std::string, const std::vector<model::device>*> found[]{
       {"pci", &start_->pci}, {std::string{domain_devices::block}, &start_->disks_found}};
   for (auto& [kind, devices] : found) {

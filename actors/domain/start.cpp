@@ -55,7 +55,7 @@ void domain_state::start(const reply& to) {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return to.refuse(model::no_such_domain(who_));
   if (auto starts = model::check_has_starts(*me); !starts)
     return to.refuse(std::move(starts.error()));
   if (start_ && !start_->failed) { // a second caller rides on the first start
@@ -192,7 +192,7 @@ void domain_state::check_permission() {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return fail_start(model::no_such_domain(who_));
   if (auto permitted = model::check_permitted(now.view(), *me); !permitted)
     return fail_start(std::move(permitted.error()));
   tell("domain-pre-start", {{"start_guid", "True"}, {"mem_required", "None"}});
@@ -354,7 +354,7 @@ void domain_state::create() {
   auto now = look();
   auto* me = record(now);
   if (!me)
-    return fail_start({errc::vm_not_found, fmt::format("no such domain: '{}'", who_), {}});
+    return fail_start(model::no_such_domain(who_));
   auto xml = describe_guest(now.view(), *me, *start_);
   if (!xml)
     return fail_start(std::move(xml.error()));

@@ -153,8 +153,8 @@ void backup_state::with_profile(const std::string& id, const reply& to,
 void backup_state::tell(const model::backup_profile& x, const reply& to) {
   take_stock(
       x,
-      [this, to](const inventory& found) {
-        to.ok(model::backup_summary(world_->look().view(), found.sizes));
+      [this, to, idle = words_without_effect(*world_->system.read(), x)](const inventory& found) {
+        to.ok(model::backup_summary(world_->look().view(), found.sizes, idle));
       },
       [to](model::error why) { to.refuse(std::move(why)); });
 }
@@ -242,6 +242,9 @@ void backup_state::start(const std::string& id, const model::backup_profile& pro
   auto v = now.view();
   if (auto fine = model::check_makeable(v, profile); !fine)
     return to.refuse(fine.error());
+  for (auto& word : model::words_without_effect(v.system, profile))
+    spdlog::warn("backup {}: {} of its profile matches no domain", model::quoted(id),
+                 model::quoted(word));
   auto x = std::make_shared<run>(id, profile, to);
   auto local = profile.destination_vm == "dom0";
   auto seconds = static_cast<std::time_t>(world_->wall_s());

@@ -4,6 +4,7 @@
 #include "actors/common/ask_storage.hpp"
 #include "model/change/plan_storage.hpp"
 #include "model/property/graph.hpp"
+#include "model/storage/pool_driver.hpp"
 
 #include <fmt/format.h>
 
@@ -142,7 +143,7 @@ void registry_state::carry_out(const ask::offer_volume& x, const reply& to) {
   auto now = world_->look();
   auto* from = now.find(x.domain);
   if (!from)
-    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
+    return to.refuse(model::no_such_domain(x.domain));
   auto token = std::string{};
   for (auto i = 0; i < token_length; ++i)
     token += letters[world_->chance() % letters.size()];
@@ -163,7 +164,7 @@ void registry_state::carry_out(const ask::clone_volume& x, const reply& to) {
   auto actors = world_->directory.read();
   auto* entry = actors->find(x.domain);
   if (!entry || !entry->domain)
-    return to.refuse({errc::vm_not_found, fmt::format("no such domain: '{}'", x.domain), {}});
+    return to.refuse(model::no_such_domain(x.domain));
   self->send(entry->domain,
              order{ask::import_volume{x.volume, std::move(offer.mapped()), x.cancellation}}, to);
 }

@@ -152,8 +152,10 @@ std::string status_page(const session& s, const json& x) {
                        text(y, "reason"));
   });
   page.list("found in files", part(x, "findings"), style::busy, [](auto& y) {
-    auto line = text(y, "line"); // 0: in another file, which the text names
-    return line == "0" ? text(y, "text") : fmt::format("line {}: {}", line, text(y, "text"));
+    auto line = text(y, "line"); // 0: of no line, and the text names its file
+    return line == "0" ? text(y, "text")
+                       : fmt::format("{} (line {} when it was read): {}", text(y, "file"), line,
+                                     text(y, "text"));
   });
   page.list("found in qrexec's policy", part(part(x, "policy"), "findings"), style::bad,
             [](auto& y) { return fmt::format("{}: {}", text(y, "where"), text(y, "text")); });

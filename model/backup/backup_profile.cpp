@@ -191,4 +191,13 @@ std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile
   return result;
 }
 
+std::vector<std::string> words_without_effect(const system& all, const backup_profile& x) {
+  auto result = std::vector<std::string>{};
+  for (auto& words : {x.include.value_or(std::vector<std::string>{}), x.exclude})
+    for (auto& word : words)
+      if (std::ranges::none_of(all.domains, [&](auto& it) { return matches(*it, word); }))
+        result.push_back(word);
+  return result;
+}
+
 } // namespace qubes::model

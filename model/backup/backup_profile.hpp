@@ -43,4 +43,7 @@ outcome<secret> parse_passphrase(std::string_view text);
 /// By number.
 std::vector<const domain*> chosen_for_backup(const view& v, const backup_profile& x);
 
+/// Words of its lists that match no domain.
+std::vector<std::string> words_without_effect(const system& all, const backup_profile& x);
+
 } // namespace qubes::model

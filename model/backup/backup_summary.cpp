@@ -1,5 +1,6 @@
 #include "model/backup/backup_summary.hpp"
 
+#include "model/base/literal.hpp"
 #include "model/property/property.hpp"
 
 #include <fmt/format.h>
@@ -44,28 +45,33 @@ std::string_view warning_of(const view& v, const domain& x) {
 } // namespace
 
 std::string backup_summary(const view& v,
-                           const std::vector<std::pair<std::string, std::uint64_t>>& sizes) {
+                           const std::vector<std::pair<std::string, std::uint64_t>>& sizes,
+                           const std::vector<std::string>& idle) {
   auto text = std::string{separator};
   auto to = std::back_inserter(text);
   auto total = std::uint64_t{0};
   fmt::format_to(to, "{:>17} |{:>13} |{:>13} |\n{}", "VM", "type", "size", separator);
   for (auto& [name, bytes] : sizes) {
-    auto* x = v.system.find(name);
-    if (!x)
+    auto* it = v.system.find(name);
+    if (!it)
       continue;
     total += bytes;
-    fmt::format_to(to, "{:>17} |{:>13} |{:>13} |{}\n", name, kind_of(v, *x), human(bytes),
-                   warning_of(v, *x));
+    fmt::format_to(to, "{:>17} |{:>13} |{:>13} |{}\n", name, kind_of(v, *it), human(bytes),
+                   warning_of(v, *it));
   }
   fmt::format_to(to, "{}{:>17} |{:>28} |\n{}VMs not selected for backup:\n", separator,
                  "Total size:", human(total), separator);
   auto others = std::vector<std::string_view>{};
-  for (auto& x : v.system.domains)
-    if (std::ranges::find(sizes, x->name.str(), [](auto& it) { return it.first; }) == sizes.end())
-      others.push_back(x->name.str());
+  for (auto& it : v.system.domains)
+    if (std::ranges::find(sizes, it->name.str(), [](auto& y) { return y.first; }) == sizes.end())
+      others.push_back(it->name.str());
   std::ranges::sort(others);
   for (auto name : others)
     fmt::format_to(to, " - {}\n", name);
+  if (!idle.empty())
+    text += "In the profile, but matching no domain:\n";
+  for (auto& word : idle)
+    fmt::format_to(to, " - {}\n", quoted(word));
   return text;
 }
 

@@ -10,8 +10,9 @@
 
 namespace qubes::model {
 
-/// Domains that are gone by now are passed over.
+/// Domains that are gone by now are passed over. `idle`: words of the profile that match nothing.
 std::string backup_summary(const view& v,
-                           const std::vector<std::pair<std::string, std::uint64_t>>& sizes);
+                           const std::vector<std::pair<std::string, std::uint64_t>>& sizes,
+                           const std::vector<std::string>& idle = {});
 
 } // namespace qubes::model

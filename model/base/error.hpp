@@ -138,4 +138,9 @@ inline tl::unexpected<error> fail(errc code, std::string text, std::string hint 
   return tl::unexpected<error>{error{code, std::move(text), std::move(hint)}};
 }
 
+/// Never was, or is removed meanwhile.
+inline error no_such_domain(std::string_view name, std::string hint = {}) {
+  return {errc::vm_not_found, "no such domain: '" + std::string{name} + "'", std::move(hint)};
+}
+
 } // namespace qubes::model

@@ -12,6 +12,8 @@ namespace qubes::model {
 
 namespace {
 
+constexpr auto most_digits = std::size_t{18};
+
 constexpr std::string_view blanks = " \t\n\r\v\f";
 constexpr auto longest_shown = std::size_t{64};
 
@@ -72,6 +74,23 @@ std::string plain_integer(std::string_view text) {
   if (digits.empty())
     return "0";
   return trimmed(text).starts_with('-') ? '-' + digits : digits;
+}
+
+outcome<std::int64_t> parse_count(std::string_view text, std::string_view what, bool negative) {
+  auto digits = text;
+  auto minus = negative && digits.starts_with('-');
+  if (minus)
+    digits.remove_prefix(1);
+  auto sound = !digits.empty() && digits.size() <= most_digits
+               && digits.find_first_not_of("0123456789") == digits.npos
+               && (digits.size() == 1 || digits.front() != '0');
+  if (!sound)
+    return fail(errc::protocol, fmt::format("{} is no {}", quoted(text), what),
+                fmt::format("write up to {} digits without leading zeros", most_digits));
+  auto number = std::int64_t{0};
+  for (auto c : digits)
+    number = number * 10 + (c - '0');
+  return minus ? -number : number;
 }
 
 std::optional<bool> parse_boolean(std::string_view text) {

@@ -1,6 +1,8 @@
 // Numbers, truth values and characters as clients may write them (spec/admin-api.md C4).
 #pragma once
 
+#include "model/base/error.hpp"
+
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -29,6 +31,11 @@ std::int64_t clamped_integer(std::string_view text) noexcept;
 
 /// A sign where there is one to show, and digits without leading zeros.
 std::string plain_integer(std::string_view text);
+
+/// A number of a request: digits, a `-` in front where allowed, no leading zeros
+/// (spec/admin-api.md C2). `what` names it in the refusal.
+outcome<std::int64_t> parse_count(std::string_view text, std::string_view what,
+                                  bool negative = false);
 
 /// `0 no false off` and `1 yes true on` in any case.
 std::optional<bool> parse_boolean(std::string_view text);

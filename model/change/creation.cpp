@@ -113,7 +113,7 @@ outcome<const domain*> find_template(const view& v, const creation& request) {
     return fail(errc::value,
                 fmt::format("there is no default template for a {}", row(request.type).name),
                 "name a template");
-  return fail(errc::vm_not_found, fmt::format("no such domain: {}", quoted(request.based_on)));
+  return tl::unexpected{no_such_domain(request.based_on)};
 }
 
 error no_disposable_template(std::string_view name) {

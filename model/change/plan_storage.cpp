@@ -1,4 +1,5 @@
 #include "model/change/plan_storage.hpp"
+#include "model/storage/pool_driver.hpp"
 
 #include "model/base/literal.hpp"
 #include "model/change/draft.hpp"
@@ -6,15 +7,12 @@
 #include "model/storage/volume.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 
 namespace qubes::model {
 
 namespace {
-
-constexpr auto most_digits = std::size_t{18};
 
 error no_volume(const domain& owner, std::string_view name) {
   return {errc::permission_denied,
@@ -71,17 +69,9 @@ plan change_volume(const view& v, const domain& owner, const volume& old, volume
   return std::move(to).finish();
 }
 
-void set_attribute(pool& x, std::string_view key, std::string text) {
-  auto place = std::ranges::find(x.attributes, key, [](auto& y) { return y.first; });
-  if (place == x.attributes.end())
-    x.attributes.emplace_back(key, std::move(text));
-  else
-    place->second = std::move(text);
-}
-
 plan change_pool(const view& v, const pool& old, std::string_view key, std::string text) {
   auto next = old;
-  set_attribute(next, key, std::move(text));
+  next.set(key, std::move(text));
   auto to = draft{v};
   if (next != old)
     to.edit(set_pool{std::move(next)});
@@ -92,137 +82,7 @@ event of_pool(std::string name, std::string_view pool) {
   return {"", std::move(name), {{"pool", std::string{pool}}}};
 }
 
-// -- pools a client describes -------------------------------------------------------------------
-
-using attributes = std::vector<std::pair<std::string, std::string>>;
-
-/// Lines end as Python's `splitlines` sees them, as far as ASCII goes.
-std::vector<std::string_view> lines_of(std::string_view text) {
-  constexpr auto ends = std::string_view{"\n\r\v\f\x1c\x1d\x1e"};
-  auto result = std::vector<std::string_view>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find_first_of(ends), text.size());
-    result.push_back(text.substr(0, end));
-    auto both = text.substr(end).starts_with("\r\n") ? std::size_t{2} : std::size_t{1};
-    text.remove_prefix(std::min(end + both, text.size()));
-  }
-  return result;
-}
-
-outcome<attributes> parse_options(std::string_view payload) {
-  auto result = attributes{};
-  for (auto line : lines_of(payload)) {
-    auto equals = line.find('=');
-    if (equals == line.npos)
-      return fail(errc::protocol, fmt::format("{} is no KEY=VALUE", quoted(line)),
-                  "write one option a line");
-    if (std::ranges::any_of(line, [](char c) { return c < ' ' || c == '\x7f'; }))
-      return fail(errc::protocol, fmt::format("{} cannot be printed", quoted(line)));
-    auto key = line.substr(0, equals);
-    if (std::ranges::find(result, key, [](auto& x) { return x.first; }) != result.end())
-      return fail(errc::protocol, fmt::format("{} is given twice", quoted(key)));
-    result.emplace_back(key, line.substr(equals + 1));
-  }
-  return result;
-}
-
-outcome<void> check_options(const pool_driver& driver, const attributes& given) {
-  auto names = std::vector<std::string_view>{"name"};
-  for (auto& x : driver.options)
-    names.push_back(x.name);
-  for (auto& [key, text] : given)
-    if (std::ranges::find(names, key) == names.end())
-      return fail(errc::protocol,
-                  fmt::format("a {} pool has no option {}", driver.name, quoted(key)),
-                  fmt::format("options are {}", fmt::join(names, ", ")));
-  auto missing = std::vector<std::string_view>{};
-  for (auto& x : driver.options) {
-    auto it = std::ranges::find(given, x.name, [](auto& y) { return y.first; });
-    if (x.required && (it == given.end() || it->second.empty())) // a load needs it as well
-      missing.push_back(x.name);
-  }
-  if (!missing.empty())
-    return fail(errc::general,
-                fmt::format("a {} pool needs {}", driver.name, fmt::join(missing, " and ")));
-  return {};
-}
-
-/// What every pool but one of kernels is asked to say (spec/storage.md §3).
-outcome<void> check_common(const pool_driver& driver, pool& x) {
-  if (driver.has_option("revisions_to_keep")) {
-    auto text = std::string{x.attribute("revisions_to_keep")};
-    auto count =
-        text.empty() ? outcome<std::int64_t>{1} : parse_count(text, "number of revisions", true);
-    if (!count)
-      return tl::unexpected{std::move(count.error())};
-    if (*count < -1 || *count > driver.most_revisions)
-      return fail(errc::value,
-                  fmt::format("a {} pool cannot keep {} revisions", driver.name, *count),
-                  driver.most_revisions == pool_driver::no_limit
-                      ? "-1 and more are allowed"
-                      : fmt::format("-1 to {} are allowed", driver.most_revisions));
-    set_attribute(x, "revisions_to_keep", fmt::format("{}", *count));
-  }
-  if (driver.has_option("ephemeral_volatile")) {
-    auto text = std::string{x.attribute("ephemeral_volatile")};
-    auto ephemeral = parse_boolean(text.empty() ? "False" : text);
-    if (!ephemeral)
-      return fail(errc::value, fmt::format("{} is neither true nor false", quoted(text)));
-    set_attribute(x, "ephemeral_volatile", *ephemeral ? "True" : "False");
-  }
-  return {};
-}
-
 } // namespace
-
-outcome<pool> parse_pool(std::string_view driver, std::string_view payload) {
-  auto* row = find_pool_driver(driver);
-  if (!row) {
-    auto names = std::vector<std::string_view>{};
-    for (auto& x : pool_drivers())
-      names.push_back(x.name);
-    return fail(errc::permission_denied, fmt::format("there is no driver {}", quoted(driver)),
-                fmt::format("drivers are {}", fmt::join(names, ", ")));
-  }
-  if (!is_ascii(payload))
-    return fail(errc::protocol, "the payload must be ASCII");
-  auto options = parse_options(payload);
-  if (!options)
-    return tl::unexpected{std::move(options.error())};
-  auto name = std::ranges::find(*options, "name", [](auto& x) { return x.first; });
-  if (name == options->end())
-    return fail(errc::protocol, "'name' is missing", "every pool has a name");
-  if (auto sound = check_pool_name(name->second); !sound)
-    return fail(errc::protocol, std::move(sound.error().text), std::move(sound.error().hint));
-  if (auto sound = check_options(*row, *options); !sound)
-    return tl::unexpected{std::move(sound.error())};
-  auto result = pool{.name = name->second, .driver = std::string{driver}, .attributes = {}};
-  result.attributes.emplace_back("name", result.name);
-  for (auto& x : *options)
-    if (x.first != "name")
-      result.attributes.push_back(x);
-  result.attributes.emplace_back("driver", result.driver);
-  if (auto checked = check_common(*row, result); !checked)
-    return tl::unexpected{std::move(checked.error())};
-  return result;
-}
-
-outcome<std::int64_t> parse_count(std::string_view text, std::string_view what, bool negative) {
-  auto digits = text;
-  auto minus = negative && digits.starts_with('-');
-  if (minus)
-    digits.remove_prefix(1);
-  auto sound = !digits.empty() && digits.size() <= most_digits
-               && digits.find_first_not_of("0123456789") == digits.npos
-               && (digits.size() == 1 || digits.front() != '0');
-  if (!sound)
-    return fail(errc::protocol, fmt::format("{} is no {}", quoted(text), what),
-                fmt::format("write up to {} digits without leading zeros", most_digits));
-  auto number = std::int64_t{0};
-  for (auto c : digits)
-    number = number * 10 + (c - '0');
-  return minus ? -number : number;
-}
 
 outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what) {
   return parse_count(trimmed(text), what).map([](auto x) { return static_cast<std::uint64_t>(x); });

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "model/change/plan.hpp"
-#include "model/storage/pool_driver.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -11,14 +10,6 @@
 #include <vector>
 
 namespace qubes::model {
-
-/// admin.pool.Add: one KEY=VALUE per line, `name` among them.
-outcome<pool> parse_pool(std::string_view driver, std::string_view payload);
-
-/// A payload that is a number: digits, a `-` in front where allowed, no leading zeros
-/// (spec/admin-api.md C2). `what` names it in the refusal.
-outcome<std::int64_t> parse_count(std::string_view text, std::string_view what,
-                                  bool negative = false);
 
 /// A payload that is a size in bytes; white space around is ignored.
 outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what);

@@ -63,7 +63,8 @@ std::int64_t revisions_of(const pool& home, const volume& x) {
   auto most = most_revisions(home);
   if (most == 0 || (most == 1 && !x.save_on_stop))
     return 0;
-  return parse_integer(home.attribute("revisions_to_keep")).value_or(1);
+  auto wanted = parse_integer(home.attribute("revisions_to_keep")).value_or(1);
+  return wanted < -1 || wanted > most ? 1 : wanted;
 }
 
 /// What the template has beyond the standard volumes comes along.

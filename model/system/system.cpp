@@ -48,6 +48,15 @@ std::string_view pool::attribute(std::string_view key) const noexcept {
   return {};
 }
 
+void pool::set(std::string_view key, std::string text) {
+  for (auto& [known, old] : attributes)
+    if (known == key) {
+      old = std::move(text);
+      return;
+    }
+  attributes.emplace_back(key, std::move(text));
+}
+
 const domain* system::find(std::string_view name) const noexcept {
   auto place = find_place(domains, name);
   return place == domains.end() ? nullptr : place->get();

@@ -31,6 +31,7 @@ struct pool {
   std::vector<std::pair<std::string, std::string>> attributes; ///< all, name and driver included
 
   std::string_view attribute(std::string_view key) const noexcept;
+  void set(std::string_view key, std::string text);
 
   bool operator==(const pool&) const = default;
 };

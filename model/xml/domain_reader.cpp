@@ -2,7 +2,6 @@
 #include "model/base/literal.hpp"
 #include "model/base/vid.hpp"
 #include "model/change/integrity.hpp"
-#include "model/change/plan_storage.hpp"
 #include "model/property/feature_rules.hpp"
 #include "model/storage/pool_driver.hpp"
 #include "model/storage/volume.hpp"
@@ -63,6 +62,12 @@ bool read_volume_option(std::string_view key, std::string_view text, volume& to)
   return true;
 }
 
+bool assigns_port(const domain& x, std::string_view kind, std::string_view port) {
+  auto all = std::ranges::find(x.devices, kind, &device_class::name);
+  return all != x.devices.end()
+         && std::ranges::find(all->assignments, port, &assignment::port) != all->assignments.end();
+}
+
 /// What may stand once among the devices of a class.
 std::string key_of(const assignment& x) {
   return fmt::format("{}+{}:{}", x.backend, x.port, x.identity);
@@ -82,12 +87,17 @@ std::string title_of_domain(const pugi::xml_node& x) {
 
 void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
                 report& notes) {
-  notes.note(why.at,
-             fmt::format("an entry of domain {} has no effect: {}", quoted(of.title), why.reason));
   auto element = notes.element(entry);
   auto tag = wrapper.substr(0, wrapper.find(' '));
-  of.value->kept.push_back(wrapper.empty() ? std::string{element}
-                                           : fmt::format("<{}>{}</{}>", wrapper, element, tag));
+  auto text =
+      wrapper.empty() ? std::string{element} : fmt::format("<{}>{}</{}>", wrapper, element, tag);
+  auto is_kept = [text](const domain& x) {
+    return std::ranges::find(x.kept, text) != x.kept.end();
+  };
+  notes.note(why.at,
+             fmt::format("an entry of domain {} has no effect: {}", quoted(of.title), why.reason),
+             of.title, std::move(is_kept));
+  of.value->kept.push_back(std::move(text));
 }
 
 std::string devices_of_class(std::string_view name) {
@@ -199,8 +209,10 @@ verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
   auto name = attribute(x, "name");
   auto read = try_property(x, to);
   if (!read && is_number(name)) {
-    notes_.note(read.error().at, fmt::format("{} of domain {} is none: {}", name, quoted(to.title),
-                                             read.error().reason));
+    notes_.note(
+        read.error().at,
+        fmt::format("{} of domain {} is none: {}", name, quoted(to.title), read.error().reason),
+        to.title);
     to.migrated = true;
     return {};
   }
@@ -252,8 +264,10 @@ verdict domain_reader::try_property(const pugi::xml_node& x, record& to) {
   if (all.size() == known && place->second != *parsed) {
     if (name == "name")
       return because(at, fmt::format("property '{}' is given twice", name));
-    notes_.note(at, fmt::format("property '{}' of domain {} is given twice, the last one holds",
-                                name, quoted(to.title)));
+    notes_.note(at,
+                fmt::format("property '{}' of domain {} is given twice, the last one holds", name,
+                            quoted(to.title)),
+                to.title);
     place->second = std::move(*parsed);
   }
   return {};
@@ -294,8 +308,10 @@ verdict domain_reader::read_identity(record& to) {
   if (number && *number >= 1 && *number <= highest_qid)
     y.qid = *number;
   else if (number)
-    notes_.note(to.at, fmt::format("qid of domain {} is none: it is {}, not one of 1 to {}",
-                                   quoted(to.title), *number, highest_qid));
+    notes_.note(to.at,
+                fmt::format("qid of domain {} is none: it is {}, not one of 1 to {}",
+                            quoted(to.title), *number, highest_qid),
+                to.title);
   if (auto uuid = y.properties.find("uuid"); uuid != y.properties.end())
     y.uuid = to_text(uuid->second);
   return {};
@@ -328,8 +344,10 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   if (auto sound = check_feature_text(*to.value, name, text); !sound)
     return because(at, sound.error().text);
   if (to.value->features.find(name))
-    notes_.note(at, fmt::format("feature {} of domain {} is given twice, the last one holds",
-                                quoted(name), quoted(to.title)));
+    notes_.note(at,
+                fmt::format("feature {} of domain {} is given twice, the last one holds",
+                            quoted(name), quoted(to.title)),
+                to.title);
   else if (to.value->features.size() == features::most)
     return because(at, fmt::format("it has more than {} features", features::most));
   to.value->features.set(name, std::move(text));
@@ -442,8 +460,10 @@ void domain_reader::place_pci(device_entry& to, const record& of) {
     to.value.port = std::move(port);
     to.migrated = true;
   } else if (is_unplaced(here, port)) {
-    notes_.note(to.at, fmt::format("pci device {} of domain {} is an address of no device here",
-                                   quoted(port), quoted(of.title)));
+    notes_.note(to.at,
+                fmt::format("pci device {} of domain {} is an address of no device here",
+                            quoted(port), quoted(of.title)),
+                of.title, [port](const domain& x) { return assigns_port(x, "pci", port); });
   }
 }
 
@@ -511,9 +531,15 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     return because(at, at_home.error().text);
   auto result = default_volume(to.value->type, name);
   auto as_written = [&](std::string_view key, std::string_view why) {
-    notes_.note(at, fmt::format("{} of volume {} of domain {} is as by default there: {}", key,
-                                quoted(name), quoted(to.title), why));
     auto written = x.attribute(std::string{key}.c_str());
+    auto is_written = [name = result.name, key = std::string{key}](const domain& x) {
+      auto* now = x.find_volume(name);
+      return now && std::ranges::any_of(now->unknown, [&](auto& y) { return y.first == key; });
+    };
+    notes_.note(at,
+                fmt::format("{} of volume {} of domain {} is as by default there: {}", key,
+                            quoted(name), quoted(to.title), why),
+                to.title, std::move(is_written));
     if (written && std::ranges::find(result.unknown, key, [](auto& y) {
                      return y.first;
                    }) == result.unknown.end())

@@ -6,6 +6,7 @@
 #include "model/xml/source.hpp"
 
 #include <array>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -41,6 +42,12 @@ public:
 
   void note(std::size_t at, std::string text);
 
+  /// About a domain; true as long as `still` says so of its record, and that is there.
+  using record_check = std::function<bool(const domain&)>;
+  void note(std::size_t at, std::string text, const std::string& about, record_check still = {});
+
+  void note(std::size_t at, finding x);
+
   /// The record starts at `element`; its text goes to quarantine untouched.
   void set_aside(section where, std::string_view name, std::size_t element, const problem& why);
 
@@ -55,7 +62,7 @@ public:
 
 private:
   const source& text_;
-  std::vector<std::pair<std::size_t, std::string>> notes_;
+  std::vector<std::pair<std::size_t, finding>> notes_;
   std::vector<std::pair<std::size_t, quarantined>> aside_;
   bool migrated_ = false;
 };

@@ -5,6 +5,7 @@
 #include "model/system/host.hpp"
 #include "model/system/system.hpp"
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -14,8 +15,13 @@ namespace qubes::model::xml {
 
 /// A remark about the file: what is wrong, where, and what was done about it.
 struct finding {
-  int line = 0;     ///< 0 when not known
-  std::string text; ///< a sentence that names the record and the reason
+  int line = 0;         ///< of the file as it was read; 0 when not known
+  std::string text{};   ///< a sentence that names the record and the reason
+  std::string domain{}; ///< that it is about, "" for none
+  std::function<bool(const system&)>
+      still{}; ///< until this says no; none: as long as it is the file
+
+  bool holds(const system& now) const { return !still || still(now); }
 };
 
 struct loaded {

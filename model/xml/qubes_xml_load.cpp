@@ -1,5 +1,6 @@
 #include "model/base/literal.hpp"
 #include "model/change/integrity.hpp"
+#include "model/storage/pool_options.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
 
@@ -20,31 +21,13 @@ namespace {
 
 // -- pools ----------------------------------------------------------------------------------------
 
-struct driver_row {
-  std::string_view driver;
-  std::vector<const char*> needed;
-};
+constexpr auto until_set = "the default holds until it is set";
 
-const std::vector<driver_row>& drivers() {
-  static const auto rows = std::vector<driver_row>{
-      {"file", {"dir_path"}},         {"file-reflink", {"dir_path"}},
-      {"linux-kernel", {"dir_path"}}, {"lvm_thin", {"volume_group", "thin_pool"}},
-      {"zfs", {"container"}},         {"callback", {"conf_id"}},
-  };
-  return rows;
-}
-
-bool is_integer(std::string_view text) {
-  auto x = std::int64_t{0};
-  auto [stop, failure] = std::from_chars(text.begin(), text.end(), x);
-  return failure == std::errc{} && stop == text.end();
-}
-
-bool is_switch(std::string_view text) {
-  for (auto known : {"True", "False", "1", "0", "on", "off", ""})
-    if (text == known)
-      return true;
-  return false;
+pool pool_of(const pugi::xml_node& x) {
+  auto result = pool{std::string{attribute(x, "name")}, std::string{attribute(x, "driver")}, {}};
+  for (auto y : x.attributes())
+    result.attributes.emplace_back(y.name(), y.value());
+  return result;
 }
 
 /// What is wrong with a pool's attributes, "" for nothing.
@@ -53,36 +36,41 @@ std::string pool_trouble(const pugi::xml_node& x) {
     return checked.error().text;
   if (auto name = doubled_attribute(x); !name.empty())
     return fmt::format("the attribute {} is given twice", quoted(name));
-  auto driver = attribute(x, "driver");
-  auto row = std::ranges::find(drivers(), driver, &driver_row::driver);
-  if (row == drivers().end())
-    return fmt::format("there is no pool driver {}", quoted(driver));
-  for (auto needed : row->needed)
-    if (attribute(x, needed).empty())
-      return fmt::format("the driver '{}' needs the attribute '{}'", driver, needed);
-  return {};
+  auto* driver = find_pool_driver(attribute(x, "driver"));
+  if (!driver)
+    return fmt::format("there is no pool driver {}", quoted(attribute(x, "driver")));
+  auto whole = check_whole(*driver, pool_of(x));
+  return whole ? std::string{} : whole.error().text;
 }
 
-/// What is wrong with a setting of a pool that has a default, "" for nothing.
-std::string setting_trouble(std::string_view name, std::string_view text) {
-  if (name == "revisions_to_keep" && !is_integer(text))
-    return fmt::format("revisions_to_keep is {}, which is no number", quoted(text));
-  if (name == "ephemeral_volatile" && !is_switch(text))
-    return fmt::format("ephemeral_volatile is {}, neither True nor False", quoted(text));
-  return {};
+/// What is wrong with a setting of a pool that is served nevertheless, "" for nothing.
+std::string setting_trouble(const pool_driver& driver, std::string_view name,
+                            std::string_view text) {
+  if (name == "dir_path" && !text.starts_with('/'))
+    return fmt::format("dir_path is {}, no absolute path; nothing there can be used", quoted(text));
+  if (!driver.has_option(name))
+    return {};
+  auto number = name == "revisions_to_keep";
+  if (number && !is_integer(text))
+    return fmt::format("revisions_to_keep is {}, which is no number; {}", quoted(text), until_set);
+  auto known = parse_option(driver, name, number ? plain_integer(text) : std::string{text});
+  return known ? std::string{}
+               : fmt::format("{} is {}: {}; {}", name, quoted(text), known.error().text, until_set);
+}
+
+/// As long as the pool has that setting.
+std::function<bool(const system&)> still_set(const std::string& pool,
+                                             std::pair<std::string, std::string> setting) {
+  return [pool, setting = std::move(setting)](const system& now) {
+    auto* it = now.find_pool(pool);
+    return it && it->attribute(setting.first) == setting.second;
+  };
 }
 
 // -- labels ---------------------------------------------------------------------------------------
 
 constexpr auto old_gray = std::string_view{"0x555753"};
 constexpr auto gray = "0x555555";
-
-std::string_view trimmed(std::string_view text) {
-  auto begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string_view::npos)
-    return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
-}
 
 bool is_color(std::string_view text) {
   text = trimmed(text);
@@ -210,13 +198,13 @@ private:
       trouble = "another pool has the same name";
     if (!trouble.empty())
       return set_aside(section::pools, name, x, std::move(trouble));
-    auto entry = pool{name, std::string{attribute(x, "driver")}, {}};
-    for (auto y : x.attributes()) {
-      entry.attributes.emplace_back(y.name(), y.value());
-      if (auto wrong = setting_trouble(y.name(), y.value()); !wrong.empty())
-        notes_.note(offset_of(x), fmt::format("pool {}: {}; the default holds until it is set",
-                                              quoted(name), wrong));
-    }
+    auto entry = pool_of(x);
+    for (auto& setting : entry.attributes)
+      if (auto wrong =
+              setting_trouble(*find_pool_driver(entry.driver), setting.first, setting.second);
+          !wrong.empty())
+        notes_.note(offset_of(x), {.text = fmt::format("pool {}: {}", quoted(name), wrong),
+                                   .still = still_set(name, setting)});
     result_.system.pools.push_back(std::move(entry));
   }
 
@@ -236,16 +224,19 @@ private:
       return refuse("the host has no such property");
     if (has_children(x))
       return refuse("it has elements inside");
-    if (result_.system.globals.contains(name))
-      return refuse("it is given twice");
     auto parsed = load_property({here(), nullptr}, *row, text);
     if (!parsed)
       return refuse(parsed.error().message());
     if (has_attribute(x, "ref"))
       notes_.mark_migrated();
     if (row->type == wire_type::domain)
-      globals_.places.emplace(name, offset_of(x));
-    result_.system.globals.emplace(name, std::move(*parsed));
+      globals_.places.insert_or_assign(name, offset_of(x));
+    auto [place, first] = result_.system.globals.try_emplace(name, *parsed);
+    if (!first && place->second != *parsed) {
+      notes_.note(offset_of(x), fmt::format("global property {} is given twice, the last one holds",
+                                            quoted(name)));
+      place->second = std::move(*parsed);
+    }
   }
 
   void add_record(record x) {
@@ -254,9 +245,9 @@ private:
     records_.push_back(std::move(x));
   }
 
-  /// A disk belongs to one volume of one domain, whatever kind of volume that is: what is thrown away
-  /// when one stops must not be what another keeps. A record that was copied by hand has the disks
-  /// of the one that it was copied from, whose name they bear.
+  /// A disk belongs to one volume of one domain, whatever kind of volume that is: what is thrown
+  /// away when one stops must not be what another keeps. A record that was copied by hand has the
+  /// disks of the one that it was copied from, whose name they bear.
   void keep_copies_out() {
     struct holder {
       record* owner;
@@ -333,7 +324,8 @@ private:
     }
     auto& y = *x.value;
     auto why = y.qid == 0 ? "it has none" : fmt::format("another domain has {}", y.qid);
-    notes_.note(x.at, fmt::format("qid of domain {} becomes {}: {}", quoted(x.title), qid, why));
+    notes_.note(x.at, fmt::format("qid of domain {} becomes {}: {}", quoted(x.title), qid, why),
+                x.title);
     known.insert(qid);
     y.qid = qid;
     y.properties.insert_or_assign("qid", qid);
@@ -345,8 +337,10 @@ private:
     auto& y = *x.value;
     auto uuid = make_uuid_();
     if (!y.uuid.empty())
-      notes_.note(x.at, fmt::format("uuid of domain {} becomes {}: another domain has {}",
-                                    quoted(x.title), uuid, y.uuid));
+      notes_.note(x.at,
+                  fmt::format("uuid of domain {} becomes {}: another domain has {}",
+                              quoted(x.title), uuid, y.uuid),
+                  x.title);
     y.uuid = uuid;
     y.properties.insert_or_assign("uuid", std::move(uuid));
     x.migrated = result_.numbered = true;

@@ -23,12 +23,31 @@ std::string_view word(section x) {
 } // namespace
 
 void report::note(std::size_t at, std::string text) {
-  notes_.emplace_back(at, std::move(text));
+  note(at, finding{.text = std::move(text)});
+}
+
+void report::note(std::size_t at, std::string text, const std::string& about, record_check still) {
+  note(at, finding{.text = std::move(text),
+                   .domain = about,
+                   .still = [about, still = std::move(still)](const system& now) {
+                     auto* it = now.find(about);
+                     return it && (!still || still(*it));
+                   }});
+}
+
+void report::note(std::size_t at, finding x) {
+  notes_.emplace_back(at, std::move(x));
 }
 
 void report::set_aside(section where, std::string_view name, std::size_t element,
                        const problem& why) {
-  note(why.at, fmt::format("{} {} is not served: {}", word(where), quoted(name), why.reason));
+  auto is_aside = [xml = std::string{text_.element(element)}](const system& now) {
+    return std::ranges::find(now.quarantine, xml, &quarantined::xml) != now.quarantine.end();
+  };
+  note(why.at, finding{.text = fmt::format("{} {} is not served: {}", word(where), quoted(name),
+                                           why.reason),
+                       .domain = where == section::domains ? std::string{name} : std::string{},
+                       .still = std::move(is_aside)});
   aside_.emplace_back(element, quarantined{.where = where,
                                            .name = std::string{name},
                                            .line = text_.line(element),
@@ -41,8 +60,10 @@ void report::hand_over(loaded& to) {
   auto by_place = [](auto& a, auto& b) { return a.first < b.first; };
   std::ranges::stable_sort(notes_, by_place);
   std::ranges::stable_sort(aside_, by_place);
-  for (auto& [at, text] : notes_)
-    to.findings.push_back({text_.line(at), std::move(text)});
+  for (auto& [at, x] : notes_) {
+    x.line = text_.line(at);
+    to.findings.push_back(std::move(x));
+  }
   for (auto& [at, x] : aside_)
     to.system.quarantine.push_back(std::move(x));
   to.migrated = migrated_;

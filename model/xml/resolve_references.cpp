@@ -17,6 +17,15 @@ namespace qubes::model::xml {
 
 namespace {
 
+/// As long as its property is what it is now.
+report::record_check still_has(const char* property, const domain& x) {
+  auto value_in = [property](const domain& y) {
+    auto found = y.properties.find(property);
+    return found == y.properties.end() ? std::optional<value>{} : std::optional{found->second};
+  };
+  return [value_in, then = value_in(x)](const domain& y) { return value_in(y) == then; };
+}
+
 class reference_resolver {
 public:
   reference_resolver(std::vector<record>& records, const global_references& globals,
@@ -219,8 +228,10 @@ private:
       auto& [name, entry] = *by_name_.find(x->name.str());
       if (auto place = entry->references.find("netvm");
           place != entry->references.end() && !provides(*netvm))
-        notes_.note(place->second, fmt::format("netvm of {} is {}, which provides no network",
-                                               quoted(name), quoted(netvm->name.str())));
+        notes_.note(place->second,
+                    fmt::format("netvm of {} is {}, which provides no network", quoted(name),
+                                quoted(netvm->name.str())),
+                    name, still_has("netvm", *x));
     }
   }
 
@@ -253,10 +264,11 @@ private:
   void cut(record& x) {
     auto place = x.references.find("netvm");
     auto netvm = read_text({here(), x.value.get()}, "netvm");
+    x.value->properties.insert_or_assign("netvm", none{});
     notes_.note(place == x.references.end() ? x.at : place->second,
                 fmt::format("netvm of {} becomes none: {} would lead back to it", quoted(x.title),
-                            quoted(netvm)));
-    x.value->properties.insert_or_assign("netvm", none{});
+                            quoted(netvm)),
+                x.title, still_has("netvm", *x.value));
     x.migrated = true;
   }
 

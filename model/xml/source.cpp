@@ -1,5 +1,6 @@
 #include "model/xml/source.hpp"
 
+#include "model/base/literal.hpp"
 #include "model/base/utf8.hpp"
 #include "model/xml/elements.hpp"
 #include "model/xml/qubes_xml.hpp"
@@ -102,6 +103,14 @@ std::size_t begin_of(const pugi::xml_node& x) {
   return inside - std::min(mark.size(), inside);
 }
 
+/// As the document declares it, in lower case.
+std::string encoding_of(const pugi::xml_document& x) {
+  auto first = x.first_child();
+  auto declared =
+      first.type() == pugi::node_declaration ? attribute(first, "encoding") : std::string_view{};
+  return declared.empty() ? "utf-8" : lower_case(declared);
+}
+
 } // namespace
 
 outcome<source> source::open(std::string_view text, std::string_view name) {
@@ -132,6 +141,9 @@ outcome<source> source::open(std::string_view text, std::string_view name) {
   if (!parsed)
     return refuse_at(static_cast<std::size_t>(std::max<std::ptrdiff_t>(parsed.offset, 0)),
                      fmt::format("is no well-formed XML ({})", parsed.description()));
+  auto encoding = encoding_of(*result.tree_);
+  if (encoding != "utf-8" && encoding != "us-ascii" && !is_ascii(text))
+    return refuse(fmt::format("is in {}, it must be in UTF-8", quoted(encoding)));
   auto root = result.root();
   for (auto x = root.next_sibling(); x; x = x.next_sibling())
     if (is_element(x))

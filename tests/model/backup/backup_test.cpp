@@ -110,6 +110,16 @@ TEST_F(backups, are_summed_up_in_a_table) {
   EXPECT_THAT(text, testing::EndsWith(" - sys-vpn\n"));
 }
 
+TEST_F(backups, name_words_of_their_profile_that_match_nothing) {
+  auto profile = read(std::string{places}
+                      + "include: [work, wrok, '@tag:none', '@type:AppVM', '@type:Appvm']\n"
+                        "exclude: [valt]\npassphrase_text: x");
+  ASSERT_TRUE(profile);
+  auto idle = words_without_effect(at.system, *profile);
+  EXPECT_THAT(idle, ElementsAre("wrok", "@tag:none", "@type:Appvm", "valt"));
+  EXPECT_THAT(backup_summary(at.view(), {}, idle), testing::EndsWith(" - 'valt'\n"));
+}
+
 TEST_F(backups, hold_the_volumes_whose_data_outlives_a_stop) {
   EXPECT_THAT(volumes_in_backup(at["work"]), ElementsAre("private"));
   EXPECT_THAT(volumes_in_backup(at["debian"]), testing::UnorderedElementsAre("root", "private"));

@@ -1,5 +1,6 @@
 // What clients may say of volumes and pools (spec/admin-api.md B4, B6, C2).
 #include "model/change/plan_storage.hpp"
+#include "model/storage/pool_options.hpp"
 #include "model/storage/volume.hpp"
 #include "tests/model/sample_system.hpp"
 

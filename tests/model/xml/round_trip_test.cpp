@@ -11,6 +11,7 @@
 #include "model/network/firewall.hpp"
 #include "model/property/property.hpp"
 #include "model/storage/pool_driver.hpp"
+#include "model/storage/pool_options.hpp"
 #include "model/system/device_class.hpp"
 #include "model/xml/firewall_xml.hpp"
 #include "model/xml/qubes_xml.hpp"
