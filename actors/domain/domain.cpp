@@ -186,6 +186,7 @@ void domain_state::carry_out(const ask::set_notes& x, const reply& to) {
 // -- small things -------------------------------------------------------------------------------
 /// Something that failed in this life is due again; an earlier life's is over.
 void domain_state::tick(std::uint64_t life) {
+  volumes_.tick(); // what their disks have outlives this life
   if (life != life_)
     return;
   if (start_ && start_->undo_waits)

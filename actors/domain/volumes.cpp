@@ -60,7 +60,13 @@ void domain_volumes::with_facts(
                                              domain_.world()->now_us());
   if (!known)
     return domain_.on_disk(*at, disk_job::look_at_volume{}, to,
-                           [at = *at, then](const model::volume_facts& found) { then(at, found); });
+                           [this, at = *at, then](const model::volume_facts& found) {
+                             // A daemon that ended in between did not note it.
+                             if (auto& it = *at.domain->find_volume(at.volume);
+                                 it.save_on_stop && found.size > it.size)
+                               note_size(at.volume, found.size, to_nobody());
+                             then(at, found);
+                           });
   then(*at, known->facts);
   if (known->ages)
     domain_.on_disk(*at, disk_job::look_at_volume{}, to_nobody(),
@@ -163,9 +169,31 @@ void domain_volumes::end_of_import(const std::string& volume) {
 void domain_volumes::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
   if (bytes == 0)
     return to.ok();
+  owed_sizes_.erase(volume);
+  auto hear = [this, volume, bytes, to](model::outcome<std::string> done) {
+    if (done)
+      pause_ = {};
+    if (done || done.error().code != errc::store)
+      return to.give(std::move(done));
+    owe_size(volume, bytes);
+    to.refuse({errc::store,
+               fmt::format("volume '{}' of '{}' has {} bytes now, which could not be noted: {}",
+                           volume, domain_.who(), bytes, done.error().text),
+               "its record follows as soon as qubes.xml can be written"});
+  };
   domain_.change(
       [volume, bytes](auto& v, auto& me) { return plan_set_volume_size(v, me, volume, bytes); },
-      to);
+      domain_.heard_here(std::move(hear)));
+}
+
+void domain_volumes::owe_size(const std::string& volume, std::uint64_t bytes) {
+  owed_sizes_[volume] = bytes;
+  domain_.try_again(pause_);
+}
+
+void domain_volumes::tick() {
+  for (auto& [volume, bytes] : std::exchange(owed_sizes_, {}))
+    note_size(volume, bytes, to_nobody());
 }
 
 /// Overwrites a volume with another one's last committed state.

@@ -31,12 +31,15 @@ public:
   /// Their volumes are about to go.
   void break_off_copies();
 
+  void tick();
+
 private:
   void with_facts(
       const std::string& volume, const reply& to,
       const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then);
   void grow_file_system(const std::string& volume, const reply& to);
   void note_size(const std::string& volume, std::uint64_t bytes, const reply& to);
+  void owe_size(const std::string& volume, std::uint64_t bytes);
   void give_up_import(disk_job::volume_target at, const std::function<void()>& then);
   void end_of_import(const std::string& volume);
   void keep_import(const std::string& volume, const disk_job::end_import::result& x,
@@ -55,6 +58,8 @@ private:
   domain_core& domain_;
   std::map<std::string, import, std::less<>> imports_; ///< by volume
   std::vector<std::weak_ptr<cancellation>> copies_;    ///< under way
+  std::map<std::string, std::uint64_t> owed_sizes_;    ///< that could not be written yet, by volume
+  std::chrono::milliseconds pause_{0};
 };
 
 } // namespace qubes::actors

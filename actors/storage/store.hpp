@@ -60,6 +60,7 @@ public:
 
 private:
   model::outcome<void> check_stamp();
+  model::outcome<void> find_free_generation();
   model::outcome<void> keep_generation();
   void note_generations(const std::vector<std::uint64_t>& numbers);
 

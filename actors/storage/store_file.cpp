@@ -31,9 +31,9 @@ std::optional<std::uint64_t> generation_number(std::string_view file, std::strin
   file.remove_suffix(tail.size());
   auto number = std::uint64_t{0};
   auto [end, err] = std::from_chars(file.data(), file.data() + file.size(), number);
-  if (err != std::errc{} || end != file.data() + file.size() || file.size() != 10)
-    return std::nullopt;
-  return number;
+  auto whole = err == std::errc{} && end == file.data() + file.size();
+  auto padded = file.size() == 10 || (file.size() > 10 && file.front() != '0');
+  return whole && padded ? std::optional{number} : std::nullopt;
 }
 
 /// Ascending.
@@ -144,10 +144,26 @@ outcome<void> store_file::check_stamp() {
                      "send qvmd SIGHUP to adopt the file as it is, or put the old one back");
 }
 
+/// The directory is made anew, and a name that somebody else has taken is passed over: neither may
+/// keep an acknowledgement from its client for good.
+outcome<void> store_file::find_free_generation() {
+  if (auto made = disk_->make_directory(generations_directory); !made)
+    return made;
+  for (;; ++next_generation_) {
+    kept_ = generation_name(next_generation_, damaged_ ? bad : good);
+    auto taken = disk_->stamp(kept_);
+    if (!taken)
+      return tl::unexpected{std::move(taken.error())};
+    if (!*taken)
+      return {};
+  }
+}
+
 outcome<void> store_file::keep_generation() {
   if (!stamp_ || recent_ == 0)
     return {};
-  kept_ = generation_name(next_generation_, damaged_ ? bad : good);
+  if (auto free = find_free_generation(); !free)
+    return free;
   if (auto linked = disk_->link(file, kept_); !linked)
     return linked;
   if (!damaged_)

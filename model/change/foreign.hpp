@@ -6,8 +6,8 @@
 
 namespace qubes::model {
 
-/// Refused (errc::store) when it would leave a living guest without its record, or has lost all
-/// pools or all domains: such a file is damaged, whatever it says.
+/// Refused (errc::store) when it would leave a living guest without its record or with other disks
+/// than it has, or has lost all pools or all domains: such a file is damaged, whatever it says.
 outcome<void> may_follow(const view& present, const system& written);
 
 } // namespace qubes::model

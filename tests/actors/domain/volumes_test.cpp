@@ -170,6 +170,24 @@ TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
+/// What the pool has done is not undone; a refusal that hid it would be wrong for good.
+TEST_P(volumes_of_a_domain, have_their_size_noted_as_soon_as_the_store_can_write) {
+  auto noted = [&] {
+    return sim.world().system.read()->find("app0")->find_volume("private")->size;
+  };
+  sim.disk().fail_at(0, "No space left on device");
+  auto refused = sim.ask("app0", ask::resize_volume{"private", "30000000000"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::store);
+  EXPECT_THAT(refused.error().message(),
+              AllOf(HasSubstr("has 30000000000 bytes now"), HasSubstr("No space left on device"),
+                    HasSubstr("follows")));
+  sim.pass(std::chrono::seconds{5});
+  EXPECT_EQ(noted(), 30'000'000'000U);
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), IsEmpty());
+}
+
 TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
   ASSERT_TRUE(start("app0"));
   auto refused = sim.ask("app0", ask::resize_volume{"private", "30000000000"});

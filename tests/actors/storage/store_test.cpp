@@ -92,6 +92,30 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "700"}));
 }
 
+/// By such a file a stop would throw away what its guest wrote, or put it where others read.
+TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
+  auto sim = simulation{0, sample_host(2, 1)};
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  auto ours = *sim.world().system.read();
+  auto damage = [&](auto change) {
+    auto theirs = ours;
+    auto record = std::make_shared<model::domain>(*theirs.find("app0"));
+    change(*std::ranges::find(record->volumes, "private", &model::volume::name));
+    theirs.put(std::move(record));
+    return model::xml::save(theirs);
+  };
+  for (auto& file : {damage([](auto& x) { x.save_on_stop = false; }),
+                     damage([](auto& x) { x.vid = "appvms/app0/other"; })}) {
+    sim.adopt(file);
+    EXPECT_EQ(*sim.world().system.read(), ours) << "memory stays";
+    EXPECT_THAT(sim.world().status.store().error,
+                testing::AllOf(testing::HasSubstr("app0"), testing::HasSubstr("volumes")));
+  }
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  sim.adopt(damage([](auto& x) { x.vid = "appvms/app0/other"; }));
+  EXPECT_EQ(sim.world().status.store().error, "");
+}
+
 /// Such a file would leave a guest that nobody could stop, and take its disks.
 TEST(store, a_file_without_the_record_of_a_living_guest_is_refused) {
   auto sim = simulation{0, sample_host(2, 1)};
@@ -272,6 +296,35 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
     ASSERT_TRUE(fallen) << fallen.error().message();
     auto saved = next.save(fallen->loaded.system);
     EXPECT_TRUE(saved) << saved.error().message();
+  }
+}
+
+TEST(store, writes_whatever_became_of_its_generations) {
+  auto disk = std::make_shared<drivers::power_loss_disk>();
+  auto host = sample_host(1, 1);
+  disk->foreign_write("qubes.xml", model::xml::save(host));
+  auto files =
+      actors::store_file{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+  ASSERT_TRUE(files.load({}));
+  auto expect_written = [&](std::string_view when) {
+    auto done = files.save(host);
+    EXPECT_TRUE(done) << when << ": " << done.error().message();
+  };
+  expect_written("at first");
+  disk->foreign_write("backup/qubes-0000000002.xml", "<qubes/>");
+  expect_written("a name is taken");
+  for (auto& name : *disk->list("backup"))
+    ASSERT_TRUE(disk->remove("backup/" + name));
+  expect_written("all are gone");
+  disk->foreign_write("backup/qubes-9999999999.xml", model::xml::save(host));
+  for (auto daemon = 0; daemon < 3; ++daemon) {
+    auto next =
+        actors::store_file{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+    ASSERT_TRUE(next.load({}));
+    for (auto change = 0; change < 2; ++change) {
+      auto done = next.save(host);
+      EXPECT_TRUE(done) << done.error().message();
+    }
   }
 }
 
