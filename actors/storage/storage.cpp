@@ -202,7 +202,6 @@ storage_state::~storage_state() {
 /// What an earlier daemon had begun to remove goes first. Readers find the volumes known. What
 /// cannot be looked at, whoever asks for it hears of.
 void storage_state::survey() {
-  surveying_ = true;
   hand_on(homes, typed_disk_job{all_directories{}, disk_job::list_removals{}},
           [this](const outcome<disk_job::list_removals::result>& found) {
             for (auto& x : found ? found->trouble : std::vector<std::string>{})
@@ -213,8 +212,8 @@ void storage_state::survey() {
               spdlog::error("nobody knows what was being removed: {}", found.error().message());
             surveying_ = false;
             world_->removals.tell_all_known();
-            for (auto& x : std::exchange(early_, {}))
-              line_up(x);
+            for (auto& go_on : std::exchange(early_, {}))
+              go_on();
           });
   auto now = world_->system.read();
   for (auto& x : now->domains)
@@ -348,13 +347,21 @@ void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
   if (!all->lined_up)
     begin(all);
   else if (surveying_)
-    early_.push_back(all);
+    early_.push_back([this, all] { line_up(all); });
   else
     line_up(all);
 }
 
+template <class Job>
+constexpr bool writes_notes =
+    std::is_same_v<Job, disk_job::note_removal> || std::is_same_v<Job, disk_job::forget_removal>;
+
+/// A note that is written while those of an earlier daemon are read would be taken for one of
+/// them, or for a draft that a crash left.
 template <disk_job::is_piece Job>
 void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
+  if (surveying_ && writes_notes<Job>)
+    return early_.push_back([this, x, to] { take(x, to); });
   auto owner = pool_of(x.about);
   if (!owner)
     return to(tl::unexpected{std::move(owner.error())});

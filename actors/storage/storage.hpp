@@ -71,8 +71,8 @@ private:
   std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
   std::map<std::string, unsigned> deaths_;
   std::map<std::string, std::deque<domain_work_ptr>> lives_; ///< creations and removals, by name
-  bool surveying_ = false; ///< what an earlier daemon left is being looked for
-  std::vector<domain_work_ptr> early_;
+  bool surveying_ = true;                    ///< until it is known what an earlier daemon left
+  std::vector<std::function<void()>> early_; ///< work that came meanwhile
 };
 
 storage_actor::behavior_type storage(storage_actor::stateful_pointer<storage_state> self,

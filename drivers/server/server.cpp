@@ -32,7 +32,7 @@ using model::fail;
 /// Nice value of the thread that serves.
 constexpr auto urgent = -10;
 
-/// When descriptors run out, new clients wait this long in the backlog.
+/// When descriptors or places run out, new clients wait this long in the backlog.
 constexpr std::chrono::milliseconds starved_pause{100};
 
 /// Connections taken from one listener before others get their turn.
@@ -194,6 +194,7 @@ private:
   // -- listeners -----------------------------------------------------------------------------
   void accept_from(std::size_t index);
   bool full() const { return open_ >= limits_.connections; }
+  bool give_up_slowest();
   void watch_listeners(bool on);
   void resume_listeners();
   void close_listeners();
@@ -326,7 +327,7 @@ int epoll_server::patience() {
   auto due = clock::time_point::max();
   if (oldest_ != no_slot)
     due = table_.at(oldest_).deadline;
-  if (!listening_ && !full() && accepting_)
+  if (!listening_ && accepting_ && (!full() || oldest_ != no_slot))
     due = std::min(due, starved_until_);
   if (due == clock::time_point::max())
     return -1;
@@ -400,8 +401,10 @@ void epoll_server::accept_from(std::size_t index) {
   for (auto i = 0; i < accepts_per_turn; ++i) {
     if (!accepting_ || index >= listeners_.size())
       return;
-    if (full())
+    if (full() && !give_up_slowest()) {
+      starved_until_ = clock::now() + starved_pause;
       return watch_listeners(false);
+    }
     auto socket = unique_fd{
         ::accept4(listeners_[index].fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
     if (socket) {
@@ -418,6 +421,19 @@ void epoll_server::accept_from(std::size_t index) {
   }
 }
 
+/// The client that is sending its request for the longest time makes room for a new one: a request
+/// takes no time, and one that is never ended must not keep others out. False when there is none.
+bool epoll_server::give_up_slowest() {
+  auto slowest = oldest_;
+  while (slowest != no_slot && table_.at(slowest).asked)
+    slowest = table_.at(slowest).after;
+  if (slowest == no_slot
+      || clock::now() < table_.at(slowest).deadline - limits_.request_time + limits_.sending_time)
+    return false;
+  close(table_.at(slowest));
+  return true;
+}
+
 void epoll_server::watch_listeners(bool on) {
   for (auto i = std::size_t{0}; i < listeners_.size(); ++i) {
     auto x = epoll_event{on ? EPOLLIN : 0U, {.u64 = first_listener_token + i}};
@@ -427,7 +443,8 @@ void epoll_server::watch_listeners(bool on) {
 }
 
 void epoll_server::resume_listeners() {
-  if (!listening_ && accepting_ && !full() && clock::now() >= starved_until_)
+  if (!listening_ && accepting_ && (!full() || oldest_ != no_slot)
+      && clock::now() >= starved_until_)
     watch_listeners(true);
 }
 

@@ -34,6 +34,8 @@ struct server_limits {
                                   ///< dropped. One reply may be longer, if it is the only one.
   std::chrono::milliseconds request_time{30000}; ///< to send the whole request, and to read on
                                                  ///< whenever something is left to be read
+  std::chrono::milliseconds sending_time{200}; ///< for the same while others wait for a place: who
+                                               ///< sends for longer is dropped for one who comes
 };
 
 struct server_handler {

@@ -562,6 +562,7 @@ TEST_F(servers, work_beside_two_thousand_idle_connections) {
 
 TEST_F(servers, let_more_clients_than_allowed_wait_their_turn) {
   limits.connections = 2;
+  limits.sending_time = limits.request_time;
   serve_notes();
   auto first = client{path};
   auto second = client{path};
@@ -582,6 +583,33 @@ TEST_F(servers, let_more_clients_than_allowed_wait_their_turn) {
   EXPECT_EQ(request->bytes, "third");
   s->send(request->id, "done", true);
   EXPECT_EQ(third.hear_all(), "done");
+}
+
+TEST_F(servers, let_requests_that_are_never_ended_keep_nobody_out) {
+  limits.connections = 4;
+  limits.sending_time = 20ms;
+  serve_notes();
+  auto asked = client{path};
+  asked.say("slow");
+  asked.finish();
+  auto slow = notes.next();
+  ASSERT_TRUE(slow);
+  auto halves = std::vector<std::unique_ptr<client>>{};
+  for (auto i = 0; i < 8; ++i) {
+    halves.push_back(std::make_unique<client>(path));
+    halves.back()->say("half");
+  }
+  auto honest = client{path};
+  honest.say("honest");
+  honest.finish();
+  auto request = notes.next();
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->bytes, "honest");
+  s->send(request->id, "done", true);
+  EXPECT_EQ(honest.hear_all(), "done");
+  EXPECT_EQ(halves.front()->hear_all(), "") << "the longest one made room";
+  s->send(slow->id, "at last", true);
+  EXPECT_EQ(asked.hear_all(), "at last") << "who has asked does not";
 }
 
 TEST_F(servers, wait_for_descriptors_and_go_on) {
