@@ -85,10 +85,10 @@ void store_state::write_batch() {
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<store_file>& files) -> outcome<void> {
-        files->prune();
+        files->tidy_up();
         return {};
       },
-      [](const outcome<void>&) { /* the next write prunes again */ }, files_);
+      [](const outcome<void>&) { /* the next write tries again */ }, files_);
 }
 
 void store_state::written(outcome<void> result) {
@@ -113,7 +113,7 @@ void store_state::written(outcome<void> result) {
     gather_again();
   }
   tell_status();
-  write_batch();
+  go_on();
 }
 
 void store_state::tell_status() {
@@ -171,10 +171,14 @@ outcome<void> store_state::adopt(const store_file::foreign& x) {
 
 caf::result<void> store_state::reload() {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-  if (busy_) {
-    to.deliver(to_caf({model::errc::store, "qubes.xml is being written", "try again"}));
-    return to;
-  }
+  reloaders_.push_back(to);
+  if (!busy_)
+    reread();
+  return to;
+}
+
+/// Once for all who have asked by now.
+void store_state::reread() {
   busy_ = true;
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
@@ -185,7 +189,8 @@ caf::result<void> store_state::reload() {
                    ? files->reread(*machine).map([](auto&& x) { return news{std::move(x)}; })
                    : outcome<news>{};
       },
-      [this, to](const outcome<std::optional<store_file::foreign>>& found) mutable {
+      [this, asked = std::exchange(reloaders_, {})](
+          const outcome<std::optional<store_file::foreign>>& found) mutable {
         busy_ = false;
         take_back(batch_);
         auto done = found.and_then([this](auto& x) { return x ? adopt(*x) : outcome<void>{}; });
@@ -193,15 +198,24 @@ caf::result<void> store_state::reload() {
           status_.error = done ? "" : done.error().message();
           tell_status();
         }
-        if (done)
-          deliver(to);
-        else
-          to.deliver(to_caf(done.error()));
+        for (auto& to : asked)
+          if (done)
+            deliver(to);
+          else
+            to.deliver(to_caf(done.error()));
         gather_again();
         write_batch();
+        if (!busy_)
+          go_on();
       },
       files_, world_->machine.read());
-  return to;
+}
+
+void store_state::go_on() {
+  if (reloaders_.empty())
+    write_batch();
+  else
+    reread();
 }
 
 caf::result<void> store_state::flush() {

@@ -42,12 +42,13 @@ public:
   model::outcome<foreign> reread(const model::host& machine);
   void adopt(const foreign& x);
 
-  /// Makes `x` the content of qubes.xml, durably, and keeps the former one as a generation.
+  /// Makes `x` the content of qubes.xml, durably; the former one is a generation.
   /// Refuses when somebody else wrote the file since, and what could not be loaded again.
   model::outcome<void> save(const model::system& x);
 
-  /// Removes generations that need not be kept. Never in the way of an answer.
-  void prune();
+  /// Keeps what was saved as a generation, and removes those that need not be kept. Never in the
+  /// way of an answer.
+  void tidy_up();
 
   /// The generation that was loaded for want of a usable qubes.xml; "" once there is one.
   const std::string& running_on() const { return running_on_; }
@@ -61,7 +62,10 @@ public:
 private:
   model::outcome<void> check_stamp();
   model::outcome<void> find_free_generation();
-  model::outcome<void> keep_generation();
+  model::outcome<void> keep_former();
+  model::outcome<void> keep_present();
+  void note_kept();
+  bool are_same(const std::string& one, const std::string& other);
   void note_generations(const std::vector<std::uint64_t>& numbers);
 
   std::unique_ptr<drivers::disk> disk_;
@@ -72,6 +76,8 @@ private:
   std::optional<drivers::file_stamp> stamp_;
   std::string kept_; ///< the file of the last generation
   std::string running_on_;
+  bool is_kept_ = false;              ///< what stands in qubes.xml is a generation as well
+  const std::string* text_ = nullptr; ///< of it, the writer's; null when it is not known
   bool damaged_ = false; ///< what stands in qubes.xml is not ours to keep as a good generation
   model::xml::writer writer_;
 };
@@ -98,6 +104,8 @@ private:
 
   caf::result<model::system_ptr> commit(const model::change& what, const std::string& caller);
   caf::result<void> reload();
+  void reread();
+  void go_on();
   caf::result<void> flush();
 
   void gather(pending x);
@@ -121,6 +129,7 @@ private:
   model::system_ptr written_head_;      ///< what the disk lane writes
   bool must_write_ = false;             ///< the file lacks what was given to domains
   bool busy_ = false;
+  std::vector<caf::typed_response_promise<void>> reloaders_; ///< they wait for the end of a write
   std::vector<caf::typed_response_promise<void>> flushers_;
   status_board::store_state status_;
 };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 
 namespace qubes::actors {
 
@@ -88,8 +89,10 @@ outcome<store_file::opened> store_file::load(const model::host& machine) {
   note_generations(known);
   damaged_ = false;
   auto first = load_file(*disk_, file, machine, make_uuid_);
-  if (first)
+  if (first) {
+    is_kept_ = !known.empty() && are_same(file, generation_name(known.back()));
     return opened{std::move(*first), false};
+  }
   damaged_ = true;
   running_on_.clear();
   auto names = generations_of_stock(*disk_);
@@ -127,7 +130,14 @@ outcome<store_file::foreign> store_file::reread(const model::host& machine) {
 void store_file::adopt(const foreign& x) {
   stamp_ = x.stamp;
   damaged_ = false;
+  is_kept_ = false;
   running_on_.clear();
+}
+
+bool store_file::are_same(const std::string& one, const std::string& other) {
+  auto a = disk_->read(one, model::xml::max_bytes);
+  auto b = disk_->read(other, model::xml::max_bytes);
+  return a && b && *a && *a == *b;
 }
 
 bool store_file::changed_by_others() {
@@ -159,17 +169,37 @@ outcome<void> store_file::find_free_generation() {
   }
 }
 
-outcome<void> store_file::keep_generation() {
-  if (!stamp_ || recent_ == 0)
+/// What stands in the file, unless it was kept when it was written.
+outcome<void> store_file::keep_former() {
+  if (!stamp_ || recent_ == 0 || is_kept_)
     return {};
   if (auto free = find_free_generation(); !free)
     return free;
   if (auto linked = disk_->link(file, kept_); !linked)
     return linked;
+  note_kept();
+  return {};
+}
+
+/// A copy, not a second name: who writes into the file would write into both.
+outcome<void> store_file::keep_present() {
+  if (!stamp_ || recent_ == 0 || is_kept_ || !text_)
+    return {};
+  if (auto free = find_free_generation(); !free)
+    return free;
+  if (auto written = disk_->write(kept_, *text_); !written) {
+    std::ignore = disk_->remove(kept_);
+    return written;
+  }
+  note_kept();
+  return {};
+}
+
+void store_file::note_kept() {
   if (!damaged_)
     generations_.push_back({next_generation_, stamp_->modified_ns});
   ++next_generation_;
-  return {};
+  is_kept_ = true;
 }
 
 void store_file::note_generations(const std::vector<std::uint64_t>& numbers) {
@@ -179,7 +209,9 @@ void store_file::note_generations(const std::vector<std::uint64_t>& numbers) {
       generations_.push_back({x, (*stamp)->modified_ns});
 }
 
-void store_file::prune() {
+void store_file::tidy_up() {
+  if (auto kept = keep_present(); !kept)
+    spdlog::warn("qubes.xml is not kept as a generation yet: {}", kept.error().text);
   if (!stamp_)
     return;
   for (auto& x : model::surplus(generations_, stamp_->modified_ns, recent_)) {
@@ -197,6 +229,7 @@ outcome<void> store_file::save(const model::system& x) {
       spdlog::warn("cannot remove '{}': {}", beside, gone.error().text);
     return why;
   };
+  text_ = nullptr;
   auto& text = writer_.write(x);
   if (text.size() > model::xml::max_bytes) // the next start could not load it
     return model::fail(errc::store,
@@ -207,7 +240,7 @@ outcome<void> store_file::save(const model::system& x) {
     return undo(done);
   if (auto done = disk_->sync(beside); !done)
     return undo(done);
-  if (auto done = keep_generation(); !done)
+  if (auto done = keep_former(); !done)
     return undo(done);
   auto fresh = disk_->stamp(beside);
   if (!fresh)
@@ -218,11 +251,14 @@ outcome<void> store_file::save(const model::system& x) {
   if (auto done = disk_->sync_names(file); !done) {
     // The new name may or may not survive: what was refused must not stay. Back to the old bytes.
     spdlog::error("the directory of qubes.xml could not be made durable: {}", done.error().text);
-    if (former && !kept_.empty() && disk_->link(kept_, beside) && disk_->rename(beside, file))
-      stamp_ = former;
+    if (former && !kept_.empty() && disk_->link(kept_, beside) && disk_->sync(beside)
+        && disk_->rename(beside, file))
+      stamp_ = disk_->stamp(file).value_or(former);
     return done;
   }
   damaged_ = false;
+  is_kept_ = false;
+  text_ = &text;
   running_on_.clear();
   return {};
 }

@@ -202,6 +202,22 @@ TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
     }
 }
 
+TEST(store, a_reload_that_is_asked_for_during_a_write_is_made_after_it) {
+  auto sim = simulation{0, sample_host(2, 1)};
+  sim.lanes().hold("store");
+  auto set = sim.send("app0", ask::set_property{"memory", "500"});
+  sim.run_until_idle();
+  ASSERT_FALSE(sim.answer_to(set));
+  sim.disk().foreign_write("qubes.xml", model::xml::save(sample_host(1, 1)));
+  caf::anon_send(sim.world().store, atom::reload_v);
+  sim.run_until_idle();
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_FALSE(*sim.answer_to(set)) << "the file was no longer ours when it was written";
+  EXPECT_EQ(sim.world().system.read()->find("app1"), nullptr);
+  EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
+}
+
 /// Neither what was acknowledged nor the file is lost; who put it right may go on.
 TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   auto sim = simulation{0, sample_host(2, 1)};
@@ -274,16 +290,19 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
     ASSERT_TRUE(changed);
     host = *changed;
     ASSERT_TRUE(files.save(host));
-    files.prune();
+    files.tidy_up();
   }
   EXPECT_EQ(disk->list("backup")->size(), 4U) << "the last three, and one of the hour";
+  EXPECT_EQ(disk->read("backup/" + disk->list("backup")->back(), model::xml::max_bytes),
+            disk->read("qubes.xml", model::xml::max_bytes))
+      << "the newest state is one of them";
 
   disk->foreign_write("qubes.xml", "<qubes><domains><dom");
   auto again = open();
   auto found = again.load({});
   ASSERT_TRUE(found) << found.error().message();
   EXPECT_TRUE(found->fallback);
-  EXPECT_EQ(model::to_text(found->loaded.system.find("app0")->properties.at("memory")), "504");
+  EXPECT_EQ(model::to_text(found->loaded.system.find("app0")->properties.at("memory")), "505");
   EXPECT_THAT(found->loaded.findings.front().text, testing::HasSubstr("generation"));
   ASSERT_TRUE(again.save(found->loaded.system));
   EXPECT_THAT(*disk->list("backup"), testing::Contains(testing::HasSubstr("damaged")))
