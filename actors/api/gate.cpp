@@ -18,8 +18,10 @@ using model::errc;
 // -- in the server's thread -----------------------------------------------------------------------
 
 request_handler::request_handler(world_ptr in, gate_actor gate, frame_sink to,
-                                 std::function<void(connection_id)> drop)
-    : world_(std::move(in)), gate_(std::move(gate)), to_(std::move(to)), drop_(std::move(drop)) {}
+                                 std::function<void(connection_id)> drop,
+                                 std::function<void(connection_id, const std::string&)> charge)
+    : world_(std::move(in)), gate_(std::move(gate)), to_(std::move(to)), drop_(std::move(drop)),
+      charge_(std::move(charge)) {}
 
 namespace {
 
@@ -49,6 +51,8 @@ void request_handler::serve(connection_id who, api::socket where, const caller& 
   auto fine = check(*request, where, now);
   if (!fine)
     return refuse(fine.error());
+  if (!fine->source->name.is_dom0())
+    charge_(who, fine->source->name.str());
   if (auto may = model::permit(request->method, request->argument, *fine->source); !may) {
     log(spdlog::level::warn, {.domain = fine->destination->name.str(), .method = request->method},
         fmt::format("denied to {} (pid {} uid {}): {}", fine->source->name.str(), peer.pid,

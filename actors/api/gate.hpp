@@ -16,8 +16,10 @@ namespace qubes::actors {
 /// The part that runs in the server's thread. Never blocks.
 class request_handler {
 public:
+  /// `charge`: what is not read on a connection counts for a domain.
   request_handler(world_ptr in, gate_actor gate, frame_sink to,
-                  std::function<void(connection_id)> drop);
+                  std::function<void(connection_id)> drop,
+                  std::function<void(connection_id, const std::string&)> charge);
 
   void serve(connection_id who, api::socket where, const caller& peer, std::string_view bytes);
 
@@ -32,6 +34,7 @@ private:
   gate_actor gate_;
   frame_sink to_;
   std::function<void(connection_id)> drop_;
+  std::function<void(connection_id, const std::string&)> charge_;
 };
 
 class gate_state {

@@ -93,6 +93,8 @@ model::outcome<model::device_options> disk_options(const model::device& disk,
                        "choose another frontend-dev, or none");
   for (auto& own : model::own_disks(v, owner))
     taken.insert(own);
+  for (auto& other : model::assigned(owner, domain_devices::block))
+    taken.emplace(option(other.options, "frontend-dev"));
   if (frontend.empty()) // where its modules are not, a guest looks for a disc
     frontend = free_frontend(taken, kind == "cdrom" ? "xvdd" : "");
   if (frontend.empty())

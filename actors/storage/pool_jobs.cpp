@@ -1,7 +1,10 @@
 #include "actors/storage/pool_jobs.hpp"
 
+#include "model/base/literal.hpp"
+
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <concepts>
 #include <type_traits>
 #include <utility>
@@ -122,9 +125,22 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::clear_vol
       .map([&] { return size_if_known(d, at); });
 }
 
+/// Who is refused ends nothing.
+outcome<void> check_revision(disks& d, const volume_turn& at, const std::string& wanted) {
+  auto has = d.look(*at.system, *at.owner, at.it);
+  if (!has)
+    return tl::unexpected{std::move(has.error())};
+  if (std::ranges::find(has->revisions, wanted, &model::revision::id) != has->revisions.end())
+    return {};
+  return model::fail(errc::storage,
+                     fmt::format("volume '{}' of '{}' has no revision {}", at.it.name,
+                                 at.owner->name.str(), model::quoted(wanted)));
+}
+
 outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::revert_volume& x,
                       const supervision& watch) {
-  return end_import_first(d, at, watch)
+  return (at.import ? check_revision(d, at, x.revision) : outcome<void>{})
+      .and_then([&] { return end_import_first(d, at, watch); })
       .and_then([&] { return d.revert(*at.system, at.it, x.revision, watch); })
       .map([&] { return size_if_known(d, at); });
 }

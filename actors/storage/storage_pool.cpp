@@ -525,8 +525,8 @@ void storage_pool_state::note_uses(const piece& x, const outcome<pool_result>& f
           [&](const typed<disk_job::start_volume>&) { forget_if_done(); },
           [&](const typed<disk_job::remove_volume>&) { forget_if_done(); },
           [&](const typed<disk_job::end_import>&) { forget_import(); }, // whatever became of it
-          [&](const typed<disk_job::clear_volume>&) { forget_import(); },
-          [&](const typed<disk_job::revert_volume>&) { forget_import(); },
+          [&](const typed<disk_job::clear_volume>&) { forget_if_done(); },
+          [&](const typed<disk_job::revert_volume>&) { forget_if_done(); },
           [](const auto&) {},
       },
       x.what.what);

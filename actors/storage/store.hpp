@@ -20,7 +20,7 @@ void tell_findings(world& in, std::vector<model::xml::finding> all);
 /// write is noticed. Used by one disk-lane job at a time.
 class store_file {
 public:
-  /// generations: how many of the last hour are kept; older ones are thinned (model::surplus).
+  /// generations: how many are kept whatever their age; older ones are thinned (model::surplus).
   store_file(std::unique_ptr<drivers::disk> disk, std::size_t generations,
              std::string (*make_uuid)());
 

@@ -285,7 +285,10 @@ int run(const config& settings, const std::string& config_path) {
     drivers::notify_extend(2 * start_beat);
 
   auto handler = actors::request_handler{world, (*runtime)->gate(), to_clients,
-                                         [server](connection_id who) { server.get()->drop(who); }};
+                                         [server](connection_id who) { server.get()->drop(who); },
+                                         [server](connection_id who, const std::string& caller) {
+                                           server.get()->charge(who, caller);
+                                         }};
   auto paths = std::vector<std::string>{};
   for (auto x : api::socket_names)
     paths.push_back(fmt::format("{}/{}", settings.run, x));

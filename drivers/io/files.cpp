@@ -19,10 +19,18 @@ namespace {
 constexpr auto image_mode = mode_t{0600};
 constexpr auto directory_mode = mode_t{0775};
 
+/// Does not wait for the other end of a pipe that somebody has put there.
 outcome<unique_fd> open_at(const std::string& path, int flags) {
-  auto file = unique_fd{::open(path.c_str(), flags | O_CLOEXEC, image_mode)};
+  auto file =
+      unique_fd{::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, image_mode)};
   if (!file)
     return cannot(flags & O_CREAT ? "create" : "open", path);
+  struct ::stat facts {};
+  if (::fstat(file.get(), &facts) != 0)
+    return cannot("look at", path);
+  if (!S_ISREG(facts.st_mode) && !S_ISBLK(facts.st_mode))
+    return model::fail(model::errc::storage,
+                       fmt::format("'{}' is neither a file nor a block device", path));
   return file;
 }
 

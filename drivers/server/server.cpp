@@ -15,6 +15,7 @@
 #include <atomic>
 #include <exception>
 #include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string_view>
@@ -59,6 +60,8 @@ struct connection {
   std::string in;
   std::string out;
   std::size_t sent = 0;       ///< of `out`
+  std::string caller;         ///< whom unsent bytes are charged to, "" for nobody
+  std::size_t charged = 0;    ///< bytes
   bool asked = false;         ///< the request is complete
   bool too_long = false;      ///< what still comes is not looked at
   bool last = false;          ///< `out` ends with the last reply
@@ -159,6 +162,14 @@ public:
       close(*found);
   }
 
+  void charge(connection_id whom, const std::string& caller) override {
+    auto* found = table_.find(whom);
+    if (!found)
+      return;
+    found->caller = caller;
+    account(*found);
+  }
+
   void stop_accepting() override {
     if (!accepting_.exchange(false))
       return;
@@ -209,6 +220,8 @@ private:
   void watch(connection& x);
   void lose(connection& x);
   void close(connection& x);
+  void account(connection& x);
+  bool is_over_budget(const connection& x) const;
 
   // -- who is awaited, longest first ---------------------------------------------------------
   void await(connection& x);
@@ -227,6 +240,8 @@ private:
   std::string scratch_; ///< one request and a byte
   slot oldest_ = no_slot;
   slot newest_ = no_slot;
+  std::map<std::string, std::size_t> unsent_by_caller_; ///< bytes
+  std::size_t charged_ = 0;                             ///< to all of them
   std::vector<connection_id> gone_;
   std::vector<connection_id> closed_;
   std::vector<command> batch_;
@@ -537,6 +552,9 @@ void epoll_server::reply(connection_id to, std::string bytes, bool last) {
     if (x->sent > x->out.size() / 2)
       x->out.erase(0, std::exchange(x->sent, 0));
     x->out += bytes;
+    account(*x);
+    if (is_over_budget(*x))
+      lose(*x);
     return;
   }
   auto done = std::size_t{0};
@@ -549,8 +567,32 @@ void epoll_server::reply(connection_id to, std::string bytes, bool last) {
   }
   x->out = std::move(bytes);
   x->sent = done;
+  account(*x);
+  if (is_over_budget(*x))
+    return lose(*x);
   await(*x);
   watch(*x);
+}
+
+/// What a caller does not read is its own loss, on however many connections.
+void epoll_server::account(connection& x) {
+  if (x.caller.empty())
+    return;
+  auto now = x.unsent();
+  auto& sum = unsent_by_caller_[x.caller];
+  sum = sum - x.charged + now;
+  charged_ = charged_ - x.charged + now;
+  x.charged = now;
+  if (sum == 0)
+    unsent_by_caller_.erase(x.caller);
+}
+
+bool epoll_server::is_over_budget(const connection& x) const {
+  if (x.caller.empty())
+    return false;
+  auto sum = unsent_by_caller_.find(x.caller);
+  return charged_ > limits_.others_output
+         || (sum != unsent_by_caller_.end() && sum->second > limits_.caller_output);
 }
 
 /// False when the client is gone; else `done` tells how much it took.
@@ -571,6 +613,7 @@ void epoll_server::flush(connection& x) {
   auto before = x.sent;
   if (!transmit(x, x.out, x.sent))
     return lose(x);
+  account(x);
   if (x.sent > before) // it reads: it has its time anew
     await_no_more(x);
   if (x.unsent() > 0) {
@@ -608,6 +651,9 @@ void epoll_server::close(connection& x) {
   if (x.asked)
     closed_.push_back(x.id);
   await_no_more(x);
+  x.out.clear();
+  x.sent = 0;
+  account(x);
   table_.remove(x);
   --open_;
 }

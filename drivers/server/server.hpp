@@ -32,6 +32,8 @@ struct server_limits {
   std::size_t connections = 8192; ///< more wait in the backlog
   std::size_t output = 4U << 20;  ///< unsent bytes of one connection; who lets more pile up is
                                   ///< dropped. One reply may be longer, if it is the only one.
+  std::size_t caller_output = 8U << 20;  ///< ... of all connections that are charged to one caller
+  std::size_t others_output = 32U << 20; ///< ... and of all that are charged to any
   std::chrono::milliseconds request_time{30000}; ///< to send the whole request, and to read on
                                                  ///< whenever something is left to be read
   std::chrono::milliseconds sending_time{200}; ///< for the same while others wait for a place: who
@@ -71,6 +73,9 @@ public:
 
   /// Closes at once without a reply.
   virtual void drop(connection_id whom) = 0;
+
+  /// What is not read there counts for this caller, too. From the server's thread.
+  virtual void charge(connection_id whom, const std::string& caller) = 0;
 
   /// No new connections from now on; present ones go on.
   virtual void stop_accepting() = 0;

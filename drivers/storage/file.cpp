@@ -49,8 +49,7 @@ bool has_blocks(const std::string& cow) {
 outcome<std::string> id_of(const std::string& path) {
   auto facts = facts_of(path);
   if (!facts)
-    return fail(errc::storage, fmt::format("the image '{}' is missing", path),
-                "restore it from a backup, or remove the domain");
+    return missing_image(path);
   return fmt::format("{:x}:{}", facts->st_dev, facts->st_ino);
 }
 
@@ -83,8 +82,7 @@ public:
     if (!files)
       return tl::unexpected{std::move(files.error())};
     if (!exists(files->clean()))
-      return fail(errc::storage, fmt::format("the image '{}' is missing", files->clean()),
-                  "restore it from a backup, or remove the domain");
+      return missing_image(files->clean());
     return {};
   }
 
@@ -221,8 +219,10 @@ public:
       if (x.it.snap_on_start)
         return fail(errc::storage, fmt::format("volume '{}' is a snapshot", x.it.vid),
                     "resize the volume of its template");
-      if (!exists(files.clean()))
+      if (!x.it.save_on_stop && !exists(files.clean()))
         return {}; // made anew, in the new size, at the next start
+      if (auto there = verify(x); !there)
+        return there;
       if (::truncate(files.clean().c_str(), static_cast<off_t>(bytes)) != 0)
         return cannot("resize", files.clean());
       if (auto done = grow_loops_over(files.clean()); !done)
@@ -325,7 +325,7 @@ private:
       return tl::unexpected{std::move(origin.error())};
     auto facts = facts_of(origin->clean());
     if (!facts)
-      return fail(errc::storage, fmt::format("the image '{}' is missing", origin->clean()));
+      return missing_image(origin->clean());
     if (auto made = make_parents(x.it); !made)
       return made;
     if (auto done = make_empty(files.cow(), static_cast<std::uint64_t>(facts->st_size)); !done)

@@ -128,8 +128,7 @@ public:
       return verify_origin(x);
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (x.it.save_on_stop && !exists(files.clean()) && !exists(files.dirty()))
-        return fail(errc::storage, fmt::format("the image '{}' is missing", files.clean()),
-                    "restore it from a backup, or remove the domain");
+        return missing_image(files.clean());
       return {};
     });
   }
@@ -278,6 +277,8 @@ public:
       }
       if (!x.it.save_on_stop)
         return {}; // made anew, in the new size, at the next start
+      if (auto there = verify(x); !there)
+        return there;
       if (auto done = remove_file(files.precache()); !done)
         return done;
       if (auto done = make_copy(files.clean(), files.clean(), x.watch, bytes); !done)

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <sys/stat.h>
+
 namespace qubes::drivers::storage {
 
 using model::errc;
@@ -9,6 +11,15 @@ using model::fail;
 
 tl::unexpected<model::error> missing(const std::string& vid) {
   return fail(errc::storage, fmt::format("volume '{}' is missing", vid),
+              "restore it from a backup, or remove the domain");
+}
+
+tl::unexpected<model::error> missing_image(const std::string& path) {
+  struct ::stat facts {};
+  if (::lstat(path.c_str(), &facts) == 0 && S_ISLNK(facts.st_mode))
+    return fail(errc::storage, fmt::format("the image '{}' is a symbolic link", path),
+                "put the image itself there, or move the volume to a pool on the other disk");
+  return fail(errc::storage, fmt::format("the image '{}' is missing", path),
               "restore it from a backup, or remove the domain");
 }
 

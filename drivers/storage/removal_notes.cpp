@@ -1,5 +1,6 @@
 #include "drivers/storage/removal_notes.hpp"
 
+#include "drivers/io/disk.hpp"
 #include "drivers/io/files.hpp"
 #include "drivers/storage/draft_file.hpp"
 #include "model/base/literal.hpp"
@@ -11,7 +12,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <optional>
 
@@ -28,6 +28,7 @@ using nlohmann::json;
 constexpr klass owners[]{klass::app, klass::template_vm}; ///< one for each folder of directories
 constexpr std::string_view removed = ".removed-";
 constexpr std::string_view suffix = ".json";
+constexpr auto most_bytes = std::size_t{1} << 20; ///< of a note
 
 std::string folder_of(const std::string& state, klass x) {
   return fmt::format("{}/{}", state, model::row(x).directory);
@@ -88,12 +89,9 @@ tl::unexpected<model::error> damaged(const std::string& path, std::string_view w
                      "its disks may be left behind; remove them, then the note");
 }
 
-outcome<model::domain> read_note(const std::string& path) {
-  auto file = std::ifstream{path};
-  if (!file)
-    return storage::cannot("read", path);
+outcome<model::domain> read_note(const std::string& path, std::string_view text) {
   try {
-    auto all = json::parse(file);
+    auto all = json::parse(text);
     auto name = model::domain_name::parse(all.at("name").get<std::string>());
     if (!name)
       return damaged(path, name.error().text);
@@ -152,6 +150,7 @@ outcome<void> drop_removal_note(const std::string& state, const std::string& uui
 
 noted_removals read_removal_notes(const std::string& state) {
   auto result = noted_removals{};
+  auto notes = open_disk(folder_of_notes(state));
   auto names = storage::names_in(folder_of_notes(state));
   if (!names)
     result.trouble.push_back(names.error().message());
@@ -162,7 +161,9 @@ noted_removals read_removal_notes(const std::string& state) {
         ::unlink(path.c_str()); // it was never whole
         continue;
       }
-      auto x = read_note(path);
+      auto text = notes->read(name, most_bytes);
+      auto x = !text ? outcome<model::domain>{damaged(path, text.error().text)}
+                     : read_note(path, text->value_or(""));
       if (x && note_of(state, x->uuid) != path)
         x = damaged(path, fmt::format("its uuid is '{}'", x->uuid));
       if (x)

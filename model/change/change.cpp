@@ -51,9 +51,8 @@ private:
   /// What could not be understood of the file has no say once somebody says something else.
   void forget_kept(const std::string& owner, std::string_view list, std::string_view name) {
     if (owner.empty())
-      std::erase_if(now.quarantine, [&](auto& it) {
-        return it.where == section::properties && it.name == name;
-      });
+      std::erase_if(now.quarantine,
+                    [&](auto& it) { return it.where == section::properties && it.name == name; });
     auto x = owner.empty() ? nullptr : now.find(owner);
     if (!x || x->kept.empty())
       return;
@@ -342,8 +341,10 @@ outcome<void> check_property(const view& v, std::string_view owner, std::string_
     return check_provider(who);
   if (shows_in_volumes(name)) // with a kernel comes a disk of its own
     return check_disk_names(v);
-  if (name == "provides_network" || name == "auto_cleanup")
+  if (name == "provides_network")
     return check_clients(who);
+  if (name == "auto_cleanup")
+    return check_clients(who).and_then([&] { return check_stays(who); });
   if (name == "template_for_dispvms")
     return refuse_users(errc::vm_in_use, fmt::format("disposable template '{}'", owner),
                         misplaced_disposable_users(who));

@@ -17,7 +17,6 @@ struct grain {
   std::chrono::nanoseconds span;
 };
 
-constexpr auto newest = std::chrono::nanoseconds{1h};
 constexpr auto day = 24h;
 
 constexpr grain grains[]{{day, 1h}, {31 * day, day}, {366 * day, 7 * day}};
@@ -36,8 +35,7 @@ std::vector<generation> surplus(const std::vector<generation>& known, std::int64
   };
   auto kept = std::size_t{0};
   for (auto& x : known | std::views::reverse) {
-    auto fresh = now_ns - x.written_ns < newest.count() || kept == 0;
-    if (kept < recent && fresh)
+    if (kept < recent)
       ++kept;
     else if (recent == 0 || !is_first_of_span(x))
       result.push_back(x);

@@ -1,4 +1,4 @@
-// Which older qubes.xml files are kept: all of the last hour, then fewer the older they are.
+// Which older qubes.xml files are kept: the youngest, then fewer the older they are.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +15,9 @@ struct generation {
   bool operator==(const generation&) const = default;
 };
 
-/// Those that need not be kept. `known` is in order of numbers. Kept are the `recent` youngest of
-/// the last hour, and the youngest of each hour of a day, each day of a month and each week of a
-/// year; the youngest of all is kept in any case. None is kept when `recent` is 0.
+/// Those that need not be kept. `known` is in order of numbers. Kept are the `recent` youngest,
+/// whatever the clock says, and the youngest of each hour of a day, each day of a month and each
+/// week of a year. None is kept when `recent` is 0.
 std::vector<generation> surplus(const std::vector<generation>& known, std::int64_t now_ns,
                                 std::size_t recent);
 

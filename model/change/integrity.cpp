@@ -16,6 +16,7 @@ namespace qubes::model {
 
 namespace {
 
+constexpr auto passing = std::string_view{"is removed when it stops"};
 constexpr auto at_host = std::string_view{"@GLOBAL"};
 
 std::string name_of(const subject& who) {
@@ -71,13 +72,9 @@ outcome<void> no_loop_by_default(const subject& who) {
 
 outcome<void> can_be_netvm(const subject& who, std::string_view property) {
   auto target = named_domain(who, property);
-  auto why = target ? why_no_netvm(who.view, *target) : "";
-  if (why.empty())
+  if (!target || target->is(qubes_vm))
     return {};
-  return unfit(who, property, fmt::format("'{}' {}", target->name.str(), why),
-               is_passing(who.view, *target)
-                   ? "reset its auto_cleanup first, or choose a domain that stays"
-                   : "");
+  return unfit(who, property, fmt::format("'{}' has no network", target->name.str()));
 }
 
 outcome<void> netvm_fits(const subject& who) {
@@ -172,6 +169,9 @@ outcome<void> reference_fits(const subject& who, const property& row, const std:
     return unfit(who, row.name, fmt::format("there is no domain '{}'", name));
   if (target->is(remote_vm))
     return unfit(who, row.name, fmt::format("'{}' is on another machine", name));
+  if (is_passing(who.view, *target))
+    return unfit(who, row.name, fmt::format("'{}' {}", name, passing),
+                 "reset its auto_cleanup first, or choose a domain that stays");
   return {};
 }
 
@@ -407,14 +407,23 @@ outcome<void> check_provider(const subject& who) {
       "set its provides_network first");
 }
 
-bool is_passing(const view& v, const domain& x) {
-  return x.is(disp_vm) && read_bool({v, &x}, "auto_cleanup");
+std::string_view why_unused(const view& v, const domain& x, std::string_view property) {
+  if ((property == "netvm" || property == "default_netvm") && !x.is(qubes_vm))
+    return "has no network";
+  return is_passing(v, x) ? passing : "";
 }
 
-std::string_view why_no_netvm(const view& v, const domain& x) {
-  if (!x.is(qubes_vm))
-    return "has no network";
-  return is_passing(v, x) ? "is removed when it stops" : "";
+outcome<void> check_stays(const subject& who) {
+  if (!who.owner || !is_passing(who.view, *who.owner))
+    return {};
+  auto users = users_of_domain(who.view.system, who.owner->name.str());
+  if (users.empty())
+    return {};
+  return fail(errc::value,
+              fmt::format("{} must stay: '{}' uses it as {}{}", name_of(who), users.front().owner,
+                          users.front().property,
+                          users.size() > 1 ? fmt::format(", and {} more", users.size() - 1) : ""),
+              "change that first");
 }
 
 outcome<void> check_clients(const subject& who) {

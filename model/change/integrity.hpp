@@ -31,11 +31,11 @@ outcome<void> check_record(const view& v, const domain& x);
 /// The netvm in use provides network. Asked when it is chosen: a default may be without.
 outcome<void> check_provider(const subject& who);
 
-/// A disposable that is removed when it stops. It is nobody's netvm: whoever is used stays.
-bool is_passing(const view& v, const domain& x);
+/// Why a domain cannot be the value of a property, after its name; "" when it can.
+std::string_view why_unused(const view& v, const domain& x, std::string_view property);
 
-/// Why a domain can be nobody's netvm, after its name; "" when it can.
-std::string_view why_no_netvm(const view& v, const domain& x);
+/// A domain that is used does not become one that is removed when it stops.
+outcome<void> check_stays(const subject& who);
 
 /// Nobody is connected to a domain that stops providing network, or is to go when it stops.
 outcome<void> check_clients(const subject& who);

@@ -5,6 +5,7 @@
 #include "model/device/auto_attach.hpp"
 #include "model/device/device.hpp"
 #include "model/device/passing.hpp"
+#include "model/property/graph.hpp"
 #include "model/property/property.hpp"
 #include "model/system/device_class.hpp"
 #include "model/system/pci_port.hpp"
@@ -64,8 +65,12 @@ outcome<void> check_frontend(const view& v, const domain& owner, const assignmen
   return {};
 }
 
-/// No device has another port or identity.
-outcome<void> check_pci(const assignment& x) {
+/// No device has another port or identity, and the hypervisor passes none to a PVH guest.
+outcome<void> check_pci(const domain& owner, const assignment& x) {
+  if (auto mode = owner.properties.find("virt_mode");
+      mode != owner.properties.end() && to_text(mode->second) == "pvh")
+    return fail(errc::value, fmt::format("'{}' is pvh and takes no PCI devices", owner.name.str()),
+                "set virt_mode to hvm first");
   if (x.port != "*" && !is_pci_port(x.port))
     return fail(errc::value, fmt::format("{} is no port of a PCI device", quoted(x.port)),
                 "write an address like 00:1f.6, or a port as it is listed, like 00_1c.0-00_00.0");
@@ -81,9 +86,13 @@ outcome<void> check_possible(const view& v, const domain& owner, std::string_vie
   if (x.backend == owner.name.str())
     return fail(errc::value, fmt::format("'{}' has what it offers itself", owner.name.str()),
                 "assign it to another domain");
-  if (auto backend = v.system.find(x.backend); backend && backend->is(remote_vm))
+  auto backend = v.system.find(x.backend);
+  if (backend && backend->is(remote_vm))
     return fail(errc::value,
                 fmt::format("'{}' runs on another host and offers no devices here", x.backend));
+  if (backend && is_passing(v, *backend))
+    return fail(errc::value, fmt::format("'{}' is removed when it stops", x.backend),
+                "reset its auto_cleanup first, or attach the device without an assignment");
   if (kind == "pci" && owner.is(admin_vm))
     return fail(errc::value, "dom0 has all PCI devices that nobody else has");
   auto* row = find_device_kind(kind);
@@ -91,16 +100,15 @@ outcome<void> check_possible(const view& v, const domain& owner, std::string_vie
     return fail(errc::value, fmt::format("'{}' offers no {} devices", x.backend, kind),
                 "they are of dom0");
   if (kind == "pci")
-    if (auto sound = check_pci(x); !sound)
+    if (auto sound = check_pci(owner, x); !sound)
       return sound;
   if (row && row->by != carrier::hypervisor)
     return check_passing(kind, x.options);
   if (kind != "block")
     return {};
-  for (auto key : {"read-only", "frontend-dev", "devtype"})
-    if (auto value = option(x, key))
-      if (auto sound = check_disk_option(key, *value); !sound)
-        return sound;
+  for (auto& [key, value] : x.options)
+    if (auto sound = check_disk_option(key, value); !sound)
+      return sound;
   return check_frontend(v, owner, x);
 }
 

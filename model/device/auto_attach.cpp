@@ -1,5 +1,6 @@
 #include "model/device/auto_attach.hpp"
 
+#include "model/base/literal.hpp"
 #include "model/property/property.hpp"
 
 #include <fmt/format.h>
@@ -108,20 +109,51 @@ std::string hint_for(const assignment& how) {
                      how.backend.empty() ? "its backend" : how.backend);
 }
 
+bool can_only_be_read(const device& x) {
+  return std::ranges::find(x.data, std::pair{std::string{"mode"}, std::string{"r"}})
+         != x.data.end();
+}
+
+outcome<void> check_writable(const assignment& how, const device& x) {
+  auto says = std::ranges::find(how.options, "read-only", [](auto& y) { return y.first; });
+  if (!can_only_be_read(x) || says == how.options.end() || parse_boolean(says->second) != false)
+    return {};
+  return fail(errc::value, fmt::format("'{}' can only be read", x.port),
+              "assign it with read-only=yes");
+}
+
+/// As the assignment says, of the device that was found for it.
+assignment for_device(assignment how, const device& x) {
+  how.backend = x.backend;
+  how.port = x.port;
+  how.identity = x.identity;
+  auto says = std::ranges::find(how.options, "read-only", [](auto& y) { return y.first; });
+  if (can_only_be_read(x) && says == how.options.end())
+    how.options.emplace_back("read-only", "yes");
+  return how;
+}
+
+/// One for each device that it speaks of; itself when there is none.
+void add_found(std::vector<assignment>& to, const assignment& how, const domain& x,
+               const std::vector<device>& found) {
+  auto before = to.size();
+  for (auto& it : found)
+    if (is_free_for(x, it) && matches(how, it))
+      to.push_back(for_device(how, it));
+  if (to.size() == before)
+    to.push_back(how);
+}
+
 } // namespace
 
 domain with_found(domain x, std::string_view kind, const std::vector<device>& found) {
   for (auto& of_kind : x.devices)
-    if (of_kind.name == kind)
-      for (auto& how : of_kind.assignments) {
-        auto it = std::ranges::find_if(
-            found, [&](auto& y) { return matches(how, y) && is_free_for(x, y); });
-        if (it == found.end())
-          continue;
-        how.backend = it->backend;
-        how.port = it->port;
-        how.identity = it->identity;
-      }
+    if (of_kind.name == kind) {
+      auto each = std::vector<assignment>{};
+      for (auto& how : of_kind.assignments)
+        add_found(each, how, x, found);
+      of_kind.assignments = std::move(each);
+    }
   return x;
 }
 
@@ -133,8 +165,13 @@ outcome<void> check_required(const domain& x, std::string_view kind,
       continue;
     auto there = std::ranges::find_if(offered, [&](auto& it) { return matches(how, it); });
     auto free = [&](auto& it) { return !in_its_xml || is_free_for(x, it); };
-    if (std::ranges::any_of(offered, [&](auto& it) { return matches(how, it) && free(it); }))
+    if (auto it =
+            std::ranges::find_if(offered, [&](auto& y) { return matches(how, y) && free(y); });
+        it != offered.end()) {
+      if (auto sound = check_writable(how, *it); !sound)
+        return sound;
       continue;
+    }
     auto title = std::string{kind};
     if (!title.empty())
       title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));

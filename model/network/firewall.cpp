@@ -53,6 +53,22 @@ outcome<void> read_network(firewall_rule& to, std::string_view text, std::size_t
   return bad("network", text, "write ADDRESS/LENGTH, with at most 32 bits for IPv4, 128 for IPv6");
 }
 
+bool is_label(std::string_view text) {
+  return !text.empty() && text.size() <= 63;
+}
+
+/// Of another one a netvm's resolver says that it is no name at all, and all rules with it fail;
+/// one that ends in a number it takes for an address in short.
+bool can_be_looked_up(std::string_view host) {
+  auto rest = host.ends_with('.') ? host.substr(0, host.size() - 1) : host;
+  for (auto dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
+    if (!is_label(rest.substr(0, dot)))
+      return false;
+    rest.remove_prefix(dot + 1);
+  }
+  return host.size() <= 253 && is_label(rest) && !is_digits(rest);
+}
+
 outcome<void> read_destination(firewall_rule& to, std::string_view text) {
   if (auto slash = text.find('/'); slash != text.npos)
     return read_network(to, text, slash);
@@ -65,6 +81,10 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
   if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper)
       || std::ranges::none_of(text, is_alphanumeric))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
+  if (!can_be_looked_up(text))
+    return bad(
+        "host name", text,
+        "it has up to 253 characters, 1 to 63 between two dots, and does not end in a number");
   to.kind = destination::host;
   to.target = text;
   return {};
@@ -116,9 +136,13 @@ outcome<void> read_special(firewall_rule& to, std::string_view text) {
   return to.dns ? outcome<void>{} : bad("special target", text, "dns is allowed");
 }
 
+constexpr auto end_of_time = std::int64_t{253'402'300'799}; ///< of calendars with four-digit years
+
 outcome<void> read_expire(firewall_rule& to, std::string_view text) {
-  if (!is_digits(text) || text.size() > longest_integer)
-    return bad("time of expiry", text, "seconds since the epoch, in digits");
+  auto seconds = is_digits(text) ? parse_integer(text) : std::nullopt;
+  if (!seconds || *seconds > end_of_time)
+    return bad("time of expiry", text,
+               fmt::format("seconds since the epoch, in digits, up to {}", end_of_time));
   to.expire = text;
   return {};
 }

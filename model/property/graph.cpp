@@ -126,4 +126,8 @@ std::vector<std::vector<const domain*>> by_network_rank(const view& v,
   return result;
 }
 
+bool is_passing(const view& v, const domain& x) {
+  return x.is(disp_vm) && read_bool({v, &x}, "auto_cleanup");
+}
+
 } // namespace qubes::model

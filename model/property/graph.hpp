@@ -27,6 +27,10 @@ std::vector<const domain*> downstream_of(const view& v, const domain& netvm);
 /// Domains whose template is this one, in listing order.
 std::vector<const domain*> based_on(const view& v, const domain& x);
 
+/// A disposable that is removed when it stops. No property and no assignment names it: a domain
+/// that is used stays.
+bool is_passing(const view& v, const domain& x);
+
 /// One use of a domain: `@GLOBAL` and a property, or a domain and its property.
 struct use {
   std::string owner; ///< "@GLOBAL" or a domain's name

@@ -193,6 +193,10 @@ bool is_hex(std::string_view text, std::size_t length) {
 }
 
 void gather_devices(const view& v, const domain& x, machine& to) {
+  for (auto& disk : assigned(x, "block"))
+    for (auto& [key, value] : disk.options)
+      if (key == "frontend-dev" && disk.mode != assignment_mode::required)
+        to.reserved_frontends.push_back(value);
   for (auto& kind : x.devices)
     for (auto* device : required_of(x, kind.name)) {
       auto backend = v.system.find(device->backend);

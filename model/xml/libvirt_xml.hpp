@@ -80,6 +80,7 @@ struct machine {
       template_features; ///< of its template chain, nearest first wins
   std::vector<block_device> volumes;
   std::vector<block_attachment> required_blocks;
+  std::vector<std::string> reserved_frontends; ///< names that disks which come later ask for
   std::vector<pci_attachment> required_pci;
   bool accelerated = false; ///< by the processor, where that is a choice
   bridged_part bridged;

@@ -218,6 +218,8 @@ outcome<void> add_blocks(pugi::xml_node to, const machine& x, targets& names) {
     auto asked = target_asked_for(x, block);
     granted.push_back(!asked.empty() && names.take(asked) ? asked : "");
   }
+  for (auto& name : x.reserved_frontends)
+    names.take(name);
   for (auto i = std::size_t{0}; i < granted.size(); ++i) {
     auto& target = granted[i];
     if (target.empty())

@@ -173,8 +173,7 @@ private:
     auto target = to_text(stored);
     auto checked = row->check(who, *row, target);
     auto found = to_.find(target);
-    auto network = property == "netvm" || property == "default_netvm";
-    auto why = network && found ? why_no_netvm(here(), *found) : "";
+    auto why = found ? why_unused(here(), *found, property) : "";
     if (checked && !why.empty())
       return fmt::format("names {}, which {}", quoted(target), why);
     if (checked)

@@ -395,7 +395,7 @@ def start_libvirtd():
 # past, rules that were set, what domains remember of their operations.
 LASTING = (r"/run/(xen|libvirt|lock|xenstored|services)(/|$)|/run/[^/]*\.(pid|lock)$"
            r"|/run/qubes/(wanted|qubesdb\.|services$|lab-)"
-           rf"|{state.STATE}/(backup/|operations(/|$)|qubes\.xml$|.*/firewall\.xml$|.*\.img\.\d+@.*|.*/private(-precache)?\.img$)")
+           rf"|{state.STATE}/(backup/|operations(/|$)|removals$|qubes\.xml$|.*/firewall\.xml$|.*\.img\.\d+@.*|.*/private(-precache)?\.img$)")
 
 
 def lasting_files():

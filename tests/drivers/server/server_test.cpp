@@ -424,6 +424,40 @@ TEST_F(servers, disconnect_who_never_reads_and_serve_the_others) {
   EXPECT_EQ(other.hear_all(), "fine");
 }
 
+/// Each of them is below the limit of a connection.
+TEST_F(servers, drop_a_caller_who_reads_none_of_many_connections) {
+  limits.caller_output = 4U << 20;
+  limits.others_output = 6U << 20;
+  serve([&](connection_id id, const std::string& caller) {
+    if (caller != "dom0")
+      s->charge(id, caller);
+    notes.note({id, 0, {}, caller});
+  });
+  auto clients = std::vector<std::unique_ptr<client>>{};
+  auto connect = [&](const std::string& caller) {
+    clients.push_back(std::make_unique<client>(path));
+    clients.back()->say(caller);
+    clients.back()->finish();
+    return notes.next().value().id;
+  };
+  auto send_a_million = [&](connection_id to) { s->send(to, std::string(1'000'000, 'x'), false); };
+  for (auto i = 0; i < 4; ++i)
+    send_a_million(connect("dom0"));
+  for (auto i = 0; i < 3; ++i)
+    send_a_million(connect("guest"));
+  EXPECT_TRUE(has_connections(7));
+  auto surplus = std::vector<connection_id>{};
+  for (auto i = 0; i < 4; ++i)
+    send_a_million(surplus.emplace_back(connect("guest")));
+  EXPECT_TRUE(notes.saw_go(surplus.back()));
+  EXPECT_LE(s->connections(), 9U);
+  for (auto i = 0; i < 4; ++i)
+    send_a_million(surplus.emplace_back(connect("other")));
+  EXPECT_TRUE(notes.saw_go(surplus.back())) << "all that are charged have a limit together";
+  EXPECT_EQ(std::ranges::count_if(notes.gone(), [&](auto id) { return id == surplus[0]; }), 0)
+      << "what is there already stays";
+}
+
 TEST_F(servers, disconnect_who_stops_reading_a_reply) {
   limits.request_time = 100ms;
   limits.connections = 1;

@@ -46,7 +46,7 @@ TEST(generations, a_burst_of_changes_does_not_erase_last_week) {
 }
 
 TEST(generations, the_older_the_fewer) {
-  auto kept = kept_after(10min, 6 * 24 * 400, 100);
+  auto kept = kept_after(10min, 6 * 24 * 400, 6);
   EXPECT_EQ(younger_than(kept, 1h), 6);
   EXPECT_NEAR(static_cast<double>(younger_than(kept, 24h)), 6 + 23, 2);
   EXPECT_NEAR(static_cast<double>(younger_than(kept, 31 * 24h)), 6 + 23 + 30, 3);
@@ -61,6 +61,12 @@ TEST(generations, the_youngest_is_kept_however_old_it_is) {
 TEST(generations, a_clock_that_went_back_erases_nothing_young) {
   auto later = generation{1, (now + 2h).count()};
   EXPECT_TRUE(surplus({later, {2, now.count()}}, now.count(), 20).empty());
+}
+
+TEST(generations, a_clock_that_went_forward_erases_nothing_young) {
+  auto known = kept_after(1min, 40, 100);
+  ASSERT_EQ(known.size(), 40U);
+  EXPECT_TRUE(surplus(known, (now + 400 * 24h).count(), 100).empty());
 }
 
 TEST(generations, none_are_kept_where_none_are_wanted) {
