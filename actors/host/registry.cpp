@@ -232,6 +232,8 @@ void registry_state::align() {
     if (restarts_.contains(domain_part(name)))
       actors::align_boot(self, world_, name);
   }
+  if (former)
+    tell_netvms(*former, now, changed);
   for (auto& name : std::exchange(waiting_, {}))
     if (std::ranges::find(changed, name) == changed.end())
       changed.push_back(name);
@@ -244,6 +246,31 @@ void registry_state::align() {
   for (auto& name : changed)
     align_one(name, now, *next);
   world_->directory.write(std::move(next));
+}
+
+/// Those that won or lost a client write the addresses of all of them again, also of those that do
+/// not run (spec/network.md §3).
+void registry_state::tell_netvms(const model::system& former, const snapshot& now,
+                                 const std::vector<std::string>& changed) {
+  auto v = now.view();
+  auto before = model::view{former, v.board, v.machine};
+  auto affected = std::set<std::string, std::less<>>{};
+  auto by_default = former.globals != now.system->globals;
+  for (auto& name : by_default ? now.system->names() : changed) {
+    auto* was = former.find(name);
+    auto* is = now.find(name);
+    auto* left = was && is ? netvm_of(before, *was) : nullptr;
+    auto* joined = was && is ? netvm_of(v, *is) : nullptr;
+    if ((left ? left->name.str() : "") == (joined ? joined->name.str() : ""))
+      continue;
+    for (auto* netvm : {left, joined})
+      if (netvm)
+        affected.insert(netvm->name);
+  }
+  auto actors = world_->directory.read();
+  for (auto& name : affected)
+    if (auto* entry = actors->find(name); entry && entry->netvm)
+      self->send(entry->netvm, atom::reload_v);
 }
 
 const model::domain* registry_state::born(const std::string& name, const snapshot& now) {

@@ -85,6 +85,8 @@ private:
   /// Spawns who is new, ends who is gone, publishes the directory. Who is being born waits until
   /// that is told: nothing may be heard of a domain before its creation.
   void align();
+  void tell_netvms(const model::system& former, const snapshot& now,
+                   const std::vector<std::string>& changed);
   void align_boot(const std::function<void()>& then);
   void review_firewalls();
   /// Its record, but not before its creation is told.

@@ -233,6 +233,11 @@ int run(const config& settings, const std::string& config_path) {
     return 1;
   }
   open_log(log_sink(settings), spdlog::level::from_str(settings.log_level));
+  auto alone = drivers::hold_directory(settings.state);
+  if (!alone) {
+    spdlog::critical("{}", alone.error().message());
+    return 1;
+  }
   auto caf_config = system_config{};
   auto system = caf::actor_system{caf_config};
 

@@ -1,10 +1,10 @@
 #include "drivers/io/directory.hpp"
 
 #include "drivers/io/reason.hpp"
-#include "drivers/io/unique_fd.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <fmt/format.h>
@@ -36,6 +36,14 @@ tl::expected<std::vector<std::string>, int> entries_of(const std::string& direct
     return tl::unexpected{errno};
   std::ranges::sort(result);
   return result;
+}
+
+model::outcome<unique_fd> hold_directory(const std::string& directory) {
+  auto file = unique_fd{::open(directory.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY)};
+  if (file && ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    return model::fail(model::errc::general, fmt::format("another qvmd works on '{}'", directory),
+                       "stop it first, or choose another paths.state");
+  return file;
 }
 
 model::outcome<std::uint64_t> space_taken(const std::string& directory) {

@@ -3,6 +3,7 @@
 // What directories hold, while others go on changing them.
 #pragma once
 
+#include "drivers/io/unique_fd.hpp"
 #include "model/base/error.hpp"
 
 #include <tl/expected.hpp>
@@ -19,5 +20,9 @@ tl::expected<std::vector<std::string>, int> entries_of(const std::string& direct
 /// Bytes that a tree takes on its disk: a file with many links once, what goes away meanwhile or
 /// may not be read not at all. Fails when the directory itself cannot be read.
 model::outcome<std::uint64_t> space_taken(const std::string& directory);
+
+/// Refused while another process holds it; held until the descriptor is closed. One that cannot be
+/// opened is nobody's.
+model::outcome<unique_fd> hold_directory(const std::string& directory);
 
 } // namespace qubes::drivers

@@ -138,7 +138,16 @@ outcome<void> check_passphrase(const system& all, const backup_profile& x) {
   return {};
 }
 
+/// There it could take the place of what is backed up.
+bool is_in_state(const host& machine, std::string_view path) {
+  return path == machine.state_directory
+         || path.starts_with(fmt::format("{}/", machine.state_directory));
+}
+
 outcome<void> check_makeable(const view& v, const backup_profile& x) {
+  if (x.destination_vm == "dom0" && is_in_state(v.machine, x.destination_path))
+    return refuse(fmt::format("{} is where the domains themselves are", quoted(x.destination_path)),
+                  "choose another destination_path");
   if (auto known = check_passphrase(v.system, x); !known)
     return known;
   for (auto& name : {x.destination_vm, x.passphrase_text ? std::string{} : x.passphrase_vm}) {

@@ -56,6 +56,8 @@ outcome<void> read_option(create_options& to, std::string_view key, std::string_
   if (with_pools && key == "pool") {
     if (!to.where.pool.empty())
       return fail(errc::protocol, "'pool' is given twice");
+    if (text.empty())
+      return fail(errc::protocol, "'pool' names no pool");
     to.where.pool = text;
     return {};
   }

@@ -27,6 +27,18 @@ bool are_one_disk(const volume& a, const volume& b) {
   return place(a) == place(b);
 }
 
+bool has_moved(const pool* from, const pool* to) {
+  auto place = [](const pool& x) {
+    auto result = x;
+    std::erase_if(result.attributes, [](auto& y) {
+      return y.first == "revisions_to_keep" || y.first == "ephemeral_volatile";
+    });
+    std::ranges::sort(result.attributes);
+    return result;
+  };
+  return from && (!to || place(*from) != place(*to));
+}
+
 } // namespace
 
 outcome<void> may_follow(const view& present, const system& written) {
@@ -46,7 +58,10 @@ outcome<void> may_follow(const view& present, const system& written) {
     auto* same = written.find(x->name.str());
     if (!same || same->uuid != x->uuid || same->qid != x->qid)
       lost.push_back(x->name.str());
-    else if (!std::ranges::equal(x->volumes, same->volumes, are_one_disk))
+    else if (!std::ranges::equal(x->volumes, same->volumes, are_one_disk)
+             || std::ranges::any_of(x->volumes, [&](auto& it) {
+                  return has_moved(present.system.find_pool(it.pool), written.find_pool(it.pool));
+                }))
       moved.push_back(x->name.str());
   }
   if (!lost.empty())
