@@ -9,6 +9,7 @@
 #include "drivers/host/site_templates.hpp"
 #include "drivers/hypervisor/container_host.hpp"
 #include "drivers/hypervisor/libvirt.hpp"
+#include "drivers/io/directory.hpp"
 #include "drivers/io/qubes_group.hpp"
 #include "drivers/process/command_runner.hpp"
 #include "drivers/process/own_limits.hpp"
