@@ -57,8 +57,7 @@ bool is_label(std::string_view text) {
   return !text.empty() && text.size() <= 63;
 }
 
-/// Of another one a netvm's resolver says that it is no name at all, and all rules with it fail;
-/// one that ends in a number it takes for an address in short.
+/// Another one a netvm's resolver takes for no name at all, and all rules fail with it.
 bool can_be_looked_up(std::string_view host) {
   auto rest = host.ends_with('.') ? host.substr(0, host.size() - 1) : host;
   for (auto dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
@@ -66,7 +65,7 @@ bool can_be_looked_up(std::string_view host) {
       return false;
     rest.remove_prefix(dot + 1);
   }
-  return host.size() <= 253 && is_label(rest) && !is_digits(rest);
+  return host.size() <= 253 && is_label(rest);
 }
 
 outcome<void> read_destination(firewall_rule& to, std::string_view text) {
@@ -82,9 +81,7 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
       || std::ranges::none_of(text, is_alphanumeric))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
   if (!can_be_looked_up(text))
-    return bad(
-        "host name", text,
-        "it has up to 253 characters, 1 to 63 between two dots, and does not end in a number");
+    return bad("host name", text, "it has up to 253 characters, and 1 to 63 between two dots");
   to.kind = destination::host;
   to.target = text;
   return {};

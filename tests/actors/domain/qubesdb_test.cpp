@@ -256,6 +256,27 @@ TEST_F(qubesdb_tree, of_the_first_netvm_which_is_a_relay) {
 )");
 }
 
+/// A netvm lists its clients whether they run or not.
+TEST_F(qubesdb_tree, of_a_netvm_follows_clients_that_do_not_run) {
+  auto clients = [&](const char* netvm) {
+    return sim.tools().database(netvm).at("/connected-ips");
+  };
+  auto address = [&](const char* who) {
+    auto now = sim.world().look();
+    return model::read_text({now.view(), now.find(who)}, "visible_ip");
+  };
+  ASSERT_TRUE(sim.ask("sys-firewall", ask::start{}));
+  auto work = address("work");
+  ASSERT_THAT(clients("sys-firewall"), testing::HasSubstr(work));
+  ASSERT_TRUE(sim.ask("work", ask::set_property{"netvm", "sys-net"}));
+  EXPECT_THAT(clients("sys-firewall"), testing::Not(testing::HasSubstr(work)));
+  EXPECT_THAT(clients("sys-net"), testing::HasSubstr(work));
+  ASSERT_TRUE(sim.ask("work", ask::reset_property{"netvm"}));
+  EXPECT_THAT(clients("sys-net"), testing::Not(testing::HasSubstr(work)));
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net"}));
+  EXPECT_THAT(clients("sys-net"), testing::HasSubstr(work)) << "its default is another one";
+}
+
 /// What it adds to the trees above, of a client, its netvm, and the netvm of that.
 TEST_F(qubesdb_tree, with_ipv6) {
   auto added = [this](const std::string& who, auto begin) {

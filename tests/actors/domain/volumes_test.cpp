@@ -188,6 +188,15 @@ TEST_P(volumes_of_a_domain, have_their_size_noted_as_soon_as_the_store_can_write
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
+TEST_P(volumes_of_a_domain, have_a_sector_at_least) {
+  for (auto size : {"0", "511"})
+    for (auto volume : {"private", "volatile"}) {
+      auto refused = sim.ask("app0", ask::resize_volume{volume, size});
+      ASSERT_FALSE(refused) << volume << " " << size;
+      EXPECT_EQ(refused.error().code, errc::storage);
+    }
+}
+
 TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
   ASSERT_TRUE(start("app0"));
   auto refused = sim.ask("app0", ask::resize_volume{"private", "30000000000"});
@@ -825,6 +834,16 @@ TEST_P(pools, the_late_end_of_an_import_ends_no_other) {
     EXPECT_EQ(sim.disks().content(id_of("app0")), by);
     EXPECT_THAT(end().error().text, HasSubstr("nothing is being imported"));
   }
+}
+
+TEST_P(pools, a_revert_that_is_refused_ends_no_import) {
+  ASSERT_TRUE(sim.ask("app0", ask::begin_import{"private"}));
+  sim.disks().import_writes(id_of("app0"), "whole");
+  auto refused = sim.ask("app0", ask::revert_volume{"private", "none-of-that-name"});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("none-of-that-name"));
+  EXPECT_TRUE(sim.ask("app0", ask::end_import{"private", "ok"}));
+  EXPECT_EQ(sim.disks().content(id_of("app0")), "whole");
 }
 
 TEST_P(pools, an_import_that_says_its_size_is_admitted_or_refused_at_once) {

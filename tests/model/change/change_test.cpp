@@ -261,6 +261,26 @@ TEST_F(changes, kernel_volumes_are_named_after_the_kernel_of_their_domain) {
   EXPECT_EQ(vid(at.system, "work"), "6.6");
 }
 
+/// Used, it would stay for ever or leave its users without it.
+TEST_F(changes, a_domain_that_goes_when_it_stops_is_used_by_nobody) {
+  auto make = [&](const char* who, const char* property, value x) {
+    return apply(at.system, at.machine, {{set_property{who, property, std::move(x)}}});
+  };
+  auto passing = make("disp1", "auto_cleanup", true);
+  ASSERT_TRUE(passing);
+  auto before = at.system;
+  at.system = *passing;
+  for (auto property : {"guivm", "audiovm", "netvm"})
+    EXPECT_FALSE(make("work", property, std::string{"disp1"})) << property;
+  for (auto property : {"clockvm", "updatevm", "default_guivm", "default_audiovm"})
+    EXPECT_FALSE(make("", property, std::string{"disp1"})) << property;
+  at.system = before;
+  at.system = make("work", "guivm", std::string{"disp1"}).value();
+  auto refused = make("disp1", "auto_cleanup", true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().text, "'disp1' must stay: 'work' uses it as guivm");
+}
+
 TEST_F(changes, snapshots_follow_the_template) {
   at.make({{set_property{"dvm", "template", "fedora"}}});
   EXPECT_EQ(at["dvm"].find_volume("root")->source, "appvms/fedora/root");

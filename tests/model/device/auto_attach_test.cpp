@@ -107,6 +107,35 @@ TEST_F(auto_attach, a_required_device_must_be_free) {
   EXPECT_EQ(assigned(with_found(it["work"], "block", both), "block").at(0).port, "sdb");
 }
 
+TEST_F(auto_attach, one_assignment_can_be_about_several_devices) {
+  assign("work", {want("sys-net", "*", "id", assignment_mode::required)});
+  auto found = std::vector{disk("sys-net", "sda", "id"), disk("sys-net", "sdb"),
+                           disk("sys-net", "sdc", "id")};
+  auto got = with_found(it["work"], "block", found);
+  auto ports = std::vector<std::string>{};
+  for (auto* how : required_of(got, "block"))
+    ports.push_back(how->port);
+  EXPECT_THAT(ports, ElementsAre("sda", "sdc"));
+  EXPECT_EQ(assigned(with_found(it["work"], "block", {}), "block").at(0).port, "*");
+}
+
+TEST_F(auto_attach, a_disk_that_can_only_be_read_is_not_written_to) {
+  assign("work", {want("sys-net", "sda", "*", assignment_mode::required)});
+  auto x = disk("sys-net", "sda");
+  x.data = {{"mode", "r"}};
+  auto options = [&] {
+    return assigned(with_found(it["work"], "block", {x}), "block").at(0).options;
+  };
+  EXPECT_TRUE(check_required(it["work"], "block", {x}));
+  EXPECT_THAT(options(), ElementsAre(testing::Pair("read-only", "yes")));
+  it.edit("work", [](auto& y) { y.devices[0].assignments[0].options = {{"read-only", "no"}}; });
+  auto refused = check_required(it["work"], "block", {x});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("'sda' can only be read"));
+  x.data = {{"mode", "w"}};
+  EXPECT_TRUE(check_required(it["work"], "block", {x}));
+}
+
 TEST_F(auto_attach, whoever_denies_an_interface_takes_no_device_that_has_it) {
   assign("work", {want("sys-net", "sda")});
   it.run("work");

@@ -333,6 +333,36 @@ TEST_F(devices, what_can_never_be_attached_is_not_assigned) {
       << "the same by the other way";
 }
 
+TEST_F(devices, an_option_that_no_disk_has_is_none_of_an_assignment) {
+  auto assign = [&](std::string_view option) {
+    return code(plan_assign(at.view(), at["work"], "block", "sys-usb+sda",
+                            fmt::format("mode='auto-attach' {}", option)));
+  };
+  EXPECT_EQ(assign("_readonly='yes'"), errc::value);
+  EXPECT_EQ(assign("_frontent-dev='xvdj'"), errc::value);
+  EXPECT_EQ(assign("_read-only='yes'"), errc::none);
+}
+
+TEST_F(devices, of_pci_are_not_for_a_pvh_domain) {
+  auto assign = [&] {
+    return plan_assign(at.view(), at["work"], "pci", "dom0+00_1f.6", "mode='required'");
+  };
+  at.make(plan_set_property(at.view(), &at["work"], "virt_mode", "pvh").what);
+  EXPECT_EQ(code(assign()), errc::value);
+  at.make(plan_reset_property(at.view(), &at["work"], "virt_mode").what);
+  auto made = assign();
+  ASSERT_FALSE(made.refusal) << "its default becomes hvm";
+  at.make(made.what);
+  EXPECT_FALSE(
+      apply(at.system, at.machine, {{set_property{"work", "virt_mode", std::string{"pvh"}}}}));
+}
+
+TEST_F(devices, of_a_domain_that_goes_when_it_stops_are_not_assigned) {
+  at.make(plan_set_property(at.view(), &at["disp1"], "auto_cleanup", "True").what);
+  EXPECT_EQ(code(plan_assign(at.view(), at["work"], "block", "disp1+sda", "mode='auto-attach'")),
+            errc::value);
+}
+
 TEST_F(devices, a_disk_has_no_name_of_its_owners_own_disks) {
   auto assign = [&](std::string_view to, std::string_view name) {
     return plan_assign(at.view(), at[to], "block", "sys-usb+sda",

@@ -431,6 +431,16 @@ TEST_F(gathering, every_disk_has_a_name_of_its_own) {
   EXPECT_EQ(names["xvdm"], "/dev/sdd");
 }
 
+TEST_F(gathering, a_disk_without_a_name_takes_none_that_another_will_have) {
+  auto later = assignment{.backend = "dom0", .port = "sda", .options = {{"frontend-dev", "xvdi"}}};
+  later.mode = assignment_mode::auto_attach;
+  work.devices = {{"block", {later, {.backend = "dom0", .port = "sdb", .options = {}}}}};
+  auto text = xml::render(gathered());
+  ASSERT_TRUE(text);
+  EXPECT_THAT(*text,
+              testing::AllOf(testing::HasSubstr("xvdj"), testing::Not(testing::HasSubstr("xvdi"))));
+}
+
 TEST_F(gathering, appends_the_options_of_the_chosen_boot_mode) {
   work.features.set("boot-mode.kernelopts.rescue", "single");
   work.properties["bootmode"] = std::string{"rescue"};
