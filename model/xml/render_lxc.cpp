@@ -1,3 +1,4 @@
+#include "model/xml/disk_names.hpp"
 #include "model/xml/render_parts.hpp"
 
 namespace qubes::model::xml::lxc {
@@ -54,12 +55,10 @@ void add_disk(pugi::xml_node to, const block_attachment& x, const std::string& t
 }
 
 outcome<void> add_blocks(pugi::xml_node to, const machine& x) {
-  constexpr auto letters = std::string_view{"ijklmnopqrstuvwxyz"};
-  if (x.required_blocks.size() > letters.size())
-    return too_many_disks(x, x.required_blocks[letters.size()].node);
-  for (auto i = std::size_t{0}; i < x.required_blocks.size(); ++i)
-    add_disk(to, x.required_blocks[i], fmt::format("xvd{}", letters[i]));
-  return {};
+  return disk_names{}.name_blocks(x).map([&](const std::vector<std::string>& given) {
+    for (auto i = std::size_t{0}; i < given.size(); ++i)
+      add_disk(to, x.required_blocks[i], given[i]);
+  });
 }
 
 // -- network --------------------------------------------------------------------------------------

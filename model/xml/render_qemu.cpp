@@ -1,3 +1,4 @@
+#include "model/xml/disk_names.hpp"
 #include "model/xml/render_parts.hpp"
 
 #include <algorithm>
@@ -49,22 +50,22 @@ disk as_disk(const block_attachment& x, std::string_view front_end) {
 
 outcome<void> add_disks(pugi::xml_node to, const machine& x) {
   constexpr auto letters = std::string_view{"abcdefghijklmnopqrstuvwxyz"};
+  auto names = disk_names{};
   auto next = std::size_t{0};
   for (auto& volume : x.volumes) {
     if (next == letters.size())
       return too_many_disks(x, volume.volume);
+    auto name = fmt::format("xvd{}", letters[next++]);
+    names.take(name);
     add_disk(to, {.path = volume.path,
-                  .target = fmt::format("vd{}", letters[next++]),
+                  .target = target_of(name),
                   .devtype = volume.devtype,
                   .readonly = !volume.rw});
   }
-  next = std::max<std::size_t>(next, letters.find('i'));
-  for (auto& block : x.required_blocks) {
-    if (next == letters.size())
-      return too_many_disks(x, block.node);
-    add_disk(to, as_disk(block, fmt::format("xvd{}", letters[next++])));
-  }
-  return {};
+  return names.name_blocks(x).map([&](const std::vector<std::string>& given) {
+    for (auto i = std::size_t{0}; i < given.size(); ++i)
+      add_disk(to, as_disk(x.required_blocks[i], given[i]));
+  });
 }
 
 // -- the rest -------------------------------------------------------------------------------------

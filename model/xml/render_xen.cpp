@@ -1,8 +1,8 @@
 #include "model/base/literal.hpp"
+#include "model/xml/disk_names.hpp"
 #include "model/xml/render_parts.hpp"
 
 #include <algorithm>
-#include <set>
 
 namespace qubes::model::xml::xen {
 
@@ -13,10 +13,6 @@ constexpr auto vif_script = "vif-route-qubes";
 constexpr auto uefi_firmware = "/usr/share/edk2/xen/OVMF.fd";
 constexpr auto full_stubdom_kernel = "/usr/libexec/xen/boot/qemu-stubdom-linux-full-kernel";
 constexpr auto full_stubdom_rootfs = "/usr/libexec/xen/boot/qemu-stubdom-linux-full-rootfs";
-
-/// Letters of disks beyond the four every domain has; required block devices start at `i`.
-constexpr auto spare_letters = std::string_view{"efghijklmnopqrstuvwxy"};
-constexpr auto first_block_letter = std::size_t{4};
 
 bool has_own_feature(const machine& x, const std::string& name, bool fallback) {
   auto own = x.own_features.find(name);
@@ -161,24 +157,6 @@ disk as_disk(const block_attachment& x, std::string target) {
           .script = x.backend_is_dom0 || x.backend_has_script};
 }
 
-/// Names of a domain's disks, each given away once.
-class targets {
-public:
-  /// False when another disk has it.
-  bool take(const std::string& name) { return taken_.insert(name).second; }
-
-  /// The first of xvde, xvdf, ... from one letter on that is free; "" when none is left.
-  std::string take_spare(std::size_t first) {
-    for (auto letter : spare_letters.substr(first))
-      if (auto name = fmt::format("xvd{}", letter); take(name))
-        return name;
-    return {};
-  }
-
-private:
-  std::set<std::string> taken_;
-};
-
 std::string fixed_target(std::string_view volume) {
   constexpr std::pair<std::string_view, const char*> rows[]{
       {"root", "xvda"}, {"private", "xvdb"}, {"volatile", "xvdc"}, {"kernel", "xvdd"}};
@@ -188,11 +166,11 @@ std::string fixed_target(std::string_view volume) {
   return {};
 }
 
-outcome<void> add_volumes(pugi::xml_node to, const machine& x, targets& names) {
+outcome<void> add_volumes(pugi::xml_node to, const machine& x, disk_names& names) {
   for (auto& volume : x.volumes) {
     auto target = fixed_target(volume.volume);
     if (target.empty() || !names.take(target))
-      target = names.take_spare(0);
+      target = names.take_spare();
     if (target.empty())
       return too_many_disks(x, volume.volume);
     add_disk(to, {.devtype = volume.devtype,
@@ -204,31 +182,11 @@ outcome<void> add_volumes(pugi::xml_node to, const machine& x, targets& names) {
   return {};
 }
 
-/// The name a disk should have; "" when any will do.
-std::string target_asked_for(const machine& x, const block_attachment& block) {
-  if (auto asked = option(block.options, "frontend-dev"); !asked.empty())
-    return asked;
-  return option(block.options, "devtype") == "cdrom" && x.kernel.empty() ? "xvdd" : "";
-}
-
-/// Names that were asked for go first, whatever the order; one that is taken becomes another.
-outcome<void> add_blocks(pugi::xml_node to, const machine& x, targets& names) {
-  auto granted = std::vector<std::string>{};
-  for (auto& block : x.required_blocks) {
-    auto asked = target_asked_for(x, block);
-    granted.push_back(!asked.empty() && names.take(asked) ? asked : "");
-  }
-  for (auto& name : x.reserved_frontends)
-    names.take(name);
-  for (auto i = std::size_t{0}; i < granted.size(); ++i) {
-    auto& target = granted[i];
-    if (target.empty())
-      target = names.take_spare(first_block_letter);
-    if (target.empty())
-      return too_many_disks(x, x.required_blocks[i].node);
-    add_disk(to, as_disk(x.required_blocks[i], std::move(target)));
-  }
-  return {};
+outcome<void> add_blocks(pugi::xml_node to, const machine& x, disk_names& names) {
+  return names.name_blocks(x).map([&](const std::vector<std::string>& given) {
+    for (auto i = std::size_t{0}; i < given.size(); ++i)
+      add_disk(to, as_disk(x.required_blocks[i], given[i]));
+  });
 }
 
 // -- other devices --------------------------------------------------------------------------------
@@ -318,7 +276,7 @@ void add_emulated_devices(pugi::xml_node to, const machine& x) {
 
 outcome<void> add_devices(pugi::xml_node to, const machine& x) {
   auto devices = add(to, "devices");
-  auto names = targets{};
+  auto names = disk_names{};
   if (auto added = add_volumes(devices, x, names); !added)
     return added;
   if (auto added = add_blocks(devices, x, names); !added)

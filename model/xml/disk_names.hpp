@@ -1,0 +1,31 @@
+// Names of a domain's disks, the same on every kind of hypervisor: xvda to xvdd are its own.
+#pragma once
+
+#include "model/xml/renderer.hpp"
+
+#include <set>
+#include <string>
+#include <vector>
+
+namespace qubes::model::xml {
+
+/// Each is given away once.
+class disk_names {
+public:
+  /// False when another disk has it.
+  bool take(const std::string& name) { return taken_.insert(name).second; }
+
+  /// The first of xvde, xvdf, ... that is free; "" when none is left.
+  std::string take_spare();
+
+  /// Of the disks that a domain cannot start without, in their order. Names that were asked for go
+  /// first; one that is taken becomes another, and one that is reserved for later is left.
+  outcome<std::vector<std::string>> name_blocks(const machine& x);
+
+private:
+  std::string take_letter(char first);
+
+  std::set<std::string> taken_;
+};
+
+} // namespace qubes::model::xml
