@@ -46,7 +46,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
   return {
       answer_probe,
       [this](const order& x, const reply& to) { obey(x, to); },
-      [this](const model::system_ptr&) { announce_created(); },
+      [this](const model::system_ptr&) { creations_.announce(); },
       [this](atom::start) -> caf::result<void> {
         align();
         review_firewalls();
@@ -66,7 +66,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         align_boot([] {});
       },
       [this](atom::stop) { end_all(); },
-      [this](atom::tick) { lose_patience(); },
+      [this](atom::tick) { creations_.lose_patience(); },
       [this](atom::rescue, const std::string& who, const order& x, const reply& to) {
         rescue(who, x, to);
       },
@@ -85,7 +85,7 @@ void registry_state::obey(const order& x, const reply& to) {
         else if constexpr (What::how.is_for(ask::receiver::backup))
           self->send(world_->backup, x, to);
         else if constexpr (What::how.is_for(ask::receiver::host))
-          carry_out(what, to);
+          hand_to_part(what, to);
         else
           to.refuse(misdirected());
       },
@@ -163,15 +163,6 @@ void registry_state::tell_all_to_follow() {
 
 // -- actors --------------------------------------------------------------------------------------
 
-/// A number of a disposable that is gone rests for a while before it is given again.
-void registry_state::note_released(const model::domain& gone) {
-  auto dispid = gone.properties.find("dispid");
-  if (dispid == gone.properties.end())
-    return;
-  if (auto* number = std::get_if<std::int64_t>(&dispid->second))
-    released_[*number] = world_->now_us();
-}
-
 /// Its rows die with it, before its number and its name are another's.
 void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
@@ -226,7 +217,7 @@ void registry_state::align() {
     auto* was = former ? former->find(name) : nullptr;
     auto* is = now.find(name);
     if (was && (!is || is->uuid != was->uuid || is->qid != was->qid)) {
-      note_released(*was);
+      creations_.note_released(*was);
       forget(*was);
     }
     if (restarts_.contains(domain_part(name)))
@@ -273,10 +264,9 @@ void registry_state::tell_netvms(const model::system& former, const snapshot& no
       self->send(entry->netvm, atom::reload_v);
 }
 
-const model::domain* registry_state::born(const std::string& name, const snapshot& now) {
+const model::domain* registry_state::told_record(const std::string& name, const snapshot& now) {
   auto* x = now.find(name);
-  auto creation = creations_.find(name);
-  if (!x || creation == creations_.end() || creation->second.uuid != x->uuid)
+  if (!x || !creations_.is_untold(*x))
     return x;
   waiting_.insert(name);
   return nullptr;
@@ -284,7 +274,7 @@ const model::domain* registry_state::born(const std::string& name, const snapsho
 
 bool registry_state::is_aligned(const std::string& name, const snapshot& now,
                                 const directory& actors) {
-  auto* x = born(name, now);
+  auto* x = told_record(name, now);
   auto* entry = actors.find(name);
   if (!x || !entry)
     return !x && !entry;
@@ -293,7 +283,7 @@ bool registry_state::is_aligned(const std::string& name, const snapshot& now,
 }
 
 void registry_state::align_one(const std::string& name, const snapshot& now, directory& actors) {
-  auto* x = born(name, now);
+  auto* x = told_record(name, now);
   auto* former = actors.find(name);
   if (former && (!x || !is_of(*former, *x))) {
     dismiss(*former);
@@ -343,7 +333,7 @@ bool registry_state::may_begin(const std::string& part) const {
 /// One that follows another, or whose record others have written, learns what there is of its
 /// guest.
 domain_actor registry_state::spawn_domain(const std::string& name, const std::string& uuid) {
-  auto is_new = being_announced_.contains(name);
+  auto is_new = creations_.is_announced(name);
   auto result = self->spawn<caf::monitored>(actors::domain, world_, name, is_new);
   if (is_new || !untold_)
     return result;
@@ -376,9 +366,7 @@ void registry_state::lost(const caf::down_msg& x) {
     leaving_.erase(leaving);
     if (x.reason != caf::exit_reason::normal)
       end_removal(who);
-    for (auto& [what, to] : std::exchange(postponed_, {}))
-      carry_out(what, to);
-    return;
+    return creations_.names_are_free();
   }
   auto old = world_->directory.read();
   for (auto& it : old->entries()) {

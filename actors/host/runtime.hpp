@@ -4,8 +4,8 @@
 #include "actors/api/events.hpp"
 #include "actors/api/gate.hpp"
 #include "actors/common/world.hpp"
-#include "actors/storage/storage.hpp"
 #include "actors/driver/driver.hpp"
+#include "actors/storage/storage.hpp"
 #include "actors/storage/store.hpp"
 #include "drivers/backup/backups.hpp"
 

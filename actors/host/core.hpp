@@ -1,0 +1,38 @@
+// What every part of the registry has.
+#pragma once
+
+#include "actors/common/reply.hpp"
+#include "actors/common/world.hpp"
+#include "model/change/plan.hpp"
+
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace qubes::actors {
+
+/// Made and owned by the registry's actor; its parts know it for as long as they live.
+class host_core {
+public:
+  explicit host_core(registry_actor::pointer self) : self(self) {}
+  virtual ~host_core() = default;
+  host_core(const host_core&) = delete;
+  host_core& operator=(const host_core&) = delete;
+
+  const world_ptr& world() const { return world_; }
+
+  using planner = std::function<model::plan(const model::view&)>;
+  /// Changes of the host's record are made one after the other: each plan sees the one before.
+  virtual void change(planner what, const reply& to) = 0;
+  /// Actors for whom there are records, and for nobody else.
+  virtual void align() = 0;
+  /// Its record is gone, and its disks are being removed.
+  virtual bool is_leaving(const std::string& domain) const = 0;
+
+  registry_actor::pointer self;
+
+protected:
+  world_ptr world_;
+};
+
+} // namespace qubes::actors
