@@ -120,10 +120,10 @@ void creations::carry_out(const ask::create& x, const reply& to) {
                     : x.reply_with_uuid ? "uuid:" + as->uuid
                                         : name;
   auto disks = disk_job::domain_target{.system = now.system, .domain = record};
-  auto born = pending{std::move(plan), disks, std::move(reply_text), to};
+  auto made = pending{std::move(plan), disks, std::move(reply_text), to};
   ++on_their_way_;
   ask_storage(host_.self, host_.world(), std::move(disks), disk_job::create_disks{})
-      .then([this, born] { fill_private_volume(born); },
+      .then([this, made] { fill_private_volume(made); },
             [this, name, to](const caf::error& why) {
               under_way_.erase(name);
               arrived();
@@ -196,10 +196,10 @@ void creations::commit(const pending& x) {
           });
 }
 
-/// Tells of all that were born meanwhile, and gives them their actors in one go.
+/// Tells of all that were made meanwhile, and gives them their actors in one go.
 void creations::announce() {
-  auto born = std::exchange(created_, {});
-  for (auto& x : born) {
+  auto made = std::exchange(created_, {});
+  for (auto& x : made) {
     under_way_.erase(x.name);
     being_announced_.insert(x.name);
     host_.self->send(host_.world()->events, x.news);
@@ -207,7 +207,7 @@ void creations::announce() {
   host_.align();
   being_announced_.clear();
   auto now = host_.world()->look();
-  for (auto& x : born) {
+  for (auto& x : made) {
     tell_menus(host_.self, host_.world(), now.system, {}, x.news);
     auto* record = now.find(x.name);
     if (record && model::read_bool({now.view(), record}, "autostart"))
