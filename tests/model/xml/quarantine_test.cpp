@@ -525,7 +525,564 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "perhaps"},
-      {"latin_1",
+      {"latin_1", in("work", "firefox", "caf\xE9"), {}, "work", "0xe9"},
+      {"overlong_utf_8", in("work", "firefox", "\xC0\xAF"), {}, "work", "0xc0"},
+      {"half_a_character", in("work", "firefox", "\xE2\x82"), {}, "work", "UTF-8"},
+      {"utf_8_where_ascii_must_be", in("work", "firefox", "caf\xC3\xA9"), {}, "work", "menu-items"},
+      {"control_character", in("work", "firefox", "\x01"), {}, "work", "0x01"},
+      {"escaped_control_character", in("work", "firefox", "&#1;"), {}, "work", "&#1;"},
+      {"escaped_zero", in("work", "firefox", "a&#0;b"), {}, "work", "&#0;"},
+      {"unknown_entity", in("work", "firefox", "&lol;"), {}, "work", "&lol;"},
+      {"bare_ampersand", in("work", "firefox", "a & b"), {}, "work", "&"},
+      {"dangling_netvm", set("work", "netvm", "sys-firewall", "sys-vpn"), {}, "work", "sys-vpn"},
+      {"dangling_guivm", set("work", "guivm", "dom0", "sys-gui"), {}, "work", "sys-gui"},
+      {"dangling_audiovm", set("work", "audiovm", "dom0", "sys-audio"), {}, "work", "sys-audio"},
+      {"dangling_default_dispvm", set("work", "default_dispvm", "dvm", "gone"), {}, "work", "gone"},
+      {"dangling_management_dispvm",
+       set("work", "management_dispvm", "dvm", "gone"),
+       {},
+       "work",
+       "gone"},
+      {"dangling_relayvm", set("far", "relayvm", "sys-net", "gone"), {}, "far", "gone"},
+      {"reference_by_number",
+       in("work", property("netvm", "sys-firewall"), R"(<property name="netvm" ref="domain-3"/>)"),
+       {},
+       "work",
+       "domain-3"},
+      {"reference_that_is_no_name",
+       set("work", "netvm", "sys-firewall", "../../etc"),
+       {},
+       "work",
+       "netvm"},
+      {"netvm_on_another_machine",
+       set("work", "netvm", "sys-firewall", "far"),
+       {},
+       "work",
+       "netvm"},
+      {"name_of_dom0_in_the_file", add_property("dom0", "name", "dom0"), {}, "dom0", "name"},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(table, entry, testing::ValuesIn(entries_kept()), name_of);
+
+struct misfit {
+  const char* attribute;
+  const char* good;
+  const char* bad;
+};
+
+struct option_of_a_volume : testing::TestWithParam<misfit> {};
+
+/// The domain is served with the default; only who sets it anew writes over what was there.
+TEST_P(option_of_a_volume, stays_as_it_was_written_until_it_is_set) {
+  auto& x = GetParam();
+  auto written = [&](const char* text) { return fmt::format("{}=\"{}\"", x.attribute, text); };
+  constexpr auto size = "size=\"2147483648\"";
+  auto text = in("work", size, fmt::format("{} ephemeral=\"False\"", size))(good);
+  auto at = text.find(written(x.good), text.find("appvms/work/private"));
+  auto bad = text.replace(at, written(x.good).size(), written(x.bad));
+  auto loaded = load(bad);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::ElementsAre(
+                  testing::AllOf(testing::HasSubstr(x.attribute), testing::HasSubstr("private"))));
+  auto& work = *loaded->system.find("work");
+  EXPECT_TRUE(work.find_volume("private"));
+  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(written(x.bad)));
+  auto board = live_board{};
+  auto machine = host{};
+  auto now = view{loaded->system, board, machine};
+  auto key = std::string_view{x.attribute};
+  auto plan = key == "rw"          ? plan_set_volume_rw(now, work, "private", x.good)
+              : key == "ephemeral" ? plan_set_volume_ephemeral(now, work, "private", x.good)
+              : key == "size"      ? plan_set_volume_size(now, work, "private", 2147483648)
+                                   : plan_set_volume_revisions(now, work, "private", x.good);
+  ASSERT_FALSE(plan.refusal) << plan.refusal->text;
+  auto next = apply(loaded->system, machine, plan.what);
+  ASSERT_TRUE(next);
+  EXPECT_THAT(xml::save(*next), testing::Not(testing::HasSubstr(written(x.bad))));
+}
+
+INSTANTIATE_TEST_SUITE_P(table, option_of_a_volume,
+                         testing::Values(misfit{"rw", "True", "perhaps"},
+                                         misfit{"ephemeral", "False", "True"},
+                                         misfit{"revisions_to_keep", "1", "007"},
+                                         misfit{"revisions_to_keep", "1", "-2"},
+                                         misfit{"size", "2147483648", "2 GiB"}),
+                         [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
+
+/// Without it nothing in that pool would start.
+TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
+  constexpr auto good_one = R"(revisions_to_keep="1")";
+  for (auto bad :
+       {R"(revisions_to_keep="")", R"(revisions_to_keep="one")", R"(revisions_to_keep="-5")"}) {
+    auto text = replace(good_one, bad)(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << bad;
+    EXPECT_THAT(loaded->system.quarantine, testing::IsEmpty()) << bad;
+    EXPECT_THAT(texts_of(loaded->findings),
+                testing::ElementsAre(testing::AllOf(testing::HasSubstr("varlibqubes"),
+                                                    testing::HasSubstr("revisions_to_keep"))));
+    EXPECT_FALSE(has_unusable_volume(*loaded->system.find("work"))) << bad;
+    expect_nothing_lost(text, *loaded);
+  }
+  auto also = load(replace(R"(ephemeral_volatile="False")", R"(ephemeral_volatile="x")")(good));
+  ASSERT_TRUE(also);
+  EXPECT_FALSE(has_unusable_volume(*also->system.find("work")));
+  EXPECT_THAT(texts_of(also->findings),
+              testing::ElementsAre(testing::HasSubstr("ephemeral_volatile")));
+}
+
+TEST(mending, tells_a_pool_whose_place_is_relative) {
+  auto loaded =
+      load(replace("<pools>", R"(<pools><pool name="here" driver="file" dir_path="x"/>)")(good));
+  ASSERT_TRUE(loaded);
+  ASSERT_TRUE(loaded->system.find_pool("here"));
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::ElementsAre(testing::AllOf(testing::HasSubstr("'here'"),
+                                                  testing::HasSubstr("no absolute path"))));
+}
+
+/// As of the properties of domains.
+TEST(mending, takes_the_last_of_two_values_of_a_global_property) {
+  auto both = property("default_netvm", "sys-firewall") + property("default_netvm", "sys-net");
+  auto loaded = load(replace(property("default_netvm", "sys-firewall"), both)(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.globals.at("default_netvm"), value{std::string{"sys-net"}});
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::ElementsAre(testing::AllOf(testing::HasSubstr("default_netvm"),
+                                                  testing::HasSubstr("twice"))));
+}
+
+TEST(findings, hold_until_what_they_tell_of_is_mended) {
+  auto machine = host{};
+  auto board = live_board{};
+  struct repair {
+    const char* kind;
+    damage spoil;
+    std::function<change(const view&)> mend;
+  };
+  auto work = [](const view& now) { return now.system.find("work"); };
+  const repair table[]{
+      {"a property", set("work", "memory", "600", "much"),
+       [](auto&) {
+         return change{{set_property{"work", "memory", std::int64_t{500}}}};
+       }},
+      {"a volume", in("work", R"(size="2147483648")", R"(size="2 GiB")"),
+       [&](auto& now) {
+         return plan_set_volume_size(now, *work(now), "private", std::uint64_t{1} << 31).what;
+       }},
+      {"a pool", replace(R"(revisions_to_keep="1")", R"(revisions_to_keep="one")"),
+       [](auto& now) { return plan_set_pool_revisions(now, "varlibqubes", "2").what; }},
+      {"the host",
+       replace(property("default_netvm", "sys-firewall"), property("default_netvm", "gone")),
+       [](auto&) {
+         return change{{reset_property{"", "default_netvm"}}};
+       }},
+      {"a domain", set("sys-net", "netvm", "", "sys-firewall"),
+       [](auto&) {
+         return change{{reset_property{"sys-firewall", "netvm"}}};
+       }},
+  };
+  for (auto& x : table) {
+    SCOPED_TRACE(x.kind);
+    auto loaded = load(x.spoil(good));
+    ASSERT_TRUE(loaded);
+    ASSERT_EQ(loaded->findings.size(), 1U);
+    auto& found = loaded->findings.front();
+    EXPECT_TRUE(found.holds(loaded->system));
+    auto next = apply(loaded->system, machine, x.mend({loaded->system, board, machine}));
+    ASSERT_TRUE(next) << next.error().text;
+    EXPECT_FALSE(found.holds(*next)) << found.text;
+  }
+}
+
+TEST(mending, of_a_global_property_is_a_new_value_of_it) {
+  auto loaded = load(
+      replace(property("default_netvm", "sys-firewall"), property("default_netvm", "gone"))(good));
+  ASSERT_TRUE(loaded);
+  ASSERT_EQ(loaded->system.quarantine.size(), 1U);
+  auto machine = host{};
+  for (auto& what : {edit{set_property{"", "default_netvm", std::string{"sys-net"}}},
+                     edit{reset_property{"", "default_netvm"}}}) {
+    auto next = apply(loaded->system, machine, {{what}});
+    ASSERT_TRUE(next);
+    EXPECT_THAT(next->quarantine, testing::IsEmpty());
+    EXPECT_THAT(xml::save(*next), testing::Not(testing::HasSubstr(">gone<")));
+  }
+}
+
+TEST(mending, keeps_the_size_of_an_empty_volume) {
+  auto loaded = load(in("work", "size=\"2147483648\"", "size=\"0\"")(good));
+  ASSERT_TRUE(loaded);
+  ASSERT_EQ(loaded->system.find("work")->find_volume("private")->size, 0U);
+  auto again = load(xml::save(loaded->system));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->system.find("work")->find_volume("private")->size, 0U);
+}
+
+/// What stands there is no kernel; which one it is to be, its property says.
+TEST(mending, serves_a_kernel_from_a_pool_of_kernels) {
+  constexpr auto written = R"(name="kernel" pool="varlibqubes" vid="appvms/work/kernel")";
+  auto text = in("work", R"(name="kernel" pool="linux-kernel" vid="6.12")", written)(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  auto& all = loaded->system;
+  auto* kernel = all.find("work")->find_volume("kernel");
+  ASSERT_TRUE(kernel);
+  EXPECT_EQ(kernel->pool, "linux-kernel");
+  EXPECT_EQ(kernel->vid, "6.12");
+  EXPECT_FALSE(has_unusable_volume(*all.find("work"))) << "it starts";
+  EXPECT_THAT(
+      texts_of(loaded->findings),
+      testing::Each(testing::AllOf(testing::HasSubstr("work"), testing::HasSubstr("varlibqubes"))));
+  EXPECT_THAT(loaded->findings, testing::SizeIs(2)) << "pool and vid";
+  auto saved = xml::save(all);
+  EXPECT_THAT(saved,
+              testing::AllOf(testing::HasSubstr(R"(pool="varlibqubes" vid="appvms/work)"),
+                             testing::Not(testing::HasSubstr("pool=\"linux-kernel\" pool"))));
+  expect_nothing_lost(text, *loaded);
+  auto without = replace(R"(<pool name="linux-kernel" dir_path="/var/lib/qubes/vm-kernels" )"
+                         R"(driver="linux-kernel"/>)",
+                         "")(text);
+  auto nowhere = load(without);
+  ASSERT_TRUE(nowhere);
+  EXPECT_TRUE(has_unusable_volume(*nowhere->system.find("work"))) << "there is no such pool";
+}
+
+/// A number that is none, or another domain's, is another one from then on.
+/// Whichever stands first in the file.
+TEST(numbers, are_not_given_to_a_copy_that_has_the_disks_of_another) {
+  auto copy = both(both(same_disks, other_uuid), other_qid);
+  auto swapped = [&](const std::string& text) {
+    auto made = copy(element_of("work", text));
+    return replace("<domains>", "<domains>\n    " + made)(text);
+  };
+  for (auto& text : {twin("work", copy)(good), swapped(good)}) {
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << loaded.error().message();
+    EXPECT_TRUE(loaded->system.find("work"));
+    EXPECT_FALSE(loaded->system.find("play"));
+    ASSERT_EQ(loaded->system.quarantine.size(), 1U);
+    EXPECT_THAT(loaded->system.quarantine[0].reason, testing::HasSubstr("that of domain 'work'"));
+    EXPECT_FALSE(loaded->numbered);
+  }
+}
+
+/// What the start or the end of one throws away would be what the other keeps.
+TEST(numbers, a_disk_that_two_volumes_have_sets_one_record_aside) {
+  struct row {
+    const char* volume;
+    const char* vid;
+    const char* told;
+  };
+  constexpr row table[]{{"root", "vm-templates/debian/root", "'root' is that of domain 'debian'"},
+                        {"root", "appvms/dvm/private", "'root' is that of domain 'dvm'"},
+                        {"volatile", "vm-templates/debian/root", "'volatile' is that of domain"},
+                        {"volatile", "appvms/work/private", "are one disk"}};
+  for (auto& x : table) {
+    auto from = fmt::format("vid=\"appvms/work/{}\"", x.volume);
+    auto loaded = load(in("work", from, fmt::format("vid=\"{}\"", x.vid))(good));
+    ASSERT_TRUE(loaded) << x.vid;
+    EXPECT_FALSE(loaded->system.find("work")) << x.vid;
+    EXPECT_TRUE(loaded->system.find("debian") && loaded->system.find("dvm")) << x.vid;
+    ASSERT_EQ(loaded->system.quarantine.size(), 1U) << x.vid;
+    EXPECT_THAT(loaded->system.quarantine[0].reason, testing::HasSubstr(x.told));
+  }
+}
+
+TEST(numbers, of_domains_are_given_anew) {
+  struct row {
+    const char* kind;
+    damage apply;
+    std::string who;
+    std::int64_t qid; ///< that it has then
+    std::string uuid;
+    std::string told; ///< "" for nothing
+  };
+  constexpr auto own = "00000004-0000-4000-8000-000000000004";
+  const auto fresh = qubes::tests::a_uuid();
+  auto free = *free_qid(load(good)->system, {});
+  const row table[]{
+      {"missing", without("work", "qid", "4"), "work", 4, own, "it has none"},
+      {"of dom0", set("work", "qid", "4", "0"), "work", 4, own, "it is 0, not one of 1 to"},
+      {"too high", set("work", "qid", "4", "10001"), "work", 4, own, "10001"},
+      {"negative", set("work", "qid", "4", "-4"), "work", 4, own, "-4"},
+      {"no number", set("work", "qid", "4", "four"), "work", 4, own, "four"},
+      {"no uuid", set("work", "uuid", own, "0-0"), "work", 4, fresh, "0-0"},
+      {"empty uuid", set("work", "uuid", own, ""), "work", 4, fresh, "uuid"},
+      {"missing uuid", without("work", "uuid", own), "work", 4, fresh, ""},
+      {"same qid", twin("work", both(other_name, other_uuid)), "play", free,
+       "00000099-0000-4000-8000-000000000099", "another domain has 4"},
+      {"same uuid", twin("work", both(other_name, other_qid)), "play", 99, fresh,
+       fmt::format("another domain has {}", own)},
+      {"uuid of dom0", set("work", "uuid", own, "00000000-0000-0000-0000-000000000000"), "work", 4,
+       fresh, "another domain has 00000000"},
+      {"twice the same", add_property("work", "uuid", own), "work", 4, own, ""},
+      {"twice the same name", add_property("work", "name", "work"), "work", 4, own, ""},
+      {"a good one beside one that is none", add_property("work", "qid", "x"), "work", 4, own,
+       "'x'"},
+      {"a good one before another", add_property("work", "uuid", fresh), "work", 4, own, "twice"},
+  };
+  for (auto& x : table) {
+    SCOPED_TRACE(x.kind);
+    auto text = x.apply(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << loaded.error().message();
+    EXPECT_THAT(loaded->system.quarantine, testing::IsEmpty());
+    auto* who = loaded->system.find(x.who);
+    ASSERT_TRUE(who);
+    EXPECT_EQ(who->qid, x.qid);
+    EXPECT_EQ(who->uuid, x.uuid);
+    EXPECT_EQ(who->properties.at("qid"), value{x.qid});
+    EXPECT_EQ(who->properties.at("uuid"), value{x.uuid});
+    if (x.told.empty())
+      EXPECT_THAT(loaded->findings, testing::IsEmpty());
+    else
+      EXPECT_THAT(
+          texts_of(loaded->findings),
+          testing::Contains(testing::AllOf(testing::HasSubstr(x.who), testing::HasSubstr(x.told))));
+    expect_nothing_lost(text, *loaded);
+  }
+}
+
+/// Until it is mended, what a record that is set aside names stays, and nobody becomes what it is.
+TEST(records_set_aside, are_users_and_keep_their_place) {
+  auto loaded = load(both(
+      in("work", "AppVM", "FooVM"),
+      both(set("work", "label", "blue", "sky"),
+           replace("</labels>", R"(<label id="label-12" color="">tan</label></labels>)")))(good));
+  ASSERT_TRUE(loaded);
+  auto& all = loaded->system;
+  ASSERT_EQ(all.find("work"), nullptr);
+  auto board = live_board{};
+  auto machine = host{};
+  auto now = view{all, board, machine};
+  using testing::Contains;
+  using testing::HasSubstr;
+  auto aside = [](auto& property) { return use{"work (set aside from qubes.xml)", property}; };
+  EXPECT_THAT(users_of_domain(all, "debian"), Contains(aside("template")));
+  EXPECT_THAT(users_of_domain(all, "sys-firewall"), Contains(aside("netvm")));
+  EXPECT_THAT(users_of_label(all, "sky"), Contains(aside("label")));
+  EXPECT_THAT(users_of_pool(now, "varlibqubes"), Contains(aside("private")));
+  auto removed = apply(all, machine, {{remove_label{"sky"}}});
+  ASSERT_FALSE(removed);
+  EXPECT_THAT(removed.error().text, HasSubstr("set aside"));
+  auto removal = plan_removal(now, *all.find("debian"));
+  ASSERT_TRUE(removal.refusal);
+  EXPECT_THAT(removal.refusal->text, HasSubstr("work (set aside from qubes.xml):template"));
+
+  auto twin_of_work = [&](const char* name, std::int64_t qid, const char* uuid) {
+    auto x = *all.find("sys-firewall");
+    x.name = *domain_name::parse(name);
+    x.qid = qid;
+    x.uuid = uuid;
+    return apply(all, machine, {{add_domain{std::make_shared<domain>(std::move(x))}}});
+  };
+  constexpr auto fresh = "00000077-0000-4000-8000-000000000077";
+  for (auto& refused : {twin_of_work("work", 77, fresh), twin_of_work("play", 4, fresh),
+                        twin_of_work("play", 77, "00000004-0000-4000-8000-000000000004")}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, errc::vm_already_exists);
+    EXPECT_THAT(refused.error().text, HasSubstr("'work', which is set aside"));
+  }
+  auto qids = std::vector<std::int64_t>{};
+  for (auto qid = free_qid(all, qids); qids.size() < 20; qid = free_qid(all, qids))
+    qids.push_back(*qid);
+  EXPECT_THAT(qids, testing::Not(Contains(4)));
+  auto created = plan_creation(now,
+                               {.type = klass::app,
+                                .based_on = {},
+                                .name = *domain_name::parse("work"),
+                                .label = "red",
+                                .where = {},
+                                .creator = {}},
+                               {.qid = 77, .uuid = fresh});
+  ASSERT_TRUE(created.refusal);
+  EXPECT_EQ(created.refusal->code, errc::vm_already_exists);
+
+  EXPECT_EQ(plan_create_label(now, "tan", "0x112233").refusal->code, errc::label_in_use);
+  auto label = plan_create_label(now, "green2", "0x112233");
+  ASSERT_FALSE(label.refusal);
+  EXPECT_EQ(std::get<add_label>(label.what.edits.at(0)).label.index, 13);
+  EXPECT_EQ(
+      plan_add_pool(now, {.name = "varlibqubes", .driver = "file", .attributes = {}}).refusal->code,
+      errc::pool_in_use);
+}
+
+TEST(records_set_aside, keep_the_names_of_pools) {
+  auto loaded = load(replace("</pools>", R"(<pool name="p" driver="floppy"/></pools>)")(good));
+  ASSERT_TRUE(loaded);
+  auto board = live_board{};
+  auto machine = host{};
+  auto plan = plan_add_pool({loaded->system, board, machine},
+                            {.name = "p", .driver = "file", .attributes = {}});
+  ASSERT_TRUE(plan.refusal);
+  EXPECT_EQ(plan.refusal->code, errc::pool_in_use);
+}
+
+/// What stands in for a reference that leads nowhere guards no less.
+TEST(mending, takes_the_network_from_a_domain_whose_netvm_is_gone) {
+  auto loaded = load(set("work", "netvm", "sys-firewall", "sys-vpn")(good));
+  ASSERT_TRUE(loaded);
+  auto& work = *loaded->system.find("work");
+  EXPECT_EQ(work.properties.at("netvm"), value{none{}});
+  ASSERT_EQ(work.kept.size(), 1u);
+  auto next = apply(loaded->system, host{}, {{set_property{"work", "netvm", "sys-net"}}});
+  ASSERT_TRUE(next) << next.error().text;
+  EXPECT_THAT(next->find("work")->kept, testing::IsEmpty());
+}
+
+TEST(mending, lets_the_last_of_two_values_hold) {
+  auto loaded =
+      load(both(add_property("work", "netvm", "sys-net"),
+                in("work", "<features>", R"(<features><feature name="menu-items"/>)"))(good));
+  ASSERT_TRUE(loaded);
+  auto& work = *loaded->system.find("work");
+  EXPECT_EQ(work.properties.at("netvm"), value{std::string{"sys-firewall"}});
+  EXPECT_EQ(*work.features.find("menu-items"), "firefox.desktop xterm.desktop");
+}
+
+TEST(mending, passes_over_characters_that_mean_nothing_where_they_stand) {
+  auto commented = load(in("work", "<features>", "<!-- R&D \xE9 --><features>")(good));
+  ASSERT_TRUE(commented);
+  EXPECT_TRUE(commented->system.find("work"));
+  EXPECT_THAT(commented->findings, testing::IsEmpty());
+  auto quoted = load(in("work", "firefox.desktop", "<![CDATA[a & b]]>")(good));
+  ASSERT_TRUE(quoted);
+  EXPECT_THAT(*quoted->system.find("work")->features.find("menu-items"),
+              testing::HasSubstr("a & b"));
+  auto lines = load(in("work", "firefox.desktop", "one\ntwo\tthree")(good));
+  ASSERT_TRUE(lines);
+  EXPECT_THAT(*lines->system.find("work")->features.find("menu-items"),
+              testing::HasSubstr("one\ntwo\tthree"));
+}
+
+// -- damage that is mended ------------------------------------------------------------------------
+
+TEST(mending, cuts_the_first_domain_of_a_network_loop) {
+  auto text = set("sys-net", "netvm", "", "sys-firewall")(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.names(), served_without({}));
+  EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second, value{none{}});
+  EXPECT_EQ(loaded->system.find("sys-net")->properties.find("netvm")->second,
+            value{"sys-firewall"});
+  ASSERT_EQ(loaded->findings.size(), 1U);
+  EXPECT_THAT(loaded->findings[0].text, testing::HasSubstr("sys-firewall"));
+  EXPECT_THAT(line_of(text, loaded->findings[0].line), testing::HasSubstr("\"netvm\">sys-net<"));
+  EXPECT_TRUE(loaded->migrated);
+  expect_nothing_lost(text, *loaded);
+}
+
+TEST(mending, cuts_a_domain_that_is_its_own_netvm) {
+  auto loaded = load(set("sys-net", "netvm", "", "sys-net")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("sys-net")->properties.find("netvm")->second, value{none{}});
+  EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second,
+            value{"sys-net"});
+}
+
+TEST(mending, cuts_a_loop_that_runs_through_the_default) {
+  auto loaded = load(without("sys-firewall", "netvm", "sys-net")(good)); // its own default now
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second, value{none{}});
+  EXPECT_EQ(loaded->findings.size(), 1U);
+}
+
+TEST(mending, adds_a_bare_dom0_where_there_is_none) {
+  auto loaded = load(replace(element_of("dom0", good), "")(good));
+  ASSERT_TRUE(loaded);
+  auto dom0 = loaded->system.find("dom0");
+  ASSERT_TRUE(dom0);
+  EXPECT_TRUE(dom0->properties.empty());
+  EXPECT_TRUE(loaded->migrated);
+  EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::HasSubstr("no dom0")));
+}
+
+TEST(mending, tells_of_a_netvm_that_provides_no_network_but_keeps_it) {
+  auto loaded = load(set("work", "netvm", "sys-firewall", "dvm")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("work")->properties.find("netvm")->second, value{"dvm"});
+  EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::HasSubstr("no network")));
+  EXPECT_FALSE(loaded->migrated);
+}
+
+TEST(mending, leaves_a_domain_without_network_rather_than_unguarded) {
+  auto loaded = load(replace(property("default_netvm", "sys-firewall"),
+                             property("default_netvm", "sys-vpn"))(good));
+  ASSERT_TRUE(loaded);
+  auto v = view{loaded->system, nobody_runs(), host{}};
+  EXPECT_FALSE(netvm_of(v, *loaded->system.find("dvm")));
+  EXPECT_TRUE(netvm_of(v, *loaded->system.find("work")));
+}
+
+TEST(mending, serves_the_last_of_two_features) {
+  auto loaded = load(
+      in("dom0", "</features>", R"(<feature name="config.test">2</feature></features>)")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(*loaded->system.find("dom0")->features.find("config.test"), "2");
+}
+
+TEST(mending, keeps_what_is_damaged_of_dom0) {
+  auto text = in("dom0", "config.test", "config\x02test")(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.names(), served_without({}));
+  EXPECT_THAT(loaded->system.find("dom0")->kept,
+              testing::ElementsAre(testing::HasSubstr("config\x02test")));
+  EXPECT_FALSE(loaded->system.find("dom0")->features.find("config.test"));
+  expect_nothing_lost(text, *loaded);
+}
+
+// -- texts that are no store ----------------------------------------------------------------------
+
+struct hopeless {
+  std::string kind;
+  std::function<std::string()> text;
+  std::string reason;
+};
+
+void PrintTo(const hopeless& x, std::ostream* out) {
+  *out << x.kind;
+}
+
+std::string repeated(std::string_view part, std::size_t times) {
+  auto result = std::string{};
+  result.reserve(part.size() * times);
+  for (auto i = std::size_t{0}; i < times; ++i)
+    result += part;
+  return result;
+}
+
+std::string utf_16(const std::string& text) {
+  auto result = std::string{"\xFF\xFE"};
+  for (auto c : text)
+    result += {c, '\0'};
+  return result;
+}
+
+const auto laughs = std::string{
+    "<!DOCTYPE lolz [<!ENTITY a \"lol\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;\">]>\n"};
+
+std::vector<hopeless> hopeless_texts() {
+  return {
+      {"empty", [] { return ""; }, "empty"},
+      {"only_white_space", [] { return " \n\t\r\n "; }, "empty"},
+      {"truncated", [] { return good.substr(0, good.size() / 2); }, "line"},
+      {"truncated_inside_a_tag", [] { return good.substr(0, good.find("<volume") + 9); }, "tag"},
+      {"truncated_before_the_end", [] { return good.substr(0, good.size() - 9); }, "line"},
+      {"zero_filled", [] { return std::string(4096, '\0'); }, "zero bytes"},
+      {"zeros_at_the_end", [] { return good + std::string(512, '\0'); }, "zero bytes"},
+      {"utf_16", [] { return utf_16(good); }, "UTF-16"},
+      {"an_executable",
+       [] {
+         return std::string{"\x7F"
+                            "ELF\x02\x01\x01\x00\x00\x00",
+                            10};
+       },
+       "zero"},
+      {"another_encoding",
        [] {
          return "<?xml version='1.0' encoding='ISO-8859-1'?>\n"
                 + replace("<qubes>", "<qubes><!-- caf\xE9 -->")(good);
