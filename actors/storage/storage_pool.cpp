@@ -4,14 +4,11 @@
 #include "actors/storage/pool_jobs.hpp"
 
 #include "model/base/overloaded.hpp"
-#include "model/change/plan_storage.hpp"
-#include "model/storage/pool_driver.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <concepts>
 #include <limits>
 
 namespace qubes::actors {
@@ -34,85 +31,7 @@ model::error broken_off(const std::string& subject, std::string_view word) {
   return {errc::storage, fmt::format("{}: its {} was broken off", subject, word), {}};
 }
 
-model::error gone(std::string_view volume, std::string_view domain) {
-  return {errc::storage, fmt::format("volume '{}' of '{}' is gone", volume, domain), {}};
-}
-
-/// As whoever asked knows it.
-std::optional<volume_turn> turn_of(const pool_job& x) {
-  return std::visit(
-      []<class Job>(const typed<Job>& y) -> std::optional<volume_turn> {
-        if constexpr (std::same_as<typename Job::about, volume_target>) {
-          auto* it = y.about.domain->find_volume(y.about.volume);
-          return volume_turn{
-              .system = y.about.system, .owner = y.about.domain, .it = it ? *it : model::volume{}};
-        } else {
-          return std::nullopt;
-        }
-      },
-      x.what);
-}
-
-/// What work is kept in order for: a volume, a domain's directory, or "".
-std::string key_of(const pool_job& x, const std::optional<volume_turn>& at) {
-  return std::visit(
-      model::overloaded{
-          [](const typed<disk_job::end_export>&) { // what waits for it is before it
-            return std::string{};
-          },
-          [&]<class Job>(const typed<Job>& y) {
-            if constexpr (std::same_as<typename Job::about, volume_target>)
-              return at->it.vid;
-            else if constexpr (std::same_as<typename Job::about, disk_job::domain_target>)
-              return y.about.domain->name.str();
-            else
-              return std::string{};
-          }},
-      x.what);
-}
-
-template <class Job>
-typed<Job>* as(pool_job& x) {
-  return std::get_if<typed<Job>>(&x.what);
-}
-
 } // namespace
-
-struct storage_pool_state::piece {
-  piece(std::uint64_t number, const pool_job& job, pool_reply to)
-      : number(number), what(job), how(manner_of(what)), to(std::move(to)), at(turn_of(what)),
-        key(key_of(what, at)), owner(cancellation_of(what)) {
-    if (owner)
-      link.emplace(owner->stop.get_token(),
-                   std::function<void()>{[signs = signs] { signs->stop.request_stop(); }});
-  }
-
-  template <class Job>
-  bool is() const {
-    return std::holds_alternative<typed<Job>>(what.what);
-  }
-  const volume_turn* turn() const { return at ? &*at : nullptr; }
-
-  const std::uint64_t number;
-  pool_job what;
-  const disk_job::manner& how;
-  const pool_reply to;
-  std::optional<volume_turn> at; ///< of a job about a volume
-  const std::string key;         ///< of its strand; "" for no order
-  const cancellation_ptr owner;  ///< of whoever may break it off, and hears that it gets on
-  std::string other{};
-  std::int64_t since_us = 0;
-  bool at_work = false;
-  bool given_up = false;
-  bool undone = false;   ///< what came too late
-  bool waits = false;    ///< for readers
-  bool doubtful = false; ///< its volume was marked failed when it began
-  volume_board::moment begun{};
-  std::vector<content_uses::hold> holds{}; ///< as long as a thread is at it
-  /// What the thread at work says, and is told.
-  const cancellation_ptr signs = std::make_shared<cancellation>();
-  std::optional<std::stop_callback<std::function<void()>>> link{};
-};
 
 // -- the actor ------------------------------------------------------------------------------------
 
@@ -128,6 +47,7 @@ pool_actor::behavior_type storage_pool_state::make(world_ptr in, std::string poo
                                                    std::shared_ptr<drivers::executor> lanes) {
   world_ = std::move(in);
   pool_ = std::move(pool);
+  rules_ = turn_rules{world_, pool_};
   disks_ = std::move(with);
   lanes_ = std::move(lanes);
   return {
@@ -149,19 +69,11 @@ storage_pool_state::~storage_pool_state() {
   }
 }
 
-std::string storage_pool_state::subject_of(const piece& x) const {
-  if (pool_.empty())
-    return fmt::format("the directory of '{}'", x.key);
-  if (!x.at)
-    return fmt::format("pool '{}'", pool_);
-  return fmt::format("volume '{}' of pool '{}'", x.at->it.vid, pool_);
-}
-
 // -- order and bounds -----------------------------------------------------------------------------
 
 void storage_pool_state::take(const pool_job& what, const pool_reply& to) {
   auto x = std::make_shared<piece>(next_++, what, to);
-  auto* copy = as<disk_job::copy_volume>(x->what);
+  auto* copy = x->as<disk_job::copy_volume>();
   x->other = copy ? copy->what.source.pool : pool_;
   x->since_us = world_->now_us();
   if (auto why = stuck(*x))
@@ -178,7 +90,7 @@ std::optional<model::error> storage_pool_state::stuck(const piece& x) const {
     return std::nullopt;
   return model::error{errc::storage_stuck,
                       fmt::format("{} is marked failed, and what it failed at cannot be ended: {}",
-                                  subject_of(x), bad->second.why.text),
+                                  subject_of(x, pool_), bad->second.why.text),
                       "look at its device or server"};
 }
 
@@ -206,10 +118,10 @@ void storage_pool_state::fill(queue& in) {
     auto x = in.ready.front();
     in.ready.pop_front();
     if (x->signs->stop.stop_requested()) {
-      end(x, tl::unexpected{broken_off(subject_of(*x), x->how.word)});
+      end(x, tl::unexpected{broken_off(subject_of(*x, pool_), x->how.word)});
       continue;
     }
-    if (auto fits = judge(*x).and_then([&] { return reserve_contents(*x); }); !fits) {
+    if (auto fits = rules_.judge(*x).and_then([&] { return rules_.reserve_contents(*x); }); !fits) {
       end(x, tl::unexpected{std::move(fits.error())});
       continue;
     }
@@ -223,162 +135,6 @@ void storage_pool_state::fill(queue& in) {
 }
 
 // -- in the volume's turn -------------------------------------------------------------------------
-
-/// What was true when the order came may not be so any more.
-outcome<void> storage_pool_state::judge(piece& x) const {
-  auto now = world_->look();
-  return (x.how.follows ? follow(x, now) : judge_owner(x, now))
-      .and_then([&] { return judge_source(x, now); })
-      .and_then([&] { return judge_import(x); })
-      .and_then([&]() -> outcome<void> {
-        if (x.is<disk_job::begin_export>())
-          return model::check_readable(now.view(), *x.at->owner, x.at->it);
-        return {};
-      });
-}
-
-/// The work is for this domain as it is now, and for no other of its name.
-outcome<void> storage_pool_state::follow(piece& x, const snapshot& now) const {
-  auto& at = *x.at;
-  auto me = now.system->share(at.owner->name.str());
-  auto born = me || at.system->find_uuid(at.owner->uuid); // else it is in the making
-  auto* it = me && me->uuid == at.owner->uuid ? me->find_volume(at.it.name) : nullptr;
-  if (born && (!it || it->pool != pool_))
-    return tl::unexpected{gone(at.it.name, at.owner->name.str())};
-  if (it) {
-    at.it = *it;
-    at.owner = std::move(me);
-  }
-  at.system = now.system;
-  at.guest_at_work = model::is_active(model::power_of(now.view(), *at.owner));
-  return {};
-}
-
-outcome<void> storage_pool_state::judge_owner(const piece& x, const snapshot& now) const {
-  auto unless_another_s = [&](const model::domain* owner,
-                              const model::domain& former) -> outcome<void> {
-    if (!owner || owner->uuid == former.uuid)
-      return {};
-    return model::fail(errc::storage, fmt::format("{} is that of another '{}' by now",
-                                                  subject_of(x), owner->name.str()));
-  };
-  return std::visit(model::overloaded{
-                        [&](const typed<disk_job::remove_volume>&) {
-                          return unless_another_s(model::owner_of(*now.system, pool_, x.at->it.vid),
-                                                  *x.at->owner);
-                        },
-                        [&](const typed<disk_job::remove_directory>& y) {
-                          auto& former = *y.about.domain;
-                          return unless_another_s(now.system->find(former.name.str()), former);
-                        },
-                        [](const auto&) { return outcome<void>{}; },
-                    },
-                    x.what.what);
-}
-
-outcome<void> storage_pool_state::judge_source(piece& x, const snapshot& now) {
-  auto* copy = as<disk_job::copy_volume>(x.what);
-  if (!copy)
-    return {};
-  auto& source = copy->what.source;
-  auto* owner = now.system->find_uuid(copy->what.source_owner);
-  auto* it = owner ? owner->find_volume(source.name) : nullptr;
-  if (!it || it->pool != source.pool || it->vid != source.vid) {
-    auto* was = copy->about.system->find_uuid(copy->what.source_owner);
-    return tl::unexpected{gone(source.name, was ? was->name.str() : std::string{})};
-  }
-  source = *it;
-  return model::check_readable(now.view(), *owner, *it);
-}
-
-/// Only one writes to a volume from outside, and it is known who.
-outcome<void> storage_pool_state::judge_import(piece& x) const {
-  if (!x.at)
-    return {};
-  auto found = imports_.find(x.key);
-  auto& under_way = x.at->import;
-  under_way = found == imports_.end() ? std::nullopt : std::optional{found->second};
-  auto unless_under_way = [&]() -> outcome<void> {
-    if (!under_way)
-      return {};
-    return model::fail(
-        errc::storage, fmt::format("data is being imported to {} already", subject_of(x)),
-        "wait for its end; when its writer is gone, clearing or reverting the volume ends it");
-  };
-  return std::visit(model::overloaded{
-                        [&](const typed<disk_job::begin_import>&) { return unless_under_way(); },
-                        [&](const typed<disk_job::copy_volume>&) { return unless_under_way(); },
-                        [&](const typed<disk_job::resize_volume>& y) -> outcome<void> {
-                          if (under_way && y.what.bytes < under_way->bytes)
-                            return model::fail(errc::storage,
-                                               fmt::format("{} bytes are being imported to {}",
-                                                           under_way->bytes, subject_of(x)),
-                                               "wait for their end");
-                          return {};
-                        },
-                        [](const auto&) { return outcome<void>{}; },
-                    },
-                    x.what.what);
-}
-
-/// Readers and those who change what is read keep each other out, in every pool alike.
-outcome<void> storage_pool_state::reserve_contents(piece& x) const {
-  using use = content_uses::use;
-  auto& contents = world_->contents;
-  auto take = [&](const content_uses::place& place, use how) {
-    auto held = contents.take(place, how);
-    if (held)
-      x.holds.push_back(held);
-    return held != nullptr;
-  };
-  auto refused = [&](std::string_view vid, std::string_view why) {
-    return model::fail(errc::storage, fmt::format("volume '{}' {}", vid, why), "try again later");
-  };
-  constexpr auto read = "is being read by a copy, a backup or a start";
-  constexpr auto changed = "is being started in place, or removed";
-  return std::visit(model::overloaded{
-                        [&](const typed<disk_job::copy_volume>& y) -> outcome<void> {
-                          auto& source = y.what.source;
-                          if (!take({source.pool, source.vid}, use::read))
-                            return refused(source.vid, changed);
-                          return {};
-                        },
-                        [&](const typed<disk_job::begin_export>&) -> outcome<void> {
-                          if (!take({pool_, x.at->it.vid}, use::read))
-                            return refused(x.at->it.vid, changed);
-                          return {};
-                        },
-                        [&](const typed<disk_job::start_volume>&) -> outcome<void> {
-                          if (works_in_place(*x.at) && !take({pool_, x.at->it.vid}, use::change))
-                            return refused(x.at->it.vid, read);
-                          if (auto* origin = origin_of(*x.at);
-                              origin && model::snapshots_disabled(*origin)
-                              && !take({pool_, origin->vid}, use::read))
-                            return refused(origin->vid, changed);
-                          return {};
-                        },
-                        [&](const typed<disk_job::remove_volume>&) -> outcome<void> {
-                          x.waits = !take({pool_, x.at->it.vid}, use::change);
-                          return {};
-                        },
-                        [](const auto&) { return outcome<void>{}; },
-                    },
-                    x.what.what);
-}
-
-bool storage_pool_state::works_in_place(const volume_turn& at) const {
-  if (model::snapshots_disabled(at.it))
-    return true;
-  auto* home = at.system->find_pool(pool_);
-  auto machine = world_->machine.read();
-  auto* driver =
-      home ? model::find_pool_driver(model::working_pool(*machine, *home).driver) : nullptr;
-  return at.it.save_on_stop && driver && driver->in_place;
-}
-
-const model::volume* storage_pool_state::origin_of(const volume_turn& at) const {
-  return at.it.snap_on_start ? model::find_volume(*at.system, pool_, at.it.source) : nullptr;
-}
 
 /// Whoever reads of it may go on; who comes later finds it gone. Others have its turn meanwhile.
 void storage_pool_state::wait_for_readers(const piece_ptr& x) {
@@ -456,22 +212,22 @@ void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
   --in.busy;
   note_change(*x);
   if (!x->given_up)
-    note_uses(*x, result);
+    rules_.note(*x, result);
   x->holds.clear();
   if (x->given_up) {
     if (auto bad = failed_.find(x->key); bad != failed_.end())
       bad->second.held = false; // from here on it can be found well again
-    spdlog::warn("{}: its {} has ended at last", subject_of(*x), x->how.word);
+    spdlog::warn("{}: its {} has ended at last", subject_of(*x, pool_), x->how.word);
     pieces_.erase(x->number);
   } else {
     if (!result && result.error().code == errc::storage_stuck)
       mark(x, result.error(), false);
     else if (x->doubtful)
-      result = tl::unexpected{
-          model::error{errc::storage_stuck,
-                       fmt::format("{} is marked failed ({}) and is not well yet: {}",
-                                   subject_of(*x), failed_[x->key].why.text, result.error().text),
-                       result.error().hint}};
+      result = tl::unexpected{model::error{
+          errc::storage_stuck,
+          fmt::format("{} is marked failed ({}) and is not well yet: {}", subject_of(*x, pool_),
+                      failed_[x->key].why.text, result.error().text),
+          result.error().hint}};
     else if (!x->how.harmless && (result || !x->how.heals))
       unmark(x);
     note_facts(*x, result);
@@ -485,7 +241,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
 
 /// Whoever wanted it was told that it failed.
 void storage_pool_state::take_back(const piece_ptr& x, const pool_result& found) {
-  spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x), x->how.word);
+  spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x, pool_), x->how.word);
   off_thread(
       pool_actor{self}, *lanes_, drivers::lane::storage, fmt::format("{}:{}", pool_, x->key),
       [](const std::shared_ptr<drivers::disks>& with, const piece_ptr& x,
@@ -494,42 +250,6 @@ void storage_pool_state::take_back(const piece_ptr& x, const pool_result& found)
         return {};
       },
       [this, x, found](const outcome<void>&) { done(x, found); }, disks_, x, found);
-}
-
-/// What goes on after this piece of work: an export that is read, an import that is written.
-void storage_pool_state::note_uses(const piece& x, const outcome<pool_result>& found) {
-  auto forget_import = [&] { imports_.erase(x.key); };
-  auto forget_if_done = [&] {
-    if (found)
-      forget_import();
-  };
-  std::visit(
-      model::overloaded{
-          [&](const typed<disk_job::begin_export>&) {
-            if (found)
-              world_->contents.keep({pool_, x.at->it.vid}, found->get<disk_job::begin_export>(),
-                                    x.holds.front());
-          },
-          [&](const typed<disk_job::end_export>& y) {
-            world_->contents.drop({pool_, x.at->it.vid}, y.what.path);
-          },
-          [&](const typed<disk_job::begin_import>&) {
-            if (found)
-              imports_[x.key] = {.bytes = found->get<disk_job::begin_import>().bytes};
-          },
-          [&](const typed<disk_job::resize_volume>&) {
-            if (auto i = imports_.find(x.key); found && i != imports_.end())
-              i->second.resized =
-                  std::max(i->second.resized, found->get<disk_job::resize_volume>());
-          },
-          [&](const typed<disk_job::start_volume>&) { forget_if_done(); },
-          [&](const typed<disk_job::remove_volume>&) { forget_if_done(); },
-          [&](const typed<disk_job::end_import>&) { forget_import(); }, // whatever became of it
-          [&](const typed<disk_job::clear_volume>&) { forget_if_done(); },
-          [&](const typed<disk_job::revert_volume>&) { forget_if_done(); },
-          [](const auto&) {},
-      },
-      x.what.what);
 }
 
 /// It may leave its volume, or its pool, other than they were.
@@ -640,7 +360,7 @@ void storage_pool_state::look_for_overdue() {
   for (auto& x : overdue)
     if (!x->at_work && pieces_.contains(x->number))
       drop(x, {errc::storage,
-               fmt::format("{}: its {} had no turn within {} s", subject_of(*x), x->how.word,
+               fmt::format("{}: its {} had no turn within {} s", subject_of(*x, pool_), x->how.word,
                            (world_->settings.*x->how.gets_on).count()),
                "other work is in its way; see 'qvmctl status'"});
   arm();
@@ -652,7 +372,7 @@ void storage_pool_state::give_up(const piece_ptr& x) {
   note_change(*x);
   x->signs->stop.request_stop();
   auto why = model::error{errc::storage_stuck,
-                          fmt::format("{}: its {} did not get on for {} s", subject_of(*x),
+                          fmt::format("{}: its {} did not get on for {} s", subject_of(*x, pool_),
                                       x->how.word, (world_->settings.*x->how.gets_on).count()),
                           "look at its device or server"};
   mark(x, why, true);
@@ -679,7 +399,7 @@ void storage_pool_state::drop(const piece_ptr& x, model::error why) {
 void storage_pool_state::mark(const piece_ptr& x, model::error why, bool held) {
   if (x->key.empty())
     return;
-  spdlog::error("{}: marked failed: {}", subject_of(*x), why.text);
+  spdlog::error("{}: marked failed: {}", subject_of(*x, pool_), why.text);
   world_->status.fail_volume(fmt::format("{}:{}", pool_, x->key), why.text);
   failed_.insert_or_assign(x->key, failure{std::move(why), held});
 }

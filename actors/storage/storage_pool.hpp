@@ -4,7 +4,7 @@
 #pragma once
 
 #include "actors/common/world.hpp"
-#include "actors/storage/pool_jobs.hpp"
+#include "actors/storage/turn_rules.hpp"
 #include "drivers/io/lanes.hpp"
 #include "drivers/storage/disks.hpp"
 
@@ -31,9 +31,6 @@ public:
                                  std::shared_ptr<drivers::executor> lanes);
 
 private:
-  struct piece;
-  using piece_ptr = std::shared_ptr<piece>;
-
   /// What depends on this pool and one other at most; a pool that hangs fills its own queues only.
   struct queue {
     std::size_t busy = 0;
@@ -51,20 +48,11 @@ private:
   queue& queue_of(const piece& x);
   void make_ready(const piece_ptr& x);
   void fill(queue& in);
-  model::outcome<void> judge(piece& x) const;
-  model::outcome<void> follow(piece& x, const snapshot& now) const;
-  model::outcome<void> judge_owner(const piece& x, const snapshot& now) const;
-  static model::outcome<void> judge_source(piece& x, const snapshot& now);
-  model::outcome<void> judge_import(piece& x) const;
-  model::outcome<void> reserve_contents(piece& x) const;
-  bool works_in_place(const volume_turn& at) const;
-  const model::volume* origin_of(const volume_turn& at) const;
   void wait_for_readers(const piece_ptr& x);
   void resume(const piece_ptr& x);
   void begin(const piece_ptr& x);
   void done(const piece_ptr& x, model::outcome<pool_result> result);
   void take_back(const piece_ptr& x, const pool_result& found);
-  void note_uses(const piece& x, const model::outcome<pool_result>& found);
   bool may_change(const piece& x) const;
   void note_change(const piece& x);
   void note_facts(const piece& x, const model::outcome<pool_result>& found);
@@ -79,7 +67,6 @@ private:
   void unmark(const piece_ptr& x);
   bool has_deadline(const piece& x) const;
   std::int64_t deadline_of(const piece& x) const;
-  std::string subject_of(const piece& x) const;
   drivers::supervision watch(const piece_ptr& x) const;
 
   pool_actor::pointer self;
@@ -87,12 +74,12 @@ private:
   std::string pool_; ///< "" for the directories of domains
   std::shared_ptr<drivers::disks> disks_;
   std::shared_ptr<drivers::executor> lanes_;
+  turn_rules rules_;
   std::uint64_t next_ = 0;
   std::map<std::uint64_t, piece_ptr> pieces_;            ///< all that have no end yet
   std::map<std::string, std::deque<piece_ptr>> strands_; ///< by volume; the first may have a turn
   std::map<std::pair<std::string, disk_job::turn_kind>, queue>
       queues_;                                         ///< by the other pool as well
-  std::map<std::string, data_import> imports_;         ///< by volume
   std::map<std::string, failure, std::less<>> failed_; ///< by volume
   bool ticking_ = false;
   bool leaving_ = false;
