@@ -17,9 +17,10 @@ namespace qubes::actors {
 class request_handler {
 public:
   /// `charge`: what is not read on a connection counts for a domain.
-  request_handler(world_ptr in, gate_actor gate, frame_sink to,
-                  std::function<void(connection_id)> drop,
-                  std::function<void(connection_id, const std::string&)> charge);
+  request_handler(
+      world_ptr in, gate_actor gate, frame_sink to, std::function<void(connection_id)> drop,
+      std::function<void(connection_id, const std::string&)> charge = [](connection_id,
+                                                                         const std::string&) {});
 
   void serve(connection_id who, api::socket where, const caller& peer, std::string_view bytes);
 

@@ -66,7 +66,7 @@ int main() {
   auto handler = actors::request_handler{
       world, gate_actor{},
       [&](connection_id, const std::string& frame, bool) { bytes += frame.size(); },
-      [](connection_id) {}, [](connection_id, const std::string&) {}};
+      [](connection_id) {}};
   auto requests = std::vector<std::string>{};
   for (auto& name : tools::names_of(options).apps)
     requests.push_back(fmt::format("admin.vm.property.Get+label dom0 name {}", name) + '\0');

@@ -332,7 +332,8 @@ TEST(store, writes_whatever_became_of_its_generations) {
   expect_written("at first");
   disk->foreign_write("backup/qubes-0000000002.xml", "<qubes/>");
   expect_written("a name is taken");
-  for (auto& name : *disk->list("backup"))
+  auto all = disk->list("backup").value();
+  for (auto& name : all)
     ASSERT_TRUE(disk->remove("backup/" + name));
   expect_written("all are gone");
   disk->foreign_write("backup/qubes-9999999999.xml", model::xml::save(host));
