@@ -139,8 +139,6 @@ inline tl::unexpected<error> fail(errc code, std::string text, std::string hint 
 }
 
 /// Never was, or is removed meanwhile.
-inline error no_such_domain(std::string_view name, std::string hint = {}) {
-  return {errc::vm_not_found, "no such domain: '" + std::string{name} + "'", std::move(hint)};
-}
+error no_such_domain(std::string_view name, std::string hint = {});
 
 } // namespace qubes::model

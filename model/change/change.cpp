@@ -341,6 +341,8 @@ outcome<void> check_property(const view& v, std::string_view owner, std::string_
     return check_provider(who);
   if (shows_in_volumes(name)) // with a kernel comes a disk of its own
     return check_disk_names(v);
+  if (name == "virt_mode" && x)
+    return check_assignments(v, *x);
   if (name == "provides_network")
     return check_clients(who);
   if (name == "auto_cleanup")

@@ -266,18 +266,6 @@ std::optional<std::string> clash_aside(const system& all, const domain& x) {
 
 // -- whole systems ----------------------------------------------------------------------------
 
-outcome<void> assignments_are_sound(const view& v, const domain& x) {
-  for (auto& kind : x.devices)
-    for (auto& it : kind.assignments) {
-      if (!it.backend.empty() && !v.system.find(it.backend))
-        return fail(errc::vm_not_found, fmt::format("{} device {} of '{}': there is no domain '{}'",
-                                                    kind.name, it.port, x.name.str(), it.backend));
-      if (auto sound = check_assignment(v, x, kind.name, it); !sound)
-        return sound;
-    }
-  return {};
-}
-
 outcome<void> volumes_are_sound(const view& v, const domain& x) {
   for (auto& it : x.volumes)
     if (auto home = v.system.find_pool(it.pool))
@@ -392,9 +380,21 @@ outcome<void> check_record(const view& v, const domain& x) {
     return sound;
   if (auto sound = features_are_sound(x); !sound)
     return sound;
-  if (auto sound = assignments_are_sound(v, x); !sound)
+  if (auto sound = check_assignments(v, x); !sound)
     return sound;
   return volumes_are_sound(v, x);
+}
+
+outcome<void> check_assignments(const view& v, const domain& x) {
+  for (auto& kind : x.devices)
+    for (auto& it : kind.assignments) {
+      if (!it.backend.empty() && !v.system.find(it.backend))
+        return fail(errc::vm_not_found, fmt::format("{} device {} of '{}': there is no domain '{}'",
+                                                    kind.name, it.port, x.name.str(), it.backend));
+      if (auto sound = check_assignment(v, x, kind.name, it); !sound)
+        return sound;
+    }
+  return {};
 }
 
 outcome<void> check_provider(const subject& who) {
@@ -482,7 +482,7 @@ std::vector<std::string> violations(const system& x, const host& machine) {
     note_properties({v, d.get()}, broken);
     note(tags_are_sound(*d), broken);
     note(features_are_sound(*d), broken);
-    note(assignments_are_sound(v, *d), broken);
+    note(check_assignments(v, *d), broken);
     note(volumes_are_sound(v, *d), broken);
   }
   return broken;

@@ -142,6 +142,9 @@ outcome<pool> parse_pool(std::string_view driver, std::string_view payload) {
     return tl::unexpected{std::move(whole.error())};
   if (auto settled = settle_common(*row, result); !settled)
     return tl::unexpected{std::move(settled.error())};
+  if (row->has_option("dir_path") && !result.attribute("dir_path").starts_with('/'))
+    return fail(errc::storage,
+                fmt::format("{} is no absolute path", quoted(result.attribute("dir_path"))));
   return result;
 }
 

@@ -33,6 +33,7 @@ std::size_t calls_of_one_change() {
   auto sim = simulation{0, sample_host(2, 1)};
   auto before = sim.disk().calls();
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
+  sim.run(); // what is done behind the answer, too
   return sim.disk().calls() - before;
 }
 
@@ -60,8 +61,10 @@ TEST(store, a_failing_disk_call_is_told_and_changes_nothing_and_the_next_write_w
     for (auto at = std::size_t{0}; at < calls; ++at) {
       auto sim = simulation{at, sample_host(2, 1)};
       ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
+      sim.run();
       sim.disk().fail_at(at, reason);
       auto second = sim.ask("app0", ask::set_property{"memory", "600"});
+      sim.run();
       auto expected = second ? "600" : "500";
       EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), expected) << reason << " at call " << at;
       auto now = sim.world().look();
@@ -94,7 +97,7 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
 
 /// By such a file a stop would throw away what its guest wrote, or put it where others read.
 TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
-  auto sim = simulation{0, sample_host(2, 1)};
+  auto sim = simulation{0, with_volumes(sample_host(2, 1))};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto ours = *sim.world().system.read();
   auto damage = [&](auto change) {

@@ -225,10 +225,6 @@ std::vector<damaged> other_records_set_aside() {
        replace("  </properties>\n  <domains>",
                property("stats_interval", "x") + "</properties><domains>"),
        nobody, "stats_interval", "x", section::properties},
-      {"global_property_given_twice",
-       replace("  </properties>\n  <domains>",
-               property("default_kernel", "x") + "</properties><domains>"),
-       nobody, "default_kernel", "twice", section::properties},
       // the document
       {"unknown_section", replace("</qubes>", "<planets><planet/></planets></qubes>"), nobody,
        "planets", "planets", section::document},
