@@ -261,7 +261,7 @@ void registry_state::tell_netvms(const model::system& former, const snapshot& no
   auto actors = world_->directory.read();
   for (auto& name : affected)
     if (auto* entry = actors->find(name); entry && entry->netvm)
-      self->send(entry->netvm, atom::reload_v);
+      caf::anon_send(entry->netvm, atom::reload_v);
 }
 
 const model::domain* registry_state::told_record(const std::string& name, const snapshot& now) {

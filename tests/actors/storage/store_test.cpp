@@ -28,9 +28,11 @@ std::string memory_on_disk(drivers::power_loss_disk& disk, const std::string& wh
   return i == x->properties.end() ? "default" : model::to_text(i->second);
 }
 
-/// Disk calls that one committed change makes.
+/// Disk calls that a committed change makes when there was one before.
 std::size_t calls_of_one_change() {
   auto sim = simulation{0, sample_host(2, 1)};
+  EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "400"}));
+  sim.run();
   auto before = sim.disk().calls();
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
   sim.run(); // what is done behind the answer, too

@@ -675,10 +675,6 @@ TEST(findings, hold_until_what_they_tell_of_is_mended) {
        [](auto&) {
          return change{{reset_property{"", "default_netvm"}}};
        }},
-      {"a domain", set("sys-net", "netvm", "", "sys-firewall"),
-       [](auto&) {
-         return change{{reset_property{"sys-firewall", "netvm"}}};
-       }},
   };
   for (auto& x : table) {
     SCOPED_TRACE(x.kind);
