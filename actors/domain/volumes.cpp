@@ -15,8 +15,6 @@ using model::power;
 
 namespace {
 
-constexpr auto sector = std::uint64_t{512};
-
 std::string_view truth(bool x) {
   return x ? "True" : "False";
 }
@@ -85,10 +83,6 @@ void domain_volumes::carry_out(const ask::resize_volume& x, const reply& to) {
   auto bytes = model::parse_size(x.size, "volume size");
   if (!bytes)
     return to.refuse(bytes.error());
-  if (*bytes < sector)
-    return to.refuse({errc::storage,
-                      fmt::format("volume '{}' cannot have {} bytes", volume, *bytes),
-                      fmt::format("a disk has {} bytes or more", sector)});
   auto& it = *at->domain->find_volume(volume);
   auto now = it.size;
   if (*bytes < now && (it.save_on_stop || domain_.facts().state != power::halted))

@@ -106,9 +106,10 @@ outcome<void> check_possible(const view& v, const domain& owner, std::string_vie
     return check_passing(kind, x.options);
   if (kind != "block")
     return {};
-  for (auto& [key, value] : x.options)
-    if (auto sound = check_disk_option(key, value); !sound)
-      return sound;
+  for (auto key : {"read-only", "frontend-dev", "devtype"})
+    if (auto value = option(x, key))
+      if (auto sound = check_disk_option(key, *value); !sound)
+        return sound;
   return check_frontend(v, owner, x);
 }
 

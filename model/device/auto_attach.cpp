@@ -114,6 +114,15 @@ bool can_only_be_read(const device& x) {
          != x.data.end();
 }
 
+/// Clients may assign a disk with options that no disk has; it cannot be attached as they say.
+outcome<void> check_options(std::string_view kind, const assignment& how) {
+  if (kind == "block")
+    for (auto& [key, value] : how.options)
+      if (auto sound = check_disk_option(key, value); !sound)
+        return sound;
+  return {};
+}
+
 outcome<void> check_writable(const assignment& how, const device& x) {
   auto says = std::ranges::find(how.options, "read-only", [](auto& y) { return y.first; });
   if (!can_only_be_read(x) || says == how.options.end() || parse_boolean(says->second) != false)
@@ -163,6 +172,8 @@ outcome<void> check_required(const domain& x, std::string_view kind,
   for (auto& how : assigned(x, kind)) {
     if (how.mode != assignment_mode::required)
       continue;
+    if (auto sound = check_options(kind, how); !sound)
+      return sound;
     auto there = std::ranges::find_if(offered, [&](auto& it) { return matches(how, it); });
     auto free = [&](auto& it) { return !in_its_xml || is_free_for(x, it); };
     if (auto it =

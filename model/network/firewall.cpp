@@ -53,21 +53,6 @@ outcome<void> read_network(firewall_rule& to, std::string_view text, std::size_t
   return bad("network", text, "write ADDRESS/LENGTH, with at most 32 bits for IPv4, 128 for IPv6");
 }
 
-bool is_label(std::string_view text) {
-  return !text.empty() && text.size() <= 63;
-}
-
-/// Another one a netvm's resolver takes for no name at all, and all rules fail with it.
-bool can_be_looked_up(std::string_view host) {
-  auto rest = host.ends_with('.') ? host.substr(0, host.size() - 1) : host;
-  for (auto dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
-    if (!is_label(rest.substr(0, dot)))
-      return false;
-    rest.remove_prefix(dot + 1);
-  }
-  return host.size() <= 253 && is_label(rest);
-}
-
 outcome<void> read_destination(firewall_rule& to, std::string_view text) {
   if (auto slash = text.find('/'); slash != text.npos)
     return read_network(to, text, slash);
@@ -80,8 +65,6 @@ outcome<void> read_destination(firewall_rule& to, std::string_view text) {
   if (!made_of(text, "-._") || std::ranges::any_of(text, is_upper)
       || std::ranges::none_of(text, is_alphanumeric))
     return bad("host name", text, "lower-case letters, digits and '-._' are allowed");
-  if (!can_be_looked_up(text))
-    return bad("host name", text, "it has up to 253 characters, and 1 to 63 between two dots");
   to.kind = destination::host;
   to.target = text;
   return {};

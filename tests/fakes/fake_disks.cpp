@@ -186,8 +186,15 @@ outcome<model::volume_facts> fake_disks::look(const model::system&, const model:
                                .outdated =
                                    origin != origins_.end()
                                    && origin->second.second != commits_[origin->second.first],
-                               .revisions = {}};
+                               .revisions = revisions_of(it)};
   });
+}
+
+/// Each that keeps its data has one earlier state.
+std::vector<model::revision> fake_disks::revisions_of(const model::volume& it) {
+  if (!it.save_on_stop)
+    return {};
+  return {{.id = "1", .time = "2026-01-01T00:00:00"}};
 }
 
 /// What keeps nothing is made anew, as its record says.
@@ -246,9 +253,12 @@ outcome<void> fake_disks::clear(const model::system&, const model::volume& it, s
   });
 }
 
-outcome<void> fake_disks::revert(const model::system&, const model::volume& it, const std::string&,
-                                 const supervision&) {
+outcome<void> fake_disks::revert(const model::system&, const model::volume& it,
+                                 const std::string& revision, const supervision&) {
   auto hold = std::lock_guard{guard_};
+  auto known = revisions_of(it);
+  if (std::ranges::find(known, revision, &model::revision::id) == known.end())
+    return fail(errc::storage, fmt::format("volume '{}' has no revision '{}'", it.vid, revision));
   return admit(disk_call::revert, it.vid).and_then([&] { return at_rest(it.vid); });
 }
 

@@ -121,6 +121,7 @@ private:
   outcome<void> do_work(disk_call which, const std::string& vid, const supervision& watch) const;
   outcome<void> at_rest(const std::string& vid) const;
   std::uint64_t size_of(const model::volume& it) const;
+  static std::vector<model::revision> revisions_of(const model::volume& it);
   using block = std::shared_ptr<std::string>; ///< in place it changes for all who have it
   block committed(const std::string& vid);
   void commit(const std::string& vid, block what);

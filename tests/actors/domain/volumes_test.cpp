@@ -188,15 +188,6 @@ TEST_P(volumes_of_a_domain, have_their_size_noted_as_soon_as_the_store_can_write
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
-TEST_P(volumes_of_a_domain, have_a_sector_at_least) {
-  for (auto size : {"0", "511"})
-    for (auto volume : {"private", "volatile"}) {
-      auto refused = sim.ask("app0", ask::resize_volume{volume, size});
-      ASSERT_FALSE(refused) << volume << " " << size;
-      EXPECT_EQ(refused.error().code, errc::storage);
-    }
-}
-
 TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
   ASSERT_TRUE(start("app0"));
   auto refused = sim.ask("app0", ask::resize_volume{"private", "30000000000"});

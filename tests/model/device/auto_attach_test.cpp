@@ -136,6 +136,14 @@ TEST_F(auto_attach, a_disk_that_can_only_be_read_is_not_written_to) {
   EXPECT_TRUE(check_required(it["work"], "block", {x}));
 }
 
+TEST_F(auto_attach, a_required_disk_has_no_option_that_no_disk_has) {
+  assign("work", {want("sys-net", "sda", "*", assignment_mode::required)});
+  it.edit("work", [](auto& y) { y.devices[0].assignments[0].options = {{"readonly", "yes"}}; });
+  auto refused = check_required(it["work"], "block", {disk("sys-net", "sda")});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("'readonly'"));
+}
+
 TEST_F(auto_attach, whoever_denies_an_interface_takes_no_device_that_has_it) {
   assign("work", {want("sys-net", "sda")});
   it.run("work");

@@ -333,16 +333,6 @@ TEST_F(devices, what_can_never_be_attached_is_not_assigned) {
       << "the same by the other way";
 }
 
-TEST_F(devices, an_option_that_no_disk_has_is_none_of_an_assignment) {
-  auto assign = [&](std::string_view option) {
-    return code(plan_assign(at.view(), at["work"], "block", "sys-usb+sda",
-                            fmt::format("mode='auto-attach' {}", option)));
-  };
-  EXPECT_EQ(assign("_readonly='yes'"), errc::value);
-  EXPECT_EQ(assign("_frontent-dev='xvdj'"), errc::value);
-  EXPECT_EQ(assign("_read-only='yes'"), errc::none);
-}
-
 TEST_F(devices, of_pci_are_not_for_a_pvh_domain) {
   auto assign = [&] {
     return plan_assign(at.view(), at["work"], "pci", "dom0+00_1f.6", "mode='required'");
