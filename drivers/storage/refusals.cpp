@@ -1,5 +1,7 @@
 #include "drivers/storage/refusals.hpp"
 
+#include "model/base/literal.hpp"
+
 #include <fmt/format.h>
 
 #include <sys/stat.h>
@@ -29,7 +31,8 @@ tl::unexpected<model::error> no_origin(const volume& x) {
 }
 
 tl::unexpected<model::error> no_revision(const volume& x, const std::string& revision) {
-  return fail(errc::storage, fmt::format("volume '{}' has no revision '{}'", x.it.vid, revision));
+  return fail(errc::storage,
+              fmt::format("volume '{}' has no revision {}", x.it.vid, model::quoted(revision)));
 }
 
 tl::unexpected<model::error> no_import(const volume& x) {

@@ -69,7 +69,7 @@ constexpr row rows[]{
     {"admin.vm.volume.", {"private", "", "work"}},
     {"admin.vm.volume.CloneTo", {"private", "abcdefghijklmnopqrstuvwxyzABCDEF", "work"}},
     {"admin.vm.volume.Resize", {"private", "4294967296", "work"}},
-    {"admin.vm.volume.Revert", {"private", "2024-01-01T00:00:00Z", "work"}},
+    {"admin.vm.volume.Revert", {"private", "1", "work"}},
     {"admin.vm.volume.Set.ephemeral", {"volatile", "yes", "work"}},
     {"admin.vm.volume.Set.revisions_to_keep", {"private", "1", "work"}},
     {"admin.vm.volume.Set.rw", {"private", "no", "work"}},

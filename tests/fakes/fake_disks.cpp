@@ -1,5 +1,6 @@
 #include "tests/fakes/fake_disks.hpp"
 
+#include "model/base/literal.hpp"
 #include "model/storage/volume.hpp"
 
 #include <fmt/format.h>
@@ -260,7 +261,8 @@ outcome<void> fake_disks::revert(const model::system&, const model::volume& it,
   auto hold = std::lock_guard{guard_};
   auto known = revisions_of(it);
   if (std::ranges::find(known, revision, &model::revision::id) == known.end())
-    return fail(errc::storage, fmt::format("volume '{}' has no revision '{}'", it.vid, revision));
+    return fail(errc::storage,
+                fmt::format("volume '{}' has no revision {}", it.vid, model::quoted(revision)));
   return admit(disk_call::revert, it.vid).and_then([&] { return at_rest(it.vid); });
 }
 
