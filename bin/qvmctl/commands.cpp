@@ -23,6 +23,8 @@ constexpr std::array command_table{
   command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_sort | opt_reverse | opt_format, "List domains", run_ls,
           "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, kind, degraded, and property:P or feature:F for any other."},
   command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
+  command{"See", "graph", "[DOMAIN]", opt_picture, "Draw who connects to whom, what guards the way and what is wrong with it", run_graph,
+          "Colours are those of labels, domains that run are filled. A way is firewalled when rules of the client restrict it, unguarded when its netvm does not apply them, else open; a netvm applies rules if its service qubes-firewall says so, by itself if it has a netvm. Warns of who goes past a firewall, of netvms without network and of loops. With DOMAIN: its way out, and who is cut off when it stops."},
   command{"See", "status", "", opt_format, "Tell how the daemon is and what it is doing", run_status, ""},
   command{"See", "why", "DOMAIN", opt_format, "Tell why a domain is as it is, and what a start would meet", run_why,
           "What it waits for and for how long, what a start would lack, how its last operations went with the time of each step, and where the logs are."},

@@ -8,6 +8,8 @@ namespace qubes::ctl {
 // listing.cpp
 exit_code run_ls(session& s);
 exit_code run_tree(session& s);
+// graph.cpp
+exit_code run_graph(session& s);
 
 // daemon.cpp
 exit_code run_status(session& s);

@@ -61,6 +61,9 @@ enum option : std::uint64_t {
   opt_stand_in = 1ULL << 42, ///< the template of what has none here
   opt_backup = 1ULL << 43,   ///< what a profile says
   opt_profiles = 1ULL << 44,
+  opt_picture = 1ULL << 45, ///< the format of a drawing
+  opt_count = 1ULL << 46,
+  opt_watch = 1ULL << 47,
 };
 
 /// `--wait` or `--wait=SECONDS`.
@@ -108,6 +111,9 @@ struct command_line {
   std::string backup_compression;
   std::string passphrase_vm;
   std::string save_as;
+  std::string picture = "text";
+  std::string count;
+  bool watch = false;
   bool yes = false;
   bool read_only = false;
   bool required = false;
