@@ -1,3 +1,4 @@
+#include "bin/qvmctl/clock.hpp"
 #include "bin/qvmctl/diff.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/report.hpp"
@@ -8,25 +9,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 
 namespace qubes::ctl {
 
 namespace {
 
 using nlohmann::json;
-
-std::string clock_text(bool utc) {
-  auto now = timespec{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  auto parts = tm{};
-  utc ? ::gmtime_r(&now.tv_sec, &parts) : ::localtime_r(&now.tv_sec, &parts);
-  char text[32];
-  auto size =
-      std::strftime(text, sizeof(text), utc ? "%Y-%m-%dT%H:%M:%S" : "%Y-%m-%d %H:%M:%S", &parts);
-  return fmt::format("{}.{:03}{}", std::string_view{text, size}, now.tv_nsec / 1'000'000,
-                     utc ? "Z" : "");
-}
 
 std::string event_json(const event& x) {
   auto args = json::object();

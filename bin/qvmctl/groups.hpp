@@ -8,8 +8,12 @@ namespace qubes::ctl {
 // listing.cpp
 exit_code run_ls(session& s);
 exit_code run_tree(session& s);
+
 // graph.cpp
 exit_code run_graph(session& s);
+
+// top.cpp
+exit_code run_top(session& s);
 
 // daemon.cpp
 exit_code run_status(session& s);

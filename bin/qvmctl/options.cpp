@@ -71,6 +71,7 @@ constexpr std::array option_table{
   option_row{opt_columns,  'o',  "--columns",  "LIST",       "columns to show, separated by commas; 'all' for all",         &command_line::columns},
   option_row{opt_format,   'f',  "--format",   "FORMAT",     "table, csv or json (default: table)",                         &command_line::format},
   option_row{opt_picture,  'f',  "--format",   "FORMAT",     "text, dot, svg or json (default: text)",                      &command_line::picture},
+  option_row{opt_count,    'n',  "--count",    "COUNT",      "end after so many samples",                                   &command_line::count},
   option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},
   option_row{opt_help,     'h',  "--help",     "",           "explain the command",                                         &command_line::help},
   option_row{opt_version,  '\0', "--version",  "",           "print the version",                                           &command_line::version},

@@ -1,0 +1,66 @@
+#include "bin/qvmctl/usage.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+namespace qubes::ctl {
+
+namespace {
+
+template <class T>
+std::optional<T> number(const event& x, std::string_view key) {
+  for (auto& [name, text] : x.args) {
+    auto result = T{};
+    if (name != key)
+      continue;
+    auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), result);
+    return bad == std::errc{} && end == text.data() + text.size() ? std::optional{result}
+                                                                  : std::nullopt;
+  }
+  return std::nullopt;
+}
+
+usage usage_of(const event& x) {
+  auto whole = [&](std::string_view key) { return number<std::int64_t>(x, key); };
+  return {.name = x.subject,
+          .cpu = whole("cpu_usage"),
+          .vcpus = whole("online_vcpus").value_or(1),
+          .cpu_time_ms = whole("cpu_time").value_or(0),
+          .memory_kib = whole("memory_assigned_usable").value_or(0),
+          .most_kib = whole("memory_assigned_total").value_or(0),
+          .used_kib = whole("memory_with_swap_used"),
+          .swap_kib = whole("swap_used"),
+          .stub_cpu = number<double>(x, "cpu_usage_internal")};
+}
+
+} // namespace
+
+std::optional<std::int64_t> usage::spare_kib() const {
+  if (!used_kib || *used_kib == memory_kib) // what it does not say is told as all of it
+    return std::nullopt;
+  return std::max<std::int64_t>(memory_kib - (*used_kib - swap_kib.value_or(0)), 0);
+}
+
+void usage_board::hear(const event& x) {
+  if (x.name != "vm-stats")
+    return;
+  auto [place, first] = domains_.try_emplace(x.subject);
+  auto& [last, round] = place->second;
+  last = usage_of(x);
+  if (first && last.cpu == 0) // nobody looked before: it is not known how busy it is
+    last.cpu.reset();
+  if (round == round_)
+    ++round_;
+  round = round_;
+  std::erase_if(domains_, [&](auto& y) { return y.second.round + 1 < round_; });
+}
+
+std::vector<usage> usage_board::all() const {
+  auto result = std::vector<usage>{};
+  for (auto& [name, x] : domains_)
+    result.push_back(x.last);
+  return result;
+}
+
+} // namespace qubes::ctl

@@ -1,0 +1,47 @@
+// What running domains use, gathered from the stream of admin.vm.Stats.
+#pragma once
+
+#include "bin/qvmctl/client.hpp"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qubes::ctl {
+
+struct usage {
+  std::string name;
+  std::optional<std::int64_t> cpu; ///< percent of its vcpus; nothing when it is seen first
+  std::int64_t vcpus = 1;
+  std::int64_t cpu_time_ms = 0;
+  std::int64_t memory_kib = 0;
+  std::int64_t most_kib = 0; ///< with that of its stub domain
+  std::optional<std::int64_t> used_kib{};
+  std::optional<std::int64_t> swap_kib{};
+  std::optional<double> stub_cpu{}; ///< of its stub domain
+
+  /// Memory it has and does not use, as it says itself.
+  std::optional<std::int64_t> spare_kib() const;
+};
+
+/// The newest sample of each domain. The stream does not say where a round of samples ends: it is
+/// over when a domain is heard of again. Who was not heard of in a whole round runs no more.
+class usage_board {
+public:
+  void hear(const event& x);
+
+  std::vector<usage> all() const;
+
+private:
+  struct heard {
+    usage last;
+    std::uint64_t round = 0;
+  };
+
+  std::map<std::string, heard, std::less<>> domains_;
+  std::uint64_t round_ = 1;
+};
+
+} // namespace qubes::ctl
