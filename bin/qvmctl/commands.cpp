@@ -20,8 +20,8 @@ constexpr auto many = std::uint64_t{opt_all | opt_exclude | opt_wait | opt_dry_r
 
 // clang-format off
 constexpr std::array command_table{
-  command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_sort | opt_reverse | opt_format, "List domains", run_ls,
-          "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, kind, degraded, and property:P or feature:F for any other."},
+  command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_sort | opt_reverse | opt_watch | opt_format, "List domains", run_ls,
+          "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, kind, degraded, which are 'all'; disk, that is what root, private and volatile take, priv_curr, priv_max, priv_used and root_curr, root_max, root_used, the last ones in percent; and property:P or feature:F for any other. --watch makes the listing anew when something happens; in a pipe rows that come (+) and go (-) follow it, and json is the whole listing in a line each time."},
   command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
   command{"See", "graph", "[DOMAIN]", opt_picture, "Draw who connects to whom, what guards the way and what is wrong with it", run_graph,
           "Colours are those of labels, domains that run are filled. A way is firewalled when rules of the client restrict it, unguarded when its netvm does not apply them, else open; a netvm applies rules if its service qubes-firewall says so, by itself if it has a netvm. Warns of who goes past a firewall, of netvms without network and of loops. With DOMAIN: its way out, and who is cut off when it stops."},

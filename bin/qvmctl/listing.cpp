@@ -1,4 +1,6 @@
+#include "bin/qvmctl/disk_columns.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/listing_watch.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
@@ -70,11 +72,13 @@ constexpr std::array ls_columns{
               }},
 };
 
-/// A column of a listing: one the overview has, or a property or feature that is asked for.
+/// A column of a listing: one the overview has, or what is asked for: a property, a feature,
+/// volumes.
 struct chosen_column {
   std::string key;
   bool right = false;
   const ls_column* known = nullptr;
+  const disk_column* disk = nullptr;
   std::string method{}; ///< that tells a domain's value
   std::string argument{};
   std::map<const entry*, json> values{};
@@ -87,6 +91,8 @@ expected<std::vector<chosen_column>> choose_columns(const std::vector<std::strin
   auto result = std::vector<chosen_column>{};
   auto names = std::vector<std::string>{};
   for (auto& x : ls_columns)
+    names.emplace_back(x.key);
+  for (auto& x : disk_columns())
     names.emplace_back(x.key);
   for (auto key : keys) {
     if (key.starts_with(feature_column)) {
@@ -110,6 +116,8 @@ expected<std::vector<chosen_column>> choose_columns(const std::vector<std::strin
         result.push_back({.key = std::string{x.key}, .right = x.right, .known = &x});
     } else if (found != ls_columns.end()) {
       result.push_back({.key = key, .right = found->right, .known = &*found});
+    } else if (auto disk = find_disk_column(key)) {
+      result.push_back({.key = key, .right = true, .disk = disk});
     } else {
       auto near = model::nearest(key, names);
       return usage_failure(
@@ -131,19 +139,37 @@ std::vector<std::string> words_of(std::string_view text) {
   return result;
 }
 
+bool is_asked_for(const chosen_column& x) {
+  return !x.method.empty();
+}
+
+expected<void> fetch_disks(session& s, const std::vector<const entry*>& shown,
+                           std::vector<chosen_column>& columns) {
+  if (std::ranges::none_of(columns, [](auto& x) { return x.disk; }))
+    return {};
+  auto volumes = fetch_volumes(s, shown);
+  if (!volumes)
+    return tl::unexpected{volumes.error()};
+  for (auto& column : columns)
+    if (column.disk)
+      for (auto& [who, facts] : *volumes)
+        column.values[who] = column.disk->of(facts);
+  return {};
+}
+
 /// Values that the overview does not have: a request for each domain and column, all at once. What
 /// a domain does not have is empty.
 expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
                             std::vector<chosen_column>& columns) {
   auto asked = std::vector<request>{};
   for (auto& column : columns)
-    if (!column.known)
+    if (is_asked_for(column))
       for (auto x : shown)
         asked.push_back({column.method, column.argument, x->name, ""});
   auto answers = ask_all(s, asked);
   auto next = answers.begin();
   for (auto& column : columns) {
-    if (column.known)
+    if (!is_asked_for(column))
       continue;
     for (auto x : shown) {
       auto& answer = *next++;
@@ -158,7 +184,7 @@ expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
       column.values[x] = property->text;
     }
   }
-  return {};
+  return fetch_disks(s, shown, columns);
 }
 
 expected<void> check_known(std::string_view what, const std::string& text,
@@ -275,6 +301,14 @@ output_table::cell cell_of(const chosen_column& column, const entry& x) {
   return {found == column.values.end() ? json{} : found->second};
 }
 
+/// With a unit for people; orders are made by the number.
+output_table::cell shown_cell(const session& s, const chosen_column& column, const entry& x) {
+  auto result = cell_of(column, x);
+  if (column.disk && column.disk->bytes && s.as == format::table && result.value.is_number())
+    result.value = size_text(result.value.get<std::int64_t>());
+  return result;
+}
+
 /// Digits are in the order of their numbers.
 bool comes_before(const json& a, const json& b) {
   auto number = [](const json& x) -> std::optional<double> {
@@ -290,6 +324,59 @@ bool comes_before(const json& a, const json& b) {
   return a < b;
 }
 
+/// What the command line asks for, as it is now.
+expected<output_table> listing(session& s, std::vector<chosen_column> columns,
+                               std::vector<chosen_column> order) {
+  auto all = domain_list::fetch(s.daemon);
+  if (!all)
+    return tl::unexpected{all.error()};
+  auto named =
+      s.line.words.empty() ? expected<std::vector<const entry*>>{} : all->choose(s.line.words);
+  if (!named)
+    return tl::unexpected{named.error()};
+  const auto some = std::set<const entry*>(named->begin(), named->end());
+  auto shown = std::vector<const entry*>{};
+  for (auto& x : all->all())
+    if (some.empty() || some.contains(&x))
+      shown.push_back(&x);
+  auto properties = std::vector<std::string>{};
+  for (auto& x : s.line.settings.all)
+    properties.push_back(property_name(cut_pair(x).first));
+  for (auto list : {&columns, &order})
+    for (auto& x : *list)
+      if (x.method == "admin.vm.property.Get")
+        properties.push_back(x.argument);
+  auto known = check_filters(s, *all);
+  if (known)
+    known = check_properties(s, *all, std::move(properties));
+  if (known)
+    known = filter(s, shown);
+  if (known)
+    known = fetch_values(s, shown, columns);
+  if (known)
+    known = fetch_values(s, shown, order);
+  if (!known)
+    return tl::unexpected{known.error()};
+  if (!order.empty())
+    std::stable_sort(shown.begin(), shown.end(), [&](auto x, auto y) {
+      return comes_before(cell_of(order.front(), *x).value, cell_of(order.front(), *y).value);
+    });
+  if (s.line.reverse)
+    std::reverse(shown.begin(), shown.end());
+  auto heads = std::vector<output_table::column>{};
+  for (auto& x : columns)
+    heads.push_back({x.key, x.right});
+  auto result = output_table{std::move(heads)};
+  for (auto x : shown) {
+    auto row = std::vector<output_table::cell>{};
+    row.reserve(columns.size());
+    for (auto& column : columns)
+      row.push_back(shown_cell(s, column, *x));
+    result.add(std::move(row));
+  }
+  return result;
+}
+
 } // namespace
 
 exit_code run_ls(session& s) {
@@ -301,54 +388,13 @@ exit_code run_ls(session& s) {
     order = choose_columns({s.line.sort});
   if (!order)
     return report(s, order.error());
-  auto all = domain_list::fetch(s.daemon);
-  if (!all)
-    return report(s, all.error());
-  auto named =
-      s.line.words.empty() ? expected<std::vector<const entry*>>{} : all->choose(s.line.words);
-  if (!named)
-    return report(s, named.error());
-  const auto some = std::set<const entry*>(named->begin(), named->end());
-  auto shown = std::vector<const entry*>{};
-  for (auto& x : all->all())
-    if (some.empty() || some.contains(&x))
-      shown.push_back(&x);
-  auto properties = std::vector<std::string>{};
-  for (auto& x : s.line.settings.all)
-    properties.push_back(property_name(cut_pair(x).first));
-  for (auto list : {&*columns, &*order})
-    for (auto& x : *list)
-      if (x.method == "admin.vm.property.Get")
-        properties.push_back(x.argument);
-  auto known = check_filters(s, *all);
-  if (known)
-    known = check_properties(s, *all, std::move(properties));
-  if (known)
-    known = filter(s, shown);
-  if (known)
-    known = fetch_values(s, shown, *columns);
-  if (known)
-    known = fetch_values(s, shown, *order);
-  if (!known)
-    return report(s, known.error());
-  if (!order->empty())
-    std::stable_sort(shown.begin(), shown.end(), [&](auto x, auto y) {
-      return comes_before(cell_of(order->front(), *x).value, cell_of(order->front(), *y).value);
-    });
-  if (s.line.reverse)
-    std::reverse(shown.begin(), shown.end());
-  auto heads = std::vector<output_table::column>{};
-  for (auto& x : *columns)
-    heads.push_back({x.key, x.right});
-  auto result = output_table{std::move(heads)};
-  for (auto x : shown) {
-    auto row = std::vector<output_table::cell>{};
-    row.reserve(columns->size());
-    for (auto& column : *columns)
-      row.push_back(cell_of(column, *x));
-    result.add(std::move(row));
-  }
-  return print(s, result.render(s.as, s.out));
+  auto make = [&] { return listing(s, *columns, *order); };
+  if (s.line.watch)
+    return watch_listing(s, make);
+  auto table = make();
+  if (!table)
+    return report(s, table.error());
+  return print(s, table->render(s.as, s.out));
 }
 
 namespace {

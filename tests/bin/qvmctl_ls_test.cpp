@@ -1,0 +1,199 @@
+// `qvmctl ls` of disks, and as it follows what happens.
+#include "tests/bin/scripted_daemon.hpp"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <utility>
+
+namespace {
+
+using namespace qubes::ctl_tests;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// -- disks ----------------------------------------------------------------------------------
+
+script host_with_volumes() {
+  return host(small_host("Running"), [](auto& x) {
+    auto info = [&](std::int64_t size, std::int64_t usage) {
+      x.ok(fmt::format("pool=lvm\nvid={}\nsize={}\nusage={}\n", x.destination, size, usage));
+    };
+    constexpr auto gib = std::int64_t{1} << 30;
+    if (x.method != "admin.vm.volume.Info" || x.destination == "dom0")
+      return x.refuse("PermissionDenied", "no such volume");
+    if (x.argument == "private")
+      return info(2 * gib, x.destination == "work" ? gib : gib / 4);
+    if (x.argument == "root")
+      return info(10 * gib, 0);
+    return x.destination == "vault" ? x.ok("size=\nusage=\n") : info(gib, gib / 2);
+  });
+}
+
+TEST_F(qvmctl, lists_disks_with_units_for_people) {
+  serve(host_with_volumes());
+  EXPECT_EQ(
+      ctl({"ls", "work,vault,dom0", "-o", "name,disk,priv-curr,priv-max,priv-used,root-used"}).out,
+      "NAME        DISK  PRIV-CURR  PRIV-MAX  PRIV-USED  ROOT-USED\n"
+      "dom0           -          -         -          -          -\n"
+      "vault  256.0 MiB  256.0 MiB   2.0 GiB         12          0\n"
+      "work     1.5 GiB    1.0 GiB   2.0 GiB         50          0\n");
+}
+
+TEST_F(qvmctl, lists_disks_in_bytes_for_programs_in_their_order) {
+  serve(host_with_volumes());
+  EXPECT_EQ(ctl({"ls", "work,vault", "-o", "name,disk", "--sort", "disk", "-f", "csv"}).out,
+            "name,disk\nvault,268435456\nwork,1610612736\n");
+}
+
+TEST_F(qvmctl, asks_for_volumes_once_and_only_where_they_are_shown) {
+  serve(host_with_volumes());
+  ctl({"ls", "work", "-o", "name,disk,priv-curr,root-max"});
+  auto asked = daemon->requests();
+  EXPECT_EQ(std::ranges::count(asked, "admin.vm.volume.Info+private work"), 1);
+  EXPECT_EQ(asked.size(), 4) << "the overview and three volumes";
+}
+
+// -- following ------------------------------------------------------------------------------
+
+/// The program while it runs, its output line by line.
+class running_qvmctl {
+public:
+  explicit running_qvmctl(const words& args) {
+    int out[2];
+    EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
+    auto what = invocation{args, {}};
+    child_ = ::fork();
+    if (child_ == 0) {
+      ::dup2(out[1], STDOUT_FILENO);
+      what.become_qvmctl();
+    }
+    ::close(out[1]);
+    from_ = ::fdopen(out[0], "r");
+  }
+
+  ~running_qvmctl() {
+    interrupt();
+    ::fclose(from_);
+  }
+
+  std::string line() {
+    char buffer[4096];
+    auto text = std::string{std::fgets(buffer, sizeof buffer, from_) ? buffer : "(end)\n"};
+    text.pop_back();
+    return text;
+  }
+
+  /// Its exit code.
+  int interrupt() {
+    if (child_ > 0) {
+      ::kill(child_, SIGINT);
+      code_ = code_of(std::exchange(child_, 0));
+    }
+    return code_;
+  }
+
+private:
+  pid_t child_ = 0;
+  FILE* from_ = nullptr;
+  int code_ = 0;
+};
+
+struct qvmctl_ls_watches : qvmctl {
+  living_host world{small_host("Halted")};
+
+  void SetUp() override {
+    serve([this](auto& x) { world(x); });
+  }
+
+  void TearDown() override {
+    world.end();
+    daemon.reset();
+  }
+
+  words watching(words args) {
+    args.insert(args.begin(), {"--socket", daemon->path(), "ls", "--watch", "-o", "name,state"});
+    return args;
+  }
+};
+
+TEST_F(qvmctl_ls_watches, and_prints_the_rows_that_come_and_go) {
+  auto x = running_qvmctl{watching({"work", "vault"})};
+  EXPECT_EQ(x.line(), "NAME   STATE");
+  EXPECT_EQ(x.line(), "vault  Halted");
+  EXPECT_EQ(x.line(), "work   Halted");
+  world.become("work", "Transient", "domain-pre-start"); // a wider column is no change of others
+  EXPECT_EQ(x.line(), "- work  Halted");
+  EXPECT_EQ(x.line(), "+ work  Transient");
+  world.become("work", "Running", "domain-start");
+  EXPECT_EQ(x.line(), "- work  Transient");
+  EXPECT_EQ(x.line(), "+ work  Running");
+  EXPECT_EQ(x.interrupt(), 128 + SIGINT);
+}
+
+TEST_F(qvmctl_ls_watches, without_asking_while_nothing_happens) {
+  auto x = running_qvmctl{watching({})};
+  for (auto i = std::size_t{0}; i <= small_host("Halted").size(); ++i)
+    x.line();
+  world.become("work", "Running", "domain-start");
+  x.line();
+  x.line();
+  auto asked = daemon->requests();
+  EXPECT_EQ(std::ranges::count(asked, "admin.Events dom0"), 1);
+  EXPECT_EQ(std::ranges::count(asked, "qvmd.Overview dom0"), 2);
+}
+
+TEST_F(qvmctl_ls_watches, on_when_what_a_glob_means_is_gone) {
+  auto x = running_qvmctl{watching({"-f", "csv", "wo*"})};
+  EXPECT_EQ(x.line(), "name,state");
+  EXPECT_EQ(x.line(), "work,Halted");
+  world.remove("work");
+  EXPECT_EQ(x.line(), "- work,Halted");
+}
+
+TEST_F(qvmctl_ls_watches, and_is_whole_as_json) {
+  auto x = running_qvmctl{watching({"-f", "json", "--state", "running"})};
+  EXPECT_EQ(json::parse(x.line(), nullptr, false),
+            (json{{{"name", "dom0"}, {"state", "Running"}}}));
+  world.become("vault", "Running", "domain-start");
+  EXPECT_EQ(
+      json::parse(x.line(), nullptr, false),
+      (json{{{"name", "dom0"}, {"state", "Running"}}, {{"name", "vault"}, {"state", "Running"}}}));
+}
+
+TEST_F(qvmctl_ls_watches, on_a_terminal_by_drawing_over_itself) {
+  auto rounds = std::atomic<int>{0};
+  serve([&](auto& x) {
+    if (x.method == "qvmd.Overview" && rounds++ == 1) { // the second listing is the last
+      world(x);
+      return world.end();
+    }
+    if (x.method == "qvmd.Overview") {
+      world(x);
+      return world.become("work", "Running", "domain-start");
+    }
+    world(x);
+  });
+  auto x = ctl_on_terminal({"ls", "--watch", "-o", "name,state"}, {{"NO_COLOR", "1"}});
+  EXPECT_EQ(x.code, 3); // the stream ended
+  EXPECT_THAT(x.out, AllOf(HasSubstr("work          Halted\x1b[K\n"), HasSubstr("\x1b[7A"),
+                           HasSubstr("work          Running\x1b[K\n")));
+}
+
+TEST_F(qvmctl_ls_watches, nothing_that_is_not_there) {
+  auto x = ctl({"ls", "--watch", "wrok"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("did you mean 'work'?"));
+}
+
+TEST_F(qvmctl_ls_watches, no_longer_than_there_is_a_daemon) {
+  world.end();
+  auto x = ctl({"ls", "--watch"});
+  EXPECT_EQ(x.code, 3);
+  EXPECT_THAT(x.err, HasSubstr("ended the stream"));
+}
+
+} // namespace
