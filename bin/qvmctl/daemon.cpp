@@ -242,7 +242,9 @@ exit_code run_call(session& s) {
                       "'qvmctl api' lists them"});
   if (what.method == "admin.Events" || what.method == "admin.vm.Stats")
     return report(s, {trouble::usage, "", fmt::format("{} goes on without end", what.method),
-                      "'qvmctl events' prints events as they happen"});
+                      what.method == "admin.Events"
+                          ? "'qvmctl events' prints events as they happen"
+                          : "'qvmctl top -f json' prints samples as they come"});
   if (words.size() > 1) {
     if (auto good = check_name(words[1]); !good)
       return report(s, good.error());
