@@ -20,7 +20,7 @@ constexpr auto many = std::uint64_t{opt_all | opt_exclude | opt_wait | opt_dry_r
 
 // clang-format off
 constexpr std::array command_table{
-  command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_sort | opt_reverse | opt_watch | opt_format, "List domains", run_ls,
+  command{"See", "ls", "[DOMAIN...]", opt_columns | opt_only | opt_exclude | opt_sort | opt_reverse | opt_watch | opt_format, "List domains", run_ls,
           "Columns: name, state, class, label, template, netvm, ip, provides_network, memory, maxmem, xid, uuid, kind, degraded, which are 'all'; disk, that is what root, private and volatile take, priv_curr, priv_max, priv_used and root_curr, root_max, root_used, the last ones in percent; and property:P or feature:F for any other. --watch makes the listing anew when something happens; in a pipe rows that come (+) and go (-) follow it, and json is the whole listing in a line each time."},
   command{"See", "tree", "", opt_format, "Draw the network, netvms over their clients", run_tree, ""},
   command{"See", "graph", "[DOMAIN]", opt_picture, "Draw who connects to whom, what guards the way and what is wrong with it", run_graph,

@@ -16,6 +16,8 @@ constexpr auto row_height = 40.0;
 constexpr auto gap = 70.0; ///< between two layers
 constexpr auto letter = 8.5;
 constexpr auto line_height = 18.0;
+constexpr auto key_text =
+    std::string_view{"solid: firewalled; dashed: open; dashed red: its rules are not applied"};
 
 std::string escaped(std::string_view text) {
   auto result = std::string{};
@@ -112,12 +114,13 @@ private:
                             color_of(passage::unguarded), escaped(x.text));
       y += line_height;
     }
-    return result;
+    return result + fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", margin, y, key_text);
   }
 
   double total_width() const {
     auto layers = static_cast<double>(layout_.layers);
     auto result = 2 * margin + layers * box_width_ + std::max(0.0, layers - 1) * gap;
+    result = std::max(result, 2 * margin + static_cast<double>(key_text.size()) * letter);
     for (auto& x : of_.warnings)
       result = std::max(result, 2 * margin + static_cast<double>(width(x.text)) * letter);
     return result;
@@ -125,7 +128,7 @@ private:
 
   double total_height() const {
     return 2 * margin + static_cast<double>(layout_.rows) * row_height
-           + static_cast<double>(of_.warnings.size()) * line_height;
+           + static_cast<double>(of_.warnings.size() + 1) * line_height;
   }
 
   const network_graph& of_;

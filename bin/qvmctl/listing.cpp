@@ -287,9 +287,29 @@ expected<void> filter(session& s, std::vector<const entry*>& shown) {
   std::erase_if(shown, [&](auto x) {
     for (auto i = std::size_t{0}; i < wanted.size(); ++i)
       if (auto found = wanted[i].values.find(x);
-          found == wanted[i].values.end() || found->second != values[i])
+          found == wanted[i].values.end() ? !values[i].empty() : found->second != values[i])
         return true;
     return false;
+  });
+  return {};
+}
+
+/// Leaves out what is named, and what has a tag.
+expected<void> leave_out(session& s, const domain_list& all, std::vector<const entry*>& shown) {
+  auto named = all.choose(s.line.exclude);
+  if (!named)
+    return tl::unexpected{named.error()};
+  std::erase_if(shown, [&](auto x) { return std::ranges::find(*named, x) != named->end(); });
+  auto tags = std::vector<chosen_column>{};
+  for (auto& x : s.line.exclude_tags)
+    tags.push_back({.key = x, .method = "admin.vm.tag.Get", .argument = x});
+  if (auto known = fetch_values(s, shown, tags); !known)
+    return known;
+  std::erase_if(shown, [&](auto x) {
+    return std::ranges::any_of(tags, [&](auto& tag) {
+      auto found = tag.values.find(x);
+      return found != tag.values.end() && found->second == "1";
+    });
   });
   return {};
 }
@@ -309,7 +329,7 @@ output_table::cell shown_cell(const session& s, const chosen_column& column, con
   return result;
 }
 
-/// Digits are in the order of their numbers.
+/// Digits are in the order of their numbers, capitals are as small letters.
 bool comes_before(const json& a, const json& b) {
   auto number = [](const json& x) -> std::optional<double> {
     if (x.is_number())
@@ -321,6 +341,8 @@ bool comes_before(const json& a, const json& b) {
   };
   if (auto x = number(a), y = number(b); x && y)
     return *x < *y;
+  if (a.is_string() && b.is_string())
+    return model::lower_case(a.get<std::string>()) < model::lower_case(b.get<std::string>());
   return a < b;
 }
 
@@ -351,6 +373,8 @@ expected<output_table> listing(session& s, std::vector<chosen_column> columns,
     known = check_properties(s, *all, std::move(properties));
   if (known)
     known = filter(s, shown);
+  if (known)
+    known = leave_out(s, *all, shown);
   if (known)
     known = fetch_values(s, shown, columns);
   if (known)

@@ -95,6 +95,7 @@ struct command_line {
   texts settings;
   texts features;
   std::vector<std::string> tags;
+  std::vector<std::string> exclude_tags;
   std::string before;
   std::optional<std::string> expire;
   std::string comment;

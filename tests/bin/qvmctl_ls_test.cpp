@@ -7,6 +7,8 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 namespace {
@@ -55,6 +57,75 @@ TEST_F(qvmctl, asks_for_volumes_once_and_only_where_they_are_shown) {
   auto asked = daemon->requests();
   EXPECT_EQ(std::ranges::count(asked, "admin.vm.volume.Info+private work"), 1);
   EXPECT_EQ(asked.size(), 4) << "the overview and three volumes";
+}
+
+// -- filters --------------------------------------------------------------------------------
+
+TEST_F(qvmctl, leaves_out_who_is_named_and_who_has_a_tag) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.ok(x.method == "admin.vm.tag.Get" && x.destination == "work" ? "1" : "0");
+  }));
+  EXPECT_EQ(ctl({"ls", "--exclude", "sys-*", "--exclude", "dom0", "--exclude-tag", "secret", "-o",
+                 "name", "-f", "csv"})
+                .out,
+            "name\nmail\nvault\n");
+  auto x = ctl({"ls", "--exclude", "wrok"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("did you mean 'work'?"));
+}
+
+TEST_F(qvmctl, lists_those_without_a_feature) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.destination == "work"   ? x.ok("1")
+    : x.destination == "mail" ? x.ok("")
+                              : x.refuse("QubesFeatureNotFoundError", "not set");
+  }));
+  EXPECT_EQ(ctl({"ls", "work,mail,vault", "--feature", "internal=", "-o", "name", "-f", "csv"}).out,
+            "name\nmail\nvault\n");
+}
+
+TEST_F(qvmctl, sorts_capitals_as_small_letters) {
+  serve(host({domain("Zoo", "Running"), domain("work", "Running"), domain("Attic", "Halted")}));
+  EXPECT_EQ(ctl({"ls", "--sort", "name", "-o", "name", "-f", "csv"}).out,
+            "name\nAttic\nwork\nZoo\n");
+}
+
+/// Commands in the right column of the table for people who know qvm-ls.
+std::vector<words> equivalents() {
+  auto file = std::ifstream{QVMD_SOURCE_DIR "/docs/qvmctl-from-other-tools.md"};
+  auto result = std::vector<words>{};
+  auto inside = false;
+  for (auto line = std::string{}; std::getline(file, line);) {
+    if (line.starts_with("## "))
+      inside = line == "## Options of qvm-ls";
+    auto column = line.rfind("| ", line.size() - 2);
+    if (!inside || !line.starts_with("| ") || column == std::string::npos)
+      continue;
+    auto spans = std::stringstream{line.substr(column)};
+    for (auto span = std::string{}; std::getline(std::getline(spans, span, '`'), span, '`');) {
+      auto& command = result.emplace_back();
+      auto from = std::stringstream{span};
+      for (auto word = std::string{}; from >> word;)
+        command.push_back(word);
+    }
+  }
+  return result;
+}
+
+TEST_F(qvmctl, has_the_options_that_people_who_know_qvm_ls_are_told_of) {
+  serve(host(small_host("Running"), [](auto& x) {
+    if (x.method != "admin.Events") // ends what follows it
+      x.ok("1");
+  }));
+  auto tried = 0;
+  for (auto command : equivalents()) {
+    if (!command.front().starts_with("-"))
+      continue;
+    command.insert(command.begin(), "ls");
+    EXPECT_NE(ctl(command).code, 2) << fmt::format("{}", fmt::join(command, " "));
+    ++tried;
+  }
+  EXPECT_GT(tried, 20);
 }
 
 // -- following ------------------------------------------------------------------------------
