@@ -218,7 +218,9 @@ void focus(network_graph& x, std::size_t on) {
     node.cut_off = i != on && std::ranges::find(above, on) != above.end();
     node.shown = i == on || node.cut_off || std::ranges::find(way_out, i) != way_out.end();
   }
-  std::erase_if(x.warnings, [&](auto& y) { return !x.nodes[y.about].shown; });
+  std::erase_if(x.warnings, [&](auto& y) {
+    return std::ranges::none_of(y.about, [&](auto i) { return x.nodes[i].shown; });
+  });
 }
 
 exit_code run_graph(session& s) {

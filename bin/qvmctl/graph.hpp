@@ -37,7 +37,7 @@ struct graph_node {
 };
 
 struct graph_warning {
-  std::size_t about = 0;
+  std::vector<std::size_t> about;
   std::string text;
 };
 

@@ -121,8 +121,12 @@ std::string draw_json(const session&, const network_graph& x) {
                        {"to", x.name(*node.netvm)},
                        {"firewall", name_of(x.passage_of(i))}});
   }
-  for (auto& y : x.warnings)
-    warnings.push_back({{"domain", x.name(y.about)}, {"text", y.text}});
+  for (auto& y : x.warnings) {
+    auto about = json::array();
+    for (auto i : y.about)
+      about.push_back(x.name(i));
+    warnings.push_back({{"domains", std::move(about)}, {"text", y.text}});
+  }
   return dump({{"domains", domains}, {"edges", edges}, {"warnings", warnings}}, 2) + "\n";
 }
 

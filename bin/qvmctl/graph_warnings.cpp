@@ -37,7 +37,7 @@ void add_loops(warnings& to, const network_graph& x, std::string_view what, cons
     auto text = std::string{};
     for (auto i : loop)
       text += x.name(i) + " -> ";
-    to.push_back({loop.front(), fmt::format("{}: {}{}", what, text, x.name(loop.front()))});
+    to.push_back({loop, fmt::format("{}: {}{}", what, text, x.name(loop.front()))});
   }
 }
 
@@ -62,27 +62,31 @@ void of_bypasses(warnings& to, const network_graph& x) {
     if (!netvm || x.provides(i) || x.nodes[*netvm].filters)
       continue;
     if (auto firewall = firewall_before(x, *netvm))
-      to.push_back({i, fmt::format("'{}' goes to '{}' past the firewall '{}'", x.name(i),
-                                   x.name(*netvm), x.name(*firewall))});
+      to.push_back({{i},
+                    fmt::format("'{}' goes to '{}' past the firewall '{}'", x.name(i),
+                                x.name(*netvm), x.name(*firewall))});
   }
 }
 
 void of_unguarded_ways(warnings& to, const network_graph& x) {
   for (auto i = std::size_t{0}; i < x.nodes.size(); ++i)
     if (x.passage_of(i) == passage::unguarded)
-      to.push_back({i, fmt::format("'{}' has firewall rules, and its netvm '{}' applies none",
-                                   x.name(i), x.name(*x.nodes[i].netvm))});
+      to.push_back({{i},
+                    fmt::format("'{}' has firewall rules, and its netvm '{}' applies none",
+                                x.name(i), x.name(*x.nodes[i].netvm))});
 }
 
 void of_netvms_without_network(warnings& to, const network_graph& x) {
   for (auto i = std::size_t{0}; i < x.nodes.size(); ++i) {
     const auto& node = x.nodes[i];
     if (!node.clients.empty() && !x.provides(i))
-      to.push_back({i, fmt::format("'{}' is the netvm of {} and provides no network", x.name(i),
-                                   x.name(node.clients.front()))});
+      to.push_back({{i},
+                    fmt::format("'{}' is the netvm of {} and provides no network", x.name(i),
+                                x.name(node.clients.front()))});
     else if (x.provides(i) && !x.entry_of(i).netvm && node.has_devices == false)
-      to.push_back({i, fmt::format("'{}' provides network and has none: no netvm and no device",
-                                   x.name(i))});
+      to.push_back(
+          {{i},
+           fmt::format("'{}' provides network and has none: no netvm and no device", x.name(i))});
   }
 }
 
@@ -91,10 +95,11 @@ void of_netvms_that_are_missing(warnings& to, const network_graph& x) {
     const auto& who = x.entry_of(i);
     auto netvm = x.nodes[i].netvm;
     if (who.netvm && !netvm)
-      to.push_back({i, fmt::format("the netvm '{}' of '{}' is not there", *who.netvm, who.name)});
+      to.push_back({{i}, fmt::format("the netvm '{}' of '{}' is not there", *who.netvm, who.name)});
     else if (who.active() && netvm && !x.entry_of(*netvm).active())
-      to.push_back({i, fmt::format("'{}' runs without network: its netvm '{}' is {}", who.name,
-                                   x.name(*netvm), x.entry_of(*netvm).state)});
+      to.push_back({{i},
+                    fmt::format("'{}' runs without network: its netvm '{}' is {}", who.name,
+                                x.name(*netvm), x.entry_of(*netvm).state)});
   }
 }
 

@@ -107,6 +107,10 @@ TEST_F(qvmctl_graph, warns_of_loops_of_management) {
   told["admin.vm.property.Get+guivm vault"] = "default=False type=vm vault"; // of itself: no loop
   EXPECT_THAT(warnings(),
               ElementsAre("a loop of management (management_dispvm): mail -> work -> mail"));
+  auto of_work = drawn({"work"})["warnings"];
+  ASSERT_EQ(of_work.size(), 1);
+  EXPECT_EQ(of_work[0]["domains"], (json{"mail", "work"}));
+  EXPECT_THAT(drawn({"vault"})["warnings"], IsEmpty());
 }
 
 TEST_F(qvmctl_graph, warns_of_netvms_without_network) {

@@ -180,6 +180,12 @@ TEST_F(qvmctl_top, ends_when_the_stream_does) {
   EXPECT_THAT(x.err, HasSubstr("ended the stream"));
 }
 
+TEST_F(qvmctl_top, is_what_who_calls_for_samples_is_told_of) {
+  auto x = ctl({"call", "admin.vm.Stats"});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_THAT(x.err, HasSubstr("'qvmctl top -f json'"));
+}
+
 TEST_F(qvmctl_top, refuses_what_makes_no_sense) {
   for (auto& [args, code, says] : std::vector<std::tuple<words, int, std::string>>{
            {{"-n", "0"}, 2, "--count takes a number of samples, not '0'"},
