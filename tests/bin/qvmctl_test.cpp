@@ -1,5 +1,6 @@
 // Drives the built qvmctl against a scripted daemon, as a user who distrusts it would.
 #include "drivers/process/process.hpp"
+#include "tests/bin/scripted_daemon.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -33,354 +34,6 @@
 #include <vector>
 
 namespace {
-
-using namespace std::chrono_literals;
-using namespace std::string_literals;
-using nlohmann::json;
-using ::testing::AllOf;
-using ::testing::AnyOf;
-using ::testing::Contains;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::MatchesRegex;
-using ::testing::Not;
-using ::testing::StartsWith;
-
-constexpr auto patience = 20s; // only a fault waits this long
-
-// -- the daemon of the tests ----------------------------------------------------------------
-
-/// One request as it came, and the way to answer it.
-class call {
-public:
-  call(int fd, std::string bytes) : fd_(fd), bytes_(std::move(bytes)) {
-    auto nul = bytes_.find('\0');
-    auto head = std::stringstream{bytes_.substr(0, nul)};
-    auto first = std::string{};
-    head >> first >> source >> kind >> destination;
-    auto plus = first.find('+');
-    method = first.substr(0, plus);
-    argument = plus == std::string::npos ? "" : first.substr(plus + 1);
-    payload = nul == std::string::npos ? "" : bytes_.substr(nul + 1);
-  }
-
-  void raw(std::string_view bytes) const {
-    while (!bytes.empty()) {
-      auto n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0)
-        return;
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
-  }
-
-  void ok(const std::string& text = "") const { raw("0\0"s + text); }
-
-  void refuse(const std::string& klass, const std::string& text) const {
-    raw("2\0"s + klass + "\0\0"s + text + "\0"s);
-  }
-
-  void event(const std::string& subject, const std::string& name,
-             const std::vector<std::pair<std::string, std::string>>& args = {}) const {
-    auto bytes = "1\0"s + subject + "\0"s + name + "\0"s;
-    for (auto& [key, value] : args)
-      bytes.append(key).append("\0"s).append(value).append("\0"s);
-    raw(bytes + "\0"s);
-  }
-
-  /// Holds the connection open until the other side closes it.
-  void hold() const {
-    auto x = pollfd{fd_, POLLRDHUP, 0};
-    // The client half-closed long ago; only POLLHUP and POLLERR tell that it is gone.
-    x.events = 0;
-    ::poll(&x, 1, static_cast<int>(std::chrono::milliseconds{patience}.count()));
-  }
-
-  const std::string& bytes() const { return bytes_; }
-
-  /// "METHOD+ARG DEST PAYLOAD", for comparing.
-  std::string line() const {
-    return method + (argument.empty() ? "" : "+" + argument) + " " + destination
-           + (payload.empty() ? "" : " " + payload);
-  }
-
-  std::string method, argument, source, kind, destination, payload;
-
-private:
-  int fd_;
-  std::string bytes_;
-};
-
-using script = std::function<void(const call&)>;
-
-/// A daemon that does what a script says, one thread per connection.
-class scripted_daemon {
-public:
-  explicit scripted_daemon(script what) : what_(std::move(what)) {
-    auto folder = (std::filesystem::temp_directory_path() / "qvmctl-XXXXXX").string();
-    folder_ = ::mkdtemp(folder.data());
-    path_ = folder_ + "/d.sock";
-    listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    auto address = sockaddr_un{};
-    address.sun_family = AF_UNIX;
-    std::copy(path_.begin(), path_.end(), address.sun_path);
-    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(::listen(listener_, 4096), 0);
-    acceptor_ = std::thread{[this] { accept(); }};
-  }
-
-  ~scripted_daemon() {
-    ::shutdown(listener_, SHUT_RDWR);
-    acceptor_.join();
-    ::close(listener_);
-    for (auto& x : threads_)
-      x.join();
-    std::filesystem::remove_all(folder_);
-  }
-
-  const std::string& path() const { return path_; }
-
-  /// Requests in the order they were read, "METHOD+ARG DEST PAYLOAD".
-  std::vector<std::string> requests() const {
-    auto lock = std::lock_guard{mutex_};
-    return requests_;
-  }
-
-private:
-  void accept() {
-    for (;;) {
-      auto fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-      if (fd < 0)
-        return;
-      threads_.emplace_back([this, fd] { serve(fd); });
-    }
-  }
-
-  void serve(int fd) {
-    auto bytes = std::string{};
-    char buffer[4096];
-    for (ssize_t n; (n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0;)
-      bytes.append(buffer, static_cast<std::size_t>(n));
-    auto x = call{fd, bytes};
-    {
-      auto lock = std::lock_guard{mutex_};
-      requests_.push_back(x.line());
-    }
-    what_(x);
-    ::close(fd);
-  }
-
-  script what_;
-  std::string folder_, path_;
-  int listener_ = -1;
-  std::thread acceptor_;
-  std::vector<std::thread> threads_;
-  mutable std::mutex mutex_;
-  std::vector<std::string> requests_;
-};
-
-/// A count that threads wait for.
-class gate {
-public:
-  void pass() {
-    auto lock = std::lock_guard{mutex_};
-    ++count_;
-    changed_.notify_all();
-  }
-
-  bool wait_for(int count) {
-    auto lock = std::unique_lock{mutex_};
-    return changed_.wait_for(lock, patience, [&] { return count_ >= count; });
-  }
-
-private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int count_ = 0;
-};
-
-// -- the program ----------------------------------------------------------------------------
-
-struct outcome {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
-
-using words = std::vector<std::string>;
-
-const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
-
-/// What the program gets, made before the fork: another thread may hold the allocator's lock then,
-/// and the child would wait for it for ever.
-class invocation {
-public:
-  invocation(const words& args, std::map<std::string, std::string> env) : args_(args) {
-    env.try_emplace("TERM", "xterm-256color");
-    for (auto* x = environ; *x != nullptr; ++x) {
-      auto name = std::string{*x}.substr(0, std::string_view{*x}.find('='));
-      if (name != "NO_COLOR" && name != "COLORTERM" && name != "QVMCTL_SOCKET"
-          && !env.contains(name))
-        env_.emplace_back(*x);
-    }
-    for (auto& [key, value] : env)
-      env_.push_back(key + "=" + value);
-    args_.insert(args_.begin(), program);
-    argv_ = pointers(args_);
-    envp_ = pointers(env_);
-  }
-
-  [[noreturn]] void become_qvmctl() const {
-    ::execve(program.c_str(), argv_.data(), envp_.data());
-    ::_exit(127);
-  }
-
-private:
-  static std::vector<char*> pointers(words& from) {
-    auto result = std::vector<char*>{};
-    for (auto& x : from)
-      result.push_back(x.data());
-    result.push_back(nullptr);
-    return result;
-  }
-
-  words args_;
-  words env_;
-  std::vector<char*> argv_;
-  std::vector<char*> envp_;
-};
-
-int code_of(pid_t child) {
-  auto status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-std::string read_all(int fd) {
-  auto result = std::string{};
-  char buffer[4096];
-  for (ssize_t n; (n = ::read(fd, buffer, sizeof(buffer))) > 0;)
-    result.append(buffer, static_cast<std::size_t>(n));
-  ::close(fd);
-  return result;
-}
-
-outcome run(const words& args, const std::map<std::string, std::string>& env = {}) {
-  int out[2], err[2];
-  EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
-  EXPECT_EQ(::pipe2(err, O_CLOEXEC), 0);
-  auto what = invocation{args, env};
-  auto nobody = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  auto child = ::fork();
-  if (child == 0) {
-    ::dup2(nobody, STDIN_FILENO);
-    ::dup2(out[1], STDOUT_FILENO);
-    ::dup2(err[1], STDERR_FILENO);
-    what.become_qvmctl();
-  }
-  ::close(nobody);
-  ::close(out[1]);
-  ::close(err[1]);
-  auto result = outcome{};
-  auto reader = std::thread{[&] { result.err = read_all(err[0]); }};
-  result.out = read_all(out[0]);
-  reader.join();
-  result.code = code_of(child);
-  return result;
-}
-
-/// Runs it on a terminal; `out` has everything the terminal was sent.
-outcome run_on_terminal(const words& args, const std::map<std::string, std::string>& env = {}) {
-  auto size = winsize{24, 100, 0, 0};
-  auto master = -1;
-  auto what = invocation{args, env};
-  auto child = ::forkpty(&master, nullptr, nullptr, &size);
-  if (child == 0)
-    what.become_qvmctl();
-  auto result = outcome{};
-  result.out = read_all(master);
-  std::erase(result.out, '\r');
-  result.code = code_of(child);
-  return result;
-}
-
-struct qvmctl : ::testing::Test {
-  void serve(script what) { daemon = std::make_unique<scripted_daemon>(std::move(what)); }
-
-  outcome ctl(words args, const std::map<std::string, std::string>& env = {}) {
-    args.insert(args.begin(), {"--socket", daemon->path()});
-    return run(args, env);
-  }
-
-  outcome ctl_on_terminal(words args, const std::map<std::string, std::string>& env = {}) {
-    args.insert(args.begin(), {"--socket", daemon->path()});
-    return run_on_terminal(args, env);
-  }
-
-  std::unique_ptr<scripted_daemon> daemon;
-};
-
-// -- a small host ---------------------------------------------------------------------------
-
-json domain(const std::string& name, const std::string& state, const std::string& netvm = "",
-            const std::string& label = "red") {
-  return {{"name", name},
-          {"class", name == "dom0" ? "AdminVM" : "AppVM"},
-          {"state", state},
-          {"label", label},
-          {"color", label == "red" ? "0xcc0000" : "0x000000"},
-          {"template", name == "dom0" ? json{} : json("fedora")},
-          {"netvm", netvm.empty() ? json{} : json(netvm)},
-          {"provides_network", name.starts_with("sys-")},
-          {"memory", 400},
-          {"maxmem", 4000},
-          {"xid", state == "Halted" ? -1 : 7},
-          {"uuid", "11111111-1111-4111-8111-111111111111"},
-          {"ip", netvm.empty() ? json{} : json("10.137.0.9")},
-          {"degraded", false}};
-}
-
-/// sys-net <- sys-firewall <- { mail, work }; vault has no network.
-std::vector<json> small_host(const std::string& state) {
-  return {domain("dom0", "Running", "", "black"),
-          domain("mail", state, "sys-firewall"),
-          domain("sys-firewall", state, "sys-net"),
-          domain("sys-net", state),
-          domain("vault", "Halted"),
-          domain("work", state, "sys-firewall")};
-}
-
-std::string overview(const std::vector<json>& domains) {
-  return json{{"domains", domains}}.dump();
-}
-
-std::string list_line(const json& x) {
-  return fmt::format("{} class={} state={} uuid={}\n", x["name"].get<std::string>(),
-                     x["class"].get<std::string>(), x["state"].get<std::string>(),
-                     x["uuid"].get<std::string>());
-}
-
-/// Serves the overview and hands everything else on.
-script host(
-    std::vector<json> domains, script rest = [](auto& x) { x.ok(); }) {
-  return [domains = std::move(domains), rest = std::move(rest)](const call& x) {
-    if (x.method == "qvmd.Overview")
-      return x.ok(overview(domains));
-    rest(x);
-  };
-}
-
-/// Answers every method with the same text.
-script always(const std::string& text) {
-  return [text](const call& x) { x.ok(text); };
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  auto result = std::vector<std::string>{};
-  auto from = std::stringstream{text};
-  for (auto line = std::string{}; std::getline(from, line);)
-    result.push_back(line);
-  return result;
-}
 
 // -- usage ----------------------------------------------------------------------------------
 
@@ -465,12 +118,13 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"firewall", "add", "work", "allow"}, "allow"},
         usage_case{{"volume", "resize", "work:private", "10X"}, "'10X' is no size"},
         usage_case{{"label", "add", "coral", "red"}, "'red' is no colour"},
-        usage_case{{"help", "nothing"}, "no command 'nothing'"}));
+        usage_case{{"help", "nothing"}, "no command or topic 'nothing'"}));
 
 TEST_F(qvmctl, every_command_explains_itself) {
-  auto listed = lines_of(run({"help", "--words"}).out);
-  ASSERT_THAT(listed, Contains("start"));
-  for (auto& x : listed) {
+  auto listed = lines_of(run({"complete", ""}).out);
+  ASSERT_THAT(listed, Contains(StartsWith("start\t")));
+  for (auto& line : listed) {
+    auto x = line.substr(0, line.find('\t'));
     auto help = run({x, "--help"});
     EXPECT_EQ(help.code, 0) << x;
     EXPECT_THAT(help.out, HasSubstr("qvmctl " + x));
@@ -1254,11 +908,11 @@ TEST_F(qvmctl, sets_values_as_they_are) {
 }
 
 TEST_F(qvmctl, none_is_no_domain_and_elsewhere_a_text) {
-  serve([](auto& x) {
+  serve(host(small_host("Running"), [](auto& x) {
     x.ok(x.method.ends_with("Get")
              ? fmt::format("default=True type={} x", x.argument == "netvm" ? "vm" : "str")
              : "");
-  });
+  }));
   for (auto word : {"none", "None", "NONE"})
     EXPECT_EQ(ctl({"set", "work", "netvm", word}).code, 0);
   EXPECT_EQ(ctl({"set", "work", "kernelopts", "none"}).code, 0);
@@ -1619,7 +1273,7 @@ TEST_F(qvmctl, makes_no_backup_of_nothing) {
   EXPECT_THAT(says({"--to", "/b/", "work,vault"}), HasSubstr("no globs and no commas"));
   EXPECT_THAT(says({"--to", "/b/", "@tag:u"}), HasSubstr("'@tag:u' chooses no domain"));
   EXPECT_THAT(says({"--to", "/b/", "@type:DispVM"}), HasSubstr("'@type:DispVM' chooses no domain"));
-  EXPECT_THAT(says({"--to", "/b/", "@type:appvm"}), HasSubstr("one of: AppVM, DispVM"));
+  EXPECT_THAT(says({"--to", "/b/", "@type:appvm"}), HasSubstr("did you mean 'AppVM'?"));
   EXPECT_THAT(says({"--to", "/b/", "@all"}), HasSubstr("'@all' chooses nothing"));
   EXPECT_THAT(says({"--to", "/b/", "--exclude", "vualt"}), HasSubstr("did you mean 'vault'?"));
   EXPECT_THAT(says({"--to", "/b/", "work", "--exclude", "@tag:t"}), HasSubstr("left out again"));
@@ -2136,43 +1790,5 @@ TEST_F(qvmctl, calls_nothing_that_is_no_call) {
   }
   EXPECT_TRUE(daemon->requests().empty());
 }
-
-// -- completion -----------------------------------------------------------------------------
-
-struct completion_case {
-  std::string line; ///< the last word is completed
-  std::string want;
-};
-
-struct completes : ::testing::TestWithParam<completion_case> {};
-
-TEST_P(completes, words_names_and_options) {
-  auto daemon = scripted_daemon{host(small_host("Running"), [](auto& x) {
-    x.ok("memory default=True type=int 400\nmaxmem default=True type=int 4000\n");
-  })};
-  auto shell =
-      fmt::format("PATH={}/bin:$PATH; export QVMCTL_SOCKET={}; source {}/scripts/completion/"
-                  "qvmctl.bash; COMP_WORDS=({}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); "
-                  "_qvmctl; echo \"${{COMPREPLY[*]}}\"",
-                  QVMD_BINARY_DIR, daemon.path(), QVMD_SOURCE_DIR, GetParam().line);
-  auto pipe = ::popen(fmt::format("bash -c '{}'", shell).c_str(), "r");
-  ASSERT_TRUE(pipe);
-  auto text = std::string(4096, '\0');
-  text.resize(std::fread(text.data(), 1, text.size(), pipe));
-  ::pclose(pipe);
-  EXPECT_EQ(text, GetParam().want + "\n");
-}
-
-INSTANTIATE_TEST_SUITE_P(cases, completes,
-                         ::testing::Values(completion_case{"qvmctl sta", "status start"},
-                                           completion_case{"qvmctl feature u", "unset"},
-                                           completion_case{"qvmctl start sys-",
-                                                           "sys-firewall sys-net"},
-                                           completion_case{"qvmctl shutdown --ca", "--cascade"},
-                                           completion_case{"qvmctl feature set --dr", "--dry-run"},
-                                           completion_case{"qvmctl ls -f j", "json"},
-                                           completion_case{"qvmctl wait work --for Ru", "Running"},
-                                           completion_case{"qvmctl get work ma", "maxmem"},
-                                           completion_case{"qvmctl get @", "@host"}));
 
 } // namespace
