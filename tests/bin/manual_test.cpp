@@ -105,10 +105,10 @@ TEST_F(manual, explains_every_key_of_the_configuration) {
 TEST_F(manual, is_installed_with_completions_where_they_are_looked_for) {
   auto installed = shell(fmt::format("cmake --install {} --prefix {}/usr", QVMD_BINARY_DIR, top));
   ASSERT_EQ(installed.code, 0) << installed.text;
-  for (auto x : {"bin/qvmctl", "bin/qvmd", "share/man/man1/qvmctl.1", "share/man/man1/qvmctl-start.1",
-                 "share/man/man5/qvmd.toml.5", "share/man/man8/qvmd.8",
-                 "share/bash-completion/completions/qvmctl", "share/zsh/site-functions/_qvmctl",
-                 "share/fish/vendor_completions.d/qvmctl.fish"})
+  for (auto x : {"bin/qvmctl", "bin/qvmd", "share/man/man1/qvmctl.1",
+                 "share/man/man1/qvmctl-start.1", "share/man/man5/qvmd.toml.5",
+                 "share/man/man8/qvmd.8", "share/bash-completion/completions/qvmctl",
+                 "share/zsh/site-functions/_qvmctl", "share/fish/vendor_completions.d/qvmctl.fish"})
     EXPECT_TRUE(std::filesystem::exists(fmt::format("{}/usr/{}", top, x))) << x;
   EXPECT_FALSE(std::filesystem::exists(top + "/usr/share/man/written"));
 }
