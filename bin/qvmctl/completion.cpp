@@ -46,14 +46,15 @@ candidates after(std::string_view head, candidates all) {
 }
 
 /// Of "PROFILE|DOMAIN" those of both; behind a comma the next of a list.
-candidates all_candidates(std::string_view wanted, std::string_view where, const place& at) {
+candidates all_candidates(std::string_view wanted, std::string_view option, const place& at) {
   if (auto comma = at.typed.rfind(','); comma != at.typed.npos && wanted.find('=') == wanted.npos)
     return after(at.typed.substr(0, comma + 1),
-                 all_candidates(wanted, where, {at.daemon, at.line, at.typed.substr(comma + 1)}));
+                 all_candidates(wanted, option, {at.daemon, at.line, at.typed.substr(comma + 1)}));
   auto result = candidates{};
   while (!wanted.empty()) {
     auto end = std::min(wanted.find('|'), wanted.size());
-    std::ranges::move(candidates_for(wanted.substr(0, end), where, at), std::back_inserter(result));
+    std::ranges::move(candidates_for(wanted.substr(0, end), option, at),
+                      std::back_inserter(result));
     wanted.remove_prefix(std::min(end + 1, wanted.size()));
   }
   return result;
@@ -108,7 +109,7 @@ candidates words_here(const place& at, bool host_too) {
   if (!line.what)
     return command_names(line);
   auto [wanted, repeats] = next_word(line.what->arguments, line.words.size());
-  auto result = all_candidates(wanted, line.what->name, at);
+  auto result = all_candidates(wanted, "", at);
   if (host_too && wanted == "DOMAIN" && line.words.empty())
     result.push_back({"@host", "the host"});
   if (repeats)

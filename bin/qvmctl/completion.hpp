@@ -35,8 +35,8 @@ struct place {
   }
 };
 
-/// Who knows what may stand for `wanted`, such as DOMAIN, in this command or behind this option;
-/// nothing for a word that is free.
-candidates candidates_for(std::string_view wanted, std::string_view where, const place& at);
+/// What may stand for `wanted`, such as DOMAIN, in the command or behind an option of it; nothing
+/// for a word that is free.
+candidates candidates_for(std::string_view wanted, std::string_view option, const place& at);
 
 } // namespace qubes::ctl

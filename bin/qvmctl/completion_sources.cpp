@@ -1,13 +1,11 @@
 // Who knows what may stand where: a row for each name of a word in the tables of commands and
 // options.
-#include "bin/qvmctl/completion.hpp"
+#include "bin/qvmctl/completion_sources.hpp"
+
 #include "bin/qvmctl/help.hpp"
 #include "bin/qvmctl/listing.hpp"
 #include "bin/qvmctl/profiles.hpp"
-#include "model/base/hypervisor_kind.hpp"
 #include "model/base/power.hpp"
-#include "model/property/property.hpp"
-#include "model/property/property_checks.hpp"
 
 #include <fmt/format.h>
 
@@ -16,8 +14,6 @@
 
 namespace qubes::ctl {
 
-namespace {
-
 candidates words(std::initializer_list<std::string_view> all) {
   auto result = candidates{};
   for (auto x : all)
@@ -25,7 +21,6 @@ candidates words(std::initializer_list<std::string_view> all) {
   return result;
 }
 
-/// The first word of each line.
 candidates firsts(std::string_view text) {
   auto result = candidates{};
   for (auto& x : lines_of(text))
@@ -45,6 +40,8 @@ domain_list known_domains(const place& at, std::string method) {
   return all.value_or(domain_list{});
 }
 
+namespace {
+
 template <class Fits>
 candidates domains_that(const place& at, const Fits& fit) {
   auto result = candidates{};
@@ -55,7 +52,8 @@ candidates domains_that(const place& at, const Fits& fit) {
   return result;
 }
 
-/// The shorter list of the two: most words are names.
+} // namespace
+
 candidates domains(const place& at) {
   auto result = candidates{};
   auto all = known_domains(at, "admin.vm.List");
@@ -90,36 +88,6 @@ candidates disposable_templates(const place& at) {
   return result;
 }
 
-candidates templates_of_disposables(const place& at) {
-  auto result = disposable_templates(at);
-  result.push_back({"default", "the host's default_dispvm"});
-  return result;
-}
-
-candidates templates_for_new(const place& at) {
-  auto of_disposable = std::ranges::any_of(
-      at.line.given, [](auto& x) { return x.first->id == opt_class && x.second == "DispVM"; });
-  return of_disposable ? disposable_templates(at) : templates(at);
-}
-
-// -- properties ---------------------------------------------------------------------------------
-
-candidates kernels(const place& at) {
-  auto pools = lines_of(at.ask({.method = "admin.pool.List"}));
-  auto asked = std::vector<request>{};
-  for (auto& x : pools)
-    asked.push_back({"admin.pool.Info", x, "dom0", ""});
-  auto facts = at.ask(asked);
-  asked.clear();
-  for (auto i = std::size_t{0}; i < pools.size(); ++i)
-    if (value_of(pairs_of(facts[i]), "driver") == "linux-kernel")
-      asked.push_back({"admin.pool.volume.List", pools[i], "dom0", ""});
-  auto result = candidates{};
-  for (auto& x : at.ask(asked))
-    std::ranges::move(firsts(x), std::back_inserter(result));
-  return result;
-}
-
 candidates pools(const place& at) {
   return list(at, "admin.pool.List");
 }
@@ -132,77 +100,18 @@ candidates booleans(const place&) {
   return words({"True", "False"});
 }
 
-candidates virt_modes(const place&) {
-  auto result = candidates{};
-  for (auto& x : model::virt_mode_rows)
-    result.push_back({std::string{x.name}});
+namespace {
+
+candidates templates_of_disposables(const place& at) {
+  auto result = disposable_templates(at);
+  result.push_back({"default", "the host's default_dispvm"});
   return result;
 }
 
-using source = candidates (*)(const place&);
-
-/// What a property may be follows from what it is checked by.
-struct check_row {
-  model::check_rule check;
-  source values;
-};
-
-const std::array check_table{
-    check_row{model::checks::boolean, booleans},
-    check_row{model::checks::label, labels},
-    check_row{model::checks::pool, pools},
-    check_row{model::checks::kernel_name, kernels},
-    check_row{model::checks::virt_mode, virt_modes},
-    check_row{model::checks::local_domain, [](const place& at) { return or_none(domains(at)); }},
-    check_row{model::checks::template_domain,
-              [](const place& at) { return or_none(templates(at)); }},
-    check_row{model::checks::disposable_template,
-              [](const place& at) { return or_none(disposable_templates(at)); }},
-    check_row{model::checks::own_template, templates},
-    check_row{model::checks::own_disposable_template, disposable_templates},
-};
-
-candidates values_of_property(const std::string& name, const place& at) {
-  if (name == "netvm" || name == "default_netvm")
-    return netvms(at);
-  auto result = candidates{};
-  for (auto& row : model::property_table())
-    for (auto& x : check_table)
-      if (row.name == name && x.check == row.check && result.empty())
-        result = x.values(at);
-  return result;
-}
-
-candidates all_properties() {
-  auto result = candidates{};
-  for (auto& x : model::property_table())
-    result.push_back({std::string{x.name}, std::string{x.help}});
-  return result;
-}
-
-/// Those that the domain has, and which can be set where they are to be.
-candidates property_names(const place& at) {
-  auto live = lines_of(at.ask(property_request("List", at.word(0), "")));
-  auto result = candidates{};
-  for (auto& x : model::property_table()) {
-    auto there = std::ranges::find(live, x.name) != live.end();
-    if (there && (x.when != model::settable::never || at.line.what->name == "get"))
-      result.push_back({std::string{x.name}, std::string{x.help}});
-  }
-  return result;
-}
-
-candidates assigned_properties(const place& at) {
-  if (auto is = at.typed.find('='); is != at.typed.npos) {
-    auto result = values_of_property(property_name(std::string{at.typed.substr(0, is)}), at);
-    for (auto& x : result)
-      x.word.insert(0, at.typed.substr(0, is + 1));
-    return result;
-  }
-  auto result = all_properties();
-  for (auto& x : result)
-    x.word += '=';
-  return result;
+candidates templates_for_new(const place& at) {
+  auto of_disposable = std::ranges::any_of(
+      at.line.given, [](auto& x) { return x.first->id == opt_class && x.second == "DispVM"; });
+  return of_disposable ? disposable_templates(at) : templates(at);
 }
 
 // -- what a domain has --------------------------------------------------------------------------
@@ -479,8 +388,11 @@ const std::array source_table{
 
 } // namespace
 
-candidates candidates_for(std::string_view wanted, std::string_view where, const place& at) {
-  auto fits = [&](const source_row& x) { return x.wanted == wanted && where.starts_with(x.where); };
+candidates candidates_for(std::string_view wanted, std::string_view option, const place& at) {
+  auto command = at.line.what ? at.line.what->name : std::string_view{};
+  auto fits = [&](const source_row& x) {
+    return x.wanted == wanted && (x.where == option || command.starts_with(x.where));
+  };
   auto found = std::ranges::find_if(source_table, fits);
   return found == source_table.end() ? candidates{} : found->from(at);
 }

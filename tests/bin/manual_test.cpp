@@ -1,7 +1,14 @@
 // Manual pages: what man(1) says of those that the programs print of themselves.
 #include "tests/bin/scripted_daemon.hpp"
 
+#include <gmock/gmock.h>
+
 namespace {
+
+using namespace qubes::ctl_tests;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
 
 struct said {
   int code = -1;

@@ -1,7 +1,12 @@
 // Completion: what qvmctl offers, and that bash, zsh and fish offer it.
 #include "tests/bin/scripted_daemon.hpp"
 
+#include <gmock/gmock.h>
+
 namespace {
+
+using namespace qubes::ctl_tests;
+using ::testing::HasSubstr;
 
 /// What a host says to everything that completion asks for.
 void answer(const call& x) {
@@ -241,33 +246,33 @@ const auto typed_cases = std::vector<typed_case>{
     {"qvmctl ls --netvm=sys-f", "irewall "},
 };
 
+/// What a tab adds, in a shell that ran a command first.
+void expect_additions(const words& shell, const std::string& setup, const std::string& socket) {
+  for (auto& x : typed_cases) {
+    auto fresh = interactive_shell{shell, socket};
+    fresh.until("ready> ");
+    fresh.type(setup + "; echo set-$((1+1))\n");
+    fresh.until("set-2");
+    fresh.until("ready> ");
+    fresh.type(x.typed + "\t");
+    EXPECT_THAT(fresh.until(x.added), HasSubstr(x.added)) << x.typed;
+  }
+}
+
 TEST_F(completion, is_offered_by_bash) {
   serve(host(small_host("Running"), answer));
-  auto bash = interactive_shell{{"bash", "--norc", "-i"}, daemon->path()};
-  bash.until("ready> ");
-  bash.type("source " QVMD_SOURCE_DIR "/scripts/completion/qvmctl.bash\n");
-  for (auto& x : typed_cases) {
-    bash.until("ready> ");
-    bash.type(x.typed + "\t");
-    EXPECT_THAT(bash.until(x.added), HasSubstr(x.added)) << x.typed;
-    bash.type("\x03"); // a new line
-  }
+  expect_additions({"bash", "--norc", "-i"},
+                   "source " QVMD_SOURCE_DIR "/scripts/completion/qvmctl.bash", daemon->path());
 }
 
 TEST_F(completion, is_offered_by_zsh) {
   if (!is_installed("zsh"))
     GTEST_SKIP() << "zsh is not installed";
   serve(host(small_host("Running"), answer));
-  auto zsh = interactive_shell{{"zsh", "-f", "-i"}, daemon->path()};
-  zsh.until("ready> ");
-  zsh.type("fpath=(" QVMD_SOURCE_DIR
-           "/scripts/completion $fpath); autoload -U compinit; compinit -u -D\n");
-  for (auto& x : typed_cases) {
-    zsh.until("ready> ");
-    zsh.type(x.typed + "\t");
-    EXPECT_THAT(zsh.until(x.added), HasSubstr(x.added)) << x.typed;
-    zsh.type("\x03");
-  }
+  expect_additions({"zsh", "-f", "-i"},
+                   "fpath=(" QVMD_SOURCE_DIR
+                   "/scripts/completion $fpath); autoload -U compinit; compinit -u -D",
+                   daemon->path());
 }
 
 TEST_F(completion, is_offered_by_fish) {

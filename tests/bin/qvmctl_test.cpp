@@ -2,10 +2,7 @@
 #include "drivers/process/process.hpp"
 #include "tests/bin/scripted_daemon.hpp"
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -34,6 +31,18 @@
 #include <vector>
 
 namespace {
+
+using namespace qubes::ctl_tests;
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 // -- usage ----------------------------------------------------------------------------------
 

@@ -2,7 +2,17 @@
 // that fit the terminal.
 #include "tests/bin/scripted_daemon.hpp"
 
+#include <gmock/gmock.h>
+
 namespace {
+
+using namespace qubes::ctl_tests;
+using namespace std::string_literals;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 // -- did you mean ---------------------------------------------------------------------------
 

@@ -1,10 +1,7 @@
-// The built qvmctl, run as a user would, and a daemon that answers it as a script says.
+// The built qvmctl as a child process, and a daemon that does what a test says.
 #pragma once
 
-#include "drivers/process/process.hpp"
-
 #include <fmt/format.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -34,21 +31,12 @@
 #include <thread>
 #include <vector>
 
-namespace {
+namespace qubes::ctl_tests {
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
 using nlohmann::json;
-using ::testing::AllOf;
-using ::testing::AnyOf;
-using ::testing::Contains;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::MatchesRegex;
-using ::testing::Not;
-using ::testing::StartsWith;
-
-constexpr auto patience = 20s; // only a fault waits this long
+inline constexpr auto patience = 20s; // only a fault waits this long
 
 // -- the daemon of the tests ----------------------------------------------------------------
 
@@ -210,7 +198,7 @@ struct outcome {
 
 using words = std::vector<std::string>;
 
-const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
+inline const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
 
 /// What the program gets, made before the fork: another thread may hold the allocator's lock then,
 /// and the child would wait for it for ever.
@@ -387,8 +375,80 @@ inline std::vector<std::string> lines_of(const std::string& text) {
   return result;
 }
 
+/// A host where one domain's state can be changed, with an event that tells of it.
+class living_host {
+public:
+  explicit living_host(std::vector<json> domains) : domains_(std::move(domains)) {}
+
+  void operator()(const call& x) {
+    if (x.method == "qvmd.Overview")
+      return x.ok(overview(domains()));
+    if (x.method == "admin.vm.List")
+      return list(x);
+    if (x.method != "admin.Events")
+      return others(x);
+    x.event("", "connection-established");
+    auto lock = std::unique_lock{mutex_};
+    while (!ended_ && changed_.wait_for(lock, patience, [&] { return ended_ || !news_.empty(); })
+           && !ended_) {
+      auto [name, what] = news_.front();
+      news_.erase(news_.begin());
+      x.event(name, what);
+    }
+  }
+
+  void become(const std::string& name, const std::string& state, const std::string& event) {
+    auto lock = std::lock_guard{mutex_};
+    for (auto& x : domains_)
+      if (x["name"] == name)
+        x["state"] = state;
+    news_.emplace_back(name, event);
+    changed_.notify_all();
+  }
+
+  void remove(const std::string& name) {
+    auto lock = std::lock_guard{mutex_};
+    std::erase_if(domains_, [&](auto& x) { return x["name"] == name; });
+    news_.emplace_back(name, "domain-delete");
+    changed_.notify_all();
+  }
+
+  void end() {
+    auto lock = std::lock_guard{mutex_};
+    ended_ = true;
+    changed_.notify_all();
+  }
+
+  script others = [](auto& x) { x.ok(); };
+  script on_list = [](auto&) {};
+
+private:
+  std::vector<json> domains() {
+    auto lock = std::lock_guard{mutex_};
+    return domains_;
+  }
+
+  void list(const call& x) {
+    auto text = std::string{};
+    for (auto& y : domains())
+      if (x.destination == "dom0" || y["name"] == x.destination)
+        text += list_line(y);
+    if (text.empty())
+      x.refuse("QubesVMNotFoundError", "No such domain: '" + x.destination + "'");
+    else
+      x.ok(text);
+    on_list(x);
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<json> domains_;
+  std::vector<std::pair<std::string, std::string>> news_;
+  bool ended_ = false;
+};
+
 inline bool is_installed(const char* program) {
   return std::system(fmt::format("command -v {} >/dev/null", program).c_str()) == 0;
 }
 
-} // namespace
+} // namespace qubes::ctl_tests
