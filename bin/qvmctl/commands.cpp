@@ -1,6 +1,7 @@
 #include "bin/qvmctl/commands.hpp"
 
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/help.hpp"
 #include "model/base/version.hpp"
 
 #include <fmt/format.h>
@@ -36,25 +37,25 @@ constexpr std::array command_table{
           "Without DOMAIN those of all domains and of the host. Ends with --for or an interrupt."},
   command{"See", "wait", "DOMAIN...", opt_state | opt_timeout | opt_format, "Wait until domains are in a state", run_wait, ""},
 
-  command{"Run", "start", "DOMAIN...", many, "Start domains", run_action,
+  command{"Running", "start", "DOMAIN...", many, "Start domains", run_action,
           "Their netvms come up first. --dry-run shows the order."},
-  command{"Run", "shutdown", "DOMAIN...", many | opt_force | opt_cascade, "Shut domains down", run_action,
+  command{"Running", "shutdown", "DOMAIN...", many | opt_force | opt_cascade, "Shut domains down", run_action,
           "Clients go before their netvm, domains that do not depend on each other at once. Without --wait it returns when the guests were told."},
-  command{"Run", "kill", "DOMAIN...", many, "End domains at once, like pulling the plug", run_action, ""},
-  command{"Run", "pause", "DOMAIN...", many, "Stop domains where they are", run_action, ""},
-  command{"Run", "unpause", "DOMAIN...", many, "Let paused domains go on", run_action, ""},
-  command{"Run", "suspend", "DOMAIN...", many, "Put domains to sleep", run_action, ""},
-  command{"Run", "resume", "DOMAIN...", many, "Wake sleeping domains", run_action, ""},
+  command{"Running", "kill", "DOMAIN...", many, "End domains at once, like pulling the plug", run_action, ""},
+  command{"Running", "pause", "DOMAIN...", many, "Stop domains where they are", run_action, ""},
+  command{"Running", "unpause", "DOMAIN...", many, "Let paused domains go on", run_action, ""},
+  command{"Running", "suspend", "DOMAIN...", many, "Put domains to sleep", run_action, ""},
+  command{"Running", "resume", "DOMAIN...", many, "Wake sleeping domains", run_action, ""},
 
-  command{"Run", "restart", "DOMAIN...", many | opt_force, "Shut domains down and start them again", run_restart,
+  command{"Running", "restart", "DOMAIN...", many | opt_force, "Shut domains down and start them again", run_restart,
           "Netvms come up first. What was shut down is started again, also when others could not be. Devices that were attached by hand come back. Disposables are left out: they would be gone. --force restarts a netvm under its clients, which get their network back."},
-  command{"Run", "run", "DOMAIN COMMAND...", opt_user | opt_start | opt_dry_run, "Run a program in a domain", run_run,
+  command{"Running", "run", "DOMAIN COMMAND...", opt_user | opt_start | opt_dry_run, "Run a program in a domain", run_run,
           "Input, output and exit code are those of the program. One COMMAND is for the domain's shell; several are a program and its arguments. COMMAND and all words behind it are the program's; options of qvmctl go before it. Needs qrexec-client (QVMCTL_QREXEC_CLIENT names another)."},
-  command{"Run", "console", "DOMAIN", opt_dry_run, "Open a domain's console", run_console,
+  command{"Running", "console", "DOMAIN", opt_dry_run, "Open a domain's console", run_console,
           "Ctrl-] leaves it. --dry-run prints the path of its terminal."},
-  command{"Run", "disposable start", "[TEMPLATE]", opt_dry_run, "Make and start a disposable; prints its name", run_disposable_start,
+  command{"Running", "disposable start", "[TEMPLATE]", opt_dry_run, "Make and start a disposable; prints its name", run_disposable_start,
           "Without TEMPLATE that of the host's default_dispvm. An interrupt before its name is printed ends it."},
-  command{"Run", "disposable run", "TEMPLATE COMMAND...", opt_user | opt_dry_run, "Run a program in a new disposable and end that", run_disposable_run,
+  command{"Running", "disposable run", "TEMPLATE COMMAND...", opt_user | opt_dry_run, "Run a program in a new disposable and end that", run_disposable_run,
           "TEMPLATE 'default' is the host's default_dispvm. COMMAND and all words behind it are the program's, whose exit code it ends with. An interrupt ends the disposable."},
 
   command{"Make", "create", "NAME...", opt_class | opt_template | opt_label | opt_pool | opt_set | opt_feature | opt_tag | opt_dry_run, "Make domains", run_create,
@@ -132,7 +133,9 @@ constexpr std::array command_table{
   command{"Reference", "api", "[WORD...]", opt_format | opt_markdown, "List the methods the daemon serves", run_api, ""},
   command{"Reference", "call", "METHOD[+ARGUMENT] [DOMAIN] [PAYLOAD]", 0, "Call a method of the Admin API", run_call,
           "DOMAIN is dom0 unless it is given; PAYLOAD '-' is read from standard input. Waits for as long as the method takes."},
-  command{"Reference", "help", "[COMMAND...]", opt_markdown | opt_words, "Explain qvmctl or one command", run_help, ""},
+  command{"Reference", "help", "[COMMAND|TOPIC...]", opt_markdown | opt_man, "Explain qvmctl, one command or a topic", run_help, ""},
+  command{"Reference", "complete", "[WORD...]", 0, "List what the last word of a command line may become", run_complete,
+          "For the completion of shells: each with a tab and what it is; an empty one with 'files' stands for names of files. WORD... is the command line behind 'qvmctl', put -- before it."},
 };
 // clang-format on
 

@@ -3,6 +3,8 @@
 #include "bin/qvmctl/design.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/maker.hpp"
+#include "model/base/klass.hpp"
+#include "model/base/literal.hpp"
 #include "model/base/name.hpp"
 
 #include <fmt/format.h>
@@ -375,6 +377,9 @@ expected<void> check_new_name(const std::string& name) {
   auto good = check_name(name);
   if (good && name.starts_with("uuid:"))
     return usage_failure(fmt::format("'{}' is no name for a new domain", name));
+  if (good && model::lower_case(name) == "none")
+    return usage_failure(fmt::format("'{}' is no name for a new domain", name),
+                         "where a domain is named, it means no domain");
   return good;
 }
 
@@ -419,6 +424,15 @@ expected<design> read_design(session& s) {
   if (result.label.empty())
     return usage_failure("'create' needs --label", "'qvmctl label ls' lists them");
   result.based_on = s.line.based_on;
+  auto none = means_none(result.based_on, s.daemon);
+  if (!none)
+    return tl::unexpected{none.error()};
+  if (auto klass = model::find_klass(result.klass);
+      *none && klass && is(*klass, model::template_based))
+    return usage_failure(fmt::format("domains of class {} are based on a template", result.klass),
+                         "without --template it is the default template");
+  if (*none)
+    result.based_on.clear();
   if (!result.based_on.empty())
     if (auto good = check_name(result.based_on); !good)
       return tl::unexpected{good.error()};

@@ -1,6 +1,7 @@
 #include "bin/qvmctl/clock.hpp"
 #include "bin/qvmctl/diff.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/help.hpp"
 #include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "model/base/power.hpp"
@@ -294,14 +295,43 @@ exit_code run_xml(session& s) {
   return print(s, line_diff(*plain, *text));
 }
 
+namespace {
+
+exit_code print_manual(session& s) {
+  if (s.line.words.empty())
+    return print(s, manual_pages(commands()));
+  auto page = manual_page(s.line.words[0], commands());
+  if (!page)
+    return report(s, usage_failure(fmt::format("no page '{}'", s.line.words[0]),
+                                   "'qvmctl help --man' lists them")
+                         .value());
+  return print(s, *page);
+}
+
+exit_code print_topic(session& s, std::vector<std::string> known) {
+  const auto& word = s.line.words[0];
+  if (auto page = help_of_topic(word, commands()); page && s.line.words.size() == 1)
+    return print(s, *page);
+  for (auto& x : topics(commands()))
+    known.push_back(x.name);
+  auto hint = did_you_mean(word, known);
+  return report(s, usage_failure(fmt::format("no command or topic '{}'", word),
+                                 hint.empty() ? "'qvmctl help' lists them" : hint)
+                       .value());
+}
+
+} // namespace
+
 exit_code run_help(session& s) {
   if (s.line.markdown)
     return print(s, markdown(commands()));
-  if (s.line.list_words)
-    return print(s, completion_words(s.line.words, commands()));
+  if (s.line.man)
+    return print_manual(s);
   if (s.line.words.empty())
     return print(s, overall_help(commands()));
   auto argv = s.line.words;
+  if (const auto known = first_words(commands()); std::ranges::find(known, argv[0]) == known.end())
+    return print_topic(s, known);
   argv.emplace_back("--help");
   auto parsed = parse(argv, commands());
   if (!parsed)

@@ -1,5 +1,7 @@
 #include "bin/qvmctl/domains.hpp"
 
+#include "bin/qvmctl/suggestion.hpp"
+#include "model/base/literal.hpp"
 #include "model/base/name.hpp"
 
 #include <fmt/format.h>
@@ -260,10 +262,30 @@ expected<void> check_name(std::string_view text) {
   return tl::unexpected{failure{trouble::usage, "", good.error().text, good.error().hint}};
 }
 
+expected<bool> means_none(std::string_view word, const domain_list& all) {
+  if (model::lower_case(word) != "none")
+    return false;
+  if (!all.find(word))
+    return true;
+  return tl::unexpected{
+      failure{trouble::usage, "",
+              fmt::format("'{}' may mean no domain, and there is a domain of that name", word),
+              fmt::format("'none' is no domain; 'qvmctl rename {} NAME' makes the other one "
+                          "unmistakable",
+                          word)}};
+}
+
+expected<bool> means_none(std::string_view word, client& daemon) {
+  if (word == "none" || model::lower_case(word) != "none")
+    return word == "none";
+  auto all = domain_list::fetch(daemon);
+  return all ? means_none(word, *all) : tl::unexpected{all.error()};
+}
+
 failure no_such_domain(std::string_view name, const std::vector<std::string>& known) {
-  auto near = model::nearest(name, known);
+  auto hint = did_you_mean(name, known);
   return {trouble::refused, "", fmt::format("no domain '{}'", name),
-          near.empty() ? "'qvmctl ls' lists them" : fmt::format("did you mean '{}'?", near)};
+          hint.empty() ? "'qvmctl ls' lists them" : hint};
 }
 
 } // namespace qubes::ctl

@@ -81,6 +81,11 @@ bool matches_glob(const std::string& glob, const std::string& name);
 /// Refuses what cannot be a domain's name, before anything is sent.
 expected<void> check_name(std::string_view text);
 
+/// Whether a word for a domain means no domain: "none", in any case. No domain can be called
+/// "none"; one that is called "None" makes that word a question, which is refused.
+expected<bool> means_none(std::string_view word, const domain_list& all);
+expected<bool> means_none(std::string_view word, client& daemon);
+
 /// "no domain 'wrk'; did you mean 'work'?"
 failure no_such_domain(std::string_view name, const std::vector<std::string>& known);
 

@@ -23,6 +23,9 @@ exit_code run_api(session& s);
 exit_code run_call(session& s);
 exit_code run_help(session& s);
 
+// completion.cpp
+exit_code run_complete(session& s);
+
 // why.cpp
 exit_code run_why(session& s);
 

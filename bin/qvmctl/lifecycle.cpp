@@ -4,7 +4,6 @@
 #include "bin/qvmctl/references.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/watch.hpp"
-#include "model/base/name.hpp"
 #include "model/base/power.hpp"
 
 #include <fmt/format.h>
@@ -587,10 +586,7 @@ expected<std::string> parse_state(std::string_view text) {
       return std::string{x.wire};
     names.emplace_back(x.wire);
   }
-  auto near = model::nearest(text, names);
-  return tl::unexpected{failure{trouble::usage, "", fmt::format("no state '{}'", text),
-                                near.empty() ? fmt::format("one of: {}", fmt::join(names, ", "))
-                                             : fmt::format("did you mean '{}'?", near)}};
+  return usage_failure(fmt::format("no state '{}'", text), one_of(text, names));
 }
 
 } // namespace

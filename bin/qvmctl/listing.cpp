@@ -1,3 +1,5 @@
+#include "bin/qvmctl/listing.hpp"
+
 #include "bin/qvmctl/disk_columns.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/listing_watch.hpp"
@@ -72,6 +74,19 @@ constexpr std::array ls_columns{
               }},
 };
 
+} // namespace
+
+std::vector<std::string> column_names() {
+  auto result = std::vector<std::string>{};
+  for (auto& x : ls_columns)
+    result.emplace_back(x.key);
+  for (auto& x : disk_columns())
+    result.emplace_back(x.key);
+  return result;
+}
+
+namespace {
+
 /// A column of a listing: one the overview has, or what is asked for: a property, a feature,
 /// volumes.
 struct chosen_column {
@@ -89,11 +104,7 @@ constexpr auto feature_column = std::string_view{"feature:"};
 
 expected<std::vector<chosen_column>> choose_columns(const std::vector<std::string>& keys) {
   auto result = std::vector<chosen_column>{};
-  auto names = std::vector<std::string>{};
-  for (auto& x : ls_columns)
-    names.emplace_back(x.key);
-  for (auto& x : disk_columns())
-    names.emplace_back(x.key);
+  const auto names = column_names();
   for (auto key : keys) {
     if (key.starts_with(feature_column)) {
       auto name = key.substr(feature_column.size());
@@ -119,11 +130,11 @@ expected<std::vector<chosen_column>> choose_columns(const std::vector<std::strin
     } else if (auto disk = find_disk_column(key)) {
       result.push_back({.key = key, .right = true, .disk = disk});
     } else {
-      auto near = model::nearest(key, names);
+      auto hint = did_you_mean(key, names);
       return usage_failure(
           fmt::format("no column '{}'", key),
-          near.empty() ? fmt::format("one of: {}, property:P, feature:F", fmt::join(names, ", "))
-                       : fmt::format("did you mean '{}'?", near));
+          hint.empty() ? fmt::format("one of: {}, property:P, feature:F", fmt::join(names, ", "))
+                       : hint);
     }
   }
   return result;
@@ -181,7 +192,8 @@ expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
                                                                : property_value{.text = *answer};
       if (!property)
         return tl::unexpected{property.error()};
-      column.values[x] = property->text;
+      auto no_domain = property->type == "vm" && property->text.empty();
+      column.values[x] = no_domain ? json{} : json(property->text);
     }
   }
   return fetch_disks(s, shown, columns);
@@ -215,11 +227,18 @@ expected<void> check_filters(session& s, const domain_list& all) {
     if (auto good = check_known(what, text, lines_of(*known)); !good)
       return good;
   }
-  auto none = model::lower_case(line.netvm) == "none";
-  for (auto& x : {line.based_on, none ? std::string{} : line.netvm})
-    if (!x.empty())
-      if (auto there = all.choose({x}); !there)
-        return tl::unexpected{there.error()};
+  for (auto& x : {line.based_on, line.netvm}) {
+    auto none = means_none(x, all);
+    if (!none)
+      return tl::unexpected{none.error()};
+    if (x.empty() || *none)
+      continue;
+    if (auto there = all.choose({x}); !there)
+      return tl::unexpected{there.error()};
+  }
+  for (auto& x : line.settings.all)
+    if (auto clear = means_none(cut_pair(x).second, all); !clear)
+      return tl::unexpected{clear.error()};
   return {};
 }
 
@@ -246,11 +265,20 @@ expected<void> check_properties(session& s, const domain_list& all,
   return {};
 }
 
+bool is_none(std::string_view word) {
+  return model::lower_case(word) == "none";
+}
+
+/// No domain is null, and "none" in the command line.
+bool is_value(const json& is, const std::string& wished) {
+  return is.is_null() ? wished.empty() || is_none(wished) : is == wished;
+}
+
 /// Leaves out what the filters of the command line do not fit.
 expected<void> filter(session& s, std::vector<const entry*>& shown) {
   const auto& line = s.line;
-  auto netvm_fits = [&](const entry& x) {
-    return model::lower_case(line.netvm) == "none" ? !x.netvm : x.netvm == line.netvm;
+  auto fits = [](const std::optional<std::string>& is, const std::string& wished) {
+    return wished.empty() || (is_none(wished) ? !is : is == wished);
   };
   auto state_fits = [&](const entry& x) {
     return std::any_of(line.states.begin(), line.states.end(),
@@ -258,9 +286,8 @@ expected<void> filter(session& s, std::vector<const entry*>& shown) {
   };
   std::erase_if(shown, [&](auto x) {
     return (!line.klass.empty() && x->klass != line.klass)
-           || (!line.label.empty() && x->label != line.label)
-           || (!line.based_on.empty() && x->based_on != line.based_on)
-           || (!line.netvm.empty() && !netvm_fits(*x)) || (!line.states.empty() && !state_fits(*x));
+           || (!line.label.empty() && x->label != line.label) || !fits(x->based_on, line.based_on)
+           || !fits(x->netvm, line.netvm) || (!line.states.empty() && !state_fits(*x));
   });
   auto wanted = std::vector<chosen_column>{};
   auto values = std::vector<std::string>{};
@@ -280,14 +307,15 @@ expected<void> filter(session& s, std::vector<const entry*>& shown) {
     auto wished = memory_value(property_name(name), value);
     if (!wished)
       return tl::unexpected{wished.error()};
-    values.push_back(model::lower_case(*wished) == "none" ? "" : *wished);
+    values.push_back(*wished);
   }
   if (auto known = fetch_values(s, shown, wanted); !known)
     return known;
   std::erase_if(shown, [&](auto x) {
     for (auto i = std::size_t{0}; i < wanted.size(); ++i)
-      if (auto found = wanted[i].values.find(x);
-          found == wanted[i].values.end() ? !values[i].empty() : found->second != values[i])
+      if (auto found = wanted[i].values.find(x); found == wanted[i].values.end()
+                                                     ? !values[i].empty()
+                                                     : !is_value(found->second, values[i]))
         return true;
     return false;
   });

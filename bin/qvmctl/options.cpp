@@ -1,7 +1,7 @@
 #include "bin/qvmctl/options.hpp"
 
 #include "bin/qvmctl/domains.hpp"
-#include "model/base/name.hpp"
+#include "bin/qvmctl/suggestion.hpp"
 
 #include <fmt/format.h>
 
@@ -15,12 +15,10 @@ namespace qubes::ctl {
 
 namespace {
 
-constexpr auto everywhere = std::uint64_t{opt_socket | opt_help | opt_version};
-
 // clang-format off
 constexpr std::array option_table{
   option_row{opt_all,      '\0', "--all",      "",           "every domain but dom0 that the command fits",                 &command_line::all},
-  option_row{opt_exclude,  '\0', "--exclude",  "NAME",       "leave out a name or glob; may be repeated",                   &command_line::exclude},
+  option_row{opt_exclude,  '\0', "--exclude",  "DOMAIN",     "leave out a name or glob; may be repeated",                   &command_line::exclude},
   option_row{opt_wait,     '\0', "--wait",     "[=SECONDS]", "return when the new state is reached, or give up after SECONDS", &command_line::wait},
   option_row{opt_force,    '\0', "--force",    "",           "shut down although clients are connected",                    &command_line::force},
   option_row{opt_cascade,  '\0', "--cascade",  "",           "shut down the running clients of a netvm first",              &command_line::cascade},
@@ -52,7 +50,7 @@ constexpr std::array option_table{
   option_row{opt_only,     '\0', "--class",    "CLASS",      "only domains of that class",                                  &command_line::klass},
   option_row{opt_only,     '\0', "--state",    "STATE",      "only domains in that state; several with commas",             &command_line::states},
   option_row{opt_only,     '\0', "--label",    "LABEL",      "only domains with that label",                                &command_line::label},
-  option_row{opt_only,     '\0', "--template", "TEMPLATE",   "only domains based on it",                                    &command_line::based_on},
+  option_row{opt_only,     '\0', "--template", "TEMPLATE",   "only domains based on it; 'none': on no template",                                    &command_line::based_on},
   option_row{opt_only,     '\0', "--netvm",    "NETVM",      "only its clients; 'none': only domains without network",      &command_line::netvm},
   option_row{opt_only,     '\0', "--tag",      "TAG",        "only domains that have the tag; repeated: all of them",       &command_line::tags},
   option_row{opt_only,     '\0', "--exclude-tag", "TAG",     "leave out domains that have the tag; may be repeated",        &command_line::exclude_tags},
@@ -78,22 +76,52 @@ constexpr std::array option_table{
   option_row{opt_help,     'h',  "--help",     "",           "explain the command",                                         &command_line::help},
   option_row{opt_version,  '\0', "--version",  "",           "print the version",                                           &command_line::version},
   option_row{opt_markdown, '\0', "--markdown", "",           "",                                                            &command_line::markdown},
-  option_row{opt_words,    '\0', "--words",    "",           "",                                                            &command_line::list_words},
+  option_row{opt_man,      '\0', "--man",      "",           "",                                                            &command_line::man},
 };
 // clang-format on
 
-tl::unexpected<failure> usage(std::string text, std::string hint = {}) {
-  return tl::unexpected{failure{trouble::usage, "", std::move(text), std::move(hint)}};
-}
-
-std::string did_you_mean(std::string_view text, const std::vector<std::string>& known) {
-  auto longer = std::ranges::find_if(known, [&](auto& x) { return x.starts_with(text); });
-  auto near = longer == known.end() || text.empty() ? model::nearest(text, known) : *longer;
-  return near.empty() ? "" : fmt::format("did you mean '{}'?", near);
-}
+} // namespace
 
 bool value_needed(const option_row& x) {
   return !x.value.empty() && x.value.front() != '[';
+}
+
+bool may_be_repeated(const option_row& x) {
+  return x.value.empty() || std::holds_alternative<texts command_line::*>(x.into)
+         || std::holds_alternative<std::vector<std::string> command_line::*>(x.into);
+}
+
+std::string synopsis(const command& x) {
+  return fmt::format("qvmctl {}{}{}", x.name, x.arguments.empty() ? "" : " ", x.arguments);
+}
+
+std::vector<std::string> first_words(std::span<const command> table) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : table) {
+    auto first = std::string{x.name.substr(0, x.name.find(' '))};
+    if (result.empty() || result.back() != first)
+      result.push_back(std::move(first));
+  }
+  return result;
+}
+
+std::vector<std::string> second_words(std::string_view group, std::span<const command> table) {
+  auto result = std::vector<std::string>{};
+  for (auto& x : table)
+    if (x.name.starts_with(group) && x.name.size() > group.size() && x.name[group.size()] == ' ')
+      result.emplace_back(x.name.substr(group.size() + 1));
+  return result;
+}
+
+const command* find_command(std::string_view name, std::span<const command> table) {
+  auto found = std::find_if(table.begin(), table.end(), [&](auto& x) { return x.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
+namespace {
+
+tl::unexpected<failure> usage(std::string text, std::string hint = {}) {
+  return tl::unexpected{failure{trouble::usage, "", std::move(text), std::move(hint)}};
 }
 
 /// An option as written, before the command is known.
@@ -105,6 +133,8 @@ struct given_option {
 struct split_line {
   std::vector<std::string> words;
   std::vector<given_option> given;
+  std::string awaits;      ///< the last option, when its value is missing
+  bool words_only = false; ///< what would follow is no option, whatever it begins with
 };
 
 const option_row* find_option(std::string_view name) {
@@ -127,7 +157,7 @@ bool program_follows(const std::vector<std::string>& words, std::span<const comm
 
 /// Options of one name take a value or do not, whatever the command; so words and options can be
 /// told apart first.
-expected<split_line> split(std::span<const std::string> argv, std::span<const command> table) {
+split_line split(std::span<const std::string> argv, std::span<const command> table) {
   auto result = split_line{};
   for (auto i = std::size_t{0}; i < argv.size(); ++i) {
     const auto& text = argv[i];
@@ -135,11 +165,13 @@ expected<split_line> split(std::span<const std::string> argv, std::span<const co
     if (is_word && program_follows(result.words, table)) {
       result.words.insert(result.words.end(), argv.begin() + static_cast<std::ptrdiff_t>(i),
                           argv.end());
+      result.words_only = true;
       break;
     }
     if (text == "--") {
       result.words.insert(result.words.end(), argv.begin() + static_cast<std::ptrdiff_t>(i) + 1,
                           argv.end());
+      result.words_only = true;
       break;
     }
     if (text.size() < 2 || text.front() != '-') {
@@ -152,8 +184,10 @@ expected<split_line> split(std::span<const std::string> argv, std::span<const co
     } else if (text[1] != '-' && text.size() > 2 && find_option(text.substr(0, 2))) {
       next = {text.substr(0, 2), text.substr(2)};
     } else if (auto row = find_option(text); row && value_needed(*row)) {
-      if (++i == argv.size())
-        return usage(fmt::format("{} needs {}", text, row->value), std::string{row->help});
+      if (++i == argv.size()) {
+        result.awaits = text;
+        break;
+      }
       next.value = argv[i];
     }
     result.given.push_back(std::move(next));
@@ -249,10 +283,6 @@ arity count(std::string_view arguments) {
   return result;
 }
 
-std::string synopsis(const command& x) {
-  return fmt::format("qvmctl {}{}{}", x.name, x.arguments.empty() ? "" : " ", x.arguments);
-}
-
 expected<void> check_words(const command& x, command_line& line) {
   if (line.host)
     line.words.insert(line.words.begin(), "@host");
@@ -276,29 +306,6 @@ expected<void> check_words(const command& x, command_line& line) {
   if (!line.exclude.empty() && !line.all && (x.options & opt_all))
     return usage("--exclude goes with --all");
   return {};
-}
-
-std::vector<std::string> first_words(std::span<const command> table) {
-  auto result = std::vector<std::string>{};
-  for (auto& x : table) {
-    auto first = std::string{x.name.substr(0, x.name.find(' '))};
-    if (result.empty() || result.back() != first)
-      result.push_back(std::move(first));
-  }
-  return result;
-}
-
-std::vector<std::string> second_words(std::string_view group, std::span<const command> table) {
-  auto result = std::vector<std::string>{};
-  for (auto& x : table)
-    if (x.name.starts_with(group) && x.name.size() > group.size() && x.name[group.size()] == ' ')
-      result.emplace_back(x.name.substr(group.size() + 1));
-  return result;
-}
-
-const command* find_command(std::string_view name, std::span<const command> table) {
-  auto found = std::find_if(table.begin(), table.end(), [&](auto& x) { return x.name == name; });
-  return found == table.end() ? nullptr : &*found;
 }
 
 /// Takes the command's name off the front of the words; null when "feature --help" names a group.
@@ -329,23 +336,19 @@ expected<const command*> take_command(std::vector<std::string>& words, bool help
                hint.empty() ? fmt::format("one of: {}", fmt::join(seconds, ", ")) : hint);
 }
 
-/// Of an option with one value, a second would replace the first without a word.
-bool may_be_repeated(const option_row& x) {
-  return x.value.empty() || std::holds_alternative<texts command_line::*>(x.into)
-         || std::holds_alternative<std::vector<std::string> command_line::*>(x.into);
+/// Null when a command that has these options does not have it.
+const option_row* find_allowed(std::string_view name, std::uint64_t allowed) {
+  auto found = std::find_if(option_table.begin(), option_table.end(), [&](auto& x) {
+    return (x.id & allowed) && (name == x.name || (x.letter && name == std::string{'-', x.letter}));
+  });
+  return found == option_table.end() ? nullptr : &*found;
 }
 
 expected<void> take_options(const std::vector<given_option>& given, std::uint64_t allowed,
                             std::string_view who, command_line& line) {
-  auto row_of = [&](const given_option& x) {
-    return std::find_if(option_table.begin(), option_table.end(), [&](auto& y) {
-      return (y.id & allowed)
-             && (x.name == y.name || (y.letter && x.name == std::string{'-', y.letter}));
-    });
-  };
   for (auto& x : given) {
-    auto row = row_of(x);
-    if (row == option_table.end()) {
+    auto row = find_allowed(x.name, allowed);
+    if (!row) {
       auto hint = did_you_mean(x.name, names_of_options(allowed));
       if (hint.empty())
         hint = "put -- before a word that starts with a dash";
@@ -353,7 +356,8 @@ expected<void> take_options(const std::vector<given_option>& given, std::uint64_
                                : fmt::format("'{}' has no option '{}'", who, x.name),
                    hint);
     }
-    auto again = std::any_of(given.data(), &x, [&](auto& y) { return row_of(y) == row; });
+    auto again = std::any_of(given.data(), &x,
+                             [&](auto& y) { return find_allowed(y.name, allowed) == row; });
     if (again && !may_be_repeated(*row))
       return usage(fmt::format("{} is given twice", row->name), "once is enough");
     if (auto taken = take(*row, x, line); !taken)
@@ -361,35 +365,6 @@ expected<void> take_options(const std::vector<given_option>& given, std::uint64_
   }
   return {};
 }
-
-std::string option_text(const option_row& x) {
-  return fmt::format("{}{}{}{}", x.letter ? fmt::format("-{}, ", x.letter) : "    ", x.name,
-                     value_needed(x) ? " " : "", x.value);
-}
-
-std::string options_help(std::uint64_t set) {
-  auto result = std::string{};
-  for (auto& x : option_table)
-    if ((set & x.id) && !x.help.empty())
-      result += fmt::format("  {:<24} {}\n", option_text(x), x.help);
-  return result;
-}
-
-std::string flags_markdown(std::uint64_t set) {
-  auto result = std::string{};
-  for (auto& x : option_table)
-    if ((set & x.id) && !x.help.empty()) {
-      auto letter = x.letter ? fmt::format("`-{}`, ", x.letter) : std::string{};
-      result += fmt::format("- {}`{}{}{}`: {}\n", letter, x.name, value_needed(x) ? " " : "",
-                            x.value, x.help);
-    }
-  return result;
-}
-
-constexpr std::string_view exit_codes[] = {
-    "0  done",      "1  refused or failed",      "2  the command line makes no sense",
-    "3  no daemon", "4  done for some, not all", "5  timed out",
-};
 
 } // namespace
 
@@ -399,15 +374,17 @@ std::span<const option_row> options() noexcept {
 
 expected<parsed_line> parse(std::span<const std::string> argv, std::span<const command> table) {
   auto parts = split(argv, table);
-  if (!parts)
-    return tl::unexpected{parts.error()};
+  if (!parts.awaits.empty()) {
+    auto row = find_option(parts.awaits);
+    return usage(fmt::format("{} needs {}", parts.awaits, row->value), std::string{row->help});
+  }
   auto result = parsed_line{};
-  auto wants_help = std::any_of(parts->given.begin(), parts->given.end(),
+  auto wants_help = std::any_of(parts.given.begin(), parts.given.end(),
                                 [](auto& x) { return x.name == "--help" || x.name == "-h"; });
   auto allowed = everywhere;
   auto who = std::string_view{};
-  if (!parts->words.empty()) {
-    auto found = take_command(parts->words, wants_help, table);
+  if (!parts.words.empty()) {
+    auto found = take_command(parts.words, wants_help, table);
     if (!found)
       return tl::unexpected{found.error()};
     result.what = *found;
@@ -416,8 +393,8 @@ expected<parsed_line> parse(std::span<const std::string> argv, std::span<const c
       who = result.what->name;
     }
   }
-  result.line.words = std::move(parts->words);
-  if (auto taken = take_options(parts->given, allowed, who, result.line); !taken)
+  result.line.words = std::move(parts.words);
+  if (auto taken = take_options(parts.given, allowed, who, result.line); !taken)
     return tl::unexpected{taken.error()};
   if (!result.what || result.line.help || result.line.version)
     return result;
@@ -426,77 +403,19 @@ expected<parsed_line> parse(std::span<const std::string> argv, std::span<const c
   return result;
 }
 
-std::string short_usage(std::span<const command> table) {
-  return fmt::format("usage: qvmctl COMMAND [ARGUMENTS] [OPTIONS]\ncommands: {}\n"
-                     "'qvmctl help' explains them, 'qvmctl COMMAND --help' one.\n",
-                     fmt::join(first_words(table), " "));
-}
-
-std::string overall_help(std::span<const command> table) {
-  auto result = std::string{"qvmctl - see and steer the domains of this host\n\n"
-                            "usage: qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n"};
-  auto section = std::string_view{};
-  for (auto& x : table) {
-    if (x.section != section)
-      result += fmt::format("\n{}\n", section = x.section);
-    result += fmt::format("  {:<34} {}\n", fmt::format("{} {}", x.name, x.arguments), x.help);
-  }
-  result += "\nEverywhere\n" + options_help(everywhere);
-  result += "\nDOMAIN... takes names and globs: 'sys-*', 'disp*', '[pw]*', also with "
-            "commas.\n\nExit codes\n";
-  for (auto x : exit_codes)
-    result += fmt::format("  {}\n", x);
+half_line halfway(std::span<const std::string> typed, std::span<const command> table) {
+  auto parts = split(typed, table);
+  auto result = half_line{.words = std::move(parts.words), .words_only = parts.words_only};
+  if (!result.words.empty())
+    if (auto found = take_command(result.words, true, table); found)
+      result.what = *found;
+  result.allowed = everywhere | (result.what ? result.what->options : 0);
+  if (!parts.awaits.empty())
+    result.awaits = find_allowed(parts.awaits, result.allowed);
+  for (auto& x : parts.given)
+    if (auto row = find_allowed(x.name, result.allowed))
+      result.given.emplace_back(row, x.value.value_or(""));
   return result;
-}
-
-std::string help_of(const command& x) {
-  auto result = fmt::format("{}\n\nusage: {}\n", x.help, synopsis(x));
-  if (!x.detail.empty())
-    result += fmt::format("\n{}\n", x.detail);
-  return result + "\noptions\n" + options_help(x.options | everywhere);
-}
-
-std::string help_of_group(std::string_view group, std::span<const command> table) {
-  auto result = std::string{};
-  for (auto& x : table)
-    if (x.name.starts_with(group) && x.name.size() > group.size() && x.name[group.size()] == ' ')
-      result += fmt::format("  {:<42} {}\n", synopsis(x), x.help);
-  return result;
-}
-
-std::string markdown(std::span<const command> table) {
-  auto result = std::string{
-      "# qvmctl\n\nSees and steers the domains of this host through the daemon's "
-      "socket.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
-      "`DOMAIN...` takes names and globs (`sys-*`, `disp*`, `[pw]*`), also with commas. "
-      "Colours appear on a terminal only;\n`NO_COLOR` switches them off.\n\n"
-      "Options every command has:\n\n"};
-  result += flags_markdown(everywhere);
-  result += "\nExit codes:\n\n| code | meaning |\n|---|---|\n";
-  for (auto x : exit_codes)
-    result += fmt::format("| {} | {} |\n", x.substr(0, 1), x.substr(3));
-  auto section = std::string_view{};
-  for (auto& x : table) {
-    if (x.section != section)
-      result += fmt::format("\n## {}\n", section = x.section);
-    result += fmt::format("\n### {}\n\n    {}\n\n{}.", x.name, synopsis(x), x.help);
-    result += x.detail.empty() ? "\n" : fmt::format(" {}\n", x.detail);
-    if (auto flags = flags_markdown(x.options); !flags.empty())
-      result += "\n" + flags;
-  }
-  return result;
-}
-
-std::string completion_words(std::span<const std::string> words, std::span<const command> table) {
-  if (words.empty())
-    return fmt::format("{}\n", fmt::join(first_words(table), "\n"));
-  if (auto seconds = second_words(words[0], table); !seconds.empty() && words.size() == 1)
-    return fmt::format("{}\n", fmt::join(seconds, "\n"));
-  auto found = find_command(words[0], table);
-  if (!found && words.size() > 1)
-    found = find_command(words[0] + " " + words[1], table);
-  return found ? fmt::format("{}\n", fmt::join(names_of_options(found->options | everywhere), "\n"))
-               : "";
 }
 
 } // namespace qubes::ctl

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -33,7 +34,7 @@ enum option : std::uint64_t {
   opt_state = 1ULL << 14,
   opt_timeout = 1ULL << 15,
   opt_markdown = 1ULL << 16,
-  opt_words = 1ULL << 17,
+  opt_man = 1ULL << 17,
   opt_plain = 1ULL << 18,
   opt_diff = 1ULL << 19,
   opt_yes = 1ULL << 20,
@@ -65,6 +66,9 @@ enum option : std::uint64_t {
   opt_count = 1ULL << 46,
   opt_watch = 1ULL << 47,
 };
+
+/// Options that every command has.
+inline constexpr auto everywhere = std::uint64_t{opt_socket | opt_help | opt_version};
 
 /// `--wait` or `--wait=SECONDS`.
 struct patience {
@@ -130,7 +134,7 @@ struct command_line {
   bool host = false;
   bool json = false;
   bool markdown = false;
-  bool list_words = false;
+  bool man = false;
   bool plain = false;
   bool diff = false;
 };
@@ -170,13 +174,27 @@ struct parsed_line {
 /// Understands `argv` without the program's name. Refusals are of the kind `usage`.
 expected<parsed_line> parse(std::span<const std::string> argv, std::span<const command> table);
 
-std::string short_usage(std::span<const command> table);
-std::string overall_help(std::span<const command> table);
-std::string help_of(const command& x);
-/// Help of "feature", which stands for several rows.
-std::string help_of_group(std::string_view group, std::span<const command> table);
-std::string markdown(std::span<const command> table);
-/// Commands, or the options of one: for shell completion.
-std::string completion_words(std::span<const std::string> words, std::span<const command> table);
+/// A command line that is still being typed, without the word it goes on with.
+struct half_line {
+  const command* what = nullptr;  ///< null: not named yet
+  std::vector<std::string> words; ///< what follows the command's name; all while it is not named
+  std::uint64_t allowed = everywhere;
+  std::vector<std::pair<const option_row*, std::string>> given{}; ///< with their values
+  const option_row* awaits = nullptr;                             ///< its value comes next
+  bool words_only = false; ///< no option can follow: after --, or of the program to run
+};
+
+half_line halfway(std::span<const std::string> typed, std::span<const command> table);
+
+bool value_needed(const option_row& x);
+/// Of an option with one value, a second would replace the first without a word.
+bool may_be_repeated(const option_row& x);
+/// "qvmctl tag add DOMAIN TAG..."
+std::string synopsis(const command& x);
+/// Each once, in the table's order.
+std::vector<std::string> first_words(std::span<const command> table);
+/// "ls" and "get" of the group "feature".
+std::vector<std::string> second_words(std::string_view group, std::span<const command> table);
+const command* find_command(std::string_view name, std::span<const command> table);
 
 } // namespace qubes::ctl

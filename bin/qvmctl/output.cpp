@@ -16,6 +16,8 @@ namespace qubes::ctl {
 
 namespace {
 
+constexpr auto gap_width = std::size_t{2}; ///< between the columns of a table
+
 constexpr auto reset = std::string_view{"\x1b[0m"};
 
 struct style_row {
@@ -193,6 +195,37 @@ std::string output_table::render(format as, const screen& on) const {
   return table(on);
 }
 
+namespace {
+
+/// Narrows the widest columns until a line has room. Names in the first column and numbers stay
+/// whole: half of them would be others.
+void narrow(std::vector<std::size_t>& widths, const std::vector<output_table::column>& columns,
+            std::size_t room) {
+  constexpr auto narrowest = std::size_t{4};
+  auto total = gap_width * (widths.size() - 1);
+  for (auto x : widths)
+    total += x;
+  for (; total > room; --total) {
+    auto widest = std::size_t{0};
+    for (auto i = std::size_t{1}; i < widths.size(); ++i)
+      if (!columns[i].right && widths[i] > narrowest && (widest == 0 || widths[i] > widths[widest]))
+        widest = i;
+    if (widest == 0)
+      return;
+    --widths[widest];
+  }
+}
+
+/// A text of several words goes on below; of another the end is left out.
+std::vector<std::string> lines_of_cell(const std::string& text, std::size_t room) {
+  if (width(text) <= room)
+    return {text};
+  return text.find(' ') == std::string::npos ? std::vector{shortened(text, room)}
+                                             : folded(text, room);
+}
+
+} // namespace
+
 std::string output_table::table(const screen& on) const {
   auto texts = std::vector<std::vector<std::string>>{};
   auto widths = std::vector<std::size_t>{};
@@ -206,29 +239,43 @@ std::string output_table::table(const screen& on) const {
       widths[i] = std::max(widths[i], width(row[i].branch) + width(line.back()));
     }
   }
+  if (on.terminal)
+    narrow(widths, columns_, on.columns);
   auto result = std::string{};
   auto put = [&](std::size_t i, std::size_t taken, std::string_view painted) {
     auto last = i + 1 == columns_.size();
-    auto gap = widths[i] - taken;
+    auto gap = widths[i] - std::min(taken, widths[i]);
     if (columns_[i].right)
       result.append(gap, ' ');
     result += painted;
     if (!columns_[i].right && !last)
       result.append(gap, ' ');
-    result += last ? "\n" : "  ";
+    if (last)
+      result += '\n';
+    else
+      result.append(gap_width, ' ');
   };
   for (auto i = std::size_t{0}; i < columns_.size(); ++i) {
-    auto title = capitals(columns_[i].key);
-    put(i, title.size(), on.paint(title, style::bold));
+    auto title = shortened(capitals(columns_[i].key), widths[i]);
+    put(i, width(title), on.paint(title, style::bold));
   }
-  for (auto r = std::size_t{0}; r < rows_.size(); ++r)
+  for (auto r = std::size_t{0}; r < rows_.size(); ++r) {
+    auto cells = std::vector<std::vector<std::string>>{};
+    auto height = std::size_t{1};
     for (auto i = std::size_t{0}; i < columns_.size(); ++i) {
-      const auto& cell = rows_[r][i];
-      const auto& text = texts[r][i];
-      put(i, width(cell.branch) + width(text),
-          on.paint(cell.branch, style::dim)
-              + (cell.rgb.empty() ? on.paint(text, cell.look) : on.paint(text, cell.rgb)));
+      cells.push_back(lines_of_cell(texts[r][i], widths[i]));
+      height = std::max(height, cells.back().size());
     }
+    for (auto l = std::size_t{0}; l < height; ++l)
+      for (auto i = std::size_t{0}; i < columns_.size(); ++i) {
+        const auto& cell = rows_[r][i];
+        const auto text = l < cells[i].size() ? cells[i][l] : std::string{};
+        const auto branch = l == 0 ? cell.branch : std::string{};
+        put(i, width(branch) + width(text),
+            on.paint(branch, style::dim)
+                + (cell.rgb.empty() ? on.paint(text, cell.look) : on.paint(text, cell.rgb)));
+      }
+  }
   return result;
 }
 
@@ -293,6 +340,34 @@ std::string cut(std::string_view text, std::size_t columns) {
     if (!continues_character(text[i]) && ++taken > columns)
       return std::string{text.substr(0, i)};
   return std::string{text};
+}
+
+std::string shortened(std::string_view text, std::size_t columns) {
+  return width(text) <= columns || columns == 0 ? std::string{text} : cut(text, columns - 1) + "…";
+}
+
+std::vector<std::string> folded(std::string_view text, std::size_t columns) {
+  auto result = std::vector<std::string>{""};
+  while (!text.empty()) {
+    auto end = std::min(text.find_first_of(" \n"), text.size());
+    auto word = text.substr(0, end);
+    auto ends_line = end < text.size() && text[end] == '\n';
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (!result.back().empty() && width(result.back()) + 1 + width(word) > columns)
+      result.emplace_back();
+    if (!result.back().empty())
+      result.back() += ' ';
+    while (width(word) > columns) {
+      auto part = cut(word, columns);
+      word.remove_prefix(part.size());
+      result.back() += part;
+      result.emplace_back();
+    }
+    result.back() += word;
+    if (ends_line)
+      result.emplace_back();
+  }
+  return result;
 }
 
 std::string duration(double seconds) {

@@ -75,6 +75,13 @@ std::string printable(std::string_view text);
 /// Columns a text takes.
 std::size_t width(std::string_view text) noexcept;
 
+/// Lines of at most `columns` columns, broken at blanks; a longer word is broken anywhere. Line
+/// ends in it stay.
+std::vector<std::string> folded(std::string_view text, std::size_t columns);
+
+/// At most `columns` columns of it, the last one an ellipsis when some was left out.
+std::string shortened(std::string_view text, std::size_t columns);
+
 /// At most `columns` columns of it.
 std::string cut(std::string_view text, std::size_t columns);
 

@@ -34,10 +34,7 @@ using nlohmann::json;
 constexpr auto ending = std::string_view{".conf"};
 
 std::string folder_of(const session& s) {
-  if (!s.line.profiles.empty())
-    return s.line.profiles;
-  auto* named = std::getenv("QVMCTL_PROFILES");
-  return named && *named ? named : "/etc/qubes/backup";
+  return profiles_folder(s.line.profiles);
 }
 
 failure cannot(std::string_view what, const std::string& path, int code = errno) {
@@ -47,17 +44,29 @@ failure cannot(std::string_view what, const std::string& path, int code = errno)
 
 } // namespace
 
-exit_code list_profiles(session& s) {
-  auto folder = folder_of(s);
-  auto failed = std::error_code{};
+std::string profiles_folder(const std::string& given) {
+  if (!given.empty())
+    return given;
+  auto* named = std::getenv("QVMCTL_PROFILES");
+  return named && *named ? named : "/etc/qubes/backup";
+}
+
+std::vector<std::string> profile_names(const std::string& folder, std::error_code& failed) {
   auto names = std::vector<std::string>{};
   for (auto at = std::filesystem::directory_iterator{folder, failed};
        !failed && at != std::filesystem::directory_iterator{}; at.increment(failed))
     if (auto name = at->path().filename().string(); name.ends_with(ending))
       names.push_back(name.substr(0, name.size() - ending.size()));
+  std::ranges::sort(names);
+  return names;
+}
+
+exit_code list_profiles(session& s) {
+  auto folder = folder_of(s);
+  auto failed = std::error_code{};
+  auto names = profile_names(folder, failed);
   if (failed && failed != std::errc::no_such_file_or_directory)
     return report(s, cannot("read", folder, failed.value()));
-  std::ranges::sort(names);
   auto result =
       output_table{{{"profile"}, {"domain"}, {"path"}, {"include"}, {"exclude"}, {"problem"}}};
   for (auto& name : names) {

@@ -1,7 +1,6 @@
 #include "bin/qvmctl/requests.hpp"
 
 #include "model/base/literal.hpp"
-#include "model/base/name.hpp"
 
 #include <fmt/format.h>
 
@@ -83,8 +82,8 @@ failure explain(session& s, failure why, const std::string& domain, const std::s
       return why;
     auto known = lines_of(*list);
     auto is_known = std::find(known.begin(), known.end(), word) != known.end();
-    if (auto near = model::nearest(word, known); !near.empty() && !is_known)
-      why.hint = fmt::format("did you mean '{}'?", near);
+    if (!is_known)
+      why.hint = did_you_mean(word, known);
   }
   return why;
 }
@@ -126,12 +125,6 @@ std::string value_of(const pairs& all, std::string_view key) {
 
 tl::unexpected<failure> usage_failure(std::string text, std::string hint) {
   return tl::unexpected{failure{trouble::usage, "", std::move(text), std::move(hint)}};
-}
-
-std::string one_of(std::string_view text, const std::vector<std::string>& known) {
-  if (auto near = model::nearest(text, known); !near.empty())
-    return fmt::format("did you mean '{}'?", near);
-  return known.empty() ? "there is none" : fmt::format("one of: {}", fmt::join(known, ", "));
 }
 
 expected<std::vector<std::string>> domain_words(session& s, bool host_too) {

@@ -3,6 +3,7 @@
 
 #include "bin/qvmctl/commands.hpp"
 #include "bin/qvmctl/domains.hpp"
+#include "bin/qvmctl/suggestion.hpp"
 #include "model/base/error.hpp"
 
 #include <cstdint>
@@ -26,9 +27,6 @@ std::string value_of(const pairs& all, std::string_view key);
 
 tl::unexpected<failure> usage_failure(std::string text, std::string hint = {});
 tl::unexpected<failure> bad_word(const model::error& why);
-
-/// "did you mean 'X'?", else "one of: A, B".
-std::string one_of(std::string_view text, const std::vector<std::string>& known);
 
 bool is_host(std::string_view domain);
 

@@ -117,12 +117,13 @@ expected<std::string> property_payload(session& s, const std::string& domain,
                                        const std::string& name, const std::string& value) {
   if (model::lower_case(value) != "none")
     return memory_value(name, value);
-  // As qvm-prefs reads it, in any case; for other types it is a text like any.
   auto now = s.daemon.ask(property_request("Get", domain, name));
   if (!now)
     return tl::unexpected{explain(s, now.error(), domain, name)};
   auto parsed = parse_property(*now);
-  return parsed && parsed->type == "vm" ? std::string{} : value;
+  if (!parsed || parsed->type != "vm")
+    return value; // a text like any
+  return means_none(value, s.daemon).map([&](bool none) { return none ? "" : value; });
 }
 
 exit_code run_set(session& s) {

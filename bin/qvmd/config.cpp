@@ -264,19 +264,33 @@ outcome<config> read_config(const std::string& path) {
   return result;
 }
 
+std::vector<described_key> described_keys() {
+  auto result = std::vector<described_key>{};
+  auto defaults = config{};
+  for (auto& x : keys()) {
+    auto next = described_key{x.table, x.name, "", "", x.help};
+    if (auto* text = std::get_if<text_key>(&x.kind)) {
+      next.fallback = fmt::format("\"{}\"", defaults.*text->to);
+      next.rule = text->rule("no value"); // what it says of a text that nobody may write
+    } else {
+      auto& number = std::get<number_key>(x.kind);
+      next.fallback = std::to_string(number.fallback);
+      next.rule = fmt::format("must be a whole number from {} to {}", number.least, number.most);
+    }
+    result.push_back(std::move(next));
+  }
+  return result;
+}
+
 std::string describe_config() {
   auto result = std::string{"# Every key of qvmd's configuration with its default.\n"};
   auto table = std::string_view{};
-  auto defaults = config{};
-  for (auto& x : keys()) {
+  for (auto& x : described_keys()) {
     if (x.table != table) {
       table = x.table;
       fmt::format_to(std::back_inserter(result), "\n[{}]\n", table);
     }
-    auto text = std::holds_alternative<text_key>(x.kind)
-                    ? fmt::format("\"{}\"", defaults.*std::get<text_key>(x.kind).to)
-                    : std::to_string(std::get<number_key>(x.kind).fallback);
-    fmt::format_to(std::back_inserter(result), "{} = {}  # {}\n", x.name, text, x.help);
+    fmt::format_to(std::back_inserter(result), "{} = {}  # {}\n", x.name, x.fallback, x.help);
   }
   return result;
 }

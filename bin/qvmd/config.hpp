@@ -8,6 +8,8 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace qubes {
 
@@ -51,6 +53,17 @@ struct config {
 /// Reads TOML. An unknown key, a wrong type or a value out of range is an error that names the
 /// line, the key and what is allowed.
 model::outcome<config> read_config(const std::string& path);
+
+/// A key as people are told of it.
+struct described_key {
+  std::string_view table;
+  std::string_view name;
+  std::string fallback; ///< as TOML has it
+  std::string rule;     ///< what it must be; "" for any text
+  std::string_view help;
+};
+
+std::vector<described_key> described_keys();
 
 /// All keys with defaults and meaning, as a commented TOML file; for `qvmd --print-config`.
 std::string describe_config();

@@ -2,6 +2,7 @@
 #include "actors/host/runtime.hpp"
 #include "bin/qvmd/config.hpp"
 #include "bin/qvmd/log.hpp"
+#include "bin/qvmd/manual.hpp"
 #include "drivers/host/host_facts.hpp"
 #include "drivers/host/notify.hpp"
 #include "drivers/host/pci.hpp"
@@ -358,10 +359,26 @@ int run_or_say_why_not(const config& settings, const std::string& config_path) {
 
 } // namespace qubes
 
+namespace {
+
+/// Those that the help shows.
+std::vector<qubes::described_option> options_of(const CLI::App& app) {
+  auto result = std::vector<qubes::described_option>{};
+  for (auto x : app.get_options())
+    if (!x->get_group().empty())
+      result.push_back({x->get_name(false, true), x->get_description()});
+  return result;
+}
+
+} // namespace
+
 int main(int argc, char** argv) {
   auto app = CLI::App{"qvmd, the Qubes OS domain manager's daemon"};
   auto path = std::string{};
   auto print = false;
+  auto manual = std::string{};
+  app.add_option("--print-manual", manual, "print the page qvmd or qvmd.toml, for man(1)")
+      ->group("");
   app.add_option("--config", path, "configuration file (TOML); without it, a real dom0's defaults");
   app.add_flag("--print-config", print, "print every configuration key with its default, and exit");
   app.set_version_flag("--version", fmt::format("qvmd {}", qubes::model::version()));
@@ -369,6 +386,11 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& x) {
     return app.exit(x) == 0 ? 0 : 2;
+  }
+  if (!manual.empty()) {
+    auto page = qubes::manual_page(manual, options_of(app));
+    fmt::print("{}", page);
+    return page.empty() ? 2 : 0;
   }
   if (print) {
     fmt::print("{}", qubes::describe_config());

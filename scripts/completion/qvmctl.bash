@@ -1,62 +1,32 @@
-# Completion for qvmctl: commands and options from the program itself, names from the daemon.
+# Completion of qvmctl's command lines in bash; `qvmctl complete` tells what there is.
 
-_qvmctl_names() {
-  timeout 1 qvmctl ls --columns name --format csv 2>/dev/null | tail -n +2
-}
-
+# bash parts words at '=' and ':' (COMP_WORDBREAKS); qvmctl is told them as they were typed.
 _qvmctl() {
-  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} word choices
+  local rest=${COMP_LINE:0:COMP_POINT} breaks=${COMP_WORDBREAKS//[^=:]/} part line current last
   local -a words=()
-  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    [[ $word == -* ]] || words+=("$word")
+  for part in "${COMP_WORDS[@]:0:COMP_CWORD}"; do
+    if [[ ${#words[@]} -eq 0 || $rest == [[:space:]]* ]]; then words+=(''); fi
+    rest=${rest#"${rest%%[![:space:]]*}"}
+    words[-1]+=$part
+    rest=${rest#"$part"}
   done
+  if [[ $rest == [[:space:]]* ]]; then words+=(''); fi
+  words[-1]+=${rest#"${rest%%[![:space:]]*}"}
+  current=${words[-1]}
+  last=$current # what bash replaces
+  if [[ -n $breaks ]]; then last=${current##*["$breaks"]}; fi
 
-  case $previous in
-    -f|--format) choices='table csv json' ;;
-    -o|--columns) choices='all name state class label template netvm ip provides_network memory maxmem xid uuid degraded' ;;
-    --exclude) choices=$(_qvmctl_names) ;;
-    --socket|--passphrase-file|--to|--profiles) COMPREPLY=($(compgen -f -- "$current")); return ;;
-    --for)
-      [[ ${words[0]} == wait ]] && choices='Halted Transient Running Paused Suspended Halting Dying Crashed' ;;
-    *)
-      if [[ $current == -* ]]; then
-        choices=$(qvmctl help --words -- "${words[@]}" 2>/dev/null)
-      elif (( ${#words[@]} == 0 )); then
-        choices=$(qvmctl help --words 2>/dev/null)
-      else
-        case ${words[0]} in
-          help) choices=$(qvmctl help --words 2>/dev/null) ;;
-          backup)
-            if (( ${#words[@]} == 1 )); then
-              choices=$(qvmctl help --words backup 2>/dev/null)
-            elif (( ${#words[@]} == 2 )) && [[ ${words[1]} != create ]]; then
-              COMPREPLY=($(compgen -f -- "$current"))
-              return
-            elif [[ ${words[1]} == create ]]; then
-              choices="$(_qvmctl_names) $(timeout 1 qvmctl backup ls -f csv 2>/dev/null | tail -n +2 | cut -d, -f1)"
-            fi ;;
-          feature|tag|service|notes|firewall|device|volume|pool|label|kernel|disposable)
-            if (( ${#words[@]} == 1 )); then
-              choices=$(qvmctl help --words "${words[0]}" 2>/dev/null)
-            elif (( ${#words[@]} == 2 )); then
-              choices=$(_qvmctl_names)
-            elif [[ ${words[0]} == @(feature|tag|service) && ${words[1]} != add && ${words[1]} != set ]]; then
-              choices=$(timeout 1 qvmctl "${words[0]}" ls "${words[2]}" --format csv 2>/dev/null \
-                        | tail -n +2 | cut -d, -f1)
-            fi ;;
-          get|set|reset)
-            if (( ${#words[@]} == 1 )); then
-              choices="@host $(_qvmctl_names)"
-            elif (( ${#words[@]} == 2 )) || [[ ${words[0]} == reset ]]; then
-              choices=$(timeout 1 qvmctl get "${words[1]}" --format csv 2>/dev/null \
-                        | tail -n +2 | cut -d, -f1)
-            fi ;;
-          tree|status|api) ;;
-          *) choices=$(_qvmctl_names) ;;
-        esac
-      fi ;;
-  esac
-  COMPREPLY=($(compgen -W "$choices" -- "$current"))
+  COMPREPLY=()
+  while IFS= read -r line; do
+    if [[ $line == $'\t'files ]]; then
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -f -- "${current##*=}")
+      return
+    fi
+    line=${line%%$'\t'*}
+    COMPREPLY+=("${line#"${current%"$last"}"}")
+  done < <(qvmctl complete -- "${words[@]:1}" 2>/dev/null)
+  if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=:] ]]; then compopt -o nospace 2>/dev/null; fi
 }
 
 complete -F _qvmctl qvmctl

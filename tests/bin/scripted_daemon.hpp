@@ -280,8 +280,9 @@ inline outcome run(const words& args, const std::map<std::string, std::string>& 
 
 /// Runs it on a terminal; `out` has everything the terminal was sent.
 inline outcome run_on_terminal(const words& args,
-                               const std::map<std::string, std::string>& env = {}) {
-  auto size = winsize{24, 100, 0, 0};
+                               const std::map<std::string, std::string>& env = {},
+                               unsigned short columns = 100) {
+  auto size = winsize{24, columns, 0, 0};
   auto master = -1;
   auto what = invocation{args, env};
   auto child = ::forkpty(&master, nullptr, nullptr, &size);
@@ -302,9 +303,10 @@ struct qvmctl : ::testing::Test {
     return run(args, env);
   }
 
-  outcome ctl_on_terminal(words args, const std::map<std::string, std::string>& env = {}) {
+  outcome ctl_on_terminal(words args, const std::map<std::string, std::string>& env = {},
+                          unsigned short columns = 100) {
     args.insert(args.begin(), {"--socket", daemon->path()});
-    return run_on_terminal(args, env);
+    return run_on_terminal(args, env, columns);
   }
 
   std::unique_ptr<scripted_daemon> daemon;
@@ -444,5 +446,9 @@ private:
   std::vector<std::pair<std::string, std::string>> news_;
   bool ended_ = false;
 };
+
+inline bool is_installed(const char* program) {
+  return std::system(fmt::format("command -v {} >/dev/null", program).c_str()) == 0;
+}
 
 } // namespace qubes::ctl_tests
