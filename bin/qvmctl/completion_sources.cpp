@@ -345,8 +345,19 @@ const std::array source_table{
     source_row{"", "DRIVER", drivers},
     source_row{"pool", "KEY=VALUE", options_of_driver},
     source_row{"", "STATE", states},
+    source_row{"top", "COLUMN",
+               [](const place&) {
+                 auto result = candidates{};
+                 for (auto& x : top_column_names())
+                   result.push_back({x});
+                 return result;
+               }},
     source_row{"", "COLUMN", columns},
     source_row{"", "LIST", several_columns},
+    source_row{"graph", "FORMAT",
+               [](const place&) {
+                 return words({"text", "dot", "svg", "json"});
+               }},
     source_row{"", "FORMAT",
                [](const place&) {
                  return words({"table", "csv", "json"});

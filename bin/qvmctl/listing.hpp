@@ -1,4 +1,4 @@
-// Columns of `qvmctl ls`.
+// Columns of `qvmctl ls` and `qvmctl top`.
 #pragma once
 
 #include <string>
@@ -8,5 +8,7 @@ namespace qubes::ctl {
 
 /// But property:P and feature:F.
 std::vector<std::string> column_names();
+
+std::vector<std::string> top_column_names();
 
 } // namespace qubes::ctl

@@ -1,6 +1,7 @@
 // top: what running domains use, sample after sample, from the one stream that feeds all viewers.
 #include "bin/qvmctl/clock.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/listing.hpp"
 #include "bin/qvmctl/live_page.hpp"
 #include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/requests.hpp"
@@ -74,6 +75,17 @@ constexpr std::array top_columns{
     top_column{"stub_cpu", true, false,
                [](const usage& x, const entry*) { return or_null(x.stub_cpu); }},
 };
+
+} // namespace
+
+std::vector<std::string> top_column_names() {
+  auto result = std::vector<std::string>{};
+  for (auto& x : top_columns)
+    result.emplace_back(x.key);
+  return result;
+}
+
+namespace {
 
 expected<const top_column*> sort_column(const std::string& key) {
   auto names = std::vector<std::string>{};

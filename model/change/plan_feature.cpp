@@ -41,7 +41,7 @@ struct feature_reaction {
   void (*react)(draft&, const turn_of_feature&);
 };
 
-constexpr std::array reactions{
+constexpr std::array feature_reactions{
     feature_reaction{"boot-mode.active", qubes_vm, announce_bootmode},
     feature_reaction{"boot-mode.appvm-default", template_class, announce_default_bootmode},
 };
@@ -99,7 +99,7 @@ plan plan_set_feature(const view& v, const domain& owner, std::string_view name,
     to.edit(set_feature{owner.name, std::string{name}, next});
   }
   auto x = turn_of_feature{owner, name, text, old != next};
-  for (auto& it : reactions)
+  for (auto& it : feature_reactions)
     if (it.feature == name && (it.holders & row(owner.type).bit))
       it.react(to, x);
   to.tell(feature_event("domain-feature-set", owner, name, next, old));

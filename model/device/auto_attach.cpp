@@ -136,9 +136,6 @@ assignment for_device(assignment how, const device& x) {
   how.backend = x.backend;
   how.port = x.port;
   how.identity = x.identity;
-  auto says = std::ranges::find(how.options, "read-only", [](auto& y) { return y.first; });
-  if (can_only_be_read(x) && says == how.options.end())
-    how.options.emplace_back("read-only", "yes");
   return how;
 }
 

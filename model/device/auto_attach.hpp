@@ -42,8 +42,7 @@ const std::vector<assignment>& assigned(const domain& x, std::string_view kind);
 std::vector<const assignment*> required_of(const domain& x, std::string_view kind);
 
 /// The domain with its devices as they were found: an assignment to whatever is at a port says what
-/// is there, and one to wherever a device is becomes one for each such device. A disk that can only
-/// be read is assigned to be read only.
+/// is there, and one to wherever a device is becomes one for each such device.
 domain with_found(domain x, std::string_view kind, const std::vector<device>& found);
 
 /// Refuses when a required device is not among those offered, or others have it.
