@@ -73,30 +73,6 @@ def detached_by_the_end():
     withdraw()
 
 
-@case("a disk of a guest with a new agent names the script of such agents when it is attached", qubesdb=True)
-def script_of_the_backend():
-    must_call("admin.vm.feature.Set+qubes-agent-version", "lone1", b"4.2.1")
-    options = must_call("admin.vm.property.Get+kernelopts", "lone1").split(b" ", 2)[2]
-    must_call("admin.vm.property.Set+kernelopts", "lone1", options + b" lab.disks=yes")
-    start("lone1", "vault")
-    own = qubesdb().all["lone1"]
-    for key, value in (("desc", "scratch"), ("size", str(1 << 30)), ("mode", "w")):
-        own.write(f"/qubes-block-devices/xvdc/{key}", value)
-    own.write("/qubes-block-devices", "")
-    wait("lone1 offers it", lambda: b"xvdc" in must_call("admin.vm.device.block.Available", "lone1"))
-    must_call("admin.vm.device.block.Attach+lone1+xvdc:*", "vault")
-    wait("vault has the disk", lambda: sum(state == 4 for _, state in disks("vault")) == 5)
-    served = must("xenstore-ls", f"/local/domain/{xid('lone1')}/backend/vbd/{xid('vault')}")
-    check("qubes-block" in served, f"the script of its backend: {served}")
-    must_call("admin.vm.device.block.Detach+lone1+xvdc:*", "vault")
-    wait("the disk is gone", lambda: len(disks("vault")) == 4)
-    ctl("kill", "vault", "lone1")
-    gone("vault")
-    gone("lone1")
-    must_call("admin.vm.property.Reset+kernelopts", "lone1")
-    must_call("admin.vm.feature.Remove+qubes-agent-version", "lone1")
-
-
 @case("a block script that fails: the attachment is refused, the guest goes on", qubesdb=True)
 def script_fails():
     offer()

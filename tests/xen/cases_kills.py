@@ -153,8 +153,8 @@ def is_whole(name):
     row, number = domains()[name], guests().get(name)
     if number is None:
         return row["state"] == "Halted"
-    database = qubesdb().all.get(name)
-    return (row["state"] == "Running" and row["xid"] == number and "p" not in flags(name)
+    database, letters = qubesdb().all.get(name), flags(name)
+    return (row["state"] == "Running" and row["xid"] == number and letters is not None and "p" not in letters
             and database is not None and database.get("/name") == name
             and os.path.exists(f"{RUN}/qrexec.{number}"))
 
