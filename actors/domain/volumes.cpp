@@ -169,10 +169,11 @@ void domain_volumes::end_of_import(const std::string& volume) {
 void domain_volumes::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
   if (bytes == 0)
     return to.ok();
-  owed_sizes_.erase(volume);
   auto hear = [this, volume, bytes, to](model::outcome<std::string> done) {
-    if (done)
+    if (done) {
+      owed_sizes_.erase(volume);
       pause_ = {};
+    }
     if (done || done.error().code != errc::store)
       return to.give(std::move(done));
     owe_size(volume, bytes);

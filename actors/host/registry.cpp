@@ -250,8 +250,8 @@ void registry_state::tell_netvms(const model::system& former, const snapshot& no
   for (auto& name : by_default ? now.system->names() : changed) {
     auto* was = former.find(name);
     auto* is = now.find(name);
-    auto* left = was && is ? netvm_of(before, *was) : nullptr;
-    auto* joined = was && is ? netvm_of(v, *is) : nullptr;
+    auto* left = was ? netvm_of(before, *was) : nullptr;
+    auto* joined = is ? netvm_of(v, *is) : nullptr;
     if ((left ? left->name.str() : "") == (joined ? joined->name.str() : ""))
       continue;
     for (auto* netvm : {left, joined})

@@ -114,7 +114,9 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::resize_vo
 
 /// What somebody writes to it meanwhile would undo what is done now.
 outcome<void> end_import_first(disks& d, const volume_turn& at, const supervision& watch) {
-  return at.import ? d.end_import(*at.system, at.it, false, watch) : outcome<void>{};
+  auto ended = at.import ? d.end_import(*at.system, at.it, false, watch) : outcome<void>{};
+  at.import_ended = ended.has_value();
+  return ended;
 }
 
 outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::clear_volume&,

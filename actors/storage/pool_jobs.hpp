@@ -26,6 +26,7 @@ struct volume_turn {
   model::volume it;
   bool guest_at_work = false; ///< on it
   std::optional<data_import> import{};
+  mutable bool import_ended = false; ///< by the job, said by the thread that does it
 };
 
 /// Does the job, with its own function. `at` is null for a job that is about no volume.

@@ -91,6 +91,7 @@ outcome<store_file::opened> store_file::load(const model::host& machine) {
   auto first = load_file(*disk_, file, machine, make_uuid_);
   if (first) {
     is_kept_ = !known.empty() && are_same(file, generation_name(known.back()));
+    kept_ = is_kept_ ? generation_name(known.back()) : std::string{};
     return opened{std::move(*first), false};
   }
   damaged_ = true;
@@ -131,6 +132,7 @@ void store_file::adopt(const foreign& x) {
   stamp_ = x.stamp;
   damaged_ = false;
   is_kept_ = false;
+  text_ = nullptr;
   running_on_.clear();
 }
 
@@ -181,7 +183,8 @@ outcome<void> store_file::keep_former() {
   return {};
 }
 
-/// A copy, not a second name: who writes into the file would write into both.
+/// A copy, not a second name: who writes into the file would write into both. It is not waited for
+/// until it lasts: the file itself does.
 outcome<void> store_file::keep_present() {
   if (!stamp_ || recent_ == 0 || is_kept_ || !text_)
     return {};

@@ -195,6 +195,10 @@ void turn_rules::note(const piece& x, const outcome<pool_result>& found) {
     if (found)
       forget_import();
   };
+  auto forget_if_ended = [&] { // whatever became of the rest
+    if (x.at->import_ended)
+      forget_import();
+  };
   std::visit(
       model::overloaded{
           [&](const typed<disk_job::begin_export>&) {
@@ -217,8 +221,8 @@ void turn_rules::note(const piece& x, const outcome<pool_result>& found) {
           [&](const typed<disk_job::start_volume>&) { forget_if_done(); },
           [&](const typed<disk_job::remove_volume>&) { forget_if_done(); },
           [&](const typed<disk_job::end_import>&) { forget_import(); }, // whatever became of it
-          [&](const typed<disk_job::clear_volume>&) { forget_if_done(); },
-          [&](const typed<disk_job::revert_volume>&) { forget_if_done(); },
+          [&](const typed<disk_job::clear_volume>&) { forget_if_ended(); },
+          [&](const typed<disk_job::revert_volume>&) { forget_if_ended(); },
           [](const auto&) {},
       },
       x.what.what);

@@ -340,6 +340,7 @@ int run(const config& settings, const std::string& config_path) {
           && container_lanes->pending()
                  > 0)) { // a frozen guest still holds a thread; the stop does not wait for it
     drain_log(log_limit);
+    alone->reset(); // that thread may outlive this process
     std::_Exit(0);
   }
   return 0;

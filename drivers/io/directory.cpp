@@ -11,9 +11,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <set>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 namespace qubes::drivers {
@@ -40,7 +42,12 @@ tl::expected<std::vector<std::string>, int> entries_of(const std::string& direct
 
 model::outcome<unique_fd> hold_directory(const std::string& directory) {
   auto file = unique_fd{::open(directory.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY)};
-  if (file && ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+  auto is_held = [&] {
+    return ::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  };
+  for (auto tries = 0; file && is_held() && tries < 20; ++tries) // one that ends may take a moment
+    std::this_thread::sleep_for(std::chrono::milliseconds{100});
+  if (file && is_held())
     return model::fail(model::errc::general, fmt::format("another qvmd works on '{}'", directory),
                        "stop it first, or choose another paths.state");
   return file;

@@ -574,11 +574,12 @@ void epoll_server::reply(connection_id to, std::string bytes, bool last) {
   watch(*x);
 }
 
-/// What a caller does not read is its own loss, on however many connections.
+/// What a caller does not read is its own loss, on however many connections. Where there is too
+/// much in all, it is the loss of those with more than their share.
 void epoll_server::account(connection& x) {
-  if (x.caller.empty())
-    return;
   auto now = x.unsent();
+  if (x.caller.empty() || now == x.charged)
+    return;
   auto& sum = unsent_by_caller_[x.caller];
   sum = sum - x.charged + now;
   charged_ = charged_ - x.charged + now;
@@ -590,9 +591,10 @@ void epoll_server::account(connection& x) {
 bool epoll_server::is_over_budget(const connection& x) const {
   if (x.caller.empty())
     return false;
-  auto sum = unsent_by_caller_.find(x.caller);
-  return charged_ > limits_.others_output
-         || (sum != unsent_by_caller_.end() && sum->second > limits_.caller_output);
+  auto found = unsent_by_caller_.find(x.caller);
+  auto sum = found == unsent_by_caller_.end() ? 0 : found->second;
+  auto has_its_share = sum * unsent_by_caller_.size() < charged_;
+  return sum > limits_.caller_output || (charged_ > limits_.others_output && !has_its_share);
 }
 
 /// False when the client is gone; else `done` tells how much it took.

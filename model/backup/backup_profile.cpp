@@ -138,10 +138,17 @@ outcome<void> check_passphrase(const system& all, const backup_profile& x) {
   return {};
 }
 
+/// With one slash between names and one at the end.
+std::string plain(std::string_view path) {
+  auto result = std::string{path} + '/';
+  auto twice = std::ranges::unique(result, [](char a, char b) { return a == '/' && b == '/'; });
+  result.erase(twice.begin(), twice.end());
+  return result;
+}
+
 /// There it could take the place of what is backed up.
 bool is_in_state(const host& machine, std::string_view path) {
-  return path == machine.state_directory
-         || path.starts_with(fmt::format("{}/", machine.state_directory));
+  return plain(path).starts_with(plain(machine.state_directory));
 }
 
 outcome<void> check_makeable(const view& v, const backup_profile& x) {

@@ -139,13 +139,18 @@ assignment for_device(assignment how, const device& x) {
   return how;
 }
 
-/// One for each device that it speaks of; itself when there is none.
-void add_found(std::vector<assignment>& to, const assignment& how, const domain& x,
+/// One for each device that it speaks of and no more specific one does; itself when there is none.
+void add_found(std::vector<assignment>& to, const assignment& how,
+               const std::vector<assignment>& all, const domain& x,
                const std::vector<device>& found) {
   auto before = to.size();
-  for (auto& it : found)
-    if (is_free_for(x, it) && matches(how, it))
+  for (auto& it : found) {
+    auto is_told_better = std::ranges::any_of(all, [&](auto& other) {
+      return other.mode == how.mode && specificity(other) > specificity(how) && matches(other, it);
+    });
+    if (is_free_for(x, it) && matches(how, it) && !is_told_better)
       to.push_back(for_device(how, it));
+  }
   if (to.size() == before)
     to.push_back(how);
 }
@@ -157,7 +162,7 @@ domain with_found(domain x, std::string_view kind, const std::vector<device>& fo
     if (of_kind.name == kind) {
       auto each = std::vector<assignment>{};
       for (auto& how : of_kind.assignments)
-        add_found(each, how, x, found);
+        add_found(each, how, of_kind.assignments, x, found);
       of_kind.assignments = std::move(each);
     }
   return x;
@@ -173,13 +178,12 @@ outcome<void> check_required(const domain& x, std::string_view kind,
       return sound;
     auto there = std::ranges::find_if(offered, [&](auto& it) { return matches(how, it); });
     auto free = [&](auto& it) { return !in_its_xml || is_free_for(x, it); };
-    if (auto it =
-            std::ranges::find_if(offered, [&](auto& y) { return matches(how, y) && free(y); });
-        it != offered.end()) {
-      if (auto sound = check_writable(how, *it); !sound)
+    auto mine = [&](auto& it) { return matches(how, it) && free(it); };
+    for (auto& it : offered)
+      if (auto sound = mine(it) ? check_writable(how, it) : outcome<void>{}; !sound)
         return sound;
+    if (std::ranges::any_of(offered, mine))
       continue;
-    }
     auto title = std::string{kind};
     if (!title.empty())
       title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));

@@ -323,6 +323,33 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   }
 }
 
+/// The first write of a daemon, whose generation an earlier one has kept, and the one after an
+/// adoption.
+TEST(store, what_is_refused_leaves_the_file_as_it_was) {
+  auto disk = std::make_shared<drivers::power_loss_disk>();
+  auto host = sample_host(1, 1);
+  disk->foreign_write("qubes.xml", model::xml::save(host));
+  auto open = [&] {
+    return actors::store_file{std::make_unique<shared_disk>(disk), 3, [] { return std::string{}; }};
+  };
+  auto written = [&] { return disk->read("qubes.xml", model::xml::max_bytes); };
+  auto first = open();
+  ASSERT_TRUE(first.load({}));
+  ASSERT_TRUE(first.save(host));
+  first.tidy_up();
+  auto before = written();
+  auto other = sample_host(1, 2);
+  for (auto at = std::size_t{0}; at < 12; ++at) {
+    auto next = open();
+    ASSERT_TRUE(next.load({}));
+    disk->fail_at(at, "Input/output error");
+    if (next.save(other))
+      break;
+    disk->fail_at(1000, "");
+    EXPECT_EQ(written(), before) << "at call " << at;
+  }
+}
+
 TEST(store, writes_whatever_became_of_its_generations) {
   auto disk = std::make_shared<drivers::power_loss_disk>();
   auto host = sample_host(1, 1);

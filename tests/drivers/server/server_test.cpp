@@ -451,9 +451,11 @@ TEST_F(servers, drop_a_caller_who_reads_none_of_many_connections) {
     send_a_million(surplus.emplace_back(connect("guest")));
   EXPECT_TRUE(notes.saw_go(surplus.back()));
   EXPECT_LE(s->connections(), 9U);
-  for (auto i = 0; i < 4; ++i)
-    send_a_million(surplus.emplace_back(connect("other")));
-  EXPECT_TRUE(notes.saw_go(surplus.back())) << "all that are charged have a limit together";
+  auto others = std::vector<connection_id>{};
+  for (auto i = 0; i < 5; ++i)
+    send_a_million(others.emplace_back(connect("other")));
+  EXPECT_TRUE(notes.saw_go(others.back())) << "all that are charged have a limit together";
+  EXPECT_EQ(std::ranges::count(notes.gone(), others.at(3)), 0) << "it had less than its share";
   EXPECT_EQ(std::ranges::count_if(notes.gone(), [&](auto id) { return id == surplus[0]; }), 0)
       << "what is there already stays";
 }

@@ -132,6 +132,19 @@ TEST_F(auto_attach, a_disk_that_can_only_be_read_is_not_written_to) {
   EXPECT_TRUE(check_required(it["work"], "block", {x}));
 }
 
+TEST_F(auto_attach, the_most_specific_assignment_says_how_a_device_is_attached) {
+  auto exact = want("sys-net", "sdb", "id", assignment_mode::required);
+  exact.options = {{"read-only", "yes"}};
+  assign("work", {want("sys-net", "*", "id", assignment_mode::required), exact});
+  auto got =
+      with_found(it["work"], "block", {disk("sys-net", "sda", "id"), disk("sys-net", "sdb", "id")});
+  auto all = required_of(got, "block");
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0]->port, "sda");
+  EXPECT_EQ(all[1]->port, "sdb");
+  EXPECT_THAT(all[1]->options, ElementsAre(testing::Pair("read-only", "yes")));
+}
+
 TEST_F(auto_attach, a_required_disk_has_no_option_that_no_disk_has) {
   assign("work", {want("sys-net", "sda", "*", assignment_mode::required)});
   it.edit("work", [](auto& y) { y.devices[0].assignments[0].options = {{"readonly", "yes"}}; });
