@@ -9,6 +9,12 @@ namespace qubes::actors {
 
 using model::outcome;
 
+namespace {
+
+constexpr auto quiet = std::chrono::milliseconds{500};
+
+} // namespace
+
 store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self, world_ptr in,
                                  std::shared_ptr<store_file> files, drivers::executor* lanes) {
   return self->state.make(std::move(in), std::move(files), lanes);
@@ -85,10 +91,35 @@ void store_state::write_batch() {
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<store_file>& files) -> outcome<void> {
-        files->tidy_up();
+        files->prune();
         return {};
       },
-      [](const outcome<void>&) { /* the next write tries again */ }, files_);
+      [](const outcome<void>&) { /* the next write prunes again */ }, files_);
+}
+
+/// While changes come one after the other, each write keeps what the one before has written.
+void store_state::keep_when_quiet() {
+  quiet_since_us_ = world_->now_us();
+  if (!std::exchange(will_keep_, true))
+    self->delayed_send(self, quiet, completion{[this] { look_for_quiet(); }});
+}
+
+void store_state::look_for_quiet() {
+  auto left = quiet - std::chrono::microseconds{world_->now_us() - quiet_since_us_};
+  if (left.count() > 0)
+    return self->delayed_send(self, left, completion{[this] { look_for_quiet(); }});
+  will_keep_ = false;
+  keep();
+}
+
+void store_state::keep() {
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<store_file>& files) -> outcome<void> {
+        files->keep();
+        return {};
+      },
+      [](const outcome<void>&) { /* the next write does */ }, files_);
 }
 
 void store_state::written(outcome<void> result) {
@@ -97,6 +128,7 @@ void store_state::written(outcome<void> result) {
   auto done = std::exchange(writing_, {});
   ++status_.batches;
   if (result) {
+    keep_when_quiet();
     ++status_.generation;
     status_.changes += done.size();
     status_.error.clear();
@@ -221,6 +253,7 @@ void store_state::go_on() {
 caf::result<void> store_state::flush() {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
   flushers_.push_back(to);
+  keep();
   if (!busy_)
     write_batch();
   return to;

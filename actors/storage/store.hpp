@@ -46,9 +46,11 @@ public:
   /// Refuses when somebody else wrote the file since, and what could not be loaded again.
   model::outcome<void> save(const model::system& x);
 
-  /// Keeps what was saved as a generation, and removes those that need not be kept. Never in the
-  /// way of an answer.
-  void tidy_up();
+  /// Keeps what was saved last as a generation. Until then it is one when the next is saved.
+  void keep();
+
+  /// Removes generations that need not be kept. Never in the way of an answer.
+  void prune();
 
   /// The generation that was loaded for want of a usable qubes.xml; "" once there is one.
   const std::string& running_on() const { return running_on_; }
@@ -65,7 +67,6 @@ private:
   model::outcome<void> keep_former();
   model::outcome<void> keep_present();
   void note_kept();
-  bool are_same(const std::string& one, const std::string& other);
   void note_generations(const std::vector<std::uint64_t>& numbers);
 
   std::unique_ptr<drivers::disk> disk_;
@@ -112,6 +113,9 @@ private:
   void take_back(const std::vector<pending>& from);
   void gather_again();
   void write_batch();
+  void keep_when_quiet();
+  void look_for_quiet();
+  void keep();
   void written(model::outcome<void> result);
   void tell_status();
   void publish(model::system_ptr next);
@@ -129,6 +133,8 @@ private:
   model::system_ptr written_head_;      ///< what the disk lane writes
   bool must_write_ = false;             ///< the file lacks what was given to domains
   bool busy_ = false;
+  bool will_keep_ = false; ///< what was written, when nothing more comes for a while
+  std::int64_t quiet_since_us_ = 0;
   std::vector<caf::typed_response_promise<void>> reloaders_; ///< they wait for the end of a write
   std::vector<caf::typed_response_promise<void>> flushers_;
   status_board::store_state status_;

@@ -89,11 +89,8 @@ outcome<store_file::opened> store_file::load(const model::host& machine) {
   note_generations(known);
   damaged_ = false;
   auto first = load_file(*disk_, file, machine, make_uuid_);
-  if (first) {
-    is_kept_ = !known.empty() && are_same(file, generation_name(known.back()));
-    kept_ = is_kept_ ? generation_name(known.back()) : std::string{};
+  if (first)
     return opened{std::move(*first), false};
-  }
   damaged_ = true;
   running_on_.clear();
   auto names = generations_of_stock(*disk_);
@@ -134,12 +131,6 @@ void store_file::adopt(const foreign& x) {
   is_kept_ = false;
   text_ = nullptr;
   running_on_.clear();
-}
-
-bool store_file::are_same(const std::string& one, const std::string& other) {
-  auto a = disk_->read(one, model::xml::max_bytes);
-  auto b = disk_->read(other, model::xml::max_bytes);
-  return a && b && *a && *a == *b;
 }
 
 bool store_file::changed_by_others() {
@@ -212,9 +203,12 @@ void store_file::note_generations(const std::vector<std::uint64_t>& numbers) {
       generations_.push_back({x, (*stamp)->modified_ns});
 }
 
-void store_file::tidy_up() {
+void store_file::keep() {
   if (auto kept = keep_present(); !kept)
     spdlog::warn("qubes.xml is not kept as a generation yet: {}", kept.error().text);
+}
+
+void store_file::prune() {
   if (!stamp_)
     return;
   for (auto& x : model::surplus(generations_, stamp_->modified_ns, recent_)) {

@@ -295,7 +295,8 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
     ASSERT_TRUE(changed);
     host = *changed;
     ASSERT_TRUE(files.save(host));
-    files.tidy_up();
+    files.keep();
+    files.prune();
   }
   EXPECT_EQ(disk->list("backup")->size(), 4U) << "the last three, and one of the hour";
   EXPECT_EQ(disk->read("backup/" + disk->list("backup")->back(), model::xml::max_bytes),
@@ -336,7 +337,7 @@ TEST(store, what_is_refused_leaves_the_file_as_it_was) {
   auto first = open();
   ASSERT_TRUE(first.load({}));
   ASSERT_TRUE(first.save(host));
-  first.tidy_up();
+  first.keep();
   auto before = written();
   auto other = sample_host(1, 2);
   for (auto at = std::size_t{0}; at < 12; ++at) {
