@@ -419,10 +419,6 @@ outcome<const model::domain*> resolve(std::string_view who, const snapshot& now)
       who, near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near))};
 }
 
-bool is_ascii(std::string_view text) {
-  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-}
-
 /// Of a class of devices that nothing here handles, what somebody was assigned can be seen and
 /// given back.
 outcome<void> check_class(const method& row, const model::domain& destination,
@@ -477,7 +473,7 @@ outcome<checked> check(const api::request& x, api::socket where, const snapshot&
   auto destination = resolve(x.destination, now);
   if (!destination)
     return tl::unexpected{destination.error()};
-  if (!is_ascii(x.method) || !is_ascii(x.argument))
+  if (!model::is_ascii(x.method) || !model::is_ascii(x.argument))
     return model::fail(errc::protocol, "method and argument must be ASCII");
   auto* row = find_method(where, x.method);
   if (!row) {

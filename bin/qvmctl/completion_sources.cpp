@@ -301,6 +301,11 @@ candidates files(const place&) {
   return {{"", "files"}};
 }
 
+/// Of a volume or a pool; how many revisions, nobody can list.
+candidates values_of_setting(const place& at) {
+  return at.word(1) == "revisions_to_keep" ? candidates{} : booleans(at);
+}
+
 struct source_row {
   std::string_view where; ///< beginning of the command's name, or an option; "": anywhere
   std::string_view wanted;
@@ -313,14 +318,8 @@ const std::array source_table{
     source_row{"", "PROPERTY", property_names},
     source_row{"set", "VALUE",
                [](const place& at) { return values_of_property(property_name(at.word(1)), at); }},
-    source_row{"volume set", "VALUE",
-               [](const place& at) {
-                 return at.word(1) == "revisions_to_keep" ? candidates{} : booleans(at);
-               }},
-    source_row{"pool set", "VALUE",
-               [](const place& at) {
-                 return at.word(1) == "revisions_to_keep" ? candidates{} : booleans(at);
-               }},
+    source_row{"volume set", "VALUE", values_of_setting},
+    source_row{"pool set", "VALUE", values_of_setting},
     source_row{"volume", "SETTING",
                [](const place&) {
                  return words({"revisions_to_keep", "rw", "ephemeral"});

@@ -18,11 +18,6 @@ namespace qubes::model {
 
 namespace {
 
-const std::string* option(const assignment& x, std::string_view key) {
-  auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
-  return it == x.options.end() ? nullptr : &it->second;
-}
-
 outcome<void> check_option_text(std::string_view key, std::string_view value) {
   if (!is_device_key(key))
     return fail(errc::value, fmt::format("a device has no option {}", quoted(key)));
@@ -49,7 +44,7 @@ outcome<void> check_texts(std::string_view kind, const assignment& x) {
 
 /// Two disks that are both there at the start need two names.
 outcome<void> check_frontend(const view& v, const domain& owner, const assignment& x) {
-  auto name = option(x, "frontend-dev");
+  auto name = find_option(x, "frontend-dev");
   if (!name)
     return {};
   if (auto sound = check_not_own(v, owner, *name); !sound)
@@ -57,7 +52,7 @@ outcome<void> check_frontend(const view& v, const domain& owner, const assignmen
   if (x.mode != assignment_mode::required)
     return {};
   for (auto* other : required_of(owner, "block"))
-    if (auto taken = option(*other, "frontend-dev");
+    if (auto taken = find_option(*other, "frontend-dev");
         taken && *taken == *name && (other->backend != x.backend || other->port != x.port))
       return fail(errc::value,
                   fmt::format("{} is the name of {} already", quoted(*name), event_text(*other)),
@@ -107,13 +102,18 @@ outcome<void> check_possible(const view& v, const domain& owner, std::string_vie
   if (kind != "block")
     return {};
   for (auto key : {"read-only", "frontend-dev", "devtype"})
-    if (auto value = option(x, key))
+    if (auto value = find_option(x, key))
       if (auto sound = check_disk_option(key, *value); !sound)
         return sound;
   return check_frontend(v, owner, x);
 }
 
 } // namespace
+
+const std::string* find_option(const assignment& x, std::string_view key) {
+  auto it = std::ranges::find(x.options, key, [](auto& y) { return y.first; });
+  return it == x.options.end() ? nullptr : &it->second;
+}
 
 bool is_device_text(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) {
@@ -146,7 +146,7 @@ outcome<void> check_not_own(const view& v, const domain& owner, std::string_view
 outcome<void> check_disk_names(const view& v) {
   for (auto& x : v.system.domains)
     for (auto& it : assigned(*x, "block"))
-      if (auto name = option(it, "frontend-dev"))
+      if (auto name = find_option(it, "frontend-dev"))
         if (auto sound = check_not_own(v, *x, *name); !sound)
           return sound;
   return {};

@@ -20,6 +20,9 @@ bool is_device_text(std::string_view text);
 /// A name before `='VALUE'` in such a line.
 bool is_device_key(std::string_view text);
 
+/// Null where the assignment does not say it.
+const std::string* find_option(const assignment& x, std::string_view key);
+
 /// Front-end names of the disks that a domain has by itself: its volumes, and its kernel's modules.
 std::vector<std::string> own_disks(const view& v, const domain& x);
 

@@ -1,6 +1,7 @@
 #include "model/device/auto_attach.hpp"
 
 #include "model/base/literal.hpp"
+#include "model/device/assignment_rules.hpp"
 #include "model/property/property.hpp"
 
 #include <fmt/format.h>
@@ -124,8 +125,8 @@ outcome<void> check_options(std::string_view kind, const assignment& how) {
 }
 
 outcome<void> check_writable(const assignment& how, const device& x) {
-  auto says = std::ranges::find(how.options, "read-only", [](auto& y) { return y.first; });
-  if (!can_only_be_read(x) || says == how.options.end() || parse_boolean(says->second) != false)
+  auto* says = find_option(how, "read-only");
+  if (!can_only_be_read(x) || !says || parse_boolean(*says) != false)
     return {};
   return fail(errc::value, fmt::format("'{}' can only be read", x.port),
               "assign it with read-only=yes");

@@ -1,3 +1,4 @@
+#include "model/device/assignment_rules.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/graph.hpp"
 #include "model/property/kernel_options.hpp"
@@ -194,9 +195,9 @@ bool is_hex(std::string_view text, std::size_t length) {
 
 void gather_devices(const view& v, const domain& x, machine& to) {
   for (auto& disk : assigned(x, "block"))
-    for (auto& [key, value] : disk.options)
-      if (key == "frontend-dev" && disk.mode != assignment_mode::required)
-        to.reserved_frontends.push_back(value);
+    if (auto* name = find_option(disk, "frontend-dev");
+        name && disk.mode != assignment_mode::required)
+      to.reserved_frontends.push_back(*name);
   for (auto& kind : x.devices)
     for (auto* device : required_of(x, kind.name)) {
       auto backend = v.system.find(device->backend);

@@ -221,14 +221,6 @@ public:
   }
 
 private:
-  static std::vector<char*> pointers(words& from) {
-    auto result = std::vector<char*>{};
-    for (auto& x : from)
-      result.push_back(x.data());
-    result.push_back(nullptr);
-    return result;
-  }
-
   int terminal_ = -1;
   pid_t child_ = -1;
 };

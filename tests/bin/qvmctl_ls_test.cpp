@@ -173,18 +173,7 @@ private:
   int code_ = 0;
 };
 
-struct qvmctl_ls_watches : qvmctl {
-  living_host world{small_host("Halted")};
-
-  void SetUp() override {
-    serve([this](auto& x) { world(x); });
-  }
-
-  void TearDown() override {
-    world.end();
-    daemon.reset();
-  }
-
+struct qvmctl_ls_watches : qvmctl_of_a_living_host {
   words watching(words args) {
     args.insert(args.begin(), {"--socket", daemon->path(), "ls", "--watch", "-o", "name,state"});
     return args;

@@ -581,18 +581,7 @@ TEST_F(qvmctl, gives_up_on_a_silent_daemon_after_the_time_given) {
   EXPECT_LT(std::chrono::steady_clock::now() - begun, patience / 2);
 }
 
-struct qvmctl_waits : qvmctl {
-  living_host world{small_host("Halted")};
-
-  void SetUp() override {
-    serve([this](auto& x) { world(x); });
-  }
-
-  void TearDown() override {
-    world.end();
-    daemon.reset();
-  }
-};
+struct qvmctl_waits : qvmctl_of_a_living_host {};
 
 TEST_F(qvmctl_waits, for_running_after_the_start_was_answered) {
   auto reads = 0;

@@ -198,6 +198,15 @@ struct outcome {
 
 using words = std::vector<std::string>;
 
+/// As exec(3) takes them.
+inline std::vector<char*> pointers(words& from) {
+  auto result = std::vector<char*>{};
+  for (auto& x : from)
+    result.push_back(x.data());
+  result.push_back(nullptr);
+  return result;
+}
+
 inline const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
 
 /// What the program gets, made before the fork: another thread may hold the allocator's lock then,
@@ -225,14 +234,6 @@ public:
   }
 
 private:
-  static std::vector<char*> pointers(words& from) {
-    auto result = std::vector<char*>{};
-    for (auto& x : from)
-      result.push_back(x.data());
-    result.push_back(nullptr);
-    return result;
-  }
-
   words args_;
   words env_;
   std::vector<char*> argv_;
@@ -445,6 +446,19 @@ private:
   std::vector<json> domains_;
   std::vector<std::pair<std::string, std::string>> news_;
   bool ended_ = false;
+};
+
+struct qvmctl_of_a_living_host : qvmctl {
+  living_host world{small_host("Halted")};
+
+  void SetUp() override {
+    serve([this](auto& x) { world(x); });
+  }
+
+  void TearDown() override {
+    world.end();
+    daemon.reset();
+  }
 };
 
 inline bool is_installed(const char* program) {
