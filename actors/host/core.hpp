@@ -24,8 +24,8 @@ public:
   using planner = std::function<model::plan(const model::view&)>;
   /// Changes of the host's record are made one after the other: each plan sees the one before.
   virtual void change(planner what, const reply& to) = 0;
-  /// Actors for whom there are records, and for nobody else.
-  virtual void align() = 0;
+  /// Actors for whom there are records, and for nobody else. Returns what it looked at.
+  virtual snapshot align() = 0;
   /// Its record is gone, and its disks are being removed.
   virtual bool is_leaving(const std::string& domain) const = 0;
 

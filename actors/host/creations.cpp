@@ -98,12 +98,13 @@ void creations::hand_out(const ask::create& x, const reply& to) {
           [fresh](const caf::error&) { fresh(); });
 }
 
+/// A name is free when its last owner's actor has ended, of whom the news may be behind this order.
 void creations::carry_out(const ask::create& x, const reply& to) {
-  auto now = host_.world()->look();
+  auto now = host_.align();
   auto& request = x.request;
   if (request.disposable && !x.fresh && has_ready(*now.system, request.based_on))
     return hand_out(x, to);
-  if (host_.is_leaving(request.name.str())) // its last owner's disks are being removed
+  if (host_.is_leaving(request.name.str()))
     return postponed_.emplace_back(x, to), void();
   auto as = pick_identity(*now.system, request);
   if (!as)

@@ -207,10 +207,10 @@ void registry_state::align_boot(const std::function<void()>& then) {
 }
 
 /// Most changes are about one record and move nobody: those must be passed over quickly.
-void registry_state::align() {
-  if (stopping_)
-    return;
+snapshot registry_state::align() {
   auto now = world_->look();
+  if (stopping_)
+    return now;
   auto former = std::exchange(aligned_, now.system);
   auto changed = model::who_differs(former ? *former : model::system{}, *now.system);
   for (auto& name : changed) {
@@ -231,12 +231,13 @@ void registry_state::align() {
   auto old = world_->directory.read();
   std::erase_if(changed, [&](auto& name) { return is_aligned(name, now, *old); });
   if (changed.empty())
-    return;
+    return now;
   untold_ = former != nullptr; // the driver tells the first ones
   auto next = std::make_shared<directory>(*old);
   for (auto& name : changed)
     align_one(name, now, *next);
   world_->directory.write(std::move(next));
+  return now;
 }
 
 /// Those that won or lost a client write the addresses of all of them again, also of those that do

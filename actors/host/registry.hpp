@@ -27,7 +27,7 @@ public:
   void change(planner what, const reply& to) override;
   /// Spawns actors of new domains, ends those of removed ones, publishes the directory. A domain
   /// that is being created waits until that is told: nothing may be heard of it before.
-  void align() override;
+  snapshot align() override;
   bool is_leaving(const std::string& domain) const override { return leaving_.contains(domain); }
 
 private:

@@ -100,22 +100,11 @@ std::vector<const model::volume*> volumes_of(const domain_target& x, const domai
 
 // -- whose work it is ----------------------------------------------------------------------------
 
-/// Its name may be in use again, in a host that was changed by hand.
-bool has_namesake(const model::system& now, const model::domain& x) {
-  auto* other = now.find(x.name.str());
-  return other && other->uuid != x.uuid;
-}
-
 /// What it has cannot be told from what is left of it.
 bool has_record_set_aside(const model::system& now, const model::domain& x) {
   return std::ranges::any_of(now.quarantine, [&](auto& y) {
     return y.where == model::section::domains && (y.name == x.name.str() || y.holds.uuid == x.uuid);
   });
-}
-
-bool is_another_s(const model::system& now, const model::domain& x, const model::volume& it) {
-  auto* owner = model::owner_of(now, it.pool, it.vid);
-  return owner && owner->uuid != x.uuid;
 }
 
 outcome<std::string> pool_of(const pool_target& x) {
@@ -326,6 +315,7 @@ void storage_state::note_removal(const storage_job& what) {
                                },
                                [&](const typed_disk_job<disk_job::forget_removal>& x) {
                                  world_->removals.end(x.about.domain->uuid);
+                                 forget_unborn(*x.about.domain);
                                },
                                [](const auto&) {}},
              what.what);
@@ -389,6 +379,30 @@ void storage_state::line_up(const domain_work_ptr& x) {
     take_turn(x);
 }
 
+/// Its name may be in use again.
+model::domain_ptr storage_state::namesake(const model::domain& x) const {
+  auto unborn = unborn_.find(x.name.str());
+  auto other = unborn != unborn_.end() ? unborn->second
+                                       : world_->system.read()->share(x.name.str());
+  return other && other->uuid != x.uuid ? other : nullptr;
+}
+
+bool storage_state::is_another_s(const model::domain& x, const model::volume& it) const {
+  auto* owner = model::owner_of(*world_->system.read(), it.pool, it.vid);
+  if (owner && owner->uuid != x.uuid)
+    return true;
+  auto other = namesake(x);
+  return other && std::ranges::any_of(other->volumes, [&](auto& theirs) {
+           return theirs.pool == it.pool && theirs.vid == it.vid;
+         });
+}
+
+void storage_state::forget_unborn(const model::domain& x) {
+  auto i = unborn_.find(x.name.str());
+  if (i != unborn_.end() && i->second->uuid == x.uuid)
+    unborn_.erase(i);
+}
+
 /// As long as anything of an earlier domain of that name is there, nothing of the next is made.
 void storage_state::take_turn(const domain_work_ptr& x) {
   auto former = x->how.name == name_use::taken ? world_->removals.former(*x->of.domain) : nullptr;
@@ -428,8 +442,7 @@ void storage_state::answer(const domain_work_ptr& x) {
 void storage_state::begin(const domain_work_ptr& x) {
   auto todo = volumes_of(x->of, x->how);
   if (x->how.name == name_use::freed)
-    std::erase_if(
-        todo, [&](auto* it) { return is_another_s(*world_->system.read(), *x->of.domain, *it); });
+    std::erase_if(todo, [&](auto* it) { return is_another_s(*x->of.domain, *it); });
   if (!x->steps.first)
     return do_each(x, todo);
   auto go_on = [this, x](const auto& others, const auto& first) {
@@ -485,6 +498,10 @@ void storage_state::done_with_each(const domain_work_ptr& x) {
 void storage_state::finish(const domain_work_ptr& x) {
   auto removes = x->how.name == name_use::freed;
   x->stays = x->stays || (removes && x->why);
+  if (x->how.name == name_use::taken && !x->why)
+    unborn_.insert_or_assign(x->of.domain->name.str(), x->of.domain);
+  else if (removes)
+    forget_unborn(*x->of.domain);
   if (x->with_directory() && x->stays)
     keep_for_later(x);
   auto removes_directory = removes || (x->with_directory() && x->why);
@@ -499,7 +516,7 @@ void storage_state::finish(const domain_work_ptr& x) {
       keep_for_later(x);
     answer(x);
   };
-  if (has_namesake(*world_->system.read(), *x->of.domain))
+  if (namesake(*x->of.domain))
     hand_on(homes, typed_disk_job{x->of, disk_job::forget_removal{}}, then);
   else
     hand_on(homes, typed_disk_job{x->of, disk_job::remove_directory{}}, then);

@@ -52,6 +52,9 @@ private:
   void done_with_each(const domain_work_ptr& x);
   void finish(const domain_work_ptr& x);
   void keep_for_later(const domain_work_ptr& x);
+  model::domain_ptr namesake(const model::domain& x) const;
+  bool is_another_s(const model::domain& x, const model::volume& it) const;
+  void forget_unborn(const model::domain& x);
   void answer(const domain_work_ptr& x);
 
   /// Has a pool do its piece; `then` runs here.
@@ -71,6 +74,7 @@ private:
   std::map<std::string, pool_actor, std::less<>> pools_; ///< "" for the directories of domains
   std::map<std::string, unsigned> deaths_;
   std::map<std::string, std::deque<domain_work_ptr>> lives_; ///< creations and removals, by name
+  std::map<std::string, model::domain_ptr> unborn_; ///< made, and not in the system yet; by name
   bool surveying_ = true;                    ///< until it is known what an earlier daemon left
   std::vector<std::function<void()>> early_; ///< work that came meanwhile
 };

@@ -333,6 +333,62 @@ TEST_F(population, who_is_removed_leaves_nothing_and_the_name_is_free) {
   EXPECT_THAT(call("admin.vm.List", "fresh"), StartsWith(refused("QubesVMNotFoundError")));
 }
 
+/// Its own disks are all there, whenever the former one of its name came to remove its.
+TEST_F(population, who_gets_a_name_the_moment_it_is_free_keeps_its_disks) {
+  auto again = model::creation{};
+  again.name = *model::domain_name::parse("fresh");
+  again.label = "red";
+  again.creator = "dom0";
+  auto got_it = 0;
+  for (auto round = 0; round < 200; ++round) {
+    ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+    auto removal = sim.send("fresh", ask::remove{});
+    auto ticket = sim.send("", ask::create{again});
+    while (find("fresh")) {
+      if (sim.answer_to(ticket))
+        ticket = sim.send("", ask::create{again});
+      ASSERT_TRUE(sim.step());
+    }
+    sim.run();
+    ASSERT_TRUE(sim.answer_to(removal)->has_value()) << why(*sim.answer_to(removal));
+    if (!sim.answer_to(ticket)->has_value())
+      continue; // it was a moment too early
+    ++got_it;
+    EXPECT_TRUE(sim.disks().owners().contains("fresh"));
+    ASSERT_EQ(call("admin.vm.Remove", "fresh"), ok);
+  }
+  EXPECT_GT(got_it, 10);
+}
+
+/// A removal that is ended twice finds the next of its name, which has no record yet.
+TEST_F(population, disks_that_are_made_are_not_those_of_a_former_owner) {
+  ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
+  auto former = disk_job::domain_target{sim.world().system.read(), nullptr};
+  former.domain = former.system->share("fresh");
+  ASSERT_EQ(call("admin.vm.Remove", "fresh"), ok);
+  auto next = *former.domain;
+  next.uuid = "7a1f1d4e-2f9c-4a53-8d0e-0c3f5f0f9a11";
+  auto coming = disk_job::domain_target{sim.world().system.read(),
+                                        std::make_shared<const model::domain>(next)};
+  auto removed = std::vector<std::string>{};
+  sim.disks().set_script([&](drivers::disk_call which, auto& what) {
+    if (which == drivers::disk_call::remove)
+      removed.push_back(what);
+    return std::optional<model::error>{};
+  });
+  auto storage = [&](auto what, const disk_job::domain_target& of) {
+    caf::anon_send(sim.world().storage, storage_job{typed_disk_job{of, std::move(what)}});
+    sim.run();
+  };
+  storage(disk_job::create_disks{}, coming);
+  storage(disk_job::remove_disks{}, former);
+  EXPECT_THAT(removed, testing::IsEmpty());
+  EXPECT_TRUE(sim.disks().owners().contains("fresh"));
+  storage(disk_job::remove_disks{}, coming);
+  EXPECT_THAT(removed, Contains("appvms/fresh/private"));
+  EXPECT_TRUE(sim.disks().owners().empty());
+}
+
 TEST_F(population, who_is_in_use_stays_and_says_by_whom) {
   EXPECT_THAT(call("admin.vm.Remove", "debian"), HasSubstr("work"));
   EXPECT_THAT(call("admin.vm.Remove", "dvm"), HasSubstr("disp1234"));

@@ -777,9 +777,13 @@ void simulation::check_population() {
   names = world().system.read()->names();
   if (told != std::set<std::string>(names.begin(), names.end()))
     violate("the events tell of other domains than there are");
-  for (auto& name : disks_->owners())
+  auto with_disks = disks_->owners();
+  for (auto& name : with_disks)
     if (!told.contains(name))
       violate(fmt::format("'{}' has disks and no record", name));
+  for (auto& x : world().system.read()->domains)
+    if (x->is(model::qubes_vm) && !first_.find_uuid(x->uuid) && !with_disks.contains(x->name))
+      violate(fmt::format("'{}' has a record and no disks", x->name.str()));
 }
 
 void simulation::check_boot() {
