@@ -43,6 +43,15 @@ void dispatch(const order& x, const reply& to, CarryOut carry_out) {
       x.what);
 }
 
+/// To the first of these that has a `carry_out` for it; it does not compile if nobody has.
+template <class What, class First, class... Rest>
+void hand_to(const What& what, const reply& to, First& first, Rest&... rest) {
+  if constexpr (requires { first.carry_out(what, to); })
+    first.carry_out(what, to);
+  else
+    hand_to(what, to, rest...);
+}
+
 /// The reply to a request whose result is nothing.
 inline reply reply_to(caf::typed_response_promise<void> promise) {
   return reply{[promise](model::outcome<std::string> result) mutable {

@@ -52,8 +52,13 @@ std::optional<disk_job::domain_target> domain_core::my_disks() const {
   return disk_job::domain_target{.system = now.system, .domain = std::move(me)};
 }
 
-// -- telling
-// ---------------------------------------------------------------------------------------
+netvm_actor domain_core::supervisor() const {
+  auto actors = world_->directory.read();
+  auto* entry = actors->find(who_);
+  return entry ? entry->netvm : netvm_actor{};
+}
+
+// -- telling -------------------------------------------------------------------------------------
 
 void domain_core::tell(std::string event, std::vector<std::pair<std::string, std::string>> args) {
   if (is_of_record())
@@ -90,6 +95,11 @@ void domain_core::recover(std::initializer_list<trouble> from) {
     publish_troubles();
 }
 
+std::optional<std::string> domain_core::reason(trouble what) const {
+  auto found = troubles_.find(what);
+  return found == troubles_.end() ? std::nullopt : std::optional{found->second};
+}
+
 void domain_core::publish_troubles() {
   auto reasons = std::vector<std::string>{};
   for (auto& [what, why] : troubles_)
@@ -100,8 +110,7 @@ void domain_core::publish_troubles() {
   publish_facts();
 }
 
-// -- asking
-// ----------------------------------------------------------------------------------------
+// -- asking --------------------------------------------------------------------------------------
 
 job::run_service domain_core::root_service(std::string service, std::string input) {
   return {.call = {.service = std::move(service), .user = "root", .input = std::move(input)}};
@@ -111,8 +120,7 @@ model::error domain_core::stopped_meanwhile(const std::string& who) {
   return {errc::vm_not_running, fmt::format("'{}' stopped in the meantime", who), {}};
 }
 
-// -- its life
-// --------------------------------------------------------------------------------------
+// -- its life ------------------------------------------------------------------------------------
 
 /// A life has begun.
 void domain_core::live_as(const model::guest& x) {
@@ -121,6 +129,11 @@ void domain_core::live_as(const model::guest& x) {
   facts_.stubdom_xid = x.stubdom_xid;
   facts_.stubdom_uuid = model::uuid_as_number(x.stubdom_uuid);
   facts_.started_us = x.started_us > 0 ? x.started_us : world_->wall_us();
+}
+
+/// What it was stays, until it is halted.
+void domain_core::lose_guest() {
+  facts_ = model::live{.state = facts_.state, .degraded = facts_.degraded};
 }
 
 void domain_core::move(power to) {

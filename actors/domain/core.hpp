@@ -48,6 +48,19 @@ public:
   model::outcome<disk_job::volume_target> my_volume(const std::string& volume) const;
   /// Nothing when there are no volumes.
   std::optional<disk_job::domain_target> my_disks() const;
+  netvm_actor supervisor() const; ///< of our clients, while we provide network
+
+  // -- its life -----------------------------------------------------------------------------------
+
+  /// The move must be legal; writes the board.
+  void move(model::power to);
+  void live_as(const model::guest& x);
+  void lose_guest();
+  void end_life() { ++life_; }
+  void publish_facts();
+  // Published with the next move, or by hand.
+  void agent_is_there(bool x) { facts_.agent = x; }
+  void is_asked_to_halt(bool x) { facts_.going_down = x; }
 
   // -- what a part asks of the whole --------------------------------------------------------------
 
@@ -77,6 +90,7 @@ public:
   enum class trouble : std::uint8_t { start, shutdown, kill, volumes, network };
   void degrade(trouble what, const std::string& why);
   void recover(std::initializer_list<trouble> from);
+  std::optional<std::string> reason(trouble what) const;
 
   // -- asking drivers and storage -----------------------------------------------------------------
 
@@ -164,11 +178,6 @@ public:
   domain_actor::pointer self;
 
 protected:
-  void live_as(const model::guest& x);
-  /// The move must be legal; writes the board.
-  void move(model::power to);
-  void publish_facts();
-
   world_ptr world_;
   std::string who_;
   std::string uuid_;
@@ -177,10 +186,10 @@ protected:
   model::live facts_;
   own_replies heard_here_;
 
-  std::map<trouble, std::string> troubles_;
-
 private:
   void publish_troubles();
+
+  std::map<trouble, std::string> troubles_;
 };
 
 } // namespace qubes::actors

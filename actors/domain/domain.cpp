@@ -24,47 +24,45 @@ domain_actor::behavior_type domain(domain_actor::stateful_pointer<domain_state> 
 domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bool is_new) {
   world_ = std::move(in);
   who_ = std::move(who);
-  known_ = is_new;
   auto now = look();
   auto* me = now.find(who_);
   if (me) {
     qid_ = me->qid;
     uuid_ = me->uuid;
   }
-  network_.begin();
+  network.begin();
   adopt_board();
-  if (me && !me->is(model::qubes_vm))
-    known_ = true; // it has no guest here
+  guest.is_known(is_new || (me && !me->is(model::qubes_vm))); // else it has no guest here
   if (me && me->is(model::admin_vm))
-    entries_.wake_dom0(*me);
+    entries.wake_dom0(*me);
   return {
       [this](const order& x, const reply& to) { obey(x, to); },
       [this](atom::start) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-        start(reply_to(to));
+        start.begin(reply_to(to));
         return to;
       },
-      [this](atom::up) { catch_up_network(); },
-      [this](atom::down, const std::string& netvm) { network_.fell(netvm); },
-      [this](atom::reload) { network_.follow_record(); },
-      [this](const news& x) { hear(x); },
-      [this](const guest_news& x) { devices_.hear(x); },
-      [this](const watch_end&) { entries_.watch_ended(); },
-      [this](const agent_news& x) { hear(x); },
-      [this](const device_available& x) { devices_.take(x); },
-      [this](const device_request& x) { devices_.hear(x); },
+      [this](atom::up) { pause.catch_up_network(); },
+      [this](atom::down, const std::string& netvm) { network.fell(netvm); },
+      [this](atom::reload) { network.follow_record(); },
+      [this](const news& x) { guest.hear(x); },
+      [this](const guest_news& x) { devices.hear(x); },
+      [this](const watch_end&) { entries.watch_ended(); },
+      [this](const agent_news& x) { guest.hear(x); },
+      [this](const device_available& x) { devices.take(x); },
+      [this](const device_request& x) { devices.hear(x); },
       [this](const device_removed& x) {
-        required_is_gone(x);
-        devices_.lose(x);
+        start.required_is_gone(x);
+        devices.lose(x);
       },
-      [this](const port_freed& x) { devices_.offer_next(x); },
-      [this](const questions_due&) { devices_.review_questions(); },
-      [this](const device_passed& x) { devices_.gain(x); },
-      [this](const model::menu_turn& x) { menus_.hear(x); },
-      [this](atom::reconcile, const model::guest& truth) { reconcile(truth); },
-      [this](atom::gone) { lose_record(); },
-      [this](atom::expire, std::uint64_t armed) { firewall_.expire(armed); },
-      [this](atom::overdue, std::uint64_t waiter) { deadline_passed(waiter); },
+      [this](const port_freed& x) { devices.offer_next(x); },
+      [this](const questions_due&) { devices.review_questions(); },
+      [this](const device_passed& x) { devices.gain(x); },
+      [this](const model::menu_turn& x) { menus.hear(x); },
+      [this](atom::reconcile, const model::guest& truth) { guest.reconcile(truth); },
+      [this](atom::gone) { removal.lose_record(); },
+      [this](atom::expire, std::uint64_t armed) { firewall.expire(armed); },
+      [this](atom::overdue, std::uint64_t waiter) { stop.deadline_passed(waiter); },
       [this](atom::tick, std::uint64_t life) { tick(life); },
       [](const completion& run) { run(); },
   };
@@ -78,21 +76,18 @@ void domain_state::adopt_board() {
   if (auto clients = supervisor())
     self->send(clients, atom::open_v);
   if (facts_.state == power::starting)
-    return resume_undo();
-  if (facts_.xid < 0 && facts_.state != power::halted) {
-    stopping_ = true;
-    publish_facts();
-    return stop_volumes([this] { finish_stop(); });
-  }
+    return start.resume_undo();
+  if (facts_.xid < 0 && facts_.state != power::halted)
+    return stop.resume();
   if (facts_.state == power::halting)
     facts_.state = power::running;
   publish_facts();
   if (facts_.xid < 0)
     world_->holders.give_back_all(who_);
-  devices_.adopt();
+  devices.adopt();
   if (facts_.xid > 0) {
-    look_for_agent();
-    network_.find();
+    guest.look_for_agent();
+    network.find();
   }
 }
 
@@ -109,16 +104,24 @@ std::optional<model::error> domain_state::no_power_switch(std::string_view parti
       errc::vm_error, fmt::format("'{}' {} and cannot be {}", who_, where, participle), {}};
 }
 
+template <class What>
+void domain_state::hand_to_part(const What& what, const reply& to) {
+  if constexpr (requires { carry_out(what, to); })
+    carry_out(what, to);
+  else
+    hand_to(what, to, start, stop, pause, volumes, firewall, devices, changes);
+}
+
 void domain_state::obey(const order& x, const reply& to) {
   if (!is_of_record())
     return to.refuse(model::no_such_domain(who_));
   dispatch<ask::receiver::domain>(x, to, [&]<class What>(const What& what) {
     if (auto why = no_power_switch(What::how.guests_only))
       return to.refuse(std::move(*why));
-    if (What::how.changes_disks && !known_ && facts_.state == power::halted)
-      return learn_truth([this, what, to] { hand_to_part(what, to); }, to);
+    if (What::how.changes_disks && !guest.is_known() && facts_.state == power::halted)
+      return guest.learn([this, what, to] { hand_to_part(what, to); }, to);
     constexpr auto name = What::how.remembered;
-    hand_to_part(what, name.empty() ? to : operations_.remembering(name, to));
+    hand_to_part(what, name.empty() ? to : operations.remembering(name, to));
   });
 }
 
@@ -162,6 +165,33 @@ void domain_state::carry_out(const ask::tell_console&, const reply& to) {
     return to.refuse({errc::vm_not_running, fmt::format("'{}' is not running", who_), {}});
   run_for(to, work(job::find_console{}), [to](const std::string& where) { to.ok(where); });
 }
+
+/// A domain that lacks what its overlay changes starts all the same.
+void domain_state::tell_skipped(const std::vector<std::string>& skipped) {
+  auto file = overlay_of(who_);
+  if (world_->status.find(who_, file, skipped))
+    for (auto& x : skipped)
+      note(spdlog::level::warn, "{}: {}", file, x);
+}
+
+/// As it would be started now; which devices its volumes will be is not known before.
+void domain_state::carry_out(const ask::tell_xml& x, const reply& to) {
+  auto read = [this, plain = x.plain, to](const std::optional<std::string>& overlay) {
+    auto now = look();
+    auto* me = record(now);
+    if (!me)
+      return to.refuse(model::no_such_domain(who_));
+    auto known = start_materials{};
+    if (!plain)
+      known.overlay = overlay;
+    auto xml = describe_guest(now.view(), *me, known);
+    if (xml && !plain)
+      tell_skipped(xml->skipped);
+    xml ? to.ok(xml->text) : to.refuse(xml.error());
+  };
+  look_up(to, work(job::read_overlay{}), read);
+}
+
 /// Notes are in the directory of a domain; what has none here has no notes here.
 void domain_state::carry_out(const ask::get_notes&, const reply& to) {
   auto mine = directory_of_mine();
@@ -183,43 +213,19 @@ void domain_state::carry_out(const ask::set_notes& x, const reply& to) {
         {errc::general, fmt::format("'{}' runs on another host and has no notes here", who_), {}});
   look_up(to, work(job::write_notes{std::move(mine), *clean}), [to] { to.ok(); });
 }
+
 // -- small things -------------------------------------------------------------------------------
+
 /// Something that failed in this life is due again; an earlier life's is over.
 void domain_state::tick(std::uint64_t life) {
-  volumes_.tick(); // what their disks have outlives this life
+  volumes.tick(); // what their disks have outlives this life
   if (life != life_)
     return;
-  if (start_ && start_->undo_waits)
-    undo_create();
+  if (start.waits_with_undo())
+    start.undo_create();
   else
-    network_.tick();
-  entries_.tick();
-  devices_.tick();
+    network.tick();
+  entries.tick();
+  devices.tick();
 }
-/// A domain that provides network has a supervisor for its clients; the registry keeps them.
-void domain_state::supervise_clients(const std::function<void()>& then) {
-  auto now = look();
-  auto* me = record(now);
-  auto provides = me && model::provides_network(now.view(), *me);
-  if (provides == static_cast<bool>(supervisor()))
-    return then();
-  timed_request(self, world_, world_->registry, world_->settings.host_call, atom::open_v, who_)
-      .then(
-          [this, then] {
-            if (auto clients = supervisor(); clients && facts_.state == power::running)
-              self->send(clients, atom::up_v, netvm_life::known);
-            then();
-          },
-          [this, then](const caf::error& why) {
-            note(spdlog::level::err, "no supervisor for its clients: {}", from_caf(why).text);
-            then();
-          });
-}
-
-netvm_actor domain_state::supervisor() const {
-  auto actors = world_->directory.read();
-  auto* entry = actors->find(who_);
-  return entry ? entry->netvm : netvm_actor{};
-}
-
 } // namespace qubes::actors

@@ -12,81 +12,80 @@ namespace qubes::actors {
 using model::errc;
 
 /// Required devices are there, and PCI devices have left their drivers (spec/devices.md §6, §8).
-void domain_state::check_devices() {
+void domain_start::check_devices() {
   check_devices_of(0);
 }
 
-void domain_state::check_devices_of(std::size_t at) {
+void domain_start::check_devices_of(std::size_t at) {
   if (at == std::size(model::device_kinds))
     return take_required();
   auto kind = std::string{model::device_kinds[at].name};
-  auto now = look();
-  auto* me = record(now);
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return fail_start(model::no_such_domain(who_));
+    return fail(model::no_such_domain(domain_.who()));
   auto required = [](auto& x) { return x.mode == model::assignment_mode::required; };
-  auto found = [this, at, kind, life = life_](const std::vector<model::device>& all) {
-    auto now = look();
-    auto* me = record(now);
-    if (life != life_ || !me || !start_ || start_->failed)
+  auto found = [this, at, kind, life = domain_.life()](const std::vector<model::device>& all) {
+    auto now = domain_.look();
+    auto* me = domain_.record(now);
+    if (life != domain_.life() || !me || !run_ || run_->failed)
       return;
     if (auto there = model::check_required(*me, kind, all); !there)
-      return fail_start(std::move(there.error()));
+      return fail(std::move(there.error()));
     if (kind == domain_devices::block)
-      start_->disks_found = all;
+      run_->has.disks_found = all;
     else if (kind == "pci")
-      start_->pci = all;
+      run_->has.pci = all;
     check_devices_of(at + 1);
   };
-  devices_.with_all_devices(kind, devices_.backends_of(*me, kind, required), found);
+  domain_.devices.with_all_devices(kind, domain_.devices.backends_of(*me, kind, required), found);
 }
 
 /// What its XML will bring is its own from here on; others may have been faster.
-void domain_state::take_required() {
-  auto now = look();
-  auto* me = record(now);
+void domain_start::take_required() {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me)
-    return fail_start(model::no_such_domain(who_));
+    return fail(model::no_such_domain(domain_.who()));
   const std::pair<std::string, const std::vector<model::device>*> found[]{
-      {"pci", &start_->pci}, {std::string{domain_devices::block}, &start_->disks_found}};
+      {"pci", &run_->has.pci}, {std::string{domain_devices::block}, &run_->has.disks_found}};
   for (auto& [kind, devices] : found) {
     auto as_found = model::with_found(*me, kind, *devices);
     for (auto* how : model::required_of(as_found, kind)) {
       auto x = model::attachment{kind, how->backend, how->port, how->identity, how->options};
-      if (how->port == "*" || std::ranges::any_of(start_->taken, [&](auto& y) {
+      if (how->port == "*" || std::ranges::any_of(run_->taken, [&](auto& y) {
             return model::is_at(y, kind, x.backend, x.port);
           }))
         continue;
-      if (auto taken = world_->holders.take(x, who_); !taken)
-        return fail_start(std::move(taken.error()));
-      start_->taken.push_back(std::move(x));
+      if (auto taken = domain_.world()->holders.take(x, domain_.who()); !taken)
+        return fail(std::move(taken.error()));
+      run_->taken.push_back(std::move(x));
     }
   }
-  devices_.withdraw_questions();
+  domain_.devices.withdraw_questions();
   bind_pci();
 }
 
-/// Its backend has it no more.
-void domain_state::required_is_gone(const device_removed& what) {
+void domain_start::required_is_gone(const device_removed& what) {
   auto here = [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); };
-  if (start_ && std::ranges::any_of(start_->taken, here))
-    abort_start({errc::general,
-                 fmt::format("{} device {}:{} went away", what.kind, what.backend, what.port),
-                 {}});
+  if (run_ && std::ranges::any_of(run_->taken, here))
+    abort({errc::general,
+           fmt::format("{} device {}:{} went away", what.kind, what.backend, what.port),
+           {}});
 }
 
 /// What was taken, and what the guest was found to have, maybe after it was gone.
-void domain_state::undo_devices() {
-  devices_.drop_attachments();
+void domain_start::undo_devices() {
+  domain_.devices.drop_attachments();
   unwind();
 }
 
 /// All that are assigned, whatever their mode.
-void domain_state::bind_pci() {
-  auto now = look();
-  auto* me = record(now);
+void domain_start::bind_pci() {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto wanted = std::vector<job::bind_pci::wanted>{};
-  auto as_found = me ? model::with_found(*me, "pci", start_->pci) : model::domain{};
+  auto as_found = me ? model::with_found(*me, "pci", run_->has.pci) : model::domain{};
   if (me)
     for (auto& x : model::assigned(as_found, "pci"))
       if (x.port != "*"
@@ -94,19 +93,19 @@ void domain_state::bind_pci() {
         wanted.push_back({x.port, event_text(x)});
   if (wanted.empty())
     return next_step();
-  run(
-      work(job::bind_pci{std::move(wanted)}),
+  domain_.run(
+      domain_.work(job::bind_pci{std::move(wanted)}),
       [this](const std::vector<model::device>& bound) {
-        start_->pci = bound;
+        run_->has.pci = bound;
         next_step();
       },
-      [this](const model::error& why) { fail_start(why); });
+      [this](const model::error& why) { fail(why); });
 }
 
 /// Those that were in its XML.
-void domain_state::learn_required() {
-  auto now = look();
-  auto* me = record(now);
+void domain_start::learn_required() {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   auto some = me && std::ranges::any_of(me->devices, [](auto& x) {
                 return std::ranges::any_of(x.assignments, [](auto& y) {
                   return y.mode == model::assignment_mode::required;
@@ -114,18 +113,18 @@ void domain_state::learn_required() {
               });
   if (!some)
     return next_step();
-  run(
-      work(job::read_devices{}),
+  domain_.run(
+      domain_.work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
-        for (auto& mine : std::exchange(start_->taken, {}))
+        for (auto& mine : std::exchange(run_->taken, {}))
           if (std::ranges::none_of(has.attachments, [&](auto& y) {
                 return model::is_at(y, mine.kind, mine.backend, mine.port);
               }))
-            devices_.give_back(mine);
-        devices_.identify(has.attachments, [this] { next_step(); });
+            domain_.devices.give_back(mine);
+        domain_.devices.identify(has.attachments, [this] { next_step(); });
       },
       [this](const model::error& why) {
-        devices_.cannot_tell(why);
+        domain_.devices.cannot_tell(why);
         next_step();
       });
 }

@@ -1,5 +1,7 @@
-// Taking a domain down, and what follows when it is down (spec/lifecycle.md §3-§5).
+#include "actors/domain/stop.hpp"
+
 #include "actors/domain/domain.hpp"
+#include "model/change/preload.hpp"
 #include "model/guest/extension.hpp"
 #include "model/property/default_rules.hpp"
 #include "model/property/graph.hpp"
@@ -33,106 +35,108 @@ void answer_with(const reply& to, const model::outcome<void>& how) {
 
 // -- shutdown ------------------------------------------------------------------------------------
 
-void domain_state::carry_out(const ask::shutdown& x, const reply& to) {
-  auto now = look();
-  auto* me = record(now);
+void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me || !me->is(model::qubes_vm))
-    return to.refuse({errc::vm_error, fmt::format("'{}' cannot be shut down from here", who_), {}});
+    return to.refuse(
+        {errc::vm_error, fmt::format("'{}' cannot be shut down from here", domain_.who()), {}});
   if (stopping_ && x.wait)
-    return wait_for_stop(waits_as::rider, to);
-  if (facts_.state == power::halted || stopping_)
-    return to.refuse(powered_off(who_));
-  if (before_guest())
-    return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", who_),
+    return wait_for(waits_as::rider, to);
+  if (domain_.facts().state == power::halted || stopping_)
+    return to.refuse(powered_off(domain_.who()));
+  if (domain_.start.is_before_guest())
+    return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", domain_.who()),
                       "wait for it, or kill it"});
-  tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
-  auto clients = supervisor();
+  domain_.tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
+  auto clients = domain_.supervisor();
   if (!clients)
     return shut_down_unless_used(x, to);
-  timed_request(self, world_, clients, world_->settings.host_call, atom::close_v, x.force)
+  timed_request(domain_.self, domain_.world(), clients, domain_.world()->settings.host_call,
+                atom::close_v, x.force)
       .then(
-          [this, x, to, life = life_] {
-            if (life == life_)
+          [this, x, to, life = domain_.life()] {
+            if (life == domain_.life())
               shut_down_unless_used(x, to);
             else if (x.wait && stopping_)
-              wait_for_stop(waits_as::rider, to);
+              wait_for(waits_as::rider, to);
             else
-              to.refuse(powered_off(who_));
+              to.refuse(powered_off(domain_.who()));
           },
-          [this, to, life = life_](const caf::error& why) {
-            if (life == life_)
+          [this, to, life = domain_.life()](const caf::error& why) {
+            if (life == domain_.life())
               shutdown_failed(from_caf(why), to);
             else
-              to.refuse(powered_off(who_));
+              to.refuse(powered_off(domain_.who()));
           });
 }
 
 /// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
 /// it is said before that it is paused, which only those may be that nobody has used yet.
-void domain_state::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
-  auto now = look();
-  auto* me = record(now);
+void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me || x.force)
     return ask_guest_to_halt(x.wait, to);
   if (auto allowed = model::allow_stop(now.view(), *me); !allowed)
     return shutdown_failed(allowed.error(), to);
-  if (facts_.state == power::paused && !model::is_preload(now.view(), *me))
-    return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", who_),
+  if (domain_.facts().state == power::paused && !model::is_preload(now.view(), *me))
+    return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", domain_.who()),
                             "unpause it first, or force the shutdown, which destroys it"},
                            to);
   ask_guest_to_halt(x.wait, to);
 }
 
-void domain_state::shutdown_failed(const model::error& why, const reply& to) {
-  stop_failed("shutdown", why);
-  tell("domain-shutdown-failed", {{"reason", why.text}});
-  if (auto clients = supervisor(); clients && !facts_.going_down)
-    self->send(clients, atom::open_v);
+void domain_stop::shutdown_failed(const model::error& why, const reply& to) {
+  failed("shutdown", why);
+  domain_.tell("domain-shutdown-failed", {{"reason", why.text}});
+  if (auto clients = domain_.supervisor(); clients && !domain_.facts().going_down)
+    domain_.self->send(clients, atom::open_v);
   to.refuse(why);
 }
 
-void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
-  if (!stop_)
-    begin_stop("shutdown");
-  if (facts_.state == power::paused) { // a paused guest hears nothing
-    wait_for_stop(waits_as::kill, to);
+void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
+  if (!run_)
+    begin("shutdown");
+  if (domain_.facts().state == power::paused) { // a paused guest hears nothing
+    wait_for(waits_as::kill, to);
     return take_down();
   }
   auto patience = [this] {
-    auto now = look();
-    auto* me = record(now);
+    auto now = domain_.look();
+    auto* me = domain_.record(now);
     return std::chrono::seconds{std::clamp<std::int64_t>(
         me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
   }();
   auto patient = wait ? to : to_nobody();
-  auto waiter = stop_waiters_.add(waits_as::shutdown, [this, patient](const auto& how) {
+  auto waiter = waiters_.add(waits_as::shutdown, [this, patient](const auto& how) {
     if (how)
       patient.ok();
     else
       shutdown_failed(how.error(), patient);
   });
-  self->delayed_send(self, patience, atom::overdue_v, waiter);
+  domain_.self->delayed_send(domain_.self, patience, atom::overdue_v, waiter);
   note_asked();
   auto asked = [wait, to] {
     if (!wait)
       to.ok();
   };
-  run(
-      work(job::shut_down_guest{}),
+  domain_.run(
+      domain_.work(job::shut_down_guest{}),
       [this, asked] {
-        recover({trouble::shutdown});
+        domain_.recover({domain_core::trouble::shutdown});
         asked();
       },
       [this, to, waiter, asked](const model::error& why) {
-        if (facts_.xid < 0) // its guest is gone: the end of its life answers
+        if (domain_.facts().xid < 0) // its guest is gone: the end of its life answers
           return asked();
         if (why.code == errc::timed_out)
-          degrade(trouble::shutdown, "it does not answer a shutdown request");
-        auto reason =
-            model::error{errc::vm_shutdown_timeout,
-                         fmt::format("'{}' could not be asked to shut down: {}", who_, why.text),
-                         "kill it if it hangs"};
-        if (stop_waiters_.take(waiter))
+          domain_.degrade(domain_core::trouble::shutdown, "it does not answer a shutdown request");
+        auto reason = model::error{
+            errc::vm_shutdown_timeout,
+            fmt::format("'{}' could not be asked to shut down: {}", domain_.who(), why.text),
+            "kill it if it hangs"};
+        if (waiters_.take(waiter))
           not_asked([this, to](const auto& how) { shutdown_failed(how.error(), to); }, reason);
         else
           to.refuse(reason); // its deadline has passed, and said so
@@ -141,140 +145,148 @@ void domain_state::ask_guest_to_halt(bool wait, const reply& to) {
 }
 
 /// It runs until the guest acts, and says so.
-void domain_state::note_asked() {
-  auto asked = facts_.xid >= 0 && stop_waiters_.any(waits_as::shutdown);
-  if (facts_.going_down == asked)
+void domain_stop::note_asked() {
+  auto asked = domain_.facts().xid >= 0 && waiters_.any(waits_as::shutdown);
+  if (domain_.facts().going_down == asked)
     return;
-  facts_.going_down = asked;
-  publish_facts();
-  if (start_)
+  domain_.is_asked_to_halt(asked);
+  domain_.publish_facts();
+  if (domain_.start.is_under_way())
     return;
   if (asked)
-    world_->status.begin(who_, "shutdown", "guest", world_->now_us());
+    domain_.world()->status.begin(domain_.who(), "shutdown", "guest", domain_.world()->now_us());
   else
-    world_->status.finish(who_);
+    domain_.world()->status.finish(domain_.who());
 }
 
 /// One request less to shut down. After the last one it stays.
-void domain_state::not_asked(const stop_waiters::told& who, const model::error& why) {
+void domain_stop::not_asked(const stop_waiters::told& who, const model::error& why) {
   note_asked();
   auto how = model::outcome<void>{tl::unexpected{why}};
   who(how);
-  if (stop_waiters_.any(waits_as::shutdown))
+  if (waiters_.any(waits_as::shutdown))
     return;
   if (!destroying_ && !stopping_)
-    stop_.reset();
-  stop_waiters_.end(stop_end::stays, how);
+    run_.reset();
+  waiters_.end(stop_end::stays, how);
 }
 
 /// Only requests to shut down get here.
-void domain_state::deadline_passed(std::uint64_t waiter) {
-  if (auto told = stop_waiters_.take(waiter))
-    not_asked(told, {errc::vm_shutdown_timeout, fmt::format("'{}' did not shut down in time", who_),
+void domain_stop::deadline_passed(std::uint64_t waiter) {
+  if (auto told = waiters_.take(waiter))
+    not_asked(told, {errc::vm_shutdown_timeout,
+                     fmt::format("'{}' did not shut down in time", domain_.who()),
                      "give it more time with its shutdown_timeout, or kill it"});
 }
 
-void domain_state::wait_for_stop(waits_as how, const reply& to) {
-  stop_waiters_.add(how, [to](const auto& end) { answer_with(to, end); });
+void domain_stop::wait_for(waits_as how, const reply& to) {
+  waiters_.add(how, [to](const auto& end) { answer_with(to, end); });
 }
 
-/// Down first, then up again; when it stays, that it runs is the answer, or why it cannot.
-void domain_state::start_after_stop(const reply& to) {
-  stop_waiters_.add(waits_as::start, [this, to](const model::outcome<void>& end) {
-    auto in_ruins = facts_.state == power::crashed || (start_ && start_->undo_waits);
+/// When it stays, that it runs is the answer, or why it cannot.
+void domain_stop::start_after(const reply& to) {
+  waiters_.add(waits_as::start, [this, to](const model::outcome<void>& end) {
+    auto in_ruins = domain_.facts().state == power::crashed || (domain_.start.waits_with_undo());
     if (!end && in_ruins)
       to.refuse(end.error());
     else
-      start(to);
+      domain_.start.begin(to);
   });
 }
 
 // -- what is remembered of it --------------------------------------------------------------------
 
-void domain_state::begin_stop(std::string_view what) {
-  stop_ = operations_.begin(what);
+void domain_stop::begin(std::string_view what) {
+  run_ = domain_.operations.begin(what);
 }
 
-void domain_state::stop_failed(std::string_view what, const model::error& why) {
+void domain_stop::failed(std::string_view what, const model::error& why) {
   if (!model::is_only_refused(why.code))
-    operations_.remember(stop_.value_or(operations_.begin(what)), model::failure_of(why));
+    domain_.operations.remember(run_.value_or(domain_.operations.begin(what)),
+                                model::failure_of(why));
 }
 
 /// A guest that crashed is down as well, and nobody wanted that.
-void domain_state::stop_ended() {
-  if (!stop_)
+void domain_stop::remember() {
+  if (!run_)
     return;
-  auto run = *std::exchange(stop_, std::nullopt);
-  run.end_step("volumes", world_->now_us());
+  auto run = *std::exchange(run_, std::nullopt);
+  run.end_step("volumes", domain_.world()->now_us());
   auto why = model::operation_failure{};
-  if (auto left = troubles_.find(trouble::volumes); left != troubles_.end())
-    why = model::failure_of({errc::storage, left->second, "the next stop or daemon tries again"},
-                            "volumes");
+  if (auto left = domain_.reason(domain_core::trouble::volumes))
+    why =
+        model::failure_of({errc::storage, *left, "the next stop or daemon tries again"}, "volumes");
   else if (run.what == "crash")
-    why = model::failure_of({errc::vm_error, fmt::format("the guest of '{}' crashed", who_),
-                             "its console's log may say why"});
-  operations_.remember(run, std::move(why));
+    why =
+        model::failure_of({errc::vm_error, fmt::format("the guest of '{}' crashed", domain_.who()),
+                           "its console's log may say why"});
+  domain_.operations.remember(run, std::move(why));
 }
 
 // -- kill ----------------------------------------------------------------------------------------
 
-void domain_state::carry_out(const ask::kill&, const reply& to) {
-  auto now = look();
-  auto* me = record(now);
+void domain_stop::carry_out(const ask::kill&, const reply& to) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
   if (!me || !me->is(model::qubes_vm))
-    return to.refuse({errc::vm_error, fmt::format("'{}' cannot be killed from here", who_), {}});
-  if (facts_.state == power::halted)
-    return to.refuse(powered_off(who_));
-  wait_for_stop(waits_as::kill, to);
-  if (!start_ && !stopping_)
-    begin_stop("kill");
+    return to.refuse(
+        {errc::vm_error, fmt::format("'{}' cannot be killed from here", domain_.who()), {}});
+  if (domain_.facts().state == power::halted)
+    return to.refuse(powered_off(domain_.who()));
+  wait_for(waits_as::kill, to);
+  if (!domain_.start.is_under_way() && !stopping_)
+    begin("kill");
   take_down();
 }
 
-void domain_state::take_down() {
+void domain_stop::take_down() {
   if (stopping_)
     return;
-  if (start_) {
-    if (!start_->failed)
-      abort_start({errc::general, fmt::format("'{}' was killed while it started", who_), {}});
-    else if (start_->undo_waits)
-      undo_create();
+  if (domain_.start.is_under_way()) {
+    if (domain_.start.goes_on())
+      domain_.start.abort(
+          {errc::general, fmt::format("'{}' was killed while it started", domain_.who()), {}});
+    else if (domain_.start.waits_with_undo())
+      domain_.start.undo_create();
     return;
   }
   destroy();
 }
 
-void domain_state::destroy() {
+void domain_stop::destroy() {
   if (std::exchange(destroying_, true))
     return;
-  run(
-      work(job::kill_guest{}), [this] { stopped(); },
+  domain_.run(
+      domain_.work(job::kill_guest{}), [this] { stopped(); },
       [this](const model::error& why) {
         if (why.code == errc::vm_not_started) // it went down by itself
           return stopped();
         destroying_ = false;
-        stop_failed("kill", why);
-        stop_.reset();
-        degrade(trouble::kill, fmt::format("it could not be killed: {}", why.text));
-        stop_waiters_.end(stop_end::not_killed, tl::unexpected{why});
+        failed("kill", why);
+        run_.reset();
+        domain_.degrade(domain_core::trouble::kill,
+                        fmt::format("it could not be killed: {}", why.text));
+        waiters_.end(stop_end::not_killed, tl::unexpected{why});
       });
 }
 
 // -- the stop ------------------------------------------------------------------------------------
 
-/// News of a stop may be late, from an earlier life, or doubled: the hypervisor has the last word.
-void domain_state::heard_stop() {
-  if (facts_.xid < 0 || destroying_ || (start_ && start_->failed))
+void domain_stop::heard_of() {
+  if (domain_.facts().xid < 0 || destroying_ || (domain_.start.is_failing()))
     return;
-  run(
-      work(job::inspect_guest{}),
+  domain_.run(
+      domain_.work(job::inspect_guest{}),
       [this](const model::guest& truth) {
         if (truth.state == power::dying) {
           constexpr auto again = std::chrono::milliseconds{250}; // spec/lifecycle.md §5.2
-          self->delayed_send(self, again, news{who_, uuid_, model::guest_event::stopped});
+          domain_.self->delayed_send(
+              domain_.self, again,
+              news{domain_.who(), domain_.uuid(), model::guest_event::stopped});
         } else if (truth.state == power::halted || truth.state == power::crashed) {
-          if (start_)
-            abort_start({errc::general, fmt::format("'{}' stopped while it started", who_), {}});
+          if (domain_.start.is_under_way())
+            domain_.start.abort(
+                {errc::general, fmt::format("'{}' stopped while it started", domain_.who()), {}});
           else if (truth.state == power::crashed)
             crashed();
           else
@@ -282,92 +294,117 @@ void domain_state::heard_stop() {
         }
       },
       [this](const model::error& why) {
-        note(spdlog::level::warn, "cannot tell whether it stopped: {}", why.text);
+        domain_.note(spdlog::level::warn, "cannot tell whether it stopped: {}", why.text);
       });
 }
 
 /// Until it is taken down it is what it is.
-void domain_state::crashed() {
-  move(power::crashed);
-  begin_stop("crash");
+void domain_stop::crashed() {
+  domain_.move(power::crashed);
+  begin("crash");
   destroy();
 }
 
 /// Once per life: tells of it, stops its volumes, frees what belonged to it, answers who waited.
-void domain_state::stopped() {
-  if (facts_.xid < 0)
+void domain_stop::stopped() {
+  if (domain_.facts().xid < 0)
     return;
-  tell("domain-stopped");
-  caf::anon_send(world_->driver, driver_job{work(job::close_tools{})});
-  facts_ = model::live{.state = facts_.state, .degraded = facts_.degraded};
+  domain_.tell("domain-stopped");
+  caf::anon_send(domain_.world()->driver, driver_job{domain_.work(job::close_tools{})});
+  domain_.lose_guest();
   destroying_ = false;
-  network_.link().turn([](auto& x) { x.guest_gone(); });
-  tell_runtime_reset();
-  if (start_) { // its unwinding goes on
-    stop_.reset();
+  domain_.network.link().turn([](auto& x) { x.guest_gone(); });
+  domain_.tell_runtime_reset();
+  if (domain_.start.is_under_way()) { // its unwinding goes on
+    run_.reset();
     tell_end();
     return;
   }
-  ++life_;
-  if (!stop_)
-    begin_stop("stop");
-  stop_->end_step("guest", world_->now_us());
+  domain_.end_life();
+  if (!run_)
+    begin("stop");
+  run_->end_step("guest", domain_.world()->now_us());
   stopping_ = true;
-  if (can_move(facts_.state, power::dying))
-    move(power::dying);
-  needs_no_netvm();
-  if (is_of_record())
-    world_->status.begin(who_, "shutdown", "volumes", world_->now_us());
-  stop_volumes([this] { finish_stop(); });
+  if (can_move(domain_.facts().state, power::dying))
+    domain_.move(power::dying);
+  domain_.changes.needs_no_netvm();
+  if (domain_.is_of_record())
+    domain_.world()->status.begin(domain_.who(), "shutdown", "volumes", domain_.world()->now_us());
+  stop_volumes([this] { finish(); });
 }
 
-/// All are stopped, or it is known which could not be.
-void domain_state::stop_volumes(std::function<void()> then) {
-  auto disks = my_disks();
+void domain_stop::resume() {
+  stopping_ = true;
+  domain_.publish_facts();
+  stop_volumes([this] { finish(); });
+}
+
+void domain_stop::stop_volumes(std::function<void()> then) {
+  auto disks = domain_.my_disks();
   if (!disks)
     return then();
-  ask_storage(self, world_, std::move(*disks), disk_job::stop_disks{})
+  ask_storage(domain_.self, domain_.world(), std::move(*disks), disk_job::stop_disks{})
       .then(
           [this, then] {
-            recover({trouble::volumes});
+            domain_.recover({domain_core::trouble::volumes});
             then();
           },
           [this, then](const caf::error& x) {
-            degrade(trouble::volumes,
-                    fmt::format("its volumes could not be stopped: {}", from_caf(x).message()));
+            domain_.degrade(
+                domain_core::trouble::volumes,
+                fmt::format("its volumes could not be stopped: {}", from_caf(x).message()));
             then();
           });
 }
 
-void domain_state::finish_stop() {
-  forget_deferred([this] { stop_is_over(); });
+void domain_stop::finish() {
+  domain_.pause.forget_deferred([this] { halted(); });
 }
 
-void domain_state::stop_is_over() {
+void domain_stop::halted() {
   stopping_ = false;
-  if (facts_.state != power::halted)
-    move(power::halted);
-  stop_ended();
+  if (domain_.facts().state != power::halted)
+    domain_.move(power::halted);
+  remember();
   tell_end();
-  network_.link().turn([](auto& x) { x.ends(); });
-  world_->status.finish(who_);
-  stop_waiters_.end(stop_end::down, {});
-  if (std::exchange(look_after_stop_, false))
-    look_again();
+  domain_.network.link().turn([](auto& x) { x.ends(); });
+  domain_.world()->status.finish(domain_.who());
+  waiters_.end(stop_end::down, {});
+  if (std::exchange(look_at_end_, false))
+    domain_.guest.look_again();
   tell_disposables();
-  clean_up();
+  domain_.removal.clean_up();
 }
 
-void domain_state::tell_end() {
-  recover({trouble::start, trouble::shutdown, trouble::kill, trouble::network});
-  network_.forget_pause();
-  entries_.forget_pause();
-  devices_.forget_pause();
-  tell("domain-shutdown");
-  devices_.forget_offers();
-  devices_.drop_attachments();
-  if (auto clients = supervisor())
-    self->send(clients, atom::down_v);
+/// It has been down: what waits ready may be of yesterday, or one fewer.
+void domain_stop::tell_disposables() {
+  auto now = domain_.look();
+  auto v = now.view();
+  auto* me = domain_.record(now);
+  if (!me)
+    return;
+  if (model::is_preload(v, *me))
+    domain_.self->send(domain_.world()->disposables, atom::reload_v,
+                       model::template_of(v, *me)->name.str());
+  if (!model::preloaded(*me).empty())
+    domain_.self->send(domain_.world()->disposables, atom::down_v, domain_.who());
+  if (me->is(model::template_class))
+    for (auto* x : model::based_on(v, *me))
+      if (!model::preloaded(*x).empty())
+        domain_.self->send(domain_.world()->disposables, atom::down_v, x->name.str());
+}
+
+void domain_stop::tell_end() {
+  domain_.recover({domain_core::trouble::start, domain_core::trouble::shutdown,
+                   domain_core::trouble::kill, domain_core::trouble::network});
+  domain_.network.forget_pause();
+  domain_.entries.forget_pause();
+  domain_.devices.forget_pause();
+  domain_.tell("domain-shutdown");
+  domain_.devices.forget_offers();
+  domain_.devices.drop_attachments();
+  if (auto clients = domain_.supervisor())
+    domain_.self->send(clients, atom::down_v);
 }
 
 } // namespace qubes::actors

@@ -36,14 +36,10 @@ private:
   void obey(const order& x, const reply& to);
   template <class What>
   void hand_to_part(const What& what, const reply& to) {
-    if constexpr (requires { creations_.carry_out(what, to); })
-      creations_.carry_out(what, to);
-    else if constexpr (requires { pools_.carry_out(what, to); })
-      pools_.carry_out(what, to);
-    else if constexpr (requires { offers_.carry_out(what, to); })
-      offers_.carry_out(what, to);
-    else
+    if constexpr (requires { carry_out(what, to); })
       carry_out(what, to);
+    else
+      hand_to(what, to, creations_, pools_, offers_);
   }
   void carry_out(const ask::preload& x, const reply& to);
   /// Of the host's own record.

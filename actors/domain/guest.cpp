@@ -1,0 +1,213 @@
+#include "actors/domain/guest.hpp"
+
+#include "actors/domain/domain.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace qubes::actors {
+
+using model::errc;
+using model::guest_event;
+using model::power;
+
+namespace {
+
+/// News that says something new of a domain in this state; the rest echoes our own calls.
+struct transition {
+  guest_event what;
+  power in;
+};
+constexpr transition transitions[]{
+    {guest_event::started,
+     power::halted}, // somebody else started it, or a create's answer was lost
+    {guest_event::suspended, power::running},
+    {guest_event::resumed, power::paused},
+    {guest_event::slept, power::running},
+};
+
+} // namespace
+
+void domain_guest::hear(const news& x) {
+  if (x.uuid != domain_.uuid())
+    return;
+  if (x.what == guest_event::stopped || x.what == guest_event::crashed)
+    return domain_.stop.heard_of();
+  if (std::ranges::any_of(
+          transitions, [&](auto& t) { return t.what == x.what && t.in == domain_.facts().state; }))
+    look_again();
+}
+
+void domain_guest::hear(const agent_news& x) {
+  ++agents_heard_;
+  agent_is(x.there);
+}
+
+/// When a life is taken for one with an agent, it may have gone again already. News that come
+/// meanwhile know better.
+void domain_guest::look_for_agent() {
+  domain_.run(
+      domain_.work(job::look_for_agent{}),
+      [this, heard = agents_heard_](bool there) {
+        if (heard == agents_heard_)
+          agent_is(there);
+      },
+      [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
+}
+
+/// A start waits for its agent by itself.
+void domain_guest::agent_is(bool there) {
+  if (domain_.facts().xid < 0 || domain_.start.is_under_way() || domain_.facts().agent == there)
+    return;
+  domain_.agent_is_there(there);
+  domain_.publish_facts();
+  if (there)
+    domain_.devices.take_assigned_again();
+}
+
+void domain_guest::look_again() {
+  if (domain_.stop.is_stopping_volumes())
+    domain_.stop.look_at_end(true);
+  if (is_ours_to_tell())
+    return;
+  domain_.run(
+      domain_.work(job::inspect_guest{}), [this](const model::guest& truth) { follow(truth); },
+      [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
+}
+
+/// What is under way here tells of what it does itself.
+bool domain_guest::is_ours_to_tell() const {
+  return domain_.start.is_under_way() || domain_.stop.is_destroying()
+         || domain_.stop.is_stopping_volumes();
+}
+
+/// Moves that others made, told as if they were ours.
+void domain_guest::follow(const model::guest& truth) {
+  if (is_ours_to_tell())
+    return;
+  if (domain_.facts().state == power::halted)
+    return reconcile(truth);
+  if (domain_.facts().state == power::running
+      && (truth.state == power::paused || truth.state == power::suspended)) {
+    tell_moved(truth.state);
+  } else if (domain_.facts().state == power::paused && truth.state == power::running) {
+    tell_moved(truth.state);
+    domain_.pause.catch_up();
+  }
+}
+
+void domain_guest::reconcile(const model::guest& truth) {
+  auto now = domain_.look();
+  auto* me = domain_.record(now);
+  if (domain_.start.waits_with_undo()) // the hypervisor is there again
+    domain_.start.undo_create();
+  if (!me || !me->is(model::qubes_vm) || domain_.start.is_under_way())
+    return;
+  auto of_another_hypervisor = domain_.facts().xid >= 0 && truth.at != domain_.facts().at;
+  if (of_another_hypervisor)
+    return;
+  auto first = !std::exchange(known_, true);
+  auto there =
+      model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
+  auto unfinished = first && domain_.world()->unfinished_starts.contains(domain_.uuid());
+  if (unfinished) {
+    domain_.start.may_leave_orphan(true); // the build may go on
+    domain_.operations.remember(
+        domain_.operations.begin("start"),
+        model::failure_of({errc::internal,
+                           fmt::format("the daemon ended while '{}' started", domain_.who()),
+                           "start it again"}));
+  }
+  if (first && !there && domain_.facts().state == power::halted)
+    recover_volumes();
+  if (domain_.stop.is_stopping_volumes()) {
+    domain_.stop.look_at_end(there);
+    return;
+  }
+  if (truth.state == power::crashed && domain_.facts().xid == truth.xid
+      && !domain_.stop.is_destroying())
+    return domain_.stop.crashed();
+  if (!there) {
+    if (domain_.facts().state != power::halted)
+      domain_.stop.stopped();
+    else if (first && domain_.world()->leftovers.contains(domain_.uuid()))
+      domain_.removal.clean_up(); // of an earlier life of the daemon
+    return;
+  }
+  if (domain_.facts().state != power::halted && domain_.facts().xid != truth.xid)
+    domain_.stop.stopped(); // one life ended and another began while nobody looked
+  if (domain_.stop.is_stopping_volumes()) {
+    domain_.stop.look_at_end(true);
+    return;
+  }
+  if (domain_.facts().state == power::halted && domain_.start.may_leave_orphan()
+      && (unfinished || truth.state == power::paused))
+    return end_orphan(truth);
+  if (domain_.facts().state == power::halted)
+    adopt(truth);
+  if (domain_.facts().state != truth.state && truth.state != power::halting)
+    tell_moved(truth.state);
+}
+
+/// It was started by an earlier daemon, or by others.
+void domain_guest::adopt(const model::guest& truth) {
+  domain_.note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
+  domain_.live_as(truth);
+  domain_.agent_is_there(true);
+  look_for_agent();
+  domain_.entries.watch([this] { domain_.devices.look_at_all(); });
+  domain_.network.find();
+  domain_.firewall.refresh();
+  if (auto clients = domain_.supervisor())
+    domain_.self->send(clients, atom::up_v, netvm_life::known);
+}
+
+/// A move that others made, told as if it were ours. Of a sleep nothing is told but its end.
+void domain_guest::tell_moved(power to) {
+  auto from = domain_.facts().state;
+  domain_.move(to);
+  if (to == power::paused)
+    domain_.tell("domain-paused");
+  else if (to == power::running)
+    domain_.tell(from == power::suspended ? "domain-resumed" : "domain-unpaused");
+}
+
+/// The hypervisor has finished a build after we were told that it failed, or a daemon before us did
+/// not get to the end of a start. The guest lives until it is taken down.
+void domain_guest::end_orphan(const model::guest& truth) {
+  domain_.note(spdlog::level::warn, "a guest that a start left behind is taken down");
+  domain_.start.may_leave_orphan(false);
+  domain_.live_as(truth);
+  domain_.move(truth.state);
+  domain_.stop.destroy();
+}
+
+void domain_guest::learn(const std::function<void()>& then, const reply& to) {
+  domain_.run(
+      domain_.work(job::inspect_guest{}),
+      [this, then](const model::guest& truth) {
+        reconcile(truth);
+        known_ = true; // also of what is no domain with a guest
+        then();
+      },
+      [to](const model::error& why) { to.refuse(why); }, then);
+}
+
+/// What an earlier daemon left running is committed or discarded; a start that comes meanwhile
+/// finds its volumes in order after that.
+void domain_guest::recover_volumes() {
+  auto disks = domain_.my_disks();
+  if (!disks)
+    return;
+  ask_storage(domain_.self, domain_.world(), std::move(*disks), disk_job::stop_disks{})
+      .then([this] { domain_.recover({domain_core::trouble::volumes}); },
+            [this](const caf::error& x) {
+              domain_.degrade(
+                  domain_core::trouble::volumes,
+                  fmt::format("its volumes could not be recovered: {}", from_caf(x).message()));
+            });
+}
+
+} // namespace qubes::actors

@@ -1,0 +1,46 @@
+// What the hypervisor and the agent tell of a domain's guest (spec/lifecycle.md §5).
+#pragma once
+
+#include "actors/domain/core.hpp"
+
+#include <cstdint>
+#include <functional>
+
+namespace qubes::actors {
+
+class domain_state;
+
+/// Owns what is known of the guest beside the domain's facts. What the hypervisor has is the truth;
+/// what was believed is corrected and told. Nobody touches the volumes of a guest that it has not
+/// told of yet.
+class domain_guest {
+public:
+  explicit domain_guest(domain_state& domain) : domain_(domain) {}
+
+  void hear(const news& x);
+  void hear(const agent_news& x);
+
+  bool is_known() const { return known_; } ///< the hypervisor has told whether it has this domain
+  void is_known(bool x) { known_ = x; }
+  /// `then` runs once that is known.
+  void learn(const std::function<void()>& then, const reply& to);
+  void reconcile(const model::guest& truth);
+  /// News may be late; only the present state counts.
+  void look_again();
+  void look_for_agent();
+
+private:
+  void agent_is(bool there);
+  bool is_ours_to_tell() const;
+  void follow(const model::guest& truth);
+  void adopt(const model::guest& truth);
+  void end_orphan(const model::guest& truth);
+  void tell_moved(model::power to);
+  void recover_volumes();
+
+  domain_state& domain_;
+  bool known_ = false;
+  std::uint64_t agents_heard_ = 0;
+};
+
+} // namespace qubes::actors

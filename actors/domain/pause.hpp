@@ -1,0 +1,39 @@
+// Pausing and sleeping, and what a domain catches up with when it goes on (spec/lifecycle.md §4).
+#pragma once
+
+#include "actors/domain/core.hpp"
+
+#include <functional>
+
+namespace qubes::actors {
+
+class domain_state;
+
+/// Owns whether what was missed is being caught up with. A guest that was paused hears of changes
+/// when it goes on, once, and only if its netvm serves by then.
+class domain_pause {
+public:
+  explicit domain_pause(domain_state& domain) : domain_(domain) {}
+
+  void carry_out(const ask::pause& x, const reply& to);
+  void carry_out(const ask::unpause& x, const reply& to);
+  void carry_out(const ask::suspend& x, const reply& to);
+  void carry_out(const ask::resume& x, const reply& to);
+  void carry_out(const ask::run_service& x, const reply& to);
+
+  bool is_catching_up() const { return catching_up_; }
+  void catch_up();
+  /// Its netvm is there, or it is: what it missed while one of them was not is made up for.
+  void catch_up_network();
+  void forget_deferred(const std::function<void()>& then);
+
+private:
+  void hold(const reply& to);
+  model::power awake() const;
+  void await_uplink();
+
+  domain_state& domain_;
+  bool catching_up_ = false;
+};
+
+} // namespace qubes::actors
