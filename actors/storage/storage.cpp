@@ -382,8 +382,8 @@ void storage_state::line_up(const domain_work_ptr& x) {
 /// Its name may be in use again.
 model::domain_ptr storage_state::namesake(const model::domain& x) const {
   auto unborn = unborn_.find(x.name.str());
-  auto other = unborn != unborn_.end() ? unborn->second
-                                       : world_->system.read()->share(x.name.str());
+  auto other =
+      unborn != unborn_.end() ? unborn->second : world_->system.read()->share(x.name.str());
   return other && other->uuid != x.uuid ? other : nullptr;
 }
 
