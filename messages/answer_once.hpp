@@ -22,6 +22,14 @@ public:
   void refuse(model::error x) const { core_->give(tl::unexpected<model::error>{std::move(x)}); }
   void give(model::outcome<T> x) const { core_->give(std::move(x)); }
 
+  /// Refuses what still waits then, and keeps nobody waiting itself.
+  std::function<void(model::error)> later_refusal() const {
+    return [core = std::weak_ptr{core_}](model::error x) {
+      if (auto still = core.lock())
+        still->give(tl::unexpected<model::error>{std::move(x)});
+    };
+  }
+
   /// Nothing that is said now is heard. For the thread that gives it.
   bool is_given() const { return !core_->to; }
 

@@ -322,7 +322,8 @@ struct read_firewall {
 struct write_firewall {
   std::string directory;
   std::string xml;
-  using result = void;
+  std::optional<std::string> instead_of{}; ///< written over this file alone
+  using result = bool;                     ///< false when it is another one by now
   static constexpr auto how = file_call;
 };
 

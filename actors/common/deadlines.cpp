@@ -30,11 +30,22 @@ std::shared_ptr<deadlines> deadlines::open(caf::actor_system& in) {
 
 std::shared_ptr<void> deadlines::begin(caf::weak_actor_ptr who, caf::message_id request,
                                        std::chrono::milliseconds limit) {
+  return begin(
+      [who = std::move(who), request] {
+        if (auto asked = caf::actor_cast<caf::strong_actor_ptr>(who))
+          asked->get()->eq_impl(request, asked, nullptr,
+                                caf::make_error(caf::sec::request_timeout));
+      },
+      limit);
+}
+
+std::shared_ptr<void> deadlines::begin(std::function<void()> told,
+                                       std::chrono::milliseconds limit) {
   if (limit == no_deadline)
     return nullptr;
   auto now = system_.clock().now();
   auto lock = std::unique_lock{guard_};
-  auto place = all_.emplace(now + limit, entry{std::move(who), request});
+  auto place = all_.emplace(now + limit, std::move(told));
   auto when = next_look(place->first, now);
   auto keeper = when ? keeper_ : caf::actor{};
   lock.unlock();
@@ -53,7 +64,7 @@ std::size_t deadlines::running() const {
 /// Those told stay until their handlers are dropped: that is what ends them.
 void deadlines::look() {
   auto now = system_.clock().now();
-  auto overdue = std::vector<entry>{};
+  auto overdue = std::vector<std::function<void()>>{};
   auto lock = std::unique_lock{guard_};
   auto first = all_.upper_bound(now);
   for (auto i = all_.begin(); i != first; ++i)
@@ -67,9 +78,9 @@ void deadlines::look() {
   auto keeper = keeper_;
   lock.unlock();
   wake(keeper, when, now);
-  for (auto& x : overdue)
-    if (auto who = caf::actor_cast<caf::strong_actor_ptr>(x.who))
-      who->get()->eq_impl(x.request, who, nullptr, caf::make_error(caf::sec::request_timeout));
+  for (auto& told : overdue)
+    if (told)
+      told();
 }
 
 std::optional<deadlines::moment> deadlines::next_look(moment first, moment now) {

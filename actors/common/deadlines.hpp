@@ -11,6 +11,7 @@
 #include <caf/message_id.hpp>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -34,6 +35,9 @@ public:
   std::shared_ptr<void> begin(caf::weak_actor_ptr who, caf::message_id request,
                               std::chrono::milliseconds limit);
 
+  /// Runs `told` when the time has passed, unless the result is dropped before. In any thread.
+  std::shared_ptr<void> begin(std::function<void()> told, std::chrono::milliseconds limit);
+
   std::size_t running() const; ///< for tests
 
   /// Nothing is overdue any more.
@@ -42,11 +46,7 @@ public:
 private:
   explicit deadlines(caf::actor_system& in) : system_(in) {}
 
-  struct entry {
-    caf::weak_actor_ptr who;
-    caf::message_id request;
-  };
-  using table = std::multimap<moment, entry>;
+  using table = std::multimap<moment, std::function<void()>>; ///< what is due then
 
   void look();
   /// When the keeper has to be woken for it, if nobody does so before.

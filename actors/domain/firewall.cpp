@@ -52,7 +52,7 @@ void domain_firewall::save(const model::firewall_rules& rules, const reply& to) 
                      "have",
                      domain_.who(), what.xml.size(), model::xml::largest_firewall),
          "set fewer rules"});
-  domain_.look_up(to, domain_.work(std::move(what)), [this, valid, to] {
+  domain_.look_up(to, domain_.work(std::move(what)), [this, valid, to](bool) {
     domain_.world()->status.find(domain_.who(), firewall_file_name, {});
     domain_.tell("firewall-changed");
     enforce(valid, [to] { to.ok(); });
@@ -142,31 +142,48 @@ void domain_firewall::arm_expiry(const model::firewall_rules& rules) {
       atom::expire_v, expiry_);
 }
 
-/// Rules that ended are taken out of the file, as if somebody had set the others. They end even
-/// when the file cannot be written. One that is not understood stays as its owner wrote it.
+/// Rules end even when the file cannot be written. One that is not understood stays as its owner
+/// wrote it.
 void domain_firewall::expire(std::uint64_t armed) {
-  if (armed != expiry_)
+  auto mine = domain_.directory_of_mine();
+  if (armed != expiry_ || mine.empty())
     return;
-  auto logged = domain_.heard_here([this](const model::outcome<std::string>& x) {
-    if (!x)
-      domain_.note(spdlog::level::err, "firewall rules that ended stay enforced: {}",
-                   x.error().text);
-  });
-  with_rules(logged, [this, logged](auto& rules) {
-    logged.ok();
-    auto valid = model::still_valid(rules, now_s());
-    if (valid == rules)
-      return arm_expiry(rules);
-    if (!domain_.world()->status.is_understood(domain_.who(), firewall_file_name))
-      return enforce(rules);
-    save(valid, domain_.heard_here([this, valid](const model::outcome<std::string>& x) {
-      if (x)
-        return;
-      domain_.note(spdlog::level::err, "firewall rules that ended stay in its file: {}",
-                   x.error().text);
-      enforce(valid);
-    }));
-  });
+  ask_driver(domain_.self, domain_.world(), domain_.work(job::read_firewall{std::move(mine)}))
+      .then(
+          [this](const std::optional<std::string>& file) {
+            auto rules = understand(file, domain_.who(), domain_.world()->status);
+            auto valid = model::still_valid(rules, now_s());
+            if (valid == rules)
+              arm_expiry(rules);
+            else if (!file
+                     || !domain_.world()->status.is_understood(domain_.who(), firewall_file_name))
+              enforce(rules);
+            else
+              keep_only(valid, *file);
+          },
+          [this](const caf::error& why) {
+            domain_.note(spdlog::level::err, "firewall rules that ended stay enforced: {}",
+                         from_caf(why).text);
+          });
+}
+
+/// As if somebody had set the others, unless somebody has set rules meanwhile.
+void domain_firewall::keep_only(const model::firewall_rules& valid, const std::string& of) {
+  auto what =
+      job::write_firewall{domain_.directory_of_mine(), model::xml::save_firewall(valid), of};
+  ask_driver(domain_.self, domain_.world(), domain_.work(std::move(what)))
+      .then(
+          [this, valid](bool was_the_same) {
+            if (!was_the_same)
+              return expire(expiry_);
+            domain_.tell("firewall-changed");
+            enforce(valid);
+          },
+          [this, valid](const caf::error& why) {
+            domain_.note(spdlog::level::err, "firewall rules that ended stay in its file: {}",
+                         from_caf(why).text);
+            enforce(valid);
+          });
 }
 
 } // namespace qubes::actors

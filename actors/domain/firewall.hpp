@@ -35,6 +35,7 @@ private:
   model::error has_none() const;
   void with_rules(const reply& to, const std::function<void(const model::firewall_rules&)>& then);
   void save(const model::firewall_rules& rules, const reply& to);
+  void keep_only(const model::firewall_rules& valid, const std::string& of);
   void enforce(
       const model::firewall_rules& rules, const std::function<void()>& then = [] {});
 

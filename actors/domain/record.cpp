@@ -1,5 +1,6 @@
 #include "actors/domain/record.hpp"
 
+#include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
 #include "actors/domain/domain.hpp"
 #include "model/change/change.hpp"
@@ -190,26 +191,21 @@ void domain_record::make_durable(const commitment& x) {
 }
 
 void domain_record::write(const commitment& x) {
-  timed_request(domain_.self, domain_.world(), domain_.world()->store,
-                domain_.world()->settings.commit, x.plan.what, x.to.caller())
-      .then(
-          [this, x](const model::system_ptr&) {
-            domain_.network.link().turn([this](auto& link) {
-              link.let_go();
-              link.wants(domain_.network.netvm_in_record());
-            });
-            committed(x.plan, x.before, x.to);
-          },
-          [this, x](const caf::error& why) {
-            auto reason = from_caf(why);
-            auto boots = autostart_after(x.plan.what);
-            auto may_yet_be = reason.code == errc::timed_out;
-            if (boots && !may_yet_be)
-              start_at_boot(domain_.self, domain_.world(), domain_.who(), !*boots);
-            if (!may_yet_be)
-              domain_.removal.forget(x.plan);
-            not_committed(x, reason);
-          });
+  actors::commit(
+      domain_.self, domain_.world(), x.plan.what, x.to,
+      [this, x](const model::system_ptr&) {
+        domain_.network.link().turn([this](auto& link) {
+          link.let_go();
+          link.wants(domain_.network.netvm_in_record());
+        });
+        committed(x.plan, x.before, x.to);
+      },
+      [this, x](const caf::error& why) {
+        if (auto boots = autostart_after(x.plan.what))
+          start_at_boot(domain_.self, domain_.world(), domain_.who(), !*boots);
+        domain_.removal.forget(x.plan);
+        not_committed(x, from_caf(why));
+      });
 }
 
 void domain_record::not_committed(const commitment& x, const model::error& why) {

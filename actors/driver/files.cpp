@@ -79,11 +79,17 @@ outcome<std::optional<std::string>> run(machinery& with, const domain_identity&,
   return text;
 }
 
-outcome<void> run(machinery& with, const domain_identity&, const job::write_firewall& what) {
-  auto done = drivers::replace(*with.state, firewall_in(what.directory), what.xml);
+outcome<bool> run(machinery& with, const domain_identity&, const job::write_firewall& what) {
+  auto file = firewall_in(what.directory);
+  if (what.instead_of) {
+    auto text = with.state->read(file, model::xml::largest_firewall);
+    if (!text || *text != what.instead_of)
+      return false;
+  }
+  auto done = drivers::replace(*with.state, file, what.xml);
   if (!done)
     return model::fail(errc::general, "the firewall could not be written: " + done.error().text);
-  return done;
+  return true;
 }
 
 /// One that cannot be read counts as damaged.

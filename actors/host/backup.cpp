@@ -2,6 +2,7 @@
 
 #include "actors/common/ask_driver.hpp"
 #include "actors/common/ask_storage.hpp"
+#include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
 #include "actors/common/off_thread.hpp"
 #include "drivers/process/undumpable.hpp"
@@ -456,19 +457,19 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   }
   if (all.what.empty())
     return end_run(x, std::string{});
-  timed_request(self, world_, world_->store, world_->settings.commit, all.what, std::string{})
-      .then(
-          [this, x, all, before = now.system](const model::system_ptr&) {
-            tell_plan(self, world_, before, all);
-            end_run(x, std::string{});
-          },
-          [this, x, attempts](const caf::error& why) {
-            auto reason = from_caf(why);
-            if (attempts > 1 && reason.code == errc::vm_not_found)
-              return note_time(x, attempts - 1);
-            reason.hint = "the backup itself is complete";
-            end_run(x, tl::unexpected{std::move(reason)});
-          });
+  actors::commit(
+      self, world_, all.what, to_nobody(),
+      [this, x, all, before = now.system](const model::system_ptr&) {
+        tell_plan(self, world_, before, all);
+        end_run(x, std::string{});
+      },
+      [this, x, attempts](const caf::error& why) {
+        auto reason = from_caf(why);
+        if (attempts > 1 && reason.code == errc::vm_not_found)
+          return note_time(x, attempts - 1);
+        reason.hint = "the backup itself is complete";
+        end_run(x, tl::unexpected{std::move(reason)});
+      });
 }
 
 /// Answers once nothing is left of it but what it was to leave.

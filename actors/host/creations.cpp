@@ -1,6 +1,7 @@
 #include "actors/host/creations.hpp"
 
 #include "actors/common/ask_storage.hpp"
+#include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
 #include "model/change/creation.hpp"
 #include "model/change/preload.hpp"
@@ -177,24 +178,16 @@ void creations::commit_all() {
 
 /// Now it becomes a fact.
 void creations::commit(const pending& x) {
-  timed_request(host_.self, host_.world(), host_.world()->store, host_.world()->settings.commit,
-                x.plan.what, x.to.caller())
-      .then(
-          [this, x](const model::system_ptr& with_it) {
-            caf::anon_send(host_.world()->storage,
-                           storage_job{typed_disk_job{x.disks, disk_job::forget_removal{}}});
-            created_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
-            if (created_.size() == 1) // the others of this commit are answered right behind it
-              host_.self->send(host_.self, with_it);
-          },
-          [this, x](const caf::error& why) {
-            if (from_caf(why).code == errc::timed_out) { // it may yet become a fact
-              under_way_.erase(x.disks.domain->name.str());
-              host_.align();
-              return x.to.refuse(from_caf(why));
-            }
-            give_up(x.disks, from_caf(why), x.to);
-          });
+  actors::commit(
+      host_.self, host_.world(), x.plan.what, x.to,
+      [this, x](const model::system_ptr& with_it) {
+        caf::anon_send(host_.world()->storage,
+                       storage_job{typed_disk_job{x.disks, disk_job::forget_removal{}}});
+        created_.push_back({x.disks.domain->name, x.plan.after, x.reply_text, x.to});
+        if (created_.size() == 1) // the others of this commit are answered right behind it
+          host_.self->send(host_.self, with_it);
+      },
+      [this, x](const caf::error& why) { give_up(x.disks, from_caf(why), x.to); });
 }
 
 /// Tells of all that were made meanwhile, and gives them their actors in one go.

@@ -1,6 +1,7 @@
 #include "actors/host/disposables.hpp"
 
 #include "actors/common/ask_driver.hpp"
+#include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
 #include "actors/common/hand_on.hpp"
 #include "actors/common/log.hpp"
@@ -567,16 +568,16 @@ void disposables_state::next_commit() {
       if (!committing_)
         next_commit();
     };
-    timed_request(self, world_, world_->store, world_->settings.commit, plan.what, std::string{})
-        .then(
-            [this, plan, over, before = now.system](const model::system_ptr&) {
-              tell_plan(self, world_, before, plan);
-              over(true);
-            },
-            [over](const caf::error& why) {
-              log(spdlog::level::warn, {.domain = {}, .method = {}}, from_caf(why).text);
-              over(false);
-            });
+    actors::commit(
+        self, world_, plan.what, to_nobody(),
+        [this, plan, over, before = now.system](const model::system_ptr&) {
+          tell_plan(self, world_, before, plan);
+          over(true);
+        },
+        [over](const caf::error& why) {
+          log(spdlog::level::warn, {.domain = {}, .method = {}}, from_caf(why).text);
+          over(false);
+        });
     return;
   }
 }

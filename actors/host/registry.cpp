@@ -1,5 +1,6 @@
 #include "actors/host/registry.hpp"
 
+#include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
 #include "actors/domain/domain.hpp"
 #include "actors/domain/firewall_file.hpp"
@@ -122,21 +123,21 @@ void registry_state::next_change() {
       continue;
     }
     changing_ = true;
-    timed_request(self, world_, world_->store, world_->settings.commit, plan.what, to.caller())
-        .then(
-            [this, plan, before = now.system, to = to](const model::system_ptr&) {
-              changing_ = false;
-              tell_plan(self, world_, before, plan);
-              follow_default_netvm(plan.what);
-              to.ok();
-              next_change();
-            },
-            [this, plan, to = to](const caf::error& why) {
-              changing_ = false;
-              self->send(world_->events, plan.before);
-              to.refuse(from_caf(why));
-              next_change();
-            });
+    actors::commit(
+        self, world_, plan.what, to,
+        [this, plan, before = now.system, to = to](const model::system_ptr&) {
+          changing_ = false;
+          tell_plan(self, world_, before, plan);
+          follow_default_netvm(plan.what);
+          to.ok();
+          next_change();
+        },
+        [this, plan, to = to](const caf::error& why) {
+          changing_ = false;
+          self->send(world_->events, plan.before);
+          to.refuse(from_caf(why));
+          next_change();
+        });
     return;
   }
 }
