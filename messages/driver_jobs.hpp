@@ -246,6 +246,7 @@ struct start_agent {
   bool wait = true;                ///< until the agent is connected
   std::chrono::seconds patience{}; ///< with the agent
   bool debug = false;              ///< the daemon tells what it does
+  cancellation_ptr cancellation{}; ///< ends the wait
   using result = void;
   static constexpr auto how = agent_call.in_turn(agent_turn);
 };

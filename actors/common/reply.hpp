@@ -72,6 +72,18 @@ inline reply reply_to(caf::typed_response_promise<std::string> promise) {
   }};
 }
 
+/// Passes answers on; who is refused hears `reason` of why, from any thread.
+template <class Reason>
+reply with_reason(const reply& to, Reason reason) {
+  return reply{[to, reason = std::move(reason)](model::outcome<std::string> result) {
+                 if (result)
+                   to.ok(std::move(*result));
+                 else
+                   to.refuse(reason(std::move(result.error())));
+               },
+               to.caller()};
+}
+
 /// Replies that go to a part of the actor that gives them. The last member of its state: a reply
 /// that is dropped with the state finds nobody there any more.
 class own_replies {

@@ -145,6 +145,16 @@ public:
     });
   }
   static model::error stopped_meanwhile(const std::string& who);
+  /// What goes on with a client's order after others were asked: it was about this life.
+  template <class Then>
+  auto in_this_life(const reply& to, Then then) const {
+    return [this, life = life_, to, then = std::move(then)](auto&& found) {
+      if (life == life_)
+        then(std::forward<decltype(found)>(found));
+      else
+        to.refuse(stopped_meanwhile(who_));
+    };
+  }
 
   template <class Job, class Ok>
   void on_disk(disk_job::volume_target at, Job what, const reply& to, Ok ok) {

@@ -275,7 +275,8 @@ void domain_devices::carry_out(const ask::attach_device& x, const reply& to) {
     return to.refuse(able.error());
   auto& device = wanted->what;
   with_devices(
-      x.device_class, device.backend, to, [this, kind = x.device_class, device, to](auto all) {
+      x.device_class, device.backend, to,
+      domain_.in_this_life(to, [this, kind = x.device_class, device, to](const auto& all) {
         auto now = domain_.look();
         auto* me = domain_.record(now);
         if (!me)
@@ -296,7 +297,7 @@ void domain_devices::carry_out(const ask::attach_device& x, const reply& to) {
                             fmt::format("there is no {} device {}", kind, event_text(device)),
                             "name one device that its backend offers"});
         attach_known(kind, *known, device.options, asked_by::order, to);
-      });
+      }));
 }
 
 /// However it comes: by hand, by an assignment, or because the user said so.
@@ -327,13 +328,13 @@ void domain_devices::attach_known(const std::string& kind, const model::device& 
     withdraw_questions();
     return bring(x, device, who, to);
   }
-  with_attached(kind, to, [this, x, device, who, to](const auto& all) {
+  with_attached(kind, to, domain_.in_this_life(to, [this, x, device, who, to](const auto& all) {
     if (!all.empty())
       return to.refuse({errc::device_already_attached,
                         fmt::format("'{}' has the microphone", domain_.who()),
                         {}});
     bring(x, device, who, to);
-  });
+  }));
 }
 
 /// It is ours already, and is brought now.

@@ -112,7 +112,17 @@ void domain_state::hand_to_part(const What& what, const reply& to) {
     hand_to(what, to, start, stop, pause, volumes, firewall, devices, changes);
 }
 
-void domain_state::obey(const order& x, const reply& to) {
+/// What is under way when its record goes ends with it.
+reply domain_state::while_there(const reply& to) const {
+  return with_reason(
+      to, [world = world_, who = who_, uuid = uuid_](model::error why) -> model::error {
+        auto is_there = world->system.read()->find_uuid(uuid);
+        return why.code == errc::internal && !is_there ? model::no_such_domain(who) : why;
+      });
+}
+
+void domain_state::obey(const order& x, const reply& of) {
+  auto to = while_there(of);
   if (!is_of_record())
     return to.refuse(model::no_such_domain(who_));
   dispatch<ask::receiver::domain>(x, to, [&]<class What>(const What& what) {

@@ -69,8 +69,7 @@ std::optional<bool> domain_network::is_served(const model::network_link& x) cons
   return domain_.world()->board.read(netvm->qid).xid == x.backend;
 }
 
-std::string domain_network::netvm_in_record() const {
-  auto now = domain_.look();
+std::string domain_network::netvm_in(const snapshot& now) const {
   auto* me = domain_.record(now);
   auto* netvm = me ? model::netvm_of(now.view(), *me) : nullptr;
   return netvm ? netvm->name.str() : std::string{};
@@ -88,7 +87,13 @@ std::optional<std::string> domain_network::serving_netvm() const {
   return entry && entry->netvm ? std::optional{netvm->name.str()} : std::nullopt;
 }
 
-/// The record may name another one, although this domain has not changed it.
+void domain_network::guest_was_told(const std::string& netvm) {
+  link_->turn([&](auto& x) {
+    auto is_there = x.interface() && x.interface()->netvm == netvm;
+    x.guest_was_told(is_there ? netvm : std::string{});
+  });
+}
+
 void domain_network::follow_record() {
   link_->turn([this](auto& x) { x.wants(netvm_in_record()); });
   sync();
@@ -208,6 +213,10 @@ void domain_network::plug_interface(const std::string& netvm, bool is_news) {
   auto* me = domain_.record(now);
   if (!me)
     return done();
+  if (netvm_in(now) != netvm) { // what the guest was told is of another one by now
+    link_->turn([](auto& x) { x.guest_must_be_told(); });
+    return step();
+  }
   auto machine = model::xml::gather(now.view(), *me);
   auto link = link_to(netvm, machine.mac);
   domain_.run(

@@ -124,7 +124,7 @@ void domain_start::fail(model::error why) {
   run_->run.end_step(step, domain_.world()->now_us());
   domain_.operations.remember(run_->run, model::failure_of(why, step));
   run_->failed = true;
-  run_->disks->stop.request_stop();
+  run_->cancellation->stop.request_stop();
   run_->why = std::move(why);
   domain_.tell("domain-start-failed", {{"reason", run_->why->text}});
   unwind();
@@ -230,14 +230,22 @@ void domain_start::verify_files() {
       failed);
 }
 
-/// What a failed start leaves behind is ended by its uuid: nobody else may have it. Where nobody
-/// can look, it is known at least that the hypervisor is there before anything is built.
+/// What a failed start leaves behind is ended by its uuid: nobody else may have it.
 void domain_start::look_for_strangers() {
   auto now = domain_.look();
   if (model::abilities_of(now.view(), *domain_.record(now)).xenstore)
     return step_by(domain_.work(job::look_for_strangers{}));
   domain_.run(
-      domain_.work(job::inspect_guest{}), [this](const model::guest&) { next_step(); },
+      domain_.work(job::inspect_guest{}),
+      [this](const model::guest& found) {
+        if (found.xid < 0 || orphan_possible_)
+          return next_step();
+        fail({errc::vm_error,
+              fmt::format("the hypervisor has an active guest with the uuid of '{}', {}, which was "
+                          "not started from here",
+                          domain_.who(), domain_.uuid()),
+              fmt::format("'virsh destroy {}' there ends it", domain_.uuid())});
+      },
       [this](const model::error& why) { fail(why); });
 }
 
@@ -281,7 +289,7 @@ void domain_start::reserve_memory() {
   auto what =
       job::reserve_memory{.bytes = model::memory_to_reserve(now.view(), *domain_.record(now)),
                           .patience = domain_.world()->settings.start,
-                          .cancellation = run_->disks,
+                          .cancellation = run_->cancellation,
                           .served = [world = domain_.world(), who = domain_.who()] {
                             world->status.go_on(who, "memory: in line", "memory");
                           }};
@@ -304,7 +312,7 @@ void domain_start::start_volumes() {
   if (!disks)
     return next_step();
   domain_.run_on_disks(
-      std::move(*disks), disk_job::start_disks{run_->disks},
+      std::move(*disks), disk_job::start_disks{run_->cancellation},
       [this](const disk_job::start_disks::result& devices) {
         run_->has.volumes.insert(devices.begin(), devices.end());
         next_step();
@@ -348,8 +356,10 @@ void domain_start::undo_mark() {
       });
 }
 
-/// What moved since is followed first; nothing may come between this and the build.
-bool domain_start::is_ready_for_guest() {
+/// What moved since is followed first; nothing may come between this and the build, which is of the
+/// same snapshot.
+bool domain_start::is_ready_for_guest(const snapshot& now) {
+  domain_.network.link().turn([&](auto& x) { x.wants(domain_.network.netvm_in(now)); });
   if (domain_.network.link().now().may_start())
     return true;
   with_netvm([this] {
@@ -362,9 +372,9 @@ bool domain_start::is_ready_for_guest() {
 }
 
 void domain_start::create() {
-  if (!is_ready_for_guest())
-    return;
   auto now = domain_.look();
+  if (!is_ready_for_guest(now))
+    return;
   auto* me = domain_.record(now);
   if (!me)
     return fail(model::no_such_domain(domain_.who()));
@@ -447,8 +457,7 @@ void domain_start::spawned() {
 
 void domain_start::open_qubesdb() {
   if (!domain_.entries.has_qubesdb()) {
-    domain_.network.link().turn(
-        [this](auto& x) { x.guest_was_told(domain_.network.netvm_in_record()); });
+    domain_.network.guest_was_told(domain_.network.netvm_in_record());
     domain_.devices.offers_nothing();
     return next_step();
   }
@@ -458,7 +467,7 @@ void domain_start::open_qubesdb() {
   domain_.run(
       domain_.work(job::open_qubesdb{std::move(*entries)}),
       [this, netvm = domain_.network.netvm_in_record()] {
-        domain_.network.link().turn([&](auto& x) { x.guest_was_told(netvm); });
+        domain_.network.guest_was_told(netvm);
         domain_.devices.offers_nothing();
         if (run_ && !run_->failed) // else it is on its way down
           domain_.tell("domain-qdb-create");
@@ -487,7 +496,8 @@ job::start_agent domain_start::agent_work(const std::string& user) const {
   return {.user = user,
           .wait = model::has_feature(v, *me, "qrexec", model::chain::with_template),
           .patience = std::chrono::seconds{model::read_int({v, me}, "qrexec_timeout")},
-          .debug = model::read_bool({v, me}, "debug")};
+          .debug = model::read_bool({v, me}, "debug"),
+          .cancellation = run_->cancellation};
 }
 
 /// The stub domain of a guest may have an agent of its own.

@@ -69,8 +69,8 @@ private:
     std::shared_ptr<void> memory;            ///< set aside by the memory manager
     start_materials has;
     std::vector<model::attachment> taken; ///< required devices, which nobody else gets
-    cancellation_ptr disks =
-        std::make_shared<cancellation>(); ///< ends long copies, and waiting in line
+    cancellation_ptr cancellation =
+        std::make_shared<qubes::cancellation>(); ///< ends long copies, and what it waits for
     std::vector<reply> waiting;
     operation_run run;
   };
@@ -96,7 +96,7 @@ private:
   void prepare_spawn();
   void mark();
   void unmark();
-  bool is_ready_for_guest();
+  bool is_ready_for_guest(const snapshot& now);
   void create();
   void announce_memory();
   void spawned();

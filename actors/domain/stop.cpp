@@ -130,6 +130,10 @@ void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
       [this, to, waiter, asked](const model::error& why) {
         if (domain_.facts().xid < 0) // its guest is gone: the end of its life answers
           return asked();
+        if (why.code == errc::vm_not_started) { // its guest is, and the news is on the way
+          heard_of();
+          return asked();
+        }
         if (why.code == errc::timed_out)
           domain_.degrade(domain_core::trouble::shutdown, "it does not answer a shutdown request");
         auto reason = model::error{

@@ -86,13 +86,15 @@ outcome<void> run(machinery& with, const domain_identity& about, const job::writ
 outcome<void> run(machinery& with, const domain_identity& about, const job::start_agent& what) {
   if (!with.of(about).can().agent)
     return {};
-  return with.tools->start_agent({.name = about.name,
-                                  .uuid = about.uuid,
-                                  .xid = about.xid,
-                                  .user = what.user,
-                                  .wait = what.wait,
-                                  .limit = what.patience,
-                                  .debug = what.debug});
+  return with.tools->start_agent(
+      {.name = about.name,
+       .uuid = about.uuid,
+       .xid = about.xid,
+       .user = what.user,
+       .wait = what.wait,
+       .limit = what.patience,
+       .debug = what.debug,
+       .stop = what.cancellation ? what.cancellation->stop.get_token() : std::stop_token{}});
 }
 
 outcome<bool> run(machinery& with, const domain_identity& about, const job::look_for_agent&) {

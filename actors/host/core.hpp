@@ -7,7 +7,9 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace qubes::actors {
 
@@ -26,6 +28,8 @@ public:
   virtual void change(planner what, const reply& to) = 0;
   /// Actors for whom there are records, and for nobody else. Returns what it looked at.
   virtual snapshot align() = 0;
+  /// `DOMAIN:VOLUME` each, of domains that are being created.
+  virtual std::vector<std::string> being_created_in(std::string_view pool) const = 0;
   /// Its record is gone, and its disks are being removed.
   virtual bool is_leaving(const std::string& domain) const = 0;
 

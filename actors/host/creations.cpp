@@ -36,10 +36,10 @@ std::string uuid_of(std::uint64_t high, std::uint64_t low) {
 model::outcome<model::identity> creations::pick_identity(const model::system& all,
                                                          const model::creation& request) {
   auto result = model::identity{};
-  auto under_way = std::vector<std::int64_t>{};
-  for (auto& [name, numbers] : under_way_)
-    under_way.push_back(numbers.qid);
-  auto qid = model::free_qid(all, under_way);
+  auto qids = std::vector<std::int64_t>{};
+  for (auto& [name, x] : under_way_)
+    qids.push_back(x.numbers.qid);
+  auto qid = model::free_qid(all, qids);
   if (!qid)
     return model::fail(errc::general, "all 9999 numbers for domains are taken",
                        "remove domains that are not needed");
@@ -67,7 +67,8 @@ bool creations::is_free(const model::system& all, const model::creation& request
           || under_way_.contains(name) || host_.is_leaving(name)))
     return false;
   auto value = model::value{dispid};
-  return std::ranges::none_of(under_way_, [&](auto& x) { return x.second.dispid == dispid; })
+  return std::ranges::none_of(under_way_,
+                              [&](auto& x) { return x.second.numbers.dispid == dispid; })
          && std::ranges::none_of(all.domains, [&](auto& x) {
               auto theirs = x->properties.find("dispid");
               return theirs != x->properties.end() && theirs->second == value;
@@ -115,7 +116,7 @@ void creations::carry_out(const ask::create& x, const reply& to) {
     return to.refuse(*plan.refusal);
   auto record = created(plan);
   auto name = record->name.str();
-  if (!under_way_.emplace(name, *as).second)
+  if (!under_way_.emplace(name, under_way{*as, record}).second)
     return to.refuse({errc::vm_already_exists, fmt::format("a domain '{}' is being created", name),
                       "choose another name"});
   auto reply_text = !request.disposable ? std::string{}
@@ -226,9 +227,18 @@ void creations::give_up(const disk_job::domain_target& disks, const model::error
             });
 }
 
+std::vector<std::string> creations::in_pool(std::string_view name) const {
+  auto result = std::vector<std::string>{};
+  for (auto& [who, x] : under_way_)
+    for (auto& it : x.record->volumes)
+      if (it.pool == name)
+        result.push_back(fmt::format("{}:{}", who, it.name));
+  return result;
+}
+
 bool creations::is_untold(const model::domain& x) const {
   auto creation = under_way_.find(x.name.str());
-  return creation != under_way_.end() && creation->second.uuid == x.uuid;
+  return creation != under_way_.end() && creation->second.numbers.uuid == x.uuid;
 }
 
 void creations::note_released(const model::domain& gone) {

@@ -25,6 +25,8 @@ public:
   /// Tells of all that were made meanwhile, and gives them their actors in one go.
   void announce();
 
+  /// Their volumes, `DOMAIN:VOLUME` each.
+  std::vector<std::string> in_pool(std::string_view name) const;
   /// There is a record, and its creation is not told yet.
   bool is_untold(const model::domain& x) const;
   /// Its creation is told just now.
@@ -63,8 +65,12 @@ private:
   };
 
   host_core& host_;
-  std::map<std::string, model::identity, std::less<>> under_way_; ///< by name
-  std::size_t on_their_way_ = 0;                                  ///< without their disks
+  struct under_way {
+    model::identity numbers;
+    model::domain_ptr record;
+  };
+  std::map<std::string, under_way, std::less<>> under_way_; ///< by name
+  std::size_t on_their_way_ = 0;                            ///< without their disks
   std::vector<pending> pending_;
   std::int64_t patient_since_us_ = 0; ///< of the first of them
   std::vector<created_domain> created_;

@@ -74,8 +74,10 @@ void host_pools::carry_out(const ask::add_pool& x, const reply& to) {
 
 /// Removals that are not ended need it as well, also those that a daemon before this one began.
 void host_pools::carry_out(const ask::remove_pool& x, const reply& to) {
-  auto plan = [world = host_.world(), pool = x.pool](const model::view& v) {
-    return plan_remove_pool(v, pool, world->removals.in_pool(pool));
+  auto plan = [this, pool = x.pool](const model::view& v) {
+    return plan_remove_pool(v, pool,
+                            {.removed = host_.world()->removals.in_pool(pool),
+                             .created = host_.being_created_in(pool)});
   };
   host_.world()->removals.when_known([this, me = host_.self->address(), plan, to] {
     if (auto still = caf::actor_cast<registry_actor>(me))

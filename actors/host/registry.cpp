@@ -34,6 +34,13 @@ bool is_of(const directory::entry& actors, const model::domain& x) {
   return actors.uuid == x.uuid && actors.qid == x.qid;
 }
 
+/// Its link was made before, and others may have aligned all of them since.
+bool changes_boot(const model::view& before, const model::view& v, const model::domain* was,
+                  const model::domain* is) {
+  return was && is
+         && model::read_bool({before, was}, "autostart") != model::read_bool({v, is}, "autostart");
+}
+
 } // namespace
 
 registry_actor::behavior_type registry(registry_actor::stateful_pointer<registry_state> self,
@@ -195,16 +202,31 @@ void registry_state::review_firewalls() {
             });
 }
 
+/// A change that was on its way meanwhile has its link from before it was made.
 void registry_state::align_boot(const std::function<void()>& then) {
+  auto what = job::align_boot{who_starts_with_host()};
+  ask_driver(self, world_, {}, what)
+      .then(
+          [this, then, written = what.domains] {
+            if (written == who_starts_with_host())
+              then();
+            else
+              align_boot(then);
+          },
+          [then](const caf::error& why) {
+            spdlog::error("which domains start with the host may be wrong: {}",
+                          from_caf(why).message());
+            then();
+          });
+}
+
+std::set<std::string> registry_state::who_starts_with_host() const {
   auto now = world_->look();
-  auto what = job::align_boot{};
+  auto result = std::set<std::string>{};
   for (auto& x : now.system->domains)
     if (model::read_bool({now.view(), x.get()}, "autostart"))
-      what.domains.insert(x->name.str());
-  ask_driver(self, world_, {}, std::move(what)).then(then, [then](const caf::error& why) {
-    spdlog::error("which domains start with the host may be wrong: {}", from_caf(why).message());
-    then();
-  });
+      result.insert(x->name.str());
+  return result;
 }
 
 /// Most changes are about one record and move nobody: those must be passed over quickly.
@@ -213,6 +235,8 @@ snapshot registry_state::align() {
   if (stopping_)
     return now;
   auto former = std::exchange(aligned_, now.system);
+  auto v = now.view();
+  auto before = model::view{former ? *former : *now.system, v.board, v.machine};
   auto changed = model::who_differs(former ? *former : model::system{}, *now.system);
   for (auto& name : changed) {
     auto* was = former ? former->find(name) : nullptr;
@@ -221,7 +245,7 @@ snapshot registry_state::align() {
       creations_.note_released(*was);
       forget(*was);
     }
-    if (restarts_.contains(domain_part(name)))
+    if (restarts_.contains(domain_part(name)) || changes_boot(before, v, was, is))
       actors::align_boot(self, world_, name);
   }
   if (former)

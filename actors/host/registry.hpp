@@ -28,6 +28,9 @@ public:
   /// Spawns actors of new domains, ends those of removed ones, publishes the directory. A domain
   /// that is being created waits until that is told: nothing may be heard of it before.
   snapshot align() override;
+  std::vector<std::string> being_created_in(std::string_view pool) const override {
+    return creations_.in_pool(pool);
+  }
   bool is_leaving(const std::string& domain) const override { return leaving_.contains(domain); }
 
 private:
@@ -57,6 +60,7 @@ private:
   void tell_netvms(const model::system& former, const snapshot& now,
                    const std::vector<std::string>& changed);
   void align_boot(const std::function<void()>& then);
+  std::set<std::string> who_starts_with_host() const;
   void review_firewalls();
   /// Its record, but not before its creation is told.
   const model::domain* told_record(const std::string& name, const snapshot& now);

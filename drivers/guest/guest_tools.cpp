@@ -157,7 +157,8 @@ public:
     auto patience = x.wait ? fmt::format("QREXEC_STARTUP_TIMEOUT={}", x.limit.count())
                            : std::string{"QREXEC_STARTUP_NOWAIT=1"};
     auto ended = run(as_user(std::move(command)), {run_variable(), patience},
-                     x.wait ? x.limit + start_limit : std::chrono::seconds{start_limit});
+                     x.wait ? x.limit + start_limit : std::chrono::seconds{start_limit},
+                     outputs::together, {.input = {}, .stop = x.stop});
     if (!ended)
       return fail(errc::vm_error, fmt::format("cannot start the qrexec daemon of '{}': {}", x.name,
                                               ended.error().text));

@@ -32,7 +32,8 @@ struct qrexec_agent {
   std::string user; ///< services run as, if nobody says otherwise
   bool wait = true; ///< until it is connected
   std::chrono::seconds limit{60};
-  bool debug = false; ///< its daemon tells what it does
+  bool debug = false;     ///< its daemon tells what it does
+  std::stop_token stop{}; ///< nobody waits for it any more
 };
 
 class guest_tools {

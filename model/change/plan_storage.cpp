@@ -207,24 +207,28 @@ plan plan_add_pool(const view& v, pool x) {
   return std::move(to).finish();
 }
 
-plan plan_remove_pool(const view& v, std::string_view name,
-                      const std::vector<std::string>& unfinished) {
+plan plan_remove_pool(const view& v, std::string_view name, const volumes_between& others) {
   auto it = v.system.find_pool(name);
   if (!it)
     return draft::refuse_quietly(no_pool(name));
   auto users = std::vector<std::string>{};
   for (auto& x : users_of_pool(v, name))
     users.push_back(fmt::format("{}:{}", x.owner, x.property));
-  for (auto& x : unfinished)
-    if (std::ranges::find(users, x) == users.end())
-      users.push_back(fmt::format("{} (which is not removed yet)", x));
+  auto add = [&](const std::vector<std::string>& more, std::string_view why) {
+    for (auto& x : more)
+      if (std::ranges::find(users, x) == users.end())
+        users.push_back(fmt::format("{} (which is {})", x, why));
+  };
+  add(others.created, "being created");
+  add(others.removed, "not removed yet");
   if (!users.empty())
     return draft::refuse_quietly(
         {errc::pool_in_use, fmt::format("pool '{}' is used by {}", name, fmt::join(users, ", ")),
-         unfinished.empty() ? "move or remove these first"
-                            : "move or remove these first; what is not removed yet is tried again "
-                              "when the daemon starts, and given up when its file in "
-                              "'removals' of the state directory is taken away"});
+         others.removed.empty()
+             ? "move or remove these first"
+             : "move or remove these first; what is not removed yet is tried again "
+               "when the daemon starts, and given up when its file in "
+               "'removals' of the state directory is taken away"});
   auto to = draft{v};
   to.announce(of_pool("pool-pre-delete", name));
   to.edit(remove_pool{std::string{name}});

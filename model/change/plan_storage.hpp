@@ -30,8 +30,11 @@ plan plan_set_volume_size(const view& v, const domain& owner, std::string_view v
 plan plan_set_pool_revisions(const view& v, std::string_view pool, std::string_view text);
 plan plan_set_pool_ephemeral(const view& v, std::string_view pool, std::string_view text);
 plan plan_add_pool(const view& v, pool x);
-/// `unfinished`: volumes there whose domain is gone and that are not removed yet.
-plan plan_remove_pool(const view& v, std::string_view pool,
-                      const std::vector<std::string>& unfinished = {});
+/// Volumes that no record has: of domains whose record is gone, or is yet to come. `DOMAIN:VOLUME`.
+struct volumes_between {
+  std::vector<std::string> removed{}; ///< they are not, yet
+  std::vector<std::string> created{};
+};
+plan plan_remove_pool(const view& v, std::string_view pool, const volumes_between& others = {});
 
 } // namespace qubes::model

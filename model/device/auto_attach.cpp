@@ -35,12 +35,6 @@ std::vector<const assignment*> ordered(const domain& x, std::string_view kind) {
 
 } // namespace
 
-const std::vector<assignment>& assigned(const domain& x, std::string_view kind) {
-  static const auto none_of_them = std::vector<assignment>{};
-  auto found = std::ranges::find(x.devices, kind, &device_class::name);
-  return found == x.devices.end() ? none_of_them : found->assignments;
-}
-
 std::vector<const assignment*> required_of(const domain& x, std::string_view kind) {
   auto result = std::vector<const assignment*>{};
   for (auto& it : assigned(x, kind)) {

@@ -34,9 +34,6 @@ struct arrival {
 std::vector<arrival> arrivals(const domain& who, std::string_view kind,
                               const std::vector<device>& offered);
 
-/// Assignments of a class of devices.
-const std::vector<assignment>& assigned(const domain& x, std::string_view kind);
-
 /// Those it cannot start without, in their order. Of several to one port only the most specific:
 /// the device is there once.
 std::vector<const assignment*> required_of(const domain& x, std::string_view kind);

@@ -104,6 +104,10 @@ outcome<void> check_kind(const view& v, const domain& x) {
   if (!can.pci && x.has_pci())
     return fail(errc::vm_error, fmt::format("'{}' is a container and takes no PCI devices", name),
                 "unassign them");
+  for (auto& disk : assigned(x, "block"))
+    if (disk.mode == assignment_mode::required)
+      if (auto able = check_device(v, x, "block", disk.backend); !able)
+        return fail(errc::vm_error, std::move(able.error().text), "unassign it");
   return check_netvm(v, x);
 }
 

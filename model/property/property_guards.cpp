@@ -181,6 +181,12 @@ result virt_mode(const subject& who, const value& next) {
         errc::property_value,
         fmt::format("'{}' has PCI devices assigned, and containers take none", x.name.str()),
         "unassign them first");
+  for (auto& disk : assigned(x, "block"))
+    if (disk.backend != "dom0")
+      return fail(errc::property_value,
+                  fmt::format("'{}' has a disk of '{}' assigned, and containers have only dom0's",
+                              x.name.str(), disk.backend),
+                  "unassign it first");
   return {};
 }
 

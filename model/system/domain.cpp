@@ -37,4 +37,10 @@ bool domain::has_pci() const noexcept {
   });
 }
 
+const std::vector<assignment>& assigned(const domain& x, std::string_view kind) {
+  static const auto none_of_them = std::vector<assignment>{};
+  auto found = std::ranges::find(x.devices, kind, &device_class::name);
+  return found == x.devices.end() ? none_of_them : found->assignments;
+}
+
 } // namespace qubes::model

@@ -118,4 +118,7 @@ struct domain {
 
 using domain_ptr = std::shared_ptr<const domain>;
 
+/// Assignments of a class of devices.
+const std::vector<assignment>& assigned(const domain& x, std::string_view kind);
+
 } // namespace qubes::model

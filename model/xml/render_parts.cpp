@@ -81,7 +81,14 @@ preparation needs_of(const machine& x) {
   return renderer_of(x.form).needs(x);
 }
 
+/// The node is one of dom0's where there are no other backends.
 outcome<std::string> render(const machine& x) {
+  for (auto& disk : x.required_blocks)
+    if (!disk.backend_is_dom0 && !row(x.form).can.backends)
+      return fail(
+          errc::vm_error,
+          fmt::format("the disk {}:{} of '{}' does not reach it", disk.backend, disk.port, x.name),
+          "unassign it");
   return renderer_of(x.form).domain(x);
 }
 
