@@ -57,6 +57,15 @@ struct manner {
   bool by_agent = false;    ///< the domain's agent does it; refused where that cannot hear
   std::string_view shown{}; ///< what `qvmctl status` says of one that takes long; "" for nothing
 
+private:
+  template <class Change>
+  constexpr manner with(Change change) const {
+    auto result = *this;
+    change(result);
+    return result;
+  }
+
+public:
   constexpr manner asks(std::string_view x) const {
     return with([x](auto& it) { it.call = x; });
   }
@@ -75,14 +84,6 @@ struct manner {
 
   /// A job may also be done when whoever asked has given it up.
   constexpr bool may_begin_late() const { return call.empty() || takes_away; }
-
-private:
-  template <class Change>
-  constexpr manner with(Change change) const {
-    auto result = *this;
-    change(result);
-    return result;
-  }
 };
 
 inline constexpr auto host_call = manner{lane::host, &call_limits::host_call};

@@ -43,6 +43,15 @@ struct manner {
   bool changes_disks = false;     ///< it must be known whether a guest is at work on them
   std::string_view remembered{};  ///< what `qvmctl why` calls it; "" where others see to that
 
+private:
+  template <class Change>
+  constexpr manner with(Change change) const {
+    auto result = *this;
+    change(result);
+    return result;
+  }
+
+public:
   constexpr manner within(std::chrono::seconds order_limits::*x) const {
     return with([x](auto& it) { it.limit = x; });
   }
@@ -59,14 +68,6 @@ struct manner {
   constexpr bool is_for(receiver x) const {
     return by == x
            || (by == receiver::domain_or_host && (x == receiver::domain || x == receiver::host));
-  }
-
-private:
-  template <class Change>
-  constexpr manner with(Change change) const {
-    auto result = *this;
-    change(result);
-    return result;
   }
 };
 

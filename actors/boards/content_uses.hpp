@@ -3,6 +3,7 @@
 // Who reads what volumes hold, and who changes it under the eyes of readers.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,7 +17,7 @@ class content_uses {
 public:
   using place = std::pair<std::string, std::string>; ///< pool and vid
 
-  enum class use {
+  enum class use : std::uint8_t {
     read,
     change, ///< in place, or its end
   };

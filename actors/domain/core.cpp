@@ -35,7 +35,7 @@ std::string domain_core::directory_of_mine() const {
 
 model::outcome<disk_job::volume_target> domain_core::my_volume(const std::string& volume) const {
   auto now = look();
-  auto me = now.system->share(who_);
+  auto me = record(now) ? now.system->share(who_) : nullptr;
   if (!me)
     return tl::unexpected{model::no_such_domain(who_)};
   if (!me->find_volume(volume))
@@ -46,7 +46,7 @@ model::outcome<disk_job::volume_target> domain_core::my_volume(const std::string
 
 std::optional<disk_job::domain_target> domain_core::my_disks() const {
   auto now = look();
-  auto me = now.system->share(who_);
+  auto me = record(now) ? now.system->share(who_) : nullptr;
   if (!me || me->volumes.empty())
     return std::nullopt;
   return disk_job::domain_target{.system = now.system, .domain = std::move(me)};

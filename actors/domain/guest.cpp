@@ -136,6 +136,8 @@ void domain_guest::reconcile(const model::guest& truth) {
       domain_.removal.clean_up(); // of an earlier life of the daemon
     return;
   }
+  if (!domain_.stop.is_destroying()) // a kill that did not work is over
+    domain_.recover({domain_core::trouble::kill});
   if (domain_.facts().state != power::halted && domain_.facts().xid != truth.xid)
     domain_.stop.stopped(); // one life ended and another began while nobody looked
   if (domain_.stop.is_stopping_volumes()) {

@@ -24,9 +24,14 @@ outcome<void> prepare(machinery& with, const model::xml::preparation& what) {
   for (auto& x : what.bridges)
     if (auto done = with.container_host->bring_up_bridge(x.name, x.own); !done)
       return done;
-  for (auto& x : what.file_systems)
+  for (auto& x : what.file_systems) {
     if (auto done = with.container_host->prepare_file_system(x.volume, x.path, x.make); !done)
       return done;
+    if (x.link.empty())
+      continue;
+    if (auto done = with.container_host->link(x.link, x.path); !done)
+      return done;
+  }
   return {};
 }
 

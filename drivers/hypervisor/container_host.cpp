@@ -17,6 +17,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
 #include <utility>
 
 namespace qubes::drivers {
@@ -35,6 +36,7 @@ public:
   outcome<void> bring_up_bridge(const std::string& name, bool own) override;
   outcome<void> prepare_file_system(const std::string& volume, const std::string& path,
                                     bool make) override;
+  outcome<void> link(const std::string& name, const std::string& path) override;
 
 private:
   bool is_bridge(const std::string& name) const {
@@ -93,6 +95,18 @@ outcome<void> real_container_host::prepare_file_system(const std::string& volume
                           "to run from",
                           volume, path),
               "it may be ext4, xfs, btrfs, squashfs or erofs, without partitions");
+}
+
+outcome<void> real_container_host::link(const std::string& name, const std::string& path) {
+  auto failed = std::error_code{};
+  auto next = name + ".next";
+  std::filesystem::create_directories(std::filesystem::path{name}.parent_path(), failed);
+  if (::unlink(next.c_str()) != 0 && errno != ENOENT)
+    return fail(errc::general, fmt::format("cannot replace '{}': {}", next, reason(errno)));
+  if (::symlink(path.c_str(), next.c_str()) != 0 || ::rename(next.c_str(), name.c_str()) != 0)
+    return fail(errc::general,
+                fmt::format("cannot give '{}' the short name '{}': {}", path, name, reason(errno)));
+  return {};
 }
 
 outcome<void> real_container_host::make_file_system(const std::string& volume,

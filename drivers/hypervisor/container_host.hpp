@@ -20,6 +20,9 @@ public:
   /// what refusals call it.
   virtual model::outcome<void> prepare_file_system(const std::string& volume,
                                                    const std::string& path, bool make) = 0;
+
+  /// In place of what the link led to before.
+  virtual model::outcome<void> link(const std::string& name, const std::string& path) = 0;
 };
 
 /// `mkfs`: a program that makes a file system, "" for none. `sysfs`: usually /sys.

@@ -17,7 +17,8 @@ struct bridge_use {
 struct file_system_use {
   std::string volume;
   std::string path;
-  bool make = false; ///< a file system, where there is nothing yet
+  bool make = false;  ///< a file system, where there is nothing yet
+  std::string link{}; ///< the name of it that the XML has, "" for its path
 };
 
 struct preparation {

@@ -14,14 +14,30 @@ constexpr auto addresses6_of_domains = "64";
 
 // -- file systems ---------------------------------------------------------------------------------
 
+/// A loop device of the kernel has no more room for the name of its file, and libvirt uses none
+/// whose name does not fit.
+constexpr auto longest_image = std::size_t{63};
+constexpr auto short_names = "/run/qvmd/disks";
+
+bool is_device(const block_device& x) {
+  return x.path.starts_with("/dev/");
+}
+
+std::string link_to(const machine& of, const block_device& x) {
+  return is_device(x) || x.path.size() <= longest_image
+             ? std::string{}
+             : fmt::format("{}/{}/{}", short_names, of.name, x.volume);
+}
+
 /// Images are mounted by way of a loop device that libvirt sets up.
-void add_file_system(pugi::xml_node to, const block_device& x, const std::string& at) {
-  auto is_device = x.path.starts_with("/dev/");
+void add_file_system(pugi::xml_node to, const machine& of, const block_device& x,
+                     const std::string& at) {
   auto node = add(to, "filesystem",
-                  {{"type", is_device ? "block" : "file"}, {"accessmode", "passthrough"}});
-  if (!is_device)
+                  {{"type", is_device(x) ? "block" : "file"}, {"accessmode", "passthrough"}});
+  if (!is_device(x))
     add(node, "driver", {{"type", "loop"}, {"format", "raw"}});
-  add(node, "source", {{is_device ? "dev" : "file", x.path}});
+  auto link = link_to(of, x);
+  add(node, "source", {{is_device(x) ? "dev" : "file", link.empty() ? x.path : link}});
   add(node, "target", {{"dir", at}});
   if (!x.rw)
     add(node, "readonly");
@@ -38,11 +54,11 @@ outcome<void> add_volumes(pugi::xml_node to, const machine& x) {
   auto root = find_volume(x, "root");
   if (!root)
     return fail(errc::vm_error, fmt::format("{} has no root volume to run from", x.name));
-  add_file_system(to, *root, "/");
+  add_file_system(to, x, *root, "/");
   if (auto own = find_volume(x, "private"))
-    add_file_system(to, *own, private_at);
+    add_file_system(to, x, *own, private_at);
   if (auto scratch = find_volume(x, "volatile"); scratch && !x.bridged.volatile_at.empty())
-    add_file_system(to, *scratch, x.bridged.volatile_at);
+    add_file_system(to, x, *scratch, x.bridged.volatile_at);
   return {};
 }
 
@@ -165,7 +181,10 @@ public:
       auto scratch = volume.volume == "volatile" && !x.bridged.volatile_at.empty();
       auto own = volume.volume == "private" || scratch;
       if (own || volume.volume == "root")
-        result.file_systems.push_back({.volume = volume.volume, .path = volume.path, .make = own});
+        result.file_systems.push_back({.volume = volume.volume,
+                                       .path = volume.path,
+                                       .make = own,
+                                       .link = link_to(x, volume)});
     }
     return result;
   }

@@ -289,6 +289,27 @@ TEST_F(creations, do_not_take_the_patience_of_others_for_theirs) {
   let_go();
 }
 
+/// Its disks are on their way there, and no record has them yet.
+TEST_F(creations, keep_the_pool_that_they_are_made_in) {
+  ASSERT_EQ(sim.ask("", ask::add_pool{{.name = "other",
+                                       .driver = "file",
+                                       .attributes = {{"dir_path", "/other"},
+                                                      {"driver", "file"},
+                                                      {"name", "other"}}}}),
+            "");
+  sim.lanes().hold("other:");
+  auto born = sim.post(bytes("admin.vm.CreateInPool.AppVM", "dom0", "name=a label=red pool=other"));
+  sim.run_until_idle();
+  ASSERT_GT(sim.lanes().held(), 0U);
+  auto removed = sim.send("", ask::remove_pool{"other"});
+  sim.run_until_idle();
+  ASSERT_TRUE(sim.answer_to(removed));
+  EXPECT_EQ(sim.answer_to(removed)->error().code, model::errc::pool_in_use);
+  EXPECT_THAT(why(*sim.answer_to(removed)), HasSubstr("a:private (which is being created)"));
+  let_go();
+  EXPECT_EQ(sim.reply_to(born).frames.front(), ok);
+}
+
 TEST_F(population, a_creation_asks_the_drivers_only_for_what_is_kept) {
   auto made = std::vector<std::string>{};
   sim.disks().set_script([&](drivers::disk_call which, auto& what) {

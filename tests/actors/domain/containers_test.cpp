@@ -54,6 +54,16 @@ struct container_host : ::testing::TestWithParam<std::uint64_t> {
 INSTANTIATE_TEST_SUITE_P(seeds, container_host,
                          ::testing::Range(std::uint64_t{0}, std::uint64_t{5}));
 
+/// Somebody else has started it, by hand.
+TEST_P(container_host, a_guest_with_the_uuid_of_another_is_left_alone) {
+  sim.containers().listen({}); // nobody hears of it
+  ASSERT_TRUE(sim.containers().create(uuid("app0"), "<domain><name>stranger</name></domain>"));
+  auto started = sim.ask("app0", ask::start{});
+  ASSERT_FALSE(started);
+  EXPECT_THAT(started.error().message(), HasSubstr("virsh destroy"));
+  EXPECT_THAT(sim.containers().guests(), SizeIs(1)) << "the stranger";
+}
+
 TEST_P(container_host, each_domain_starts_where_it_belongs) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::start{}));

@@ -1053,6 +1053,23 @@ TEST_F(firewalled, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
   EXPECT_EQ(rules("app0"), "action=drop\n");
 }
 
+/// The file was read for the rules that end, and is another one by now.
+TEST_F(firewalled, rules_that_are_set_while_others_end_stay) {
+  start("app0");
+  ASSERT_EQ(set(with_end(now_s + 60)), "");
+  sim.lanes().hold("app0");
+  sim.pass(std::chrono::seconds{70});
+  auto ticket =
+      sim.send("app0", ask::set_firewall{"action=accept dst4=10.0.0.9/32\naction=drop\n"});
+  sim.run_until_idle();
+  ASSERT_FALSE(sim.answer_to(ticket));
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_TRUE(*sim.answer_to(ticket));
+  EXPECT_THAT(file(), HasSubstr("10.0.0.9"));
+  EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.9/32");
+}
+
 TEST_F(firewalled, a_rule_follows_a_clock_that_is_set) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 7200)), "");
@@ -1066,7 +1083,7 @@ TEST_F(firewalled, a_rule_follows_a_clock_that_is_set) {
 TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
-  sim.disk().fail_at(1, "No space left on device"); // after the file was read
+  sim.disk().fail_at(2, "No space left on device"); // after the file was read, and found the same
   sim.pass(std::chrono::seconds{120});
   EXPECT_EQ(pushed(), "action=drop");
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));

@@ -285,6 +285,34 @@ TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
               testing::ElementsAre(testing::Field(&model::network_link::netvm, "sys-net0")));
 }
 
+/// The default may become another between the last look and the build.
+TEST_P(lives, that_are_built_have_their_rules_at_the_netvm_they_are_built_on) {
+  ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
+  for (auto netvm : {"sys-net0", "sys-net1"})
+    ASSERT_TRUE(sim.ask(netvm, ask::start{}));
+  for (auto moment = 0; moment < 120; ++moment) {
+    for (auto netvm : {"sys-net1", "sys-net0"})
+      sim.tools().forget(netvm);
+    ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
+    auto start = sim.send("app0", ask::start{});
+    for (auto left = moment; left > 0 && sim.step(); --left) {
+    }
+    sim.send("", ask::set_property{"default_netvm", "sys-net0"});
+    while (!sim.hypervisor().devices(uuid("app0")) && sim.step()) {
+    }
+    auto built = sim.hypervisor().devices(uuid("app0"));
+    ASSERT_TRUE(built);
+    ASSERT_THAT(built->links, SizeIs(1));
+    auto knows_it = std::ranges::any_of(sim.tools().written(built->links[0].netvm), [](auto& x) {
+      return x.path.starts_with("/qubes-firewall/10.137.0.");
+    });
+    EXPECT_TRUE(knows_it) << "at moment " << moment;
+    sim.run();
+    ASSERT_TRUE(*sim.answer_to(start));
+    ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  }
+}
+
 /// A change waits for a netvm that halts; when that stays, the change leads elsewhere.
 TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
@@ -308,6 +336,119 @@ TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
     EXPECT_TRUE(sim.ask("sys-net1", ask::shutdown{.wait = true}));
   }
   EXPECT_EQ(sim.ask("sys-net0", ask::shutdown{}).error().code, model::errc::vm_in_use);
+}
+
+// -- what takes long ------------------------------------------------------------------------------
+
+/// Whoever asked is told so, and the change goes on as if nothing had been.
+TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  sim.lanes().hold("store");
+  auto since = sim.events().size();
+  auto change = sim.send("app0", ask::set_property{"netvm", "sys-net0"});
+  auto global = sim.send("", ask::set_property{"check_updates_vm", "False"});
+  sim.run_until_idle();
+  sim.pass(sim.world().settings.commit + std::chrono::seconds{1});
+  for (auto x : {change, global}) {
+    ASSERT_TRUE(sim.answer_to(x));
+    EXPECT_EQ(sim.answer_to(x)->error().code, model::errc::timed_out);
+  }
+  EXPECT_EQ(heard("app0", "property-set:netvm", since), 0);
+  sim.lanes().hold("");
+  sim.run();
+  EXPECT_EQ(heard("app0", "property-set:netvm", since), 1);
+  EXPECT_EQ(heard("", "property-set:check_updates_vm", since), 1);
+  EXPECT_THAT(sim.hypervisor().devices(uuid("app0"))->links,
+              testing::ElementsAre(testing::Field(&model::network_link::netvm, "sys-net0")));
+  EXPECT_TRUE(sim.ask("sys-net1", ask::shutdown{.wait = true})) << "nobody is its client";
+}
+
+/// Its file is read again while a change of it has prepared the boot and waits for the disk.
+TEST_P(lives, start_with_the_host_as_the_record_says_whatever_came_between) {
+  for (auto round = 0; round < 20; ++round) {
+    auto wanted = round % 2 == 0;
+    auto change = sim.send("app0", ask::set_property{"autostart", wanted ? "True" : "False"});
+    for (auto left = sim.chance()() % 40; left > 0 && sim.step(); --left) {
+    }
+    caf::anon_send(sim.world().store, atom::reload_v);
+    caf::anon_send(sim.world().registry, atom::reload_v);
+    sim.run();
+    ASSERT_TRUE(*sim.answer_to(change));
+    EXPECT_EQ(sim.boot().domains.contains("app0"), wanted);
+  }
+}
+
+/// It asks its backend first, which does not answer before the next life.
+TEST_P(lives, are_given_no_device_that_an_earlier_one_asked_for) {
+  for (auto who : {"app0", "app1"})
+    ASSERT_TRUE(sim.ask(who, ask::start{}));
+  sim.tools().guest_writes("app1", "/qubes-block-devices/sda/desc", "a disk");
+  sim.tools().guest_writes("app1", "/qubes-block-devices/sda/size", "1000");
+  sim.tools().guest_writes("app1", "/qubes-block-devices/sda/mode", "w");
+  sim.tools().guest_writes("app1", "/qubes-block-devices", "");
+  sim.run();
+  sim.lanes().hold("app1");
+  auto attach = sim.send("app0", ask::attach_device{"block", "app1+sda"});
+  sim.run_until_idle();
+  ASSERT_FALSE(sim.answer_to(attach));
+  ASSERT_GT(sim.lanes().held(), 0U);
+  sim.send("app0", ask::kill{});
+  sim.run_until_idle();
+  sim.send("app0", ask::start{});
+  sim.run_until_idle();
+  ASSERT_EQ(sim.state_of("app0"), power::running);
+  sim.lanes().hold("");
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(attach));
+  EXPECT_EQ(sim.answer_to(attach)->error().code, model::errc::vm_not_running);
+  EXPECT_THAT(sim.hypervisor().attached(uuid("app0")),
+              testing::Not(testing::Contains(testing::HasSubstr("sda"))));
+}
+
+TEST_P(lives, that_are_killed_while_they_wait_for_their_agent_wait_no_more) {
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
+  sim.lanes().hold("app0 agent");
+  sim.send("app0", ask::start{});
+  sim.run_until_idle();
+  ASSERT_EQ(sim.lanes().held(), 1U);
+  sim.send("app0", ask::kill{});
+  sim.run_until_idle();
+  sim.lanes().hold("");
+  sim.run();
+  ASSERT_FALSE(sim.tools().agents().empty());
+  EXPECT_TRUE(sim.tools().agents().back().stop.stop_requested());
+}
+
+TEST_P(lives, that_are_gone_leave_nobody_without_the_reason) {
+  sim.lanes().hold("app0", drivers::lane::disk);
+  auto notes = sim.send("app0", ask::get_notes{});
+  sim.run_until_idle();
+  ASSERT_FALSE(sim.answer_to(notes));
+  auto removal = sim.send("app0", ask::remove{});
+  sim.run_until_idle();
+  sim.lanes().hold("");
+  sim.run();
+  ASSERT_TRUE(*sim.answer_to(removal));
+  ASSERT_TRUE(sim.answer_to(notes));
+  auto& how = *sim.answer_to(notes);
+  EXPECT_TRUE(how || how.error().code == model::errc::vm_not_found) << why(how);
+}
+
+/// The hypervisor says so before the news of its stop is there.
+TEST_P(lives, that_have_gone_down_are_not_said_to_hang) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
+    return which == drivers::fake_call::shutdown && whom == uuid("app0")
+               ? std::optional{model::error{model::errc::vm_not_started, "it is powered off", {}}}
+               : std::nullopt;
+  });
+  auto ticket = sim.send("app0", ask::shutdown{.wait = true});
+  sim.run_until_idle();
+  sim.hypervisor().crash(uuid("app0"));
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(ticket));
+  EXPECT_TRUE(sim.answer_to(ticket)->has_value()) << why(*sim.answer_to(ticket));
 }
 
 // -- what is told ---------------------------------------------------------------------------------

@@ -92,6 +92,19 @@ TEST_F(prepared, a_volume_that_is_empty_gets_a_file_system_once) {
   EXPECT_EQ(read_head(image), made) << "it is not made anew";
 }
 
+TEST_F(prepared, a_long_name_has_a_short_one_that_leads_to_the_present_image) {
+  auto name = place / "links/work/private";
+  for (auto content : {"one", "two"}) {
+    auto path = place / content;
+    std::ofstream{path} << content;
+    auto done = host->link(name, path);
+    ASSERT_TRUE(done) << done.error().message();
+    auto found = std::string{};
+    std::ifstream{name} >> found;
+    EXPECT_EQ(found, content);
+  }
+}
+
 TEST_F(prepared, what_is_no_file_system_is_refused_and_stays_as_it_is) {
   make(8 << 20, "precious");
   for (auto may_make : {false, true}) {

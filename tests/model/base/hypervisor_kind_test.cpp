@@ -142,6 +142,23 @@ TEST_F(containers, take_no_pci_devices) {
   EXPECT_THAT(plan.refusal->text, HasSubstr("takes no PCI devices"));
 }
 
+/// What others call sda is not what dom0 calls so.
+TEST_F(containers, have_no_disks_of_other_domains) {
+  edit("work", [](auto& x) {
+    auto disk = assignment{};
+    disk.backend = "alone";
+    disk.port = "loop0";
+    disk.mode = assignment_mode::required;
+    x.devices.push_back({"block", {disk}});
+  });
+  set("work", "netvm", none{});
+  expect_refused(set_mode("work", "lxc"), errc::property_value, "a disk of 'alone'");
+  contain("work");
+  expect_refused(check_kind(view, (*this)["work"]), errc::vm_error, "unassign");
+  edit("work", [](auto& x) { x.devices.back().assignments[0].backend = "dom0"; });
+  EXPECT_TRUE(check_kind(view, (*this)["work"]));
+}
+
 TEST_F(containers, nobody_changes_over_while_it_runs) {
   run("work");
   expect_refused(set_mode("work", "lxc"), errc::vm_not_halted, "shut it down");

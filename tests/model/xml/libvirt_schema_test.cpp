@@ -66,7 +66,7 @@ public:
       host_.set("sys-firewall", "virt_mode", mode);
     features();
     volumes();
-    blocks();
+    blocks(std::string_view{of.name} == "xen");
     if (mode == "hvm" && maybe())
       host_.assign_pci("work");
     host_.edit("work", [](auto& x) { x.uuid = "7db78950-c373-4e32-b6a6-4c4e7e4a3fd1"; });
@@ -118,12 +118,12 @@ private:
     });
   }
 
-  void blocks() {
+  void blocks(bool also_of_others) {
     auto some = device_class{"block", {}};
     auto count = chance_() % 3;
     for (auto i = 0U; i < count; ++i) {
       auto x = assignment{};
-      x.backend = maybe() ? "dom0" : "sys-net";
+      x.backend = also_of_others && maybe() ? "sys-net" : "dom0";
       x.port = "sd" + std::string{static_cast<char>('a' + i)};
       if (maybe())
         x.options = {{"read-only", maybe() ? "yes" : "no"}};
