@@ -147,9 +147,9 @@ public:
 
   /// The same of a file that was read beside others: whoever read it since then knows better.
   bool find_first(const std::string& domain, const std::string& file,
-                  std::vector<std::string> findings) {
+                  const std::vector<std::string>& findings) {
     auto guard = std::lock_guard{mutex_};
-    return files_[domain].try_emplace(file, std::move(findings)).second;
+    return files_[domain].try_emplace(file, findings).second;
   }
 
   bool is_understood(const std::string& domain, const std::string& file) const {

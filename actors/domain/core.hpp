@@ -108,13 +108,13 @@ public:
   void run(Work what, Ok ok, Bad bad, Late late) {
     ask_driver(self, world_, std::move(what))
         .then(
-            [this, life = life_, ok, late](auto&... found) {
+            [this, life = life_, ok = std::move(ok), late](auto&... found) {
               if (life == life_)
                 ok(found...);
               else
                 late();
             },
-            [this, life = life_, bad, late](caf::error& x) {
+            [this, life = life_, bad = std::move(bad), late](caf::error& x) {
               if (life == life_)
                 bad(from_caf(x));
               else

@@ -32,7 +32,7 @@ constexpr bool may_become(preload_stage from, preload_stage to) noexcept {
   case making: return to == ready || to == dying;
   case ready: return to == promised || to == given || to == dying;
   case promised: return to == given || to == dying;
-  case given: return false;
+  case given:
   case dying: return false;
   }
   return false;

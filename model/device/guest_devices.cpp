@@ -178,7 +178,7 @@ std::string unescaped(std::string_view text) {
 }
 
 std::string unless_unknown(std::string text) {
-  return text == "unknown" ? std::string{} : text;
+  return text == "unknown" ? std::string{} : std::move(text);
 }
 
 std::vector<std::string_view> words_of(std::string_view text, char between) {
