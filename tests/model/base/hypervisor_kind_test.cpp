@@ -284,6 +284,39 @@ TEST_F(containers, that_provide_network_have_a_leg_where_their_clients_are) {
   EXPECT_NE(x.bridged.downlink.mac, x.mac);
 }
 
+TEST_F(containers, reach_their_netvm_by_ipv6_through_an_address_of_the_link) {
+  set("sys-firewall", "netvm", none{});
+  feature("sys-firewall", "ipv6", "1");
+  contain("sys-firewall");
+  contain("work");
+  auto& form = xml::renderer_of(hypervisor_kind::lxc);
+  EXPECT_EQ(qubes::tests::canonical(form.interface(xml::gather(view, (*this)["work"]))),
+            qubes::tests::canonical(R"(
+    <interface type="bridge"><mac address="00:16:3e:5f:00:04"/><source bridge="qvbr3"/>
+      <ip family="ipv4" address="10.137.0.4" prefix="32" peer="10.137.0.3"/>
+      <ip family="ipv6" address="fd09:24ef:4179::a89:4" prefix="128"/>
+      <route family="ipv4" address="0.0.0.0" prefix="0" gateway="10.137.0.3"/>
+      <route family="ipv6" address="fd09:24ef:4179::a89:3" prefix="128" gateway="fe80::1"/>
+      <route family="ipv6" address="::" prefix="0" gateway="fe80::1"/></interface>)"));
+  auto netvm = xml::gather(view, (*this)["sys-firewall"]);
+  netvm.volumes.push_back({.volume = "root", .path = "/images/root", .domain = {}});
+  auto text = xml::render(netvm);
+  ASSERT_TRUE(text) << text.error().message();
+  EXPECT_THAT(*text, HasSubstr(R"(address="fd09:24ef:4179::a89:3" prefix="64")"));
+  EXPECT_THAT(*text, HasSubstr(R"(address="fe80::1" prefix="64")"));
+}
+
+TEST_F(containers, have_their_real_addresses_whatever_is_to_be_shown) {
+  contain("sys-firewall");
+  contain("work");
+  feature("work", "net.fake-gateway", "192.168.5.1");
+  feature("work", "net.fake-ip", "192.168.5.2");
+  feature("sys-firewall", "net.fake-ip", "192.168.6.2");
+  auto x = xml::gather(view, (*this)["work"]);
+  EXPECT_EQ(x.ip, "10.137.0.4");
+  EXPECT_EQ(x.bridged.gateway, "10.137.0.3");
+}
+
 TEST(hypervisor_kinds, an_interface_says_at_which_bridge_it_is) {
   EXPECT_EQ(xml::interface_bridge("<interface type='bridge'><source bridge='b'/></interface>"),
             "b");
