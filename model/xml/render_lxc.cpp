@@ -104,9 +104,9 @@ void add_uplink(pugi::xml_node to, const machine& x) {
       {{"family", "ipv4"}, {"address", "0.0.0.0"}, {"prefix", "0"}, {"gateway", part.gateway}});
   if (!six)
     return;
-  auto lead = [&](const std::string& to, const char* prefix) {
+  auto lead = [&](const std::string& where, const char* prefix) {
     add(node, "route",
-        {{"family", "ipv6"}, {"address", to}, {"prefix", prefix}, {"gateway", link_gateway6}});
+        {{"family", "ipv6"}, {"address", where}, {"prefix", prefix}, {"gateway", link_gateway6}});
   };
   lead(part.gateway6, "128"); // or one that has clients would look for it among them
   lead("::", "0");
