@@ -215,7 +215,7 @@ outcome<std::string> status(const call& x) {
        {{"uri", x.in.hypervisor_uri},
         {"connected", hypervisor.connected},
         {"type", model::row(x.now.machine->kind).libvirt},
-        {"accelerator", accelerator(*x.now.machine)},
+        {"accelerator", hypervisor.connected ? accelerator(*x.now.machine) : json{}},
         {"reason", hypervisor.reason}}},
       {"containers", std::move(containers)},
       {"store",
