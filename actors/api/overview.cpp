@@ -34,6 +34,13 @@ std::string dump(const json& x) {
   return x.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+/// What guests run by; null where that is no choice.
+json accelerator(const model::host& x) {
+  if (!model::row(x.kind).can.emulation)
+    return {};
+  return x.kvm ? "KVM" : "TCG";
+}
+
 const model::label* label_of(const model::subject& about) {
   return about.view.system.find_label(std::string_view{model::read_text(about, "label")});
 }
@@ -208,6 +215,7 @@ outcome<std::string> status(const call& x) {
        {{"uri", x.in.hypervisor_uri},
         {"connected", hypervisor.connected},
         {"type", model::row(x.now.machine->kind).libvirt},
+        {"accelerator", hypervisor.connected ? accelerator(*x.now.machine) : json{}},
         {"reason", hypervisor.reason}}},
       {"containers", std::move(containers)},
       {"store",

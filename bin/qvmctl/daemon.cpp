@@ -76,10 +76,12 @@ std::string amount(const json& x, const char* key) {
 std::string connection_text(const session& s, const json& x) {
   auto connected = text(x, "connected") == "true";
   auto reason = text(x, "reason");
-  return fmt::format("{}  {} {}{}",
+  auto by = text(x, "accelerator");
+  return fmt::format("{}  {}{} {}{}",
                      connected ? s.out.paint("connected", style::good)
                                : s.out.paint("not connected", style::bad),
-                     text(x, "type"), text(x, "uri"), reason.empty() ? "" : ": " + reason);
+                     text(x, "type"), by.empty() ? "" : fmt::format(" by {}", by), text(x, "uri"),
+                     reason.empty() ? "" : ": " + reason);
 }
 
 std::string store_health(const session& s, const json& store) {

@@ -1,6 +1,7 @@
 #include "drivers/hypervisor/libvirt.hpp"
 
 #include "drivers/hypervisor/begin_limit.hpp"
+#include "drivers/hypervisor/kvm.hpp"
 #include "drivers/hypervisor/libvirt_events.hpp"
 #include "drivers/hypervisor/libvirt_session.hpp"
 #include "drivers/hypervisor/libxl_log.hpp"
@@ -505,6 +506,18 @@ outcome<void> libvirt_hypervisor::shutdown(const std::string& uuid) {
   });
 }
 
+/// What libvirt offers need not work.
+bool runs_by_kvm(virConnectPtr link) {
+  auto offers = text_handle{virConnectGetCapabilities(link)};
+  if (!offers
+      || std::string_view{offers.get()}.find("<domain type='kvm'") == std::string_view::npos)
+    return false;
+  auto tried = try_kvm("/dev/kvm");
+  if (!tried)
+    spdlog::warn("guests are emulated (TCG), which is slow: {}", tried.error().text);
+  return tried.has_value();
+}
+
 outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
   auto link = borrow(traffic::host);
   if (!link)
@@ -513,9 +526,7 @@ outcome<void> libvirt_hypervisor::describe_host(model::host& into) {
   if (virNodeGetInfo(link->get(), &info) < 0)
     return tl::unexpected{refusal(*link, errc::hypervisor, "describe the host", complaint::last())};
   into.kind = driver().kind;
-  auto offers = text_handle{virConnectGetCapabilities(link->get())};
-  into.kvm =
-      offers && std::string_view{offers.get()}.find("<domain type='kvm'") != std::string_view::npos;
+  into.kvm = can().emulation && runs_by_kvm(link->get());
   into.memory_kib = info.memory;
   into.cpus = info.cpus;
   return {};

@@ -89,13 +89,15 @@ outcome<std::string> interface_commands(const std::string& links, const std::str
     result += fmt::format("link set dev {} name {}\n", name, wanted_name);
     name = wanted_name;
   }
-  for (auto x : device.children("ip"))
-    result += fmt::format("address add {} peer {}/{} dev {}\n", x.attribute("address").value(),
-                          x.attribute("peer").value(), x.attribute("prefix").value(), name);
+  for (auto x : device.children("ip")) {
+    auto peer = std::string_view{x.attribute("peer").value()};
+    result += fmt::format("address add {}{}{}/{} dev {}\n", x.attribute("address").value(),
+                          peer.empty() ? "" : " peer ", peer, x.attribute("prefix").value(), name);
+  }
   result += fmt::format("link set dev {} up\n", name);
   for (auto x : device.children("route"))
-    result +=
-        fmt::format("route add default via {} dev {}\n", x.attribute("gateway").value(), name);
+    result += fmt::format("route add {}/{} via {} dev {}\n", x.attribute("address").value(),
+                          x.attribute("prefix").value(), x.attribute("gateway").value(), name);
   return result;
 }
 

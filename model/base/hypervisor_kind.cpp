@@ -29,6 +29,8 @@ constexpr std::array ability_rows{
     ability_row{"boots a kernel of the host", &abilities::kernels},
     ability_row{"memory hotplug", &abilities::memory_hotplug},
     ability_row{"memory manager (qmemman)", &abilities::memory_manager},
+    ability_row{"emulates the processor (TCG) where that cannot run guests itself (KVM)",
+                &abilities::emulation},
     ability_row{"stub domains", &abilities::stub_domains},
     ability_row{"XenStore", &abilities::xenstore},
     ability_row{"QubesDB", &abilities::qubesdb},

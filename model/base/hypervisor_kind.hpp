@@ -42,6 +42,7 @@ struct abilities {
   bool qubesdb = true; ///< of the guest
   bool agent = true;   ///< qrexec's, in the guest
   bool memory_manager = true;
+  bool emulation = false; ///< of the processor, where that cannot run guests itself
   bool statistics = true;
 
   bool operator==(const abilities&) const = default;
@@ -61,7 +62,7 @@ inline constexpr std::array kind_rows{
   kind_row{hypervisor_kind::xen, "xen", "xen", "Xen", "host", {}},
   kind_row{hypervisor_kind::qemu, "qemu", "qemu", "QEMU", "host",
            {.backends = false, .memory_hotplug = false, .stub_domains = false, .xenstore = false,
-            .qubesdb = false, .agent = false, .memory_manager = false}},
+            .qubesdb = false, .agent = false, .memory_manager = false, .emulation = true}},
   kind_row{hypervisor_kind::lxc, "lxc", "lxc", "LXC", "containers",
            {.paused_start = false, .sleep = false, .pci = false, .backends = false,
             .kernels = false, .memory_hotplug = false, .stub_domains = false, .xenstore = false,

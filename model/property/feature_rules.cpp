@@ -119,9 +119,34 @@ outcome<void> shown_netmask(const setting& x) {
 // -- containers -------------------------------------------------------------------------------
 
 outcome<void> absolute_path(const setting& x) {
-  if (x.text.empty() || (x.text.starts_with('/') && x.text.find("/../") == x.text.npos))
+  auto goes_up = x.text.find("/../") != x.text.npos || x.text.ends_with("/..");
+  if (x.text.empty() || (x.text.starts_with('/') && !goes_up))
     return {};
   return refuse(x, "this is no absolute path", "give a path that begins with a slash");
+}
+
+/// Of an absolute path; "" for the root.
+std::string_view top_directory(std::string_view path) {
+  while (!path.empty()) {
+    path.remove_prefix(1);
+    auto name = path.substr(0, path.find('/'));
+    if (!name.empty() && name != ".")
+      return name;
+    path.remove_prefix(name.size());
+  }
+  return {};
+}
+
+/// Not where a volume would hide what the host mounts, or everything.
+outcome<void> mount_point(const setting& x) {
+  if (auto sound = absolute_path(x); !sound || x.text.empty())
+    return sound;
+  auto top = top_directory(x.text);
+  constexpr auto reserved = std::array<std::string_view, 5>{"", "rw", "proc", "sys", "dev"};
+  if (std::ranges::find(reserved, top) == reserved.end())
+    return {};
+  return refuse(x, "nothing can be mounted there",
+                "give a directory outside /rw, /proc, /sys and /dev, like /var/tmp");
 }
 
 /// What Linux takes for the name of an interface.
@@ -193,7 +218,7 @@ constexpr std::array feature_rules{
     feature_rule{"net.fake-netmask", local_vm, shown_netmask},
     feature_rule{"net.bridge", qubes_vm, bridge_name},
     feature_rule{"container.init", qubes_vm, absolute_path},
-    feature_rule{"container.volatile", qubes_vm, absolute_path},
+    feature_rule{"container.volatile", qubes_vm, mount_point},
     feature_rule{"preload-dispvm-max", preloading, whole_number, can_preload},
     feature_rule{"preload-dispvm-delay", preloading, preload_delay},
     feature_rule{"preload-dispvm-threshold", admin_vm, whole_number},

@@ -10,6 +10,14 @@ constexpr auto spare = 'e';       ///< the first beyond the four that every doma
 constexpr auto first_block = 'i'; ///< ... and that of disks which are assigned
 constexpr auto last = 'y';
 
+constexpr auto elsewhere = std::string_view{"xvd"};
+constexpr auto by_virtio = std::string_view{"vd"};
+
+std::string with_prefix(std::string_view to, std::string_view from, std::string_view name) {
+  return name.starts_with(from) ? fmt::format("{}{}", to, name.substr(from.size()))
+                                : std::string{name};
+}
+
 /// The name a disk should have; "" when any will do.
 std::string asked_for(const machine& x, const block_attachment& block) {
   if (auto asked = option(block.options, "frontend-dev"); !asked.empty())
@@ -18,6 +26,14 @@ std::string asked_for(const machine& x, const block_attachment& block) {
 }
 
 } // namespace
+
+std::string virtio_name(std::string_view front_end) {
+  return with_prefix(by_virtio, elsewhere, front_end);
+}
+
+std::string front_end_of(std::string_view virtio_name) {
+  return with_prefix(elsewhere, by_virtio, virtio_name);
+}
 
 std::string disk_names::take_letter(char first) {
   for (auto letter = first; letter <= last; ++letter)

@@ -1,13 +1,19 @@
 // Names of a domain's disks, the same on every kind of hypervisor: xvda to xvdd are its own.
+// Only the XML of QEMU calls them otherwise.
 #pragma once
 
 #include "model/xml/renderer.hpp"
 
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qubes::model::xml {
+
+/// A disk that is xvdX elsewhere is vdX to guests of QEMU; other names stay.
+std::string virtio_name(std::string_view front_end);
+std::string front_end_of(std::string_view virtio_name);
 
 /// Each is given away once.
 class disk_names {

@@ -1,6 +1,7 @@
 #include "model/xml/libvirt_xml.hpp"
 
 #include "model/device/device.hpp"
+#include "model/xml/disk_names.hpp"
 
 #include <fmt/format.h>
 #include <pugixml.hpp>
@@ -15,17 +16,17 @@ namespace qubes::model::xml {
 namespace {
 
 /// Volumes of the domain itself; with a kernel the fourth holds its modules.
-bool is_own_disk(std::string_view target, bool with_kernel) {
-  return target == "xvda" || target == "xvdb" || target == "xvdc"
-         || (target == "xvdd" && with_kernel);
+bool is_own_disk(std::string_view front_end, bool with_kernel) {
+  return front_end == "xvda" || front_end == "xvdb" || front_end == "xvdc"
+         || (front_end == "xvdd" && with_kernel);
 }
 
 std::optional<attachment> disk_in(const pugi::xml_node& x, bool with_kernel) {
   constexpr auto devices = std::string_view{"/dev/"};
   auto source = std::string_view{x.child("source").attribute("dev").value()};
-  auto target = std::string_view{x.child("target").attribute("dev").value()};
+  auto front_end = front_end_of(x.child("target").attribute("dev").value());
   if (x.attribute("type").value() != std::string_view{"block"} || !source.starts_with(devices)
-      || target.empty() || is_own_disk(target, with_kernel))
+      || front_end.empty() || is_own_disk(front_end, with_kernel))
     return std::nullopt;
   auto backend = x.child("backenddomain").attribute("name").as_string("dom0");
   auto port = std::string{source.substr(devices.size())};
@@ -35,7 +36,7 @@ std::optional<attachment> disk_in(const pugi::xml_node& x, bool with_kernel) {
                            .port = std::move(port),
                            .identity = {},
                            .options = {{"read-only", x.child("readonly") ? "yes" : "no"},
-                                       {"frontend-dev", std::string{target}}}};
+                                       {"frontend-dev", std::move(front_end)}}};
   auto kind = std::string_view{x.attribute("device").value()};
   if (!kind.empty() && kind != "disk")
     result.options.emplace_back("devtype", kind);

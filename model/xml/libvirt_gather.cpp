@@ -267,8 +267,9 @@ void gather_bridged(const view& v, const domain& x, machine& to) {
   if (provides_network(v, x))
     part.downlink = {.bridge = bridge_of(x), .mac = serving_mac(x)};
   if (netvm) {
-    part.gateway = read_text({v, &x}, "visible_gateway");
-    part.gateway6 = read_text({v, &x}, "visible_gateway6");
+    // What it really has: nobody translates addresses that are shown inside.
+    part.gateway = read_text({v, netvm}, "ip");
+    part.gateway6 = read_text({v, netvm}, "ip6");
   }
 }
 

@@ -11,6 +11,9 @@ constexpr auto period_us = std::int64_t{100'000};
 /// All addresses that domains have: 10.137.0.0/16 and 10.138.0.0/16.
 constexpr auto addresses_of_domains = "13";
 constexpr auto addresses6_of_domains = "64";
+/// Whoever provides network has it at its bridge. That another address is on the link cannot be
+/// said to libvirt, unless it is the peer's of an IPv4 address.
+constexpr auto link_gateway6 = "fe80::1";
 
 // -- file systems ---------------------------------------------------------------------------------
 
@@ -96,21 +99,27 @@ void add_uplink(pugi::xml_node to, const machine& x) {
       {{"family", "ipv4"}, {"address", x.ip}, {"prefix", "32"}, {"peer", part.gateway}});
   auto six = !x.ip6.empty() && !part.gateway6.empty();
   if (six)
-    add(node, "ip",
-        {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", "128"}, {"peer", part.gateway6}});
+    add(node, "ip", {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", "128"}});
   add(node, "route",
       {{"family", "ipv4"}, {"address", "0.0.0.0"}, {"prefix", "0"}, {"gateway", part.gateway}});
-  if (six)
+  if (!six)
+    return;
+  auto lead = [&](const std::string& where, const char* prefix) {
     add(node, "route",
-        {{"family", "ipv6"}, {"address", "::"}, {"prefix", "0"}, {"gateway", part.gateway6}});
+        {{"family", "ipv6"}, {"address", where}, {"prefix", prefix}, {"gateway", link_gateway6}});
+  };
+  lead(part.gateway6, "128"); // or one that has clients would look for it among them
+  lead("::", "0");
 }
 
 void add_downlink(pugi::xml_node to, const machine& x) {
   auto node = add_interface(to, x.bridged.downlink);
   if (!x.ip.empty())
     add(node, "ip", {{"family", "ipv4"}, {"address", x.ip}, {"prefix", addresses_of_domains}});
-  if (!x.ip6.empty())
-    add(node, "ip", {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", addresses6_of_domains}});
+  if (x.ip6.empty())
+    return;
+  add(node, "ip", {{"family", "ipv6"}, {"address", x.ip6}, {"prefix", addresses6_of_domains}});
+  add(node, "ip", {{"family", "ipv6"}, {"address", link_gateway6}, {"prefix", "64"}});
 }
 
 // -- the rest -------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 #include "model/xml/disk_names.hpp"
 #include "model/xml/render_parts.hpp"
 
-#include <algorithm>
 #include <vector>
 
 namespace qubes::model::xml::qemu {
@@ -11,13 +10,34 @@ namespace {
 /// Where the guest's agent is reached, should it have one.
 constexpr auto agent_channel = "org.qemu.guest_agent.0";
 
+/// Ports for devices that come while it runs, beyond one for each that it begins with.
+constexpr auto spare_ports = std::size_t{8};
+
 // -- disks ----------------------------------------------------------------------------------------
 
 struct disk {
-  std::string path, target;
+  std::string path, front_end;
   std::string devtype = "disk";
   bool readonly = false;
 };
+
+/// sda is 0, sdz 25, sdaa 26.
+unsigned number_of(std::string_view name) {
+  auto result = 0U;
+  for (auto letter : name.substr(name.find('d') + 1))
+    result = result * 26 + static_cast<unsigned>(letter - 'a' + 1);
+  return result - 1;
+}
+
+/// There are no discs by virtio. What is vdi without it and sdi are two places.
+void add_scsi_place(pugi::xml_node disk, std::string_view name) {
+  add(disk, "address",
+      {{"type", "drive"},
+       {"controller", "0"},
+       {"bus", "0"},
+       {"target", name.starts_with("vd") ? "1" : "0"},
+       {"unit", std::to_string(number_of(name))}});
+}
 
 void add_disk(pugi::xml_node to, const disk& x) {
   auto is_device = x.path.starts_with("/dev/");
@@ -26,24 +46,19 @@ void add_disk(pugi::xml_node to, const disk& x) {
                   {{"type", is_device ? "block" : "file"}, {"device", cdrom ? "cdrom" : "disk"}});
   add(node, "driver", {{"name", "qemu"}, {"type", "raw"}});
   add(node, "source", {{is_device ? "dev" : "file", x.path}});
-  add(node, "target", {{"dev", x.target}, {"bus", cdrom ? "sata" : "virtio"}});
+  auto name = virtio_name(x.front_end);
+  auto by_scsi = cdrom || !name.starts_with("vd");
+  add(node, "target", {{"dev", name}, {"bus", by_scsi ? "scsi" : "virtio"}});
   if (x.readonly || cdrom)
     add(node, "readonly");
-}
-
-/// The names that guests know their volumes by: vda is root, vdb private, ...
-std::string target_of(std::string_view front_end) {
-  auto letters = front_end.substr(std::min<std::size_t>(3, front_end.size()));
-  return front_end.starts_with("xvd") ? fmt::format("vd{}", letters) : std::string{front_end};
+  if (by_scsi)
+    add_scsi_place(node, name);
 }
 
 disk as_disk(const block_attachment& x, std::string_view front_end) {
   auto devtype = option(x.options, "devtype");
-  auto target = target_of(front_end);
-  if (devtype == "cdrom" && target.starts_with("vd"))
-    target = fmt::format("sd{}", target.substr(2));
   return {.path = x.node,
-          .target = std::move(target),
+          .front_end = std::string{front_end},
           .devtype = devtype == "cdrom" ? devtype : "disk",
           .readonly = option(x.options, "read-only") == "yes"};
 }
@@ -58,7 +73,7 @@ outcome<void> add_disks(pugi::xml_node to, const machine& x) {
     auto name = fmt::format("xvd{}", letters[next++]);
     names.take(name);
     add_disk(to, {.path = volume.path,
-                  .target = target_of(name),
+                  .front_end = name,
                   .devtype = volume.devtype,
                   .readonly = !volume.rw});
   }
@@ -107,6 +122,22 @@ void add_pci(pugi::xml_node to, const pci_attachment& x) {
        {"function", "0x" + x.function}});
 }
 
+std::size_t ports_of(const machine& x) {
+  constexpr auto always = std::size_t{4}; // SCSI, USB, serial channels, the balloon
+  return always + x.volumes.size() + x.required_blocks.size() + x.required_pci.size()
+         + bridges_of(x).size();
+}
+
+void add_controllers(pugi::xml_node to, const machine& x) {
+  add(to, "controller", {{"type", "scsi"}, {"index", "0"}, {"model", "virtio-scsi"}});
+  auto add_bus = [&](std::size_t index, const char* model) {
+    add(to, "controller", {{"type", "pci"}, {"index", std::to_string(index)}, {"model", model}});
+  };
+  add_bus(0, "pcie-root");
+  for (auto i = std::size_t{1}; i <= ports_of(x) + spare_ports; ++i)
+    add_bus(i, "pcie-root-port");
+}
+
 void add_channels(pugi::xml_node to) {
   add(to, "serial", {{"type", "pty"}});
   add(add(to, "console", {{"type", "pty"}}), "target", {{"type", "serial"}, {"port", "0"}});
@@ -135,6 +166,7 @@ public:
     add(root, "clock", {{"offset", "utc"}});
     add_endings(root);
     auto devices = add(root, "devices");
+    add_controllers(devices, x);
     if (auto added = add_disks(devices, x); !added)
       return tl::unexpected{added.error()};
     for (auto* leg : {&x.bridged.uplink, &x.bridged.downlink})

@@ -1534,6 +1534,17 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
   EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
 }
 
+TEST_F(qvmctl, status_says_whether_guests_are_emulated) {
+  serve(always(json{{"hypervisor",
+                     {{"uri", "qemu:///system"},
+                      {"connected", true},
+                      {"type", "QEMU"},
+                      {"accelerator", "TCG"},
+                      {"reason", ""}}}}
+                   .dump()));
+  EXPECT_THAT(ctl({"status"}).out, HasSubstr("connected  QEMU by TCG qemu:///system"));
+}
+
 TEST_F(qvmctl, status_says_what_the_store_runs_on_and_that_it_cannot_write) {
   auto told = [&](json store) {
     serve(always(json{{"store", std::move(store)}}.dump()));

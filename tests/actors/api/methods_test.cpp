@@ -236,10 +236,24 @@ TEST_F(gate_test, overview_status_methods_and_system_info_are_json) {
   EXPECT_EQ(body(call("qvmd.Overview", "dom0"))["domains"].size(),
             sim.world().system.read()->domains.size());
   EXPECT_TRUE(body(call("qvmd.Status", "dom0"))["hypervisor"]["connected"]);
+  EXPECT_TRUE(body(call("qvmd.Status", "dom0"))["hypervisor"]["accelerator"].is_null());
   EXPECT_EQ(body(call("qvmd.Methods", "dom0")).size(), actors::methods().size());
   auto info = body(call("internal.GetSystemInfo", "dom0", "", api::socket::internal));
   EXPECT_EQ(info["domains"]["app0"]["type"], "AppVM");
   EXPECT_EQ(info["domains"]["app0"]["power_state"], "Halted");
+}
+
+TEST_F(gate_test, status_says_whether_guests_are_emulated_where_that_may_be) {
+  auto told = [&](bool kvm) {
+    sim.runtime().world()->machine.update([&](model::host& x) {
+      x.kind = model::hypervisor_kind::qemu;
+      x.kvm = kvm;
+    });
+    auto reply = call("qvmd.Status", "dom0");
+    return nlohmann::json::parse(reply.substr(2))["hypervisor"]["accelerator"];
+  };
+  EXPECT_EQ(told(true), "KVM");
+  EXPECT_EQ(told(false), "TCG");
 }
 
 } // namespace qubes::tests

@@ -59,13 +59,32 @@ TEST(container_process, an_interface_that_is_plugged_in_gets_its_name_address_an
   EXPECT_EQ(*made, "link set dev vnet7 name eth0\n"
                    "address add 10.137.0.10 peer 10.137.0.5/32 dev eth0\n"
                    "link set dev eth0 up\n"
-                   "route add default via 10.137.0.5 dev eth0\n");
+                   "route add 0.0.0.0/0 via 10.137.0.5 dev eth0\n");
   const auto other = std::string{"7: eth0@if8: <> mtu 1500\\    link/ether 00:16:3e:60:00:05\n"};
   made = interface_commands(lo + other + mine, device);
   ASSERT_TRUE(made);
   EXPECT_THAT(*made, testing::StartsWith("address add 10.137.0.10 peer 10.137.0.5/32 dev vnet7\n"));
   EXPECT_FALSE(interface_commands(lo + other, device));
   EXPECT_FALSE(interface_commands(lo, "no xml"));
+}
+
+TEST(container_process, an_interface_with_addresses_of_both_families_gets_both_routes) {
+  auto made = interface_commands(
+      "9: vnet7@if10: <> mtu 1500\\    link/ether 00:16:3e:5f:00:0a\n",
+      R"(<interface type="bridge"><mac address="00:16:3e:5f:00:0a"/><source bridge="qvbr5"/>)"
+      R"(<ip family="ipv4" address="10.137.0.10" prefix="32" peer="10.137.0.5"/>)"
+      R"(<ip family="ipv6" address="fd09::a89:a" prefix="128"/>)"
+      R"(<route family="ipv4" address="0.0.0.0" prefix="0" gateway="10.137.0.5"/>)"
+      R"(<route family="ipv6" address="fd09::a89:5" prefix="128" gateway="fe80::1"/>)"
+      R"(<route family="ipv6" address="::" prefix="0" gateway="fe80::1"/></interface>)");
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ(*made, "link set dev vnet7 name eth0\n"
+                   "address add 10.137.0.10 peer 10.137.0.5/32 dev eth0\n"
+                   "address add fd09::a89:a/128 dev eth0\n"
+                   "link set dev eth0 up\n"
+                   "route add 0.0.0.0/0 via 10.137.0.5 dev eth0\n"
+                   "route add fd09::a89:5/128 via fe80::1 dev eth0\n"
+                   "route add ::/0 via fe80::1 dev eth0\n");
 }
 
 struct prepared : testing::Test {

@@ -9,6 +9,7 @@
 #include "model/property/memory.hpp"
 #include "model/xml/renderer.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -282,6 +283,124 @@ TEST_F(containers, that_provide_network_have_a_leg_where_their_clients_are) {
   EXPECT_EQ(x.bridged.uplink.bridge, "") << "it has no netvm";
   EXPECT_EQ(x.bridged.downlink.bridge, "qvbr2");
   EXPECT_NE(x.bridged.downlink.mac, x.mac);
+}
+
+TEST_F(containers, reach_their_netvm_by_ipv6_through_an_address_of_the_link) {
+  set("sys-firewall", "netvm", none{});
+  feature("sys-firewall", "ipv6", "1");
+  contain("sys-firewall");
+  contain("work");
+  auto& form = xml::renderer_of(hypervisor_kind::lxc);
+  EXPECT_EQ(qubes::tests::canonical(form.interface(xml::gather(view, (*this)["work"]))),
+            qubes::tests::canonical(R"(
+    <interface type="bridge"><mac address="00:16:3e:5f:00:04"/><source bridge="qvbr3"/>
+      <ip family="ipv4" address="10.137.0.4" prefix="32" peer="10.137.0.3"/>
+      <ip family="ipv6" address="fd09:24ef:4179::a89:4" prefix="128"/>
+      <route family="ipv4" address="0.0.0.0" prefix="0" gateway="10.137.0.3"/>
+      <route family="ipv6" address="fd09:24ef:4179::a89:3" prefix="128" gateway="fe80::1"/>
+      <route family="ipv6" address="::" prefix="0" gateway="fe80::1"/></interface>)"));
+  auto netvm = xml::gather(view, (*this)["sys-firewall"]);
+  netvm.volumes.push_back({.volume = "root", .path = "/images/root", .domain = {}});
+  auto text = xml::render(netvm);
+  ASSERT_TRUE(text) << text.error().message();
+  EXPECT_THAT(*text, HasSubstr(R"(address="fd09:24ef:4179::a89:3" prefix="64")"));
+  EXPECT_THAT(*text, HasSubstr(R"(address="fe80::1" prefix="64")"));
+}
+
+TEST_F(containers, have_their_real_addresses_whatever_is_to_be_shown) {
+  contain("sys-firewall");
+  contain("work");
+  feature("work", "net.fake-gateway", "192.168.5.1");
+  feature("work", "net.fake-ip", "192.168.5.2");
+  feature("sys-firewall", "net.fake-ip", "192.168.6.2");
+  auto x = xml::gather(view, (*this)["work"]);
+  EXPECT_EQ(x.ip, "10.137.0.4");
+  EXPECT_EQ(x.bridged.gateway, "10.137.0.3");
+}
+
+// -- QEMU -----------------------------------------------------------------------------------------
+
+struct qemu : testing::Test, sample {
+  qemu() {
+    machine.kind = hypervisor_kind::qemu;
+    set("work", "virt_mode", "hvm");
+  }
+
+  static std::string disk(const xml::block_attachment& x, std::string_view frontend) {
+    return xml::renderer_of(hypervisor_kind::qemu).disk(x, frontend);
+  }
+  static xml::block_attachment block(std::map<std::string, std::string> options) {
+    return {.backend = "dom0", .port = "sdb", .node = "/dev/sdb", .options = std::move(options)};
+  }
+};
+
+/// Of a whole domain, how many elements begin like this.
+std::size_t count(std::string_view text, std::string_view what) {
+  auto result = std::size_t{0};
+  for (auto at = text.find(what); at != text.npos; at = text.find(what, at + 1))
+    ++result;
+  return result;
+}
+
+TEST_F(qemu, has_ports_for_eight_devices_more_than_it_begins_with) {
+  auto x = xml::gather(view, (*this)["work"]);
+  constexpr auto port = R"(model="pcie-root-port")";
+  auto small = xml::render(x);
+  ASSERT_TRUE(small) << small.error().message();
+  x.volumes.push_back({.volume = "root", .path = "/images/root", .domain = {}});
+  x.required_blocks = {block({}), block({})};
+  auto big = xml::render(x);
+  ASSERT_TRUE(big) << big.error().message();
+  EXPECT_EQ(count(*small, port), 1 + 4 + 8U) << "its interface, and four that all have";
+  EXPECT_EQ(count(*big, port), count(*small, port) + 3);
+}
+
+TEST_F(qemu, takes_disks_by_virtio_and_by_scsi_what_that_has_not) {
+  EXPECT_EQ(qubes::tests::canonical(disk(block({}), "xvdi")), qubes::tests::canonical(R"(
+    <disk type="block" device="disk"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
+      <target dev="vdi" bus="virtio"/></disk>)"));
+  EXPECT_EQ(qubes::tests::canonical(disk(block({{"devtype", "cdrom"}}), "xvdi")),
+            qubes::tests::canonical(R"(
+    <disk type="block" device="cdrom"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
+      <target dev="vdi" bus="scsi"/><readonly/>
+      <address type="drive" controller="0" bus="0" target="1" unit="8"/></disk>)"));
+  EXPECT_EQ(qubes::tests::canonical(disk(block({{"frontend-dev", "sda"}}), "sda")),
+            qubes::tests::canonical(R"(
+    <disk type="block" device="disk"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
+      <target dev="sda" bus="scsi"/>
+      <address type="drive" controller="0" bus="0" target="0" unit="0"/></disk>)"));
+  EXPECT_THAT(disk(block({{"devtype", "cdrom"}}), "xvdaa"), HasSubstr("unit=\"26\""));
+}
+
+TEST_F(qemu, what_it_has_is_known_by_the_names_of_everywhere) {
+  auto live = [](std::string_view kernel, std::string_view type) {
+    auto text = fmt::format("<domain><os>{}</os><devices>", kernel);
+    for (auto name : {"vda", "vdb", "vdc", "vdd", "vdi", "sda"})
+      text += fmt::format("<disk type='{}'><source dev='/dev/x{}'/><target dev='{}'/></disk>", type,
+                          name, name);
+    return text + "</devices></domain>";
+  };
+  auto names = [](const std::vector<attachment>& all) {
+    auto result = std::string{};
+    for (auto& x : all)
+      for (auto& [key, value] : x.options)
+        if (key == "frontend-dev")
+          result += value + ' ';
+    return result;
+  };
+  EXPECT_EQ(names(xml::attachments_in(live("<kernel>/k</kernel>", "block"))), "xvdi sda ");
+  EXPECT_EQ(names(xml::attachments_in(live("", "block"))), "xvdd xvdi sda ");
+  EXPECT_EQ(names(xml::attachments_in(live("", "file"))), "");
+}
+
+/// Or it could not be taken away again.
+TEST_F(qemu, a_disk_is_found_again_by_what_was_read_of_it) {
+  auto given = disk(block({}), "xvdi");
+  auto domain = "<domain><devices>" + given + "</devices></domain>";
+  auto found = xml::attachments_in(domain);
+  ASSERT_EQ(found.size(), 1U);
+  auto again = block({found[0].options.begin(), found[0].options.end()});
+  EXPECT_TRUE(xml::live_device(domain, disk(again, "xvdi")));
 }
 
 TEST(hypervisor_kinds, an_interface_says_at_which_bridge_it_is) {

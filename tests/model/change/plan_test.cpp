@@ -437,6 +437,19 @@ TEST_F(plans, addresses_shown_inside_are_addresses) {
     EXPECT_EQ(refused_feature("work", "net.fake-netmask", bad), errc::value) << bad;
 }
 
+TEST_F(plans, a_volume_of_a_container_hides_nothing_that_it_needs) {
+  auto mounted = [&](std::string_view where) {
+    return feature("work", "container.volatile", where);
+  };
+  for (auto good : {"", "/scratch", "/var/tmp", "/rwx", "/home/./rw", "//srv"})
+    EXPECT_EQ(code(mounted(good)), errc::none) << good;
+  for (auto bad : {"scratch", "/srv/../rw", "/srv/..", "/", "//", "/.", "/rw", "/rw/", "//rw",
+                   "/./rw/x", "/proc", "/sys/fs", "/dev"})
+    EXPECT_EQ(code(mounted(bad)), errc::value) << bad;
+  EXPECT_THAT(mounted("/rw").refusal->hint,
+              testing::HasSubstr("outside /rw, /proc, /sys and /dev, like /var/tmp"));
+}
+
 TEST_F(plans, only_able_templates_preload_disposables) {
   EXPECT_EQ(refused_feature("dvm", "preload-dispvm-max", "2"), errc::value);
   at.make({{set_feature{"debian", "qrexec", "1"}}});
