@@ -330,7 +330,11 @@ struct qemu : testing::Test, sample {
     return xml::renderer_of(hypervisor_kind::qemu).disk(x, frontend);
   }
   static xml::block_attachment block(std::map<std::string, std::string> options) {
-    return {.backend = "dom0", .port = "sdb", .node = "/dev/sdb", .options = std::move(options)};
+    return {.backend = "dom0",
+            .port = "sdb",
+            .node = "/dev/sdb",
+            .options = std::move(options),
+            .backend_is_dom0 = true};
   }
 };
 

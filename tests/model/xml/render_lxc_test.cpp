@@ -17,6 +17,7 @@ machine with_root(const std::string& path) {
   x.name = "whonix-workstation-17";
   x.uuid = "7a1f1d4e-2f9c-4a53-8d0e-0c3f5f0f9a11";
   x.form = hypervisor_kind::lxc;
+  x.virt_mode = "lxc";
   x.volumes = {{.volume = "root", .path = path, .domain = {}}};
   return x;
 }
@@ -34,7 +35,7 @@ TEST(render_lxc, an_image_whose_name_is_too_long_for_a_loop_device_has_a_short_o
   auto too_long = with_root(path_of(64));
   EXPECT_THAT(*render(too_long), HasSubstr("\"/run/qvmd/disks/whonix-workstation-17/root\""));
   EXPECT_THAT(*render(too_long), Not(HasSubstr(path_of(64))));
-  auto& use = needs_of(too_long).file_systems.at(0);
+  auto use = needs_of(too_long).file_systems.at(0);
   EXPECT_EQ(use.path, path_of(64));
   EXPECT_EQ(use.link, "/run/qvmd/disks/whonix-workstation-17/root");
   EXPECT_LT(use.link.size() - 4 - 21 + 31 + 8, 64U) << "also of the longest name";
