@@ -123,6 +123,10 @@ outcome<std::string> status(const call& x) {
   auto templates = x.in.site_templates.read();
   for (auto& it : *templates)
     findings.push_back({{"file", it.file}, {"line", 0}, {"text", it.text}});
+  auto overlays = x.in.site_overlays.read();
+  for (auto& it : *overlays)
+    if (auto why = model::why_unread(it, *x.now.system); !why.empty())
+      findings.push_back({{"file", it.file}, {"line", 0}, {"text", std::move(why)}});
 
   auto policy = x.in.policy.read();
   auto damage = json::array();

@@ -55,6 +55,10 @@ json findings_of(const call& x) {
   for (auto& it : *x.in.findings.read())
     if (it.domain == who && it.holds(*x.now.system))
       result.push_back({{"file", "qubes.xml"}, {"text", it.text}});
+  for (auto& it : *x.in.site_overlays.read())
+    if (it.domain == who)
+      if (auto why = model::why_unread(it, *x.now.system); !why.empty())
+        result.push_back({{"file", it.file}, {"text", std::move(why)}});
   if (!x.destination.is(model::qubes_vm))
     return result;
   for (auto& it : *x.in.site_templates.read())

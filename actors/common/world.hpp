@@ -14,6 +14,7 @@
 #include "messages/published.hpp"
 #include "model/device/device.hpp"
 #include "model/policy/policy.hpp"
+#include "model/system/site_overlay.hpp"
 #include "model/system/site_template.hpp"
 #include "model/system/view.hpp"
 #include "model/xml/qubes_xml.hpp"
@@ -63,6 +64,7 @@ struct world {
   published<std::vector<model::xml::finding>> findings; ///< of the file that was read last
   /// What is said of templates that a site wrote for the stock daemon.
   published<std::vector<model::site_template>> site_templates;
+  published<std::vector<model::site_overlay>> site_overlays;
   published<model::policy> policy; ///< of qrexec; without any rule until it is read
 
   actors::settings settings;

@@ -168,15 +168,31 @@ drivers::host_watch follow_host(const config& x, actors::world_ptr world) {
           }};
 }
 
-/// Templates that nobody here renders: each is told in the log once.
+/// What was not there before.
+template <class Item>
+std::vector<Item> fresh_of(const std::vector<Item>& found, const std::vector<Item>& known) {
+  auto result = std::vector<Item>{};
+  for (auto& it : found)
+    if (std::ranges::find(known, it) == known.end())
+      result.push_back(it);
+  return result;
+}
+
+/// Templates that nobody here renders, and overlays that nobody reads: each is told in the log
+/// once.
 drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
-  return {x.etc, [world = std::move(world)](std::vector<model::site_template> found) {
-            auto known = world->site_templates.read();
-            for (auto& it : found)
-              if (std::ranges::find(*known, it) == known->end())
-                spdlog::warn("{}", it.text);
+  return {x.etc, [world = std::move(world)](std::vector<model::site_template> templates,
+                                            std::vector<model::site_overlay> overlays) {
+            for (auto& it : fresh_of(templates, *world->site_templates.read()))
+              spdlog::warn("{}", it.text);
+            auto now = world->system.read();
+            for (auto& it : fresh_of(overlays, *world->site_overlays.read()))
+              if (auto why = model::why_unread(it, *now); !why.empty())
+                spdlog::warn("{}", why);
             world->site_templates.write(
-                std::make_shared<std::vector<model::site_template>>(std::move(found)));
+                std::make_shared<std::vector<model::site_template>>(std::move(templates)));
+            world->site_overlays.write(
+                std::make_shared<std::vector<model::site_overlay>>(std::move(overlays)));
           }};
 }
 

@@ -20,6 +20,10 @@ fs::path home_of(const std::string& config) {
   return fs::path{config} / "templates/libvirt";
 }
 
+fs::path overlays_of(const std::string& config) {
+  return fs::path{config} / "libvirt";
+}
+
 /// Every file and directory below, as far as they can be looked at.
 template <class Visit>
 void visit_all(const std::string& config, Visit visit) {
@@ -55,16 +59,28 @@ std::vector<model::site_template> find_site_templates(const std::string& config)
   return result;
 }
 
+std::vector<model::site_overlay> find_site_overlays(const std::string& config) {
+  auto result = std::vector<model::site_overlay>{};
+  auto failed = std::error_code{};
+  for (auto x = fs::directory_iterator{overlays_of(config), failed};
+       !failed && x != fs::directory_iterator{} && result.size() < most_files; x.increment(failed))
+    if (auto& file = x->path(); file.extension() == ".xml")
+      result.push_back({.file = file.string(), .domain = file.stem().string()});
+  std::ranges::sort(result, {}, &model::site_overlay::file);
+  return result;
+}
+
 site_template_watch::site_template_watch(const std::string& config, sink to)
     : watch_({}, [config, to = std::move(to)](bool) {
-        auto seen = std::set{home_of(config).string()};
+        auto seen = std::set{home_of(config).string(), overlays_of(config).string()};
         visit_all(config, [&](auto& x) {
           auto unknown = std::error_code{};
           if (x.is_directory(unknown))
             seen.insert(x.path().string());
         });
-        return directory_watch::finding{std::move(seen),
-                                        [to, found = find_site_templates(config)] { to(found); }};
+        return directory_watch::finding{
+            std::move(seen), [to, templates = find_site_templates(config),
+                              overlays = find_site_overlays(config)] { to(templates, overlays); }};
       }) {}
 
 } // namespace qubes::drivers

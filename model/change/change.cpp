@@ -118,13 +118,18 @@ private:
   outcome<void> perform(const add_tag& x) {
     if (auto sound = check_tag(x.tag); !sound)
       return sound;
-    return need(x.owner).map([&](domain* d) { d->tags.insert(x.tag); });
+    return need(x.owner).map([&](domain* d) {
+      d->tags.insert(x.tag);
+      forget_kept(x.owner, "tags", x.tag);
+    });
   }
 
   outcome<void> perform(const remove_tag& x) {
     return need(x.owner).and_then([&](domain* d) -> outcome<void> {
-      if (d->tags.erase(x.tag) > 0)
+      if (d->tags.erase(x.tag) > 0) {
+        forget_kept(x.owner, "tags", x.tag);
         return {};
+      }
       return fail(errc::tag_not_found, fmt::format("domain '{}' has no tag '{}'", x.owner, x.tag));
     });
   }

@@ -152,7 +152,9 @@ plan plan_set_assignment(const view& v, const domain& owner, std::string_view ki
   if (it == all.end())
     return draft::refuse_quietly({errc::value, not_assigned(owner, *x).text, "assign it first"});
   auto to = draft{v};
-  if (it->mode == *mode)
+  auto is_mode = [](auto& y) { return y.first == "mode" || y.first == "required"; };
+  auto mended = std::erase_if(it->unknown, is_mode) > 0;
+  if (it->mode == *mode && !mended)
     return std::move(to).finish();
   it->mode = *mode;
   if (auto sound = check_assignment(v, owner, kind, *it); !sound)

@@ -69,7 +69,7 @@ outcome<void> check_pci(const domain& owner, const assignment& x) {
   if (x.port != "*" && !is_pci_port(x.port))
     return fail(errc::value, fmt::format("{} is no port of a PCI device", quoted(x.port)),
                 "write an address like 00:1f.6, or a port as it is listed, like 00_1c.0-00_00.0");
-  if (x.identity != "*" && !is_pci_identity(x.identity))
+  if (!is_device_identity("pci", x.identity))
     return fail(errc::value, fmt::format("{} is no identity of a PCI device", quoted(x.identity)),
                 "write it as it is listed, like 0x8086:0xa12f::p0c0330, or *");
   return {};
@@ -125,6 +125,10 @@ bool is_device_key(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) {
     return is_printable(c) && c != ' ' && c != '\'' && c != '"' && c != '`' && c != '=';
   });
+}
+
+bool is_device_identity(std::string_view kind, std::string_view text) {
+  return is_device_text(text) && (kind != "pci" || text == "*" || is_pci_identity(text));
 }
 
 std::vector<std::string> own_disks(const view& v, const domain& x) {

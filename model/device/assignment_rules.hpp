@@ -20,6 +20,9 @@ bool is_device_text(std::string_view text);
 /// A name before `='VALUE'` in such a line.
 bool is_device_key(std::string_view text);
 
+/// Whether devices of that class can have such an identity; `*` stands for any.
+bool is_device_identity(std::string_view kind, std::string_view text);
+
 /// Null where the assignment does not say it.
 const std::string* find_option(const assignment& x, std::string_view key);
 

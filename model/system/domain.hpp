@@ -59,6 +59,9 @@ struct assignment {
   std::vector<std::pair<std::string, std::string>> options;
   /// Domain that listings name, as the client wrote it; not saved, the owner after a load.
   std::string frontend{};
+  /// Attributes that mean nothing, which are written as they were and not as what holds instead.
+  std::vector<std::pair<std::string, std::string>> unknown{};
+  std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
   bool operator==(const assignment&) const = default;
 };
@@ -84,6 +87,7 @@ struct volume {
   std::uint64_t size = 0;                                   ///< bytes; 0 is not written
   std::string source;                                       ///< vid of the origin, "" for none
   std::vector<std::pair<std::string, std::string>> unknown; ///< attributes of other versions
+  std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
   bool operator==(const volume&) const = default;
 };

@@ -8,6 +8,7 @@ namespace qubes::model {
 
 namespace {
 
+constexpr auto libvirt_prefix = std::string_view{"pci_"};
 constexpr auto bus_length = std::size_t{7}; ///< of `SSSS:BB`
 
 /// `#` stands for a hex digit in small letters, `:` for the separators of an address.
@@ -22,12 +23,14 @@ bool fits(std::string_view text, std::string_view form) {
 } // namespace
 
 std::optional<std::string> pci_address(std::string_view text) {
-  auto result = std::string{};
-  if (fits(text, "##:##.#"))
-    result = fmt::format("0000:{}", text);
-  else if (fits(text, "####:##:##.#"))
-    result = text;
-  else
+  if (text.starts_with(libvirt_prefix))
+    text.remove_prefix(libvirt_prefix.size());
+  auto result = std::string{text};
+  if (result.size() > 2 && result[result.size() - 2] == '_')
+    result[result.size() - 2] = '.';
+  if (fits(result, "##:##.#"))
+    result.insert(0, "0000:");
+  else if (!fits(result, "####:##:##.#"))
     return std::nullopt;
   std::ranges::replace(result, '_', ':');
   return result;

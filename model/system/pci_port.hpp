@@ -18,7 +18,8 @@ struct pci_layout {
   bool operator==(const pci_layout&) const = default;
 };
 
-/// `[SSSS:]BB:DD.F`, with `_` for any colon, as `SSSS:BB:DD.F`; nothing for anything else.
+/// `[SSSS:]BB:DD.F`, with `_` for any colon, and as libvirt names it, `pci_SSSS_BB_DD_F`, as
+/// `SSSS:BB:DD.F`; nothing for anything else.
 std::optional<std::string> pci_address(std::string_view text);
 
 /// The port of a PCI device that is named either way. What names no device of this host stays as it

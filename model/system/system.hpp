@@ -14,6 +14,7 @@ struct label {
   int index = 0;
   std::string color; ///< 0xRRGGBB
   std::string name;
+  std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
   bool operator==(const label&) const = default;
 };
@@ -29,6 +30,7 @@ struct pool {
   std::string name;
   std::string driver;
   std::vector<std::pair<std::string, std::string>> attributes; ///< all, name and driver included
+  std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
   std::string_view attribute(std::string_view key) const noexcept;
   void set(std::string_view key, std::string text);

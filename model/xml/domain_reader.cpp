@@ -2,6 +2,7 @@
 #include "model/base/literal.hpp"
 #include "model/base/vid.hpp"
 #include "model/change/integrity.hpp"
+#include "model/device/assignment_rules.hpp"
 #include "model/property/feature_rules.hpp"
 #include "model/storage/pool_driver.hpp"
 #include "model/storage/volume.hpp"
@@ -62,10 +63,33 @@ bool read_volume_option(std::string_view key, std::string_view text, volume& to)
   return true;
 }
 
+bool contains(const auto& all, const auto& x) {
+  return std::ranges::find(all, x) != std::ranges::end(all);
+}
+
+template <class Test>
+bool has_assignment(const domain& x, Test test) {
+  return std::ranges::any_of(
+      x.devices, [&](auto& list) { return std::ranges::any_of(list.assignments, test); });
+}
+
 bool assigns_port(const domain& x, std::string_view kind, std::string_view port) {
   auto all = std::ranges::find(x.devices, kind, &device_class::name);
   return all != x.devices.end()
          && std::ranges::find(all->assignments, port, &assignment::port) != all->assignments.end();
+}
+
+constexpr std::string_view device_attributes[]{"backend-domain", "id", "identity", "mode",
+                                               "required"};
+
+/// A value that nobody understood has no say beside one that is understood.
+void forget_kept(record& of, std::string_view property) {
+  std::erase_if(of.value->kept, [&](auto& it) { return is_entry(it, "properties", property); });
+}
+
+/// Only a card is at its place for good: at others' places may be what its owner never saw.
+bool is_told_by_place(std::string_view kind, const assignment& x) {
+  return kind == "pci" && x.port != "*";
 }
 
 /// What may stand once among the devices of a class.
@@ -98,6 +122,39 @@ void keep_entry(record& of, const problem& why, std::string_view wrapper, std::s
              fmt::format("an entry of domain {} has no effect: {}", quoted(of.title), why.reason),
              of.title, std::move(is_kept));
   of.value->kept.push_back(std::move(text));
+}
+
+void keep_option(const record& of, std::string_view kind, device_entry& to, std::string_view name,
+                 const problem& why, std::size_t element, report& notes) {
+  auto& x = to.value;
+  auto text = std::string{notes.element(element)};
+  auto guards = kind == "block" && name == "read-only";
+  notes.note(why.at,
+             fmt::format("an entry of {} device {} of domain {} {}: {}", kind, quoted(x.port),
+                         quoted(of.title), guards ? "makes it read-only" : "has no effect",
+                         why.reason),
+             of.title, [text](const domain& now) {
+               return has_assignment(now, [&](auto& it) { return contains(it.kept, text); });
+             });
+  std::erase_if(x.options, [&](auto& it) { return it.first == name; });
+  if (guards)
+    x.options.emplace_back(name, "yes");
+  x.kept.push_back(std::move(text));
+}
+
+std::vector<std::string> keep_inside(const pugi::xml_node& x, std::string_view what,
+                                     const std::string& domain, report& notes) {
+  auto result = std::vector<std::string>{};
+  for (auto y : x.children())
+    if (is_element(y)) {
+      auto text = fmt::format("the element {} inside of {} has no effect", quoted(y.name()), what);
+      if (domain.empty())
+        notes.note(offset_of(y), std::move(text));
+      else
+        notes.note(offset_of(y), std::move(text), domain);
+      result.emplace_back(notes.element(offset_of(y)));
+    }
+  return result;
 }
 
 std::string devices_of_class(std::string_view name) {
@@ -152,7 +209,9 @@ verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
     if (!read)
       return read;
   }
-  to.value->properties.merge(to.old_values); // what is set in the new way wins
+  for (auto& [name, stored] : to.old_values) // what is set in the new way wins
+    if (to.value->properties.try_emplace(name, stored).second)
+      forget_kept(to, name);
   migrate_services(to);
   return read_identity(to);
 }
@@ -198,7 +257,7 @@ std::optional<value> stand_in(std::string_view property, const model::system& al
   for (auto guarding : {"netvm", "guivm", "audiovm", "default_dispvm", "management_dispvm"})
     if (property == guarding)
       return none{};
-  if (property == "provides_network")
+  if (property == "provides_network" || property == "template_for_dispvms")
     return true;
   if (property == "label" && !all.labels.empty())
     return all.labels.front().name;
@@ -256,7 +315,7 @@ verdict domain_reader::try_property(const pugi::xml_node& x, record& to) {
     to.respelt.emplace_back(name);
   else if (referred || (row->type == wire_type::label && to_text(*parsed) != text))
     to.migrated = true;
-  std::erase_if(to.value->kept, [&](auto& it) { return is_entry(it, "properties", name); });
+  forget_kept(to, name);
   // Files are sorted, so that the place is nearly always the end.
   auto& all = to.value->properties;
   auto known = all.size();
@@ -338,6 +397,8 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
   auto name = attribute(x, "name");
   if (auto damage = notes_.damage(at))
     return because(damage->at, fmt::format("feature {}: {}", quoted(name), damage->reason));
+  if (has_children(x))
+    return because(at, fmt::format("feature {} has elements inside", quoted(name)));
   auto text = text_of(x);
   if (!is_ascii_text(text))
     return because(at, fmt::format("the value of feature {} is not ASCII", quoted(name)));
@@ -361,8 +422,10 @@ void domain_reader::migrate_services(record& to) {
   auto text = to.value->features.find(old);
   if (!text || !to.value->is(qubes_vm))
     return;
-  if (text->empty())
+  if (text->empty()) {
     to.value->properties.insert_or_assign("maxmem", std::int64_t{0});
+    forget_kept(to, "maxmem");
+  }
   to.value->features.remove(old);
   to.migrated = true;
 }
@@ -379,8 +442,9 @@ void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
       keep(to, {damage->at, damage->reason}, "tags", y);
     else if (auto checked = check_tag(name); !checked)
       keep(to, {offset_of(y), checked.error().text}, "tags", y);
-    else
-      to.value->tags.emplace(name);
+    else if (to.value->tags.emplace(name); has_children(y))
+      keep(to, {offset_of(y), fmt::format("the elements inside of tag {}", quoted(name))}, "tags",
+           y);
   }
 }
 
@@ -413,7 +477,7 @@ void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
 tl::expected<device_entry, problem>
 domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const record& of) {
   auto at = offset_of(x);
-  if (auto damage = notes_.damage(at))
+  if (auto damage = notes_.damage(at); damage && damage->at < inside_of(x))
     return because(damage->at, damage->reason);
   if (x.name() != std::string_view{"device"})
     return because(at, fmt::format("<devices> has no element {}", quoted(x.name())));
@@ -429,27 +493,77 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
     to.port = attribute(x, "id");
   if (auto identity = attribute(x, "identity"); !identity.empty())
     to.identity = identity;
-  if (auto read = read_mode(x, result); !read)
+  if (auto read = read_mode(x, kind, of, result); !read)
     return tl::unexpected{read.error()};
+  for (auto y : x.attributes())
+    if (!contains(device_attributes, std::string_view{y.name()}))
+      to.unknown.emplace_back(y.name(), y.value());
   for (auto y : x.children()) {
-    if (!is_element(y))
+    auto read = is_element(y) ? read_option(y, of, result) : verdict{};
+    if (read)
       continue;
-    auto name = std::string{attribute(y, "name")};
-    if (y.name() != std::string_view{"option"} || name.empty())
-      return because(at, fmt::format("device {}: an option has no name", quoted(to.port)));
-    if (std::ranges::any_of(to.options, [&](auto& z) { return z.first == name; }))
-      return because(
-          at, fmt::format("device {}: option {} is given twice", quoted(to.port), quoted(name)));
-    if (name == "identity") {
-      to.identity = text_of(y);
-      result.migrated = true;
-    } else {
-      to.options.emplace_back(std::move(name), text_of(y));
-    }
+    auto name = attribute(y, "name");
+    if (name == "identity" && !is_told_by_place(kind, to))
+      return tl::unexpected{read.error()};
+    keep_option(of, kind, result, name, read.error(), offset_of(y), notes_);
   }
+  check_identity(kind, of, result);
   if (kind == "pci")
     place_pci(result, of);
   return result;
+}
+
+/// What it means, and whether a device has it, is looked at when its backend is known.
+verdict domain_reader::read_option(const pugi::xml_node& x, const record& of, device_entry& to) {
+  auto at = offset_of(x);
+  auto name = std::string{attribute(x, "name")};
+  if (x.name() != std::string_view{"option"})
+    return because(at, fmt::format("<device> has no element {}", quoted(x.name())));
+  if (auto damage = notes_.damage(at))
+    return because(damage->at, fmt::format("option {}: {}", quoted(name), damage->reason));
+  if (name.empty())
+    return because(at, "an option has no name");
+  if (has_children(x))
+    return because(at, fmt::format("option {} has elements inside", quoted(name)));
+  auto& all = to.value.options;
+  auto known = std::ranges::find(all, name, [](auto& it) { return it.first; });
+  auto twice = !to.options.insert_or_assign(name, at).second;
+  twice |= std::erase_if(to.value.kept, [&](auto& it) { return is_named(it, "option", name); }) > 0;
+  if (twice)
+    notes_.note(
+        at,
+        fmt::format("option {} of device {} of domain {} is given twice, the last one holds",
+                    quoted(name), quoted(to.value.port), quoted(of.title)),
+        of.title);
+  if (name == "identity") {
+    to.value.identity = text_of(x);
+    to.migrated = true;
+  } else if (known != all.end()) {
+    known->second = text_of(x);
+  } else {
+    all.emplace_back(std::move(name), text_of(x));
+  }
+  return {};
+}
+
+void domain_reader::check_identity(std::string_view kind, const record& of, device_entry& to) {
+  auto& x = to.value;
+  if (!is_told_by_place(kind, x) || is_device_identity(kind, x.identity))
+    return;
+  note_default(kind, of, to, "identity", x.identity);
+  x.identity = "*";
+}
+
+void domain_reader::note_default(std::string_view kind, const record& of, device_entry& to,
+                                 std::string_view key, std::string_view text) {
+  auto written = std::pair{std::string{key}, std::string{text}};
+  notes_.note(to.at,
+              fmt::format("{} of {} device {} of domain {} is as by default: it must not be {}",
+                          key, kind, quoted(to.value.port), quoted(of.title), quoted(text)),
+              of.title, [written](const domain& now) {
+                return has_assignment(now, [&](auto& it) { return contains(it.unknown, written); });
+              });
+  to.value.unknown.push_back(std::move(written));
 }
 
 /// Files before release 4.3 name PCI devices by address.
@@ -467,15 +581,21 @@ void domain_reader::place_pci(device_entry& to, const record& of) {
   }
 }
 
-verdict domain_reader::read_mode(const pugi::xml_node& x, device_entry& to) {
-  auto refuse = [&](std::string_view what, std::string_view text) {
-    return because(to.at,
-                   fmt::format("device {}: {} {}", quoted(to.value.port), what, quoted(text)));
+/// PCI devices come at the start or not at all. Of others nobody knows whether their owner wants to
+/// be asked first.
+verdict domain_reader::read_mode(const pugi::xml_node& x, std::string_view kind, const record& of,
+                                 device_entry& to) {
+  auto refuse = [&](std::string_view key, std::string_view what, std::string_view text) -> verdict {
+    if (kind != "pci")
+      return because(to.at,
+                     fmt::format("device {}: {} {}", quoted(to.value.port), what, quoted(text)));
+    note_default(kind, of, to, key, text);
+    return {};
   };
   if (has_attribute(x, "required")) {
     auto required = parse_boolean(attribute(x, "required"));
     if (!required)
-      return refuse("required is no boolean:", attribute(x, "required"));
+      return refuse("required", "required is no boolean:", attribute(x, "required"));
     to.value.mode = *required ? assignment_mode::required : assignment_mode::auto_attach;
     to.migrated = true;
     return {};
@@ -486,7 +606,7 @@ verdict domain_reader::read_mode(const pugi::xml_node& x, device_entry& to) {
   else if (mode == "ask-to-attach")
     to.value.mode = assignment_mode::ask_to_attach;
   else if (!mode.empty() && mode != "required")
-    return refuse("there is no assignment mode", mode);
+    return refuse("mode", "there is no assignment mode", mode);
   return {};
 }
 
@@ -523,7 +643,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   auto home = view_.system.find_pool(attribute(x, "pool"));
   if (!home)
     return refuse("there is no pool", attribute(x, "pool"));
-  if (!has_attribute(x, "vid"))
+  if (attribute(x, "vid").empty() && !(name == "kernel" && has_attribute(x, "vid")))
     return refuse("it has no", "vid");
   auto at_home = check_home(*home, name);
   auto elsewhere = at_home || is_fixed(*home) ? nullptr : pool_of_kernels(view_.system);
@@ -571,6 +691,8 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
       result.ephemeral.reset();
       as_written("ephemeral", sound.error().text);
     }
+  result.kept = keep_inside(
+      x, fmt::format("volume {} of domain {}", quoted(name), quoted(to.title)), to.title, notes_);
   to.value->volumes.push_back(std::move(result));
   return {};
 }

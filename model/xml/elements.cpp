@@ -91,6 +91,11 @@ std::size_t offset_of(const pugi::xml_node& x) {
   return name > 0 ? static_cast<std::size_t>(name) - 1 : 0;
 }
 
+std::size_t inside_of(const pugi::xml_node& x) {
+  auto first = x.first_child();
+  return first ? offset_of(first) : std::string_view::npos;
+}
+
 void append_text(std::string& out, std::string_view text) {
   is_layout(text) ? append_meant(out, text) : append_escaped(out, text, false);
 }

@@ -26,6 +26,9 @@ bool has_attribute(const pugi::xml_node& x, const char* name);
 /// An attribute that is given twice, "" for none.
 std::string_view doubled_attribute(const pugi::xml_node& x);
 
+/// Offset of what is inside of an element, one past the text where nothing is.
+std::size_t inside_of(const pugi::xml_node& x);
+
 /// Offset of its `<` in the text that was parsed.
 std::size_t offset_of(const pugi::xml_node& x);
 

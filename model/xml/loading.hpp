@@ -83,6 +83,7 @@ struct device_entry {
   std::size_t at = 0;
   std::size_t list = 0; ///< index into the domain's device classes
   assignment value;
+  std::map<std::string, std::size_t, std::less<>> options; ///< where each stands
   bool migrated = false;
 };
 
@@ -130,8 +131,13 @@ private:
   void read_devices(const pugi::xml_node& x, record& to);
   tl::expected<device_entry, problem> read_device(const pugi::xml_node& x, std::string_view kind,
                                                   const record& of);
+  verdict read_option(const pugi::xml_node& x, const record& of, device_entry& to);
+  void check_identity(std::string_view kind, const record& of, device_entry& to);
+  verdict read_mode(const pugi::xml_node& x, std::string_view kind, const record& of,
+                    device_entry& to);
+  void note_default(std::string_view kind, const record& of, device_entry& to, std::string_view key,
+                    std::string_view text);
   void place_pci(device_entry& to, const record& of);
-  verdict read_mode(const pugi::xml_node& x, device_entry& to);
   void read_volumes(const pugi::xml_node& x, record& to);
   verdict read_volume(const pugi::xml_node& x, record& to);
   void migrate_services(record& to);
@@ -152,6 +158,15 @@ inline constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
 /// An entry that has no effect stays in the file as it is, inside an element `wrapper` of its own.
 void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
                 report& notes);
+
+/// An option of a device, or what stands in the place of one, stays in the file as it is. Without
+/// effect, unless a disk could be written to then which should not be.
+void keep_option(const record& of, std::string_view kind, device_entry& to, std::string_view name,
+                 const problem& why, std::size_t element, report& notes);
+
+/// The text of elements inside of one that takes none. `what` is how people call that one.
+std::vector<std::string> keep_inside(const pugi::xml_node& x, std::string_view what,
+                                     const std::string& domain, report& notes);
 
 /// Without these nobody can tell which domain it is, or what it is made of.
 bool is_identifying(std::string_view property);

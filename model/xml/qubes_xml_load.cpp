@@ -171,7 +171,8 @@ private:
       color = gray;
       notes_.mark_migrated();
     }
-    add_label({*index, std::move(color), std::move(name)});
+    auto what = fmt::format("label {}", quoted(name));
+    add_label({*index, std::move(color), std::move(name), keep_inside(x, what, {}, notes_)});
   }
 
   /// Every system has the default labels, so a damaged one does not take its domains along. Where
@@ -199,6 +200,7 @@ private:
     if (!trouble.empty())
       return set_aside(section::pools, name, x, std::move(trouble));
     auto entry = pool_of(x);
+    entry.kept = keep_inside(x, fmt::format("pool {}", quoted(name)), {}, notes_);
     for (auto& setting : entry.attributes)
       if (auto wrong =
               setting_trouble(*find_pool_driver(entry.driver), setting.first, setting.second);

@@ -70,27 +70,66 @@ void write_properties(lines& to, std::size_t depth, holder who, const properties
       }
 }
 
+using pairs = std::vector<std::pair<std::string, std::string>>;
+
+bool has_key(const pairs& all, std::string_view key) {
+  return std::ranges::find(all, key, [](auto& x) { return x.first; }) != all.end();
+}
+
+/// Where an option is kept that could not be understood, what holds instead is not written.
+pairs written_options(const assignment& x) {
+  auto result = x.options;
+  std::erase_if(result, [&](auto& y) {
+    return std::ranges::any_of(x.kept,
+                               [&](auto& text) { return is_named(text, "option", y.first); });
+  });
+  return result;
+}
+
 void write_device(lines& to, const assignment& x) {
   auto& out = to.start(4);
   out += "<device";
   append_attribute(out, "backend-domain", x.backend.empty() ? "*" : x.backend);
   append_attribute(out, "id", x.port);
-  append_attribute(out, "mode", spelt(x.mode));
-  append_attribute(out, "identity", x.identity);
-  out += x.options.empty() ? "/>\n" : ">\n";
-  for (auto& [name, text] : x.options) {
+  if (!has_key(x.unknown, "mode") && !has_key(x.unknown, "required"))
+    append_attribute(out, "mode", spelt(x.mode));
+  if (!has_key(x.unknown, "identity"))
+    append_attribute(out, "identity", x.identity);
+  for (auto& [name, text] : x.unknown)
+    append_attribute(out, name, text);
+  auto options = written_options(x);
+  if (options.empty() && x.kept.empty()) {
+    out += "/>\n";
+    return;
+  }
+  out += ">\n";
+  for (auto& [name, text] : options) {
     append_named(to.start(5), "option", name, text);
     to.end();
   }
-  if (!x.options.empty())
-    to.add(4, "</device>");
+  for (auto& it : x.kept)
+    to.add(5, it);
+  to.add(4, "</device>");
+}
+
+/// The end of an element that was begun, and has nothing inside that means anything.
+void finish(lines& to, std::size_t depth, std::string_view tag, std::string& out,
+            const std::vector<std::string>& kept) {
+  if (kept.empty()) {
+    out += "/>\n";
+    return;
+  }
+  out += ">\n";
+  for (auto& it : kept)
+    to.add(depth + 1, it);
+  to.add(depth, fmt::format("</{}>", tag));
 }
 
 /// Where an attribute could not be understood, it is written as it was and not what holds instead.
 void write_volume(lines& to, klass owner, const volume& x) {
   auto& out = to.start(4);
   auto add = [&](std::string_view key, std::string_view text) {
-    if (std::ranges::find(x.unknown, key, [](auto& y) { return y.first; }) == x.unknown.end())
+    if (!has_key(x.unknown, key))
       append_attribute(out, key, text);
   };
   out += "<volume";
@@ -109,7 +148,7 @@ void write_volume(lines& to, klass owner, const volume& x) {
     append_attribute(out, "source", x.source);
   for (auto& [name, text] : x.unknown)
     append_attribute(out, name, text);
-  out += "/>\n";
+  finish(to, 4, "volume", out, x.kept);
 }
 
 /// Where a value is kept that could not be understood, what holds instead is not written.
@@ -119,6 +158,16 @@ properties written_properties(const domain& x) {
     std::erase_if(result, [&](auto& y) {
       return std::ranges::any_of(x.kept,
                                  [&](auto& text) { return is_entry(text, "properties", y.first); });
+    });
+  return result;
+}
+
+/// A tag with something inside is kept as it is.
+tags written_tags(const domain& x) {
+  auto result = x.tags;
+  if (!x.kept.empty())
+    std::erase_if(result, [&](auto& y) {
+      return std::ranges::any_of(x.kept, [&](auto& text) { return is_entry(text, "tags", y); });
     });
   return result;
 }
@@ -139,7 +188,7 @@ std::string write_domain(const domain& x) {
     append_named(to.start(4), "feature", y.first, y.second);
     to.end();
   });
-  write_list(to, 3, "tags", x.tags, [&](auto& y) {
+  write_list(to, 3, "tags", written_tags(x), [&](auto& y) {
     auto& out = to.start(4);
     out += "<tag";
     append_attribute(out, "name", y);
@@ -174,6 +223,8 @@ void write_labels(lines& to, const system& x) {
     append_attribute(out, "color", y.color);
     out += '>';
     append_text(out, y.name);
+    for (auto& it : y.kept)
+      out += it;
     out += "</label>\n";
   }
   write_quarantine(to, x, section::labels);
@@ -187,7 +238,7 @@ void write_pools(lines& to, const system& x) {
     out += "<pool";
     for (auto& [name, text] : y.attributes)
       append_attribute(out, name, text);
-    out += "/>\n";
+    finish(to, 2, "pool", out, y.kept);
   }
   write_quarantine(to, x, section::pools);
   to.add(1, "</pools>");

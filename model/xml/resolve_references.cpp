@@ -2,6 +2,7 @@
 #include "model/change/follower.hpp"
 #include "model/change/integrity.hpp"
 #include "model/device/assignment_rules.hpp"
+#include "model/device/device.hpp"
 #include "model/guest/extension.hpp"
 #include "model/storage/pool_driver.hpp"
 #include "model/xml/loading.hpp"
@@ -282,6 +283,7 @@ private:
   void place(record& x, device_entry& entry) {
     auto& list = x.value->devices[entry.list];
     entry.value.frontend = x.value->name.str();
+    set_options_aside(x, list.name, entry);
     if (auto why = trouble_of(*x.value, list.name, entry.value); !why.empty()) {
       auto told = fmt::format("{} device {} {}", list.name, quoted(entry.value.port), why);
       keep_entry(x, {entry.at, std::move(told)}, devices_of_class(list.name), entry.at, notes_);
@@ -289,6 +291,25 @@ private:
     }
     list.assignments.push_back(std::move(entry.value));
     x.migrated |= entry.migrated;
+  }
+
+  /// An option that cannot stay costs no other one, and not the device.
+  void set_options_aside(const record& x, std::string_view kind, device_entry& entry) {
+    auto& whole = entry.value;
+    if (whole.options.empty() || trouble_of(*x.value, kind, whole).empty())
+      return;
+    auto part = whole;
+    part.options.clear();
+    if (!trouble_of(*x.value, kind, part).empty())
+      return;
+    for (auto& option : device_options{whole.options}) {
+      part.options = {option};
+      if (auto why = trouble_of(*x.value, kind, part); !why.empty()) {
+        auto at = entry.options.at(option.first);
+        auto told = fmt::format("option {} {}", quoted(option.first), why);
+        keep_option(x, kind, entry, option.first, {at, std::move(told)}, at, notes_);
+      }
+    }
   }
 
   /// What is wrong with an assignment, "" for nothing.

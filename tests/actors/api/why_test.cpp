@@ -203,6 +203,14 @@ TEST_F(whys, names_what_is_known_of_site_templates_to_whom_they_are_for) {
   EXPECT_THAT(why("dom0")["findings"], IsEmpty());
 }
 
+TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_reads) {
+  sim.runtime().world()->site_overlays.write(std::make_shared<std::vector<model::site_overlay>>(
+      std::vector<model::site_overlay>{{"/l/app0.xml", "app0"}, {"/l/dom0.xml", "dom0"}}));
+  EXPECT_THAT(why("app0")["findings"], IsEmpty());
+  ASSERT_EQ(why("dom0")["findings"].size(), 1U);
+  EXPECT_EQ(why("dom0")["findings"][0]["file"], "/l/dom0.xml");
+}
+
 // -- what would be --------------------------------------------------------------------------------
 
 TEST_F(whys, nothing_stands_in_the_way_of_a_sound_domain) {

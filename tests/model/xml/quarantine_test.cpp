@@ -3,12 +3,15 @@
 
 #include "tests/model/canonical.hpp"
 #include "tests/model/load.hpp"
+#include "tests/model/stores.hpp"
 
 #include "model/change/change.hpp"
 #include "model/change/creation.hpp"
 #include "model/change/integrity.hpp"
 #include "model/change/plan.hpp"
+#include "model/change/plan_device.hpp"
 #include "model/change/plan_storage.hpp"
+#include "model/device/device.hpp"
 #include "model/storage/volume.hpp"
 
 #include <fmt/format.h>
@@ -18,12 +21,14 @@
 #include <functional>
 #include <random>
 #include <sstream>
+#include <tuple>
 
 namespace {
 
 using namespace qubes::model;
 using qubes::tests::load;
 using qubes::tests::read_file;
+using qubes::tests::store;
 
 const auto good = read_file(std::string{QVMD_SOURCE_DIR} + "/tests/golden/qubes/network.xml");
 
@@ -268,6 +273,21 @@ std::vector<std::string> texts_of(const std::vector<xml::finding>& all) {
   return result;
 }
 
+/// All elements without effect.
+std::vector<std::string> kept_in(const qubes::model::system& all) {
+  auto result = std::vector<std::string>{};
+  auto add = [&](auto& x) { result.insert(result.end(), x.kept.begin(), x.kept.end()); };
+  std::ranges::for_each(all.labels, add);
+  std::ranges::for_each(all.pools, add);
+  for (auto& x : all.domains) {
+    add(*x);
+    std::ranges::for_each(x->volumes, add);
+    for (auto& list : x->devices)
+      std::ranges::for_each(list.assignments, add);
+  }
+  return result;
+}
+
 /// What holds after every load that succeeds: nothing is lost and the next load says the same.
 void expect_nothing_lost(const std::string& text, const xml::loaded& first) {
   for (auto& x : first.system.quarantine) {
@@ -278,9 +298,8 @@ void expect_nothing_lost(const std::string& text, const xml::loaded& first) {
   auto saved = xml::save(first.system);
   for (auto& x : first.system.quarantine)
     EXPECT_NE(saved.find(x.xml), std::string::npos) << x.xml;
-  for (auto& x : first.system.domains)
-    for (auto& y : x->kept)
-      EXPECT_NE(saved.find(y), std::string::npos) << y;
+  for (auto& x : kept_in(first.system))
+    EXPECT_NE(saved.find(x), std::string::npos) << x;
   auto second = load(saved);
   ASSERT_TRUE(second) << second.error().message();
   EXPECT_TRUE(without_lines(second->system) == without_lines(first.system)) << saved;
@@ -366,6 +385,16 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "feature"},
+      {"feature_with_elements",
+       in("work", "<features>", R"(<features><feature name="x"><b>1</b></feature>)"),
+       {},
+       "work",
+       "inside"},
+      {"tag_with_elements",
+       in("work", R"(<tag name="audiovm-dom0"/>)", R"(<tag name="audiovm-dom0"><b>1</b></tag>)"),
+       {},
+       "work",
+       "inside"},
       {"bad_tag", in("work", "<tags>", R"(<tags><tag name="a b"/>)"), {}, "work", "a b"},
       {"old_tag", in("work", "<tags>", "<tags><tag>corp</tag>"), {}, "work", "tag"},
       {"bad_assignment_mode",
@@ -383,32 +412,29 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "gone"},
+      {"identity_that_guards",
+       in("work", a_device + R"( mode="auto-attach" identity="*")",
+          a_device + R"( mode="auto-attach" identity="a b")"),
+       {},
+       "work",
+       "a b"},
+      {"old_identity_that_guards",
+       in("work", R"(<option name="read-only">yes</option>)",
+          R"(<option name="identity">&x;</option>)"),
+       {},
+       "work",
+       "&x;"},
+      {"identity_of_a_card_anywhere",
+       in("sys-net", R"(id="00_14.3" mode="required" identity="0x8086:0x51f0::p028000")",
+          R"(id="*" mode="required" identity="0x8086:zz")"),
+       {},
+       "sys-net",
+       "0x8086:zz"},
       {"duplicate_assignment",
        in("work", a_device, a_device + R"( mode="required"/>)" + a_device),
        {},
        "work",
        "twice"},
-      {"option_without_name",
-       in("work", R"(<option name="read-only">)", "<option>"),
-       {},
-       "work",
-       "option"},
-      {"option_given_twice",
-       in("work", R"(<option name="read-only">yes</option>)",
-          R"(<option name="read-only">yes</option><option name="read-only">no</option>)"),
-       {},
-       "work",
-       "read-only"},
-      {"option_that_is_none_of_a_disk",
-       in("work", R"(<option name="read-only">yes)", R"(<option name="read-only">perhaps)"),
-       {},
-       "work",
-       "perhaps"},
-      {"option_of_two_lines",
-       in("work", R"(<option name="read-only">yes)", "<option name=\"note\">a&#10;b"),
-       {},
-       "work",
-       "note"},
       {"port_that_leaves_its_folder",
        in("work", a_device, R"(<device backend-domain="sys-net" id="../sda")"),
        {},
@@ -466,6 +492,11 @@ std::vector<damaged> entries_kept() {
        "work",
        "vid"},
       {"volume_without_vid", in("work", R"( vid="appvms/work/private")", ""), {}, "work", "vid"},
+      {"volume_with_an_empty_vid",
+       in("work", R"(vid="appvms/work/private")", R"(vid="")"),
+       {},
+       "work",
+       "vid"},
       {"volume_without_name",
        in("work", R"(<volume name="private")", "<volume"),
        {},
@@ -561,6 +592,211 @@ std::vector<damaged> entries_kept() {
 
 INSTANTIATE_TEST_SUITE_P(table, entry, testing::ValuesIn(entries_kept()), name_of);
 
+// -- what a device says beside which it is --------------------------------------------------------
+
+struct spoilt {
+  const char* kind;
+  damage apply;
+  const char* kept;                                       ///< of the file
+  const char* told;                                       ///< in the findings
+  device_options options = {{"no-strict-reset", "True"}}; ///< that hold
+};
+
+void PrintTo(const spoilt& x, std::ostream* out) {
+  *out << x.kind;
+}
+
+constexpr auto an_option = R"(<option name="no-strict-reset">True</option>)";
+
+spoilt beside(const char* kind, const char* element, const char* told) {
+  return {kind, in("sys-net", an_option, std::string{an_option} + element), element, told};
+}
+
+spoilt at_card(const char* kind, const char* from, const char* to, const char* told) {
+  return {kind, in("sys-net", from, to), to, told};
+}
+
+const auto the_card = std::string{R"(identity="0x8086:0x51f0::p028000")"};
+
+std::vector<spoilt> spoilt_cards() {
+  return {
+      beside("without_name", "<option>1</option>", "no name"),
+      beside("empty_name", R"(<option name="">1</option>)", "no name"),
+      beside("control_character", R"(<option name="note">a&#1;b</option>)", "&#1;"),
+      beside("raw_control_character", "<option name=\"note\">a\x01</option>", "0x01"),
+      beside("unknown_entity", R"(<option name="note">&nope;</option>)", "&nope;"),
+      beside("value_that_is_not_ascii", "<option name=\"note\">B\xC3\xBCro</option>", "note"),
+      beside("value_of_two_lines", "<option name=\"note\">a\nb</option>", "note"),
+      beside("name_that_is_not_ascii", "<option name=\"gr\xC3\xB6\">1</option>", "gr"),
+      beside("name_with_a_blank", R"(<option name="a b">1</option>)", "a b"),
+      beside("elements_inside", R"(<option name="note"><b/>1</option>)", "inside"),
+      beside("no_option", "<note>1</note>", "note"),
+      beside("damaged_no_option", "<note>&nope;</note>", "note"),
+      at_card("identity", the_card.c_str(), R"(identity="0x8086:zz")", "0x8086:zz"),
+      at_card("mode", R"(mode="required")", R"(mode="sometimes")", "sometimes"),
+      at_card("old_mode", R"(mode="required")", R"(required="perhaps")", "perhaps"),
+      {"given_twice",
+       in("sys-net", "True</option>", R"(no</option><option name="no-strict-reset">True</option>)"),
+       an_option, "twice"},
+      {"second_one_damaged",
+       in("sys-net", an_option,
+          std::string{an_option} + R"(<option name="no-strict-reset">&x;</option>)"),
+       R"(<option name="no-strict-reset">&x;</option>)",
+       "&x;",
+       {}},
+  };
+}
+
+struct card : testing::TestWithParam<spoilt> {};
+
+/// Without it the host has no network.
+TEST_P(card, stays_whatever_else_is_said_of_it) {
+  auto& x = GetParam();
+  auto text = x.apply(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  auto& net = *loaded->system.find("sys-net");
+  EXPECT_THAT(net.kept, testing::IsEmpty());
+  ASSERT_EQ(net.devices.size(), 1U);
+  ASSERT_EQ(net.devices[0].assignments.size(), 1U);
+  auto& it = net.devices[0].assignments[0];
+  EXPECT_EQ(it.port, "00_14.3");
+  EXPECT_EQ(it.mode, assignment_mode::required);
+  EXPECT_EQ(it.options, x.options);
+  EXPECT_THAT(it.identity, testing::AnyOf("*", "0x8086:0x51f0::p028000"));
+  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(x.kept));
+  EXPECT_THAT(texts_of(loaded->findings),
+              testing::ElementsAre(testing::AllOf(testing::HasSubstr("sys-net"),
+                                                  testing::HasSubstr("00_14.3"),
+                                                  testing::HasSubstr(x.told))));
+  EXPECT_TRUE(loaded->findings[0].holds(loaded->system));
+  EXPECT_GT(loaded->findings[0].line, 0);
+  expect_nothing_lost(text, *loaded);
+}
+
+INSTANTIATE_TEST_SUITE_P(table, card, testing::ValuesIn(spoilt_cards()),
+                         [](auto& info) { return info.param.kind; });
+
+constexpr auto read_only = R"(<option name="read-only">yes</option>)";
+
+std::vector<spoilt> spoilt_disks() {
+  auto instead = [](const char* kind, const char* element, const char* told,
+                    device_options holds = {}) {
+    return spoilt{kind, in("work", read_only, element), element, told, std::move(holds)};
+  };
+  const auto guarded = device_options{{"read-only", "yes"}};
+  return {
+      instead("bad_name_in_the_guest", R"(<option name="frontend-dev">../x</option>)", "../x"),
+      instead("name_of_its_own_disk", R"(<option name="frontend-dev">xvda</option>)", "xvda"),
+      instead("bad_kind_of_disk", R"(<option name="devtype">tape</option>)", "tape"),
+      instead("read_only_perhaps", R"(<option name="read-only">perhaps</option>)", "perhaps",
+              guarded),
+      instead("read_only_damaged", R"(<option name="read-only">&no;</option>)", "&no;", guarded),
+      instead("read_only_with_elements", R"(<option name="read-only"><b/>no</option>)", "inside",
+              guarded),
+  };
+}
+
+struct disk : testing::TestWithParam<spoilt> {};
+
+TEST_P(disk, stays_and_is_never_less_guarded) {
+  auto& x = GetParam();
+  auto text = x.apply(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  auto& all = loaded->system.find("work")->devices[0].assignments;
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[1].port, "sdb");
+  EXPECT_EQ(all[1].options, x.options);
+  auto saved = xml::save(loaded->system);
+  EXPECT_THAT(saved, testing::HasSubstr(x.kept));
+  EXPECT_THAT(saved, testing::Not(testing::HasSubstr(read_only))) << "what nobody wrote";
+  EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::AllOf(
+                                              testing::HasSubstr("work"), testing::HasSubstr("sdb"),
+                                              testing::HasSubstr(x.told))));
+  expect_nothing_lost(text, *loaded);
+}
+
+INSTANTIATE_TEST_SUITE_P(table, disk, testing::ValuesIn(spoilt_disks()),
+                         [](auto& info) { return info.param.kind; });
+
+TEST(disk, that_was_mended_below_is_as_it_says_there) {
+  auto text =
+      in("work", read_only,
+         R"(<option name="read-only">&x;</option><option name="read-only">no</option>)")(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("work")->devices[0].assignments[1].options,
+            (device_options{{"read-only", "no"}}));
+  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(R"("read-only">no<)"));
+}
+
+/// As of a volume: who says something else writes over what was there.
+TEST(card, has_the_mode_that_it_is_given) {
+  auto loaded = load(in("sys-net", R"(mode="required")", R"(mode="sometimes")")(good));
+  ASSERT_TRUE(loaded);
+  auto board = live_board{};
+  auto machine = host{};
+  auto plan = plan_set_assignment({loaded->system, board, machine}, *loaded->system.find("sys-net"),
+                                  "pci", "dom0+00_14.3:0x8086:0x51f0::p028000", "required");
+  ASSERT_FALSE(plan.refusal) << plan.refusal->text;
+  auto next = apply(loaded->system, machine, plan.what);
+  ASSERT_TRUE(next);
+  EXPECT_FALSE(loaded->findings.at(0).holds(*next));
+  auto saved = xml::save(*next);
+  EXPECT_THAT(saved, testing::HasSubstr(R"(id="00_14.3" mode="required")"));
+  EXPECT_THAT(saved, testing::Not(testing::HasSubstr("sometimes")));
+}
+
+TEST(card, keeps_attributes_of_other_versions) {
+  auto text = in("sys-net", R"(id="00_14.3")", R"(id="00_14.3" future="&lt;1&gt;")")(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(R"(future="&lt;1&gt;")"));
+  expect_nothing_lost(text, *loaded);
+}
+
+/// Two assignments that are one when neither says which card it wants.
+TEST(card, is_assigned_once) {
+  auto device = R"(<device backend-domain="dom0" id="00_14.3" mode="required" identity="*"/>)";
+  auto text = both(in("sys-net", the_card, R"(identity="zz")"),
+                   in("sys-net", R"(<devices class="pci">)",
+                      std::string{R"(<devices class="pci">)"} + device))(good);
+  auto loaded = load(text);
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->system.find("sys-net")->devices[0].assignments.size(), 1U);
+  expect_nothing_lost(text, *loaded);
+}
+
+TEST(mending, serves_what_has_elements_inside_that_mean_nothing) {
+  for (
+      auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+          {">sky<", "><b>sea</b>sky<"},
+          {R"(driver="linux-kernel"/>)", R"(driver="linux-kernel"><b>sea</b></pool>)"},
+          {R"(vid="6.12" revisions_to_keep="0" rw="False" save_on_stop="False" snap_on_start="False"/>)",
+           R"(vid="6.12" revisions_to_keep="0" rw="False" save_on_stop="False" snap_on_start="False"><b>sea</b></volume>)"},
+      }) {
+    auto text = replace(from, to)(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << from;
+    EXPECT_THAT(loaded->system.quarantine, testing::IsEmpty());
+    EXPECT_THAT(kept_in(loaded->system), testing::ElementsAre("<b>sea</b>")) << from;
+    EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::HasSubstr("inside")));
+    expect_nothing_lost(text, *loaded);
+  }
+}
+
+/// A right may hang on it.
+TEST(mending, serves_a_tag_with_elements_inside_until_it_is_removed) {
+  auto loaded = load(in("work", R"(<tag name="audiovm-dom0"/>)",
+                        R"(<tag name="audiovm-dom0"><b>1</b></tag>)")(good));
+  ASSERT_TRUE(loaded);
+  EXPECT_TRUE(loaded->system.find("work")->tags.contains("audiovm-dom0"));
+  auto next = apply(loaded->system, host{}, {{remove_tag{"work", "audiovm-dom0"}}});
+  ASSERT_TRUE(next);
+  EXPECT_THAT(xml::save(*next), testing::Not(testing::HasSubstr("<b>1</b>")));
+}
+
 struct misfit {
   const char* attribute;
   const char* good;
@@ -606,6 +842,18 @@ INSTANTIATE_TEST_SUITE_P(table, option_of_a_volume,
                                          misfit{"revisions_to_keep", "1", "-2"},
                                          misfit{"size", "2147483648", "2 GiB"}),
                          [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
+
+/// The switch goes with the upgrade; what it said must not.
+TEST(mending, keeps_what_an_old_switch_says_beside_a_value_that_nobody_understands) {
+  auto old = in("work", "<features>", R"(<features><feature name="service.meminfo-writer"/>)");
+  for (auto& text : {both(old, set("work", "maxmem", "3000", "much"))(good),
+                     both(add_property("work", "virt_mode", "xen"),
+                          add_property("work", "hvm", "True"))(good)}) {
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded);
+    expect_nothing_lost(text, *loaded);
+  }
+}
 
 /// Without it nothing in that pool would start.
 TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
@@ -1149,7 +1397,7 @@ TEST(limits, a_domain_may_have_4096_features) {
 
 // -- any bytes at all -----------------------------------------------------------------------------
 
-struct mutilation : testing::TestWithParam<unsigned> {};
+struct mutilation : testing::TestWithParam<std::tuple<store, unsigned>> {};
 
 /// Some bytes of the file are changed, dropped, doubled or swapped with others of it.
 std::string mutilated(std::string text, std::mt19937& chance) {
@@ -1198,19 +1446,87 @@ void expect_sound(const std::string& text) {
 }
 
 TEST_P(mutilation, never_crashes_and_what_is_served_is_sound_and_stays) {
-  auto chance = std::mt19937{GetParam()};
+  auto& [store, seed] = GetParam();
+  auto chance = std::mt19937{seed};
   for (auto i = 0; i < 25 && !HasFailure(); ++i) {
-    expect_sound(mutilated(good, chance));
-    expect_sound(shuffled(good, chance));
+    expect_sound(mutilated(store.text, chance));
+    expect_sound(shuffled(store.text, chance));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(seeds, mutilation, testing::Range(0U, 20U));
+INSTANTIATE_TEST_SUITE_P(seeds, mutilation,
+                         testing::Combine(testing::ValuesIn(qubes::tests::all_stores()),
+                                          testing::Range(0U, 20U)),
+                         [](auto& info) {
+                           return fmt::format("{}_{}", std::get<0>(info.param).name,
+                                              std::get<1>(info.param));
+                         });
 
 TEST(mutilation, every_prefix_of_a_store_is_refused_or_sound) {
-  for (auto size = std::size_t{0}; size < good.size(); size += 37)
-    expect_sound(good.substr(0, size));
+  for (auto& store : qubes::tests::all_stores())
+    for (auto size = std::size_t{0}; size < store.text.size(); size += 37)
+      expect_sound(store.text.substr(0, size));
 }
+
+// -- one fact at a time ---------------------------------------------------------------------------
+
+struct one_fact : testing::TestWithParam<store> {};
+
+struct span {
+  std::size_t begin;
+  std::size_t size;
+};
+
+/// Every text, and every value of an attribute.
+std::vector<span> facts_of(const std::string& text) {
+  auto result = std::vector<span>{};
+  for (auto at = std::size_t{0}; at < text.size(); ++at) {
+    if (text[at] != '"' && text[at] != '>')
+      continue;
+    auto end = text.find(text[at] == '"' ? '"' : '<', at + 1);
+    if (end == text.npos)
+      break;
+    if (auto inside = text.substr(at + 1, end - at - 1);
+        text[at] == '"' || inside.find_first_not_of(" \n") != text.npos)
+      result.push_back({at + 1, end - at - 1});
+    at = text[at] == '"' ? end : at;
+  }
+  return result;
+}
+
+/// Without these nobody can tell which domain it is, or what it is made of. No value is an answer,
+/// too: then nothing is made of it.
+bool says_who_it_is(const std::string& text, const span& fact, std::string_view odd) {
+  auto begin = text.rfind('\n', fact.begin) + 1;
+  auto line = text.substr(begin, text.find('\n', begin) - begin);
+  auto has = [&](std::string_view part) { return line.find(part) != line.npos; };
+  auto is_name = text.substr(fact.begin, fact.size) == "template_for_dispvms";
+  return has("<domain ") || has("\"name\">") || has("\"template\"")
+         || (has("template_for_dispvms") && (is_name || odd.empty()));
+}
+
+TEST_P(one_fact, that_nobody_understands_costs_no_domain) {
+  auto& text = GetParam().text;
+  auto everybody = load(text)->system.names();
+  for (auto& fact : facts_of(text))
+    for (auto odd : {"", "a b", "\xC3\xA9", "&nope;", "&#1;", "-1", "a&#10;b"}) {
+      auto damaged = std::string{text}.replace(fact.begin, fact.size, odd);
+      auto loaded = load(damaged);
+      ASSERT_TRUE(loaded) << loaded.error().text << "\n" << damaged;
+      if (!says_who_it_is(text, fact, odd)) {
+        ASSERT_EQ(loaded->system.names(), everybody)
+            << odd << " for " << text.substr(fact.begin, fact.size) << " in line "
+            << std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(fact.begin),
+                          '\n')
+                   + 1;
+      }
+      expect_sound(damaged);
+      ASSERT_FALSE(HasFailure());
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(stores, one_fact, testing::ValuesIn(qubes::tests::all_stores()),
+                         [](auto& info) { return info.param.name; });
 
 TEST(mutilation, random_bytes_are_refused) {
   auto chance = std::mt19937{7};

@@ -2,9 +2,11 @@
 
 #include "tests/model/canonical.hpp"
 #include "tests/model/load.hpp"
+#include "tests/model/stores.hpp"
 
 #include "model/change/change.hpp"
 #include "model/change/integrity.hpp"
+#include "model/storage/volume.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -81,6 +83,42 @@ TEST_P(good_store, comes_out_as_it_went_in) {
 INSTANTIATE_TEST_SUITE_P(golden, good_store, testing::ValuesIn(stores_in(golden)), [](auto& info) {
   return std::filesystem::path{info.param}.stem().string();
 });
+
+struct upgraded_store : testing::TestWithParam<qubes::tests::store> {};
+
+/// What is written after an upgrade is the form of this release.
+TEST_P(upgraded_store, comes_out_in_the_form_of_now) {
+  auto& text = GetParam().text;
+  auto first = read(text);
+  EXPECT_TRUE(first.migrated);
+  auto domains = std::size_t{0};
+  for (auto at = text.find("<domain "); at != text.npos; at = text.find("<domain ", at + 1))
+    ++domains;
+  EXPECT_EQ(first.system.domains.size(), domains);
+  EXPECT_TRUE(first.system.quarantine.empty());
+  for (auto& x : first.system.domains)
+    EXPECT_THAT(x->kept, testing::IsEmpty()) << x->name.str();
+  EXPECT_THAT(violations(first.system, host{}), testing::IsEmpty());
+  expect_kept_as_it_is(xml::save(first.system));
+}
+
+/// Other volumes are in no file that the stock daemon can read.
+TEST_P(upgraded_store, has_volumes_as_its_classes_have_them) {
+  auto store = read(GetParam().text).system;
+  for (auto& x : store.domains)
+    for (auto& it : x->volumes) {
+      SCOPED_TRACE(x->name.str() + ":" + it.name);
+      auto usual = default_volume(x->type, it.name);
+      EXPECT_EQ(it.rw, usual.rw);
+      EXPECT_EQ(it.save_on_stop, usual.save_on_stop);
+      EXPECT_EQ(it.snap_on_start, usual.snap_on_start);
+      EXPECT_EQ(it.source.empty(), !usual.snap_on_start);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(releases, upgraded_store,
+                         testing::ValuesIn(qubes::tests::stores_of_releases()),
+                         [](auto& info) { return info.param.name; });
 
 TEST(qubes_xml, keeps_every_store_that_the_stock_daemon_wrote) {
   auto stores = stores_in(recorded);

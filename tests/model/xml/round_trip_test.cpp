@@ -1,5 +1,6 @@
 // Whatever clients were told is done, and in whatever order: it is the same after save and load.
 #include "tests/model/sample_system.hpp"
+#include "tests/model/stores.hpp"
 
 #include "model/change/creation.hpp"
 #include "model/change/plan_device.hpp"
@@ -387,10 +388,14 @@ bool holds(Property property) {
 
 } // namespace
 
-TEST(round_trip, what_was_granted_is_the_same_after_save_and_load) {
+namespace {
+
+/// Whatever is asked of such a host. How many requests of each kind were granted.
+std::vector<std::size_t> expect_the_same_after_a_load(const host_under_test& fresh) {
   auto granted = std::vector<std::size_t>(std::size(kinds));
   EXPECT_TRUE(holds([&](const std::vector<request>& requests) {
     auto at = host_under_test{};
+    at.system = fresh.system;
     for (auto& x : requests)
       granted[x.kind] += grant(at, x);
     auto text = xml::save(at.system);
@@ -405,9 +410,29 @@ TEST(round_trip, what_was_granted_is_the_same_after_save_and_load) {
     RC_ASSERT(as_saved(at.system) == as_saved(again->system));
     RC_ASSERT(violations(at.system, at.machine) == std::vector<std::string>{});
   }));
+  return granted;
+}
+
+struct upgraded_host : testing::TestWithParam<tests::store> {};
+
+} // namespace
+
+TEST(round_trip, what_was_granted_is_the_same_after_save_and_load) {
+  auto granted = expect_the_same_after_a_load({});
   for (auto& x : kinds) // a kind that is always refused shows nothing
     EXPECT_GT(granted[static_cast<std::size_t>(&x - kinds)], 0U) << x.name;
 }
+
+TEST_P(upgraded_host, is_the_same_after_save_and_load) {
+  auto at = host_under_test{};
+  auto loaded = xml::load(GetParam().text, at.machine, no_uuid);
+  ASSERT_TRUE(loaded);
+  at.system = std::move(loaded->system);
+  expect_the_same_after_a_load(at);
+}
+
+INSTANTIATE_TEST_SUITE_P(releases, upgraded_host, testing::ValuesIn(tests::stores_of_releases()),
+                         [](auto& info) { return info.param.name; });
 
 TEST(round_trip, firewall_rules_that_were_taken_are_the_same_after_save_and_load) {
   auto part = [](std::vector<std::string> texts) { return rc::gen::elementOf(std::move(texts)); };
