@@ -138,7 +138,7 @@ void keep_option(const record& of, std::string_view kind, device_entry& to, std:
              });
   std::erase_if(x.options, [&](auto& it) { return it.first == name; });
   if (guards)
-    x.options.emplace_back(name, "yes");
+    x.options.emplace(x.options.begin(), name, "yes");
   x.kept.push_back(std::move(text));
 }
 

@@ -720,6 +720,20 @@ TEST_P(disk, stays_and_is_never_less_guarded) {
 INSTANTIATE_TEST_SUITE_P(table, disk, testing::ValuesIn(spoilt_disks()),
                          [](auto& info) { return info.param.kind; });
 
+/// In whatever order they stand.
+TEST(disk, keeps_its_other_options) {
+  const auto unclear = std::string{R"(<option name="read-only">&x;</option>)"};
+  const auto other = std::string{R"(<option name="frontend-dev">xvdi</option>)"};
+  for (auto& options : {unclear + other, other + unclear}) {
+    auto text = in("work", read_only, options)(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded);
+    EXPECT_EQ(loaded->system.find("work")->devices[0].assignments[1].options,
+              (device_options{{"read-only", "yes"}, {"frontend-dev", "xvdi"}}));
+    expect_nothing_lost(text, *loaded);
+  }
+}
+
 TEST(disk, that_was_mended_below_is_as_it_says_there) {
   auto text =
       in("work", read_only,
