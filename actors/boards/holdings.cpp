@@ -134,13 +134,17 @@ void holdings::take_back(const receipt& x) {
 }
 
 void holdings::add(const entry& x) {
+  auto book = [&](auto& shares) {
+    auto& mine = shares[x.caller];
+    mine += x.bytes;
+    if (mine == 0)
+      shares.erase(x.caller);
+  };
   auto& shares = by_record_[x.record];
-  if ((shares[x.caller] += x.bytes) == 0)
-    shares.erase(x.caller);
+  book(shares);
   if (shares.empty())
     by_record_.erase(x.record);
-  if ((by_caller_[x.caller] += x.bytes) == 0)
-    by_caller_.erase(x.caller);
+  book(by_caller_);
 }
 
 std::map<std::string, std::size_t> holdings::by_caller() const {

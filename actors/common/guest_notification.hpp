@@ -75,7 +75,7 @@ void mark_service(Self* self, const world_ptr& in, std::string service, bool on)
 template <class Self>
 void tell_guests(
     Self* self, const world_ptr& in, model::notices all, const std::string& mine = {},
-    std::function<void()> then = [] {}) {
+    const std::function<void()>& then = [] {}) {
   auto own = all.extract(mine);
   for (auto& [whose, edits] : all)
     write_qubesdb(self, in, whose, std::move(edits));

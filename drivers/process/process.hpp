@@ -3,6 +3,7 @@
 
 #include "model/base/error.hpp"
 
+#include <cstdint>
 #include <sys/types.h>
 
 #include <chrono>
@@ -15,7 +16,7 @@
 namespace qubes::drivers {
 
 /// What becomes of standard output and standard error.
-enum class outputs {
+enum class outputs : std::uint8_t {
   together, ///< both in `output`, cut at 64 KiB
   apart,    ///< a report of up to 16 MiB in `output`, and what is said about it in `errors`
 };
