@@ -3,10 +3,10 @@
 
 #include "model/base/error.hpp"
 
-#include <cstdint>
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <stop_token>
 #include <string>
