@@ -6,6 +6,7 @@
 #include "actors/common/world.hpp"
 #include "model/change/change.hpp"
 
+#include <memory>
 #include <utility>
 
 namespace qubes::actors {
@@ -21,14 +22,23 @@ inline model::error not_on_disk_yet() {
 template <class Self, class Ok, class Bad>
 void commit(Self* self, const world_ptr& in, const model::change& what, const reply& to, Ok ok,
             Bad bad) {
-  auto overdue = [whom = caf::weak_actor_ptr{self->ctrl()}, refuse = to.later_refusal()] {
+  auto is_written = std::make_shared<bool>(false); // before the word that it is overdue is heard
+  auto overdue = [whom = caf::weak_actor_ptr{self->ctrl()}, refuse = to.later_refusal(),
+                  is_written] {
     if (auto asker = caf::actor_cast<caf::strong_actor_ptr>(whom))
-      caf::anon_send(caf::actor_cast<caf::actor>(asker),
-                     completion{[refuse] { refuse(not_on_disk_yet()); }});
+      caf::anon_send(caf::actor_cast<caf::actor>(asker), completion{[refuse, is_written] {
+                       if (!*is_written)
+                         refuse(not_on_disk_yet());
+                     }});
   };
   timed_response{self->request(in->store, caf::infinite, what, to.caller()),
                  in->deadlines->begin(std::move(overdue), in->settings.commit)}
-      .then(std::move(ok), std::move(bad));
+      .then(
+          [ok = std::move(ok), is_written](const model::system_ptr& now) {
+            *is_written = true;
+            ok(now);
+          },
+          std::move(bad));
 }
 
 } // namespace qubes::actors

@@ -214,7 +214,10 @@ void domain_network::plug_interface(const std::string& netvm, bool is_news) {
   if (!me)
     return done();
   if (netvm_in(now) != netvm) { // what the guest was told is of another one by now
-    link_->turn([](auto& x) { x.guest_must_be_told(); });
+    link_->turn([&](auto& x) {
+      x.wants(netvm_in(now));
+      x.guest_must_be_told();
+    });
     return step();
   }
   auto machine = model::xml::gather(now.view(), *me);

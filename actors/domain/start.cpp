@@ -245,6 +245,7 @@ void domain_start::look_for_strangers() {
                           "not started from here",
                           domain_.who(), domain_.uuid()),
               fmt::format("'virsh destroy {}' there ends it", domain_.uuid())});
+        domain_.guest.look_again(); // nobody thought of it while this start was under way
       },
       [this](const model::error& why) { fail(why); });
 }

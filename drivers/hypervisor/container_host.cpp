@@ -101,6 +101,9 @@ outcome<void> real_container_host::link(const std::string& name, const std::stri
   auto failed = std::error_code{};
   auto next = name + ".next";
   std::filesystem::create_directories(std::filesystem::path{name}.parent_path(), failed);
+  if (failed)
+    return fail(errc::general,
+                fmt::format("cannot make a place for '{}': {}", name, failed.message()));
   if (::unlink(next.c_str()) != 0 && errno != ENOENT)
     return fail(errc::general, fmt::format("cannot replace '{}': {}", next, reason(errno)));
   if (::symlink(path.c_str(), next.c_str()) != 0 || ::rename(next.c_str(), name.c_str()) != 0)

@@ -124,6 +124,10 @@ void keep_entry(record& of, const problem& why, std::string_view wrapper, std::s
   of.value->kept.push_back(std::move(text));
 }
 
+bool may_go_without(std::string_view kind, std::string_view option) {
+  return kind != "block" || option == "read-only" || option == "frontend-dev";
+}
+
 void keep_option(const record& of, std::string_view kind, device_entry& to, std::string_view name,
                  const problem& why, std::size_t element, report& notes) {
   auto& x = to.value;
@@ -503,8 +507,9 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
     if (read)
       continue;
     auto name = attribute(y, "name");
-    if (name == "identity" && !is_told_by_place(kind, to))
-      return tl::unexpected{read.error()};
+    if (!may_go_without(kind, name) || (name == "identity" && !is_told_by_place(kind, to)))
+      return because(read.error().at,
+                     fmt::format("{} device {}: {}", kind, quoted(to.port), read.error().reason));
     keep_option(of, kind, result, name, read.error(), offset_of(y), notes_);
   }
   check_identity(kind, of, result);
@@ -594,6 +599,8 @@ verdict domain_reader::read_mode(const pugi::xml_node& x, std::string_view kind,
   };
   if (has_attribute(x, "required")) {
     auto required = parse_boolean(attribute(x, "required"));
+    if (!required && has_attribute(x, "mode"))
+      to.value.unknown.emplace_back("mode", attribute(x, "mode"));
     if (!required)
       return refuse("required", "required is no boolean:", attribute(x, "required"));
     to.value.mode = *required ? assignment_mode::required : assignment_mode::auto_attach;

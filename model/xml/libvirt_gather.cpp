@@ -175,7 +175,10 @@ void gather_volumes(const view& v, const domain& x, const devices& started, mach
 // -- devices --------------------------------------------------------------------------------------
 
 std::map<std::string, std::string> options_of(const assignment& x) {
-  return {x.options.begin(), x.options.end()};
+  auto result = std::map<std::string, std::string>{x.options.begin(), x.options.end()};
+  if (auto guard = result.find("read-only"); guard != result.end())
+    guard->second = parse_boolean(guard->second).value_or(true) ? "yes" : "no";
+  return result;
 }
 
 block_attachment as_block(const view& v, const domain& backend, const assignment& x) {

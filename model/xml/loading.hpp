@@ -159,6 +159,9 @@ inline constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
 void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,
                 report& notes);
 
+/// Of a disk, what else is said may have kept it from being written to.
+bool may_go_without(std::string_view kind, std::string_view option);
+
 /// An option of a device, or what stands in the place of one, stays in the file as it is. Without
 /// effect, unless a disk could be written to then which should not be.
 void keep_option(const record& of, std::string_view kind, device_entry& to, std::string_view name,

@@ -21,10 +21,11 @@ struct disk {
   bool readonly = false;
 };
 
-/// sda is 0, sdz 25, sdaa 26.
+/// sda is 0, sdz 25, sdaa 26; of sda1 that of its disk.
 unsigned number_of(std::string_view name) {
   auto result = 0U;
-  for (auto letter : name.substr(name.find('d') + 1))
+  auto letters = name.substr(name.find('d') + 1);
+  for (auto letter : letters.substr(0, letters.find_first_of("0123456789")))
     result = result * 26 + static_cast<unsigned>(letter - 'a' + 1);
   return result - 1;
 }

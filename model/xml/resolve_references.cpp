@@ -293,7 +293,7 @@ private:
     x.migrated |= entry.migrated;
   }
 
-  /// An option that cannot stay costs no other one, and not the device.
+  /// An option that cannot stay costs no other one, and not the device, unless it may guard it.
   void set_options_aside(const record& x, std::string_view kind, device_entry& entry) {
     auto& whole = entry.value;
     if (whole.options.empty() || trouble_of(*x.value, kind, whole).empty())
@@ -304,7 +304,8 @@ private:
       return;
     for (auto& option : device_options{whole.options}) {
       part.options = {option};
-      if (auto why = trouble_of(*x.value, kind, part); !why.empty()) {
+      auto why = trouble_of(*x.value, kind, part);
+      if (!why.empty() && may_go_without(kind, option.first)) {
         auto at = entry.options.at(option.first);
         auto told = fmt::format("option {} {}", quoted(option.first), why);
         keep_option(x, kind, entry, option.first, {at, std::move(told)}, at, notes_);

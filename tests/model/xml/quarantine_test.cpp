@@ -688,7 +688,6 @@ std::vector<spoilt> spoilt_disks() {
   return {
       instead("bad_name_in_the_guest", R"(<option name="frontend-dev">../x</option>)", "../x"),
       instead("name_of_its_own_disk", R"(<option name="frontend-dev">xvda</option>)", "xvda"),
-      instead("bad_kind_of_disk", R"(<option name="devtype">tape</option>)", "tape"),
       instead("read_only_perhaps", R"(<option name="read-only">perhaps</option>)", "perhaps",
               guarded),
       instead("read_only_damaged", R"(<option name="read-only">&no;</option>)", "&no;", guarded),
@@ -719,6 +718,21 @@ TEST_P(disk, stays_and_is_never_less_guarded) {
 
 INSTANTIATE_TEST_SUITE_P(table, disk, testing::ValuesIn(spoilt_disks()),
                          [](auto& info) { return info.param.kind; });
+
+/// It may have meant that the disk is read, and not written to.
+TEST(disk, of_which_something_else_is_said_is_given_to_nobody) {
+  for (auto element :
+       {R"(<option name="devtype">cd-rom</option>)", R"(<option nam="read-only">yes</option>)",
+        "<read-only/>", R"(<option name="readonly">yes<b/></option>)"}) {
+    auto loaded = load(in("work", read_only, element)(good));
+    ASSERT_TRUE(loaded) << element;
+    auto& work = *loaded->system.find("work");
+    EXPECT_EQ(assigned(work, "block").size(), 1U) << element;
+    EXPECT_THAT(work.kept, testing::SizeIs(1));
+    EXPECT_EQ(loaded->findings.size(), 1U);
+    EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(element));
+  }
+}
 
 /// In whatever order they stand.
 TEST(disk, keeps_its_other_options) {
