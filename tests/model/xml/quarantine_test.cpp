@@ -1533,11 +1533,22 @@ bool says_who_it_is(const std::string& text, const span& fact, std::string_view 
          || (has("template_for_dispvms") && (is_name || odd.empty()));
 }
 
+/// All of them take half a minute with a sanitizer: there each fact has some, and not those of its
+/// neighbour.
+#ifdef __SANITIZE_ADDRESS__
+constexpr auto stride = 4U;
+#else
+constexpr auto stride = 1U;
+#endif
+
 TEST_P(one_fact, that_nobody_understands_costs_no_domain) {
   auto& text = GetParam().text;
+  auto turn = 0U;
   auto everybody = load(text)->system.names();
   for (auto& fact : facts_of(text))
     for (auto odd : {"", "a b", "\xC3\xA9", "&nope;", "&#1;", "-1", "a&#10;b"}) {
+      if (turn++ % stride != 0)
+        continue;
       auto damaged = std::string{text}.replace(fact.begin, fact.size, odd);
       auto loaded = load(damaged);
       ASSERT_TRUE(loaded) << loaded.error().text << "\n" << damaged;
