@@ -12,6 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <ranges>
 
 namespace qubes::actors {
 
@@ -38,7 +39,7 @@ model::outcome<model::identity> creations::pick_identity(const model::system& al
   auto result = model::identity{};
   auto qids = std::vector<std::int64_t>{};
   for (auto& [name, x] : under_way_)
-    qids.push_back(x.numbers.qid);
+    qids.push_back(x->qid);
   auto qid = model::free_qid(all, qids);
   if (!qid)
     return model::fail(errc::general, "all 9999 numbers for domains are taken",
@@ -66,13 +67,12 @@ bool creations::is_free(const model::system& all, const model::creation& request
       && (all.find(name) || all.find_set_aside(model::section::domains, name)
           || under_way_.contains(name) || host_.is_leaving(name)))
     return false;
-  auto value = model::value{dispid};
-  return std::ranges::none_of(under_way_,
-                              [&](auto& x) { return x.second.numbers.dispid == dispid; })
-         && std::ranges::none_of(all.domains, [&](auto& x) {
-              auto theirs = x->properties.find("dispid");
-              return theirs != x->properties.end() && theirs->second == value;
-            });
+  auto has_it = [value = model::value{dispid}](const model::domain_ptr& x) {
+    auto theirs = x->properties.find("dispid");
+    return theirs != x->properties.end() && theirs->second == value;
+  };
+  return std::ranges::none_of(under_way_ | std::views::values, has_it)
+         && std::ranges::none_of(all.domains, has_it);
 }
 
 bool creations::has_ready(const model::system& all, const std::string& base) {
@@ -116,7 +116,7 @@ void creations::carry_out(const ask::create& x, const reply& to) {
     return to.refuse(*plan.refusal);
   auto record = created(plan);
   auto name = record->name.str();
-  if (!under_way_.emplace(name, under_way{*as, record}).second)
+  if (!under_way_.emplace(name, record).second)
     return to.refuse({errc::vm_already_exists, fmt::format("a domain '{}' is being created", name),
                       "choose another name"});
   auto reply_text = !request.disposable ? std::string{}
@@ -230,7 +230,7 @@ void creations::give_up(const disk_job::domain_target& disks, const model::error
 std::vector<std::string> creations::in_pool(std::string_view name) const {
   auto result = std::vector<std::string>{};
   for (auto& [who, x] : under_way_)
-    for (auto& it : x.record->volumes)
+    for (auto& it : x->volumes)
       if (it.pool == name)
         result.push_back(fmt::format("{}:{}", who, it.name));
   return result;
@@ -238,7 +238,7 @@ std::vector<std::string> creations::in_pool(std::string_view name) const {
 
 bool creations::is_untold(const model::domain& x) const {
   auto creation = under_way_.find(x.name.str());
-  return creation != under_way_.end() && creation->second.numbers.uuid == x.uuid;
+  return creation != under_way_.end() && creation->second->uuid == x.uuid;
 }
 
 void creations::note_released(const model::domain& gone) {

@@ -65,12 +65,8 @@ private:
   };
 
   host_core& host_;
-  struct under_way {
-    model::identity numbers;
-    model::domain_ptr record;
-  };
-  std::map<std::string, under_way, std::less<>> under_way_; ///< by name
-  std::size_t on_their_way_ = 0;                            ///< without their disks
+  std::map<std::string, model::domain_ptr, std::less<>> under_way_; ///< by name
+  std::size_t on_their_way_ = 0;                                    ///< without their disks
   std::vector<pending> pending_;
   std::int64_t patient_since_us_ = 0; ///< of the first of them
   std::vector<created_domain> created_;
