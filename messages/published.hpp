@@ -7,6 +7,21 @@
 
 namespace qubes {
 
+/// A snapshot that is held. Whoever wants to see into it keeps it: of one that is dropped at the
+/// end of its expression nothing can be reached, or `for (auto& x : board.read()->domains)` would
+/// walk through what another thread frees.
+template <class T>
+class held : public std::shared_ptr<const T> {
+public:
+  using std::shared_ptr<const T>::shared_ptr;
+  held(std::shared_ptr<const T> x) : std::shared_ptr<const T>(std::move(x)) {} // as good as it
+
+  const T& operator*() const& { return *this->get(); }
+  const T* operator->() const& { return this->get(); }
+  const T& operator*() const&& = delete;
+  const T* operator->() const&& = delete;
+};
+
 /// The lock is held for the copy of one pointer only; nobody ever waits for work.
 template <class T>
 class published {
@@ -14,9 +29,15 @@ public:
   explicit published(std::shared_ptr<const T> first = std::make_shared<const T>())
       : value_(std::move(first)) {}
 
-  std::shared_ptr<const T> read() const {
+  held<T> read() const {
     auto guard = std::lock_guard{mutex_};
     return value_;
+  }
+
+  /// One's own.
+  T copy() const {
+    auto now = read();
+    return *now;
   }
 
   void write(std::shared_ptr<const T> next) {

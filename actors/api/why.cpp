@@ -52,16 +52,19 @@ json findings_of(const call& x) {
   for (auto& [file, all] : files[who])
     for (auto& text : all)
       result.push_back({{"file", file}, {"text", text}});
-  for (auto& it : *x.in.findings.read())
+  auto findings = x.in.findings.read();
+  for (auto& it : *findings)
     if (it.domain == who && it.holds(*x.now.system))
       result.push_back({{"file", "qubes.xml"}, {"text", it.text}});
-  for (auto& it : *x.in.site_overlays.read())
+  auto overlays = x.in.site_overlays.read();
+  for (auto& it : *overlays)
     if (it.domain == who)
       if (auto why = model::why_unread(it, *x.now.system); !why.empty())
         result.push_back({{"file", it.file}, {"text", std::move(why)}});
   if (!x.destination.is(model::qubes_vm))
     return result;
-  for (auto& it : *x.in.site_templates.read())
+  auto templates = x.in.site_templates.read();
+  for (auto& it : *templates)
     if (it.domain.empty() || it.domain == who)
       result.push_back({{"file", it.file}, {"text", it.text}});
   return result;
@@ -77,7 +80,7 @@ model::start_facts facts_of(const call& x) {
       .unreachable = link.connected ? std::string{} : link.reason,
       .free_bytes = memory.bytes,
       .free_age_s = (in.now_us() - memory.at_us) / 1'000'000,
-      .host_pci = *in.host_pci.read(),
+      .host_pci = in.host_pci.copy(),
       .failed_volumes = in.status.failed_volumes(),
       .holder = [&in](std::string_view kind, const std::string& backend, const std::string& port) {
         return in.holders.holder({std::string{kind}, backend, port});

@@ -130,7 +130,8 @@ std::string device_holders::holder(const place& x) const {
 }
 
 bool device_holders::is_taken(const place& x) const {
-  return state_.read()->holdings.contains(x);
+  auto now = state_.read();
+  return now->holdings.contains(x);
 }
 
 std::vector<device_holders::place> device_holders::of_backend(std::string_view backend) const {

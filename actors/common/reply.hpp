@@ -72,14 +72,11 @@ inline reply reply_to(caf::typed_response_promise<std::string> promise) {
   }};
 }
 
-/// Passes answers on; who is refused hears `reason` of why, from any thread.
-template <class Reason>
-reply with_reason(const reply& to, Reason reason) {
-  return reply{[to, reason = std::move(reason)](model::outcome<std::string> result) {
-                 if (result)
-                   to.ok(std::move(*result));
-                 else
-                   to.refuse(reason(std::move(result.error())));
+/// Passes on what `told` makes of the answer, from any thread.
+template <class Told>
+reply with_outcome(const reply& to, Told told) {
+  return reply{[to, told = std::move(told)](model::outcome<std::string> result) {
+                 to.give(told(std::move(result)));
                },
                to.caller()};
 }

@@ -32,8 +32,8 @@ namespace qubes::actors {
 
 /// One moment of the durable system and the machine; live facts are always those of now.
 struct snapshot {
-  model::system_ptr system;
-  std::shared_ptr<const model::host> machine;
+  held<model::system> system;
+  held<model::host> machine;
   const model::live_board* board;
 
   model::view view() const { return {*system, *board, *machine}; }

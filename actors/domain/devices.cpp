@@ -176,7 +176,8 @@ void domain_devices::with_offers(const std::string& kind, const std::string& bac
   domain_.look_up(
       to, about(*it, job::read_qubesdb{fmt::format("{}/", row->listing)}),
       [this, kind, backend, to, named](const model::entry_list& entries) {
-        auto names = domain_.look().machine->usb;
+        auto machine = domain_.world()->machine.read();
+        auto names = machine->usb;
         if (!model::has_usb_parts(kind, entries))
           return named(model::listed_devices(kind, backend, entries, {}, names.get()));
         with_offers("usb", backend, to, [kind, backend, entries, names, named](const auto& usb) {

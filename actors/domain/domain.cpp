@@ -112,17 +112,20 @@ void domain_state::hand_to_part(const What& what, const reply& to) {
     hand_to(what, to, start, stop, pause, volumes, firewall, devices, changes);
 }
 
-/// What is under way when its record goes ends with it.
-reply domain_state::while_there(const reply& to) const {
-  return with_reason(
-      to, [world = world_, who = who_, uuid = uuid_](model::error why) -> model::error {
-        auto is_there = world->system.read()->find_uuid(uuid);
-        return why.code == errc::internal && !is_there ? model::no_such_domain(who) : why;
-      });
+/// What is under way when its record goes ends with it, and its removal has done so.
+reply domain_state::while_there(const order& x, const reply& to) const {
+  using told = model::outcome<std::string>;
+  return with_outcome(to, [world = world_, who = who_, uuid = uuid_,
+                           removes = std::holds_alternative<ask::remove>(x.what)](told how) {
+    auto now = world->system.read();
+    if (how || how.error().code != errc::internal || now->find_uuid(uuid))
+      return how;
+    return removes ? told{""} : told{tl::unexpected{model::no_such_domain(who)}};
+  });
 }
 
 void domain_state::obey(const order& x, const reply& of) {
-  auto to = while_there(of);
+  auto to = while_there(x, of);
   if (!is_of_record())
     return to.refuse(model::no_such_domain(who_));
   dispatch<ask::receiver::domain>(x, to, [&]<class What>(const What& what) {

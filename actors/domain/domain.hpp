@@ -74,7 +74,7 @@ private:
   // -- orders: those below, and those of its parts ------------------------------------------------
 
   void obey(const order& x, const reply& of);
-  reply while_there(const reply& to) const;
+  reply while_there(const order& x, const reply& to) const;
   /// `participle`: of what is asked, as refusals say it; "" for what needs none.
   std::optional<model::error> no_power_switch(std::string_view participle) const;
   template <class What>

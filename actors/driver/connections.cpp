@@ -21,7 +21,7 @@ namespace {
 
 /// Learns what the host's own hypervisor tells of it.
 outcome<void> describe_host(const std::shared_ptr<machinery>& with, const world_ptr& world) {
-  auto machine = *world->machine.read();
+  auto machine = world->machine.copy();
   if (auto told = with->hypervisor->describe_host(machine); !told)
     return told;
   if (auto kib = drivers::read_number(with->xenstore.get(), "/local/domain/0/memory/static-max"))

@@ -56,7 +56,8 @@ void driver_state::listen() {
 template <class NewsOf>
 void driver_state::tell_running(NewsOf news_of) {
   auto actors = world_->directory.read();
-  for (auto& x : world_->system.read()->domains) {
+  auto now = world_->system.read();
+  for (auto& x : now->domains) {
     auto* who = actors->find(x->name.str());
     if (who && world_->board.read(x->qid).xid >= 0)
       self->send(who->domain, news_of(*x));

@@ -140,7 +140,8 @@ void backup_state::with_profile(const std::string& id, const reply& to,
               return to.refuse({errc::backup_profile_not_found,
                                 fmt::format("there is no backup profile {}", model::quoted(id)),
                                 "profiles are the files backup/NAME.conf"});
-            auto profile = model::parse_backup_profile(*world_->system.read(), file->view());
+            auto now = world_->system.read();
+            auto profile = model::parse_backup_profile(*now, file->view());
             file.reset();
             if (!profile)
               return to.refuse(profile.error());
@@ -152,9 +153,10 @@ void backup_state::with_profile(const std::string& id, const reply& to,
 // -- the summary ---------------------------------------------------------------------------------
 
 void backup_state::tell(const model::backup_profile& x, const reply& to) {
+  auto now = world_->system.read();
   take_stock(
       x,
-      [this, to, idle = words_without_effect(*world_->system.read(), x)](const inventory& found) {
+      [this, to, idle = words_without_effect(*now, x)](const inventory& found) {
         to.ok(model::backup_summary(world_->look().view(), found.sizes, idle));
       },
       [to](model::error why) { to.refuse(std::move(why)); });
@@ -202,7 +204,7 @@ void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::st
 /// Who was removed meanwhile is left out.
 void backup_state::not_measured(const inventory_ptr& all, model::error why) {
   auto who = all->system->find(all->sizes[all->at].first);
-  if (world_->system.read()->find_uuid(who->uuid))
+  if (auto now = world_->system.read(); now->find_uuid(who->uuid))
     return all->failed(std::move(why));
   all->sizes.erase(all->sizes.begin() + static_cast<std::ptrdiff_t>(all->at));
   measure(all);
@@ -398,7 +400,8 @@ void backup_state::next(const run_ptr& x) {
 
 /// Its domain was removed since stock was taken.
 bool backup_state::is_gone(const item& x) const {
-  return x.of && !world_->system.read()->find_uuid(x.of->uuid);
+  auto now = world_->system.read();
+  return x.of && !now->find_uuid(x.of->uuid);
 }
 
 /// The rest is not worse for it.

@@ -433,7 +433,7 @@ void disposables_state::let_go(const std::string& who) {
   self->delayed_send(self, it->second.next_look, atom::expire_v, who);
   it->second.next_look = std::min(it->second.next_look * 2, rarest_look);
   ask(who, ask::kill{}, [this, who, uuid = x->uuid](const model::outcome<std::string>& killed) {
-    if (killed || !world_->system.read()->find_uuid(uuid))
+    if (auto now = world_->system.read(); killed || !now->find_uuid(uuid))
       return;
     if (killed.error().code == errc::vm_not_started)
       return ask(who, ask::remove{}, [](const auto&) {});

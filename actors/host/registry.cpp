@@ -416,7 +416,7 @@ void registry_state::begin_again(const directory::entry& without, const std::str
   spdlog::error("the actor of '{}' died ({}), {} times so far", part, caf::to_string(reason),
                 known.count());
   world_->status.restarted(part, known.count(), caf::to_string(reason), world_->now_us());
-  auto next = std::make_shared<directory>(*world_->directory.read());
+  auto next = std::make_shared<directory>(world_->directory.copy());
   next->put(without);
   world_->directory.write(std::move(next));
   waiting_.insert(without.name);

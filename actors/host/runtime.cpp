@@ -63,10 +63,11 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
   auto world = std::make_shared<actors::world>();
   result->world_ = world;
   tell_findings(*world, std::move(loaded->loaded.findings));
-  world->system.write(std::make_shared<model::system>(std::move(loaded->loaded.system)));
+  auto first = std::make_shared<model::system>(std::move(loaded->loaded.system));
+  world->system.write(first);
   world->machine.write(std::make_shared<model::host>(std::move(with.machine)));
   if (loaded->loaded.numbered && !loaded->fallback) // else the next daemon gives others
-    if (auto kept = with.files->save(*world->system.read()); !kept)
+    if (auto kept = with.files->save(*first); !kept)
       spdlog::error("what was given to domains is not written: {}", kept.error().message());
   world->settings = with.settings;
   world->now_us = std::move(with.now_us);

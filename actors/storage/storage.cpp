@@ -169,7 +169,8 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
   disks_ = std::move(with);
   lanes_ = std::move(lanes);
   self->set_down_handler([this](const caf::down_msg& x) { lost(x); });
-  align(*world_->system.read());
+  auto now = world_->system.read();
+  align(*now);
   return {
       answer_probe,
       [this](const storage_job& what) { return run(what); },
@@ -270,7 +271,7 @@ void storage_state::lost(const caf::down_msg& x) {
   pools_.erase(i);
   spdlog::error("the actor of pool '{}' died ({}), {} times so far", called,
                 caf::to_string(x.reason), ++deaths_[called]);
-  if (called == homes || world_->system.read()->find_pool(called))
+  if (auto now = world_->system.read(); called == homes || now->find_pool(called))
     pool(called);
 }
 
@@ -382,13 +383,14 @@ void storage_state::line_up(const domain_work_ptr& x) {
 /// Its name may be in use again.
 model::domain_ptr storage_state::namesake(const model::domain& x) const {
   auto unborn = unborn_.find(x.name.str());
-  auto other =
-      unborn != unborn_.end() ? unborn->second : world_->system.read()->share(x.name.str());
+  auto now = world_->system.read();
+  auto other = unborn != unborn_.end() ? unborn->second : now->share(x.name.str());
   return other && other->uuid != x.uuid ? other : nullptr;
 }
 
 bool storage_state::is_another_s(const model::domain& x, const model::volume& it) const {
-  auto* owner = model::owner_of(*world_->system.read(), it.pool, it.vid);
+  auto now = world_->system.read();
+  auto* owner = model::owner_of(*now, it.pool, it.vid);
   if (owner && owner->uuid != x.uuid)
     return true;
   auto other = namesake(x);
@@ -405,8 +407,9 @@ void storage_state::forget_unborn(const model::domain& x) {
 
 /// As long as anything of an earlier domain of that name is there, nothing of the next is made.
 void storage_state::take_turn(const domain_work_ptr& x) {
+  auto now = world_->system.read();
   auto former = x->how.name == name_use::taken ? world_->removals.former(*x->of.domain) : nullptr;
-  if (!former || world_->system.read()->find_uuid(former->uuid))
+  if (!former || now->find_uuid(former->uuid))
     return begin(x);
   remove_first(former, x);
 }

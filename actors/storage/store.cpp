@@ -25,7 +25,7 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<store
   world_ = std::move(in);
   files_ = std::move(files);
   lanes_ = lanes;
-  head_ = std::make_shared<model::system>(*world_->system.read());
+  head_ = std::make_shared<model::system>(world_->system.copy());
   holdings_.adopt(*head_);
   tell_status();
   return {
@@ -57,7 +57,8 @@ caf::result<model::system_ptr> store_state::commit(const model::change& what,
 
 /// Puts the change on top of the head, or refuses it there.
 void store_state::gather(pending x) {
-  auto next = model::apply(*head_, *world_->machine.read(), x.what);
+  auto machine = world_->machine.read();
+  auto next = model::apply(*head_, *machine, x.what);
   if (!next) {
     x.to.deliver(to_caf(next.error()));
     return;
@@ -163,7 +164,7 @@ void store_state::take_back(const std::vector<pending>& from) {
 
 /// What was gathered stood on a head that is no more: it is checked anew on what is durable.
 void store_state::gather_again() {
-  head_ = std::make_shared<model::system>(*world_->system.read());
+  head_ = std::make_shared<model::system>(world_->system.copy());
   for (auto& x : std::exchange(batch_, {}))
     gather(std::move(x));
 }
@@ -193,7 +194,7 @@ outcome<void> store_state::adopt(const store_file::foreign& x) {
   tell_findings(*world_, x.loaded.findings);
   must_write_ = x.loaded.numbered;
   publish(std::make_shared<model::system>(x.loaded.system));
-  holdings_.adopt(*world_->system.read());
+  holdings_.adopt(x.loaded.system);
   if (world_->events)
     self->send(world_->events, atom::reload_v);
   if (world_->registry)

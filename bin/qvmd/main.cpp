@@ -183,10 +183,10 @@ std::vector<Item> fresh_of(const std::vector<Item>& found, const std::vector<Ite
 drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
   return {x.etc, [world = std::move(world)](std::vector<model::site_template> templates,
                                             std::vector<model::site_overlay> overlays) {
-            for (auto& it : fresh_of(templates, *world->site_templates.read()))
+            for (auto& it : fresh_of(templates, world->site_templates.copy()))
               spdlog::warn("{}", it.text);
             auto now = world->system.read();
-            for (auto& it : fresh_of(overlays, *world->site_overlays.read()))
+            for (auto& it : fresh_of(overlays, world->site_overlays.copy()))
               if (auto why = model::why_unread(it, *now); !why.empty())
                 spdlog::warn("{}", why);
             world->site_templates.write(
@@ -336,11 +336,12 @@ int run(const config& settings, const std::string& config_path) {
   }
   world->connections = [server] { return server.get()->connections(); };
   opening.set_value(opened->get());
-  drivers::notify_ready(fmt::format("{} domains", world->system.read()->domains.size()));
+  auto now = world->look();
+  drivers::notify_ready(fmt::format("{} domains", now.system->domains.size()));
   for (auto& row : model::package_rows)
-    if (world->machine.read()->packages.contains(row.id))
+    if (now.machine->packages.contains(row.id))
       spdlog::info("{} is there, and so is what it does", row.name);
-  spdlog::info("ready: {} domains", world->system.read()->domains.size());
+  spdlog::info("ready: {} domains", now.system->domains.size());
 
   serve_signals(signals, system, **runtime, **opened, watched, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");

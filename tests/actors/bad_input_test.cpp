@@ -132,7 +132,7 @@ struct bad_input : ::testing::Test {
 
   /// What was accepted is not what the next request should meet.
   void renew_if_changed() {
-    if (*sim->world().system.read() == first)
+    if (sim->system() == first)
       return;
     check_whole();
     sim = new_host(first);
@@ -141,13 +141,13 @@ struct bad_input : ::testing::Test {
   void check_whole() {
     sim->check_rest();
     EXPECT_TRUE(sim->violations().empty()) << fmt::format("{}", fmt::join(sim->violations(), "\n"));
-    auto broken = model::violations(*sim->world().system.read(), *sim->world().machine.read());
+    auto broken = model::violations(sim->system(), sim->machine());
     EXPECT_TRUE(broken.empty()) << fmt::format("{}", fmt::join(broken, "\n"));
   }
 
   void TearDown() override { check_whole(); }
 
-  const model::system first = *sim->world().system.read();
+  const model::system first = sim->system();
 };
 
 } // namespace

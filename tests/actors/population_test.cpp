@@ -39,7 +39,7 @@ struct population : ::testing::Test {
     auto reply = sim.say(bytes(method, to, payload, source));
     return reply.frames.size() == 1 ? reply.frames.front() : "";
   }
-  const model::domain* find(std::string_view name) { return sim.world().system.read()->find(name); }
+  const model::domain* find(std::string_view name) { return sim.system().find(name); }
 
   /// Posts all at once; returns the replies in the same order.
   std::vector<std::string> at_once(const std::vector<std::string>& all) {
@@ -192,7 +192,7 @@ TEST_F(population, creations_at_once_have_numbers_of_their_own) {
   EXPECT_EQ(names.size(), 32U);
   auto qids = std::set<std::int64_t>{};
   auto uuids = std::set<std::string>{};
-  for (auto& x : sim.world().system.read()->domains) {
+  for (auto& x : sim.system().domains) {
     EXPECT_TRUE(qids.insert(x->qid).second) << x->name.str();
     EXPECT_TRUE(uuids.insert(x->uuid).second) << x->name.str();
     names.erase(x->name.str());
@@ -567,7 +567,7 @@ void run_seeds(faults how) {
     auto all = crowd{sim};
     all.run(120);
     sim.check_rest();
-    auto broken = model::violations(*sim.world().system.read(), *sim.world().machine.read());
+    auto broken = model::violations(sim.system(), sim.machine());
     ASSERT_TRUE(broken.empty()) << fmt::format("{}", fmt::join(broken, "\n"));
     ASSERT_TRUE(sim.violations().empty()) << fmt::format("{}", fmt::join(sim.violations(), "\n"));
     ASSERT_GT(all.agreed(), 20U) << "a storm in which nothing happens proves nothing";

@@ -121,8 +121,8 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
                        const std::vector<std::string>& left_running, const std::string& sysfs)
     : chance_(seed), faults_(how) {
   spdlog::set_level(spdlog::level::off);
-  system_ = std::make_unique<caf::actor_system>(config_);
-  scheduler_ = dynamic_cast<caf::scheduler::test_coordinator*>(&system_->scheduler());
+  actors_ = std::make_unique<caf::actor_system>(config_);
+  scheduler_ = dynamic_cast<caf::scheduler::test_coordinator*>(&actors_->scheduler());
   scheduler_->clock().current_time += std::chrono::hours{1};
 
   disk_->foreign_write("qubes.xml", model::xml::save(first));
@@ -173,7 +173,7 @@ void simulation::open(const std::string& sysfs) {
   kernel.vmlinuz = kernel.initramfs = kernel.modules = true;
   auto settings = actors::settings{};
   auto opened = actors::runtime::open(
-      *system_,
+      *actors_,
       {.settings = settings,
        .machine = std::move(machine),
        .files = std::make_shared<actors::store_file>(std::move(store_disk), 3, fixed_uuid),
@@ -204,10 +204,10 @@ void simulation::open(const std::string& sysfs) {
   if (!opened)
     throw std::runtime_error{opened.error().message()};
   runtime_ = std::move(*opened);
-  first_ = *world().system.read();
-  runtime_->world()->store = system_->spawn(
+  first_ = system();
+  runtime_->world()->store = actors_->spawn(
       notary, world().store, [this](const model::change& x) { changes_.push_back(x); });
-  client_ = system_->spawn(collector, [this](const answer& x) {
+  client_ = actors_->spawn(collector, [this](const answer& x) {
     auto& to = asked_.at(x.ticket);
     if (to.answers.empty())
       --open_;
@@ -233,7 +233,7 @@ void simulation::open(const std::string& sysfs) {
       });
   auto& world = *runtime_->world();
   caf::anon_send(world.events, atom::subscribe_v, own_ears,
-                 model::audience{"", world.system.read()->find("dom0")->uuid, world.policy.read()});
+                 model::audience{"", system().find("dom0")->uuid, world.policy.read()});
   runtime_->start([this] { ready_ = true; });
   while (!ready_ && step()) {
     // nop
@@ -317,7 +317,7 @@ std::int64_t simulation::now_us() {
 
 std::uint64_t simulation::send(const std::string& domain, order what) {
   auto ticket = asked_.size();
-  auto* whom = world().system.read()->find(domain);
+  auto* whom = system().find(domain);
   asked_.push_back({domain, what, {}, whom ? whom->uuid : ""});
   ++open_;
   auto* shutdown = std::get_if<ask::shutdown>(&what.what);
@@ -451,7 +451,7 @@ std::size_t simulation::run() {
 
 /// A start whose guest could not be taken down is tried again when time passes.
 bool simulation::is_starting() const {
-  return runtime_ && std::ranges::any_of(world().system.read()->domains, [this](auto& x) {
+  return runtime_ && std::ranges::any_of(system().domains, [this](auto& x) {
            return world().board.read(x->qid).state == power::starting;
          });
 }
@@ -513,7 +513,7 @@ void simulation::check_derived() {
 
 void simulation::check_xids() {
   auto seen = std::map<std::int32_t, std::string>{};
-  for (auto& x : world().system.read()->domains) {
+  for (auto& x : system().domains) {
     auto xid = world().board.read(x->qid).xid;
     if (xid < 0)
       continue;
@@ -597,7 +597,7 @@ void simulation::check_rest() {
   auto guests = std::map<std::string, model::guest>{};
   for (auto& x : all_guests())
     guests[x.name] = x;
-  for (auto& x : world().system.read()->domains) {
+  for (auto& x : system().domains) {
     if (!x->is(model::qubes_vm))
       continue;
     auto live = world().board.read(x->qid);
@@ -700,10 +700,10 @@ void simulation::check_rules() {
 
 /// A row belongs to a record, and a guest does.
 void simulation::check_rows() {
-  auto& system = *world().system.read();
+  auto& now = system();
   auto check = [&](const std::string& what, auto& rows) {
     for (auto& [name, row] : rows)
-      if (!system.find(name))
+      if (!now.find(name))
         violate(fmt::format("{} is said of '{}', which is no more", what, name));
   };
   auto degraded = world().status.degraded();
@@ -713,13 +713,13 @@ void simulation::check_rows() {
   check("an operation", activities);
   check("having clients", clients);
   auto qids = std::set<std::int64_t>{};
-  for (auto& x : system.domains)
+  for (auto& x : now.domains)
     qids.insert(x->qid);
   for (auto qid = std::int64_t{0}; qid < 200; ++qid)
     if (!qids.contains(qid) && !(world().board.read(qid) == model::live{}))
       violate(fmt::format("the slot {} of nobody is written", qid));
   for (auto& guest : all_guests()) {
-    auto* x = system.find(guest.name);
+    auto* x = now.find(guest.name);
     auto is_host = guest.name == "Domain-0";
     if (!is_host && (!x || x->uuid != guest.uuid))
       violate(fmt::format("the guest '{}' belongs to no record", guest.name));
@@ -729,7 +729,7 @@ void simulation::check_rows() {
 /// Volumes are started as long as their domain is there.
 void simulation::check_volumes() {
   auto wanted = std::set<std::string>{};
-  for (auto& x : world().system.read()->domains)
+  for (auto& x : system().domains)
     for (auto& it : x->volumes)
       if (it.pool != "linux-kernel" && model::is_active(world().board.read(x->qid).state))
         wanted.insert(it.vid);
@@ -751,7 +751,7 @@ void simulation::check_events() {
       state[x.subject] = power::halted;
   }
   for (auto& [name, told] : state) {
-    if (!world().system.read()->find(name))
+    if (!system().find(name))
       continue;
     auto truth = state_of(name);
     if (truth == power::halting || truth == power::suspended) // no event tells of these
@@ -774,14 +774,14 @@ void simulation::check_population() {
       violate(
           fmt::format("{} of '{}' contradicts what was told before", x.name, x.args.at(0).second));
   }
-  names = world().system.read()->names();
+  names = system().names();
   if (told != std::set<std::string>(names.begin(), names.end()))
     violate("the events tell of other domains than there are");
   auto with_disks = disks_->owners();
   for (auto& name : with_disks)
     if (!told.contains(name))
       violate(fmt::format("'{}' has disks and no record", name));
-  for (auto& x : world().system.read()->domains)
+  for (auto& x : system().domains)
     if (x->is(model::qubes_vm) && !first_.find_uuid(x->uuid) && !with_disks.contains(x->name))
       violate(fmt::format("'{}' has a record and no disks", x->name.str()));
 }
@@ -800,12 +800,12 @@ void simulation::check_boot() {
 void simulation::check_changes() {
   auto x = first_;
   for (auto& change : changes_) {
-    auto next = model::apply(x, *world().machine.read(), change);
+    auto next = model::apply(x, machine(), change);
     if (!next)
       return violate(fmt::format("an acknowledged change is refused: {}", next.error().message()));
     x = std::move(*next);
   }
-  if (!(x == *world().system.read()))
+  if (!(x == system()))
     violate("the acknowledged changes lead elsewhere");
 }
 
@@ -814,7 +814,7 @@ void simulation::check_store() {
   auto text = disk_->read("qubes.xml", model::xml::max_bytes);
   if (!text || !*text)
     return violate("qubes.xml is not there");
-  auto plain = *world().machine.read();
+  auto plain = machine();
   plain.packages.clear(); // which mend what they load
   auto loaded = model::xml::load(**text, plain, fixed_uuid);
   if (!loaded || !(saved_part(loaded->system) == saved_part(*system)))

@@ -262,6 +262,10 @@ public:
 
   model::power state_of(const std::string& domain) const;
   const actors::world& world() const { return *runtime_->world(); }
+  /// What is published now; it lasts until something else is.
+  const model::system& system() const { return *(system_ = world().system.read()); }
+  const model::host& machine() const { return *(machine_ = world().machine.read()); }
+  const actors::directory& directory() const { return *(directory_ = world().directory.read()); }
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_hypervisor& containers() { return *containers_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
@@ -293,7 +297,7 @@ public:
   void step_clock(std::chrono::seconds by) {
     clock_step_us_ += std::chrono::microseconds{by}.count();
   }
-  caf::actor_system& system() { return *system_; }
+  caf::actor_system& actors() { return *actors_; }
   actors::runtime& runtime() { return *runtime_; }
 
 private:
@@ -343,7 +347,7 @@ private:
   std::int64_t clock_step_us_ = 0;
   faults faults_;
   config config_;
-  std::unique_ptr<caf::actor_system> system_;
+  std::unique_ptr<caf::actor_system> actors_;
   caf::scheduler::test_coordinator* scheduler_ = nullptr;
   std::shared_ptr<simulated_lanes> lanes_ = std::make_shared<simulated_lanes>();
   std::shared_ptr<drivers::power_loss_disk> disk_ = std::make_shared<drivers::power_loss_disk>();
@@ -380,6 +384,9 @@ private:
   std::vector<std::string> violations_;
   std::vector<std::uint64_t> last_board_;
   model::system_ptr last_system_;
+  mutable held<model::system> system_;
+  mutable held<model::host> machine_;
+  mutable held<actors::directory> directory_;
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
   std::map<std::pair<std::string, std::string>, granted> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them

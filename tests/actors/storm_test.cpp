@@ -94,7 +94,7 @@ void replace(simulation& sim, const std::string& who) {
 void act(simulation& sim, action what, std::size_t apps, std::size_t depth) {
   auto& chance = sim.chance();
   auto app = fmt::format("app{}", chance() % apps);
-  if (!sim.world().directory.read()->find(app)) // between two of its name
+  if (!sim.directory().find(app)) // between two of its name
     return;
   switch (what) {
   case action::move: sim.send(app, ask::set_property{"netvm", any_netvm(chance, depth)}); break;
@@ -154,7 +154,7 @@ void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t o
     } else if (auto& what = pick(chance); true) {
       auto n = chance() % (apps + depth);
       auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);
-      if ((n < apps || !moves(what)) && sim.world().directory.read()->find(who))
+      if ((n < apps || !moves(what)) && sim.directory().find(who))
         sim.send(who, what);
     }
     for (auto steps = chance() % 40; steps > 0; --steps)
@@ -226,7 +226,7 @@ TEST(storm, a_disk_that_lies_is_found_out) {
 TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  auto uuid = sim.world().system.read()->find("app0")->uuid;
+  auto uuid = sim.system().find("app0")->uuid;
   sim.hypervisor().listen({}); // nobody hears the crash
   sim.hypervisor().crash(uuid);
   sim.run();
@@ -237,7 +237,7 @@ TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
 TEST(storm, a_netvm_taken_down_under_its_clients_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  sim.hypervisor().crash(sim.world().system.read()->find("sys-net0")->uuid);
+  sim.hypervisor().crash(sim.system().find("sys-net0")->uuid);
   sim.run();
   EXPECT_FALSE(sim.violations().empty());
 }

@@ -50,7 +50,7 @@ struct supervision : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), with_volumes(sample_host(2, 2))};
 
   actors::directory::entry entry(const std::string& who) const {
-    return *sim.world().directory.read()->find(who);
+    return *sim.directory().find(who);
   }
   template <class Actor>
   void die(const Actor& x) {
@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(seeds, supervision, ::testing::Range(std::uint64_t{0}, 
 /// What runs is neither out of reach nor given up for ever.
 TEST_P(supervision, a_guest_whose_actor_rests_can_be_paused_and_killed) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  auto uuid = sim.world().system.read()->find("app0")->uuid;
+  auto uuid = sim.system().find("app0")->uuid;
   wear_out("app0");
   auto set = sim.ask("app0", ask::set_property{"memory", "500"});
   ASSERT_FALSE(set);
@@ -119,7 +119,7 @@ TEST_P(supervision, a_netvm_that_begins_again_knows_its_clients) {
   auto down = sim.ask("sys-net1", ask::shutdown{});
   ASSERT_FALSE(down) << "it is used";
   EXPECT_EQ(down.error().code, errc::vm_in_use);
-  auto app = sim.world().system.read()->find("app0")->uuid;
+  auto app = sim.system().find("app0")->uuid;
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   EXPECT_THAT(sim.hypervisor().attached(app), testing::SizeIs(1)) << "it got its interface back";

@@ -95,7 +95,11 @@ class Host(Folder):
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind and issubclass(kind, OSError):  # its end of a connection went, and it may be going
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                how = self.process.wait(5)
+                print(f"the daemon ended with {how}:\n{self.log()[-16000:]}", file=sys.stderr)
         self.end()
 
     def domain(self, name):

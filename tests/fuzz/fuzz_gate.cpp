@@ -33,7 +33,7 @@ void check_whole(simulation& sim) {
   sim.check_rest();
   for (auto& x : sim.violations())
     found(x, "");
-  for (auto& x : model::violations(*sim.world().system.read(), *sim.world().machine.read()))
+  for (auto& x : model::violations(sim.system(), sim.machine()))
     found(x, "");
 }
 
@@ -60,14 +60,14 @@ void ask(simulation& sim, std::string_view bytes) {
 void run(std::string_view input) {
   // Left to the end of the process: CAF's statics may be gone before this one.
   static auto& sim = *new std::unique_ptr<simulation>{new_host()};
-  static const auto first = *sim->world().system.read();
+  static const auto first = sim->system();
   static auto inputs = 0;
   while (!input.empty()) {
     auto end = std::min(input.find(between), input.size());
     ask(*sim, input.substr(0, end));
     input.remove_prefix(std::min(end + 1, input.size()));
   }
-  if (++inputs % inputs_of_one_host == 0 || !(*sim->world().system.read() == first)) {
+  if (++inputs % inputs_of_one_host == 0 || !(sim->system() == first)) {
     check_whole(*sim);
     sim.reset();
     sim = new_host();

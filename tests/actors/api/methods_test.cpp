@@ -233,8 +233,7 @@ TEST_F(gate_test, plan_tells_the_change_and_makes_none) {
 
 TEST_F(gate_test, overview_status_methods_and_system_info_are_json) {
   auto body = [&](const std::string& reply) { return nlohmann::json::parse(reply.substr(2)); };
-  EXPECT_EQ(body(call("qvmd.Overview", "dom0"))["domains"].size(),
-            sim.world().system.read()->domains.size());
+  EXPECT_EQ(body(call("qvmd.Overview", "dom0"))["domains"].size(), sim.system().domains.size());
   EXPECT_TRUE(body(call("qvmd.Status", "dom0"))["hypervisor"]["connected"]);
   EXPECT_TRUE(body(call("qvmd.Status", "dom0"))["hypervisor"]["accelerator"].is_null());
   EXPECT_EQ(body(call("qvmd.Methods", "dom0")).size(), actors::methods().size());

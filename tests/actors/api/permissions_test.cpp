@@ -98,10 +98,10 @@ TEST_F(permissions, prohibitions_come_before_the_handler_and_name_the_value) {
   EXPECT_THAT(say("qvmd.Status", "app0", "dom0"), StartsWith(denied));
   EXPECT_THAT(say("qvmd.Plan+admin.vm.tag.Set+created-by-x", "app0", "app1"), StartsWith(denied));
   sim.run();
-  EXPECT_FALSE(sim.world().system.read()->find("app1")->tags.contains("created-by-app1"));
+  EXPECT_FALSE(sim.system().find("app1")->tags.contains("created-by-app1"));
   EXPECT_EQ(say("admin.vm.tag.Set+created-by-app1", "dom0", "app1"), "") << "an order";
   sim.run();
-  EXPECT_TRUE(sim.world().system.read()->find("app1")->tags.contains("created-by-app1"));
+  EXPECT_TRUE(sim.system().find("app1")->tags.contains("created-by-app1"));
 }
 
 TEST_F(permissions, interfaces_a_domain_denies_come_before_its_state) {

@@ -107,7 +107,7 @@ TEST_F(whys, a_netvm_that_is_used_says_who_kept_it_up) {
 
 TEST_F(whys, a_guest_that_went_down_by_itself_and_one_that_was_asked_are_told_apart) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
-  auto uuid = sim.world().system.read()->find("sys-net0")->uuid;
+  auto uuid = sim.system().find("sys-net0")->uuid;
   sim.hypervisor().crash(uuid);
   sim.run();
   EXPECT_THAT(operations(why("sys-net0")), ElementsAre("stop", "start"));

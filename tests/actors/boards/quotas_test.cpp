@@ -49,10 +49,10 @@ struct quotas : ::testing::Test {
     return call("admin.vm.feature.Set", feature, source, of, std::string(bytes, 'x'));
   }
   bool has(std::string_view feature, std::string_view of = "work") {
-    return sim.world().system.read()->find(of)->features.find(feature);
+    return sim.system().find(of)->features.find(feature);
   }
   std::size_t record(std::string_view of = "work") {
-    return model::xml::size_of(*sim.world().system.read()->find(of));
+    return model::xml::size_of(*sim.system().find(of));
   }
   std::map<std::string, std::size_t> holders() {
     return sim.world().status.store().bytes_by_caller;
@@ -62,8 +62,7 @@ struct quotas : ::testing::Test {
   void check_size() {
     auto text = sim.disk().read("qubes.xml", model::xml::max_bytes);
     ASSERT_TRUE(text && *text);
-    EXPECT_EQ(sim.world().status.store().bytes,
-              model::xml::save(*sim.world().system.read()).size());
+    EXPECT_EQ(sim.world().status.store().bytes, model::xml::save(sim.system()).size());
   }
 
   bool written_by_others = false; ///< nobody told of what is another then
@@ -138,12 +137,12 @@ TEST_F(quotas, a_record_has_a_most_and_a_smaller_one_for_orders_of_others) {
   most().domain_bytes = record() + 3000;
   most().others_domain_bytes = record() + 1000;
   EXPECT_EQ(set("a", 600, "vault"), accepted);
-  auto before = *sim.world().system.read();
+  auto before = sim.system();
   auto refused = set("b", 600, "vault");
   EXPECT_THAT(refused,
               HasSubstr(fmt::format("more than the {} it may have", most().others_domain_bytes)));
   EXPECT_THAT(refused, HasSubstr("quota.others_domain_bytes"));
-  EXPECT_TRUE(before == *sim.world().system.read());
+  EXPECT_TRUE(before == sim.system());
   EXPECT_EQ(set("b", 600), accepted) << "dom0 may have more";
   EXPECT_EQ(set("c", 600), accepted);
   EXPECT_THAT(set("d", 3000), HasSubstr("quota.domain_bytes"));
@@ -189,13 +188,13 @@ TEST_F(quotas, whatever_a_domain_adds_ends_at_its_quota_and_dom0_goes_on) {
     most().caller_bytes = (holders().contains("vault") ? holders().at("vault") : 0) + 8000;
     auto refused = std::string{};
     for (auto i = 0; i < 200 && refused.empty(); ++i) {
-      auto before = *sim.world().system.read();
+      auto before = sim.system();
       auto [argument, payload] = x.words(i);
       auto reply = call(x.method, argument, "vault", x.to, payload);
       if (reply == accepted)
         continue;
       refused = reply;
-      EXPECT_TRUE(before == *sim.world().system.read()) << x.method;
+      EXPECT_TRUE(before == sim.system()) << x.method;
       EXPECT_GT(i, 0) << x.method;
       EXPECT_EQ(call(x.method, argument, "dom0", x.to, payload), accepted) << x.method;
     }
@@ -256,7 +255,7 @@ TEST_F(quotas, of_changes_that_come_together_only_what_is_too_much_is_refused) {
 }
 
 TEST_F(quotas, the_last_part_of_the_file_is_dom0s) {
-  most().others_bytes = model::xml::save(*sim.world().system.read()).size() + 1000;
+  most().others_bytes = model::xml::save(sim.system()).size() + 1000;
   EXPECT_EQ(set("a", 600, "vault"), accepted);
   auto refused = set("b", 600, "sys-net");
   EXPECT_THAT(refused, HasSubstr(fmt::format("beyond {} only dom0", most().others_bytes)));
@@ -266,7 +265,7 @@ TEST_F(quotas, the_last_part_of_the_file_is_dom0s) {
 }
 
 TEST_F(quotas, who_restores_the_file_by_hand_changes_what_is_counted) {
-  auto before = model::xml::save(*sim.world().system.read());
+  auto before = model::xml::save(sim.system());
   EXPECT_EQ(call("admin.vm.Create.AppVM", "debian", "vault", "dom0", "name=mine label=red"),
             accepted);
   EXPECT_FALSE(holders().empty());
@@ -304,7 +303,7 @@ TEST_F(full_file, a_change_that_no_load_would_take_is_refused_and_others_go_on) 
   EXPECT_FALSE(has("more", "app0"));
   auto text = sim.disk().read("qubes.xml", model::xml::max_bytes);
   ASSERT_TRUE(text && *text);
-  auto again = model::xml::load(**text, *sim.world().machine.read(), [] { return std::string{}; });
+  auto again = model::xml::load(**text, sim.machine(), [] { return std::string{}; });
   ASSERT_TRUE(again);
   EXPECT_TRUE(again->system.find("app1")->features.find("more"));
 }

@@ -38,11 +38,9 @@ struct container_host : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), mixed_host(), {.containers = true}};
 
   model::live facts(const std::string& who) const {
-    return sim.world().board.read(sim.world().system.read()->find(who)->qid);
+    return sim.world().board.read(sim.system().find(who)->qid);
   }
-  std::string uuid(const std::string& who) const {
-    return sim.world().system.read()->find(who)->uuid;
-  }
+  std::string uuid(const std::string& who) const { return sim.system().find(who)->uuid; }
   auto heard(std::string_view subject, std::string_view name) const {
     return std::ranges::count_if(sim.events(),
                                  [&](auto& x) { return x.subject == subject && x.name == name; });

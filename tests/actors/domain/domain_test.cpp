@@ -30,7 +30,7 @@ struct domains : ::testing::TestWithParam<std::uint64_t> {
   }
   void forget() { heard = sim.events().size(); }
 
-  std::string uuid(const std::string& who) { return sim.world().system.read()->find(who)->uuid; }
+  std::string uuid(const std::string& who) { return sim.system().find(who)->uuid; }
 
   void TearDown() override {
     sim.check_rest();
@@ -158,7 +158,7 @@ TEST_P(domains, shutdown_and_kill_tell_their_events_in_order) {
 TEST_P(domains, asked_to_shut_down_runs_until_its_guest_acts) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().occupy(uuid("app0"));
-  auto now = [&] { return sim.world().board.read(sim.world().system.read()->find("app0")->qid); };
+  auto now = [&] { return sim.world().board.read(sim.system().find("app0")->qid); };
   ASSERT_TRUE(sim.ask("app0", ask::shutdown{}));
   EXPECT_EQ(now().state, power::running);
   EXPECT_TRUE(now().going_down);
@@ -180,7 +180,7 @@ TEST_P(domains, that_stays_though_asked_goes_down_no_more) {
   auto refused = sim.ask("app0", ask::shutdown{.wait = true});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::vm_shutdown_timeout);
-  EXPECT_FALSE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).going_down);
+  EXPECT_FALSE(sim.world().board.read(sim.system().find("app0")->qid).going_down);
   EXPECT_FALSE(sim.world().status.activities().contains("app0"));
   EXPECT_TRUE(sim.ask("app0", ask::start{})) << "it runs";
   ASSERT_TRUE(sim.ask("app0", ask::shutdown{}));
@@ -405,7 +405,7 @@ TEST_P(domains, frozen_guest_is_degraded_and_can_be_killed) {
   auto result = sim.ask("app0", ask::shutdown{.wait = true});
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, errc::vm_shutdown_timeout);
-  EXPECT_TRUE(sim.world().board.read(sim.world().system.read()->find("app0")->qid).degraded);
+  EXPECT_TRUE(sim.world().board.read(sim.system().find("app0")->qid).degraded);
   EXPECT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_EQ(sim.state_of("app0"), power::halted);
 }
@@ -436,8 +436,7 @@ TEST_P(domains, an_actor_that_dies_is_spawned_again_and_nobody_else_notices) {
   auto start = sim.send("app1", ask::start{});
   sim.step();
   sim.may_lose_track = true;
-  caf::anon_send_exit(sim.world().directory.read()->find("app1")->domain,
-                      caf::exit_reason::unhandled_exception);
+  caf::anon_send_exit(sim.directory().find("app1")->domain, caf::exit_reason::unhandled_exception);
   sim.run();
   ASSERT_TRUE(sim.answer_to(start)) << "whoever waited for the dead is answered";
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));

@@ -112,7 +112,7 @@ TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
   start("app0");
   start("app1");
   auto xid = [&](const std::string& name) {
-    return sim.world().board.read(sim.world().system.read()->find(name)->qid).xid;
+    return sim.world().board.read(sim.system().find(name)->qid).xid;
   };
   auto path = [&](const std::string& name) {
     return fmt::format("/qubes-iptables-domainrules/{}", xid(name));
@@ -180,9 +180,9 @@ TEST_F(told, what_cannot_persist_in_a_file_costs_nothing_else) {
 
 TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) {
   constexpr auto mark = "deferred-netvm-original";
-  auto feature = [&] { return sim.world().system.read()->find("app0")->features.find(mark); };
+  auto feature = [&] { return sim.system().find("app0")->features.find(mark); };
   auto interface_at = [&] {
-    auto all = sim.hypervisor().attached(sim.world().system.read()->find("app0")->uuid);
+    auto all = sim.hypervisor().attached(sim.system().find("app0")->uuid);
     return all.empty() ? std::string{} : all.back();
   };
   start("sys-net0");
@@ -208,7 +208,7 @@ TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   sim.run_until_idle();
-  EXPECT_FALSE(sim.world().system.read()->find("app0")->features.find(mark));
+  EXPECT_FALSE(sim.system().find("app0")->features.find(mark));
 }
 
 // -- devices that come and go --------------------------------------------------------------------
@@ -445,7 +445,7 @@ TEST_F(disks, are_attached_by_the_script_of_a_backend_that_has_it) {
 TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) {
   sim.tools().break_qubesdb("dom0");
   sim.may_lose_track = true;
-  caf::anon_send_exit(sim.world().directory.read()->find("dom0")->domain,
+  caf::anon_send_exit(sim.directory().find("dom0")->domain,
                       caf::exit_reason::unhandled_exception); // its successor begins anew
   sim.run();
   sim.run_until_idle();
@@ -831,8 +831,7 @@ TEST_F(disks, are_known_again_to_an_actor_that_died) {
   auto before = attached("app0");
   ASSERT_THAT(before, HasSubstr("sys-net1+sda"));
   sim.may_lose_track = true;
-  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
-                      caf::exit_reason::unhandled_exception);
+  caf::anon_send_exit(sim.directory().find("app0")->domain, caf::exit_reason::unhandled_exception);
   sim.run();
   sim.run_until_idle();
   EXPECT_EQ(attached("app0"), before);
@@ -978,8 +977,7 @@ TEST_F(pci_at_start, one_that_was_there_before_the_daemon_can_still_be_taken_awa
   auto port = std::string{"00_1c.0-00_00.1"};
   ASSERT_TRUE(ask(ask::attach_device{"pci", "dom0+" + port}));
   sim.may_lose_track = true;
-  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
-                      caf::exit_reason::unhandled_exception);
+  caf::anon_send_exit(sim.directory().find("app0")->domain, caf::exit_reason::unhandled_exception);
   sim.run();
   sim.run_until_idle();
   EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr(port));

@@ -24,7 +24,7 @@ struct guest_requests : ::testing::TestWithParam<std::uint64_t> {
     return sim.ask(who, ask::notify_updates{"2026-11-23 03:21:14", available}).has_value();
   }
   std::string feature(std::string_view of, std::string_view name) {
-    auto* text = sim.world().system.read()->find(of)->features.find(name);
+    auto* text = sim.system().find(of)->features.find(name);
     return text ? *text : "absent";
   }
   std::vector<std::string> told() {

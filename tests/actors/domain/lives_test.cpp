@@ -16,12 +16,10 @@ namespace {
 struct lives : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), with_volumes(sample_host(2, 2))};
 
-  std::string uuid(const std::string& who) const {
-    return sim.world().system.read()->find(who)->uuid;
-  }
+  std::string uuid(const std::string& who) const { return sim.system().find(who)->uuid; }
 
   model::live facts(const std::string& who) const {
-    return sim.world().board.read(sim.world().system.read()->find(who)->qid);
+    return sim.world().board.read(sim.system().find(who)->qid);
   }
 
   void refuse(drivers::fake_call what, const std::string& whom) {
@@ -62,8 +60,7 @@ TEST_P(lives, that_begin_again_start_no_netvm_and_get_their_interface_when_it_co
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.may_lose_track = true;
-  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
-                      caf::exit_reason::unhandled_exception);
+  caf::anon_send_exit(sim.directory().find("app0")->domain, caf::exit_reason::unhandled_exception);
   sim.run();
   EXPECT_EQ(sim.state_of("sys-net1"), power::halted) << "nobody asked for it";
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
@@ -79,7 +76,7 @@ TEST_P(lives, that_got_their_network_back_are_well_again) {
                : std::nullopt;
   });
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
-  auto qid = sim.world().system.read()->find("app0")->qid;
+  auto qid = sim.system().find("app0")->qid;
   EXPECT_TRUE(sim.world().board.read(qid).degraded);
   sim.hypervisor().set_script({});
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
@@ -139,7 +136,7 @@ TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
 
 /// Whoever gets its number or its name is neither degraded nor running for that.
 TEST_P(lives, leave_no_rows_on_the_boards) {
-  auto qid = sim.world().system.read()->find("app0")->qid;
+  auto qid = sim.system().find("app0")->qid;
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
@@ -250,8 +247,7 @@ TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
   for (auto left = sim.chance()() % 30; left > 0 && sim.step(); --left) {
   }
   sim.may_lose_track = true;
-  caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
-                      caf::exit_reason::unhandled_exception);
+  caf::anon_send_exit(sim.directory().find("app0")->domain, caf::exit_reason::unhandled_exception);
   auto pass_ten_minutes = [this] {
     for (auto i = 0; i < 10; ++i)
       sim.pass(std::chrono::minutes{1});
@@ -435,6 +431,25 @@ TEST_P(lives, that_are_gone_leave_nobody_without_the_reason) {
   EXPECT_TRUE(how || how.error().code == model::errc::vm_not_found) << why(how);
 }
 
+/// What its actor had still to do when it broke off is done by others.
+TEST_P(lives, that_are_gone_are_removed_whoever_broke_off) {
+  auto who = sim.directory().find("app0")->domain;
+  sim.lanes().hold("app0");
+  auto removal = sim.send("app0", ask::remove{});
+  sim.run_until_idle();
+  ASSERT_FALSE(sim.system().find("app0"));
+  ASSERT_FALSE(sim.answer_to(removal));
+  caf::anon_send_exit(who, caf::exit_reason::unhandled_exception);
+  sim.run_until_idle();
+  sim.lanes().hold("");
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(removal));
+  EXPECT_TRUE(*sim.answer_to(removal)) << why(*sim.answer_to(removal));
+  EXPECT_FALSE(sim.disks().owners().contains("app0"));
+  sim.check_rest();
+  EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
+}
+
 /// The hypervisor says so before the news of its stop is there.
 TEST_P(lives, that_have_gone_down_are_not_said_to_hang) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
@@ -475,7 +490,7 @@ TEST_P(lives, that_break_off_leave_no_guest_without_volumes) {
     sim.send("app0", x);
     for (auto left = sim.chance()() % 250; left > 0 && sim.step(); --left) {
     }
-    caf::anon_send_exit(sim.world().directory.read()->find("app0")->domain,
+    caf::anon_send_exit(sim.directory().find("app0")->domain,
                         caf::exit_reason::unhandled_exception);
     sim.run();
   }

@@ -55,7 +55,7 @@ struct menu_test : ::testing::TestWithParam<std::uint64_t> {
     return result;
   }
   std::string feature(std::string_view of, std::string_view name) {
-    auto* text = sim.world().system.read()->find(of)->features.find(name);
+    auto* text = sim.system().find(of)->features.find(name);
     return text ? *text : "absent";
   }
   std::string say(std::string_view method, std::string_view argument, std::string_view destination,

@@ -23,9 +23,7 @@ namespace {
 struct networks : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), with_volumes(sample_host(3, 2))};
 
-  const model::domain& record(const std::string& who) {
-    return *sim.world().system.read()->find(who);
-  }
+  const model::domain& record(const std::string& who) { return *sim.system().find(who); }
   std::string uuid(const std::string& who) { return record(who).uuid; }
 
   std::string read(const std::string& who, std::string_view property) {

@@ -32,7 +32,7 @@ struct qubesdb_tree : ::testing::Test {
   }
 
   std::int32_t xid_of(const std::string& who) {
-    return sim.world().board.read(sim.world().system.read()->find(who)->qid).xid;
+    return sim.world().board.read(sim.system().find(who)->qid).xid;
   }
 
   /// `PATH=VALUE`, a line each; what is random is checked and left out.

@@ -28,7 +28,7 @@ struct place {
 };
 
 std::string uuid_of_work(simulation& sim) {
-  return sim.world().system.read()->find("work")->uuid;
+  return sim.system().find("work")->uuid;
 }
 
 void begin_to_start(simulation& sim, const char* until,
@@ -46,7 +46,7 @@ void start(simulation& sim) {
 void let_go(simulation& sim) {
   sim.lanes().hold("");
   sim.run_until_idle();
-  if (sim.world().system.read()->find("work"))
+  if (sim.system().find("work"))
     sim.hypervisor().give_in(uuid_of_work(sim));
   sim.run();
 }

@@ -172,9 +172,7 @@ TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
 
 /// What the pool has done is not undone; a refusal that hid it would be wrong for good.
 TEST_P(volumes_of_a_domain, have_their_size_noted_as_soon_as_the_store_can_write) {
-  auto noted = [&] {
-    return sim.world().system.read()->find("app0")->find_volume("private")->size;
-  };
+  auto noted = [&] { return sim.system().find("app0")->find_volume("private")->size; };
   sim.disk().fail_at(0, "No space left on device");
   auto refused = sim.ask("app0", ask::resize_volume{"private", "30000000000"});
   ASSERT_FALSE(refused);
@@ -230,8 +228,8 @@ TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_o
     auto killed = sim.send("app0", ask::kill{});
     sim.run_until_idle();
     ASSERT_GT(sim.lanes().held(), 0U);
-    auto me = sim.world().system.read()->find("app0");
-    caf::anon_send(sim.world().directory.read()->find("app0")->domain,
+    auto me = sim.system().find("app0");
+    caf::anon_send(sim.directory().find("app0")->domain,
                    news{"app0", me->uuid, model::guest_event::stopped});
     auto started = sim.send("app0", ask::start{});
     sim.lanes().hold("");
@@ -508,7 +506,7 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
 TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volume) {
   auto world = sim.runtime().world();
   auto no_owner = std::shared_ptr<void>{};
-  auto next = sim.system().spawn(actors::storage_pool, world, std::string{"nfs"},
+  auto next = sim.actors().spawn(actors::storage_pool, world, std::string{"nfs"},
                                  std::shared_ptr<drivers::disks>{no_owner, &sim.disks()},
                                  std::shared_ptr<drivers::executor>{no_owner, &sim.lanes()});
   auto now = world->system.read();
@@ -564,7 +562,7 @@ TEST_P(pools, a_volume_whose_command_was_killed_is_found_well_before_it_is_used_
 }
 
 TEST_P(pools, come_and_go_with_their_actors) {
-  auto running = [&] { return sim.system().registry().running(); };
+  auto running = [&] { return sim.actors().registry().running(); };
   auto before = running();
   auto added = sim.send("", ask::add_pool{pool_called("usb")});
   sim.run();
@@ -604,7 +602,7 @@ TEST_P(pools, nobody_has_the_name_of_a_domain_whose_disks_could_not_be_removed) 
 }
 
 TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
-  auto former = model::domain{*sim.world().system.read()->find("app0")};
+  auto former = model::domain{*sim.system().find("app0")};
   former.uuid = "99999999-0000-4000-8000-000000000000";
   ASSERT_TRUE(sim.disks().note_removal(former));
   auto removed = false;
@@ -619,7 +617,7 @@ TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
 }
 
 TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_domain_that_is_set_aside) {
-  ASSERT_TRUE(sim.disks().note_removal(*sim.world().system.read()->find("app0")));
+  ASSERT_TRUE(sim.disks().note_removal(*sim.system().find("app0")));
   auto removed = false;
   sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
     removed |= which == disk_call::remove;
@@ -632,7 +630,7 @@ TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_domain_that_is_set_a
   sim.disk().foreign_write("qubes.xml", *file);
   sim.restart();
   sim.run();
-  ASSERT_TRUE(sim.world().system.read()->find_set_aside(model::section::domains, "app0"));
+  ASSERT_TRUE(sim.system().find_set_aside(model::section::domains, "app0"));
   EXPECT_FALSE(removed);
   EXPECT_EQ(sim.disks().removals()->domains.size(), 1U);
 }

@@ -173,9 +173,9 @@ TEST_F(backup_calls, write_data_files_and_a_listing_of_the_chosen_ones) {
   auto work = sim.world().look().find("work")->find_volume("private")->vid;
   EXPECT_THAT(made[0].parts,
               testing::Contains(backup_part{image("work"), backup_part::image{"/export/" + work}}));
-  auto loaded = model::xml::load(std::get<backup_part::text>(made[0].parts[0].holds).content,
-                                 *sim.world().machine.read(),
-                                 [] { return "12345678-0000-4000-8000-000000000000"s; });
+  auto loaded =
+      model::xml::load(std::get<backup_part::text>(made[0].parts[0].holds).content, sim.machine(),
+                       [] { return "12345678-0000-4000-8000-000000000000"s; });
   ASSERT_TRUE(loaded);
   auto& features = loaded->system.find("work")->features;
   EXPECT_EQ(*features.find("backup-content"), "1");

@@ -67,9 +67,7 @@ struct disposables : testing::Test {
       ADD_FAILURE() << x;
   }
 
-  const model::domain* find(std::string_view name) {
-    return sim->world().system.read()->find(name);
-  }
+  const model::domain* find(std::string_view name) { return sim->system().find(name); }
   std::vector<std::string> ready() {
     auto now = sim->world().look();
     auto result = std::vector<std::string>{};
@@ -153,8 +151,8 @@ TEST(disposables_at_boot, that_do_not_run_are_gone) {
   add("disp60", 60, false);
   add("named", 61, true);
   auto sim = simulation{1, x};
-  EXPECT_EQ(sim.world().system.read()->find("disp60"), nullptr);
-  EXPECT_NE(sim.world().system.read()->find("named"), nullptr);
+  EXPECT_EQ(sim.system().find("disp60"), nullptr);
+  EXPECT_NE(sim.system().find("named"), nullptr);
 }
 
 // -- those that wait ready -----------------------------------------------------------------------
@@ -482,10 +480,9 @@ TEST(disposables_races, the_number_is_right_after_an_actor_died) {
     auto steps = seed * 20;
     for (auto i = std::uint64_t{0}; i < 4000 && !killed; ++i) {
       sim.step();
-      for (auto& x : sim.world().look().system->domains)
+      for (auto& x : sim.system().domains)
         if (x->is(model::disp_vm) && i >= steps && !killed)
-          if (auto* entry = sim.world().directory.read()->find(x->name.str());
-              entry && entry->domain) {
+          if (auto* entry = sim.directory().find(x->name.str()); entry && entry->domain) {
             caf::anon_send_exit(entry->domain, caf::exit_reason::kill);
             killed = true;
           }
@@ -534,7 +531,7 @@ TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
     caf::anon_send_exit(sim.world().disposables, caf::exit_reason::kill);
     sim.run();
     auto world = sim.runtime().world();
-    world->disposables = sim.system().spawn(actors::disposables, world);
+    world->disposables = sim.actors().spawn(actors::disposables, world);
     caf::anon_send(world->disposables, atom::start_v);
     sim.run();
     sim.send("", ask::preload{"dvm"});

@@ -65,7 +65,7 @@ TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
   auto start = sim.send("app1", ask::start{});
   sim.run_until_idle();
   ASSERT_EQ(sim.state_of("app1"), power::starting);
-  sim.hypervisor().occupy(sim.world().system.read()->find("app2")->uuid);
+  sim.hypervisor().occupy(sim.system().find("app2")->uuid);
   auto down = sim.send("app2", ask::shutdown{});
   sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(down) && *sim.answer_to(down));
@@ -120,7 +120,7 @@ TEST_P(sleeping_host, tells_the_agents_first_by_name) {
 }
 
 TEST_P(sleeping_host, says_who_could_not_sleep_and_puts_the_others_to_sleep) {
-  auto uuid = sim.world().system.read()->find("app1")->uuid;
+  auto uuid = sim.system().find("app1")->uuid;
   sim.hypervisor().set_script([uuid](drivers::fake_call which, const std::string& whom) {
     return which == drivers::fake_call::sleep && whom == uuid
                ? std::optional{model::error{errc::hypervisor, "no", {}}}

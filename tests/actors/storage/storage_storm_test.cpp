@@ -64,8 +64,8 @@ private:
 
   void act() {
     auto who = name(chance() % domains);
-    auto* it = sim.world().system.read()->find(who);
-    if (!it || !sim.world().directory.read()->find(who)) {
+    auto* it = sim.system().find(who);
+    if (!it || !sim.directory().find(who)) {
       post("admin.vm.Create.AppVM", "dom0", "", fmt::format("name={} label=red", who));
       return;
     }
@@ -94,7 +94,7 @@ private:
   /// What nobody ended. Ends of earlier ones may be owed.
   void end_imports() {
     for (auto i = 0U; i < domains; ++i)
-      if (sim.world().system.read()->find(name(i)))
+      if (sim.system().find(name(i)))
         sim.send(name(i), ask::end_import{"private", "fail"});
     sim.run();
   }
@@ -112,7 +112,7 @@ private:
   };
 
   void offer(const std::string& who) {
-    auto uuid = sim.world().system.read()->find(who)->uuid;
+    auto uuid = sim.system().find(who)->uuid;
     auto ticket = sim.send("", ask::offer_volume{who, "private"});
     offers_.push_back({uuid, ticket});
   }
@@ -126,7 +126,7 @@ private:
     if (!token || !*token)
       return;
     std::erase_if(offers_, [&](auto& y) { return y.ticket == x.ticket; });
-    sources_[sim.world().system.read()->find(to)->uuid].insert(x.uuid);
+    sources_[sim.system().find(to)->uuid].insert(x.uuid);
     sim.send("", ask::clone_volume{to, "private", **token});
   }
 
@@ -134,7 +134,7 @@ private:
   void look() {
     for (auto& x : sim.disks().harm())
       found_.push_back(x);
-    for (auto& x : sim.world().system.read()->domains) {
+    for (auto& x : sim.system().domains) {
       auto what = sim.disks().content(vid(x->name.str()));
       if (what.empty() || !x->find_volume("private"))
         continue;
@@ -157,7 +157,7 @@ private:
   }
 
   void look_at_rest() {
-    for (auto& x : sim.world().system.read()->domains) {
+    for (auto& x : sim.system().domains) {
       auto* it = x->find_volume("private");
       if (!it || !it->save_on_stop)
         continue;

@@ -92,8 +92,8 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
 
   caf::anon_send(sim.world().store, atom::reload_v);
   sim.run();
-  EXPECT_EQ(sim.world().system.read()->find("app1"), nullptr) << "the file as it is was adopted";
-  EXPECT_EQ(sim.world().directory.read()->find("app1"), nullptr);
+  EXPECT_EQ(sim.system().find("app1"), nullptr) << "the file as it is was adopted";
+  EXPECT_EQ(sim.directory().find("app1"), nullptr);
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "700"}));
 }
 
@@ -101,7 +101,7 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
 TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
   auto sim = simulation{0, with_volumes(sample_host(2, 1))};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  auto ours = *sim.world().system.read();
+  auto ours = sim.system();
   auto damage = [&](auto change) {
     auto theirs = ours;
     auto record = std::make_shared<model::domain>(*theirs.find("app0"));
@@ -112,7 +112,7 @@ TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
   for (auto& file : {damage([](auto& x) { x.save_on_stop = false; }),
                      damage([](auto& x) { x.vid = "appvms/app0/other"; })}) {
     sim.adopt(file);
-    EXPECT_EQ(*sim.world().system.read(), ours) << "memory stays";
+    EXPECT_EQ(sim.system(), ours) << "memory stays";
     EXPECT_THAT(sim.world().status.store().error,
                 testing::AllOf(testing::HasSubstr("app0"), testing::HasSubstr("volumes")));
   }
@@ -125,18 +125,18 @@ TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
 TEST(store, a_file_without_the_record_of_a_living_guest_is_refused) {
   auto sim = simulation{0, sample_host(2, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  auto ours = *sim.world().system.read();
+  auto ours = sim.system();
   auto theirs = ours;
   theirs.remove("app0");
   sim.adopt(model::xml::save(theirs));
-  EXPECT_EQ(*sim.world().system.read(), ours) << "memory stays";
+  EXPECT_EQ(sim.system(), ours) << "memory stays";
   EXPECT_THAT(sim.world().status.store().error, testing::HasSubstr("app0"));
   auto set = sim.ask("app1", ask::set_property{"memory", "600"});
   ASSERT_FALSE(set) << "what they wrote is not overwritten";
   EXPECT_EQ(set.error().code, errc::store);
   EXPECT_TRUE(sim.ask("app0", ask::kill{}));
   sim.adopt(model::xml::save(theirs));
-  EXPECT_EQ(sim.world().system.read()->find("app0"), nullptr) << "nothing of it lives";
+  EXPECT_EQ(sim.system().find("app0"), nullptr) << "nothing of it lives";
   EXPECT_EQ(sim.world().status.store().error, "");
   EXPECT_EQ(sim.events().back().name, "domain-delete");
   EXPECT_TRUE(sim.ask("app1", ask::set_property{"memory", "600"}));
@@ -145,7 +145,7 @@ TEST(store, a_file_without_the_record_of_a_living_guest_is_refused) {
 TEST(store, a_file_that_lost_all_of_a_kind_is_refused) {
   for (auto pools : {false, true}) {
     auto sim = simulation{0, sample_host(2, 1)};
-    auto ours = *sim.world().system.read();
+    auto ours = sim.system();
     auto theirs = ours;
     if (pools)
       theirs.pools.clear();
@@ -154,7 +154,7 @@ TEST(store, a_file_that_lost_all_of_a_kind_is_refused) {
         if (x->is(model::qubes_vm))
           theirs.remove(x->name.str());
     sim.adopt(model::xml::save(theirs));
-    EXPECT_EQ(*sim.world().system.read(), ours);
+    EXPECT_EQ(sim.system(), ours);
     EXPECT_THAT(sim.world().status.store().error,
                 testing::HasSubstr(pools ? "no pools" : "no domains"));
   }
@@ -219,7 +219,7 @@ TEST(store, a_reload_that_is_asked_for_during_a_write_is_made_after_it) {
   sim.lanes().hold("");
   sim.run();
   EXPECT_FALSE(*sim.answer_to(set)) << "the file was no longer ours when it was written";
-  EXPECT_EQ(sim.world().system.read()->find("app1"), nullptr);
+  EXPECT_EQ(sim.system().find("app1"), nullptr);
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
 }
 
@@ -238,7 +238,7 @@ TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   EXPECT_FALSE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_EQ(**sim.disk().read("qubes.xml", model::xml::max_bytes), "<qubes><domains>");
 
-  sim.adopt(model::xml::save(*sim.world().system.read()));
+  sim.adopt(model::xml::save(sim.system()));
   EXPECT_EQ(sim.world().status.store().error, "");
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_EQ(memory_on_disk(sim.disk(), "app0"), "600");
@@ -246,7 +246,7 @@ TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
 
 TEST(store, a_domain_that_a_foreign_file_brings_back_is_heard_again) {
   auto sim = simulation{0, sample_host(2, 1)};
-  auto before = model::xml::save(*sim.world().system.read());
+  auto before = model::xml::save(sim.system());
   ASSERT_TRUE(sim.ask("app0", ask::remove{}));
   sim.adopt(before);
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
@@ -275,8 +275,7 @@ TEST(store, two_changes_that_fit_alone_but_not_together_cannot_both_win) {
     auto close = sim.send("sys-net1", ask::set_property{"provides_network", "False"});
     sim.run();
     EXPECT_FALSE(*sim.answer_to(use) && *sim.answer_to(close)) << "seed " << seed;
-    EXPECT_THAT(model::violations(*sim.world().system.read(), *sim.world().machine.read()),
-                testing::IsEmpty());
+    EXPECT_THAT(model::violations(sim.system(), sim.machine()), testing::IsEmpty());
   }
 }
 
