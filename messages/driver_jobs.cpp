@@ -1,5 +1,7 @@
 #include "messages/driver_jobs.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace qubes {
@@ -31,6 +33,13 @@ std::string doing_of(const driver_job& x) {
   if (!doing.empty() && !x.about.awaited_by.empty())
     doing += " in " + x.about.name;
   return doing;
+}
+
+model::error waited_too_long(const driver_job& x) {
+  auto& name = manner_of(x).call;
+  return {model::errc::hypervisor,
+          fmt::format("{} of '{}' was given up before its turn came", name, x.about.name),
+          "it is not done; try again"};
 }
 
 std::chrono::milliseconds limit_of(const driver_job& x, const call_limits& limits) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "messages/call_limits.hpp"
+#include "messages/call_turn.hpp"
 #include "messages/cancellation.hpp"
 #include "messages/job_list.hpp"
 #include "model/base/lane.hpp"
@@ -488,6 +489,7 @@ typed_job(domain_identity, Job) -> typed_job<Job>;
 struct driver_job {
   domain_identity about;
   job::all::any what;
+  call_turn_ptr turn{}; ///< null: nobody gives it up
 
   driver_job() = default;
   template <job::is_job Job>
@@ -501,6 +503,9 @@ const job::manner& manner_of(const driver_job& x);
 
 /// As `qvmctl status` says it, "" for what is not shown.
 std::string doing_of(const driver_job& x);
+
+/// What the requester of a job hears that was given up before its turn.
+model::error waited_too_long(const driver_job& x);
 
 /// How long the requester of a job should wait for its answer; the maximum for one that takes as
 /// long as it takes.

@@ -34,10 +34,21 @@ typed_job<Job> about(const model::domain& x, Job what) {
   return {{.name = x.name, .uuid = x.uuid}, std::move(what)};
 }
 
+/// What is given up before its turn is not done afterwards; what had its turn may be done yet.
 template <class Self>
 auto request_job(Self* self, const world_ptr& in, driver_job x) {
   auto limit = limit_of(x, in->settings);
-  return timed_request(self, in, in->driver, limit, std::move(x));
+  auto late = std::function{deadlines::no_answer};
+  if (limit != no_deadline && !manner_of(x).may_begin_late()) {
+    x.turn = std::make_shared<call_turn>();
+    late = [turn = x.turn, why = waited_too_long(x)] {
+      return turn->give_up() ? to_caf(why) : deadlines::no_answer();
+    };
+  }
+  auto response = self->request(in->driver, caf::infinite, std::move(x));
+  auto deadline = in->deadlines->begin(caf::weak_actor_ptr{self->ctrl()}, response.id(), limit,
+                                       std::move(late));
+  return timed_response{std::move(response), std::move(deadline)};
 }
 
 template <class Self, job::is_job Job>

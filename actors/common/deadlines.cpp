@@ -28,13 +28,17 @@ std::shared_ptr<deadlines> deadlines::open(caf::actor_system& in) {
   return result;
 }
 
+caf::error deadlines::no_answer() {
+  return caf::sec::request_timeout;
+}
+
 std::shared_ptr<void> deadlines::begin(caf::weak_actor_ptr who, caf::message_id request,
-                                       std::chrono::milliseconds limit) {
+                                       std::chrono::milliseconds limit,
+                                       std::function<caf::error()> told) {
   return begin(
-      [who = std::move(who), request] {
+      [who = std::move(who), request, told = std::move(told)] {
         if (auto asked = caf::actor_cast<caf::strong_actor_ptr>(who))
-          asked->get()->eq_impl(request, asked, nullptr,
-                                caf::make_error(caf::sec::request_timeout));
+          asked->get()->eq_impl(request, asked, nullptr, told());
       },
       limit);
 }

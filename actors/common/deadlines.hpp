@@ -31,12 +31,15 @@ public:
   static std::shared_ptr<deadlines> open(caf::actor_system& in);
 
   /// Tells `who` that its request got no answer in time, unless the result is dropped before.
-  /// Null for `no_deadline`.
+  /// Null for `no_deadline`. `told` says then what it hears, in any thread.
   std::shared_ptr<void> begin(caf::weak_actor_ptr who, caf::message_id request,
-                              std::chrono::milliseconds limit);
+                              std::chrono::milliseconds limit,
+                              std::function<caf::error()> told = no_answer);
 
   /// Runs `told` when the time has passed, unless the result is dropped before. In any thread.
   std::shared_ptr<void> begin(std::function<void()> told, std::chrono::milliseconds limit);
+
+  static caf::error no_answer();
 
   std::size_t running() const; ///< for tests
 

@@ -61,13 +61,6 @@ bool is_kill(const driver_job& x) {
          || std::holds_alternative<job::take_back_guest>(x.what);
 }
 
-model::error waited_too_long(const driver_job& x) {
-  return {
-      errc::hypervisor,
-      fmt::format("{} of '{}' was given up before its turn came", manner_of(x).call, x.about.name),
-      {}};
-}
-
 } // namespace
 
 /// Of a domain that nobody knows any more it is the host's own.
@@ -120,7 +113,7 @@ void driver_calls::post(std::uint64_t number, driver_job x) {
       std::move(turn),
       [](const std::shared_ptr<machinery>& with, const driver_job& x, const auto& left,
          const std::weak_ptr<world>& of, std::uint64_t number) -> outcome<driver_result> {
-        auto limit = drivers::begin_limit{left};
+        auto limit = drivers::begin_limit{left, [&x] { return !x.turn || x.turn->begin(); }};
         if (!drivers::begin_limit::may_go_on())
           return tl::unexpected{waited_too_long(x)};
         auto in = of.lock(); // a call may outlive its daemon

@@ -14,8 +14,9 @@ model::error no_longer_wanted() {
   return {model::errc::general, "it was given up before it could begin", {}};
 }
 
-begin_limit::begin_limit(time_left left)
-    : left_(std::move(left)), outer_(std::exchange(innermost, this)) {
+begin_limit::begin_limit(time_left left, std::function<bool()> may_begin)
+    : left_(std::move(left)), may_begin_(std::move(may_begin)),
+      outer_(std::exchange(innermost, this)) {
   // nop
 }
 
@@ -37,9 +38,11 @@ bool begin_limit::may_go_on() {
 bool begin_limit::begin() {
   if (!may_go_on())
     return false;
-  if (innermost != nullptr)
-    innermost->begun_ = true;
-  return true;
+  if (innermost == nullptr || innermost->begun_)
+    return true;
+  innermost->begun_ = innermost->may_begin_();
+  innermost->given_up_ = !innermost->begun_;
+  return innermost->begun_;
 }
 
 } // namespace qubes::drivers

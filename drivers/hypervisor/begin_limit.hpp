@@ -22,7 +22,9 @@ public:
 
   static constexpr auto unlimited = std::chrono::milliseconds::max();
 
-  explicit begin_limit(time_left left);
+  /// `may_begin` has the last word: false when whoever waited was told that it is not done.
+  explicit begin_limit(
+      time_left left, std::function<bool()> may_begin = [] { return true; });
   ~begin_limit();
   begin_limit(const begin_limit&) = delete;
   begin_limit& operator=(const begin_limit&) = delete;
@@ -41,6 +43,7 @@ public:
 
 private:
   const time_left left_;
+  const std::function<bool()> may_begin_;
   begin_limit* const outer_; ///< in a simulation one job may run within another
   bool begun_ = false;
   bool given_up_ = false;

@@ -79,6 +79,13 @@ public:
 
   void send(int signal) const { ::kill(pid_, signal); }
 
+  /// It does nothing from now on: a thread that is still on a processor could serve a call.
+  void freeze() const {
+    send(SIGSTOP);
+    auto how = siginfo_t{};
+    ::waitid(P_PID, static_cast<id_t>(pid_), &how, WSTOPPED);
+  }
+
   void kill() {
     if (pid_ < 0)
       return;

@@ -5,8 +5,8 @@ import subprocess
 import time
 
 from lab import (PATIENCE, at_once, await_guest, case, check, check_equal, ctl, daemon, degraded,
-                 domains, events, gone, guests, libvirtd_pids, must, power, refused, run, start,
-                 start_libvirtd, vifs, wait)
+                 domains, events, frozen_libvirtd, gone, guests, libvirtd_pids, must, power, refused,
+                 run, start, start_libvirtd, vifs, wait)
 
 
 def end_is_noticed(name, other, how):
@@ -80,7 +80,7 @@ def adoption():
 @case("qvmd is killed at moments of a start, and clears up or adopts")
 def killed_in_start():
     for word in ("Transient", "Paused", "Running"):
-        process = start_in_background("lone1")
+        process = in_background("start", "lone1")
         if word == "Transient":
             wait("the start is under way", lambda: power("lone1") != "Halted")
         elif word == "Paused":
@@ -100,8 +100,8 @@ def killed_in_start():
         gone("lone1")
 
 
-def start_in_background(name):
-    return subprocess.Popen(["qvmctl", "start", name], stdout=subprocess.DEVNULL,
+def in_background(verb, name):
+    return subprocess.Popen(["qvmctl", verb, name], stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL)
 
 
@@ -134,7 +134,7 @@ def libvirtd_killed():
 @case("libvirtd is restarted in the middle of four starts")
 def libvirtd_restarted():
     names = [f"lone{i}" for i in range(1, 5)]
-    processes = [start_in_background(x) for x in names]
+    processes = [in_background("start", x) for x in names]
     wait("one is being built", guests)
     for pid in libvirtd_pids():
         os.kill(pid, signal.SIGKILL)
@@ -152,20 +152,18 @@ def libvirtd_restarted():
 
 @case("libvirtd is frozen for thirty seconds; what runs goes on, reads answer")
 def libvirtd_frozen():
-    start("vault")
-    pids = libvirtd_pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        process = start_in_background("lone1")
+    start("vault", "lone2")
+    with frozen_libvirtd():
+        process = in_background("start", "lone1")
+        kill = in_background("kill", "lone2")
         end = time.monotonic() + 30
         while time.monotonic() < end:
             check_equal(power("vault"), "Running", "state of vault while libvirtd is frozen")
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
     process.wait()
     wait("both views of lone1 agree", lambda: views_agree("lone1"))
+    if kill.wait() == 0:
+        check("lone2" not in guests(), "a guest whose kill was acknowledged is gone")
+    wait("both views of lone2 agree", lambda: views_agree("lone2"))
     check_equal(power("vault"), "Running", "state of vault afterwards")
     check_equal(events("vault", "domain-shutdown"), [], "ends of vault")
     if power("lone1") != "Running":

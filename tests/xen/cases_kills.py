@@ -10,7 +10,7 @@ from cases_dom0 import ABSENT, QREXEC
 from cases_host import MANAGER, Manager
 from cases_input import flag
 from lab import (PATIENCE, Failure, call, case, check, check_equal, ctl, daemon, degraded, domains, events,
-                 flags, gone, guests, libvirtd_pids, qubesdb, start_one, wait)
+                 flags, frozen_libvirtd, gone, guests, qubesdb, start_one, wait)
 from state import STATE
 
 RUN = "/run/qubes"
@@ -41,19 +41,6 @@ def when(is_so):
     while not is_so():
         if time.monotonic() > end:
             raise Failure(f"the moment does not come; the step is {step()!r}")
-
-
-@contextlib.contextmanager
-def frozen():
-    """libvirtd answers nobody."""
-    pids = libvirtd_pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -130,7 +117,7 @@ def while_qubesdb_is_filled():
 def in_unpause():
     with contextlib.ExitStack() as later, flag(QUBESDB_ABSENT), killed_start():
         when(lambda: step() == "qubesdb")
-        later.enter_context(frozen())
+        later.enter_context(frozen_libvirtd())
         os.remove(QUBESDB_ABSENT)
         when(lambda: step() == "unpause")
 

@@ -5,6 +5,7 @@ daemon of its own, and fails by an exception. After it, everything is killed thr
 may be left: no domain, no node of one in XenStore, no loop device, no image of a running volume, no
 file in /run or the state directory that was not there before, no program that served a guest."""
 import concurrent.futures
+import contextlib
 import glob
 import json
 import os
@@ -383,6 +384,27 @@ def gone(name):
 
 def libvirtd_pids():
     return [int(x) for x in run("pidof", "libvirtd")[1].split()]
+
+
+@contextlib.contextmanager
+def frozen_libvirtd():
+    """libvirtd answers nobody, from the moment in which all its threads stand still."""
+    pids = libvirtd_pids()
+
+    def stand_still():
+        states = []
+        for path in (path for pid in pids for path in glob.glob(f"/proc/{pid}/task/*/stat")):
+            with open(path, encoding="ascii") as file:
+                states.append(file.read().rpartition(") ")[2][0])
+        return set(states) == {"T"}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        wait("libvirtd stands still", stand_still)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def start_libvirtd():

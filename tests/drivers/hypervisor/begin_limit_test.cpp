@@ -40,6 +40,16 @@ TEST_F(limited_work, goes_on_to_its_end_once_it_has_begun) {
   EXPECT_FALSE(limit.given_up());
 }
 
+/// Whoever waited was told by another clock that it is not done.
+TEST_F(limited_work, that_was_refused_meanwhile_does_not_begin) {
+  auto refused = false;
+  auto inner = begin_limit{[] { return 5ms; }, [&] { return !refused; }};
+  EXPECT_TRUE(begin_limit::may_go_on());
+  refused = true;
+  EXPECT_FALSE(begin_limit::begin());
+  EXPECT_TRUE(inner.given_up());
+}
+
 TEST_F(limited_work, does_not_limit_what_runs_within_it_or_elsewhere) {
   left = 0ms;
   {

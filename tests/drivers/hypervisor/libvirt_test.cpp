@@ -460,7 +460,7 @@ TEST_F(libvirt_behind_a_daemon, a_killed_daemon_is_told_once_and_the_connection_
 }
 
 TEST_F(libvirt_behind_a_daemon, a_frozen_daemon_is_lost_and_connecting_to_it_ends) {
-  daemon->send(SIGSTOP);
+  daemon->freeze();
   auto begin = std::chrono::steady_clock::now();
   auto stuck = std::async(std::launch::async, [&] { return host->list(); });
   EXPECT_TRUE(crowd.until_lost(1));
@@ -481,7 +481,7 @@ TEST_F(libvirt_behind_a_daemon, one_that_hangs_for_less_than_the_limit_loses_not
   host = make_libvirt({.uri = uri(), .silence = 60s});
   host->listen(crowd.ears());
   ASSERT_THAT(host->connect(), succeeds());
-  daemon->send(SIGSTOP);
+  daemon->freeze();
   auto started = std::async(std::launch::async, [&] { return host->create(work, xml({})); });
   EXPECT_EQ(started.wait_for(5s), std::future_status::timeout);
   daemon->send(SIGCONT);
@@ -491,7 +491,7 @@ TEST_F(libvirt_behind_a_daemon, one_that_hangs_for_less_than_the_limit_loses_not
 }
 
 TEST_F(libvirt_behind_a_daemon, ending_does_not_wait_for_one_that_is_frozen) {
-  daemon->send(SIGSTOP);
+  daemon->freeze();
   auto begin = std::chrono::steady_clock::now();
   host.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
@@ -596,7 +596,7 @@ protected:
 
   /// Both want to pause; the daemon does not answer, so one has the connection and one waits.
   void begin_two_pauses() {
-    daemon->send(SIGSTOP);
+    daemon->freeze();
     for (auto i = 0U; i < 2; ++i)
       pauses[i] = std::async(std::launch::async, [this, i] {
         return patience[i]([&] { return host->suspend(i == 0 ? work : other); });
