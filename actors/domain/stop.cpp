@@ -45,10 +45,8 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
     return wait_for(waits_as::rider, to);
   if (domain_.facts().state == power::halted || stopping_)
     return to.refuse(powered_off(domain_.who()));
-  if (domain_.start.is_before_guest())
-    return to.refuse({errc::vm_not_running, fmt::format("'{}' is still starting", domain_.who()),
-                      "wait for it, or kill it"});
-  domain_.tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
+  if (!domain_.start.is_before_guest())
+    domain_.tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
   auto clients = domain_.supervisor();
   if (!clients)
     return shut_down_unless_used(x, to);
@@ -89,13 +87,18 @@ void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to)
 
 void domain_stop::shutdown_failed(const model::error& why, const reply& to) {
   failed("shutdown", why);
-  domain_.tell("domain-shutdown-failed", {{"reason", why.text}});
+  if (!domain_.start.is_before_guest())
+    domain_.tell("domain-shutdown-failed", {{"reason", why.text}});
   if (auto clients = domain_.supervisor(); clients && !domain_.facts().going_down)
     domain_.self->send(clients, atom::open_v);
   to.refuse(why);
 }
 
 void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
+  if (domain_.start.is_before_guest()) { // there is nobody to be asked
+    wait_for(waits_as::kill, to);
+    return take_down();
+  }
   if (!run_)
     begin("shutdown");
   if (domain_.facts().state == power::paused) { // a paused guest hears nothing

@@ -91,9 +91,14 @@ outcome<void> check_possible(const view& v, const domain& owner, std::string_vie
   if (kind == "pci" && owner.is(admin_vm))
     return fail(errc::value, "dom0 has all PCI devices that nobody else has");
   auto* row = find_device_kind(kind);
+  if (row && row->by != carrier::hypervisor && owner.is(admin_vm))
+    return fail(errc::value, "dom0 takes no devices from others");
   if (row && row->listing.empty() && !x.backend.empty() && x.backend != "dom0")
     return fail(errc::value, fmt::format("'{}' offers no {} devices", x.backend, kind),
                 "they are of dom0");
+  if (row && !row->port.empty() && x.port != "*" && x.port != row->port)
+    return fail(errc::value, fmt::format("{} is no port of {}", quoted(x.port), row->help),
+                fmt::format("it is '{}'", row->port));
   if (kind == "pci")
     if (auto sound = check_pci(owner, x); !sound)
       return sound;

@@ -325,7 +325,7 @@ bool has_usb_parts(std::string_view kind, const listing& entries) {
 device microphone() {
   auto result = device{};
   result.backend = "dom0";
-  result.port = "mic";
+  result.port = find_device_kind("mic")->port;
   result.identity = "dom0:mic::m000000";
   result.product = "microphone";
   result.manufacturer = "default";

@@ -1,5 +1,6 @@
 #include "model/start/start_outlook.hpp"
 
+#include "model/change/integrity.hpp"
 #include "model/device/auto_attach.hpp"
 #include "model/guest/extension.hpp"
 #include "model/property/feature.hpp"
@@ -199,9 +200,12 @@ start_check of_netvm(const view& v, const domain& x, const start_facts& known) {
   auto* netvm = netvm_of(v, x);
   if (!netvm)
     return {.about = "netvm", .text = "it has none"};
+  if (auto provided = check_provider({v, &x}); !provided)
+    return by_rule("netvm", provided);
   auto too = started_too(v, x);
   for (auto* it : too) {
-    auto checks = {by_rule("netvm", check_all_permissions(v, *it)), of_devices(v, *it, known),
+    auto checks = {by_rule("netvm", check_all_permissions(v, *it)),
+                   by_rule("netvm", check_provider({v, it})), of_devices(v, *it, known),
                    of_volumes(v, *it, known), of_kernel(v, *it)};
     for (auto& check : checks)
       if (check.how == prospect::short_of)

@@ -27,13 +27,14 @@ struct device_kind {
   carrier by = carrier::hypervisor;
   std::string_view listing{};  ///< in the QubesDB of whoever offers some; "" for nowhere
   std::optional<package> of{}; ///< without which the host has none; nothing: always there
+  std::string_view port{};     ///< of the only one that there is; "" where there may be others
 };
 
 /// Sorted by name.
 inline constexpr device_kind device_kinds[]{
     {"block", "Block_Storage", "disks and partitions that domains offer", carrier::hypervisor,
      "/qubes-block-devices"},
-    {"mic", "Microphone", "the microphone", carrier::sound, {}, package::gui_daemon},
+    {"mic", "Microphone", "the microphone", carrier::sound, {}, package::gui_daemon, "mic"},
     {"pci", "PCI_Device", "PCI devices of this host"},
     {"usb", "USB_Device", "USB devices that domains offer", carrier::services, "/qubes-usb-devices",
      package::usb_proxy},

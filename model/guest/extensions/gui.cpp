@@ -6,12 +6,15 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 namespace qubes::model {
 
 namespace {
 
 constexpr auto xid_path = "/qubes-gui-domain-xid";
 constexpr auto enabled_path = "/qubes-gui-enabled";
+constexpr auto layout = "keyboard_layout";
 constexpr auto layout_path = "/keyboard-layout";
 
 std::string enabled(const view& v, const domain& x, bool shown) {
@@ -55,18 +58,27 @@ void when_started(const view& v, const domain& x, notices& to) {
   }
 }
 
-/// A layout may be taken over from the domain that shows the windows.
+/// Of a domain that has a layout of its own or has it no more; others may take it over from there.
+bool is_its_own(const change& what, const domain& x) {
+  return std::ranges::any_of(what.edits, [&](auto& edit) {
+    auto* set = std::get_if<set_property>(&edit);
+    auto* reset = std::get_if<reset_property>(&edit);
+    return (set && set->owner == x.name && set->name == layout)
+           || (reset && reset->owner == x.name && reset->name == layout);
+  });
+}
+
 void when_changed(const transition& x, notices& to) {
-  constexpr auto layout = "keyboard_layout";
   if (!touches(x.what, layout))
     return;
   for (auto& it : x.after.system.domains) {
     auto* former = x.before.system.find(it->name.str());
-    if (!it->is(qubes_vm) || !listens(x.after, *it) || !former)
+    if (!listens(x.after, *it) || !former)
       continue;
     auto text = read_text({x.after, it.get()}, layout);
     auto* screen = read_domain({x.after, it.get()}, "guivm");
-    if (screen && screen != it.get() && text != read_text({x.before, former}, layout))
+    auto follows = screen && screen != it.get();
+    if ((follows || is_its_own(x.what, *it)) && text != read_text({x.before, former}, layout))
       put(to[it->name], layout_path, text);
   }
 }

@@ -289,6 +289,21 @@ TEST_F(guest_notification_test, a_keyboard_layout_reaches_those_it_is_taken_over
               ElementsAre("work: /keyboard-layout=de++"));
   EXPECT_THAT(told({{set_property{"dvm", "keyboard_layout", std::string{"pl++"}}}}),
               ElementsAre("dvm: /keyboard-layout=pl++", "fake: /keyboard-layout=pl++"));
+  EXPECT_THAT(told({{set_property{"dom0", "keyboard_layout", std::string{"fr++"}}}}),
+              ElementsAre("dom0: /keyboard-layout=fr++", "dvm: /keyboard-layout=fr++",
+                          "fake: /keyboard-layout=fr++", "work: /keyboard-layout=fr++"));
+}
+
+/// Nobody shows its windows, or it does so itself.
+TEST_F(guest_notification_test, a_keyboard_layout_of_its_own_reaches_every_domain) {
+  it.run("work");
+  for (auto& screen : {value{none{}}, value{std::string{"work"}}}) {
+    it.set("work", "guivm", screen);
+    EXPECT_THAT(told({{set_property{"work", "keyboard_layout", std::string{"de++"}}}}),
+                ElementsAre("work: /keyboard-layout=de++"));
+    EXPECT_THAT(told({{set_property{"dom0", "keyboard_layout", std::string{"fr++"}}}}),
+                ElementsAre("dom0: /keyboard-layout=fr++"));
+  }
 }
 
 TEST_F(guest_notification_test,
