@@ -122,9 +122,9 @@ manager = "{manager}"
         with open(f"{self.top}/{path}", "w", encoding="utf-8") as file:
             file.write(text)
 
-    def start_qubesdb(self):
-        """The QubesDB of dom0; it ends, as those of the domains do, when the folder goes."""
-        subprocess.run([f"{HERE}/qubesdb-daemon", "0", "dom0"], env=self.env, check=True)
+    def start_qubesdb(self, xid=0, domain="dom0"):
+        """The daemon starts those of domains. It ends, as they do, when the folder goes."""
+        subprocess.run([f"{HERE}/qubesdb-daemon", str(xid), domain], env=self.env, check=True)
 
     def stop_qubesdb(self, domain="dom0"):
         with open(f"{self.top}/run/qubes/qubesdb.{domain}.pid", encoding="utf-8") as file:
