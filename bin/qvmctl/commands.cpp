@@ -101,7 +101,7 @@ constexpr std::array command_table{
           "One rule a line as the Admin API has it, e.g. 'action=accept proto=tcp dstports=443'; lines that begin with # are left out; '-' is standard input. A rule that makes no sense changes nothing."},
 
   command{"Devices", "device ls", "[CLASS] [DOMAIN]", opt_format, "List devices, who has them and who is to get them", run_device_ls, ""},
-  command{"Devices", "device attach", "DOMAIN CLASS BACKEND:PORT", opt_option | opt_read_only | opt_dry_run, "Give a running domain a device", run_device_attach, "Until it is detached or the domain halts."},
+  command{"Devices", "device attach", "DOMAIN CLASS BACKEND:PORT", opt_option | opt_read_only | opt_dry_run, "Give a running domain a device", run_device_attach, "Until it is detached or the domain halts. It is the device that is at the port now; BACKEND:PORT:IDENTITY says which it has to be."},
   command{"Devices", "device detach", "DOMAIN CLASS [BACKEND:PORT]", opt_dry_run, "Take a device from a running domain", run_device_detach, "Without BACKEND:PORT all of the class."},
   command{"Devices", "device assign", "DOMAIN CLASS BACKEND:PORT", opt_option | opt_read_only | opt_required | opt_ask | opt_dry_run, "Give a domain a device whenever both are there", run_device_assign, "BACKEND:PORT:IDENTITY binds it to one device."},
   command{"Devices", "device unassign", "DOMAIN CLASS [BACKEND:PORT]", opt_dry_run, "No longer do that", run_device_unassign, "Without BACKEND:PORT all of the class."},

@@ -66,6 +66,18 @@ failure device_remedy(failure why, const std::string& domain, const std::string&
   return why;
 }
 
+/// What a domain offers of a class: facts of each device.
+expected<std::vector<pairs>> offered_by(session& s, const std::string& klass,
+                                        const std::string& backend) {
+  auto list = s.daemon.ask({fmt::format("admin.vm.device.{}.Available", klass), "", backend, ""});
+  if (!list)
+    return tl::unexpected{list.error()};
+  auto result = std::vector<pairs>{};
+  for (auto& line : lines_of(*list))
+    result.push_back(parse_serialized(line.substr(std::min(line.find(' '), line.size()))));
+  return result;
+}
+
 /// Whether there are a device and domains that could have it, as far as lists tell.
 expected<void> check_there(session& s, const std::string& klass, const std::string& device,
                            const std::vector<std::string>& domains) {
@@ -84,19 +96,29 @@ expected<void> check_there(session& s, const std::string& klass, const std::stri
           failure{trouble::refused, "", fmt::format("'{}' is {} and not Running", x, who->state),
                   fmt::format("'qvmctl device assign {} {} {}' gives it at the next start", x,
                               klass, device)}};
-  auto list = s.daemon.ask({fmt::format("admin.vm.device.{}.Available", klass), "", backend, ""});
-  if (!list)
-    return tl::unexpected{list.error()};
+  auto offered = offered_by(s, klass, backend);
+  if (!offered)
+    return tl::unexpected{offered.error()};
   auto port = device.substr(backend.size() + 1);
   port = port.substr(0, port.find(':'));
-  for (auto& line : lines_of(*list))
-    if (value_of(parse_serialized(line.substr(std::min(line.find(' '), line.size()))), "port_id")
-        == port)
+  for (auto& x : *offered)
+    if (value_of(x, "port_id") == port)
       return {};
   return tl::unexpected{
       failure{trouble::refused, "",
               fmt::format("'{}' offers no device '{}' of class {}", backend, port, klass),
               fmt::format("'qvmctl device ls {}' shows them", klass)}};
+}
+
+/// Whoever names a port means the device that is there now. Without its identity a domain that
+/// denies interfaces is refused any. Where no list tells it, the daemon says what is wrong.
+void add_identity(session& s, const std::string& klass, const std::string& word, device_word& to) {
+  auto offered = offered_by(s, klass, to.backend);
+  if (!offered)
+    return;
+  for (auto& x : *offered)
+    if (fmt::format("{}:{}", to.backend, value_of(x, "port_id")) == word)
+      to.argument += encoded(":" + value_of(x, "device_id"));
 }
 
 /// An argument of the Admin API as people write it, without an identity that is any.
@@ -120,6 +142,8 @@ exit_code one_device(session& s, std::string_view what, pairs how, std::string_v
   if (!options)
     return report(s, options.error());
   how.insert(how.end(), options->begin(), options->end());
+  if (what == "Attach" && !s.line.dry_run)
+    add_identity(s, *klass, s.line.words[2], *device);
   auto changes = std::vector<change>{};
   auto planned = what == "Assign" || what == "Unassign";
   for (auto& x : *domains) {

@@ -99,7 +99,7 @@ outcome<void> permit_device(const subject& owner, const device* x) {
   if (!x)
     return fail(errc::permission_denied,
                 fmt::format("'{}' denies interfaces, and those of this device are not known", name),
-                "attach it once its backend offers it");
+                "name one that its backend offers, with its identity: BACKEND+PORT:IDENTITY");
   if (auto found = denied_interface(*x, denied))
     return fail(
         errc::permission_denied,
