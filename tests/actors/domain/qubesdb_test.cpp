@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -31,8 +32,43 @@ struct qubesdb_tree : ::testing::Test {
     EXPECT_TRUE(done) << name << ": " << why(done);
   }
 
+  /// Whatever a feature or property can tell a domain.
+  void everything(const std::string& who) {
+    for (auto [name, value] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"service.cups", "1"},
+             {"service.off", ""},
+             {"service.app-dispvm.firefox", "1"},
+             {"service.guivm", "1"},
+             {"service.ntpd", ""},
+             {"guivm-windows-prefix", "Work: "},
+             {"vm-config.key", "some value"},
+             {"custom-persist.home", "/home/user"},
+             {"gui-videoram-overhead", "100"},
+             {"gui-videoram-min", "200"},
+             {"check-updates", "1"},
+             {"dvm", ""},
+             {"updates-proxy-setup", "1"},
+             {"boot-mode.kernelopts.paranoid", "quiet"},
+             {"boot-mode.active", "paranoid"},
+             {"boot-mode.default-user.paranoid", "careful"},
+             {"net.fake-ip", "192.168.1.128"},
+             {"net.fake-gateway", "192.168.1.1"},
+             {"net.fake-netmask", "255.255.255.0"}})
+      feature(name, value, who);
+    property("guivm", "vault", who);
+    property("audiovm", "fedora", who);
+    ASSERT_TRUE(sim.ask("vault", ask::start{}));
+    ASSERT_TRUE(sim.ask("fedora", ask::start{}));
+  }
+
   std::int32_t xid_of(const std::string& who) {
     return sim.world().board.read(sim.system().find(who)->qid).xid;
+  }
+
+  /// Of those who show and play what `everything` says.
+  std::string with_numbers(fmt::string_view tree) {
+    return fmt::format(fmt::runtime(tree), fmt::arg("screen", xid_of("vault")),
+                       fmt::arg("player", xid_of("fedora")));
   }
 
   /// `PATH=VALUE`, a line each; what is random is checked and left out.
@@ -53,32 +89,9 @@ struct qubesdb_tree : ::testing::Test {
 } // namespace
 
 TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
-  feature("service.cups", "1");
-  feature("service.off", "");
-  feature("service.app-dispvm.firefox", "1");
-  feature("service.guivm", "1");
-  feature("service.ntpd", "");
-  feature("guivm-windows-prefix", "Work: ");
-  feature("vm-config.key", "some value");
-  feature("custom-persist.home", "/home/user");
-  feature("gui-videoram-overhead", "100");
-  feature("gui-videoram-min", "200");
-  feature("check-updates", "1");
-  feature("dvm", "");
-  feature("updates-proxy-setup", "1");
-  feature("boot-mode.kernelopts.paranoid", "quiet");
-  feature("boot-mode.active", "paranoid");
-  feature("boot-mode.default-user.paranoid", "careful");
-  feature("net.fake-ip", "192.168.1.128");
-  feature("net.fake-gateway", "192.168.1.1");
-  feature("net.fake-netmask", "255.255.255.0");
-  property("guivm", "vault");
-  property("audiovm", "fedora");
-  ASSERT_TRUE(sim.ask("vault", ask::start{}));
-  ASSERT_TRUE(sim.ask("fedora", ask::start{}));
+  everything("work");
   ASSERT_TRUE(sim.ask("work", ask::start{}));
-  EXPECT_EQ(tree_of("work"),
-            fmt::format(R"(/default-user=careful
+  EXPECT_EQ(tree_of("work"), with_numbers(R"(/default-user=careful
 /guivm-windows-prefix=Work: 
 /hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
 /keyboard-layout=us++
@@ -117,8 +130,7 @@ TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
 /qubes-vm-updateable=False
 /type=AppVM
 /vm-config/key=some value
-)",
-                        fmt::arg("screen", xid_of("vault")), fmt::arg("player", xid_of("fedora"))));
+)"));
   auto netvm = sim.tools().database("sys-firewall");
   EXPECT_EQ(netvm.at("/mapped-ip/10.137.0.5/visible-ip"), "192.168.1.128");
   EXPECT_EQ(netvm.at("/mapped-ip/10.137.0.5/visible-gateway"), "192.168.1.1");
@@ -195,6 +207,44 @@ TEST_F(qubesdb_tree, of_a_template) {
 )");
 }
 
+TEST_F(qubesdb_tree, of_a_template_with_every_feature) {
+  everything("debian");
+  ASSERT_TRUE(sim.ask("debian", ask::start{}));
+  EXPECT_EQ(tree_of("debian"), with_numbers(R"(/default-user=careful
+/guivm-windows-prefix=Work: 
+/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
+/keyboard-layout=us++
+/name=debian
+/persist/home=/home/user
+/qubes-audio-domain-xid={player}
+/qubes-base-template=
+/qubes-block-devices=
+/qubes-debug-mode=0
+/qubes-gui-domain-xid={screen}
+/qubes-gui-enabled=True
+/qubes-gui-videoram-min=200
+/qubes-gui-videoram-overhead=100
+/qubes-iptables=reload
+/qubes-iptables-error=
+/qubes-service/app-dispvm.firefox=1
+/qubes-service/cups=1
+/qubes-service/guivm=1
+/qubes-service/meminfo-writer=1
+/qubes-service/ntpd=0
+/qubes-service/off=0
+/qubes-service/qubes-dvm=0
+/qubes-service/qubes-update-check=1
+/qubes-service/yum-proxy-setup=1
+/qubes-timezone=Europe/Warsaw
+/qubes-usb-devices=
+/qubes-vm-persistence=full
+/qubes-vm-type=TemplateVM
+/qubes-vm-updateable=True
+/type=TemplateVM
+/vm-config/key=some value
+)"));
+}
+
 TEST_F(qubesdb_tree, of_a_standalone) {
   ASSERT_TRUE(sim.ask("alone", ask::start{}));
   EXPECT_EQ(tree_of("alone"), R"(/default-user=user
@@ -222,6 +272,50 @@ TEST_F(qubesdb_tree, of_a_standalone) {
 /qubes-vm-updateable=True
 /type=StandaloneVM
 )");
+}
+
+TEST_F(qubesdb_tree, of_a_standalone_with_every_feature) {
+  everything("alone");
+  ASSERT_TRUE(sim.ask("alone", ask::start{}));
+  EXPECT_EQ(tree_of("alone"), with_numbers(R"(/default-user=careful
+/guivm-windows-prefix=Work: 
+/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
+/keyboard-layout=us++
+/name=alone
+/persist/home=/home/user
+/qubes-audio-domain-xid={player}
+/qubes-base-template=
+/qubes-block-devices=
+/qubes-debug-mode=0
+/qubes-gateway=192.168.1.1
+/qubes-gui-domain-xid={screen}
+/qubes-gui-enabled=True
+/qubes-gui-videoram-min=200
+/qubes-gui-videoram-overhead=100
+/qubes-ip=192.168.1.128
+/qubes-iptables=reload
+/qubes-iptables-error=
+/qubes-mac=00:16:3e:5e:6c:00
+/qubes-netmask=255.255.255.0
+/qubes-primary-dns=10.139.1.1
+/qubes-secondary-dns=10.139.1.2
+/qubes-service/app-dispvm.firefox=1
+/qubes-service/cups=1
+/qubes-service/guivm=1
+/qubes-service/meminfo-writer=1
+/qubes-service/ntpd=0
+/qubes-service/off=0
+/qubes-service/qubes-dvm=0
+/qubes-service/qubes-update-check=1
+/qubes-service/yum-proxy-setup=1
+/qubes-timezone=Europe/Warsaw
+/qubes-usb-devices=
+/qubes-vm-persistence=full
+/qubes-vm-type=AppVM
+/qubes-vm-updateable=True
+/type=StandaloneVM
+/vm-config/key=some value
+)"));
 }
 
 TEST_F(qubesdb_tree, of_the_first_netvm_which_is_a_relay) {
@@ -399,6 +493,50 @@ TEST_F(qubesdb_tree, of_a_disposable) {
 /qubes-vm-updateable=False
 /type=DispVM
 )");
+}
+
+TEST_F(qubesdb_tree, of_a_disposable_with_every_feature) {
+  everything("disp1234");
+  ASSERT_TRUE(sim.ask("disp1234", ask::start{}));
+  EXPECT_EQ(tree_of("disp1234"), with_numbers(R"(/default-user=careful
+/guivm-windows-prefix=Work: 
+/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
+/keyboard-layout=us++
+/name=disp1234
+/persist/home=/home/user
+/qubes-audio-domain-xid={player}
+/qubes-base-template=dvm
+/qubes-block-devices=
+/qubes-debug-mode=0
+/qubes-gateway=192.168.1.1
+/qubes-gui-domain-xid={screen}
+/qubes-gui-enabled=True
+/qubes-gui-videoram-min=200
+/qubes-gui-videoram-overhead=100
+/qubes-ip=192.168.1.128
+/qubes-iptables=reload
+/qubes-iptables-error=
+/qubes-mac=00:16:3e:5e:6c:00
+/qubes-netmask=255.255.255.0
+/qubes-primary-dns=10.139.1.1
+/qubes-secondary-dns=10.139.1.2
+/qubes-service/app-dispvm.firefox=1
+/qubes-service/cups=1
+/qubes-service/guivm=1
+/qubes-service/meminfo-writer=1
+/qubes-service/ntpd=0
+/qubes-service/off=0
+/qubes-service/qubes-dvm=0
+/qubes-service/qubes-update-check=1
+/qubes-service/yum-proxy-setup=1
+/qubes-timezone=Europe/Warsaw
+/qubes-usb-devices=
+/qubes-vm-persistence=none
+/qubes-vm-type=AppVM
+/qubes-vm-updateable=False
+/type=DispVM
+/vm-config/key=some value
+)"));
 }
 
 } // namespace qubes::tests
