@@ -40,13 +40,11 @@ constexpr auto passphrase_patience = std::chrono::minutes{10};
 /// How often the time is noted anew because a domain went away in that very moment.
 constexpr auto note_attempts = 3U;
 
-/// Whom a service runs as; in dom0 root, who may read what is locked away there.
+/// Whom a service runs as; in dom0 whoever sits before it.
 std::string user_of(const model::view& v, const std::string& domain) {
   auto* x = v.system.find(domain);
-  if (x && x->is(model::admin_vm))
-    return "root";
-  auto user = x ? model::service_user(v, *x) : std::string{};
-  return user.empty() ? "DEFAULT" : user;
+  auto user = x && !x->is(model::admin_vm) ? model::service_user(v, *x) : std::string{};
+  return user.empty() ? model::default_user : user;
 }
 
 bool lies_in(std::string_view path, std::string_view directory) {

@@ -358,6 +358,17 @@ TEST_F(backup_calls, speak_to_services_as_the_user_of_the_boot_mode) {
   EXPECT_EQ(sim.tools().calls()[0].what.user, "admin");
 }
 
+TEST_F(backup_calls, ask_in_dom0_as_its_user) {
+  sim.tools().set_services([](auto&) { return "over the hills\n"s; });
+  profile("destination_vm: dom0\ndestination_path: /m\ninclude: [work]\npassphrase_vm: dom0\n");
+  auto made = ask(run_daily);
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ(sim.backups().all().back().order.passphrase, "over the hills");
+  ASSERT_EQ(sim.tools().calls().size(), 1U);
+  EXPECT_EQ(sim.tools().calls()[0].domain, "dom0");
+  EXPECT_EQ(sim.tools().calls()[0].what.user, "DEFAULT");
+}
+
 TEST_F(backups_of_volumes_in_place, wait_for_their_domain_to_stop) {
   include("vault");
   ASSERT_TRUE(sim.ask("vault", ask::start{}));
