@@ -429,6 +429,15 @@ TEST_F(qubesdb_tree, of_one_whose_screen_and_player_come_up_later) {
   EXPECT_EQ(entries.at("/qubes-gui-enabled"), "True");
 }
 
+TEST_F(qubesdb_tree, of_one_follows_the_keyboard_of_its_screen) {
+  auto layout = [&] { return sim.tools().database("work").at("/keyboard-layout"); };
+  ASSERT_TRUE(sim.ask("work", ask::start{}));
+  property("keyboard_layout", "fr++", "dom0");
+  EXPECT_EQ(layout(), "fr++");
+  ASSERT_TRUE(sim.ask("dom0", ask::reset_property{"keyboard_layout"}));
+  EXPECT_EQ(layout(), "us++");
+}
+
 /// What its start writes to others is there when that is answered.
 TEST_F(qubesdb_tree, of_others_is_whole_when_a_start_is_answered) {
   property("guivm", "vault");

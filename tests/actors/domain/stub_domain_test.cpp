@@ -119,6 +119,26 @@ TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
   EXPECT_THAT(sim.tools().complaints(), testing::IsEmpty());
 }
 
+/// Nobody waits for who cannot hear; the next change is told.
+TEST_F(stub_domains, are_not_called_while_their_guest_is_paused) {
+  give_stub_domain(1, 7);
+  for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
+                           std::pair{"qrexec", "1"}})
+    ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{key, text}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", "dom0"}));
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  auto called = [&](const char* player) {
+    EXPECT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", player}));
+    sim.run_until_idle();
+    return sim.tools().calls().size();
+  };
+  ASSERT_TRUE(sim.ask("sys-net0", ask::pause{}));
+  EXPECT_EQ(called(""), 0U);
+  ASSERT_TRUE(sim.ask("sys-net0", ask::unpause{}));
+  EXPECT_EQ(called("dom0"), 1U);
+  EXPECT_EQ(called(""), 2U);
+}
+
 TEST_F(stub_domains, without_their_agent_fail_the_start) {
   give_stub_domain(1, 7);
   ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{"stubdom-qrexec", "1"}));
