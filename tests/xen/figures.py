@@ -13,8 +13,8 @@ import time
 import uuid
 
 import bare
-from lab import (Failure, at_once, call, check, ctl, daemon, domains, gone, guests, must, power, start,
-                 wait)
+from lab import (STATS_INTERVAL, Failure, at_once, call, check, ctl, daemon, domains, gone, guests,
+                 longest_gap, must, power, start, wait)
 
 ROUNDS = 3
 MANY = [f"lone{i}" for i in range(1, 9)]
@@ -197,6 +197,23 @@ def reads():
     told = [f"{x * 1000:.1f} ms" for x in (busy, idle, busy_echo, idle_echo)]
     of_echo = busy_echo / idle_echo
     return busy / idle, f"{told[0]}, idle {told[1]}; an echo {told[2]}, idle {told[3]}: {of_echo:.2f}", of_echo
+
+
+def gap_beside(function, *words):
+    thread = threading.Thread(target=function, args=words)
+    thread.start()
+    gap = longest_gap(thread.is_alive)
+    thread.join()
+    return gap
+
+
+@figure("longest gap between statistics while eight start, to their interval", 2.0)
+def statistics_gap():
+    """Where rounds are late with nothing else to do, it is the machine that is."""
+    idle = gap_beside(time.sleep, 6 * STATS_INTERVAL)
+    busy = gap_beside(at_once, start_by_call, MANY)
+    kill_all(MANY)
+    return busy / STATS_INTERVAL, f"{busy:.1f} s, idle {idle:.1f} s", 2 * idle / STATS_INTERVAL
 
 
 @figure("a kill while four others are built", None)

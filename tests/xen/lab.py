@@ -36,6 +36,8 @@ def _patience():
 
 
 PATIENCE = _patience()
+SLOWNESS = PATIENCE / 120  # how many times as long as on a fast machine anything may take
+STATS_INTERVAL = 3  # seconds, the default
 
 cases = []
 
@@ -198,6 +200,27 @@ def call(method, target, payload=b"", seconds=PATIENCE):
         except TimeoutError:
             pass
     return answer.startswith(b"0\0"), answer[2:]
+
+
+def longest_gap(busy):
+    """The most seconds between two rounds of statistics while `busy` says so: each has a frame of dom0."""
+    mark = b"1\0dom0\0vm-stats\0"
+    text, came, longest = b"", None, 0
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.settimeout(PATIENCE)
+        wire.connect(SOCKET)
+        wire.sendall(b"admin.vm.Stats dom0 name dom0\0")
+        wire.shutdown(socket.SHUT_WR)
+        while busy():
+            part = wire.recv(65536)
+            check(part, "the stream of statistics ended")
+            *frames, text = (text + part).split(mark)
+            if frames:
+                now = time.monotonic()
+                longest = max(longest, now - (came or now))
+                came = now
+    check(longest, "statistics came twice")
+    return longest
 
 
 def domains():
