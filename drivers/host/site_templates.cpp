@@ -24,6 +24,15 @@ fs::path overlays_of(const std::string& config) {
   return fs::path{config} / "libvirt";
 }
 
+/// Why a start could not read it, "" where it can.
+std::string fault_of(const fs::directory_entry& x) {
+  auto failed = std::error_code{};
+  auto kind = x.status(failed).type();
+  if (kind == fs::file_type::not_found)
+    return "a link leads nowhere";
+  return failed || kind == fs::file_type::regular ? std::string{} : "it is no regular file";
+}
+
 /// Every file and directory below, as far as they can be looked at.
 template <class Visit>
 void visit_all(const std::string& config, Visit visit) {
@@ -65,7 +74,8 @@ std::vector<model::site_overlay> find_site_overlays(const std::string& config) {
   for (auto x = fs::directory_iterator{overlays_of(config), failed};
        !failed && x != fs::directory_iterator{} && result.size() < most_files; x.increment(failed))
     if (auto& file = x->path(); file.extension() == ".xml")
-      result.push_back({.file = file.string(), .domain = file.stem().string()});
+      result.push_back(
+          {.file = file.string(), .domain = file.stem().string(), .fault = fault_of(*x)});
   std::ranges::sort(result, {}, &model::site_overlay::file);
   return result;
 }

@@ -65,6 +65,8 @@ public:
       return tl::unexpected{*bad};
     // O_NONBLOCK: a FIFO in the file's place must not hang the caller.
     auto file = open_file(name, O_RDONLY | O_NONBLOCK);
+    if (!file && errno == ENOENT && leads_nowhere(name))
+      return fail(errc::store, fmt::format("cannot read '{}': a link leads nowhere", name));
     if (!file)
       return errno == ENOENT ? outcome<std::optional<std::string>>{std::nullopt}
                              : cannot("read", name);
@@ -223,6 +225,18 @@ private:
   unique_fd open_file(const std::string& name, int flags) const {
     return unique_fd{
         whole([&] { return ::openat(root_.get(), name.c_str(), flags | O_CLOEXEC, 0600); })};
+  }
+
+  /// Whether the file, or a directory above it, is a link to what is not there.
+  bool leads_nowhere(const std::string& name) const {
+    auto is_there = [&](const std::string& path, int how) {
+      struct ::stat facts {};
+      return ::fstatat(root_.get(), path.c_str(), &facts, how) == 0;
+    };
+    for (auto path = name; !path.empty(); path = folder_of(path))
+      if (is_there(path, AT_SYMLINK_NOFOLLOW))
+        return !is_there(path, 0) && errno == ENOENT;
+    return false;
   }
 
   unique_fd open_directory(const std::string& name) const {

@@ -59,7 +59,8 @@ struct assignment {
   std::vector<std::pair<std::string, std::string>> options;
   /// Domain that listings name, as the client wrote it; not saved, the owner after a load.
   std::string frontend{};
-  /// Attributes that mean nothing, which are written as they were and not as what holds instead.
+  /// Attributes that mean nothing, as they stand between their quotes: they are written as they were
+  /// and not as what holds instead.
   std::vector<std::pair<std::string, std::string>> unknown{};
   std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
@@ -86,7 +87,7 @@ struct volume {
   std::optional<bool> ephemeral;                            ///< only when explicitly set
   std::uint64_t size = 0;                                   ///< bytes; 0 is not written
   std::string source;                                       ///< vid of the origin, "" for none
-  std::vector<std::pair<std::string, std::string>> unknown; ///< attributes of other versions
+  std::vector<std::pair<std::string, std::string>> unknown; ///< as of an assignment
   std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
   bool operator==(const volume&) const = default;

@@ -10,7 +10,9 @@ namespace qubes::model {
 std::string why_unread(const site_overlay& x, const system& now) {
   auto owner = now.find(x.domain);
   if (owner && owner->is(qubes_vm))
-    return {};
+    return x.fault.empty() ? std::string{}
+                           : fmt::format("{} cannot be read, and {} does not start: {}", x.file,
+                                         quoted(x.domain), x.fault);
   return fmt::format("{} has no effect: {} {}", x.file, quoted(x.domain),
                      owner ? "is not started here" : "is no domain here");
 }

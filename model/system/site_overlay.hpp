@@ -9,12 +9,13 @@ struct system;
 
 struct site_overlay {
   std::string file;
-  std::string domain; ///< that it is for
+  std::string domain;  ///< that it is for
+  std::string fault{}; ///< why it cannot be read, "" where it can
 
   bool operator==(const site_overlay&) const = default;
 };
 
-/// That no start will ever read it, and why; "" where one will.
+/// That no start will ever read it, or none that wants to, and why; "" where one will.
 std::string why_unread(const site_overlay& x, const system& now);
 
 } // namespace qubes::model

@@ -33,7 +33,7 @@ bool is_ascii_text(std::string_view text) {
       text, [](char c) { return is_printable(c) || c == '\n' || c == '\t' || c == '\r'; });
 }
 
-/// False where the text makes no sense, and the volume is as it was.
+/// False where key or text makes no sense, and the volume is as it was.
 bool read_volume_option(std::string_view key, std::string_view text, volume& to) {
   auto set = [](auto& field, auto parsed) {
     if (parsed)
@@ -59,7 +59,7 @@ bool read_volume_option(std::string_view key, std::string_view text, volume& to)
   else if (key == "ephemeral")
     return set(to.ephemeral, strict_boolean(text));
   else if (key != "name" && key != "internal") // the latter meant something long ago
-    to.unknown.emplace_back(key, text);
+    return false;
   return true;
 }
 
@@ -81,6 +81,42 @@ bool assigns_port(const domain& x, std::string_view kind, std::string_view port)
 
 constexpr std::string_view device_attributes[]{"backend-domain", "id", "identity", "mode",
                                                "required"};
+
+constexpr std::string_view volume_attributes[]{
+    "name", "pool",         "vid",           "revisions_to_keep", "rw",
+    "size", "save_on_stop", "snap_on_start", "ephemeral",         "source"};
+
+bool is_kept(const std::vector<std::pair<std::string, std::string>>& all, std::string_view key) {
+  return std::ranges::any_of(all, [&](auto& x) { return x.first == key; });
+}
+
+std::string must_not_be(std::string_view text) {
+  return fmt::format("it must not be {}", quoted(text));
+}
+
+bool is_spoilt(const std::vector<spoilt_attribute>& spoilt, std::string_view name) {
+  return std::ranges::find(spoilt, name, &spoilt_attribute::name) != spoilt.end();
+}
+
+/// How people find it.
+std::string called(const pugi::xml_node& x) {
+  for (auto name : {"name", "id", "class"})
+    if (has_attribute(x, name))
+      return fmt::format("{} {}", x.name(), quoted(attribute(x, name)));
+  return fmt::format("<{}>", x.name());
+}
+
+void note_lost(const pugi::xml_node& x, std::string_view what, const std::string& domain,
+               report& notes) {
+  auto text = fmt::format("{} of {}{} means nothing, and is lost at the next save", what, called(x),
+                          domain.empty() ? "" : fmt::format(" of domain {}", quoted(domain)));
+  domain.empty() ? notes.note(offset_of(x), std::move(text))
+                 : notes.note(offset_of(x), std::move(text), domain);
+}
+
+bool has_stray_text(const pugi::xml_node& x) {
+  return text_of(x).find_first_not_of(" \t\r\n") != std::string::npos;
+}
 
 /// A value that nobody understood has no say beside one that is understood.
 void forget_kept(record& of, std::string_view property) {
@@ -161,6 +197,27 @@ std::vector<std::string> keep_inside(const pugi::xml_node& x, std::string_view w
   return result;
 }
 
+std::string trouble_of(const pugi::xml_node& x, const std::vector<spoilt_attribute>& spoilt,
+                       const char* name) {
+  auto missing = !has_attribute(x, name);
+  for (auto& y : spoilt)
+    if (y.name == name || (missing && !y.is_named))
+      return y.reason;
+  return {};
+}
+
+void note_lost_attributes(const pugi::xml_node& x, std::initializer_list<std::string_view> known,
+                          const std::string& domain, report& notes) {
+  for (auto y : x.attributes())
+    if (!contains(known, std::string_view{y.name()}) || x.attribute(y.name()) != y)
+      note_lost(x, fmt::format("attribute {}", quoted(y.name())), domain, notes);
+}
+
+void note_lost_text(const pugi::xml_node& x, const std::string& domain, report& notes) {
+  if (has_stray_text(x))
+    note_lost(x, "the text inside", domain, notes);
+}
+
 std::string devices_of_class(std::string_view name) {
   auto result = std::string{"devices"};
   append_attribute(result, "class", name);
@@ -192,6 +249,8 @@ record domain_reader::read(const pugi::xml_node& x) {
 verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
   if (auto read = read_class(x, to); !read)
     return read;
+  note_lost_attributes(x, {"id", "class"}, to.title, notes_);
+  note_lost_text(x, to.title, notes_);
   for (auto part : x.children()) {
     if (!is_element(part))
       continue;
@@ -233,6 +292,8 @@ verdict domain_reader::read_class(const pugi::xml_node& x, record& to) {
 // -- properties -----------------------------------------------------------------------------------
 
 verdict domain_reader::read_properties(const pugi::xml_node& x, record& to) {
+  note_lost_attributes(x, {}, to.title, notes_);
+  note_lost_text(x, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -313,6 +374,7 @@ verdict domain_reader::try_property(const pugi::xml_node& x, record& to) {
   auto parsed = load_property({view_, nullptr}, *row, text);
   if (!parsed)
     return because(at, fmt::format("property '{}': {}", name, parsed.error().message()));
+  note_lost_attributes(x, {"name", "ref"}, to.title, notes_);
   if (row->type == wire_type::domain)
     to.references.insert_or_assign(std::string{name}, at);
   if (referred && row->type == wire_type::domain)
@@ -383,6 +445,8 @@ verdict domain_reader::read_identity(record& to) {
 // -- features and tags ----------------------------------------------------------------------------
 
 void domain_reader::read_features(const pugi::xml_node& x, record& to) {
+  note_lost_attributes(x, {}, to.title, notes_);
+  note_lost_text(x, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -415,6 +479,7 @@ verdict domain_reader::read_feature(const pugi::xml_node& x, record& to) {
                 to.title);
   else if (to.value->features.size() == features::most)
     return because(at, fmt::format("it has more than {} features", features::most));
+  note_lost_attributes(x, {"name"}, to.title, notes_);
   to.value->features.set(name, std::move(text));
   return {};
 }
@@ -435,6 +500,8 @@ void domain_reader::migrate_services(record& to) {
 }
 
 void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
+  note_lost_attributes(x, {}, to.title, notes_);
+  note_lost_text(x, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -446,15 +513,21 @@ void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
       keep(to, {damage->at, damage->reason}, "tags", y);
     else if (auto checked = check_tag(name); !checked)
       keep(to, {offset_of(y), checked.error().text}, "tags", y);
-    else if (to.value->tags.emplace(name); has_children(y))
-      keep(to, {offset_of(y), fmt::format("the elements inside of tag {}", quoted(name))}, "tags",
-           y);
+    else if (to.value->tags.emplace(name); has_children(y) || has_stray_text(y))
+      keep(to, {offset_of(y), fmt::format("what is inside of tag {}", quoted(name))}, "tags", y);
+    else if (std::ranges::distance(y.attributes()) > 1)
+      keep(to, {offset_of(y), fmt::format("what tag {} says beside its name", quoted(name))},
+           "tags", y);
   }
 }
 
 // -- devices --------------------------------------------------------------------------------------
 
 void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
+  if (auto why = trouble_of(x, notes_.spoilt(x), "class"); !why.empty())
+    return keep(to, {offset_of(x), fmt::format("the class of devices: {}", why)}, "", x);
+  note_lost_attributes(x, {"class"}, to.title, notes_);
+  note_lost_text(x, to.title, notes_);
   auto name = std::string{attribute(x, "class")};
   auto& all = to.value->devices;
   auto list = std::ranges::find(all, name, &device_class::name);
@@ -481,10 +554,12 @@ void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
 tl::expected<device_entry, problem>
 domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const record& of) {
   auto at = offset_of(x);
-  if (auto damage = notes_.damage(at); damage && damage->at < inside_of(x))
-    return because(damage->at, damage->reason);
   if (x.name() != std::string_view{"device"})
     return because(at, fmt::format("<devices> has no element {}", quoted(x.name())));
+  auto spoilt = notes_.spoilt(x);
+  for (auto key : {"backend-domain", "id"}) // nobody could tell which one it is
+    if (auto why = trouble_of(x, spoilt, key); !why.empty())
+      return because(at, fmt::format("{} of a {} device: {}", key, kind, why));
   auto result = device_entry{};
   result.at = at;
   auto& to = result.value;
@@ -495,13 +570,27 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
     to.backend = backend;
   if (has_attribute(x, "id"))
     to.port = attribute(x, "id");
-  if (auto identity = attribute(x, "identity"); !identity.empty())
-    to.identity = identity;
-  if (auto read = read_mode(x, kind, of, result); !read)
+  auto refuse = [&](std::string_view what, std::string_view why) {
+    return because(at, fmt::format("{} device {}: {}: {}", kind, quoted(to.port), what, why));
+  };
+  if (auto why = trouble_of(x, spoilt, "identity"); why.empty()) {
+    if (auto identity = attribute(x, "identity"); !identity.empty())
+      to.identity = identity;
+  } else if (!is_told_by_place(kind, to)) {
+    return refuse("identity", why);
+  }
+  if (auto read = read_mode(x, spoilt, kind, of, result); !read)
     return tl::unexpected{read.error()};
+  for (auto& y : spoilt) {
+    auto known = contains(device_attributes, y.name);
+    if (!known && !may_go_without(kind, y.name))
+      return refuse(quoted(y.name), y.reason);
+    keep_attribute(kind, of, result, y.name, y.text, y.reason);
+  }
   for (auto y : x.attributes())
-    if (!contains(device_attributes, std::string_view{y.name()}))
-      to.unknown.emplace_back(y.name(), y.value());
+    if (!contains(device_attributes, std::string_view{y.name()}) && !is_spoilt(spoilt, y.name()))
+      keep_attribute(kind, of, result, y.name(), escaped(y.value()), "devices have none");
+  note_lost_text(x, of.title, notes_);
   for (auto y : x.children()) {
     auto read = is_element(y) ? read_option(y, of, result) : verdict{};
     if (read)
@@ -530,6 +619,7 @@ verdict domain_reader::read_option(const pugi::xml_node& x, const record& of, de
     return because(at, "an option has no name");
   if (has_children(x))
     return because(at, fmt::format("option {} has elements inside", quoted(name)));
+  note_lost_attributes(x, {"name"}, of.title, notes_);
   auto& all = to.value.options;
   auto known = std::ranges::find(all, name, [](auto& it) { return it.first; });
   auto twice = !to.options.insert_or_assign(name, at).second;
@@ -555,20 +645,27 @@ void domain_reader::check_identity(std::string_view kind, const record& of, devi
   auto& x = to.value;
   if (!is_told_by_place(kind, x) || is_device_identity(kind, x.identity))
     return;
-  note_default(kind, of, to, "identity", x.identity);
+  keep_attribute(kind, of, to, "identity", escaped(x.identity), must_not_be(x.identity));
   x.identity = "*";
 }
 
-void domain_reader::note_default(std::string_view kind, const record& of, device_entry& to,
-                                 std::string_view key, std::string_view text) {
-  auto written = std::pair{std::string{key}, std::string{text}};
-  notes_.note(to.at,
-              fmt::format("{} of {} device {} of domain {} is as by default: it must not be {}",
-                          key, kind, quoted(to.value.port), quoted(of.title), quoted(text)),
-              of.title, [written](const domain& now) {
-                return has_assignment(now, [&](auto& it) { return contains(it.unknown, written); });
-              });
-  to.value.unknown.push_back(std::move(written));
+/// Told once, where it is given twice as well.
+void domain_reader::keep_attribute(std::string_view kind, const record& of, device_entry& to,
+                                   std::string_view key, std::string written,
+                                   std::string_view why) {
+  auto& all = to.value.unknown;
+  auto pair = std::pair{std::string{key}, std::move(written)};
+  if (!is_kept(all, key))
+    notes_.note(to.at,
+                fmt::format("{} of {} device {} of domain {} {}: {}",
+                            contains(device_attributes, key) ? std::string{key} : quoted(key), kind,
+                            quoted(to.value.port), quoted(of.title),
+                            contains(device_attributes, key) ? "is as by default" : "has no effect",
+                            why),
+                of.title, [pair](const domain& now) {
+                  return has_assignment(now, [&](auto& it) { return contains(it.unknown, pair); });
+                });
+  all.push_back(std::move(pair));
 }
 
 /// Files before release 4.3 name PCI devices by address.
@@ -588,32 +685,38 @@ void domain_reader::place_pci(device_entry& to, const record& of) {
 
 /// PCI devices come at the start or not at all. Of others nobody knows whether their owner wants to
 /// be asked first.
-verdict domain_reader::read_mode(const pugi::xml_node& x, std::string_view kind, const record& of,
-                                 device_entry& to) {
-  auto refuse = [&](std::string_view key, std::string_view what, std::string_view text) -> verdict {
+verdict domain_reader::read_mode(const pugi::xml_node& x,
+                                 const std::vector<spoilt_attribute>& spoilt, std::string_view kind,
+                                 const record& of, device_entry& to) {
+  auto old = has_attribute(x, "required");
+  auto refuse = [&](const char* key, std::string_view why) -> verdict {
     if (kind != "pci")
-      return because(to.at,
-                     fmt::format("device {}: {} {}", quoted(to.value.port), what, quoted(text)));
-    note_default(kind, of, to, key, text);
+      return because(to.at, fmt::format("device {}: {}: {}", quoted(to.value.port), key, why));
+    auto other = key == std::string_view{"mode"} ? "required" : "mode";
+    if (has_attribute(x, key) && !is_spoilt(spoilt, key))
+      keep_attribute(kind, of, to, key, escaped(attribute(x, key)), why);
+    if (has_attribute(x, other) && !is_spoilt(spoilt, other)) // nor does it count then
+      to.value.unknown.emplace_back(other, escaped(attribute(x, other)));
     return {};
   };
-  if (has_attribute(x, "required")) {
+  for (auto key : {"required", "mode"})
+    if (has_attribute(x, key) || (!old && key == std::string_view{"mode"}))
+      if (auto why = trouble_of(x, spoilt, key); !why.empty())
+        return refuse(key, why);
+  auto mode = attribute(x, "mode");
+  if (old) {
     auto required = parse_boolean(attribute(x, "required"));
-    if (!required && has_attribute(x, "mode"))
-      to.value.unknown.emplace_back("mode", attribute(x, "mode"));
     if (!required)
-      return refuse("required", "required is no boolean:", attribute(x, "required"));
+      return refuse("required", must_not_be(attribute(x, "required")));
     to.value.mode = *required ? assignment_mode::required : assignment_mode::auto_attach;
     to.migrated = true;
-    return {};
-  }
-  auto mode = attribute(x, "mode");
-  if (mode == "auto-attach")
+  } else if (mode == "auto-attach") {
     to.value.mode = assignment_mode::auto_attach;
-  else if (mode == "ask-to-attach")
+  } else if (mode == "ask-to-attach") {
     to.value.mode = assignment_mode::ask_to_attach;
-  else if (!mode.empty() && mode != "required")
-    return refuse("mode", "there is no assignment mode", mode);
+  } else if (!mode.empty() && mode != "required") {
+    return refuse("mode", must_not_be(mode));
+  }
   return {};
 }
 
@@ -621,6 +724,8 @@ verdict domain_reader::read_mode(const pugi::xml_node& x, std::string_view kind,
 
 /// A volume that cannot be used stays in the file; its domain is there, and does not start.
 void domain_reader::read_volumes(const pugi::xml_node& x, record& to) {
+  note_lost_attributes(x, {}, to.title, notes_);
+  note_lost_text(x, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -639,14 +744,14 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   auto refuse = [&](std::string_view why, std::string_view what) {
     return because(at, fmt::format("volume {}: {} {}", quoted(name), why, quoted(what)));
   };
-  if (auto damage = notes_.damage(at))
-    return because(damage->at, damage->reason);
+  auto spoilt = notes_.spoilt(x);
+  for (auto key : {"name", "pool", "vid"})
+    if (auto why = trouble_of(x, spoilt, key); !why.empty())
+      return because(at, fmt::format("volume {}: {}: {}", quoted(name), key, why));
   if (!check_pool_name(name))
     return refuse("the name must be of letters, digits, '-', '_' and '.', not", name);
   if (to.value->find_volume(name))
     return because(at, fmt::format("volume {} is given twice", quoted(name)));
-  if (auto twice = doubled_attribute(x); !twice.empty())
-    return refuse("an attribute is given twice:", twice);
   auto home = view_.system.find_pool(attribute(x, "pool"));
   if (!home)
     return refuse("there is no pool", attribute(x, "pool"));
@@ -657,24 +762,38 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   if (!at_home && !elsewhere)
     return because(at, at_home.error().text);
   auto result = default_volume(to.value->type, name);
-  auto as_written = [&](std::string_view key, std::string_view why) {
-    auto written = x.attribute(std::string{key}.c_str());
+  auto tell = [&](std::string_view key, std::string_view why) {
+    auto known = contains(volume_attributes, key);
     auto is_written = [name = result.name, key = std::string{key}](const domain& x) {
       auto* now = x.find_volume(name);
-      return now && std::ranges::any_of(now->unknown, [&](auto& y) { return y.first == key; });
+      return now && is_kept(now->unknown, key);
     };
     notes_.note(at,
-                fmt::format("{} of volume {} of domain {} is as by default there: {}", key,
-                            quoted(name), quoted(to.title), why),
+                fmt::format("{} of volume {} of domain {} {}: {}",
+                            known ? std::string{key} : quoted(key), quoted(name), quoted(to.title),
+                            known ? "is as by default there" : "has no effect", why),
                 to.title, std::move(is_written));
-    if (written && std::ranges::find(result.unknown, key, [](auto& y) {
-                     return y.first;
-                   }) == result.unknown.end())
-      result.unknown.emplace_back(key, written.value());
+  };
+  auto as_written = [&](const char* key, std::string_view why) {
+    if (is_kept(result.unknown, key))
+      return;
+    tell(key, why);
+    if (has_attribute(x, key))
+      result.unknown.emplace_back(key, escaped(attribute(x, key)));
   };
   for (auto y : x.attributes())
-    if (auto key = std::string_view{y.name()}; !read_volume_option(key, y.value(), result))
-      as_written(key, fmt::format("it must not be {}", quoted(y.value())));
+    if (!is_spoilt(spoilt, y.name()) && !read_volume_option(y.name(), y.value(), result))
+      as_written(y.name(), contains(volume_attributes, std::string_view{y.name()})
+                               ? must_not_be(y.value())
+                               : "volumes have none");
+  if (auto why = trouble_of(x, spoilt, "source");
+      !why.empty() && (has_attribute(x, "source") || result.snap_on_start))
+    return because(at, fmt::format("volume {}: source: {}", quoted(name), why));
+  for (auto& y : spoilt) {
+    if (!is_kept(result.unknown, y.name))
+      tell(y.name, y.reason);
+    result.unknown.emplace_back(y.name, y.text);
+  }
   for (auto key : {"vid", "source"}) // nobody could tell where the data is
     if (auto text = attribute(x, key); !is_safe_vid(text))
       return refuse(fmt::format("{} must not be", key), text);
@@ -698,6 +817,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
       result.ephemeral.reset();
       as_written("ephemeral", sound.error().text);
     }
+  note_lost_text(x, to.title, notes_);
   result.kept = keep_inside(
       x, fmt::format("volume {} of domain {}", quoted(name), quoted(to.title)), to.title, notes_);
   to.value->volumes.push_back(std::move(result));

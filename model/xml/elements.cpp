@@ -100,12 +100,23 @@ void append_text(std::string& out, std::string_view text) {
   is_layout(text) ? append_meant(out, text) : append_escaped(out, text, false);
 }
 
+std::string escaped(std::string_view value) {
+  auto result = std::string{};
+  append_escaped(result, value, true);
+  return result;
+}
+
 void append_attribute(std::string& out, std::string_view name, std::string_view value) {
   out += ' ';
   out += name;
   out += "=\"";
   append_escaped(out, value, true);
   out += '"';
+}
+
+void append_written(std::string& out, std::string_view name, std::string_view escaped_value) {
+  auto quote = escaped_value.find('"') == escaped_value.npos ? '"' : '\'';
+  out += fmt::format(" {}={}{}{}", name, quote, escaped_value, quote);
 }
 
 void append_named(std::string& out, std::string_view tag, std::string_view name,

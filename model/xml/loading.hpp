@@ -58,6 +58,9 @@ public:
   /// Where the element that starts here is no legal text; null for nowhere.
   const fault* damage(std::size_t at) const { return text_.first_fault(at); }
 
+  /// Of the element that starts here.
+  std::vector<spoilt_attribute> spoilt(const pugi::xml_node& x) const;
+
   void hand_over(loaded& to);
 
 private:
@@ -133,10 +136,10 @@ private:
                                                   const record& of);
   verdict read_option(const pugi::xml_node& x, const record& of, device_entry& to);
   void check_identity(std::string_view kind, const record& of, device_entry& to);
-  verdict read_mode(const pugi::xml_node& x, std::string_view kind, const record& of,
-                    device_entry& to);
-  void note_default(std::string_view kind, const record& of, device_entry& to, std::string_view key,
-                    std::string_view text);
+  verdict read_mode(const pugi::xml_node& x, const std::vector<spoilt_attribute>& spoilt,
+                    std::string_view kind, const record& of, device_entry& to);
+  void keep_attribute(std::string_view kind, const record& of, device_entry& to,
+                      std::string_view key, std::string written, std::string_view why);
   void place_pci(device_entry& to, const record& of);
   void read_volumes(const pugi::xml_node& x, record& to);
   verdict read_volume(const pugi::xml_node& x, record& to);
@@ -166,6 +169,18 @@ bool may_go_without(std::string_view kind, std::string_view option);
 /// effect, unless a disk could be written to then which should not be.
 void keep_option(const record& of, std::string_view kind, device_entry& to, std::string_view name,
                  const problem& why, std::size_t element, report& notes);
+
+/// Why it cannot be told what an attribute says, "" where it can. One with a damaged name may be
+/// any that is missing.
+std::string trouble_of(const pugi::xml_node& x, const std::vector<spoilt_attribute>& spoilt,
+                       const char* name);
+
+/// Tells of attributes but those named here, which nobody keeps. `domain` is "" for none.
+void note_lost_attributes(const pugi::xml_node& x, std::initializer_list<std::string_view> known,
+                          const std::string& domain, report& notes);
+
+/// The same of text where none may be.
+void note_lost_text(const pugi::xml_node& x, const std::string& domain, report& notes);
 
 /// The text of elements inside of one that takes none. `what` is how people call that one.
 std::vector<std::string> keep_inside(const pugi::xml_node& x, std::string_view what,

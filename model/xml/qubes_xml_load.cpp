@@ -87,6 +87,8 @@ public:
       : text_(text), machine_(machine), make_uuid_(make_uuid), notes_(text) {}
 
   loaded run(const pugi::xml_node& root) {
+    note_lost_attributes(root, {}, {}, notes_);
+    note_lost_text(root, {}, notes_);
     for (auto x : root.children())
       if (is_element(x) && !is_section(x.name()))
         set_aside(section::document, x.name(), x,
@@ -119,7 +121,9 @@ private:
   template <class Read>
   void each(const pugi::xml_node& root, const char* name, section where, std::string_view tag,
             Read read) {
-    for (auto part : root.children(name))
+    for (auto part : root.children(name)) {
+      note_lost_attributes(part, {}, {}, notes_);
+      note_lost_text(part, {}, notes_);
       for (auto x : part.children())
         if (!is_element(x))
           continue;
@@ -130,6 +134,7 @@ private:
                     fmt::format("<{}> has no element {}", name, quoted(x.name())));
         else
           read(x);
+    }
   }
 
   /// The best name a record has.
@@ -171,6 +176,7 @@ private:
       color = gray;
       notes_.mark_migrated();
     }
+    note_lost_attributes(x, {"id", "color"}, {}, notes_);
     auto what = fmt::format("label {}", quoted(name));
     add_label({*index, std::move(color), std::move(name), keep_inside(x, what, {}, notes_)});
   }
@@ -199,6 +205,7 @@ private:
       trouble = "another pool has the same name";
     if (!trouble.empty())
       return set_aside(section::pools, name, x, std::move(trouble));
+    note_lost_text(x, {}, notes_);
     auto entry = pool_of(x);
     entry.kept = keep_inside(x, fmt::format("pool {}", quoted(name)), {}, notes_);
     for (auto& setting : entry.attributes)
@@ -229,6 +236,7 @@ private:
     auto parsed = load_property({here(), nullptr}, *row, text);
     if (!parsed)
       return refuse(parsed.error().message());
+    note_lost_attributes(x, {"name", "ref"}, {}, notes_);
     if (has_attribute(x, "ref"))
       notes_.mark_migrated();
     if (row->type == wire_type::domain)

@@ -96,7 +96,7 @@ void write_device(lines& to, const assignment& x) {
   if (!has_key(x.unknown, "identity"))
     append_attribute(out, "identity", x.identity);
   for (auto& [name, text] : x.unknown)
-    append_attribute(out, name, text);
+    append_written(out, name, text);
   auto options = written_options(x);
   if (options.empty() && x.kept.empty()) {
     out += "/>\n";
@@ -147,7 +147,7 @@ void write_volume(lines& to, klass owner, const volume& x) {
   if (!x.source.empty())
     append_attribute(out, "source", x.source);
   for (auto& [name, text] : x.unknown)
-    append_attribute(out, name, text);
+    append_written(out, name, text);
   finish(to, 4, "volume", out, x.kept);
 }
 

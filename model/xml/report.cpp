@@ -1,4 +1,5 @@
 #include "model/base/literal.hpp"
+#include "model/xml/elements.hpp"
 #include "model/xml/loading.hpp"
 
 #include <fmt/format.h>
@@ -54,6 +55,13 @@ void report::set_aside(section where, std::string_view name, std::size_t element
                                            .reason = why.reason,
                                            .xml = std::string{text_.element(element)},
                                            .holds = reservation_of(where, text_.element(element))});
+}
+
+std::vector<spoilt_attribute> report::spoilt(const pugi::xml_node& x) const {
+  auto at = offset_of(x);
+  auto damage = text_.first_fault(at);
+  auto is_sound = (!damage || damage->at >= inside_of(x)) && doubled_attribute(x).empty();
+  return is_sound ? std::vector<spoilt_attribute>{} : spoilt_attributes(text_.element(at));
 }
 
 void report::hand_over(loaded& to) {

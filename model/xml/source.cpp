@@ -113,6 +113,24 @@ std::string encoding_of(const pugi::xml_document& x) {
 
 } // namespace
 
+std::vector<spoilt_attribute> spoilt_attributes(std::string_view element) {
+  auto tree = pugi::xml_document{};
+  tree.load_buffer(element.data(), element.size(), pugi::parse_minimal, pugi::encoding_utf8);
+  auto all = std::vector<spoilt_attribute>{};
+  for (auto x : tree.document_element().attributes()) {
+    auto in_name = find_faults(x.name());
+    auto in_text = find_faults(x.value());
+    auto& first = in_name.empty() ? in_text : in_name;
+    all.push_back(
+        {x.name(), x.value(), first.empty() ? "" : first.front().reason, in_name.empty()});
+  }
+  for (auto& x : all)
+    if (std::ranges::count(all, x.name, &spoilt_attribute::name) > 1)
+      x.reason = "it is given twice";
+  std::erase_if(all, [](auto& x) { return x.reason.empty(); });
+  return all;
+}
+
 outcome<source> source::open(std::string_view text, std::string_view name) {
   auto result = source{text};
   auto refuse = [&](std::string_view why) {

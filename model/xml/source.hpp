@@ -19,6 +19,17 @@ struct fault {
   bool escape = false; ///< an `&`, which is an ordinary character in CDATA
 };
 
+/// An attribute that nobody can understand: it is damaged, or given twice.
+struct spoilt_attribute {
+  std::string name;
+  std::string text; ///< between its quotes, as it stands in the file
+  std::string reason;
+  bool is_named = true; ///< false where the name is damaged
+};
+
+/// In the order of the file; a doubled one each time.
+std::vector<spoilt_attribute> spoilt_attributes(std::string_view element);
+
 /// Borrows the text it was opened on.
 class source {
 public:

@@ -211,6 +211,14 @@ TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_reads) {
   EXPECT_EQ(why("dom0")["findings"][0]["file"], "/l/dom0.xml");
 }
 
+TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_can_read) {
+  sim.runtime().world()->site_overlays.write(std::make_shared<std::vector<model::site_overlay>>(
+      std::vector<model::site_overlay>{{"/l/app0.xml", "app0", "a link leads nowhere"}}));
+  ASSERT_EQ(why("app0")["findings"].size(), 1U);
+  EXPECT_EQ(why("app0")["findings"][0]["text"],
+            "/l/app0.xml cannot be read, and 'app0' does not start: a link leads nowhere");
+}
+
 // -- what would be --------------------------------------------------------------------------------
 
 TEST_F(whys, nothing_stands_in_the_way_of_a_sound_domain) {

@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 namespace qubes::drivers {
@@ -98,6 +99,22 @@ TEST_F(disks, do_not_write_through_a_symbolic_link) {
   ASSERT_EQ(::symlink("elsewhere", (directory / "x").c_str()), 0);
   EXPECT_FALSE(d->write("x", "yours"));
   EXPECT_EQ(directory.read("elsewhere"), "mine");
+}
+
+/// Who reads nothing there takes the default, which somebody meant to change.
+TEST_F(disks, do_not_take_a_link_that_leads_nowhere_for_no_file) {
+  ASSERT_TRUE(d->make_directory("there"));
+  ASSERT_EQ(::symlink("/nowhere", (directory / "there/x").c_str()), 0);
+  ASSERT_EQ(::symlink("/nowhere", (directory / "gone").c_str()), 0);
+  for (auto name : {"there/x", "gone/x", "gone"}) {
+    auto read = d->read(name, plenty);
+    ASSERT_FALSE(read) << name;
+    EXPECT_EQ(read.error().text, fmt::format("cannot read '{}': a link leads nowhere", name));
+  }
+  EXPECT_EQ(content("there/y"), std::nullopt);
+  ASSERT_TRUE(d->write("there/y", "1"));
+  ASSERT_EQ(::symlink("y", (directory / "there/z").c_str()), 0);
+  EXPECT_EQ(content("there/z"), "1");
 }
 
 TEST_F(disks, say_which_file_and_why) {

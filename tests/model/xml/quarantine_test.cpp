@@ -395,6 +395,16 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "inside"},
+      {"tag_with_text",
+       in("work", R"(<tag name="audiovm-dom0"/>)", R"(<tag name="audiovm-dom0">x</tag>)"),
+       {},
+       "work",
+       "inside"},
+      {"tag_with_another_attribute",
+       in("work", R"(<tag name="audiovm-dom0"/>)", R"(<tag name="audiovm-dom0" note="x"/>)"),
+       {},
+       "work",
+       "audiovm-dom0"},
       {"bad_tag", in("work", "<tags>", R"(<tags><tag name="a b"/>)"), {}, "work", "a b"},
       {"old_tag", in("work", "<tags>", "<tags><tag>corp</tag>"), {}, "work", "tag"},
       {"bad_assignment_mode",
@@ -445,6 +455,52 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "backend"},
+      {"device_of_a_damaged_backend",
+       in("work", a_device, R"(<device backend-domain="sys-net&nope;" id="sda")"),
+       {},
+       "work",
+       "&nope;"},
+      {"device_at_a_damaged_port",
+       in("sys-net", R"(id="00_14.3")", R"(id="00_14.3&#1;")"),
+       {},
+       "sys-net",
+       "&#1;"},
+      {"device_at_two_ports",
+       in("sys-net", R"(id="00_14.3")", R"(id="00_14.3" id="00_14.3")"),
+       {},
+       "sys-net",
+       "twice"},
+      {"device_of_which_a_damaged_name_may_be_the_port",
+       in("sys-net", R"( id="00_14.3")", " i\xFF=\"00_14.3\""),
+       {},
+       "sys-net",
+       "0xff"},
+      {"damaged_mode_that_guards",
+       in("work", R"(mode="auto-attach")", R"(mode="&nope;")"),
+       {},
+       "work",
+       "&nope;"},
+      {"damaged_name_that_may_be_the_mode",
+       in("work", R"(mode="auto-attach")", "mod\xFF=\"ask-to-attach\""),
+       {},
+       "work",
+       "0xff"},
+      {"damaged_identity_that_guards",
+       in("work", a_device + R"( mode="auto-attach" identity="*")",
+          a_device + R"( mode="auto-attach" identity="*" identity="*")"),
+       {},
+       "work",
+       "twice"},
+      {"disk_with_a_damaged_attribute",
+       in("work", a_device, a_device + R"( readonly="&yes;")"),
+       {},
+       "work",
+       "&yes;"},
+      {"devices_of_a_damaged_class",
+       in("work", R"(<devices class="pci"/>)", R"(<devices class="pci&nope;"/>)"),
+       {},
+       "work",
+       "&nope;"},
       {"device_of_its_own",
        in("work", a_device, R"(<device backend-domain="work" id="sda")"),
        {},
@@ -507,6 +563,27 @@ std::vector<damaged> entries_kept() {
        {},
        "work",
        "pool"},
+      {"volume_with_a_damaged_vid",
+       in("work", "appvms/work/private", "appvms/work/private&nope;"),
+       {},
+       "work",
+       "vid"},
+      {"volume_in_a_damaged_pool",
+       in("work", R"(name="private" pool="varlibqubes")",
+          R"(name="private" pool="varlibqubes&#1;")"),
+       {},
+       "work",
+       "pool"},
+      {"volume_of_a_damaged_source",
+       in("work", R"(source="vm-templates)", R"(source="&nope;vm-templates)"),
+       {},
+       "work",
+       "source"},
+      {"snapshot_of_which_a_damaged_name_may_be_the_source",
+       in("work", "source=", "sourc\xFF="),
+       {},
+       "work",
+       "source"},
       {"unknown_volume_element",
        in("work", "<volume-config>", "<volume-config><disc/>"),
        {},
@@ -618,6 +695,11 @@ spoilt at_card(const char* kind, const char* from, const char* to, const char* t
 
 const auto the_card = std::string{R"(identity="0x8086:0x51f0::p028000")"};
 
+spoilt said_of_card(const char* kind, const char* attribute, const char* told) {
+  return {kind, in("sys-net", the_card, fmt::format("{} {}", the_card, attribute)), attribute,
+          told};
+}
+
 std::vector<spoilt> spoilt_cards() {
   return {
       beside("without_name", "<option>1</option>", "no name"),
@@ -635,6 +717,17 @@ std::vector<spoilt> spoilt_cards() {
       at_card("identity", the_card.c_str(), R"(identity="0x8086:zz")", "0x8086:zz"),
       at_card("mode", R"(mode="required")", R"(mode="sometimes")", "sometimes"),
       at_card("old_mode", R"(mode="required")", R"(required="perhaps")", "perhaps"),
+      at_card("damaged_identity", the_card.c_str(), R"(identity="0x8086&nope;")", "&nope;"),
+      at_card("damaged_mode", R"(mode="required")", R"(mode="&nope;")", "&nope;"),
+      at_card("control_character_in_mode", R"(mode="required")", "mode=\"required\x01\"", "0x01"),
+      at_card("damaged_old_mode", R"(mode="required")", "required=\"\xFF\"", "0xff"),
+      at_card("mode_given_twice", R"(mode="required")", R"(mode="required" mode="auto-attach")",
+              "twice"),
+      said_of_card("damaged_attribute", R"(note="a &nope; &lt;")", "'note'"),
+      said_of_card("damaged_attribute_in_other_quotes", R"(note='"&nope;"')", "'note'"),
+      said_of_card("attribute_given_twice", R"(note="1" note="2")", "'note'"),
+      said_of_card("damaged_name", "no\xFFte=\"1\"", "0xff"),
+      said_of_card("attribute_of_another_version", R"(future="&lt;1&gt;")", "'future'"),
       {"given_twice",
        in("sys-net", "True</option>", R"(no</option><option name="no-strict-reset">True</option>)"),
        an_option, "twice"},
@@ -776,12 +869,21 @@ TEST(card, has_the_mode_that_it_is_given) {
   EXPECT_THAT(saved, testing::Not(testing::HasSubstr("sometimes")));
 }
 
-TEST(card, keeps_attributes_of_other_versions) {
-  auto text = in("sys-net", R"(id="00_14.3")", R"(id="00_14.3" future="&lt;1&gt;")")(good);
-  auto loaded = load(text);
-  ASSERT_TRUE(loaded);
-  EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(R"(future="&lt;1&gt;")"));
-  expect_nothing_lost(text, *loaded);
+/// Which of the two ways of saying it was meant is not known when one is damaged.
+TEST(card, keeps_both_spellings_of_its_mode) {
+  for (auto modes :
+       {R"(mode="auto-attach" required="&nope;")", R"(mode="auto-attach" required="perhaps")",
+        R"(required="&nope;" mode="auto-attach")", R"(mode="&nope;" required="False")"}) {
+    auto text = in("sys-net", R"(mode="required")", modes)(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << modes;
+    auto& all = loaded->system.find("sys-net")->devices[0].assignments;
+    ASSERT_EQ(all.size(), 1U) << modes;
+    EXPECT_EQ(all[0].mode, assignment_mode::required) << modes;
+    EXPECT_EQ(all[0].unknown.size(), 2U) << modes;
+    EXPECT_EQ(loaded->findings.size(), 1U) << modes;
+    expect_nothing_lost(text, *loaded);
+  }
 }
 
 /// Two assignments that are one when neither says which card it wants.
@@ -863,13 +965,92 @@ TEST_P(option_of_a_volume, stays_as_it_was_written_until_it_is_set) {
   EXPECT_THAT(xml::save(*next), testing::Not(testing::HasSubstr(written(x.bad))));
 }
 
-INSTANTIATE_TEST_SUITE_P(table, option_of_a_volume,
-                         testing::Values(misfit{"rw", "True", "perhaps"},
-                                         misfit{"ephemeral", "False", "True"},
-                                         misfit{"revisions_to_keep", "1", "007"},
-                                         misfit{"revisions_to_keep", "1", "-2"},
-                                         misfit{"size", "2147483648", "2 GiB"}),
-                         [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
+INSTANTIATE_TEST_SUITE_P(
+    table, option_of_a_volume,
+    testing::Values(misfit{"rw", "True", "perhaps"}, misfit{"ephemeral", "False", "True"},
+                    misfit{"revisions_to_keep", "1", "007"}, misfit{"revisions_to_keep", "1", "-2"},
+                    misfit{"rw", "True", "&nope;"}, misfit{"ephemeral", "False", "\xFF"},
+                    misfit{"size", "2147483648", "2147483648&#1;"},
+                    misfit{"revisions_to_keep", "1", "1\" revisions_to_keep=\"1"},
+                    misfit{"revisions_to_keep", "1", "\x01"},
+                    misfit{"size", "2147483648", "2 GiB"}),
+    [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
+
+/// Each of the attributes of a volume that say not where its data is.
+TEST(mending, serves_a_volume_with_attributes_that_nobody_understands) {
+  constexpr auto size = R"(size="2147483648")";
+  for (auto& odd :
+       std::vector<std::string>{R"(note="&nope;")", "note=\"\x01\"", "note=\"a\xFF\"",
+                                R"(note="1" note="2")", R"(note='"&nope;"')", "no\xFFte=\"1\"",
+                                R"(internal="&nope;")", R"(future="&lt;1&gt;")"}) {
+    SCOPED_TRACE(odd);
+    auto text = in("work", size, fmt::format("{} {}", size, odd))(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded);
+    auto& work = *loaded->system.find("work");
+    ASSERT_TRUE(work.find_volume("private"));
+    EXPECT_FALSE(has_unusable_volume(work));
+    EXPECT_EQ(work.find_volume("private")->size, std::uint64_t{1} << 31);
+    EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::AllOf(testing::HasSubstr(
+                                                "'private' of domain 'work' has no effect"))));
+    EXPECT_TRUE(loaded->findings[0].holds(loaded->system));
+    EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(odd));
+    expect_nothing_lost(text, *loaded);
+  }
+}
+
+/// There is no place for it in a record.
+TEST(mending, tells_what_the_next_save_leaves_out) {
+  struct stray {
+    damage apply;
+    const char* told;
+  };
+  const auto pci = std::string{R"(<devices class="pci">)"};
+  const stray table[]{
+      {replace("<qubes>", R"(<qubes note="stray">)"), "'note' of <qubes>"},
+      {replace("<labels>", "<labels>stray"), "text inside of <labels>"},
+      {replace(R"(color="0xcc0000")", R"(color="0xcc0000" note="stray")"),
+       "'note' of label 'label-1'"},
+      {replace(R"(driver="linux-kernel"/>)", R"(driver="linux-kernel">stray</pool>)"),
+       "text inside of pool 'linux-kernel'"},
+      {replace(R"(<property name="default_netvm">)",
+               R"(<property name="default_netvm" note="stray">)"),
+       "'note' of property 'default_netvm'"},
+      {in("work", R"( class="AppVM")", R"( class="AppVM" note="stray")"), "'note' of domain"},
+      {in("work", "<properties>", R"(<properties note="stray">)"),
+       "'note' of <properties> of domain 'work'"},
+      {in("work", R"(name="memory")", R"(name="memory" name="stray")"),
+       "'name' of property 'memory' of domain 'work'"},
+      {in("work", "<properties>", "<properties>&stray;"), "text inside of <properties>"},
+      {in("work", R"(name="memory")", R"(name="memory" note="stray")"),
+       "'note' of property 'memory' of domain 'work'"},
+      {in("work", R"(<feature name="menu-items")", R"(<feature name="menu-items" note="stray")"),
+       "'note' of feature 'menu-items'"},
+      {in("work", "<features>", "<features>stray"), "text inside of <features>"},
+      {in("work", "<tags>", R"(<tags note="&stray;">)"), "'note' of <tags>"},
+      {in("sys-net", pci, R"(<devices class="pci" note="&stray;">)"), "'note' of devices 'pci'"},
+      {in("sys-net", an_option, std::string{an_option} + "stray"),
+       "text inside of device '00_14.3'"},
+      {in("sys-net", R"(<option name="no-strict-reset")",
+          R"(<option name="no-strict-reset" note="stray")"),
+       "'note' of option 'no-strict-reset'"},
+      {in("work", "<volume-config>", R"(<volume-config note="stray">)"),
+       "'note' of <volume-config>"},
+      {in("work", R"(size="2147483648"/>)", R"(size="2147483648">&stray;</volume>)"),
+       "text inside of volume 'private'"},
+  };
+  for (auto& x : table) {
+    auto text = x.apply(good);
+    auto loaded = load(text);
+    ASSERT_TRUE(loaded) << x.told;
+    EXPECT_THAT(texts_of(loaded->findings),
+                testing::ElementsAre(testing::AllOf(testing::HasSubstr(x.told),
+                                                    testing::HasSubstr("lost at the next save"))));
+    EXPECT_THAT(xml::save(loaded->system), testing::Not(testing::HasSubstr("stray"))) << x.told;
+    EXPECT_THAT(kept_in(loaded->system), testing::IsEmpty()) << x.told;
+    expect_nothing_lost(text, *loaded);
+  }
+}
 
 /// The switch goes with the upgrade; what it said must not.
 TEST(mending, keeps_what_an_old_switch_says_beside_a_value_that_nobody_understands) {
