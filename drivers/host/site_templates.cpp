@@ -33,6 +33,13 @@ std::string fault_of(const fs::directory_entry& x) {
   return failed || kind == fs::file_type::regular ? std::string{} : "it is no regular file";
 }
 
+/// The directory of what a link leads to; "" for no link.
+fs::path home_of_target(const fs::path& file) {
+  auto failed = std::error_code{};
+  auto target = fs::read_symlink(file, failed);
+  return failed ? fs::path{} : (file.parent_path() / target).lexically_normal().parent_path();
+}
+
 /// Every file and directory below, as far as they can be looked at.
 template <class Visit>
 void visit_all(const std::string& config, Visit visit) {
@@ -88,9 +95,13 @@ site_template_watch::site_template_watch(const std::string& config, sink to)
           if (x.is_directory(unknown))
             seen.insert(x.path().string());
         });
+        auto overlays = find_site_overlays(config);
+        for (auto& x : overlays)
+          if (auto home = home_of_target(x.file); !home.empty() && !x.fault.empty())
+            seen.insert(home.string());
         return directory_watch::finding{
             std::move(seen), [to, templates = find_site_templates(config),
-                              overlays = find_site_overlays(config)] { to(templates, overlays); }};
+                              overlays = std::move(overlays)] { to(templates, overlays); }};
       }) {}
 
 } // namespace qubes::drivers

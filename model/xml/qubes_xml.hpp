@@ -34,11 +34,12 @@ struct loaded {
 /// Limits against hostile files.
 inline constexpr std::size_t max_bytes = 64U << 20;
 inline constexpr int max_depth = 32;
+inline constexpr auto max_attributes = 1000; ///< of one element
 
 /// Lenient: a record that cannot be understood goes to quarantine, the rest is served. A record
 /// that names a missing or quarantined domain goes there too; a network loop is broken as
 /// spec/network.md §3 says. Fails only when the text as a whole is no qubes.xml (not XML, empty,
-/// too deep, wrong root): then the caller falls back to an older generation.
+/// too deep or wide, wrong root): then the caller falls back to an older generation.
 /// `make_uuid` gives a random v4 uuid for records that have none of their own.
 outcome<loaded> load(std::string_view text, const host& machine, std::string (*make_uuid)());
 

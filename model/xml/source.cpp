@@ -172,6 +172,9 @@ outcome<source> source::open(std::string_view text, std::string_view name) {
       return refuse_at(begin_of(x), "must not declare a document type or entities");
     if (is_element(x) && depth == max_depth)
       return refuse_at(begin_of(x), fmt::format("is nested deeper than {} elements", max_depth));
+    if (std::ranges::distance(x.attributes()) > max_attributes)
+      return refuse_at(begin_of(x),
+                       fmt::format("has an element of more than {} attributes", max_attributes));
     auto inside = x.first_child();
     depth += inside ? 1 : 0;
     auto next = inside ? inside : x.next_sibling();

@@ -1549,6 +1549,9 @@ std::vector<hopeless> hopeless_texts() {
       {"deep_nesting_that_is_closed",
        [] { return "<qubes>" + repeated("<a>", 1 << 20) + repeated("</a>", 1 << 20) + "</qubes>"; },
        "deeper"},
+      {"too_many_attributes",
+       [] { return replace("<tags>", "<tags" + repeated(" a=\"1\"", 1 << 20) + ">")(good); },
+       "attributes"},
       {"too_big", [] { return good + std::string(xml::max_bytes, ' '); }, "bytes"},
       {"unfinished_comment", [] { return "<qubes><!-- "; }, "XML"},
       {"unfinished_value", [] { return "<qubes a=\""; }, "XML"},
@@ -1575,6 +1578,16 @@ TEST(limits, a_store_may_be_as_deep_as_its_deepest_element_and_a_bit_more) {
   };
   EXPECT_TRUE(load(nested(xml::max_depth - 1)));
   EXPECT_FALSE(load(nested(xml::max_depth)));
+}
+
+TEST(limits, as_many_attributes_as_may_be_are_read_at_once) {
+  constexpr auto size = R"(size="2147483648")";
+  for (auto one : {" note=\"&x;\"", " rw=\"True\""}) {
+    auto loaded = load(in("work", size, size + repeated(one, xml::max_attributes - 20))(good));
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    EXPECT_EQ(loaded->findings.size(), 1U);
+    EXPECT_TRUE(loaded->system.find("work")->find_volume("private"));
+  }
 }
 
 TEST(limits, a_huge_value_is_read_or_kept_but_never_cut) {
