@@ -59,8 +59,8 @@ struct assignment {
   std::vector<std::pair<std::string, std::string>> options;
   /// Domain that listings name, as the client wrote it; not saved, the owner after a load.
   std::string frontend{};
-  /// Attributes that mean nothing, as they stand between their quotes: they are written as they were
-  /// and not as what holds instead.
+  /// Attributes that mean nothing, as they stand between their quotes: they are written as they
+  /// were and not as what holds instead.
   std::vector<std::pair<std::string, std::string>> unknown{};
   std::vector<std::string> kept{}; ///< XML elements inside it without effect, written back
 
