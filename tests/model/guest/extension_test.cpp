@@ -12,9 +12,14 @@
 namespace qubes::tests {
 
 using namespace model;
+using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::IsSupersetOf;
+using testing::Not;
+using testing::StartsWith;
 
 namespace {
 
@@ -290,8 +295,8 @@ TEST_F(guest_notification_test, a_keyboard_layout_reaches_those_it_is_taken_over
   EXPECT_THAT(told({{set_property{"dvm", "keyboard_layout", std::string{"pl++"}}}}),
               ElementsAre("dvm: /keyboard-layout=pl++", "fake: /keyboard-layout=pl++"));
   EXPECT_THAT(told({{set_property{"dom0", "keyboard_layout", std::string{"fr++"}}}}),
-              ElementsAre("dom0: /keyboard-layout=fr++", "dvm: /keyboard-layout=fr++",
-                          "fake: /keyboard-layout=fr++", "work: /keyboard-layout=fr++"));
+              IsSupersetOf({"dom0: /keyboard-layout=fr++", "dvm: /keyboard-layout=fr++",
+                            "fake: /keyboard-layout=fr++", "work: /keyboard-layout=fr++"}));
 }
 
 /// Nobody shows its windows, or it does so itself.
@@ -301,8 +306,9 @@ TEST_F(guest_notification_test, a_keyboard_layout_of_its_own_reaches_every_domai
     it.set("work", "guivm", screen);
     EXPECT_THAT(told({{set_property{"work", "keyboard_layout", std::string{"de++"}}}}),
                 ElementsAre("work: /keyboard-layout=de++"));
-    EXPECT_THAT(told({{set_property{"dom0", "keyboard_layout", std::string{"fr++"}}}}),
-                ElementsAre("dom0: /keyboard-layout=fr++"));
+    EXPECT_THAT(
+        told({{set_property{"dom0", "keyboard_layout", std::string{"fr++"}}}}),
+        AllOf(Contains("dom0: /keyboard-layout=fr++"), Not(Contains(StartsWith("work: ")))));
   }
 }
 
