@@ -38,7 +38,7 @@ std::string doing_of(const driver_job& x) {
 model::error waited_too_long(const driver_job& x) {
   auto& name = manner_of(x).call;
   return {model::errc::hypervisor,
-          fmt::format("{} of '{}' was given up before its turn came", name, x.about.name),
+          fmt::format("{} of '{}' was given up, as it had to wait too long", name, x.about.name),
           "it is not done; try again"};
 }
 

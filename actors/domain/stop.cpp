@@ -45,8 +45,9 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
     return wait_for(waits_as::rider, to);
   if (domain_.facts().state == power::halted || stopping_)
     return to.refuse(powered_off(domain_.who()));
-  if (!domain_.start.is_before_guest())
-    domain_.tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
+  if (domain_.start.is_before_guest())
+    return end_start(x.wait, to);
+  domain_.tell("domain-pre-shutdown", {{"force", x.force ? "True" : "False"}});
   auto clients = domain_.supervisor();
   if (!clients)
     return shut_down_unless_used(x, to);
@@ -69,6 +70,14 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
           });
 }
 
+/// There is no guest that could be asked, nor anybody who uses it.
+void domain_stop::end_start(bool wait, const reply& to) {
+  wait_for(waits_as::kill, wait ? to : to_nobody());
+  if (!wait)
+    to.ok();
+  take_down("shut down");
+}
+
 /// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
 /// it is said before that it is paused, which only those may be that nobody has used yet.
 void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
@@ -87,18 +96,13 @@ void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to)
 
 void domain_stop::shutdown_failed(const model::error& why, const reply& to) {
   failed("shutdown", why);
-  if (!domain_.start.is_before_guest())
-    domain_.tell("domain-shutdown-failed", {{"reason", why.text}});
+  domain_.tell("domain-shutdown-failed", {{"reason", why.text}});
   if (auto clients = domain_.supervisor(); clients && !domain_.facts().going_down)
     domain_.self->send(clients, atom::open_v);
   to.refuse(why);
 }
 
 void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
-  if (domain_.start.is_before_guest()) { // there is nobody to be asked
-    wait_for(waits_as::kill, to);
-    return take_down();
-  }
   if (!run_)
     begin("shutdown");
   if (domain_.facts().state == power::paused) { // a paused guest hears nothing
@@ -246,13 +250,13 @@ void domain_stop::carry_out(const ask::kill&, const reply& to) {
   take_down();
 }
 
-void domain_stop::take_down() {
+void domain_stop::take_down(std::string_view how) {
   if (stopping_)
     return;
   if (domain_.start.is_under_way()) {
     if (domain_.start.goes_on())
       domain_.start.abort(
-          {errc::general, fmt::format("'{}' was killed while it started", domain_.who()), {}});
+          {errc::general, fmt::format("'{}' was {} while it started", domain_.who(), how), {}});
     else if (domain_.start.waits_with_undo())
       domain_.start.undo_create();
     return;

@@ -33,7 +33,7 @@ public:
   void end_waits(stop_end what, const model::outcome<void>& how) { waiters_.end(what, how); }
   void deadline_passed(std::uint64_t waiter);
 
-  void take_down();
+  void take_down(std::string_view how = "killed");
   void destroy();
   void crashed();
   void stopped();
@@ -48,6 +48,7 @@ public:
   void stop_volumes(std::function<void()> then);
 
 private:
+  void end_start(bool wait, const reply& to);
   void shut_down_unless_used(const ask::shutdown& x, const reply& to);
   void ask_guest_to_halt(bool wait, const reply& to);
   void note_asked();

@@ -89,6 +89,7 @@ caf::result<driver_result> driver_calls::take(const driver_job& what) {
                       .at = at,
                       .builds = is_build(x),
                       .measures_memory = std::holds_alternative<job::measure_free_memory>(x.what),
+                      .turn = x.turn,
                       .to = to});
   if (auto doing = doing_of(x); !doing.empty())
     driver_.world()->status.begin_call(
@@ -168,10 +169,12 @@ std::string driver_calls::break_off(model::hypervisor_id at, const std::string& 
       continue;
     cost.push_back(x.domain.empty() ? std::string{x.name}
                                     : fmt::format("{} of '{}'", x.name, x.domain));
-    x.to.deliver(
-        to_caf({errc::hypervisor,
-                fmt::format("{} went out of reach while this was under way: {}", name_of(at), why),
-                "qvmd keeps trying to reach it"}));
+    auto may_be_done = !x.turn || !x.turn->give_up();
+    x.to.deliver(to_caf(
+        {errc::hypervisor,
+         fmt::format("{} went out of reach {}: {}", name_of(at),
+                     may_be_done ? "while this was under way" : "before this could be done", why),
+         "qvmd keeps trying to reach it"}));
   }
   return cost.empty() ? why : fmt::format("{}; broken off: {}", why, fmt::join(cost, ", "));
 }

@@ -66,9 +66,12 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
   auto first = std::make_shared<model::system>(std::move(loaded->loaded.system));
   world->system.write(first);
   world->machine.write(std::make_shared<model::host>(std::move(with.machine)));
-  if (loaded->loaded.numbered && !loaded->fallback) // else the next daemon gives others
-    if (auto kept = with.files->save(*first); !kept)
+  if (loaded->loaded.numbered && !loaded->fallback) { // else the next daemon gives others
+    if (auto kept = with.files->save(*first))
+      forget_lost(*world);
+    else
       spdlog::error("what was given to domains is not written: {}", kept.error().message());
+  }
   world->settings = with.settings;
   world->now_us = std::move(with.now_us);
   world->wall_us = std::move(with.wall_us);

@@ -134,6 +134,7 @@ void store_state::written(outcome<void> result) {
     status_.changes += done.size();
     status_.error.clear();
     publish(written_head_);
+    forget_lost(*world_);
     for (auto& x : done)
       x.to.deliver(written_head_);
   } else {
@@ -184,6 +185,15 @@ void tell_findings(world& in, std::vector<model::xml::finding> all) {
   for (auto& x : all)
     spdlog::warn("qubes.xml:{}: {}", x.line, x.text);
   in.findings.write(std::make_shared<std::vector<model::xml::finding>>(std::move(all)));
+}
+
+void forget_lost(world& in) {
+  auto now = in.findings.read();
+  if (std::ranges::none_of(*now, &model::xml::finding::until_saved))
+    return;
+  auto left = *now;
+  std::erase_if(left, [](auto& x) { return x.until_saved; });
+  in.findings.write(std::make_shared<std::vector<model::xml::finding>>(std::move(left)));
 }
 
 /// No domain has planned it: all look what it means for them.

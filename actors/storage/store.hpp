@@ -16,6 +16,9 @@ namespace qubes::actors {
 /// What was wrong with a qubes.xml that was read: in the log, and for `status`.
 void tell_findings(world& in, std::vector<model::xml::finding> all);
 
+/// The file was written: what was lost by that is nobody's concern any more.
+void forget_lost(world& in);
+
 /// The disk's side of the store: the file, its generations, and the stamp by which a foreign
 /// write is noticed. Used by one disk-lane job at a time.
 class store_file {

@@ -178,6 +178,14 @@ std::vector<Item> fresh_of(const std::vector<Item>& found, const std::vector<Ite
   return result;
 }
 
+void tell_ready(const actors::snapshot& now) {
+  drivers::notify_ready(fmt::format("{} domains", now.system->domains.size()));
+  for (auto& row : model::package_rows)
+    if (now.machine->packages.contains(row.id))
+      spdlog::info("{} is there, and so is what it does", row.name);
+  spdlog::info("ready: {} domains", now.system->domains.size());
+}
+
 /// Templates that nobody here renders, and overlays that nobody reads: each is told in the log
 /// once.
 drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
@@ -336,13 +344,7 @@ int run(const config& settings, const std::string& config_path) {
   }
   world->connections = [server] { return server.get()->connections(); };
   opening.set_value(opened->get());
-  auto now = world->look();
-  drivers::notify_ready(fmt::format("{} domains", now.system->domains.size()));
-  for (auto& row : model::package_rows)
-    if (now.machine->packages.contains(row.id))
-      spdlog::info("{} is there, and so is what it does", row.name);
-  spdlog::info("ready: {} domains", now.system->domains.size());
-
+  tell_ready(world->look());
   serve_signals(signals, system, **runtime, **opened, watched, config_path);
   spdlog::info("stopping: what was acknowledged is finished, running domains go on");
   drivers::notify_stopping("writing what was acknowledged");

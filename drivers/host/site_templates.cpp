@@ -28,7 +28,7 @@ fs::path overlays_of(const std::string& config) {
 std::string fault_of(const fs::directory_entry& x) {
   auto failed = std::error_code{};
   auto kind = x.status(failed).type();
-  if (kind == fs::file_type::not_found)
+  if (kind == fs::file_type::not_found || failed == std::errc::too_many_symbolic_link_levels)
     return "a link leads nowhere";
   return failed || kind == fs::file_type::regular ? std::string{} : "it is no regular file";
 }

@@ -110,8 +110,14 @@ void note_lost(const pugi::xml_node& x, std::string_view what, const std::string
                report& notes) {
   auto text = fmt::format("{} of {}{} means nothing, and is lost at the next save", what, called(x),
                           domain.empty() ? "" : fmt::format(" of domain {}", quoted(domain)));
-  domain.empty() ? notes.note(offset_of(x), std::move(text))
-                 : notes.note(offset_of(x), std::move(text), domain);
+  notes.note(offset_of(x), finding{.text = std::move(text), .domain = domain, .until_saved = true});
+}
+
+/// What is written again gets more of them, and has to be read again.
+std::string too_many_attributes(const pugi::xml_node& x) {
+  return std::ranges::distance(x.attributes()) <= max_kept_attributes
+             ? std::string{}
+             : fmt::format("has more than {} attributes", max_kept_attributes);
 }
 
 bool has_stray_text(const pugi::xml_node& x) {
@@ -556,6 +562,8 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
   auto at = offset_of(x);
   if (x.name() != std::string_view{"device"})
     return because(at, fmt::format("<devices> has no element {}", quoted(x.name())));
+  if (auto many = too_many_attributes(x); !many.empty())
+    return because(at, fmt::format("a {} device {}", kind, many));
   auto spoilt = notes_.spoilt(x);
   for (auto key : {"backend-domain", "id"}) // nobody could tell which one it is
     if (auto why = trouble_of(x, spoilt, key); !why.empty())
@@ -744,6 +752,8 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
   auto refuse = [&](std::string_view why, std::string_view what) {
     return because(at, fmt::format("volume {}: {} {}", quoted(name), why, quoted(what)));
   };
+  if (auto many = too_many_attributes(x); !many.empty())
+    return because(at, fmt::format("volume {} {}", quoted(name), many));
   auto spoilt = notes_.spoilt(x);
   for (auto key : {"name", "pool", "vid"})
     if (auto why = trouble_of(x, spoilt, key); !why.empty())

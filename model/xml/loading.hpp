@@ -46,6 +46,7 @@ public:
   using record_check = std::function<bool(const domain&)>;
   void note(std::size_t at, std::string text, const std::string& about, record_check still = {});
 
+  /// Of very many only the first are told.
   void note(std::size_t at, finding x);
 
   /// The record starts at `element`; its text goes to quarantine untouched.
@@ -67,6 +68,7 @@ private:
   const source& text_;
   std::vector<std::pair<std::size_t, finding>> notes_;
   std::vector<std::pair<std::size_t, quarantined>> aside_;
+  std::size_t untold_ = 0;
   bool migrated_ = false;
 };
 

@@ -21,6 +21,8 @@ struct finding {
   std::function<bool(const system&)>
       still{}; ///< until this says no; none: as long as it is the file
 
+  bool until_saved = false; ///< what it is about is not written again
+
   bool holds(const system& now) const { return !still || still(now); }
 };
 
@@ -35,6 +37,8 @@ struct loaded {
 inline constexpr std::size_t max_bytes = 64U << 20;
 inline constexpr int max_depth = 32;
 inline constexpr auto max_attributes = 1000; ///< of one element
+inline constexpr auto max_kept_attributes = 100; ///< of one that means something
+inline constexpr std::size_t max_findings = 1000;
 
 /// Lenient: a record that cannot be understood goes to quarantine, the rest is served. A record
 /// that names a missing or quarantined domain goes there too; a network loop is broken as

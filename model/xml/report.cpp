@@ -37,7 +37,10 @@ void report::note(std::size_t at, std::string text, const std::string& about, re
 }
 
 void report::note(std::size_t at, finding x) {
-  notes_.emplace_back(at, std::move(x));
+  if (notes_.size() < max_findings)
+    notes_.emplace_back(at, std::move(x));
+  else
+    ++untold_;
 }
 
 void report::set_aside(section where, std::string_view name, std::size_t element,
@@ -72,6 +75,8 @@ void report::hand_over(loaded& to) {
     x.line = text_.line(at);
     to.findings.push_back(std::move(x));
   }
+  if (untold_ > 0)
+    to.findings.push_back({.text = fmt::format("{} more things are wrong with it", untold_)});
   for (auto& [at, x] : aside_)
     to.system.quarantine.push_back(std::move(x));
   to.migrated = migrated_;

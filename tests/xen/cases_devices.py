@@ -2,8 +2,8 @@
 import json
 import os
 
-from lab import (PATIENCE, await_guest, call, case, check, check_equal, ctl, disks, forget, gone,
-                 must, power, qubesdb, run, start, wait, xid)
+from lab import (PATIENCE, await_guest, call, case, check, check_equal, ctl, disks, events, forget, gone,
+                 guests, must, power, qubesdb, run, start, wait, xid)
 
 IMAGE = "/var/tmp/lab-disk.img"
 DEVICE = "/dev/loop60"
@@ -71,6 +71,27 @@ def detached_by_the_end():
     ctl("shutdown", f"--wait={PATIENCE}", "lone1")
     gone("lone1")
     withdraw()
+
+
+@case("the domain that offers a disk is killed: the guest that had it goes on, and gets it again", qubesdb=True)
+def backend_killed():
+    ctl("set", "lone1", "kernelopts", "mitigations=off lab.disks")
+    for _ in range(2):
+        start(*(name for name in ("vault", "lone1") if name not in guests()))
+        own = qubesdb().all["lone1"]
+        for key, value in (("desc", "its volatile"), ("size", str(1 << 20)), ("mode", "w")):
+            own.write(f"/qubes-block-devices/xvdc/{key}", value)
+        own.write("/qubes-block-devices", "")
+        wait("lone1 offers it", lambda: b"xvdc" in must_call("admin.vm.device.block.Available", "lone1"))
+        must_call("admin.vm.device.block.Attach+lone1+xvdc:*", "vault")
+        await_guest("vault", disks="xvda,xvdb,xvdc,xvdd,xvdi")
+        told = len(events("vault", "device-detach:block"))
+        ctl("kill", "lone1")
+        gone("lone1")
+        wait("it is told", lambda: len(events("vault", "device-detach:block")) > told)
+        check(b"xvdc" not in must_call("admin.vm.device.block.Attached", "vault"), "qvmd tells it detached")
+        check_equal(power("vault"), "Running", "state of who had it")
+        await_guest("vault", disks="xvda,xvdb,xvdc,xvdd")
 
 
 @case("a block script that fails: the attachment is refused, the guest goes on", qubesdb=True)

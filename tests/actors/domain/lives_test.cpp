@@ -431,6 +431,39 @@ TEST_P(lives, that_are_gone_leave_nobody_without_the_reason) {
   EXPECT_TRUE(how || how.error().code == model::errc::vm_not_found) << why(how);
 }
 
+/// Nobody was its client yet: the next one is as welcome as any.
+TEST_P(lives, of_clients_begin_after_the_start_of_their_netvm_was_shut_down) {
+  sim.lanes().hold("varlibqubes:appvms/sys-net1/");
+  auto start = sim.send("sys-net1", ask::start{});
+  sim.run_until_idle();
+  auto down = sim.send("sys-net1", ask::shutdown{});
+  sim.run_until_idle();
+  ASSERT_TRUE(sim.answer_to(down));
+  EXPECT_TRUE(*sim.answer_to(down)) << why(*sim.answer_to(down));
+  sim.lanes().hold("");
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(start));
+  EXPECT_EQ(sim.answer_to(start)->error().text, "'sys-net1' was shut down while it started");
+  EXPECT_TRUE(sim.ask("app0", ask::start{}));
+  EXPECT_EQ(sim.state_of("sys-net1"), power::running);
+}
+
+/// What was told not to be done is not done when the connection is there again.
+TEST_P(lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.lanes().hold("app0", drivers::lane::guest);
+  auto pause = sim.send("app0", ask::pause{});
+  sim.run_until_idle();
+  sim.hypervisor().lose_connection();
+  sim.run_until_idle();
+  ASSERT_TRUE(sim.answer_to(pause));
+  EXPECT_THAT(sim.answer_to(pause)->error().text, testing::HasSubstr("before this could be done"));
+  sim.lanes().hold("");
+  sim.pass(std::chrono::seconds{10});
+  sim.run();
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
 /// What its actor had still to do when it broke off is done by others.
 TEST_P(lives, that_are_gone_are_removed_whoever_broke_off) {
   auto who = sim.directory().find("app0")->domain;

@@ -126,7 +126,7 @@ const std::vector<state_row>& table() {
       {"admin.vm.Kill",           {off,   ok,    ok,    later, ok,    ok,    ok,    ok,    ok,    later}},
       {"admin.vm.Pause",          {no,    no,    no,    no,    ok,    ok,    ok,    ok,    ok,    no}},
       {"admin.vm.Resume",         {up,    up,    up,    up,    up,    up,    ok,    ok,    up,    up}},
-      {"admin.vm.Shutdown",       {off,   ok,    ok,    later, ok,    ok,    ok,    ok,    ok,    off}},
+      {"admin.vm.Shutdown",       {off,   ok,    ok,    ok,    ok,    ok,    ok,    ok,    ok,    off}},
       {"admin.vm.Start",          {ok,    later, later, later, later, ok,    ok,    ok,    later, later}},
       {"admin.vm.Suspend",        {no,    no,    no,    no,    ok,    ok,    no,    no,    ok,    no}},
       {"admin.vm.Unpause",        {up,    up,    up,    up,    up,    up,    ok,    ok,    up,    up}},

@@ -1583,11 +1583,35 @@ TEST(limits, a_store_may_be_as_deep_as_its_deepest_element_and_a_bit_more) {
 TEST(limits, as_many_attributes_as_may_be_are_read_at_once) {
   constexpr auto size = R"(size="2147483648")";
   for (auto one : {" note=\"&x;\"", " rw=\"True\""}) {
-    auto loaded = load(in("work", size, size + repeated(one, xml::max_attributes - 20))(good));
+    auto loaded = load(in("work", size, size + repeated(one, xml::max_kept_attributes - 20))(good));
     ASSERT_TRUE(loaded) << loaded.error().text;
     EXPECT_EQ(loaded->findings.size(), 1U);
     EXPECT_TRUE(loaded->system.find("work")->find_volume("private"));
   }
+}
+
+TEST(limits, what_has_very_many_attributes_is_kept_and_read_again) {
+  constexpr auto size = R"(size="2147483648")";
+  auto attributes = std::string{size};
+  for (auto i = 0; i < xml::max_attributes - 10; ++i)
+    attributes += fmt::format(" a{}=\"1\"", i);
+  auto loaded = load(in("work", size, attributes)(good));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->findings.size(), 1U);
+  EXPECT_FALSE(loaded->system.find("work")->find_volume("private"));
+  auto again = load(xml::save(loaded->system));
+  ASSERT_TRUE(again) << again.error().text;
+  EXPECT_TRUE(again->system == loaded->system);
+}
+
+TEST(limits, of_very_many_findings_the_first_are_told) {
+  auto many = std::string{};
+  for (auto i = std::size_t{0}; i < 3 * xml::max_findings; ++i)
+    many += "<odd/>";
+  auto loaded = load(in("work", "<tags>", many + "<tags>")(good));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ(loaded->findings.size(), xml::max_findings + 1);
+  EXPECT_EQ(loaded->findings.back().text, "2000 more things are wrong with it");
 }
 
 TEST(limits, a_huge_value_is_read_or_kept_but_never_cut) {
