@@ -181,10 +181,12 @@ void store_state::publish(model::system_ptr next) {
 
 // -- the file as others left it ----------------------------------------------------------------
 
+/// Whoever reads of it in the log finds it in `status` as well.
 void tell_findings(world& in, std::vector<model::xml::finding> all) {
-  for (auto& x : all)
+  auto told = std::make_shared<const std::vector<model::xml::finding>>(std::move(all));
+  in.findings.write(told);
+  for (auto& x : *told)
     spdlog::warn("qubes.xml:{}: {}", x.line, x.text);
-  in.findings.write(std::make_shared<std::vector<model::xml::finding>>(std::move(all)));
 }
 
 void forget_lost(world& in) {
@@ -201,9 +203,9 @@ outcome<void> store_state::adopt(const store_file::foreign& x) {
   if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
     return may;
   files_->adopt(x);
-  tell_findings(*world_, x.loaded.findings);
   must_write_ = x.loaded.numbered;
   publish(std::make_shared<model::system>(x.loaded.system));
+  tell_findings(*world_, x.loaded.findings);
   holdings_.adopt(x.loaded.system);
   if (world_->events)
     self->send(world_->events, atom::reload_v);
