@@ -140,6 +140,7 @@ void domain_core::move(power to) {
   if (facts_.state != to && !can_move(facts_.state, to))
     note(spdlog::level::err, "illegal move {} -> {}", wire_name(facts_.state), wire_name(to));
   facts_.state = to;
+  ++moves_;
   publish_facts();
 }
 

@@ -54,6 +54,8 @@ public:
 
   /// The move must be legal; writes the board.
   void move(model::power to);
+  /// How often it moved: what was seen before its last move is no news.
+  std::uint64_t moves() const { return moves_; }
   void live_as(const model::guest& x);
   void lose_guest();
   void end_life() { ++life_; }
@@ -192,6 +194,7 @@ protected:
   std::string who_;
   std::string uuid_;
   std::int64_t qid_ = 0;
+  std::uint64_t moves_ = 0;
   std::uint64_t life_ = 1; ///< incarnation: answers and news of an earlier one are dropped
   model::live facts_;
   own_replies heard_here_;

@@ -73,7 +73,10 @@ void domain_guest::look_again() {
   if (is_ours_to_tell())
     return;
   domain_.run(
-      domain_.work(job::inspect_guest{}), [this](const model::guest& truth) { follow(truth); },
+      domain_.work(job::inspect_guest{}),
+      [this, moves = domain_.moves()](const model::guest& truth) {
+        moves == domain_.moves() ? follow(truth) : look_again();
+      },
       [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
 }
 
