@@ -96,7 +96,8 @@ class Host(Folder):
         return self
 
     def __exit__(self, kind, *_):
-        if kind and issubclass(kind, OSError):  # its end of a connection went, and it may be going
+        if kind and issubclass(kind, OSError) and self.process:
+            # Its end of a connection went: it may be going.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 how = self.process.wait(5)
                 print(f"the daemon ended with {how}:\n{self.log()[-16000:]}", file=sys.stderr)
