@@ -35,6 +35,10 @@ std::string doing_of(const driver_job& x) {
   return doing;
 }
 
+bool may_be_given_up(const driver_job& x, const call_limits& limits) {
+  return !manner_of(x).may_begin_late() && limit_of(x, limits) != std::chrono::milliseconds::max();
+}
+
 model::error waited_too_long(const driver_job& x) {
   auto& name = manner_of(x).call;
   return {model::errc::hypervisor,

@@ -504,6 +504,9 @@ const job::manner& manner_of(const driver_job& x);
 /// As `qvmctl status` says it, "" for what is not shown.
 std::string doing_of(const driver_job& x);
 
+/// While it waits for its turn; what is not may begin however late.
+bool may_be_given_up(const driver_job& x, const call_limits& limits);
+
 /// What the requester of a job hears that was given up before its turn.
 model::error waited_too_long(const driver_job& x);
 

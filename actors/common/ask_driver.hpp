@@ -39,16 +39,13 @@ template <class Self>
 auto request_job(Self* self, const world_ptr& in, driver_job x) {
   auto limit = limit_of(x, in->settings);
   auto late = std::function{deadlines::no_answer};
-  if (limit != no_deadline && !manner_of(x).may_begin_late()) {
+  if (may_be_given_up(x, in->settings)) {
     x.turn = std::make_shared<call_turn>();
     late = [turn = x.turn, why = waited_too_long(x)] {
       return turn->give_up() ? to_caf(why) : deadlines::no_answer();
     };
   }
-  auto response = self->request(in->driver, caf::infinite, std::move(x));
-  auto deadline = in->deadlines->begin(caf::weak_actor_ptr{self->ctrl()}, response.id(), limit,
-                                       std::move(late));
-  return timed_response{std::move(response), std::move(deadline)};
+  return timed_request_or(std::move(late), self, in, in->driver, limit, std::move(x));
 }
 
 template <class Self, job::is_job Job>

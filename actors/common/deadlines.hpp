@@ -30,11 +30,10 @@ public:
 
   static std::shared_ptr<deadlines> open(caf::actor_system& in);
 
-  /// Tells `who` that its request got no answer in time, unless the result is dropped before.
-  /// Null for `no_deadline`. `told` says then what it hears, in any thread.
+  /// Tells `who` that its request got no answer in time, unless the result is dropped before;
+  /// `told` says in any thread what it hears. Null for `no_deadline`.
   std::shared_ptr<void> begin(caf::weak_actor_ptr who, caf::message_id request,
-                              std::chrono::milliseconds limit,
-                              std::function<caf::error()> told = no_answer);
+                              std::chrono::milliseconds limit, std::function<caf::error()> told);
 
   /// Runs `told` when the time has passed, unless the result is dropped before. In any thread.
   std::shared_ptr<void> begin(std::function<void()> told, std::chrono::milliseconds limit);
@@ -82,13 +81,21 @@ private:
   std::shared_ptr<void> deadline_;
 };
 
-/// As `self->request`.
+/// As `self->request`; `told` says in any thread what is heard when the time has passed.
+template <class Self, class World, class Handle, class... Ts>
+auto timed_request_or(std::function<caf::error()> told, Self* self, const World& in,
+                      const Handle& whom, std::chrono::milliseconds limit, Ts&&... xs) {
+  auto response = self->request(whom, caf::infinite, std::forward<Ts>(xs)...);
+  auto deadline = in->deadlines->begin(caf::weak_actor_ptr{self->ctrl()}, response.id(), limit,
+                                       std::move(told));
+  return timed_response<decltype(response)>{std::move(response), std::move(deadline)};
+}
+
+/// That no answer came in time.
 template <class Self, class World, class Handle, class... Ts>
 auto timed_request(Self* self, const World& in, const Handle& whom, std::chrono::milliseconds limit,
                    Ts&&... xs) {
-  auto response = self->request(whom, caf::infinite, std::forward<Ts>(xs)...);
-  auto deadline = in->deadlines->begin(caf::weak_actor_ptr{self->ctrl()}, response.id(), limit);
-  return timed_response<decltype(response)>{std::move(response), std::move(deadline)};
+  return timed_request_or(deadlines::no_answer, self, in, whom, limit, std::forward<Ts>(xs)...);
 }
 
 } // namespace qubes::actors

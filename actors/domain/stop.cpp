@@ -72,9 +72,7 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
 
 /// There is no guest that could be asked, nor anybody who uses it.
 void domain_stop::end_start(bool wait, const reply& to) {
-  wait_for(waits_as::kill, wait ? to : to_nobody());
-  if (!wait)
-    to.ok();
+  wait ? wait_for(waits_as::kill, to) : to.ok();
   take_down("shut down");
 }
 

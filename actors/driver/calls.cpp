@@ -103,7 +103,7 @@ void driver_calls::post(std::uint64_t number, driver_job x) {
   auto at = *x.about.at;
   auto& how = manner_of(x);
   auto most = limit_of(x, driver_.world()->settings);
-  auto limited = !how.may_begin_late() && most != no_deadline;
+  auto limited = may_be_given_up(x, driver_.world()->settings);
   auto left = [clock = &driver_.self->clock(), most, asked = driver_.self->clock().now(), limited] {
     return limited ? std::chrono::ceil<std::chrono::milliseconds>(asked + most - clock->now())
                    : drivers::begin_limit::unlimited;

@@ -31,7 +31,7 @@ private:
     model::hypervisor_id at = model::hypervisor_id::host;
     bool builds = false;          ///< a guest
     bool measures_memory = false; ///< that is free: others want to know as well
-    call_turn_ptr turn; ///< null for what is done however late
+    call_turn_ptr turn;           ///< null for what is done however late
     caf::typed_response_promise<driver_result> to;
   };
 

@@ -25,7 +25,7 @@ store_actor::behavior_type store_state::make(world_ptr in, std::shared_ptr<store
   world_ = std::move(in);
   files_ = std::move(files);
   lanes_ = lanes;
-  head_ = std::make_shared<model::system>(world_->system.copy());
+  head_ = world_->system.read();
   holdings_.adopt(*head_);
   tell_status();
   return {
@@ -165,7 +165,7 @@ void store_state::take_back(const std::vector<pending>& from) {
 
 /// What was gathered stood on a head that is no more: it is checked anew on what is durable.
 void store_state::gather_again() {
-  head_ = std::make_shared<model::system>(world_->system.copy());
+  head_ = world_->system.read();
   for (auto& x : std::exchange(batch_, {}))
     gather(std::move(x));
 }

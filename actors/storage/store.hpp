@@ -129,12 +129,12 @@ private:
   world_ptr world_;
   std::shared_ptr<store_file> files_;
   drivers::executor* lanes_ = nullptr;
-  std::shared_ptr<model::system> head_; ///< published plus all gathered changes
-  holdings holdings_;                   ///< of the head
-  std::vector<pending> batch_;          ///< gathering
-  std::vector<pending> writing_;        ///< on the disk lane
-  model::system_ptr written_head_;      ///< what the disk lane writes
-  bool must_write_ = false;             ///< the file lacks what was given to domains
+  model::system_ptr head_;         ///< published plus all gathered changes
+  holdings holdings_;              ///< of the head
+  std::vector<pending> batch_;     ///< gathering
+  std::vector<pending> writing_;   ///< on the disk lane
+  model::system_ptr written_head_; ///< what the disk lane writes
+  bool must_write_ = false;        ///< the file lacks what was given to domains
   bool busy_ = false;
   bool will_keep_ = false; ///< what was written, when nothing more comes for a while
   std::int64_t quiet_since_us_ = 0;

@@ -191,10 +191,12 @@ void tell_ready(const actors::snapshot& now) {
 drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
   return {x.etc, [world = std::move(world)](std::vector<model::site_template> templates,
                                             std::vector<model::site_overlay> overlays) {
-            for (auto& it : fresh_of(templates, world->site_templates.copy()))
+            auto told = world->site_templates.read();
+            for (auto& it : fresh_of(templates, *told))
               spdlog::warn("{}", it.text);
             auto now = world->system.read();
-            for (auto& it : fresh_of(overlays, world->site_overlays.copy()))
+            auto known = world->site_overlays.read();
+            for (auto& it : fresh_of(overlays, *known))
               if (auto why = model::why_unread(it, *now); !why.empty())
                 spdlog::warn("{}", why);
             world->site_templates.write(

@@ -86,10 +86,6 @@ constexpr std::string_view volume_attributes[]{
     "name", "pool",         "vid",           "revisions_to_keep", "rw",
     "size", "save_on_stop", "snap_on_start", "ephemeral",         "source"};
 
-bool is_kept(const std::vector<std::pair<std::string, std::string>>& all, std::string_view key) {
-  return std::ranges::any_of(all, [&](auto& x) { return x.first == key; });
-}
-
 std::string must_not_be(std::string_view text) {
   return fmt::format("it must not be {}", quoted(text));
 }
@@ -224,6 +220,13 @@ void note_lost_text(const pugi::xml_node& x, const std::string& domain, report& 
     note_lost(x, "the text inside", domain, notes);
 }
 
+void note_lost_beside_elements(const pugi::xml_node& x,
+                               std::initializer_list<std::string_view> known,
+                               const std::string& domain, report& notes) {
+  note_lost_attributes(x, known, domain, notes);
+  note_lost_text(x, domain, notes);
+}
+
 std::string devices_of_class(std::string_view name) {
   auto result = std::string{"devices"};
   append_attribute(result, "class", name);
@@ -255,8 +258,7 @@ record domain_reader::read(const pugi::xml_node& x) {
 verdict domain_reader::read_all(const pugi::xml_node& x, record& to) {
   if (auto read = read_class(x, to); !read)
     return read;
-  note_lost_attributes(x, {"id", "class"}, to.title, notes_);
-  note_lost_text(x, to.title, notes_);
+  note_lost_beside_elements(x, {"id", "class"}, to.title, notes_);
   for (auto part : x.children()) {
     if (!is_element(part))
       continue;
@@ -298,8 +300,7 @@ verdict domain_reader::read_class(const pugi::xml_node& x, record& to) {
 // -- properties -----------------------------------------------------------------------------------
 
 verdict domain_reader::read_properties(const pugi::xml_node& x, record& to) {
-  note_lost_attributes(x, {}, to.title, notes_);
-  note_lost_text(x, to.title, notes_);
+  note_lost_beside_elements(x, {}, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -451,8 +452,7 @@ verdict domain_reader::read_identity(record& to) {
 // -- features and tags ----------------------------------------------------------------------------
 
 void domain_reader::read_features(const pugi::xml_node& x, record& to) {
-  note_lost_attributes(x, {}, to.title, notes_);
-  note_lost_text(x, to.title, notes_);
+  note_lost_beside_elements(x, {}, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -506,8 +506,7 @@ void domain_reader::migrate_services(record& to) {
 }
 
 void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
-  note_lost_attributes(x, {}, to.title, notes_);
-  note_lost_text(x, to.title, notes_);
+  note_lost_beside_elements(x, {}, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -532,8 +531,7 @@ void domain_reader::read_tags(const pugi::xml_node& x, record& to) {
 void domain_reader::read_devices(const pugi::xml_node& x, record& to) {
   if (auto why = trouble_of(x, notes_.spoilt(x), "class"); !why.empty())
     return keep(to, {offset_of(x), fmt::format("the class of devices: {}", why)}, "", x);
-  note_lost_attributes(x, {"class"}, to.title, notes_);
-  note_lost_text(x, to.title, notes_);
+  note_lost_beside_elements(x, {"class"}, to.title, notes_);
   auto name = std::string{attribute(x, "class")};
   auto& all = to.value->devices;
   auto list = std::ranges::find(all, name, &device_class::name);
@@ -662,14 +660,13 @@ void domain_reader::keep_attribute(std::string_view kind, const record& of, devi
                                    std::string_view key, std::string written,
                                    std::string_view why) {
   auto& all = to.value.unknown;
+  auto known = contains(device_attributes, key);
   auto pair = std::pair{std::string{key}, std::move(written)};
-  if (!is_kept(all, key))
+  if (!has_key(all, key))
     notes_.note(to.at,
                 fmt::format("{} of {} device {} of domain {} {}: {}",
-                            contains(device_attributes, key) ? std::string{key} : quoted(key), kind,
-                            quoted(to.value.port), quoted(of.title),
-                            contains(device_attributes, key) ? "is as by default" : "has no effect",
-                            why),
+                            known ? std::string{key} : quoted(key), kind, quoted(to.value.port),
+                            quoted(of.title), known ? "is as by default" : "has no effect", why),
                 of.title, [pair](const domain& now) {
                   return has_assignment(now, [&](auto& it) { return contains(it.unknown, pair); });
                 });
@@ -732,8 +729,7 @@ verdict domain_reader::read_mode(const pugi::xml_node& x,
 
 /// A volume that cannot be used stays in the file; its domain is there, and does not start.
 void domain_reader::read_volumes(const pugi::xml_node& x, record& to) {
-  note_lost_attributes(x, {}, to.title, notes_);
-  note_lost_text(x, to.title, notes_);
+  note_lost_beside_elements(x, {}, to.title, notes_);
   for (auto y : x.children()) {
     if (!is_element(y))
       continue;
@@ -776,7 +772,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
     auto known = contains(volume_attributes, key);
     auto is_written = [name = result.name, key = std::string{key}](const domain& x) {
       auto* now = x.find_volume(name);
-      return now && is_kept(now->unknown, key);
+      return now && has_key(now->unknown, key);
     };
     notes_.note(at,
                 fmt::format("{} of volume {} of domain {} {}: {}",
@@ -785,7 +781,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
                 to.title, std::move(is_written));
   };
   auto as_written = [&](const char* key, std::string_view why) {
-    if (is_kept(result.unknown, key))
+    if (has_key(result.unknown, key))
       return;
     tell(key, why);
     if (has_attribute(x, key))
@@ -800,7 +796,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
       !why.empty() && (has_attribute(x, "source") || result.snap_on_start))
     return because(at, fmt::format("volume {}: source: {}", quoted(name), why));
   for (auto& y : spoilt) {
-    if (!is_kept(result.unknown, y.name))
+    if (!has_key(result.unknown, y.name))
       tell(y.name, y.reason);
     result.unknown.emplace_back(y.name, y.text);
   }

@@ -96,6 +96,10 @@ std::size_t inside_of(const pugi::xml_node& x) {
   return first ? offset_of(first) : std::string_view::npos;
 }
 
+bool has_key(const pairs& all, std::string_view key) {
+  return std::ranges::find(all, key, &pairs::value_type::first) != all.end();
+}
+
 void append_text(std::string& out, std::string_view text) {
   is_layout(text) ? append_meant(out, text) : append_escaped(out, text, false);
 }

@@ -3,6 +3,8 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace pugi {
 class xml_node;
@@ -31,6 +33,10 @@ std::size_t inside_of(const pugi::xml_node& x);
 
 /// Offset of its `<` in the text that was parsed.
 std::size_t offset_of(const pugi::xml_node& x);
+
+using pairs = std::vector<std::pair<std::string, std::string>>;
+
+bool has_key(const pairs& all, std::string_view key);
 
 void append_text(std::string& out, std::string_view text);
 

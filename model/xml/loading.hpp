@@ -184,6 +184,11 @@ void note_lost_attributes(const pugi::xml_node& x, std::initializer_list<std::st
 /// The same of text where none may be.
 void note_lost_text(const pugi::xml_node& x, const std::string& domain, report& notes);
 
+/// Both, of an element that has elements only.
+void note_lost_beside_elements(const pugi::xml_node& x,
+                               std::initializer_list<std::string_view> known,
+                               const std::string& domain, report& notes);
+
 /// The text of elements inside of one that takes none. `what` is how people call that one.
 std::vector<std::string> keep_inside(const pugi::xml_node& x, std::string_view what,
                                      const std::string& domain, report& notes);

@@ -36,7 +36,7 @@ struct loaded {
 /// Limits against hostile files.
 inline constexpr std::size_t max_bytes = 64U << 20;
 inline constexpr int max_depth = 32;
-inline constexpr auto max_attributes = 1000; ///< of one element
+inline constexpr auto max_attributes = 1000;     ///< of one element
 inline constexpr auto max_kept_attributes = 100; ///< of one that means something
 inline constexpr std::size_t max_findings = 1000;
 

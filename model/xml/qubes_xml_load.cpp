@@ -87,8 +87,7 @@ public:
       : text_(text), machine_(machine), make_uuid_(make_uuid), notes_(text) {}
 
   loaded run(const pugi::xml_node& root) {
-    note_lost_attributes(root, {}, {}, notes_);
-    note_lost_text(root, {}, notes_);
+    note_lost_beside_elements(root, {}, {}, notes_);
     for (auto x : root.children())
       if (is_element(x) && !is_section(x.name()))
         set_aside(section::document, x.name(), x,
@@ -122,8 +121,7 @@ private:
   void each(const pugi::xml_node& root, const char* name, section where, std::string_view tag,
             Read read) {
     for (auto part : root.children(name)) {
-      note_lost_attributes(part, {}, {}, notes_);
-      note_lost_text(part, {}, notes_);
+      note_lost_beside_elements(part, {}, {}, notes_);
       for (auto x : part.children())
         if (!is_element(x))
           continue;

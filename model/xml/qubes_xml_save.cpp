@@ -70,12 +70,6 @@ void write_properties(lines& to, std::size_t depth, holder who, const properties
       }
 }
 
-using pairs = std::vector<std::pair<std::string, std::string>>;
-
-bool has_key(const pairs& all, std::string_view key) {
-  return std::ranges::find(all, key, [](auto& x) { return x.first; }) != all.end();
-}
-
 /// Where an option is kept that could not be understood, what holds instead is not written.
 pairs written_options(const assignment& x) {
   auto result = x.options;

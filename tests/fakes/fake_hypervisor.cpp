@@ -431,6 +431,11 @@ std::size_t fake_hypervisor::calls(fake_call which) const {
   return found == counts_.end() ? 0 : found->second;
 }
 
+std::size_t fake_hypervisor::held() const {
+  auto guard = lock{mutex_};
+  return held_;
+}
+
 std::string fake_hypervisor::name_in(const std::string& xml) {
   return std::string{element(xml, "name")};
 }
@@ -505,7 +510,9 @@ outcome<fake_hypervisor::life*> fake_hypervisor::find_responsive(lock& held,
   while ((*found)->frozen) {
     if (!blocking_)
       return fail(errc::timed_out, fmt::format("domain '{}' does not answer", (*found)->who.name));
+    ++held_;
     stirred_.wait(held);
+    --held_;
     if (!connected_)
       return tl::unexpected{lost()};
     found = find(uuid);

@@ -126,6 +126,7 @@ public:
 
   std::vector<guest> guests() const;
   std::size_t calls(fake_call which) const;
+  std::size_t held() const; ///< calls that wait for a frozen guest
 
   /// The name in the XML, as create() read it.
   static std::string name_in(const std::string& xml);
@@ -154,6 +155,7 @@ private:
   void unbook(std::int32_t xid, const std::string& mac);
 
   mutable std::mutex mutex_;
+  std::size_t held_ = 0;
   std::condition_variable stirred_; ///< a guest thawed or ended, or the connection did
   capabilities can_;
   script fate_;

@@ -233,7 +233,7 @@ protected:
     EXPECT_TRUE(host.create(work, xml("work")));
     host.freeze(work);
     answer = std::async(std::launch::async, [this] { return host.shutdown(work); });
-    while (host.calls(fake_call::shutdown) == 0)
+    while (host.held() == 0)
       std::this_thread::yield();
   }
 

@@ -7,12 +7,60 @@
 #include <fmt/format.h>
 
 #include <initializer_list>
+#include <map>
+#include <optional>
+#include <ranges>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace qubes::tests {
 
 namespace {
+
+constexpr auto absent = std::nullopt;
+
+/// `PATH=VALUE`, with the numbers of those who show its windows and play its sound.
+constexpr std::string_view everything_of_work = R"(/default-user=careful
+/guivm-windows-prefix=Work: 
+/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
+/keyboard-layout=us++
+/name=work
+/persist/home=/home/user
+/qubes-audio-domain-xid={player}
+/qubes-base-template=debian
+/qubes-block-devices=
+/qubes-debug-mode=0
+/qubes-gateway=192.168.1.1
+/qubes-gui-domain-xid={screen}
+/qubes-gui-enabled=True
+/qubes-gui-videoram-min=200
+/qubes-gui-videoram-overhead=100
+/qubes-ip=192.168.1.128
+/qubes-iptables=reload
+/qubes-iptables-error=
+/qubes-mac=00:16:3e:5e:6c:00
+/qubes-netmask=255.255.255.0
+/qubes-primary-dns=10.139.1.1
+/qubes-secondary-dns=10.139.1.2
+/qubes-service/app-dispvm.firefox=1
+/qubes-service/clocksync=1
+/qubes-service/cups=1
+/qubes-service/guivm=1
+/qubes-service/meminfo-writer=1
+/qubes-service/ntpd=0
+/qubes-service/off=0
+/qubes-service/qubes-dvm=0
+/qubes-service/qubes-update-check=1
+/qubes-service/yum-proxy-setup=1
+/qubes-timezone=Europe/Warsaw
+/qubes-usb-devices=
+/qubes-vm-persistence=rw-only
+/qubes-vm-type=AppVM
+/qubes-vm-updateable=False
+/type=AppVM
+/vm-config/key=some value
+)";
 
 struct qubesdb_tree : ::testing::Test {
   simulation sim{1, with_volumes(populated_host())};
@@ -65,9 +113,19 @@ struct qubesdb_tree : ::testing::Test {
     return sim.world().board.read(sim.system().find(who)->qid).xid;
   }
 
-  /// Of those who show and play what `everything` says.
-  std::string with_numbers(fmt::string_view tree) {
-    return fmt::format(fmt::runtime(tree), fmt::arg("screen", xid_of("vault")),
+  /// The tree of `work` after `everything`, but for these paths.
+  std::string with_everything(const std::map<std::string, std::optional<std::string>>& but) {
+    auto all = but;
+    for (auto line : everything_of_work | std::views::split('\n')) {
+      auto text = std::string_view{line.begin(), line.end()};
+      if (auto at = text.find('='); at != text.npos)
+        all.try_emplace(std::string{text.substr(0, at)}, text.substr(at + 1));
+    }
+    auto result = std::string{};
+    for (auto& [path, value] : all)
+      if (value != absent)
+        result += fmt::format("{}={}\n", path, *value);
+    return fmt::format(fmt::runtime(result), fmt::arg("screen", xid_of("vault")),
                        fmt::arg("player", xid_of("fedora")));
   }
 
@@ -91,46 +149,7 @@ struct qubesdb_tree : ::testing::Test {
 TEST_F(qubesdb_tree, of_a_client_with_every_feature) {
   everything("work");
   ASSERT_TRUE(sim.ask("work", ask::start{}));
-  EXPECT_EQ(tree_of("work"), with_numbers(R"(/default-user=careful
-/guivm-windows-prefix=Work: 
-/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
-/keyboard-layout=us++
-/name=work
-/persist/home=/home/user
-/qubes-audio-domain-xid={player}
-/qubes-base-template=debian
-/qubes-block-devices=
-/qubes-debug-mode=0
-/qubes-gateway=192.168.1.1
-/qubes-gui-domain-xid={screen}
-/qubes-gui-enabled=True
-/qubes-gui-videoram-min=200
-/qubes-gui-videoram-overhead=100
-/qubes-ip=192.168.1.128
-/qubes-iptables=reload
-/qubes-iptables-error=
-/qubes-mac=00:16:3e:5e:6c:00
-/qubes-netmask=255.255.255.0
-/qubes-primary-dns=10.139.1.1
-/qubes-secondary-dns=10.139.1.2
-/qubes-service/app-dispvm.firefox=1
-/qubes-service/clocksync=1
-/qubes-service/cups=1
-/qubes-service/guivm=1
-/qubes-service/meminfo-writer=1
-/qubes-service/ntpd=0
-/qubes-service/off=0
-/qubes-service/qubes-dvm=0
-/qubes-service/qubes-update-check=1
-/qubes-service/yum-proxy-setup=1
-/qubes-timezone=Europe/Warsaw
-/qubes-usb-devices=
-/qubes-vm-persistence=rw-only
-/qubes-vm-type=AppVM
-/qubes-vm-updateable=False
-/type=AppVM
-/vm-config/key=some value
-)"));
+  EXPECT_EQ(tree_of("work"), with_everything({}));
   auto netvm = sim.tools().database("sys-firewall");
   EXPECT_EQ(netvm.at("/mapped-ip/10.137.0.5/visible-ip"), "192.168.1.128");
   EXPECT_EQ(netvm.at("/mapped-ip/10.137.0.5/visible-gateway"), "192.168.1.1");
@@ -210,39 +229,21 @@ TEST_F(qubesdb_tree, of_a_template) {
 TEST_F(qubesdb_tree, of_a_template_with_every_feature) {
   everything("debian");
   ASSERT_TRUE(sim.ask("debian", ask::start{}));
-  EXPECT_EQ(tree_of("debian"), with_numbers(R"(/default-user=careful
-/guivm-windows-prefix=Work: 
-/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
-/keyboard-layout=us++
-/name=debian
-/persist/home=/home/user
-/qubes-audio-domain-xid={player}
-/qubes-base-template=
-/qubes-block-devices=
-/qubes-debug-mode=0
-/qubes-gui-domain-xid={screen}
-/qubes-gui-enabled=True
-/qubes-gui-videoram-min=200
-/qubes-gui-videoram-overhead=100
-/qubes-iptables=reload
-/qubes-iptables-error=
-/qubes-service/app-dispvm.firefox=1
-/qubes-service/cups=1
-/qubes-service/guivm=1
-/qubes-service/meminfo-writer=1
-/qubes-service/ntpd=0
-/qubes-service/off=0
-/qubes-service/qubes-dvm=0
-/qubes-service/qubes-update-check=1
-/qubes-service/yum-proxy-setup=1
-/qubes-timezone=Europe/Warsaw
-/qubes-usb-devices=
-/qubes-vm-persistence=full
-/qubes-vm-type=TemplateVM
-/qubes-vm-updateable=True
-/type=TemplateVM
-/vm-config/key=some value
-)"));
+  EXPECT_EQ(tree_of("debian"), with_everything({
+                                   {"/name", "debian"},
+                                   {"/qubes-base-template", ""},
+                                   {"/qubes-gateway", absent},
+                                   {"/qubes-ip", absent},
+                                   {"/qubes-mac", absent},
+                                   {"/qubes-netmask", absent},
+                                   {"/qubes-primary-dns", absent},
+                                   {"/qubes-secondary-dns", absent},
+                                   {"/qubes-service/clocksync", absent},
+                                   {"/qubes-vm-persistence", "full"},
+                                   {"/qubes-vm-type", "TemplateVM"},
+                                   {"/qubes-vm-updateable", "True"},
+                                   {"/type", "TemplateVM"},
+                               }));
 }
 
 TEST_F(qubesdb_tree, of_a_standalone) {
@@ -277,45 +278,14 @@ TEST_F(qubesdb_tree, of_a_standalone) {
 TEST_F(qubesdb_tree, of_a_standalone_with_every_feature) {
   everything("alone");
   ASSERT_TRUE(sim.ask("alone", ask::start{}));
-  EXPECT_EQ(tree_of("alone"), with_numbers(R"(/default-user=careful
-/guivm-windows-prefix=Work: 
-/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
-/keyboard-layout=us++
-/name=alone
-/persist/home=/home/user
-/qubes-audio-domain-xid={player}
-/qubes-base-template=
-/qubes-block-devices=
-/qubes-debug-mode=0
-/qubes-gateway=192.168.1.1
-/qubes-gui-domain-xid={screen}
-/qubes-gui-enabled=True
-/qubes-gui-videoram-min=200
-/qubes-gui-videoram-overhead=100
-/qubes-ip=192.168.1.128
-/qubes-iptables=reload
-/qubes-iptables-error=
-/qubes-mac=00:16:3e:5e:6c:00
-/qubes-netmask=255.255.255.0
-/qubes-primary-dns=10.139.1.1
-/qubes-secondary-dns=10.139.1.2
-/qubes-service/app-dispvm.firefox=1
-/qubes-service/cups=1
-/qubes-service/guivm=1
-/qubes-service/meminfo-writer=1
-/qubes-service/ntpd=0
-/qubes-service/off=0
-/qubes-service/qubes-dvm=0
-/qubes-service/qubes-update-check=1
-/qubes-service/yum-proxy-setup=1
-/qubes-timezone=Europe/Warsaw
-/qubes-usb-devices=
-/qubes-vm-persistence=full
-/qubes-vm-type=AppVM
-/qubes-vm-updateable=True
-/type=StandaloneVM
-/vm-config/key=some value
-)"));
+  EXPECT_EQ(tree_of("alone"), with_everything({
+                                  {"/name", "alone"},
+                                  {"/qubes-base-template", ""},
+                                  {"/qubes-service/clocksync", absent},
+                                  {"/qubes-vm-persistence", "full"},
+                                  {"/qubes-vm-updateable", "True"},
+                                  {"/type", "StandaloneVM"},
+                              }));
 }
 
 TEST_F(qubesdb_tree, of_the_first_netvm_which_is_a_relay) {
@@ -507,45 +477,13 @@ TEST_F(qubesdb_tree, of_a_disposable) {
 TEST_F(qubesdb_tree, of_a_disposable_with_every_feature) {
   everything("disp1234");
   ASSERT_TRUE(sim.ask("disp1234", ask::start{}));
-  EXPECT_EQ(tree_of("disp1234"), with_numbers(R"(/default-user=careful
-/guivm-windows-prefix=Work: 
-/hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
-/keyboard-layout=us++
-/name=disp1234
-/persist/home=/home/user
-/qubes-audio-domain-xid={player}
-/qubes-base-template=dvm
-/qubes-block-devices=
-/qubes-debug-mode=0
-/qubes-gateway=192.168.1.1
-/qubes-gui-domain-xid={screen}
-/qubes-gui-enabled=True
-/qubes-gui-videoram-min=200
-/qubes-gui-videoram-overhead=100
-/qubes-ip=192.168.1.128
-/qubes-iptables=reload
-/qubes-iptables-error=
-/qubes-mac=00:16:3e:5e:6c:00
-/qubes-netmask=255.255.255.0
-/qubes-primary-dns=10.139.1.1
-/qubes-secondary-dns=10.139.1.2
-/qubes-service/app-dispvm.firefox=1
-/qubes-service/cups=1
-/qubes-service/guivm=1
-/qubes-service/meminfo-writer=1
-/qubes-service/ntpd=0
-/qubes-service/off=0
-/qubes-service/qubes-dvm=0
-/qubes-service/qubes-update-check=1
-/qubes-service/yum-proxy-setup=1
-/qubes-timezone=Europe/Warsaw
-/qubes-usb-devices=
-/qubes-vm-persistence=none
-/qubes-vm-type=AppVM
-/qubes-vm-updateable=False
-/type=DispVM
-/vm-config/key=some value
-)"));
+  EXPECT_EQ(tree_of("disp1234"), with_everything({
+                                     {"/name", "disp1234"},
+                                     {"/qubes-base-template", "dvm"},
+                                     {"/qubes-service/clocksync", absent},
+                                     {"/qubes-vm-persistence", "none"},
+                                     {"/type", "DispVM"},
+                                 }));
 }
 
 } // namespace qubes::tests

@@ -36,6 +36,15 @@ struct stub_domains : testing::Test {
     write(fmt::format("/local/domain/{}/image/device-model-domid", guest), std::to_string(stub));
     write(fmt::format("/local/domain/{}/vm", stub), std::string{"/vm/"} + stub_uuid);
   }
+  /// Started, with a stub domain that plays its sound in dom0.
+  void start_with_sound() {
+    give_stub_domain(1, 7);
+    for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
+                             std::pair{"qrexec", "1"}})
+      ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{key, text}));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", "dom0"}));
+    ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  }
   std::string property(const std::string& who, std::string_view name) {
     auto now = sim.world().look();
     return model::to_text(model::read({now.view(), now.find(who)}, name).value());
@@ -98,12 +107,7 @@ TEST_F(stub_domains, get_an_agent_of_their_own_where_the_feature_says_so) {
 }
 
 TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
-  give_stub_domain(1, 7);
-  for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
-                           std::pair{"qrexec", "1"}})
-    ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{key, text}));
-  ASSERT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", "dom0"}));
-  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  ASSERT_NO_FATAL_FAILURE(start_with_sound());
   for (auto player : {"app0", "dom0", ""}) {
     auto done = sim.ask("sys-net0", ask::set_property{"audiovm", player});
     ASSERT_TRUE(done) << done.error().message();
@@ -121,12 +125,7 @@ TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
 
 /// Nobody waits for who cannot hear; the next change is told.
 TEST_F(stub_domains, are_not_called_while_their_guest_is_paused) {
-  give_stub_domain(1, 7);
-  for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
-                           std::pair{"qrexec", "1"}})
-    ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{key, text}));
-  ASSERT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", "dom0"}));
-  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  ASSERT_NO_FATAL_FAILURE(start_with_sound());
   auto called = [&](const char* player) {
     EXPECT_TRUE(sim.ask("sys-net0", ask::set_property{"audiovm", player}));
     sim.run_until_idle();
