@@ -1,6 +1,7 @@
 #include "drivers/hypervisor/libvirt.hpp"
 
 #include "drivers/hypervisor/begin_limit.hpp"
+#include "drivers/hypervisor/container_watch.hpp"
 #include "drivers/hypervisor/kvm.hpp"
 #include "drivers/hypervisor/libvirt_events.hpp"
 #include "drivers/hypervisor/libvirt_session.hpp"
@@ -157,7 +158,8 @@ public:
 
   ~libvirt_hypervisor() override {
     retire();
-    events_.run_out(); // what a failing call may have posted
+    events_.post([this] { containers_.forget_all(); });
+    events_.run_out(); // what a failing call may have posted, too
   }
 
   libvirt_hypervisor(const libvirt_hypervisor&) = delete;
@@ -248,6 +250,9 @@ private:
 
   error lost_error() const { return lost_connection(options_.uri); }
 
+  void watch(const std::string& uuid, std::int32_t controller);
+  void end_unnoticed(const std::string& uuid, std::int32_t controller);
+
   void lose(session& x, std::string why);
   std::shared_ptr<const listener> audience() const {
     auto lock = std::lock_guard{mutex_};
@@ -276,6 +281,8 @@ private:
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
   std::shared_ptr<ear> ear_; ///< of the present session
+  container_watch containers_{
+      [this](const std::string& uuid, std::int32_t x) { end_unnoticed(uuid, x); }};
   mutable std::mutex mutex_; ///< guards the two below
   std::shared_ptr<session> session_;
   std::shared_ptr<const listener> listener_ = std::make_shared<const listener>();
@@ -447,6 +454,8 @@ int libvirt_hypervisor::on_lifecycle(virConnectPtr, virDomainPtr domain, int eve
   if (!what || virDomainGetUUIDString(domain, uuid.data()) != 0)
     return 0;
   ear::with(mine, [&](libvirt_hypervisor& me) {
+    if (what == guest_event::stopped)
+      me.containers_.forget(uuid.data());
     if (auto told = me.audience(); told->on_guest)
       told->on_guest(uuid.data(), virDomainGetName(domain), *what);
   });
@@ -495,15 +504,18 @@ outcome<void> libvirt_hypervisor::on_active(traffic purpose, std::string_view ve
 }
 
 outcome<void> libvirt_hypervisor::shutdown(const std::string& uuid) {
-  return on_active(traffic::guest, "shut down", uuid, [this](virDomainPtr x) {
+  auto told = outcome<void>{};
+  auto called = on_active(traffic::guest, "shut down", uuid, [&](virDomainPtr x) {
     if (!driver().tells_init)
       return virDomainShutdown(x);
-    // libvirt reports success even where the container has nobody to hear it.
-    auto how = listens_to_fifo(static_cast<std::int32_t>(virDomainGetID(x)))
-                   ? VIR_DOMAIN_SHUTDOWN_INITCTL
-                   : VIR_DOMAIN_SHUTDOWN_SIGNAL;
-    return virDomainShutdownFlags(x, static_cast<unsigned>(how));
+    // libvirt reports success even where the container has nobody to hear it, and it may have lost
+    // the number of the first process for good.
+    auto controller = static_cast<std::int32_t>(virDomainGetID(x));
+    if (!listens_to_fifo(controller) || virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_INITCTL) < 0)
+      told = signal_to_end(controller);
+    return 0;
   });
+  return called ? told : called;
 }
 
 /// What libvirt offers need not work.
@@ -632,7 +644,32 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
   if (id == static_cast<unsigned>(-1))
     return tl::unexpected{
         refusal(*link, errc::hypervisor, naming("start", form.name), {0, "it ended at once"})};
+  watch(uuid, static_cast<std::int32_t>(id));
   return static_cast<std::int32_t>(id);
+}
+
+void libvirt_hypervisor::watch(const std::string& uuid, std::int32_t controller) {
+  if (driver().tells_init)
+    events_.post([=, this] { containers_.watch(uuid, controller); });
+}
+
+/// Its destruction makes libvirt tell that it has stopped. No call is made in the event thread.
+void libvirt_hypervisor::end_unnoticed(const std::string& uuid, std::int32_t controller) {
+  auto end = [whole = current(), uuid, controller] {
+    auto link = lease::of(whole, traffic::rescue);
+    auto domain =
+        domain_handle{link ? virDomainLookupByUUIDString(link->get(), uuid.c_str()) : nullptr};
+    if (!domain || virDomainGetID(domain.get()) != static_cast<unsigned>(controller))
+      return;
+    spdlog::warn("libvirt did not notice that {} has ended", virDomainGetName(domain.get()));
+    virDomainDestroy(domain.get());
+  };
+  try {
+    if (current())
+      quiet_thread(end).detach();
+  } catch (const std::system_error& x) {
+    spdlog::error("it cannot be seen whether libvirt noticed the end of {}: {}", uuid, x.what());
+  }
 }
 
 outcome<void> libvirt_hypervisor::undefine(const std::string& uuid) {
@@ -760,8 +797,10 @@ outcome<std::vector<guest>> libvirt_hypervisor::list() {
     auto y = describe(*link, x.get());
     if (!y)
       return tl::unexpected{std::move(y.error())};
-    if (model::is_active(y->state))
-      result.push_back(std::move(*y));
+    if (!model::is_active(y->state))
+      continue;
+    watch(y->uuid, y->xid);
+    result.push_back(std::move(*y));
   }
   return result;
 }

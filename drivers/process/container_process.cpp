@@ -1,13 +1,21 @@
 #include "drivers/process/container_process.hpp"
 
+#include "drivers/io/reason.hpp"
+#include "drivers/io/unique_fd.hpp"
 #include "drivers/process/process.hpp"
 #include "model/base/literal.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <pugixml.hpp>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string_view>
@@ -34,8 +42,7 @@ std::string_view name_in(std::string_view line) {
 }
 
 /// Runs `ip` where the container's network is.
-outcome<std::string> ip_in(const std::string& first, std::vector<std::string> words,
-                           const std::string& input) {
+outcome<std::string> ip_in(pid_t first, std::vector<std::string> words, const std::string& input) {
   auto command = std::vector<std::string>{
       "/usr/bin/nsenter", fmt::format("--net=/proc/{}/ns/net", first), "/usr/sbin/ip"};
   command.insert(command.end(), words.begin(), words.end());
@@ -49,20 +56,63 @@ outcome<std::string> ip_in(const std::string& first, std::vector<std::string> wo
   return std::move(done->output);
 }
 
-/// "" for none.
-std::string first_process(std::int32_t controller) {
-  auto first = std::string{};
+/// 0 for none.
+pid_t first_process(std::int32_t controller) {
+  auto first = pid_t{};
   std::ifstream{fmt::format("/proc/{0}/task/{0}/children", controller)} >> first;
   return first;
 }
 
+constexpr auto gone = std::string_view{"the container has no process any more"};
+
+int signal_of_end(pid_t first) {
+  auto unknown = std::error_code{};
+  auto program = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", first), unknown);
+  return program.filename() == "systemd" ? SIGRTMIN + 4 : SIGTERM; // systemd(1), Signals
+}
+
+/// By a handler, or by waiting for it.
+bool listens_to(pid_t first, int signal) {
+  auto status = std::ifstream{fmt::format("/proc/{}/status", first)};
+  auto bit = std::uint64_t{1} << (signal - 1);
+  for (auto line = std::string{}; std::getline(status, line);)
+    if (line.starts_with("SigBlk:") || line.starts_with("SigCgt:"))
+      if ((std::strtoull(line.c_str() + 7, nullptr, 16) & bit) != 0)
+        return true;
+  return false;
+}
+
 } // namespace
+
+outcome<void> signal_to_end(std::int32_t controller, std::chrono::milliseconds patience) {
+  auto first = first_process(controller);
+  auto process = unique_fd{first == 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, first, 0))};
+  // By now the number may be another process's.
+  if (!process || first_process(controller) != first)
+    return fail(errc::vm_not_started, std::string{gone});
+  auto until = std::chrono::steady_clock::now() + patience;
+  auto signal = signal_of_end(first);
+  while (!listens_to(first, signal)) {
+    if (std::chrono::steady_clock::now() >= until)
+      return fail(errc::hypervisor,
+                  fmt::format("its first process does not listen to signal {} ({})", signal,
+                              signal == SIGTERM ? "SIGTERM" : "SIGRTMIN+4"));
+    auto ended = pollfd{process.get(), POLLIN, 0};
+    if (::poll(&ended, 1, 20) > 0)
+      return {};
+    signal = signal_of_end(first);
+  }
+  if (::syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0) < 0 && errno != ESRCH)
+    return fail(errc::hypervisor,
+                fmt::format("its first process cannot be signalled: {}", reason()));
+  return {};
+}
 
 bool listens_to_fifo(std::int32_t controller) {
   auto first = first_process(controller);
   auto unknown = std::error_code{};
   for (auto path : {"run/initctl", "dev/initctl"})
-    if (!first.empty()
+    if (first != 0
         && std::filesystem::is_fifo(fmt::format("/proc/{}/root/{}", first, path), unknown))
       return true;
   return false;
@@ -103,8 +153,8 @@ outcome<std::string> interface_commands(const std::string& links, const std::str
 
 outcome<void> set_up_interface(std::int32_t controller, const std::string& device_xml) {
   auto first = first_process(controller);
-  if (first.empty())
-    return fail(errc::vm_not_started, "the container has no process any more");
+  if (first == 0)
+    return fail(errc::vm_not_started, std::string{gone});
   auto links = ip_in(first, {"-o", "link"}, {});
   if (!links)
     return tl::unexpected{std::move(links.error())};

@@ -5,6 +5,7 @@
 
 #include "model/base/error.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -12,6 +13,12 @@ namespace qubes::drivers {
 
 /// Whether the first process may be told to end by a FIFO; else it is by a signal.
 bool listens_to_fifo(std::int32_t controller);
+
+/// Waits up to `patience` for the first process to listen to the signal, which is lost on a shell
+/// that did not come to its trap yet: SIGTERM, or what systemd powers off for. `vm_not_started`
+/// without a first process, `hypervisor` when it does not listen.
+model::outcome<void> signal_to_end(std::int32_t controller,
+                                   std::chrono::milliseconds patience = std::chrono::seconds{10});
 
 /// Gives an interface the addresses and routes of its description, and brings it up.
 model::outcome<void> set_up_interface(std::int32_t controller, const std::string& device_xml);

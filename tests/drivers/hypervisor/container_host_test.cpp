@@ -2,6 +2,8 @@
 // images.
 #include "drivers/hypervisor/container_host.hpp"
 
+#include "drivers/hypervisor/container_watch.hpp"
+#include "drivers/hypervisor/libvirt_events.hpp"
 #include "drivers/io/file_system_kind.hpp"
 #include "drivers/process/container_process.hpp"
 #include "drivers/process/process.hpp"
@@ -10,20 +12,29 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace {
 
 using namespace qubes;
 using namespace qubes::drivers;
 using model::errc;
+using namespace std::chrono_literals;
 using testing::HasSubstr;
 
 constexpr auto mkfs = "/usr/sbin/mkfs.ext4";
@@ -45,6 +56,73 @@ TEST(file_system_kind, is_told_by_the_beginning) {
   EXPECT_EQ(file_system_of("hsq"), "");
   EXPECT_TRUE(is_blank(with(0, "")));
   EXPECT_FALSE(is_blank(with(file_system_head - 1, "x")));
+}
+
+TEST(container_process, is_signalled_once_it_listens) {
+  auto directory = tests::own_directory{};
+  for (auto x : {"there", "go"})
+    ASSERT_EQ(::mkfifo((directory / x).c_str(), 0600), 0);
+  auto seen = pid_t{0};
+  auto look = [&](pid_t controller) {
+    if (std::exchange(seen, controller) != 0)
+      return;
+    ::close(::open((directory / "there").c_str(), O_RDONLY | O_CLOEXEC));
+    auto early = signal_to_end(controller, 0ms);
+    ASSERT_FALSE(early);
+    EXPECT_EQ(early.error().text, "its first process does not listen to signal 15 (SIGTERM)");
+    ::close(::open((directory / "go").c_str(), O_WRONLY | O_CLOEXEC));
+    auto told = signal_to_end(controller);
+    EXPECT_TRUE(told) << told.error().text;
+  };
+  auto script = "cd " + std::string{directory / "."} + R"(; : > there; read x < go
+    trap 'echo asked; exit' TERM; while :; do sleep 0.01; done)";
+  auto ended = drivers::run({"/bin/sh", "-c", "/bin/sh -c \"$1\" & wait", "-", script}, {}, 20s,
+                            outputs::together, {.input = {}, .stop = {}, .look = look});
+  ASSERT_TRUE(ended) << ended.error().text;
+  EXPECT_EQ(ended->output, "asked\n");
+  EXPECT_EQ(signal_to_end(seen).error().code, errc::vm_not_started);
+}
+
+/// The number of a process that has ended.
+pid_t someone_gone() {
+  auto child = ::fork();
+  if (child == 0)
+    ::_exit(0);
+  ::waitpid(child, nullptr, 0);
+  return child;
+}
+
+TEST(container_watch, tells_of_an_end_that_libvirt_does_not_tell) {
+  auto events = libvirt_events{};
+  auto missed = std::vector<std::string>{};
+  auto gate = std::array{-1, -1};
+  ASSERT_EQ(::pipe2(gate.data(), O_CLOEXEC), 0);
+  auto child = ::fork();
+  if (child == 0) {
+    auto byte = char{};
+    ::close(gate[1]);
+    ::_exit(::read(gate[0], &byte, 1) == 0 ? 0 : 1);
+  }
+  auto last = std::promise<std::int32_t>{};
+  auto watch = container_watch{[&](const std::string& uuid, std::int32_t controller) {
+                                 missed.push_back(uuid);
+                                 if (uuid == "gone")
+                                   ::close(gate[1]); // now "alive" ends
+                                 else
+                                   last.set_value(controller);
+                               },
+                               1ms};
+  events.post([&] {
+    watch.watch("alive", child);
+    watch.watch("told", someone_gone());
+    watch.forget("told");
+    watch.watch("gone", someone_gone());
+  });
+  EXPECT_EQ(last.get_future().get(), child);
+  events.run_out();
+  EXPECT_THAT(missed, testing::ElementsAre("gone", "alive"));
+  ::waitpid(child, nullptr, 0);
+  ::close(gate[0]);
 }
 
 TEST(container_process, an_interface_that_is_plugged_in_gets_its_name_address_and_route) {
