@@ -8,7 +8,7 @@
 
 namespace qubes {
 
-/// A CLIENT: whoever hands out orders, each with a ticket that its reply brings back.
+/// A CLIENT: an actor that hands out orders, each with a ticket that its reply brings back.
 using client_actor = caf::typed_actor<
     // The one answer to an order.
     caf::reacts_to<answer>>;
@@ -63,14 +63,14 @@ using netvm_actor = caf::typed_actor<
     // A client needs the network: brings the provider up, then watches the client.
     caf::replies_to<atom::join, std::string, domain_actor>::with<void>,
     caf::replies_to<atom::rejoin, std::string, domain_actor>::with<void>,
-    // Counts a client that starts nobody, and watches it.
+    // Counts a client without bringing the provider up, and watches it.
     caf::reacts_to<atom::reconcile, std::string, domain_actor>,
     // A client stopped or went elsewhere.
     caf::reacts_to<atom::leave, std::string>,
     // The provider wants to stop: refused while clients run, unless forced. Joins wait from here
     // on.
     caf::replies_to<atom::close, bool>::with<void>,
-    // Somebody connected, left, or has another address: tells the provider. Answers once it is
+    // A client connected, left, or has another address: tells the provider. Answers once it is
     // told, or cannot be.
     caf::replies_to<atom::reload>::with<void>,
     // The provider stays after all.
@@ -78,7 +78,7 @@ using netvm_actor = caf::typed_actor<
     // The provider is running: plug the clients in again. What an earlier life served, a new one
     // does not.
     caf::reacts_to<atom::up, netvm_life>,
-    // A life of the provider is over: tell the clients, then bring it up for those who wait to
+    // A life of the provider is over: tell the clients, then bring it up for clients that wait to
     // join.
     caf::reacts_to<atom::down>>;
 
@@ -89,7 +89,7 @@ using store_actor = caf::typed_actor<
     // Makes a change durable on behalf of a domain, "" for the daemon's own; answers once it is on
     // disk and published.
     caf::replies_to<model::change, std::string>::with<model::system_ptr>,
-    // Reads the file again, if somebody else changed it.
+    // Reads the file again, if another program changed it.
     caf::replies_to<atom::reload>::with<void>,
     // Answers when everything acknowledged or waiting so far is decided.
     caf::replies_to<atom::flush>::with<void>,
@@ -115,7 +115,7 @@ using driver_actor = caf::typed_actor<
     caf::reacts_to<atom::hardware>,
     // The thread that watches QubesDBs tells of an entry, or of a daemon that has ended.
     caf::reacts_to<guest_news>, caf::reacts_to<watch_end>,
-    // The thread that watches agents tells whose are there.
+    // The thread that watches agents tells which are there.
     caf::reacts_to<agents_now>,
     // XenStore says that some guest ended: those believed running are looked at again.
     caf::reacts_to<atom::reconcile>,
@@ -133,7 +133,7 @@ using storage_actor = caf::typed_actor<
     caf::replies_to<storage_job>::with<storage_result>,
     // The pools changed: spawns those that are new, ends those that are gone.
     caf::reacts_to<model::system_ptr>,
-    // Every domain knows what it has: its volumes are looked at, for those who will ask.
+    // Every domain knows what it has: its volumes are looked at, for later requests.
     caf::reacts_to<atom::start>,
     // The actor of the domain with this uuid is no more: ends its removal, if that was noted.
     caf::reacts_to<atom::gone, std::string>,
@@ -160,9 +160,10 @@ using registry_actor = caf::typed_actor<
     caf::reacts_to<order, reply>,
     // An order for this domain, whose actor died and rests: what protects is done all the same.
     caf::reacts_to<atom::rescue, std::string, order, reply>,
-    // The published system changed: spawns who is new, ends who is gone.
+    // The published system changed: spawns new domains' actors, ends those of domains that are
+    // gone.
     caf::reacts_to<model::system_ptr>,
-    // Spawns everyone; answers when all are there.
+    // Spawns all actors; answers when all are there.
     caf::replies_to<atom::start>::with<void>,
     // A domain provides network now, or not any more: spawns or ends its netvm. Answers once the
     // directory shows it.
@@ -175,14 +176,14 @@ using registry_actor = caf::typed_actor<
     caf::reacts_to<atom::rested>,
     // INTERNAL: something that it waited for is known.
     caf::reacts_to<completion>,
-    // INTERNAL: whoever was created waits no longer for the others.
+    // INTERNAL: domains that were created wait no longer for others.
     caf::reacts_to<atom::tick>>;
 
 /// DISPOSABLES: some wait ready, started and paused, for templates that want it.
 using disposables_actor = caf::typed_actor<
     // The truth about all domains is known: what an earlier life left half done is ended.
     caf::reacts_to<atom::start>,
-    // Somebody wants one of this template, on behalf of a domain; "" when none is ready.
+    // A client wants one of this template, on behalf of a domain; "" when none is ready.
     caf::replies_to<atom::join, std::string, std::string>::with<std::string>,
     // The record of this template changed, or one of its disposables ended.
     caf::reacts_to<atom::reload, std::string>,

@@ -22,7 +22,7 @@ public:
   void refuse(model::error x) const { core_->give(tl::unexpected<model::error>{std::move(x)}); }
   void give(model::outcome<T> x) const { core_->give(std::move(x)); }
 
-  /// Refuses what still waits then, and keeps nobody waiting itself.
+  /// Refuses what still waits then, and does not keep the answer open itself.
   std::function<void(model::error)> later_refusal() const {
     return [core = std::weak_ptr{core_}](model::error x) {
       if (auto still = core.lock())

@@ -7,7 +7,7 @@
 
 namespace qubes {
 
-/// Of a call that somebody waits for while another thread is to make it: whoever comes first
+/// Of a call that one side waits for while another thread is to make it: the first of the two
 /// decides, and the other one hears of it. So what was refused for waiting too long is not made
 /// afterwards.
 class call_turn {

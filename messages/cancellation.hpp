@@ -8,7 +8,7 @@
 
 namespace qubes {
 
-/// Long work as those see it who wait for it: they may break it off, and know that it goes on.
+/// Long work as its waiters see it: they may break it off, and know that it goes on.
 struct cancellation {
   std::stop_source stop{};
   std::atomic<std::int64_t> heard_us{0}; ///< when it last got on

@@ -65,9 +65,9 @@ struct manner {
   turn_kind turn = turn_kind::rest;
   bool heals = false;    ///< its success shows that the volume is well
   bool harmless = false; ///< may be done to a volume that is marked failed
-  bool follows = false;  ///< concerns a domain's volume as it is in the turn, and nobody else's
-  bool undone = false;   ///< a success that nobody waits for any more is taken back
-  patience waits = &disk_limits::disk_answer; ///< whoever asked for it, so long
+  bool follows = false;  ///< concerns a domain's volume as it is in the turn, and no other's
+  bool undone = false;   ///< a success that no request waits for any more is taken back
+  patience waits = &disk_limits::disk_answer; ///< as long as the asker does
   limit gets_on = &disk_limits::disk_call;    ///< it begins or makes progress within
 
   /// A stop or a removal has its turn, however late.
@@ -169,7 +169,7 @@ struct stop_volume {
 
 // -- the data of a volume ------------------------------------------------------------------------
 
-/// Bytes that a volume has after the job; 0 when nobody can tell.
+/// Bytes that a volume has after the job; 0 when unknown.
 using new_size = std::uint64_t;
 
 struct look_at_volume {
@@ -258,7 +258,7 @@ struct look_at_pool {
 
 struct list_pool {
   using about = pool_target;
-  using result = std::vector<std::string>; ///< ids of volumes that nobody may have
+  using result = std::vector<std::string>; ///< ids that no volume may have
   static constexpr auto how = manner{.word = "list"};
 };
 
@@ -282,7 +282,7 @@ struct list_removals {
   using about = all_directories;
   struct result {
     std::vector<model::domain> domains; ///< whose removal was not ended
-    std::vector<std::string> trouble;   ///< a sentence for each note that nobody can follow
+    std::vector<std::string> trouble;   ///< a sentence for each note that cannot be followed
   };
   static constexpr auto how = manner{.word = "look"};
 };

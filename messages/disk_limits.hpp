@@ -7,7 +7,8 @@ namespace qubes {
 
 struct disk_limits {
   std::chrono::seconds disk_call{600}; ///< volumes: a copy may take longer if it gets on
-  /// ... whose pool sees to its end: whoever is told that it failed before may find it done after.
+  /// ... whose pool sees to its end: a client that is told before that it failed may find it done
+  /// after.
   std::chrono::milliseconds disk_answer = std::chrono::milliseconds::max();
 };
 

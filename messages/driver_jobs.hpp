@@ -35,12 +35,13 @@
 
 namespace qubes {
 
-/// The domain that a job is about, as the one who asks knows it.
+/// The domain that a job is about, as the asker knows it.
 struct domain_identity {
   std::string name{};
   std::string uuid{};
   std::int32_t xid = -1;                    ///< of the life that the job is meant for
-  std::optional<model::hypervisor_id> at{}; ///< as the driver finds out, where nobody says
+  std::optional<model::hypervisor_id> at{}; ///< as the driver finds out, where the asker does not
+                                            ///< say
   std::string awaited_by{}; ///< the domain whose order it is, where that is another one
 };
 
@@ -83,7 +84,7 @@ public:
     return with([x](auto& it) { it.shown = x; });
   }
 
-  /// A job may also be done when whoever asked has given it up.
+  /// A job may also be done when its asker has given it up.
   constexpr bool may_begin_late() const { return call.empty() || takes_away; }
 };
 
@@ -244,7 +245,7 @@ struct write_xenstore {
 
 /// The qrexec daemon that reaches the domain.
 struct start_agent {
-  std::string user;                ///< services run as, if nobody says otherwise
+  std::string user;                ///< services run as, unless a call says otherwise
   bool wait = true;                ///< until the agent is connected
   std::chrono::seconds patience{}; ///< with the agent
   bool debug = false;              ///< the daemon tells what it does
@@ -420,7 +421,7 @@ struct shrink_memory {
 };
 
 struct measure_free_memory {
-  using result = std::optional<std::uint64_t>; ///< bytes, if anybody knows
+  using result = std::optional<std::uint64_t>; ///< bytes, if known
   static constexpr auto how = file_call;
 };
 
@@ -484,12 +485,12 @@ struct typed_job {
 template <class Job>
 typed_job(domain_identity, Job) -> typed_job<Job>;
 
-/// What the driver is sent; one who asks does not care which job it is when all it wants to know is
-/// whether it was done.
+/// What the driver is sent. An asker that wants to know only whether the job was done does not care
+/// which job it is.
 struct driver_job {
   domain_identity about;
   job::all::any what;
-  call_turn_ptr turn{}; ///< null: nobody gives it up
+  call_turn_ptr turn{}; ///< null: it is never given up
 
   driver_job() = default;
   template <job::is_job Job>

@@ -1,6 +1,6 @@
-// What a domain or the host can be asked: a struct for each thing. Beside its fields each says who
-// carries it out and how long its client waits for that. Texts are as the client sent them: who
-// carries an order out knows what is allowed.
+// What a domain or the host can be asked: a struct for each thing. Beside its fields each says
+// which actor carries it out and how long its client waits for that. Texts are as the client sent
+// them: that actor knows what is allowed.
 #pragma once
 
 #include "messages/answer_once.hpp"

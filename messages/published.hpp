@@ -1,4 +1,4 @@
-// A value that one writer replaces and anyone reads as a snapshot.
+// A value that one writer replaces and all threads read as a snapshot.
 #pragma once
 
 #include <memory>
@@ -7,9 +7,9 @@
 
 namespace qubes {
 
-/// A snapshot that is held. Whoever wants to see into it keeps it: of one that is dropped at the
-/// end of its expression nothing can be reached, or `for (auto& x : board.read()->domains)` would
-/// walk through what another thread frees.
+/// A snapshot that is held. A reader that looks into it keeps it: of one that is dropped at the end
+/// of its expression nothing can be reached, or `for (auto& x : board.read()->domains)` would walk
+/// through what another thread frees.
 template <class T>
 class held : public std::shared_ptr<const T> {
 public:
@@ -22,7 +22,7 @@ public:
   const T* operator->() const&& = delete;
 };
 
-/// The lock is held for the copy of one pointer only; nobody ever waits for work.
+/// The lock is held for the copy of one pointer only; no thread waits for work.
 template <class T>
 class published {
 public:

@@ -53,7 +53,7 @@ struct watch_end {
   std::string domain;
 };
 
-/// Whose agents are connected.
+/// The domains whose agents are connected.
 struct agents_now {
   std::set<std::string> names;
 };
@@ -87,20 +87,20 @@ struct device_removed {
   bool let_go = false;
 };
 
-/// Who had what was at a port of ours before has given it back.
+/// The domain that had what was at a port of ours before has given it back.
 struct port_freed {
   std::string kind;
   std::string port;
 };
 
-/// Something about whom the user is asked about has changed.
+/// Something about the domains that the user is asked about has changed.
 struct questions_due {};
 
 /// Its backend says that a domain has a device.
 struct device_passed {
   std::string kind;
   model::device device;
-  bool is_news = true; ///< else it has had it before anybody looked
+  bool is_news = true; ///< else it has had it before the first look
 };
 
 /// A request that is under way, for the log.

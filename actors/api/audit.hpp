@@ -1,11 +1,11 @@
-// The audit line: who asked for what, and what became of it. Of what only reads there is none.
+// The audit line: which caller asked for what, and the result. Reads have none.
 #pragma once
 
 #include "actors/common/method.hpp"
 
 namespace qubes::actors {
 
-/// Who is at the other end.
+/// The process at the other end.
 struct caller {
   int pid = 0;
   unsigned uid = 0;

@@ -43,7 +43,7 @@ public:
   static inline const char* name = "gate";
 
   explicit gate_state(gate_actor::pointer self) : self(self) {}
-  ~gate_state(); ///< whoever still waits is told that the daemon stops
+  ~gate_state(); ///< clients that still wait are told that the daemon stops
   gate_state(const gate_state&) = delete;
   gate_state& operator=(const gate_state&) = delete;
 

@@ -419,7 +419,7 @@ outcome<const model::domain*> resolve(std::string_view who, const snapshot& now)
       who, near.empty() ? std::string{} : fmt::format("did you mean '{}'?", near))};
 }
 
-/// Of a class of devices that nothing here handles, what somebody was assigned can be seen and
+/// Of a class of devices that nothing here handles, the assignments of a domain can be seen and
 /// given back.
 outcome<void> check_class(const method& row, const model::domain& destination,
                           const snapshot& now) {

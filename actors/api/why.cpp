@@ -1,5 +1,5 @@
 // Why a domain is as it is: what it waits for, what a start would meet, how its last operations
-// went. From what is known already: nobody is waited for.
+// went. From what is known already: the answer waits for nothing.
 #include "actors/api/reads.hpp"
 
 #include "model/policy/permission.hpp"
@@ -158,7 +158,7 @@ json logs_of(const call& x) {
   return result;
 }
 
-/// Who asks next hears of now.
+/// The next request about it hears of now.
 void measure_memory(const world& in) {
   constexpr auto fresh_us = 1'000'000;
   if (in.now_us() - in.status.memory().at_us >= fresh_us)

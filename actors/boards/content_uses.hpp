@@ -1,6 +1,6 @@
 // actors/boards: facts that many read and one writes, behind a lock that is held for moments.
 //
-// Who reads what volumes hold, and who changes it under the eyes of readers.
+// Which work reads what volumes hold, and which changes it under the eyes of readers.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 namespace qubes::actors {
 
 /// Known to the actors of all pools, and beyond the life of any of them and of any driver. A reader
-/// needs the committed state where it is, as it is; what is replaced by renaming disturbs nobody.
+/// needs the committed state where it is, as it is; what is replaced by renaming disturbs no
+/// reader.
 class content_uses {
 public:
   using place = std::pair<std::string, std::string>; ///< pool and vid
@@ -27,10 +28,10 @@ public:
 
   content_uses();
 
-  /// Null while somebody is in the way.
+  /// Null while another use is in the way.
   hold take(const place& what, use how);
 
-  /// `told` runs once nobody holds the place, in the thread of whoever was the last.
+  /// `told` runs once the place is free, in the thread of the last holder.
   void when_free(const place& what, std::function<void()> told);
 
   /// For an export that is read at `path` until it is said to end.

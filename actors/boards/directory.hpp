@@ -1,4 +1,4 @@
-// Whom to speak to about a domain.
+// The actors to speak to about a domain.
 #pragma once
 
 #include "messages/actors.hpp"
@@ -11,7 +11,7 @@
 
 namespace qubes::actors {
 
-/// A value: whoever changes it changes a copy, which shares the entries that stay.
+/// A value: a change is made to a copy, which shares the entries that stay.
 class directory {
 public:
   struct entry {

@@ -1,4 +1,4 @@
-// The last operations of every domain, for whoever asks why one is as it is.
+// The last operations of every domain, for requests why one is as it is.
 #pragma once
 
 #include "model/system/operation.hpp"

@@ -35,7 +35,7 @@ model::outcome<void> device_holders::take(const model::attachment& x, const std:
     auto other = std::ranges::find_if(now.unknown, [&](auto& y) { return y != who; });
     if (!here.empty())
       refusal = is_taken_by(x, here.front().who, who);
-    else if (other != now.unknown.end() && x.kind == "block") // of others somebody else tells
+    else if (other != now.unknown.end() && x.kind == "block") // of other kinds another source tells
       refusal = model::error{errc::general,
                              fmt::format("it is not known yet which devices '{}' has", *other),
                              "try it again in a moment"};

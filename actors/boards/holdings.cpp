@@ -108,7 +108,8 @@ outcome<holdings::receipt> holdings::book(const model::system& before, const mod
   return result;
 }
 
-/// Those who have something in a record have less when it shrinks, whoever makes it smaller first.
+/// All callers that have something in a record have less when it shrinks, the one that made it
+/// smaller first.
 void holdings::let_go(const std::string& record, const std::string& first, std::int64_t bytes,
                       receipt& to) {
   auto found = by_record_.find(record);

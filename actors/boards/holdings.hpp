@@ -1,4 +1,4 @@
-// Who has how much in qubes.xml, so that no caller fills it up for all. Used by the store alone.
+// How much each caller has in qubes.xml, so that none fills it up for all. Used by the store alone.
 #pragma once
 
 #include "actors/boards/quotas.hpp"
@@ -13,7 +13,8 @@
 namespace qubes::actors {
 
 /// What a caller's changes add to a record is that caller's until the record shrinks or goes; what
-/// was there when the daemon began is nobody's, and so is what dom0 and the daemon itself add.
+/// was there when the daemon began belongs to no caller, nor does what dom0 and the daemon itself
+/// add.
 class holdings {
 public:
   struct entry {
@@ -40,7 +41,7 @@ public:
   /// Bytes of the whole file.
   std::size_t file() const { return static_cast<std::size_t>(file_); }
 
-  /// Bytes of those who have some.
+  /// Bytes of the callers that have some.
   std::map<std::string, std::size_t> by_caller() const;
 
 private:

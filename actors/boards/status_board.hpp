@@ -45,7 +45,7 @@ public:
   };
 
   struct free_memory {
-    std::optional<std::uint64_t> bytes; ///< for new domains; nothing when nobody says
+    std::optional<std::uint64_t> bytes; ///< for new domains; nothing when it is not known
     std::int64_t at_us = 0;
   };
 
@@ -64,7 +64,7 @@ public:
 
   static constexpr auto store_call = std::uint64_t{0}; ///< the driver's are counted from 1
 
-  /// A call on behalf of a domain that somebody waits for.
+  /// A call on behalf of a domain, while an answer is waited for.
   void begin_call(std::uint64_t number, std::string domain, activity x) {
     auto guard = std::lock_guard{mutex_};
     calls_[number] = {std::move(domain), std::move(x)};
@@ -145,7 +145,7 @@ public:
     return changes;
   }
 
-  /// The same of a file that was read beside others: whoever read it since then knows better.
+  /// The same of a file that was read beside others: a later look at that file knows better.
   bool find_first(const std::string& domain, const std::string& file,
                   const std::vector<std::string>& findings) {
     auto guard = std::lock_guard{mutex_};
@@ -192,7 +192,7 @@ public:
   std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
   store_state store() const { return copy(store_); }
   free_memory memory() const { return copy(memory_); }
-  /// Not connected as long as nobody has said so.
+  /// Not connected until the driver has said so.
   hypervisor_state hypervisor(model::hypervisor_id which) const {
     auto all = copy(hypervisors_);
     return all[which];

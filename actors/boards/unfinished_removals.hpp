@@ -1,5 +1,5 @@
-// Domains whose record is gone, or about to go, and whose disks are there yet: who has their names,
-// and which pools are needed until they are gone.
+// Domains whose record is gone, or about to go, and whose disks are there yet: which of them had a
+// name, and which pools are needed until they are gone.
 #pragma once
 
 #include "model/system/system.hpp"
@@ -31,10 +31,10 @@ public:
   /// `DOMAIN:VOLUME` each.
   std::vector<std::string> in_pool(std::string_view name) const;
 
-  /// Until an earlier daemon's are told, nobody knows all of them.
+  /// Until an earlier daemon's are told, the list is not complete.
   void tell_all_known();
 
-  /// `told` runs once all are known, at once or in the thread of whoever tells it.
+  /// `told` runs once all are known, at once or in the thread that tells it.
   void when_known(std::function<void()> told);
 
 private:

@@ -8,9 +8,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using std::chrono::microseconds;
-constexpr auto fresh_us = microseconds{5s}.count(); ///< good without another look
-constexpr auto known_us =
-    microseconds{1min}.count(); ///< good for the one who has it looked at again
+constexpr auto fresh_us = microseconds{5s}.count();   ///< good without another look
+constexpr auto known_us = microseconds{1min}.count(); ///< for a reader that has it looked at again
 constexpr auto most_changes = std::size_t{10'000};
 
 } // namespace

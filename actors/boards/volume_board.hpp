@@ -1,4 +1,4 @@
-// What was last found of each volume and pool, so that whoever only asks needs no disk.
+// What was last found of each volume and pool, so that a request for it needs no disk.
 #pragma once
 
 #include "model/system/storage_facts.hpp"
@@ -13,9 +13,9 @@
 
 namespace qubes::actors {
 
-/// Told by the actors of the pools, read by those who answer. A volume is known from a look at it
-/// until work on it, or on what it is a snapshot of, has ended; a record that has changed is
-/// another volume. While the work is under way, what was known before it is.
+/// Told by the actors of the pools, read for answers. A volume is known from a look at it until
+/// work on it, or on what it is a snapshot of, has ended; a record that has changed is another
+/// volume. While the work is under way, what was known before it is.
 class volume_board {
 public:
   /// A moment among changes; what was looked for before a change is not told after it.
@@ -40,7 +40,7 @@ public:
   void found(const std::string& pool, model::pool_facts facts, moment since, std::int64_t now_us);
   void changed(const std::string& pool);
   std::optional<known<model::pool_facts>> read(const std::string& pool, std::int64_t now_us);
-  /// However old, for who does not have it looked at again.
+  /// However old, for a reader that does not have it looked at again.
   std::optional<model::pool_facts> last_known(const std::string& pool) const;
 
 private:

@@ -12,7 +12,7 @@
 
 namespace qubes::actors {
 
-/// What was asked by one who only wants to know whether it was done.
+/// For a request whose caller only wants to know whether it was done.
 template <class Response>
 class done_response {
 public:

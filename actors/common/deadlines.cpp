@@ -95,7 +95,7 @@ std::optional<deadlines::moment> deadlines::next_look(moment first, moment now) 
   return next;
 }
 
-/// The clock may make whoever calls it wait, and drop an actor meanwhile: not under our lock.
+/// The clock may make its caller wait, and drop an actor meanwhile: not under our lock.
 void deadlines::wake(const caf::actor& keeper, const std::optional<moment>& when, moment now) {
   if (when && keeper)
     caf::delayed_anon_send(keeper, *when - now, atom::tick_v);

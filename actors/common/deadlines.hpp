@@ -1,5 +1,5 @@
-// Deadlines of requests, kept in one place. CAF would keep each, and whoever asked, until its time
-// has passed, although the answer came long ago: for hours, where volumes are concerned.
+// Deadlines of requests, kept in one place. CAF would keep each, and the actor that asked, until
+// its time has passed, although the answer came long ago: for hours, where volumes are concerned.
 #pragma once
 
 #include <caf/actor.hpp>
@@ -51,7 +51,7 @@ private:
   using table = std::multimap<moment, std::function<void()>>; ///< what is due then
 
   void look();
-  /// When the keeper has to be woken for it, if nobody does so before.
+  /// When the keeper has to be woken for it, if nothing does so before.
   std::optional<moment> next_look(moment first, moment now);
   void wake(const caf::actor& keeper, const std::optional<moment>& when, moment now);
 

@@ -1,5 +1,5 @@
-// What running guests are told: written to their QubesDB through the driver, never waited for by
-// anybody but their own domain.
+// What running guests are told: written to their QubesDB through the driver, and only their own
+// domain waits for it.
 #pragma once
 
 #include "actors/common/ask_driver.hpp"
@@ -97,7 +97,7 @@ void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
             });
 }
 
-/// After a commit: whoever runs and is concerned.
+/// After a commit: the running guests that it concerns.
 template <class Self>
 void tell_change(
     Self* self, const world_ptr& in, const model::system_ptr& before, const model::change& what,
@@ -146,7 +146,7 @@ void tell_menus(Self* self, const world_ptr& in, const model::system_ptr& before
     sync_menus(self, in, x);
 }
 
-/// After a commit of what was planned: guests, and whoever listens to events.
+/// After a commit of what was planned: guests, and subscribers of events.
 template <class Self>
 void tell_plan(Self* self, const world_ptr& in, const model::system_ptr& before,
                const model::plan& done) {
@@ -156,7 +156,8 @@ void tell_plan(Self* self, const world_ptr& in, const model::system_ptr& before,
   self->send(in->events, done.after);
 }
 
-/// Somebody took its record out of the file. Nothing, where the name is another's by now.
+/// The record of `who` was taken out of the file. Nothing, where the name is another domain's by
+/// now.
 template <class Self>
 void tell_loss(Self* self, const world_ptr& in, const std::string& who) {
   if (!in->look().find(who))

@@ -12,7 +12,7 @@
 
 namespace qubes::actors {
 
-/// The reply that nobody waits for.
+/// A reply that no client waits for.
 inline reply to_nobody() {
   return reply{[](const auto&) {}};
 }
@@ -43,7 +43,7 @@ void dispatch(const order& x, const reply& to, CarryOut carry_out) {
       x.what);
 }
 
-/// To the first of these that has a `carry_out` for it; it does not compile if nobody has.
+/// To the first part that has a `carry_out` for it; does not compile if none has.
 template <class What, class First, class... Rest>
 void hand_to(const What& what, const reply& to, First& first, Rest&... rest) {
   if constexpr (requires { first.carry_out(what, to); })
@@ -82,7 +82,7 @@ reply with_outcome(const reply& to, Told told) {
 }
 
 /// Replies that go to a part of the actor that gives them. The last member of its state: a reply
-/// that is dropped with the state finds nobody there any more.
+/// that is dropped with the state reaches no part of it any more.
 class own_replies {
 public:
   own_replies() = default;

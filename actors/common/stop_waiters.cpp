@@ -38,7 +38,7 @@ std::uint64_t stop_waiters::add(waits_as how, told then) {
   return last_;
 }
 
-/// Whoever is told may wait anew.
+/// A waiter that is told may wait anew.
 void stop_waiters::end(stop_end what, const model::outcome<void>& how) {
   auto ends = [&](const waiter& x) {
     return std::ranges::find(stop_ends, x.how, &row::how)->ends(what);

@@ -1,4 +1,4 @@
-// Who waits for a domain's stop, and what ends each wait.
+// The requests that wait for a domain's stop, and what ends each wait.
 #pragma once
 
 #include "model/base/error.hpp"
@@ -19,7 +19,7 @@ enum class waits_as : std::uint8_t {
 /// What becomes of a stop.
 enum class stop_end : std::uint8_t {
   down,       ///< the domain is halted
-  stays,      ///< nobody asks the guest to shut down any more
+  stays,      ///< the guest is not asked to shut down any more
   not_killed, ///< the guest could not be taken down
 };
 
@@ -33,8 +33,8 @@ public:
   /// Tells those whose wait this ends; `stop_ends` in stop_waiters.cpp says whose.
   void end(stop_end what, const model::outcome<void>& how);
 
-  /// One whose own deadline has passed, or whose request failed: it is for the caller to tell.
-  /// Null when it was told before.
+  /// A waiter whose own deadline has passed, or whose request failed: the caller tells it. Null
+  /// when it was told before.
   told take(std::uint64_t which);
 
   bool any(waits_as how) const;

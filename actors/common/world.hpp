@@ -1,4 +1,4 @@
-// What every actor may read at any time, and whom it may talk to.
+// What every actor may read at any time, and the actors that it may talk to.
 #pragma once
 
 #include "actors/boards/content_uses.hpp"
@@ -40,7 +40,7 @@ struct snapshot {
   const model::domain* find(std::string_view name) const { return system->find(name); }
 };
 
-/// Shared by all actors. The handles are set once, before anybody is spoken to, and dropped by the
+/// Shared by all actors. The handles are set once, before any message is sent, and dropped by the
 /// root at the very end: they would keep the actors alive otherwise.
 struct world {
   published<model::system> system;
@@ -59,7 +59,7 @@ struct world {
   published<std::optional<std::vector<model::device>>> host_pci;
   /// Disposables of before the daemon's start that clean up after themselves, by uuid.
   std::set<std::string, std::less<>> leftovers;
-  /// Whose starts a daemon before this one did not finish, by uuid.
+  /// Uuids of domains whose start an earlier daemon did not finish.
   std::set<std::string, std::less<>> unfinished_starts;
   published<std::vector<model::xml::finding>> findings; ///< of the file that was read last
   /// What is said of templates that a site wrote for the stock daemon.
@@ -68,8 +68,8 @@ struct world {
   published<model::policy> policy; ///< of qrexec; without any rule until it is read
 
   actors::settings settings;
-  /// Microseconds of a clock that nobody sets and that rests while the host sleeps: deadlines, ages
-  /// and durations. A parameter, so that a simulation can have its own time.
+  /// Microseconds of a clock that is never set and that rests while the host sleeps: deadlines,
+  /// ages and durations. A parameter, so that a simulation can have its own time.
   std::function<std::int64_t()> now_us;
   /// Microseconds since the epoch by the host's clock, which may jump: only for what users set or
   /// are told by date, that is, expiry of firewall rules, start times, times of backups and

@@ -12,11 +12,11 @@
 
 namespace qubes::actors {
 
-/// JSON for the device agent; `targets` are the names of those who want it, one at least.
+/// JSON for the device agent; `targets` are the names of the domains that want it, one at least.
 std::string attach_question(const model::view& v, std::string_view kind, const model::device& x,
                             const std::vector<std::string>& targets);
 
-/// Who is to have it; "" for nobody, and for an answer that names none of those who want it.
+/// The domain that is to have it; "" for none, and for an answer that names none of the targets.
 std::string chosen_target(std::string_view answer, const std::vector<std::string>& targets);
 
 } // namespace qubes::actors

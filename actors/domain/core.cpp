@@ -153,7 +153,7 @@ void domain_core::publish_facts() {
 void domain_core::try_again(std::chrono::milliseconds& pause) {
   using namespace std::chrono_literals;
   pause = std::clamp<std::chrono::milliseconds>(pause * 2, 1s, 60s);
-  // Not in step with others who failed at the same moment: together they would fail again.
+  // Not in step with others that failed at the same moment: together they would fail again.
   auto apart = pause * static_cast<std::int64_t>(world_->chance() % 100) / 100;
   self->delayed_send(self, pause + apart, atom::tick_v, life_);
 }

@@ -1,4 +1,4 @@
-// What every part of a domain has: who the domain is, its life, and how it speaks with the others.
+// What every part of a domain has: the domain's name, its life, and how it speaks with the others.
 #pragma once
 
 #include "actors/common/ask_driver.hpp"

@@ -27,7 +27,7 @@ using model::power;
 
 namespace {
 
-/// Whoever only lists waits no longer for a guest that has told before.
+/// A request that only lists waits no longer for a guest that has told before.
 constexpr auto patience_with_guest = std::chrono::seconds{1};
 
 std::string_view option(const model::device_options& all, std::string_view key) {
@@ -149,7 +149,7 @@ void domain_devices::with_devices(const std::string& kind, const std::string& ba
   });
 }
 
-/// With who has them as far as their backend says that.
+/// With the domains that have them as far as their backend says that.
 void domain_devices::with_offers(const std::string& kind, const std::string& backend,
                                  const reply& to,
                                  const std::function<void(std::vector<model::device>)>& then) {
@@ -186,7 +186,7 @@ void domain_devices::with_offers(const std::string& kind, const std::string& bac
       });
 }
 
-/// Who has them: as their backend says, where it does, else as the domains do that have them.
+/// The domains that have them: as their backend says, where it does, else as those domains say.
 void domain_devices::with_holders(const std::string& kind, std::vector<model::device>& all) const {
   for (auto& x : all)
     if (x.attachment.empty())
@@ -216,7 +216,7 @@ void domain_devices::carry_out(const ask::list_available& x, const reply& to) {
   list(all);
 }
 
-/// For whoever has no answer by then.
+/// For a request that has no answer by then.
 void domain_devices::put_off_what_was_told(
     const std::string& kind, const reply& to,
     const std::function<void(const std::vector<model::device>&)>& then) {
@@ -287,7 +287,7 @@ void domain_devices::carry_out(const ask::attach_device& x, const reply& to) {
         });
         auto* known = it == all.end() ? nullptr : &*it;
         auto* named =
-            device.identity == "*" ? nullptr : known; // who knows what is at a port by then
+            device.identity == "*" ? nullptr : known; // what is at a port by then is not known
         if (auto may = model::permit_device({now.view(), me}, named); !may)
           return to.refuse(may.error());
         if (!me->is(model::admin_vm) && domain_.facts().xid < 0)
@@ -380,7 +380,7 @@ void domain_devices::brought(const model::attachment& x) {
     lose({x.kind, x.backend, x.port});
 }
 
-/// The hypervisor may have it all the same, or soon: nobody else gets it before that is undone.
+/// The hypervisor may have it all the same, or soon: no other domain gets it before that is undone.
 void domain_devices::not_brought(const model::attachment& x, const model::error& why,
                                  const reply& to) {
   std::erase(attaching_, x);
@@ -445,7 +445,8 @@ void domain_devices::give_back(const model::attachment& x) {
     domain_.self->send(entry->domain, port_freed{x.kind, x.port});
 }
 
-/// Whom the user is asked about has changed: the backends that ask look whether they still should.
+/// The domains that the user is asked about have changed: the backends that ask look whether they
+/// still should.
 void domain_devices::withdraw_questions() {
   auto asked = domain_.world()->asked.read();
   auto actors = domain_.world()->directory.read();
@@ -594,7 +595,7 @@ void domain_devices::identify(const std::vector<model::attachment>& all,
                    });
 }
 
-/// Nobody is given what it may have, until that is known.
+/// No other domain is given what it may have, until that is known.
 void domain_devices::cannot_tell(const model::error& why) {
   domain_.note(spdlog::level::warn, "its devices are not known: {}", why.text);
   unknown_ = true;

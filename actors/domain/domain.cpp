@@ -68,8 +68,8 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
   };
 }
 
-/// After a fault of its own an actor begins again from what everybody could see. An end that was
-/// under way goes on, and a start is undone.
+/// After a fault of its own an actor begins again from what others could see. An end that was under
+/// way goes on, and a start is undone.
 void domain_state::adopt_board() {
   facts_ = world_->board.read(qid_);
   facts_.going_down = false;

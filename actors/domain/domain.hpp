@@ -1,6 +1,6 @@
-// A domain: one VM of the host. Owns its runtime and is the only one who proposes changes to its
-// record. Messages arrive here, and go to the part that they are about; each part has a header that
-// tells what it owns, and what may never be true.
+// A domain: one VM of the host. Owns its runtime and is the only one that proposes changes to its
+// record. Messages arrive here, and go to the part that owns their subject; each part has a header
+// that tells what it owns, and what may never be true.
 #pragma once
 
 #include "actors/domain/core.hpp"
@@ -34,7 +34,7 @@ public:
   explicit domain_state(domain_actor::pointer self) : domain_core(self) {}
   ~domain_state() override { heard_here_.close(); }
 
-  /// `is_new`: nobody can have a guest of it.
+  /// `is_new`: no hypervisor can have a guest of it.
   domain_actor::behavior_type make(world_ptr in, std::string who, bool is_new);
 
   // -- its parts ----------------------------------------------------------------------------------

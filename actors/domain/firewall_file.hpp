@@ -17,7 +17,7 @@ inline constexpr auto firewall_file_name = "firewall.xml";
 model::firewall_rules understand(const std::optional<std::string>& file, const std::string& who,
                                  status_board& told);
 
-/// Tells of all domains' files what is not understood, before anybody asks for them.
+/// Tells of all domains' files what is not understood, before any client asks for them.
 void review(const std::map<std::string, std::string>& files, status_board& told);
 
 } // namespace qubes::actors

@@ -22,7 +22,7 @@ struct transition {
 };
 constexpr transition transitions[]{
     {guest_event::started,
-     power::halted}, // somebody else started it, or a create's answer was lost
+     power::halted}, // another program started it, or a create's answer was lost
     {guest_event::suspended, power::running},
     {guest_event::resumed, power::paused},
     {guest_event::slept, power::running},
@@ -142,7 +142,7 @@ void domain_guest::reconcile(const model::guest& truth) {
   if (!domain_.stop.is_destroying()) // a kill that did not work is over
     domain_.recover({domain_core::trouble::kill});
   if (domain_.facts().state != power::halted && domain_.facts().xid != truth.xid)
-    domain_.stop.stopped(); // one life ended and another began while nobody looked
+    domain_.stop.stopped(); // one life ended and another began unseen
   if (domain_.stop.is_stopping_volumes()) {
     domain_.stop.look_at_end(true);
     return;

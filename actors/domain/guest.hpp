@@ -11,7 +11,7 @@ namespace qubes::actors {
 class domain_state;
 
 /// Owns what is known of the guest beside the domain's facts. What the hypervisor has is the truth;
-/// what was believed is corrected and told. Nobody touches the volumes of a guest that it has not
+/// what was believed is corrected and told. No work touches the volumes of a guest that it has not
 /// told of yet.
 class domain_guest {
 public:

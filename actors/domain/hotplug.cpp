@@ -1,5 +1,5 @@
 // Devices that come and go while domains run (spec/devices.md §6, §7): what a backend's QubesDB
-// says of them, whom they are for, and what must be there before a start.
+// says of them, which domains they are for, and what must be there before a start.
 #include "actors/domain/devices.hpp"
 
 #include "actors/common/guest_notification.hpp"
@@ -32,7 +32,7 @@ const model::device* find(const std::vector<model::device>& all, const model::de
   return it == all.end() ? nullptr : &*it;
 }
 
-/// Its backend says who has a device, else the hypervisor does.
+/// Whether the backend says which domain has a device; else the hypervisor does.
 bool says_who_has(std::string_view kind) {
   return model::find_device_kind(kind)->by == model::carrier::services;
 }
@@ -98,7 +98,7 @@ void domain_devices::look_at(const std::string& kind) {
               });
 }
 
-/// `had`: who has had which port's device since before the backend was asked.
+/// `had`: by port, the domain that has had its device since before the backend was asked.
 void domain_devices::devices_are(const std::string& kind, const std::vector<model::device>& all,
                                  const std::map<std::string, std::string>& had) {
   auto before = std::exchange(offers_[kind].told, all);
@@ -119,8 +119,8 @@ void domain_devices::devices_are(const std::string& kind, const std::vector<mode
     offer(kind, x);
 }
 
-/// Those who have one of ours now, or have it no more: what the backend says ends what we know. Of
-/// those who are being brought one it cannot know yet.
+/// The domains that have one of ours now, or have it no more: what the backend says ends what we
+/// know. Of domains that are being brought one it cannot know yet.
 void domain_devices::tell_holders(const std::string& kind,
                                   const std::optional<std::vector<model::device>>& before,
                                   const std::vector<model::device>& all,
@@ -141,7 +141,7 @@ void domain_devices::tell_holders(const std::string& kind,
   }
 }
 
-/// `identity`: of those who have it; "" for whatever is at its port.
+/// `identity`: of the device that the holders have; "" for whatever is at its port.
 void domain_devices::is_gone(const std::string& kind, const model::device& x,
                              std::string_view identity) {
   withdraw_questions(kind, x.port);
@@ -188,7 +188,7 @@ void domain_devices::forget_offers() {
 }
 
 /// To the one domain that wants it. Where several do, or one with consent only, the user says.
-/// While somebody has what was at its port before, nobody can have it.
+/// While a domain has what was at its port before, no domain can have it.
 void domain_devices::offer(const std::string& kind, const model::device& x) {
   auto holder = domain_.world()->holders.holder({kind, domain_.who(), x.port});
   if (!holder.empty() || (says_who_has(kind) && !x.attachment.empty()))
@@ -238,7 +238,7 @@ bool domain_devices::still_offers(const std::string& kind, const model::device& 
                 : model::find_device_kind(kind)->listing.empty();
 }
 
-/// The backend asks, whoever wants it: it knows when there is nothing left to ask about.
+/// The backend asks, whichever domain wants it: it knows when there is nothing left to ask about.
 void domain_devices::ask_user(const std::string& kind, const model::device& x,
                               const std::vector<candidate>& all) {
   auto names = std::vector<std::string>{};
@@ -306,7 +306,7 @@ void domain_devices::review_questions() {
   }
 }
 
-/// Others see whom the user is asked about.
+/// Others see which domains the user is asked about.
 void domain_devices::publish_questions() {
   domain_.world()->asked.update([this](auto& all) {
     std::erase_if(all, [this](auto& x) { return x.second == domain_.who(); });
@@ -391,7 +391,7 @@ void domain_devices::take_assigned() {
   }
 }
 
-/// What is passed on over qrexec does not outlast a sleep, and waits while nobody in it can hear.
+/// What is passed on over qrexec does not outlast a sleep, and waits while no agent in it can hear.
 void domain_devices::take_assigned_again() {
   auto now = domain_.look();
   auto* me = domain_.record(now);

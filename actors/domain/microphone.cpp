@@ -1,5 +1,5 @@
-// The microphone: who gets its sound, an entry in the QubesDB of the domain's audiovm says. Facts
-// of the package qubes-gui-daemon.
+// The microphone: an entry in the QubesDB of the domain's audiovm says which domain gets its sound.
+// Facts of the package qubes-gui-daemon.
 #include "actors/domain/devices.hpp"
 #include "model/change/change.hpp"
 #include "model/device/guest_devices.hpp"

@@ -93,7 +93,7 @@ void netvm_state::watch(const std::string& client, const domain_actor& who) {
   count(client, true);
 }
 
-/// Nobody else of the same name may be written of.
+/// An actor that was followed by another one of its name writes nothing.
 void netvm_state::count(const std::string& client, bool counts) {
   auto actors = world_->directory.read();
   if (auto* entry = actors->find(provider_); entry && entry->netvm == netvm_actor{self})
@@ -128,7 +128,8 @@ bool netvm_state::serves() const {
 
 // -- what the provider is told -------------------------------------------------------------------
 
-/// Who asks while it is being told waits for the next round: the records may have changed since.
+/// A request that comes while it is being told waits for the next round: the records may have
+/// changed since.
 void netvm_state::tell_provider() {
   if (to_tell_.empty() || announcing_)
     return;
@@ -216,7 +217,7 @@ void netvm_state::close(bool force, const reply& to) {
   to.ok();
 }
 
-/// Disposables that only wait for somebody keep nobody running.
+/// Preloaded disposables keep no netvm running.
 std::vector<std::string> netvm_state::users() const {
   auto now = world_->look();
   auto result = std::vector<std::string>{};
@@ -226,7 +227,7 @@ std::vector<std::string> netvm_state::users() const {
   return result;
 }
 
-/// The door is open again: whoever waited is let in, if the provider is there.
+/// The door is open again: clients that waited are let in, if the provider is there.
 void netvm_state::open() {
   closing_ = false;
   if (called_for_ && provider_runs())
@@ -255,7 +256,7 @@ void netvm_state::provider_is_up(netvm_life x) {
   if (x == netvm_life::new_one)
     tell_clients_of_end();
   open_unless_closing();
-  call_clients(); // also who was just let in: its record may have led here before
+  call_clients(); // also a client just let in: its record may have led here before
 }
 
 void netvm_state::provider_is_down() {

@@ -62,7 +62,7 @@ private:
   bool called_for_ = false;                     ///< by clients that it could not serve just then
   bool closing_ = false;                        ///< the provider is about to stop
   bool starting_ = false;
-  std::vector<reply> to_tell_; ///< who waits until the provider knows of its clients
+  std::vector<reply> to_tell_; ///< requests that wait until the provider knows of its clients
   bool announcing_ = false;
 };
 

@@ -18,7 +18,7 @@ namespace qubes::actors {
 using model::power;
 
 /// The interface goes where the record says, as soon as that netvm runs. One look at a time: what
-/// happens meanwhile is looked at again before anybody is told.
+/// happens meanwhile is looked at again before a waiter is told.
 void domain_network::sync(std::function<void()> then) {
   waiters_.push_back(std::move(then));
   if (std::exchange(under_way_, true))
@@ -113,7 +113,7 @@ void domain_network::fell(const std::string& netvm) {
 }
 
 /// Adopted, or begun again after a fault: it keeps the interface that it has, gets one that it
-/// lacks as soon as its netvm runs, and starts nobody.
+/// lacks as soon as its netvm runs, and starts no netvm.
 void domain_network::find() {
   under_way_ = true; // nothing moves before it is known what there is
   domain_.world()->holders.doubt(domain_.who());

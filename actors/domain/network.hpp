@@ -27,7 +27,7 @@ public:
                  domain_devices& devices)
       : domain_(domain), entries_(entries), firewall_(firewall), devices_(devices) {}
 
-  /// Once it is known whose network it is.
+  /// Once the domain's name is known.
   void begin() { link_ = std::make_shared<uplink>(domain_.self, domain_.world(), domain_.who()); }
   uplink& link() { return *link_; }
   const uplink& link() const { return *link_; }

@@ -10,8 +10,8 @@
 
 namespace qubes::actors {
 
-/// Writes the domain's rows of the history board, and has them kept for the next daemon. Nobody
-/// waits for that: a file less costs nobody anything but that memory.
+/// Writes the domain's rows of the history board, and has them kept for the next daemon. No request
+/// waits for that: a lost file costs only that memory.
 class domain_operations {
 public:
   explicit domain_operations(domain_core& domain) : domain_(domain) {}

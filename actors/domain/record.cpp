@@ -120,7 +120,7 @@ void domain_record::commit(const commitment& x) {
     prepare_boot(x);
 }
 
-/// Also the same one: whoever chooses it again wants to be connected anew.
+/// Also the same netvm: a client that sets it again wants a new connection.
 bool domain_record::chooses_netvm(const model::change& what) const {
   return std::ranges::any_of(what.edits, [&](auto& x) {
     auto* set = std::get_if<model::set_property>(&x);
@@ -138,8 +138,8 @@ bool domain_record::moves_network(const snapshot& now, const model::change& what
                  && netvm_after(now, what) != link.interface()->netvm));
 }
 
-/// Off the former netvm before the change is made: who is told that a domain is offline must be
-/// able to believe it. What cannot be taken away is a refusal, as in the stock daemon.
+/// Off the former netvm before the change is made: a client that is told that a domain is offline
+/// must be able to believe it. What cannot be taken away is a refusal, as in the stock daemon.
 void domain_record::unplug_before(const commitment& x) {
   domain_.network.link().turn([](auto& link) { link.hold(); });
   auto go_on = [this, x] {

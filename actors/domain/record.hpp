@@ -18,7 +18,7 @@ namespace qubes::actors {
 class domain_state;
 
 /// Owns the changes that wait and the one that is being made. They are made one after the other:
-/// each plan sees the one before. What is not durable has not happened, and nobody was told of it.
+/// each plan sees the one before. What is not durable has not happened, and is told to no client.
 class domain_record {
 public:
   explicit domain_record(domain_state& domain) : domain_(domain) {}

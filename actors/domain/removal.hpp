@@ -10,8 +10,9 @@ namespace qubes::actors {
 
 class domain_state;
 
-/// Owns whether the record is gone, and by whose hand. A removal that has begun is noted on disk,
-/// and ended by the next daemon if not by this one; a life that has begun is ended before.
+/// Owns whether the record is gone, and whether by us or by others. A removal that has begun is
+/// noted on disk, and ended by the next daemon if not by this one; a life that has begun is ended
+/// before.
 class domain_removal {
 public:
   explicit domain_removal(domain_state& domain) : domain_(domain) {}
@@ -27,7 +28,7 @@ public:
   /// The record is gone; `before` has it still.
   void begin(const model::plan& done, const model::system_ptr& before, const reply& to);
 
-  /// Somebody took the record out of the file, or our own removal is under way.
+  /// Another program took the record out of the file, or our own removal is under way.
   void lose_record();
   /// A change is over, during which the record may have been lost.
   void go_on();

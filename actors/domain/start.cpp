@@ -230,7 +230,7 @@ void domain_start::verify_files() {
       failed);
 }
 
-/// What a failed start leaves behind is ended by its uuid: nobody else may have it.
+/// What a failed start leaves behind is ended by its uuid, which no other guest may have.
 void domain_start::look_for_strangers() {
   auto now = domain_.look();
   if (model::abilities_of(now.view(), *domain_.record(now)).xenstore)
@@ -245,7 +245,7 @@ void domain_start::look_for_strangers() {
                           "not started from here",
                           domain_.who(), domain_.uuid()),
               fmt::format("'virsh destroy {}' there ends it", domain_.uuid())});
-        domain_.guest.look_again(); // nobody thought of it while this start was under way
+        domain_.guest.look_again(); // it was not thought of while this start was under way
       },
       [this](const model::error& why) { fail(why); });
 }
@@ -428,7 +428,8 @@ void domain_start::undo_create() {
       });
 }
 
-/// Whoever waits for the start, or has it taken down, hears of that; the next attempt is its own.
+/// A client that waits for the start, or has it taken down, hears of that; the next attempt is its
+/// own.
 void domain_start::take_down_later(const model::error& why) {
   domain_.degrade(domain_core::trouble::start,
                   fmt::format("its start failed and it could not be taken down yet: {}", why.text));
@@ -537,7 +538,7 @@ void domain_start::take_input() {
         [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
 }
 
-/// Whoever asked for the start finds in others' QubesDBs what it brings.
+/// A client that asked for the start finds in others' QubesDBs what it brings.
 void domain_start::tell_others(const std::function<void()>& then) {
   auto now = domain_.look();
   auto* me = domain_.record(now);

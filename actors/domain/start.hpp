@@ -19,7 +19,7 @@ namespace qubes::actors {
 
 class domain_state;
 
-/// Owns the start under way, until it is done or undone. At most one is; who asks meanwhile waits
+/// Owns the start under way, until it is done or undone. At most one is; a request meanwhile waits
 /// for it. Volumes, devices and memory are taken for it alone, and given back when it fails;
 /// nothing of them is touched while a guest of it may live.
 class domain_start {
@@ -44,7 +44,7 @@ public:
   /// Its backend has it no more.
   void required_is_gone(const device_removed& what);
 
-  /// A build whose end nobody heard of may still leave a guest.
+  /// A build whose end was not heard of may still leave a guest.
   bool may_leave_orphan() const { return orphan_possible_; }
   void may_leave_orphan(bool x) { orphan_possible_ = x; }
 
@@ -68,7 +68,7 @@ private:
     bool undo_waits = false;                 ///< for the next of them
     std::shared_ptr<void> memory;            ///< set aside by the memory manager
     start_materials has;
-    std::vector<model::attachment> taken; ///< required devices, which nobody else gets
+    std::vector<model::attachment> taken; ///< required devices, which no other domain gets
     cancellation_ptr cancellation =
         std::make_shared<qubes::cancellation>(); ///< ends long copies, and what it waits for
     std::vector<reply> waiting;

@@ -70,14 +70,14 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
           });
 }
 
-/// There is no guest that could be asked, nor anybody who uses it.
+/// There is no guest that could be asked, nor a domain that uses it.
 void domain_stop::end_start(bool wait, const reply& to) {
   wait ? wait_for(waits_as::kill, to) : to.ok();
   take_down("shut down");
 }
 
-/// Domains whose windows it shows or whose sound it plays keep it running, unless forced. Who uses
-/// it is said before that it is paused, which only those may be that nobody has used yet.
+/// Domains whose windows it shows or whose sound it plays keep it running, unless forced. They are
+/// named before it is refused as paused; a preloaded disposable may be paused.
 void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
   auto now = domain_.look();
   auto* me = domain_.record(now);
@@ -215,7 +215,7 @@ void domain_stop::failed(std::string_view what, const model::error& why) {
                                 model::failure_of(why));
 }
 
-/// A guest that crashed is down as well, and nobody wanted that.
+/// A guest that crashed is down as well, and no request wanted that.
 void domain_stop::remember() {
   if (!run_)
     return;
@@ -314,7 +314,8 @@ void domain_stop::crashed() {
   destroy();
 }
 
-/// Once per life: tells of it, stops its volumes, frees what belonged to it, answers who waited.
+/// Once per life: tells of it, stops its volumes, frees what belonged to it, answers the requests
+/// that waited.
 void domain_stop::stopped() {
   if (domain_.facts().xid < 0)
     return;

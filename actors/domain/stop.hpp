@@ -14,9 +14,9 @@ namespace qubes::actors {
 
 class domain_state;
 
-/// Owns the stop under way, however it began, and who waits for it. A life ends once: its volumes
-/// are stopped after its guest is gone, and everyone who waits is told by the first thing that ends
-/// the wait.
+/// Owns the stop under way, however it began, and the requests that wait for it. A life ends once:
+/// its volumes are stopped after its guest is gone, and each of these requests is told by the first
+/// thing that ends its wait.
 class domain_stop {
 public:
   explicit domain_stop(domain_state& domain) : domain_(domain) {}

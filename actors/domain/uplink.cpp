@@ -51,7 +51,7 @@ model::error uplink::why_nobody(const std::string& netvm) const {
           "try again in a moment; 'qvmctl status' tells why"};
 }
 
-/// It is told by the question; after a refusal nobody counts us for it.
+/// The netvm is told by the question; after a refusal none counts us for it.
 void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad) {
   auto whom = find(netvm);
   if (!whom)

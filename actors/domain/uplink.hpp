@@ -16,7 +16,7 @@ namespace qubes::actors {
 /// must count the domain hear of it at once, and so do those that need not any more.
 class uplink : public std::enable_shared_from_this<uplink> {
 public:
-  /// A netvm counts the domain as its client for as long as somebody holds this.
+  /// A netvm counts the domain as its client for as long as this is held.
   class reservation {
   public:
     reservation() = default;
@@ -53,7 +53,7 @@ public:
   /// Waits until that netvm is up and counts the domain.
   void ask(const std::string& netvm, const joined& ok, const refused& bad);
 
-  /// For an interface of a domain that runs: starts nobody. Refused where that netvm does not
+  /// For an interface of a domain that runs: starts no netvm. Refused where that netvm does not
   /// serve, which calls then when it does.
   void rejoin(const std::string& netvm, const joined& ok, const refused& bad);
 
@@ -66,7 +66,7 @@ private:
   world_ptr world_;
   std::string who_;
   model::uplink facts_;
-  std::map<std::string, netvm_actor> told_; ///< who counts us; another actor of that name does not
+  std::map<std::string, netvm_actor> told_; ///< netvms that count us: these very actors
 };
 
 } // namespace qubes::actors

@@ -48,7 +48,7 @@ void domain_volumes::carry_out(const ask::list_snapshots& x, const reply& to) {
 }
 
 /// As they are known, or by a look. What a guest writes to is looked at again, for the next reader;
-/// before it is there and once it is gone, nobody but a pool does.
+/// before it is there and once it is gone, only a pool does.
 void domain_volumes::with_facts(
     const std::string& volume, const reply& to,
     const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then) {
@@ -165,7 +165,7 @@ void domain_volumes::end_of_import(const std::string& volume) {
   tell_import("end", volume, "success", "False");
 }
 
-/// The record has the size that the volume has; 0 for one that nobody can tell.
+/// The record has the size that the volume has; 0 for an unknown one.
 void domain_volumes::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
   if (bytes == 0)
     return to.ok();
@@ -273,7 +273,7 @@ void domain_volumes::carry_out(const ask::begin_import& x, const reply& to) {
       });
 }
 
-/// Nobody is left who would write to it, or wants it. `then` may look at the volume.
+/// No writer is left, and no client wants it. `then` may look at the volume.
 void domain_volumes::give_up_import(disk_job::volume_target at, const std::function<void()>& then) {
   ask_storage(domain_.self, domain_.world(), std::move(at), disk_job::end_import{.keep = false})
       .then([then](const disk_job::end_import::result&) { then(); },

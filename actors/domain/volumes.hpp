@@ -14,7 +14,7 @@
 namespace qubes::actors {
 
 /// Owns the imports that are under way and the copies to these volumes. The record's size is what
-/// the volume has, after every operation; whoever began an import is owed an end.
+/// the volume has, after every operation; each import that was begun is owed an end.
 class domain_volumes {
 public:
   explicit domain_volumes(domain_core& domain) : domain_(domain) {}
@@ -47,7 +47,7 @@ private:
   void tell_import(const std::string& which, const std::string& volume, const std::string& key,
                    const std::string& text);
 
-  /// Data that somebody else writes to a volume. Who that is cannot be told: each import that was
+  /// Data that another program writes to a volume. Its writer is not known: each import that was
   /// begun is owed an end.
   struct import {
     bool under_way = false;

@@ -36,7 +36,7 @@ outcome<driver_result> carry_out(machinery& with, const driver_job& x) {
       x.what);
 }
 
-/// Refused at once where the agent cannot hear: whoever called it would wait for nothing.
+/// Refused at once where the agent cannot hear: a caller would wait for nothing.
 outcome<driver_result> carry_out_by_agent(machinery& with, const snapshot& now,
                                           const driver_job& x) {
   auto& name = x.about.name;
@@ -63,7 +63,7 @@ bool is_kill(const driver_job& x) {
 
 } // namespace
 
-/// Of a domain that nobody knows any more it is the host's own.
+/// A domain that is not known any more is on the host's own hypervisor.
 model::hypervisor_id driver_calls::place_of(const domain_identity& x) const {
   if (x.at)
     return *x.at;
@@ -130,7 +130,7 @@ void driver_calls::post(std::uint64_t number, driver_job x) {
       driver_.with(), std::move(x), left, std::weak_ptr{driver_.world()}, number);
 }
 
-/// Nobody can say that a guest is gone while a build that was given up still runs.
+/// A guest is not said to be gone while a build that was given up still runs.
 std::optional<model::error> driver_calls::admit(const driver_job& x,
                                                 model::hypervisor_id at) const {
   if (manner_of(x).call.empty())

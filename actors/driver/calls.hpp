@@ -14,14 +14,14 @@ namespace qubes::actors {
 class driver_connections;
 
 /// Owns the calls that have not returned. Each is answered once: by its result, or when the
-/// connection that it needs is lost. Nobody is told that a guest is gone while a build of it runs.
+/// connection that it needs is lost. A guest is not said to be gone while a build of it runs.
 class driver_calls {
 public:
   driver_calls(driver_core& driver, const driver_connections& connections)
       : driver_(driver), connections_(connections) {}
 
   caf::result<driver_result> take(const driver_job& x);
-  /// Answers all who wait for this hypervisor; says what that costs.
+  /// Answers all calls that wait for this hypervisor; says what that costs.
   std::string break_off(model::hypervisor_id at, const std::string& why);
 
 private:

@@ -28,7 +28,7 @@ outcome<void> describe_host(const std::shared_ptr<machinery>& with, const world_
     machine.dom0_memory_mib = *kib / 1024;
   world->machine.update([&](model::host& x) {
     machine.callbacks = std::move(x.callbacks); // the registry's
-    machine.kernels = std::move(x.kernels);     // of whoever watches them
+    machine.kernels = std::move(x.kernels);     // from the actor that watches them
     machine.timezone = std::move(x.timezone);
     x = std::move(machine);
   });

@@ -18,7 +18,7 @@ namespace qubes::actors {
 class driver_calls;
 
 /// Owns the connections, and what is known of the guests behind them. Each domain hears the truth
-/// of its guest when a connection is made; whoever waits for one that is lost is told so.
+/// of its guest when a connection is made; a call that waits for one that is lost is told so.
 class driver_connections {
 public:
   driver_connections(driver_core& driver, driver_calls& calls) : driver_(driver), calls_(calls) {}
@@ -30,13 +30,13 @@ public:
   void lose(model::hypervisor_id at, const std::string& why);
   /// Guests come and go.
   void follow(const news& x);
-  /// Until the host's PCI devices are known again, whoever wants to know asks.
+  /// Until the host's PCI devices are known again, each reader asks for them.
   void learn_pci();
   void agents_are(const std::set<std::string>& names);
 
   /// Nothing while it is connected.
   std::optional<model::error> why_out_of_reach(model::hypervisor_id at) const;
-  /// A guest of this name or uuid on the hypervisor that the domain is not on: somebody else's.
+  /// A guest of this name or uuid on the hypervisor that the domain is not on: not ours.
   std::optional<model::error> find_double(const domain_identity& about,
                                           model::hypervisor_id at) const;
 
@@ -63,7 +63,7 @@ private:
   driver_core& driver_;
   driver_calls& calls_;
   std::array<link, model::hypervisor_count> links_;
-  std::optional<std::set<std::string>> agents_; ///< that are connected, where anybody says so
+  std::optional<std::set<std::string>> agents_; ///< that are connected, where libvirt tells them
   std::uint64_t pci_number_ = 0;                ///< of the last look at the host's PCI devices
   std::size_t untold_ = 0;                      ///< domains that have not heard the truth yet
   std::vector<caf::typed_response_promise<void>> waiting_; ///< for the first attempts

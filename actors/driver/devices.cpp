@@ -51,7 +51,7 @@ outcome<void> same_guest(machinery& with, const domain_identity& about) {
                      fmt::format("this life of domain '{}' is over", about.name));
 }
 
-/// Where the hypervisor finds a PCI device; everybody else knows it by its place.
+/// Where the hypervisor finds a PCI device; all others know it by its place.
 const std::string& address_of(const model::device& x) {
   return x.data.at(0).second;
 }

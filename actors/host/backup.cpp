@@ -34,13 +34,13 @@ namespace {
 /// Progress is told at most as often as this.
 constexpr auto beat = std::chrono::seconds{1};
 
-/// Somebody may have to type it.
+/// A person may have to type it.
 constexpr auto passphrase_patience = std::chrono::minutes{10};
 
 /// How often the time is noted anew because a domain went away in that very moment.
 constexpr auto note_attempts = 3U;
 
-/// Whom a service runs as; in dom0 whoever sits before it.
+/// The user that a service runs as; in dom0 the one at its screen.
 std::string user_of(const model::view& v, const std::string& domain) {
   auto* x = v.system.find(domain);
   auto user = x && !x->is(model::admin_vm) ? model::service_user(v, *x) : std::string{};
@@ -57,7 +57,7 @@ bool lies_in(std::string_view path, std::string_view directory) {
 /// The next thing to write.
 struct backup_state::item {
   backup_part what;
-  model::domain_ptr of{};                          ///< whose it is; null for nobody's
+  model::domain_ptr of{};                          ///< its domain; null for none
   std::optional<disk_job::volume_target> volume{}; ///< where its data comes from
   bool stands_in = false;                          ///< for a domain of which there is nothing else
 };
@@ -80,7 +80,7 @@ struct backup_state::run {
   std::uint64_t total = 0;
   std::uint64_t told = 0;
   std::shared_ptr<void> undumpable = drivers::stay_undumpable(); ///< it has the passphrase
-  bool asking = false; ///< somebody is to give the passphrase
+  bool asking = false; ///< a service is to give the passphrase
   bool any = false;    ///< of the domain under way
   bool over = false;
 };
@@ -199,7 +199,7 @@ void backup_state::measure_volumes(const inventory_ptr& all, std::vector<std::st
           [this, all](const caf::error& why) { not_measured(all, from_caf(why)); });
 }
 
-/// Who was removed meanwhile is left out.
+/// A domain that was removed meanwhile is left out.
 void backup_state::not_measured(const inventory_ptr& all, model::error why) {
   auto who = all->system->find(all->sizes[all->at].first);
   if (auto now = world_->system.read(); now->find_uuid(who->uuid))
@@ -278,7 +278,7 @@ void backup_state::ask_passphrase(const run_ptr& x) {
   auto call = model::service_call{.service = "qubes.BackupPassphrase+" + x->id,
                                   .user = user_of(world_->look().view(), vm)};
   auto withdrawn = std::make_shared<cancellation>();
-  withdrawn->stop = x->stop; // nobody is asked in vain
+  withdrawn->stop = x->stop; // the question ends with the run
   x->asking = true;
   ask_driver(self, world_, {.name = vm},
              job::ask_service{std::move(call), passphrase_patience, withdrawn})
@@ -352,7 +352,7 @@ void backup_state::lay_out(const run_ptr& x, const inventory& found) {
       [this, x](const outcome<void>& begun) {
         if (!begun)
           return end_run(x, tl::unexpected{begun.error()});
-        x->any = true; // qubes.xml belongs to nobody
+        x->any = true; // qubes.xml belongs to no domain
         next(x);
       });
 }
@@ -441,7 +441,7 @@ void backup_state::finish(const run_ptr& x) {
       });
 }
 
-/// The backup is there; who is in it learns when that was. Who is gone by now does not.
+/// The backup is there; its domains learn when that was. Those that are gone by now do not.
 void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   auto now = world_->look();
   auto seconds = fmt::format("{}", world_->wall_s());
@@ -507,7 +507,7 @@ void backup_state::carry_out(const ask::cancel_backup& x, const reply& to) {
 
 void backup_state::break_off(const run_ptr& x) {
   x->stop.request_stop();
-  if (x->asking) // nobody else looks at the stop
+  if (x->asking) // nothing else looks at the stop
     end_run(x, tl::unexpected{drivers::backup_cancelled()});
 }
 

@@ -1,4 +1,4 @@
-// actors/host: what concerns all domains: who there is, disposables, backups, sleep, statistics.
+// actors/host: what concerns all domains: which there are, disposables, backups, sleep, statistics.
 //
 // Backup: what a profile's backup would hold, how large it would be, and the making of it.
 #pragma once

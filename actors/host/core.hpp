@@ -26,7 +26,7 @@ public:
   using planner = std::function<model::plan(const model::view&)>;
   /// Changes of the host's record are made one after the other: each plan sees the one before.
   virtual void change(planner what, const reply& to) = 0;
-  /// Actors for whom there are records, and for nobody else. Returns what it looked at.
+  /// Gives each record its actors, and ends all others. Returns what it looked at.
   virtual snapshot align() = 0;
   /// `DOMAIN:VOLUME` each, of domains that are being created.
   virtual std::vector<std::string> being_created_in(std::string_view pool) const = 0;

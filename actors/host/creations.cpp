@@ -100,7 +100,8 @@ void creations::hand_out(const ask::create& x, const reply& to) {
           [fresh](const caf::error&) { fresh(); });
 }
 
-/// A name is free when its last owner's actor has ended, of whom the news may be behind this order.
+/// A name is free when its last owner's actor has ended. The news of that end may come after this
+/// order.
 void creations::carry_out(const ask::create& x, const reply& to) {
   auto now = host_.align();
   auto& request = x.request;
@@ -150,8 +151,8 @@ void creations::fill_private_volume(const pending& x) {
             });
 }
 
-/// The disks are there. Each commit writes the whole store: while more are on their way, those who
-/// are first have patience.
+/// The disks are there. Each commit writes the whole store: while more are on their way, the first
+/// ones have patience.
 void creations::present(const pending& x) {
   pending_.push_back(x);
   arrived();

@@ -42,7 +42,7 @@ std::string text_of(double seconds) {
   return fmt::format("{}", seconds);
 }
 
-/// Gone, down, or not what its template makes today. One that runs has been taken by somebody.
+/// Gone, down, or not what its template makes today. One that runs has been taken.
 bool is_stale(const model::view& v, const model::domain* x) {
   auto state = x ? v.facts(*x).state : power::halted;
   return state == power::halted || (state == power::paused && model::outdated(v, *x));
@@ -150,7 +150,7 @@ void disposables_state::wake_up() {
     }
 }
 
-/// Whoever asks has waited for what comes first: the domains that start with the host.
+/// A request to fill has waited for what comes first: the domains that start with the host.
 void disposables_state::fill_now(const std::string& base) {
   auto now = world_->look();
   for (auto& x : now.system->domains)
@@ -236,7 +236,7 @@ void disposables_state::try_again(const std::string& base) {
 
 /// Memory in use is not taken from running domains for those that only wait.
 void disposables_state::make_room_for(const std::string& base, std::size_t want) {
-  being_made_[base] += want; // nobody else fills the same gap meanwhile
+  being_made_[base] += want; // the same gap is not filled twice
   auto go = [this, base, want](std::size_t can) {
     being_made_[base] -= want - can;
     for (auto i = std::size_t{0}; i < can; ++i)
@@ -391,8 +391,8 @@ void disposables_state::given_up(const std::string& base, const std::string& who
   try_again(base);
 }
 
-/// Off the list first, so that nobody is given one that is about to go. Those that are promised or
-/// given stay, and so does one that somebody let go on.
+/// Off the list first, so that no client is given one that is about to go. Those that are promised
+/// or given stay, and so does one that was let go on.
 void disposables_state::discard(const std::string& base, const std::vector<std::string>& names) {
   auto now = world_->look();
   auto going = std::vector<std::string>{};
@@ -408,7 +408,7 @@ void disposables_state::discard(const std::string& base, const std::vector<std::
     take_off(base, going);
 }
 
-/// They are nobody's.
+/// They belong to no client.
 void disposables_state::take_off(const std::string& base, const std::vector<std::string>& going) {
   commit(
       [base, going](const model::view& v) {
@@ -514,7 +514,7 @@ void disposables_state::take(const std::string& base, const std::string& creator
       });
 }
 
-/// Somebody let one of the list go on, by whatever means.
+/// One of the list was let go on, by whatever means.
 void disposables_state::used(const std::string& who) {
   auto now = world_->look();
   auto* x = now.find(who);

@@ -29,7 +29,7 @@ private:
   using planner = std::function<model::plan(const model::view&)>;
   using then_do = std::function<void(bool)>; ///< whether it succeeded
 
-  /// One that was made before anybody asked for it.
+  /// One that was made before a client asked for it.
   struct one {
     std::string base;
     std::string uuid; ///< its name may be another's later

@@ -75,8 +75,8 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 
 // -- going to sleep ------------------------------------------------------------------------------
 
-/// Who rested before is noted first, so that a restart of the daemon in between forgets nobody.
-/// Disposables that only wait for somebody are not kept over it.
+/// Domains that rested before are noted first, so that a restart of the daemon in between forgets
+/// none. Preloaded disposables are not kept over it.
 void sleep_state::carry_out(const ask::suspend_host&, const reply& to) {
   self->send(world_->disposables, atom::gone_v, std::string{});
   ask_driver(self, world_, {}, job::note_paused{fmt::format("{}", fmt::join(those(rests), "\n"))})
@@ -160,7 +160,7 @@ void sleep_state::ask_at_once(const order& what, const names& whom, report_of_al
   done();
 }
 
-/// Who is not there any more need not be asked.
+/// A domain that is not there any more need not be asked.
 void sleep_state::ask(order what, const std::string& whom) {
   auto actors = world_->directory.read();
   auto* entry = actors->find(whom);
@@ -185,7 +185,7 @@ void sleep_state::answered(const answer& x) {
   done();
 }
 
-/// It may hang, or its actor is no more: nobody waits longer for somebody else's guest.
+/// It may hang, or its actor is no more: the others wait no longer for this guest.
 void sleep_state::overdue(std::uint64_t ticket) {
   if (auto i = open_.find(ticket); i != open_.end())
     answered({ticket,

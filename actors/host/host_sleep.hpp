@@ -23,7 +23,7 @@ public:
 
 private:
   using names = std::vector<std::string>;
-  /// Told once every domain has answered: who could not, and why.
+  /// Told once every domain has answered: which ones could not, and why.
   using report_of_all = std::function<void(names failures)>;
 
   void obey(const order& x, const reply& to);

@@ -25,7 +25,7 @@ void volume_offers::carry_out(const ask::offer_volume& x, const reply& to) {
     token += letters[host_.world()->chance() % letters.size()];
   offers_[token] = {.domain = x.domain, .uuid = from->uuid, .volume = x.volume};
   offered_.push_back(token);
-  while (offered_.size() > most_offers) { // nobody came for the oldest
+  while (offered_.size() > most_offers) { // no client came for the oldest
     offers_.erase(offered_.front());
     offered_.pop_front();
   }

@@ -9,7 +9,8 @@
 
 namespace qubes::actors {
 
-/// Owns the offers: who knows a token may have a copy once. The oldest go when there are too many.
+/// Owns the offers: a client that knows a token may have a copy once. The oldest go when there are
+/// too many.
 class volume_offers {
 public:
   explicit volume_offers(host_core& host) : host_(host) {}

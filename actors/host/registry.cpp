@@ -58,7 +58,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](atom::start) -> caf::result<void> {
         align();
         review_firewalls();
-        // Nobody is served before it is done: a change of autostart that came first would be
+        // No client is served before it is done: a change of autostart that came first would be
         // undone.
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         align_boot([to]() mutable { deliver(to); });
@@ -229,7 +229,7 @@ std::set<std::string> registry_state::who_starts_with_host() const {
   return result;
 }
 
-/// Most changes are about one record and move nobody: those must be passed over quickly.
+/// Most changes are about one record and move no actor: those must be passed over quickly.
 snapshot registry_state::align() {
   auto now = world_->look();
   if (stopping_)
@@ -373,15 +373,15 @@ domain_actor registry_state::spawn_domain(const std::string& name, const std::st
   return result;
 }
 
-/// Its clients tell one that follows another who they are.
+/// Clients of a netvm join an actor that follows another.
 netvm_actor registry_state::spawn_netvm(const std::string& name) {
   if (restarts_.contains(netvm_part(name)))
     self->send(self, atom::reload_v);
   return self->spawn<caf::monitored>(netvm, world_, name);
 }
 
-/// An actor ended: of its own fault it is spawned again from its record and told the truth; nobody
-/// else notices.
+/// An actor ended: of its own fault it is spawned again from its record and told the truth; others
+/// do not notice.
 void registry_state::lost(const caf::down_msg& x) {
   if (stopping_)
     return;

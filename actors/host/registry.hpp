@@ -88,7 +88,7 @@ private:
   bool stopping_ = false;
   model::system_ptr aligned_;                  ///< what the directory was made from
   std::set<std::string, std::less<>> waiting_; ///< in there, and not yet in the directory
-  bool untold_ = false; ///< nobody tells those who get their actors now what the hypervisor has
+  bool untold_ = false; ///< actors made from now on are not told what the hypervisor has
   std::map<std::string, directory::entry, std::less<>> leaving_; ///< record gone, work not yet
   std::map<std::string, restarts> restarts_;                     ///< by part, e.g. "domain work"
 };

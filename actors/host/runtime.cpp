@@ -17,8 +17,8 @@ namespace qubes::actors {
 
 namespace {
 
-/// The few without whom nothing works: when one dies of a fault, the daemon ends at once and the
-/// service manager starts it anew from what is durable.
+/// The few actors without which nothing works: when one dies of a fault, the daemon ends at once
+/// and the service manager starts it anew from what is durable.
 class watcher : public caf::event_based_actor {
 public:
   watcher(caf::actor_config& config, std::vector<caf::actor_addr> vital)

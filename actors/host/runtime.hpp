@@ -33,10 +33,10 @@ struct parts {
 
 class runtime {
 public:
-  /// Reads qubes.xml and spawns all actors; nobody acts yet. Fails when there is no usable file.
+  /// Reads qubes.xml and spawns all actors; none acts yet. Fails when there is no usable file.
   static model::outcome<std::unique_ptr<runtime>> open(caf::actor_system& in, parts with);
 
-  /// Ends whoever is still there.
+  /// Ends the actors that are still there.
   ~runtime();
 
   runtime(const runtime&) = delete;

@@ -48,7 +48,7 @@ void stats_state::look_later(std::chrono::milliseconds wait) {
   self->delayed_send(self, wait, atom::tick_v, ++round_);
 }
 
-/// One hypervisor that does not answer takes nothing from those who hear of the other.
+/// One hypervisor that does not answer takes nothing from subscribers to the other.
 void stats_state::look() {
   if (subscribers_.empty())
     return;

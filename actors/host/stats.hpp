@@ -1,4 +1,4 @@
-// Stats: one look at the hypervisor per interval for all who want to know, none when nobody does.
+// Stats: one look at the hypervisor per interval for all subscribers, none when there are none.
 #pragma once
 
 #include "actors/api/events.hpp"

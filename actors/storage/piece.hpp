@@ -37,7 +37,7 @@ struct piece {
   const pool_reply to;
   std::optional<volume_turn> at; ///< of a job about a volume
   const std::string key;         ///< of its strand; "" for no order
-  const cancellation_ptr owner;  ///< of whoever may break it off, and hears that it gets on
+  const cancellation_ptr owner;  ///< of the actor that may break it off, and hears that it gets on
   std::string other{};
   std::int64_t since_us = 0;
   bool at_work = false;

@@ -112,7 +112,7 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::resize_vo
   });
 }
 
-/// What somebody writes to it meanwhile would undo what is done now.
+/// What a writer puts into it meanwhile would undo what is done now.
 outcome<void> end_import_first(disks& d, const volume_turn& at, const supervision& watch) {
   auto ended = at.import ? d.end_import(*at.system, at.it, false, watch) : outcome<void>{};
   at.import_ended = ended.has_value();
@@ -127,7 +127,7 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::clear_vol
       .map([&] { return size_if_known(d, at); });
 }
 
-/// Who is refused ends nothing.
+/// A request that is refused ends nothing.
 outcome<void> check_revision(disks& d, const volume_turn& at, const std::string& wanted) {
   auto has = d.look(*at.system, *at.owner, at.it);
   if (!has)

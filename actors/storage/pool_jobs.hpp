@@ -13,7 +13,7 @@
 
 namespace qubes::actors {
 
-/// Data that somebody else writes to a volume.
+/// Data that another program writes to a volume.
 struct data_import {
   std::uint64_t bytes = 0;   ///< as many will come
   std::uint64_t resized = 0; ///< the size its volume was given meanwhile; 0 for none
@@ -33,7 +33,7 @@ struct volume_turn {
 model::outcome<pool_result> do_job(drivers::disks& with, const pool_job& x, const volume_turn* at,
                                    const drivers::supervision& watch);
 
-/// Takes back what was done, and found, and nobody waits for any more.
+/// Takes back what was done, and found, when no request waits for it any more.
 void undo_job(drivers::disks& with, const pool_job& x, const volume_turn* at,
               const pool_result& found);
 

@@ -189,8 +189,8 @@ storage_state::~storage_state() {
     caf::anon_send_exit(x, caf::exit_reason::user_shutdown);
 }
 
-/// What an earlier daemon had begun to remove goes first. Readers find the volumes known. What
-/// cannot be looked at, whoever asks for it hears of.
+/// Removals that an earlier daemon began go first. Readers find the volumes known. A volume that
+/// cannot be looked at is told to the requests that ask for it.
 void storage_state::survey() {
   hand_on(homes, typed_disk_job{all_directories{}, disk_job::list_removals{}},
           [this](const outcome<disk_job::list_removals::result>& found) {
@@ -212,7 +212,8 @@ void storage_state::survey() {
               [](const auto&) {});
 }
 
-/// A daemon, or an actor, died in the middle of these. Whose record is there was not removed.
+/// A daemon, or an actor, died in the middle of these. A domain whose record is there was not
+/// removed.
 void storage_state::end_removals(const std::vector<model::domain>& found) {
   auto now = world_->system.read();
   for (auto& it : found) {
@@ -262,7 +263,7 @@ void storage_state::align(const model::system& now) {
   }
 }
 
-/// Whoever waited for it has an answer already; nobody else notices.
+/// Requests that waited for it have an answer already; others do not notice.
 void storage_state::lost(const caf::down_msg& x) {
   auto i = std::ranges::find(pools_, x.source, [](auto& y) { return y.second.address(); });
   if (i == pools_.end())
@@ -372,7 +373,7 @@ storage_state::removal(domain_target of, std::function<void(const outcome<void>&
       lined_up);
 }
 
-/// The creations and removals of one name follow one another, whoever asked for them.
+/// The creations and removals of one name follow one another, whichever request they are of.
 void storage_state::line_up(const domain_work_ptr& x) {
   auto& line = lives_[x->of.domain->name.str()];
   line.push_back(x);

@@ -136,7 +136,8 @@ void storage_pool_state::fill(queue& in) {
 
 // -- in the volume's turn -------------------------------------------------------------------------
 
-/// Whoever reads of it may go on; who comes later finds it gone. Others have its turn meanwhile.
+/// A read under way may go on; a later one finds the volume gone. Other work has the volume's turn
+/// meanwhile.
 void storage_pool_state::wait_for_readers(const piece_ptr& x) {
   x->waits = false;
   leave_strand(x);
@@ -180,7 +181,7 @@ void storage_pool_state::begin(const piece_ptr& x) {
   arm();
 }
 
-/// Runs on a storage thread; nobody hears more than one piece of news per second and work.
+/// Runs on a storage thread; a listener hears no more than one piece of news per second and work.
 supervision storage_pool_state::watch(const piece_ptr& x) const {
   if (!x->at)
     return {.stop = x->signs->stop.get_token()};
@@ -239,7 +240,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
     self->quit();
 }
 
-/// Whoever wanted it was told that it failed.
+/// Its asker was told that it failed.
 void storage_pool_state::take_back(const piece_ptr& x, const pool_result& found) {
   spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x, pool_), x->how.word);
   off_thread(
@@ -259,7 +260,7 @@ bool storage_pool_state::may_change(const piece& x) const {
   return !only_looks && !pool_.empty();
 }
 
-/// Whoever is told of an end reads nothing from before it, of the volume or of its pool.
+/// An actor that is told of an end reads nothing from before it, of the volume or of its pool.
 void storage_pool_state::note_change(const piece& x) {
   if (!may_change(x))
     return;
@@ -291,7 +292,7 @@ void storage_pool_state::note_facts(const piece& x, const outcome<pool_result>& 
              x.what.what);
 }
 
-/// What has become of a volume is known before anybody asks; where more is to be done to it, after
+/// What has become of a volume is known before a client asks; where more is to be done to it, after
 /// that.
 void storage_pool_state::look_again(const piece& x) {
   if (leaving_ || !x.at || !may_change(x) || x.is<disk_job::remove_volume>()
@@ -366,7 +367,7 @@ void storage_pool_state::look_for_overdue() {
   arm();
 }
 
-/// Its thread may never come back: nobody waits for it, and nothing more is done to its volume.
+/// Its thread may never come back: no request waits for it, and nothing more is done to its volume.
 void storage_pool_state::give_up(const piece_ptr& x) {
   x->given_up = true;
   note_change(*x);

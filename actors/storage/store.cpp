@@ -181,7 +181,7 @@ void store_state::publish(model::system_ptr next) {
 
 // -- the file as others left it ----------------------------------------------------------------
 
-/// Whoever reads of it in the log finds it in `status` as well.
+/// A finding in the log is found in `status` as well.
 void tell_findings(world& in, std::vector<model::xml::finding> all) {
   auto told = std::make_shared<const std::vector<model::xml::finding>>(std::move(all));
   in.findings.write(told);
@@ -222,7 +222,7 @@ caf::result<void> store_state::reload() {
   return to;
 }
 
-/// Once for all who have asked by now.
+/// Once for all requests so far.
 void store_state::reread() {
   busy_ = true;
   off_thread(

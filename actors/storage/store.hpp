@@ -16,7 +16,7 @@ namespace qubes::actors {
 /// What was wrong with a qubes.xml that was read: in the log, and for `status`.
 void tell_findings(world& in, std::vector<model::xml::finding> all);
 
-/// The file was written: what was lost by that is nobody's concern any more.
+/// The file was written: what was lost by that concerns no client any more.
 void forget_lost(world& in);
 
 /// The disk's side of the store: the file, its generations, and the stamp by which a foreign
@@ -45,8 +45,8 @@ public:
   model::outcome<foreign> reread(const model::host& machine);
   void adopt(const foreign& x);
 
-  /// Makes `x` the content of qubes.xml, durably; the former one is a generation.
-  /// Refuses when somebody else wrote the file since, and what could not be loaded again.
+  /// Makes `x` the content of qubes.xml, durably; the former one is a generation. Refuses when
+  /// another program wrote the file since, and what could not be loaded again.
   model::outcome<void> save(const model::system& x);
 
   /// Keeps what was saved last as a generation. Until then it is one when the next is saved.
@@ -58,7 +58,7 @@ public:
   /// The generation that was loaded for want of a usable qubes.xml; "" once there is one.
   const std::string& running_on() const { return running_on_; }
 
-  /// Somebody else wrote the file since our last load or save.
+  /// Another program wrote the file since our last load or save.
   bool changed_by_others();
 
   static constexpr auto file = "qubes.xml";
@@ -98,7 +98,7 @@ public:
 private:
   using promise = caf::typed_response_promise<model::system_ptr>;
 
-  /// A change and who waits for it.
+  /// A change and the request that waits for it.
   struct pending {
     model::change what;
     std::string caller;

@@ -147,8 +147,8 @@ outcome<void> store_file::check_stamp() {
                      "send qvmd SIGHUP to adopt the file as it is, or put the old one back");
 }
 
-/// The directory is made anew, and a name that somebody else has taken is passed over: neither may
-/// keep an acknowledgement from its client for good.
+/// The directory is made anew, and a name that another file has is passed over: neither may keep an
+/// acknowledgement from its client for good.
 outcome<void> store_file::find_free_generation() {
   if (auto made = disk_->make_directory(generations_directory); !made)
     return made;
@@ -174,8 +174,8 @@ outcome<void> store_file::keep_former() {
   return {};
 }
 
-/// A copy, not a second name: who writes into the file would write into both. It is not waited for
-/// until it lasts: the file itself does.
+/// A copy, not a second name: a program that writes into the file would write into both. It is not
+/// waited for until it lasts: the file itself does.
 outcome<void> store_file::keep_present() {
   if (!stamp_ || recent_ == 0 || is_kept_ || !text_)
     return {};

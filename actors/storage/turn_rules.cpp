@@ -99,7 +99,7 @@ outcome<void> turn_rules::judge_source(piece& x, const snapshot& now) {
   return model::check_readable(now.view(), *owner, *it);
 }
 
-/// Only one writes to a volume from outside, and it is known who.
+/// One writer only writes to a volume from outside, and its import is known.
 outcome<void> turn_rules::judge_import(piece& x) const {
   if (!x.at)
     return {};
@@ -129,7 +129,7 @@ outcome<void> turn_rules::judge_import(piece& x) const {
                     x.what.what);
 }
 
-/// Readers and those who change what is read keep each other out, in every pool alike.
+/// Readers, and work that changes what is read, keep each other out, in every pool alike.
 outcome<void> turn_rules::reserve_contents(piece& x) const {
   using use = content_uses::use;
   auto& contents = world_->contents;

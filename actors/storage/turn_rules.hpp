@@ -1,5 +1,5 @@
-// What is looked at when a piece of work has its turn: the volume as it is then, and who else uses
-// what is in it.
+// What is looked at when a piece of work has its turn: the volume as it is then, and what other
+// work uses its contents.
 #pragma once
 
 #include "actors/common/world.hpp"

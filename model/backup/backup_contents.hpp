@@ -30,7 +30,8 @@ struct backed_up {
 /// Where the archive has it; dom0 is the home directory of its user.
 std::string path_in_backup(const domain& x, std::string_view home);
 
-/// The system as a restore wants to read it: features say who is there, where, and how large.
+/// The system as a restore wants to read it: features say which domains are there, where, and how
+/// large.
 system with_contents(const system& all, const std::vector<backed_up>& those);
 
 } // namespace qubes::model

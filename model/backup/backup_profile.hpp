@@ -31,10 +31,11 @@ outcome<backup_profile> read_backup_profile(std::string_view text);
 /// One that can be followed here: its destination is there.
 outcome<backup_profile> parse_backup_profile(const system& all, std::string_view text);
 
-/// Somebody must know the passphrase before a backup can be made.
+/// A backup can be made only when the profile has the passphrase or names a domain that knows it.
 outcome<void> check_passphrase(const system& all, const backup_profile& x);
 
-/// Whoever takes or opens it must run here, and what is read must not change meanwhile.
+/// The domains that take the backup and know its passphrase must run here, and what is read must
+/// not change meanwhile.
 outcome<void> check_makeable(const view& v, const backup_profile& x);
 
 /// The one line that a profile or a service gave.

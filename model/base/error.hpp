@@ -50,9 +50,9 @@ enum class errc : std::uint8_t {
   backup_cancelled,
   storage,
   storage_stuck, ///< work on a volume did not end in time; the volume is marked failed
-  store,         ///< qubes.xml could not be written, or somebody else changed it
+  store,         ///< qubes.xml could not be written, or another program changed it
   hypervisor,    ///< the hypervisor refused, failed or is out of reach
-  timed_out,     ///< nobody answered in time; the outcome is not known
+  timed_out,     ///< no answer came in time; the outcome is not known
   internal,      ///< a fault of qvmd itself
 };
 

@@ -10,7 +10,7 @@ namespace qubes::model {
 
 enum class klass : std::uint8_t { app, template_vm, standalone, admin, disp, remote };
 
-/// Who carries a property. Combines with `|`.
+/// What carries a property. Combines with `|`.
 enum holder : std::uint8_t {
   app_vm = 1,
   template_class = 2,

@@ -11,7 +11,7 @@
 
 namespace qubes::model {
 
-/// Who computes with a number sees none beyond +-2^40; nothing that is counted here comes near.
+/// Arithmetic sees no number beyond +-2^40; nothing that is counted here comes near.
 inline constexpr auto integer_limit = std::int64_t{1} << 40;
 
 /// The longest number a client may write.

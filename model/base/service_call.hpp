@@ -7,7 +7,7 @@
 
 namespace qubes::model {
 
-/// Qrexec's word for the user whom a domain's own programs run as.
+/// Qrexec's word for the user that a domain's own programs run as.
 inline constexpr auto default_user = "DEFAULT";
 
 /// Where qrexec looks for rules.

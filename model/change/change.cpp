@@ -48,7 +48,7 @@ public:
   system now;
 
 private:
-  /// What could not be understood of the file has no say once somebody says something else.
+  /// An entry of the file that was not understood has no say once another value is set.
   void forget_kept(const std::string& owner, std::string_view list, std::string_view name) {
     if (owner.empty())
       std::erase_if(now.quarantine,
@@ -273,8 +273,8 @@ std::set<std::string_view> owners_of_tags(const change& what) {
   return result;
 }
 
-/// Tags follow what was planned at the same time as well: who takes a default over, or was thought
-/// to, may be another by now.
+/// Tags follow what was planned at the same time as well: the domains that take a default over may
+/// be others by now.
 void refresh_tags(editor& at, const view& v, const change& what, std::string_view owner,
                   std::string_view property) {
   auto followed = followed_property(property);

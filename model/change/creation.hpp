@@ -20,7 +20,7 @@ struct creation {
   placement where;
   std::string creator;     ///< domain that asks
   bool disposable = false; ///< removes itself when it has shut down
-  bool preloaded = false;  ///< made before anybody asks for one
+  bool preloaded = false;  ///< made before a client asks for one
 };
 
 /// admin.vm.Create.CLASS and, `with_pools`, admin.vm.CreateInPool.CLASS. The payload is made of

@@ -56,7 +56,7 @@ public:
   /// Only what was announced so far, and the refusal.
   plan refuse(error why) &&;
 
-  /// A refusal that nobody hears of but the client.
+  /// A refusal that only the client hears of.
   static plan refuse_quietly(error why);
 
   /// The refusal of an included consequence.

@@ -1,4 +1,4 @@
-// Tags that tell others by whom a domain is shown, heard and relayed (spec/app.md §9).
+// Tags that tell which domains show, play and relay a domain (spec/app.md §9).
 #pragma once
 
 #include "model/system/view.hpp"
@@ -21,8 +21,8 @@ void set_follower_tags(const view& v, domain& x);
 /// The property because of which the domain has this tag; "" for none.
 std::string_view followed_by(const view& v, const domain& x, std::string_view tag);
 
-/// The same for those properties alone whose domain has no tag yet; true when there were any. What
-/// somebody wrote beside the right tag stays.
+/// The same for those properties alone whose domain has no tag yet; true when there were any. A tag
+/// that was written beside the right one stays.
 bool mend_follower_tags(const view& v, domain& x);
 
 } // namespace qubes::model

@@ -15,7 +15,7 @@ namespace qubes::model {
 /// A board where nothing runs; what is durable does not depend on live facts.
 const live_board& nobody_runs();
 
-/// Properties that tell who a domain is. They come with the record and never change.
+/// Properties that tell which domain it is. They come with the record and never change.
 bool is_identity(std::string_view property) noexcept;
 
 /// Why a record cannot join the system: its name, qid or uuid is taken, also by one that is set
@@ -40,22 +40,23 @@ std::string_view why_unused(const view& v, const domain& x, std::string_view pro
 /// A domain that is used does not become one that is removed when it stops.
 outcome<void> check_stays(const subject& who);
 
-/// Nobody is connected to a domain that stops providing network, or is to go when it stops.
+/// No domain is connected to one that stops providing network, or is to go when it stops.
 outcome<void> check_clients(const subject& who);
 
-/// Who uses `who` as a template of disposables although it is none.
+/// Domains that use `who` as a template of disposables although it is none.
 std::vector<use> misplaced_disposable_users(const subject& who);
 
-/// Who has this label. These and the following tell of records that are set aside as well.
+/// Domains with this label. These and the following tell of records that are set aside as well.
 std::vector<use> users_of_label(const system& all, std::string_view name);
 
-/// Who names this domain, in a stored property or as the backend of a device.
+/// Domains, properties and devices that name this domain.
 std::vector<use> users_of_domain(const system& all, std::string_view name);
 
 /// Records that are set aside and name this domain.
 std::vector<use> users_set_aside(const system& all, std::string_view name);
 
-/// Who has volumes in this pool, and which default property leads to it (spec/app.md §3).
+/// Domains that have volumes in this pool, and the default properties that lead to it (spec/app.md
+/// §3).
 std::vector<use> users_of_pool(const view& v, std::string_view name);
 
 } // namespace qubes::model

@@ -25,8 +25,8 @@ bool contains(const std::array<std::string_view, N>& all, std::string_view name)
   return std::find(all.begin(), all.end(), name) != all.end();
 }
 
-/// Guards of these refuse after the request was announced; other guards refuse before anybody
-/// hears.
+/// Guards of these refuse after the request was announced; other guards refuse before an event is
+/// sent.
 constexpr auto announced_first = std::array<std::string_view, 5>{
     "default_kernel", "kernel", "maxmem", "template", "template_for_dispvms"};
 
@@ -109,7 +109,7 @@ std::string name_of(const domain* owner) {
 
 void store(draft& to, const turn& x) {
   auto now = stored_value(to.v, x.owner, x.name);
-  auto again = x.name == "netvm"; // whoever chooses the same one wants to be connected anew
+  auto again = x.name == "netvm"; // to set the same one asks for a new connection
   if (!now || *now != *x.next || again)
     to.edit(set_property{name_of(x.owner), std::string{x.name}, *x.next});
 }

@@ -1,4 +1,4 @@
-// Disposables that wait ready before anybody asks for one (spec/vm-classes.md §7): how many, which
+// Disposables that wait ready before a client asks for one (spec/vm-classes.md §7): how many, which
 // are still good, and how their records change.
 #pragma once
 
@@ -16,16 +16,16 @@ namespace qubes::model {
 /// Names that a disposable template keeps ready, oldest first.
 std::vector<std::string> preloaded(const domain& base);
 
-/// Whose a disposable is that was made before anybody asked for one.
+/// The owner of a disposable that was made before a client asked for one.
 enum class preload_stage : std::uint8_t {
   making,   ///< of its template, not ready yet
   ready,    ///< of its template, and waits
   promised, ///< to a client, until it runs
-  given,    ///< its user's: nobody here touches it any more
-  dying,    ///< nobody's, until its record is gone
+  given,    ///< its user's: nothing here touches it any more
+  dying,    ///< no client's, until its record is gone
 };
 
-/// Only what nobody was promised can be let go.
+/// Only a disposable that was not promised can be let go.
 constexpr bool may_become(preload_stage from, preload_stage to) noexcept {
   using enum preload_stage;
   switch (from) {
@@ -56,8 +56,8 @@ std::vector<std::string> readiness_services(const view& v, const domain& x);
 /// It was still being made ready.
 bool is_unfinished(const domain& x);
 
-/// It was made before anybody asked, is on no list, and was given to nobody: a daemon died between
-/// two of its stages.
+/// It was made before a client asked, is on no list, and was given to no client: a daemon died
+/// between two of its stages.
 bool is_stray(const view& v, const domain& x);
 
 /// Whether a running disposable of the list can be handed out.
@@ -87,11 +87,11 @@ void begin_preload(domain& x);
 plan plan_preload_begun(const view& v, const domain& x);
 /// It waits, paused.
 plan plan_preload_ready(const view& v, const domain& x);
-/// It leaves the list for whoever asked. `creator` "" for nobody.
+/// It leaves the list for a client. `creator` "" for none.
 plan plan_preload_taken(const view& v, const domain& x, std::string_view creator);
 /// It runs for its user.
 plan plan_preload_used(const view& v, const domain& x);
-/// These leave the list, and are nobody's; some may be gone already.
+/// These leave the list, and belong to no client; some may be gone already.
 plan plan_preload_delisted(const view& v, const domain& base,
                            const std::vector<std::string>& names);
 

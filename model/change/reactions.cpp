@@ -133,7 +133,7 @@ void follow_with_tag(draft& to, const turn& x) {
     to.add_tag(*x.owner, wanted);
 }
 
-/// A default was set: whoever takes it over behaves as if its own property had been set.
+/// A default was set: each domain that takes it over behaves as if its own property had been set.
 void set_on_users(draft& to, const turn& x, std::string_view property) {
   for (auto user : at_default(to.v, property)) {
     react_to_set(to, {user, property, x.old, x.next});

@@ -32,7 +32,7 @@ std::vector<std::string> own_disks(const view& v, const domain& x);
 /// Refuses the name of a disk that the domain has by itself.
 outcome<void> check_not_own(const view& v, const domain& owner, std::string_view name);
 
-/// No disk that is assigned to somebody has a name of its owner's own disks.
+/// No disk that is assigned to a domain has a name of the domain's own disks.
 outcome<void> check_disk_names(const view& v);
 
 /// Refuses what could not be written down again or could never be attached: names, options, a

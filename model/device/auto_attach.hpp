@@ -1,5 +1,5 @@
 // Devices that come to a domain by themselves: which of its assignments speaks of a device, and
-// whom a new device is for (spec/devices.md §2, §7).
+// which domains a new device is for (spec/devices.md §2, §7).
 #pragma once
 
 #include "model/device/device.hpp"
@@ -9,7 +9,7 @@
 
 namespace qubes::model {
 
-/// Whether the assignment speaks of this device. One that nobody knows is matched by its port only.
+/// Whether the assignment speaks of this device. An unknown device is matched by its port only.
 bool matches(const assignment& x, const device& it);
 
 /// The most specific assignment by which a domain wants the device; null when it does not.

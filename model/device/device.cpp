@@ -279,7 +279,7 @@ std::string print_attached(const attachment& x, std::string_view frontend, const
   append(text, "frontend_domain", frontend);
   if (by)
     append_options(text, by->options);
-  else if (x.kind != "pci") // as after a restart, when nobody knows them any more
+  else if (x.kind != "pci") // as after a restart, when they are not known any more
     append_options(text, x.options);
   return fmt::format("{}+{}:{} {}\n", x.backend, x.port, x.identity, text);
 }

@@ -26,7 +26,7 @@ bool has_usb_parts(std::string_view kind, const listing& entries);
 /// `WIDTHxHEIGHTxRATE`.
 bool is_camera_format(std::string_view text);
 
-/// The only one there is; everybody's audiovm may let it in.
+/// The only one there is; the audiovm of any domain may let it in.
 device microphone();
 
 } // namespace qubes::model

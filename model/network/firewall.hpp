@@ -39,7 +39,7 @@ struct firewall_rule {
 
 using firewall_rules = std::vector<firewall_rule>;
 
-/// What holds while nobody said anything, and what holds when nobody knows what was said.
+/// What holds while no rules were ever set, and what holds when the set ones cannot be read.
 firewall_rules accept_all();
 firewall_rules drop_all();
 

@@ -19,7 +19,7 @@ enum class uplink_state : std::uint8_t {
   let_in,  ///< ... and the netvm of the record was up for it
   loose,   ///< a guest without an interface
   plugged, ///< ... with one
-  stale,   ///< ... with one that serves nobody any more
+  stale,   ///< ... with one that serves no more
 };
 
 /// What happens to an uplink.

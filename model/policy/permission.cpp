@@ -33,7 +33,7 @@ bool own_feature_name(std::string_view name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-/// Who made a domain is not for others to say.
+/// The creator of a domain is not for others to say.
 bool origin(std::string_view tag) {
   return tag.starts_with("created-by-");
 }

@@ -1,4 +1,4 @@
-// model/policy: who may ask for what.
+// model/policy: what each caller may ask for.
 //
 // What a caller may not do, and what it may see, whatever qrexec let through
 // (spec/admin-api.md A5, spec/events.md §2.6).
@@ -30,7 +30,7 @@ private:
   policy_filter filter_;
 };
 
-/// Who listens to events, to which, and under the policy of the moment it began.
+/// A listener to events: which it hears, under the policy of the moment it began.
 struct audience {
   std::string of;     ///< a domain; "" for everything
   std::string source; ///< uuid: a name may pass to another domain, a permission must not
@@ -39,8 +39,8 @@ struct audience {
   bool hears(const view& v, const event& x) const;
 };
 
-/// Whether a domain that denies interfaces takes a device; null is one that nobody knows. The
-/// rule holds for what a client attaches, whatever mode it claims.
+/// Whether a domain that denies interfaces takes a device; null is an unknown one. The rule holds
+/// for what a client attaches, whatever mode it claims.
 outcome<void> permit_device(const subject& owner, const device* x);
 
 } // namespace qubes::model

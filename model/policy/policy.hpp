@@ -15,7 +15,7 @@ namespace qubes::model {
 
 enum class policy_action : std::uint8_t { deny, ask, allow };
 
-/// Whom a column of a rule means.
+/// The domains that a column of a rule means.
 struct policy_party {
   enum class kind : std::uint8_t {
     anyone,     ///< *
@@ -32,7 +32,7 @@ struct policy_party {
       text{}; ///< name, "uuid:...", tag, class; for a disposable its template, "" for the default
 };
 
-/// One line: who may call what, where.
+/// One line: which domain may call what, where.
 struct policy_rule {
   std::string service;  ///< "" for any
   std::string argument; ///< with its `+`; "" for any

@@ -24,7 +24,7 @@ namespace qubes::model::defaults {
 
 using result = std::optional<value>;
 
-/// Not set until somebody sets it; reading finds nothing.
+/// Not set until a client sets it; reading finds nothing.
 result unset(const subject&);
 /// Set to nothing.
 result nothing(const subject&);

@@ -17,7 +17,7 @@ enum class chain : std::uint8_t {
   with_template_and_adminvm
 };
 
-/// Null when nobody of the chain has it. Loops end the chain.
+/// Null when no domain of the chain has it. Loops end the chain.
 const std::string* find_feature(const view& v, const domain& x, std::string_view name, chain how);
 
 /// As `find_feature`, absent counts as `fallback`; truthy is non-empty.

@@ -9,7 +9,7 @@
 
 namespace qubes::model {
 
-/// What the value is by itself, whoever sets it and however it came into the file.
+/// What the value is by itself, however it was set or came into the file.
 outcome<void> check_feature_text(const domain& owner, std::string_view name, std::string_view text);
 
 /// Refuses a value before it is stored, also for what the domain lacks now; the stock daemon keeps

@@ -1,4 +1,4 @@
-// Who depends on whom: netvm and template edges, orders and cycles.
+// Which domain depends on which: netvm and template edges, orders and cycles.
 #pragma once
 
 #include "model/system/view.hpp"

@@ -20,7 +20,7 @@ enum class wire_type : std::uint8_t { text, integer, boolean, domain, label };
 
 std::string_view wire_name(wire_type x) noexcept;
 
-/// Whom a check or a default rule is about; `owner` is null for global properties.
+/// What a check or a default rule is about; `owner` is null for global properties.
 struct subject {
   const model::view& view;
   const model::domain* owner;
@@ -96,7 +96,7 @@ std::string describe(const subject& who, const property& row);
 /// admin.vm.property.GetDefault: `type=int 400`, or empty.
 std::string describe_default(const subject& who, const property& row);
 
-/// Refusal for a property nobody has, with the nearest name as hint.
+/// Refusal for a property that does not exist, with the nearest name as hint.
 error no_such_property(holder who, std::string_view owner, std::string_view name);
 
 } // namespace qubes::model

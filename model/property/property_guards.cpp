@@ -139,8 +139,8 @@ result template_for_dispvms(const subject& who, const value& next) {
 
 namespace {
 
-/// Who would be on another hypervisor than now, while it runs: the domain, or one that takes its
-/// virt_mode over.
+/// The running domain that would be on another hypervisor than now: the domain, or one that takes
+/// its virt_mode over.
 const domain* torn_away(const view& v, const domain& x, hypervisor_id next) {
   if (is_running(v, x) && v.facts(x).at != next)
     return &x;

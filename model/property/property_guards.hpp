@@ -14,14 +14,14 @@ result kernel_installed(const subject& who, const value& next);
 result netvm(const subject& who, const value& next);
 /// No domain that takes the default would become its own netvm.
 result default_netvm(const subject& who, const value& next);
-/// Nobody is connected when the domain stops providing network.
+/// No domain is connected when the domain stops providing network.
 result provides_network(const subject& who, const value& next);
 /// No disposable of the domain runs when its template changes.
 result template_change(const subject& who, const value& next);
-/// Nobody needs the domain as a disposable template when it stops being one.
+/// No domain needs this one as a disposable template when it stops being one.
 result template_for_dispvms(const subject& who, const value& next);
-/// There is a hypervisor for it that takes the domain as it is, and nobody would change over from
-/// one to another while it runs.
+/// There is a hypervisor for it that takes the domain as it is, and no running domain would change
+/// over from one to another.
 result virt_mode(const subject& who, const value& next);
 /// As kernel_installed, and the domain's hypervisor boots kernels.
 result kernel(const subject& who, const value& next);

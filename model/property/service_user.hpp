@@ -1,4 +1,4 @@
-// Whom programs in a domain run as.
+// The user that programs in a domain run as.
 #pragma once
 
 #include "model/system/view.hpp"

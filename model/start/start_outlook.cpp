@@ -224,7 +224,7 @@ start_check of_netvm(const view& v, const domain& x, const start_facts& known) {
 
 // -- memory --
 
-/// Those that run and whose memory the manager moves.
+/// Running domains whose memory the manager moves.
 std::vector<std::string> donors(const view& v, const domain& besides) {
   auto result = std::vector<std::string>{};
   for (auto& x : v.system.domains)

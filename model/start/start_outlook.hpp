@@ -30,7 +30,7 @@ outcome<void> check_fit(const view& v, const domain& x);
 
 // -- the outlook ----------------------------------------------------------------------------------
 
-/// What was last known of the host, by those who asked it.
+/// What was last known of the host; nothing is asked for it.
 struct start_facts {
   std::string unreachable{}; ///< why its hypervisor is out of reach, "" when it is not
   std::optional<std::uint64_t>
@@ -39,7 +39,7 @@ struct start_facts {
   std::optional<std::vector<device>> host_pci{};
   std::map<std::string, std::uint64_t> pool_room{};    ///< bytes by pool, of those that are known
   std::map<std::string, std::string> failed_volumes{}; ///< by POOL:VID, why
-  /// Who has what is at this port of a backend, "" for nobody.
+  /// The domain that has what is at this port of a backend, "" for none.
   std::function<std::string(std::string_view kind, const std::string& backend,
                             const std::string& port)>
       holder = [](auto, auto&, auto&) { return std::string{}; };
@@ -54,7 +54,7 @@ struct start_check {
   prospect how = prospect::fine;
   std::string text{};                  ///< what is known of it, or what is wanting
   std::string remedy{};                ///< "" for none
-  std::vector<std::string> involved{}; ///< domains: who would be started too, or gives memory
+  std::vector<std::string> involved{}; ///< domains that would be started too, or give memory
 };
 
 /// In the order in which a start would meet them.

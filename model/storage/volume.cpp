@@ -289,7 +289,7 @@ bool has_unusable_volume(const domain& x) {
 
 namespace {
 
-/// Whose running snapshot needs this volume to stay as it is; null for nobody's.
+/// The domain whose running snapshot needs this volume to stay as it is; null for none.
 const domain* reader_of(const view& v, const volume& it) {
   auto home = v.system.find_pool(it.pool);
   auto driver = home ? find_pool_driver(working_pool(v.machine, *home).driver) : nullptr;

@@ -11,7 +11,7 @@
 
 namespace qubes::model {
 
-/// Flags and size a volume has unless somebody says otherwise (spec/vm-classes.md §2).
+/// Flags and size a volume has unless its pool or record says otherwise (spec/vm-classes.md §2).
 volume default_volume(klass who, std::string_view name);
 
 /// Where the volumes of a new domain go; what is not named goes to the default pools.
@@ -28,7 +28,7 @@ outcome<std::vector<volume>> new_volumes(const view& v, const domain& x, const p
 /// without one.
 const volume* origin_of(const view& v, const domain& x, std::string_view name);
 
-/// The domain that has this volume; null when nobody has (spec/storage.md §1).
+/// The domain that has this volume; null when none has (spec/storage.md §1).
 const domain* owner_of(const system& all, std::string_view pool, std::string_view vid);
 
 /// Null when no domain has it.
@@ -37,7 +37,7 @@ const volume* find_volume(const system& all, std::string_view pool, std::string_
 /// True for a volume the domain works on in place: no old state is kept to go back to.
 bool snapshots_disabled(const volume& x) noexcept;
 
-/// Whether its contents are thrown away at stop and encrypted with a key nobody keeps.
+/// Whether its contents are thrown away at stop and encrypted with a key that is not kept.
 bool is_ephemeral(const system& all, const volume& x);
 
 /// The device mapper's name for the encrypted contents of an ephemeral volume.
@@ -53,7 +53,7 @@ outcome<void> check_volumes(const view& v, const domain& x);
 /// Whether it may be told to be so: the domain's own scratch space only.
 bool may_be_ephemeral(const volume& x) noexcept;
 
-// -- what a pool can do with a volume, whoever asks for it: a request, a file, a copy -------------
+// -- what a pool can do with a volume, for a request, a file or a copy alike ----------------------
 
 /// -1 works without snapshots; a kernel has none, and a pool keeps as many as it can.
 outcome<void> check_kept_revisions(const pool& home, std::int64_t count);
@@ -69,7 +69,7 @@ outcome<void> check_volume(const pool& home, const volume& x);
 /// A kernel is in a pool of kernels, and nothing else is.
 outcome<void> check_home(const pool& home, std::string_view volume);
 
-/// Where kernels are that nobody has placed; null for nowhere.
+/// Where kernels are that have no pool set; null for nowhere.
 const pool* pool_of_kernels(const system& all);
 
 } // namespace qubes::model

@@ -25,7 +25,7 @@ struct device_kind {
   std::string_view title; ///< in questions to the user
   std::string_view help;
   carrier by = carrier::hypervisor;
-  std::string_view listing{};  ///< in the QubesDB of whoever offers some; "" for nowhere
+  std::string_view listing{};  ///< in the QubesDB of domains that offer some; "" for nowhere
   std::optional<package> of{}; ///< without which the host has none; nothing: always there
   std::string_view port{};     ///< of the only one that there is; "" where there may be others
 };

@@ -20,7 +20,7 @@ struct guest {
   std::uint64_t cpu_time_ns = 0;
   std::int32_t stubdom_xid = -1; ///< of its stub domain, -1 for none
   std::string stubdom_uuid{};    ///< canonical, "" for none
-  std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when nobody knows
+  std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when unknown
   hypervisor_id at = hypervisor_id::host;
 };
 
@@ -28,7 +28,7 @@ struct guest {
 struct network_link {
   std::string netvm;
   std::string mac;
-  std::int32_t backend = -1; ///< xid of that netvm when it was made, -1 when nobody knows
+  std::int32_t backend = -1; ///< xid of that netvm when it was made, -1 when unknown
 };
 
 enum class guest_event : std::uint8_t { started, suspended, resumed, stopped, crashed, slept };

@@ -1,4 +1,4 @@
-// Runtime facts of every domain, readable by anyone at any time without a message or a lock.
+// Runtime facts of every domain, readable in any thread at any time without a message or a lock.
 #pragma once
 
 #include "model/base/hypervisor_kind.hpp"

@@ -47,8 +47,8 @@ operation_failure failure_of(const error& why, std::string_view step = {});
 /// Of a pause that found a domain halted and the like: nothing was begun.
 bool is_only_refused(errc why) noexcept;
 
-/// The last operations of each domain, by its uuid: a namesake begins with none. Bounded; whose
-/// last one is the oldest is forgotten first.
+/// The last operations of each domain, by its uuid: a namesake begins with none. Bounded; the
+/// domain whose last one is the oldest is forgotten first.
 class operation_history {
 public:
   static constexpr std::size_t kept_of_one = 8;

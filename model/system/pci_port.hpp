@@ -35,7 +35,7 @@ bool is_pci_identity(std::string_view text);
 /// The address that a device's name begins with, up to its end or a ':'; "" for none.
 std::string_view leading_pci_address(std::string_view text);
 
-/// Whether a port is an address still: nobody knows where on this host it is.
+/// Whether a port is an address still: where on this host it is is not known.
 bool is_unplaced(const pci_layout& here, std::string_view port);
 
 } // namespace qubes::model

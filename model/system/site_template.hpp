@@ -1,4 +1,4 @@
-// A template of libvirt XML that a site wrote for the stock daemon; nobody here renders it.
+// A template of libvirt XML that a site wrote for the stock daemon; nothing here renders it.
 #pragma once
 
 #include <string>

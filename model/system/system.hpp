@@ -41,8 +41,8 @@ struct pool {
 /// Where a record that could not be read stands in the document.
 enum class section : std::uint8_t { labels, pools, properties, domains, document };
 
-/// What a record that is set aside holds on to, until it is mended or taken out of the file: nobody
-/// else becomes what it is, and what it names does not go.
+/// What a record that is set aside holds on to, until it is mended or taken out of the file: no
+/// other record takes its name or number, and what it names does not go.
 struct reservation {
   std::string uuid;
   std::int64_t number = 0; ///< the qid of a domain, the index of a label; 0 for none
@@ -96,7 +96,7 @@ struct system {
 /// Deep comparison: equal records, not equal pointers.
 bool operator==(const system& a, const system& b);
 
-/// Names of those who have not the same record in both: new, changed and gone ones, in listing
+/// Names of domains that have not the same record in both: new, changed and gone ones, in listing
 /// order. Compares pointers where it can, so that a step from one system to its successor is cheap.
 std::vector<std::string> who_differs(const system& a, const system& b);
 

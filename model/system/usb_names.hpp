@@ -15,7 +15,7 @@ public:
   /// `text`: of the file. Lines that make no sense are passed over, and all after the products.
   explicit usb_names(std::string text);
 
-  /// Numbers are of four hex digits; "" for what nobody knows. Printable ASCII.
+  /// Numbers are of four hex digits; "" for unknown ones. Printable ASCII.
   std::string vendor(std::string_view vendor) const;
   std::string product(std::string_view vendor, std::string_view product) const;
 

@@ -1,7 +1,7 @@
 // model/xml: qubes.xml, firewall.xml and the XML of libvirt; nothing else knows any.
 //
-// Who is in a backup, as its qubes.xml tells (spec/admin-api.md B8, spec/qubes-xml.md §1): texts as
-// they stand there, to be judged by the daemon that is asked to set them.
+// The domains in a backup, as its qubes.xml tells (spec/admin-api.md B8, spec/qubes-xml.md §1):
+// texts as they stand there, to be judged by the daemon that is asked to set them.
 #pragma once
 
 #include "model/base/error.hpp"

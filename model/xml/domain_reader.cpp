@@ -120,7 +120,7 @@ bool has_stray_text(const pugi::xml_node& x) {
   return text_of(x).find_first_not_of(" \t\r\n") != std::string::npos;
 }
 
-/// A value that nobody understood has no say beside one that is understood.
+/// A value that was not understood has no say beside one that is understood.
 void forget_kept(record& of, std::string_view property) {
   std::erase_if(of.value->kept, [&](auto& it) { return is_entry(it, "properties", property); });
 }
@@ -350,7 +350,7 @@ verdict domain_reader::read_property(const pugi::xml_node& x, record& to) {
   if (read || is_identifying(name))
     return read;
   keep(to, read.error(), "properties", x);
-  // Of two the last one holds, even if nobody understands it.
+  // Of two the last one holds, even if it is not understood.
   to.references.erase(std::string{name});
   to.value->properties.erase(std::string{name});
   if (auto instead = stand_in(name, view_.system))
@@ -563,7 +563,7 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
   if (auto many = too_many_attributes(x); !many.empty())
     return because(at, fmt::format("a {} device {}", kind, many));
   auto spoilt = notes_.spoilt(x);
-  for (auto key : {"backend-domain", "id"}) // nobody could tell which one it is
+  for (auto key : {"backend-domain", "id"}) // it would not be known which one it is
     if (auto why = trouble_of(x, spoilt, key); !why.empty())
       return because(at, fmt::format("{} of a {} device: {}", key, kind, why));
   auto result = device_entry{};
@@ -688,8 +688,8 @@ void domain_reader::place_pci(device_entry& to, const record& of) {
   }
 }
 
-/// PCI devices come at the start or not at all. Of others nobody knows whether their owner wants to
-/// be asked first.
+/// PCI devices come at the start or not at all. Of others it is not known whether their owner wants
+/// to be asked first.
 verdict domain_reader::read_mode(const pugi::xml_node& x,
                                  const std::vector<spoilt_attribute>& spoilt, std::string_view kind,
                                  const record& of, device_entry& to) {
@@ -800,7 +800,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
       tell(y.name, y.reason);
     result.unknown.emplace_back(y.name, y.text);
   }
-  for (auto key : {"vid", "source"}) // nobody could tell where the data is
+  for (auto key : {"vid", "source"}) // it would not be known where the data is
     if (auto text = attribute(x, key); !is_safe_vid(text))
       return refuse(fmt::format("{} must not be", key), text);
   if (elsewhere) { // which kernel it is, its property says

@@ -34,7 +34,7 @@ void append_escaped(std::string& out, std::string_view text, bool in_attribute) 
   out += text;
 }
 
-/// Lines without content are how somebody's editor shows an empty element.
+/// Some editors show an empty element as lines without content.
 bool is_layout(std::string_view text) {
   return text.find_first_not_of(" \t\r\n") == text.npos && text.find('\n') != text.npos;
 }

@@ -44,7 +44,7 @@ struct bridge_leg {
   bool own = true; ///< a bridge of ours, else one that the host has
 };
 
-/// What those have whose interfaces are at bridges; some of it only containers.
+/// What domains have whose interfaces are at bridges; some of it only containers.
 struct bridged_part {
   std::string init = "/sbin/init";
   std::vector<std::string> init_arguments;

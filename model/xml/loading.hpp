@@ -177,7 +177,7 @@ void keep_option(const record& of, std::string_view kind, device_entry& to, std:
 std::string trouble_of(const pugi::xml_node& x, const std::vector<spoilt_attribute>& spoilt,
                        const char* name);
 
-/// Tells of attributes but those named here, which nobody keeps. `domain` is "" for none.
+/// Tells of attributes but those named here, which are not kept. `domain` is "" for none.
 void note_lost_attributes(const pugi::xml_node& x, std::initializer_list<std::string_view> known,
                           const std::string& domain, report& notes);
 
@@ -193,7 +193,7 @@ void note_lost_beside_elements(const pugi::xml_node& x,
 std::vector<std::string> keep_inside(const pugi::xml_node& x, std::string_view what,
                                      const std::string& domain, report& notes);
 
-/// Without these nobody can tell which domain it is, or what it is made of.
+/// Without these it cannot be told which domain it is, or what it is made of.
 bool is_identifying(std::string_view property);
 
 /// What holds instead of a value that cannot be understood, where the default could be less

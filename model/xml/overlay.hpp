@@ -19,7 +19,7 @@ struct merged_xml {
 };
 
 /// The XML of a domain with an overlay's elements merged over it. Refuses what is no XML, has a
-/// document type, is no <domain>, changes the name or the uuid, or has marks that nobody knows or
+/// document type, is no <domain>, changes the name or the uuid, or has marks that are unknown or
 /// that speak of a part that is not there; the reason names it.
 outcome<merged_xml> merge_overlay(const std::string& domain, std::string_view overlay);
 

@@ -180,7 +180,7 @@ private:
   }
 
   /// Every system has the default labels, so a damaged one does not take its domains along. Where
-  /// its index is that of one and its name that of another, nobody knows which of them it was.
+  /// its index is that of one and its name that of another, it is not known which of them it was.
   void serve_defaults() {
     for (auto& x : default_labels())
       if ((damaged_label_indices_.contains(x.index) || damaged_label_names_.contains(x.name))
@@ -294,8 +294,8 @@ private:
     }
   }
 
-  /// Of two with one number the first one keeps it. Nobody gets one that a record has which is not
-  /// served.
+  /// Of two with one number the first one keeps it. No domain gets the number of a record that is
+  /// not served.
   void give_numbers() {
     auto known = std::unordered_set<std::int64_t>{};
     for (auto& x : records_)

@@ -19,7 +19,7 @@ struct fault {
   bool escape = false; ///< an `&`, which is an ordinary character in CDATA
 };
 
-/// An attribute that nobody can understand: it is damaged, or given twice.
+/// An attribute that cannot be understood: it is damaged, or given twice.
 struct spoilt_attribute {
   std::string name;
   std::string text; ///< between its quotes, as it stands in the file

@@ -1,4 +1,4 @@
-// Who plays a domain's sound.
+// The domain that plays a domain's sound.
 #include "model/guest/extensions/audio.hpp"
 #include "model/guest/extensions/all.hpp"
 #include "model/property/default_rules.hpp"
@@ -30,7 +30,7 @@ void tell_player(const view& v, const domain& x, qubesdb_edits& to) {
     put(to, path, xid_text(v, *player));
 }
 
-/// Disposables that only wait for somebody make no sound.
+/// Disposables that are only preloaded make no sound.
 outcome<void> may_stop(const view& v, const domain& x) {
   auto users = running_users(v, x, "audiovm");
   std::erase_if(users, [&](auto* user) { return is_preload(v, *user); });
@@ -50,7 +50,7 @@ void when_started(const view& v, const domain& x, notices& to) {
     put(to[user->name], path, xid_text(v, x));
 }
 
-/// Running domains whose sound somebody else plays now.
+/// Running domains whose sound another domain plays now.
 std::vector<const domain*> with_new_player(const transition& x) {
   auto result = std::vector<const domain*>{};
   if (!touches(x.what, "audiovm") && !touches(x.what, "default_audiovm"))

@@ -11,7 +11,7 @@ namespace qubes::model {
 /// A running guest whose stub domain has to send its sound elsewhere from now on.
 struct sound_turn {
   std::string guest;
-  std::string player_xid; ///< "-1" for nobody, or one that does not run
+  std::string player_xid; ///< "-1" for none, or one that does not run
 };
 std::vector<sound_turn> sound_turns(const transition& x);
 

@@ -1,4 +1,4 @@
-// Who shows a domain's windows, and how.
+// The domain that shows a domain's windows, and how.
 #include "model/guest/extensions/all.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/property.hpp"

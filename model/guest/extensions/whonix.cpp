@@ -1,5 +1,5 @@
-// Gateways and workstations of Whonix, as qubes-core-admin-addon-whonix has them: who they are, and
-// that a workstation reaches the network through a gateway or not at all.
+// Gateways and workstations of Whonix, as qubes-core-admin-addon-whonix has them: which domains
+// they are, and that a workstation reaches the network through a gateway or not at all.
 #include "model/guest/extensions/all.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/graph.hpp"
@@ -17,7 +17,8 @@ constexpr auto usual_gateway = std::string_view{"sys-whonix"};
 constexpr auto usual_dispvm = std::string_view{"whonix-workstation-18-dvm"};
 constexpr auto event_delay = std::string_view{"gui-events-max-delay"};
 
-/// What marks a kind of domain; whoever has the feature, itself or by its template, gets the tags.
+/// What marks a kind of domain; a domain that has the feature, itself or by its template, gets the
+/// tags.
 struct kind {
   std::string_view feature;
   std::string_view tags[2];
