@@ -1,4 +1,4 @@
-// A backup that a command reads: opened, proven, and who is in it.
+// A backup that a command reads: opened, proven, and the domains in it.
 #pragma once
 
 #include "bin/qvmctl/commands.hpp"
@@ -29,7 +29,7 @@ public:
   const std::vector<model::xml::listed_domain>& domains() const noexcept { return domains_; }
   const model::xml::listed_domain* find(std::string_view name) const;
 
-  /// Whose file that is; null for nobody's.
+  /// The domain whose file that is; null for none.
   const model::xml::listed_domain* owner(std::string_view file) const;
 
   /// Sizes of all files as they are in the archive; nothing when it cannot be gone back in.

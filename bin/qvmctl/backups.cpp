@@ -191,7 +191,7 @@ private:
   backup_file& from_;
   std::mutex mutex_;
   std::map<const listed_domain*, looked_at> found_;
-  std::vector<std::string> strangers_; ///< what is wrong and nobody's
+  std::vector<std::string> strangers_; ///< what is wrong and of no domain
 };
 
 } // namespace

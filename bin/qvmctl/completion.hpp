@@ -1,5 +1,5 @@
 // What the last word of a command line may become. The tables of commands and options tell what is
-// wanted there; `sources` tells who knows such things.
+// wanted there; `sources` tells where such things are known.
 #pragma once
 
 #include "bin/qvmctl/options.hpp"

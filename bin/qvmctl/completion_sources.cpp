@@ -1,5 +1,4 @@
-// Who knows what may stand where: a row for each name of a word in the tables of commands and
-// options.
+// What may stand where: a row for each name of a word in the tables of commands and options.
 #include "bin/qvmctl/completion_sources.hpp"
 
 #include "bin/qvmctl/help.hpp"
@@ -179,7 +178,7 @@ candidates device_classes(const place& at) {
   return list(at, "admin.deviceclass.List");
 }
 
-/// Offered by whoever runs, or what the domain has already.
+/// Offered by domains that run, or what the domain has already.
 candidates devices(std::string_view how, const place& at) {
   auto method = fmt::format("admin.vm.device.{}.{}", at.word(1), how);
   auto asked = std::vector<request>{};
@@ -301,7 +300,7 @@ candidates files(const place&) {
   return {{"", "files"}};
 }
 
-/// Of a volume or a pool; how many revisions, nobody can list.
+/// Of a volume or a pool; how many revisions cannot be listed.
 candidates values_of_setting(const place& at) {
   return at.word(1) == "revisions_to_keep" ? candidates{} : booleans(at);
 }

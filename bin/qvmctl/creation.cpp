@@ -230,7 +230,7 @@ expected<std::optional<std::string>> identity_of(session& s, const std::string& 
   return known ? "uuid:" + found->all().front().uuid : name;
 }
 
-/// Refuses while whoever signed it may be at work on that domain.
+/// Refuses while the qvmctl that signed it may be at work on that domain.
 expected<void> check_maker(const signed_purpose& x, const std::string& name) {
   switch (x.maker_is()) {
   case fate::gone: return {};
@@ -616,7 +616,7 @@ std::string volumes_text(session& s, const std::string& name) {
   return fmt::format("{}", fmt::join(result, ", "));
 }
 
-/// A domain that is to go, and who needs it.
+/// A domain that is to go, and what needs it.
 struct leaving {
   const entry* who;
   std::vector<reference> users{};
@@ -648,7 +648,8 @@ expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all)
                                 "change these first"}};
 }
 
-/// Tells of those that cannot go and takes them out, until nobody who stays needs one that goes.
+/// Tells of those that cannot go and takes them out, until no domain that stays needs one that
+/// goes.
 exit_code take_out_staying(session& s, std::vector<leaving>& all) {
   auto code = exit_code::done;
   for (auto changed = true; std::exchange(changed, false);)
@@ -661,7 +662,7 @@ exit_code take_out_staying(session& s, std::vector<leaving>& all) {
   return code;
 }
 
-/// Those that nobody needs go first. Who needs each other goes at last, as the daemon likes.
+/// Those that are not needed go first. Those that need each other go at last, as the daemon likes.
 exit_code remove_all(session& s, std::vector<leaving> all) {
   auto code = exit_code::done;
   while (!all.empty() && (code == exit_code::done || code == exit_code::partly)) {
@@ -735,7 +736,7 @@ expected<void> move_reference(session& s, const reference& x, const std::string&
 
 /// From one name to the other, in steps that a second run finds and goes on with:
 /// 1. the old domain is marked with the new name, 2. a copy is made, marked as unfinished,
-/// 3. the copy is marked as whole, 4. who needs the old one is given the new one,
+/// 3. the copy is marked as whole, 4. domains that need the old one get the new one,
 /// 5. the old one is removed, 6. the mark of the new one goes.
 class renaming {
 public:
@@ -869,7 +870,7 @@ private:
     return unmark(s_, to_, unfinished);
   }
 
-  /// Back to the old name, when somebody may not be given the new one.
+  /// Back to the old name, when a domain may not be given the new one.
   expected<void> undo(const std::vector<reference>& users, std::size_t moved, failure why) {
     auto back = expected<void>{};
     for (auto i = moved; back && i-- > 0;)

@@ -24,7 +24,7 @@ struct design {
   pairs features{};
   std::string notes{};
   std::string firewall{};
-  std::string source{}; ///< whose volumes are copied; "" for none
+  std::string source{}; ///< domain whose volumes are copied; "" for none
   std::vector<assigned_device> devices{};
   std::vector<std::string> lost{}; ///< what no copy of its source can have
 };

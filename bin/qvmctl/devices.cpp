@@ -1,4 +1,4 @@
-// device: what domains offer to each other, who has it and who is to get it.
+// device: what domains offer to each other, which domain has it and which is to get it.
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/references.hpp"
 #include "bin/qvmctl/requests.hpp"
@@ -110,8 +110,8 @@ expected<void> check_there(session& s, const std::string& klass, const std::stri
               fmt::format("'qvmctl device ls {}' shows them", klass)}};
 }
 
-/// Whoever names a port means the device that is there now. Without its identity a domain that
-/// denies interfaces is refused any. Where no list tells it, the daemon says what is wrong.
+/// A port stands for the device that is there now. Without its identity a domain that denies
+/// interfaces is refused any. Where no list tells it, the daemon says what is wrong.
 void add_identity(session& s, const std::string& klass, const std::string& word, device_word& to) {
   auto offered = offered_by(s, klass, to.backend);
   if (!offered)

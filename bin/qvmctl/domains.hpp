@@ -1,4 +1,5 @@
-// The domains as the daemon shows them in one answer: choosing some, and who waits for whom.
+// The domains as the daemon shows them in one answer: choosing some, and which of them waits for
+// which.
 #pragma once
 
 #include "bin/qvmctl/client.hpp"

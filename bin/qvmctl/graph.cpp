@@ -1,4 +1,4 @@
-// graph: who connects to whom, for eyes and for programs that draw.
+// graph: which domain connects to which, for eyes and for programs that draw.
 #include "bin/qvmctl/graph.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
@@ -46,7 +46,7 @@ void link(network_graph& x) {
       }
 }
 
-/// Takes a root and all below it; whoever is taken already is no client of the tree again.
+/// Takes a root and all below it; a domain that is taken already is no client of the tree again.
 void take(network_graph& x, std::size_t root, std::vector<bool>& taken) {
   taken[root] = true;
   auto& clients = x.nodes[root].clients;
@@ -65,7 +65,7 @@ void plant(network_graph& x) {
     if (!x.nodes[i].netvm)
       add(i);
   for (auto i = std::size_t{0}; i < x.nodes.size(); ++i)
-    if (!taken[i]) // a loop hangs on nobody
+    if (!taken[i]) // a loop hangs on no root
       add(i);
   std::ranges::stable_partition(x.roots, [&](auto i) { return !x.nodes[i].clients.empty(); });
 }

@@ -1,4 +1,5 @@
-// The network as a graph: who connects to whom, what guards the way, and what is wrong with it.
+// The network as a graph: which domain connects to which, what guards the way, and what is wrong
+// with it.
 #pragma once
 
 #include "bin/qvmctl/commands.hpp"
@@ -63,7 +64,7 @@ expected<network_graph> read_graph(session& s);
 /// What a person should look at.
 std::vector<graph_warning> warnings_of(const network_graph& x);
 
-/// Only a domain, its way out, and who is cut off when it stops.
+/// Only a domain, its way out, and the domains that are cut off when it stops.
 void focus(network_graph& x, std::size_t on);
 
 // graph_drawing.cpp

@@ -652,7 +652,7 @@ exit_code run_wait(session& s) {
 
 namespace {
 
-/// A device that somebody attached by hand, which a restart would lose.
+/// A device that was attached by hand, which a restart would lose.
 struct held_device {
   std::string domain;
   assigned_device what;

@@ -14,7 +14,7 @@ enum class fate : std::uint8_t {
   gone,
 };
 
-/// A purpose and who pursues it: "clone of work, by 1234 ...".
+/// A purpose and the process that pursues it: "clone of work, by 1234 ...".
 struct signed_purpose {
   std::string purpose;
   std::string maker{}; ///< "" when it is not told, as by releases before this was

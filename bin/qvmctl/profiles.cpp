@@ -195,8 +195,8 @@ expected<std::string> info_of(session& s, const std::string& profile, const inte
   return std::move(**answer);
 }
 
-/// What a word of a profile chooses here; a name that nobody has and a class that there is not are
-/// refused.
+/// What a word of a profile chooses here; a name that no domain has and a class that there is not
+/// are refused.
 expected<std::vector<const entry*>> chosen_by(session& s, const domain_list& all,
                                               const std::string& word) {
   constexpr auto tag = std::string_view{"@tag:"}, type = std::string_view{"@type:"};
@@ -229,7 +229,7 @@ expected<std::vector<const entry*>> chosen_by(session& s, const domain_list& all
   return result;
 }
 
-/// Each word must choose somebody, and somebody must be left.
+/// Each word must choose a domain, and one must be left.
 expected<void> check_choice(session& s) {
   if (s.line.backup_to.empty() || (s.line.words.empty() && s.line.exclude.empty()))
     return {};
@@ -259,7 +259,7 @@ expected<void> check_choice(session& s) {
   return {};
 }
 
-/// What a backup would hold, which must be somebody: one of nothing would look like one that was
+/// What a backup would hold; one of no domain is refused, since it would look like one that was
 /// made.
 expected<std::string> info_of_something(session& s, const std::string& profile,
                                         const interruption& stop) {
@@ -341,7 +341,7 @@ private:
   bool cancelled_ = false;
 };
 
-/// The new profile's text with its passphrase, which is asked for where nobody else knows it.
+/// The new profile's text with its passphrase, which is asked for where no domain knows it.
 expected<model::secret> whole_text(session& s, const interruption& stop) {
   auto text = profile_text(s.line);
   if (s.line.dry_run || !s.line.passphrase_vm.empty())

@@ -1,4 +1,4 @@
-// Who needs a domain: properties that name it and devices it offers.
+// What needs a domain: properties that name it and devices it offers.
 #pragma once
 
 #include "bin/qvmctl/requests.hpp"
@@ -18,7 +18,7 @@ struct reference {
   std::string text() const;
 };
 
-/// Everybody but `domain` itself.
+/// All but `domain` itself.
 expected<std::vector<reference>> references_to(session& s, const std::string& domain);
 
 /// An assignment as Assigned lists it.

@@ -59,7 +59,7 @@ exit_code make_changes(session& s, const std::vector<change>& changes);
 /// Makes the same changes in every domain that the first word names; whatever destination they say.
 exit_code change_everywhere(session& s, const std::vector<change>& each);
 
-/// Asks before something is destroyed. Refuses where nobody can be asked and --yes is missing.
+/// Asks before something is destroyed. Refuses without a terminal to ask at, unless --yes is given.
 expected<void> confirm(const session& s, std::string_view question);
 
 /// Bytes: 512, 400M, 10G (thousands), 10Gi (1024s).

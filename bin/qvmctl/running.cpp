@@ -88,7 +88,7 @@ expected<int> run_beside(const std::vector<std::string>& words, const interrupti
     while (::waitid(P_PID, static_cast<id_t>(child), &status, WEXITED | WNOWAIT) < 0
            && errno == EINTR)
       ;
-  } // its number is its own for as long as somebody may end it
+  } // its number is its own for as long as it may be killed
   ::waitpid(child, nullptr, 0);
   return status.si_code == CLD_EXITED ? status.si_status : 128 + status.si_status;
 }
@@ -130,7 +130,7 @@ tl::unexpected<failure> cancelled() {
   return tl::unexpected{failure{trouble::refused, "", "cancelled", "the disposable was ended"}};
 }
 
-/// Whoever tells it to stop before it returns gets no disposable.
+/// A user that interrupts before it returns gets no disposable.
 expected<std::string> new_disposable(session& s, const std::string& of, const interruption& stop) {
   auto made = patiently(s, {"admin.vm.CreateDisposable", "", of, ""});
   if (!made)
@@ -231,7 +231,7 @@ exit_code run_disposable_start(session& s) {
   if (!made)
     return report(s, made.error());
   auto told = print(s, *made + "\n");
-  if (told != exit_code::done) // nobody would ever know of it
+  if (told != exit_code::done) // its name would not be known
     if (auto ended = end_disposable(s, *made); !ended)
       report(s, ended.error());
   return told;

@@ -330,7 +330,7 @@ private:
   std::optional<live_page> live_;
 };
 
-/// Words that name nobody are refused at once, not shown as nothing for ever.
+/// Words that name no domain are refused at once, not shown as nothing for ever.
 expected<void> check_words(session& s) {
   if (s.line.words.empty())
     return {};

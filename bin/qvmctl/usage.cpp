@@ -48,7 +48,7 @@ void usage_board::hear(const event& x) {
   auto [place, first] = domains_.try_emplace(x.subject);
   auto& [last, round] = place->second;
   last = usage_of(x);
-  if (first && last.cpu == 0) // nobody looked before: it is not known how busy it is
+  if (first && last.cpu == 0) // the first look: it is not known how busy it is
     last.cpu.reset();
   if (round == round_)
     ++round_;

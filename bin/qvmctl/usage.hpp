@@ -27,7 +27,8 @@ struct usage {
 };
 
 /// The newest sample of each domain. The stream does not say where a round of samples ends: it is
-/// over when a domain is heard of again. Who was not heard of in a whole round runs no more.
+/// over when a domain is heard of again. A domain that was not heard of in a whole round runs no
+/// more.
 class usage_board {
 public:
   void hear(const event& x);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr auto reading_limit = std::chrono::seconds{30};
 
-/// Whom an event is about: its subject, or the domain an event of the host names.
+/// The domain that an event is about: its subject, or the one that an event of the host names.
 std::string_view about(const event& x) {
   if (!x.subject.empty())
     return x.subject;

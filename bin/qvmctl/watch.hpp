@@ -15,8 +15,8 @@ namespace qubes::ctl {
 /// The state of a domain that is no longer there.
 inline constexpr auto removed = std::string_view{"Removed"};
 
-/// Subscribes first, then reads all states, then reads again whoever an event names; so nothing
-/// that happens in between is missed.
+/// Subscribes first, then reads all states, then reads again each domain that an event names; so
+/// nothing that happens in between is missed.
 class watch {
 public:
   /// A domain's state was read, changed or not.

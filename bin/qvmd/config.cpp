@@ -271,7 +271,7 @@ std::vector<described_key> described_keys() {
     auto next = described_key{x.table, x.name, "", "", x.help};
     if (auto* text = std::get_if<text_key>(&x.kind)) {
       next.fallback = fmt::format("\"{}\"", defaults.*text->to);
-      next.rule = text->rule("no value"); // what it says of a text that nobody may write
+      next.rule = text->rule("no value"); // what it says of a text that is not allowed
     } else {
       auto& number = std::get<number_key>(x.kind);
       next.fallback = std::to_string(number.fallback);

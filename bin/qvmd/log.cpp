@@ -65,7 +65,7 @@ class stderr_sink final : public spdlog::sinks::base_sink<std::mutex> {
     for (auto rest = std::string_view{text.data(), text.size()}; !rest.empty();) {
       auto done = ::write(STDERR_FILENO, rest.data(), rest.size());
       if (done < 0 && errno != EINTR)
-        return; // there is nobody to tell
+        return; // there is no reader to tell
       rest.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(done, 0)));
     }
   }
@@ -74,7 +74,7 @@ class stderr_sink final : public spdlog::sinks::base_sink<std::mutex> {
 
 constexpr auto most_waiting = std::size_t{2048};
 
-/// Tells how many lines were lost before the one at hand, and who waits for all of them.
+/// Tells how many lines were lost before the one at hand, and waits for all of them.
 class outlet final : public spdlog::sinks::sink {
 public:
   outlet(std::shared_ptr<spdlog::sinks::sink> to, spdlog::details::thread_pool& lines)

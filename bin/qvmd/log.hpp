@@ -1,5 +1,5 @@
 // Where log lines go: the journal, with fields of their own, or standard error as text. A thread of
-// its own writes them, so that nobody waits for a log that is not read.
+// its own writes them, so that no actor waits for a log that is not read.
 #pragma once
 
 #include <spdlog/spdlog.h>

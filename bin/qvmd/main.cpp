@@ -186,7 +186,7 @@ void tell_ready(const actors::snapshot& now) {
   spdlog::info("ready: {} domains", now.system->domains.size());
 }
 
-/// Templates that nobody here renders, and overlays that nobody reads: each is told in the log
+/// Templates that are not rendered here, and overlays that are not read: each is told in the log
 /// once.
 drivers::site_template_watch follow_templates(const config& x, actors::world_ptr world) {
   return {x.etc, [world = std::move(world)](std::vector<model::site_template> templates,
@@ -285,7 +285,7 @@ int run(const config& settings, const std::string& config_path) {
   auto container_lanes = std::static_pointer_cast<drivers::lanes>(machinery.container_lanes);
   auto files = std::make_shared<actors::store_file>(
       drivers::open_disk(settings.state), settings.settings.generations, drivers::make_uuid);
-  // The server is made last, when the runtime can answer it; whoever is faster waits here.
+  // The server is made last, when the runtime can answer it; an earlier reply waits here.
   auto opening = std::promise<drivers::server*>{};
   auto server = opening.get_future().share();
   auto to_clients = [server](connection_id who, std::string frame, bool last) {

@@ -270,7 +270,7 @@ struct encrypted {
   piece from;
 };
 
-/// What everybody who works on one archive shares.
+/// What all the work on one archive shares.
 struct surroundings {
   backup_reader_options with;
   std::stop_token stop;
@@ -339,10 +339,10 @@ struct chunk {
 
 // -- files ---------------------------------------------------------------------------------------
 
-/// The chunks of one file on their way from who finds them to who reads them.
+/// The chunks of one file on their way from the reader of the archive to the reader of the file.
 class chunk_queue {
 public:
-  /// Dropped when nobody wants them any more.
+  /// Dropped when their reader wants no more.
   void put(chunk x) {
     auto lock = std::lock_guard{mutex_};
     if (abandoned_)
@@ -777,7 +777,7 @@ private:
     return unpacking{name, header_.how, stream, in_}.run(to);
   }
 
-  /// Has a chunk decrypted for whoever reads that queue.
+  /// Has a chunk decrypted for the reader of that queue.
   outcome<void> send(const entries::found& x, chunk_queue& to) {
     auto name = x.step.chunk.plain() + ".enc";
     auto source =

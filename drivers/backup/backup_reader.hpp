@@ -78,14 +78,14 @@ public:
   /// What is in it besides, when that can be told before it is read.
   virtual model::outcome<std::optional<std::vector<archived_file>>> index() = 0;
 
-  /// Where the data of a file goes; null when nobody wants it. Called in the order of the archive.
+  /// Where the data of a file goes; null when it is not wanted. Called in the order of the archive.
   using chooser = std::function<std::unique_ptr<file_sink>(const std::string& name)>;
 
   /// A file ended, for good or ill; from any thread.
   using ending = std::function<void(const std::string& name, const model::outcome<void>&)>;
 
   /// Reads the rest; several files may be on their way at once. What is wrong with one file is told
-  /// by `ended` and keeps nobody from the others; what is wrong with the archive ends it all.
+  /// by `ended` and does not stop the others; what is wrong with the archive ends it all.
   virtual model::outcome<void> read(const chooser& choose, const ending& ended) = 0;
 };
 

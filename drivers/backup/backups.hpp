@@ -21,7 +21,7 @@ struct backup_order {
   std::string id;             ///< tells its pieces from those of other backups
   model::secret passphrase;   ///< one line
   std::string compression;    ///< a filter program and its options, "" for none
-  std::string destination_vm; ///< whose service takes it, "" for a file of this host
+  std::string destination_vm; ///< a domain whose service takes it, "" for a file of this host
   std::string user;           ///< that the service runs as
   std::string path;           ///< a file or directory, there or here
   std::string file_name;      ///< in a directory

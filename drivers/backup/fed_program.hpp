@@ -1,5 +1,5 @@
 // A program that is fed through its standard input while its output is taken, until it ends or
-// somebody loses patience.
+// takes too long.
 #pragma once
 
 #include "drivers/io/stop_event.hpp"
@@ -15,10 +15,10 @@
 
 namespace qubes::drivers {
 
-/// Takes bytes in order; an error stops whoever sends them.
+/// Takes bytes in order; an error stops their sender.
 using byte_sink = std::function<model::outcome<void>(std::string_view)>;
 
-/// Blocks. Needs SIGPIPE to be ignored. Killed with whom it started when dropped before its end.
+/// Blocks. Needs SIGPIPE to be ignored. Killed with all its children when dropped before its end.
 class fed_program {
 public:
   struct wiring {

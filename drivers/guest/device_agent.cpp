@@ -25,7 +25,7 @@ constexpr auto service = "device-agent.GUI";
 constexpr auto patience = std::chrono::seconds{5}; ///< until it takes the question
 constexpr auto largest_answer = std::size_t{4096};
 
-/// What qrexec puts before the input of a socket service: who calls, and whom.
+/// What qrexec puts before the input of a socket service: the caller, and what is called.
 std::string call_of(const std::string& question) {
   return fmt::format("{} dom0 name dom0", service) + '\0' + question;
 }
@@ -48,7 +48,7 @@ private:
                 "is the device agent running in the user's session?");
   }
 
-  /// False when somebody stopped it first.
+  /// False when it was stopped first.
   static bool wait(const unique_fd& agent, const stop_event& stopped, short what) {
     auto watched = std::array{pollfd{stopped.get(), POLLIN, 0}, pollfd{agent.get(), what, 0}};
     while (::poll(watched.data(), watched.size(), -1) < 0 && errno == EINTR) {

@@ -1,6 +1,6 @@
 // drivers/guest: ways to talk with a guest: QubesDB, XenStore, qrexec, the device agent.
 //
-// The program in the user's session that asks whom a device is for: the socket service
+// The program in the user's session that asks which domain a device is for: the socket service
 // device-agent.GUI of dom0 (spec/devices.md §7, Ask).
 #pragma once
 
@@ -17,7 +17,7 @@ public:
   virtual ~device_agent() = default;
 
   /// What it answers to a question in JSON, at most 4 KiB. Blocks until the user has decided, or
-  /// somebody stops it.
+  /// `stop` is requested.
   virtual model::outcome<std::string> ask(const std::string& question, std::stop_token stop) = 0;
 };
 

@@ -29,11 +29,11 @@ struct qrexec_agent {
   std::string name; ///< of its domain
   std::string uuid;
   std::int32_t xid = -1;
-  std::string user; ///< services run as, if nobody says otherwise
+  std::string user; ///< services run as, unless a call says otherwise
   bool wait = true; ///< until it is connected
   std::chrono::seconds limit{60};
   bool debug = false;     ///< its daemon tells what it does
-  std::stop_token stop{}; ///< nobody waits for it any more
+  std::stop_token stop{}; ///< it is not waited for any more
 };
 
 class guest_tools {
@@ -50,7 +50,7 @@ public:
   /// In order, up to the first that fails.
   virtual outcome<void> write_qubesdb(const std::string& name, const model::qubesdb_edits& all) = 0;
 
-  /// In place of whoever listened before; what is watched stays so.
+  /// In place of an earlier listener; what is watched stays so.
   virtual void listen(qubesdb_listener heard) = 0;
 
   /// All that is watched there, until the domain stops or its daemon ends.
@@ -64,7 +64,7 @@ public:
   virtual outcome<void> start_agent(const qrexec_agent& x) = 0;
 
   /// What the service said; nothing where no program runs services. Those of dom0 run here. One
-  /// that fails is errc::vm_error with what it complained of. It ends when somebody stops it.
+  /// that fails is errc::vm_error with what it complained of. It ends when `stop` is requested.
   virtual outcome<std::optional<std::string>> run_service(const std::string& domain,
                                                           const model::service_call& x,
                                                           std::chrono::seconds limit,
@@ -76,8 +76,8 @@ public:
   /// `<qubes_run>/qrexec.NAME` exists.
   virtual bool agent_connected(const std::string& name) = 0;
 
-  /// Told whose agents are connected, at once and whenever that changed, from a thread of its own;
-  /// must return at once. Never told where agents count as there.
+  /// Told the domains whose agents are connected, at once and whenever that changed, from a thread
+  /// of its own; must return at once. Never told where agents count as there.
   using agents_listener = std::function<void(std::set<std::string> names)>;
   virtual void listen_agents(agents_listener heard) = 0;
 
@@ -94,7 +94,7 @@ struct guest_tools_options {
   std::string sync_menus = "/usr/bin/qvm-sync-appmenus"; ///< asks for applications; "" for none
   std::string services = "/var/run/qubes-service";       ///< marks of dom0's services; "" for none
   std::string service_rules = "/etc/qubes-rpc/policy";   ///< qrexec's policy of old
-  std::string user; ///< whom the programs run as when we are root; "" for the first of group qubes
+  std::string user; ///< the programs run as, when we are root; "" for the first of group qubes
 };
 
 std::unique_ptr<guest_tools> open_guest_tools(guest_tools_options x);

@@ -162,7 +162,7 @@ outcome<void> qubesdb_client::send(const message& x, clock::time_point deadline)
   std::memcpy(bytes.data(), &head, sizeof head);
   bytes += x.data;
 
-  // In one piece: the daemon serves nobody while it waits for the rest of a message. The kernel
+  // In one piece: the daemon serves no client while it waits for the rest of a message. The kernel
   // takes or refuses so little as a whole.
   for (;;) {
     if (!socket_)
@@ -181,7 +181,7 @@ outcome<void> qubesdb_client::send(const message& x, clock::time_point deadline)
   }
 }
 
-/// Reports of watches may come at any moment; nobody here asked for them.
+/// Reports of watches may come at any moment; they were not asked for here.
 outcome<qubesdb_client::message> qubesdb_client::receive(clock::time_point deadline) {
   for (;;) {
     auto head = header{};

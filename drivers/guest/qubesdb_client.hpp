@@ -32,7 +32,7 @@ public:
   /// From now on the daemon tells when the entry, or with a final '/' something below it, changes.
   outcome<void> watch(const std::string& path);
 
-  /// The connection itself, for whoever reads what a watch tells.
+  /// The connection itself, for the reader of what a watch tells.
   unique_fd release() && { return std::move(socket_); }
 
   /// Nothing when the entry is missing.

@@ -118,7 +118,7 @@ private:
     return errno == EAGAIN;
   }
 
-  /// Events that were on their way when their watch ended find nobody.
+  /// Events that were on their way when their watch ended find no listener.
   void tell(const std::string& changed, std::string_view token) {
     auto number = std::uint64_t{0};
     std::from_chars(token.data(), token.data() + token.size(), number);

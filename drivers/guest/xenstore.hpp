@@ -14,7 +14,7 @@ namespace qubes::drivers {
 
 using model::outcome;
 
-/// Who may do what with an entry; the first one names the owner.
+/// What a domain may do with an entry; the first one names the owner.
 struct xs_permission {
   unsigned domain = 0;
   bool read = false;
@@ -36,7 +36,7 @@ public:
   virtual outcome<void> set_permissions(const std::string& path,
                                         const std::vector<xs_permission>& x) = 0;
 
-  /// Runs `body` in a transaction; repeats it when somebody else was faster (bounded), rolls back
+  /// Runs `body` in a transaction; repeats it when another client was faster (bounded), rolls back
   /// when it fails. Calls on `inside` belong to the transaction.
   virtual outcome<void> transact(const std::function<outcome<void>(xenstore& inside)>& body) = 0;
 

@@ -14,15 +14,15 @@ namespace qubes::drivers {
 /// Adds its stub domain and when it was started, as far as they are there and make sense.
 void read_guest(xenstore& from, model::guest& into);
 
-/// The xid of the guest of this name, or of this uuid, whoever made it.
+/// The xid of the guest of this name, or of this uuid, also of one made by others.
 std::optional<std::int32_t> find_by_name(xenstore& from, const std::string& name);
 std::optional<std::int32_t> find_by_uuid(xenstore& from, const std::string& uuid);
 
 /// The domain that serves a guest's interface, by what the toolstack wrote where guests cannot; -1
-/// when nobody knows.
+/// when unknown.
 std::int32_t backend_of(xenstore& from, std::int32_t xid, const std::string& mac);
 
-/// A number that somebody keeps there; nothing without a XenStore.
+/// A number that is kept there; nothing without a XenStore.
 std::optional<std::uint64_t> read_number(xenstore* from, const std::string& path);
 
 } // namespace qubes::drivers

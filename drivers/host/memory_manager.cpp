@@ -24,7 +24,7 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-/// How often somebody in line looks whether the turn has come.
+/// How often a start in line looks whether its turn has come.
 constexpr auto look_interval = std::chrono::milliseconds{200};
 
 class socket_memory_manager final : public memory_manager {

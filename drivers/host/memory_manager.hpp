@@ -30,7 +30,7 @@ public:
   virtual ~memory_manager() = default;
 
   /// Waits for its turn as long as it takes, then for room. `no_memory` when there is none,
-  /// `general` when nobody answers one who is served.
+  /// `general` when no answer comes to one that has its turn.
   virtual outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes,
                                        const place_in_line& place) = 0;
 

@@ -14,7 +14,7 @@ public:
   virtual ~usage_meter() = default;
 
   /// Every domain that Xen has, dom0 and stub domains too: what they use, without name and state.
-  /// One call at a time, which waits for nobody.
+  /// One call at a time, which waits for nothing.
   virtual model::outcome<std::vector<model::guest>> read() = 0;
 };
 

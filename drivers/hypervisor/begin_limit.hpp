@@ -1,8 +1,8 @@
 // drivers/hypervisor: libvirt and libxl.
 //
-// Until when a piece of work may begin. It has its thread, but may still have to wait where nobody
-// sees it: for a connection, or for an answer. Whoever asked is told meanwhile that it was given
-// up, and what was given up must not happen afterwards.
+// Until when a piece of work may begin. It has its thread, but may still have to wait unseen: for a
+// connection, or for an answer. Its asker is told meanwhile that it was given up, and what was
+// given up must not happen afterwards.
 #pragma once
 
 #include "model/base/error.hpp"
@@ -22,7 +22,7 @@ public:
 
   static constexpr auto unlimited = std::chrono::milliseconds::max();
 
-  /// `may_begin` has the last word: false when whoever waited was told that it is not done.
+  /// `may_begin` has the last word: false when its asker was told that it is not done.
   explicit begin_limit(
       time_left left, std::function<bool()> may_begin = [] { return true; });
   ~begin_limit();

@@ -131,7 +131,7 @@ domain_xml fit(const std::string& xml, const driver_row& driver) {
 class libvirt_hypervisor;
 
 /// What libvirt's callbacks know. A session that is let go of may be closed much later, when its
-/// daemon answers again; its callbacks reach nobody then.
+/// daemon answers again; its callbacks reach no hypervisor then.
 struct ear {
   std::mutex mutex;
   libvirt_hypervisor* whose = nullptr;
@@ -139,7 +139,7 @@ struct ear {
   static void* for_libvirt(const std::shared_ptr<ear>& me) { return new std::shared_ptr<ear>{me}; }
   static void forget(void* x) { delete static_cast<std::shared_ptr<ear>*>(x); }
 
-  /// Runs while nobody can let go of the hypervisor.
+  /// While this runs, the hypervisor cannot be let go of.
   template <class F>
   static void with(void* x, F f) {
     auto me = *static_cast<std::shared_ptr<ear>*>(x);
@@ -172,7 +172,7 @@ public:
       auto lock = std::lock_guard{mutex_};
       listener_ = std::make_shared<const listener>(std::move(x));
     }
-    events_.run_out(); // from now on nobody is inside the old one
+    events_.run_out(); // from now on no thread is inside the old one
   }
 
   capabilities can() const override {
@@ -308,7 +308,7 @@ outcome<void> libvirt_hypervisor::connect() {
   auto listening = subscribe(*fresh);
   if (listening && fresh->alive())
     return {};
-  fresh->lose(); // a close before it became the session told nobody
+  fresh->lose(); // a close before it became the session was not told
   return listening ? tl::unexpected{lost_error()} : listening;
 }
 
@@ -361,7 +361,7 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
   x.before_closing([id](virConnectPtr y) { virConnectDomainEventDeregisterAny(y, id); });
   listen_to_host(x);
   if (lives_in_process(options_.uri))
-    return {}; // nobody closes it, and libvirt would keep the callback for ever
+    return {}; // it is never closed, and libvirt would keep the callback for ever
   auto* closed = ear::for_libvirt(ear_);
   if (virConnectRegisterCloseCallback(x.events(), on_close, closed, ear::forget) == 0)
     x.before_closing([](virConnectPtr y) { virConnectUnregisterCloseCallback(y, on_close); });
@@ -508,7 +508,7 @@ outcome<void> libvirt_hypervisor::shutdown(const std::string& uuid) {
   auto called = on_active(traffic::guest, "shut down", uuid, [&](virDomainPtr x) {
     if (!driver().tells_init)
       return virDomainShutdown(x);
-    // libvirt reports success even where the container has nobody to hear it, and it may have lost
+    // libvirt reports success even where nothing in the container hears it, and it may have lost
     // the number of the first process for good.
     auto controller = static_cast<std::int32_t>(virDomainGetID(x));
     if (!listens_to_fifo(controller) || virDomainShutdownFlags(x, VIR_DOMAIN_SHUTDOWN_INITCTL) < 0)
@@ -705,7 +705,7 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
       auto stale = find_live(x, device_xml);
       auto bridge = model::xml::interface_bridge(device_xml);
       if (stale && !bridge.empty() && model::xml::interface_bridge(*stale) == bridge) {
-        fresh = false; // a bridge outlives whoever serves by it
+        fresh = false; // a bridge outlives the netvm that serves by it
         return 0;
       }
       if (stale && virDomainDetachDevice(x, stale->c_str()) < 0)

@@ -92,7 +92,7 @@ private:
   std::vector<std::function<void()>> jobs_;
 };
 
-/// Never destroyed: when the process exits early, somebody may still use it.
+/// Never destroyed: when the process exits early, a thread may still use it.
 loop& the_loop() {
   static auto& only = *new loop{};
   return only;

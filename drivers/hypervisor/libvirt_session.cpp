@@ -66,7 +66,7 @@ outcome<void> connection_pool::prepare(std::size_t count) {
   return {};
 }
 
-/// False when the time of whoever waits has passed.
+/// False when the time of the waiting call has passed.
 bool connection_pool::wait_for_one(std::unique_lock<std::mutex>& lock) {
   auto served = [this] { return closed_ || has_one(); };
   while (!served()) {

@@ -40,7 +40,7 @@ inline constexpr std::size_t traffic_count = 4;
 /// serves all threads, and there is no wire between.
 bool lives_in_process(std::string_view uri);
 
-/// What everybody hears whose call met a connection that is gone.
+/// What a call is told that met a connection that is gone.
 model::error lost_connection(const std::string& uri);
 
 /// Opens a connection; `errc::hypervisor` names the URI and the cause.
@@ -54,13 +54,13 @@ public:
   /// Opens so many that wait from now on; at most as many as it may lend.
   model::outcome<void> prepare(std::size_t count);
 
-  /// A connection that nobody uses. Opens one, or, when all are lent, waits for one to come back.
+  /// A connection that is not in use. Opens one, or, when all are lent, waits for one to come back.
   /// Blocks as long as this thread's work may begin; an error where none can be opened or the pool
   /// was closed.
   model::outcome<virConnectPtr> take();
   void give_back(virConnectPtr x);
 
-  /// Whoever waits, and whoever comes, is refused.
+  /// Calls that wait, and later ones, are refused.
   void close();
 
 private:

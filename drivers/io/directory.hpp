@@ -22,7 +22,7 @@ tl::expected<std::vector<std::string>, int> entries_of(const std::string& direct
 model::outcome<std::uint64_t> space_taken(const std::string& directory);
 
 /// Refused while another process holds it; held until the descriptor is closed. One that cannot be
-/// opened is nobody's.
+/// opened is held by none.
 model::outcome<unique_fd> hold_directory(const std::string& directory);
 
 } // namespace qubes::drivers

@@ -27,8 +27,8 @@ class disk {
 public:
   virtual ~disk() = default;
 
-  /// Nothing when the file is missing; a link that leads nowhere is an error, since somebody meant
-  /// a file there. `limit` bounds what is read; longer files are an error.
+  /// Nothing when the file is missing; a link that leads nowhere is an error, since a file was
+  /// meant to be there. `limit` bounds what is read; longer files are an error.
   virtual outcome<std::optional<std::string>> read(const std::string& name, std::size_t limit) = 0;
 
   /// Nothing when the file is missing.

@@ -19,7 +19,7 @@ namespace {
 constexpr auto image_mode = mode_t{0600};
 constexpr auto directory_mode = mode_t{0775};
 
-/// Does not wait for the other end of a pipe that somebody has put there.
+/// Does not wait for the other end of a pipe that was put there.
 outcome<unique_fd> open_at(const std::string& path, int flags) {
   auto file =
       unique_fd{::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, image_mode)};

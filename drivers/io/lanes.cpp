@@ -15,7 +15,7 @@
 
 namespace qubes::drivers {
 
-/// Blocking work can wait a moment; whoever only asks should not.
+/// Blocking work can wait a moment; reads should not.
 void yield_to_readers() {
   constexpr auto this_thread = 0;
   ::setpriority(PRIO_PROCESS, this_thread, 5);
@@ -65,7 +65,7 @@ public:
       strands_.try_emplace(key);
     ready_.push_back({std::move(key), std::move(job)});
     count_one_more();
-    lock.unlock(); // whom we wake would wait for it
+    lock.unlock(); // the thread that we wake would wait for it
     work_.notify_one();
     return true;
   }
@@ -135,7 +135,7 @@ private:
     return !ready_.empty();
   }
 
-  /// This thread looks for work next, so nobody is woken for what becomes ready here.
+  /// This thread looks for work next, so no other is woken for what becomes ready here.
   void finish(const std::string& key) {
     if (!key.empty()) {
       auto strand = strands_.find(key);

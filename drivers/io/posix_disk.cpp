@@ -251,7 +251,7 @@ private:
     return errno == EEXIST ? open_file(name, flags | O_TRUNC) : unique_fd{};
   }
 
-  /// Who may not give files away still gets to write them.
+  /// A daemon that may not give files away still gets to write them.
   bool share(int fd, mode_t mode) const {
     if (group_ && ::fchown(fd, static_cast<uid_t>(-1), *group_) != 0 && errno != EPERM)
       return false;

@@ -14,7 +14,7 @@ struct command {
   std::vector<std::string> environment{};  ///< NAME=VALUE, beside the daemon's own
   std::chrono::milliseconds limit{600000}; ///< killed after this
   outputs how = outputs::together;
-  bool copies = false; ///< may be killed half-way when nobody wants the copy any more
+  bool copies = false; ///< may be killed half-way when the copy is not wanted any more
   attention watch{};
 };
 

@@ -10,7 +10,7 @@
 
 namespace qubes::drivers {
 
-/// Many descriptors, and to be the last whom the kernel kills for memory, as far as we may. Once,
+/// Many descriptors, and to be the last that the kernel kills for memory, as far as we may. Once,
 /// before there are children.
 void take_own_limits();
 

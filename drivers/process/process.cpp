@@ -23,7 +23,7 @@ using model::fail;
 constexpr std::size_t output_limit = 65536;
 constexpr std::size_t report_limit = std::size_t{16} << 20;
 
-/// Milliseconds for poll(), rounded up so that nobody spins before the deadline.
+/// Milliseconds for poll(), rounded up so that no loop spins before the deadline.
 int left_until(clock::time_point deadline) {
   auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock::now()).count();
   return static_cast<int>(std::clamp<decltype(left)>(left, 0, 60'000));

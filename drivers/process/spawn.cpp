@@ -99,7 +99,7 @@ QVMD_UNSEEN bool plug_in(const plugs& with) {
   return ::syscall(SYS_close_range, with.third < 0 ? third : third + 1, ~0U, 0) == 0;
 }
 
-/// As if nobody had set any of them.
+/// As if none of them had been set.
 QVMD_UNSEEN void forget_signals() {
   constexpr auto count = 64;
   constexpr auto mask_size = count / 8;

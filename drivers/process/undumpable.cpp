@@ -29,7 +29,7 @@ private:
   int before_ = 1;
 };
 
-/// What the process is, not what somebody owns.
+/// The state of the process, which no object owns.
 dumps& of_process() {
   static auto all = dumps{};
   return all;

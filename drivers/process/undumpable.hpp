@@ -5,7 +5,7 @@
 
 namespace qubes::drivers {
 
-/// The process is not dumpable as long as anybody has one.
+/// The process is not dumpable as long as one of these is held.
 std::shared_ptr<void> stay_undumpable();
 
 } // namespace qubes::drivers

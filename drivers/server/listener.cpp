@@ -47,7 +47,7 @@ const sockaddr* generic(const sockaddr_un& address) {
   return reinterpret_cast<const sockaddr*>(&address);
 }
 
-/// Takes away a socket that nobody serves any more.
+/// Takes away a socket that no process serves any more.
 outcome<void> clear(const std::string& path, const sockaddr_un& address) {
   struct ::stat facts {};
   if (::lstat(path.c_str(), &facts) != 0)
@@ -57,7 +57,7 @@ outcome<void> clear(const std::string& path, const sockaddr_un& address) {
   auto probe = new_socket();
   if (!probe)
     return cannot_listen(path, reason());
-  // EAGAIN: somebody listens, but is busy.
+  // EAGAIN: a process listens, but is busy.
   if (::connect(probe.get(), generic(address), sizeof address) == 0 || errno == EAGAIN)
     return cannot_listen(path, "another process serves it", "stop that process first");
   if (errno == ECONNREFUSED && ::unlink(path.c_str()) == 0)
@@ -116,7 +116,7 @@ outcome<listener_socket> listener_socket::bind(const std::string& path) {
   if (!socket || ::bind(socket.get(), generic(*address), sizeof *address) != 0)
     return cannot_listen(path, reason());
   auto bound = listener_socket{std::move(socket), path};
-  // Before listen nobody can connect, so the mode is right from the first client on.
+  // Before listen no client can connect, so the mode is right from the first client on.
   auto group = qubes_gid();
   if (group && ::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0 && errno != EPERM)
     return cannot_listen(path, reason());

@@ -13,8 +13,8 @@
 
 namespace qubes::drivers {
 
-/// One listening socket; takes its path along when it closes, unless somebody else made it or owns
-/// the path by now.
+/// One listening socket; takes its path along when it closes, unless another process made it or
+/// owns the path by now.
 class listener_socket {
 public:
   /// Binds `path`: mode 0660, group `qubes` if there is one.
@@ -29,7 +29,7 @@ public:
 
   int fd() const noexcept { return socket_.get(); }
 
-  /// Refuses whoever connects from now on. Not for adopted sockets: others may share them.
+  /// Refuses new clients from now on. Not for adopted sockets: others may share them.
   void refuse() noexcept;
 
 private:

@@ -60,7 +60,7 @@ struct connection {
   std::string in;
   std::string out;
   std::size_t sent = 0;       ///< of `out`
-  std::string caller;         ///< whom unsent bytes are charged to, "" for nobody
+  std::string caller;         ///< unsent bytes are charged to it, "" for none
   std::size_t charged = 0;    ///< bytes
   bool asked = false;         ///< the request is complete
   bool too_long = false;      ///< what still comes is not looked at
@@ -223,7 +223,7 @@ private:
   void account(connection& x);
   bool is_over_budget(const connection& x) const;
 
-  // -- who is awaited, longest first ---------------------------------------------------------
+  // -- connections that are awaited, longest first ---------------------------------------------
   void await(connection& x);
   void await_no_more(connection& x);
 
@@ -358,7 +358,7 @@ void epoll_server::expire() {
     lose(table_.at(oldest_));
 }
 
-/// Not at once: whoever is just sending must not be called back.
+/// Not at once: a call of `send` must not be called back.
 void epoll_server::report_gone() {
   while (!gone_.empty()) {
     auto batch = std::exchange(gone_, {});
@@ -660,7 +660,7 @@ void epoll_server::close(connection& x) {
   --open_;
 }
 
-// -- who is awaited ----------------------------------------------------------------------------
+// -- connections that are awaited --------------------------------------------------------------
 
 /// All have the same time, so the list is in order of their deadlines.
 void epoll_server::await(connection& x) {

@@ -30,15 +30,15 @@ struct peer {
 struct server_limits {
   std::size_t request = 65536;    ///< bytes, exactly this many is still fine
   std::size_t connections = 8192; ///< more wait in the backlog
-  std::size_t output = 4U << 20;  ///< unsent bytes of one connection; who lets more pile up is
-                                  ///< dropped. One reply may be longer, if it is the only one
-                                  ///< and charged to nobody.
+  std::size_t output = 4U << 20;  ///< unsent bytes of one connection, which is dropped beyond that.
+                                  ///< One reply may be longer, if it is the only one and charged to
+                                  ///< no caller.
   std::size_t caller_output = 8U << 20;  ///< ... of all connections that are charged to one caller
   std::size_t others_output = 32U << 20; ///< ... and of all that are charged to any
   std::chrono::milliseconds request_time{30000}; ///< to send the whole request, and to read on
                                                  ///< whenever something is left to be read
-  std::chrono::milliseconds sending_time{200}; ///< for the same while others wait for a place: who
-                                               ///< sends for longer is dropped for one who comes
+  std::chrono::milliseconds sending_time{200};   ///< for the same while others wait for a place: a
+                                                 ///< slower sender is dropped for a new client
 };
 
 struct server_handler {

@@ -241,7 +241,7 @@ private:
     return fmt::format("{}/{}/{}", state_, row(x.type).directory, x.name.str());
   }
 
-  /// A pool as it was opened; opening may block, and holds up nobody but this pool then.
+  /// A pool as it was opened; opening may block, and holds up this pool alone then.
   struct opened_pool {
     std::mutex guard;
     model::pool config;

@@ -30,7 +30,7 @@ public:
   // -- a domain's directory ---------------------------------------------------------------------
 
   /// It must not be there; a disposable's gets its template's firewall. Notes its removal first:
-  /// whoever made it a domain with a record forgets that.
+  /// that is forgotten when the domain has a record.
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
   /// And the note of its removal. By its name: the caller knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;
@@ -40,7 +40,7 @@ public:
   virtual outcome<void> note_removal(const model::domain& x) = 0;
   /// It stays after all.
   virtual outcome<void> forget_removal(const model::domain& x) = 0;
-  /// Whose removal was noted, and not ended: with their volumes.
+  /// Domains whose removal was noted, and not ended: with their volumes.
   virtual outcome<noted_removals> removals() = 0;
 
   // -- a volume's life --------------------------------------------------------------------------
@@ -82,8 +82,8 @@ public:
   virtual outcome<void> revert(const model::system& all, const model::volume& it,
                                const std::string& revision, const supervision& watch) = 0;
 
-  /// Where the data of an import is to be written by somebody else. Refused when `announced` bytes
-  /// are more than the pool has room for; 0 is for data whose size nobody knows.
+  /// Where the data of an import is to be written by another program. Refused when `announced`
+  /// bytes are more than the pool has room for; 0 is for data of unknown size.
   virtual outcome<std::string> begin_import(const model::system& all, const model::volume& it,
                                             std::uint64_t bytes, std::uint64_t announced) = 0;
 
@@ -104,7 +104,7 @@ public:
 
   virtual outcome<model::pool_facts> look(const model::system& all, const model::pool& it) = 0;
 
-  /// Ids of volumes that nobody may have: kernels. Others are known from the domains.
+  /// Ids that no volume of a domain may have: kernels. Others are known from the domains.
   virtual outcome<std::vector<std::string>> list(const model::system& all,
                                                  const model::pool& it) = 0;
 };

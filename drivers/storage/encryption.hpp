@@ -1,4 +1,4 @@
-// Scratch volumes encrypted with a key that nobody keeps (spec/storage.md §2).
+// Scratch volumes encrypted with a key that is not kept (spec/storage.md §2).
 #pragma once
 
 #include "drivers/process/command_runner.hpp"

@@ -312,7 +312,7 @@ public:
   }
 
 private:
-  /// A half import is no use to anybody.
+  /// A half import is of no use.
   static outcome<void> commit_import(const volume& x, const image& files) {
     auto done = commit(files, files.import(), x.it.revisions_to_keep, effort::none, x.watch);
     if (!done)

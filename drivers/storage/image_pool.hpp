@@ -60,7 +60,7 @@ protected:
 
   outcome<void> make_parents(const model::volume& x) const;
 
-  /// Zeros for somebody else to write to.
+  /// Zeros for another program to write to.
   outcome<std::string> make_import(const image& files, std::uint64_t bytes, lasting x);
 
   outcome<void> drop_import(const image& files);

@@ -9,7 +9,7 @@
 
 namespace qubes::drivers::storage {
 
-/// By volume id, since this process began: who was at it before is gone. Thread-safe.
+/// By volume id, since this process began: an earlier daemon's work is over. Thread-safe.
 class in_progress {
 public:
   void begin_import(const std::string& vid);

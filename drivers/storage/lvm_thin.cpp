@@ -476,7 +476,7 @@ private:
     if (has.has(vid)) {
       auto left = has.present({old_of(vid)});
       if (has.has(import_of(vid)) && !under_way_.is_importing(vid))
-        left.push_back(import_of(vid)); // nobody knows whether it is whole
+        left.push_back(import_of(vid)); // it is not known whether it is whole
       return left.empty() ? outcome<bool>{false} : did(lvm_.remove(left));
     }
     if (has.has(snap_of(vid)))
@@ -503,7 +503,7 @@ private:
   const std::string pool_; ///< VG/POOL
   const std::function<std::time_t()> now_;
   lvm lvm_;
-  std::shared_mutex names_; ///< held by whoever relies on, or changes, what a name stands for
+  std::shared_mutex names_; ///< held while a call relies on, or changes, what a name stands for
   in_progress under_way_;
 };
 

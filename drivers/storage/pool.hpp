@@ -73,8 +73,8 @@ public:
   /// what a crash interrupted.
   virtual outcome<void> stop(const volume& x) = 0;
 
-  /// A stop before a removal: nobody has its device any more, and what the guest wrote need not be
-  /// kept.
+  /// A stop before a removal: no guest has its device any more, and what the guest wrote need not
+  /// be kept.
   virtual outcome<void> abandon(const volume& x) { return stop(x); }
 
   /// It was started and not stopped: what the guest wrote is not committed.
@@ -93,7 +93,7 @@ public:
   virtual outcome<std::string> begin_export(const volume& x) = 0;
   virtual void end_export(const volume& x, const std::string& path);
 
-  /// A path to `bytes` of zeros that somebody else writes the new data to.
+  /// A path to `bytes` of zeros that another program writes the new data to.
   virtual outcome<std::string> begin_import(const volume& x, std::uint64_t bytes) = 0;
 
   /// Commits what was written there, or forgets it.
@@ -109,7 +109,7 @@ public:
   /// The named revision becomes the committed state.
   virtual outcome<void> revert(const volume& x, const std::string& revision) = 0;
 
-  /// Overwrites it with `bytes` of zeros. By default an import that nobody writes to.
+  /// Overwrites it with `bytes` of zeros. By default an import without a writer.
   virtual outcome<void> clear(const volume& x, std::uint64_t bytes);
 };
 
@@ -139,7 +139,7 @@ outcome<void> read_export(
     pool& in, const volume& to, pool& home, const volume& from,
     const std::function<outcome<void>(const model::volume_facts&, const std::string&)>& use);
 
-/// Before new data is committed: whoever wanted it may have been told that it failed.
+/// Before new data is committed: its asker may have been told that it failed.
 outcome<void> check_wanted(const volume& x);
 
 /// `x` as a refusal when this driver has no such operation.

@@ -12,7 +12,7 @@ namespace qubes::drivers {
 
 struct noted_removals {
   std::vector<model::domain> domains;
-  std::vector<std::string> trouble; ///< a sentence for each note that nobody can follow
+  std::vector<std::string> trouble; ///< a sentence for each note that cannot be followed
 };
 
 /// Lasts once it is there. `state` is the directory of the domains' directories.

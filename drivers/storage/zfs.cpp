@@ -59,7 +59,7 @@ struct places {
   }
 
   std::string volume;
-  std::string import;  ///< being written by somebody else
+  std::string import;  ///< being written by another program
   std::string exports; ///< a clone for each reader below it
   std::string draft;   ///< about to take the volume's place
   std::string aside;   ///< what had its place before
@@ -387,7 +387,7 @@ private:
   }
   outcome<state_of> read(const volume& x) { return read(x.it); }
 
-  /// Eight letters that nobody guesses.
+  /// Eight letters that cannot be guessed.
   std::string letters() const {
     auto result = std::string{};
     for (auto number = random_(); result.size() < 8; number /= 26)
@@ -446,7 +446,7 @@ private:
       kept = prune(x, in_place);
     if (!kept)
       return kept;
-    auto hold = std::unique_lock{names_}; // not while somebody marks it as clean
+    auto hold = std::unique_lock{names_}; // not while another call marks it as clean
     return zfs_.set_dirty(x.it.vid, true);
   }
 
@@ -560,7 +560,7 @@ private:
     return zfs_.clone(name + '@' + has.committed(), to, passing);
   }
 
-  /// What is half made and nobody needs.
+  /// What is half made and not needed.
   void discard(const std::string& name) {
     if (auto all = zfs_.list(); all && (*all)->contains(name))
       (void)zfs_.destroy(name); // the first reason is the one to tell
@@ -631,7 +631,7 @@ private:
     auto made = has.has(at.draft)                                          ? at.draft
                 : has.has(at.import) && !under_way_.is_importing(x.it.vid) ? at.import
                                                                            : std::string{};
-    if (!has.has(at.aside)) // nobody knows whether it is whole
+    if (!has.has(at.aside)) // it is not known whether it is whole
       return made.empty() ? outcome<bool>{false} : did(zfs_.destroy(made));
     if (has.it())
       return did(drop_aside(x));
@@ -648,7 +648,7 @@ private:
   const std::function<std::time_t()> now_;
   const std::function<std::uint64_t()> random_;
   zfs_commands zfs_;
-  std::shared_mutex names_; ///< held by whoever relies on, or changes, what a name stands for
+  std::shared_mutex names_; ///< held while a call relies on, or changes, what a name stands for
   in_progress under_way_;
 };
 

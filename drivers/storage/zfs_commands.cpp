@@ -133,7 +133,7 @@ std::string size_text(std::uint64_t bytes) {
   return fmt::format("{}", std::max(blocks, std::uint64_t{1}) * largest_block);
 }
 
-/// zfs-auto-snapshot is told to leave alone what nobody keeps.
+/// zfs-auto-snapshot is told to leave alone what is not kept.
 void add_policy(std::vector<std::string>& words, bool passing) {
   if (passing)
     words.insert(words.end(), {"-o", "com.sun:auto-snapshot=false"});

@@ -48,7 +48,7 @@ public:
   /// The container is there and known as one of ours, also to udev.
   outcome<void> set_up();
 
-  /// The device is there as well, when these return. `passing`: nobody needs snapshots of it.
+  /// The device is there as well, when these return. `passing`: snapshots of it are not needed.
   outcome<void> create(const std::string& name, std::uint64_t bytes, bool passing);
   outcome<void> clone(const std::string& snapshot, const std::string& name, bool passing);
   outcome<void> rename(const std::string& from, const std::string& to);
