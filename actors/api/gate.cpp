@@ -166,7 +166,7 @@ void gate_state::answered(const answer& x) {
     to_(who, x.result ? api::success(*x.result) : api::exception(x.result.error()), true);
 }
 
-/// Its reply has no reader any more.
+/// The reply to this client has no reader any more.
 void gate_state::gone(connection_id who) {
   for (auto& [number, x] : tickets_)
     if (x.who == who) {

@@ -136,7 +136,7 @@ json operation_json(const model::operation& x, std::int64_t now_s, bool latest) 
           {"steps", std::move(steps)}};
 }
 
-/// Those that failed come first, and of either the last one.
+/// Operations that failed come first, and of each group the last one.
 json operations_of(const call& x) {
   auto all = x.in.history.of(x.destination.uuid);
   auto failed = json::array();

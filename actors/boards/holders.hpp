@@ -27,7 +27,7 @@ public:
   /// The hypervisor or the backend says so, whatever was known before.
   void found(const model::attachment& x, const std::string& who);
 
-  /// What it took has come.
+  /// The device that `who` took has come.
   void brought(const place& x, const std::string& who);
 
   /// By port of this backend: which domain has been brought what is there now.

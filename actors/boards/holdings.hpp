@@ -28,14 +28,14 @@ public:
     std::vector<entry> entries;
   };
 
-  /// Others wrote the file, or it is the first one.
+  /// The file was written by others, or is the first one.
   void adopt(const model::system& x);
 
   /// Takes a change into account, unless it makes more than its caller may have.
   model::outcome<receipt> book(const model::system& before, const model::system& after,
                                const std::string& caller, const quotas& most);
 
-  /// It did not become durable; those that came later were taken back before.
+  /// The change did not become durable; later ones were taken back before.
   void take_back(const receipt& x);
 
   /// Bytes of the whole file.

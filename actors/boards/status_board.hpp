@@ -102,7 +102,7 @@ public:
     restarts_[part] = {count, std::move(reason), now_us};
   }
 
-  /// Its domain is gone.
+  /// The domain of this part is gone.
   void forget_restarts(const std::string& part) {
     auto guard = std::lock_guard{mutex_};
     restarts_.erase(part);
@@ -120,7 +120,7 @@ public:
     }
   }
 
-  /// It is no netvm any more.
+  /// This domain is no netvm any more.
   void forget_clients(const std::string& netvm) {
     auto guard = std::lock_guard{mutex_};
     clients_.erase(netvm);

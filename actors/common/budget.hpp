@@ -39,7 +39,7 @@ public:
     return {};
   }
 
-  /// Its connection is closed.
+  /// The connection is closed.
   void give_back(drivers::connection_id who) {
     auto x = by_connection_.extract(who);
     if (!x)

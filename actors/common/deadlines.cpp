@@ -65,7 +65,7 @@ std::size_t deadlines::running() const {
   return all_.size();
 }
 
-/// Those told stay until their handlers are dropped: that is what ends them.
+/// Requests that were told stay until their handlers are dropped: that is what ends them.
 void deadlines::look() {
   auto now = system_.clock().now();
   auto overdue = std::vector<std::function<void()>>{};

@@ -53,7 +53,7 @@ void align_boot(Self* self, const world_ptr& in, const std::string& whose) {
   start_at_boot(self, in, whose, x && model::read_bool({now.view(), x}, "autostart"));
 }
 
-/// Its record is gone, and the actor that removed it did not live to do the rest.
+/// The domain's record is gone, and the actor that removed it did not live to do the rest.
 template <class Self>
 void end_removal(Self* self, const world_ptr& in, const std::string& whose,
                  const std::string& uuid) {

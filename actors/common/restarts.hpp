@@ -12,7 +12,7 @@ namespace qubes::actors {
 
 class restarts {
 public:
-  /// One died. Its successor begins `rest` from now.
+  /// An actor died. Its successor begins `rest` from now.
   std::chrono::microseconds note(std::int64_t now_us) {
     constexpr auto span_us = std::chrono::microseconds{std::chrono::seconds{10}}.count();
     constexpr auto at_once = std::size_t{5}; // of one span

@@ -23,7 +23,7 @@ struct row {
   }
 };
 
-/// Those that an end does not concern go on waiting: something else is under way for them.
+/// Waiters that an end does not concern go on waiting: something else is under way for them.
 constexpr row stop_ends[]{
     {.how = waits_as::shutdown, .down = true, .stays = false, .not_killed = false}, // its deadline
     {.how = waits_as::rider, .down = true, .stays = false, .not_killed = false},

@@ -30,7 +30,7 @@ public:
 
   std::uint64_t add(waits_as how, told then);
 
-  /// Tells those whose wait this ends; `stop_ends` in stop_waiters.cpp says whose.
+  /// Tells the waiters whose wait this ends; `stop_ends` in stop_waiters.cpp says whose.
   void end(stop_end what, const model::outcome<void>& how);
 
   /// A waiter whose own deadline has passed, or whose request failed: the caller tells it. Null

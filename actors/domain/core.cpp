@@ -120,7 +120,7 @@ model::error domain_core::stopped_meanwhile(const std::string& who) {
   return {errc::vm_not_running, fmt::format("'{}' stopped in the meantime", who), {}};
 }
 
-// -- its life ------------------------------------------------------------------------------------
+// -- the domain's life ---------------------------------------------------------------------------
 
 /// A life has begun.
 void domain_core::live_as(const model::guest& x) {
@@ -131,7 +131,7 @@ void domain_core::live_as(const model::guest& x) {
   facts_.started_us = x.started_us > 0 ? x.started_us : world_->wall_us();
 }
 
-/// What it was stays, until it is halted.
+/// The domain's power state stays, until it is halted.
 void domain_core::lose_guest() {
   facts_ = model::live{.state = facts_.state, .degraded = facts_.degraded};
 }

@@ -28,7 +28,7 @@ public:
   domain_core(const domain_core&) = delete;
   domain_core& operator=(const domain_core&) = delete;
 
-  // -- who it is ----------------------------------------------------------------------------------
+  // -- the domain's name --------------------------------------------------------------------------
 
   const std::string& who() const { return who_; }
   const std::string& uuid() const { return uuid_; }
@@ -50,7 +50,7 @@ public:
   std::optional<disk_job::domain_target> my_disks() const;
   netvm_actor supervisor() const; ///< of our clients, while we provide network
 
-  // -- its life -----------------------------------------------------------------------------------
+  // -- the domain's life --------------------------------------------------------------------------
 
   /// The move must be legal; writes the board.
   void move(model::power to);

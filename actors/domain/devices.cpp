@@ -252,7 +252,7 @@ void domain_devices::carry_out(const ask::list_attached& x, const reply& to) {
   });
 }
 
-/// What it has of a class.
+/// The domain's devices of a class.
 void domain_devices::with_attached(
     const std::string& kind, const reply& to,
     const std::function<void(std::vector<model::attachment>)>& then) {
@@ -338,7 +338,7 @@ void domain_devices::attach_known(const std::string& kind, const model::device& 
   }));
 }
 
-/// It is ours already, and is brought now.
+/// The device is taken already, and is brought now.
 void domain_devices::bring(model::attachment x, const model::device& device, asked_by who,
                            const reply& to) {
   auto named = fmt::format("{}:{}:{}", x.backend, x.port, x.identity);
@@ -435,7 +435,7 @@ void domain_devices::align_later() {
   due_us_ = domain_.world()->now_us() + std::chrono::microseconds{pause_}.count();
 }
 
-/// Others may have it from now on, also what has come in its place.
+/// Other domains may have the device from now on, also what has come in its place.
 void domain_devices::give_back(const model::attachment& x) {
   if (is_microphone(x)
       || !domain_.world()->holders.give_back(device_holders::place_of(x), domain_.who()))
@@ -624,7 +624,7 @@ void domain_devices::has(std::vector<model::attachment> all,
       attached_.push_back(std::move(x));
 }
 
-/// Those that services carry are not in its XML.
+/// Devices that services carry are not in the guest's XML.
 void domain_devices::adopt() {
   for (auto& x : domain_.world()->holders.of_holder(domain_.who()))
     if (model::find_device_kind(x.kind)->by == model::carrier::services)

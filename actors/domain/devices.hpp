@@ -27,7 +27,7 @@ public:
 
   static constexpr auto block = "block"; ///< class of devices
 
-  // -- what it has (devices.cpp) ------------------------------------------------------------------
+  // -- what the domain has (devices.cpp) ----------------------------------------------------------
 
   void carry_out(const ask::list_available& x, const reply& to);
   void carry_out(const ask::list_attached& x, const reply& to);

@@ -187,7 +187,7 @@ void domain_state::tell_skipped(const std::vector<std::string>& skipped) {
       note(spdlog::level::warn, "{}: {}", file, x);
 }
 
-/// As it would be started now; which devices its volumes will be is not known before.
+/// The XML as of a start now; which devices its volumes will be is not known before.
 void domain_state::carry_out(const ask::tell_xml& x, const reply& to) {
   auto read = [this, plain = x.plain, to](const std::optional<std::string>& overlay) {
     auto now = look();

@@ -37,7 +37,7 @@ public:
   /// `is_new`: no hypervisor can have a guest of it.
   domain_actor::behavior_type make(world_ptr in, std::string who, bool is_new);
 
-  // -- its parts ----------------------------------------------------------------------------------
+  // -- the domain's parts -------------------------------------------------------------------------
 
   domain_record changes{*this};
   domain_start start{*this};

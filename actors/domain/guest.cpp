@@ -156,7 +156,7 @@ void domain_guest::reconcile(const model::guest& truth) {
     tell_moved(truth.state);
 }
 
-/// It was started by an earlier daemon, or by others.
+/// The guest was started by an earlier daemon, or by others.
 void domain_guest::adopt(const model::guest& truth) {
   domain_.note(spdlog::level::info, "adopted: {}, id {}", wire_name(truth.state), truth.xid);
   domain_.live_as(truth);

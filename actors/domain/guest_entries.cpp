@@ -78,7 +78,7 @@ void domain_entries::tick() {
   });
 }
 
-/// Its QubesDB ends with a domain, and is begun anew where it did not.
+/// A domain's QubesDB ends with it, and is begun anew where the domain goes on.
 void domain_entries::watch_ended() {
   auto now = domain_.look();
   auto* me = domain_.record(now);
@@ -89,7 +89,7 @@ void domain_entries::watch_ended() {
   domain_.self->delayed_send(domain_.self, std::chrono::seconds{1}, atom::tick_v, domain_.life());
 }
 
-/// It runs as long as we do. Marks of its services do not outlive a boot of the host.
+/// dom0 runs as long as we do. Marks of its services do not outlive a boot of the host.
 void domain_entries::wake_dom0(const model::domain& me) {
   constexpr auto prefix = std::string_view{"service."};
   for (auto& [feature, text] : me.features)
@@ -99,7 +99,7 @@ void domain_entries::wake_dom0(const model::domain& me) {
   watch([this] { devices_.look_at_all(); });
 }
 
-/// Its netvm is another one: everything is told anew, with a fresh seed.
+/// The domain's netvm is another one: everything is told anew, with a fresh seed.
 void domain_entries::retell(const std::function<void()>& then) {
   if (!has_qubesdb()) {
     network_.link().turn([this](auto& x) { x.guest_was_told(network_.netvm_in_record()); });
@@ -137,7 +137,7 @@ void domain_entries::tell_address(const std::string& netvm, const std::function<
   write_qubesdb(domain_.self, domain_.world(), netvm, model::mapped_address(now.view(), *me), then);
 }
 
-/// Before it is there: its netvm must know it when its first packet comes.
+/// Before the domain is there: its netvm must know it when its first packet comes.
 void domain_entries::announce_to_netvm(const std::function<void()>& then) {
   auto netvm = network_.serving_netvm();
   if (!netvm)

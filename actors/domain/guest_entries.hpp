@@ -25,12 +25,12 @@ public:
 
   bool has_qubesdb() const;
   model::outcome<model::qubesdb_edits> all() const;
-  /// Its netvm is another one: everything is told anew, with a fresh seed.
+  /// The domain's netvm is another one: everything is told anew, with a fresh seed.
   void retell(const std::function<void()>& then);
   /// That netvm's lists of its clients.
   void tell_lists(const std::string& netvm, const std::function<void()>& then);
   void tell_address(const std::string& netvm, const std::function<void()>& then);
-  /// Before it is there: its netvm must know it when its first packet comes.
+  /// Before the domain is there: its netvm must know it when its first packet comes.
   void announce_to_netvm(const std::function<void()>& then);
   /// A netvm of release 3 reads the rules of all its clients at once.
   void tell_legacy_netvm(const std::function<void()>& then);

@@ -230,7 +230,7 @@ void domain_devices::hear(const device_request& x) {
     ask_user(x.kind, x.device, {candidate_of(now.view(), *who, x.assignment)});
 }
 
-/// It has not left meanwhile.
+/// Whether the device has not left meanwhile.
 bool domain_devices::still_offers(const std::string& kind, const model::device& x) const {
   auto it = offers_.find(kind);
   auto listed = it != offers_.end() && it->second.told;
@@ -341,7 +341,7 @@ void domain_devices::lose(const device_removed& what) {
   take_away(gone);
 }
 
-/// Its backend says that we have it; that we know when we asked for it.
+/// The backend says that we have a device; that we know when we asked for it.
 void domain_devices::gain(const device_passed& what) {
   auto known = in_use();
   auto& x = what.device;

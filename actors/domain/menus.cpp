@@ -30,7 +30,7 @@ void domain_menus::hear(const model::menu_turn& x) {
   next();
 }
 
-/// The same twice in a row is once.
+/// The same change twice in a row is once.
 void domain_menus::line_up(const model::menu_turn& x) {
   auto last = std::find_if(waiting_.rbegin(), waiting_.rend(),
                            [&](auto& it) { return it.domain == x.domain; });
@@ -38,7 +38,7 @@ void domain_menus::line_up(const model::menu_turn& x) {
     waiting_.push_back(x);
 }
 
-/// It may have come up before that is noted.
+/// The GUI domain may have come up before the change is noted.
 void domain_menus::put_off(const model::menu_turn& x) {
   std::erase(taken_, x);
   domain_.change([x](auto& v, auto& me) { return plan_await_menu(v, me, x); },

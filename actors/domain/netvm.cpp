@@ -246,7 +246,7 @@ void netvm_state::call_clients() {
     self->send(who, atom::up_v);
 }
 
-/// It may have been asked to stop while it started: then the door stays shut.
+/// The provider may have been asked to stop while it started: then the door stays shut.
 void netvm_state::open_unless_closing() {
   if (!closing_)
     open();

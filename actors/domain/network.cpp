@@ -138,8 +138,8 @@ void domain_network::find() {
       [this] { done(); });
 }
 
-/// Its own interface, among those that others may have given it: the guest has been told of the
-/// netvm there. A netvm that is not there yet, by what is known so far, calls when it is.
+/// The domain's own interface, among those that others may have given it: the guest has been told
+/// of the netvm there. A netvm that is not there yet, by what is known so far, calls when it is.
 void domain_network::found(const std::vector<model::network_link>& links) {
   auto now = domain_.look();
   auto* me = domain_.record(now);

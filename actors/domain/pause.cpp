@@ -139,8 +139,8 @@ void domain_pause::carry_out(const ask::run_service& x, const reply& to) {
   domain_.run_for(to, domain_.work(domain_.root_service(x.service)), [to] { to.ok(); });
 }
 
-/// It goes on after a pause: it is in use now, and a change of netvm that it missed is made up for,
-/// as soon as that netvm serves (spec/network.md §4).
+/// The domain goes on after a pause: it is in use now, and a change of netvm that it missed is made
+/// up for, as soon as that netvm serves (spec/network.md §4).
 void domain_pause::catch_up() {
   auto now = domain_.look();
   auto v = now.view();

@@ -23,7 +23,7 @@ public:
 
   bool is_catching_up() const { return catching_up_; }
   void catch_up();
-  /// Its netvm is there, or it is: what it missed while one of them was not is made up for.
+  /// The netvm is there, or the domain is: what it missed while one of them was not is made up for.
   void catch_up_network();
   void forget_deferred(const std::function<void()>& then);
 

@@ -171,7 +171,7 @@ void domain_record::prepare_boot(const commitment& x) {
             [this, x](const caf::error& why) { not_committed(x, from_caf(why)); });
 }
 
-/// Whether it starts with the host after this change; nothing when that stays as it is.
+/// Whether the domain starts with the host after this change; nothing when that stays as it is.
 std::optional<bool> domain_record::autostart_after(const model::change& what) const {
   if (!model::touches(what, "autostart"))
     return std::nullopt;
@@ -251,7 +251,7 @@ void domain_record::committed(const model::plan& done, const model::system_ptr& 
               [this, before, finish] { follow(before, finish); });
 }
 
-/// What it may be given, its place in the network, and that of its clients.
+/// After a change: the memory ceiling of the domain, its network, and that of its clients.
 void domain_record::follow(const model::system_ptr& before, const std::function<void()>& finish) {
   auto now = domain_.look();
   auto* me = domain_.record(now);

@@ -102,7 +102,7 @@ void domain_start::bind_pci() {
       [this](const model::error& why) { fail(why); });
 }
 
-/// Those that were in its XML.
+/// The required devices that were in the guest's XML.
 void domain_start::learn_required() {
   auto now = domain_.look();
   auto* me = domain_.record(now);

@@ -37,11 +37,11 @@ public:
 
   /// A build that is under way ends first: destroying before it would leave an orphan.
   void abort(model::error why);
-  /// Its guest could not be taken down yet: it is tried again now.
+  /// The guest could not be taken down yet: that is tried again now.
   void undo_create();
   /// What the start of an actor before us may have built is taken down.
   void resume_undo();
-  /// Its backend has it no more.
+  /// The backend of a required device has it no more.
   void required_is_gone(const device_removed& what);
 
   /// A build whose end was not heard of may still leave a guest.

@@ -153,7 +153,7 @@ void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
       asked);
 }
 
-/// It runs until the guest acts, and says so.
+/// The domain stays running until the guest acts; its status tells of the request.
 void domain_stop::note_asked() {
   auto asked = domain_.facts().xid >= 0 && waiters_.any(waits_as::shutdown);
   if (domain_.facts().going_down == asked)
@@ -168,7 +168,7 @@ void domain_stop::note_asked() {
     domain_.world()->status.finish(domain_.who());
 }
 
-/// One request less to shut down. After the last one it stays.
+/// One request less to shut down. After the last one the domain stays.
 void domain_stop::not_asked(const stop_waiters::told& who, const model::error& why) {
   note_asked();
   auto how = model::outcome<void>{tl::unexpected{why}};
@@ -192,7 +192,7 @@ void domain_stop::wait_for(waits_as how, const reply& to) {
   waiters_.add(how, [to](const auto& end) { answer_with(to, end); });
 }
 
-/// When it stays, that it runs is the answer, or why it cannot.
+/// When the domain stays, the answer is that it runs, or why it cannot.
 void domain_stop::start_after(const reply& to) {
   waiters_.add(waits_as::start, [this, to](const model::outcome<void>& end) {
     auto in_ruins = domain_.facts().state == power::crashed || (domain_.start.waits_with_undo());
@@ -307,7 +307,7 @@ void domain_stop::heard_of() {
       });
 }
 
-/// Until it is taken down it is what it is.
+/// The domain counts as crashed until it is taken down.
 void domain_stop::crashed() {
   domain_.move(power::crashed);
   begin("crash");
@@ -386,7 +386,7 @@ void domain_stop::halted() {
   domain_.removal.clean_up();
 }
 
-/// It has been down: what waits ready may be of yesterday, or one fewer.
+/// The domain has been down: what waits ready may be of yesterday, or one fewer.
 void domain_stop::tell_disposables() {
   auto now = domain_.look();
   auto v = now.view();

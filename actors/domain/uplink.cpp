@@ -70,7 +70,7 @@ void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad)
             });
 }
 
-/// It counts us from then on, also when it refuses.
+/// The netvm counts us from then on, also when it refuses.
 void uplink::rejoin(const std::string& netvm, const joined& ok, const refused& bad) {
   auto whom = find(netvm);
   if (!whom)

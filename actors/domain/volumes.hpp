@@ -28,7 +28,7 @@ public:
   void carry_out(const ask::begin_import& x, const reply& to);
   void carry_out(const ask::end_import& x, const reply& to);
 
-  /// Their volumes are about to go.
+  /// The volumes that are copied to are about to go.
   void break_off_copies();
 
   void tick();

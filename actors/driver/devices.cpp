@@ -40,7 +40,7 @@ void take_out_of_books(machinery& with, const domain_identity& about,
                  about.name, disk, mac, done.error().text);
 }
 
-/// It may have waited for longer than the guest lived; the next one has its uuid.
+/// The job may have waited for longer than the guest lived; the next guest has the same uuid.
 outcome<void> same_guest(machinery& with, const domain_identity& about) {
   auto now = with.of(about).inspect(about.uuid);
   if (!now)

@@ -52,7 +52,7 @@ void driver_state::listen() {
   }
 }
 
-/// Those that have a guest hear `news_of(record)`.
+/// Domains that have a guest hear `news_of(record)`.
 template <class NewsOf>
 void driver_state::tell_running(NewsOf news_of) {
   auto actors = world_->directory.read();

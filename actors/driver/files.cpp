@@ -92,7 +92,7 @@ outcome<bool> run(machinery& with, const domain_identity&, const job::write_fire
   return true;
 }
 
-/// One that cannot be read counts as damaged.
+/// A firewall that cannot be read counts as damaged.
 outcome<job::read_firewalls::result> run(machinery& with, const domain_identity&,
                                          const job::read_firewalls& what) {
   auto result = job::read_firewalls::result{};
@@ -104,7 +104,7 @@ outcome<job::read_firewalls::result> run(machinery& with, const domain_identity&
   return result;
 }
 
-/// It may have a passphrase.
+/// The profile may have a passphrase.
 outcome<std::optional<model::secret>> run(machinery& with, const domain_identity&,
                                           const job::read_backup_profile& what) {
   auto hold = model::wiping_memory{};

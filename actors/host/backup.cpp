@@ -396,7 +396,7 @@ void backup_state::next(const run_ptr& x) {
           });
 }
 
-/// Its domain was removed since stock was taken.
+/// The item's domain was removed since stock was taken.
 bool backup_state::is_gone(const item& x) const {
   auto now = world_->system.read();
   return x.of && !now->find_uuid(x.of->uuid);

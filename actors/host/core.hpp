@@ -30,7 +30,7 @@ public:
   virtual snapshot align() = 0;
   /// `DOMAIN:VOLUME` each, of domains that are being created.
   virtual std::vector<std::string> being_created_in(std::string_view pool) const = 0;
-  /// Its record is gone, and its disks are being removed.
+  /// The domain's record is gone, and its disks are being removed.
   virtual bool is_leaving(const std::string& domain) const = 0;
 
   registry_actor::pointer self;

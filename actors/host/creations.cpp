@@ -80,7 +80,7 @@ bool creations::has_ready(const model::system& all, const std::string& base) {
   return x && !model::preloaded(*x).empty();
 }
 
-/// One that waits ready, else a fresh one.
+/// A preloaded disposable, else a fresh one.
 void creations::hand_out(const ask::create& x, const reply& to) {
   auto fresh = [this, x, to] {
     auto again = x;
@@ -135,7 +135,7 @@ void creations::carry_out(const ask::create& x, const reply& to) {
             });
 }
 
-/// Its private volume may have to begin with what its template has there.
+/// The domain's private volume may have to begin with what its template has there.
 void creations::fill_private_volume(const pending& x) {
   auto machine = host_.world()->machine.read();
   auto* data = private_data_for({*x.disks.system, host_.world()->board, *machine}, *x.disks.domain);

@@ -25,11 +25,11 @@ public:
   /// Tells of all that were made meanwhile, and gives them their actors in one go.
   void announce();
 
-  /// Their volumes, `DOMAIN:VOLUME` each.
+  /// Volumes of domains in the making, `DOMAIN:VOLUME` each.
   std::vector<std::string> in_pool(std::string_view name) const;
   /// There is a record, and its creation is not told yet.
   bool is_untold(const model::domain& x) const;
-  /// Its creation is told just now.
+  /// The creation of the domain is told just now.
   bool is_announced(const std::string& domain) const { return being_announced_.contains(domain); }
   /// A number of a disposable that is gone rests for a while before it is given again.
   void note_released(const model::domain& gone);

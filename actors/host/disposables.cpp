@@ -34,7 +34,7 @@ constexpr auto after_use = 5.0;
 constexpr auto first_pause = std::chrono::milliseconds{5s};
 constexpr auto longest_pause = std::chrono::milliseconds{5min};
 
-/// One that is to go is looked after until it is gone.
+/// A disposable that is to go is looked after until it is gone.
 constexpr auto first_look = std::chrono::milliseconds{1s};
 constexpr auto rarest_look = std::chrono::milliseconds{1min};
 
@@ -89,7 +89,7 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
   };
 }
 
-// -- whose they are ------------------------------------------------------------------------------
+// -- owners --------------------------------------------------------------------------------------
 
 bool disposables_state::is(const std::string& who, stage x) const {
   auto it = all_.find(who);
@@ -111,7 +111,7 @@ void disposables_state::know(const model::domain& x, const std::string& base, st
   all_.insert_or_assign(x.name.str(), one{base, x.uuid, at, first_look});
 }
 
-/// Those that it has, or will have.
+/// Disposables that the template has, or will have.
 std::size_t disposables_state::count(const std::string& base) const {
   auto born = being_made_.find(base);
   auto made = std::ranges::count_if(all_, [&](auto& x) {
@@ -160,7 +160,7 @@ void disposables_state::fill_now(const std::string& base) {
       review(x->name, 0);
 }
 
-/// Its disposables may not be what it makes today, too many, or too few.
+/// The template's disposables may not be what it makes today, too many, or too few.
 void disposables_state::review(const std::string& base, double delay) {
   auto now = world_->look();
   auto v = now.view();
@@ -341,8 +341,8 @@ void disposables_state::await_ready(const std::string& base, const std::string& 
             [this, base, who](const caf::error& why) { given_up(base, who, from_caf(why).text); });
 }
 
-/// What it needed to start it does not need while it waits. Not getting it back is no reason to
-/// give up.
+/// Memory that a start needs is not needed while the disposable waits. Not getting it back is no
+/// reason to give up.
 void disposables_state::shrink(const std::string& base, const std::string& who) {
   auto now = world_->look();
   auto* x = now.find(who);
@@ -408,7 +408,7 @@ void disposables_state::discard(const std::string& base, const std::vector<std::
     take_off(base, going);
 }
 
-/// They belong to no client.
+/// These disposables belong to no client.
 void disposables_state::take_off(const std::string& base, const std::vector<std::string>& going) {
   commit(
       [base, going](const model::view& v) {
@@ -421,7 +421,7 @@ void disposables_state::take_off(const std::string& base, const std::vector<std:
       });
 }
 
-/// One that runs removes itself when it is down; when that fails, it is done again.
+/// A disposable that runs removes itself when it is down; when that fails, it is done again.
 void disposables_state::let_go(const std::string& who) {
   auto it = all_.find(who);
   if (it == all_.end() || it->second.at != stage::dying)

@@ -29,7 +29,7 @@ private:
   using planner = std::function<model::plan(const model::view&)>;
   using then_do = std::function<void(bool)>; ///< whether it succeeded
 
-  /// One that was made before a client asked for it.
+  /// A disposable that was made before a client asked for it.
   struct one {
     std::string base;
     std::string uuid; ///< its name may be another's later
@@ -37,7 +37,7 @@ private:
     std::chrono::milliseconds next_look; ///< while it is dying
   };
 
-  // -- whose they are -----------------------------------------------------------------------------
+  // -- owners -------------------------------------------------------------------------------------
 
   bool is(const std::string& who, model::preload_stage x) const;
   bool become(const std::string& who, model::preload_stage x);

@@ -168,12 +168,13 @@ void sleep_state::ask(order what, const std::string& whom) {
     return;
   auto ticket = ++tickets_;
   open_.emplace(ticket, whom);
-  // Its service before the sleep, then the sleep itself, behind work that waits for the guest.
+  // The domain's service before the sleep, then the sleep itself, behind work that waits for the
+  // guest.
   self->delayed_send(self, 3 * world_->settings.guest_call, atom::overdue_v, ticket);
   self->send(entry->domain, std::move(what), reply_to(ticket, client_actor{self}));
 }
 
-/// One that has stopped, has no guest yet, or goes on already, needs nothing of it.
+/// A domain that has stopped, has no guest yet, or goes on already, needs no sleep.
 void sleep_state::answered(const answer& x) {
   constexpr errc harmless[]{errc::vm_not_running, errc::vm_not_started, errc::vm_not_paused};
   auto i = open_.find(x.ticket);
@@ -185,7 +186,7 @@ void sleep_state::answered(const answer& x) {
   done();
 }
 
-/// It may hang, or its actor is no more: the others wait no longer for this guest.
+/// The guest may hang, or its actor is no more: the others wait no longer for this guest.
 void sleep_state::overdue(std::uint64_t ticket) {
   if (auto i = open_.find(ticket); i != open_.end())
     answered({ticket,

@@ -34,7 +34,7 @@ bool is_of(const directory::entry& actors, const model::domain& x) {
   return actors.uuid == x.uuid && actors.qid == x.qid;
 }
 
-/// Its link was made before, and others may have aligned all of them since.
+/// The domain's link was made before, and others may have aligned all of them since.
 bool changes_boot(const model::view& before, const model::view& v, const model::domain* was,
                   const model::domain* is) {
   return was && is
@@ -171,7 +171,7 @@ void registry_state::tell_all_to_follow() {
 
 // -- actors --------------------------------------------------------------------------------------
 
-/// Its rows die with it, before its number and its name are another's.
+/// A domain's rows die with it, before its number and its name are another's.
 void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
   world_->status.degrade(gone.name, {});
@@ -265,7 +265,7 @@ snapshot registry_state::align() {
   return now;
 }
 
-/// Those that won or lost a client write the addresses of all of them again, also of those that do
+/// Netvms that won or lost a client write the addresses of all of them again, also of those that do
 /// not run (spec/network.md §3).
 void registry_state::tell_netvms(const model::system& former, const snapshot& now,
                                  const std::vector<std::string>& changed) {
@@ -335,7 +335,7 @@ void registry_state::align_one(const std::string& name, const snapshot& now, dir
   actors.put(std::move(entry));
 }
 
-/// Its record is gone. The actor ends once it has cleaned up.
+/// The domain's record is gone. The actor ends once it has cleaned up.
 void registry_state::dismiss(const directory::entry& who) {
   if (who.netvm)
     self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
@@ -345,7 +345,7 @@ void registry_state::dismiss(const directory::entry& who) {
   leaving_.insert_or_assign(who.name, who);
 }
 
-/// Its actor did not live to do, or to tell, all that follows.
+/// The domain's actor did not live to do, or to tell, all that follows.
 void registry_state::end_removal(const directory::entry& who) {
   tell_loss(self, world_, who.name);
   actors::end_removal(self, world_, who.name, who.uuid);
@@ -356,7 +356,7 @@ bool registry_state::may_begin(const std::string& part) const {
   return known == restarts_.end() || known->second.may_begin(world_->now_us());
 }
 
-/// One that follows another, or whose record others have written, learns what there is of its
+/// An actor that follows another, or whose record others have written, learns what there is of its
 /// guest.
 domain_actor registry_state::spawn_domain(const std::string& name, const std::string& uuid) {
   auto is_new = creations_.is_announced(name);

@@ -62,7 +62,7 @@ private:
   void align_boot(const std::function<void()>& then);
   std::set<std::string> who_starts_with_host() const;
   void review_firewalls();
-  /// Its record, but not before its creation is told.
+  /// The domain's record, but not before its creation is told.
   const model::domain* told_record(const std::string& name, const snapshot& now);
   bool is_aligned(const std::string& name, const snapshot& now, const directory& actors);
   void align_one(const std::string& name, const snapshot& now, directory& actors);

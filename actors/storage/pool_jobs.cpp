@@ -32,7 +32,7 @@ outcome<void> run(disks& d, const volume_turn& at, const disk_job::create_volume
   return d.create(*at.system, *at.owner, at.it);
 }
 
-/// Once it was given up, the name may be another domain's, and so may the directory.
+/// Once the job was given up, the name may be another domain's, and so may the directory.
 outcome<void> run(disks& d, const volume_turn& at, const disk_job::create_first_volume&,
                   const supervision& watch) {
   if (auto made = d.make_home(*at.system, *at.owner); !made)

@@ -98,9 +98,9 @@ std::vector<const model::volume*> volumes_of(const domain_target& x, const domai
   return result;
 }
 
-// -- whose work it is ----------------------------------------------------------------------------
+// -- jobs and their pools ------------------------------------------------------------------------
 
-/// What it has cannot be told from what is left of it.
+/// What the domain has cannot be told from what is left of its record.
 bool has_record_set_aside(const model::system& now, const model::domain& x) {
   return std::ranges::any_of(now.quarantine, [&](auto& y) {
     return y.where == model::section::domains && (y.name == x.name.str() || y.holds.uuid == x.uuid);
@@ -141,7 +141,7 @@ struct storage_state::domain_work {
       : of(x.about), how(Job::how), steps(steps_of(x.what)), to(std::move(to)),
         lined_up(lined_up && with_directory()) {}
 
-  /// It is made first, or removed last.
+  /// The directory is made first, or removed last.
   bool with_directory() const { return how.name != name_use::none; }
 
   volume_target at(const model::volume* it) const { return {of.system, of.domain, it->name}; }
@@ -240,7 +240,7 @@ void storage_state::end_removals(const std::vector<model::domain>& found) {
 
 // -- the pools ------------------------------------------------------------------------------------
 
-/// One that is about to be added, or was removed a moment ago, has an actor as well.
+/// A pool that is about to be added, or was removed a moment ago, has an actor as well.
 const pool_actor& storage_state::pool(const std::string& called) {
   auto& result = pools_[called];
   if (!result)
@@ -381,7 +381,7 @@ void storage_state::line_up(const domain_work_ptr& x) {
     take_turn(x);
 }
 
-/// Its name may be in use again.
+/// The domain's name may be in use again.
 model::domain_ptr storage_state::namesake(const model::domain& x) const {
   auto unborn = unborn_.find(x.name.str());
   auto now = world_->system.read();
@@ -526,7 +526,7 @@ void storage_state::finish(const domain_work_ptr& x) {
     hand_on(homes, typed_disk_job{x->of, disk_job::remove_directory{}}, then);
 }
 
-/// It is tried again before its name is used again, or by the next daemon.
+/// The removal is tried again before the domain's name is used again, or by the next daemon.
 void storage_state::keep_for_later(const domain_work_ptr& x) {
   auto& who = x->of.domain;
   spdlog::error("{}: its disks are left behind: {}", who->name.str(),

@@ -240,7 +240,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
     self->quit();
 }
 
-/// Its asker was told that it failed.
+/// The asker was told that the work failed.
 void storage_pool_state::take_back(const piece_ptr& x, const pool_result& found) {
   spdlog::warn("{}: its {} came too late and is taken back", subject_of(*x, pool_), x->how.word);
   off_thread(
@@ -253,7 +253,7 @@ void storage_pool_state::take_back(const piece_ptr& x, const pool_result& found)
       [this, x, found](const outcome<void>&) { done(x, found); }, disks_, x, found);
 }
 
-/// It may leave its volume, or its pool, other than they were.
+/// Whether work may leave its volume, or its pool, other than they were.
 bool storage_pool_state::may_change(const piece& x) const {
   auto only_looks = x.how.harmless || x.is<disk_job::verify_volume>()
                     || x.is<disk_job::look_at_pool>() || x.is<disk_job::list_pool>();
@@ -367,7 +367,8 @@ void storage_pool_state::look_for_overdue() {
   arm();
 }
 
-/// Its thread may never come back: no request waits for it, and nothing more is done to its volume.
+/// The work's thread may never come back: no request waits for it, and nothing more is done to its
+/// volume.
 void storage_pool_state::give_up(const piece_ptr& x) {
   x->given_up = true;
   note_change(*x);
@@ -386,7 +387,7 @@ void storage_pool_state::give_up(const piece_ptr& x) {
   x->to.refuse(why);
 }
 
-/// It has not begun.
+/// Work that has not begun ends.
 void storage_pool_state::drop(const piece_ptr& x, model::error why) {
   std::erase(queue_of(*x).ready, x);
   auto strand = x->key.empty() ? strands_.end() : strands_.find(x->key);

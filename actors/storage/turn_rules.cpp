@@ -99,7 +99,7 @@ outcome<void> turn_rules::judge_source(piece& x, const snapshot& now) {
   return model::check_readable(now.view(), *owner, *it);
 }
 
-/// One writer only writes to a volume from outside, and its import is known.
+/// Only one writer writes to a volume from outside, and its import is known.
 outcome<void> turn_rules::judge_import(piece& x) const {
   if (!x.at)
     return {};
