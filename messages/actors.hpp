@@ -23,13 +23,13 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<atom::up>,
     // ... or a life of it is over: an interface at that is dead.
     caf::reacts_to<atom::down, std::string>,
-    // Its record may name another netvm, although it has not changed it itself.
+    // The domain's record may name another netvm, although this actor has not changed it.
     caf::reacts_to<atom::reload>,
     // The hypervisor tells of this domain.
     caf::reacts_to<news>,
     // Something in its QubesDB that is watched changed, or is not watched any more.
     caf::reacts_to<guest_news>, caf::reacts_to<watch_end>,
-    // Its agent came or went.
+    // The domain's agent came or went.
     caf::reacts_to<agent_news>,
     // A backend offers a device that is assigned to it.
     caf::reacts_to<device_available>,
@@ -47,7 +47,7 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<model::menu_turn>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
     caf::replies_to<atom::reconcile, model::guest>::with<void>,
-    // Its record is gone: ends once what it has begun is done.
+    // The domain's record is gone: ends once what it has begun is done.
     caf::reacts_to<atom::gone>,
     // INTERNAL: a firewall rule may have expired.
     caf::reacts_to<atom::expire, std::uint64_t>,
@@ -145,7 +145,7 @@ using pool_actor = caf::typed_actor<
     // Does a job about one volume or the pool on a storage thread; answers once it is done, or has
     // not got on for too long.
     caf::reacts_to<pool_job, pool_reply>,
-    // It was removed: ends once what it has begun is done.
+    // The pool was removed: ends once what it has begun is done.
     caf::reacts_to<atom::gone>,
     // INTERNAL: a storage thread is done.
     caf::reacts_to<completion>,

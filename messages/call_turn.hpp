@@ -12,9 +12,9 @@ namespace qubes {
 /// afterwards.
 class call_turn {
 public:
-  /// From now on it is made. False when it was given up before.
+  /// From now on the call is made. False when it was given up before.
   bool begin() { return decide(state::begun); }
-  /// It is not made. False when it was begun before, and may be made still.
+  /// The call is not made. False when it was begun before, and may be made still.
   bool give_up() { return decide(state::given_up); }
 
 private:

@@ -243,7 +243,7 @@ struct end_export {
 
 // -- pools ---------------------------------------------------------------------------------------
 
-/// One that is about to be added.
+/// A pool that is about to be added.
 struct set_up_pool {
   using about = pool_target;
   using result = model::callback_pools; ///< what callback pools work with by now
@@ -271,7 +271,7 @@ struct note_removal {
   static constexpr auto how = manner{.word = "removal", .turn = turn_kind::end};
 };
 
-/// It stays after all, or has come to be.
+/// The domain stays after all, or has come to be.
 struct forget_removal {
   using about = domain_target;
   using result = void;

@@ -254,7 +254,7 @@ struct start_agent {
   static constexpr auto how = agent_call.in_turn(agent_turn);
 };
 
-/// Whether it is connected now.
+/// Whether the agent is connected now.
 struct look_for_agent {
   using result = bool;
   static constexpr auto how = file_call;
@@ -387,7 +387,7 @@ struct start_at_boot {
   static constexpr auto how = file_call;
 };
 
-/// These and no others start with the host.
+/// These domains and no others start with the host.
 struct align_boot {
   std::set<std::string> domains;
   using result = void;
@@ -505,7 +505,7 @@ const job::manner& manner_of(const driver_job& x);
 /// As `qvmctl status` says it, "" for what is not shown.
 std::string doing_of(const driver_job& x);
 
-/// While it waits for its turn; what is not may begin however late.
+/// Whether the job may be given up while it waits for its turn; any other may begin however late.
 bool may_be_given_up(const driver_job& x, const call_limits& limits);
 
 /// What the requester of a job hears that was given up before its turn.

@@ -77,7 +77,7 @@ inline constexpr auto of_either = manner{receiver::domain_or_host};
 inline constexpr auto of_sleep = manner{receiver::sleep};
 inline constexpr auto of_backup = manner{receiver::backup};
 
-/// Its steps wait for guests, each with a limit of its own.
+/// The steps of such an order wait for guests, each with a limit of its own.
 inline constexpr auto waits_for_guests = &order_limits::start;
 
 // A member `cancellation` is of an order that is of use to its client alone, and ends with it. The
@@ -406,7 +406,7 @@ struct allow_interfaces {
 
 // -- what a guest says of itself -----------------------------------------------------------------
 
-/// It asks for the features that stand in its QubesDB.
+/// The guest asks for the features that stand in its QubesDB.
 struct request_features {
   std::string directory;
   static constexpr auto how = of_domain;

@@ -34,7 +34,7 @@ public:
     return value_;
   }
 
-  /// One's own.
+  /// A copy of the value for its caller.
   T copy() const {
     auto now = read();
     return *now;

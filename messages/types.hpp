@@ -26,7 +26,7 @@ struct hypervisor_lost {
   std::string why;
 };
 
-/// It is time to try one of them again.
+/// It is time to try one of the connections again.
 struct reconnect {
   model::hypervisor_id at = model::hypervisor_id::host;
 };
@@ -96,7 +96,7 @@ struct port_freed {
 /// Something about the domains that the user is asked about has changed.
 struct questions_due {};
 
-/// Its backend says that a domain has a device.
+/// A backend says that a domain has a device.
 struct device_passed {
   std::string kind;
   model::device device;
