@@ -217,7 +217,7 @@ outcome<void> check_tar_extension(std::string_view text) {
   return {};
 }
 
-// -- its files -----------------------------------------------------------------------------------
+// -- files of a backup ---------------------------------------------------------------------------
 
 std::string chunk_name::plain() const {
   return fmt::format("{}.{:03}", file, number);

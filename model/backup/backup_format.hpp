@@ -55,7 +55,7 @@ inline constexpr std::string_view backup_proof_name = "backup-header.hmac";
 
 outcome<backup_header> parse_backup_header(std::string_view text);
 
-/// When it was made, as its id tells: "2026-11-29 10:44:26"; "" when it does not.
+/// When a backup was made, as its id tells: "2026-11-29 10:44:26"; "" when the id does not.
 std::string date_of_backup(std::string_view id);
 
 // -- the archive ---------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ outcome<tar_entry> parse_tar_block(std::string_view block);
 /// What an extension says; only what changes neither name nor size may be there.
 outcome<void> check_tar_extension(std::string_view text);
 
-// -- its files -----------------------------------------------------------------------------------
+// -- files of a backup ---------------------------------------------------------------------------
 
 /// A chunk of a file: "vm5/private.img.000.enc".
 struct chunk_name {

@@ -28,7 +28,7 @@ outcome<void> check_profile_name(std::string_view name);
 /// YAML. The refusal names the key that is missing or wrong.
 outcome<backup_profile> read_backup_profile(std::string_view text);
 
-/// One that can be followed here: its destination is there.
+/// A profile that can be followed here: its destination is there.
 outcome<backup_profile> parse_backup_profile(const system& all, std::string_view text);
 
 /// A backup can be made only when the profile has the passphrase or names a domain that knows it.

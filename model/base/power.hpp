@@ -60,7 +60,7 @@ constexpr bool is_active(power x) noexcept {
   return x != power::halted;
 }
 
-/// Others may be plugged into it: not while it starts, fails or dies.
+/// Whether others may be plugged into the domain: not while it starts, fails or dies.
 constexpr bool serves(power x) noexcept {
   return (bits(power::running, power::paused, power::suspended) & bit(x)) != 0;
 }

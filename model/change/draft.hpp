@@ -38,12 +38,12 @@ public:
   void tell_reset(const domain& owner, std::string_view name, const maybe_value& old = {});
 
   void set_feature(const domain& owner, std::string_view name, std::string_view text);
-  /// The same, told before what is told of the change itself.
+  /// As `set_feature`, told before what is told of the change itself.
   void set_feature_first(const domain& owner, std::string_view name, std::string_view text);
   /// Does nothing when the domain has no such feature.
   void remove_feature(const domain& owner, std::string_view name);
 
-  /// These two do nothing when there is nothing to do.
+  /// Nothing happens where the tag is there, or is not, already.
   void add_tag(const domain& owner, std::string_view tag);
   void remove_tag(const domain& owner, std::string_view tag);
 

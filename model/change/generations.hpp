@@ -15,9 +15,9 @@ struct generation {
   bool operator==(const generation&) const = default;
 };
 
-/// Those that need not be kept. `known` is in order of numbers. Kept are the `recent` youngest,
-/// whatever the clock says, and the youngest of each hour of a day, each day of a month and each
-/// week of a year. None is kept when `recent` is 0.
+/// Generations that need not be kept. `known` is in order of numbers. Kept are the `recent`
+/// youngest, whatever the clock says, and the youngest of each hour of a day, each day of a month
+/// and each week of a year. None is kept when `recent` is 0.
 std::vector<generation> surplus(const std::vector<generation>& known, std::int64_t now_ns,
                                 std::size_t recent);
 

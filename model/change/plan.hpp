@@ -33,7 +33,7 @@ plan plan_remove_feature(const view& v, const domain& owner, std::string_view na
 
 /// Kept while a paused domain has another netvm than its interface: the former one.
 inline constexpr std::string_view deferred_netvm = "deferred-netvm-original";
-/// Its netvm went away while it was paused: the mark that it has something to make up for.
+/// The netvm went away while the domain was paused: the mark that it has something to make up for.
 plan plan_remember_netvm(const view& v, const domain& owner);
 plan plan_forget_deferred(const view& v, const domain& owner);
 

@@ -23,7 +23,7 @@ constexpr auto in_progress = std::string_view{"preload-dispvm-in-progress"};
 constexpr auto completed = std::string_view{"preload-dispvm-completed"};
 constexpr auto internal = std::string_view{"internal"};
 
-/// These differ between a template and its disposables, or do not matter.
+/// Properties that differ between a template and its disposables, or do not matter.
 constexpr std::array ignored{
     std::string_view{"auto_cleanup"},
     std::string_view{"autostart"},

@@ -53,11 +53,11 @@ bool can_preload(const view& v, const domain& base);
 /// Services that tell when this disposable is ready.
 std::vector<std::string> readiness_services(const view& v, const domain& x);
 
-/// It was still being made ready.
+/// Whether the disposable was still being made ready.
 bool is_unfinished(const domain& x);
 
-/// It was made before a client asked, is on no list, and was given to no client: a daemon died
-/// between two of its stages.
+/// Whether the disposable was made before a client asked, is on no list, and was given to no
+/// client: a daemon died between two of its stages.
 bool is_stray(const view& v, const domain& x);
 
 /// Whether a running disposable of the list can be handed out.
@@ -81,17 +81,17 @@ std::vector<preload_news> preload_news_of(const view& before, const view& after,
 
 // -- changes of records -------------------------------------------------------------------------
 
-/// Before it is on a list; a new record.
+/// For a new record, before it is on a list.
 void begin_preload(domain& x);
 /// A new one joins the list.
 plan plan_preload_begun(const view& v, const domain& x);
-/// It waits, paused.
+/// The disposable waits, paused.
 plan plan_preload_ready(const view& v, const domain& x);
-/// It leaves the list for a client. `creator` "" for none.
+/// The disposable leaves the list for a client. `creator` "" for none.
 plan plan_preload_taken(const view& v, const domain& x, std::string_view creator);
-/// It runs for its user.
+/// The disposable runs for its user.
 plan plan_preload_used(const view& v, const domain& x);
-/// These leave the list, and belong to no client; some may be gone already.
+/// These disposables leave the list, and belong to no client; some may be gone already.
 plan plan_preload_delisted(const view& v, const domain& base,
                            const std::vector<std::string>& names);
 

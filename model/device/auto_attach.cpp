@@ -134,7 +134,8 @@ assignment for_device(assignment how, const device& x) {
   return how;
 }
 
-/// One for each device that it speaks of and no more specific one does; itself when there is none.
+/// `how`, for each device that it speaks of and no more specific assignment does; `how` itself when
+/// there is none.
 void add_found(std::vector<assignment>& to, const assignment& how,
                const std::vector<assignment>& all, const domain& x,
                const std::vector<device>& found) {

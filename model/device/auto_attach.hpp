@@ -34,8 +34,8 @@ struct arrival {
 std::vector<arrival> arrivals(const domain& who, std::string_view kind,
                               const std::vector<device>& offered);
 
-/// Those it cannot start without, in their order. Of several to one port only the most specific:
-/// the device is there once.
+/// Assignments that the domain cannot start without, in their order. Of several to one port only
+/// the most specific: the device is there once.
 std::vector<const assignment*> required_of(const domain& x, std::string_view kind);
 
 /// The domain with its devices as they were found: an assignment to whatever is at a port says what

@@ -99,7 +99,7 @@ bool mend_extensions(const view& v, domain& x);
 /// The domain an event tells of, also the one that `domain-add` does; null when there is none.
 const domain* subject_of(const view& v, const event& x);
 
-/// It runs, so that its QubesDB can be written to. dom0 always does.
+/// Whether the domain runs, so that its QubesDB can be written to. dom0 always does.
 bool listens(const view& v, const domain& x);
 
 /// The domain's id on the hypervisor as text; dom0 is 0.

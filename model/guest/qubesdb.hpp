@@ -26,7 +26,7 @@ outcome<qubesdb_edits> qubesdb_entries(const view& v, const domain& x, const occ
 /// Memory balancing entries (spec/lifecycle.md §2 step 14); an empty value is the guest's to fill.
 entry_list xenstore_entries(const view& v, const domain& x, std::int64_t xid);
 
-/// The one of them that may change while the domain runs: how much memory it may be given.
+/// The memory entry that may change while the domain runs: how much it may be given.
 entry_list ceiling_entries(const view& v, const domain& x, std::int64_t xid);
 
 } // namespace qubes::model

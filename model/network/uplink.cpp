@@ -53,7 +53,7 @@ void uplink::unplugged() {
   move(uplink_news::unplugged);
 }
 
-/// Others that count it may fall without harm.
+/// Other netvms that count the domain may fall without harm.
 void uplink::fell(const std::string& netvm) {
   if (interface_ ? interface_->netvm == netvm : wanted_ == netvm)
     move(uplink_news::fell);

@@ -203,7 +203,7 @@ struct feature_rule {
   std::string_view feature; ///< whole name, or prefix when it ends with a dot
   int holders;
   outcome<void> (*check)(const setting&);
-  /// What it asks of the domain as it is now; null for nothing.
+  /// What the rule asks of the domain as it is now; null for nothing.
   outcome<void> (*able)(const view&, const domain&, const setting&) = nullptr;
 };
 

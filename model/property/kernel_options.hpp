@@ -12,7 +12,7 @@ const model::kernel* kernel_of(const view& v, const domain& x);
 /// The kernel of the host that loads the guest's own, "" where none is needed.
 std::string_view boot_loader_of(std::string_view virt_mode);
 
-/// It has no kernel of the host, or only that boot loader.
+/// Whether the domain has no kernel of the host, or only that boot loader.
 bool boots_own_kernel(const view& v, const domain& x);
 
 /// Memory may be added beyond what the domain started with.

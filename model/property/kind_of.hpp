@@ -6,10 +6,10 @@
 
 namespace qubes::model {
 
-/// Where it runs; where it would be started, when it does not.
+/// Where a domain runs; where it would be started, when it does not.
 hypervisor_id hypervisor_of(const view& v, const domain& x);
 
-/// Where it would be started next.
+/// Where a domain would be started next.
 hypervisor_id next_hypervisor_of(const view& v, const domain& x);
 
 /// The kind of that hypervisor. Containers that are not configured are of the kind they would be.

@@ -9,7 +9,7 @@
 
 namespace qubes::model {
 
-/// Whether it has all options that its driver cannot do without.
+/// Whether the pool has all options that its driver cannot do without.
 outcome<void> check_whole(const pool_driver& driver, const pool& x);
 
 /// The text that is kept for the value of an option; "" stands for what holds by default.

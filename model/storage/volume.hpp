@@ -50,7 +50,7 @@ bool has_unusable_volume(const domain& x);
 /// has cannot be used.
 outcome<void> check_volumes(const view& v, const domain& x);
 
-/// Whether it may be told to be so: the domain's own scratch space only.
+/// Whether the volume may be told to be ephemeral: the domain's own scratch space only.
 bool may_be_ephemeral(const volume& x) noexcept;
 
 // -- what a pool can do with a volume, for a request, a file or a copy alike ----------------------

@@ -19,7 +19,7 @@ struct operation_step {
   bool operator==(const operation_step&) const = default;
 };
 
-/// Why it failed, as its caller was told.
+/// Why an operation failed, as its caller was told.
 struct operation_failure {
   std::string step{};      ///< that it failed in, "" for none
   std::string exception{}; ///< "" when it did not fail
@@ -29,7 +29,7 @@ struct operation_failure {
   bool operator==(const operation_failure&) const = default;
 };
 
-/// One that has ended.
+/// An operation that has ended.
 struct operation {
   std::string what;         ///< start, shutdown, kill, ...
   std::int64_t ended_s = 0; ///< since the epoch
@@ -69,7 +69,7 @@ public:
     std::string uuid;
     operation what;
   };
-  /// Those that failed since then, the last one first.
+  /// Operations that failed since then, the last one first.
   std::vector<owned> failures_since(std::int64_t s) const;
 
 private:

@@ -43,8 +43,8 @@ struct listed_domain {
   bool operator==(const listed_domain&) const = default;
 };
 
-/// Those that are in the backup, in the order of the file. Refuses it as a whole when anything of
-/// them makes no sense.
+/// The domains in the backup, in the order of the file. Refuses the file as a whole when anything
+/// of them makes no sense.
 outcome<std::vector<listed_domain>> read_backup_listing(std::string_view text);
 
 } // namespace qubes::model::xml

@@ -613,7 +613,7 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
   return result;
 }
 
-/// What it means, and whether a device has it, is looked at when its backend is known.
+/// What an option means, and whether a device has it, is looked at when the backend is known.
 verdict domain_reader::read_option(const pugi::xml_node& x, const record& of, device_entry& to) {
   auto at = offset_of(x);
   auto name = std::string{attribute(x, "name")};

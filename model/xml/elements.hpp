@@ -40,13 +40,13 @@ bool has_key(const pairs& all, std::string_view key);
 
 void append_text(std::string& out, std::string_view text);
 
-/// As it stands between the quotes of an attribute.
+/// The value as it stands between the quotes of an attribute.
 std::string escaped(std::string_view value);
 
 /// ` name="value"`
 void append_attribute(std::string& out, std::string_view name, std::string_view value);
 
-/// The same of a value that is escaped.
+/// As `append_attribute`, of a value that is escaped.
 void append_written(std::string& out, std::string_view name, std::string_view escaped_value);
 
 /// A whole element with one attribute `name`: `<tag name="…">text</tag>`.

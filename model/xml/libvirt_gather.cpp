@@ -270,7 +270,7 @@ void gather_bridged(const view& v, const domain& x, machine& to) {
   if (provides_network(v, x))
     part.downlink = {.bridge = bridge_of(x), .mac = serving_mac(x)};
   if (netvm) {
-    // What it really has: addresses that are shown inside are not translated.
+    // What the netvm really has: addresses that are shown inside are not translated.
     part.gateway = read_text({v, netvm}, "ip");
     part.gateway6 = read_text({v, netvm}, "ip6");
   }

@@ -172,8 +172,8 @@ bool may_go_without(std::string_view kind, std::string_view option);
 void keep_option(const record& of, std::string_view kind, device_entry& to, std::string_view name,
                  const problem& why, std::size_t element, report& notes);
 
-/// Why it cannot be told what an attribute says, "" where it can. One with a damaged name may be
-/// any that is missing.
+/// Why it cannot be told what an attribute says, "" where it can. An attribute with a damaged name
+/// may be any that is missing.
 std::string trouble_of(const pugi::xml_node& x, const std::vector<spoilt_attribute>& spoilt,
                        const char* name);
 
@@ -181,7 +181,7 @@ std::string trouble_of(const pugi::xml_node& x, const std::vector<spoilt_attribu
 void note_lost_attributes(const pugi::xml_node& x, std::initializer_list<std::string_view> known,
                           const std::string& domain, report& notes);
 
-/// The same of text where none may be.
+/// As `note_lost_attributes`, of text where none may be.
 void note_lost_text(const pugi::xml_node& x, const std::string& domain, report& notes);
 
 /// Both, of an element that has elements only.

@@ -110,7 +110,7 @@ bool has_text(const xml_node& x) {
          && std::string_view{x.text().get()}.find_first_not_of(" \t\r\n") != std::string_view::npos;
 }
 
-/// It speaks of a part that may be there or not: alone it would be none.
+/// Whether the element changes a part that may be there or not: alone it would be no such part.
 bool is_change(const xml_node& x) {
   auto* row = find_key(x);
   return row && row->whole && key_of(x).empty();

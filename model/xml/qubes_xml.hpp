@@ -66,7 +66,7 @@ private:
   std::string result_; ///< kept for its memory
 };
 
-/// One-off form of `writer`.
+/// A `writer` that is used once.
 std::string save(const system& x);
 
 /// Bytes that a record takes in the document, and that all beside such records takes there.

@@ -89,7 +89,7 @@ pugi::xml_node add_interface(pugi::xml_node to, const bridge_leg& x) {
   return node;
 }
 
-/// Its gateway is the only neighbour that it has; everything else is behind that.
+/// A container's gateway is the only neighbour that it has; everything else is behind that.
 void add_uplink(pugi::xml_node to, const machine& x) {
   auto& part = x.bridged;
   auto node = add_interface(to, part.uplink);

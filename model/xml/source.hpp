@@ -63,7 +63,7 @@ private:
   /// The last node that begins there or before.
   pugi::xml_node node_around(std::size_t at) const;
 
-  /// One past its last byte.
+  /// The offset after the element's last byte.
   std::size_t end_of(const pugi::xml_node& x) const;
 
   /// False where the text means nothing to a reader.

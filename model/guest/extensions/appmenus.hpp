@@ -16,13 +16,13 @@ std::vector<menu_turn> menu_turns(const transition& x, const std::vector<event>&
 /// Templates whose programs have just been installed: dom0 asks them for their applications.
 std::vector<std::string> menus_to_sync(const view& v, const std::vector<event>& told);
 
-/// What the GUI domain runs for it.
+/// What the GUI domain runs for a change of a menu.
 service_call menu_call(const view& v, const domain& gui, const menu_turn& x);
 
 /// What waits for the GUI domain to start: removals first.
 std::vector<menu_turn> awaited_menus(const domain& gui);
 
-/// It waits from here on, or not any more. Empty when that is so already.
+/// The change waits from here on, or not any more. Empty when that is so already.
 plan plan_await_menu(const view& v, const domain& gui, const menu_turn& x);
 plan plan_menu_done(const view& v, const domain& gui, const menu_turn& x);
 

@@ -5,7 +5,7 @@
 
 namespace qubes::model {
 
-/// What it gives to others, and what it has from its netvm.
+/// What a domain gives to others, and what it has from its netvm.
 void tell_own_network(const view& v, const domain& x, qubesdb_edits& to);
 
 /// For a netvm: the addresses of all that are connected to it.

@@ -82,7 +82,7 @@ void choose_dispvm(sequel& to, const domain& x, const domain* next) {
   choose(to, x, "default_dispvm", able ? next : nullptr);
 }
 
-/// Those of a gateway are workstations or none.
+/// Disposables of a gateway are workstations or none.
 void check_dispvm_of_gateway(sequel& to, const domain& x) {
   auto v = to.now();
   auto* dispvm = read_domain({v, &x}, "default_dispvm");
