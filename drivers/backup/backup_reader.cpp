@@ -157,7 +157,7 @@ private:
   std::uint64_t at_ = 0;
 };
 
-// -- its entries ---------------------------------------------------------------------------------
+// -- entries of the archive ----------------------------------------------------------------------
 
 /// The outer archive, entry by entry. The caller reads or skips what an entry holds.
 class entries {

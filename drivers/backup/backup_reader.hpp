@@ -72,7 +72,7 @@ public:
 
   virtual const model::backup_header& header() const = 0;
 
-  /// Its qubes.xml; once, before the files.
+  /// The qubes.xml of the backup; once, before the files.
   virtual model::outcome<std::string> listing() = 0;
 
   /// What is in it besides, when that can be told before it is read.

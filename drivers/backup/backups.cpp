@@ -113,7 +113,7 @@ private:
     return {};
   }
 
-  /// Its name is the second in which it began, and others may have that.
+  /// A backup's name is the second in which it began, and others may have that.
   outcome<void> take_free_name() {
     auto name = path_;
     for (auto number = 2;; ++number) {

@@ -66,8 +66,8 @@ struct backup_part {
   bool operator==(const backup_part&) const = default;
 };
 
-/// One being made. Dropped before `finish`, nothing is left of it, and a file it was to replace is
-/// as before. Once stopped, everything fails with errc::backup_cancelled.
+/// A backup that is being made. Dropped before `finish`, nothing is left of it, and a file it was
+/// to replace is as before. Once stopped, everything fails with errc::backup_cancelled.
 class backup {
 public:
   virtual ~backup() = default;
@@ -76,7 +76,7 @@ public:
   /// was; any other error is its end.
   virtual model::outcome<bool> add(const backup_part& x) = 0;
 
-  /// Once it succeeded, the backup is complete and on disk, or the service said so.
+  /// Once this succeeded, the backup is complete and on disk, or the service said so.
   virtual model::outcome<void> finish() = 0;
 };
 

@@ -34,7 +34,7 @@ public:
   fed_program(const fed_program&) = delete;
   fed_program& operator=(const fed_program&) = delete;
 
-  /// One that ends before it has read everything is an error.
+  /// A program that ends before it has read everything is an error.
   model::outcome<void> put(std::string_view bytes);
 
   /// Waits for it to end by itself; any status but 0 is an error with what it said.

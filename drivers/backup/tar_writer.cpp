@@ -148,7 +148,7 @@ outcome<void> tar_writer::add_below(const std::string& name, const std::string& 
   return {};
 }
 
-/// Whether it is a directory.
+/// Whether the path is a directory.
 outcome<bool> tar_writer::add_node(const std::string& name, const std::string& path) {
   struct ::stat facts {};
   if (::lstat(path.c_str(), &facts) != 0)
@@ -285,7 +285,7 @@ outcome<void> tar_writer::map_data(archive_entry* entry, int file, const std::st
   return {};
 }
 
-/// One that shrinks meanwhile ends in zeros.
+/// A file that shrinks meanwhile ends in zeros.
 outcome<void> tar_writer::copy(int file, std::int64_t from, std::int64_t to,
                                const std::string& path) {
   while (from < to) {

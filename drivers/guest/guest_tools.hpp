@@ -24,7 +24,7 @@ using model::outcome;
 /// Entries of a QubesDB.
 using entries = std::vector<std::pair<std::string, std::string>>;
 
-/// One that is to be reached by its qrexec daemon.
+/// A domain's agent that is to be reached by its qrexec daemon.
 struct qrexec_agent {
   std::string name; ///< of its domain
   std::string uuid;

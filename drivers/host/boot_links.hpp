@@ -19,8 +19,8 @@ public:
   /// On disk once it succeeded. What is so already is fine.
   virtual model::outcome<void> set(const std::string& domain, bool on) = 0;
 
-  /// These and no others start with the host from now on: a daemon may have died between a change
-  /// of a record and its link.
+  /// These domains and no others start with the host from now on: a daemon may have died between a
+  /// change of a record and its link.
   virtual model::outcome<void> align(const std::set<std::string>& domains) = 0;
 };
 

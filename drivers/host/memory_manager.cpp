@@ -61,7 +61,7 @@ public:
     return {};
   }
 
-  /// It writes the number to a file beside its socket.
+  /// The memory manager writes the number to a file beside its socket.
   std::optional<std::uint64_t> available() override {
     auto path = socket_.substr(0, socket_.rfind('/') + 1) + "qmemman-avail-mem";
     auto file = std::ifstream{path};

@@ -41,8 +41,8 @@ public:
   virtual std::optional<std::uint64_t> available() = 0;
 };
 
-/// The one that listens on `socket`. A connection is a reservation. `limit` is for its answer, from
-/// the moment it has read the question.
+/// The memory manager that listens on `socket`. A connection is a reservation. `limit` is for its
+/// answer, from the moment it has read the question.
 std::unique_ptr<memory_manager> open_memory_manager(std::string socket,
                                                     std::chrono::milliseconds limit);
 

@@ -38,7 +38,7 @@ public:
   /// Asked after every wait: false when this thread's work is given up.
   static bool may_go_on();
 
-  /// The same, before something is changed: from then on it is done to its end.
+  /// As `may_go_on`, before something is changed: from then on the work is done to its end.
   static bool begin();
 
 private:

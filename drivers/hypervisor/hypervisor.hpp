@@ -50,7 +50,7 @@ public:
 
   virtual capabilities can() const = 0;
 
-  /// Its kind, and memory, CPUs. Fills the hypervisor's part of `into`.
+  /// The host's kind of hypervisor, memory and CPUs. Fills the hypervisor's part of `into`.
   virtual outcome<void> describe_host(model::host& into) = 0;
 
   /// All active domains.

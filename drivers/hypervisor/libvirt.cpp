@@ -57,7 +57,7 @@ const driver_row& driver_of(hypervisor_kind kind) {
   return driver_rows[static_cast<std::size_t>(kind)];
 }
 
-/// Before it is connected, the URI tells.
+/// Before a connection is there, the URI tells.
 const driver_row& driver_by_uri(std::string_view uri) {
   for (auto& x : model::kind_rows)
     if (uri.substr(0, uri.find_first_of("+:")) == x.scheme)
@@ -653,7 +653,8 @@ void libvirt_hypervisor::watch(const std::string& uuid, std::int32_t controller)
     events_.post([=, this] { containers_.watch(uuid, controller); });
 }
 
-/// Its destruction makes libvirt tell that it has stopped. No call is made in the event thread.
+/// The container's destruction makes libvirt tell that it has stopped. No call is made in the event
+/// thread.
 void libvirt_hypervisor::end_unnoticed(const std::string& uuid, std::int32_t controller) {
   auto end = [whole = current(), uuid, controller] {
     auto link = lease::of(whole, traffic::rescue);
@@ -878,7 +879,7 @@ outcome<void> libvirt_hypervisor::bind_pci(const std::string& address) {
       refusal(*link, errc::general, fmt::format("take PCI device {}", address), why)};
 }
 
-/// One that vanishes meanwhile is halted.
+/// A domain that vanishes meanwhile is halted.
 outcome<guest> libvirt_hypervisor::describe(const lease& link, virDomainPtr domain) {
   auto text = std::array<char, VIR_UUID_STRING_BUFLEN>{};
   virDomainGetUUIDString(domain, text.data());

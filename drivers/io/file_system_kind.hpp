@@ -18,7 +18,7 @@ std::string_view file_system_of(std::string_view head) noexcept;
 /// Nothing but zeroes.
 bool is_blank(std::string_view head) noexcept;
 
-/// What it begins with, at most `file_system_head` bytes.
+/// What the file begins with, at most `file_system_head` bytes.
 model::outcome<std::string> read_head(const std::string& path);
 
 } // namespace qubes::drivers

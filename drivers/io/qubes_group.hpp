@@ -11,7 +11,7 @@ namespace qubes::drivers {
 /// Nothing when the machine has no such group.
 std::optional<gid_t> qubes_gid();
 
-/// Its first member, "" when there is none; programs of domains run as this user.
+/// The first member of the group, "" when there is none; programs of domains run as this user.
 std::string first_qubes_user();
 
 /// Where that user's files are, "" when there is none.

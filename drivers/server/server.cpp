@@ -463,7 +463,7 @@ void epoll_server::resume_listeners() {
     watch_listeners(true);
 }
 
-/// Others may hold the same socket open, so closing alone would not end its events.
+/// Other processes may hold a listening socket open, so closing alone would not end its events.
 void epoll_server::close_listeners() {
   for (auto& x : listeners_)
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, x.fd(), nullptr);

@@ -132,7 +132,7 @@ public:
     return take_down(all, owner, it, watch, &storage::pool::stop);
   }
 
-  // -- its data -----------------------------------------------------------------------------------
+  // -- a volume's data ----------------------------------------------------------------------------
 
   outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                     const model::volume& it) override {

@@ -29,8 +29,8 @@ public:
 
   // -- a domain's directory ---------------------------------------------------------------------
 
-  /// It must not be there; a disposable's gets its template's firewall. Notes its removal first:
-  /// that is forgotten when the domain has a record.
+  /// The directory must not be there; a disposable's gets its template's firewall. Notes its
+  /// removal first: that is forgotten when the domain has a record.
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
   /// And the note of its removal. By its name: the caller knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;
@@ -38,7 +38,7 @@ public:
   /// Before its record goes: all it has will be removed, also by a daemon that comes after this
   /// one. Notes are of a uuid: another domain of that name neither has one nor loses one.
   virtual outcome<void> note_removal(const model::domain& x) = 0;
-  /// It stays after all.
+  /// The domain stays after all.
   virtual outcome<void> forget_removal(const model::domain& x) = 0;
   /// Domains whose removal was noted, and not ended: with their volumes.
   virtual outcome<noted_removals> removals() = 0;
@@ -63,7 +63,7 @@ public:
   virtual outcome<void> stop(const model::system& all, const model::domain& owner,
                              const model::volume& it, const supervision& watch) = 0;
 
-  // -- its data ---------------------------------------------------------------------------------
+  // -- a volume's data --------------------------------------------------------------------------
 
   virtual outcome<model::volume_facts> look(const model::system& all, const model::domain& x,
                                             const model::volume& it) = 0;

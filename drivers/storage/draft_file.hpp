@@ -32,7 +32,7 @@ public:
   /// Durable under its own name, replacing what was there.
   outcome<void> keep();
 
-  /// The same without waiting for the disk: a crash may take it back, or leave zeros in it.
+  /// As `keep`, without waiting for the disk: a crash may take the file back, or leave zeros in it.
   outcome<void> show();
 
   outcome<void> sync();

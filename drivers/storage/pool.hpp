@@ -77,7 +77,7 @@ public:
   /// be kept.
   virtual outcome<void> abandon(const volume& x) { return stop(x); }
 
-  /// It was started and not stopped: what the guest wrote is not committed.
+  /// Whether the volume was started and not stopped: what the guest wrote is not committed.
   virtual bool is_dirty(const volume& x) = 0;
 
   /// Size, usage, device, revisions, and whether a snapshot's origin has a newer committed state.
@@ -86,7 +86,7 @@ public:
   /// The device or image that the guest gets.
   virtual std::string device(const volume& x) = 0;
 
-  // -- its data ---------------------------------------------------------------------------------
+  // -- a volume's data --------------------------------------------------------------------------
 
   /// A readable path of the last committed state, until `end_export`; also while it runs, where the
   /// driver can.

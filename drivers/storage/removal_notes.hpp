@@ -23,7 +23,7 @@ model::outcome<void> drop_removal_note(const std::string& state, const std::stri
 /// What is damaged, or cannot be read, is told and holds up no other.
 noted_removals read_removal_notes(const std::string& state);
 
-/// Its name is free at once, and nothing is left of it unless a crash comes; see below.
+/// The directory's name is free at once, and nothing is left of it unless a crash comes; see below.
 model::outcome<void> remove_directory(const std::string& home);
 
 /// What crashes left of removed directories.

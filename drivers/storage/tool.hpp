@@ -18,13 +18,13 @@ public:
   explicit tool(const environment& with, std::string_view worry = {})
       : commands_(with.commands), worry_(worry) {}
 
-  /// What it reports.
+  /// A command that only reports; returns its output.
   outcome<std::string> ask(std::vector<std::string> words) const;
 
   /// A command that changes something.
   outcome<void> change(std::vector<std::string> words);
 
-  /// One whose failure does not matter.
+  /// A command whose failure does not matter.
   void try_to(std::vector<std::string> words) const;
 
   /// The data of a file or device to the device of `volume`, by the copying program in `words`.
