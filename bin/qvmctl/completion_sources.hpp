@@ -34,7 +34,7 @@ candidates booleans(const place& at);
 /// Of every class of domains and of the host.
 candidates all_properties();
 
-/// Those that the domain has, and which can be set where they are to be.
+/// Properties that the domain has, and which can be set where they are to be.
 candidates property_names(const place& at);
 
 /// P=V: names, then values.

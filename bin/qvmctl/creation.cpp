@@ -627,7 +627,8 @@ struct leaving {
   }
 };
 
-/// Why it cannot be removed now, as far as can be known before. Users that go too do not count.
+/// Why a domain cannot be removed now, as far as can be known before. Users that go too do not
+/// count.
 expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all) {
   if (x.who->klass == "AdminVM")
     return tl::unexpected{failure{trouble::refused, "", "dom0 cannot be removed", ""}};
@@ -662,7 +663,8 @@ exit_code take_out_staying(session& s, std::vector<leaving>& all) {
   return code;
 }
 
-/// Those that are not needed go first. Those that need each other go at last, as the daemon likes.
+/// Domains that are not needed go first. Those that need each other go at last, as the daemon
+/// likes.
 exit_code remove_all(session& s, std::vector<leaving> all) {
   auto code = exit_code::done;
   while (!all.empty() && (code == exit_code::done || code == exit_code::partly)) {

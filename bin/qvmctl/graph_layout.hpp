@@ -19,7 +19,7 @@ struct graph_layout {
   std::size_t rows = 0;
 };
 
-/// Of those that are shown.
+/// The places of the domains that are shown.
 graph_layout layout_of(const network_graph& x);
 
 } // namespace qubes::ctl

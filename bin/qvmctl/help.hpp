@@ -47,7 +47,7 @@ std::vector<std::string_view> sections(std::span<const command> table);
 /// Each manual page with a line: its name, and the page it shows when it has no text of its own.
 std::string manual_pages(std::span<const command> table);
 
-/// One of them, for man(1). Nothing where there is no such page.
+/// One manual page, for man(1). Nothing where there is no such page.
 std::optional<std::string> manual_page(std::string_view name, std::span<const command> table);
 
 } // namespace qubes::ctl

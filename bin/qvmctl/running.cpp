@@ -117,7 +117,7 @@ expected<void> be_running(session& s, const std::string& domain) {
   return {};
 }
 
-/// One that is gone already has ended.
+/// A disposable that is gone already has ended.
 expected<void> end_disposable(session& s, const std::string& name) {
   auto ended = patiently(s, {"admin.vm.Kill", "", name, ""});
   if (ended || ended.error().klass == "QubesVMNotFoundError"

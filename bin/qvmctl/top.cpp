@@ -119,7 +119,7 @@ void sort(top_sample& x, const top_column& by, bool reverse) {
   });
 }
 
-// -- its renderings -----------------------------------------------------------------------------
+// -- renderings of a sample ---------------------------------------------------------------------
 
 output_table::cell cell_of(const session& s, const top_column& column, const usage& x,
                            const entry* who) {
@@ -268,7 +268,7 @@ private:
     return result;
   }
 
-  /// Those that tell how large they are.
+  /// The pools that tell how large they are.
   std::vector<pool_fill> look_at_pools() {
     auto names = s_.daemon.ask({.method = "admin.pool.List"});
     auto asked = std::vector<request>{};
@@ -312,7 +312,7 @@ private:
     return shown_ == 1 ? result : result.substr(result.find('\n') + 1);
   }
 
-  /// It stays when the live one is gone.
+  /// The last page stays when the live one is gone.
   std::string last_page() {
     live_.reset();
     return page_;

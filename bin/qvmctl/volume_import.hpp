@@ -26,7 +26,7 @@ public:
   /// What is not written is zeros.
   expected<void> write(std::uint64_t at, std::string_view bytes);
 
-  /// Once it succeeded, the volume holds the data.
+  /// Once this succeeded, the volume holds the data.
   expected<void> end();
 
   void cancel(const std::string& why);

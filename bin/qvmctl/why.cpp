@@ -37,7 +37,7 @@ std::string failure_text(const json& operation) {
   return with_remedy(text(failure, "cause"), text(failure, "remedy"));
 }
 
-/// The one that ended last; null for none.
+/// The operation that ended last; null for none.
 const json* last_of(const json& operations) {
   if (operations.is_array())
     for (auto& x : operations)

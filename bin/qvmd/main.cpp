@@ -383,7 +383,7 @@ int run_or_say_why_not(const config& settings, const std::string& config_path) {
 
 namespace {
 
-/// Those that the help shows.
+/// The options that the help shows.
 std::vector<qubes::described_option> options_of(const CLI::App& app) {
   auto result = std::vector<qubes::described_option>{};
   for (auto x : app.get_options())
