@@ -25,7 +25,8 @@ request_handler::request_handler(world_ptr in, gate_actor gate, frame_sink to,
 
 namespace {
 
-/// Whatever becomes of it, a record, a file or a message, it is of a size that was foreseen.
+/// A request, and so the record, file or message that is made of it, is of a size that was
+/// foreseen.
 model::outcome<void> check_size(const api::request& x, bool of_dom0, const quotas& most) {
   auto bytes = x.argument.size() + x.payload.size();
   auto allowed = of_dom0 ? most.value_bytes : most.others_value_bytes;

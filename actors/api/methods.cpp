@@ -31,7 +31,7 @@ namespace {
 
 // -- orders from requests -------------------------------------------------------------------------
 
-/// Argument and payload are its fields, as far as it has them.
+/// Argument and payload are the order's fields, as far as it has them.
 template <class What>
 outcome<order> plain(const call& x) {
   auto& it = x.request;
@@ -43,7 +43,7 @@ outcome<order> plain(const call& x) {
     return order{What{it.argument}};
 }
 
-/// The payload is its only field.
+/// The payload is the order's only field.
 template <class What>
 outcome<order> of_payload(const call& x) {
   return order{What{x.request.payload}};

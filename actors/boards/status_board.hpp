@@ -86,7 +86,7 @@ public:
     activities_.erase(domain);
   }
 
-  /// "" clears it.
+  /// With an empty reason the domain is not degraded.
   void degrade(const std::string& domain, std::string reason) {
     auto guard = std::lock_guard{mutex_};
     if (reason.empty())

@@ -16,16 +16,16 @@ namespace qubes::actors {
 /// Each is a domain by its uuid, never by its name. Thread-safe; outlives the actors.
 class unfinished_removals {
 public:
-  /// Before its record goes, and when it did not work or was cut off.
+  /// Before a domain's record goes, and when its removal did not work or was cut off.
   void note(const model::domain_ptr& who);
 
-  /// Nothing is left, or it stays after all.
+  /// Nothing of the domain is left, or it stays after all.
   void end(const std::string& uuid);
 
   /// Null for a domain whose removal was not noted.
   model::domain_ptr find(const std::string& uuid) const;
 
-  /// Another one that had this name; null for none.
+  /// Another domain that had the name of `x`; null for none.
   model::domain_ptr former(const model::domain& x) const;
 
   /// `DOMAIN:VOLUME` each.

@@ -40,7 +40,7 @@ public:
   void found(const std::string& pool, model::pool_facts facts, moment since, std::int64_t now_us);
   void changed(const std::string& pool);
   std::optional<known<model::pool_facts>> read(const std::string& pool, std::int64_t now_us);
-  /// However old, for a reader that does not have it looked at again.
+  /// Facts however old, for a reader that does not have the pool looked at again.
   std::optional<model::pool_facts> last_known(const std::string& pool) const;
 
 private:

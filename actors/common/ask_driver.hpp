@@ -34,7 +34,8 @@ typed_job<Job> about(const model::domain& x, Job what) {
   return {{.name = x.name, .uuid = x.uuid}, std::move(what)};
 }
 
-/// What is given up before its turn is not done afterwards; what had its turn may be done yet.
+/// A job that is given up before its turn is not done afterwards; one that had its turn may be done
+/// yet.
 template <class Self>
 auto request_job(Self* self, const world_ptr& in, driver_job x) {
   auto limit = limit_of(x, in->settings);

@@ -16,8 +16,9 @@ inline model::error not_on_disk_yet() {
           "it is still being made; see 'qvmctl status'"};
 }
 
-/// Has the store write it. The change is followed to its end, however long that takes: its client
-/// hears after a while that it takes long, and nothing else is different. `self` takes completions.
+/// Has the store write a change. The change is followed to its end, however long that takes: its
+/// client hears after a while that it takes long, and nothing else is different. `self` takes
+/// completions.
 template <class Self, class Ok, class Bad>
 void commit(Self* self, const world_ptr& in, const model::change& what, const reply& to, Ok ok,
             Bad bad) {

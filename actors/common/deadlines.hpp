@@ -51,7 +51,7 @@ private:
   using table = std::multimap<moment, std::function<void()>>; ///< what is due then
 
   void look();
-  /// When the keeper has to be woken for it, if nothing does so before.
+  /// When the keeper has to be woken for a deadline, if nothing does so before.
   std::optional<moment> next_look(moment first, moment now);
   void wake(const caf::actor& keeper, const std::optional<moment>& when, moment now);
 
@@ -62,7 +62,7 @@ private:
   caf::actor keeper_;
 };
 
-/// What was asked, before it is said what becomes of the answer.
+/// A request that was sent, before it is said what becomes of the answer.
 template <class Handle>
 class timed_response {
 public:

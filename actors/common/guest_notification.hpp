@@ -22,7 +22,7 @@
 
 namespace qubes::actors {
 
-/// Makes the edits; `then` runs once they are made, or once that failed, which is only noted.
+/// Makes the edits; `then` runs once they are made, or once they failed, which is only noted.
 template <class Self>
 void write_qubesdb(
     Self* self, const world_ptr& in, const std::string& whose, model::qubesdb_edits edits,
@@ -71,7 +71,7 @@ void mark_service(Self* self, const world_ptr& in, std::string service, bool on)
             });
 }
 
-/// Writes to all of them; `then` waits for `mine` alone.
+/// Writes to all these guests; `then` waits for `mine` alone.
 template <class Self>
 void tell_guests(
     Self* self, const world_ptr& in, model::notices all, const std::string& mine = {},

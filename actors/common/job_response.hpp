@@ -6,8 +6,8 @@
 
 namespace qubes::actors {
 
-/// What was asked, before it is said what becomes of the answer. `Result` is what all jobs of this
-/// kind are answered with.
+/// A job that was asked for, before it is said what becomes of the answer. `Result` is what all
+/// jobs of this kind are answered with.
 template <class Job, class Result, class Response>
 class job_response {
 public:

@@ -40,7 +40,7 @@ private:
   model::view view_;
 };
 
-/// Answered where it arrives, from the snapshots.
+/// A read, answered where it arrives, from the snapshots.
 using read_handler = model::outcome<std::string> (*)(const call&);
 
 /// Becomes an order for the destination, or for the host.

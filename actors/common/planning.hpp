@@ -43,7 +43,7 @@ host_planner<ask::remove_label> plan_of;
 host_planner<ask::set_pool_revisions> plan_of;
 host_planner<ask::set_pool_ephemeral> plan_of;
 
-// -- any of them ---------------------------------------------------------------------------------
+// -- plans of domains and of the host ------------------------------------------------------------
 
 template <class What>
 concept changes_domain = requires(const model::view& v, const model::domain& owner, const What& x) {

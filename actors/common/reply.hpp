@@ -29,8 +29,8 @@ inline model::error misdirected() {
   return {model::errc::internal, "another part of the daemon carries this order out", {}};
 }
 
-/// Hands on to `carry_out` what is asked. It compiles if everything that this receiver carries out
-/// can be handed on; the rest is refused.
+/// Hands on to `carry_out` what is asked. Compiles if everything that this receiver carries out can
+/// be handed on; the rest is refused.
 template <ask::receiver Me, class CarryOut>
 void dispatch(const order& x, const reply& to, CarryOut carry_out) {
   std::visit(

@@ -23,7 +23,7 @@ enum class stop_end : std::uint8_t {
   not_killed, ///< the guest could not be taken down
 };
 
-/// Each is told once, by the first thing that ends its wait.
+/// Each waiter is told once, by the first thing that ends its wait.
 class stop_waiters {
 public:
   using told = std::function<void(const model::outcome<void>&)>;

@@ -76,7 +76,7 @@ struct world {
   /// updates.
   std::function<std::int64_t()> wall_us;
   std::int64_t wall_s() const { return wall_us() / 1'000'000; }
-  /// Evenly spread over all its values; a parameter for the same reason.
+  /// Random numbers, evenly spread; a parameter for the same reason.
   std::function<std::uint64_t()> chance;
   std::int64_t began_us = 0;
   std::string hypervisor_uri;

@@ -54,7 +54,7 @@ public:
 
   /// The move must be legal; writes the board.
   void move(model::power to);
-  /// How often it moved: what was seen before its last move is no news.
+  /// How often the domain moved: what was seen before its last move is no news.
   std::uint64_t moves() const { return moves_; }
   void live_as(const model::guest& x);
   void lose_guest();

@@ -13,7 +13,7 @@
 
 namespace qubes::actors {
 
-/// What a start has gathered; less of it describes the domain as far as that is known.
+/// What a start has gathered; with less, the domain is described as far as it is known.
 struct start_materials {
   std::vector<model::device> pci;         ///< taken from their drivers for it
   std::vector<model::device> disks_found; ///< of those that may offer required ones

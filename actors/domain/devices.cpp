@@ -301,7 +301,7 @@ void domain_devices::carry_out(const ask::attach_device& x, const reply& to) {
       }));
 }
 
-/// However it comes: by hand, by an assignment, or because the user said so.
+/// However the device comes: by hand, by an assignment, or because the user said so.
 void domain_devices::attach_known(const std::string& kind, const model::device& device,
                                   const model::device_options& options, asked_by who,
                                   const reply& to) {
@@ -595,7 +595,7 @@ void domain_devices::identify(const std::vector<model::attachment>& all,
                    });
 }
 
-/// No other domain is given what it may have, until that is known.
+/// No other domain is given what this one may have, until that is known.
 void domain_devices::cannot_tell(const model::error& why) {
   domain_.note(spdlog::level::warn, "its devices are not known: {}", why.text);
   unknown_ = true;

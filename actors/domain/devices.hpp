@@ -19,8 +19,8 @@
 namespace qubes::actors {
 
 /// Owns what is attached, under way or leaving in this life, what others were told of the devices
-/// it offers, and the questions to the user about them. A device is attached once its holder is
-/// known on the board, and gone only once the hypervisor has it no more.
+/// that the domain offers, and the questions to the user about them. A device is attached once its
+/// holder is known on the board, and gone only once the hypervisor has it no more.
 class domain_devices {
 public:
   explicit domain_devices(domain_core& domain) : domain_(domain) {}
@@ -50,7 +50,7 @@ public:
   void forget_sound();
   void move_sound(const model::system_ptr& before, const model::change& what);
 
-  // -- those that come and go (hotplug.cpp) -------------------------------------------------------
+  // -- devices that come and go (hotplug.cpp) -----------------------------------------------------
 
   void hear(const guest_news& x);
   void hear(const device_request& x);
@@ -64,7 +64,7 @@ public:
   void gain(const device_passed& what);
   void take(const device_available& x);
   void lose(const device_removed& what);
-  /// What its assignments promise.
+  /// What the domain's assignments promise.
   void take_assigned();
   void take_assigned_again();
 

@@ -112,7 +112,7 @@ void domain_state::hand_to_part(const What& what, const reply& to) {
     hand_to(what, to, start, stop, pause, volumes, firewall, devices, changes);
 }
 
-/// What is under way when its record goes ends with it, and its removal has done so.
+/// Work that is under way when the domain's record goes ends with it; a removal has ended well.
 reply domain_state::while_there(const order& x, const reply& to) const {
   using told = model::outcome<std::string>;
   return with_outcome(to, [world = world_, who = who_, uuid = uuid_,

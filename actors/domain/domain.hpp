@@ -64,7 +64,7 @@ public:
   bool is_stopping() const override { return stop.is_stopping_volumes(); }
   bool is_failing() const override { return start.is_failing(); }
   bool is_changing() const override { return changes.is_changing() || pause.is_catching_up(); }
-  /// Of the site's changes of its XML, in the log and in `status`.
+  /// Skipped changes of the site to the domain's XML, in the log and in `status`.
   void tell_skipped(const std::vector<std::string>& skipped);
 
 private:

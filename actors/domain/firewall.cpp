@@ -112,7 +112,7 @@ void domain_firewall::enforce(const model::firewall_rules& rules,
     then();
 }
 
-/// Both families, one after the other (spec/network.md §6).
+/// Rules of both families, one after the other (spec/network.md §6).
 void domain_firewall::push(const std::string& netvm, const model::firewall_rules& rules,
                            std::function<void()> then) {
   auto now = domain_.look();

@@ -45,8 +45,8 @@ void domain_guest::hear(const agent_news& x) {
   agent_is(x.there);
 }
 
-/// When a life is taken for one with an agent, it may have gone again already. News that come
-/// meanwhile know better.
+/// When a life is taken for one with an agent, the agent may have gone again already. News that
+/// come meanwhile know better.
 void domain_guest::look_for_agent() {
   domain_.run(
       domain_.work(job::look_for_agent{}),
@@ -80,13 +80,13 @@ void domain_guest::look_again() {
       [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
 }
 
-/// What is under way here tells of what it does itself.
+/// Work under way here tells of what it does itself.
 bool domain_guest::is_ours_to_tell() const {
   return domain_.start.is_under_way() || domain_.stop.is_destroying()
          || domain_.stop.is_stopping_volumes();
 }
 
-/// Moves that others made, told as if they were ours.
+/// Moves of the guest that others made, told as if they were ours.
 void domain_guest::follow(const model::guest& truth) {
   if (is_ours_to_tell())
     return;
@@ -169,7 +169,8 @@ void domain_guest::adopt(const model::guest& truth) {
     domain_.self->send(clients, atom::up_v, netvm_life::known);
 }
 
-/// A move that others made, told as if it were ours. Of a sleep nothing is told but its end.
+/// A move of the guest that others made, told as if it were ours. Of a sleep nothing is told but
+/// its end.
 void domain_guest::tell_moved(power to) {
   auto from = domain_.facts().state;
   domain_.move(to);

@@ -187,8 +187,8 @@ void domain_devices::forget_offers() {
   changed_.clear();
 }
 
-/// To the one domain that wants it. Where several do, or one with consent only, the user says.
-/// While a domain has what was at its port before, no domain can have it.
+/// A device goes to the one domain that wants it. Where several do, or one with consent only, the
+/// user says. While a domain has what was at the port before, no domain can have it.
 void domain_devices::offer(const std::string& kind, const model::device& x) {
   auto holder = domain_.world()->holders.holder({kind, domain_.who(), x.port});
   if (!holder.empty() || (says_who_has(kind) && !x.attachment.empty()))
@@ -287,7 +287,7 @@ void domain_devices::withdraw_questions(const std::string& kind, const std::stri
       x.signs->stop.request_stop();
 }
 
-/// The life that wanted it goes on, and is still to have it.
+/// Whether the life that wanted the device goes on, and is still to have it.
 bool domain_devices::still_wants(const candidate& x, const std::string& kind,
                                  const model::device& what) const {
   auto now = domain_.look();
@@ -375,7 +375,7 @@ void domain_devices::take(const device_available& x) {
                }));
 }
 
-/// What its assignments promise, now that it runs.
+/// What the domain's assignments promise, now that it runs.
 void domain_devices::take_assigned() {
   auto now = domain_.look();
   for (auto& kind : model::device_kinds) {

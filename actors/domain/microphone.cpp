@@ -53,7 +53,7 @@ void domain_devices::with_microphone(
   });
 }
 
-/// A service of the player does it, where it has one.
+/// A service of the player switches the sound, where the player has one.
 model::outcome<driver_job> domain_devices::let_sound_in(bool on) const {
   auto now = domain_.look();
   auto* me = domain_.record(now);

@@ -60,7 +60,8 @@ model::uplink::surroundings domain_network::surroundings() const {
           .serving = serving_netvm()};
 }
 
-/// Whether the life that its netvm has now serves it; not known of every interface that was found.
+/// Whether the present life of its netvm serves this interface; not known of every one that was
+/// found.
 std::optional<bool> domain_network::is_served(const model::network_link& x) const {
   auto now = domain_.look();
   auto* netvm = now.find(x.netvm);
@@ -112,7 +113,7 @@ void domain_network::fell(const std::string& netvm) {
   sync();
 }
 
-/// Adopted, or begun again after a fault: it keeps the interface that it has, gets one that it
+/// A domain that was adopted, or begun again after a fault, keeps its interface, gets one that it
 /// lacks as soon as its netvm runs, and starts no netvm.
 void domain_network::find() {
   under_way_ = true; // nothing moves before it is known what there is

@@ -34,7 +34,7 @@ public:
   void start_after(const reply& to) { starts_.push_back(to); }
   /// A netvm counts the living: a change that waits for one goes on without it.
   void needs_no_netvm();
-  /// The next one has its turn.
+  /// The next change has its turn.
   void ended();
 
 private:

@@ -41,7 +41,7 @@ void domain_start::check_devices_of(std::size_t at) {
   domain_.devices.with_all_devices(kind, domain_.devices.backends_of(*me, kind, required), found);
 }
 
-/// What its XML will bring is its own from here on; others may have been faster.
+/// What the domain's XML will bring is its own from here on; others may have been faster.
 void domain_start::take_required() {
   auto now = domain_.look();
   auto* me = domain_.record(now);
@@ -80,7 +80,7 @@ void domain_start::undo_devices() {
   unwind();
 }
 
-/// All that are assigned, whatever their mode.
+/// All PCI devices that are assigned, whatever the mode.
 void domain_start::bind_pci() {
   auto now = domain_.look();
   auto* me = domain_.record(now);

@@ -304,7 +304,7 @@ void domain_start::reserve_memory() {
       [this](const model::error& why) { fail(why); });
 }
 
-/// Other starts may have come in between: what was checked is checked again.
+/// Other starts may have come in between: the volumes are checked again.
 void domain_start::start_volumes() {
   auto now = domain_.look();
   if (auto sound = model::check_volumes(now.view(), *domain_.record(now)); !sound)
@@ -325,7 +325,7 @@ void domain_start::start_volumes() {
       });
 }
 
-/// Also when they are only being started: they are stopped after that.
+/// Volumes that are only being started are stopped after that.
 void domain_start::undo_volumes() {
   domain_.stop.stop_volumes([this] { unwind(); });
 }
@@ -338,7 +338,7 @@ void domain_start::prepare_spawn() {
   });
 }
 
-/// From here to the end of its start a daemon that dies leaves a guest that is not whole.
+/// From here to the end of the start a daemon that dies leaves a guest that is not whole.
 void domain_start::mark() {
   step_by(domain_.work(job::mark_start{}));
 }

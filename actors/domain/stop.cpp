@@ -203,7 +203,7 @@ void domain_stop::start_after(const reply& to) {
   });
 }
 
-// -- what is remembered of it --------------------------------------------------------------------
+// -- operations that are remembered --------------------------------------------------------------
 
 void domain_stop::begin(std::string_view what) {
   run_ = domain_.operations.begin(what);
@@ -314,8 +314,8 @@ void domain_stop::crashed() {
   destroy();
 }
 
-/// Once per life: tells of it, stops its volumes, frees what belonged to it, answers the requests
-/// that waited.
+/// Once per life: tells of its end, stops its volumes, frees what belonged to it, answers the
+/// requests that waited.
 void domain_stop::stopped() {
   if (domain_.facts().xid < 0)
     return;

@@ -44,7 +44,7 @@ public:
   void resume();
   /// There is news of a guest, which is looked at when this stop is over.
   void look_at_end(bool x) { look_at_end_ = x; }
-  /// `then` runs once all are stopped, or it is known which could not be.
+  /// `then` runs once all volumes are stopped, or it is known which could not be.
   void stop_volumes(std::function<void()> then);
 
 private:

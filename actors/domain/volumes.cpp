@@ -47,8 +47,8 @@ void domain_volumes::carry_out(const ask::list_snapshots& x, const reply& to) {
   });
 }
 
-/// As they are known, or by a look. What a guest writes to is looked at again, for the next reader;
-/// before it is there and once it is gone, only a pool does.
+/// The facts as they are known, or by a look. A volume that a guest writes to is looked at again,
+/// for the next reader; without a guest, only a pool writes to it.
 void domain_volumes::with_facts(
     const std::string& volume, const reply& to,
     const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then) {

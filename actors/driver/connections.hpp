@@ -34,7 +34,7 @@ public:
   void learn_pci();
   void agents_are(const std::set<std::string>& names);
 
-  /// Nothing while it is connected.
+  /// Nothing while the hypervisor is connected.
   std::optional<model::error> why_out_of_reach(model::hypervisor_id at) const;
   /// A guest of this name or uuid on the hypervisor that the domain is not on: not ours.
   std::optional<model::error> find_double(const domain_identity& about,

@@ -11,7 +11,7 @@ using model::outcome;
 
 namespace {
 
-/// What QubesDB can hold; says what it cannot.
+/// The entries that QubesDB can hold; says which it cannot.
 model::qubesdb_edits that_fit(const domain_identity& about, model::qubesdb_edits all) {
   for (auto& x : all)
     if (!x.unfit.empty())

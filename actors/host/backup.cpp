@@ -34,7 +34,7 @@ namespace {
 /// Progress is told at most as often as this.
 constexpr auto beat = std::chrono::seconds{1};
 
-/// A person may have to type it.
+/// A person may have to type a passphrase.
 constexpr auto passphrase_patience = std::chrono::minutes{10};
 
 /// How often the time is noted anew because a domain went away in that very moment.
@@ -302,7 +302,7 @@ void backup_state::know_passphrase(const run_ptr& x, std::string_view text) {
       [this, x](model::error why) { end_run(x, tl::unexpected{std::move(why)}); });
 }
 
-/// All that it will hold, in order.
+/// All that the backup will hold, in order.
 void backup_state::lay_out(const run_ptr& x, const inventory& found) {
   x->system = found.system;
   for (auto& [name, bytes] : found.sizes) {
@@ -402,7 +402,7 @@ bool backup_state::is_gone(const item& x) const {
   return x.of && !now->find_uuid(x.of->uuid);
 }
 
-/// The rest is not worse for it.
+/// The rest of the backup is not worse for it.
 void backup_state::pass_over(const run_ptr& x, const item& what) {
   spdlog::warn("backup {}: {} is not in it, as '{}' was removed meanwhile", model::quoted(x->id),
                what.what.name, what.of->name.str());
@@ -494,7 +494,7 @@ void backup_state::end_run(const run_ptr& x, const outcome<std::string>& how) {
       });
 }
 
-// -- on its way ----------------------------------------------------------------------------------
+// -- a backup on its way -------------------------------------------------------------------------
 
 void backup_state::carry_out(const ask::cancel_backup& x, const reply& to) {
   auto i = running_.find(x.profile);

@@ -178,7 +178,7 @@ void creations::commit_all() {
     commit(x);
 }
 
-/// Now it becomes a fact.
+/// Now the domain becomes a fact.
 void creations::commit(const pending& x) {
   actors::commit(
       host_.self, host_.world(), x.plan.what, x.to,

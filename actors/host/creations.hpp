@@ -22,7 +22,7 @@ public:
 
   void carry_out(const ask::create& x, const reply& to);
   void lose_patience();
-  /// Tells of all that were made meanwhile, and gives them their actors in one go.
+  /// Tells of all domains that were made meanwhile, and gives them their actors in one go.
   void announce();
 
   /// Volumes of domains in the making, `DOMAIN:VOLUME` each.
@@ -42,7 +42,7 @@ private:
   bool is_free(const model::system& all, const model::creation& request, std::int64_t dispid);
   static bool has_ready(const model::system& all, const std::string& base);
   void hand_out(const ask::create& x, const reply& to);
-  /// Has its disks, and wants to be a fact.
+  /// A domain that has its disks, and wants to be a fact.
   struct pending {
     model::plan plan;
     disk_job::domain_target disks;

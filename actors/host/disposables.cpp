@@ -42,7 +42,7 @@ std::string text_of(double seconds) {
   return fmt::format("{}", seconds);
 }
 
-/// Gone, down, or not what its template makes today. One that runs has been taken.
+/// Gone, down, or not what its template makes today. A disposable that runs has been taken.
 bool is_stale(const model::view& v, const model::domain* x) {
   auto state = x ? v.facts(*x).state : power::halted;
   return state == power::halted || (state == power::paused && model::outdated(v, *x));
@@ -96,7 +96,7 @@ bool disposables_state::is(const std::string& who, stage x) const {
   return it != all_.end() && it->second.at == x;
 }
 
-/// False when it is not what it would have to be for that.
+/// False when the disposable is at a stage that does not lead there.
 bool disposables_state::become(const std::string& who, stage x) {
   auto it = all_.find(who);
   if (it == all_.end() || !may_become(it->second.at, x))
@@ -225,7 +225,8 @@ void disposables_state::fill(const std::string& base) {
   make_room_for(base, most - have);
 }
 
-/// As long as it is wanted. One attempt at a time: whatever fails meanwhile is part of it.
+/// As long as disposables are wanted. One attempt at a time: whatever fails meanwhile is part of
+/// it.
 void disposables_state::try_again(const std::string& base) {
   auto& mine = retries_[base];
   if (std::exchange(mine.armed, true))
@@ -279,7 +280,7 @@ void disposables_state::drop_all(const std::string& base, double delay) {
     fill_later(base, "dropped", delay);
 }
 
-// -- one of them ---------------------------------------------------------------------------------
+// -- one disposable ------------------------------------------------------------------------------
 
 void disposables_state::make_one(const std::string& base) {
   auto request = model::creation{};
@@ -442,7 +443,7 @@ void disposables_state::let_go(const std::string& who) {
   });
 }
 
-/// Nothing is left of it.
+/// Nothing is left of the disposable.
 void disposables_state::bury(const std::string& who) {
   auto base = all_.at(who).base;
   all_.erase(who);

@@ -56,7 +56,7 @@ private:
   void make_room_for(const std::string& base, std::size_t want);
   void drop_all(const std::string& base, double delay);
 
-  // -- one of them --------------------------------------------------------------------------------
+  // -- one disposable -----------------------------------------------------------------------------
 
   void make_one(const std::string& base);
   void began(const std::string& base, const std::string& who);

@@ -16,7 +16,7 @@ using model::power;
 
 namespace {
 
-/// Also one that is starting or going down.
+/// A domain that is starting or going down counts, too.
 bool runs(const model::domain&, power state) {
   return state == power::running || state == power::starting || state == power::halting;
 }

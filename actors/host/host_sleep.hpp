@@ -30,13 +30,13 @@ private:
   void next();
   void carry_out(const ask::suspend_host& x, const reply& to);
   void carry_out(const ask::resume_host& x, const reply& to);
-  /// Whatever became of this one, the next gets its turn.
+  /// Whatever became of this order, the next gets its turn.
   void finish(const reply& to, model::outcome<std::string> how);
 
   names those(const std::function<bool(const model::domain&, model::power)>& which) const;
   names with_agent(names some) const;
 
-  /// Runs the service in all of them at once; what fails is in the log only.
+  /// Runs the service in all these domains at once; what fails is in the log only.
   void run_services(const std::string& service, const names& in, const std::function<void()>& then);
   void ask_at_once(const order& what, const names& whom, report_of_all then);
   void ask(order what, const std::string& whom);

@@ -72,7 +72,7 @@ void host_pools::carry_out(const ask::add_pool& x, const reply& to) {
           [to](const caf::error& why) { to.refuse(from_caf(why)); });
 }
 
-/// Removals that are not ended need it as well, also those that a daemon before this one began.
+/// Removals that are not ended need a pool as well, also those that a daemon before this one began.
 void host_pools::carry_out(const ask::remove_pool& x, const reply& to) {
   auto plan = [this, pool = x.pool](const model::view& v) {
     return plan_remove_pool(v, pool,

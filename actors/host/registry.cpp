@@ -161,7 +161,7 @@ void registry_state::follow_default_netvm(const model::change& what) {
   tell_all_to_follow();
 }
 
-/// Each looks for itself whether its netvm is another one.
+/// Each domain looks for itself whether its netvm is another one.
 void registry_state::tell_all_to_follow() {
   auto actors = world_->directory.read();
   for (auto& x : actors->entries())

@@ -24,7 +24,7 @@ struct piece {
   bool is() const {
     return std::holds_alternative<typed_disk_job<Job>>(what.what);
   }
-  /// Null when it is another one.
+  /// Null when it is another job.
   template <class Job>
   typed_disk_job<Job>* as() {
     return std::get_if<typed_disk_job<Job>>(&what.what);

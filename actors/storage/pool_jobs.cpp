@@ -112,7 +112,7 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::resize_vo
   });
 }
 
-/// What a writer puts into it meanwhile would undo what is done now.
+/// What a writer puts into the volume meanwhile would undo what is done now.
 outcome<void> end_import_first(disks& d, const volume_turn& at, const supervision& watch) {
   auto ended = at.import ? d.end_import(*at.system, at.it, false, watch) : outcome<void>{};
   at.import_ended = ended.has_value();

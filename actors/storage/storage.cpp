@@ -76,7 +76,7 @@ struct volume_done {
   pool_result found;
 };
 
-/// What is found, of what its pieces did; only of work that has a result.
+/// What the pieces of a work found; only for work that has a result.
 disk_job::start_disks::result found_by(const disk_job::start_disks&,
                                        const std::vector<volume_done>& done) {
   auto result = disk_job::start_disks::result{};
@@ -298,7 +298,8 @@ void storage_state::hand_on(const std::string& called, const typed_disk_job<Job>
 
 caf::result<storage_result> storage_state::run(const storage_job& what) {
   auto promise = self->make_response_promise<caf::typed_response_promise<storage_result>>();
-  // Not one that answers when it is dropped: that may be in a thread, when this actor has ended.
+  // The promise is no reply that answers when it is dropped: that may be in a thread, when this
+  // actor has ended.
   auto to = [promise](outcome<storage_result> result) mutable {
     if (result)
       promise.deliver(std::move(*result));
@@ -310,7 +311,7 @@ caf::result<storage_result> storage_state::run(const storage_job& what) {
   return promise;
 }
 
-/// Known before anything else is, and until it is undone or done.
+/// A removal is known before anything else is, and until it is undone or done.
 void storage_state::note_removal(const storage_job& what) {
   std::visit(model::overloaded{[&](const typed_disk_job<disk_job::note_removal>& x) {
                                  world_->removals.note(x.about.domain);

@@ -303,7 +303,7 @@ void storage_pool_state::look_again(const piece& x) {
        pool_reply{[](const auto&) {}});
 }
 
-/// The next of its volume has its turn.
+/// The next work of the volume has its turn.
 void storage_pool_state::end(const piece_ptr& x, outcome<pool_result> result) {
   pieces_.erase(x->number);
   leave_strand(x);

@@ -41,7 +41,7 @@ public:
     std::optional<drivers::file_stamp> stamp{};
   };
 
-  /// Changes nothing: until it is adopted, saving stays refused.
+  /// Changes nothing: until what was read is adopted, saving stays refused.
   model::outcome<foreign> reread(const model::host& machine);
   void adopt(const foreign& x);
 

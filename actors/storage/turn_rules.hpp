@@ -24,9 +24,9 @@ public:
   /// Refused when the work is not what its order wanted, or must not be done now. It is about what
   /// there is now from then on.
   model::outcome<void> judge(piece& x) const;
-  /// Takes what it reads or changes; `waits` tells that it has to wait for readers.
+  /// Takes what the work reads or changes; `waits` tells that it has to wait for readers.
   model::outcome<void> reserve_contents(piece& x) const;
-  /// What goes on after it: an export that is read, an import that is written.
+  /// What goes on after the work: an export that is read, an import that is written.
   void note(const piece& x, const model::outcome<pool_result>& found);
 
 private:
