@@ -21,21 +21,21 @@ using domain_actor = caf::typed_actor<
     caf::replies_to<atom::start>::with<void>,
     // A netvm that counts it as its client came up: plug the network in again.
     caf::reacts_to<atom::up>,
-    // ... or a life of it is over: an interface at that is dead.
+    // ... or a life of that netvm is over: an interface at that is dead.
     caf::reacts_to<atom::down, std::string>,
     // The domain's record may name another netvm, although this actor has not changed it.
     caf::reacts_to<atom::reload>,
     // The hypervisor tells of this domain.
     caf::reacts_to<news>,
-    // Something in its QubesDB that is watched changed, or is not watched any more.
+    // Something in the domain's QubesDB that is watched changed, or is not watched any more.
     caf::reacts_to<guest_news>, caf::reacts_to<watch_end>,
     // The domain's agent came or went.
     caf::reacts_to<agent_news>,
-    // A backend offers a device that is assigned to it.
+    // A backend offers a device that is assigned to this domain.
     caf::reacts_to<device_available>,
     // Another domain wants a device of ours, if the user consents.
     caf::reacts_to<device_request>,
-    // A device it has is gone from its backend.
+    // A device that this domain has is gone from its backend.
     caf::reacts_to<device_removed>,
     // A port of ours is free, after what was there before.
     caf::reacts_to<port_freed>,
@@ -197,9 +197,9 @@ using disposables_actor = caf::typed_actor<
     caf::reacts_to<atom::open, std::string>,
     // INTERNAL: time to fill the pool of this template.
     caf::reacts_to<atom::tick, std::string>,
-    // INTERNAL: time to try that again, after it failed.
+    // INTERNAL: time to try again to fill the pool of this template.
     caf::reacts_to<atom::overdue, std::string>,
-    // INTERNAL: whether this one that was to go is gone.
+    // INTERNAL: whether this disposable that was to go is gone.
     caf::reacts_to<atom::expire, std::string>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>>;
@@ -237,11 +237,11 @@ using sleep_actor = caf::typed_actor<
 using backup_actor = caf::typed_actor<
     // Carries out tell_backup, run_backup or cancel_backup.
     caf::reacts_to<order, reply>,
-    // Breaks off those being made; answers once nothing is left of them.
+    // Breaks off the backups being made; answers once nothing is left of them.
     caf::replies_to<atom::stop>::with<void>,
     // INTERNAL: a lane is done.
     caf::reacts_to<completion>,
-    // INTERNAL: time to tell how far they are.
+    // INTERNAL: time to tell how far the backups are.
     caf::reacts_to<atom::tick>>;
 
 /// The GATE: clients' requests in, replies out.

@@ -178,7 +178,7 @@ struct look_at_volume {
   static constexpr auto how = manner{.word = "look", .harmless = true, .follows = true};
 };
 
-/// Overwrites it with the last committed state of another one.
+/// Overwrites a volume with the last committed state of another one.
 struct copy_volume {
   model::volume source;
   std::string source_owner; ///< uuid of the domain that has it

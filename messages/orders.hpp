@@ -149,7 +149,7 @@ struct tell_xml {
   static constexpr auto how = of_domain;
 };
 
-/// Runs it in the domain, as root.
+/// Runs a service in the domain, as root.
 struct run_service {
   std::string service;
   static constexpr auto how = of_domain;
@@ -272,7 +272,7 @@ struct clone_volume {
   static constexpr auto how = of_host;
 };
 
-/// Overwrites it with another one's last committed state.
+/// Overwrites a volume with another one's last committed state.
 struct import_volume {
   std::string volume;
   volume_name source;
@@ -447,7 +447,7 @@ struct cancel_backup {
 
 // -- all of them ---------------------------------------------------------------------------------
 
-/// What does not say how it is carried out is none.
+/// A type that does not say how it is carried out is no order.
 template <class What>
 concept is_order = requires {
   { What::how } -> std::convertible_to<manner>;
@@ -500,7 +500,7 @@ struct answer {
   model::outcome<std::string> result;
 };
 
-/// How long its client waits.
+/// How long the client of an order waits.
 std::chrono::seconds limit_of(const order& x, const order_limits& limits);
 
 /// The cancellation of an order that ends with its client, which is new; null for any other.
