@@ -72,7 +72,7 @@ struct tar_entry {
   std::string name{};
   std::uint64_t size = 0;
 
-  /// With what fills its last block.
+  /// With the zeros that fill its last block.
   std::uint64_t padded() const noexcept { return (size + tar_block - 1) / tar_block * tar_block; }
 };
 
@@ -89,7 +89,7 @@ struct chunk_name {
   std::string file; ///< "vm5/private.img"
   unsigned number = 0;
 
-  /// What its passphrase is made of: "vm5/private.img.000".
+  /// What the chunk's passphrase is made of: "vm5/private.img.000".
   std::string plain() const;
 
   bool operator==(const chunk_name&) const = default;

@@ -138,7 +138,7 @@ outcome<void> check_passphrase(const system& all, const backup_profile& x) {
   return {};
 }
 
-/// With one slash between names and one at the end.
+/// The path with one slash between names and one at the end.
 std::string plain(std::string_view path) {
   auto result = std::string{path} + '/';
   auto twice = std::ranges::unique(result, [](char a, char b) { return a == '/' && b == '/'; });
@@ -146,7 +146,7 @@ std::string plain(std::string_view path) {
   return result;
 }
 
-/// There it could take the place of what is backed up.
+/// There a backup could take the place of what is backed up.
 bool is_in_state(const host& machine, std::string_view path) {
   return plain(path).starts_with(plain(machine.state_directory));
 }

@@ -23,13 +23,13 @@ std::string_view trimmed(std::string_view text) noexcept;
 /// Blanks around, a sign, `_` between digits and leading zeros are allowed.
 bool is_integer(std::string_view text) noexcept;
 
-/// Nothing when it is no integer, or one beyond the limit.
+/// Nothing when the text is no integer, or one beyond the limit.
 std::optional<std::int64_t> parse_integer(std::string_view text) noexcept;
 
 /// The limit, where the number lies beyond it. `text` must be an integer.
 std::int64_t clamped_integer(std::string_view text) noexcept;
 
-/// A sign where there is one to show, and digits without leading zeros.
+/// The integer with a sign where there is one to show, and digits without leading zeros.
 std::string plain_integer(std::string_view text);
 
 /// A number of a request: digits, a `-` in front where allowed, no leading zeros

@@ -7,7 +7,7 @@
 
 namespace qubes::model {
 
-/// Overwrites what it holds, also beyond its end.
+/// Overwrites what the text holds, also beyond its end.
 void wipe(std::string& text) noexcept;
 
 /// A text of which nothing is left once it is gone; every copy wipes itself.

@@ -25,7 +25,7 @@ struct service_rule {
   bool operator==(const service_rule&) const = default;
 };
 
-/// What its caller decides.
+/// What the caller of a service decides.
 struct service_call {
   std::string service;                 ///< with its argument: "qubes.SetAudioVM+5"
   std::string user;                    ///< it runs as, in the domain

@@ -28,7 +28,7 @@ outcome<void> check_stored(const subject& who, const property& row);
 /// All stored properties, tags and devices of a record.
 outcome<void> check_record(const view& v, const domain& x);
 
-/// All its devices can be attached to it, as far as records tell.
+/// All devices assigned to the domain can be attached to it, as far as records tell.
 outcome<void> check_assignments(const view& v, const domain& x);
 
 /// The netvm in use provides network. Asked when it is chosen: a default may be without.

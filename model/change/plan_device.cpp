@@ -67,7 +67,7 @@ plan set_denied(const view& v, const domain& owner, const std::set<std::string>&
   return plan_set_property(v, &owner, "devices_denied", text);
 }
 
-/// `all`, where it is allowed, is told apart by the caller.
+/// The word `all`, where it is allowed, is told apart by the caller.
 outcome<std::set<std::string>> denial(const domain& x, std::string_view payload) {
   if (!is_ascii(payload))
     return fail(errc::protocol, "interfaces are written in ASCII");

@@ -25,12 +25,13 @@ bool contains(const std::array<std::string_view, N>& all, std::string_view name)
   return std::find(all.begin(), all.end(), name) != all.end();
 }
 
-/// Guards of these refuse after the request was announced; other guards refuse before an event is
-/// sent.
+/// Guards of these properties refuse after the request was announced; other guards refuse before an
+/// event is sent.
 constexpr auto announced_first = std::array<std::string_view, 5>{
     "default_kernel", "kernel", "maxmem", "template", "template_for_dispvms"};
 
-/// Guards of these look at the moment, not at the result; a reset counts from the next start.
+/// Guards of these properties look at the moment, not at the result; a reset counts from the next
+/// start.
 constexpr auto free_to_reset = std::array<std::string_view, 1>{"maxmem"};
 
 outcome<void> guard(const subject& who, const property& row, const maybe_value& next) {

@@ -38,7 +38,8 @@ constexpr bool may_become(preload_stage from, preload_stage to) noexcept {
   return false;
 }
 
-/// How many it should have. What dom0 says counts for the default disposable template.
+/// How many disposables the template should have. What dom0 says counts for the default disposable
+/// template.
 std::size_t preload_most(const view& v, const domain& base);
 
 /// Seconds until a gap is filled; negative: not while any is left.
@@ -47,7 +48,7 @@ double preload_delay(const view& v, const domain& base);
 /// Bytes of memory that preloading leaves free.
 std::uint64_t preload_reserve(const view& v);
 
-/// Whether its agents tell when a disposable is ready.
+/// Whether the agents in its disposables tell when they are ready.
 bool can_preload(const view& v, const domain& base);
 
 /// Services that tell when this disposable is ready.
@@ -83,7 +84,7 @@ std::vector<preload_news> preload_news_of(const view& before, const view& after,
 
 /// For a new record, before it is on a list.
 void begin_preload(domain& x);
-/// A new one joins the list.
+/// A new disposable joins the list.
 plan plan_preload_begun(const view& v, const domain& x);
 /// The disposable waits, paused.
 plan plan_preload_ready(const view& v, const domain& x);

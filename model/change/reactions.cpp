@@ -141,7 +141,7 @@ void set_on_users(draft& to, const turn& x, std::string_view property) {
   }
 }
 
-/// A default went back to its own default: only the tags of those that take it over change.
+/// A default went back to its own default: only the tags of domains that take it over change.
 void retag_users(draft& to, const turn& x, std::string_view property) {
   for (auto user : at_default(to.v, property))
     if (user->is(qubes_vm) && changed(x))

@@ -14,7 +14,7 @@ namespace qubes::model {
 plan plan_notify_updates(const view& v, const domain& owner, bool available,
                          const std::string& when);
 
-/// Digits only; whether they are more than 0.
+/// A count in digits only; whether it is more than 0.
 outcome<bool> parse_update_count(std::string_view text);
 
 } // namespace qubes::model

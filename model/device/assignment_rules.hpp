@@ -23,7 +23,7 @@ bool is_device_key(std::string_view text);
 /// Whether devices of that class can have such an identity; `*` stands for any.
 bool is_device_identity(std::string_view kind, std::string_view text);
 
-/// Null where the assignment does not say it.
+/// Null where the assignment does not have this option.
 const std::string* find_option(const assignment& x, std::string_view key);
 
 /// Front-end names of the disks that a domain has by itself: its volumes, and its kernel's modules.

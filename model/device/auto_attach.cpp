@@ -96,7 +96,7 @@ std::vector<arrival> arrivals(const domain& who, std::string_view kind,
 
 namespace {
 
-/// dom0 always runs: what it does not offer is not plugged in.
+/// dom0 always runs: a device that it does not offer is not plugged in.
 std::string hint_for(const assignment& how) {
   if (how.backend == "dom0")
     return "plug it in, or unassign the device";

@@ -28,8 +28,8 @@ struct device {
   bool operator==(const device&) const = default;
 };
 
-/// Whether what is at a port is still what was there. Two that tell no identity may differ in what
-/// they are called, as far as both tell that.
+/// Whether what is at a port is still what was there. Two devices without an identity may differ in
+/// their serial number, as far as both tell one.
 inline bool is_same(const device& one, const device& other) {
   auto apart = !one.serial.empty() && !other.serial.empty() && one.serial != other.serial;
   return one.port == other.port && one.identity == other.identity && !apart;

@@ -20,13 +20,13 @@ std::vector<device> listed_devices(std::string_view kind, std::string_view backe
                                    const listing& entries, const std::vector<device>& usb = {},
                                    const usb_names* names = nullptr);
 
-/// Whether some of them are parts of USB devices.
+/// Whether some devices of this kind are parts of USB devices.
 bool has_usb_parts(std::string_view kind, const listing& entries);
 
 /// `WIDTHxHEIGHTxRATE`.
 bool is_camera_format(std::string_view text);
 
-/// The only one there is; the audiovm of any domain may let it in.
+/// The only microphone there is; the audiovm of any domain may let it in.
 device microphone();
 
 } // namespace qubes::model

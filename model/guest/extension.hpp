@@ -44,7 +44,7 @@ public:
   /// The system as the plan leaves it so far. What it shows stays valid.
   view now();
 
-  /// A consequence. When it is refused, so is the whole.
+  /// Adds a consequence. When that is refused, so is the whole.
   void include(plan more);
 
   const plan& so_far() const noexcept { return plan_; }
@@ -71,7 +71,7 @@ struct extension {
   /// What a change means for those that run.
   void (*when_changed)(const transition&, notices&);
 
-  /// The package whose presence switches it on; nothing for what is always on.
+  /// The package whose presence switches the extension on; nothing for what is always on.
   std::optional<package> of{};
   /// What a planned event leads to.
   void (*when_told)(const event&, sequel&) = nullptr;

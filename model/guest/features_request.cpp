@@ -229,7 +229,7 @@ std::optional<boot_modes> read_boot_modes(const features_request& request) {
   return result;
 }
 
-/// The modes become exactly those asked for.
+/// The boot modes become exactly those asked for.
 void grant_boot_modes(grant& x) {
   auto modes = read_boot_modes(x.request);
   if (!modes)
@@ -243,7 +243,7 @@ void grant_boot_modes(grant& x) {
       x.set(name, text);
 }
 
-/// Which mode is used where; one that the domain has, or the default.
+/// Which boot mode is used where; one that the domain has, or the default.
 void grant_boot_defaults(grant& x) {
   auto modes = read_boot_modes(x.request);
   for (auto name :

@@ -22,7 +22,7 @@ inline constexpr std::string_view tools_directory = "/qubes-tools/";
 outcome<features_request> parse_features_request(const entry_list& found,
                                                  std::vector<error>* passed_over = nullptr);
 
-/// From those of `tools_directory`, where only a few names mean something.
+/// From the entries of `tools_directory`, where only a few names mean something.
 outcome<features_request> parse_tools_request(const entry_list& found,
                                               std::vector<error>* passed_over = nullptr);
 

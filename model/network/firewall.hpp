@@ -65,7 +65,7 @@ bool is_expired(const firewall_rule& x, std::int64_t now);
 /// Seconds since the epoch of the next expiry; nothing when no rule expires.
 std::optional<std::int64_t> next_expiry(const firewall_rules& all, std::int64_t now);
 
-/// Without those that have expired.
+/// The rules that have not expired.
 firewall_rules still_valid(firewall_rules all, std::int64_t now);
 
 /// Entries for the netvm, in the order of writing: below `/qubes-firewall/ADDRESS`, then that path

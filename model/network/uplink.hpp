@@ -42,33 +42,32 @@ struct uplink_row {
   uplink_state to;
 };
 
-/// What is not listed leaves the state as it is.
-// clang-format off
+/// News that is not listed leaves the state as it is.
 inline constexpr std::array uplink_rows{
-  uplink_row{uplink_state::off,     uplink_news::begins,    uplink_state::bound},
-  uplink_row{uplink_state::off,     uplink_news::guest,     uplink_state::loose},   // adopted
-  uplink_row{uplink_state::off,     uplink_news::plugged,   uplink_state::plugged}, // adopted
-  uplink_row{uplink_state::bound,   uplink_news::let_in,    uplink_state::let_in},
-  uplink_row{uplink_state::bound,   uplink_news::guest,     uplink_state::loose},
-  uplink_row{uplink_state::bound,   uplink_news::plugged,   uplink_state::plugged},
-  uplink_row{uplink_state::bound,   uplink_news::ends,      uplink_state::off},
-  uplink_row{uplink_state::let_in,  uplink_news::moved,     uplink_state::bound},
-  uplink_row{uplink_state::let_in,  uplink_news::fell,      uplink_state::bound},
-  uplink_row{uplink_state::let_in,  uplink_news::guest,     uplink_state::loose},
-  uplink_row{uplink_state::let_in,  uplink_news::plugged,   uplink_state::plugged},
-  uplink_row{uplink_state::let_in,  uplink_news::ends,      uplink_state::off},
-  uplink_row{uplink_state::loose,   uplink_news::plugged,   uplink_state::plugged},
-  uplink_row{uplink_state::loose,   uplink_news::gone,      uplink_state::bound},
-  uplink_row{uplink_state::loose,   uplink_news::ends,      uplink_state::off},
-  uplink_row{uplink_state::plugged, uplink_news::fell,      uplink_state::stale},
-  uplink_row{uplink_state::plugged, uplink_news::anew,      uplink_state::stale},
-  uplink_row{uplink_state::plugged, uplink_news::unplugged, uplink_state::loose},
-  uplink_row{uplink_state::plugged, uplink_news::gone,      uplink_state::bound},
-  uplink_row{uplink_state::plugged, uplink_news::ends,      uplink_state::off},
-  uplink_row{uplink_state::stale,   uplink_news::plugged,   uplink_state::plugged},
-  uplink_row{uplink_state::stale,   uplink_news::unplugged, uplink_state::loose},
-  uplink_row{uplink_state::stale,   uplink_news::gone,      uplink_state::bound},
-  uplink_row{uplink_state::stale,   uplink_news::ends,      uplink_state::off},
+    uplink_row{uplink_state::off, uplink_news::begins, uplink_state::bound},
+    uplink_row{uplink_state::off, uplink_news::guest, uplink_state::loose},     // adopted
+    uplink_row{uplink_state::off, uplink_news::plugged, uplink_state::plugged}, // adopted
+    uplink_row{uplink_state::bound, uplink_news::let_in, uplink_state::let_in},
+    uplink_row{uplink_state::bound, uplink_news::guest, uplink_state::loose},
+    uplink_row{uplink_state::bound, uplink_news::plugged, uplink_state::plugged},
+    uplink_row{uplink_state::bound, uplink_news::ends, uplink_state::off},
+    uplink_row{uplink_state::let_in, uplink_news::moved, uplink_state::bound},
+    uplink_row{uplink_state::let_in, uplink_news::fell, uplink_state::bound},
+    uplink_row{uplink_state::let_in, uplink_news::guest, uplink_state::loose},
+    uplink_row{uplink_state::let_in, uplink_news::plugged, uplink_state::plugged},
+    uplink_row{uplink_state::let_in, uplink_news::ends, uplink_state::off},
+    uplink_row{uplink_state::loose, uplink_news::plugged, uplink_state::plugged},
+    uplink_row{uplink_state::loose, uplink_news::gone, uplink_state::bound},
+    uplink_row{uplink_state::loose, uplink_news::ends, uplink_state::off},
+    uplink_row{uplink_state::plugged, uplink_news::fell, uplink_state::stale},
+    uplink_row{uplink_state::plugged, uplink_news::anew, uplink_state::stale},
+    uplink_row{uplink_state::plugged, uplink_news::unplugged, uplink_state::loose},
+    uplink_row{uplink_state::plugged, uplink_news::gone, uplink_state::bound},
+    uplink_row{uplink_state::plugged, uplink_news::ends, uplink_state::off},
+    uplink_row{uplink_state::stale, uplink_news::plugged, uplink_state::plugged},
+    uplink_row{uplink_state::stale, uplink_news::unplugged, uplink_state::loose},
+    uplink_row{uplink_state::stale, uplink_news::gone, uplink_state::bound},
+    uplink_row{uplink_state::stale, uplink_news::ends, uplink_state::off},
 };
 // clang-format on
 
@@ -89,7 +88,7 @@ enum class uplink_step : std::uint8_t {
 
 class uplink {
 public:
-  /// What is so around it.
+  /// What is so around the uplink.
   struct surroundings {
     bool paused = false;
     bool reborn = false;                  ///< the netvm of the interface began another life
@@ -114,7 +113,7 @@ public:
 
   uplink_step next(const surroundings& x) const;
 
-  // -- what happens to it ---------------------------------------------------------------------
+  // -- what happens to the uplink -------------------------------------------------------------
 
   void begins(std::string netvm);
   void let_in() { move(uplink_news::let_in); }
@@ -131,9 +130,9 @@ public:
   void reserve(const std::string& netvm) { reserved_.insert(netvm); }
   void release(const std::string& netvm);
 
-  /// Nothing moves until it is let go.
+  /// The interface does not move until `let_go`.
   void hold() { held_ = true; }
-  /// True when it was held.
+  /// True when the uplink was held.
   bool let_go() { return std::exchange(held_, false); }
 
   // -- what the guest reads of its network ----------------------------------------------------

@@ -78,7 +78,7 @@ policy read_policy(const policy_files& from, const policy_paths& where);
 /// What a policy says of one call from one source, for many targets. The parts must outlive it.
 class policy_filter {
 public:
-  /// `argument` is without its `+`.
+  /// `argument` is without its leading `+`.
   policy_filter(const policy& all, const view& v, std::string_view service,
                 std::string_view argument, const domain& source);
 

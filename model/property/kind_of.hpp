@@ -32,7 +32,7 @@ outcome<void> check_device(const view& v, const domain& x, std::string_view devi
 /// The host's bridge by which a domain serves its clients, where guests do not serve each other.
 std::string bridge_of(const domain& netvm);
 
-/// The MAC of its interface there.
+/// The MAC of a netvm's interface at its bridge.
 std::string serving_mac(const domain& netvm);
 
 /// The MAC of a domain's own interface where domains share a bridge.

@@ -7,7 +7,7 @@
 
 namespace qubes::model {
 
-/// Unless their caller says otherwise: the user of the domain's boot mode, or its default_user.
+/// The user when a call names none: that of the domain's boot mode, or its default_user.
 std::string service_user(const view& v, const domain& x);
 
 } // namespace qubes::model

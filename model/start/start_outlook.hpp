@@ -22,10 +22,10 @@ namespace qubes::model {
 /// Refuses dom0 and domains of other hosts: they cannot be started from here.
 outcome<void> check_has_starts(const domain& x);
 
-/// Refuses what its owner forbids, and a disposable whose template is none any more.
+/// Refuses what the domain's owner forbids, and a disposable whose template is none any more.
 outcome<void> check_permitted(const view& v, const domain& x);
 
-/// Refuses what its hypervisor or an extension does not take.
+/// Refuses what the domain's hypervisor or an extension does not take.
 outcome<void> check_fit(const view& v, const domain& x);
 
 // -- the outlook ----------------------------------------------------------------------------------

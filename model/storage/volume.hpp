@@ -37,7 +37,7 @@ const volume* find_volume(const system& all, std::string_view pool, std::string_
 /// True for a volume the domain works on in place: no old state is kept to go back to.
 bool snapshots_disabled(const volume& x) noexcept;
 
-/// Whether its contents are thrown away at stop and encrypted with a key that is not kept.
+/// Whether a volume's contents are thrown away at stop and encrypted with a key that is not kept.
 bool is_ephemeral(const system& all, const volume& x);
 
 /// The device mapper's name for the encrypted contents of an ephemeral volume.

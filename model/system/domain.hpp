@@ -32,7 +32,7 @@ public:
   /// Keeps the place of a known name; a new one goes last, or before the `at`-th.
   void set(std::string_view name, std::string text, std::size_t at = SIZE_MAX);
 
-  /// The place it had; nothing when it was absent.
+  /// The place that the name had; nothing when it was absent.
   std::optional<std::size_t> remove(std::string_view name);
 
   auto begin() const noexcept { return entries_.begin(); }
@@ -115,7 +115,7 @@ struct domain {
     return nullptr;
   }
 
-  /// Any PCI assignment, whatever its mode.
+  /// Any PCI assignment of the domain, whatever its mode.
   bool has_pci() const noexcept;
 
   bool operator==(const domain&) const = default;

@@ -15,7 +15,7 @@ struct site_overlay {
   bool operator==(const site_overlay&) const = default;
 };
 
-/// That no start will ever read it, or none that wants to, and why; "" where one will.
+/// Why no start will ever read the overlay, or none that wants to; "" where one will.
 std::string why_unread(const site_overlay& x, const system& now);
 
 } // namespace qubes::model

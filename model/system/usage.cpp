@@ -7,7 +7,7 @@ namespace qubes::model {
 
 namespace {
 
-/// Percent of its CPUs.
+/// Percent of the domain's CPUs.
 std::uint64_t load(const usage_since& x, std::int64_t elapsed_us) {
   if (!x.before || elapsed_us <= 0 || x.now->cpu_time_ns <= x.before->cpu_time_ns)
     return 0;

@@ -20,8 +20,8 @@ struct usage {
   unsigned vcpus = 1;
 };
 
-/// A sample, and the one taken earlier of the same life; null for the first one: then it is shown
-/// as idle.
+/// A sample, and the one taken earlier of the same life; null for the first one: then the domain is
+/// shown as idle.
 struct usage_since {
   const usage* now = nullptr;
   const usage* before = nullptr;

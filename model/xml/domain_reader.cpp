@@ -94,7 +94,7 @@ bool is_spoilt(const std::vector<spoilt_attribute>& spoilt, std::string_view nam
   return std::ranges::find(spoilt, name, &spoilt_attribute::name) != spoilt.end();
 }
 
-/// How people find it.
+/// The words by which people find the element.
 std::string called(const pugi::xml_node& x) {
   for (auto name : {"name", "id", "class"})
     if (has_attribute(x, name))
@@ -109,7 +109,7 @@ void note_lost(const pugi::xml_node& x, std::string_view what, const std::string
   notes.note(offset_of(x), finding{.text = std::move(text), .domain = domain, .until_saved = true});
 }
 
-/// What is written again gets more of them, and has to be read again.
+/// An element that is written again gets more attributes, and has to be read again.
 std::string too_many_attributes(const pugi::xml_node& x) {
   return std::ranges::distance(x.attributes()) <= max_kept_attributes
              ? std::string{}
@@ -125,7 +125,8 @@ void forget_kept(record& of, std::string_view property) {
   std::erase_if(of.value->kept, [&](auto& it) { return is_entry(it, "properties", property); });
 }
 
-/// Only a card is at its place for good: at others' places may be what its owner never saw.
+/// Only a PCI card is at its place for good: at another port may be a device that its owner never
+/// saw.
 bool is_told_by_place(std::string_view kind, const assignment& x) {
   return kind == "pci" && x.port != "*";
 }
@@ -655,7 +656,7 @@ void domain_reader::check_identity(std::string_view kind, const record& of, devi
   x.identity = "*";
 }
 
-/// Told once, where it is given twice as well.
+/// The attribute is told of once, where it is given twice as well.
 void domain_reader::keep_attribute(std::string_view kind, const record& of, device_entry& to,
                                    std::string_view key, std::string written,
                                    std::string_view why) {

@@ -31,7 +31,7 @@ std::string_view doubled_attribute(const pugi::xml_node& x);
 /// Offset of what is inside of an element, one past the text where nothing is.
 std::size_t inside_of(const pugi::xml_node& x);
 
-/// Offset of its `<` in the text that was parsed.
+/// Offset of an element's `<` in the text that was parsed.
 std::size_t offset_of(const pugi::xml_node& x);
 
 using pairs = std::vector<std::pair<std::string, std::string>>;

@@ -73,7 +73,7 @@ private:
     return {};
   }
 
-  /// What is written anywhere else would be left out in silence, and it may be what forbids.
+  /// Text anywhere else would be left out in silence, and may be what forbids.
   static outcome<pugi::xml_node> only_child(const pugi::xml_node& x, const char* name) {
     auto wanted = x.child(name);
     if (!wanted)
@@ -86,7 +86,8 @@ private:
     return wanted;
   }
 
-  /// All of it is read, whatever is wrong with a part: what it does and how long tell how to go on.
+  /// All of a rule is read, whatever is wrong with a part: its action and its end tell how to go
+  /// on.
   void read_rule(const pugi::xml_node& x) {
     auto rule = firewall_rule{};
     auto sound = outcome<void>{};
@@ -167,7 +168,7 @@ private:
     return {};
   }
 
-  /// The time of its end first: it counts even when the rest is not understood.
+  /// The time of the rule's end first: it counts even when the rest is not understood.
   static outcome<void> read_old_rule(const pugi::xml_node& x, firewall_rule& to) {
     auto text = [&](const char* name) { return std::string{attribute(x, name)}; };
     auto read = [&](std::string_view key, const std::string& value) {

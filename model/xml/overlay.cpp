@@ -79,7 +79,7 @@ const key_row* find_key(const xml_node& x) {
   return row == std::end(keys) ? nullptr : row;
 }
 
-/// "" where nothing tells it from its siblings.
+/// "" where nothing tells the element from its siblings.
 std::string_view key_of(const xml_node& x) {
   if (auto which = x.attribute(which_mark))
     return which.value();

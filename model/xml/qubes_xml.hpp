@@ -50,7 +50,7 @@ outcome<loaded> load(std::string_view text, const host& machine, std::string (*m
 /// Writes the whole document. Keeps the text of unchanged records from the last call.
 class writer {
 public:
-  /// Good until the next one.
+  /// The result is good until the next call.
   const std::string& write(const system& x);
 
 private:

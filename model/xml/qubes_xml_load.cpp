@@ -314,7 +314,7 @@ private:
     }
   }
 
-  /// 0 where it could not be read.
+  /// 0 where the qid could not be read.
   static std::int64_t qid_in(const record& x) {
     auto found = x.value->properties.find("qid");
     auto qid =

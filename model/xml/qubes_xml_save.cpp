@@ -272,7 +272,7 @@ const std::string& writer::text_of(const domain_ptr& x) {
   return known.text;
 }
 
-/// Now and then, since it looks at all.
+/// Only now and then, since this looks at all texts.
 void writer::forget_former(const system& x) {
   if (texts_.size() <= x.domains.size() + x.domains.size() / 8)
     return;

@@ -90,7 +90,7 @@ std::string command_line(const machine& x) {
   return fmt::format("root=/dev/vda ro console=ttyS0 {}{}", x.kernelopts, x.bootmode_kernelopts);
 }
 
-/// A site may know that it does not work, though libvirt offers it.
+/// A site may know that KVM does not work, though libvirt offers it.
 bool is_accelerated(const machine& x) {
   return x.accelerated && has_feature(x, "qemu.kvm", true);
 }

@@ -40,7 +40,7 @@ void add_memory(pugi::xml_node to, const machine& x) {
   amount("currentMemory", x.memory);
 }
 
-/// rdrand gives guessable numbers after suspend on these (family, model).
+/// rdrand gives guessable numbers after suspend on these processors (family, model).
 bool has_bad_rdrand(const machine& x) {
   return x.cpu_family == 6 && (x.cpu_model == 58 || x.cpu_model == 62);
 }

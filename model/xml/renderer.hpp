@@ -18,7 +18,7 @@ public:
   /// A whole domain. Refuses an impossible virt_mode, too many disks, and what the kind cannot do.
   virtual outcome<std::string> domain(const machine& x) const = 0;
 
-  /// What has to be there before it is built.
+  /// What has to be there before the domain is built.
   virtual preparation needs(const machine&) const { return {}; }
 
   // Elements for hot-plug.

@@ -18,7 +18,7 @@ namespace qubes::model::xml {
 
 namespace {
 
-/// As long as its property is what it is now.
+/// As long as the record's property is what it is now.
 report::record_check still_has(const char* property, const domain& x) {
   auto value_in = [property](const domain& y) {
     auto found = y.properties.find(property);

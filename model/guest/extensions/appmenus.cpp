@@ -84,7 +84,7 @@ void add_gone(turns& to, const transition& x) {
         to.add(x.before, *former, true);
 }
 
-/// From one GUI domain to another, whatever led to it.
+/// Menus go from one GUI domain to another, whatever led to it.
 void add_moved(turns& to, const transition& x) {
   if (!touches(x.what, "guivm") && !touches(x.what, "default_guivm"))
     return;

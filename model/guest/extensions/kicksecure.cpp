@@ -9,7 +9,7 @@ namespace {
 constexpr auto mark = std::string_view{"kicksecure"};
 constexpr auto clock_tag = std::string_view{"sdwdate-gui-client"};
 
-/// Whether its clock is shown to others; nothing where that is not for us to say.
+/// Whether the domain's clock is shown to others; nothing where that is not for us to say.
 std::optional<bool> shows_clock(const view& v, const domain& x) {
   auto has = [&](std::string_view feature) {
     return has_feature(v, x, feature, chain::with_template);

@@ -41,7 +41,7 @@ const domain* named_by(const view& v, const domain& x, std::string_view feature,
   return found && has_feature(v, *found, of_kind, chain::own) ? found : nullptr;
 }
 
-/// Also when that is its default: another default must not change it.
+/// Sets the property also when that is its default: another default must not change it.
 void choose(sequel& to, const domain& x, std::string_view property, const domain* next) {
   auto name = next ? next->name.str() : std::string{};
   auto stored = x.properties.find(property);
@@ -52,7 +52,7 @@ void choose(sequel& to, const domain& x, std::string_view property, const domain
 
 // -- the network ----------------------------------------------------------------------------------
 
-/// None when there is none: a workstation must not be seen by its address.
+/// No netvm when there is no gateway: a workstation must not be seen by its address.
 void choose_netvm(sequel& to, const domain& x) {
   auto v = to.now();
   auto* netvm = x.is(template_class) ? nullptr : read_domain({v, &x}, "netvm");
