@@ -228,7 +228,7 @@ class places {
 public:
   explicit places(unsigned all) : free_(all) {}
 
-  /// False when it is stopped meanwhile.
+  /// False when the work is stopped meanwhile.
   bool take(std::stop_token stop) {
     auto lock = std::unique_lock{mutex_};
     if (!changed_.wait(lock, stop, [&] { return free_ > 0; }))

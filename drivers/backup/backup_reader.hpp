@@ -31,11 +31,11 @@ class file_sink {
 public:
   virtual ~file_sink() = default;
 
-  /// Before any data, with the length it will have.
+  /// Before any data, with the length that the file will have.
   virtual model::outcome<void> begin(std::uint64_t size) = 0;
   /// In rising order; what is left out is zeros.
   virtual model::outcome<void> put(std::uint64_t at, std::string_view bytes) = 0;
-  /// Once, when all of it was genuine and complete, and has been put.
+  /// Once, when the whole file was genuine and complete, and has been put.
   virtual model::outcome<void> commit() = 0;
 };
 
@@ -75,7 +75,7 @@ public:
   /// The qubes.xml of the backup; once, before the files.
   virtual model::outcome<std::string> listing() = 0;
 
-  /// What is in it besides, when that can be told before it is read.
+  /// What is in the archive besides, when that can be told before it is read.
   virtual model::outcome<std::optional<std::vector<archived_file>>> index() = 0;
 
   /// Where the data of a file goes; null when it is not wanted. Called in the order of the archive.

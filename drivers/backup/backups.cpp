@@ -37,7 +37,7 @@ tl::unexpected<model::error> cannot(std::string_view what, const std::string& pa
   return result;
 }
 
-// -- where it goes -------------------------------------------------------------------------------
+// -- destinations --------------------------------------------------------------------------------
 
 class destination {
 public:
@@ -46,7 +46,7 @@ public:
   virtual outcome<void> finish() = 0;
 };
 
-/// Written beside its place, and moved there in the end.
+/// A file that is written beside its place, and moved there in the end.
 class local_file final : public destination {
 public:
   static outcome<std::unique_ptr<destination>> open(const backup_order& x) {

@@ -32,7 +32,7 @@ inline model::error backup_cancelled() {
   return {model::errc::backup_cancelled, "the backup was cancelled", {}};
 }
 
-/// How far it is, and whether to go on; both from any thread.
+/// How far a backup is, and whether to go on; both from any thread.
 struct backup_watch {
   std::stop_token stop{};
   std::function<void(std::uint64_t bytes)> tell{}; ///< of data read since the last time
@@ -72,8 +72,8 @@ class backup {
 public:
   virtual ~backup() = default;
 
-  /// False when it was not there. What cannot be opened is an error that leaves the backup as it
-  /// was; any other error is its end.
+  /// False when the part was not there. What cannot be opened is an error that leaves the backup as
+  /// it was; any other error is its end.
   virtual model::outcome<bool> add(const backup_part& x) = 0;
 
   /// Once this succeeded, the backup is complete and on disk, or the service said so.

@@ -37,7 +37,7 @@ public:
   /// A program that ends before it has read everything is an error.
   model::outcome<void> put(std::string_view bytes);
 
-  /// Waits for it to end by itself; any status but 0 is an error with what it said.
+  /// Waits for the program to end by itself; any status but 0 is an error with what it said.
   model::outcome<void> end();
 
 private:

@@ -222,7 +222,7 @@ outcome<void> tar_writer::write_header(archive_entry* entry) {
 
 // -- data ----------------------------------------------------------------------------------------
 
-/// The library drops what lies in holes, but wants to be handed it.
+/// The library drops data that lies in holes, but wants to be handed it.
 outcome<void> tar_writer::write_data(archive_entry* entry, int file, const std::string& path) {
   if (auto done = map_data(entry, file, path); !done)
     return done;

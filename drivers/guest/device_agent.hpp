@@ -16,7 +16,7 @@ class device_agent {
 public:
   virtual ~device_agent() = default;
 
-  /// What it answers to a question in JSON, at most 4 KiB. Blocks until the user has decided, or
+  /// The agent's answer to a question in JSON, at most 4 KiB. Blocks until the user has decided, or
   /// `stop` is requested.
   virtual model::outcome<std::string> ask(const std::string& question, std::stop_token stop) = 0;
 };

@@ -28,7 +28,7 @@ using model::fail;
 /// A daemon says within this whether it started.
 constexpr std::chrono::seconds start_limit{20};
 
-/// One QubesDB entry.
+/// The call for one QubesDB entry.
 constexpr std::chrono::seconds entry_limit{5};
 
 /// Status of a service that the domain does not have.

@@ -21,7 +21,7 @@ using model::outcome;
 /// Told from a thread of its own; must return at once.
 struct qubesdb_listener {
   std::function<void(const std::string& name, const std::string& path)> changed;
-  /// Nothing is told of it any more: its daemon hung up or broke the protocol.
+  /// Nothing is told of this domain any more: its daemon hung up or broke the protocol.
   std::function<void(const std::string& name)> ended;
 };
 
@@ -40,7 +40,7 @@ public:
 
   void remove(const std::string& name);
 
-  /// In place of the former one; what is watched stays so.
+  /// In place of the former listener; what is watched stays so.
   void listen(qubesdb_listener heard);
 
   std::size_t size() const;

@@ -190,7 +190,7 @@ private:
     return xs_transaction_start(link());
   }
 
-  /// 0, or why it could not end.
+  /// 0, or why the transaction could not end.
   int end(xs_transaction_t id, bool abort) {
     auto one = std::lock_guard{with_->mutex};
     return xs_transaction_end(link(), id, abort) ? 0 : errno;

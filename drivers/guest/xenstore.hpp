@@ -47,7 +47,7 @@ public:
   virtual outcome<void> unwatch(const std::string& path, const std::string& token) = 0;
 };
 
-/// The real one, over libxenstore. `errc::hypervisor` when xenstored is out of reach.
+/// The real XenStore, over libxenstore. `errc::hypervisor` when xenstored is out of reach.
 outcome<std::unique_ptr<xenstore>> open_xenstore();
 
 } // namespace qubes::drivers

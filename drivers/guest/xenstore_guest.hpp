@@ -11,7 +11,8 @@
 
 namespace qubes::drivers {
 
-/// Adds its stub domain and when it was started, as far as they are there and make sense.
+/// Adds the guest's stub domain and when the guest was started, as far as they are there and make
+/// sense.
 void read_guest(xenstore& from, model::guest& into);
 
 /// The xid of the guest of this name, or of this uuid, also of one made by others.

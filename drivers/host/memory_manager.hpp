@@ -29,8 +29,8 @@ class memory_manager {
 public:
   virtual ~memory_manager() = default;
 
-  /// Waits for its turn as long as it takes, then for room. `no_memory` when there is none,
-  /// `general` when no answer comes to one that has its turn.
+  /// Waits for the domain's turn as long as it takes, then for room. `no_memory` when there is
+  /// none, `general` when no answer comes to one that has its turn.
   virtual outcome<reservation> reserve(const std::string& domain, std::uint64_t bytes,
                                        const place_in_line& place) = 0;
 

@@ -24,7 +24,7 @@ fs::path overlays_of(const std::string& config) {
   return fs::path{config} / "libvirt";
 }
 
-/// Why a start could not read it, "" where it can.
+/// Why a start could not read the file, "" where it can.
 std::string fault_of(const fs::directory_entry& x) {
   auto failed = std::error_code{};
   auto kind = x.status(failed).type();

@@ -18,10 +18,10 @@ std::vector<model::site_template> find_site_templates(const std::string& config)
 /// Each file NAME.xml in `config`/libvirt, by name.
 std::vector<model::site_overlay> find_site_overlays(const std::string& config);
 
-/// Looks for both again whenever one comes or goes.
+/// Looks for templates and overlays again whenever one comes or goes.
 class site_template_watch {
 public:
-  /// Where they go: in the constructor, then in the watch's thread.
+  /// Where templates and overlays go: in the constructor, then in the watch's thread.
   using sink =
       std::function<void(std::vector<model::site_template>, std::vector<model::site_overlay>)>;
 

@@ -13,7 +13,8 @@ class container_host {
 public:
   virtual ~container_host() = default;
 
-  /// `own`: made where it is missing, without an address of dom0's; else it has to be there.
+  /// `own`: the bridge is made where it is missing, without an address of dom0's; else it has to be
+  /// there.
   virtual model::outcome<void> bring_up_bridge(const std::string& name, bool own) = 0;
 
   /// Refuses what is no file system. `make`: one is made where there is nothing at all. `volume` is

@@ -71,7 +71,7 @@ public:
   /// Asks the guest; may take as long as the guest pleases.
   virtual outcome<void> shutdown(const std::string& uuid) = 0;
 
-  /// Takes it down at once. `vm_not_started` when it is not active.
+  /// Takes a domain down at once. `vm_not_started` when it is not active.
   virtual outcome<void> destroy(const std::string& uuid) = 0;
 
   virtual outcome<void> sleep(const std::string& uuid) = 0; ///< S3; `not_implemented` without

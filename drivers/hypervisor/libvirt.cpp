@@ -737,7 +737,7 @@ outcome<void> libvirt_hypervisor::detach(const std::string& uuid, const std::str
   });
 }
 
-/// `what` we are about to do with it, for the refusal.
+/// `what` we are about to do with the domain, for the refusal.
 outcome<std::string> libvirt_hypervisor::live_xml(const char* what, const std::string& uuid) {
   auto link = borrow(traffic::host);
   if (!link)

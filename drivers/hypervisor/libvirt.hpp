@@ -17,8 +17,8 @@ struct libvirt_options {
                                     ///< is silent for half of it while Xen builds a large domain
 };
 
-/// Does not connect yet. Its event thread lives as long as the object. Where it is called, SIGPIPE
-/// must be ignored or blocked (as lanes do): libvirt writes to daemons that may be gone.
+/// Does not connect yet. The event thread lives as long as the object. Where the object is called,
+/// SIGPIPE must be ignored or blocked (as lanes do): libvirt writes to daemons that may be gone.
 std::unique_ptr<hypervisor> make_libvirt(libvirt_options x);
 
 } // namespace qubes::drivers

@@ -51,7 +51,7 @@ class connection_pool {
 public:
   connection_pool(std::string uri, std::size_t most);
 
-  /// Opens so many that wait from now on; at most as many as it may lend.
+  /// Opens so many connections that wait from now on; at most as many as the pool may lend.
   model::outcome<void> prepare(std::size_t count);
 
   /// A connection that is not in use. Opens one, or, when all are lent, waits for one to come back.
@@ -87,7 +87,7 @@ public:
 
   virConnectPtr events() const { return events_.get(); }
 
-  /// What is registered on it holds it open: `undo` runs before it is closed.
+  /// What is registered on a connection holds it open: `undo` runs before it is closed.
   void before_closing(std::function<void(virConnectPtr)> undo);
   ~session();
   session(const session&) = delete;

@@ -18,7 +18,7 @@ constexpr auto most_read = std::size_t{64} << 10;
 constexpr auto most_told = std::size_t{3};
 constexpr auto longest = std::size_t{200};
 
-/// The rest behind the first `mark`; nothing when it is not there.
+/// The text behind the first `mark`; nothing when that is not there.
 std::optional<std::string_view> behind(std::string_view text, std::string_view mark) {
   auto at = text.find(mark);
   if (at == text.npos)

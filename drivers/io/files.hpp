@@ -37,7 +37,7 @@ outcome<unique_fd> open_target(const std::string& path);
 /// Of a file or a block device, in bytes.
 outcome<std::uint64_t> size_of(int file, const std::string& path);
 
-/// Nothing unless it is a plain file.
+/// Nothing unless the path is a plain file.
 std::optional<struct ::stat> facts_of(const std::string& path);
 
 /// As a plain file.
@@ -51,7 +51,7 @@ outcome<void> sync_directory_of(const std::string& path);
 /// Gone already is fine.
 outcome<void> remove_file(const std::string& path);
 
-/// Both in one directory, which is synced if it has to last.
+/// Both paths in one directory, which is synced if the new name has to last.
 outcome<void> rename_file(const std::string& from, const std::string& to, lasting x = lasting::yes);
 
 /// Being there already is fine.

@@ -71,7 +71,7 @@ int signal_of_end(pid_t first) {
   return program.filename() == "systemd" ? SIGRTMIN + 4 : SIGTERM; // systemd(1), Signals
 }
 
-/// By a handler, or by waiting for it.
+/// Whether the process handles the signal, or waits for it.
 bool listens_to(pid_t first, int signal) {
   auto status = std::ifstream{fmt::format("/proc/{}/status", first)};
   auto bit = std::uint64_t{1} << (signal - 1);

@@ -72,7 +72,7 @@ private:
 
 using streams = std::array<stream, 2>;
 
-/// A pipe that holds all of it, or /dev/null for nothing.
+/// A pipe that holds the whole text, or /dev/null for nothing.
 model::outcome<unique_fd> ready_input(std::string_view text) {
   if (text.empty())
     return unique_fd{};

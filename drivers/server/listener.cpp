@@ -65,7 +65,7 @@ outcome<void> clear(const std::string& path, const sockaddr_un& address) {
   return errno == ENOENT ? outcome<void>{} : cannot_listen(path, reason());
 }
 
-/// "" when it does not listen at a path.
+/// "" when the socket does not listen at a path.
 std::string address_text(int socket) {
   auto address = sockaddr_un{};
   auto size = static_cast<socklen_t>(sizeof address);

@@ -248,7 +248,7 @@ private:
     pool_ptr driver; ///< null before it was opened
   };
 
-  /// What is under way there, its driver knows: a pool stays open until its place changes.
+  /// A pool's driver knows what is under way there: a pool stays open until its place changes.
   static bool is_same_place(const model::pool& a, const model::pool& b) {
     auto place = [](const model::pool& x) {
       auto result = x;

@@ -35,8 +35,8 @@ public:
   /// And the note of its removal. By its name: the caller knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;
 
-  /// Before its record goes: all it has will be removed, also by a daemon that comes after this
-  /// one. Notes are of a uuid: another domain of that name neither has one nor loses one.
+  /// Before a domain's record goes: all it has will be removed, also by a daemon that comes after
+  /// this one. Notes are of a uuid: another domain of that name neither has one nor loses one.
   virtual outcome<void> note_removal(const model::domain& x) = 0;
   /// The domain stays after all.
   virtual outcome<void> forget_removal(const model::domain& x) = 0;
@@ -48,7 +48,7 @@ public:
   virtual outcome<void> create(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 
-  /// Also while it is started; what its guest wrote is not committed first.
+  /// Also while the volume is started; what its guest wrote is not committed first.
   virtual outcome<void> remove(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 
@@ -75,7 +75,7 @@ public:
   virtual outcome<void> resize(const model::system& all, const model::volume& it,
                                std::uint64_t bytes, const supervision& watch) = 0;
 
-  /// Overwrites it with `bytes` of zeros.
+  /// Overwrites a volume with `bytes` of zeros.
   virtual outcome<void> clear(const model::system& all, const model::volume& it,
                               std::uint64_t bytes, const supervision& watch) = 0;
 

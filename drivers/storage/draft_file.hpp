@@ -7,7 +7,7 @@
 
 namespace qubes::drivers::storage {
 
-/// Written as `PATH~...` beside its place; removed unless it is kept.
+/// A file written as `PATH~...` beside its place; removed unless it is kept.
 class draft_file {
 public:
   static outcome<draft_file> create(std::string path);

@@ -39,7 +39,7 @@ outcome<void> remove_all(std::initializer_list<std::string> paths) {
   return {};
 }
 
-/// Whether blocks were saved to it.
+/// Whether blocks were saved to the copy-on-write file.
 bool has_blocks(const std::string& cow) {
   auto file = open_file(cow, O_RDONLY);
   return file && ::lseek(file->get(), empty_cow, SEEK_DATA) >= 0;
@@ -277,8 +277,8 @@ private:
     return id_of(files->clean()).map([](auto id) { return "origin-" + id; });
   }
 
-  /// What is there of it, "" for nothing. Of a snapshot, its own copy-on-write file alone tells:
-  /// its origin's may be others by now.
+  /// The mapping of a volume that is there, "" for none. Of a snapshot, its own copy-on-write file
+  /// alone tells: its origin's may be others by now.
   outcome<std::string> running_mapping(const volume& x) const {
     if (!x.it.snap_on_start) {
       auto name = mapping_of(x);

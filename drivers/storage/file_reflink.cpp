@@ -233,7 +233,7 @@ public:
     });
   }
 
-  /// Also while it runs: what the guest has then becomes the committed state at its stop.
+  /// Also while the domain runs: what the guest has then becomes the committed state at its stop.
   outcome<void> clear(const volume& x, std::uint64_t bytes) override {
     if (!x.it.save_on_stop)
       return not_implemented(x, "be cleared: it keeps nothing");

@@ -76,7 +76,7 @@ protected:
     return work(*files);
   }
 
-  /// In its directory, which is made for it, and gone again when the work fails.
+  /// Work in the volume's directory, which is made for it, and gone again when the work fails.
   template <class Work>
   outcome<void> with_new_image(const volume& x, Work work) const {
     return with_image(x, [&](const image& files) {
@@ -95,7 +95,7 @@ private:
   std::map<std::string, std::uint64_t> announced_; ///< by the path of the import
 };
 
-/// `x` as a refusal while what its guest wrote is not committed.
+/// The refusal while what the guest of `x` wrote is not committed.
 tl::unexpected<model::error> still_dirty(const volume& x);
 
 /// The directory a pool is in, without a slash at the end; refuses what is no absolute path.

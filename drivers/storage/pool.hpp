@@ -60,7 +60,7 @@ public:
   /// Once, before anything else; refuses to touch data that is there already.
   virtual outcome<void> create(const volume& x) = 0;
 
-  /// All its data, revisions included; what is gone already is fine.
+  /// Removes all data of a volume, revisions included; what is gone already is fine.
   virtual outcome<void> remove(const volume& x) = 0;
 
   /// What a start will need is there.
@@ -88,8 +88,8 @@ public:
 
   // -- a volume's data --------------------------------------------------------------------------
 
-  /// A readable path of the last committed state, until `end_export`; also while it runs, where the
-  /// driver can.
+  /// A readable path of the last committed state, until `end_export`; also while its domain runs,
+  /// where the driver can.
   virtual outcome<std::string> begin_export(const volume& x) = 0;
   virtual void end_export(const volume& x, const std::string& path);
 
@@ -103,17 +103,17 @@ public:
   /// export is copied sparsely into an import.
   virtual outcome<void> import_volume(const volume& to, pool& home, const volume& from);
 
-  /// Grows it, also while it runs.
+  /// Grows a volume, also while its domain runs.
   virtual outcome<void> resize(const volume& x, std::uint64_t bytes) = 0;
 
   /// The named revision becomes the committed state.
   virtual outcome<void> revert(const volume& x, const std::string& revision) = 0;
 
-  /// Overwrites it with `bytes` of zeros. By default an import without a writer.
+  /// Overwrites a volume with `bytes` of zeros. By default an import without a writer.
   virtual outcome<void> clear(const volume& x, std::uint64_t bytes);
 };
 
-/// Whatever it is.
+/// Whatever kind of file is there.
 bool path_exists(const std::string& path);
 
 /// What drivers need of the machine beside files.

@@ -111,7 +111,7 @@ outcome<model::domain> read_note(const std::string& path, std::string_view text)
   }
 }
 
-/// Also its name lasts.
+/// The folder's name lasts, too.
 outcome<void> make_folder_of_notes(const std::string& state) {
   auto path = folder_of_notes(state);
   if (storage::path_exists(path))

@@ -15,12 +15,12 @@ struct noted_removals {
   std::vector<std::string> trouble; ///< a sentence for each note that cannot be followed
 };
 
-/// Lasts once it is there. `state` is the directory of the domains' directories.
+/// The note lasts once it is there. `state` is the directory of the domains' directories.
 model::outcome<void> write_removal_note(const std::string& state, const model::domain& x);
 
 model::outcome<void> drop_removal_note(const std::string& state, const std::string& uuid);
 
-/// What is damaged, or cannot be read, is told and holds up no other.
+/// A note that is damaged, or cannot be read, is told and holds up no other.
 noted_removals read_removal_notes(const std::string& state);
 
 /// The directory's name is free at once, and nothing is left of it unless a crash comes; see below.

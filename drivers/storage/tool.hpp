@@ -48,7 +48,7 @@ private:
 template <class T>
 class report {
 public:
-  /// `read` asks for a new one.
+  /// `read` asks for a new report.
   template <class Read>
   outcome<std::shared_ptr<const T>> get(const tool& of, std::time_t now, Read read) {
     auto hold = std::lock_guard{reading_};

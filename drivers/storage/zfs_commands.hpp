@@ -62,9 +62,9 @@ public:
 
   /// The clone and what it began as change their parts; earlier snapshots go to the clone.
   outcome<void> promote(const std::string& clone);
-  /// With all below it. Clones of its snapshots inherit what they need of them.
+  /// A dataset with all below it. Clones of its snapshots inherit what they need of them.
   outcome<void> destroy(const std::string& name);
-  /// At once, or when its last clone goes.
+  /// At once, or when the snapshot's last clone goes.
   outcome<void> destroy_snapshot(const std::string& name);
   /// Only a dataset that holds nothing.
   void destroy_empty(const std::string& name);
