@@ -40,7 +40,7 @@ public:
   /// What a domain should have and is not there, as far as that is known: "vm5/private.img".
   std::string missing(const model::xml::listed_domain& of) const;
 
-  /// Shows how far it is; `total` is 0 when that is not known.
+  /// Shows how far the reading is; `total` is 0 when that is not known.
   model::outcome<void> read(const drivers::backup_reader::chooser& choose,
                             const drivers::backup_reader::ending& ended, std::uint64_t total);
 

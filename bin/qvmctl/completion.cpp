@@ -38,7 +38,7 @@ wanted_word next_word(std::string_view arguments, std::size_t taken) {
   return {};
 }
 
-/// With what stands before it in its word.
+/// The candidates with what stands before them in the word.
 candidates after(std::string_view head, candidates all) {
   for (auto& x : all)
     x.word.insert(0, head);

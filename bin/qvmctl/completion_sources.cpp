@@ -203,7 +203,7 @@ candidates devices(std::string_view how, const place& at) {
   return result;
 }
 
-/// Without the stars at their ends, which `allow` adds again.
+/// Interfaces without the stars at their ends, which `allow` adds again.
 candidates denied(const place& at) {
   auto result = firsts(at.ask({"admin.vm.device.denied.List", "", at.word(0), ""}));
   for (auto& x : result)

@@ -197,7 +197,7 @@ expected<void> unmark(session& s, const std::string& name, std::string_view key)
 
 namespace {
 
-/// "" when it has no such mark.
+/// "" when the domain has no such mark.
 expected<std::string> mark_of(session& s, const std::string& name, std::string_view key) {
   auto answer = s.daemon.ask({"admin.vm.feature.Get", std::string{key}, name, ""});
   if (!answer && answer.error().klass == "QubesFeatureNotFoundError")
@@ -309,7 +309,7 @@ expected<void> clear_away(session& s, const std::string& name, const std::string
 
 namespace {
 
-/// Why making it would be refused, as far as that can be told before.
+/// Why making the domain would be refused, as far as that can be told before.
 expected<void> could_be_made(session& s, const design& x, const std::string& name,
                              const std::string& why) {
   if (auto free = clear_away(s, name, why, true); !free)
@@ -342,7 +342,7 @@ expected<void> could_be_made(session& s, const design& x, const std::string& nam
   return {};
 }
 
-/// What making it would do, and what can only be told by doing it.
+/// What making the domain would do, and what can only be told by doing it.
 expected<void> tell(session& s, const design& x, const std::string& name, const std::string& why) {
   if (auto could = could_be_made(s, x, name, why); !could)
     return could;
@@ -649,7 +649,7 @@ expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all)
                                 "change these first"}};
 }
 
-/// Tells of those that cannot go and takes them out, until no domain that stays needs one that
+/// Tells of domains that cannot go and takes them out, until no domain that stays needs one that
 /// goes.
 exit_code take_out_staying(session& s, std::vector<leaving>& all) {
   auto code = exit_code::done;

@@ -121,7 +121,7 @@ void add_identity(session& s, const std::string& klass, const std::string& word,
       to.argument += encoded(":" + value_of(x, "device_id"));
 }
 
-/// An argument of the Admin API as people write it, without an identity that is any.
+/// An argument of the Admin API as people write it, without an identity that stands for any.
 std::string shown_device(const assigned_device& x) {
   auto port = x.argument.substr(0, x.argument.find('+'));
   return fmt::format("{}:{}", x.backend, port);

@@ -62,7 +62,7 @@ public:
   /// The chain of netvms above it, nearest first; a loop ends it.
   std::vector<const entry*> netvms_of(const entry& x) const;
 
-  /// With everything active that is connected to one of them, however far.
+  /// `some`, with all active domains that are connected to one of them, however far.
   std::vector<const entry*> with_clients(std::vector<const entry*> some) const;
 
   /// Shutdown order: clients before their netvm. Each inner list may go at once.

@@ -91,7 +91,7 @@ bool restricts(std::string_view text) {
   return !rules->empty();
 }
 
-/// What its service says; without a word, a netvm behind another one is a firewall.
+/// What the domain's service says; without a word, a netvm behind another one is a firewall.
 bool filters(const network_graph& x, std::size_t i, const expected<std::string>& service) {
   if (service)
     return *service == "1";

@@ -79,7 +79,7 @@ std::string draw_svg(const session& s, const network_graph& x);
 std::string web_color(std::string_view rgb);
 std::string_view color_on(std::string_view web_color);
 
-/// In a picture: red where its rules are not applied, green where they are.
+/// In a picture: red where the client's rules are not applied, green where they are.
 std::string_view color_of(passage x) noexcept;
 
 } // namespace qubes::ctl

@@ -11,7 +11,7 @@
 
 namespace qubes::ctl {
 
-/// As long as it lives, SIGINT, SIGTERM and SIGHUP (unless it is ignored, as nohup has it) raise
+/// As long as an object lives, SIGINT, SIGTERM and SIGHUP (unless ignored, as nohup has it) raise
 /// its token; the second one ends the program at once. A reader that goes away is an error of a
 /// write.
 class interruption {
@@ -24,7 +24,7 @@ public:
   std::stop_token token() const noexcept { return stop_.get_token(); }
   bool raised() const noexcept { return stop_.stop_requested(); }
 
-  /// In a child between fork and exec: signals mean to it what they mean to any program.
+  /// In a child between fork and exec: signals mean to the child what they mean to any program.
   void forget() const noexcept;
 
   /// A file that is removed also where the program ends at once; "" for none.

@@ -428,7 +428,7 @@ private:
   time_point next_read_;
 };
 
-/// By its own name, not by a glob or --all.
+/// Whether the domain is named itself, not by a glob or --all.
 bool is_named(const session& s, const domain_list& all, const entry& x) {
   return std::any_of(s.line.words.begin(), s.line.words.end(),
                      [&](auto& y) { return !is_glob(y) && all.find(y) == &x; });

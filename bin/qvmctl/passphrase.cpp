@@ -23,7 +23,7 @@ namespace {
 
 constexpr auto longest_line = std::size_t{2048}; ///< more than a passphrase may have
 
-/// Wiped when it goes.
+/// A line that is wiped when it goes.
 struct line {
   std::string text;
 

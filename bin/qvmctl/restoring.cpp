@@ -30,7 +30,7 @@ constexpr auto purpose = "restore"; ///< what the mark of an unfinished domain s
 constexpr auto restoring_tag = "backup-restore-in-progress";
 constexpr auto label_of_last_resort = "red";
 
-/// Set first: others may be based on it.
+/// This property is set first: others may be based on the template.
 constexpr auto first_property = std::string_view{"template_for_dispvms"};
 
 /// A domain on its way out of a backup.
@@ -192,7 +192,8 @@ private:
     return {};
   }
 
-  /// Each after what it is based on. Loops end where they close; making them is refused.
+  /// Each domain after the one that it is based on. Loops end where they close; making them is
+  /// refused.
   void templates_first() {
     auto rest = std::exchange(all_, {});
     while (!rest.empty()) {
@@ -382,7 +383,7 @@ private:
     }
   }
 
-  /// As far as its data goes.
+  /// Whether a domain is whole, as far as its data goes.
   bool is_whole(const revived& x, bool all_read) const {
     if (!x.images.empty() || x.busy > 0)
       return false;

@@ -39,7 +39,7 @@ private:
   void heard(const event& x);
   void read_all();
 
-  /// A read under way, and whether another one is due after it.
+  /// A read of a state under way, and whether another one is due after it.
   struct reading {
     bool under_way = false;
     bool again = false;

@@ -70,7 +70,7 @@ public:
   }
 };
 
-/// The configuration was refused if it is of no kind.
+/// The configuration was refused if a URI is of no kind.
 std::optional<model::hypervisor_kind> kind_at(model::hypervisor_id where, const std::string& uri) {
   auto kind = model::kind_of_uri(where, uri);
   return kind ? std::optional{*kind} : std::nullopt;
