@@ -33,7 +33,7 @@ namespace disk_job {
 struct volume_target {
   model::system_ptr system;
   model::domain_ptr domain;
-  std::string volume; ///< its name in the domain
+  std::string volume; ///< the volume's name in the domain
 };
 
 /// A domain's directory, or all of its volumes.
@@ -63,12 +63,12 @@ using patience = std::chrono::milliseconds disk_limits::*;
 struct manner {
   std::string_view word; ///< for refusals and progress
   turn_kind turn = turn_kind::rest;
-  bool heals = false;    ///< its success shows that the volume is well
+  bool heals = false;    ///< success shows that the volume is well
   bool harmless = false; ///< may be done to a volume that is marked failed
   bool follows = false;  ///< concerns a domain's volume as it is in the turn, and no other's
   bool undone = false;   ///< a success that no request waits for any more is taken back
   patience waits = &disk_limits::disk_answer; ///< as long as the asker does
-  limit gets_on = &disk_limits::disk_call;    ///< it begins or makes progress within
+  limit gets_on = &disk_limits::disk_call;    ///< the job begins or makes progress within
 
   /// A stop or a removal has its turn, however late.
   constexpr bool may_begin_late() const { return turn == turn_kind::end; }
@@ -281,7 +281,7 @@ struct forget_removal {
 struct list_removals {
   using about = all_directories;
   struct result {
-    std::vector<model::domain> domains; ///< whose removal was not ended
+    std::vector<model::domain> domains; ///< domains whose removal was not ended
     std::vector<std::string> trouble;   ///< a sentence for each note that cannot be followed
   };
   static constexpr auto how = manner{.word = "look"};

@@ -189,7 +189,7 @@ struct detach_device {
 /// What the hypervisor says that the domain has.
 struct read_devices {
   struct result {
-    std::vector<model::attachment> attachments; ///< those of disks without identity
+    std::vector<model::attachment> attachments; ///< disks are without identity
     std::vector<model::network_link> links;
   };
   static constexpr auto how = host_call.asks("device list");

@@ -40,7 +40,7 @@ struct manner {
   receiver by;
   std::chrono::seconds order_limits::*limit = &order_limits::order;
   std::string_view guests_only{}; ///< "paused": what never has a guest here cannot be that
-  bool changes_disks = false;     ///< it must be known whether a guest is at work on them
+  bool changes_disks = false;     ///< whether a guest works on them must be known
   std::string_view remembered{};  ///< what `qvmctl why` calls it; "" where others see to that
 
 private:
@@ -377,7 +377,7 @@ struct detach_device {
 struct assign_device {
   std::string device_class;
   std::string device;
-  std::string assignment; ///< its mode and options
+  std::string assignment; ///< mode and options
   static constexpr auto how = of_domain;
 };
 

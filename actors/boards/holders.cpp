@@ -112,7 +112,7 @@ std::vector<std::string> device_holders::vacate(const place& x, std::string_view
     for (auto& y : i->second) {
       auto& theirs = y.what.identity; // "" when only the hypervisor told
       if (!identity.empty() && !theirs.empty() && theirs != identity)
-        continue; // they have what is there now
+        continue; // this domain has what is there now
       y.vacated = true;
       result.push_back(y.who);
     }

@@ -63,7 +63,7 @@ private:
     std::string who;
     model::attachment what;
     bool brought = false; ///< else it may be on its way
-    bool vacated = false; ///< its device is gone from the port
+    bool vacated = false; ///< the device is gone from the port
   };
   struct state {
     std::map<place, std::vector<holding>> holdings; ///< several only where the hypervisor says so

@@ -74,9 +74,9 @@ public:
   /// Tells a netvm of an old release all rules that concern it.
   virtual void tell_legacy_netvm(const std::function<void()>& then) = 0;
   virtual bool is_starting() const = 0;
-  virtual bool is_stopping() const = 0; ///< its guest is gone, its volumes are being stopped
-  virtual bool is_failing() const = 0;  ///< its start is being undone
-  virtual bool is_changing() const = 0; ///< its record, or what it missed is being caught up with
+  virtual bool is_stopping() const = 0; ///< the guest is gone, volumes are being stopped
+  virtual bool is_failing() const = 0;  ///< a start is being undone
+  virtual bool is_changing() const = 0; ///< the record changes, or a pause is made up for
 
   // -- telling ------------------------------------------------------------------------------------
 

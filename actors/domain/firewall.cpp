@@ -45,7 +45,7 @@ void domain_firewall::save(const model::firewall_rules& rules, const reply& to) 
   auto what = job::write_firewall{domain_.directory_of_mine(), model::xml::save_firewall(valid)};
   if (what.directory.empty())
     return to.refuse(has_none());
-  if (what.xml.size() > model::xml::largest_firewall) // it could not be read again
+  if (what.xml.size() > model::xml::largest_firewall) // the file could not be read again
     return to.refuse(
         {model::errc::value,
          fmt::format("firewall.xml of '{}' would have {} bytes, more than the {} it may "

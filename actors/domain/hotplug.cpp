@@ -365,7 +365,7 @@ void domain_devices::take(const device_available& x) {
   if (!how || domain_.facts().xid < 0 || domain_.is_failing())
     return;
   auto& by = model::find_device_kind(x.kind)->by;
-  if (by == model::carrier::services && !check_reachable(now.view(), *me)) // it is looked for then
+  if (by == model::carrier::services && !check_reachable(now.view(), *me)) // looked for later
     return;
   attach_known(x.kind, x.device, how->options, asked_by::assignment,
                domain_.heard_here([this, x](const model::outcome<std::string>& done) {

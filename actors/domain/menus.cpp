@@ -79,7 +79,7 @@ void domain_menus::next() {
   auto* shown = now.find(x.domain);
   auto about = model::subject{now.view(), shown};
   if (!x.remove && (!shown || model::read_text(about, "guivm") != domain_.who()))
-    return done(x); // it is gone, or another shows it now
+    return done(x); // the domain is gone, or shown by another
   ask_driver(domain_.self, domain_.world(),
              domain_.work(job::run_service{model::menu_call(now.view(), *domain_.record(now), x),
                                            menu_patience}))

@@ -166,7 +166,7 @@ void domain_network::found(const std::vector<model::network_link>& links) {
 void domain_network::plug(const std::string& netvm) {
   auto is_news = !link_->now().guest_knows(netvm); // or the same one came back
   auto refused = [this, netvm](const model::error& why) {
-    if (why.code == model::errc::vm_not_running) // it calls when it serves
+    if (why.code == model::errc::vm_not_running) // the netvm calls when it serves
       return done();
     failed(fmt::format("connected to netvm '{}'", netvm), why);
   };

@@ -214,7 +214,7 @@ void domain_record::not_committed(const commitment& x, const model::error& why) 
   auto held = false;
   domain_.network.link().turn([&](auto& link) { held = link.let_go(); });
   if (held)
-    domain_.network.sync(); // it stays where it was
+    domain_.network.sync(); // the interface stays where it was
   ended();
 }
 

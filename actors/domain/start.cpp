@@ -245,7 +245,7 @@ void domain_start::look_for_strangers() {
                           "not started from here",
                           domain_.who(), domain_.uuid()),
               fmt::format("'virsh destroy {}' there ends it", domain_.uuid())});
-        domain_.guest.look_again(); // it was not thought of while this start was under way
+        domain_.guest.look_again(); // this start hid the guest until now
       },
       [this](const model::error& why) { fail(why); });
 }

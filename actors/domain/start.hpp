@@ -32,8 +32,8 @@ public:
   bool is_under_way() const { return run_ != nullptr; }
   bool is_failing() const { return run_ && run_->failed; }
   bool goes_on() const { return run_ && !run_->failed; }
-  bool is_before_guest() const; ///< it has no running guest yet, or no more
-  bool waits_with_undo() const { return run_ && run_->undo_waits; } ///< its guest cannot be ended
+  bool is_before_guest() const; ///< no guest runs yet, or none any more
+  bool waits_with_undo() const { return run_ && run_->undo_waits; } ///< the guest cannot be ended
 
   /// A build that is under way ends first: destroying before it would leave an orphan.
   void abort(model::error why);

@@ -133,9 +133,9 @@ void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
         asked();
       },
       [this, to, waiter, asked](const model::error& why) {
-        if (domain_.facts().xid < 0) // its guest is gone: the end of its life answers
+        if (domain_.facts().xid < 0) // the guest is gone: the end of the life answers
           return asked();
-        if (why.code == errc::vm_not_started) { // its guest is, and the news is on the way
+        if (why.code == errc::vm_not_started) { // the guest is gone, the news on its way
           heard_of();
           return asked();
         }
@@ -148,7 +148,7 @@ void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
         if (waiters_.take(waiter))
           not_asked([this, to](const auto& how) { shutdown_failed(how.error(), to); }, reason);
         else
-          to.refuse(reason); // its deadline has passed, and said so
+          to.refuse(reason); // the deadline has passed, and said so
       },
       asked);
 }
@@ -268,7 +268,7 @@ void domain_stop::destroy() {
   domain_.run(
       domain_.work(job::kill_guest{}), [this] { stopped(); },
       [this](const model::error& why) {
-        if (why.code == errc::vm_not_started) // it went down by itself
+        if (why.code == errc::vm_not_started) // the guest went down by itself
           return stopped();
         destroying_ = false;
         failed("kill", why);
@@ -325,7 +325,7 @@ void domain_stop::stopped() {
   destroying_ = false;
   domain_.network.link().turn([](auto& x) { x.guest_gone(); });
   domain_.tell_runtime_reset();
-  if (domain_.start.is_under_way()) { // its unwinding goes on
+  if (domain_.start.is_under_way()) { // the start's unwinding goes on
     run_.reset();
     tell_end();
     return;

@@ -62,7 +62,7 @@ void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad)
       .then([ok] { ok(); },
             [this, netvm, whom, bad](const caf::error& why) {
               auto reason = from_caf(why);
-              if (reason.code == model::errc::timed_out) // it would let us in later
+              if (reason.code == model::errc::timed_out) // the netvm would let us in later
                 self_->send(whom, atom::leave_v, who_);
               told_.erase(netvm);
               tell_netvms();

@@ -41,7 +41,7 @@ outcome<driver_result> carry_out_by_agent(machinery& with, const snapshot& now,
                                           const driver_job& x) {
   auto& name = x.about.name;
   auto* guest = now.find(name);
-  if (!guest) // it may be a stub domain
+  if (!guest) // the name may be a stub domain's
     guest = now.find(model::guest_of_stub(name));
   if (!guest || guest->is(model::admin_vm))
     return carry_out(with, x);

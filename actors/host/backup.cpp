@@ -57,7 +57,7 @@ bool lies_in(std::string_view path, std::string_view directory) {
 /// The next thing to write.
 struct backup_state::item {
   backup_part what;
-  model::domain_ptr of{};                          ///< its domain; null for none
+  model::domain_ptr of{};                          ///< the item's domain; null for none
   std::optional<disk_job::volume_target> volume{}; ///< where its data comes from
   bool stands_in = false;                          ///< for a domain of which there is nothing else
 };
@@ -79,7 +79,7 @@ struct backup_state::run {
       std::make_shared<std::atomic<std::uint64_t>>(0); ///< bytes
   std::uint64_t total = 0;
   std::uint64_t told = 0;
-  std::shared_ptr<void> undumpable = drivers::stay_undumpable(); ///< it has the passphrase
+  std::shared_ptr<void> undumpable = drivers::stay_undumpable(); ///< the daemon has the passphrase
   bool asking = false; ///< a service is to give the passphrase
   bool any = false;    ///< of the domain under way
   bool over = false;
@@ -375,7 +375,7 @@ void backup_state::next(const run_ptr& x) {
   if (what.stands_in && std::exchange(x->any, false))
     return next(x);
   if (what.stands_in)
-    return add(x, what, what.what, [x] { x->any = false; }); // it is the domain's last
+    return add(x, what, what.what, [x] { x->any = false; }); // the item is its domain's last
   if (is_gone(what))
     return pass_over(x, what);
   if (!what.volume)

@@ -70,9 +70,9 @@ private:
   std::vector<pending> pending_;
   std::int64_t patient_since_us_ = 0; ///< of the first of them
   std::vector<created_domain> created_;
-  std::set<std::string, std::less<>> being_announced_; ///< those of them that get their actors now
+  std::set<std::string, std::less<>> being_announced_; ///< domains that get their actors now
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
-  std::vector<std::pair<ask::create, reply>> postponed_; ///< they wait for a name
+  std::vector<std::pair<ask::create, reply>> postponed_; ///< orders that wait for a name
 };
 
 } // namespace qubes::actors

@@ -384,7 +384,7 @@ void disposables_state::hold(const std::string& base, const std::string& who) {
 void disposables_state::given_up(const std::string& base, const std::string& who,
                                  const std::string& why) {
   if (!who.empty() && !is(who, stage::making))
-    return; // it is going already
+    return; // the disposable is going already
   log(spdlog::level::warn, {.domain = base, .method = {}},
       fmt::format("preloading {} failed: {}", who.empty() ? "a disposable" : who, why));
   if (!who.empty())

@@ -32,7 +32,7 @@ private:
   /// A disposable that was made before a client asked for it.
   struct one {
     std::string base;
-    std::string uuid; ///< its name may be another's later
+    std::string uuid; ///< the name may be another's later
     model::preload_stage at;
     std::chrono::milliseconds next_look; ///< while it is dying
   };

@@ -22,7 +22,7 @@ public:
 private:
   host_core& host_;
   std::map<std::string, volume_name, std::less<>> offers_; ///< by token
-  std::deque<std::string> offered_;                        ///< their tokens, as they came
+  std::deque<std::string> offered_;                        ///< tokens of the offers, as they came
 };
 
 } // namespace qubes::actors

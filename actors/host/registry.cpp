@@ -331,7 +331,7 @@ void registry_state::align_one(const std::string& name, const snapshot& now, dir
     world_->status.forget_clients(name);
   }
   if (!entry.domain || provides != static_cast<bool>(entry.netvm))
-    waiting_.insert(name); // it rests
+    waiting_.insert(name); // a part of the domain rests
   actors.put(std::move(entry));
 }
 

@@ -44,7 +44,7 @@ struct piece {
   bool given_up = false;
   bool undone = false;   ///< what came too late
   bool waits = false;    ///< for readers
-  bool doubtful = false; ///< its volume was marked failed when it began
+  bool doubtful = false; ///< the volume was marked failed at the begin
   volume_board::moment begun{};
   std::vector<content_uses::hold> holds{}; ///< as long as a thread is at it
   /// What the thread at work says, and is told.

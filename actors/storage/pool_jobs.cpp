@@ -166,7 +166,7 @@ outcome<disk_job::end_import::result> run(disks& d, const volume_turn& at,
   auto wanted = at.import ? at.import->resized : 0;
   auto has = size_of(d, at);
   auto it = at.it;
-  it.rw = true; // it was when the resize was acknowledged
+  it.rw = true; // the volume was when the resize was acknowledged
   auto grown = has && *has < wanted ? d.resize(*at.system, it, wanted, watch) : outcome<void>{};
   return result{.size = size_if_known(d, at),
                 .not_grown = grown ? std::string{} : grown.error().message()};

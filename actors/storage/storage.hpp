@@ -20,7 +20,7 @@ public:
   static inline const char* name = "storage";
 
   explicit storage_state(storage_actor::pointer self) : self(self) {}
-  ~storage_state(); ///< its pools end with it
+  ~storage_state(); ///< the pools' actors end with storage
   storage_state(const storage_state&) = delete;
   storage_state& operator=(const storage_state&) = delete;
 

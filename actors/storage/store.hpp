@@ -138,7 +138,7 @@ private:
   bool busy_ = false;
   bool will_keep_ = false; ///< what was written, when nothing more comes for a while
   std::int64_t quiet_since_us_ = 0;
-  std::vector<caf::typed_response_promise<void>> reloaders_; ///< they wait for the end of a write
+  std::vector<caf::typed_response_promise<void>> reloaders_; ///< wait for the end of a write
   std::vector<caf::typed_response_promise<void>> flushers_;
   status_board::store_state status_;
 };

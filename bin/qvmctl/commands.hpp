@@ -16,7 +16,7 @@ struct session {
   client daemon;
   screen out;
   format as = format::table;
-  std::string_view command; ///< its name, for messages
+  std::string_view command; ///< the command's name, for messages
 };
 
 /// All commands, in the order of the help.

@@ -632,7 +632,7 @@ struct leaving {
 expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all) {
   if (x.who->klass == "AdminVM")
     return tl::unexpected{failure{trouble::refused, "", "dom0 cannot be removed", ""}};
-  if (x.who->active() && x.who->klass != "RemoteVM") // it runs on another host, if it does
+  if (x.who->active() && x.who->klass != "RemoteVM") // a RemoteVM runs on another host
     return tl::unexpected{
         failure{trouble::refused, "",
                 fmt::format("'{}' is {} and must be Halted", x.who->name, x.who->state),

@@ -17,8 +17,8 @@ namespace qubes::ctl {
 /// What a client's firewall is worth on the way to its netvm.
 enum class passage : std::uint8_t {
   open,       ///< no rule restricts it
-  firewalled, ///< its rules restrict it
-  unguarded,  ///< it has such rules, and its netvm does not apply them
+  firewalled, ///< the client's rules restrict it
+  unguarded,  ///< the client has such rules, and its netvm does not apply them
 };
 
 std::string_view name_of(passage x) noexcept;
@@ -30,11 +30,11 @@ struct graph_node {
   bool shown = true;
   bool cut_off = false; ///< loses its network when the domain asked about stops
 
-  bool restricted = false;              ///< its rules do not let everything through
-  bool filters = false;                 ///< it applies the rules of its clients
+  bool restricted = false;              ///< the domain's rules do not let everything through
+  bool filters = false;                 ///< the domain applies the rules of its clients
   std::optional<bool> has_devices{};    ///< that may be its way out; asked of netvms on top
-  std::optional<std::size_t> manager{}; ///< its management_dispvm
-  std::optional<std::size_t> screen{};  ///< its guivm
+  std::optional<std::size_t> manager{}; ///< the domain's management_dispvm
+  std::optional<std::size_t> screen{};  ///< the domain's guivm
 };
 
 struct graph_warning {

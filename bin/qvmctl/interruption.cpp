@@ -41,7 +41,7 @@ interruption::~interruption() {
   [[maybe_unused]] auto put = ::write(over_.get(), &one, sizeof one);
   listener_.join();
   const auto now = timespec{};
-  while (::sigtimedwait(&meant_, nullptr, &now) > 0) // it came too late to matter
+  while (::sigtimedwait(&meant_, nullptr, &now) > 0) // a signal that came too late to matter
     ;
   ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }

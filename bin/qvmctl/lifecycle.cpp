@@ -103,7 +103,7 @@ struct item {
   time_point begun;
   double took = 0;
   bool agreed = false;  ///< the answer only says that the daemon will see to it
-  bool already = false; ///< it was so before
+  bool already = false; ///< the domain was in that state before
   failure why;
 
   bool over() const { return at == stage::done || at == stage::failed; }

@@ -25,7 +25,7 @@ std::string first_line(const std::string& path) {
 
 /// When a process began, in the kernel's ticks; "-" when there is none.
 std::string begin_of(const std::string& pid) {
-  constexpr auto after_name = 20; // its place behind the name, which may have blanks itself
+  constexpr auto after_name = 20; // the field's place behind the name, which may have blanks itself
   auto line = first_line(fmt::format("/proc/{}/stat", pid));
   auto fields = std::istringstream{line.substr(std::min(line.rfind(')') + 1, line.size()))};
   auto result = std::string{};

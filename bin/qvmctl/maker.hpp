@@ -9,7 +9,7 @@
 namespace qubes::ctl {
 
 enum class fate : std::uint8_t {
-  unknown, ///< it may be at work elsewhere
+  unknown, ///< the maker may be at work elsewhere
   at_work,
   gone,
 };

@@ -180,7 +180,7 @@ struct half_line {
   std::vector<std::string> words; ///< what follows the command's name; all while it is not named
   std::uint64_t allowed = everywhere;
   std::vector<std::pair<const option_row*, std::string>> given{}; ///< with their values
-  const option_row* awaits = nullptr;                             ///< its value comes next
+  const option_row* awaits = nullptr;                             ///< whose value comes next
   bool words_only = false; ///< no option can follow: after --, or of the program to run
 };
 

@@ -299,7 +299,7 @@ public:
             shown.at(static_cast<std::int64_t>(static_cast<double>(total) * *percent / 100));
           }
         },
-        [](const failure&) {}); // it goes on without
+        [](const failure&) {}); // the backup goes on without events
     s_.daemon.send({"admin.backup.Execute", profile_, "dom0", ""}, std::nullopt,
                    [this](auto answer) { answer_ = std::move(answer); });
     s_.daemon.run([this] { return answer_.has_value(); }, {}, milliseconds{100},
@@ -330,7 +330,7 @@ private:
       return;
     s_.daemon.send({"admin.backup.Cancel", profile_, "dom0", ""}, std::nullopt,
                    [this](auto answer) {
-                     cancelled_ = answer.has_value(); // it may not have begun yet: it is told again
+                     cancelled_ = answer.has_value(); // tell again: it may not have begun
                    });
   }
 

@@ -11,7 +11,7 @@ struct reference {
   std::string owner;
   std::string property{}; ///< "" for a device
   std::string klass{};    ///< of the device
-  std::string argument{}; ///< its port and identity, as the Admin API names them after the backend
+  std::string argument{}; ///< port and identity, as the Admin API names them after the backend
   pairs how{};            ///< mode and options
 
   /// "netvm of work"

@@ -42,11 +42,11 @@ struct revived {
   bool made = false;
   std::size_t seen = 0;                ///< files that the archive was found to have
   std::size_t busy = 0;                ///< of them, those being read
-  bool passed = false;                 ///< those of another domain follow
+  bool passed = false;                 ///< files of another domain follow
   std::set<std::string> images{};      ///< still to come
   std::vector<std::string> left_out{}; ///< settings that this host does not take
   pairs references{};                  ///< properties that name domains
-  std::optional<failure> why{};        ///< it failed
+  std::optional<failure> why{};        ///< the restore failed
 
   bool is_local() const { return from->klass != "RemoteVM"; }
 };

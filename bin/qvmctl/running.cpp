@@ -88,7 +88,7 @@ expected<int> run_beside(const std::vector<std::string>& words, const interrupti
     while (::waitid(P_PID, static_cast<id_t>(child), &status, WEXITED | WNOWAIT) < 0
            && errno == EINTR)
       ;
-  } // its number is its own for as long as it may be killed
+  } // the child keeps its number for as long as it may be killed
   ::waitpid(child, nullptr, 0);
   return status.si_code == CLD_EXITED ? status.si_status : 128 + status.si_status;
 }
@@ -231,7 +231,7 @@ exit_code run_disposable_start(session& s) {
   if (!made)
     return report(s, made.error());
   auto told = print(s, *made + "\n");
-  if (told != exit_code::done) // its name would not be known
+  if (told != exit_code::done) // the disposable's name would not be known
     if (auto ended = end_disposable(s, *made); !ended)
       report(s, ended.error());
   return told;

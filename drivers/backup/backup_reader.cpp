@@ -379,7 +379,7 @@ public:
     auto lock = std::unique_lock{mutex_};
     abandoned_ = true;
     auto rest = std::exchange(waiting_, {});
-    lock.unlock(); // they may take a while to end
+    lock.unlock(); // the chunks may take a while to end
   }
 
 private:

@@ -129,7 +129,7 @@ private:
   }
 
   std::string path_;
-  std::string draft_; ///< its own: another profile may go to the same place
+  std::string draft_; ///< of this backup alone: another profile may go to the same place
   bool in_directory_;
   unique_fd file_;
   bool named_ = false;

@@ -265,7 +265,7 @@ private:
          !failed && x != fs::directory_iterator{}; x.increment(failed)) {
       auto name = x->path().filename().string();
       auto ignored = std::error_code{};
-      if (name.starts_with(prefix) && x->exists(ignored)) // its link may outlive a socket
+      if (name.starts_with(prefix) && x->exists(ignored)) // the link may outlive its socket
         result.insert(name.substr(prefix.size()));
     }
     return result;

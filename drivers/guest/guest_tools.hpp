@@ -32,8 +32,8 @@ struct qrexec_agent {
   std::string user; ///< services run as, unless a call says otherwise
   bool wait = true; ///< until it is connected
   std::chrono::seconds limit{60};
-  bool debug = false;     ///< its daemon tells what it does
-  std::stop_token stop{}; ///< it is not waited for any more
+  bool debug = false;     ///< the daemon tells what it does
+  std::stop_token stop{}; ///< ends the wait for the agent
 };
 
 class guest_tools {

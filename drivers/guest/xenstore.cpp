@@ -72,7 +72,7 @@ public:
       if (!numbers_.try_emplace({path, token}, next_).second)
         return tl::unexpected{xs_error("watch", path, "there is such a watch already")};
       number = next_++;
-      watches_[number] = std::make_shared<listener>(std::move(heard)); // it may fire at once
+      watches_[number] = std::make_shared<listener>(std::move(heard)); // the watch may fire at once
     }
     if (xs_watch(link_.get(), path.c_str(), std::to_string(number).c_str()))
       return {};

@@ -361,7 +361,7 @@ outcome<void> libvirt_hypervisor::subscribe(session& x) {
   x.before_closing([id](virConnectPtr y) { virConnectDomainEventDeregisterAny(y, id); });
   listen_to_host(x);
   if (lives_in_process(options_.uri))
-    return {}; // it is never closed, and libvirt would keep the callback for ever
+    return {}; // this connection is never closed, and libvirt would keep the callback for ever
   auto* closed = ear::for_libvirt(ear_);
   if (virConnectRegisterCloseCallback(x.events(), on_close, closed, ear::forget) == 0)
     x.before_closing([](virConnectPtr y) { virConnectUnregisterCloseCallback(y, on_close); });

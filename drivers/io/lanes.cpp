@@ -91,7 +91,7 @@ private:
       start_thread();
       return true;
     } catch (const std::system_error&) {
-      return false; // those at work come to it, if there are any
+      return false; // threads at work come to it, if there are any
     }
   }
 

@@ -51,7 +51,7 @@ struct stream {
   bool drain() {
     auto room = std::array<char, 8192>{};
     auto more = drain(room);
-    ::explicit_bzero(room.data(), room.size()); // it may be a passphrase
+    ::explicit_bzero(room.data(), room.size()); // the text may be a passphrase
     return more;
   }
 

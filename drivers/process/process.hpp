@@ -30,7 +30,7 @@ struct process_result {
 /// What happens to a program while it runs.
 struct attention {
   std::string input{};               ///< what it reads; at most 64 KiB
-  std::stop_token stop{};            ///< it is killed then (errc::general)
+  std::stop_token stop{};            ///< the program is killed then (errc::general)
   std::function<void(pid_t)> look{}; ///< called about once a second
 };
 

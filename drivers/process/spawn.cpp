@@ -159,7 +159,7 @@ int bear(pid_t& child, std::vector<std::string> command, std::vector<std::string
                        pointers(variables)};
   auto stack =
       std::make_unique_for_overwrite<std::max_align_t[]>(stack_size / sizeof(std::max_align_t));
-  auto* end = stack.get() + stack_size / sizeof(std::max_align_t); // it grows down
+  auto* end = stack.get() + stack_size / sizeof(std::max_align_t); // a stack grows down
   auto quiet = undisturbed{};
   child = ::__clone(be_born, end, CLONE_VM | CLONE_VFORK | SIGCHLD, &x);
   if (child < 0)

@@ -616,7 +616,7 @@ void epoll_server::flush(connection& x) {
   if (!transmit(x, x.out, x.sent))
     return lose(x);
   account(x);
-  if (x.sent > before) // it reads: it has its time anew
+  if (x.sent > before) // the client reads: its time begins anew
     await_no_more(x);
   if (x.unsent() > 0) {
     await(x);

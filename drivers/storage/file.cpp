@@ -285,7 +285,7 @@ private:
       return name && path_exists(device_of(*name)) ? *name : std::string{};
     }
     auto id = image_of(x.it).and_then([](const image& files) { return id_of(files.cow()); });
-    if (!id) // its device goes before it
+    if (!id) // the device goes before the file
       return std::string{};
     return names_in(mapper_).map([&](const auto& names) {
       auto found = std::ranges::find_if(names, [&](const std::string& name) {

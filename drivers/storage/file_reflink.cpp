@@ -169,7 +169,7 @@ public:
     });
   }
 
-  outcome<void> abandon(const volume&) override { return {}; } // its files are all there is of it
+  outcome<void> abandon(const volume&) override { return {}; } // files are all there is of a volume
 
   bool is_dirty(const volume& x) override {
     auto files = image_of(x.it);

@@ -53,7 +53,7 @@ public:
 
 private:
   std::function<std::time_t()> now_;
-  tool tool_; ///< its steady worry is that thin pools are promised too often
+  tool tool_; ///< LVM's steady worry is that thin pools are promised too often
   report<lvm_listing> report_;
 };
 

@@ -476,7 +476,7 @@ private:
     if (has.has(vid)) {
       auto left = has.present({old_of(vid)});
       if (has.has(import_of(vid)) && !under_way_.is_importing(vid))
-        left.push_back(import_of(vid)); // it is not known whether it is whole
+        left.push_back(import_of(vid)); // the import may not be whole
       return left.empty() ? outcome<bool>{false} : did(lvm_.remove(left));
     }
     if (has.has(snap_of(vid)))

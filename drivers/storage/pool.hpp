@@ -34,7 +34,7 @@ struct supervision {
 
 /// A volume of a pool, as one call sees it.
 struct volume {
-  model::volume it;                      ///< its configuration
+  model::volume it;                      ///< the volume's configuration
   std::optional<model::volume> origin{}; ///< what its snapshots are taken from, in the same pool
   std::string owner{};                   ///< name of the domain that has it
   supervision watch{};

@@ -158,7 +158,7 @@ noted_removals read_removal_notes(const std::string& state) {
     for (auto& name : *names) {
       auto path = fmt::format("{}/{}", folder_of_notes(state), name);
       if (!is_note(name)) {
-        ::unlink(path.c_str()); // it was never whole
+        ::unlink(path.c_str()); // the note was never whole
         continue;
       }
       auto text = notes->read(name, most_bytes);

@@ -115,7 +115,7 @@ outcome<void> sparse_copy(int from, int to, const std::string& path, const super
         continue;
       if (got < 0)
         return cannot("read", path);
-      if (got == 0) // it shrank under our hands
+      if (got == 0) // the file shrank under our hands
         return {};
       if (auto done = write_data(to, buffer.get(), static_cast<std::size_t>(got), at, path); !done)
         return done;

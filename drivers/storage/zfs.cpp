@@ -631,7 +631,7 @@ private:
     auto made = has.has(at.draft)                                          ? at.draft
                 : has.has(at.import) && !under_way_.is_importing(x.it.vid) ? at.import
                                                                            : std::string{};
-    if (!has.has(at.aside)) // it is not known whether it is whole
+    if (!has.has(at.aside)) // what was made may not be whole
       return made.empty() ? outcome<bool>{false} : did(zfs_.destroy(made));
     if (has.it())
       return did(drop_aside(x));

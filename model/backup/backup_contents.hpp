@@ -21,7 +21,7 @@ inline constexpr std::string_view files_in_backup[]{"firewall.xml", "notes.txt"}
 /// A domain that is backed up.
 struct backed_up {
   std::string domain;
-  std::string path; ///< its directory in the archive
+  std::string path; ///< the domain's directory in the archive
   std::uint64_t bytes = 0;
 
   bool operator==(const backed_up&) const = default;

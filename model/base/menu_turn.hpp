@@ -6,8 +6,8 @@
 namespace qubes::model {
 
 struct menu_turn {
-  std::string gui;    ///< domain whose menu it is
-  std::string domain; ///< whose applications it shows
+  std::string gui;    ///< domain that shows the menu
+  std::string domain; ///< domain whose applications the menu shows
   bool remove = false;
 
   bool operator==(const menu_turn&) const = default;

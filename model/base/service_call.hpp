@@ -28,7 +28,7 @@ struct service_rule {
 /// What the caller of a service decides.
 struct service_call {
   std::string service;                 ///< with its argument: "qubes.SetAudioVM+5"
-  std::string user;                    ///< it runs as, in the domain
+  std::string user;                    ///< the service runs as, in the domain
   std::string input{};                 ///< what it reads; at most what a pipe holds
   std::optional<service_rule> needs{}; ///< holds while it runs
 };

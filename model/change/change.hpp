@@ -77,7 +77,7 @@ struct set_devices {
 };
 struct add_pool {
   model::pool pool;
-  std::size_t at = SIZE_MAX; ///< its place; last when past the end
+  std::size_t at = SIZE_MAX; ///< place among the others; last when past the end
   bool operator==(const add_pool&) const = default;
 };
 /// Replaces the configuration of the pool of that name.

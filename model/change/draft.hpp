@@ -68,7 +68,7 @@ private:
   using owner_and_tag = std::pair<std::string, std::string>;
 
   plan plan_;
-  std::map<owner_and_tag, bool> tags_; ///< those the plan adds (true) or removes
+  std::map<owner_and_tag, bool> tags_; ///< that the plan adds (true) or removes
 };
 
 } // namespace qubes::model

@@ -32,7 +32,7 @@ plan plan_set_pool_ephemeral(const view& v, std::string_view pool, std::string_v
 plan plan_add_pool(const view& v, pool x);
 /// Volumes that no record has: of domains whose record is gone, or is yet to come. `DOMAIN:VOLUME`.
 struct volumes_between {
-  std::vector<std::string> removed{}; ///< they are not, yet
+  std::vector<std::string> removed{}; ///< their removal is not ended
   std::vector<std::string> created{};
 };
 plan plan_remove_pool(const view& v, std::string_view pool, const volumes_between& others = {});

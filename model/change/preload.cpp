@@ -241,7 +241,7 @@ void begin_preload(domain& x) {
 plan plan_preload_begun(const view& v, const domain& x) {
   auto to = draft{v};
   auto before = x;
-  before.features.remove(in_progress); // its record began with it, which was not told
+  before.features.remove(in_progress); // the record began with the mark, untold
   to.set_feature(before, in_progress, "1");
   if (auto* base = base_of(v, x)) {
     auto names = preloaded(*base);

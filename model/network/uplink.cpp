@@ -23,7 +23,7 @@ uplink_step uplink::next(const surroundings& x) const {
     return uplink_step::unplug;
   if (x.serving && !interface_)
     return uplink_step::plug;
-  return untold ? uplink_step::tell : uplink_step::rest; // its record moved there and back
+  return untold ? uplink_step::tell : uplink_step::rest; // the record moved there and back
 }
 
 void uplink::begins(std::string netvm) {

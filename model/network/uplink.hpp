@@ -30,7 +30,7 @@ enum class uplink_news : std::uint8_t {
   guest,     ///< there is a guest, without an interface
   plugged,   ///< the guest has an interface
   fell,      ///< the netvm of the interface, or the one that let it in, has stopped
-  anew,      ///< it shall be connected again, also to the same one
+  anew,      ///< the domain shall be connected again, also to the same netvm
   unplugged, ///< the interface is gone
   gone,      ///< the guest is
   ends,      ///< the life is over

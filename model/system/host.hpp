@@ -39,7 +39,7 @@ struct host {
   hypervisor_kind kind = hypervisor_kind::xen; ///< of its own hypervisor
   std::optional<hypervisor_kind> containers{}; ///< ... of the one for containers, where one is
                                                ///< configured
-  bool kvm = false;             ///< it accelerates guests, where its hypervisor can also do without
+  bool kvm = false;             ///< guests are accelerated, where the hypervisor can do without
   std::uint64_t memory_kib = 0; ///< all memory of the machine
   std::uint64_t dom0_memory_mib = 4096;
   unsigned cpus = 1;
@@ -50,8 +50,8 @@ struct host {
   std::vector<kernel> kernels; ///< sorted by name
   callback_pools callbacks;
   pci_layout pci;
-  std::set<package> packages;           ///< those that are there
-  bool dom0_passes_usb = false;         ///< it has the programs that pass its own USB devices on
+  std::set<package> packages;           ///< that are there
+  bool dom0_passes_usb = false;         ///< has the programs that pass its own USB devices on
   std::shared_ptr<const usb_names> usb; ///< null where nothing passes USB devices on
 
   const kernel* find_kernel(std::string_view name) const noexcept {

@@ -15,11 +15,11 @@ namespace qubes::model {
 struct live {
   power state = power::halted;
   std::int32_t xid = -1;         ///< hypervisor domain id, -1 when not running
-  std::int32_t stubdom_xid = -1; ///< its stub domain, -1 for none
+  std::int32_t stubdom_xid = -1; ///< of the stub domain, -1 for none
   uuid_halves stubdom_uuid{};    ///< zero for none
   std::int64_t started_us = 0;   ///< microseconds since the epoch, 0 when not running
   bool agent = false;            ///< the qrexec agent is connected
-  bool going_down = false;       ///< its guest was asked to shut down
+  bool going_down = false;       ///< the guest was asked to shut down
   bool degraded = false;         ///< something of it hangs or failed; `qvmctl status` tells what
   hypervisor_id at = hypervisor_id::host; ///< where it runs
 

@@ -31,10 +31,10 @@ struct listed_domain {
   std::string name{};
   std::string klass{};
   std::string label{};
-  std::string based_on{}; ///< its template, "" for none
-  std::string path{};     ///< its folder in the archive, without a slash at the end
+  std::string based_on{}; ///< name of the template, "" for none
+  std::string path{};     ///< the domain's folder in the archive, without a slash at the end
   std::uint64_t bytes = 0;
-  named_texts properties{}; ///< those that a restored domain gets; a domain's name or "" for vm
+  named_texts properties{}; ///< that a restored domain gets; a domain's name or "" for vm
   named_texts features{};
   std::vector<std::string> tags{};
   std::vector<listed_device> devices{};

@@ -564,7 +564,7 @@ domain_reader::read_device(const pugi::xml_node& x, std::string_view kind, const
   if (auto many = too_many_attributes(x); !many.empty())
     return because(at, fmt::format("a {} device {}", kind, many));
   auto spoilt = notes_.spoilt(x);
-  for (auto key : {"backend-domain", "id"}) // it would not be known which one it is
+  for (auto key : {"backend-domain", "id"}) // the device would not be known
     if (auto why = trouble_of(x, spoilt, key); !why.empty())
       return because(at, fmt::format("{} of a {} device: {}", key, kind, why));
   auto result = device_entry{};
@@ -801,7 +801,7 @@ verdict domain_reader::read_volume(const pugi::xml_node& x, record& to) {
       tell(y.name, y.reason);
     result.unknown.emplace_back(y.name, y.text);
   }
-  for (auto key : {"vid", "source"}) // it would not be known where the data is
+  for (auto key : {"vid", "source"}) // the place of the data would not be known
     if (auto text = attribute(x, key); !is_safe_vid(text))
       return refuse(fmt::format("{} must not be", key), text);
   if (elsewhere) { // which kernel it is, its property says

@@ -29,7 +29,7 @@ struct block_attachment {
   std::string node; ///< /dev/...
   std::map<std::string, std::string> options;
   bool backend_is_dom0 = false;
-  bool backend_has_script = false; ///< its agent is new enough for the qubes-block script
+  bool backend_has_script = false; ///< the agent there is new enough for the qubes-block script
 };
 
 struct pci_attachment {
@@ -69,9 +69,9 @@ struct machine {
   std::optional<std::int64_t> stubdom_mem;
   std::string mac, ip, ip6, netmask;
   std::string dns[2];
-  std::optional<std::string> netvm; ///< its name
+  std::optional<std::string> netvm; ///< name
   std::string netvm_gateway;
-  std::optional<std::string> guivm; ///< its name, when set
+  std::optional<std::string> guivm; ///< name, when set
   bool guivm_running = false;
   std::int64_t audiovm_xid = -1;
   bool suspend_s0ix = false;                       ///< dom0 feature

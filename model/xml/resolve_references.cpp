@@ -350,7 +350,7 @@ private:
   const host& machine_;
   model::system& to_;
   report& notes_;
-  std::map<std::string, record*, std::less<>> by_name_; ///< those that are served
+  std::map<std::string, record*, std::less<>> by_name_; ///< of records that are served
   std::set<std::string, std::less<>> aside_;            ///< names of those that are not
 };
 
