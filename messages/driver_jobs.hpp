@@ -40,8 +40,7 @@ struct domain_identity {
   std::string name{};
   std::string uuid{};
   std::int32_t xid = -1;                    ///< of the life that the job is meant for
-  std::optional<model::hypervisor_id> at{}; ///< as the driver finds out, where the asker does not
-                                            ///< say
+  std::optional<model::hypervisor_id> at{}; ///< nothing: the driver finds out
   std::string awaited_by{}; ///< the domain whose order it is, where that is another one
 };
 

@@ -358,7 +358,7 @@ void epoll_server::expire() {
     lose(table_.at(oldest_));
 }
 
-/// Not at once: a call of `send` must not be called back.
+/// Not at once: the caller of `send` must not be called back meanwhile.
 void epoll_server::report_gone() {
   while (!gone_.empty()) {
     auto batch = std::exchange(gone_, {});
