@@ -19,7 +19,7 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<order, reply>,
     // Brings the domain and everything it needs up; joins a start that is under way.
     caf::replies_to<atom::start>::with<void>,
-    // A netvm that counts it as its client came up: plug the network in again.
+    // A netvm that counts this domain as its client came up: plug the network in again.
     caf::reacts_to<atom::up>,
     // ... or a life of that netvm is over: an interface at that is dead.
     caf::reacts_to<atom::down, std::string>,
@@ -41,9 +41,9 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<port_freed>,
     // Whether the user is still asked the right thing.
     caf::reacts_to<questions_due>,
-    // A device of another is passed to it.
+    // A device of another domain is passed to this one.
     caf::reacts_to<device_passed>,
-    // The menu of applications that it shows changes.
+    // The menu of applications that this domain shows changes.
     caf::reacts_to<model::menu_turn>,
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
     caf::replies_to<atom::reconcile, model::guest>::with<void>,
@@ -51,11 +51,11 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<atom::gone>,
     // INTERNAL: a firewall rule may have expired.
     caf::reacts_to<atom::expire, std::uint64_t>,
-    // INTERNAL: a deadline of its own has passed.
+    // INTERNAL: a deadline of the domain's own has passed.
     caf::reacts_to<atom::overdue, std::uint64_t>,
     // INTERNAL: what failed in this life is tried again.
     caf::reacts_to<atom::tick, std::uint64_t>,
-    // INTERNAL: what it has put off.
+    // INTERNAL: what the domain has put off.
     caf::reacts_to<completion>>;
 
 /// A NETVM: supervises the domains connected to a domain that provides network.
@@ -84,7 +84,7 @@ using netvm_actor = caf::typed_actor<
 
 /// The STORE: the only writer of qubes.xml.
 using store_actor = caf::typed_actor<
-    // Shows that it still answers.
+    // Shows that the store still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Makes a change durable on behalf of a domain, "" for the daemon's own; answers once it is on
     // disk and published.
@@ -98,7 +98,7 @@ using store_actor = caf::typed_actor<
 
 /// The DRIVER: the only road to what can block.
 using driver_actor = caf::typed_actor<
-    // Shows that it still answers.
+    // Shows that the driver still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Does a job on its lane; answers with what it found once it is done. Fails fast while the
     // hypervisor of its domain is out of reach. Asked by `ask_driver`
@@ -126,7 +126,7 @@ using driver_actor = caf::typed_actor<
 
 /// STORAGE: the door to the pools. Takes work on a domain's disks apart, a piece for each pool.
 using storage_actor = caf::typed_actor<
-    // Shows that it still answers.
+    // Shows that storage still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Has a job done; answers with what it found once it is. Asked by `ask_storage`
     // (actors/common/ask_storage.hpp).
@@ -154,7 +154,7 @@ using pool_actor = caf::typed_actor<
 
 /// The REGISTRY: which domains there are, and the host's own properties and labels.
 using registry_actor = caf::typed_actor<
-    // Shows that it still answers.
+    // Shows that the registry still answers.
     caf::replies_to<atom::probe>::with<void>,
     // Carries out an order about the host.
     caf::reacts_to<order, reply>,
@@ -174,7 +174,7 @@ using registry_actor = caf::typed_actor<
     caf::reacts_to<atom::stop>,
     // INTERNAL: an actor that died too often may begin again.
     caf::reacts_to<atom::rested>,
-    // INTERNAL: something that it waited for is known.
+    // INTERNAL: something that the registry waited for is known.
     caf::reacts_to<completion>,
     // INTERNAL: domains that were created wait no longer for others.
     caf::reacts_to<atom::tick>>;
@@ -246,7 +246,7 @@ using backup_actor = caf::typed_actor<
 
 /// The GATE: clients' requests in, replies out.
 using gate_actor = caf::typed_actor<
-    // Shows that it still answers.
+    // Shows that the gate still answers.
     caf::replies_to<atom::probe>::with<void>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>,

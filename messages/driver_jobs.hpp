@@ -149,7 +149,7 @@ struct resume_guest {
   static constexpr auto how = guest_call.asks("resume").shown_as("resume");
 };
 
-/// Halted when the hypervisor does not know it.
+/// Halted when the hypervisor does not know the guest.
 struct inspect_guest {
   using result = model::guest;
   static constexpr auto how = host_call.asks("look");
@@ -501,7 +501,7 @@ using driver_result = job_result<job::all>;
 
 const job::manner& manner_of(const driver_job& x);
 
-/// As `qvmctl status` says it, "" for what is not shown.
+/// The job as `qvmctl status` names it, "" for what is not shown.
 std::string doing_of(const driver_job& x);
 
 /// Whether the job may be given up while it waits for its turn; any other may begin however late.

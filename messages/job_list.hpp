@@ -54,7 +54,7 @@ public:
     return std::get<List::template index_of<Job>>(found_);
   }
 
-  /// As it was, moved out; nothing when it is void.
+  /// The result, moved out; nothing when it is void.
   template <class Job>
   typename Job::result take() {
     if constexpr (!std::is_void_v<typename Job::result>)

@@ -158,7 +158,7 @@ json logs_of(const call& x) {
   return result;
 }
 
-/// The next request about it hears of now.
+/// A later request hears of the memory as it is now.
 void measure_memory(const world& in) {
   constexpr auto fresh_us = 1'000'000;
   if (in.now_us() - in.status.memory().at_us >= fresh_us)

@@ -20,7 +20,7 @@ public:
     history_ = std::move(x);
   }
 
-  /// The domain that was forgotten for it, "" for none.
+  /// Returns the domain that was forgotten for this operation, "" for none.
   std::string add(const std::string& uuid, model::operation x) {
     auto guard = std::lock_guard{mutex_};
     return history_.add(uuid, std::move(x));

@@ -54,7 +54,7 @@ public:
     activities_[domain] = {std::move(doing), std::move(step), now_us};
   }
 
-  /// From this step to the next; nothing when it is not in this step.
+  /// From this step to the next; nothing when the domain is not in this step.
   void go_on(const std::string& domain, std::string_view from, std::string to) {
     auto guard = std::lock_guard{mutex_};
     auto i = activities_.find(domain);
@@ -126,7 +126,7 @@ public:
     clients_.erase(netvm);
   }
 
-  /// By POOL:ID; "" when it is well again.
+  /// By POOL:ID; "" when the volume is well again.
   void fail_volume(const std::string& which, std::string reason) {
     auto guard = std::lock_guard{mutex_};
     if (reason.empty())

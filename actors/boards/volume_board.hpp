@@ -33,7 +33,7 @@ public:
              moment since, std::int64_t now_us);
   void changed(const model::volume& it);
 
-  /// `moves`: a guest writes to it, so what is known ages.
+  /// `moves`: a guest writes to the volume, so what is known ages.
   std::optional<known<model::volume_facts>> read(const model::volume& it, bool moves,
                                                  std::int64_t now_us);
 

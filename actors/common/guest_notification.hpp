@@ -45,7 +45,7 @@ void start_at_boot(Self* self, const world_ptr& in, const std::string& whose, bo
             });
 }
 
-/// A change of it may have been cut off, before or after it became a fact.
+/// A change of autostart may have been cut off, before or after it became a fact.
 template <class Self>
 void align_boot(Self* self, const world_ptr& in, const std::string& whose) {
   auto now = in->look();
@@ -97,7 +97,7 @@ void switch_sound(Self* self, const world_ptr& in, const model::sound_turn& x) {
             });
 }
 
-/// After a commit: the running guests that it concerns.
+/// After a commit: the running guests that the change concerns.
 template <class Self>
 void tell_change(
     Self* self, const world_ptr& in, const model::system_ptr& before, const model::change& what,
@@ -131,7 +131,7 @@ void sync_menus(Self* self, const world_ptr& in, const std::string& whose) {
             });
 }
 
-/// After a commit: the GUI domains whose menus it changes.
+/// After a commit: the GUI domains whose menus change.
 template <class Self>
 void tell_menus(Self* self, const world_ptr& in, const model::system_ptr& before,
                 const model::change& what, const events& told) {

@@ -69,9 +69,9 @@ public:
   using planner = std::function<model::plan(const model::view&, const model::domain&)>;
   /// Changes of one record are made one after the other: each plan sees the one before.
   virtual void change(planner what, const reply& to) = 0;
-  /// The netvm that its interface is plugged into, and that enforces its firewall.
+  /// The netvm that the domain's interface is plugged into, and that enforces its firewall.
   virtual std::optional<std::string> serving_netvm() const = 0;
-  /// Tells a netvm of an old release all rules that concern it.
+  /// Tells a netvm of an old release all rules of its clients.
   virtual void tell_legacy_netvm(const std::function<void()>& then) = 0;
   virtual bool is_starting() const = 0;
   virtual bool is_stopping() const = 0; ///< the guest is gone, volumes are being stopped

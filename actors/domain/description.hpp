@@ -33,7 +33,7 @@ struct guest_description {
 model::outcome<guest_description> describe_guest(const model::view& v, const model::domain& me,
                                                  const start_materials& from);
 
-/// The site's file with them, as findings name it.
+/// The site's file with its changes, as findings name it.
 std::string overlay_of(const std::string& domain);
 
 } // namespace qubes::actors

@@ -380,7 +380,8 @@ void domain_devices::brought(const model::attachment& x) {
     lose({x.kind, x.backend, x.port});
 }
 
-/// The hypervisor may have it all the same, or soon: no other domain gets it before that is undone.
+/// The hypervisor may have the device all the same, or soon: no other domain gets it before that is
+/// undone.
 void domain_devices::not_brought(const model::attachment& x, const model::error& why,
                                  const reply& to) {
   std::erase(attaching_, x);
@@ -395,7 +396,7 @@ void domain_devices::not_brought(const model::attachment& x, const model::error&
   take_away(x, [to, why] { to.refuse(why); });
 }
 
-/// Until the hypervisor has it no more. `attempted` runs after the first attempt.
+/// Until the hypervisor has the device no more. `attempted` runs after the first attempt.
 void domain_devices::take_away(const model::attachment& x, const std::function<void()>& attempted) {
   domain_.run(
       domain_.work(job::detach_device{device_xml(x)}),

@@ -145,7 +145,7 @@ private:
   bool unknown_ = false;                     ///< what it has could not be read
   std::chrono::milliseconds pause_{0};       ///< between attempts at either
   std::int64_t due_us_ = 0;                  ///< when the next one is
-  /// Devices of a class that it offers.
+  /// Devices of a class that the domain offers.
   struct offers {
     std::optional<std::vector<model::device>> told; ///< as far as others were
     bool looking = false;

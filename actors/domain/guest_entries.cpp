@@ -48,7 +48,8 @@ model::outcome<model::qubesdb_edits> domain_entries::all() const {
   return model::qubesdb_entries(now.view(), *me,
                                 {make_seed(*domain_.world()), domain_.world()->wall_s()});
 }
-/// Without the watch it lives on: devices that come and go are not noticed until an attempt works.
+/// Without the watch the domain lives on: devices that come and go are not noticed until an attempt
+/// works.
 void domain_entries::watch(const std::function<void()>& then) {
   auto now = domain_.look();
   auto paths = std::vector<std::string>{};

@@ -391,7 +391,7 @@ void domain_devices::take_assigned() {
   }
 }
 
-/// What is passed on over qrexec does not outlast a sleep, and waits while no agent in it can hear.
+/// What is passed on over qrexec does not outlast a sleep, and waits while no agent there can hear.
 void domain_devices::take_assigned_again() {
   auto now = domain_.look();
   auto* me = domain_.record(now);

@@ -100,7 +100,7 @@ void domain_network::follow_record() {
   sync();
 }
 
-/// A life of the netvm is over. The next one may serve it already.
+/// A life of the netvm is over. The next one may serve the interface already.
 void domain_network::fell(const std::string& netvm) {
   auto* at = link_->now().interface();
   if (at && at->netvm == netvm && is_served(*at) == true)
@@ -186,7 +186,7 @@ void domain_network::plug(const std::string& netvm) {
   });
 }
 
-/// A paused guest reads it when it goes on.
+/// A paused guest reads of its netvm when it goes on.
 void domain_network::tell_of_netvm(const std::string& netvm) {
   entries_.tell_lists(netvm, [this, netvm, life = domain_.life()] {
     if (life != domain_.life())

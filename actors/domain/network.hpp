@@ -39,9 +39,10 @@ public:
   std::optional<std::string> serving_netvm() const;
   std::string netvm_in_record() const { return netvm_in(domain_.look()); }
   std::string netvm_in(const snapshot& now) const; ///< "" for none
-  /// The guest, which has just been built, was told of this one; of any other it must be told anew.
+  /// The guest, which has just been built, was told of this netvm; of any other it must be told
+  /// anew.
   void guest_was_told(const std::string& netvm);
-  /// The record may name another one, although this domain has not changed it.
+  /// The record may name another netvm, although this domain has not changed it.
   void follow_record();
   /// A life of that netvm is over.
   void fell(const std::string& netvm);

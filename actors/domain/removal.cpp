@@ -86,7 +86,7 @@ void domain_removal::remove_disks(const disk_job::domain_target& which, const re
             });
 }
 
-/// Requests that waited hear that it is gone.
+/// Requests that waited hear that the domain is gone.
 void domain_removal::end(const model::outcome<std::string>& how, const reply& to) {
   to.give(how);
   domain_.changes.ended();

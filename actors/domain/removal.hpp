@@ -20,7 +20,7 @@ public:
   /// A disposable that has shut down leaves nothing behind.
   void clean_up(const std::function<void()>& then = [] {});
 
-  /// Before the record goes. Where it cannot be noted, on a full disk, it goes on: removals make
+  /// Before the record goes. A removal that cannot be noted, on a full disk, goes on: removals make
   /// room.
   void note(const model::plan& plan, const std::function<void()>& then);
   void forget(const model::plan& plan);

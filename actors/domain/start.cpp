@@ -538,7 +538,7 @@ void domain_start::take_input() {
         [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
 }
 
-/// A client that asked for the start finds in others' QubesDBs what it brings.
+/// A client that asked for the start finds in others' QubesDBs what the start brings.
 void domain_start::tell_others(const std::function<void()>& then) {
   auto now = domain_.look();
   auto* me = domain_.record(now);

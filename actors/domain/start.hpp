@@ -113,7 +113,7 @@ private:
   void take_input();
   void tell_others(const std::function<void()>& then);
 
-  // -- devices that it needs (required_devices.cpp) -----------------------------------------------
+  // -- devices that a start needs (required_devices.cpp) ------------------------------------------
 
   void check_devices();
   void check_devices_of(std::size_t at);

@@ -76,8 +76,8 @@ void domain_stop::end_start(bool wait, const reply& to) {
   take_down("shut down");
 }
 
-/// Domains whose windows it shows or whose sound it plays keep it running, unless forced. They are
-/// named before it is refused as paused; a preloaded disposable may be paused.
+/// Domains whose windows this one shows or whose sound it plays keep it running, unless forced.
+/// They are named before it is refused as paused; a preloaded disposable may be paused.
 void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
   auto now = domain_.look();
   auto* me = domain_.record(now);

@@ -40,7 +40,7 @@ public:
   using joined = std::function<void()>;
   using refused = std::function<void(const model::error&)>;
 
-  /// A start has come to the network: it will join this netvm, "" for none.
+  /// A start has come to the network: the domain will join this netvm, "" for none.
   void expect(std::string netvm) { facts_.begins(std::move(netvm)); } // told when it joins
 
   /// For a start: waits until the netvm that is wanted is up, and lets it in. It may be another one

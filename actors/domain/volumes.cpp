@@ -61,7 +61,7 @@ void domain_volumes::with_facts(
   if (!known)
     return domain_.on_disk(*at, disk_job::look_at_volume{}, to,
                            [this, at = *at, then](const model::volume_facts& found) {
-                             // A daemon that ended in between did not note it.
+                             // A daemon that ended in between did not note the size.
                              if (auto& it = *at.domain->find_volume(at.volume);
                                  it.save_on_stop && found.size > it.size)
                                note_size(at.volume, found.size, to_nobody());
@@ -273,7 +273,7 @@ void domain_volumes::carry_out(const ask::begin_import& x, const reply& to) {
       });
 }
 
-/// No writer is left, and no client wants it. `then` may look at the volume.
+/// No writer is left, and no client wants the import. `then` may look at the volume.
 void domain_volumes::give_up_import(disk_job::volume_target at, const std::function<void()>& then) {
   ask_storage(domain_.self, domain_.world(), std::move(at), disk_job::end_import{.keep = false})
       .then([then](const disk_job::end_import::result&) { then(); },

@@ -17,7 +17,7 @@ public:
   driver_core& operator=(const driver_core&) = delete;
 
   const world_ptr& world() const { return world_; }
-  /// Calls on lanes share it, and may outlive their daemon.
+  /// Calls on lanes share the machinery, and may outlive their daemon.
   const std::shared_ptr<machinery>& with() const { return with_; }
 
   driver_actor::pointer self;
@@ -29,7 +29,7 @@ protected:
   std::shared_ptr<machinery> with_;
 };
 
-/// As refusals call it.
+/// The hypervisor as refusals call it.
 constexpr std::string_view name_of(model::hypervisor_id x) {
   return x == model::hypervisor_id::host ? "the hypervisor" : "the hypervisor of containers";
 }

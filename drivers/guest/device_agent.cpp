@@ -48,7 +48,7 @@ private:
                 "is the device agent running in the user's session?");
   }
 
-  /// False when it was stopped first.
+  /// False when the wait was stopped first.
   static bool wait(const unique_fd& agent, const stop_event& stopped, short what) {
     auto watched = std::array{pollfd{stopped.get(), POLLIN, 0}, pollfd{agent.get(), what, 0}};
     while (::poll(watched.data(), watched.size(), -1) < 0 && errno == EINTR) {

@@ -19,7 +19,8 @@ using model::outcome;
 /// Memory set aside for a start; given back when the last copy is dropped.
 using reservation = std::shared_ptr<void>;
 
-/// A place in the line before it: one is served at a time, through all of its start.
+/// A place in the line before the memory manager: one is served at a time, through all of its
+/// start.
 struct place_in_line {
   std::stop_token stop{};         ///< leaves the line
   std::function<void()> served{}; ///< told when the turn has come
@@ -37,7 +38,7 @@ public:
   /// Takes the domain down to what it prefers; waits until it is there.
   virtual outcome<void> shrink(std::int32_t xid) = 0;
 
-  /// Bytes that are free for new domains; nothing when it does not say.
+  /// Bytes that are free for new domains; nothing when the memory manager does not say.
   virtual std::optional<std::uint64_t> available() = 0;
 };
 

@@ -28,7 +28,7 @@ public:
 
   void watch(const std::string& uuid, std::int32_t controller);
 
-  /// libvirt has told its end.
+  /// libvirt has told of the container's end.
   void forget(const std::string& uuid);
   void forget_all();
 

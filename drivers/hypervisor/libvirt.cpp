@@ -726,8 +726,8 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
   return ready;
 }
 
-/// The record may have changed since it was attached: what the guest has is taken away, as libvirt
-/// describes it. A device that it does not have is gone already.
+/// The record may have changed since the device was attached: what the guest has is taken away, as
+/// libvirt describes it. A device that it does not have is gone already.
 outcome<void> libvirt_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
   if (!can().attach)
     return {};

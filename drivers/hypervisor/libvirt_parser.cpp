@@ -39,7 +39,7 @@ std::string only_element(const std::string& xml) {
   return parsed && !only.next_sibling() ? only.name() : "";
 }
 
-/// In a domain libvirt skips what it does not know; alone it would refuse it.
+/// In a domain libvirt skips a device that it does not know; alone it would refuse the device.
 bool has_device(virDomainPtr domain, const std::string& name) {
   auto text = text_handle{virDomainGetXMLDesc(domain, 0)};
   auto document = pugi::xml_document{};

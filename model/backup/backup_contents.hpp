@@ -27,7 +27,7 @@ struct backed_up {
   bool operator==(const backed_up&) const = default;
 };
 
-/// Where the archive has it; dom0 is the home directory of its user.
+/// Where the archive has a domain's files; dom0 is the home directory of its user.
 std::string path_in_backup(const domain& x, std::string_view home);
 
 /// The system as a restore wants to read it: features say which domains are there, where, and how

@@ -20,7 +20,7 @@ enum class hypervisor_id : std::uint8_t { host, containers };
 inline constexpr std::size_t hypervisor_count = 2;
 inline constexpr std::array all_hypervisors{hypervisor_id::host, hypervisor_id::containers};
 
-/// The configuration key that says where it is.
+/// The configuration key that says where the hypervisor is.
 constexpr std::string_view key_of(hypervisor_id x) noexcept {
   return x == hypervisor_id::host ? "hypervisor.uri" : "hypervisor.containers.uri";
 }

@@ -23,7 +23,7 @@ plan plan_set_volume_rw(const view& v, const domain& owner, std::string_view vol
                         std::string_view text);
 plan plan_set_volume_ephemeral(const view& v, const domain& owner, std::string_view volume,
                                std::string_view text);
-/// The pool has changed it already.
+/// The pool has changed the size already.
 plan plan_set_volume_size(const view& v, const domain& owner, std::string_view volume,
                           std::uint64_t bytes);
 

@@ -79,7 +79,7 @@ std::string event_text(const device_options& x);
 /// Lines of Available, Assigned and Attached.
 std::string print_available(std::string_view kind, const device& x);
 std::string print_assigned(std::string_view kind, const assignment& x);
-/// `by`: the assignment it was attached by, null when it was by hand.
+/// `by`: the assignment by which the device was attached, null when by hand.
 std::string print_attached(const attachment& x, std::string_view frontend, const assignment* by);
 
 /// What may be said of a disk when it is attached: read-only, frontend-dev, devtype. Other options

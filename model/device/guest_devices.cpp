@@ -46,7 +46,7 @@ const device* device_at(const std::vector<device>& all, std::string_view port) {
   return it == all.end() ? nullptr : &*it;
 }
 
-/// The domain that has it, as its backend says.
+/// The domain that has the device, as its backend says.
 std::string holder_in(const texts& x) {
   auto name = text_of(x, "connected-to");
   return domain_name::parse(name) ? name : std::string{};

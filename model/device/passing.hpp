@@ -22,7 +22,7 @@ outcome<void> check_passing(std::string_view kind, const device_options& options
 /// In the domain that gets the device.
 outcome<service_run> take_over(const view& v, const domain& who, const attachment& x);
 
-/// In the domain that has it back.
+/// In the domain that has the device back.
 service_run hand_back(const attachment& x);
 
 } // namespace qubes::model

@@ -9,7 +9,7 @@
 
 namespace qubes::model {
 
-/// Whether a netvm needs it: those of today say that they have the firewall service.
+/// Whether a netvm needs such text: those of today say that they have the firewall service.
 bool is_legacy(const view& v, const domain& netvm);
 
 /// The whole set; rules of clients by name. Clients that do not run or have no address are left

@@ -39,8 +39,8 @@ struct use {
   bool operator==(const use&) const = default;
 };
 
-/// Global properties that are (default included) and explicit domain properties that name it
-/// (spec/app.md §6).
+/// Global properties that are (default included) and explicit domain properties that name the
+/// domain (spec/app.md §6).
 std::vector<use> uses_of(const view& v, const domain& x);
 
 /// Start order: every domain after its netvm; equal ranks in listing order. Reversed it is the

@@ -6,7 +6,8 @@
 
 namespace qubes::model {
 
-/// The kernel directory a domain boots from; null when it boots its own or it is not installed.
+/// The kernel directory a domain boots from; null when the domain boots its own, or the chosen one
+/// is not installed.
 const model::kernel* kernel_of(const view& v, const domain& x);
 
 /// The kernel of the host that loads the guest's own, "" where none is needed.

@@ -19,10 +19,10 @@ inline const abilities& abilities_of(const view& v, const domain& x) {
   return kind_of(v, x).can;
 }
 
-/// The kind whose XML it gets: another one than its own where a driver stands in.
+/// The kind whose XML a domain gets: another one than its own where a driver stands in.
 hypervisor_kind form_of(const view& v, const domain& x);
 
-/// Whether qrexec reaches an agent in it while it runs.
+/// Whether qrexec reaches an agent in the domain while it runs.
 bool has_agent(const view& v, const domain& x);
 
 /// Refuses a device of another domain that cannot come to this one, whatever is done.

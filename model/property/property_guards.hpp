@@ -20,8 +20,8 @@ result provides_network(const subject& who, const value& next);
 result template_change(const subject& who, const value& next);
 /// No domain needs this one as a disposable template when it stops being one.
 result template_for_dispvms(const subject& who, const value& next);
-/// There is a hypervisor for it that takes the domain as it is, and no running domain would change
-/// over from one to another.
+/// There is a hypervisor for the virt_mode that takes the domain as it is, and no running domain
+/// would change over from one to another.
 result virt_mode(const subject& who, const value& next);
 /// As kernel_installed, and the domain's hypervisor boots kernels.
 result kernel(const subject& who, const value& next);

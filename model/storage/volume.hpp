@@ -43,7 +43,8 @@ bool is_ephemeral(const system& all, const volume& x);
 /// The device mapper's name for the encrypted contents of an ephemeral volume.
 std::string encrypted_name(const pool& home, const volume& x, std::string_view owner);
 
-/// Whether the file has a volume of it that cannot be used; it is kept there as it was written.
+/// Whether the file has a volume of the domain that cannot be used; the file keeps it as it was
+/// written.
 bool has_unusable_volume(const domain& x);
 
 /// Refuses a start while the origin of a snapshot is worked on in place, or a volume that the file
