@@ -473,7 +473,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
       });
 }
 
-/// Answers once nothing is left of it but what it was to leave.
+/// Answers once nothing is left of the run but what it was to leave.
 void backup_state::end_run(const run_ptr& x, const outcome<std::string>& how) {
   if (std::exchange(x->over, true))
     return;

@@ -192,7 +192,7 @@ void creations::commit(const pending& x) {
       [this, x](const caf::error& why) { give_up(x.disks, from_caf(why), x.to); });
 }
 
-/// Tells of all that were made meanwhile, and gives them their actors in one go.
+/// Tells of all domains that were made meanwhile, and gives them their actors in one go.
 void creations::announce() {
   auto made = std::exchange(created_, {});
   for (auto& x : made) {

@@ -58,7 +58,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       [this](atom::start) -> caf::result<void> {
         align();
         review_firewalls();
-        // No client is served before it is done: a change of autostart that came first would be
+        // No client is served before this is done: a change of autostart that came first would be
         // undone.
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         align_boot([to]() mutable { deliver(to); });

@@ -46,7 +46,7 @@ public:
   /// about every domain is known, or known to be out of reach.
   void start(std::function<void()> ready);
 
-  /// Whether each part that a request passes through answers within `limit`. Waits for it.
+  /// Whether each part that a request passes through answers within `limit`. Waits for the answers.
   bool answers(std::chrono::milliseconds limit);
 
   /// Waits for what was acknowledged, at most `limit`; then ends all actors. Running domains go on.

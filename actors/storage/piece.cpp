@@ -15,7 +15,7 @@ using disk_job::volume_target;
 template <class Job>
 using typed = typed_disk_job<Job>;
 
-/// As the asker knows it.
+/// The volume as the asker knows it.
 std::optional<volume_turn> turn_of(const pool_job& x) {
   return std::visit(
       []<class Job>(const typed<Job>& y) -> std::optional<volume_turn> {

@@ -263,7 +263,7 @@ void storage_state::align(const model::system& now) {
   }
 }
 
-/// Requests that waited for it have an answer already; others do not notice.
+/// Requests that waited for the dead actor have an answer already; others do not notice.
 void storage_state::lost(const caf::down_msg& x) {
   auto i = std::ranges::find(pools_, x.source, [](auto& y) { return y.second.address(); });
   if (i == pools_.end())

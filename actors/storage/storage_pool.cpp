@@ -157,8 +157,8 @@ void storage_pool_state::resume(const piece_ptr& x) {
     self->quit();
 }
 
-/// Of a volume that is marked failed it must be known first that it is well. The key keeps it apart
-/// from what an actor before this one began.
+/// A volume that is marked failed must be verified first. The key keeps that work apart from what
+/// an actor before this one began.
 void storage_pool_state::begin(const piece_ptr& x) {
   x->at_work = true;
   x->waits = false;

@@ -198,7 +198,7 @@ void forget_lost(world& in) {
   in.findings.write(std::make_shared<std::vector<model::xml::finding>>(std::move(left)));
 }
 
-/// No domain has planned it: all look what it means for them.
+/// No domain has planned this change: all look what it means for them.
 outcome<void> store_state::adopt(const store_file::foreign& x) {
   if (auto may = model::may_follow(world_->look().view(), x.loaded.system); !may)
     return may;

@@ -808,7 +808,7 @@ private:
     auto intent = mark_of(s_, from_, renamed_to);
     if (!intent)
       return tl::unexpected{intent.error()};
-    // Made by an earlier run that got no further than to create it, or to fill it.
+    // The domain was made by an earlier run that got no further than to create or fill it.
     auto meant = signed_purpose::parse(*intent);
     if (!intent->empty())
       if (auto may = check_maker({"rename to " + meant.purpose, meant.maker}, from_); !may)

@@ -59,7 +59,7 @@ public:
   /// Clients that are active, directly connected.
   std::vector<const entry*> clients_of(const entry& netvm) const;
 
-  /// The chain of netvms above it, nearest first; a loop ends it.
+  /// The chain of netvms above a domain, nearest first; a loop ends it.
   std::vector<const entry*> netvms_of(const entry& x) const;
 
   /// `some`, with all active domains that are connected to one of them, however far.

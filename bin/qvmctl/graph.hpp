@@ -53,7 +53,7 @@ struct network_graph {
   const std::string& name(std::size_t i) const { return entry_of(i).name; }
   bool provides(std::size_t i) const { return entry_of(i).provides_network; }
   std::optional<std::size_t> find(std::string_view name) const;
-  /// The netvms above it, nearest first; a loop ends them.
+  /// The netvms above a domain, nearest first; a loop ends them.
   std::vector<std::size_t> above(std::size_t i) const;
   passage passage_of(std::size_t client) const;
 };

@@ -6,7 +6,7 @@ namespace qubes::ctl {
 
 namespace {
 
-/// Returns the row it got.
+/// Returns the row of the domain.
 double put(const network_graph& x, std::size_t i, std::size_t layer, graph_layout& to) {
   to.layers = std::max(to.layers, layer + 1);
   auto rows = std::vector<double>{};

@@ -109,7 +109,7 @@ struct item {
   bool over() const { return at == stage::done || at == stage::failed; }
 };
 
-/// What the command that was typed can do about it, else what its part can.
+/// What the command that was typed can do about a failure, else what its part can.
 std::string remedy(std::string_view typed, const action& what, const failure& why, const item& x) {
   if (!why.hint.empty())
     return why.hint;

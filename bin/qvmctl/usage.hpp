@@ -22,7 +22,7 @@ struct usage {
   std::optional<std::int64_t> swap_kib{};
   std::optional<double> stub_cpu{}; ///< of its stub domain
 
-  /// Memory it has and does not use, as it says itself.
+  /// Memory that the domain has and does not use, as it says itself.
   std::optional<std::int64_t> spare_kib() const;
 };
 

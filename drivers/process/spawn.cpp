@@ -47,7 +47,7 @@ std::vector<std::string> environment(const std::vector<std::string>& extra) {
   return all;
 }
 
-/// The form execve wants; `words` must outlive it.
+/// The form execve wants; `words` must outlive the result.
 std::vector<char*> pointers(std::vector<std::string>& words) {
   auto all = std::vector<char*>{};
   for (auto& x : words)
@@ -99,7 +99,7 @@ QVMD_UNSEEN bool plug_in(const plugs& with) {
   return ::syscall(SYS_close_range, with.third < 0 ? third : third + 1, ~0U, 0) == 0;
 }
 
-/// As if none of them had been set.
+/// As if no action and no mask of signals had been set.
 QVMD_UNSEEN void forget_signals() {
   constexpr auto count = 64;
   constexpr auto mask_size = count / 8;

@@ -33,8 +33,8 @@ model::outcome<child> spawn(const std::vector<std::string>& command,
 /// Waits for the end; exit code, 128 + signal when killed, nothing when that is not known.
 std::optional<int> bury(const child& x);
 
-/// With all processes it started. One that hangs in the kernel (a dead disk) even then is left
-/// behind after two seconds.
+/// Kills a child with all processes that it started. One that hangs in the kernel (a dead disk)
+/// even then is left behind after two seconds.
 void kill_and_bury(const child& x);
 
 } // namespace qubes::drivers

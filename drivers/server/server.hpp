@@ -84,7 +84,7 @@ public:
   /// Open connections.
   virtual std::size_t connections() const = 0;
 
-  /// Is there once the server's thread has come to it: shows that it still serves.
+  /// Is there once the server's thread has come to it: shows that the thread still serves.
   virtual std::future<void> probe() = 0;
 };
 

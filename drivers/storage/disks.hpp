@@ -32,7 +32,8 @@ public:
   /// The directory must not be there; a disposable's gets its template's firewall. Notes its
   /// removal first: that is forgotten when the domain has a record.
   virtual outcome<void> make_home(const model::system& all, const model::domain& x) = 0;
-  /// And the note of its removal. By its name: the caller knows that it is this domain's.
+  /// Also removes the note of the domain's removal. The directory is found by name: the caller
+  /// knows that it is this domain's.
   virtual outcome<void> remove_home(const model::domain& x) = 0;
 
   /// Before a domain's record goes: all it has will be removed, also by a daemon that comes after
@@ -55,7 +56,8 @@ public:
   virtual outcome<void> verify(const model::system& all, const model::domain& owner,
                                const model::volume& it) = 0;
 
-  /// Returns the device for the guest; encrypts what is ephemeral. A failure leaves it stopped.
+  /// Returns the device for the guest; encrypts what is ephemeral. A failure leaves the volume
+  /// stopped.
   virtual outcome<std::string> start(const model::system& all, const model::domain& owner,
                                      const model::volume& it, const supervision& watch) = 0;
 

@@ -66,7 +66,7 @@ public:
   /// What a start will need is there.
   virtual outcome<void> verify(const volume& x) = 0;
 
-  /// Prepares the device. After a crash it goes on with what the guest has written.
+  /// Prepares the device. After a crash the volume goes on with what the guest has written.
   virtual outcome<void> start(const volume& x) = 0;
 
   /// Commits what is saved, discards the rest. Does nothing to a volume that is stopped; finishes

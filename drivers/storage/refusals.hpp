@@ -7,7 +7,7 @@ namespace qubes::drivers::storage {
 
 tl::unexpected<model::error> missing(const std::string& vid);
 
-/// Also where there is a link to it: what replaces an image would leave the data behind.
+/// Also where a link leads to the image: what replaces an image would leave the data behind.
 tl::unexpected<model::error> missing_image(const std::string& path);
 tl::unexpected<model::error> no_origin(const volume& x);
 tl::unexpected<model::error> no_revision(const volume& x, const std::string& revision);

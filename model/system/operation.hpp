@@ -54,7 +54,7 @@ public:
   static constexpr std::size_t kept_of_one = 8;
   static constexpr std::size_t kept_domains = 2000;
 
-  /// The domain that had to go for it, "" for none.
+  /// Returns the domain that had to go for this one, "" for none.
   std::string add(const std::string& uuid, operation x);
 
   /// All that is known of a domain, in any order.

@@ -27,7 +27,8 @@ struct usage_since {
   const usage* before = nullptr;
 };
 
-/// `stub`: of its stub domain; without `now` where it has none. `elapsed_us`: between two samples.
+/// `stub`: of the domain's stub domain; without `now` where there is none. `elapsed_us`: between
+/// two samples.
 event vm_stats(std::string domain, const usage_since& x, const usage_since& stub,
                std::int64_t elapsed_us);
 

@@ -20,7 +20,7 @@ struct view {
 /// (spec/lifecycle.md §1). dom0 and remote domains always run.
 power power_of(const view& v, const domain& x);
 
-/// Hypervisor says active, or it is dom0.
+/// The hypervisor says active, or the domain is dom0.
 bool is_running(const view& v, const domain& x);
 
 } // namespace qubes::model

@@ -18,7 +18,7 @@ std::string front_end_of(std::string_view virtio_name);
 /// Each is given away once.
 class disk_names {
 public:
-  /// False when another disk has it.
+  /// False when another disk has the name.
   bool take(const std::string& name) { return taken_.insert(name).second; }
 
   /// The first of xvde, xvdf, ... that is free; "" when none is left.

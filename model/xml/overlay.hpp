@@ -23,8 +23,8 @@ struct merged_xml {
 /// that speak of a part that is not there; the reason names it.
 outcome<merged_xml> merge_overlay(const std::string& domain, std::string_view overlay);
 
-/// The XML of a domain without what only the libvirt of Qubes knows, as it can be held against
-/// libvirt's schema.
+/// The XML of a domain without what only the libvirt of Qubes knows, as libvirt's schema can judge
+/// it.
 std::string for_schema(const std::string& domain);
 
 } // namespace qubes::model::xml

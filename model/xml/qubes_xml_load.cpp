@@ -180,7 +180,7 @@ private:
   }
 
   /// Every system has the default labels, so a damaged one does not take its domains along. Where
-  /// its index is that of one and its name that of another, it is not known which of them it was.
+  /// its index is that of one and its name that of another, either may have been meant.
   void serve_defaults() {
     for (auto& x : default_labels())
       if ((damaged_label_indices_.contains(x.index) || damaged_label_names_.contains(x.name))

@@ -11,8 +11,8 @@ constexpr auto period_us = std::int64_t{100'000};
 /// All addresses that domains have: 10.137.0.0/16 and 10.138.0.0/16.
 constexpr auto addresses_of_domains = "13";
 constexpr auto addresses6_of_domains = "64";
-/// A domain that provides network has it at its bridge. That another address is on the link cannot
-/// be said to libvirt, unless it is the peer's of an IPv4 address.
+/// A domain that provides network has this address at its bridge. That another address is on the
+/// link cannot be said to libvirt, unless it is the peer's of an IPv4 address.
 constexpr auto link_gateway6 = "fe80::1";
 
 // -- file systems ---------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ public:
     return written(document);
   }
 
-  /// There is no way to give one to a container; it is never asked for.
+  /// There is no way to give a PCI device to a container; it is never asked for.
   std::string pci(const pci_attachment&, bool) const override { return {}; }
 };
 

@@ -28,7 +28,7 @@ void add_endings(pugi::xml_node root);
 
 // -- features -------------------------------------------------------------------------------------
 
-/// Of the domain, else of its template; null when neither has it.
+/// The feature of the domain, else of its template; null when neither has it.
 const std::string* find_feature(const machine& x, const std::string& name);
 
 std::string feature(const machine& x, const std::string& name, const std::string& fallback = {});
@@ -37,7 +37,7 @@ bool has_feature(const machine& x, const std::string& name, bool fallback = fals
 
 std::string option(const std::map<std::string, std::string>& all, const std::string& name);
 
-/// Of the host, at which its interfaces are.
+/// Bridges of the host, at which the domain's interfaces are.
 std::vector<bridge_use> bridges_of(const machine& x);
 
 // -- refusals -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ namespace {
 /// Where the guest's agent is reached, should it have one.
 constexpr auto agent_channel = "org.qemu.guest_agent.0";
 
-/// Ports for devices that come while it runs, beyond one for each that it begins with.
+/// Ports for devices that come while the domain runs, beyond one for each that it begins with.
 constexpr auto spare_ports = std::size_t{8};
 
 // -- disks ----------------------------------------------------------------------------------------
