@@ -24,8 +24,8 @@ stats_actor::behavior_type stats_state::make(world_ptr in, frame_sink to) {
   return {
       [this](atom::subscribe, connection_id who, const std::string& of) { subscribe(who, of); },
       [this](atom::gone, connection_id who) { subscribers_.erase(who); },
-      [this](atom::tick, std::uint64_t round) {
-        if (round == round_)
+      [this](atom::tick, std::uint64_t period) {
+        if (period == period_)
           look();
       },
   };
@@ -39,13 +39,13 @@ void stats_state::subscribe(connection_id who, const std::string& of) {
   if (first && !subscribers_.empty()) {
     for (auto& [where, x] : last_)
       x.seen.clear();
-    ++round_;
+    ++period_;
     look();
   }
 }
 
 void stats_state::look_later(std::chrono::milliseconds wait) {
-  self->delayed_send(self, wait, atom::tick_v, ++round_);
+  self->delayed_send(self, wait, atom::tick_v, ++period_);
 }
 
 /// One hypervisor that does not answer takes nothing from subscribers to the other.

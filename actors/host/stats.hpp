@@ -38,7 +38,7 @@ private:
     bool asking = false; ///< the next one is under way
   };
   std::map<model::hypervisor_id, sample> last_;
-  std::uint64_t round_ = 0; ///< generation of the timer that is armed
+  std::uint64_t period_ = 0; ///< generation of the timer that is armed
 };
 
 stats_actor::behavior_type stats(stats_actor::stateful_pointer<stats_state> self, world_ptr in,

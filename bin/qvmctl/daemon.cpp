@@ -229,11 +229,6 @@ exit_code run_api(session& s) {
   return print(s, result.render(s.as, s.out));
 }
 
-namespace {
-
-/// Whatever the other commands have no words for.
-} // namespace
-
 exit_code run_call(session& s) {
   const auto& words = s.line.words;
   auto plus = words[0].find('+');

@@ -46,14 +46,14 @@ void usage_board::hear(const event& x) {
   if (x.name != "vm-stats")
     return;
   auto [place, first] = domains_.try_emplace(x.subject);
-  auto& [last, round] = place->second;
+  auto& [last, sample] = place->second;
   last = usage_of(x);
   if (first && last.cpu == 0) // the first look: it is not known how busy it is
     last.cpu.reset();
-  if (round == round_)
-    ++round_;
-  round = round_;
-  std::erase_if(domains_, [&](auto& y) { return y.second.round + 1 < round_; });
+  if (sample == sample_)
+    ++sample_;
+  sample = sample_;
+  std::erase_if(domains_, [&](auto& y) { return y.second.sample + 1 < sample_; });
 }
 
 std::vector<usage> usage_board::all() const {

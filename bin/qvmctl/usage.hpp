@@ -26,8 +26,8 @@ struct usage {
   std::optional<std::int64_t> spare_kib() const;
 };
 
-/// The newest sample of each domain. The stream does not say where a round of samples ends: it is
-/// over when a domain is heard of again. A domain that was not heard of in a whole round runs no
+/// The newest figures of each domain. The stream does not say where a sample of all domains ends:
+/// it is over when a domain is heard of again. A domain that a whole sample did not name runs no
 /// more.
 class usage_board {
 public:
@@ -38,11 +38,11 @@ public:
 private:
   struct heard {
     usage last;
-    std::uint64_t round = 0;
+    std::uint64_t sample = 0;
   };
 
   std::map<std::string, heard, std::less<>> domains_;
-  std::uint64_t round_ = 1;
+  std::uint64_t sample_ = 1;
 };
 
 } // namespace qubes::ctl

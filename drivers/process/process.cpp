@@ -57,7 +57,7 @@ struct stream {
 
 private:
   bool drain(std::array<char, 8192>& room) {
-    for (auto rounds = 0; rounds < 8; ++rounds) {
+    for (auto parts = 0; parts < 8; ++parts) {
       auto got = ::read(ours.get(), room.data(), room.size());
       if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
         return false;

@@ -122,7 +122,7 @@ private:
 };
 
 /// What other threads ask of the server's thread.
-struct errand {
+struct server_command {
   enum class kind : std::uint8_t { send, drop, stop_accepting, probe } what;
   connection_id to = 0;
   std::string bytes;
@@ -152,12 +152,12 @@ public:
     if (here_ == this)
       reply(to, std::move(bytes), last);
     else
-      post({errand::kind::send, to, std::move(bytes), last});
+      post({server_command::kind::send, to, std::move(bytes), last});
   }
 
   void drop(connection_id whom) override {
     if (here_ != this)
-      post({errand::kind::drop, whom, {}, false});
+      post({server_command::kind::drop, whom, {}, false});
     else if (auto* found = table_.find(whom))
       close(*found);
   }
@@ -175,14 +175,14 @@ public:
       return;
     for (auto& x : listeners_)
       x.refuse();
-    post({errand::kind::stop_accepting, 0, {}, false});
+    post({server_command::kind::stop_accepting, 0, {}, false});
   }
 
   std::size_t connections() const override { return open_; }
 
   std::future<void> probe() override {
     auto heard = std::make_shared<std::promise<void>>();
-    post({errand::kind::probe, 0, {}, false, heard});
+    post({server_command::kind::probe, 0, {}, false, heard});
     return heard->get_future();
   }
 
@@ -197,10 +197,10 @@ private:
   void report_gone();
 
   // -- other threads -------------------------------------------------------------------------
-  void post(errand x);
+  void post(server_command x);
   void wake();
   void obey();
-  void carry_out(errand& x);
+  void carry_out(server_command& x);
 
   // -- listeners -----------------------------------------------------------------------------
   void accept_from(std::size_t index);
@@ -244,7 +244,7 @@ private:
   std::size_t charged_ = 0;                             ///< to all of them
   std::vector<connection_id> gone_;
   std::vector<connection_id> closed_;
-  std::vector<errand> batch_;
+  std::vector<server_command> batch_;
   bool listening_ = true;
   clock::time_point starved_until_;
 
@@ -253,7 +253,7 @@ private:
   std::atomic<bool> stopping_ = false;
 
   std::mutex mutex_;
-  std::vector<errand> errands_;
+  std::vector<server_command> commands_;
   bool woken_ = false;
 
   std::thread thread_;
@@ -373,10 +373,10 @@ void epoll_server::report_gone() {
 
 // -- other threads -----------------------------------------------------------------------------
 
-void epoll_server::post(errand x) {
+void epoll_server::post(server_command x) {
   {
     auto lock = std::lock_guard{mutex_};
-    errands_.push_back(std::move(x));
+    commands_.push_back(std::move(x));
     if (std::exchange(woken_, true))
       return;
   }
@@ -393,7 +393,7 @@ void epoll_server::obey() {
   std::ignore = ::read(wakeup_.get(), &count, sizeof count);
   {
     auto lock = std::lock_guard{mutex_};
-    std::swap(batch_, errands_);
+    std::swap(batch_, commands_);
     woken_ = false;
   }
   for (auto& x : batch_)
@@ -401,12 +401,12 @@ void epoll_server::obey() {
   batch_.clear();
 }
 
-void epoll_server::carry_out(errand& x) {
+void epoll_server::carry_out(server_command& x) {
   switch (x.what) {
-  case errand::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
-  case errand::kind::drop: drop(x.to); break;
-  case errand::kind::stop_accepting: close_listeners(); break;
-  case errand::kind::probe: x.heard->set_value(); break;
+  case server_command::kind::send: reply(x.to, std::move(x.bytes), x.last); break;
+  case server_command::kind::drop: drop(x.to); break;
+  case server_command::kind::stop_accepting: close_listeners(); break;
+  case server_command::kind::probe: x.heard->set_value(); break;
   }
 }
 

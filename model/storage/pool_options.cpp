@@ -78,7 +78,7 @@ outcome<std::string> parse_switch(std::string_view text) {
 }
 
 /// What every pool but one of kernels is asked to say (spec/storage.md §3).
-outcome<void> settle_common(const pool_driver& driver, pool& x) {
+outcome<void> complete_common_options(const pool_driver& driver, pool& x) {
   for (auto name : {"revisions_to_keep", "ephemeral_volatile"})
     if (driver.has_option(name)) {
       auto value = parse_option(driver, name, x.attribute(name));
@@ -140,8 +140,8 @@ outcome<pool> parse_pool(std::string_view driver, std::string_view payload) {
   result.attributes.emplace_back("driver", result.driver);
   if (auto whole = check_whole(*row, result); !whole)
     return tl::unexpected{std::move(whole.error())};
-  if (auto settled = settle_common(*row, result); !settled)
-    return tl::unexpected{std::move(settled.error())};
+  if (auto completed = complete_common_options(*row, result); !completed)
+    return tl::unexpected{std::move(completed.error())};
   if (row->has_option("dir_path") && !result.attribute("dir_path").starts_with('/'))
     return fail(errc::storage,
                 fmt::format("{} is no absolute path", quoted(result.attribute("dir_path"))));

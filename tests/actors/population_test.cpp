@@ -361,7 +361,7 @@ TEST_F(population, who_gets_a_name_the_moment_it_is_free_keeps_its_disks) {
   again.label = "red";
   again.creator = "dom0";
   auto got_it = 0;
-  for (auto round = 0; round < 200; ++round) {
+  for (auto pass = 0; pass < 200; ++pass) {
     ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
     auto removal = sim.send("fresh", ask::remove{});
     auto ticket = sim.send("", ask::create{again});

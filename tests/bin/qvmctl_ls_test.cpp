@@ -225,9 +225,9 @@ TEST_F(qvmctl_ls_watches, and_is_whole_as_json) {
 }
 
 TEST_F(qvmctl_ls_watches, on_a_terminal_by_drawing_over_itself) {
-  auto rounds = std::atomic<int>{0};
+  auto passes = std::atomic<int>{0};
   serve([&](auto& x) {
-    if (x.method == "qvmd.Overview" && rounds++ == 1) { // the second listing is the last
+    if (x.method == "qvmd.Overview" && passes++ == 1) { // the second listing is the last
       world(x);
       return world.end();
     }

@@ -20,7 +20,7 @@ using fields = std::vector<std::pair<std::string, std::string>>;
 
 struct qvmctl_top : qvmctl {
   /// What the stream tells, round after round; each after the one before was shown.
-  std::vector<std::vector<std::pair<std::string, fields>>> rounds;
+  std::vector<std::vector<std::pair<std::string, fields>>> told;
   std::vector<json> domains = small_host("Running");
   gate looks; ///< of qvmctl at the daemon, once a sample
 
@@ -59,9 +59,9 @@ struct qvmctl_top : qvmctl {
   void tell(const call& x) {
     x.event("", "connection-established");
     auto shown = 0;
-    for (auto& round : rounds) {
+    for (auto& once : told) {
       ASSERT_TRUE(looks.wait_for(shown++));
-      for (auto& [name, what] : round)
+      for (auto& [name, what] : once)
         x.event(name, "vm-stats", what);
     }
     x.hold();
@@ -86,8 +86,8 @@ struct qvmctl_top : qvmctl {
 };
 
 TEST_F(qvmctl_top, as_json_is_a_sample_a_line) {
-  rounds = {{{"work", use(0, 400)}, {"mail", use(0, 300)}},
-            {{"work", use(10, 400, 250)}, {"mail", use(70, 300)}}};
+  told = {{{"work", use(0, 400)}, {"mail", use(0, 300)}},
+          {{"work", use(10, 400, 250)}, {"mail", use(70, 300)}}};
   auto all = samples({"-n", "2"});
   ASSERT_THAT(all, SizeIs(2));
   EXPECT_TRUE(all[0]["domains"][0]["cpu"].is_null());
@@ -106,7 +106,7 @@ TEST_F(qvmctl_top, as_json_is_a_sample_a_line) {
 }
 
 TEST_F(qvmctl_top, is_one_stream_and_looks_at_pools_now_and_then) {
-  rounds = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
+  told = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
   samples({"--count", "2"});
   auto asked = daemon->requests();
   EXPECT_EQ(std::ranges::count(asked, "admin.vm.Stats dom0"), 1);
@@ -115,26 +115,26 @@ TEST_F(qvmctl_top, is_one_stream_and_looks_at_pools_now_and_then) {
 }
 
 TEST_F(qvmctl_top, has_the_busiest_first) {
-  rounds = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
+  told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
   EXPECT_THAT(names(samples({"-n", "1"})[0]), ElementsAre("dom0", "work", "mail"));
 }
 
 TEST_F(qvmctl_top, sorts_by_memory_the_other_way_round) {
-  rounds = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
+  told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
   EXPECT_THAT(names(samples({"-n", "1", "--sort", "memory", "--reverse"})[0]),
               ElementsAre("mail", "work", "dom0"));
 }
 
 TEST_F(qvmctl_top, shows_whom_words_name) {
-  rounds = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
+  told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
   EXPECT_THAT(names(samples({"-n", "1", "--sort", "name", "wo*,mail"})[0]),
               ElementsAre("mail", "work"));
 }
 
 TEST_F(qvmctl_top, forgets_who_runs_no_more) {
-  rounds = {{{"mail", use(1, 300)}, {"work", use(1, 400)}},
-            {{"work", use(2, 400)}},
-            {{"work", use(3, 400)}}};
+  told = {{{"mail", use(1, 300)}, {"work", use(1, 400)}},
+          {{"work", use(2, 400)}},
+          {{"work", use(3, 400)}}};
   auto all = samples({"-n", "3"});
   ASSERT_THAT(all, SizeIs(3));
   EXPECT_THAT(names(all[0]), ElementsAre("mail", "work"));
@@ -142,7 +142,7 @@ TEST_F(qvmctl_top, forgets_who_runs_no_more) {
 }
 
 TEST_F(qvmctl_top, in_a_pipe_follows_with_the_next_page) {
-  rounds = {{{"work", use(1, 400, 250)}}};
+  told = {{{"work", use(1, 400, 250)}}};
   auto x = ctl({"top", "-n", "1"});
   EXPECT_EQ(x.code, 0) << x.err;
   EXPECT_THAT(x.out, AllOf(HasSubstr("pools       fast 94 % of 1.0 GiB\n"),
@@ -153,7 +153,7 @@ TEST_F(qvmctl_top, in_a_pipe_follows_with_the_next_page) {
 }
 
 TEST_F(qvmctl_top, as_csv_has_its_headings_once) {
-  rounds = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
+  told = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
   auto lines = lines_of(ctl({"top", "-n", "2", "-f", "csv"}).out);
   ASSERT_THAT(lines, SizeIs(3));
   EXPECT_EQ(lines[0], "time,name,state,cpu,vcpus,cpu_time,memory,most,used,spare,swap,stub_cpu");
@@ -161,7 +161,7 @@ TEST_F(qvmctl_top, as_csv_has_its_headings_once) {
 }
 
 TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
-  rounds = {{{"work", use(42, 400)}}};
+  told = {{{"work", use(42, 400)}}};
   auto x = ctl_on_terminal({"top", "-n", "1"}, {{"NO_COLOR", "1"}});
   EXPECT_EQ(x.code, 0) << x.out;
   auto cleared = x.out.rfind("\x1b[J");

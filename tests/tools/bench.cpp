@@ -83,7 +83,7 @@ void measure_get(bench& b) {
   samples bare;
   samples ours;
   samples ratio;
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     auto x = per_second(echo_socket, next);
     auto y = per_second(b.socket(), next);
     bare.add(x);
@@ -132,7 +132,7 @@ void replace_bare(const fs::path& file, const std::string& bytes) {
 
 void measure_set(bench& b) {
   samples rate;
-  for (unsigned i = 0; i < b.o.rounds; ++i)
+  for (unsigned i = 0; i < b.o.passes; ++i)
     rate.add(per_second(b.socket(), [&](std::size_t thread, std::size_t turn) {
       return set_request(b, thread, turn);
     }));
@@ -144,7 +144,7 @@ void measure_set(bench& b) {
   auto file = fs::path{b.daemon.store()}.parent_path() / "bare";
   samples ours;
   samples bare;
-  for (std::size_t i = 0; i < std::size_t{40} * b.o.rounds; ++i) {
+  for (std::size_t i = 0; i < std::size_t{40} * b.o.passes; ++i) {
     ours.add(timed([&] { must_be_ok(call(b.socket(), set_request(b, 0, i))); }));
     bare.add(timed([&] { replace_bare(file, bytes); }));
   }
@@ -218,7 +218,7 @@ void measure_create(bench& b) {
   samples ours;
   samples bare;
   auto place = fs::path{b.daemon.store()}.parent_path() / "bare";
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     fs::create_directory(place);
     std::string bytes(fs::file_size(b.daemon.store()), 'x');
     bare.add(create_all([&](unsigned n) {
@@ -245,7 +245,7 @@ void measure_create(bench& b) {
 void measure_reads_while_starting(bench& b) {
   diskless d{b.o};
   samples times;
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     std::atomic<bool> over = false;
     auto reader = std::async(std::launch::async, [&] {
       samples mine;
@@ -313,7 +313,7 @@ void measure_beside_vandals(bench& b) {
   };
   samples alone;
   samples beside;
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     read(alone);
     stage on{b.daemon, b.names};
     std::vector<descriptor> silent(idle_connections);
@@ -335,7 +335,7 @@ void measure_start(bench& b) {
   diskless d{b.o};
   samples ours;
   samples bare;
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     ours.add(timed([&] {
       d.order_all("admin.vm.Start", "", started_and_stopped);
       d.order_all("admin.vm.Shutdown", "wait", started_and_stopped);
@@ -351,7 +351,7 @@ void measure_start(bench& b) {
 
 void measure_ready(bench& b) {
   samples times;
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     if (i > 0)
       b.daemon.stop();
     times.add(b.daemon.start());
@@ -375,7 +375,7 @@ void measure_idle(bench& b) {
 void measure_command(bench& b, std::string what, std::vector<std::string> words, double limit) {
   words.insert(words.begin(), b.o.ctl);
   samples times;
-  for (unsigned i = 0; i < 4 * b.o.rounds; ++i) {
+  for (unsigned i = 0; i < 4 * b.o.passes; ++i) {
     int status = 0;
     times.add(timed([&] { status = child{words, ""}.wait(); }));
     if (status != 0)
@@ -474,7 +474,7 @@ int main(int argc, char** argv) {
   app.add_option("--qvmd", o.program, "the daemon")->capture_default_str();
   app.add_option("--qvmctl", o.ctl, "the client")->capture_default_str();
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
-  app.add_option("--rounds", o.rounds, "how often each figure is taken")->capture_default_str();
+  app.add_option("--rounds", o.passes, "how often each figure is taken")->capture_default_str();
   app.add_option("--only", o.only, "measure only these; idle, set, ... as they are announced");
   app.add_flag("--strict", o.strict, "fail when a limit is missed");
   CLI11_PARSE(app, argc, argv);

@@ -17,7 +17,7 @@ struct options {
   std::string program = sibling("qvmd");
   std::string ctl = sibling("qvmctl");
   unsigned domains = 1000;
-  unsigned rounds = 5;
+  unsigned passes = 5;
   std::vector<std::string> only;
   bool strict = false;
 };

@@ -34,9 +34,9 @@ actors::world_ptr make_world(const std::filesystem::path& place) {
 
 /// Microseconds a request takes, the median of some rounds of many.
 double measure(actors::request_handler& handler, const std::vector<std::string>& requests) {
-  constexpr auto rounds = 31;
+  constexpr auto passes = 31;
   auto times = tools::samples{};
-  for (auto round = 0; round < rounds; ++round) {
+  for (auto pass = 0; pass < passes; ++pass) {
     auto took = tools::timed([&] {
       for (auto& x : requests)
         handler.serve(1, api::socket::admin, {}, x);

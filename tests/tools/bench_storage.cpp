@@ -192,7 +192,7 @@ void measure_start_on_reflink(bench& b) {
     auto top = open_or_throw(on.path(), O_RDONLY | O_DIRECTORY);
     ::syncfs(top.get());
   };
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     flush_file_system();
     auto x = clone_bare(stage, on.path() / "bare");
     flush_file_system();
@@ -207,7 +207,7 @@ void measure_start_on_reflink(bench& b) {
                        fmt::format("{:.0f} ms", ours.median()),
                        fmt::format("{:.0f} ms bare FICLONE", bare.median()),
                        fmt::format("{:.2f}", ratio.median()), "<= 1.3", ratio.median() <= 1.3});
-  b.at_most(fmt::format("RSS growth over {} such rounds", b.o.rounds), grown / 1024, 3, "MB", 1);
+  b.at_most(fmt::format("RSS growth over {} such rounds", b.o.passes), grown / 1024, 3, "MB", 1);
   stage.daemon.reset();
 }
 
@@ -228,7 +228,7 @@ void measure_sparse_clone(bench& b) {
   samples sparse;
   samples dense;
   samples bytes;
-  for (unsigned i = 0; i < b.o.rounds; ++i) {
+  for (unsigned i = 0; i < b.o.passes; ++i) {
     dense.add(stage.clone_private(names[1], names[2]));
     auto before = written_by(stage.daemon->pid());
     sparse.add(stage.clone_private(names[0], names[3]));
@@ -282,7 +282,7 @@ void measure_copy_rate(bench& b) {
     for (auto& x : more)
       fs::remove(x);
   };
-  for (unsigned i = 0; i < b.o.rounds + 1; ++i) {
+  for (unsigned i = 0; i < b.o.passes + 1; ++i) {
     warm_up();
     auto x = rate(timed([&] {
       copy(plain);

@@ -187,7 +187,7 @@ void count_population(stage& on) {
 }
 
 void halt_all(stage& on) {
-  for (int round = 0; round < 3; ++round)
+  for (int pass = 0; pass < 3; ++pass)
     for (const auto& [name, x] : list(on))
       if (x.up())
         on.ask({"admin.vm.Kill", "", name, ""});

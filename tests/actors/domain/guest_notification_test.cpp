@@ -601,13 +601,13 @@ TEST_F(disks, that_two_order_at_once_go_to_one) {
   start("app0");
   start("app1");
   plug_in("sda");
-  for (auto round = 0; round < 40; ++round) {
+  for (auto pass = 0; pass < 40; ++pass) {
     auto what = ask::attach_device{"block", "sys-net1+sda"};
     auto tickets = std::pair{sim.send("app0", what), sim.send("app1", what)};
     sim.run();
     auto& one = *sim.answer_to(tickets.first);
     auto& other = *sim.answer_to(tickets.second);
-    ASSERT_NE(one.has_value(), other.has_value()) << round;
+    ASSERT_NE(one.has_value(), other.has_value()) << pass;
     EXPECT_EQ((one ? other : one).error().code, errc::device_already_attached);
     detach(one ? "app0" : "app1", "sda");
   }
@@ -618,12 +618,12 @@ TEST_F(disks, that_two_starts_need_at_once_go_to_one) {
   assign("app1", "sda", "required");
   start("sys-net1");
   plug_in("sda");
-  for (auto round = 0; round < 20; ++round) {
+  for (auto pass = 0; pass < 20; ++pass) {
     auto tickets = std::pair{sim.send("app0", ask::start{}), sim.send("app1", ask::start{})};
     sim.run();
     auto& one = *sim.answer_to(tickets.first);
     auto& other = *sim.answer_to(tickets.second);
-    ASSERT_NE(one.has_value(), other.has_value()) << round;
+    ASSERT_NE(one.has_value(), other.has_value()) << pass;
     EXPECT_THAT((one ? other : one).error().text, HasSubstr("is attached to 'app"));
     ASSERT_TRUE(sim.ask(one ? "app0" : "app1", ask::kill{}));
     sim.run_until_idle();

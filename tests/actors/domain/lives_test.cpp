@@ -362,8 +362,8 @@ TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
 
 /// Its file is read again while a change of it has prepared the boot and waits for the disk.
 TEST_P(lives, start_with_the_host_as_the_record_says_whatever_came_between) {
-  for (auto round = 0; round < 20; ++round) {
-    auto wanted = round % 2 == 0;
+  for (auto pass = 0; pass < 20; ++pass) {
+    auto wanted = pass % 2 == 0;
     auto change = sim.send("app0", ask::set_property{"autostart", wanted ? "True" : "False"});
     for (auto left = sim.chance()() % 40; left > 0 && sim.step(); --left) {
     }

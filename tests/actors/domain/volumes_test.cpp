@@ -223,7 +223,7 @@ TEST_P(volumes_of_a_domain, do_not_grow_inside_where_nobody_hears_of_it) {
 
 TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_other) {
   ASSERT_TRUE(start("app0"));
-  for (auto round = 0; round < 10; ++round) {
+  for (auto pass = 0; pass < 10; ++pass) {
     sim.lanes().hold("varlibqubes:");
     auto killed = sim.send("app0", ask::kill{});
     sim.run_until_idle();

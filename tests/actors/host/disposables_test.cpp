@@ -552,7 +552,7 @@ TEST(disposables_storm, end_with_the_right_number_from_any_seed) {
     auto sim = simulation{seed, host_with_dvm("3")};
     auto tickets = std::vector<std::uint64_t>{};
     sim.send("", ask::preload{"dvm"});
-    for (auto round = 0; round < 3; ++round) {
+    for (auto pass = 0; pass < 3; ++pass) {
       sim.pass(4s);
       for (auto i = 0; i < 2; ++i)
         tickets.push_back(ask_for_one(sim));

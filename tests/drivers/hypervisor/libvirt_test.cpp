@@ -444,9 +444,9 @@ TEST_F(libvirt_behind_a_daemon, a_life_with_its_events_in_order) {
 }
 
 TEST_F(libvirt_behind_a_daemon, a_killed_daemon_is_told_once_and_the_connection_comes_back) {
-  for (auto round = std::size_t{1}; round <= 2; ++round) {
+  for (auto pass = std::size_t{1}; pass <= 2; ++pass) {
     daemon->kill();
-    ASSERT_TRUE(crowd.until_lost(round));
+    ASSERT_TRUE(crowd.until_lost(pass));
     EXPECT_THAT(crowd.lost().back(), HasSubstr(uri()));
     expect_lost_everywhere();
     EXPECT_THAT(host->connect().error(), refusal(errc::hypervisor, uri()));
@@ -455,7 +455,7 @@ TEST_F(libvirt_behind_a_daemon, a_killed_daemon_is_told_once_and_the_connection_
     ASSERT_TRUE(host->create(work, xml({})));
     crowd.until({"work", guest_event::started}); // it listens again
     EXPECT_EQ(host->list()->size(), 2U);
-    EXPECT_EQ(crowd.lost().size(), round);
+    EXPECT_EQ(crowd.lost().size(), pass);
   }
 }
 
@@ -504,7 +504,7 @@ TEST_F(libvirt_behind_a_daemon, fifty_lives_at_once_over_the_wire) {
   auto live = [&](unsigned n) {
     auto uuid = numbered_uuid(n);
     auto text = xml({.uuid = uuid, .name = "vm" + std::to_string(n)});
-    for (auto round = 0; round < 4; ++round)
+    for (auto pass = 0; pass < 4; ++pass)
       failures += host->create(uuid, text) && host->suspend(uuid) && host->resume(uuid)
                           && host->inspect(uuid) && host->list() && host->destroy(uuid)
                       ? 0

@@ -259,7 +259,7 @@ TEST(process, runs_in_many_threads_at_once) {
   auto threads = std::vector<std::thread>{};
   for (auto i = 0; i < 8; ++i)
     threads.emplace_back([&, i] {
-      for (auto round = 0; round < 5; ++round) {
+      for (auto pass = 0; pass < 5; ++pass) {
         auto ended = shell("echo " + std::to_string(i));
         right += ended && ended->output == std::to_string(i) + "\n";
       }
