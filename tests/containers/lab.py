@@ -1,4 +1,5 @@
-"""A host with real containers: a private libvirtd with LXC, and root file systems of busybox.
+"""A host with real containers: a private libvirtd with LXC, and root file systems of busybox; what hosts
+with other real guests share with it.
 
 Everything runs in mount, network and process namespaces of its own (`enter`), so that bridges, mounts and
 guests end with the test and are nobody else's.
@@ -39,13 +40,14 @@ while :; do sleep 1 & wait $!; done
 BY_FIFO = "mkdir -p /run; mknod /run/initctl p; (dd bs=384 count=1 </run/initctl >/dev/null 2>&1; kill -TERM 1) &"
 
 
-def missing():
-    """What the machine lacks, in words; "" for nothing."""
+def missing_of_any(driver, *programs):
+    """What the machine lacks for guests of a driver of libvirt's and for programs, each with its package,
+    in words; "" for nothing."""
     if os.geteuid() != 0:
         return "root"
     for path, package in ((LIBVIRTD, "libvirt-daemon"), (BUSYBOX, "busybox-static"),
-                          (f"{PLUGINS}/libvirt_driver_lxc.so", "libvirt-daemon-driver-lxc"),
-                          ("/usr/sbin/mkfs.ext4", "e2fsprogs"), ("/usr/sbin/ip", "iproute2")):
+                          (f"{PLUGINS}/libvirt_driver_{driver}.so", f"libvirt-daemon-driver-{driver}"),
+                          ("/usr/sbin/ip", "iproute2"), *programs):
         if not os.path.exists(path):
             return package
     for command, what in ((["true"], "the right to make namespaces"),
@@ -53,6 +55,13 @@ def missing():
         if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", *command],
                           capture_output=True, check=False).returncode:
             return what
+    return ""
+
+
+def missing():
+    """What the machine lacks for containers, in words; "" for nothing."""
+    if lacking := missing_of_any("lxc", ("/usr/sbin/mkfs.ext4", "e2fsprogs")):
+        return lacking
     if not memory_file("x"):
         return "control groups that limit memory"
     if not os.path.exists("/dev/loop-control"):
@@ -63,11 +72,25 @@ def missing():
 def enter():
     """Runs this program again, in namespaces of its own; comes back there."""
     if os.environ.get(INSIDE):
+        bury_others()
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return
     os.environ[INSIDE] = "1"
     os.execvp("unshare", ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc",
                           "--kill-child", "--propagation", "private", sys.executable, *sys.argv])
+
+
+def bury_others():
+    """The first process takes orphans in: libvirt waits for the end of those that it makes. Goes on in a
+    process of its own."""
+    worker = os.fork()
+    if worker == 0:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker's business
+    while True:
+        pid, status = os.wait()
+        if pid == worker:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xff)
 
 
 def mount(*words):
@@ -92,10 +115,32 @@ def groups():
             for path in glob.glob(f"{CGROUPS}/{own}machine{below}")]
 
 
-class Libvirtd:
-    """LXC alone: other drivers want what a test machine does not have."""
+QEMU_CONF = """stdio_handler = "file"
+security_driver = "none"
+user = "root"
+group = "root"
+remember_owner = 0
+namespaces = []
+cgroup_controllers = []
+"""
 
-    def __init__(self):
+
+def know_account(name, folder):
+    """In this namespace there is such a user and group, whom a package that is not needed would make."""
+    for kind, line in (("passwd", f"{name}:x:64055:64055::/nonexistent:/usr/sbin/nologin\n"),
+                       ("group", f"{name}:x:64055:\n")):
+        with open(f"/etc/{kind}", encoding="utf-8") as file:
+            known = file.read()
+        if f"\n{name}:" not in known:
+            with open(f"{folder}/{kind}", "w", encoding="utf-8") as file:
+                file.write(known + line)
+            mount("--bind", f"{folder}/{kind}", f"/etc/{kind}")
+
+
+class Libvirtd:
+    """One driver alone: others want what a test machine does not have."""
+
+    def __init__(self, driver="lxc"):
         self.top = tempfile.mkdtemp(prefix="containers-")
         self.alone = os.open(LIBVIRTD, os.O_RDONLY)  # locked by each run: others' things are not removed
         fcntl.flock(self.alone, fcntl.LOCK_SH)
@@ -105,7 +150,7 @@ class Libvirtd:
             mount("-t", "tmpfs", "tmpfs", "/run/dbus")
         for path in ("etc", "drivers", "run", "keep", "lib", "cache", "log"):
             os.makedirs(f"{self.top}/{path}")
-        shutil.copy(f"{PLUGINS}/libvirt_driver_lxc.so", f"{self.top}/drivers")
+        shutil.copy(f"{PLUGINS}/libvirt_driver_{driver}.so", f"{self.top}/drivers")
         subprocess.run(["umount", "/sys/fs/cgroup/unified"], stderr=subprocess.DEVNULL, check=False)
         for own, place in (("drivers", PLUGINS), ("etc", "/etc/libvirt"), ("keep", "/run/libvirt"),
                            ("lib", "/var/lib/libvirt"), ("cache", "/var/cache/libvirt"),
@@ -118,8 +163,11 @@ class Libvirtd:
             file.write(f'unix_sock_dir = "{self.top}/run"\nunix_sock_rw_perms = "0700"\n'
                        'auth_unix_rw = "none"\nauth_unix_ro = "none"\n'
                        f'log_outputs = "3:file:{self.top}/libvirtd.log"\n')
+        with open(f"{self.top}/etc/qemu.conf", "w", encoding="utf-8") as file:
+            file.write(QEMU_CONF)
+        know_account("libvirt-qemu", self.top)  # libvirt looks for it before it reads whom to take
         self.socket = f"{self.top}/run/libvirt-sock"
-        self.uri = f"lxc:///system?socket={self.socket}"
+        self.uri = f"{driver}:///system?socket={self.socket}"
         self.process = None
 
     def start(self):
@@ -246,6 +294,24 @@ def memory_limit(domain, xid):
     with open(memory_file(f"machine/lxc-{xid}-{domain}.libvirt-lxc"), encoding="ascii") as file:
         text = file.read().strip()
     return None if text == "max" else int(text)
+
+
+@contextlib.contextmanager
+def disk_of_dom0(host, mib=8):
+    """A block device that dom0 offers; its port and its image."""
+    image = f"{host.top}/disk-of-dom0.img"
+    with open(image, "wb") as file:
+        file.truncate(mib << 20)
+    device = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True,
+                            check=True).stdout.strip()
+    port = os.path.basename(device)
+    try:
+        host.plug("dom0", port, size=str(mib << 20))
+        eventually("dom0 offers it",
+                   lambda: port in host.ok("admin.vm.device.block.Available", "dom0"))
+        yield port, image
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def read_file(image, path):

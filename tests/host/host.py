@@ -21,13 +21,13 @@ PCI = ("0000:00:1f.6", "0000:00:14.0", "0000:00:02.0")
 class Folder:
     """The files of a host, and what its programs find in their environment.
 
-    edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; qubesdb: entries by
-    domain; qrexec_client: its program runs services, by default none does; a text that begins with #!
+    edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; hypervisor: its URI, of
+    libvirt's test driver by default; qubesdb: entries by domain; qrexec_client: its program runs services, by default none does; a text that begins with #!
     is one; rpc_multiplexer: the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
     manifest.tsv."""
 
     def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
-                 packages=(), rpc_multiplexer=""):
+                 packages=(), rpc_multiplexer="", hypervisor=""):
         self.top = tempfile.mkdtemp(prefix=prefix)
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
@@ -35,14 +35,15 @@ class Folder:
         if qrexec_client.startswith("#!"):
             qrexec_client = self._program("qrexec-client", qrexec_client)
         self._make(edit, toml, qubesdb or {}, (qrexec_client, rpc_multiplexer),
-                   manager and f"{self.top}/{manager}")
+                   manager and f"{self.top}/{manager}",
+                   hypervisor or f"test://{self.top}/node.xml")
         for package in packages:
             self.write(f"python/python3.13/site-packages/{package}/__init__.py", "")
         self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
                         QUBESDB_SEED=f"{self.top}/qubesdb.json",
                         QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
 
-    def _make(self, edit, toml, qubesdb, services, manager):
+    def _make(self, edit, toml, qubesdb, services, manager, hypervisor):
         for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
                        "sys/bus/pci/devices"):
             os.makedirs(f"{self.top}/{folder}")
@@ -77,7 +78,7 @@ legacy_policy = "{self.top}/etc/legacy-policy"
 callbacks = "{self.top}/callbacks.json"
 
 [hypervisor]
-uri = "test://{self.top}/node.xml"
+uri = "{hypervisor}"
 
 [programs]
 qubesdb_daemon = "{HERE}/qubesdb-daemon"
