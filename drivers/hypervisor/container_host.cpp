@@ -90,6 +90,13 @@ outcome<void> real_container_host::prepare_file_system(const std::string& volume
     return {};
   if (make && is_blank(*head))
     return make_file_system(volume, path);
+  if (auto table = partitions_of(*head); !table.empty())
+    return fail(errc::storage,
+                fmt::format("the {} volume, {}, has partitions ({}), and a container runs from a "
+                            "volume that is one file system",
+                            volume, path, table),
+                "copy the partition with the file system into a volume of a template of its own "
+                "('losetup --partscan' shows it), or choose another virt_mode");
   return fail(errc::storage,
               fmt::format("the {} volume, {}, is no file system, and a container has nothing else "
                           "to run from",

@@ -30,13 +30,48 @@ constexpr std::array marks{
     mark{"erofs", 1024, "\xE2\xE1\xF5\xE0"sv},
 };
 
+/// The second place is that of a disk with sectors of 4096 bytes.
+constexpr std::array partition_marks{
+    mark{"GPT", 512, "EFI PART"sv},
+    mark{"GPT", 4096, "EFI PART"sv},
+};
+constexpr auto boot_record = mark{"MBR", 510, "\x55\xAA"sv};
+
+bool has(std::string_view head, const mark& x) {
+  return head.size() >= x.at + x.bytes.size() && head.substr(x.at, x.bytes.size()) == x.bytes;
+}
+
+template <class Marks>
+std::string_view first_of(std::string_view head, const Marks& of) {
+  auto found = std::ranges::find_if(of, [&](const mark& x) { return has(head, x); });
+  return found == of.end() ? std::string_view{} : found->name;
+}
+
+/// Four entries, of which one or more are used; each is one to boot from or not. A boot record
+/// without partitions has a program there.
+bool lists_partitions(std::string_view boot_record) {
+  constexpr auto table = std::size_t{446};
+  constexpr auto entry = std::size_t{16};
+  constexpr auto type = std::size_t{4};
+  auto used = 0;
+  for (auto at = table; at < table + 4 * entry; at += entry) {
+    if (boot_record[at] != '\0' && boot_record[at] != '\x80')
+      return false;
+    used += boot_record[at + type] != '\0' ? 1 : 0;
+  }
+  return used > 0;
+}
+
 } // namespace
 
 std::string_view file_system_of(std::string_view head) noexcept {
-  for (auto& x : marks)
-    if (head.size() >= x.at + x.bytes.size() && head.substr(x.at, x.bytes.size()) == x.bytes)
-      return x.name;
-  return {};
+  return first_of(head, marks);
+}
+
+std::string_view partitions_of(std::string_view head) noexcept {
+  if (auto table = first_of(head, partition_marks); !table.empty())
+    return table;
+  return has(head, boot_record) && lists_partitions(head) ? boot_record.name : std::string_view{};
 }
 
 bool is_blank(std::string_view head) noexcept {

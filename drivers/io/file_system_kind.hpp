@@ -1,4 +1,4 @@
-// Which file system an image or a block device begins with.
+// Which file system an image or a block device begins with, or which table of partitions.
 #pragma once
 
 #include "model/base/error.hpp"
@@ -14,6 +14,10 @@ inline constexpr std::size_t file_system_head = 128U << 10;
 
 /// "ext4", "xfs", "btrfs", "squashfs", "erofs"; "" for what is none of them.
 std::string_view file_system_of(std::string_view head) noexcept;
+
+/// "GPT" or "MBR", the table of partitions that it has; "" for none. A file system may have what
+/// looks like one.
+std::string_view partitions_of(std::string_view head) noexcept;
 
 /// Nothing but zeroes.
 bool is_blank(std::string_view head) noexcept;

@@ -58,6 +58,22 @@ TEST(file_system_kind, is_told_by_the_beginning) {
   EXPECT_FALSE(is_blank(with(file_system_head - 1, "x")));
 }
 
+TEST(file_system_kind, a_table_of_partitions_is_told_from_a_program_that_boots) {
+  using namespace std::string_view_literals;
+  auto record = [](std::string_view entry) {
+    auto head = with(510, "\x55\xAA"sv);
+    return head.replace(446, entry.size(), entry);
+  };
+  EXPECT_EQ(partitions_of(with(512, "EFI PART")), "GPT");
+  EXPECT_EQ(partitions_of(with(4096, "EFI PART")), "GPT") << "sectors of 4096 bytes";
+  EXPECT_EQ(partitions_of(record("\x80\1\1\0\x83"sv)), "MBR");
+  EXPECT_EQ(partitions_of(record("\0\1\1\0\x0c"sv)), "MBR");
+  EXPECT_EQ(partitions_of(record("\0\0\0\0\0"sv)), "") << "no entry is used";
+  EXPECT_EQ(partitions_of(record("\xfa\x31\xc0\x8e\xd8"sv)), "") << "a program";
+  EXPECT_EQ(partitions_of(with(446, "\0\1\1\0\x83"sv)), "") << "no mark at its end";
+  EXPECT_EQ(partitions_of("EFI PART"), "");
+}
+
 TEST(container_process, is_signalled_once_it_listens) {
   auto directory = tests::own_directory{};
   for (auto x : {"there", "go"})
@@ -212,6 +228,15 @@ TEST_F(prepared, what_is_no_file_system_is_refused_and_stays_as_it_is) {
     EXPECT_THAT(done.error().message(), HasSubstr("without partitions"));
   }
   EXPECT_EQ(read_head(image)->substr(0, 8), "precious");
+  make(8 << 20, with(512, "EFI PART"));
+  for (auto may_make : {false, true}) {
+    auto done = host->prepare_file_system("root", image, may_make);
+    ASSERT_FALSE(done);
+    EXPECT_EQ(done.error().code, errc::storage);
+    EXPECT_THAT(done.error().text, HasSubstr(image + ", has partitions (GPT)"));
+    EXPECT_THAT(done.error().hint, HasSubstr("choose another virt_mode"));
+  }
+  EXPECT_EQ(*read_head(image), with(512, "EFI PART"));
   make(8 << 20);
   EXPECT_FALSE(host->prepare_file_system("root", image, false)) << "a root is not made";
   EXPECT_FALSE(host->prepare_file_system("root", place / "none", true));
