@@ -3,6 +3,7 @@
 #include "drivers/hypervisor/begin_limit.hpp"
 #include "drivers/hypervisor/container_watch.hpp"
 #include "drivers/hypervisor/kvm.hpp"
+#include "drivers/hypervisor/libvirt_diagnosis.hpp"
 #include "drivers/hypervisor/libvirt_events.hpp"
 #include "drivers/hypervisor/libvirt_session.hpp"
 #include "drivers/hypervisor/libxl_log.hpp"
@@ -244,7 +245,7 @@ private:
     return on_active(traffic::guest, verb, uuid, call, power_management::yes);
   }
 
-  /// "cannot WHAT: WHY", unless it is the connection that died.
+  /// "cannot WHAT: WHY" with its remedy, unless it is the connection that died.
   error refusal(const lease& link, errc code, std::string_view what, const complaint& why);
   outcome<guest> describe(const lease& link, virDomainPtr domain);
 
@@ -474,7 +475,7 @@ outcome<lease> libvirt_hypervisor::borrow(traffic purpose) {
 error libvirt_hypervisor::refusal(const lease& link, errc code, std::string_view what,
                                   const complaint& why) {
   if (virConnectIsAlive(link.get()) == 1)
-    return {code, fmt::format("cannot {}: {}", what, why.text), ""};
+    return explained(code, what, why.text);
   lose(*link.whole(), fmt::format("the connection to '{}' is lost: {}", options_.uri, why.text));
   return lost_error();
 }
