@@ -9,6 +9,7 @@
 #include "drivers/hypervisor/libxl_log.hpp"
 #include "drivers/io/quiet_thread.hpp"
 #include "drivers/process/container_process.hpp"
+#include "model/base/literal.hpp"
 #include "model/xml/libvirt_xml.hpp"
 #include "model/xml/overlay.hpp"
 
@@ -108,9 +109,10 @@ std::string naming(std::string_view verb, const domain_handle& domain, std::stri
 struct domain_xml {
   std::string name = "?";
   std::string text;
+  std::string init = ""; ///< of a container
 };
 
-/// Reads the name and takes out what this driver's parser refuses. Text that is not XML stays as
+/// Reads names and takes out what this driver's parser refuses. Text that is not XML stays as
 /// it is: libvirt says best what is wrong with it.
 domain_xml fit(const std::string& xml, const driver_row& driver) {
   auto document = pugi::xml_document{};
@@ -118,13 +120,23 @@ domain_xml fit(const std::string& xml, const driver_row& driver) {
     return {.text = xml};
   auto domain = document.child("domain");
   auto name = std::string{domain.child_value("name")};
+  auto init = std::string{domain.child("os").child_value("init")};
   auto graphics = domain.child("devices").find_child_by_attribute("graphics", "type", "qubes");
   if (driver.qubes_graphics || !graphics)
-    return {std::move(name), xml};
+    return {std::move(name), xml, std::move(init)};
   graphics.parent().remove_child(graphics);
   auto out = std::ostringstream{};
   document.save(out, "", pugi::format_raw);
-  return {std::move(name), out.str()};
+  return {std::move(name), out.str(), std::move(init)};
+}
+
+error does_not_begin(const domain_xml& x) {
+  return {errc::hypervisor,
+          fmt::format("cannot start domain '{}': its first process, {}, cannot be run, or ended at "
+                      "once",
+                      x.name, model::quoted(x.init)),
+          "its feature container.init names a program of its root volume that may be executed and "
+          "goes on; without it is /sbin/init"};
 }
 
 // -- the hypervisor --------------------------------------------------------------------------
@@ -251,6 +263,7 @@ private:
 
   error lost_error() const { return lost_connection(options_.uri); }
 
+  int start(virDomainPtr domain);
   void watch(const std::string& uuid, std::int32_t controller);
   void end_unnoticed(const std::string& uuid, std::int32_t controller);
 
@@ -629,10 +642,7 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
     return tl::unexpected{refusal(*link, errc::hypervisor, naming("define", form.name), why)};
   }
   auto told = call_logs{*this, builds_, form.name};
-  // Two containers at once would be given the same loop device, and one of them fails.
-  auto turn = driver().tells_init ? std::unique_lock{starting_} : std::unique_lock<std::mutex>{};
-  auto flags = can().paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
-  if (virDomainCreateWithFlags(domain.get(), static_cast<unsigned>(flags)) < 0) {
+  if (start(domain.get()) < 0) {
     auto why = complaint::last();
     if (!known)
       virDomainUndefine(domain.get());
@@ -642,11 +652,26 @@ outcome<std::int32_t> libvirt_hypervisor::create(const std::string& uuid, const 
   // Not every driver tells the number that the guest has got.
   auto living = domain_handle{virDomainLookupByUUIDString(link->get(), uuid.c_str())};
   auto id = living ? virDomainGetID(living.get()) : static_cast<unsigned>(-1);
-  if (id == static_cast<unsigned>(-1))
+  auto ended = id == static_cast<unsigned>(-1);
+  auto number = static_cast<std::int32_t>(id);
+  if (living && driver().tells_init && (ended || !await_program(number))) {
+    virDomainDestroy(domain.get()); // libvirt may not have noticed
+    if (!known)
+      virDomainUndefine(domain.get());
+    return tl::unexpected{does_not_begin(form)};
+  }
+  if (ended)
     return tl::unexpected{
         refusal(*link, errc::hypervisor, naming("start", form.name), {0, "it ended at once"})};
-  watch(uuid, static_cast<std::int32_t>(id));
-  return static_cast<std::int32_t>(id);
+  watch(uuid, number);
+  return number;
+}
+
+/// Two containers at once would be given the same loop device, and one of them fails.
+int libvirt_hypervisor::start(virDomainPtr domain) {
+  auto turn = driver().tells_init ? std::unique_lock{starting_} : std::unique_lock<std::mutex>{};
+  auto flags = can().paused_start ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
+  return virDomainCreateWithFlags(domain, static_cast<unsigned>(flags));
 }
 
 void libvirt_hypervisor::watch(const std::string& uuid, std::int32_t controller) {

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <pugixml.hpp>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,8 +19,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace qubes::drivers {
@@ -82,27 +85,67 @@ bool listens_to(pid_t first, int signal) {
   return false;
 }
 
+/// Refers to the first process whatever becomes of its number; to none where there is none.
+struct first {
+  explicit first(std::int32_t controller)
+      : pid(first_process(controller)),
+        handle(pid == 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {
+    if (handle && first_process(controller) != pid) // by now the number may be another's
+      handle = {};
+  }
+
+  bool ended_within(std::chrono::milliseconds time) const {
+    auto ended = pollfd{handle.get(), POLLIN, 0};
+    return ::poll(&ended, 1, static_cast<int>(time.count())) > 0;
+  }
+
+  pid_t pid;
+  unique_fd handle;
+};
+
+using file_id = std::pair<dev_t, ino_t>;
+
+/// Nothing for a process that has ended.
+std::optional<file_id> program_of(pid_t process) {
+  struct stat found = {};
+  if (::stat(fmt::format("/proc/{}/exe", process).c_str(), &found) != 0)
+    return {};
+  return file_id{found.st_dev, found.st_ino};
+}
+
 } // namespace
 
+outcome<void> await_program(std::int32_t controller, std::chrono::milliseconds patience) {
+  auto process = first{controller};
+  auto libvirts = program_of(controller);
+  auto until = std::chrono::steady_clock::now() + patience;
+  while (process.handle && libvirts) {
+    auto own = program_of(process.pid);
+    if ((own && own != libvirts) || std::chrono::steady_clock::now() >= until)
+      return {};
+    if (process.ended_within(std::chrono::milliseconds{1}))
+      break;
+  }
+  return fail(errc::vm_not_started, std::string{gone});
+}
+
 outcome<void> signal_to_end(std::int32_t controller, std::chrono::milliseconds patience) {
-  auto first = first_process(controller);
-  auto process = unique_fd{first == 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, first, 0))};
-  // By now the number may be another process's.
-  if (!process || first_process(controller) != first)
+  auto process = first{controller};
+  if (!process.handle)
     return fail(errc::vm_not_started, std::string{gone});
   auto until = std::chrono::steady_clock::now() + patience;
-  auto signal = signal_of_end(first);
-  while (!listens_to(first, signal)) {
+  auto signal = signal_of_end(process.pid);
+  while (!listens_to(process.pid, signal)) {
     if (std::chrono::steady_clock::now() >= until)
       return fail(errc::hypervisor,
                   fmt::format("its first process does not listen to signal {} ({})", signal,
                               signal == SIGTERM ? "SIGTERM" : "SIGRTMIN+4"));
-    auto ended = pollfd{process.get(), POLLIN, 0};
-    if (::poll(&ended, 1, 20) > 0)
+    if (process.ended_within(std::chrono::milliseconds{20}))
       return {};
-    signal = signal_of_end(first);
+    signal = signal_of_end(process.pid);
   }
-  if (::syscall(SYS_pidfd_send_signal, process.get(), signal, nullptr, 0) < 0 && errno != ESRCH)
+  if (::syscall(SYS_pidfd_send_signal, process.handle.get(), signal, nullptr, 0) < 0
+      && errno != ESRCH)
     return fail(errc::hypervisor,
                 fmt::format("its first process cannot be signalled: {}", reason()));
   return {};

@@ -1,6 +1,6 @@
-// What libvirt leaves to others in a running container: its interfaces that are plugged in later,
-// and how its first process is told to end. `controller` is libvirt's number of the container, a
-// process whose child is the container's first one.
+// What libvirt leaves to others in a running container: whether its first process runs at all, its
+// interfaces that are plugged in later, and how its first process is told to end. `controller` is
+// libvirt's number of the container, a process whose child is the container's first one.
 #pragma once
 
 #include "model/base/error.hpp"
@@ -10,6 +10,12 @@
 #include <string>
 
 namespace qubes::drivers {
+
+/// libvirt takes a container for started before its first process is a program of the container's
+/// own. Waits up to `patience` for that; `vm_not_started` when the process has ended instead, by
+/// itself or because its program cannot be run.
+model::outcome<void> await_program(std::int32_t controller,
+                                   std::chrono::milliseconds patience = std::chrono::seconds{10});
 
 /// Whether the first process may be told to end by a FIFO; else it is by a signal.
 bool listens_to_fifo(std::int32_t controller);

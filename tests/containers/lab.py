@@ -18,8 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{HERE}/../field")
 sys.dont_write_bytecode = True
 
-import fixture  # noqa: E402  the path comes first
-from fixture import Host, eventually, wrong  # noqa: E402
+from fixture import Host, eventually, wrong  # noqa: E402  the path comes first
 
 LIBVIRTD = "/usr/sbin/libvirtd"
 PLUGINS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
@@ -197,8 +196,9 @@ class Libvirtd:
         shutil.rmtree(self.top, ignore_errors=True)
 
 
-def make_root(image, without_init=False):
-    """A root file system of busybox, as an image without partitions."""
+def make_root(image, without_init=False, programs=None):
+    """A root file system of busybox, as an image without partitions. programs: others by name, each a mode
+    and a text."""
     with tempfile.TemporaryDirectory() as root:
         for path in ("bin", "sbin", "dev", "proc", "sys", "rw", "run", "tmp", "etc"):
             os.makedirs(f"{root}/{path}")
@@ -210,6 +210,10 @@ def make_root(image, without_init=False):
                 with open(f"{root}/sbin/{name}", "w", encoding="utf-8") as file:
                     file.write(INIT % more)
                 os.chmod(f"{root}/sbin/{name}", 0o755)
+        for name, (mode, text) in (programs or {}).items():
+            with open(f"{root}/{name}", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(f"{root}/{name}", mode)
         with open(image, "wb") as file:
             file.truncate(32 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, image], check=True)
@@ -294,6 +298,13 @@ def memory_limit(domain, xid):
     with open(memory_file(f"machine/lxc-{xid}-{domain}.libvirt-lxc"), encoding="ascii") as file:
         text = file.read().strip()
     return None if text == "max" else int(text)
+
+
+def loops_below(folder):
+    """Loop devices whose files are there."""
+    found = subprocess.run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"],
+                           capture_output=True, text=True, check=True).stdout
+    return [line.split()[0] for line in found.splitlines() if f" {folder}/" in line]
 
 
 @contextlib.contextmanager

@@ -21,11 +21,13 @@
 
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -72,6 +74,36 @@ TEST(file_system_kind, a_table_of_partitions_is_told_from_a_program_that_boots) 
   EXPECT_EQ(partitions_of(record("\xfa\x31\xc0\x8e\xd8"sv)), "") << "a program";
   EXPECT_EQ(partitions_of(with(446, "\0\1\1\0\x83"sv)), "") << "no mark at its end";
   EXPECT_EQ(partitions_of("EFI PART"), "");
+}
+
+/// What is said of a child of ours that does `next` when it is let go.
+model::outcome<void> await_program_of(void (*next)()) {
+  auto gate = std::array{-1, -1};
+  EXPECT_EQ(::pipe2(gate.data(), O_CLOEXEC), 0);
+  auto child = ::fork();
+  if (child == 0) {
+    auto byte = char{};
+    ::close(gate[1]);
+    std::ignore = ::read(gate[0], &byte, 1);
+    next();
+    ::_exit(127);
+  }
+  ::close(gate[0]);
+  auto said = std::async(std::launch::async, [] { return await_program(::getpid()); });
+  ::close(gate[1]);
+  auto result = said.get();
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  return result;
+}
+
+TEST(container_process, runs_when_it_has_become_a_program_of_its_own) {
+  auto runs = await_program_of([] { ::execl("/bin/sleep", "sleep", "100", nullptr); });
+  EXPECT_TRUE(runs) << runs.error().text;
+  auto lacks = await_program_of([] { ::execl("/nowhere/init", "init", nullptr); });
+  ASSERT_FALSE(lacks);
+  EXPECT_EQ(lacks.error().code, errc::vm_not_started);
+  EXPECT_FALSE(await_program(::getpid())) << "there is no process";
 }
 
 TEST(container_process, is_signalled_once_it_listens) {
