@@ -40,6 +40,7 @@ void add_scsi_place(pugi::xml_node disk, std::string_view name) {
        {"unit", std::to_string(number_of(name))}});
 }
 
+/// Guests name disks in the order in which they come. The serial number is what it is called here.
 void add_disk(pugi::xml_node to, const disk& x) {
   auto is_device = x.path.starts_with("/dev/");
   auto cdrom = x.devtype == "cdrom";
@@ -52,6 +53,7 @@ void add_disk(pugi::xml_node to, const disk& x) {
   add(node, "target", {{"dev", name}, {"bus", by_scsi ? "scsi" : "virtio"}});
   if (x.readonly || cdrom)
     add(node, "readonly");
+  add(node, "serial", {}, x.front_end);
   if (by_scsi)
     add_scsi_place(node, name);
 }
@@ -146,6 +148,11 @@ void add_channels(pugi::xml_node to) {
   add(channel, "target", {{"type", "virtio"}, {"name", agent_channel}});
 }
 
+/// How a guest whose kernel fails can tell.
+void add_panic(pugi::xml_node to) {
+  add(to, "panic", {{"model", "isa"}});
+}
+
 class qemu_renderer final : public renderer {
 public:
   outcome<std::string> domain(const machine& x) const override {
@@ -176,6 +183,7 @@ public:
     for (auto& pci : x.required_pci)
       add_pci(devices, pci);
     add_channels(devices);
+    add_panic(devices);
     return written(document);
   }
 

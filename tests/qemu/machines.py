@@ -19,7 +19,7 @@ from fixture import PATIENCE, Host, eventually, wrong  # noqa: E402
 
 KERNEL = "6.1.75-1"  # the host's default
 MEMORY = "128"  # MiB
-ANSWER = re.compile(r"(?P<text>(?s:.*?))^guest: (?P<number>\d+) (?P<status>\d+)\n", re.M)
+ANSWER = re.compile(r"(?P<text>(?s:.*?))\nguest: (?P<number>\d+) (?P<status>\d+)\n")
 
 
 def missing():
@@ -56,7 +56,7 @@ class MachineHost(Host):
         for name, value in (("memory", MEMORY), ("maxmem", "0"), ("vcpus", "1"), ("netvm", netvm),
                             ("provides_network", str(provides))):
             self.ok("admin.vm.property.Set", domain, name, value)
-        words = ["quiet", "panic=-1", "tsc=unstable", "random.trust_cpu=on",
+        words = ["quiet", "tsc=unstable", "random.trust_cpu=on",
                  f"address={self.address(domain)}"]
         if netvm:
             words.append(f"gateway={self.address(netvm)}")

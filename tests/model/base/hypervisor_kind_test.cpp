@@ -362,18 +362,25 @@ TEST_F(qemu, has_ports_for_eight_devices_more_than_it_begins_with) {
 TEST_F(qemu, takes_disks_by_virtio_and_by_scsi_what_that_has_not) {
   EXPECT_EQ(qubes::tests::canonical(disk(block({}), "xvdi")), qubes::tests::canonical(R"(
     <disk type="block" device="disk"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
-      <target dev="vdi" bus="virtio"/></disk>)"));
+      <target dev="vdi" bus="virtio"/><serial>xvdi</serial></disk>)"));
   EXPECT_EQ(qubes::tests::canonical(disk(block({{"devtype", "cdrom"}}), "xvdi")),
             qubes::tests::canonical(R"(
     <disk type="block" device="cdrom"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
-      <target dev="vdi" bus="scsi"/><readonly/>
+      <target dev="vdi" bus="scsi"/><readonly/><serial>xvdi</serial>
       <address type="drive" controller="0" bus="0" target="1" unit="8"/></disk>)"));
   EXPECT_EQ(qubes::tests::canonical(disk(block({{"frontend-dev", "sda"}}), "sda")),
             qubes::tests::canonical(R"(
     <disk type="block" device="disk"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
-      <target dev="sda" bus="scsi"/>
+      <target dev="sda" bus="scsi"/><serial>sda</serial>
       <address type="drive" controller="0" bus="0" target="0" unit="0"/></disk>)"));
   EXPECT_THAT(disk(block({{"devtype", "cdrom"}}), "xvdaa"), HasSubstr("unit=\"26\""));
+}
+
+TEST_F(qemu, can_tell_that_its_kernel_failed) {
+  auto text = xml::render(xml::gather(view, (*this)["work"]));
+  ASSERT_TRUE(text) << text.error().message();
+  EXPECT_THAT(*text, HasSubstr(R"(<panic model="isa" />)"));
+  EXPECT_THAT(*text, HasSubstr("<on_crash>destroy</on_crash>"));
 }
 
 TEST_F(qemu, what_it_has_is_known_by_the_names_of_everywhere) {
