@@ -37,6 +37,11 @@ constexpr std::array refusals{
             "processors", "property vcpus"},
     refused{"Guest agent is not responding: QEMU guest agent is not connected", "agent",
             "qemu-guest-agent"},
+    refused{"internal error: No more available PCI slots", "eight devices", "detach one"},
+    refused{"internal error: guest failed to start: Failure in libvirt_lxc startup: Failed to "
+            "mount device /dev/loop0 to /run/libvirt/lxc/work.root as squashfs3: No such device",
+            "its volumes", "driver"},
+    refused{"An error occurred, but the cause is unknown", "told no reason", "property memory"},
     refused{"internal error: guest failed to start: Failure in libvirt_lxc startup: cannot find "
             "init path '/sbin/init' relative to container root: No such file or directory",
             "its root volume", "container.init"},
