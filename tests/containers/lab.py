@@ -225,8 +225,12 @@ class ContainerHost(Host):
     def __init__(self, libvirtd, *, root=make_root):
         super().__init__(start=False,
                          toml=f'[hypervisor.containers]\nuri = "{libvirtd.uri}"\n')
-        root(f"{self.state}/vm-templates/debian-12/root.img")
-        self.start()
+        try:
+            root(f"{self.state}/vm-templates/debian-12/root.img")
+            self.start()
+        except BaseException:
+            self.end()
+            raise
 
     def create(self, *names):
         for name in names:

@@ -41,11 +41,15 @@ class MachineHost(Host):
     """A host whose domains of the template debian-12 have a kernel that boots."""
 
     def __init__(self, libvirtd):
-        super().__init__(start=False, hypervisor=libvirtd.uri)
         self.consoles = {}
-        subprocess.run([f"{HERE}/make-guest", CACHE, f"{self.state}/vm-kernels/{KERNEL}"],
-                       check=True)
-        self.start()
+        super().__init__(start=False, hypervisor=libvirtd.uri)
+        try:
+            subprocess.run([f"{HERE}/make-guest", CACHE, f"{self.state}/vm-kernels/{KERNEL}"],
+                           check=True)
+            self.start()
+        except BaseException:
+            self.end()
+            raise
 
     def create(self, *names):
         for name in names:
@@ -98,7 +102,7 @@ class MachineHost(Host):
             self.consoles.pop(domain)[1].close()
 
     def end(self):
-        for domain in list(getattr(self, "consoles", {})):
+        for domain in list(self.consoles):
             self.leave(domain)
         for pid in processes().values():
             with contextlib.suppress(ProcessLookupError):
