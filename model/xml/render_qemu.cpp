@@ -40,7 +40,8 @@ void add_scsi_place(pugi::xml_node disk, std::string_view name) {
        {"unit", std::to_string(number_of(name))}});
 }
 
-/// Guests name disks in the order in which they come. The serial number is what it is called here.
+/// Guests name disks in the order in which they come. The serial number of a disk is its name in
+/// dom0.
 void add_disk(pugi::xml_node to, const disk& x) {
   auto is_device = x.path.starts_with("/dev/");
   auto cdrom = x.devtype == "cdrom";
@@ -148,7 +149,7 @@ void add_channels(pugi::xml_node to) {
   add(channel, "target", {{"type", "virtio"}, {"name", agent_channel}});
 }
 
-/// How a guest whose kernel fails can tell.
+/// A guest whose kernel fails tells so by this device.
 void add_panic(pugi::xml_node to) {
   add(to, "panic", {{"model", "isa"}});
 }

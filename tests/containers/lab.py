@@ -71,7 +71,7 @@ def missing():
 def enter():
     """Runs this program again, in namespaces of its own; comes back there."""
     if os.environ.get(INSIDE):
-        bury_others()
+        reap_orphans()
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return
     os.environ[INSIDE] = "1"
@@ -79,13 +79,13 @@ def enter():
                           "--kill-child", "--propagation", "private", sys.executable, *sys.argv])
 
 
-def bury_others():
-    """The first process takes orphans in: libvirt waits for the end of those that it makes. Goes on in a
-    process of its own."""
+def reap_orphans():
+    """The first process of a namespace is the parent of orphans, and libvirt waits until each QEMU that it
+    tried is reaped. The caller goes on in a child."""
     worker = os.fork()
     if worker == 0:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker ends by it
     while True:
         pid, status = os.wait()
         if pid == worker:
@@ -125,7 +125,7 @@ cgroup_controllers = []
 
 
 def know_account(name, folder):
-    """In this namespace there is such a user and group, whom a package that is not needed would make."""
+    """Makes a user and a group known in this namespace, where the package that has them is not installed."""
     for kind, line in (("passwd", f"{name}:x:64055:64055::/nonexistent:/usr/sbin/nologin\n"),
                        ("group", f"{name}:x:64055:\n")):
         with open(f"/etc/{kind}", encoding="utf-8") as file:
@@ -164,7 +164,7 @@ class Libvirtd:
                        f'log_outputs = "3:file:{self.top}/libvirtd.log"\n')
         with open(f"{self.top}/etc/qemu.conf", "w", encoding="utf-8") as file:
             file.write(QEMU_CONF)
-        know_account("libvirt-qemu", self.top)  # libvirt looks for it before it reads whom to take
+        know_account("libvirt-qemu", self.top)  # libvirt wants it even where qemu.conf names another
         self.socket = f"{self.top}/run/libvirt-sock"
         self.uri = f"{driver}:///system?socket={self.socket}"
         self.process = None

@@ -55,8 +55,8 @@ class MachineHost(Host):
         for name in names:
             self.ok("admin.vm.Create.AppVM", "dom0", "debian-12", f"name={name} label=red")
 
-    def settle(self, domain, netvm="", provides=False):
-        """Makes it small, and tells it by its kernel line what its interfaces are."""
+    def configure(self, domain, netvm="", provides=False):
+        """Makes a domain small; the kernel line tells its guest what its addresses and interfaces are."""
         for name, value in (("memory", MEMORY), ("maxmem", "0"), ("vcpus", "1"), ("netvm", netvm),
                             ("provides_network", str(provides))):
             self.ok("admin.vm.property.Set", domain, name, value)
@@ -82,28 +82,28 @@ class MachineHost(Host):
         return self._console(domain).ask(script)
 
     def tell(self, domain, script):
-        """What a shell in the guest does not come back from."""
+        """Gives a shell in the guest a line that it does not come back from."""
         self._console(domain).send(script)
 
     def _console(self, domain):
         life = self.ok("admin.vm.property.Get", domain, "xid")
         if self.consoles.get(domain, (None, None))[0] != life:
-            self.leave(domain)
+            self.close_console(domain)
             self.consoles[domain] = life, Console(self.ok("admin.vm.Console", domain).strip())
         return self.consoles[domain][1]
 
     def up(self, *domains):
-        """Their first processes have come to their loops."""
+        """Waits until the first processes of guests carry out commands."""
         for domain in domains:
             self.inside(domain, "true")
 
-    def leave(self, domain):
+    def close_console(self, domain):
         if domain in self.consoles:
             self.consoles.pop(domain)[1].close()
 
     def end(self):
         for domain in list(self.consoles):
-            self.leave(domain)
+            self.close_console(domain)
         for pid in processes().values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
