@@ -266,12 +266,13 @@ class ContainerHost(Host):
 def controllers():
     """Processes that libvirt has beside each container, by its name."""
     found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in sorted(int(x) for x in os.listdir("/proc") if x.isdigit()):
         with contextlib.suppress(OSError):
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = file.read().decode(errors="replace").split("\0")
             if words[0].endswith("libvirt_lxc"):
-                found[words[words.index("--name") + 1]] = int(pid)
+                # The first process of a container, its child, looks the same until it runs its program.
+                found.setdefault(words[words.index("--name") + 1], pid)
     return found
 
 
