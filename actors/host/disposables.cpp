@@ -360,30 +360,32 @@ void disposables_state::shrink(const std::string& base, const std::string& who) 
             });
 }
 
+/// From here on an end of the disposable is seen as that of any that waits.
 void disposables_state::hold(const std::string& base, const std::string& who) {
   if (!is(who, stage::making))
     return;
   ask(who, ask::pause{}, [this, base, who](const auto& held) {
     if (!held)
       return given_up(base, who, held.error().text);
+    if (!become(who, stage::ready))
+      return;
     commit(
         [this, who](const model::view& v) {
           auto* x = v.system.find(who);
-          return x && is(who, stage::making) && model::is_preload(v, *x) ? plan_preload_ready(v, *x)
-                                                                         : model::plan{};
+          return x && is(who, stage::ready) && model::is_preload(v, *x) ? plan_preload_ready(v, *x)
+                                                                        : model::plan{};
         },
         [this, base, who](bool done) {
           if (!done)
             return given_up(base, who, "it could not be recorded");
-          if (become(who, stage::ready))
-            retries_[base].pause = {};
+          retries_[base].pause = {};
         });
   });
 }
 
 void disposables_state::given_up(const std::string& base, const std::string& who,
                                  const std::string& why) {
-  if (!who.empty() && !is(who, stage::making))
+  if (!who.empty() && !is(who, stage::making) && !is(who, stage::ready))
     return; // the disposable is going already
   log(spdlog::level::warn, {.domain = base, .method = {}},
       fmt::format("preloading {} failed: {}", who.empty() ? "a disposable" : who, why));

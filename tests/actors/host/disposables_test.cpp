@@ -460,6 +460,28 @@ TEST(disposables_races, one_that_nobody_wants_any_more_is_not_made_again) {
   EXPECT_EQ(attempts, before);
 }
 
+TEST(disposables_races, one_that_is_shut_down_once_it_is_paused_makes_room_for_another) {
+  for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
+    auto sim = simulation{seed, host_with_dvm("1")};
+    sim.send("", ask::preload{"dvm"});
+    auto paused = [&] {
+      auto all = listed(sim);
+      return !all.empty() && sim.state_of(all[0]) == power::paused;
+    };
+    for (auto i = 0; i < 20000 && !paused(); ++i)
+      sim.step();
+    ASSERT_TRUE(paused()) << seed;
+    auto ticket = sim.send(listed(sim)[0], ask::shutdown{.wait = true});
+    for (auto i = 0; i < 20000 && !sim.answer_to(ticket); ++i)
+      sim.step();
+    ASSERT_TRUE(sim.answer_to(ticket)) << seed;
+    sim.send("", ask::preload{"dvm"});
+    sim.pass(5s);
+    EXPECT_EQ(ready_ones(sim), 1) << seed;
+    expect_no_strays(sim, seed);
+  }
+}
+
 TEST(disposables_races, memory_that_was_short_is_asked_for_again) {
   auto sim = simulation{1, host_with_dvm("2")};
   sim.memory().free = 0;
