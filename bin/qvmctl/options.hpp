@@ -107,7 +107,11 @@ struct command_line {
   std::string user;
   std::string sort;
   std::vector<std::string> states;
-  std::string netvm;
+  std::vector<std::string> only_classes;
+  std::vector<std::string> only_labels;
+  std::vector<std::string> only_templates;
+  std::vector<std::string> only_netvms;
+  texts only_tags;
   std::string passphrase_file;
   texts renames;
   std::string profiles;
