@@ -73,6 +73,7 @@ constexpr std::array option_table{
   option_row{opt_count,    'n',  "--count",    "COUNT",      "end after so many samples",                                   &command_line::count},
   option_row{opt_watch,    '\0', "--watch",    "",           "follow what happens until an interrupt",                      &command_line::watch},
   option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},
+  option_row{opt_via,      '\0', "--via",      "ROUTE",      "socket or qrexec (default: qrexec where there is no socket)", &command_line::via},
   option_row{opt_help,     'h',  "--help",     "",           "explain the command",                                         &command_line::help},
   option_row{opt_version,  '\0', "--version",  "",           "print the version",                                           &command_line::version},
   option_row{opt_markdown, '\0', "--markdown", "",           "",                                                            &command_line::markdown},

@@ -100,6 +100,11 @@ expected<void> copy_bytes(session& s, const std::string& what, int from,
     done += got;
     shown.at(done);
   }
+  auto more = char{};
+  if (::read(from, &more, 1) > 0)
+    return tl::unexpected{failure{
+        trouble::refused, "",
+        fmt::format("'{}' has more than the {} bytes that it must have", from_path, size), ""}};
   return {};
 }
 
@@ -242,7 +247,7 @@ exit_code run_volume_import(session& s) {
                                          size_text(bytes(*facts, "usage"))));
       !sure)
     return report(s, sure.error());
-  auto into = volume_import::begin(s.daemon.socket(), volume->domain, volume->volume,
+  auto into = volume_import::begin(s.daemon.way(), volume->domain, volume->volume,
                                    static_cast<std::uint64_t>(size));
   if (!into)
     return report(s, into.error());
