@@ -218,6 +218,11 @@ void client::subscribe(const request& what, on_event each, on_end end) {
   connections_.back()->each = std::move(each);
 }
 
+void client::attend(std::function<int()> descriptor, on_tick readable) {
+  attended_ = std::move(descriptor);
+  readable_ = std::move(readable);
+}
+
 bool client::run(const std::function<bool()>& done, std::optional<time_point> deadline,
                  milliseconds tick, const on_tick& each_tick) {
   auto next_tick = steady_clock::now();
@@ -401,11 +406,16 @@ void client::serve(milliseconds at_most) {
     polled.push_back({x->socket(), interest, 0});
     whose.push_back(x.get());
   }
+  const auto attended = attended_ ? attended_() : -1;
+  if (attended >= 0)
+    polled.push_back({attended, POLLIN, 0});
   auto left =
       changed ? milliseconds{0} : std::chrono::ceil<milliseconds>(until - steady_clock::now());
   ::poll(polled.data(), polled.size(),
          static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000)));
-  for (auto i = std::size_t{0}; i < polled.size(); ++i) {
+  if (attended >= 0 && polled.back().revents != 0)
+    readable_();
+  for (auto i = std::size_t{0}; i < whose.size(); ++i) {
     if (whose[i]->over || polled[i].revents == 0)
       continue;
     if (whose[i]->writing())

@@ -91,6 +91,9 @@ public:
   /// A stream of events until either side ends it.
   void subscribe(const request& what, on_event each, on_end end);
 
+  /// Looks at another descriptor as well, whenever it serves; -1 is none for now.
+  void attend(std::function<int()> descriptor, on_tick readable);
+
   /// Serves the connections until `done` says so (true) or the deadline passes (false).
   bool run(const std::function<bool()>& done, std::optional<time_point> deadline = {},
            milliseconds tick = milliseconds{0}, const on_tick& each_tick = {});
@@ -113,6 +116,8 @@ private:
 
   route way_;
   std::vector<std::unique_ptr<connection>> connections_;
+  std::function<int()> attended_;
+  on_tick readable_;
   int brief_calls_ = 0; ///< of qrexec's program, under way
   int long_calls_ = 0;
 };
