@@ -27,6 +27,7 @@ public:
   void carry_out(const ask::import_volume& x, const reply& to);
   void carry_out(const ask::begin_import& x, const reply& to);
   void carry_out(const ask::end_import& x, const reply& to);
+  void carry_out(const ask::begin_export& x, const reply& to);
 
   /// Their volumes are about to go.
   void break_off_copies();
