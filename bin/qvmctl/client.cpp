@@ -312,6 +312,8 @@ void client::read(connection& x) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
       break;
     if (n <= 0) { // a reset connection tells no more than a closed one
+      if (x.each)
+        parse_events(x);
       auto rest = std::move(x.in);
       if (x.service && !x.answered)
         return end(x, tl::unexpected{x.service->silence()});

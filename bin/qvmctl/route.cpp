@@ -20,6 +20,13 @@ std::string named_by(const char* variable) {
 
 } // namespace
 
+route internal_door(route way) {
+  auto& socket = way.socket;
+  if (auto at = socket.rfind("qubesd.sock"); at != std::string::npos)
+    socket.replace(at, std::string::npos, "qubesd.internal.sock");
+  return way;
+}
+
 route choose_route(const command_line& line) {
   auto socket = line.socket.empty() ? named_by("QVMCTL_SOCKET") : line.socket;
   auto program = named_by("QVMCTL_QREXEC_CLIENT_VM");

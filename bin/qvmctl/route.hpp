@@ -13,6 +13,9 @@ struct route {
   bool by_qrexec() const noexcept { return !qrexec.empty(); }
 };
 
+/// The door for what only dom0 may do, beside that of the Admin API.
+route internal_door(route way);
+
 struct command_line;
 
 /// What the command line says, else the environment, else what is there: qrexec where there is

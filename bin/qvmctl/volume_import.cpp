@@ -26,14 +26,6 @@ failure cannot(std::string_view what, const std::string& path) {
 
 // -- in dom0 ------------------------------------------------------------------------------------
 
-/// Imports have a door of their own.
-route door_beside(route way) {
-  auto& socket = way.socket;
-  if (auto at = socket.rfind("qubesd.sock"); at != std::string::npos)
-    socket.replace(at, std::string::npos, "qubesd.internal.sock");
-  return way;
-}
-
 bool is_zero(std::string_view data) {
   return data.find_first_not_of('\0') == std::string_view::npos;
 }
@@ -41,7 +33,7 @@ bool is_zero(std::string_view data) {
 class import_by_door final : public volume_import {
 public:
   import_by_door(const route& way, std::string domain, std::string volume)
-      : daemon_(door_beside(way)), domain_(std::move(domain)), volume_(std::move(volume)) {}
+      : daemon_(internal_door(way)), domain_(std::move(domain)), volume_(std::move(volume)) {}
 
   ~import_by_door() override { give_up("the import was given up"); }
 
