@@ -24,7 +24,7 @@ constexpr std::array exit_code_table{
 // clang-format off
 const std::array topic_table{
   topic{"domains", "How domains are named",
-        "DOMAIN is the name of a domain, or uuid: and its uuid. Where a command changes something, it may as well be several names with commas between, or a glob: 'sys-*', 'disp*', '[pw]*'. Globs never mean dom0. DOMAIN... takes any number of them.\n\n"
+        "DOMAIN is the name of a domain, or uuid: and its uuid. Where a command changes something, or shows settings, it may as well be several names with commas between, or a glob: 'sys-*', 'disp*', '[pw]*'. Globs never mean dom0. DOMAIN... takes any number of them.\n\n"
         "--all is every domain but dom0 that the command fits, and --exclude leaves some out. @host in the place of a domain is the host: its properties are the global ones.\n\n"
         "'none', in any case, is no domain: as the value of a property, as a netvm or template. No domain can be called 'none'; where one is called 'None', that word is refused."},
   topic{"values", "How values are written",

@@ -567,9 +567,9 @@ TEST_F(qvmctl, takes_several_names_with_commas_and_refuses_them_where_one_is_mea
   EXPECT_EQ(ctl({"kill", "work,mail"}).code, 0);
   EXPECT_THAT(daemon->requests(),
               AllOf(Contains("admin.vm.Kill work"), Contains("admin.vm.Kill mail")));
-  auto x = ctl({"get", "work,mail"});
+  auto x = ctl({"why", "work,mail"});
   EXPECT_EQ(x.code, 2);
-  EXPECT_THAT(x.err, HasSubstr("'work,mail' means several domains, and 'get' takes one"));
+  EXPECT_THAT(x.err, HasSubstr("'work,mail' means several domains, and 'why' takes one"));
   EXPECT_THAT(ctl({"start", "work,"}).err, HasSubstr("'' is no domain name"));
 }
 
@@ -811,6 +811,33 @@ TEST_F(qvmctl, shows_one_property_raw) {
   serve(always("default=False type=str  two  blanks "));
   EXPECT_EQ(ctl({"get", "work", "default-user"}).out, " two  blanks \n");
   EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.property.Get+default_user work"));
+}
+
+TEST_F(qvmctl, shows_what_several_domains_have) {
+  serve(host(small_host("Running"), [](auto& x) {
+    auto of_work = x.destination == "work";
+    x.ok(x.method == "admin.vm.property.Get"
+             ? of_work ? "default=True type=int 400" : "default=False type=int 300"
+         : x.method == "admin.vm.tag.List"     ? of_work ? "a\nb\n" : "c\n"
+         : x.method == "admin.vm.feature.List" ? of_work ? "gui\nservice.cups\n" : "service.ntp\n"
+         : x.method == "admin.vm.firewall.Get" ? "action=accept\n"
+                                               : "1");
+  }));
+  auto shown = [&](words args) {
+    args.insert(args.end(), {"-f", "csv"});
+    return ctl(args).out;
+  };
+  EXPECT_EQ(shown({"get", "work,mail", "memory"}),
+            "domain,name,default,value\nwork,memory,yes,400\nmail,memory,no,300\n");
+  EXPECT_EQ(ctl({"get", "work,mail", "memory"}).out, "DOMAIN  NAME    DEFAULT  VALUE\n"
+                                                     "work    memory  yes      400\n"
+                                                     "mail    memory  no       300\n");
+  EXPECT_EQ(shown({"tag", "ls", "work,mail"}), "domain,tag\nwork,a\nwork,b\nmail,c\n");
+  EXPECT_EQ(shown({"feature", "ls", "wor*"}),
+            "domain,name,value\nwork,gui,1\nwork,service.cups,1\n");
+  EXPECT_EQ(shown({"service", "ls", "work,mail"}),
+            "domain,service,on\nwork,cups,yes\nmail,ntp,yes\n");
+  EXPECT_THAT(shown({"firewall", "ls", "wor*"}), StartsWith("domain,no,action"));
 }
 
 TEST_F(qvmctl, knows_the_host_under_two_names) {
