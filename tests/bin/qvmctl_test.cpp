@@ -561,6 +561,21 @@ TEST_F(qvmctl, what_runs_already_is_not_started) {
   EXPECT_EQ(json::parse(ctl({"start", "work", "-f", "json"}).out)[0]["result"], "already");
 }
 
+TEST_F(qvmctl, what_is_down_already_is_not_shut_down) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.destination == "vault" ? x.refuse("QubesVMNotStartedError", "'vault' is powered off")
+                             : x.ok();
+  }));
+  for (auto command : {"shutdown", "kill"}) {
+    auto x = ctl({command, "work", "vault"});
+    EXPECT_EQ(x.code, 0) << x.err;
+    EXPECT_THAT(x.out, HasSubstr("vault: is down already"));
+    auto of_vault = json::parse(ctl({command, "vault", "-f", "json"}).out, nullptr, false);
+    EXPECT_EQ(of_vault[0]["result"], "already");
+  }
+  EXPECT_EQ(ctl({"pause", "vault"}).code, 1);
+}
+
 TEST_F(qvmctl, takes_several_names_with_commas_and_refuses_them_where_one_is_meant) {
   serve(host(small_host("Running")));
   EXPECT_EQ(ctl({"ls", "work,[m,n]a*", "-o", "name", "-f", "csv"}).out, "name\nmail\nwork\n");
