@@ -50,36 +50,42 @@ struct top_sample {
   std::vector<pool_fill> pools{};
 };
 
+enum class unit : std::uint8_t { none, kib, bytes_a_second };
+
 struct top_column {
   std::string_view key;
   char pressed; ///< sorts by it
   bool largest_first;
-  bool kib; ///< a person reads it with a unit
+  unit in; ///< a person reads it with one
   json (*of)(const usage&, const entry*);
 };
 
 constexpr std::array top_columns{
-    top_column{"name", 'n', false, false,
+    top_column{"name", 'n', false, unit::none,
                [](const usage& x, const entry*) { return json(x.name); }},
-    top_column{"state", 's', false, false,
+    top_column{"state", 's', false, unit::none,
                [](const usage&, const entry* who) { return who ? json(who->state) : json{}; }},
-    top_column{"cpu", 'c', true, false,
+    top_column{"cpu", 'c', true, unit::none,
                [](const usage& x, const entry*) { return or_null(x.cpu); }},
-    top_column{"vcpus", 'v', true, false,
+    top_column{"vcpus", 'v', true, unit::none,
                [](const usage& x, const entry*) { return json(x.vcpus); }},
-    top_column{"cpu_time", 't', true, false,
+    top_column{"cpu_time", 't', true, unit::none,
                [](const usage& x, const entry*) { return json(x.cpu_time_ms); }},
-    top_column{"memory", 'm', true, true,
+    top_column{"memory", 'm', true, unit::kib,
                [](const usage& x, const entry*) { return json(x.memory_kib); }},
-    top_column{"most", 'x', true, true,
+    top_column{"most", 'x', true, unit::kib,
                [](const usage& x, const entry*) { return json(x.most_kib); }},
-    top_column{"used", 'u', true, true,
+    top_column{"used", 'u', true, unit::kib,
                [](const usage& x, const entry*) { return or_null(x.used_kib); }},
-    top_column{"spare", 'p', true, true,
+    top_column{"spare", 'p', true, unit::kib,
                [](const usage& x, const entry*) { return or_null(x.spare_kib()); }},
-    top_column{"swap", 'w', true, true,
+    top_column{"swap", 'w', true, unit::kib,
                [](const usage& x, const entry*) { return or_null(x.swap_kib); }},
-    top_column{"stub_cpu", 'b', true, false,
+    top_column{"disk_read", 'd', true, unit::bytes_a_second,
+               [](const usage& x, const entry*) { return or_null(x.disk_read); }},
+    top_column{"disk_written", 'k', true, unit::bytes_a_second,
+               [](const usage& x, const entry*) { return or_null(x.disk_written); }},
+    top_column{"stub_cpu", 'b', true, unit::none,
                [](const usage& x, const entry*) { return or_null(x.stub_cpu); }},
 };
 
@@ -151,9 +157,10 @@ output_table::cell cell_of(const session& s, const top_column& column, const usa
     return {value, style::plain, who ? who->color : ""};
   if (column.key == "state")
     return {value, who ? style_of_state(who->state) : style::plain};
-  if (column.kib && s.as == format::table && value.is_number())
-    return {size_text(value.get<std::int64_t>() * 1024)};
-  return {value};
+  if (column.in == unit::none || s.as != format::table || !value.is_number())
+    return {value};
+  auto number = value.get<std::int64_t>();
+  return {column.in == unit::kib ? size_text(number * 1024) : size_text(number) + "/s"};
 }
 
 output_table table_of(const session& s, const top_sample& x, const std::string& time) {

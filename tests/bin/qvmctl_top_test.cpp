@@ -156,12 +156,32 @@ TEST_F(qvmctl_top, in_a_pipe_follows_with_the_next_page) {
                            HasSubstr("work  Running    1      2"), Not(HasSubstr("\x1b"))));
 }
 
+TEST_F(qvmctl_top, shows_how_much_goes_to_and_from_disks) {
+  auto busy = use(1, 400);
+  busy.emplace_back("disk_read", "3145728");
+  busy.emplace_back("disk_written", "512");
+  rounds = {{{"mail", use(2, 300)}, {"work", busy}}};
+  auto sample = samples({"-n", "1", "--sort", "disk-read"})[0];
+  EXPECT_THAT(names(sample), ElementsAre("work", "mail"));
+  EXPECT_EQ(sample["domains"][0]["disk_written"], 512);
+  EXPECT_TRUE(sample["domains"][1]["disk_read"].is_null());
+}
+
+TEST_F(qvmctl_top, shows_disks_with_units) {
+  auto busy = use(1, 400);
+  busy.emplace_back("disk_read", "3145728");
+  busy.emplace_back("disk_written", "512");
+  rounds = {{{"work", busy}}};
+  EXPECT_THAT(ctl({"top", "-n", "1"}).out, AllOf(HasSubstr("3.0 MiB/s"), HasSubstr("512 B/s")));
+}
+
 TEST_F(qvmctl_top, as_csv_has_its_headings_once) {
   rounds = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
   auto lines = lines_of(ctl({"top", "-n", "2", "-f", "csv"}).out);
   ASSERT_THAT(lines, SizeIs(3));
-  EXPECT_EQ(lines[0], "time,name,state,cpu,vcpus,cpu_time,memory,most,used,spare,swap,stub_cpu");
-  EXPECT_THAT(lines[2], MatchesRegex("[^,]+Z,work,Running,2,2,5000,409600,418816,409600,,,"));
+  EXPECT_EQ(lines[0], "time,name,state,cpu,vcpus,cpu_time,memory,most,used,spare,swap,disk_read,"
+                      "disk_written,stub_cpu");
+  EXPECT_THAT(lines[2], MatchesRegex("[^,]+Z,work,Running,2,2,5000,409600,418816,409600,,,,,"));
 }
 
 TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
