@@ -6,8 +6,8 @@
 
 namespace qubes::ctl {
 
-/// The terminal gives keys at once and does not show them. It is as it was when this is gone, when a
-/// signal ends or stops the program, and while another program is in the foreground. There is one
+/// The terminal gives keys at once and does not show them. It is as it was when this is gone, when
+/// a signal ends or stops the program, and while another program is in the foreground. There is one
 /// at a time.
 class keyboard {
 public:
