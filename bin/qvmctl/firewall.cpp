@@ -4,11 +4,13 @@
 #include "bin/qvmctl/domain_table.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "model/base/literal.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <ctime>
 #include <functional>
 
@@ -151,6 +153,21 @@ std::string host_of(const model::firewall_rule& x) {
 
 } // namespace
 
+namespace {
+
+/// Seconds since 1970 for programs, what is left of them for people.
+json end_of_rule(const session& s, const std::string& expire) {
+  auto at = model::parse_integer(expire);
+  if (!at || s.as != format::table)
+    return expire.empty() ? json{} : json(expire);
+  auto now = std::chrono::duration_cast<std::chrono::seconds>(
+                 std::chrono::system_clock::now().time_since_epoch())
+                 .count();
+  return *at <= now ? json("over") : json("in " + duration(static_cast<double>(*at - now)));
+}
+
+} // namespace
+
 exit_code run_firewall_ls(session& s) {
   auto domains = domain_words(s);
   if (!domains)
@@ -183,7 +200,7 @@ exit_code run_firewall_ls(session& s) {
                           {text_or_null(ports)},
                           {x.icmptype ? json(*x.icmptype) : json{}},
                           {x.dns ? json("dns") : json{}},
-                          {text_or_null(x.expire)},
+                          {end_of_rule(s, x.expire)},
                           {text_or_null(x.comment)}});
     }
   }

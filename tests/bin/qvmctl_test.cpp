@@ -855,6 +855,15 @@ TEST_F(qvmctl, shows_what_several_domains_have) {
   EXPECT_THAT(shown({"firewall", "ls", "wor*"}), StartsWith("domain,no,action"));
 }
 
+TEST_F(qvmctl, says_how_long_a_rule_still_holds) {
+  auto in_two_hours = std::time(nullptr) + 7300;
+  serve(always(fmt::format("action=accept expire={}\naction=drop expire=1000\n", in_two_hours)));
+  EXPECT_THAT(ctl({"firewall", "ls", "work"}).out,
+              AllOf(HasSubstr("in 2 h 1 min"), HasSubstr("over")));
+  EXPECT_THAT(ctl({"firewall", "ls", "work", "-f", "csv"}).out,
+              HasSubstr(fmt::format("{}", in_two_hours)));
+}
+
 TEST_F(qvmctl, knows_the_host_under_two_names) {
   serve(always("default=False type=vm sys-firewall"));
   EXPECT_EQ(ctl({"get", "@host", "default_netvm"}).out, "sys-firewall\n");
