@@ -20,6 +20,12 @@ namespace {
 
 constexpr auto part = std::size_t{1} << 17;
 
+/// The folder that a name is looked for in, also where it has none before it.
+std::string folder_of(const std::string& path) {
+  auto folder = std::filesystem::path{path}.parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
 bool is_zero(std::string_view data) {
   return data.find_first_not_of('\0') == std::string_view::npos;
 }
@@ -42,8 +48,7 @@ expected<void> new_file::create() {
   if (::lstat(path_.c_str(), &about) == 0)
     return tl::unexpected{failure{trouble::refused, "", fmt::format("'{}' is there already", path_),
                                   "name another file"}};
-  auto folder = std::filesystem::path{path_}.parent_path().string();
-  file_.reset(::open(folder.empty() ? "." : folder.c_str(), flags | O_TMPFILE, 0600));
+  file_.reset(::open(folder_of(path_).c_str(), flags | O_TMPFILE, 0600));
   if (!file_ && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
     file_.reset(::open(path_.c_str(), flags | O_CREAT | O_EXCL, 0600));
     named_ = static_cast<bool>(file_);
@@ -113,7 +118,8 @@ expected<void> new_file::keep(std::uint64_t size) {
     return tl::unexpected{cannot("create")};
   stop_.removes("");
   named_ = false; // it stays
-  if (auto synced = drivers::storage::sync_directory_of(path_); !synced)
+  auto placed = folder_of(path_) + "/" + std::filesystem::path{path_}.filename().string();
+  if (auto synced = drivers::storage::sync_directory_of(placed); !synced)
     return tl::unexpected{failure{trouble::refused, "", synced.error().text, synced.error().hint}};
   return {};
 }
