@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 
 namespace qubes {
@@ -11,7 +13,8 @@ namespace qubes {
 /// Long work as its waiters see it: they may break it off, and know that it goes on.
 struct cancellation {
   std::stop_source stop{};
-  std::atomic<std::int64_t> heard_us{0}; ///< when it last got on
+  std::atomic<std::int64_t> heard_us{0};                             ///< when it last got on
+  std::optional<std::stop_callback<std::function<void()>>> at_end{}; ///< of what goes on till then
 };
 using cancellation_ptr = std::shared_ptr<cancellation>;
 

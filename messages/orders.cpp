@@ -19,4 +19,10 @@ cancellation_ptr begin_cancellation(order& x) {
       x.what);
 }
 
+std::optional<model::event> begun_by(const order& x, const std::string& domain) {
+  if (auto* kept = std::get_if<ask::begin_export>(&x.what))
+    return model::event{domain, "volume-export", {{"volume", kept->volume}, {"path", ""}}};
+  return std::nullopt;
+}
+
 } // namespace qubes

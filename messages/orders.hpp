@@ -8,6 +8,7 @@
 #include "messages/driver_jobs.hpp"
 #include "messages/order_limits.hpp"
 #include "model/base/error.hpp"
+#include "model/base/event.hpp"
 #include "model/change/creation.hpp"
 #include "model/system/system.hpp"
 
@@ -16,6 +17,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -293,6 +295,13 @@ struct end_import {
   static constexpr auto how = of_domain.of_disks();
 };
 
+/// Where its last committed state can be read, for as long as the client stays.
+struct begin_export {
+  std::string volume;
+  cancellation_ptr cancellation{};
+  static constexpr auto how = of_domain;
+};
+
 // -- pools ---------------------------------------------------------------------------------------
 
 struct add_pool {
@@ -456,17 +465,18 @@ concept is_order = requires {
 template <is_order... Whats>
 using list = std::variant<Whats...>;
 
-using any = list<create, preload, remove, start, shutdown, kill, pause, unpause, suspend, resume,
-                 current_state, tell_console, tell_xml, run_service, set_property, reset_property,
-                 set_feature, remove_feature, add_tag, remove_tag, create_label, remove_label,
-                 get_notes, set_notes, look_at_volume, list_snapshots, set_volume_revisions,
-                 set_volume_rw, set_volume_ephemeral, resize_volume, clear_volume, revert_volume,
-                 offer_volume, clone_volume, import_volume, begin_import, end_import, add_pool,
-                 remove_pool, set_pool_revisions, set_pool_ephemeral, look_at_pool, tell_pool_usage,
-                 list_pool, get_firewall, set_firewall, reload_firewall, list_available,
-                 list_attached, attach_device, detach_device, assign_device, unassign_device,
-                 set_assignment, deny_interfaces, allow_interfaces, request_features,
-                 notify_updates, suspend_host, resume_host, tell_backup, run_backup, cancel_backup>;
+using any =
+    list<create, preload, remove, start, shutdown, kill, pause, unpause, suspend, resume,
+         current_state, tell_console, tell_xml, run_service, set_property, reset_property,
+         set_feature, remove_feature, add_tag, remove_tag, create_label, remove_label, get_notes,
+         set_notes, look_at_volume, list_snapshots, set_volume_revisions, set_volume_rw,
+         set_volume_ephemeral, resize_volume, clear_volume, revert_volume, offer_volume,
+         clone_volume, import_volume, begin_import, end_import, begin_export, add_pool, remove_pool,
+         set_pool_revisions, set_pool_ephemeral, look_at_pool, tell_pool_usage, list_pool,
+         get_firewall, set_firewall, reload_firewall, list_available, list_attached, attach_device,
+         detach_device, assign_device, unassign_device, set_assignment, deny_interfaces,
+         allow_interfaces, request_features, notify_updates, suspend_host, resume_host, tell_backup,
+         run_backup, cancel_backup>;
 
 } // namespace ask
 
@@ -505,6 +515,10 @@ std::chrono::seconds limit_of(const order& x, const order_limits& limits);
 
 /// The cancellation of an order that ends with its client, which is new; null for any other.
 cancellation_ptr begin_cancellation(order& x);
+
+/// What its reply begins that goes on for as long as the client stays, as the client is told of it:
+/// the reply is the value of the last argument. Nothing where the reply is the end.
+std::optional<model::event> begun_by(const order& x, const std::string& domain);
 
 } // namespace qubes
 

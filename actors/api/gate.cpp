@@ -143,13 +143,16 @@ gate_state::~gate_state() {
     if (x.who != 0)
       to_(x.who, api::exception(why), true);
   }
+  for (auto& [who, x] : kept_)
+    x->stop.request_stop();
 }
 
 void gate_state::take(order what, connection_id who, const std::string& domain,
                       const audit_entry& audit) {
   auto ticket = next_ticket_++;
   auto limit = std::chrono::microseconds{limit_of(what, world_->settings)};
-  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_cancellation(what), audit};
+  tickets_[ticket] = {who, world_->now_us() + limit.count(), begin_cancellation(what), audit,
+                      begun_by(what, domain)};
   auto to = reply_to(ticket, client_actor{self}, what.caller);
   hand_on(*world_, domain, std::move(what), to);
   if (!std::exchange(ticking_, true))
@@ -160,15 +163,31 @@ void gate_state::answered(const answer& x) {
   auto i = tickets_.find(x.ticket);
   if (i == tickets_.end())
     return; // overdue or gone
-  auto who = i->second.who;
-  log_audit(i->second.audit, x.result, world_->now_us());
+  auto of = std::move(i->second);
+  log_audit(of.audit, x.result, world_->now_us());
   tickets_.erase(i);
-  if (who != 0)
-    to_(who, x.result ? api::success(*x.result) : api::exception(x.result.error()), true);
+  if (of.begins && !x.result)
+    of.cancellation->stop.request_stop(); // what it may have begun
+  if (of.who == 0)
+    return;
+  if (x.result)
+    tell(std::move(of), *x.result);
+  else
+    to_(of.who, api::exception(x.result.error()), true);
+}
+
+void gate_state::tell(ticket x, const std::string& reply) {
+  if (!x.begins)
+    return to_(x.who, api::success(reply), true);
+  kept_[x.who] = std::move(x.cancellation);
+  x.begins->args.back().second = reply;
+  to_(x.who, api::event_frame(*x.begins), false);
 }
 
 /// The reply to this client has no reader any more.
 void gate_state::gone(connection_id who) {
+  if (auto x = kept_.extract(who))
+    x.mapped()->stop.request_stop();
   for (auto& [number, x] : tickets_)
     if (x.who == who) {
       x.who = 0;

@@ -9,6 +9,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 
 namespace qubes::actors {
@@ -52,14 +53,16 @@ public:
 private:
   /// An order under way and the connection that waits for it.
   struct ticket {
-    connection_id who = 0;
+    connection_id who = 0; ///< 0 once nobody waits for it
     std::int64_t deadline_us = 0;
     cancellation_ptr cancellation{}; ///< of what ends with its client
     audit_entry audit{};
+    std::optional<model::event> begins{};
   };
 
   void take(order what, connection_id who, const std::string& domain, const audit_entry& audit);
   void answered(const answer& x);
+  void tell(ticket x, const std::string& reply);
   void gone(connection_id who);
   std::int64_t deadline_of(const ticket& x) const;
   void look_for_overdue();
@@ -69,6 +72,7 @@ private:
   frame_sink to_;
   std::uint64_t next_ticket_ = 1;
   std::map<std::uint64_t, ticket> tickets_;
+  std::map<connection_id, cancellation_ptr> kept_; ///< what goes on for as long as clients stay
   bool ticking_ = false;
 };
 

@@ -375,6 +375,7 @@ const method others[]{
   {"qvmd.Overview",                                admin, no,  no,  dom0, reads::overview, "The main properties of all domains at once, as JSON."},
   {"qvmd.Plan",                                    admin, yes, may, any,  reads::plan, "What a method would change, without changing it; argument: METHOD+ARG."},
   {"qvmd.Status",                                  admin, no,  no,  dom0, reads::status, "What the daemon is doing and how it is, as JSON."},
+  {"qvmd.VolumeExport",                            internal, yes, no,  any,  to_volume<ask::begin_export>, "Says in an event where the last committed state of a volume can be read; it can for as long as the connection is kept."},
   {"qvmd.Why",                                     admin, no,  no,  any,  reads::why, "Why a domain is as it is: what it waits for, what a start would meet, its last operations; as JSON."},
   {"qvmd.Xml",                                     admin, may, no,  any,  order_for_domain{tell_xml}, "What the hypervisor would be given now to start a domain; argument plain: without the site's changes."},
 };

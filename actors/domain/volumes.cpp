@@ -331,6 +331,24 @@ void domain_volumes::carry_out(const ask::end_import& x, const reply& to) {
           });
 }
 
+/// Its end goes past the domain, whose record may be gone by then, and its removal wait for it.
+void domain_volumes::carry_out(const ask::begin_export& x, const reply& to) {
+  auto at = domain_.my_volume(x.volume);
+  if (!at)
+    return to.refuse(at.error());
+  if (!x.cancellation)
+    return to.refuse(misdirected());
+  domain_.on_disk(*at, disk_job::begin_export{}, to,
+                  [world = domain_.world(), at = *at, mine = x.cancellation,
+                   to](const disk_job::begin_export::result& path) {
+                    mine->at_end.emplace(mine->stop.get_token(), [world, at, path] {
+                      caf::anon_send(world->storage,
+                                     storage_job{typed_disk_job{at, disk_job::end_export{path}}});
+                    });
+                    to.ok(path);
+                  });
+}
+
 /// A resize that was acknowledged meanwhile counts for what was imported as well; where the pool
 /// could not do it, that is told.
 void domain_volumes::keep_import(const std::string& volume, const disk_job::end_import::result& x,

@@ -27,6 +27,7 @@ public:
   void carry_out(const ask::import_volume& x, const reply& to);
   void carry_out(const ask::begin_import& x, const reply& to);
   void carry_out(const ask::end_import& x, const reply& to);
+  void carry_out(const ask::begin_export& x, const reply& to);
 
   /// The volumes that are copied to are about to go.
   void break_off_copies();

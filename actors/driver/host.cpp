@@ -2,11 +2,14 @@
 #include "actors/driver/jobs.hpp"
 
 #include "drivers/guest/xenstore_guest.hpp"
+#include "drivers/host/disk_usage.hpp"
 #include "drivers/io/directory.hpp"
 #include "drivers/process/process.hpp"
 #include "model/base/literal.hpp"
 
 #include <fmt/format.h>
+
+#include <map>
 
 namespace qubes::actors {
 
@@ -41,20 +44,25 @@ outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& a
   auto found = with.meter && on_xen ? with.meter->read() : hypervisor.list();
   if (!found)
     return tl::unexpected{std::move(found.error())};
+  auto disks =
+      on_xen ? drivers::count_disk_usage(with.sysfs) : std::map<std::int32_t, model::disk_usage>{};
   auto result = std::vector<model::usage>{};
   for (auto& x : *found) {
+    auto served = disks.find(x.xid);
     auto of_guest = [&](std::string_view entry) {
       return drivers::read_number(xenstore,
                                   fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
     };
-    result.push_back({.uuid = x.uuid,
-                      .xid = x.xid,
-                      .memory_kib = x.memory_kib,
-                      .memory_most_kib = x.memory_most_kib,
-                      .memory_with_swap_kib = of_guest("meminfo"),
-                      .swap_kib = of_guest("swapinfo"),
-                      .cpu_time_ns = x.cpu_time_ns,
-                      .vcpus = x.vcpus});
+    result.push_back(
+        {.uuid = x.uuid,
+         .xid = x.xid,
+         .memory_kib = x.memory_kib,
+         .memory_most_kib = x.memory_most_kib,
+         .memory_with_swap_kib = of_guest("meminfo"),
+         .swap_kib = of_guest("swapinfo"),
+         .cpu_time_ns = x.cpu_time_ns,
+         .vcpus = x.vcpus,
+         .disks = served == disks.end() ? std::nullopt : std::optional{served->second}});
   }
   return result;
 }

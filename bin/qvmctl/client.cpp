@@ -1,7 +1,10 @@
 #include "bin/qvmctl/client.hpp"
 
+#include "bin/qvmctl/service_call.hpp"
+
 #include <fmt/format.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -23,6 +26,7 @@ using std::chrono::steady_clock;
 constexpr auto longest_reply = std::size_t{64} << 20;
 constexpr auto longest_dial = std::chrono::seconds{10};
 constexpr auto dial_again = milliseconds{5};
+constexpr auto most_calls = 16; ///< programs of qrexec at once; as many again that may take long
 constexpr auto no_limit = time_point::max();
 
 tl::unexpected<failure> fail(trouble kind, std::string text, std::string hint = {}) {
@@ -117,26 +121,12 @@ void allow_many_descriptors() {
   }
 }
 
-struct descriptor {
-  int fd = -1;
-
-  descriptor() = default;
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-
-  ~descriptor() { reset(); }
-
-  void reset(int next = -1) {
-    if (fd >= 0)
-      ::close(fd);
-    fd = next;
-  }
-};
-
 } // namespace
 
 struct client::connection {
-  descriptor socket;
+  request what;
+  drivers::unique_fd dialled;
+  std::unique_ptr<service_call> service;
   std::string out;
   std::size_t sent = 0;
   std::string in;
@@ -146,9 +136,17 @@ struct client::connection {
   milliseconds limit{0};
   on_answer then;
   on_event each;
+  bool answered = false;
   bool over = false;
 
+  int socket() const { return service ? service->socket() : dialled.get(); }
+  bool open() const { return socket() >= 0; }
   bool writing() const { return sent < out.size(); }
+
+  void close() {
+    dialled.reset();
+    service.reset();
+  }
 };
 
 exit_code code_of(trouble x) noexcept {
@@ -186,7 +184,7 @@ milliseconds to_milliseconds(double seconds) {
   return milliseconds{static_cast<std::int64_t>(std::ceil(seconds * 1000))};
 }
 
-client::client(std::string socket) : socket_(std::move(socket)) {}
+client::client(route way) : way_(std::move(way)) {}
 
 client::~client() = default;
 
@@ -200,7 +198,8 @@ expected<std::string> client::ask(const request& what, milliseconds limit) {
 void client::send(const request& what, std::optional<milliseconds> limit, on_answer then) {
   auto& x = *connections_.emplace_back(std::make_unique<connection>());
   auto now = steady_clock::now();
-  x.out = frame(what);
+  x.what = what;
+  x.out = way_.by_qrexec() ? what.payload : frame(what);
   x.dial_next = now;
   x.dial_until = now + longest_dial;
   if (limit) {
@@ -217,6 +216,11 @@ void client::subscribe(const request& what, on_event each, on_end end) {
           : std::move(x.error()));
   });
   connections_.back()->each = std::move(each);
+}
+
+void client::attend(std::function<int()> descriptor, on_tick readable) {
+  attended_ = std::move(descriptor);
+  readable_ = std::move(readable);
 }
 
 bool client::run(const std::function<bool()>& done, std::optional<time_point> deadline,
@@ -238,31 +242,58 @@ bool client::run(const std::function<bool()>& done, std::optional<time_point> de
   return true;
 }
 
+/// What takes long leaves room for what only asks.
+int& client::calls_like(const connection& x) {
+  return x.deadline == no_limit ? long_calls_ : brief_calls_;
+}
+
+bool client::has_room(const connection& for_whom) {
+  return !way_.by_qrexec() || calls_like(for_whom) < most_calls;
+}
+
 void client::dial(connection& x) {
-  if (socket_.size() >= sizeof(sockaddr_un::sun_path))
+  if (way_.by_qrexec())
+    dial_qrexec(x);
+  else
+    dial_socket(x);
+}
+
+void client::dial_qrexec(connection& x) {
+  auto begun = service_call::begin(way_.qrexec, x.what, service_call::lasting::with_its_thread);
+  if (!begun)
+    return end(x, tl::unexpected{std::move(begun.error())});
+  x.service = std::move(*begun);
+  ++calls_like(x);
+  ::fcntl(x.socket(), F_SETFL, O_NONBLOCK);
+  write(x);
+}
+
+void client::dial_socket(connection& x) {
+  const auto& path = way_.socket;
+  if (path.size() >= sizeof(sockaddr_un::sun_path))
     return end(x, fail(trouble::usage,
                        fmt::format("the socket's path has {} characters and may have {}: {}",
-                                   socket_.size(), sizeof(sockaddr_un::sun_path) - 1, socket_)));
-  x.socket.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (x.socket.fd < 0 && errno == EMFILE)
+                                   path.size(), sizeof(sockaddr_un::sun_path) - 1, path)));
+  x.dialled.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!x.dialled && errno == EMFILE)
     allow_many_descriptors();
   auto address = sockaddr_un{};
   address.sun_family = AF_UNIX;
-  std::copy(socket_.begin(), socket_.end(), address.sun_path);
-  if (x.socket.fd >= 0
-      && ::connect(x.socket.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
+  std::copy(path.begin(), path.end(), address.sun_path);
+  if (x.dialled
+      && ::connect(x.socket(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
     return write(x);
   const auto why = errno;
-  x.socket.reset();
+  x.close();
   auto now = steady_clock::now();
   if ((why != EAGAIN && why != EMFILE && why != EINTR) || now >= x.dial_until)
-    return end(x, tl::unexpected{unreachable(socket_, why)});
+    return end(x, tl::unexpected{unreachable(path, why)});
   x.dial_next = now + dial_again;
 }
 
 void client::write(connection& x) {
   while (x.writing()) {
-    auto n = ::send(x.socket.fd, x.out.data() + x.sent, x.out.size() - x.sent, MSG_NOSIGNAL);
+    auto n = ::send(x.socket(), x.out.data() + x.sent, x.out.size() - x.sent, MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
       return;
     if (n < 0) {
@@ -271,21 +302,26 @@ void client::write(connection& x) {
     }
     x.sent += static_cast<std::size_t>(n);
   }
-  ::shutdown(x.socket.fd, SHUT_WR);
+  ::shutdown(x.socket(), SHUT_WR);
 }
 
 void client::read(connection& x) {
   auto buffer = std::array<char, 65536>{};
   for (;;) {
-    auto n = ::recv(x.socket.fd, buffer.data(), buffer.size(), 0);
+    auto n = ::recv(x.socket(), buffer.data(), buffer.size(), 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
       break;
     if (n <= 0) { // a reset connection tells no more than a closed one
+      if (x.each)
+        parse_events(x);
       auto rest = std::move(x.in);
+      if (x.service && !x.answered)
+        return end(x, tl::unexpected{x.service->silence()});
       if (x.each && (rest.empty() || rest.front() == '1'))
         return end(x, std::string{});
       return end(x, parse_reply(rest));
     }
+    x.answered = true;
     x.in.append(buffer.data(), static_cast<std::size_t>(n));
     if (x.in.size() > longest_reply)
       return end(x, broken("the daemon's answer is longer than 64 MiB"));
@@ -333,7 +369,9 @@ void client::parse_events(connection& x) {
 void client::end(connection& x, expected<std::string> what) {
   if (std::exchange(x.over, true))
     return;
-  x.socket.reset();
+  if (x.service)
+    --calls_like(x);
+  x.close();
   if (auto then = std::move(x.then))
     then(std::move(what));
 }
@@ -349,7 +387,7 @@ void client::serve(milliseconds at_most) {
           fail(trouble::timed_out,
                fmt::format("no answer within {:g} s", static_cast<double>(x.limit.count()) / 1000),
                "'qvmctl status' tells what the daemon is busy with"));
-    if (!x.over && x.socket.fd < 0 && x.dial_next <= now)
+    if (!x.over && !x.open() && x.dial_next <= now && has_room(x))
       dial(x);
   }
   auto polled = std::vector<pollfd>{};
@@ -361,19 +399,25 @@ void client::serve(milliseconds at_most) {
       continue;
     }
     until = std::min(until, x->deadline);
-    if (x->socket.fd < 0) {
-      until = std::min(until, x->dial_next);
+    if (!x->open()) {
+      if (has_room(*x))
+        until = std::min(until, x->dial_next);
       continue;
     }
     auto interest = static_cast<short>(x->writing() ? POLLIN | POLLOUT : POLLIN);
-    polled.push_back({x->socket.fd, interest, 0});
+    polled.push_back({x->socket(), interest, 0});
     whose.push_back(x.get());
   }
+  const auto attended = attended_ ? attended_() : -1;
+  if (attended >= 0)
+    polled.push_back({attended, POLLIN, 0});
   auto left =
       changed ? milliseconds{0} : std::chrono::ceil<milliseconds>(until - steady_clock::now());
   ::poll(polled.data(), polled.size(),
          static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000)));
-  for (auto i = std::size_t{0}; i < polled.size(); ++i) {
+  if (attended >= 0 && polled.back().revents != 0)
+    readable_();
+  for (auto i = std::size_t{0}; i < whose.size(); ++i) {
     if (whose[i]->over || polled[i].revents == 0)
       continue;
     if (whose[i]->writing())

@@ -1,6 +1,8 @@
-// Framed requests over unix sockets, many at once, in one poll loop (docs: Admin API wire
+// Framed requests over unix sockets or qrexec, many at once, in one poll loop (docs: Admin API wire
 // protocol).
 #pragma once
+
+#include "bin/qvmctl/route.hpp"
 
 #include <tl/expected.hpp>
 
@@ -49,7 +51,8 @@ struct request {
   std::string payload{};
 };
 
-/// The bytes of a request; the source is always dom0, as the stock tools have it.
+/// The bytes of a request; the source is always dom0, as the stock tools have it. qrexec makes its
+/// own of them, with the domain that it comes from.
 std::string frame(const request& x);
 
 /// Reads a whole reply, success or refusal.
@@ -76,7 +79,7 @@ public:
   using on_end = std::function<void(failure)>;
   using on_tick = std::function<void()>;
 
-  explicit client(std::string socket);
+  explicit client(route way);
   ~client();
 
   /// Asks and waits.
@@ -88,24 +91,35 @@ public:
   /// A stream of events until either side ends it.
   void subscribe(const request& what, on_event each, on_end end);
 
+  /// Looks at another descriptor as well, whenever it serves; -1 is none for now.
+  void attend(std::function<int()> descriptor, on_tick readable);
+
   /// Serves the connections until `done` says so (true) or the deadline passes (false).
   bool run(const std::function<bool()>& done, std::optional<time_point> deadline = {},
            milliseconds tick = milliseconds{0}, const on_tick& each_tick = {});
 
-  const std::string& socket() const noexcept { return socket_; }
+  const route& way() const noexcept { return way_; }
 
 private:
   struct connection;
 
+  int& calls_like(const connection& x);
+  bool has_room(const connection& for_whom);
   void dial(connection& x);
+  void dial_socket(connection& x);
+  void dial_qrexec(connection& x);
   void write(connection& x);
   void read(connection& x);
   void parse_events(connection& x);
   void end(connection& x, expected<std::string> what);
   void serve(milliseconds at_most);
 
-  std::string socket_;
+  route way_;
   std::vector<std::unique_ptr<connection>> connections_;
+  std::function<int()> attended_;
+  on_tick readable_;
+  int brief_calls_ = 0; ///< of qrexec's program, under way
+  int long_calls_ = 0;
 };
 
 } // namespace qubes::ctl

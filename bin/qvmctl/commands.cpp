@@ -2,20 +2,19 @@
 
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/help.hpp"
+#include "bin/qvmctl/requests.hpp"
 #include "model/base/version.hpp"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 namespace qubes::ctl {
 
 namespace {
-
-constexpr auto default_socket = "/var/run/qubesd.sock";
 
 constexpr auto many = std::uint64_t{opt_all | opt_exclude | opt_wait | opt_dry_run | opt_format};
 
@@ -27,7 +26,7 @@ constexpr std::array command_table{
   command{"See", "graph", "[DOMAIN]", opt_picture, "Draw who connects to whom, what guards the way and what is wrong with it", run_graph,
           "Colours are those of labels, domains that run are filled. A way is firewalled when rules of the client restrict it, unguarded when its netvm does not apply them, else open; a netvm applies rules if its service qubes-firewall says so, by itself if it has a netvm. Warns of who goes past a firewall, of netvms without network and of loops. With DOMAIN: its way out, and who is cut off when it stops."},
   command{"See", "top", "[DOMAIN...]", opt_sort | opt_reverse | opt_count | opt_format, "Show what running domains use, live", run_top,
-          "Columns: name, state, cpu, vcpus, cpu_time, memory, most, used, spare, swap, stub_cpu; sorted by cpu. cpu is percent of its vcpus, not known when it is seen first; cpu_time is in milliseconds, memory in KiB where no unit stands. 'used' and 'swap' are as the domain says, 'spare' is memory it has and does not use. A sample comes every stats_interval seconds ('qvmctl set @host stats_interval 1'); it tells nothing of disks and network. Above: what is under way and how full pools are. In a pipe samples follow each other; json is one object a line. Ends with --count or an interrupt."},
+          "Columns: name, state, cpu, vcpus, cpu_time, memory, most, used, spare, swap, disk_read, disk_written, stub_cpu; sorted by cpu. cpu is percent of its vcpus, not known when it is seen first; cpu_time is in milliseconds, memory in KiB where no unit stands. 'used' and 'swap' are as the domain says, 'spare' is memory it has and does not use. A sample comes every stats_interval seconds ('qvmctl set @host stats_interval 1'). disk_read and disk_written are bytes a second since the sample before, of disks that dom0 serves. Of network dom0 knows nothing: it goes from one domain to another. Above: what is under way and how full pools are. In a pipe samples follow each other; json is one object a line. On a terminal keys sort it by another column and turn it round, as the page says; 'q' quits. Ends with --count or an interrupt as well."},
   command{"See", "status", "", opt_format, "Tell how the daemon is and what it is doing", run_status, ""},
   command{"See", "why", "DOMAIN", opt_format, "Tell why a domain is as it is, and what a start would meet", run_why,
           "What it waits for and for how long, what a start would lack, how its last operations went with the time of each step, and where the logs are."},
@@ -112,7 +111,9 @@ constexpr std::array command_table{
   command{"Storage", "volume info", "DOMAIN:VOLUME", opt_format, "Show everything about a volume, and its earlier states", run_volume_info, ""},
   command{"Storage", "volume resize", "DOMAIN:VOLUME SIZE", opt_dry_run, "Make a volume larger", run_volume_resize, "SIZE as in 10G (thousands) or 10Gi (1024s); +SIZE adds."},
   command{"Storage", "volume revert", "DOMAIN:VOLUME [REVISION]", opt_yes | opt_dry_run, "Go back to an earlier state", run_volume_revert, "Without REVISION to the newest."},
-  command{"Storage", "volume import", "DOMAIN:VOLUME FILE", opt_yes | opt_dry_run, "Overwrite a volume with a file", run_volume_import, "'-' is standard input, which must have as many bytes as the volume. In dom0 only."},
+  command{"Storage", "volume export", "DOMAIN:VOLUME FILE", opt_dry_run, "Write a volume to a new file", run_volume_export,
+          "Its last committed state: of a domain that runs, what it had when it was started. FILE must not be there yet, and is there when all is in it, never before; '-' is standard output. In dom0 only."},
+  command{"Storage", "volume import", "DOMAIN:VOLUME FILE", opt_yes | opt_dry_run, "Overwrite a volume with a file", run_volume_import, "'-' is standard input, which must have as many bytes as the volume."},
   command{"Storage", "volume set", "DOMAIN:VOLUME SETTING VALUE", opt_dry_run, "Change a setting of a volume", run_volume_set, "SETTING is revisions_to_keep, rw or ephemeral."},
   command{"Storage", "pool ls", "", opt_format, "List pools and how full they are", run_pool_ls, ""},
   command{"Storage", "pool info", "POOL", opt_format, "Show everything about a pool", run_pool_info, ""},
@@ -128,7 +129,7 @@ constexpr std::array command_table{
   command{"Backups", "backup verify", "FILE", opt_passphrase | opt_format, "Read all of a backup and restore nothing", run_backup_verify,
           "Tells for each domain whether all of it is there and genuine."},
   command{"Backups", "backup restore", "FILE [DOMAIN...]", opt_passphrase | opt_rename | opt_exclude | opt_stand_in | opt_pool | opt_dry_run | opt_format, "Restore domains from a backup", run_backup_restore,
-          "Without DOMAIN all that are in it. A domain is restored whole or not at all, and never over one that is there. Settings that this host does not take are left out and told. A netvm that is not there becomes none. In dom0 only."},
+          "Without DOMAIN all that are in it. A domain is restored whole or not at all, and never over one that is there. Settings that this host does not take are left out and told. A netvm that is not there becomes none."},
 
   command{"Reference", "api", "[WORD...]", opt_format | opt_markdown, "List the methods the daemon serves", run_api, ""},
   command{"Reference", "call", "METHOD[+ARGUMENT] [DOMAIN] [PAYLOAD]", 0, "Call a method of the Admin API", run_call,
@@ -139,11 +140,14 @@ constexpr std::array command_table{
 };
 // clang-format on
 
-std::string chosen_socket(const command_line& line) {
-  if (!line.socket.empty())
-    return line.socket;
-  auto named = std::getenv("QVMCTL_SOCKET");
-  return named && *named ? named : default_socket;
+expected<void> check_route(const command_line& line) {
+  const auto known = std::vector<std::string>{"socket", "qrexec"};
+  if (!line.via.empty() && std::ranges::find(known, line.via) == known.end())
+    return usage_failure(fmt::format("--via takes a way to the daemon, not '{}'", line.via),
+                         one_of(line.via, known));
+  if (line.via == "qrexec" && !line.socket.empty())
+    return usage_failure("--via qrexec and --socket exclude each other");
+  return {};
 }
 
 exit_code complain(const failure& why) {
@@ -183,8 +187,10 @@ exit_code run(std::span<const std::string> argv) {
   if (!as)
     return complain(
         {trouble::usage, "", fmt::format("no format '{}'", line.format), "table, csv or json"});
-  auto socket = chosen_socket(line);
-  auto s = session{std::move(line), client{std::move(socket)}, screen::detect(), *as,
+  if (auto fits = check_route(line); !fits)
+    return complain(fits.error());
+  auto way = choose_route(line);
+  auto s = session{std::move(line), client{std::move(way)}, screen::detect(), *as,
                    what ? what->name : std::string_view{}};
   if (s.line.version)
     return print(s, fmt::format("qvmctl {}\n", model::version()));

@@ -146,14 +146,16 @@ exit_code run_complete(session& s) {
   if (!typed.empty())
     typed.pop_back();
   auto line = halfway(typed, commands());
-  auto socket = s.daemon.socket();
+  auto given = s.line;
   for (auto& [row, value] : line.given) {
     if (row->id == opt_socket)
-      socket = value;
+      given.socket = value;
+    if (row->id == opt_via)
+      given.via = value;
     if (row->id == opt_host)
       line.words.insert(line.words.begin(), "@host");
   }
-  auto daemon = client{socket};
+  auto daemon = client{choose_route(given)};
   auto host_too = line.what && (line.what->options & opt_host) != 0;
   auto text = std::string{};
   auto seen = std::set<std::string>{};

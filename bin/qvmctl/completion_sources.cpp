@@ -384,6 +384,10 @@ const std::array source_table{
                }},
     source_row{"", "METHOD", methods},
     source_row{"", "PROFILE", profiles},
+    source_row{"--via", "ROUTE",
+               [](const place&) {
+                 return words({"socket", "qrexec"});
+               }},
     source_row{"--compression", "PROGRAM",
                [](const place&) {
                  return words({"gzip", "bzip2", "xz", "zstd", "none"});

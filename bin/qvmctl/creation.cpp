@@ -51,7 +51,7 @@ expected<void> print_or_fail(std::string_view text) {
 std::string listed(const pairs& all) {
   auto result = std::vector<std::string>{};
   for (auto& [key, value] : all)
-    result.push_back(fmt::format("{}={}", key, value));
+    result.push_back(key.empty() ? value : fmt::format("{}={}", key, value));
   return fmt::format("{}", fmt::join(result, ", "));
 }
 

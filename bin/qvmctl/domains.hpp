@@ -41,7 +41,7 @@ public:
   /// Reads the answer of admin.vm.List, which tells names, classes and states only.
   static expected<domain_list> parse_list(std::string_view text);
 
-  /// One request; a daemon that has no overview is asked for its list.
+  /// One request; a daemon that has no overview, or not for us, is asked for its list.
   static expected<domain_list> fetch(client& from);
 
   /// In the daemon's order.

@@ -1,13 +1,16 @@
 // firewall: the rules of domains, as rows, as changes of one, as a file.
 #include "model/network/firewall.hpp"
 #include "bin/qvmctl/diff.hpp"
+#include "bin/qvmctl/domain_table.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "model/base/literal.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <ctime>
 #include <functional>
 
@@ -150,18 +153,35 @@ std::string host_of(const model::firewall_rule& x) {
 
 } // namespace
 
+namespace {
+
+/// Seconds since 1970 for programs, what is left of them for people.
+json end_of_rule(const session& s, const std::string& expire) {
+  auto at = model::parse_integer(expire);
+  if (!at || s.as != format::table)
+    return expire.empty() ? json{} : json(expire);
+  auto now = std::chrono::duration_cast<std::chrono::seconds>(
+                 std::chrono::system_clock::now().time_since_epoch())
+                 .count();
+  return *at <= now ? json("over") : json("in " + duration(static_cast<double>(*at - now)));
+}
+
+} // namespace
+
 exit_code run_firewall_ls(session& s) {
   auto domains = domain_words(s);
   if (!domains)
     return report(s, domains.error());
-  auto several = domains->size() > 1;
-  auto heads = std::vector<output_table::column>{};
-  if (several)
-    heads.push_back({"domain"});
-  for (auto x :
-       {"no", "action", "host", "protocol", "ports", "icmp_type", "special", "expire", "comment"})
-    heads.push_back({x});
-  auto result = output_table{std::move(heads)};
+  auto result = domain_table{s,
+                             {{"no"},
+                              {"action"},
+                              {"host"},
+                              {"protocol"},
+                              {"ports"},
+                              {"icmp_type"},
+                              {"special"},
+                              {"expire"},
+                              {"comment"}}};
   auto text_or_null = [](const std::string& x) { return x.empty() ? json{} : json(x); };
   for (auto& domain : *domains) {
     auto rules = rules_of(s, domain);
@@ -173,22 +193,18 @@ exit_code run_firewall_ls(session& s) {
                    : x.dstports->first == x.dstports->last
                        ? fmt::format("{}", x.dstports->first)
                        : fmt::format("{}-{}", x.dstports->first, x.dstports->last);
-      auto row = std::vector<output_table::cell>{};
-      if (several)
-        row.push_back({domain});
-      row.push_back({i});
-      row.push_back({x.accept ? "accept" : "drop", x.accept ? style::good : style::bad});
-      row.push_back({text_or_null(host_of(x))});
-      row.push_back({text_or_null(x.proto)});
-      row.push_back({text_or_null(ports)});
-      row.push_back({x.icmptype ? json(*x.icmptype) : json{}});
-      row.push_back({x.dns ? json("dns") : json{}});
-      row.push_back({text_or_null(x.expire)});
-      row.push_back({text_or_null(x.comment)});
-      result.add(std::move(row));
+      result.add(domain, {{i},
+                          {x.accept ? "accept" : "drop", x.accept ? style::good : style::bad},
+                          {text_or_null(host_of(x))},
+                          {text_or_null(x.proto)},
+                          {text_or_null(ports)},
+                          {x.icmptype ? json(*x.icmptype) : json{}},
+                          {x.dns ? json("dns") : json{}},
+                          {end_of_rule(s, x.expire)},
+                          {text_or_null(x.comment)}});
     }
   }
-  return print(s, result.render(s.as, s.out));
+  return result.print();
 }
 
 exit_code run_firewall_add(session& s) {

@@ -91,6 +91,7 @@ exit_code run_volume_ls(session& s);
 exit_code run_volume_info(session& s);
 exit_code run_volume_resize(session& s);
 exit_code run_volume_revert(session& s);
+exit_code run_volume_export(session& s);
 exit_code run_volume_import(session& s);
 exit_code run_volume_set(session& s);
 

@@ -24,7 +24,7 @@ constexpr std::array exit_code_table{
 // clang-format off
 const std::array topic_table{
   topic{"domains", "How domains are named",
-        "DOMAIN is the name of a domain, or uuid: and its uuid. Where a command changes something, it may as well be several names with commas between, or a glob: 'sys-*', 'disp*', '[pw]*'. Globs never mean dom0. DOMAIN... takes any number of them.\n\n"
+        "DOMAIN is the name of a domain, or uuid: and its uuid. Where a command changes something, or shows settings, it may as well be several names with commas between, or a glob: 'sys-*', 'disp*', '[pw]*'. Globs never mean dom0. DOMAIN... takes any number of them.\n\n"
         "--all is every domain but dom0 that the command fits, and --exclude leaves some out. @host in the place of a domain is the host: its properties are the global ones.\n\n"
         "'none', in any case, is no domain: as the value of a property, as a netvm or template. No domain can be called 'none'; where one is called 'None', that word is refused."},
   topic{"values", "How values are written",
@@ -34,7 +34,11 @@ const std::array topic_table{
         "-f csv and -f json are for programs. Tables are for people: on a terminal they have colours, which NO_COLOR switches off, and are folded to its width. A text that has blanks goes on in the next line, another one ends in an ellipsis. Nothing is folded or cut in a pipe.\n\n"
         "Messages about what went wrong go to standard error. --dry-run prints what would be done and changes nothing."},
   topic{"environment", "Variables that are read",
-        "QVMCTL_SOCKET: socket of the daemon, where --socket does not name it. QVMCTL_PROFILES: folder of backup profiles. QVMCTL_QREXEC_CLIENT and QVMCTL_SCRYPT: programs in the place of qrexec-client and scrypt. NO_COLOR, COLORTERM, TERM: colours."},
+        "QVMCTL_SOCKET: socket of the daemon, where --socket does not name it. QVMCTL_PROFILES: folder of backup profiles. QVMCTL_QREXEC_CLIENT, QVMCTL_QREXEC_CLIENT_VM and QVMCTL_SCRYPT: programs in the place of qrexec-client, qrexec-client-vm and scrypt. NO_COLOR, COLORTERM, TERM: colours."},
+  topic{"management", "From another domain than dom0",
+        "Where there is no socket of the daemon, qvmctl calls each method of the Admin API as a service, through qrexec-client-vm. --via says which way is taken.\n\n"
+        "In dom0 qrexec's policy has to allow what is called: the methods of admin.* as for the stock tools, and the daemon's own. These are qvmd.Overview, for whatever lists domains or names several (admin.vm.List stands in for it, and tells less), qvmd.Plan for --dry-run, qvmd.Why, qvmd.Xml and qvmd.Methods. Each of these needs a link in dom0 as well, such as /etc/qubes-rpc/qvmd.Overview to /var/run/qubesd.sock. A domain is shown those that its policy for admin.vm.List allows. qvmd.Status is for dom0 only.\n\n"
+        "'run' and 'disposable run' call qubes.VMExec, 'console' calls admin.vm.Console, and data of volumes goes through admin.vm.volume.ImportWithSize. Files of dom0, such as profiles of backups, are for dom0."},
   topic{"completion", "Completion in bash, zsh and fish",
         "Commands, options, names of domains, properties and their values, devices, pools and more are completed by asking qvmctl, which asks the daemon. It is installed where each shell looks for it; by hand: source qvmctl.bash in bash, put _qvmctl into a folder of fpath in zsh, qvmctl.fish into ~/.config/fish/completions."},
 };
@@ -150,7 +154,7 @@ std::string help_of_group(std::string_view group, std::span<const command> table
 std::string markdown(std::span<const command> table) {
   auto result = std::string{
       "# qvmctl\n\nSees and steers the domains of this host through the daemon's "
-      "socket.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
+      "socket, or through qrexec.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
       "`DOMAIN...` takes names and globs (`sys-*`, `disp*`, `[pw]*`), also with commas. "
       "Colours appear on a terminal only;\n`NO_COLOR` switches them off.\n\n"
       "Options every command has:\n\n"};

@@ -369,8 +369,7 @@ private:
     if (what_.command != "shutdown" || s_.line.force)
       return nullptr;
     for (auto& y : items_)
-      if (y.at == item::stage::failed && y.who->netvm == x.who->name
-          && y.why.klass != "QubesVMNotStartedError")
+      if (y.at == item::stage::failed && y.who->netvm == x.who->name)
         return y.who;
     return nullptr;
   }
@@ -378,6 +377,11 @@ private:
   void answered(item& x, expected<std::string> answer) {
     if (x.over())
       return;
+    if (!answer && answer.error().klass == "QubesVMNotStartedError"
+        && (what_.command == "shutdown" || what_.command == "kill")) {
+      x.already = true;
+      return board_.finished(x, "is down already");
+    }
     if (!answer) {
       auto why = std::move(answer.error());
       why.hint = remedy(s_.command, what_, why, x);
@@ -789,8 +793,7 @@ private:
 
   bool is_down(const entry& x) const {
     auto found = std::ranges::find(items_, &x, &item::who);
-    return found != items_.end()
-           && (found->at == item::stage::done || found->why.klass == "QubesVMNotStartedError");
+    return found != items_.end() && found->at == item::stage::done;
   }
 
   bool runs_again(const std::string& name) const {

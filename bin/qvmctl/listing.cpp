@@ -217,24 +217,16 @@ expected<void> check_filters(session& s, const domain_list& all) {
     if (std::ranges::none_of(states,
                              [&](auto& y) { return model::lower_case(x) == model::lower_case(y); }))
       return check_known("state", x, states);
-  for (auto [text, method, what] : {std::tuple{line.klass, "admin.vmclass.List", "class"},
-                                    std::tuple{line.label, "admin.label.List", "label"}}) {
-    if (text.empty())
+  for (auto [words, method, what] : {std::tuple{&line.only_classes, "admin.vmclass.List", "class"},
+                                     std::tuple{&line.only_labels, "admin.label.List", "label"}}) {
+    if (words->empty())
       continue;
     auto known = s.daemon.ask({.method = method});
     if (!known)
       return tl::unexpected{known.error()};
-    if (auto good = check_known(what, text, lines_of(*known)); !good)
-      return good;
-  }
-  for (auto& x : {line.based_on, line.netvm}) {
-    auto none = means_none(x, all);
-    if (!none)
-      return tl::unexpected{none.error()};
-    if (x.empty() || *none)
-      continue;
-    if (auto there = all.choose({x}); !there)
-      return tl::unexpected{there.error()};
+    for (auto& x : *words)
+      if (auto good = check_known(what, x, lines_of(*known)); !good)
+        return good;
   }
   for (auto& x : line.settings.all)
     if (auto clear = means_none(cut_pair(x).second, all); !clear)
@@ -274,33 +266,101 @@ bool is_value(const json& is, const std::string& wished) {
   return is.is_null() ? wished.empty() || is_none(wished) : is == wished;
 }
 
-/// Leaves out what the filters of the command line do not fit.
-expected<void> filter(session& s, std::vector<const entry*>& shown) {
+/// The domains that a filter names, by globs as well, or that there is none.
+class reference_filter {
+public:
+  static expected<reference_filter> of(const std::vector<std::string>& words,
+                                       const domain_list& all) {
+    auto result = reference_filter{};
+    result.asked_ = !words.empty();
+    for (auto& x : words) {
+      auto none = means_none(x, all);
+      auto meant = !none   ? tl::unexpected{none.error()}
+                   : *none ? expected<std::vector<const entry*>>{}
+                           : all.choose({x});
+      if (!meant)
+        return tl::unexpected{meant.error()};
+      result.none_ = result.none_ || *none;
+      for (auto y : *meant)
+        result.names_.insert(y->name);
+    }
+    return result;
+  }
+
+  bool fits(const std::optional<std::string>& is) const {
+    return !asked_ || (is ? names_.contains(*is) : none_);
+  }
+
+private:
+  bool asked_ = false;
+  bool none_ = false;
+  std::set<std::string> names_;
+};
+
+/// No words are no filter.
+bool is_one_of(const std::vector<std::string>& words, const std::string& is) {
+  return words.empty() || std::ranges::find(words, is) != words.end();
+}
+
+/// Leaves out what the filters of the command line do not fit, as far as the overview tells.
+expected<void> filter_by_overview(session& s, const domain_list& all,
+                                  std::vector<const entry*>& shown) {
   const auto& line = s.line;
-  auto fits = [](const std::optional<std::string>& is, const std::string& wished) {
-    return wished.empty() || (is_none(wished) ? !is : is == wished);
-  };
+  auto based_on = reference_filter::of(line.only_templates, all);
+  auto netvm = based_on ? reference_filter::of(line.only_netvms, all) : based_on;
+  if (!netvm)
+    return tl::unexpected{netvm.error()};
   auto state_fits = [&](const entry& x) {
-    return std::any_of(line.states.begin(), line.states.end(),
-                       [&](auto& y) { return model::lower_case(y) == model::lower_case(x.state); });
+    return line.states.empty() || std::ranges::any_of(line.states, [&](auto& y) {
+             return model::lower_case(y) == model::lower_case(x.state);
+           });
   };
   std::erase_if(shown, [&](auto x) {
-    return (!line.klass.empty() && x->klass != line.klass)
-           || (!line.label.empty() && x->label != line.label) || !fits(x->based_on, line.based_on)
-           || !fits(x->netvm, line.netvm) || (!line.states.empty() && !state_fits(*x));
+    return !is_one_of(line.only_classes, x->klass) || !is_one_of(line.only_labels, x->label)
+           || !state_fits(*x) || !based_on->fits(x->based_on) || !netvm->fits(x->netvm);
   });
+  return {};
+}
+
+/// Who of them has one of the tags.
+expected<std::set<const entry*>> tagged(session& s, const std::vector<std::string>& tags,
+                                        const std::vector<const entry*>& some) {
+  auto columns = std::vector<chosen_column>{};
+  for (auto& x : tags) {
+    if (auto good = model::check_tag(x); !good)
+      return bad_word(good.error());
+    columns.push_back({.key = x, .method = "admin.vm.tag.Get", .argument = x});
+  }
+  if (auto known = fetch_values(s, some, columns); !known)
+    return tl::unexpected{known.error()};
+  auto result = std::set<const entry*>{};
+  for (auto& column : columns)
+    for (auto& [who, has] : column.values)
+      if (has == "1")
+        result.insert(who);
+  return result;
+}
+
+/// Of each list of tags a domain has one.
+expected<void> filter_by_tags(session& s, std::vector<const entry*>& shown) {
+  for (auto& x : s.line.only_tags.all) {
+    auto fit = tagged(s, words_of(x), shown);
+    if (!fit)
+      return tl::unexpected{fit.error()};
+    std::erase_if(shown, [&](auto y) { return !fit->contains(y); });
+  }
+  return {};
+}
+
+expected<void> filter_by_values(session& s, std::vector<const entry*>& shown) {
   auto wanted = std::vector<chosen_column>{};
   auto values = std::vector<std::string>{};
-  for (auto& x : line.tags) {
-    wanted.push_back({.key = x, .method = "admin.vm.tag.Get", .argument = x});
-    values.emplace_back("1");
-  }
-  for (auto& x : line.features.all) {
+  for (auto& x : s.line.features.all) {
     auto [name, value] = cut_pair(x);
     wanted.push_back({.key = x, .method = "admin.vm.feature.Get", .argument = name});
     values.push_back(value);
   }
-  for (auto& x : line.settings.all) {
+  for (auto& x : s.line.settings.all) {
     auto [name, value] = cut_pair(x);
     wanted.push_back(
         {.key = x, .method = "admin.vm.property.Get", .argument = property_name(name)});
@@ -328,18 +388,9 @@ expected<void> leave_out(session& s, const domain_list& all, std::vector<const e
   if (!named)
     return tl::unexpected{named.error()};
   std::erase_if(shown, [&](auto x) { return std::ranges::find(*named, x) != named->end(); });
-  auto tags = std::vector<chosen_column>{};
-  for (auto& x : s.line.exclude_tags)
-    tags.push_back({.key = x, .method = "admin.vm.tag.Get", .argument = x});
-  if (auto known = fetch_values(s, shown, tags); !known)
-    return known;
-  std::erase_if(shown, [&](auto x) {
-    return std::ranges::any_of(tags, [&](auto& tag) {
-      auto found = tag.values.find(x);
-      return found != tag.values.end() && found->second == "1";
-    });
+  return tagged(s, s.line.exclude_tags, shown).map([&](const auto& found) {
+    std::erase_if(shown, [&](auto x) { return found.contains(x); });
   });
-  return {};
 }
 
 output_table::cell cell_of(const chosen_column& column, const entry& x) {
@@ -400,7 +451,11 @@ expected<output_table> listing(session& s, std::vector<chosen_column> columns,
   if (known)
     known = check_properties(s, *all, std::move(properties));
   if (known)
-    known = filter(s, shown);
+    known = filter_by_overview(s, *all, shown);
+  if (known)
+    known = filter_by_tags(s, shown);
+  if (known)
+    known = filter_by_values(s, shown);
   if (known)
     known = leave_out(s, *all, shown);
   if (known)

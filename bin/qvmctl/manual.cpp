@@ -47,7 +47,8 @@ std::string overview_page(std::span<const command> table) {
   result.heading("Synopsis");
   result.literal("qvmctl COMMAND [ARGUMENTS] [OPTIONS]");
   result.heading("Description");
-  result.paragraph("All it does goes through the socket of qvmd(8), as messages of the Admin API.");
+  result.paragraph("All it does goes through the socket of qvmd(8), or through qrexec, as messages "
+                   "of the Admin API.");
   for (auto section : sections(table)) {
     result.subheading(fmt::format("{}: {}(1)", section, page_of_section(section)));
     for (auto& x : table)

@@ -47,13 +47,13 @@ constexpr std::array option_table{
   option_row{opt_ask,      '\0', "--ask",      "",           "the user is asked each time it appears",                      &command_line::ask},
   option_row{opt_user,     'u',  "--user",     "USER",       "who runs it (default: the domain's default_user)",            &command_line::user},
   option_row{opt_start,    '\0', "--start",    "",           "start the domain if it does not run",                         &command_line::start},
-  option_row{opt_only,     '\0', "--class",    "CLASS",      "only domains of that class",                                  &command_line::klass},
+  option_row{opt_only,     '\0', "--class",    "CLASS",      "only domains of that class; several with commas",             &command_line::only_classes},
   option_row{opt_only,     '\0', "--state",    "STATE",      "only domains in that state; several with commas",             &command_line::states},
-  option_row{opt_only,     '\0', "--label",    "LABEL",      "only domains with that label",                                &command_line::label},
-  option_row{opt_only,     '\0', "--template", "TEMPLATE",   "only domains based on it; 'none': on no template",                                    &command_line::based_on},
-  option_row{opt_only,     '\0', "--netvm",    "NETVM",      "only its clients; 'none': only domains without network",      &command_line::netvm},
-  option_row{opt_only,     '\0', "--tag",      "TAG",        "only domains that have the tag; repeated: all of them",       &command_line::tags},
-  option_row{opt_only,     '\0', "--exclude-tag", "TAG",     "leave out domains that have the tag; may be repeated",        &command_line::exclude_tags},
+  option_row{opt_only,     '\0', "--label",    "LABEL",      "only domains with that label; several with commas",           &command_line::only_labels},
+  option_row{opt_only,     '\0', "--template", "TEMPLATE",   "only domains based on it; 'none': on no template; several with commas", &command_line::only_templates},
+  option_row{opt_only,     '\0', "--netvm",    "NETVM",      "only its clients; 'none': only domains without network; several with commas", &command_line::only_netvms},
+  option_row{opt_only,     '\0', "--tag",      "TAG",        "only domains that have the tag, with commas one of several; repeated: each", &command_line::only_tags},
+  option_row{opt_only,     '\0', "--exclude-tag", "TAG",     "leave out domains that have the tag; several with commas",    &command_line::exclude_tags},
   option_row{opt_only,     '\0', "--feature",  "F=V",        "only domains with that feature, 'F=': also without; may be repeated", &command_line::features},
   option_row{opt_only,     '\0', "--set",      "P=V",        "only domains with that value of a property; may be repeated", &command_line::settings},
   option_row{opt_rename,   '\0', "--rename",   "OLD=NEW",    "give a restored domain another name; may be repeated",       &command_line::renames},
@@ -73,6 +73,7 @@ constexpr std::array option_table{
   option_row{opt_count,    'n',  "--count",    "COUNT",      "end after so many samples",                                   &command_line::count},
   option_row{opt_watch,    '\0', "--watch",    "",           "follow what happens until an interrupt",                      &command_line::watch},
   option_row{opt_socket,   '\0', "--socket",   "PATH",       "socket of the daemon (default: $QVMCTL_SOCKET, else /var/run/qubesd.sock)", &command_line::socket},
+  option_row{opt_via,      '\0', "--via",      "ROUTE",      "socket or qrexec (default: qrexec where there is no socket)", &command_line::via},
   option_row{opt_help,     'h',  "--help",     "",           "explain the command",                                         &command_line::help},
   option_row{opt_version,  '\0', "--version",  "",           "print the version",                                           &command_line::version},
   option_row{opt_markdown, '\0', "--markdown", "",           "",                                                            &command_line::markdown},
@@ -236,6 +237,9 @@ expected<void> take(const option_row& row, const given_option& x, command_line& 
     }
 
     expected<void> operator()(std::vector<std::string> command_line::*to) const {
+      if (text->find_first_not_of(',') == std::string::npos)
+        return usage(fmt::format("{} needs {}, not '{}'", row.name, row.value, *text),
+                     std::string{row.help});
       for (auto rest = std::string_view{*text};;) {
         auto comma = rest.find(',');
         if (auto item = rest.substr(0, comma); !item.empty())

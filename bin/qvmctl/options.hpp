@@ -65,10 +65,11 @@ enum option : std::uint64_t {
   opt_picture = 1ULL << 45, ///< the format of a drawing
   opt_count = 1ULL << 46,
   opt_watch = 1ULL << 47,
+  opt_via = 1ULL << 48,
 };
 
 /// Options that every command has.
-inline constexpr auto everywhere = std::uint64_t{opt_socket | opt_help | opt_version};
+inline constexpr auto everywhere = std::uint64_t{opt_socket | opt_via | opt_help | opt_version};
 
 /// `--wait` or `--wait=SECONDS`.
 struct patience {
@@ -85,6 +86,7 @@ struct texts {
 struct command_line {
   std::vector<std::string> words; ///< what follows the command's name
   std::string socket;
+  std::string via;
   std::string format = "table";
   std::vector<std::string> columns;
   std::vector<std::string> exclude;
@@ -107,7 +109,11 @@ struct command_line {
   std::string user;
   std::string sort;
   std::vector<std::string> states;
-  std::string netvm;
+  std::vector<std::string> only_classes;
+  std::vector<std::string> only_labels;
+  std::vector<std::string> only_templates;
+  std::vector<std::string> only_netvms;
+  texts only_tags;
   std::string passphrase_file;
   texts renames;
   std::string profiles;

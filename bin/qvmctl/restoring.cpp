@@ -55,11 +55,11 @@ struct revived {
 
 class volume_sink final : public drivers::file_sink {
 public:
-  volume_sink(std::string socket, std::string domain, std::string volume)
-      : socket_(std::move(socket)), domain_(std::move(domain)), volume_(std::move(volume)) {}
+  volume_sink(route way, std::string domain, std::string volume)
+      : way_(std::move(way)), domain_(std::move(domain)), volume_(std::move(volume)) {}
 
   outcome<void> begin(std::uint64_t size) override {
-    auto begun = volume_import::begin(socket_, domain_, volume_, size);
+    auto begun = volume_import::begin(way_, domain_, volume_, size);
     if (!begun)
       return tl::unexpected{error_of(begun.error())};
     into_ = std::move(*begun);
@@ -71,7 +71,8 @@ public:
   outcome<void> commit() override { return into_->end().map_error(error_of); }
 
 private:
-  std::string socket_, domain_, volume_;
+  route way_;
+  std::string domain_, volume_;
   std::unique_ptr<volume_import> into_;
 };
 
@@ -80,8 +81,8 @@ class request_sink final : public drivers::text_sink {
 public:
   using reading = std::function<outcome<request>(const std::string& text)>;
 
-  request_sink(std::size_t largest, std::string socket, reading read)
-      : text_sink(largest), daemon_(std::move(socket)), read_(std::move(read)) {}
+  request_sink(std::size_t largest, route way, reading read)
+      : text_sink(largest), daemon_(std::move(way)), read_(std::move(read)) {}
 
   outcome<void> commit() override {
     auto what = read_(text());
@@ -416,12 +417,12 @@ private:
   std::unique_ptr<drivers::file_sink> sink_for(revived& x, const std::string& name) {
     constexpr auto largest_text = std::size_t{1} << 20;
     auto last = base_name(name);
-    const auto& socket = s_.daemon.socket();
+    const auto& way = s_.daemon.way();
     auto text = [&](std::size_t largest, request_sink::reading read) {
-      return std::make_unique<request_sink>(largest, socket, std::move(read));
+      return std::make_unique<request_sink>(largest, way, std::move(read));
     };
     if (x.images.contains(name))
-      return std::make_unique<volume_sink>(socket, x.name,
+      return std::make_unique<volume_sink>(way, x.name,
                                            std::string{last.substr(0, last.rfind('.'))});
     auto directly = name == fmt::format("{}/{}", x.from->path, last);
     if (directly && last == "firewall.xml")

@@ -3,6 +3,7 @@
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/interruption.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "model/base/characters.hpp"
 
 #include <fmt/format.h>
 
@@ -14,6 +15,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <stop_token>
 
 namespace qubes::ctl {
@@ -39,8 +41,32 @@ std::string shell_text(const std::vector<std::string>& words, std::size_t from) 
   return result;
 }
 
+/// A program and its arguments as the service qubes.VMExec takes them: in its own argument, joined
+/// by plus signs, with letters that qrexec does not take as a dash and their code.
+std::string vm_exec(std::initializer_list<std::string_view> words) {
+  auto result = std::string{"qubes.VMExec"};
+  for (auto& word : words) {
+    result += '+';
+    for (auto x : word)
+      if (model::is_alphanumeric(x) || x == '_' || x == '.')
+        result += x;
+      else
+        result += x == '-' ? "--" : fmt::format("-{:02X}", static_cast<unsigned char>(x));
+  }
+  return result;
+}
+
+/// Who runs a program there is for qrexec's policy to say when the caller is not dom0.
+expected<void> check_user(const session& s) {
+  if (s.line.user.empty() || !s.daemon.way().by_qrexec())
+    return {};
+  return usage_failure("--user is for dom0", "elsewhere qrexec's policy says who runs it");
+}
+
 std::vector<std::string> qrexec_words(const session& s, const std::string& domain,
                                       const std::string& command) {
+  if (s.daemon.way().by_qrexec())
+    return {s.daemon.way().qrexec, domain, vm_exec({"/bin/sh", "-c", command})};
   auto user = s.line.user.empty() ? std::string{"DEFAULT"} : s.line.user;
   return {program("QVMCTL_QREXEC_CLIENT", "/usr/bin/qrexec-client"), "-d", domain,
           fmt::format("{}:{}", user, command)};
@@ -153,6 +179,8 @@ exit_code run_run(session& s) {
   auto domain = domain_word(s);
   if (!domain)
     return report(s, domain.error());
+  if (auto fits = check_user(s); !fits)
+    return report(s, fits.error());
   auto words = qrexec_words(s, *domain, shell_text(s.line.words, 1));
   if (s.line.dry_run)
     return print(s, fmt::format("would run in {}: {}\n", *domain, words.back()));
@@ -163,10 +191,34 @@ exit_code run_run(session& s) {
   program_line{std::move(words)}.become();
 }
 
+namespace {
+
+/// `at` is what socat opens.
+exit_code become_console(session& s, const std::string& at) {
+  auto socat = program("QVMCTL_SOCAT", "/usr/bin/socat");
+  if (::access(socat.c_str(), X_OK) != 0)
+    return report(s, cannot_run(socat));
+  write_err("the console ends with Ctrl-]\n");
+  program_line{{socat, ::isatty(STDIN_FILENO) == 1 ? "-,raw,echo=0,escape=0x1d" : "-", at}}
+      .become();
+}
+
+/// There the method is a service that is the console.
+exit_code console_by_qrexec(session& s, const std::string& domain) {
+  if (s.line.dry_run)
+    return print(s, fmt::format("would open admin.vm.Console of {} through qrexec\n", domain));
+  return become_console(s,
+                        fmt::format("EXEC:{} {} admin.vm.Console", s.daemon.way().qrexec, domain));
+}
+
+} // namespace
+
 exit_code run_console(session& s) {
   auto domain = domain_word(s);
   if (!domain)
     return report(s, domain.error());
+  if (s.daemon.way().by_qrexec())
+    return console_by_qrexec(s, *domain);
   auto path = s.daemon.ask({"admin.vm.Console", "", *domain, ""});
   if (!path) {
     auto why = explain(s, path.error(), *domain, "");
@@ -178,13 +230,7 @@ exit_code run_console(session& s) {
     return report(s, {trouble::refused, "", fmt::format("'{}' has no console", *domain), ""});
   if (s.line.dry_run)
     return print(s, printable(*path) + "\n");
-  auto socat = program("QVMCTL_SOCAT", "/usr/bin/socat");
-  if (::access(socat.c_str(), X_OK) != 0)
-    return report(s, cannot_run(socat));
-  write_err("the console ends with Ctrl-]\n");
-  program_line{
-      {socat, ::isatty(STDIN_FILENO) == 1 ? "-,raw,echo=0,escape=0x1d" : "-", "OPEN:" + *path}}
-      .become();
+  return become_console(s, "OPEN:" + *path);
 }
 
 namespace {
@@ -241,6 +287,8 @@ exit_code run_disposable_run(session& s) {
   auto of = s.line.words[0] == "default" ? std::string{"dom0"} : s.line.words[0];
   if (auto good = check_name(of); !good)
     return report(s, good.error());
+  if (auto fits = check_user(s); !fits)
+    return report(s, fits.error());
   auto command = shell_text(s.line.words, 1);
   if (s.line.dry_run) {
     if (auto could = check_disposable_of(s, of); !could)

@@ -1,3 +1,4 @@
+#include "bin/qvmctl/domain_table.hpp"
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "model/base/literal.hpp"
@@ -47,10 +48,6 @@ request property_request(std::string_view what, const std::string& domain, std::
 
 namespace {
 
-output_table property_table() {
-  return output_table{{{"name"}, {"default"}, {"value"}}};
-}
-
 std::vector<output_table::cell> property_row(const session& s, const std::string& name,
                                              const property_value& x) {
   auto value = s.as == format::json ? typed(x) : json(shown_text(x));
@@ -58,39 +55,37 @@ std::vector<output_table::cell> property_row(const session& s, const std::string
   return {{name, style::plain}, {x.at_default, style::dim}, {value, look}};
 }
 
-exit_code get_all(session& s, const std::string& domain) {
-  auto answer = s.daemon.ask(property_request("GetAll", domain, ""));
+/// All of them, or the one that is named.
+expected<std::vector<named_property>> properties_of(session& s, const std::string& domain,
+                                                    const std::string& name) {
+  auto answer = s.daemon.ask(property_request(name.empty() ? "GetAll" : "Get", domain, name));
   if (!answer)
-    return report(s, explain(s, answer.error(), domain, ""));
-  auto result = property_table();
-  auto all = parse_properties(*answer);
-  if (!all)
-    return report(s, all.error());
-  for (auto& [name, value] : *all)
-    result.add(property_row(s, name, value));
-  return print(s, result.render(s.as, s.out));
+    return tl::unexpected{explain(s, answer.error(), domain, name)};
+  if (name.empty())
+    return parse_properties(*answer);
+  return parse_property(*answer).map([&](property_value x) {
+    return std::vector<named_property>{{name, std::move(x)}};
+  });
 }
 
 } // namespace
 
 exit_code run_get(session& s) {
-  auto domain = domain_word(s, true);
-  if (!domain)
-    return report(s, domain.error());
-  if (s.line.words.size() == 1)
-    return get_all(s, *domain);
-  auto name = property_name(s.line.words[1]);
-  auto answer = s.daemon.ask(property_request("Get", *domain, name));
-  if (!answer)
-    return report(s, explain(s, answer.error(), *domain, name));
-  auto value = parse_property(*answer);
-  if (!value)
-    return report(s, value.error());
-  if (s.as == format::table)
-    return print(s, raw(s, shown_text(*value)) + "\n");
-  auto result = property_table();
-  result.add(property_row(s, name, *value));
-  return print(s, result.render(s.as, s.out));
+  auto domains = domain_words(s, true);
+  if (!domains)
+    return report(s, domains.error());
+  auto name = s.line.words.size() > 1 ? property_name(s.line.words[1]) : std::string{};
+  auto result = domain_table{s, {{"name"}, {"default"}, {"value"}}};
+  for (auto& domain : *domains) {
+    auto all = properties_of(s, domain, name);
+    if (!all)
+      return report(s, all.error());
+    if (!result.of_several() && !name.empty() && s.as == format::table)
+      return print(s, raw(s, shown_text(all->front().value)) + "\n");
+    for (auto& x : *all)
+      result.add(domain, property_row(s, x.name, x.value));
+  }
+  return result.print();
 }
 
 /// Amounts of memory are in MiB, and so are their units: 400M or 400MiB, 2G or 2Gi, in any case.
@@ -229,18 +224,29 @@ expected<std::vector<std::pair<std::string, std::string>>> features_of(session& 
   return result;
 }
 
+/// Those whose names begin so, without that.
+exit_code list_features(session& s, std::vector<output_table::column> heads,
+                        std::string_view prefix, json (*shown)(const std::string& value)) {
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto result = domain_table{s, std::move(heads)};
+  for (auto& domain : *domains) {
+    auto all = features_of(s, domain);
+    if (!all)
+      return report(s, all.error());
+    for (auto& [name, value] : *all)
+      if (name.starts_with(prefix))
+        result.add(domain, {{name.substr(prefix.size())}, {shown(value)}});
+  }
+  return result.print();
+}
+
 } // namespace
 
 exit_code run_service_ls(session& s) {
-  auto domain = domain_word(s);
-  auto all = domain ? features_of(s, *domain) : tl::unexpected{domain.error()};
-  if (!all)
-    return report(s, all.error());
-  auto result = output_table{{{"service"}, {"on"}}};
-  for (auto& [name, value] : *all)
-    if (name.starts_with(service_prefix))
-      result.add({{name.substr(service_prefix.size())}, {!value.empty()}});
-  return print(s, result.render(s.as, s.out));
+  return list_features(s, {{"service"}, {"on"}}, service_prefix,
+                       [](const std::string& value) { return json(!value.empty()); });
 }
 
 exit_code run_service_on(session& s) {
@@ -256,29 +262,22 @@ exit_code run_service_default(session& s) {
 }
 
 exit_code run_feature_ls(session& s) {
-  auto domain = domain_word(s);
-  if (!domain)
-    return report(s, domain.error());
-  auto all = features_of(s, *domain);
-  if (!all)
-    return report(s, all.error());
-  auto result = output_table{{{"name"}, {"value"}}};
-  for (auto& [name, value] : *all)
-    result.add({{name}, {value}});
-  return print(s, result.render(s.as, s.out));
+  return list_features(s, {{"name"}, {"value"}}, "", [](const std::string& x) { return json(x); });
 }
 
 exit_code run_tag_ls(session& s) {
-  auto domain = domain_word(s);
-  if (!domain)
-    return report(s, domain.error());
-  auto list = s.daemon.ask({"admin.vm.tag.List", "", *domain, ""});
-  if (!list)
-    return report(s, explain(s, list.error(), *domain, ""));
-  auto result = output_table{{{"tag"}}};
-  for (auto& x : lines_of(*list))
-    result.add({{x}});
-  return print(s, result.render(s.as, s.out));
+  auto domains = domain_words(s);
+  if (!domains)
+    return report(s, domains.error());
+  auto result = domain_table{s, {{"tag"}}};
+  for (auto& domain : *domains) {
+    auto list = s.daemon.ask({"admin.vm.tag.List", "", domain, ""});
+    if (!list)
+      return report(s, explain(s, list.error(), domain, ""));
+    for (auto& x : lines_of(*list))
+      result.add(domain, {{x}});
+  }
+  return result.print();
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // top: what running domains use, sample after sample, from the one stream that feeds all viewers.
 #include "bin/qvmctl/clock.hpp"
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/keyboard.hpp"
 #include "bin/qvmctl/listing.hpp"
 #include "bin/qvmctl/live_page.hpp"
 #include "bin/qvmctl/report.hpp"
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <memory>
 #include <utility>
 
 namespace qubes::ctl {
@@ -48,33 +50,60 @@ struct top_sample {
   std::vector<pool_fill> pools{};
 };
 
+enum class unit : std::uint8_t { none, kib, bytes_a_second };
+
 struct top_column {
   std::string_view key;
+  char pressed; ///< sorts by it
   bool largest_first;
-  bool kib; ///< a person reads it with a unit
+  unit in; ///< a person reads it with one
   json (*of)(const usage&, const entry*);
 };
 
 constexpr std::array top_columns{
-    top_column{"name", false, false, [](const usage& x, const entry*) { return json(x.name); }},
-    top_column{"state", false, false,
+    top_column{"name", 'n', false, unit::none,
+               [](const usage& x, const entry*) { return json(x.name); }},
+    top_column{"state", 's', false, unit::none,
                [](const usage&, const entry* who) { return who ? json(who->state) : json{}; }},
-    top_column{"cpu", true, false, [](const usage& x, const entry*) { return or_null(x.cpu); }},
-    top_column{"vcpus", true, false, [](const usage& x, const entry*) { return json(x.vcpus); }},
-    top_column{"cpu_time", true, false,
+    top_column{"cpu", 'c', true, unit::none,
+               [](const usage& x, const entry*) { return or_null(x.cpu); }},
+    top_column{"vcpus", 'v', true, unit::none,
+               [](const usage& x, const entry*) { return json(x.vcpus); }},
+    top_column{"cpu_time", 't', true, unit::none,
                [](const usage& x, const entry*) { return json(x.cpu_time_ms); }},
-    top_column{"memory", true, true,
+    top_column{"memory", 'm', true, unit::kib,
                [](const usage& x, const entry*) { return json(x.memory_kib); }},
-    top_column{"most", true, true, [](const usage& x, const entry*) { return json(x.most_kib); }},
-    top_column{"used", true, true,
+    top_column{"most", 'x', true, unit::kib,
+               [](const usage& x, const entry*) { return json(x.most_kib); }},
+    top_column{"used", 'u', true, unit::kib,
                [](const usage& x, const entry*) { return or_null(x.used_kib); }},
-    top_column{"spare", true, true,
+    top_column{"spare", 'p', true, unit::kib,
                [](const usage& x, const entry*) { return or_null(x.spare_kib()); }},
-    top_column{"swap", true, true,
+    top_column{"swap", 'w', true, unit::kib,
                [](const usage& x, const entry*) { return or_null(x.swap_kib); }},
-    top_column{"stub_cpu", true, false,
+    top_column{"disk_read", 'd', true, unit::bytes_a_second,
+               [](const usage& x, const entry*) { return or_null(x.disk_read); }},
+    top_column{"disk_written", 'k', true, unit::bytes_a_second,
+               [](const usage& x, const entry*) { return or_null(x.disk_written); }},
+    top_column{"stub_cpu", 'b', true, unit::none,
                [](const usage& x, const entry*) { return or_null(x.stub_cpu); }},
 };
+
+constexpr auto quits = 'q';
+constexpr auto turns_round = 'r';
+
+constexpr bool each_key_is_one_of_its_own() {
+  for (auto i = std::size_t{0}; i < top_columns.size(); ++i) {
+    const auto key = top_columns[i].pressed;
+    for (auto j = std::size_t{0}; j < i; ++j)
+      if (top_columns[j].pressed == key)
+        return false;
+    if (key == quits || key == turns_round)
+      return false;
+  }
+  return true;
+}
+static_assert(each_key_is_one_of_its_own());
 
 } // namespace
 
@@ -128,9 +157,10 @@ output_table::cell cell_of(const session& s, const top_column& column, const usa
     return {value, style::plain, who ? who->color : ""};
   if (column.key == "state")
     return {value, who ? style_of_state(who->state) : style::plain};
-  if (column.kib && s.as == format::table && value.is_number())
-    return {size_text(value.get<std::int64_t>() * 1024)};
-  return {value};
+  if (column.in == unit::none || s.as != format::table || !value.is_number())
+    return {value};
+  auto number = value.get<std::int64_t>();
+  return {column.in == unit::kib ? size_text(number * 1024) : size_text(number) + "/s"};
 }
 
 output_table table_of(const session& s, const top_sample& x, const std::string& time) {
@@ -176,11 +206,24 @@ std::string pools_line(const session& s, const std::vector<pool_fill>& pools) {
   return result;
 }
 
-std::string page_of(const session& s, const top_sample& x) {
+/// "q quit  r reverse  n name  c cpu ...", with what it is sorted by.
+std::string keys_line(const session& s, const top_column& by, bool reverse) {
+  auto key = [&](char pressed, std::string_view what, bool holds) {
+    return s.out.paint(fmt::format("{} {}", pressed, what), holds ? style::bold : style::dim);
+  };
+  auto result = key(quits, "quit", false) + "  " + key(turns_round, "reverse", reverse);
+  for (auto& x : top_columns)
+    result += "  " + key(x.pressed, x.key, &x == &by);
+  return result;
+}
+
+std::string page_of(const session& s, const top_sample& x, const std::string& keys = {}) {
   auto page = report_page{s.out};
   page.fact("now", fmt::format("{}  {}", clock_text(false), summary_line(x)));
   if (!x.pools.empty())
     page.fact("pools", pools_line(s, x.pools));
+  if (!keys.empty())
+    page.fact("keys", keys);
   page.list("under way", x.under_way, style::busy, [](auto& y) {
     return fmt::format("{}: {}, {} for {}", text(y, "domain"), text(y, "doing"), text(y, "step"),
                        milliseconds_text(y, "for_ms"));
@@ -210,7 +253,10 @@ std::string json_line(const top_sample& x) {
 class top_view {
 public:
   top_view(session& s, const top_column& by, std::optional<std::uint64_t> count)
-      : s_(s), by_(by), count_(count) {}
+      : s_(s), by_(&by), reverse_(s.line.reverse), count_(count) {}
+  ~top_view() { s_.daemon.attend({}, {}); }
+  top_view(const top_view&) = delete;
+  top_view& operator=(const top_view&) = delete;
 
   exit_code run() {
     s_.daemon.subscribe(
@@ -220,30 +266,55 @@ public:
           news_ = news_ || x.name == "vm-stats";
         },
         [this](failure why) { ended_ = std::move(why); });
-    if (s_.as == format::table && s_.out.moving)
+    if (s_.as == format::table && s_.out.moving) {
+      heed_keys();
       if (auto first = take())
-        draw(*first);
-    while (!ended_ && shown_ < count_.value_or(shown_ + 1)) {
+        draw(std::move(*first));
+    }
+    while (!over() && shown_ < count_.value_or(shown_ + 1)) {
       wait_for_a_round();
-      if (ended_)
+      if (over())
         break;
       auto sample = take();
       if (!sample)
         return report(s_, sample.error());
-      if (auto code = show(*sample); code != exit_code::done)
+      if (auto code = show(std::move(*sample)); code != exit_code::done)
         return code;
     }
-    if (ended_)
+    if (ended_ && !quit_)
       return report(s_, *ended_);
     return live_ ? print(s_, last_page()) : exit_code::done;
   }
 
 private:
+  bool over() const { return ended_ || quit_; }
+
   /// Something came, and then nothing for a moment.
   void wait_for_a_round() {
-    s_.daemon.run([&] { return ended_ || news_; });
-    while (std::exchange(news_, false) && !ended_)
-      s_.daemon.run([&] { return ended_ || news_; }, steady_clock::now() + quiet_time);
+    s_.daemon.run([&] { return over() || news_; });
+    while (std::exchange(news_, false) && !over())
+      s_.daemon.run([&] { return over() || news_; }, steady_clock::now() + quiet_time);
+  }
+
+  void heed_keys() {
+    keys_ = keyboard::open();
+    if (keys_)
+      s_.daemon.attend([this] { return keys_ ? keys_->descriptor() : -1; }, [this] { press(); });
+  }
+
+  void press() {
+    const auto key = keys_->key();
+    if (key == quits)
+      quit_ = true;
+    else if (key == turns_round)
+      reverse_ = !reverse_;
+    else if (auto found = std::ranges::find(top_columns, key, &top_column::pressed);
+             found != top_columns.end())
+      by_ = &*found;
+    else
+      return;
+    if (live_)
+      draw(std::move(drawn_));
   }
 
   bool wanted(const std::string& name) const {
@@ -258,7 +329,6 @@ private:
       return tl::unexpected{domains.error()};
     auto result = top_sample{.domains = std::move(*domains), .uses = board_.all()};
     std::erase_if(result.uses, [&](auto& x) { return !wanted(x.name); });
-    sort(result, by_, s_.line.reverse);
     auto status = ask_json(s_, "qvmd.Status");
     if (status && part(*status, "operations").is_array())
       result.under_way = part(*status, "operations");
@@ -287,23 +357,25 @@ private:
     return result;
   }
 
-  exit_code show(const top_sample& x) {
+  exit_code show(top_sample x) {
     ++shown_;
+    sort(x, *by_, reverse_);
     if (s_.as == format::json)
       return print(s_, json_line(x));
     if (s_.as == format::csv)
       return print(s_, csv_rows(x));
     if (!live_ && !s_.out.moving)
       return print(s_, page_of(s_, x) + "\n");
-    draw(x);
+    draw(std::move(x));
     return exit_code::done;
   }
 
-  void draw(const top_sample& x) {
-    page_ = page_of(s_, x);
+  void draw(top_sample x) {
+    drawn_ = std::move(x);
+    sort(drawn_, *by_, reverse_);
     if (!live_)
       live_.emplace(s_.out);
-    live_->draw(page_);
+    live_->draw(page_of(s_, drawn_, keys_ ? keys_line(s_, *by_, reverse_) : ""));
   }
 
   /// The line of headings is only before the first sample.
@@ -314,19 +386,23 @@ private:
 
   /// The last page stays when the live one is gone.
   std::string last_page() {
+    keys_.reset();
     live_.reset();
-    return page_;
+    return page_of(s_, drawn_);
   }
 
   session& s_;
-  const top_column& by_;
+  const top_column* by_;
+  bool reverse_;
   std::optional<std::uint64_t> count_;
   usage_board board_;
   bool news_ = false;
   std::optional<failure> ended_;
   std::uint64_t shown_ = 0;
   std::vector<pool_fill> pools_;
-  std::string page_;
+  top_sample drawn_;
+  bool quit_ = false;
+  std::unique_ptr<keyboard> keys_;
   std::optional<live_page> live_;
 };
 

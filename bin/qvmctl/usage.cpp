@@ -31,6 +31,8 @@ usage usage_of(const event& x) {
           .most_kib = whole("memory_assigned_total").value_or(0),
           .used_kib = whole("memory_with_swap_used"),
           .swap_kib = whole("swap_used"),
+          .disk_read = whole("disk_read"),
+          .disk_written = whole("disk_written"),
           .stub_cpu = number<double>(x, "cpu_usage_internal")};
 }
 

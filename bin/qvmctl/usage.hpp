@@ -20,6 +20,8 @@ struct usage {
   std::int64_t most_kib = 0; ///< with that of its stub domain
   std::optional<std::int64_t> used_kib{};
   std::optional<std::int64_t> swap_kib{};
+  std::optional<std::int64_t> disk_read{}; ///< bytes a second, of disks that dom0 serves
+  std::optional<std::int64_t> disk_written{};
   std::optional<double> stub_cpu{}; ///< of its stub domain
 
   /// Memory that the domain has and does not use, as it says itself.

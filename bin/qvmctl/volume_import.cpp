@@ -1,14 +1,19 @@
 #include "bin/qvmctl/volume_import.hpp"
 
 #include "bin/qvmctl/requests.hpp"
+#include "bin/qvmctl/service_call.hpp"
+#include "drivers/io/unique_fd.hpp"
 
 #include <fmt/format.h>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace qubes::ctl {
 
@@ -19,87 +24,186 @@ failure cannot(std::string_view what, const std::string& path) {
           errno == EACCES ? "root may" : ""};
 }
 
-std::string door_beside(std::string socket) {
-  if (auto at = socket.rfind("qubesd.sock"); at != std::string::npos)
-    socket.replace(at, std::string::npos, "qubesd.internal.sock");
-  return socket;
-}
+// -- in dom0 ------------------------------------------------------------------------------------
 
 bool is_zero(std::string_view data) {
   return data.find_first_not_of('\0') == std::string_view::npos;
 }
 
+class import_by_door final : public volume_import {
+public:
+  import_by_door(const route& way, std::string domain, std::string volume)
+      : daemon_(internal_door(way)), domain_(std::move(domain)), volume_(std::move(volume)) {}
+
+  ~import_by_door() override { give_up("the import was given up"); }
+
+  expected<void> open(std::uint64_t size) {
+    auto begun = ask("ImportBegin", fmt::format("{}", size));
+    if (!begun)
+      return tl::unexpected{begun.error()};
+    over_ = false;
+    path_ = begun->substr(std::min(begun->find(' ') + 1, begun->size()));
+    while (!path_.empty() && path_.back() == '\n')
+      path_.pop_back();
+    file_ = drivers::unique_fd{::open(path_.c_str(), O_WRONLY | O_CLOEXEC)};
+    return file_ ? expected<void>{} : fail(cannot("open", path_));
+  }
+
+  expected<void> write(std::uint64_t at, std::string_view bytes) override {
+    constexpr auto part = std::size_t{1} << 17;
+    while (!bytes.empty()) {
+      auto now = bytes.substr(0, part);
+      if (!is_zero(now)) {
+        auto put = ::pwrite(file_.get(), now.data(), now.size(), static_cast<off_t>(at));
+        if (put < 0 && errno == EINTR)
+          continue;
+        if (put <= 0)
+          return fail(cannot("write", path_));
+        now = now.substr(0, static_cast<std::size_t>(put));
+      }
+      at += now.size();
+      bytes.remove_prefix(now.size());
+    }
+    return {};
+  }
+
+  expected<void> end() override {
+    if (::fdatasync(file_.get()) != 0)
+      return fail(cannot("write", path_));
+    file_.reset();
+    over_ = true;
+    return ask("ImportEnd", "ok").map([](const auto&) {});
+  }
+
+  void cancel(const std::string& why) override { give_up(why); }
+
+private:
+  expected<std::string> ask(std::string_view what, std::string payload) {
+    return std::move(ask_all(daemon_, {{fmt::format("internal.vm.volume.{}", what), volume_,
+                                        domain_, std::move(payload)}})
+                         .front());
+  }
+
+  void give_up(const std::string& why) {
+    file_.reset();
+    if (!std::exchange(over_, true))
+      ask("ImportEnd", "fail\n" + why); // what there is to say is said already
+  }
+
+  expected<void> fail(failure why) {
+    give_up(why.text);
+    return tl::unexpected{std::move(why)};
+  }
+
+  client daemon_;
+  std::string domain_, volume_, path_;
+  drivers::unique_fd file_;
+  bool over_ = true;
+};
+
+// -- from elsewhere -----------------------------------------------------------------------------
+
+/// The service reads the size and then so many bytes; with fewer the volume stays as it was.
+class import_by_service final : public volume_import {
+public:
+  import_by_service(std::unique_ptr<service_call> service, std::uint64_t size)
+      : service_(std::move(service)), size_(size) {}
+
+  expected<void> open() { return send(fmt::format("{}\n", size_)); }
+
+  expected<void> write(std::uint64_t at, std::string_view bytes) override {
+    return zeros_until(at).and_then([&] { return put(bytes); });
+  }
+
+  expected<void> end() override {
+    return zeros_until(size_).and_then([&] {
+      ::shutdown(service_->socket(), SHUT_WR);
+      return answer();
+    });
+  }
+
+  void cancel(const std::string&) override { service_.reset(); }
+
+private:
+  expected<void> zeros_until(std::uint64_t at) {
+    constexpr auto part = std::size_t{1} << 17;
+    if (at < at_)
+      return tl::unexpected{
+          failure{trouble::broken, "", "the data of a volume came out of its order", ""}};
+    const auto zeros = std::string(std::min<std::uint64_t>(at - at_, part), '\0');
+    while (at_ < at)
+      if (auto sent = put(std::string_view{zeros}.substr(0, at - at_)); !sent)
+        return sent;
+    return {};
+  }
+
+  expected<void> put(std::string_view bytes) {
+    at_ += bytes.size();
+    return send(bytes);
+  }
+
+  expected<void> send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      auto sent = ::send(service_->socket(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR)
+        continue;
+      if (sent <= 0) // it reads no more, and says why
+        return answer().and_then([]() -> expected<void> {
+          return tl::unexpected{
+              failure{trouble::broken, "", "the import ended before all of it was read", ""}};
+        });
+      bytes.remove_prefix(static_cast<std::size_t>(sent));
+    }
+    return {};
+  }
+
+  expected<void> answer() {
+    auto text = std::string{};
+    auto buffer = std::array<char, 4096>{};
+    for (;;) {
+      auto got = ::recv(service_->socket(), buffer.data(), buffer.size(), 0);
+      if (got < 0 && errno == EINTR)
+        continue;
+      if (got <= 0)
+        break;
+      text.append(buffer.data(), static_cast<std::size_t>(got));
+    }
+    if (text.empty())
+      return tl::unexpected{service_->silence()};
+    return parse_reply(text).map([](const auto&) {});
+  }
+
+  std::unique_ptr<service_call> service_;
+  std::uint64_t size_;
+  std::uint64_t at_ = 0;
+};
+
+template <class Import>
+expected<std::unique_ptr<volume_import>> opened(std::unique_ptr<Import> x, expected<void> how) {
+  if (!how)
+    return tl::unexpected{std::move(how.error())};
+  return x;
+}
+
 } // namespace
 
-expected<std::unique_ptr<volume_import>> volume_import::begin(std::string socket,
+expected<std::unique_ptr<volume_import>> volume_import::begin(const route& way,
                                                               const std::string& domain,
                                                               const std::string& volume,
                                                               std::uint64_t size) {
-  auto result = std::unique_ptr<volume_import>{
-      new volume_import{door_beside(std::move(socket)), domain, volume}};
-  auto begun = result->ask("ImportBegin", fmt::format("{}", size));
-  if (!begun)
-    return tl::unexpected{begun.error()};
-  result->over_ = false;
-  auto& path = result->path_;
-  path = begun->substr(std::min(begun->find(' ') + 1, begun->size()));
-  while (!path.empty() && path.back() == '\n')
-    path.pop_back();
-  result->file_ = drivers::unique_fd{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
-  if (!result->file_)
-    return tl::unexpected{result->give_up(cannot("open", path)).error()};
-  return result;
-}
-
-volume_import::~volume_import() {
-  cancel("the import was given up");
-}
-
-void volume_import::cancel(const std::string& why) {
-  give_up({trouble::refused, "", why, ""});
-}
-
-expected<void> volume_import::write(std::uint64_t at, std::string_view bytes) {
-  constexpr auto part = std::size_t{1} << 17;
-  while (!bytes.empty()) {
-    auto now = bytes.substr(0, part);
-    if (!is_zero(now)) {
-      auto put = ::pwrite(file_.get(), now.data(), now.size(), static_cast<off_t>(at));
-      if (put < 0 && errno == EINTR)
-        continue;
-      if (put <= 0)
-        return give_up(cannot("write", path_));
-      now = now.substr(0, static_cast<std::size_t>(put));
-    }
-    at += now.size();
-    bytes.remove_prefix(now.size());
+  if (!way.by_qrexec()) {
+    auto result = std::make_unique<import_by_door>(way, domain, volume);
+    auto how = result->open(size);
+    return opened(std::move(result), std::move(how));
   }
-  return {};
-}
-
-expected<void> volume_import::end() {
-  if (::fdatasync(file_.get()) != 0)
-    return give_up(cannot("write", path_));
-  file_.reset();
-  over_ = true;
-  auto ended = ask("ImportEnd", "ok");
-  if (!ended)
-    return tl::unexpected{std::move(ended.error())};
-  return {};
-}
-
-expected<std::string> volume_import::ask(std::string_view what, std::string payload) {
-  auto answers =
-      ask_all(daemon_,
-              {{fmt::format("internal.vm.volume.{}", what), volume_, domain_, std::move(payload)}});
-  return std::move(answers.front());
-}
-
-expected<void> volume_import::give_up(failure why) {
-  file_.reset();
-  if (!std::exchange(over_, true))
-    ask("ImportEnd", "fail\n" + why.text); // what there is to say is said already
-  return tl::unexpected{std::move(why)};
+  auto service =
+      service_call::begin(way.qrexec, {"admin.vm.volume.ImportWithSize", volume, domain, ""},
+                          service_call::lasting::as_it_likes);
+  if (!service)
+    return tl::unexpected{std::move(service.error())};
+  auto result = std::make_unique<import_by_service>(std::move(*service), size);
+  auto how = result->open();
+  return opened(std::move(result), std::move(how));
 }
 
 } // namespace qubes::ctl

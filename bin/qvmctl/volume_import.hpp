@@ -1,8 +1,7 @@
-// Data on its way into a volume, as the service admin.vm.volume.ImportWithSize of dom0 writes it.
+// Data on its way into a volume.
 #pragma once
 
 #include "bin/qvmctl/client.hpp"
-#include "drivers/io/unique_fd.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -14,36 +13,20 @@ namespace qubes::ctl {
 /// Dropped before `end`, the volume is as it was.
 class volume_import {
 public:
-  /// `socket` is that of the daemon; imports have a door of their own beside it.
-  static expected<std::unique_ptr<volume_import>> begin(std::string socket,
-                                                        const std::string& domain,
-                                                        const std::string& volume,
-                                                        std::uint64_t size);
-  ~volume_import();
-  volume_import(const volume_import&) = delete;
-  volume_import& operator=(const volume_import&) = delete;
+  /// In dom0 by the daemon's door for imports, as the service admin.vm.volume.ImportWithSize does
+  /// it; from elsewhere by that service.
+  static expected<std::unique_ptr<volume_import>>
+  begin(const route& way, const std::string& domain, const std::string& volume, std::uint64_t size);
 
-  /// What is not written is zeros.
-  expected<void> write(std::uint64_t at, std::string_view bytes);
+  virtual ~volume_import() = default;
+
+  /// Parts come in their order; what is not written is zeros.
+  virtual expected<void> write(std::uint64_t at, std::string_view bytes) = 0;
 
   /// Once this succeeded, the volume holds the data.
-  expected<void> end();
+  virtual expected<void> end() = 0;
 
-  void cancel(const std::string& why);
-
-private:
-  volume_import(std::string socket, std::string domain, std::string volume)
-      : daemon_(std::move(socket)), domain_(std::move(domain)), volume_(std::move(volume)) {}
-
-  expected<std::string> ask(std::string_view what, std::string payload);
-  expected<void> give_up(failure why);
-
-  client daemon_;
-  std::string domain_;
-  std::string volume_;
-  std::string path_;
-  drivers::unique_fd file_;
-  bool over_ = true;
+  virtual void cancel(const std::string& why) = 0;
 };
 
 } // namespace qubes::ctl

@@ -1,7 +1,9 @@
 // volume: the disks of domains.
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/new_file.hpp"
 #include "bin/qvmctl/progress.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "bin/qvmctl/volume_export.hpp"
 #include "bin/qvmctl/volume_import.hpp"
 #include "drivers/io/unique_fd.hpp"
 
@@ -100,6 +102,11 @@ expected<void> copy_bytes(session& s, const std::string& what, int from,
     done += got;
     shown.at(done);
   }
+  auto more = char{};
+  if (::read(from, &more, 1) > 0)
+    return tl::unexpected{failure{
+        trouble::refused, "",
+        fmt::format("'{}' has more than the {} bytes that it must have", from_path, size), ""}};
   return {};
 }
 
@@ -222,6 +229,47 @@ exit_code run_volume_set(session& s) {
   return make_changes(s, {{volume_request("Set." + key, *volume, s.line.words[2]), key}});
 }
 
+namespace {
+
+expected<void> copy_out(session& s, const std::string& what, volume_export& from, new_file& to,
+                        const interruption& stop) {
+  auto shown = progress{s.out, what, static_cast<std::int64_t>(from.size())};
+  auto buffer = std::vector<char>(std::size_t{1} << 17);
+  for (auto at = from.next_data(0); at < from.size(); at = from.next_data(at)) {
+    if (stop.raised())
+      return tl::unexpected{failure{trouble::refused, "", "cancelled", ""}};
+    auto got = from.read(at, buffer.data(), buffer.size());
+    auto written = got ? to.write(at, {buffer.data(), *got}) : tl::unexpected{got.error()};
+    if (!written)
+      return written;
+    at += *got;
+    shown.at(static_cast<std::int64_t>(at));
+  }
+  return from.was_kept().and_then([&] { return to.keep(from.size()); });
+}
+
+} // namespace
+
+exit_code run_volume_export(session& s) {
+  const auto& path = s.line.words[1];
+  auto volume = named_volume(s);
+  auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
+  if (!facts)
+    return report(s, facts.error());
+  if (s.line.dry_run)
+    return print(s, fmt::format("{} would be written to {}, {} bytes\n", volume->text(), path,
+                                bytes(*facts, "size")));
+  auto stop = interruption{};
+  auto to = new_file::open(path, stop);
+  if (!to)
+    return report(s, to.error());
+  auto from = volume_export::begin(s.daemon.way(), volume->domain, volume->volume, stop);
+  if (!from)
+    return report(s, from.error());
+  auto copied = copy_out(s, volume->text(), **from, **to, stop);
+  return copied ? exit_code::done : report(s, copied.error());
+}
+
 exit_code run_volume_import(session& s) {
   const auto& path = s.line.words[1];
   auto opened = path == "-" ? drivers::unique_fd{} : open_file(path, O_RDONLY);
@@ -242,7 +290,7 @@ exit_code run_volume_import(session& s) {
                                          size_text(bytes(*facts, "usage"))));
       !sure)
     return report(s, sure.error());
-  auto into = volume_import::begin(s.daemon.socket(), volume->domain, volume->volume,
+  auto into = volume_import::begin(s.daemon.way(), volume->domain, volume->volume,
                                    static_cast<std::uint64_t>(size));
   if (!into)
     return report(s, into.error());

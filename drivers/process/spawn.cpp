@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -113,6 +114,8 @@ QVMD_UNSEEN void forget_signals() {
 QVMD_UNSEEN int begin(const child_start& x) {
   if (::syscall(SYS_setpgid, 0, 0) < 0 || !plug_in(x.with))
     return errno;
+  if (x.with.leashed)
+    ::syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
   give_back(x.limits);
   forget_signals();
   auto why = ENOENT;

@@ -16,8 +16,9 @@ namespace qubes::drivers {
 struct plugs {
   int output;
   int errors;
-  int input = -1; ///< /dev/null
-  int third = -1; ///< as its descriptor 3, if any
+  int input = -1;       ///< /dev/null
+  int third = -1;       ///< as its descriptor 3, if any
+  bool leashed = false; ///< told to end (SIGTERM) when the thread that began it is gone
 };
 
 /// A process of its own group.

@@ -532,10 +532,15 @@ std::string in_line(std::string_view text) {
   return out;
 }
 
+/// No domain is the word that clients say it by.
+std::string value_text(const value& x) {
+  return std::holds_alternative<none>(x) ? "none" : in_line(to_text(x));
+}
+
 std::string stored_text(const system& now, std::string_view owner, std::string_view name) {
   auto& all = stored_properties(now, owner);
   auto found = all.find(name);
-  return found == all.end() ? "default" : in_line(to_event_text(found->second));
+  return found == all.end() ? "default" : value_text(found->second);
 }
 
 std::string feature_text(const system& now, std::string_view owner, std::string_view name) {
@@ -565,7 +570,7 @@ std::string line(const system& now, const edit& x) {
       overloaded{
           [&](const set_property& y) {
             return fmt::format("{}: {} = {} (was {})", owner_text(y.owner), y.name,
-                               in_line(to_event_text(y.value)), stored_text(now, y.owner, y.name));
+                               value_text(y.value), stored_text(now, y.owner, y.name));
           },
           [&](const reset_property& y) {
             return fmt::format("{}: {} = default (was {})", owner_text(y.owner), y.name,

@@ -16,6 +16,15 @@ std::uint64_t load(const usage_since& x, std::int64_t elapsed_us) {
   return static_cast<std::uint64_t>(of_one) / std::max(x.now->vcpus, 1U);
 }
 
+/// A second's share; a count that went back began anew with another disk.
+std::uint64_t rate(std::uint64_t now, std::uint64_t before, std::int64_t elapsed_us) {
+  constexpr auto us_of_s = 1e6;
+  return now <= before
+             ? 0
+             : static_cast<std::uint64_t>(std::llround(static_cast<double>(now - before) * us_of_s
+                                                       / static_cast<double>(elapsed_us)));
+}
+
 constexpr auto ns_of_ms = std::uint64_t{1'000'000};
 
 } // namespace
@@ -36,6 +45,10 @@ event vm_stats(std::string domain, const usage_since& x, const usage_since& stub
   add("online_vcpus", std::max(now.vcpus, 1U));
   if (now.swap_kib)
     add("swap_used", *now.swap_kib);
+  if (now.disks && x.before && x.before->disks && elapsed_us > 0) {
+    add("disk_read", rate(now.disks->read_bytes, x.before->disks->read_bytes, elapsed_us));
+    add("disk_written", rate(now.disks->written_bytes, x.before->disks->written_bytes, elapsed_us));
+  }
   if (stub.now) {
     add("cpu_time_internal", stub.now->cpu_time_ns / ns_of_ms);
     add("cpu_usage_internal", load(stub, elapsed_us));

@@ -9,6 +9,14 @@
 
 namespace qubes::model {
 
+/// Since its disks were attached.
+struct disk_usage {
+  std::uint64_t read_bytes = 0;
+  std::uint64_t written_bytes = 0;
+
+  bool operator==(const disk_usage&) const = default;
+};
+
 struct usage {
   std::string uuid;
   std::int32_t xid = -1;
@@ -18,6 +26,7 @@ struct usage {
   std::optional<std::uint64_t> swap_kib;
   std::uint64_t cpu_time_ns = 0;
   unsigned vcpus = 1;
+  std::optional<disk_usage> disks{}; ///< those that this host serves
 };
 
 /// A sample, and the one taken earlier of the same life; null for the first one: then the domain is

@@ -77,6 +77,7 @@ constexpr row rows[]{
     {"internal.vm.volume.ImportEnd", {"private", "ok", "work"}},
     {"qubes.NotifyUpdates", {"", "3", "dom0"}},
     {"qvmd.Plan", {"admin.vm.property.Set+memory", "512", "work"}},
+    {"qvmd.VolumeExport", {"private", "", "work"}},
 };
 
 std::string_view if_wanted(std::string_view text, actors::presence x) {

@@ -132,9 +132,10 @@ TEST_P(golden_api, every_reply_is_as_it_stands) {
   for (auto& x : all) {
     SCOPED_TRACE(fmt::format("{}:{}: {} {}", GetParam().filename().string(), x.line, x.method,
                              x.destination));
-    auto socket = x.method.starts_with("internal.") ? "qubesd.internal.sock"
-                  : x.method.starts_with("qubes.")  ? "qubesd.misc.sock"
-                                                    : "qubesd.sock";
+    auto of_dom0 = x.method.starts_with("internal.") || x.method.starts_with("qvmd.VolumeExport");
+    auto socket = of_dom0                          ? "qubesd.internal.sock"
+                  : x.method.starts_with("qubes.") ? "qubesd.misc.sock"
+                                                   : "qubesd.sock";
     expect_reply(x,
                  daemon.send(socket, fmt::format("{} {} name {}", x.method, x.source, x.destination)
                                          + '\0' + x.payload));

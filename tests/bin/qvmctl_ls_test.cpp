@@ -74,6 +74,63 @@ TEST_F(qvmctl, leaves_out_who_is_named_and_who_has_a_tag) {
   EXPECT_THAT(x.err, HasSubstr("did you mean 'work'?"));
 }
 
+struct filter_case {
+  words filters;
+  std::string names;
+};
+
+struct qvmctl_ls_with : ::testing::TestWithParam<filter_case> {};
+
+TEST_P(qvmctl_ls_with, lists_those_that_fit_one_of_several_values) {
+  auto domains = small_host("Running");
+  domains[1]["label"] = "green";
+  domains[1]["state"] = "Paused";
+  domains[4]["template"] = json{};
+  domains[5]["class"] = "DispVM";
+  auto daemon = scripted_daemon{host(domains, [](auto& x) {
+    if (x.method == "admin.vmclass.List")
+      return x.ok("AdminVM\nAppVM\nDispVM\nTemplateVM\n");
+    if (x.method == "admin.label.List")
+      return x.ok("red\ngreen\nblack\nblue\n");
+    static const auto tags =
+        std::map<std::string, std::string>{{"mail", "a"}, {"vault", "b"}, {"work", "ab"}};
+    auto found = tags.find(x.destination);
+    x.ok(found != tags.end() && found->second.find(x.argument) != std::string::npos ? "1" : "0");
+  })};
+  auto args = words{"--socket", daemon.path(), "ls", "-o", "name", "-f", "csv"};
+  args.insert(args.end(), GetParam().filters.begin(), GetParam().filters.end());
+  auto x = run(args);
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_EQ(x.out, "name\n" + GetParam().names);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    cases, qvmctl_ls_with,
+    ::testing::Values(
+        filter_case{{"--class", "AdminVM,DispVM"}, "dom0\nwork\n"},
+        filter_case{{"--class", "AdminVM", "--class", "DispVM"}, "dom0\nwork\n"},
+        filter_case{{"--class", "TemplateVM,DispVM"}, "work\n"},
+        filter_case{{"--label", "black,green"}, "dom0\nmail\n"},
+        filter_case{{"--state", "halted,paused"}, "mail\nvault\n"},
+        filter_case{{"--netvm", "sys-net,sys-firewall"}, "mail\nsys-firewall\nwork\n"},
+        filter_case{{"--netvm", "none,sys-net"}, "dom0\nsys-firewall\nsys-net\nvault\n"},
+        filter_case{{"--netvm", "sys-*"}, "mail\nsys-firewall\nwork\n"},
+        filter_case{{"--template", "none"}, "dom0\nvault\n"},
+        filter_case{{"--tag", "a,b"}, "mail\nvault\nwork\n"},
+        filter_case{{"--tag", "a", "--tag", "b"}, "work\n"},
+        filter_case{{"--tag", "b,c", "--tag", "b"}, "vault\nwork\n"},
+        filter_case{{"--tag", "a,b", "--exclude-tag", "a,c"}, "vault\n"},
+        filter_case{{"--class", "AppVM,DispVM", "--netvm", "sys-firewall", "--label", "red"},
+                    "work\n"}));
+
+TEST_F(qvmctl, does_not_look_for_what_cannot_be_a_tag) {
+  serve(host(small_host("Running")));
+  auto x = ctl({"ls", "--tag", "good,not.good"});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_THAT(x.err, HasSubstr("not.good"));
+  EXPECT_EQ(x.out, "");
+}
+
 TEST_F(qvmctl, lists_those_without_a_feature) {
   serve(host(small_host("Running"), [](auto& x) {
     x.destination == "work"   ? x.ok("1")

@@ -119,7 +119,10 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"firewall", "add", "work", "accept", "1.2.3"}, "'1.2.3' is no address"},
         usage_case{{"set", "work", "memory", "400X"}, "'400X' is no amount of memory; whole MiB"},
         usage_case{{"set", "work", "maxmem", "1.5G"}, "'1.5G' is no amount of memory"},
-        usage_case{{"ls", "--label", "red", "--label", "black"}, "--label is given twice"},
+        usage_case{{"create", "shop", "--label", "red", "--label", "black"},
+                   "--label is given twice"},
+        usage_case{{"ls", "--label", ""}, "--label needs LABEL, not ''"},
+        usage_case{{"ls", "--class", ","}, "--class needs CLASS, not ','"},
         usage_case{{"run", "-u", "a", "-u", "b", "work", "id"}, "--user is given twice"},
         usage_case{{"create", "shop", "-l", "red", "-P", "private=a", "-P", "private=b"},
                    "--pool private=POOL is given twice"},
@@ -558,15 +561,30 @@ TEST_F(qvmctl, what_runs_already_is_not_started) {
   EXPECT_EQ(json::parse(ctl({"start", "work", "-f", "json"}).out)[0]["result"], "already");
 }
 
+TEST_F(qvmctl, what_is_down_already_is_not_shut_down) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.destination == "vault" ? x.refuse("QubesVMNotStartedError", "'vault' is powered off")
+                             : x.ok();
+  }));
+  for (auto command : {"shutdown", "kill"}) {
+    auto x = ctl({command, "work", "vault"});
+    EXPECT_EQ(x.code, 0) << x.err;
+    EXPECT_THAT(x.out, HasSubstr("vault: is down already"));
+    auto of_vault = json::parse(ctl({command, "vault", "-f", "json"}).out, nullptr, false);
+    EXPECT_EQ(of_vault[0]["result"], "already");
+  }
+  EXPECT_EQ(ctl({"pause", "vault"}).code, 1);
+}
+
 TEST_F(qvmctl, takes_several_names_with_commas_and_refuses_them_where_one_is_meant) {
   serve(host(small_host("Running")));
   EXPECT_EQ(ctl({"ls", "work,[m,n]a*", "-o", "name", "-f", "csv"}).out, "name\nmail\nwork\n");
   EXPECT_EQ(ctl({"kill", "work,mail"}).code, 0);
   EXPECT_THAT(daemon->requests(),
               AllOf(Contains("admin.vm.Kill work"), Contains("admin.vm.Kill mail")));
-  auto x = ctl({"get", "work,mail"});
+  auto x = ctl({"why", "work,mail"});
   EXPECT_EQ(x.code, 2);
-  EXPECT_THAT(x.err, HasSubstr("'work,mail' means several domains, and 'get' takes one"));
+  EXPECT_THAT(x.err, HasSubstr("'work,mail' means several domains, and 'why' takes one"));
   EXPECT_THAT(ctl({"start", "work,"}).err, HasSubstr("'' is no domain name"));
 }
 
@@ -810,6 +828,42 @@ TEST_F(qvmctl, shows_one_property_raw) {
   EXPECT_THAT(daemon->requests(), ElementsAre("admin.vm.property.Get+default_user work"));
 }
 
+TEST_F(qvmctl, shows_what_several_domains_have) {
+  serve(host(small_host("Running"), [](auto& x) {
+    auto of_work = x.destination == "work";
+    x.ok(x.method == "admin.vm.property.Get"
+             ? of_work ? "default=True type=int 400" : "default=False type=int 300"
+         : x.method == "admin.vm.tag.List"     ? of_work ? "a\nb\n" : "c\n"
+         : x.method == "admin.vm.feature.List" ? of_work ? "gui\nservice.cups\n" : "service.ntp\n"
+         : x.method == "admin.vm.firewall.Get" ? "action=accept\n"
+                                               : "1");
+  }));
+  auto shown = [&](words args) {
+    args.insert(args.end(), {"-f", "csv"});
+    return ctl(args).out;
+  };
+  EXPECT_EQ(shown({"get", "work,mail", "memory"}),
+            "domain,name,default,value\nwork,memory,yes,400\nmail,memory,no,300\n");
+  EXPECT_EQ(ctl({"get", "work,mail", "memory"}).out, "DOMAIN  NAME    DEFAULT  VALUE\n"
+                                                     "work    memory  yes      400\n"
+                                                     "mail    memory  no       300\n");
+  EXPECT_EQ(shown({"tag", "ls", "work,mail"}), "domain,tag\nwork,a\nwork,b\nmail,c\n");
+  EXPECT_EQ(shown({"feature", "ls", "wor*"}),
+            "domain,name,value\nwork,gui,1\nwork,service.cups,1\n");
+  EXPECT_EQ(shown({"service", "ls", "work,mail"}),
+            "domain,service,on\nwork,cups,yes\nmail,ntp,yes\n");
+  EXPECT_THAT(shown({"firewall", "ls", "wor*"}), StartsWith("domain,no,action"));
+}
+
+TEST_F(qvmctl, says_how_long_a_rule_still_holds) {
+  auto in_two_hours = std::time(nullptr) + 7300;
+  serve(always(fmt::format("action=accept expire={}\naction=drop expire=1000\n", in_two_hours)));
+  EXPECT_THAT(ctl({"firewall", "ls", "work"}).out,
+              AllOf(HasSubstr("in 2 h 1 min"), HasSubstr("over")));
+  EXPECT_THAT(ctl({"firewall", "ls", "work", "-f", "csv"}).out,
+              HasSubstr(fmt::format("{}", in_two_hours)));
+}
+
 TEST_F(qvmctl, knows_the_host_under_two_names) {
   serve(always("default=False type=vm sys-firewall"));
   EXPECT_EQ(ctl({"get", "@host", "default_netvm"}).out, "sys-firewall\n");
@@ -954,6 +1008,11 @@ TEST_F(qvmctl, lists_nothing_by_what_there_is_not) {
   for (auto& [args, says] : std::vector<std::pair<words, std::string>>{
            {{"--label", "purpel"}, "no label 'purpel'; did you mean 'purple'?"},
            {{"--class", "Unikernel"}, "no class 'Unikernel'; one of: AppVM, DispVM"},
+           {{"--label", "red,purpel"}, "no label 'purpel'; did you mean 'purple'?"},
+           {{"--class", "AppVM,Unikernel"}, "no class 'Unikernel'; one of: AppVM, DispVM"},
+           {{"--state", "halted,runing"}, "no state 'runing'; did you mean 'Running'?"},
+           {{"--netvm", "none,sys-nett"}, "did you mean 'sys-net'?"},
+           {{"--netvm", "no*"}, "no domain matches 'no*'"},
            {{"--state", "runing"}, "no state 'runing'; did you mean 'Running'?"},
            {{"--netvm", "sys-nett"}, "did you mean 'sys-net'?"},
            {{"--template", "nosuch"}, "no domain 'nosuch'"},

@@ -3,8 +3,12 @@
 
 #include <gmock/gmock.h>
 
+#include <termios.h>
+#include <utmp.h>
+
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 namespace {
 
@@ -152,12 +156,32 @@ TEST_F(qvmctl_top, in_a_pipe_follows_with_the_next_page) {
                            HasSubstr("work  Running    1      2"), Not(HasSubstr("\x1b"))));
 }
 
+TEST_F(qvmctl_top, shows_how_much_goes_to_and_from_disks) {
+  auto busy = use(1, 400);
+  busy.emplace_back("disk_read", "3145728");
+  busy.emplace_back("disk_written", "512");
+  rounds = {{{"mail", use(2, 300)}, {"work", busy}}};
+  auto sample = samples({"-n", "1", "--sort", "disk-read"})[0];
+  EXPECT_THAT(names(sample), ElementsAre("work", "mail"));
+  EXPECT_EQ(sample["domains"][0]["disk_written"], 512);
+  EXPECT_TRUE(sample["domains"][1]["disk_read"].is_null());
+}
+
+TEST_F(qvmctl_top, shows_disks_with_units) {
+  auto busy = use(1, 400);
+  busy.emplace_back("disk_read", "3145728");
+  busy.emplace_back("disk_written", "512");
+  rounds = {{{"work", busy}}};
+  EXPECT_THAT(ctl({"top", "-n", "1"}).out, AllOf(HasSubstr("3.0 MiB/s"), HasSubstr("512 B/s")));
+}
+
 TEST_F(qvmctl_top, as_csv_has_its_headings_once) {
   told = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
   auto lines = lines_of(ctl({"top", "-n", "2", "-f", "csv"}).out);
   ASSERT_THAT(lines, SizeIs(3));
-  EXPECT_EQ(lines[0], "time,name,state,cpu,vcpus,cpu_time,memory,most,used,spare,swap,stub_cpu");
-  EXPECT_THAT(lines[2], MatchesRegex("[^,]+Z,work,Running,2,2,5000,409600,418816,409600,,,"));
+  EXPECT_EQ(lines[0], "time,name,state,cpu,vcpus,cpu_time,memory,most,used,spare,swap,disk_read,"
+                      "disk_written,stub_cpu");
+  EXPECT_THAT(lines[2], MatchesRegex("[^,]+Z,work,Running,2,2,5000,409600,418816,409600,,,,,"));
 }
 
 TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
@@ -167,6 +191,168 @@ TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
   auto cleared = x.out.rfind("\x1b[J");
   ASSERT_NE(cleared, std::string::npos) << x.out;
   EXPECT_THAT(x.out.substr(cleared), AllOf(HasSubstr("NAME"), HasSubstr("42")));
+}
+
+// -- keys -----------------------------------------------------------------------------------
+
+/// The program on a terminal that is typed at.
+class typed_at {
+public:
+  explicit typed_at(const words& args) {
+    auto size = winsize{24, 160, 0, 0};
+    EXPECT_EQ(::openpty(&master_, &terminal_, nullptr, nullptr, &size), 0);
+    ::fcntl(master_, F_SETFD, FD_CLOEXEC);
+    before_ = modes();
+    auto what = invocation{args, {{"NO_COLOR", "1"}}};
+    child_ = ::fork();
+    if (child_ == 0) {
+      ::login_tty(terminal_);
+      what.become_qvmctl();
+    }
+  }
+
+  ~typed_at() {
+    if (child_ > 0) {
+      ::kill(child_, SIGKILL);
+      code_of(child_);
+    }
+    ::close(terminal_);
+    ::close(master_);
+  }
+
+  /// Everything up to this text, which is to come.
+  void wait_for(const std::string& text) {
+    auto deadline = std::chrono::steady_clock::now() + patience;
+    while (out_.find(text) == std::string::npos) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << out_;
+      read_for(100ms);
+    }
+  }
+
+  void type(const std::string& keys) const {
+    EXPECT_EQ(::write(master_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
+  }
+
+  void kill(int signal) const { ::kill(child_, signal); }
+
+  /// Its exit code; `out` is whole then.
+  int end() {
+    auto code = code_of(std::exchange(child_, 0));
+    while (read_for(0ms))
+      ;
+    std::erase(out_, '\r');
+    return code;
+  }
+
+  const std::string& out() const { return out_; }
+
+  bool takes_keys() const { return (modes() & (ICANON | ECHO)) == 0; }
+  bool is_as_before() const { return modes() == before_; }
+
+private:
+  tcflag_t modes() const {
+    auto now = termios{};
+    EXPECT_EQ(::tcgetattr(terminal_, &now), 0);
+    return now.c_lflag;
+  }
+
+  bool read_for(std::chrono::milliseconds time) {
+    auto x = pollfd{master_, POLLIN, 0};
+    char buffer[4096];
+    if (::poll(&x, 1, static_cast<int>(time.count())) <= 0)
+      return false;
+    auto got = ::read(master_, buffer, sizeof buffer);
+    out_.append(buffer, static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    return got > 0;
+  }
+
+  int master_ = -1, terminal_ = -1;
+  pid_t child_ = 0;
+  tcflag_t before_ = 0;
+  std::string out_;
+};
+
+struct qvmctl_top_keys : qvmctl_top {
+  words args() const { return {"--socket", daemon->path(), "top"}; }
+
+  /// Names in the last page, which stays when the program has gone.
+  std::vector<std::string> typed(const std::string& keys) {
+    rounds = {{{"dom0", use(9, 1000)}, {"mail", use(2, 2000)}, {"work", use(5, 400)}}};
+    auto x = typed_at{args()};
+    x.wait_for("3 of 6 domains");
+    x.type(keys + "q");
+    EXPECT_EQ(x.end(), 0) << x.out();
+    auto page = x.out().substr(std::min(x.out().rfind("\x1b[J"), x.out().size()));
+    EXPECT_THAT(page, Not(HasSubstr("keys")));
+    auto rows = std::vector<std::pair<std::size_t, std::string>>{};
+    for (auto name : {"dom0", "mail", "work"})
+      rows.emplace_back(page.find("\n"s + name + " "), name);
+    std::ranges::sort(rows);
+    auto result = std::vector<std::string>{};
+    for (auto& row : rows)
+      result.push_back(row.second);
+    return result;
+  }
+};
+
+TEST_F(qvmctl_top_keys, sort_by_a_column) {
+  EXPECT_THAT(typed(""), ElementsAre("dom0", "work", "mail"));
+  EXPECT_THAT(typed("n"), ElementsAre("dom0", "mail", "work"));
+  EXPECT_THAT(typed("m"), ElementsAre("mail", "dom0", "work"));
+  EXPECT_THAT(typed("mc"), ElementsAre("dom0", "work", "mail"));
+}
+
+TEST_F(qvmctl_top_keys, turn_it_round) {
+  EXPECT_THAT(typed("r"), ElementsAre("mail", "work", "dom0"));
+  EXPECT_THAT(typed("rnr"), ElementsAre("dom0", "mail", "work"));
+}
+
+TEST_F(qvmctl_top_keys, without_a_meaning_do_nothing) {
+  EXPECT_THAT(typed("Z7\x1b[A\n"), ElementsAre("dom0", "work", "mail"));
+}
+
+TEST_F(qvmctl_top_keys, are_told_and_leave_the_terminal_as_it_was) {
+  auto x = typed_at{args()};
+  x.wait_for("q quit");
+  EXPECT_TRUE(x.takes_keys());
+  x.type("q");
+  EXPECT_EQ(x.end(), 0);
+  EXPECT_TRUE(x.is_as_before());
+}
+
+TEST_F(qvmctl_top_keys, leave_the_terminal_as_it_was_when_a_signal_ends_it) {
+  for (auto signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    auto x = typed_at{args()};
+    x.wait_for("q quit");
+    EXPECT_TRUE(x.takes_keys());
+    x.kill(signal);
+    EXPECT_EQ(x.end(), 128 + signal);
+    EXPECT_TRUE(x.is_as_before()) << signal;
+  }
+}
+
+TEST_F(qvmctl_top_keys, leave_interrupts_to_the_terminal) {
+  auto x = typed_at{args()};
+  x.wait_for("q quit");
+  x.type("\x03");
+  EXPECT_EQ(x.end(), 128 + SIGINT);
+  EXPECT_TRUE(x.is_as_before());
+}
+
+TEST_F(qvmctl_top_keys, leave_the_terminal_as_it_was_when_the_daemon_goes) {
+  auto quiet = gate{};
+  serve(host(domains, [&](auto& x) {
+    if (x.method != "admin.vm.Stats")
+      return x.ok(x.method == "qvmd.Status" ? "{}" : "");
+    x.event("", "connection-established");
+    quiet.wait_for(1);
+  }));
+  auto x = typed_at{args()};
+  x.wait_for("q quit");
+  EXPECT_TRUE(x.takes_keys());
+  quiet.pass();
+  EXPECT_EQ(x.end(), 3);
+  EXPECT_TRUE(x.is_as_before());
 }
 
 TEST_F(qvmctl_top, ends_when_the_stream_does) {

@@ -40,4 +40,12 @@ TEST(orders, that_end_with_their_client_get_a_cancellation) {
   EXPECT_FALSE(begin_cancellation(start));
 }
 
+TEST(orders, that_begin_what_goes_on_say_what_their_client_is_told) {
+  auto begun = begun_by(ask::begin_export{"private"}, "work");
+  ASSERT_TRUE(begun);
+  EXPECT_EQ(*begun, (model::event{"work", "volume-export", {{"volume", "private"}, {"path", ""}}}));
+  auto import = order{ask::begin_import{"private"}};
+  EXPECT_FALSE(begun_by(import, "work"));
+}
+
 } // namespace qubes::tests

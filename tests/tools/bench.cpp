@@ -407,8 +407,20 @@ constexpr step steps[] = {
     {"why", measure_why},
     {"ls",
      [](bench& b) {
-       measure_command(b, fmt::format("qvmctl ls, {} domains", b.o.domains),
-                       {"ls", "--socket", b.socket()}, 30);
+       measure_command(b, fmt::format("qvmctl ls, 12 columns, {} domains", b.o.domains),
+                       {"ls", "--socket", b.socket(), "-o",
+                        "name,state,class,label,template,netvm,ip,provides_network,memory,maxmem,"
+                        "xid,uuid"},
+                       20);
+     }},
+    {"complete",
+     [](bench& b) {
+       measure_command(b, fmt::format("completion of a name, {} domains", b.o.domains),
+                       {"complete", "--socket", b.socket(), "--", "start", ""}, 15);
+     }},
+    {"why-command",
+     [](bench& b) {
+       measure_command(b, "qvmctl why", {"why", "--socket", b.socket(), b.names.apps.front()}, 20);
      }},
     {"version", [](bench& b) { measure_command(b, "qvmctl --version", {"--version"}, 5); }},
     {"set", measure_set},

@@ -137,6 +137,7 @@ const std::vector<state_row>& table() {
       {"admin.vm.volume.ListSnapshots", {ok, ok, ok,    ok,    ok,    ok,    ok,    ok,    ok,    ok}},
       {"admin.vm.volume.Resize",  {ok,    ok,    later, ok,    used,  ok,    used,  used,  ok,    later}},
       {"admin.vm.volume.Revert",  {ok,    ok,    later, used,  used,  used,  used,  used,  used,  later}},
+      {"qvmd.VolumeExport",       {ok,    ok,    later, ok,    ok,    ok,    ok,    ok,    ok,    later}},
       {"admin.vm.Stats",                 all_but_halted("QubesVMNotRunningError", "ok")},
       {"admin.vm.Remove",                all_but_halted("ok", "QubesVMNotHaltedError")},
       {"admin.vm.volume.Set.rw",         all_but_halted("ok", "QubesVMNotHaltedError")},

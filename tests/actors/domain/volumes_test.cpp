@@ -799,6 +799,54 @@ TEST_P(pools, an_import_whose_client_left_is_taken_back) {
   EXPECT_EQ(sim.ask("app0", ask::end_import{"private", "ok"}).error().code, errc::general);
 }
 
+TEST_P(pools, an_export_lasts_as_long_as_its_client_stays) {
+  auto post = [&] {
+    auto who = sim.post(bytes_of("qvmd.VolumeExport", "private", "dom0", "app0", ""),
+                        api::socket::internal);
+    sim.run_until_idle();
+    return who;
+  };
+  auto first = post(), second = post();
+  ASSERT_EQ(sim.reply_to(first).frames.size(), 1);
+  EXPECT_EQ(sim.reply_to(first).frames.front(),
+            api::event_frame({"app0",
+                              "volume-export",
+                              {{"volume", "private"}, {"path", "/export/" + id_of("app0")}}}));
+  EXPECT_EQ(sim.disks().exported().size(), 2);
+  sim.leave(first);
+  sim.run_until_idle();
+  EXPECT_EQ(sim.disks().exported().size(), 1);
+  sim.leave(second);
+  sim.run_until_idle();
+  EXPECT_THAT(sim.disks().exported(), IsEmpty());
+}
+
+TEST_P(pools, an_export_whose_client_left_is_taken_back) {
+  sim.lanes().hold("varlibqubes:appvms/app0/private");
+  auto who =
+      sim.post(bytes_of("qvmd.VolumeExport", "private", "dom0", "app0", ""), api::socket::internal);
+  sim.run_until_idle();
+  sim.leave(who);
+  sim.run_until_idle();
+  sim.lanes().hold("");
+  sim.run_until_idle();
+  EXPECT_THAT(sim.disks().exported(), IsEmpty());
+}
+
+TEST_P(pools, a_removal_waits_for_an_export_and_goes_on_at_its_end) {
+  auto who =
+      sim.post(bytes_of("qvmd.VolumeExport", "private", "dom0", "app0", ""), api::socket::internal);
+  sim.run_until_idle();
+  sim.send("app0", ask::remove{});
+  sim.run_until_idle();
+  EXPECT_EQ(sim.disks().exported().size(), 1);
+  sim.leave(who);
+  sim.run_until_idle();
+  EXPECT_THAT(sim.disks().exported(), IsEmpty());
+  EXPECT_EQ(sim.disks().content(id_of("app0")), "");
+  EXPECT_THAT(sim.disks().harm(), IsEmpty());
+}
+
 TEST_P(pools, the_late_end_of_an_import_ends_no_other) {
   auto end = [&] { return sim.ask("app0", ask::end_import{"private", "ok"}); };
   for (auto by : {"clear", "revert", "start"}) {

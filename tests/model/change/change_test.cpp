@@ -308,7 +308,7 @@ TEST_F(changes, print_tells_every_edit_in_a_line) {
   }};
   EXPECT_EQ(print(at.system, what), "sys-vpn: netvm = sys-net (was sys-firewall)\n"
                                     "sys-vpn: netvm = default (was sys-net)\n"
-                                    "host: clockvm = None (was default)\n"
+                                    "host: clockvm = none (was default)\n"
                                     "work: kernelopts = a\\x0ab (was default)\n"
                                     "work: feature f = \"1\" (was absent)\n"
                                     "work: feature f = \"2\" (was \"1\")\n"

@@ -43,6 +43,20 @@ TEST(usage, is_told_in_the_order_of_the_protocol) {
   EXPECT_THAT(y.args.back(), Pair("swap_used", "50"));
 }
 
+TEST(usage, has_the_bytes_a_second_of_disks_that_are_known) {
+  auto before = sample_usage();
+  auto now = sample_usage();
+  now.disks = disk_usage{6000, 600};
+  EXPECT_EQ(vm_stats("work", {&now, &before}, {}, 3'000'000).args.size(), 7U)
+      << "never seen before";
+  before.disks = disk_usage{3000, 900};
+  auto x = vm_stats("work", {&now, &before}, {}, 3'000'000);
+  ASSERT_EQ(x.args.size(), 9U);
+  EXPECT_THAT(x.args.at(7), Pair("disk_read", "1000"));
+  EXPECT_THAT(x.args.at(8), Pair("disk_written", "0")) << "a disk was taken away";
+  EXPECT_EQ(vm_stats("work", {&now, &before}, {}, 0).args.size(), 7U);
+}
+
 TEST(usage, counts_what_the_stub_domain_uses_apart_but_for_its_memory) {
   auto now = sample_usage();
   auto stub_before = sample_usage();

@@ -1,0 +1,52 @@
+#include "drivers/host/disk_usage.hpp"
+
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+namespace qubes::drivers {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr auto sector = std::uint64_t{512}; ///< the kernel counts in these, whatever the disk has
+
+/// Whose a back end is: "vbd-XID-NUMBER".
+std::optional<std::int32_t> xid_of(std::string_view name) {
+  constexpr auto prefix = std::string_view{"vbd-"};
+  if (!name.starts_with(prefix))
+    return std::nullopt;
+  name.remove_prefix(prefix.size());
+  auto xid = std::int32_t{0};
+  auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), xid);
+  auto whole = bad == std::errc{} && end != name.data() + name.size() && *end == '-';
+  return whole ? std::optional{xid} : std::nullopt;
+}
+
+/// 0 of one that is gone by now.
+std::uint64_t bytes_in(const fs::path& file) {
+  auto sectors = std::uint64_t{0};
+  std::ifstream{file} >> sectors;
+  return sectors * sector;
+}
+
+} // namespace
+
+std::map<std::int32_t, model::disk_usage> count_disk_usage(const std::string& sysfs) {
+  auto result = std::map<std::int32_t, model::disk_usage>{};
+  auto failure = std::error_code{};
+  for (auto x = fs::directory_iterator{fs::path{sysfs} / "bus/xen-backend/devices", failure};
+       !failure && x != fs::directory_iterator{}; x.increment(failure))
+    if (auto xid = xid_of(x->path().filename().native())) {
+      auto& all = result[*xid];
+      all.read_bytes += bytes_in(x->path() / "statistics/rd_sect");
+      all.written_bytes += bytes_in(x->path() / "statistics/wr_sect");
+    }
+  return result;
+}
+
+} // namespace qubes::drivers
