@@ -53,7 +53,7 @@ public:
 private:
   /// An order under way and the connection that waits for it.
   struct ticket {
-    connection_id who = 0; ///< 0 once nobody waits for it
+    connection_id who = 0; ///< 0 once no client waits for it
     std::int64_t deadline_us = 0;
     cancellation_ptr cancellation{}; ///< of what ends with its client
     audit_entry audit{};

@@ -180,6 +180,37 @@ expected<std::string> parse_reply(std::string_view bytes) {
               "is this really the daemon's socket?");
 }
 
+std::optional<event> take_event(std::string& from) {
+  using namespace std::string_view_literals;
+  constexpr auto mark = "1\0"sv;
+  if (!from.starts_with(mark))
+    return std::nullopt;
+  auto rest = std::string_view{from}.substr(mark.size());
+  auto text = [&]() -> std::optional<std::string> {
+    auto end = rest.find('\0');
+    if (end == rest.npos)
+      return std::nullopt;
+    auto result = std::string{rest.substr(0, end)};
+    rest.remove_prefix(end + 1);
+    return result;
+  };
+  auto subject = text();
+  auto name = subject ? text() : std::nullopt;
+  if (!name)
+    return std::nullopt;
+  auto result = event{std::move(*subject), std::move(*name), {}};
+  for (auto key = text();; key = text()) {
+    if (key && key->empty())
+      break;
+    auto value = key ? text() : std::nullopt;
+    if (!value)
+      return std::nullopt;
+    result.args.emplace_back(std::move(*key), std::move(*value));
+  }
+  from.erase(0, from.size() - rest.size());
+  return result;
+}
+
 milliseconds to_milliseconds(double seconds) {
   return milliseconds{static_cast<std::int64_t>(std::ceil(seconds * 1000))};
 }
@@ -312,8 +343,7 @@ void client::read(connection& x) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
       break;
     if (n <= 0) { // a reset connection tells no more than a closed one
-      if (x.each)
-        parse_events(x);
+      tell_events(x);
       auto rest = std::move(x.in);
       if (x.service && !x.answered)
         return end(x, tl::unexpected{x.service->silence()});
@@ -326,43 +356,15 @@ void client::read(connection& x) {
     if (x.in.size() > longest_reply)
       return end(x, broken("the daemon's answer is longer than 64 MiB"));
   }
-  if (x.each)
-    parse_events(x);
+  tell_events(x);
 }
 
-void client::parse_events(connection& x) {
-  while (!x.over && x.in.size() >= 2) {
-    if (x.in[0] != '1' || x.in[1] != '\0')
-      return; // a refusal, complete when the connection closes
-    auto from = std::size_t{2};
-    auto text = [&]() -> std::optional<std::string> {
-      auto end = x.in.find('\0', from);
-      if (end == std::string::npos)
-        return std::nullopt;
-      auto result = x.in.substr(from, end - from);
-      from = end + 1;
-      return result;
-    };
-    auto next = event{};
-    auto subject = text();
-    auto name = subject ? text() : std::nullopt;
-    if (!name)
+void client::tell_events(connection& x) {
+  while (x.each && !x.over) {
+    auto next = take_event(x.in);
+    if (!next)
       return;
-    next.subject = std::move(*subject);
-    next.name = std::move(*name);
-    for (;;) {
-      auto key = text();
-      if (!key)
-        return;
-      if (key->empty())
-        break;
-      auto value = text();
-      if (!value)
-        return;
-      next.args.emplace_back(std::move(*key), std::move(*value));
-    }
-    x.in.erase(0, from);
-    x.each(next);
+    x.each(*next);
   }
 }
 

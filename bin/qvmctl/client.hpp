@@ -65,6 +65,10 @@ struct event {
   std::vector<std::pair<std::string, std::string>> args;
 };
 
+/// Takes the first event out of what was received; nothing where more of it must come, and of a
+/// refusal, which is whole when the connection closes.
+std::optional<event> take_event(std::string& from);
+
 using time_point = std::chrono::steady_clock::time_point;
 using std::chrono::milliseconds;
 
@@ -110,7 +114,7 @@ private:
   void dial_qrexec(connection& x);
   void write(connection& x);
   void read(connection& x);
-  void parse_events(connection& x);
+  void tell_events(connection& x);
   void end(connection& x, expected<std::string> what);
   void serve(milliseconds at_most);
 

@@ -4,6 +4,8 @@
 #include "bin/qvmctl/help.hpp"
 #include "bin/qvmctl/listing.hpp"
 #include "bin/qvmctl/profiles.hpp"
+#include "bin/qvmctl/report.hpp"
+#include "drivers/io/json.hpp"
 #include "model/base/power.hpp"
 
 #include <fmt/format.h>
@@ -254,11 +256,12 @@ candidates several_columns(const place& at) {
 }
 
 candidates methods(const place& at) {
-  auto all = nlohmann::json::parse(at.ask({.method = "qvmd.Methods"}), nullptr, false);
+  auto all = drivers::parse_json(at.ask({.method = "qvmd.Methods"}));
   auto result = candidates{};
   if (all.is_array())
     for (auto& x : all)
-      result.push_back({x.value("name", ""), x.value("help", "")});
+      if (auto name = text(x, "name"); !name.empty())
+        result.push_back({std::move(name), text(x, "help")});
   return result;
 }
 

@@ -123,7 +123,7 @@ expected<std::vector<two_volumes>> volumes_of(session& s, const std::string& fro
 std::vector<request> settings_of(const two_volumes& x, const std::string& to) {
   auto result = std::vector<request>{};
   auto number = [](const pairs& facts, std::string_view key) {
-    return std::strtoll(value_of(facts, key).c_str(), nullptr, 10);
+    return number_of(facts, key).value_or(0);
   };
   if (!x.is_copied() && value_of(x.from, "snap_on_start") != "True"
       && number(x.from, "size") > number(x.to, "size"))
@@ -608,10 +608,9 @@ std::string volumes_text(session& s, const std::string& name) {
     auto info = s.daemon.ask({"admin.vm.volume.Info", x, name, ""});
     auto facts = info ? pairs_of(*info) : pairs{};
     if (value_of(facts, "save_on_stop") == "True")
-      result.push_back(
-          fmt::format("{} {} ({} used)", x,
-                      size_text(std::strtoll(value_of(facts, "size").c_str(), nullptr, 10)),
-                      size_text(std::strtoll(value_of(facts, "usage").c_str(), nullptr, 10))));
+      result.push_back(fmt::format("{} {} ({} used)", x,
+                                   size_text(number_of(facts, "size").value_or(0)),
+                                   size_text(number_of(facts, "usage").value_or(0))));
   }
   return fmt::format("{}", fmt::join(result, ", "));
 }

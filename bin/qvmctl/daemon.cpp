@@ -70,7 +70,8 @@ namespace {
 // -- the daemon itself ----------------------------------------------------------------------
 
 std::string amount(const json& x, const char* key) {
-  return size_text(static_cast<std::int64_t>(number(x, key)));
+  constexpr auto most = 1e18;
+  return size_text(static_cast<std::int64_t>(std::clamp(number(x, key), 0.0, most)));
 }
 
 std::string connection_text(const session& s, const json& x) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 
 namespace qubes::ctl {
 
@@ -14,16 +13,16 @@ constexpr std::array kept_per_domain{"root", "private", "volatile"};
 
 json bytes_of(const volume_facts& all, std::string_view volume, std::string_view key) {
   auto found = all.find(volume);
-  auto text = found == all.end() ? std::string{} : value_of(found->second, key);
-  return text.empty() ? json{} : json(std::strtoll(text.c_str(), nullptr, 10));
+  auto bytes = found == all.end() ? std::nullopt : number_of(found->second, key);
+  return bytes ? json(*bytes) : json{};
 }
 
-json percent_of(const volume_facts& all, std::string_view volume) {
+json fill_of(const volume_facts& all, std::string_view volume) {
   auto used = bytes_of(all, volume, "usage");
   auto size = bytes_of(all, volume, "size");
   if (used.is_null() || size.is_null() || size == 0)
     return {};
-  return used.get<std::int64_t>() * 100 / size.get<std::int64_t>();
+  return percent_of(used.get<std::int64_t>(), size.get<std::int64_t>());
 }
 
 json sum(const volume_facts& all) {
@@ -38,10 +37,10 @@ constexpr std::array table{
     disk_column{"disk", true, sum},
     disk_column{"priv_curr", true, [](auto& x) { return bytes_of(x, "private", "usage"); }},
     disk_column{"priv_max", true, [](auto& x) { return bytes_of(x, "private", "size"); }},
-    disk_column{"priv_used", false, [](auto& x) { return percent_of(x, "private"); }},
+    disk_column{"priv_used", false, [](auto& x) { return fill_of(x, "private"); }},
     disk_column{"root_curr", true, [](auto& x) { return bytes_of(x, "root", "usage"); }},
     disk_column{"root_max", true, [](auto& x) { return bytes_of(x, "root", "size"); }},
-    disk_column{"root_used", false, [](auto& x) { return percent_of(x, "root"); }},
+    disk_column{"root_used", false, [](auto& x) { return fill_of(x, "root"); }},
 };
 
 } // namespace

@@ -1,6 +1,7 @@
 #include "bin/qvmctl/domains.hpp"
 
 #include "bin/qvmctl/suggestion.hpp"
+#include "drivers/io/json.hpp"
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
 
@@ -31,8 +32,8 @@ std::optional<std::string> text_or_none(const json& x, const char* key) {
 
 std::optional<std::int64_t> number(const json& x, const char* key) {
   auto found = x.find(key);
-  return found != x.end() && found->is_number() ? std::optional{found->get<std::int64_t>()}
-                                                : std::nullopt;
+  return found != x.end() && found->is_number_integer() ? std::optional{found->get<std::int64_t>()}
+                                                        : std::nullopt;
 }
 
 bool flag(const json& x, const char* key) {
@@ -80,7 +81,7 @@ tl::unexpected<failure> broken(std::string text) {
 } // namespace
 
 expected<domain_list> domain_list::parse(std::string_view bytes) {
-  auto tree = json::parse(bytes, nullptr, false);
+  auto tree = drivers::parse_json(bytes);
   auto list = tree.is_object() ? tree.find("domains") : tree.end();
   if (!tree.is_object() || list == tree.end() || !list->is_array())
     return broken("the daemon's overview is not what qvmctl understands");

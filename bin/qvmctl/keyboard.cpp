@@ -31,7 +31,7 @@ void set(const termios& how) {
     ::tcsetattr(terminal, TCSANOW, &how);
 }
 
-/// Ends or stops as if nobody heeded the signal, with the terminal as it was.
+/// Ends or stops as if no handler heeded the signal, with the terminal as it was.
 void follow(int signal) {
   set(before);
   struct sigaction standard {

@@ -1,5 +1,7 @@
 #include "bin/qvmctl/output.hpp"
 
+#include "model/base/utf8.hpp"
+
 #include <fmt/format.h>
 
 #include <sys/ioctl.h>
@@ -122,6 +124,18 @@ bool write_to(int fd, std::string_view text) {
     text.remove_prefix(static_cast<std::size_t>(n));
   }
   return true;
+}
+
+constexpr auto del = '\x7F';
+constexpr auto unescaped = std::string_view{"\x7F\xC2"}; ///< begin controls that JSON leaves alone
+
+/// U+0080 to U+009F: some terminals take them for escape sequences.
+bool is_late_control(std::string_view character) {
+  return character.size() == 2 && character >= "\xC2\x80" && character <= "\xC2\x9F";
+}
+
+std::string spelt_out(std::string_view control) {
+  return fmt::format("\\u{:04x}", static_cast<unsigned char>(control.back()));
 }
 
 bool continues_character(char x) {
@@ -315,16 +329,22 @@ std::string output_table::json() const {
 std::string printable(std::string_view text) {
   auto result = std::string{};
   result.reserve(text.size());
-  for (auto x : text) {
-    auto byte = static_cast<unsigned char>(x);
-    if (x == '\n')
+  while (!text.empty()) {
+    auto byte = static_cast<unsigned char>(text.front());
+    auto beyond_ascii = model::utf8_length(text);
+    auto length = std::max(beyond_ascii, std::size_t{1});
+    auto character = text.substr(0, length);
+    text.remove_prefix(length);
+    if (byte == '\n')
       result += "\\n";
-    else if (x == '\t')
+    else if (byte == '\t')
       result += "\\t";
-    else if (byte < 0x20 || byte == 0x7F)
+    else if (is_late_control(character))
+      result += spelt_out(character);
+    else if (byte < 0x20 || byte == 0x7F || (byte >= 0x80 && beyond_ascii == 0))
       result += fmt::format("\\x{:02x}", byte);
     else
-      result += x;
+      result += character;
   }
   return result;
 }
@@ -373,7 +393,8 @@ std::vector<std::string> folded(std::string_view text, std::size_t columns) {
 std::string duration(double seconds) {
   if (seconds < 10)
     return fmt::format("{:.1f} s", seconds);
-  auto whole = static_cast<std::int64_t>(seconds);
+  constexpr auto longest = 1e12;
+  auto whole = static_cast<std::int64_t>(std::min(longest, seconds));
   if (whole < 60)
     return fmt::format("{} s", whole);
   if (whole < 3600)
@@ -385,7 +406,14 @@ std::string duration(double seconds) {
 }
 
 std::string dump(const nlohmann::json& x, int indent) {
-  return x.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+  auto result = x.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+  for (auto at = result.find_first_of(unescaped); at != result.npos;
+       at = result.find_first_of(unescaped, at + 1)) {
+    auto character = std::string_view{result}.substr(at, result[at] == del ? 1 : 2);
+    if (character[0] == del || is_late_control(character))
+      result.replace(at, character.size(), spelt_out(character));
+  }
+  return result;
 }
 
 bool write_out(std::string_view text) {

@@ -69,7 +69,8 @@ private:
   std::vector<std::vector<cell>> rows_;
 };
 
-/// Text of others, made harmless for a terminal: control characters are spelt out.
+/// Text of others, made harmless for a terminal: control characters are spelt out, and bytes that
+/// are no characters.
 std::string printable(std::string_view text);
 
 /// Columns a text takes.
@@ -88,6 +89,7 @@ std::string cut(std::string_view text, std::size_t columns);
 /// "0.4 s", "12 s", "3 min 5 s", "2 h 10 min", "5 days 3 h".
 std::string duration(double seconds);
 
+/// Harmless for a terminal, too.
 std::string dump(const nlohmann::json& x, int indent = -1);
 
 /// Writes everything; false when the output does not take it (disk full).

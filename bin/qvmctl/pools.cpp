@@ -14,8 +14,8 @@ namespace {
 using nlohmann::json;
 
 json bytes_or_null(const pairs& facts, std::string_view key) {
-  auto text = value_of(facts, key);
-  return text.empty() ? json{} : json(std::strtoll(text.c_str(), nullptr, 10));
+  auto bytes = number_of(facts, key);
+  return bytes ? json(*bytes) : json{};
 }
 
 expected<pairs> pool_facts(session& s, const std::string& name) {
@@ -50,7 +50,8 @@ exit_code run_pool_ls(session& s) {
     auto size = bytes_or_null(facts, "size");
     auto used = bytes_or_null(facts, "usage");
     auto whole = size.is_number() && used.is_number() && size.get<std::int64_t>() > 0;
-    auto percent = whole ? json(used.get<std::int64_t>() * 100 / size.get<std::int64_t>()) : json{};
+    auto percent =
+        whole ? json(percent_of(used.get<std::int64_t>(), size.get<std::int64_t>())) : json{};
     auto shown = [&](const json& x) {
       return s.as == format::table && x.is_number() ? json(size_text(x.get<std::int64_t>())) : x;
     };

@@ -320,7 +320,8 @@ private:
       else if (auto number = 0.0;
                key == "progress"
                && std::from_chars(value.data(), value.data() + value.size(), number).ec
-                      == std::errc{})
+                      == std::errc{}
+               && number >= 0 && number <= 100)
         percent = number;
     return x.name == "backup-progress" && ours ? percent : std::nullopt;
   }

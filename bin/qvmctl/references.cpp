@@ -19,38 +19,6 @@ std::string reference::text() const {
   return fmt::format("its {} device for {}", klass, owner);
 }
 
-std::string encoded(std::string_view text) {
-  constexpr auto unknown = std::string_view{"?******"};
-  auto result = std::string{};
-  while (!text.empty()) {
-    if (text.starts_with(unknown)) {
-      result += "_______";
-      text.remove_prefix(unknown.size());
-      continue;
-    }
-    auto x = text.front();
-    result += x == ':' ? '+' : x == '*' ? '_' : x;
-    text.remove_prefix(1);
-  }
-  return result;
-}
-
-std::optional<assigned_device> parse_assigned(std::string_view klass, std::string_view line) {
-  auto blank = line.find(' ');
-  auto plus = line.find('+');
-  auto colon = line.find(':', plus == std::string_view::npos ? 0 : plus);
-  if (blank == std::string_view::npos || plus > blank || colon > blank)
-    return std::nullopt;
-  auto result = assigned_device{.klass = std::string{klass},
-                                .backend = std::string{line.substr(0, plus)},
-                                .argument = encoded(line.substr(plus + 1, blank - plus - 1)),
-                                .how = parse_serialized(line.substr(blank + 1))};
-  if (result.backend == "None")
-    result.backend = "_";
-  std::erase_if(result.how, [](auto& x) { return x.first != "mode" && x.first[0] != '_'; });
-  return result;
-}
-
 expected<std::vector<std::string>> device_classes(session& s) {
   return s.daemon.ask({.method = "admin.deviceclass.List"}).map([](const auto& x) {
     return lines_of(x);

@@ -21,21 +21,7 @@ struct reference {
 /// All but `domain` itself.
 expected<std::vector<reference>> references_to(session& s, const std::string& domain);
 
-/// An assignment as Assigned lists it.
-struct assigned_device {
-  std::string klass;
-  std::string backend;
-  std::string argument;
-  pairs how;
-};
-
 /// Of every class of devices.
 expected<std::vector<std::string>> device_classes(session& s);
-
-/// What a line of Assigned says; nothing when it is none.
-std::optional<assigned_device> parse_assigned(std::string_view klass, std::string_view line);
-
-/// An identity or a port in an argument of the Admin API.
-std::string encoded(std::string_view text);
 
 } // namespace qubes::ctl

@@ -1,5 +1,6 @@
 #include "bin/qvmctl/requests.hpp"
 
+#include "drivers/io/json.hpp"
 #include "model/base/literal.hpp"
 
 #include <fmt/format.h>
@@ -16,23 +17,13 @@
 
 namespace qubes::ctl {
 
-std::vector<std::string> lines_of(std::string_view text) {
-  auto result = std::vector<std::string>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find('\n'), text.size());
-    result.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result;
-}
-
 expected<nlohmann::json> ask_json(session& s, std::string method, std::string domain) {
   auto answer = s.daemon.ask({.method = method, .destination = std::move(domain)});
   if (!answer && answer.error().klass == "ProtocolError")
     answer.error().hint = "only qvmd has this; another daemon serves this socket";
   if (!answer)
     return tl::unexpected{answer.error()};
-  auto result = nlohmann::json::parse(*answer, nullptr, false);
+  auto result = drivers::parse_json(*answer);
   if (result.is_discarded())
     return tl::unexpected{failure{trouble::broken, "",
                                   fmt::format("the answer to {} is not JSON", method),
@@ -103,25 +94,6 @@ tl::unexpected<failure> bad_word(const model::error& why) {
 }
 
 // -- several at once ----------------------------------------------------------------------------
-
-std::pair<std::string, std::string> cut_pair(std::string_view text) {
-  auto is = text.find('=');
-  if (is == std::string_view::npos)
-    return {std::string{text}, ""};
-  return {std::string{text.substr(0, is)}, std::string{text.substr(is + 1)}};
-}
-
-pairs pairs_of(std::string_view text) {
-  auto result = pairs{};
-  for (auto& x : lines_of(text))
-    result.push_back(cut_pair(x));
-  return result;
-}
-
-std::string value_of(const pairs& all, std::string_view key) {
-  auto found = std::find_if(all.begin(), all.end(), [&](auto& x) { return x.first == key; });
-  return found == all.end() ? std::string{} : found->second;
-}
 
 tl::unexpected<failure> usage_failure(std::string text, std::string hint) {
   return tl::unexpected{failure{trouble::usage, "", std::move(text), std::move(hint)}};
@@ -290,87 +262,6 @@ expected<std::string> read_text(const std::string& path) {
 
 std::string raw(const session& s, const std::string& text) {
   return s.out.terminal ? printable(text) : text;
-}
-
-// -- values of the daemon -----------------------------------------------------------------------
-
-expected<property_value> parse_property(std::string_view text) {
-  auto result = property_value{};
-  auto take = [&](std::string_view key) -> std::optional<std::string> {
-    if (!text.starts_with(key))
-      return std::nullopt;
-    text.remove_prefix(key.size());
-    auto end = text.find(' ');
-    if (end == std::string_view::npos)
-      return std::nullopt;
-    auto value = std::string{text.substr(0, end)};
-    text.remove_prefix(end + 1);
-    return value;
-  };
-  auto at_default = take("default=");
-  auto type = at_default ? take("type=") : std::nullopt;
-  if (!type)
-    return tl::unexpected{
-        failure{trouble::broken, "", "the daemon's answer is not a property's value", ""}};
-  return property_value{*at_default == "True", std::move(*type), std::string{text}};
-}
-
-namespace {
-
-std::string unescape(std::string_view text) {
-  auto result = std::string{};
-  for (auto i = std::size_t{0}; i < text.size(); ++i)
-    if (text[i] == '\\' && i + 1 < text.size())
-      result += text[++i] == 'n' ? '\n' : text[i];
-    else
-      result += text[i];
-  return result;
-}
-
-} // namespace
-
-expected<std::vector<named_property>> parse_properties(std::string_view text) {
-  auto result = std::vector<named_property>{};
-  for (auto& line : lines_of(text)) {
-    auto blank = line.find(' ');
-    auto value = parse_property(blank == std::string::npos ? "" : unescape(line.substr(blank + 1)));
-    if (!value)
-      return tl::unexpected{value.error()};
-    result.push_back({line.substr(0, blank), std::move(*value)});
-  }
-  return result;
-}
-
-pairs parse_serialized(std::string_view text) {
-  auto result = pairs{};
-  while (!(text = model::trimmed(text)).empty()) {
-    auto is = text.find("='");
-    if (is == std::string_view::npos)
-      return result;
-    auto key = std::string{text.substr(0, is)};
-    text.remove_prefix(is + 2);
-    auto value = std::string{};
-    while (!text.empty() && text.front() != '\'') {
-      if (text.starts_with("\\'"))
-        text.remove_prefix(1);
-      value += text.front();
-      text.remove_prefix(1);
-    }
-    text.remove_prefix(std::min<std::size_t>(1, text.size()));
-    result.emplace_back(std::move(key), std::move(value));
-  }
-  return result;
-}
-
-std::string serialize(const pairs& all) {
-  auto result = std::string{};
-  for (auto& [key, value] : all) {
-    result += fmt::format("{}{}='", result.empty() ? "" : " ", key);
-    for (auto x : value)
-      result += x == '\'' ? std::string{"\\'"} : std::string{x};
-    result += '\'';
-  }
-  return result;
 }
 
 } // namespace qubes::ctl

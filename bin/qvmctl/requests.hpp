@@ -1,6 +1,7 @@
-// What the groups of commands share: asking, changing, refusing, reading answers.
+// What the groups of commands share: asking, changing, refusing.
 #pragma once
 
+#include "bin/qvmctl/answers.hpp"
 #include "bin/qvmctl/commands.hpp"
 #include "bin/qvmctl/domains.hpp"
 #include "bin/qvmctl/suggestion.hpp"
@@ -13,17 +14,6 @@
 #include <vector>
 
 namespace qubes::ctl {
-
-std::vector<std::string> lines_of(std::string_view text);
-
-/// "KEY=VALUE" cut at its first "="; no "=": all of it is the key.
-std::pair<std::string, std::string> cut_pair(std::string_view text);
-
-using pairs = std::vector<std::pair<std::string, std::string>>;
-
-/// Lines of KEY=VALUE.
-pairs pairs_of(std::string_view text);
-std::string value_of(const pairs& all, std::string_view key);
 
 tl::unexpected<failure> usage_failure(std::string text, std::string hint = {});
 tl::unexpected<failure> bad_word(const model::error& why);
@@ -76,23 +66,6 @@ std::string raw(const session& s, const std::string& text);
 
 // -- values of the daemon -----------------------------------------------------------------------
 
-/// `default=True type=int 400`, as admin.vm.property.Get answers.
-struct property_value {
-  bool at_default = false;
-  std::string type{};
-  std::string text{};
-};
-
-expected<property_value> parse_property(std::string_view text);
-
-struct named_property {
-  std::string name;
-  property_value value;
-};
-
-/// The answer of GetAll.
-expected<std::vector<named_property>> parse_properties(std::string_view text);
-
 /// With "_" for "-", as properties are named.
 std::string property_name(std::string name);
 
@@ -106,9 +79,5 @@ expected<std::string> memory_value(const std::string& name, const std::string& v
 /// A value as Set takes it: "none" is no domain, amounts of memory may have units.
 expected<std::string> property_payload(session& s, const std::string& domain,
                                        const std::string& name, const std::string& value);
-
-/// `KEY='VALUE' KEY='VALUE'`, as devices are told.
-pairs parse_serialized(std::string_view text);
-std::string serialize(const pairs& all);
 
 } // namespace qubes::ctl

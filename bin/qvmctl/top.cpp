@@ -39,7 +39,7 @@ struct pool_fill {
   std::int64_t size = 0;
   std::int64_t used = 0;
 
-  std::int64_t percent() const { return size > 0 ? used * 100 / size : 0; }
+  std::int64_t percent() const { return percent_of(used, size); }
 };
 
 /// Everything that is shown of one moment.
@@ -348,9 +348,7 @@ private:
     auto result = std::vector<pool_fill>{};
     for (auto i = std::size_t{0}; i < asked.size(); ++i) {
       auto facts = answers[i] ? pairs_of(*answers[i]) : pairs{};
-      auto bytes = [&](auto key) {
-        return std::strtoll(value_of(facts, key).c_str(), nullptr, 10);
-      };
+      auto bytes = [&](auto key) { return number_of(facts, key).value_or(0); };
       if (bytes("size") > 0)
         result.push_back({asked[i].argument, bytes("size"), bytes("usage")});
     }

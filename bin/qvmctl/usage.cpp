@@ -1,28 +1,32 @@
 #include "bin/qvmctl/usage.hpp"
 
+#include "model/base/literal.hpp"
+
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <string_view>
 
 namespace qubes::ctl {
 
 namespace {
 
-template <class T>
-std::optional<T> number(const event& x, std::string_view key) {
-  for (auto& [name, text] : x.args) {
-    auto result = T{};
-    if (name != key)
-      continue;
-    auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), result);
-    return bad == std::errc{} && end == text.data() + text.size() ? std::optional{result}
-                                                                  : std::nullopt;
-  }
-  return std::nullopt;
+std::string_view text_of(const event& x, std::string_view key) {
+  for (auto& [name, text] : x.args)
+    if (name == key)
+      return text;
+  return {};
+}
+
+std::optional<double> fraction(std::string_view text) {
+  auto result = 0.0;
+  auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), result);
+  auto whole = bad == std::errc{} && end == text.data() + text.size() && std::isfinite(result);
+  return whole ? std::optional{result} : std::nullopt;
 }
 
 usage usage_of(const event& x) {
-  auto whole = [&](std::string_view key) { return number<std::int64_t>(x, key); };
+  auto whole = [&](std::string_view key) { return model::parse_integer(text_of(x, key)); };
   return {.name = x.subject,
           .cpu = whole("cpu_usage"),
           .vcpus = whole("online_vcpus").value_or(1),
@@ -33,7 +37,7 @@ usage usage_of(const event& x) {
           .swap_kib = whole("swap_used"),
           .disk_read = whole("disk_read"),
           .disk_written = whole("disk_written"),
-          .stub_cpu = number<double>(x, "cpu_usage_internal")};
+          .stub_cpu = fraction(text_of(x, "cpu_usage_internal"))};
 }
 
 } // namespace

@@ -62,7 +62,7 @@ expected<pairs> facts_of(session& s, const volume_word& x) {
 }
 
 std::int64_t bytes(const pairs& facts, std::string_view key) {
-  return std::strtoll(value_of(facts, key).c_str(), nullptr, 10);
+  return number_of(facts, key).value_or(0);
 }
 
 json size_cell(const session& s, std::int64_t bytes) {

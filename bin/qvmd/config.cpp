@@ -1,5 +1,6 @@
 #include "bin/qvmd/config.hpp"
 
+#include "model/base/characters.hpp"
 #include "model/base/hypervisor_kind.hpp"
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
@@ -154,8 +155,15 @@ const std::vector<key>& keys() {
   return table;
 }
 
+/// In quotes TOML takes any name.
+std::string shown(std::string_view name) {
+  auto plain = [](char c) { return model::is_alphanumeric(c) || c == '_' || c == '-' || c == '.'; };
+  return std::ranges::all_of(name, plain) ? std::string{name} : model::quoted(name);
+}
+
 model::error wrong(const toml::node& where, std::string_view name, std::string text) {
-  return {errc::general, fmt::format("line {}: {} {}", where.source().begin.line, name, text),
+  return {errc::general,
+          fmt::format("line {}: {} {}", where.source().begin.line, shown(name), text),
           "'qvmd --print-config' shows every key"};
 }
 
@@ -219,20 +227,6 @@ outcome<void> take_table(config& into, std::string_view table, const toml::node&
 
 namespace {
 
-/// Debian's library reports a bad file by throwing.
-outcome<toml::table> parse(const std::string& path) {
-  try {
-    return toml::parse_file(path);
-  } catch (const toml::parse_error& x) {
-    return model::fail(errc::general,
-                       fmt::format("{}:{}: {}", path, x.source().begin.line, x.description()));
-  }
-}
-
-} // namespace
-
-namespace {
-
 outcome<void> check_uris(const config& x) {
   using model::hypervisor_id;
   auto own = model::kind_of_uri(hypervisor_id::host, x.hypervisor_uri);
@@ -243,25 +237,36 @@ outcome<void> check_uris(const config& x) {
   return own.map([](auto) {});
 }
 
+outcome<config> understand(const toml::table& tree) {
+  auto result = config{};
+  for (auto&& [name, node] : tree)
+    if (auto done = take_table(result, name.str(), node); !done)
+      return tl::unexpected{std::move(done.error())};
+  return check_uris(result).map([&] { return std::move(result); });
+}
+
+/// Debian's library reports a bad file by throwing.
+template <class Read>
+outcome<config> read_as(const std::string& path, Read read) {
+  try {
+    return understand(read()).map_error([&](model::error why) {
+      why.text = fmt::format("{}: {}", path, why.text);
+      return why;
+    });
+  } catch (const toml::parse_error& x) {
+    return model::fail(errc::general, fmt::format("{}:{}: {}", path, x.source().begin.line,
+                                                  model::one_line(x.description())));
+  }
+}
+
 } // namespace
 
 outcome<config> read_config(const std::string& path) {
-  auto parsed = parse(path);
-  if (!parsed)
-    return tl::unexpected{parsed.error()};
-  auto result = config{};
-  for (auto&& [name, node] : *parsed)
-    if (auto done = take_table(result, name.str(), node); !done) {
-      auto why = done.error();
-      why.text = fmt::format("{}: {}", path, why.text);
-      return tl::unexpected{why};
-    }
-  if (auto sound = check_uris(result); !sound) {
-    auto why = sound.error();
-    why.text = fmt::format("{}: {}", path, why.text);
-    return tl::unexpected{why};
-  }
-  return result;
+  return read_as(path, [&] { return toml::parse_file(path); });
+}
+
+outcome<config> parse_config(std::string_view text, const std::string& path) {
+  return read_as(path, [&] { return toml::parse(text); });
 }
 
 std::vector<described_key> described_keys() {

@@ -54,6 +54,9 @@ struct config {
 /// line, the key and what is allowed.
 model::outcome<config> read_config(const std::string& path);
 
+/// The same of a text; `path` is what refusals call it.
+model::outcome<config> parse_config(std::string_view text, const std::string& path);
+
 /// A key as people are told of it.
 struct described_key {
   std::string_view table;

@@ -1,5 +1,4 @@
 #include "drivers/guest/qubesdb_client.hpp"
-#include "drivers/guest/qubesdb_wire.hpp"
 #include "drivers/io/reason.hpp"
 #include "drivers/io/unix_socket.hpp"
 #include "model/base/characters.hpp"
@@ -10,7 +9,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <string_view>
 
 namespace qubes::drivers {
@@ -141,7 +139,7 @@ outcome<std::vector<std::string>> qubesdb_client::list(const std::string& prefix
   }
 }
 
-outcome<qubesdb_client::message> qubesdb_client::ask(const message& x, const char* what) {
+outcome<message> qubesdb_client::ask(const message& x, const char* what) {
   auto deadline = clock::now() + limit_;
   return send(x, deadline)
       .and_then([&] { return receive(deadline); })
@@ -154,14 +152,7 @@ outcome<qubesdb_client::message> qubesdb_client::ask(const message& x, const cha
 }
 
 outcome<void> qubesdb_client::send(const message& x, clock::time_point deadline) {
-  auto head = header{};
-  head.type = x.kind;
-  x.path.copy(head.path, path_limit);
-  head.size = static_cast<std::uint32_t>(x.data.size());
-  auto bytes = std::string(sizeof head, '\0');
-  std::memcpy(bytes.data(), &head, sizeof head);
-  bytes += x.data;
-
+  auto bytes = bytes_of(x);
   // In one piece: the daemon serves no client while it waits for the rest of a message. The kernel
   // takes or refuses so little as a whole.
   for (;;) {
@@ -182,18 +173,16 @@ outcome<void> qubesdb_client::send(const message& x, clock::time_point deadline)
 }
 
 /// Reports of watches may come at any moment; they were not asked for here.
-outcome<qubesdb_client::message> qubesdb_client::receive(clock::time_point deadline) {
+outcome<message> qubesdb_client::receive(clock::time_point deadline) {
   for (;;) {
-    auto head = header{};
-    auto bytes = std::string(sizeof head, '\0');
-    if (auto got = receive_bytes(bytes.data(), sizeof head, deadline); !got)
+    auto bytes = std::string(head_size, '\0');
+    if (auto got = receive_bytes(bytes.data(), bytes.size(), deadline); !got)
       return tl::unexpected{got.error()};
-    std::memcpy(&head, bytes.data(), sizeof head);
-    if (head.size > value_limit)
-      return lost(fmt::format("it announced a value of {} bytes", head.size));
-    auto reply = message{head.type, {}, std::string(head.size, '\0')};
-    reply.path.assign(head.path, ::strnlen(head.path, path_limit));
-    if (auto got = receive_bytes(reply.data.data(), head.size, deadline); !got)
+    auto head = parse_heading(bytes);
+    if (!head)
+      return lost(head.error().text);
+    auto reply = message{head->kind, std::move(head->path), std::string(head->size, '\0')};
+    if (auto got = receive_bytes(reply.data.data(), reply.data.size(), deadline); !got)
       return tl::unexpected{got.error()};
     if (reply.kind != watch_fired)
       return reply;

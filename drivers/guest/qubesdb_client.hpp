@@ -1,11 +1,11 @@
 // A domain's QubesDB over its socket. Blocking, with a deadline per call.
 #pragma once
 
+#include "drivers/guest/qubesdb_wire.hpp"
 #include "drivers/io/unique_fd.hpp"
 #include "model/base/error.hpp"
 
 #include <chrono>
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,11 +44,7 @@ public:
 private:
   using clock = std::chrono::steady_clock;
 
-  struct message {
-    std::uint8_t kind = 0;
-    std::string path;
-    std::string data;
-  };
+  using message = qubesdb::message;
 
   qubesdb_client(unique_fd socket, std::string socket_path, std::chrono::milliseconds limit);
 

@@ -14,7 +14,7 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <string_view>
 
 namespace qubes::drivers {
 
@@ -111,19 +111,17 @@ bool qubesdb_watches::read(connection& from) {
     return false;
   auto& bytes = from.bytes;
   bytes.append(room.data(), static_cast<std::size_t>(got));
-  auto begin = std::size_t{0};
-  auto head = qubesdb::header{};
-  while (bytes.size() - begin >= sizeof head) {
-    std::memcpy(&head, bytes.data() + begin, sizeof head);
-    if (head.size > qubesdb::value_limit)
+  auto rest = std::string_view{bytes};
+  for (;;) {
+    auto next = qubesdb::take_message(rest);
+    if (!next)
       return false;
-    if (bytes.size() - begin < sizeof head + head.size)
+    if (!*next)
       break;
-    begin += sizeof head + head.size;
-    if (head.type == qubesdb::watch_fired)
-      heard_.changed(from.name, std::string(head.path, ::strnlen(head.path, qubesdb::path_limit)));
+    if ((*next)->kind == qubesdb::watch_fired)
+      heard_.changed(from.name, (*next)->path);
   }
-  bytes.erase(0, begin);
+  bytes.erase(0, bytes.size() - rest.size());
   return true;
 }
 

@@ -1,8 +1,13 @@
 // Messages between QubesDB and its clients.
 #pragma once
 
+#include "model/base/error.hpp"
+
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 
 namespace qubes::drivers::qubesdb {
 
@@ -19,16 +24,32 @@ enum kind : std::uint8_t {
   watch_fired = 13,
 };
 
-/// As on the wire; numbers in the machine's own order.
-struct header {
-  std::uint8_t type;
-  char path[64];
-  char unused[3];
-  std::uint32_t size;
-};
-static_assert(sizeof(header) == 72);
-
-inline constexpr std::size_t path_limit = sizeof(header::path) - 1;
+inline constexpr std::size_t head_size = 72; ///< kind, path and size of the data
+inline constexpr std::size_t path_limit = 63;
 inline constexpr std::size_t value_limit = 3071;
+
+struct message {
+  std::uint8_t kind = 0;
+  std::string path{};
+  std::string data{};
+
+  bool operator==(const message&) const = default;
+};
+
+/// What a message begins with.
+struct heading {
+  std::uint8_t kind = 0;
+  std::string path{};
+  std::size_t size = 0; ///< of the data that follows
+};
+
+/// Of `head_size` bytes. Refuses more data than a value has.
+model::outcome<heading> parse_heading(std::string_view bytes);
+
+/// Takes the first message out of what was received; nothing where more of it must come.
+model::outcome<std::optional<message>> take_message(std::string_view& from);
+
+/// Its path and data must keep the limits.
+std::string bytes_of(const message& x);
 
 } // namespace qubes::drivers::qubesdb

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <string>
 #include <string_view>
 
 namespace qubes::drivers {
@@ -26,6 +27,8 @@ using clock = std::chrono::steady_clock;
 
 /// How often a start in line looks whether its turn has come.
 constexpr auto look_interval = std::chrono::milliseconds{200};
+
+constexpr auto longest_answer = std::size_t{64};
 
 class socket_memory_manager final : public memory_manager {
 public:
@@ -79,6 +82,7 @@ private:
       return silent(std::strerror(errno));
     auto stop = stop_event{place.stop};
     auto deadline = std::optional<clock::time_point>{};
+    auto answer = std::string{};
     for (;;) {
       auto wanted = std::array{pollfd{connection.get(), POLLIN, 0}, pollfd{stop.get(), POLLIN, 0}};
       auto ready = ::poll(wanted.data(), wanted.size(), static_cast<int>(look_interval.count()));
@@ -89,20 +93,30 @@ private:
         if (place.served)
           place.served();
       }
-      if (wanted[0].revents != 0)
-        break;
       if (ready < 0 && errno != EINTR)
         return silent(std::strerror(errno));
+      if (wanted[0].revents != 0) {
+        if (auto come = take(connection, answer); !come)
+          return tl::unexpected{come.error()};
+        if (auto end = answer.find_first_of("\r\n"); end != answer.npos)
+          return answer.substr(0, end);
+      }
       if (deadline && clock::now() >= *deadline)
         return silent(
             fmt::format("nothing came within {} s", static_cast<double>(limit_.count()) / 1000));
     }
-    char reply[64];
-    auto length = ::recv(connection.get(), reply, sizeof reply, 0);
-    if (length <= 0)
-      return silent(length == 0 ? "it closed the connection" : std::strerror(errno));
-    auto text = std::string_view{reply, static_cast<std::size_t>(length)};
-    return std::string{text.substr(0, text.find_first_of("\r\n"))};
+  }
+
+  outcome<void> take(const unique_fd& connection, std::string& answer) const {
+    char part[longest_answer];
+    auto got = ::recv(connection.get(), part, longest_answer - answer.size(), 0);
+    if (got < 0)
+      return silent(std::strerror(errno));
+    if (got == 0)
+      return silent(answer.size() < longest_answer ? "it closed the connection"
+                                                   : "what it says is no line");
+    answer.append(part, static_cast<std::size_t>(got));
+    return {};
   }
 
   static bool is_read(const unique_fd& connection) {

@@ -832,30 +832,6 @@ outcome<std::vector<guest>> libvirt_hypervisor::list() {
   return result;
 }
 
-/// A host device as libvirt describes it; nothing for other than PCI.
-std::optional<model::device> read_pci(const char* xml) {
-  auto tree = pugi::xml_document{};
-  if (!xml || !tree.load_string(xml))
-    return std::nullopt;
-  auto x = tree.child("device").child("capability");
-  if (x.attribute("type").value() != std::string_view{"pci"})
-    return std::nullopt;
-  auto code = std::string_view{x.child_value("class")};
-  auto result = model::device{};
-  result.backend = "dom0";
-  result.port = fmt::format("{:04x}:{:02x}:{:02x}.{:x}", x.child("domain").text().as_uint(),
-                            x.child("bus").text().as_uint(), x.child("slot").text().as_uint(),
-                            x.child("function").text().as_uint());
-  result.vendor = x.child_value("vendor");
-  result.product = x.child_value("product");
-  result.interfaces =
-      fmt::format("p{:*<6}", code.starts_with("0x") ? code.substr(2, 6) : code.substr(0, 6));
-  result.identity =
-      fmt::format("{}:{}::{}", x.child("vendor").attribute("id").as_string("0000"),
-                  x.child("product").attribute("id").as_string("0000"), result.interfaces);
-  return result;
-}
-
 outcome<std::vector<model::device>> libvirt_hypervisor::pci_devices() {
   auto link = borrow(traffic::host);
   if (!link)
@@ -874,7 +850,7 @@ outcome<std::vector<model::device>> libvirt_hypervisor::pci_devices() {
   auto result = std::vector<model::device>{};
   for (auto& x : devices) {
     auto xml = text_handle{virNodeDeviceGetXMLDesc(x.get(), 0)};
-    if (auto device = read_pci(xml.get()))
+    if (auto device = xml ? model::xml::pci_device(xml.get()) : std::nullopt)
       result.push_back(std::move(*device));
   }
   return result;

@@ -1,5 +1,6 @@
 // Another driver's pool, with commands of the administrator run around its work
 // (spec/storage.md §9). Configurations are entries of one JSON file.
+#include "drivers/io/json.hpp"
 #include "drivers/process/command_runner.hpp"
 #include "drivers/storage/drivers.hpp"
 
@@ -201,9 +202,10 @@ outcome<void> check_entry(const std::string& path, const std::string& id,
   return {};
 }
 
+constexpr auto with_comments = true;
+
 nlohmann::json read_entries(const std::string& path) {
-  auto file = std::ifstream{path};
-  return nlohmann::json::parse(file, nullptr, false, true);
+  return parse_json(std::ifstream{path}, with_comments);
 }
 
 /// The entry of the file that a pool names, with all it must have.
@@ -226,16 +228,23 @@ model::pool inner_pool(const std::string& name, const nlohmann::json& entry) {
   return result;
 }
 
+model::callback_pools pools_of(const nlohmann::json& all) {
+  auto result = model::callback_pools{};
+  if (all.is_object())
+    for (auto& [id, entry] : all.items())
+      if (check_entry({}, id, entry))
+        result.emplace(id, inner_pool({}, entry));
+  return result;
+}
+
 } // namespace
 
 model::callback_pools read_callbacks(const std::string& path) {
-  auto result = model::callback_pools{};
-  auto all = read_entries(path);
-  if (all.is_object())
-    for (auto& [id, entry] : all.items())
-      if (check_entry(path, id, entry))
-        result.emplace(id, inner_pool({}, entry));
-  return result;
+  return pools_of(read_entries(path));
+}
+
+model::callback_pools parse_callbacks(std::string_view json) {
+  return pools_of(parse_json(json, with_comments));
 }
 
 outcome<std::shared_ptr<pool>> open_callback_pool(const model::pool& config,

@@ -25,6 +25,7 @@ outcome<std::shared_ptr<pool>> open_pool(const model::pool& config, const enviro
 
 /// What callback pools can be configured to work with, from the file of their configurations.
 model::callback_pools read_callbacks(const std::string& path);
+model::callback_pools parse_callbacks(std::string_view json);
 
 outcome<std::shared_ptr<pool>> open_callback_pool(const model::pool& config,
                                                   const environment& with);

@@ -5,9 +5,11 @@
 #include "drivers/storage/draft_file.hpp"
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/image_pool.hpp"
+#include "drivers/storage/mapping_table.hpp"
 #include "drivers/storage/refusals.hpp"
 #include "drivers/storage/revisions.hpp"
 
+#include "model/base/literal.hpp"
 #include "model/storage/volume.hpp"
 
 #include <fcntl.h>
@@ -355,15 +357,12 @@ private:
     auto table = run_or_fail(commands(), {.words = {"dmsetup", "table", name}});
     if (!table)
       return tl::unexpected{std::move(table.error())};
-    auto line = table->substr(0, table->find('\n'));
-    auto first = line.find(' ');
-    auto second = line.find(' ', first + 1);
-    if (first == line.npos || second == line.npos)
-      return fail(
-          errc::storage,
-          fmt::format("the device mapper's table of '{}' is not understood: {}", name, line));
-    auto grown = fmt::format("{} {}{}", line.substr(0, first), bytes / 512, line.substr(second));
-    if (auto done = map({"dmsetup", "load", name, "--table", grown}); !done)
+    auto grown = resized_table(*table, bytes);
+    if (!grown)
+      return fail(errc::storage,
+                  fmt::format("the device mapper's table of '{}' is not understood: {}", name,
+                              model::quoted(*table)));
+    if (auto done = map({"dmsetup", "load", name, "--table", *grown}); !done)
       return done;
     return map({"dmsetup", "resume", name});
   }

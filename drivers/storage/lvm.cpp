@@ -1,7 +1,8 @@
 #include "drivers/storage/lvm.hpp"
 
+#include "drivers/io/json.hpp"
+
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -18,8 +19,12 @@ namespace {
 constexpr auto fields = "vg_name,pool_lv,name,lv_size,data_percent,lv_attr,origin,lv_metadata_size,"
                         "metadata_percent";
 
+/// Never more than the whole, and nothing where the percentage is no number.
 std::uint64_t part(std::uint64_t size, double percent) {
-  return static_cast<std::uint64_t>(static_cast<double>(size) / 100 * percent);
+  if (!(percent > 0))
+    return 0;
+  return percent < 100 ? static_cast<std::uint64_t>(static_cast<double>(size) / 100 * percent)
+                       : size;
 }
 
 /// LVM takes whole sectors only.
@@ -51,7 +56,7 @@ outcome<lvm_listing> parse_lvm_report(const std::string& json) {
     return fail(errc::storage, "the report of 'lvm lvs' is not understood",
                 "LVM 2.02.158 and newer write JSON");
   };
-  auto whole = nlohmann::json::parse(json, nullptr, false);
+  auto whole = parse_json(json);
   if (!whole.is_object() || !whole.contains("report") || !whole["report"].is_array())
     return not_understood();
   auto result = lvm_listing{};

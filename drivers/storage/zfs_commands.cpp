@@ -84,8 +84,8 @@ outcome<zfs_listing> parse_zfs_list(const std::string& text) {
     it.origin = word(row[origin_]);
     it.dirty = row[dirty_] == "on";
   }
-  for (auto& [name, it] : result)
-    std::ranges::sort(it.snapshots, {}, &zfs_snapshot::order);
+  for (auto& [name, it] : result) // those taken at once stay as they were told
+    std::ranges::stable_sort(it.snapshots, {}, &zfs_snapshot::order);
   return result;
 }
 

@@ -116,7 +116,7 @@ outcome<backup_profile> read_backup_profile(std::string_view text) {
   try {
     return read(YAML::Load(std::string{text}));
   } catch (const YAML::Exception& x) {
-    return refuse(x.what());
+    return refuse(one_line(x.what()));
   }
 }
 

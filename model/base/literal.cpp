@@ -1,6 +1,7 @@
 #include "model/base/literal.hpp"
 
 #include "model/base/characters.hpp"
+#include "model/base/utf8.hpp"
 
 #include <fmt/format.h>
 
@@ -158,6 +159,20 @@ std::string quoted(std::string_view text) {
   for (auto c : text.substr(0, longest_shown))
     result += is_printable(c) ? c : '?';
   return result + (text.size() > longest_shown ? "...'" : "'");
+}
+
+std::string one_line(std::string_view text) {
+  constexpr auto after_controls = std::string_view{"\u00A0"}; // of those beyond ASCII
+  auto result = std::string{};
+  while (!text.empty()) {
+    auto character = text.substr(0, std::max(utf8_length(text), std::size_t{1}));
+    auto fits = character.size() == 1   ? is_printable(character[0])
+                : character.size() == 2 ? character >= after_controls
+                                        : true;
+    result += fits ? character : "?";
+    text.remove_prefix(character.size());
+  }
+  return result;
 }
 
 } // namespace qubes::model

@@ -59,4 +59,8 @@ std::string lower_case(std::string_view text);
 /// Untrusted text as it may stand in a sentence: quoted, printable and short.
 std::string quoted(std::string_view text);
 
+/// What a library or a file's name says, for a log: "?" for control characters and for what is no
+/// character.
+std::string one_line(std::string_view text);
+
 } // namespace qubes::model

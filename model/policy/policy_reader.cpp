@@ -227,9 +227,9 @@ public:
   }
 
 private:
-  void finding(std::string where, std::string text) {
+  void finding(std::string_view where, std::string_view text) {
     if (result_.findings.size() < most_findings)
-      result_.findings.push_back({std::move(where), std::move(text)});
+      result_.findings.push_back({one_line(where), one_line(text)});
   }
 
   /// Nothing that follows is looked at: a rule that denies everything stands before it.

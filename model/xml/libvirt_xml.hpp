@@ -114,6 +114,9 @@ std::vector<pci_attachment> required_pci(const domain& x, const std::vector<devi
 /// a PCI device has its address as its port. Nothing from what is no XML.
 std::vector<attachment> attachments_in(std::string_view text);
 
+/// A device of the host as libvirt describes it; nothing for other than PCI.
+std::optional<device> pci_device(std::string_view node_device);
+
 /// Front ends of all disks in a live domain's XML.
 std::vector<std::string> disks_in(std::string_view text);
 

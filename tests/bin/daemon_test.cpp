@@ -255,6 +255,7 @@ TEST_F(daemon_test, wrong_configuration_names_line_key_and_remedy) {
   EXPECT_THAT(log(), HasSubstr("from 1 to 100000"));
   for (auto [text, told] :
        {std::pair{"[log]\nlevel = \"INFO\"", "line 2: log.level is 'INFO' and must be trace"},
+        std::pair{"[paths]\n\"a\\nb\" = 1", "line 2: 'paths.a?b' is no key"},
         std::pair{"[log]\ntarget = \"syslog\"", "must be journal, stderr or auto"},
         std::pair{"[paths]\nrun = \"\"", "begins with '/'"},
         std::pair{"[paths]\nstate = \"state\"", "begins with '/'"}}) {

@@ -170,6 +170,13 @@ TEST_F(completion, of_a_thousand_names_costs_one_request) {
   EXPECT_EQ(daemon->requests().size(), 2);
 }
 
+TEST_F(completion, survives_methods_of_wrong_types) {
+  serve(always(R"([1,{"name":2},{"name":"admin.vm.Start","help":[]},{"name":"admin.vm.Kill"}])"));
+  auto x = ctl({"complete", "--", "call", "admin.vm."});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_EQ(words_of(x), "admin.vm.Start admin.vm.Kill");
+}
+
 TEST_F(completion, says_nothing_without_a_daemon) {
   auto x = run({"complete", "--", "start", "sys"}, {{"QVMCTL_SOCKET", "/nonexistent/socket"}});
   EXPECT_EQ(x.code, 0);

@@ -218,6 +218,38 @@ TEST_F(qvmctl, notices_overviews_that_are_no_overview) {
   }
 }
 
+TEST_F(qvmctl, bears_no_json_that_is_nested_deeply) {
+  constexpr auto depth = std::size_t{1000000};
+  auto nested = std::string(depth, '[') + std::string(depth, ']');
+  serve(always(R"({"domains":)" + nested + "}"));
+  auto x = ctl({"ls"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("overview is not what qvmctl understands"));
+  serve(always(nested));
+  x = ctl({"status", "-f", "json"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("is not JSON"));
+}
+
+TEST_F(qvmctl, takes_no_fraction_for_an_amount_of_memory) {
+  serve(always(R"({"domains":[{"name":"work","state":"Halted","memory":1e300,"xid":0.5}]})"));
+  EXPECT_EQ(ctl({"ls", "-o", "name,memory,xid", "-f", "csv"}).out, "name,memory,xid\nwork,,\n");
+}
+
+TEST_F(qvmctl, computes_with_absurd_sizes) {
+  auto info = std::string{};
+  serve([&](auto& x) { x.ok(x.method == "admin.pool.List" ? "fast\n" : info); });
+  auto said = [&](const std::string& size, const std::string& usage) {
+    info = "driver=file\nsize=" + size + "\nusage=" + usage + "\n";
+    return ctl({"pool", "ls", "-f", "csv"}).out;
+  };
+  auto head = "name,driver,size,used,percent\nfast,file,"s;
+  EXPECT_EQ(said("-1", "-9223372036854775808"), head + "-1,-72057594037927936,\n");
+  EXPECT_EQ(said("99999999999999999999", "99999999999999999999"),
+            head + "72057594037927936,72057594037927936,100\n");
+  EXPECT_EQ(said("1x", ""), head + ",,\n");
+}
+
 TEST_F(qvmctl, survives_fields_of_wrong_types) {
   serve(
       always(R"({"domains":[{"name":5,"netvm":[],"memory":"x","xid":null,"degraded":3},7,null]})"));
@@ -236,6 +268,18 @@ TEST_F(qvmctl, undoubles_percent_signs_of_refusals) {
 TEST_F(qvmctl, makes_control_characters_of_refusals_harmless) {
   serve([](auto& x) { x.refuse("QubesException", "\x1b[2Jgone"); });
   EXPECT_THAT(ctl({"get", "work", "netvm"}).err, HasSubstr("\\x1b[2Jgone"));
+  serve([](auto& x) {
+    x.refuse("QubesException", "\u009b2Jgone \x9b"
+                               "2J \u00e4");
+  });
+  EXPECT_THAT(ctl({"get", "work", "netvm"}).err, HasSubstr("\\u009b2Jgone \\x9b2J \u00e4"))
+      << "those of eight bits, too";
+}
+
+TEST_F(qvmctl, makes_control_characters_in_json_harmless) {
+  serve(always(R"({"domains":[{"name":"work","state":"Halted","label":"\u009b2J\u007f\u00e4"}]})"));
+  EXPECT_THAT(ctl({"ls", "-o", "label", "-f", "json"}).out,
+              HasSubstr("\"\\u009b2J\\u007f\u00e4\""));
 }
 
 TEST_F(qvmctl, asks_a_daemon_without_overview_for_its_list) {

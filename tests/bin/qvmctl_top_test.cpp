@@ -109,6 +109,20 @@ TEST_F(qvmctl_top, as_json_is_a_sample_a_line) {
             (json{{{"name", "fast"}, {"size", 1073741824}, {"used", 1020054732}}}));
 }
 
+TEST_F(qvmctl_top, computes_with_no_absurd_numbers) {
+  auto absurd = use(1, 400);
+  for (auto& [key, text] : absurd)
+    if (key == "memory_with_swap_used")
+      text = "-9223372036854775808";
+  absurd.emplace_back("swap_used", "9223372036854775807");
+  absurd.emplace_back("cpu_usage_internal", "nan");
+  rounds = {{{"work", absurd}}};
+  auto work = samples({"-n", "1"})[0]["domains"][0];
+  EXPECT_EQ(work["memory"], 400 * 1024);
+  for (auto key : {"used", "spare", "swap", "stub_cpu"})
+    EXPECT_TRUE(work[key].is_null()) << key;
+}
+
 TEST_F(qvmctl_top, is_one_stream_and_looks_at_pools_now_and_then) {
   told = {{{"work", use(1, 400)}}, {{"work", use(2, 400)}}};
   samples({"--count", "2"});

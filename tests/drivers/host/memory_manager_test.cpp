@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -28,14 +30,22 @@ struct memory_managers : ::testing::Test {
     EXPECT_EQ(listen(listener.get(), 8), 0);
   }
 
-  /// Serves one client; afterwards `asked` is what it sent and `held` waits for it to hang up.
-  std::thread serve(const std::string& answer) {
-    return std::thread{[this, answer] {
+  /// Serves one client; afterwards `asked` is what it sent, and it has hung up.
+  std::thread serve(const std::string& answer) { return serve_pieces({answer}); }
+
+  /// The next piece of the answer goes out once the client has taken the one before.
+  std::thread serve_pieces(std::vector<std::string> answer) {
+    return std::thread{[this, answer = std::move(answer)] {
       auto client = unique_fd{accept(listener.get(), nullptr, nullptr)};
       char buffer[64];
       auto length = recv(client.get(), buffer, sizeof buffer, 0);
       asked.assign(buffer, static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
-      send(client.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+      for (auto& piece : answer) {
+        send(client.get(), piece.data(), piece.size(), MSG_NOSIGNAL);
+        for (auto unread = 1; unread > 0 && ioctl(client.get(), SIOCOUTQ, &unread) == 0;)
+          std::this_thread::yield();
+      }
+      shutdown(client.get(), SHUT_WR);
       hung_up = recv(client.get(), buffer, sizeof buffer, 0) == 0;
     }};
   }
@@ -118,6 +128,27 @@ TEST_F(memory_managers, no_room_is_a_typed_refusal_that_names_domain_and_amount)
   ASSERT_FALSE(room);
   EXPECT_EQ(room.error().code, model::errc::no_memory);
   EXPECT_THAT(room.error().text, HasSubstr("'work': it needs 400 MiB"));
+}
+
+TEST_F(memory_managers, an_answer_may_come_in_pieces) {
+  auto server = serve_pieces({"O", "K", "\n"});
+  auto room = open_memory_manager(path, 5s)->reserve("work", 1, {});
+  EXPECT_TRUE(room) << room.error().text;
+  room = {};
+  server.join();
+}
+
+TEST_F(memory_managers, an_answer_that_is_no_line_is_none) {
+  for (auto& [answer, why] : {std::pair<std::string, std::string>{"OK", "closed the connection"},
+                              {"", "closed the connection"},
+                              {std::string(100, 'O'), "no line"}}) {
+    auto server = serve(answer);
+    auto room = open_memory_manager(path, 5s)->reserve("work", 1, {});
+    server.join();
+    ASSERT_FALSE(room) << answer;
+    EXPECT_EQ(room.error().code, model::errc::general);
+    EXPECT_THAT(room.error().text, HasSubstr(why)) << answer;
+  }
 }
 
 TEST_F(memory_managers, nobody_there_names_the_socket) {

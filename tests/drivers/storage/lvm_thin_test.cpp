@@ -503,6 +503,23 @@ TEST_F(lvm_thin, reads_reports_beside_warnings_and_refuses_what_is_none) {
   EXPECT_TRUE(parse_lvm_report(R"({"report":[]})"));
 }
 
+TEST_F(lvm_thin, uses_no_more_than_it_has_whatever_lvm_says) {
+  for (auto [percent, used] : {std::pair{"25.00", 256u},
+                               {"100.00", 1024u},
+                               {"1e300", 1024u},
+                               {"inf", 1024u},
+                               {"-1.00", 0u},
+                               {"nan", 0u},
+                               {"", 0u}}) {
+    auto all = parse_lvm_report(
+        fmt::format(R"({{"report":[{{"lv":[{{"vg_name":"vg","lv_name":"a","lv_size":"1024B",)"
+                    R"("data_percent":"{}"}}]}}]}})",
+                    percent));
+    ASSERT_TRUE(all) << percent;
+    EXPECT_EQ(all->at("vg/a").usage(), used) << percent;
+  }
+}
+
 // -- crashes --------------------------------------------------------------------------------------
 
 namespace {

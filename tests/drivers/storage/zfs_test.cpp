@@ -567,6 +567,21 @@ TEST(zfs_listing, that_is_not_understood_is_refused) {
   EXPECT_TRUE(parse_zfs_list(""));
 }
 
+TEST_F(zfs_driver, leaves_snapshots_that_were_taken_at_once_in_their_order) {
+  auto text = std::string{};
+  auto names = std::vector<std::string>{};
+  for (auto i = 0; i < 40; ++i) {
+    names.push_back(fmt::format("{}", 40 - i));
+    text += fmt::format("tank@{}\t-\t-\t-\t-\t-\t7\t-\n", names.back());
+  }
+  auto told = parse_zfs_list(text);
+  ASSERT_TRUE(told);
+  auto kept = std::vector<std::string>{};
+  for (auto& x : told->at("tank").snapshots)
+    kept.push_back(x.name);
+  EXPECT_EQ(kept, names);
+}
+
 // -- crashes --------------------------------------------------------------------------------------
 
 namespace {

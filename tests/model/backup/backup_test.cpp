@@ -57,6 +57,10 @@ TEST_F(backups, know_how_to_compress) {
   EXPECT_EQ(read("include:\ncompression: zstd")->compression, "zstd");
 }
 
+TEST_F(backups, are_refused_in_one_line_whatever_the_parser_repeats) {
+  EXPECT_THAT(why("include: *a\x1b[2J\n"), Not(HasSubstr("\x1b")));
+}
+
 TEST_F(backups, name_what_is_wrong_with_a_profile) {
   EXPECT_THAT(why("include:"), HasSubstr("destination_vm"));
   EXPECT_THAT(why("destination_vm: dom0\ninclude:"), HasSubstr("destination_path"));

@@ -297,6 +297,15 @@ TEST(policy_includes, that_multiply_end_at_the_limits) {
   EXPECT_FALSE(allows(at, many, "work", "vault"));
 }
 
+TEST(policy_findings, are_one_line_whatever_a_file_names) {
+  for (auto line : {"!include a\x1b[2J", "!include-dir \u009b2J\x08", "x\x07 * work work allow"}) {
+    auto all = read(line);
+    ASSERT_THAT(all.findings, SizeIs(1)) << line;
+    for (auto control : {"\x1b", "\x08", "\x07", "\u009b"})
+      EXPECT_THAT(all.findings[0].text, Not(HasSubstr(control))) << line;
+  }
+}
+
 TEST(policy_limits, are_on_text_and_rules) {
   auto at = sample_system{};
   auto big = read("s * work work allow\n#" + std::string(policy_bytes, 'x') + "\n* * * * allow");
