@@ -1,5 +1,6 @@
 #include "drivers/host/policy_watch.hpp"
 
+#include "drivers/io/directory.hpp"
 #include "drivers/io/reason.hpp"
 #include "drivers/io/unique_fd.hpp"
 
@@ -21,8 +22,6 @@ using model::errc;
 using model::outcome;
 
 namespace {
-
-constexpr auto most_files = std::size_t{10000}; ///< in one directory
 
 outcome<std::string> read_file(const std::string& path) {
   // A pipe must not hold the reader.

@@ -1,5 +1,7 @@
 #include "drivers/host/site_templates.hpp"
 
+#include "drivers/io/directory.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,7 +16,6 @@ namespace fs = std::filesystem;
 
 /// More would be no list for people.
 constexpr auto most_templates = std::size_t{100};
-constexpr auto most_files = std::size_t{10000};
 
 fs::path home_of(const std::string& config) {
   return fs::path{config} / "templates/libvirt";

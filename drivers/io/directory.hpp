@@ -8,11 +8,15 @@
 
 #include <tl/expected.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace qubes::drivers {
+
+/// No more files of a directory are read where its size is up to others.
+inline constexpr auto most_files = std::size_t{10000};
 
 /// Names of the entries of a directory (no link to one), sorted; or errno.
 tl::expected<std::vector<std::string>, int> entries_of(const std::string& directory);
