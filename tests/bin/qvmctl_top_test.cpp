@@ -116,7 +116,7 @@ TEST_F(qvmctl_top, computes_with_no_absurd_numbers) {
       text = "-9223372036854775808";
   absurd.emplace_back("swap_used", "9223372036854775807");
   absurd.emplace_back("cpu_usage_internal", "nan");
-  rounds = {{{"work", absurd}}};
+  told = {{{"work", absurd}}};
   auto work = samples({"-n", "1"})[0]["domains"][0];
   EXPECT_EQ(work["memory"], 400 * 1024);
   for (auto key : {"used", "spare", "swap", "stub_cpu"})
@@ -174,7 +174,7 @@ TEST_F(qvmctl_top, shows_how_much_goes_to_and_from_disks) {
   auto busy = use(1, 400);
   busy.emplace_back("disk_read", "3145728");
   busy.emplace_back("disk_written", "512");
-  rounds = {{{"mail", use(2, 300)}, {"work", busy}}};
+  told = {{{"mail", use(2, 300)}, {"work", busy}}};
   auto sample = samples({"-n", "1", "--sort", "disk-read"})[0];
   EXPECT_THAT(names(sample), ElementsAre("work", "mail"));
   EXPECT_EQ(sample["domains"][0]["disk_written"], 512);
@@ -185,7 +185,7 @@ TEST_F(qvmctl_top, shows_disks_with_units) {
   auto busy = use(1, 400);
   busy.emplace_back("disk_read", "3145728");
   busy.emplace_back("disk_written", "512");
-  rounds = {{{"work", busy}}};
+  told = {{{"work", busy}}};
   EXPECT_THAT(ctl({"top", "-n", "1"}).out, AllOf(HasSubstr("3.0 MiB/s"), HasSubstr("512 B/s")));
 }
 
@@ -291,7 +291,7 @@ struct qvmctl_top_keys : qvmctl_top {
 
   /// Names in the last page, which stays when the program has gone.
   std::vector<std::string> typed(const std::string& keys) {
-    rounds = {{{"dom0", use(9, 1000)}, {"mail", use(2, 2000)}, {"work", use(5, 400)}}};
+    told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 2000)}, {"work", use(5, 400)}}};
     auto x = typed_at{args()};
     x.wait_for("3 of 6 domains");
     x.type(keys + "q");
