@@ -189,12 +189,17 @@ std::string api_page(const json& methods) {
   for (auto& x : methods) {
     auto name = text(x, "name");
     auto family = name.substr(0, name.rfind('.'));
-    auto place = std::ranges::find(families, family, [](auto& y) { return y.first; });
-    if (place == families.end())
+    auto socket = text(x, "socket");
+    auto key = fmt::format("{} {}", family, socket);
+    auto place = std::ranges::find(families, key, [](auto& y) { return y.first; });
+    if (place == families.end()) {
+      auto again =
+          std::ranges::any_of(families, [&](auto& y) { return y.first.starts_with(family + ' '); });
       place = families.insert(
-          place, {family, fmt::format("\n## {}\n\nSocket: `{}`\n\n| method | argument | payload | "
-                                      "to | what it does |\n|---|---|---|---|---|\n",
-                                      family, text(x, "socket"))});
+          place, {key, fmt::format("\n## {}{}\n\nSocket: `{}`\n\n| method | argument | payload | "
+                                   "to | what it does |\n|---|---|---|---|---|\n",
+                                   family, again ? " at " + socket : "", socket)});
+    }
     place->second += fmt::format("| `{}` | {} | {} | {} | {} |\n", name, text(x, "argument"),
                                  text(x, "payload"), text(x, "destination"), text(x, "help"));
   }

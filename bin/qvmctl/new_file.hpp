@@ -1,4 +1,5 @@
-// A file that is there whole or not at all.
+// A file that is there whole or not at all; a power cut leaves a part on file systems that know no
+// file without a name.
 #pragma once
 
 #include "bin/qvmctl/client.hpp"

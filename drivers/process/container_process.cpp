@@ -119,9 +119,9 @@ outcome<void> await_program(std::int32_t controller, std::chrono::milliseconds p
   auto process = first{controller};
   auto libvirts = program_of(controller);
   auto until = std::chrono::steady_clock::now() + patience;
-  while (process.handle && libvirts) {
+  while (process.handle) {
     auto own = program_of(process.pid);
-    if ((own && own != libvirts) || std::chrono::steady_clock::now() >= until)
+    if (!libvirts || (own && own != libvirts) || std::chrono::steady_clock::now() >= until)
       return {};
     if (process.ended_within(std::chrono::milliseconds{1}))
       break;

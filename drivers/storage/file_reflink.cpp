@@ -209,6 +209,8 @@ public:
     auto files = image_of(x.it);
     if (!files)
       return tl::unexpected{std::move(files.error())};
+    if (!x.it.save_on_stop)
+      return fail(errc::storage, fmt::format("volume '{}' has no data of its own", x.it.vid));
     return files->clean();
   }
 

@@ -57,6 +57,8 @@ constexpr std::array prohibitions{
                 "only dom0 may set it"},
     prohibition{"qvmd.Status", anything, false, "the daemon's status names every domain",
                 "only dom0 may ask"},
+    prohibition{"qvmd.VolumeExport", anything, false, "volume {} is exported as a file of dom0's",
+                "only dom0 may ask"},
 };
 
 } // namespace

@@ -62,6 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
         prohibition_case{"admin.vm.tag.Set", "corp", "work", errc::none},
         prohibition_case{"qvmd.Status", "", "work", errc::permission_denied},
         prohibition_case{"qvmd.Status", "", "dom0", errc::none},
+        prohibition_case{"qvmd.VolumeExport", "private", "work", errc::permission_denied},
+        prohibition_case{"qvmd.VolumeExport", "private", "dom0", errc::none},
         prohibition_case{"admin.vm.Start", "", "far", errc::none}));
 
 TEST(sights, are_what_the_policy_allows_and_everything_for_dom0) {
