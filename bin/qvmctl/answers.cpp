@@ -9,14 +9,19 @@
 
 namespace qubes::ctl {
 
-std::vector<std::string> lines_of(std::string_view text) {
-  auto result = std::vector<std::string>{};
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  auto result = std::vector<std::string_view>{};
   while (!text.empty()) {
-    auto end = std::min(text.find('\n'), text.size());
-    result.emplace_back(text.substr(0, end));
+    auto end = std::min(text.find(separator), text.size());
+    result.push_back(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return result;
+}
+
+std::vector<std::string> lines_of(std::string_view text) {
+  auto lines = split(text, '\n');
+  return {lines.begin(), lines.end()};
 }
 
 std::pair<std::string, std::string> cut_pair(std::string_view text) {

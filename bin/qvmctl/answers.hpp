@@ -12,6 +12,8 @@
 
 namespace qubes::ctl {
 
+/// The parts between separators; what ends with one has no empty part behind it.
+std::vector<std::string_view> split(std::string_view text, char separator);
 std::vector<std::string> lines_of(std::string_view text);
 
 /// "KEY=VALUE" cut at its first "="; no "=": all of it is the key.

@@ -1,5 +1,7 @@
 #include "bin/qvmctl/diff.hpp"
 
+#include "bin/qvmctl/answers.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <vector>
@@ -14,16 +16,6 @@ struct line {
   char mark; ///< ' ' for common
   std::string_view text;
 };
-
-std::vector<std::string_view> lines_of(std::string_view text) {
-  auto result = std::vector<std::string_view>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find('\n'), text.size());
-    result.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result;
-}
 
 /// All lines of both, along a longest common subsequence.
 std::vector<line> align(const std::vector<std::string_view>& a,
@@ -55,7 +47,7 @@ std::vector<line> align(const std::vector<std::string_view>& a,
 } // namespace
 
 std::string line_diff(std::string_view before, std::string_view after) {
-  auto all = align(lines_of(before), lines_of(after));
+  auto all = align(split(before, '\n'), split(after, '\n'));
   auto shown = std::vector<bool>(all.size());
   for (auto i = std::size_t{0}; i < all.size(); ++i)
     if (all[i].mark != ' ')

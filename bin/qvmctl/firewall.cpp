@@ -151,10 +151,6 @@ std::string host_of(const model::firewall_rule& x) {
   return x.kind ? x.target : "";
 }
 
-} // namespace
-
-namespace {
-
 /// Seconds since 1970 for programs, what is left of them for people.
 json end_of_rule(const session& s, const std::string& expire) {
   auto at = model::parse_integer(expire);

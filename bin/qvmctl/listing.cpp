@@ -141,13 +141,8 @@ expected<std::vector<chosen_column>> choose_columns(const std::vector<std::strin
 }
 
 std::vector<std::string> words_of(std::string_view text) {
-  auto result = std::vector<std::string>{};
-  while (!text.empty()) {
-    auto comma = std::min(text.find(','), text.size());
-    result.emplace_back(text.substr(0, comma));
-    text.remove_prefix(std::min(comma + 1, text.size()));
-  }
-  return result;
+  auto words = split(text, ',');
+  return {words.begin(), words.end()};
 }
 
 bool is_asked_for(const chosen_column& x) {

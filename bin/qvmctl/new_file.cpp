@@ -1,6 +1,7 @@
 #include "bin/qvmctl/new_file.hpp"
 
 #include "bin/qvmctl/requests.hpp"
+#include "bin/qvmctl/sparse_write.hpp"
 #include "drivers/io/files.hpp"
 
 #include <fmt/format.h>
@@ -24,10 +25,6 @@ constexpr auto part = std::size_t{1} << 17;
 std::string folder_of(const std::string& path) {
   auto folder = std::filesystem::path{path}.parent_path().string();
   return folder.empty() ? "." : folder;
-}
-
-bool is_zero(std::string_view data) {
-  return data.find_first_not_of('\0') == std::string_view::npos;
 }
 
 } // namespace
@@ -74,20 +71,7 @@ failure new_file::cannot(std::string_view what) const {
 expected<void> new_file::write(std::uint64_t at, std::string_view bytes) {
   if (is_stream())
     return put_zeros_until(at).and_then([&] { return put(bytes); });
-  while (!bytes.empty()) {
-    auto now = bytes.substr(0, part);
-    if (!is_zero(now)) {
-      auto written = ::pwrite(file_.get(), now.data(), now.size(), static_cast<off_t>(at));
-      if (written < 0 && errno == EINTR)
-        continue;
-      if (written <= 0)
-        return tl::unexpected{cannot("write")};
-      now = now.substr(0, static_cast<std::size_t>(written));
-    }
-    at += now.size();
-    bytes.remove_prefix(now.size());
-  }
-  return {};
+  return write_sparse(file_.get(), at, bytes) ? expected<void>{} : tl::unexpected{cannot("write")};
 }
 
 expected<void> new_file::put(std::string_view bytes) {

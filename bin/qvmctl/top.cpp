@@ -313,6 +313,7 @@ private:
       by_ = &*found;
     else
       return;
+    sort(drawn_, *by_, reverse_);
     if (live_)
       draw(std::move(drawn_));
   }
@@ -335,6 +336,7 @@ private:
     if (shown_ % samples_of_pools == 0)
       pools_ = look_at_pools();
     result.pools = pools_;
+    sort(result, *by_, reverse_); // keys were heeded meanwhile
     return result;
   }
 
@@ -357,7 +359,6 @@ private:
 
   exit_code show(top_sample x) {
     ++shown_;
-    sort(x, *by_, reverse_);
     if (s_.as == format::json)
       return print(s_, json_line(x));
     if (s_.as == format::csv)
@@ -370,7 +371,6 @@ private:
 
   void draw(top_sample x) {
     drawn_ = std::move(x);
-    sort(drawn_, *by_, reverse_);
     if (!live_)
       live_.emplace(s_.out);
     live_->draw(page_of(s_, drawn_, keys_ ? keys_line(s_, *by_, reverse_) : ""));

@@ -2,6 +2,7 @@
 
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/service_call.hpp"
+#include "bin/qvmctl/sparse_write.hpp"
 #include "drivers/io/unique_fd.hpp"
 
 #include <fmt/format.h>
@@ -26,10 +27,6 @@ failure cannot(std::string_view what, const std::string& path) {
 
 // -- in dom0 ------------------------------------------------------------------------------------
 
-bool is_zero(std::string_view data) {
-  return data.find_first_not_of('\0') == std::string_view::npos;
-}
-
 class import_by_door final : public volume_import {
 public:
   import_by_door(const route& way, std::string domain, std::string volume)
@@ -50,21 +47,7 @@ public:
   }
 
   expected<void> write(std::uint64_t at, std::string_view bytes) override {
-    constexpr auto part = std::size_t{1} << 17;
-    while (!bytes.empty()) {
-      auto now = bytes.substr(0, part);
-      if (!is_zero(now)) {
-        auto put = ::pwrite(file_.get(), now.data(), now.size(), static_cast<off_t>(at));
-        if (put < 0 && errno == EINTR)
-          continue;
-        if (put <= 0)
-          return fail(cannot("write", path_));
-        now = now.substr(0, static_cast<std::size_t>(put));
-      }
-      at += now.size();
-      bytes.remove_prefix(now.size());
-    }
-    return {};
+    return write_sparse(file_.get(), at, bytes) ? expected<void>{} : fail(cannot("write", path_));
   }
 
   expected<void> end() override {

@@ -1,11 +1,13 @@
 #include "drivers/host/disk_usage.hpp"
 
+#include "drivers/io/directory.hpp"
+
 #include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string_view>
-#include <system_error>
+#include <vector>
 
 namespace qubes::drivers {
 
@@ -38,13 +40,12 @@ std::uint64_t bytes_in(const fs::path& file) {
 
 std::map<std::int32_t, model::disk_usage> count_disk_usage(const std::string& sysfs) {
   auto result = std::map<std::int32_t, model::disk_usage>{};
-  auto failure = std::error_code{};
-  for (auto x = fs::directory_iterator{fs::path{sysfs} / "bus/xen-backend/devices", failure};
-       !failure && x != fs::directory_iterator{}; x.increment(failure))
-    if (auto xid = xid_of(x->path().filename().native())) {
+  auto devices = fs::path{sysfs} / "bus/xen-backend/devices";
+  for (auto& name : entries_of(devices.native()).value_or(std::vector<std::string>{}))
+    if (auto xid = xid_of(name)) {
       auto& all = result[*xid];
-      all.read_bytes += bytes_in(x->path() / "statistics/rd_sect");
-      all.written_bytes += bytes_in(x->path() / "statistics/wr_sect");
+      all.read_bytes += bytes_in(devices / name / "statistics/rd_sect");
+      all.written_bytes += bytes_in(devices / name / "statistics/wr_sect");
     }
   return result;
 }

@@ -1,8 +1,8 @@
 #include "drivers/hypervisor/container_watch.hpp"
 
+#include "drivers/process/process_handle.hpp"
+
 #include <libvirt/libvirt.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <utility>
 
@@ -32,7 +32,7 @@ void container_watch::watch(const std::string& uuid, std::int32_t controller) {
     return;
   drop(x);
   x.controller = controller;
-  x.process = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, controller, 0))};
+  x.process = handle_of(controller);
   if (!x.process)
     return await_word(uuid, x);
   x.handle = virEventAddHandle(x.process.get(), VIR_EVENT_HANDLE_READABLE, on_end,

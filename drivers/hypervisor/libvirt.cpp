@@ -682,7 +682,10 @@ void libvirt_hypervisor::watch(const std::string& uuid, std::int32_t controller)
 /// The container's destruction makes libvirt tell that it has stopped. No call is made in the event
 /// thread.
 void libvirt_hypervisor::end_unnoticed(const std::string& uuid, std::int32_t controller) {
-  auto end = [whole = current(), uuid, controller] {
+  auto whole = current();
+  if (!whole)
+    return;
+  auto end = [whole, uuid, controller] {
     auto link = lease::of(whole, traffic::rescue);
     auto domain =
         domain_handle{link ? virDomainLookupByUUIDString(link->get(), uuid.c_str()) : nullptr};
@@ -692,8 +695,7 @@ void libvirt_hypervisor::end_unnoticed(const std::string& uuid, std::int32_t con
     virDomainDestroy(domain.get());
   };
   try {
-    if (current())
-      quiet_thread(end).detach();
+    quiet_thread(end).detach();
   } catch (const std::system_error& x) {
     spdlog::error("it cannot be seen whether libvirt noticed the end of {}: {}", uuid, x.what());
   }

@@ -3,6 +3,7 @@
 #include "drivers/io/reason.hpp"
 #include "drivers/io/unique_fd.hpp"
 #include "drivers/process/process.hpp"
+#include "drivers/process/process_handle.hpp"
 #include "model/base/literal.hpp"
 
 #include <fmt/format.h>
@@ -88,8 +89,7 @@ bool listens_to(pid_t first, int signal) {
 /// Refers to the first process whatever becomes of its number; to none where there is none.
 struct first {
   explicit first(std::int32_t controller)
-      : pid(first_process(controller)),
-        handle(pid == 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {
+      : pid(first_process(controller)), handle(pid == 0 ? unique_fd{} : handle_of(pid)) {
     if (handle && first_process(controller) != pid) // by now the number may be another's
       handle = {};
   }

@@ -1,5 +1,7 @@
 #include "drivers/process/spawn.hpp"
 
+#include "drivers/process/process_handle.hpp"
+
 #include "drivers/io/reason.hpp"
 #include "drivers/io/unseen.hpp"
 #include "drivers/process/own_limits.hpp"
@@ -183,7 +185,7 @@ model::outcome<child> spawn(const std::vector<std::string>& command,
   auto result = child{};
   if (auto code = bear(result.pid, command, environment(extra), with); code != 0)
     return cannot(code);
-  result.handle = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, result.pid, 0))};
+  result.handle = handle_of(result.pid);
   if (!result.handle) {
     auto code = errno;
     ::kill(-result.pid, SIGKILL);

@@ -219,14 +219,13 @@ def make_root(image, without_init=False, programs=None):
         subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, image], check=True)
 
 
-class ContainerHost(Host):
-    """A host whose template is made of busybox, and any of whose domains may be a container."""
+class RealHost(Host):
+    """A host with real guests. prepare: makes what they run from, before the daemon starts."""
 
-    def __init__(self, libvirtd, *, root=make_root):
-        super().__init__(start=False,
-                         toml=f'[hypervisor.containers]\nuri = "{libvirtd.uri}"\n')
+    def __init__(self, prepare, **how):
+        super().__init__(start=False, **how)
         try:
-            root(f"{self.state}/vm-templates/debian-12/root.img")
+            prepare(self)
             self.start()
         except BaseException:
             self.end()
@@ -236,17 +235,25 @@ class ContainerHost(Host):
         for name in names:
             self.ok("admin.vm.Create.AppVM", "dom0", "debian-12", f"name={name} label=red")
 
-    def contain(self, *domains, netvm=""):
-        for domain in domains:
-            self.ok("admin.vm.property.Set", domain, "netvm", netvm)
-            self.ok("admin.vm.property.Reset", domain, "kernel")
-            self.ok("admin.vm.property.Set", domain, "virt_mode", "lxc")
-
     def begin(self, *domains):
         for domain in domains:
             self.ok("admin.vm.Start", domain)
             if self.power(domain) != "Running":
                 wrong(f"{domain} is {self.power(domain)} after its start")
+
+
+class ContainerHost(RealHost):
+    """A host whose template is made of busybox, and any of whose domains may be a container."""
+
+    def __init__(self, libvirtd, *, root=make_root):
+        super().__init__(lambda host: root(f"{host.state}/vm-templates/debian-12/root.img"),
+                         toml=f'[hypervisor.containers]\nuri = "{libvirtd.uri}"\n')
+
+    def contain(self, *domains, netvm=""):
+        for domain in domains:
+            self.ok("admin.vm.property.Set", domain, "netvm", netvm)
+            self.ok("admin.vm.property.Reset", domain, "kernel")
+            self.ok("admin.vm.property.Set", domain, "virt_mode", "lxc")
 
     def xid(self, domain):
         return self.ok("admin.vm.property.Get", domain, "xid").split()[-1]

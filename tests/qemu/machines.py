@@ -15,7 +15,7 @@ CACHE = f"{HERE}/../../build/kernel"
 sys.path.insert(0, f"{HERE}/../containers")
 
 import lab  # noqa: E402  the path comes first
-from fixture import PATIENCE, Host, eventually, wrong  # noqa: E402
+from fixture import PATIENCE, eventually, wrong  # noqa: E402
 
 KERNEL = "6.1.75-1"  # the host's default
 MEMORY = "128"  # MiB
@@ -37,23 +37,16 @@ def missing():
     return fetched.stderr.strip().splitlines()[-1] if fetched.returncode else ""
 
 
-class MachineHost(Host):
+def make_guest(host):
+    subprocess.run([f"{HERE}/make-guest", CACHE, f"{host.state}/vm-kernels/{KERNEL}"], check=True)
+
+
+class MachineHost(lab.RealHost):
     """A host whose domains of the template debian-12 have a kernel that boots."""
 
     def __init__(self, libvirtd):
         self.consoles = {}
-        super().__init__(start=False, hypervisor=libvirtd.uri)
-        try:
-            subprocess.run([f"{HERE}/make-guest", CACHE, f"{self.state}/vm-kernels/{KERNEL}"],
-                           check=True)
-            self.start()
-        except BaseException:
-            self.end()
-            raise
-
-    def create(self, *names):
-        for name in names:
-            self.ok("admin.vm.Create.AppVM", "dom0", "debian-12", f"name={name} label=red")
+        super().__init__(make_guest, hypervisor=libvirtd.uri)
 
     def configure(self, domain, netvm="", provides=False):
         """Makes a domain small; the kernel line tells its guest what its addresses and interfaces are."""
@@ -70,12 +63,6 @@ class MachineHost(Host):
 
     def address(self, domain):
         return self.ok("admin.vm.property.Get", domain, "ip").split()[-1]
-
-    def begin(self, *domains):
-        for domain in domains:
-            self.ok("admin.vm.Start", domain)
-            if self.power(domain) != "Running":
-                wrong(f"{domain} is {self.power(domain)} after its start")
 
     def inside(self, domain, script):
         """What a shell in the guest says to one line; None when it fails. Waits until the guest is up."""
