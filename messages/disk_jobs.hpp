@@ -229,6 +229,7 @@ struct end_import {
 };
 
 struct begin_export {
+  cancellation_ptr until{}; ///< its end is the export's; without, the requester ends it
   using about = volume_target;
   using result = std::string; ///< where to read
   static constexpr auto how = manner{.word = "export", .follows = true, .undone = true};

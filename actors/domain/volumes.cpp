@@ -338,15 +338,8 @@ void domain_volumes::carry_out(const ask::begin_export& x, const reply& to) {
     return to.refuse(at.error());
   if (!x.cancellation)
     return to.refuse(misdirected());
-  domain_.on_disk(*at, disk_job::begin_export{}, to,
-                  [world = domain_.world(), at = *at, mine = x.cancellation,
-                   to](const disk_job::begin_export::result& path) {
-                    mine->at_end.emplace(mine->stop.get_token(), [world, at, path] {
-                      caf::anon_send(world->storage,
-                                     storage_job{typed_disk_job{at, disk_job::end_export{path}}});
-                    });
-                    to.ok(path);
-                  });
+  domain_.on_disk(*at, disk_job::begin_export{x.cancellation}, to,
+                  [to](const disk_job::begin_export::result& path) { to.ok(path); });
 }
 
 /// A resize that was acknowledged meanwhile counts for what was imported as well; where the pool

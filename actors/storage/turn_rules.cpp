@@ -142,7 +142,7 @@ outcome<void> turn_rules::reserve_contents(piece& x) const {
   auto refused = [&](std::string_view vid, std::string_view why) {
     return model::fail(errc::storage, fmt::format("volume '{}' {}", vid, why), "try again later");
   };
-  constexpr auto read = "is being read by a copy, a backup or a start";
+  constexpr auto read = "is being read by a copy, an export, a backup or a start";
   constexpr auto changed = "is being started in place, or removed";
   return std::visit(model::overloaded{
                         [&](const typed<disk_job::copy_volume>& y) -> outcome<void> {
@@ -201,10 +201,16 @@ void turn_rules::note(const piece& x, const outcome<pool_result>& found) {
   };
   std::visit(
       model::overloaded{
-          [&](const typed<disk_job::begin_export>&) {
-            if (found)
-              world_->contents.keep({pool_, x.at->it.vid}, found->get<disk_job::begin_export>(),
-                                    x.holds.front());
+          [&](const typed<disk_job::begin_export>& y) {
+            if (!found)
+              return;
+            auto path = found->get<disk_job::begin_export>();
+            world_->contents.keep({pool_, x.at->it.vid}, path, x.holds.front());
+            if (auto& until = y.what.until)
+              until->at_end.emplace(until->stop.get_token(), [world = world_, at = y.about, path] {
+                caf::anon_send(world->storage,
+                               storage_job{typed_disk_job{at, disk_job::end_export{path}}});
+              });
           },
           [&](const typed<disk_job::end_export>& y) {
             world_->contents.drop({pool_, x.at->it.vid}, y.what.path);
