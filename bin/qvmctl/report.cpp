@@ -47,7 +47,8 @@ void report_page::line(std::string_view what) {
 }
 
 void report_page::fact(std::string_view name, std::string_view what) {
-  text_ += fmt::format("{}{}\n", on_.paint(fmt::format("{:<12}", name), style::bold), what);
+  text_ +=
+      fmt::format("{}{}\n", on_.paint(fmt::format("{:<{}}", name, fact_indent), style::bold), what);
 }
 
 void report_page::list(std::string_view heading, const json& items, style look,

@@ -20,6 +20,9 @@ std::string milliseconds_text(const nlohmann::json& x, const char* key);
 /// A row for each value, by its path.
 output_table flat_table(const nlohmann::json& x);
 
+/// Columns before what a fact says.
+inline constexpr std::size_t fact_indent = 12;
+
 /// Paragraphs: a heading, then one line per item, of which a screen takes only so many.
 class report_page {
 public:

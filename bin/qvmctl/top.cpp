@@ -207,23 +207,34 @@ std::string pools_line(const session& s, const std::vector<pool_fill>& pools) {
 }
 
 /// "q quit  r reverse  n name  c cpu ...", with what it is sorted by.
-std::string keys_line(const session& s, const top_column& by, bool reverse) {
-  auto key = [&](char pressed, std::string_view what, bool holds) {
-    return s.out.paint(fmt::format("{} {}", pressed, what), holds ? style::bold : style::dim);
+std::vector<std::string> keys_lines(const session& s, const top_column& by, bool reverse) {
+  auto lines = std::vector<std::string>{1};
+  auto room = s.out.columns - std::min(s.out.columns, fact_indent);
+  auto taken = std::size_t{0};
+  auto add = [&](char pressed, std::string_view what, bool holds) {
+    auto text = fmt::format("{} {}", pressed, what);
+    if (taken > 0 && taken + 2 + text.size() > room) {
+      lines.emplace_back();
+      taken = 0;
+    }
+    lines.back() += (taken > 0 ? "  " : "") + s.out.paint(text, holds ? style::bold : style::dim);
+    taken += (taken > 0 ? 2 : 0) + text.size();
   };
-  auto result = key(quits, "quit", false) + "  " + key(turns_round, "reverse", reverse);
+  add(quits, "quit", false);
+  add(turns_round, "reverse", reverse);
   for (auto& x : top_columns)
-    result += "  " + key(x.pressed, x.key, &x == &by);
-  return result;
+    add(x.pressed, x.key, &x == &by);
+  return lines;
 }
 
-std::string page_of(const session& s, const top_sample& x, const std::string& keys = {}) {
+std::string page_of(const session& s, const top_sample& x,
+                    const std::vector<std::string>& keys = {}) {
   auto page = report_page{s.out};
   page.fact("now", fmt::format("{}  {}", clock_text(false), summary_line(x)));
   if (!x.pools.empty())
     page.fact("pools", pools_line(s, x.pools));
-  if (!keys.empty())
-    page.fact("keys", keys);
+  for (auto& line : keys)
+    page.fact(&line == &keys.front() ? "keys" : "", line);
   page.list("under way", x.under_way, style::busy, [](auto& y) {
     return fmt::format("{}: {}, {} for {}", text(y, "domain"), text(y, "doing"), text(y, "step"),
                        milliseconds_text(y, "for_ms"));
@@ -373,7 +384,8 @@ private:
     drawn_ = std::move(x);
     if (!live_)
       live_.emplace(s_.out);
-    live_->draw(page_of(s_, drawn_, keys_ ? keys_line(s_, *by_, reverse_) : ""));
+    live_->draw(
+        page_of(s_, drawn_, keys_ ? keys_lines(s_, *by_, reverse_) : std::vector<std::string>{}));
   }
 
   /// The line of headings is only before the first sample.

@@ -212,8 +212,8 @@ TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
 /// The program on a terminal that is typed at.
 class typed_at {
 public:
-  explicit typed_at(const words& args) {
-    auto size = winsize{24, 160, 0, 0};
+  explicit typed_at(const words& args, unsigned short columns = 160) {
+    auto size = winsize{24, columns, 0, 0};
     EXPECT_EQ(::openpty(&master_, &terminal_, nullptr, nullptr, &size), 0);
     ::fcntl(master_, F_SETFD, FD_CLOEXEC);
     before_ = modes();
@@ -332,6 +332,14 @@ TEST_F(qvmctl_top_keys, are_told_and_leave_the_terminal_as_it_was) {
   x.type("q");
   EXPECT_EQ(x.end(), 0);
   EXPECT_TRUE(x.is_as_before());
+}
+
+TEST_F(qvmctl_top_keys, are_all_told_on_a_narrow_terminal) {
+  auto x = typed_at{args(), 60};
+  for (auto key : {"q quit", "r reverse", "c cpu", "x most", "d disk_read", "b stub_cpu"})
+    x.wait_for(key);
+  x.type("q");
+  EXPECT_EQ(x.end(), 0);
 }
 
 TEST_F(qvmctl_top_keys, leave_the_terminal_as_it_was_when_a_signal_ends_it) {
