@@ -75,6 +75,12 @@ if grep -rnE '\breply\{\[' actors | grep -v '^actors/common/reply.hpp:'; then
   wrong=1
 fi
 
+# A view made in passing ends with its line: who keeps one keeps a copy.
+if grep -rnE --include='*.hpp' --include='*.cpp' '^ +(const )?(model::)?view& [a-z_]+;' model messages drivers actors bin; then
+  printf '    a view is kept by value\n'
+  wrong=1
+fi
+
 # A path that cannot be looked at is a result: each call gets an error code to put it in.
 calls='exists|is_[a-z]+(_[a-z]+)*|(weakly_)?canonical|absolute|relative|file_size|status|space|create_[a-z]+|rename'
 calls+='|remove(_all)?|read_symlink|copy(_[a-z]+)?|equivalent|last_write_time|current_path|resize_file'

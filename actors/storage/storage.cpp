@@ -77,8 +77,12 @@ struct volume_done {
 };
 
 /// What the pieces of a work found; only for work that has a result.
-disk_job::start_disks::result found_by(const disk_job::start_disks&,
-                                       const std::vector<volume_done>& done) {
+template <class Job>
+typename Job::result found_by(const std::vector<volume_done>& done);
+
+template <>
+disk_job::start_disks::result
+found_by<disk_job::start_disks>(const std::vector<volume_done>& done) {
   auto result = disk_job::start_disks::result{};
   for (auto& x : done)
     result.emplace(x.it->name, x.found.get<disk_job::start_volume>());
@@ -328,15 +332,14 @@ template <disk_job::is_domain_job Job>
 void storage_state::take(const typed_disk_job<Job>& x, const sink& to) {
   if (!x.about.domain->is(model::qubes_vm)) // the others have no disks here
     return to(storage_result::of<Job>());
-  auto all =
-      std::make_shared<domain_work>(x, [to, what = x.what](outcome<domain_work::pieces_done> done) {
-        to(std::move(done).map([&]([[maybe_unused]] const domain_work::pieces_done& pieces) {
-          if constexpr (std::is_void_v<typename Job::result>)
-            return storage_result::of<Job>();
-          else
-            return storage_result::of<Job>(found_by(what, pieces));
-        }));
-      });
+  auto all = std::make_shared<domain_work>(x, [to](outcome<domain_work::pieces_done> done) {
+    to(std::move(done).map([]([[maybe_unused]] const domain_work::pieces_done& pieces) {
+      if constexpr (std::is_void_v<typename Job::result>)
+        return storage_result::of<Job>();
+      else
+        return storage_result::of<Job>(found_by<Job>(pieces));
+    }));
+  });
   if (!all->lined_up)
     begin(all);
   else if (surveying_)

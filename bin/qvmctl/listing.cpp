@@ -504,7 +504,7 @@ namespace {
 /// The network as a forest: netvms over their clients, domains without network last.
 class network {
 public:
-  explicit network(const domain_list& all) : all_(all) {
+  explicit network(const domain_list& all) {
     for (auto& x : all.all())
       if (auto netvm = x.netvm ? all.find(*x.netvm) : nullptr)
         clients_[netvm].push_back(&x);
@@ -571,7 +571,6 @@ private:
             {"label", x.label}, {"ip", or_null(x.ip)}, {"clients", std::move(clients)}};
   }
 
-  const domain_list& all_;
   std::vector<const entry*> roots_;
   std::map<const entry*, std::vector<const entry*>> clients_;
   std::set<const entry*> seen_;

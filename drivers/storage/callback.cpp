@@ -44,7 +44,7 @@ public:
     });
   }
 
-  outcome<model::pool_facts> look() override { return inner_->look(); }
+  outcome<model::pool_facts> facts() override { return inner_->facts(); }
   outcome<std::vector<std::string>> list() override { return inner_->list(); }
 
   // -- life ---------------------------------------------------------------------------------------

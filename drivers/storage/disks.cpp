@@ -210,7 +210,7 @@ public:
   }
 
   outcome<model::pool_facts> look(const model::system& all, const model::pool& it) override {
-    return on(it, [](auto& home) { return home.look(); }).map([&](model::pool_facts facts) {
+    return on(it, [](auto& home) { return home.facts(); }).map([&](model::pool_facts facts) {
       facts.included_in = holder_of(all, it);
       return facts;
     });

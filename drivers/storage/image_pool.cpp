@@ -81,7 +81,7 @@ outcome<std::string> directory_of(const model::pool& x) {
 image_pool::image_pool(model::pool config, const environment& with)
     : config_(std::move(config)), root_(*directory_of(config_)), commands_(with.commands) {}
 
-outcome<model::pool_facts> image_pool::look() {
+outcome<model::pool_facts> image_pool::facts() {
   auto result = model::pool_facts{};
   struct ::statvfs room {};
   if (::statvfs(root_.c_str(), &room) != 0)

@@ -40,7 +40,7 @@ private:
 
 class image_pool : public pool {
 public:
-  outcome<model::pool_facts> look() override;
+  outcome<model::pool_facts> facts() override;
   outcome<void> remove(const volume& x) override;
 
 protected:

@@ -21,7 +21,7 @@ public:
 
   outcome<void> set_up() override { return make_directory(root_); }
 
-  outcome<model::pool_facts> look() override { return model::pool_facts{}; }
+  outcome<model::pool_facts> facts() override { return model::pool_facts{}; }
 
   outcome<std::vector<std::string>> list() override {
     return names_in(root_).map([&](auto names) {

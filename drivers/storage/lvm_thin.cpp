@@ -117,7 +117,7 @@ public:
     return {};
   }
 
-  outcome<model::pool_facts> look() override {
+  outcome<model::pool_facts> facts() override {
     auto all = lvm_.list();
     if (!all)
       return tl::unexpected{std::move(all.error())};

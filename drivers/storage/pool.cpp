@@ -67,7 +67,7 @@ bool path_exists(const std::string& path) {
 }
 
 outcome<void> check_room(pool& in, const volume& x, std::uint64_t bytes) {
-  auto facts = in.look();
+  auto facts = in.facts();
   if (!facts || !facts->size || !facts->usage)
     return {};
   auto free = *facts->size - std::min(*facts->size, *facts->usage);

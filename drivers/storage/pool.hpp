@@ -50,7 +50,7 @@ public:
   virtual outcome<void> set_up() = 0;
 
   /// Size, usage and their details; `included_in` belongs to the caller.
-  virtual outcome<model::pool_facts> look() = 0;
+  virtual outcome<model::pool_facts> facts() = 0;
 
   /// Ids of volumes that are there although no domain has them, sorted.
   virtual outcome<std::vector<std::string>> list();

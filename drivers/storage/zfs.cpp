@@ -164,7 +164,7 @@ public:
 
   outcome<void> set_up() override { return zfs_.set_up(); }
 
-  outcome<model::pool_facts> look() override {
+  outcome<model::pool_facts> facts() override {
     return zfs_.size().map([](const zpool_size& x) {
       return model::pool_facts{.size = x.size,
                                .usage = x.usage,

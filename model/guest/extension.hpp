@@ -21,15 +21,15 @@ namespace qubes::model {
 
 /// A start, or all entries told again.
 struct guest_start {
-  const view& v;
+  view v;
   const domain& who;
   std::int64_t now_s;
 };
 
 /// A change that has become a fact.
 struct transition {
-  const view& before;
-  const view& after;
+  view before;
+  view after;
   const change& what;
 };
 

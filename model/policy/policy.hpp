@@ -88,7 +88,7 @@ public:
 private:
   bool leads_somewhere(const policy_rule& x, const domain* target) const;
 
-  const view& view_;
+  view view_;
   const domain& source_;
   std::vector<const policy_rule*> rules_;
 };

@@ -22,7 +22,7 @@ std::string_view wire_name(wire_type x) noexcept;
 
 /// What a check or a default rule is about; `owner` is null for global properties.
 struct subject {
-  const model::view& view;
+  model::view view;
   const model::domain* owner;
 };
 

@@ -430,7 +430,7 @@ TEST_F(lvm_thin, is_set_up_on_a_thin_pool_only) {
 }
 
 TEST_F(lvm_thin, tells_size_and_usage_of_the_pool) {
-  auto facts = *pool->look();
+  auto facts = *pool->facts();
   EXPECT_EQ(facts.size, 1000000000u);
   EXPECT_EQ(facts.usage, 125000000u);
   EXPECT_THAT(facts.details,
@@ -441,14 +441,14 @@ TEST_F(lvm_thin, tells_size_and_usage_of_the_pool) {
 
 TEST_F(lvm_thin, asks_for_a_report_only_after_changes_and_when_it_is_old) {
   (void)pool->look(mine);
-  (void)pool->look();
+  (void)pool->facts();
   EXPECT_EQ(lvm->reports, 1u);
   clock += 31;
-  (void)pool->look();
+  (void)pool->facts();
   EXPECT_EQ(lvm->reports, 2u);
   ASSERT_EQ(why(pool->create(mine)), "");
   EXPECT_EQ(lvm->reports, 2u);
-  (void)pool->look();
+  (void)pool->facts();
   EXPECT_EQ(lvm->reports, 3u);
 }
 

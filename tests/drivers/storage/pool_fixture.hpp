@@ -96,7 +96,7 @@ inline std::string get(const std::string& path, std::size_t size, off_t at = 0) 
 class elsewhere final : public drivers::storage::pool {
 public:
   model::outcome<void> set_up() override { return {}; }
-  model::outcome<model::pool_facts> look() override { return model::pool_facts{}; }
+  model::outcome<model::pool_facts> facts() override { return model::pool_facts{}; }
   model::outcome<void> create(const drivers::storage::volume&) override { return {}; }
   model::outcome<void> remove(const drivers::storage::volume&) override { return {}; }
   model::outcome<void> verify(const drivers::storage::volume&) override { return {}; }

@@ -479,7 +479,7 @@ TEST(zfs_pool, refuses_names_that_are_none) {
 }
 
 TEST_F(zfs_driver, tells_size_and_usage_of_the_pool) {
-  auto facts = *pool->look();
+  auto facts = *pool->facts();
   EXPECT_EQ(facts.size, 1000000u);
   EXPECT_EQ(facts.usage, 250000u);
   EXPECT_THAT(facts.details,
