@@ -3,6 +3,7 @@
 // of the hypervisor.
 #pragma once
 
+#include "messages/altered.hpp"
 #include "messages/call_limits.hpp"
 #include "messages/call_turn.hpp"
 #include "messages/cancellation.hpp"
@@ -58,29 +59,20 @@ struct manner {
   bool by_agent = false;    ///< the domain's agent does it; refused where that cannot hear
   std::string_view shown{}; ///< what `qvmctl status` says of one that takes long; "" for nothing
 
-private:
-  template <class Change>
-  constexpr manner with(Change change) const {
-    auto result = *this;
-    change(result);
-    return result;
-  }
-
-public:
   constexpr manner asks(std::string_view x) const {
-    return with([x](auto& it) { it.call = x; });
+    return altered(*this, [x](auto& it) { it.call = x; });
   }
   constexpr manner in_turn(std::string_view x) const {
-    return with([x](auto& it) { it.turn = x; });
+    return altered(*this, [x](auto& it) { it.turn = x; });
   }
   constexpr manner even_late() const {
-    return with([](auto& it) { it.takes_away = true; });
+    return altered(*this, [](auto& it) { it.takes_away = true; });
   }
   constexpr manner of_agent() const {
-    return with([](auto& it) { it.by_agent = true; });
+    return altered(*this, [](auto& it) { it.by_agent = true; });
   }
   constexpr manner shown_as(std::string_view x) const {
-    return with([x](auto& it) { it.shown = x; });
+    return altered(*this, [x](auto& it) { it.shown = x; });
   }
 
   /// A job may also be done when its asker has given it up.

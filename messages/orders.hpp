@@ -3,6 +3,7 @@
 // them: that actor knows what is allowed.
 #pragma once
 
+#include "messages/altered.hpp"
 #include "messages/answer_once.hpp"
 #include "messages/cancellation.hpp"
 #include "messages/driver_jobs.hpp"
@@ -45,26 +46,17 @@ struct manner {
   bool changes_disks = false;     ///< whether a guest works on them must be known
   std::string_view remembered{};  ///< what `qvmctl why` calls it; "" where others see to that
 
-private:
-  template <class Change>
-  constexpr manner with(Change change) const {
-    auto result = *this;
-    change(result);
-    return result;
-  }
-
-public:
   constexpr manner within(std::chrono::seconds order_limits::*x) const {
-    return with([x](auto& it) { it.limit = x; });
+    return altered(*this, [x](auto& it) { it.limit = x; });
   }
   constexpr manner of_guests(std::string_view x) const {
-    return with([x](auto& it) { it.guests_only = x; });
+    return altered(*this, [x](auto& it) { it.guests_only = x; });
   }
   constexpr manner of_disks() const {
-    return with([](auto& it) { it.changes_disks = true; });
+    return altered(*this, [](auto& it) { it.changes_disks = true; });
   }
   constexpr manner remembered_as(std::string_view x) const {
-    return with([x](auto& it) { it.remembered = x; });
+    return altered(*this, [x](auto& it) { it.remembered = x; });
   }
 
   constexpr bool is_for(receiver x) const {

@@ -264,15 +264,19 @@ void domain_devices::with_attached(
   then(std::move(result));
 }
 
+model::outcome<void> domain_devices::takes_devices(const snapshot& now) const {
+  auto* me = domain_.record(now);
+  if (!me)
+    return tl::unexpected{domain_.stopped_meanwhile(domain_.who())};
+  return model::takes_devices(*me);
+}
+
 void domain_devices::carry_out(const ask::attach_device& x, const reply& to) {
   auto now = domain_.look();
   auto wanted = model::parse_assignment(now.view(), x.device_class, x.device, x.options);
   if (!wanted)
     return to.refuse(wanted.error());
-  auto* me = domain_.record(now);
-  if (!me)
-    return to.refuse(domain_.stopped_meanwhile(domain_.who()));
-  if (auto able = model::takes_devices(*me); !able)
+  if (auto able = takes_devices(now); !able)
     return to.refuse(able.error());
   auto& device = wanted->what;
   with_devices(
@@ -472,10 +476,7 @@ void domain_devices::carry_out(const ask::detach_device& x, const reply& to) {
   auto wanted = model::parse_device(now.view(), x.device_class, x.device);
   if (!wanted)
     return to.refuse(wanted.error());
-  auto* me = domain_.record(now);
-  if (!me)
-    return to.refuse(domain_.stopped_meanwhile(domain_.who()));
-  if (auto able = model::takes_devices(*me); !able)
+  if (auto able = takes_devices(now); !able)
     return to.refuse(able.error());
   with_attached(
       x.device_class, to, [this, wanted = *wanted, kind = x.device_class, to](const auto& all) {

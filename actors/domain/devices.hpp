@@ -77,6 +77,8 @@ public:
                         std::vector<model::device> found = {});
 
 private:
+  /// Refuses what has no room for devices.
+  model::outcome<void> takes_devices(const snapshot& now) const;
   void with_devices(const std::string& kind, const std::string& backend, const reply& to,
                     const std::function<void(std::vector<model::device>)>& then);
   void with_offers(const std::string& kind, const std::string& backend, const reply& to,

@@ -3,6 +3,8 @@
 #include "model/guest/extensions/all.hpp"
 #include "model/property/property.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <iterator>
@@ -159,6 +161,13 @@ std::vector<feature_turn> feature_turns(const change& what, std::string_view pre
       add(gone->owner, gone->name, {});
   }
   return result;
+}
+
+void tell_features(const transition& x, std::string_view prefix, std::string_view folder,
+                   notices& to) {
+  for (auto& it : feature_turns(x.what, prefix))
+    if (auto* owner = x.after.system.find(it.owner); owner && listens(x.after, *owner))
+      to[owner->name].push_back({fmt::format("{}{}", folder, it.key), it.value});
 }
 
 } // namespace qubes::model

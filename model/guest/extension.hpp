@@ -121,4 +121,8 @@ struct feature_turn {
 };
 std::vector<feature_turn> feature_turns(const change& what, std::string_view prefix);
 
+/// Domains that run are told of their features with this prefix, each as `folder` and its key.
+void tell_features(const transition& x, std::string_view prefix, std::string_view folder,
+                   notices& to);
+
 } // namespace qubes::model

@@ -10,9 +10,7 @@ namespace {
 
 constexpr auto prefix = std::string_view{"custom-persist."};
 
-std::string path_of(std::string_view key) {
-  return fmt::format("/persist/{}", key);
-}
+constexpr auto folder = std::string_view{"/persist/"};
 
 /// Refused rather than left out: the domain would lose what its owner wanted to keep.
 outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
@@ -21,15 +19,13 @@ outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
       continue;
     if (auto sound = check_feature(x.v, x.who, name, text); !sound)
       return sound;
-    put(to, path_of(std::string_view{name}.substr(prefix.size())), text);
+    put(to, fmt::format("{}{}", folder, std::string_view{name}.substr(prefix.size())), text);
   }
   return {};
 }
 
 void when_changed(const transition& x, notices& to) {
-  for (auto& it : feature_turns(x.what, prefix))
-    if (auto* owner = x.after.system.find(it.owner); owner && listens(x.after, *owner))
-      to[owner->name].push_back({path_of(it.key), it.value});
+  tell_features(x, prefix, folder, to);
 }
 
 } // namespace

@@ -10,22 +10,18 @@ namespace {
 
 constexpr auto prefix = std::string_view{"vm-config."};
 
-std::string path_of(std::string_view key) {
-  return fmt::format("/vm-config/{}", key);
-}
+constexpr auto folder = std::string_view{"/vm-config/"};
 
 /// A key that older versions accepted and QubesDB does not is left out.
 outcome<void> at_start(const guest_start& x, qubesdb_edits& to) {
   for (auto& [name, text] : x.who.features)
     if (name.starts_with(prefix) && check_feature(x.v, x.who, name, text))
-      put(to, path_of(std::string_view{name}.substr(prefix.size())), text);
+      put(to, fmt::format("{}{}", folder, std::string_view{name}.substr(prefix.size())), text);
   return {};
 }
 
 void when_changed(const transition& x, notices& to) {
-  for (auto& it : feature_turns(x.what, prefix))
-    if (auto* owner = x.after.system.find(it.owner); owner && listens(x.after, *owner))
-      to[owner->name].push_back({path_of(it.key), it.value});
+  tell_features(x, prefix, folder, to);
 }
 
 } // namespace
