@@ -134,6 +134,9 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
       [this](drivers::fake_call which, const std::string&) { return fate(which); });
   hypervisor_->blocking(false);
   hypervisor_->keep_books(xenstore_);
+  hypervisor_->build_ghosts([this] { return begins_ghost(); });
+  hypervisor_->lose_news([this] { return strikes(faults_.lost_news); });
+  hypervisor_->on_release([this] { xenstore_->announce("@releaseDomain"); });
   if (how.containers) {
     containers_ = std::make_shared<drivers::fake_hypervisor>(
         model::row(model::hypervisor_kind::lxc).can,
@@ -253,6 +256,7 @@ void simulation::close() {
   handler_.reset();
   run_until_idle();
   runtime_.reset();
+  xenstore_->forget_watches();
 }
 
 /// Whoever waited for the daemon that ended hears no more of it.
@@ -290,8 +294,22 @@ void simulation::restart() {
   may_lose_track = strict;
 }
 
+/// Nothing is drawn for what never comes: the other seeds' runs stay as they are.
+bool simulation::strikes(unsigned per_mille) {
+  return ready_ && per_mille > 0 && chance_() % 1000 < per_mille;
+}
+
+/// Its caller hears of a failure, or that the connection is lost.
+bool simulation::begins_ghost() {
+  if (!strikes(faults_.ghosts))
+    return false;
+  if (strikes(faults_.losses * 20))
+    hypervisor_->lose_connection();
+  return true;
+}
+
 std::optional<model::error> simulation::fate(drivers::fake_call which) {
-  if (!ready_ || faults_.hypervisor == 0 || chance_() % 1000 >= faults_.hypervisor)
+  if (!strikes(faults_.hypervisor))
     return std::nullopt;
   if (which == drivers::fake_call::connect || which == drivers::fake_call::inspect
       || which == drivers::fake_call::list)
@@ -301,8 +319,7 @@ std::optional<model::error> simulation::fate(drivers::fake_call which) {
 
 /// A stop always works: what could not be stopped is degraded, and no rule says more of it.
 std::optional<model::error> simulation::fate(drivers::disk_call which) {
-  if (!ready_ || faults_.volumes == 0 || which == drivers::disk_call::stop
-      || chance_() % 1000 >= faults_.volumes)
+  if (which == drivers::disk_call::stop || !strikes(faults_.volumes))
     return std::nullopt;
   return model::error{errc::storage, "a fault of the script", {}};
 }
@@ -417,13 +434,15 @@ bool simulation::step() {
   auto actors = scheduler_->jobs.size();
   auto lanes = lanes_->empty() ? std::size_t{0} : std::size_t{1};
   if (actors + lanes == 0)
-    return false;
+    return ready_ && hypervisor_->finish_builds();
   // A lane job is as likely as any one actor's turn.
   if (lanes != 0 && chance_() % (actors + 1) == 0) {
     lanes_->run_one(chance_);
     check_held_volumes();
-    if (ready_ && faults_.losses > 0 && chance_() % 1000 < faults_.losses)
+    if (strikes(faults_.losses))
       hypervisor_->lose_connection();
+    if (constexpr auto ends = 100U; faults_.ghosts > 0 && chance_() % 1000 < ends)
+      hypervisor_->finish_builds();
   } else {
     auto& jobs = scheduler_->jobs;
     std::swap(jobs.front(), jobs[chance_() % jobs.size()]);
@@ -573,13 +592,16 @@ void simulation::check_qubesdb() {
   }
 }
 
-/// Whatever anybody believes of a guest: below one that lives, volumes are not stopped.
+/// Whatever anybody believes of a guest: below one that lives or is built, volumes are not
+/// stopped.
 void simulation::check_held_volumes() {
   if (!runtime_)
     return;
   auto started = disks_->running();
   auto system = world().system.read();
-  for (auto& guest : all_guests())
+  auto guests = all_guests();
+  std::ranges::move(hypervisor_->building(), std::back_inserter(guests));
+  for (auto& guest : guests)
     if (auto* x = system->find(guest.name))
       for (auto& it : x->volumes)
         if (it.pool != "linux-kernel" && !started.contains(it.vid))

@@ -175,6 +175,8 @@ struct faults {
   unsigned disk = 0;
   unsigned volumes = 0;
   unsigned losses = 0;     ///< of the connection to the hypervisor, whose calls under way go on
+  unsigned ghosts = 0;     ///< of builds that are said to have failed: they go on
+  unsigned lost_news = 0;  ///< of events, whose connection lives
   bool containers = false; ///< no fault: the host has a hypervisor for them as well
 };
 
@@ -269,7 +271,7 @@ public:
   drivers::fake_hypervisor& hypervisor() { return *hypervisor_; }
   drivers::fake_hypervisor& containers() { return *containers_; }
   drivers::fake_guest_tools& tools() { return *tools_; }
-  drivers::xenstore& xenstore() { return *xenstore_; }
+  drivers::fake_xenstore& xenstore() { return *xenstore_; }
   patient_memory& memory() { return *memory_; }
   noted_boot& boot() { return *boot_; }
   scripted_agent& agent() { return *agent_; }
@@ -318,6 +320,8 @@ private:
   void open(const std::string& sysfs);
   void forget_acknowledged(const asked& x);
   void close();
+  bool strikes(unsigned per_mille);
+  bool begins_ghost();
   std::optional<model::error> fate(drivers::fake_call which);
   void receive(connection_id who, const std::string& frame);
   void mark_answered(reply& x);
@@ -367,7 +371,7 @@ private:
   std::shared_ptr<drivers::fake_disks> disks_;
   std::shared_ptr<noted_boot> boot_ = std::make_shared<noted_boot>();
   std::shared_ptr<scripted_agent> agent_ = std::make_shared<scripted_agent>();
-  std::shared_ptr<drivers::xenstore> xenstore_ = drivers::make_fake_xenstore();
+  std::shared_ptr<drivers::fake_xenstore> xenstore_ = drivers::make_fake_xenstore();
   std::shared_ptr<patient_memory> memory_ = std::make_shared<patient_memory>();
   std::shared_ptr<drivers::fake_backups> backups_ = std::make_shared<drivers::fake_backups>();
   std::unique_ptr<actors::runtime> runtime_;

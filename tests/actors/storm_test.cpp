@@ -71,9 +71,10 @@ enum class action : std::uint8_t {
   strike,
   reload,
   restart,
+  crash,
 };
 
-constexpr auto last_action = static_cast<unsigned>(action::restart);
+constexpr auto last_action = static_cast<unsigned>(action::crash);
 
 std::string any_netvm(std::mt19937_64& chance, std::size_t depth) {
   return fmt::format("sys-net{}", chance() % depth);
@@ -120,6 +121,10 @@ void act(simulation& sim, action what, std::size_t apps, std::size_t depth) {
     break;
   case action::reload: caf::anon_send(sim.world().store, atom::reload_v); break;
   case action::restart: sim.restart(); break;
+  case action::crash:
+    if (auto* record = sim.system().find(app))
+      sim.hypervisor().crash(record->uuid);
+    break;
   }
 }
 
@@ -177,6 +182,17 @@ void run_seeds(std::uint64_t count, faults how, std::size_t apps, std::size_t de
   }
 }
 
+void run_operated_seeds(std::uint64_t count, faults how) {
+  for (auto seed : seeds_to_try(count)) {
+    constexpr auto apps = 6;
+    constexpr auto depth = 3;
+    auto sim = simulation{seed, with_volumes(sample_host(apps, depth)), how};
+    operate(sim, apps, depth, 60);
+    ASSERT_TRUE(sim.violations().empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
+                                          << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
+  }
+}
+
 } // namespace
 
 TEST(storm, fifty_domains_keep_every_invariant) {
@@ -191,15 +207,16 @@ TEST(storm, fifty_domains_survive_losses_of_a_connection_whose_calls_go_on) {
   run_seeds(1000, {.hypervisor = 10, .losses = 10}, 46, 3);
 }
 
+TEST(storm, fifty_domains_survive_builds_that_go_on_and_news_that_are_lost) {
+  run_seeds(1000, {.hypervisor = 20, .losses = 5, .ghosts = 500, .lost_news = 200}, 46, 3);
+}
+
 TEST(storm, six_domains_survive_their_operator) {
-  for (auto seed : seeds_to_try(2000)) {
-    constexpr auto apps = 6;
-    constexpr auto depth = 3;
-    auto sim = simulation{seed, with_volumes(sample_host(apps, depth))};
-    operate(sim, apps, depth, 60);
-    ASSERT_TRUE(sim.violations().empty()) << "reproduce with QVMD_SEED=" << seed << "\n  "
-                                          << fmt::format("{}", fmt::join(sim.violations(), "\n  "));
-  }
+  run_operated_seeds(2000, {});
+}
+
+TEST(storm, six_domains_survive_their_operator_and_a_hypervisor_that_tells_half_of_it) {
+  run_operated_seeds(2000, {.hypervisor = 20, .losses = 5, .ghosts = 500, .lost_news = 200});
 }
 
 TEST(storm, the_same_seed_gives_the_same_run) {
@@ -228,6 +245,7 @@ TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.system().find("app0")->uuid;
   sim.hypervisor().listen({}); // nobody hears the crash
+  sim.hypervisor().on_release({});
   sim.hypervisor().crash(uuid);
   sim.run();
   sim.check_rest();

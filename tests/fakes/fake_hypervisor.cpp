@@ -155,12 +155,13 @@ outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std
   fresh.xid = next_xid_++;
   fresh.state = can_.paused_start ? power::paused : power::running;
   fresh.memory_kib = memory_in(xml);
-  lives_.emplace(uuid, life{.who = fresh, .xml = xml, .devices = {}});
+  lives_.emplace(uuid,
+                 life{.who = fresh, .xml = xml, .devices = {}, .building = refused.has_value()});
   book(fresh.xid, xml);
-  held.unlock();
-  tell(fresh, guest_event::started);
   if (refused)
     return tl::unexpected{std::move(*refused)};
+  held.unlock();
+  tell(fresh, guest_event::started);
   return fresh.xid;
 }
 
@@ -195,7 +196,10 @@ outcome<void> fake_hypervisor::shutdown(const std::string& uuid) {
 outcome<void> fake_hypervisor::destroy(const std::string& uuid) {
   if (auto refused = admit(fake_call::destroy, uuid))
     return tl::unexpected{std::move(*refused)};
-  return end(lock{mutex_}, uuid, {guest_event::stopped});
+  auto held = lock{mutex_};
+  if (auto built = check_built(uuid); !built)
+    return built;
+  return end(std::move(held), uuid, {guest_event::stopped});
 }
 
 outcome<void> fake_hypervisor::destroy(std::int32_t xid) {
@@ -204,6 +208,8 @@ outcome<void> fake_hypervisor::destroy(std::int32_t xid) {
   if (i == lives_.end())
     return fail(errc::hypervisor, fmt::format("domain {} does not exist", xid));
   auto uuid = i->first;
+  if (auto built = check_built(uuid); !built)
+    return built;
   return end(std::move(held), uuid, {guest_event::stopped});
 }
 
@@ -289,8 +295,8 @@ outcome<guest> fake_hypervisor::inspect(const std::string& uuid) {
   if (auto refused = admit(fake_call::inspect, uuid))
     return tl::unexpected{std::move(*refused)};
   auto held = lock{mutex_};
-  if (auto found = lives_.find(uuid); found != lives_.end())
-    return found->second.who;
+  if (auto found = find(uuid))
+    return (*found)->who;
   return guest{.uuid = uuid, .name = {}};
 }
 
@@ -309,6 +315,18 @@ void fake_hypervisor::lose_news(chance x) {
 void fake_hypervisor::build_ghosts(chance x) {
   auto held = lock{mutex_};
   builds_ghosts_ = std::move(x);
+}
+
+bool fake_hypervisor::finish_builds() {
+  auto held = lock{mutex_};
+  auto fresh = std::vector<guest>{};
+  for (auto& [uuid, x] : lives_)
+    if (std::exchange(x.building, false))
+      fresh.push_back(x.who);
+  held.unlock();
+  for (auto& x : fresh)
+    tell(x, guest_event::started);
+  return !fresh.empty();
 }
 
 void fake_hypervisor::on_release(std::function<void()> x) {
@@ -418,10 +436,19 @@ std::string fake_hypervisor::definition(const std::string& uuid) const {
 }
 
 std::vector<guest> fake_hypervisor::guests() const {
+  return guests_that(false);
+}
+
+std::vector<guest> fake_hypervisor::building() const {
+  return guests_that(true);
+}
+
+std::vector<guest> fake_hypervisor::guests_that(bool are_building) const {
   auto held = lock{mutex_};
   auto result = std::vector<guest>{};
   for (auto& [uuid, x] : lives_)
-    result.push_back(x.who);
+    if (x.building == are_building)
+      result.push_back(x.who);
   return result;
 }
 
@@ -485,19 +512,29 @@ std::optional<model::error> fake_hypervisor::admit(fake_call which, const std::s
   return {};
 }
 
-/// Of a build that was refused.
+/// Of a build that was refused: one that was given up is not made at all.
 bool fake_hypervisor::goes_on_unseen() {
   auto held = lock{mutex_};
   auto asked = connected_ ? builds_ghosts_ : nullptr;
   held.unlock();
-  return asked && asked();
+  return asked && begin_limit::begin() && asked();
 }
 
 outcome<fake_hypervisor::life*> fake_hypervisor::find(const std::string& uuid) {
   auto found = lives_.find(uuid);
-  if (found == lives_.end())
+  if (found == lives_.end() || found->second.building)
     return fail(errc::vm_not_started, fmt::format("domain '{}' is powered off", uuid));
   return &found->second;
+}
+
+outcome<void> fake_hypervisor::check_built(const std::string& uuid) const {
+  auto found = lives_.find(uuid);
+  if (found == lives_.end() || !found->second.building)
+    return {};
+  return fail(errc::hypervisor,
+              fmt::format("cannot destroy domain '{}': Timed out during operation: cannot acquire "
+                          "state change lock",
+                          found->second.who.name));
 }
 
 /// Waits while the guest is frozen; it may end meanwhile, and another life of it may begin.

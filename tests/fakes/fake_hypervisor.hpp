@@ -77,8 +77,15 @@ public:
   /// Asked whether the news of an event is lost, though the connection is not.
   void lose_news(chance x);
 
-  /// Asked whether a build that the script refused goes on, and ends well when nobody waits for it.
+  /// Asked whether a build that the script refused goes on. Nobody sees its guest nor can end it
+  /// before that is over, as libxl's own lock has it.
   void build_ghosts(chance x);
+
+  /// Builds that went on end well; false where there are none.
+  bool finish_builds();
+
+  /// Guests of builds that go on.
+  std::vector<guest> building() const;
 
   /// Told of every guest's end as Xen tells XenStore, whatever becomes of the event.
   void on_release(std::function<void()> x);
@@ -136,6 +143,7 @@ private:
     guest who;
     std::string xml;
     std::vector<std::string> devices; ///< attached since
+    bool building = false;
     bool frozen = false;
     bool busy = false;
   };
@@ -144,6 +152,8 @@ private:
   std::optional<model::error> admit(fake_call which, const std::string& uuid);
   bool goes_on_unseen();
   outcome<life*> find(const std::string& uuid);
+  outcome<void> check_built(const std::string& uuid) const;
+  std::vector<guest> guests_that(bool are_building) const;
   outcome<life*> find_responsive(lock& held, const std::string& uuid);
   outcome<void> move(fake_call which, const std::string& uuid, model::power from, model::power to,
                      guest_event what);

@@ -205,6 +205,12 @@ TEST_F(fake_hypervisor_calls, a_build_may_go_on_after_it_failed) {
                                   : std::nullopt;
   });
   EXPECT_EQ(host.create(work, xml("work")).error().text, "scripted");
+  EXPECT_EQ(state(), power::halted);
+  EXPECT_THAT(host.list().value(), IsEmpty());
+  EXPECT_EQ(host.destroy(work).error().code, errc::hypervisor) << "its build has the lock";
+  EXPECT_THAT(heard, IsEmpty());
+  EXPECT_TRUE(host.finish_builds());
+  EXPECT_FALSE(host.finish_builds());
   EXPECT_EQ(state(), power::paused);
   EXPECT_THAT(heard, ElementsAre(guest_event::started));
 }

@@ -205,7 +205,7 @@ private:
 };
 
 /// Listeners are called in the thread that makes the change, after it.
-class fake_xenstore final : public xenstore {
+class memory_xenstore final : public fake_xenstore {
 public:
   outcome<std::optional<std::string>> read(const std::string& path) override {
     auto held = lock{mutex_};
@@ -280,6 +280,13 @@ public:
     return {};
   }
 
+  void announce(const std::string& event) override { tell(lock{mutex_}, {{event}}); }
+
+  void forget_watches() override {
+    auto held = lock{mutex_};
+    watches_.clear();
+  }
+
 private:
   using lock = std::unique_lock<std::mutex>;
   using listener = std::function<void(const std::string&)>;
@@ -302,8 +309,8 @@ private:
 
 } // namespace
 
-std::unique_ptr<xenstore> make_fake_xenstore() {
-  return std::make_unique<fake_xenstore>();
+std::unique_ptr<fake_xenstore> make_fake_xenstore() {
+  return std::make_unique<memory_xenstore>();
 }
 
 } // namespace qubes::drivers
