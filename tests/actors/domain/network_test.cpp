@@ -43,10 +43,13 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
     return result;
   }
 
+  /// Of one domain, "" for all.
   void refuse(fake_call what, const std::string& whom, const std::string& why) {
-    sim.hypervisor().set_script([=, id = uuid(whom)](fake_call which, const std::string& guest) {
-      return which == what && guest == id ? std::optional{model::error{errc::hypervisor, why, {}}}
-                                          : std::nullopt;
+    auto id = whom.empty() ? whom : uuid(whom);
+    sim.hypervisor().set_script([=](fake_call which, const std::string& guest) {
+      return which == what && (id.empty() || guest == id)
+                 ? std::optional{model::error{errc::hypervisor, why, {}}}
+                 : std::nullopt;
     });
   }
 
@@ -138,6 +141,9 @@ TEST_P(networks, an_interface_that_cannot_be_taken_away_refuses_the_change) {
   sim.hypervisor().set_script({});
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   EXPECT_THAT(plugged("app0"), IsEmpty());
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net1"}));
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  EXPECT_FALSE(degraded("app0"));
   expect_sound();
 }
 
@@ -152,6 +158,56 @@ TEST_P(networks, a_new_netvm_that_cannot_be_reached_is_tried_again_until_it_can)
   sim.pass(std::chrono::minutes{2});
   EXPECT_FALSE(degraded("app0"));
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net0"));
+  expect_sound();
+}
+
+/// Nobody can be refused this: their records do not change.
+TEST_P(networks, who_cannot_leave_the_default_netvm_is_degraded_until_it_could) {
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
+  const auto both = std::vector<std::string>{"app0", "app1"};
+  for (auto& who : both) {
+    ASSERT_TRUE(sim.ask(who, ask::reset_property{"netvm"}));
+    ASSERT_TRUE(sim.ask(who, ask::start{}));
+    ASSERT_THAT(plugged(who), ElementsAre("sys-net1"));
+  }
+  for (auto other : {"sys-net0", "", "sys-net1"}) {
+    auto before = plugged("app0");
+    refuse(fake_call::detach, "", "the device is busy");
+    ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", other}));
+    for (auto& who : both) {
+      EXPECT_EQ(degraded(who), !before.empty()) << who << " before '" << other << "'";
+      if (!before.empty()) {
+        EXPECT_THAT(plugged(who), ElementsAre(before.front()));
+        EXPECT_THAT(sim.world().status.degraded().at(who), HasSubstr("the device is busy"));
+      }
+    }
+    sim.hypervisor().set_script({});
+    sim.run_until_idle();
+    EXPECT_EQ(degraded("app0"), !before.empty()) << "it waits before it tries again";
+    sim.pass(std::chrono::minutes{2});
+    for (auto& who : both) {
+      EXPECT_FALSE(degraded(who)) << who << " at '" << other << "'";
+      EXPECT_EQ(plugged(who),
+                *other ? std::vector<std::string>{other} : std::vector<std::string>{});
+    }
+    expect_sound();
+  }
+}
+
+/// It wants back what it could not leave: nothing is attached a second time.
+TEST_P(networks, who_could_not_leave_the_default_netvm_stays_when_that_is_chosen_again) {
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
+  ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  auto attached = sim.hypervisor().calls(fake_call::attach);
+  refuse(fake_call::detach, "app0", "the device is busy");
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", ""}));
+  ASSERT_TRUE(degraded("app0"));
+  ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
+  EXPECT_FALSE(degraded("app0"));
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), attached);
+  sim.pass(std::chrono::minutes{2});
   expect_sound();
 }
 
