@@ -76,7 +76,8 @@ void domain_state::adopt_board() {
   if (auto clients = supervisor())
     self->send(clients, atom::open_v);
   if (facts_.state == power::starting)
-    return start.resume_undo();
+    return start.undo_cut_off(
+        {errc::internal, fmt::format("a fault of the daemon cut the start of '{}' off", who_), {}});
   if (facts_.xid < 0 && facts_.state != power::halted)
     return stop.resume();
   if (facts_.state == power::halting)

@@ -117,11 +117,12 @@ void domain_guest::reconcile(const model::guest& truth) {
   auto unfinished = first && domain_.world()->unfinished_starts.contains(domain_.uuid());
   if (unfinished) {
     domain_.start.may_leave_orphan(true); // the build may go on
-    domain_.operations.remember(
-        domain_.operations.begin("start"),
-        model::failure_of({errc::internal,
-                           fmt::format("the daemon ended while '{}' started", domain_.who()),
-                           "start it again"}));
+    auto why = model::error{errc::internal,
+                            fmt::format("the daemon ended while '{}' started", domain_.who()),
+                            "start it again"};
+    if (!there && domain_.facts().state == power::halted) // its volumes may be in use
+      return domain_.start.undo_cut_off(std::move(why));
+    domain_.operations.remember(domain_.operations.begin("start"), model::failure_of(why));
   }
   if (first && !there && domain_.facts().state == power::halted)
     recover_volumes();

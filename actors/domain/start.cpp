@@ -137,19 +137,17 @@ void domain_start::abort(model::error why) {
     fail(std::move(why));
 }
 
-void domain_start::resume_undo() {
+void domain_start::undo_cut_off(model::error why) {
   auto& all = steps();
   auto built = std::ranges::find(all, &domain_start::create, &step::enter);
   run_ = std::make_unique<run>();
   run_->step = static_cast<std::size_t>(built - all.begin());
   run_->failed = true;
   run_->run = domain_.operations.begin("start");
-  run_->why =
-      model::error{errc::internal,
-                   fmt::format("a fault of the daemon cut the start of '{}' off", domain_.who()),
-                   {}};
+  run_->why = std::move(why);
   domain_.operations.remember(run_->run, model::failure_of(*run_->why));
-  domain_.publish_facts();
+  domain_.facts().state == power::starting ? domain_.publish_facts()
+                                           : domain_.move(power::starting);
   domain_.tell("domain-start-failed", {{"reason", run_->why->text}});
   unwind();
 }

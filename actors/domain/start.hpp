@@ -39,8 +39,8 @@ public:
   void abort(model::error why);
   /// The guest could not be taken down yet: that is tried again now.
   void undo_create();
-  /// What the start of an actor before us may have built is taken down.
-  void resume_undo();
+  /// What a start that was cut off may have built, or builds still, is taken down.
+  void undo_cut_off(model::error why);
   /// The backend of a required device has it no more.
   void required_is_gone(const device_removed& what);
 

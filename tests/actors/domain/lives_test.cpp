@@ -134,6 +134,33 @@ TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
   EXPECT_EQ(sim.run_disk().list({}).value(), std::vector<std::string>{});
 }
 
+/// The hypervisor goes on with a build whose daemon is gone, on volumes that it opened.
+TEST_P(lives, whose_build_outlives_its_daemon_are_ended_before_their_volumes) {
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  auto asked = false;
+  sim.hypervisor().build_ghosts([] { return true; });
+  sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& guest) {
+    if (which != drivers::fake_call::create || guest != uuid("app0"))
+      return std::optional<model::error>{};
+    asked = true;
+    return std::optional{model::error{model::errc::hypervisor, "nobody waits for this", {}}};
+  });
+  sim.send("app0", ask::start{});
+  while (!asked && sim.step()) {
+  }
+  ASSERT_EQ(sim.hypervisor().building().size(), 1U);
+  sim.hypervisor().set_script({});
+  sim.restart();
+  sim.run();
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_EQ(sim.hypervisor().guests().size(), 1U) << "the netvm's";
+  EXPECT_EQ(sim.run_disk().list({}).value(), std::vector<std::string>{});
+  EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
+  EXPECT_TRUE(sim.ask("app0", ask::start{}));
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+}
+
 /// Whoever gets its number or its name is neither degraded nor running for that.
 TEST_P(lives, leave_no_rows_on_the_boards) {
   auto qid = sim.system().find("app0")->qid;
