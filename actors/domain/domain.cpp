@@ -239,6 +239,7 @@ void domain_state::tick(std::uint64_t life) {
     start.undo_create();
   else
     network.tick();
+  guest.tick();
   entries.tick();
   devices.tick();
 }

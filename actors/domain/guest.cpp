@@ -75,9 +75,23 @@ void domain_guest::look_again() {
   domain_.run(
       domain_.work(job::inspect_guest{}),
       [this, moves = domain_.moves()](const model::guest& truth) {
+        pause_ = {};
         moves == domain_.moves() ? follow(truth) : look_again();
       },
-      [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
+      [this](const model::error& why) { look_later(why); });
+}
+
+void domain_guest::look_later(const model::error& why) {
+  domain_.note(spdlog::level::warn, "the hypervisor does not tell its state: {}", why.text);
+  if (!std::exchange(in_doubt_, true))
+    domain_.try_again(pause_);
+}
+
+void domain_guest::tick() {
+  if (!std::exchange(in_doubt_, false))
+    return;
+  domain_.stop.heard_of();
+  look_again();
 }
 
 /// Work under way here tells of what it does itself.
@@ -114,13 +128,11 @@ void domain_guest::reconcile(const model::guest& truth) {
   auto first = !std::exchange(known_, true);
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
-  auto unfinished = first && domain_.world()->unfinished_starts.contains(domain_.uuid());
-  if (unfinished) {
-    domain_.start.may_leave_orphan(true); // the build may go on
+  if (first && domain_.world()->unfinished_starts.contains(domain_.uuid())) {
     auto why = model::error{errc::internal,
                             fmt::format("the daemon ended while '{}' started", domain_.who()),
                             "start it again"};
-    if (!there && domain_.facts().state == power::halted) // its volumes may be in use
+    if (domain_.facts().state == power::halted) // there is a guest, or will be, or its volumes only
       return domain_.start.undo_cut_off(std::move(why));
     domain_.operations.remember(domain_.operations.begin("start"), model::failure_of(why));
   }
@@ -149,8 +161,12 @@ void domain_guest::reconcile(const model::guest& truth) {
     return;
   }
   if (domain_.facts().state == power::halted && domain_.start.may_leave_orphan()
-      && (unfinished || truth.state == power::paused))
-    return end_orphan(truth);
+      && truth.state == power::paused)
+    return domain_.start.undo_cut_off(
+        {errc::internal,
+         fmt::format("the start of '{}' was given up, and its guest came after that",
+                     domain_.who()),
+         {}});
   if (domain_.facts().state == power::halted)
     adopt(truth);
   if (domain_.facts().state != truth.state && truth.state != power::halting)
@@ -179,16 +195,6 @@ void domain_guest::tell_moved(power to) {
     domain_.tell("domain-paused");
   else if (to == power::running)
     domain_.tell(from == power::suspended ? "domain-resumed" : "domain-unpaused");
-}
-
-/// The hypervisor has finished a build after we were told that it failed, or a daemon before us did
-/// not get to the end of a start. The guest lives until it is taken down.
-void domain_guest::end_orphan(const model::guest& truth) {
-  domain_.note(spdlog::level::warn, "a guest that a start left behind is taken down");
-  domain_.start.may_leave_orphan(false);
-  domain_.live_as(truth);
-  domain_.move(truth.state);
-  domain_.stop.destroy();
 }
 
 void domain_guest::learn(const std::function<void()>& then, const reply& to) {

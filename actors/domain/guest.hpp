@@ -3,6 +3,7 @@
 
 #include "actors/domain/core.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 
@@ -27,6 +28,9 @@ public:
   void reconcile(const model::guest& truth);
   /// News may be late; only the present state counts.
   void look_again();
+  /// The hypervisor did not tell: it is asked again, with back-off.
+  void look_later(const model::error& why);
+  void tick();
   void look_for_agent();
 
 private:
@@ -34,12 +38,13 @@ private:
   bool is_ours_to_tell() const;
   void follow(const model::guest& truth);
   void adopt(const model::guest& truth);
-  void end_orphan(const model::guest& truth);
   void tell_moved(model::power to);
   void recover_volumes();
 
   domain_state& domain_;
   bool known_ = false;
+  bool in_doubt_ = false;
+  std::chrono::milliseconds pause_{}; ///< before it is asked again
   std::uint64_t agents_heard_ = 0;
 };
 

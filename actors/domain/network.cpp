@@ -31,6 +31,8 @@ void domain_network::step() {
   again_ = false;
   if (domain_.facts().xid < 0 || domain_.is_starting())
     return done();
+  if (is_unknown_)
+    return find();
   auto around = surroundings();
   switch (link_->now().next(around)) {
   case model::uplink_step::tell: return tell_of_netvm(*around.serving);
@@ -125,16 +127,14 @@ void domain_network::find() {
   domain_.run(
       domain_.work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
+        is_unknown_ = false;
         found(has.links);
         devices_.identify(has.attachments, [] {});
       },
       [this](const model::error& why) {
         devices_.cannot_tell(why);
-        auto now = domain_.look();
-        if (auto* me = domain_.record(now); me && model::netvm_of(now.view(), *me))
-          found({{netvm_in_record(), model::read_text({now.view(), me}, "mac")}});
-        else
-          found({});
+        is_unknown_ = true;
+        failed("asked for its interfaces", why);
       },
       [this] { done(); });
 }

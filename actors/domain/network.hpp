@@ -31,6 +31,8 @@ public:
   void begin() { link_ = std::make_shared<uplink>(domain_.self, domain_.world(), domain_.who()); }
   uplink& link() { return *link_; }
   const uplink& link() const { return *link_; }
+  /// Whether the hypervisor has not told yet what the guest has: nothing moves before it did.
+  bool is_unknown() const { return is_unknown_; }
 
   /// Brings the interface in line with the record and the netvm's state; `then` runs once it is, or
   /// once it failed, which degrades the domain.
@@ -55,7 +57,10 @@ public:
 
   /// A moment has passed: what failed is tried again.
   void tick();
-  void forget_pause() { pause_ = {}; }
+  void forget_pause() {
+    pause_ = {};
+    is_unknown_ = false;
+  }
 
 private:
   void step();
@@ -76,6 +81,7 @@ private:
   std::shared_ptr<uplink> link_;
   std::chrono::milliseconds pause_{0}; ///< between attempts to connect or disconnect it
   bool under_way_ = false;
+  bool is_unknown_ = false;
   bool again_ = false;
   std::vector<std::function<void()>> waiters_;
 };

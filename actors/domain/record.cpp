@@ -130,9 +130,12 @@ bool domain_record::chooses_netvm(const model::change& what) const {
 
 /// Whether this change takes a running guest off its netvm.
 bool domain_record::moves_network(const snapshot& now, const model::change& what) const {
+  if (domain_.facts().state != power::running || domain_.start.is_under_way())
+    return false;
+  if (domain_.network.is_unknown())
+    return model::touches(what, "netvm");
   auto& link = domain_.network.link().now();
-  return domain_.facts().state == power::running && !domain_.start.is_under_way()
-         && link.state() == model::uplink_state::plugged
+  return link.state() == model::uplink_state::plugged
          && (chooses_netvm(what)
              || (model::touches(what, "netvm")
                  && netvm_after(now, what) != link.interface()->netvm));
@@ -147,6 +150,11 @@ void domain_record::unplug_before(const commitment& x) {
     prepare_boot(x);
   };
   domain_.network.sync([this, x, go_on] {
+    if (domain_.network.is_unknown() && domain_.facts().state == power::running)
+      return not_committed(
+          x, {errc::hypervisor,
+              fmt::format("the hypervisor does not tell what '{}' is connected to", domain_.who()),
+              "try again, or shut it down first"});
     if (!domain_.network.link().now().interface() || domain_.facts().state != power::running)
       return go_on();
     domain_.network.detach_interface([this, x, go_on](const model::outcome<void>& done) {

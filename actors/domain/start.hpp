@@ -46,7 +46,6 @@ public:
 
   /// A build whose end was not heard of may still leave a guest.
   bool may_leave_orphan() const { return orphan_possible_; }
-  void may_leave_orphan(bool x) { orphan_possible_ = x; }
 
 private:
   /// One step; each ends in `next_step` or `fail`, now or later.

@@ -302,9 +302,7 @@ void domain_stop::heard_of() {
             stopped();
         }
       },
-      [this](const model::error& why) {
-        domain_.note(spdlog::level::warn, "cannot tell whether it stopped: {}", why.text);
-      });
+      [this](const model::error& why) { domain_.guest.look_later(why); });
 }
 
 /// The domain counts as crashed until it is taken down.

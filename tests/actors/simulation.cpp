@@ -120,7 +120,7 @@ void simulated_lanes::run_one(std::mt19937_64& chance) {
 simulation::simulation(std::uint64_t seed, const model::system& first, faults how,
                        const std::vector<std::string>& left_running, const std::string& sysfs)
     : chance_(seed), faults_(how) {
-  spdlog::set_level(spdlog::level::off);
+  spdlog::set_level(std::getenv("QVMD_LOG") ? spdlog::level::debug : spdlog::level::off);
   actors_ = std::make_unique<caf::actor_system>(config_);
   scheduler_ = dynamic_cast<caf::scheduler::test_coordinator*>(&actors_->scheduler());
   scheduler_->clock().current_time += std::chrono::hours{1};
@@ -334,6 +334,7 @@ std::int64_t simulation::now_us() {
 
 std::uint64_t simulation::send(const std::string& domain, order what) {
   auto ticket = asked_.size();
+  spdlog::debug("{} is asked, order {}", domain, what.what.index());
   auto* whom = system().find(domain);
   asked_.push_back({domain, what, {}, whom ? whom->uuid : ""});
   ++open_;
@@ -410,11 +411,18 @@ void simulation::hear(const std::string& frame) {
   auto x = model::event{words[1], words[2], {}};
   for (auto i = std::size_t{3}; i + 1 < words.size(); i += 2)
     x.args.emplace_back(words[i], words[i + 1]);
+  spdlog::debug("{} tells {}", x.subject, x.name);
   if (auto wrong = grammar_.hear(x)) {
     if (complain)
       complain(*wrong);
     violate(std::move(*wrong));
   }
+  if (x.name == "domain-spawn")
+    built_.insert(x.subject);
+  else if (x.name == "domain-start" || x.name == "domain-shutdown")
+    built_.erase(x.subject);
+  else if (x.name == "domain-start-failed" && built_.erase(x.subject) > 0)
+    excuse(x.subject);
   heard_.push_back(std::move(x));
 }
 

@@ -391,6 +391,7 @@ private:
   mutable held<model::system> system_;
   mutable held<model::host> machine_;
   mutable held<actors::directory> directory_;
+  std::set<std::string> built_;   ///< their starts have a guest, and are not over
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
   std::map<std::pair<std::string, std::string>, granted> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them

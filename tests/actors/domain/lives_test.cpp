@@ -134,6 +134,21 @@ TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
   EXPECT_EQ(sim.run_disk().list({}).value(), std::vector<std::string>{});
 }
 
+/// News of an end come once: who cannot be asked then is asked later.
+TEST_P(lives, that_end_while_the_hypervisor_cannot_tell_are_found_out) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  refuse(drivers::fake_call::inspect, "app0");
+  sim.hypervisor().crash(uuid("app0"));
+  sim.run();
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  sim.pass(std::chrono::minutes{1});
+  EXPECT_LE(sim.hypervisor().calls(drivers::fake_call::inspect), 40U) << "with back-off";
+  sim.hypervisor().set_script({});
+  sim.pass(std::chrono::minutes{3});
+  EXPECT_EQ(sim.state_of("app0"), power::halted);
+  EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
+}
+
 /// The hypervisor goes on with a build whose daemon is gone, on volumes that it opened.
 TEST_P(lives, whose_build_outlives_its_daemon_are_ended_before_their_volumes) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
@@ -154,7 +169,8 @@ TEST_P(lives, whose_build_outlives_its_daemon_are_ended_before_their_volumes) {
   sim.run();
   sim.pass(std::chrono::minutes{2});
   EXPECT_EQ(sim.state_of("app0"), power::halted);
-  EXPECT_EQ(sim.hypervisor().guests().size(), 1U) << "the netvm's";
+  for (auto& guest : sim.hypervisor().guests())
+    EXPECT_NE(guest.uuid, uuid("app0"));
   EXPECT_EQ(sim.run_disk().list({}).value(), std::vector<std::string>{});
   EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
   EXPECT_TRUE(sim.ask("app0", ask::start{}));

@@ -276,6 +276,26 @@ TEST_P(networks, an_interface_of_which_little_is_known_is_replaced_when_its_netv
   expect_sound();
 }
 
+/// A guess would say that a domain is offline which is not.
+TEST_P(networks, an_interface_that_the_hypervisor_does_not_tell_of_is_asked_for_until_it_does) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  refuse(fake_call::inspect, "app0", "not now");
+  sim.restart();
+  sim.run();
+  ASSERT_EQ(sim.state_of("app0"), power::running);
+  EXPECT_TRUE(degraded("app0"));
+  EXPECT_THAT(why(sim.ask("app0", ask::set_property{"netvm", ""})),
+              HasSubstr("does not tell what 'app0' is connected to"));
+  EXPECT_EQ(record("app0").properties.at("netvm"), model::value{"sys-net1"});
+  sim.hypervisor().set_script({});
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_FALSE(degraded("app0"));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
+  EXPECT_THAT(plugged("app0"), IsEmpty());
+  expect_sound();
+}
+
 /// It never was told of a netvm that it is connected to only now.
 TEST_P(networks, a_guest_that_a_daemon_finds_without_its_interface_is_told_of_its_network) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));

@@ -47,7 +47,7 @@ TEST_P(calls, that_were_in_line_when_the_connection_was_lost_are_told_as_what_th
   sim.run_until_idle();
   EXPECT_THAT(reason(), HasSubstr("; broken off: build of 'app0'"));
   EXPECT_THAT(reason(), Not(HasSubstr("app1")));
-  expect_over(start, "before this could be done");
+  expect_over(start, "out of reach");
 }
 
 TEST_P(calls, that_were_under_way_when_the_connection_was_lost_are_told_as_what_that_cost) {
