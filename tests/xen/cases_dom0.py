@@ -7,8 +7,8 @@ import time
 
 from cases_host import MANAGER, Manager, internal, stats_of
 from cases_input import flag
-from lab import (PATIENCE, SLOWNESS, STATS_INTERVAL, at_once, await_guest, call, case, check, check_equal,
-                 ctl, daemon, degraded, events, flags, gone, guests, longest_gap, must, power, run, start,
+from lab import (PATIENCE, SLOWNESS, STATS_INTERVAL, at_once, await_guest, begin_start, call, case, check,
+                 check_equal, ctl, daemon, degraded, events, flags, gone, guests, longest_gap, must, power, run, start,
                  start_one, vifs, wait, xid, xs)
 from state import STATE
 
@@ -45,15 +45,6 @@ def line_for_memory():
     manager.listener.close()
 
 
-def begin_start(name):
-    """The answer of a start that is under way, in a list that is filled once it comes."""
-    answers = []
-    thread = threading.Thread(
-        target=lambda: answers.append(call("admin.vm.Start", name, seconds=4 * PATIENCE)))
-    thread.start()
-    return thread, answers
-
-
 @case("while a guest's agent is awaited nothing else of it waits, and it can be shut down", qubesdb=True,
       **QREXEC)
 def late_agent():
@@ -67,9 +58,9 @@ def late_agent():
         wait("it awaits its agent", lambda: power("vault") == "Transient")
         for method in ("admin.vm.device.block.Available", "admin.vm.feature.List", "admin.vm.firewall.Get",
                        "admin.vm.volume.Info+private", "admin.vm.property.GetAll"):
-            well, answer = call(method, "vault", seconds=60)
+            well, answer = call(method, "vault", seconds=60 * SLOWNESS)
             check(well, f"{method} is answered meanwhile: {answer!r}")
-        well, answer = call("admin.vm.firewall.Set", "vault", b"action=drop", seconds=60)
+        well, answer = call("admin.vm.firewall.Set", "vault", b"action=drop", seconds=60 * SLOWNESS)
         check(well, f"admin.vm.firewall.Set is answered meanwhile: {answer!r}")
         ctl("feature", "set", "vault", "service.any", "1")
         ctl("pause", "vault")

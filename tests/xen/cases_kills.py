@@ -10,7 +10,7 @@ from cases_dom0 import ABSENT, QREXEC
 from cases_host import MANAGER, Manager
 from cases_input import flag
 from lab import (PATIENCE, Failure, call, case, check, check_equal, ctl, daemon, degraded, domains, events,
-                 flags, frozen_libvirtd, gone, guests, qubesdb, start_one, wait)
+                 frozen_libvirtd, gone, guests, is_whole, qubesdb, start_one, wait)
 from state import STATE
 
 RUN = "/run/qubes"
@@ -133,17 +133,6 @@ def when_unmarked():
         check(marked(), "a start that is not over is marked")
         os.remove(ABSENT)
         when(lambda: not marked())
-
-
-def is_whole(name):
-    """Not there, or there with all that a start gives it, in every view."""
-    row, number = domains()[name], guests().get(name)
-    if number is None:
-        return row["state"] == "Halted"
-    database, letters = qubesdb().all.get(name), flags(name)
-    return (row["state"] == "Running" and row["xid"] == number and letters is not None and "p" not in letters
-            and database is not None and database.get("/name") == name
-            and os.path.exists(f"{RUN}/qrexec.{number}"))
 
 
 def look_after(what, ends, name=NAME):

@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import qubesdb as stand_in
@@ -236,8 +237,8 @@ def degraded(name):
     return bool(domains()[name].get("degraded"))
 
 
-def events(name, word):
-    """Events of a domain since the case began whose name is `word`."""
+def told(word):
+    """Events since the case began whose name is `word`, in their order."""
     with open(EVENTS, encoding="utf-8", errors="replace") as file:
         lines = file.read().splitlines()
     result = []
@@ -246,9 +247,14 @@ def events(name, word):
             one = json.loads(line)
         except ValueError:
             continue
-        if one.get("event") == word and one.get("subject", one.get("domain")) == name:
+        if one.get("event") == word:
             result.append(one)
     return result
+
+
+def events(name, word):
+    """Events of a domain since the case began whose name is `word`."""
+    return [x for x in told(word) if x["domain"] == name]
 
 
 def log():
@@ -288,6 +294,11 @@ def xs_list(path):
     return text.split("\n") if code == 0 and text else []
 
 
+def xs_tree(path):
+    """Node -> text of all that XenStore has below a path."""
+    return dict(re.findall(r'^(\S+) = "(.*)"$', must("xenstore-ls", "-f", path), re.M))
+
+
 def xid(name):
     found = guests().get(name)
     check(found is not None, f"{name} is not in xl list")
@@ -311,22 +322,66 @@ def backends(name):
     return [int(x) for x in xs_list(f"/local/domain/{xid(name)}/backend/vif")]
 
 
+def unsound(name):
+    """What of a running guest's devices the views of qvmd, xl and XenStore do not have as it should be."""
+    number, row = xid(name), domains()[name]
+    found = [] if (row["state"], row["xid"]) == ("Running", number) else [f"{row['state']}, xid {row['xid']}"]
+    known = {"vbd": [state for _, state in disks(name)], "vif": [state for _, state in vifs(name)]}
+    if not known["vbd"]:
+        found.append("no disks")
+    nodes = xs_tree("/local/domain")
+    top = f"/local/domain/{number}/device"
+    for kind, states in known.items():
+        fronts = {x for x in nodes if re.fullmatch(f"{top}/{kind}/[0-9]+", x)}
+        if len(fronts) != len(states) or set(states) - {4}:
+            found.append(f"{kind}: {states} of {sorted(fronts)}")
+        for front in sorted(fronts):
+            back = nodes.get(f"{front}/backend")
+            facts = (nodes.get(f"{front}/state"), nodes.get(f"{back}/state"), nodes.get(f"{back}/frontend"))
+            if facts != ("4", "4", front):
+                found.append(f"{front} and {back}: {facts}")
+    return found
+
+
+def is_whole(name):
+    """Not there, or there with all that a start gives it, in every view."""
+    row, number = domains()[name], guests().get(name)
+    if number is None:
+        return row["state"] == "Halted"
+    database, letters = qubesdb().all.get(name), flags(name)
+    return (row["state"] == "Running" and row["xid"] == number and letters is not None and "p" not in letters
+            and database is not None and database.get("/name") == name
+            and os.path.exists(f"{stand_in.RUN}/qrexec.{number}"))
+
+
+def sound(name):
+    """Waits until a guest runs with all its devices connected, in every view."""
+    try:
+        wait(f"{name} is sound", lambda: not unsound(name))
+    except Failure as late:
+        raise Failure(f"{late}; {unsound(name)}") from late
+
+
 # -- guests ----------------------------------------------------------------------------------------
+
+def console(name):
+    """What a guest said since its start."""
+    try:
+        with open(f"{CONSOLES}/guest-{name}.log", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
 
 def said(name):
     """What a guest's console says it has: {'disks': .., 'nics': .., 'net': ..}; {} before that."""
-    try:
-        with open(f"{CONSOLES}/guest-{name}.log", encoding="utf-8", errors="replace") as file:
-            found = re.findall(r"GUEST (disks=.*)", file.read())
-    except FileNotFoundError:
-        return {}
+    found = re.findall(r"GUEST (disks=.*)", console(name))
     return dict(re.findall(r"(\w+)=(\S*)", found[-1])) if found else {}
 
 
 def pings(name):
     """(rounds, rounds in which its netvm answered) as a guest last told."""
-    with open(f"{CONSOLES}/guest-{name}.log", encoding="utf-8", errors="replace") as file:
-        found = re.findall(r"PINGS rounds=(\d+) answered=(\d+)\r?\n", file.read())
+    found = re.findall(r"PINGS rounds=(\d+) answered=(\d+)\r?\n", console(name))
     return tuple(int(x) for x in found[-1]) if found else (0, 0)
 
 
@@ -385,6 +440,15 @@ def start_one(name):
             break
         gone(name)
     raise Failure(f"qvmctl start {name}: exit {code}: {text}")
+
+
+def begin_start(name):
+    """The answer of a start that is under way, in a list that is filled once it comes."""
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(call("admin.vm.Start", name, seconds=4 * PATIENCE)))
+    thread.start()
+    return thread, answers
 
 
 def start(*names):
@@ -522,7 +586,7 @@ def finish():
     daemon.check_alive()
     if guests():
         ctl("kill", "--all", f"--wait={PATIENCE}")
-    end = time.monotonic() + 60
+    end = time.monotonic() + 60 * SLOWNESS
     while left := leftovers():
         if time.monotonic() > end:
             break
