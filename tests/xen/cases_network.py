@@ -1,6 +1,6 @@
 """netvm: none, switched, killed, crashed, restarted, with clients that ping it."""
-from lab import (PATIENCE, await_guest, backends, case, check, check_equal, ctl, degraded, gone,
-                 must, power, start, vifs, wait, xid, xs_list)
+from lab import (PATIENCE, at_once, await_guest, await_pings, await_silence, backends, case, check, check_equal,
+                 ctl, degraded, events, gone, must, power, sound, start, vifs, wait, xid, xs_list)
 
 
 def connected(client, netvm):
@@ -8,6 +8,7 @@ def connected(client, netvm):
     wait(f"the interface of {client} is at {netvm}",
          lambda: vifs(client) == [(xid(netvm), 4)])
     check(xid(client) in backends(netvm), f"XenStore has {client} below {netvm}")
+    sound(client)
     await_guest(client, nics=1, net="yes")
 
 
@@ -22,13 +23,19 @@ def cut_off(client, *netvms):
     await_guest(client, nics=0, net="no")
 
 
+def netvms_told(client):
+    return [x["args"]["newvalue"] for x in events(client, "property-set:netvm")]
+
+
 def offline_and_back(client, netvm):
     connected(client, netvm)
+    before = netvms_told(client)
     ctl("set", client, "netvm", "none")
     cut_off(client, netvm)
     check(not degraded(client), f"{client} is not degraded")
     ctl("set", client, "netvm", netvm)
     connected(client, netvm)
+    wait("both changes are told", lambda: netvms_told(client) == before + ["None", netvm])
 
 
 @case("netvm none, while it runs, cuts off at once")
@@ -50,6 +57,21 @@ def none_while_paused():
     ctl("set", "app1", "netvm", "sys-net")
     ctl("unpause", "app1")
     connected("app1", "sys-net")
+    await_pings("app1")
+
+
+@case("netvm is switched to another, while it is paused")
+def switched_while_paused():
+    start("app1", "sys-fw")
+    connected("app1", "sys-net")
+    ctl("pause", "app1")
+    ctl("set", "app1", "netvm", "sys-fw")
+    check_equal(power("app1"), "Paused", "state")
+    ctl("unpause", "app1")
+    connected("app1", "sys-fw")
+    await_pings("app1")
+    wait("sys-net has lost it", lambda: xid("app1") not in backends("sys-net"))
+    check(not degraded("app1"), "app1 is degraded")
 
 
 @case("netvm is switched to another and back")
@@ -71,17 +93,19 @@ def returns_after(end):
     start(*CLIENTS)
     for name in CLIENTS:
         connected(name, "sys-net")
+    at_once(await_pings, CLIENTS)
     old = xid("sys-net")
     end()
     gone("sys-net")
+    at_once(await_silence, CLIENTS)
     for name in CLIENTS:
-        await_guest(name, net="no")
         check_equal(power(name), "Running", f"state of {name} while its netvm is away")
     start("sys-net")
     check(xid("sys-net") != old, "the netvm has a new xid")
     for name in CLIENTS:
         connected(name, "sys-net")
         check(not degraded(name), f"{name} is not degraded")
+    at_once(await_pings, CLIENTS)
 
 
 @case("three clients lose a killed netvm and get it back")
