@@ -6,9 +6,8 @@ import socket
 import threading
 import time
 
-from lab import (PATIENCE, at_once, await_guest, call, case, check, check_equal, ctl, daemon,
-                 degraded, domains, flags, gone, guests, must, power, refused, run, start, vifs,
-                 wait, xid, xs, xs_list)
+from lab import (PATIENCE, at_once, await_pings, call, case, check, check_equal, ctl, daemon, degraded, domains,
+                 flags, gone, guests, must, power, refused, run, start, told, vifs, wait, xid, xs, xs_list)
 from qubesdb import listening
 from state import MEMORY
 
@@ -147,6 +146,7 @@ def internal(method):
 @case("the host sleeps and wakes; who was paused before stays paused")
 def sleep_and_wake():
     start("app1", "vault")
+    await_pings("app1")
     ctl("pause", "vault")
     internal("internal.SuspendPre")
     for name in ("app1", "sys-net"):
@@ -157,8 +157,13 @@ def sleep_and_wake():
     check_equal(power("vault"), "Paused", "state of who was paused before")
     check("p" in flags("vault"), "xl list shows it paused")
     ctl("unpause", "vault")
-    await_guest("app1", net="yes")
+    await_pings("app1")
     check_equal(vifs("app1"), [(xid("sys-net"), 4)], "interfaces of app1")
+
+
+def told_of(word, name):
+    """How often an event of dom0 told of a domain."""
+    return sum(x["args"].get("vm") == name for x in told(word))
 
 
 @case("a disposable, from the request to gone")
@@ -166,10 +171,13 @@ def disposable():
     well, answer = call("admin.vm.CreateDisposable", "dvm")
     check(well, f"CreateDisposable: {answer!r}")
     name = answer.decode()
+    wait("domain-add is told once", lambda: told_of("domain-add", name) == 1)
     start(name)
     check_equal(domains()[name]["class"], "DispVM", "class")
+    check_equal(told_of("domain-delete", name), 0, "domain-delete events while it runs")
     ctl("kill", name)
     wait("its record is gone", lambda: name not in domains())
+    wait("domain-delete is told", lambda: told_of("domain-delete", name))
     wait("it is gone from Xen", lambda: name not in guests())
     check(not os.path.exists(f"/var/lib/qubes/appvms/{name}"), "its images are gone")
     well, answer = call("admin.vm.CreateDisposable", "dvm")
@@ -177,6 +185,9 @@ def disposable():
     start(name)
     ctl("shutdown", f"--wait={PATIENCE}", name) if name in domains() else None
     wait("its record is gone", lambda: name not in domains())
+    wait("domain-delete is told", lambda: told_of("domain-delete", name))
+    for word in ("domain-add", "domain-delete"):
+        check_equal([told_of(word, x["args"]["vm"]) for x in told(word)], [1, 1], f"{word} of each of the two")
 
 
 @case("a storm of starts and kills for sixty seconds")
@@ -211,6 +222,12 @@ def the_end():
     ctl("pause", "vault")
     ctl("unpause", "vault")
     ctl("shutdown", "--all", f"--wait={PATIENCE}")
+    names = ("work", "sys-fw", "app1", "sys-net", "vault")
+    wait("all ends are told", lambda: len(told("domain-shutdown")) >= len(names))
+    ends = [x["domain"] for x in told("domain-shutdown")]
+    check_equal(sorted(ends), sorted(names), "ends that are told")
+    for client, netvm in (("work", "sys-fw"), ("sys-fw", "sys-net"), ("app1", "sys-net")):
+        check(ends.index(client) < ends.index(netvm), f"{client} ends before {netvm}: {ends}")
     check_equal(guests(), {}, "what is in Xen")
     check_equal({x: r["state"] for x, r in domains().items() if x != "dom0" and r["state"] != "Halted"}, {},
                 "what is not Halted")
