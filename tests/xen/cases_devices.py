@@ -3,7 +3,7 @@ import json
 import os
 
 from lab import (PATIENCE, await_guest, call, case, check, check_equal, ctl, disks, events, forget, gone,
-                 guests, must, power, qubesdb, run, start, wait, xid)
+                 guests, must, power, qubesdb, run, sound, start, wait, xid, xs_list)
 
 IMAGE = "/var/tmp/lab-disk.img"
 DEVICE = "/dev/loop60"
@@ -43,18 +43,27 @@ def attach(name):
     wait(f"{name} has the disk", lambda: sum(state == 4 for _, state in disks(name)) == 5)
     check(b"loop60" in must_call("admin.vm.device.block.Attached", name), "qvmd tells it attached")
     await_guest(name, disks="xvda,xvdb,xvdc,xvdd,xvdi")
+    sound(name)
+
+
+def times_told(name, verb):
+    """How often it was told that the disk was attached to a domain, or detached."""
+    return sum("loop60" in str(x["args"]) for x in events(name, f"device-{verb}:block"))
 
 
 @case("a block device is attached to a running guest and detached", qubesdb=True)
 def attach_and_detach():
     offer()
     start("vault")
-    for _ in range(2):
+    for times in (1, 2):
         attach("vault")
+        wait("the attachment is told", lambda times=times: times_told("vault", "attach") == times)
         must_call("admin.vm.device.block.Detach+dom0+loop60:*", "vault")
         wait("the disk is gone", lambda: len(disks("vault")) == 4)
         await_guest("vault", disks="xvda,xvdb,xvdc,xvdd")
         check(b"loop60" not in must_call("admin.vm.device.block.Attached", "vault"), "qvmd tells it detached")
+        wait("the detachment is told", lambda times=times: times_told("vault", "detach") == times)
+        sound("vault")
     withdraw()
 
 
@@ -70,6 +79,12 @@ def detached_by_the_end():
     attach("lone1")
     ctl("shutdown", f"--wait={PATIENCE}", "lone1")
     gone("lone1")
+    wait("the detachment is told", lambda: times_told("lone1", "detach") == 1)
+    check_equal(must_call("admin.vm.device.block.Attached", "lone1"), b"", "what lone1 has attached")
+    start("vault")
+    check_equal(must_call("admin.vm.device.block.Attached", "vault"), b"", "what vault has attached")
+    attach("vault")
+    must_call("admin.vm.device.block.Detach+dom0+loop60:*", "vault")
     withdraw()
 
 
@@ -85,6 +100,9 @@ def backend_killed():
         wait("lone1 offers it", lambda: b"xvdc" in must_call("admin.vm.device.block.Available", "lone1"))
         must_call("admin.vm.device.block.Attach+lone1+xvdc:*", "vault")
         await_guest("vault", disks="xvda,xvdb,xvdc,xvdd,xvdi")
+        sound("vault")
+        back = f"/local/domain/{xid('lone1')}/backend/vbd/{xid('vault')}"
+        check_equal(len(xs_list(back)), 1, "disks of vault that lone1 serves")
         told = len(events("vault", "device-detach:block"))
         ctl("kill", "lone1")
         gone("lone1")
@@ -92,6 +110,9 @@ def backend_killed():
         check(b"xvdc" not in must_call("admin.vm.device.block.Attached", "vault"), "qvmd tells it detached")
         check_equal(power("vault"), "Running", "state of who had it")
         await_guest("vault", disks="xvda,xvdb,xvdc,xvdd")
+        check_equal(xs_list(back), [], "what lone1 served")
+        wait("xl has its own disks", lambda: [state for _, state in disks("vault")] == [4, 4, 4, 4])
+        sound("vault")
 
 
 @case("a block script that fails: the attachment is refused, the guest goes on", qubesdb=True)
