@@ -7,7 +7,8 @@ from lab import case, check_equal, events, must
 
 @case("four start at once; netvm none and back; a panic; qvmd is killed, and adopts", short=True)
 def short_form():
-    start_together(["app1", "vault", "lone1"])  # the fourth is their netvm
+    start_together(["sys-net", "vault", "lone1", "lone2"])
+    start_together(["app1"])
     check_equal(len(events("sys-net", "domain-start")), 1, "domain-start events of sys-net")
     offline_and_back("app1", "sys-net")
     end_is_noticed("lone1", "vault", lambda: must("xl", "sysrq", "lone1", "c"))
