@@ -4,9 +4,11 @@ import signal
 import subprocess
 import time
 
-from lab import (PATIENCE, at_once, await_guest, case, check, check_equal, ctl, daemon, degraded,
-                 domains, events, frozen_libvirtd, gone, guests, libvirtd_pids, must, power, refused,
-                 run, start, start_libvirtd, vifs, wait)
+from cases_dom0 import QREXEC
+from lab import (PATIENCE, at_once, await_guest, case, check, check_equal, ctl, daemon, degraded, domains,
+                 events, frozen_libvirtd, gone, guests, is_whole, libvirtd_pids, log, must, power, refused, run, sound,
+                 start, start_libvirtd, vifs, wait)
+from state import STATE
 
 
 def end_is_noticed(name, other, how):
@@ -131,23 +133,56 @@ def libvirtd_killed():
     check(not degraded("lone1"), "lone1 is not degraded")
 
 
-@case("libvirtd is restarted in the middle of four starts")
+def hold_volumes(names):
+    """Guests that stay while it is looked have the images that they were built with."""
+    before = guests()
+    having = {x for x in names if os.path.exists(f"{STATE}/appvms/{x}/volatile-dirty.img")}
+    lost = [x for x in must("losetup", "-n", "-O", "BACK-FILE").splitlines() if x.endswith("(deleted)")]
+    after = guests()
+    stayed = {x for x in names if x in before and after.get(x) == before[x]}
+    check(stayed <= having, f"guests without a volatile volume: {stayed - having}")
+    check_equal(lost, [], "loop devices whose images are removed")
+    return True
+
+
+@case("libvirtd is restarted in the middle of four starts", qubesdb=True, **QREXEC)
 def libvirtd_restarted():
     names = [f"lone{i}" for i in range(1, 5)]
+    for name in names:
+        ctl("feature", "set", name, "qrexec", "1")
     processes = [in_background("start", x) for x in names]
     wait("one is being built", guests)
     for pid in libvirtd_pids():
         os.kill(pid, signal.SIGKILL)
     wait("libvirtd is gone", lambda: not libvirtd_pids())
     start_libvirtd()
-    for process in processes:
-        process.wait()
+    wait("the starts are over",
+         lambda: hold_volumes(names) and all(x.poll() is not None for x in processes), 4 * PATIENCE)
     for name in names:
-        wait(f"both views of {name} agree", lambda name=name: views_agree(name))
+        wait(f"{name} is whole or gone", lambda name=name: hold_volumes(names) and is_whole(name))
     at_once(lambda x: ctl("kill", x), [x for x in names if power(x) != "Halted"])
     for name in names:
         gone(name)
     start("lone1")
+    wait("lone1 is whole", lambda: is_whole("lone1"))
+
+
+@case("libvirtd is silent for longer than it may be: a start is broken off, what runs goes on", silence=15)
+def libvirtd_silent():
+    start("vault")
+    with frozen_libvirtd():
+        process = in_background("start", "lone1")
+        time.sleep(60)
+        check("out of reach" in log() and "broken off: " in log(), "the loss is told with what it cost")
+    check(process.wait() != 0, "the start has failed")
+    for name in ("vault", "lone1"):
+        wait(f"both views of {name} agree", lambda name=name: views_agree(name))
+    check_equal(power("vault"), "Running", "state of vault afterwards")
+    check_equal(events("vault", "domain-shutdown"), [], "ends of vault")
+    gone("lone1")
+    start("lone1")
+    sound("vault")
+    sound("lone1")
 
 
 @case("libvirtd is frozen for thirty seconds; what runs goes on, reads answer")

@@ -31,7 +31,7 @@ guest_call_seconds = 600
 rescue_call_seconds = 600
 command_seconds = 600
 [hypervisor]
-silence_seconds = 900
+silence_seconds = {silence}
 """
 
 
@@ -68,7 +68,7 @@ def _domain(parent, qid, name, klass, **properties):
         "save_on_stop": "False", "snap_on_start": "False"})
 
 
-def make(qubesdb_daemon="", manager="", qrexec_daemon="", qrexec_client="", host_call=600):
+def make(qubesdb_daemon="", manager="", qrexec_daemon="", qrexec_client="", host_call=600, silence=900):
     """Everything anew; no domain may run and no daemon."""
     kernels = f"{STATE}/vm-kernels"
     for entry in ("appvms", "vm-templates", "backup", "operations", "qubes.xml"):
@@ -128,4 +128,4 @@ def make(qubesdb_daemon="", manager="", qrexec_daemon="", qrexec_client="", host
     with open(CONFIG, "w", encoding="ascii") as file:
         file.write(SETTINGS.format(qubesdb_daemon=qubesdb_daemon, manager=manager,
                                    qrexec_daemon=qrexec_daemon, qrexec_client=qrexec_client,
-                                   host_call=host_call))
+                                   host_call=host_call, silence=silence))
