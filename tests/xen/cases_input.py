@@ -133,7 +133,7 @@ def no_hvm():
     start("lone1")
     ctl("feature", "set", "hvm", "linux-stubdom", "")  # else only the libvirt of Qubes takes its graphics
     text = refused("start", "hvm")
-    check("HVMTEXT" in text, f"the refusal has libxl's cause: {text}")
+    check("direct boot parameters specified but kernel missing" in text, f"the refusal has libxl's cause: {text}")
     gone("hvm")
     check(not degraded("hvm"), "hvm is degraded")
     sound("lone1")
