@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Citations of docs/spec in the sources, e.g. `spec/lifecycle.md §2`, lead somewhere: the page is
 # there, and so are the sections, rules and steps that are named after it. Links between the
-# markdown files are followed, too, and so are the sources that these name. Prints file:line of each that leads nowhere, and fails.
+# markdown files are followed, too, and so are the sources that these files name. Prints file:line of
+# each citation and link that leads nowhere, and fails.
 exec python3 - "${1:-$(dirname "$0")/..}" <<'PYTHON'
 import os
 import re

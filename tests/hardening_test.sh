@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hardening_test.sh PROGRAM...: each is built so that a fault in memory is hard to make use of: at a random
+# hardening_test.sh PROGRAM...: each is built so that an attacker can hardly use a fault in memory: at a random
 # address, its tables of functions read-only, its stacks and copies checked. Prints what is missing.
 set -u
 wrong=0

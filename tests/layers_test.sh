@@ -63,13 +63,13 @@ in_order model base system property storage device network policy change guest b
 in_order drivers io process server host storage backup guest hypervisor
 in_order actors boards common driver storage domain api host
 
-# An actor's state is not there for the threads of lanes: off_thread takes work that captures none.
+# Threads of lanes may not use an actor's state: off_thread takes only work that captures none.
 if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/common/off_thread.hpp:'; then
   printf '    actors give work to a lane by off_thread only\n'
   wrong=1
 fi
 
-# A reply is given at the latest when it is dropped, be it with the state of an actor: own_replies know.
+# A reply that is dropped, also with the state of an actor, is answered at that moment: own_replies know how.
 if grep -rnE '\breply\{\[' actors | grep -v '^actors/common/reply.hpp:'; then
   printf '    a reply that an actor hears itself is made by own_replies\n'
   wrong=1

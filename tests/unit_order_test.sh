@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# tests/unit_order_test.sh ROOT: what scripts/qvmd.service orders at boot and shutdown beside units
-# of the stock packages, as systemd sees it. A unit that wants two others the wrong way round shows
-# the order: systemd-analyze finds a cycle, or there is none.
+# tests/unit_order_test.sh ROOT: the order in which systemd starts and stops scripts/qvmd.service and
+# units of the stock packages. To find the order of two units, a third unit demands the opposite order:
+# systemd-analyze finds a cycle where the two are ordered, and none where they are not.
 set -euo pipefail
 root=${1:?"usage: unit_order_test.sh ROOT"}
 if ! command -v systemd-analyze >/dev/null || ! command -v systemctl >/dev/null; then
@@ -9,7 +9,7 @@ if ! command -v systemd-analyze >/dev/null || ! command -v systemctl >/dev/null;
   exit 77
 fi
 
-# Whatever these say is so for the daemons of running domains, and for dom0's services, as well.
+# These settings would hold for the daemons of running domains, and for dom0's services, as well.
 inherited='^(Private|Protect|ReadOnly|ReadWrite|Inaccessible|UMask|OOMScore|Limit|Capability|Ambient|SystemCall|Restrict|Lock|NoNewPrivileges|MemoryDeny|DynamicUser|User=|Group=)'
 if grep -nE "$inherited" "$root/scripts/qvmd.service"; then
   echo "these reach qvmd's children"
@@ -46,7 +46,7 @@ for name in qubes-db-dom0 libvirtd virtxend virtnodedevd qubes-qmemman xenstored
   unit "$name.service"
 done
 printf '%s\n' '[Unit]' '[Socket]' 'ListenStream=/run/virtxend' >"$units/virtxend.socket"
-# What the units of R4.3 say of their order.
+# The order that the units of R4.3 ask for.
 unit qubesd.service Before=systemd-user-sessions.service After=remote-fs.target \
   'After=qubes-db-dom0.service libvirtd.service virtxend.service virtnodedevd.service qubes-qmemman.service'
 unit lvm2-pvscan@.service Before=qubesd.service

@@ -1,6 +1,6 @@
 # Completion of qvmctl's command lines in bash; `qvmctl complete` tells what there is.
 
-# bash parts words at '=' and ':' (COMP_WORDBREAKS); qvmctl is told them as they were typed.
+# bash splits words at '=' and ':' (COMP_WORDBREAKS); qvmctl gets them as they were typed.
 _qvmctl() {
   local rest=${COMP_LINE:0:COMP_POINT} breaks=${COMP_WORDBREAKS//[^=:]/} part line current last
   local -a words=()

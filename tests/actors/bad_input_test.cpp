@@ -110,7 +110,7 @@ struct bad_input : ::testing::Test {
     }
     ASSERT_FALSE(reply.frames.empty()) << about() << ": no answer";
     auto& frame = reply.frames.front();
-    if (frame.starts_with("1\0"s)) { // a stream: it goes on
+    if (frame.starts_with("1\0"s)) { // a stream of events has no end
       EXPECT_TRUE(std::holds_alternative<actors::subscription>(row.handler)
                   || std::holds_alternative<actors::sampling>(row.handler)
                   || row.name == "qvmd.VolumeExport")
@@ -125,13 +125,14 @@ struct bad_input : ::testing::Test {
       renew_if_changed();
       return;
     }
-    if (frame.find("has grown, its file system has not") != frame.npos) // which it says
+    // A refusal may have changed the volume if it says so.
+    if (frame.find("has grown, its file system has not") != frame.npos)
       return renew_if_changed();
     auto now = sim->world().system.read();
     EXPECT_TRUE(now == before || *now == *before) << about() << ": refused, yet something changed";
   }
 
-  /// What was accepted is not what the next request should meet.
+  /// A request that was accepted must not change what the next request meets.
   void renew_if_changed() {
     if (sim->system() == first)
       return;
@@ -158,7 +159,7 @@ TEST_F(bad_input, arguments) {
     auto sound = sound_request_of(row);
     for (auto& x : hostile_words)
       ask(row, bytes_of(row.name, x, "dom0", sound.destination, sound.payload));
-    for (auto& x : hostile_words) // after a sound beginning
+    for (auto& x : hostile_words) // hostile words after a sound beginning
       if (!sound.argument.empty() && x.size() < 1000)
         ask(row, bytes_of(row.name, std::string{sound.argument} + x, "dom0", sound.destination,
                           sound.payload));
@@ -216,11 +217,12 @@ TEST_F(bad_input, wrong_states) {
   for (auto& to_state : to_states)
     for (auto& row : actors::methods()) {
       sim = new_host(first);
-      ASSERT_TRUE(sim->ask("debian", ask::set_feature{"qrexec", "1"})); // services can be run
+      // Without this feature no service can be run.
+      ASSERT_TRUE(sim->ask("debian", ask::set_feature{"qrexec", "1"}));
       ASSERT_TRUE(sim->ask("work", ask::start{}));
       ASSERT_TRUE(sim->ask("work", to_state));
       auto sound = sound_request_of(row);
-      for (auto i = 0; i < 2; ++i) // once more: it is so already
+      for (auto i = 0; i < 2; ++i) // the second time nothing is left to change
         ask(row, bytes_of(row.name, sound.argument, "dom0", sound.destination, sound.payload));
       ask(row, bytes_of(row.name, sound.argument, "dom0", "sys-firewall", sound.payload));
       sim->run();
@@ -240,7 +242,7 @@ TEST_F(bad_input, on_the_wrong_socket) {
       }
 }
 
-/// The grid is no proof when its sound requests are none.
+/// If the sound requests are refused, the refusals of the grid prove nothing.
 TEST_F(bad_input, sound_requests_are_understood) {
   auto misunderstood = std::vector<std::string>{};
   for (auto& row : actors::methods()) {

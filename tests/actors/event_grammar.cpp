@@ -33,22 +33,22 @@ bool event_grammar::leads_on(fate& x, const std::string& event) {
       row{"domain-spawn", among(starting), built},
       row{"domain-qdb-create", among(built, up, paused), std::nullopt},
       row{"domain-pre-unpaused", among(built, paused), std::nullopt},
-      row{"domain-unpaused", among(off, built, paused), up}, // off: somebody else started it
+      row{"domain-unpaused", among(off, built, paused), up}, // off: another program started it
       row{"domain-start", among(up, paused), std::nullopt},
       row{"domain-start-failed", among(off, starting, built, up, paused), failing},
       row{"domain-pre-paused", among(built, up, paused), std::nullopt},
       row{"domain-paused", among(off, built, up), paused},
       row{"domain-resumed", among(off, up, paused),
-          std::nullopt}, // off: it slept when it was found
+          std::nullopt}, // off: it slept when the daemon found it
       row{"domain-pre-shutdown", among(built, up, paused, ending), std::nullopt},
       row{"domain-shutdown-failed", every, std::nullopt},
-      row{"domain-stopped", every & ~among(ending), ending}, // of an orphan it is the first word
+      row{"domain-stopped", every & ~among(ending), ending}, // the first event of an orphan
       row{"domain-shutdown", among(ending), off},
   };
   for (auto& it : rows) {
     if (it.event != event)
       continue;
-    // A start that failed before it had a guest ends without a word more.
+    // A start that failed before it had a guest ends without another event.
     auto is = x.now == failing && event != "domain-stopped" ? off : x.now;
     if ((it.from & among(is)) == 0)
       return false;
@@ -65,7 +65,7 @@ bool event_grammar::leads_on(fate& x, const std::string& event) {
     x.now = it.to.value_or(is == off && event == "domain-resumed" ? up : is);
     if (event == "domain-shutdown")
       x = {.now = x.now};
-    if (event == "domain-start-failed") // who asked for a shutdown meanwhile hears of that later
+    if (event == "domain-start-failed") // a waiting shutdown is told of that later
       x = {.now = x.now, .asked = x.asked};
     break;
   }

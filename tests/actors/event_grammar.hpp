@@ -1,4 +1,4 @@
-// What may be told of a domain, in which order.
+// Which events may be told of a domain, in which order.
 #pragma once
 
 #include "model/base/event.hpp"
@@ -11,19 +11,19 @@
 
 namespace qubes::tests {
 
-/// Hears all events of a host and says what contradicts those before.
+/// Hears all events of a host and says which of them contradict those before.
 class event_grammar {
 public:
   /// Why this event may not come now; nothing when all is well.
   std::optional<std::string> hear(const model::event& x);
 
-  /// As a listener that has just come: nothing is known of these domains.
+  /// Forgets the lives of domains, as for a listener that has just come.
   void forget_lives() { lives_.clear(); }
 
-  /// Nothing is told of one that is found asleep until it wakes.
+  /// A domain that is found asleep has no event until it wakes.
   void is_asleep(const std::string& who) { lives_[who].now = life::up; }
 
-  /// A file that others wrote may bring any name back without a word.
+  /// A file that another program wrote may bring any name back without an event.
   void forget_removals() { gone_.clear(); }
 
 private:

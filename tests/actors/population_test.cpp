@@ -203,7 +203,7 @@ TEST_F(population, creations_at_once_have_numbers_of_their_own) {
 /// Creations of which one takes long.
 struct creations : population {
   void begin(std::initializer_list<const char*> names, const std::string& slow) {
-    sim.lanes().hold("varlibqubes:appvms/"); // until all are on their way
+    sim.lanes().hold("varlibqubes:appvms/"); // until all creations are on their way
     for (auto name : names)
       posted.emplace(name, sim.post(bytes("admin.vm.Create.AppVM", "dom0",
                                           fmt::format("name={} label=red", name))));
@@ -215,7 +215,7 @@ struct creations : population {
     sim.lanes().hold("");
     sim.run_until_idle();
   }
-  bool is_born(const std::string& name) {
+  bool is_created(const std::string& name) {
     auto& frames = sim.reply_to(posted.at(name)).frames;
     return !frames.empty() && frames.front() == ok;
   }
@@ -225,22 +225,22 @@ struct creations : population {
 
 TEST_F(creations, at_once_share_a_commit) {
   begin({"a", "b", "c", "d", "e"}, "c");
-  EXPECT_FALSE(is_born("a"));
+  EXPECT_FALSE(is_created("a"));
   let_go();
   for (auto& [name, x] : posted)
-    EXPECT_TRUE(is_born(name)) << name;
+    EXPECT_TRUE(is_created(name)) << name;
 }
 
 TEST_F(creations, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
   begin({"a", "b", "c"}, "c");
   sim.pass(9ms);
-  EXPECT_FALSE(is_born("a"));
+  EXPECT_FALSE(is_created("a"));
   sim.pass(1ms);
-  EXPECT_TRUE(is_born("a"));
-  EXPECT_TRUE(is_born("b"));
-  EXPECT_FALSE(is_born("c"));
+  EXPECT_TRUE(is_created("a"));
+  EXPECT_TRUE(is_created("b"));
+  EXPECT_FALSE(is_created("c"));
   let_go();
-  EXPECT_TRUE(is_born("c"));
+  EXPECT_TRUE(is_created("c"));
 }
 
 TEST_F(creations, do_not_wait_for_one_that_failed) {
@@ -250,18 +250,18 @@ TEST_F(creations, do_not_wait_for_one_that_failed) {
                : std::nullopt;
   });
   begin({"a", "b", "c"}, "c");
-  EXPECT_FALSE(is_born("a"));
+  EXPECT_FALSE(is_created("a"));
   let_go();
-  EXPECT_TRUE(is_born("a"));
-  EXPECT_TRUE(is_born("b"));
-  EXPECT_FALSE(is_born("c"));
+  EXPECT_TRUE(is_created("a"));
+  EXPECT_TRUE(is_created("b"));
+  EXPECT_FALSE(is_created("c"));
 }
 
-/// By then the name, and the directory, may be another domain's.
+/// When the creation ends, its name and its directory may be another domain's.
 TEST_F(creations, given_up_long_ago_remove_no_directory) {
   begin({"a"}, "a");
   sim.pass(700s);
-  EXPECT_FALSE(is_born("a"));
+  EXPECT_FALSE(is_created("a"));
   EXPECT_FALSE(sim.reply_to(posted.at("a")).frames.empty());
   sim.disks().set_script([](drivers::disk_call which, auto& what) {
     return which == drivers::disk_call::create && what.starts_with("appvms/a/")
@@ -280,16 +280,16 @@ TEST_F(creations, do_not_take_the_patience_of_others_for_theirs) {
   begin({"a", "b"}, "b");
   sim.pass(5ms);
   let_go();
-  EXPECT_TRUE(is_born("b"));
+  EXPECT_TRUE(is_created("b"));
   begin({"c", "d"}, "d");
   sim.pass(5ms); // ten since a began to wait
-  EXPECT_FALSE(is_born("c"));
+  EXPECT_FALSE(is_created("c"));
   sim.pass(5ms);
-  EXPECT_TRUE(is_born("c"));
+  EXPECT_TRUE(is_created("c"));
   let_go();
 }
 
-/// Its disks are on their way there, and no record has them yet.
+/// The disks of a creation are on their way into the pool, and no record names the pool yet.
 TEST_F(creations, keep_the_pool_that_they_are_made_in) {
   ASSERT_EQ(sim.ask("", ask::add_pool{{.name = "other",
                                        .driver = "file",
@@ -344,7 +344,7 @@ TEST_F(population, who_is_removed_leaves_nothing_and_the_name_is_free) {
   auto replies = at_once({bytes("admin.vm.Remove", "fresh"),
                           bytes("admin.vm.Create.AppVM", "dom0", "name=fresh label=red")});
   EXPECT_EQ(replies[0], ok);
-  if (replies[1] == ok) { // it came after, and waited for the disks
+  if (replies[1] == ok) { // the creation came after the removal and waited for the disks
     EXPECT_NE(find("fresh")->uuid, uuid);
     EXPECT_TRUE(sim.disks().owners().contains("fresh"));
     EXPECT_EQ(call("admin.vm.Remove", "fresh"), ok);
@@ -354,7 +354,7 @@ TEST_F(population, who_is_removed_leaves_nothing_and_the_name_is_free) {
   EXPECT_THAT(call("admin.vm.List", "fresh"), StartsWith(refused("QubesVMNotFoundError")));
 }
 
-/// Its own disks are all there, whenever the former one of its name came to remove its.
+/// The new domain keeps all its disks, whenever the former domain of the name removes its own.
 TEST_F(population, who_gets_a_name_the_moment_it_is_free_keeps_its_disks) {
   auto again = model::creation{};
   again.name = *model::domain_name::parse("fresh");
@@ -373,7 +373,7 @@ TEST_F(population, who_gets_a_name_the_moment_it_is_free_keeps_its_disks) {
     sim.run();
     ASSERT_TRUE(sim.answer_to(removal)->has_value()) << why(*sim.answer_to(removal));
     if (!sim.answer_to(ticket)->has_value())
-      continue; // it was a moment too early
+      continue; // this creation came a moment too early
     ++got_it;
     EXPECT_TRUE(sim.disks().owners().contains("fresh"));
     ASSERT_EQ(call("admin.vm.Remove", "fresh"), ok);
@@ -381,7 +381,7 @@ TEST_F(population, who_gets_a_name_the_moment_it_is_free_keeps_its_disks) {
   EXPECT_GT(got_it, 10);
 }
 
-/// A removal that is ended twice finds the next of its name, which has no record yet.
+/// A removal that is ended twice meets the next domain of the name, which has no record yet.
 TEST_F(population, disks_that_are_made_are_not_those_of_a_former_owner) {
   ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
   auto former = disk_job::domain_target{sim.world().system.read(), nullptr};
@@ -469,7 +469,7 @@ namespace {
 constexpr auto clients = 16;
 constexpr auto names = 40;
 
-/// Sixteen clients who do as they like with the same forty names.
+/// Sixteen clients that send random requests about the same forty names.
 class crowd {
 public:
   explicit crowd(simulation& sim) : sim_(sim), chance_(sim.chance()) {}

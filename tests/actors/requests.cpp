@@ -12,7 +12,7 @@ struct row {
   sound_request what;
 };
 
-/// The longest beginning counts.
+/// The row with the longest beginning counts.
 constexpr row rows[]{
     {"admin.label.", {"mauve", "", "dom0"}},
     {"admin.label.Create", {"teal", "0x008080", "dom0"}},
@@ -149,7 +149,7 @@ std::string complaint_about(std::string_view frame) {
     return "the sentence has characters that cannot be printed";
   if (std::ranges::count(sentence, '%') % 2 != 0)
     return "a single % breaks the client, which formats it";
-  if (sentence.starts_with("a part of the daemon ended")) // further on, a client may have said it
+  if (sentence.starts_with("a part of the daemon ended")) // a client's words may stand behind it
     return "an actor died of it";
   return {};
 }

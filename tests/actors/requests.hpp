@@ -14,10 +14,10 @@ struct sound_request {
   std::string_view destination;
 };
 
-/// What a method is asked with; a made-up argument and payload where no row knows better.
+/// Argument and payload of a sound request of this method; made-up ones where no row has them.
 sound_request sound_request_of(const actors::method& x);
 
-/// Bytes as they go over the socket.
+/// A request's bytes as they go over the socket.
 std::string bytes_of(std::string_view method, std::string_view argument, std::string_view source,
                      std::string_view destination, std::string_view payload);
 
@@ -30,7 +30,7 @@ std::string refused(std::string_view kind);
 /// Class of a refusal; "" for anything else.
 std::string_view class_of(std::string_view frame);
 
-/// Untrusted bytes as a test may print them.
+/// Untrusted bytes in a form that a test may print.
 std::string shown(std::string_view bytes);
 
 } // namespace qubes::tests

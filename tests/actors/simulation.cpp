@@ -36,7 +36,7 @@ std::string fixed_uuid() {
   return "12345678-0000-4000-8000-000000000000";
 }
 
-/// Stands before the store and notes what it acknowledges, in its order.
+/// Stands before the store and notes the changes that the store acknowledges, in their order.
 store_actor::behavior_type notary(store_actor::pointer self, const store_actor& store,
                                   const std::function<void(const model::change&)>& note) {
   self->link_to(store);
@@ -59,7 +59,7 @@ store_actor::behavior_type notary(store_actor::pointer self, const store_actor& 
   };
 }
 
-/// Without what listings show until the next load only.
+/// The system without what listings show until the next load only.
 model::system saved_part(model::system x) {
   for (auto& d : std::vector(x.domains)) {
     if (d->devices.empty())
@@ -73,7 +73,7 @@ model::system saved_part(model::system x) {
   return x;
 }
 
-/// A client that only collects; the typed handle that orders need.
+/// A client that only collects answers; orders need a typed handle.
 client_actor::behavior_type collector(client_actor::pointer,
                                       const std::function<void(const answer&)>& take) {
   return {[take](const answer& x) { take(x); }};
@@ -81,7 +81,7 @@ client_actor::behavior_type collector(client_actor::pointer,
 
 } // namespace
 
-// -- the simulated_lanes --------------------------------------------------------------------------
+// -- the simulated lanes --------------------------------------------------------------------------
 
 bool simulated_lanes::post(drivers::lane where, std::string key, std::function<void()> job) {
   jobs_.push_back({where, std::move(key), std::move(job)});
@@ -162,7 +162,7 @@ std::vector<model::guest> simulation::all_guests() const {
   return result;
 }
 
-/// A daemon on what the host has.
+/// Starts a daemon on what the host has.
 void simulation::open(const std::string& sysfs) {
   auto store_disk = std::make_unique<shared_disk>(disk_);
   store_disk_ = store_disk.get();
@@ -219,7 +219,7 @@ void simulation::open(const std::string& sysfs) {
       auto lost = x.result.error().code == errc::internal;
       if (lost && !may_lose_track)
         violate(fmt::format("'{}': {}", to.domain, x.result.error().message()));
-      if (lost || x.result.error().code == errc::timed_out) // it may have been done
+      if (lost || x.result.error().code == errc::timed_out) // the order may have been carried out
         forget_acknowledged(to);
       return;
     }
@@ -259,7 +259,7 @@ void simulation::close() {
   xenstore_->forget_watches();
 }
 
-/// Whoever waited for the daemon that ended hears no more of it.
+/// Forgets the values that an order may have changed: the check accepts any value for them.
 void simulation::forget_acknowledged(const asked& x) {
   std::visit(
       [&]<class What>(const What& what) {
@@ -278,14 +278,14 @@ void simulation::restart() {
   for (auto& x : asked_)
     if (x.answers.empty()) {
       x.answers.push_back(model::fail(errc::internal, "the daemon has ended"));
-      forget_acknowledged(x); // what nobody was told of may have been done
+      forget_acknowledged(x); // an unanswered order may have been carried out
     }
   open_ = 0;
   changes_.clear();
   last_board_.clear();
   last_system_.reset();
   grammar_.forget_lives();
-  grammar_.forget_removals(); // a record that was made a moment ago is not told of again
+  grammar_.forget_removals(); // the new daemon tells no event of records made before it
   heard_before_ = heard_.size();
   for (auto& x : hypervisor_->guests())
     if (x.state == power::suspended)
@@ -317,7 +317,8 @@ std::optional<model::error> simulation::fate(drivers::fake_call which) {
   return model::error{errc::hypervisor, "a fault of the script", {}};
 }
 
-/// A stop always works: what could not be stopped is degraded, and no rule says more of it.
+/// A stop always works here: a domain that could not be stopped is degraded, and no rule says more
+/// of such a domain.
 std::optional<model::error> simulation::fate(drivers::disk_call which) {
   if (which == drivers::disk_call::stop || !strikes(faults_.volumes))
     return std::nullopt;
@@ -500,7 +501,7 @@ void simulation::violate(std::string what) {
     violations_.push_back(std::move(what));
 }
 
-/// Cheap: the costly looks happen only when the board moved.
+/// A cheap check: the costly ones run only when the board has changed.
 void simulation::check_step() {
   if (!runtime_)
     return;
@@ -519,13 +520,13 @@ void simulation::check_step() {
   if (board == last_board_)
     return;
   last_board_ = std::move(board);
-  if (!ready_) // not all are known yet
+  if (!ready_) // not all domains are known yet
     return;
   check_xids();
   check_networks();
 }
 
-/// What is stored although it follows from something else is what the file would be mended to.
+/// A stored value that follows from other values equals what a load would mend it to.
 void simulation::check_derived() {
   auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
@@ -565,8 +566,8 @@ void simulation::check_networks() {
   }
 }
 
-/// What guests read of their network is what the record says. Who could not be told is degraded;
-/// who is paused reads it later.
+/// What guests read of their network is what the record says. A domain that could not be told is
+/// degraded; a paused domain reads it later.
 void simulation::check_qubesdb() {
   auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
@@ -574,7 +575,7 @@ void simulation::check_qubesdb() {
     if (!x->is(model::qubes_vm) || live.state != power::running || live.degraded)
       continue;
     auto found = tools_->database(x->name);
-    if (found.empty()) // made by somebody else
+    if (found.empty()) // another program made this guest
       continue;
     auto wanted = model::qubesdb_edits{};
     model::tell_own_network(now.view(), *x, wanted);
@@ -583,8 +584,8 @@ void simulation::check_qubesdb() {
     for (auto& [path, text, unfit] : wanted) {
       auto it = found.find(path);
       auto has = it == found.end() ? std::optional<std::string>{} : it->second;
-      // Of what it provides it is told when it starts, not when that changes; of its network when
-      // it is connected.
+      // A domain is told at its start what it provides to clients, and not when that changes; of
+      // its own network it is told when it is connected.
       auto told = path.starts_with("/qubes-netvm-") ? found.contains("/qubes-netvm-network")
                                                     : !netvm || model::serves(netvm_state);
       if (told && !path.ends_with('/') && has != text)
@@ -654,8 +655,8 @@ void simulation::check_rest() {
   check_changes();
 }
 
-/// A netvm counts whoever lives and is at it by its record. Those that are degraded or at rest may
-/// be at two.
+/// A netvm counts the domains that live and whose record names it. Domains that are degraded, or
+/// not running, may be counted by two.
 void simulation::check_clients() {
   auto now = runtime_->world()->look();
   auto wanted = std::map<std::string, std::set<std::string>>{};
@@ -678,9 +679,10 @@ void simulation::check_clients() {
     violate(fmt::format("netvms have clients {}, not {}", found, wanted));
 }
 
-/// Who runs is plugged into the netvm of its record, where that serves, and nowhere else.
+/// A running domain is plugged into the netvm of its record, where that netvm serves, and nowhere
+/// else.
 void simulation::check_interfaces() {
-  auto ready = std::exchange(ready_, false); // our own look meets no faults
+  auto ready = std::exchange(ready_, false); // the calls of this check meet no faults
   auto now = runtime_->world()->look();
   for (auto& x : now.system->domains) {
     auto live = world().board.read(x->qid);
@@ -691,7 +693,7 @@ void simulation::check_interfaces() {
       continue;
     auto* netvm = model::netvm_of(now.view(), *x);
     auto at = std::vector<std::string>{};
-    for (auto& link : found->links) // a bridge does not say whose it is
+    for (auto& link : found->links) // an interface on a bridge names no netvm
       at.push_back(link.netvm.empty() && netvm ? netvm->name.str() : link.netvm);
     auto wanted = std::vector<std::string>{};
     if (netvm)
@@ -713,7 +715,7 @@ void simulation::check_rules() {
         || world().board.read(netvm->qid).state != power::running)
       continue;
     auto entries = tools_->database(netvm->name);
-    if (entries.empty()) // made by somebody else
+    if (entries.empty()) // another program made this guest
       continue;
     auto path = fmt::format("{}/{}/firewall.xml", model::row(x->type).directory, x->name.str());
     auto text = disk_->read(path, 1 << 20);
@@ -728,7 +730,7 @@ void simulation::check_rules() {
   }
 }
 
-/// A row belongs to a record, and a guest does.
+/// Each row of a board belongs to a record, and each guest does.
 void simulation::check_rows() {
   auto& now = system();
   auto check = [&](const std::string& what, auto& rows) {
@@ -767,13 +769,13 @@ void simulation::check_volumes() {
     violate(fmt::format("volumes started are {}, not {}", found, wanted));
 }
 
-/// What a subscriber made up from events alone must be the truth.
+/// The states that a subscriber derives from events alone must be the true ones.
 void simulation::check_events() {
   auto state = std::map<std::string, power>{};
   for (auto& x : heard_ | std::views::drop(heard_before_)) {
     if (x.name == "domain-unpaused" || x.name == "domain-resumed")
       state[x.subject] = power::running;
-    else if (x.name == "domain-start" && state[x.subject] != power::paused) // while it started
+    else if (x.name == "domain-start" && state[x.subject] != power::paused) // paused at start
       state[x.subject] = power::running;
     else if (x.name == "domain-paused")
       state[x.subject] = power::paused;
@@ -784,7 +786,7 @@ void simulation::check_events() {
     if (!system().find(name))
       continue;
     auto truth = state_of(name);
-    if (truth == power::halting || truth == power::suspended) // no event tells of these
+    if (truth == power::halting || truth == power::suspended) // these states have no event
       truth = power::running;
     if (truth != told)
       violate(
@@ -792,7 +794,7 @@ void simulation::check_events() {
   }
 }
 
-/// Who there is, as the events tell it.
+/// The domains that exist, as a subscriber learns them from events.
 void simulation::check_population() {
   auto names = first_.names();
   auto told = std::set<std::string>(names.begin(), names.end());
@@ -826,7 +828,7 @@ void simulation::check_boot() {
     violate(fmt::format("with the host start {}, not {}", boot_->domains, wanted));
 }
 
-/// What was acknowledged, one change after the other, leads to what is published.
+/// The acknowledged changes, applied one after the other, lead to the published system.
 void simulation::check_changes() {
   auto x = first_;
   for (auto& change : changes_) {
@@ -845,7 +847,7 @@ void simulation::check_store() {
   if (!text || !*text)
     return violate("qubes.xml is not there");
   auto plain = machine();
-  plain.packages.clear(); // which mend what they load
+  plain.packages.clear(); // packages change what they load
   auto loaded = model::xml::load(**text, plain, fixed_uuid);
   if (!loaded || !(saved_part(loaded->system) == saved_part(*system)))
     violate("qubes.xml is not what is published");
@@ -905,7 +907,7 @@ model::system populated_host() {
   using model::klass;
   auto machine = model::host{};
   auto x = model::make_system("/var/lib/qubes");
-  auto nobody = model::live_board{};
+  auto no_lives = model::live_board{};
   x.globals["default_kernel"] = std::string{"6.1"};
   auto big = model::pool{};
   big.name = "big";
@@ -922,7 +924,7 @@ model::system populated_host() {
     request.creator = "dom0";
     auto qid = static_cast<std::int64_t>(x.domains.size());
     auto plan =
-        model::plan_creation({x, nobody, machine}, request,
+        model::plan_creation({x, no_lives, machine}, request,
                              {.qid = qid,
                               .uuid = fmt::format("{:08x}-0000-4000-8000-{:012x}", qid, qid),
                               .dispid = 1234});
@@ -961,7 +963,7 @@ model::system populated_host() {
 model::system with_volumes(model::system x) {
   auto board = model::live_board{};
   auto machine = model::host{};
-  for (auto templates : {true, false}) // the others take snapshots of these
+  for (auto templates : {true, false}) // templates first: others take snapshots of them
     for (auto& named : std::vector{x.domains}) {
       if (!named->is(model::qubes_vm) || named->is(model::template_class) != templates)
         continue;

@@ -36,11 +36,11 @@ class simulated_lanes final : public drivers::executor {
 public:
   bool post(drivers::lane where, std::string key, std::function<void()> job) override;
 
-  /// Nothing that may run.
+  /// Whether no job may run.
   bool empty() const;
 
-  /// Jobs whose key begins like this, of all lanes or of one, are not run from here on; "" lets all
-  /// run again.
+  /// From here on, jobs whose key begins like this, of all lanes or of one lane, are not run; ""
+  /// lets all run again.
   void hold(std::string keys, std::optional<drivers::lane> where = std::nullopt) {
     held_ = std::move(keys);
     held_lane_ = where;
@@ -49,7 +49,7 @@ public:
   /// How many jobs are held.
   std::size_t held() const;
 
-  /// They end with their daemon.
+  /// Jobs end with their daemon.
   void forget() {
     jobs_.clear();
     hold("");
@@ -106,13 +106,13 @@ public:
   outcome<std::vector<std::string>> list(const std::string& d) override { return to_->list(d); }
   outcome<void> make_directory(const std::string& n) override { return to_->make_directory(n); }
 
-  bool lying = false; ///< says it wrote, and did not
+  bool lying = false; ///< says that it wrote, and did not write
 
 private:
   std::shared_ptr<drivers::power_loss_disk> to_;
 };
 
-/// Has room for everybody and notes what it is asked.
+/// A memory manager that has room for every guest and notes what it is asked.
 class patient_memory final : public drivers::memory_manager {
 public:
   model::outcome<drivers::reservation> reserve(const std::string& domain, std::uint64_t,
@@ -130,10 +130,10 @@ public:
   std::optional<std::uint64_t> available() override { return free; }
 
   std::vector<std::string> asked;
-  std::optional<std::uint64_t> free; ///< bytes; not known
+  std::optional<std::uint64_t> free; ///< bytes; nothing when not known
 };
 
-/// Notes who starts with the host.
+/// Notes which domains start with the host.
 class noted_boot final : public drivers::boot_links {
 public:
   model::outcome<void> set(const std::string& domain, bool on) override {
@@ -155,7 +155,7 @@ public:
   bool broken = false;
 };
 
-/// The user's session: notes what it is asked, and answers as the test says.
+/// Stands for the program that asks the user: notes its questions, and answers as the test says.
 class scripted_agent final : public drivers::device_agent {
 public:
   model::outcome<std::string> ask(const std::string& question, std::stop_token stop) override {
@@ -169,7 +169,7 @@ public:
   };
 };
 
-/// How often faults come, in parts of 1,000 calls of each kind.
+/// How often faults come, per 1,000 calls of each kind.
 struct faults {
   unsigned hypervisor = 0;
   unsigned disk = 0;
@@ -187,8 +187,8 @@ inline std::string why(const model::outcome<std::string>& x) {
 
 class simulation {
 public:
-  /// `left_running`: volumes that an earlier daemon did not stop. `sysfs`: where the places of PCI
-  /// devices are read.
+  /// `left_running`: volumes that an earlier daemon did not stop. `sysfs`: the folder in which the
+  /// places of PCI devices are read.
   simulation(std::uint64_t seed, const model::system& first, faults how = {},
              const std::vector<std::string>& left_running = {}, const std::string& sysfs = {});
   ~simulation();
@@ -204,67 +204,67 @@ public:
   /// The one answer to a ticket, when it came.
   const model::outcome<std::string>* answer_to(std::uint64_t ticket) const;
 
-  /// Sends, runs to rest, returns the answer.
+  /// Sends, runs until nothing is left to do, returns the answer.
   model::outcome<std::string> ask(const std::string& domain, order what);
 
   // -- through the gate --------------------------------------------------------------------------
 
-  /// What a connection got for its bytes.
+  /// What a connection was sent for its bytes.
   struct reply {
     std::vector<std::string> frames;
     bool dropped = false;
   };
 
-  /// Sends bytes as a client's connection does; the reply is found by the number given back.
+  /// Sends bytes as a client's connection does; the number that is returned finds the reply.
   connection_id post(std::string_view bytes, api::socket where = api::socket::admin);
   const reply& reply_to(connection_id who) const { return replies_.at(who); }
   void forget(connection_id who) { replies_.erase(who); }
 
-  /// The client hangs up before its answer.
+  /// The client closes its connection before the answer.
   void leave(connection_id who);
 
-  /// Sends, runs to rest, returns the reply.
+  /// Sends, runs until nothing is left to do, returns the reply.
   reply say(std::string_view bytes, api::socket where = api::socket::admin);
 
-  /// The policy from now on, as one file.
+  /// Replaces the policy by this text, as one file.
   void rules(const std::string& text);
 
   // -- running -----------------------------------------------------------------------------------
 
-  /// One message or one lane job; false when there is none.
+  /// Runs one message or one job of a lane; false when there is none.
   bool step();
 
   /// Steps until nothing is left to do; time stands still.
   void run_until_idle();
 
-  /// Until everything is answered and nothing is left to do but timers. Returns the steps taken.
+  /// Runs until every request is answered and only timers are left. Returns the steps taken.
   std::size_t run();
 
-  /// Lets virtual time pass, running what it wakes.
+  /// Lets virtual time pass and runs what it wakes.
   void pass(std::chrono::milliseconds x);
 
-  /// Told of events that cannot come where they came; the violations have them as well.
+  /// Called for each event that contradicts those before; `violations` has these events as well.
   inline static std::function<void(const std::string&)> complain;
 
-  /// The daemon ends, with all that is under way, and another begins.
+  /// The daemon ends, with all that is under way, and another daemon begins.
   void restart();
 
-  /// This netvm may be down under its clients: somebody chose it so.
+  /// This netvm may be down although clients run: an order of the test forced that.
   void excuse(const std::string& netvm) { excused_.insert(netvm); }
 
-  bool may_lose_track = false; ///< an actor is about to die: its callers hear just that
+  bool may_lose_track = false; ///< an actor is about to die: its callers hear only that
 
-  // -- what is -----------------------------------------------------------------------------------
+  // -- the state of the host ----------------------------------------------------------------------
 
-  /// Violations found so far; looked for after every step.
+  /// Violations found so far; each step is followed by a check.
   const std::vector<std::string>& violations() const { return violations_; }
 
-  /// The invariants that hold only at rest.
+  /// The invariants that hold only when nothing is under way.
   void check_rest();
 
   model::power state_of(const std::string& domain) const;
   const actors::world& world() const { return *runtime_->world(); }
-  /// What is published now; it lasts until something else is.
+  /// The published system; the reference is valid until another one is published.
   const model::system& system() const { return *(system_ = world().system.read()); }
   const model::host& machine() const { return *(machine_ = world().machine.read()); }
   const actors::directory& directory() const { return *(directory_ = world().directory.read()); }
@@ -283,11 +283,11 @@ public:
   drivers::power_loss_disk& run_disk() { return *run_disk_; }
   drivers::power_loss_disk& config_disk() { return *config_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
-  /// What went to a connection other than the simulation's own.
+  /// Frames that were sent to a connection other than the simulation's own.
   const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
   std::mt19937_64& chance() { return chance_; }
 
-  /// Others write qubes.xml, and it is read again.
+  /// Another program writes qubes.xml, and the daemon reads it again.
   void adopt(const std::string& file) {
     disk().foreign_write("qubes.xml", file);
     grammar_.forget_removals();
@@ -295,7 +295,7 @@ public:
     run();
   }
 
-  /// Somebody sets the host's clock.
+  /// The host's clock is set, as by a user or a time service.
   void step_clock(std::chrono::seconds by) {
     clock_step_us_ += std::chrono::microseconds{by}.count();
   }
@@ -310,7 +310,7 @@ private:
     std::string domain;
     order what;
     std::vector<model::outcome<std::string>> answers;
-    std::string uuid{}; ///< of that domain: its name may pass to another
+    std::string uuid{}; ///< of that domain: a name may pass to another
   };
   struct granted {
     std::string value;
@@ -395,25 +395,25 @@ private:
   std::set<std::string> excused_; ///< netvms that went down under their clients, by force or fault
   std::map<std::pair<std::string, std::string>, granted> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them
-  model::system first_;                ///< what it started on
+  model::system first_;                ///< the system that the daemon started with
   std::size_t heard_before_ = 0;       ///< events of daemons before this one
   bool ready_ = false;
 };
 
-/// dom0, a template, a chain of netvms of this depth, and app domains that use its end.
+/// dom0, a template, a chain of netvms of this depth, and app domains behind the end of the chain.
 model::system sample_host(std::size_t apps, std::size_t depth);
 
 /// One of everything, with disks: templates debian and fedora, sys-net <- sys-firewall <- work,
 /// vault (no network), dvm (disposable template) <- disp1234, alone (standalone), far (remote).
 model::system populated_host();
 
-/// The same, each domain with the volumes it would be created with.
+/// As `populated_host`, each domain with the volumes that it would be created with.
 model::system with_volumes(model::system x);
 
 using seed_range = std::ranges::iota_view<std::uint64_t, std::uint64_t>;
 
-/// The first `count`; of the environment QVMD_SEED says the first, which is alone then, and
-/// QVMD_SEEDS how many.
+/// The first `count` seeds; QVMD_SEED in the environment names the first seed, which is then the
+/// only one, and QVMD_SEEDS how many.
 seed_range seeds_to_try(std::uint64_t count);
 
 } // namespace qubes::tests

@@ -1,5 +1,5 @@
-// Storms over a whole host, each seed another one. QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N
-// says how many to try.
+// Storms over a whole host, one for each seed. QVMD_SEED=N reproduces one seed, QVMD_SEEDS=N says
+// how many to try.
 #include "tests/actors/simulation.hpp"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ struct kind {
   order what;
 };
 
-/// What clients do in a storm.
+/// Orders that clients send in a storm.
 const std::vector<kind>& kinds() {
   static const auto all = std::vector<kind>{
       {30, ask::start{}},
@@ -59,7 +59,7 @@ bool moves(const order& x) {
   return (set && set->property == "netvm") || (reset && reset->property == "netvm");
 }
 
-/// What an operator does beside that, one at a time.
+/// What an operator does at the same time, one action after the other.
 enum class action : std::uint8_t {
   move,
   move_all,
@@ -80,7 +80,8 @@ std::string any_netvm(std::mt19937_64& chance, std::size_t depth) {
   return fmt::format("sys-net{}", chance() % depth);
 }
 
-/// Killed, removed and made again under the old name, each as soon as the one before was ordered.
+/// A domain is killed, removed and made again under the old name, each order right after the one
+/// before.
 void replace(simulation& sim, const std::string& who) {
   auto again = model::creation{};
   again.based_on = "debian";
@@ -95,7 +96,7 @@ void replace(simulation& sim, const std::string& who) {
 void act(simulation& sim, action what, std::size_t apps, std::size_t depth) {
   auto& chance = sim.chance();
   auto app = fmt::format("app{}", chance() % apps);
-  if (!sim.directory().find(app)) // between two of its name
+  if (!sim.directory().find(app)) // the name is free for a moment
     return;
   switch (what) {
   case action::move: sim.send(app, ask::set_property{"netvm", any_netvm(chance, depth)}); break;
@@ -138,18 +139,18 @@ void storm(simulation& sim, std::size_t apps, std::size_t depth, std::size_t ord
     auto n = chance() % (apps + depth);
     auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);
     if (n >= apps && moves(what))
-      continue; // the chain stays a chain
+      continue; // netvms keep their places in the chain
     sim.send(who, what);
     for (auto steps = chance() % 8; steps > 0; --steps)
       sim.step();
   }
   sim.run();
-  sim.pass(longest_back_off); // a connection that was lost is there again
+  sim.pass(longest_back_off); // until a lost connection is there again
   sim.run();
   sim.check_rest();
 }
 
-/// As `storm`, with an operator at work in between.
+/// As `storm`, with actions of an operator in between.
 void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t orders) {
   auto& chance = sim.chance();
   sim.may_lose_track = true;
@@ -230,7 +231,7 @@ TEST(storm, the_same_seed_gives_the_same_run) {
   EXPECT_NE(tale(7), tale(8));
 }
 
-// -- a broken world must be noticed ---------------------------------------------------------------
+// -- violations are noticed -----------------------------------------------------------------------
 
 TEST(storm, a_disk_that_lies_is_found_out) {
   auto sim = simulation{1, sample_host(5, 1)};

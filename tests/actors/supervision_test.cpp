@@ -1,4 +1,4 @@
-// Actors that die of a fault: who begins again, when, and what users can do meanwhile.
+// Actors that die of a fault: which parts begin again, when, and what users can do meanwhile.
 #include "actors/common/restarts.hpp"
 #include "tests/actors/simulation.hpp"
 
@@ -66,7 +66,7 @@ struct supervision : ::testing::TestWithParam<std::uint64_t> {
 
 INSTANTIATE_TEST_SUITE_P(seeds, supervision, ::testing::Range(std::uint64_t{0}, std::uint64_t{10}));
 
-/// What runs is neither out of reach nor given up for ever.
+/// A guest that runs stays within reach, and the daemon keeps trying.
 TEST_P(supervision, a_guest_whose_actor_rests_can_be_paused_and_killed) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.system().find("app0")->uuid;
@@ -98,7 +98,7 @@ TEST_P(supervision, tells_who_died_how_often_and_why) {
   EXPECT_EQ(sim.world().status.restarts().size(), 1U) << "rows die with their owner";
 }
 
-/// Its order is still in the mailbox.
+/// The order is still in the mailbox of the actor that dies.
 TEST_P(supervision, who_asks_an_actor_that_dies_is_told) {
   sim.may_lose_track = true;
   caf::anon_send_exit(entry("app0").domain, caf::exit_reason::unhandled_exception);
@@ -113,7 +113,7 @@ TEST_P(supervision, who_asks_an_actor_that_dies_is_told) {
 }
 
 TEST_P(supervision, a_netvm_that_begins_again_knows_its_clients) {
-  ASSERT_TRUE(sim.ask("app0", ask::start{})); // behind sys-net1
+  ASSERT_TRUE(sim.ask("app0", ask::start{})); // waits behind sys-net1
   die(entry("sys-net1").netvm);
   ASSERT_TRUE(entry("sys-net1").netvm);
   auto down = sim.ask("sys-net1", ask::shutdown{});

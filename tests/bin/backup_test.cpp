@@ -32,8 +32,8 @@ struct backup_test : ::testing::Test, served_state {
     text.replace(text.find(none), none.size(),
                  fmt::format("qrexec_client = \"{0}/qrexec-client\"\nscrypt = \"{0}/scrypt\"",
                              top.string()));
-    auto nobody = std::string_view{"rpc_multiplexer = \"\""};
-    text.replace(text.find(nobody), nobody.size(),
+    auto no_services = std::string_view{"rpc_multiplexer = \"\""};
+    text.replace(text.find(no_services), no_services.size(),
                  fmt::format("rpc_multiplexer = \"{}/rpc-multiplexer\"", top.string()));
     write_file(config(), text);
     auto image = std::fstream{top / "state/appvms" / who.name.str() / "private.img",

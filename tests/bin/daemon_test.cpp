@@ -47,8 +47,8 @@ TEST_F(daemon_test, adopts_domains_that_run_already) {
   EXPECT_THAT(call("admin.vm.List", x.name.str()), HasSubstr("state=Halted"));
 }
 
-/// The second one might have sockets of its own, and would take the first one's guests for left
-/// ones.
+/// A second daemon might have sockets of its own, and would take the first daemon's guests for
+/// guests that an ended daemon left.
 TEST_F(daemon_test, a_second_one_on_its_state_is_an_error_and_a_stale_socket_is_replaced) {
   start();
   EXPECT_EQ(run({qvmd, "--config", config()}, top / "second.log"), 1);
@@ -69,7 +69,7 @@ TEST_F(daemon_test, what_was_acknowledged_survives_kill_minus_nine) {
               HasSubstr("default=False type=int 777"));
 }
 
-/// Until the daemon has written that down, which nobody waits for.
+/// Waits until the daemon has written why the start failed; the reply does not wait for that.
 TEST_F(daemon_test, why_a_start_failed_is_known_after_kill_minus_nine) {
   auto x = app();
   start();

@@ -1,4 +1,4 @@
-// Manual pages: what man(1) says of those that the programs print of themselves.
+// Manual pages: what man(1) says of the pages that the programs print of themselves.
 #include "tests/bin/scripted_daemon.hpp"
 
 #include <gmock/gmock.h>
@@ -26,7 +26,7 @@ said shell(const std::string& command) {
   return result;
 }
 
-/// All pages, written as the build writes them.
+/// All pages, in the files that the build writes.
 struct manual : ::testing::Test {
   static void SetUpTestSuite() {
     auto folder = (std::filesystem::temp_directory_path() / "qvmd-man-XXXXXX").string();
@@ -38,7 +38,7 @@ struct manual : ::testing::Test {
 
   static void TearDownTestSuite() { std::filesystem::remove_all(top); }
 
-  /// Paths below the folder.
+  /// Paths of the pages, below the folder.
   static words pages() {
     return lines_of(shell(fmt::format("cd {}/man && find * -type f | sort", top)).text);
   }

@@ -105,7 +105,7 @@ struct old_machine : ::testing::Test, served_state {
 
   std::string stored() const { return read_file(top / "state/qubes.xml"); }
 
-  /// All of the file is served, and what is written loads again without another change.
+  /// All domains of the file are served, and what is written loads again without another change.
   void expect_served(std::size_t domains) const {
     auto list = call("admin.vm.List", "dom0");
     EXPECT_EQ(static_cast<std::size_t>(std::ranges::count(list, '\n')), domains) << list << log();
@@ -176,7 +176,7 @@ TEST_F(old_machine, of_release_4_0_comes_up) {
               AllOf(HasSubstr("appvms/work/private.img"), HasSubstr("appvms/work/root-cow.img")));
 }
 
-/// As an editor leaves it, while qvmd runs.
+/// The file is replaced by rename while qvmd runs, as an editor does.
 TEST_F(old_machine, is_read_again_with_one_bad_option) {
   become("r4.2", "6.6.36-1");
   start();

@@ -8,7 +8,7 @@ namespace {
 using namespace qubes::ctl_tests;
 using ::testing::HasSubstr;
 
-/// What a host says to everything that completion asks for.
+/// The answers of a host to all that completion asks for.
 void answer(const call& x) {
   static const auto answers = std::map<std::string, std::string>{
       {"admin.property.List", "default_netvm\ndefault_kernel\n"},
@@ -190,7 +190,7 @@ class interactive_shell {
 public:
   interactive_shell(words args, const std::string& socket) {
     auto path = fmt::format("PATH={}/bin:{}", QVMD_BINARY_DIR, std::getenv("PATH"));
-    auto home = std::filesystem::path{socket}.parent_path().string(); // shells write there
+    auto home = std::filesystem::path{socket}.parent_path().string(); // shells write files there
     auto env = words{path, "QVMCTL_SOCKET=" + socket, "PS1=ready> ", "TERM=dumb", "HOME=" + home};
     auto argv = pointers(args);
     auto envp = pointers(env);
@@ -215,7 +215,7 @@ public:
     EXPECT_EQ(::write(terminal_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
   }
 
-  /// What it says until it says `text`; shorter when it never does.
+  /// The shell's output up to `text`; less when `text` never comes.
   std::string until(std::string_view text) const {
     auto said = std::string{};
     char byte = 0;
@@ -234,7 +234,7 @@ private:
 
 struct typed_case {
   std::string typed;
-  std::string added; ///< by the tab
+  std::string added; ///< by the tab key
 };
 
 const auto typed_cases = std::vector<typed_case>{
@@ -245,7 +245,7 @@ const auto typed_cases = std::vector<typed_case>{
     {"qvmctl ls --netvm=sys-f", "irewall "},
 };
 
-/// What a tab adds, in a shell that ran a command first.
+/// Tests what the tab key adds, in a shell that ran a command first.
 void expect_additions(const words& shell, const std::string& setup, const std::string& socket) {
   for (auto& x : typed_cases) {
     auto fresh = interactive_shell{shell, socket};

@@ -1,4 +1,5 @@
-// `qvmctl graph` against a scripted daemon: ways, warnings, who is cut off, and the pictures.
+// `qvmctl graph` against a scripted daemon: ways, warnings, domains that are cut off, and the
+// pictures.
 #include "tests/bin/scripted_daemon.hpp"
 
 #include <gmock/gmock.h>
@@ -15,10 +16,10 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
-/// What a host answers besides its overview, by "METHOD+ARG DOMAIN".
+/// The answers of a host to requests other than its overview, by "METHOD+ARG DOMAIN".
 using answers = std::map<std::string, std::string>;
 
-/// A host on which sys-net has a card, and nothing else is set.
+/// A host whose sys-net has a network card, and which has no other settings.
 answers plain_host() {
   return {{"admin.vm.device.pci.Assigned sys-net", "dom0+00_14.0:* devclass='pci'\n"}};
 }
@@ -104,7 +105,7 @@ TEST_F(qvmctl_graph, warns_of_who_goes_past_the_firewall) {
 TEST_F(qvmctl_graph, warns_of_loops_of_management) {
   told["admin.vm.property.Get+management_dispvm work"] = "default=False type=vm mail";
   told["admin.vm.property.Get+management_dispvm mail"] = "default=False type=vm work";
-  told["admin.vm.property.Get+guivm vault"] = "default=False type=vm vault"; // of itself: no loop
+  told["admin.vm.property.Get+guivm vault"] = "default=False type=vm vault"; // itself: no loop
   EXPECT_THAT(warnings(),
               ElementsAre("a loop of management (management_dispvm): mail -> work -> mail"));
   auto of_work = drawn({"work"})["warnings"];

@@ -1,4 +1,4 @@
-// `qvmctl ls` of disks, and as it follows what happens.
+// `qvmctl ls` of disks, and `qvmctl ls` that follows changes.
 #include "tests/bin/scripted_daemon.hpp"
 
 #include <gmock/gmock.h>
@@ -171,7 +171,7 @@ std::vector<words> equivalents() {
 
 TEST_F(qvmctl, has_the_options_that_people_who_know_qvm_ls_are_told_of) {
   serve(host(small_host("Running"), [](auto& x) {
-    if (x.method != "admin.Events") // ends what follows it
+    if (x.method != "admin.Events") // without events, following ends
       x.ok("1");
   }));
   auto tried = 0;
@@ -215,7 +215,7 @@ public:
     return text;
   }
 
-  /// Its exit code.
+  /// Interrupts the program; its exit code.
   int interrupt() {
     if (child_ > 0) {
       ::kill(child_, SIGINT);
@@ -242,7 +242,7 @@ TEST_F(qvmctl_ls_watches, and_prints_the_rows_that_come_and_go) {
   EXPECT_EQ(x.line(), "NAME   STATE");
   EXPECT_EQ(x.line(), "vault  Halted");
   EXPECT_EQ(x.line(), "work   Halted");
-  world.become("work", "Transient", "domain-pre-start"); // a wider column is no change of others
+  world.become("work", "Transient", "domain-pre-start"); // a wider column changes no other row
   EXPECT_EQ(x.line(), "- work  Halted");
   EXPECT_EQ(x.line(), "+ work  Transient");
   world.become("work", "Running", "domain-start");

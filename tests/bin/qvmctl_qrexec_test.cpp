@@ -1,4 +1,4 @@
-// qvmctl in another domain than dom0, through a program that stands for qrexec's.
+// qvmctl in another domain than dom0, through a program that stands for qrexec's client.
 #include "tests/bin/scripted_daemon.hpp"
 
 #include <gmock/gmock.h>
@@ -36,7 +36,7 @@ struct qvmctl_elsewhere : qvmctl {
     return std::filesystem::path{daemon->path()}.parent_path() / name;
   }
 
-  /// A program of one's own in the place of qrexec's.
+  /// A program of the test in the place of qrexec's client.
   std::string program(const std::string& text) const {
     auto path = beside("client");
     std::ofstream{path} << "#!/bin/sh\n" << text;

@@ -418,7 +418,7 @@ TEST_F(qvmctl, starts_two_hundred_domains_at_once) {
   auto together = gate{};
   serve(host(many, [&](auto& x) {
     together.pass();
-    if (together.wait_for(200)) // nobody is answered before all have asked
+    if (together.wait_for(200)) // no request is answered before all have come
       x.ok();
   }));
   auto x = ctl({"start", "--all"});
@@ -737,7 +737,7 @@ TEST_F(qvmctl_waits, and_shows_progress_on_a_terminal) {
 
 // -- restarting -----------------------------------------------------------------------------
 
-/// Domains go up and down as they are told to, but those that refuse.
+/// Domains start and stop as qvmctl orders, except those that refuse.
 struct qvmctl_restarts : qvmctl {
   living_host world{small_host("Running")};
   std::string refuses;
@@ -1074,7 +1074,7 @@ TEST_F(qvmctl, lists_nothing_by_what_there_is_not) {
 
 // -- devices --------------------------------------------------------------------------------
 
-/// work has sda of sys-usb and gets sdb of it.
+/// work has sda of sys-usb, and is given sdb as well.
 script device_host(const std::string& state) {
   auto domains = small_host(state);
   domains.push_back(domain("sys-usb", "Running"));
@@ -1189,7 +1189,7 @@ TEST_F(qvmctl, says_what_cannot_be_a_disposable_before_it_is_made) {
   EXPECT_THAT(ctl({"disposable", "start", "--dry-run"}).err, HasSubstr("no default_dispvm"));
 }
 
-/// Makes disposables and says when; qvmctl is told to end then, by its parent in the test.
+/// Makes disposables and says when; the test's process then tells qvmctl to end.
 struct qvmctl_disposables : qvmctl {
   gate asked;
   gate told;
@@ -1227,7 +1227,7 @@ struct qvmctl_disposables : qvmctl {
   }
 
 private:
-  /// Its signal is pending no longer.
+  /// Until the signal to the child is not pending any more.
   static void wait_until_heard(pid_t child) {
     for (auto pending = true; pending;) {
       auto file = std::ifstream{fmt::format("/proc/{}/status", child)};
@@ -1313,7 +1313,7 @@ TEST_F(qvmctl, makes_no_backup_of_nothing) {
 
 // -- making and unmaking --------------------------------------------------------------------
 
-/// A daemon with domains that are made, marked and removed; `on_call` may say something first.
+/// A daemon with domains that are made, marked and removed; `on_call` may answer first.
 struct making_host {
   std::map<std::string, std::map<std::string, std::string>> features; ///< of each domain
   std::function<bool(const call&)> on_call = [](auto&) { return false; };
@@ -1386,7 +1386,7 @@ TEST_F(qvmctl_makes, nothing_that_stays_when_a_setting_is_refused) {
 TEST_F(qvmctl_makes, and_leaves_what_another_one_is_making) {
   auto other = outcome{};
   world.on_call = [&](auto& x) {
-    if (x.method == "admin.vm.property.Set") // the first one is in the midst of it
+    if (x.method == "admin.vm.property.Set") // the first qvmctl is halfway
       other = ctl({"create", "shop", "--label", "red"});
     return false;
   };

@@ -23,10 +23,10 @@ using ::testing::SizeIs;
 using fields = std::vector<std::pair<std::string, std::string>>;
 
 struct qvmctl_top : qvmctl {
-  /// What the stream tells, round after round; each after the one before was shown.
+  /// The samples of the stream, one after the other; each is sent after the one before was shown.
   std::vector<std::vector<std::pair<std::string, fields>>> told;
   std::vector<json> domains = small_host("Running");
-  gate looks; ///< of qvmctl at the daemon, once a sample
+  gate looks; ///< counts qvmctl's looks at the daemon, once a sample
 
   fields use(int cpu, int memory_mib, int used_mib = 0) {
     auto kib = [](int mib) { return std::to_string(mib * 1024); };
@@ -102,7 +102,7 @@ TEST_F(qvmctl_top, as_json_is_a_sample_a_line) {
   EXPECT_EQ(work["state"], "Running");
   EXPECT_EQ(work["memory"], 400 * 1024);
   EXPECT_EQ(work["spare"], 150 * 1024);
-  EXPECT_TRUE(all[1]["domains"][0]["spare"].is_null()); // mail does not say
+  EXPECT_TRUE(all[1]["domains"][0]["spare"].is_null()); // mail tells no spare memory
   EXPECT_THAT(all[1]["time"].get<std::string>(), MatchesRegex("[-0-9]{10}T[0-9:.]+Z"));
   EXPECT_EQ(all[1]["under_way"][0]["step"], "storage");
   EXPECT_EQ(all[1]["pools"],
@@ -209,7 +209,7 @@ TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
 
 // -- keys -----------------------------------------------------------------------------------
 
-/// The program on a terminal that is typed at.
+/// The program on a terminal, to which a test types.
 class typed_at {
 public:
   explicit typed_at(const words& args, unsigned short columns = 160) {
@@ -234,7 +234,7 @@ public:
     ::close(master_);
   }
 
-  /// Everything up to this text, which is to come.
+  /// The output up to this text, which must come.
   void wait_for(const std::string& text) {
     auto deadline = std::chrono::steady_clock::now() + patience;
     while (out_.find(text) == std::string::npos) {
@@ -249,7 +249,7 @@ public:
 
   void kill(int signal) const { ::kill(child_, signal); }
 
-  /// Its exit code; `out` is whole then.
+  /// Ends the program; its exit code. `out` is complete then.
   int end() {
     auto code = code_of(std::exchange(child_, 0));
     while (read_for(0ms))
@@ -289,7 +289,7 @@ private:
 struct qvmctl_top_keys : qvmctl_top {
   words args() const { return {"--socket", daemon->path(), "top"}; }
 
-  /// Names in the last page, which stays when the program has gone.
+  /// Names in the last page, which stays on the terminal when the program has ended.
   std::vector<std::string> typed(const std::string& keys) {
     told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 2000)}, {"work", use(5, 400)}}};
     auto x = typed_at{args()};

@@ -1,5 +1,5 @@
-// Words of people: what was meant by a misspelt one, what "none" is, topics of the help; and tables
-// that fit the terminal.
+// Words that people type: what was meant by a misspelt word, what "none" is, topics of the help;
+// and tables that fit the terminal.
 #include "tests/bin/scripted_daemon.hpp"
 
 #include <gmock/gmock.h>

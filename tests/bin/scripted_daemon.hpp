@@ -40,7 +40,7 @@ inline constexpr auto patience = 20s; // only a fault waits this long
 
 // -- the daemon of the tests ----------------------------------------------------------------
 
-/// One request as it came, and the way to answer it.
+/// One request, and the way to answer it.
 class call {
 public:
   call(int fd, std::string bytes) : fd_(fd), bytes_(std::move(bytes)) {
@@ -198,7 +198,7 @@ struct outcome {
 
 using words = std::vector<std::string>;
 
-/// As exec(3) takes them.
+/// Arguments in the form that exec(3) takes.
 inline std::vector<char*> pointers(words& from) {
   auto result = std::vector<char*>{};
   for (auto& x : from)
@@ -209,8 +209,8 @@ inline std::vector<char*> pointers(words& from) {
 
 inline const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
 
-/// What the program gets, made before the fork: another thread may hold the allocator's lock then,
-/// and the child would wait for it for ever.
+/// Arguments and environment of the program, made before the fork: another thread may hold the
+/// allocator's lock at the fork, and the child would wait for that lock for ever.
 class invocation {
 public:
   invocation(const words& args, std::map<std::string, std::string> env) : args_(args) {
@@ -260,15 +260,15 @@ inline outcome run(const words& args, const std::map<std::string, std::string>& 
   EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
   EXPECT_EQ(::pipe2(err, O_CLOEXEC), 0);
   auto what = invocation{args, env};
-  auto nobody = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  auto null_device = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   auto child = ::fork();
   if (child == 0) {
-    ::dup2(nobody, STDIN_FILENO);
+    ::dup2(null_device, STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
     ::dup2(err[1], STDERR_FILENO);
     what.become_qvmctl();
   }
-  ::close(nobody);
+  ::close(null_device);
   ::close(out[1]);
   ::close(err[1]);
   auto result = outcome{};
@@ -279,7 +279,7 @@ inline outcome run(const words& args, const std::map<std::string, std::string>& 
   return result;
 }
 
-/// Runs it on a terminal; `out` has everything the terminal was sent.
+/// Runs the program on a terminal; `out` has everything that the terminal was sent.
 inline outcome run_on_terminal(const words& args,
                                const std::map<std::string, std::string>& env = {},
                                unsigned short columns = 100) {
@@ -353,7 +353,7 @@ inline std::string list_line(const json& x) {
                      x["uuid"].get<std::string>());
 }
 
-/// Serves the overview and hands everything else on.
+/// Serves the overview and hands every other request on.
 inline script host(
     std::vector<json> domains, script rest = [](auto& x) { x.ok(); }) {
   return [domains = std::move(domains), rest = std::move(rest)](const call& x) {
@@ -376,7 +376,7 @@ inline std::vector<std::string> lines_of(const std::string& text) {
   return result;
 }
 
-/// A host where one domain's state can be changed, with an event that tells of it.
+/// A host in which a test can change a domain's state, with an event that tells of the change.
 class living_host {
 public:
   explicit living_host(std::vector<json> domains) : domains_(std::move(domains)) {}

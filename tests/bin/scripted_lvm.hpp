@@ -6,8 +6,8 @@
 
 namespace qubes {
 
-/// Group `vg` with thin pool `pool`. What it was told is in `told`, what there is in vg/, and
-/// devices in mapper/.
+/// Group `vg` with thin pool `pool`. The file `told` has the commands that were run, vg/ the
+/// volumes, and mapper/ the devices.
 struct scripted_lvm {
   explicit scripted_lvm(served_state& of) : of_(of) {
     for (auto directory : {"bin", "vg", "mapper"})
@@ -43,7 +43,7 @@ esac
     std::filesystem::permissions(program, std::filesystem::perms::owner_all);
   }
 
-  /// In a mount namespace of its own, which only root can have.
+  /// Starts the daemon in a mount namespace of its own, which only root can have.
   void start() {
     auto command = fmt::format("mount --bind {0}/mapper /dev/mapper && PATH={0}/bin:$PATH exec {1} "
                                "--config {2}",

@@ -1,5 +1,5 @@
-// The programs of dom0 that make snapshots with the device mapper, for a daemon: they note what
-// they were asked, and make nothing.
+// The programs of dom0 that make snapshots with the device mapper, for a daemon: they note how they
+// were called, and make nothing.
 #pragma once
 
 #include "tests/bin/served_state.hpp"
@@ -13,12 +13,12 @@ struct scripted_snapshots {
       write_program(name);
   }
 
-  /// In a mount namespace of its own, which only root can have.
+  /// Starts the daemon in a mount namespace of its own, which only root can have.
   void start() { of_.start(apart(fmt::format("exec {} --config {}", qvmd, of_.config()))); }
 
   bool is_possible() const { return run(apart("true"), "/dev/null") == 0; }
 
-  /// What the programs were asked, one a line.
+  /// How the programs were called, a call per line.
   std::string told() const { return read_file(of_.top / "told"); }
 
 private:
@@ -29,7 +29,8 @@ private:
     std::filesystem::permissions(program, std::filesystem::perms::owner_all);
   }
 
-  /// Where these programs are below /usr/lib, which is as it was for anybody else.
+  /// Runs `command` where these programs are below /usr/lib; other processes see /usr/lib
+  /// unchanged.
   std::vector<std::string> apart(const std::string& command) const {
     auto prepared =
         fmt::format("mount -t tmpfs none /mnt && mkdir /mnt/up /mnt/work && mount -t overlay none "

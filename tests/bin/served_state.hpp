@@ -43,7 +43,7 @@ inline void write_file(const std::filesystem::path& path, const std::string& tex
   std::ofstream{path} << text;
 }
 
-/// A program in the background; killed with the object if it still runs.
+/// A program in the background; killed with the object if the program still runs.
 class process {
 public:
   process(std::vector<std::string> command, const std::string& output) {
@@ -107,9 +107,9 @@ struct served_state {
   served_state& operator=(const served_state&) = delete;
 
   std::string config() const { return top / "qvmd.toml"; }
-  /// What is written by now: the daemon that runs may be behind with it.
+  /// The lines written until now: the daemon that runs may write later.
   std::string log() const { return read_file(top / "qvmd.log"); }
-  /// Whether this is logged; waits as long as that may take.
+  /// Whether this is logged; waits for as long as the daemon may take to write it.
   bool logs(std::string_view what) const {
     auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
     while (log().find(what) == std::string::npos) {

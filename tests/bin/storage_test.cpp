@@ -1,5 +1,5 @@
-// Storage through the daemon: disks without room, files that vanish, imports nobody ends, and what
-// a restart makes of it all.
+// Storage through the daemon: disks without room, files that vanish, imports that no client ends,
+// and the state of all of these after a restart.
 #include "tests/bin/scripted_lvm.hpp"
 #include "tests/drivers/storage/mounted.hpp"
 
@@ -58,7 +58,7 @@ struct served_storage : served_state {
                                  : offer;
   }
 
-  /// Where an import is to be written; "" when it was refused.
+  /// The path that an import is to write to; "" when the import was refused.
   std::string begin_import(const std::string& to, const std::string& bytes = "") const {
     auto reply = call_internal("internal.vm.volume.ImportBegin+private", to, bytes);
     return reply.starts_with(ok) ? reply.substr(reply.find(' ') + 1) : ""s;
@@ -74,7 +74,7 @@ struct served_storage : served_state {
   }
 };
 
-/// As much of it as there is room for.
+/// Writes as much of the data as there is room for; whether that is all.
 bool fill_file(const std::string& path, const std::string& data) {
   auto file = drivers::unique_fd{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
   return file
@@ -213,7 +213,7 @@ TEST_F(storage_test, a_full_disk_under_qubes_xml_changes_nothing_and_the_daemon_
   EXPECT_EQ(stop(), 0);
 }
 
-// -- what is not there or not right ---------------------------------------------------------------
+// -- volumes that are missing or wrong ------------------------------------------------------------
 
 TEST_F(storage_test, volumes_whose_files_vanished_are_refused_by_name_and_come_back_with_them) {
   start();
@@ -290,7 +290,7 @@ TEST_F(storage_test, a_callback_pool_over_lvm_gets_volumes_of_its_group) {
   }
 }
 
-// -- imports nobody ends --------------------------------------------------------------------------
+// -- imports that no client ends ------------------------------------------------------------------
 
 TEST_F(storage_test, an_import_whose_writer_died_is_in_nobody_s_way) {
   start();
@@ -336,8 +336,8 @@ TEST_F(storage_test, an_import_does_not_outlive_the_daemon) {
 
 // -- volumes that are marked failed ---------------------------------------------------------------
 
-/// The mark says that nobody knows what an unfinished command left. The stop that a new daemon
-/// begins with finishes or undoes it, and shows whether the volume is well.
+/// The mark says that the result of an unfinished command is unknown. The stop that a new daemon
+/// begins with finishes or undoes that command, and shows whether the volume is well.
 TEST_F(storage_test, a_restart_finds_a_failed_volume_well_or_marks_it_again) {
   auto in_the_way = top / "in_the_way";
   std::filesystem::create_directory(top / "images");

@@ -1,6 +1,6 @@
-"""What counts as equal: replies and events, and the stores that are left.
+"""Which replies, events and final stores count as equal.
 
-Equal but for what a daemon makes up while it runs: uuids, numbers of disposables, tokens, times,
+They may differ in what a daemon makes up while it runs: uuids, numbers of disposables, tokens, times,
 and the sizes of the disk under the pools. Of an error, the class counts."""
 import collections
 import json
@@ -26,7 +26,7 @@ def without_new_uuids(text):
 # -- replies and events ---------------------------------------------------------------------------
 
 def masked(text, method):
-    """A reply's text, or an event's, without what was made up, and with sets in one order."""
+    """The text of a reply or an event, without made-up values, and with sets in one order."""
     text = TIME.sub("TIME", without_new_uuids(text))
     text = re.sub(r"~[a-z0-9_]{8}\b", "~TMP", text)
     text = UNIX_TIME.sub(r"\1START", text)
@@ -79,7 +79,7 @@ def element(x):
 
 
 def sections(text):
-    """What a store says: (domain or '', section) and its elements, counted."""
+    """The contents of a store: (domain or '', section) -> its elements, counted."""
     text = DISPOSABLE.sub("DISPOSABLE", TIME.sub("TIME", without_new_uuids(text)))
     result = collections.Counter()
     for section in etree.fromstring(text):
@@ -91,7 +91,7 @@ def sections(text):
             result[(name, "domain", (domain.get("id"), domain.get("class")))] += 1
             for part in domain:
                 if part.tag == "devices" and len(part) == 0:
-                    continue  # a class that was looked at once
+                    continue  # the list stays when a class was only read
                 items = map(element, part)
                 ordered = tuple(sorted(items) if part.tag in ("tags", "properties") else items)
                 result[(name, part.tag, (part.get("class"), ordered))] += 1

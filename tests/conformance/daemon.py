@@ -1,4 +1,4 @@
-"""A daemon on the host that every recorded scenario begins with, and how one talks to it."""
+"""A daemon on the host that every recorded scenario begins with, and its sockets."""
 import contextlib
 import os
 import select
@@ -33,7 +33,7 @@ passphrase_text: secret
 
 
 class Fault(Exception):
-    """The daemon did not do what every daemon must: begin to answer, and end when it is told to."""
+    """The daemon did not begin to answer, or did not end when it was told to."""
 
 
 class Daemon(Folder):
@@ -77,13 +77,13 @@ class Daemon(Folder):
         with open(f"{self.top}/daemon.log", encoding="utf-8", errors="replace") as file:
             return file.read()[-3000:]
 
-    def talk(self, door, request):
-        """The reply to a request, as Latin-1; what was read of it when the connection broke."""
+    def talk(self, socket_name, request):
+        """The reply to a request, as Latin-1; the part that was read when the connection broke."""
         reply = b""
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
             connection.settimeout(PATIENCE)
-            with contextlib.suppress(OSError):  # the daemon may answer before it read everything
-                connection.connect(f"{self.top}/run/{door}")
+            with contextlib.suppress(OSError):  # the daemon may answer before it has read everything
+                connection.connect(f"{self.top}/run/{socket_name}")
                 connection.sendall(request)
                 connection.shutdown(socket.SHUT_WR)
             while data := connection.recv(65536):
@@ -92,7 +92,7 @@ class Daemon(Folder):
 
 
 class Events:
-    """What dom0 hears, in the order in which it comes."""
+    """The events that dom0 hears, in their order."""
 
     def __init__(self, daemon):
         self.connection = socket.socket(socket.AF_UNIX)
@@ -107,7 +107,7 @@ class Events:
     def take(self, quiet, awaited=0, limit=3.0):
         """The events that came until `quiet` seconds passed without one.
 
-        As long as fewer came than are awaited, `limit` seconds from now."""
+        While fewer events than awaited have come, waits up to `limit` seconds from now."""
         found = []
         begin = last = time.monotonic()
         while True:
@@ -127,7 +127,7 @@ class Events:
         """The events that are complete: '1', subject, name, pairs of words, an empty word."""
         found = []
         while True:
-            words = self.text.split("\0")[:-1]  # what stands behind the last zero is no word yet
+            words = self.text.split("\0")[:-1]  # the text after the last zero is no whole word yet
             end = next((i for i in range(3, len(words), 2) if not words[i]), None)
             if end is None:
                 return found

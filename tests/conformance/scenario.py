@@ -11,10 +11,10 @@ import shutil
 import compare
 from daemon import Daemon, Events, Fault
 
-# What has more to tell after its answer than the others.
+# Methods whose events may come later after the answer than those of other methods.
 SLOW = {"Start", "Shutdown", "Kill", "Pause", "Unpause", "Suspend", "Resume", "SuspendPre",
         "SuspendPost", "CreateDisposable"}
-# They answer with a name that the requests after them use.
+# Methods that answer with a name, which later requests use.
 NAMING = {"admin.vm.volume.CloneFrom", "admin.vm.CreateDisposable"}
 
 
@@ -48,7 +48,7 @@ class Allowed:
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of a scenario."""
+    """The result of a scenario."""
     name: str
     sent: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     equal: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -72,7 +72,7 @@ def name_of(path):
 
 
 class Replay:
-    """A scenario on its way through a daemon."""
+    """A scenario while it is sent to a daemon."""
 
     def __init__(self, path, options):
         self.path, self.options = path, options
@@ -87,7 +87,7 @@ class Replay:
         try:
             with self.daemon:
                 self._exchange_all()
-            if not self.options.more:  # they have none
+            if not self.options.more:  # exchanges-more has no recorded stores
                 self._compare_stores()
         except (Fault, OSError) as fault:
             self.outcome.fault = str(fault)
@@ -100,7 +100,7 @@ class Replay:
         if not self.options.keep:
             self.daemon.remove()
             return
-        shutil.rmtree(f"{self.daemon.top}/run", ignore_errors=True)  # the QubesDBs end with it
+        shutil.rmtree(f"{self.daemon.top}/run", ignore_errors=True)  # ends the QubesDBs
         self.outcome.kept = self.daemon.top
 
     def _here(self, text):
@@ -112,7 +112,7 @@ class Replay:
     def _exchange_all(self):
         if self.options.events:
             self.events = Events(self.daemon)
-            self.events.take(0.2)  # those about the connection itself
+            self.events.take(0.2)  # the events about the connection itself
         with gzip.open(self.path, "rt", encoding="utf-8") as rows:
             for line in rows:
                 self._exchange(json.loads(line))
@@ -133,7 +133,7 @@ class Replay:
             self._compare_events(row, method)
 
     def _only_send(self, requests):
-        """What another listener was recorded to hear; dom0 hears it as well."""
+        """Sends requests whose events were recorded by another listener; dom0 hears these as well."""
         for method, arg, dest, payload in requests:
             row = {"method": method, "arg": arg, "dest": dest, "payload": payload}
             self.daemon.talk("qubesd.sock", self._request(row))

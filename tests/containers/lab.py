@@ -1,8 +1,8 @@
-"""A host with real containers: a private libvirtd with LXC, and root file systems of busybox; what hosts
-with other real guests share with it.
+"""A host with real containers: a private libvirtd with LXC, and root file systems of busybox; and what
+hosts with other real guests share with it.
 
 Everything runs in mount, network and process namespaces of its own (`enter`), so that bridges, mounts and
-guests end with the test and are nobody else's.
+guests end with the test and other processes of the host do not see them.
 """
 import contextlib
 import fcntl
@@ -27,7 +27,7 @@ CGROUPS = "/sys/fs/cgroup"
 APPLETS = "sh mkdir mknod dd sleep kill ip ping cat echo env grep ls touch mount sync".split()
 INSIDE = "QVMD_CONTAINERS_INSIDE"
 
-# Says what it was told, counts its lives, and ends when it is asked to.
+# Notes the environment that it was given, counts its lives, and ends when it is asked to.
 INIT = """#!/bin/sh
 env > /rw/environment
 echo started >> /rw/lives
@@ -69,7 +69,7 @@ def missing():
 
 
 def enter():
-    """Runs this program again, in namespaces of its own; comes back there."""
+    """Runs this program again, in namespaces of its own; returns only there."""
     if os.environ.get(INSIDE):
         reap_orphans()
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -80,12 +80,12 @@ def enter():
 
 
 def reap_orphans():
-    """The first process of a namespace is the parent of orphans, and libvirt waits until each QEMU that it
-    tried is reaped. The caller goes on in a child."""
+    """Reaps orphans, of which the first process of a namespace is the parent: libvirt waits until each QEMU that
+    it tried is reaped. The caller goes on in a child."""
     worker = os.fork()
     if worker == 0:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker ends by it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the signal ends the worker
     while True:
         pid, status = os.wait()
         if pid == worker:
@@ -97,7 +97,7 @@ def mount(*words):
 
 
 def memory_file(group):
-    """Where the kernel has the limit of a control group, in its first or second form; None without either."""
+    """The file with the memory limit of a control group, of cgroup v1 or v2; None without either."""
     first = f"{CGROUPS}/memory"
     if os.path.exists(f"{first}/memory.limit_in_bytes"):
         return f"{first}/{group}/memory.limit_in_bytes" if os.access(first, os.W_OK) else None
@@ -109,7 +109,7 @@ def memory_file(group):
 
 
 def groups():
-    """What libvirt keeps containers in, outermost first."""
+    """The control groups in which libvirt keeps containers, outermost first."""
     return [path for own in ("", "*/") for below in ("", "/lxc-*.libvirt-lxc")
             for path in glob.glob(f"{CGROUPS}/{own}machine{below}")]
 
@@ -137,15 +137,15 @@ def know_account(name, folder):
 
 
 class Libvirtd:
-    """One driver alone: others want what a test machine does not have."""
+    """A private libvirtd with one driver alone: other drivers need what a test machine does not have."""
 
     def __init__(self, driver="lxc"):
         self.top = tempfile.mkdtemp(prefix="containers-")
-        self.alone = os.open(LIBVIRTD, os.O_RDONLY)  # locked by each run: others' things are not removed
+        self.alone = os.open(LIBVIRTD, os.O_RDONLY)  # each run locks it: groups of other runs are not removed
         fcntl.flock(self.alone, fcntl.LOCK_SH)
         self.groups_before = set(groups())
         self.made = []
-        if os.path.isdir("/run/dbus"):  # the host's machined does not know our processes' numbers
+        if os.path.isdir("/run/dbus"):  # the host's machined does not know process numbers of this namespace
             mount("-t", "tmpfs", "tmpfs", "/run/dbus")
         for path in ("etc", "drivers", "run", "keep", "lib", "cache", "log"):
             os.makedirs(f"{self.top}/{path}")
@@ -164,7 +164,7 @@ class Libvirtd:
                        f'log_outputs = "3:file:{self.top}/libvirtd.log"\n')
         with open(f"{self.top}/etc/qemu.conf", "w", encoding="utf-8") as file:
             file.write(QEMU_CONF)
-        know_account("libvirt-qemu", self.top)  # libvirt wants it even where qemu.conf names another
+        know_account("libvirt-qemu", self.top)  # libvirt needs this user even where qemu.conf names another
         self.socket = f"{self.top}/run/libvirt-sock"
         self.uri = f"{driver}:///system?socket={self.socket}"
         self.process = None
@@ -172,7 +172,7 @@ class Libvirtd:
     def start(self):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket)
-        # Not ours to take along: its guests outlive it.
+        # Guests outlive libvirtd, so libvirtd is not made to end with this process.
         self.process = subprocess.Popen([LIBVIRTD, "-f", f"{self.top}/libvirtd.conf", "-p",
                                          f"{self.top}/pid"], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
@@ -197,8 +197,8 @@ class Libvirtd:
 
 
 def make_root(image, without_init=False, programs=None):
-    """A root file system of busybox, as an image without partitions. programs: others by name, each a mode
-    and a text."""
+    """A root file system of busybox, as an image without partitions. programs: other programs by name, each a
+    mode and a text."""
     with tempfile.TemporaryDirectory() as root:
         for path in ("bin", "sbin", "dev", "proc", "sys", "rw", "run", "tmp", "etc"):
             os.makedirs(f"{root}/{path}")
@@ -220,7 +220,7 @@ def make_root(image, without_init=False, programs=None):
 
 
 class RealHost(Host):
-    """A host with real guests. prepare: makes what they run from, before the daemon starts."""
+    """A host with real guests. prepare: makes the files that guests run from, before the daemon starts."""
 
     def __init__(self, prepare, **how):
         super().__init__(start=False, **how)
@@ -243,7 +243,7 @@ class RealHost(Host):
 
 
 class ContainerHost(RealHost):
-    """A host whose template is made of busybox, and any of whose domains may be a container."""
+    """A host whose template is made of busybox; each of its domains may be a container."""
 
     def __init__(self, libvirtd, *, root=make_root):
         super().__init__(lambda host: root(f"{host.state}/vm-templates/debian-12/root.img"),
@@ -271,14 +271,14 @@ class ContainerHost(RealHost):
 
 
 def controllers():
-    """Processes that libvirt has beside each container, by its name."""
+    """libvirt's controller processes of containers, by the container's name."""
     found = {}
     for pid in sorted(int(x) for x in os.listdir("/proc") if x.isdigit()):
         with contextlib.suppress(OSError):
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = file.read().decode(errors="replace").split("\0")
             if words[0].endswith("libvirt_lxc"):
-                # The first process of a container, its child, looks the same until it runs its program.
+                # Until it runs its program, the first process of the container looks like this one, its parent.
                 found.setdefault(words[words.index("--name") + 1], pid)
     return found
 
@@ -291,14 +291,14 @@ def children(pid):
 
 
 def init_of(domain):
-    """The first process of a container, by its number outside."""
+    """The number that the first process of a container has outside of it."""
     pid = controllers().get(domain)
     first = children(pid) if pid else []
     return first[0] if first else None
 
 
 def inside(domain, script):
-    """What a shell in the container says; None when it fails."""
+    """Output of a shell in the container; None when it fails."""
     done = subprocess.run(["nsenter", "-t", str(init_of(domain)), "-m", "-n", "-p", "-r", "/bin/sh",
                            "-c", script], capture_output=True, text=True, check=False, timeout=60,
                           env={"PATH": "/bin:/sbin"})
@@ -313,7 +313,7 @@ def memory_limit(domain, xid):
 
 
 def loops_below(folder):
-    """Loop devices whose files are there."""
+    """Loop devices of files below the folder."""
     found = subprocess.run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"],
                            capture_output=True, text=True, check=True).stdout
     return [line.split()[0] for line in found.splitlines() if f" {folder}/" in line]
@@ -338,6 +338,6 @@ def disk_of_dom0(host, mib=8):
 
 
 def read_file(image, path):
-    """A file of an ext4 image that nobody has mounted."""
+    """A file of an ext4 image that is not mounted."""
     return subprocess.run(["debugfs", "-R", f"cat {path}", image], capture_output=True, text=True,
                           check=True).stdout

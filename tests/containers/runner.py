@@ -1,8 +1,8 @@
 """What programs of cases with real guests share: their arguments, their cases, and a line for each.
 
 The first argument may be the qvmd to test, the release build's without; others are words that the names of
-the wanted cases have. --missing says what the machine lacks and nothing when it lacks nothing. Is imported
-first, because what is imported then reads the arguments as well.
+the wanted cases have. --missing says what the machine lacks and nothing when it lacks nothing. It is
+imported first, because modules that are imported later read the arguments as well.
 """
 import os
 import sys
@@ -47,7 +47,7 @@ def run(name, function, libvirtd):
 
 def main(missing, make_libvirtd):
     """The status of the program."""
-    if not os.environ.get(lab.INSIDE):  # or it was looked at already
+    if not os.environ.get(lab.INSIDE):  # else this was checked before
         lacking = missing()
         if asked_what_lacks:
             print(lacking, end="")

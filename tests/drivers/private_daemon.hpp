@@ -20,7 +20,7 @@ namespace qubes::tests {
 
 inline constexpr uid_t nobody = 65534;
 
-/// A directory of one's own that others may enter, removed at the end.
+/// A directory for one test that other users may enter, removed at the end.
 class own_directory {
 public:
   own_directory() {
@@ -44,7 +44,7 @@ private:
 
 class private_daemon {
 public:
-  /// `extra` are NAME=VALUE. Root starts it as the user nobody where `drop_root`.
+  /// `extra` are NAME=VALUE. Root starts the daemon as the user nobody where `drop_root`.
   private_daemon(std::vector<std::string> command, std::vector<std::string> extra,
                  const std::string& log, bool drop_root) {
     auto variables = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
@@ -79,7 +79,8 @@ public:
 
   void send(int signal) const { ::kill(pid_, signal); }
 
-  /// It does nothing from now on: a thread that is still on a processor could serve a call.
+  /// Stops the daemon; returns when it does nothing: a thread still on a processor could serve a
+  /// call.
   void freeze() const {
     send(SIGSTOP);
     auto how = siginfo_t{};

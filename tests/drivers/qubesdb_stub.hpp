@@ -73,7 +73,7 @@ public:
       client_ = -1;
   }
 
-  /// The entry changes: told to the connected client if it watches that, as the real daemon does.
+  /// Changes the entry, and tells the connected client if that watches it, as the real daemon does.
   void touch(const std::string& path) {
     {
       auto lock = std::lock_guard{mutex_};
@@ -89,7 +89,7 @@ public:
     return asked_;
   }
 
-  /// Every message arrived in one piece, as a daemon that blocks on half of one needs.
+  /// Whether every message arrived in one piece: a real daemon blocks on half a message.
   bool whole_messages_only() const {
     auto lock = std::lock_guard{mutex_};
     return whole_;

@@ -1,4 +1,4 @@
-// A directory that is gone after the test, and small helpers for files in it.
+// A directory that is removed after the test, and small helpers for files in it.
 #pragma once
 
 #include <sys/stat.h>
@@ -29,7 +29,7 @@ public:
 
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
-  /// Missing directories are made; returns the path.
+  /// Writes a file, and makes missing directories; returns the path.
   std::string write(const std::string& name, const std::string& text) const {
     auto path = *this / name;
     std::filesystem::create_directories(std::filesystem::path{path}.parent_path());
@@ -37,7 +37,7 @@ public:
     return path;
   }
 
-  /// A shell program; returns its path.
+  /// Writes a shell program; returns its path.
   std::string program(const std::string& name, const std::string& body) const {
     auto path = write(name, "#!/bin/sh\n" + body + "\n");
     ::chmod(path.c_str(), 0755);

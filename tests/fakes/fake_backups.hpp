@@ -1,6 +1,5 @@
 // tests/fakes: what stands for the hypervisor, guests, disks and their failures.
-//
-// Backups that only note what they would hold; for tests and the simulation.
+// Backups that only note what a real backup would hold; for tests and the simulation.
 #pragma once
 
 #include "drivers/backup/backups.hpp"
@@ -16,7 +15,7 @@ public:
     backup_order order;
     std::vector<backup_part> parts;
     bool finished = false;
-    bool dropped = false; ///< without `finish`
+    bool dropped = false; ///< ended without `finish`
   };
   /// Asked before every step: the name of the part, "" for the beginning, "finish" for the end. An
   /// error is the step's outcome.
@@ -29,7 +28,7 @@ public:
   /// Files of the state directory that are there.
   void set_files(std::vector<std::string> names);
 
-  /// All that were begun, in order.
+  /// All backups that were begun, in order.
   std::vector<made> all() const;
 
 private:

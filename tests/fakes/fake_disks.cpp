@@ -35,7 +35,7 @@ std::set<std::string> fake_disks::importing() const {
   return result;
 }
 
-/// Not under the guard: others go on meanwhile.
+/// Runs without the guard, so that other calls go on meanwhile.
 outcome<void> fake_disks::do_work(disk_call which, const std::string& vid,
                                   const supervision& watch) const {
   auto work = [&] {
@@ -193,14 +193,14 @@ outcome<model::volume_facts> fake_disks::look(const model::system&, const model:
   });
 }
 
-/// Each that keeps its data has one earlier state.
+/// Each volume that keeps its data has one earlier state.
 std::vector<model::revision> fake_disks::revisions_of(const model::volume& it) {
   if (!it.save_on_stop)
     return {};
   return {{.id = "1", .time = "2026-01-01T00:00:00"}};
 }
 
-/// What keeps nothing is made anew, as its record says.
+/// A volume that keeps nothing is made anew at every start, with the size of its record.
 std::uint64_t fake_disks::size_of(const model::volume& it) const {
   auto known = sizes_.find(it.vid);
   return known == sizes_.end() || !it.save_on_stop ? it.size : known->second;
@@ -230,13 +230,13 @@ outcome<void> fake_disks::copy(const model::system&, const model::volume& from,
   });
 }
 
-/// What a guest writes to is not written to from elsewhere.
+/// Refuses to write to a volume that a guest writes to.
 outcome<void> fake_disks::at_rest(const std::string& vid) const {
   return running_.contains(vid) ? fail(errc::storage, fmt::format("volume '{}' is in use", vid))
                                 : outcome<void>{};
 }
 
-/// As the drivers do: what is smaller is cut off.
+/// A smaller size cuts the volume, as with the real drivers.
 outcome<void> fake_disks::resize(const model::system&, const model::volume& it, std::uint64_t bytes,
                                  const supervision&) {
   auto hold = std::lock_guard{guard_};
@@ -284,7 +284,7 @@ outcome<std::string> fake_disks::begin_import(const model::system&, const model:
 outcome<void> fake_disks::end_import(const model::system&, const model::volume& it, bool keep,
                                      const supervision&) {
   auto hold = std::lock_guard{guard_};
-  auto came = importing_.extract(it.vid); // it is over, whatever comes
+  auto came = importing_.extract(it.vid); // the import is over, also when it fails
   return admit(disk_call::import, it.vid).and_then([&]() -> outcome<void> {
     if (keep && came.empty())
       return fail(errc::storage, fmt::format("nothing is being imported to '{}'", it.vid));
@@ -296,7 +296,7 @@ outcome<void> fake_disks::end_import(const model::system&, const model::volume& 
   });
 }
 
-// -- what is in them ------------------------------------------------------------------------------
+// -- contents of volumes --------------------------------------------------------------------------
 
 fake_disks::block fake_disks::committed(const std::string& vid) {
   if (!committed_.contains(vid)) {

@@ -1,4 +1,4 @@
-// Disks that obey a script; stand in for pools in tests and the simulation.
+// Disks that obey a script; they stand in for pools in tests and the simulation.
 #pragma once
 
 #include "drivers/storage/disks.hpp"
@@ -42,12 +42,12 @@ public:
 
   void set_script(script fate);
 
-  /// Stands in for what takes time in a start or a copy; its outcome is the call's.
+  /// Called in place of work that takes time, in a start or a copy; its outcome is the call's.
   using work_hook =
       std::function<outcome<void>(disk_call, const std::string& vid, const supervision& watch)>;
   void set_work_hook(work_hook x);
 
-  /// Bytes that every pool has left; nothing when nobody knows.
+  /// How many bytes every pool has left; nothing when that is not known.
   void set_room(std::optional<std::uint64_t> x);
 
   /// Ids of the volumes that take an import.
@@ -61,23 +61,25 @@ public:
 
   void leave_running(const std::string& vid);
 
-  /// Ids of the volumes somebody reads.
+  /// Ids of the volumes that are being read by others.
   std::multiset<std::string> exported() const;
 
-  // -- what is in them, as one word each ----------------------------------------------------------
+  // -- contents of volumes, as one word each ------------------------------------------------------
 
-  /// What a guest, or whoever imports, has written by now; nothing happens when nobody can.
+  /// A guest, or the writer of an import, has written this by now; nothing happens when there is
+  /// none.
   void guest_writes(const std::string& vid, const std::string& what);
   void import_writes(const std::string& vid, const std::string& what);
 
   std::string content(const std::string& vid) const; ///< the last committed state
   std::uint64_t size(const model::volume& it) const;
 
-  /// All that volumes of this domain ever held, by its uuid, and what of it was written to them.
+  /// All words that volumes of this domain ever held, by its uuid, and those of them that were
+  /// written to the volumes.
   std::set<std::string> past(const std::string& uuid) const;
   std::set<std::string> written(const std::string& uuid) const;
 
-  /// Data that was lost or mixed, and volumes that went under their readers.
+  /// Data that was lost or mixed, and volumes that changed while others read them.
   std::vector<std::string> harm() const;
 
   outcome<void> make_home(const model::system& all, const model::domain& x) override;
@@ -122,7 +124,7 @@ private:
   outcome<void> at_rest(const std::string& vid) const;
   std::uint64_t size_of(const model::volume& it) const;
   static std::vector<model::revision> revisions_of(const model::volume& it);
-  using block = std::shared_ptr<std::string>; ///< in place it changes for all who have it
+  using block = std::shared_ptr<std::string>; ///< shared: a change is seen by all readers
   block committed(const std::string& vid);
   void commit(const std::string& vid, block what);
 
@@ -130,12 +132,12 @@ private:
   std::function<void(const std::string&)> tell_;
   script fate_;
   std::set<std::string> made_;
-  std::map<std::string, model::domain> to_remove_; ///< whose removal was noted, by uuid
-  std::map<std::string, std::string> homes_;       ///< uuid of whose each is, by name
+  std::map<std::string, model::domain> to_remove_; ///< domains whose removal was noted, by uuid
+  std::map<std::string, std::string> homes_;       ///< the owner's uuid, by name of the directory
   std::set<std::string> running_;
-  std::map<std::string, unsigned> commits_; ///< how often each was
+  std::map<std::string, unsigned> commits_; ///< how often, by volume
   std::map<std::string, std::pair<std::string, unsigned>>
-      origins_; ///< of snapshots, and its commits
+      origins_; ///< by snapshot: origin, and its commits at the start
   std::multiset<std::string> exported_;
   struct arrival {
     std::uint64_t bytes = 0;
@@ -143,13 +145,13 @@ private:
   };
   std::map<std::string, arrival> importing_;
   std::map<std::string, block> committed_;
-  std::map<std::string, block> worked_on_;            ///< by guests
+  std::map<std::string, block> worked_on_;            ///< by guests, which may change them
   std::map<std::string, std::string> uuids_;          ///< of the owners of volumes
   std::map<std::string, std::set<std::string>> past_; ///< by owner
   std::map<std::string, std::set<std::string>> written_;
   std::map<std::string, std::size_t> readers_;
   mutable std::vector<std::string> harm_;
-  std::map<std::string, std::uint64_t> sizes_; ///< of what is not as its record said
+  std::map<std::string, std::uint64_t> sizes_; ///< of volumes whose size is not the record's
   work_hook work_hook_;
   std::optional<std::uint64_t> room_;
 };

@@ -110,11 +110,11 @@ void fake_guest_tools::lose_agent(const std::string& name) {
 
 namespace {
 
-/// How guests know a service.
+/// What guests know of a service.
 struct known_service {
-  std::string_view name; ///< without its argument
-  bool root;             ///< else the user that the agent was told
-  bool reads;            ///< standard input
+  std::string_view name; ///< the service without its argument
+  bool root;             ///< runs as root; else as the user that the agent was told
+  bool reads;            ///< reads its standard input
   bool in_stub_domain = false;
 };
 
@@ -140,7 +140,7 @@ constexpr known_service known_services[]{
     {"qubes.AudioInputDisable", false, false},
 };
 
-/// Why no guest would take it; "" when one would.
+/// Why no guest would take the service; "" when one would.
 std::string why_not(const fake_guest_tools::call& x, const std::string& user) {
   auto name = std::string_view{x.what.service}.substr(0, x.what.service.find('+'));
   auto it = std::ranges::find(known_services, name, &known_service::name);
@@ -185,7 +185,7 @@ outcome<std::optional<std::string>> fake_guest_tools::run_service(const std::str
   return script(now).map([](auto said) { return std::optional{std::move(said)}; });
 }
 
-/// The program speaks to a domain that runs.
+/// The qrexec client speaks to a domain that runs.
 outcome<void> fake_guest_tools::sync_menus(const std::string& domain, std::chrono::seconds) {
   auto lock = guard{mutex_};
   if (!users_.contains(domain))

@@ -33,22 +33,22 @@ public:
 
   // -- the test's side ---------------------------------------------------------------------------
 
-  /// What the domain's QubesDB holds now; nothing when it has none.
+  /// What the domain's QubesDB holds now; nothing when the domain has no database.
   std::map<std::string, std::string> database(const std::string& name) const;
 
-  /// Every edit of it since it was opened, in order. `forget` empties the list.
+  /// Every edit of the domain's QubesDB since it was opened, in order. `forget` empties the list.
   model::qubesdb_edits written(const std::string& name) const;
   void forget(const std::string& name);
 
-  /// The guest writes; whoever watches the path hears of it.
+  /// The guest writes an entry; watches of the path report it.
   void guest_writes(const std::string& name, const std::string& path, const std::string& text);
   void guest_removes(const std::string& name, const std::string& path);
 
-  /// Its QubesDB fails from here on, which ends its watches, or works again.
+  /// The domain's QubesDB fails from here on, which ends its watches, or works again.
   void break_qubesdb(const std::string& name, bool broken = true);
 
-  std::set<std::string> services() const;   ///< of dom0
-  std::vector<qrexec_agent> agents() const; ///< that were started, in order
+  std::set<std::string> services() const;   ///< calls from dom0
+  std::vector<qrexec_agent> agents() const; ///< agents that were started, in order
 
   /// The agent of this domain does not connect.
   void lose_agent(const std::string& name);
@@ -57,7 +57,8 @@ public:
   void drop_agent(const std::string& name);
   void connect_agent(const std::string& name, const std::string& user);
 
-  /// What happens to agents from here on is one piece of news, told when they are told again.
+  /// Changes of agents are reported at once; from `false` on they are kept, and reported together
+  /// when this is called with `true`.
   void tell_of_agents(bool on);
 
   /// A service that was run.
@@ -67,9 +68,9 @@ public:
   };
   std::vector<call> calls() const; ///< in order
 
-  std::vector<std::string> synced() const; ///< domains that dom0 asked for applications, in order
+  std::vector<std::string> synced() const; ///< domains that were asked for applications
 
-  /// Answers what a service says; without one it says nothing.
+  /// The output of a service, as the script says; without a script it is empty.
   using service_script = std::function<outcome<std::string>(const call&)>;
   void set_services(service_script x);
 
@@ -84,7 +85,7 @@ private:
     bool broken = false;
   };
 
-  /// Makes the edit and tells who watches.
+  /// Makes the edit and reports it to the watches.
   void make(const std::string& name, base& in, const model::qubesdb_edit& x);
   outcome<base*> find(const std::string& name);
   void tell_agents();

@@ -50,7 +50,7 @@ outcome<void> refuse_device(std::string_view verb, std::string_view why, const s
   return fail(errc::hypervisor, fmt::format("cannot {} a device: {}: {}", verb, why, xml));
 }
 
-/// One for all: it knows what other seeds have asked.
+/// One parser for all hypervisors: it remembers what other seeds have asked.
 outcome<void> parse(std::string_view verb, const std::string& device) {
   static auto libvirt = libvirt_parser{};
   if (auto read = libvirt.parse_device(device); !read)
@@ -58,7 +58,7 @@ outcome<void> parse(std::string_view verb, const std::string& device) {
   return {};
 }
 
-/// What libxl refuses of a device that libvirt can read.
+/// Refuses the devices that libvirt can read and libxl refuses.
 outcome<void> check_device(const std::string& device) {
   auto document = pugi::xml_document{};
   document.load_buffer(device.data(), device.size());
@@ -252,7 +252,7 @@ outcome<void> fake_hypervisor::attach(const std::string& uuid, const std::string
     if (taken && !model::xml::is_interface(device_xml))
       return fail(errc::hypervisor,
                   fmt::format("domain '{}' has this device already: {}", x.who.name, device_xml));
-    if (taken) { // one that was left behind makes room
+    if (taken) { // an interface that was left behind makes room
       take_out(x.xml, device_xml);
       std::erase_if(x.devices, same);
     }
@@ -269,11 +269,11 @@ outcome<void> fake_hypervisor::detach(const std::string& uuid, const std::string
   return change_devices(uuid, [&](life& x) -> outcome<void> {
     if (auto sound = parse("detach", device_xml); !sound)
       return sound;
-    if (same_device("", device_xml)) // nothing tells it from others
+    if (same_device("", device_xml)) // such a device cannot be told from others
       return fail(errc::hypervisor,
                   fmt::format("domain '{}' has no such device: {}", x.who.name, device_xml));
     std::erase_if(x.devices, [&](const std::string& y) { return same_device(y, device_xml); });
-    take_out(x.xml, device_xml); // what it does not have is gone already
+    take_out(x.xml, device_xml); // a device that is not there is gone already
     unbook(x.who.xid, model::xml::interface_mac(device_xml));
     return {};
   });
@@ -469,7 +469,7 @@ std::string fake_hypervisor::name_in(const std::string& xml) {
 
 // -- what the calls share ------------------------------------------------------------------------
 
-/// The back end is in the life that its domain has now, if it has one.
+/// Notes which domain has the back end of an interface, in the life that this domain has now.
 void fake_hypervisor::book(std::int32_t xid, const std::string& domain_xml) {
   if (!books_)
     return;
@@ -495,7 +495,7 @@ void fake_hypervisor::unbook(std::int32_t xid, const std::string& mac) {
       (void)books_->remove(fmt::format("{}/{}", all, x));
 }
 
-/// The script runs without the lock: it may turn a knob of this very hypervisor.
+/// The script runs without the lock, because it may call this hypervisor.
 std::optional<model::error> fake_hypervisor::admit(fake_call which, const std::string& uuid) {
   auto held = lock{mutex_};
   ++counts_[which];
@@ -610,7 +610,7 @@ outcome<void> fake_hypervisor::end(lock held, const std::string& uuid,
   return {};
 }
 
-/// After the call's effect and without the lock; a lost connection carries no news.
+/// Called after the call's effect and without the lock; a lost connection carries no news.
 void fake_hypervisor::tell(const guest& whom, guest_event what) {
   auto held = lock{mutex_};
   auto told = connected_ ? listener_.on_guest : nullptr;

@@ -1,4 +1,4 @@
-// A hypervisor that obeys a script; stands in for libvirt in tests and the simulation.
+// A hypervisor that obeys a script; it stands in for libvirt in tests and the simulation.
 #pragma once
 
 #include "drivers/guest/xenstore.hpp"
@@ -33,11 +33,11 @@ enum class fake_call : std::uint8_t {
   inspect
 };
 
-/// A fake Xen: its toolstack knows what libvirt has lost sight of.
+/// A fake Xen: its toolstack knows guests that libvirt has lost sight of.
 class fake_hypervisor final : public hypervisor, public toolstack {
 public:
-  /// Asked before every call; an error is the call's outcome and nothing else happens. Where it
-  /// takes its time, the call may be given up before it begins.
+  /// Asked before every call; an error is the call's outcome and nothing else happens. Where the
+  /// script takes time, the call may be given up before it begins.
   using script = std::function<std::optional<model::error>(fake_call, const std::string& uuid)>;
 
   explicit fake_hypervisor(capabilities can = {}, script fate = {});
@@ -74,7 +74,7 @@ public:
 
   using chance = std::function<bool()>;
 
-  /// Asked whether the news of an event is lost, though the connection is not.
+  /// Asked whether the news of an event is lost although the connection is not.
   void lose_news(chance x);
 
   /// Asked whether a build that the script refused goes on. Nobody sees its guest nor can end it
@@ -90,10 +90,11 @@ public:
   /// Told of every guest's end as Xen tells XenStore, whatever becomes of the event.
   void on_release(std::function<void()> x);
 
-  /// Where libxl says which domain has the back end of each interface.
+  /// The XenStore in which libxl says which domain has the back end of each interface.
   void keep_books(std::shared_ptr<xenstore> x);
 
-  /// Once, when the devices of a guest are read and before anybody is told: a real answer is late.
+  /// Called once, when a guest's devices are read and the caller does not have them yet: a real
+  /// answer comes late.
   void meanwhile(std::function<void()> x);
 
   /// Whether calls on a frozen guest wait (the default) or fail with `timed_out` at once, as a
@@ -104,30 +105,30 @@ public:
   void freeze(const std::string& uuid);
   void thaw(const std::string& uuid);
 
-  /// The host as a domain, which Xen has and others have not.
+  /// Shows the host as a domain, which Xen has and other hypervisors have not.
   void show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns);
 
-  /// The guest takes its time: asked to shut down, it stays until it gives in.
+  /// The guest is slow: asked to shut down, it runs until `give_in`.
   void occupy(const std::string& uuid);
   void give_in(const std::string& uuid);
 
   /// The guest dies by itself; the listener hears `crashed`, then `stopped`.
   void crash(const std::string& uuid);
 
-  /// The connection dies: on_lost, and every call fails until connect(). Guests live on; what
-  /// happens to them meanwhile nobody hears of.
+  /// The connection dies: on_lost, and every call fails until connect(). Guests live on; the events
+  /// of that time are told to no listener.
   void lose_connection();
 
   /// Live device XML of a guest, in attach order.
   std::vector<std::string> attached(const std::string& uuid) const;
 
-  /// Devices that could not be attached and are in libxl's books, of guests that live.
+  /// Devices of living guests that could not be attached and that libxl still has a record of.
   std::vector<std::string> half_attached() const;
 
   /// The XML a guest was created with, "" without one.
   std::string definition(const std::string& uuid) const;
 
-  /// PCI devices of the host, and those that were taken from its drivers.
+  /// PCI devices of the host, and those that were taken from the host's drivers.
   void set_pci(std::vector<model::device> all);
   std::vector<std::string> bound_pci() const;
 
@@ -166,7 +167,7 @@ private:
 
   mutable std::mutex mutex_;
   std::size_t held_ = 0;
-  std::condition_variable stirred_; ///< a guest thawed or ended, or the connection did
+  std::condition_variable stirred_; ///< a guest, or the connection, has changed
   capabilities can_;
   script fate_;
   std::function<void()> meanwhile_;
@@ -178,7 +179,7 @@ private:
   listener listener_;
   std::map<std::string, life> lives_;
   std::map<fake_call, std::size_t> counts_;
-  /// Disks and interfaces whose attachment was refused.
+  /// Disks and interfaces whose attachment failed and left a record in libxl.
   std::set<std::pair<std::int32_t, std::string>> half_attached_;
   std::vector<model::device> pci_;
   std::vector<std::string> bound_;

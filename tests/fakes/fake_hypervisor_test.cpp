@@ -38,7 +38,7 @@ protected:
                 EXPECT_EQ(uuid, work);
                 EXPECT_EQ(name, "work");
                 heard.push_back(what);
-                (void)x.inspect(uuid); // would lock up if it were told under the lock
+                (void)x.inspect(uuid); // would wait for ever if called under the lock
               },
               [this](auto& why) { lost.push_back(why); }});
     EXPECT_TRUE(x.connect());
@@ -85,7 +85,7 @@ TEST_F(fake_hypervisor_calls, what_cannot_be_done_is_refused) {
   EXPECT_EQ(host.shutdown(work).error().code, errc::vm_not_started);
   ASSERT_TRUE(host.create(work, xml("work")));
   EXPECT_THAT(host.create(work, xml("work")).error().text, HasSubstr("'work'"));
-  EXPECT_FALSE(host.suspend(work)); // it is paused
+  EXPECT_FALSE(host.suspend(work)); // the guest is paused
   EXPECT_FALSE(host.detach(work, "<disk/>"));
   EXPECT_TRUE(host.undefine("unknown"));
 }
@@ -140,7 +140,7 @@ TEST_F(fake_hypervisor_calls, the_script_decides_and_a_refused_call_has_no_effec
 TEST_F(fake_hypervisor_calls, the_script_may_turn_the_knobs) {
   host.set_script([this](fake_call x, const std::string& uuid) -> std::optional<model::error> {
     if (x == fake_call::resume)
-      host.crash(uuid); // it dies just before
+      host.crash(uuid); // the guest dies just before the call
     return {};
   });
   ASSERT_TRUE(host.create(work, xml("work")));
@@ -232,7 +232,7 @@ TEST_F(fake_hypervisor_calls, a_frozen_guest_fails_at_once_where_nothing_may_blo
   EXPECT_TRUE(host.shutdown(work));
 }
 
-/// A call on a frozen guest in a thread of its own, seen to be under way.
+/// A call on a frozen guest in a thread of its own; the test sees that the call is under way.
 class frozen_guest : public fake_hypervisor_calls {
 protected:
   frozen_guest() {

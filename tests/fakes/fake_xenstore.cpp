@@ -20,14 +20,14 @@ bool is_below(const std::string& path, const std::string& top) {
   return top == "/" || path == top || (path.starts_with(top) && path[top.size()] == '/');
 }
 
-/// A change as watches hear it.
+/// A change, as watches are told of it.
 struct news {
   std::string path;
-  bool gone_with_parent = false; ///< then only a watch on this very path hears it
+  bool gone_with_parent = false; ///< only a watch on this very path is told
 };
 
 /// All entries by path. Each knows when it last changed, also in which children it has, so that a
-/// transaction can tell whether what it saw still holds.
+/// transaction can tell whether what it read is still so.
 class tree {
 public:
   tree() { entries_["/"].permissions = {{}}; }
@@ -102,7 +102,7 @@ public:
     return {};
   }
 
-  /// 0 for a missing one.
+  /// When the entry last changed; 0 for a missing one.
   std::uint64_t changed(const std::string& path) const {
     auto found = entries_.find(path);
     return found == entries_.end() ? 0 : found->second.changed;
@@ -115,7 +115,7 @@ private:
     std::uint64_t changed = 0;
   };
 
-  /// Missing parents are made; a new entry has its parent's permissions.
+  /// Makes an entry, and its missing parents; a new entry has its parent's permissions.
   entry& make(const std::string& path) {
     if (auto found = entries_.find(path); found != entries_.end())
       return found->second;
@@ -128,7 +128,8 @@ private:
   std::uint64_t clock_ = 1;
 };
 
-/// Works on a copy; its changes are made again on the tree itself if nothing it touched differs.
+/// Works on a copy; the changes are made again on the tree itself if nothing that the transaction
+/// touched differs there.
 class fake_transaction final : public xenstore {
 public:
   fake_transaction(xenstore& outside, tree start)
@@ -163,7 +164,7 @@ public:
     });
   }
 
-  /// Inside a transaction there is only this one.
+  /// Inside a transaction there is no other one.
   outcome<void> transact(const std::function<outcome<void>(xenstore&)>& body) override {
     return body(*this);
   }
@@ -175,14 +176,14 @@ public:
     return outside_.unwatch(path, token);
   }
 
-  /// False, and nothing done, when somebody else was faster.
+  /// False, and nothing done, when another client has changed what the transaction touched.
   bool commit(tree& present, std::vector<news>& told) const {
     if (std::ranges::any_of(touched_, [&](const std::string& path) {
           return present.changed(path) != start_.changed(path);
         }))
       return false;
     for (auto& x : steps_)
-      (void)x(present, told); // it succeeded on the copy
+      (void)x(present, told); // each step succeeded on the copy
     return true;
   }
 

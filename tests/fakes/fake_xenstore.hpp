@@ -1,4 +1,4 @@
-// A XenStore of memory, as strict as the real one.
+// A XenStore in memory, as strict as the real one.
 #pragma once
 
 #include "drivers/guest/xenstore.hpp"

@@ -66,7 +66,7 @@ outcome<void> power_loss_disk::write(const std::string& name, const std::string&
 }
 
 outcome<void> power_loss_disk::sync(const std::string& name) {
-  // What power interrupts is left to luck, so a half-done sync needs no case of its own.
+  // Luck decides what of an interrupted call remains, so a half-done sync needs no case of its own.
   if (auto f = next_call("sync", name); f.refusal)
     return tl::unexpected{*f.refusal};
   auto found = now_.find(name);
@@ -86,7 +86,7 @@ outcome<void> power_loss_disk::rename(const std::string& from, const std::string
       return tl::unexpected{missing("rename", from)};
     auto target = now_.find(to);
     auto same_file = target != now_.end() && target->second == found->second;
-    if (!same_file) // POSIX: else nothing happens
+    if (!same_file) // POSIX: the same file stays as it is
       change_names({from, to, found->second});
   }
   return f.refusal ? outcome<void>{tl::unexpected{*f.refusal}} : outcome<void>{};
@@ -151,7 +151,7 @@ void power_loss_disk::fail_at(std::size_t n, std::string reason) {
 
 void power_loss_disk::restart(std::uint64_t luck) {
   auto dice = std::mt19937_64{luck};
-  // Odd lucks keep much, even ones little, so that a few tries see both ends.
+  // An odd luck keeps much, an even one little, so that a few tries see both extremes.
   auto happened = [&, odds = luck % 2 == 0 ? 1U : 3U] { return dice() % 4 < odds; };
 
   for (const auto& x : unsynced_)
@@ -166,7 +166,7 @@ void power_loss_disk::restart(std::uint64_t luck) {
       case 0: file.now = file.safe; break;
       case 1: file.now.clear(); break;
       case 2: file.now.resize(file.now.empty() ? 0 : dice() % file.now.size()); break;
-      default: break; // all of it arrived
+      default: break; // all bytes arrived
       }
       file.safe = file.now;
       file.synced = true;
@@ -186,7 +186,7 @@ void power_loss_disk::foreign_write(const std::string& name, const std::string& 
   write_directory(parent_of(name));
 }
 
-// -- inside ------------------------------------------------------------------------------------
+// -- calls, and changes of names ------------------------------------------------------------------
 
 power_loss_disk::fate power_loss_disk::next_call(const char* what, const std::string& name) {
   auto number = calls_++;
@@ -200,7 +200,8 @@ power_loss_disk::fate power_loss_disk::next_call(const char* what, const std::st
   return {};
 }
 
-/// Takes a name away only from the file it meant: with steps before it lost, it may mean another.
+/// Removes a name only if it still means the same file: when earlier steps are lost, it may mean
+/// another one.
 void power_loss_disk::apply(const step& x, names& to) {
   if (auto found = to.find(x.removed); found != to.end() && found->second == x.inode)
     to.erase(found);

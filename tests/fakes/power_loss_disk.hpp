@@ -25,10 +25,10 @@ public:
 
   // -- the test's side -----------------------------------------------------------------------
 
-  /// Calls made so far (every method above counts one).
+  /// Calls made so far (every method above counts as one).
   std::size_t calls() const noexcept { return calls_; }
 
-  /// The n-th call from now (0 = the next) and all later ones fail as if power was gone.
+  /// The n-th call from now (0 = the next) and all later calls fail as if power was gone.
   void cut_power_at(std::size_t n);
 
   /// The n-th call from now fails once with this reason ("No space left on device", ...).
@@ -37,7 +37,7 @@ public:
   /// Power is back: what was not synced is lost as `luck` decides.
   void restart(std::uint64_t luck);
 
-  /// Somebody else writes, durably.
+  /// Another program writes, durably.
   void foreign_write(const std::string& name, const std::string& bytes);
 
 private:
@@ -47,7 +47,7 @@ private:
     bool synced = false; ///< `now` survives a power cut
     std::int64_t modified = 0;
   };
-  /// One not yet synced change of the names; happens whole or not at all.
+  /// A change of the names that is not yet synced; it happens whole or not at all.
   struct step {
     std::string removed; ///< "" for none
     std::string added;   ///< "" for none
@@ -55,7 +55,7 @@ private:
   };
   using names = std::map<std::string, std::size_t>;
 
-  /// How a call fares. In the call during which power goes the work may be done but not the answer.
+  /// How a call ends. In the call during which power fails, the work may be done without an answer.
   struct fate {
     std::optional<model::error> refusal;
     bool works = true;
@@ -65,7 +65,7 @@ private:
 
   static void apply(const step& x, names& to);
   void change_names(step x);
-  /// Nothing that was done to the names of this directory can be lost any more.
+  /// From here on, no change of names in this directory can be lost.
   void write_directory(const std::string& directory);
   std::size_t make_inode(std::string bytes);
   bool has_directory(const std::string& name) const;
@@ -75,7 +75,7 @@ private:
   std::vector<step> unsynced_;
   std::set<std::string> directories_{""};
   std::size_t calls_ = 0;
-  std::optional<std::size_t> power_; ///< call number at which power goes
+  std::optional<std::size_t> power_; ///< number of the call at which power fails
   std::optional<std::pair<std::size_t, std::string>> fault_;
   std::int64_t clock_ = 1;
 };

@@ -22,7 +22,7 @@ std::optional<std::string> content(disk& d, const std::string& name = "x") {
 
 using replacement = outcome<void> (*)(disk&, const std::string&, const std::string&);
 
-/// What a power cut at call `fuse` of `act` leaves: how it answered, and the file.
+/// What a power cut at call `fuse` of `act` leaves: the answer of `act`, and the file.
 struct aftermath {
   bool success = false;
   std::optional<std::string> file;
@@ -38,7 +38,7 @@ aftermath survive(replacement act, bool existed, std::size_t fuse, std::uint64_t
   return {success, content(d)};
 }
 
-/// Calls of `act` when nothing goes wrong.
+/// How many calls `act` makes when nothing fails.
 std::size_t length_of(replacement act) {
   auto d = power_loss_disk{};
   d.foreign_write("x", before);
@@ -122,7 +122,7 @@ TEST(replace, that_fails_for_a_first_file_leaves_nothing) {
   }
 }
 
-// -- the model bites: each shortcut is caught --------------------------------------------------
+// -- shortcuts are noticed ------------------------------------------------------------------------
 
 outcome<void> without_directory_sync(disk& d, const std::string& name, const std::string& bytes) {
   return d.write(name + ".new", bytes)
@@ -168,7 +168,7 @@ TEST(power_loss_disk, loses_empties_cuts_and_keeps_bytes_that_were_not_synced) {
   EXPECT_TRUE(seen.contains(before));
   EXPECT_TRUE(seen.contains(""));
   EXPECT_TRUE(seen.contains(after));
-  EXPECT_GT(seen.size(), 3U); // and some that were cut short
+  EXPECT_GT(seen.size(), 3U); // some files were cut short
 }
 
 TEST(power_loss_disk, may_lose_the_name_of_a_synced_file) {

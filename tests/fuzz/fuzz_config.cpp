@@ -1,5 +1,5 @@
-// Bytes as qvmd's configuration: a refusal is one line, and what is accepted keeps what the keys
-// promise.
+// Bytes as qvmd's configuration: a refusal is one line, and what is accepted has values within the
+// limits of its keys.
 #include "bin/qvmd/config.hpp"
 #include "tests/fuzz/input.hpp"
 

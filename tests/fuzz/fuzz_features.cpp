@@ -1,5 +1,5 @@
-// Bytes as what a guest asks to be known of it, PATH=VALUE in lines after the name of the guest:
-// what is granted is the guest's own, leaves a sound system, and loads as it was saved.
+// Bytes as the features that a guest asks for, PATH=VALUE in lines after the name of the guest:
+// what is granted changes only this guest, leaves a sound system, and loads as it was saved.
 #include "model/guest/features_request.hpp"
 #include "model/xml/qubes_xml.hpp"
 #include "tests/fuzz/input.hpp"
@@ -15,7 +15,7 @@ namespace {
 
 using namespace model;
 
-/// With all packages that grant more.
+/// A host with all packages that grant features.
 const sample_system& a_host() {
   static const auto result = [] {
     auto x = sample_system{};
@@ -57,7 +57,7 @@ void check(const domain& owner, const features_request& request) {
   auto after = apply(host.system, host.machine, granted.what);
   must(after && violations(*after, host.machine).empty());
   auto text = xml::save(*after);
-  auto again = load(text); // where no package adds to what is loaded
+  auto again = load(text); // a host without packages adds nothing
   must(again && again->findings.empty() && xml::save(again->system) == text);
 }
 

@@ -1,5 +1,5 @@
-// Bytes as firewall rules, on the wire and in the file: what is read is written so that it is read
-// as the same, and nothing of it can break a line, the file or QubesDB.
+// Bytes as firewall rules, on the wire and in the file: rules that were read are written in a form
+// that is read as the same rules, and cannot break a line, the file or QubesDB.
 #include "model/network/firewall.hpp"
 #include "model/xml/firewall_xml.hpp"
 

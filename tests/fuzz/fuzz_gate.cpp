@@ -19,8 +19,8 @@ constexpr auto inputs_of_one_host = 200;
   std::abort();
 }
 
-/// Work and what it needs runs, so that orders for running domains mean something; it may see what
-/// another caller may see.
+/// Runs the domain work and its netvms, so that orders for running domains mean something; the
+/// policy allows the requests of work, so that a caller other than dom0 is answered, too.
 std::unique_ptr<simulation> new_host() {
   static const auto first = populated_host();
   auto result = std::make_unique<simulation>(1, first);
@@ -64,7 +64,7 @@ void ask(simulation& sim, std::string_view bytes) {
 }
 
 void run(std::string_view input) {
-  // Left to the end of the process: CAF's statics may be gone before this one.
+  // Not freed before the process ends: CAF's statics may be gone before this one.
   static auto& sim = *new std::unique_ptr<simulation>{new_host()};
   static const auto first = sim->system();
   static auto inputs = 0;

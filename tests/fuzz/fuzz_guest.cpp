@@ -1,5 +1,5 @@
-// Bytes as what is around a guest: XenStore, PATH=VALUE in lines; after 0xff the device agent's
-// answer and the memory manager's. Only an answer that says so exactly is a consent.
+// Bytes as answers of the programs around a guest: XenStore, PATH=VALUE in lines; after 0xff the
+// device agent's answer and the memory manager's. Only the exact word for it is a consent.
 #include "actors/domain/attach_question.hpp"
 #include "drivers/guest/device_agent.hpp"
 #include "drivers/guest/xenstore_guest.hpp"

@@ -1,5 +1,5 @@
-// Bytes as the XML that libvirt tells: of a live domain, a device for hot-plug after 0xff, and a
-// device of the host. What a device's XML finds in a domain is found again by itself.
+// Bytes as XML from libvirt: of a live domain, of a device for hot-plug after 0xff, and of a device
+// of the host. A device that is found in a domain's XML is found again by its own XML.
 #include "model/xml/libvirt_xml.hpp"
 #include "tests/fuzz/input.hpp"
 

@@ -1,6 +1,6 @@
-// Bytes as files of the qrexec policy, with 0xff between them: a rule is written so that it is read
-// as the same, nobody is allowed what a file in front denies, and what cannot be read ends with a
-// denial of all.
+// Bytes as files of the qrexec policy, with 0xff between them: a rule that was read is written in a
+// form that is read as the same rule, no caller is allowed what an earlier file denies, and a file
+// that cannot be read ends with a denial of all.
 #include "model/policy/policy.hpp"
 #include "tests/fuzz/input.hpp"
 #include "tests/model/sample_system.hpp"
@@ -72,7 +72,7 @@ bool denies_all(const policy_rule& x) {
   return text_of(x) == "* * * * deny\n";
 }
 
-/// Asks of everybody, also for who is gone.
+/// The verdicts for every pair of domains, and for targets that do not exist.
 std::string allowed(const policy& all) {
   static const auto host = sample_system{};
   static const auto view = host.view();

@@ -1,5 +1,5 @@
-// Bytes as a backup profile: what is read is written so that it is read as the same, and a refusal
-// is one line.
+// Bytes as a backup profile: a profile that was read is written in a form that is read as the same,
+// and a refusal is one line.
 #include "model/backup/backup_profile.hpp"
 #include "tests/fuzz/input.hpp"
 #include "tests/model/sample_system.hpp"
@@ -12,7 +12,7 @@ namespace {
 
 using namespace model;
 
-/// In the quotes in which YAML has escapes.
+/// The text in double quotes, which have escapes in YAML.
 std::string yaml(std::string_view text) {
   auto result = std::string{"\""};
   for (auto c : text)

@@ -1,5 +1,5 @@
-// Bytes as what a QubesDB daemon sends: messages are the same however the stream is cut, are
-// written as they were read, and answer a client's questions as far as they answer them.
+// Bytes as the output of a QubesDB daemon: messages are the same however the stream is cut, are
+// written as they were read, and answer the client's questions until the bytes end.
 #include "drivers/guest/qubesdb_client.hpp"
 #include "drivers/guest/qubesdb_wire.hpp"
 #include "tests/fuzz/input.hpp"

@@ -1,6 +1,6 @@
-// Bytes as what a daemon answers qvmctl: a reply, a stream of events, lists and JSON. What a page
-// shows has no control characters but line ends, and a value written as devices are told is read
-// as the same.
+// Bytes as a daemon's answers to qvmctl: a reply, a stream of events, lists and JSON. A page that
+// is shown has no control characters but line ends, and a value written as devices are told is read
+// as the same value.
 #include "bin/qvmctl/answers.hpp"
 #include "bin/qvmctl/client.hpp"
 #include "bin/qvmctl/domains.hpp"
@@ -19,7 +19,7 @@ namespace {
 
 using namespace ctl;
 
-/// Nothing that a terminal would obey.
+/// Whether the text has nothing that a terminal would obey.
 void must_be_harmless(std::string_view text) {
   must(model::is_utf8(text));
   for (auto i = std::size_t{0}; i < text.size(); ++i) {

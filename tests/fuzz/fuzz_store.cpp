@@ -1,4 +1,4 @@
-// Bytes as qubes.xml: whatever loads must be sound, and must load again as it was saved.
+// Bytes as qubes.xml: a system that loads must be sound, and must load again as it was saved.
 #include "model/xml/qubes_xml.hpp"
 
 #include <cstdlib>

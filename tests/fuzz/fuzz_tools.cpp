@@ -1,5 +1,5 @@
-// Bytes as what the tools of storage print, and as the file of callback pools: a listing is written
-// so that it is read as the same, and numbers made of it stay in bounds.
+// Bytes as the output of storage tools, and as the file of callback pools: a listing that was read
+// is written in a form that is read as the same, and numbers in it stay in bounds.
 #include "drivers/storage/drivers.hpp"
 #include "drivers/storage/lvm.hpp"
 #include "drivers/storage/mapping_table.hpp"
@@ -33,7 +33,7 @@ std::string or_dash(const std::string& text) {
   return text.empty() ? "-" : text;
 }
 
-/// As `zfs list` prints it.
+/// A listing in the form of `zfs list`.
 std::string written(const zfs_listing& all) {
   auto result = std::string{};
   for (auto& [name, x] : all) {

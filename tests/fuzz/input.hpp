@@ -1,4 +1,4 @@
-// What all fuzzers have: an input as text, taken apart, and what must hold.
+// What all fuzzers share: an input as text, cut into parts, and checks.
 #pragma once
 
 #include "model/base/characters.hpp"
@@ -20,7 +20,7 @@ inline void must(bool x) {
     std::abort();
 }
 
-/// What stands before `end`; all of it when there is none.
+/// The text before `end`; all text when there is no `end`.
 inline std::string_view take_until(std::string_view& from, char end) {
   auto at = std::min(from.find(end), from.size());
   auto result = from.substr(0, at);
@@ -28,7 +28,7 @@ inline std::string_view take_until(std::string_view& from, char end) {
   return result;
 }
 
-/// As a log or a terminal takes it: without line ends and other control characters.
+/// Whether a log or a terminal can take the text: no line ends, no other control characters.
 inline bool is_one_line(std::string_view text) {
   return std::ranges::none_of(text, [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; });
 }

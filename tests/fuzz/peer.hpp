@@ -1,5 +1,5 @@
-// The other end of a socket: whoever connects and asks is answered with the bytes of an input, in
-// two pieces, and hung up on.
+// The other end of a socket: each client that connects and asks is answered with the bytes of an
+// input, in two pieces, and then the connection is closed.
 #pragma once
 
 #include "drivers/io/unique_fd.hpp"

@@ -14,7 +14,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGES = ("qubesappmenusext", "qubeswhonix", "qubeskicksecure", "qubesusbproxy", "qubesguidaemon",
-            "qvc")  # that extend the daemon
+            "qvc")  # packages that extend the daemon
 PCI = ("0000:00:1f.6", "0000:00:14.0", "0000:00:02.0")
 
 
@@ -22,9 +22,10 @@ class Folder:
     """The files of a host, and what its programs find in their environment.
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; hypervisor: its URI, of
-    libvirt's test driver by default; qubesdb: entries by domain; qrexec_client: its program runs services, by default none does; a text that begins with #!
-    is one; rpc_multiplexer: the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has. What there is else is described by
-    manifest.tsv."""
+    libvirt's test driver by default; qubesdb: entries by domain; qrexec_client: the program that runs
+    services, by default there is none; a text that begins with #! is the program itself; rpc_multiplexer:
+    the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has.
+    manifest.tsv describes all other files."""
 
     def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
                  packages=(), rpc_multiplexer="", hypervisor=""):
@@ -112,19 +113,19 @@ manager = "{manager}"
             file.truncate(int(size))
 
     def add_pci(self, address, behind=""):
-        """A device in sysfs, behind the bridges named: '0000:00:1c.0/'."""
+        """Adds a device to sysfs, behind the bridges named: '0000:00:1c.0/'."""
         path = f"devices/pci0000:00/{behind}{address}"
         os.makedirs(f"{self.top}/sys/{path}", exist_ok=True)
         os.symlink(f"../../../{path}", f"{self.top}/sys/bus/pci/devices/{address}")
 
     def write(self, path, text):
-        """A file below the host's folder; parents are made."""
+        """Writes a file below the host's folder, and makes missing parents."""
         os.makedirs(os.path.dirname(f"{self.top}/{path}"), exist_ok=True)
         with open(f"{self.top}/{path}", "w", encoding="utf-8") as file:
             file.write(text)
 
     def start_qubesdb(self, xid=0, domain="dom0"):
-        """The daemon starts those of domains. It ends, as they do, when the folder goes."""
+        """Starts a QubesDB; the daemon starts those of other domains. Each ends when the folder is removed."""
         subprocess.run([f"{HERE}/qubesdb-daemon", str(xid), domain], env=self.env, check=True)
 
     def stop_qubesdb(self, domain="dom0"):

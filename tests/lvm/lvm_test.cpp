@@ -1,5 +1,5 @@
 // The lvm_thin driver on a real volume group: qvmd-lvm-test VG POOL. Prints a line per check, as
-// TAP; run by scripts/test-lvm as nearly the only process of a virtual machine.
+// TAP; scripts/test-lvm runs it as nearly the only process of a virtual machine.
 #include "drivers/io/unique_fd.hpp"
 #include "drivers/process/command_runner.hpp"
 #include "drivers/storage/drivers.hpp"
@@ -49,7 +49,7 @@ void check_equal(const std::string& is, const std::string& wanted, const std::st
   check(is == wanted, what, fmt::format("is '{}', not '{}'", is, wanted));
 }
 
-/// Dies in place of a command.
+/// Throws in place of a command, as if the daemon died.
 class ending_runner final : public drivers::command_runner {
 public:
   explicit ending_runner(int commands) : left_(commands) {}
@@ -157,7 +157,7 @@ std::vector<std::string> revisions(pool& home, const volume& x) {
   return result;
 }
 
-/// Names of a pool's volumes, as LVM tells them.
+/// Names of a pool's volumes, as LVM lists them.
 std::string names(const world& with) {
   auto commands = lvm{{.commands = drivers::make_command_runner()}};
   auto result = std::string{};
@@ -268,8 +268,8 @@ void show_imports(const world& with) {
   check_equal(committed(*elsewhere, image), "newer", "with the data, too");
 }
 
-/// Dies before command after command of `work`, each time on a volume with "old" committed and
-/// "older" before it, and tells what is committed after the next stop.
+/// Dies before each command of `work` in turn, each time on a volume with "old" committed and
+/// "older" before that, and returns what is committed after the next stop.
 template <class Prepare, class Work>
 void show_kills(const world& with, const std::string& name, const std::string& wanted,
                 Prepare prepare, Work work) {

@@ -41,7 +41,7 @@ static_assert(!disk_job::is_job<disk_job_without_a_result>);
 static_assert(!disk_job::is_job<disk_job_without_a_manner>);
 static_assert(!disk_job::is_job<domain_job_of_one_volume>);
 
-// A pool is not asked for jobs about all disks, nor storage for the single steps of one.
+// A pool takes no jobs about all disks, and storage takes no single steps of such a job.
 static_assert(
     takes<pool_job, disk_job::start_volume> && !takes<storage_job, disk_job::start_volume>);
 static_assert(takes<storage_job, disk_job::start_disks> && !takes<pool_job, disk_job::start_disks>);

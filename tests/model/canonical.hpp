@@ -1,4 +1,4 @@
-// XML as text that is equal exactly when two documents mean the same.
+// XML as text that is equal exactly when two documents have the same meaning.
 #pragma once
 
 #include <pugixml.hpp>
@@ -29,7 +29,7 @@ inline std::string canonical(const pugi::xml_node& x) {
   auto children = std::vector<std::string>{};
   for (auto y : x.children())
     children.push_back(canonical(y));
-  if (x.name() == std::string_view{"tags"}) // a set
+  if (x.name() == std::string_view{"tags"}) // tags are a set
     std::ranges::sort(children);
   result += ">";
   for (auto& y : children)

@@ -1,5 +1,5 @@
-// Every property of every holder, set to values nobody should send: refused with a typed sentence
-// and no change, or taken, and then the file keeps it.
+// Every property of every holder, set to values that no client should send: refused with a typed
+// sentence and no change, or accepted, and then kept in the file.
 #include "sample_system.hpp"
 
 #include "model/base/literal.hpp"
@@ -60,7 +60,7 @@ const std::string hostile_values[]{
     "::ffff:1.2.3.4.5",
 };
 
-/// What a client would be sent: printable, and says something.
+/// A sentence that a client can be sent: printable, and not empty.
 void expect_sentence(const error& why) {
   EXPECT_NE(why.code, errc::none);
   EXPECT_FALSE(why.text.empty());

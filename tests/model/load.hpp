@@ -1,4 +1,4 @@
-// A qubes.xml as read on a host of no particular kind.
+// Loads a qubes.xml as on a host of no particular kind.
 #pragma once
 
 #include "model/xml/qubes_xml.hpp"

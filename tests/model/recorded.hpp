@@ -29,7 +29,7 @@ inline std::string file_text(const std::filesystem::path& path) {
   return text.str();
 }
 
-/// The machine the recordings were made on: kernels from the manifest of the starting state.
+/// The machine of the recordings: kernels from the manifest of the starting state.
 inline model::host recorded_machine() {
   auto machine = model::host{};
   machine.memory_kib = 16777216;

@@ -1,4 +1,4 @@
-// What xmllint says of libvirt's XML.
+// Checks libvirt's XML with xmllint.
 #pragma once
 
 #include <fmt/format.h>
@@ -14,14 +14,14 @@ namespace qubes::tests {
 
 inline constexpr auto schema_checker = "/usr/bin/xmllint";
 inline constexpr auto stock_schema = "/usr/share/libvirt/schemas/domain.rng";
-/// With what only the libvirt of Qubes knows.
+/// libvirt's schema, with what only the libvirt of Qubes knows.
 inline constexpr auto xen_schema = QVMD_SOURCE_DIR "/tests/libvirt/qubes-domain.rng";
 
 inline bool can_check_schemas() {
   return std::filesystem::exists(schema_checker) && std::filesystem::exists(stock_schema);
 }
 
-/// A folder of its own, that goes with it.
+/// A folder for one check, removed with the object.
 class schema_folder {
 public:
   schema_folder() {
@@ -39,7 +39,7 @@ public:
     std::fwrite(text.data(), 1, text.size(), file.get());
   }
 
-  /// What the checker says of all files together; "" when they fit.
+  /// The complaints of the checker about all files together; "" when all files fit the schema.
   std::string complaints(const char* schema) const {
     auto command = fmt::format("{} --noout --relaxng {} {}/*.xml 2>&1 | grep -v ' validates$'",
                                schema_checker, schema, path_.string());

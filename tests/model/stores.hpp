@@ -1,4 +1,4 @@
-// Whole stores to hold the loader against: of this release, and of machines that were upgraded.
+// Whole stores for tests of loading: of this release, and of machines that were upgraded.
 #pragma once
 
 #include "tests/model/canonical.hpp"
@@ -20,7 +20,7 @@ inline void PrintTo(const store& x, std::ostream* out) {
   *out << x.name;
 }
 
-/// Of machines that were upgraded from earlier releases.
+/// Stores of machines that were upgraded from earlier releases.
 inline std::vector<store> stores_of_releases() {
   auto result = std::vector<store>{};
   for (auto release : {"r4.0", "r4.2"}) {

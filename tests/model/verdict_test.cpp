@@ -1,5 +1,5 @@
-// One fact, one verdict: what Set refuses, a file, Reset and a copy cannot bring either, and what
-// Set accepts, they bring as well.
+// One fact, one verdict: what Set refuses, a file, Reset and a copy cannot bring either; and what
+// Set accepts, a file, Reset and a copy bring as well.
 #include "model/change/change.hpp"
 #include "model/change/creation.hpp"
 #include "model/change/plan.hpp"
@@ -38,7 +38,7 @@ using model::domain;
 using model::system;
 using testing::IsEmpty;
 
-/// The system that a way in leaves; nothing when it was refused.
+/// The system after a value came in by one of the ways; nothing when the value was refused.
 using result = std::optional<system>;
 
 struct verdicts : ::testing::Test {
@@ -48,7 +48,7 @@ struct verdicts : ::testing::Test {
   static constexpr std::string_view owners[]{"",      "debian", "sys-net", "work", "dvm",
                                              "disp1", "alone",  "vault",   "far"};
 
-  verdicts() { // a volatile volume each, as real ones have
+  verdicts() { // with volatile volumes, as real ones
     for (auto& x : std::vector(all.system.domains))
       if (x->is(model::qubes_vm)) {
         auto with = std::make_shared<domain>(*x);
@@ -65,7 +65,7 @@ struct verdicts : ::testing::Test {
 
   const domain* find(std::string_view owner) const { return all.system.find(owner); }
 
-  /// A domain like this one, as a copy of it begins.
+  /// A new domain like this one, before anything is copied to it.
   static std::shared_ptr<domain> copy_of(const domain& owner) {
     auto fresh = std::make_shared<domain>(owner);
     fresh->name = *model::domain_name::parse("copy");
@@ -86,7 +86,7 @@ struct verdicts : ::testing::Test {
     return done ? result{std::move(*done)} : std::nullopt;
   }
 
-  /// The fresh copy of `owner` after a plan of it.
+  /// The new domain that is to be a copy of `owner`, after a plan of it.
   result
   on_a_copy(const domain& owner,
             const std::function<model::plan(const model::view&, const domain&)>& make) const {
@@ -108,7 +108,7 @@ struct verdicts : ::testing::Test {
                                         other ? "accepted" : "refused", by));
   }
 
-  /// Of classes of devices that have been used, empty lists stay.
+  /// Removes the empty lists that stay of classes of devices that have been used.
   static system without_empty_lists(system x) {
     for (auto& owner : std::vector(x.domains)) {
       auto lean = std::make_shared<domain>(*owner);
@@ -118,7 +118,7 @@ struct verdicts : ::testing::Test {
     return x;
   }
 
-  /// What Set has done is undone, and nothing else.
+  /// The removal has undone what Set has done, and nothing else.
   void compare_removal(const std::string& what, const system& before, const result& removed) {
     if (!removed)
       differences.push_back(fmt::format("{}: cannot be taken away", what));
@@ -135,7 +135,7 @@ struct verdicts : ::testing::Test {
     return done ? result{std::move(*done)} : std::nullopt;
   }
 
-  /// The file as it is, after `edit` of a domain's element, or of the root for "".
+  /// Loads the file after `edit` of a domain's element, or of the root's for "".
   result from_file(std::string_view owner, const std::function<void(pugi::xml_node)>& edit) const {
     auto document = pugi::xml_document{};
     auto text = model::xml::save(all.system);
@@ -157,8 +157,8 @@ struct verdicts : ::testing::Test {
     return {};
   }
 
-  /// A file that is refused leaves what was there, or none; `about_others`: or a system in which it
-  /// is no fault, because the others gave way.
+  /// A file with a value that Set refuses has the value from before, or none. With `about_others` a
+  /// sound system is right, too: other values gave way.
   void compare(const std::string& what, const std::string& before, const std::string& by_set,
                const result& file, const std::string& by_file, bool about_others = false) {
     auto leaves = [&](std::string_view x) { return by_file == x; };
@@ -250,9 +250,9 @@ pugi::xml_node or_new(pugi::xml_node at, const char* name) {
   return it ? it : at.append_child(name);
 }
 
-/// Which kernels are installed changes while nobody looks; an element without text is false, as in
-/// the stock daemon; a netvm that provides no network cuts off, and the owner is told; a domain
-/// that may provide network keeps its clients.
+/// A file may hold a kernel that was removed since; an element without text is false, as in the
+/// stock daemon; a netvm that provides no network cuts the domain off, and the owner is told; a
+/// domain that may provide network keeps its clients.
 bool may_differ(std::string_view property, const std::string& text, const result& by_file) {
   if (property == "kernel" || property == "default_kernel")
     return text.find('/') == text.npos;
@@ -284,7 +284,7 @@ TEST_F(verdicts, of_properties_by_set_and_by_file) {
   EXPECT_THAT(differences, IsEmpty());
 }
 
-/// Whatever is stored: Reset, and Set of what is the default then.
+/// With any value stored: Reset, and Set of the value that is the default then.
 TEST_F(verdicts, of_properties_by_set_and_by_reset) {
   for (auto state : {model::power::halted, model::power::running})
     for (auto owner : owners) {
@@ -304,12 +304,12 @@ TEST_F(verdicts, of_properties_by_set_and_by_reset) {
           auto fallback = model::read_default({all.view(), owner_now}, row->name);
           if (fallback && row->type != model::wire_type::domain
               && model::to_text(*fallback).empty())
-            fallback.reset(); // there is no word for nothing
+            fallback.reset(); // no text stands for no value
           auto by_reset = after(plan_reset_property(all.view(), owner_now, row->name));
           auto by_set = fallback ? after(plan_set_property(all.view(), owner_now, row->name,
                                                            model::to_text(*fallback)))
                                  : result{};
-          auto later = row->name == "maxmem"; // a reset counts from the next start, as there
+          auto later = row->name == "maxmem"; // a reset counts from the next start
           if (fallback && !later && by_reset.has_value() != by_set.has_value())
             differences.push_back(fmt::format(
                 "{}.{} '{}' {}: Set of its default '{}' {}, Reset {}", owner, row->name,
@@ -326,7 +326,8 @@ TEST_F(verdicts, of_properties_by_set_and_by_reset) {
   EXPECT_THAT(differences, IsEmpty());
 }
 
-/// A copy is made of what Get says: whatever is stored, Set takes on a domain of the same class.
+/// A copy is made of the values that Get returns: each value that is stored, Set accepts on a
+/// domain of the same class.
 TEST_F(verdicts, of_properties_by_set_and_by_a_copy) {
   for (auto owner : owners)
     if (auto* x = owner.empty() ? nullptr : find(owner))
@@ -353,7 +354,8 @@ TEST_F(verdicts, of_properties_by_set_and_by_a_copy) {
   EXPECT_THAT(differences, IsEmpty());
 }
 
-/// What Set accepts, a new record may have; a name of a domain or label that it refuses, none has.
+/// A value that Set accepts, a new record may have; a name of a domain or label that Set refuses,
+/// no new record has.
 TEST_F(verdicts, of_properties_by_set_and_by_creation) {
   for (auto owner : owners)
     if (auto* x = owner.empty() ? nullptr : find(owner))
@@ -397,7 +399,7 @@ TEST_F(verdicts, of_features_and_tags_by_creation_copy_and_removal) {
         auto with = after(plan_set_feature(all.view(), x, name, text));
         auto raw = x;
         raw.features.set(name, text);
-        if (with || !model::check_feature_text(x, name, text)) // else its domain is not able to
+        if (with || !model::check_feature_text(x, name, text)) // else the domain lacks an ability
           same(what, "creation", with.has_value(), with_new(all.system, raw).has_value());
         if (!with)
           continue;
@@ -472,8 +474,7 @@ TEST_F(verdicts, of_features_and_tags) {
   EXPECT_THAT(differences, IsEmpty());
 }
 
-/// Every feature that has a rule, and every value; what the domain must be able to is asked by Set
-/// alone.
+/// Every feature that has a rule, and every value; only Set asks for abilities of the domain.
 TEST_F(verdicts, of_features_with_a_rule) {
   auto values = texts();
   for (auto text : {"/home", "home", "file:user:user:0644:/etc/x", "dir:user:user:0755:/x",
@@ -592,7 +593,7 @@ TEST_F(verdicts, of_assignments) {
 
 namespace {
 
-/// What a Resize leaves in the record.
+/// The record after a Resize.
 model::plan resize(const model::view& v, const domain& owner, std::string_view volume,
                    std::string_view text) {
   auto bytes = model::parse_size(text, "volume size");
@@ -602,7 +603,7 @@ model::plan resize(const model::view& v, const domain& owner, std::string_view v
 
 } // namespace
 
-/// The same.
+/// As for features: by Set, by a file, by creation and by a copy.
 TEST_F(verdicts, of_options_of_volumes) {
   using planner =
       model::plan (*)(const model::view&, const domain&, std::string_view, std::string_view);
@@ -626,9 +627,9 @@ TEST_F(verdicts, of_options_of_volumes) {
           auto number = x.attribute == std::string_view{"revisions_to_keep"}
                         || x.attribute == std::string_view{"size"};
           if (!number && (text == "0" || text == "1" || text == "yes" || text == "true"))
-            continue; // words of the wire only
+            continue; // these words are for the wire only
           if (x.attribute == std::string_view{"size"} && text.ends_with(' '))
-            continue; // blanks around it mean nothing on the wire
+            continue; // the wire takes blanks around a size
           auto told = [&](const result& y) {
             auto* who = y ? y->find(owner) : nullptr;
             auto* it = who ? who->find_volume(volume) : nullptr;
@@ -640,9 +641,10 @@ TEST_F(verdicts, of_options_of_volumes) {
             it.remove_attribute(x.attribute);
             it.append_attribute(x.attribute) = text.c_str();
           });
-          auto too_many = x.attribute == std::string_view{"revisions_to_keep"}
-                          && volume != std::string_view{"kernel"}
-                          && (text == "400" || text == "1700000000"); // the pool's most are kept
+          auto too_many =
+              x.attribute == std::string_view{"revisions_to_keep"}
+              && volume != std::string_view{"kernel"}
+              && (text == "400" || text == "1700000000"); // a pool keeps no more than its most
           auto what = fmt::format("{} {} of {} = '{}'", volume, x.attribute, owner, text);
           auto kept =
               x.attribute == std::string_view{"size"}
@@ -659,7 +661,7 @@ TEST_F(verdicts, of_options_of_volumes) {
   EXPECT_THAT(differences, IsEmpty());
 }
 
-/// By CreateInPool, which stands for Set here, by a file, and by a record that is edited.
+/// Pools by CreateInPool, which stands for Set here, by a file, and by a record that is edited.
 TEST_F(verdicts, of_pools_of_volumes) {
   const std::pair<model::klass, std::string> owners[]{{model::klass::standalone, "alone"},
                                                       {model::klass::app, "work"}};
@@ -667,7 +669,7 @@ TEST_F(verdicts, of_pools_of_volumes) {
     for (auto volume : {"root", "private", "volatile", "kernel"})
       for (auto pool : {"varlibqubes", "old", "linux-kernel", "nowhere"}) {
         if (find(owner)->find_volume(volume)->snap_on_start)
-          continue; // where its origin is not, a start says so
+          continue; // a missing origin is told at start
         auto what = fmt::format("{} of {} in {}", volume, owner, pool);
         auto request =
             parse_creation(all.system, type, type == model::klass::app ? "debian" : "",

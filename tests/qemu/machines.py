@@ -1,5 +1,5 @@
 """A host whose hypervisor is QEMU: a private libvirtd, and guests of Debian's kernel and busybox that run
-from their initramfs. What it shares with containers is in tests/containers/lab.py.
+from their initramfs. The part that is shared with containers is in tests/containers/lab.py.
 """
 import contextlib
 import os
@@ -49,7 +49,7 @@ class MachineHost(lab.RealHost):
         super().__init__(make_guest, hypervisor=libvirtd.uri)
 
     def configure(self, domain, netvm="", provides=False):
-        """Makes a domain small; the kernel line tells its guest what its addresses and interfaces are."""
+        """Makes a domain small; the kernel line tells the guest its addresses and interfaces."""
         for name, value in (("memory", MEMORY), ("maxmem", "0"), ("vcpus", "1"), ("netvm", netvm),
                             ("provides_network", str(provides))):
             self.ok("admin.vm.property.Set", domain, name, value)
@@ -65,11 +65,11 @@ class MachineHost(lab.RealHost):
         return self.ok("admin.vm.property.Get", domain, "ip").split()[-1]
 
     def inside(self, domain, script):
-        """What a shell in the guest says to one line; None when it fails. Waits until the guest is up."""
+        """Output of a shell in the guest for one line; None when it fails. Waits until the guest is up."""
         return self._console(domain).ask(script)
 
     def tell(self, domain, script):
-        """Gives a shell in the guest a line that it does not come back from."""
+        """Gives a shell in the guest a line that does not end."""
         self._console(domain).send(script)
 
     def _console(self, domain):
@@ -99,8 +99,8 @@ class MachineHost(lab.RealHost):
 
 
 class Console:
-    """The serial console of a guest, whose first process carries out the lines that come there. Each begins
-    with a number, which the guest says again, with its status, when it is done."""
+    """The serial console of a guest, whose first process carries out the lines that come there. Each line
+    begins with a number, which the guest repeats, with the exit status, when the line is done."""
 
     def __init__(self, path):
         self.file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
@@ -108,17 +108,18 @@ class Console:
         self.waits.register(self.file, selectors.EVENT_READ)
         self.number = 0
         self.said = ""
-        # QEMU notices within a second that there is a reader, and a guest that boots does not listen.
+        # The line is sent again and again: QEMU needs up to a second to notice a reader, and a guest that
+        # boots does not listen.
         eventually(f"a guest listens at {path}", lambda: self.send(":") and self._answer(0.5))
 
     def ask(self, script):
-        """What it says to one line; None when that fails."""
+        """Output of the guest's shell for one line; None when the line fails."""
         self.send(script)
         answer = self._answer(PATIENCE) or wrong(f"no answer to {script!r}, but {self.said!r}")
         return answer["text"] if answer["status"] == "0" else None
 
     def send(self, script):
-        """Does not wait for an answer."""
+        """Sends a line, and does not wait for an answer."""
         self.number += 1
         os.write(self.file, f"{self.number} {script}\n".encode())
         return True
@@ -128,7 +129,7 @@ class Console:
         os.close(self.file)
 
     def _answer(self, seconds):
-        """What stands before the end of the last line sent and after that of the one before."""
+        """The text between the end mark of the line before and that of the last line sent."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.waits.select(max(0, deadline - time.monotonic())):

@@ -14,7 +14,7 @@ namespace qubes::tools {
 
 namespace {
 
-/// As long as the XML of an app domain with four volumes and one network interface.
+/// XML of the length that an app domain with four volumes and one network interface has.
 std::string domain_xml(unsigned number) {
   std::string disks;
   for (auto [device, name] :

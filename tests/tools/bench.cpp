@@ -51,7 +51,7 @@ constexpr unsigned created_at_once = 100;
 constexpr unsigned idle_connections = 2000;
 constexpr unsigned killed_beside_frozen = 30;
 
-/// Answers per second over `connections` threads; each asks what `next(thread, turn)` says.
+/// Answers per second over `connections` threads; each sends the requests of `next(thread, turn)`.
 template <class Next>
 double per_second(const std::string& socket, Next next, clock::duration time = 1s) {
   std::atomic<std::size_t> answers = 0;
@@ -112,7 +112,7 @@ void measure_why(bench& b) {
   b.at_most("qvmd.Why, median", times.median(), 20, "ms");
 }
 
-/// A change that really changes something, each time.
+/// A change of a value, a different value each time.
 request set_request(const bench& b, std::size_t thread, std::size_t turn) {
   return {"admin.vm.property.Set", "memory", b.names.apps[thread],
           std::to_string(500 + turn % 2 * 100)};
@@ -155,7 +155,7 @@ void measure_set(bench& b) {
                        fmt::format("{:.2f}", ratio), "<= 2.5", ratio <= 2.5});
 }
 
-/// A daemon whose domains have no volumes: what is measured is not the disk.
+/// A daemon whose domains have no volumes, so that the disk is not measured.
 struct diskless {
   explicit diskless(const options& o) {
     state.domains = o.domains;
@@ -165,7 +165,7 @@ struct diskless {
     daemon->start();
   }
 
-  /// The same order for the first `count` app domains at once.
+  /// Sends the same order for the first `count` app domains at once.
   void order_all(const char* method, const char* argument, unsigned count) {
     auto names = names_of(state);
     std::vector<request> all;
@@ -213,7 +213,7 @@ double create_all(Make make) {
   });
 }
 
-/// The store is written once for all who wait meanwhile; so it is in the baseline.
+/// The daemon writes the store once for all creations that wait meanwhile; so the baseline does.
 void measure_create(bench& b) {
   samples ours;
   samples bare;
@@ -269,7 +269,7 @@ void measure_reads_while_starting(bench& b) {
             2, "ms");
 }
 
-/// A guest that hangs holds one thread, and nobody who kills another domain notices.
+/// A guest that hangs holds one thread, and kills of other domains are not slower for that.
 void measure_kill_beside_frozen(bench& b) {
   scratch place{"frozen"};
   state_options state;
@@ -299,7 +299,7 @@ void measure_kill_beside_frozen(bench& b) {
   b.at_most("kill while another guest is frozen, max", times.max(), 10, "ms");
 }
 
-/// One client's reads, alone and beside silent connections and a vandal.
+/// One client's reads, alone and beside silent connections and a client that sends garbage.
 void measure_beside_vandals(bench& b) {
   auto limit = rlimit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
@@ -359,7 +359,7 @@ void measure_ready(bench& b) {
   b.at_most(fmt::format("ready with {} domains", b.o.domains), times.median(), 150, "ms", 0);
 }
 
-/// Once what the start left to do, a look at every halted domain's volumes, is done.
+/// Measured once the start is over, with its look at every halted domain's volumes.
 void measure_idle(bench& b) {
   constexpr auto span = 10s;
   std::this_thread::sleep_for(2s);
@@ -434,7 +434,7 @@ constexpr step steps[] = {
     {"copy-rate", measure_copy_rate},
 };
 
-/// Somebody else's work in the figures is said, not hidden.
+/// Says when other work on the machine is in the figures.
 void print_load() {
   double load = 0;
   auto processors = std::max(1U, std::thread::hardware_concurrency());
@@ -486,7 +486,7 @@ int main(int argc, char** argv) {
   app.add_option("--qvmd", o.program, "the daemon")->capture_default_str();
   app.add_option("--qvmctl", o.ctl, "the client")->capture_default_str();
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
-  app.add_option("--rounds", o.passes, "how often each figure is taken")->capture_default_str();
+  app.add_option("--passes", o.passes, "how often each figure is taken")->capture_default_str();
   app.add_option("--only", o.only, "measure only these; idle, set, ... as they are announced");
   app.add_flag("--strict", o.strict, "fail when a limit is missed");
   CLI11_PARSE(app, argc, argv);

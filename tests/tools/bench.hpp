@@ -38,7 +38,7 @@ struct bench {
   own_daemon daemon;
   state_names names;
   std::vector<figure> figures;
-  std::vector<std::string> skipped; ///< what, and why
+  std::vector<std::string> skipped; ///< what was not measured, and why
 
   std::string socket() const { return daemon.socket(); }
 

@@ -32,7 +32,7 @@ actors::world_ptr make_world(const std::filesystem::path& place) {
   return result;
 }
 
-/// Microseconds a request takes, the median of some rounds of many.
+/// Microseconds that a request takes, the median of some passes of many requests.
 double measure(actors::request_handler& handler, const std::vector<std::string>& requests) {
   constexpr auto passes = 31;
   auto times = tools::samples{};

@@ -1,4 +1,5 @@
-// Volumes on real file systems: what a start, a clone and an import cost beside the bare work.
+// Volumes on real file systems: what a start, a clone and an import cost beside the bare work on
+// files.
 #include "bench.hpp"
 
 #include <fcntl.h>
@@ -52,7 +53,7 @@ public:
   loop_mount& operator=(const loop_mount&) = delete;
 
   const fs::path& path() const { return point_; }
-  const std::string& missing() const { return missing_; } ///< "" when it is there
+  const std::string& missing() const { return missing_; } ///< "" when the file system is there
 
 private:
   fs::path point_;
@@ -66,7 +67,7 @@ descriptor open_or_throw(const fs::path& path, int flags) {
   return file;
 }
 
-/// Data that no file system makes smaller.
+/// Data that no file system can compress.
 std::string noise(std::size_t size) {
   std::string bytes(size, '\0');
   std::mt19937_64 random{size};
@@ -98,7 +99,7 @@ bool shares_blocks(const fs::path& directory) {
   return shared;
 }
 
-/// A daemon with volumes in a directory of its own.
+/// A daemon whose volumes are in a directory of its own.
 struct storage_stage {
   storage_stage(const options& o, const fs::path& place, unsigned domains) : place(place) {
     state.domains = domains;
@@ -133,7 +134,7 @@ struct storage_stage {
   std::optional<own_daemon> daemon;
 };
 
-/// The one copy that a start cannot do without: a root image each, `clones_at_once` at a time.
+/// The copy that a start cannot do without: a root image each, `clones_at_once` at a time.
 double clone_bare(const storage_stage& on, const fs::path& to) {
   auto roots = std::array{open_or_throw(on.image("debian-12", "root"), O_RDONLY),
                           open_or_throw(on.image("fedora-40", "root"), O_RDONLY)};
@@ -156,7 +157,7 @@ double clone_bare(const storage_stage& on, const fs::path& to) {
   return taken;
 }
 
-/// Bytes a process sent to its files, holes apart.
+/// Bytes that a process wrote to files, without holes.
 std::uint64_t written_by(pid_t pid) {
   std::ifstream file{fmt::format("/proc/{}/io", pid)};
   std::string key;
@@ -168,8 +169,8 @@ std::uint64_t written_by(pid_t pid) {
 
 } // namespace
 
-/// Template images are as scattered as those of a used system. Memory grows only by what malloc
-/// keeps ready for each thread, until there is enough.
+/// Template images are as fragmented as those of a used system. Memory grows only by what malloc
+/// keeps ready for each thread, until every thread has enough.
 void measure_start_on_reflink(bench& b) {
   scratch place{"reflink"};
   loop_mount on{place.path()};
@@ -182,13 +183,13 @@ void measure_start_on_reflink(bench& b) {
   for (const char* name : {"debian-12", "fedora-40"})
     write_image(stage.image(name, "root"), 10240 * mib, pieces, 65536);
   stage.daemon->start();
-  stage.order_all("admin.vm.Start", ""); // and the domains they get their network from
+  stage.order_all("admin.vm.Start", ""); // starts their netvms, too
   stage.order_all("admin.vm.Shutdown", "wait");
   auto before = stage.daemon->used().resident_kib;
   samples ours;
   samples bare;
   samples ratio;
-  auto flush_file_system = [&] { // what the last round removed is not in the next figure
+  auto flush_file_system = [&] { // so that removals are not in the next figure
     auto top = open_or_throw(on.path(), O_RDONLY | O_DIRECTORY);
     ::syncfs(top.get());
   };
@@ -207,7 +208,7 @@ void measure_start_on_reflink(bench& b) {
                        fmt::format("{:.0f} ms", ours.median()),
                        fmt::format("{:.0f} ms bare FICLONE", bare.median()),
                        fmt::format("{:.2f}", ratio.median()), "<= 1.3", ratio.median() <= 1.3});
-  b.at_most(fmt::format("RSS growth over {} such rounds", b.o.passes), grown / 1024, 3, "MB", 1);
+  b.at_most(fmt::format("RSS growth over {} such passes", b.o.passes), grown / 1024, 3, "MB", 1);
   stage.daemon.reset();
 }
 

@@ -21,7 +21,7 @@ struct resident {
   bool up() const { return state == "Running" || state == "Paused" || state == "Suspended"; }
 };
 
-/// name -> state, from admin.vm.List
+/// name -> state, of admin.vm.List
 std::map<std::string, resident> list(stage& on) {
   std::map<std::string, resident> all;
   std::istringstream lines{on.ask({"admin.vm.List", "", "dom0", ""}).text};
@@ -44,7 +44,7 @@ bool same_for_long(const std::map<std::string, resident>& all) {
   return !all.empty();
 }
 
-/// The same list twice in a row with nobody under way.
+/// The list, once it is the same twice in a row and no domain is between two states.
 std::map<std::string, resident> list_at_rest(stage& on) {
   auto deadline = clock::now() + 20s;
   auto before = list(on);

@@ -36,7 +36,7 @@ child::child(const std::vector<std::string>& command, const std::string& log) {
     throw std::system_error(errno, std::generic_category(), "fork");
   if (pid_ > 0)
     return;
-  // Nothing of ours outlives us, however we end.
+  // No child process outlives this one, whatever ends it.
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   int in = ::open("/dev/null", O_RDONLY);
   int to = ::open(out, O_WRONLY | O_CREAT | O_APPEND, 0600);

@@ -1,4 +1,4 @@
-// Processes we start, what the kernel tells of them, and a daemon of our own.
+// Child processes, what the kernel tells of them, and a daemon for one run.
 #pragma once
 
 #include "clock.hpp"
@@ -30,10 +30,11 @@ public:
   /// SIGKILL, and waits.
   void kill();
 
-  /// SIGTERM, then SIGKILL once `limit` is over. The exit status, if it ended by itself in time.
+  /// SIGTERM, then SIGKILL once `limit` is over. The exit status, if the process ended by itself in
+  /// time.
   std::optional<int> stop(clock::duration limit = 10s);
 
-  /// Waits for its own end and returns the exit status.
+  /// Waits until the process ends by itself; returns the exit status.
   int wait();
 
 private:
@@ -44,7 +45,7 @@ private:
 struct usage {
   std::uint64_t resident_kib = 0;
   std::size_t descriptors = 0;
-  std::chrono::nanoseconds cpu{}; ///< it was given so far
+  std::chrono::nanoseconds cpu{}; ///< processor time so far
 };
 usage usage_of(pid_t pid);
 
@@ -70,11 +71,11 @@ public:
   own_daemon(std::string program, std::filesystem::path directory,
              std::vector<std::string> environment = {});
 
-  /// Starts it and waits for its first answer; how long that took in milliseconds.
-  /// Throws with the end of its log when it does not come up.
+  /// Starts the daemon and waits for its first answer; how long that took in milliseconds. Throws
+  /// with the end of the log when no answer comes.
   double start(clock::duration limit = 30s);
 
-  /// kill -9
+  /// Ends the daemon with SIGKILL.
   void crash() { process_.kill(); }
   std::optional<int> stop() { return process_.stop(); }
   bool running() { return process_.running(); }
@@ -94,7 +95,7 @@ private:
 /// The last bytes of a file, for error messages.
 std::string end_of(const std::string& file, std::size_t bytes = 2000);
 
-/// The program `name` beside the one that runs now.
+/// Path of the program `name`, which lies beside the running one.
 std::string sibling(const std::string& name);
 
 } // namespace qubes::tools

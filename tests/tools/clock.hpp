@@ -1,4 +1,4 @@
-// Measured time, and what many measurements say together.
+// Measured time, and statistics of many measurements.
 #pragma once
 
 #include <algorithm>

@@ -100,7 +100,7 @@ int xenevtchn_unmask(xenevtchn_handle* x, evtchn_port_t port) {
   return 0;
 }
 
-/* -- grant tables: a page shared with a guest is a page shared with nobody ----------------------
+/* -- grant tables: no page is really shared with a guest ------------------------------------------
  */
 
 xengnttab_handle* xengnttab_open(xentoollog_logger* logger, unsigned flags) {

@@ -1,5 +1,6 @@
-/* Says what it begins with, before anybody could change it: its place among those that are killed for
-   memory, and how many descriptors it may have. Linked statically: no loader takes its time first. */
+/* Prints what this process begins with, before its parent could change that: its place among those
+   that are killed for memory, and how many descriptors it may have. Linked statically: no loader
+   takes its time first. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/resource.h>

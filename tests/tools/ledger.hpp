@@ -1,4 +1,4 @@
-// What the daemon acknowledged, to be found again in the store.
+// The values that the daemon acknowledged, to be found again in the store.
 #pragma once
 
 #include "wire.hpp"
@@ -29,8 +29,8 @@ using edit_value = std::optional<std::string>;
 /// Each key is written by one thread only, so that "the last one" is known.
 class ledger {
 public:
-  /// An acknowledged value must be there, a refused one must not; of any other nobody
-  /// knows, so both are possible until the next acknowledgement.
+  /// An acknowledged value must be there, a refused one must not; of any other value it is unknown,
+  /// so both are possible until the next acknowledgement.
   void note(const edit_key& key, const edit_value& value, const reply& answer) {
     if (answer.ok())
       possible_[key] = {value};

@@ -1,4 +1,4 @@
-// qvmd-make-state: a state directory to try qvmd on.
+// qvmd-make-state: makes a state directory to try qvmd on.
 #include "state.hpp"
 
 #include <CLI/CLI.hpp>

@@ -5,7 +5,7 @@
 
 namespace qubes::tools {
 
-/// Client `index` does as it likes with the shared names until the stage is over.
+/// Client `index` sends random requests about the shared names until the stage is over.
 void populate(stage& on, std::size_t index, std::uint64_t seed);
 
 } // namespace qubes::tools

@@ -1,4 +1,4 @@
-// A state directory as a fresh qvmd would find it on a Qubes OS host, in small.
+// A state directory as a fresh qvmd would find on a small Qubes OS host.
 #pragma once
 
 #include <filesystem>
@@ -12,7 +12,7 @@ struct state_options {
   unsigned chain = 3;    ///< domains that provide network, each behind the one before
   std::string hypervisor = "test:///default";
   std::string log_level = "info";
-  bool volumes = true; ///< else domains have none, and a start costs no disk
+  bool volumes = true; ///< without them, a start costs no disk
 };
 
 struct state_names {

@@ -77,7 +77,8 @@ request edit_request(const edit_key& key, const edit_value& value) {
   return {method, key.name, key.domain, value.value_or("")};
 }
 
-/// Never killed, so that "no client runs without its netvm" stays a strict rule for its clients.
+/// This netvm is never killed, so that for its clients "no client runs without its netvm" always
+/// holds.
 bool sheltered(const stage& on, const std::string& domain) {
   return on.names.providers.size() > 1 && domain == on.names.providers[1];
 }

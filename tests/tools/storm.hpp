@@ -25,14 +25,14 @@ public:
 
   own_daemon& daemon;
   const state_names names;
-  std::atomic<bool> over = false;  ///< nobody asks any more
+  std::atomic<bool> over = false;  ///< no client sends a new request
   std::atomic<bool> quiet = false; ///< the last answer has come
 
-  /// Asks and counts the outcome. No answer is a violation, unless the daemon was killed while
-  /// the request was under way.
+  /// Sends a request and counts its outcome. No answer is a violation, unless the daemon was killed
+  /// while the request was under way.
   reply ask(const request& what);
 
-  /// kill -9, and up again.
+  /// Kills the daemon with SIGKILL, and starts it again.
   void crash();
   std::size_t crashes() const { return epoch_ / 2; }
 
@@ -43,14 +43,14 @@ public:
   void violation(std::string what);
   std::vector<std::string> violations() const;
 
-  /// Who was taken down without regard to its clients.
+  /// Notes a domain that was taken down without regard to its clients.
   void forced(const std::string& domain);
   bool was_forced(const std::string& domain) const;
 
   /// method -> outcome -> count
   std::map<std::string, std::map<std::string, std::size_t>> tally() const;
 
-  /// One sentence for each method that was refused with the class that says nothing.
+  /// For each method that was refused with the class that says nothing, one of the sentences.
   std::map<std::string, std::string> puzzling() const;
 
 private:
@@ -63,17 +63,17 @@ private:
 };
 
 /// Client `index` of `count`: starts, stops, pauses and changes domains until the stage is over.
-/// Changes only what is its own, and returns what was acknowledged.
+/// Changes only values of its own, and returns what was acknowledged.
 ledger storm(stage& on, std::size_t index, std::size_t count, std::uint64_t seed);
 
-/// Reads properties, once a millisecond; milliseconds per answer.
+/// Reads properties, once a millisecond, and returns the milliseconds of each answer.
 samples read_steadily(stage& on, std::uint64_t seed);
 
-/// Follows the events until nothing comes any more after the stage is quiet; domain -> whether its
-/// last start or stop was a start.
+/// Follows the events until none comes after the stage is quiet; domain -> whether its last start
+/// or stop was a start.
 std::map<std::string, bool> follow_events(stage& on);
 
-/// Garbage, half and oversized requests, clients that never read.
+/// Sends garbage, half and oversized requests, and has clients that never read.
 void vandalise(stage& on, std::uint64_t seed);
 
 } // namespace qubes::tools

@@ -50,7 +50,7 @@ struct curtain {
   ~curtain() { on.over = on.quiet = true; }
 };
 
-/// Everybody presses at once until the time is over; with faults the daemon dies twice meanwhile.
+/// All clients press at once until the time is over; with faults the daemon dies twice meanwhile.
 void run_storm(stage& on, const options& o) {
   std::vector<std::future<ledger>> clients;
   for (std::size_t i = 0; i < o.clients; ++i)
@@ -112,7 +112,7 @@ void run_204(stage& on, const options& o) {
     on.violation(fmt::format("a read waited for {:.0f} ms", times.max()));
 }
 
-/// Forty domains that come and go under the hands of all clients.
+/// Forty domains that all clients create and remove.
 void run_population(stage& on, const options& o) {
   std::vector<std::future<void>> clients;
   for (std::size_t i = 0; i < o.clients; ++i)

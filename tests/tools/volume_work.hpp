@@ -1,5 +1,5 @@
 // One step of storage work on a pool of images, known by name, so that a program of its own can do
-// it and be killed in the middle.
+// the step and be killed in the middle.
 #pragma once
 
 #include "drivers/storage/drivers.hpp"
@@ -10,10 +10,10 @@
 namespace qubes::tests {
 
 /// The volumes that the steps are about.
-drivers::storage::volume worked_on(); ///< keeps what it has, and one revision
-drivers::storage::volume other_one(); ///< where imports come from
+drivers::storage::volume worked_on(); ///< keeps its data, and one revision
+drivers::storage::volume other_one(); ///< the source of imports
 drivers::storage::volume snapshot();  ///< of `other_one`
-drivers::storage::volume scratch();   ///< kept by nobody
+drivers::storage::volume scratch();   ///< keeps no data
 drivers::storage::volume in_place();  ///< `worked_on`, without snapshots
 
 model::outcome<void> do_step(drivers::storage::pool& pool, std::string_view step);

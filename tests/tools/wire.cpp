@@ -19,7 +19,7 @@ int left_ms(clock::time_point deadline) {
   return static_cast<int>(std::max<std::int64_t>(0, left.count() + 1));
 }
 
-/// Appends what there is; true once the end was read.
+/// Appends the bytes that are there; true once the end was read.
 bool drain(int fd, std::string& into, int flags) {
   std::array<char, 65536> buffer;
   for (;;) {

@@ -46,7 +46,7 @@ struct reply {
     nothing,   ///< closed without an answer
     malformed, ///< neither; `text` holds the bytes
     late,      ///< no end before the deadline
-    refused,   ///< nobody listens
+    refused,   ///< no daemon listens
   };
   kind what = kind::nothing;
   std::string text;
@@ -54,7 +54,7 @@ struct reply {
 
   bool ok() const { return what == kind::ok; }
 
-  /// The daemon answered, and knows what came of the request.
+  /// Whether the daemon answered, and knows what became of the request.
   bool fair() const;
 
   /// "ok", the exception's class, or what went wrong.
@@ -63,7 +63,7 @@ struct reply {
 
 reply parse_reply(std::string bytes);
 
-/// Connected, or empty; waits while the daemon's backlog is full.
+/// A connection; empty when there is none. Waits while the daemon's backlog is full.
 descriptor connect_to(const std::string& socket);
 
 /// Sends all of `bytes`; false when the peer is gone.

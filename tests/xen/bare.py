@@ -1,4 +1,4 @@
-"""libvirt called by nobody but us: what a start costs without qvmd, on connections of their own."""
+"""Direct calls of libvirt: what a start costs without qvmd, on connections of their own."""
 import ctypes
 
 URI = b"xen:///system"
@@ -18,7 +18,7 @@ for _name, _result, _arguments in (
 
 
 class Refused(Exception):
-    """libvirt did not do it; its log says why."""
+    """libvirt refused a call; the log of libvirt says why."""
 
 
 def _must(x):

@@ -10,7 +10,7 @@ DEVICE = "/dev/loop60"
 
 
 def offer(port="loop60"):
-    """A block device of dom0, as dom0's QubesDB tells it."""
+    """Makes a block device of dom0, and writes it into dom0's QubesDB."""
     if not os.path.exists(DEVICE):
         must("mknod", DEVICE, "b", "7", "60")
     run("losetup", "-d", DEVICE)

@@ -12,7 +12,7 @@ from state import STATE
 
 
 def end_is_noticed(name, other, how):
-    """The other one goes on."""
+    """The end of one domain is noticed, and the other domain goes on."""
     how()
     gone(name)
     wait("domain-shutdown is told", lambda: events(name, "domain-shutdown"))
@@ -53,7 +53,7 @@ def destroyed_while_away():
 
 
 def killed_and_adopts():
-    """With app1, its netvm and vault running."""
+    """Expects that app1, its netvm and vault are running."""
     ctl("pause", "vault")
     before = guests()
     daemon.end(signal.SIGKILL)
@@ -92,10 +92,10 @@ def killed_in_start():
         daemon.end(signal.SIGKILL)
         process.wait()
         daemon.start()
-        # libxl may still be building what the dead daemon asked for; in the end both views agree.
+        # libxl may still build the guest that the dead daemon asked for; in the end both views agree.
         wait("both views agree", lambda: views_agree("lone1"))
         if power("lone1") != "Halted":
-            run("qvmctl", "kill", "lone1")  # a guest that is taken down may be gone by now
+            run("qvmctl", "kill", "lone1")  # the guest may have ended by itself
         gone("lone1")
         start("lone1")
         ctl("kill", "lone1")

@@ -13,7 +13,7 @@ from state import MEMORY
 
 
 def memory_nodes(name):
-    """What XenStore says of a guest's memory: node -> text."""
+    """The nodes about a guest's memory in XenStore: node -> text."""
     at = f"/local/domain/{xid(name)}/memory"
     return {key: xs(f"{at}/{key}") for key in xs_list(at)}
 
@@ -35,7 +35,7 @@ def memory_facts():
 def memory_hotplug():
     ctl("feature", "set", "balloon", "memory-hotplug", "1")
     code, text = run("qvmctl", "start", "balloon", seconds=2 * PATIENCE)
-    if code != 0:  # only the libvirt of Qubes has it for Xen
+    if code != 0:  # only the libvirt of Qubes has memory hotplug for Xen
         check("maxMemory" in text, f"the refusal names its cause: {text}")
         gone("balloon")
         os.makedirs("/etc/qubes/libvirt", exist_ok=True)
@@ -51,12 +51,12 @@ def memory_hotplug():
 
 
 class Manager:
-    """A memory manager that says yes to all that is smaller than a limit, and notes what was asked."""
+    """A memory manager that grants all requests below a limit, and notes what was asked."""
 
     def __init__(self, path, limit, one_at_a_time=False):
         self.asked = []
         self.limit = limit
-        self.silent = False  # it reads the question, and does not answer
+        self.silent = False  # reads a request, and does not answer
         self.one_at_a_time = one_at_a_time  # a client keeps its turn until it hangs up, as with qmemman
         self.listener = listening(path)
         threading.Thread(target=self._serve, daemon=True).start()
@@ -106,7 +106,7 @@ def memory_manager():
 
 
 def stats_of(name):
-    """The second figures that come of a domain: those of time need two looks."""
+    """The second sample of a domain: figures of time need two samples."""
     with socket.socket(socket.AF_UNIX) as wire:
         wire.settimeout(PATIENCE)
         wire.connect("/var/run/qubesd.sock")

@@ -1,4 +1,5 @@
-"""What others do wrong: domains of our name, guests that write nonsense, kernels that do not boot."""
+"""Faults of others: guests of other programs with the names of domains, guests that write nonsense, kernels
+that do not boot."""
 import contextlib
 import json
 import os
@@ -32,7 +33,7 @@ def reason_of(name):
 
 
 def stranger(name, uuid=""):
-    """A domain that somebody makes with xl."""
+    """A guest that is made with xl, without qvmd."""
     path = "/tmp/stranger.cfg"
     with open(path, "w", encoding="ascii") as file:
         file.write(f'name="{name}"\ntype="pv"\nkernel="/lab/vmlinux"\nramdisk="/lab/initramfs"\nmemory=96\n')
@@ -175,7 +176,7 @@ def deaf_netvm():
     start("app1")
     await_guest("app1", nics=1, net="no")
     check_equal([backend for backend, _ in vifs("app1")], [xid("sys-net")], "its interface")
-    # libxl waits for the netvm to let go, in vain: what did not happen is not told as done.
+    # libxl waits in vain for the netvm to release the interface: the refusal must not say that this was done.
     text = refused("set", "app1", "netvm", "none")
     check("sys-net" in text, f"the refusal names the netvm: {text}")
     check_equal(domains()["app1"]["netvm"], "sys-net", "its netvm after the refusal")

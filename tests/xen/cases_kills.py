@@ -1,4 +1,4 @@
-"""qvmd is killed in each step of a start; whoever comes after it finds no half guests."""
+"""qvmd is killed in each step of a start; the next daemon leaves no half-made guests."""
 import contextlib
 import json
 import os
@@ -15,7 +15,7 @@ from state import STATE
 
 RUN = "/run/qubes"
 QUBESDB_ABSENT = "/lab/qubesdb-absent"
-NAME = "balloon"  # whose start has work to do in every step
+NAME = "balloon"  # the start of this domain has work to do in every step
 
 
 def step(name=NAME):
@@ -27,7 +27,7 @@ def step(name=NAME):
 
 
 def marked():
-    """Whether a start has been begun and not finished, as a file says."""
+    """Whether a file says that a start has been begun and not finished."""
     return any(x.startswith("starting-") for x in os.listdir(RUN))
 
 
@@ -36,7 +36,7 @@ def images():
 
 
 def when(is_so):
-    """Returns as soon as it is so; looks without a pause, as moments are short."""
+    """Returns as soon as `is_so` returns true; calls it without a pause, because the moments are short."""
     end = time.monotonic() + PATIENCE
     while not is_so():
         if time.monotonic() > end:
@@ -45,7 +45,7 @@ def when(is_so):
 
 @contextlib.contextmanager
 def killed_start(name=NAME):
-    """Within it a start has begun; with its end, qvmd is killed."""
+    """Within it a start has begun; at its end, qvmd is killed."""
     qubesdb().all.pop(name, None)
     with subprocess.Popen(["qvmctl", "start", name], stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as client:
@@ -136,7 +136,7 @@ def when_unmarked():
 
 
 def look_after(what, ends, name=NAME):
-    """A new daemon makes whole or ends what it finds, and the next start works."""
+    """A new daemon completes or ends the guest that it finds, and the next start works."""
     daemon.start()
     daemon.listen()
     for one in {name, "sys-net"} if name != NAME else {name}:

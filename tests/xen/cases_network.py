@@ -4,7 +4,7 @@ from lab import (PATIENCE, at_once, await_guest, await_pings, await_silence, bac
 
 
 def connected(client, netvm):
-    """One interface, at the netvm, in the states of both views, and the guest reaches it."""
+    """The client has one interface, at this netvm, connected in both views, and its guest reaches the netvm."""
     wait(f"the interface of {client} is at {netvm}",
          lambda: vifs(client) == [(xid(netvm), 4)])
     check(xid(client) in backends(netvm), f"XenStore has {client} below {netvm}")
@@ -13,7 +13,7 @@ def connected(client, netvm):
 
 
 def cut_off(client, *netvms):
-    """No interface in any view."""
+    """The client has no interface in any view."""
     check_equal(vifs(client), [], f"interfaces of {client}")
     check_equal(xs_list(f"/local/domain/{xid(client)}/device/vif"), [], f"vif nodes of {client}")
     for netvm in netvms:

@@ -1,4 +1,4 @@
-"""QubesDB: the firewall of a client in its netvm's, and what a guest may write into its own."""
+"""QubesDB: a client's firewall in its netvm's database, and what a guest may write into its own database."""
 import time
 
 from cases_devices import attach, must_call, offer, withdraw
@@ -124,7 +124,7 @@ def nonsense():
         check_equal(power(name), "Running", f"state of {name}")
     check_equal(sum(x.startswith("d") for x in offered("vault")), 3000, "disks that it offers")
 
-    # Longer than QubesDB's own daemon lets anything be.
+    # The value is longer than QubesDB's own daemon allows.
     own.write("/qubes-block-devices/sda/desc", "x" * (4 << 20))
     own.write("/qubes-block-devices", "")
     call("admin.vm.device.block.Available", "vault")

@@ -20,7 +20,7 @@ def one_guest():
 
 
 def start_together(names):
-    """Starts them each by a client of its own; all must run in both views, each told once."""
+    """Starts each domain by a client of its own; all must run in both views, and each start has its event once."""
     at_once(start_one, names)
     for name in names:
         await_guest(name)
@@ -116,7 +116,7 @@ def killed_start():
     def attempt(name):
         try:
             ctl("start", name)
-        except Exception as refusal:  # either is right: the start was over, or was broken off
+        except Exception as refusal:  # both are right: the start was over, or was broken off
             return str(refusal)
         return ""
     results = []

@@ -16,15 +16,15 @@ import bare
 from lab import (STATS_INTERVAL, Failure, at_once, call, check, ctl, daemon, domains, gone, guests,
                  longest_gap, must, power, start, wait)
 
-ROUNDS = 3
+PASSES = 3
 MANY = [f"lone{i}" for i in range(1, 9)]
 
 figures = []
 
 
 def figure(what, limit):
-    """limit: what was measured must not be above it; None where nothing is promised. The function returns what
-    it measured, a sentence, and a higher limit if the machine calls for one."""
+    """limit: the value must not be above it; None where nothing is promised. The function returns the value, a
+    sentence, and a higher limit if the machine needs one."""
     def register(function):
         figures.append((what, limit, function))
         return function
@@ -97,8 +97,8 @@ def starts(names):
 
 
 def until_well(function, what):
-    """libxl gives a back end ten seconds, whatever else the machine does: a round in which that was too
-    short measures nothing and is made again."""
+    """libxl waits ten seconds for a back end, also on a busy machine: a pass in which that was too short
+    measures nothing and is repeated."""
     for _ in range(4):
         try:
             return function(what)
@@ -111,7 +111,7 @@ def until_well(function, what):
 def compare_starts(names):
     xml = twins(names)
     mine, others = [], []
-    for _ in range(ROUNDS):
+    for _ in range(PASSES):
         others.append(until_well(bare_starts, xml))
         mine.append(until_well(starts, names))
         print(f"    {len(names)} at once: {mine[-1]:.1f} s, bare {others[-1]:.1f} s")
@@ -138,21 +138,21 @@ def read_once():
 
 
 class Echo:
-    """What a read costs where nobody has to find an answer: a process that sends one back at once."""
+    """What a read costs without the work of finding an answer: a process that sends an answer at once."""
     path = "/run/echo.sock"
 
     def __init__(self):
-        door = socket.socket(socket.AF_UNIX)
-        door.bind(self.path)
-        door.listen()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
         self._pid = os.fork()
         if self._pid == 0:
             while True:
-                with door.accept()[0] as wire:
+                with listener.accept()[0] as wire:
                     while wire.recv(65536):
                         pass
                     wire.sendall(b"0\0")
-        door.close()
+        listener.close()
 
     def read_once(self):
         with socket.socket(socket.AF_UNIX) as wire:
@@ -191,8 +191,8 @@ def reads_while_eight_start():
 
 @figure("99th percentile of reads while eight start, to idle", 3.0)
 def reads():
-    """Where a bare echo waits longer than is promised of reads, it is the machine that is slow, not qvmd:
-    reads may wait as long as the echo."""
+    """Where a bare echo takes longer than is promised of reads, the machine is slow, and not qvmd: reads may
+    take as long as the echo."""
     idle, idle_echo, busy, busy_echo = reads_while_eight_start()
     told = [f"{x * 1000:.1f} ms" for x in (busy, idle, busy_echo, idle_echo)]
     of_echo = busy_echo / idle_echo
@@ -209,7 +209,7 @@ def gap_beside(function, *words):
 
 @figure("longest gap between statistics while eight start, to their interval", 2.0)
 def statistics_gap():
-    """Where rounds are late with nothing else to do, it is the machine that is."""
+    """Where samples are late on an idle host, the machine is slow, and not qvmd."""
     idle = gap_beside(time.sleep, 6 * STATS_INTERVAL)
     busy = gap_beside(at_once, start_by_call, MANY)
     kill_all(MANY)
@@ -221,7 +221,7 @@ def kill():
     xml = twins(["lone5"])[0]
     names = ["lone1", "lone2", "lone3", "lone4"]
     mine, others = [], []
-    for number in range(2 * ROUNDS):
+    for number in range(2 * PASSES):
         other = bare.Guest(xml) if number % 2 else None
         if other:
             other.start()
@@ -244,7 +244,7 @@ def kill():
 def adoption():
     at_once(start_by_call, MANY)
     times, looks = [], []
-    for _ in range(ROUNDS):
+    for _ in range(PASSES):
         looks.append(took(must, "virsh", "-c", "xen:///system", "list"))
         daemon.end(9)
         begin = time.monotonic()
@@ -273,8 +273,8 @@ def line(what, limit, measured, said):
 
 
 def measure(wanted):
-    """Prints a line per figure; how many are above their limits. wanted: words of which one has to be in
-    its name; none for all."""
+    """Prints a line per figure; returns how many are above their limits. wanted: words, one of which must be in
+    the name of a figure; none for all figures."""
     above = 0
     for what, limit, function in figures:
         if wanted and not any(word in what for word in wanted):

@@ -27,8 +27,8 @@ CONSOLES = "/var/log/xen/console"
 
 
 def _patience():
-    """Seconds until what has not happened will not happen: many times what it takes on a machine that
-    was as slow at its start as this one."""
+    """Seconds after which an event that has not come is taken to never come: many times what it takes on a
+    machine that was as slow at its start as this one."""
     try:
         with open("/run/ready-after", encoding="ascii") as file:
             return min(max(120, 6 * int(file.read())), 900)
@@ -44,11 +44,11 @@ cases = []
 
 
 class Failure(Exception):
-    """Something that should hold does not."""
+    """A condition that should hold does not."""
 
 
 class Case:
-    """What holds, the function that sees to it, and what it needs."""
+    """What holds, the function that checks it, and the settings of its host."""
 
     def __init__(self, what, function, short, settings):
         self.what = what
@@ -75,8 +75,8 @@ def check_equal(found, wanted, what):
 
 
 def wait(what, ask, seconds=PATIENCE):
-    """Asks until the answer is true, and returns it; on a slow machine less often, so that asking
-    does not take the time of what is waited for."""
+    """Asks until the answer is true, and returns that answer; on a slow machine less often, so that asking
+    takes no time from the work that is waited for."""
     end = time.monotonic() + seconds
     while True:
         daemon.check_alive()
@@ -108,7 +108,7 @@ def must(*words, seconds=PATIENCE, feed=None):
 
 
 def at_once(function, some):
-    """function of each of them at the same time; their results in order."""
+    """Calls the function with each of some values at the same time; the results in the order of the values."""
     with concurrent.futures.ThreadPoolExecutor(max(len(some), 1)) as pool:
         return list(pool.map(function, some))
 
@@ -180,7 +180,7 @@ def ctl(*words, seconds=2 * PATIENCE):
 
 
 def refused(*words, seconds=2 * PATIENCE):
-    """What a qvmctl says that has to fail."""
+    """Output of a qvmctl that has to fail."""
     code, text = run("qvmctl", *words, seconds=seconds)
     daemon.check_alive()
     check(code not in (0, 3), f"qvmctl {' '.join(words)}: was not refused: exit {code}: {text}")
@@ -204,7 +204,7 @@ def call(method, target, payload=b"", seconds=PATIENCE):
 
 
 def longest_gap(busy):
-    """The most seconds between two rounds of statistics while `busy` says so: each has a frame of dom0."""
+    """The most seconds between two samples of statistics while `busy` is true: each sample has a frame of dom0."""
     mark = b"1\0dom0\0vm-stats\0"
     text, came, longest = b"", None, 0
     with socket.socket(socket.AF_UNIX) as wire:
@@ -225,7 +225,7 @@ def longest_gap(busy):
 
 
 def domains():
-    """name -> what qvmd says of it."""
+    """name -> the row of `qvmctl ls` for that domain."""
     return {row["name"]: row for row in json.loads(ctl("ls", "-o", "all", "-f", "json"))}
 
 
@@ -386,16 +386,16 @@ def pings(name):
 
 
 def await_pings(name):
-    """Its netvm answers now."""
+    """Waits until the guest's netvm answers again."""
     _, before = pings(name)
     wait(f"{name} is answered", lambda: pings(name)[1] >= before + 2)
 
 
 def await_silence(name):
-    """Nothing answers it, for some rounds."""
+    """Waits until some pings of the guest have had no answer."""
     await_guest(name, net="no")
-    rounds, before = pings(name)
-    wait(f"{name} asks on", lambda: pings(name)[0] >= rounds + 3)
+    sent, before = pings(name)
+    wait(f"{name} asks on", lambda: pings(name)[0] >= sent + 3)
     check_equal(pings(name)[1], before, f"answers to {name} while nobody is to answer")
 
 
@@ -406,7 +406,7 @@ def forget(name):
 
 
 def await_guest(name, **wanted):
-    """Waits until a guest says that it has all of that; without, that it is up."""
+    """Waits until a guest says that it has all that is wanted; with nothing wanted, that it is up."""
     def has():
         found = said(name)
         if found and all(found.get(k) == str(v) for k, v in wanted.items()):
@@ -419,7 +419,7 @@ def await_guest(name, **wanted):
 
 
 def late_back_ends():
-    """How often libxl gave a back end up; of starts at once, qvmd cannot tell whose that was."""
+    """How often libxl stopped waiting for a back end; its log does not say for which of several starts."""
     try:
         with open(LIBXL_LOG, encoding="utf-8", errors="replace") as file:
             return file.read().count("unable to add")
@@ -428,8 +428,8 @@ def late_back_ends():
 
 
 def start_one(name):
-    """libxl gives a back end ten seconds, whatever else the machine does: what fails by that has to
-    leave nothing behind and is tried again."""
+    """Starts a domain and waits for its guest. libxl waits ten seconds for a back end, also on a busy machine: a
+    start that fails for that reason has to leave nothing behind and is tried again."""
     for _ in range(3):
         before = late_back_ends()
         code, text = run("qvmctl", "start", name, seconds=4 * PATIENCE)
@@ -475,7 +475,7 @@ def libvirtd_pids():
 
 @contextlib.contextmanager
 def frozen_libvirtd():
-    """libvirtd answers nobody, from the moment in which all its threads stand still."""
+    """Within it libvirtd answers no call: it begins when all threads of libvirtd stand still."""
     pids = libvirtd_pids()
 
     def stand_still():
@@ -531,7 +531,7 @@ def servants():
 
 
 def leftovers():
-    """What there is that belongs to no running domain, as far as anybody can see from outside."""
+    """Guests, nodes, devices and files that belong to no running domain, as seen from outside qvmd."""
     result = [f"domain {name}" for name in guests()]
     for node in xs_list("/local/domain"):
         if node != "0":
@@ -567,7 +567,7 @@ def qubesdb():
 
 
 def prepare(qubesdb=False, **settings):
-    """A fresh host and daemon. qubesdb: with a stand-in for QubesDB; settings: of state.make()."""
+    """Makes a fresh host and starts a daemon. qubesdb: with a stand-in for QubesDB; settings: of state.make()."""
     global _databases, _files_before
     start_libvirtd()
     if qubesdb and not _databases:
@@ -582,7 +582,7 @@ def prepare(qubesdb=False, **settings):
 
 
 def finish():
-    """Kills all through qvmd; says what is left."""
+    """Kills all guests through qvmd; returns what is left."""
     daemon.check_alive()
     if guests():
         ctl("kill", "--all", f"--wait={PATIENCE}")
@@ -603,7 +603,7 @@ def finish():
 
 
 def force_clean():
-    """Whatever it takes, so that the next case has a chance."""
+    """Ends all guests and programs by force, so that the next case begins on a clean host."""
     for path in glob.glob("/lab/block-*") + glob.glob("/lab/*-absent"):
         os.remove(path)
     daemon.stop_listening()

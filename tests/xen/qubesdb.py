@@ -30,7 +30,7 @@ def _below(path, top):
 
 
 def listening(path):
-    """A socket at a path where another may have been left."""
+    """A socket that listens at a path, where an earlier socket may have been left."""
     if os.path.exists(path):
         os.remove(path)
     wire = socket.socket(socket.AF_UNIX)
@@ -113,7 +113,7 @@ class Database:
 
 
 class Databases:
-    """Serves whoever asks through the qubesdb-daemon beside this file."""
+    """Makes the databases that the qubesdb-daemon beside this file asks for."""
 
     def __init__(self):
         os.makedirs(f"{RUN}/wanted", exist_ok=True)

@@ -61,15 +61,16 @@ TEST(methods, are_sorted_unique_and_explained) {
       << "a method on the wrong socket does not exist";
 }
 
-/// Of a class of devices that a package brings; the stock daemon was asked without one.
+/// Whether the method is of a class of devices that a package brings; the stock daemon was asked
+/// without such a package.
 bool is_of_package(std::string_view method) {
   return std::ranges::any_of(model::device_kinds, [&](auto& x) {
     return x.of && method.starts_with(fmt::format("admin.vm.device.{}.", x.name));
   });
 }
 
-/// Arguments, payloads, destinations and sockets are those of the stock daemon; methods of our own
-/// are the only ones beyond.
+/// Methods of the stock daemon take the arguments, payloads, destinations and sockets that they
+/// take there; the only other methods are this daemon's own.
 TEST(methods, take_what_those_of_the_stock_daemon_take) {
   auto file = std::ifstream{QVMD_SOURCE_DIR "/tests/golden/method-flags.txt"};
   ASSERT_TRUE(file);
@@ -140,7 +141,7 @@ TEST_F(gate_test, a_header_that_is_not_ascii_gets_an_answer_in_ascii) {
   EXPECT_EQ(dropped, 0U);
 }
 
-/// They have no directory here: nothing of a path is told, and nothing is nothing to write.
+/// RemoteVMs have no directory here: no path is named, and to write an empty text is to do nothing.
 TEST(remote_domains, have_no_notes_and_no_firewall_here) {
   simulation sim{1, populated_host()};
   auto say = [&](std::string_view method, std::string_view payload) {
@@ -163,7 +164,8 @@ TEST_F(gate_test, unknown_domain_suggests_the_nearest) {
   EXPECT_THAT(call("admin.vm.List", "ap0"), HasSubstr("did you mean 'app0'"));
 }
 
-/// For every row: what must not be there is refused, what must be there is asked for.
+/// For every row of the method table: what must be absent is refused, what must be there is asked
+/// for.
 TEST_F(gate_test, every_method_refuses_wrong_argument_payload_and_destination) {
   for (auto& x : actors::methods()) {
     using actors::presence;

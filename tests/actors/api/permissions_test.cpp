@@ -27,7 +27,7 @@ struct permissions : ::testing::Test {
       [this](connection_id, const std::string& frame, bool) { replies.push_back(frame); },
       [](connection_id) {}};
 
-  /// The reply when it comes at once.
+  /// The reply to a request that is answered at once.
   std::string say(std::string_view method, std::string_view source, std::string_view destination,
                   std::string_view payload = "", connection_id who = 7) {
     replies.clear();

@@ -1,4 +1,4 @@
-// Why a domain is as it is, as qvmd.Why tells it, and what of that others see.
+// Why a domain is as it is, as qvmd.Why tells, and how much of that callers other than dom0 see.
 #include "tests/actors/simulation.hpp"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,7 @@ struct whys : ::testing::Test {
   std::string say(const std::string& source, const std::string& destination,
                   const std::string& method = "qvmd.Why") {
     auto who = sim.post(fmt::format("{} {} name {}", method, source, destination) + "\0"s);
-    auto result = sim.reply_to(who).frames.at(0); // at once: nobody is waited for
+    auto result = sim.reply_to(who).frames.at(0); // answered at once, without waiting
     sim.run_until_idle();
     return result;
   }
@@ -288,7 +288,7 @@ TEST_F(whys, dom0_has_no_start) {
   EXPECT_TRUE(x["start"].is_null());
 }
 
-// -- who may see it -------------------------------------------------------------------------------
+// -- who may see what was, is and would be --------------------------------------------------------
 
 TEST_F(whys, others_see_what_the_policy_shows_them) {
   EXPECT_THAT(say("app0", "app1"), StartsWith("2\0PermissionDenied"s));

@@ -1,5 +1,5 @@
 // What clients may have in qubes.xml: what would be too much is refused in a sentence that names
-// the limit, changes nothing, and is in nobody's way.
+// the limit, changes nothing, and gets in the way of no other client.
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
@@ -58,14 +58,14 @@ struct quotas : ::testing::Test {
     return sim.world().status.store().bytes_by_caller;
   }
 
-  /// What is counted is what stands in the file.
+  /// The bytes that the store counts are those of the file.
   void check_size() {
     auto text = sim.disk().read("qubes.xml", model::xml::max_bytes);
     ASSERT_TRUE(text && *text);
     EXPECT_EQ(sim.world().status.store().bytes, model::xml::save(sim.system()).size());
   }
 
-  bool written_by_others = false; ///< nobody told of what is another then
+  bool written_by_others = false; ///< the callers' bytes are not known then
 
   void TearDown() override {
     check_size();
@@ -106,7 +106,7 @@ struct many_features : quotas {
 TEST_F(quotas, long_values_are_refused_at_the_door_whatever_they_are_for) {
   most().value_bytes = 1000;
   most().others_value_bytes = 100;
-  auto door = [&](std::string_view source, std::size_t bytes, std::string_view key) {
+  auto expect_refused = [&](std::string_view source, std::size_t bytes, std::string_view key) {
     auto text = std::string(bytes, 'x');
     for (auto [method, to] : {std::pair{"admin.vm.feature.Set", "work"},
                               {"admin.vm.property.Set", "work"},
@@ -127,8 +127,8 @@ TEST_F(quotas, long_values_are_refused_at_the_door_whatever_they_are_for) {
     }
     EXPECT_THAT(call("admin.vm.tag.Set", text, source, "work"), HasSubstr(key));
   };
-  door("dom0", 1001, "quota.value_bytes");
-  door("vault", 101, "quota.others_value_bytes");
+  expect_refused("dom0", 1001, "quota.value_bytes");
+  expect_refused("vault", 101, "quota.others_value_bytes");
   EXPECT_EQ(set("f", 999), accepted);
   EXPECT_EQ(set("g", 99, "vault"), accepted);
 }

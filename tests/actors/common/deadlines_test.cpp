@@ -10,7 +10,7 @@ namespace {
 using actors::deadlines;
 using namespace std::chrono_literals;
 
-/// Asks `silent` at every message, and gets its answer when it is told to.
+/// Asks `silent` at every message; the test decides when `silent` answers.
 struct asking : testing::Test {
   struct config : caf::actor_system_config {
     config() { set("scheduler.policy", caf::atom("testing")); }

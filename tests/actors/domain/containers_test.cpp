@@ -52,9 +52,9 @@ struct container_host : ::testing::TestWithParam<std::uint64_t> {
 INSTANTIATE_TEST_SUITE_P(seeds, container_host,
                          ::testing::Range(std::uint64_t{0}, std::uint64_t{5}));
 
-/// Somebody else has started it, by hand.
+/// A program other than this daemon has started the guest.
 TEST_P(container_host, a_guest_with_the_uuid_of_another_is_left_alone) {
-  sim.containers().listen({}); // nobody hears of it
+  sim.containers().listen({}); // the daemon hears no news of containers
   ASSERT_TRUE(sim.containers().create(uuid("app0"), "<domain><name>stranger</name></domain>"));
   auto started = sim.ask("app0", ask::start{});
   ASSERT_FALSE(started);

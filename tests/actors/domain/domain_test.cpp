@@ -88,7 +88,7 @@ TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
-/// It has its turn in time, and waits there, as for a connection.
+/// The call has its turn in time, and then waits inside, as for a connection.
 TEST_P(domains, a_call_that_was_given_up_is_not_made_afterwards) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
@@ -479,7 +479,7 @@ TEST_P(domains, lifecycle_orders_to_dom0_are_refused) {
 }
 
 TEST_P(domains, orders_that_others_carry_out_are_refused) {
-  sim.may_lose_track = true; // a client cannot order this
+  sim.may_lose_track = true; // no order of a client can do this
   EXPECT_EQ(sim.ask("app0", ask::create_label{"new", "0x112233"}).error().code, errc::internal);
   EXPECT_EQ(sim.ask("app0", ask::suspend_host{}).error().code, errc::internal);
   EXPECT_EQ(sim.ask("", ask::kill{}).error().code, errc::internal);

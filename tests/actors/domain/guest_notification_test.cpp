@@ -230,8 +230,8 @@ struct disks : told {
     sim.tools().guest_writes("sys-net1", "/qubes-block-devices", "");
     sim.run_until_idle();
   }
-  /// Whether the question about sda is, when this order comes while the user thinks; who then says
-  /// that app0 may have it.
+  /// Whether the question about sda is withdrawn when this order comes while the user thinks. The
+  /// user then answers that app0 may have the device.
   bool is_withdrawn_by(const std::string& domain, const order& what) {
     auto withdrawn = false;
     sim.agent().answer = [&](auto& stop) {
@@ -446,7 +446,7 @@ TEST_F(disks, of_a_backend_whose_database_comes_late_are_told_once_it_is_there) 
   sim.tools().break_qubesdb("dom0");
   sim.may_lose_track = true;
   caf::anon_send_exit(sim.directory().find("dom0")->domain,
-                      caf::exit_reason::unhandled_exception); // its successor begins anew
+                      caf::exit_reason::unhandled_exception); // the actor's successor begins anew
   sim.run();
   sim.run_until_idle();
   sim.tools().break_qubesdb("dom0", false);
@@ -1051,7 +1051,7 @@ TEST_F(firewalled, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
   EXPECT_EQ(rules("app0"), "action=drop\n");
 }
 
-/// The file was read for the rules that end, and is another one by now.
+/// The daemon read the file for the rules that end, and a client has replaced the file since.
 TEST_F(firewalled, rules_that_are_set_while_others_end_stay) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
@@ -1081,7 +1081,7 @@ TEST_F(firewalled, a_rule_follows_a_clock_that_is_set) {
 TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
-  sim.disk().fail_at(2, "No space left on device"); // after the file was read, and found the same
+  sim.disk().fail_at(2, "No space left on device"); // after the file was read and found unchanged
   sim.pass(std::chrono::seconds{120});
   EXPECT_EQ(pushed(), "action=drop");
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));

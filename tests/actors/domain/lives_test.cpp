@@ -85,7 +85,7 @@ TEST_P(lives, that_got_their_network_back_are_well_again) {
   EXPECT_FALSE(sim.world().board.read(qid).degraded);
 }
 
-/// At whatever moment of its start it was killed.
+/// Whichever step of the start the netvm was killed in.
 TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
@@ -101,7 +101,7 @@ TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
   }
 }
 
-/// A guest lives on without its daemon, and so does a build of it that is under way.
+/// A guest lives on without its daemon, and so does a build of a guest that is under way.
 TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
   for (auto who : {"app0", "sys-net1"})
     ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
@@ -196,7 +196,7 @@ TEST_P(lives, leave_no_rows_on_the_boards) {
   EXPECT_EQ(sim.world().board.read(qid), model::live{});
 }
 
-// -- who waits ------------------------------------------------------------------------------------
+// -- what waits for a life ------------------------------------------------------------------------
 
 TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
@@ -282,7 +282,7 @@ TEST_P(lives, what_could_not_be_taken_down_says_so_and_is_taken_down_later) {
   EXPECT_FALSE(facts("app0").degraded);
 }
 
-/// Its actor may be no more: the host sleeps and wakes all the same.
+/// The actor of a domain may be gone: the host sleeps and wakes all the same.
 TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
   for (auto x : {"app0", "app1"})
     ASSERT_TRUE(sim.ask(x, ask::start{}));
@@ -304,7 +304,7 @@ TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
 
 // -- who counts as a client -----------------------------------------------------------------------
 
-/// At whatever moment of its start the default becomes another.
+/// Whichever step of the start the change of the default comes in.
 TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
   ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
@@ -324,7 +324,7 @@ TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
               testing::ElementsAre(testing::Field(&model::network_link::netvm, "sys-net0")));
 }
 
-/// The default may become another between the last look and the build.
+/// The default may change between the last look at the record and the build of the guest.
 TEST_P(lives, that_are_built_have_their_rules_at_the_netvm_they_are_built_on) {
   ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
   for (auto netvm : {"sys-net0", "sys-net1"})
@@ -379,7 +379,7 @@ TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
 
 // -- what takes long ------------------------------------------------------------------------------
 
-/// Whoever asked is told so, and the change goes on as if nothing had been.
+/// The client is told that the change takes long, and the change goes on as usual.
 TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
@@ -403,7 +403,8 @@ TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
   EXPECT_TRUE(sim.ask("sys-net1", ask::shutdown{.wait = true})) << "nobody is its client";
 }
 
-/// Its file is read again while a change of it has prepared the boot and waits for the disk.
+/// qubes.xml is read again while a change of the domain has prepared the boot and waits for the
+/// disk.
 TEST_P(lives, start_with_the_host_as_the_record_says_whatever_came_between) {
   for (auto pass = 0; pass < 20; ++pass) {
     auto wanted = pass % 2 == 0;
@@ -418,7 +419,8 @@ TEST_P(lives, start_with_the_host_as_the_record_says_whatever_came_between) {
   }
 }
 
-/// It asks its backend first, which does not answer before the next life.
+/// To attach a device the domain asks its backend first, which does not answer before the next
+/// life.
 TEST_P(lives, are_given_no_device_that_an_earlier_one_asked_for) {
   for (auto who : {"app0", "app1"})
     ASSERT_TRUE(sim.ask(who, ask::start{}));
@@ -474,7 +476,7 @@ TEST_P(lives, that_are_gone_leave_nobody_without_the_reason) {
   EXPECT_TRUE(how || how.error().code == model::errc::vm_not_found) << why(how);
 }
 
-/// Nobody was its client yet: the next one is as welcome as any.
+/// The netvm had no client yet, so that the shutdown was allowed; the next client starts it again.
 TEST_P(lives, of_clients_begin_after_the_start_of_their_netvm_was_shut_down) {
   sim.lanes().hold("varlibqubes:appvms/sys-net1/");
   auto start = sim.send("sys-net1", ask::start{});
@@ -491,7 +493,7 @@ TEST_P(lives, of_clients_begin_after_the_start_of_their_netvm_was_shut_down) {
   EXPECT_EQ(sim.state_of("sys-net1"), power::running);
 }
 
-/// What was told not to be done is not done when the connection is there again.
+/// A pause that the client was told has failed is not done when the connection is there again.
 TEST_P(lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.lanes().hold("app0", drivers::lane::guest);
@@ -507,7 +509,7 @@ TEST_P(lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
-/// What its actor had still to do when it broke off is done by others.
+/// What the domain's actor had still to do when it broke off is done by storage and the registry.
 TEST_P(lives, that_are_gone_are_removed_whoever_broke_off) {
   auto who = sim.directory().find("app0")->domain;
   sim.lanes().hold("app0");
@@ -526,7 +528,7 @@ TEST_P(lives, that_are_gone_are_removed_whoever_broke_off) {
   EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
 }
 
-/// The hypervisor says so before the news of its stop is there.
+/// The hypervisor says that the domain is off before the news of its stop has come.
 TEST_P(lives, that_have_gone_down_are_not_said_to_hang) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
@@ -558,7 +560,7 @@ TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_do
   sim.run();
 }
 
-/// At whatever moment of a start or a stop its actor ends.
+/// Whichever step of a start or a stop the domain's actor ends in.
 TEST_P(lives, that_break_off_leave_no_guest_without_volumes) {
   const order orders[]{ask::start{}, ask::kill{}, ask::start{}, ask::shutdown{}};
   sim.may_lose_track = true;

@@ -18,7 +18,7 @@ using testing::IsEmpty;
 
 namespace {
 
-/// dom0 shows everybody but app0, whom app2 shows.
+/// dom0 shows all domains but app0, which app2 shows.
 model::system host_with_gui() {
   auto x = sample_host(3, 1);
   auto edit = [&](std::string_view name, auto change) {
@@ -46,7 +46,7 @@ struct menu_test : ::testing::TestWithParam<std::uint64_t> {
         [](model::host& x) { x.packages.insert(model::package::appmenus); });
   }
 
-  /// What was run for menus, as `DOMAIN USER SERVICE`.
+  /// Calls that were made for menus, each as `DOMAIN USER SERVICE`.
   std::vector<std::string> calls() {
     auto result = std::vector<std::string>{};
     for (auto& x : sim.tools().calls())
@@ -172,7 +172,7 @@ TEST_P(menu_test, status_tells_which_packages_there_are) {
   EXPECT_EQ(body["packages"], nlohmann::json::array({"qubes-desktop-linux-common"}));
 }
 
-// -- other packages, through the same door --------------------------------------------------------
+// -- other packages, by the same methods ----------------------------------------------------------
 
 TEST_P(menu_test, a_workstation_of_whonix_without_its_gateway_gets_no_network) {
   sim.runtime().world()->machine.update(

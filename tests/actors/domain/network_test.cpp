@@ -33,7 +33,7 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
 
   bool degraded(const std::string& who) { return sim.world().board.read(record(who).qid).degraded; }
 
-  /// The netvms that the hypervisor has an interface of this guest for.
+  /// The netvms to which the hypervisor has connected this guest by an interface.
   std::vector<std::string> plugged(const std::string& who) {
     auto found = sim.hypervisor().devices(uuid(who));
     auto result = std::vector<std::string>{};
@@ -53,7 +53,7 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
     });
   }
 
-  /// A guest that somebody else, or an earlier daemon, has made; at this netvm, "" for none.
+  /// A guest that another program, or an earlier daemon, has made; at this netvm, "" for none.
   void appear(const std::string& who, const std::string& netvm) {
     auto interface = fmt::format("<interface type='ethernet'><mac address='{}'/>"
                                  "<backenddomain name='{}'/></interface>",
@@ -69,7 +69,7 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
     ASSERT_EQ(sim.state_of(who), power::running);
   }
 
-  /// XenStore says which life of the netvm serves the guest that is made next.
+  /// XenStore says which life of the netvm serves the next guest that is made.
   void serve_next(const std::string& who, std::int32_t backend) {
     auto xid = sim.hypervisor().calls(fake_call::create) + 1;
     auto at = fmt::format("/libxl/{}/device/vif/0", xid);
@@ -259,12 +259,12 @@ TEST_P(networks, an_interface_of_a_former_life_of_the_netvm_is_replaced) {
   expect_sound();
 }
 
-/// Where nothing tells which life of the netvm serves it, a new one does not.
+/// Where nothing tells which life of the netvm serves an interface, a new life does not serve it.
 TEST_P(networks, an_interface_of_which_little_is_known_is_replaced_when_its_netvm_starts) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().keep_books(nullptr);
   ASSERT_TRUE(sim.xenstore().remove("/libxl"));
-  sim.hypervisor().listen({}); // the daemon ends before it hears
+  sim.hypervisor().listen({}); // the daemon ends before it hears of the crash
   sim.excuse("sys-net1");
   sim.hypervisor().crash(uuid("sys-net1"));
   sim.restart();
@@ -312,7 +312,8 @@ TEST_P(networks, a_guest_that_a_daemon_finds_without_its_interface_is_told_of_it
   expect_sound();
 }
 
-/// The netvm takes as long as its timeout; whoever wanted to be connected to it is gone before.
+/// The shutdown of the netvm takes as long as its timeout; the life of the guest that wanted to be
+/// connected to the netvm is over before.
 TEST_P(networks, a_change_that_waits_for_a_netvm_ends_with_the_life_it_was_for) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
@@ -378,7 +379,7 @@ TEST_P(networks, a_turn_that_comes_too_late_is_not_taken) {
 TEST_P(networks, a_start_whose_connection_is_lost_ends_its_guest_before_its_volumes) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto start = sim.send("app0", ask::start{});
-  while (sim.hypervisor().calls(fake_call::create) < 3) // the guest is there, its answer is not
+  while (sim.hypervisor().calls(fake_call::create) < 3) // the guest is there, the answer is not
     ASSERT_TRUE(sim.step());
   sim.hypervisor().lose_connection();
   sim.run();

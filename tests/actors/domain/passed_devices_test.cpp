@@ -45,7 +45,7 @@ struct passed_devices : testing::TestWithParam<std::uint64_t> {
     sim.tools().set_services([this](const auto& x) { return serve(x); });
   }
 
-  /// What the programs in the guests do: the backend notes who has the device.
+  /// What the programs in the guests do: the backend notes which domain has the device.
   model::outcome<std::string> serve(const drivers::fake_guest_tools::call& x) {
     if (refusal)
       return model::fail(model::errc::vm_error, *refusal);
@@ -129,7 +129,8 @@ constexpr auto attached = "admin.vm.device.usb.Attached";
 
 } // namespace
 
-/// Its QubesDB does not answer: what it last told is listed, and nobody waits as long as for a job.
+/// The backend's QubesDB does not answer: what it last told is listed, and the caller does not wait
+/// as long as for a job.
 TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_as_it_last_told) {
   start(backend);
   plug_in("2-1_4");

@@ -20,7 +20,8 @@ namespace {
 
 constexpr auto absent = std::nullopt;
 
-/// `PATH=VALUE`, with the numbers of those who show its windows and play its sound.
+/// `PATH=VALUE`, with the numbers of the domains that show the windows of `work` and play its
+/// sound.
 constexpr std::string_view everything_of_work = R"(/default-user=careful
 /guivm-windows-prefix=Work: 
 /hash-app-dispvm/FuX2DyB6GgBzRRw1qdMV0X_cF9f6tmRJsAzfqtyLJJ4=firefox
@@ -80,7 +81,7 @@ struct qubesdb_tree : ::testing::Test {
     EXPECT_TRUE(done) << name << ": " << why(done);
   }
 
-  /// Whatever a feature or property can tell a domain.
+  /// Sets everything that a feature or property can tell a domain.
   void everything(const std::string& who) {
     for (auto [name, value] : std::initializer_list<std::pair<const char*, const char*>>{
              {"service.cups", "1"},
@@ -113,7 +114,7 @@ struct qubesdb_tree : ::testing::Test {
     return sim.world().board.read(sim.system().find(who)->qid).xid;
   }
 
-  /// The tree of `work` after `everything`, but for these paths.
+  /// The tree of `work` after `everything`, except for these paths.
   std::string with_everything(const std::map<std::string, std::optional<std::string>>& but) {
     auto all = but;
     for (auto line : everything_of_work | std::views::split('\n')) {
@@ -129,7 +130,7 @@ struct qubesdb_tree : ::testing::Test {
                        fmt::arg("player", xid_of("fedora")));
   }
 
-  /// `PATH=VALUE`, a line each; what is random is checked and left out.
+  /// `PATH=VALUE`, a line each; random values are checked and left out.
   std::string tree_of(const std::string& who) {
     auto text = std::string{};
     for (auto& [path, value] : sim.tools().database(who)) {
@@ -341,7 +342,7 @@ TEST_F(qubesdb_tree, of_a_netvm_follows_clients_that_do_not_run) {
   EXPECT_THAT(clients("sys-net"), testing::HasSubstr(work)) << "its default is another one";
 }
 
-/// What it adds to the trees above, of a client, its netvm, and the netvm of that.
+/// What IPv6 adds to the trees above: of a client, of its netvm, and of that one's netvm.
 TEST_F(qubesdb_tree, with_ipv6) {
   auto added = [this](const std::string& who, auto begin) {
     auto before = sim.tools().database(who);
@@ -359,7 +360,7 @@ TEST_F(qubesdb_tree, with_ipv6) {
     ASSERT_TRUE(sim.ask("sys-firewall", ask::kill{}));
     ASSERT_TRUE(sim.ask("sys-net", ask::kill{}));
     feature("ipv6", "1", "sys-net");
-    feature("qubes-firewall", "1", "sys-net"); // no rules by xid, which is another one
+    feature("qubes-firewall", "1", "sys-net"); // no rules under an xid, which changes
     feature("qubes-firewall", "1", "sys-firewall");
     ASSERT_TRUE(sim.ask("work", ask::start{}));
   };
@@ -408,12 +409,12 @@ TEST_F(qubesdb_tree, of_one_follows_the_keyboard_of_its_screen) {
   EXPECT_EQ(layout(), "us++");
 }
 
-/// What its start writes to others is there when that is answered.
+/// What the start of a domain writes to other databases is there when the start is answered.
 TEST_F(qubesdb_tree, of_others_is_whole_when_a_start_is_answered) {
   property("guivm", "vault");
   ASSERT_TRUE(sim.ask("work", ask::start{}));
   for (auto held : {"work", "sys-firewall"}) {
-    auto who = std::string{held} == "work" ? "vault" : "alone"; // whose start writes there
+    auto who = std::string{held} == "work" ? "vault" : "alone"; // its start writes there
     auto ticket = sim.send(who, ask::start{});
     while (!sim.world().status.activities().contains(who)
            || sim.world().status.activities().at(who).step != "unmark")

@@ -21,7 +21,7 @@ namespace {
 
 using model::power;
 
-/// `work`, on its way.
+/// `work`, on its way between states.
 struct place {
   std::string_view name;
   void (*go)(simulation&);
@@ -98,8 +98,8 @@ std::string verdict_of(const simulation::reply& x) {
   return why.empty() ? "ok" : std::string{why};
 }
 
-/// A row: the verdict in each of `places`, where it is not the same in all. `A>B`: A at once (it
-/// waits), B when the domain has got where it was going.
+/// A row: the verdict in each of `places`, where it is not the same in all. `A>B`: A at once (the
+/// domain waits), B when the domain has reached the state that it was going to.
 struct state_row {
   std::string_view method;
   std::vector<std::string> verdicts;

@@ -31,12 +31,12 @@ struct stub_domains : testing::Test {
   void write(const std::string& path, std::string_view text) {
     ASSERT_TRUE(sim.xenstore().write(path, text));
   }
-  /// As the toolstack does for the guest with this number.
+  /// Writes what the toolstack writes for the guest with this number.
   void give_stub_domain(int guest, int stub) {
     write(fmt::format("/local/domain/{}/image/device-model-domid", guest), std::to_string(stub));
     write(fmt::format("/local/domain/{}/vm", stub), std::string{"/vm/"} + stub_uuid);
   }
-  /// Started, with a stub domain that plays its sound in dom0.
+  /// A started domain with a stub domain that plays its sound in dom0.
   void start_with_sound() {
     give_stub_domain(1, 7);
     for (auto [key, text] : {std::pair{"stubdom-qrexec", "1"}, std::pair{"audio-model", "ich6"},
@@ -123,7 +123,7 @@ TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
   EXPECT_THAT(sim.tools().complaints(), testing::IsEmpty());
 }
 
-/// Nobody waits for who cannot hear; the next change is told.
+/// No call waits for a stub domain that cannot hear; the next change is told.
 TEST_F(stub_domains, are_not_called_while_their_guest_is_paused) {
   ASSERT_NO_FATAL_FAILURE(start_with_sound());
   auto called = [&](const char* player) {

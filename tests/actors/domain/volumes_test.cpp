@@ -1,4 +1,4 @@
-// A domain's volumes along its life: started with it, stopped with it, recovered after a crash.
+// A domain's volumes: started and stopped with the domain, and recovered after a crash.
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
@@ -111,7 +111,8 @@ TEST_P(volumes_of_a_domain, are_told_while_work_on_them_is_under_way) {
     sim.lanes().hold("");
     sim.run();
   };
-  for (auto volume : {"root", "private", "volatile"}) // a root may have been looked at too early
+  // A root may have been looked at too early.
+  for (auto volume : {"root", "private", "volatile"})
     EXPECT_TRUE(sim.ask("app0", ask::look_at_volume{volume}));
   work(ask::start{}, "a start");
   sim.pass(std::chrono::hours{1});
@@ -141,7 +142,7 @@ TEST_P(volumes_of_a_domain, are_not_told_as_they_were_before_an_end_that_was_tol
   EXPECT_THAT(answer.error().text, HasSubstr("another one by now"));
 }
 
-/// What a reader has to see at once.
+/// Changes that a reader of the volume has to see at once.
 TEST_P(volumes_of_a_domain, are_looked_at_again_when_their_origin_changes) {
   ASSERT_TRUE(start("app0"));
   auto root = [&] { return sim.ask("app0", ask::look_at_volume{"root"}).value_or("refused"); };
@@ -170,7 +171,7 @@ TEST_P(volumes_of_a_domain, grow_inside_as_root_told_by_name) {
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
-/// What the pool has done is not undone; a refusal that hid it would be wrong for good.
+/// What the pool has done is not undone: a refusal that hid the new size would stay wrong.
 TEST_P(volumes_of_a_domain, have_their_size_noted_as_soon_as_the_store_can_write) {
   auto noted = [&] { return sim.system().find("app0")->find_volume("private")->size; };
   sim.disk().fail_at(0, "No space left on device");
@@ -409,7 +410,7 @@ TEST_P(pools, one_that_hangs_holds_up_no_other) {
               testing::UnorderedElementsAre(testing::Key("nfs:appvms/app1/private"),
                                             testing::Key("nfs:appvms/app3/private"),
                                             testing::Key("nfs:appvms/app5/private")));
-  // Nobody waits behind a call that cannot be ended.
+  // No call waits behind one that cannot be ended.
   auto refused = sim.send("app1", ask::clear_volume{"private"});
   sim.run_until_idle();
   ASSERT_TRUE(sim.answer_to(refused));
@@ -437,7 +438,7 @@ TEST_P(pools, do_few_things_at_a_time_and_copies_from_elsewhere_are_counted_apar
   sim.lanes().hold("");
   sim.run();
 
-  // They are filled from the other pool; what else their own has to do goes on.
+  // Clones are filled by jobs of the other pool; other jobs of the clones' own pool go on.
   auto held = std::vector<std::uint64_t>{};
   auto orders = std::vector<ask::clone_volume>{};
   for (auto i = 0; i < 24; i += 2)
@@ -471,14 +472,14 @@ TEST_P(pools, work_on_one_volume_is_done_in_the_order_it_came) {
     auto who = fmt::format("app{}", sim.chance()() % 6);
     auto& [what, call] = kinds[sim.chance()() % std::size(kinds)];
     asked[id_of(who)].push_back(call);
-    if (call == disk_call::revert) // in the same turn: which size it has now
+    if (call == disk_call::revert) // the same job looks at the size then
       asked[id_of(who)].push_back(disk_call::look);
     answers.push_back(sim.send(who, what));
     for (auto steps = sim.chance()() % 4; steps > 0; --steps)
       sim.step();
   }
   sim.run();
-  for (auto all : {&done, &asked}) // some readers need none
+  for (auto all : {&done, &asked}) // some readers need no job that looks
     for (auto& [vid, calls] : *all)
       std::erase(calls, disk_call::look);
   EXPECT_EQ(done, asked);
@@ -502,7 +503,7 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
     EXPECT_TRUE(fine(x));
 }
 
-/// The actor of a pool may die of a fault while a thread works for it.
+/// The actor of a pool may die of a fault while a thread works for this actor.
 TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volume) {
   auto world = sim.runtime().world();
   auto no_owner = std::shared_ptr<void>{};
@@ -889,7 +890,7 @@ TEST_P(pools, an_import_that_says_its_size_is_admitted_or_refused_at_once) {
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("needs 4096 bytes and 4095 are free"));
   EXPECT_TRUE(sim.ask("app0", ask::begin_import{"private", "4095"}));
-  EXPECT_TRUE(sim.ask("app2", ask::begin_import{"private"})); // nobody knows how much will come
+  EXPECT_TRUE(sim.ask("app2", ask::begin_import{"private"})); // of unknown size
 }
 
 INSTANTIATE_TEST_SUITE_P(seeds, pools, testing::Range<std::uint64_t>(0, 5));

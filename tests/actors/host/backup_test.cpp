@@ -53,7 +53,8 @@ struct backup_calls : ::testing::Test {
     profile(fmt::format("{}{}include: [{}]\n", place, secret, names));
   }
 
-  /// Lets the runtime go on in the middle of this step of a backup, as it does beside a real one.
+  /// Lets the runtime go on in the middle of this step of a backup, as it does during a real
+  /// backup.
   void during(const std::string& step, const std::function<void()>& what) {
     sim.backups().set_script([=, this](const std::string& now) -> std::optional<model::error> {
       if (now == step) {
@@ -95,7 +96,7 @@ struct backup_calls : ::testing::Test {
   }
 };
 
-/// A domain that works on its volume in place.
+/// A domain that writes to its volume in place, without snapshots.
 model::system in_place() {
   auto x = with_volumes(populated_host());
   auto copy = *x.find("vault");

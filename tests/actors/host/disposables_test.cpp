@@ -21,7 +21,7 @@ using testing::SizeIs;
 
 namespace {
 
-/// A disposable template `dvm` whose agents can tell when they are ready.
+/// A disposable template `dvm` whose disposables have an agent that can tell when they are ready.
 model::system host_with_dvm(std::string_view most) {
   auto x = sample_host(1, 1);
   auto debian = std::make_shared<model::domain>(*x.find("debian"));
@@ -76,11 +76,12 @@ struct disposables : testing::Test {
         result.push_back(x);
     return result;
   }
-  /// As a unit does once the domains that start with the host have.
+  /// Asks for preloading, as a systemd unit does once the domains that start with the host have
+  /// started.
   simulation::reply preload() {
     return sim->say(std::string{"admin.vm.CreateDisposable+preload dom0 name dvm\0", 48});
   }
-  /// All that timers and lanes have to do.
+  /// Runs all that timers and lanes have to do.
   void let_timers_run(std::chrono::seconds time = 40s) {
     if (!std::exchange(asked, true)) {
       EXPECT_THAT(preload().frames, ElementsAre(std::string{"0\0", 2}));
@@ -105,7 +106,7 @@ struct disposables : testing::Test {
 
 } // namespace
 
-// -- unnamed ones leave nothing behind -----------------------------------------------------------
+// -- disposables without a name leave nothing behind ----------------------------------------------
 
 TEST_F(disposables, are_gone_after_their_shutdown) {
   begin("");
@@ -155,7 +156,7 @@ TEST(disposables_at_boot, that_do_not_run_are_gone) {
   EXPECT_NE(sim.system().find("named"), nullptr);
 }
 
-// -- those that wait ready -----------------------------------------------------------------------
+// -- disposables that wait ready ------------------------------------------------------------------
 
 TEST_F(disposables, wait_paused_as_many_as_their_template_says) {
   begin("2");
@@ -326,7 +327,7 @@ TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
   EXPECT_TRUE(stopped) << stopped.error().message();
 }
 
-/// Whatever the order of things, the pool is what it should be in the end.
+/// In whatever order requests come, the list of preloaded disposables ends with the right number.
 TEST_F(disposables, give_back_what_they_do_not_need_while_they_wait) {
   begin("1");
   let_timers_run();
@@ -339,7 +340,7 @@ TEST_F(disposables, give_back_what_they_do_not_need_while_they_wait) {
                                    fmt::format("shrink {}", xid)));
 }
 
-// -- one owner -----------------------------------------------------------------------------------
+// -- each disposable has one owner ----------------------------------------------------------------
 
 static_assert(model::may_become(model::preload_stage::ready, model::preload_stage::promised));
 static_assert(!model::may_become(model::preload_stage::promised, model::preload_stage::ready));
@@ -348,13 +349,13 @@ static_assert(!model::may_become(model::preload_stage::dying, model::preload_sta
 
 namespace {
 
-/// Timers that others set go off as well.
+/// Lets time pass; timers of other actors go off as well.
 void pass_minutes(simulation& sim, int most) {
   for (auto i = 0; i < most; ++i)
     sim.pass(60s);
 }
 
-/// Whoever was given one that had waited has one that runs.
+/// A client that was given a preloaded disposable has one that runs.
 void expect_alive(simulation& sim, std::uint64_t ticket, std::uint64_t seed) {
   auto* answer = sim.answer_to(ticket);
   ASSERT_TRUE(answer) << seed;
@@ -370,7 +371,7 @@ std::vector<std::string> listed(simulation& sim) {
   return model::preloaded(*sim.world().look().find("dvm"));
 }
 
-/// Ready ones of the list.
+/// How many disposables of the list are ready.
 std::ptrdiff_t ready_ones(simulation& sim) {
   auto now = sim.world().look();
   return std::ranges::count_if(listed(sim), [&](auto& x) {
@@ -379,7 +380,7 @@ std::ptrdiff_t ready_ones(simulation& sim) {
   });
 }
 
-/// Nothing that was made ready is on no list and nobody's.
+/// Each disposable that was made ready is on a list or has an owner.
 void expect_no_strays(simulation& sim, std::uint64_t seed) {
   auto now = sim.world().look();
   for (auto& x : now.system->domains)
@@ -536,14 +537,14 @@ TEST(disposables_races, one_that_could_not_be_killed_once_is_not_left) {
   EXPECT_EQ(sim.world().look().find(list[0]), nullptr);
 }
 
-/// As a daemon that ended at any of these steps and began again: nothing in memory, records and
-/// guests as they are.
+/// The state that a daemon leaves when it ends at any of these steps: nothing in memory; records
+/// and guests as they are.
 TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
   for (auto seed = std::uint64_t{1}; seed <= 60; ++seed) {
     auto sim = simulation{seed, host_with_dvm("2")};
     sim.may_lose_track = true;
     sim.send("", ask::preload{"dvm"});
-    if (seed % 2 == 0) { // while some are handed out and others go, else while they are made
+    if (seed % 2 == 0) { // some are handed out and others removed, or all are being made
       sim.pass(40s);
       ask_for_one(sim);
       sim.send("dvm", ask::set_feature{"preload-dispvm-max", "1"});

@@ -1,6 +1,6 @@
-// What becomes of data in a storm: every volume has one word in it, written by guests and imports,
-// and pools made of memory that say what was lost, mixed, or went under its readers. QVMD_SEED=N
-// reproduces one seed, QVMD_SEEDS=N says how many to try.
+// Data of volumes in a storm: every volume holds one word, written by guests and imports, and pools
+// made of memory say what was lost, mixed, or changed while it was read. QVMD_SEED=N reproduces one
+// seed, QVMD_SEEDS=N says how many to try.
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
@@ -48,7 +48,7 @@ public:
     for (auto tries = orders; tries > 0 && !sim.disks().importing().empty(); --tries)
       end_imports();
     look();
-    if (!fails_) { // what could not be done leaves something behind
+    if (!fails_) { // a failed job leaves something behind
       look_at_rest();
       sim.check_rest();
     }
@@ -91,7 +91,7 @@ private:
     }
   }
 
-  /// What nobody ended. Ends of earlier ones may be owed.
+  /// Ends the imports that no client has ended. Earlier ends of an import may still be under way.
   void end_imports() {
     for (auto i = 0U; i < domains; ++i)
       if (sim.system().find(name(i)))
@@ -117,7 +117,7 @@ private:
     offers_.push_back({uuid, ticket});
   }
 
-  /// What it may have from then on is what the offered volume ever held.
+  /// From then on the clone may hold any word that the offered volume ever held.
   void clone(const std::string& to) {
     if (offers_.empty())
       return;
@@ -130,7 +130,7 @@ private:
     sim.send("", ask::clone_volume{to, "private", **token});
   }
 
-  /// After every step.
+  /// Checks that are made after every step.
   void look() {
     for (auto& x : sim.disks().harm())
       found_.push_back(x);
@@ -145,7 +145,8 @@ private:
     }
   }
 
-  /// Words written to it, or to what it was told to take.
+  /// Whether the domain may hold this word: it was written to its volume, or to a volume that it
+  /// was told to copy.
   bool owns(const std::string& uuid, const std::string& what) {
     auto mine = sim.disks().written(uuid);
     if (mine.contains(what))
@@ -176,8 +177,8 @@ private:
   unsigned words_ = 0;
   std::vector<offered> offers_;
   std::vector<connection_id> posted_;
-  std::map<std::string, std::set<std::string>> sources_; ///< uuid -> whose data it was told to take
-  std::map<std::string, std::string> last_;              ///< what was seen of whom, by uuid
+  std::map<std::string, std::set<std::string>> sources_; ///< uuid -> domains it was told to copy
+  std::map<std::string, std::string> last_;              ///< the last word seen, by uuid
   std::vector<std::string> found_;
 };
 

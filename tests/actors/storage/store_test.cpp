@@ -1,4 +1,4 @@
-// The store: what was acknowledged is on disk, what failed changed nothing.
+// The store: an acknowledged change is on disk, a failed change has changed nothing.
 #include "tests/actors/simulation.hpp"
 
 #include "model/property/property.hpp"
@@ -35,7 +35,7 @@ std::size_t calls_of_one_change() {
   sim.run();
   auto before = sim.disk().calls();
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
-  sim.run(); // what is done behind the answer, too
+  sim.run(); // what follows the answer, too
   return sim.disk().calls() - before;
 }
 
@@ -97,7 +97,8 @@ TEST(store, a_foreign_change_is_noticed_and_not_overwritten) {
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "700"}));
 }
 
-/// By such a file a stop would throw away what its guest wrote, or put it where others read.
+/// With such a file a stop would throw away what the guest wrote, or put it where other domains
+/// read.
 TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
   auto sim = simulation{0, with_volumes(sample_host(2, 1))};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
@@ -121,7 +122,7 @@ TEST(store, a_file_with_other_disks_of_a_living_guest_is_refused) {
   EXPECT_EQ(sim.world().status.store().error, "");
 }
 
-/// Such a file would leave a guest that nobody could stop, and take its disks.
+/// Such a file would leave a guest that could not be stopped, and would give its disks away.
 TEST(store, a_file_without_the_record_of_a_living_guest_is_refused) {
   auto sim = simulation{0, sample_host(2, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
@@ -160,7 +161,7 @@ TEST(store, a_file_that_lost_all_of_a_kind_is_refused) {
   }
 }
 
-/// Whoever writes its record again finds it as it is.
+/// The guest is served again when its record is written again.
 TEST(store, a_record_that_comes_back_finds_its_guest) {
   auto whole = with_volumes(sample_host(2, 1));
   auto without = whole;
@@ -181,7 +182,7 @@ TEST(store, a_record_that_comes_back_finds_its_guest) {
   EXPECT_EQ(gone.error().code, errc::vm_not_halted);
 }
 
-/// What arrives while the file is looked at is made once, with or without news in the file.
+/// Changes that arrive while the file is read are made once, whether or not the file has news.
 TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
   for (auto foreign : {false, true})
     for (auto seed = std::uint64_t{0}; seed < 50; ++seed) {
@@ -223,7 +224,7 @@ TEST(store, a_reload_that_is_asked_for_during_a_write_is_made_after_it) {
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
 }
 
-/// Neither what was acknowledged nor the file is lost; who put it right may go on.
+/// Neither acknowledged changes nor the file are lost; the operator can repair the file and go on.
 TEST(store, a_damaged_file_is_not_adopted_and_memory_stays) {
   auto sim = simulation{0, sample_host(2, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"memory", "500"}));
@@ -313,7 +314,7 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   EXPECT_THAT(*disk->list("backup"), testing::Contains(testing::HasSubstr("damaged")))
       << "what was damaged is kept for a look";
 
-  for (auto i = 0; i < 3; ++i) { // a disk that does it again does not end the daemon's writing
+  for (auto i = 0; i < 3; ++i) { // a disk that fails again does not end the writing
     disk->foreign_write("qubes.xml", fmt::format("<qubes>{}", i));
     auto next = open();
     auto fallen = next.load({});
@@ -323,8 +324,8 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
   }
 }
 
-/// The first write of a daemon, whose generation an earlier one has kept, and the one after an
-/// adoption.
+/// The first write of a daemon, whose generation an earlier daemon has kept, and the first write
+/// after an adoption.
 TEST(store, what_is_refused_leaves_the_file_as_it_was) {
   auto disk = std::make_shared<drivers::power_loss_disk>();
   auto host = sample_host(1, 1);
@@ -380,7 +381,7 @@ TEST(store, writes_whatever_became_of_its_generations) {
   }
 }
 
-/// On the day of the upgrade there is no other.
+/// On the day of the upgrade there is no other generation.
 TEST(store, a_generation_of_the_stock_daemon_is_fallen_back_on) {
   auto disk = std::make_shared<drivers::power_loss_disk>();
   ASSERT_TRUE(disk->make_directory("backup"));
@@ -399,7 +400,7 @@ TEST(store, a_generation_of_the_stock_daemon_is_fallen_back_on) {
   EXPECT_THAT(*disk->list("backup"), testing::Contains("qubes-2026-11-01-10:00:00.xml"));
 }
 
-/// What would not load again is refused while all is well.
+/// A file that the next start could not load is refused while the daemon is still well.
 TEST(store, a_file_too_large_to_be_loaded_is_not_written) {
   auto disk = std::make_shared<drivers::power_loss_disk>();
   auto files =

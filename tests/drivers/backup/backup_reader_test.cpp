@@ -1,4 +1,4 @@
-// Backups as a stream: what was made comes back, and what somebody changed is not used.
+// Backups as a stream: a backup that was made comes back, and one that was changed is not used.
 #include "drivers/backup/backup_reader.hpp"
 
 #include "drivers/backup/backups.hpp"
@@ -81,7 +81,7 @@ std::string archive_of(const std::vector<raw_entry>& all) {
   return result + std::string(2 * model::tar_block, '\0');
 }
 
-/// With a checksum that fits again.
+/// Changes the header of an entry, and makes its checksum fit again.
 void change(raw_entry& x, std::size_t at, const std::string& bytes) {
   x.block.replace(at, bytes.size(), bytes);
   x.block.replace(148, 8, "        ");
@@ -96,7 +96,7 @@ void rename_to(raw_entry& x, std::string name) {
   change(x, 0, name);
 }
 
-/// What came of one file.
+/// What a sink was given of one file.
 struct came {
   std::string data{};
   std::size_t most_at_once = 0;
@@ -104,7 +104,7 @@ struct came {
   std::string why{};
 };
 
-/// Of what may come, one for each file; keeps it all.
+/// Keeps all data of one file that may come.
 class keeping_sink final : public file_sink {
 public:
   explicit keeping_sink(came& to) : to_(to) {}
@@ -175,7 +175,7 @@ struct backup_reading : testing::Test {
     return top / "made";
   }
 
-  /// What is wrong with the whole; "" for nothing.
+  /// Reads the whole backup; what is wrong with it, "" for nothing.
   std::string read(const std::string& path, const std::string& passphrase = secret,
                    const std::function<bool(const std::string&)>& wanted = {}) {
     files.clear();
@@ -284,8 +284,8 @@ TEST_F(backup_reading, knows_a_wrong_passphrase) {
 }
 
 TEST_F(backup_reading, reads_what_tar_and_gzip_and_scrypt_make) {
-  // As the stock tool calls them: GNU's old holes inside, POSIX headers and blocks of zeros
-  // outside.
+  // The two archives as the stock tool calls tar: GNU's old format for holes inside, POSIX headers
+  // and blocks of zeros outside.
   constexpr auto script = R"sh(set -eo pipefail
 seal() { "$scrypt" enc --passphrase file:<(echo "$3!$passphrase") "$1" "$2"; }
 send() { tar -cO --posix "$1" >> ../made; rm "$1"; }
@@ -407,7 +407,7 @@ TEST_F(backup_reading, keeps_no_threads_of_files_that_it_is_done_with) {
   constexpr auto many = 1000;
   auto path = changed([](std::vector<raw_entry>& x) {
     auto small = x[6];
-    small.data[7] = 60; // nothing is begun for it
+    small.data[7] = 60; // a cost of scrypt that is refused
     for (auto i = 0; i < many; ++i) {
       x.push_back(small);
       rename_to(x.back(), fmt::format("vm1/{}.000.enc", i));
@@ -448,7 +448,7 @@ TEST_F(backup_reading, ends_at_once_when_it_is_stopped) {
   auto bytes = content_of(make());
   ASSERT_EQ(::mkfifo((top / "pipe").c_str(), 0600), 0);
   auto more = std::promise<void>{};
-  auto feeder = std::thread{[&] { // holds back the end
+  auto feeder = std::thread{[&] { // the rest comes late
     auto to = std::ofstream{top / "pipe", std::ios::binary};
     to << bytes.substr(0, bytes.size() / 2) << std::flush;
     more.get_future().wait();

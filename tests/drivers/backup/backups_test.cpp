@@ -1,4 +1,4 @@
-// Backups as somebody restores them who has nothing but tar, scrypt and gzip.
+// Backups as they are restored with nothing but tar, scrypt and gzip.
 #include "drivers/backup/backups.hpp"
 
 #include "drivers/process/process.hpp"
@@ -62,12 +62,12 @@ struct real_backups : testing::Test {
   std::function<void()> while_reading;
 
   real_backups() {
-    std::signal(SIGPIPE, SIG_IGN); // as in the daemon
+    std::signal(SIGPIPE, SIG_IGN); // as the daemon does
     for (auto name : {"state/appvms/work/notes.txt", "tmp/x", "out/x"})
       top.write(name, name);
     std::filesystem::remove(top / "tmp/x");
     std::filesystem::remove(top / "out/x");
-    // Cheap keys; and a note of what anybody could see of it.
+    // Keys that cost little; and a note of all that other users of the host could see.
     top.program("scrypt", fmt::format("echo \"$@\" >> {}; env >> {}; what=$1; shift\n"
                                       "exec scrypt $what --logN 10 -r 8 -p 1 \"$@\"",
                                       top / "seen", top / "seen"));

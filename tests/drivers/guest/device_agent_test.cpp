@@ -27,7 +27,7 @@ struct device_agents : ::testing::Test {
     EXPECT_EQ(listen(listener.get(), 8), 0);
   }
 
-  /// Reads a call to its end, then does this with the connection.
+  /// Reads a call to its end, then calls `then` with the connection.
   std::thread serve(std::function<void(const unique_fd&)> then) {
     return std::thread{[this, then = std::move(then)] {
       auto client = unique_fd{accept(listener.get(), nullptr, nullptr)};
@@ -85,7 +85,7 @@ TEST_F(device_agents, are_left_when_the_question_is_withdrawn) {
   auto stop = std::stop_source{};
   auto server = serve([&](const unique_fd& client) {
     stop.request_stop();
-    auto waited = pollfd{client.get(), 0, 0}; // POLLHUP: nobody listens any more
+    auto waited = pollfd{client.get(), 0, 0}; // POLLHUP: the driver does not listen any more
     while (poll(&waited, 1, -1) < 1) {
     }
   });

@@ -24,7 +24,7 @@ using testing::StartsWith;
 
 constexpr auto uuid = "8cb2b7a3-0a1f-4bd5-8d0b-3a8b4ad3b2c1";
 
-/// Whom this test runs as.
+/// The user that runs this test.
 std::string user_name() {
   return ::getpwuid(::geteuid())->pw_name;
 }
@@ -37,7 +37,8 @@ struct guests : testing::Test {
 
   std::unique_ptr<guest_tools> open() { return open_guest_tools(options); }
 
-  /// Writes its arguments and what the daemons look for in the environment to `log`, then `rest`.
+  /// A script that writes its arguments, and the environment that the daemons look for, to `log`,
+  /// and then does `rest`.
   std::string program(const std::string& name, const std::string& rest) {
     return directory.program(name, "{ printf '<%s>' \"$@\"; echo; echo run=$QUBES_RUN "
                                    "nowait=$QREXEC_STARTUP_NOWAIT "
@@ -69,7 +70,7 @@ TEST_F(guests, learn_why_their_database_did_not_start) {
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("No such file or directory"));
 
-  options.qubesdb_daemon = program("qubesdb-daemon", "exit 0"); // and nobody listens
+  options.qubesdb_daemon = program("qubesdb-daemon", "exit 0"); // and no daemon listens
   refused = open()->open_qubesdb("work", 7, {});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("qubesdb.work.sock'"));

@@ -113,7 +113,7 @@ TEST_F(qubesdb, gives_up_on_a_silent_daemon_and_stays_closed) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, errc::timed_out);
   EXPECT_THAT(refused.error().text, HasSubstr(path));
-  auto again = client.read("/a"); // a late answer must not be taken for this one's
+  auto again = client.read("/a"); // a late answer must not be taken for this request's
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code, errc::general);
 }

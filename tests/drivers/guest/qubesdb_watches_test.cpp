@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 using testing::ElementsAre;
 using tests::qubesdb_stub;
 
-/// Collects what is heard, and waits for it.
+/// Collects what watches report, and waits for a report.
 struct watches : testing::Test {
   tests::temp_directory directory;
   std::mutex mutex;

@@ -1,4 +1,4 @@
-// One suite for the real XenStore and the fake: what the fake promises, the real one keeps.
+// One suite for the real XenStore and the fake: the real XenStore keeps all that the fake promises.
 #include "drivers/guest/xenstore.hpp"
 
 #include "tests/drivers/private_daemon.hpp"
@@ -31,7 +31,7 @@ constexpr auto stand_in = QVMD_BINARY_DIR "/lib/fakexen.so";
 
 enum class kind { fake, real };
 
-/// Remembers what a watch tells, from whichever thread.
+/// Remembers what a watch reports, from whichever thread.
 class ear {
 public:
   std::function<void(const std::string&)> listen() {
@@ -42,7 +42,7 @@ public:
     };
   }
 
-  /// What was heard, once `path` came as the last of it.
+  /// The paths that the watch reported, once `path` is the last of them.
   std::vector<std::string> until(const std::string& path) {
     auto lock = std::unique_lock{mutex_};
     EXPECT_TRUE(
@@ -78,7 +78,7 @@ protected:
       GTEST_SKIP() << "the stand-in for the hypervisor is not built (" << stand_in << ")";
     ::setenv("XENSTORED_PATH", (directory / "socket").c_str(), 1); // where libxenstore looks
     std::filesystem::create_directory(directory / "doms");
-    for (auto living : {"doms/4", "doms/7", "doms/9"}) // only these may own entries
+    for (auto living : {"doms/4", "doms/7", "doms/9"}) // only these domains may own entries
       std::ofstream{directory / living};
     daemon.emplace(std::vector<std::string>{program, "-N", "-F", directory / "pid"},
                    std::vector<std::string>{"XENSTORED_RUNDIR=" + directory / "",
@@ -233,7 +233,7 @@ TEST_P(xenstore_semantics, a_transaction_that_lost_the_race_runs_again) {
   auto runs = 0;
   auto done = store->transact([&](xenstore& inside) -> outcome<void> {
     auto seen = *inside.read("/counter");
-    if (++runs == 1) { // somebody else, meanwhile
+    if (++runs == 1) { // another client writes meanwhile
       EXPECT_TRUE(store->write("/counter", "10"));
     }
     return inside.write("/counter", std::to_string(std::stoi(*seen) + 1));
@@ -286,7 +286,7 @@ TEST_P(xenstore_semantics, counting_from_several_threads_loses_nothing) {
             return tl::unexpected{seen.error()};
           return inside.write("/counter", std::to_string(std::stoi(**seen) + 1));
         });
-        counted += done ? 1 : 0; // one that gave up changed nothing
+        counted += done ? 1 : 0; // a transaction that gave up changed nothing
       }
     });
   for (auto& x : team)
@@ -419,7 +419,7 @@ TEST_P(xenstore_semantics, dropping_the_store_ends_its_watches) {
   EXPECT_EQ(calls, before);
 }
 
-/// Only the real one has a daemon that can go.
+/// Only the real XenStore has a daemon that can end.
 class real_xenstore : public xenstore_semantics {};
 INSTANTIATE_TEST_SUITE_P(xenstore, real_xenstore, testing::Values(kind::real),
                          [](auto&) { return "real"; });

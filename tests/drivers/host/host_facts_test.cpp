@@ -176,7 +176,7 @@ TEST_F(kernels, are_none_without_a_directory) {
   EXPECT_THAT(scan(), ElementsAre());
 }
 
-/// A host whose kernels and zone change while somebody watches.
+/// A host whose kernels and time zone change while the watch runs.
 struct changing_host : kernels {
   bool comes(const std::function<bool(const passing_facts&)>& fits) {
     auto guard = std::unique_lock{mutex};

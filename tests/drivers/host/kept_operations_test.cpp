@@ -18,7 +18,7 @@ using testing::IsEmpty;
 constexpr auto one = "11111111-1111-4111-8111-111111111111";
 constexpr auto other = "22222222-2222-4222-8222-222222222222";
 
-bool anybody(const std::string&) {
+bool any_domain(const std::string&) {
   return true;
 }
 
@@ -40,7 +40,7 @@ std::string file_of(const std::string& uuid) {
 TEST(kept_operations, come_back_as_they_were) {
   auto disk = power_loss_disk{};
   ASSERT_TRUE(keep_operations(disk, one, sample()));
-  auto found = find_operations(disk, anybody);
+  auto found = find_operations(disk, any_domain);
   EXPECT_EQ(found.history.of(one), sample());
   EXPECT_THAT(found.history.of(other), IsEmpty());
   EXPECT_THAT(found.unreadable, IsEmpty());
@@ -51,7 +51,7 @@ TEST(kept_operations, text_of_a_guest_that_is_no_utf8_is_kept_all_the_same) {
   auto all = sample();
   all[0].failure.cause = "it said \xff";
   ASSERT_TRUE(keep_operations(disk, one, all));
-  EXPECT_THAT(find_operations(disk, anybody).history.of(one)[0].failure.cause,
+  EXPECT_THAT(find_operations(disk, any_domain).history.of(one)[0].failure.cause,
               HasSubstr("it said "));
 }
 
@@ -81,7 +81,7 @@ TEST(kept_operations, a_damaged_or_huge_file_costs_no_more_than_itself) {
     auto disk = power_loss_disk{};
     ASSERT_TRUE(keep_operations(disk, other, sample()));
     disk.foreign_write(file_of(one), bad);
-    auto found = find_operations(disk, anybody);
+    auto found = find_operations(disk, any_domain);
     EXPECT_THAT(found.history.of(one), IsEmpty());
     EXPECT_EQ(found.history.of(other), sample());
     EXPECT_THAT(found.unreadable, ElementsAre(HasSubstr(one)));
@@ -99,10 +99,10 @@ TEST(kept_operations,
       disk.cut_power_at(cut);
       (void)keep_operations(disk, one, sample());
       disk.restart(luck);
-      auto found = find_operations(disk, anybody).history.of(one);
+      auto found = find_operations(disk, any_domain).history.of(one);
       EXPECT_TRUE(found == sample() || found == old || found.empty()) << cut << ' ' << luck;
       EXPECT_TRUE(keep_operations(disk, one, sample()));
-      EXPECT_EQ(find_operations(disk, anybody).history.of(one), sample()) << cut << ' ' << luck;
+      EXPECT_EQ(find_operations(disk, any_domain).history.of(one), sample()) << cut << ' ' << luck;
     }
 }
 

@@ -30,10 +30,10 @@ struct memory_managers : ::testing::Test {
     EXPECT_EQ(listen(listener.get(), 8), 0);
   }
 
-  /// Serves one client; afterwards `asked` is what it sent, and it has hung up.
+  /// Serves one client; after that `asked` is what the client sent, and the client has hung up.
   std::thread serve(const std::string& answer) { return serve_pieces({answer}); }
 
-  /// The next piece of the answer goes out once the client has taken the one before.
+  /// Sends the next piece of the answer once the client has taken the one before.
   std::thread serve_pieces(std::vector<std::string> answer) {
     return std::thread{[this, answer = std::move(answer)] {
       auto client = unique_fd{accept(listener.get(), nullptr, nullptr)};
@@ -111,7 +111,7 @@ TEST_F(memory_managers, the_line_can_be_left_also_before_it_is_entered) {
   auto manager = open_memory_manager(path, 50ms);
   auto stop = std::stop_source{};
   auto crowd = std::vector<std::future<outcome<reservation>>>{};
-  for (auto i = 0; i < 16; ++i) // more than may be connected
+  for (auto i = 0; i < 16; ++i) // more than the manager lets connect
     crowd.push_back(std::async(std::launch::async, [&] {
       return manager->reserve("work", 1, {.stop = stop.get_token()});
     }));

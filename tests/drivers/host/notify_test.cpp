@@ -59,7 +59,7 @@ TEST_F(notices, tell_how_often_the_watchdog_looks) {
   EXPECT_EQ(watchdog_interval(), std::nullopt);
   ::setenv("WATCHDOG_USEC", "30000000", 1);
   EXPECT_EQ(watchdog_interval(), 30s);
-  ::setenv("WATCHDOG_PID", "1", 1); // meant for another process
+  ::setenv("WATCHDOG_PID", "1", 1); // for another process
   EXPECT_EQ(watchdog_interval(), std::nullopt);
 }
 

@@ -40,7 +40,7 @@ TEST_F(limited_work, goes_on_to_its_end_once_it_has_begun) {
   EXPECT_FALSE(limit.given_up());
 }
 
-/// Whoever waited was told by another clock that it is not done.
+/// The caller was told, by another clock, that the work is not done.
 TEST_F(limited_work, that_was_refused_meanwhile_does_not_begin) {
   auto refused = false;
   auto inner = begin_limit{[] { return 5ms; }, [&] { return !refused; }};

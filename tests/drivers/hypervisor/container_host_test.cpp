@@ -1,4 +1,4 @@
-// What dom0 does for containers: bridges in a network of the test's own, and file systems of
+// What dom0 does for containers: bridges in a network of the test's own, and file systems in
 // images.
 #include "drivers/hypervisor/container_host.hpp"
 
@@ -76,7 +76,7 @@ TEST(file_system_kind, a_table_of_partitions_is_told_from_a_program_that_boots) 
   EXPECT_EQ(partitions_of("EFI PART"), "");
 }
 
-/// What is said of a child of ours that does `next` when it is let go.
+/// The verdict about a child of ours that does `next` once the gate is open.
 model::outcome<void> await_program_of(void (*next)()) {
   auto gate = std::array{-1, -1};
   EXPECT_EQ(::pipe2(gate.data(), O_CLOEXEC), 0);
@@ -132,7 +132,7 @@ TEST(container_process, is_signalled_once_it_listens) {
 }
 
 /// The number of a process that has ended.
-pid_t someone_gone() {
+pid_t ended_process() {
   auto child = ::fork();
   if (child == 0)
     ::_exit(0);
@@ -155,16 +155,16 @@ TEST(container_watch, tells_of_an_end_that_libvirt_does_not_tell) {
   auto watch = container_watch{[&](const std::string& uuid, std::int32_t controller) {
                                  missed.push_back(uuid);
                                  if (uuid == "gone")
-                                   ::close(gate[1]); // now "alive" ends
+                                   ::close(gate[1]); // the child ends here
                                  else
                                    last.set_value(controller);
                                },
                                1ms};
   events.post([&] {
     watch.watch("alive", child);
-    watch.watch("told", someone_gone());
+    watch.watch("told", ended_process());
     watch.forget("told");
-    watch.watch("gone", someone_gone());
+    watch.watch("gone", ended_process());
   });
   EXPECT_EQ(last.get_future().get(), child);
   events.run_out();
@@ -297,7 +297,7 @@ TEST_F(prepared, a_bridge_that_the_host_should_have_must_be_there) {
   EXPECT_TRUE(open_container_host(mkfs, place / "")->bring_up_bridge("br0", false));
 }
 
-/// In a child, whose network ends with it.
+/// In a child process, whose network ends with the process.
 TEST_F(prepared, a_bridge_of_ours_is_made_once_and_is_up) {
   auto child = ::fork();
   if (child == 0) {

@@ -1,4 +1,4 @@
-// What is made of libvirt's words, as its drivers for QEMU and LXC said them.
+// What is made of libvirt's messages, in the words of its drivers for QEMU and LXC.
 #include "drivers/hypervisor/libvirt_diagnosis.hpp"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Devices that libvirt refuses, held against libvirt and against who stands in for it.
+// Devices that libvirt refuses, tried with libvirt and with the parser that stands in for it.
 #include "drivers/hypervisor/libvirt_parser.hpp"
 
 #include "drivers/hypervisor/libvirt.hpp"
@@ -91,7 +91,7 @@ constexpr refused_row refused[] = {
 class devices_that_libvirt_refuses : public testing::TestWithParam<refused_row> {};
 
 TEST_P(devices_that_libvirt_refuses, are_refused_by_libvirt) {
-  auto quiet = make_libvirt({.uri = "test:///default"}); // or libvirt prints every refusal
+  auto quiet = make_libvirt({.uri = "test:///default"}); // else libvirt prints every refusal
   ASSERT_TRUE(quiet->connect());
   auto link = open_connection("test:///default");
   ASSERT_TRUE(link);
@@ -154,7 +154,7 @@ TEST(libvirt_parser, takes_what_domains_are_given) {
   }
 }
 
-/// In a domain's XML these are in order; for hot-plug it is one device.
+/// The XML of a domain has these elements one after the other; hot-plug takes one device.
 TEST(libvirt_parser, takes_one_element_at_a_time) {
   auto disk =
       std::string{"<disk type='block'><source dev='/dev/loop1'/><target dev='xvdi'/></disk>"};

@@ -63,7 +63,7 @@ std::string numbered_uuid(unsigned n) {
   return work.substr(0, work.size() - 6) + std::to_string(100000 + n);
 }
 
-/// Hears the driver's news from its event thread.
+/// Collects the driver's news from its event thread.
 class audience {
 public:
   struct news {
@@ -88,7 +88,7 @@ public:
             }};
   }
 
-  /// What was heard until `last` came.
+  /// The news up to `last`, which must come.
   std::vector<news> until(const news& last) {
     auto lock = std::unique_lock{mutex_};
     EXPECT_TRUE(
@@ -137,7 +137,7 @@ MATCHER(succeeds, "") {
   return arg.has_value();
 }
 
-/// The sentence names what it is about, and it is one line.
+/// The sentence of a refusal names the domain or device, and has one line.
 testing::Matcher<const model::error&> refusal(errc code, const std::string& part) {
   return AllOf(Field(&model::error::code, code), Field(&model::error::text, HasSubstr(part)),
                Field(&model::error::text, testing::Not(HasSubstr("\n"))));
@@ -389,7 +389,7 @@ protected:
     ASSERT_TRUE(x) << x.error().message();
   }
 
-  /// An unprivileged one, so that it keeps its files to itself; it says when it is ready.
+  /// Starts an unprivileged daemon, so that it keeps its files to itself; it says when it is ready.
   void start_daemon() {
     daemon.reset();
     auto ready = place / "ready";
@@ -453,7 +453,7 @@ TEST_F(libvirt_behind_a_daemon, a_killed_daemon_is_told_once_and_the_connection_
     start_daemon();
     EXPECT_THAT(host->connect(), succeeds());
     ASSERT_TRUE(host->create(work, xml({})));
-    crowd.until({"work", guest_event::started}); // it listens again
+    crowd.until({"work", guest_event::started}); // the driver listens again
     EXPECT_EQ(host->list()->size(), 2U);
     EXPECT_EQ(crowd.lost().size(), pass);
   }
@@ -466,7 +466,7 @@ TEST_F(libvirt_behind_a_daemon, a_frozen_daemon_is_lost_and_connecting_to_it_end
   EXPECT_TRUE(crowd.until_lost(1));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
   expect_lost_everywhere();
-  auto refused = host->connect(); // it accepts, and never answers
+  auto refused = host->connect(); // the daemon accepts, and never answers
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error(), refusal(errc::hypervisor, uri()));
   daemon->send(SIGCONT);
@@ -550,7 +550,7 @@ TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_kille
   EXPECT_EQ(crowd.lost().size(), 1U);
 }
 
-/// Work with a limit that others move, seen to have asked for it.
+/// A call with a limit that the test moves, seen to have asked for the limit.
 class patient_work {
 public:
   template <class Call>
@@ -594,7 +594,7 @@ protected:
     }
   }
 
-  /// Both want to pause; the daemon does not answer, so one has the connection and one waits.
+  /// Begins two pauses; the daemon does not answer, so one call has the connection and one waits.
   void begin_two_pauses() {
     daemon->freeze();
     for (auto i = 0U; i < 2; ++i)
@@ -617,7 +617,7 @@ TEST_F(libvirt_with_one_connection, what_was_given_up_is_not_done_afterwards) {
   begin_two_pauses();
   for (auto& x : patience)
     x.be_over();
-  while (!is_answered(0) && !is_answered(1)) // who waits is refused although nothing moves
+  while (!is_answered(0) && !is_answered(1)) // the waiting call is refused all the same
     std::this_thread::yield();
   EXPECT_FALSE(is_answered(0) && is_answered(1)) << "the other one is with the daemon";
   daemon->send(SIGCONT);
@@ -717,7 +717,7 @@ TEST_F(libvirt_with_qemu, starts_paused_resumes_and_is_destroyed) {
   EXPECT_EQ(host->inspect(work)->state, power::paused);
   EXPECT_THAT(host->resume(work), succeeds());
   EXPECT_EQ(host->inspect(work)->state, power::running);
-  EXPECT_EQ(host->wake(work).error().code, errc::hypervisor); // it is awake
+  EXPECT_EQ(host->wake(work).error().code, errc::hypervisor); // the guest is awake
   EXPECT_THAT(host->suspend(work), succeeds());
   EXPECT_THAT(host->destroy(work), succeeds());
   EXPECT_THAT(crowd.until({"work", guest_event::stopped}),

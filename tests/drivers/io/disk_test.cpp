@@ -52,7 +52,7 @@ TEST_F(disks, truncate_what_was_longer) {
 }
 
 TEST_F(disks, make_new_files_for_the_group_whatever_the_umask) {
-  auto before = ::umask(0077); // of what is left, others than root could not open it
+  auto before = ::umask(0077); // leaves no rights to the group
   auto written = d->write("x", "1");
   auto made = d->make_directory("sub");
   ::umask(before);
@@ -101,7 +101,8 @@ TEST_F(disks, do_not_write_through_a_symbolic_link) {
   EXPECT_EQ(directory.read("elsewhere"), "mine");
 }
 
-/// Who reads nothing there takes the default, which somebody meant to change.
+/// A reader that finds nothing there takes the default, which the owner of the link meant to
+/// change.
 TEST_F(disks, do_not_take_a_link_that_leads_nowhere_for_no_file) {
   ASSERT_TRUE(d->make_directory("there"));
   ASSERT_EQ(::symlink("/nowhere", (directory / "there/x").c_str()), 0);

@@ -163,7 +163,7 @@ TEST(lanes, no_more_threads_than_the_width) {
 }
 
 TEST(lanes, idle_threads_end_but_for_a_few) {
-  // A thread tells its end through the destructor of a thread_local.
+  // A thread shows its end through the destructor of a thread_local.
   struct tally {
     std::mutex mutex;
     std::condition_variable changed;
@@ -195,7 +195,7 @@ TEST(lanes, idle_threads_end_but_for_a_few) {
   EXPECT_TRUE(counted.changed.wait_for(lock, soon, [] { return counted.living == 2; }))
       << counted.living << " threads live";
   lock.unlock();
-  // And it still works after that.
+  // The pool still works after the threads have ended.
   auto answered = std::promise<void>{};
   pool.post(lane::guest, "work", [&] { answered.set_value(); });
   EXPECT_EQ(answered.get_future().wait_for(soon), std::future_status::ready);
@@ -260,7 +260,7 @@ TEST(lanes, no_signal_lands_on_their_threads) {
   EXPECT_EQ(open_signals.get_future().get(), 0);
   auto mine = sigset_t{};
   pthread_sigmask(SIG_SETMASK, nullptr, &mine);
-  EXPECT_EQ(sigismember(&mine, SIGTERM), 0); // the poster keeps its own
+  EXPECT_EQ(sigismember(&mine, SIGTERM), 0); // the posting thread keeps its mask
 }
 
 } // namespace

@@ -61,7 +61,7 @@ TEST(process, counts_signals_from_128) {
   EXPECT_EQ(ended->status, 128 + SIGTERM);
 }
 
-/// What the daemon takes for itself, for as long as this lives.
+/// The limits that the daemon takes for itself, for as long as this object lives.
 class limits_of_the_daemon {
 public:
   limits_of_the_daemon() {
@@ -78,7 +78,7 @@ public:
     std::ofstream{"/proc/self/oom_score_adj"} << kill_order;
   }
 
-  std::string kill_order; ///< before
+  std::string kill_order; ///< as it was before
 
 private:
   rlimit descriptors_{};
@@ -89,7 +89,7 @@ TEST(process, begins_with_none_of_the_limits_of_the_daemon) {
   auto mine = rlimit{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &mine), 0);
   ASSERT_NE(mine.rlim_cur, 300U);
-  auto one = cpu_set_t{}; // the child goes on when it is another program, before we do
+  auto one = cpu_set_t{}; // the child runs its program before the parent goes on
   auto before = cpu_set_t{};
   ::sched_getaffinity(0, sizeof before, &before);
   CPU_SET(::sched_getcpu(), &one);
@@ -106,7 +106,7 @@ TEST(process, is_looked_for_on_the_path_and_starts_apart) {
   auto said = run({"sh", "-c", "ls /proc/self/fd | wc -l; grep -c 'SigBlk:.0*$' /proc/self/status"},
                   {}, long_enough);
   ASSERT_TRUE(said) << said.error().text;
-  EXPECT_EQ(said->output, "4\n1\n"); // the fourth is that of the list
+  EXPECT_EQ(said->output, "4\n1\n"); // the fourth is that of ls
   EXPECT_THAT(run({"no-such-program"}, {}, long_enough).error().text, HasSubstr("No such file"));
   EXPECT_THAT(run({"/etc/passwd"}, {}, long_enough).error().text, HasSubstr("Permission denied"));
 }
@@ -138,7 +138,7 @@ TEST(process, cuts_long_output_and_lets_the_program_finish) {
 
 TEST(process, kills_the_whole_group_at_the_limit) {
   auto directory = tests::temp_directory{};
-  // Opening a FIFO to write fails without a reader: the grandchild's end shows there.
+  // A FIFO cannot be opened for writing without a reader: so the grandchild's end shows there.
   ASSERT_EQ(::mkfifo((directory / "alive").c_str(), 0600), 0);
   auto reader = ::open((directory / "alive").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   ASSERT_GE(reader, 0);
@@ -186,7 +186,7 @@ TEST(process, is_looked_at_while_it_runs) {
   auto seen = pid_t{0};
   auto look = [&](pid_t x) {
     if (std::exchange(seen, x) == 0)
-      ::close(::open((directory / "go").c_str(), O_WRONLY | O_CLOEXEC)); // lets it end
+      ::close(::open((directory / "go").c_str(), O_WRONLY | O_CLOEXEC)); // lets the child end
   };
   auto ended = run({"/bin/sh", "-c", "read x < " + directory / "go" + "; echo $$"}, {}, long_enough,
                    outputs::together, {.look = look});
@@ -206,7 +206,7 @@ TEST(process, ends_with_the_program_though_a_child_keeps_the_output) {
   ASSERT_TRUE(ended);
   EXPECT_LT(std::chrono::steady_clock::now() - start, 15s);
   auto left_behind = std::stoi(ended->output);
-  EXPECT_EQ(::kill(left_behind, SIGKILL), 0); // it was left alone
+  EXPECT_EQ(::kill(left_behind, SIGKILL), 0); // the child was left alone
 }
 
 TEST(process, starts_with_a_clean_environment) {

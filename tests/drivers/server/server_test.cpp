@@ -91,7 +91,7 @@ private:
   int error_ = 0;
 };
 
-/// What the handler was told, for the test's thread to wait for.
+/// What the handler was told; the test's thread can wait for it.
 class notebook {
 public:
   struct request {
@@ -169,10 +169,11 @@ struct servers : testing::Test {
                               .on_gone = [this](connection_id id) { notes.note_gone(id); },
                               .too_long = too_long});
     ASSERT_TRUE(made) << made.error().text;
-    s = std::move(*made); // no client yet, so the handler cannot be early
+    s = std::move(*made); // no client yet, so no call of the handler
   }
 
-  /// Waits until the server has `count` connections; it owes no event for this, so look again.
+  /// Waits until the server has `count` connections; no event tells of this, so the test looks
+  /// again.
   bool has_connections(std::size_t count) {
     auto deadline = std::chrono::steady_clock::now() + patience;
     while (s->connections() != count) {
@@ -223,7 +224,7 @@ TEST_F(servers, take_65536_bytes_and_not_one_more) {
   EXPECT_EQ(client{path}.ask(most).size(), 65536U);
   EXPECT_EQ(client{path}.ask(most + "x"), "");
   auto c = client{path};
-  c.say(most + "x"); // dropped at once, it need not even finish
+  c.say(most + "x"); // the server hangs up before the request ends
   EXPECT_EQ(c.hear_all(), "");
   EXPECT_TRUE(has_connections(0));
 }
@@ -411,7 +412,7 @@ TEST_F(servers, disconnect_who_never_reads_and_serve_the_others) {
   EXPECT_TRUE(notes.saw_go(request->id));
   EXPECT_TRUE(has_connections(0));
   EXPECT_GT(sent, limits.output);
-  auto heard = slow.hear_all().size(); // what was on its way, in one piece, then the end
+  auto heard = slow.hear_all().size(); // one piece was on its way, then the end
   EXPECT_GT(heard, 0U);
   EXPECT_LT(heard, sent);
 
@@ -424,7 +425,7 @@ TEST_F(servers, disconnect_who_never_reads_and_serve_the_others) {
   EXPECT_EQ(other.hear_all(), "fine");
 }
 
-/// Each of them is below the limit of a connection.
+/// Each connection is below its own limit; together they are above the caller's.
 TEST_F(servers, drop_a_caller_who_reads_none_of_many_connections) {
   limits.caller_output = 4U << 20;
   limits.others_output = 6U << 20;
@@ -526,7 +527,7 @@ TEST_F(servers, report_nobody_who_was_answered_or_never_asked) {
 }
 
 TEST_F(servers, do_not_call_back_into_the_sender) {
-  // The client is gone when the handler sends: it must learn so later, not within send().
+  // The client is gone when the handler sends: the handler must learn so later, not within send().
   auto inside = std::atomic<bool>{false};
   auto made = server::open({path}, limits,
                            {[&](connection_id id, std::size_t, const peer&, const std::string&) {
@@ -611,7 +612,7 @@ TEST_F(servers, let_more_clients_than_allowed_wait_their_turn) {
   first.finish();
   auto request = notes.next();
   ASSERT_TRUE(request);
-  EXPECT_EQ(request->bytes, "first"); // though the third asked before
+  EXPECT_EQ(request->bytes, "first"); // though the third client asked before
   EXPECT_EQ(s->connections(), 2U);
   s->send(request->id, "done", true);
   request = notes.next();
@@ -656,7 +657,7 @@ TEST_F(servers, wait_for_descriptors_and_go_on) {
   ASSERT_TRUE(has_connections(2));
   auto blocked = std::vector<unique_fd>{};
 
-  // Nothing free but what the next client itself takes.
+  // No descriptor is free but the one that the next client itself takes.
   auto before = rlimit{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
   auto next = unique_fd{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
@@ -669,7 +670,7 @@ TEST_F(servers, wait_for_descriptors_and_go_on) {
     starved.say("starved");
     starved.finish();
   }
-  // The old ones are served all the same, and the server does not count the waiting one.
+  // Older connections are served all the same, and the server does not count the waiting one.
   auto reply = early.ask("early");
   auto open = s->connections();
   ::setrlimit(RLIMIT_NOFILE, &before);
@@ -683,7 +684,7 @@ TEST_F(servers, wait_for_descriptors_and_go_on) {
 TEST_F(servers, use_no_processor_while_idle) {
   limits.request_time = 10ms;
   serve_echo();
-  // The sweep runs for this one and has to stop after it.
+  // The sweep runs for this connection and has to stop after it.
   auto c = client{path};
   EXPECT_EQ(c.hear_all(), "");
   ASSERT_TRUE(has_connections(0));
@@ -821,7 +822,7 @@ TEST_F(servers, use_a_socket_the_service_manager_made_and_leave_it_alone) {
   EXPECT_EQ(client{path}.ask("x"), "1");
   s->stop_accepting();
   EXPECT_FALSE(client{own}.connected());
-  EXPECT_TRUE(client{path}.connected()); // the manager keeps it for the next start
+  EXPECT_TRUE(client{path}.connected()); // the service manager keeps it for the next start
   s.reset();
   EXPECT_FALSE(directory.has("own.sock"));
   EXPECT_TRUE(directory.has("qubesd.sock"));

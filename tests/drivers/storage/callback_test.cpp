@@ -16,7 +16,7 @@ using testing::IsEmpty;
 struct callback_driver : testing::Test {
   void SetUp() override { std::filesystem::create_directory(top / "images"); }
 
-  /// The pool whose configuration has these keys, beside its driver.
+  /// The pool whose configuration has these keys besides its driver.
   model::outcome<std::shared_ptr<drivers::storage::pool>> open(const std::string& keys) {
     auto path = top.write(
         "callback.json",

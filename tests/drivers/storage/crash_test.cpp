@@ -1,6 +1,6 @@
-// Each step of storage work is killed at each system call that changes a file, one after the
-// other. Whatever is left, the recovery of the next daemon and the next life of the guest must
-// find the old or the new state, and nothing else may stay.
+// Each step of storage work is killed at each system call that changes a file, one after the other.
+// Whatever files are left, the recovery of the next daemon and the next life of the guest must find
+// the old or the new state, and no other file may stay.
 #include "drivers/process/process.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 #include "tests/tools/volume_work.hpp"
@@ -24,7 +24,7 @@ constexpr auto limit = std::chrono::seconds{60};
 constexpr std::string_view system_calls[]{"openat", "ioctl",     "ftruncate", "rename",
                                           "fsync",  "utimensat", "link",      "unlink"};
 
-/// What is there before a step, and the contents that may be committed after it was cut short.
+/// The state before a step, and the contents that may be committed after the step was cut short.
 struct killed_step {
   std::string_view driver;
   std::string_view step;
@@ -92,7 +92,8 @@ struct crash : testing::TestWithParam<killed_step> {
     write("newer___");
   }
 
-  /// The file driver's guest writes to the image itself, by way of the device mapper.
+  /// The image that the guest writes to: with the file driver the image itself, by way of the
+  /// device mapper.
   std::string written(const volume& x) const {
     auto base = top + '/' + x.it.vid;
     return GetParam().driver == "file" ? base + ".img" : base + "-dirty.img";
@@ -106,14 +107,14 @@ struct crash : testing::TestWithParam<killed_step> {
     ASSERT_EQ(why(opened->stop(x)), "");
   }
 
-  /// False when the step ended before its n-th such call.
+  /// Whether the step was killed; false when it ended before its n-th call of this kind.
   bool kill_at(std::string_view call, int n) {
     auto done =
         drivers::run({"strace", "-f", "-qq", "-o", "/dev/null", "-e", fmt::format("trace={}", call),
                       "-e", fmt::format("inject={}:signal=KILL:when={}", call, n),
                       std::string{QVMD_BINARY_DIR} + "/bin/qvmd-volume-work",
                       std::string{GetParam().driver}, top, std::string{GetParam().step}},
-                     {"ASAN_OPTIONS=detect_leaks=0"}, // it cannot look for them under strace
+                     {"ASAN_OPTIONS=detect_leaks=0"}, // leaks cannot be found under strace
                      limit);
     EXPECT_EQ(why(done), "");
     EXPECT_THAT(done->status, AnyOf(0, 128 + SIGKILL)) << done->output;
@@ -122,7 +123,7 @@ struct crash : testing::TestWithParam<killed_step> {
 
   std::string committed() { return get(top + '/' + worked_on().it.vid + ".img", 8); }
 
-  /// The next daemon stops everything; a create that failed is done again.
+  /// The next daemon stops everything; a `create` that failed is done again.
   void recover() {
     opened = *open_pool(pool_in(std::string{GetParam().driver}, top), {commands});
     for (auto& x : {worked_on(), other_one(), snapshot(), scratch()})
@@ -133,7 +134,8 @@ struct crash : testing::TestWithParam<killed_step> {
     ASSERT_EQ(why(opened->create(worked_on())), "");
   }
 
-  /// What was committed is there, the guest can live on it, and nothing half-made stays.
+  /// The committed state is one of those allowed, the guest can live on it, and no unfinished file
+  /// stays.
   void check() {
     EXPECT_THAT(committed(), testing::AnyOfArray(GetParam().allowed));
     for (auto& x : {worked_on(), scratch(), snapshot()}) {

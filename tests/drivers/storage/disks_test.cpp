@@ -114,7 +114,7 @@ TEST_F(disks_of_a_domain, encrypt_what_is_ephemeral_on_lvm_too) {
                                 {"thin_pool", "pool"}}}};
   work.volumes[1].vid = "vg/vm-my-work-volatile";
   auto mapping = top.write("mapper/vg-vm--my--work--volatile@crypt", std::string(65536, 'x'));
-  for (auto own : {true, false}) { // the volume says so, or its pool
+  for (auto own : {true, false}) { // set for the volume, or for its pool
     work.volumes[1].ephemeral = own ? std::optional{true} : std::nullopt;
     if (!own)
       host.pools[0].attributes.emplace_back("ephemeral_volatile", "True");
@@ -146,7 +146,7 @@ TEST_F(disks_of_a_domain, refuse_an_ephemeral_volume_that_cannot_be_encrypted) {
   EXPECT_THAT(images(), testing::Not(Contains("volatile-dirty.img")));
 }
 
-/// Its record never was: the next daemon removes whatever was made.
+/// The record of the domain was never written: the next daemon removes all that was made for it.
 TEST_F(disks_of_a_domain, a_creation_that_a_crash_cut_short_is_noted_for_removal) {
   host.pools.back() =
       pool_in("file-reflink", top.str()); // the images are in the domain's directory
@@ -267,7 +267,7 @@ TEST_F(disks_of_a_domain, a_removal_that_cannot_look_for_its_images_fails) {
               HasSubstr("cannot read '" + (top / "images/appvms/work") + "'"));
 }
 
-// -- what does not end ----------------------------------------------------------------------------
+// -- commands that do not end ---------------------------------------------------------------------
 
 namespace {
 
@@ -329,7 +329,7 @@ TEST_F(disks_of_a_domain, a_copy_that_is_broken_off_leaves_nothing_half_made) {
   put(top / "images/appvms/work/volatile.img", std::string(mib, 'x'));
   auto before = images();
   host.pools.push_back(pool_in("file", top / "images"));
-  host.pools.back().name = "other"; // whose copies never share blocks
+  host.pools.back().name = "other"; // copies to this pool never share blocks
   from.pool = "other";
   auto told = 0;
   auto stop = std::stop_source{};

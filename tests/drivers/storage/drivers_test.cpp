@@ -37,7 +37,7 @@ TEST(linux_kernel, lists_and_verifies_what_is_there) {
   EXPECT_EQ(pool->device(kernel), top / "6.6.36-1/modules.img");
   EXPECT_THAT(why(pool->verify(scratch_volume("pvgrub2"))), HasSubstr("vmlinuz' is missing"));
   EXPECT_THAT(why(pool->verify(scratch_volume("../6.6.36-1"))), HasSubstr("is missing"));
-  EXPECT_EQ(why(pool->verify(scratch_volume(""))), ""); // a domain that brings its own
+  EXPECT_EQ(why(pool->verify(scratch_volume(""))), ""); // a domain that brings its own kernel
   EXPECT_EQ(pool->resize(kernel, 1).error().code, model::errc::not_implemented);
 }
 

@@ -1,4 +1,4 @@
-// A volume group in memory, behind the command lines of LVM. What a volume holds is a word.
+// A volume group in memory, behind the command lines of LVM. The data of a volume is a word.
 #pragma once
 
 #include "drivers/storage/lvm.hpp"
@@ -31,9 +31,9 @@ public:
 
   std::map<std::string, volume> volumes;      ///< of group vg, by VG/LV
   std::map<std::string, std::string> files;   ///< what dd reads, by path
-  std::set<std::string> open;                 ///< somebody holds the device
-  std::string noise;                          ///< what lvs says beside its report
-  bool encrypts = true;                       ///< there is dm-crypt
+  std::set<std::string> open;                 ///< volumes whose device is in use
+  std::string noise;                          ///< other output of lvs, beside its report
+  bool encrypts = true;                       ///< whether dm-crypt is there
   std::string pool_attributes = "twi-aotz--"; ///< of vg/pool
 
 private:

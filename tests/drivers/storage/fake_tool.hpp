@@ -34,13 +34,13 @@ public:
     return fails ? refuse("I/O error") : change(words);
   }
 
-  /// Commands since the last time somebody asked.
+  /// Commands since the last call of this function.
   std::vector<std::string> told() { return std::exchange(said, {}); }
 
-  std::vector<std::string> said;          ///< commands that change something
-  std::size_t reports = 0;                ///< how often it was asked
-  std::optional<std::size_t> kill_before; ///< this command
-  std::optional<std::size_t> fail_at;     ///< this command
+  std::vector<std::string> said;          ///< all commands that change something
+  std::size_t reports = 0;                ///< how many other commands there were
+  std::optional<std::size_t> kill_before; ///< number of the command
+  std::optional<std::size_t> fail_at;     ///< number of the command
 
 protected:
   virtual bool asks(const std::vector<std::string>& words) const = 0;

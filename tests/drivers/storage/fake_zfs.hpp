@@ -1,5 +1,5 @@
-// A ZFS pool in memory, behind the command lines of zfs and zpool. What a volume holds is a word.
-// Refuses what ZFS refuses, in its words.
+// A ZFS pool in memory, behind the command lines of zfs and zpool. The data of a volume is a word.
+// Refuses what ZFS refuses, in the same words.
 #pragma once
 
 #include "drivers/storage/zfs_commands.hpp"
@@ -25,7 +25,7 @@ public:
     std::string data{}; ///< "" for zeros
     std::uint64_t size = 0;
     std::string origin{};                         ///< DATASET@SNAPSHOT
-    std::map<std::string, std::string> options{}; ///< set here, by name
+    std::map<std::string, std::string> options{}; ///< set for this dataset itself, by name
     std::vector<snapshot> snapshots{};            ///< oldest first
   };
 
@@ -47,7 +47,7 @@ public:
     return !without_udev && i != datasets.end() && i->second.is_volume;
   }
 
-  /// Without what is only kept for clones.
+  /// Snapshots other than those that were removed and are only kept for clones.
   std::vector<std::string> snapshots(const std::string& name) const {
     auto result = std::vector<std::string>{};
     for (auto& x : datasets.at(name).snapshots)
@@ -58,9 +58,9 @@ public:
 
   std::map<std::string, dataset> datasets{{"tank", {}}};
   std::map<std::string, std::string> files; ///< what dd reads, by path
-  std::map<std::string, int> busy;          ///< refusals left until somebody lets go
+  std::map<std::string, int> busy;          ///< refusals that are left, by name
   bool without_udev = false;                ///< no devices appear
-  bool dies_rolling_back = false;           ///< in the middle of it
+  bool dies_rolling_back = false;           ///< in the middle of a rollback
   bool installed = true;
 
 private:
@@ -349,7 +349,7 @@ private:
         origins.insert(x.origin);
     std::erase_if(datasets, [&](auto& x) { return is_inside(x.first, name); });
     for (auto& x : origins)
-      bury(x);
+      forget_removed(x);
     return {};
   }
 
@@ -360,12 +360,12 @@ private:
     if (!clones(full).empty() && !deferred)
       return refuse(fmt::format("cannot destroy '{}': snapshot has dependent clones", full));
     x->removed = true;
-    bury(full);
+    forget_removed(full);
     return {};
   }
 
   /// A snapshot that was removed goes with its last clone.
-  void bury(const std::string& full) {
+  void forget_removed(const std::string& full) {
     auto* x = find(full);
     if (!x || !x->removed || !clones(full).empty())
       return;

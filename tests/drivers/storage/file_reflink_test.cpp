@@ -112,7 +112,7 @@ TEST_F(file_reflink, a_crash_loses_nothing_the_guest_has_written) {
   ASSERT_EQ(why(pool->create(mine)), "");
   ASSERT_EQ(why(pool->start(mine)), "");
   put(pool->device(mine), "alive");
-  ASSERT_EQ(why(pool->start(mine)), ""); // nobody stopped it
+  ASSERT_EQ(why(pool->start(mine)), ""); // no stop came before
   EXPECT_EQ(get(pool->device(mine), 5), "alive");
   ASSERT_EQ(why(pool->stop(mine)), "");
   EXPECT_EQ(get(file("private.img"), 5), "alive");
@@ -122,7 +122,7 @@ TEST_F(file_reflink, a_commit_that_was_cut_short_adds_its_revision_once) {
   ASSERT_EQ(why(pool->create(mine)), "");
   ASSERT_EQ(why(pool->start(mine)), "");
   ASSERT_EQ(::link(file("private.img").c_str(), file("private.img.1@2026-01-02T03:04:05Z").c_str()),
-            0); // as far as the crash let it
+            0); // the part of the commit that was done
   ASSERT_EQ(why(pool->stop(mine)), "");
   EXPECT_THAT(revisions(mine), ElementsAre("1"));
 }
@@ -308,7 +308,7 @@ TEST_F(file_reflink, removes_everything_and_only_its_own) {
   top.write("appvms/work/notes.txt", "another thing");
   ASSERT_EQ(why(pool->remove(mine)), "");
   EXPECT_THAT(files(), ElementsAre("notes.txt", "private2.img"));
-  EXPECT_EQ(why(pool->remove(mine)), ""); // again
+  EXPECT_EQ(why(pool->remove(mine)), ""); // a second time
 }
 
 TEST_F(file_reflink, never_leaves_its_directory) {

@@ -1,5 +1,5 @@
 // file-reflink on real file systems: loop mounts of xfs and btrfs, which share blocks, and of a
-// small ext4, which does not and gets full.
+// small ext4, which shares none and gets full.
 #include "tests/drivers/storage/mounted.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
 
@@ -36,7 +36,7 @@ struct small_disk : testing::Test {
   mounted here{"ext4", 64 * mib};
 };
 
-/// Small, and about to be filled with data.
+/// A small file system, which the test fills with data.
 struct full_case {
   std::string driver;
   std::string type;
@@ -63,7 +63,7 @@ struct full_disk : testing::TestWithParam<full_case> {
     ASSERT_EQ(why(pool->stop(x)), "");
   }
 
-  /// The guest does; the file driver's goes through the device mapper to the image itself.
+  /// Writes as the guest does: with the file driver through the device mapper to the image itself.
   void write(const volume& x, std::string_view text) {
     put(in_place() ? image(x) : pool->device(x), std::string{text} + data(mib));
   }
@@ -86,7 +86,8 @@ struct full_disk : testing::TestWithParam<full_case> {
     return done ? ended : done;
   }
 
-  /// Refused or done on the full disk, done on a roomier one; nothing half-made in between.
+  /// The work is refused or done on a full disk, and done on a roomier one; nothing unfinished
+  /// stays in between.
   void try_out(const std::string& name, const std::string& before, const work& x,
                const std::string& after) {
     auto trace = testing::ScopedTrace(__FILE__, __LINE__, name);
@@ -123,7 +124,7 @@ struct full_disk : testing::TestWithParam<full_case> {
   std::map<std::string, int> refusals;
 };
 
-/// Room for few files.
+/// A file system that has room for few files.
 struct crowded_disk : testing::TestWithParam<std::string> {
   mounted here{"ext4", 16 * mib, {"-N", "64"}};
 };

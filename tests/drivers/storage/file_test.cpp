@@ -1,4 +1,4 @@
-// The file driver as far as it goes without a device mapper: its commands are recorded.
+// The file driver without a device mapper: its commands are recorded, and not run.
 #include "tests/drivers/storage/pool_fixture.hpp"
 
 #include "drivers/io/files.hpp"
@@ -33,7 +33,7 @@ struct file_driver : testing::Test {
   volume mine = kept_volume("appvms/work/private");
 };
 
-/// As if the guest had overwritten a block, which was saved first.
+/// Writes what is there after the guest has overwritten a block, whose old data is saved first.
 void save_a_block(const std::string& cow) {
   put(cow, std::string(4096, 'x'), 512 << 10);
 }

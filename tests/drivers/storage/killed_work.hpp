@@ -1,5 +1,5 @@
-// Work on a volume that is cut short at each of its commands, by a kill or a failure, and what must
-// be there after it. For pools behind a tool in memory.
+// Work on a volume that is cut short at each of its commands, by a kill or a failure, and the state
+// that must be there after that. For pools whose tool is in memory.
 #pragma once
 
 #include "tests/drivers/storage/fake_tool.hpp"
@@ -11,21 +11,22 @@
 
 namespace qubes::tests {
 
-/// `Attempt` is a host of its own, whose tool goes on when the daemon dies: it has `pool`, the
-/// volume `mine`, tool(), restart(), committed(volume), and expect_rest(operation).
+/// Work to be cut short. `Attempt` is a host of its own, whose tool goes on when the daemon dies:
+/// it has `pool`, the volume `mine`, tool(), restart(), committed(volume), and
+/// expect_rest(operation).
 template <class Attempt>
 struct operation {
   std::string name;
   std::function<void(Attempt&)> prepare;
   std::function<model::outcome<void>(Attempt&)> work;
   std::vector<std::string> states;    ///< that may be committed after a kill and the next stop
-  std::vector<std::string> revisions; ///< that must be there whatever happens
+  std::vector<std::string> revisions; ///< that must be there after every kill
 };
 
 template <class Attempt>
 using operations_on = std::vector<operation<Attempt>>;
 
-/// Whether it died on the way.
+/// Whether the daemon died before the work was done.
 template <class Attempt, class Work>
 bool dies(Attempt& x, std::size_t before, Work work) {
   x.tool().told();
@@ -41,7 +42,8 @@ bool dies(Attempt& x, std::size_t before, Work work) {
   return died;
 }
 
-/// Calls `check` on what each kill left, and on what no kill left; how many kills there were.
+/// Calls `check` on the state that each kill left, and on the state without a kill; how many kills
+/// there were.
 template <class Attempt, class Check>
 int killed_at_each_command(const operations_on<Attempt>& all, Check check) {
   auto kills = 0;
@@ -61,11 +63,11 @@ int killed_at_each_command(const operations_on<Attempt>& all, Check check) {
   return kills;
 }
 
-/// The next daemon's stop tidies up.
+/// The next daemon's stop removes what a kill left.
 template <class Attempt>
 int rest_after_kills(const operations_on<Attempt>& all) {
   return killed_at_each_command(all, [](Attempt& x, const operation<Attempt>& op) {
-    EXPECT_THAT(x.committed(x.mine), // readable at once, too
+    EXPECT_THAT(x.committed(x.mine), // readable before the stop, too
                 testing::AnyOf("old", "new", "one", "two", testing::HasSubstr("in place")));
     ASSERT_EQ(why(x.pool->stop(x.mine)), "");
     x.expect_rest(op);
@@ -74,7 +76,7 @@ int rest_after_kills(const operations_on<Attempt>& all) {
   });
 }
 
-/// So does a start that no stop came before.
+/// A start without a stop before removes what a kill left as well.
 template <class Attempt>
 int starts_after_kills(const operations_on<Attempt>& all) {
   return killed_at_each_command(all, [](Attempt& x, const operation<Attempt>& op) {
@@ -84,7 +86,7 @@ int starts_after_kills(const operations_on<Attempt>& all) {
   });
 }
 
-/// Tidying up is killed as well, and done again.
+/// The stop that removes what a kill left is killed itself, and done again.
 template <class Attempt>
 void rest_after_two_kills(const operations_on<Attempt>& all) {
   for (auto& op : all)
@@ -106,7 +108,7 @@ void rest_after_two_kills(const operations_on<Attempt>& all) {
     }
 }
 
-/// Each command fails once; how many failures were told.
+/// Each command fails once; how many failures were reported.
 template <class Attempt>
 int rest_after_failures(const operations_on<Attempt>& all) {
   auto failures = 0;

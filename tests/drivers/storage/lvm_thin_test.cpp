@@ -1,4 +1,4 @@
-// The lvm_thin driver on a volume group in memory. scripts/test-lvm shows it on a real one.
+// The lvm_thin driver on a volume group in memory. scripts/test-lvm runs it on a real one.
 #include "tests/drivers/storage/fake_lvm.hpp"
 #include "tests/drivers/storage/killed_work.hpp"
 
@@ -23,7 +23,7 @@ model::pool thin_pool(std::string group = "vg", std::string pool = "pool") {
                          {"thin_pool", std::move(pool)}}};
 }
 
-/// One host: its LVM goes on when the daemon dies.
+/// A host of its own: its LVM goes on when the daemon dies.
 struct host {
   host() { restart(); }
 
@@ -31,7 +31,7 @@ struct host {
     pool = *open_pool(thin_pool(), {.commands = lvm, .now = [this] { return clock; }});
   }
 
-  /// The guest's work from start to stop.
+  /// The guest runs from start to stop and writes.
   void run_once(const volume& x, const std::string& written) {
     ASSERT_EQ(why(pool->start(x)), "");
     lvm->data(x.it.vid + "-snap") = written;
@@ -39,7 +39,7 @@ struct host {
     clock += 100;
   }
 
-  /// What somebody who reads the last committed state gets.
+  /// The data that a reader of the last committed state gets.
   std::string committed(const volume& x) {
     auto path = pool->begin_export(x);
     if (!path)
@@ -361,7 +361,7 @@ TEST_F(lvm_thin, refuses_to_import_while_it_is_dirty_or_importing) {
                               why(pool->revert(mine, "1-back"))};
   for (auto& refusal : refusals)
     EXPECT_THAT(refusal, HasSubstr("import operation in progress on 'vg/vm-my-vm-private'"));
-  ASSERT_EQ(why(pool->stop(mine)), ""); // undoing a start that was refused
+  ASSERT_EQ(why(pool->stop(mine)), ""); // undoes a start that was refused
   ASSERT_EQ(why(pool->end_import(mine, false)), "");
   EXPECT_THAT(lvm->names(), ElementsAre("vm-my-vm-private"));
   ASSERT_EQ(why(pool->start(mine)), "");
@@ -373,7 +373,7 @@ TEST_F(lvm_thin, refuses_to_import_while_it_is_dirty_or_importing) {
   EXPECT_EQ(why(pool->import_volume(root, home, kept_volume("x"))), "");
 }
 
-/// As the stock driver; what was written may be all there is of the data.
+/// As the stock driver does; the written data may be the only copy.
 TEST_F(lvm_thin, an_import_nobody_ends_holds_up_its_own_volume_alone_and_not_its_removal) {
   auto other = kept_volume("vg/vm-other-private", gib);
   ASSERT_EQ(why(pool->create(mine)), "");
@@ -543,7 +543,7 @@ struct attempt : host {
 
   fake_tool& tool() { return *lvm; }
 
-  /// Only the volume and its revisions, and no more of those than wanted.
+  /// Only the volume and its revisions are left, and no more revisions than wanted.
   void expect_rest(const operation<attempt>& op) {
     EXPECT_THAT(op.states, testing::Contains(committed(mine)));
     auto kept = revisions(mine);

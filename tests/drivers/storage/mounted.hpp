@@ -1,4 +1,4 @@
-// File systems of their own for tests: images on loop devices.
+// Mounted file systems for tests: images on loop devices.
 #pragma once
 
 #include "drivers/io/unique_fd.hpp"
@@ -22,7 +22,7 @@ inline model::outcome<drivers::process_result> run_here(const std::vector<std::s
   return drivers::run(words, {}, std::chrono::seconds{60});
 }
 
-/// A file system of its own, or the reason why there is none.
+/// A file system for one test, or the reason why there is none.
 class mounted {
 public:
   /// `more` goes to mkfs.
@@ -47,7 +47,7 @@ public:
 
   std::string path() const { return top_ / "here"; }
 
-  const std::string& missing() const { return missing_; } ///< "" when it is there
+  const std::string& missing() const { return missing_; } ///< "" when the file system is there
 
   std::uint64_t free() const {
     struct ::statvfs room {};
@@ -55,7 +55,7 @@ public:
     return std::uint64_t{room.f_bavail} * room.f_frsize;
   }
 
-  /// What reached the disk until now is there again; what only the kernel knew is lost.
+  /// The data that has reached the disk is there again; data that only the kernel had is lost.
   bool cut_power() {
     auto image = top_ / "image";
     auto cut = top_ / "cut";
@@ -63,7 +63,7 @@ public:
            && (std::filesystem::rename(cut, image), true) && remount();
   }
 
-  /// No block is left. What takes the room is in ballast/.
+  /// Fills all blocks, by files in ballast/.
   void use_up_blocks() const {
     std::filesystem::create_directory(path() + "/ballast");
     auto last = 0;
@@ -73,11 +73,11 @@ public:
       if (!file || ::posix_fallocate(file.get(), 0, size) != 0)
         size /= 2;
     }
-    ::sync(); // what was only promised room takes it
+    ::sync(); // blocks that were only reserved are taken
     use_up_files(0);
   }
 
-  /// Nobody can make more than `but` files here. What takes the room is in ballast/.
+  /// Leaves room for `but` more files, by empty files in ballast/.
   void use_up_files(int but) const {
     std::filesystem::create_directory(path() + "/ballast");
     auto last = 0;

@@ -19,12 +19,12 @@
 
 namespace qubes::tests {
 
-/// Runs nothing; remembers what it was asked to.
+/// Runs nothing; remembers the commands.
 class recorded_commands final : public drivers::command_runner {
 public:
   model::outcome<drivers::process_result> run(const drivers::command& x) override {
     auto words = x.words;
-    if (words[0] == "sudo") // others than root
+    if (words[0] == "sudo") // for other users than root
       words.erase(words.begin());
     said.push_back(fmt::format("{}", fmt::join(words, " ")));
     auto answer = answers.find(x.words[0]);
@@ -37,7 +37,7 @@ public:
 
 inline constexpr auto mib = std::uint64_t{1} << 20;
 
-/// What a template or a domain of its own keeps.
+/// A volume that keeps its data, as a template's or a standalone's.
 inline drivers::storage::volume kept_volume(std::string vid, std::uint64_t size = mib,
                                             std::int64_t keep = 1) {
   auto x = drivers::storage::volume{};
@@ -92,7 +92,7 @@ inline std::string get(const std::string& path, std::size_t size, off_t at = 0) 
   return text;
 }
 
-/// A pool that has one image, somewhere else.
+/// A pool that has one image, in another place.
 class elsewhere final : public drivers::storage::pool {
 public:
   model::outcome<void> set_up() override { return {}; }

@@ -1,4 +1,4 @@
-// The power goes after each step of a volume's life, on file systems of their own: what was
+// The power fails after each step of a volume's life, on file systems of the test's own: what was
 // acknowledged is there, and the volume can be used.
 #include "tests/drivers/storage/mounted.hpp"
 #include "tests/drivers/storage/pool_fixture.hpp"
@@ -36,7 +36,7 @@ struct lone_host {
         *open_pool(pool_in("file-reflink", disk.path()), {std::make_shared<recorded_commands>()});
   }
 
-  /// The guest writes; by a sync of its own it knows that the data is safe.
+  /// The guest writes; after a sync of its own the guest knows that the data is safe.
   void write(const volume& x, std::string_view text, synced how) {
     auto file = open_target(pool->device(x));
     ASSERT_EQ(why(file), "");
@@ -65,13 +65,13 @@ struct lone_host {
 struct last_step {
   std::string name;
   std::function<model::outcome<void>(lone_host&)> work;
-  std::vector<std::string> allowed; ///< to be committed by the next daemon's stop
-  bool fresh = false;               ///< there is no volume before
+  std::vector<std::string> allowed; ///< committed after the next daemon's stop
+  bool fresh = false;               ///< the step creates the volume
 };
 
 const auto zeros_of_four = std::string(4, '\0');
 
-/// Starts it and writes.
+/// Starts the volume and writes to it.
 auto run_guest(synced how) {
   return [how](lone_host& x) {
     auto done = x.pool->start(x.mine);

@@ -27,7 +27,7 @@ model::pool dataset_pool(std::string container = "tank/vms", std::string forensi
                          {"snap_on_start_forensics", std::move(forensics)}}};
 }
 
-/// One host: its ZFS goes on when the daemon dies.
+/// A host of its own: its ZFS goes on when the daemon dies.
 struct host {
   host() {
     restart();
@@ -45,7 +45,7 @@ struct host {
 
   void restart() { pool = *open_pool(dataset_pool(), machine()); }
 
-  /// The guest's work from start to stop.
+  /// The guest runs from start to stop and writes.
   void run_once(const volume& x, const std::string& written) {
     ASSERT_EQ(why(pool->start(x)), "");
     zfs->data(x.it.vid) = written;
@@ -53,7 +53,7 @@ struct host {
     clock += 100;
   }
 
-  /// What somebody who reads the last committed state gets.
+  /// The data that a reader of the last committed state gets.
   std::string committed(const volume& x) {
     auto path = pool->begin_export(x);
     if (!path)
@@ -73,7 +73,7 @@ struct host {
     return result;
   }
 
-  /// Id of the newest revision that holds this.
+  /// The id of the newest revision that holds this word.
   std::string revision_of(const volume& x, const std::string& data) {
     auto result = std::string{};
     for (auto& z : zfs->datasets.at(x.it.vid).snapshots)
@@ -294,7 +294,7 @@ TEST_F(zfs_driver, a_start_that_changed_nothing_costs_no_revision) {
   for (auto written : {"one", "two"})
     run_once(mine, written);
   zfs->told();
-  zfs->fail_at = 2; // the flag
+  zfs->fail_at = 2; // the command that sets the flag
   EXPECT_THAT(why(pool->start(mine)), HasSubstr("I/O error"));
   zfs->fail_at.reset();
   EXPECT_THAT(revisions(mine), ElementsAre("one", "two"));
@@ -346,7 +346,7 @@ TEST_F(zfs_driver, exports_the_committed_state_also_while_it_runs) {
   EXPECT_NE(first, again);
   EXPECT_THAT(first, HasSubstr("/tank/vms/.exported/tank_vms_work_private/"));
   EXPECT_EQ(zfs->of_device(first).data, "one");
-  ASSERT_EQ(why(pool->stop(mine)), ""); // its mark stays for the readers
+  ASSERT_EQ(why(pool->stop(mine)), ""); // a mark stays for the readers
   EXPECT_EQ(zfs->of_device(first).data, "one");
   EXPECT_THAT(why(pool->remove(mine)), HasSubstr("being read"));
   pool->end_export(mine, first);
@@ -422,7 +422,7 @@ TEST_F(zfs_driver, refuses_to_import_while_it_is_dirty_or_importing) {
                               why(pool->revert(mine, "qubes:x:1.000000"))};
   for (auto& refusal : refusals)
     EXPECT_THAT(refusal, HasSubstr("import operation in progress on 'tank/vms/work/private'"));
-  ASSERT_EQ(why(pool->stop(mine)), ""); // undoing a start that was refused
+  ASSERT_EQ(why(pool->stop(mine)), ""); // undoes a start that was refused
   ASSERT_EQ(why(pool->end_import(mine, false)), "");
   EXPECT_THAT(zfs->names(), ElementsAre(mine.it.vid));
   ASSERT_EQ(why(pool->start(mine)), "");
@@ -600,7 +600,7 @@ struct attempt : host {
 
   fake_tool& tool() { return *zfs; }
 
-  /// Only the volume, its revisions and one mark, and no more revisions than wanted.
+  /// Only the volume, its revisions and one mark are left, and no more revisions than wanted.
   void expect_rest(const operation<attempt>& op) {
     EXPECT_THAT(op.states, Contains(zfs->data(mine.it.vid)));
     EXPECT_EQ(committed(mine), zfs->data(mine.it.vid));

@@ -26,7 +26,7 @@ std::string with(std::string_view line, std::string_view other) {
   return text;
 }
 
-/// A tar header as ustar has it.
+/// A header of tar in the ustar format.
 std::string block(std::string_view name, std::uint64_t size, char type = '0',
                   std::string_view prefix = "") {
   auto result = std::string(tar_block, '\0');
@@ -48,7 +48,7 @@ tar_entry entry(std::string name, std::uint64_t size = 200) {
   return {tar_entry::kind::file, std::move(name), size};
 }
 
-/// What is wrong with entries in that order; "" for nothing.
+/// What is wrong with entries in this order; "" for nothing.
 std::string wrong_with(const std::vector<tar_entry>& all) {
   auto sequence = backup_sequence{};
   for (auto& x : all)
@@ -240,7 +240,7 @@ TEST(backup_format, refuses_passphrases_that_cost_too_much_to_try) {
   EXPECT_FALSE(check_chunk_cost({20, 9, 1}, proof));
 }
 
-// -- who is in it ----------------------------------------------------------------------------
+// -- domains of a backup --------------------------------------------------------------------------
 
 namespace {
 

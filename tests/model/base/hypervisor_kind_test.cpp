@@ -1,4 +1,4 @@
-// Kinds of hypervisor: the table, which domain is on which, and what is refused because of it.
+// Kinds of hypervisor: the table, which domain runs on which, and what is refused because of that.
 #include "model/property/kind_of.hpp"
 
 #include "tests/model/canonical.hpp"
@@ -72,7 +72,7 @@ struct containers : testing::Test, sample {
   void contain(std::string_view who) { set(who, "virt_mode", "lxc"); }
 };
 
-/// Code, and a word of the sentence or of the remedy.
+/// The code of a refusal, and a word of its sentence or of its hint.
 void expect_refused(const outcome<void>& x, errc code, const char* word) {
   ASSERT_FALSE(x);
   EXPECT_EQ(x.error().code, code) << x.error().message();
@@ -113,7 +113,7 @@ TEST_F(containers, need_to_be_configured_and_the_refusal_says_where) {
   machine.containers = {};
   expect_refused(set_mode("work", "lxc"), errc::property_value, "hypervisor.containers.uri");
   EXPECT_TRUE(set_mode("work", "hvm"));
-  contain("work"); // as a file may have it
+  contain("work"); // a file may have this value
   expect_refused(check_kind(view, (*this)["work"]), errc::vm_error, "hypervisor.containers.uri");
 }
 
@@ -143,7 +143,7 @@ TEST_F(containers, take_no_pci_devices) {
   EXPECT_THAT(plan.refusal->text, HasSubstr("takes no PCI devices"));
 }
 
-/// What others call sda is not what dom0 calls so.
+/// A container cannot use a disk of another domain: dom0 has another disk of that name, or none.
 TEST_F(containers, have_no_disks_of_other_domains) {
   edit("work", [](auto& x) {
     auto disk = assignment{};
@@ -338,7 +338,7 @@ struct qemu : testing::Test, sample {
   }
 };
 
-/// Of a whole domain, how many elements begin like this.
+/// In the XML of a whole domain, how many elements begin like this.
 std::size_t count(std::string_view text, std::string_view what) {
   auto result = std::size_t{0};
   for (auto at = text.find(what); at != text.npos; at = text.find(what, at + 1))
@@ -404,7 +404,7 @@ TEST_F(qemu, what_it_has_is_known_by_the_names_of_everywhere) {
   EXPECT_EQ(names(xml::attachments_in(live("", "file"))), "");
 }
 
-/// Or it could not be taken away again.
+/// A disk that is not found again could not be detached.
 TEST_F(qemu, a_disk_is_found_again_by_what_was_read_of_it) {
   auto given = disk(block({}), "xvdi");
   auto domain = "<domain><devices>" + given + "</devices></domain>";

@@ -261,7 +261,7 @@ TEST_F(changes, kernel_volumes_are_named_after_the_kernel_of_their_domain) {
   EXPECT_EQ(vid(at.system, "work"), "6.6");
 }
 
-/// Used, it would stay for ever or leave its users without it.
+/// A domain that is in use could not be removed when it stops, or would be missing to its users.
 TEST_F(changes, a_domain_that_goes_when_it_stops_is_used_by_nobody) {
   auto make = [&](const char* who, const char* property, value x) {
     return apply(at.system, at.machine, {{set_property{who, property, std::move(x)}}});
@@ -356,7 +356,7 @@ TEST_F(changes, a_system_without_dom0_is_broken) {
 
 namespace {
 
-/// Draws edits, most of them sound, from the names that a system has and some it has not.
+/// Draws edits, most of them sound, with names that a system has and some that it has not.
 class dice {
 public:
   explicit dice(unsigned seed) : random_(seed) {}
@@ -452,8 +452,8 @@ private:
 
 class random_changes : public testing::TestWithParam<unsigned> {};
 
-/// Undoing needs what the edits took away, which the stock daemon lets go in one case: a netvm
-/// may stop providing network by a reset.
+/// False where edits cannot be undone: as in the stock daemon, a reset can end that a netvm
+/// provides network, and then its clients cannot be connected to it again.
 bool has_way_back(const error& x) {
   return x.text.find("does not provide network") == std::string::npos;
 }

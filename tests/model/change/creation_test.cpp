@@ -33,7 +33,7 @@ std::vector<std::string> shown(const std::vector<event>& some) {
 
 class creations : public testing::Test {
 protected:
-  creations() { // a volatile volume each, as real ones have
+  creations() { // with volatile volumes, as real ones
     for (auto& x : std::vector(at.system.domains))
       if (x->is(qubes_vm)) {
         auto copy = *x;
@@ -60,7 +60,7 @@ protected:
     return plan_creation(at.view(), *x, who);
   }
   /// The new domain; the plan must be accepted by the store.
-  domain born(const plan& x) const {
+  domain made(const plan& x) const {
     EXPECT_FALSE(x.refusal) << x.refusal->text;
     auto record = created(x);
     if (!record)
@@ -93,7 +93,7 @@ TEST_F(creations, volumes_of_a_callback_pool_are_named_as_the_pool_that_does_the
   at.system.pools.push_back(
       {.name = "back", .driver = "callback", .attributes = {{"conf_id", "here"}}});
   auto vid = [&] {
-    auto x = born(make(klass::app, "debian", "name=new label=red pool:private=back", true));
+    auto x = made(make(klass::app, "debian", "name=new label=red pool:private=back", true));
     return x.find_volume("private")->vid;
   };
   EXPECT_EQ(vid(), "appvms/new/private") << "nobody knows what it works with";
@@ -102,7 +102,7 @@ TEST_F(creations, volumes_of_a_callback_pool_are_named_as_the_pool_that_does_the
       .driver = "lvm_thin",
       .attributes = {{"volume_group", "vg"}, {"thin_pool", "pool"}, {"revisions_to_keep", "4"}}};
   EXPECT_EQ(vid(), "vg/vm-new-private");
-  auto x = born(make(klass::app, "debian", "name=new label=red pool:private=back", true));
+  auto x = made(make(klass::app, "debian", "name=new label=red pool:private=back", true));
   EXPECT_EQ(x.find_volume("private")->revisions_to_keep, 4);
 }
 
@@ -164,7 +164,7 @@ TEST_F(creations, only_classes_with_a_template_take_one) {
 
 TEST_F(creations, an_app_domain_is_born_of_its_template) {
   auto plan = make(klass::app, "", "name=fresh label=blue", false, "work");
-  auto x = born(plan);
+  auto x = made(plan);
   EXPECT_EQ(x.properties.at("template"), value{std::string{"debian"}}) << "the default one";
   EXPECT_EQ(x.properties.at("label"), value{std::string{"blue"}});
   EXPECT_EQ(x.qid, 12);
@@ -189,12 +189,12 @@ TEST_F(creations, an_app_domain_is_born_of_its_template) {
 }
 
 TEST_F(creations, classes_differ_in_directory_and_volumes) {
-  EXPECT_EQ(born(make(klass::template_vm, "", "name=t label=black")).volumes[0].vid,
+  EXPECT_EQ(made(make(klass::template_vm, "", "name=t label=black")).volumes[0].vid,
             "vm-templates/t/root");
-  auto alone = born(make(klass::standalone, "", "name=s label=black"));
+  auto alone = made(make(klass::standalone, "", "name=s label=black"));
   EXPECT_EQ(volume_line(alone.volumes[0]), "root varlibqubes appvms/s/root snap=0 save=1 rw=1 "
                                            "size=10737418240 source=");
-  auto far = born(make(klass::remote, "", "name=r label=black"));
+  auto far = made(make(klass::remote, "", "name=r label=black"));
   EXPECT_TRUE(far.volumes.empty());
   EXPECT_THAT(shown(make(klass::remote, "", "name=r label=black").after),
               ElementsAre("!domain-add vm=r", "r!domain-tag-add:created-by-dom0 "
@@ -208,7 +208,7 @@ TEST_F(creations, there_is_one_admin_domain) {
 
 TEST_F(creations, updates_are_not_looked_for_where_nobody_wants_them) {
   at.make({{set_property{"", "check_updates_vm", false}}});
-  auto x = born(make(klass::app, "", "name=fresh label=blue"));
+  auto x = made(make(klass::app, "", "name=fresh label=blue"));
   ASSERT_TRUE(x.features.find("check-updates"));
   EXPECT_EQ(*x.features.find("check-updates"), "");
 }
@@ -226,12 +226,12 @@ TEST_F(creations, a_taken_name_a_missing_template_and_a_wrong_one_are_refused) {
 TEST_F(creations, volumes_go_where_they_are_sent) {
   at.make({{add_pool{{.name = "big", .driver = "file-reflink", .attributes = {{"dir_path", "/b"}}}},
             add_pool{{.name = "old", .driver = "file", .attributes = {{"dir_path", "/o"}}}}}});
-  auto all = born(make(klass::app, "", "name=a label=red pool=big", true));
+  auto all = made(make(klass::app, "", "name=a label=red pool=big", true));
   EXPECT_EQ(all.find_volume("root")->pool, "varlibqubes") << "a snapshot stays with its origin";
   EXPECT_EQ(all.find_volume("private")->pool, "big");
   EXPECT_EQ(all.find_volume("volatile")->pool, "big");
   EXPECT_EQ(all.find_volume("kernel")->pool, "linux-kernel");
-  auto one = born(make(klass::app, "", "name=a label=red pool:private=old", true));
+  auto one = made(make(klass::app, "", "name=a label=red pool:private=old", true));
   EXPECT_EQ(one.find_volume("private")->pool, "old");
   EXPECT_EQ(one.find_volume("volatile")->pool, "varlibqubes");
   auto bad = make(klass::app, "", "name=a label=red pool:root=big", true);
@@ -252,13 +252,13 @@ TEST_F(creations, a_kernel_is_in_a_pool_of_kernels_and_nothing_else_is) {
   EXPECT_THAT(refused("pool:root=linux-kernel"), HasSubstr("'linux-kernel'"));
   EXPECT_THAT(refused("pool=linux-kernel"), HasSubstr("'linux-kernel'"));
   at.make({{set_property{"", "default_pool_kernel", std::string{"varlibqubes"}}}});
-  EXPECT_EQ(born(make(klass::app, "", "name=a label=red")).find_volume("kernel")->pool,
+  EXPECT_EQ(made(make(klass::app, "", "name=a label=red")).find_volume("kernel")->pool,
             "linux-kernel")
       << "a default that is for something else counts as none";
   at.make({{add_pool{
       {.name = "mine", .driver = "linux-kernel", .attributes = {{"dir_path", "/boot/mine"}}}}}});
   at.make({{set_property{"", "default_pool_kernel", std::string{"mine"}}}});
-  EXPECT_EQ(born(make(klass::app, "", "name=a label=red")).find_volume("kernel")->pool, "mine");
+  EXPECT_EQ(made(make(klass::app, "", "name=a label=red")).find_volume("kernel")->pool, "mine");
   auto moved = *at["work"].find_volume("kernel");
   moved.pool = "varlibqubes";
   EXPECT_FALSE(apply(at.system, at.machine, {{set_volume{at["work"].name, moved}}}));
@@ -277,7 +277,7 @@ TEST_F(creations, a_disposable_begins_as_its_template_is) {
   auto wanted = plan_disposable(at.view(), at["work"], at["dvm"]);
   ASSERT_TRUE(wanted) << wanted.error().text;
   auto plan = plan_creation(at.view(), *wanted, who);
-  auto x = born(plan);
+  auto x = made(plan);
   EXPECT_EQ(x.name.str(), "disp4321");
   EXPECT_EQ(x.properties.at("memory"), value{std::int64_t{333}});
   EXPECT_EQ(read_text({at.view(), &x}, "label"), "green");
@@ -295,7 +295,7 @@ TEST_F(creations, a_disposable_begins_as_its_template_is) {
 }
 
 TEST_F(creations, a_disposable_with_a_name_stays) {
-  auto x = born(make(klass::disp, "dvm", "name=keeper label=red"));
+  auto x = made(make(klass::disp, "dvm", "name=keeper label=red"));
   EXPECT_EQ(x.name.str(), "keeper");
   EXPECT_EQ(x.properties.at("dispid"), value{std::int64_t{4321}});
   EXPECT_FALSE(read_bool({at.view(), &x}, "auto_cleanup"));

@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 
 constexpr auto now = std::chrono::nanoseconds{24h * 20000};
 
-/// What is kept of files that were written every `step`, the last one just now, when each change
-/// thins them.
+/// The generations that are kept when a file is written every `step`, the last time just now, and
+/// each write removes those that need not be kept.
 std::vector<generation> kept_after(std::chrono::nanoseconds step, int changes, std::size_t recent) {
   auto result = std::vector<generation>{};
   for (auto i = changes; i-- > 0;) {

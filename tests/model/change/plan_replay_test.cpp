@@ -1,5 +1,5 @@
-// Holds plans and changes against the recorded exchanges of the stock daemon: who is refused and
-// how, and what a client of admin.Events hears, in order.
+// Holds plans and changes against the recorded exchanges of the stock daemon: which requests are
+// refused and how, and what a client of admin.Events hears, in order.
 
 #include "tests/model/recorded.hpp"
 
@@ -102,7 +102,8 @@ public:
   }
 
 private:
-  /// Nothing is broken and there is a way back, except to a netvm that stopped being one.
+  /// The system is sound after the change, and the change can be undone, except for a netvm that
+  /// stops to provide network.
   void expect_sound(const model::system& after, const change& what) const {
     for (auto& x : violations(after, machine_))
       ADD_FAILURE() << x << " after " << print(system_, what);
@@ -136,10 +137,11 @@ std::string wanted(const nlohmann::json& row) {
   return row.contains("error") ? row["error"].get<std::string>() : "none";
 }
 
-/// What we do otherwise on purpose: huge integers are refused and never kept, so they are no old
-/// value either; a default netvm that broke the stock daemon is refused, and so it is not the old
-/// value afterwards; what was refused is not stored, so it cannot be removed. A netvm in use stays
-/// one (02_prop_set:7543), and so its clients keep and get it. Tags follow a default that is reset.
+/// Replies that differ from the stock daemon's on purpose: huge integers are refused and never
+/// kept, so they are no old values either; a default netvm that broke the stock daemon is refused,
+/// and is not the old value afterwards; a value that was refused is not stored, and so cannot be
+/// removed. A netvm in use stays one (02_prop_set:7543), and so its clients keep and get it. Tags
+/// follow a default that is reset.
 bool is_known_difference(const std::string& id, const nlohmann::json& row) {
   static const auto known = std::set<std::string>{"02_prop_set:7543",
                                                   "02_prop_set:9020",
@@ -196,14 +198,14 @@ score replay(small_daemon& daemon, const std::string& scenario) {
   return result;
 }
 
-/// The stock daemon keeps these although it refused them.
+/// The features without those that the stock daemon keeps although it refused them.
 model::features without_refused(model::features all) {
   all.remove("vm-config.");
   all.remove("custom-persist.bad");
   return all;
 }
 
-/// Where the recorded netvm stopped to be one, its clients lost it.
+/// Whether the recording ends otherwise: where the netvm stopped to be one, its clients lost it.
 bool ends_otherwise(const std::string& scenario, std::string_view domain) {
   static const auto involved =
       std::set<std::string_view>{"default-dvm", "disp-named", "sys-firewall"};

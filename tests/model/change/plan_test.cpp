@@ -44,7 +44,7 @@ protected:
 
   static errc code(const plan& x) { return x.refusal ? x.refusal->code : errc::none; }
 
-  /// Refused, and nobody but the client hears of it.
+  /// The request is refused, and no other client hears of it.
   static void expect_quiet(const plan& x, errc why) {
     EXPECT_EQ(code(x), why);
     EXPECT_THAT(events_of(x.before), IsEmpty());
@@ -52,7 +52,7 @@ protected:
     EXPECT_TRUE(x.what.empty());
   }
 
-  /// Refused after it was announced.
+  /// The request is refused after an event has announced it.
   static void expect_heard(const plan& x, errc why, std::string_view last) {
     EXPECT_EQ(code(x), why);
     ASSERT_FALSE(x.before.empty());

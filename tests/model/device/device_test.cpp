@@ -39,7 +39,7 @@ struct devices : testing::Test {
   }
 };
 
-/// `PORT:IDENTITY ` before the properties of Available.
+/// `PORT:IDENTITY `, which stands before the properties of Available.
 std::string line(const device& x, std::string_view text) {
   return fmt::format("{}:{} {}\n", x.port, x.identity, text);
 }

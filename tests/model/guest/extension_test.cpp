@@ -46,7 +46,7 @@ struct guest_notification_test : testing::Test {
     EXPECT_TRUE(found) << found.error().text;
     return found.value_or(qubesdb_edits{});
   }
-  /// What the domain holds in the end; "-" for nothing.
+  /// The entry that the domain holds in the end; "-" for none.
   std::string entry(std::string_view name, std::string_view path) {
     auto result = std::string{"-"};
     for (auto& x : entries(name))
@@ -54,7 +54,7 @@ struct guest_notification_test : testing::Test {
         result = x.text.value_or("-");
     return result;
   }
-  /// What a change tells, as `domain: line`.
+  /// The edits that follow from a change, as `domain: line`.
   std::vector<std::string> told(const change& what) {
     auto after = apply(it.system, it.machine, what).value();
     auto v = view{after, *it.board, it.machine};
@@ -299,7 +299,7 @@ TEST_F(guest_notification_test, a_keyboard_layout_reaches_those_it_is_taken_over
                             "fake: /keyboard-layout=fr++", "work: /keyboard-layout=fr++"}));
 }
 
-/// Nobody shows its windows, or it does so itself.
+/// No domain shows its windows, or the domain does so itself.
 TEST_F(guest_notification_test, a_keyboard_layout_of_its_own_reaches_every_domain) {
   it.run("work");
   for (auto& screen : {value{none{}}, value{std::string{"work"}}}) {

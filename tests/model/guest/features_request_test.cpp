@@ -23,13 +23,13 @@ struct requests : testing::Test {
   plan ask(std::string_view who, const features_request& request) const {
     return plan_features_request(at.view(), at[who], request);
   }
-  /// What would be changed.
+  /// The changes that the request would make.
   std::string asks(std::string_view who, const features_request& request) const {
     auto x = ask(who, request);
     EXPECT_FALSE(x.refusal);
     return shown(x);
   }
-  /// Without the quotes.
+  /// The text of a plan without its quotes.
   std::string shown(const plan& x) const {
     EXPECT_TRUE(apply(at.system, at.machine, x.what));
     auto text = print(at.system, x.what);

@@ -21,7 +21,8 @@ using tests::sample_system;
 
 namespace {
 
-/// A sample host: fedora is a template of workstations, debian one of gateways, if anybody asks.
+/// A sample host: fedora is a template of workstations and debian one of gateways, where a test
+/// makes them so.
 struct packages : testing::Test {
   sample_system at;
 
@@ -37,7 +38,7 @@ struct packages : testing::Test {
     at.add(klass::app, name, static_cast<std::int64_t>(at.system.domains.size()) + 20, chosen);
   }
 
-  /// Carries a plan out with all that follows.
+  /// Carries out a plan and all that follows from it.
   outcome<void> make(plan x) {
     x = with_consequences(at.view(), std::move(x));
     if (x.refusal)

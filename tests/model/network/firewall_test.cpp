@@ -37,7 +37,7 @@ std::string entry(const firewall_rules& all, std::string_view address) {
   return entries.size() == 2 ? "-" : entries[1].second;
 }
 
-/// `name=text` of every property in the file, in its order.
+/// `name=text` of every property in the file, in the order of the file.
 std::string properties_in(std::string_view file) {
   auto result = std::string{};
   constexpr auto open = std::string_view{"<property name=\""};
@@ -312,7 +312,7 @@ TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
   }
 }
 
-/// A rule that says less than was meant would let more through.
+/// A rule without one of its conditions would let more through.
 TEST(firewall, what_stands_where_no_rule_is_read_spoils_the_rule) {
   constexpr auto action = R"(<property name="action">accept</property>)";
   constexpr auto host = R"(<property name="dsthost">10.1.1.1</property>)";
@@ -360,7 +360,7 @@ TEST(firewall, a_bad_comment_costs_the_comment) {
   }
 }
 
-/// Every field that is not understood, in a rule of either action, and what that does to others.
+/// Every field that is not understood, in a rule of either action, and the effect on other rules.
 TEST(firewall, a_bad_rule_costs_what_it_accepts_or_all_behind_it) {
   constexpr std::pair<const char*, const char*> table[]{
       {"dsthost", "a b"}, {"dsthost", "1.2.3.4/33"}, {"proto", "gre"},     {"dstports", "1-x"},

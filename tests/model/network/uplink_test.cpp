@@ -120,7 +120,7 @@ TEST(uplink, nothing_moves_while_it_is_held) {
   EXPECT_EQ(x.next(served_by("first")), uplink_step::unplug);
 }
 
-/// An interface is there exactly where the state says so, whatever happens in whatever order.
+/// An interface is there exactly where the state says so, after any events in any order.
 TEST(uplink, its_state_says_whether_there_is_an_interface) {
   using turn = void (*)(uplink&);
   constexpr turn turns[]{

@@ -19,7 +19,7 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using tests::sample_system;
 
-/// Files by path, below /etc/policy.d unless they say otherwise.
+/// Files by path, below /etc/policy.d unless the path begins with a slash.
 using files = std::map<std::string, std::string>;
 
 policy read(const files& all, std::vector<std::string> directories = {"/etc/policy.d"}) {
@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(
         rule_case{"s +a work vault allow\n* * * * deny", "work", "vault", true},
         rule_case{"", "work", "vault", false}));
 
-/// What denies everything from its place on; the finding says why.
+/// A line that denies everything from its place on; the finding says why.
 struct damage_case {
   std::string text, says;
 };

@@ -18,12 +18,12 @@ std::string found(const tests::sample& s, std::string_view domain, std::string_v
   return text ? *text : "absent";
 }
 
-/// The stock daemon keeps values of these that it refused.
+/// Whether the stock daemon keeps values of this feature that it refused.
 bool is_kept_although_refused(const std::string& feature) {
   return feature.starts_with("custom-persist.") || feature.starts_with("vm-config.");
 }
 
-/// The chain an Admin API method asks, if it reads a feature.
+/// The chain that an Admin API method reads, if it reads a feature.
 std::optional<chain> chain_of(const std::string& method) {
   const auto chains = std::map<std::string, chain>{
       {"Get", chain::own},

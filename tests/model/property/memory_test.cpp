@@ -11,7 +11,7 @@ namespace {
 constexpr auto mib = std::uint64_t{1} << 20;
 constexpr auto page_tables = std::uint64_t{8192}; ///< bytes for each MiB
 
-/// What the start of "work" needs with these properties set.
+/// The memory that a start of "work" needs with these properties set.
 std::uint64_t needed(const model::properties& set) {
   auto sample = sample_system{};
   auto x = *sample.system.find("work");

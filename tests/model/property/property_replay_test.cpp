@@ -98,7 +98,7 @@ private:
       return fail(errc::no_such_property, "set once");
     if (row.name == "template")
       return fail(errc::value, "needs a template");
-    // The stock daemon checks what a reset leads to for these two only.
+    // Of these two only, the stock daemon checks the value that a reset leads to.
     auto next = row.name == "netvm" || row.name == "template_for_dispvms" ? row.fallback(who)
                                                                           : std::nullopt;
     if (auto guarded = next ? row.guard(who, *next) : outcome<void>{}; !guarded)
@@ -113,7 +113,7 @@ private:
       return edit(system_.globals);
     auto copy = *who.owner;
     edit(copy.properties);
-    if (row.name == "provides_network") { // what a service domain is known by
+    if (row.name == "provides_network") { // service domains provide network
       auto provides = copy.properties.find(row.name);
       if (provides != copy.properties.end() && truthy(provides->second))
         copy.features.set("servicevm", "1");
@@ -135,7 +135,7 @@ std::string recorded_answer(const nlohmann::json& row) {
   return row.contains("error") ? "error " + row["error"].get<std::string>() : "none";
 }
 
-/// The stock daemon keeps a default netvm after it broke down over it, and integers of any size.
+/// The stock daemon keeps a default netvm that made it fail, and integers of any size.
 bool is_known_difference(const std::string& row, const std::string& payload,
                          const std::string& want, const std::string& got) {
   constexpr auto huge = "99999999999999999999";

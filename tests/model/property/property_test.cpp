@@ -37,7 +37,7 @@ std::string fallback(const subject& who, std::string_view name) {
   return describe_default(who, row_of(who, name));
 }
 
-/// The value's text, or the class of the refusal.
+/// The text of the value, or the class of the refusal.
 std::string parsed(const subject& who, std::string_view name, std::string_view text) {
   auto x = parse_property(who, row_of(who, name), text);
   return x ? to_event_text(*x) : std::string{wire_name(x.error().code)};

@@ -1,5 +1,5 @@
-// What is rendered for random domains fits libvirt's own schema: as it is for containers and QEMU,
-// with an overlay (tests/libvirt/qubes-domain.rng) for what only the libvirt of Qubes knows of Xen.
+// The XML of random domains fits libvirt's own schema: as it is for containers and QEMU; for Xen
+// with an addition (tests/libvirt/qubes-domain.rng), for what only the libvirt of Qubes knows.
 #include "model/property/kind_of.hpp"
 #include "model/xml/overlay.hpp"
 #include "model/xml/renderer.hpp"
@@ -38,7 +38,7 @@ constexpr form forms[]{
     {"qemu", hypervisor_kind::qemu, {"pvh", "hvm", "hvm"}, stock_schema},
 };
 
-/// A domain with some of everything that a record can have.
+/// A domain with something of each kind that a record can have.
 class random_domain {
 public:
   random_domain(const form& of, unsigned seed) : chance_(seed) {

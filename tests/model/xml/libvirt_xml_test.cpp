@@ -554,7 +554,7 @@ TEST(libvirt_attachments, without_a_kernel_the_fourth_disk_is_anybodys) {
   EXPECT_EQ(found.front().port, "sr0");
 }
 
-/// Or it would seem to be gone already.
+/// An empty text would mean that the device is gone already.
 TEST(live_device, is_what_was_asked_for_where_one_of_them_cannot_be_read) {
   auto disk = "<disk><source dev='/dev/loop1'/><target dev='xvdi'/></disk>";
   auto domain = "<domain><devices>" + std::string{disk} + "</devices></domain>";

@@ -1,4 +1,4 @@
-// A site's changes of a domain's XML: what guides ask for, and what is refused.
+// A site's changes of a domain's XML: the changes that guides ask for, and what is refused.
 #include "model/xml/overlay.hpp"
 
 #include "model/xml/renderer.hpp"
@@ -43,7 +43,7 @@ constexpr auto own = R"(<domain type="xen">
   </devices>
 </domain>)";
 
-/// Without blanks between elements.
+/// The text without blanks between elements.
 std::string compact(const std::string& text) {
   auto document = pugi::xml_document{};
   document.load_string(text.c_str());
@@ -52,7 +52,7 @@ std::string compact(const std::string& text) {
   return out.str();
 }
 
-/// Of what stands inside <domain>.
+/// The elements inside <domain>, merged.
 std::string merged(const std::string& inside) {
   auto result = merge_overlay(own, "<domain>" + inside + "</domain>");
   return result ? compact(result->text) : "refused: " + result.error().text;
@@ -82,8 +82,8 @@ std::string domain_in(const std::string& mode) {
 struct guide {
   const char* request;
   const char* inside;
-  const char* expected; ///< is in the result
-  const char* gone;     ///< is not
+  const char* expected; ///< part of the result
+  const char* gone;     ///< not in the result
 };
 
 } // namespace
@@ -133,7 +133,8 @@ TEST(overlay, does_what_guides_ask_for) {
         << x.request;
 }
 
-/// The table of docs/libvirt-overlay.md: request and overlay, and "hvm" where it is for that alone.
+/// The table of docs/libvirt-overlay.md: request and overlay, and "hvm" where the overlay is for
+/// hvm only.
 TEST(overlay, of_the_guides_fits_the_schema_in_every_mode) {
   if (!tests::can_check_schemas())
     GTEST_SKIP() << "xmllint or libvirt's schema is not installed (libxml2-utils, libvirt0)";
@@ -167,7 +168,8 @@ TEST(overlay, of_the_guides_fits_the_schema_in_every_mode) {
   EXPECT_EQ(as_checked.complaints(tests::stock_schema), "");
 }
 
-/// What is taken out of the text for the schema is not taken for something else's sake.
+/// The elements that the test removes, because the schema does not have them, hide no other
+/// mistake.
 TEST(overlay, with_a_mistake_does_not_fit_the_schema_in_any_mode) {
   if (!tests::can_check_schemas())
     GTEST_SKIP() << "xmllint or libvirt's schema is not installed (libxml2-utils, libvirt0)";

@@ -1,4 +1,5 @@
-// Damaged stores: what is still served, what is said about the rest, and that nothing is lost.
+// Damaged stores: which domains are still served, what is said about the rest, and that nothing is
+// lost.
 #include "model/xml/qubes_xml.hpp"
 
 #include "tests/model/canonical.hpp"
@@ -51,7 +52,7 @@ std::string element_of(std::string_view name, const std::string& text) {
   return text.substr(begin, text.find("</domain>", begin) + 9 - begin);
 }
 
-/// Replaces inside one domain only.
+/// Replaces text of one domain only.
 damage in(const std::string& name, const std::string& from, const std::string& to) {
   return [=](const std::string& text) {
     auto element = element_of(name, text);
@@ -106,8 +107,8 @@ struct damaged {
   std::string kind;
   damage apply;
   std::vector<std::string> lost; ///< domains that are not served
-  std::string record;            ///< the name of what is set aside, "" when nothing is
-  std::string reason;            ///< part of what is said about it
+  std::string record;            ///< name of the record set aside; "" for none
+  std::string reason;            ///< part of the finding
   section where = section::domains;
 };
 
@@ -115,7 +116,7 @@ void PrintTo(const damaged& x, std::ostream* out) {
   *out << x.kind;
 }
 
-const auto nobody = std::vector<std::string>{};
+const auto no_domain = std::vector<std::string>{};
 const auto only_work = std::vector<std::string>{"work"};
 
 std::vector<damaged> domains_set_aside() {
@@ -130,9 +131,9 @@ std::vector<damaged> domains_set_aside() {
       {"empty_name", set("work", "name", "work", ""), only_work, "", "name"},
       {"missing_name", without("work", "name", "work"), only_work, "domain-4", "no name"},
       {"name_of_dom0", set("work", "name", "work", "dom0"), only_work, "dom0", "dom0"},
-      {"duplicate_name", twin("work", both(other_qid, other_uuid)), nobody, "work", "same name"},
+      {"duplicate_name", twin("work", both(other_qid, other_uuid)), no_domain, "work", "same name"},
       {"two_names", add_property("work", "name", "play"), only_work, "play", "twice"},
-      {"two_dom0s", twin("dom0", [](auto x) { return x; }), nobody, "dom0", "same name"},
+      {"two_dom0s", twin("dom0", [](auto x) { return x; }), no_domain, "dom0", "same name"},
       // values
       // bytes
       // references
@@ -162,44 +163,45 @@ std::vector<damaged> domains_set_aside() {
 std::vector<damaged> other_records_set_aside() {
   return {
       // labels
-      {"label_without_id", replace(R"( id="label-9")", ""), nobody, "sky", "label-",
+      {"label_without_id", replace(R"( id="label-9")", ""), no_domain, "sky", "label-",
        section::labels},
-      {"label_with_bad_id", replace("label-9", "label-nine"), nobody, "sky", "label-nine",
+      {"label_with_bad_id", replace("label-9", "label-nine"), no_domain, "sky", "label-nine",
        section::labels},
-      {"label_with_bad_color", replace("0x00c0ff", "blue"), nobody, "sky", "blue", section::labels},
-      {"label_without_name", replace(">sky<", "><"), nobody, "label-9", "name", section::labels},
-      {"duplicate_label_index", replace("label-9", "label-8"), nobody, "sky", "index 8",
+      {"label_with_bad_color", replace("0x00c0ff", "blue"), no_domain, "sky", "blue",
+       section::labels},
+      {"label_without_name", replace(">sky<", "><"), no_domain, "label-9", "name", section::labels},
+      {"duplicate_label_index", replace("label-9", "label-8"), no_domain, "sky", "index 8",
        section::labels},
       {"duplicate_label_name",
        replace("</labels>", R"(<label id="label-10" color="0x000001">sky</label></labels>)"),
-       nobody, "sky", "same name", section::labels},
-      {"damaged_default_label", replace("0xcc0000", "red"), nobody, "red", "color",
+       no_domain, "sky", "same name", section::labels},
+      {"damaged_default_label", replace("0xcc0000", "red"), no_domain, "red", "color",
        section::labels},
       {"label_with_the_name_of_one_and_the_index_of_another",
        replace(R"(<label id="label-1" color="0xcc0000">)", R"(<label id="label-2" color="">)"),
-       nobody, "red", "color", section::labels},
+       no_domain, "red", "color", section::labels},
       {"default_label_before_its_damaged_double",
-       replace("<labels>", R"(<labels><label id="label-1" color="">sky</label>)"), nobody, "sky",
+       replace("<labels>", R"(<labels><label id="label-1" color="">sky</label>)"), no_domain, "sky",
        "color", section::labels},
-      {"unknown_element_among_labels", replace("</labels>", "<sticker/></labels>"), nobody,
+      {"unknown_element_among_labels", replace("</labels>", "<sticker/></labels>"), no_domain,
        "sticker", "sticker", section::labels},
       // pools
       {"unknown_pool_driver", replace("</pools>", R"(<pool name="p" driver="floppy"/></pools>)"),
-       nobody, "p", "floppy", section::pools},
+       no_domain, "p", "floppy", section::pools},
       {"missing_pool_attribute",
        replace("</pools>", R"(<pool name="p" driver="lvm_thin" volume_group="x"/></pools>)"),
-       nobody, "p", "thin_pool", section::pools},
+       no_domain, "p", "thin_pool", section::pools},
       {"pool_without_name", replace("</pools>", R"(<pool driver="file" dir_path="/x"/></pools>)"),
-       nobody, "", "name", section::pools},
+       no_domain, "", "name", section::pools},
       {"pool_name_that_leaves_its_directory",
-       replace("</pools>", R"(<pool name="../p" driver="file" dir_path="/x"/></pools>)"), nobody,
+       replace("</pools>", R"(<pool name="../p" driver="file" dir_path="/x"/></pools>)"), no_domain,
        "../p", "../p", section::pools},
       {"duplicate_pool",
        replace("</pools>", R"(<pool name="varlibqubes" driver="file" dir_path="/x"/></pools>)"),
-       nobody, "varlibqubes", "same name", section::pools},
+       no_domain, "varlibqubes", "same name", section::pools},
       {"pool_attribute_given_twice",
        replace("</pools>", R"(<pool name="p" driver="file" dir_path="/x" dir_path="/y"/></pools>)"),
-       nobody, "p", "dir_path", section::pools},
+       no_domain, "p", "dir_path", section::pools},
       {"damaged_pool_in_use",
        replace(R"(driver="file-reflink")", R"(driver="floppy")"),
        {},
@@ -209,31 +211,31 @@ std::vector<damaged> other_records_set_aside() {
       // global properties
       {"dangling_default_netvm",
        replace(property("default_netvm", "sys-firewall"), property("default_netvm", "gone")),
-       nobody, "default_netvm", "gone", section::properties},
+       no_domain, "default_netvm", "gone", section::properties},
       {"default_netvm_without_network",
-       replace(property("default_netvm", "sys-firewall"), property("default_netvm", "far")), nobody,
-       "default_netvm", "far", section::properties},
+       replace(property("default_netvm", "sys-firewall"), property("default_netvm", "far")),
+       no_domain, "default_netvm", "far", section::properties},
       {"default_template_of_wrong_class",
        replace(property("default_template", "debian"), property("default_template", "work")),
-       nobody, "default_template", "work", section::properties},
+       no_domain, "default_template", "work", section::properties},
       {"default_pool_that_is_gone",
        replace(property("default_pool_kernel", "linux-kernel"),
                property("default_pool_kernel", "gone")),
-       nobody, "default_pool_kernel", "gone", section::properties},
+       no_domain, "default_pool_kernel", "gone", section::properties},
       {"unknown_global_property",
        replace("  </properties>\n  <domains>", property("colour", "x") + "</properties><domains>"),
-       nobody, "colour", "no such property", section::properties},
+       no_domain, "colour", "no such property", section::properties},
       {"computed_global_property",
        replace("  </properties>\n  <domains>", property("no_cpus", "4") + "</properties><domains>"),
-       nobody, "no_cpus", "no such property", section::properties},
+       no_domain, "no_cpus", "no such property", section::properties},
       {"bad_global_integer",
        replace("  </properties>\n  <domains>",
                property("stats_interval", "x") + "</properties><domains>"),
-       nobody, "stats_interval", "x", section::properties},
+       no_domain, "stats_interval", "x", section::properties},
       // the document
-      {"unknown_section", replace("</qubes>", "<planets><planet/></planets></qubes>"), nobody,
+      {"unknown_section", replace("</qubes>", "<planets><planet/></planets></qubes>"), no_domain,
        "planets", "planets", section::document},
-      {"unknown_element_among_domains", replace("</domains>", "<robot/></domains>"), nobody,
+      {"unknown_element_among_domains", replace("</domains>", "<robot/></domains>"), no_domain,
        "robot", "robot", section::domains},
   };
 }
@@ -273,7 +275,7 @@ std::vector<std::string> texts_of(const std::vector<xml::finding>& all) {
   return result;
 }
 
-/// All elements without effect.
+/// All elements that were kept without effect.
 std::vector<std::string> kept_in(const qubes::model::system& all) {
   auto result = std::vector<std::string>{};
   auto add = [&](auto& x) { result.insert(result.end(), x.kept.begin(), x.kept.end()); };
@@ -288,7 +290,7 @@ std::vector<std::string> kept_in(const qubes::model::system& all) {
   return result;
 }
 
-/// What holds after every load that succeeds: nothing is lost and the next load says the same.
+/// After every load that succeeds: nothing is lost, and the next load finds the same.
 void expect_nothing_lost(const std::string& text, const xml::loaded& first) {
   for (auto& x : first.system.quarantine) {
     EXPECT_NE(line_of(text, x.line).find(first_line(x.xml)), std::string::npos)
@@ -669,14 +671,14 @@ std::vector<damaged> entries_kept() {
 
 INSTANTIATE_TEST_SUITE_P(table, entry, testing::ValuesIn(entries_kept()), name_of);
 
-// -- what a device says beside which it is --------------------------------------------------------
+// -- options of a device --------------------------------------------------------------------------
 
 struct spoilt {
   const char* kind;
   damage apply;
-  const char* kept;                                       ///< of the file
-  const char* told;                                       ///< in the findings
-  device_options options = {{"no-strict-reset", "True"}}; ///< that hold
+  const char* kept;                                       ///< text of the file that is kept
+  const char* told;                                       ///< in the finding
+  device_options options = {{"no-strict-reset", "True"}}; ///< options that have an effect
 };
 
 void PrintTo(const spoilt& x, std::ostream* out) {
@@ -742,7 +744,7 @@ std::vector<spoilt> spoilt_cards() {
 
 struct card : testing::TestWithParam<spoilt> {};
 
-/// Without it the host has no network.
+/// Without its network card the host has no network.
 TEST_P(card, stays_whatever_else_is_said_of_it) {
   auto& x = GetParam();
   auto text = x.apply(good);
@@ -812,7 +814,7 @@ TEST_P(disk, stays_and_is_never_less_guarded) {
 INSTANTIATE_TEST_SUITE_P(table, disk, testing::ValuesIn(spoilt_disks()),
                          [](auto& info) { return info.param.kind; });
 
-/// It may have meant that the disk is read, and not written to.
+/// The unknown option may mean that the disk is read, and not written to.
 TEST(disk, of_which_something_else_is_said_is_given_to_nobody) {
   for (auto element :
        {R"(<option name="devtype">cd-rom</option>)", R"(<option nam="read-only">yes</option>)",
@@ -827,7 +829,7 @@ TEST(disk, of_which_something_else_is_said_is_given_to_nobody) {
   }
 }
 
-/// In whatever order they stand.
+/// In whatever order the options stand.
 TEST(disk, keeps_its_other_options) {
   const auto unclear = std::string{R"(<option name="read-only">&x;</option>)"};
   const auto other = std::string{R"(<option name="frontend-dev">xvdi</option>)"};
@@ -852,7 +854,7 @@ TEST(disk, that_was_mended_below_is_as_it_says_there) {
   EXPECT_THAT(xml::save(loaded->system), testing::HasSubstr(R"("read-only">no<)"));
 }
 
-/// As of a volume: who says something else writes over what was there.
+/// As with a volume: a client that sets another value replaces the kept text.
 TEST(card, has_the_mode_that_it_is_given) {
   auto loaded = load(in("sys-net", R"(mode="required")", R"(mode="sometimes")")(good));
   ASSERT_TRUE(loaded);
@@ -869,7 +871,7 @@ TEST(card, has_the_mode_that_it_is_given) {
   EXPECT_THAT(saved, testing::Not(testing::HasSubstr("sometimes")));
 }
 
-/// Which of the two ways of saying it was meant is not known when one is damaged.
+/// When one of the two spellings is damaged, which of them was meant is unknown.
 TEST(card, keeps_both_spellings_of_its_mode) {
   for (auto modes :
        {R"(mode="auto-attach" required="&nope;")", R"(mode="auto-attach" required="perhaps")",
@@ -886,7 +888,7 @@ TEST(card, keeps_both_spellings_of_its_mode) {
   }
 }
 
-/// Two assignments that are one when neither says which card it wants.
+/// Two assignments that are equal when neither has an identity that is understood.
 TEST(card, is_assigned_once) {
   auto device = R"(<device backend-domain="dom0" id="00_14.3" mode="required" identity="*"/>)";
   auto text = both(in("sys-net", the_card, R"(identity="zz")"),
@@ -916,7 +918,7 @@ TEST(mending, serves_what_has_elements_inside_that_mean_nothing) {
   }
 }
 
-/// A right may hang on it.
+/// A right may depend on the tag.
 TEST(mending, serves_a_tag_with_elements_inside_until_it_is_removed) {
   auto loaded = load(in("work", R"(<tag name="audiovm-dom0"/>)",
                         R"(<tag name="audiovm-dom0"><b>1</b></tag>)")(good));
@@ -935,7 +937,8 @@ struct misfit {
 
 struct option_of_a_volume : testing::TestWithParam<misfit> {};
 
-/// The domain is served with the default; only who sets it anew writes over what was there.
+/// The domain is served with the default; only a client that sets the option replaces the kept
+/// text.
 TEST_P(option_of_a_volume, stays_as_it_was_written_until_it_is_set) {
   auto& x = GetParam();
   auto written = [&](const char* text) { return fmt::format("{}=\"{}\"", x.attribute, text); };
@@ -976,7 +979,7 @@ INSTANTIATE_TEST_SUITE_P(
                     misfit{"size", "2147483648", "2 GiB"}),
     [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
 
-/// Each of the attributes of a volume that say not where its data is.
+/// Attributes of a volume that do not say where its data is.
 TEST(mending, serves_a_volume_with_attributes_that_nobody_understands) {
   constexpr auto size = R"(size="2147483648")";
   for (auto& odd :
@@ -999,7 +1002,7 @@ TEST(mending, serves_a_volume_with_attributes_that_nobody_understands) {
   }
 }
 
-/// There is no place for it in a record.
+/// A record has no place for such elements and attributes.
 TEST(mending, tells_what_the_next_save_leaves_out) {
   struct stray {
     damage apply;
@@ -1052,7 +1055,7 @@ TEST(mending, tells_what_the_next_save_leaves_out) {
   }
 }
 
-/// The switch goes with the upgrade; what it said must not.
+/// The old switch is removed by the upgrade; its value must be kept.
 TEST(mending, keeps_what_an_old_switch_says_beside_a_value_that_nobody_understands) {
   auto old = in("work", "<features>", R"(<features><feature name="service.meminfo-writer"/>)");
   for (auto& text : {both(old, set("work", "maxmem", "3000", "much"))(good),
@@ -1064,7 +1067,7 @@ TEST(mending, keeps_what_an_old_switch_says_beside_a_value_that_nobody_understan
   }
 }
 
-/// Without it nothing in that pool would start.
+/// If the pool were not served, no domain with a volume in it would start.
 TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
   constexpr auto good_one = R"(revisions_to_keep="1")";
   for (auto bad :
@@ -1096,7 +1099,7 @@ TEST(mending, tells_a_pool_whose_place_is_relative) {
                                                   testing::HasSubstr("no absolute path"))));
 }
 
-/// As of the properties of domains.
+/// As with two values of a property of a domain.
 TEST(mending, takes_the_last_of_two_values_of_a_global_property) {
   auto both = property("default_netvm", "sys-firewall") + property("default_netvm", "sys-net");
   auto loaded = load(replace(property("default_netvm", "sys-firewall"), both)(good));
@@ -1170,7 +1173,7 @@ TEST(mending, keeps_the_size_of_an_empty_volume) {
   EXPECT_EQ(again->system.find("work")->find_volume("private")->size, 0U);
 }
 
-/// What stands there is no kernel; which one it is to be, its property says.
+/// The text names no kernel; the domain's property names the kernel to use.
 TEST(mending, serves_a_kernel_from_a_pool_of_kernels) {
   constexpr auto written = R"(name="kernel" pool="varlibqubes" vid="appvms/work/kernel")";
   auto text = in("work", R"(name="kernel" pool="linux-kernel" vid="6.12")", written)(good);
@@ -1199,8 +1202,7 @@ TEST(mending, serves_a_kernel_from_a_pool_of_kernels) {
   EXPECT_TRUE(has_unusable_volume(*nowhere->system.find("work"))) << "there is no such pool";
 }
 
-/// A number that is none, or another domain's, is another one from then on.
-/// Whichever stands first in the file.
+/// The copy may stand before or after the original in the file.
 TEST(numbers, are_not_given_to_a_copy_that_has_the_disks_of_another) {
   auto copy = both(both(same_disks, other_uuid), other_qid);
   auto swapped = [&](const std::string& text) {
@@ -1218,7 +1220,8 @@ TEST(numbers, are_not_given_to_a_copy_that_has_the_disks_of_another) {
   }
 }
 
-/// What the start or the end of one throws away would be what the other keeps.
+/// With one disk in two volumes, a start or stop of one domain would throw away what the other
+/// keeps.
 TEST(numbers, a_disk_that_two_volumes_have_sets_one_record_aside) {
   struct row {
     const char* volume;
@@ -1240,12 +1243,13 @@ TEST(numbers, a_disk_that_two_volumes_have_sets_one_record_aside) {
   }
 }
 
+/// A number that is missing, or another domain's, is replaced for good.
 TEST(numbers, of_domains_are_given_anew) {
   struct row {
     const char* kind;
     damage apply;
     std::string who;
-    std::int64_t qid; ///< that it has then
+    std::int64_t qid; ///< the number after the load
     std::string uuid;
     std::string told; ///< "" for nothing
   };
@@ -1295,7 +1299,8 @@ TEST(numbers, of_domains_are_given_anew) {
   }
 }
 
-/// Until it is mended, what a record that is set aside names stays, and nobody becomes what it is.
+/// Until a record that is set aside is mended, the objects that it names stay, and its name is not
+/// free.
 TEST(records_set_aside, are_users_and_keep_their_place) {
   auto loaded = load(both(
       in("work", "AppVM", "FooVM"),
@@ -1370,7 +1375,7 @@ TEST(records_set_aside, keep_the_names_of_pools) {
   EXPECT_EQ(plan.refusal->code, errc::pool_in_use);
 }
 
-/// What stands in for a reference that leads nowhere guards no less.
+/// The value that stands in for a netvm that is gone must protect the domain as well.
 TEST(mending, takes_the_network_from_a_domain_whose_netvm_is_gone) {
   auto loaded = load(set("work", "netvm", "sys-firewall", "sys-vpn")(good));
   ASSERT_TRUE(loaded);
@@ -1645,7 +1650,7 @@ TEST(limits, a_domain_may_have_4096_features) {
 
 struct mutilation : testing::TestWithParam<std::tuple<store, unsigned>> {};
 
-/// Some bytes of the file are changed, dropped, doubled or swapped with others of it.
+/// Changes, drops, doubles or swaps some bytes of the file.
 std::string mutilated(std::string text, std::mt19937& chance) {
   auto place = [&] { return chance() % text.size(); };
   for (auto cuts = 1 + chance() % 4; cuts > 0; --cuts) {
@@ -1723,7 +1728,7 @@ struct span {
   std::size_t size;
 };
 
-/// Every text, and every value of an attribute.
+/// Every text of an element, and every value of an attribute.
 std::vector<span> facts_of(const std::string& text) {
   auto result = std::vector<span>{};
   for (auto at = std::size_t{0}; at < text.size(); ++at) {
@@ -1740,8 +1745,8 @@ std::vector<span> facts_of(const std::string& text) {
   return result;
 }
 
-/// Without these nobody can tell which domain it is, or what it is made of. No value is an answer,
-/// too: then nothing is made of it.
+/// Whether this fact says which domain a record is, or what the domain is made of: a domain may be
+/// lost with it. A missing value counts as a value here: then nothing is made of the domain.
 bool says_who_it_is(const std::string& text, const span& fact, std::string_view odd) {
   auto begin = text.rfind('\n', fact.begin) + 1;
   auto line = text.substr(begin, text.find('\n', begin) - begin);
@@ -1751,8 +1756,8 @@ bool says_who_it_is(const std::string& text, const span& fact, std::string_view 
          || (has("template_for_dispvms") && (is_name || odd.empty()));
 }
 
-/// All of them take half a minute with a sanitizer: there each fact has some, and not those of its
-/// neighbour.
+/// All pairs take half a minute with a sanitizer: there each fact is tried with some of the texts,
+/// and neighbours with different ones.
 #ifdef __SANITIZE_ADDRESS__
 constexpr auto stride = 4U;
 #else
@@ -1762,7 +1767,7 @@ constexpr auto stride = 1U;
 TEST_P(one_fact, that_nobody_understands_costs_no_domain) {
   auto& text = GetParam().text;
   auto turn = 0U;
-  auto everybody = load(text)->system.names();
+  auto all_names = load(text)->system.names();
   for (auto& fact : facts_of(text))
     for (auto odd : {"", "a b", "\xC3\xA9", "&nope;", "&#1;", "-1", "a&#10;b"}) {
       if (turn++ % stride != 0)
@@ -1771,7 +1776,7 @@ TEST_P(one_fact, that_nobody_understands_costs_no_domain) {
       auto loaded = load(damaged);
       ASSERT_TRUE(loaded) << loaded.error().text << "\n" << damaged;
       if (!says_who_it_is(text, fact, odd)) {
-        ASSERT_EQ(loaded->system.names(), everybody)
+        ASSERT_EQ(loaded->system.names(), all_names)
             << odd << " for " << text.substr(fact.begin, fact.size) << " in line "
             << std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(fact.begin),
                           '\n')

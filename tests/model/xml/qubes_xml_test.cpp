@@ -46,7 +46,8 @@ std::vector<std::string> stores_in(const std::string& directory) {
   return names;
 }
 
-/// It wrote these with tags of domains that were no longer used, which it mends when it starts.
+/// Whether the stock daemon wrote this store with tags of domains that were not used any more; it
+/// mends them when it starts.
 bool has_old_tags(const std::string& store) {
   return store.ends_with("/03_global_set.xml") || store.ends_with("/14_poison.xml");
 }
@@ -57,7 +58,8 @@ void expect_kept_as_it_is(const std::string& text) {
   EXPECT_TRUE(first.system.quarantine.empty());
   EXPECT_THAT(violations(first.system, host{}), testing::IsEmpty());
   auto saved = xml::save(first.system);
-  // It took values of features that nobody can use; such entries stand behind the others here.
+  // The stock daemon wrote values of features that cannot be used; such entries stand behind the
+  // others here.
   auto& all = first.system.domains;
   if (std::ranges::all_of(all, [](auto& x) { return x->kept.empty(); })) {
     EXPECT_EQ(canonical(saved), canonical(text));
@@ -86,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(golden, good_store, testing::ValuesIn(stores_in(golden)
 
 struct upgraded_store : testing::TestWithParam<qubes::tests::store> {};
 
-/// What is written after an upgrade is the form of this release.
+/// After an upgrade the file is written in the form of this release.
 TEST_P(upgraded_store, comes_out_in_the_form_of_now) {
   auto& text = GetParam().text;
   auto first = read(text);
@@ -102,7 +104,7 @@ TEST_P(upgraded_store, comes_out_in_the_form_of_now) {
   expect_kept_as_it_is(xml::save(first.system));
 }
 
-/// Other volumes are in no file that the stock daemon can read.
+/// Each class has the volumes that the stock daemon reads, and no others.
 TEST_P(upgraded_store, has_volumes_as_its_classes_have_them) {
   auto store = read(GetParam().text).system;
   for (auto& x : store.domains)
@@ -226,9 +228,9 @@ TEST(qubes_xml, survives_an_editor_that_lays_it_out_anew) {
 
 struct migration {
   const char* name;
-  const char* from; ///< of network.xml
-  const char* to;   ///< how an old store has it
-  const char* back; ///< how it is saved now
+  const char* from; ///< in network.xml
+  const char* to;   ///< in an old store
+  const char* back; ///< after the next save
 };
 
 void PrintTo(const migration& x, std::ostream* out) {

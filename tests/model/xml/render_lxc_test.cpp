@@ -1,4 +1,4 @@
-// What containers are given that others are not.
+// Elements that containers are given and other guests are not.
 #include "model/xml/libvirt_xml.hpp"
 #include "model/xml/preparation.hpp"
 

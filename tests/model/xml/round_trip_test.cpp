@@ -1,4 +1,4 @@
-// Whatever clients were told is done, and in whatever order: it is the same after save and load.
+// After any requests that were granted, in any order, the system is the same after save and load.
 #include "tests/model/sample_system.hpp"
 #include "tests/model/stores.hpp"
 
@@ -30,8 +30,8 @@ using tests::sample_system;
 
 namespace {
 
-/// What a client asks: the name of what, and what it says beside it. Each kind of request takes
-/// what it needs; what makes no sense is refused, as with a client.
+/// A client's request: the name of an object, and the text sent with it. Each kind of request takes
+/// the members that it needs; a request without sense is refused, as with a client.
 struct request {
   std::size_t kind = 0;
   std::uint32_t whose = 0; ///< domain, by number
@@ -74,7 +74,7 @@ std::string_view device_class_of(const request& x) {
   return row_of(device_kinds, x.which).name;
 }
 
-/// Every other time what may well be taken.
+/// Every other time a text that will probably be accepted.
 std::string likely(const request& x, std::initializer_list<std::string_view> texts) {
   return x.whose % 2 == 0 ? x.text
                           : std::string{row_of(texts, static_cast<std::uint32_t>(x.number))};
@@ -105,7 +105,7 @@ plan refused(error why) {
   return result;
 }
 
-/// Every other time one that it has already.
+/// Every other time one that the owner has already.
 template <class Range, class Name>
 std::string known_or_new(const Range& all, const request& x, Name name) {
   return x.number % 2 == 0 || all.empty() ? x.name : name(row_of(all, x.which));
@@ -146,7 +146,7 @@ struct assigned_device {
   std::string device;
 };
 
-/// Of all that are assigned to anybody.
+/// One of all devices that are assigned.
 std::optional<assigned_device> any_assigned(const host_under_test& at, const request& x) {
   auto all = std::vector<assigned_device>{};
   for (auto& owner : at.system.domains)
@@ -210,7 +210,7 @@ plan create_disposable(const host_under_test& at, const request& x) {
                         .dispid = static_cast<std::int64_t>(x.number % 10000)});
 }
 
-/// All options of a driver; `text` is what one of them says.
+/// A pool with all options of a driver; `text` is the value of one of them.
 plan add_pool(const host_under_test& at, const request& x) {
   auto& driver = row_of(pool_drivers(), x.which);
   auto payload = fmt::format("name={}\n", x.name.empty() ? "pool" : x.name);
@@ -241,7 +241,7 @@ plan ask_for_features(const host_under_test& at, const request& x) {
                  : refused(request.error());
 }
 
-/// What a clone does once it is created: it takes over what the other one says of itself.
+/// What a clone does after its creation: it takes over a property or feature of the original.
 plan take_over(const host_under_test& at, const request& x) {
   auto& from = row_of(at.system.domains, x.which);
   auto name = std::string{};
@@ -253,7 +253,7 @@ plan take_over(const host_under_test& at, const request& x) {
   return {};
 }
 
-/// One that has something to forget, if any has.
+/// A domain with a deferred netvm, if any has one.
 const domain& waits_for_netvm(const host_under_test& at, const request& x) {
   auto waits = std::ranges::find_if(
       at.system.domains, [](auto& it) { return it->features.find(deferred_netvm) != nullptr; });
@@ -299,7 +299,7 @@ constexpr kind_of_request kinds[]{
   {"forget netvm",      [](auto& at, auto& x) { return plan_forget_deferred(at.view(), waits_for_netvm(at, x)); }},
 };
 
-/// Values that some kind of request takes, and some that none should.
+/// Texts that some kind of request takes, and some that none should take.
 const std::vector<std::string> known_texts{
   "", " ", "  x  ", "\t", "\n", "\r\n", "a\rb", "<a&b>\"'", "&#10;", "]]>", "0", "1", "-1", "2", "007", "1_0", "+5", " 12 ", "400", "4000", "10000",
   "1099511627776", "1099511627777", "99999999999999999999", "-99999999999999999999", "True", "False", "yes", "off", "None", "none", "*default*",
@@ -316,7 +316,8 @@ const std::vector<std::string> known_names{
 };
 // clang-format on
 
-/// Known ones three times of four: what nobody knows is refused too often to get anywhere.
+/// A known word three times of four: requests with unknown words are refused too often to change
+/// much.
 rc::Gen<std::string> one_of(const std::vector<std::string>& known, std::string_view letters) {
   auto any = rc::gen::container<std::string>(rc::gen::elementOf(std::string{letters}));
   return rc::gen::weightedOneOf<std::string>({{3, rc::gen::elementOf(known)}, {1, any}});
@@ -351,7 +352,7 @@ struct Arbitrary<request> {
 
 namespace {
 
-/// Not saved: how the client wrote who gets a device.
+/// The system without what is not saved: how the client wrote which domain gets a device.
 model::system as_saved(model::system x) {
   for (auto& it : x.domains) {
     auto copy = std::make_shared<domain>(*it);
@@ -363,7 +364,7 @@ model::system as_saved(model::system x) {
   return x;
 }
 
-/// As the runtime does it; a request that is refused changes nothing.
+/// Carries out a request as the runtime does; a request that is refused changes nothing.
 bool grant(host_under_test& at, const request& x) {
   auto plan = with_consequences(at.view(), kinds[x.kind].plan_of(at, x));
   if (plan.refusal || plan.what.empty())
@@ -378,8 +379,8 @@ std::string no_uuid() {
   return "none was missing";
 }
 
-/// Finds an example if there is one, and makes it small. RC_PARAMS in the environment says how many
-/// are tried, and with the seed that was printed repeats a run.
+/// Searches for a counterexample, and makes it small. RC_PARAMS in the environment says how many
+/// requests are tried, and with the seed that was printed repeats a run.
 template <class Property>
 bool holds(Property property) {
   ::setenv("RC_PARAMS", "max_success=3000", 0);
@@ -390,7 +391,7 @@ bool holds(Property property) {
 
 namespace {
 
-/// Whatever is asked of such a host. How many requests of each kind were granted.
+/// Any requests to a host like `fresh`. Returns how many requests of each kind were granted.
 std::vector<std::size_t> expect_the_same_after_a_load(const host_under_test& fresh) {
   auto granted = std::vector<std::size_t>(std::size(kinds));
   EXPECT_TRUE(holds([&](const std::vector<request>& requests) {
