@@ -380,8 +380,8 @@ def said(name):
 
 
 def pings(name):
-    """(rounds, rounds in which its netvm answered) as a guest last told."""
-    found = re.findall(r"PINGS rounds=(\d+) answered=(\d+)\r?\n", console(name))
+    """(pings that a guest has sent, pings that its netvm answered), as the guest last told."""
+    found = re.findall(r"PINGS sent=(\d+) answered=(\d+)\r?\n", console(name))
     return tuple(int(x) for x in found[-1]) if found else (0, 0)
 
 
