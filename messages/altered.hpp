@@ -1,3 +1,4 @@
+// Values that differ from others in one thing.
 #pragma once
 
 namespace qubes {

@@ -150,12 +150,26 @@ void domain_core::publish_facts() {
 }
 
 /// Doubles the pause from one second to a minute.
-void domain_core::try_again(std::chrono::milliseconds& pause) {
+void domain_core::try_again(back_off& x) {
   using namespace std::chrono_literals;
-  pause = std::clamp<std::chrono::milliseconds>(pause * 2, 1s, 60s);
+  if (waits(x))
+    return;
+  x.pause = std::clamp<std::chrono::milliseconds>(x.pause * 2, 1s, 60s);
   // Not in step with others that failed at the same moment: together they would fail again.
-  auto apart = pause * static_cast<std::int64_t>(world_->chance() % 100) / 100;
-  self->delayed_send(self, pause + apart, atom::tick_v, life_);
+  auto wait = x.pause + x.pause * static_cast<std::int64_t>(world_->chance() % 100) / 100;
+  x.due = self->clock().now() + wait;
+  self->delayed_send(self, wait, atom::tick_v, life_);
+}
+
+bool domain_core::waits(const back_off& x) const {
+  return x.due && self->clock().now() < *x.due;
+}
+
+bool domain_core::comes_due(back_off& x) const {
+  if (!x.due || waits(x))
+    return false;
+  x.due.reset();
+  return true;
 }
 
 } // namespace qubes::actors

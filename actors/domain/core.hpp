@@ -20,6 +20,12 @@
 
 namespace qubes::actors {
 
+/// How long a part waits before it tries again what failed; its owner forgets it with a success.
+struct back_off {
+  std::chrono::milliseconds pause{0};
+  std::optional<caf::actor_clock::time_point> due; ///< a wake-up that is on its way
+};
+
 /// Made and owned by the domain's actor; its parts know it for as long as they live.
 class domain_core {
 public:
@@ -184,8 +190,11 @@ public:
     return heard_here_(std::move(hear));
   }
 
-  /// Doubles the pause, and wakes the domain at its end.
-  void try_again(std::chrono::milliseconds& pause);
+  /// Doubles the pause, and wakes the domain at its end; nothing while a wake-up is on its way.
+  void try_again(back_off& x);
+  bool waits(const back_off& x) const;
+  /// Whether this wake-up is for that one, which waits no more then.
+  bool comes_due(back_off& x) const;
 
   domain_actor::pointer self;
 

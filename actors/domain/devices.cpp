@@ -416,8 +416,7 @@ void domain_devices::take_away(const model::attachment& x, const std::function<v
           return;
         domain_.note(spdlog::level::warn, "{} device {} is not detached yet: {}", x.kind,
                      port_of(x), why.text);
-        if (pause_.count() == 0)
-          align_later();
+        domain_.try_again(pause_);
       },
       attempted);
 }
@@ -428,16 +427,11 @@ void domain_devices::align() {
     pause_ = {};
     return;
   }
-  align_later();
+  domain_.try_again(pause_);
   if (unknown_)
     learn();
   for (auto& x : std::vector{leaving_})
     take_away(x);
-}
-
-void domain_devices::align_later() {
-  domain_.try_again(pause_);
-  due_us_ = domain_.world()->now_us() + std::chrono::microseconds{pause_}.count();
 }
 
 /// Other domains may have the device from now on, also what has come in its place.
@@ -602,8 +596,7 @@ void domain_devices::cannot_tell(const model::error& why) {
   domain_.note(spdlog::level::warn, "its devices are not known: {}", why.text);
   unknown_ = true;
   domain_.world()->holders.doubt(domain_.who());
-  if (pause_.count() == 0)
-    align_later();
+  domain_.try_again(pause_);
 }
 
 void domain_devices::learn() {
@@ -634,7 +627,7 @@ void domain_devices::adopt() {
 }
 
 void domain_devices::tick() {
-  if (pause_.count() > 0 && domain_.world()->now_us() >= due_us_)
+  if (domain_.comes_due(pause_))
     align();
 }
 

@@ -97,7 +97,6 @@ private:
   void take_away(
       const model::attachment& x, const std::function<void()>& attempted = [] {});
   void align();
-  void align_later();
   model::outcome<model::device_options> options_for(const std::string& kind,
                                                     const model::device& device,
                                                     const model::device_options& given) const;
@@ -145,8 +144,7 @@ private:
   std::vector<model::attachment> leaving_;   ///< until the hypervisor has none of it
   std::vector<device_removed> losses_;       ///< of what is being attached
   bool unknown_ = false;                     ///< what it has could not be read
-  std::chrono::milliseconds pause_{0};       ///< between attempts at either
-  std::int64_t due_us_ = 0;                  ///< when the next one is
+  back_off pause_;                           ///< between attempts at either
   /// Devices of a class that the domain offers.
   struct offers {
     std::optional<std::vector<model::device>> told; ///< as far as others were

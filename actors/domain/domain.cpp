@@ -235,10 +235,8 @@ void domain_state::tick(std::uint64_t life) {
   volumes.tick(); // what their disks have outlives this life
   if (life != life_)
     return;
-  if (start.waits_with_undo())
-    start.undo_create();
-  else
-    network.tick();
+  start.tick();
+  network.tick();
   guest.tick();
   entries.tick();
   devices.tick();

@@ -1,6 +1,7 @@
 #include "actors/domain/guest.hpp"
 
 #include "actors/domain/domain.hpp"
+#include "model/property/kind_of.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -75,7 +76,6 @@ void domain_guest::look_again() {
   domain_.run(
       domain_.work(job::inspect_guest{}),
       [this, moves = domain_.moves()](const model::guest& truth) {
-        pause_ = {};
         moves == domain_.moves() ? follow(truth) : look_again();
       },
       [this](const model::error& why) { look_later(why); });
@@ -83,12 +83,11 @@ void domain_guest::look_again() {
 
 void domain_guest::look_later(const model::error& why) {
   domain_.note(spdlog::level::warn, "the hypervisor does not tell its state: {}", why.text);
-  if (!std::exchange(in_doubt_, true))
-    domain_.try_again(pause_);
+  domain_.try_again(pause_);
 }
 
 void domain_guest::tick() {
-  if (!std::exchange(in_doubt_, false))
+  if (!domain_.comes_due(pause_))
     return;
   domain_.stop.heard_of();
   look_again();
@@ -128,14 +127,11 @@ void domain_guest::reconcile(const model::guest& truth) {
   auto first = !std::exchange(known_, true);
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
-  if (first && domain_.world()->unfinished_starts.contains(domain_.uuid())) {
-    auto why = model::error{errc::internal,
-                            fmt::format("the daemon ended while '{}' started", domain_.who()),
-                            "start it again"};
-    if (domain_.facts().state == power::halted) // there is a guest, or will be, or its volumes only
-      return domain_.start.undo_cut_off(std::move(why));
-    domain_.operations.remember(domain_.operations.begin("start"), model::failure_of(why));
-  }
+  if (first && domain_.facts().state == power::halted
+      && domain_.world()->unfinished_starts.contains(domain_.uuid()))
+    return domain_.start.undo_cut_off(
+        {errc::internal, fmt::format("the daemon ended while '{}' started", domain_.who()),
+         "start it again"});
   if (first && !there && domain_.facts().state == power::halted)
     recover_volumes();
   if (domain_.stop.is_stopping_volumes()) {
@@ -160,8 +156,9 @@ void domain_guest::reconcile(const model::guest& truth) {
     domain_.stop.look_at_end(true);
     return;
   }
-  if (domain_.facts().state == power::halted && domain_.start.may_leave_orphan()
-      && truth.state == power::paused)
+  auto as_built =
+      truth.state == power::paused || !model::abilities_of(now.view(), *me).paused_start;
+  if (domain_.facts().state == power::halted && domain_.start.may_leave_orphan() && as_built)
     return domain_.start.undo_cut_off(
         {errc::internal,
          fmt::format("the start of '{}' was given up, and its guest came after that",

@@ -3,7 +3,6 @@
 
 #include "actors/domain/core.hpp"
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 
@@ -31,6 +30,7 @@ public:
   /// The hypervisor did not tell: it is asked again, with back-off.
   void look_later(const model::error& why);
   void tick();
+  void forget_pause() { pause_ = {}; }
   void look_for_agent();
 
 private:
@@ -43,8 +43,7 @@ private:
 
   domain_state& domain_;
   bool known_ = false;
-  bool in_doubt_ = false;
-  std::chrono::milliseconds pause_{}; ///< before it is asked again
+  back_off pause_; ///< before it is asked again
   std::uint64_t agents_heard_ = 0;
 };
 

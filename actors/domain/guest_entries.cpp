@@ -20,7 +20,6 @@ namespace qubes::actors {
 namespace {
 
 /// Instead of a pause after an attempt that failed: the next one is the first.
-constexpr auto watched_before = std::chrono::milliseconds{1};
 
 /// 64 random bytes.
 std::string make_seed(const world& in) {
@@ -63,7 +62,7 @@ void domain_entries::watch(const std::function<void()>& then) {
         then();
       },
       [this, then](const model::error& why) {
-        if (pause_ <= watched_before)
+        if (pause_.pause <= std::chrono::seconds{1}) // the first time
           domain_.note(spdlog::level::warn, "its devices are not watched yet: {}", why.text);
         domain_.try_again(pause_);
         then();
@@ -71,10 +70,10 @@ void domain_entries::watch(const std::function<void()>& then) {
 }
 
 void domain_entries::tick() {
-  if (pause_.count() == 0)
+  if (!domain_.comes_due(pause_))
     return;
   watch([this] {
-    if (pause_.count() == 0)
+    if (!domain_.waits(pause_))
       devices_.look_at_all();
   });
 }
@@ -83,11 +82,10 @@ void domain_entries::tick() {
 void domain_entries::watch_ended() {
   auto now = domain_.look();
   auto* me = domain_.record(now);
-  if (!me || domain_.is_stopping() || pause_.count() > 0
+  if (!me || domain_.is_stopping() || domain_.waits(pause_)
       || (domain_.facts().xid < 0 && !me->is(model::admin_vm)))
     return;
-  pause_ = watched_before;
-  domain_.self->delayed_send(domain_.self, std::chrono::seconds{1}, atom::tick_v, domain_.life());
+  domain_.try_again(pause_);
 }
 
 /// dom0 runs as long as we do. Marks of its services do not outlive a boot of the host.

@@ -48,7 +48,7 @@ private:
   domain_network& network_;
   domain_firewall& firewall_;
   domain_devices& devices_;
-  std::chrono::milliseconds pause_{0}; ///< between attempts to watch its QubesDB
+  back_off pause_; ///< between attempts to watch its QubesDB
 };
 
 } // namespace qubes::actors

@@ -118,7 +118,7 @@ void domain_network::fell(const std::string& netvm) {
 /// A domain that was adopted, or begun again after a fault, keeps its interface, gets one that it
 /// lacks as soon as its netvm runs, and starts no netvm.
 void domain_network::find() {
-  under_way_ = true; // nothing moves before it is known what there is
+  under_way_ = is_unknown_ = true; // nothing moves before it is known what there is
   domain_.world()->holders.doubt(domain_.who());
   link_->turn([this](auto& x) {
     x.wants(netvm_in_record());
@@ -127,13 +127,13 @@ void domain_network::find() {
   domain_.run(
       domain_.work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
-        is_unknown_ = false;
+        forget_pause();
+        domain_.recover({domain_core::trouble::network});
         found(has.links);
         devices_.identify(has.attachments, [] {});
       },
       [this](const model::error& why) {
         devices_.cannot_tell(why);
-        is_unknown_ = true;
         failed("asked for its interfaces", why);
       },
       [this] { done(); });
@@ -270,7 +270,7 @@ void domain_network::detach_interface(const unplugged& then) {
       [then](const model::error& why) { then(tl::unexpected{why}); }, [then] { then({}); });
 }
 void domain_network::tick() {
-  if (pause_.count() > 0)
+  if (domain_.comes_due(pause_))
     sync();
 }
 

@@ -79,7 +79,7 @@ private:
   domain_firewall& firewall_;
   domain_devices& devices_;
   std::shared_ptr<uplink> link_;
-  std::chrono::milliseconds pause_{0}; ///< between attempts to connect or disconnect it
+  back_off pause_; ///< between attempts to connect or disconnect it
   bool under_way_ = false;
   bool is_unknown_ = false;
   bool again_ = false;

@@ -146,8 +146,11 @@ void domain_start::undo_cut_off(model::error why) {
   run_->run = domain_.operations.begin("start");
   run_->why = std::move(why);
   domain_.operations.remember(run_->run, model::failure_of(*run_->why));
-  domain_.facts().state == power::starting ? domain_.publish_facts()
-                                           : domain_.move(power::starting);
+  orphan_possible_ = true;
+  if (domain_.facts().state == power::starting)
+    domain_.publish_facts();
+  else
+    domain_.move(power::starting);
   domain_.tell("domain-start-failed", {{"reason", run_->why->text}});
   unwind();
 }
@@ -436,6 +439,11 @@ void domain_start::take_down_later(const model::error& why) {
   run_->undo_waits = true;
   domain_.try_again(run_->undo_pause);
   domain_.stop.end_waits(stop_end::not_killed, tl::unexpected{why});
+}
+
+void domain_start::tick() {
+  if (waits_with_undo() && domain_.comes_due(run_->undo_pause))
+    undo_create();
 }
 
 void domain_start::announce_memory() {

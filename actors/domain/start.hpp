@@ -39,7 +39,9 @@ public:
   void abort(model::error why);
   /// The guest could not be taken down yet: that is tried again now.
   void undo_create();
-  /// What a start that was cut off may have built, or builds still, is taken down.
+  void tick();
+  /// What a start that was cut off may have built, or builds still, is taken down; so is a guest
+  /// that came after its start was given up.
   void undo_cut_off(model::error why);
   /// The backend of a required device has it no more.
   void required_is_gone(const device_removed& what);
@@ -63,9 +65,9 @@ private:
     bool unpaused = false;             ///< the guest runs; its agent is waited for
     std::optional<model::error> abort; ///< fail as soon as the present step is over
     std::optional<model::error> why;
-    std::chrono::milliseconds undo_pause{0}; ///< between attempts to take the guest down
-    bool undo_waits = false;                 ///< for the next of them
-    std::shared_ptr<void> memory;            ///< set aside by the memory manager
+    back_off undo_pause;          ///< between attempts to take the guest down
+    bool undo_waits = false;      ///< for the next of them
+    std::shared_ptr<void> memory; ///< set aside by the memory manager
     start_materials has;
     std::vector<model::attachment> taken; ///< required devices, which no other domain gets
     cancellation_ptr cancellation =

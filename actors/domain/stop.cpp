@@ -405,6 +405,7 @@ void domain_stop::tell_disposables() {
 void domain_stop::tell_end() {
   domain_.recover({domain_core::trouble::start, domain_core::trouble::shutdown,
                    domain_core::trouble::kill, domain_core::trouble::network});
+  domain_.guest.forget_pause();
   domain_.network.forget_pause();
   domain_.entries.forget_pause();
   domain_.devices.forget_pause();

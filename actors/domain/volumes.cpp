@@ -172,7 +172,8 @@ void domain_volumes::note_size(const std::string& volume, std::uint64_t bytes, c
   auto hear = [this, volume, bytes, to](model::outcome<std::string> done) {
     if (done) {
       owed_sizes_.erase(volume);
-      pause_ = {};
+      if (owed_sizes_.empty())
+        pause_ = {};
     }
     if (done || done.error().code != errc::store)
       return to.give(std::move(done));
@@ -193,6 +194,8 @@ void domain_volumes::owe_size(const std::string& volume, std::uint64_t bytes) {
 }
 
 void domain_volumes::tick() {
+  if (!domain_.comes_due(pause_))
+    return;
   for (auto& [volume, bytes] : std::exchange(owed_sizes_, {}))
     note_size(volume, bytes, to_nobody());
 }

@@ -60,7 +60,7 @@ private:
   std::map<std::string, import, std::less<>> imports_; ///< by volume
   std::vector<std::weak_ptr<cancellation>> copies_;    ///< under way
   std::map<std::string, std::uint64_t> owed_sizes_;    ///< that could not be written yet, by volume
-  std::chrono::milliseconds pause_{0};
+  back_off pause_;
 };
 
 } // namespace qubes::actors

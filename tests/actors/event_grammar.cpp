@@ -42,7 +42,7 @@ bool event_grammar::leads_on(fate& x, const std::string& event) {
           std::nullopt}, // off: it slept when the daemon found it
       row{"domain-pre-shutdown", among(built, up, paused, ending), std::nullopt},
       row{"domain-shutdown-failed", every, std::nullopt},
-      row{"domain-stopped", every & ~among(ending), ending}, // the first event of an orphan
+      row{"domain-stopped", every & ~among(ending), ending},
       row{"domain-shutdown", among(ending), off},
   };
   for (auto& it : rows) {

@@ -89,7 +89,7 @@ def nonsense():
     check_equal(xs(f"{own}/memory/meminfo"), "x" * 1900, "what it tells of its memory")
     check_equal(power("vault"), "Running", "state of vault")
     check(int(stats_of("vault")[b"memory_kb"]) > 0, "it has statistics")
-    for kind in ("block", "usb", "pci"):
+    for kind in ("block", "pci"):
         well, answer = call(f"admin.vm.device.{kind}.Available", "vault")
         check(well, f"its {kind} devices: {answer!r}")
     start("lone2")

@@ -280,7 +280,8 @@ TEST_P(networks, an_interface_of_which_little_is_known_is_replaced_when_its_netv
 TEST_P(networks, an_interface_that_the_hypervisor_does_not_tell_of_is_asked_for_until_it_does) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_THAT(plugged("app0"), ElementsAre("sys-net1"));
-  refuse(fake_call::inspect, "app0", "not now");
+  ASSERT_TRUE(sim.ask("app1", ask::start{}));
+  refuse(fake_call::inspect, "", "not now");
   sim.restart();
   sim.run();
   ASSERT_EQ(sim.state_of("app0"), power::running);
@@ -288,6 +289,10 @@ TEST_P(networks, an_interface_that_the_hypervisor_does_not_tell_of_is_asked_for_
   EXPECT_THAT(why(sim.ask("app0", ask::set_property{"netvm", ""})),
               HasSubstr("does not tell what 'app0' is connected to"));
   EXPECT_EQ(record("app0").properties.at("netvm"), model::value{"sys-net1"});
+  auto before = sim.hypervisor().calls(fake_call::inspect);
+  sim.hypervisor().crash(uuid("app1")); // a wake-up of one part is none of another
+  sim.pass(std::chrono::hours{1});
+  EXPECT_LE(sim.hypervisor().calls(fake_call::inspect), before + 200);
   sim.hypervisor().set_script({});
   sim.pass(std::chrono::minutes{2});
   EXPECT_FALSE(degraded("app0"));
