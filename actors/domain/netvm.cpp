@@ -128,8 +128,8 @@ bool netvm_state::serves() const {
 
 // -- what the provider is told -------------------------------------------------------------------
 
-/// A request that comes while the provider is being told waits for the next round: the records may
-/// have changed since.
+/// A client that comes while the provider is being told makes that be done once more: the records
+/// may have changed since.
 void netvm_state::tell_provider() {
   if (to_tell_.empty() || announcing_)
     return;

@@ -7,8 +7,8 @@
 
 namespace qubes::model {
 
-/// Cheap to copy, and kept by value only: a reference to one made in passing dangles. The parts must
-/// outlive it.
+/// Cheap to copy, and kept by value only: a reference to one made in passing dangles. The parts
+/// must outlive it.
 struct view {
   const model::system& system;
   const live_board& board;
