@@ -126,7 +126,9 @@ pairs parse_serialized(std::string_view text) {
       value += text.front();
       text.remove_prefix(1);
     }
-    text.remove_prefix(std::min<std::size_t>(1, text.size()));
+    if (text.empty()) // cut off in the middle
+      return result;
+    text.remove_prefix(1);
     result.emplace_back(std::move(key), std::move(value));
   }
   return result;
