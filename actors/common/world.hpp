@@ -7,6 +7,7 @@
 #include "actors/boards/holders.hpp"
 #include "actors/boards/status_board.hpp"
 #include "actors/boards/unfinished_removals.hpp"
+#include "actors/boards/unfinished_starts.hpp"
 #include "actors/boards/volume_board.hpp"
 #include "actors/common/budget.hpp"
 #include "actors/common/deadlines.hpp"
@@ -59,8 +60,7 @@ struct world {
   published<std::optional<std::vector<model::device>>> host_pci;
   /// Disposables of before the daemon's start that clean up after themselves, by uuid.
   std::set<std::string, std::less<>> leftovers;
-  /// Uuids of domains whose start an earlier daemon did not finish.
-  std::set<std::string, std::less<>> unfinished_starts;
+  actors::unfinished_starts unfinished_starts;
   published<std::vector<model::xml::finding>> findings; ///< of the file that was read last
   /// What is said of templates that a site wrote for the stock daemon.
   published<std::vector<model::site_template>> site_templates;

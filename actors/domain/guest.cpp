@@ -128,7 +128,7 @@ void domain_guest::reconcile(const model::guest& truth) {
   auto there =
       model::is_active(truth.state) && truth.state != power::dying && truth.state != power::crashed;
   if (first && domain_.facts().state == power::halted
-      && domain_.world()->unfinished_starts.contains(domain_.uuid()))
+      && domain_.world()->unfinished_starts.take(domain_.uuid()))
     return domain_.start.undo_cut_off(
         {errc::internal, fmt::format("the daemon ended while '{}' started", domain_.who()),
          "start it again"});

@@ -104,6 +104,8 @@ void domain_network::follow_record() {
 
 /// A life of the netvm is over. The next one may serve the interface already.
 void domain_network::fell(const std::string& netvm) {
+  if (is_unknown_)
+    fell_meanwhile_.insert(netvm);
   auto* at = link_->now().interface();
   if (at && at->netvm == netvm && is_served(*at) == true)
     return;
@@ -127,7 +129,8 @@ void domain_network::find() {
   domain_.run(
       domain_.work(job::read_devices{}),
       [this](const job::read_devices::result& has) {
-        forget_pause();
+        pause_ = {};
+        is_unknown_ = false;
         domain_.recover({domain_core::trouble::network});
         found(has.links);
         devices_.identify(has.attachments, [] {});
@@ -137,6 +140,10 @@ void domain_network::find() {
         failed("asked for its interfaces", why);
       },
       [this] { done(); });
+}
+
+void domain_network::once_known(std::function<void()> then) {
+  is_unknown_ ? void(once_known_ = std::move(then)) : then();
 }
 
 /// The domain's own interface, among those that others may have given it: the guest has been told
@@ -156,6 +163,11 @@ void domain_network::found(const std::vector<model::network_link>& links) {
     });
   }
   auto* at = link_->now().interface();
+  auto fallen = std::exchange(fell_meanwhile_, {});
+  if (at && at->backend < 0 && fallen.contains(at->netvm))
+    fell(at->netvm);
+  if (auto then = std::exchange(once_known_, nullptr))
+    then();
   if (at && at->netvm == netvm_in_record() && !serving_netvm())
     done();
   else

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,8 @@ public:
   const uplink& link() const { return *link_; }
   /// Whether the hypervisor has not told yet what the guest has: nothing moves before it did.
   bool is_unknown() const { return is_unknown_; }
+  /// `then` runs once that is known, in this life; it takes the place of one that waits already.
+  void once_known(std::function<void()> then);
 
   /// Brings the interface in line with the record and the netvm's state; `then` runs once it is, or
   /// once it failed, which degrades the domain.
@@ -60,6 +63,8 @@ public:
   void forget_pause() {
     pause_ = {};
     is_unknown_ = false;
+    fell_meanwhile_.clear();
+    once_known_ = nullptr;
   }
 
 private:
@@ -82,6 +87,8 @@ private:
   back_off pause_; ///< between attempts to connect or disconnect it
   bool under_way_ = false;
   bool is_unknown_ = false;
+  std::set<std::string, std::less<>> fell_meanwhile_; ///< netvms, while it is not known who serves
+  std::function<void()> once_known_;
   bool again_ = false;
   std::vector<std::function<void()>> waiters_;
 };

@@ -155,6 +155,8 @@ void domain_pause::catch_up() {
 }
 
 void domain_pause::catch_up_network() {
+  if (domain_.network.is_unknown())
+    return domain_.network.once_known([this] { catch_up_network(); });
   auto now = domain_.look();
   auto v = now.view();
   auto* me = domain_.record(now);

@@ -47,10 +47,34 @@ void domain_record::attempt(const pending_change& x) {
     domain_.self->send(domain_.world()->events, std::move(plan.after));
     return x.to.ok();
   }
+  if (model::touches(plan.what, "netvm") && network_must_be_known())
+    return learn_network(x);
   auto netvm = netvm_after(now, plan.what);
   if (netvm && !domain_.network.link().now().netvms().contains(*netvm))
     return reserve(x, *netvm);
   commit({plan, now.system, x.reserved, x.to});
+}
+
+/// What a guest is connected to cannot be taken away before it is known.
+bool domain_record::network_must_be_known() const {
+  return domain_.network.is_unknown() && domain_.facts().state == power::running
+         && !domain_.start.is_under_way();
+}
+
+void domain_record::learn_network(const pending_change& x) {
+  changing_ = true;
+  domain_.network.sync([this, x] {
+    changing_ = false;
+    if (network_must_be_known())
+      x.to.refuse(
+          {errc::hypervisor,
+           fmt::format("the hypervisor does not tell what '{}' is connected to", domain_.who()),
+           "try again, or shut it down first"});
+    else
+      attempt(x);
+    if (!changing_)
+      ended();
+  });
 }
 
 /// The netvm that this change gives a live domain; nothing when it does not touch it.
@@ -132,8 +156,6 @@ bool domain_record::chooses_netvm(const model::change& what) const {
 bool domain_record::moves_network(const snapshot& now, const model::change& what) const {
   if (domain_.facts().state != power::running || domain_.start.is_under_way())
     return false;
-  if (domain_.network.is_unknown())
-    return model::touches(what, "netvm");
   auto& link = domain_.network.link().now();
   return link.state() == model::uplink_state::plugged
          && (chooses_netvm(what)
@@ -150,11 +172,6 @@ void domain_record::unplug_before(const commitment& x) {
     prepare_boot(x);
   };
   domain_.network.sync([this, x, go_on] {
-    if (domain_.network.is_unknown() && domain_.facts().state == power::running)
-      return not_committed(
-          x, {errc::hypervisor,
-              fmt::format("the hypervisor does not tell what '{}' is connected to", domain_.who()),
-              "try again, or shut it down first"});
     if (!domain_.network.link().now().interface() || domain_.facts().state != power::running)
       return go_on();
     domain_.network.detach_interface([this, x, go_on](const model::outcome<void>& done) {

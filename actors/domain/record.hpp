@@ -57,6 +57,8 @@ private:
   bool chooses_netvm(const model::change& what) const;
   bool moves_network(const snapshot& now, const model::change& what) const;
   std::optional<std::string> netvm_after(const snapshot& now, const model::change& what) const;
+  bool network_must_be_known() const;
+  void learn_network(const pending_change& x);
   void reserve(pending_change x, const std::string& netvm);
   void netvm_was_waited_for();
 

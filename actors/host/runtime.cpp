@@ -90,7 +90,7 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
     auto marked = drivers::marked_starts(*run);
     if (!marked)
       return tl::unexpected{std::move(marked.error())};
-    world->unfinished_starts = std::move(*marked);
+    world->unfinished_starts.adopt(std::move(*marked));
   }
   read_operations(*world, *with.machinery.state);
 

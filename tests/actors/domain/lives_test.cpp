@@ -173,6 +173,10 @@ TEST_P(lives, whose_build_outlives_its_daemon_are_ended_before_their_volumes) {
     EXPECT_NE(guest.uuid, uuid("app0"));
   EXPECT_EQ(sim.run_disk().list({}).value(), std::vector<std::string>{});
   EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
+  auto since = sim.events().size();
+  caf::anon_send_exit(sim.directory().find("app0")->domain, caf::exit_reason::unhandled_exception);
+  sim.run();
+  EXPECT_EQ(heard("app0", "domain-start-failed", since), 0) << "that start was undone before";
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }

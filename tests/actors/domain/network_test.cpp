@@ -301,6 +301,58 @@ TEST_P(networks, an_interface_that_the_hypervisor_does_not_tell_of_is_asked_for_
   expect_sound();
 }
 
+TEST_P(networks, a_netvm_is_not_started_for_a_change_that_is_refused_as_the_network_is_unknown) {
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  refuse(fake_call::inspect, "app0", "not now");
+  sim.restart();
+  sim.run();
+  EXPECT_THAT(why(sim.ask("app0", ask::set_property{"netvm", "sys-net1"})),
+              HasSubstr("does not tell what 'app0' is connected to"));
+  EXPECT_EQ(sim.state_of("sys-net1"), power::halted);
+  sim.hypervisor().set_script({});
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net1"})) << "it is asked at once";
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  expect_sound();
+}
+
+TEST_P(networks, a_change_made_while_paused_is_made_up_for_once_the_network_is_known) {
+  constexpr auto mark = "deferred-netvm-original";
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  refuse(fake_call::inspect, "app0", "not now");
+  sim.restart();
+  sim.run();
+  ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
+  sim.run();
+  EXPECT_TRUE(record("app0").features.find(mark)) << "nothing was made up for yet";
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  sim.hypervisor().set_script({});
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net0"));
+  EXPECT_FALSE(record("app0").features.find(mark));
+  expect_sound();
+}
+
+TEST_P(networks, an_interface_is_replaced_when_its_netvm_fell_while_the_network_was_unknown) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.hypervisor().keep_books(nullptr);
+  ASSERT_TRUE(sim.xenstore().remove("/libxl"));
+  refuse(fake_call::inspect, "app0", "not now");
+  sim.restart();
+  sim.run();
+  ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  auto before = sim.hypervisor().calls(fake_call::attach);
+  sim.hypervisor().set_script({});
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_EQ(sim.hypervisor().calls(fake_call::attach), before + 1);
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
+  expect_sound();
+}
+
 /// It never was told of a netvm that it is connected to only now.
 TEST_P(networks, a_guest_that_a_daemon_finds_without_its_interface_is_told_of_its_network) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
