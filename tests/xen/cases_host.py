@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 
-from lab import (PATIENCE, at_once, await_pings, call, case, check, check_equal, ctl, daemon, degraded, domains,
-                 flags, gone, guests, must, power, refused, run, start, told, vifs, wait, xid, xs, xs_list)
+from lab import (PATIENCE, at_once, await_pings, backends, call, case, check, check_equal, ctl, daemon, degraded,
+                 domains, events, flags, gone, guests, must, power, refused, run, start, told, vifs, wait, xid, xs,
+                 xs_list)
 from qubesdb import listening
 from state import MEMORY
 
@@ -190,9 +191,10 @@ def disposable():
         check_equal([told_of(word, x["args"]["vm"]) for x in told(word)], [1, 1], f"{word} of each of the two")
 
 
-@case("a storm of starts and kills for sixty seconds")
+@case("a storm of starts and kills for sixty seconds, of a netvm and its clients too")
 def storm():
-    names = [f"lone{i}" for i in range(1, 7)]
+    clients = [f"app{i}" for i in range(1, 4)]
+    names = ["sys-net"] + clients + [f"lone{i}" for i in range(1, 4)]
     end = time.monotonic() + 60
     dice = random.Random(15)
     seeds = [dice.random() for _ in names]
@@ -209,11 +211,20 @@ def storm():
     for name, row in domains().items():
         if name != "dom0":
             check_equal(row["state"] in ("Running", "Paused"), name in running, f"{name} as both views see it")
+    at_once(lambda x: ctl("unpause", x), [x for x in names if power(x) == "Paused"])
+    start("sys-net")
+    there = [x for x in clients if power(x) == "Running"]
+    for name in there:
+        wait(f"{name} is connected", lambda name=name: vifs(name) == [(xid("sys-net"), 4)])
+        await_pings(name)
+    check_equal(sorted(backends("sys-net")), sorted(xid(x) for x in there), "clients of sys-net in XenStore")
     at_once(lambda x: ctl("kill", x), [x for x in names if power(x) != "Halted"])
     for name in names:
         gone(name)
         check(not degraded(name), f"{name} is degraded")
-    start(names[0])
+        wait(f"each end of {name} is told", lambda name=name: len(events(name, "domain-shutdown"))
+             == len(events(name, "domain-stopped")) >= len(events(name, "domain-start")))
+    start(names[-1])
 
 
 @case("everything is shut down in order and nothing is left")

@@ -250,3 +250,21 @@ def watches():
         start("vault")
         ctl("kill", "vault")
         gone("vault")
+        for number in range(100):  # these see every node of a start
+            body = f"/local/domain\0all-{number}\0".encode()
+            wire.sendall(struct.pack("<4I", 4, number, 0, len(body)) + body)
+        seen = []
+
+        def hear():
+            with contextlib.suppress(OSError):
+                while part := wire.recv(65536):
+                    seen.append(part.count(b"all-"))
+        hearing = threading.Thread(target=hear)
+        hearing.start()
+        start("vault")
+        sound("vault")
+        ctl("kill", "vault")
+        gone("vault")
+        wait("the watches have fired", lambda: sum(seen) > 100 * 100)
+        wire.shutdown(socket.SHUT_RDWR)
+        hearing.join()
