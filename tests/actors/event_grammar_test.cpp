@@ -24,7 +24,7 @@ std::string first_wrong(std::initializer_list<const char*> names) {
 
 } // namespace
 
-TEST(event_grammar, takes_a_life_as_it_should_be) {
+TEST(event_grammar, accepts_the_events_of_a_correct_life) {
   EXPECT_EQ(
       first_wrong({"domain-pre-start", "domain-verify-files", "domain-pre-spawn", "domain-spawn",
                    "domain-qdb-create", "domain-pre-unpaused", "domain-unpaused", "domain-start",
@@ -36,7 +36,7 @@ TEST(event_grammar, takes_a_life_as_it_should_be) {
   EXPECT_EQ(first_wrong({"domain-unpaused", "domain-stopped", "domain-shutdown"}), "");
 }
 
-TEST(event_grammar, notices_what_cannot_be) {
+TEST(event_grammar, rejects_events_in_an_impossible_order) {
   EXPECT_EQ(first_wrong({"domain-unpaused", "domain-unpaused"}), "domain-unpaused");
   EXPECT_EQ(first_wrong({"domain-paused", "domain-paused"}), "domain-paused");
   EXPECT_EQ(first_wrong({"domain-pre-start", "domain-pre-start"}), "domain-pre-start");
@@ -47,7 +47,7 @@ TEST(event_grammar, notices_what_cannot_be) {
   EXPECT_EQ(first_wrong({"domain-unpaused", "domain-shutdown-failed"}), "domain-shutdown-failed");
 }
 
-TEST(event_grammar, what_is_no_more_says_nothing) {
+TEST(event_grammar, a_removed_domain_has_no_events) {
   auto grammar = event_grammar{};
   EXPECT_FALSE(grammar.hear({"dom0", "domain-delete", {{"vm", "work"}}}));
   EXPECT_TRUE(grammar.hear({"work", "domain-feature-set:x", {}}));

@@ -113,7 +113,7 @@ TEST_F(population, of_a_windows_template_begins_with_its_private_data) {
   EXPECT_EQ(copied.size(), 2U);
 }
 
-TEST_F(population, what_a_running_windows_template_writes_in_place_is_copied_by_nobody) {
+TEST_F(population, a_volume_that_a_running_windows_template_writes_in_place_is_not_copied) {
   ASSERT_EQ(call("admin.vm.feature.Set+os", "debian", "Windows"), ok);
   ASSERT_EQ(call("admin.vm.volume.Set.revisions_to_keep+private", "debian", "-1"), ok);
   ASSERT_EQ(call("admin.vm.Start", "debian"), ok);
@@ -155,7 +155,7 @@ TEST_F(population, a_disposable_starts_with_the_host_if_its_template_does) {
   EXPECT_THAT(sim.boot().domains, testing::UnorderedElementsAre("dvm", name));
 }
 
-TEST_F(population, what_cannot_be_prepared_for_the_boot_is_refused_and_so_is_what_is_not_kept) {
+TEST_F(population, a_change_of_autostart_fails_when_boot_link_or_record_cannot_be_written) {
   auto before = sim.world().system.read();
   sim.boot().broken = true;
   EXPECT_THAT(call("admin.vm.property.Set+autostart", "vault", "True"),
@@ -169,7 +169,7 @@ TEST_F(population, what_cannot_be_prepared_for_the_boot_is_refused_and_so_is_wha
   EXPECT_THAT(sim.boot().domains, testing::IsEmpty());
 }
 
-TEST_F(population, of_many_who_want_one_name_one_gets_it) {
+TEST_F(population, one_of_many_creations_of_one_name_succeeds) {
   auto replies =
       at_once(std::vector(16, bytes("admin.vm.Create.AppVM", "dom0", "name=fresh label=red")));
   EXPECT_EQ(std::ranges::count(replies, ok), 1);
@@ -223,7 +223,7 @@ struct creations : population {
   std::map<std::string, connection_id> posted;
 };
 
-TEST_F(creations, at_once_share_a_commit) {
+TEST_F(creations, at_the_same_time_share_a_commit) {
   begin({"a", "b", "c", "d", "e"}, "c");
   EXPECT_FALSE(is_created("a"));
   let_go();
@@ -338,7 +338,7 @@ TEST_F(population, a_disposable_goes_when_it_has_shut_down) {
 
 // -- ends -----------------------------------------------------------------------------------------
 
-TEST_F(population, who_is_removed_leaves_nothing_and_the_name_is_free) {
+TEST_F(population, a_removed_domain_leaves_nothing_and_its_name_is_free) {
   ASSERT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
   auto uuid = find("fresh")->uuid;
   auto replies = at_once({bytes("admin.vm.Remove", "fresh"),
@@ -355,7 +355,7 @@ TEST_F(population, who_is_removed_leaves_nothing_and_the_name_is_free) {
 }
 
 /// The new domain keeps all its disks, whenever the former domain of the name removes its own.
-TEST_F(population, who_gets_a_name_the_moment_it_is_free_keeps_its_disks) {
+TEST_F(population, a_domain_created_when_its_name_becomes_free_keeps_its_disks) {
   auto again = model::creation{};
   again.name = *model::domain_name::parse("fresh");
   again.label = "red";
@@ -410,7 +410,7 @@ TEST_F(population, disks_that_are_made_are_not_those_of_a_former_owner) {
   EXPECT_TRUE(sim.disks().owners().empty());
 }
 
-TEST_F(population, who_is_in_use_stays_and_says_by_whom) {
+TEST_F(population, a_removal_of_a_used_domain_is_refused_and_names_its_users) {
   EXPECT_THAT(call("admin.vm.Remove", "debian"), HasSubstr("work"));
   EXPECT_THAT(call("admin.vm.Remove", "dvm"), HasSubstr("disp1234"));
   EXPECT_THAT(call("admin.vm.Remove", "vault"), HasSubstr("work:block sda"));
@@ -418,13 +418,13 @@ TEST_F(population, who_is_in_use_stays_and_says_by_whom) {
   EXPECT_THAT(call("admin.vm.Remove", "alone"), StartsWith(refused("QubesVMNotHaltedError")));
 }
 
-TEST_F(population, of_many_who_remove_one_succeeds) {
+TEST_F(population, one_of_many_removals_succeeds) {
   auto replies = at_once(std::vector(8, bytes("admin.vm.Remove", "alone")));
   EXPECT_EQ(std::ranges::count(replies, ok), 1);
   EXPECT_FALSE(find("alone"));
 }
 
-TEST_F(population, a_template_cannot_go_while_somebody_is_born_of_it) {
+TEST_F(population, a_template_cannot_be_removed_while_a_domain_is_created_from_it) {
   auto replies = at_once({bytes("admin.vm.Create.TemplateVM", "dom0", "name=tiny label=red")});
   ASSERT_EQ(replies[0], ok);
   for (auto i = 0; i < 20; ++i) {
@@ -444,7 +444,7 @@ TEST_F(population, a_template_cannot_go_while_somebody_is_born_of_it) {
 
 // -- copies ---------------------------------------------------------------------------------------
 
-TEST_F(population, a_token_is_good_once) {
+TEST_F(population, a_token_is_valid_once) {
   auto token = call("admin.vm.volume.CloneFrom+private", "vault").substr(2);
   EXPECT_EQ(token.size(), 32U);
   auto replies = at_once(std::vector(4, bytes("admin.vm.volume.CloneTo+private", "alone", token)));

@@ -208,7 +208,7 @@ TEST(storm, fifty_domains_survive_losses_of_a_connection_whose_calls_go_on) {
   run_seeds(1000, {.hypervisor = 10, .losses = 10}, 46, 3);
 }
 
-TEST(storm, fifty_domains_survive_builds_that_go_on_and_news_that_are_lost) {
+TEST(storm, fifty_domains_survive_builds_that_go_on_and_lost_events) {
   run_seeds(1000, {.hypervisor = 20, .losses = 5, .ghosts = 500, .lost_news = 200}, 46, 3);
 }
 
@@ -233,7 +233,7 @@ TEST(storm, the_same_seed_gives_the_same_run) {
 
 // -- violations are noticed -----------------------------------------------------------------------
 
-TEST(storm, a_disk_that_lies_is_found_out) {
+TEST(storm, a_disk_that_loses_acknowledged_writes_is_detected) {
   auto sim = simulation{1, sample_host(5, 1)};
   sim.store_disk().lying = true;
   sim.ask("app0", ask::set_property{"memory", "512"});
@@ -241,7 +241,7 @@ TEST(storm, a_disk_that_lies_is_found_out) {
   EXPECT_FALSE(sim.violations().empty());
 }
 
-TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
+TEST(storm, a_guest_that_ends_without_an_event_is_detected) {
   auto sim = simulation{1, sample_host(5, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.system().find("app0")->uuid;
@@ -253,7 +253,7 @@ TEST(storm, a_guest_that_vanishes_silently_is_found_out) {
   EXPECT_FALSE(sim.violations().empty());
 }
 
-TEST(storm, a_netvm_taken_down_under_its_clients_is_found_out) {
+TEST(storm, a_netvm_that_stops_under_its_clients_is_detected) {
   auto sim = simulation{1, sample_host(5, 1)};
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().crash(sim.system().find("sys-net0")->uuid);

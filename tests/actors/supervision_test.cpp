@@ -17,14 +17,14 @@ constexpr std::int64_t us(std::chrono::microseconds x) {
   return x.count();
 }
 
-TEST(restarts, rare_deaths_cost_no_rest) {
+TEST(restarts, rare_failures_delay_no_restart) {
   auto known = actors::restarts{};
   for (auto i = 0; i < 50; ++i)
     EXPECT_EQ(known.note(us(i * 3s)), 0us) << i;
   EXPECT_EQ(known.count(), 50U);
 }
 
-TEST(restarts, five_in_ten_seconds_begin_at_once_and_more_rest_longer_each_time) {
+TEST(restarts, five_failures_in_ten_seconds_restart_at_once_and_more_wait_longer_each_time) {
   auto known = actors::restarts{};
   for (auto i = 0; i < 5; ++i)
     EXPECT_EQ(known.note(us(i * 1s)), 0us) << i;
@@ -39,7 +39,7 @@ TEST(restarts, five_in_ten_seconds_begin_at_once_and_more_rest_longer_each_time)
   }
 }
 
-TEST(restarts, who_lived_for_a_while_is_not_made_to_rest) {
+TEST(restarts, an_actor_that_ran_for_a_while_is_restarted_at_once) {
   auto known = actors::restarts{};
   for (auto i = 0; i < 8; ++i)
     known.note(us(0s));
@@ -67,7 +67,7 @@ struct supervision : ::testing::TestWithParam<std::uint64_t> {
 INSTANTIATE_TEST_SUITE_P(seeds, supervision, ::testing::Range(std::uint64_t{0}, std::uint64_t{10}));
 
 /// A guest that runs stays within reach, and the daemon keeps trying.
-TEST_P(supervision, a_guest_whose_actor_rests_can_be_paused_and_killed) {
+TEST_P(supervision, a_guest_can_be_paused_and_killed_while_its_actor_waits_for_its_restart) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.system().find("app0")->uuid;
   wear_out("app0");
@@ -84,7 +84,7 @@ TEST_P(supervision, a_guest_whose_actor_rests_can_be_paused_and_killed) {
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
-TEST_P(supervision, tells_who_died_how_often_and_why) {
+TEST_P(supervision, lists_actors_that_failed_with_count_and_cause) {
   ASSERT_TRUE(sim.world().status.restarts().empty());
   die(entry("app0").domain);
   die(entry("app0").domain);
@@ -99,7 +99,7 @@ TEST_P(supervision, tells_who_died_how_often_and_why) {
 }
 
 /// The order is still in the mailbox of the actor that dies.
-TEST_P(supervision, who_asks_an_actor_that_dies_is_told) {
+TEST_P(supervision, a_client_of_an_actor_that_dies_gets_a_refusal) {
   sim.may_lose_track = true;
   caf::anon_send_exit(entry("app0").domain, caf::exit_reason::unhandled_exception);
   auto tickets = std::vector{sim.send("app0", ask::start{}), sim.send("app0", ask::add_tag{"one"}),
@@ -112,7 +112,7 @@ TEST_P(supervision, who_asks_an_actor_that_dies_is_told) {
   EXPECT_THAT(sim.violations(), testing::IsEmpty());
 }
 
-TEST_P(supervision, a_netvm_that_begins_again_knows_its_clients) {
+TEST_P(supervision, a_restarted_netvm_actor_knows_its_clients) {
   ASSERT_TRUE(sim.ask("app0", ask::start{})); // waits behind sys-net1
   die(entry("sys-net1").netvm);
   ASSERT_TRUE(entry("sys-net1").netvm);

@@ -59,7 +59,7 @@ TEST_F(daemon_test, a_second_one_on_its_state_is_an_error_and_a_stale_socket_is_
   start();
 }
 
-TEST_F(daemon_test, what_was_acknowledged_survives_kill_minus_nine) {
+TEST_F(daemon_test, acknowledged_changes_survive_kill_minus_nine) {
   auto x = app();
   start();
   ASSERT_THAT(call("admin.vm.property.Set+memory", x.name.str(), "777"), testing::StartsWith("0"));
@@ -93,7 +93,7 @@ TEST_F(daemon_test, why_a_start_failed_is_known_after_kill_minus_nine) {
   EXPECT_THAT(call("qvmd.Why", x.name.str()), HasSubstr(R"("operations":[])"));
 }
 
-TEST_F(daemon_test, the_log_tells_who_asked_for_what_and_how_it_ended_but_no_secrets) {
+TEST_F(daemon_test, the_log_has_caller_request_and_result_but_no_secrets) {
   auto name = app().name.str();
   start();
   ASSERT_EQ(call("admin.vm.property.Set+memory", name, "777"), "0\0"s);
@@ -137,7 +137,7 @@ TEST_F(daemon_test, a_creation_on_a_full_disk_never_was_and_works_once_there_is_
   EXPECT_EQ(stop(), 0);
 }
 
-TEST_F(daemon_test, sighup_adopts_a_file_that_somebody_else_changed) {
+TEST_F(daemon_test, sighup_adopts_a_file_that_another_program_changed) {
   auto x = app();
   start();
   auto path = top / "state" / "qubes.xml";
@@ -232,7 +232,7 @@ TEST_F(daemon_test, an_unusable_file_without_generations_ends_with_a_reason) {
   EXPECT_THAT(log(), HasSubstr("qubes.xml"));
 }
 
-TEST_F(daemon_test, what_is_wrong_with_a_file_that_is_read_anew_is_told) {
+TEST_F(daemon_test, findings_in_a_reloaded_file_are_logged) {
   start();
   auto file = read_file(top / "state" / "qubes.xml");
   auto good = "<property name=\"label\""s;

@@ -206,7 +206,7 @@ TEST_F(old_machine, understands_the_names_that_libvirt_gives_to_pci_devices) {
   EXPECT_THAT(ports_of("sys-usb"), Not(HasSubstr(port)));
 }
 
-TEST_F(old_machine, says_which_changes_of_libvirt_xml_are_for_nobody) {
+TEST_F(old_machine, names_overlays_that_belong_to_no_domain) {
   auto overlays = top / "etc/libvirt";
   fs::create_directories(overlays);
   for (auto name : {"banking", "nobody", "dom0"})

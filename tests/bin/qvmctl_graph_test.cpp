@@ -88,14 +88,14 @@ TEST_F(qvmctl_graph, takes_rules_that_accept_everything_first_for_none) {
     EXPECT_EQ(x["firewall"], "open") << x;
 }
 
-TEST_F(qvmctl_graph, warns_of_rules_that_nobody_applies) {
+TEST_F(qvmctl_graph, warns_of_firewall_rules_that_no_netvm_applies) {
   restrict("work");
   told["admin.vm.feature.CheckWithTemplate+service.qubes-firewall sys-firewall"] = "";
   EXPECT_THAT(warnings(),
               ElementsAre("'work' has firewall rules, and its netvm 'sys-firewall' applies none"));
 }
 
-TEST_F(qvmctl_graph, warns_of_who_goes_past_the_firewall) {
+TEST_F(qvmctl_graph, warns_of_clients_that_bypass_the_firewall) {
   domains[5]["netvm"] = "sys-net";
   EXPECT_THAT(warnings(), ElementsAre("'work' goes to 'sys-net' past the firewall 'sys-firewall'"));
   told["admin.vm.feature.CheckWithTemplate+service.qubes-firewall sys-net"] = "1";
@@ -137,7 +137,7 @@ TEST_F(qvmctl_graph, draws_loops_of_netvms_and_warns_of_them) {
     EXPECT_THAT(draw(as), AllOf(HasSubstr("work"), HasSubstr("sys-net")));
 }
 
-TEST_F(qvmctl_graph, of_one_domain_tells_who_is_cut_off) {
+TEST_F(qvmctl_graph, of_one_domain_names_the_clients_without_network) {
   domains[1]["state"] = "Halted";
   EXPECT_EQ(draw("text", {"sys-firewall"}),
             "NAME             STATE    FIREWALL  LABEL  IP\n"
@@ -184,7 +184,7 @@ TEST_F(qvmctl_graph, as_dot_has_colours_of_labels_and_fills_what_runs) {
                                    "style=\"dashed\", tooltip=\"open\"]")));
 }
 
-TEST_F(qvmctl_graph, as_svg_is_well_formed_and_draws_everybody_in_its_layer) {
+TEST_F(qvmctl_graph, as_svg_is_well_formed_and_draws_each_domain_in_its_layer) {
   told.clear(); // a warning below the picture
   auto tree = pugi::xml_document{};
   ASSERT_TRUE(tree.load_string(draw("svg").c_str()));

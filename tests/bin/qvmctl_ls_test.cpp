@@ -61,7 +61,7 @@ TEST_F(qvmctl, asks_for_volumes_once_and_only_where_they_are_shown) {
 
 // -- filters --------------------------------------------------------------------------------
 
-TEST_F(qvmctl, leaves_out_who_is_named_and_who_has_a_tag) {
+TEST_F(qvmctl, leaves_out_excluded_names_and_tags) {
   serve(host(small_host("Running"), [](auto& x) {
     x.ok(x.method == "admin.vm.tag.Get" && x.destination == "work" ? "1" : "0");
   }));
@@ -169,7 +169,7 @@ std::vector<words> equivalents() {
   return result;
 }
 
-TEST_F(qvmctl, has_the_options_that_people_who_know_qvm_ls_are_told_of) {
+TEST_F(qvmctl, has_the_options_that_the_page_for_users_of_qvm_ls_names) {
   serve(host(small_host("Running"), [](auto& x) {
     if (x.method != "admin.Events") // without events, following ends
       x.ok("1");

@@ -160,7 +160,7 @@ TEST_F(qvmctl, names_the_missing_socket_and_the_remedy) {
   EXPECT_THAT(x.err, AllOf(HasSubstr("/nonexistent/d.sock"), HasSubstr("systemctl start qvmd")));
 }
 
-TEST_F(qvmctl, tells_that_nobody_serves_a_stale_socket) {
+TEST_F(qvmctl, says_that_no_daemon_serves_a_stale_socket) {
   serve(always(""));
   auto stale = daemon->path() + "2";
   auto fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
@@ -599,13 +599,13 @@ TEST_F(qvmctl, tells_what_to_do_about_the_state_a_shutdown_meets) {
   }
 }
 
-TEST_F(qvmctl, what_runs_already_is_not_started) {
+TEST_F(qvmctl, does_not_start_a_running_domain) {
   serve(host(small_host("Running")));
   EXPECT_THAT(ctl({"start", "work"}).out, StartsWith("work: runs already"));
   EXPECT_EQ(json::parse(ctl({"start", "work", "-f", "json"}).out)[0]["result"], "already");
 }
 
-TEST_F(qvmctl, what_is_down_already_is_not_shut_down) {
+TEST_F(qvmctl, does_not_shut_down_a_halted_domain) {
   serve(host(small_host("Running"), [](auto& x) {
     x.destination == "vault" ? x.refuse("QubesVMNotStartedError", "'vault' is powered off")
                              : x.ok();
@@ -780,7 +780,7 @@ TEST_F(qvmctl_restarts, clients_around_their_netvm) {
                           "admin.vm.Start sys-firewall", "admin.vm.Start work"));
 }
 
-TEST_F(qvmctl_restarts, what_went_down_though_another_did_not) {
+TEST_F(qvmctl_restarts, domains_that_stopped_though_another_did_not) {
   refuses = "sys-firewall";
   auto x = ctl({"restart", "sys-firewall", "work"});
   EXPECT_EQ(x.code, 4);
@@ -800,7 +800,7 @@ TEST_F(qvmctl_restarts, and_tells_of_it_in_one_document) {
   EXPECT_EQ(ctl({"restart", "va*", "-f", "json"}).out, "[]\n") << "nothing is up";
 }
 
-TEST_F(qvmctl_restarts, not_well_when_nobody_could_be_told) {
+TEST_F(qvmctl_restarts, with_an_error_when_its_output_cannot_be_written) {
   for (auto what : {"restart", "start", "shutdown"}) {
     auto line = fmt::format("{} --socket {} {} work > /dev/full 2>/dev/null", program,
                             daemon->path(), what);
@@ -1146,7 +1146,7 @@ TEST_F(qvmctl, does_not_suggest_the_word_that_was_refused) {
   EXPECT_EQ(ctl({"set", "work", "qid", "5"}).err, "qvmctl: read-only\n");
 }
 
-TEST_F(qvmctl, asks_before_it_destroys_and_refuses_where_nobody_is) {
+TEST_F(qvmctl, asks_before_it_removes_and_refuses_without_a_terminal) {
   serve(host(small_host("Halted")));
   auto x = ctl({"remove", "vault"});
   EXPECT_EQ(x.code, 2);
@@ -1255,7 +1255,7 @@ TEST_F(qvmctl_disposables, end_when_that_comes_while_they_start) {
   EXPECT_EQ(daemon->requests().back(), "admin.vm.Kill disp7");
 }
 
-TEST_F(qvmctl_disposables, end_when_nobody_can_be_told_their_name) {
+TEST_F(qvmctl_disposables, end_when_their_name_cannot_be_written) {
   serve(always("disp7"));
   auto line = fmt::format("{} --socket {} disposable start > /dev/full 2>/dev/null", program,
                           daemon->path());
@@ -1506,7 +1506,7 @@ TEST_F(qvmctl_makes, no_rename_while_another_one_renames) {
   EXPECT_THAT(other.err, HasSubstr("is at work on 'work': rename to shop"));
 }
 
-TEST_F(qvmctl_makes, room_for_users_first_and_for_who_is_used_then) {
+TEST_F(qvmctl_makes, removals_of_users_before_removals_of_domains_they_use) {
   world.features = {{"a1", {}}, {"a2", {}}};
   world.on_call = [](auto& x) {
     auto asked = x.method == "admin.vm.property.GetAll" && x.destination == "a2";

@@ -143,13 +143,13 @@ TEST_F(qvmctl_top, sorts_by_memory_the_other_way_round) {
               ElementsAre("mail", "work", "dom0"));
 }
 
-TEST_F(qvmctl_top, shows_whom_words_name) {
+TEST_F(qvmctl_top, shows_the_domains_that_words_name) {
   told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
   EXPECT_THAT(names(samples({"-n", "1", "--sort", "name", "wo*,mail"})[0]),
               ElementsAre("mail", "work"));
 }
 
-TEST_F(qvmctl_top, forgets_who_runs_no_more) {
+TEST_F(qvmctl_top, leaves_out_domains_that_stopped) {
   told = {{{"mail", use(1, 300)}, {"work", use(1, 400)}},
           {{"work", use(2, 400)}},
           {{"work", use(3, 400)}}};
@@ -388,7 +388,7 @@ TEST_F(qvmctl_top, ends_when_the_stream_does) {
   EXPECT_THAT(x.err, HasSubstr("ended the stream"));
 }
 
-TEST_F(qvmctl_top, is_what_who_calls_for_samples_is_told_of) {
+TEST_F(qvmctl_top, is_named_when_samples_are_asked_for_with_call) {
   auto x = ctl({"call", "admin.vm.Stats"});
   EXPECT_EQ(x.code, 2);
   EXPECT_THAT(x.err, HasSubstr("'qvmctl top -f json'"));

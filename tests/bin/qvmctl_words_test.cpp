@@ -23,7 +23,7 @@ struct slip {
 
 struct suggests : ::testing::TestWithParam<slip> {};
 
-TEST_P(suggests, what_was_meant) {
+TEST_P(suggests, the_nearest_known_name) {
   auto daemon = scripted_daemon{host(small_host("Running"), [](auto& x) {
     x.method == "admin.label.List" ? x.ok("gary\ngreen\ngray\n") : x.refuse("QubesException", "no");
   })};
@@ -110,7 +110,7 @@ TEST_F(words_of_people, nothing_new_is_called_none) {
   }
 }
 
-TEST_F(words_of_people, who_needs_a_template_is_not_made_without) {
+TEST_F(words_of_people, a_class_that_needs_a_template_is_not_created_without) {
   serve(host(small_host("Running"), [](auto& x) {
     x.method == "admin.vm.List" ? x.refuse("QubesVMNotFoundError", "no shop") : x.ok("red\n");
   }));

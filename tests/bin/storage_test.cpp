@@ -292,7 +292,7 @@ TEST_F(storage_test, a_callback_pool_over_lvm_gets_volumes_of_its_group) {
 
 // -- imports that no client ends ------------------------------------------------------------------
 
-TEST_F(storage_test, an_import_whose_writer_died_is_in_nobody_s_way) {
+TEST_F(storage_test, an_import_whose_writer_died_blocks_no_other_request) {
   start();
   auto first = begin_import("banking", "1048576");
   ASSERT_TRUE(fill_file(first, "half"));

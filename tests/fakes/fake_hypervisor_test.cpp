@@ -80,7 +80,7 @@ TEST_F(fake_hypervisor_calls, lacking_capabilities_show) {
   EXPECT_EQ(poor.sleep(work).error().code, errc::not_implemented);
 }
 
-TEST_F(fake_hypervisor_calls, what_cannot_be_done_is_refused) {
+TEST_F(fake_hypervisor_calls, calls_that_do_not_fit_the_state_are_refused) {
   EXPECT_EQ(host.destroy(work).error().code, errc::vm_not_started);
   EXPECT_EQ(host.shutdown(work).error().code, errc::vm_not_started);
   ASSERT_TRUE(host.create(work, xml("work")));
@@ -137,7 +137,7 @@ TEST_F(fake_hypervisor_calls, the_script_decides_and_a_refused_call_has_no_effec
   EXPECT_THAT(seen, testing::Contains(fake_call::inspect));
 }
 
-TEST_F(fake_hypervisor_calls, the_script_may_turn_the_knobs) {
+TEST_F(fake_hypervisor_calls, the_script_may_change_the_settings_of_the_fake) {
   host.set_script([this](fake_call x, const std::string& uuid) -> std::optional<model::error> {
     if (x == fake_call::resume)
       host.crash(uuid); // the guest dies just before the call
@@ -147,7 +147,7 @@ TEST_F(fake_hypervisor_calls, the_script_may_turn_the_knobs) {
   EXPECT_EQ(host.resume(work).error().code, errc::vm_not_started);
 }
 
-TEST_F(fake_hypervisor_calls, what_takes_too_long_to_begin_is_not_done) {
+TEST_F(fake_hypervisor_calls, a_call_that_begins_too_late_is_not_made) {
   ASSERT_TRUE(host.create(work, xml("work")));
   auto left = 10ms;
   host.set_script([&](fake_call x, const std::string&) -> std::optional<model::error> {
@@ -170,7 +170,7 @@ TEST_F(fake_hypervisor_calls, a_crash_is_told_as_crash_and_stop) {
   EXPECT_EQ(state(), power::halted);
 }
 
-TEST_F(fake_hypervisor_calls, a_lost_connection_fails_calls_and_swallows_news) {
+TEST_F(fake_hypervisor_calls, a_lost_connection_fails_calls_and_drops_events) {
   ASSERT_TRUE(host.create(work, xml("work")));
   host.lose_connection();
   host.lose_connection();
@@ -186,7 +186,7 @@ TEST_F(fake_hypervisor_calls, a_lost_connection_fails_calls_and_swallows_news) {
   EXPECT_TRUE(host.list()->empty());
 }
 
-TEST_F(fake_hypervisor_calls, news_may_be_lost_while_the_connection_lives) {
+TEST_F(fake_hypervisor_calls, events_may_be_lost_while_the_connection_lasts) {
   auto released = 0;
   host.lose_news([] { return true; });
   host.on_release([&] { ++released; });

@@ -273,7 +273,7 @@ TEST(power_loss_disk, behaves_like_a_disk_while_nothing_happens) {
   EXPECT_NE(*d.stamp("y"), known);
 }
 
-TEST(power_loss_disk, repeats_itself_for_the_same_luck) {
+TEST(power_loss_disk, behaves_the_same_for_the_same_seed) {
   for (auto luck = std::uint64_t{0}; luck < lucks; ++luck)
     for (auto fuse = std::size_t{0}; fuse < 4; ++fuse)
       EXPECT_EQ(survive(&without_file_sync, true, fuse, luck).file,

@@ -94,7 +94,7 @@ TEST(methods, take_what_those_of_the_stock_daemon_take) {
   EXPECT_EQ(ours, expected);
 }
 
-TEST_F(gate_test, framing_errors_are_dropped_without_a_word) {
+TEST_F(gate_test, framing_errors_are_dropped_without_an_answer) {
   EXPECT_EQ(say("garbage"), "");
   EXPECT_EQ(dropped, 1U);
 }
@@ -202,13 +202,13 @@ TEST_F(gate_test, list_shows_dom0_first_with_class_state_and_uuid) {
           "class=AppVM state=Halted uuid="s));
 }
 
-TEST_F(gate_test, who_is_not_dom0_sees_nothing_without_a_policy) {
+TEST_F(gate_test, a_domain_other_than_dom0_sees_nothing_without_a_policy) {
   EXPECT_EQ(say("admin.vm.List app0 name dom0\0"s), "0\0"s);
   EXPECT_THAT(say("admin.vm.tag.Set+created-by-x app0 name app1\0"s),
               StartsWith(refused("PermissionDenied")));
 }
 
-TEST_F(gate_test, what_cannot_be_meant_is_refused_before_anybody_acts) {
+TEST_F(gate_test, a_malformed_request_is_refused_before_it_is_handed_on) {
   EXPECT_THAT(say("qubes.NotifyUpdates app0 name dom0\0many"s, api::socket::misc),
               StartsWith(refused("ProtocolError")));
   EXPECT_THAT(call("qubes.NotifyUpdates", "dom0", "1"), HasSubstr("no such method"));

@@ -84,7 +84,7 @@ TEST_F(permissions, overview_shows_the_same_domains) {
   EXPECT_EQ(body["domains"][0]["name"], "app1");
 }
 
-TEST_F(permissions, a_damaged_policy_shows_nothing) {
+TEST_F(permissions, a_damaged_policy_shows_no_domain) {
   sim.rules("admin.vm.List * app0\nadmin.vm.List * app0 * allow\n");
   EXPECT_THAT(listed("app0", "dom0"), IsEmpty());
 }
@@ -122,7 +122,7 @@ TEST_F(permissions, status_tells_what_is_wrong_with_the_policy) {
   EXPECT_EQ(body["policy"]["findings"][0]["where"], "d/30.policy:1");
 }
 
-TEST_F(permissions, events_reach_whom_the_policy_allows) {
+TEST_F(permissions, events_reach_the_listeners_that_the_policy_allows) {
   sim.rules("admin.Events +domain-tag-add_loud app0 app1 allow target=@adminvm\n"
             "admin.Events +domain-feature-set_f app0 @anyvm ask\n"
             "admin.Events * app0 @adminvm allow\n");
@@ -145,7 +145,7 @@ TEST_F(permissions, events_reach_whom_the_policy_allows) {
   EXPECT_THAT(heard(23), ElementsAre(begun, "app2 domain-tag-add:loud"));
 }
 
-TEST_F(permissions, a_listener_keeps_the_policy_of_its_beginning) {
+TEST_F(permissions, a_listener_keeps_the_policy_of_the_time_it_subscribed) {
   sim.rules("admin.Events * app0 @anyvm allow\n");
   say("admin.Events", "app0", "dom0", "", 20);
   sim.run();
@@ -157,7 +157,7 @@ TEST_F(permissions, a_listener_keeps_the_policy_of_its_beginning) {
   EXPECT_EQ(heard(21).size(), 1U);
 }
 
-TEST_F(permissions, what_others_hear_of_does_not_end_when_one_leaves) {
+TEST_F(permissions, the_other_listeners_still_hear_events_when_one_leaves) {
   sim.rules("admin.Events * app0 @anyvm allow\n");
   say("admin.Events", "app0", "dom0", "", 20);
   say("admin.Events", "app0", "dom0", "", 21);

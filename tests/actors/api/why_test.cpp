@@ -97,7 +97,7 @@ TEST_F(whys, a_start_that_failed_comes_first_with_step_cause_and_remedy) {
   EXPECT_EQ(x["operations"][1]["latest"], true);
 }
 
-TEST_F(whys, a_netvm_that_is_used_says_who_kept_it_up) {
+TEST_F(whys, a_refused_shutdown_of_a_netvm_names_its_client) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   EXPECT_FALSE(sim.ask("sys-net0", ask::shutdown{}));
   auto x = why("sys-net0");
@@ -126,7 +126,7 @@ TEST_F(whys, an_order_that_found_nothing_to_do_is_no_operation) {
   EXPECT_THAT(operations(why("app0")), ElementsAre("unpause", "pause", "start"));
 }
 
-TEST_F(whys, the_next_daemon_remembers) {
+TEST_F(whys, operations_outlive_a_restart_of_the_daemon) {
   fail(drivers::fake_call::create);
   EXPECT_FALSE(sim.ask("sys-net0", ask::start{}));
   sim.hypervisor().set_script(nullptr);
@@ -135,7 +135,7 @@ TEST_F(whys, the_next_daemon_remembers) {
   EXPECT_EQ(why("sys-net0")["operations"][0]["failure"], before);
 }
 
-TEST_F(whys, a_namesake_begins_with_nothing) {
+TEST_F(whys, a_new_domain_of_the_same_name_has_no_operations) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   ASSERT_TRUE(sim.ask("app0", ask::remove{}));
@@ -149,7 +149,7 @@ TEST_F(whys, a_namesake_begins_with_nothing) {
   EXPECT_THAT(operations(why("app0")), IsEmpty());
 }
 
-TEST_F(whys, a_disk_that_takes_nothing_costs_the_memory_of_it_only) {
+TEST_F(whys, an_operation_that_cannot_be_written_costs_only_its_record) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   sim.disk().fail_at(0, "No space left on device");
   EXPECT_TRUE(sim.ask("sys-net0", ask::pause{}));
@@ -191,7 +191,7 @@ TEST_F(whys, tells_what_is_waited_for_and_for_how_long) {
   sim.run();
 }
 
-TEST_F(whys, names_what_is_known_of_site_templates_to_whom_they_are_for) {
+TEST_F(whys, findings_of_a_site_template_are_listed_for_its_domains) {
   sim.runtime().world()->site_templates.write(
       std::make_shared<std::vector<model::site_template>>(std::vector<model::site_template>{
           {"/t/by-name/app0.xml", "app0", "write it into libvirt/app0.xml"},
@@ -221,7 +221,7 @@ TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_can_read) {
 
 // -- what would be --------------------------------------------------------------------------------
 
-TEST_F(whys, nothing_stands_in_the_way_of_a_sound_domain) {
+TEST_F(whys, a_sound_domain_has_no_obstacle_to_its_start) {
   sim.memory().free = std::uint64_t{8} << 30;
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::kill{}));
@@ -232,7 +232,7 @@ TEST_F(whys, nothing_stands_in_the_way_of_a_sound_domain) {
   EXPECT_THAT(check(x, "memory")["text"].get<std::string>(), HasSubstr("8192 MiB were free"));
 }
 
-TEST_F(whys, how_much_memory_is_free_is_unknown_until_somebody_says) {
+TEST_F(whys, free_memory_is_unknown_until_it_is_reported) {
   auto x = why("app0");
   EXPECT_EQ(check(x, "memory")["prospect"], "unknown");
   EXPECT_TRUE(x["start"]["shortfall"].is_null());
@@ -253,7 +253,7 @@ TEST_F(whys, the_first_shortfall_is_named_as_the_start_would_say_it) {
   EXPECT_EQ(x["remedy"], refused.error().hint);
 }
 
-TEST_F(whys, a_netvm_that_would_not_start_stands_in_the_way_of_its_clients) {
+TEST_F(whys, a_netvm_that_cannot_start_is_an_obstacle_for_its_clients) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{"prohibit-start", "no network today"}));
   auto x = why("app0");
   EXPECT_EQ(x["start"]["shortfall"]["about"], "netvm");
@@ -261,7 +261,7 @@ TEST_F(whys, a_netvm_that_would_not_start_stands_in_the_way_of_its_clients) {
   EXPECT_THAT(check(x, "netvm")["domains"], ElementsAre("sys-net0"));
 }
 
-TEST_F(whys, a_device_that_another_has_names_its_holder) {
+TEST_F(whys, a_missing_device_is_listed_with_its_holder) {
   auto attachment = model::attachment{"block", "app1", "sda", "", {}};
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::assign_device{"block", "app1+sda", "mode='required'"}));
@@ -277,7 +277,7 @@ TEST_F(whys, a_device_that_another_has_names_its_holder) {
   EXPECT_THAT(x["start"]["shortfall"]["remedy"].get<std::string>(), HasSubstr("start 'app1'"));
 }
 
-TEST_F(whys, a_kernel_that_is_gone_is_missed) {
+TEST_F(whys, a_kernel_that_is_not_installed_is_listed_as_missing) {
   sim.runtime().world()->machine.update([](model::host& x) { x.kernels.clear(); });
   EXPECT_EQ(why("app0")["start"]["shortfall"]["about"], "kernel");
 }
@@ -290,7 +290,7 @@ TEST_F(whys, dom0_has_no_start) {
 
 // -- who may see what was, is and would be --------------------------------------------------------
 
-TEST_F(whys, others_see_what_the_policy_shows_them) {
+TEST_F(whys, callers_see_only_domains_that_the_policy_allows) {
   EXPECT_THAT(say("app0", "app1"), StartsWith("2\0PermissionDenied"s));
   sim.rules("admin.vm.List * app0 app1 allow target=@adminvm\n");
   auto x = why("app1", "app0");

@@ -103,7 +103,7 @@ struct many_features : quotas {
 
 } // namespace
 
-TEST_F(quotas, long_values_are_refused_at_the_door_whatever_they_are_for) {
+TEST_F(quotas, long_values_are_refused_before_any_method_runs) {
   most().value_bytes = 1000;
   most().others_value_bytes = 100;
   auto expect_refused = [&](std::string_view source, std::size_t bytes, std::string_view key) {
@@ -151,7 +151,7 @@ TEST_F(quotas, a_record_has_a_most_and_a_smaller_one_for_orders_of_others) {
   EXPECT_EQ(call("admin.vm.feature.Remove", "c", "vault", "work"), accepted);
 }
 
-TEST_F(quotas, whatever_a_domain_adds_ends_at_its_quota_and_dom0_goes_on) {
+TEST_F(quotas, a_domain_adds_up_to_its_quota_and_dom0_has_none) {
   struct family {
     std::string_view method;
     std::string_view to;
@@ -206,7 +206,7 @@ TEST_F(quotas, whatever_a_domain_adds_ends_at_its_quota_and_dom0_goes_on) {
   }
 }
 
-TEST_F(quotas, what_is_gone_is_nobodys_any_more) {
+TEST_F(quotas, removed_values_are_counted_for_no_domain) {
   EXPECT_EQ(set("a", 600, "vault"), accepted);
   EXPECT_EQ(set("b", 600, "sys-net"), accepted);
   EXPECT_EQ(set("c", 600), accepted);
@@ -233,7 +233,7 @@ TEST_F(quotas, disposables_that_come_and_go_do_not_add_up) {
   EXPECT_THAT(holders(), IsEmpty());
 }
 
-TEST_F(quotas, what_a_disk_refused_is_not_counted) {
+TEST_F(quotas, changes_that_the_disk_refused_are_not_counted) {
   ASSERT_EQ(set("first", 10, "vault"), accepted);
   auto before = holders();
   sim.disk().fail_at(2, "No space left on device");
@@ -254,7 +254,7 @@ TEST_F(quotas, of_changes_that_come_together_only_what_is_too_much_is_refused) {
   EXPECT_EQ(sim.reply_to(small).frames.at(0), accepted);
 }
 
-TEST_F(quotas, the_last_part_of_the_file_is_dom0s) {
+TEST_F(quotas, the_last_part_of_the_file_is_reserved_for_dom0) {
   most().others_bytes = model::xml::save(sim.system()).size() + 1000;
   EXPECT_EQ(set("a", 600, "vault"), accepted);
   auto refused = set("b", 600, "sys-net");
@@ -264,7 +264,7 @@ TEST_F(quotas, the_last_part_of_the_file_is_dom0s) {
   EXPECT_EQ(set("b", 300, "sys-net"), accepted);
 }
 
-TEST_F(quotas, who_restores_the_file_by_hand_changes_what_is_counted) {
+TEST_F(quotas, a_file_restored_by_hand_changes_the_counts) {
   auto before = model::xml::save(sim.system());
   EXPECT_EQ(call("admin.vm.Create.AppVM", "debian", "vault", "dom0", "name=mine label=red"),
             accepted);

@@ -88,7 +88,7 @@ TEST_F(asking, an_answer_ends_the_deadline_and_no_timer_piles_up) {
   EXPECT_TRUE(scheduler().clock().schedule().empty()) << "nobody wakes when nothing is asked";
 }
 
-TEST_F(asking, what_is_not_answered_is_told_in_time_and_a_late_answer_is_nobodys) {
+TEST_F(asking, a_request_without_answer_fails_in_time_and_its_late_answer_is_dropped) {
   ask(900);
   ask(30);
   pass(29s);
@@ -106,7 +106,7 @@ TEST_F(asking, what_is_not_answered_is_told_in_time_and_a_late_answer_is_nobodys
   EXPECT_EQ(world.deadlines->running(), 0U);
 }
 
-TEST_F(asking, the_end_of_who_asked_ends_its_deadlines) {
+TEST_F(asking, the_end_of_an_actor_ends_its_deadlines) {
   ask(900);
   caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
   client = {};

@@ -62,7 +62,7 @@ TEST_P(container_host, a_guest_with_the_uuid_of_another_is_left_alone) {
   EXPECT_THAT(sim.containers().guests(), SizeIs(1)) << "the stranger";
 }
 
-TEST_P(container_host, each_domain_starts_where_it_belongs) {
+TEST_P(container_host, each_domain_starts_on_the_hypervisor_of_its_mode) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   EXPECT_THAT(sim.containers().guests(), SizeIs(2)) << "and its netvm";
@@ -73,7 +73,7 @@ TEST_P(container_host, each_domain_starts_where_it_belongs) {
   EXPECT_THAT(sim.hypervisor().definition(uuid("app1")), HasSubstr("type=\"xen\""));
 }
 
-TEST_P(container_host, a_life_tells_what_it_always_tells_but_of_what_is_not_there) {
+TEST_P(container_host, a_container_has_the_events_of_a_domain_without_those_of_an_agent) {
   for (auto who : {"sys-net0", "sys-net1"}) {
     ASSERT_TRUE(sim.ask(who, ask::start{}));
     ASSERT_TRUE(sim.ask(who, ask::pause{}));
@@ -116,7 +116,7 @@ TEST_P(container_host, a_connection_that_is_lost_costs_its_own_domains_only) {
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
-TEST_P(container_host, what_runs_is_adopted_where_it_runs) {
+TEST_P(container_host, a_running_domain_is_adopted_on_the_hypervisor_it_runs_on) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   auto before = facts("app0").xid;
@@ -145,7 +145,8 @@ TEST_P(container_host, an_unreachable_one_does_not_hold_up_the_daemon) {
   EXPECT_EQ(sim.state_of("app0"), power::halted);
 }
 
-TEST_P(container_host, somebody_elses_guest_of_the_name_on_the_other_keeps_it_from_starting) {
+TEST_P(container_host,
+       a_foreign_guest_of_its_name_on_the_other_hypervisor_keeps_a_domain_from_starting) {
   ASSERT_TRUE(sim.hypervisor().create(uuid("app0"), "<domain><name>app0</name></domain>"));
   auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);

@@ -63,7 +63,7 @@ TEST_P(domains, start_brings_the_whole_chain_of_netvms_up_once) {
   EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 5U);
 }
 
-TEST_P(domains, a_second_start_rides_on_the_first) {
+TEST_P(domains, a_second_start_joins_the_first) {
   auto first = sim.send("app0", ask::start{});
   auto second = sim.send("app0", ask::start{});
   sim.run();
@@ -72,7 +72,7 @@ TEST_P(domains, a_second_start_rides_on_the_first) {
   EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 3U);
 }
 
-TEST_P(domains, failed_netvm_halts_whatever_waits_for_it_and_is_named) {
+TEST_P(domains, a_failed_start_of_a_netvm_fails_the_waiting_starts_and_is_named) {
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
     return which == drivers::fake_call::create && whom == uuid("sys-net0")
                ? std::optional{model::error{errc::hypervisor, "no memory", {}}}
@@ -103,7 +103,7 @@ TEST_P(domains, a_call_that_was_given_up_is_not_made_afterwards) {
   EXPECT_TRUE(sim.ask("app0", ask::pause{}));
 }
 
-TEST_P(domains, a_stranger_of_its_name_or_uuid_is_named_and_left_alone) {
+TEST_P(domains, a_foreign_guest_of_their_name_or_uuid_is_named_and_left_alone) {
   auto entries = std::map<std::string, std::string>{
       {"/local/domain/77/name", "app0"},
       {"/local/domain/77/vm", "/vm/" + uuid("app0")},
@@ -174,7 +174,7 @@ TEST_P(domains, asked_to_shut_down_runs_until_its_guest_acts) {
   EXPECT_EQ(sim.hypervisor().calls(drivers::fake_call::create), 4U) << "and two netvms";
 }
 
-TEST_P(domains, that_stays_though_asked_goes_down_no_more) {
+TEST_P(domains, are_not_shutting_down_once_the_guest_ignored_the_request) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().occupy(uuid("app0"));
   auto refused = sim.ask("app0", ask::shutdown{.wait = true});
@@ -277,7 +277,7 @@ TEST_P(domains, kill_during_a_netvm_switch_answers_both) {
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
-TEST_P(domains, paused_or_unpaused_twice_at_once_are_so_once) {
+TEST_P(domains, paused_or_unpaused_twice_at_once_change_their_state_once) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto pauses = {sim.send("app0", ask::pause{}), sim.send("app0", ask::pause{})};
   sim.run();
@@ -418,7 +418,7 @@ TEST_P(domains, crash_is_noticed_and_the_domain_can_start_again) {
   EXPECT_TRUE(sim.ask("app0", ask::start{}));
 }
 
-TEST_P(domains, lost_connection_fails_fast_and_the_truth_comes_back) {
+TEST_P(domains, a_lost_connection_fails_calls_at_once_and_states_are_read_again) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   sim.hypervisor().lose_connection();
@@ -431,7 +431,7 @@ TEST_P(domains, lost_connection_fails_fast_and_the_truth_comes_back) {
   EXPECT_TRUE(sim.ask("app2", ask::start{}));
 }
 
-TEST_P(domains, an_actor_that_dies_is_spawned_again_and_nobody_else_notices) {
+TEST_P(domains, an_actor_that_dies_is_spawned_again_and_other_domains_go_on) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto start = sim.send("app1", ask::start{});
   sim.step();

@@ -157,7 +157,7 @@ TEST(told_at_boot, dom0_has_the_services_of_its_record) {
   EXPECT_THAT(sim.tools().services(), ElementsAre("a"));
 }
 
-TEST_F(told, a_broken_qubesdb_is_nobody_elses_trouble) {
+TEST_F(told, a_broken_qubesdb_affects_only_its_own_domain) {
   start("sys-net1");
   sim.tools().break_qubesdb("sys-net1");
   start("app0");
@@ -167,7 +167,7 @@ TEST_F(told, a_broken_qubesdb_is_nobody_elses_trouble) {
   EXPECT_TRUE(sim.ask("app0", ask::set_feature{"service.x", "1"}));
 }
 
-TEST_F(told, what_cannot_persist_in_a_file_costs_nothing_else) {
+TEST_F(told, an_invalid_persistent_path_does_not_keep_a_domain_from_starting) {
   auto x = host();
   auto app = std::make_shared<model::domain>(*x.find("app0"));
   app->features.set("custom-persist.a", "nonsense");
@@ -282,7 +282,7 @@ TEST_F(disks, a_change_in_a_backend_is_told) {
   EXPECT_EQ(events_of("sys-net1").back(), "device-removed:block");
 }
 
-TEST_F(disks, one_that_is_assigned_comes_by_itself_and_goes_with_its_backend) {
+TEST_F(disks, an_assigned_disk_is_attached_automatically_and_detached_with_its_backend) {
   assign("app0", "sda", "auto-attach");
   start("app0");
   plug_in("sda");
@@ -311,7 +311,7 @@ TEST_F(disks, the_names_of_its_own_disks_are_given_to_no_other) {
   ASSERT_TRUE(attach("app0", "sda", "_frontend-dev='xvde'"));
 }
 
-TEST_F(disks, one_that_two_want_goes_to_whom_the_user_names) {
+TEST_F(disks, a_disk_assigned_to_two_domains_goes_to_the_one_that_the_user_names) {
   assign("app0", "sda", "auto-attach");
   assign("app1", "sda", "ask-to-attach");
   start("app0");
@@ -329,7 +329,7 @@ TEST_F(disks, one_that_two_want_goes_to_whom_the_user_names) {
   EXPECT_THAT(sim.agent().questions[0], HasSubstr(R"("app0":"appvm-)"));
 }
 
-TEST_F(disks, one_that_two_want_stays_where_it_is_unless_the_user_names_one_of_them) {
+TEST_F(disks, a_disk_assigned_to_two_domains_stays_unless_the_user_names_one_of_them) {
   assign("app0", "sda", "auto-attach");
   assign("app1", "sda", "auto-attach");
   start("app0");
@@ -346,7 +346,7 @@ TEST_F(disks, one_that_two_want_stays_where_it_is_unless_the_user_names_one_of_t
   EXPECT_EQ(attached("app0") + attached("app1"), "");
 }
 
-TEST_F(disks, one_that_comes_with_consent_is_asked_for_at_the_start_and_when_it_appears) {
+TEST_F(disks, the_user_is_asked_for_a_disk_at_the_start_and_when_it_appears) {
   assign("app0", "sda", "ask-to-attach");
   start("sys-net1");
   plug_in("sda");
@@ -362,7 +362,7 @@ TEST_F(disks, one_that_comes_with_consent_is_asked_for_at_the_start_and_when_it_
     EXPECT_THAT(question, HasSubstr(R"("targets":["app0"],"default_target":"app0")"));
 }
 
-TEST_F(disks, a_question_about_one_that_is_gone_is_withdrawn) {
+TEST_F(disks, a_question_about_a_disk_that_is_gone_is_withdrawn) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
   auto withdrawn = false;
@@ -394,7 +394,7 @@ TEST_F(disks, a_question_is_withdrawn_when_the_backend_stops) {
   EXPECT_EQ(attached("app0"), "");
 }
 
-TEST_F(disks, nobody_waits_for_a_user_who_thinks) {
+TEST_F(disks, other_requests_go_on_while_a_question_is_open) {
   assign("app0", "sda", "ask-to-attach");
   assign("app0", "sdb", "auto-attach");
   start("app0");
@@ -497,7 +497,7 @@ TEST_F(disks, of_two_backends_may_be_at_ports_of_one_name) {
   }
 }
 
-TEST_F(disks, whose_attachment_failed_can_be_attached_again) {
+TEST_F(disks, can_be_attached_again_after_a_failed_attachment) {
   start("sys-net1");
   plug_in("sda");
   start("app0");
@@ -540,7 +540,7 @@ TEST_F(disks, many_get_names_of_four_letters) {
   EXPECT_THAT(attached("app0"), HasSubstr("frontend-dev='xvdaa'"));
 }
 
-TEST_F(disks, a_required_one_must_be_there_before_the_start) {
+TEST_F(disks, a_required_disk_must_be_there_before_the_start) {
   assign("app0", "sda", "required");
   auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
@@ -553,7 +553,7 @@ TEST_F(disks, a_required_one_must_be_there_before_the_start) {
   EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
 }
 
-TEST_F(disks, a_required_one_is_taken_and_leaves_its_place_to_nobody) {
+TEST_F(disks, a_required_disk_is_held_by_its_domain_and_keeps_its_frontend_name) {
   assign("app0", "sda", "required");
   start("sys-net1");
   plug_in("sda");
@@ -569,7 +569,7 @@ TEST_F(disks, a_required_one_is_taken_and_leaves_its_place_to_nobody) {
   EXPECT_THAT(attached("app0"), HasSubstr("_frontend-dev='xvdj'"));
 }
 
-TEST_F(disks, a_required_one_comes_from_whatever_port_it_is_at) {
+TEST_F(disks, a_required_disk_is_found_at_any_port) {
   assign("app0", "*::None", "required");
   start("sys-net1");
   auto refused = sim.ask("app0", ask::start{});
@@ -583,7 +583,7 @@ TEST_F(disks, a_required_one_comes_from_whatever_port_it_is_at) {
   EXPECT_EQ(sim.answer_to(done)->error().code, errc::vm_not_halted);
 }
 
-TEST_F(disks, that_are_named_by_their_port_alone_are_not_given_to_who_denies_some) {
+TEST_F(disks, without_identity_are_not_attached_to_a_domain_that_denies_an_interface) {
   start("sys-net1");
   start("app0");
   plug_in("sda");
@@ -596,7 +596,7 @@ TEST_F(disks, that_are_named_by_their_port_alone_are_not_given_to_who_denies_som
 
 // -- one disk has one holder ---------------------------------------------------------------------
 
-TEST_F(disks, that_two_order_at_once_go_to_one) {
+TEST_F(disks, that_two_requests_attach_at_once_go_to_one_domain) {
   start("sys-net1");
   start("app0");
   start("app1");
@@ -613,7 +613,7 @@ TEST_F(disks, that_two_order_at_once_go_to_one) {
   }
 }
 
-TEST_F(disks, that_two_starts_need_at_once_go_to_one) {
+TEST_F(disks, that_two_starts_require_at_once_go_to_one_domain) {
   assign("app0", "sda", "required");
   assign("app1", "sda", "required");
   start("sys-net1");
@@ -630,7 +630,7 @@ TEST_F(disks, that_two_starts_need_at_once_go_to_one) {
   }
 }
 
-TEST_F(disks, that_another_has_fail_a_start_that_needs_them) {
+TEST_F(disks, that_another_domain_holds_fail_a_start_that_requires_them) {
   assign("app0", "sda", "required");
   start("sys-net1");
   start("app1");
@@ -662,7 +662,7 @@ TEST_F(disks, that_a_failed_start_needed_are_free_again) {
   EXPECT_TRUE(attach("app1", "sda"));
 }
 
-TEST_F(disks, another_at_the_same_port_is_a_new_one) {
+TEST_F(disks, another_disk_at_the_same_port_is_a_new_one) {
   assign("app0", "*", "auto-attach");
   start("app0");
   plug_in("sda");
@@ -725,7 +725,7 @@ TEST_F(disks, that_the_hypervisor_does_not_let_go_are_still_there) {
   EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda")) << "the new one";
 }
 
-TEST_F(disks, whose_attachment_nobody_answered_are_taken_back) {
+TEST_F(disks, are_detached_again_when_their_attachment_is_not_answered) {
   start("sys-net1");
   start("app0");
   start("app1");
@@ -774,7 +774,7 @@ TEST_F(disks, a_question_is_withdrawn_with_its_assignment) {
   EXPECT_EQ(attached("app0"), "");
 }
 
-TEST_F(disks, an_answer_is_nothing_to_the_next_life) {
+TEST_F(disks, an_answer_for_an_earlier_incarnation_is_dropped) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
   auto asked = 0;
@@ -796,7 +796,7 @@ TEST_F(disks, an_answer_is_nothing_to_the_next_life) {
   EXPECT_EQ(attached("app0"), "");
 }
 
-TEST_F(disks, a_question_is_withdrawn_when_somebody_has_it) {
+TEST_F(disks, a_question_is_withdrawn_when_another_domain_has_the_disk) {
   assign("app0", "sda", "ask-to-attach");
   start("app0");
   start("app1");
@@ -805,7 +805,7 @@ TEST_F(disks, a_question_is_withdrawn_when_somebody_has_it) {
   EXPECT_THAT(attached("app1"), HasSubstr("sys-net1+sda"));
 }
 
-TEST_F(told, who_uses_a_paused_netvm_is_said_before_that_it_is_paused) {
+TEST_F(told, the_clients_of_a_paused_netvm_are_named_before_its_state) {
   start("app0");
   ASSERT_TRUE(sim.ask("sys-net1", ask::pause{}));
   auto refused = sim.ask("sys-net1", ask::shutdown{});
@@ -817,7 +817,7 @@ TEST_F(told, who_uses_a_paused_netvm_is_said_before_that_it_is_paused) {
   EXPECT_EQ(refused.error().code, errc::vm_not_running);
 }
 
-TEST_F(told, a_suspend_of_who_is_paused_and_has_no_agent_is_done) {
+TEST_F(told, a_suspend_of_a_paused_domain_without_agent_succeeds) {
   start("app0");
   ASSERT_TRUE(sim.ask("app0", ask::pause{}));
   EXPECT_TRUE(sim.ask("app0", ask::suspend{}));
@@ -884,7 +884,7 @@ struct pci_at_start : testing::Test {
 
 } // namespace
 
-TEST_F(pci_at_start, what_is_not_there_is_refused) {
+TEST_F(pci_at_start, a_missing_device_fails_the_start) {
   auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("00_14.0"));
@@ -892,7 +892,7 @@ TEST_F(pci_at_start, what_is_not_there_is_refused) {
   EXPECT_THAT(sim.hypervisor().bound_pci(), IsEmpty());
 }
 
-TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
+TEST_F(pci_at_start, a_device_is_taken_from_its_driver_and_given_to_the_guest) {
   sim.hypervisor().set_pci({at("0000:00:14.0")});
   auto done = sim.ask("app0", ask::start{});
   ASSERT_TRUE(done) << done.error().message();
@@ -900,7 +900,7 @@ TEST_F(pci_at_start, it_is_taken_from_its_driver_and_given_to_the_guest) {
   EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
 }
 
-TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned) {
+TEST_F(pci_at_start, a_display_drops_nomodeset_unless_a_feature_keeps_it) {
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"kernel", "6.1"}));
   auto words = [&] {
     EXPECT_TRUE(sim.ask("app0", ask::start{}));
@@ -918,7 +918,7 @@ TEST_F(pci_at_start, a_display_leaves_the_guest_its_modes_whatever_was_assigned)
   EXPECT_THAT(words(), HasSubstr("nomodeset"));
 }
 
-TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_none) {
+TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_no_device) {
   sim.hypervisor().set_pci({at("0000:00:14.0")});
   auto killed = std::uint64_t{0};
   sim.hypervisor().meanwhile([&] {
@@ -937,7 +937,7 @@ TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_non
   EXPECT_TRUE(ask(ask::start{}));
 }
 
-TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) {
+TEST_F(pci_at_start, devices_of_the_host_are_listed_without_asking_the_hypervisor) {
   auto offered = [&] {
     auto ticket = sim.send("dom0", ask::list_available{"pci"});
     sim.run_until_idle();
@@ -954,7 +954,7 @@ TEST_F(pci_at_start, what_the_host_has_is_listed_without_asking_the_hypervisor) 
   sim.lanes().hold("");
 }
 
-TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {
+TEST_F(pci_at_start, a_device_behind_a_bridge_is_attached_and_detached_by_its_address) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().look().find("app0")->uuid;
@@ -970,7 +970,7 @@ TEST_F(pci_at_start, one_behind_a_bridge_comes_and_goes_by_its_address) {
   EXPECT_EQ(sim.hypervisor().attached(uuid).size(), given.size() - 1);
 }
 
-TEST_F(pci_at_start, one_that_was_there_before_the_daemon_can_still_be_taken_away) {
+TEST_F(pci_at_start, a_device_attached_before_the_actor_was_spawned_can_be_detached) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().look().find("app0")->uuid;
@@ -1087,7 +1087,7 @@ TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));
 }
 
-TEST_F(firewalled, what_is_not_understood_is_told_until_others_are_set) {
+TEST_F(firewalled, an_unreadable_rule_is_reported_until_new_rules_are_set) {
   auto text = std::string{R"(<firewall version="2"><rules>
 <rule><properties><property name="action">accept</property><property name="comment">R&amp;D</property>
 <property name="expire">)"}

@@ -102,7 +102,7 @@ TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
 }
 
 /// A guest lives on without its daemon, and so does a build of a guest that is under way.
-TEST_P(lives, whose_start_a_daemon_did_not_finish_are_whole_or_over) {
+TEST_P(lives, with_an_unfinished_start_are_complete_or_ended_after_a_restart) {
   for (auto who : {"app0", "sys-net1"})
     ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
   for (auto moment = sim.chance()() % 8; moment < 800; moment += 8) {
@@ -150,7 +150,7 @@ TEST_P(lives, that_end_while_the_hypervisor_cannot_tell_are_found_out) {
 }
 
 /// The hypervisor goes on with a build whose daemon is gone, on volumes that it opened.
-TEST_P(lives, whose_build_outlives_its_daemon_are_ended_before_their_volumes) {
+TEST_P(lives, whose_build_outlives_the_daemon_are_ended_before_their_volumes) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto asked = false;
   sim.hypervisor().build_ghosts([] { return true; });
@@ -264,7 +264,7 @@ TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
   EXPECT_FALSE(facts("sys-net1").degraded);
 }
 
-TEST_P(lives, what_could_not_be_taken_down_says_so_and_is_taken_down_later) {
+TEST_P(lives, a_guest_that_could_not_be_destroyed_is_reported_and_destroyed_later) {
   refuse(drivers::fake_call::destroy, "app0");
   sim.tools().lose_agent("app0");
   auto failed = sim.send("app0", ask::start{});
@@ -409,7 +409,7 @@ TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
 
 /// qubes.xml is read again while a change of the domain has prepared the boot and waits for the
 /// disk.
-TEST_P(lives, start_with_the_host_as_the_record_says_whatever_came_between) {
+TEST_P(lives, start_with_the_host_as_the_record_says_after_a_reload) {
   for (auto pass = 0; pass < 20; ++pass) {
     auto wanted = pass % 2 == 0;
     auto change = sim.send("app0", ask::set_property{"autostart", wanted ? "True" : "False"});
@@ -465,7 +465,7 @@ TEST_P(lives, that_are_killed_while_they_wait_for_their_agent_wait_no_more) {
   EXPECT_TRUE(sim.tools().agents().back().stop.stop_requested());
 }
 
-TEST_P(lives, that_are_gone_leave_nobody_without_the_reason) {
+TEST_P(lives, that_are_removed_answer_each_waiting_request_with_the_reason) {
   sim.lanes().hold("app0", drivers::lane::disk);
   auto notes = sim.send("app0", ask::get_notes{});
   sim.run_until_idle();
@@ -514,7 +514,7 @@ TEST_P(lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
 }
 
 /// What the domain's actor had still to do when it broke off is done by storage and the registry.
-TEST_P(lives, that_are_gone_are_removed_whoever_broke_off) {
+TEST_P(lives, that_are_removed_leave_nothing_though_their_actor_ended) {
   auto who = sim.directory().find("app0")->domain;
   sim.lanes().hold("app0");
   auto removal = sim.send("app0", ask::remove{});

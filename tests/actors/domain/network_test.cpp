@@ -86,7 +86,7 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
 
 } // namespace
 
-TEST_P(networks, none_takes_the_interface_away_before_it_is_said_so) {
+TEST_P(networks, netvm_none_takes_the_interface_away_before_its_event) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_THAT(plugged("app0"), ElementsAre("sys-net1"));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
@@ -114,7 +114,7 @@ TEST_P(networks, the_same_netvm_chosen_again_connects_anew) {
   expect_sound();
 }
 
-TEST_P(networks, who_was_paused_when_its_netvm_ended_is_connected_when_both_are_back) {
+TEST_P(networks, a_client_that_was_paused_when_its_netvm_ended_is_connected_when_both_run) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::pause{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
@@ -162,7 +162,7 @@ TEST_P(networks, a_new_netvm_that_cannot_be_reached_is_tried_again_until_it_can)
 }
 
 /// Nobody can be refused this: their records do not change.
-TEST_P(networks, who_cannot_leave_the_default_netvm_is_degraded_until_it_could) {
+TEST_P(networks, a_client_that_cannot_leave_the_default_netvm_is_degraded_until_it_does) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
   const auto both = std::vector<std::string>{"app0", "app1"};
   for (auto& who : both) {
@@ -195,7 +195,7 @@ TEST_P(networks, who_cannot_leave_the_default_netvm_is_degraded_until_it_could) 
 }
 
 /// It wants back what it could not leave: nothing is attached a second time.
-TEST_P(networks, who_could_not_leave_the_default_netvm_stays_when_that_is_chosen_again) {
+TEST_P(networks, a_client_that_could_not_leave_the_default_netvm_stays_when_that_is_set_again) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
   ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
@@ -211,7 +211,7 @@ TEST_P(networks, who_could_not_leave_the_default_netvm_stays_when_that_is_chosen
   expect_sound();
 }
 
-TEST_P(networks, who_runs_already_starts_no_netvm_and_is_connected_when_it_comes) {
+TEST_P(networks, an_adopted_client_starts_no_netvm_and_is_connected_when_that_starts) {
   appear("app0", "");
   EXPECT_EQ(sim.state_of("sys-net1"), power::halted) << "a restart of the daemon starts nothing";
   EXPECT_EQ(sim.hypervisor().calls(fake_call::create), 1U);
@@ -220,7 +220,7 @@ TEST_P(networks, who_runs_already_starts_no_netvm_and_is_connected_when_it_comes
   EXPECT_FALSE(sim.ask("sys-net1", ask::shutdown{})) << "it has a client";
 }
 
-TEST_P(networks, who_runs_already_keeps_the_interface_that_it_has) {
+TEST_P(networks, an_adopted_client_keeps_its_interface) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto before = sim.hypervisor().calls(fake_call::attach);
   appear("app0", "sys-net1");
@@ -231,14 +231,14 @@ TEST_P(networks, who_runs_already_keeps_the_interface_that_it_has) {
   expect_sound();
 }
 
-TEST_P(networks, who_runs_already_at_another_netvm_is_moved_to_its_own) {
+TEST_P(networks, an_adopted_client_at_another_netvm_is_moved_to_its_own) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   appear("app0", "sys-net0");
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net1"));
   expect_sound();
 }
 
-TEST_P(networks, who_runs_already_and_has_no_netvm_is_cut_off) {
+TEST_P(networks, an_adopted_domain_without_netvm_loses_its_interface) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
   appear("app0", "sys-net1");
@@ -260,7 +260,7 @@ TEST_P(networks, an_interface_of_a_former_life_of_the_netvm_is_replaced) {
 }
 
 /// Where nothing tells which life of the netvm serves an interface, a new life does not serve it.
-TEST_P(networks, an_interface_of_which_little_is_known_is_replaced_when_its_netvm_starts) {
+TEST_P(networks, an_interface_whose_netvm_is_unknown_is_replaced_when_its_netvm_starts) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().keep_books(nullptr);
   ASSERT_TRUE(sim.xenstore().remove("/libxl"));
@@ -397,7 +397,7 @@ TEST_P(networks, a_change_that_waits_for_a_netvm_ends_with_the_life_it_was_for) 
   expect_sound();
 }
 
-TEST_P(networks, an_interface_for_a_guest_that_is_no_more_is_not_given_to_the_next) {
+TEST_P(networks, an_interface_for_a_guest_that_ended_is_not_given_to_the_next) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.lanes().hold("app0", drivers::lane::guest);
@@ -416,7 +416,7 @@ TEST_P(networks, an_interface_for_a_guest_that_is_no_more_is_not_given_to_the_ne
   expect_sound();
 }
 
-TEST_P(networks, a_turn_that_comes_too_late_is_not_taken) {
+TEST_P(networks, a_change_of_netvm_whose_turn_comes_too_late_is_not_made) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   auto before = sim.hypervisor().calls(fake_call::attach);

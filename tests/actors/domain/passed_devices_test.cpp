@@ -201,7 +201,7 @@ TEST_P(passed_devices, take_no_options_and_say_why_they_do_not_come) {
   EXPECT_EQ(body(attach, device, work_name), "");
 }
 
-TEST_P(passed_devices, are_refused_at_once_where_nobody_hears_of_them) {
+TEST_P(passed_devices, are_refused_at_once_where_a_guest_cannot_be_told) {
   start(backend);
   start(work_name);
   plug_in("2-1");
@@ -226,7 +226,7 @@ TEST_P(passed_devices, are_refused_at_once_where_nobody_hears_of_them) {
   EXPECT_THAT(calls(), ElementsAre("app0 root qubes.USBAttach <sys-net1 2-1>"));
 }
 
-TEST_P(passed_devices, that_are_assigned_come_when_somebody_hears_of_them_again) {
+TEST_P(passed_devices, that_are_assigned_are_attached_when_the_guest_can_be_told_again) {
   ASSERT_EQ(body("admin.vm.device.usb.Assign", fmt::format("{}+2-1", backend), work_name,
                  "mode='auto-attach'"),
             "");
@@ -308,7 +308,7 @@ TEST_P(passed_devices, that_are_required_must_be_there) {
   EXPECT_THAT(body(attached, "", work_name), HasSubstr("2-1"));
 }
 
-TEST_P(passed_devices, that_somebody_else_connects_are_told) {
+TEST_P(passed_devices, that_another_program_attaches_are_listed) {
   start(backend);
   start(work_name);
   plug_in("2-1");

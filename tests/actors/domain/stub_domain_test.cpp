@@ -83,7 +83,7 @@ TEST_F(stub_domains, of_guests_in_pvh_mode_are_not_looked_for) {
   EXPECT_EQ(property("sys-net0", "stubdom_uuid"), "");
 }
 
-TEST_F(stub_domains, are_believed_only_if_they_make_sense) {
+TEST_F(stub_domains, are_accepted_only_with_a_sound_entry) {
   for (auto text : {"", "x", "7x", "-7", "0", "99999999999", "7\n"}) {
     auto xid = std::to_string(sim.hypervisor().calls(drivers::fake_call::create) + 1);
     write("/local/domain/" + xid + "/image/device-model-domid", text);
@@ -106,7 +106,7 @@ TEST_F(stub_domains, get_an_agent_of_their_own_where_the_feature_says_so) {
                                              fmt::format("app0 2 {} user", uuid("app0"))));
 }
 
-TEST_F(stub_domains, are_told_who_plays_their_sound_and_that_nobody_does) {
+TEST_F(stub_domains, are_told_of_their_audiovm_and_of_its_absence) {
   ASSERT_NO_FATAL_FAILURE(start_with_sound());
   for (auto player : {"app0", "dom0", ""}) {
     auto done = sim.ask("sys-net0", ask::set_property{"audiovm", player});
@@ -180,7 +180,7 @@ TEST_F(stub_domains, the_time_of_a_start_is_that_of_the_toolstack) {
   }
 }
 
-TEST_F(stub_domains, a_ceiling_that_may_move_is_told_to_the_memory_manager) {
+TEST_F(stub_domains, a_maxmem_that_may_change_is_told_to_the_memory_manager) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"memory-hotplug", "1"}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"maxmem", "3000"}));
   ASSERT_TRUE(sim.ask("app0", ask::start{}));

@@ -195,7 +195,7 @@ TEST_P(volumes_of_a_domain, do_not_grow_inside_without_an_agent) {
   ASSERT_TRUE(sim.ask("app1", ask::resize_volume{"private", "30000000000"})) << "it is halted";
 }
 
-TEST_P(volumes_of_a_domain, do_not_grow_inside_where_nobody_hears_of_it) {
+TEST_P(volumes_of_a_domain, do_not_grow_inside_where_the_guest_cannot_be_told) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   auto resize = [this](const std::string& bytes) {
     auto ticket = sim.send("app0", ask::resize_volume{"private", bytes});
@@ -222,7 +222,7 @@ TEST_P(volumes_of_a_domain, do_not_grow_inside_where_nobody_hears_of_it) {
   EXPECT_TRUE(sim.ask("app0", ask::resize_volume{"private", "50000000000"}));
 }
 
-TEST_P(volumes_of_a_domain, may_stop_slowly_and_late_news_of_that_life_ends_no_other) {
+TEST_P(volumes_of_a_domain, may_stop_slowly_and_a_late_stop_event_ends_no_later_incarnation) {
   ASSERT_TRUE(start("app0"));
   for (auto pass = 0; pass < 10; ++pass) {
     sim.lanes().hold("varlibqubes:");
@@ -280,7 +280,7 @@ TEST_P(volumes_of_a_domain, are_stopped_when_its_guest_does_not_start) {
   EXPECT_EQ(sim.state_of("app0"), power::halted);
 }
 
-TEST_P(volumes_of_a_domain, that_do_not_stop_mark_it_and_nobody_waits_for_ever) {
+TEST_P(volumes_of_a_domain, that_do_not_stop_mark_it_and_each_request_is_answered) {
   ASSERT_TRUE(start("app0"));
   sim.disks().set_script([](auto which, auto&) -> std::optional<model::error> {
     if (which == disk_call::stop)
@@ -304,7 +304,7 @@ TEST_P(volumes_of_a_domain, a_start_right_after_a_kill_finds_them_in_order) {
   EXPECT_THAT(sim.violations(), IsEmpty());
 }
 
-TEST_P(volumes_of_a_domain, what_an_earlier_daemon_left_running_is_stopped) {
+TEST_P(volumes_of_a_domain, that_an_earlier_daemon_left_running_are_stopped) {
   auto later = simulation{GetParam(), host, {}, {"appvms/app0/private", "appvms/app1/volatile"}};
   EXPECT_THAT(later.disks().running(), IsEmpty());
   ASSERT_TRUE(later.ask("app0", ask::start{}));
@@ -312,7 +312,7 @@ TEST_P(volumes_of_a_domain, what_an_earlier_daemon_left_running_is_stopped) {
   EXPECT_THAT(later.violations(), IsEmpty());
 }
 
-TEST_P(volumes_of_a_domain, a_snapshot_of_what_is_worked_on_in_place_does_not_start) {
+TEST_P(volumes_of_a_domain, a_snapshot_of_a_volume_without_snapshots_does_not_start) {
   ASSERT_TRUE(sim.ask("debian", ask::set_volume_revisions{"root", "-1"}));
   ASSERT_TRUE(start("debian"));
   auto answer = start("app0");
@@ -382,7 +382,7 @@ constexpr auto too_long = std::chrono::seconds{700};
 
 } // namespace
 
-TEST_P(pools, one_that_hangs_holds_up_no_other) {
+TEST_P(pools, a_pool_that_hangs_delays_no_other_pool) {
   sim.lanes().hold("nfs:");
   auto stuck = std::vector<std::uint64_t>{};
   for (auto who : {"app1", "app3", "app5"})
@@ -504,7 +504,7 @@ TEST_P(pools, work_on_one_volume_takes_one_turn_of_its_pool) {
 }
 
 /// The actor of a pool may die of a fault while a thread works for this actor.
-TEST_P(pools, what_an_actor_began_is_over_before_the_next_one_touches_that_volume) {
+TEST_P(pools, work_of_an_actor_is_over_before_the_next_actor_touches_that_volume) {
   auto world = sim.runtime().world();
   auto no_owner = std::shared_ptr<void>{};
   auto next = sim.actors().spawn(actors::storage_pool, world, std::string{"nfs"},
@@ -580,7 +580,7 @@ TEST_P(pools, come_and_go_with_their_actors) {
 
 // -- removals that are not ended ------------------------------------------------------------------
 
-TEST_P(pools, nobody_has_the_name_of_a_domain_whose_disks_could_not_be_removed) {
+TEST_P(pools, the_name_of_a_domain_is_not_free_while_its_disks_cannot_be_removed) {
   auto bad = true;
   sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
     if (bad && which == disk_call::remove && vid == id_of("app0"))
@@ -602,7 +602,7 @@ TEST_P(pools, nobody_has_the_name_of_a_domain_whose_disks_could_not_be_removed) 
   EXPECT_THAT(sim.disks().harm(), IsEmpty());
 }
 
-TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_namesake) {
+TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_another_domain_of_that_name) {
   auto former = model::domain{*sim.system().find("app0")};
   former.uuid = "99999999-0000-4000-8000-000000000000";
   ASSERT_TRUE(sim.disks().note_removal(former));
@@ -636,7 +636,7 @@ TEST_P(pools, a_removal_that_was_cut_off_takes_nothing_of_a_domain_that_is_set_a
   EXPECT_EQ(sim.disks().removals()->domains.size(), 1U);
 }
 
-TEST_P(pools, one_that_a_removal_needs_is_in_use) {
+TEST_P(pools, a_pool_that_a_removal_needs_is_in_use) {
   auto bad = true;
   sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {
     if (bad && which == disk_call::remove && vid == id_of("app1"))

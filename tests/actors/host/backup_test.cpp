@@ -326,7 +326,7 @@ TEST_F(backup_calls, take_dom0_as_the_home_of_its_user) {
   EXPECT_THAT(ask(run_daily).error().text, HasSubstr("into itself"));
 }
 
-TEST_F(backup_calls, need_whoever_takes_them_to_run) {
+TEST_F(backup_calls, need_their_destination_domain_to_run) {
   profile("destination_vm: vault\ndestination_path: /m\ninclude: [work]\n"s + secret);
   EXPECT_EQ(refusal(run_daily), errc::vm_not_running);
   ASSERT_TRUE(sim.ask("vault", ask::start{}));

@@ -195,7 +195,7 @@ TEST_F(disposables, are_made_at_once_when_there_shall_be_more) {
   EXPECT_THAT(ready(), SizeIs(2));
 }
 
-TEST_F(disposables, ready_ones_are_handed_out_oldest_first_and_the_gap_is_filled) {
+TEST_F(disposables, ready_disposables_are_given_oldest_first_and_replaced) {
   begin("2");
   let_timers_run();
   auto all = ready();
@@ -212,7 +212,7 @@ TEST_F(disposables, ready_ones_are_handed_out_oldest_first_and_the_gap_is_filled
   EXPECT_THAT(ready(), Not(Contains(*given)));
 }
 
-TEST_F(disposables, who_finds_none_ready_gets_a_fresh_one) {
+TEST_F(disposables, a_client_gets_a_new_disposable_when_none_is_ready) {
   begin("1");
   auto given = create();
   ASSERT_TRUE(given);
@@ -221,7 +221,7 @@ TEST_F(disposables, who_finds_none_ready_gets_a_fresh_one) {
   EXPECT_THAT(ready(), Not(Contains(*given)));
 }
 
-TEST_F(disposables, one_that_waits_is_shut_down_as_any_other) {
+TEST_F(disposables, a_preloaded_disposable_can_be_shut_down) {
   begin("1");
   for (auto wait : {false, true}) {
     let_timers_run();
@@ -236,7 +236,7 @@ TEST_F(disposables, one_that_waits_is_shut_down_as_any_other) {
   }
 }
 
-TEST_F(disposables, one_that_somebody_unpauses_is_used) {
+TEST_F(disposables, a_preloaded_disposable_that_is_unpaused_counts_as_used) {
   begin("1");
   let_timers_run();
   auto all = ready();
@@ -250,7 +250,7 @@ TEST_F(disposables, one_that_somebody_unpauses_is_used) {
   EXPECT_THAT(ready(), Not(Contains(all[0])));
 }
 
-TEST_F(disposables, too_many_are_let_go_newest_first) {
+TEST_F(disposables, surplus_disposables_are_removed_newest_first) {
   begin("2");
   let_timers_run();
   auto all = ready();
@@ -265,7 +265,7 @@ TEST_F(disposables, too_many_are_let_go_newest_first) {
   EXPECT_EQ(find(all[0]), nullptr);
 }
 
-TEST_F(disposables, outdated_ones_are_replaced) {
+TEST_F(disposables, outdated_disposables_are_replaced) {
   begin("1");
   let_timers_run();
   auto all = ready();
@@ -277,7 +277,7 @@ TEST_F(disposables, outdated_ones_are_replaced) {
   EXPECT_THAT(ready(), SizeIs(1));
 }
 
-TEST_F(disposables, whose_template_ran_are_replaced) {
+TEST_F(disposables, are_replaced_after_their_template_ran) {
   begin("1");
   let_timers_run();
   auto all = ready();
@@ -290,7 +290,7 @@ TEST_F(disposables, whose_template_ran_are_replaced) {
   EXPECT_THAT(ready(), SizeIs(1));
 }
 
-TEST_F(disposables, one_that_dies_is_replaced) {
+TEST_F(disposables, a_preloaded_disposable_that_crashes_is_replaced) {
   begin("1");
   let_timers_run();
   auto all = ready();
@@ -328,7 +328,7 @@ TEST_F(disposables, that_only_wait_keep_no_netvm_running) {
 }
 
 /// In whatever order requests come, the list of preloaded disposables ends with the right number.
-TEST_F(disposables, give_back_what_they_do_not_need_while_they_wait) {
+TEST_F(disposables, give_memory_back_while_they_wait) {
   begin("1");
   let_timers_run();
   auto names = ready();
@@ -389,7 +389,8 @@ void expect_no_strays(simulation& sim, std::uint64_t seed) {
 
 } // namespace
 
-TEST(disposables_races, one_that_is_handed_out_does_not_go_with_the_others_of_its_template) {
+TEST(disposables_races,
+     a_disposable_that_is_being_given_outlives_the_removal_of_outdated_disposables) {
   for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
     auto sim = simulation{seed, host_with_dvm("2")};
     sim.send("", ask::preload{"dvm"});
@@ -410,7 +411,7 @@ TEST(disposables_races, one_that_is_handed_out_does_not_go_with_the_others_of_it
   }
 }
 
-TEST(disposables_races, one_that_is_handed_out_outlives_a_smaller_number) {
+TEST(disposables_races, a_disposable_that_is_being_given_outlives_a_smaller_maximum) {
   for (auto seed = std::uint64_t{1}; seed <= 40; ++seed) {
     auto sim = simulation{seed, host_with_dvm("3")};
     sim.send("", ask::preload{"dvm"});
@@ -428,7 +429,7 @@ TEST(disposables_races, one_that_is_handed_out_outlives_a_smaller_number) {
   }
 }
 
-TEST(disposables_races, one_that_failed_to_become_ready_is_made_again) {
+TEST(disposables_races, a_disposable_that_failed_to_become_ready_is_made_again) {
   auto sim = simulation{1, host_with_dvm("1")};
   auto fails = 3;
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
@@ -444,7 +445,7 @@ TEST(disposables_races, one_that_failed_to_become_ready_is_made_again) {
   expect_no_strays(sim, 1);
 }
 
-TEST(disposables_races, one_that_nobody_wants_any_more_is_not_made_again) {
+TEST(disposables_races, a_disposable_is_not_made_again_when_preloading_is_off) {
   auto sim = simulation{1, host_with_dvm("1")};
   auto attempts = 0;
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string&) {
@@ -461,7 +462,7 @@ TEST(disposables_races, one_that_nobody_wants_any_more_is_not_made_again) {
   EXPECT_EQ(attempts, before);
 }
 
-TEST(disposables_races, one_that_is_shut_down_once_it_is_paused_makes_room_for_another) {
+TEST(disposables_races, a_disposable_that_is_shut_down_once_paused_is_replaced) {
   for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
     auto sim = simulation{seed, host_with_dvm("1")};
     sim.send("", ask::preload{"dvm"});
@@ -519,7 +520,7 @@ TEST(disposables_races, the_number_is_right_after_an_actor_died) {
   }
 }
 
-TEST(disposables_races, one_that_could_not_be_killed_once_is_not_left) {
+TEST(disposables_races, a_disposable_that_could_not_be_killed_is_killed_later) {
   auto sim = simulation{1, host_with_dvm("1")};
   sim.send("", ask::preload{"dvm"});
   sim.pass(40s);
@@ -539,7 +540,7 @@ TEST(disposables_races, one_that_could_not_be_killed_once_is_not_left) {
 
 /// The state that a daemon leaves when it ends at any of these steps: nothing in memory; records
 /// and guests as they are.
-TEST(disposables_races, what_a_daemon_left_between_two_stages_is_found_again) {
+TEST(disposables_races, disposables_that_a_daemon_left_between_two_stages_are_found_again) {
   for (auto seed = std::uint64_t{1}; seed <= 60; ++seed) {
     auto sim = simulation{seed, host_with_dvm("2")};
     sim.may_lose_track = true;

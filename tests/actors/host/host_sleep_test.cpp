@@ -43,7 +43,7 @@ struct sleeping_host : ::testing::TestWithParam<std::uint64_t> {
 
 } // namespace
 
-TEST_P(sleeping_host, takes_all_that_run_along) {
+TEST_P(sleeping_host, suspends_all_running_domains) {
   ASSERT_TRUE(sim.ask("app1", ask::pause{}));
   EXPECT_TRUE(fall_asleep());
   EXPECT_EQ(noted(), "app1");
@@ -58,7 +58,7 @@ TEST_P(sleeping_host, takes_all_that_run_along) {
   EXPECT_THAT(told("domain-resumed"), UnorderedElementsAre("app0", "app2", "sys-net0"));
 }
 
-TEST_P(sleeping_host, takes_along_who_is_starting_or_going_down) {
+TEST_P(sleeping_host, suspends_domains_that_start_or_shut_down) {
   ASSERT_TRUE(sim.ask("app1", ask::kill{}));
   ASSERT_TRUE(sim.ask("app1", ask::set_feature{"qrexec", "1"}));
   sim.lanes().hold("app1 agent");
@@ -119,7 +119,7 @@ TEST_P(sleeping_host, tells_the_agents_first_by_name) {
   EXPECT_EQ(all[7], "sys-net0");
 }
 
-TEST_P(sleeping_host, says_who_could_not_sleep_and_puts_the_others_to_sleep) {
+TEST_P(sleeping_host, names_domains_that_could_not_be_suspended_and_suspends_the_others) {
   auto uuid = sim.system().find("app1")->uuid;
   sim.hypervisor().set_script([uuid](drivers::fake_call which, const std::string& whom) {
     return which == drivers::fake_call::sleep && whom == uuid
@@ -134,7 +134,7 @@ TEST_P(sleeping_host, says_who_could_not_sleep_and_puts_the_others_to_sleep) {
   EXPECT_EQ(sim.state_of("app1"), power::running);
 }
 
-TEST_P(sleeping_host, asked_twice_forgets_nobody) {
+TEST_P(sleeping_host, asked_twice_wakes_all_domains_that_it_suspended) {
   ASSERT_TRUE(sim.ask("app1", ask::pause{}));
   EXPECT_TRUE(fall_asleep());
   EXPECT_TRUE(fall_asleep());
@@ -155,7 +155,7 @@ TEST_P(sleeping_host, asked_by_several_at_once_answers_all) {
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
-TEST_P(sleeping_host, that_is_removed_or_stopped_meanwhile_holds_nobody_up) {
+TEST_P(sleeping_host, wakes_the_others_when_a_domain_was_removed_or_stopped) {
   EXPECT_TRUE(fall_asleep());
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   EXPECT_TRUE(wake_up());

@@ -47,7 +47,7 @@ TEST_F(statistics, are_told_of_all_that_run_every_few_seconds) {
   leave(1);
 }
 
-TEST_F(statistics, cost_one_look_however_many_listen_and_none_when_nobody_does) {
+TEST_F(statistics, cost_one_query_for_all_listeners_and_none_without_listeners) {
   watch(1, "");
   auto before = looks();
   watch(2, "");

@@ -192,11 +192,11 @@ void run_data_seeds(std::uint64_t count, faults how, std::size_t orders) {
 
 } // namespace
 
-TEST(storage_storm, nobodys_data_is_lost_or_leaks) {
+TEST(storage_storm, no_data_of_a_volume_is_lost_or_reaches_another_domain) {
   run_data_seeds(2000, {}, 80);
 }
 
-TEST(storage_storm, nor_when_hypervisor_and_volumes_fail) {
+TEST(storage_storm, no_data_is_lost_or_leaks_when_hypervisor_and_volumes_fail) {
   run_data_seeds(500, {.hypervisor = 10, .volumes = 20}, 80);
 }
 

@@ -326,7 +326,7 @@ TEST(store, keeps_the_last_generations_and_falls_back_to_one_of_them) {
 
 /// The first write of a daemon, whose generation an earlier daemon has kept, and the first write
 /// after an adoption.
-TEST(store, what_is_refused_leaves_the_file_as_it_was) {
+TEST(store, a_refused_write_leaves_the_file_as_it_was) {
   auto disk = std::make_shared<drivers::power_loss_disk>();
   auto host = sample_host(1, 1);
   disk->foreign_write("qubes.xml", model::xml::save(host));
@@ -351,7 +351,7 @@ TEST(store, what_is_refused_leaves_the_file_as_it_was) {
   }
 }
 
-TEST(store, writes_whatever_became_of_its_generations) {
+TEST(store, writes_the_file_though_its_generations_are_damaged_or_gone) {
   auto disk = std::make_shared<drivers::power_loss_disk>();
   auto host = sample_host(1, 1);
   disk->foreign_write("qubes.xml", model::xml::save(host));

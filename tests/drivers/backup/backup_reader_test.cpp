@@ -320,7 +320,7 @@ pack vm2/root.img .. root.img
   expect_all();
 }
 
-TEST_F(backup_reading, uses_nothing_that_somebody_changed) {
+TEST_F(backup_reading, rejects_archives_that_were_changed) {
   make();
   struct row {
     std::string what;

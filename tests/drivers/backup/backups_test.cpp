@@ -240,7 +240,7 @@ TEST_F(real_backups, take_files_of_domains_that_are_there) {
   EXPECT_EQ(top.read("back/vm1/notes.txt"), "state/appvms/work/notes.txt");
 }
 
-TEST_F(real_backups, show_nobody_the_passphrase) {
+TEST_F(real_backups, keep_the_passphrase_out_of_command_lines) {
   ASSERT_TRUE(make(images()));
   EXPECT_THAT(top.read("seen"), HasSubstr("enc"));
   EXPECT_THAT(top.read("seen"), Not(HasSubstr(secret)));

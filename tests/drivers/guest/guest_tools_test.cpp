@@ -105,7 +105,7 @@ TEST_F(guests, agent_is_waited_for) {
                                        + directory.str() + " nowait= timeout=45\n");
 }
 
-TEST_F(guests, services_run_as_who_is_said_and_read_what_they_are_given) {
+TEST_F(guests, services_run_as_the_given_user_and_read_the_given_input) {
   options.qrexec_client = directory.program(
       "qrexec-client", "printf '<%s>' \"$@\"; printf ' read <%s>' \"$(cat)\"; echo no >&2");
   auto said = open()->run_service(
@@ -277,7 +277,7 @@ TEST_F(guests, socket_of_a_living_daemon_is_left_alone) {
   EXPECT_TRUE(tools->agent_connected("work"));
 }
 
-TEST_F(guests, programs_run_as_the_user_when_we_are_root) {
+TEST_F(guests, programs_run_as_the_user_when_the_daemon_is_root) {
   if (::geteuid() != 0 || !::getpwnam("nobody"))
     GTEST_SKIP() << "needs root and the user nobody";
   ::chmod(directory.str().c_str(), 0777);

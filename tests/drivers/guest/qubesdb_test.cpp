@@ -152,7 +152,7 @@ TEST_F(qubesdb, does_not_believe_wrong_answers) {
   }
 }
 
-TEST_F(qubesdb, says_where_nobody_listens) {
+TEST_F(qubesdb, names_a_socket_without_a_listener) {
   auto missing = qubesdb_client::connect(path, 1s);
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, errc::general);

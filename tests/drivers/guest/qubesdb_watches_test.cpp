@@ -90,7 +90,7 @@ TEST_F(watches, end_with_their_domain_and_with_their_daemon) {
   EXPECT_TRUE(ends_with(all, 0));
 }
 
-TEST_F(watches, put_halves_together_and_leave_a_daemon_gone_mad) {
+TEST_F(watches, put_partial_messages_together_and_leave_a_daemon_that_sends_nonsense) {
   auto work = qubesdb_stub{path("work")};
   auto all = qubesdb_watches{listener};
   ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
@@ -102,7 +102,7 @@ TEST_F(watches, put_halves_together_and_leave_a_daemon_gone_mad) {
   EXPECT_TRUE(ends_with(all, 0));
 }
 
-TEST_F(watches, refuse_where_nobody_listens) {
+TEST_F(watches, are_refused_without_a_daemon) {
   auto all = qubesdb_watches{listener};
   auto refused = all.watch("work", path("work"), {"/a"}, 20s);
   ASSERT_FALSE(refused);
@@ -137,7 +137,7 @@ TEST_F(watches, of_a_guest_are_all_that_were_asked_for_last) {
   tools->close("work");
 }
 
-TEST_F(watches, of_a_guest_outlive_whoever_listens) {
+TEST_F(watches, of_a_guest_outlive_their_listener) {
   auto options = guest_tools_options{};
   options.run_directory = directory.str();
   options.qubesdb_daemon = "/bin/true";

@@ -62,7 +62,7 @@ TEST_F(xenstore_guests, are_found_by_name_and_by_uuid) {
   EXPECT_EQ(find_by_uuid(*store, "7f3a0c9e-0000-4abc-8def-000000000000"), std::nullopt);
 }
 
-TEST_F(xenstore_guests, are_served_by_whom_the_toolstack_noted) {
+TEST_F(xenstore_guests, are_served_by_the_backend_that_the_toolstack_noted) {
   auto backend = [this] { return backend_of(*store, 3, "00:16:3e:5e:6c:01"); };
   EXPECT_EQ(backend(), -1);
   ASSERT_TRUE(store->write("/local/domain/3/device/vif/0/backend-id", "9")) << "a guest's own word";

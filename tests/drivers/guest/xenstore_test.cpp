@@ -108,7 +108,7 @@ protected:
 INSTANTIATE_TEST_SUITE_P(xenstore, xenstore_semantics, testing::Values(kind::fake, kind::real),
                          [](auto& x) { return x.param == kind::fake ? "fake" : "real"; });
 
-TEST_P(xenstore_semantics, what_was_written_is_read_and_parents_are_made) {
+TEST_P(xenstore_semantics, a_written_value_is_read_and_parents_are_made) {
   ASSERT_TRUE(store->write("/local/domain/7/name", "work"));
   EXPECT_EQ(*store->read("/local/domain/7/name"), "work");
   EXPECT_EQ(*store->read("/local/domain/7"), "");
@@ -168,7 +168,7 @@ TEST_P(xenstore_semantics, permissions_are_kept_and_inherited_by_new_entries) {
   EXPECT_EQ(*store->permissions("/d/7"), wanted);
 }
 
-TEST_P(xenstore_semantics, what_does_not_fit_is_refused_with_the_numbers) {
+TEST_P(xenstore_semantics, a_value_that_is_too_long_is_refused_with_the_limit) {
   auto room = 4096 - std::string_view{"/x"}.size() - 1;
   EXPECT_TRUE(store->write("/x", std::string(room, 'a')));
   EXPECT_EQ((*store->read("/x"))->size(), room);

@@ -45,7 +45,7 @@ TEST_F(boot_link_test, replaces_what_has_its_name) {
   EXPECT_EQ(fs::read_symlink(work), "/usr/lib/systemd/system/qubes-vm@.service");
 }
 
-TEST_F(boot_link_test, of_nobody_needs_no_directory) {
+TEST_F(boot_link_test, that_is_not_wanted_needs_no_directory) {
   EXPECT_TRUE(links->set("work", false));
   EXPECT_FALSE(fs::exists(wants));
 }
@@ -72,7 +72,7 @@ TEST_F(boot_link_test, that_cannot_be_made_is_named) {
   EXPECT_FALSE(links->set("work", false));
 }
 
-TEST_F(boot_link_test, without_a_directory_is_none_of_our_business) {
+TEST_F(boot_link_test, is_not_made_without_a_configured_directory) {
   EXPECT_TRUE(open_boot_links("")->set("work", true));
 }
 

@@ -158,7 +158,7 @@ TEST_F(kernels, that_are_no_kernels_are_ignored) {
   EXPECT_EQ(found[0].name, "good");
 }
 
-TEST_F(kernels, do_not_make_us_wait_or_read_without_end) {
+TEST_F(kernels, are_not_read_from_fifos_or_oversized_files) {
   kernel("odd", "vmlinuz");
   kernel("odd", "default-kernelopts-pci.txt", std::string(1'000'000, 'x'));
   kernel("odd", "default-kernelopts-common.txt", std::string("a\0b", 3));

@@ -70,7 +70,7 @@ TEST_F(memory_managers, room_is_held_until_the_reservation_is_dropped) {
   EXPECT_TRUE(hung_up);
 }
 
-TEST_F(memory_managers, in_line_nobody_loses_patience) {
+TEST_F(memory_managers, requests_in_line_do_not_time_out) {
   auto manager = open_memory_manager(path, 50ms);
   auto first = serve("OK\n");
   auto mine = manager->reserve("first", 1, {});
@@ -92,7 +92,7 @@ TEST_F(memory_managers, in_line_nobody_loses_patience) {
   second.join();
 }
 
-TEST_F(memory_managers, who_is_served_waits_for_an_answer_only_so_long) {
+TEST_F(memory_managers, the_request_under_way_waits_for_its_answer_until_the_limit) {
   auto release = std::promise<void>{};
   auto server = std::thread{[&] {
     auto client = unique_fd{accept(listener.get(), nullptr, nullptr)};
@@ -151,7 +151,7 @@ TEST_F(memory_managers, an_answer_that_is_no_line_is_none) {
   }
 }
 
-TEST_F(memory_managers, nobody_there_names_the_socket) {
+TEST_F(memory_managers, a_missing_daemon_is_reported_with_its_socket) {
   auto room = open_memory_manager(path + ".gone", std::chrono::seconds{5})->reserve("work", 1, {});
   ASSERT_FALSE(room);
   EXPECT_THAT(room.error().text, HasSubstr(path + ".gone"));

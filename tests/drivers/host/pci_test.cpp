@@ -70,7 +70,7 @@ TEST_F(sysfs, worked_examples) {
   EXPECT_THAT(ports({"0000:81:00.0"}), ElementsAre("80_01.0-00_00.0"));
 }
 
-TEST_F(sysfs, what_is_not_there_is_left_out) {
+TEST_F(sysfs, missing_devices_are_left_out) {
   device("pci0000:00/0000:00:14.0");
   EXPECT_THAT(ports({"0000:00:15.0", "0000:00:14.0", "../../etc", ""}), ElementsAre("00_14.0"));
 }
@@ -101,7 +101,7 @@ TEST_F(sysfs, the_whole_host_is_surveyed) {
   EXPECT_EQ(survey_pci(top() / "nothing"), model::pci_layout{});
 }
 
-TEST_F(sysfs, a_bridge_that_says_nothing_counts_from_nought) {
+TEST_F(sysfs, a_bridge_without_a_bus_number_counts_from_zero) {
   bridge("pci0000:00/0000:00:1c.0", 3);
   std::ofstream{top() / "devices/pci0000:00/0000:00:1c.0/secondary_bus_number"} << "soon\n";
   device("pci0000:00/0000:00:1c.0/0000:03:00.0");

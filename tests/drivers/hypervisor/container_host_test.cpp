@@ -250,7 +250,7 @@ TEST_F(prepared, a_long_name_has_a_short_one_that_leads_to_the_present_image) {
   }
 }
 
-TEST_F(prepared, what_is_no_file_system_is_refused_and_stays_as_it_is) {
+TEST_F(prepared, an_image_without_a_file_system_is_refused_and_left_unchanged) {
   make(8 << 20, "precious");
   for (auto may_make : {false, true}) {
     auto done = host->prepare_file_system("root", image, may_make);

@@ -58,7 +58,7 @@ TEST(libvirt_diagnosis, names_the_setting_and_keeps_libvirts_words) {
   }
 }
 
-TEST(libvirt_diagnosis, words_that_speak_for_themselves_stay_alone) {
+TEST(libvirt_diagnosis, other_messages_of_libvirt_are_kept_as_they_are) {
   EXPECT_EQ(explained(errc::general, "attach a device to domain 'work'",
                       "Cannot access storage file '/dev/sdx': No such file or directory"),
             (model::error{errc::general,

@@ -203,7 +203,7 @@ TEST_F(libvirt_in_process, starting_twice_is_refused_and_the_first_life_goes_on)
   EXPECT_EQ(host->inspect(work)->xid, *xid);
 }
 
-TEST_F(libvirt_in_process, what_is_off_is_not_started) {
+TEST_F(libvirt_in_process, calls_for_a_guest_that_is_off_are_refused) {
   EXPECT_THAT(host->destroy(work).error(), refusal(errc::vm_not_started, work));
   ASSERT_TRUE(host->create(work, xml({})));
   EXPECT_THAT(host->destroy(work), succeeds());
@@ -275,7 +275,7 @@ TEST_F(libvirt_in_process, after_listen_the_earlier_listener_hears_nothing) {
   EXPECT_EQ(crowd.heard().size(), before);
 }
 
-TEST_F(libvirt_in_process, one_of_two_users_ends_and_the_other_still_hears) {
+TEST_F(libvirt_in_process, a_connection_still_hears_events_when_another_one_ends) {
   auto second = make_libvirt({.uri = "test:///default"}); // shares domains and the event thread
   ASSERT_TRUE(second->connect());
   ASSERT_TRUE(second->create(work, xml({})));
@@ -284,7 +284,7 @@ TEST_F(libvirt_in_process, one_of_two_users_ends_and_the_other_still_hears) {
   crowd.until({"work", guest_event::stopped});
 }
 
-TEST_F(libvirt_in_process, ending_while_news_are_on_their_way_is_safe) {
+TEST_F(libvirt_in_process, a_connection_may_end_while_events_arrive) {
   for (auto i = 0; i < 30; ++i) {
     auto hearer = std::make_unique<audience>();
     auto brief = make_libvirt({.uri = "test:///default"});
@@ -477,7 +477,7 @@ TEST_F(libvirt_behind_a_daemon, a_frozen_daemon_is_lost_and_connecting_to_it_end
   EXPECT_EQ(crowd.lost().size(), 1U);
 }
 
-TEST_F(libvirt_behind_a_daemon, one_that_hangs_for_less_than_the_limit_loses_nothing) {
+TEST_F(libvirt_behind_a_daemon, a_daemon_that_hangs_for_less_than_the_limit_keeps_its_connection) {
   host = make_libvirt({.uri = uri(), .silence = 60s});
   host->listen(crowd.ears());
   ASSERT_THAT(host->connect(), succeeds());
@@ -490,7 +490,7 @@ TEST_F(libvirt_behind_a_daemon, one_that_hangs_for_less_than_the_limit_loses_not
   EXPECT_THAT(crowd.lost(), IsEmpty());
 }
 
-TEST_F(libvirt_behind_a_daemon, ending_does_not_wait_for_one_that_is_frozen) {
+TEST_F(libvirt_behind_a_daemon, a_connection_ends_without_waiting_for_a_frozen_daemon) {
   daemon->freeze();
   auto begin = std::chrono::steady_clock::now();
   host.reset();
@@ -613,7 +613,7 @@ protected:
   std::future<outcome<void>> pauses[2];
 };
 
-TEST_F(libvirt_with_one_connection, what_was_given_up_is_not_done_afterwards) {
+TEST_F(libvirt_with_one_connection, a_call_that_was_given_up_is_not_made_afterwards) {
   begin_two_pauses();
   for (auto& x : patience)
     x.be_over();
@@ -633,7 +633,7 @@ TEST_F(libvirt_with_one_connection, what_was_given_up_is_not_done_afterwards) {
   EXPECT_THAT(host->suspend(work), succeeds()) << "the connection is free again";
 }
 
-TEST_F(libvirt_with_one_connection, who_waits_for_it_goes_on_when_it_comes_back) {
+TEST_F(libvirt_with_one_connection, a_waiting_call_goes_on_when_the_daemon_answers_again) {
   begin_two_pauses();
   daemon->send(SIGCONT);
   for (auto& x : pauses) {
@@ -642,7 +642,8 @@ TEST_F(libvirt_with_one_connection, who_waits_for_it_goes_on_when_it_comes_back)
   }
 }
 
-TEST_F(libvirt_with_one_connection, who_waits_for_it_hears_of_its_loss_what_others_hear) {
+TEST_F(libvirt_with_one_connection,
+       a_waiting_call_is_refused_like_others_when_the_connection_is_lost) {
   begin_two_pauses();
   daemon->kill();
   auto sentence = "the connection to '" + uri() + "' is lost; it is being restored";

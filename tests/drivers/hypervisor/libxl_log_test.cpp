@@ -44,7 +44,7 @@ TEST(libxl_log, only_the_first_of_many_and_nothing_that_a_terminal_obeys) {
   EXPECT_EQ(libxl_complaints(line(std::string(5000, 'x'))).size(), 200U);
 }
 
-TEST(libxl_log, what_was_there_before_the_call_is_not_its_cause) {
+TEST(libxl_log, entries_from_before_the_call_are_left_out) {
   auto place = tests::temp_directory{};
   auto path = place / "vault.log";
   EXPECT_EQ(libxl_log{path}.complaints(), "") << "no log yet";

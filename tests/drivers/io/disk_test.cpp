@@ -218,7 +218,7 @@ TEST_F(disks, refuse_a_directory_where_a_file_is) {
   EXPECT_EQ(refused.error().text, "cannot make directory 'x': File exists");
 }
 
-TEST(disk_without_directory, says_so_in_every_call) {
+TEST(disk_without_directory, is_reported_in_every_call) {
   auto d = open_disk("/nonexistent/qubes");
   auto refused = d->read("qubes.xml", plenty);
   ASSERT_FALSE(refused);

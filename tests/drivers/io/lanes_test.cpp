@@ -223,7 +223,7 @@ TEST(lanes, pending_counts_what_is_posted_and_not_finished) {
   EXPECT_EQ(pool.pending(), 0U);
 }
 
-TEST(lanes, one_can_be_waited_for_without_the_others) {
+TEST(lanes, a_lane_can_be_waited_for_without_the_others) {
   auto held = gate{};
   auto pool = lanes{{}};
   pool.post(lane::guest, "a", [&] { held.pass(); });

@@ -235,7 +235,7 @@ TEST(process, hands_down_no_descriptor_and_reads_nothing) {
   EXPECT_EQ(ended->output, "4\n"); // 0, 1, 2 and the listed directory itself
 }
 
-TEST(process, gets_signals_as_if_nobody_blocked_or_ignored_any) {
+TEST(process, has_no_signal_blocked_or_ignored) {
   auto all = sigset_t{};
   auto before = sigset_t{};
   sigfillset(&all);

@@ -245,7 +245,7 @@ TEST_F(servers, read_a_request_that_is_too_long_to_its_end_and_say_so) {
   EXPECT_TRUE(has_connections(0));
 }
 
-TEST_F(servers, wait_in_vain_for_the_end_of_a_request_that_is_too_long_no_longer_than_for_another) {
+TEST_F(servers, wait_for_the_end_of_an_oversized_request_as_long_as_for_any_other) {
   too_long = "too long";
   limits.request_time = 50ms;
   serve_echo();
@@ -360,7 +360,7 @@ TEST_F(servers, answer_many_clients_from_many_threads) {
   EXPECT_TRUE(notes.gone().empty());
 }
 
-TEST_F(servers, ignore_replies_to_nobody) {
+TEST_F(servers, ignore_replies_to_unknown_connections) {
   serve_echo();
   s->send(0, "x", true);
   s->send(12345, "x", true);
@@ -385,7 +385,7 @@ TEST_F(servers, never_give_an_id_twice) {
   EXPECT_EQ(std::ranges::adjacent_find(seen), seen.end());
 }
 
-TEST_F(servers, drop_whom_they_are_told_without_a_reply) {
+TEST_F(servers, drop_a_connection_on_request_without_a_reply) {
   serve_notes();
   auto c = client{path};
   c.finish();
@@ -399,7 +399,7 @@ TEST_F(servers, drop_whom_they_are_told_without_a_reply) {
 
 // -- bad clients -------------------------------------------------------------------------------
 
-TEST_F(servers, disconnect_who_never_reads_and_serve_the_others) {
+TEST_F(servers, disconnect_a_client_that_never_reads_and_serve_the_others) {
   limits.output = 1 << 20;
   serve_notes();
   auto slow = client{path};
@@ -461,7 +461,7 @@ TEST_F(servers, drop_a_caller_who_reads_none_of_many_connections) {
       << "what is there already stays";
 }
 
-TEST_F(servers, disconnect_who_stops_reading_a_reply) {
+TEST_F(servers, disconnect_a_client_that_stops_reading_a_reply) {
   limits.request_time = 100ms;
   limits.connections = 1;
   auto large = std::string(4'000'000, 'x');
@@ -475,7 +475,7 @@ TEST_F(servers, disconnect_who_stops_reading_a_reply) {
   EXPECT_LT(idle.hear_all().size(), large.size());
 }
 
-TEST_F(servers, leave_who_reads_slowly_all_the_time_that_it_needs) {
+TEST_F(servers, give_a_slow_reader_all_the_time_that_it_needs) {
   limits.request_time = 400ms;
   auto large = std::string(4'000'000, 'x');
   serve([&](connection_id id, const std::string&) { s->send(id, large, true); });
@@ -494,7 +494,7 @@ TEST_F(servers, leave_who_reads_slowly_all_the_time_that_it_needs) {
   EXPECT_EQ(heard + slow.hear_all().size(), large.size());
 }
 
-TEST_F(servers, report_who_vanished_before_the_reply) {
+TEST_F(servers, report_clients_that_leave_before_the_reply) {
   serve_notes();
   auto waiting = client{path};
   waiting.finish();
@@ -515,7 +515,7 @@ TEST_F(servers, report_who_vanished_before_the_reply) {
   s->send(first->id, "too late", true);
 }
 
-TEST_F(servers, report_nobody_who_was_answered_or_never_asked) {
+TEST_F(servers, report_no_client_that_was_answered_or_never_asked) {
   serve_echo();
   EXPECT_EQ(client{path}.ask("x"), "x");
   auto c = client{path};
@@ -622,7 +622,7 @@ TEST_F(servers, let_more_clients_than_allowed_wait_their_turn) {
   EXPECT_EQ(third.hear_all(), "done");
 }
 
-TEST_F(servers, let_requests_that_are_never_ended_keep_nobody_out) {
+TEST_F(servers, serve_new_clients_though_others_never_end_their_request) {
   limits.connections = 4;
   limits.sending_time = 20ms;
   serve_notes();
@@ -732,7 +732,7 @@ TEST_F(servers, replace_a_stale_socket) {
   EXPECT_EQ(client{path}.ask("x"), "x");
 }
 
-TEST_F(servers, refuse_a_path_somebody_serves_and_leave_all_as_it_was) {
+TEST_F(servers, refuse_a_path_that_another_process_serves_and_change_nothing) {
   serve_echo();
   auto other = directory / "other.sock";
   auto refused = server::open({other, path}, limits, {});
@@ -828,7 +828,7 @@ TEST_F(servers, use_a_socket_the_service_manager_made_and_leave_it_alone) {
   EXPECT_TRUE(directory.has("qubesd.sock"));
 }
 
-TEST_F(servers, refuse_a_handed_over_socket_nobody_expects) {
+TEST_F(servers, refuse_an_inherited_socket_of_another_path) {
   auto elsewhere = directory / "elsewhere.sock";
   auto inherited = std::vector<unique_fd>{};
   inherited.push_back(listening_at(elsewhere));

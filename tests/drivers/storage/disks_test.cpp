@@ -174,7 +174,7 @@ TEST_F(disks_of_a_domain, a_directory_that_another_left_is_refused_before_anythi
   EXPECT_THAT(noted->domains, IsEmpty());
 }
 
-TEST_F(disks_of_a_domain, a_directory_in_use_is_nobody_else_s) {
+TEST_F(disks_of_a_domain, a_directory_of_another_domain_is_refused) {
   ASSERT_EQ(why(create()), "");
   host.put(std::make_shared<model::domain>(work));
   ASSERT_EQ(why(disks->verify(host, work, work.volumes[0])), "");
@@ -192,7 +192,7 @@ TEST_F(disks_of_a_domain, removing_them_stops_them_and_leaves_nothing) {
   EXPECT_THAT(names_in(top / "run"), IsEmpty());
 }
 
-TEST_F(disks_of_a_domain, what_a_guest_works_on_in_place_takes_no_new_content) {
+TEST_F(disks_of_a_domain, a_running_volume_without_snapshots_takes_no_new_content) {
   ASSERT_EQ(why(create()), "");
   auto& mine = work.volumes[0];
   auto other = work.volumes[1];

@@ -260,7 +260,7 @@ TEST_F(file_reflink, an_import_of_another_size_than_announced_is_not_taken) {
   }
 }
 
-TEST_F(file_reflink, what_is_to_be_removed_is_not_committed_first) {
+TEST_F(file_reflink, an_abandoned_volume_is_not_committed) {
   ASSERT_EQ(why(pool->create(mine)), "");
   ASSERT_EQ(why(pool->start(mine)), "");
   put(pool->device(mine), "unsaved");

@@ -131,7 +131,7 @@ struct crowded_disk : testing::TestWithParam<std::string> {
 
 } // namespace
 
-TEST_P(sharing, is_accepted_and_a_life_costs_no_copies) {
+TEST_P(sharing, is_accepted_and_start_and_stop_copy_nothing) {
   NEEDS(here);
   auto pool = pool_on(here);
   ASSERT_EQ(why(pool->set_up()), "");

@@ -134,7 +134,7 @@ TEST_F(file_driver, takes_the_device_of_a_snapshot_down_whose_origin_is_another_
   EXPECT_THAT(files(), IsEmpty());
 }
 
-TEST_F(file_driver, takes_no_data_where_nobody_can_look_whether_it_is_running) {
+TEST_F(file_driver, takes_no_data_when_it_is_unknown_whether_the_volume_runs) {
   pool = *open_pool(pool_in("file", top.str()), {.commands = commands, .mapper = top / "mapper"});
   auto origin = kept_volume("vm-templates/debian/root");
   auto kept = snapshot_of(origin, "appvms/work/root");

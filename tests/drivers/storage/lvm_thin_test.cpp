@@ -295,7 +295,7 @@ TEST_F(lvm_thin, exports_the_committed_state_also_while_it_runs) {
               HasSubstr("has no data of its own"));
 }
 
-TEST_F(lvm_thin, nothing_is_removed_under_somebody_who_reads_it) {
+TEST_F(lvm_thin, removes_no_volume_that_is_being_exported) {
   mine.it.revisions_to_keep = 0;
   ASSERT_EQ(why(pool->create(mine)), "");
   auto path = *pool->begin_export(mine);
@@ -374,7 +374,7 @@ TEST_F(lvm_thin, refuses_to_import_while_it_is_dirty_or_importing) {
 }
 
 /// As the stock driver does; the written data may be the only copy.
-TEST_F(lvm_thin, an_import_nobody_ends_holds_up_its_own_volume_alone_and_not_its_removal) {
+TEST_F(lvm_thin, an_import_without_end_blocks_only_its_own_volume_and_not_its_removal) {
   auto other = kept_volume("vg/vm-other-private", gib);
   ASSERT_EQ(why(pool->create(mine)), "");
   ASSERT_EQ(why(pool->create(other)), "");
@@ -485,7 +485,7 @@ TEST_F(lvm_thin, names_volumes_that_are_missing) {
   EXPECT_EQ(why(pool->stop(mine)), "");
 }
 
-TEST_F(lvm_thin, tells_what_lvm_said_without_its_worries) {
+TEST_F(lvm_thin, quotes_errors_of_lvm_without_its_warnings) {
   lvm->fail_at = 0;
   auto done = pool->create(mine);
   ASSERT_FALSE(done);
@@ -503,7 +503,7 @@ TEST_F(lvm_thin, reads_reports_beside_warnings_and_refuses_what_is_none) {
   EXPECT_TRUE(parse_lvm_report(R"({"report":[]})"));
 }
 
-TEST_F(lvm_thin, uses_no_more_than_it_has_whatever_lvm_says) {
+TEST_F(lvm_thin, has_a_usage_between_zero_and_its_size_for_any_report) {
   for (auto [percent, used] : {std::pair{"25.00", 256u},
                                {"100.00", 1024u},
                                {"1e300", 1024u},

@@ -546,7 +546,7 @@ TEST_F(zfs_driver, names_volumes_that_are_missing) {
   EXPECT_EQ(why(pool->stop(mine)), "");
 }
 
-TEST_F(zfs_driver, waits_for_who_has_the_device_open_and_for_udev_but_not_for_ever) {
+TEST_F(zfs_driver, waits_for_a_device_that_is_open_and_for_udev_up_to_a_limit) {
   auto scratch = scratch_volume("tank/vms/work/volatile", gib);
   ASSERT_EQ(why(pool->start(scratch)), "");
   zfs->busy[scratch.it.vid] = 3;

@@ -265,7 +265,7 @@ std::string domain_text(std::string_view name, std::string_view more = "",
 
 } // namespace
 
-TEST(backup_listing, tells_who_is_in_it_with_all_settings) {
+TEST(backup_listing, has_each_domain_with_all_settings) {
   auto read = xml::read_backup_listing(listing_of(
       domain_text("work",
                   "<tags><tag name=\"money\"/></tags><devices class=\"pci\">"
@@ -297,7 +297,7 @@ TEST(backup_listing, tells_who_is_in_it_with_all_settings) {
           "pci", "dom0", "00_1f.7", "0x8086", "ask-to-attach", {{"no-strict-reset", "True"}}}));
 }
 
-TEST(backup_listing, is_refused_when_it_makes_no_sense) {
+TEST(backup_listing, is_refused_when_it_is_malformed_or_ambiguous) {
   struct row {
     std::string text, reason;
   };

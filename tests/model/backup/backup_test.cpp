@@ -57,7 +57,7 @@ TEST_F(backups, know_how_to_compress) {
   EXPECT_EQ(read("include:\ncompression: zstd")->compression, "zstd");
 }
 
-TEST_F(backups, are_refused_in_one_line_whatever_the_parser_repeats) {
+TEST_F(backups, are_refused_in_one_line_without_control_characters) {
   EXPECT_THAT(why("include: *a\x1b[2J\n"), Not(HasSubstr("\x1b")));
 }
 
@@ -74,7 +74,7 @@ TEST_F(backups, name_what_is_wrong_with_a_profile) {
   EXPECT_THAT(why(""), HasSubstr("KEY"));
 }
 
-TEST_F(backups, need_somebody_who_knows_the_passphrase) {
+TEST_F(backups, need_a_source_of_the_passphrase) {
   auto known = [&](std::string_view rest) {
     return check_passphrase(at.system, read(std::string{"include:\n"} + std::string{rest}).value())
         .has_value();
@@ -130,7 +130,7 @@ TEST_F(backups, hold_the_volumes_whose_data_outlives_a_stop) {
   EXPECT_THAT(volumes_in_backup(at["far"]), IsEmpty());
 }
 
-TEST_F(backups, say_in_their_listing_who_is_there) {
+TEST_F(backups, list_each_domain_and_whether_they_hold_its_data) {
   at.make({{set_feature{"dvm", "preload-dispvm", "disp1"},
             set_feature{"dvm", "preload-dispvm-max", "1"}}});
   auto listing = with_contents(at.system, {{"dvm", "vm7/", 5}});

@@ -97,7 +97,7 @@ TEST_F(containers, take_their_mode_from_their_template) {
   EXPECT_EQ(hypervisor_of(view, (*this)["work"]), hypervisor_id::host);
 }
 
-TEST_F(containers, what_runs_is_where_it_was_started) {
+TEST_F(containers, a_running_domain_stays_on_the_hypervisor_that_started_it) {
   run("work");
   contain("work");
   EXPECT_EQ(hypervisor_of(view, (*this)["work"]), hypervisor_id::host);
@@ -160,7 +160,7 @@ TEST_F(containers, have_no_disks_of_other_domains) {
   EXPECT_TRUE(check_kind(view, (*this)["work"]));
 }
 
-TEST_F(containers, nobody_changes_over_while_it_runs) {
+TEST_F(containers, a_running_domain_does_not_change_its_hypervisor) {
   run("work");
   expect_refused(set_mode("work", "lxc"), errc::vm_not_halted, "shut it down");
   EXPECT_TRUE(set_mode("work", "hvm")) << "from its next start on";
@@ -276,7 +276,7 @@ TEST_F(containers, without_a_root_volume_are_refused) {
   EXPECT_THAT(text.error().text, HasSubstr("no root volume"));
 }
 
-TEST_F(containers, that_provide_network_have_a_leg_where_their_clients_are) {
+TEST_F(containers, that_provide_network_have_an_interface_at_the_bridge_of_their_clients) {
   contain("sys-net");
   set("sys-net", "provides_network", true);
   auto x = xml::gather(view, (*this)["sys-net"]);
@@ -307,7 +307,7 @@ TEST_F(containers, reach_their_netvm_by_ipv6_through_an_address_of_the_link) {
   EXPECT_THAT(*text, HasSubstr(R"(address="fe80::1" prefix="64")"));
 }
 
-TEST_F(containers, have_their_real_addresses_whatever_is_to_be_shown) {
+TEST_F(containers, have_their_real_addresses_despite_features_that_fake_them) {
   contain("sys-firewall");
   contain("work");
   feature("work", "net.fake-gateway", "192.168.5.1");
@@ -383,7 +383,7 @@ TEST_F(qemu, can_tell_that_its_kernel_failed) {
   EXPECT_THAT(*text, HasSubstr("<on_crash>destroy</on_crash>"));
 }
 
-TEST_F(qemu, what_it_has_is_known_by_the_names_of_everywhere) {
+TEST_F(qemu, disks_that_it_has_are_known_by_their_qubes_names) {
   auto live = [](std::string_view kernel, std::string_view type) {
     auto text = fmt::format("<domain><os>{}</os><devices>", kernel);
     for (auto name : {"vda", "vdb", "vdc", "vdd", "vdi", "sda"})

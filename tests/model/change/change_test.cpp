@@ -170,7 +170,7 @@ TEST_F(changes, features_keep_their_place) {
   EXPECT_EQ(names, "a=1 b=2 c=3 ");
 }
 
-TEST_F(changes, what_is_not_there_cannot_be_removed) {
+TEST_F(changes, a_missing_feature_tag_or_label_cannot_be_removed) {
   EXPECT_EQ(code(remove_feature{"work", "f"}), errc::feature_not_found);
   EXPECT_EQ(code(remove_tag{"work", "t"}), errc::tag_not_found);
   EXPECT_EQ(code(remove_label{"pink"}), errc::label_not_found);
@@ -262,7 +262,7 @@ TEST_F(changes, kernel_volumes_are_named_after_the_kernel_of_their_domain) {
 }
 
 /// A domain that is in use could not be removed when it stops, or would be missing to its users.
-TEST_F(changes, a_domain_that_goes_when_it_stops_is_used_by_nobody) {
+TEST_F(changes, a_domain_with_auto_cleanup_cannot_be_used_by_others) {
   auto make = [&](const char* who, const char* property, value x) {
     return apply(at.system, at.machine, {{set_property{who, property, std::move(x)}}});
   };

@@ -162,7 +162,7 @@ TEST_F(creations, only_classes_with_a_template_take_one) {
 
 // -- the record -----------------------------------------------------------------------------------
 
-TEST_F(creations, an_app_domain_is_born_of_its_template) {
+TEST_F(creations, an_app_domain_takes_its_root_volume_from_its_template) {
   auto plan = make(klass::app, "", "name=fresh label=blue", false, "work");
   auto x = made(plan);
   EXPECT_EQ(x.properties.at("template"), value{std::string{"debian"}}) << "the default one";
@@ -206,7 +206,7 @@ TEST_F(creations, there_is_one_admin_domain) {
   EXPECT_EQ(code(make(klass::admin, "", "name=second label=black")), errc::property_value);
 }
 
-TEST_F(creations, updates_are_not_looked_for_where_nobody_wants_them) {
+TEST_F(creations, updates_are_not_checked_where_the_host_says_so) {
   at.make({{set_property{"", "check_updates_vm", false}}});
   auto x = made(make(klass::app, "", "name=fresh label=blue"));
   ASSERT_TRUE(x.features.find("check-updates"));
@@ -336,7 +336,7 @@ TEST_F(creations, removal_is_announced_and_told) {
   EXPECT_TRUE(apply(at.system, at.machine, x.what));
 }
 
-TEST_F(creations, who_is_in_use_says_by_whom) {
+TEST_F(creations, a_refused_removal_names_the_users) {
   struct user {
     std::string_view domain;
     std::vector<std::string_view> named;
@@ -354,14 +354,14 @@ TEST_F(creations, who_is_in_use_says_by_whom) {
   }
 }
 
-TEST_F(creations, whose_devices_are_assigned_is_in_use) {
+TEST_F(creations, a_domain_whose_devices_are_assigned_is_in_use) {
   at.make({{set_devices{"vault", {"block", {tests::device_of("work", "sda")}}}}});
   auto refused = plan_removal(at.view(), at["work"]);
   EXPECT_EQ(code(refused), errc::vm_in_use);
   EXPECT_THAT(refused.refusal->message(), HasSubstr("vault:block sda"));
 }
 
-TEST_F(creations, what_runs_what_is_packaged_and_dom0_stay) {
+TEST_F(creations, running_and_packaged_domains_and_dom0_are_not_removed) {
   EXPECT_EQ(code(plan_removal(at.view(), at["dom0"])), errc::vm_in_use);
   at.live("work", power::running);
   EXPECT_EQ(code(plan_removal(at.view(), at["work"])), errc::vm_not_halted);

@@ -45,7 +45,7 @@ TEST(generations, a_burst_of_changes_does_not_erase_last_week) {
   EXPECT_EQ(known.size() - gone.size(), 6 + 20 + 1U) << "and one of the hour";
 }
 
-TEST(generations, the_older_the_fewer) {
+TEST(generations, fewer_old_generations_are_kept_than_young_ones) {
   auto kept = kept_after(10min, 6 * 24 * 400, 6);
   EXPECT_EQ(younger_than(kept, 1h), 6);
   EXPECT_NEAR(static_cast<double>(younger_than(kept, 24h)), 6 + 23, 2);

@@ -68,7 +68,7 @@ struct storage_plans : testing::Test {
 
 // -- numbers ------------------------------------------------------------------------------------
 
-TEST(numbers_of_clients, are_digits_without_ornament) {
+TEST(numbers_of_clients, are_plain_decimal_digits) {
   for (auto x :
        {"", "x", "1x", " 1", "1 ", "01", "+1", "-1", "1_0", "0x1", "1.0", "99999999999999999999"})
     EXPECT_EQ(parse_count(x, "number").error().code, errc::protocol) << x;
@@ -101,7 +101,7 @@ TEST_F(storage_plans, revisions_may_be_kept_or_not) {
   EXPECT_EQ(code(revisions("nosuch", "1")), errc::permission_denied);
 }
 
-TEST_F(storage_plans, working_in_place_is_decided_while_nobody_works) {
+TEST_F(storage_plans, snapshots_are_switched_off_and_on_only_while_the_domain_is_halted) {
   at.live("work", power::running);
   EXPECT_EQ(code(revisions("private", "-1")), errc::vm_not_halted);
   EXPECT_EQ(code(revisions("hall", "3")), errc::none);
@@ -140,7 +140,7 @@ TEST_F(storage_plans, only_scratch_space_is_ephemeral) {
   EXPECT_EQ(code(set("nosuch", "1")), errc::permission_denied);
 }
 
-TEST_F(storage_plans, the_pool_says_what_is_ephemeral_unless_somebody_else_does) {
+TEST_F(storage_plans, the_pool_decides_what_is_ephemeral_unless_the_volume_does) {
   auto scratch = *at["work"].find_volume("volatile");
   EXPECT_FALSE(is_ephemeral(at.system, scratch));
   at.make(plan_set_pool_ephemeral(at.view(), "varlibqubes", "yes").what);
@@ -228,7 +228,7 @@ TEST_F(storage_plans, a_pool_in_use_says_by_whom) {
   EXPECT_THAT(plan_remove_pool(at.view(), "old").refusal->message(), HasSubstr("work:attic"));
 }
 
-TEST_F(storage_plans, what_a_pool_keeps) {
+TEST_F(storage_plans, a_pool_has_a_number_of_revisions_to_keep) {
   auto set = [&](std::string_view pool, std::string_view text) {
     return plan_set_pool_revisions(at.view(), pool, text);
   };

@@ -92,7 +92,7 @@ TEST_F(plans, a_reset_is_told_under_the_old_names_too) {
   EXPECT_EQ(lines(x), "work: memory = default (was 500)\n");
 }
 
-TEST_F(plans, what_is_as_asked_already_is_told_and_not_written) {
+TEST_F(plans, a_value_that_is_set_already_has_events_and_is_not_written) {
   at.make({{set_property{"work", "memory", std::int64_t{500}}}});
   auto x = set("work", "memory", "500");
   EXPECT_EQ(x.after.size(), 1U);
@@ -243,7 +243,7 @@ TEST_F(plans, a_default_netvm_is_announced_to_all_that_use_it) {
   EXPECT_EQ(lines(x), "host: default_netvm = sys-vpn (was sys-firewall)\n");
 }
 
-TEST_F(plans, a_running_user_of_the_default_netvm_may_object_but_a_template_may_not) {
+TEST_F(plans, a_running_client_of_the_default_netvm_can_refuse_its_change_and_a_template_cannot) {
   at.live("debian", power::running);
   EXPECT_EQ(code(set("", "default_netvm", "sys-vpn")), errc::none);
   at.live("disp1", power::running);

@@ -79,7 +79,7 @@ TEST_F(preload_test, sessions_are_waited_for_where_windows_are_shown) {
               ElementsAre("qubes.WaitForRunningSystem", "qubes.WaitForSession"));
 }
 
-TEST_F(preload_test, one_that_differs_from_its_template_is_outdated) {
+TEST_F(preload_test, a_disposable_that_differs_from_its_template_is_outdated) {
   EXPECT_EQ(outdated(it.view, it["disp1"]), std::nullopt);
   it.set("dvm", "vcpus", std::int64_t{7});
   EXPECT_EQ(outdated(it.view, it["disp1"]), std::nullopt) << "taken over from the template";

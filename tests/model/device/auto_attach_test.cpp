@@ -153,7 +153,7 @@ TEST_F(auto_attach, a_required_disk_has_no_option_that_no_disk_has) {
   EXPECT_THAT(refused.error().text, HasSubstr("'readonly'"));
 }
 
-TEST_F(auto_attach, whoever_denies_an_interface_takes_no_device_that_has_it) {
+TEST_F(auto_attach, a_domain_takes_no_device_with_an_interface_that_it_denies) {
   assign("work", {want("sys-net", "sda")});
   it.run("work");
   EXPECT_THAT(takers(disk("sys-net", "sda")), ElementsAre("work sys-net:sda:*"));

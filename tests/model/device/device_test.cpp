@@ -306,7 +306,7 @@ TEST_F(devices, refusals_of_assignments) {
   EXPECT_EQ(code(plan_unassign(at.view(), at["far"], "block", "sys-usb+sda")), errc::general);
 }
 
-TEST_F(devices, what_can_never_be_attached_is_not_assigned) {
+TEST_F(devices, a_device_that_can_never_be_attached_is_not_assigned) {
   auto assign = [&](std::string_view to, std::string_view kind, std::string_view argument,
                     std::string_view options) {
     auto made =
@@ -378,7 +378,7 @@ TEST_F(devices, a_disk_has_no_name_of_its_owners_own_disks) {
   EXPECT_FALSE(with_kernel(&at["debian"], "kernel")) << "that of its template is its own";
 }
 
-TEST_F(devices, what_has_no_known_form_or_is_elsewhere_is_not_assigned) {
+TEST_F(devices, a_device_of_unknown_form_or_of_another_host_is_not_assigned) {
   auto assign = [&](std::string_view kind, std::string_view argument, std::string_view options) {
     return code(plan_assign(at.view(), at["work"], kind, argument,
                             fmt::format("mode='required' {}", options)));
@@ -553,7 +553,7 @@ TEST_F(devices, a_disk_says_which_usb_device_it_is_a_part_of) {
   EXPECT_EQ(found[1].identity, "0951:1666:ABC:u080650:1.0");
 }
 
-TEST_F(devices, a_backend_that_lies_about_parents_hurts_nobody) {
+TEST_F(devices, with_wrong_parents_are_listed_in_printable_text) {
   auto found = listed_devices("block", "sys-usb",
                               {{"/qubes-block-devices/sda/parent", "sdb"},
                                {"/qubes-block-devices/sdb/parent", "sda"},

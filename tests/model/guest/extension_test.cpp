@@ -215,7 +215,7 @@ TEST_F(guest_notification_test, configuration_is_told_at_start_and_while_it_runs
               ElementsAre("work: rm /vm-config/key"));
 }
 
-TEST_F(guest_notification_test, what_shall_persist_is_told_and_nonsense_keeps_it_from_starting) {
+TEST_F(guest_notification_test, persistent_paths_are_written_and_an_invalid_one_is_refused) {
   it.feature("work", "custom-persist.home", "/home");
   EXPECT_EQ(entry("work", "/persist/home"), "/home");
   it.run("work");
@@ -231,7 +231,7 @@ TEST_F(guest_notification_test, what_shall_persist_is_told_and_nonsense_keeps_it
 
 // -- gui, audio ----------------------------------------------------------------------------------
 
-TEST_F(guest_notification_test, windows_are_shown_by_whom_the_record_names) {
+TEST_F(guest_notification_test, windows_are_shown_by_the_guivm_of_the_record) {
   it.feature("dom0", "gui-videoram-min", "8");
   it.feature("debian", "gui-videoram-overhead", "4");
   EXPECT_EQ(entry("work", "/qubes-gui-videoram-min"), "8");
@@ -274,8 +274,7 @@ TEST_F(guest_notification_test, users_of_a_gui_or_audio_domain_keep_it_running) 
   EXPECT_EQ(allow_stop(it.view, it["alone"]).error().code, errc::vm_in_use);
 }
 
-TEST_F(guest_notification_test,
-       a_disposable_that_waits_for_somebody_keeps_no_audio_domain_running) {
+TEST_F(guest_notification_test, a_preloaded_disposable_keeps_no_audio_domain_running) {
   it.set("disp1", "audiovm", std::string{"alone"});
   it.run("disp1");
   EXPECT_FALSE(allow_stop(it.view, it["alone"]));
@@ -349,7 +348,7 @@ TEST_F(guest_notification_test, another_audio_domain_is_told_when_it_runs) {
 
 // -- relay, backup, release 3 --------------------------------------------------------------------
 
-TEST_F(guest_notification_test, a_relay_knows_whom_it_relays) {
+TEST_F(guest_notification_test, a_relay_has_the_names_of_its_remote_domains) {
   it.run("work");
   EXPECT_THAT(told({{set_property{"far", "relayvm", std::string{"work"}}}}),
               ElementsAre("work: /remote/far=far"));
@@ -374,7 +373,7 @@ TEST_F(guest_notification_test, old_names_of_services_are_told_too) {
   EXPECT_EQ(entry("work", "/qubes-service/qubes-dvm"), "1");
 }
 
-TEST_F(guest_notification_test, who_has_the_firewall_service_needs_no_iptables) {
+TEST_F(guest_notification_test, a_domain_with_the_firewall_service_needs_no_iptables) {
   it.feature("debian", "qubes-firewall", "1");
   EXPECT_EQ(entry("work", "/qubes-iptables"), "-");
   EXPECT_EQ(entry("alone", "/qubes-iptables"), "reload");

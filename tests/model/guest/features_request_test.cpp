@@ -144,7 +144,7 @@ TEST_F(requests, about_the_system_are_checked) {
   }
 }
 
-TEST_F(requests, of_the_first_agent_are_told_to_who_installs) {
+TEST_F(requests, of_the_first_agent_send_the_event_template_postinstall) {
   EXPECT_THAT(names(ask("debian", {{"qrexec", "1"}})), Contains("template-postinstall"));
   has("debian", "qrexec", "1");
   EXPECT_THAT(names(ask("debian", {{"qrexec", "1"}})), Not(Contains("template-postinstall")));

@@ -144,7 +144,7 @@ TEST_F(whonix_host, a_default_that_is_a_gateway_is_chosen_for_good) {
   EXPECT_EQ(chosen("anon", "netvm"), "'sys-whonix'");
 }
 
-TEST_F(whonix_host, who_wants_no_network_or_disposables_gets_none) {
+TEST_F(whonix_host, a_workstation_keeps_defaults_that_are_none) {
   at.system.globals["default_netvm"] = none{};
   at.system.globals["default_dispvm"] = none{};
   create("anon", "fedora");
@@ -169,7 +169,7 @@ TEST_F(whonix_host, a_template_that_says_what_it_is_is_believed) {
   EXPECT_EQ(feature("alone", "whonix-gw"), "absent") << "only templates";
 }
 
-TEST_F(whonix_host, who_becomes_a_workstation_moves_and_stays_unmarked) {
+TEST_F(whonix_host, a_domain_that_becomes_a_workstation_moves_and_stays_unmarked) {
   ASSERT_TRUE(make(plan_set_feature(at.view(), at["work"], "whonix-ws", "1")));
   EXPECT_EQ(chosen("work", "netvm"), "'sys-whonix'");
   EXPECT_EQ(chosen("work", "default_dispvm"), "''") << "there is no debian-dvm";
@@ -297,7 +297,7 @@ TEST_F(menus, come_and_go_with_the_domain) {
   EXPECT_THAT(turns(plan_removal(at.view(), at["fresh"])), ElementsAre("dom0: -fresh"));
 }
 
-TEST_F(menus, are_nobodys_business_without_the_package) {
+TEST_F(menus, are_ignored_without_the_package) {
   at.machine.packages.clear();
   EXPECT_THAT(sets("label", "blue"), IsEmpty());
   auto told = std::vector<event>{{"debian", "template-postinstall", {}}};

@@ -37,7 +37,7 @@ TEST(qubesdb_entry, that_is_too_large_or_has_a_nul_leaves_nothing_and_says_so) {
   }
 }
 
-TEST(qubesdb_entry, whose_path_it_does_not_know_is_named_without_one) {
+TEST(qubesdb_entry, with_an_invalid_path_is_reported_without_it) {
   for (auto path : {std::string(model::qubesdb_path_limit + 1, 'a'), std::string{"/a b"},
                     std::string{"/\xc3\xa4"}}) {
     auto x = after_put(path, "1");

@@ -180,7 +180,7 @@ TEST(firewall, refusals_name_the_value) {
   EXPECT_EQ(parse_rules("action=accept comment=\xc3\xa4").error().code, errc::protocol);
 }
 
-TEST(firewall, what_is_odd_and_allowed) {
+TEST(firewall, unusual_rules_that_are_allowed) {
   EXPECT_EQ(print(rules("action=accept comment="), now), "action=accept\n");
   EXPECT_EQ(print(rules("action=accept dst4=1.2.3"), now), "action=accept dsthost=1.2.3\n");
   EXPECT_EQ(print(rules("action=accept dst4=1.2.3.4/0"), now), "action=accept dst4=1.2.3.4/0\n");
@@ -313,7 +313,7 @@ TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
 }
 
 /// A rule without one of its conditions would let more through.
-TEST(firewall, what_stands_where_no_rule_is_read_spoils_the_rule) {
+TEST(firewall, an_unknown_element_invalidates_its_rule) {
   constexpr auto action = R"(<property name="action">accept</property>)";
   constexpr auto host = R"(<property name="dsthost">10.1.1.1</property>)";
   const std::string rules[]{
@@ -455,7 +455,7 @@ TEST(firewall, numbers_in_qubesdb_are_places_in_the_whole_list) {
                           Pair(six + "/0003", "action=drop"), Pair(six, "")));
 }
 
-TEST(firewall, what_has_no_room_in_qubesdb_denies) {
+TEST(firewall, rules_beyond_the_size_of_an_entry_become_drop) {
   auto all = accept_all();
   for (auto accept : {true, false}) {
     auto& huge = all.emplace_back();
@@ -475,7 +475,7 @@ TEST(firewall, what_has_no_room_in_qubesdb_denies) {
     EXPECT_NE(text, "action=accept") << where << " would be read before others";
 }
 
-TEST(firewall, nobody_said_anything_is_accept_and_nobody_knows_is_drop) {
+TEST(firewall, without_rules_accepts_all_and_with_unreadable_rules_drops_all) {
   EXPECT_EQ(print(accept_all(), now), "action=accept\n");
   EXPECT_EQ(print(drop_all(), now), "action=drop\n");
 }

@@ -33,7 +33,7 @@ struct prohibition_case {
 
 struct prohibitions : ::testing::TestWithParam<prohibition_case> {};
 
-TEST_P(prohibitions, hold_for_whom_they_name) {
+TEST_P(prohibitions, hold_for_the_callers_that_they_name) {
   auto at = sample_system{};
   auto& x = GetParam();
   auto done = permit(x.method, x.argument, at[x.source]);
@@ -82,7 +82,7 @@ TEST(sights, are_what_the_policy_allows_and_everything_for_dom0) {
   EXPECT_TRUE((sight{policy{}, v, at["dom0"]}.of(at["vault"])));
 }
 
-TEST(audiences, hear_events_by_name_and_by_whom_they_are_about) {
+TEST(audiences, hear_events_by_name_and_by_subject) {
   auto at = sample_system{};
   auto all = std::make_shared<policy>();
   all->rules = {

@@ -71,7 +71,7 @@ void PrintTo(const rule_case& x, std::ostream* to) {
 
 struct policy_rules_fit : ::testing::TestWithParam<rule_case> {};
 
-TEST_P(policy_rules_fit, whom_they_name) {
+TEST_P(policy_rules_fit, the_parties_that_they_name) {
   auto at = sample_system{};
   at.make({{add_tag{"work", "corp"}}});
   auto& [rule, source, target, fits] = GetParam();
@@ -297,7 +297,7 @@ TEST(policy_includes, that_multiply_end_at_the_limits) {
   EXPECT_FALSE(allows(at, many, "work", "vault"));
 }
 
-TEST(policy_findings, are_one_line_whatever_a_file_names) {
+TEST(policy_findings, are_one_line_without_control_characters) {
   for (auto line : {"!include a\x1b[2J", "!include-dir \u009b2J\x08", "x\x07 * work work allow"}) {
     auto all = read(line);
     ASSERT_THAT(all.findings, SizeIs(1)) << line;
@@ -366,7 +366,7 @@ TEST(policy_text, is_split_as_python_splits_it) {
   EXPECT_EQ(read("s * w\u00F6rk vault deny\ns * work vault allow\n").rules.size(), 2u);
 }
 
-TEST(policy_text, of_any_bytes_never_hurts) {
+TEST(policy_text, of_random_bytes_never_crashes_the_reader) {
   auto at = sample_system{};
   auto chance = std::mt19937{1};
   constexpr auto letters = "s*+a @:!#\n\t=work\0$,\xff\0"sv;

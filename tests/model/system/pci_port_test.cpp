@@ -41,7 +41,7 @@ TEST(pci_port, either_name_leads_to_the_port) {
   }
 }
 
-TEST(pci_port, what_names_no_device_stays) {
+TEST(pci_port, a_text_that_names_no_device_is_kept) {
   for (auto text : {"", "*", "_", "05_00.0", "05:00.0", "03_00.00", "3_00.0", "03-00.0", "0G_00.0",
                     "pci_", "pci_03", "pci_0000_03_00_", "03:00:0", "pci_pci_0000_03_00_0"})
     EXPECT_EQ(pci_port(here, text), text);

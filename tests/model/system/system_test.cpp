@@ -84,7 +84,7 @@ TEST(system, is_equal_when_the_records_are) {
   EXPECT_FALSE(a == b);
 }
 
-TEST(system, who_differs_are_the_new_the_changed_and_the_gone) {
+TEST(system, differs_from_another_in_new_changed_and_removed_domains) {
   auto a = model::system{};
   for (auto* name : {"b", "d", "e", "g"})
     a.put(named(name, 1));

@@ -33,7 +33,7 @@ TEST(usb_names, are_found_by_both_numbers) {
   EXPECT_EQ(few_names().product("0951", "1666"), "DataTraveler 100 G3/G4/SE9 G2/50 Kyson");
 }
 
-TEST(usb_names, are_empty_for_what_nobody_knows) {
+TEST(usb_names, are_empty_for_unknown_numbers) {
   EXPECT_EQ(few_names().vendor("0bda"), "") << "after the end of the products";
   EXPECT_EQ(few_names().vendor("1d6b"), "") << "without a name";
   EXPECT_EQ(few_names().product("046d", "1666"), "") << "of another vendor";

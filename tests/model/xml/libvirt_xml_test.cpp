@@ -201,7 +201,7 @@ TEST(libvirt_xml, takes_17_required_block_devices_and_refuses_the_18th) {
   EXPECT_FALSE(xml::render(x));
 }
 
-TEST(libvirt_xml, escapes_whatever_a_guest_may_have_put_into_a_feature) {
+TEST(libvirt_xml, escapes_features_that_a_guest_has_set) {
   auto x = plain();
   x.virt_mode = "hvm";
   x.own_features["video-model"] = "\"/><script>&'";
@@ -286,7 +286,7 @@ struct gathering : testing::Test {
   domain work;
 };
 
-TEST_F(gathering, finds_the_device_of_a_volume_whatever_its_pool) {
+TEST_F(gathering, finds_the_device_of_a_volume_in_each_kind_of_pool) {
   auto paths = std::vector<std::string>{};
   for (auto& x : gathered().volumes)
     paths.push_back(x.path);
@@ -546,7 +546,7 @@ TEST(libvirt_attachments, are_disks_and_pci_devices_of_others) {
   EXPECT_THAT(xml::attachments_in("<domain/>"), testing::IsEmpty());
 }
 
-TEST(libvirt_attachments, without_a_kernel_the_fourth_disk_is_anybodys) {
+TEST(libvirt_attachments, without_a_kernel_may_include_the_fourth_disk) {
   auto found = xml::attachments_in(
       R"(<domain><devices><disk type="block" device="cdrom"><source dev="/dev/sr0"/>)"
       R"(<target dev="xvdd"/></disk></devices></domain>)");

@@ -745,7 +745,7 @@ std::vector<spoilt> spoilt_cards() {
 struct card : testing::TestWithParam<spoilt> {};
 
 /// Without its network card the host has no network.
-TEST_P(card, stays_whatever_else_is_said_of_it) {
+TEST_P(card, stays_assigned_despite_unknown_options) {
   auto& x = GetParam();
   auto text = x.apply(good);
   auto loaded = load(text);
@@ -815,7 +815,7 @@ INSTANTIATE_TEST_SUITE_P(table, disk, testing::ValuesIn(spoilt_disks()),
                          [](auto& info) { return info.param.kind; });
 
 /// The unknown option may mean that the disk is read, and not written to.
-TEST(disk, of_which_something_else_is_said_is_given_to_nobody) {
+TEST(disk, with_an_unknown_option_is_not_attached) {
   for (auto element :
        {R"(<option name="devtype">cd-rom</option>)", R"(<option nam="read-only">yes</option>)",
         "<read-only/>", R"(<option name="readonly">yes<b/></option>)"}) {
@@ -980,7 +980,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
 
 /// Attributes of a volume that do not say where its data is.
-TEST(mending, serves_a_volume_with_attributes_that_nobody_understands) {
+TEST(mending, serves_a_volume_with_unknown_attributes) {
   constexpr auto size = R"(size="2147483648")";
   for (auto& odd :
        std::vector<std::string>{R"(note="&nope;")", "note=\"\x01\"", "note=\"a\xFF\"",
@@ -1056,7 +1056,7 @@ TEST(mending, tells_what_the_next_save_leaves_out) {
 }
 
 /// The old switch is removed by the upgrade; its value must be kept.
-TEST(mending, keeps_what_an_old_switch_says_beside_a_value_that_nobody_understands) {
+TEST(mending, keeps_the_value_of_an_old_switch_beside_an_unreadable_new_value) {
   auto old = in("work", "<features>", R"(<features><feature name="service.meminfo-writer"/>)");
   for (auto& text : {both(old, set("work", "maxmem", "3000", "much"))(good),
                      both(add_property("work", "virt_mode", "xen"),
@@ -1595,7 +1595,7 @@ TEST(limits, as_many_attributes_as_may_be_are_read_at_once) {
   }
 }
 
-TEST(limits, what_has_very_many_attributes_is_kept_and_read_again) {
+TEST(limits, a_volume_with_very_many_attributes_is_kept_and_read_again) {
   constexpr auto size = R"(size="2147483648")";
   auto attributes = std::string{size};
   for (auto i = 0; i < xml::max_attributes - 10; ++i)
@@ -1764,7 +1764,7 @@ constexpr auto stride = 4U;
 constexpr auto stride = 1U;
 #endif
 
-TEST_P(one_fact, that_nobody_understands_costs_no_domain) {
+TEST_P(one_fact, that_is_unreadable_costs_no_domain) {
   auto& text = GetParam().text;
   auto turn = 0U;
   auto all_names = load(text)->system.names();

@@ -186,7 +186,7 @@ TEST(qubes_xml, reads_every_part_of_a_domain) {
   EXPECT_FALSE(work->find_volume("root")->ephemeral);
 }
 
-TEST(qubes_xml, keeps_who_dom0_is_out_of_the_file) {
+TEST(qubes_xml, keeps_the_identity_of_dom0_out_of_the_file) {
   auto store = read(read_file(golden + "minimal.xml")).system;
   auto dom0 = store.find("dom0");
   ASSERT_TRUE(dom0);

@@ -41,7 +41,7 @@ TEST(render_lxc, an_image_whose_name_is_too_long_for_a_loop_device_has_a_short_o
   EXPECT_LT(use.link.size() - 4 - 21 + 31 + 8, 64U) << "also of the longest name";
 }
 
-TEST(render_lxc, a_disk_that_only_another_domain_has_is_given_to_nobody) {
+TEST(render_lxc, a_disk_of_another_domain_is_refused) {
   auto x = with_root("/images/root.img");
   x.required_blocks = {{.backend = "sys-usb", .port = "sda", .node = "/dev/sda", .options = {}}};
   EXPECT_FALSE(render(x));

@@ -418,7 +418,7 @@ struct upgraded_host : testing::TestWithParam<tests::store> {};
 
 } // namespace
 
-TEST(round_trip, what_was_granted_is_the_same_after_save_and_load) {
+TEST(round_trip, granted_changes_are_the_same_after_save_and_load) {
   auto granted = expect_the_same_after_a_load({});
   for (auto& x : kinds) // a kind that is always refused shows nothing
     EXPECT_GT(granted[static_cast<std::size_t>(&x - kinds)], 0U) << x.name;
