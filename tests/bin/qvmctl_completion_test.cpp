@@ -62,9 +62,9 @@ struct completion_case {
   std::string want;
 };
 
-struct completes : ::testing::TestWithParam<completion_case> {};
+struct qvmctl_completes : ::testing::TestWithParam<completion_case> {};
 
-TEST_P(completes, with_what_there_is) {
+TEST_P(qvmctl_completes, with_what_there_is) {
   auto daemon = scripted_daemon{host(small_host("Running"), answer)};
   auto args = words{"complete", "--socket", daemon.path(), "--"};
   args.insert(args.end(), GetParam().typed.begin(), GetParam().typed.end());
@@ -74,7 +74,7 @@ TEST_P(completes, with_what_there_is) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    commands_and_options, completes,
+    commands_and_options, qvmctl_completes,
     ::testing::Values(
         completion_case{{"sta"}, "status start"}, completion_case{{"feature", "u"}, "unset"},
         completion_case{{"nothing", ""}, ""}, completion_case{{"shutdown", "--ca"}, "--cascade"},
@@ -87,7 +87,7 @@ INSTANTIATE_TEST_SUITE_P(
         completion_case{{"help", "val"}, "values"}));
 
 INSTANTIATE_TEST_SUITE_P(
-    values, completes,
+    values, qvmctl_completes,
     ::testing::Values(
         completion_case{{"start", "sys-"}, "sys-firewall sys-net"},
         completion_case{{"start", "work", "w"}, ""},

@@ -16,7 +16,7 @@ using ::testing::Not;
 
 using variables = std::map<std::string, std::string>;
 
-struct qvmctl_elsewhere : qvmctl {
+struct qvmctl_over_qrexec : qvmctl {
   static std::string stand_in() { return QVMD_SOURCE_DIR "/tests/host/qrexec-client-vm"; }
 
   variables env(const variables& more = {}) const {
@@ -45,7 +45,7 @@ struct qvmctl_elsewhere : qvmctl {
   }
 };
 
-TEST_F(qvmctl_elsewhere, asks_as_the_domain_that_it_is_in) {
+TEST_F(qvmctl_over_qrexec, asks_as_the_domain_that_it_is_in) {
   auto sources = std::vector<std::string>{};
   serve([&](auto& x) {
     sources.push_back(x.source);
@@ -56,7 +56,7 @@ TEST_F(qvmctl_elsewhere, asks_as_the_domain_that_it_is_in) {
   EXPECT_THAT(sources, ElementsAre("mgmt"));
 }
 
-TEST_F(qvmctl_elsewhere, sends_arguments_and_payloads) {
+TEST_F(qvmctl_over_qrexec, sends_arguments_and_payloads) {
   serve(always(""));
   EXPECT_EQ(elsewhere({"set", "work", "memory", "400"}).code, 0);
   EXPECT_EQ(elsewhere({"tag", "add", "work", "one"}).code, 0);
@@ -64,7 +64,7 @@ TEST_F(qvmctl_elsewhere, sends_arguments_and_payloads) {
               ElementsAre("admin.vm.property.Set+memory work 400", "admin.vm.tag.Set+one work"));
 }
 
-TEST_F(qvmctl_elsewhere, takes_this_way_by_itself_where_there_is_no_socket) {
+TEST_F(qvmctl_over_qrexec, takes_this_way_by_itself_where_there_is_no_socket) {
   if (std::filesystem::exists("/var/run/qubesd.sock"))
     GTEST_SKIP() << "there is one here";
   serve(host(small_host("Running")));
@@ -74,14 +74,14 @@ TEST_F(qvmctl_elsewhere, takes_this_way_by_itself_where_there_is_no_socket) {
   EXPECT_EQ(run({"ls"}, env({{"QVMCTL_SOCKET", "/nonexistent/d.sock"}})).code, 3);
 }
 
-TEST_F(qvmctl_elsewhere, is_refused_as_in_dom0) {
+TEST_F(qvmctl_over_qrexec, is_refused_as_in_dom0) {
   serve([](auto& x) { x.refuse("QubesNoSuchPropertyError", "no property of that name"); });
   auto x = elsewhere({"get", "work", "nosuch"});
   EXPECT_EQ(x.code, 1);
   EXPECT_THAT(x.err, HasSubstr("no property of that name"));
 }
 
-TEST_F(qvmctl_elsewhere, hears_events) {
+TEST_F(qvmctl_over_qrexec, hears_events) {
   serve([](auto& x) {
     x.event("", "connection-established");
     x.event("work", "domain-start");
@@ -91,7 +91,7 @@ TEST_F(qvmctl_elsewhere, hears_events) {
   EXPECT_THAT(x.out, AllOf(HasSubstr("work"), HasSubstr("domain-start")));
 }
 
-TEST_F(qvmctl_elsewhere, leaves_nothing_behind_that_still_listens) {
+TEST_F(qvmctl_over_qrexec, leaves_nothing_behind_that_still_listens) {
   auto begun = gate{}, gone = gate{};
   serve([&](auto& x) {
     x.event("", "connection-established");
@@ -109,12 +109,12 @@ TEST_F(qvmctl_elsewhere, leaves_nothing_behind_that_still_listens) {
   EXPECT_TRUE(gone.wait_for(1));
 }
 
-TEST_F(qvmctl_elsewhere, gives_up_in_time) {
+TEST_F(qvmctl_over_qrexec, gives_up_in_time) {
   serve(host(small_host("Halted"), [](auto& x) { x.hold(); }));
   EXPECT_EQ(elsewhere({"wait", "work", "--timeout", "0.1"}).code, 5);
 }
 
-TEST_F(qvmctl_elsewhere, says_what_the_policy_refuses) {
+TEST_F(qvmctl_over_qrexec, says_what_the_policy_refuses) {
   serve(always(""));
   auto x = elsewhere({"kill", "work"}, {{"QREXEC_REFUSED", "admin.vm.List qvmd.Overview"}});
   EXPECT_EQ(x.code, 1);
@@ -127,7 +127,7 @@ TEST_F(qvmctl_elsewhere, says_what_the_policy_refuses) {
   EXPECT_EQ(run({"help", "management"}).code, 0);
 }
 
-TEST_F(qvmctl_elsewhere, lists_without_the_methods_of_this_daemon) {
+TEST_F(qvmctl_over_qrexec, lists_without_the_methods_of_this_daemon) {
   serve([](auto& x) {
     auto text = std::string{};
     for (auto& y : small_host("Running"))
@@ -140,14 +140,14 @@ TEST_F(qvmctl_elsewhere, lists_without_the_methods_of_this_daemon) {
         "name,state\nwork,Running\n");
 }
 
-TEST_F(qvmctl_elsewhere, says_what_dom0_lacks) {
+TEST_F(qvmctl_over_qrexec, says_what_dom0_lacks) {
   serve(always(""));
   auto x = elsewhere({"why", "work"}, {{"QREXEC_MISSING", "qvmd.Why"}});
   EXPECT_EQ(x.code, 1);
   EXPECT_THAT(x.err, HasSubstr("dom0 has no service qvmd.Why"));
 }
 
-TEST_F(qvmctl_elsewhere, says_why_qrexec_does_not_answer) {
+TEST_F(qvmctl_over_qrexec, says_why_qrexec_does_not_answer) {
   serve(always(""));
   auto silent = program("echo 'connect: no agent' >&2\nexit 1\n");
   auto x = elsewhere({"tag", "ls", "work"}, {{"QVMCTL_QREXEC_CLIENT_VM", silent}});
@@ -159,7 +159,7 @@ TEST_F(qvmctl_elsewhere, says_why_qrexec_does_not_answer) {
   EXPECT_THAT(none.err, HasSubstr("/nonexistent/client"));
 }
 
-TEST_F(qvmctl_elsewhere, calls_no_more_than_sixteen_services_at_once) {
+TEST_F(qvmctl_over_qrexec, calls_no_more_than_sixteen_services_at_once) {
   constexpr auto many = 40, most = 16;
   auto domains = std::vector<json>{};
   for (auto i = 0; i < many; ++i)
@@ -183,7 +183,7 @@ TEST_F(qvmctl_elsewhere, calls_no_more_than_sixteen_services_at_once) {
   EXPECT_EQ(peak, most);
 }
 
-TEST_F(qvmctl_elsewhere, runs_programs_by_the_service_for_that) {
+TEST_F(qvmctl_over_qrexec, runs_programs_by_the_service_for_that) {
   serve([](auto& x) { x.ok("work class=AppVM state=Running\n"); });
   auto client = program("case $2 in qubes.VMExec*) echo \"$@\"; cat; exit 7;; esac\nexec "
                         + stand_in() + " \"$@\"\n");
@@ -197,7 +197,7 @@ TEST_F(qvmctl_elsewhere, runs_programs_by_the_service_for_that) {
 }
 
 /// Volumes of 8 bytes, and a client that keeps what an import sends.
-struct qvmctl_imports_elsewhere : qvmctl_elsewhere {
+struct qvmctl_imports_over_qrexec : qvmctl_over_qrexec {
   void SetUp() override {
     serve([](auto& x) {
       x.ok(x.method == "admin.vm.volume.List" ? "private\n" : "size=8\nusage=0\n");
@@ -220,14 +220,14 @@ struct qvmctl_imports_elsewhere : qvmctl_elsewhere {
   }
 };
 
-TEST_F(qvmctl_imports_elsewhere, by_the_service_for_that) {
+TEST_F(qvmctl_imports_over_qrexec, by_the_service_for_that) {
   auto x = import(fmt::format("cat >{}; printf '0\\0'", beside("got")));
   EXPECT_EQ(x.code, 0) << x.err;
   EXPECT_EQ(content("called"), "work admin.vm.volume.ImportWithSize+private\n");
   EXPECT_EQ(content("got"), "7\na\0\0\0bcd"s);
 }
 
-TEST_F(qvmctl_imports_elsewhere, and_hears_that_it_is_refused) {
+TEST_F(qvmctl_imports_over_qrexec, and_hears_that_it_is_refused) {
   auto x = import("cat >/dev/null; printf '2\\0QubesVMNotHaltedError\\0\\0work runs\\0'");
   EXPECT_EQ(x.code, 1);
   EXPECT_THAT(x.err, HasSubstr("work runs"));
@@ -236,7 +236,7 @@ TEST_F(qvmctl_imports_elsewhere, and_hears_that_it_is_refused) {
   EXPECT_THAT(x.err, HasSubstr("does not let this domain call admin.vm.volume.ImportWithSize"));
 }
 
-TEST_F(qvmctl_elsewhere, completes_names) {
+TEST_F(qvmctl_over_qrexec, completes_names) {
   serve(host(small_host("Running"), [](auto& x) {
     auto text = std::string{};
     for (auto& y : small_host("Running"))
@@ -249,7 +249,7 @@ TEST_F(qvmctl_elsewhere, completes_names) {
               ElementsAre("socket\t", "qrexec\t"));
 }
 
-TEST_F(qvmctl_elsewhere, refuses_ways_that_there_are_not) {
+TEST_F(qvmctl_over_qrexec, refuses_ways_that_there_are_not) {
   auto wrong = run({"--via", "qrexce", "ls"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_THAT(wrong.err, HasSubstr("did you mean 'qrexec'?"));

@@ -21,9 +21,9 @@ struct slip {
   std::string meant;
 };
 
-struct suggests : ::testing::TestWithParam<slip> {};
+struct qvmctl_suggests : ::testing::TestWithParam<slip> {};
 
-TEST_P(suggests, the_nearest_known_name) {
+TEST_P(qvmctl_suggests, the_nearest_known_name) {
   auto daemon = scripted_daemon{host(small_host("Running"), [](auto& x) {
     x.method == "admin.label.List" ? x.ok("gary\ngreen\ngray\n") : x.refuse("QubesException", "no");
   })};
@@ -35,7 +35,7 @@ TEST_P(suggests, the_nearest_known_name) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    slips, suggests,
+    slips, qvmctl_suggests,
     ::testing::Values(
         slip{{"sl"}, "ls"}, slip{{"satrt"}, "start"}, slip{{"ste"}, "set"}, slip{{"tga"}, "tag"},
         slip{{"LS"}, "ls"}, slip{{"feature", "est", "work", "gui", "1"}, "set"},
@@ -47,7 +47,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // -- none -----------------------------------------------------------------------------------
 
-using words_of_people = qvmctl;
+using qvmctl_words = qvmctl;
 
 void netvm_answers(const call& x) {
   x.method == "admin.vm.property.Get" ? x.ok("default=False type=vm ") : x.ok();
@@ -59,7 +59,7 @@ std::vector<json> host_with_none() {
   return all;
 }
 
-TEST_F(words_of_people, none_is_no_domain_in_any_case) {
+TEST_F(qvmctl_words, none_is_no_domain_in_any_case) {
   serve(host(small_host("Running"), netvm_answers));
   for (auto word : {"none", "None", "NONE"}) {
     EXPECT_EQ(ctl({"set", "work", "netvm", word}).code, 0);
@@ -70,7 +70,7 @@ TEST_F(words_of_people, none_is_no_domain_in_any_case) {
   }
 }
 
-TEST_F(words_of_people, a_domain_called_none_makes_the_word_a_question) {
+TEST_F(qvmctl_words, a_domain_called_none_makes_the_word_a_question) {
   serve(host(host_with_none(), netvm_answers));
   for (auto& args : {words{"set", "work", "netvm", "None"}, words{"ls", "--netvm", "None"},
                      words{"ls", "--template", "None"}, words{"ls", "--set", "netvm=None"},
@@ -84,7 +84,7 @@ TEST_F(words_of_people, a_domain_called_none_makes_the_word_a_question) {
   EXPECT_EQ(ctl({"set", "work", "netvm", "NONE"}).code, 0);
 }
 
-TEST_F(words_of_people, none_of_a_text_is_a_text) {
+TEST_F(qvmctl_words, none_of_a_text_is_a_text) {
   serve(host(small_host("Running"), [](auto& x) {
     if (x.method == "admin.vm.property.List")
       return x.ok("kernel\nnetvm\n");
@@ -100,7 +100,7 @@ TEST_F(words_of_people, none_of_a_text_is_a_text) {
   EXPECT_EQ(lines_of(ctl({"ls", "--set", "netvm=None", "-o", "name", "-f", "csv"}).out).size(), 7);
 }
 
-TEST_F(words_of_people, nothing_new_is_called_none) {
+TEST_F(qvmctl_words, nothing_new_is_called_none) {
   serve(host(small_host("Running"), [](auto& x) { x.ok("red\n"); }));
   for (auto& args : {words{"create", "None", "-l", "red"}, words{"clone", "work", "NONE"},
                      words{"rename", "work", "None", "--yes"}}) {
@@ -110,7 +110,7 @@ TEST_F(words_of_people, nothing_new_is_called_none) {
   }
 }
 
-TEST_F(words_of_people, a_class_that_needs_a_template_is_not_created_without) {
+TEST_F(qvmctl_words, a_class_that_needs_a_template_is_not_created_without) {
   serve(host(small_host("Running"), [](auto& x) {
     x.method == "admin.vm.List" ? x.refuse("QubesVMNotFoundError", "no shop") : x.ok("red\n");
   }));
@@ -123,7 +123,7 @@ TEST_F(words_of_people, a_class_that_needs_a_template_is_not_created_without) {
 
 // -- topics ---------------------------------------------------------------------------------
 
-TEST_F(words_of_people, help_knows_topics) {
+TEST_F(qvmctl_words, help_knows_topics) {
   EXPECT_THAT(run({"help"}).out, AllOf(HasSubstr("qvmctl help TOPIC"), HasSubstr("values")));
   EXPECT_THAT(run({"help", "values"}).out, HasSubstr("400M"));
   EXPECT_THAT(run({"help", "Domains"}).out, HasSubstr("@host"));
@@ -133,7 +133,7 @@ TEST_F(words_of_people, help_knows_topics) {
     EXPECT_LE(line.size(), 80);
 }
 
-TEST_F(words_of_people, every_topic_is_explained) {
+TEST_F(qvmctl_words, every_topic_is_explained) {
   auto listed = lines_of(run({"complete", "--", "help", ""}).out);
   auto explained = 0;
   for (auto& line : listed) {
@@ -154,7 +154,7 @@ std::size_t columns_of(const std::string& text) {
 
 const auto no_colour = std::map<std::string, std::string>{{"NO_COLOR", "1"}};
 
-TEST_F(words_of_people, a_long_text_goes_on_in_the_next_line) {
+TEST_F(qvmctl_words, a_long_text_goes_on_in_the_next_line) {
   auto help = "one two three four five six seven eight nine ten eleven twelve thirteen"s;
   serve(always(json{{{"name", "admin.vm.Start"},
                      {"argument", "none"},
@@ -177,7 +177,7 @@ TEST_F(words_of_people, a_long_text_goes_on_in_the_next_line) {
   EXPECT_EQ(lines_of(ctl_on_terminal({"api"}, no_colour, 160).out).size(), 2);
 }
 
-TEST_F(words_of_people, a_long_word_ends_in_an_ellipsis_but_names_and_numbers_do_not) {
+TEST_F(qvmctl_words, a_long_word_ends_in_an_ellipsis_but_names_and_numbers_do_not) {
   auto all = small_host("Running");
   all[1]["name"] = "a-name-of-thirty-one-letters-xx";
   all[1]["maxmem"] = 1234567890;
@@ -191,14 +191,14 @@ TEST_F(words_of_people, a_long_word_ends_in_an_ellipsis_but_names_and_numbers_do
   EXPECT_THAT(piped, AllOf(HasSubstr("11111111-1111-4111-8111-111111111111"), Not(HasSubstr("…"))));
 }
 
-TEST_F(words_of_people, colours_take_no_room) {
+TEST_F(qvmctl_words, colours_take_no_room) {
   serve(host(small_host("Running")));
   auto plain = ctl_on_terminal({"ls"}, no_colour, 70).out;
   EXPECT_EQ(plain, ctl({"ls"}).out);
   EXPECT_THAT(ctl_on_terminal({"ls", "-o", "name,uuid"}, {}, 30).out, HasSubstr("1111-4…\x1b[0m"));
 }
 
-TEST_F(words_of_people, csv_and_json_are_not_folded_on_a_terminal) {
+TEST_F(qvmctl_words, csv_and_json_are_not_folded_on_a_terminal) {
   serve(host(small_host("Running")));
   for (auto form : {"csv", "json"})
     EXPECT_THAT(ctl_on_terminal({"ls", "-o", "all", "-f", form}, no_colour, 40).out,

@@ -22,7 +22,7 @@ using testing::StartsWith;
 
 namespace {
 
-struct whys : ::testing::Test {
+struct why_reply : ::testing::Test {
   simulation sim{1, sample_host(2, 1)};
 
   std::string say(const std::string& source, const std::string& destination,
@@ -66,7 +66,7 @@ struct whys : ::testing::Test {
 
 // -- what was -------------------------------------------------------------------------------------
 
-TEST_F(whys, tells_the_steps_of_a_start_and_the_end_of_it) {
+TEST_F(why_reply, tells_the_steps_of_a_start_and_the_end_of_it) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   auto x = why("app0");
@@ -80,7 +80,7 @@ TEST_F(whys, tells_the_steps_of_a_start_and_the_end_of_it) {
   EXPECT_THAT(operations(why("app1")), IsEmpty());
 }
 
-TEST_F(whys, a_start_that_failed_comes_first_with_step_cause_and_remedy) {
+TEST_F(why_reply, a_start_that_failed_comes_first_with_step_cause_and_remedy) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   fail(drivers::fake_call::create);
   EXPECT_FALSE(sim.ask("app0", ask::start{}));
@@ -97,7 +97,7 @@ TEST_F(whys, a_start_that_failed_comes_first_with_step_cause_and_remedy) {
   EXPECT_EQ(x["operations"][1]["latest"], true);
 }
 
-TEST_F(whys, a_refused_shutdown_of_a_netvm_names_its_client) {
+TEST_F(why_reply, a_refused_shutdown_of_a_netvm_names_its_client) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   EXPECT_FALSE(sim.ask("sys-net0", ask::shutdown{}));
   auto x = why("sys-net0");
@@ -105,7 +105,7 @@ TEST_F(whys, a_refused_shutdown_of_a_netvm_names_its_client) {
   EXPECT_THAT(x["operations"][0]["failure"]["cause"].get<std::string>(), HasSubstr("app0"));
 }
 
-TEST_F(whys, a_guest_that_went_down_by_itself_and_one_that_was_asked_are_told_apart) {
+TEST_F(why_reply, a_guest_that_went_down_by_itself_and_one_that_was_asked_are_told_apart) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   auto uuid = sim.system().find("sys-net0")->uuid;
   sim.hypervisor().crash(uuid);
@@ -116,7 +116,7 @@ TEST_F(whys, a_guest_that_went_down_by_itself_and_one_that_was_asked_are_told_ap
   EXPECT_THAT(operations(why("sys-net0")), ElementsAre("shutdown", "start", "stop", "start"));
 }
 
-TEST_F(whys, an_order_that_found_nothing_to_do_is_no_operation) {
+TEST_F(why_reply, an_order_that_found_nothing_to_do_is_no_operation) {
   EXPECT_FALSE(sim.ask("app0", ask::unpause{}));
   EXPECT_FALSE(sim.ask("app0", ask::shutdown{}));
   EXPECT_THAT(operations(why("app0")), IsEmpty());
@@ -126,7 +126,7 @@ TEST_F(whys, an_order_that_found_nothing_to_do_is_no_operation) {
   EXPECT_THAT(operations(why("app0")), ElementsAre("unpause", "pause", "start"));
 }
 
-TEST_F(whys, operations_outlive_a_restart_of_the_daemon) {
+TEST_F(why_reply, operations_outlive_a_restart_of_the_daemon) {
   fail(drivers::fake_call::create);
   EXPECT_FALSE(sim.ask("sys-net0", ask::start{}));
   sim.hypervisor().set_script(nullptr);
@@ -135,7 +135,7 @@ TEST_F(whys, operations_outlive_a_restart_of_the_daemon) {
   EXPECT_EQ(why("sys-net0")["operations"][0]["failure"], before);
 }
 
-TEST_F(whys, a_new_domain_of_the_same_name_has_no_operations) {
+TEST_F(why_reply, a_new_domain_of_the_same_name_has_no_operations) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
   ASSERT_TRUE(sim.ask("app0", ask::remove{}));
@@ -149,7 +149,7 @@ TEST_F(whys, a_new_domain_of_the_same_name_has_no_operations) {
   EXPECT_THAT(operations(why("app0")), IsEmpty());
 }
 
-TEST_F(whys, an_operation_that_cannot_be_written_costs_only_its_record) {
+TEST_F(why_reply, an_operation_that_cannot_be_written_costs_only_its_record) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   sim.disk().fail_at(0, "No space left on device");
   EXPECT_TRUE(sim.ask("sys-net0", ask::pause{}));
@@ -158,7 +158,7 @@ TEST_F(whys, an_operation_that_cannot_be_written_costs_only_its_record) {
   EXPECT_THAT(operations(why("sys-net0")), ElementsAre("start"));
 }
 
-TEST_F(whys, status_lists_what_failed_within_the_hour_and_no_steps) {
+TEST_F(why_reply, status_lists_what_failed_within_the_hour_and_no_steps) {
   fail(drivers::fake_call::create);
   EXPECT_FALSE(sim.ask("sys-net0", ask::start{}));
   auto x = status();
@@ -174,7 +174,7 @@ TEST_F(whys, status_lists_what_failed_within_the_hour_and_no_steps) {
 
 // -- what is --------------------------------------------------------------------------------------
 
-TEST_F(whys, tells_what_is_waited_for_and_for_how_long) {
+TEST_F(why_reply, tells_what_is_waited_for_and_for_how_long) {
   sim.lanes().hold("sys-net0 memory");
   sim.send("app0", ask::start{});
   sim.run_until_idle();
@@ -191,7 +191,7 @@ TEST_F(whys, tells_what_is_waited_for_and_for_how_long) {
   sim.run();
 }
 
-TEST_F(whys, findings_of_a_site_template_are_listed_for_its_domains) {
+TEST_F(why_reply, findings_of_a_site_template_are_listed_for_its_domains) {
   sim.runtime().world()->site_templates.write(
       std::make_shared<std::vector<model::site_template>>(std::vector<model::site_template>{
           {"/t/by-name/app0.xml", "app0", "write it into libvirt/app0.xml"},
@@ -203,7 +203,7 @@ TEST_F(whys, findings_of_a_site_template_are_listed_for_its_domains) {
   EXPECT_THAT(why("dom0")["findings"], IsEmpty());
 }
 
-TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_reads) {
+TEST_F(why_reply, names_changes_of_libvirt_xml_that_no_start_reads) {
   sim.runtime().world()->site_overlays.write(std::make_shared<std::vector<model::site_overlay>>(
       std::vector<model::site_overlay>{{"/l/app0.xml", "app0"}, {"/l/dom0.xml", "dom0"}}));
   EXPECT_THAT(why("app0")["findings"], IsEmpty());
@@ -211,7 +211,7 @@ TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_reads) {
   EXPECT_EQ(why("dom0")["findings"][0]["file"], "/l/dom0.xml");
 }
 
-TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_can_read) {
+TEST_F(why_reply, names_changes_of_libvirt_xml_that_no_start_can_read) {
   sim.runtime().world()->site_overlays.write(std::make_shared<std::vector<model::site_overlay>>(
       std::vector<model::site_overlay>{{"/l/app0.xml", "app0", "a link leads nowhere"}}));
   ASSERT_EQ(why("app0")["findings"].size(), 1U);
@@ -221,7 +221,7 @@ TEST_F(whys, names_changes_of_libvirt_xml_that_no_start_can_read) {
 
 // -- what would be --------------------------------------------------------------------------------
 
-TEST_F(whys, a_sound_domain_has_no_obstacle_to_its_start) {
+TEST_F(why_reply, a_sound_domain_has_no_obstacle_to_its_start) {
   sim.memory().free = std::uint64_t{8} << 30;
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::kill{}));
@@ -232,13 +232,13 @@ TEST_F(whys, a_sound_domain_has_no_obstacle_to_its_start) {
   EXPECT_THAT(check(x, "memory")["text"].get<std::string>(), HasSubstr("8192 MiB were free"));
 }
 
-TEST_F(whys, free_memory_is_unknown_until_it_is_reported) {
+TEST_F(why_reply, free_memory_is_unknown_until_it_is_reported) {
   auto x = why("app0");
   EXPECT_EQ(check(x, "memory")["prospect"], "unknown");
   EXPECT_TRUE(x["start"]["shortfall"].is_null());
 }
 
-TEST_F(whys, the_first_shortfall_is_named_as_the_start_would_say_it) {
+TEST_F(why_reply, the_first_shortfall_is_named_as_the_start_would_say_it) {
   sim.memory().free = std::uint64_t{1} << 20;
   why("app0");
   sim.pass(std::chrono::seconds{2});
@@ -253,7 +253,7 @@ TEST_F(whys, the_first_shortfall_is_named_as_the_start_would_say_it) {
   EXPECT_EQ(x["remedy"], refused.error().hint);
 }
 
-TEST_F(whys, a_netvm_that_cannot_start_is_an_obstacle_for_its_clients) {
+TEST_F(why_reply, a_netvm_that_cannot_start_is_an_obstacle_for_its_clients) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::set_feature{"prohibit-start", "no network today"}));
   auto x = why("app0");
   EXPECT_EQ(x["start"]["shortfall"]["about"], "netvm");
@@ -261,7 +261,7 @@ TEST_F(whys, a_netvm_that_cannot_start_is_an_obstacle_for_its_clients) {
   EXPECT_THAT(check(x, "netvm")["domains"], ElementsAre("sys-net0"));
 }
 
-TEST_F(whys, a_missing_device_is_listed_with_its_holder) {
+TEST_F(why_reply, a_missing_device_is_listed_with_its_holder) {
   auto attachment = model::attachment{"block", "app1", "sda", "", {}};
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::assign_device{"block", "app1+sda", "mode='required'"}));
@@ -277,12 +277,12 @@ TEST_F(whys, a_missing_device_is_listed_with_its_holder) {
   EXPECT_THAT(x["start"]["shortfall"]["remedy"].get<std::string>(), HasSubstr("start 'app1'"));
 }
 
-TEST_F(whys, a_kernel_that_is_not_installed_is_listed_as_missing) {
+TEST_F(why_reply, a_kernel_that_is_not_installed_is_listed_as_missing) {
   sim.runtime().world()->machine.update([](model::host& x) { x.kernels.clear(); });
   EXPECT_EQ(why("app0")["start"]["shortfall"]["about"], "kernel");
 }
 
-TEST_F(whys, dom0_has_no_start) {
+TEST_F(why_reply, dom0_has_no_start) {
   auto x = why("dom0");
   EXPECT_EQ(x["state"], "Running");
   EXPECT_TRUE(x["start"].is_null());
@@ -290,7 +290,7 @@ TEST_F(whys, dom0_has_no_start) {
 
 // -- who may see what was, is and would be --------------------------------------------------------
 
-TEST_F(whys, callers_see_only_domains_that_the_policy_allows) {
+TEST_F(why_reply, callers_see_only_domains_that_the_policy_allows) {
   EXPECT_THAT(say("app0", "app1"), StartsWith("2\0PermissionDenied"s));
   sim.rules("admin.vm.List * app0 app1 allow target=@adminvm\n");
   auto x = why("app1", "app0");

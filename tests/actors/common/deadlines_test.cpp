@@ -11,7 +11,7 @@ using actors::deadlines;
 using namespace std::chrono_literals;
 
 /// Asks `silent` at every message; the test decides when `silent` answers.
-struct asking : testing::Test {
+struct deadlines_of_requests : testing::Test {
   struct config : caf::actor_system_config {
     config() { set("scheduler.policy", caf::atom("testing")); }
   };
@@ -19,7 +19,7 @@ struct asking : testing::Test {
     std::shared_ptr<actors::deadlines> deadlines;
   };
 
-  asking() {
+  deadlines_of_requests() {
     auto& promises = kept;
     silent = system.spawn([&promises](caf::event_based_actor* self) -> caf::behavior {
       return {[&promises, self](int) -> caf::result<int> {
@@ -38,7 +38,7 @@ struct asking : testing::Test {
     });
     scheduler().run();
   }
-  ~asking() override {
+  ~deadlines_of_requests() override {
     caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
     caf::anon_send_exit(silent, caf::exit_reason::user_shutdown);
     world.deadlines->end();
@@ -74,7 +74,7 @@ struct asking : testing::Test {
 
 } // namespace
 
-TEST_F(asking, an_answer_ends_the_deadline_and_no_timer_piles_up) {
+TEST_F(deadlines_of_requests, an_answer_ends_the_deadline_and_no_timer_piles_up) {
   for (auto i = std::size_t{0}; i < 1000; ++i) {
     ask(10800);
     EXPECT_EQ(world.deadlines->running(), 1U);
@@ -88,7 +88,8 @@ TEST_F(asking, an_answer_ends_the_deadline_and_no_timer_piles_up) {
   EXPECT_TRUE(scheduler().clock().schedule().empty()) << "nobody wakes when nothing is asked";
 }
 
-TEST_F(asking, a_request_without_answer_fails_in_time_and_its_late_answer_is_dropped) {
+TEST_F(deadlines_of_requests,
+       a_request_without_answer_fails_in_time_and_its_late_answer_is_dropped) {
   ask(900);
   ask(30);
   pass(29s);
@@ -106,7 +107,7 @@ TEST_F(asking, a_request_without_answer_fails_in_time_and_its_late_answer_is_dro
   EXPECT_EQ(world.deadlines->running(), 0U);
 }
 
-TEST_F(asking, the_end_of_an_actor_ends_its_deadlines) {
+TEST_F(deadlines_of_requests, the_end_of_an_actor_ends_its_deadlines) {
   ask(900);
   caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
   client = {};

@@ -23,7 +23,7 @@ using testing::IsEmpty;
 namespace {
 
 /// sys-net0 <- sys-net1 <- app0, app1; qids 2 to 5.
-struct told : testing::Test {
+struct guest_notifications : testing::Test {
   static model::system host() {
     auto x = sample_host(2, 2);
     auto debian = std::make_shared<model::domain>(*x.find("debian"));
@@ -57,7 +57,7 @@ struct told : testing::Test {
         result.push_back(x.name);
     return result;
   }
-  ~told() override {
+  ~guest_notifications() override {
     for (auto& x : sim.violations())
       ADD_FAILURE() << x;
   }
@@ -65,7 +65,7 @@ struct told : testing::Test {
 
 } // namespace
 
-TEST_F(told, a_netvm_knows_its_client_before_and_after_the_start) {
+TEST_F(guest_notifications, a_netvm_knows_its_client_before_and_after_the_start) {
   start("sys-net1");
   sim.tools().forget("sys-net1");
   start("app0");
@@ -81,7 +81,7 @@ TEST_F(told, a_netvm_knows_its_client_before_and_after_the_start) {
   EXPECT_EQ(lines("sys-net1"), expected);
 }
 
-TEST_F(told, a_client_that_moves_is_told_anew_and_so_are_both_netvms) {
+TEST_F(guest_notifications, a_client_that_moves_is_told_anew_and_so_are_both_netvms) {
   start("app0");
   auto seed = entry("app0", "/qubes-random-seed");
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
@@ -96,7 +96,7 @@ TEST_F(told, a_client_that_moves_is_told_anew_and_so_are_both_netvms) {
   EXPECT_THAT(events_of("sys-net0"), Contains("net-domain-connect"));
 }
 
-TEST_F(told, a_netvm_that_comes_back_is_told_again_and_its_client_is_not) {
+TEST_F(guest_notifications, a_netvm_that_comes_back_is_told_again_and_its_client_is_not) {
   start("app0");
   auto seed = entry("app0", "/qubes-random-seed");
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
@@ -107,7 +107,7 @@ TEST_F(told, a_netvm_that_comes_back_is_told_again_and_its_client_is_not) {
   EXPECT_EQ(entry("app0", "/qubes-random-seed"), seed);
 }
 
-TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
+TEST_F(guest_notifications, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::set_feature{"qubes-firewall", ""}));
   start("app0");
   start("app1");
@@ -128,7 +128,7 @@ TEST_F(told, a_netvm_of_release_3_reads_the_rules_of_all_its_clients) {
   EXPECT_EQ(lines("sys-net1").back(), "/qubes-iptables=reload");
 }
 
-TEST_F(told, a_feature_reaches_a_running_domain_before_the_answer) {
+TEST_F(guest_notifications, a_feature_reaches_a_running_domain_before_the_answer) {
   start("app0");
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"service.cups", "1"}));
   EXPECT_EQ(entry("app0", "/qubes-service/cups"), "1");
@@ -138,7 +138,7 @@ TEST_F(told, a_feature_reaches_a_running_domain_before_the_answer) {
   EXPECT_EQ(entry("app0", "/vm-config/a"), "b");
 }
 
-TEST_F(told, dom0_runs_services_of_its_own) {
+TEST_F(guest_notifications, dom0_runs_services_of_its_own) {
   ASSERT_TRUE(sim.ask("dom0", ask::set_feature{"service.clocksync", "1"}));
   EXPECT_THAT(sim.tools().services(), ElementsAre("clocksync"));
   EXPECT_EQ(entry("dom0", "/qubes-service/clocksync"), "1");
@@ -146,7 +146,7 @@ TEST_F(told, dom0_runs_services_of_its_own) {
   EXPECT_THAT(sim.tools().services(), IsEmpty());
 }
 
-TEST(told_at_boot, dom0_has_the_services_of_its_record) {
+TEST(guest_notifications_at_boot, dom0_has_the_services_of_its_record) {
   auto x = sample_host(0, 0);
   auto dom0 = std::make_shared<model::domain>(*x.find("dom0"));
   dom0->features.set("service.a", "1");
@@ -157,7 +157,7 @@ TEST(told_at_boot, dom0_has_the_services_of_its_record) {
   EXPECT_THAT(sim.tools().services(), ElementsAre("a"));
 }
 
-TEST_F(told, a_broken_qubesdb_affects_only_its_own_domain) {
+TEST_F(guest_notifications, a_broken_qubesdb_affects_only_its_own_domain) {
   start("sys-net1");
   sim.tools().break_qubesdb("sys-net1");
   start("app0");
@@ -167,7 +167,7 @@ TEST_F(told, a_broken_qubesdb_affects_only_its_own_domain) {
   EXPECT_TRUE(sim.ask("app0", ask::set_feature{"service.x", "1"}));
 }
 
-TEST_F(told, an_invalid_persistent_path_does_not_keep_a_domain_from_starting) {
+TEST_F(guest_notifications, an_invalid_persistent_path_does_not_keep_a_domain_from_starting) {
   auto x = host();
   auto app = std::make_shared<model::domain>(*x.find("app0"));
   app->features.set("custom-persist.a", "nonsense");
@@ -178,7 +178,7 @@ TEST_F(told, an_invalid_persistent_path_does_not_keep_a_domain_from_starting) {
   EXPECT_FALSE(sim.tools().database("app0").contains("/persist/a"));
 }
 
-TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) {
+TEST_F(guest_notifications, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) {
   constexpr auto mark = "deferred-netvm-original";
   auto feature = [&] { return sim.system().find("app0")->features.find(mark); };
   auto interface_at = [&] {
@@ -200,7 +200,7 @@ TEST_F(told, a_paused_guest_reads_of_its_new_netvm_and_gets_it_when_it_goes_on) 
   EXPECT_FALSE(feature());
 }
 
-TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
+TEST_F(guest_notifications, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
   constexpr auto mark = "deferred-netvm-original";
   start("sys-net0");
   start("app0");
@@ -215,7 +215,7 @@ TEST_F(told, a_change_of_netvm_that_was_missed_is_forgotten_with_the_life) {
 
 namespace {
 
-struct disks : told {
+struct disks : guest_notifications {
   void plug_in(const std::string& port) {
     for (auto& [key, text] :
          {std::pair{"desc", "DISK (label)"}, std::pair{"size", "1024"}, std::pair{"mode", "w"}})
@@ -805,7 +805,7 @@ TEST_F(disks, a_question_is_withdrawn_when_another_domain_has_the_disk) {
   EXPECT_THAT(attached("app1"), HasSubstr("sys-net1+sda"));
 }
 
-TEST_F(told, the_clients_of_a_paused_netvm_are_named_before_its_state) {
+TEST_F(guest_notifications, the_clients_of_a_paused_netvm_are_named_before_its_state) {
   start("app0");
   ASSERT_TRUE(sim.ask("sys-net1", ask::pause{}));
   auto refused = sim.ask("sys-net1", ask::shutdown{});
@@ -817,7 +817,7 @@ TEST_F(told, the_clients_of_a_paused_netvm_are_named_before_its_state) {
   EXPECT_EQ(refused.error().code, errc::vm_not_running);
 }
 
-TEST_F(told, a_suspend_of_a_paused_domain_without_agent_succeeds) {
+TEST_F(guest_notifications, a_suspend_of_a_paused_domain_without_agent_succeeds) {
   start("app0");
   ASSERT_TRUE(sim.ask("app0", ask::pause{}));
   EXPECT_TRUE(sim.ask("app0", ask::suspend{}));
@@ -840,7 +840,7 @@ TEST_F(disks, are_known_again_to_an_actor_that_died) {
 
 namespace {
 
-struct pci_at_start : testing::Test {
+struct pci_devices : testing::Test {
   static model::system host() {
     auto x = sample_host(1, 1);
     auto app = std::make_shared<model::domain>(*x.find("app0"));
@@ -884,7 +884,7 @@ struct pci_at_start : testing::Test {
 
 } // namespace
 
-TEST_F(pci_at_start, a_missing_device_fails_the_start) {
+TEST_F(pci_devices, a_missing_device_fails_the_start) {
   auto refused = sim.ask("app0", ask::start{});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().text, HasSubstr("00_14.0"));
@@ -892,7 +892,7 @@ TEST_F(pci_at_start, a_missing_device_fails_the_start) {
   EXPECT_THAT(sim.hypervisor().bound_pci(), IsEmpty());
 }
 
-TEST_F(pci_at_start, a_device_is_taken_from_its_driver_and_given_to_the_guest) {
+TEST_F(pci_devices, a_device_is_taken_from_its_driver_and_given_to_the_guest) {
   sim.hypervisor().set_pci({at("0000:00:14.0")});
   auto done = sim.ask("app0", ask::start{});
   ASSERT_TRUE(done) << done.error().message();
@@ -900,7 +900,7 @@ TEST_F(pci_at_start, a_device_is_taken_from_its_driver_and_given_to_the_guest) {
   EXPECT_THAT(ask(ask::list_attached{"pci"}).value_or("refused"), HasSubstr("dom0+00_14.0:8086"));
 }
 
-TEST_F(pci_at_start, a_display_drops_nomodeset_unless_a_feature_keeps_it) {
+TEST_F(pci_devices, a_display_drops_nomodeset_unless_a_feature_keeps_it) {
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"kernel", "6.1"}));
   auto words = [&] {
     EXPECT_TRUE(sim.ask("app0", ask::start{}));
@@ -918,7 +918,7 @@ TEST_F(pci_at_start, a_display_drops_nomodeset_unless_a_feature_keeps_it) {
   EXPECT_THAT(words(), HasSubstr("nomodeset"));
 }
 
-TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_no_device) {
+TEST_F(pci_devices, a_guest_that_is_killed_while_its_devices_are_read_keeps_no_device) {
   sim.hypervisor().set_pci({at("0000:00:14.0")});
   auto killed = std::uint64_t{0};
   sim.hypervisor().meanwhile([&] {
@@ -937,7 +937,7 @@ TEST_F(pci_at_start, a_guest_that_is_killed_while_its_devices_are_read_keeps_no_
   EXPECT_TRUE(ask(ask::start{}));
 }
 
-TEST_F(pci_at_start, devices_of_the_host_are_listed_without_asking_the_hypervisor) {
+TEST_F(pci_devices, devices_of_the_host_are_listed_without_asking_the_hypervisor) {
   auto offered = [&] {
     auto ticket = sim.send("dom0", ask::list_available{"pci"});
     sim.run_until_idle();
@@ -954,7 +954,7 @@ TEST_F(pci_at_start, devices_of_the_host_are_listed_without_asking_the_hyperviso
   sim.lanes().hold("");
 }
 
-TEST_F(pci_at_start, a_device_behind_a_bridge_is_attached_and_detached_by_its_address) {
+TEST_F(pci_devices, a_device_behind_a_bridge_is_attached_and_detached_by_its_address) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().look().find("app0")->uuid;
@@ -970,7 +970,7 @@ TEST_F(pci_at_start, a_device_behind_a_bridge_is_attached_and_detached_by_its_ad
   EXPECT_EQ(sim.hypervisor().attached(uuid).size(), given.size() - 1);
 }
 
-TEST_F(pci_at_start, a_device_attached_before_the_actor_was_spawned_can_be_detached) {
+TEST_F(pci_devices, a_device_attached_before_the_actor_was_spawned_can_be_detached) {
   sim.hypervisor().set_pci({at("0000:00:14.0"), at("0000:03:00.1")});
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.world().look().find("app0")->uuid;
@@ -989,8 +989,8 @@ TEST_F(pci_at_start, a_device_attached_before_the_actor_was_spawned_can_be_detac
 
 namespace {
 
-struct firewalled : told {
-  firewalled() { EXPECT_TRUE(sim.disk().make_directory("appvms/app0")); }
+struct ending_firewall_rules : guest_notifications {
+  ending_firewall_rules() { EXPECT_TRUE(sim.disk().make_directory("appvms/app0")); }
 
   std::int64_t now_s = sim.world().wall_us() / 1'000'000;
 
@@ -1018,7 +1018,7 @@ struct firewalled : told {
 
 } // namespace
 
-TEST_F(firewalled, a_rule_ends_by_itself_in_the_file_and_in_the_netvm) {
+TEST_F(ending_firewall_rules, a_rule_ends_by_itself_in_the_file_and_in_the_netvm) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 600)), "");
   EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.7/32");
@@ -1034,7 +1034,7 @@ TEST_F(firewalled, a_rule_ends_by_itself_in_the_file_and_in_the_netvm) {
   EXPECT_THAT(file(), testing::Not(HasSubstr("10.0.0.7")));
 }
 
-TEST_F(firewalled, the_rules_that_were_set_last_decide_when_to_wake_up) {
+TEST_F(ending_firewall_rules, the_rules_that_were_set_last_decide_when_to_wake_up) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   ASSERT_EQ(set(with_end(now_s + 3600)), "");
@@ -1043,7 +1043,7 @@ TEST_F(firewalled, the_rules_that_were_set_last_decide_when_to_wake_up) {
   EXPECT_EQ(heard(), 2);
 }
 
-TEST_F(firewalled, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
+TEST_F(ending_firewall_rules, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   sim.pass(std::chrono::seconds{120});
   start("app0");
@@ -1052,7 +1052,7 @@ TEST_F(firewalled, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
 }
 
 /// The daemon read the file for the rules that end, and a client has replaced the file since.
-TEST_F(firewalled, rules_that_are_set_while_others_end_stay) {
+TEST_F(ending_firewall_rules, rules_that_are_set_while_others_end_stay) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   sim.lanes().hold("app0");
@@ -1068,7 +1068,7 @@ TEST_F(firewalled, rules_that_are_set_while_others_end_stay) {
   EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.9/32");
 }
 
-TEST_F(firewalled, a_rule_follows_a_clock_that_is_set) {
+TEST_F(ending_firewall_rules, a_rule_follows_a_clock_that_is_set) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 7200)), "");
   sim.step_clock(std::chrono::seconds{7100});
@@ -1078,7 +1078,7 @@ TEST_F(firewalled, a_rule_follows_a_clock_that_is_set) {
   EXPECT_EQ(pushed(), "action=drop");
 }
 
-TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
+TEST_F(ending_firewall_rules, a_rule_ends_even_when_the_file_cannot_be_written) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   sim.disk().fail_at(2, "No space left on device"); // after the file was read and found unchanged
@@ -1087,7 +1087,7 @@ TEST_F(firewalled, a_rule_ends_even_when_the_file_cannot_be_written) {
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));
 }
 
-TEST_F(firewalled, an_unreadable_rule_is_reported_until_new_rules_are_set) {
+TEST_F(ending_firewall_rules, an_unreadable_rule_is_reported_until_new_rules_are_set) {
   auto text = std::string{R"(<firewall version="2"><rules>
 <rule><properties><property name="action">accept</property><property name="comment">R&amp;D</property>
 <property name="expire">)"}

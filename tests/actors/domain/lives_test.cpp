@@ -13,7 +13,7 @@ using testing::SizeIs;
 
 namespace {
 
-struct lives : ::testing::TestWithParam<std::uint64_t> {
+struct domain_lives : ::testing::TestWithParam<std::uint64_t> {
   simulation sim{GetParam(), with_volumes(sample_host(2, 2))};
 
   std::string uuid(const std::string& who) const { return sim.system().find(who)->uuid; }
@@ -42,9 +42,10 @@ struct lives : ::testing::TestWithParam<std::uint64_t> {
 
 } // namespace
 
-INSTANTIATE_TEST_SUITE_P(seeds, lives, ::testing::Range(std::uint64_t{0}, std::uint64_t{10}));
+INSTANTIATE_TEST_SUITE_P(seeds, domain_lives,
+                         ::testing::Range(std::uint64_t{0}, std::uint64_t{10}));
 
-TEST_P(lives, of_clients_do_not_start_their_netvm_when_its_start_fails) {
+TEST_P(domain_lives, of_clients_do_not_start_their_netvm_when_its_start_fails) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
@@ -56,7 +57,7 @@ TEST_P(lives, of_clients_do_not_start_their_netvm_when_its_start_fails) {
   EXPECT_EQ(sim.state_of("sys-net1"), power::halted);
 }
 
-TEST_P(lives, that_begin_again_start_no_netvm_and_get_their_interface_when_it_comes) {
+TEST_P(domain_lives, that_begin_again_start_no_netvm_and_get_their_interface_when_it_comes) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.may_lose_track = true;
@@ -67,7 +68,7 @@ TEST_P(lives, that_begin_again_start_no_netvm_and_get_their_interface_when_it_co
   EXPECT_THAT(sim.hypervisor().attached(uuid("app0")), SizeIs(1));
 }
 
-TEST_P(lives, that_got_their_network_back_are_well_again) {
+TEST_P(domain_lives, that_got_their_network_back_are_well_again) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
@@ -86,7 +87,7 @@ TEST_P(lives, that_got_their_network_back_are_well_again) {
 }
 
 /// Whichever step of the start the netvm was killed in.
-TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
+TEST_P(domain_lives, of_clients_leave_a_killed_netvm_alone) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
   sim.send("sys-net1", ask::start{});
@@ -102,7 +103,7 @@ TEST_P(lives, of_clients_leave_a_killed_netvm_alone) {
 }
 
 /// A guest lives on without its daemon, and so does a build of a guest that is under way.
-TEST_P(lives, with_an_unfinished_start_are_complete_or_ended_after_a_restart) {
+TEST_P(domain_lives, with_an_unfinished_start_are_complete_or_ended_after_a_restart) {
   for (auto who : {"app0", "sys-net1"})
     ASSERT_TRUE(sim.ask(who, ask::set_feature{"qrexec", "1"}));
   for (auto moment = sim.chance()() % 8; moment < 800; moment += 8) {
@@ -135,7 +136,7 @@ TEST_P(lives, with_an_unfinished_start_are_complete_or_ended_after_a_restart) {
 }
 
 /// News of an end come once: who cannot be asked then is asked later.
-TEST_P(lives, that_end_while_the_hypervisor_cannot_tell_are_found_out) {
+TEST_P(domain_lives, that_end_while_the_hypervisor_cannot_tell_are_found_out) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   refuse(drivers::fake_call::inspect, "app0");
   sim.hypervisor().crash(uuid("app0"));
@@ -150,7 +151,7 @@ TEST_P(lives, that_end_while_the_hypervisor_cannot_tell_are_found_out) {
 }
 
 /// The hypervisor goes on with a build whose daemon is gone, on volumes that it opened.
-TEST_P(lives, whose_build_outlives_the_daemon_are_ended_before_their_volumes) {
+TEST_P(domain_lives, whose_build_outlives_the_daemon_are_ended_before_their_volumes) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   auto asked = false;
   sim.hypervisor().build_ghosts([] { return true; });
@@ -182,7 +183,7 @@ TEST_P(lives, whose_build_outlives_the_daemon_are_ended_before_their_volumes) {
 }
 
 /// Whoever gets its number or its name is neither degraded nor running for that.
-TEST_P(lives, leave_no_rows_on_the_boards) {
+TEST_P(domain_lives, leave_no_rows_on_the_boards) {
   auto qid = sim.system().find("app0")->qid;
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::kill{}));
@@ -202,7 +203,7 @@ TEST_P(lives, leave_no_rows_on_the_boards) {
 
 // -- what waits for a life ------------------------------------------------------------------------
 
-TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
+TEST_P(domain_lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().occupy(uuid("app0"));
   ASSERT_TRUE(sim.ask("app0", ask::shutdown{}));
@@ -218,7 +219,7 @@ TEST_P(lives, a_start_that_waits_for_a_stop_is_answered_when_there_is_none) {
   EXPECT_EQ(sim.state_of("app0"), power::halted) << "the start woke up long after its answer";
 }
 
-TEST_P(lives, each_request_to_shut_down_has_its_own_deadline) {
+TEST_P(domain_lives, each_request_to_shut_down_has_its_own_deadline) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().occupy(uuid("sys-net1"));
   ASSERT_TRUE(sim.ask("app0", ask::kill{}));
@@ -240,7 +241,7 @@ TEST_P(lives, each_request_to_shut_down_has_its_own_deadline) {
   EXPECT_TRUE(*sim.answer_to(start)) << "its netvm takes clients again";
 }
 
-TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
+TEST_P(domain_lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
   sim.hypervisor().occupy(uuid("sys-net1"));
   refuse(drivers::fake_call::destroy, "sys-net1");
@@ -264,7 +265,7 @@ TEST_P(lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
   EXPECT_FALSE(facts("sys-net1").degraded);
 }
 
-TEST_P(lives, a_guest_that_could_not_be_destroyed_is_reported_and_destroyed_later) {
+TEST_P(domain_lives, a_guest_that_could_not_be_destroyed_is_reported_and_destroyed_later) {
   refuse(drivers::fake_call::destroy, "app0");
   sim.tools().lose_agent("app0");
   auto failed = sim.send("app0", ask::start{});
@@ -287,7 +288,7 @@ TEST_P(lives, a_guest_that_could_not_be_destroyed_is_reported_and_destroyed_late
 }
 
 /// The actor of a domain may be gone: the host sleeps and wakes all the same.
-TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
+TEST_P(domain_lives, that_break_off_do_not_keep_the_host_awake) {
   for (auto x : {"app0", "app1"})
     ASSERT_TRUE(sim.ask(x, ask::start{}));
   auto asleep = sim.send("", ask::suspend_host{});
@@ -309,7 +310,7 @@ TEST_P(lives, that_break_off_do_not_keep_the_host_awake) {
 // -- who counts as a client -----------------------------------------------------------------------
 
 /// Whichever step of the start the change of the default comes in.
-TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
+TEST_P(domain_lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
   ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
   ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
@@ -329,7 +330,7 @@ TEST_P(lives, that_begin_are_clients_of_the_netvm_that_the_record_names_then) {
 }
 
 /// The default may change between the last look at the record and the build of the guest.
-TEST_P(lives, that_are_built_have_their_rules_at_the_netvm_they_are_built_on) {
+TEST_P(domain_lives, that_are_built_have_their_rules_at_the_netvm_they_are_built_on) {
   ASSERT_TRUE(sim.ask("app0", ask::reset_property{"netvm"}));
   for (auto netvm : {"sys-net0", "sys-net1"})
     ASSERT_TRUE(sim.ask(netvm, ask::start{}));
@@ -357,7 +358,7 @@ TEST_P(lives, that_are_built_have_their_rules_at_the_netvm_they_are_built_on) {
 }
 
 /// A change waits for a netvm that halts; when that stays, the change leads elsewhere.
-TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
+TEST_P(domain_lives, a_reservation_ends_with_the_change_it_is_for) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
@@ -384,7 +385,7 @@ TEST_P(lives, a_reservation_ends_with_the_change_it_is_for) {
 // -- what takes long ------------------------------------------------------------------------------
 
 /// The client is told that the change takes long, and the change goes on as usual.
-TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
+TEST_P(domain_lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   sim.lanes().hold("store");
@@ -409,7 +410,7 @@ TEST_P(lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
 
 /// qubes.xml is read again while a change of the domain has prepared the boot and waits for the
 /// disk.
-TEST_P(lives, start_with_the_host_as_the_record_says_after_a_reload) {
+TEST_P(domain_lives, start_with_the_host_as_the_record_says_after_a_reload) {
   for (auto pass = 0; pass < 20; ++pass) {
     auto wanted = pass % 2 == 0;
     auto change = sim.send("app0", ask::set_property{"autostart", wanted ? "True" : "False"});
@@ -425,7 +426,7 @@ TEST_P(lives, start_with_the_host_as_the_record_says_after_a_reload) {
 
 /// To attach a device the domain asks its backend first, which does not answer before the next
 /// life.
-TEST_P(lives, are_given_no_device_that_an_earlier_one_asked_for) {
+TEST_P(domain_lives, are_given_no_device_that_an_earlier_one_asked_for) {
   for (auto who : {"app0", "app1"})
     ASSERT_TRUE(sim.ask(who, ask::start{}));
   sim.tools().guest_writes("app1", "/qubes-block-devices/sda/desc", "a disk");
@@ -451,7 +452,7 @@ TEST_P(lives, are_given_no_device_that_an_earlier_one_asked_for) {
               testing::Not(testing::Contains(testing::HasSubstr("sda"))));
 }
 
-TEST_P(lives, that_are_killed_while_they_wait_for_their_agent_wait_no_more) {
+TEST_P(domain_lives, that_are_killed_while_they_wait_for_their_agent_wait_no_more) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   sim.lanes().hold("app0 agent");
   sim.send("app0", ask::start{});
@@ -465,7 +466,7 @@ TEST_P(lives, that_are_killed_while_they_wait_for_their_agent_wait_no_more) {
   EXPECT_TRUE(sim.tools().agents().back().stop.stop_requested());
 }
 
-TEST_P(lives, that_are_removed_answer_each_waiting_request_with_the_reason) {
+TEST_P(domain_lives, that_are_removed_answer_each_waiting_request_with_the_reason) {
   sim.lanes().hold("app0", drivers::lane::disk);
   auto notes = sim.send("app0", ask::get_notes{});
   sim.run_until_idle();
@@ -481,7 +482,7 @@ TEST_P(lives, that_are_removed_answer_each_waiting_request_with_the_reason) {
 }
 
 /// The netvm had no client yet, so that the shutdown was allowed; the next client starts it again.
-TEST_P(lives, of_clients_begin_after_the_start_of_their_netvm_was_shut_down) {
+TEST_P(domain_lives, of_clients_begin_after_the_start_of_their_netvm_was_shut_down) {
   sim.lanes().hold("varlibqubes:appvms/sys-net1/");
   auto start = sim.send("sys-net1", ask::start{});
   sim.run_until_idle();
@@ -498,7 +499,7 @@ TEST_P(lives, of_clients_begin_after_the_start_of_their_netvm_was_shut_down) {
 }
 
 /// A pause that the client was told has failed is not done when the connection is there again.
-TEST_P(lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
+TEST_P(domain_lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.lanes().hold("app0", drivers::lane::guest);
   auto pause = sim.send("app0", ask::pause{});
@@ -514,7 +515,7 @@ TEST_P(lives, are_left_alone_by_calls_that_a_lost_connection_left_in_line) {
 }
 
 /// What the domain's actor had still to do when it broke off is done by storage and the registry.
-TEST_P(lives, that_are_removed_leave_nothing_though_their_actor_ended) {
+TEST_P(domain_lives, that_are_removed_leave_nothing_though_their_actor_ended) {
   auto who = sim.directory().find("app0")->domain;
   sim.lanes().hold("app0");
   auto removal = sim.send("app0", ask::remove{});
@@ -533,7 +534,7 @@ TEST_P(lives, that_are_removed_leave_nothing_though_their_actor_ended) {
 }
 
 /// The hypervisor says that the domain is off before the news of its stop has come.
-TEST_P(lives, that_have_gone_down_are_not_said_to_hang) {
+TEST_P(domain_lives, that_have_gone_down_are_not_said_to_hang) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().set_script([&](drivers::fake_call which, const std::string& whom) {
     return which == drivers::fake_call::shutdown && whom == uuid("app0")
@@ -550,7 +551,7 @@ TEST_P(lives, that_have_gone_down_are_not_said_to_hang) {
 
 // -- what is told ---------------------------------------------------------------------------------
 
-TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_down) {
+TEST_P(domain_lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_down) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.send("app0", ask::shutdown{});
   sim.lanes().hold("app0");
@@ -565,7 +566,7 @@ TEST_P(lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_do
 }
 
 /// Whichever step of a start or a stop the domain's actor ends in.
-TEST_P(lives, that_break_off_leave_no_guest_without_volumes) {
+TEST_P(domain_lives, that_break_off_leave_no_guest_without_volumes) {
   const order orders[]{ask::start{}, ask::kill{}, ask::start{}, ask::shutdown{}};
   sim.may_lose_track = true;
   for (auto& x : orders) {

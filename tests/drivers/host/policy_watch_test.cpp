@@ -54,7 +54,7 @@ private:
 constexpr auto one = "s * work vault allow\n";
 constexpr auto two = "s * work vault allow\ns * work work allow\n";
 
-struct watching : ::testing::Test {
+struct policy_watches : ::testing::Test {
   temp_directory top;
   inbox box;
   model::policy_paths where{{top / "run", top / "etc"}, top / "legacy"};
@@ -62,13 +62,13 @@ struct watching : ::testing::Test {
 
 } // namespace
 
-TEST_F(watching, reads_at_once) {
+TEST_F(policy_watches, reads_at_once) {
   top.write("etc/30-a.policy", two);
   auto watch = policy_watch{where, box.sink()};
   EXPECT_TRUE(box.wait_for_rules(2));
 }
 
-TEST_F(watching, notices_files_written_replaced_and_removed) {
+TEST_F(policy_watches, notices_files_written_replaced_and_removed) {
   top.write("etc/30-a.policy", one);
   auto watch = policy_watch{where, box.sink()};
   EXPECT_TRUE(box.wait_for_rules(1));
@@ -81,7 +81,7 @@ TEST_F(watching, notices_files_written_replaced_and_removed) {
   EXPECT_TRUE(box.wait_for_rules(0));
 }
 
-TEST_F(watching, notices_included_files_and_directories) {
+TEST_F(policy_watches, notices_included_files_and_directories) {
   top.write("etc/30-a.policy", "!include include/a\n!include-dir more\n");
   top.write("etc/include/a", one);
   top.write("etc/more/1.policy", one);
@@ -93,7 +93,7 @@ TEST_F(watching, notices_included_files_and_directories) {
   EXPECT_TRUE(box.wait_for_rules(4));
 }
 
-TEST_F(watching, notices_a_directory_that_comes_later_and_goes) {
+TEST_F(policy_watches, notices_a_directory_that_comes_later_and_goes) {
   top.write("etc/30-a.policy", one);
   auto watch = policy_watch{where, box.sink()};
   EXPECT_TRUE(box.wait_for_rules(1));
@@ -104,14 +104,14 @@ TEST_F(watching, notices_a_directory_that_comes_later_and_goes) {
   EXPECT_TRUE(box.wait_for_rules(1));
 }
 
-TEST_F(watching, reads_again_when_told) {
+TEST_F(policy_watches, reads_again_when_told) {
   top.write("etc/30-a.policy", one);
   auto watch = policy_watch{where, box.sink()};
   watch.reread();
   EXPECT_TRUE(box.wait_for_count(2));
 }
 
-TEST_F(watching, denies_for_what_cannot_be_read) {
+TEST_F(policy_watches, denies_for_what_cannot_be_read) {
   top.write("etc/30-a.policy", one);
   ASSERT_EQ(::mkfifo((top / "etc/pipe").c_str(), 0600), 0);
   top.write("etc/40-b.policy", "!include pipe\n");
@@ -122,7 +122,7 @@ TEST_F(watching, denies_for_what_cannot_be_read) {
   }));
 }
 
-TEST_F(watching, denies_for_a_file_too_large) {
+TEST_F(policy_watches, denies_for_a_file_too_large) {
   top.write("etc/30-a.policy", std::string(model::policy_bytes + 1, '#'));
   auto watch = policy_watch{where, box.sink()};
   EXPECT_TRUE(box.wait([](auto& x) {

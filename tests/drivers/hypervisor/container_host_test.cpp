@@ -213,7 +213,7 @@ TEST(container_process, an_interface_with_addresses_of_both_families_gets_both_r
                    "route add ::/0 via fe80::1 dev eth0\n");
 }
 
-struct prepared : testing::Test {
+struct container_preparation : testing::Test {
   tests::own_directory place;
   std::string image = place / "image";
   std::unique_ptr<container_host> host = open_container_host(mkfs, "/sys");
@@ -224,7 +224,7 @@ struct prepared : testing::Test {
   }
 };
 
-TEST_F(prepared, a_volume_that_is_empty_gets_a_file_system_once) {
+TEST_F(container_preparation, a_volume_that_is_empty_gets_a_file_system_once) {
   if (!std::filesystem::exists(mkfs))
     GTEST_SKIP() << mkfs << " is not installed (e2fsprogs)";
   make(8 << 20);
@@ -237,7 +237,7 @@ TEST_F(prepared, a_volume_that_is_empty_gets_a_file_system_once) {
   EXPECT_EQ(read_head(image), made) << "it is not made anew";
 }
 
-TEST_F(prepared, a_long_name_has_a_short_one_that_leads_to_the_present_image) {
+TEST_F(container_preparation, a_long_name_has_a_short_one_that_leads_to_the_present_image) {
   auto name = place / "links/work/private";
   for (auto content : {"one", "two"}) {
     auto path = place / content;
@@ -250,7 +250,7 @@ TEST_F(prepared, a_long_name_has_a_short_one_that_leads_to_the_present_image) {
   }
 }
 
-TEST_F(prepared, an_image_without_a_file_system_is_refused_and_left_unchanged) {
+TEST_F(container_preparation, an_image_without_a_file_system_is_refused_and_left_unchanged) {
   make(8 << 20, "precious");
   for (auto may_make : {false, true}) {
     auto done = host->prepare_file_system("root", image, may_make);
@@ -274,14 +274,14 @@ TEST_F(prepared, an_image_without_a_file_system_is_refused_and_left_unchanged) {
   EXPECT_FALSE(host->prepare_file_system("root", place / "none", true));
 }
 
-TEST_F(prepared, without_a_program_an_empty_volume_is_refused_with_the_key) {
+TEST_F(container_preparation, without_a_program_an_empty_volume_is_refused_with_the_key) {
   make(8 << 20);
   auto done = open_container_host("", "/sys")->prepare_file_system("private", image, true);
   ASSERT_FALSE(done);
   EXPECT_THAT(done.error().message(), HasSubstr("programs.mkfs"));
 }
 
-TEST_F(prepared, a_program_that_fails_is_quoted) {
+TEST_F(container_preparation, a_program_that_fails_is_quoted) {
   make(8 << 20);
   auto done =
       open_container_host("/bin/false", "/sys")->prepare_file_system("private", image, true);
@@ -289,7 +289,7 @@ TEST_F(prepared, a_program_that_fails_is_quoted) {
   EXPECT_THAT(done.error().message(), HasSubstr("'/bin/false' ended with 1"));
 }
 
-TEST_F(prepared, a_bridge_that_the_host_should_have_must_be_there) {
+TEST_F(container_preparation, a_bridge_that_the_host_should_have_must_be_there) {
   auto done = host->bring_up_bridge("nowhere0", false);
   ASSERT_FALSE(done);
   EXPECT_THAT(done.error().message(), HasSubstr("'nowhere0'"));
@@ -298,7 +298,7 @@ TEST_F(prepared, a_bridge_that_the_host_should_have_must_be_there) {
 }
 
 /// In a child process, whose network ends with the process.
-TEST_F(prepared, a_bridge_of_ours_is_made_once_and_is_up) {
+TEST_F(container_preparation, a_bridge_of_ours_is_made_once_and_is_up) {
   auto child = ::fork();
   if (child == 0) {
     if (::unshare(CLONE_NEWNET) != 0)

@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(
         prohibition_case{"qvmd.VolumeExport", "private", "dom0", errc::none},
         prohibition_case{"admin.vm.Start", "", "far", errc::none}));
 
-TEST(sights, are_what_the_policy_allows_and_everything_for_dom0) {
+TEST(visible_domains, are_what_the_policy_allows_and_everything_for_dom0) {
   auto at = sample_system{};
   auto all = policy{};
   all.rules = {rule("admin.vm.List", "+", "far", {policy_party::kind::name, "work"}),

@@ -742,10 +742,10 @@ std::vector<spoilt> spoilt_cards() {
   };
 }
 
-struct card : testing::TestWithParam<spoilt> {};
+struct network_card : testing::TestWithParam<spoilt> {};
 
 /// Without its network card the host has no network.
-TEST_P(card, stays_assigned_despite_unknown_options) {
+TEST_P(network_card, stays_assigned_despite_unknown_options) {
   auto& x = GetParam();
   auto text = x.apply(good);
   auto loaded = load(text);
@@ -769,7 +769,7 @@ TEST_P(card, stays_assigned_despite_unknown_options) {
   expect_nothing_lost(text, *loaded);
 }
 
-INSTANTIATE_TEST_SUITE_P(table, card, testing::ValuesIn(spoilt_cards()),
+INSTANTIATE_TEST_SUITE_P(table, network_card, testing::ValuesIn(spoilt_cards()),
                          [](auto& info) { return info.param.kind; });
 
 constexpr auto read_only = R"(<option name="read-only">yes</option>)";
@@ -791,9 +791,9 @@ std::vector<spoilt> spoilt_disks() {
   };
 }
 
-struct disk : testing::TestWithParam<spoilt> {};
+struct assigned_disk : testing::TestWithParam<spoilt> {};
 
-TEST_P(disk, stays_and_is_never_less_guarded) {
+TEST_P(assigned_disk, stays_and_is_never_less_guarded) {
   auto& x = GetParam();
   auto text = x.apply(good);
   auto loaded = load(text);
@@ -811,11 +811,11 @@ TEST_P(disk, stays_and_is_never_less_guarded) {
   expect_nothing_lost(text, *loaded);
 }
 
-INSTANTIATE_TEST_SUITE_P(table, disk, testing::ValuesIn(spoilt_disks()),
+INSTANTIATE_TEST_SUITE_P(table, assigned_disk, testing::ValuesIn(spoilt_disks()),
                          [](auto& info) { return info.param.kind; });
 
 /// The unknown option may mean that the disk is read, and not written to.
-TEST(disk, with_an_unknown_option_is_not_attached) {
+TEST(assigned_disk, with_an_unknown_option_is_not_attached) {
   for (auto element :
        {R"(<option name="devtype">cd-rom</option>)", R"(<option nam="read-only">yes</option>)",
         "<read-only/>", R"(<option name="readonly">yes<b/></option>)"}) {
@@ -830,7 +830,7 @@ TEST(disk, with_an_unknown_option_is_not_attached) {
 }
 
 /// In whatever order the options stand.
-TEST(disk, keeps_its_other_options) {
+TEST(assigned_disk, keeps_its_other_options) {
   const auto unclear = std::string{R"(<option name="read-only">&x;</option>)"};
   const auto other = std::string{R"(<option name="frontend-dev">xvdi</option>)"};
   for (auto& options : {unclear + other, other + unclear}) {
@@ -843,7 +843,7 @@ TEST(disk, keeps_its_other_options) {
   }
 }
 
-TEST(disk, that_was_mended_below_is_as_it_says_there) {
+TEST(assigned_disk, that_was_mended_below_is_as_it_says_there) {
   auto text =
       in("work", read_only,
          R"(<option name="read-only">&x;</option><option name="read-only">no</option>)")(good);
@@ -855,7 +855,7 @@ TEST(disk, that_was_mended_below_is_as_it_says_there) {
 }
 
 /// As with a volume: a client that sets another value replaces the kept text.
-TEST(card, has_the_mode_that_it_is_given) {
+TEST(network_card, has_the_mode_that_it_is_given) {
   auto loaded = load(in("sys-net", R"(mode="required")", R"(mode="sometimes")")(good));
   ASSERT_TRUE(loaded);
   auto board = live_board{};
@@ -872,7 +872,7 @@ TEST(card, has_the_mode_that_it_is_given) {
 }
 
 /// When one of the two spellings is damaged, which of them was meant is unknown.
-TEST(card, keeps_both_spellings_of_its_mode) {
+TEST(network_card, keeps_both_spellings_of_its_mode) {
   for (auto modes :
        {R"(mode="auto-attach" required="&nope;")", R"(mode="auto-attach" required="perhaps")",
         R"(required="&nope;" mode="auto-attach")", R"(mode="&nope;" required="False")"}) {
@@ -889,7 +889,7 @@ TEST(card, keeps_both_spellings_of_its_mode) {
 }
 
 /// Two assignments that are equal when neither has an identity that is understood.
-TEST(card, is_assigned_once) {
+TEST(network_card, is_assigned_once) {
   auto device = R"(<device backend-domain="dom0" id="00_14.3" mode="required" identity="*"/>)";
   auto text = both(in("sys-net", the_card, R"(identity="zz")"),
                    in("sys-net", R"(<devices class="pci">)",
@@ -900,7 +900,7 @@ TEST(card, is_assigned_once) {
   expect_nothing_lost(text, *loaded);
 }
 
-TEST(mending, serves_what_has_elements_inside_that_mean_nothing) {
+TEST(repair, serves_what_has_elements_inside_that_mean_nothing) {
   for (
       auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
           {">sky<", "><b>sea</b>sky<"},
@@ -919,7 +919,7 @@ TEST(mending, serves_what_has_elements_inside_that_mean_nothing) {
 }
 
 /// A right may depend on the tag.
-TEST(mending, serves_a_tag_with_elements_inside_until_it_is_removed) {
+TEST(repair, serves_a_tag_with_elements_inside_until_it_is_removed) {
   auto loaded = load(in("work", R"(<tag name="audiovm-dom0"/>)",
                         R"(<tag name="audiovm-dom0"><b>1</b></tag>)")(good));
   ASSERT_TRUE(loaded);
@@ -980,7 +980,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](auto& x) { return fmt::format("{}_{}", x.param.attribute, x.index); });
 
 /// Attributes of a volume that do not say where its data is.
-TEST(mending, serves_a_volume_with_unknown_attributes) {
+TEST(repair, serves_a_volume_with_unknown_attributes) {
   constexpr auto size = R"(size="2147483648")";
   for (auto& odd :
        std::vector<std::string>{R"(note="&nope;")", "note=\"\x01\"", "note=\"a\xFF\"",
@@ -1003,7 +1003,7 @@ TEST(mending, serves_a_volume_with_unknown_attributes) {
 }
 
 /// A record has no place for such elements and attributes.
-TEST(mending, tells_what_the_next_save_leaves_out) {
+TEST(repair, tells_what_the_next_save_leaves_out) {
   struct stray {
     damage apply;
     const char* told;
@@ -1056,7 +1056,7 @@ TEST(mending, tells_what_the_next_save_leaves_out) {
 }
 
 /// The old switch is removed by the upgrade; its value must be kept.
-TEST(mending, keeps_the_value_of_an_old_switch_beside_an_unreadable_new_value) {
+TEST(repair, keeps_the_value_of_an_old_switch_beside_an_unreadable_new_value) {
   auto old = in("work", "<features>", R"(<features><feature name="service.meminfo-writer"/>)");
   for (auto& text : {both(old, set("work", "maxmem", "3000", "much"))(good),
                      both(add_property("work", "virt_mode", "xen"),
@@ -1068,7 +1068,7 @@ TEST(mending, keeps_the_value_of_an_old_switch_beside_an_unreadable_new_value) {
 }
 
 /// If the pool were not served, no domain with a volume in it would start.
-TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
+TEST(repair, serves_a_pool_one_of_whose_settings_is_bad) {
   constexpr auto good_one = R"(revisions_to_keep="1")";
   for (auto bad :
        {R"(revisions_to_keep="")", R"(revisions_to_keep="one")", R"(revisions_to_keep="-5")"}) {
@@ -1089,7 +1089,7 @@ TEST(mending, serves_a_pool_one_of_whose_settings_is_bad) {
               testing::ElementsAre(testing::HasSubstr("ephemeral_volatile")));
 }
 
-TEST(mending, tells_a_pool_whose_place_is_relative) {
+TEST(repair, tells_a_pool_whose_place_is_relative) {
   auto loaded =
       load(replace("<pools>", R"(<pools><pool name="here" driver="file" dir_path="x"/>)")(good));
   ASSERT_TRUE(loaded);
@@ -1100,7 +1100,7 @@ TEST(mending, tells_a_pool_whose_place_is_relative) {
 }
 
 /// As with two values of a property of a domain.
-TEST(mending, takes_the_last_of_two_values_of_a_global_property) {
+TEST(repair, takes_the_last_of_two_values_of_a_global_property) {
   auto both = property("default_netvm", "sys-firewall") + property("default_netvm", "sys-net");
   auto loaded = load(replace(property("default_netvm", "sys-firewall"), both)(good));
   ASSERT_TRUE(loaded);
@@ -1149,7 +1149,7 @@ TEST(findings, hold_until_what_they_tell_of_is_mended) {
   }
 }
 
-TEST(mending, of_a_global_property_is_a_new_value_of_it) {
+TEST(repair, of_a_global_property_is_a_new_value_of_it) {
   auto loaded = load(
       replace(property("default_netvm", "sys-firewall"), property("default_netvm", "gone"))(good));
   ASSERT_TRUE(loaded);
@@ -1164,7 +1164,7 @@ TEST(mending, of_a_global_property_is_a_new_value_of_it) {
   }
 }
 
-TEST(mending, keeps_the_size_of_an_empty_volume) {
+TEST(repair, keeps_the_size_of_an_empty_volume) {
   auto loaded = load(in("work", "size=\"2147483648\"", "size=\"0\"")(good));
   ASSERT_TRUE(loaded);
   ASSERT_EQ(loaded->system.find("work")->find_volume("private")->size, 0U);
@@ -1174,7 +1174,7 @@ TEST(mending, keeps_the_size_of_an_empty_volume) {
 }
 
 /// The text names no kernel; the domain's property names the kernel to use.
-TEST(mending, serves_a_kernel_from_a_pool_of_kernels) {
+TEST(repair, serves_a_kernel_from_a_pool_of_kernels) {
   constexpr auto written = R"(name="kernel" pool="varlibqubes" vid="appvms/work/kernel")";
   auto text = in("work", R"(name="kernel" pool="linux-kernel" vid="6.12")", written)(good);
   auto loaded = load(text);
@@ -1376,7 +1376,7 @@ TEST(records_set_aside, keep_the_names_of_pools) {
 }
 
 /// The value that stands in for a netvm that is gone must protect the domain as well.
-TEST(mending, takes_the_network_from_a_domain_whose_netvm_is_gone) {
+TEST(repair, takes_the_network_from_a_domain_whose_netvm_is_gone) {
   auto loaded = load(set("work", "netvm", "sys-firewall", "sys-vpn")(good));
   ASSERT_TRUE(loaded);
   auto& work = *loaded->system.find("work");
@@ -1387,7 +1387,7 @@ TEST(mending, takes_the_network_from_a_domain_whose_netvm_is_gone) {
   EXPECT_THAT(next->find("work")->kept, testing::IsEmpty());
 }
 
-TEST(mending, lets_the_last_of_two_values_hold) {
+TEST(repair, lets_the_last_of_two_values_hold) {
   auto loaded =
       load(both(add_property("work", "netvm", "sys-net"),
                 in("work", "<features>", R"(<features><feature name="menu-items"/>)"))(good));
@@ -1397,7 +1397,7 @@ TEST(mending, lets_the_last_of_two_values_hold) {
   EXPECT_EQ(*work.features.find("menu-items"), "firefox.desktop xterm.desktop");
 }
 
-TEST(mending, passes_over_characters_that_mean_nothing_where_they_stand) {
+TEST(repair, passes_over_characters_that_mean_nothing_where_they_stand) {
   auto commented = load(in("work", "<features>", "<!-- R&D \xE9 --><features>")(good));
   ASSERT_TRUE(commented);
   EXPECT_TRUE(commented->system.find("work"));
@@ -1414,7 +1414,7 @@ TEST(mending, passes_over_characters_that_mean_nothing_where_they_stand) {
 
 // -- damage that is mended ------------------------------------------------------------------------
 
-TEST(mending, cuts_the_first_domain_of_a_network_loop) {
+TEST(repair, cuts_the_first_domain_of_a_network_loop) {
   auto text = set("sys-net", "netvm", "", "sys-firewall")(good);
   auto loaded = load(text);
   ASSERT_TRUE(loaded);
@@ -1429,7 +1429,7 @@ TEST(mending, cuts_the_first_domain_of_a_network_loop) {
   expect_nothing_lost(text, *loaded);
 }
 
-TEST(mending, cuts_a_domain_that_is_its_own_netvm) {
+TEST(repair, cuts_a_domain_that_is_its_own_netvm) {
   auto loaded = load(set("sys-net", "netvm", "", "sys-net")(good));
   ASSERT_TRUE(loaded);
   EXPECT_EQ(loaded->system.find("sys-net")->properties.find("netvm")->second, value{none{}});
@@ -1437,14 +1437,14 @@ TEST(mending, cuts_a_domain_that_is_its_own_netvm) {
             value{"sys-net"});
 }
 
-TEST(mending, cuts_a_loop_that_runs_through_the_default) {
+TEST(repair, cuts_a_loop_that_runs_through_the_default) {
   auto loaded = load(without("sys-firewall", "netvm", "sys-net")(good)); // its own default now
   ASSERT_TRUE(loaded);
   EXPECT_EQ(loaded->system.find("sys-firewall")->properties.find("netvm")->second, value{none{}});
   EXPECT_EQ(loaded->findings.size(), 1U);
 }
 
-TEST(mending, adds_a_bare_dom0_where_there_is_none) {
+TEST(repair, adds_a_bare_dom0_where_there_is_none) {
   auto loaded = load(replace(element_of("dom0", good), "")(good));
   ASSERT_TRUE(loaded);
   auto dom0 = loaded->system.find("dom0");
@@ -1454,7 +1454,7 @@ TEST(mending, adds_a_bare_dom0_where_there_is_none) {
   EXPECT_THAT(texts_of(loaded->findings), testing::ElementsAre(testing::HasSubstr("no dom0")));
 }
 
-TEST(mending, tells_of_a_netvm_that_provides_no_network_but_keeps_it) {
+TEST(repair, tells_of_a_netvm_that_provides_no_network_but_keeps_it) {
   auto loaded = load(set("work", "netvm", "sys-firewall", "dvm")(good));
   ASSERT_TRUE(loaded);
   EXPECT_EQ(loaded->system.find("work")->properties.find("netvm")->second, value{"dvm"});
@@ -1462,7 +1462,7 @@ TEST(mending, tells_of_a_netvm_that_provides_no_network_but_keeps_it) {
   EXPECT_FALSE(loaded->migrated);
 }
 
-TEST(mending, leaves_a_domain_without_network_rather_than_unguarded) {
+TEST(repair, leaves_a_domain_without_network_rather_than_unguarded) {
   auto loaded = load(replace(property("default_netvm", "sys-firewall"),
                              property("default_netvm", "sys-vpn"))(good));
   ASSERT_TRUE(loaded);
@@ -1471,14 +1471,14 @@ TEST(mending, leaves_a_domain_without_network_rather_than_unguarded) {
   EXPECT_TRUE(netvm_of(v, *loaded->system.find("work")));
 }
 
-TEST(mending, serves_the_last_of_two_features) {
+TEST(repair, serves_the_last_of_two_features) {
   auto loaded = load(
       in("dom0", "</features>", R"(<feature name="config.test">2</feature></features>)")(good));
   ASSERT_TRUE(loaded);
   EXPECT_EQ(*loaded->system.find("dom0")->features.find("config.test"), "2");
 }
 
-TEST(mending, keeps_what_is_damaged_of_dom0) {
+TEST(repair, keeps_what_is_damaged_of_dom0) {
   auto text = in("dom0", "config.test", "config\x02test")(good);
   auto loaded = load(text);
   ASSERT_TRUE(loaded);
@@ -1648,7 +1648,7 @@ TEST(limits, a_domain_may_have_4096_features) {
 
 // -- any bytes at all -----------------------------------------------------------------------------
 
-struct mutilation : testing::TestWithParam<std::tuple<store, unsigned>> {};
+struct damaged_store : testing::TestWithParam<std::tuple<store, unsigned>> {};
 
 /// Changes, drops, doubles or swaps some bytes of the file.
 std::string mutilated(std::string text, std::mt19937& chance) {
@@ -1696,7 +1696,7 @@ void expect_sound(const std::string& text) {
   EXPECT_EQ(xml::save(again->system), saved) << text;
 }
 
-TEST_P(mutilation, never_crashes_and_what_is_served_is_sound_and_stays) {
+TEST_P(damaged_store, never_crashes_and_what_is_served_is_sound_and_stays) {
   auto& [store, seed] = GetParam();
   auto chance = std::mt19937{seed};
   for (auto i = 0; i < 25 && !HasFailure(); ++i) {
@@ -1705,7 +1705,7 @@ TEST_P(mutilation, never_crashes_and_what_is_served_is_sound_and_stays) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(seeds, mutilation,
+INSTANTIATE_TEST_SUITE_P(seeds, damaged_store,
                          testing::Combine(testing::ValuesIn(qubes::tests::all_stores()),
                                           testing::Range(0U, 20U)),
                          [](auto& info) {
@@ -1713,7 +1713,7 @@ INSTANTIATE_TEST_SUITE_P(seeds, mutilation,
                                               std::get<1>(info.param));
                          });
 
-TEST(mutilation, every_prefix_of_a_store_is_refused_or_sound) {
+TEST(damaged_store, every_prefix_of_a_store_is_refused_or_sound) {
   for (auto& store : qubes::tests::all_stores())
     for (auto size = std::size_t{0}; size < store.text.size(); size += 37)
       expect_sound(store.text.substr(0, size));
@@ -1790,7 +1790,7 @@ TEST_P(one_fact, that_is_unreadable_costs_no_domain) {
 INSTANTIATE_TEST_SUITE_P(stores, one_fact, testing::ValuesIn(qubes::tests::all_stores()),
                          [](auto& info) { return info.param.name; });
 
-TEST(mutilation, random_bytes_are_refused) {
+TEST(damaged_store, random_bytes_are_refused) {
   auto chance = std::mt19937{7};
   for (auto i = 0; i < 200; ++i) {
     auto text = std::string(chance() % 400, '\0');
