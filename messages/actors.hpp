@@ -124,7 +124,7 @@ using driver_actor = caf::typed_actor<
     // INTERNAL: time to try to connect again.
     caf::reacts_to<reconnect>>;
 
-/// STORAGE: the door to the pools. Takes work on a domain's disks apart, a piece for each pool.
+/// STORAGE: takes work on a domain's disks apart, and hands a piece to each pool.
 using storage_actor = caf::typed_actor<
     // Shows that storage still answers.
     caf::replies_to<atom::probe>::with<void>,

@@ -227,7 +227,7 @@ std::vector<std::string> netvm_state::users() const {
   return result;
 }
 
-/// The door is open again: clients that waited are let in, if the provider is there.
+/// The netvm takes clients again: those that waited are admitted, if the provider is there.
 void netvm_state::open() {
   closing_ = false;
   if (called_for_ && provider_runs())
@@ -246,7 +246,7 @@ void netvm_state::call_clients() {
     self->send(who, atom::up_v);
 }
 
-/// The provider may have been asked to stop while it started: then the door stays shut.
+/// The provider may have been asked to stop while it started: then it takes no clients.
 void netvm_state::open_unless_closing() {
   if (!closing_)
     open();

@@ -20,7 +20,7 @@ std::string named_by(const char* variable) {
 
 } // namespace
 
-route internal_door(route way) {
+route internal_socket(route way) {
   auto& socket = way.socket;
   if (auto at = socket.rfind("qubesd.sock"); at != std::string::npos)
     socket.replace(at, std::string::npos, "qubesd.internal.sock");

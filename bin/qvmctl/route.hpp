@@ -13,8 +13,8 @@ struct route {
   bool by_qrexec() const noexcept { return !qrexec.empty(); }
 };
 
-/// The door for what only dom0 may do, beside that of the Admin API.
-route internal_door(route way);
+/// The socket for what only dom0 may do, beside that of the Admin API.
+route internal_socket(route way);
 
 struct command_line;
 

@@ -16,7 +16,7 @@ namespace qubes::ctl {
 using drivers::storage::open_source;
 using drivers::storage::size_of;
 
-volume_export::volume_export(const route& way) : daemon_(internal_door(way)) {}
+volume_export::volume_export(const route& way) : daemon_(internal_socket(way)) {}
 
 expected<std::unique_ptr<volume_export>> volume_export::begin(const route& way,
                                                               const std::string& domain,

@@ -27,12 +27,12 @@ failure cannot(std::string_view what, const std::string& path) {
 
 // -- in dom0 ------------------------------------------------------------------------------------
 
-class import_by_door final : public volume_import {
+class import_by_socket final : public volume_import {
 public:
-  import_by_door(const route& way, std::string domain, std::string volume)
-      : daemon_(internal_door(way)), domain_(std::move(domain)), volume_(std::move(volume)) {}
+  import_by_socket(const route& way, std::string domain, std::string volume)
+      : daemon_(internal_socket(way)), domain_(std::move(domain)), volume_(std::move(volume)) {}
 
-  ~import_by_door() override { give_up("the import was given up"); }
+  ~import_by_socket() override { give_up("the import was given up"); }
 
   expected<void> open(std::uint64_t size) {
     auto begun = ask("ImportBegin", fmt::format("{}", size));
@@ -175,7 +175,7 @@ expected<std::unique_ptr<volume_import>> volume_import::begin(const route& way,
                                                               const std::string& volume,
                                                               std::uint64_t size) {
   if (!way.by_qrexec()) {
-    auto result = std::make_unique<import_by_door>(way, domain, volume);
+    auto result = std::make_unique<import_by_socket>(way, domain, volume);
     auto how = result->open(size);
     return opened(std::move(result), std::move(how));
   }

@@ -13,7 +13,7 @@ namespace qubes::ctl {
 /// Dropped before `end`, the volume is as it was.
 class volume_import {
 public:
-  /// In dom0 by the daemon's door for imports, as the service admin.vm.volume.ImportWithSize does
+  /// In dom0 by the daemon's internal socket, as the service admin.vm.volume.ImportWithSize does
   /// it; from elsewhere by that service.
   static expected<std::unique_ptr<volume_import>>
   begin(const route& way, const std::string& domain, const std::string& volume, std::uint64_t size);

@@ -146,11 +146,11 @@ class Host(Folder):
 
     # --- requests
 
-    def request(self, method, to, arg, payload, source, door):
+    def request(self, method, to, arg, payload, source, endpoint):
         """A connection with a whole request on it."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(5 * PATIENCE)
-        connection.connect(f"{self.top}/run/{door}.sock")
+        connection.connect(f"{self.top}/run/{endpoint}.sock")
         if isinstance(payload, str):
             payload = payload.encode()
         with contextlib.suppress(BrokenPipeError):
@@ -158,9 +158,9 @@ class Host(Folder):
             connection.shutdown(socket.SHUT_WR)
         return connection
 
-    def call(self, method, to="dom0", arg="", payload=b"", source="dom0", door="qubesd"):
-        """The reply as it came; doors are qubesd, qubesd.internal, qubesd.misc."""
-        with self.request(method, to, arg, payload, source, door) as connection:
+    def call(self, method, to="dom0", arg="", payload=b"", source="dom0", endpoint="qubesd"):
+        """The reply as it came; `endpoint` is qubesd, qubesd.internal or qubesd.misc."""
+        with self.request(method, to, arg, payload, source, endpoint) as connection:
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def ok(self, *args, **kwargs):
