@@ -71,7 +71,7 @@ bool is_of_package(std::string_view method) {
 
 /// Methods of the stock daemon take the arguments, payloads, destinations and sockets that they
 /// take there; the only other methods are this daemon's own.
-TEST(methods, take_what_those_of_the_stock_daemon_take) {
+TEST(methods, take_arguments_and_payloads_as_in_the_stock_daemon) {
   auto file = std::ifstream{QVMD_SOURCE_DIR "/tests/golden/method-flags.txt"};
   ASSERT_TRUE(file);
   auto expected = std::set<std::string>{};
