@@ -32,7 +32,7 @@ std::int64_t size_of_rest(const model::system& x) {
 
 std::vector<turn> turns(const model::system& before, const model::system& after) {
   auto result = std::vector<turn>{};
-  for (auto& name : who_differs(before, after))
+  for (auto& name : names_that_differ(before, after))
     result.push_back({name, size_of(before.find(name)), size_of(after.find(name))});
   if (before.labels != after.labels || before.pools != after.pools
       || before.globals != after.globals || before.quarantine != after.quarantine)

@@ -13,7 +13,7 @@
 namespace qubes::actors {
 
 /// A reply that no client waits for.
-inline reply to_nobody() {
+inline reply discarded_reply() {
   return reply{[](const auto&) {}};
 }
 

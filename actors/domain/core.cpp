@@ -58,7 +58,7 @@ netvm_actor domain_core::supervisor() const {
   return entry ? entry->netvm : netvm_actor{};
 }
 
-// -- telling -------------------------------------------------------------------------------------
+// -- events, log ----------------------------------------------------------------------------------
 
 void domain_core::tell(std::string event, std::vector<std::pair<std::string, std::string>> args) {
   if (is_of_record())

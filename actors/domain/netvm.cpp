@@ -107,7 +107,7 @@ void netvm_state::leave(const std::string& client) {
     count(client, false);
   }
   std::erase_if(waiting_, [&](const joining& x) { return x.client == client; });
-  to_tell_.push_back(to_nobody());
+  to_tell_.push_back(discarded_reply());
   tell_provider();
 }
 

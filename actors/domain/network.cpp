@@ -113,7 +113,7 @@ void domain_network::fell(const std::string& netvm) {
   link_->turn([&](auto& x) { x.fell(netvm); });
   auto is_stale = link_->now().state() == model::uplink_state::stale;
   if (is_stale && before != model::uplink_state::stale && domain_.facts().state == power::paused)
-    domain_.change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, to_nobody());
+    domain_.change([](auto& v, auto& x) { return plan_remember_netvm(v, x); }, discarded_reply());
   sync();
 }
 

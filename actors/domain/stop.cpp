@@ -113,7 +113,7 @@ void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
     return std::chrono::seconds{std::clamp<std::int64_t>(
         me ? model::read_int({now.view(), me}, "shutdown_timeout") : 60, 1, 86400)};
   }();
-  auto patient = wait ? to : to_nobody();
+  auto patient = wait ? to : discarded_reply();
   auto waiter = waiters_.add(waits_as::shutdown, [this, patient](const auto& how) {
     if (how)
       patient.ok();

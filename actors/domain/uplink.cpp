@@ -36,7 +36,7 @@ uplink::reservation uplink::reserve(const std::string& netvm) {
 }
 
 /// Why no actor is the netvm of that name.
-model::error uplink::why_nobody(const std::string& netvm) const {
+model::error uplink::not_served_error(const std::string& netvm) const {
   using model::errc;
   auto now = world_->look();
   auto* x = now.find(netvm);
@@ -55,7 +55,7 @@ model::error uplink::why_nobody(const std::string& netvm) const {
 void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad) {
   auto whom = find(netvm);
   if (!whom)
-    return bad(why_nobody(netvm));
+    return bad(not_served_error(netvm));
   told_[netvm] = whom;
   timed_request(self_, world_, whom, world_->settings.start, atom::join_v, who_,
                 domain_actor{self_})
@@ -74,7 +74,7 @@ void uplink::ask(const std::string& netvm, const joined& ok, const refused& bad)
 void uplink::rejoin(const std::string& netvm, const joined& ok, const refused& bad) {
   auto whom = find(netvm);
   if (!whom)
-    return bad(why_nobody(netvm));
+    return bad(not_served_error(netvm));
   told_[netvm] = whom;
   timed_request(self_, world_, whom, world_->settings.host_call, atom::rejoin_v, who_,
                 domain_actor{self_})

@@ -59,7 +59,7 @@ public:
 
 private:
   netvm_actor find(const std::string& netvm) const;
-  model::error why_nobody(const std::string& netvm) const;
+  model::error not_served_error(const std::string& netvm) const;
   void tell_netvms();
 
   domain_actor::pointer self_;

@@ -64,12 +64,12 @@ void domain_volumes::with_facts(
                              // A daemon that ended in between did not note the size.
                              if (auto& it = *at.domain->find_volume(at.volume);
                                  it.save_on_stop && found.size > it.size)
-                               note_size(at.volume, found.size, to_nobody());
+                               note_size(at.volume, found.size, discarded_reply());
                              then(at, found);
                            });
   then(*at, known->facts);
   if (known->ages)
-    domain_.on_disk(*at, disk_job::look_at_volume{}, to_nobody(),
+    domain_.on_disk(*at, disk_job::look_at_volume{}, discarded_reply(),
                     [](const model::volume_facts&) {});
 }
 
@@ -197,7 +197,7 @@ void domain_volumes::tick() {
   if (!domain_.comes_due(pause_))
     return;
   for (auto& [volume, bytes] : std::exchange(owed_sizes_, {}))
-    note_size(volume, bytes, to_nobody());
+    note_size(volume, bytes, discarded_reply());
 }
 
 /// Overwrites a volume with another one's last committed state.

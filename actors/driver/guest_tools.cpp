@@ -12,7 +12,7 @@ using model::outcome;
 namespace {
 
 /// The entries that QubesDB can hold; says which it cannot.
-model::qubesdb_edits that_fit(const domain_identity& about, model::qubesdb_edits all) {
+model::qubesdb_edits fitting_entries(const domain_identity& about, model::qubesdb_edits all) {
   for (auto& x : all)
     if (!x.unfit.empty())
       spdlog::warn("QubesDB of '{}' does not get an entry: {}", about.name, x.unfit);
@@ -45,7 +45,7 @@ outcome<std::optional<std::string>> call_service(machinery& with, const domain_i
 outcome<void> run(machinery& with, const domain_identity& about, const job::open_qubesdb& what) {
   if (!has_qubesdb(with, about))
     return {};
-  return with.tools->open_qubesdb(about.name, about.xid, that_fit(about, what.entries));
+  return with.tools->open_qubesdb(about.name, about.xid, fitting_entries(about, what.entries));
 }
 
 outcome<model::entry_list> run(machinery& with, const domain_identity& about,
@@ -58,7 +58,7 @@ outcome<model::entry_list> run(machinery& with, const domain_identity& about,
 outcome<void> run(machinery& with, const domain_identity& about, const job::write_qubesdb& what) {
   if (!has_qubesdb(with, about))
     return {};
-  return with.tools->write_qubesdb(about.name, that_fit(about, what.edits));
+  return with.tools->write_qubesdb(about.name, fitting_entries(about, what.edits));
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::watch_qubesdb& what) {

@@ -459,7 +459,7 @@ void backup_state::note_time(const run_ptr& x, unsigned attempts) {
   if (all.what.empty())
     return end_run(x, std::string{});
   actors::commit(
-      self, world_, all.what, to_nobody(),
+      self, world_, all.what, discarded_reply(),
       [this, x, all, before = now.system](const model::system_ptr&) {
         tell_plan(self, world_, before, all);
         end_run(x, std::string{});

@@ -113,11 +113,11 @@ void disposables_state::know(const model::domain& x, const std::string& base, st
 
 /// Disposables that the template has, or will have.
 std::size_t disposables_state::count(const std::string& base) const {
-  auto born = being_made_.find(base);
+  auto making = being_made_.find(base);
   auto made = std::ranges::count_if(all_, [&](auto& x) {
     return x.second.base == base && (x.second.at == stage::making || x.second.at == stage::ready);
   });
-  return static_cast<std::size_t>(made) + (born == being_made_.end() ? 0 : born->second);
+  return static_cast<std::size_t>(made) + (making == being_made_.end() ? 0 : making->second);
 }
 
 // -- the pool ------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ void disposables_state::let_go(const std::string& who) {
   auto now = world_->look();
   auto* x = now.find(who);
   if (!x || x->uuid != it->second.uuid)
-    return bury(who);
+    return forget(who);
   self->delayed_send(self, it->second.next_look, atom::expire_v, who);
   it->second.next_look = std::min(it->second.next_look * 2, rarest_look);
   ask(who, ask::kill{}, [this, who, uuid = x->uuid](const model::outcome<std::string>& killed) {
@@ -446,7 +446,7 @@ void disposables_state::let_go(const std::string& who) {
 }
 
 /// Nothing is left of the disposable.
-void disposables_state::bury(const std::string& who) {
+void disposables_state::forget(const std::string& who) {
   auto base = all_.at(who).base;
   all_.erase(who);
   commit(
@@ -572,7 +572,7 @@ void disposables_state::next_commit() {
         next_commit();
     };
     actors::commit(
-        self, world_, plan.what, to_nobody(),
+        self, world_, plan.what, discarded_reply(),
         [this, plan, over, before = now.system](const model::system_ptr&) {
           tell_plan(self, world_, before, plan);
           over(true);

@@ -68,7 +68,7 @@ private:
   void discard(const std::string& base, const std::vector<std::string>& names);
   void take_off(const std::string& base, const std::vector<std::string>& going);
   void let_go(const std::string& who);
-  void bury(const std::string& who);
+  void forget(const std::string& who);
 
   void take(const std::string& base, const std::string& creator, const reply& to);
   void used(const std::string& who);

@@ -103,7 +103,7 @@ void host_pools::look_at(const std::string& pool, const reply& to, const print_f
     to.ok(print(*it, known->facts));
   if (known && !known->ages)
     return;
-  auto waiting = known ? to_nobody() : to;
+  auto waiting = known ? discarded_reply() : to;
   ask_storage(host_.self, host_.world(), {now.system, *it}, disk_job::look_at_pool{})
       .then([print, pool = *it,
              waiting](const model::pool_facts& found) { waiting.ok(print(pool, found)); },

@@ -204,11 +204,11 @@ void registry_state::review_firewalls() {
 
 /// A change that was on its way meanwhile has its link from before it was made.
 void registry_state::align_boot(const std::function<void()>& then) {
-  auto what = job::align_boot{who_starts_with_host()};
+  auto what = job::align_boot{names_with_autostart()};
   ask_driver(self, world_, {}, what)
       .then(
           [this, then, written = what.domains] {
-            if (written == who_starts_with_host())
+            if (written == names_with_autostart())
               then();
             else
               align_boot(then);
@@ -220,7 +220,7 @@ void registry_state::align_boot(const std::function<void()>& then) {
           });
 }
 
-std::set<std::string> registry_state::who_starts_with_host() const {
+std::set<std::string> registry_state::names_with_autostart() const {
   auto now = world_->look();
   auto result = std::set<std::string>{};
   for (auto& x : now.system->domains)
@@ -237,7 +237,7 @@ snapshot registry_state::align() {
   auto former = std::exchange(aligned_, now.system);
   auto v = now.view();
   auto before = model::view{former ? *former : *now.system, v.board, v.machine};
-  auto changed = model::who_differs(former ? *former : model::system{}, *now.system);
+  auto changed = model::names_that_differ(former ? *former : model::system{}, *now.system);
   for (auto& name : changed) {
     auto* was = former ? former->find(name) : nullptr;
     auto* is = now.find(name);

@@ -60,7 +60,7 @@ private:
   void tell_netvms(const model::system& former, const snapshot& now,
                    const std::vector<std::string>& changed);
   void align_boot(const std::function<void()>& then);
-  std::set<std::string> who_starts_with_host() const;
+  std::set<std::string> names_with_autostart() const;
   void review_firewalls();
   /// The domain's record, but not before its creation is told.
   const model::domain* told_record(const std::string& name, const snapshot& now);

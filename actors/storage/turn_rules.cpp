@@ -49,9 +49,9 @@ outcome<void> turn_rules::judge(piece& x) const {
 outcome<void> turn_rules::follow(piece& x, const snapshot& now) const {
   auto& at = *x.at;
   auto me = now.system->share(at.owner->name.str());
-  auto born = me || at.system->find_uuid(at.owner->uuid); // else it is in the making
+  auto exists = me || at.system->find_uuid(at.owner->uuid); // else it is in the making
   auto* it = me && me->uuid == at.owner->uuid ? me->find_volume(at.it.name) : nullptr;
-  if (born && (!it || it->pool != pool_))
+  if (exists && (!it || it->pool != pool_))
     return tl::unexpected{gone(at.it.name, at.owner->name.str())};
   if (it) {
     at.it = *it;

@@ -593,7 +593,7 @@ exit_code run_clone(session& s) {
 
 namespace {
 
-std::string who_needs(const std::vector<reference>& all) {
+std::string text_of_uses(const std::vector<reference>& all) {
   auto result = std::vector<std::string>{};
   for (auto& x : all)
     result.push_back(x.text());
@@ -644,7 +644,7 @@ expected<void> may_be_removed(const leaving& x, const std::vector<leaving>& all)
   if (users.empty())
     return {};
   return tl::unexpected{failure{trouble::refused, "",
-                                fmt::format("'{}' is in use: {}", x.who->name, who_needs(users)),
+                                fmt::format("'{}' is in use: {}", x.who->name, text_of_uses(users)),
                                 "change these first"}};
 }
 

@@ -56,7 +56,7 @@ expected<std::unique_ptr<service_call>> service_call::begin(const std::string& p
 
 service_call::~service_call() {
   if (child_.handle)
-    drivers::kill_and_bury(child_);
+    drivers::kill_and_reap(child_);
 }
 
 std::string service_call::last_complaint() const {
@@ -72,7 +72,7 @@ failure service_call::silence() {
   auto ended = pollfd{child_.handle.get(), POLLIN, 0};
   auto status = std::optional<int>{};
   if (child_.handle && ::poll(&ended, 1, static_cast<int>(longest_burial.count())) > 0) {
-    status = drivers::bury(child_);
+    status = drivers::reap(child_);
     child_.handle.reset();
   }
   if (status == was_refused)

@@ -24,7 +24,7 @@ namespace {
 using nlohmann::json;
 using std::chrono::steady_clock;
 
-constexpr auto quiet_time = milliseconds{200};       ///< after it a round of samples is over
+constexpr auto quiet_time = milliseconds{200}; ///< after it all samples of one moment are there
 constexpr auto samples_of_pools = std::uint64_t{10}; ///< to look at them may cost a pool's driver
 
 template <class T>
@@ -90,7 +90,7 @@ constexpr std::array top_columns{
 };
 
 constexpr auto quits = 'q';
-constexpr auto turns_round = 'r';
+constexpr auto reverses = 'r';
 
 constexpr bool each_key_is_one_of_its_own() {
   for (auto i = std::size_t{0}; i < top_columns.size(); ++i) {
@@ -98,7 +98,7 @@ constexpr bool each_key_is_one_of_its_own() {
     for (auto j = std::size_t{0}; j < i; ++j)
       if (top_columns[j].pressed == key)
         return false;
-    if (key == quits || key == turns_round)
+    if (key == quits || key == reverses)
       return false;
   }
   return true;
@@ -221,7 +221,7 @@ std::vector<std::string> keys_lines(const session& s, const top_column& by, bool
     taken += (taken > 0 ? 2 : 0) + text.size();
   };
   add(quits, "quit", false);
-  add(turns_round, "reverse", reverse);
+  add(reverses, "reverse", reverse);
   for (auto& x : top_columns)
     add(x.pressed, x.key, &x == &by);
   return lines;
@@ -283,7 +283,7 @@ public:
         draw(std::move(*first));
     }
     while (!over() && shown_ < count_.value_or(shown_ + 1)) {
-      wait_for_a_round();
+      wait_for_samples();
       if (over())
         break;
       auto sample = take();
@@ -301,7 +301,7 @@ private:
   bool over() const { return ended_ || quit_; }
 
   /// Something came, and then nothing for a moment.
-  void wait_for_a_round() {
+  void wait_for_samples() {
     s_.daemon.run([&] { return over() || news_; });
     while (std::exchange(news_, false) && !over())
       s_.daemon.run([&] { return over() || news_; }, steady_clock::now() + quiet_time);
@@ -317,7 +317,7 @@ private:
     const auto key = keys_->key();
     if (key == quits)
       quit_ = true;
-    else if (key == turns_round)
+    else if (key == reverses)
       reverse_ = !reverse_;
     else if (auto found = std::ranges::find(top_columns, key, &top_column::pressed);
              found != top_columns.end())

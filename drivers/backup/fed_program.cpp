@@ -84,7 +84,7 @@ outcome<std::unique_ptr<fed_program>> fed_program::start(const std::vector<std::
 
 fed_program::~fed_program() {
   if (process_.handle)
-    kill_and_bury(process_);
+    kill_and_reap(process_);
 }
 
 // -- feeding -------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ outcome<void> fed_program::end() {
     if (!*more)
       break;
   }
-  auto status = bury(process_);
+  auto status = reap(process_);
   process_.handle.reset();
   if (status == 0)
     return {};

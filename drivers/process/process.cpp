@@ -154,7 +154,7 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
   auto process = started->handle.get();
   auto look = watch.look ? std::function{[&] { watch.look(started->pid); }} : nullptr;
   if (!wait_for_end(process, from, deadline, stop.get(), look)) {
-    kill_and_bury(*started);
+    kill_and_reap(*started);
     if (watch.stop.stop_requested())
       return fail(errc::general, fmt::format("'{}' was broken off", command[0]));
     return fail(errc::timed_out,
@@ -164,7 +164,7 @@ model::outcome<process_result> run(const std::vector<std::string>& command,
   for (auto& x : from)
     if (x.ours)
       x.drain();
-  auto status = bury(*started);
+  auto status = reap(*started);
   if (!status)
     return cannot(errno);
   return process_result{*status, std::move(from[0].text), std::move(from[1].text)};

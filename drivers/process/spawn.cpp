@@ -132,7 +132,7 @@ QVMD_UNSEEN int begin(const child_start& x) {
   return why;
 }
 
-QVMD_UNSEEN int be_born(void* raw) {
+QVMD_UNSEEN int run_child(void* raw) {
   auto& x = *static_cast<child_start*>(raw);
   x.why = begin(x);
   ::syscall(SYS_exit_group, 127);
@@ -166,7 +166,7 @@ int bear(pid_t& child, std::vector<std::string> command, std::vector<std::string
       std::make_unique_for_overwrite<std::max_align_t[]>(stack_size / sizeof(std::max_align_t));
   auto* end = stack.get() + stack_size / sizeof(std::max_align_t); // a stack grows down
   auto quiet = undisturbed{};
-  child = ::__clone(be_born, end, CLONE_VM | CLONE_VFORK | SIGCHLD, &x);
+  child = ::__clone(run_child, end, CLONE_VM | CLONE_VFORK | SIGCHLD, &x);
   if (child < 0)
     return errno;
   if (x.why != 0)
@@ -189,13 +189,13 @@ model::outcome<child> spawn(const std::vector<std::string>& command,
   if (!result.handle) {
     auto code = errno;
     ::kill(-result.pid, SIGKILL);
-    bury(result);
+    reap(result);
     return cannot(code);
   }
   return result;
 }
 
-std::optional<int> bury(const child& x) {
+std::optional<int> reap(const child& x) {
   auto raw = 0;
   while (::waitpid(x.pid, &raw, 0) < 0)
     if (errno != EINTR)
@@ -203,12 +203,12 @@ std::optional<int> bury(const child& x) {
   return WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
 }
 
-void kill_and_bury(const child& x) {
+void kill_and_reap(const child& x) {
   constexpr auto burial_ms = 2000;
   ::kill(-x.pid, SIGKILL);
   auto ended = pollfd{x.handle.get(), POLLIN, 0};
   if (::poll(&ended, 1, burial_ms) > 0)
-    bury(x);
+    reap(x);
 }
 
 } // namespace qubes::drivers

@@ -32,10 +32,10 @@ model::outcome<child> spawn(const std::vector<std::string>& command,
                             const std::vector<std::string>& extra, const plugs& with);
 
 /// Waits for the end; exit code, 128 + signal when killed, nothing when that is not known.
-std::optional<int> bury(const child& x);
+std::optional<int> reap(const child& x);
 
 /// Kills a child with all processes that it started. One that hangs in the kernel (a dead disk)
 /// even then is left behind after two seconds.
-void kill_and_bury(const child& x);
+void kill_and_reap(const child& x);
 
 } // namespace qubes::drivers

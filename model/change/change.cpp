@@ -629,7 +629,7 @@ outcome<system> apply(const system& before, const host& machine, const change& w
     if (auto done = at.perform(x); !done)
       return tl::unexpected{std::move(done.error())};
   }
-  auto v = view{at.now, nobody_runs(), machine};
+  auto v = view{at.now, no_live_facts(), machine};
   for (auto& x : what.edits)
     refresh_derived(at, v, what, x);
   for (auto& x : what.edits)

@@ -307,9 +307,9 @@ domain_ptr created(const plan& x) {
   return nullptr;
 }
 
-const volume* private_data_for(const view& v, const domain& born) {
-  auto* based_on = template_of(v, born);
-  auto* own = born.find_volume("private");
+const volume* private_data_for(const view& v, const domain& made) {
+  auto* based_on = template_of(v, made);
+  auto* own = made.find_volume("private");
   if (!based_on || !own || !own->save_on_stop)
     return nullptr;
   auto* os = find_feature(v, *based_on, "os", chain::own);

@@ -49,7 +49,7 @@ domain_ptr created(const plan& x);
 
 /// What the private volume of a new domain begins with: Windows keeps what belongs to its programs
 /// in that of the template (spec/features.md §5). Null for an empty one.
-const volume* private_data_for(const view& v, const domain& born);
+const volume* private_data_for(const view& v, const domain& made);
 
 /// Refused while the domain runs, is used, or belongs to the package manager.
 plan plan_removal(const view& v, const domain& x);

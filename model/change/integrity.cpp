@@ -336,7 +336,7 @@ void note_properties(const subject& who, std::vector<std::string>& to) {
 
 } // namespace
 
-const live_board& nobody_runs() {
+const live_board& no_live_facts() {
   static const auto board = live_board{};
   return board;
 }
@@ -468,7 +468,7 @@ std::vector<use> users_of_domain(const system& all, std::string_view name) {
 
 std::vector<std::string> violations(const system& x, const host& machine) {
   auto broken = std::vector<std::string>{};
-  auto v = view{x, nobody_runs(), machine};
+  auto v = view{x, no_live_facts(), machine};
   note_labels(x, broken);
   note_order(x, broken);
   note_twins(

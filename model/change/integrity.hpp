@@ -13,7 +13,7 @@
 namespace qubes::model {
 
 /// A board where nothing runs; what is durable does not depend on live facts.
-const live_board& nobody_runs();
+const live_board& no_live_facts();
 
 /// Properties that tell which domain it is. They come with the record and never change.
 bool is_identity(std::string_view property) noexcept;

@@ -117,8 +117,8 @@ bool mend_extensions(const view& v, domain& x) {
 // -- for extensions -------------------------------------------------------------------------------
 
 const domain* subject_of(const view& v, const event& x) {
-  auto born = x.name == "domain-add" && !x.args.empty();
-  return v.system.find(born ? x.args.front().second : x.subject);
+  auto added = x.name == "domain-add" && !x.args.empty();
+  return v.system.find(added ? x.args.front().second : x.subject);
 }
 
 bool listens(const view& v, const domain& x) {

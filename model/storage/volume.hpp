@@ -1,4 +1,4 @@
-// The volumes of a domain: what it is born with and what may be changed.
+// The volumes of a domain: what they begin with and what may be changed.
 #pragma once
 
 #include "model/base/error.hpp"

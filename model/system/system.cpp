@@ -122,7 +122,7 @@ bool operator==(const system& a, const system& b) {
                        same_record);
 }
 
-std::vector<std::string> who_differs(const system& a, const system& b) {
+std::vector<std::string> names_that_differ(const system& a, const system& b) {
   auto result = std::vector<std::string>{};
   auto i = a.domains.begin();
   auto j = b.domains.begin();

@@ -98,7 +98,7 @@ bool operator==(const system& a, const system& b);
 
 /// Names of domains that have not the same record in both: new, changed and gone ones, in listing
 /// order. Compares pointers where it can, so that a step from one system to its successor is cheap.
-std::vector<std::string> who_differs(const system& a, const system& b);
+std::vector<std::string> names_that_differ(const system& a, const system& b);
 
 using system_ptr = std::shared_ptr<const system>;
 

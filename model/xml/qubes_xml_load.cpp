@@ -107,7 +107,7 @@ public:
   }
 
 private:
-  view here() const { return {result_.system, nobody_runs(), machine_}; }
+  view here() const { return {result_.system, no_live_facts(), machine_}; }
 
   static bool is_section(std::string_view name) {
     for (auto known : {"labels", "pools", "properties", "domains"})

@@ -50,7 +50,7 @@ public:
 private:
   bool provides(const domain& x) const { return read_bool({here(), &x}, "provides_network"); }
 
-  view here() const { return {to_, nobody_runs(), machine_}; }
+  view here() const { return {to_, no_live_facts(), machine_}; }
 
   /// Served records become the system; while reference_resolver they may still change.
   void gather() {

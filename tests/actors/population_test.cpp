@@ -298,7 +298,7 @@ TEST_F(creations, keep_the_pool_that_they_are_made_in) {
                                                       {"name", "other"}}}}),
             "");
   sim.lanes().hold("other:");
-  auto born = sim.post(bytes("admin.vm.CreateInPool.AppVM", "dom0", "name=a label=red pool=other"));
+  auto made = sim.post(bytes("admin.vm.CreateInPool.AppVM", "dom0", "name=a label=red pool=other"));
   sim.run_until_idle();
   ASSERT_GT(sim.lanes().held(), 0U);
   auto removed = sim.send("", ask::remove_pool{"other"});
@@ -307,7 +307,7 @@ TEST_F(creations, keep_the_pool_that_they_are_made_in) {
   EXPECT_EQ(sim.answer_to(removed)->error().code, model::errc::pool_in_use);
   EXPECT_THAT(why(*sim.answer_to(removed)), HasSubstr("a:private (which is being created)"));
   let_go();
-  EXPECT_EQ(sim.reply_to(born).frames.front(), ok);
+  EXPECT_EQ(sim.reply_to(made).frames.front(), ok);
 }
 
 TEST_F(population, a_creation_asks_the_drivers_only_for_what_is_kept) {

@@ -137,7 +137,7 @@ TEST_F(qvmctl_top, has_the_busiest_first) {
   EXPECT_THAT(names(samples({"-n", "1"})[0]), ElementsAre("dom0", "work", "mail"));
 }
 
-TEST_F(qvmctl_top, sorts_by_memory_the_other_way_round) {
+TEST_F(qvmctl_top, sorts_by_memory_in_reverse) {
   told = {{{"dom0", use(9, 1000)}, {"mail", use(2, 300)}, {"work", use(5, 400)}}};
   EXPECT_THAT(names(samples({"-n", "1", "--sort", "memory", "--reverse"})[0]),
               ElementsAre("mail", "work", "dom0"));
@@ -316,7 +316,7 @@ TEST_F(qvmctl_top_keys, sort_by_a_column) {
   EXPECT_THAT(typed("mc"), ElementsAre("dom0", "work", "mail"));
 }
 
-TEST_F(qvmctl_top_keys, turn_it_round) {
+TEST_F(qvmctl_top_keys, reverse_the_order) {
   EXPECT_THAT(typed("r"), ElementsAre("mail", "work", "dom0"));
   EXPECT_THAT(typed("rnr"), ElementsAre("dom0", "mail", "work"));
 }

@@ -35,9 +35,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const auto all = make_system("/var/lib/qubes");
   auto text = std::string_view{reinterpret_cast<const char*>(data), size};
   auto end = std::min(text.find('\n'), text.size());
-  static const auto nobody_runs = live_board{};
+  static const auto no_live_facts = live_board{};
   static const auto machine = host{};
-  auto wanted = parse_assignment({all, nobody_runs, machine}, "block", text.substr(0, end),
+  auto wanted = parse_assignment({all, no_live_facts, machine}, "block", text.substr(0, end),
                                  text.substr(std::min(end + 1, text.size())));
   if (wanted)
     must_print(print_assigned("block", wanted->what));

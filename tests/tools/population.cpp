@@ -26,9 +26,9 @@ void create(stage& on, dice& chance) {
 }
 
 void create_disposable(stage& on, dice& chance) {
-  auto born = on.ask({"admin.vm.CreateDisposable", "", any_name(chance), ""});
-  if (born.ok() && !on.ask({"admin.vm.Remove", "", born.text, ""}).ok())
-    on.violation(fmt::format("the disposable {} could not be removed", born.text));
+  auto made = on.ask({"admin.vm.CreateDisposable", "", any_name(chance), ""});
+  if (made.ok() && !on.ask({"admin.vm.Remove", "", made.text, ""}).ok())
+    on.violation(fmt::format("the disposable {} could not be removed", made.text));
 }
 
 void copy(stage& on, dice& chance) {

@@ -13,7 +13,7 @@ namespace qubes::model {
 namespace {
 
 constexpr auto path = "/qubes-audio-domain-xid";
-constexpr auto nobody = "-1"; ///< so that the former player hears no more of it
+constexpr auto no_audiovm = "-1"; ///< the former audiovm plays no more of it
 
 std::string names(const std::vector<const domain*>& all) {
   auto result = std::vector<std::string>{};
@@ -79,7 +79,7 @@ std::vector<sound_turn> sound_turns(const transition& x) {
       return has_feature(x.after, *it, feature, chain::with_template);
     };
     if (x.after.facts(*it).stubdom_xid > 0 && has("audio-model") && has("stubdom-qrexec"))
-      result.push_back({it->name, player ? xid_text(x.after, *player) : nobody});
+      result.push_back({it->name, player ? xid_text(x.after, *player) : no_audiovm});
   }
   return result;
 }

@@ -68,11 +68,11 @@ TEST_F(changes, tags_follow_what_was_planned_at_the_same_time) {
   request.name = *domain_name::parse("fresh");
   request.label = "red";
   request.creator = "dom0";
-  auto born = plan_creation(at.view(), request, {.qid = 90, .uuid = tests::sample_uuid(90)});
-  ASSERT_FALSE(born.refusal);
+  auto created = plan_creation(at.view(), request, {.qid = 90, .uuid = tests::sample_uuid(90)});
+  ASSERT_FALSE(created.refusal);
   auto moved = plan_set_property(at.view(), nullptr, "default_guivm", "sys-net");
   ASSERT_FALSE(moved.refusal);
-  for (auto& order : {std::array{&born, &moved}, std::array{&moved, &born}}) {
+  for (auto& order : {std::array{&created, &moved}, std::array{&moved, &created}}) {
     auto first = apply(at.system, at.machine, order[0]->what);
     ASSERT_TRUE(first);
     auto second = apply(*first, at.machine, order[1]->what);

@@ -94,11 +94,11 @@ TEST(system, differs_from_another_in_new_changed_and_removed_domains) {
   b.put(named("d", 3));
   b.put(named("e", 1)); // another record, and the same
   b.put(named("h", 4));
-  EXPECT_EQ(who_differs(a, b), (std::vector<std::string>{"a", "b", "d", "h"}));
-  EXPECT_EQ(who_differs(b, a), who_differs(a, b));
-  EXPECT_TRUE(who_differs(a, a).empty());
-  EXPECT_EQ(who_differs({}, a), a.names());
-  EXPECT_EQ(who_differs(a, {}), a.names());
+  EXPECT_EQ(names_that_differ(a, b), (std::vector<std::string>{"a", "b", "d", "h"}));
+  EXPECT_EQ(names_that_differ(b, a), names_that_differ(a, b));
+  EXPECT_TRUE(names_that_differ(a, a).empty());
+  EXPECT_EQ(names_that_differ({}, a), a.names());
+  EXPECT_EQ(names_that_differ(a, {}), a.names());
 }
 
 TEST(system, smallest_one_has_labels_pools_and_dom0) {

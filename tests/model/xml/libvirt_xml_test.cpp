@@ -278,7 +278,7 @@ struct gathering : testing::Test {
 
   xml::machine gathered() {
     all.put(std::make_shared<domain>(work));
-    return xml::gather({all, nobody_runs(), here}, *all.find(work.name.str()));
+    return xml::gather({all, no_live_facts(), here}, *all.find(work.name.str()));
   }
 
   qubes::model::system all = make_system("/var/lib/qubes");

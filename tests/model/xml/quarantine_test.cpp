@@ -1466,7 +1466,7 @@ TEST(repair, leaves_a_domain_without_network_rather_than_unguarded) {
   auto loaded = load(replace(property("default_netvm", "sys-firewall"),
                              property("default_netvm", "sys-vpn"))(good));
   ASSERT_TRUE(loaded);
-  auto v = view{loaded->system, nobody_runs(), host{}};
+  auto v = view{loaded->system, no_live_facts(), host{}};
   EXPECT_FALSE(netvm_of(v, *loaded->system.find("dvm")));
   EXPECT_TRUE(netvm_of(v, *loaded->system.find("work")));
 }

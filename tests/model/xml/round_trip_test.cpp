@@ -406,7 +406,7 @@ std::vector<std::size_t> expect_the_same_after_a_load(const host_under_test& fre
     for (auto& x : again->findings)
       RC_FAIL("line " + std::to_string(x.line) + ": " + x.text);
     RC_ASSERT(!again->migrated);
-    for (auto& who : who_differs(as_saved(at.system), as_saved(again->system)))
+    for (auto& who : names_that_differ(as_saved(at.system), as_saved(again->system)))
       RC_FAIL(who + " is another:\n" + text);
     RC_ASSERT(as_saved(at.system) == as_saved(again->system));
     RC_ASSERT(violations(at.system, at.machine) == std::vector<std::string>{});
