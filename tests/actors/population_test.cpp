@@ -134,7 +134,7 @@ TEST_F(population, a_creation_that_fails_in_the_store_takes_its_disks_back) {
   EXPECT_EQ(call("admin.vm.Create.AppVM", "dom0", "name=fresh label=blue"), ok);
 }
 
-TEST_F(population, a_domain_starts_with_the_host_as_long_as_it_is_there) {
+TEST_F(population, a_domain_with_autostart_starts_with_the_host_until_it_is_removed) {
   using testing::ElementsAre;
   using testing::IsEmpty;
   ASSERT_EQ(call("admin.vm.property.Set+autostart", "alone", "True"), ok);
@@ -231,7 +231,7 @@ TEST_F(creations, at_the_same_time_share_a_commit) {
     EXPECT_TRUE(is_created(name)) << name;
 }
 
-TEST_F(creations, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
+TEST_F(creations, wait_at_most_ten_milliseconds_for_a_slow_creation) {
   begin({"a", "b", "c"}, "c");
   sim.pass(9ms);
   EXPECT_FALSE(is_created("a"));
@@ -243,7 +243,7 @@ TEST_F(creations, wait_for_a_slow_one_ten_milliseconds_and_no_more) {
   EXPECT_TRUE(is_created("c"));
 }
 
-TEST_F(creations, do_not_wait_for_one_that_failed) {
+TEST_F(creations, do_not_wait_for_a_failed_creation) {
   sim.disks().set_script([](drivers::disk_call which, auto& what) {
     return which == drivers::disk_call::create && what.starts_with("appvms/c/")
                ? std::optional{fault()}
@@ -276,7 +276,7 @@ TEST_F(creations, given_up_long_ago_remove_no_directory) {
   EXPECT_TRUE(sim.disks().remove_home(leftover));
 }
 
-TEST_F(creations, do_not_take_the_patience_of_others_for_theirs) {
+TEST_F(creations, wait_no_longer_because_others_wait) {
   begin({"a", "b"}, "b");
   sim.pass(5ms);
   let_go();
@@ -325,7 +325,7 @@ TEST_F(population, a_creation_asks_the_drivers_only_for_what_is_kept) {
               testing::UnorderedElementsAre("solo", "appvms/solo/root", "appvms/solo/private"));
 }
 
-TEST_F(population, a_disposable_goes_when_it_has_shut_down) {
+TEST_F(population, a_disposable_is_removed_after_its_shutdown) {
   auto name = call("admin.vm.CreateDisposable", "dom0", "", "work").substr(2);
   ASSERT_TRUE(find(name));
   EXPECT_TRUE(find(name)->tags.contains("disp-created-by-work"));

@@ -212,11 +212,11 @@ TEST(storm, fifty_domains_survive_builds_that_go_on_and_lost_events) {
   run_seeds(1000, {.hypervisor = 20, .losses = 5, .ghosts = 500, .lost_news = 200}, 46, 3);
 }
 
-TEST(storm, six_domains_survive_their_operator) {
+TEST(storm, six_domains_survive_an_operator_who_acts_behind_the_daemon) {
   run_operated_seeds(2000, {});
 }
 
-TEST(storm, six_domains_survive_their_operator_and_a_hypervisor_that_tells_half_of_it) {
+TEST(storm, six_domains_survive_an_operator_and_a_hypervisor_that_loses_events) {
   run_operated_seeds(2000, {.hypervisor = 20, .losses = 5, .ghosts = 500, .lost_news = 200});
 }
 

@@ -127,7 +127,7 @@ TEST_F(backup_test, goes_to_a_service_of_a_domain) {
   restore(top / "taken/there");
 }
 
-TEST_F(backup_test, says_why_it_cannot_be_made) {
+TEST_F(backup_test, is_refused_with_the_reason) {
   profile("dom0", "/nonexistent/made");
   start();
   EXPECT_THAT(call("admin.backup.Execute+daily", "dom0"), HasSubstr("/nonexistent/made"));

@@ -49,7 +49,7 @@ TEST_F(daemon_test, adopts_domains_that_run_already) {
 
 /// A second daemon might have sockets of its own, and would take the first daemon's guests for
 /// guests that an ended daemon left.
-TEST_F(daemon_test, a_second_one_on_its_state_is_an_error_and_a_stale_socket_is_replaced) {
+TEST_F(daemon_test, a_second_daemon_on_the_same_state_is_an_error_and_a_stale_socket_is_replaced) {
   start();
   EXPECT_EQ(run({qvmd, "--config", config()}, top / "second.log"), 1);
   EXPECT_THAT(read_file(top / "second.log"), HasSubstr("another qvmd works on"));

@@ -124,7 +124,7 @@ std::vector<std::filesystem::path> conversations() {
 
 } // namespace
 
-TEST_P(golden_api, every_reply_is_as_it_stands) {
+TEST_P(golden_api, every_reply_is_equal_to_the_recorded_one) {
   auto all = read_exchanges(GetParam());
   ASSERT_FALSE(all.empty());
   auto daemon = served_state{};

@@ -77,7 +77,7 @@ TEST_F(manual, has_nothing_that_groff_warns_of) {
   }
 }
 
-TEST_F(manual, can_be_found_by_what_it_is_about) {
+TEST_F(manual, can_be_found_by_its_subject) {
   if (!is_installed("lexgrog"))
     GTEST_SKIP() << "man-db is not installed";
   for (auto x : {"man1/qvmctl.1", "man1/qvmctl-running.1", "man8/qvmd.8", "man5/qvmd.toml.5"})
@@ -120,7 +120,7 @@ TEST_F(manual, is_installed_with_completions_where_they_are_looked_for) {
   EXPECT_FALSE(std::filesystem::exists(top + "/usr/share/man/written"));
 }
 
-TEST_F(manual, has_no_page_for_what_there_is_not) {
+TEST_F(manual, has_no_page_for_an_unknown_name) {
   EXPECT_EQ(run({"help", "--man", "qvmctl-nothing"}).code, 2);
   EXPECT_EQ(shell(QVMD_BINARY_DIR "/bin/qvmd --print-manual nothing").code, 2);
 }

@@ -64,7 +64,7 @@ struct completion_case {
 
 struct qvmctl_completes : ::testing::TestWithParam<completion_case> {};
 
-TEST_P(qvmctl_completes, with_what_there_is) {
+TEST_P(qvmctl_completes, with_the_names_that_exist) {
   auto daemon = scripted_daemon{host(small_host("Running"), answer)};
   auto args = words{"complete", "--socket", daemon.path(), "--"};
   args.insert(args.end(), GetParam().typed.begin(), GetParam().typed.end());
@@ -146,7 +146,7 @@ TEST_F(completion, leaves_files_to_the_shell) {
   EXPECT_EQ(run({"complete", "--", "ls", "--socket", ""}).out, "\tfiles\n");
 }
 
-TEST_F(completion, tells_what_a_word_is) {
+TEST_F(completion, describes_each_word) {
   serve(host(small_host("Running"), answer));
   EXPECT_EQ(ctl({"complete", "--", "start", "va"}).out, "vault\tHalted AppVM\n");
   EXPECT_EQ(ctl({"complete", "--", "device", "attach", "work", "block", "s"}).out,

@@ -139,7 +139,7 @@ TEST_F(qvmctl_exports, nothing_to_a_folder_that_is_not_there) {
   EXPECT_THAT(x.err, HasSubstr("cannot create"));
 }
 
-TEST_F(qvmctl_exports, only_what_would_be_done_is_said_before) {
+TEST_F(qvmctl_exports, nothing_in_a_dry_run) {
   make_data();
   auto x = exported({"--dry-run"});
   EXPECT_EQ(x.code, 0);

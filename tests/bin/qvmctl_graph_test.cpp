@@ -70,7 +70,7 @@ struct qvmctl_graph : qvmctl {
   }
 };
 
-TEST_F(qvmctl_graph, tells_what_guards_each_way) {
+TEST_F(qvmctl_graph, shows_the_firewall_of_each_connection) {
   restrict("work");
   auto edges = drawn()["edges"];
   EXPECT_THAT(edges, UnorderedElementsAre(
@@ -158,7 +158,7 @@ TEST_F(qvmctl_graph, of_one_domain_names_the_clients_without_network) {
               AllOf(HasSubstr("nobody has its network from 'work'"), Not(HasSubstr("mail"))));
 }
 
-TEST_F(qvmctl_graph, of_what_is_not_there_suggests_a_near_name) {
+TEST_F(qvmctl_graph, of_an_unknown_domain_suggests_a_near_name) {
   serve_host();
   auto x = ctl({"graph", "wrok"});
   EXPECT_EQ(x.code, 1);
@@ -205,7 +205,7 @@ TEST_F(qvmctl_graph, as_svg_is_well_formed_and_draws_each_domain_in_its_layer) {
   EXPECT_THAT(tree.child("svg").child_value("text"), HasSubstr("'sys-net' provides network"));
 }
 
-TEST_F(qvmctl_graph, takes_names_and_colours_for_what_they_are) {
+TEST_F(qvmctl_graph, escapes_names_and_colours) {
   domains.push_back(domain("a<&\"b", "Running"));
   domains.back()["color"] = "0xcc\" onload=\"x";
   auto tree = pugi::xml_document{};

@@ -123,7 +123,7 @@ INSTANTIATE_TEST_SUITE_P(
         filter_case{{"--class", "AppVM,DispVM", "--netvm", "sys-firewall", "--label", "red"},
                     "work\n"}));
 
-TEST_F(qvmctl, does_not_look_for_what_cannot_be_a_tag) {
+TEST_F(qvmctl, refuses_a_word_that_cannot_be_a_tag) {
   serve(host(small_host("Running")));
   auto x = ctl({"ls", "--tag", "good,not.good"});
   EXPECT_EQ(x.code, 2);
@@ -263,7 +263,7 @@ TEST_F(qvmctl_ls_watches, without_asking_while_nothing_happens) {
   EXPECT_EQ(std::ranges::count(asked, "qvmd.Overview dom0"), 2);
 }
 
-TEST_F(qvmctl_ls_watches, on_when_what_a_glob_means_is_gone) {
+TEST_F(qvmctl_ls_watches, on_when_no_domain_matches_a_glob_any_more) {
   auto x = running_qvmctl{watching({"-f", "csv", "wo*"})};
   EXPECT_EQ(x.line(), "name,state");
   EXPECT_EQ(x.line(), "work,Halted");

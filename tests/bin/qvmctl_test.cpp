@@ -336,7 +336,7 @@ TEST_F(qvmctl, json_is_json_with_the_types_of_the_values) {
   EXPECT_TRUE(x[4]["xid"].is_null());
 }
 
-TEST_F(qvmctl, csv_quotes_what_needs_quotes) {
+TEST_F(qvmctl, csv_quotes_values_with_special_characters) {
   serve([](auto& x) {
     if (x.method == "admin.vm.feature.List")
       return x.ok("a\nb\nc\nd\n");
@@ -478,7 +478,7 @@ TEST_F(qvmctl, suggests_near_names_and_touches_nothing) {
   EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Overview dom0"));
 }
 
-TEST_F(qvmctl, globs_take_what_the_command_fits_and_never_dom0) {
+TEST_F(qvmctl, globs_match_domains_in_a_fitting_state_and_never_dom0) {
   serve(host({domain("dom0", "Running"), domain("w1", "Running"), domain("w2", "Halted"),
               domain("w3", "Running"), domain("x", "Running")}));
   EXPECT_EQ(ctl({"pause", "w[0-9]", "?"}).code, 0);
@@ -585,7 +585,7 @@ TEST_F(qvmctl, offers_cascade_when_a_netvm_is_in_use) {
   EXPECT_THAT(ctl({"shutdown", "sys-net"}).err, HasSubstr("'qvmctl shutdown --cascade sys-net'"));
 }
 
-TEST_F(qvmctl, does_not_claim_a_domain_is_down_when_it_was_only_told) {
+TEST_F(qvmctl, does_not_report_a_domain_as_halted_before_it_is) {
   serve(host(small_host("Running")));
   EXPECT_THAT(ctl({"shutdown", "work"}).out, StartsWith("work: shutting down"));
   EXPECT_THAT(ctl({"shutdown", "work", "--wait"}).out, StartsWith("work: shut down"));
@@ -620,7 +620,7 @@ TEST_F(qvmctl, does_not_shut_down_a_halted_domain) {
   EXPECT_EQ(ctl({"pause", "vault"}).code, 1);
 }
 
-TEST_F(qvmctl, takes_several_names_with_commas_and_refuses_them_where_one_is_meant) {
+TEST_F(qvmctl, takes_several_names_with_commas_and_refuses_them_where_one_name_is_expected) {
   serve(host(small_host("Running")));
   EXPECT_EQ(ctl({"ls", "work,[m,n]a*", "-o", "name", "-f", "csv"}).out, "name\nmail\nwork\n");
   EXPECT_EQ(ctl({"kill", "work,mail"}).code, 0);
@@ -670,7 +670,7 @@ TEST_F(qvmctl_waits, and_tells_when_the_domain_goes_down_again) {
   EXPECT_THAT(x.err, HasSubstr("it went down again (Crashed)"));
 }
 
-TEST_F(qvmctl_waits, no_longer_than_told) {
+TEST_F(qvmctl_waits, no_longer_than_the_given_time) {
   world.others = [&](auto& x) {
     world.become("work", "Transient", "domain-pre-start");
     x.ok();
@@ -790,7 +790,7 @@ TEST_F(qvmctl_restarts, domains_that_stopped_though_another_did_not) {
   EXPECT_EQ(steps().back(), "admin.vm.Start work");
 }
 
-TEST_F(qvmctl_restarts, and_tells_of_it_in_one_document) {
+TEST_F(qvmctl_restarts, and_reports_all_in_one_json_document) {
   refuses = "sys-firewall";
   auto told =
       json::parse(ctl({"restart", "work", "sys-firewall", "-f", "json"}).out, nullptr, false);
@@ -899,7 +899,7 @@ TEST_F(qvmctl, shows_what_several_domains_have) {
   EXPECT_THAT(shown({"firewall", "ls", "wor*"}), StartsWith("domain,no,action"));
 }
 
-TEST_F(qvmctl, says_how_long_a_rule_still_holds) {
+TEST_F(qvmctl, shows_the_remaining_time_of_a_rule) {
   auto in_two_hours = std::time(nullptr) + 7300;
   serve(always(fmt::format("action=accept expire={}\naction=drop expire=1000\n", in_two_hours)));
   EXPECT_THAT(ctl({"firewall", "ls", "work"}).out,
@@ -1041,7 +1041,7 @@ TEST_F(qvmctl, lists_those_that_fit_in_the_order_of_a_column) {
       "name\nsys-net\ndom0\n");
 }
 
-TEST_F(qvmctl, lists_nothing_by_what_there_is_not) {
+TEST_F(qvmctl, refuses_to_list_by_unknown_columns_and_filters) {
   serve(host(small_host("Running"), [](auto& x) {
     x.ok(x.method == "admin.vmclass.List"       ? "AppVM\nDispVM\n"
          : x.method == "admin.label.List"       ? "red\npurple\n"
@@ -1178,7 +1178,7 @@ TEST_F(qvmctl, leaves_a_program_its_options) {
               HasSubstr("run in it: 'sort' '-u' '--help', and end it"));
 }
 
-TEST_F(qvmctl, says_what_cannot_be_a_disposable_before_it_is_made) {
+TEST_F(qvmctl, dry_run_of_a_disposable_refuses_a_domain_that_is_no_template_for_it) {
   serve(host(small_host("Halted"), always("default=True type=bool False")));
   EXPECT_THAT(ctl({"disposable", "start", "--dry-run", "wrk"}).err,
               HasSubstr("did you mean 'work'?"));
@@ -1240,7 +1240,7 @@ private:
   }
 };
 
-TEST_F(qvmctl_disposables, end_when_their_maker_is_told_to) {
+TEST_F(qvmctl_disposables, end_when_qvmctl_gets_a_signal) {
   serve_and_wait_at("admin.vm.CreateDisposable");
   auto x = interrupted({"disposable", "start", "work"});
   EXPECT_EQ(x.code, 1);
@@ -1248,7 +1248,7 @@ TEST_F(qvmctl_disposables, end_when_their_maker_is_told_to) {
   EXPECT_THAT(daemon->requests().back(), AnyOf("admin.vm.Remove disp7", "admin.vm.Kill disp7"));
 }
 
-TEST_F(qvmctl_disposables, end_when_that_comes_while_they_start) {
+TEST_F(qvmctl_disposables, end_when_the_signal_comes_while_they_start) {
   serve_and_wait_at("admin.vm.Start");
   auto x = interrupted({"disposable", "run", "work", "id"});
   EXPECT_EQ(x.code, 1);
@@ -1383,7 +1383,7 @@ TEST_F(qvmctl_makes, nothing_that_stays_when_a_setting_is_refused) {
   EXPECT_TRUE(world.features.empty());
 }
 
-TEST_F(qvmctl_makes, and_leaves_what_another_one_is_making) {
+TEST_F(qvmctl_makes, and_leaves_a_domain_that_another_qvmctl_is_making) {
   auto other = outcome{};
   world.on_call = [&](auto& x) {
     if (x.method == "admin.vm.property.Set") // the first qvmctl is halfway
@@ -1399,7 +1399,7 @@ TEST_F(qvmctl_makes, and_leaves_what_another_one_is_making) {
   EXPECT_TRUE(world.features["shop"].empty()) << "it is whole and has no mark";
 }
 
-TEST_F(qvmctl_makes, anew_what_a_crash_left) {
+TEST_F(qvmctl_makes, anew_a_domain_that_a_crash_left_unfinished) {
   world.on_call = [&](auto& x) {
     return x.method == "admin.vm.property.Set"
            && (::kill(std::stoi(world.features["shop"][half_made].substr(11)), SIGKILL), x.hold(),
@@ -1414,7 +1414,7 @@ TEST_F(qvmctl_makes, anew_what_a_crash_left) {
   EXPECT_TRUE(world.features["shop"].empty());
 }
 
-TEST_F(qvmctl_makes, nothing_of_what_may_be_made_elsewhere) {
+TEST_F(qvmctl_makes, nothing_of_a_domain_that_another_host_may_be_making) {
   for (auto maker : {"1 1 pid:[1] other-boot other-machine", "x", "1 - - - -"}) {
     world.features["shop"][half_made] = "create, by "s + maker;
     auto x = ctl({"create", "shop", "--label", "red"});
@@ -1493,7 +1493,7 @@ TEST_F(qvmctl_makes, a_renamed_domain_with_the_settings_of_its_volumes) {
   EXPECT_THAT(daemon->requests(), Contains("admin.vm.tag.Set+mine shop"));
 }
 
-TEST_F(qvmctl_makes, no_rename_while_another_one_renames) {
+TEST_F(qvmctl_makes, no_rename_while_another_qvmctl_renames) {
   world.features["work"];
   auto other = outcome{};
   world.on_call = [&](auto& x) {
@@ -1521,7 +1521,7 @@ TEST_F(qvmctl_makes, removals_of_users_before_removals_of_domains_they_use) {
   EXPECT_THAT(asked, ElementsAre("admin.vm.Remove a2", "admin.vm.Remove a1"));
 }
 
-TEST_F(qvmctl_makes, no_success_of_what_a_full_disk_did_not_take) {
+TEST_F(qvmctl_makes, no_success_when_its_output_cannot_be_written) {
   world.features = {{"work", {}}, {"vault", {}}};
   for (auto what : {"create shop -l red", "clone work shop", "rename work shop", "remove vault"}) {
     auto line = fmt::format("{} --socket {} {} --dry-run > /dev/full 2>/dev/null", program,

@@ -394,7 +394,7 @@ TEST_F(qvmctl_top, is_named_when_samples_are_asked_for_with_call) {
   EXPECT_THAT(x.err, HasSubstr("'qvmctl top -f json'"));
 }
 
-TEST_F(qvmctl_top, refuses_what_makes_no_sense) {
+TEST_F(qvmctl_top, refuses_invalid_options_and_unknown_names) {
   for (auto& [args, code, says] : std::vector<std::tuple<words, int, std::string>>{
            {{"-n", "0"}, 2, "--count takes a number of samples, not '0'"},
            {{"-n", "some"}, 2, "not 'some'"},

@@ -62,7 +62,7 @@ TEST(replace, leaves_the_old_or_the_new_file_wherever_power_goes) {
   EXPECT_EQ(broken_promises(&replace), 0U);
 }
 
-TEST(replace, both_outcomes_of_an_interrupted_one_do_happen) {
+TEST(replace, when_interrupted_leaves_the_old_or_the_new_file_and_both_occur) {
   auto seen = std::set<std::optional<std::string>>{};
   for (auto fuse = std::size_t{0}; fuse <= length_of(&replace); ++fuse)
     for (auto luck = std::uint64_t{0}; luck < lucks; ++luck)

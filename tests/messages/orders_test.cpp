@@ -40,7 +40,7 @@ TEST(orders, that_end_with_their_client_get_a_cancellation) {
   EXPECT_FALSE(begin_cancellation(start));
 }
 
-TEST(orders, that_begin_what_goes_on_say_what_their_client_is_told) {
+TEST(orders, that_start_work_without_waiting_have_an_answer_for_the_client) {
   auto begun = begun_by(ask::begin_export{"private"}, "work");
   ASSERT_TRUE(begun);
   EXPECT_EQ(*begun, (model::event{"work", "volume-export", {{"volume", "private"}, {"path", ""}}}));

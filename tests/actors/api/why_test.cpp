@@ -105,7 +105,7 @@ TEST_F(why_reply, a_refused_shutdown_of_a_netvm_names_its_client) {
   EXPECT_THAT(x["operations"][0]["failure"]["cause"].get<std::string>(), HasSubstr("app0"));
 }
 
-TEST_F(why_reply, a_guest_that_went_down_by_itself_and_one_that_was_asked_are_told_apart) {
+TEST_F(why_reply, a_guest_that_stopped_by_itself_differs_from_a_guest_that_was_shut_down) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   auto uuid = sim.system().find("sys-net0")->uuid;
   sim.hypervisor().crash(uuid);
@@ -174,7 +174,7 @@ TEST_F(why_reply, status_lists_what_failed_within_the_hour_and_no_steps) {
 
 // -- what is --------------------------------------------------------------------------------------
 
-TEST_F(why_reply, tells_what_is_waited_for_and_for_how_long) {
+TEST_F(why_reply, names_the_call_that_is_waited_for_and_its_duration) {
   sim.lanes().hold("sys-net0 memory");
   sim.send("app0", ask::start{});
   sim.run_until_idle();
@@ -238,7 +238,7 @@ TEST_F(why_reply, free_memory_is_unknown_until_it_is_reported) {
   EXPECT_TRUE(x["start"]["shortfall"].is_null());
 }
 
-TEST_F(why_reply, the_first_shortfall_is_named_as_the_start_would_say_it) {
+TEST_F(why_reply, the_first_shortfall_has_the_words_of_a_refused_start) {
   sim.memory().free = std::uint64_t{1} << 20;
   why("app0");
   sim.pass(std::chrono::seconds{2});

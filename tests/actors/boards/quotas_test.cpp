@@ -133,7 +133,7 @@ TEST_F(quotas, long_values_are_refused_before_any_method_runs) {
   EXPECT_EQ(set("g", 99, "vault"), accepted);
 }
 
-TEST_F(quotas, a_record_has_a_most_and_a_smaller_one_for_orders_of_others) {
+TEST_F(quotas, a_record_has_a_limit_and_a_smaller_limit_for_callers_other_than_dom0) {
   most().domain_bytes = record() + 3000;
   most().others_domain_bytes = record() + 1000;
   EXPECT_EQ(set("a", 600, "vault"), accepted);
@@ -242,7 +242,7 @@ TEST_F(quotas, changes_that_the_disk_refused_are_not_counted) {
   EXPECT_EQ(set("a", 600, "vault"), accepted);
 }
 
-TEST_F(quotas, of_changes_that_come_together_only_what_is_too_much_is_refused) {
+TEST_F(quotas, in_a_batch_only_changes_beyond_the_quota_are_refused) {
   most().others_domain_bytes = record() + 1000;
   auto big =
       sim.post(bytes_of("admin.vm.feature.Set", "a", "vault", "work", std::string(1000, 'x')));

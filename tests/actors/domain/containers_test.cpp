@@ -129,7 +129,7 @@ TEST_P(container_host, a_running_domain_is_adopted_on_the_hypervisor_it_runs_on)
   EXPECT_THAT(sim.containers().guests(), SizeIs(1));
 }
 
-TEST_P(container_host, an_unreachable_one_does_not_hold_up_the_daemon) {
+TEST_P(container_host, an_unreachable_hypervisor_does_not_delay_the_daemon) {
   sim.containers().set_script(
       [](drivers::fake_call which, const std::string&) -> std::optional<model::error> {
         if (which == drivers::fake_call::connect)
@@ -168,7 +168,7 @@ TEST_P(container_host, the_interface_of_a_client_outlives_its_netvm) {
   EXPECT_THAT(has->links, SizeIs(1));
 }
 
-TEST_P(container_host, change_of_mode_while_it_runs_changes_nothing) {
+TEST_P(container_host, a_change_of_mode_has_no_effect_on_a_running_domain) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto refused = sim.ask("app0", ask::set_property{"virt_mode", "pvh"});
   ASSERT_FALSE(refused);

@@ -208,7 +208,7 @@ TEST_P(domains, are_transient_while_their_agent_is_gone) {
   EXPECT_EQ(state(), "Running");
 }
 
-TEST_P(domains, are_transient_when_their_agent_goes_as_soon_as_it_came) {
+TEST_P(domains, are_transient_when_their_agent_disconnects_at_once) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   auto state = [&] {
     auto now = sim.world().look();
@@ -324,7 +324,7 @@ TEST_P(domains, waiting_for_the_agent_holds_up_nothing_else) {
   EXPECT_TRUE(*sim.answer_to(started));
 }
 
-TEST_P(domains, in_line_for_memory_say_so_and_can_be_killed) {
+TEST_P(domains, that_wait_for_memory_are_shown_as_waiting_and_can_be_killed) {
   ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
   ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
   sim.lanes().hold("app0 memory");

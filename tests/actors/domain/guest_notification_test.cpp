@@ -408,7 +408,7 @@ TEST_F(disks, other_requests_go_on_while_a_question_is_open) {
   EXPECT_THAT(attached("app0"), HasSubstr("sys-net1+sda"));
 }
 
-TEST_F(disks, assigned_ones_are_attached_once_the_domain_runs) {
+TEST_F(disks, assigned_disks_are_attached_once_the_domain_runs) {
   assign("app0", "sda", "auto-attach");
   assign("app0", "sdb", "auto-attach");
   assign("app0", "sdc", "ask-to-attach");
@@ -681,7 +681,7 @@ TEST_F(disks, another_disk_at_the_same_port_is_a_new_one) {
   EXPECT_THAT(events_of("app0"), Contains("device-detach:block"));
 }
 
-TEST_F(disks, that_tell_no_identity_are_told_apart_by_what_they_are_called) {
+TEST_F(disks, without_identity_are_distinguished_by_their_description) {
   assign("app0", "*", "auto-attach");
   start("app0");
   plug_in("sda");

@@ -136,7 +136,7 @@ TEST_P(domain_lives, with_an_unfinished_start_are_complete_or_ended_after_a_rest
 }
 
 /// News of an end come once: who cannot be asked then is asked later.
-TEST_P(domain_lives, that_end_while_the_hypervisor_cannot_tell_are_found_out) {
+TEST_P(domain_lives, that_end_while_the_hypervisor_is_unreachable_are_noticed) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   refuse(drivers::fake_call::inspect, "app0");
   sim.hypervisor().crash(uuid("app0"));
@@ -551,7 +551,7 @@ TEST_P(domain_lives, that_have_gone_down_are_not_said_to_hang) {
 
 // -- what is told ---------------------------------------------------------------------------------
 
-TEST_P(domain_lives, a_connection_that_comes_back_tells_nothing_of_a_guest_that_goes_down) {
+TEST_P(domain_lives, a_restored_connection_has_no_event_unpaused_for_a_guest_that_shuts_down) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.send("app0", ask::shutdown{});
   sim.lanes().hold("app0");

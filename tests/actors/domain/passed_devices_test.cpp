@@ -131,7 +131,7 @@ constexpr auto attached = "admin.vm.device.usb.Attached";
 
 /// The backend's QubesDB does not answer: what it last told is listed, and the caller does not wait
 /// as long as for a job.
-TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_as_it_last_told) {
+TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_from_its_last_answer) {
   start(backend);
   plug_in("2-1_4");
   auto known = body("admin.vm.device.usb.Available", "", backend);
@@ -148,7 +148,7 @@ TEST_P(passed_devices, of_a_backend_that_does_not_answer_are_listed_as_it_last_t
   sim.run();
 }
 
-TEST_P(passed_devices, are_listed_as_their_backend_tells) {
+TEST_P(passed_devices, are_listed_as_in_the_database_of_their_backend) {
   EXPECT_EQ(body("admin.deviceclass.List", "", "dom0"), "block\nmic\npci\nusb\nwebcam\n");
   EXPECT_EQ(body("admin.vm.device.usb.Available", "", backend), "") << "it does not run";
   start(backend);
@@ -185,7 +185,7 @@ TEST_P(passed_devices, are_attached_and_detached_by_services_of_both) {
   EXPECT_THAT(say(detach, device, work_name), HasSubstr("DeviceNotAssigned"));
 }
 
-TEST_P(passed_devices, take_no_options_and_say_why_they_do_not_come) {
+TEST_P(passed_devices, take_no_options_and_report_a_failed_attachment) {
   start(backend);
   start(work_name);
   plug_in("2-1");

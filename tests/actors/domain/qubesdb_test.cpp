@@ -386,7 +386,7 @@ TEST_F(qubesdb_tree, with_ipv6) {
                  "/qubes-netvm-gateway6=fd09:24ef:4179::a89:3\n");
 }
 
-TEST_F(qubesdb_tree, of_one_whose_screen_and_player_come_up_later) {
+TEST_F(qubesdb_tree, of_a_domain_whose_guivm_and_audiovm_start_later) {
   property("guivm", "vault");
   property("audiovm", "vault");
   ASSERT_TRUE(sim.ask("work", ask::start{}));
@@ -400,7 +400,7 @@ TEST_F(qubesdb_tree, of_one_whose_screen_and_player_come_up_later) {
   EXPECT_EQ(entries.at("/qubes-gui-enabled"), "True");
 }
 
-TEST_F(qubesdb_tree, of_one_follows_the_keyboard_of_its_screen) {
+TEST_F(qubesdb_tree, of_a_domain_follows_the_keyboard_layout_of_its_guivm) {
   auto layout = [&] { return sim.tools().database("work").at("/keyboard-layout"); };
   ASSERT_TRUE(sim.ask("work", ask::start{}));
   property("keyboard_layout", "fr++", "dom0");

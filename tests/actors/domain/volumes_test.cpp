@@ -63,7 +63,7 @@ TEST_P(volumes_of_a_domain, that_cannot_be_used_hold_up_its_start_and_nothing_el
   EXPECT_TRUE(of_it.ask("app1", ask::start{}));
 }
 
-TEST_P(volumes_of_a_domain, are_known_without_a_look) {
+TEST_P(volumes_of_a_domain, are_known_without_a_call_to_the_driver) {
   auto looks = 0;
   sim.disks().set_script([&](auto which, auto&) -> std::optional<model::error> {
     looks += which == disk_call::look;
@@ -91,7 +91,7 @@ TEST_P(volumes_of_a_domain, are_known_without_a_look) {
   EXPECT_EQ(reads("app0"), 0);
 }
 
-TEST_P(volumes_of_a_domain, are_told_while_work_on_them_is_under_way) {
+TEST_P(volumes_of_a_domain, are_listed_while_work_on_them_is_under_way) {
   auto expect_told = [&](std::string_view when) {
     EXPECT_GT(sim.lanes().held(), 0U) << when;
     for (auto& what :
@@ -123,7 +123,7 @@ TEST_P(volumes_of_a_domain, are_told_while_work_on_them_is_under_way) {
   work(ask::revert_volume{"private", "1"}, "a revert");
 }
 
-TEST_P(volumes_of_a_domain, are_not_told_as_they_were_before_an_end_that_was_told) {
+TEST_P(volumes_of_a_domain, are_not_listed_in_the_state_from_before_a_reported_stop) {
   ASSERT_TRUE(start("app0"));
   auto ended = false;
   sim.disks().set_script([&](auto which, auto& vid) -> std::optional<model::error> {

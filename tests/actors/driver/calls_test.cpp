@@ -38,7 +38,7 @@ struct calls : ::testing::TestWithParam<std::uint64_t> {
 
 } // namespace
 
-TEST_P(calls, that_were_in_line_when_the_connection_was_lost_are_told_as_what_that_cost) {
+TEST_P(calls, that_were_waiting_when_the_connection_was_lost_are_named_in_the_reason) {
   ASSERT_TRUE(sim.ask("app1", ask::start{}));
   sim.lanes().hold("app0", drivers::lane::build);
   auto start = sim.send("app0", ask::start{});
@@ -50,7 +50,7 @@ TEST_P(calls, that_were_in_line_when_the_connection_was_lost_are_told_as_what_th
   expect_over(start, "out of reach");
 }
 
-TEST_P(calls, that_were_under_way_when_the_connection_was_lost_are_told_as_what_that_cost) {
+TEST_P(calls, that_were_under_way_when_the_connection_was_lost_are_named_in_the_reason) {
   sim.hypervisor().set_script([this](fake_call which, const std::string&) {
     if (which == fake_call::create)
       sim.hypervisor().lose_connection();
@@ -62,7 +62,7 @@ TEST_P(calls, that_were_under_way_when_the_connection_was_lost_are_told_as_what_
   expect_over(start, "while this was under way");
 }
 
-TEST_P(calls, cost_nothing_when_a_connection_is_lost_that_none_was_waiting_for) {
+TEST_P(calls, are_not_named_when_none_waited_for_the_lost_connection) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   sim.hypervisor().lose_connection();
   sim.run_until_idle();

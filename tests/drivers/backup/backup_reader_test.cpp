@@ -358,7 +358,7 @@ TEST_F(backup_reading, rejects_archives_that_were_changed) {
   }
 }
 
-TEST_F(backup_reading, keeps_the_damage_of_one_file_from_the_others) {
+TEST_F(backup_reading, restores_the_other_files_when_one_is_damaged) {
   make();
   struct row {
     std::string what;

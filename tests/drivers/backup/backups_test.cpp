@@ -184,7 +184,7 @@ TEST_F(real_backups, tell_the_size_of_a_volume_as_the_stock_restore_reads_it) {
               testing::ContainsRegex(fmt::format("^[^ ]+ [^ ]+/[^ ]+ *{} ", 40 * mib)));
 }
 
-TEST_F(real_backups, take_a_home_along_with_links_and_odd_names) {
+TEST_F(real_backups, include_a_home_with_links_and_unusual_names) {
   top.write("home/user/.bashrc", "x");
   top.write("home/user/d\xc3\xa9j\xc3\xa0 vu/\xff", "y");
   shell("cd home/user; ln -s nowhere link; ln .bashrc other; mkdir empty; mkfifo pipe; "

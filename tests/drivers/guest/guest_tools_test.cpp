@@ -193,7 +193,7 @@ TEST_F(guests, a_rule_that_a_service_needs_holds_while_it_runs) {
   EXPECT_THAT(**said, EndsWith("work sys-usb allow\n"));
 }
 
-TEST_F(guests, a_service_that_a_domain_lacks_is_told_apart) {
+TEST_F(guests, a_missing_service_has_an_error_of_its_own) {
   options.qrexec_client = directory.program("qrexec-client", "exit 127");
   auto refused = open()->run_service("work", {.service = "a.Service", .user = "user"}, 30s);
   ASSERT_FALSE(refused);

@@ -50,7 +50,7 @@ struct watches : testing::Test {
   }
 };
 
-TEST_F(watches, tell_whose_entry_changed) {
+TEST_F(watches, report_the_domain_whose_entry_changed) {
   auto work = qubesdb_stub{path("work")};
   auto vault = qubesdb_stub{path("vault")};
   auto all = qubesdb_watches{listener};

@@ -47,7 +47,7 @@ protected:
 
 } // namespace
 
-TEST_F(sysfs, worked_examples) {
+TEST_F(sysfs, ports_are_those_of_the_examples) {
   device("pci0000:00/0000:00:14.0");
   EXPECT_THAT(ports({"0000:00:14.0"}), ElementsAre("00_14.0"));
 

@@ -303,7 +303,7 @@ struct disks_with_commands : testing::Test {
 
 } // namespace
 
-TEST_F(disks_with_commands, kill_what_is_stuck_with_its_children_and_say_what_it_was) {
+TEST_F(disks_with_commands, kill_a_stuck_command_with_its_children_and_name_it) {
   auto& mine = work.volumes[0];
   ASSERT_EQ(why(disks->create(host, work, mine)), "");
   auto done = disks->resize(host, mine, 2 * mib, {});

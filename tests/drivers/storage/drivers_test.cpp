@@ -15,7 +15,7 @@ TEST(pool_drivers, are_declared_to_the_other_layers) {
     EXPECT_TRUE(model::find_pool_driver(x.name)) << x.name;
 }
 
-TEST(pool_drivers, that_are_unknown_are_refused_with_what_there_is) {
+TEST(pool_drivers, that_are_unknown_are_refused_with_a_list_of_known_drivers) {
   EXPECT_THAT(why(open_pool(pool_in("floppy", "/x"), {})), HasSubstr("file-reflink"));
 }
 

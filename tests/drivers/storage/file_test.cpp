@@ -158,7 +158,7 @@ TEST_F(file_driver, grows_the_device_of_a_running_volume) {
                             "dmsetup resume " + name}));
 }
 
-TEST_F(file_driver, says_what_a_failed_helper_said) {
+TEST_F(file_driver, quotes_the_error_of_a_failed_helper) {
   commands->answers["/usr/lib/qubes/create-snapshot"] = {.status = 1, .output = "no dm here\n"};
   ASSERT_EQ(why(pool->create(mine)), "");
   EXPECT_THAT(why(pool->start(mine)), HasSubstr("ended with status 1: no dm here"));

@@ -211,7 +211,7 @@ TEST_F(lvm_thin, reverts_and_keeps_the_revision) {
                   "lvm lvremove --force -- vg/vm-my-vm-private-old"));
 }
 
-TEST_F(lvm_thin, tells_revisions_with_their_time_and_nothing_of_neighbours) {
+TEST_F(lvm_thin, lists_revisions_with_their_time_and_none_of_other_volumes) {
   ASSERT_EQ(why(pool->create(mine)), "");
   run_once(mine, "one");
   lvm->volumes["vg/vm-my-vm-private-1-2-back"] = {};
@@ -493,7 +493,7 @@ TEST_F(lvm_thin, quotes_errors_of_lvm_without_its_warnings) {
   EXPECT_EQ(done.error().text, "'lvm lvcreate' failed: I/O error");
 }
 
-TEST_F(lvm_thin, reads_reports_beside_warnings_and_refuses_what_is_none) {
+TEST_F(lvm_thin, reads_reports_beside_warnings_and_refuses_other_text) {
   lvm->noise = "  WARNING: Device /dev/loop0 has no PV\n";
   EXPECT_EQ(why(pool->set_up()), "");
   for (auto text :

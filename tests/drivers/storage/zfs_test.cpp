@@ -302,7 +302,7 @@ TEST_F(zfs_driver, a_start_that_changed_nothing_costs_no_revision) {
   EXPECT_THAT(revisions(mine), ElementsAre("one", "two"));
 }
 
-TEST_F(zfs_driver, knows_what_snapshots_are_revisions) {
+TEST_F(zfs_driver, recognises_revisions_by_the_names_of_snapshots) {
   ASSERT_EQ(why(pool->create(mine)), "");
   for (auto name : {"qubes:7", "qubes:x:8.000001", "qubes:x:9.1", "qubes:x:", "qubes-x:7", "daily",
                     "qubes:x:-1", "qubes:x:7.00000x"})
@@ -374,7 +374,7 @@ TEST_F(zfs_driver, clones_within_its_container_without_copying) {
   EXPECT_EQ(pool->import_volume(mine, *pool, root).error().code, model::errc::not_implemented);
 }
 
-TEST_F(zfs_driver, removes_what_others_are_clones_of_and_they_stay) {
+TEST_F(zfs_driver, removes_a_volume_and_keeps_its_clones) {
   auto copy = kept_volume("tank/vms/copy/root", gib);
   ASSERT_EQ(why(pool->create(tpl)), "");
   run_once(tpl, "one");
@@ -434,7 +434,7 @@ TEST_F(zfs_driver, refuses_to_import_while_it_is_dirty_or_importing) {
 
 // -- sizes ----------------------------------------------------------------------------------------
 
-TEST_F(zfs_driver, grows_what_the_guest_sees_and_what_copies_of_it_have) {
+TEST_F(zfs_driver, grows_the_device_of_the_guest_and_of_its_copies) {
   ASSERT_EQ(why(pool->create(mine)), "");
   zfs->told();
   ASSERT_EQ(why(pool->resize(mine, 2 * gib)), "");

@@ -32,7 +32,7 @@ TEST(hypervisor_kinds, are_on_the_page_as_in_the_table) {
   EXPECT_THAT(page, HasSubstr("\n\n" + describe_kinds() + '\n')) << describe_kinds();
 }
 
-TEST(hypervisor_kinds, are_told_by_a_uri) {
+TEST(hypervisor_kinds, are_recognised_by_a_uri) {
   using enum hypervisor_id;
   EXPECT_EQ(kind_of_uri(host, "xen:///system"), hypervisor_kind::xen);
   EXPECT_EQ(kind_of_uri(host, "qemu+unix:///system?socket=/x"), hypervisor_kind::qemu);
@@ -41,7 +41,7 @@ TEST(hypervisor_kinds, are_told_by_a_uri) {
   EXPECT_EQ(kind_of_uri(containers, "test:///default"), hypervisor_kind::test);
 }
 
-TEST(hypervisor_kinds, a_uri_of_none_is_refused_by_its_key_and_with_what_may_be_there) {
+TEST(hypervisor_kinds, an_unknown_uri_is_refused_with_its_key_and_the_known_uris) {
   for (auto wrong :
        {"lxc:///system", "vbox:///session", "xen", "", "xenon:///system", "http://x"}) {
     auto found = kind_of_uri(hypervisor_id::host, wrong);
@@ -211,7 +211,7 @@ TEST_F(containers, run_without_an_agent_to_wait_for) {
 
 // -- XML ------------------------------------------------------------------------------------------
 
-TEST_F(containers, are_described_with_what_they_are_made_of) {
+TEST_F(containers, are_rendered_with_all_their_parts) {
   contain("sys-firewall");
   contain("work");
   feature("debian", "container.init", "/sbin/init --quiet");
@@ -359,7 +359,7 @@ TEST_F(qemu, has_ports_for_eight_devices_more_than_it_begins_with) {
   EXPECT_EQ(count(*big, port), count(*small, port) + 3);
 }
 
-TEST_F(qemu, takes_disks_by_virtio_and_by_scsi_what_that_has_not) {
+TEST_F(qemu, attaches_disks_by_virtio_and_other_disks_by_scsi) {
   EXPECT_EQ(qubes::tests::canonical(disk(block({}), "xvdi")), qubes::tests::canonical(R"(
     <disk type="block" device="disk"><driver name="qemu" type="raw"/><source dev="/dev/sdb"/>
       <target dev="vdi" bus="virtio"/><serial>xvdi</serial></disk>)"));
@@ -405,7 +405,7 @@ TEST_F(qemu, disks_that_it_has_are_known_by_their_qubes_names) {
 }
 
 /// A disk that is not found again could not be detached.
-TEST_F(qemu, a_disk_is_found_again_by_what_was_read_of_it) {
+TEST_F(qemu, a_disk_is_detached_by_the_attachment_that_was_read) {
   auto given = disk(block({}), "xvdi");
   auto domain = "<domain><devices>" + given + "</devices></domain>";
   auto found = xml::attachments_in(domain);

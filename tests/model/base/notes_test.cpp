@@ -5,7 +5,7 @@
 
 using namespace qubes::model;
 
-TEST(notes, show_only_what_is_what_it_looks_like) {
+TEST(notes, show_only_characters_that_cannot_mislead) {
   auto shown = [](std::string_view text) { return sanitize_notes(text).value(); };
   EXPECT_EQ(shown("two\nlines\tand tab\n"), "two\nlines\tand tab\n");
   EXPECT_EQ(shown("z\xC3\xA4 \xE2\x82\xAC \xD0\x96 \xE6\xBC\xA2"),
@@ -25,7 +25,7 @@ TEST(notes, that_are_no_utf8_or_too_long_are_refused) {
   EXPECT_TRUE(sanitize_notes(std::string(largest_notes, 'n')));
 }
 
-TEST(notes, the_edges_of_what_is_shown) {
+TEST(notes, are_checked_at_the_limits_of_each_range_of_characters) {
   EXPECT_TRUE(is_displayable(U' '));
   EXPECT_TRUE(is_displayable(U'~'));
   EXPECT_FALSE(is_displayable(0x7F));

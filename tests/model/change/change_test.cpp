@@ -323,7 +323,7 @@ TEST_F(changes, print_tells_every_edit_in_a_line) {
 
 // -- whole systems ----------------------------------------------------------------------------
 
-TEST_F(changes, violations_names_what_is_broken) {
+TEST_F(changes, violations_finds_each_broken_rule) {
   auto broken = [&](auto spoil) {
     auto copy = at.system;
     auto x = *copy.find("work");

@@ -141,7 +141,7 @@ TEST_F(creations, name_and_label_are_required_and_unique) {
   }
 }
 
-TEST_F(creations, pools_are_named_once_and_not_both_ways) {
+TEST_F(creations, pools_are_named_once_and_in_one_way) {
   EXPECT_EQ(request(klass::app, "", "name=a label=red pool=p pool=q", true).error().code,
             errc::protocol);
   EXPECT_EQ(request(klass::app, "", "name=a label=red pool:root=p pool:root=q", true).error().code,

@@ -220,7 +220,7 @@ TEST_F(storage_plans, pools_come_and_go_with_their_events) {
   EXPECT_EQ(code(plan_remove_pool(at.view(), "new")), errc::permission_denied);
 }
 
-TEST_F(storage_plans, a_pool_in_use_says_by_whom) {
+TEST_F(storage_plans, a_refused_removal_of_a_pool_names_the_users) {
   auto refused = plan_remove_pool(at.view(), "varlibqubes");
   EXPECT_EQ(code(refused), errc::pool_in_use);
   EXPECT_THAT(refused.refusal->message(), HasSubstr("work"));

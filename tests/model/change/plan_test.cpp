@@ -208,7 +208,7 @@ TEST_F(plans, a_reset_that_would_loop_is_refused_after_the_announcement) {
                "sys-firewall!property-pre-reset:netvm oldvalue=sys-net");
 }
 
-TEST_F(plans, a_paused_domain_remembers_what_it_was_connected_to) {
+TEST_F(plans, a_paused_domain_keeps_its_former_netvm_in_a_feature) {
   at.live("work", power::paused);
   at.live("sys-vpn", power::running);
   auto x = set("work", "netvm", "sys-vpn");

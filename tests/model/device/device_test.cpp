@@ -48,7 +48,7 @@ std::string line(const device& x, std::string_view text) {
 
 // -- written (§5) -------------------------------------------------------------------------------
 
-TEST_F(devices, worked_serialisations_of_what_is_offered) {
+TEST_F(devices, are_serialised_as_in_the_examples) {
   auto stick = device{};
   stick.backend = "sys-usb";
   stick.port = "1-1";
@@ -105,7 +105,7 @@ TEST_F(devices, worked_serialisations_of_what_is_offered) {
                        "parent_port_id='1-1' parent_devclass='usb' _size='1024' _mode='w'"));
 }
 
-TEST_F(devices, worked_serialisations_of_assignments) {
+TEST_F(devices, have_assignments_serialised_as_in_the_examples) {
   EXPECT_EQ(print_assigned("block", {.backend = "sys-usb",
                                      .port = "sda",
                                      .mode = assignment_mode::auto_attach,

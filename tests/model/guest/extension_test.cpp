@@ -162,7 +162,8 @@ TEST_F(guest_notification_test, a_boot_mode_may_bring_its_user) {
 
 // -- services ------------------------------------------------------------------------------------
 
-TEST_F(guest_notification_test, services_are_told_on_or_off_and_memory_has_the_last_word) {
+TEST_F(guest_notification_test,
+       services_are_written_on_or_off_and_meminfo_writer_follows_the_memory) {
   it.feature("work", "service.cups", "1");
   it.feature("work", "service.ntpd", "");
   it.feature("work", "service.meminfo-writer", "1");

@@ -123,7 +123,7 @@ TEST_F(requests, do_not_overrule_the_administrator) {
   EXPECT_EQ(asks("debian", {{"qrexec", "yes"}}), "");
 }
 
-TEST_F(requests, of_what_an_update_brings_count_each_time) {
+TEST_F(requests, about_installed_updates_are_applied_each_time) {
   has("debian", "qubes-firewall", "1");
   EXPECT_THAT(asks("debian", {{"qubes-firewall", "0"}}), HasSubstr("qubes-firewall"));
   EXPECT_THAT(asks("debian", {{"vmexec", "1"}}), HasSubstr("vmexec = 1"));
@@ -150,7 +150,7 @@ TEST_F(requests, of_the_first_agent_send_the_event_template_postinstall) {
   EXPECT_THAT(names(ask("debian", {{"qrexec", "1"}})), Not(Contains("template-postinstall")));
 }
 
-TEST_F(requests, of_what_is_based_on_a_template_name_services_only) {
+TEST_F(requests, of_domains_with_a_template_set_services_only) {
   auto request = features_request{{"os", "Linux"},
                                   {"qrexec", "1"},
                                   {"supported-service.cups", "1"},
@@ -160,7 +160,7 @@ TEST_F(requests, of_what_is_based_on_a_template_name_services_only) {
             "work: feature supported-rpc.qubes.WaitForSession = 1 (was absent)\n");
 }
 
-TEST_F(requests, of_support_are_what_is_supported_from_now_on) {
+TEST_F(requests, of_support_replace_the_earlier_support) {
   has("debian", "supported-service.old", "1");
   has("debian", "supported-service.cups", "1");
   auto text = asks("debian", {{"supported-service.cups", "1"},

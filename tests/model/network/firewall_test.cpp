@@ -64,7 +64,7 @@ struct example {
 
 // -- the worked examples of §8 --------------------------------------------------------------------
 
-TEST(firewall, worked_examples) {
+TEST(firewall, rules_are_printed_as_in_the_examples) {
   constexpr auto same = std::string_view{"same"};
   constexpr example table[]{
       {"action=accept", same, same, same, "action=accept"},
@@ -285,7 +285,7 @@ TEST(firewall, version_1_defaults) {
   EXPECT_THAT(text(R"(<firewall policy="maybe"/>)"), HasSubstr("maybe"));
 }
 
-TEST(firewall, a_file_that_is_none_lets_nothing_through_and_says_why) {
+TEST(firewall, an_unreadable_file_drops_everything_with_the_reason) {
   struct damage {
     std::string_view file;
     std::string_view named;
@@ -361,7 +361,7 @@ TEST(firewall, a_bad_comment_costs_the_comment) {
 }
 
 /// Every field that is not understood, in a rule of either action, and the effect on other rules.
-TEST(firewall, a_bad_rule_costs_what_it_accepts_or_all_behind_it) {
+TEST(firewall, a_bad_accept_rule_is_left_out_and_a_bad_drop_rule_drops_the_rest) {
   constexpr std::pair<const char*, const char*> table[]{
       {"dsthost", "a b"}, {"dsthost", "1.2.3.4/33"}, {"proto", "gre"},     {"dstports", "1-x"},
       {"dstports", "1"},  {"icmptype", "8"},         {"icmptype", "echo"}, {"specialtarget", "ntp"},

@@ -91,7 +91,7 @@ TEST(uplink, an_interface_whose_netvm_fell_is_taken_off_and_made_anew) {
   EXPECT_EQ(x.next(served_by("first")), uplink_step::plug);
 }
 
-TEST(uplink, of_a_paused_guest_only_what_it_reads_follows) {
+TEST(uplink, of_a_paused_guest_changes_only_its_entries) {
   auto x = plugged_into_first();
   x.guest_was_told("first");
   x.wants("second");

@@ -139,7 +139,7 @@ struct damage_case {
 
 struct policy_damage : ::testing::TestWithParam<damage_case> {};
 
-TEST_P(policy_damage, denies_what_follows_and_leaves_what_stands_before) {
+TEST_P(policy_damage, denies_the_rules_after_it_and_keeps_those_before_it) {
   auto at = sample_system{};
   auto all = read("s +a work vault allow\n" + GetParam().text + "\n* * * * allow\n");
   ASSERT_THAT(all.findings, SizeIs(1)) << GetParam().text;
@@ -343,7 +343,7 @@ TEST(policy_names, that_no_domain_can_have_are_told) {
   EXPECT_TRUE(allows(at, all, "work", "vault"));
 }
 
-TEST(policy_autostart, no_means_only_where_it_runs) {
+TEST(policy_autostart, no_allows_a_call_only_to_a_running_domain) {
   auto at = sample_system{};
   auto all = read("s * work vault allow autostart=no");
   EXPECT_FALSE(allows(at, all, "work", "vault"));

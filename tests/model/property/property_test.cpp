@@ -359,7 +359,7 @@ TEST(property_default, of_ipv6_appears_where_the_feature_reaches) {
   EXPECT_EQ(read_text(s.who("work"), "ip6"), "");
 }
 
-TEST(property_default, of_what_is_seen_inside_may_be_faked) {
+TEST(property_default, of_addresses_seen_inside_may_be_faked) {
   auto s = tests::sample{};
   s.feature("dvm", "net.fake-ip", "192.168.1.128");
   s.feature("dvm", "net.fake-gateway", "192.168.1.1");

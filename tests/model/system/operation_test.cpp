@@ -31,7 +31,7 @@ TEST(operation_history, keeps_the_last_of_each_domain) {
   EXPECT_EQ(x.of("b").size(), 1U);
 }
 
-TEST(operation_history, forgets_the_domain_whose_last_one_is_the_oldest) {
+TEST(operation_history, forgets_the_domain_whose_last_operation_is_the_oldest) {
   auto x = operation_history{};
   x.add("old", ended(1));
   x.add("busy", ended(2));
@@ -56,7 +56,7 @@ TEST(operation_history, tells_failures_since_a_moment_the_last_one_first) {
   EXPECT_EQ(found[1].what.failure.cause, "first");
 }
 
-TEST(operation_history, takes_what_was_kept_in_any_order_and_as_much_of_it_as_it_keeps) {
+TEST(operation_history, takes_kept_operations_in_any_order_up_to_its_limit) {
   auto x = operation_history{};
   auto all = std::vector<operation>{};
   for (auto i = 20; i > 0; --i)

@@ -512,7 +512,7 @@ TEST_F(gathering, prefers_own_features_to_those_of_the_template) {
   EXPECT_FALSE(x.kernelopts_common.starts_with("systemd"));
 }
 
-TEST_F(gathering, gives_what_can_be_rendered) {
+TEST_F(gathering, gives_data_that_can_be_rendered) {
   auto rendered = xml::render(gathered());
   ASSERT_TRUE(rendered) << rendered.error().message();
   EXPECT_NE(rendered->find("<name>work</name>"), std::string::npos);
@@ -555,7 +555,7 @@ TEST(libvirt_attachments, without_a_kernel_may_include_the_fourth_disk) {
 }
 
 /// An empty text would mean that the device is gone already.
-TEST(live_device, is_what_was_asked_for_where_one_of_them_cannot_be_read) {
+TEST(live_device, is_the_requested_device_where_either_cannot_be_read) {
   auto disk = "<disk><source dev='/dev/loop1'/><target dev='xvdi'/></disk>";
   auto domain = "<domain><devices>" + std::string{disk} + "</devices></domain>";
   EXPECT_EQ(xml::live_device(domain, "no xml at all"), "no xml at all");

@@ -193,7 +193,7 @@ TEST(overlay, leaves_alone_what_it_does_not_name) {
   EXPECT_EQ(merged("<!-- nothing --><vcpu>\n</vcpu>"), compact(own));
 }
 
-TEST(overlay, leaves_out_what_speaks_of_absent_parts_and_tells_it) {
+TEST(overlay, leaves_out_and_reports_changes_of_absent_parts) {
   constexpr auto bare = R"(<domain type="xen"><devices><emulator/></devices></domain>)";
   constexpr std::pair<const char*, const char*> table[]{
       {R"(<devices><interface><model type="e1000"/></interface></devices>)",

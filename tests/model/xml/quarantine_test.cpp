@@ -843,7 +843,7 @@ TEST(assigned_disk, keeps_its_other_options) {
   }
 }
 
-TEST(assigned_disk, that_was_mended_below_is_as_it_says_there) {
+TEST(assigned_disk, with_a_valid_second_entry_is_as_that_entry_says) {
   auto text =
       in("work", read_only,
          R"(<option name="read-only">&x;</option><option name="read-only">no</option>)")(good);
@@ -900,7 +900,7 @@ TEST(network_card, is_assigned_once) {
   expect_nothing_lost(text, *loaded);
 }
 
-TEST(repair, serves_what_has_elements_inside_that_mean_nothing) {
+TEST(repair, serves_entries_with_unknown_elements_inside) {
   for (
       auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
           {">sky<", "><b>sea</b>sky<"},
@@ -1003,7 +1003,7 @@ TEST(repair, serves_a_volume_with_unknown_attributes) {
 }
 
 /// A record has no place for such elements and attributes.
-TEST(repair, tells_what_the_next_save_leaves_out) {
+TEST(repair, names_entries_that_the_next_save_leaves_out) {
   struct stray {
     damage apply;
     const char* told;
@@ -1110,7 +1110,7 @@ TEST(repair, takes_the_last_of_two_values_of_a_global_property) {
                                                   testing::HasSubstr("twice"))));
 }
 
-TEST(findings, hold_until_what_they_tell_of_is_mended) {
+TEST(findings, hold_until_their_cause_is_repaired) {
   auto machine = host{};
   auto board = live_board{};
   struct repair {
@@ -1478,7 +1478,7 @@ TEST(repair, serves_the_last_of_two_features) {
   EXPECT_EQ(*loaded->system.find("dom0")->features.find("config.test"), "2");
 }
 
-TEST(repair, keeps_what_is_damaged_of_dom0) {
+TEST(repair, keeps_damaged_entries_of_dom0) {
   auto text = in("dom0", "config.test", "config\x02test")(good);
   auto loaded = load(text);
   ASSERT_TRUE(loaded);
@@ -1696,7 +1696,7 @@ void expect_sound(const std::string& text) {
   EXPECT_EQ(xml::save(again->system), saved) << text;
 }
 
-TEST_P(damaged_store, never_crashes_and_what_is_served_is_sound_and_stays) {
+TEST_P(damaged_store, never_crashes_and_the_served_part_is_valid_and_stays_the_same) {
   auto& [store, seed] = GetParam();
   auto chance = std::mt19937{seed};
   for (auto i = 0; i < 25 && !HasFailure(); ++i) {
