@@ -601,7 +601,7 @@ void simulation::check_qubesdb() {
   }
 }
 
-/// Whatever anybody believes of a guest: below one that lives or is built, volumes are not
+/// Whatever actors know of a guest: below one that lives or is built, volumes are not
 /// stopped.
 void simulation::check_held_volumes() {
   if (!runtime_)

@@ -77,7 +77,7 @@ public:
   /// Asked whether the news of an event is lost although the connection is not.
   void lose_news(chance x);
 
-  /// Asked whether a build that the script refused goes on. Nobody sees its guest nor can end it
+  /// Asked whether a build that the script refused goes on. No call sees its guest or can end it
   /// before that is over, as libxl's own lock has it.
   void build_ghosts(chance x);
 

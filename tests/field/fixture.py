@@ -74,7 +74,7 @@ def in_background(function, *args, **kwargs):
     return thread
 
 
-# Whoever loses patience with a case ends its daemons as well.
+# A timeout that ends a case ends its daemons as well.
 signal.signal(signal.SIGTERM, lambda *_: wrong("it was told to end"))
 
 

@@ -33,7 +33,7 @@ def new_kernel():
         shutil.rmtree(f"{KERNELS}/newer")
 
 
-@case("a memory manager serves one start at a time, and nobody gives up in its line", manager=MANAGER)
+@case("a memory manager serves one start at a time, and no waiting start times out", manager=MANAGER)
 def line_for_memory():
     daemon.end()
     manager = Manager(MANAGER, 300 << 20, one_at_a_time=True)
@@ -144,13 +144,13 @@ def slow_build():
     check_equal(power("vault"), "Running", "state")
 
 
-@case("who is asked to shut down runs until it does, and sleeps with the host")
+@case("a guest that ignores a shutdown runs on, and sleeps with the host")
 def shutdown_is_a_request():
     ctl("set", "vault", "kernelopts", STAYS)
     start("vault", "lone1", "lone2")
     ctl("shutdown", "vault")
-    check_equal(power("vault"), "Running", "state of who was asked and has not acted")
-    check(not events("vault", "domain-shutdown"), "it is told as shut down")
+    check_equal(power("vault"), "Running", "state of a guest that ignores the shutdown")
+    check(not events("vault", "domain-shutdown"), "no event domain-shutdown")
     internal("internal.SuspendPre")
     for name in ("vault", "lone1", "lone2"):
         check(power(name) in ("Suspended", "Paused"), f"{name} sleeps: it is {power(name)}")

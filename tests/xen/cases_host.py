@@ -90,7 +90,7 @@ class Manager:
 MANAGER = "/run/qubes/lab-qmemman.sock"
 
 
-@case("a memory manager is asked before a start, and its no is a refusal", manager=MANAGER)
+@case("a memory manager is asked before a start, and can refuse it", manager=MANAGER)
 def memory_manager():
     daemon.end()
     manager = Manager(MANAGER, 300 << 20)
@@ -144,7 +144,7 @@ def internal(method):
     check(answer.startswith(b"0\0"), f"{method}: {answer!r}")
 
 
-@case("the host sleeps and wakes; who was paused before stays paused")
+@case("the host sleeps and wakes; a domain that was paused before stays paused")
 def sleep_and_wake():
     start("app1", "vault")
     await_pings("app1")
@@ -155,7 +155,7 @@ def sleep_and_wake():
     internal("internal.SuspendPost")
     for name in ("app1", "sys-net"):
         wait(f"{name} runs", lambda name=name: power(name) == "Running")
-    check_equal(power("vault"), "Paused", "state of who was paused before")
+    check_equal(power("vault"), "Paused", "state of a domain that was paused before")
     check("p" in flags("vault"), "xl list shows it paused")
     ctl("unpause", "vault")
     await_pings("app1")

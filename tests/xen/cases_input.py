@@ -64,13 +64,13 @@ def lives_beside(name):
     sound("vault")
 
 
-@case("a stranger has the name of a domain: its start is refused, the stranger lives")
+@case("a foreign guest has the name of a domain: its start is refused, the guest goes on")
 def stolen_name():
     stranger("vault")
     lives_beside("vault")
 
 
-@case("a stranger has the uuid of a domain: its start is refused, the stranger lives")
+@case("a foreign guest has the uuid of a domain: its start is refused, the guest goes on")
 def stolen_uuid():
     stranger("stranger", domains()["vault"]["uuid"])
     lives_beside("stranger")

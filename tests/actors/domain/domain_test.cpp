@@ -438,7 +438,7 @@ TEST_P(domains, an_actor_that_dies_is_spawned_again_and_other_domains_go_on) {
   sim.may_lose_track = true;
   caf::anon_send_exit(sim.directory().find("app1")->domain, caf::exit_reason::unhandled_exception);
   sim.run();
-  ASSERT_TRUE(sim.answer_to(start)) << "whoever waited for the dead is answered";
+  ASSERT_TRUE(sim.answer_to(start)) << "a client of the dead actor is answered";
   EXPECT_TRUE(sim.ask("app0", ask::set_property{"memory", "600"}));
   EXPECT_TRUE(sim.ask("app1", ask::start{}));
   EXPECT_EQ(sim.state_of("app1"), power::running);

@@ -1030,7 +1030,7 @@ TEST_F(ending_firewall_rules, a_rule_ends_by_itself_in_the_file_and_in_the_netvm
   EXPECT_EQ(rules("app0"), "action=drop\n");
   EXPECT_EQ(pushed(), "action=drop");
   EXPECT_EQ(entry("sys-net1", "/qubes-firewall/10.137.0.4/0001"), "-");
-  EXPECT_EQ(heard(), 2) << "whoever shows the rules looks again";
+  EXPECT_EQ(heard(), 2) << "listeners are told that the rules changed";
   EXPECT_THAT(file(), testing::Not(HasSubstr("10.0.0.7")));
 }
 

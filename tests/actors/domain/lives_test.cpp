@@ -182,7 +182,7 @@ TEST_P(domain_lives, whose_build_outlives_the_daemon_are_ended_before_their_volu
   EXPECT_EQ(sim.state_of("app0"), power::running);
 }
 
-/// Whoever gets its number or its name is neither degraded nor running for that.
+/// A domain that gets its number or its name is neither degraded nor running for that.
 TEST_P(domain_lives, leave_no_rows_on_the_boards) {
   auto qid = sim.system().find("app0")->qid;
   ASSERT_TRUE(sim.ask("app0", ask::start{}));

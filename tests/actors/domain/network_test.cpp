@@ -161,7 +161,7 @@ TEST_P(networks, a_new_netvm_that_cannot_be_reached_is_tried_again_until_it_can)
   expect_sound();
 }
 
-/// Nobody can be refused this: their records do not change.
+/// A change of the default cannot be refused for one client: its record does not change.
 TEST_P(networks, a_client_that_cannot_leave_the_default_netvm_is_degraded_until_it_does) {
   ASSERT_TRUE(sim.ask("", ask::set_property{"default_netvm", "sys-net1"}));
   const auto both = std::vector<std::string>{"app0", "app1"};

@@ -45,7 +45,7 @@ TEST(system, put_replaces_a_record_of_the_same_name) {
   EXPECT_EQ(s.find_qid(2), s.find("work"));
 }
 
-TEST(system, removes_by_name_and_ignores_strangers) {
+TEST(system, removes_by_name_and_ignores_unknown_names) {
   auto s = model::system{};
   s.put(named("a", 1));
   s.put(named("c", 2));
