@@ -470,9 +470,9 @@ constexpr auto clients = 16;
 constexpr auto names = 40;
 
 /// Sixteen clients that send random requests about the same forty names.
-class crowd {
+class random_clients {
 public:
-  explicit crowd(simulation& sim) : sim_(sim), chance_(sim.chance()) {}
+  explicit random_clients(simulation& sim) : sim_(sim), chance_(sim.chance()) {}
 
   /// `requests` of them, at most one open per client.
   void run(int requests) {
@@ -564,7 +564,7 @@ void run_seeds(faults how) {
   for (auto seed : seeds_to_try(300)) {
     SCOPED_TRACE(fmt::format("reproduce with QVMD_SEED={}", seed));
     auto sim = simulation{seed, populated_host(), how};
-    auto all = crowd{sim};
+    auto all = random_clients{sim};
     all.run(120);
     sim.check_rest();
     auto broken = model::violations(sim.system(), sim.machine());

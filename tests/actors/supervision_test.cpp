@@ -58,7 +58,7 @@ struct supervision : ::testing::TestWithParam<std::uint64_t> {
     caf::anon_send_exit(x, caf::exit_reason::unhandled_exception);
     sim.run();
   }
-  void wear_out(const std::string& who) {
+  void fail_often(const std::string& who) {
     while (entry(who).domain)
       die(entry(who).domain);
   }
@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(seeds, supervision, ::testing::Range(std::uint64_t{0}, 
 TEST_P(supervision, a_guest_can_be_paused_and_killed_while_its_actor_waits_for_its_restart) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
   auto uuid = sim.system().find("app0")->uuid;
-  wear_out("app0");
+  fail_often("app0");
   auto set = sim.ask("app0", ask::set_property{"memory", "500"});
   ASSERT_FALSE(set);
   EXPECT_THAT(set.error().hint, testing::HasSubstr("try again"));

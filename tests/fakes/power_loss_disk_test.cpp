@@ -47,7 +47,7 @@ std::size_t length_of(replacement act) {
 }
 
 /// Fuses and lucks under which the promise of replace() is broken.
-std::size_t broken_promises(replacement act) {
+std::size_t outcomes_neither_old_nor_new(replacement act) {
   auto broken = std::size_t{0};
   const auto last = length_of(act);
   for (auto fuse = std::size_t{0}; fuse <= last; ++fuse)
@@ -59,7 +59,7 @@ std::size_t broken_promises(replacement act) {
 }
 
 TEST(replace, leaves_the_old_or_the_new_file_wherever_power_goes) {
-  EXPECT_EQ(broken_promises(&replace), 0U);
+  EXPECT_EQ(outcomes_neither_old_nor_new(&replace), 0U);
 }
 
 TEST(replace, when_interrupted_leaves_the_old_or_the_new_file_and_both_occur) {
@@ -143,15 +143,15 @@ outcome<void> in_place(disk& d, const std::string& name, const std::string& byte
 }
 
 TEST(power_loss_disk, catches_a_missing_directory_sync) {
-  EXPECT_GT(broken_promises(&without_directory_sync), 0U);
+  EXPECT_GT(outcomes_neither_old_nor_new(&without_directory_sync), 0U);
 }
 
 TEST(power_loss_disk, catches_a_missing_file_sync) {
-  EXPECT_GT(broken_promises(&without_file_sync), 0U);
+  EXPECT_GT(outcomes_neither_old_nor_new(&without_file_sync), 0U);
 }
 
 TEST(power_loss_disk, catches_writing_in_place) {
-  EXPECT_GT(broken_promises(&in_place), 0U);
+  EXPECT_GT(outcomes_neither_old_nor_new(&in_place), 0U);
 }
 
 // -- the model itself --------------------------------------------------------------------------

@@ -79,7 +79,7 @@ request edit_request(const edit_key& key, const edit_value& value) {
 
 /// This netvm is never killed, so that for its clients "no client runs without its netvm" always
 /// holds.
-bool sheltered(const stage& on, const std::string& domain) {
+bool is_never_killed(const stage& on, const std::string& domain) {
   return on.names.providers.size() > 1 && domain == on.names.providers[1];
 }
 
@@ -87,7 +87,7 @@ void live(stage& on, dice& chance) {
   bool provider = !on.names.providers.empty() && chance() % 8 == 0;
   const auto& domain = pick(provider ? on.names.providers : on.names.apps, chance);
   const auto& what = pick_move(chance);
-  if (what.forces && sheltered(on, domain))
+  if (what.forces && is_never_killed(on, domain))
     return;
   if (what.forces)
     on.forced(domain);

@@ -45,9 +45,9 @@ void print_tally(const stage& on) {
 }
 
 /// Lets the threads of a stage end, also when an exception leaves it.
-struct curtain {
+struct end_of_threads {
   stage& on;
-  ~curtain() { on.over = on.quiet = true; }
+  ~end_of_threads() { on.over = on.quiet = true; }
 };
 
 /// All clients press at once until the time is over; with faults the daemon dies twice meanwhile.
@@ -60,7 +60,7 @@ void run_storm(stage& on, const options& o) {
   std::vector<std::future<void>> vandals;
   for (std::uint64_t i = 0; o.faults && i < 2; ++i)
     vandals.push_back(std::async(std::launch::async, vandalise, std::ref(on), o.seed + 2 + i));
-  curtain falls{on};
+  end_of_threads at_the_end{on};
   auto third = std::chrono::milliseconds(o.seconds * 1000 / 3);
   for (int part = 0; part < 3; ++part) {
     std::this_thread::sleep_for(third);
@@ -96,7 +96,7 @@ void run_204(stage& on, const options& o) {
   };
   auto reader = std::async(std::launch::async, read_steadily, std::ref(on), o.seed);
   auto listener = std::async(std::launch::async, follow_events, std::ref(on));
-  curtain falls{on};
+  end_of_threads at_the_end{on};
   auto up = timed([&] { together("admin.vm.Start", ""); });
   for (const auto& name : on.names.providers)
     if (on.ask({"admin.vm.List", "", name, ""}).text.find("state=Running") == std::string::npos)
@@ -119,7 +119,7 @@ void run_population(stage& on, const options& o) {
     clients.push_back(std::async(std::launch::async, populate, std::ref(on), i, o.seed));
   auto reader = std::async(std::launch::async, read_steadily, std::ref(on), o.seed + 1);
   auto listener = std::async(std::launch::async, follow_events, std::ref(on));
-  curtain falls{on};
+  end_of_threads at_the_end{on};
   std::this_thread::sleep_for(std::chrono::seconds(o.seconds));
   on.over = true;
   for (auto& client : clients)

@@ -32,9 +32,9 @@ def reason_of(name):
     return next((x["reason"] for x in rows if x["domain"] == name), None)
 
 
-def stranger(name, uuid=""):
+def foreign_guest(name, uuid=""):
     """A guest that is made with xl, without qvmd."""
-    path = "/tmp/stranger.cfg"
+    path = "/tmp/foreign.cfg"
     with open(path, "w", encoding="ascii") as file:
         file.write(f'name="{name}"\ntype="pv"\nkernel="/lab/vmlinux"\nramdisk="/lab/initramfs"\nmemory=96\n')
         if uuid:
@@ -43,21 +43,21 @@ def stranger(name, uuid=""):
 
 
 def lives_beside(name):
-    """vault cannot start, and nothing that is asked of it is done to the stranger."""
+    """vault cannot start, and nothing that is asked of it is done to the foreign guest."""
     number = xid(name)
     for when in ("at first", "after a restart of qvmd"):
         text = refused("start", "vault")
         check(f"another guest of the name or uuid of 'vault', with id {number}" in text,
-              f"the refusal names the stranger {when}: {text}")
+              f"the refusal names the foreign guest {when}: {text}")
         check_equal(power("vault"), "Halted", f"state of vault {when}")
         well, answer = call("admin.vm.Kill", "vault")
         check(not well, f"what is Halted is not killed {when}: {answer!r}")
-        check_equal(guests().get(name), number, f"the stranger {when}")
+        check_equal(guests().get(name), number, f"the foreign guest {when}")
         daemon.end()
         daemon.start()
     check_equal(power("vault"), "Halted", "state of vault in the end")
     start("lone1")
-    check_equal(guests().get(name), number, "the stranger in the end")
+    check_equal(guests().get(name), number, "the foreign guest in the end")
     must("xl", "destroy", str(number))
     wait("it is gone", lambda: name not in guests())
     start("vault")
@@ -65,15 +65,15 @@ def lives_beside(name):
 
 
 @case("a foreign guest has the name of a domain: its start is refused, the guest goes on")
-def stolen_name():
-    stranger("vault")
+def foreign_guest_of_its_name():
+    foreign_guest("vault")
     lives_beside("vault")
 
 
 @case("a foreign guest has the uuid of a domain: its start is refused, the guest goes on")
-def stolen_uuid():
-    stranger("stranger", domains()["vault"]["uuid"])
-    lives_beside("stranger")
+def foreign_guest_of_its_uuid():
+    foreign_guest("foreign", domains()["vault"]["uuid"])
+    lives_beside("foreign")
 
 
 @case("a guest writes nonsense into its XenStore")
@@ -172,7 +172,7 @@ def block_hangs():
 
 
 @case("a netvm that never connects its client: the client runs without network and can be killed")
-def deaf_netvm():
+def netvm_that_connects_no_client():
     ctl("set", "sys-net", "kernelopts", "mitigations=off lab.deaf")
     start("app1")
     await_guest("app1", nics=1, net="no")
@@ -189,7 +189,7 @@ def deaf_netvm():
 
 
 @case("an interface that its netvm cannot set up: the start is refused with libxl's cause, nothing is left")
-def lame_netvm():
+def netvm_that_sets_up_no_interface():
     ctl("set", "sys-net", "kernelopts", "mitigations=off lab.lame")
     start("lone1", "sys-net")
     before = guests()
@@ -212,7 +212,7 @@ def lame_netvm():
 
 
 @case("an interface that its netvm cannot set up: a guest that gets the netvm goes on, and is told degraded")
-def lame_new_netvm():
+def new_netvm_that_sets_up_no_interface():
     ctl("set", "sys-net", "kernelopts", "mitigations=off lab.lame")
     start("lone1", "sys-net")
     ctl("set", "lone1", "netvm", "sys-net")

@@ -516,7 +516,7 @@ def lasting_files():
     return {x for x in found if not re.match(LASTING, x)}
 
 
-def servants():
+def guest_programs():
     """Programs that serve one guest each."""
     result = []
     for path in glob.glob("/proc/[0-9]*/cmdline"):
@@ -553,7 +553,7 @@ def leftovers():
                 glob.glob(f"{state.STATE}/vm-templates/*/*-dirty.img*"):
             result.append(f"image {path}")
     result += [f"file {x}" for x in lasting_files() - _files_before]
-    result += [f"program {x}" for x in servants()]
+    result += [f"program {x}" for x in guest_programs()]
     return sorted(set(result))
 
 

@@ -381,7 +381,7 @@ std::ptrdiff_t ready_ones(simulation& sim) {
 }
 
 /// Each disposable that was made ready is on a list or has an owner.
-void expect_no_strays(simulation& sim, std::uint64_t seed) {
+void expect_list_or_owner(simulation& sim, std::uint64_t seed) {
   auto now = sim.world().look();
   for (auto& x : now.system->domains)
     EXPECT_FALSE(model::is_stray(now.view(), *x)) << "seed " << seed << ": " << x->name.str();
@@ -407,7 +407,7 @@ TEST(disposables_races,
     expect_alive(sim, ticket, seed);
     pass_minutes(sim, 3);
     EXPECT_EQ(ready_ones(sim), 2) << seed;
-    expect_no_strays(sim, seed);
+    expect_list_or_owner(sim, seed);
   }
 }
 
@@ -425,7 +425,7 @@ TEST(disposables_races, a_disposable_that_is_being_given_outlives_a_smaller_maxi
       expect_alive(sim, x, seed);
     pass_minutes(sim, 1);
     EXPECT_THAT(listed(sim), IsEmpty()) << seed;
-    expect_no_strays(sim, seed);
+    expect_list_or_owner(sim, seed);
   }
 }
 
@@ -442,7 +442,7 @@ TEST(disposables_races, a_disposable_that_failed_to_become_ready_is_made_again) 
   EXPECT_EQ(ready_ones(sim), 0);
   pass_minutes(sim, 5);
   EXPECT_EQ(ready_ones(sim), 1);
-  expect_no_strays(sim, 1);
+  expect_list_or_owner(sim, 1);
 }
 
 TEST(disposables_races, a_disposable_is_not_made_again_when_preloading_is_off) {
@@ -480,7 +480,7 @@ TEST(disposables_races, a_disposable_that_is_shut_down_once_paused_is_replaced) 
     sim.send("", ask::preload{"dvm"});
     sim.pass(5s);
     EXPECT_EQ(ready_ones(sim), 1) << seed;
-    expect_no_strays(sim, seed);
+    expect_list_or_owner(sim, seed);
   }
 }
 
@@ -516,7 +516,7 @@ TEST(disposables_races, the_number_is_right_after_an_actor_died) {
     EXPECT_TRUE(killed);
     EXPECT_EQ(ready_ones(sim), 2) << seed;
     EXPECT_THAT(listed(sim), SizeIs(2)) << seed;
-    expect_no_strays(sim, seed);
+    expect_list_or_owner(sim, seed);
   }
 }
 
@@ -560,7 +560,7 @@ TEST(disposables_races, disposables_that_a_daemon_left_between_two_stages_are_fo
     sim.run();
     sim.send("", ask::preload{"dvm"});
     pass_minutes(sim, 6);
-    expect_no_strays(sim, seed);
+    expect_list_or_owner(sim, seed);
     auto now = sim.world().look();
     auto all = listed(sim);
     for (auto& x : now.system->domains)

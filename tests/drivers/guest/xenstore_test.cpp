@@ -32,7 +32,7 @@ constexpr auto stand_in = QVMD_BINARY_DIR "/lib/fakexen.so";
 enum class kind { fake, real };
 
 /// Remembers what a watch reports, from whichever thread.
-class ear {
+class watch_recorder {
 public:
   std::function<void(const std::string&)> listen() {
     return [this](const std::string& path) {
@@ -296,7 +296,7 @@ TEST_P(xenstore_semantics, counting_from_several_threads_loses_nothing) {
 }
 
 TEST_P(xenstore_semantics, a_watch_fires_at_once_then_for_itself_and_everything_below) {
-  auto mine = ear{};
+  auto mine = watch_recorder{};
   ASSERT_TRUE(store->watch("/vm/7", "token", mine.listen()));
   EXPECT_THAT(mine.until("/vm/7"), ElementsAre("/vm/7"));
   for (auto path : {"/vm/7", "/vm/7/memory/meminfo", "/vm/70", "/vm", "/vm/7/end"})
@@ -305,7 +305,7 @@ TEST_P(xenstore_semantics, a_watch_fires_at_once_then_for_itself_and_everything_
 }
 
 TEST_P(xenstore_semantics, a_watch_hears_removals_also_of_what_it_is_below) {
-  auto mine = ear{};
+  auto mine = watch_recorder{};
   ASSERT_TRUE(store->write("/vm/7/a", "x"));
   ASSERT_TRUE(store->watch("/vm/7/a", "token", mine.listen()));
   mine.until("/vm/7/a");
@@ -315,7 +315,7 @@ TEST_P(xenstore_semantics, a_watch_hears_removals_also_of_what_it_is_below) {
 }
 
 TEST_P(xenstore_semantics, a_watch_hears_changed_permissions) {
-  auto mine = ear{};
+  auto mine = watch_recorder{};
   ASSERT_TRUE(store->write("/a", ""));
   ASSERT_TRUE(store->watch("/a", "token", mine.listen()));
   mine.until("/a");
@@ -324,7 +324,7 @@ TEST_P(xenstore_semantics, a_watch_hears_changed_permissions) {
 }
 
 TEST_P(xenstore_semantics, a_watch_hears_of_a_transaction_when_it_is_done_and_not_when_it_failed) {
-  auto mine = ear{};
+  auto mine = watch_recorder{};
   ASSERT_TRUE(store->watch("/t", "token", mine.listen()));
   mine.until("/t");
   (void)store->transact([&](xenstore& inside) -> outcome<void> {
@@ -336,9 +336,9 @@ TEST_P(xenstore_semantics, a_watch_hears_of_a_transaction_when_it_is_done_and_no
 }
 
 TEST_P(xenstore_semantics, watches_are_told_apart_by_path_and_token) {
-  auto one = ear{};
-  auto two = ear{};
-  auto other = ear{};
+  auto one = watch_recorder{};
+  auto two = watch_recorder{};
+  auto other = watch_recorder{};
   ASSERT_TRUE(store->watch("/a", "1", one.listen()));
   ASSERT_TRUE(store->watch("/a", "2", two.listen()));
   ASSERT_TRUE(store->watch("/b", "1", other.listen()));
@@ -352,8 +352,8 @@ TEST_P(xenstore_semantics, watches_are_told_apart_by_path_and_token) {
 }
 
 TEST_P(xenstore_semantics, an_ended_watch_hears_nothing_more_and_can_begin_anew) {
-  auto ended = ear{};
-  auto fresh = ear{};
+  auto ended = watch_recorder{};
+  auto fresh = watch_recorder{};
   ASSERT_TRUE(store->watch("/a", "t", ended.listen()));
   ended.until("/a");
   ASSERT_TRUE(store->unwatch("/a", "t"));
@@ -381,7 +381,7 @@ TEST_P(xenstore_semantics, a_listener_may_use_the_store_and_end_its_own_watch) {
   auto text = seen.get_future();
   ASSERT_EQ(text.wait_for(soon), std::future_status::ready);
   EXPECT_EQ(text.get(), "hello");
-  auto fence = ear{};
+  auto fence = watch_recorder{};
   ASSERT_TRUE(store->watch("/fence", "t", fence.listen()));
   fence.until("/fence");
   EXPECT_EQ(calls, 2);
@@ -398,7 +398,7 @@ TEST_P(xenstore_semantics, after_unwatch_returned_the_listener_is_not_running) {
 }
 
 TEST_P(xenstore_semantics, the_special_watches_are_accepted) {
-  auto mine = ear{};
+  auto mine = watch_recorder{};
   ASSERT_TRUE(store->watch("@releaseDomain", "t", mine.listen()));
   EXPECT_THAT(mine.until("@releaseDomain"), ElementsAre("@releaseDomain"));
   EXPECT_FALSE(store->watch("relative", "t", mine.listen()));
@@ -412,7 +412,7 @@ TEST_P(xenstore_semantics, dropping_the_store_ends_its_watches) {
   if (GetParam() == kind::real) {
     auto other = open();
     ASSERT_TRUE(other->write("/a", "x"));
-    auto fence = ear{};
+    auto fence = watch_recorder{};
     ASSERT_TRUE(other->watch("/fence", "t", fence.listen()));
     fence.until("/fence");
   }
@@ -426,7 +426,7 @@ INSTANTIATE_TEST_SUITE_P(xenstore, real_xenstore, testing::Values(kind::real),
 
 TEST_P(real_xenstore, two_clients_see_and_disturb_each_other) {
   auto other = open();
-  auto mine = ear{};
+  auto mine = watch_recorder{};
   ASSERT_TRUE(store->watch("/shared", "t", mine.listen()));
   mine.until("/shared");
   ASSERT_TRUE(other->write("/shared/x", "from there"));
@@ -435,7 +435,7 @@ TEST_P(real_xenstore, two_clients_see_and_disturb_each_other) {
 }
 
 TEST_P(real_xenstore, a_dead_daemon_is_an_error_and_not_a_hang) {
-  auto heard = ear{};
+  auto heard = watch_recorder{};
   ASSERT_TRUE(store->watch("/a", "t", heard.listen()));
   heard.until("/a");
   daemon->kill();

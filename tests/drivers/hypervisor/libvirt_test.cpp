@@ -64,7 +64,7 @@ std::string numbered_uuid(unsigned n) {
 }
 
 /// Collects the driver's news from its event thread.
-class audience {
+class event_recorder {
 public:
   struct news {
     std::string name;
@@ -75,7 +75,7 @@ public:
     }
   };
 
-  listener ears() {
+  listener callbacks() {
     return {[this](auto&, auto& name, guest_event what) {
               auto lock = std::lock_guard{mutex_};
               heard_.push_back({name, what});
@@ -122,12 +122,12 @@ private:
 class libvirt_in_process : public testing::Test {
 protected:
   void SetUp() override {
-    host->listen(crowd.ears());
+    host->listen(recorder.callbacks());
     auto x = host->connect();
     ASSERT_TRUE(x) << x.error().message();
   }
 
-  audience crowd;
+  event_recorder recorder;
   std::unique_ptr<hypervisor> host = make_libvirt({.uri = "test:///default"});
 };
 
@@ -160,11 +160,11 @@ TEST_F(libvirt_in_process, a_life_with_its_events_in_order) {
   EXPECT_THAT(host->shutdown(work), succeeds());
   EXPECT_EQ(host->inspect(work)->state, power::halted);
   EXPECT_EQ(host->inspect(work)->xid, -1);
-  EXPECT_THAT(crowd.until({"work", guest_event::stopped}),
-              ElementsAre(audience::news{"work", guest_event::started},
-                          audience::news{"work", guest_event::suspended},
-                          audience::news{"work", guest_event::resumed},
-                          audience::news{"work", guest_event::stopped}));
+  EXPECT_THAT(recorder.until({"work", guest_event::stopped}),
+              ElementsAre(event_recorder::news{"work", guest_event::started},
+                          event_recorder::news{"work", guest_event::suspended},
+                          event_recorder::news{"work", guest_event::resumed},
+                          event_recorder::news{"work", guest_event::stopped}));
   EXPECT_THAT(host->undefine(work), succeeds());
   EXPECT_THAT(host->undefine(work), succeeds());
   EXPECT_EQ(host->inspect(work)->state, power::halted);
@@ -259,20 +259,20 @@ TEST_F(libvirt_in_process, connecting_again_keeps_what_works) {
     EXPECT_THAT(host->connect(), succeeds());
   EXPECT_EQ(host->inspect(work)->state, power::running);
   EXPECT_THAT(host->suspend(work), succeeds());
-  EXPECT_THAT(crowd.until({"work", guest_event::suspended}),
-              ElementsAre(audience::news{"work", guest_event::started},
-                          audience::news{"work", guest_event::suspended}));
-  EXPECT_THAT(crowd.lost(), IsEmpty());
+  EXPECT_THAT(recorder.until({"work", guest_event::suspended}),
+              ElementsAre(event_recorder::news{"work", guest_event::started},
+                          event_recorder::news{"work", guest_event::suspended}));
+  EXPECT_THAT(recorder.lost(), IsEmpty());
 }
 
 TEST_F(libvirt_in_process, after_listen_the_earlier_listener_hears_nothing) {
-  auto second = audience{};
+  auto second = event_recorder{};
   ASSERT_TRUE(host->create(work, xml({})));
-  host->listen(second.ears());
-  auto before = crowd.heard().size();
+  host->listen(second.callbacks());
+  auto before = recorder.heard().size();
   EXPECT_THAT(host->destroy(work), succeeds());
   second.until({"work", guest_event::stopped});
-  EXPECT_EQ(crowd.heard().size(), before);
+  EXPECT_EQ(recorder.heard().size(), before);
 }
 
 TEST_F(libvirt_in_process, a_connection_still_hears_events_when_another_one_ends) {
@@ -281,14 +281,14 @@ TEST_F(libvirt_in_process, a_connection_still_hears_events_when_another_one_ends
   ASSERT_TRUE(second->create(work, xml({})));
   second.reset();
   EXPECT_THAT(host->destroy(work), succeeds());
-  crowd.until({"work", guest_event::stopped});
+  recorder.until({"work", guest_event::stopped});
 }
 
 TEST_F(libvirt_in_process, a_connection_may_end_while_events_arrive) {
   for (auto i = 0; i < 30; ++i) {
-    auto hearer = std::make_unique<audience>();
+    auto hearer = std::make_unique<event_recorder>();
     auto brief = make_libvirt({.uri = "test:///default"});
-    brief->listen(hearer->ears());
+    brief->listen(hearer->callbacks());
     ASSERT_TRUE(brief->connect());
     ASSERT_TRUE(brief->create(work, xml({})));
     EXPECT_THAT(brief->destroy(work), succeeds());
@@ -384,7 +384,7 @@ protected:
     std::ofstream{place / "libvirtd.conf"} << "auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n";
     start_daemon();
     host = make_libvirt({.uri = uri(), .silence = 3s});
-    host->listen(crowd.ears());
+    host->listen(recorder.callbacks());
     auto x = host->connect();
     ASSERT_TRUE(x) << x.error().message();
   }
@@ -426,7 +426,7 @@ protected:
 
   tests::own_directory place;
   std::optional<tests::private_daemon> daemon;
-  audience crowd;
+  event_recorder recorder;
   std::unique_ptr<hypervisor> host;
 };
 
@@ -435,27 +435,27 @@ TEST_F(libvirt_behind_a_daemon, a_life_with_its_events_in_order) {
   EXPECT_THAT(host->suspend(work), succeeds());
   EXPECT_THAT(host->resume(work), succeeds());
   EXPECT_THAT(host->destroy(work), succeeds());
-  EXPECT_THAT(crowd.until({"work", guest_event::stopped}),
-              ElementsAre(audience::news{"work", guest_event::started},
-                          audience::news{"work", guest_event::suspended},
-                          audience::news{"work", guest_event::resumed},
-                          audience::news{"work", guest_event::stopped}));
+  EXPECT_THAT(recorder.until({"work", guest_event::stopped}),
+              ElementsAre(event_recorder::news{"work", guest_event::started},
+                          event_recorder::news{"work", guest_event::suspended},
+                          event_recorder::news{"work", guest_event::resumed},
+                          event_recorder::news{"work", guest_event::stopped}));
   EXPECT_EQ(host->destroy(work).error().code, errc::vm_not_started);
 }
 
 TEST_F(libvirt_behind_a_daemon, a_killed_daemon_is_told_once_and_the_connection_comes_back) {
   for (auto pass = std::size_t{1}; pass <= 2; ++pass) {
     daemon->kill();
-    ASSERT_TRUE(crowd.until_lost(pass));
-    EXPECT_THAT(crowd.lost().back(), HasSubstr(uri()));
+    ASSERT_TRUE(recorder.until_lost(pass));
+    EXPECT_THAT(recorder.lost().back(), HasSubstr(uri()));
     expect_lost_everywhere();
     EXPECT_THAT(host->connect().error(), refusal(errc::hypervisor, uri()));
     start_daemon();
     EXPECT_THAT(host->connect(), succeeds());
     ASSERT_TRUE(host->create(work, xml({})));
-    crowd.until({"work", guest_event::started}); // the driver listens again
+    recorder.until({"work", guest_event::started}); // the driver listens again
     EXPECT_EQ(host->list()->size(), 2U);
-    EXPECT_EQ(crowd.lost().size(), pass);
+    EXPECT_EQ(recorder.lost().size(), pass);
   }
 }
 
@@ -463,7 +463,7 @@ TEST_F(libvirt_behind_a_daemon, a_frozen_daemon_is_lost_and_connecting_to_it_end
   daemon->freeze();
   auto begin = std::chrono::steady_clock::now();
   auto stuck = std::async(std::launch::async, [&] { return host->list(); });
-  EXPECT_TRUE(crowd.until_lost(1));
+  EXPECT_TRUE(recorder.until_lost(1));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
   expect_lost_everywhere();
   auto refused = host->connect(); // the daemon accepts, and never answers
@@ -474,12 +474,12 @@ TEST_F(libvirt_behind_a_daemon, a_frozen_daemon_is_lost_and_connecting_to_it_end
   EXPECT_THAT(stuck.get(), succeeds());
   EXPECT_THAT(host->connect(), succeeds());
   EXPECT_THAT(host->list(), succeeds());
-  EXPECT_EQ(crowd.lost().size(), 1U);
+  EXPECT_EQ(recorder.lost().size(), 1U);
 }
 
 TEST_F(libvirt_behind_a_daemon, a_daemon_that_hangs_for_less_than_the_limit_keeps_its_connection) {
   host = make_libvirt({.uri = uri(), .silence = 60s});
-  host->listen(crowd.ears());
+  host->listen(recorder.callbacks());
   ASSERT_THAT(host->connect(), succeeds());
   daemon->freeze();
   auto started = std::async(std::launch::async, [&] { return host->create(work, xml({})); });
@@ -487,7 +487,7 @@ TEST_F(libvirt_behind_a_daemon, a_daemon_that_hangs_for_less_than_the_limit_keep
   daemon->send(SIGCONT);
   ASSERT_EQ(started.wait_for(soon), std::future_status::ready);
   EXPECT_TRUE(started.get());
-  EXPECT_THAT(crowd.lost(), IsEmpty());
+  EXPECT_THAT(recorder.lost(), IsEmpty());
 }
 
 TEST_F(libvirt_behind_a_daemon, a_connection_ends_without_waiting_for_a_frozen_daemon) {
@@ -517,7 +517,7 @@ TEST_F(libvirt_behind_a_daemon, fifty_lives_at_once_over_the_wire) {
     ASSERT_EQ(x.wait_for(2 * soon), std::future_status::ready);
   EXPECT_EQ(failures, 0U);
   EXPECT_EQ(host->list()->size(), 1U);
-  EXPECT_THAT(crowd.lost(), IsEmpty());
+  EXPECT_THAT(recorder.lost(), IsEmpty());
 }
 
 TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_killed) {
@@ -543,11 +543,11 @@ TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_kille
     ASSERT_EQ(x.wait_for(soon), std::future_status::ready);
     EXPECT_THAT(x.get(), refusal(errc::hypervisor, "is lost; it is being restored"));
   }
-  EXPECT_TRUE(crowd.until_lost(1));
+  EXPECT_TRUE(recorder.until_lost(1));
   start_daemon();
   EXPECT_THAT(host->connect(), succeeds());
   EXPECT_THAT(host->list(), succeeds());
-  EXPECT_EQ(crowd.lost().size(), 1U);
+  EXPECT_EQ(recorder.lost().size(), 1U);
 }
 
 /// A call with a limit that the test moves, seen to have asked for the limit.
@@ -569,7 +569,7 @@ public:
     while (asked_ < times)
       std::this_thread::yield();
   }
-  void be_over() { over_ = true; }
+  void run_out() { over_ = true; }
   unsigned given_up() const { return given_up_; }
 
 private:
@@ -585,7 +585,7 @@ protected:
     if (IsSkipped() || HasFatalFailure())
       return;
     host = make_libvirt({.uri = uri(), .guest = 1, .silence = 60s});
-    host->listen(crowd.ears());
+    host->listen(recorder.callbacks());
     ASSERT_THAT(host->connect(), succeeds());
     for (auto& x : {work, other}) {
       ASSERT_TRUE(host->create(x, xml({.uuid = x, .name = x})));
@@ -616,7 +616,7 @@ protected:
 TEST_F(libvirt_with_one_connection, a_call_that_was_given_up_is_not_made_afterwards) {
   begin_two_pauses();
   for (auto& x : patience)
-    x.be_over();
+    x.run_out();
   while (!is_answered(0) && !is_answered(1)) // the waiting call is refused all the same
     std::this_thread::yield();
   EXPECT_FALSE(is_answered(0) && is_answered(1)) << "the other one is with the daemon";
@@ -695,7 +695,7 @@ protected:
            "group = \"root\"\nremember_owner = 0\nnamespaces = []\ncgroup_controllers = []\n";
     host = make_libvirt(
         {.uri = "qemu:///embed?root=" + (place / "").substr(0, (place / "").size() - 1)});
-    host->listen(crowd.ears());
+    host->listen(recorder.callbacks());
     auto x = host->connect();
     ASSERT_TRUE(x) << x.error().message();
   }
@@ -707,7 +707,7 @@ protected:
   }
 
   tests::own_directory place;
-  audience crowd;
+  event_recorder recorder;
   std::unique_ptr<hypervisor> host;
 };
 
@@ -721,12 +721,12 @@ TEST_F(libvirt_with_qemu, starts_paused_resumes_and_is_destroyed) {
   EXPECT_EQ(host->wake(work).error().code, errc::hypervisor); // the guest is awake
   EXPECT_THAT(host->suspend(work), succeeds());
   EXPECT_THAT(host->destroy(work), succeeds());
-  EXPECT_THAT(crowd.until({"work", guest_event::stopped}),
-              ElementsAre(audience::news{"work", guest_event::started},
-                          audience::news{"work", guest_event::suspended},
-                          audience::news{"work", guest_event::resumed},
-                          audience::news{"work", guest_event::suspended},
-                          audience::news{"work", guest_event::stopped}));
+  EXPECT_THAT(recorder.until({"work", guest_event::stopped}),
+              ElementsAre(event_recorder::news{"work", guest_event::started},
+                          event_recorder::news{"work", guest_event::suspended},
+                          event_recorder::news{"work", guest_event::resumed},
+                          event_recorder::news{"work", guest_event::suspended},
+                          event_recorder::news{"work", guest_event::stopped}));
 
   // A start that fails leaves no definition behind: the name is free for another.
   auto disk = "<disk type='file' device='disk'><source file='/nowhere/root.img'/>"

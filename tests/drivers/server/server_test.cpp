@@ -122,7 +122,7 @@ public:
     return first;
   }
 
-  bool saw_go(connection_id id) {
+  bool saw_disconnect(connection_id id) {
     auto lock = std::unique_lock{mutex_};
     return changed_.wait_for(lock, patience,
                              [&] { return std::ranges::find(gone_, id) != gone_.end(); });
@@ -409,7 +409,7 @@ TEST_F(servers, disconnect_a_client_that_never_reads_and_serve_the_others) {
   auto sent = std::size_t{0};
   for (; s->connections() > 0 && sent < (64U << 20); sent += 4096)
     s->send(request->id, std::string(4096, 'x'), false);
-  EXPECT_TRUE(notes.saw_go(request->id));
+  EXPECT_TRUE(notes.saw_disconnect(request->id));
   EXPECT_TRUE(has_connections(0));
   EXPECT_GT(sent, limits.output);
   auto heard = slow.hear_all().size(); // one piece was on its way, then the end
@@ -450,12 +450,12 @@ TEST_F(servers, drop_a_caller_who_reads_none_of_many_connections) {
   auto surplus = std::vector<connection_id>{};
   for (auto i = 0; i < 4; ++i)
     send_a_million(surplus.emplace_back(connect("guest")));
-  EXPECT_TRUE(notes.saw_go(surplus.back()));
+  EXPECT_TRUE(notes.saw_disconnect(surplus.back()));
   EXPECT_LE(s->connections(), 9U);
   auto others = std::vector<connection_id>{};
   for (auto i = 0; i < 5; ++i)
     send_a_million(others.emplace_back(connect("other")));
-  EXPECT_TRUE(notes.saw_go(others.back())) << "all that are charged have a limit together";
+  EXPECT_TRUE(notes.saw_disconnect(others.back())) << "all that are charged have a limit together";
   EXPECT_EQ(std::ranges::count(notes.gone(), others.at(3)), 0) << "it had less than its share";
   EXPECT_EQ(std::ranges::count_if(notes.gone(), [&](auto id) { return id == surplus[0]; }), 0)
       << "what is there already stays";
@@ -508,9 +508,9 @@ TEST_F(servers, report_clients_that_leave_before_the_reply) {
   EXPECT_EQ(streaming.hear(5), "event");
 
   waiting.vanish();
-  EXPECT_TRUE(notes.saw_go(first->id));
+  EXPECT_TRUE(notes.saw_disconnect(first->id));
   streaming.vanish();
-  EXPECT_TRUE(notes.saw_go(second->id));
+  EXPECT_TRUE(notes.saw_disconnect(second->id));
   EXPECT_TRUE(has_connections(0));
   s->send(first->id, "too late", true);
 }

@@ -23,7 +23,7 @@ std::string netvm(const tests::sample& s, std::string_view of) {
   return found ? found->name.str() : "";
 }
 
-std::vector<const domain*> everyone(const tests::sample& s) {
+std::vector<const domain*> all_domains(const tests::sample& s) {
   auto result = std::vector<const domain*>{};
   for (auto& x : s.system.domains)
     result.push_back(x.get());
@@ -65,7 +65,7 @@ TEST(graph, walks_end_in_a_loop) {
   s.set("sys-net", "netvm", "sys-firewall");
   EXPECT_EQ(names_of(downstream_of(s.view, s["sys-net"])).size(), 6U);
   auto placed = std::size_t{0};
-  for (auto& rank : by_network_rank(s.view, everyone(s)))
+  for (auto& rank : by_network_rank(s.view, all_domains(s)))
     placed += rank.size();
   EXPECT_EQ(placed, s.system.domains.size());
 }
@@ -93,7 +93,7 @@ TEST(graph, based_on_lists_derived_domains) {
 
 TEST(graph, ranks_put_every_domain_after_its_netvm) {
   auto s = tests::sample{};
-  auto ranks = by_network_rank(s.view, everyone(s));
+  auto ranks = by_network_rank(s.view, all_domains(s));
   ASSERT_EQ(ranks.size(), 3U);
   EXPECT_EQ(names_of(ranks[0]), (names{"dom0", "debian", "far", "sys-net"}));
   EXPECT_EQ(names_of(ranks[1]), names{"sys-firewall"});

@@ -673,7 +673,7 @@ INSTANTIATE_TEST_SUITE_P(table, entry, testing::ValuesIn(entries_kept()), name_o
 
 // -- options of a device --------------------------------------------------------------------------
 
-struct spoilt {
+struct damaged_entry {
   const char* kind;
   damage apply;
   const char* kept;                                       ///< text of the file that is kept
@@ -681,28 +681,28 @@ struct spoilt {
   device_options options = {{"no-strict-reset", "True"}}; ///< options that have an effect
 };
 
-void PrintTo(const spoilt& x, std::ostream* out) {
+void PrintTo(const damaged_entry& x, std::ostream* out) {
   *out << x.kind;
 }
 
 constexpr auto an_option = R"(<option name="no-strict-reset">True</option>)";
 
-spoilt beside(const char* kind, const char* element, const char* told) {
+damaged_entry beside(const char* kind, const char* element, const char* told) {
   return {kind, in("sys-net", an_option, std::string{an_option} + element), element, told};
 }
 
-spoilt at_card(const char* kind, const char* from, const char* to, const char* told) {
+damaged_entry at_card(const char* kind, const char* from, const char* to, const char* told) {
   return {kind, in("sys-net", from, to), to, told};
 }
 
 const auto the_card = std::string{R"(identity="0x8086:0x51f0::p028000")"};
 
-spoilt said_of_card(const char* kind, const char* attribute, const char* told) {
+damaged_entry said_of_card(const char* kind, const char* attribute, const char* told) {
   return {kind, in("sys-net", the_card, fmt::format("{} {}", the_card, attribute)), attribute,
           told};
 }
 
-std::vector<spoilt> spoilt_cards() {
+std::vector<damaged_entry> damaged_cards() {
   return {
       beside("without_name", "<option>1</option>", "no name"),
       beside("empty_name", R"(<option name="">1</option>)", "no name"),
@@ -742,7 +742,7 @@ std::vector<spoilt> spoilt_cards() {
   };
 }
 
-struct network_card : testing::TestWithParam<spoilt> {};
+struct network_card : testing::TestWithParam<damaged_entry> {};
 
 /// Without its network card the host has no network.
 TEST_P(network_card, stays_assigned_despite_unknown_options) {
@@ -769,15 +769,15 @@ TEST_P(network_card, stays_assigned_despite_unknown_options) {
   expect_nothing_lost(text, *loaded);
 }
 
-INSTANTIATE_TEST_SUITE_P(table, network_card, testing::ValuesIn(spoilt_cards()),
+INSTANTIATE_TEST_SUITE_P(table, network_card, testing::ValuesIn(damaged_cards()),
                          [](auto& info) { return info.param.kind; });
 
 constexpr auto read_only = R"(<option name="read-only">yes</option>)";
 
-std::vector<spoilt> spoilt_disks() {
+std::vector<damaged_entry> damaged_disks() {
   auto instead = [](const char* kind, const char* element, const char* told,
                     device_options holds = {}) {
-    return spoilt{kind, in("work", read_only, element), element, told, std::move(holds)};
+    return damaged_entry{kind, in("work", read_only, element), element, told, std::move(holds)};
   };
   const auto guarded = device_options{{"read-only", "yes"}};
   return {
@@ -791,7 +791,7 @@ std::vector<spoilt> spoilt_disks() {
   };
 }
 
-struct assigned_disk : testing::TestWithParam<spoilt> {};
+struct assigned_disk : testing::TestWithParam<damaged_entry> {};
 
 TEST_P(assigned_disk, stays_and_is_never_less_guarded) {
   auto& x = GetParam();
@@ -811,7 +811,7 @@ TEST_P(assigned_disk, stays_and_is_never_less_guarded) {
   expect_nothing_lost(text, *loaded);
 }
 
-INSTANTIATE_TEST_SUITE_P(table, assigned_disk, testing::ValuesIn(spoilt_disks()),
+INSTANTIATE_TEST_SUITE_P(table, assigned_disk, testing::ValuesIn(damaged_disks()),
                          [](auto& info) { return info.param.kind; });
 
 /// The unknown option may mean that the disk is read, and not written to.
@@ -1491,13 +1491,13 @@ TEST(repair, keeps_damaged_entries_of_dom0) {
 
 // -- texts that are no store ----------------------------------------------------------------------
 
-struct hopeless {
+struct unusable_text {
   std::string kind;
   std::function<std::string()> text;
   std::string reason;
 };
 
-void PrintTo(const hopeless& x, std::ostream* out) {
+void PrintTo(const unusable_text& x, std::ostream* out) {
   *out << x.kind;
 }
 
@@ -1519,7 +1519,7 @@ std::string utf_16(const std::string& text) {
 const auto laughs = std::string{
     "<!DOCTYPE lolz [<!ENTITY a \"lol\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;\">]>\n"};
 
-std::vector<hopeless> hopeless_texts() {
+std::vector<unusable_text> unusable_texts() {
   return {
       {"empty", [] { return ""; }, "empty"},
       {"only_white_space", [] { return " \n\t\r\n "; }, "empty"},
@@ -1564,7 +1564,7 @@ std::vector<hopeless> hopeless_texts() {
   };
 }
 
-struct no_store : testing::TestWithParam<hopeless> {};
+struct no_store : testing::TestWithParam<unusable_text> {};
 
 TEST_P(no_store, is_refused_with_its_reason) {
   auto loaded = load(GetParam().text());
@@ -1574,7 +1574,7 @@ TEST_P(no_store, is_refused_with_its_reason) {
   EXPECT_FALSE(loaded.error().hint.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(table, no_store, testing::ValuesIn(hopeless_texts()),
+INSTANTIATE_TEST_SUITE_P(table, no_store, testing::ValuesIn(unusable_texts()),
                          [](auto& info) { return info.param.kind; });
 
 TEST(limits, a_store_may_be_as_deep_as_its_deepest_element_and_a_bit_more) {
