@@ -51,7 +51,7 @@ def times_told(name, verb):
     return sum("loop60" in str(x["args"]) for x in events(name, f"device-{verb}:block"))
 
 
-@case("a block device is attached to a running guest and detached", qubesdb=True)
+@case("a block device is attached to a running guest and detached", core=True, qubesdb=True)
 def attach_and_detach():
     offer()
     start("vault")

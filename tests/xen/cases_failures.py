@@ -26,7 +26,7 @@ def ends_by_itself(how):
     start("vault")
 
 
-@case("a guest panics")
+@case("a guest panics", core=True)
 def panic():
     ends_by_itself(lambda: must("xl", "sysrq", "vault", "c"))
 
@@ -73,7 +73,7 @@ def killed_and_adopts():
     gone("vault")
 
 
-@case("qvmd is killed, and adopts what runs")
+@case("qvmd is killed, and adopts what runs", core=True)
 def adoption():
     start("app1", "vault")
     killed_and_adopts()
@@ -115,7 +115,7 @@ def views_agree(name):
     return row["state"] in ("Running", "Paused") and row["xid"] == number
 
 
-@case("libvirtd is killed and comes back")
+@case("libvirtd is killed and comes back", core=True)
 def libvirtd_killed():
     start("vault")
     for pid in libvirtd_pids():

@@ -167,7 +167,7 @@ def told_of(word, name):
     return sum(x["args"].get("vm") == name for x in told(word))
 
 
-@case("a disposable, from the request to gone")
+@case("a disposable, from the request to gone", core=True)
 def disposable():
     well, answer = call("admin.vm.CreateDisposable", "dvm")
     check(well, f"CreateDisposable: {answer!r}")
@@ -227,7 +227,7 @@ def storm():
     start(names[-1])
 
 
-@case("everything is shut down in order and nothing is left")
+@case("everything is shut down in order and nothing is left", core=True)
 def the_end():
     start("work", "app1", "vault")
     ctl("pause", "vault")

@@ -64,7 +64,7 @@ def lives_beside(name):
     sound("vault")
 
 
-@case("a foreign guest has the name of a domain: its start is refused, the guest goes on")
+@case("a foreign guest has the name of a domain: its start is refused, the guest goes on", core=True)
 def foreign_guest_of_its_name():
     foreign_guest("vault")
     lives_beside("vault")

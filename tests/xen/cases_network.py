@@ -38,7 +38,7 @@ def offline_and_back(client, netvm):
     wait("both changes are told", lambda: netvms_told(client) == before + ["None", netvm])
 
 
-@case("netvm none, while it runs, cuts off at once")
+@case("netvm none, while it runs, cuts off at once", core=True)
 def none_while_running():
     start("app1")
     offline_and_back("app1", "sys-net")
@@ -108,7 +108,7 @@ def returns_after(end):
     at_once(await_pings, CLIENTS)
 
 
-@case("three clients lose a killed netvm and get it back")
+@case("three clients lose a killed netvm and get it back", core=True)
 def netvm_killed():
     returns_after(lambda: ctl("kill", "sys-net"))
 

@@ -47,7 +47,7 @@ def twelve_at_once():
     start_together([f"lone{i}" for i in range(1, 13)])
 
 
-@case("four clients of one netvm start at once and bring it up once")
+@case("four clients of one netvm start at once and bring it up once", core=True)
 def clients_at_once():
     names = [f"app{i}" for i in range(1, 5)]
     start_together(names)
@@ -101,7 +101,7 @@ def every_verb(name):
     check("is down already" in text, f"a kill of who is down is no failure: {text}")
 
 
-@case("every verb of a PV guest")
+@case("every verb of a PV guest", core=True)
 def verbs_of_pv():
     every_verb("vault")
 

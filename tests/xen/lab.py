@@ -50,16 +50,16 @@ class Failure(Exception):
 class Case:
     """What holds, the function that checks it, and the settings of its host."""
 
-    def __init__(self, what, function, short, settings):
+    def __init__(self, what, function, form, settings):
         self.what = what
         self.function = function
-        self.short = short  # part of the short form
+        self.form = form  # where it runs: "short", "core", or "" for all cases only
         self.settings = settings  # of prepare()
 
 
-def case(what, short=False, **settings):
+def case(what, short=False, core=False, **settings):
     def register(function):
-        cases.append(Case(what, function, short, settings))
+        cases.append(Case(what, function, "short" if short else "core" if core else "", settings))
         return function
     return register
 
