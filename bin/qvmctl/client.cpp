@@ -1,6 +1,7 @@
 #include "bin/qvmctl/client.hpp"
 
 #include "bin/qvmctl/service_call.hpp"
+#include "messages/admin_api.hpp"
 
 #include <fmt/format.h>
 
@@ -37,47 +38,12 @@ tl::unexpected<failure> broken(std::string text) {
   return fail(trouble::broken, std::move(text), "its journal may tell why: journalctl -u qvmd");
 }
 
-/// NUL-terminated strings; the last one must be terminated too.
-std::optional<std::vector<std::string>> split_strings(std::string_view bytes) {
-  if (bytes.empty() || bytes.back() != '\0')
-    return std::nullopt;
-  auto result = std::vector<std::string>{};
-  while (!bytes.empty()) {
-    auto end = bytes.find('\0');
-    result.emplace_back(bytes.substr(0, end));
-    bytes.remove_prefix(end + 1);
-  }
-  return result;
-}
-
-/// The message is a printf format whose arguments may follow; stock messages use %% only.
-std::string format_message(const std::vector<std::string>& parts) {
-  constexpr auto message = std::size_t{2};
-  const auto& text = parts[message];
-  auto result = std::string{};
-  auto next = message + 1;
-  for (auto i = std::size_t{0}; i < text.size(); ++i) {
-    const auto kind = text[i] == '%' && i + 1 < text.size() ? text[i + 1] : '\0';
-    if ((kind == 's' || kind == 'd') && next < parts.size()) {
-      result += parts[next++];
-      ++i;
-      continue;
-    }
-    result += text[i];
-    i += kind == '%';
-  }
-  return result;
-}
-
-tl::unexpected<failure> parse_refusal(std::string_view bytes) {
-  auto parts = split_strings(bytes);
-  if (!parts || parts->size() < 3)
-    return broken("the daemon's refusal was cut off");
-  auto text = format_message(*parts);
-  if (text.empty())
-    text = (*parts)[0] == "PermissionDenied" ? "permission denied"
-                                             : fmt::format("refused with {}", (*parts)[0]);
-  return tl::unexpected{failure{trouble::refused, (*parts)[0], std::move(text), ""}};
+/// Where the daemon gives no reason, its class is one.
+tl::unexpected<failure> refused(api::refusal x) {
+  if (x.text.empty())
+    x.text = x.klass == "PermissionDenied" ? "permission denied"
+                                           : fmt::format("refused with {}", x.klass);
+  return tl::unexpected{failure{trouble::refused, std::move(x.klass), std::move(x.text), ""}};
 }
 
 std::string in_hex(std::string_view bytes) {
@@ -159,56 +125,28 @@ exit_code code_of(trouble x) noexcept {
 }
 
 std::string frame(const request& x) {
-  auto result = x.argument.empty() ? x.method : x.method + "+" + x.argument;
-  result += " dom0 name " + x.destination;
-  result += '\0';
-  return result + x.payload;
+  return api::request_frame({.method = x.method,
+                             .argument = x.argument,
+                             .source = "dom0",
+                             .destination = x.destination,
+                             .payload = x.payload});
 }
 
 expected<std::string> parse_reply(std::string_view bytes) {
-  using namespace std::string_view_literals;
-  if (bytes.empty())
-    return broken("the daemon closed the connection without an answer");
-  if (bytes.starts_with("0\0"sv))
-    return std::string{bytes.substr(2)};
-  if (bytes.starts_with("2\0"sv))
-    return parse_refusal(bytes.substr(2));
-  if (bytes.size() == 1 && (bytes == "0" || bytes == "2"))
-    return broken("the daemon's answer was cut off");
+  auto found = api::parse_reply(bytes);
+  if (auto answer = std::get_if<std::string>(&found))
+    return std::move(*answer);
+  if (auto why = std::get_if<api::refusal>(&found))
+    return refused(std::move(*why));
+  switch (std::get<api::bad_reply>(found)) {
+  case api::bad_reply::nothing: return broken("the daemon closed the connection without an answer");
+  case api::bad_reply::cut_off: return broken("the daemon's answer was cut off");
+  case api::bad_reply::cut_off_refusal: return broken("the daemon's refusal was cut off");
+  case api::bad_reply::foreign: break;
+  }
   return fail(trouble::broken,
               fmt::format("the answer is not of the Admin API, it starts with {}", in_hex(bytes)),
               "is this really the daemon's socket?");
-}
-
-std::optional<event> take_event(std::string& from) {
-  using namespace std::string_view_literals;
-  constexpr auto mark = "1\0"sv;
-  if (!from.starts_with(mark))
-    return std::nullopt;
-  auto rest = std::string_view{from}.substr(mark.size());
-  auto text = [&]() -> std::optional<std::string> {
-    auto end = rest.find('\0');
-    if (end == rest.npos)
-      return std::nullopt;
-    auto result = std::string{rest.substr(0, end)};
-    rest.remove_prefix(end + 1);
-    return result;
-  };
-  auto subject = text();
-  auto name = subject ? text() : std::nullopt;
-  if (!name)
-    return std::nullopt;
-  auto result = event{std::move(*subject), std::move(*name), {}};
-  for (auto key = text();; key = text()) {
-    if (key && key->empty())
-      break;
-    auto value = key ? text() : std::nullopt;
-    if (!value)
-      return std::nullopt;
-    result.args.emplace_back(std::move(*key), std::move(*value));
-  }
-  from.erase(0, from.size() - rest.size());
-  return result;
 }
 
 milliseconds to_milliseconds(double seconds) {
@@ -361,7 +299,7 @@ void client::read(connection& x) {
 
 void client::tell_events(connection& x) {
   while (x.each && !x.over) {
-    auto next = take_event(x.in);
+    auto next = api::take_event(x.in);
     if (!next)
       return;
     x.each(*next);

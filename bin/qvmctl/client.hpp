@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bin/qvmctl/route.hpp"
+#include "model/base/event.hpp"
 
 #include <tl/expected.hpp>
 
@@ -58,16 +59,7 @@ std::string frame(const request& x);
 /// Reads a whole reply, success or refusal.
 expected<std::string> parse_reply(std::string_view bytes);
 
-/// What admin.Events tells.
-struct event {
-  std::string subject;
-  std::string name;
-  std::vector<std::pair<std::string, std::string>> args;
-};
-
-/// Takes the first event out of what was received; nothing where more of it must come, and of a
-/// refusal, which is whole when the connection closes.
-std::optional<event> take_event(std::string& from);
+using model::event;
 
 using time_point = std::chrono::steady_clock::time_point;
 using std::chrono::milliseconds;

@@ -7,6 +7,7 @@
 #include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/usage.hpp"
 #include "drivers/io/json.hpp"
+#include "messages/admin_api.hpp"
 #include "model/base/utf8.hpp"
 #include "tests/fuzz/input.hpp"
 
@@ -48,25 +49,12 @@ void check_reply(std::string_view bytes) {
   must(reply || !reply.error().text.empty());
 }
 
-std::string bytes_of(const event& x) {
-  auto result = std::string{"1\0", 2};
-  auto put = [&](const std::string& text) { result.append(text).append(1, '\0'); };
-  put(x.subject);
-  put(x.name);
-  for (auto& [key, value] : x.args) {
-    put(key);
-    put(value);
-  }
-  put("");
-  return result;
-}
-
 void check_events(std::string_view bytes) {
   auto left = std::string{bytes};
   auto written = std::string{};
   auto board = usage_board{};
-  while (auto next = take_event(left)) {
-    written += bytes_of(*next);
+  while (auto next = api::take_event(left)) {
+    written += api::event_frame(*next);
     board.hear(*next);
   }
   must(written + left == bytes);

@@ -106,6 +106,54 @@ TEST(frame, event_without_arguments_ends_with_two_nuls) {
   EXPECT_EQ(event_frame({"", "connection-established", {}}), "1\0\0connection-established\0\0"s);
 }
 
+TEST(frame, request_is_read_as_it_was_written) {
+  for (auto& argument : {""s, "memory"s, "a+b"s}) {
+    auto x = parse(request_frame({"admin.vm.property.Set", argument, "work", "app", "400\0x"s}));
+    ASSERT_TRUE(x);
+    EXPECT_EQ(x->method, "admin.vm.property.Set");
+    EXPECT_EQ(x->argument, argument);
+    EXPECT_EQ(x->source, "work");
+    EXPECT_EQ(x->destination, "app");
+    EXPECT_EQ(x->payload, "400\0x"s);
+  }
+}
+
+TEST(frame, reply_is_read_as_it_was_written) {
+  EXPECT_EQ(std::get<std::string>(parse_reply(success("a\0b"s))), "a\0b"s);
+  auto refused = std::get<refusal>(parse_reply(exception({model::errc::value, "100% wrong", ""})));
+  EXPECT_EQ(refused.klass, "QubesValueError");
+  EXPECT_EQ(refused.text, "100% wrong");
+}
+
+TEST(frame, arguments_of_a_message_are_put_in_their_places) {
+  auto refused = std::get<refusal>(parse_reply("2\0X\0\0%s of %d, 5%%, %s\0one\0two\0"s));
+  EXPECT_EQ(refused.text, "one of two, 5%, %s");
+}
+
+TEST(frame, reply_that_is_none_tells_why) {
+  EXPECT_EQ(std::get<bad_reply>(parse_reply("")), bad_reply::nothing);
+  EXPECT_EQ(std::get<bad_reply>(parse_reply("0")), bad_reply::cut_off);
+  EXPECT_EQ(std::get<bad_reply>(parse_reply("2")), bad_reply::cut_off);
+  for (auto& half : {"2\0"s, "2\0X"s, "2\0X\0\0"s, "2\0X\0\0text"s})
+    EXPECT_EQ(std::get<bad_reply>(parse_reply(half)), bad_reply::cut_off_refusal);
+  EXPECT_EQ(std::get<bad_reply>(parse_reply("HTTP/1.1 400")), bad_reply::foreign);
+}
+
+TEST(frame, events_are_taken_as_they_were_written_and_only_whole) {
+  auto first = model::event{"work", "property-set:netvm", {{"newvalue", "vpn"}, {"oldvalue", ""}}};
+  auto second = model::event{"", "connection-established", {}};
+  auto all = event_frame(first) + event_frame(second);
+  auto received = std::string{};
+  auto heard = std::vector<model::event>{};
+  for (auto byte : all) {
+    received += byte;
+    if (auto next = take_event(received))
+      heard.push_back(std::move(*next));
+  }
+  EXPECT_EQ(heard, (std::vector{first, second}));
+  EXPECT_EQ(received, "");
+}
+
 TEST(frame, every_error_kind_has_a_class_name) {
   for (auto& row : model::error_rows) {
     EXPECT_EQ(row.wire.empty(), row.code == model::errc::none);
