@@ -1,5 +1,7 @@
 #include "tests/actors/requests.hpp"
 
+#include "messages/admin_api.hpp"
+
 #include <algorithm>
 #include <iterator>
 
@@ -103,18 +105,11 @@ sound_request sound_request_of(const actors::method& x) {
 
 std::string bytes_of(std::string_view method, std::string_view argument, std::string_view source,
                      std::string_view destination, std::string_view payload) {
-  auto text = std::string{method};
-  if (!argument.empty()) {
-    text += '+';
-    text += argument;
-  }
-  text += ' ';
-  text += source;
-  text += " name ";
-  text += destination;
-  text += '\0';
-  text += payload;
-  return text;
+  return api::request_frame({.method = std::string{method},
+                             .argument = std::string{argument},
+                             .source = std::string{source},
+                             .destination = std::string{destination},
+                             .payload = std::string{payload}});
 }
 
 std::string refused(std::string_view kind) {

@@ -121,8 +121,8 @@ request set_request(const bench& b, std::size_t thread, std::size_t turn) {
 /// The cheapest durable replacement of a file: write, fsync, rename, fsync of the directory.
 void replace_bare(const fs::path& file, const std::string& bytes) {
   auto fresh = file.string() + ".new";
-  descriptor out{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
-  descriptor folder{::open(file.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  unique_fd out{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+  unique_fd folder{::open(file.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!out || !folder
       || ::write(out.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())
       || ::fsync(out.get()) != 0 || ::rename(fresh.c_str(), file.c_str()) != 0
@@ -186,13 +186,13 @@ void create_bare(const fs::path& directory) {
   fs::create_directory(directory);
   auto image = directory / "private.img";
   auto draft = directory / "private.img.new";
-  descriptor out{::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
-  descriptor folder{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  unique_fd out{::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
+  unique_fd folder{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!out || !folder || ::ftruncate(out.get(), off_t{2} << 30) != 0 || ::fsync(out.get()) != 0
       || ::rename(draft.c_str(), image.c_str()) != 0 || ::fsync(folder.get()) != 0)
     throw std::runtime_error("cannot make " + directory.string());
   auto copy = directory / "private-precache.img";
-  descriptor precache{::open(copy.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
+  unique_fd precache{::open(copy.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
   if (!precache || ::ftruncate(precache.get(), off_t{2} << 30) != 0)
     throw std::runtime_error("cannot make " + copy.string());
 }
@@ -316,7 +316,7 @@ void measure_beside_vandals(bench& b) {
   for (unsigned i = 0; i < b.o.passes; ++i) {
     read(alone);
     stage on{b.daemon, b.names};
-    std::vector<descriptor> silent(idle_connections);
+    std::vector<unique_fd> silent(idle_connections);
     for (auto& x : silent)
       x = connect_to(b.socket());
     auto vandal = std::async(std::launch::async, vandalise, std::ref(on), i);

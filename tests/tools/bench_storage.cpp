@@ -60,8 +60,8 @@ private:
   std::string missing_;
 };
 
-descriptor open_or_throw(const fs::path& path, int flags) {
-  descriptor file{::open(path.c_str(), flags | O_CLOEXEC, 0600)};
+unique_fd open_or_throw(const fs::path& path, int flags) {
+  unique_fd file{::open(path.c_str(), flags | O_CLOEXEC, 0600)};
   if (!file)
     throw std::runtime_error("cannot open " + path.string());
   return file;

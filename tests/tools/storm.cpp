@@ -239,7 +239,7 @@ std::map<std::string, bool> follow_events(stage& on) {
 
 void vandalise(stage& on, std::uint64_t seed) {
   dice chance{seed};
-  std::deque<descriptor> held; // open and silent
+  std::deque<unique_fd> held; // open and silent
   auto random_bytes = [&](std::size_t size) {
     std::string bytes(size, '\0');
     for (auto& byte : bytes)

@@ -1,9 +1,10 @@
 #include "wire.hpp"
 
+#include "messages/admin_api.hpp"
+
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -34,7 +35,7 @@ bool drain(int fd, std::string& into, int flags) {
 }
 
 /// Connects, sends and half-closes.
-descriptor ask(const std::string& socket, const request& what) {
+unique_fd ask(const std::string& socket, const request& what) {
   auto fd = connect_to(socket);
   if (fd) {
     send_all(fd.get(), what.bytes()); // a refused request may still have been answered
@@ -45,26 +46,12 @@ descriptor ask(const std::string& socket, const request& what) {
 
 } // namespace
 
-descriptor& descriptor::operator=(descriptor&& other) noexcept {
-  if (this != &other) {
-    if (fd_ >= 0)
-      ::close(fd_);
-    fd_ = other.release();
-  }
-  return *this;
-}
-
-descriptor::~descriptor() {
-  if (fd_ >= 0)
-    ::close(fd_);
-}
-
-int descriptor::release() {
-  return std::exchange(fd_, -1);
-}
-
 std::string request::bytes() const {
-  return method + "+" + argument + " " + source + " name " + target + '\0' + payload;
+  return api::request_frame({.method = method,
+                             .argument = argument,
+                             .source = source,
+                             .destination = target,
+                             .payload = payload});
 }
 
 bool reply::fair() const {
@@ -87,29 +74,23 @@ std::string reply::label() const {
 }
 
 reply parse_reply(std::string bytes) {
-  using namespace std::string_view_literals;
+  auto found = api::parse_reply(bytes);
+  if (auto text = std::get_if<std::string>(&found))
+    return {reply::kind::ok, std::move(*text), {}};
+  if (auto why = std::get_if<api::refusal>(&found); why && !why->klass.empty())
+    return {reply::kind::exception, std::move(why->klass), std::move(why->text)};
   if (bytes.empty())
     return {};
-  if (bytes.starts_with("0\0"sv))
-    return {reply::kind::ok, bytes.substr(2), {}};
-  // 2 NUL CLASS NUL TRACEBACK NUL MESSAGE NUL
-  if (bytes.starts_with("2\0"sv) && bytes.back() == '\0') {
-    auto name = bytes.find('\0', 2);
-    auto trace = name == std::string::npos ? name : bytes.find('\0', name + 1);
-    if (trace != std::string::npos && trace + 1 < bytes.size() && name > 2)
-      return {reply::kind::exception, bytes.substr(2, name - 2),
-              bytes.substr(trace + 1, bytes.size() - trace - 2)};
-  }
   return {reply::kind::malformed, std::move(bytes), {}};
 }
 
-descriptor connect_to(const std::string& socket) {
+unique_fd connect_to(const std::string& socket) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket.size() >= sizeof address.sun_path)
     return {};
   std::memcpy(address.sun_path, socket.c_str(), socket.size() + 1);
-  descriptor fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  unique_fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   if (fd && ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return {};
   return fd;
@@ -144,7 +125,7 @@ std::vector<reply> call_together(const std::string& socket, const std::vector<re
                                  clock::duration limit) {
   auto deadline = clock::now() + limit;
   std::vector<reply> replies(all.size());
-  std::vector<descriptor> open;
+  std::vector<unique_fd> open;
   std::vector<pollfd> waiting;
   std::vector<std::string> bytes(all.size());
   for (const auto& what : all) {
@@ -175,31 +156,10 @@ std::vector<reply> call_together(const std::string& socket, const std::vector<re
   return replies;
 }
 
-std::vector<event> take_events(std::string& bytes) {
-  std::vector<event> all;
-  std::size_t done = 0;
-  std::size_t at = 0;
-  bool whole = true;
-  auto word = [&]() -> std::string {
-    auto end = bytes.find('\0', at);
-    whole = whole && end != std::string::npos;
-    if (!whole)
-      return {};
-    auto begin = std::exchange(at, end + 1);
-    return bytes.substr(begin, end - begin);
-  };
-  while (whole && done < bytes.size()) {
-    at = done;
-    word(); // "1"
-    event next{word(), word()};
-    while (whole && !word().empty())
-      word(); // the value
-    if (whole) {
-      all.push_back(std::move(next));
-      done = at;
-    }
-  }
-  bytes.erase(0, done);
+std::vector<model::event> take_events(std::string& bytes) {
+  std::vector<model::event> all;
+  while (auto next = api::take_event(bytes))
+    all.push_back(std::move(*next));
   return all;
 }
 

@@ -3,30 +3,16 @@
 
 #include "clock.hpp"
 
+#include "drivers/io/unique_fd.hpp"
+#include "model/base/event.hpp"
+
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace qubes::tools {
 
-/// A file descriptor that closes itself.
-class descriptor {
-public:
-  descriptor() = default;
-  explicit descriptor(int fd) : fd_(fd) {}
-  descriptor(descriptor&& other) noexcept : fd_(other.release()) {}
-  descriptor& operator=(descriptor&& other) noexcept;
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  ~descriptor();
-
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-  int release();
-
-private:
-  int fd_ = -1;
-};
+using drivers::unique_fd;
 
 struct request {
   std::string method;
@@ -35,8 +21,7 @@ struct request {
   std::string payload;
   std::string source = "dom0";
 
-  /// METHOD+ARG SOURCE name TARGET NUL PAYLOAD
-  std::string bytes() const;
+  std::string bytes() const; ///< as they travel
 };
 
 struct reply {
@@ -64,7 +49,7 @@ struct reply {
 reply parse_reply(std::string bytes);
 
 /// A connection; empty when there is none. Waits while the daemon's backlog is full.
-descriptor connect_to(const std::string& socket);
+unique_fd connect_to(const std::string& socket);
 
 /// Sends all of `bytes`; false when the peer is gone.
 bool send_all(int fd, std::string_view bytes);
@@ -75,14 +60,8 @@ reply call(const std::string& socket, const request& what, clock::duration limit
 std::vector<reply> call_together(const std::string& socket, const std::vector<request>& all,
                                  clock::duration limit = 120s);
 
-struct event {
-  std::string subject;
-  std::string name;
-};
-
-/// Takes the whole events off the front of `bytes`:
-/// 1 NUL SUBJECT NUL EVENT NUL (KEY NUL VALUE NUL)* NUL
-std::vector<event> take_events(std::string& bytes);
+/// Takes the whole events off the front of `bytes`.
+std::vector<model::event> take_events(std::string& bytes);
 
 /// VALUE of "default=D type=T VALUE".
 std::string value_of(const reply& property);
