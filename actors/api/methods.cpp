@@ -4,6 +4,7 @@
 #include "model/backup/backup_profile.hpp"
 #include "model/base/characters.hpp"
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 #include "model/change/plan_storage.hpp"
 #include "model/change/preload.hpp"
 #include "model/change/updates.hpp"
@@ -51,10 +52,7 @@ outcome<order> of_payload(const call& x) {
 
 outcome<order> shutdown(const call& x) {
   auto result = ask::shutdown{};
-  auto rest = std::string_view{x.request.argument};
-  while (!rest.empty()) {
-    auto word = rest.substr(0, rest.find('+'));
-    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+  for (auto word : model::split(x.request.argument, '+')) {
     auto* flag = word == "force" ? &result.force : word == "wait" ? &result.wait : nullptr;
     if (!flag)
       return model::fail(errc::protocol,

@@ -1,6 +1,7 @@
 #include "actors/host/host_sleep.hpp"
 
 #include "actors/common/ask_driver.hpp"
+#include "model/base/split.hpp"
 #include "model/property/feature.hpp"
 
 #include <fmt/format.h>
@@ -23,16 +24,6 @@ bool runs(const model::domain&, power state) {
 
 bool rests(const model::domain&, power state) {
   return state == power::paused || state == power::suspended;
-}
-
-std::set<std::string> lines_of(std::string_view text) {
-  auto result = std::set<std::string>{};
-  while (!text.empty()) {
-    auto line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), line.size() + 1));
-    result.emplace(line);
-  }
-  return result;
 }
 
 } // namespace
@@ -110,12 +101,16 @@ void sleep_state::carry_out(const ask::resume_host&, const reply& to) {
     });
   };
   ask_driver(self, world_, {}, job::take_paused{})
-      .then([wake_others](const std::string& names) { wake_others(lines_of(names)); },
-            [wake_others](const caf::error& why) {
-              spdlog::error("who was paused before the host's sleep is not known: {}",
-                            from_caf(why).message());
-              wake_others({});
-            });
+      .then(
+          [wake_others](const std::string& names) {
+            auto lines = model::split(names, '\n');
+            wake_others({lines.begin(), lines.end()});
+          },
+          [wake_others](const caf::error& why) {
+            spdlog::error("who was paused before the host's sleep is not known: {}",
+                          from_caf(why).message());
+            wake_others({});
+          });
 }
 
 // -- asking many ---------------------------------------------------------------------------------

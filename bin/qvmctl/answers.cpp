@@ -1,6 +1,7 @@
 #include "bin/qvmctl/answers.hpp"
 
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 
@@ -8,16 +9,6 @@
 #include <charconv>
 
 namespace qubes::ctl {
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  auto result = std::vector<std::string_view>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find(separator), text.size());
-    result.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result;
-}
 
 std::vector<std::string> lines_of(std::string_view text) {
   auto lines = split(text, '\n');

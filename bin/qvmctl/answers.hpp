@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bin/qvmctl/client.hpp"
+#include "model/base/split.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -12,8 +13,9 @@
 
 namespace qubes::ctl {
 
-/// The parts between separators; what ends with one has no empty part behind it.
-std::vector<std::string_view> split(std::string_view text, char separator);
+using model::split;
+
+/// Without their ends.
 std::vector<std::string> lines_of(std::string_view text);
 
 /// "KEY=VALUE" cut at its first "="; no "=": all of it is the key.

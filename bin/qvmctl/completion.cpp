@@ -1,6 +1,7 @@
 #include "bin/qvmctl/completion.hpp"
 
 #include "bin/qvmctl/groups.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 
@@ -28,12 +29,10 @@ std::string_view bare(std::string_view word) {
 
 wanted_word next_word(std::string_view arguments, std::size_t taken) {
   for (auto i = std::size_t{0}; !arguments.empty(); ++i) {
-    auto blank = std::min(arguments.find(' '), arguments.size());
-    auto word = arguments.substr(0, blank);
+    auto word = model::take_until(arguments, ' ');
     auto repeats = word.find("...") != std::string_view::npos;
     if (i == taken || repeats)
       return {bare(word), repeats};
-    arguments.remove_prefix(std::min(blank + 1, arguments.size()));
   }
   return {};
 }
@@ -51,12 +50,8 @@ candidates all_candidates(std::string_view wanted, std::string_view option, cons
     return after(at.typed.substr(0, comma + 1),
                  all_candidates(wanted, option, {at.daemon, at.line, at.typed.substr(comma + 1)}));
   auto result = candidates{};
-  while (!wanted.empty()) {
-    auto end = std::min(wanted.find('|'), wanted.size());
-    std::ranges::move(candidates_for(wanted.substr(0, end), option, at),
-                      std::back_inserter(result));
-    wanted.remove_prefix(std::min(end + 1, wanted.size()));
-  }
+  for (auto one : model::split(wanted, '|'))
+    std::ranges::move(candidates_for(one, option, at), std::back_inserter(result));
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include "drivers/io/json.hpp"
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -59,13 +60,6 @@ entry parse_entry(const json& x) {
           .degraded = flag(x, "degraded")};
 }
 
-std::string_view take_until(std::string_view& from, char end) {
-  auto at = std::min(from.find(end), from.size());
-  auto result = from.substr(0, at);
-  from.remove_prefix(std::min(at + 1, from.size()));
-  return result;
-}
-
 std::vector<std::string> names_of(const std::vector<entry>& some) {
   auto result = std::vector<std::string>{};
   for (auto& x : some)
@@ -96,12 +90,12 @@ expected<domain_list> domain_list::parse(std::string_view bytes) {
 expected<domain_list> domain_list::parse_list(std::string_view text) {
   auto result = domain_list{};
   while (!text.empty()) {
-    auto line = take_until(text, '\n');
+    auto line = model::take_until(text, '\n');
     auto next = entry{};
-    next.name = take_until(line, ' ');
+    next.name = model::take_until(line, ' ');
     while (!line.empty()) {
-      auto value = take_until(line, ' ');
-      auto key = take_until(value, '=');
+      auto value = model::take_until(line, ' ');
+      auto key = model::take_until(value, '=');
       if (key == "class")
         next.klass = value;
       else if (key == "state")

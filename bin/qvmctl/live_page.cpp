@@ -1,5 +1,7 @@
 #include "bin/qvmctl/live_page.hpp"
 
+#include "model/base/split.hpp"
+
 #include <algorithm>
 
 namespace qubes::ctl {
@@ -42,11 +44,8 @@ void live_page::draw(std::string_view page) {
   on_ = screen::detect();
   auto lines = std::vector<std::string>{};
   const auto room = std::max<std::size_t>(on_.rows, 2) - 1;
-  while (!page.empty() && lines.size() < room) {
-    auto end = std::min(page.find('\n'), page.size());
-    lines.push_back(cut_painted(page.substr(0, end), on_.columns));
-    page.remove_prefix(std::min(end + 1, page.size()));
-  }
+  while (!page.empty() && lines.size() < room)
+    lines.push_back(cut_painted(model::take_until(page, '\n'), on_.columns));
   area_.draw(std::move(lines));
 }
 

@@ -2,6 +2,7 @@
 
 #include "bin/qvmctl/domains.hpp"
 #include "bin/qvmctl/suggestion.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 
@@ -240,14 +241,9 @@ expected<void> take(const option_row& row, const given_option& x, command_line& 
       if (text->find_first_not_of(',') == std::string::npos)
         return usage(fmt::format("{} needs {}, not '{}'", row.name, row.value, *text),
                      std::string{row.help});
-      for (auto rest = std::string_view{*text};;) {
-        auto comma = rest.find(',');
-        if (auto item = rest.substr(0, comma); !item.empty())
-          (line.*to).emplace_back(item);
-        if (comma == std::string_view::npos)
-          return {};
-        rest.remove_prefix(comma + 1);
-      }
+      for (auto item : model::words_of(*text, ","))
+        (line.*to).emplace_back(item);
+      return {};
     }
 
     expected<void> operator()(texts command_line::*to) const {
@@ -277,10 +273,7 @@ struct arity {
 
 arity count(std::string_view arguments) {
   auto result = arity{};
-  while (!arguments.empty()) {
-    auto blank = std::min(arguments.find(' '), arguments.size());
-    auto word = arguments.substr(0, blank);
-    arguments.remove_prefix(std::min(blank + 1, arguments.size()));
+  for (auto word : model::split(arguments, ' ')) {
     result.least += word.front() != '[';
     result.most = word.find("...") != std::string_view::npos ? std::string::npos : result.most + 1;
   }

@@ -1,6 +1,7 @@
 #include "bin/qvmd/log.hpp"
 
 #include "actors/common/log.hpp"
+#include "model/base/split.hpp"
 
 #include <spdlog/async.h>
 #include <spdlog/sinks/base_sink.h>
@@ -24,14 +25,8 @@ namespace {
 
 /// The text, then `key=value` of each field.
 std::vector<std::string> parts_of(std::string_view line) {
-  auto result = std::vector<std::string>{};
-  for (;;) {
-    auto end = line.find(actors::field_mark);
-    result.emplace_back(line.substr(0, end));
-    if (end == std::string_view::npos)
-      return result;
-    line.remove_prefix(end + 1);
-  }
+  auto parts = model::fields_of(line, actors::field_mark);
+  return {parts.begin(), parts.end()};
 }
 
 /// syslog's priorities, by spdlog's levels.

@@ -5,6 +5,7 @@
 #include "drivers/io/files.hpp"
 #include "drivers/io/nameless_file.hpp"
 #include "drivers/io/reason.hpp"
+#include "model/base/split.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -209,16 +210,14 @@ private:
 
 // -- the whole -----------------------------------------------------------------------------------
 
-std::vector<std::string> words_of(const std::string& command) {
-  auto in = std::istringstream{command};
-  return {std::istream_iterator<std::string>{in}, {}};
-}
-
 class real_backup final : public backup {
 public:
   real_backup(backups_options with, backup_order what, backup_watch watch)
       : with_(std::move(with)), what_(std::move(what)), watch_(std::move(watch)),
-        compressor_(words_of(what_.compression)), stop_(watch_.stop) {}
+        stop_(watch_.stop) {
+    auto words = model::words_of(what_.compression, model::any_blank);
+    compressor_.assign(words.begin(), words.end());
+  }
 
   outcome<void> open() {
     auto to = what_.destination_vm.empty()

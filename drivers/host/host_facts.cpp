@@ -2,6 +2,7 @@
 #include "drivers/io/unique_fd.hpp"
 #include "model/base/characters.hpp"
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 
 #include <fcntl.h>
 #include <sys/random.h>
@@ -122,8 +123,7 @@ std::string find_zone(const struct ::stat& wanted, const fs::path& zoneinfo) {
 cpu_identity parse_cpuinfo(std::string_view text) {
   auto found = cpu_identity{};
   while (!text.empty()) {
-    auto line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    auto line = model::take_until(text, '\n');
     if (model::trimmed(line).empty())
       break; // the next processor
     auto colon = line.find(':');

@@ -1,5 +1,7 @@
 #include "drivers/hypervisor/libxl_log.hpp"
 
+#include "model/base/split.hpp"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -58,9 +60,7 @@ std::optional<std::string> complaint_in(std::string_view line) {
 std::string libxl_complaints(std::string_view log) {
   auto found = std::vector<std::string>{};
   while (!log.empty() && found.size() < most_told) {
-    auto line = log.substr(0, log.find('\n'));
-    log.remove_prefix(std::min(log.size(), line.size() + 1));
-    auto x = complaint_in(line);
+    auto x = complaint_in(model::take_until(log, '\n'));
     if (x && !x->empty() && std::ranges::find(found, *x) == found.end())
       found.push_back(std::move(*x));
   }

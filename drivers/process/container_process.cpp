@@ -5,6 +5,7 @@
 #include "drivers/process/process.hpp"
 #include "drivers/process/process_handle.hpp"
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -168,9 +169,7 @@ outcome<std::string> interface_commands(const std::string& links, const std::str
   auto mac = std::string{device.child("mac").attribute("address").value()};
   auto name = std::string{};
   auto taken = false;
-  for (auto rest = std::string_view{links}; !rest.empty();) {
-    auto line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+  for (auto line : model::split(links, '\n')) {
     taken = taken || name_in(line) == wanted_name;
     if (!mac.empty() && line.find(mac) != line.npos)
       name = name_in(line);

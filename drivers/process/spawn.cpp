@@ -5,6 +5,7 @@
 #include "drivers/io/reason.hpp"
 #include "drivers/io/unseen.hpp"
 #include "drivers/process/own_limits.hpp"
+#include "model/base/split.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -64,15 +65,9 @@ std::vector<std::string> files_of(const std::string& name) {
   if (name.find('/') != name.npos)
     return {name};
   auto* path = std::getenv("PATH");
-  auto rest = std::string_view{path ? path : "/usr/local/bin:/usr/bin:/bin"};
   auto all = std::vector<std::string>{};
-  for (auto more = true; more;) {
-    auto end = rest.find(':');
-    auto folder = rest.substr(0, end);
+  for (auto folder : model::fields_of(path ? path : "/usr/local/bin:/usr/bin:/bin", ':'))
     all.push_back(fmt::format("{}/{}", folder.empty() ? "." : folder, name));
-    more = end != rest.npos;
-    rest.remove_prefix(more ? end + 1 : rest.size());
-  }
   return all;
 }
 

@@ -1,5 +1,7 @@
 #include "drivers/storage/tool.hpp"
 
+#include "model/base/split.hpp"
+
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -33,10 +35,7 @@ outcome<process_result> tool::run(std::vector<std::string> words, bool copies) c
 
 std::string tool::complaint(const std::string& errors) const {
   auto result = std::string{};
-  for (auto begin = std::size_t{0}; begin < errors.size();) {
-    auto end = std::min(errors.find('\n', begin), errors.size());
-    auto line = std::string_view{errors}.substr(begin, end - begin);
-    begin = end + 1;
+  for (auto line : model::split(errors, '\n')) {
     while (line.starts_with(' '))
       line.remove_prefix(1);
     if (line.empty() || (!worry_.empty() && line.find(worry_) != line.npos))

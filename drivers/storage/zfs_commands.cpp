@@ -1,5 +1,7 @@
 #include "drivers/storage/zfs_commands.hpp"
 
+#include "model/base/split.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,17 +37,6 @@ std::uint64_t number(std::string_view text) {
   return result;
 }
 
-std::vector<std::string_view> split(std::string_view text, char at) {
-  auto result = std::vector<std::string_view>{};
-  while (true) {
-    auto end = std::min(text.find(at), text.size());
-    result.push_back(text.substr(0, end));
-    if (end == text.size())
-      return result;
-    text.remove_prefix(end + 1);
-  }
-}
-
 /// "-" is nothing.
 std::string_view word(std::string_view text) {
   return text == "-" ? std::string_view{} : text;
@@ -56,7 +47,7 @@ zfs_snapshot snapshot_in(const std::vector<std::string_view>& row, std::string_v
                              .order = number(row[order_]),
                              .removed = row[removed_] == "on",
                              .clones = {}};
-  for (auto x : split(word(row[clones_]), ','))
+  for (auto x : model::fields_of(word(row[clones_]), ','))
     if (!x.empty())
       result.clones.emplace_back(x);
   return result;
@@ -66,10 +57,10 @@ zfs_snapshot snapshot_in(const std::vector<std::string_view>& row, std::string_v
 
 outcome<zfs_listing> parse_zfs_list(const std::string& text) {
   auto result = zfs_listing{};
-  for (auto line : split(text, '\n')) {
+  for (auto line : model::fields_of(text, '\n')) {
     if (line.empty())
       continue;
-    auto row = split(line, '\t');
+    auto row = model::fields_of(line, '\t');
     if (row.size() != how_many)
       return fail(errc::storage,
                   fmt::format("'zfs list' said '{}', which is not understood", line));
@@ -116,7 +107,7 @@ outcome<zpool_size> zfs_commands::size() {
         .ask({"zpool", "list", "-Hp", "-o", "size,allocated",
               container_.substr(0, container_.find('/'))})
         .map([](const std::string& text) {
-          auto row = split(text, '\t');
+          auto row = model::fields_of(text, '\t');
           return zpool_size{.size = number(row[0]), .usage = row.size() > 1 ? number(row[1]) : 0};
         });
   });

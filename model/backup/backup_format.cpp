@@ -2,6 +2,7 @@
 
 #include "model/base/characters.hpp"
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 
@@ -24,13 +25,6 @@ bool is_word(std::string_view text) {
 
 bool is_number(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, is_digit);
-}
-
-std::string_view next_line(std::string_view& text) {
-  auto end = std::min(text.find('\n'), text.size());
-  auto line = text.substr(0, end);
-  text.remove_prefix(std::min(end + 1, text.size()));
-  return line;
 }
 
 bool is_true(std::string_view text) {
@@ -74,7 +68,7 @@ outcome<backup_header> parse_backup_header(std::string_view text) {
                           header_line{"hmac-algorithm"}, header_line{"backup-id"}};
   auto& [version, encrypted, compressed, filter, proof, id] = lines;
   while (!text.empty()) {
-    auto line = next_line(text);
+    auto line = take_until(text, '\n');
     auto is = line.find('=');
     if (is == line.npos || !is_word(line.substr(0, is)) || !is_word(line.substr(is + 1)))
       return bad(fmt::format("backup-header: {} is no line KEY=VALUE of letters, digits and '-'",

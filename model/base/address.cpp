@@ -1,5 +1,7 @@
 #include "model/base/address.hpp"
 
+#include "model/base/split.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,16 +16,6 @@ namespace {
 using groups = std::vector<std::uint16_t>;
 constexpr auto group_count = std::size_t{8};
 
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  auto parts = std::vector<std::string_view>{};
-  for (auto at = text.find(separator); at != text.npos; at = text.find(separator)) {
-    parts.push_back(text.substr(0, at));
-    text.remove_prefix(at + 1);
-  }
-  parts.push_back(text);
-  return parts;
-}
-
 template <class T>
 std::optional<T> parse_digits(std::string_view text, std::size_t most, int base) {
   auto x = T{};
@@ -37,7 +29,7 @@ std::optional<T> parse_digits(std::string_view text, std::size_t most, int base)
 }
 
 std::optional<std::array<std::uint8_t, 4>> parse_octets(std::string_view text) {
-  auto parts = split(text, '.');
+  auto parts = fields_of(text, '.');
   auto result = std::array<std::uint8_t, 4>{};
   if (parts.size() != result.size())
     return std::nullopt;
@@ -55,7 +47,7 @@ std::optional<groups> parse_groups(std::string_view text, bool tail) {
   auto result = groups{};
   if (text.empty())
     return result;
-  auto parts = split(text, ':');
+  auto parts = fields_of(text, ':');
   for (auto i = std::size_t{0}; i < parts.size(); ++i) {
     if (tail && i + 1 == parts.size() && parts[i].find('.') != parts[i].npos) {
       auto quad = parse_octets(parts[i]);

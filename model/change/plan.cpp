@@ -2,6 +2,7 @@
 // their own: plan_property.cpp, plan_feature.cpp.
 
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 #include "model/change/draft.hpp"
 #include "model/change/follower.hpp"
 #include "model/change/integrity.hpp"
@@ -16,17 +17,6 @@ namespace {
 
 constexpr auto created_by = std::string_view{"created-by-"};
 
-std::vector<std::string_view> words(std::string_view text) {
-  auto result = std::vector<std::string_view>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find(' '), text.size());
-    if (end > 0)
-      result.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result;
-}
-
 /// What a creator gives to what it creates: tags and a GUI domain, as its features say.
 outcome<void> inherit(draft& to, const domain& owner, std::string_view creator_name) {
   auto creator = to.v.system.find(creator_name);
@@ -34,7 +24,7 @@ outcome<void> inherit(draft& to, const domain& owner, std::string_view creator_n
     return fail(errc::value, fmt::format("there is no domain '{}' that could have created '{}'",
                                          creator_name, owner.name.str()));
   auto tags = own_feature(*creator, "tag-created-vm-with").value_or("");
-  for (auto tag : words(tags)) {
+  for (auto tag : words_of(tags)) {
     if (auto sound = check_tag(tag); !sound)
       return sound;
     to.add_tag(owner, tag);

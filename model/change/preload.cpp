@@ -1,5 +1,6 @@
 #include "model/change/preload.hpp"
 
+#include "model/base/split.hpp"
 #include "model/change/draft.hpp"
 #include "model/property/default_rules.hpp"
 #include "model/property/feature.hpp"
@@ -108,16 +109,9 @@ void delist(draft& to, const domain& x) {
 } // namespace
 
 std::vector<std::string> preloaded(const domain& base) {
-  auto result = std::vector<std::string>{};
   auto* text = base.features.find(list_feature);
-  auto rest = text ? std::string_view{*text} : std::string_view{};
-  while (!rest.empty()) {
-    auto end = std::min(rest.find(' '), rest.size());
-    if (end > 0)
-      result.emplace_back(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  return result;
+  auto names = words_of(text ? std::string_view{*text} : std::string_view{});
+  return {names.begin(), names.end()};
 }
 
 std::size_t preload_most(const view& v, const domain& base) {

@@ -2,6 +2,7 @@
 
 #include "model/base/characters.hpp"
 #include "model/base/name.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -181,20 +182,10 @@ std::string unless_unknown(std::string text) {
   return text == "unknown" ? std::string{} : std::move(text);
 }
 
-std::vector<std::string_view> words_of(std::string_view text, char between) {
-  auto result = std::vector<std::string_view>{};
-  for (auto at = std::size_t{0}; at <= text.size();) {
-    auto end = std::min(text.find(between, at), text.size());
-    result.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return result;
-}
-
 /// `VENDOR:PRODUCT MANUFACTURER NAME SERIAL`; replies the first word. What is not in this form is a
 /// name.
 std::string read_usb_description(device& to, std::string_view text) {
-  auto words = words_of(text, ' ');
+  auto words = fields_of(text, ' ');
   if (words.size() == 4 && std::ranges::count(words[0], ':') == 1) {
     to.manufacturer = unless_unknown(unescaped(words[1]));
     to.name = unless_unknown(unescaped(words[2]));
@@ -209,7 +200,7 @@ std::string read_usb_description(device& to, std::string_view text) {
 
 std::string usb_interfaces(std::string_view text) {
   auto result = std::string{};
-  for (auto code : words_of(text, ':')) {
+  for (auto code : fields_of(text, ':')) {
     if (code.empty())
       continue;
     auto full = std::string{"u******"};
@@ -283,7 +274,7 @@ device camera(std::string_view backend, const std::vector<device>& usb, const st
 } // namespace
 
 bool is_camera_format(std::string_view text) {
-  auto parts = words_of(text, 'x');
+  auto parts = fields_of(text, 'x');
   constexpr auto longest = std::array<std::size_t, 3>{4, 4, 3};
   if (parts.size() != longest.size())
     return false;

@@ -3,6 +3,7 @@
 #include "model/base/address.hpp"
 #include "model/base/characters.hpp"
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 #include "model/system/qubesdb_edit.hpp"
 
 #include <fmt/format.h>
@@ -256,20 +257,16 @@ outcome<firewall_rule> parse_rule(std::string_view line) {
 }
 
 outcome<firewall_rules> parse_rules(std::string_view payload) {
-  constexpr auto ends = std::string_view{"\n\r\v\f\x1c\x1d\x1e"};
   if (!is_ascii(payload))
     return fail(errc::protocol, "firewall rules must be ASCII");
   auto result = firewall_rules{};
   while (!payload.empty()) {
-    auto end = std::min(payload.find_first_of(ends), payload.size());
-    auto rule = parse_rule(payload.substr(0, end));
+    auto rule = parse_rule(take_python_line(payload));
     if (!rule)
       return tl::unexpected{std::move(rule.error())};
     if (result.size() == most_rules)
       return fail(errc::value, fmt::format("at most {} firewall rules are allowed", most_rules));
     result.push_back(std::move(*rule));
-    auto both = payload.substr(end).starts_with("\r\n") ? std::size_t{2} : std::size_t{1};
-    payload.remove_prefix(std::min(end + both, payload.size()));
   }
   return result;
 }

@@ -29,7 +29,7 @@ bool made_of(std::string_view text, std::string_view characters) {
 }
 
 /// Split as qrexec does, which is written in Python.
-std::vector<std::string> words_of(std::string_view line) {
+std::vector<std::string> python_words(std::string_view line) {
   auto result = std::vector<std::string>{};
   auto inside = false;
   while (!line.empty()) {
@@ -293,7 +293,7 @@ private:
   static outcome<std::vector<std::string>> split(std::string_view line) {
     if (!is_utf8(line))
       return tl::unexpected{unreadable("the line is no UTF-8")};
-    auto words = words_of(line);
+    auto words = python_words(line);
     if (!words.empty() && words[0].starts_with('#'))
       words.clear();
     return words;

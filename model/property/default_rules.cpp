@@ -1,6 +1,7 @@
 #include "model/property/default_rules.hpp"
 
 #include "model/base/address.hpp"
+#include "model/base/split.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/graph.hpp"
 #include "model/property/kind_of.hpp"
@@ -27,12 +28,10 @@ bool lists_services(const view& v, const domain& x) {
 }
 
 bool contains_word(std::string_view words, std::string_view word) {
-  for (auto end = words.find(' '); end != words.npos; end = words.find(' ')) {
-    if (words.substr(0, end) == word)
+  while (!words.empty())
+    if (take_until(words, ' ') == word)
       return true;
-    words.remove_prefix(end + 1);
-  }
-  return words == word;
+  return false;
 }
 
 } // namespace

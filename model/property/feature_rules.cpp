@@ -3,6 +3,7 @@
 #include "model/base/address.hpp"
 #include "model/base/characters.hpp"
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 #include "model/property/feature.hpp"
 
 #include <fmt/format.h>
@@ -62,14 +63,6 @@ outcome<void> vm_config(const setting& x) {
 
 // -- custom-persist ---------------------------------------------------------------------------
 
-/// Cuts the text up to the next colon off `rest`.
-std::string_view next_field(std::string_view& rest) {
-  auto end = std::min(rest.find(':'), rest.size());
-  auto field = rest.substr(0, end);
-  rest.remove_prefix(std::min(end + 1, rest.size()));
-  return field;
-}
-
 bool is_file_mode(std::string_view text) {
   auto mode = 0U;
   auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
@@ -78,10 +71,10 @@ bool is_file_mode(std::string_view text) {
 
 /// `type:owner:group:mode:/path`
 bool is_persist_rule(std::string_view text) {
-  auto type = next_field(text);
-  auto owner = next_field(text);
-  auto group = next_field(text);
-  auto mode = next_field(text);
+  auto type = take_until(text, ':');
+  auto owner = take_until(text, ':');
+  auto group = take_until(text, ':');
+  auto mode = take_until(text, ':');
   return (type == "file" || type == "dir") && !owner.empty() && !group.empty() && is_file_mode(mode)
          && text.starts_with('/');
 }

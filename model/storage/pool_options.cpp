@@ -1,6 +1,7 @@
 #include "model/storage/pool_options.hpp"
 
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -15,22 +16,10 @@ namespace {
 
 using attributes = std::vector<std::pair<std::string, std::string>>;
 
-/// Lines end as Python's `splitlines` sees them, as far as ASCII goes.
-std::vector<std::string_view> lines_of(std::string_view text) {
-  constexpr auto ends = std::string_view{"\n\r\v\f\x1c\x1d\x1e"};
-  auto result = std::vector<std::string_view>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find_first_of(ends), text.size());
-    result.push_back(text.substr(0, end));
-    auto both = text.substr(end).starts_with("\r\n") ? std::size_t{2} : std::size_t{1};
-    text.remove_prefix(std::min(end + both, text.size()));
-  }
-  return result;
-}
-
 outcome<attributes> parse_options(std::string_view payload) {
   auto result = attributes{};
-  for (auto line : lines_of(payload)) {
+  while (!payload.empty()) {
+    auto line = take_python_line(payload);
     auto equals = line.find('=');
     if (equals == line.npos)
       return fail(errc::protocol, fmt::format("{} is no KEY=VALUE", quoted(line)),

@@ -1,5 +1,7 @@
 #include "model/system/pci_port.hpp"
 
+#include "model/base/split.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -69,11 +71,7 @@ bool is_pci_port(std::string_view text) {
 
 bool is_pci_identity(std::string_view text) {
   constexpr auto interface_length = std::size_t{7};
-  auto next = [&] {
-    auto field = text.substr(0, text.find(':'));
-    text.remove_prefix(std::min(field.size() + 1, text.size()));
-    return field;
-  };
+  auto next = [&] { return take_until(text, ':'); };
   for (auto number : {next(), next()})
     if (!fits(number, "####") && !fits(number, "0x####"))
       return false;

@@ -1,3 +1,4 @@
+#include "model/base/split.hpp"
 #include "model/device/assignment_rules.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/graph.hpp"
@@ -239,25 +240,14 @@ std::string own_feature(const domain& x, std::string_view name) {
   return found ? *found : std::string{};
 }
 
-/// Of a feature, a word each.
-std::vector<std::string> words_of(std::string_view text) {
-  auto result = std::vector<std::string>{};
-  while (!text.empty()) {
-    auto end = std::min(text.find(' '), text.size());
-    if (end > 0)
-      result.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result;
-}
-
 void gather_bridged(const view& v, const domain& x, machine& to) {
   auto inherited = [&](std::string_view name) {
     auto found = find_feature(v, x, name, chain::with_template);
     return found ? *found : std::string{};
   };
   auto& part = to.bridged;
-  if (auto command = words_of(inherited("container.init")); !command.empty()) {
+  const auto init = inherited("container.init");
+  if (auto command = words_of(init); !command.empty()) {
     part.init = command.front();
     part.init_arguments.assign(command.begin() + 1, command.end());
   }

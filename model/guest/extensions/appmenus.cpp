@@ -1,5 +1,6 @@
 // Which changes a menu shows, and how a GUI domain is told.
 #include "model/guest/extensions/appmenus.hpp"
+#include "model/base/split.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/property.hpp"
 #include "model/property/service_user.hpp"
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <sstream>
 
 namespace qubes::model {
 
@@ -99,8 +99,8 @@ void add_moved(turns& to, const transition& x) {
 }
 
 std::vector<std::string> names_in(const std::string& text) {
-  auto words = std::istringstream{text};
-  return {std::istream_iterator<std::string>{words}, std::istream_iterator<std::string>{}};
+  auto names = words_of(text, any_blank);
+  return {names.begin(), names.end()};
 }
 
 std::vector<std::string> queued(const domain& gui, bool remove) {
