@@ -3,6 +3,7 @@
 
 #include "drivers/host/kept_operations.hpp"
 #include "drivers/host/unfinished_starts.hpp"
+#include "model/base/notes.hpp"
 #include "model/xml/firewall_xml.hpp"
 #include "model/xml/overlay.hpp"
 
@@ -15,7 +16,6 @@ using model::outcome;
 
 namespace {
 
-constexpr auto largest_notes = std::size_t{256000}; // spec/lifecycle.md §9
 constexpr auto largest_profile = std::size_t{1} << 20;
 constexpr auto largest_paused_note = std::size_t{1} << 20;
 
@@ -58,7 +58,7 @@ outcome<std::optional<std::string>> run(machinery& with, const domain_identity& 
 }
 
 outcome<std::string> run(machinery& with, const domain_identity&, const job::read_notes& what) {
-  auto text = with.state->read(notes_in(what.directory), largest_notes);
+  auto text = with.state->read(notes_in(what.directory), model::largest_notes);
   if (!text)
     return model::fail(errc::general, "the notes could not be read: " + text.error().text);
   return text->value_or("");

@@ -36,6 +36,9 @@ private:
   std::string text_;
 };
 
+/// No other domain may have it; libvirt and qrexec call dom0 so as well.
+inline constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
+
 /// dom0 sorts before everything, the rest by bytes (spec/vm-classes.md §1).
 bool listed_before(std::string_view a, std::string_view b) noexcept;
 

@@ -10,6 +10,7 @@
 #include "model/property/memory.hpp"
 #include "model/property/property.hpp"
 #include "model/property/service_user.hpp"
+#include "model/system/device_class.hpp"
 
 #include <fmt/format.h>
 
@@ -44,8 +45,8 @@ outcome<qubesdb_edits> qubesdb_entries(const view& v, const domain& x, const occ
   put(result, "/qubes-random-seed", base64(when.seed));
   tell_own_network(v, x, result);
   add_timezone(result, v, x);
-  put(result, "/qubes-block-devices", "");
-  put(result, "/qubes-usb-devices", "");
+  put(result, std::string{block_devices_path}, "");
+  put(result, std::string{usb_devices_path}, "");
   for (auto* it : extensions())
     if (it->at_start)
       if (auto added = it->at_start({v, x, when.now_s}, result); !added)

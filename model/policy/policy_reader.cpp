@@ -3,6 +3,7 @@
 #include "model/policy/policy.hpp"
 
 #include "model/base/literal.hpp"
+#include "model/base/name.hpp"
 #include "model/base/utf8.hpp"
 
 #include <fmt/format.h>
@@ -22,7 +23,6 @@ constexpr auto suffix = std::string_view{".policy"};
 constexpr auto call_characters =
     std::string_view{"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._"};
 constexpr auto file_characters = std::string_view{"abcdefghijklmnopqrstuvwxyz0123456789_.-"};
-constexpr auto dom0_uuid = std::string_view{"uuid:00000000-0000-0000-0000-000000000000"};
 
 bool made_of(std::string_view text, std::string_view characters) {
   return text.find_first_not_of(characters) == text.npos;
@@ -89,7 +89,7 @@ constexpr keyword keywords[]{
 };
 
 outcome<policy_party> parse_party(const std::string& word, column where) {
-  if (word == "dom0" || word == dom0_uuid)
+  if (word == "dom0" || word == fmt::format("uuid:{}", dom0_uuid))
     return policy_party{kind::dom0};
   if (!word.empty() && !word.starts_with('@') && word != "*")
     return policy_party{kind::name, word};

@@ -172,8 +172,8 @@ result dom0_name(const subject&) {
   return text("dom0");
 }
 
-result dom0_uuid(const subject&) {
-  return text("00000000-0000-0000-0000-000000000000");
+result uuid_of_dom0(const subject&) {
+  return text(dom0_uuid);
 }
 
 result dom0_layout(const subject&) {

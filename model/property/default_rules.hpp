@@ -43,7 +43,7 @@ result class_name(const subject& who);
 result icon(const subject& who);
 result dom0_icon(const subject& who);
 result dom0_name(const subject& who);
-result dom0_uuid(const subject& who);
+result uuid_of_dom0(const subject& who);
 result dom0_layout(const subject& who);
 result updates_itself(const subject& who);
 result in_backups_unless_cleaned_up(const subject& who);

@@ -131,7 +131,7 @@ constexpr std::array table{
   entry("updateable", admin_vm, boolean, never, 2, of::yes, is_a::boolean, no_guard, "Updates installed in the domain stay."),
   entry("updatevm", global, vm, any, 3, of::nothing, is_a::local_domain, no_guard, "Domain that fetches updates for dom0."),
   entry("uuid", unique_vm, text, once, 2, of::unset, is_a::uuid, no_guard, "Identity of the domain, never used twice."),
-  entry("uuid", admin_vm, text, never, 2, of::dom0_uuid, is_a::any_text, no_guard, "Identity of the domain."),
+  entry("uuid", admin_vm, text, never, 2, of::uuid_of_dom0, is_a::any_text, no_guard, "Identity of the domain."),
   entry("vcpus", qubes_vm, integer, any, 2, of::vcpus, is_a::positive, no_guard, "Virtual processors."),
   entry("virt_mode", qubes_vm, text, any, 2, of::virt_mode, is_a::virt_mode, guards::virt_mode, "How the domain is virtualised: pvh, hvm or pv; lxc for a container."),
   entry("visible_gateway", qubes_vm, text, never, 2, of::visible_gateway, is_a::any_text, no_guard, "IPv4 gateway as seen inside the domain."),

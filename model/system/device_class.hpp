@@ -30,13 +30,17 @@ struct device_kind {
   std::string_view port{};     ///< of the only one that there is; "" where there may be others
 };
 
+/// Where a domain lists what it offers, in its QubesDB.
+inline constexpr auto block_devices_path = std::string_view{"/qubes-block-devices"};
+inline constexpr auto usb_devices_path = std::string_view{"/qubes-usb-devices"};
+
 /// Sorted by name.
 inline constexpr device_kind device_kinds[]{
     {"block", "Block_Storage", "disks and partitions that domains offer", carrier::hypervisor,
-     "/qubes-block-devices"},
+     block_devices_path},
     {"mic", "Microphone", "the microphone", carrier::sound, {}, package::gui_daemon, "mic"},
     {"pci", "PCI_Device", "PCI devices of this host"},
-    {"usb", "USB_Device", "USB devices that domains offer", carrier::services, "/qubes-usb-devices",
+    {"usb", "USB_Device", "USB devices that domains offer", carrier::services, usb_devices_path,
      package::usb_proxy},
     {"webcam", "Camera", "cameras that domains offer", carrier::services, "/webcam-devices",
      package::video_companion},

@@ -146,7 +146,7 @@ system make_system(std::string_view directory) {
   auto dom0 = domain{};
   dom0.type = klass::admin;
   dom0.name = *domain_name::parse("dom0");
-  dom0.uuid = "00000000-0000-0000-0000-000000000000";
+  dom0.uuid = dom0_uuid;
   dom0.properties.emplace("label", "black");
 
   auto result = system{};

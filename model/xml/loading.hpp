@@ -158,7 +158,6 @@ private:
 };
 
 inline constexpr auto highest_qid = std::int64_t{10000};
-inline constexpr auto dom0_uuid = "00000000-0000-0000-0000-000000000000";
 
 /// An entry that has no effect stays in the file as it is, inside an element `wrapper` of its own.
 void keep_entry(record& of, const problem& why, std::string_view wrapper, std::size_t entry,

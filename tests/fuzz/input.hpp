@@ -1,6 +1,8 @@
 // What all fuzzers share: an input as text, cut into parts, and checks.
 #pragma once
 
+#include "model/base/split.hpp"
+
 #include "model/base/characters.hpp"
 
 #include <algorithm>
@@ -20,13 +22,7 @@ inline void must(bool x) {
     std::abort();
 }
 
-/// The text before `end`; all text when there is no `end`.
-inline std::string_view take_until(std::string_view& from, char end) {
-  auto at = std::min(from.find(end), from.size());
-  auto result = from.substr(0, at);
-  from.remove_prefix(std::min(at + 1, from.size()));
-  return result;
-}
+using model::take_until;
 
 /// Whether a log or a terminal can take the text: no line ends, no other control characters.
 inline bool is_one_line(std::string_view text) {
