@@ -13,10 +13,11 @@ namespace qubes::actors {
 using next_step_of = std::function<void()>;
 using sequence_step = std::function<void(const next_step_of& next)>;
 
-/// Steps that are only of use as long as `still` holds: it is asked between them, and `otherwise`
-/// runs instead of the rest.
+/// Steps that may be of use only as long as `still` holds: it is asked between them, and
+/// `otherwise` runs instead of the rest.
 class sequence {
 public:
+  sequence() : sequence([] { return true; }, [] {}) {}
   sequence(std::function<bool()> still, std::function<void()> otherwise)
       : still_(std::move(still)), otherwise_(std::move(otherwise)) {}
 

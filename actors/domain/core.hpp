@@ -84,8 +84,7 @@ public:
   virtual bool is_failing() const = 0;  ///< a start is being undone
   virtual bool is_changing() const = 0; ///< the record changes, or a pause is made up for
 
-  // -- events, log
-  // ---------------------------------------------------------------------------------
+  // -- events, log --------------------------------------------------------------------------------
 
   void tell(std::string event, std::vector<std::pair<std::string, std::string>> args = {});
   void tell_runtime_reset();

@@ -1,6 +1,7 @@
 #include "actors/domain/guest_entries.hpp"
 
 #include "actors/common/guest_notification.hpp"
+#include "actors/common/in_order.hpp"
 #include "actors/domain/devices.hpp"
 #include "actors/domain/firewall.hpp"
 #include "actors/domain/network.hpp"
@@ -141,11 +142,13 @@ void domain_entries::announce_to_netvm(const std::function<void()>& then) {
   auto netvm = network_.serving_netvm();
   if (!netvm)
     return then();
-  tell_lists(*netvm, [this, netvm = *netvm, then] {
-    tell_address(netvm, [this, netvm, then] {
-      firewall_.with_rules_or_none(
-          [this, netvm, then](auto& rules) { firewall_.push(netvm, rules, then); });
-    });
+  sequence{}.run({
+      [this, netvm = *netvm](auto& next) { tell_lists(netvm, next); },
+      [this, netvm = *netvm](auto& next) { tell_address(netvm, next); },
+      [this, netvm = *netvm, then](auto&) {
+        firewall_.with_rules_or_none(
+            [this, netvm, then](auto& rules) { firewall_.push(netvm, rules, then); });
+      },
   });
 }
 

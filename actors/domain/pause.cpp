@@ -104,14 +104,7 @@ void domain_pause::carry_out(const ask::suspend&, const reply& to) {
           hold(to);
         });
   };
-  if (domain_.start.is_under_way() || !domain_.has_agent())
-    return sleep();
-  domain_.announce_service();
-  domain_.run_for(to, domain_.work(domain_.root_service("qubes.SuspendPre")), sleep,
-                  [this, sleep](const model::error& why) {
-                    domain_.note(spdlog::level::warn, "{}", why.text);
-                    sleep();
-                  });
+  tell_guest(to, "qubes.SuspendPre", sleep);
 }
 
 void domain_pause::carry_out(const ask::resume&, const reply& to) {
@@ -119,20 +112,24 @@ void domain_pause::carry_out(const ask::resume&, const reply& to) {
     return carry_out(ask::unpause{}, to);
   domain_.run_for(to, domain_.work(job::resume_guest{}), [this, to] {
     domain_.move(awake());
-    auto woken = [this, to] {
+    tell_guest(to, "qubes.SuspendPost", [this, to] {
       domain_.tell("domain-resumed");
       domain_.devices.take_assigned_again();
       to.ok();
-    };
-    if (domain_.start.is_under_way() || !domain_.has_agent())
-      return woken();
-    domain_.announce_service();
-    domain_.run_for(to, domain_.work(domain_.root_service("qubes.SuspendPost")), woken,
-                    [this, woken](const model::error& why) {
-                      domain_.note(spdlog::level::warn, "{}", why.text);
-                      woken();
-                    });
+    });
   });
+}
+
+void domain_pause::tell_guest(const reply& to, const std::string& service,
+                              const std::function<void()>& then) {
+  if (domain_.start.is_under_way() || !domain_.has_agent())
+    return then();
+  domain_.announce_service();
+  domain_.run_for(to, domain_.work(domain_.root_service(service)), then,
+                  [this, then](const model::error& why) {
+                    domain_.note(spdlog::level::warn, "{}", why.text);
+                    then();
+                  });
 }
 
 void domain_pause::carry_out(const ask::run_service& x, const reply& to) {

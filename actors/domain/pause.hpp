@@ -4,6 +4,7 @@
 #include "actors/domain/core.hpp"
 
 #include <functional>
+#include <string>
 
 namespace qubes::actors {
 
@@ -29,6 +30,8 @@ public:
 
 private:
   void hold(const reply& to);
+  /// Has a service of the guest run, if there is one; `then` runs also where it failed.
+  void tell_guest(const reply& to, const std::string& service, const std::function<void()>& then);
   model::power awake() const;
   void await_uplink();
 

@@ -4,6 +4,7 @@
 #include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
 #include "actors/common/hand_on.hpp"
+#include "actors/common/in_order.hpp"
 #include "actors/common/log.hpp"
 #include "model/change/creation.hpp"
 #include "model/change/preload.hpp"
@@ -15,6 +16,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 
 namespace qubes::actors {
 
@@ -283,36 +285,47 @@ void disposables_state::drop_all(const std::string& base, double delay) {
 // -- one disposable ------------------------------------------------------------------------------
 
 void disposables_state::make_one(const std::string& base) {
-  auto request = model::creation{};
-  request.type = model::klass::disp;
-  request.based_on = base;
-  request.disposable = true;
-  request.preloaded = true;
-  ask({}, ask::create{.request = std::move(request), .fresh = true},
-      [this, base](const model::outcome<std::string>& name) {
-        --being_made_[base];
-        auto now = world_->look();
-        auto* x = name ? now.find(*name) : nullptr;
-        if (!x)
-          return given_up(base, {}, name ? "it is gone" : name.error().text);
-        know(*x, base, stage::making);
-        commit(
-            [who = *name](const model::view& v) {
-              auto* x = v.system.find(who);
-              return x ? plan_preload_begun(v, *x) : model::plan{};
-            },
-            [this, base, who = *name](bool done) {
-              if (!done)
-                return given_up(base, who, "it could not be recorded");
-              trim(base); // fewer may be wanted by now
-              if (is(who, stage::making))
-                ask(who, ask::start{}, [this, base, who](const auto& started) {
-                  if (!started)
-                    return given_up(base, who, started.error().text);
-                  began(base, who);
-                });
+  auto who = std::make_shared<std::string>(); // known once it is created
+  sequence{}.run({
+      [this, base, who](auto& next) {
+        auto request = model::creation{};
+        request.type = model::klass::disp;
+        request.based_on = base;
+        request.disposable = true;
+        request.preloaded = true;
+        ask({}, ask::create{.request = std::move(request), .fresh = true},
+            [this, base, who, next](const model::outcome<std::string>& name) {
+              --being_made_[base];
+              auto now = world_->look();
+              auto* x = name ? now.find(*name) : nullptr;
+              if (!x)
+                return given_up(base, {}, name ? "it is gone" : name.error().text);
+              know(*x, base, stage::making);
+              *who = *name;
+              next();
             });
-      });
+      },
+      [this, base, who](auto& next) {
+        auto begun = [who = *who](const model::view& v) {
+          auto* x = v.system.find(who);
+          return x ? plan_preload_begun(v, *x) : model::plan{};
+        };
+        commit(begun, [this, base, who, next](bool done) {
+          if (!done)
+            return given_up(base, *who, "it could not be recorded");
+          trim(base); // fewer may be wanted by now
+          if (is(*who, stage::making))
+            next();
+        });
+      },
+      [this, base, who](auto&) {
+        ask(*who, ask::start{}, [this, base, who](const auto& started) {
+          if (!started)
+            return given_up(base, *who, started.error().text);
+          began(base, *who);
+        });
+      },
+  });
 }
 
 void disposables_state::began(const std::string& base, const std::string& who) {
@@ -489,32 +502,35 @@ void disposables_state::take(const std::string& base, const std::string& creator
     fill_gap(base);
     to.ok(); // a fresh one will do
   };
-  commit(
-      [chosen, creator](const model::view& v) {
-        auto* x = v.system.find(chosen);
-        return x ? plan_preload_taken(v, *x, creator) : gone();
-      },
-      [this, base, chosen, to, failed](bool done) {
-        if (!done)
-          return failed("its record cannot be changed");
-        ask(chosen, ask::unpause{}, [this, base, chosen, to, failed](const auto& woken) {
-          if (!woken)
-            return failed(woken.error().text);
-          commit(
-              [chosen](const model::view& v) {
-                auto* x = v.system.find(chosen);
-                return x ? plan_preload_used(v, *x) : gone();
-              },
-              [this, base, chosen, to, failed](bool done) {
-                if (!done)
-                  return failed("its record cannot be changed");
-                become(chosen, stage::given);
-                tell(base, "domain-preload-dispvm-used", {{"dispvm", chosen}, {"delay", "0"}});
-                fill_gap(base);
-                to.ok(chosen);
-              });
+  sequence{}.run({
+      [this, chosen, creator, failed](auto& next) {
+        auto taken = [chosen, creator](const model::view& v) {
+          auto* x = v.system.find(chosen);
+          return x ? plan_preload_taken(v, *x, creator) : gone();
+        };
+        commit(taken, [failed, next](bool done) {
+          done ? next() : failed("its record cannot be changed");
         });
-      });
+      },
+      [this, chosen, failed](auto& next) {
+        ask(chosen, ask::unpause{},
+            [failed, next](const auto& woken) { woken ? next() : failed(woken.error().text); });
+      },
+      [this, base, chosen, to, failed](auto&) {
+        auto used = [chosen](const model::view& v) {
+          auto* x = v.system.find(chosen);
+          return x ? plan_preload_used(v, *x) : gone();
+        };
+        commit(used, [this, base, chosen, to, failed](bool done) {
+          if (!done)
+            return failed("its record cannot be changed");
+          become(chosen, stage::given);
+          tell(base, "domain-preload-dispvm-used", {{"dispvm", chosen}, {"delay", "0"}});
+          fill_gap(base);
+          to.ok(chosen);
+        });
+      },
+  });
 }
 
 /// One of the list was let go on, by whatever means.

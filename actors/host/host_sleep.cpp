@@ -1,6 +1,7 @@
 #include "actors/host/host_sleep.hpp"
 
 #include "actors/common/ask_driver.hpp"
+#include "actors/common/in_order.hpp"
 #include "model/base/split.hpp"
 #include "model/property/feature.hpp"
 
@@ -9,6 +10,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <memory>
 
 namespace qubes::actors {
 
@@ -70,47 +72,59 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 /// none. Preloaded disposables are not kept over it.
 void sleep_state::carry_out(const ask::suspend_host&, const reply& to) {
   self->send(world_->disposables, atom::gone_v, std::string{});
-  ask_driver(self, world_, {}, job::note_paused{fmt::format("{}", fmt::join(those(rests), "\n"))})
-      .then(
-          [this, to] {
-            run_services("qubes.SuspendPreAll", with_agent(those(runs)), [this, to] {
-              ask_at_once(ask::suspend{}, those(runs), [this, to](const names& failures) {
-                if (failures.empty())
-                  return finish(to, std::string{});
-                finish(to, model::fail(errc::general, fmt::format("not all domains sleep: {}",
-                                                                  fmt::join(failures, "; "))));
-              });
-            });
-          },
-          [this, to](const caf::error& why) { finish(to, tl::unexpected{from_caf(why)}); });
+  sequence{}.run({
+      [this, to](auto& next) {
+        auto resting = fmt::format("{}", fmt::join(those(rests), "\n"));
+        ask_driver(self, world_, {}, job::note_paused{std::move(resting)})
+            .then([next] { next(); },
+                  [this, to](const caf::error& why) { finish(to, tl::unexpected{from_caf(why)}); });
+      },
+      [this](auto& next) { run_services("qubes.SuspendPreAll", with_agent(those(runs)), next); },
+      [this, to](auto&) {
+        ask_at_once(ask::suspend{}, those(runs), [this, to](const names& failures) {
+          if (failures.empty())
+            return finish(to, std::string{});
+          finish(to, model::fail(errc::general, fmt::format("not all domains sleep: {}",
+                                                            fmt::join(failures, "; "))));
+        });
+      },
+  });
 }
 
 // -- waking up -----------------------------------------------------------------------------------
 
 void sleep_state::carry_out(const ask::resume_host&, const reply& to) {
-  auto wake_others = [this, to](const std::set<std::string>& before) {
-    auto sleepers = those(rests);
-    std::erase_if(sleepers, [&](auto& x) { return before.contains(x); });
-    ask_at_once(ask::resume{}, sleepers, [this, to](const names& failures) {
-      for (auto& x : failures)
-        spdlog::error("after the host's sleep: {}", x);
-      run_services("qubes.SuspendPostAll", with_agent(those(runs)), [this, to] {
+  auto before = std::make_shared<std::set<std::string>>(); // rested already when the host did not
+  sequence{}.run({
+      [this, before](auto& next) {
+        ask_driver(self, world_, {}, job::take_paused{})
+            .then(
+                [before, next](const std::string& names) {
+                  for (auto name : model::split(names, '\n'))
+                    before->emplace(name);
+                  next();
+                },
+                [next](const caf::error& why) {
+                  spdlog::error("who was paused before the host's sleep is not known: {}",
+                                from_caf(why).message());
+                  next();
+                });
+      },
+      [this, before](auto& next) {
+        auto sleepers = those(rests);
+        std::erase_if(sleepers, [&](auto& x) { return before->contains(x); });
+        ask_at_once(ask::resume{}, sleepers, [next](const names& failures) {
+          for (auto& x : failures)
+            spdlog::error("after the host's sleep: {}", x);
+          next();
+        });
+      },
+      [this](auto& next) { run_services("qubes.SuspendPostAll", with_agent(those(runs)), next); },
+      [this, to](auto&) {
         self->send(world_->disposables, atom::up_v, std::string{});
         finish(to, std::string{});
-      });
-    });
-  };
-  ask_driver(self, world_, {}, job::take_paused{})
-      .then(
-          [wake_others](const std::string& names) {
-            auto lines = model::split(names, '\n');
-            wake_others({lines.begin(), lines.end()});
-          },
-          [wake_others](const caf::error& why) {
-            spdlog::error("who was paused before the host's sleep is not known: {}",
-                          from_caf(why).message());
-            wake_others({});
-          });
+      },
+  });
 }
 
 // -- asking many ---------------------------------------------------------------------------------
