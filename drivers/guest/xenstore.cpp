@@ -3,6 +3,7 @@
 #include "drivers/guest/xenstore_rules.hpp"
 #include "drivers/io/quiet_thread.hpp"
 #include "drivers/io/reason.hpp"
+#include "drivers/io/release.hpp"
 #include "drivers/io/unique_fd.hpp"
 
 #include <poll.h>
@@ -27,14 +28,6 @@ using model::errc;
 using model::fail;
 
 namespace {
-
-template <auto Release>
-struct release {
-  template <class T>
-  void operator()(T* x) const noexcept {
-    Release(x);
-  }
-};
 
 using handle = std::unique_ptr<xs_handle, release<xs_close>>;
 

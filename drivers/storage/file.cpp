@@ -194,26 +194,6 @@ public:
     return make_import(*files, bytes, lasting::yes);
   }
 
-  outcome<void> end_import(const volume& x, bool keep) override {
-    return with_image(x, [&](const image& files) -> outcome<void> {
-      if (!keep)
-        return drop_import(files);
-      if (auto sound = check_import(x, files); !sound)
-        return sound;
-      auto file = open_file(files.import(), O_RDONLY);
-      if (!file)
-        return tl::unexpected{std::move(file.error())};
-      if (auto done = sync_file(file->get(), files.import()); !done)
-        return done;
-      // The saved blocks belong to the image that goes; those of its revision go last.
-      if (auto done = remove_file(files.cow()); !done)
-        return done;
-      if (auto done = rename_file(files.import(), files.clean()); !done)
-        return done;
-      return remove_file(files.old_cow());
-    });
-  }
-
   outcome<void> resize(const volume& x, std::uint64_t bytes) override {
     return with_image(x, [&](const image& files) -> outcome<void> {
       if (!x.it.rw)
@@ -238,6 +218,20 @@ public:
   }
 
 private:
+  outcome<void> commit_import(const volume&, const image& files) override {
+    auto file = open_file(files.import(), O_RDONLY);
+    if (!file)
+      return tl::unexpected{std::move(file.error())};
+    if (auto done = sync_file(file->get(), files.import()); !done)
+      return done;
+    // The saved blocks belong to the image that goes; those of its revision go last.
+    if (auto done = remove_file(files.cow()); !done)
+      return done;
+    if (auto done = rename_file(files.import(), files.clean()); !done)
+      return done;
+    return remove_file(files.old_cow());
+  }
+
   static outcome<void> ensure_cow(const image& files) {
     auto facts = facts_of(files.clean());
     if (!facts || exists(files.cow()))

@@ -225,16 +225,6 @@ public:
     return make_import(*files, bytes, lasting::no);
   }
 
-  outcome<void> end_import(const volume& x, bool keep) override {
-    return with_image(x, [&](const image& files) -> outcome<void> {
-      if (!keep)
-        return drop_import(files);
-      if (auto sound = check_import(x, files); !sound)
-        return sound;
-      return commit_import(x, files);
-    });
-  }
-
   /// Also while the domain runs: what the guest has then becomes the committed state at its stop.
   outcome<void> clear(const volume& x, std::uint64_t bytes) override {
     if (!x.it.save_on_stop)
@@ -315,7 +305,7 @@ public:
 
 private:
   /// A half import is of no use.
-  static outcome<void> commit_import(const volume& x, const image& files) {
+  outcome<void> commit_import(const volume& x, const image& files) override {
     auto done = commit(files, files.import(), x.it.revisions_to_keep, effort::none, x.watch);
     if (!done)
       (void)remove_file(files.import()); // the first reason is the one to tell

@@ -139,6 +139,16 @@ outcome<std::string> image_pool::make_import(const image& files, std::uint64_t b
   return path;
 }
 
+outcome<void> image_pool::end_import(const volume& x, bool keep) {
+  return with_image(x, [&](const image& files) -> outcome<void> {
+    if (!keep)
+      return drop_import(files);
+    if (auto sound = check_import(x, files); !sound)
+      return sound;
+    return commit_import(x, files);
+  });
+}
+
 outcome<void> image_pool::drop_import(const image& files) {
   auto path = files.import();
   {

@@ -42,6 +42,7 @@ class image_pool : public pool {
 public:
   outcome<model::pool_facts> facts() override;
   outcome<void> remove(const volume& x) override;
+  outcome<void> end_import(const volume& x, bool keep) override;
 
 protected:
   image_pool(model::pool config, const environment& with);
@@ -63,10 +64,8 @@ protected:
   /// Zeros for another program to write to.
   outcome<std::string> make_import(const image& files, std::uint64_t bytes, lasting x);
 
-  outcome<void> drop_import(const image& files);
-
-  /// Whether all that was announced came, and no more.
-  outcome<void> check_import(const volume& x, const image& files);
+  /// What was imported, and is complete, becomes the committed state.
+  virtual outcome<void> commit_import(const volume& x, const image& files) = 0;
 
   template <class Work>
   outcome<void> with_image(const volume& x, Work work) const {
@@ -88,6 +87,11 @@ protected:
   }
 
 private:
+  outcome<void> drop_import(const image& files);
+
+  /// Whether all that was announced came, and no more.
+  outcome<void> check_import(const volume& x, const image& files);
+
   model::pool config_;
   std::string root_; ///< without a slash at the end
   std::shared_ptr<command_runner> commands_;
