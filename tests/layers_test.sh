@@ -63,6 +63,22 @@ in_order model base system property storage device network policy change guest b
 in_order drivers io process server host storage backup guest hypervisor
 in_order actors boards common driver storage domain api host
 
+# A part of a domain says in its header which others it needs, by their names in domain.hpp.
+parts=$(sed -nE 's/^  domain_[a-z]+ ([a-z]+)\{\*this.*/\1/p' actors/domain/domain.hpp | paste -sd'|')
+[ -n "$parts" ] || { echo 'a domain has no parts'; wrong=1; }
+for header in actors/domain/*.hpp; do
+  part=$(sed -nE 's/^class (domain_[a-z]+) \{/\1/p' "$header")
+  said=$(tr '\n' ' ' <"$header" | sed -nE 's|.*/// Needs: ([^.]*)\..*|\1|p' | sed 's|///||; s/ //g; s/nootherpart//')
+  name=$(sed -nE "s/^  $part ([a-z]+)\{\*this.*/\1/p" actors/domain/domain.hpp)
+  [ -n "$name" ] || continue
+  used=$({ sed -nE 's/^  domain_[a-z]+& ([a-z]+)_;/\1/p' "$header" | grep -vx domain
+    grep -ohE "\bdomain_\.($parts)\." "$header" $(grep -lE "^[a-z].*\b$part::" actors/domain/*.cpp) |
+      sed -E 's/^domain_\.//; s/\.$//'; } | grep -vx "$name" | sort -u | paste -sd,)
+  [ "$said" = "$used" ] && continue
+  printf '%s says that it needs "%s" and uses "%s"\n' "$header" "$said" "$used"
+  wrong=1
+done
+
 # Threads of lanes may not use an actor's state: off_thread takes only work that captures none.
 if grep -rnE 'lanes_?(->|\.)post\(' actors | grep -v '^actors/common/off_thread.hpp:'; then
   printf '    actors give work to a lane by off_thread only\n'

@@ -21,6 +21,7 @@ namespace qubes::actors {
 /// Owns what is attached, under way or leaving in this life, what others were told of the devices
 /// that the domain offers, and the questions to the user about them. A device is attached once its
 /// holder is known on the board, and gone only once the hypervisor has it no more.
+/// Needs: no other part.
 class domain_devices {
 public:
   explicit domain_devices(domain_core& domain) : domain_(domain) {}

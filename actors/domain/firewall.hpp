@@ -12,6 +12,7 @@ namespace qubes::actors {
 
 /// Owns the timer of the rule that ends next. What the netvm enforces is what is on disk; rules
 /// that cannot be read let nothing through.
+/// Needs: no other part.
 class domain_firewall {
 public:
   explicit domain_firewall(domain_core& domain) : domain_(domain) {}

@@ -17,6 +17,7 @@ class domain_network;
 
 /// Owns the watch on the guest's QubesDB. Entries are those of the record as it is when they are
 /// written; what could not be told is in the log, and delays no request.
+/// Needs: devices, firewall, network.
 class domain_entries {
 public:
   domain_entries(domain_core& domain, domain_network& network, domain_firewall& firewall,

@@ -12,6 +12,7 @@ namespace qubes::actors {
 
 /// Owns what the menu has still to follow. At most one call is at work in the domain; what a domain
 /// that is down cannot follow is in its features, and nowhere else.
+/// Needs: no other part.
 class domain_menus {
 public:
   explicit domain_menus(domain_core& domain) : domain_(domain) {}

@@ -12,6 +12,7 @@ class domain_state;
 
 /// Owns whether what was missed is being caught up with. A guest that was paused hears of changes
 /// when it goes on, once, and only if its netvm serves by then.
+/// Needs: devices, menus, network, start, stop.
 class domain_pause {
 public:
   explicit domain_pause(domain_state& domain) : domain_(domain) {}

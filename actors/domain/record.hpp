@@ -19,6 +19,7 @@ class domain_state;
 
 /// Owns the changes that wait and the one that is being made. They are made one after the other:
 /// each plan sees the one before. What is not durable has not happened, and is told to no client.
+/// Needs: devices, network, pause, removal, start, stop.
 class domain_record {
 public:
   explicit domain_record(domain_state& domain) : domain_(domain) {}

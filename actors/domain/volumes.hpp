@@ -15,6 +15,7 @@ namespace qubes::actors {
 
 /// Owns the imports that are under way and the copies to these volumes. The record's size is what
 /// the volume has, after every operation; each import that was begun is owed an end.
+/// Needs: no other part.
 class domain_volumes {
 public:
   explicit domain_volumes(domain_core& domain) : domain_(domain) {}
