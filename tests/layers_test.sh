@@ -63,6 +63,14 @@ in_order model base system property storage device network policy change guest b
 in_order drivers io process server host storage backup guest hypervisor
 in_order actors boards common driver storage domain api host
 
+# The first header of a room says what belongs there.
+for room in model/*/ model/guest/extensions/ drivers/*/ actors/*/ bin/*/; do
+  first=$(printf '%s\n' "$room"*.hpp | head -1)
+  head -1 "$first" | grep -q "^// ${room%/}: " && continue
+  printf '%s does not begin with what belongs in %s\n' "$first" "$room"
+  wrong=1
+done
+
 # A part of a domain says in its header which others it needs, by their names in domain.hpp.
 parts=$(sed -nE 's/^  domain_[a-z]+ ([a-z]+)\{\*this.*/\1/p' actors/domain/domain.hpp | paste -sd'|')
 [ -n "$parts" ] || { echo 'a domain has no parts'; wrong=1; }

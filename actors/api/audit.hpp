@@ -1,3 +1,5 @@
+// actors/api: requests on their way in, replies and events on their way out.
+//
 // The audit line: which caller asked for what, and the result. Reads have none.
 #pragma once
 

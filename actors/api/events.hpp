@@ -1,5 +1,3 @@
-// actors/api: requests on their way in, replies and events on their way out.
-//
 // Events: tells subscribers what happens, in order.
 #pragma once
 

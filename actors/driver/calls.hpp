@@ -1,3 +1,5 @@
+// actors/driver: the actor through which the others call the drivers.
+//
 // Jobs become blocking calls on lanes, and their results answers.
 #pragma once
 

@@ -1,5 +1,3 @@
-// actors/driver: the actor through which the others call the drivers.
-//
 // The driver: has jobs done on lanes, and passes on what hypervisors, agents and guests tell.
 #pragma once
 

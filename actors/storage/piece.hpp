@@ -1,3 +1,5 @@
+// actors/storage: the actors of pools, and of qubes.xml on its disk.
+//
 // One piece of work in a pool, from the order to its end.
 #pragma once
 

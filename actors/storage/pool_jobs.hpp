@@ -1,5 +1,3 @@
-// actors/storage: the actors of pools, and of qubes.xml on its disk.
-//
 // How a pool's jobs are done: calls that block, made in the volume's own turn and judged by the
 // volume as it is then.
 #pragma once

@@ -1,3 +1,5 @@
+// bin/manual: how both programs write their manual pages.
+//
 // A manual page as text for man(1): what qvmctl and qvmd write theirs with.
 #pragma once
 

@@ -1,3 +1,5 @@
+// bin/qvmctl: the client. A command is a row of a table and a function in the file of its group.
+//
 // What the daemon answers, read: lines, pairs, properties, devices.
 #pragma once
 

@@ -1,3 +1,5 @@
+// bin/qvmd: the daemon, put together from its configuration.
+//
 // The configuration file: every path, program and limit, with the defaults of a real dom0.
 #pragma once
 

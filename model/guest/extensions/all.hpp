@@ -1,3 +1,5 @@
+// model/guest/extensions: what lies beside the core, a file each.
+//
 // The extensions there are.
 #pragma once
 
