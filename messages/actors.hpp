@@ -64,7 +64,7 @@ using netvm_actor = caf::typed_actor<
     caf::replies_to<atom::join, std::string, domain_actor>::with<void>,
     caf::replies_to<atom::rejoin, std::string, domain_actor>::with<void>,
     // Counts a client without bringing the provider up, and watches it.
-    caf::reacts_to<atom::reconcile, std::string, domain_actor>,
+    caf::reacts_to<atom::count, std::string, domain_actor>,
     // A client stopped or went elsewhere.
     caf::reacts_to<atom::leave, std::string>,
     // The provider wants to stop: refused while clients run, unless forced. Joins wait from here
@@ -72,7 +72,7 @@ using netvm_actor = caf::typed_actor<
     caf::replies_to<atom::close, bool>::with<void>,
     // A client connected, left, or has another address: tells the provider. Answers once it is
     // told, or cannot be.
-    caf::replies_to<atom::reload>::with<void>,
+    caf::replies_to<atom::refresh>::with<void>,
     // The provider stays after all.
     caf::reacts_to<atom::open>,
     // The provider is running: plug the clients in again. What an earlier life served, a new one
@@ -106,7 +106,7 @@ using driver_actor = caf::typed_actor<
     caf::replies_to<driver_job>::with<driver_result>,
     // Connects (again), then tells every domain the truth. Answers once the first attempt failed,
     // or all of them have heard.
-    caf::replies_to<atom::start>::with<void>,
+    caf::replies_to<atom::launch>::with<void>,
     // A connection died.
     caf::reacts_to<hypervisor_lost>,
     // The hypervisor's event thread tells of a guest.
@@ -134,7 +134,7 @@ using storage_actor = caf::typed_actor<
     // The pools changed: spawns those that are new, ends those that are gone.
     caf::reacts_to<model::system_ptr>,
     // Every domain knows what it has: its volumes are looked at, for later requests.
-    caf::reacts_to<atom::start>,
+    caf::reacts_to<atom::launch>,
     // The actor of the domain with this uuid is no more: ends its removal, if that was noted.
     caf::reacts_to<atom::gone, std::string>,
     // INTERNAL: a pool has done its piece.
@@ -164,10 +164,10 @@ using registry_actor = caf::typed_actor<
     // gone.
     caf::reacts_to<model::system_ptr>,
     // Spawns all actors; answers when all are there.
-    caf::replies_to<atom::start>::with<void>,
+    caf::replies_to<atom::launch>::with<void>,
     // A domain provides network now, or not any more: spawns or ends its netvm. Answers once the
     // directory shows it.
-    caf::replies_to<atom::open, std::string>::with<void>,
+    caf::replies_to<atom::align, std::string>::with<void>,
     // Others changed the file: every domain looks whether its netvm is another one.
     caf::reacts_to<atom::reload>,
     // Ends all domain and netvm actors; the domains themselves go on running.
@@ -182,25 +182,25 @@ using registry_actor = caf::typed_actor<
 /// DISPOSABLES: some wait ready, started and paused, for templates that want it.
 using disposables_actor = caf::typed_actor<
     // The truth about all domains is known: what an earlier life left half done is ended.
-    caf::reacts_to<atom::start>,
+    caf::reacts_to<atom::launch>,
     // A client wants one of this template, on behalf of a domain; "" when none is ready.
-    caf::replies_to<atom::join, std::string, std::string>::with<std::string>,
+    caf::replies_to<atom::take, std::string, std::string>::with<std::string>,
     // The record of this template changed, or one of its disposables ended.
-    caf::reacts_to<atom::reload, std::string>,
+    caf::reacts_to<atom::review, std::string>,
     // As many as this template ("" for all) should have shall be made now.
-    caf::reacts_to<atom::up, std::string>,
+    caf::reacts_to<atom::fill, std::string>,
     // This template, or what it is based on, has run: its disposables are of yesterday.
-    caf::reacts_to<atom::down, std::string>,
+    caf::reacts_to<atom::outdated, std::string>,
     // None of this template ("" for any) shall be left.
-    caf::reacts_to<atom::gone, std::string>,
+    caf::reacts_to<atom::drop, std::string>,
     // This disposable was unpaused.
-    caf::reacts_to<atom::open, std::string>,
+    caf::reacts_to<atom::used, std::string>,
     // INTERNAL: time to fill the pool of this template.
     caf::reacts_to<atom::tick, std::string>,
     // INTERNAL: time to try again to fill the pool of this template.
-    caf::reacts_to<atom::overdue, std::string>,
+    caf::reacts_to<atom::retry, std::string>,
     // INTERNAL: whether this disposable that was to go is gone.
-    caf::reacts_to<atom::expire, std::string>,
+    caf::reacts_to<atom::recheck, std::string>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>>;
 
@@ -211,7 +211,7 @@ using events_actor = caf::typed_actor<
     // A connection wants to hear: of everything, or of one domain, as far as its caller may.
     caf::reacts_to<atom::subscribe, connection_id, model::audience>,
     // A connection closed.
-    caf::reacts_to<atom::gone, connection_id>,
+    caf::reacts_to<atom::closed, connection_id>,
     // The file was written by others: names may be back of which nothing was told.
     caf::reacts_to<atom::reload>>;
 
@@ -220,7 +220,7 @@ using stats_actor = caf::typed_actor<
     // A connection wants to hear: of all ("") domains, or of one.
     caf::reacts_to<atom::subscribe, connection_id, std::string>,
     // A connection closed.
-    caf::reacts_to<atom::gone, connection_id>,
+    caf::reacts_to<atom::closed, connection_id>,
     // INTERNAL: time to look again.
     caf::reacts_to<atom::tick, std::uint64_t>>;
 
@@ -253,7 +253,7 @@ using gate_actor = caf::typed_actor<
     // The server's thread hands over an order for a domain, or for the host ("").
     caf::reacts_to<order, connection_id, std::string, audit_entry>,
     // A client left before its answer.
-    caf::reacts_to<atom::gone, connection_id>,
+    caf::reacts_to<atom::closed, connection_id>,
     // INTERNAL: look for overdue orders.
     caf::reacts_to<atom::tick>>;
 

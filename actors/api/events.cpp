@@ -20,7 +20,7 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
         subscribers_[who] = x;
         to_(who, api::event_frame({"", "connection-established", {}}), false);
       },
-      [this](atom::gone, connection_id who) { subscribers_.erase(who); },
+      [this](atom::closed, connection_id who) { subscribers_.erase(who); },
       [this](atom::reload) { dead_.clear(); },
   };
 }

@@ -105,9 +105,9 @@ void request_handler::closed(connection_id who) {
 }
 
 void request_handler::gone(connection_id who) {
-  caf::anon_send(world_->events, atom::gone_v, who);
-  caf::anon_send(world_->stats, atom::gone_v, who);
-  caf::anon_send(gate_, atom::gone_v, who);
+  caf::anon_send(world_->events, atom::closed_v, who);
+  caf::anon_send(world_->stats, atom::closed_v, who);
+  caf::anon_send(gate_, atom::closed_v, who);
 }
 
 // -- in the actor ---------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ gate_actor::behavior_type gate_state::make(world_ptr in, frame_sink to) {
       [this](const answer& x) { answered(x); },
       [this](const order& what, connection_id who, const std::string& domain,
              const audit_entry& audit) { take(what, who, domain, audit); },
-      [this](atom::gone, connection_id who) { gone(who); },
+      [this](atom::closed, connection_id who) { gone(who); },
       [this](atom::tick) { look_for_overdue(); },
   };
 }

@@ -112,11 +112,11 @@ void tell_change(
     switch_sound(self, in, x);
   for (auto& x : model::preload_news_of(v_before, v_after, what))
     if (x.what == model::preload_turn::drop)
-      self->send(in->disposables, atom::gone_v, x.base);
+      self->send(in->disposables, atom::drop_v, x.base);
     else if (x.what == model::preload_turn::fill)
-      self->send(in->disposables, atom::up_v, x.base);
+      self->send(in->disposables, atom::fill_v, x.base);
     else
-      self->send(in->disposables, atom::reload_v, x.base);
+      self->send(in->disposables, atom::review_v, x.base);
   tell_guests(self, in, model::told_by_change({v_before, v_after, what}), mine, std::move(then));
 }
 

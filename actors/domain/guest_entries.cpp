@@ -125,7 +125,7 @@ void domain_entries::tell_lists(const std::string& netvm, const std::function<vo
   if (!entry || !entry->netvm)
     return then();
   timed_request(domain_.self, domain_.world(), entry->netvm, domain_.world()->settings.order,
-                atom::reload_v)
+                atom::refresh_v)
       .then([then] { then(); }, [then](const caf::error&) { then(); });
 }
 

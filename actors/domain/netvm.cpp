@@ -32,7 +32,7 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
       [this](atom::rejoin, const std::string& client, const domain_actor& who) {
         return rejoin(client, who);
       },
-      [this](atom::reconcile, const std::string& client, const domain_actor& who) {
+      [this](atom::count, const std::string& client, const domain_actor& who) {
         watch(client, who);
       },
       [this](atom::leave, const std::string& client) { leave(client); },
@@ -41,7 +41,7 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
         close(force, reply_to(to));
         return to;
       },
-      [this](atom::reload) {
+      [this](atom::refresh) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
         to_tell_.push_back(reply_to(to));
         tell_provider();

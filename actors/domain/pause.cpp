@@ -145,7 +145,7 @@ void domain_pause::catch_up() {
   if (!me || domain_.facts().state != power::running)
     return domain_.network.sync();
   if (model::is_preload(v, *me))
-    domain_.self->send(domain_.world()->disposables, atom::open_v, domain_.who());
+    domain_.self->send(domain_.world()->disposables, atom::used_v, domain_.who());
   domain_.devices.take_assigned_again();
   domain_.menus.take_up();
   catch_up_network();

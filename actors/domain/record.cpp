@@ -307,7 +307,7 @@ void domain_record::supervise_clients(const std::function<void()>& then) {
   if (provides == static_cast<bool>(domain_.supervisor()))
     return then();
   timed_request(domain_.self, domain_.world(), domain_.world()->registry,
-                domain_.world()->settings.host_call, atom::open_v, domain_.who())
+                domain_.world()->settings.host_call, atom::align_v, domain_.who())
       .then(
           [this, then] {
             if (auto clients = domain_.supervisor();

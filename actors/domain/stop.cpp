@@ -392,14 +392,14 @@ void domain_stop::tell_disposables() {
   if (!me)
     return;
   if (model::is_preload(v, *me))
-    domain_.self->send(domain_.world()->disposables, atom::reload_v,
+    domain_.self->send(domain_.world()->disposables, atom::review_v,
                        model::template_of(v, *me)->name.str());
   if (!model::preloaded(*me).empty())
-    domain_.self->send(domain_.world()->disposables, atom::down_v, domain_.who());
+    domain_.self->send(domain_.world()->disposables, atom::outdated_v, domain_.who());
   if (me->is(model::template_class))
     for (auto* x : model::based_on(v, *me))
       if (!model::preloaded(*x).empty())
-        domain_.self->send(domain_.world()->disposables, atom::down_v, x->name.str());
+        domain_.self->send(domain_.world()->disposables, atom::outdated_v, x->name.str());
 }
 
 void domain_stop::tell_end() {

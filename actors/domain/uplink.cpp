@@ -100,7 +100,7 @@ void uplink::tell_netvms() {
   for (auto& netvm : wanted) {
     auto whom = find(netvm);
     if (whom && told_.emplace(netvm, whom).second)
-      self_->send(whom, atom::reconcile_v, who_, domain_actor{self_});
+      self_->send(whom, atom::count_v, who_, domain_actor{self_});
   }
 }
 

@@ -17,7 +17,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
   return {
       answer_probe,
       [this](const driver_job& x) { return calls_.take(x); },
-      [this](atom::start) { return connections_.connect(); },
+      [this](atom::launch) { return connections_.connect(); },
       [this](const hypervisor_lost& x) { connections_.lose(x.at, x.why); },
       [this](const news& x) {
         connections_.follow(x);

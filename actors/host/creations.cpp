@@ -88,7 +88,7 @@ void creations::hand_out(const ask::create& x, const reply& to) {
     carry_out(again, to);
   };
   timed_request(host_.self, host_.world(), host_.world()->disposables,
-                host_.world()->settings.start, atom::join_v, x.request.based_on, x.request.creator)
+                host_.world()->settings.start, atom::take_v, x.request.based_on, x.request.creator)
       .then(
           [this, x, fresh, to](const std::string& name) {
             auto now = host_.world()->look();

@@ -67,23 +67,23 @@ disposables(disposables_actor::stateful_pointer<disposables_state> self, world_p
 disposables_actor::behavior_type disposables_state::make(world_ptr in) {
   world_ = std::move(in);
   return {
-      [this](atom::start) { wake_up(); },
-      [this](atom::join, const std::string& base, const std::string& creator) {
+      [this](atom::launch) { wake_up(); },
+      [this](atom::take, const std::string& base, const std::string& creator) {
         auto to = self->make_response_promise<caf::typed_response_promise<std::string>>();
         take(base, creator, reply_to(to));
         return to;
       },
-      [this](atom::reload, const std::string& base) { review(base, after_property); },
-      [this](atom::up, const std::string& base) { fill_now(base); },
-      [this](atom::down, const std::string& base) { drop_all(base, after_shutdown); },
-      [this](atom::gone, const std::string& base) { drop_all(base, after_property); },
-      [this](atom::open, const std::string& who) { used(who); },
+      [this](atom::review, const std::string& base) { review(base, after_property); },
+      [this](atom::fill, const std::string& base) { fill_now(base); },
+      [this](atom::outdated, const std::string& base) { drop_all(base, after_shutdown); },
+      [this](atom::drop, const std::string& base) { drop_all(base, after_property); },
+      [this](atom::used, const std::string& who) { used(who); },
       [this](atom::tick, const std::string& base) { fill(base); },
-      [this](atom::overdue, const std::string& base) {
+      [this](atom::retry, const std::string& base) {
         retries_[base].armed = false;
         fill(base);
       },
-      [this](atom::expire, const std::string& who) { let_go(who); },
+      [this](atom::recheck, const std::string& who) { let_go(who); },
       [this](const answer& x) {
         if (auto found = asked_.extract(x.ticket))
           found.mapped()(x.result);
@@ -234,7 +234,7 @@ void disposables_state::try_again(const std::string& base) {
   if (std::exchange(mine.armed, true))
     return;
   mine.pause = std::clamp(mine.pause * 2, first_pause, longest_pause);
-  self->delayed_send(self, mine.pause, atom::overdue_v, base);
+  self->delayed_send(self, mine.pause, atom::retry_v, base);
 }
 
 /// Memory in use is not taken from running domains for those that only wait.
@@ -446,7 +446,7 @@ void disposables_state::let_go(const std::string& who) {
   auto* x = now.find(who);
   if (!x || x->uuid != it->second.uuid)
     return forget(who);
-  self->delayed_send(self, it->second.next_look, atom::expire_v, who);
+  self->delayed_send(self, it->second.next_look, atom::recheck_v, who);
   it->second.next_look = std::min(it->second.next_look * 2, rarest_look);
   ask(who, ask::kill{}, [this, who, uuid = x->uuid](const model::outcome<std::string>& killed) {
     if (auto now = world_->system.read(); killed || !now->find_uuid(uuid))

@@ -71,7 +71,7 @@ void sleep_state::finish(const reply& to, model::outcome<std::string> how) {
 /// Domains that rested before are noted first, so that a restart of the daemon in between forgets
 /// none. Preloaded disposables are not kept over it.
 void sleep_state::carry_out(const ask::suspend_host&, const reply& to) {
-  self->send(world_->disposables, atom::gone_v, std::string{});
+  self->send(world_->disposables, atom::drop_v, std::string{});
   sequence{}.run({
       [this, to](auto& next) {
         auto resting = fmt::format("{}", fmt::join(those(rests), "\n"));
@@ -121,7 +121,7 @@ void sleep_state::carry_out(const ask::resume_host&, const reply& to) {
       },
       [this](auto& next) { run_services("qubes.SuspendPostAll", with_agent(those(runs)), next); },
       [this, to](auto&) {
-        self->send(world_->disposables, atom::up_v, std::string{});
+        self->send(world_->disposables, atom::fill_v, std::string{});
         finish(to, std::string{});
       },
   });

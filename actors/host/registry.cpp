@@ -55,7 +55,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
       answer_probe,
       [this](const order& x, const reply& to) { obey(x, to); },
       [this](const model::system_ptr&) { creations_.announce(); },
-      [this](atom::start) -> caf::result<void> {
+      [this](atom::launch) -> caf::result<void> {
         align();
         review_firewalls();
         // No client is served before this is done: a change of autostart that came first would be
@@ -64,7 +64,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         align_boot([to]() mutable { deliver(to); });
         return to;
       },
-      [this](atom::open, const std::string&) -> caf::result<void> {
+      [this](atom::align, const std::string&) -> caf::result<void> {
         align();
         return caf::unit;
       },
@@ -101,7 +101,7 @@ void registry_state::obey(const order& x, const reply& to) {
 }
 
 void registry_state::carry_out(const ask::preload& x, const reply& to) {
-  self->send(world_->disposables, atom::up_v, x.disposable_template);
+  self->send(world_->disposables, atom::fill_v, x.disposable_template);
   to.ok();
 }
 
@@ -287,7 +287,7 @@ void registry_state::tell_netvms(const model::system& former, const snapshot& no
   auto actors = world_->directory.read();
   for (auto& name : affected)
     if (auto* entry = actors->find(name); entry && entry->netvm)
-      caf::anon_send(entry->netvm, atom::reload_v);
+      caf::anon_send(entry->netvm, atom::refresh_v);
 }
 
 const model::domain* registry_state::told_record(const std::string& name, const snapshot& now) {

@@ -117,8 +117,8 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
 void runtime::start(std::function<void()> ready) {
   system_.spawn([world = world_, ready = std::move(ready)](caf::event_based_actor* self) {
     auto go_on = [world, ready] {
-      caf::anon_send(world->storage, atom::start_v); // what is to go goes first
-      caf::anon_send(world->disposables, atom::start_v);
+      caf::anon_send(world->storage, atom::launch_v); // what is to go goes first
+      caf::anon_send(world->disposables, atom::launch_v);
       ready();
     };
     auto failed = [go_on](const caf::error& x) {
@@ -126,10 +126,10 @@ void runtime::start(std::function<void()> ready) {
       go_on();
     };
     static constexpr auto limit = std::chrono::seconds{60};
-    timed_request(self, world, world->registry, limit, atom::start_v)
+    timed_request(self, world, world->registry, limit, atom::launch_v)
         .then(
             [self, world, go_on, failed] {
-              timed_request(self, world, world->driver, limit, atom::start_v).then(go_on, failed);
+              timed_request(self, world, world->driver, limit, atom::launch_v).then(go_on, failed);
             },
             failed);
   });

@@ -23,7 +23,7 @@ stats_actor::behavior_type stats_state::make(world_ptr in, frame_sink to) {
   to_ = std::move(to);
   return {
       [this](atom::subscribe, connection_id who, const std::string& of) { subscribe(who, of); },
-      [this](atom::gone, connection_id who) { subscribers_.erase(who); },
+      [this](atom::closed, connection_id who) { subscribers_.erase(who); },
       [this](atom::tick, std::uint64_t period) {
         if (period == period_)
           look();

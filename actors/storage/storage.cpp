@@ -179,7 +179,7 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
       answer_probe,
       [this](const storage_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
-      [this](atom::start) { survey(); },
+      [this](atom::launch) { survey(); },
       [this](atom::gone, const std::string& uuid) {
         if (auto it = world_->removals.find(uuid))
           end_removals({*it});

@@ -22,7 +22,7 @@ struct statistics : ::testing::Test {
     caf::anon_send(sim.world().stats, atom::subscribe_v, who, whom);
     sim.pass({});
   }
-  void leave(connection_id who) { caf::anon_send(sim.world().stats, atom::gone_v, who); }
+  void leave(connection_id who) { caf::anon_send(sim.world().stats, atom::closed_v, who); }
   std::size_t told(std::string_view subject, std::string_view name) {
     return static_cast<std::size_t>(std::ranges::count_if(
         sim.events(), [&](auto& x) { return x.subject == subject && x.name == name; }));
