@@ -35,7 +35,7 @@ using domain_actor = caf::typed_actor<
     caf::reacts_to<device_available>,
     // Another domain wants a device of ours, if the user consents.
     caf::reacts_to<device_request>,
-    // A device that this domain has is gone from its backend.
+    // A backend says that this domain has a device no more.
     caf::reacts_to<device_removed>,
     // A port of ours is free, after what was there before.
     caf::reacts_to<port_freed>,

@@ -362,13 +362,13 @@ struct keep_operations {
 
 /// Written down until the host's next boot, unless there is such a note already.
 struct note_paused {
-  std::string names; ///< of domains, a line each
+  std::vector<std::string> domains;
   using result = void;
   static constexpr auto how = file_call;
 };
 
 struct take_paused {
-  using result = std::string; ///< what note_paused wrote; the note is gone then
+  using result = std::set<std::string>; ///< domains that were noted; the note is gone then
   static constexpr auto how = file_call;
 };
 

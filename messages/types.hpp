@@ -78,13 +78,18 @@ struct device_request {
   model::assignment assignment;
 };
 
-/// A device is gone from its backend, or is there, and its backend says that its holder let go of
-/// it.
+/// Why a domain has a device no more.
+enum class device_loss : std::uint8_t {
+  gone,  ///< from its backend
+  let_go ///< it is there, and its backend says that the domain let go of it
+};
+
+/// A backend says that a domain has a device no more.
 struct device_removed {
   std::string kind;
   std::string backend;
   std::string port;
-  bool let_go = false;
+  device_loss why;
 };
 
 /// The domain that had what was at a port of ours before has given it back.

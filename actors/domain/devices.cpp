@@ -326,7 +326,7 @@ void domain_devices::attach_known(const std::string& kind, const model::device& 
     return to.refuse(may.error());
   auto x = model::attachment{kind, device.backend, device.port, device.identity, options};
   if (kind == "pci")
-    x.address = device.data.at(0).second;
+    x.address = model::pci_address_of(device);
   if (!is_microphone(x)) {
     if (auto taken = domain_.world()->holders.take(x, domain_.who()); !taken)
       return to.refuse(taken.error());
@@ -381,7 +381,7 @@ void domain_devices::brought(const model::attachment& x) {
   auto lost =
       std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
   if (lost > 0)
-    lose({x.kind, x.backend, x.port});
+    lose({x.kind, x.backend, x.port, device_loss::gone});
 }
 
 /// The hypervisor may have the device all the same, or soon: no other domain gets it before that is

@@ -136,7 +136,7 @@ void domain_devices::tell_holders(const std::string& kind,
     auto former = holder != had.end() ? holder->second : was ? was->attachment : std::string{};
     if (former == x.attachment)
       continue;
-    send(former, device_removed{kind, domain_.who(), x.port, true});
+    send(former, device_removed{kind, domain_.who(), x.port, device_loss::let_go});
     send(x.attachment, device_passed{kind, x, before.has_value()});
   }
 }
@@ -148,7 +148,8 @@ void domain_devices::is_gone(const std::string& kind, const model::device& x,
   auto actors = domain_.world()->directory.read();
   for (auto& holder : domain_.world()->holders.vacate({kind, domain_.who(), x.port}, identity))
     if (auto* entry = actors->find(holder); entry && entry->domain)
-      domain_.self->send(entry->domain, device_removed{kind, domain_.who(), x.port});
+      domain_.self->send(entry->domain,
+                         device_removed{kind, domain_.who(), x.port, device_loss::gone});
   domain_.tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
 }
 
@@ -323,7 +324,7 @@ void domain_devices::publish_questions() {
 void domain_devices::lose(const device_removed& what) {
   auto here = [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); };
   if (std::ranges::any_of(attaching_, here)) {
-    if (!what.let_go) // of an earlier time that we had it
+    if (what.why == device_loss::gone) // else of an earlier time that we had it
       losses_.push_back(what);
     return;
   }

@@ -51,11 +51,6 @@ outcome<void> same_guest(machinery& with, const domain_identity& about) {
                      fmt::format("this life of domain '{}' is over", about.name));
 }
 
-/// Where the hypervisor finds a PCI device; all others know it by its place.
-const std::string& address_of(const model::device& x) {
-  return x.data.at(0).second;
-}
-
 } // namespace
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::attach_device& what) {
@@ -91,7 +86,7 @@ outcome<job::read_devices::result> run(machinery& with, const domain_identity& a
   for (auto& x : result.attachments) {
     if (x.kind != "pci")
       continue;
-    auto it = std::ranges::find(*of_host, x.address, address_of);
+    auto it = std::ranges::find(*of_host, x.address, model::pci_address_of);
     if (it == of_host->end())
       continue;
     x.port = it->port;
@@ -119,7 +114,7 @@ outcome<std::vector<model::device>> run(machinery& with, const domain_identity& 
     if (it == of_host->end())
       return model::fail(errc::general, fmt::format("PCI device {} does not exist", x.shown),
                          fmt::format("unassign it from '{}'", about.name));
-    if (auto done = with.hypervisor->bind_pci(address_of(*it)); !done)
+    if (auto done = with.hypervisor->bind_pci(model::pci_address_of(*it)); !done)
       return tl::unexpected{std::move(done.error())};
     result.push_back(*it);
   }

@@ -4,10 +4,12 @@
 #include "drivers/host/kept_operations.hpp"
 #include "drivers/host/unfinished_starts.hpp"
 #include "model/base/notes.hpp"
+#include "model/base/split.hpp"
 #include "model/xml/firewall_xml.hpp"
 #include "model/xml/overlay.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace qubes::actors {
 
@@ -151,18 +153,20 @@ outcome<void> run(machinery& with, const domain_identity&, const job::note_pause
   auto there = with.run->stamp(paused_note);
   if (there && *there)
     return {};
-  return drivers::replace(*with.run, paused_note, what.names);
+  return drivers::replace(*with.run, paused_note, fmt::format("{}", fmt::join(what.domains, "\n")));
 }
 
-outcome<std::string> run(machinery& with, const domain_identity&, const job::take_paused&) {
+outcome<std::set<std::string>> run(machinery& with, const domain_identity&,
+                                   const job::take_paused&) {
   if (!with.run)
-    return std::string{};
+    return std::set<std::string>{};
   auto text = with.run->read(paused_note, largest_paused_note);
   if (!text)
     return tl::unexpected{std::move(text.error())};
   if (auto gone = with.run->remove(paused_note); !gone)
     return tl::unexpected{std::move(gone.error())};
-  return text->value_or("");
+  auto names = model::split(text->has_value() ? **text : std::string_view{}, '\n');
+  return std::set<std::string>{names.begin(), names.end()};
 }
 
 outcome<void> run(machinery& with, const domain_identity& about, const job::start_at_boot& what) {

@@ -2,7 +2,6 @@
 
 #include "actors/common/ask_driver.hpp"
 #include "actors/common/in_order.hpp"
-#include "model/base/split.hpp"
 #include "model/property/feature.hpp"
 
 #include <fmt/format.h>
@@ -74,8 +73,7 @@ void sleep_state::carry_out(const ask::suspend_host&, const reply& to) {
   self->send(world_->disposables, atom::drop_v, std::string{});
   sequence{}.run({
       [this, to](auto& next) {
-        auto resting = fmt::format("{}", fmt::join(those(rests), "\n"));
-        ask_driver(self, world_, {}, job::note_paused{std::move(resting)})
+        ask_driver(self, world_, {}, job::note_paused{those(rests)})
             .then([next] { next(); },
                   [this, to](const caf::error& why) { finish(to, tl::unexpected{from_caf(why)}); });
       },
@@ -99,9 +97,8 @@ void sleep_state::carry_out(const ask::resume_host&, const reply& to) {
       [this, before](auto& next) {
         ask_driver(self, world_, {}, job::take_paused{})
             .then(
-                [before, next](const std::string& names) {
-                  for (auto name : model::split(names, '\n'))
-                    before->emplace(name);
+                [before, next](std::set<std::string>& noted) {
+                  *before = std::move(noted);
                   next();
                 },
                 [next](const caf::error& why) {

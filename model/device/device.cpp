@@ -167,6 +167,11 @@ outcome<void> check_port(std::string_view argument) {
               "write BACKEND+PORT, or nothing for all");
 }
 
+std::string pci_address_of(const device& x) {
+  auto found = std::ranges::find(x.data, "sbdf", &device_options::value_type::first);
+  return found == x.data.end() ? std::string{} : found->second;
+}
+
 outcome<assignment> parse_device(const view& v, std::string_view kind, std::string_view argument) {
   auto plus = argument.find('+');
   if (plus == argument.npos)

@@ -28,6 +28,10 @@ struct device {
   bool operator==(const device&) const = default;
 };
 
+/// Where the hypervisor finds a PCI device, `SSSS:BB:DD.F`; all others know it by its port. "" for
+/// one that is not there.
+std::string pci_address_of(const device& x);
+
 /// Whether what is at a port is still what was there. Two devices without an identity may differ in
 /// their serial number, as far as both tell one.
 inline bool is_same(const device& one, const device& other) {
