@@ -1,5 +1,4 @@
-// Framed requests over unix sockets or qrexec, many at once, in one poll loop (docs: Admin API wire
-// protocol).
+// Requests over unix sockets or qrexec, many at once, in one poll loop (spec/admin-api.md part A).
 #pragma once
 
 #include "bin/qvmctl/route.hpp"

@@ -400,18 +400,11 @@ void simulation::receive(connection_id who, const std::string& frame) {
 }
 
 void simulation::hear(const std::string& frame) {
-  auto words = std::vector<std::string>{};
-  auto rest = std::string_view{frame};
-  while (!rest.empty()) {
-    auto word = rest.substr(0, rest.find('\0'));
-    words.emplace_back(word);
-    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
-  }
-  if (words.size() < 3)
+  auto bytes = frame;
+  auto event = api::take_event(bytes);
+  if (!event)
     return;
-  auto x = model::event{words[1], words[2], {}};
-  for (auto i = std::size_t{3}; i + 1 < words.size(); i += 2)
-    x.args.emplace_back(words[i], words[i + 1]);
+  auto& x = *event;
   spdlog::debug("{} tells {}", x.subject, x.name);
   if (auto wrong = grammar_.hear(x)) {
     if (complain)

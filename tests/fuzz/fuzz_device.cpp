@@ -1,4 +1,5 @@
 // Bytes as devices: what clients write of them, and what a backend's QubesDB says.
+#include "model/base/split.hpp"
 #include "model/device/device.hpp"
 #include "model/device/guest_devices.hpp"
 
@@ -19,11 +20,10 @@ void check_backend(std::string_view kind, std::string_view text) {
   auto folder = std::string{find_device_kind(kind)->listing};
   auto entries = listing{};
   while (!text.empty()) {
-    auto line = text.substr(0, text.find('\n'));
+    auto line = take_until(text, '\n');
     auto equals = std::min(line.find('='), line.size());
     entries.emplace_back(folder + '/' + std::string{line.substr(0, equals)},
                          line.substr(std::min(equals + 1, line.size())));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
   }
   for (auto& x : listed_devices(kind, "sys-usb", entries, {microphone()}))
     must_print(print_available(kind, x));

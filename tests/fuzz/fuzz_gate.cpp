@@ -1,5 +1,6 @@
 // Bytes on the sockets of a populated host, through frame, request handler, actors and back. An
 // input is a few requests, each after a character for its socket (0, 1, 2), with 0xff between them.
+#include "model/base/split.hpp"
 #include "tests/actors/requests.hpp"
 #include "tests/actors/simulation.hpp"
 
@@ -68,11 +69,8 @@ void run(std::string_view input) {
   static auto& sim = *new std::unique_ptr<simulation>{new_host()};
   static const auto first = sim->system();
   static auto inputs = 0;
-  while (!input.empty()) {
-    auto end = std::min(input.find(between), input.size());
-    ask(*sim, input.substr(0, end));
-    input.remove_prefix(std::min(end + 1, input.size()));
-  }
+  while (!input.empty())
+    ask(*sim, model::take_until(input, between));
   if (++inputs % inputs_of_one_host == 0 || !(sim->system() == first)) {
     check_whole(*sim);
     sim.reset();
