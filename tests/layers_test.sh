@@ -115,5 +115,18 @@ if grep -rnE --include='*.cpp' --include='*.hpp' "(filesystem|fs)::($calls)[({][
   wrong=1
 fi
 
+# The host's clock is set by others, and goes on while the host sleeps: what waits or limits uses the other one.
+# Here a time is told to people or files, given to guests, or compared with one that people wrote.
+wall='actors/common/world.hpp|actors/host/runtime.[ch]pp' # who hands the clock on
+wall+='|actors/api/(methods|overview|why).cpp|actors/domain/operations.cpp|actors/domain/core.cpp'
+wall+='|actors/domain/guest_entries.cpp|actors/domain/(firewall.hpp|netvm.cpp)|actors/host/backup.cpp'
+wall+='|drivers/storage/pool.hpp|drivers/backup/tar_writer.cpp|bin/qvmd/main.cpp'
+if grep -rnE --include='*.cpp' --include='*.hpp' \
+  '\bwall_u?s\b|system_clock|CLOCK_REALTIME|gettimeofday|\btime\((nullptr|NULL|0)\)' model messages drivers actors bin/qvmd |
+  grep -vE "^($wall):"; then
+  printf '    a time of the clock that others set: what waits uses now_us or steady_clock\n'
+  wrong=1
+fi
+
 [ "$wrong" = 0 ] && echo 'every include goes the right way'
 exit "$wrong"
