@@ -384,6 +384,26 @@ TEST_P(domain_lives, a_reservation_ends_with_the_change_it_is_for) {
 
 // -- what takes long ------------------------------------------------------------------------------
 
+/// The clock of the host is set while a call for the domain is under way, forth and back.
+TEST_P(domain_lives, begin_however_the_clock_is_set_meanwhile) {
+  for (auto by : {std::chrono::hours{2}, std::chrono::hours{-4}}) {
+    sim.lanes().hold("app0");
+    auto start = sim.send("app0", ask::start{});
+    sim.run_until_idle();
+    ASSERT_FALSE(sim.answer_to(start));
+    ASSERT_GT(sim.lanes().held(), 0U);
+    sim.step_clock(by);
+    sim.pass(std::chrono::seconds{2});
+    EXPECT_FALSE(sim.answer_to(start)) << by.count() << " hours make it overdue";
+    sim.lanes().hold("");
+    sim.run();
+    ASSERT_TRUE(sim.answer_to(start));
+    EXPECT_TRUE(*sim.answer_to(start)) << why(*sim.answer_to(start));
+    ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  }
+  EXPECT_THAT(sim.violations(), ::testing::IsEmpty());
+}
+
 /// The client is told that the change takes long, and the change goes on as usual.
 TEST_P(domain_lives, follow_a_change_that_was_long_on_its_way_to_the_disk) {
   ASSERT_TRUE(sim.ask("app0", ask::start{}));
