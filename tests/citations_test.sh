@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Citations of docs/spec in the sources, e.g. `spec/lifecycle.md §2`, lead somewhere: the page is
 # there, and so are the sections, rules and steps that are named after it. Links between the
-# markdown files are followed, too, and so are the sources that these files name. Prints file:line of
-# each citation and link that leads nowhere, and fails.
+# markdown files are followed, too, and so are the sources and tests that these files name. Prints file:line
+# of each citation and link that leads nowhere, and fails.
 exec python3 - "${1:-$(dirname "$0")/..}" <<'PYTHON'
 import os
 import re
@@ -186,6 +186,50 @@ def check_named_sources(path):
                 complain(path, i + 1, f"no {function}() in {name}")
 
 
+# -- tests that a page names ----------------------------------------------------------------------
+
+TEST = re.compile(r"^(?:TEST(?:_[FP])?|RC_GTEST\w+)\(\s*(\w+),\s*(\w+)\)", re.MULTILINE)
+
+
+def all_tests():
+    found = set()
+    for where, _, names in os.walk(os.path.join(root, "tests")):
+        for name in names:
+            if name.endswith("_test.cpp"):
+                found.update(TEST.findall("\n".join(lines_of(os.path.join(where, name)))))
+    return found
+
+
+tests = all_tests()
+scenarios = re.findall(r'^    \{"([\w-]+)", run_', "\n".join(
+    lines_of(os.path.join(root, "tests", "tools", "stress.cpp"))), re.MULTILINE)
+
+
+def is_there(pattern):
+    """`suite.test` with * in it, with the name of an instantiation before it or without."""
+    wanted = re.compile(re.escape(pattern.split("/")[-1]).replace(r"\*", ".*"))
+    return any(wanted.fullmatch(f"{suite}.{name}") for suite, name in tests)
+
+
+def check_named_tests(path):
+    """Tests of a filter, cases from the field and scenarios of scripts/stress are there."""
+    for i, line in enumerate(lines_of(path)):
+        for chosen in re.findall(r"--gtest_filter='([^']+)'", line):
+            for pattern in chosen.replace("-", ":").split(":"):
+                count["links"] += 1
+                if pattern and not is_there(pattern):
+                    complain(path, i + 1, f"no test {pattern}")
+        for names in re.findall(r"tests/field/run ((?:[a-z][\w-]+ ?)+)", line):
+            for name in names.split():
+                count["links"] += 1
+                if not os.path.exists(os.path.join(root, "tests", "field", name)):
+                    complain(path, i + 1, f"no tests/field/{name}")
+        for name in re.findall(r"--scenario ([a-z][\w-]+)", line):
+            count["links"] += 1
+            if name not in scenarios:
+                complain(path, i + 1, f"no scenario {name}")
+
+
 files = [os.path.join(root, "README.md")]
 for folder in folders:
     for where, _, names in os.walk(os.path.join(root, folder)):
@@ -199,6 +243,7 @@ for path in files:
     if path.endswith(".md"):
         check_links(path)
         check_named_sources(path)
+        check_named_tests(path)
 if not wrong:
     print(f"{count['citations']} citations and {count['links']} links lead somewhere")
 sys.exit(1 if wrong else 0)
