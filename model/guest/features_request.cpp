@@ -14,6 +14,8 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <functional>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -21,7 +23,9 @@ namespace qubes::model {
 
 namespace {
 
-constexpr auto largest_request = std::size_t{1000};
+constexpr auto most_features = std::size_t{1000};
+/// Each subscriber hears of each feature: what one request makes them hear fits beside others'.
+constexpr auto largest_request = std::size_t{64} * 1024;
 
 bool is_harmless(char c) {
   return is_alphanumeric(c) || std::string_view{"-.,_= "}.find(c) != std::string_view::npos;
@@ -36,9 +40,15 @@ error bad_value(std::string_view name, std::string_view text, std::string_view a
 
 outcome<features_request> parse_features_request(const entry_list& found,
                                                  std::vector<error>* passed_over) {
-  if (found.size() > largest_request)
+  if (found.size() > most_features)
     return fail(errc::protocol, fmt::format("{} features asked for; at most {} are read",
-                                            found.size(), largest_request));
+                                            found.size(), most_features));
+  auto bytes =
+      std::transform_reduce(found.begin(), found.end(), std::size_t{0}, std::plus{},
+                            [](auto& entry) { return entry.first.size() + entry.second.size(); });
+  if (bytes > largest_request)
+    return fail(errc::protocol, fmt::format("features of {} bytes asked for; at most {} are read",
+                                            bytes, largest_request));
   auto result = features_request{};
   for (auto& [path, text] : found) {
     auto name = std::string_view{path}.substr(std::min(path.size(), features_directory.size()));

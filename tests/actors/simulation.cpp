@@ -402,8 +402,12 @@ void simulation::receive(connection_id who, const std::string& frame) {
 void simulation::hear(const std::string& frame) {
   auto bytes = frame;
   auto event = api::take_event(bytes);
-  if (!event)
+  if (!event) {
+    auto reply = api::parse_reply(frame);
+    if (auto* why = std::get_if<api::refusal>(&reply))
+      refusals_.push_back(std::move(why->klass));
     return;
+  }
   auto& x = *event;
   spdlog::debug("{} tells {}", x.subject, x.name);
   if (auto wrong = grammar_.hear(x)) {

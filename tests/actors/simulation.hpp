@@ -283,6 +283,8 @@ public:
   drivers::power_loss_disk& run_disk() { return *run_disk_; }
   drivers::power_loss_disk& config_disk() { return *config_disk_; }
   const std::vector<model::event>& events() const { return heard_; }
+  /// Exceptions that ended streams of the simulation's own connection.
+  const std::vector<std::string>& refusals() const { return refusals_; }
   /// Frames that were sent to a connection other than the simulation's own.
   const std::vector<std::string>& sent_to(connection_id who) { return frames_[who]; }
   std::mt19937_64& chance() { return chance_; }
@@ -396,7 +398,8 @@ private:
   std::map<std::pair<std::string, std::string>, granted> acknowledged_; ///< property values
   std::vector<model::change> changes_; ///< in the order the store acknowledged them
   model::system first_;                ///< the system that the daemon started with
-  std::size_t heard_before_ = 0;       ///< events of daemons before this one
+  std::vector<std::string> refusals_;
+  std::size_t heard_before_ = 0; ///< events of daemons before this one
   bool ready_ = false;
 };
 

@@ -83,6 +83,13 @@ TEST_F(requests, of_other_characters_are_passed_over_by_name) {
             errc::protocol);
 }
 
+TEST_F(requests, of_more_bytes_than_subscribers_shall_hear_are_refused_as_a_whole) {
+  auto big = std::string(3000, 'x');
+  EXPECT_TRUE(parse_features_request(entry_list(20, {"/features-request/a", big})));
+  EXPECT_EQ(code(parse_features_request(entry_list(22, {"/features-request/a", big}))),
+            errc::protocol);
+}
+
 TEST_F(requests, of_windows_tools_have_a_few_names) {
   auto x = parse_tools_request({{"/qubes-tools/os", "Windows"},
                                 {"/qubes-tools/gui", ""},
