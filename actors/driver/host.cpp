@@ -3,6 +3,7 @@
 
 #include "drivers/guest/xenstore_guest.hpp"
 #include "drivers/host/disk_usage.hpp"
+#include "drivers/host/network_usage.hpp"
 #include "drivers/io/directory.hpp"
 #include "drivers/process/process.hpp"
 #include "model/base/literal.hpp"
@@ -10,6 +11,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <optional>
 
 namespace qubes::actors {
 
@@ -36,6 +38,19 @@ outcome<std::optional<std::uint64_t>> run(machinery& with, const domain_identity
   return with.memory ? with.memory->available() : std::nullopt;
 }
 
+namespace {
+
+/// Of a table, where it has something.
+template <class Table>
+std::optional<typename Table::mapped_type> entry(const Table& x,
+                                                 const typename Table::key_type& key) {
+  auto found = x.find(key);
+  return found == x.end() ? std::nullopt : std::optional{found->second};
+}
+
+} // namespace
+
+/// Without figures of disks and networks the others are told all the same.
 outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& about,
                                        const job::sample_usage&) {
   auto& hypervisor = with.of(about);
@@ -44,11 +59,18 @@ outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& a
   auto found = with.meter && on_xen ? with.meter->read() : hypervisor.list();
   if (!found)
     return tl::unexpected{std::move(found.error())};
-  auto disks =
-      on_xen ? drivers::count_disk_usage(with.sysfs) : std::map<std::int32_t, model::disk_usage>{};
+  auto disks = std::map<std::int32_t, model::disk_usage>{};
+  auto networks = std::map<std::int32_t, model::network_usage>{};
+  auto networks_by_uuid = std::map<std::string, model::network_usage>{};
+  if (on_xen) {
+    disks = drivers::count_disk_usage(with.sysfs);
+    networks = drivers::count_network_usage(with.sysfs);
+  } else {
+    networks_by_uuid =
+        hypervisor.network_usage().value_or(std::map<std::string, model::network_usage>{});
+  }
   auto result = std::vector<model::usage>{};
   for (auto& x : *found) {
-    auto served = disks.find(x.xid);
     auto of_guest = [&](std::string_view entry) {
       return drivers::read_number(xenstore,
                                   fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
@@ -62,7 +84,8 @@ outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& a
          .swap_kib = of_guest("swapinfo"),
          .cpu_time_ns = x.cpu_time_ns,
          .vcpus = x.vcpus,
-         .disks = served == disks.end() ? std::nullopt : std::optional{served->second}});
+         .disks = entry(disks, x.xid),
+         .network = on_xen ? entry(networks, x.xid) : entry(networks_by_uuid, x.uuid)});
   }
   return result;
 }

@@ -85,6 +85,10 @@ constexpr std::array top_columns{
                [](const usage& x, const entry*) { return or_null(x.disk_read); }},
     top_column{"disk_written", 'k', true, unit::bytes_a_second,
                [](const usage& x, const entry*) { return or_null(x.disk_written); }},
+    top_column{"net_received", 'i', true, unit::bytes_a_second,
+               [](const usage& x, const entry*) { return or_null(x.net_received); }},
+    top_column{"net_sent", 'o', true, unit::bytes_a_second,
+               [](const usage& x, const entry*) { return or_null(x.net_sent); }},
     top_column{"stub_cpu", 'b', true, unit::none,
                [](const usage& x, const entry*) { return or_null(x.stub_cpu); }},
 };

@@ -37,6 +37,8 @@ usage usage_of(const event& x) {
           .swap_kib = whole("swap_used"),
           .disk_read = whole("disk_read"),
           .disk_written = whole("disk_written"),
+          .net_received = whole("net_received"),
+          .net_sent = whole("net_sent"),
           .stub_cpu = fraction(text_of(x, "cpu_usage_internal"))};
 }
 

@@ -22,6 +22,8 @@ struct usage {
   std::optional<std::int64_t> swap_kib{};
   std::optional<std::int64_t> disk_read{}; ///< bytes a second, of disks that dom0 serves
   std::optional<std::int64_t> disk_written{};
+  std::optional<std::int64_t> net_received{}; ///< bytes a second, of interfaces that end in dom0
+  std::optional<std::int64_t> net_sent{};
   std::optional<double> stub_cpu{}; ///< of its stub domain
 
   /// Memory that the domain has and does not use, as it says itself.

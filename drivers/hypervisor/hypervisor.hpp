@@ -8,10 +8,12 @@
 #include "model/device/device.hpp"
 #include "model/system/guest.hpp"
 #include "model/system/host.hpp"
+#include "model/system/usage.hpp"
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,10 @@ public:
 
   /// All active domains.
   virtual outcome<std::vector<guest>> list() = 0;
+
+  /// What went over interfaces of active domains, by uuid. A domain of which nothing is known is
+  /// not there.
+  virtual outcome<std::map<std::string, model::network_usage>> network_usage() = 0;
 
   /// Defines and creates, paused where `can().paused_start`; returns the new id. `plain` is the XML
   /// without a site's changes, "" where it has none; such changes are held against the schema, if

@@ -16,7 +16,7 @@ std::uint64_t load(const usage_since& x, std::int64_t elapsed_us) {
   return static_cast<std::uint64_t>(of_one) / std::max(x.now->vcpus, 1U);
 }
 
-/// A second's share; a count that went back began anew with another disk.
+/// A second's share; a count that went back began anew with another device.
 std::uint64_t rate(std::uint64_t now, std::uint64_t before, std::int64_t elapsed_us) {
   constexpr auto us_of_s = 1e6;
   return now <= before
@@ -48,6 +48,11 @@ event vm_stats(std::string domain, const usage_since& x, const usage_since& stub
   if (now.disks && x.before && x.before->disks && elapsed_us > 0) {
     add("disk_read", rate(now.disks->read_bytes, x.before->disks->read_bytes, elapsed_us));
     add("disk_written", rate(now.disks->written_bytes, x.before->disks->written_bytes, elapsed_us));
+  }
+  if (now.network && x.before && x.before->network && elapsed_us > 0) {
+    auto& before = *x.before->network;
+    add("net_received", rate(now.network->received_bytes, before.received_bytes, elapsed_us));
+    add("net_sent", rate(now.network->sent_bytes, before.sent_bytes, elapsed_us));
   }
   if (stub.now) {
     add("cpu_time_internal", stub.now->cpu_time_ns / ns_of_ms);

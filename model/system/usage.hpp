@@ -17,6 +17,14 @@ struct disk_usage {
   bool operator==(const disk_usage&) const = default;
 };
 
+/// As the guest sees it, since its interfaces were attached.
+struct network_usage {
+  std::uint64_t received_bytes = 0;
+  std::uint64_t sent_bytes = 0;
+
+  bool operator==(const network_usage&) const = default;
+};
+
 struct usage {
   std::string uuid;
   std::int32_t xid = -1;
@@ -26,7 +34,8 @@ struct usage {
   std::optional<std::uint64_t> swap_kib;
   std::uint64_t cpu_time_ns = 0;
   unsigned vcpus = 1;
-  std::optional<disk_usage> disks{}; ///< those that this host serves
+  std::optional<disk_usage> disks{};      ///< those that this host serves
+  std::optional<network_usage> network{}; ///< of interfaces whose other end is on this host
 };
 
 /// A sample, and the one taken earlier of the same life; null for the first one: then the domain is

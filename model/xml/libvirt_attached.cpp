@@ -121,6 +121,16 @@ std::vector<network_link> links_in(std::string_view text) {
   return result;
 }
 
+std::vector<std::string> interfaces_in(std::string_view text) {
+  auto document = pugi::xml_document{};
+  auto result = std::vector<std::string>{};
+  if (document.load_buffer(text.data(), text.size()))
+    for (auto x : document.child("domain").child("devices").children("interface"))
+      if (auto name = std::string{x.child("target").attribute("dev").value()}; !name.empty())
+        result.push_back(std::move(name));
+  return result;
+}
+
 namespace {
 
 /// What tells one device of a domain from the others of its kind.

@@ -132,6 +132,10 @@ std::string interface_bridge(std::string_view device);
 /// Network interfaces in a live domain's XML.
 std::vector<network_link> links_in(std::string_view text);
 
+/// What the host calls its ends of a live domain's network interfaces; those without a name are
+/// left out.
+std::vector<std::string> interfaces_in(std::string_view text);
+
 /// The device of a live domain's XML that `device` (an element for hot-plug) speaks of: interfaces
 /// by MAC, disks by front end, backend and source, PCI devices by address; as text for a detach.
 /// Nothing when the domain has none; `device` itself where nothing, or no XML, tells which it is.

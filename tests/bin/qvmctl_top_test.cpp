@@ -181,6 +181,30 @@ TEST_F(qvmctl_top, shows_how_much_goes_to_and_from_disks) {
   EXPECT_TRUE(sample["domains"][1]["disk_read"].is_null());
 }
 
+TEST_F(qvmctl_top, shows_how_much_goes_over_the_network) {
+  auto busy = use(1, 400);
+  busy.emplace_back("net_received", "2097152");
+  busy.emplace_back("net_sent", "0");
+  told = {{{"mail", use(2, 300)}, {"work", busy}}};
+  auto sample = samples({"-n", "1", "--sort", "net-received"})[0];
+  EXPECT_THAT(names(sample), ElementsAre("work", "mail"));
+  EXPECT_EQ(sample["domains"][0]["net_received"], 2097152);
+  EXPECT_EQ(sample["domains"][0]["net_sent"], 0);
+  EXPECT_TRUE(sample["domains"][1]["net_received"].is_null());
+  EXPECT_TRUE(sample["domains"][1]["net_sent"].is_null());
+}
+
+TEST_F(qvmctl_top, has_a_dash_for_a_network_that_is_not_known) {
+  auto busy = use(1, 400);
+  busy.emplace_back("net_received", "2097152");
+  busy.emplace_back("net_sent", "0");
+  told = {{{"mail", use(2, 300)}, {"work", busy}}};
+  auto lines = lines_of(ctl({"top", "-n", "1", "--sort", "name"}).out);
+  ASSERT_THAT(lines, SizeIs(testing::Gt(2U)));
+  EXPECT_THAT(lines, testing::Contains(MatchesRegex("work .* 2\\.0 MiB/s +0 B/s +-")));
+  EXPECT_THAT(lines, testing::Contains(MatchesRegex("mail .* - +- +-")));
+}
+
 TEST_F(qvmctl_top, shows_disks_with_units) {
   auto busy = use(1, 400);
   busy.emplace_back("disk_read", "3145728");
@@ -194,8 +218,8 @@ TEST_F(qvmctl_top, as_csv_has_its_headings_once) {
   auto lines = lines_of(ctl({"top", "-n", "2", "-f", "csv"}).out);
   ASSERT_THAT(lines, SizeIs(3));
   EXPECT_EQ(lines[0], "time,name,state,cpu,vcpus,cpu_time,memory,most,used,spare,swap,disk_read,"
-                      "disk_written,stub_cpu");
-  EXPECT_THAT(lines[2], MatchesRegex("[^,]+Z,work,Running,2,2,5000,409600,418816,409600,,,,,"));
+                      "disk_written,net_received,net_sent,stub_cpu");
+  EXPECT_THAT(lines[2], MatchesRegex("[^,]+Z,work,Running,2,2,5000,409600,418816,409600,,,,,,,"));
 }
 
 TEST_F(qvmctl_top, on_a_terminal_draws_over_itself_and_leaves_the_last_page) {
@@ -336,7 +360,8 @@ TEST_F(qvmctl_top_keys, are_told_and_leave_the_terminal_as_it_was) {
 
 TEST_F(qvmctl_top_keys, are_all_told_on_a_narrow_terminal) {
   auto x = typed_at{args(), 60};
-  for (auto key : {"q quit", "r reverse", "c cpu", "x most", "d disk_read", "b stub_cpu"})
+  for (auto key : {"q quit", "r reverse", "c cpu", "x most", "d disk_read", "i net_received",
+                   "o net_sent", "b stub_cpu"})
     x.wait_for(key);
   x.type("q");
   EXPECT_EQ(x.end(), 0);

@@ -141,6 +141,17 @@ outcome<std::vector<guest>> fake_hypervisor::list() {
   return guests();
 }
 
+outcome<std::map<std::string, model::network_usage>> fake_hypervisor::network_usage() {
+  auto held = lock{mutex_};
+  if (!connected_)
+    return tl::unexpected{lost()};
+  auto result = std::map<std::string, model::network_usage>{};
+  for (auto& [uuid, x] : lives_)
+    if (x.network)
+      result.emplace(uuid, *x.network);
+  return result;
+}
+
 outcome<std::int32_t> fake_hypervisor::create(const std::string& uuid, const std::string& xml,
                                               const std::string&) {
   auto refused = admit(fake_call::create, uuid);
@@ -361,6 +372,12 @@ void fake_hypervisor::thaw(const std::string& uuid) {
   if (auto found = lives_.find(uuid); found != lives_.end())
     found->second.frozen = false;
   stirred_.notify_all();
+}
+
+void fake_hypervisor::count_network(const std::string& uuid, model::network_usage x) {
+  auto held = lock{mutex_};
+  if (auto found = lives_.find(uuid); found != lives_.end())
+    found->second.network = x;
 }
 
 void fake_hypervisor::show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns) {

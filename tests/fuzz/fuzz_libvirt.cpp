@@ -22,6 +22,8 @@ void check_domain(std::string_view domain, std::string_view device) {
       must(!disks.empty());
   }
   (void)links_in(domain);
+  for (auto& x : interfaces_in(domain))
+    must(!x.empty());
   auto found = live_device(domain, device);
   if (!found || *found == device)
     return;

@@ -170,6 +170,22 @@ TEST_F(libvirt_in_process, a_life_with_its_events_in_order) {
   EXPECT_EQ(host->inspect(work)->state, power::halted);
 }
 
+TEST_F(libvirt_in_process, counts_what_goes_over_interfaces) {
+  auto interface = [](const std::string& name) {
+    return "<interface type='bridge'><source bridge='br0'/><target dev='" + name
+           + "'/></interface>";
+  };
+  ASSERT_TRUE(host->create(work, xml({.devices = interface("net7") + interface("net8")})));
+  ASSERT_TRUE(host->create(other, xml({.uuid = other, .name = "other"})));
+  auto found = host->network_usage();
+  ASSERT_THAT(found, succeeds());
+  EXPECT_GT(found->at(work).received_bytes, 0U);
+  EXPECT_GT(found->at(work).sent_bytes, 0U);
+  EXPECT_FALSE(found->contains(other)) << "it has no interface";
+  EXPECT_THAT(host->destroy(work), succeeds());
+  EXPECT_FALSE(host->network_usage()->contains(work));
+}
+
 TEST_F(libvirt_in_process, says_what_it_lacks_and_describes_the_host) {
   auto can = host->can();
   EXPECT_FALSE(can.paused_start || can.attach || can.sleep || can.guest_shutdown);

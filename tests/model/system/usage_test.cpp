@@ -57,6 +57,32 @@ TEST(usage, has_the_bytes_a_second_of_disks_that_are_known) {
   EXPECT_EQ(vm_stats("work", {&now, &before}, {}, 0).args.size(), 7U);
 }
 
+TEST(usage, has_the_bytes_a_second_of_networks_that_are_known) {
+  auto before = sample_usage();
+  auto now = sample_usage();
+  now.network = network_usage{6000, 600};
+  EXPECT_EQ(vm_stats("work", {&now}, {}, 3'000'000).args.size(), 7U) << "never seen before";
+  EXPECT_EQ(vm_stats("work", {&now, &before}, {}, 3'000'000).args.size(), 7U)
+      << "it had no interface before";
+  before.network = network_usage{3000, 900};
+  auto x = vm_stats("work", {&now, &before}, {}, 3'000'000);
+  ASSERT_EQ(x.args.size(), 9U);
+  EXPECT_THAT(x.args.at(7), Pair("net_received", "1000"));
+  EXPECT_THAT(x.args.at(8), Pair("net_sent", "0")) << "an interface was taken away";
+  EXPECT_EQ(vm_stats("work", {&now, &before}, {}, 0).args.size(), 7U);
+}
+
+TEST(usage, tells_the_stub_domain_behind_disks_and_networks) {
+  auto now = sample_usage();
+  now.disks = disk_usage{};
+  now.network = network_usage{};
+  auto x = vm_stats("win", {&now, &now}, {&now}, 3'000'000);
+  ASSERT_EQ(x.args.size(), 14U);
+  EXPECT_THAT(x.args.at(7), Pair("disk_read", "0"));
+  EXPECT_THAT(x.args.at(9), Pair("net_received", "0"));
+  EXPECT_EQ(x.args.at(11).first, "cpu_time_internal");
+}
+
 TEST(usage, counts_what_the_stub_domain_uses_apart_but_for_its_memory) {
   auto now = sample_usage();
   auto stub_before = sample_usage();

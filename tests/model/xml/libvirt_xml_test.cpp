@@ -554,6 +554,15 @@ TEST(libvirt_attachments, without_a_kernel_may_include_the_fourth_disk) {
   EXPECT_EQ(found.front().port, "sr0");
 }
 
+TEST(libvirt_interfaces, have_the_names_of_the_host) {
+  EXPECT_THAT(xml::interfaces_in(R"(<domain><devices><interface type="bridge">
+                <target dev="vnet3"/></interface><interface type="hostdev"/>
+                <interface><target dev=""/></interface>
+                <interface><target dev="vnet4"/></interface></devices></domain>)"),
+              testing::ElementsAre("vnet3", "vnet4"));
+  EXPECT_THAT(xml::interfaces_in("no xml"), testing::IsEmpty());
+}
+
 /// An empty text would mean that the device is gone already.
 TEST(live_device, is_the_requested_device_where_either_cannot_be_read) {
   auto disk = "<disk><source dev='/dev/loop1'/><target dev='xvdi'/></disk>";
