@@ -7,6 +7,7 @@
 #include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/usage.hpp"
+#include "model/base/literal.hpp"
 #include "model/base/name.hpp"
 
 #include <fmt/format.h>
@@ -25,6 +26,9 @@ using nlohmann::json;
 using std::chrono::steady_clock;
 
 constexpr auto quiet_time = milliseconds{200}; ///< after it all samples of one moment are there
+constexpr auto late = milliseconds{500};       ///< what a sample may take when it is due
+constexpr auto default_interval_s = std::int64_t{3};
+constexpr auto day_s = std::int64_t{24} * 3600;
 constexpr auto samples_of_pools = std::uint64_t{10}; ///< to look at them may cost a pool's driver
 
 template <class T>
@@ -304,11 +308,33 @@ public:
 private:
   bool over() const { return ended_ || quit_; }
 
-  /// Something came, and then nothing for a moment.
+  /// Something came, and then nothing for a moment. Where nothing runs no sample comes either, and
+  /// that is what is shown.
   void wait_for_samples() {
-    s_.daemon.run([&] { return over() || news_; });
+    while (!s_.daemon.run([&] { return over() || news_; }, steady_clock::now() + silence_)) {
+      silence_ = longest_silence();
+      if (nothing_runs())
+        return board_.clear();
+    }
     while (std::exchange(news_, false) && !over())
       s_.daemon.run([&] { return over() || news_; }, steady_clock::now() + quiet_time);
+  }
+
+  /// A sample that has not come for so long has nothing to tell.
+  milliseconds longest_silence() {
+    auto value = s_.daemon.ask(property_request("Get", "@host", "stats_interval"))
+                     .and_then([](const std::string& text) { return parse_property(text); });
+    auto seconds = value ? model::parse_integer(value->text) : std::nullopt;
+    return to_milliseconds(static_cast<double>(
+               std::clamp<std::int64_t>(seconds.value_or(default_interval_s), 1, day_s)))
+           + late;
+  }
+
+  bool nothing_runs() {
+    auto all = domain_list::fetch(s_.daemon);
+    return all && std::ranges::none_of(all->all(), [](auto& x) {
+             return x.active() && x.klass != "AdminVM" && x.klass != "RemoteVM";
+           });
   }
 
   void heed_keys() {
@@ -410,6 +436,7 @@ private:
   bool reverse_;
   std::optional<std::uint64_t> count_;
   usage_board board_;
+  milliseconds silence_ = longest_silence();
   bool news_ = false;
   std::optional<failure> ended_;
   std::uint64_t shown_ = 0;

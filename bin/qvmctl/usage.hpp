@@ -37,6 +37,9 @@ class usage_board {
 public:
   void hear(const event& x);
 
+  /// Nothing runs.
+  void clear() { domains_.clear(); }
+
   std::vector<usage> all() const;
 
 private:

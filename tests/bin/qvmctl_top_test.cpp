@@ -40,7 +40,9 @@ struct qvmctl_top : qvmctl {
             {"online_vcpus", "2"}};
   }
 
-  void SetUp() override {
+  void SetUp() override { begin(); }
+
+  void begin() {
     serve(host(domains, [this](auto& x) {
       if (x.method == "qvmd.Status") {
         looks.pass();
@@ -56,7 +58,7 @@ struct qvmctl_top : qvmctl {
                                          : "driver=linux-kernel\n");
       if (x.method == "admin.vm.Stats")
         return tell(x);
-      x.ok();
+      x.ok(x.method == "admin.property.Get" ? "default=False type=int 1" : "");
     }));
   }
 
@@ -157,6 +159,40 @@ TEST_F(qvmctl_top, leaves_out_domains_that_stopped) {
   ASSERT_THAT(all, SizeIs(3));
   EXPECT_THAT(names(all[0]), ElementsAre("mail", "work"));
   EXPECT_THAT(names(all[2]), ElementsAre("work"));
+}
+
+TEST_F(qvmctl_top, is_empty_where_nothing_runs_and_ends_all_the_same) {
+  domains = small_host("Halted");
+  begin();
+  auto all = samples({"-n", "2"});
+  ASSERT_THAT(all, SizeIs(2));
+  EXPECT_EQ(all[0]["domains"], json::array());
+  EXPECT_EQ(all[0]["pools"][0]["name"], "fast");
+  auto table = ctl({"top", "-n", "1"});
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_THAT(table.out, AllOf(HasSubstr("0 of 6 domains"), HasSubstr("NAME")));
+  EXPECT_THAT(lines_of(ctl({"top", "-n", "1", "-f", "csv"}).out), SizeIs(1)) << "the headings";
+}
+
+TEST_F(qvmctl_top, leaves_out_the_last_domain_that_stopped) {
+  told = {{{"work", use(1, 400)}}};
+  auto stopped = gate{};
+  serve([&](auto& x) {
+    if (x.method == "qvmd.Overview")
+      return x.ok(overview(small_host(stopped.has(1) ? "Halted" : "Running")));
+    if (x.method == "qvmd.Status") {
+      looks.pass();
+      stopped.pass();
+      return x.ok("{}");
+    }
+    if (x.method == "admin.vm.Stats")
+      return tell(x);
+    x.ok(x.method == "admin.property.Get" ? "default=False type=int 1" : "");
+  });
+  auto all = samples({"-n", "2"});
+  ASSERT_THAT(all, SizeIs(2));
+  EXPECT_THAT(names(all[0]), ElementsAre("work"));
+  EXPECT_THAT(names(all[1]), ElementsAre());
 }
 
 TEST_F(qvmctl_top, in_a_pipe_follows_with_the_next_page) {

@@ -182,6 +182,11 @@ public:
     return changed_.wait_for(lock, patience, [&] { return count_ >= count; });
   }
 
+  bool has(int count) {
+    auto lock = std::lock_guard{mutex_};
+    return count_ >= count;
+  }
+
 private:
   std::mutex mutex_;
   std::condition_variable changed_;
