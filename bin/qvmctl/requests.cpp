@@ -1,5 +1,6 @@
 #include "bin/qvmctl/requests.hpp"
 
+#include "bin/qvmctl/input.hpp"
 #include "drivers/io/json.hpp"
 #include "model/base/literal.hpp"
 
@@ -236,6 +237,8 @@ std::string size_text(std::int64_t bytes) {
 
 expected<std::string> read_text(const std::string& path) {
   constexpr auto longest = std::size_t{1} << 20; // more than any daemon takes
+  if (path == "-")
+    announce_input("reading text");
   auto file = path == "-" ? stdin : std::fopen(path.c_str(), "r");
   if (!file)
     return tl::unexpected{failure{trouble::refused, "",
@@ -245,7 +248,7 @@ expected<std::string> read_text(const std::string& path) {
   char buffer[4096];
   while (auto got = std::fread(buffer, 1, sizeof buffer, file)) {
     result.append(buffer, got);
-    if (result.size() > longest)
+    if (got < sizeof buffer || result.size() > longest) // a terminal would be read on after its end
       break;
   }
   auto broken = std::ferror(file) != 0;

@@ -1,5 +1,7 @@
 // volume: the disks of domains.
 #include "bin/qvmctl/groups.hpp"
+#include "bin/qvmctl/input.hpp"
+#include "bin/qvmctl/interruption.hpp"
 #include "bin/qvmctl/new_file.hpp"
 #include "bin/qvmctl/progress.hpp"
 #include "bin/qvmctl/requests.hpp"
@@ -10,6 +12,7 @@
 #include <fmt/format.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,35 +81,60 @@ drivers::unique_fd open_file(const std::string& path, int flags) {
   return drivers::unique_fd{::open(path.c_str(), flags | O_CLOEXEC)};
 }
 
+/// The bytes that an import is made of.
+struct import_source {
+  int descriptor = -1;
+  std::string name; ///< for sentences
+};
+
+/// At most `most` bytes, none at the end of the input; waits for an interrupt as well.
+expected<std::size_t> read_some(const import_source& from, char* to, std::size_t most,
+                                const interruption& stop) {
+  constexpr auto look_up = milliseconds{200}; ///< for an interrupt
+  for (;;) {
+    if (stop.raised())
+      return tl::unexpected{failure{trouble::refused, "", "cancelled", ""}};
+    auto x = pollfd{from.descriptor, POLLIN, 0};
+    if (::poll(&x, 1, static_cast<int>(look_up.count())) == 0)
+      continue;
+    auto got = ::read(from.descriptor, to, most);
+    if (got >= 0)
+      return static_cast<std::size_t>(got);
+    if (errno != EINTR && errno != EAGAIN)
+      return tl::unexpected{
+          failure{trouble::refused, "",
+                  fmt::format("cannot read {}: {}", from.name, std::strerror(errno)), ""}};
+  }
+}
+
 /// Copies exactly `size` bytes.
-expected<void> copy_bytes(session& s, const std::string& what, int from,
-                          const std::string& from_path, volume_import& to, std::int64_t size) {
+expected<void> copy_bytes(session& s, const std::string& what, const import_source& from,
+                          volume_import& to, std::int64_t size, const interruption& stop) {
   auto shown = progress{s.out, what, size};
   auto buffer = std::vector<char>(std::size_t{1} << 17);
   auto done = std::int64_t{0};
   while (done < size) {
     auto wanted = std::min<std::int64_t>(size - done, static_cast<std::int64_t>(buffer.size()));
-    auto got = ::read(from, buffer.data(), static_cast<std::size_t>(wanted));
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      return tl::unexpected{os_failure("read", from_path)};
-    if (got == 0)
+    auto got = read_some(from, buffer.data(), static_cast<std::size_t>(wanted), stop);
+    if (!got)
+      return tl::unexpected{std::move(got.error())};
+    if (*got == 0)
       return tl::unexpected{
           failure{trouble::refused, "",
-                  fmt::format("'{}' has {} bytes and must have {}", from_path, done, size), ""}};
-    if (auto written = to.write(static_cast<std::uint64_t>(done),
-                                {buffer.data(), static_cast<std::size_t>(got)});
-        !written)
+                  fmt::format("{} has {} bytes and must have {}", from.name, done, size), ""}};
+    if (auto written = to.write(static_cast<std::uint64_t>(done), {buffer.data(), *got}); !written)
       return written;
-    done += got;
+    done += static_cast<std::int64_t>(*got);
     shown.at(done);
   }
   auto more = char{};
-  if (::read(from, &more, 1) > 0)
+  auto got = read_some(from, &more, 1, stop);
+  if (!got)
+    return tl::unexpected{std::move(got.error())};
+  if (*got > 0)
     return tl::unexpected{failure{
         trouble::refused, "",
-        fmt::format("'{}' has more than the {} bytes that it must have", from_path, size), ""}};
+        fmt::format("{} has more than the {} bytes that it must have", from.name, size), ""}};
   return {};
 }
 
@@ -272,16 +300,18 @@ exit_code run_volume_export(session& s) {
 
 exit_code run_volume_import(session& s) {
   const auto& path = s.line.words[1];
-  auto opened = path == "-" ? drivers::unique_fd{} : open_file(path, O_RDONLY);
-  auto from = path == "-" ? STDIN_FILENO : opened.get();
-  if (from < 0)
+  auto standard = path == "-";
+  auto opened = standard ? drivers::unique_fd{} : open_file(path, O_RDONLY);
+  auto from = import_source{standard ? STDIN_FILENO : opened.get(),
+                            standard ? "standard input" : fmt::format("'{}'", path)};
+  if (from.descriptor < 0)
     return report(s, os_failure("open", path));
   auto volume = named_volume(s);
   auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
   if (!facts)
     return report(s, facts.error());
   struct stat about {};
-  auto known = ::fstat(from, &about) == 0 && S_ISREG(about.st_mode);
+  auto known = ::fstat(from.descriptor, &about) == 0 && S_ISREG(about.st_mode);
   auto size = known ? static_cast<std::int64_t>(about.st_size) : bytes(*facts, "size");
   if (s.line.dry_run)
     return print(s, fmt::format("{} would be overwritten with {} bytes of {}\n", volume->text(),
@@ -290,11 +320,14 @@ exit_code run_volume_import(session& s) {
                                          size_text(bytes(*facts, "usage"))));
       !sure)
     return report(s, sure.error());
+  auto stop = interruption{};
+  if (standard)
+    announce_input(fmt::format("reading {} bytes", size));
   auto into = volume_import::begin(s.daemon.way(), volume->domain, volume->volume,
                                    static_cast<std::uint64_t>(size));
   if (!into)
     return report(s, into.error());
-  auto copied = copy_bytes(s, volume->text(), from, path, **into, size);
+  auto copied = copy_bytes(s, volume->text(), from, **into, size, stop);
   if (copied)
     copied = (*into)->end();
   else
