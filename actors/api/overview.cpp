@@ -178,6 +178,8 @@ outcome<std::string> status(const call& x) {
   };
   for (auto& [domain, a] : board.activities())
     show(domain, a);
+  for (auto& [key, x] : board.transfers())
+    show(x.first, x.second);
   constexpr auto moment_us = 500'000;
   for (auto& [number, x] : board.calls())
     if (now_us - x.second.since_us >= moment_us)

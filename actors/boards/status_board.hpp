@@ -81,6 +81,18 @@ public:
     calls_.erase(number);
   }
 
+  /// Data that another program reads from a volume or writes to one. Several may read at one place.
+  void begin_transfer(std::string key, std::string domain, activity x) {
+    auto guard = std::lock_guard{mutex_};
+    transfers_.emplace(std::move(key), std::pair{std::move(domain), std::move(x)});
+  }
+
+  void finish_transfer(const std::string& key) {
+    auto guard = std::lock_guard{mutex_};
+    if (auto i = transfers_.find(key); i != transfers_.end())
+      transfers_.erase(i);
+  }
+
   void finish(const std::string& domain) {
     auto guard = std::lock_guard{mutex_};
     activities_.erase(domain);
@@ -181,10 +193,12 @@ public:
     hypervisors_[which] = std::move(x);
   }
 
+  using transfer_table = std::multimap<std::string, std::pair<std::string, activity>>;
   using call_table = std::map<std::uint64_t, std::pair<std::string, activity>>; ///< with its domain
 
   std::map<std::string, activity> activities() const { return copy(activities_); }
   call_table calls() const { return copy(calls_); }
+  transfer_table transfers() const { return copy(transfers_); }
   std::map<std::string, std::string> degraded() const { return copy(degraded_); }
   std::map<std::string, restart> restarts() const { return copy(restarts_); }
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
@@ -208,6 +222,7 @@ private:
   mutable std::mutex mutex_;
   std::map<std::string, activity> activities_;
   call_table calls_;
+  transfer_table transfers_;
   std::map<std::string, std::string> degraded_;
   std::map<std::string, restart> restarts_; ///< by part, e.g. "domain work"
   std::map<std::string, std::string> failed_volumes_;

@@ -188,9 +188,21 @@ const model::volume* turn_rules::origin_of(const volume_turn& at) const {
   return at.it.snap_on_start ? model::find_volume(*at.system, pool_, at.it.source) : nullptr;
 }
 
+/// Of imports there is one at a time; exports have a path.
+std::string turn_rules::transfer_key(const piece& x, const std::string& path) const {
+  return fmt::format("{}:{}:{}", pool_, x.at->it.vid, path);
+}
+
 /// What goes on after this piece of work: an export that is read, an import that is written.
 void turn_rules::note(const piece& x, const outcome<pool_result>& found) {
-  auto forget_import = [&] { imports_.erase(x.key); };
+  auto begin_transfer = [&](const disk_job::volume_target& of, const std::string& path) {
+    world_->status.begin_transfer(transfer_key(x, path), of.domain->name.str(),
+                                  {std::string{x.how.word}, of.volume, world_->now_us()});
+  };
+  auto forget_import = [&] {
+    imports_.erase(x.key);
+    world_->status.finish_transfer(transfer_key(x, {}));
+  };
   auto forget_if_done = [&] {
     if (found)
       forget_import();
@@ -206,6 +218,7 @@ void turn_rules::note(const piece& x, const outcome<pool_result>& found) {
               return;
             auto path = found->get<disk_job::begin_export>();
             world_->contents.keep({pool_, x.at->it.vid}, path, x.holds.front());
+            begin_transfer(y.about, path);
             if (auto& until = y.what.until)
               until->at_end.emplace(until->stop.get_token(), [world = world_, at = y.about, path] {
                 caf::anon_send(world->storage,
@@ -214,10 +227,13 @@ void turn_rules::note(const piece& x, const outcome<pool_result>& found) {
           },
           [&](const typed<disk_job::end_export>& y) {
             world_->contents.drop({pool_, x.at->it.vid}, y.what.path);
+            world_->status.finish_transfer(transfer_key(x, y.what.path));
           },
-          [&](const typed<disk_job::begin_import>&) {
-            if (found)
-              imports_[x.key] = {.bytes = found->get<disk_job::begin_import>().bytes};
+          [&](const typed<disk_job::begin_import>& y) {
+            if (!found)
+              return;
+            imports_[x.key] = {.bytes = found->get<disk_job::begin_import>().bytes};
+            begin_transfer(y.about, {});
           },
           [&](const typed<disk_job::resize_volume>&) {
             if (auto i = imports_.find(x.key); found && i != imports_.end())

@@ -35,6 +35,7 @@ private:
   static model::outcome<void> judge_source(piece& x, const snapshot& now);
   model::outcome<void> judge_import(piece& x) const;
   bool works_in_place(const volume_turn& at) const;
+  std::string transfer_key(const piece& x, const std::string& path) const;
   const model::volume* origin_of(const volume_turn& at) const;
 
   world_ptr world_;
