@@ -20,7 +20,7 @@ namespace qubes::ctl {
 
 expected<nlohmann::json> ask_json(session& s, std::string method, std::string domain) {
   auto answer = s.daemon.ask({.method = method, .destination = std::move(domain)});
-  if (!answer && answer.error().klass == "ProtocolError")
+  if (!answer && answer.error().klass == "ProtocolError" && answer.error().hint.empty())
     answer.error().hint = "only qvmd has this; another daemon serves this socket";
   if (!answer)
     return tl::unexpected{answer.error()};

@@ -120,6 +120,40 @@ TEST_F(manual, is_installed_with_completions_where_they_are_looked_for) {
   EXPECT_FALSE(std::filesystem::exists(top + "/usr/share/man/written"));
 }
 
+/// The methods of the daemon's own at the socket that qrexec calls, as the reference has them.
+std::vector<std::string> own_methods() {
+  auto result = std::vector<std::string>{};
+  auto page = std::ifstream{QVMD_SOURCE_DIR "/docs/admin-api.md"};
+  auto socket = std::string{};
+  for (auto line = std::string{}; std::getline(page, line);) {
+    if (line.starts_with("Socket: "))
+      socket = line;
+    if (line.starts_with("| `qvmd.") && socket == "Socket: `qubesd.sock`")
+      result.push_back(line.substr(3, line.find('`', 3) - 3));
+  }
+  return result;
+}
+
+TEST_F(manual, goes_with_links_for_the_methods_that_other_domains_may_call) {
+  auto methods = own_methods();
+  ASSERT_GT(methods.size(), 3U);
+  for (auto& [prefix, root] : {std::pair{top + "/opt", top + "/opt/etc"}, {"/usr", top + "/etc"}}) {
+    auto installed = shell(fmt::format("DESTDIR={} cmake --install {} --component services "
+                                       "--prefix {}",
+                                       prefix == "/usr" ? top : "", QVMD_BINARY_DIR, prefix));
+    ASSERT_EQ(installed.code, 0) << installed.text;
+    for (auto& x : methods) {
+      auto link = std::filesystem::path{fmt::format("{}/qubes-rpc/{}", root, x)};
+      auto of_dom0 = x == "qvmd.Status";
+      EXPECT_EQ(std::filesystem::is_symlink(link), !of_dom0) << link;
+      if (std::filesystem::is_symlink(link)) {
+        EXPECT_EQ(std::filesystem::read_symlink(link), "/var/run/qubesd.sock");
+      }
+      EXPECT_THAT(shell(program + " help management").text, HasSubstr(x));
+    }
+  }
+}
+
 TEST_F(manual, has_no_page_for_an_unknown_name) {
   EXPECT_EQ(run({"help", "--man", "qvmctl-nothing"}).code, 2);
   EXPECT_EQ(shell(QVMD_BINARY_DIR "/bin/qvmd --print-manual nothing").code, 2);
