@@ -5,8 +5,12 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 namespace qubes::ctl {
 
@@ -34,6 +38,10 @@ expected<std::unique_ptr<backup_file>> backup_file::open(session& s, const std::
                                                          const interruption& stop) {
   if (path == "-" && s.line.passphrase_file == "-")
     return usage_failure("the backup and its passphrase cannot both come from standard input");
+  if (path != "-" && ::access(path.c_str(), R_OK) != 0) // before a passphrase is typed for it
+    return tl::unexpected{failure{trouble::refused, "",
+                                  fmt::format("cannot open '{}': {}", path, std::strerror(errno)),
+                                  errno == EACCES ? "root may" : "name a backup, or '-'"}};
   auto passphrase = read_passphrase(s, false, stop.token());
   if (!passphrase)
     return tl::unexpected{passphrase.error()};

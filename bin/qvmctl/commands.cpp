@@ -146,7 +146,7 @@ expected<void> check_route(const command_line& line) {
     return usage_failure(fmt::format("--via takes a way to the daemon, not '{}'", line.via),
                          one_of(line.via, known));
   if (line.via == "qrexec" && !line.socket.empty())
-    return usage_failure("--via qrexec and --socket exclude each other");
+    return usage_failure("--via qrexec and --socket exclude each other", "leave one of them out");
   return {};
 }
 

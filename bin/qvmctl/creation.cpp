@@ -405,7 +405,9 @@ expected<pairs> read_assignments(const texts& given, std::string_view option) {
   for (auto& x : given.all) {
     auto is = x.find('=');
     if (is == std::string::npos || is == 0)
-      return usage_failure(fmt::format("{} takes NAME=VALUE, not '{}'", option, x));
+      return usage_failure(
+          fmt::format("{} takes NAME=VALUE, not '{}'", option, x),
+          fmt::format("for example {} {}", option, option == "--set" ? "memory=400" : "gui=1"));
     result.push_back(cut_pair(x));
   }
   return result;
@@ -902,7 +904,8 @@ exit_code run_rename(session& s) {
     if (auto good = check_new_name(x); !good)
       return report(s, good.error());
   if (from == to)
-    return report(s, usage_failure(fmt::format("'{}' has that name", from)).value());
+    return report(
+        s, usage_failure(fmt::format("'{}' has that name", from), "choose another name").value());
   auto done = renaming{s, from, to}.run();
   if (done)
     return exit_code::done;

@@ -58,11 +58,13 @@ failure device_remedy(failure why, const std::string& domain, const std::string&
                       const std::string& device) {
   if (!why.hint.empty())
     return why;
-  if (why.klass == "QubesVMNotRunningError")
+  if (why.klass == "QubesVMNotRunningError") { // its text has a remedy without names
+    why.text = fmt::format("'{}' does not run", domain);
     why.hint = fmt::format("'qvmctl device assign {} {} {}' gives it at the next start", domain,
                            klass, device);
-  else if (why.klass == "ProtocolError" || why.klass == "DeviceNotAssigned")
+  } else if (why.klass == "ProtocolError" || why.klass == "DeviceNotAssigned") {
     why.hint = fmt::format("'qvmctl device ls {}' shows them", klass);
+  }
   return why;
 }
 
@@ -305,7 +307,9 @@ exit_code run_device_detach(session& s) {
 
 exit_code run_device_assign(session& s) {
   if (s.line.required && s.line.ask)
-    return report(s, usage_failure("--required and --ask exclude each other").value());
+    return report(
+        s,
+        usage_failure("--required and --ask exclude each other", "leave one of them out").value());
   auto mode = s.line.required ? "required" : s.line.ask ? "ask-to-attach" : "auto-attach";
   return one_device(s, "Assign", {{"mode", mode}}, "assigned");
 }

@@ -39,7 +39,9 @@ std::string folder_of(const session& s) {
 
 failure cannot(std::string_view what, const std::string& path, int code = errno) {
   return {trouble::refused, "", fmt::format("cannot {} '{}': {}", what, path, std::strerror(code)),
-          code == EACCES ? "root may" : ""};
+          code == EACCES   ? "root may"
+          : code == ENOENT ? "--profiles names the folder in which the daemon has them"
+                           : ""};
 }
 
 } // namespace
@@ -382,7 +384,8 @@ expected<void> check_line(const command_line& x) {
         return usage_failure(fmt::format("'{}': a profile knows no globs and no commas", word),
                              "a word for each: a name, @tag:TAG or @type:CLASS");
   if (!x.passphrase_vm.empty() && !x.passphrase_file.empty())
-    return usage_failure("--passphrase-file and --passphrase-in exclude each other");
+    return usage_failure("--passphrase-file and --passphrase-in exclude each other",
+                         "leave one of them out");
   return {};
 }
 

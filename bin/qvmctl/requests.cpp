@@ -39,12 +39,15 @@ struct known_row {
   std::string_view klass;
   std::string_view list;      ///< method that lists the names
   std::string_view host_list; ///< the same for "@host"
+  std::string_view command;   ///< shows them to a person
+  bool of_a_domain = true;    ///< else the host's, which dom0 is asked for
 };
 
 constexpr std::array known_table{
-    known_row{"QubesNoSuchPropertyError", "admin.vm.property.List", "admin.property.List"},
-    known_row{"QubesFeatureNotFoundError", "admin.vm.feature.List", ""},
-    known_row{"QubesTagNotFoundError", "admin.vm.tag.List", ""},
+    known_row{"QubesNoSuchPropertyError", "admin.vm.property.List", "admin.property.List", "get"},
+    known_row{"QubesFeatureNotFoundError", "admin.vm.feature.List", "", "feature ls"},
+    known_row{"QubesTagNotFoundError", "admin.vm.tag.List", "", "tag ls"},
+    known_row{"QubesLabelNotFoundError", "admin.label.List", "", "label ls", false},
 };
 
 } // namespace
@@ -66,7 +69,7 @@ failure explain(session& s, failure why, const std::string& domain, const std::s
     return no_such_domain(domain, names);
   }
   for (auto& x : known_table) {
-    if (x.klass != why.klass)
+    if (x.klass != why.klass || (!x.of_a_domain && domain != "dom0"))
       continue;
     auto list = s.daemon.ask({.method = std::string{is_host(domain) ? x.host_list : x.list},
                               .destination = is_host(domain) ? "dom0" : domain});
@@ -74,8 +77,12 @@ failure explain(session& s, failure why, const std::string& domain, const std::s
       return why;
     auto known = lines_of(*list);
     auto is_known = std::find(known.begin(), known.end(), word) != known.end();
-    if (!is_known)
-      why.hint = did_you_mean(word, known);
+    if (is_known)
+      return why;
+    why.hint = did_you_mean(word, known);
+    if (why.hint.empty())
+      why.hint = fmt::format("'qvmctl {}{}' lists what there is", x.command,
+                             x.of_a_domain ? " " + domain : "");
   }
   return why;
 }

@@ -227,7 +227,8 @@ exit_code run_console(session& s) {
     return report(s, why);
   }
   if (path->empty())
-    return report(s, {trouble::refused, "", fmt::format("'{}' has no console", *domain), ""});
+    return report(s, {trouble::refused, "", fmt::format("'{}' has no console", *domain),
+                      "only guests to which their hypervisor gives one have it"});
   if (s.line.dry_run)
     return print(s, printable(*path) + "\n");
   return become_console(s, "OPEN:" + *path);

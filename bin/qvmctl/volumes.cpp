@@ -74,7 +74,9 @@ json size_cell(const session& s, std::int64_t bytes) {
 
 failure os_failure(std::string_view what, const std::string& path) {
   return {trouble::refused, "", fmt::format("cannot {} '{}': {}", what, path, std::strerror(errno)),
-          errno == EACCES ? "root may" : ""};
+          errno == EACCES   ? "root may"
+          : errno == ENOENT ? "name a file that is there, or '-' for standard input"
+                            : ""};
 }
 
 drivers::unique_fd open_file(const std::string& path, int flags) {
