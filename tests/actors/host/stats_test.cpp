@@ -82,7 +82,7 @@ TEST_F(statistics, have_the_network_of_a_container_as_libvirt_counts_it) {
   EXPECT_EQ(told.back().name, "vm-stats");
   EXPECT_THAT(told.back().args, testing::IsSupersetOf({testing::Pair("net_received", "1000"),
                                                        testing::Pair("net_sent", "0")}));
-  caf::anon_send(one.world().stats, atom::gone_v, connection_id{1});
+  caf::anon_send(one.world().stats, atom::closed_v, connection_id{1});
 }
 
 TEST_F(statistics, of_one_domain_end_with_it) {
