@@ -24,6 +24,7 @@
 #include <deque>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 
@@ -226,41 +227,45 @@ private:
 /// At most so many of something at once.
 class places {
 public:
-  explicit places(unsigned all) : free_(all) {}
+  explicit places(std::uint64_t all) : all_(all), free_(all) {}
 
-  /// False when the work is stopped meanwhile.
-  bool take(std::stop_token stop) {
+  /// What wants more than there are takes them all, when all are free. How many were taken; nothing
+  /// when the work is stopped meanwhile.
+  std::optional<std::uint64_t> take(std::stop_token stop, std::uint64_t wanted = 1) {
+    auto mine = std::min(wanted, all_);
     auto lock = std::unique_lock{mutex_};
-    if (!changed_.wait(lock, stop, [&] { return free_ > 0; }))
-      return false;
-    --free_;
-    return true;
+    if (!changed_.wait(lock, stop, [&] { return free_ >= mine; }))
+      return std::nullopt;
+    free_ -= mine;
+    return mine;
   }
 
-  void give_back() {
+  void give_back(std::uint64_t taken) {
     auto lock = std::lock_guard{mutex_};
-    ++free_;
-    changed_.notify_one();
+    free_ += taken;
+    changed_.notify_all();
   }
 
 private:
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  unsigned free_;
+  std::uint64_t all_;
+  std::uint64_t free_;
 };
 
 class place {
 public:
-  explicit place(places& of) : of_(&of) {}
-  place(place&& x) noexcept : of_(std::exchange(x.of_, nullptr)) {}
+  explicit place(places& of, std::uint64_t taken = 1) : of_(&of), taken_(taken) {}
+  place(place&& x) noexcept : of_(std::exchange(x.of_, nullptr)), taken_(x.taken_) {}
   place& operator=(place&&) = delete;
   ~place() {
     if (of_)
-      of_->give_back();
+      of_->give_back(taken_);
   }
 
 private:
   places* of_;
+  std::uint64_t taken_;
 };
 
 struct encrypted {
@@ -275,7 +280,7 @@ struct surroundings {
   backup_reader_options with;
   std::stop_token stop;
   const stop_event& raised;
-  std::optional<model::scrypt_cost> proof{}; ///< since it was read
+  places& memory; ///< bytes, of all passphrases that are tried at once
 };
 
 tl::unexpected<model::error> not_genuine(const surroundings& in, std::string_view name,
@@ -301,11 +306,13 @@ outcome<model::scrypt_cost> cost_of(const encrypted& x) {
 
 /// Into a file without a name; only the whole of it is given out.
 outcome<unique_fd> decrypt(const surroundings& in, encrypted x) {
-  auto may = cost_of(x).and_then([&](const model::scrypt_cost& cost) {
-    return in.proof ? model::check_chunk_cost(cost, *in.proof) : outcome<void>{};
-  });
-  if (!may)
-    return bad(fmt::format("'{}': {}", x.name, may.error().text), may.error().hint);
+  auto cost = cost_of(x);
+  if (!cost)
+    return bad(fmt::format("'{}': {}", x.name, cost.error().text), cost.error().hint);
+  auto taken = in.memory.take(in.stop, cost->memory());
+  if (!taken)
+    return tl::unexpected{reading_cancelled()};
+  auto held = place{in.memory, *taken};
   auto result = nameless_file(in.with.temporary);
   if (!result)
     return result;
@@ -585,13 +592,22 @@ private:
 
 // -- the whole -----------------------------------------------------------------------------------
 
+std::uint64_t half_of_memory() {
+  auto pages = std::max(::sysconf(_SC_PHYS_PAGES), 0L);
+  return static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))
+         / 2;
+}
+
 class real_reader final : public backup_reader {
 public:
   real_reader(unique_fd owned, int file, const std::string& path, model::secret passphrase,
               backup_reader_options with, std::stop_token stop)
       : path_(path), passphrase_(std::move(passphrase)), raised_(stop),
-        input_(std::move(owned), file, path, raised_),
-        entries_(input_), in_{.with = std::move(with), .stop = std::move(stop), .raised = raised_},
+        input_(std::move(owned), file, path, raised_), entries_(input_),
+        memory_(with.memory > 0 ? with.memory : half_of_memory()), in_{.with = std::move(with),
+                                                                       .stop = std::move(stop),
+                                                                       .raised = raised_,
+                                                                       .memory = memory_},
         chunks_(chunks_at_once() + 1), readers_(chunks_at_once() + 1) {}
 
   outcome<void> prove() {
@@ -610,11 +626,9 @@ public:
                                  model::header_passphrase(passphrase_));
     if (!proof)
       return tl::unexpected{std::move(proof.error())};
-    auto cost = cost_of(*proof);
     auto plain = decrypt(in_, std::move(*proof));
     if (!plain)
       return tl::unexpected{std::move(plain.error())};
-    in_.proof = *cost;
     auto proven = std::string(static_cast<std::size_t>(model::largest_backup_header) + 1, '\0');
     auto got = read_at({plain->get(), 0, proven.size()}, 0, proven.data(), proven.size());
     if (!got)
@@ -860,6 +874,7 @@ private:
   stop_event raised_;
   input input_;
   entries entries_;
+  places memory_;
   surroundings in_;
   places chunks_;
   places readers_;

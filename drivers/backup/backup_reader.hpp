@@ -23,6 +23,7 @@ struct backup_reader_options {
   std::string scrypt = "scrypt";      ///< decrypts
   std::string temporary = "/var/tmp"; ///< a few chunks at a time
   unsigned at_once = 0;               ///< chunks that are decrypted at once; 0: one a processor
+  std::uint64_t memory = 0; ///< bytes that scrypt may take in all, or for one alone; 0: half of all
   std::function<void(std::uint64_t)> tell{}; ///< bytes of the archive that are done with
 };
 

@@ -323,18 +323,6 @@ outcome<scrypt_cost> parse_scrypt_head(std::string_view bytes) {
   return result;
 }
 
-outcome<void> check_chunk_cost(const scrypt_cost& chunk, const scrypt_cost& proof) {
-  constexpr auto most_times = 4U;
-  constexpr auto harmless = std::uint64_t{256}
-                            << 20; // one maker is faster at one time than another
-  auto most = std::max(most_times * proof.memory(), harmless);
-  if (chunk.memory() <= most)
-    return {};
-  return bad(fmt::format("to try a passphrase on it takes {} bytes of memory and may take {}",
-                         chunk.memory(), most),
-             fmt::format("at most {} times what '{}' takes", most_times, backup_proof_name));
-}
-
 secret header_passphrase(const secret& x) {
   return secret::join(backup_header_name, "!", x.view(), "\n");
 }

@@ -137,11 +137,6 @@ struct scrypt_cost {
 /// Refuses what would cost more than any maker of a backup spends.
 outcome<scrypt_cost> parse_scrypt_head(std::string_view bytes);
 
-/// One maker spends about as much on each: a chunk needs at most four times the proof's memory,
-/// or 256 MiB.
-/// Several are decrypted at once.
-outcome<void> check_chunk_cost(const scrypt_cost& chunk, const scrypt_cost& proof);
-
 /// The lines that scrypt is given.
 secret header_passphrase(const secret& x);
 secret chunk_passphrase(const backup_header& of, const chunk_name& name, const secret& x);
