@@ -48,9 +48,30 @@ std::optional<typename Table::mapped_type> entry(const Table& x,
   return found == x.end() ? std::nullopt : std::optional{found->second};
 }
 
+/// What goes over the devices of guests; without it the other figures are told all the same.
+struct device_counts {
+  device_counts(machinery& with, drivers::hypervisor& of) {
+    if (of.can().xenstore) {
+      disks_ = drivers::count_disk_usage(with.sysfs);
+      networks_ = drivers::count_network_usage(with.sysfs);
+    } else if (auto found = of.device_usage()) {
+      by_uuid_ = std::move(*found);
+    }
+  }
+
+  model::device_usage of(const drivers::guest& x) const {
+    return entry(by_uuid_, x.uuid)
+        .value_or(model::device_usage{entry(disks_, x.xid), entry(networks_, x.xid)});
+  }
+
+private:
+  std::map<std::int32_t, model::disk_usage> disks_; ///< as dom0 of a Xen counts them, by xid
+  std::map<std::int32_t, model::network_usage> networks_;
+  std::map<std::string, model::device_usage> by_uuid_; ///< as libvirt does for other kinds
+};
+
 } // namespace
 
-/// Without figures of disks and networks the others are told all the same.
 outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& about,
                                        const job::sample_usage&) {
   auto& hypervisor = with.of(about);
@@ -59,33 +80,24 @@ outcome<std::vector<model::usage>> run(machinery& with, const domain_identity& a
   auto found = with.meter && on_xen ? with.meter->read() : hypervisor.list();
   if (!found)
     return tl::unexpected{std::move(found.error())};
-  auto disks = std::map<std::int32_t, model::disk_usage>{};
-  auto networks = std::map<std::int32_t, model::network_usage>{};
-  auto networks_by_uuid = std::map<std::string, model::network_usage>{};
-  if (on_xen) {
-    disks = drivers::count_disk_usage(with.sysfs);
-    networks = drivers::count_network_usage(with.sysfs);
-  } else {
-    networks_by_uuid =
-        hypervisor.network_usage().value_or(std::map<std::string, model::network_usage>{});
-  }
+  auto counts = device_counts{with, hypervisor};
   auto result = std::vector<model::usage>{};
   for (auto& x : *found) {
     auto of_guest = [&](std::string_view entry) {
       return drivers::read_number(xenstore,
                                   fmt::format("/local/domain/{}/memory/{}", x.xid, entry));
     };
-    result.push_back(
-        {.uuid = x.uuid,
-         .xid = x.xid,
-         .memory_kib = x.memory_kib,
-         .memory_most_kib = x.memory_most_kib,
-         .memory_with_swap_kib = of_guest("meminfo"),
-         .swap_kib = of_guest("swapinfo"),
-         .cpu_time_ns = x.cpu_time_ns,
-         .vcpus = x.vcpus,
-         .disks = entry(disks, x.xid),
-         .network = on_xen ? entry(networks, x.xid) : entry(networks_by_uuid, x.uuid)});
+    auto devices = counts.of(x);
+    result.push_back({.uuid = x.uuid,
+                      .xid = x.xid,
+                      .memory_kib = x.memory_kib,
+                      .memory_most_kib = x.memory_most_kib,
+                      .memory_with_swap_kib = of_guest("meminfo"),
+                      .swap_kib = of_guest("swapinfo"),
+                      .cpu_time_ns = x.cpu_time_ns,
+                      .vcpus = x.vcpus,
+                      .disks = devices.disks,
+                      .network = devices.network});
   }
   return result;
 }

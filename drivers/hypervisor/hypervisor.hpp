@@ -58,9 +58,9 @@ public:
   /// All active domains.
   virtual outcome<std::vector<guest>> list() = 0;
 
-  /// What went over interfaces of active domains, by uuid. A domain of which nothing is known is
-  /// not there.
-  virtual outcome<std::map<std::string, model::network_usage>> network_usage() = 0;
+  /// What went over disks and interfaces of active domains, by uuid. A domain of which nothing is
+  /// known is not there.
+  virtual outcome<std::map<std::string, model::device_usage>> device_usage() = 0;
 
   /// Defines and creates, paused where `can().paused_start`; returns the new id. `plain` is the XML
   /// without a site's changes, "" where it has none; such changes are held against the schema, if

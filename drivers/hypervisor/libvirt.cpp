@@ -196,7 +196,7 @@ public:
 
   outcome<void> describe_host(model::host& into) override;
   outcome<std::vector<guest>> list() override;
-  outcome<std::map<std::string, model::network_usage>> network_usage() override;
+  outcome<std::map<std::string, model::device_usage>> device_usage() override;
   outcome<std::vector<model::device>> pci_devices() override;
   outcome<void> bind_pci(const std::string& address) override;
   outcome<std::int32_t> create(const std::string& uuid, const std::string& xml,
@@ -842,31 +842,54 @@ outcome<std::vector<guest>> libvirt_hypervisor::list() {
   return result;
 }
 
-/// Asked of each interface: LXC's driver has no call for all domains at once. What ends meanwhile
-/// is left out.
-outcome<std::map<std::string, model::network_usage>> libvirt_hypervisor::network_usage() {
+namespace {
+
+/// Of all disks together.
+std::optional<model::disk_usage> disks_of(virDomainPtr x) {
+  constexpr auto all = "";
+  auto counted = virDomainBlockStatsStruct{};
+  if (virDomainBlockStats(x, all, &counted, sizeof counted) != 0 || counted.rd_bytes < 0
+      || counted.wr_bytes < 0)
+    return std::nullopt;
+  return model::disk_usage{static_cast<std::uint64_t>(counted.rd_bytes),
+                           static_cast<std::uint64_t>(counted.wr_bytes)};
+}
+
+/// Asked of each interface: LXC's driver has no call for all at once.
+std::optional<model::network_usage> network_of(virDomainPtr x) {
+  auto xml = text_handle{virDomainGetXMLDesc(x, 0)};
+  auto result = std::optional<model::network_usage>{};
+  if (!xml)
+    return result;
+  for (auto& name : model::xml::interfaces_in(xml.get())) {
+    auto counted = virDomainInterfaceStatsStruct{};
+    if (virDomainInterfaceStats(x, name.c_str(), &counted, sizeof counted) != 0
+        || counted.rx_bytes < 0 || counted.tx_bytes < 0)
+      continue;
+    auto& sum = result ? *result : result.emplace();
+    sum.received_bytes += static_cast<std::uint64_t>(counted.rx_bytes);
+    sum.sent_bytes += static_cast<std::uint64_t>(counted.tx_bytes);
+  }
+  return result;
+}
+
+} // namespace
+
+/// A domain that ends meanwhile is left out.
+outcome<std::map<std::string, model::device_usage>> libvirt_hypervisor::device_usage() {
   auto link = borrow(traffic::host);
   if (!link)
     return tl::unexpected{std::move(link.error())};
   auto domains = active_domains(*link);
   if (!domains)
     return tl::unexpected{std::move(domains.error())};
-  auto result = std::map<std::string, model::network_usage>{};
+  auto result = std::map<std::string, model::device_usage>{};
   for (auto& x : *domains) {
-    auto xml = text_handle{virDomainGetXMLDesc(x.get(), 0)};
-    if (!xml)
-      continue;
     auto uuid = std::array<char, VIR_UUID_STRING_BUFLEN>{};
     virDomainGetUUIDString(x.get(), uuid.data());
-    for (auto& name : model::xml::interfaces_in(xml.get())) {
-      auto counted = virDomainInterfaceStatsStruct{};
-      if (virDomainInterfaceStats(x.get(), name.c_str(), &counted, sizeof counted) != 0
-          || counted.rx_bytes < 0 || counted.tx_bytes < 0)
-        continue;
-      auto& all = result[uuid.data()];
-      all.received_bytes += static_cast<std::uint64_t>(counted.rx_bytes);
-      all.sent_bytes += static_cast<std::uint64_t>(counted.tx_bytes);
-    }
+    auto found = model::device_usage{disks_of(x.get()), network_of(x.get())};
+    if (found != model::device_usage{})
+      result.emplace(uuid.data(), found);
   }
   return result;
 }

@@ -25,6 +25,14 @@ struct network_usage {
   bool operator==(const network_usage&) const = default;
 };
 
+/// What a hypervisor counts of a domain's devices; nothing of a kind that it does not count.
+struct device_usage {
+  std::optional<disk_usage> disks{};
+  std::optional<network_usage> network{};
+
+  bool operator==(const device_usage&) const = default;
+};
+
 struct usage {
   std::string uuid;
   std::int32_t xid = -1;

@@ -7,6 +7,7 @@ guests end with the test and other processes of the host do not see them.
 import contextlib
 import fcntl
 import glob
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f"{HERE}/../field")
 sys.dont_write_bytecode = True
 
-from fixture import Host, eventually, wrong  # noqa: E402  the path comes first
+from fixture import QVMCTL, Host, eventually, wrong  # noqa: E402  the path comes first
 
 LIBVIRTD = "/usr/sbin/libvirtd"
 PLUGINS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
@@ -341,3 +342,15 @@ def read_file(image, path):
     """A file of an ext4 image that is not mounted."""
     return subprocess.run(["debugfs", "-R", f"cat {path}", image], capture_output=True, text=True,
                           check=True).stdout
+
+
+def uses(host, domain, figures, work):
+    """Sees each of these figures of qvmctl top become large while the work is done."""
+    host.ok("admin.property.Set", "dom0", "stats_interval", "1")
+    with subprocess.Popen([QVMCTL, "top", "-n", "4", "-f", "json", domain], env=host.env,
+                          stdout=subprocess.PIPE, text=True) as top:
+        work()
+        samples = [json.loads(x)["domains"][0] for x in top.communicate(timeout=120)[0].splitlines()]
+    for key in figures:
+        if not any((x[key] or 0) > 1000 for x in samples):
+            wrong(f"{key} is not told: {samples}")

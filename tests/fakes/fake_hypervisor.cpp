@@ -141,14 +141,14 @@ outcome<std::vector<guest>> fake_hypervisor::list() {
   return guests();
 }
 
-outcome<std::map<std::string, model::network_usage>> fake_hypervisor::network_usage() {
+outcome<std::map<std::string, model::device_usage>> fake_hypervisor::device_usage() {
   auto held = lock{mutex_};
   if (!connected_)
     return tl::unexpected{lost()};
-  auto result = std::map<std::string, model::network_usage>{};
+  auto result = std::map<std::string, model::device_usage>{};
   for (auto& [uuid, x] : lives_)
-    if (x.network)
-      result.emplace(uuid, *x.network);
+    if (x.counted != model::device_usage{})
+      result.emplace(uuid, x.counted);
   return result;
 }
 
@@ -374,10 +374,10 @@ void fake_hypervisor::thaw(const std::string& uuid) {
   stirred_.notify_all();
 }
 
-void fake_hypervisor::count_network(const std::string& uuid, model::network_usage x) {
+void fake_hypervisor::count_devices(const std::string& uuid, model::device_usage x) {
   auto held = lock{mutex_};
   if (auto found = lives_.find(uuid); found != lives_.end())
-    found->second.network = x;
+    found->second.counted = x;
 }
 
 void fake_hypervisor::show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns) {

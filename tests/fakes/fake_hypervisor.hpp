@@ -47,7 +47,7 @@ public:
   capabilities can() const override { return can_; }
   outcome<void> describe_host(model::host& into) override;
   outcome<std::vector<guest>> list() override;
-  outcome<std::map<std::string, model::network_usage>> network_usage() override;
+  outcome<std::map<std::string, model::device_usage>> device_usage() override;
   using hypervisor::create;
   outcome<std::int32_t> create(const std::string& uuid, const std::string& xml,
                                const std::string& plain) override;
@@ -110,7 +110,7 @@ public:
   void show_host(std::uint64_t memory_kib, std::uint64_t cpu_time_ns);
 
   /// What went over a guest's interfaces since it was started; of others nothing is known.
-  void count_network(const std::string& uuid, model::network_usage x);
+  void count_devices(const std::string& uuid, model::device_usage x);
 
   /// The guest is slow: asked to shut down, it runs until `give_in`.
   void occupy(const std::string& uuid);
@@ -148,7 +148,7 @@ private:
     guest who;
     std::string xml;
     std::vector<std::string> devices; ///< attached since
-    std::optional<model::network_usage> network{};
+    model::device_usage counted{};
     bool building = false;
     bool frozen = false;
     bool busy = false;

@@ -63,7 +63,7 @@ TEST_F(statistics, cost_one_query_for_all_listeners_and_none_without_listeners) 
   leave(3);
 }
 
-TEST_F(statistics, have_the_network_of_a_container_as_libvirt_counts_it) {
+TEST_F(statistics, have_disks_and_network_of_a_container_as_libvirt_counts_them) {
   auto host = with_volumes(sample_host(2, 0));
   auto record = *host.find("app0");
   record.properties["virt_mode"] = std::string{"lxc"};
@@ -72,16 +72,18 @@ TEST_F(statistics, have_the_network_of_a_container_as_libvirt_counts_it) {
   auto one = simulation{1, host, {.containers = true}};
   auto id = host.find("app0")->uuid;
   ASSERT_TRUE(one.ask("app0", ask::start{}));
-  one.containers().count_network(id, {1000, 50});
+  one.containers().count_devices(id, {{{0, 700}}, {{1000, 50}}});
   caf::anon_send(one.world().stats, atom::subscribe_v, connection_id{1}, std::string{});
   one.pass({});
-  one.containers().count_network(id, {4000, 50});
+  one.containers().count_devices(id, {{{6000, 700}}, {{4000, 50}}});
   one.pass(std::chrono::seconds{3});
   auto told = one.events();
   ASSERT_FALSE(told.empty());
   EXPECT_EQ(told.back().name, "vm-stats");
-  EXPECT_THAT(told.back().args, testing::IsSupersetOf({testing::Pair("net_received", "1000"),
-                                                       testing::Pair("net_sent", "0")}));
+  EXPECT_THAT(told.back().args,
+              testing::IsSupersetOf(
+                  {testing::Pair("disk_read", "2000"), testing::Pair("disk_written", "0"),
+                   testing::Pair("net_received", "1000"), testing::Pair("net_sent", "0")}));
   caf::anon_send(one.world().stats, atom::closed_v, connection_id{1});
 }
 

@@ -177,13 +177,13 @@ TEST_F(libvirt_in_process, counts_what_goes_over_interfaces) {
   };
   ASSERT_TRUE(host->create(work, xml({.devices = interface("net7") + interface("net8")})));
   ASSERT_TRUE(host->create(other, xml({.uuid = other, .name = "other"})));
-  auto found = host->network_usage();
+  auto found = host->device_usage();
   ASSERT_THAT(found, succeeds());
-  EXPECT_GT(found->at(work).received_bytes, 0U);
-  EXPECT_GT(found->at(work).sent_bytes, 0U);
+  EXPECT_GT(found->at(work).network->received_bytes, 0U);
+  EXPECT_GT(found->at(work).network->sent_bytes, 0U);
   EXPECT_FALSE(found->contains(other)) << "it has no interface";
   EXPECT_THAT(host->destroy(work), succeeds());
-  EXPECT_FALSE(host->network_usage()->contains(work));
+  EXPECT_FALSE(host->device_usage()->contains(work));
 }
 
 TEST_F(libvirt_in_process, says_what_it_lacks_and_describes_the_host) {
