@@ -266,15 +266,26 @@ void store_state::go_on() {
 caf::result<void> store_state::flush() {
   auto to = self->make_response_promise<caf::typed_response_promise<void>>();
   flushers_.push_back(to);
-  keep();
   if (!busy_)
     write_batch();
   return to;
 }
 
+/// Once the last state is kept as a generation: the next daemon may find the file damaged.
 void store_state::answer_flushers() {
-  for (auto& x : std::exchange(flushers_, {}))
-    deliver(x);
+  if (flushers_.empty())
+    return;
+  off_thread(
+      store_actor{self}, *lanes_, drivers::lane::disk, "store",
+      [](const std::shared_ptr<store_file>& files) -> outcome<void> {
+        files->keep();
+        return {};
+      },
+      [all = std::exchange(flushers_, {})](const outcome<void>&) mutable {
+        for (auto& x : all)
+          deliver(x);
+      },
+      files_);
 }
 
 } // namespace qubes::actors
