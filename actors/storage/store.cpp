@@ -110,17 +110,17 @@ void store_state::look_for_quiet() {
   if (left.count() > 0)
     return self->delayed_send(self, left, completion{[this] { look_for_quiet(); }});
   will_keep_ = false;
-  keep();
+  keep([] { /* where it failed, the next write does */ });
 }
 
-void store_state::keep() {
+void store_state::keep(std::function<void()> then) {
   off_thread(
       store_actor{self}, *lanes_, drivers::lane::disk, "store",
       [](const std::shared_ptr<store_file>& files) -> outcome<void> {
         files->keep();
         return {};
       },
-      [](const outcome<void>&) { /* the next write does */ }, files_);
+      [then = std::move(then)](const outcome<void>&) { then(); }, files_);
 }
 
 void store_state::written(outcome<void> result) {
@@ -275,17 +275,10 @@ caf::result<void> store_state::flush() {
 void store_state::answer_flushers() {
   if (flushers_.empty())
     return;
-  off_thread(
-      store_actor{self}, *lanes_, drivers::lane::disk, "store",
-      [](const std::shared_ptr<store_file>& files) -> outcome<void> {
-        files->keep();
-        return {};
-      },
-      [all = std::exchange(flushers_, {})](const outcome<void>&) mutable {
-        for (auto& x : all)
-          deliver(x);
-      },
-      files_);
+  keep([all = std::exchange(flushers_, {})]() mutable {
+    for (auto& x : all)
+      deliver(x);
+  });
 }
 
 } // namespace qubes::actors

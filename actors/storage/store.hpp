@@ -7,6 +7,7 @@
 #include "drivers/io/lanes.hpp"
 #include "model/change/generations.hpp"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -118,7 +119,7 @@ private:
   void write_batch();
   void keep_when_quiet();
   void look_for_quiet();
-  void keep();
+  void keep(std::function<void()> then); ///< as an older file; `then` also where it fails
   void written(model::outcome<void> result);
   void tell_status();
   void publish(model::system_ptr next);

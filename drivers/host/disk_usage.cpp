@@ -1,12 +1,10 @@
 #include "drivers/host/disk_usage.hpp"
 
+#include "drivers/host/xid_in_name.hpp"
 #include "drivers/io/directory.hpp"
 
-#include <charconv>
 #include <filesystem>
 #include <fstream>
-#include <optional>
-#include <string_view>
 #include <vector>
 
 namespace qubes::drivers {
@@ -16,18 +14,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr auto sector = std::uint64_t{512}; ///< the kernel counts in these, whatever the disk has
-
-/// Whose a back end is: "vbd-XID-NUMBER".
-std::optional<std::int32_t> xid_of(std::string_view name) {
-  constexpr auto prefix = std::string_view{"vbd-"};
-  if (!name.starts_with(prefix))
-    return std::nullopt;
-  name.remove_prefix(prefix.size());
-  auto xid = std::int32_t{0};
-  auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), xid);
-  auto whole = bad == std::errc{} && end != name.data() + name.size() && *end == '-';
-  return whole ? std::optional{xid} : std::nullopt;
-}
 
 /// 0 of one that is gone by now.
 std::uint64_t bytes_in(const fs::path& file) {
@@ -42,7 +28,7 @@ std::map<std::int32_t, model::disk_usage> count_disk_usage(const std::string& sy
   auto result = std::map<std::int32_t, model::disk_usage>{};
   auto devices = fs::path{sysfs} / "bus/xen-backend/devices";
   for (auto& name : entries_of(devices.native()).value_or(std::vector<std::string>{}))
-    if (auto xid = xid_of(name)) {
+    if (auto xid = xid_in(name, "vbd-", '-')) {
       auto& all = result[*xid];
       all.read_bytes += bytes_in(devices / name / "statistics/rd_sect");
       all.written_bytes += bytes_in(devices / name / "statistics/wr_sect");
