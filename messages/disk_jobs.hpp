@@ -17,6 +17,7 @@
 #include <concepts>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -169,8 +170,8 @@ struct stop_volume {
 
 // -- the data of a volume ------------------------------------------------------------------------
 
-/// Bytes that a volume has after the job; 0 when unknown.
-using new_size = std::uint64_t;
+/// Bytes that a volume has after the job; nothing where that is not known, or not of its record.
+using new_size = std::optional<std::uint64_t>;
 
 struct look_at_volume {
   using about = volume_target;
@@ -191,7 +192,7 @@ struct copy_volume {
 struct resize_volume {
   std::uint64_t bytes = 0;
   using about = volume_target;
-  using result = new_size;
+  using result = std::uint64_t; ///< bytes that it has then
   static constexpr auto how = manner{.word = "resize", .turn = turn_kind::copy, .follows = true};
 };
 
@@ -209,7 +210,7 @@ struct revert_volume {
 };
 
 struct begin_import {
-  std::uint64_t bytes = 0; ///< announced; 0 for as many as the volume has
+  std::optional<std::uint64_t> announced{}; ///< bytes; else as many as the volume has
   using about = volume_target;
   struct result {
     std::string path; ///< where to write
@@ -222,7 +223,7 @@ struct end_import {
   bool keep = false; ///< what was written
   using about = volume_target;
   struct result {
-    new_size size = 0;
+    new_size size{};
     std::string not_grown{}; ///< why it has not got the size it was given meanwhile, "" if it has
   };
   static constexpr auto how = manner{.word = "import", .turn = turn_kind::copy, .follows = true};

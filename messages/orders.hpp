@@ -80,11 +80,18 @@ inline constexpr auto waits_for_guests = &order_limits::start;
 
 // -- the life of a domain ------------------------------------------------------------------------
 
-/// Made by the host; the reply is "", but of a disposable its name.
+/// Made by the host; the reply is "".
 struct create {
   model::creation request;
-  bool reply_with_uuid = false; ///< of a disposable
-  bool fresh = false;           ///< a disposable, but none of those that wait ready
+  static constexpr auto how = of_host.within(waits_for_guests);
+};
+
+/// A domain that removes itself when it has shut down: one that waits ready, else a new one. What
+/// shall wait ready itself is always new. The reply says which one it is.
+struct create_disposable {
+  enum class handle : std::uint8_t { name, uuid };
+  model::creation request;
+  handle reply_with = handle::name;
   static constexpr auto how = of_host.within(waits_for_guests);
 };
 
@@ -458,8 +465,8 @@ template <is_order... Whats>
 using list = std::variant<Whats...>;
 
 using any =
-    list<create, preload, remove, start, shutdown, kill, pause, unpause, suspend, resume,
-         current_state, tell_console, tell_xml, run_service, set_property, reset_property,
+    list<create, create_disposable, preload, remove, start, shutdown, kill, pause, unpause, suspend,
+         resume, current_state, tell_console, tell_xml, run_service, set_property, reset_property,
          set_feature, remove_feature, add_tag, remove_tag, create_label, remove_label, get_notes,
          set_notes, look_at_volume, list_snapshots, set_volume_revisions, set_volume_rw,
          set_volume_ephemeral, resize_volume, clear_volume, revert_volume, offer_volume,

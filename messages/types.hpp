@@ -46,6 +46,7 @@ struct news {
 struct guest_news {
   std::string domain;
   std::string path;
+  std::uint64_t held_back = 0; ///< changes that came too fast to be told one by one
 };
 
 /// What changes in a domain's QubesDB is not told any more: its daemon has ended.

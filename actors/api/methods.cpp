@@ -91,8 +91,9 @@ outcome<order> create_disposable(const call& x) {
         errc::permission_denied,
         fmt::format("{} is no way to create a disposable", model::quoted(x.request.argument)),
         "leave the argument out, or say 'preload'");
-  auto with_uuid = x.request.payload == "uuid";
-  if (!with_uuid && !x.request.payload.empty())
+  using handle = ask::create_disposable::handle;
+  auto reply_with = x.request.payload == "uuid" ? handle::uuid : handle::name;
+  if (reply_with == handle::name && !x.request.payload.empty())
     return model::fail(
         errc::protocol,
         fmt::format("{} is no way to name a disposable", model::quoted(x.request.payload)),
@@ -102,7 +103,7 @@ outcome<order> create_disposable(const call& x) {
     return tl::unexpected{std::move(request.error())};
   if (ahead)
     return preload(x, request->based_on);
-  return order{ask::create{.request = std::move(*request), .reply_with_uuid = with_uuid}};
+  return order{ask::create_disposable{.request = std::move(*request), .reply_with = reply_with}};
 }
 
 outcome<order> tell_xml(const call& x) {

@@ -149,6 +149,10 @@ outcome<std::string> status(const call& x) {
   for (auto& [caller, count] : x.in.budget.by_caller())
     callers.push_back({{"domain", caller}, {"requests", count}});
 
+  auto held_back = json::array();
+  for (auto& [domain, news] : board.held_back())
+    held_back.push_back({{"domain", domain}, {"news", news}});
+
   auto restarts = json::array();
   for (auto& [part, r] : board.restarts())
     restarts.push_back({{"part", part},
@@ -242,6 +246,7 @@ outcome<std::string> status(const call& x) {
       {"degraded", std::move(degraded)},
       {"restarts", std::move(restarts)},
       {"callers", std::move(callers)},
+      {"held_back", std::move(held_back)},
       {"clients", std::move(clients)},
       {"failed_volumes", std::move(failed_volumes)},
       {"operations", std::move(operations)},

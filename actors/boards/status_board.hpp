@@ -178,6 +178,19 @@ public:
     files_.erase(domain);
   }
 
+  /// News of this domain that came too fast to be told one by one. True when these are its first.
+  bool hold_back(const std::string& domain, std::uint64_t news) {
+    auto guard = std::lock_guard{mutex_};
+    auto& sum = held_back_[domain];
+    sum += news;
+    return sum == news;
+  }
+
+  void forget_held_back(const std::string& domain) {
+    auto guard = std::lock_guard{mutex_};
+    held_back_.erase(domain);
+  }
+
   void measured(std::optional<std::uint64_t> free_bytes, std::int64_t now_us) {
     auto guard = std::lock_guard{mutex_};
     memory_ = {free_bytes, now_us};
@@ -204,6 +217,7 @@ public:
   std::map<std::string, std::string> failed_volumes() const { return copy(failed_volumes_); }
   std::map<std::string, file_findings> files() const { return copy(files_); }
   std::map<std::string, std::set<std::string>> clients() const { return copy(clients_); }
+  std::map<std::string, std::uint64_t> held_back() const { return copy(held_back_); }
   store_state store() const { return copy(store_); }
   free_memory memory() const { return copy(memory_); }
   /// Not connected until the driver has said so.
@@ -228,6 +242,7 @@ private:
   std::map<std::string, std::string> failed_volumes_;
   std::map<std::string, file_findings> files_;           ///< of those that were read, by domain
   std::map<std::string, std::set<std::string>> clients_; ///< by netvm
+  std::map<std::string, std::uint64_t> held_back_;       ///< news, by domain
   store_state store_;
   free_memory memory_;
   std::map<model::hypervisor_id, hypervisor_state> hypervisors_;

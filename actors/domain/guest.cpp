@@ -105,13 +105,11 @@ void domain_guest::follow(const model::guest& truth) {
     return;
   if (domain_.facts().state == power::halted)
     return reconcile(truth);
-  if (domain_.facts().state == power::running
-      && (truth.state == power::paused || truth.state == power::suspended)) {
-    tell_moved(truth.state);
-  } else if (domain_.facts().state == power::paused && truth.state == power::running) {
-    tell_moved(truth.state);
-    domain_.pause.catch_up();
-  }
+  auto pauses = domain_.facts().state == power::running
+                && (truth.state == power::paused || truth.state == power::suspended);
+  auto goes_on = domain_.facts().state == power::paused && truth.state == power::running;
+  if (pauses || goes_on)
+    domain_.pause.moved(truth.state);
 }
 
 void domain_guest::reconcile(const model::guest& truth) {
@@ -166,8 +164,8 @@ void domain_guest::reconcile(const model::guest& truth) {
          {}});
   if (domain_.facts().state == power::halted)
     adopt(truth);
-  if (domain_.facts().state != truth.state && truth.state != power::halting)
-    tell_moved(truth.state);
+  if (truth.state != power::halting)
+    domain_.pause.moved(truth.state);
 }
 
 /// The guest was started by an earlier daemon, or by others.
@@ -181,17 +179,6 @@ void domain_guest::adopt(const model::guest& truth) {
   domain_.firewall.refresh();
   if (auto clients = domain_.supervisor())
     domain_.self->send(clients, atom::up_v, netvm_life::known);
-}
-
-/// A move of the guest that others made, told as if it were ours. Of a sleep nothing is told but
-/// its end.
-void domain_guest::tell_moved(power to) {
-  auto from = domain_.facts().state;
-  domain_.move(to);
-  if (to == power::paused)
-    domain_.tell("domain-paused");
-  else if (to == power::running)
-    domain_.tell(from == power::suspended ? "domain-resumed" : "domain-unpaused");
 }
 
 void domain_guest::learn(const std::function<void()>& then, const reply& to) {

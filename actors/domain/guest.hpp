@@ -39,7 +39,6 @@ private:
   bool is_ours_to_tell() const;
   void follow(const model::guest& truth);
   void adopt(const model::guest& truth);
-  void tell_moved(model::power to);
   void recover_volumes();
 
   domain_state& domain_;

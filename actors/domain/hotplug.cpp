@@ -44,6 +44,10 @@ bool says_who_has(std::string_view kind) {
 /// What comes while the record changes is told after it: a change of the netvm itself makes such
 /// news.
 void domain_devices::hear(const guest_news& x) {
+  if (x.held_back > 0 && domain_.world()->status.hold_back(domain_.who(), x.held_back))
+    domain_.note(spdlog::level::warn,
+                 "it announces its devices too often: {} announcements were told together",
+                 x.held_back);
   auto kind = std::ranges::find(model::device_kinds, x.path, &model::device_kind::listing);
   if (kind == std::end(model::device_kinds))
     return;

@@ -48,10 +48,7 @@ void domain_pause::hold(const reply& to) {
   domain_.run_for(
       to, domain_.work(job::pause_guest{}),
       [this, to] {
-        if (domain_.facts().state != power::paused) { // the hypervisor's news may have been faster
-          domain_.move(power::paused);
-          domain_.tell("domain-paused");
-        }
+        moved(power::paused);
         to.ok();
       },
       [this, to](const model::error& why) {
@@ -68,12 +65,7 @@ void domain_pause::carry_out(const ask::unpause&, const reply& to) {
   domain_.run_for(
       to, domain_.work(job::unpause_guest{}),
       [this, to] {
-        if (domain_.facts().state == power::paused) {
-          domain_.move(awake());
-          domain_.tell("domain-unpaused");
-        }
-        if (!domain_.start.is_under_way())
-          catch_up();
+        moved(awake());
         to.ok();
       },
       [this, to, not_paused](const model::error& why) {
@@ -134,6 +126,20 @@ void domain_pause::tell_guest(const reply& to, const std::string& service,
 
 void domain_pause::carry_out(const ask::run_service& x, const reply& to) {
   domain_.run_for(to, domain_.work(domain_.root_service(x.service)), [to] { to.ok(); });
+}
+
+void domain_pause::moved(power to) {
+  auto from = domain_.facts().state;
+  if (from == to)
+    return;
+  domain_.move(to);
+  if (to == power::paused)
+    return domain_.tell("domain-paused");
+  if (to == power::suspended) // of a sleep nothing is told but its end
+    return;
+  domain_.tell(from == power::suspended ? "domain-resumed" : "domain-unpaused");
+  if (from == power::paused && to == power::running)
+    catch_up();
 }
 
 /// The domain goes on after a pause: it is in use now, and a change of netvm that it missed is made

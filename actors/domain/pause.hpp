@@ -24,13 +24,16 @@ public:
   void carry_out(const ask::run_service& x, const reply& to);
 
   bool is_catching_up() const { return catching_up_; }
-  void catch_up();
+  /// The guest pauses, sleeps or goes on, whoever had it do so. The order's answer and the
+  /// hypervisor's news both say it: the first of them counts, and what follows is done once.
+  void moved(model::power to);
   /// The netvm is there, or the domain is: what it missed while one of them was not is made up for.
   void catch_up_network();
   void forget_deferred(const std::function<void()>& then);
 
 private:
   void hold(const reply& to);
+  void catch_up();
   /// Has a service of the guest run, if there is one; `then` runs also where it failed.
   void tell_guest(const reply& to, const std::string& service, const std::function<void()>& then);
   model::power awake() const;

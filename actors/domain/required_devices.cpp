@@ -28,7 +28,7 @@ void domain_start::check_devices_of(std::size_t at) {
   auto found = [this, at, kind, life = domain_.life()](const std::vector<model::device>& all) {
     auto now = domain_.look();
     auto* me = domain_.record(now);
-    if (life != domain_.life() || !me || !run_ || run_->failed)
+    if (life != domain_.life() || !me || !goes_on())
       return;
     if (auto there = model::check_required(*me, kind, all); !there)
       return fail(std::move(there.error()));
@@ -93,13 +93,12 @@ void domain_start::bind_pci() {
         wanted.push_back({x.port, event_text(x)});
   if (wanted.empty())
     return next_step();
-  domain_.run(
-      domain_.work(job::bind_pci{std::move(wanted)}),
-      [this](const std::vector<model::device>& bound) {
-        run_->has.pci = bound;
-        next_step();
-      },
-      [this](const model::error& why) { fail(why); });
+  domain_.run(domain_.work(job::bind_pci{std::move(wanted)}),
+              if_it_goes_on([this](const std::vector<model::device>& bound) {
+                run_->has.pci = bound;
+                next_step();
+              }),
+              [this](const model::error& why) { fail(why); });
 }
 
 /// The required devices that were in the guest's XML.
@@ -113,20 +112,19 @@ void domain_start::learn_required() {
               });
   if (!some)
     return next_step();
-  domain_.run(
-      domain_.work(job::read_devices{}),
-      [this](const job::read_devices::result& has) {
-        for (auto& mine : std::exchange(run_->taken, {}))
-          if (std::ranges::none_of(has.attachments, [&](auto& y) {
-                return model::is_at(y, mine.kind, mine.backend, mine.port);
-              }))
-            domain_.devices.give_back(mine);
-        domain_.devices.identify(has.attachments, [this] { next_step(); });
-      },
-      [this](const model::error& why) {
-        domain_.devices.cannot_tell(why);
-        next_step();
-      });
+  domain_.run(domain_.work(job::read_devices{}),
+              if_it_goes_on([this](const job::read_devices::result& has) {
+                for (auto& mine : std::exchange(run_->taken, {}))
+                  if (std::ranges::none_of(has.attachments, [&](auto& y) {
+                        return model::is_at(y, mine.kind, mine.backend, mine.port);
+                      }))
+                    domain_.devices.give_back(mine);
+                domain_.devices.identify(has.attachments, [this] { next_step(); });
+              }),
+              [this](const model::error& why) {
+                domain_.devices.cannot_tell(why);
+                next_step();
+              });
 }
 
 } // namespace qubes::actors

@@ -58,7 +58,7 @@ void domain_start::begin(const reply& to) {
     return to.refuse(model::no_such_domain(domain_.who()));
   if (auto starts = model::check_has_starts(*me); !starts)
     return to.refuse(std::move(starts.error()));
-  if (run_ && !run_->failed) { // a second caller rides on the first start
+  if (goes_on()) { // a second caller rides on the first start
     run_->waiting.push_back(to);
     return;
   }
@@ -105,7 +105,7 @@ void domain_start::enter_step() {
 }
 
 void domain_start::next_step() {
-  if (!run_ || run_->failed)
+  if (!goes_on())
     return;
   if (run_->abort)
     return fail(*run_->abort);
@@ -117,7 +117,7 @@ void domain_start::next_step() {
 }
 
 void domain_start::fail(model::error why) {
-  if (!run_ || run_->failed)
+  if (!goes_on())
     return;
   auto step = steps()[run_->step].name;
   domain_.note(spdlog::level::warn, "start failed in step '{}': {}", step, why.message());
@@ -189,10 +189,15 @@ void domain_start::finish() {
   domain_.menus.take_up();
 }
 
+template <class Work, class Then>
+void domain_start::step_by(Work what, Then then) {
+  domain_.run(std::move(what), if_it_goes_on(std::move(then)),
+              [this](const model::error& why) { fail(why); });
+}
+
 template <class Work>
 void domain_start::step_by(Work what) {
-  domain_.run(
-      std::move(what), [this] { next_step(); }, [this](const model::error& why) { fail(why); });
+  step_by(std::move(what), [this] { next_step(); });
 }
 
 // -- the steps -----------------------------------------------------------------------------------
@@ -219,16 +224,15 @@ void domain_start::verify_files() {
     next_step();
   };
   auto failed = [this](const model::error& why) { fail(why); };
-  domain_.run(
-      domain_.work(job::verify_directory{domain_.directory_of_mine()}),
-      [this, verified, failed](const std::optional<std::string>& overlay) {
-        run_->has.overlay = overlay;
-        if (auto disks = domain_.my_disks())
-          domain_.run_on_disks(std::move(*disks), disk_job::verify_disks{}, verified, failed);
-        else
-          verified();
-      },
-      failed);
+  step_by(domain_.work(job::verify_directory{domain_.directory_of_mine()}),
+          [this, verified, failed](const std::optional<std::string>& overlay) {
+            run_->has.overlay = overlay;
+            if (auto disks = domain_.my_disks())
+              domain_.run_on_disks(std::move(*disks), disk_job::verify_disks{},
+                                   if_it_goes_on(verified), failed);
+            else
+              verified();
+          });
 }
 
 /// What a failed start leaves behind is ended by its uuid, which no other guest may have.
@@ -236,19 +240,16 @@ void domain_start::look_for_strangers() {
   auto now = domain_.look();
   if (model::abilities_of(now.view(), *domain_.record(now)).xenstore)
     return step_by(domain_.work(job::look_for_strangers{}));
-  domain_.run(
-      domain_.work(job::inspect_guest{}),
-      [this](const model::guest& found) {
-        if (found.xid < 0 || orphan_possible_)
-          return next_step();
-        fail({errc::vm_error,
-              fmt::format("the hypervisor has an active guest with the uuid of '{}', {}, which was "
-                          "not started from here",
-                          domain_.who(), domain_.uuid()),
-              fmt::format("'virsh destroy {}' there ends it", domain_.uuid())});
-        domain_.guest.look_again(); // this start hid the guest until now
-      },
-      [this](const model::error& why) { fail(why); });
+  step_by(domain_.work(job::inspect_guest{}), [this](const model::guest& found) {
+    if (found.xid < 0 || orphan_possible_)
+      return next_step();
+    fail({errc::vm_error,
+          fmt::format("the hypervisor has an active guest with the uuid of '{}', {}, which was "
+                      "not started from here",
+                      domain_.who(), domain_.uuid()),
+          fmt::format("'virsh destroy {}' there ends it", domain_.uuid())});
+    domain_.guest.look_again(); // this start hid the guest until now
+  });
 }
 
 void domain_start::bring_up_netvm() {
@@ -259,9 +260,7 @@ void domain_start::bring_up_netvm() {
 /// The record may move while its netvm comes up, and that one may fall again before there is a
 /// guest.
 void domain_start::with_netvm(const std::function<void()>& then) {
-  auto current = [this, life = domain_.life()] {
-    return life == domain_.life() && run_ && !run_->failed;
-  };
+  auto current = [this, life = domain_.life()] { return life == domain_.life() && goes_on(); };
   auto again = [this, current, then] {
     if (!current())
       return;
@@ -296,13 +295,10 @@ void domain_start::reserve_memory() {
                             world->status.go_on(who, "memory: in line", "memory");
                           }};
   domain_.world()->status.go_on(domain_.who(), "memory", "memory: in line");
-  domain_.run(
-      domain_.work(std::move(what)),
-      [this](const std::shared_ptr<void>& reservation) {
-        run_->memory = reservation;
-        next_step();
-      },
-      [this](const model::error& why) { fail(why); });
+  step_by(domain_.work(std::move(what)), [this](const std::shared_ptr<void>& reservation) {
+    run_->memory = reservation;
+    next_step();
+  });
 }
 
 /// Other starts may have come in between: the volumes are checked again.
@@ -313,17 +309,16 @@ void domain_start::start_volumes() {
   auto disks = domain_.my_disks();
   if (!disks)
     return next_step();
-  domain_.run_on_disks(
-      std::move(*disks), disk_job::start_disks{run_->cancellation},
-      [this](const disk_job::start_disks::result& devices) {
-        run_->has.volumes.insert(devices.begin(), devices.end());
-        next_step();
-      },
-      [this](model::error why) {
-        why.text =
-            fmt::format("the volumes of '{}' could not be started: {}", domain_.who(), why.text);
-        fail(std::move(why));
-      });
+  domain_.run_on_disks(std::move(*disks), disk_job::start_disks{run_->cancellation},
+                       if_it_goes_on([this](const disk_job::start_disks::result& devices) {
+                         run_->has.volumes.insert(devices.begin(), devices.end());
+                         next_step();
+                       }),
+                       [this](model::error why) {
+                         why.text = fmt::format("the volumes of '{}' could not be started: {}",
+                                                domain_.who(), why.text);
+                         fail(std::move(why));
+                       });
 }
 
 /// Volumes that are only being started are stopped after that.
@@ -366,7 +361,7 @@ bool domain_start::is_ready_for_guest(const snapshot& now) {
     return true;
   with_netvm([this] {
     domain_.entries.announce_to_netvm([this, life = domain_.life()] {
-      if (life == domain_.life() && run_ && !run_->failed)
+      if (life == domain_.life() && goes_on())
         create();
     });
   });
@@ -472,29 +467,23 @@ void domain_start::open_qubesdb() {
   auto entries = domain_.entries.all();
   if (!entries)
     return fail(std::move(entries.error()));
-  domain_.run(
-      domain_.work(job::open_qubesdb{std::move(*entries)}),
-      [this, netvm = domain_.network.netvm_in_record()] {
-        domain_.network.guest_was_told(netvm);
-        domain_.devices.offers_nothing();
-        if (run_ && !run_->failed) // else it is on its way down
-          domain_.tell("domain-qdb-create");
-        domain_.devices.forget_sound();
-        domain_.entries.watch([this] { next_step(); });
-      },
-      [this](const model::error& why) { fail(why); });
+  step_by(domain_.work(job::open_qubesdb{std::move(*entries)}),
+          [this, netvm = domain_.network.netvm_in_record()] {
+            domain_.network.guest_was_told(netvm);
+            domain_.devices.offers_nothing();
+            domain_.tell("domain-qdb-create");
+            domain_.devices.forget_sound();
+            domain_.entries.watch([this] { next_step(); });
+          });
 }
 
 void domain_start::run_guest() {
   domain_.tell("domain-pre-unpaused");
-  domain_.run(
-      domain_.work(job::unpause_guest{}),
-      [this] {
-        run_->unpaused = true;
-        domain_.tell("domain-unpaused");
-        next_step();
-      },
-      [this](const model::error& why) { fail(why); });
+  step_by(domain_.work(job::unpause_guest{}), [this] {
+    run_->unpaused = true;
+    domain_.tell("domain-unpaused");
+    next_step();
+  });
 }
 
 job::start_agent domain_start::agent_work(const std::string& user) const {
@@ -525,13 +514,10 @@ void domain_start::start_stub_agent() {
 
 void domain_start::start_agent() {
   auto now = domain_.look();
-  domain_.run(
-      domain_.work(agent_work(model::service_user(now.view(), *domain_.record(now)))),
-      [this] {
-        domain_.agent_is_there(true);
-        next_step();
-      },
-      [this](const model::error& why) { fail(why); });
+  step_by(domain_.work(agent_work(model::service_user(now.view(), *domain_.record(now)))), [this] {
+    domain_.agent_is_there(true);
+    next_step();
+  });
 }
 
 /// A GUI domain may be shown what dom0's keyboard and mouse do.

@@ -82,7 +82,18 @@ private:
   void fail(model::error why);
   void unwind();
   void finish();
-  /// A step that is one job.
+
+  /// A start that failed meanwhile is on its way back: what a step finds then is of no use to it.
+  template <class Then>
+  auto if_it_goes_on(Then then) {
+    return [this, then = std::move(then)](auto&&... found) {
+      if (goes_on())
+        then(found...);
+    };
+  }
+  /// Runs a job of the present step; what it finds is for `then`, by default the next step.
+  template <class Work, class Then>
+  void step_by(Work what, Then then);
   template <class Work>
   void step_by(Work what);
 

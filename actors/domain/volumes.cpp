@@ -90,15 +90,14 @@ void domain_volumes::carry_out(const ask::resize_volume& x, const reply& to) {
                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
                                   volume, domain_.who(), now, *bytes),
                       "make a smaller volume and copy the data"});
-  domain_.on_disk(
-      *at, disk_job::resize_volume{*bytes}, to, [this, volume, to](disk_job::new_size size) {
-        note_size(volume, size,
-                  domain_.heard_here([this, volume, to](model::outcome<std::string> done) {
-                    if (!done || domain_.facts().xid < 0)
-                      return to.give(std::move(done));
-                    grow_file_system(volume, to);
-                  }));
-      });
+  domain_.on_disk(*at, disk_job::resize_volume{*bytes}, to, [this, volume, to](std::uint64_t size) {
+    note_size(volume, size,
+              domain_.heard_here([this, volume, to](model::outcome<std::string> done) {
+                if (!done || domain_.facts().xid < 0)
+                  return to.give(std::move(done));
+                grow_file_system(volume, to);
+              }));
+  });
 }
 
 void domain_volumes::grow_file_system(const std::string& volume, const reply& to) {
@@ -132,7 +131,7 @@ void domain_volumes::carry_out(const ask::clear_volume& x, const reply& to) {
          {}});
   domain_.on_disk(*at, disk_job::clear_volume{}, to, [this, volume, to](disk_job::new_size size) {
     end_of_import(volume);
-    tell_import("begin", volume, "size", fmt::format("{}", size));
+    tell_import("begin", volume, "size", fmt::format("{}", size.value_or(0)));
     tell_import("end", volume, "success", "True");
     note_size(volume, size, to);
   });
@@ -165,10 +164,12 @@ void domain_volumes::end_of_import(const std::string& volume) {
   tell_import("end", volume, "success", "False");
 }
 
-/// The record has the size that the volume has; 0 for an unknown one.
-void domain_volumes::note_size(const std::string& volume, std::uint64_t bytes, const reply& to) {
-  if (bytes == 0)
+/// The record has the size that the volume has.
+void domain_volumes::note_size(const std::string& volume, disk_job::new_size size,
+                               const reply& to) {
+  if (!size)
     return to.ok();
+  auto bytes = *size;
   auto hear = [this, volume, bytes, to](model::outcome<std::string> done) {
     if (done) {
       owed_sizes_.erase(volume);
@@ -253,7 +254,7 @@ void domain_volumes::carry_out(const ask::begin_import& x, const reply& to) {
     if (*bytes == 0)
       return to.refuse({errc::storage, fmt::format("volume '{}' cannot have 0 bytes", volume),
                         "announce the bytes that will be written"});
-    job.bytes = *bytes;
+    job.announced = *bytes;
   }
   domain_.on_disk(
       *at, job, to,

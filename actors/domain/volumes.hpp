@@ -40,7 +40,7 @@ private:
       const std::string& volume, const reply& to,
       const std::function<void(const disk_job::volume_target&, const model::volume_facts&)>& then);
   void grow_file_system(const std::string& volume, const reply& to);
-  void note_size(const std::string& volume, std::uint64_t bytes, const reply& to);
+  void note_size(const std::string& volume, disk_job::new_size size, const reply& to);
   void owe_size(const std::string& volume, std::uint64_t bytes);
   void give_up_import(disk_job::volume_target at, const std::function<void()>& then);
   void end_of_import(const std::string& volume);

@@ -38,11 +38,12 @@ void driver_state::listen() {
     if (auto to = caf::actor_cast<driver_actor>(me))
       caf::anon_send(to, std::move(x)...);
   };
-  with_->tools->listen({.changed =
-                            [tell](const std::string& domain, const std::string& path) {
-                              tell(guest_news{domain, path});
-                            },
-                        .ended = [tell](const std::string& domain) { tell(watch_end{domain}); }});
+  with_->tools->listen(
+      {.changed =
+           [tell](const std::string& domain, const std::string& path, std::uint64_t held_back) {
+             tell(guest_news{domain, path, held_back});
+           },
+       .ended = [tell](const std::string& domain) { tell(watch_end{domain}); }});
   with_->tools->listen_agents(
       [tell](std::set<std::string> names) { tell(agents_now{std::move(names)}); });
   if (with_->xenstore) {

@@ -31,6 +31,13 @@ std::string uuid_of(std::uint64_t high, std::uint64_t low) {
                      high & 0xfff, 0x8000 | ((low >> 48) & 0x3fff), low & 0xffffffffffff);
 }
 
+/// How a reply says which disposable it is.
+auto handle_of(ask::create_disposable::handle x) -> std::string (*)(const model::domain&) {
+  if (x == ask::create_disposable::handle::uuid)
+    return [](const model::domain& made) { return "uuid:" + made.uuid; };
+  return [](const model::domain& made) { return made.name.str(); };
+}
+
 } // namespace
 
 /// Numbers no other domain has or is about to have.
@@ -80,35 +87,43 @@ bool creations::has_ready(const model::system& all, const std::string& base) {
   return x && !model::preloaded(*x).empty();
 }
 
-/// A preloaded disposable, else a fresh one.
-void creations::hand_out(const ask::create& x, const reply& to) {
-  auto fresh = [this, x, to] {
-    auto again = x;
-    again.fresh = true;
-    carry_out(again, to);
-  };
+void creations::carry_out(const ask::create& x, const reply& to) {
+  make(
+      x.request, [](const model::domain&) { return std::string{}; }, to);
+}
+
+void creations::carry_out(const ask::create_disposable& x, const reply& to) {
+  auto now = host_.align();
+  if (!x.request.preloaded && has_ready(*now.system, x.request.based_on))
+    hand_out(x, to);
+  else
+    make_new(x, to);
+}
+
+void creations::hand_out(const ask::create_disposable& x, const reply& to) {
   timed_request(host_.self, host_.world(), host_.world()->disposables,
                 host_.world()->settings.start, atom::take_v, x.request.based_on, x.request.creator)
       .then(
-          [this, x, fresh, to](const std::string& name) {
+          [this, x, to](const std::string& name) {
             auto now = host_.world()->look();
             auto* it = now.find(name);
-            if (!it)
-              return fresh();
-            to.ok(x.reply_with_uuid ? "uuid:" + it->uuid : name);
+            it ? to.ok(handle_of(x.reply_with)(*it)) : make_new(x, to);
           },
-          [fresh](const caf::error&) { fresh(); });
+          [this, x, to](const caf::error&) { make_new(x, to); });
+}
+
+void creations::make_new(const ask::create_disposable& x, const reply& to) {
+  make(x.request, handle_of(x.reply_with), to);
 }
 
 /// A name is free when its last owner's actor has ended. The news of that end may come after this
 /// order.
-void creations::carry_out(const ask::create& x, const reply& to) {
+void creations::make(const model::creation& request, text_of reply_text, const reply& to) {
   auto now = host_.align();
-  auto& request = x.request;
-  if (request.disposable && !x.fresh && has_ready(*now.system, request.based_on))
-    return hand_out(x, to);
-  if (host_.is_leaving(request.name.str()))
-    return postponed_.emplace_back(x, to), void();
+  if (host_.is_leaving(request.name.str())) {
+    postponed_.emplace_back([=, this] { make(request, reply_text, to); });
+    return;
+  }
   auto as = pick_identity(*now.system, request);
   if (!as)
     return to.refuse(as.error());
@@ -120,11 +135,8 @@ void creations::carry_out(const ask::create& x, const reply& to) {
   if (!under_way_.emplace(name, record).second)
     return to.refuse({errc::vm_already_exists, fmt::format("a domain '{}' is being created", name),
                       "choose another name"});
-  auto reply_text = !request.disposable ? std::string{}
-                    : x.reply_with_uuid ? "uuid:" + as->uuid
-                                        : name;
   auto disks = disk_job::domain_target{.system = now.system, .domain = record};
-  auto made = pending{std::move(plan), disks, std::move(reply_text), to};
+  auto made = pending{std::move(plan), disks, reply_text(*record), to};
   ++on_their_way_;
   ask_storage(host_.self, host_.world(), std::move(disks), disk_job::create_disks{})
       .then([this, made] { fill_private_volume(made); },
@@ -251,8 +263,8 @@ void creations::note_released(const model::domain& gone) {
 }
 
 void creations::names_are_free() {
-  for (auto& [what, to] : std::exchange(postponed_, {}))
-    carry_out(what, to);
+  for (auto& make_now : std::exchange(postponed_, {}))
+    make_now();
 }
 
 } // namespace qubes::actors

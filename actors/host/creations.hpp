@@ -6,6 +6,7 @@
 #include "model/change/creation.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -21,6 +22,7 @@ public:
   explicit creations(host_core& host) : host_(host) {}
 
   void carry_out(const ask::create& x, const reply& to);
+  void carry_out(const ask::create_disposable& x, const reply& to);
   void lose_patience();
   /// Tells of all domains that were made meanwhile, and gives them their actors in one go.
   void announce();
@@ -41,7 +43,10 @@ private:
                                                 const model::creation& request);
   bool is_free(const model::system& all, const model::creation& request, std::int64_t dispid);
   static bool has_ready(const model::system& all, const std::string& base);
-  void hand_out(const ask::create& x, const reply& to);
+  void hand_out(const ask::create_disposable& x, const reply& to);
+  void make_new(const ask::create_disposable& x, const reply& to);
+  using text_of = std::string (*)(const model::domain& made);
+  void make(const model::creation& request, text_of reply_text, const reply& to);
   /// A domain that has its disks, and wants to be a fact.
   struct pending {
     model::plan plan;
@@ -72,7 +77,7 @@ private:
   std::vector<created_domain> created_;
   std::set<std::string, std::less<>> being_announced_; ///< domains that get their actors now
   std::map<std::int64_t, std::int64_t> released_; ///< dispid -> when its domain went, microseconds
-  std::vector<std::pair<ask::create, reply>> postponed_; ///< orders that wait for a name
+  std::vector<std::function<void()>> postponed_;  ///< orders that wait for a name
 };
 
 } // namespace qubes::actors

@@ -293,7 +293,7 @@ void disposables_state::make_one(const std::string& base) {
         request.based_on = base;
         request.disposable = true;
         request.preloaded = true;
-        ask({}, ask::create{.request = std::move(request), .fresh = true},
+        ask({}, ask::create_disposable{std::move(request)},
             [this, base, who, next](const model::outcome<std::string>& name) {
               --being_made_[base];
               auto now = world_->look();

@@ -176,6 +176,7 @@ void registry_state::forget(const model::domain& gone) {
   world_->board.clear(gone.qid);
   world_->status.degrade(gone.name, {});
   world_->status.forget_files(gone.name);
+  world_->status.forget_held_back(gone.name);
   world_->history.forget(gone.uuid);
   caf::anon_send(world_->driver, driver_job{about(gone, job::keep_operations{})}); // that is, none
   world_->status.finish(gone.name);

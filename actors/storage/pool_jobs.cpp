@@ -82,7 +82,10 @@ outcome<std::uint64_t> size_of(disks& d, const volume_turn& at) {
 }
 
 new_size size_if_known(disks& d, const volume_turn& at) {
-  return at.it.save_on_stop ? size_of(d, at).value_or(0) : 0;
+  if (!at.it.save_on_stop)
+    return {};
+  auto has = size_of(d, at);
+  return has ? new_size{*has} : std::nullopt;
 }
 
 outcome<model::volume_facts> run(disks& d, const volume_turn& at, const disk_job::look_at_volume&,
@@ -96,8 +99,8 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::copy_volu
 }
 
 /// Data that is there must not be cut off.
-outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::resize_volume& x,
-                      const supervision& watch) {
+outcome<std::uint64_t> run(disks& d, const volume_turn& at, const disk_job::resize_volume& x,
+                           const supervision& watch) {
   auto has = size_of(d, at);
   if (!has)
     return has;
@@ -149,10 +152,10 @@ outcome<new_size> run(disks& d, const volume_turn& at, const disk_job::revert_vo
 
 outcome<disk_job::begin_import::result> run(disks& d, const volume_turn& at,
                                             const disk_job::begin_import& x, const supervision&) {
-  auto bytes = x.bytes > 0 ? outcome<std::uint64_t>{x.bytes} : size_of(d, at);
+  auto bytes = x.announced ? outcome<std::uint64_t>{*x.announced} : size_of(d, at);
   if (!bytes)
     return tl::unexpected{std::move(bytes.error())};
-  return d.begin_import(*at.system, at.it, *bytes, x.bytes).map([&](std::string path) {
+  return d.begin_import(*at.system, at.it, *bytes, x.announced).map([&](std::string path) {
     return disk_job::begin_import::result{.path = std::move(path), .bytes = *bytes};
   });
 }

@@ -122,6 +122,10 @@ std::string status_page(const session& s, const json& x) {
   page.list("requests of domains", part(x, "callers"), style::plain, [](auto& y) {
     return fmt::format("{}: {} under way", text(y, "domain"), text(y, "requests"));
   });
+  page.list("told too often", part(x, "held_back"), style::bad, [](auto& y) {
+    return fmt::format("{}: {} changes of its devices were told together", text(y, "domain"),
+                       text(y, "news"));
+  });
   page.list("added to qubes.xml by domains", part(store, "callers"), style::plain,
             [](auto& y) { return fmt::format("{}: {}", text(y, "domain"), amount(y, "bytes")); });
   page.list("begun again", part(x, "restarts"), style::bad, [](auto& y) {

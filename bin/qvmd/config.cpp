@@ -131,6 +131,7 @@ const std::vector<key>& keys() {
     {"limits", "output_bytes", number(&config::limits, &server_limits::output, 65536, std::int64_t{1} << 32), "unread bytes after which a slow client is disconnected"},
     {"limits", "caller_output_bytes", number(&config::limits, &server_limits::caller_output, 65536, std::int64_t{1} << 32), "... of all clients of a domain; dom0 has no such limit"},
     {"limits", "others_output_bytes", number(&config::limits, &server_limits::others_output, 65536, std::int64_t{1} << 32), "... and of all domains together"},
+    {"limits", "guest_news", number_key{[](config& c, std::int64_t x) { c.guest_news = x; }, config{}.guest_news, 1, 10000}, "changes of its devices that a domain may have told one by one, a second; more are told together"},
     {"limits", "host_call_seconds", number(&config::settings, &settings::host_call, 1, 3600), "a call that waits for no guest; a build has no limit"},
     {"limits", "guest_call_seconds", number(&config::settings, &settings::guest_call, 1, 3600), "a call that waits for a guest"},
     {"limits", "disk_call_seconds", number(&config::settings, &settings::disk_call, 1, 86400), "work on a volume that does not get on is broken off after that"},

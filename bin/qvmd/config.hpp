@@ -33,6 +33,7 @@ struct config {
   std::string containers_uri;              ///< "" for none
   std::int64_t hypervisor_connections = 0; ///< as many as calls may wait for guests
   std::int64_t hypervisor_silence = 60;    ///< seconds
+  std::int64_t guest_news = 20;            ///< a second, of one domain
   std::string qubesdb_daemon = "/usr/sbin/qubesdb-daemon";
   std::string qrexec_daemon = "/usr/sbin/qrexec-daemon";
   std::string qrexec_client = "/usr/bin/qrexec-client";

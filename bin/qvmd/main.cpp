@@ -104,6 +104,7 @@ actors::machinery make_machinery(const config& x, std::shared_ptr<drivers::lanes
   tools.sync_menus = x.sync_menus;
   tools.services = x.services;
   tools.service_rules = x.legacy_policy;
+  tools.guest_news = static_cast<unsigned>(x.guest_news);
   result.tools = drivers::open_guest_tools(std::move(tools));
   result.boot_links = drivers::open_boot_links(x.boot_links);
   result.agent = drivers::open_device_agent(x.qubes_run);

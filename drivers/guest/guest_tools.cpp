@@ -122,7 +122,7 @@ public:
     if (watches_)
       watches_->listen(std::move(heard));
     else
-      watches_ = std::make_unique<qubesdb_watches>(std::move(heard));
+      watches_ = std::make_unique<qubesdb_watches>(std::move(heard), x_.guest_news);
   }
 
   outcome<void> watch_qubesdb(const std::string& name,

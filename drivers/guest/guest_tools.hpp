@@ -94,6 +94,7 @@ struct guest_tools_options {
   std::string sync_menus = "/usr/bin/qvm-sync-appmenus"; ///< asks for applications; "" for none
   std::string services = "/var/run/qubes-service";       ///< marks of dom0's services; "" for none
   std::string service_rules = "/etc/qubes-rpc/policy";   ///< qrexec's policy of old
+  unsigned guest_news = 20; ///< changes that a QubesDB may have told one by one, a second
   std::string user; ///< the programs run as, when we are root; "" for the first of group qubes
 };
 

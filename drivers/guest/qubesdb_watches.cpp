@@ -2,6 +2,7 @@
 
 #include "drivers/guest/qubesdb_client.hpp"
 #include "drivers/guest/qubesdb_wire.hpp"
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 #include "drivers/io/reason.hpp"
 
@@ -12,9 +13,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <string_view>
+#include <utility>
 
 namespace qubes::drivers {
 
@@ -31,8 +34,8 @@ bool observe(int poll, int what, std::uint64_t key) {
 
 } // namespace
 
-qubesdb_watches::qubesdb_watches(qubesdb_listener heard)
-    : heard_(std::move(heard)), poll_(::epoll_create1(EPOLL_CLOEXEC)),
+qubesdb_watches::qubesdb_watches(qubesdb_listener heard, unsigned most)
+    : heard_(std::move(heard)), most_(most), poll_(::epoll_create1(EPOLL_CLOEXEC)),
       stop_(::eventfd(0, EFD_CLOEXEC)) {
   if (poll_ && stop_ && observe(poll_.get(), stop_.get(), stop_key))
     thread_ = quiet_thread([this] { serve(); });
@@ -56,8 +59,12 @@ outcome<void> qubesdb_watches::watch(const std::string& name, const std::string&
   remove(name);
   auto guard = std::lock_guard{mutex_};
   auto key = next_++;
-  auto& fresh = open_[key];
-  fresh = {name, std::move(*database).release(), {}};
+  auto& fresh = open_
+                    .emplace(key, connection{.name = name,
+                                             .socket = std::move(*database).release(),
+                                             .watched = {paths.begin(), paths.end()},
+                                             .pace = drivers::pace{most_}})
+                    .first->second;
   if (thread_.joinable() && observe(poll_.get(), fresh.socket.get(), key))
     return {};
   auto why = reason();
@@ -85,21 +92,44 @@ std::size_t qubesdb_watches::size() const {
 void qubesdb_watches::serve() {
   auto ready = std::array<epoll_event, 64>{};
   for (;;) {
-    auto count = ::epoll_wait(poll_.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    auto count =
+        ::epoll_wait(poll_.get(), ready.data(), static_cast<int>(ready.size()), patience());
     if (count < 0 && errno != EINTR)
       return;
     for (auto i = 0; i < count; ++i) {
       auto key = ready[static_cast<std::size_t>(i)].data.u64;
       if (key == stop_key)
         return;
-      auto guard = std::lock_guard{mutex_};
-      auto found = open_.find(key);
-      if (found == open_.end() || read(found->second))
-        continue;
-      heard_.ended(found->second.name);
-      open_.erase(found);
+      take(key);
     }
+    contain("news of QubesDBs", [this] { tell_due(); });
   }
+}
+
+/// Milliseconds until something may be told that was held back; -1 where nothing was.
+int qubesdb_watches::patience() const {
+  auto guard = std::lock_guard{mutex_};
+  auto due = pace::clock::time_point::max();
+  for (auto& [key, x] : open_)
+    if (!x.changed.empty())
+      due = std::min(due, x.pace.due());
+  if (due == pace::clock::time_point::max())
+    return -1;
+  auto left = std::chrono::ceil<std::chrono::milliseconds>(due - pace::clock::now()).count();
+  return static_cast<int>(std::clamp<std::int64_t>(left, 0, 1000));
+}
+
+void qubesdb_watches::take(std::uint64_t key) {
+  auto guard = std::lock_guard{mutex_};
+  auto found = open_.find(key);
+  if (found == open_.end())
+    return;
+  auto lasts = false;
+  contain("news of a QubesDB", [&] { lasts = read(found->second); });
+  if (lasts)
+    return;
+  contain("the end of a QubesDB", [&] { heard_.ended(found->second.name); });
+  open_.erase(found);
 }
 
 bool qubesdb_watches::read(connection& from) {
@@ -119,10 +149,32 @@ bool qubesdb_watches::read(connection& from) {
     if (!*next)
       break;
     if ((*next)->kind == qubesdb::watch_fired)
-      heard_.changed(from.name, (*next)->path);
+      note(from, (*next)->path);
   }
   bytes.erase(0, bytes.size() - rest.size());
   return true;
+}
+
+/// A guest may change its entries as fast as it likes.
+void qubesdb_watches::note(connection& of, const std::string& path) {
+  if (!of.watched.contains(path))
+    return;
+  if (of.changed.empty() && of.pace.take(pace::clock::now()))
+    tell(of, path);
+  else if (!of.changed.insert(path).second)
+    ++of.held_back;
+}
+
+void qubesdb_watches::tell_due() {
+  auto guard = std::lock_guard{mutex_};
+  auto now = pace::clock::now();
+  for (auto& [key, x] : open_)
+    while (!x.changed.empty() && x.pace.take(now))
+      tell(x, x.changed.extract(x.changed.begin()).value());
+}
+
+void qubesdb_watches::tell(connection& of, const std::string& path) {
+  heard_.changed(of.name, path, std::exchange(of.held_back, 0));
 }
 
 } // namespace qubes::drivers

@@ -2,6 +2,7 @@
 // sleeps until a daemon says something.
 #pragma once
 
+#include "drivers/guest/pace.hpp"
 #include "drivers/io/unique_fd.hpp"
 #include "model/base/error.hpp"
 
@@ -10,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,14 +22,17 @@ using model::outcome;
 
 /// Told from a thread of its own; must return at once.
 struct qubesdb_listener {
-  std::function<void(const std::string& name, const std::string& path)> changed;
+  /// `held_back`: so many changes of what is watched there were not told one by one before.
+  std::function<void(const std::string& name, const std::string& path, std::uint64_t held_back)>
+      changed;
   /// Nothing is told of this domain any more: its daemon hung up or broke the protocol.
   std::function<void(const std::string& name)> ended;
 };
 
 class qubesdb_watches {
 public:
-  explicit qubesdb_watches(qubesdb_listener heard);
+  /// Of each domain `most` changes a second are told; more are told together, as soon as they may.
+  qubesdb_watches(qubesdb_listener heard, unsigned most);
   ~qubesdb_watches();
 
   qubesdb_watches(const qubesdb_watches&) = delete;
@@ -49,14 +54,24 @@ private:
   struct connection {
     std::string name;
     unique_fd socket;
-    std::string bytes; ///< of a message that is not complete yet
+    std::set<std::string, std::less<>> watched;
+    drivers::pace pace;
+    std::string bytes{};             ///< of a message that is not complete yet
+    std::set<std::string> changed{}; ///< what is yet to be told of
+    std::uint64_t held_back = 0;
   };
 
   void serve();
+  void take(std::uint64_t key);
   /// False when the connection is over.
   bool read(connection& from);
+  void note(connection& of, const std::string& path);
+  void tell_due();
+  void tell(connection& of, const std::string& path);
+  int patience() const;
 
   qubesdb_listener heard_;
+  const unsigned most_;
   unique_fd poll_;
   unique_fd stop_; ///< readable when the thread shall end
   mutable std::mutex mutex_;

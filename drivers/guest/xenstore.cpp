@@ -1,6 +1,7 @@
 #include "drivers/guest/xenstore.hpp"
 
 #include "drivers/guest/xenstore_rules.hpp"
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 #include "drivers/io/reason.hpp"
 #include "drivers/io/release.hpp"
@@ -112,7 +113,7 @@ private:
   }
 
   /// Events that were on their way when their watch ended find no listener.
-  void tell(const std::string& changed, std::string_view token) {
+  void tell(const char* changed, std::string_view token) {
     auto number = std::uint64_t{0};
     std::from_chars(token.data(), token.data() + token.size(), number);
     auto lock = std::unique_lock{mutex_};
@@ -122,7 +123,7 @@ private:
     auto heard = found->second;
     notifying_ = number;
     lock.unlock();
-    (*heard)(changed);
+    contain("news of XenStore", [&] { (*heard)(changed); });
     lock.lock();
     notifying_ = 0;
     told_.notify_all();

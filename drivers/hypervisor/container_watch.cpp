@@ -1,5 +1,6 @@
 #include "drivers/hypervisor/container_watch.hpp"
 
+#include "drivers/io/contain.hpp"
 #include "drivers/process/process_handle.hpp"
 
 #include <libvirt/libvirt.h>
@@ -64,17 +65,21 @@ void container_watch::await_word(const std::string& uuid, container& x) {
 }
 
 void container_watch::on_end(int, int, int, void* opaque) {
-  auto [me, uuid] = *static_cast<reminder*>(opaque);
-  if (auto x = me->containers_.find(uuid); x != me->containers_.end())
-    me->await_word(uuid, x->second);
+  contain("the end of a container", [opaque] {
+    auto [me, uuid] = *static_cast<reminder*>(opaque);
+    if (auto x = me->containers_.find(uuid); x != me->containers_.end())
+      me->await_word(uuid, x->second);
+  });
 }
 
 void container_watch::on_patience_lost(int, void* opaque) {
-  auto [me, uuid] = *static_cast<reminder*>(opaque);
-  if (auto x = me->containers_.extract(uuid)) {
-    drop(x.mapped());
-    me->missed_(uuid, x.mapped().controller);
-  }
+  contain("the end of a container", [opaque] {
+    auto [me, uuid] = *static_cast<reminder*>(opaque);
+    if (auto x = me->containers_.extract(uuid)) {
+      drop(x.mapped());
+      me->missed_(uuid, x.mapped().controller);
+    }
+  });
 }
 
 } // namespace qubes::drivers

@@ -7,6 +7,7 @@
 #include "drivers/hypervisor/libvirt_events.hpp"
 #include "drivers/hypervisor/libvirt_session.hpp"
 #include "drivers/hypervisor/libxl_log.hpp"
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 #include "drivers/process/container_process.hpp"
 #include "model/base/literal.hpp"
@@ -158,7 +159,7 @@ struct ear {
     auto me = *static_cast<std::shared_ptr<ear>*>(x);
     auto lock = std::lock_guard{me->mutex};
     if (me->whose != nullptr)
-      f(*me->whose);
+      contain("news of the hypervisor", [&] { f(*me->whose); });
   }
 };
 

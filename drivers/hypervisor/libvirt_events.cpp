@@ -1,5 +1,6 @@
 #include "drivers/hypervisor/libvirt_events.hpp"
 
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 
 #include <libvirt/libvirt.h>
@@ -79,7 +80,7 @@ private:
       jobs.swap(jobs_);
     }
     for (auto& x : jobs)
-      x();
+      contain("news of the hypervisor", x);
   }
 
   std::mutex users_mutex_;

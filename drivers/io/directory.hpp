@@ -1,5 +1,3 @@
-// drivers/io: files, directories, descriptors, and the lanes on which whatever blocks is done.
-//
 // What directories hold, while others go on changing them.
 #pragma once
 

@@ -1,5 +1,6 @@
 #include "drivers/io/directory_watch.hpp"
 
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 namespace qubes::drivers {
 
@@ -99,12 +101,15 @@ bool directory_watch::something_changed() {
 }
 
 void directory_watch::run() {
+  constexpr auto pause_ms = 1000; ///< after a reading that failed
+  auto owed = false;
   while (!stopping_) {
     auto wanted = std::array{pollfd{orders_.get(), POLLIN, 0}, pollfd{changes_.get(), POLLIN, 0}};
-    if (::poll(wanted.data(), wanted.size(), -1) < 0)
+    if (::poll(wanted.data(), wanted.size(), owed ? pause_ms : -1) < 0)
       continue;
     auto orders = eventfd_t{};
-    auto go = ::eventfd_read(orders_.get(), &orders) == 0;
+    auto go = std::exchange(owed, false);
+    go |= ::eventfd_read(orders_.get(), &orders) == 0;
     go |= something_changed();
     for (auto i = 0; go && !stopping_ && i < most_waits; ++i) {
       if (::poll(&wanted[1], 1, quiet_ms) == 0)
@@ -112,7 +117,7 @@ void directory_watch::run() {
       something_changed();
     }
     if (go && !stopping_)
-      read();
+      owed = !contain("a reading of files that changed", [this] { read(); });
   }
 }
 

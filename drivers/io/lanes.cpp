@@ -1,5 +1,6 @@
 #include "drivers/io/lanes.hpp"
 
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 
 #include <sys/resource.h>
@@ -117,7 +118,7 @@ private:
       auto x = std::move(ready_.front());
       ready_.pop_front();
       lock.unlock();
-      x.job();
+      contain("a job", [&] { x.job(); });
       x.job = nullptr; // what it holds may be costly to drop
       lock.lock();
       ++idle_;

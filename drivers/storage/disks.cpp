@@ -170,9 +170,12 @@ public:
   }
 
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
-                                    std::uint64_t bytes, std::uint64_t announced) override {
+                                    std::uint64_t bytes,
+                                    std::optional<std::uint64_t> announced) override {
     return on_resting(all, it, [&](auto& home, auto& x) {
-      return check_room(home, x, announced).and_then([&] { return home.begin_import(x, bytes); });
+      return check_room(home, x, announced.value_or(0)).and_then([&] {
+        return home.begin_import(x, bytes);
+      });
     });
   }
 

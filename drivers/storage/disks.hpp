@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,9 +86,10 @@ public:
                                const std::string& revision, const supervision& watch) = 0;
 
   /// Where the data of an import is to be written by another program. Refused when `announced`
-  /// bytes are more than the pool has room for; 0 is for data of unknown size.
+  /// bytes are more than the pool has room for; data of unknown size is taken.
   virtual outcome<std::string> begin_import(const model::system& all, const model::volume& it,
-                                            std::uint64_t bytes, std::uint64_t announced) = 0;
+                                            std::uint64_t bytes,
+                                            std::optional<std::uint64_t> announced) = 0;
 
   /// Keeps what was written, or forgets it.
   virtual outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,

@@ -135,6 +135,7 @@ simulation::simulation(std::uint64_t seed, const model::system& first, faults ho
   hypervisor_->blocking(false);
   hypervisor_->keep_books(xenstore_);
   hypervisor_->build_ghosts([this] { return begins_ghost(); });
+  hypervisor_->answer_late([this] { go_on_meanwhile(); });
   hypervisor_->lose_news([this] { return strikes(faults_.lost_news); });
   hypervisor_->on_release([this] { xenstore_->announce("@releaseDomain"); });
   if (how.containers) {
@@ -456,6 +457,17 @@ bool simulation::step() {
   }
   check_step();
   return true;
+}
+
+/// What a call has done is heard of before its caller has the answer; how much before is chance.
+void simulation::go_on_meanwhile() {
+  if (!lanes_->is_at_work() || std::exchange(meanwhile_, true))
+    return;
+  constexpr auto most = 12U;
+  for (auto i = chance_() % most; i > 0 && step(); --i) {
+    // nop
+  }
+  meanwhile_ = false;
 }
 
 void simulation::run_until_idle() {

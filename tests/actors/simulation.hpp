@@ -46,6 +46,9 @@ public:
     held_lane_ = where;
   }
 
+  /// Whether one runs now.
+  bool is_at_work() const { return !at_work_.empty(); }
+
   /// How many jobs are held.
   std::size_t held() const;
 
@@ -324,6 +327,7 @@ private:
   void close();
   bool strikes(unsigned per_mille);
   bool begins_ghost();
+  void go_on_meanwhile();
   std::optional<model::error> fate(drivers::fake_call which);
   void receive(connection_id who, const std::string& frame);
   void mark_answered(reply& x);
@@ -401,6 +405,7 @@ private:
   std::vector<std::string> refusals_;
   std::size_t heard_before_ = 0; ///< events of daemons before this one
   bool ready_ = false;
+  bool meanwhile_ = false; ///< others run while a call of the hypervisor has no answer yet
 };
 
 /// dom0, a template, a chain of netvms of this depth, and app domains behind the end of the chain.

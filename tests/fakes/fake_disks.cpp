@@ -267,11 +267,12 @@ outcome<void> fake_disks::revert(const model::system&, const model::volume& it,
 }
 
 outcome<std::string> fake_disks::begin_import(const model::system&, const model::volume& it,
-                                              std::uint64_t bytes, std::uint64_t announced) {
+                                              std::uint64_t bytes,
+                                              std::optional<std::uint64_t> announced) {
   auto hold = std::lock_guard{guard_};
-  if (room_ && announced > *room_)
+  if (room_ && announced && *announced > *room_)
     return fail(errc::storage,
-                fmt::format("the data needs {} bytes and {} are free", announced, *room_));
+                fmt::format("the data needs {} bytes and {} are free", *announced, *room_));
   if (auto rests = at_rest(it.vid); !rests)
     return tl::unexpected{std::move(rests.error())};
   return admit(disk_call::import, it.vid).map([&] {

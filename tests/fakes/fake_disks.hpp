@@ -108,7 +108,8 @@ public:
   outcome<void> revert(const model::system& all, const model::volume& it,
                        const std::string& revision, const supervision& watch) override;
   outcome<std::string> begin_import(const model::system& all, const model::volume& it,
-                                    std::uint64_t bytes, std::uint64_t announced) override;
+                                    std::uint64_t bytes,
+                                    std::optional<std::uint64_t> announced) override;
   outcome<void> end_import(const model::system& all, const model::volume& it, bool keep,
                            const supervision& watch) override;
   outcome<std::string> begin_export(const model::system& all, const model::volume& it) override;

@@ -23,7 +23,7 @@ void fake_guest_tools::make(const std::string& name, base& in, const model::qube
       return it.first == x.path || (x.path.ends_with('/') && it.first.starts_with(x.path));
     });
   if (heard_.changed && in.watched.contains(x.path))
-    heard_.changed(name, x.path);
+    heard_.changed(name, x.path, 0);
 }
 
 outcome<fake_guest_tools::base*> fake_guest_tools::find(const std::string& name) {

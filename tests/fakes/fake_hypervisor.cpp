@@ -355,6 +355,11 @@ void fake_hypervisor::meanwhile(std::function<void()> x) {
   meanwhile_ = std::move(x);
 }
 
+void fake_hypervisor::answer_late(std::function<void()> x) {
+  auto held = lock{mutex_};
+  answers_late_ = std::move(x);
+}
+
 void fake_hypervisor::blocking(bool x) {
   auto held = lock{mutex_};
   blocking_ = x;
@@ -632,9 +637,12 @@ void fake_hypervisor::tell(const guest& whom, guest_event what) {
   auto held = lock{mutex_};
   auto told = connected_ ? listener_.on_guest : nullptr;
   auto lost = loses_news_;
+  auto late = answers_late_;
   held.unlock();
   if (told && !(lost && lost()))
     told(whom.uuid, whom.name, what);
+  if (late)
+    late();
 }
 
 outcome<std::vector<model::device>> fake_hypervisor::pci_devices() {

@@ -73,6 +73,9 @@ public:
 
   void set_script(script fate);
 
+  /// Called when a call's event is told, before its caller has the answer, as with libvirt.
+  void answer_late(std::function<void()> x);
+
   using chance = std::function<bool()>;
 
   /// Asked whether the news of an event is lost although the connection is not.
@@ -176,6 +179,7 @@ private:
   capabilities can_;
   script fate_;
   std::function<void()> meanwhile_;
+  std::function<void()> answers_late_;
   chance loses_news_;
   chance builds_ghosts_;
   std::function<void()> released_;

@@ -1,6 +1,7 @@
 #include "tests/fakes/fake_xenstore.hpp"
 
 #include "drivers/guest/xenstore_rules.hpp"
+#include "drivers/io/contain.hpp"
 
 #include <map>
 #include <mutex>
@@ -270,7 +271,7 @@ public:
       if (!watches_.try_emplace({path, token}, shared).second)
         return tl::unexpected{xs_error("watch", path, "there is such a watch already")};
     }
-    (*shared)(path);
+    contain("news of XenStore", [&] { (*shared)(path); });
     return {};
   }
 
@@ -300,7 +301,7 @@ private:
           calls.emplace_back(heard, x.path);
     held.unlock();
     for (auto& [heard, path] : calls)
-      (*heard)(path);
+      contain("news of XenStore", [&] { (*heard)(path); });
   }
 
   std::mutex mutex_;

@@ -179,7 +179,7 @@ void show_pool(const world& with) {
   check_refused(none.open()->set_up(), "does not exist", "a pool that is not there is refused");
   none.thin_pool = "linear";
   check_refused(none.open()->set_up(), "not a thin pool", "a plain volume is refused as a pool");
-  auto facts = with.open()->look();
+  auto facts = with.open()->facts();
   check(facts && facts->size == 512 * mib && facts->details.size() == 4, "the pool tells its size");
 }
 

@@ -8,6 +8,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <ranges>
+
 namespace qubes::tests {
 
 using drivers::fake_call;
@@ -335,6 +338,40 @@ TEST_P(networks, a_change_made_while_paused_is_made_up_for_once_the_network_is_k
   sim.pass(std::chrono::minutes{2});
   EXPECT_THAT(plugged("app0"), ElementsAre("sys-net0"));
   EXPECT_FALSE(record("app0").features.find(mark));
+  expect_sound();
+}
+
+/// The order's answer and the hypervisor's news both say that a guest goes on, in either order.
+TEST_P(networks, a_change_made_while_paused_is_made_up_for_and_told_once) {
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  auto before = sim.events().size();
+  ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
+  sim.run();
+  for (auto name : {"domain-unpaused", "property-pre-set:netvm", "property-set:netvm"})
+    EXPECT_EQ(
+        std::ranges::count(sim.events() | std::views::drop(before), name, &model::event::name), 1)
+        << name;
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net0"));
+  expect_sound();
+}
+
+TEST_P(networks, a_change_made_while_paused_is_made_up_for_when_another_unpaused_it_unseen) {
+  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  sim.hypervisor().lose_news([] { return true; });
+  ASSERT_TRUE(sim.hypervisor().resume(uuid("app0")));
+  sim.hypervisor().lose_news({});
+  sim.hypervisor().lose_connection();
+  sim.run_until_idle();
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  EXPECT_THAT(plugged("app0"), ElementsAre("sys-net0"));
+  EXPECT_FALSE(record("app0").features.find("deferred-netvm-original"));
   expect_sound();
 }
 

@@ -50,7 +50,7 @@ std::uint64_t ask_for_one(simulation& sim) {
   request.based_on = "dvm";
   request.creator = "app0";
   request.disposable = true;
-  return sim.send("", ask::create{std::move(request)});
+  return sim.send("", ask::create_disposable{std::move(request)});
 }
 
 struct disposables : testing::Test {

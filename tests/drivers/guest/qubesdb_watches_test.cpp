@@ -5,8 +5,11 @@
 
 #include <gmock/gmock.h>
 
-#include <condition_variable>
 #include <sys/stat.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <iterator>
 
 namespace qubes::drivers {
 namespace {
@@ -21,12 +24,15 @@ struct watches : testing::Test {
   std::mutex mutex;
   std::condition_variable came;
   std::vector<std::string> heard;
+  std::uint64_t held = 0;
   qubesdb_listener listener{
-      .changed = [this](const std::string& name, const std::string& path) { hear(name + path); },
+      .changed = [this](const std::string& name, const std::string& path,
+                        std::uint64_t held_back) { hear(name + path, held_back); },
       .ended = [this](const std::string& name) { hear(name + " ended"); }};
 
-  void hear(std::string what) {
+  void hear(std::string what, std::uint64_t held_back = 0) {
     auto lock = std::lock_guard{mutex};
+    held += held_back;
     heard.push_back(std::move(what));
     came.notify_all();
   }
@@ -53,7 +59,7 @@ struct watches : testing::Test {
 TEST_F(watches, report_the_domain_whose_entry_changed) {
   auto work = qubesdb_stub{path("work")};
   auto vault = qubesdb_stub{path("vault")};
-  auto all = qubesdb_watches{listener};
+  auto all = qubesdb_watches{listener, 20};
   ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
   ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
   EXPECT_THAT(work.asked(), ElementsAre("/a"));
@@ -64,9 +70,61 @@ TEST_F(watches, report_the_domain_whose_entry_changed) {
   EXPECT_THAT(wait_for(2), ElementsAre("vault/b", "vault/b"));
 }
 
+/// So many at once as a second has; more are told together, and the last of them is not lost.
+TEST_F(watches, of_a_domain_that_floods_are_told_together) {
+  auto work = qubesdb_stub{path("work")};
+  auto vault = qubesdb_stub{path("vault")};
+  auto all = qubesdb_watches{listener, 4};
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
+  ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
+  for (auto i = 0; i < 1000; ++i)
+    work.fire("/a");
+  vault.fire("/b");
+  auto told = std::vector<std::string>{};
+  auto sum = [&] {
+    auto lock = std::lock_guard{mutex};
+    return told.size() + held;
+  };
+  while (std::ranges::count(told, "vault/b") < 1 || sum() < 1001) {
+    auto more = wait_for(1);
+    ASSERT_FALSE(more.empty()) << told.size() << " were told, " << sum() << " counted";
+    std::ranges::move(more, std::back_inserter(told));
+  }
+  EXPECT_EQ(sum(), 1001U) << "each is told, or counted";
+  EXPECT_GE(told.size(), 6U) << "four, another one later, and vault's";
+  EXPECT_LT(told.size(), 500U);
+}
+
+TEST_F(watches, of_other_entries_are_not_told) {
+  auto work = qubesdb_stub{path("work")};
+  auto all = qubesdb_watches{listener, 20};
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
+  work.fire("/other");
+  work.fire("/a");
+  EXPECT_THAT(wait_for(1), ElementsAre("work/a"));
+}
+
+TEST_F(watches, of_one_domain_end_when_its_news_cannot_be_taken) {
+  auto work = qubesdb_stub{path("work")};
+  auto vault = qubesdb_stub{path("vault")};
+  auto picky = listener;
+  picky.changed = [this](const std::string& name, const std::string& what, std::uint64_t) {
+    if (name == "work")
+      throw std::bad_alloc{};
+    hear(name + what);
+  };
+  auto all = qubesdb_watches{picky, 20};
+  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
+  ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
+  work.fire("/a");
+  EXPECT_THAT(wait_for(1), ElementsAre("work ended"));
+  vault.fire("/b");
+  EXPECT_THAT(wait_for(1), ElementsAre("vault/b"));
+}
+
 TEST_F(watches, are_of_many_entries_of_one_domain) {
   auto work = qubesdb_stub{path("work")};
-  auto all = qubesdb_watches{listener};
+  auto all = qubesdb_watches{listener, 20};
   ASSERT_TRUE(all.watch("work", path("work"), {"/a", "/b", "/c"}, 20s));
   EXPECT_EQ(all.size(), 1U) << "connections";
   for (auto entry : {"/a", "/b", "/c"}) {
@@ -76,7 +134,7 @@ TEST_F(watches, are_of_many_entries_of_one_domain) {
 }
 
 TEST_F(watches, end_with_their_domain_and_with_their_daemon) {
-  auto all = qubesdb_watches{listener};
+  auto all = qubesdb_watches{listener, 20};
   auto work = qubesdb_stub{path("work")};
   ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
   all.remove("work");
@@ -92,7 +150,7 @@ TEST_F(watches, end_with_their_domain_and_with_their_daemon) {
 
 TEST_F(watches, put_partial_messages_together_and_leave_a_daemon_that_sends_nonsense) {
   auto work = qubesdb_stub{path("work")};
-  auto all = qubesdb_watches{listener};
+  auto all = qubesdb_watches{listener, 20};
   ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
   auto message = tests::qubesdb_frame{13, "/a", ""}.bytes();
   work.say(message.substr(0, 30));
@@ -103,7 +161,7 @@ TEST_F(watches, put_partial_messages_together_and_leave_a_daemon_that_sends_nons
 }
 
 TEST_F(watches, are_refused_without_a_daemon) {
-  auto all = qubesdb_watches{listener};
+  auto all = qubesdb_watches{listener, 20};
   auto refused = all.watch("work", path("work"), {"/a"}, 20s);
   ASSERT_FALSE(refused);
   EXPECT_EQ(all.size(), 0U);
@@ -142,7 +200,7 @@ TEST_F(watches, of_a_guest_outlive_their_listener) {
   options.run_directory = directory.str();
   options.qubesdb_daemon = "/bin/true";
   auto tools = open_guest_tools(options);
-  tools->listen({.changed = [](auto&, auto&) { ADD_FAILURE() << "it is gone"; },
+  tools->listen({.changed = [](auto&, auto&, auto) { ADD_FAILURE() << "it is gone"; },
                  .ended = [](auto&) { ADD_FAILURE() << "it is gone"; }});
   auto work = qubesdb_stub{path("work")};
   ASSERT_TRUE(tools->watch_qubesdb("work", {"/a"}));

@@ -387,6 +387,15 @@ TEST_P(xenstore_semantics, a_listener_may_use_the_store_and_end_its_own_watch) {
   EXPECT_EQ(calls, 2);
 }
 
+TEST_P(xenstore_semantics, a_listener_that_throws_costs_its_own_news_alone) {
+  auto mine = watch_recorder{};
+  ASSERT_TRUE(store->watch("/a", "1", [](const std::string&) { throw std::bad_alloc{}; }));
+  ASSERT_TRUE(store->watch("/a", "2", mine.listen()));
+  ASSERT_TRUE(store->write("/a/x", ""));
+  EXPECT_THAT(mine.until("/a/x"), ElementsAre("/a", "/a/x"));
+  EXPECT_TRUE(store->unwatch("/a", "1")) << "it runs no more";
+}
+
 TEST_P(xenstore_semantics, after_unwatch_returned_the_listener_is_not_running) {
   for (auto i = 0; i < 50; ++i) {
     auto alive = std::make_unique<std::atomic<int>>(0); // gone right after unwatch

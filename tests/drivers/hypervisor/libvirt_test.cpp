@@ -291,6 +291,21 @@ TEST_F(libvirt_in_process, after_listen_the_earlier_listener_hears_nothing) {
   EXPECT_EQ(recorder.heard().size(), before);
 }
 
+TEST_F(libvirt_in_process, a_listener_that_throws_costs_its_own_news_alone) {
+  auto calls = recorder.callbacks();
+  calls.on_guest = [next = calls.on_guest](const std::string& uuid, const std::string& name,
+                                           guest_event what) {
+    if (what == guest_event::started)
+      throw std::bad_alloc{};
+    next(uuid, name, what);
+  };
+  host->listen(calls);
+  ASSERT_TRUE(host->create(work, xml({})));
+  EXPECT_THAT(host->suspend(work), succeeds());
+  EXPECT_THAT(recorder.until({"work", guest_event::suspended}),
+              ElementsAre(event_recorder::news{"work", guest_event::suspended}));
+}
+
 TEST_F(libvirt_in_process, a_connection_still_hears_events_when_another_one_ends) {
   auto second = make_libvirt({.uri = "test:///default"}); // shares domains and the event thread
   ASSERT_TRUE(second->connect());

@@ -53,6 +53,14 @@ void finish(lanes& pool) {
     std::this_thread::yield();
 }
 
+TEST(lanes, a_job_that_throws_costs_itself_alone) {
+  auto done = std::promise<void>{};
+  auto pool = lanes{{.guest = 1}};
+  ASSERT_TRUE(pool.post(lane::guest, "work", [] { throw std::bad_alloc{}; }));
+  ASSERT_TRUE(pool.post(lane::guest, "work", [&] { done.set_value(); }));
+  EXPECT_EQ(done.get_future().wait_for(soon), std::future_status::ready);
+}
+
 TEST(lanes, a_frozen_key_delays_no_other_key) {
   auto frozen = gate{};
   auto answered = std::promise<void>{};

@@ -208,7 +208,7 @@ TEST_F(disks_of_a_domain, a_running_volume_without_snapshots_takes_no_new_conten
     EXPECT_THAT(why(disks->clear(host, mine, mib, {})), in_place);
     EXPECT_THAT(why(disks->revert(host, mine, "1", {})), in_place);
     EXPECT_THAT(why(disks->copy(host, other, mine, {})), in_place);
-    EXPECT_THAT(why(disks->begin_import(host, mine, mib, 0)), in_place);
+    EXPECT_THAT(why(disks->begin_import(host, mine, mib, std::nullopt)), in_place);
     EXPECT_THAT(why(disks->end_import(host, mine, true, {})), in_place);
     ASSERT_EQ(why(stop("private")), "");
     EXPECT_EQ(get(top / "images/appvms/work/private.img", 11), "the guest's");
