@@ -15,6 +15,10 @@ constexpr bool is_letter(char c) noexcept {
   return (c >= 'a' && c <= 'z') || is_upper(c);
 }
 
+constexpr char upper(char c) noexcept {
+  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
 constexpr bool is_alphanumeric(char c) noexcept {
   return is_letter(c) || is_digit(c);
 }

@@ -1,5 +1,8 @@
+#include "model/base/characters.hpp"
 #include "model/xml/disk_names.hpp"
 #include "model/xml/render_parts.hpp"
+
+#include <algorithm>
 
 namespace qubes::model::xml::lxc {
 
@@ -124,19 +127,17 @@ void add_downlink(pugi::xml_node to, const machine& x) {
 
 // -- the rest -------------------------------------------------------------------------------------
 
+/// "primary-dns" is QUBES_PRIMARY_DNS.
+std::string variable(std::string_view word) {
+  auto result = fmt::format("QUBES_{}", word);
+  std::ranges::transform(result, result.begin(), [](char c) { return c == '-' ? '_' : upper(c); });
+  return result;
+}
+
 /// There is no QubesDB in a container: what its programs should know is in their environment.
 void add_environment(pugi::xml_node os, const machine& x) {
-  auto tell = [&](const char* name, const std::string& text) {
-    if (!text.empty())
-      add(os, "initenv", {{"name", name}}, text);
-  };
-  tell("QUBES_NAME", x.name);
-  tell("QUBES_IP", x.ip);
-  tell("QUBES_IP6", x.ip6);
-  tell("QUBES_GATEWAY", x.bridged.gateway);
-  tell("QUBES_GATEWAY6", x.bridged.gateway6);
-  tell("QUBES_PRIMARY_DNS", x.dns[0]);
-  tell("QUBES_SECONDARY_DNS", x.dns[1]);
+  for (auto& [word, text] : told_to_programs(x))
+    add(os, "initenv", {{"name", variable(word)}}, text);
 }
 
 void add_os(pugi::xml_node to, const machine& x) {

@@ -69,6 +69,20 @@ const renderer& renderer_of(hypervisor_kind form) {
   return xen::the_renderer();
 }
 
+std::vector<std::pair<std::string_view, std::string>> told_to_programs(const machine& x) {
+  auto result = std::vector<std::pair<std::string_view, std::string>>{
+      {"name", x.name},
+      {"ip", x.ip},
+      {"ip6", x.ip6},
+      {"gateway", x.bridged.gateway},
+      {"gateway6", x.bridged.gateway6},
+      {"primary-dns", x.dns[0]},
+      {"secondary-dns", x.dns[1]},
+  };
+  std::erase_if(result, [](auto& it) { return it.second.empty(); });
+  return result;
+}
+
 std::vector<bridge_use> bridges_of(const machine& x) {
   auto result = std::vector<bridge_use>{};
   for (auto* leg : {&x.bridged.uplink, &x.bridged.downlink})

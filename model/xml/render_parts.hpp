@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace qubes::model::xml {
 
@@ -36,6 +37,10 @@ std::string feature(const machine& x, const std::string& name, const std::string
 bool has_feature(const machine& x, const std::string& name, bool fallback = false);
 
 std::string option(const std::map<std::string, std::string>& all, const std::string& name);
+
+/// What programs in a guest without QubesDB should know of it, by words such as "name", "ip" and
+/// "primary-dns"; those alone of which there is something to say.
+std::vector<std::pair<std::string_view, std::string>> told_to_programs(const machine& x);
 
 /// Bridges of the host, at which the domain's interfaces are.
 std::vector<bridge_use> bridges_of(const machine& x);

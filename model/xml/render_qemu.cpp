@@ -110,6 +110,14 @@ void add_os(pugi::xml_node to, const machine& x) {
   add(os, "cmdline", {}, command_line(x));
 }
 
+/// There is no QubesDB in such a machine: what its programs should know is in its firmware's
+/// configuration, in Linux below /sys/firmware/qemu_fw_cfg/by_name.
+void add_firmware_entries(pugi::xml_node to, const machine& x) {
+  auto all = add(to, "sysinfo", {{"type", "fwcfg"}});
+  for (auto& [word, text] : told_to_programs(x))
+    add(all, "entry", {{"name", fmt::format("opt/org.qubes-os/{}", word)}}, text);
+}
+
 void add_interface(pugi::xml_node to, const bridge_leg& x) {
   auto node = add(to, "interface", {{"type", "bridge"}});
   add(node, "mac", {{"address", x.mac}});
@@ -166,6 +174,7 @@ public:
     for (auto tag : {"memory", "currentMemory"})
       add(root, tag, {{"unit", "MiB"}}, std::to_string(x.memory));
     add(root, "vcpu", {{"placement", "static"}}, std::to_string(x.vcpus));
+    add_firmware_entries(root, x);
     add_os(root, x);
     auto features = add(root, "features");
     add(features, "acpi");

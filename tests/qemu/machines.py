@@ -49,14 +49,11 @@ class MachineHost(lab.RealHost):
         super().__init__(make_guest, hypervisor=libvirtd.uri)
 
     def configure(self, domain, netvm="", provides=False):
-        """Makes a domain small; the kernel line tells the guest its addresses and interfaces."""
+        """Makes a domain small; the kernel line tells the guest at which interface it serves."""
         for name, value in (("memory", MEMORY), ("maxmem", "0"), ("vcpus", "1"), ("netvm", netvm),
                             ("provides_network", str(provides))):
             self.ok("admin.vm.property.Set", domain, name, value)
-        words = ["quiet", "tsc=unstable", "random.trust_cpu=on",
-                 f"address={self.address(domain)}"]
-        if netvm:
-            words.append(f"gateway={self.address(netvm)}")
+        words = ["quiet", "tsc=unstable", "random.trust_cpu=on"]
         if provides:
             words.append(f"serves=eth{1 if netvm else 0}")
         self.ok("admin.vm.property.Set", domain, "kernelopts", " ".join(words))

@@ -13,6 +13,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 namespace {
 
 using namespace qubes::model;
@@ -374,6 +376,20 @@ TEST_F(qemu, attaches_disks_by_virtio_and_other_disks_by_scsi) {
       <target dev="sda" bus="scsi"/><serial>sda</serial>
       <address type="drive" controller="0" bus="0" target="0" unit="0"/></disk>)"));
   EXPECT_THAT(disk(block({{"devtype", "cdrom"}}), "xvdaa"), HasSubstr("unit=\"26\""));
+}
+
+TEST_F(qemu, is_told_by_its_firmware_what_a_container_has_in_its_environment) {
+  auto text = xml::render(xml::gather(view, (*this)["work"]));
+  ASSERT_TRUE(text) << text.error().message();
+  EXPECT_EQ(count(*text, R"(<sysinfo type="fwcfg">)"), 1U);
+  for (auto& [word, told] : std::map<std::string, std::string>{{"name", "work"},
+                                                               {"ip", "10.137.0.4"},
+                                                               {"gateway", "10.137.0.3"},
+                                                               {"primary-dns", "10.139.1.1"},
+                                                               {"secondary-dns", "10.139.1.2"}})
+    EXPECT_THAT(*text, HasSubstr(fmt::format(R"(<entry name="opt/org.qubes-os/{}">{}</entry>)",
+                                             word, told)));
+  EXPECT_EQ(count(*text, "<entry "), 5U) << "of what there is not nothing is told";
 }
 
 TEST_F(qemu, can_tell_that_its_kernel_failed) {
