@@ -117,16 +117,25 @@ usage usage_of(pid_t pid) {
 }
 
 scratch::scratch(const std::string& purpose) {
-  auto pattern = (fs::temp_directory_path() / ("qvmd-" + purpose + ".XXXXXX")).string();
+  auto name = "qvmd-" + purpose + ".XXXXXX";
+  auto pattern = (fs::temp_directory_path() / name).string();
   if (::mkdtemp(pattern.data()) == nullptr)
     throw std::runtime_error("cannot make " + pattern);
   path_ = pattern;
+  pattern = "/dev/shm/" + name;
+  if (::mkdtemp(pattern.data()) != nullptr) {
+    in_memory_ = pattern;
+    fs::create_directory_symlink(in_memory_, path_ / "run");
+  }
 }
 
 scratch::~scratch() {
   std::error_code ignored;
-  if (!keep_)
-    fs::remove_all(path_, ignored);
+  if (keep_)
+    return;
+  fs::remove_all(path_, ignored);
+  if (!in_memory_.empty())
+    fs::remove_all(in_memory_, ignored);
 }
 
 own_daemon::own_daemon(std::string program, fs::path directory,

@@ -49,7 +49,8 @@ struct usage {
 };
 usage usage_of(pid_t pid);
 
-/// A directory below $TMPDIR that is removed again, unless kept.
+/// A directory below $TMPDIR that is removed again, unless kept. Its `run` is in memory, as /run
+/// is, where this host has /dev/shm.
 class scratch {
 public:
   explicit scratch(const std::string& purpose);
@@ -61,6 +62,7 @@ public:
 
 private:
   std::filesystem::path path_;
+  std::filesystem::path in_memory_; ///< "" for none
   bool keep_ = false;
 };
 
