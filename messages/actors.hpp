@@ -20,11 +20,11 @@ using domain_actor = caf::typed_actor<
     // Brings the domain and everything it needs up; joins a start that is under way.
     caf::replies_to<atom::start>::with<void>,
     // A netvm that counts this domain as its client came up: plug the network in again.
-    caf::reacts_to<atom::up>,
+    caf::reacts_to<netvm_up>,
     // ... or a life of that netvm is over: an interface at that is dead.
-    caf::reacts_to<atom::down, std::string>,
+    caf::reacts_to<netvm_fell>,
     // The domain's record may name another netvm, although this actor has not changed it.
-    caf::reacts_to<atom::reload>,
+    caf::reacts_to<netvm_may_differ>,
     // The hypervisor tells of this domain.
     caf::reacts_to<news>,
     // Something in the domain's QubesDB that is watched changed, or is not watched any more.
@@ -48,7 +48,7 @@ using domain_actor = caf::typed_actor<
     // The truth after a (re)connect: what the hypervisor has now, halted when it has nothing.
     caf::replies_to<atom::reconcile, model::guest>::with<void>,
     // The domain's record is gone: ends once what it has begun is done.
-    caf::reacts_to<atom::gone>,
+    caf::reacts_to<record_gone>,
     // INTERNAL: a firewall rule may have expired.
     caf::reacts_to<atom::expire, std::uint64_t>,
     // INTERNAL: a deadline of the domain's own has passed.
@@ -69,7 +69,7 @@ using netvm_actor = caf::typed_actor<
     caf::reacts_to<atom::leave, std::string>,
     // The provider wants to stop: refused while clients run, unless forced. Joins wait from here
     // on.
-    caf::replies_to<atom::close, bool>::with<void>,
+    caf::replies_to<close_netvm>::with<void>,
     // A client connected, left, or has another address: tells the provider. Answers once it is
     // told, or cannot be.
     caf::replies_to<atom::refresh>::with<void>,
@@ -77,10 +77,10 @@ using netvm_actor = caf::typed_actor<
     caf::reacts_to<atom::open>,
     // The provider is running: plug the clients in again. What an earlier life served, a new one
     // does not.
-    caf::reacts_to<atom::up, netvm_life>,
+    caf::reacts_to<provider_up>,
     // A life of the provider is over: tell the clients, then bring it up for clients that wait to
     // join.
-    caf::reacts_to<atom::down>>;
+    caf::reacts_to<provider_fell>>;
 
 /// The STORE: the only writer of qubes.xml.
 using store_actor = caf::typed_actor<
@@ -118,7 +118,7 @@ using driver_actor = caf::typed_actor<
     // The thread that watches agents tells which are there.
     caf::reacts_to<agents_now>,
     // XenStore says that some guest ended: those believed running are looked at again.
-    caf::reacts_to<atom::reconcile>,
+    caf::reacts_to<some_guest_ended>,
     // INTERNAL: a lane is done.
     caf::reacts_to<completion>,
     // INTERNAL: time to try to connect again.
@@ -134,9 +134,9 @@ using storage_actor = caf::typed_actor<
     // The pools changed: spawns those that are new, ends those that are gone.
     caf::reacts_to<model::system_ptr>,
     // Every domain knows what it has: its volumes are looked at, for later requests.
-    caf::reacts_to<atom::launch>,
+    caf::reacts_to<domains_known>,
     // The actor of the domain with this uuid is no more: ends its removal, if that was noted.
-    caf::reacts_to<atom::gone, std::string>,
+    caf::reacts_to<domain_ended>,
     // INTERNAL: a pool has done its piece.
     caf::reacts_to<completion>>;
 
@@ -146,7 +146,7 @@ using pool_actor = caf::typed_actor<
     // not got on for too long.
     caf::reacts_to<pool_job, pool_reply>,
     // The pool was removed: ends once what it has begun is done.
-    caf::reacts_to<atom::gone>,
+    caf::reacts_to<pool_removed>,
     // INTERNAL: a storage thread is done.
     caf::reacts_to<completion>,
     // INTERNAL: look for work that does not get on.
@@ -169,7 +169,7 @@ using registry_actor = caf::typed_actor<
     // directory shows it.
     caf::replies_to<atom::align, std::string>::with<void>,
     // Others changed the file: every domain looks whether its netvm is another one.
-    caf::reacts_to<atom::reload>,
+    caf::reacts_to<file_changed>,
     // Ends all domain and netvm actors; the domains themselves go on running.
     caf::reacts_to<atom::stop>,
     // INTERNAL: an actor that died too often may begin again.
@@ -182,9 +182,9 @@ using registry_actor = caf::typed_actor<
 /// DISPOSABLES: some wait ready, started and paused, for templates that want it.
 using disposables_actor = caf::typed_actor<
     // The truth about all domains is known: what an earlier life left half done is ended.
-    caf::reacts_to<atom::launch>,
+    caf::reacts_to<domains_known>,
     // A client wants one of this template, on behalf of a domain; "" when none is ready.
-    caf::replies_to<atom::take, std::string, std::string>::with<std::string>,
+    caf::replies_to<take_disposable>::with<std::string>,
     // The record of this template changed, or one of its disposables ended.
     caf::reacts_to<atom::review, std::string>,
     // As many as this template ("" for all) should have shall be made now.
@@ -213,7 +213,7 @@ using events_actor = caf::typed_actor<
     // A connection closed.
     caf::reacts_to<atom::closed, connection_id>,
     // The file was written by others: names may be back of which nothing was told.
-    caf::reacts_to<atom::reload>>;
+    caf::reacts_to<file_changed>>;
 
 /// STATS: tells subscribers what the running domains use, as often as the host's stats_interval.
 using stats_actor = caf::typed_actor<

@@ -34,6 +34,56 @@ struct reconnect {
 /// What is told of a netvm that runs.
 enum class netvm_life : std::uint8_t { known, new_one };
 
+/// Told to a netvm: the domain that provides the network is running.
+struct provider_up {
+  netvm_life life = netvm_life::known;
+};
+
+/// Told to a netvm: a life of the domain that provides the network is over.
+struct provider_fell {};
+
+/// Told to a client: the netvm that counts it is running.
+struct netvm_up {};
+
+/// Told to a client: a life of this netvm is over.
+struct netvm_fell {
+  std::string netvm;
+};
+
+/// Told to a domain: its record may name another netvm, although its own actor has not changed it.
+struct netvm_may_differ {};
+
+/// Asked of a netvm that is to stop.
+struct close_netvm {
+  bool force = false; ///< also while clients run
+};
+
+/// Told to a domain: its record is gone.
+struct record_gone {};
+
+/// The actor of the domain with this uuid is no more.
+struct domain_ended {
+  std::string uuid;
+};
+
+/// Told to a pool: its record is gone.
+struct pool_removed {};
+
+/// Another program wrote qubes.xml, and the daemon follows it.
+struct file_changed {};
+
+/// After the daemon began, every domain has been told what the hypervisor has of it.
+struct domains_known {};
+
+/// XenStore says that a guest ended, and not which.
+struct some_guest_ended {};
+
+/// Asked of those that wait ready.
+struct take_disposable {
+  std::string disposable_template;
+  std::string for_domain;
+};
+
 /// News of a guest from the hypervisor, in the order it happened.
 struct news {
   std::string domain;
@@ -80,7 +130,7 @@ struct device_request {
 };
 
 /// Why a domain has a device no more.
-enum class device_loss : std::uint8_t {
+enum class removal_reason : std::uint8_t {
   gone,  ///< from its backend
   let_go ///< it is there, and its backend says that the domain let go of it
 };
@@ -90,7 +140,7 @@ struct device_removed {
   std::string kind;
   std::string backend;
   std::string port;
-  device_loss why;
+  removal_reason why;
 };
 
 /// The domain that had what was at a port of ours before has given it back.
@@ -129,7 +179,19 @@ namespace atom {
 
 } // namespace qubes
 
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::netvm_life)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::provider_up)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::provider_fell)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::netvm_up)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::netvm_fell)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::netvm_may_differ)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::close_netvm)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::record_gone)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::domain_ended)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::pool_removed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::file_changed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::domains_known)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::some_guest_ended)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::take_disposable)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::news)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::hypervisor_lost)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(qubes::reconnect)
@@ -161,12 +223,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(qvmd, caf::first_custom_type_id)
   CAF_ADD_ATOM(qvmd, qubes::atom, join, "join")
   CAF_ADD_ATOM(qvmd, qubes::atom, rejoin, "rejoin")
   CAF_ADD_ATOM(qvmd, qubes::atom, leave, "leave")
-  CAF_ADD_ATOM(qvmd, qubes::atom, close, "close")
   CAF_ADD_ATOM(qvmd, qubes::atom, open, "open")
-  CAF_ADD_ATOM(qvmd, qubes::atom, up, "up")
-  CAF_ADD_ATOM(qvmd, qubes::atom, down, "down")
   CAF_ADD_ATOM(qvmd, qubes::atom, subscribe, "subscribe")
-  CAF_ADD_ATOM(qvmd, qubes::atom, gone, "gone")
   CAF_ADD_ATOM(qvmd, qubes::atom, tick, "tick")
   CAF_ADD_ATOM(qvmd, qubes::atom, probe, "probe")
   CAF_ADD_ATOM(qvmd, qubes::atom, rescue, "rescue")
@@ -181,7 +239,6 @@ CAF_BEGIN_TYPE_ID_BLOCK(qvmd, caf::first_custom_type_id)
   CAF_ADD_ATOM(qvmd, qubes::atom, count, "count")
   CAF_ADD_ATOM(qvmd, qubes::atom, refresh, "refresh")
   CAF_ADD_ATOM(qvmd, qubes::atom, align, "align")
-  CAF_ADD_ATOM(qvmd, qubes::atom, take, "take")
   CAF_ADD_ATOM(qvmd, qubes::atom, review, "review")
   CAF_ADD_ATOM(qvmd, qubes::atom, fill, "fill")
   CAF_ADD_ATOM(qvmd, qubes::atom, outdated, "outdated")

@@ -21,7 +21,7 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
         to_(who, api::event_frame({"", "connection-established", {}}), false);
       },
       [this](atom::closed, connection_id who) { subscribers_.erase(who); },
-      [this](atom::reload) { dead_.clear(); },
+      [this](file_changed) { dead_.clear(); },
   };
 }
 

@@ -58,7 +58,7 @@ template <class Self>
 void end_removal(Self* self, const world_ptr& in, const std::string& whose,
                  const std::string& uuid) {
   align_boot(self, in, whose);
-  self->send(in->storage, atom::gone_v, uuid);
+  self->send(in->storage, domain_ended{uuid});
 }
 
 /// Whether dom0 itself runs a service.
@@ -159,7 +159,7 @@ void tell_plan(Self* self, const world_ptr& in, const model::system_ptr& before,
 /// The record of `who` was taken out of the file. Nothing, where the name is another domain's by
 /// now.
 template <class Self>
-void tell_loss(Self* self, const world_ptr& in, const std::string& who) {
+void tell_record_gone(Self* self, const world_ptr& in, const std::string& who) {
   if (!in->look().find(who))
     self->send(in->events, model::news_of_removal(who));
 }

@@ -378,10 +378,10 @@ void domain_devices::brought(const model::attachment& x) {
     return;
   attached_.push_back(x);
   domain_.world()->holders.brought(device_holders::place_of(x), domain_.who());
-  auto lost =
-      std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
+  auto lost = std::erase_if(removed_meanwhile_,
+                            [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
   if (lost > 0)
-    lose({x.kind, x.backend, x.port, device_loss::gone});
+    lose({x.kind, x.backend, x.port, removal_reason::gone});
 }
 
 /// The hypervisor may have the device all the same, or soon: no other domain gets it before that is
@@ -389,7 +389,8 @@ void domain_devices::brought(const model::attachment& x) {
 void domain_devices::not_brought(const model::attachment& x, const model::error& why,
                                  const reply& to) {
   std::erase(attaching_, x);
-  std::erase_if(losses_, [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
+  std::erase_if(removed_meanwhile_,
+                [&](auto& y) { return model::is_at(x, y.kind, y.backend, y.port); });
   auto uncertain = model::find_device_kind(x.kind)->by == model::carrier::hypervisor
                    && why.code != errc::vm_not_started;
   if (!uncertain) {
@@ -638,7 +639,7 @@ void domain_devices::drop_attachments() {
       domain_.tell(fmt::format("device-detach:{}", x.kind), {{"port", port_of(x)}});
   attaching_.clear();
   leaving_.clear();
-  losses_.clear();
+  removed_meanwhile_.clear();
   unknown_ = false;
   domain_.world()->holders.know(domain_.who());
   auto actors = domain_.world()->directory.read();

@@ -140,12 +140,12 @@ private:
   void take_assigned_of(const std::string& kind);
 
   domain_core& domain_;
-  std::vector<model::attachment> attached_;  ///< for this life
-  std::vector<model::attachment> attaching_; ///< under way
-  std::vector<model::attachment> leaving_;   ///< until the hypervisor has none of it
-  std::vector<device_removed> losses_;       ///< of what is being attached
-  bool unknown_ = false;                     ///< what it has could not be read
-  back_off pause_;                           ///< between attempts at either
+  std::vector<model::attachment> attached_;       ///< for this life
+  std::vector<model::attachment> attaching_;      ///< under way
+  std::vector<model::attachment> leaving_;        ///< until the hypervisor has none of it
+  std::vector<device_removed> removed_meanwhile_; ///< of what is being attached
+  bool unknown_ = false;                          ///< what it has could not be read
+  back_off pause_;                                ///< between attempts at either
   /// Devices of a class that the domain offers.
   struct offers {
     std::optional<std::vector<model::device>> told; ///< as far as others were

@@ -42,9 +42,9 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
         start.begin(reply_to(to));
         return to;
       },
-      [this](atom::up) { pause.catch_up_network(); },
-      [this](atom::down, const std::string& netvm) { network.fell(netvm); },
-      [this](atom::reload) { network.follow_record(); },
+      [this](netvm_up) { pause.catch_up_network(); },
+      [this](const netvm_fell& x) { network.fell(x.netvm); },
+      [this](netvm_may_differ) { network.follow_record(); },
       [this](const news& x) { guest.hear(x); },
       [this](const guest_news& x) { devices.hear(x); },
       [this](const watch_end&) { entries.watch_ended(); },
@@ -60,7 +60,7 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
       [this](const device_passed& x) { devices.gain(x); },
       [this](const model::menu_turn& x) { menus.hear(x); },
       [this](atom::reconcile, const model::guest& truth) { guest.reconcile(truth); },
-      [this](atom::gone) { removal.lose_record(); },
+      [this](record_gone) { removal.lose_record(); },
       [this](atom::expire, std::uint64_t armed) { firewall.expire(armed); },
       [this](atom::overdue, std::uint64_t waiter) { stop.deadline_passed(waiter); },
       [this](atom::tick, std::uint64_t life) { tick(life); },

@@ -178,7 +178,7 @@ void domain_guest::adopt(const model::guest& truth) {
   domain_.network.find();
   domain_.firewall.refresh();
   if (auto clients = domain_.supervisor())
-    domain_.self->send(clients, atom::up_v, netvm_life::known);
+    domain_.self->send(clients, provider_up{netvm_life::known});
 }
 
 void domain_guest::learn(const std::function<void()>& then, const reply& to) {

@@ -140,7 +140,7 @@ void domain_devices::tell_holders(const std::string& kind,
     auto former = holder != had.end() ? holder->second : was ? was->attachment : std::string{};
     if (former == x.attachment)
       continue;
-    send(former, device_removed{kind, domain_.who(), x.port, device_loss::let_go});
+    send(former, device_removed{kind, domain_.who(), x.port, removal_reason::let_go});
     send(x.attachment, device_passed{kind, x, before.has_value()});
   }
 }
@@ -153,7 +153,7 @@ void domain_devices::is_gone(const std::string& kind, const model::device& x,
   for (auto& holder : domain_.world()->holders.vacate({kind, domain_.who(), x.port}, identity))
     if (auto* entry = actors->find(holder); entry && entry->domain)
       domain_.self->send(entry->domain,
-                         device_removed{kind, domain_.who(), x.port, device_loss::gone});
+                         device_removed{kind, domain_.who(), x.port, removal_reason::gone});
   domain_.tell(fmt::format("device-removed:{}", kind), {{"port", port_text(x)}});
 }
 
@@ -328,8 +328,8 @@ void domain_devices::publish_questions() {
 void domain_devices::lose(const device_removed& what) {
   auto here = [&](auto& x) { return model::is_at(x, what.kind, what.backend, what.port); };
   if (std::ranges::any_of(attaching_, here)) {
-    if (what.why == device_loss::gone) // else of an earlier time that we had it
-      losses_.push_back(what);
+    if (what.why == removal_reason::gone) // else of an earlier time that we had it
+      removed_meanwhile_.push_back(what);
     return;
   }
   auto it = std::ranges::find_if(attached_, here);

@@ -36,9 +36,9 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
         watch(client, who);
       },
       [this](atom::leave, const std::string& client) { leave(client); },
-      [this](atom::close, bool force) {
+      [this](const close_netvm& x) {
         auto to = self->make_response_promise<caf::typed_response_promise<void>>();
-        close(force, reply_to(to));
+        close(x.force, reply_to(to));
         return to;
       },
       [this](atom::refresh) {
@@ -48,8 +48,8 @@ netvm_actor::behavior_type netvm_state::make(world_ptr in, std::string provider)
         return to;
       },
       [this](atom::open) { open(); },
-      [this](atom::up, netvm_life x) { provider_is_up(x); },
-      [this](atom::down) { provider_is_down(); },
+      [this](const provider_up& x) { provider_is_up(x.life); },
+      [this](provider_fell) { provider_is_down(); },
   };
 }
 
@@ -243,7 +243,7 @@ void netvm_state::open() {
 void netvm_state::call_clients() {
   called_for_ = false;
   for (auto& [client, who] : clients_)
-    self->send(who, atom::up_v);
+    self->send(who, netvm_up{});
 }
 
 /// The provider may have been asked to stop while it started: then it takes no clients.
@@ -266,7 +266,7 @@ void netvm_state::provider_is_down() {
 
 void netvm_state::tell_clients_of_end() {
   for (auto& [client, who] : clients_)
-    self->send(who, atom::down_v, provider_);
+    self->send(who, netvm_fell{provider_});
 }
 
 domain_actor netvm_state::provider() const {

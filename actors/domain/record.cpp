@@ -312,7 +312,7 @@ void domain_record::supervise_clients(const std::function<void()>& then) {
           [this, then] {
             if (auto clients = domain_.supervisor();
                 clients && domain_.facts().state == power::running)
-              domain_.self->send(clients, atom::up_v, netvm_life::known);
+              domain_.self->send(clients, provider_up{netvm_life::known});
             then();
           },
           [this, then](const caf::error& why) {

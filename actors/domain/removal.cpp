@@ -102,7 +102,7 @@ void domain_removal::lose_record() {
   lost_record_ = true;
   if (domain_.changes.is_changing() || gone_ || std::exchange(ends_with_record_, true))
     return;
-  tell_loss(domain_.self, domain_.world(), domain_.who());
+  tell_record_gone(domain_.self, domain_.world(), domain_.who());
   auto end = [this] {
     end_removal(domain_.self, domain_.world(), domain_.who(), domain_.uuid());
     domain_.self->quit();

@@ -554,7 +554,7 @@ void domain_start::started() {
   domain_.devices.take_assigned();
   take_input();
   if (auto clients = domain_.supervisor())
-    domain_.self->send(clients, atom::up_v, netvm_life::new_one);
+    domain_.self->send(clients, provider_up{netvm_life::new_one});
   next_step();
 }
 

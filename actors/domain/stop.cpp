@@ -52,7 +52,7 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
   if (!clients)
     return shut_down_unless_used(x, to);
   timed_request(domain_.self, domain_.world(), clients, domain_.world()->settings.host_call,
-                atom::close_v, x.force)
+                close_netvm{x.force})
       .then(
           [this, x, to, life = domain_.life()] {
             if (life == domain_.life())
@@ -413,7 +413,7 @@ void domain_stop::tell_end() {
   domain_.devices.forget_offers();
   domain_.devices.drop_attachments();
   if (auto clients = domain_.supervisor())
-    domain_.self->send(clients, atom::down_v);
+    domain_.self->send(clients, provider_fell{});
 }
 
 } // namespace qubes::actors

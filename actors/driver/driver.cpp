@@ -26,7 +26,7 @@ driver_actor::behavior_type driver_state::make(world_ptr in, machinery with) {
       [this](const guest_news& x) { route(x); },
       [this](const watch_end& x) { route(x); },
       [this](const agents_now& x) { agents_are(x.names); },
-      [this](atom::reconcile) { look_at_all(); },
+      [this](some_guest_ended) { look_at_all(); },
       [](const completion& run) { run(); },
       [this](const reconnect& x) { connections_.try_again(x.at); },
       [this](atom::hardware) { connections_.learn_pci(); },
@@ -47,7 +47,7 @@ void driver_state::listen() {
   with_->tools->listen_agents(
       [tell](std::set<std::string> names) { tell(agents_now{std::move(names)}); });
   if (with_->xenstore) {
-    auto heard = [tell](const std::string&) { tell(atom::reconcile_v); };
+    auto heard = [tell](const std::string&) { tell(some_guest_ended{}); };
     if (auto done = with_->xenstore->watch("@releaseDomain", "qvmd", heard); !done)
       spdlog::error("no news from XenStore: {}", done.error().message());
   }

@@ -102,7 +102,8 @@ void creations::carry_out(const ask::create_disposable& x, const reply& to) {
 
 void creations::hand_out(const ask::create_disposable& x, const reply& to) {
   timed_request(host_.self, host_.world(), host_.world()->disposables,
-                host_.world()->settings.start, atom::take_v, x.request.based_on, x.request.creator)
+                host_.world()->settings.start,
+                take_disposable{x.request.based_on, x.request.creator})
       .then(
           [this, x, to](const std::string& name) {
             auto now = host_.world()->look();

@@ -67,10 +67,10 @@ disposables(disposables_actor::stateful_pointer<disposables_state> self, world_p
 disposables_actor::behavior_type disposables_state::make(world_ptr in) {
   world_ = std::move(in);
   return {
-      [this](atom::launch) { wake_up(); },
-      [this](atom::take, const std::string& base, const std::string& creator) {
+      [this](domains_known) { wake_up(); },
+      [this](const take_disposable& x) {
         auto to = self->make_response_promise<caf::typed_response_promise<std::string>>();
-        take(base, creator, reply_to(to));
+        take(x.disposable_template, x.for_domain, reply_to(to));
         return to;
       },
       [this](atom::review, const std::string& base) { review(base, after_property); },

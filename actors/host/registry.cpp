@@ -68,7 +68,7 @@ registry_actor::behavior_type registry_state::make(world_ptr in) {
         align();
         return caf::unit;
       },
-      [this](atom::reload) {
+      [this](file_changed) {
         tell_all_to_follow();
         review_firewalls();
         align_boot([] {});
@@ -166,7 +166,7 @@ void registry_state::tell_all_to_follow() {
   auto actors = world_->directory.read();
   for (auto& x : actors->entries())
     if (x->domain) // else it looks when it is back
-      self->send(x->domain, atom::reload_v);
+      self->send(x->domain, netvm_may_differ{});
 }
 
 // -- actors --------------------------------------------------------------------------------------
@@ -342,13 +342,13 @@ void registry_state::dismiss(const directory::entry& who) {
     self->send_exit(who.netvm, caf::exit_reason::user_shutdown);
   if (!who.domain)
     return end_removal(who);
-  self->send(who.domain, atom::gone_v);
+  self->send(who.domain, record_gone{});
   leaving_.insert_or_assign(who.name, who);
 }
 
 /// The domain's actor did not live to do, or to tell, all that follows.
 void registry_state::end_removal(const directory::entry& who) {
-  tell_loss(self, world_, who.name);
+  tell_record_gone(self, world_, who.name);
   actors::end_removal(self, world_, who.name, who.uuid);
 }
 
@@ -377,7 +377,7 @@ domain_actor registry_state::spawn_domain(const std::string& name, const std::st
 /// Clients of a netvm join an actor that follows another.
 netvm_actor registry_state::spawn_netvm(const std::string& name) {
   if (restarts_.contains(netvm_part(name)))
-    self->send(self, atom::reload_v);
+    self->send(self, completion{[this] { tell_all_to_follow(); }});
   return self->spawn<caf::monitored>(netvm, world_, name);
 }
 

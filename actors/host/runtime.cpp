@@ -117,8 +117,8 @@ model::outcome<std::unique_ptr<runtime>> runtime::open(caf::actor_system& in, pa
 void runtime::start(std::function<void()> ready) {
   system_.spawn([world = world_, ready = std::move(ready)](caf::event_based_actor* self) {
     auto go_on = [world, ready] {
-      caf::anon_send(world->storage, atom::launch_v); // what is to go goes first
-      caf::anon_send(world->disposables, atom::launch_v);
+      caf::anon_send(world->storage, domains_known{}); // what is to go goes first
+      caf::anon_send(world->disposables, domains_known{});
       ready();
     };
     auto failed = [go_on](const caf::error& x) {

@@ -179,9 +179,9 @@ storage_actor::behavior_type storage_state::make(world_ptr in, std::shared_ptr<d
       answer_probe,
       [this](const storage_job& what) { return run(what); },
       [this](const model::system_ptr& now) { align(*now); },
-      [this](atom::launch) { survey(); },
-      [this](atom::gone, const std::string& uuid) {
-        if (auto it = world_->removals.find(uuid))
+      [this](domains_known) { survey(); },
+      [this](const domain_ended& x) {
+        if (auto it = world_->removals.find(x.uuid))
           end_removals({*it});
       },
       [](const completion& run) { run(); },
@@ -261,7 +261,7 @@ void storage_state::align(const model::system& now) {
       ++i;
       continue;
     }
-    self->send(i->second, atom::gone_v);
+    self->send(i->second, pool_removed{});
     deaths_.erase(i->first);
     i = pools_.erase(i);
   }

@@ -52,7 +52,7 @@ pool_actor::behavior_type storage_pool_state::make(world_ptr in, std::string poo
   lanes_ = std::move(lanes);
   return {
       [this](const pool_job& what, const pool_reply& to) { take(what, to); },
-      [this](atom::gone) {
+      [this](pool_removed) {
         leaving_ = true;
         if (pieces_.empty())
           self->quit();

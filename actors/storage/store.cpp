@@ -208,9 +208,9 @@ outcome<void> store_state::adopt(const store_file::foreign& x) {
   tell_findings(*world_, x.loaded.findings);
   holdings_.adopt(x.loaded.system);
   if (world_->events)
-    self->send(world_->events, atom::reload_v);
+    self->send(world_->events, file_changed{});
   if (world_->registry)
-    self->send(world_->registry, atom::reload_v);
+    self->send(world_->registry, file_changed{});
   return {};
 }
 

@@ -437,7 +437,7 @@ TEST_P(domain_lives, start_with_the_host_as_the_record_says_after_a_reload) {
     for (auto left = sim.chance()() % 40; left > 0 && sim.step(); --left) {
     }
     caf::anon_send(sim.world().store, atom::reload_v);
-    caf::anon_send(sim.world().registry, atom::reload_v);
+    caf::anon_send(sim.world().registry, file_changed{});
     sim.run();
     ASSERT_TRUE(*sim.answer_to(change));
     EXPECT_EQ(sim.boot().domains.contains("app0"), wanted);

@@ -556,7 +556,7 @@ TEST(disposables_races, disposables_that_a_daemon_left_between_two_stages_are_fo
     sim.run();
     auto world = sim.runtime().world();
     world->disposables = sim.actors().spawn(actors::disposables, world);
-    caf::anon_send(world->disposables, atom::launch_v);
+    caf::anon_send(world->disposables, domains_known{});
     sim.run();
     sim.send("", ask::preload{"dvm"});
     pass_minutes(sim, 6);
