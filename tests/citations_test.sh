@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Citations of docs/spec in the sources, e.g. `spec/lifecycle.md §2`, lead somewhere: the page is
 # there, and so are the sections, rules and steps that are named after it. Links between the
-# markdown files are followed, too, and so are the sources and tests that these files name. Prints file:line
-# of each citation and link that leads nowhere, and fails.
+# markdown files are followed, too, and so are the sources, functions and tests that these files name. Prints
+# file:line of each citation and link that leads nowhere, and fails.
 exec python3 - "${1:-$(dirname "$0")/..}" <<'PYTHON'
 import os
 import re
@@ -169,21 +169,55 @@ def check_links(path):
 
 # -- sources that a page names --------------------------------------------------------------------
 
-SOURCE = re.compile(r"`((?:model|messages|drivers|actors|bin|tests)/[\w/]+\.[hc]pp)`")
-STEP = re.compile(r"\| `([\w/]+\.cpp)` \| `(\w+)` \|")
+FILE = r"`((?:model|messages|drivers|actors|bin|tests)/[\w/]+\.[hc]pp)`"
+SOURCE = re.compile(FILE)
+OF = re.compile(rf"`(\w+)` (?:and `(\w+)` )?of {FILE}")
+WALKED = re.compile(rf"(again )?{FILE}: (`\w+`(?:, `\w+`)*)")
 
 
 def check_named_sources(path):
-    """A file that a page names is there, and so is the function beside it in a table."""
+    """A file that a page names is there, and so is what the page says to be in it."""
     for i, line in enumerate(lines_of(path)):
         for name in SOURCE.findall(line):
             count["links"] += 1
             if not os.path.exists(os.path.join(root, name)) and "_X." not in name:
                 complain(path, i + 1, f"no {name}")
-        for name, function in STEP.findall(line):
+        for *words, name in OF.findall(line):
             text = "\n".join(lines_of(os.path.join(root, name)))
-            if not re.search(rf"\b{function}\(", text):
-                complain(path, i + 1, f"no {function}() in {name}")
+            for word in filter(None, words):
+                if not re.search(rf"\b{word}\b", text):
+                    complain(path, i + 1, f"no {word} in {name}")
+
+
+def check_walks(path):
+    """A table that walks from file to file says so where it comes to a file again; functions are in their files."""
+    above = set()
+    for i, line in enumerate(lines_of(path)):
+        if not line.startswith("|"):
+            above = set()
+        for again, name, functions in WALKED.findall(line):
+            text = "\n".join(lines_of(os.path.join(root, name)))
+            for function in re.findall(r"\w+", functions):
+                count["links"] += 1
+                if not re.search(rf"\b{function}\(", text):
+                    complain(path, i + 1, f"no {function}() in {name}")
+            if bool(again) != (name in above):
+                complain(path, i + 1, f"{name} is {'not ' if again else ''}above")
+            above.add(name)
+
+
+def check_steps_of_start():
+    """docs/design.md has each step of a start, in its turn."""
+    path = os.path.join(root, "docs", "design.md")
+    steps = re.findall(r'\{"([\w -]+)", &me::(\w+),', "\n".join(
+        lines_of(os.path.join(root, "actors", "domain", "start.cpp"))))
+    told = [(i + 1, x.groups()) for i, line in enumerate(lines_of(path))
+            if (x := re.match(r"\| ([\w -]+) \| `(\w+)` \|", line))]
+    for (line, is_told), step in zip(told, steps):
+        if is_told != step:
+            return complain(path, line, f"the step is {step[0]}, {step[1]}()")
+    if len(told) != len(steps):
+        complain(path, told[-1][0] if told else 1, f"{len(told)} steps of {len(steps)}")
 
 
 # -- tests that a page names ----------------------------------------------------------------------
@@ -243,7 +277,9 @@ for path in files:
     if path.endswith(".md"):
         check_links(path)
         check_named_sources(path)
+        check_walks(path)
         check_named_tests(path)
+check_steps_of_start()
 if not wrong:
     print(f"{count['citations']} citations and {count['links']} links lead somewhere")
 sys.exit(1 if wrong else 0)
