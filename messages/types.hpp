@@ -156,7 +156,7 @@ struct questions_due {};
 struct device_passed {
   std::string kind;
   model::device device;
-  bool is_news = true; ///< else it has had it before the first look
+  bool is_news = true; ///< false: the domain already had it when this daemon first looked
 };
 
 /// A request that is under way, for the log.

@@ -25,8 +25,7 @@ events_actor::behavior_type events_state::make(world_ptr in, frame_sink to) {
   };
 }
 
-/// What was under way about a domain when it went is of no use to subscribers, and its end is said
-/// once.
+/// Events of a removed domain that arrive late are dropped; its removal is told once.
 bool events_state::is_of_the_dead(const model::event& x) {
   auto subject = std::ranges::find(x.args, "vm", [](auto& arg) { return arg.first; });
   if (subject == x.args.end())

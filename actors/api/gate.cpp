@@ -196,7 +196,7 @@ void gate_state::gone(connection_id who) {
     }
 }
 
-/// Long work that gets on may go on.
+/// While work reports progress, its deadline moves.
 std::int64_t gate_state::deadline_of(const ticket& x) const {
   auto limit = std::chrono::microseconds{world_->settings.order}.count();
   auto heard_us = x.cancellation ? x.cancellation->heard_us.load() : 0;

@@ -11,7 +11,7 @@ namespace qubes::actors {
 
 enum class waits_as : std::uint8_t {
   shutdown, ///< asked the guest to shut down; has a deadline of its own
-  rider,    ///< came when the guest was gone: waits for its volumes
+  rider,    ///< a shutdown request that arrived while volumes were being stopped
   kill,
   start, ///< to begin again
 };

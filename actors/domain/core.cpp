@@ -15,7 +15,8 @@ namespace qubes::actors {
 using model::errc;
 using model::power;
 
-/// What is no more says nothing more: the number and the name may be another domain's by now.
+/// After its record is gone this actor must stay silent: its name and qid may belong to another
+/// domain.
 bool domain_core::is_of_record() const {
   return record(look()) != nullptr;
 }
@@ -71,7 +72,7 @@ void domain_core::tell_runtime_reset() {
     tell(fmt::format("property-reset:{}", x), {{"name", x}});
 }
 
-/// What is not called for want of an ear is not told.
+/// A domain that cannot run services gets no `domain-cmd-pre-run` event.
 void domain_core::announce_service() {
   auto now = look();
   if (auto* me = record(now); me && check_reachable(now.view(), *me))

@@ -149,7 +149,7 @@ void domain_devices::with_devices(const std::string& kind, const std::string& ba
   });
 }
 
-/// With the domains that have them as far as their backend says that.
+/// Each device with its holder, where the backend knows it.
 void domain_devices::with_offers(const std::string& kind, const std::string& backend,
                                  const reply& to,
                                  const std::function<void(std::vector<model::device>)>& then) {
@@ -422,7 +422,7 @@ void domain_devices::take_away(const model::attachment& x, const std::function<v
       attempted);
 }
 
-/// What did not succeed before.
+/// Tries again what failed.
 void domain_devices::align() {
   if (!unknown_ && leaving_.empty()) {
     pause_ = {};

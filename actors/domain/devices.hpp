@@ -62,8 +62,11 @@ public:
   void offer_next(const port_freed& x);
   void withdraw_questions();
   void review_questions();
+  /// A backend passed it a device.
   void gain(const device_passed& what);
+  /// A backend offers one.
   void take(const device_available& x);
+  /// A backend says that it is gone.
   void lose(const device_removed& what);
   /// What the domain's assignments promise.
   void take_assigned();

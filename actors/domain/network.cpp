@@ -176,7 +176,7 @@ void domain_network::found(const std::vector<model::network_link>& links) {
 
 /// The netvm knows address and rules before the interface is there.
 void domain_network::plug(const std::string& netvm) {
-  auto is_news = !link_->now().guest_knows(netvm); // or the same one came back
+  auto is_news = !link_->now().guest_knows(netvm); // false: the same netvm is running again
   auto refused = [this, netvm](const model::error& why) {
     if (why.code == model::errc::vm_not_running) // the netvm calls when it serves
       return done();

@@ -58,7 +58,7 @@ void domain_start::begin(const reply& to) {
     return to.refuse(model::no_such_domain(domain_.who()));
   if (auto starts = model::check_has_starts(*me); !starts)
     return to.refuse(std::move(starts.error()));
-  if (goes_on()) { // a second caller rides on the first start
+  if (goes_on()) { // a second caller waits for the start that is under way
     run_->waiting.push_back(to);
     return;
   }

@@ -11,7 +11,7 @@
 
 namespace qubes::actors {
 
-/// Of which refusals tell, e.g. "volume 'V' of pool 'P'".
+/// How refusals name it, e.g. "volume 'V' of pool 'P'".
 std::string subject_of(const piece& x, const std::string& pool);
 
 /// Owns the imports under way; holds on contents are on the world's board. What was true when the
@@ -21,8 +21,8 @@ public:
   turn_rules() = default;
   turn_rules(world_ptr in, std::string pool) : world_(std::move(in)), pool_(std::move(pool)) {}
 
-  /// Refused when the work is not what its order wanted, or must not be done now. It is about what
-  /// there is now from then on.
+  /// Refused when the work is not what its order wanted, or must not be done now. From then on the
+  /// piece refers to the volume as it is now.
   model::outcome<void> judge(piece& x) const;
   /// Takes what the work reads or changes; `waits` tells that it has to wait for readers.
   model::outcome<void> reserve_contents(piece& x) const;

@@ -532,7 +532,7 @@ std::string in_line(std::string_view text) {
   return out;
 }
 
-/// No domain is the word that clients say it by.
+/// A reference to no domain is written as `none`.
 std::string value_text(const value& x) {
   return std::holds_alternative<none>(x) ? "none" : in_line(to_text(x));
 }

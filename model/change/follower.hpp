@@ -15,14 +15,14 @@ std::string_view followed_property(std::string_view changed) noexcept;
 /// names the domain it uses, e.g. `guivm-dom0`.
 tags tags_that_follow(const view& v, const domain& x, std::string_view property);
 
-/// That for every property that tags follow.
+/// Does this for each of guivm, audiovm, relayvm.
 void set_follower_tags(const view& v, domain& x);
 
 /// The property because of which the domain has this tag; "" for none.
 std::string_view followed_by(const view& v, const domain& x, std::string_view tag);
 
-/// The same for those properties alone whose domain has no tag yet; true when there were any. A tag
-/// that was written beside the right one stays.
+/// Only for properties whose tag is missing; true when there were any. A tag that was written
+/// beside the right one stays.
 bool mend_follower_tags(const view& v, domain& x);
 
 } // namespace qubes::model
