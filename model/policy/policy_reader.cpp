@@ -24,7 +24,7 @@ constexpr auto call_characters =
     std::string_view{"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._"};
 constexpr auto file_characters = std::string_view{"abcdefghijklmnopqrstuvwxyz0123456789_.-"};
 
-bool made_of(std::string_view text, std::string_view characters) {
+bool has_only(std::string_view text, std::string_view characters) {
   return text.find_first_not_of(characters) == text.npos;
 }
 
@@ -119,9 +119,9 @@ struct called {
 
 outcome<called> parse_call(const std::string& service, const std::string& argument) {
   auto result = called{service == "*" ? "" : service, argument == "*" ? "" : argument};
-  if (!made_of(result.service, call_characters) || result.service.find('+') != std::string::npos)
+  if (!has_only(result.service, call_characters) || result.service.find('+') != std::string::npos)
     return tl::unexpected{unreadable(fmt::format("{} is no service", quoted(service)))};
-  if (!made_of(result.argument, call_characters)
+  if (!has_only(result.argument, call_characters)
       || (!result.argument.empty() && !result.argument.starts_with('+')))
     return tl::unexpected{unreadable(fmt::format("{} is no argument", quoted(argument)),
                                      "an argument begins with '+'; '*' means any")};
@@ -253,7 +253,7 @@ private:
     if (blocked_ || name.starts_with('.') || !name.ends_with(suffix))
       return;
     auto path = directory + '/' + name;
-    if (!made_of(name, file_characters))
+    if (!has_only(name, file_characters))
       return block(path, unreadable("the file's name has other characters than a-z, 0-9, _ . -"));
     auto outermost = open_.empty();
     if (outermost)
@@ -392,7 +392,7 @@ private:
     for (auto& name : names->value_or(std::vector<std::string>{})) {
       auto ignored = name.starts_with('.') || name.ends_with(".rpmsave")
                      || name.ends_with(".rpmnew") || name.ends_with(".swp")
-                     || !made_of(name, call_characters);
+                     || !has_only(name, call_characters);
       auto plus = std::min(name.find('+'), name.size());
       // '~' sorts behind every argument.
       if (!ignored && plus > 0)

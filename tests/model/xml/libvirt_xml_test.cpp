@@ -18,7 +18,7 @@ using namespace qubes::model;
 using qubes::tests::canonical;
 using qubes::tests::read_file;
 
-const auto golden = std::string{QVMD_SOURCE_DIR} + "/tests/golden/libvirt/";
+const auto examples = std::string{QVMD_SOURCE_DIR} + "/tests/golden/libvirt/";
 
 // -- worked examples ------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ std::string render_fragment(const json& example, const std::string& which) {
 
 std::vector<std::string> example_names() {
   auto names = std::vector<std::string>{};
-  for (auto& x : std::filesystem::directory_iterator{golden})
+  for (auto& x : std::filesystem::directory_iterator{examples})
     if (x.path().extension() == ".json")
       names.push_back(x.path().stem().string());
   std::ranges::sort(names);
@@ -139,8 +139,8 @@ std::vector<std::string> example_names() {
 struct libvirt_example : testing::TestWithParam<std::string> {};
 
 TEST_P(libvirt_example, is_rendered_element_by_element) {
-  auto example = json::parse(read_file(golden + GetParam() + ".json"));
-  auto expected = canonical(read_file(golden + GetParam() + ".xml"));
+  auto example = json::parse(read_file(examples + GetParam() + ".json"));
+  auto expected = canonical(read_file(examples + GetParam() + ".xml"));
   if (example.contains("template")) {
     EXPECT_EQ(canonical(render_fragment(example, text(example, "template"))), expected);
     return;
