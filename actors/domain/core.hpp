@@ -1,3 +1,5 @@
+// actors/domain: a domain, and the netvm that it may be for others.
+//
 // What every part of a domain has: the domain's name, its life, and how it speaks with the others.
 #pragma once
 

@@ -3,7 +3,7 @@
 #include "actors/domain/devices.hpp"
 
 #include "actors/common/guest_notification.hpp"
-#include "actors/domain/attach_question.hpp"
+#include "model/device/attach_question.hpp"
 #include "model/device/auto_attach.hpp"
 #include "model/policy/permission.hpp"
 #include "model/property/reachable.hpp"
@@ -260,7 +260,7 @@ void domain_devices::ask_user(const std::string& kind, const model::device& x,
   };
   auto answered = [this, kind, x, all, names, over](const std::string& answer) {
     over();
-    auto whom = chosen_target(answer, names);
+    auto whom = model::chosen_target(answer, names);
     auto it = std::ranges::find(all, whom, &candidate::who);
     if (it == all.end())
       domain_.note(spdlog::level::info, "the user gives {} device {} to nobody", kind, text_of(x));
@@ -275,8 +275,9 @@ void domain_devices::ask_user(const std::string& kind, const model::device& x,
     domain_.note(spdlog::level::warn, "{} device {} is attached to nobody: {}", kind, text_of(x),
                  why.message());
   };
-  domain_.run(domain_.work(job::ask_user{attach_question(now.view(), kind, x, names), signs}),
-              answered, unanswered, over);
+  domain_.run(
+      domain_.work(job::ask_user{model::attach_question(now.view(), kind, x, names), signs}),
+      answered, unanswered, over);
 }
 
 void domain_devices::give(const std::string& kind, const model::device& x, const candidate& to) {

@@ -1,9 +1,9 @@
 // Bytes as answers of the programs around a guest: XenStore, PATH=VALUE in lines; after 0xff the
 // device agent's answer and the memory manager's. Only the exact word for it is a consent.
-#include "actors/domain/attach_question.hpp"
 #include "drivers/guest/device_agent.hpp"
 #include "drivers/guest/xenstore_guest.hpp"
 #include "drivers/host/memory_manager.hpp"
+#include "model/device/attach_question.hpp"
 #include "tests/fakes/fake_xenstore.hpp"
 #include "tests/fuzz/input.hpp"
 #include "tests/fuzz/peer.hpp"
@@ -49,7 +49,7 @@ void check_agent(std::string_view answer) {
     return;
   must(*heard == answer);
   auto targets = std::vector<std::string>{"work", "sys-usb"};
-  auto chosen = actors::chosen_target(*heard, targets);
+  auto chosen = model::chosen_target(*heard, targets);
   must(chosen.empty() == (answer != "allow:work" && answer != "allow:sys-usb"));
 }
 

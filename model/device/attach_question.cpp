@@ -1,4 +1,4 @@
-#include "actors/domain/attach_question.hpp"
+#include "model/device/attach_question.hpp"
 
 #include "model/property/property.hpp"
 
@@ -6,18 +6,18 @@
 
 #include <algorithm>
 
-namespace qubes::actors {
+namespace qubes::model {
 
-std::string attach_question(const model::view& v, std::string_view kind, const model::device& x,
+std::string attach_question(const view& v, std::string_view kind, const device& x,
                             const std::vector<std::string>& targets) {
   auto icons = nlohmann::ordered_json::object();
   for (auto& it : v.system.domains) {
-    auto name = (it->is(model::disp_vm) ? "@dispvm:" : "") + it->name.str();
-    icons[name] = model::read_text({v, it.get()}, "icon");
+    auto name = (it->is(disp_vm) ? "@dispvm:" : "") + it->name.str();
+    icons[name] = read_text({v, it.get()}, "icon");
   }
   auto question = nlohmann::ordered_json{
       {"source", x.backend},
-      {"device_name", model::describe(kind, x)},
+      {"device_name", describe(kind, x)},
       {"argument", x.port},
       {"targets", targets},
       {"default_target", targets.size() == 1 ? targets.front() : ""},
@@ -34,4 +34,4 @@ std::string chosen_target(std::string_view answer, const std::vector<std::string
   return it == targets.end() ? std::string{} : *it;
 }
 
-} // namespace qubes::actors
+} // namespace qubes::model

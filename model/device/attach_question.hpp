@@ -1,5 +1,3 @@
-// actors/domain: a domain, and the netvm that it may be for others.
-//
 // What the user is asked when several domains want a device, or one wants it with consent only
 // (spec/devices.md §7, Ask).
 #pragma once
@@ -10,13 +8,13 @@
 #include <string_view>
 #include <vector>
 
-namespace qubes::actors {
+namespace qubes::model {
 
 /// JSON for the device agent; `targets` are the names of the domains that want it, one at least.
-std::string attach_question(const model::view& v, std::string_view kind, const model::device& x,
+std::string attach_question(const view& v, std::string_view kind, const device& x,
                             const std::vector<std::string>& targets);
 
 /// The domain that is to have it; "" for none, and for an answer that names none of the targets.
 std::string chosen_target(std::string_view answer, const std::vector<std::string>& targets);
 
-} // namespace qubes::actors
+} // namespace qubes::model
