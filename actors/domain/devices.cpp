@@ -1,10 +1,9 @@
 // Devices a domain offers and has: listed, attached, detached (spec/devices.md §6-§8).
 #include "actors/domain/devices.hpp"
 
-#include "model/base/literal.hpp"
-#include "model/device/assignment_rules.hpp"
 #include "model/device/auto_attach.hpp"
 #include "model/device/device.hpp"
+#include "model/device/disk_options.hpp"
 #include "model/device/guest_devices.hpp"
 #include "model/device/passing.hpp"
 #include "model/policy/permission.hpp"
@@ -29,82 +28,6 @@ namespace {
 
 /// A request that only lists waits no longer for a guest that has told before.
 constexpr auto patience_with_guest = std::chrono::seconds{1};
-
-std::string_view option(const model::device_options& all, std::string_view key) {
-  auto it = std::ranges::find(all, key, [](auto& x) { return x.first; });
-  return it == all.end() ? std::string_view{} : std::string_view{it->second};
-}
-
-/// Names of disks in the order in which they are given away; xvda to xvdd are the domain's own.
-const std::vector<std::string>& frontends() {
-  static const auto all = [] {
-    auto result = std::vector<std::string>{};
-    for (auto x = 'i'; x <= 'z'; ++x)
-      result.push_back(fmt::format("xvd{}", x));
-    for (auto x = 'a'; x <= 'z'; ++x)
-      for (auto y = 'a'; y <= 'z'; ++y)
-        result.push_back(fmt::format("xvd{}{}", x, y));
-    for (auto x = 'e'; x <= 'h'; ++x)
-      result.push_back(fmt::format("xvd{}", x));
-    return result;
-  }();
-  return all;
-}
-
-/// `preferred` if no disk has it, else the first that none has; "" when all are taken.
-std::string free_frontend(const std::set<std::string, std::less<>>& taken,
-                          const std::string& preferred) {
-  if (!preferred.empty() && !taken.contains(preferred))
-    return preferred;
-  auto it = std::ranges::find_if_not(frontends(), [&](auto& x) { return taken.contains(x); });
-  return it == frontends().end() ? std::string{} : *it;
-}
-
-/// What a client may say of a disk, completed (spec/devices.md §7).
-model::outcome<model::device_options> disk_options(const model::device& disk,
-                                                   const model::device_options& given,
-                                                   const model::view& v, const model::domain& owner,
-                                                   const std::vector<model::attachment>& attached) {
-  auto taken = std::set<std::string, std::less<>>{};
-  for (auto& x : attached)
-    taken.emplace(option(x.options, "frontend-dev"));
-  auto read_only = option(disk.data, "mode") == "r";
-  auto frontend = std::string{};
-  auto kind = std::string{"disk"};
-  for (auto& [key, value] : given) {
-    if (auto sound = model::check_disk_option(key, value); !sound)
-      return tl::unexpected{std::move(sound.error())};
-    if (key == "frontend-dev") {
-      frontend = value;
-    } else if (key == "devtype") {
-      kind = value;
-    } else {
-      auto wanted = model::parse_boolean(value).value_or(false);
-      if (!wanted && read_only)
-        return model::fail(errc::value, fmt::format("'{}' can only be read", disk.port),
-                           "attach it with read-only=yes");
-      read_only = wanted;
-    }
-  }
-  if (auto sound = model::check_not_own(v, owner, frontend); !sound)
-    return tl::unexpected{std::move(sound.error())};
-  if (!frontend.empty() && taken.contains(frontend))
-    return model::fail(errc::general, fmt::format("another disk is {} already", frontend),
-                       "choose another frontend-dev, or none");
-  for (auto& own : model::own_disks(v, owner))
-    taken.insert(own);
-  for (auto& other : model::assigned(owner, domain_devices::block))
-    taken.emplace(option(other.options, "frontend-dev"));
-  if (frontend.empty()) // where its modules are not, a guest looks for a disc
-    frontend = free_frontend(taken, kind == "cdrom" ? "xvdd" : "");
-  if (frontend.empty())
-    return model::fail(errc::general, "no name for another disk is free", "detach one first");
-  auto result =
-      model::device_options{{"read-only", read_only ? "yes" : "no"}, {"frontend-dev", frontend}};
-  if (kind != "disk")
-    result.emplace_back("devtype", kind);
-  return result;
-}
 
 std::string port_of(const model::attachment& x) {
   return fmt::format("{}:{}", x.backend, x.port);
@@ -547,7 +470,7 @@ domain_devices::options_for(const std::string& kind, const model::device& device
   auto* me = domain_.record(now);
   if (!me)
     return tl::unexpected{domain_.stopped_meanwhile(domain_.who())};
-  return disk_options(device, given, now.view(), *me, in_use());
+  return model::complete_disk_options(device, given, now.view(), *me, in_use());
 }
 
 std::string domain_devices::device_xml(const model::attachment& x) const {
@@ -570,7 +493,7 @@ std::string domain_devices::device_xml(const model::attachment& x) const {
   disk.options = std::move(options);
   disk.backend_is_dom0 = backend && backend->is(model::admin_vm);
   disk.backend_has_script = backend && model::brings_block_script(now.view(), *backend);
-  return form.disk(disk, option(x.options, "frontend-dev"));
+  return form.disk(disk, model::option_of(x.options, "frontend-dev"));
 }
 
 /// What the hypervisor says the domain has; which devices these are, say their backends.

@@ -1,5 +1,6 @@
-// Names of a domain's disks, the same on every kind of hypervisor: xvda to xvdd are its own.
-// Only the XML of QEMU calls them otherwise.
+// Names of the disks that a domain starts with, the same on every kind of hypervisor: xvda to xvdd
+// are its own (spec/libvirt-xml.md §3). Only the XML of QEMU calls them otherwise. Disks that come
+// later get theirs in another order (model/device/disk_options.hpp).
 #pragma once
 
 #include "model/xml/renderer.hpp"
