@@ -69,16 +69,16 @@ outcome<backup_header> parse_backup_header(std::string_view text) {
   auto& [version, encrypted, compressed, filter, proof, id] = lines;
   while (!text.empty()) {
     auto line = take_until(text, '\n');
-    auto is = line.find('=');
-    if (is == line.npos || !is_word(line.substr(0, is)) || !is_word(line.substr(is + 1)))
+    auto given = key_value_of(line);
+    if (!given || !is_word(given->key) || !is_word(given->value))
       return bad(fmt::format("backup-header: {} is no line KEY=VALUE of letters, digits and '-'",
                              quoted(line)));
-    auto known = std::ranges::find(lines, line.substr(0, is), &header_line::key);
+    auto known = std::ranges::find(lines, given->key, &header_line::key);
     if (known == lines.end())
       continue;
     if (known->value)
       return bad(fmt::format("backup-header: '{}' is there twice", known->key));
-    known->value = line.substr(is + 1);
+    known->value = given->value;
   }
   if (version.value != "4")
     return bad(version.value

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +37,20 @@ inline std::vector<std::string_view> fields_of(std::string_view text, char separ
   if (text.empty() || text.back() == separator)
     result.push_back(text.substr(text.size()));
   return result;
+}
+
+/// `KEY=VALUE`; a value may have further `=`.
+struct key_value {
+  std::string_view key;
+  std::string_view value;
+};
+
+/// Nothing where there is no `=`.
+constexpr std::optional<key_value> key_value_of(std::string_view text) noexcept {
+  auto equals = text.find('=');
+  if (equals == text.npos)
+    return std::nullopt;
+  return key_value{text.substr(0, equals), text.substr(equals + 1)};
 }
 
 inline constexpr auto any_blank = std::string_view{" \t\n\v\f\r"};

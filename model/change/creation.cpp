@@ -1,6 +1,7 @@
 #include "model/change/creation.hpp"
 
 #include "model/base/literal.hpp"
+#include "model/base/split.hpp"
 #include "model/change/draft.hpp"
 #include "model/change/follower.hpp"
 #include "model/change/integrity.hpp"
@@ -70,21 +71,16 @@ outcome<void> read_option(create_options& to, std::string_view key, std::string_
 
 outcome<create_options> read_options(std::string_view payload, bool with_pools) {
   auto result = create_options{};
-  while (true) {
-    auto word = payload.substr(0, payload.find(' '));
-    auto equals = word.find('=');
-    if (equals == word.npos)
+  for (auto word : fields_of(payload, ' ')) {
+    auto given = key_value_of(word);
+    if (!given)
       // A blank in a name leads here, and the stock client shows this class in a line.
       return fail(errc::value, fmt::format("{} is no KEY=VALUE", quoted(word)),
                   "write 'name=NAME label=LABEL', one space between them; names have no blanks");
-    if (auto read =
-            read_option(result, word.substr(0, equals), word.substr(equals + 1), with_pools);
-        !read)
+    if (auto read = read_option(result, given->key, given->value, with_pools); !read)
       return tl::unexpected{std::move(read.error())};
-    if (word.size() == payload.size())
-      return result;
-    payload.remove_prefix(word.size() + 1);
   }
+  return result;
 }
 
 outcome<void> check_label(const system& all, std::string_view label) {

@@ -237,17 +237,13 @@ outcome<firewall_rule> parse_rule(std::string_view line) {
   if (at != line.npos && line.size() > at + comment.size())
     if (auto read = take("comment", line.substr(at + comment.size())); !read)
       return tl::unexpected{std::move(read.error())};
-  while (true) {
-    auto word = rest.substr(0, rest.find(' '));
-    auto equals = word.find('=');
-    if (equals == word.npos)
+  for (auto word : fields_of(rest, ' ')) {
+    auto given = key_value_of(word);
+    if (!given)
       return fail(errc::value, fmt::format("{} is no KEY=VALUE of a firewall rule", quoted(word)),
                   "write one rule a line, with single spaces");
-    if (auto read = take(word.substr(0, equals), word.substr(equals + 1)); !read)
+    if (auto read = take(given->key, given->value); !read)
       return tl::unexpected{std::move(read.error())};
-    if (word.size() == rest.size())
-      break;
-    rest.remove_prefix(word.size() + 1);
   }
   if (std::ranges::find(seen, "action") == seen.end())
     return fail(errc::value, "a firewall rule needs an action", "action=accept or action=drop");

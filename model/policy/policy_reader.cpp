@@ -4,6 +4,7 @@
 
 #include "model/base/literal.hpp"
 #include "model/base/name.hpp"
+#include "model/base/split.hpp"
 #include "model/base/utf8.hpp"
 
 #include <fmt/format.h>
@@ -181,13 +182,13 @@ outcome<policy_rule> parse_rule(const called& what, std::span<const std::string>
     return tl::unexpected{fine.error()};
   auto seen = std::set<std::string>{};
   for (auto& word : words.subspan(3)) {
-    auto equals = word.find('=');
-    auto key = word.substr(0, equals);
-    if (equals == word.npos || !seen.insert(key).second)
+    auto given = key_value_of(word);
+    if (!given || !seen.emplace(given->key).second)
       return tl::unexpected{
           unreadable(fmt::format("{} is no parameter, or stands twice", quoted(word)),
                      "parameters are KEY=VALUE")};
-    if (auto fine = take_parameter(result, key, word.substr(equals + 1)); !fine)
+    if (auto fine = take_parameter(result, std::string{given->key}, std::string{given->value});
+        !fine)
       return tl::unexpected{fine.error()};
   }
   if (result.target.who == kind::gone && result.action == policy_action::allow && !result.redirect)

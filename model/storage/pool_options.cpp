@@ -20,16 +20,16 @@ outcome<attributes> parse_options(std::string_view payload) {
   auto result = attributes{};
   while (!payload.empty()) {
     auto line = take_python_line(payload);
-    auto equals = line.find('=');
-    if (equals == line.npos)
+    auto given = key_value_of(line);
+    if (!given)
       return fail(errc::protocol, fmt::format("{} is no KEY=VALUE", quoted(line)),
                   "write one option a line");
     if (std::ranges::any_of(line, [](char c) { return c < ' ' || c == '\x7f'; }))
       return fail(errc::protocol, fmt::format("{} cannot be printed", quoted(line)));
-    auto key = line.substr(0, equals);
+    auto [key, text] = *given;
     if (std::ranges::find(result, key, [](auto& x) { return x.first; }) != result.end())
       return fail(errc::protocol, fmt::format("{} is given twice", quoted(key)));
-    result.emplace_back(key, line.substr(equals + 1));
+    result.emplace_back(key, text);
   }
   return result;
 }

@@ -50,4 +50,13 @@ TEST(split, lines_end_as_python_sees_their_ends) {
   EXPECT_EQ(rest, "");
 }
 
+TEST(split, a_pair_is_cut_at_its_first_equals_sign) {
+  auto x = key_value_of("key=a=b");
+  ASSERT_TRUE(x);
+  EXPECT_EQ(x->key, "key");
+  EXPECT_EQ(x->value, "a=b");
+  EXPECT_EQ(key_value_of("=")->value, "");
+  EXPECT_FALSE(key_value_of("key"));
+}
+
 } // namespace qubes::model
