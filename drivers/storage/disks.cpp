@@ -8,6 +8,7 @@
 #include "drivers/storage/removal_notes.hpp"
 #include "drivers/storage/watched_commands.hpp"
 
+#include "model/storage/pool_options.hpp"
 #include "model/storage/volume.hpp"
 
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -252,18 +252,6 @@ private:
   };
 
   /// A pool's driver knows what is under way there: a pool stays open until its place changes.
-  static bool is_same_place(const model::pool& a, const model::pool& b) {
-    auto place = [](const model::pool& x) {
-      auto result = x;
-      std::erase_if(result.attributes, [](auto& y) {
-        return y.first == "revisions_to_keep" || y.first == "ephemeral_volatile";
-      });
-      std::ranges::sort(result.attributes);
-      return result;
-    };
-    return place(a) == place(b);
-  }
-
   outcome<pool_ptr> open(const model::pool& it) {
     auto known = [&] {
       auto hold = std::lock_guard{guard_};
@@ -273,7 +261,7 @@ private:
       return place;
     }();
     auto hold = std::lock_guard{known->guard};
-    if (known->driver && is_same_place(known->config, it))
+    if (known->driver && model::place_of(known->config) == model::place_of(it))
       return known->driver;
     auto opened = storage::open_pool(it, with_);
     if (opened) {

@@ -1,5 +1,7 @@
 #include "model/change/foreign.hpp"
 
+#include "model/storage/pool_options.hpp"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -28,15 +30,7 @@ bool are_one_disk(const volume& a, const volume& b) {
 }
 
 bool has_moved(const pool* from, const pool* to) {
-  auto place = [](const pool& x) {
-    auto result = x;
-    std::erase_if(result.attributes, [](auto& y) {
-      return y.first == "revisions_to_keep" || y.first == "ephemeral_volatile";
-    });
-    std::ranges::sort(result.attributes);
-    return result;
-  };
-  return from && (!to || place(*from) != place(*to));
+  return from && (!to || place_of(*from) != place_of(*to));
 }
 
 } // namespace

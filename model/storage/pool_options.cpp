@@ -80,6 +80,14 @@ outcome<void> complete_common_options(const pool_driver& driver, pool& x) {
 
 } // namespace
 
+pool place_of(pool x) {
+  std::erase_if(x.attributes, [](auto& y) {
+    return y.first == "revisions_to_keep" || y.first == "ephemeral_volatile";
+  });
+  std::ranges::sort(x.attributes);
+  return x;
+}
+
 outcome<void> check_whole(const pool_driver& driver, const pool& x) {
   auto missing = std::vector<std::string_view>{};
   for (auto& option : driver.options)

@@ -9,6 +9,10 @@
 
 namespace qubes::model {
 
+/// The pool without the options that say nothing of where it is: as long as this stays the same, it
+/// is the same pool.
+pool place_of(pool x);
+
 /// Whether the pool has all options that its driver cannot do without.
 outcome<void> check_whole(const pool_driver& driver, const pool& x);
 
