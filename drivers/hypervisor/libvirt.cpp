@@ -237,7 +237,12 @@ public:
 private:
   class call_logs;
 
-  outcome<std::vector<domain_handle>> active_domains(const lease& link);
+  /// Domains that are active, and the connection by which they can be asked more.
+  struct active_domains {
+    lease link;
+    std::vector<domain_handle> all; ///< given back before it
+  };
+  outcome<active_domains> list_active();
   outcome<std::string> live_xml(const char* what, const std::string& uuid);
   outcome<lease> borrow(traffic purpose);
   outcome<std::shared_ptr<session>> open_in_time();
@@ -811,28 +816,28 @@ outcome<guest> libvirt_hypervisor::inspect(const std::string& uuid) {
   return tl::unexpected{refusal(*link, errc::hypervisor, naming("inspect", uuid), why)};
 }
 
-outcome<std::vector<domain_handle>> libvirt_hypervisor::active_domains(const lease& link) {
+outcome<libvirt_hypervisor::active_domains> libvirt_hypervisor::list_active() {
+  auto link = borrow(traffic::host);
+  if (!link)
+    return tl::unexpected{std::move(link.error())};
   virDomainPtr* found = nullptr;
-  auto n = virConnectListAllDomains(link.get(), &found, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+  auto n = virConnectListAllDomains(link->get(), &found, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
   if (n < 0)
-    return tl::unexpected{refusal(link, errc::hypervisor, "list the domains", complaint::last())};
-  auto result = std::vector<domain_handle>{};
+    return tl::unexpected{refusal(*link, errc::hypervisor, "list the domains", complaint::last())};
+  auto result = active_domains{std::move(*link), {}};
   for (auto i = 0; i < n; ++i)
-    result.emplace_back(found[i]);
+    result.all.emplace_back(found[i]);
   ::free(found); // libvirt hands the array over, see virConnectListAllDomains
   return result;
 }
 
 outcome<std::vector<guest>> libvirt_hypervisor::list() {
-  auto link = borrow(traffic::host);
-  if (!link)
-    return tl::unexpected{std::move(link.error())};
-  auto domains = active_domains(*link);
-  if (!domains)
-    return tl::unexpected{std::move(domains.error())};
+  auto active = list_active();
+  if (!active)
+    return tl::unexpected{std::move(active.error())};
   auto result = std::vector<guest>{};
-  for (auto& x : *domains) {
-    auto y = describe(*link, x.get());
+  for (auto& x : active->all) {
+    auto y = describe(active->link, x.get());
     if (!y)
       return tl::unexpected{std::move(y.error())};
     if (!model::is_active(y->state))
@@ -878,14 +883,11 @@ std::optional<model::network_usage> network_of(virDomainPtr x) {
 
 /// A domain that ends meanwhile is left out.
 outcome<std::map<std::string, model::device_usage>> libvirt_hypervisor::device_usage() {
-  auto link = borrow(traffic::host);
-  if (!link)
-    return tl::unexpected{std::move(link.error())};
-  auto domains = active_domains(*link);
-  if (!domains)
-    return tl::unexpected{std::move(domains.error())};
+  auto active = list_active();
+  if (!active)
+    return tl::unexpected{std::move(active.error())};
   auto result = std::map<std::string, model::device_usage>{};
-  for (auto& x : *domains) {
+  for (auto& x : active->all) {
     auto uuid = std::array<char, VIR_UUID_STRING_BUFLEN>{};
     virDomainGetUUIDString(x.get(), uuid.data());
     auto found = model::device_usage{disks_of(x.get()), network_of(x.get())};
