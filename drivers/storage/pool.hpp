@@ -40,6 +40,9 @@ struct volume {
   supervision watch{};
 };
 
+/// lvm_thin and zfs go through most calls in the same order, and each writes it out: what they look
+/// at, refuse and undo in between is not the same, and a step is safe or not for each of them
+/// alone.
 class pool {
 public:
   virtual ~pool() = default;
