@@ -71,7 +71,12 @@ for room in model/*/ model/guest/extensions/ drivers/*/ actors/*/ bin/*/; do
   wrong=1
 done
 
-# A part of a domain says in its header which others it needs, by their names in domain.hpp.
+# A part of a domain says in its header which others it needs, by the names of their headers.
+header_of() { # MEMBER of domain.hpp
+  local class
+  class=$(sed -nE "s/^  (domain_[a-z]+) $1\{\*this.*/\1/p" actors/domain/domain.hpp)
+  basename "$(grep -lE "^class $class \{" actors/domain/*.hpp)" .hpp
+}
 parts=$(sed -nE 's/^  domain_[a-z]+ ([a-z]+)\{\*this.*/\1/p' actors/domain/domain.hpp | paste -sd'|')
 [ -n "$parts" ] || { echo 'a domain has no parts'; wrong=1; }
 for header in actors/domain/*.hpp; do
@@ -81,7 +86,8 @@ for header in actors/domain/*.hpp; do
   [ -n "$name" ] || continue
   used=$({ sed -nE 's/^  domain_[a-z]+& ([a-z]+)_;/\1/p' "$header" | grep -vx domain
     grep -ohE "\bdomain_\.($parts)\." "$header" $(grep -lE "^[a-z].*\b$part::" actors/domain/*.cpp) |
-      sed -E 's/^domain_\.//; s/\.$//'; } | grep -vx "$name" | sort -u | paste -sd,)
+      sed -E 's/^domain_\.//; s/\.$//'; } | grep -vx "$name" | sort -u |
+    while read -r member; do header_of "$member"; done | sort -u | paste -sd,)
   [ "$said" = "$used" ] && continue
   printf '%s says that it needs "%s" and uses "%s"\n' "$header" "$said" "$used"
   wrong=1

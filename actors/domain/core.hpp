@@ -28,7 +28,11 @@ struct back_off {
   std::optional<caf::actor_clock::time_point> due; ///< a wake-up that is on its way
 };
 
-/// Made and owned by the domain's actor; its parts know it for as long as they live.
+/// Owns who the domain is, its life, its facts on the board, and what degrades it. Of a domain
+/// whose record is gone nothing is put on boards or told to subscribers; answers to an earlier life
+/// are dropped where a part does not ask for them. Parts know it for as long as they live; it asks
+/// the whole, and knows none of them.
+/// Needs: no other part.
 class domain_core {
 public:
   explicit domain_core(domain_actor::pointer self) : self(self) {}

@@ -13,7 +13,7 @@ class domain_state;
 /// Owns what is known of the guest beside the domain's facts. What the hypervisor has is the truth;
 /// what was believed is corrected and told. No work touches the volumes of a guest that it has not
 /// told of yet.
-/// Needs: devices, entries, firewall, network, pause, removal, start, stop.
+/// Needs: devices, firewall, guest_entries, network, pause, removal, start, stop.
 class domain_guest {
 public:
   explicit domain_guest(domain_state& domain) : domain_(domain) {}

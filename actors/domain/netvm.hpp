@@ -13,6 +13,9 @@
 
 namespace qubes::actors {
 
+/// Owns the clients of one domain that provides network, and those that wait for it. A client is
+/// counted until it leaves or its actor ends; while the provider closes, none that waits is let in.
+/// Needs: no other part.
 class netvm_state {
 public:
   static inline const char* name = "netvm";

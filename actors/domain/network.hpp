@@ -22,7 +22,7 @@ class domain_firewall;
 
 /// Owns the link to the netvm, and the attempts to bring the interface in line with it. The guest's
 /// netvm knows address and rules before the interface is there; at most one attempt is under way.
-/// Needs: devices, entries, firewall.
+/// Needs: devices, firewall, guest_entries.
 class domain_network {
 public:
   domain_network(domain_core& domain, domain_entries& entries, domain_firewall& firewall,

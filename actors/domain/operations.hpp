@@ -10,7 +10,7 @@
 
 namespace qubes::actors {
 
-/// Writes the domain's rows of the history board, and has them kept for the next daemon. No request
+/// Owns the domain's rows of the history board, and has them kept for the next daemon. No request
 /// waits for that: a lost file costs only that memory.
 /// Needs: no other part.
 class domain_operations {

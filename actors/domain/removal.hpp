@@ -13,7 +13,7 @@ class domain_state;
 /// Owns whether the record is gone, and whether by us or by others. A removal that has begun is
 /// noted on disk, and ended by the next daemon if not by this one; a life that has begun is ended
 /// before.
-/// Needs: changes, start, stop, volumes.
+/// Needs: record, start, stop, volumes.
 class domain_removal {
 public:
   explicit domain_removal(domain_state& domain) : domain_(domain) {}

@@ -22,7 +22,8 @@ class domain_state;
 /// Owns the start under way, until it is done or undone. At most one is; a request meanwhile waits
 /// for it. Volumes, devices and memory are taken for it alone, and given back when it fails;
 /// nothing of them is touched while a guest of it may live.
-/// Needs: changes, devices, entries, firewall, guest, menus, network, operations, removal, stop.
+/// Needs: devices, firewall, guest, guest_entries, menus, network, operations, record, removal,
+/// stop.
 class domain_start {
 public:
   explicit domain_start(domain_state& domain) : domain_(domain) {}

@@ -17,7 +17,7 @@ class domain_state;
 /// Owns the stop under way, however it began, and the requests that wait for it. A life ends once:
 /// its volumes are stopped after its guest is gone, and each of these requests is told by the first
 /// thing that ends its wait.
-/// Needs: changes, devices, entries, guest, network, operations, pause, removal, start.
+/// Needs: devices, guest, guest_entries, network, operations, pause, record, removal, start.
 class domain_stop {
 public:
   explicit domain_stop(domain_state& domain) : domain_(domain) {}

@@ -16,6 +16,10 @@
 
 namespace qubes::actors {
 
+/// Owns the directory, which says what actors each domain has, and the changes of the host's record
+/// that wait. A domain of the published system has its actors, unless its creation is not told yet
+/// or they rest after deaths; none has two of a kind.
+/// Needs: creations, offers, pools.
 class registry_state : public host_core {
 public:
   static inline const char* name = "registry";

@@ -17,6 +17,10 @@
 
 namespace qubes::actors {
 
+/// Owns the pieces of work on the pool's volumes that have not ended, and which volumes are marked
+/// failed. Each piece is answered once. Of one volume one has its turn at a time, and none while a
+/// thread still hangs in it.
+/// Needs: turn_rules.
 class storage_pool_state {
 public:
   static inline const char* name = "storage_pool";
