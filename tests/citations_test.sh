@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Citations of docs/spec in the sources, e.g. `spec/lifecycle.md §2`, lead somewhere: the page is
 # there, and so are the sections, rules and steps that are named after it. Links between the
-# markdown files are followed, too, and so are the sources, functions and tests that these files name. Prints
-# file:line of each citation and link that leads nowhere, and fails.
+# markdown files are followed, too, and so are the sources, functions and tests that these files name, and the
+# files and folders that comments name. Prints file:line of each one that leads nowhere, and fails.
 exec python3 - "${1:-$(dirname "$0")/..}" <<'PYTHON'
 import os
 import re
@@ -130,6 +130,19 @@ def check_sources(path):
         after = re.sub(r"^\s*(?:///?<?|#|\*)?\s*", " ", lines[i + 1])
         for x in FROM_SOURCES.finditer(line):
             check(path, i + 1, x[1], line[x.end():] + after)
+
+
+PLACE = re.compile(rf"(?<![\w/.~${{}}-])((?:{'|'.join(folders)})/[\w./-]*[\w/])")
+
+
+def check_places(path):
+    """Files and folders that a comment names are there."""
+    for i, line in enumerate(lines_of(path)):
+        comment = re.search(r"(?:^|\s)(?:///?<?|#) .*", line)
+        for name in PLACE.findall(comment[0]) if comment else []:
+            count["links"] += 1
+            if not os.path.exists(os.path.join(root, name)):
+                complain(path, i + 1, f"no {name}")
 
 
 def check_within(path):
@@ -274,6 +287,8 @@ for path in files:
         check_sources(path)
     elif path.endswith(".md"):
         check_within(path)
+    if path.endswith((".cpp", ".hpp", ".c", ".h", ".py", ".sh")):
+        check_places(path)
     if path.endswith(".md"):
         check_links(path)
         check_named_sources(path)

@@ -1,7 +1,7 @@
 // model/guest: what guests are told and what they ask for.
 //
 // What parts of the system outside the core add to a domain's life: one interface, and a file for
-// each of them in model/extensions/ (spec/app.md §9).
+// each of them in model/guest/extensions/ (spec/app.md §9).
 #pragma once
 
 #include "model/base/package.hpp"
