@@ -20,8 +20,6 @@ namespace qubes::actors {
 
 namespace {
 
-/// Instead of a pause after an attempt that failed: the next one is the first.
-
 /// 64 random bytes.
 std::string make_seed(const world& in) {
   auto result = std::string{};
@@ -48,6 +46,7 @@ model::outcome<model::qubesdb_edits> domain_entries::all() const {
   return model::qubesdb_entries(now.view(), *me,
                                 {make_seed(*domain_.world()), domain_.world()->wall_s()});
 }
+
 /// Without the watch the domain lives on: devices that come and go are not noticed until an attempt
 /// works.
 void domain_entries::watch(const std::function<void()>& then) {
