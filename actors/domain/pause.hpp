@@ -24,7 +24,7 @@ public:
   void carry_out(const ask::run_service& x, const reply& to);
 
   bool is_catching_up() const { return catching_up_; }
-  /// The guest pauses, sleeps or goes on, whoever had it do so. The order's answer and the
+  /// The guest pauses, sleeps or goes on, by an order or by others. The order's answer and the
   /// hypervisor's news both say it: the first of them counts, and what follows is done once.
   void moved(model::power to);
   /// The netvm is there, or the domain is: what it missed while one of them was not is made up for.
