@@ -39,6 +39,16 @@ std::size_t calls_of_one_change() {
   return sim.disk().calls() - before;
 }
 
+/// Creations of `born0`, `born1`, ...
+ask::create creation_of(int number) {
+  auto x = model::creation{};
+  x.based_on = "debian";
+  x.name = *model::domain_name::parse(fmt::format("born{}", number));
+  x.label = "red";
+  x.creator = "dom0";
+  return {std::move(x)};
+}
+
 } // namespace
 
 TEST(store, power_cut_at_every_disk_call_leaves_exactly_what_was_acknowledged) {
@@ -186,14 +196,15 @@ TEST(store, a_record_that_comes_back_finds_its_guest) {
 TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
   for (auto foreign : {false, true})
     for (auto seed = std::uint64_t{0}; seed < 50; ++seed) {
-      auto sim = simulation{seed, sample_host(2, 1)};
+      auto sim = simulation{seed, with_volumes(sample_host(2, 1))};
       if (foreign)
-        sim.disk().foreign_write("qubes.xml", model::xml::save(sample_host(1, 1)));
+        sim.disk().foreign_write("qubes.xml", model::xml::save(with_volumes(sample_host(1, 1))));
       auto tickets = std::vector<std::uint64_t>{};
       for (auto i = 0; i < 8; ++i) {
         caf::anon_send(sim.world().store, atom::reload_v);
         tickets.push_back(sim.send("", ask::create_label{fmt::format("new{}", i), "0x112233"}));
         tickets.push_back(sim.send("app0", ask::add_tag{fmt::format("tag{}", i)}));
+        tickets.push_back(sim.send("", creation_of(i)));
       }
       sim.run();
       for (auto x : tickets)
@@ -205,6 +216,12 @@ TEST(store, changes_that_arrive_during_a_reload_are_made_once) {
           << "seed " << seed;
       EXPECT_EQ(now->find("app0")->tags.count("tag7"), 1U);
       EXPECT_EQ(now->find("app1") == nullptr, foreign);
+      EXPECT_EQ(std::ranges::count_if(now->domains,
+                                      [](auto& x) { return x->name.str().starts_with("born"); }),
+                8)
+          << "seed " << seed;
+      EXPECT_EQ(std::ranges::count(sim.events(), std::string{"domain-add"}, &model::event::name), 8)
+          << "seed " << seed;
     }
 }
 
