@@ -76,6 +76,11 @@ void child::kill() {
   pid_ = -1;
 }
 
+void child::hang_up() const {
+  if (pid_ > 0)
+    ::kill(pid_, SIGHUP);
+}
+
 std::optional<int> child::stop(clock::duration limit) {
   if (pid_ <= 0)
     return {};

@@ -30,6 +30,9 @@ public:
   /// SIGKILL, and waits.
   void kill();
 
+  /// SIGHUP, if it runs.
+  void hang_up() const;
+
   /// SIGTERM, then SIGKILL once `limit` is over. The exit status, if the process ended by itself in
   /// time.
   std::optional<int> stop(clock::duration limit = 10s);
@@ -80,6 +83,8 @@ public:
   /// Ends the daemon with SIGKILL.
   void crash() { process_.kill(); }
   std::optional<int> stop() { return process_.stop(); }
+  /// Has it read its files again.
+  void reload() const { process_.hang_up(); }
   bool running() { return process_.running(); }
   pid_t pid() const { return process_.pid(); }
   usage used() const { return usage_of(process_.pid()); }

@@ -50,7 +50,16 @@ struct end_of_threads {
   ~end_of_threads() { on.over = on.quiet = true; }
 };
 
-/// All clients press at once until the time is over; with faults the daemon dies twice meanwhile.
+/// The daemon reads its files again all the time. In the thread that kills it: who the process is
+/// does not change meanwhile.
+void reload_for(own_daemon& daemon, std::chrono::milliseconds time) {
+  using steady = std::chrono::steady_clock;
+  for (auto end = steady::now() + time; steady::now() < end; std::this_thread::sleep_for(1ms))
+    daemon.reload();
+}
+
+/// All clients press at once until the time is over; with faults the daemon dies twice meanwhile,
+/// and gets a SIGHUP each millisecond.
 void run_storm(stage& on, const options& o) {
   std::vector<std::future<ledger>> clients;
   for (std::size_t i = 0; i < o.clients; ++i)
@@ -63,7 +72,10 @@ void run_storm(stage& on, const options& o) {
   end_of_threads at_the_end{on};
   auto third = std::chrono::milliseconds(o.seconds * 1000 / 3);
   for (int part = 0; part < 3; ++part) {
-    std::this_thread::sleep_for(third);
+    if (o.faults)
+      reload_for(on.daemon, third);
+    else
+      std::this_thread::sleep_for(third);
     if (o.faults && part < 2)
       on.crash();
   }
@@ -251,7 +263,7 @@ int main(int argc, char** argv) {
   app.add_option("--domains", o.domains, "app domains")->capture_default_str();
   app.add_option("--clients", o.clients, "client threads")->capture_default_str();
   app.add_option("--seconds", o.seconds, "length of the storm")->capture_default_str();
-  app.add_flag("--faults", o.faults, "kill -9 the daemon, send garbage, never read");
+  app.add_flag("--faults", o.faults, "kill -9 the daemon, send it SIGHUP and garbage, never read");
   app.add_option("--seed", o.seed, "of all random choices; default: a new one");
   app.add_option("--hypervisor", o.hypervisor, "libvirt URI")->capture_default_str();
   app.add_flag("--keep", o.keep, "leave the state directory");
