@@ -2,8 +2,10 @@
 
 #include "bin/qvmctl/domains.hpp"
 #include "bin/qvmctl/references.hpp"
+#include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/watch.hpp"
+#include "drivers/io/json.hpp"
 #include "model/base/power.hpp"
 
 #include <fmt/format.h>
@@ -41,6 +43,26 @@ constexpr std::array actions{
   action{"unpause",  "admin.vm.Unpause",  "unpause",   "unpaused",  bits(power::paused),                   bits(power::running)},
   action{"suspend",  "admin.vm.Suspend",  "suspend",   "suspended", bits(power::running),                  bits(power::suspended, power::paused)},
   action{"resume",   "admin.vm.Resume",   "resume",    "resumed",   bits(power::suspended, power::paused), bits(power::running)},
+};
+
+/// States in which an action finds nothing to do: what it is for is so already, or another action
+/// leads there. `{0}` is the domain.
+struct idle_row {
+  std::string_view command;
+  std::uint8_t states;
+  std::string_view already; ///< "": it is refused
+  std::string_view refused{};
+  std::string_view hint{};
+};
+
+constexpr std::array idle_table{
+  idle_row{"start",    bits(power::running),   "runs already"},
+  idle_row{"start",    bits(power::paused),    "", "'{0}' is paused",    "'qvmctl unpause {0}' lets it go on"},
+  idle_row{"start",    bits(power::suspended), "", "'{0}' is suspended", "'qvmctl resume {0}' wakes it"},
+  idle_row{"shutdown", bits(power::halted),    "is down already"},
+  idle_row{"kill",     bits(power::halted),    "is down already"},
+  idle_row{"pause",    bits(power::paused),    "is paused already"},
+  idle_row{"suspend",  bits(power::suspended), "is suspended already"},
 };
 
 /// What qvmctl can do about a refusal. `{}` is the domain.
@@ -89,6 +111,26 @@ const action& action_of(std::string_view command) {
                        [&](auto& x) { return x.command == command; });
 }
 
+/// What an action is for, where that is so already; "" where there is work to do; or why it is
+/// refused. The run and its dry run both go by this.
+expected<std::string> already(const action& what, const entry& x) {
+  if (x.klass == "AdminVM" || x.klass == "RemoteVM")
+    return tl::unexpected{failure{
+        trouble::refused, "",
+        fmt::format("'{}' {} and cannot be {}", x.name,
+                    x.klass == "AdminVM" ? "is this host" : "runs on another host", what.done),
+        ""}};
+  for (auto& row : idle_table)
+    if (row.command == what.command && (row.states & bit_of(x.state))) {
+      if (row.already.empty())
+        return tl::unexpected{failure{trouble::refused, "",
+                                      fmt::format(fmt::runtime(row.refused), x.name),
+                                      fmt::format(fmt::runtime(row.hint), x.name)}};
+      return std::string{row.already};
+    }
+  return std::string{};
+}
+
 double seconds_since(time_point from) {
   return std::chrono::duration<double>(steady_clock::now() - from).count();
 }
@@ -110,14 +152,15 @@ struct item {
 };
 
 /// What the command that was typed can do about a failure, else what its part can.
-std::string remedy(std::string_view typed, const action& what, const failure& why, const item& x) {
+std::string remedy(std::string_view typed, const action& what, const failure& why,
+                   const std::string& name, std::string_view state) {
   if (!why.hint.empty())
     return why.hint;
   for (auto command : {typed, what.command})
     for (auto& row : remedies)
       if (row.command == command && row.klass == why.klass
-          && (row.state.empty() || row.state == x.state))
-        return fmt::format(fmt::runtime(row.hint), x.who->name);
+          && (row.state.empty() || row.state == state))
+        return fmt::format(fmt::runtime(row.hint), name);
   return {};
 }
 
@@ -264,9 +307,19 @@ std::optional<time_point> deadline_of(const std::optional<double>& seconds) {
   return steady_clock::now() + to_milliseconds(*seconds);
 }
 
+/// As people write them: no more than milliseconds, and no zeros at the end.
+std::string seconds_text(double x) {
+  auto result = fmt::format("{:.3f}", x);
+  result.erase(result.find_last_not_of('0') + 1);
+  if (result.ends_with('.'))
+    result.pop_back();
+  return result;
+}
+
 failure too_late(std::string_view goal, double seconds, const item& x) {
   return {trouble::timed_out, "",
-          fmt::format("'{}' is {} and not {} after {:g} s", x.who->name, x.state, goal, seconds),
+          fmt::format("'{}' is {} and not {} after {} s", x.who->name, x.state, goal,
+                      seconds_text(seconds)),
           "'qvmctl status' tells what the daemon is doing"};
 }
 
@@ -345,6 +398,14 @@ private:
                                fmt::format("its client '{}' did not shut down", client->name),
                                "--force does not wait for clients"});
     }
+    if (s_.command == what_.command) { // else what came before has changed the state
+      auto so = already(what_, *x.who);
+      if (!so)
+        return board_.failed(x, std::move(so.error()));
+      x.already = !so->empty();
+      if (x.already)
+        return board_.finished(x, *so);
+    }
     x.at = item::stage::asked;
     x.begun = steady_clock::now();
     auto how = argument(last_level);
@@ -384,12 +445,9 @@ private:
     }
     if (!answer) {
       auto why = std::move(answer.error());
-      why.hint = remedy(s_.command, what_, why, x);
+      why.hint = remedy(s_.command, what_, why, x.who->name, x.state);
       return board_.failed(x, std::move(why));
     }
-    x.already = s_.command == "start" && x.who->state == model::wire_name(power::running);
-    if (x.already)
-      return board_.finished(x, "runs already");
     if (!waits_for_state())
       return board_.finished(x, x.agreed ? "shutting down" : what_.done);
     x.at = item::stage::watched;
@@ -455,7 +513,12 @@ struct step {
   const entry* who;
   std::string why;
   std::string_view verb{}; ///< "": that of the whole command
+  bool refused = false;
 };
+
+step refused_step(const entry& x, const failure& why) {
+  return {0, &x, fmt::format("would be refused: {}", why.message()), {}, true};
+}
 
 std::string joined(const std::vector<const entry*>& some) {
   auto names = std::vector<std::string>{};
@@ -464,15 +527,51 @@ std::string joined(const std::vector<const entry*>& some) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+/// What would end their starts now, as far as the daemon knows.
+void refuse_what_falls_short(session& s, const domain_list& all, std::vector<step>& steps) {
+  auto asked = std::vector<request>{};
+  for (auto& x : steps)
+    if (x.number)
+      asked.push_back({"qvmd.Why", "", x.who->name, ""});
+  auto answers = ask_all(s, asked);
+  auto answer = answers.begin();
+  for (auto& x : steps) {
+    if (!x.number)
+      continue;
+    auto told = *answer ? drivers::parse_json(**answer) : nlohmann::json{};
+    ++answer;
+    if (const auto& wanting = part(part(told, "start"), "shortfall"); wanting.is_object())
+      x = refused_step(*x.who,
+                       {trouble::refused, "", text(wanting, "text"), text(wanting, "remedy")});
+  }
+  for (auto& x : steps)
+    for (auto netvm : x.number ? all.netvms_of(*x.who) : std::vector<const entry*>{})
+      if (std::ranges::any_of(steps, [&](auto& y) { return y.who == netvm && y.refused; })) {
+        x = refused_step(*x.who, {trouble::refused, "",
+                                  fmt::format("its netvm '{}' would not start", netvm->name), ""});
+        break;
+      }
+}
+
 /// What a start brings up, netvms first.
-std::vector<step> start_steps(const domain_list& all, const std::vector<const entry*>& chosen) {
+std::vector<step> start_steps(session& s, const domain_list& all,
+                              const std::vector<const entry*>& chosen) {
+  constexpr auto comes_up = bits(power::halted, power::halting, power::dying, power::crashed);
   auto result = std::vector<step>{};
+  auto add_step = [&](step x) {
+    if (std::none_of(result.begin(), result.end(), [&](auto& y) { return y.who == x.who; }))
+      result.push_back(std::move(x));
+  };
   auto add = [&](std::size_t number, const entry& x, std::string why) {
-    if (std::none_of(result.begin(), result.end(), [&](auto& y) { return y.who == &x; }))
-      result.push_back({number, &x, std::move(why)});
+    add_step({number, &x, std::move(why)});
   };
   for (auto x : chosen) {
-    if (x->active()) {
+    auto so = already(action_of("start"), *x);
+    if (!so) {
+      add_step(refused_step(*x, so.error()));
+      continue;
+    }
+    if (!so->empty() || !(bit_of(x->state) & comes_up)) {
       add(0, *x, fmt::format("is {} already", x->state));
       continue;
     }
@@ -483,10 +582,21 @@ std::vector<step> start_steps(const domain_list& all, const std::vector<const en
         add(++number, *above[i], fmt::format("netvm of {}", i == 0 ? x->name : above[i - 1]->name));
     add(++number, *x, "asked for");
   }
+  refuse_what_falls_short(s, all, result);
   auto idle =
       std::stable_partition(result.begin(), result.end(), [](auto& x) { return x.number > 0; });
   std::stable_sort(result.begin(), idle, [](auto& x, auto& y) { return x.number < y.number; });
   return result;
+}
+
+/// What the daemon would refuse a shutdown for; of another daemon nothing is known.
+expected<void> may_shut_down(session& s, const entry& x) {
+  auto plan = s.daemon.ask(plan_of({"admin.vm.Shutdown", s.line.force ? "force" : "", x.name, ""}));
+  if (plan || plan.error().klass == "ProtocolError" || plan.error().klass == "PermissionDenied")
+    return {};
+  auto why = std::move(plan.error());
+  why.hint = remedy(s.command, action_of("shutdown"), why, x.name, x.state);
+  return tl::unexpected{std::move(why)};
 }
 
 std::vector<step> shutdown_steps(session& s, const domain_list& all,
@@ -500,12 +610,19 @@ std::vector<step> shutdown_steps(session& s, const domain_list& all,
         return std::any_of(result.begin(), result.end(),
                            [&](auto& z) { return z.who == y && z.number; });
       });
-      if (!x->active())
-        result.push_back({0, x, "is Halted already"});
+      auto so = already(action_of("shutdown"), *x);
+      if (!so)
+        result.push_back(refused_step(*x, so.error()));
+      else if (!so->empty())
+        result.push_back({0, x, fmt::format("is {} already", x->state)});
       else if (!clients.empty() && !s.line.force)
-        result.push_back({0, x,
-                          fmt::format("would be refused: {} connected, see {}", joined(clients),
-                                      s.command == "restart" ? "--force" : "--cascade")});
+        result.push_back(
+            refused_step(*x, {trouble::refused, "",
+                              fmt::format("{} connected, see {}", joined(clients),
+                                          s.command == "restart" ? "--force" : "--cascade"),
+                              ""}));
+      else if (auto may = may_shut_down(s, *x); !may)
+        result.push_back(refused_step(*x, may.error()));
       else if (std::find(asked_for.begin(), asked_for.end(), x) == asked_for.end())
         result.push_back({i + 1, x, fmt::format("client of {}", x->netvm.value_or(""))});
       else
@@ -517,15 +634,21 @@ std::vector<step> shutdown_steps(session& s, const domain_list& all,
 std::vector<step> plain_steps(const action& what, const std::vector<const entry*>& chosen) {
   auto result = std::vector<step>{};
   for (auto x : chosen) {
-    auto fits = (bit_of(x->state) & what.from) != 0;
-    if (fits)
+    auto so = already(what, *x);
+    if (!so)
+      result.push_back(refused_step(*x, so.error()));
+    else if (!so->empty())
+      result.push_back({0, x, *so});
+    else if (bit_of(x->state) & what.from)
       result.push_back({1, x, "asked for"});
     else
-      result.push_back({0, x, fmt::format("would be refused: it is {}", x->state)});
+      result.push_back(
+          refused_step(*x, {trouble::refused, "", fmt::format("it is {}", x->state), ""}));
   }
   return result;
 }
 
+/// Ends as the run itself would.
 exit_code print_steps(session& s, const action& what, const std::vector<step>& steps) {
   auto result = output_table{{{"step", true}, {"action"}, {"name"}, {"state"}, {"why"}}};
   for (auto& x : steps)
@@ -537,7 +660,11 @@ exit_code print_steps(session& s, const action& what, const std::vector<step>& s
                 {x.who->name, style::plain, x.who->color},
                 {x.who->state, style_of_state(x.who->state)},
                 {x.why, style::dim}});
-  return print(s, result.render(s.as, s.out));
+  auto printed = print(s, result.render(s.as, s.out));
+  auto refused = std::ranges::count_if(steps, &step::refused);
+  if (printed != exit_code::done || refused == 0)
+    return printed;
+  return refused == std::ssize(steps) ? exit_code::refused : exit_code::partly;
 }
 
 } // namespace
@@ -569,7 +696,7 @@ exit_code run_action(session& s) {
   if (!s.line.dry_run)
     return action_run{s, what, std::move(levels)}.run();
   if (what.command == "start")
-    return print_steps(s, what, start_steps(*all, *chosen));
+    return print_steps(s, what, start_steps(s, *all, *chosen));
   if (what.command == "shutdown")
     return print_steps(s, what, shutdown_steps(s, *all, *chosen, levels));
   return print_steps(s, what, plain_steps(what, *chosen));
@@ -622,17 +749,21 @@ exit_code run_wait(session& s) {
     names.push_back(x->name);
   }
   auto shown = board{s, items, "wait for"};
-  auto follow = watch{s.daemon, names, [&](auto& name, auto& state) {
-                        auto found = std::find_if(items.begin(), items.end(),
-                                                  [&](auto& x) { return x.who->name == name; });
-                        found->state = state;
-                        if (found->over())
-                          return;
-                        if (state == *goal)
-                          shown.finished(*found, *goal);
-                        else if (state == removed)
-                          shown.failed(*found, {trouble::refused, "", "it was removed", ""});
-                      }};
+  auto learn = [&](item& x, const std::string& state) {
+    x.state = state;
+    if (x.over())
+      return;
+    if (state == *goal)
+      shown.finished(x, *goal);
+    else if (state == removed)
+      shown.failed(x, {trouble::refused, "", "it was removed", ""});
+  };
+  for (auto& x : items) // what is there already needs no time
+    learn(x, x.who->state);
+  auto follow =
+      watch{s.daemon, names, [&](auto& name, auto& state) {
+              learn(*std::ranges::find(items, name, [](auto& x) { return x.who->name; }), state);
+            }};
   auto next_read = steady_clock::now() + read_again;
   auto over = [&] {
     return follow.trouble()
@@ -748,6 +879,7 @@ public:
             {2 * last - level, x.who, x.number ? "goes up again" : x.why, action_of("start").verb});
     }
     std::erase_if(result, [](auto& x) { return !x.who->active(); });
+    refuse_what_falls_short(s_, all, starts);
     std::ranges::stable_sort(starts, {}, &step::number);
     result.insert(result.end(), starts.begin(), starts.end());
     return result;

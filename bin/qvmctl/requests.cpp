@@ -141,6 +141,10 @@ std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<req
   return answers;
 }
 
+request plan_of(const request& what) {
+  return {"qvmd.Plan", what.method + "+" + what.argument, what.destination, what.payload};
+}
+
 exit_code change_everywhere(session& s, const std::vector<change>& each) {
   auto domains = domain_words(s);
   if (!domains)
@@ -161,7 +165,7 @@ exit_code make_changes(session& s, const std::vector<change>& changes) {
     if (s.line.dry_run && !x.would.empty())
       what = {.method = "admin.vmclass.List"}; // says whether there is a daemon, no more
     else if (s.line.dry_run)
-      what = {"qvmd.Plan", what.method + "+" + what.argument, what.destination, what.payload};
+      what = plan_of(x.what);
     asked.push_back(std::move(what));
   }
   auto answers = ask_all(s, asked);

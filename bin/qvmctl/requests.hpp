@@ -32,6 +32,9 @@ expected<nlohmann::json> ask_json(session& s, std::string method, std::string do
 std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all);
 std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all);
 
+/// Asks what another request would change, or be refused for.
+request plan_of(const request& what);
+
 /// Adds near names to a refusal about `word` of `domain`.
 failure explain(session& s, failure why, const std::string& domain, const std::string& word);
 

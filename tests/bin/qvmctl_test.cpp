@@ -43,6 +43,7 @@ using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 
 // -- usage ----------------------------------------------------------------------------------
 
@@ -517,7 +518,80 @@ TEST_F(qvmctl, dry_run_of_start_shows_the_netvms_first) {
                    "1,start,vault,Halted,asked for\n"
                    "2,start,sys-firewall,Halted,netvm of work\n"
                    "3,start,work,Halted,asked for\n");
-  EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Overview dom0"));
+  EXPECT_THAT(daemon->requests(),
+              UnorderedElementsAre("qvmd.Overview dom0", "qvmd.Why sys-net",
+                                   "qvmd.Why sys-firewall", "qvmd.Why work", "qvmd.Why vault"));
+}
+
+TEST_F(qvmctl, dry_run_of_start_ends_as_the_start_would) {
+  auto short_of = std::string{};
+  serve(host(small_host("Halted"), [&](auto& x) {
+    x.ok(x.destination == short_of
+             ? R"({"start":{"shortfall":{"text":"it must not be started","remedy":"allow it"}}})"
+             : "");
+  }));
+  short_of = "vault";
+  auto x = ctl({"start", "--dry-run", "vault", "-f", "csv"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.out, HasSubstr(",nothing,vault,Halted,would be refused: it must not be started; "
+                               "allow it\n"));
+  EXPECT_EQ(ctl({"start", "--dry-run", "vault", "work"}).code, 4);
+  short_of = "sys-net";
+  x = ctl({"start", "--dry-run", "work", "-f", "csv"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.out, HasSubstr("work,Halted,would be refused: its netvm 'sys-firewall' would not "
+                               "start\n"));
+}
+
+TEST_F(qvmctl, a_run_and_its_dry_run_agree_about_what_there_is_to_do) {
+  struct row {
+    std::string state;
+    words command;
+    int code;
+    std::string says;
+    std::string in_advance;
+  };
+  for (auto& x : std::vector<row>{
+           {"Paused", {"start"}, 1, "'work' is paused; 'qvmctl unpause work' lets it go on", ""},
+           {"Suspended", {"start"}, 1, "'work' is suspended; 'qvmctl resume work' wakes it", ""},
+           {"Paused", {"start", "--wait=20"}, 1, "'work' is paused; 'qvmctl unpause work'", ""},
+           {"Running", {"start", "--wait=0"}, 0, "runs already", "is Running already"},
+           {"Paused", {"pause"}, 0, "is paused already", ""},
+           {"Suspended", {"suspend"}, 0, "is suspended already", ""},
+           {"Halted", {"kill"}, 0, "is down already", ""},
+           {"Halted", {"shutdown"}, 0, "is down already", "is Halted already"}}) {
+    serve(host({domain("work", x.state)}));
+    auto args = x.command;
+    args.push_back("work");
+    auto done = ctl(args);
+    EXPECT_EQ(done.code, x.code) << x.command[0] << x.state;
+    EXPECT_THAT(done.out + done.err, HasSubstr(x.says));
+    args.insert(args.end(), {"--dry-run", "-f", "csv"});
+    auto told = ctl(args);
+    EXPECT_EQ(told.code, x.code) << x.command[0] << x.state;
+    EXPECT_THAT(told.out, AllOf(HasSubstr(",nothing,work"),
+                                HasSubstr(x.in_advance.empty() ? x.says : x.in_advance)));
+  }
+  serve(host(small_host("Running")));
+  for (auto command : {"start", "kill", "pause"}) {
+    EXPECT_THAT(ctl({command, "dom0"}).err, HasSubstr("'dom0' is this host and cannot be"));
+    EXPECT_EQ(ctl({command, "dom0", "--dry-run"}).code, 1);
+  }
+  EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.vm.")))) << "nothing was sent";
+}
+
+TEST_F(qvmctl, dry_run_of_shutdown_asks_what_would_be_refused) {
+  serve(host(small_host("Paused"), [](auto& x) {
+    x.argument == "admin.vm.Shutdown+" ? x.refuse("QubesVMNotRunningError", "'work' is paused")
+                                       : x.ok();
+  }));
+  for (auto command : {"shutdown", "restart"}) {
+    auto x = ctl({command, "--dry-run", "work", "-f", "csv"});
+    EXPECT_EQ(x.code, 1) << command;
+    EXPECT_THAT(x.out, HasSubstr("would be refused: 'work' is paused"));
+    EXPECT_EQ(ctl({command, "--dry-run", "--force", "work"}).code, 0) << command;
+  }
+  EXPECT_THAT(ctl({"shutdown", "--dry-run", "work"}).out, HasSubstr("'qvmctl unpause work'"));
 }
 
 TEST_F(qvmctl, dry_run_tells_what_would_be_refused) {
@@ -713,6 +787,9 @@ TEST_F(qvmctl_waits, and_times_out) {
   auto x = ctl({"wait", "work", "--timeout", "0.1"});
   EXPECT_EQ(x.code, 5);
   EXPECT_THAT(x.err, HasSubstr("'work' is Halted and not Running after 0.1 s"));
+  EXPECT_THAT(ctl({"wait", "work", "--timeout", "0.000001"}).err, HasSubstr("after 0 s"));
+  EXPECT_EQ(ctl({"wait", "vault", "--for", "halted", "--timeout", "0"}).code, 0)
+      << "the state is looked at once";
 }
 
 TEST_F(qvmctl_waits, and_notices_that_the_daemon_went_away) {
