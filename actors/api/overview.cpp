@@ -3,18 +3,23 @@
 #include "actors/common/planning.hpp"
 
 #include "model/base/version.hpp"
+#include "model/change/creation.hpp"
 #include "model/change/plan.hpp"
+#include "model/change/plan_storage.hpp"
 #include "model/guest/extension.hpp"
 #include "model/policy/permission.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/kind_of.hpp"
 #include "model/property/property.hpp"
+#include "model/start/start_outlook.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <variant>
 
 namespace qubes::actors::reads {
 
@@ -270,6 +275,55 @@ outcome<std::string> method_list(const call&) {
 
 // -- plans ----------------------------------------------------------------------------------------
 
+namespace {
+
+using maybe_plan = std::optional<model::plan>;
+
+model::plan unless_refused(const auto& rule) {
+  auto result = model::plan{};
+  if (!rule)
+    result.refusal = rule.error();
+  return result;
+}
+
+// What is known before of orders that do more than change a record, by the rules that they are
+// carried out by.
+
+template <class What>
+maybe_plan foresee(const call&, const model::domain*, const What&) {
+  return std::nullopt;
+}
+
+/// Its numbers are those that it may get; no other domain's.
+maybe_plan foresee(const call& x, const model::domain*, const ask::create& what) {
+  constexpr auto unborn = "00000000-0000-4000-8000-000000000000";
+  return plan_creation(x.view(), what.request,
+                       {.qid = model::free_qid(*x.now.system, {}).value_or(0), .uuid = unborn});
+}
+
+maybe_plan foresee(const call& x, const model::domain*, const ask::remove_pool& what) {
+  return plan_remove_pool(x.view(), what.pool);
+}
+
+maybe_plan foresee(const call& x, const model::domain* owner, const ask::shutdown& what) {
+  if (!owner || !owner->is(model::qubes_vm))
+    return std::nullopt;
+  return what.force ? model::plan{}
+                    : unless_refused(
+                        model::check_shutdown(x.view(), *owner, model::power_of(x.view(), *owner)));
+}
+
+maybe_plan foresee(const call& x, const model::domain* owner, const ask::resize_volume& what) {
+  auto* it = owner ? owner->find_volume(what.volume) : nullptr;
+  if (!it)
+    return std::nullopt;
+  auto bytes =
+      model::parse_new_size(x.view(), *owner, *it, what.size, model::power_of(x.view(), *owner));
+  return bytes ? plan_set_volume_size(x.view(), *owner, it->name, *bytes) : unless_refused(bytes);
+}
+
+} // namespace
+
 /// What an order would change, by the planners that carry it out.
 outcome<std::string> plan(const call& x) {
   auto inner = x.request;
@@ -289,7 +343,10 @@ outcome<std::string> plan(const call& x) {
   auto [what, to] = make_order(*fine->row, inner_call);
   if (!what)
     return tl::unexpected{what.error()};
-  auto planned = plan_of(x.view(), to.empty() ? nullptr : x.now.find(to), *what);
+  auto* owner = to.empty() ? nullptr : x.now.find(to);
+  auto planned = plan_of(x.view(), owner, *what);
+  if (!planned)
+    planned = std::visit([&](const auto& y) { return foresee(x, owner, y); }, what->what);
   if (!planned)
     return model::fail(errc::protocol, "this method changes no record; it has no plan");
   auto result = model::with_consequences(x.view(), std::move(*planned));

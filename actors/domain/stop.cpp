@@ -2,10 +2,10 @@
 
 #include "actors/domain/domain.hpp"
 #include "model/change/preload.hpp"
-#include "model/guest/extension.hpp"
 #include "model/property/default_rules.hpp"
 #include "model/property/graph.hpp"
 #include "model/property/property.hpp"
+#include "model/start/start_outlook.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -77,18 +77,13 @@ void domain_stop::end_start(bool wait, const reply& to) {
 }
 
 /// Domains whose windows this one shows or whose sound it plays keep it running, unless forced.
-/// They are named before it is refused as paused; a preloaded disposable may be paused.
 void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to) {
   auto now = domain_.look();
   auto* me = domain_.record(now);
   if (!me || x.force)
     return ask_guest_to_halt(x.wait, to);
-  if (auto allowed = model::allow_stop(now.view(), *me); !allowed)
+  if (auto allowed = model::check_shutdown(now.view(), *me, domain_.facts().state); !allowed)
     return shutdown_failed(allowed.error(), to);
-  if (domain_.facts().state == power::paused && !model::is_preload(now.view(), *me))
-    return shutdown_failed({errc::vm_not_running, fmt::format("'{}' is paused", domain_.who()),
-                            "unpause it first, or force the shutdown, which destroys it"},
-                           to);
   ask_guest_to_halt(x.wait, to);
 }
 

@@ -73,23 +73,17 @@ void domain_volumes::with_facts(
                     [](const model::volume_facts&) {});
 }
 
-/// The pool first, then the record, then the file system of a running guest. What would cut data
-/// off is refused here where it can be seen already; the pool judges by what is there in its turn.
+/// The pool first, then the record, then the file system of a running guest.
 void domain_volumes::carry_out(const ask::resize_volume& x, const reply& to) {
   auto& volume = x.volume;
   auto at = domain_.my_volume(volume);
   if (!at)
     return to.refuse(at.error());
-  auto bytes = model::parse_size(x.size, "volume size");
+  auto bytes =
+      model::parse_new_size(domain_.look().view(), *at->domain, *at->domain->find_volume(volume),
+                            x.size, domain_.facts().state);
   if (!bytes)
     return to.refuse(bytes.error());
-  auto& it = *at->domain->find_volume(volume);
-  auto now = it.size;
-  if (*bytes < now && (it.save_on_stop || domain_.facts().state != power::halted))
-    return to.refuse({errc::storage,
-                      fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
-                                  volume, domain_.who(), now, *bytes),
-                      "make a smaller volume and copy the data"});
   domain_.on_disk(*at, disk_job::resize_volume{*bytes}, to, [this, volume, to](std::uint64_t size) {
     note_size(volume, size,
               domain_.heard_here([this, volume, to](model::outcome<std::string> done) {

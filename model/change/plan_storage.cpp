@@ -88,6 +88,27 @@ outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what) 
   return parse_count(trimmed(text), what).map([](auto x) { return static_cast<std::uint64_t>(x); });
 }
 
+outcome<std::uint64_t> parse_new_size(const view& v, const domain& owner, const volume& it,
+                                      std::string_view text, power state) {
+  auto bytes = parse_size(text, "volume size");
+  if (!bytes)
+    return bytes;
+  if (is_kernel(v, it))
+    return fail(errc::not_implemented,
+                fmt::format("volume '{}' of '{}' cannot be resized: kernels are read-only", it.name,
+                            owner.name.str()));
+  if (!it.rw)
+    return fail(errc::storage,
+                fmt::format("volume '{}' of '{}' is read-only", it.name, owner.name.str()),
+                "set its rw to True first");
+  if (*bytes < it.size && (it.save_on_stop || state != power::halted))
+    return fail(errc::storage,
+                fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}", it.name,
+                            owner.name.str(), it.size, *bytes),
+                "make a smaller volume and copy the data");
+  return bytes;
+}
+
 outcome<void> check_readable(const view& v, const domain& owner, const volume& it) {
   if (!snapshots_disabled(it) || !is_active(power_of(v, owner)))
     return {};

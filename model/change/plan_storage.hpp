@@ -2,6 +2,7 @@
 // and the like that need the pool itself are not here.
 #pragma once
 
+#include "model/base/power.hpp"
 #include "model/change/plan.hpp"
 
 #include <cstdint>
@@ -13,6 +14,11 @@ namespace qubes::model {
 
 /// A payload that is a size in bytes; white space around is ignored.
 outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what);
+
+/// The new size that a payload says. Refused where it would cut off what is kept or in use, and for
+/// what is read-only. The pool judges once more, by what is there in its turn.
+outcome<std::uint64_t> parse_new_size(const view& v, const domain& owner, const volume& it,
+                                      std::string_view text, power state);
 
 /// Refuses to copy what a guest writes to in place meanwhile.
 outcome<void> check_readable(const view& v, const domain& owner, const volume& it);

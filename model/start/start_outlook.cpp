@@ -3,6 +3,7 @@
 #include "model/change/integrity.hpp"
 #include "model/device/auto_attach.hpp"
 #include "model/guest/extension.hpp"
+#include "model/property/default_rules.hpp"
 #include "model/property/feature.hpp"
 #include "model/property/graph.hpp"
 #include "model/property/kind_of.hpp"
@@ -46,6 +47,16 @@ outcome<void> check_permitted(const view& v, const domain& x) {
 
 outcome<void> check_fit(const view& v, const domain& x) {
   return check_kind(v, x).and_then([&] { return allow_start(v, x); });
+}
+
+/// Who needs it is named before it is refused as paused; a preloaded disposable may be paused.
+outcome<void> check_shutdown(const view& v, const domain& x, power state) {
+  if (auto allowed = allow_stop(v, x); !allowed)
+    return allowed;
+  if (state != power::paused || is_preload(v, x))
+    return {};
+  return fail(errc::vm_not_running, fmt::format("'{}' is paused", x.name.str()),
+              "unpause it first, or force the shutdown, which destroys it");
 }
 
 // -- the outlook ----------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 // model/start: what a start needs, and what stands in its way.
 //
-// Whether a domain may be started, and what a start would meet now. The rules are those that a
-// start itself goes by; the rest is what was last known of the host.
+// Whether a domain may be started or shut down, and what a start would meet now. The rules are
+// those that a start and a shutdown themselves go by; the rest is what was last known of the host.
 #pragma once
 
+#include "model/base/power.hpp"
 #include "model/device/device.hpp"
 #include "model/system/view.hpp"
 
@@ -27,6 +28,10 @@ outcome<void> check_permitted(const view& v, const domain& x);
 
 /// Refuses what the domain's hypervisor or an extension does not take.
 outcome<void> check_fit(const view& v, const domain& x);
+
+/// Refuses a shutdown without force while others show its windows or play its sound, or where it
+/// would hear nothing of it.
+outcome<void> check_shutdown(const view& v, const domain& x, power state);
 
 // -- the outlook ----------------------------------------------------------------------------------
 

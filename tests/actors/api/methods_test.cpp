@@ -233,6 +233,27 @@ TEST_F(gate_test, plan_tells_the_change_and_makes_none) {
   EXPECT_THAT(call("qvmd.Plan+admin.vm.Start", "app0"), StartsWith(refused("ProtocolError")));
 }
 
+TEST_F(gate_test, plan_tells_what_is_refused_of_orders_that_do_more_than_change_a_record) {
+  auto before = sim.world().system.read();
+  auto create = [&](const std::string& payload, const std::string& base = "") {
+    auto in_pool = payload.find("pool:") != std::string::npos ? "InPool" : "";
+    return call(fmt::format("qvmd.Plan+admin.vm.Create{}.AppVM+{}", in_pool, base), "dom0",
+                payload);
+  };
+  EXPECT_THAT(create("name=new label=red"), HasSubstr("new: created, AppVM"));
+  EXPECT_THAT(create("name=app0 label=red"), HasSubstr("there is already a domain 'app0'"));
+  EXPECT_THAT(create("name=new label=red pool:bogus=varlibqubes"), StartsWith("2"));
+  EXPECT_THAT(create("name=new label=red", "app0"), StartsWith("2")) << "it is no template";
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "app0"), StartsWith("0"));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "app0", "1"),
+              HasSubstr("cannot shrink to 1"));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "app0", "99999999999"),
+              HasSubstr("99999999999 bytes"));
+  EXPECT_THAT(call("qvmd.Plan+admin.pool.Remove+varlibqubes", "dom0"), HasSubstr("is used by"));
+  sim.run();
+  EXPECT_EQ(sim.world().system.read(), before);
+}
+
 TEST_F(gate_test, overview_status_methods_and_system_info_are_json) {
   auto body = [&](const std::string& reply) { return nlohmann::json::parse(reply.substr(2)); };
   EXPECT_EQ(body(call("qvmd.Overview", "dom0"))["domains"].size(), sim.system().domains.size());
