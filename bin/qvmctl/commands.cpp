@@ -113,7 +113,7 @@ constexpr std::array command_table{
   command{"Storage", "volume revert", "DOMAIN:VOLUME [REVISION]", opt_yes | opt_dry_run, "Go back to an earlier state", run_volume_revert, "Without REVISION to the newest."},
   command{"Storage", "volume export", "DOMAIN:VOLUME FILE", opt_dry_run, "Write a volume to a new file", run_volume_export,
           "Its last committed state: of a domain that runs, what it had when it was started. FILE must not be there yet, and is there when all is in it, not before where its file system has files without a name (vfat has none); '-' is standard output. In dom0 only."},
-  command{"Storage", "volume import", "DOMAIN:VOLUME FILE", opt_yes | opt_dry_run, "Overwrite a volume with a file", run_volume_import, "'-' is standard input, which must have as many bytes as the volume and then end. After an interrupt the volume is as it was."},
+  command{"Storage", "volume import", "DOMAIN:VOLUME FILE", opt_yes | opt_dry_run, "Overwrite a volume with a file", run_volume_import, "The volume gets the size of FILE, also where it was larger: what was in it is lost. 'volume resize' makes it larger again. '-' is standard input, which must have as many bytes as the volume and then end. The domain must be halted. After an interrupt the volume is as it was."},
   command{"Storage", "volume set", "DOMAIN:VOLUME SETTING VALUE", opt_dry_run, "Change a setting of a volume", run_volume_set, "SETTING is revisions_to_keep, rw or ephemeral."},
   command{"Storage", "pool ls", "", opt_format, "List pools and how full they are", run_pool_ls, ""},
   command{"Storage", "pool info", "POOL", opt_format, "Show everything about a pool", run_pool_info, ""},

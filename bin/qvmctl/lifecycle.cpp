@@ -591,12 +591,10 @@ std::vector<step> start_steps(session& s, const domain_list& all,
 
 /// What the daemon would refuse a shutdown for; of another daemon nothing is known.
 expected<void> may_shut_down(session& s, const entry& x) {
-  auto plan = s.daemon.ask(plan_of({"admin.vm.Shutdown", s.line.force ? "force" : "", x.name, ""}));
-  if (plan || plan.error().klass == "ProtocolError" || plan.error().klass == "PermissionDenied")
-    return {};
-  auto why = std::move(plan.error());
-  why.hint = remedy(s.command, action_of("shutdown"), why, x.name, x.state);
-  return tl::unexpected{std::move(why)};
+  auto may = would_be_taken(s, {"admin.vm.Shutdown", s.line.force ? "force" : "", x.name, ""});
+  if (!may)
+    may.error().hint = remedy(s.command, action_of("shutdown"), may.error(), x.name, x.state);
+  return may;
 }
 
 std::vector<step> shutdown_steps(session& s, const domain_list& all,

@@ -27,24 +27,42 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
+failure cannot(std::string_view what, const std::string& name) {
+  return {trouble::refused, "", fmt::format("cannot {} {}: {}", what, name, std::strerror(errno)),
+          errno == EACCES   ? "root may"
+          : errno == ENOENT ? "name a folder that is there"
+                            : ""};
+}
+
 } // namespace
 
 expected<std::unique_ptr<new_file>> new_file::open(std::string path, interruption& stop) {
+  if (auto may = check(path); !may)
+    return tl::unexpected{std::move(may.error())};
   auto result = std::unique_ptr<new_file>{new new_file{std::move(path), stop}};
-  if (result->is_stream() && ::isatty(STDOUT_FILENO) == 1)
-    return usage_failure("the bytes of a volume are not for a terminal", "name a file");
   if (!result->is_stream())
     if (auto made = result->create(); !made)
       return tl::unexpected{std::move(made.error())};
   return result;
 }
 
+expected<void> new_file::check(const std::string& path) {
+  if (path == "-" && ::isatty(STDOUT_FILENO) == 1)
+    return usage_failure("the bytes of a volume are not for a terminal", "name a file");
+  if (path == "-")
+    return {};
+  struct stat about {};
+  if (::lstat(path.c_str(), &about) == 0)
+    return tl::unexpected{failure{trouble::refused, "", fmt::format("'{}' is there already", path),
+                                  "name another file"}};
+  auto folder = folder_of(path) + "/"; // of what is no folder this is refused
+  if (::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
+    return tl::unexpected{ctl::cannot("create", fmt::format("'{}'", path))};
+  return {};
+}
+
 expected<void> new_file::create() {
   constexpr auto flags = O_WRONLY | O_CLOEXEC;
-  struct stat about {};
-  if (::lstat(path_.c_str(), &about) == 0)
-    return tl::unexpected{failure{trouble::refused, "", fmt::format("'{}' is there already", path_),
-                                  "name another file"}};
   file_.reset(::open(folder_of(path_).c_str(), flags | O_TMPFILE, 0600));
   if (!file_ && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
     file_.reset(::open(path_.c_str(), flags | O_CREAT | O_EXCL, 0600));
@@ -63,9 +81,7 @@ new_file::~new_file() {
 }
 
 failure new_file::cannot(std::string_view what) const {
-  auto name = is_stream() ? std::string{"standard output"} : fmt::format("'{}'", path_);
-  return {trouble::refused, "", fmt::format("cannot {} {}: {}", what, name, std::strerror(errno)),
-          errno == EACCES ? "root may" : ""};
+  return ctl::cannot(what, is_stream() ? "standard output" : fmt::format("'{}'", path_));
 }
 
 expected<void> new_file::write(std::uint64_t at, std::string_view bytes) {

@@ -18,6 +18,8 @@ class new_file {
 public:
   /// Refuses what is there already. "-" is standard output, which gets all bytes in their order.
   static expected<std::unique_ptr<new_file>> open(std::string path, interruption& stop);
+  /// Whether it could be made, as far as that can be told without.
+  static expected<void> check(const std::string& path);
   ~new_file();
   new_file(const new_file&) = delete;
   new_file& operator=(const new_file&) = delete;

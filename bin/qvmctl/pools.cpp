@@ -114,14 +114,14 @@ exit_code run_pool_remove(session& s) {
   const auto& name = s.line.words[0];
   if (auto there = pool_facts(s, name); !there)
     return report(s, there.error());
+  auto what = request{"admin.pool.Remove", name, "dom0", ""};
+  if (auto may = would_be_taken(s, what); !may)
+    return report(s, may.error());
   if (!s.line.dry_run)
     if (auto sure = confirm(s, fmt::format("forget the pool {}", name)); !sure)
       return report(s, sure.error());
   return make_changes(
-      s,
-      {{{"admin.pool.Remove", name, "dom0", ""},
-        name,
-        fmt::format("pool {} would be forgotten, unless a volume or a default is in it", name)}});
+      s, {{what, name, fmt::format("pool {} would be forgotten, its data stays", name)}});
 }
 
 exit_code run_pool_set(session& s) {

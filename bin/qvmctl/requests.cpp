@@ -141,8 +141,27 @@ std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<req
   return answers;
 }
 
+expected<std::string> state_of(session& s, const std::string& domain) {
+  auto list = s.daemon.ask({"admin.vm.List", "", domain, ""});
+  auto now =
+      list ? domain_list::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
+  if (!now)
+    return tl::unexpected{std::move(now.error())};
+  return now->all().empty() ? std::string{} : now->all().front().state;
+}
+
 request plan_of(const request& what) {
   return {"qvmd.Plan", what.method + "+" + what.argument, what.destination, what.payload};
+}
+
+expected<void> would_be_taken(session& s, const request& what) {
+  auto plan = s.daemon.ask(plan_of(what));
+  if (plan || plan.error().kind == trouble::broken)
+    return {};
+  for (auto there_is_none : {"qvmd.Plan", "has no plan"})
+    if (plan.error().message().find(there_is_none) != std::string::npos)
+      return {};
+  return tl::unexpected{std::move(plan.error())};
 }
 
 exit_code change_everywhere(session& s, const std::vector<change>& each) {

@@ -32,8 +32,14 @@ expected<nlohmann::json> ask_json(session& s, std::string method, std::string do
 std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all);
 std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all);
 
+/// As the daemon tells it now; "" where it does not.
+expected<std::string> state_of(session& s, const std::string& domain);
+
 /// Asks what another request would change, or be refused for.
 request plan_of(const request& what);
+
+/// What the daemon would refuse a request for, as far as it can be asked for its plan.
+expected<void> would_be_taken(session& s, const request& what);
 
 /// Adds near names to a refusal about `word` of `domain`.
 failure explain(session& s, failure why, const std::string& domain, const std::string& word);

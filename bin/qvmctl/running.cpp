@@ -124,20 +124,17 @@ expected<std::string> patiently(session& s, request what) {
 }
 
 expected<void> be_running(session& s, const std::string& domain) {
-  auto list = s.daemon.ask({"admin.vm.List", "", domain, ""});
-  auto now =
-      list ? domain_list::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
-  if (!now)
-    return tl::unexpected{now.error()};
-  auto state = now->all().empty() ? std::string{} : now->all().front().state;
-  if (state == "Running")
+  auto state = state_of(s, domain);
+  if (!state)
+    return tl::unexpected{std::move(state.error())};
+  if (*state == "Running")
     return {};
   if (!s.line.start)
     return tl::unexpected{failure{trouble::refused, "",
-                                  fmt::format("'{}' is {} and not Running", domain, state),
+                                  fmt::format("'{}' is {} and not Running", domain, *state),
                                   "--start starts it first"}};
   auto started =
-      patiently(s, {state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "", domain, ""});
+      patiently(s, {*state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "", domain, ""});
   if (!started)
     return tl::unexpected{started.error()};
   return {};

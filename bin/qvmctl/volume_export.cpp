@@ -18,14 +18,21 @@ using drivers::storage::size_of;
 
 volume_export::volume_export(const route& way) : daemon_(internal_socket(way)) {}
 
+expected<void> volume_export::check(const route& way) {
+  if (!way.by_qrexec())
+    return {};
+  return tl::unexpected{failure{trouble::refused, "",
+                                "the data of volumes is read in dom0, and this is not dom0",
+                                "export it there"}};
+}
+
 expected<std::unique_ptr<volume_export>> volume_export::begin(const route& way,
                                                               const std::string& domain,
                                                               const std::string& volume,
                                                               const interruption& stop) {
   constexpr auto look_up = milliseconds{200}; ///< for an interrupt
-  if (way.by_qrexec())
-    return tl::unexpected{failure{trouble::refused, "",
-                                  "the data of volumes is read in dom0, and this is not dom0", ""}};
+  if (auto may = check(way); !may)
+    return tl::unexpected{std::move(may.error())};
   auto result = std::unique_ptr<volume_export>{new volume_export{way}};
   auto& x = *result;
   x.daemon_.subscribe(

@@ -17,6 +17,7 @@ namespace qubes::ctl {
 class volume_export {
 public:
   /// In dom0 only, where the data is.
+  static expected<void> check(const route& way);
   static expected<std::unique_ptr<volume_export>> begin(const route& way, const std::string& domain,
                                                         const std::string& volume,
                                                         const interruption& stop);

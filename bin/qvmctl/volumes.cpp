@@ -79,6 +79,40 @@ failure os_failure(std::string_view what, const std::string& path) {
                             : ""};
 }
 
+std::string size_change(std::int64_t from, std::int64_t to) {
+  return fmt::format("size {} -> {}", from, to);
+}
+
+/// Refuses to copy what is no data of the volume, or to write what it would not keep.
+expected<void> keeps_data(const volume_word& x, const pairs& facts) {
+  if (value_of(facts, "save_on_stop") != "False")
+    return {};
+  auto of_template = value_of(facts, "snap_on_start") == "True";
+  return tl::unexpected{
+      failure{trouble::refused, "",
+              fmt::format("'{}' has no data of its own: {}", x.text(),
+                          of_template ? "it begins as its template's at each start"
+                                      : "it keeps nothing of what is written to it"),
+              fmt::format("'qvmctl volume ls {}' shows what is kept", x.domain)}};
+}
+
+/// What an import would be refused for, before anybody is asked or a byte is read.
+expected<void> may_be_imported(session& s, const volume_word& x, const pairs& facts,
+                               std::int64_t size) {
+  if (auto keeps = keeps_data(x, facts); !keeps)
+    return keeps;
+  if (size == 0)
+    return tl::unexpected{failure{trouble::refused, "",
+                                  fmt::format("'{}' would have 0 bytes", x.text()),
+                                  "name a file that has data"}};
+  auto state = state_of(s, x.domain);
+  if (!state || state->empty() || *state == "Halted")
+    return {};
+  return tl::unexpected{failure{trouble::refused, "",
+                                fmt::format("'{}' is {} and must be Halted", x.domain, *state),
+                                fmt::format("'qvmctl shutdown --wait {}' first", x.domain)}};
+}
+
 drivers::unique_fd open_file(const std::string& path, int flags) {
   return drivers::unique_fd{::open(path.c_str(), flags | O_CLOEXEC)};
 }
@@ -217,9 +251,12 @@ exit_code run_volume_resize(session& s) {
                       fmt::format("'{}' has {} ({} bytes) and cannot become smaller ({} bytes)",
                                   volume->text(), size_text(now), now, *size),
                       "make a new domain with a smaller volume and move the data"});
-  return make_changes(s,
-                      {{volume_request("Resize", *volume, fmt::format("{}", *size)), volume->volume,
-                        fmt::format("{}: size {} -> {}", volume->text(), now, *size)}});
+  auto what = volume_request("Resize", *volume, fmt::format("{}", *size));
+  if (s.line.dry_run)
+    if (auto may = would_be_taken(s, what); !may)
+      return report(s, may.error());
+  return make_changes(
+      s, {{what, volume->volume, fmt::format("{}: {}", volume->text(), size_change(now, *size))}});
 }
 
 exit_code run_volume_revert(session& s) {
@@ -286,6 +323,10 @@ exit_code run_volume_export(session& s) {
   auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
   if (!facts)
     return report(s, facts.error());
+  for (auto& may :
+       {volume_export::check(s.daemon.way()), keeps_data(*volume, *facts), new_file::check(path)})
+    if (!may)
+      return report(s, may.error());
   if (s.line.dry_run)
     return print(s, fmt::format("{} would be written to {}, {} bytes\n", volume->text(), path,
                                 bytes(*facts, "size")));
@@ -314,12 +355,19 @@ exit_code run_volume_import(session& s) {
     return report(s, facts.error());
   struct stat about {};
   auto known = ::fstat(from.descriptor, &about) == 0 && S_ISREG(about.st_mode);
-  auto size = known ? static_cast<std::int64_t>(about.st_size) : bytes(*facts, "size");
+  auto had = bytes(*facts, "size");
+  auto size = known ? static_cast<std::int64_t>(about.st_size) : had;
+  if (auto may = may_be_imported(s, *volume, *facts, size); !may)
+    return report(s, may.error());
+  auto resized = size == had ? std::string{} : size_change(had, size);
   if (s.line.dry_run)
-    return print(s, fmt::format("{} would be overwritten with {} bytes of {}\n", volume->text(),
-                                size, path));
-  if (auto sure = confirm(s, fmt::format("overwrite {}, {} used", volume->text(),
-                                         size_text(bytes(*facts, "usage"))));
+    return print(s, fmt::format("{} would be overwritten with {} bytes of {}{}{}\n", volume->text(),
+                                size, path, resized.empty() ? "" : ", ", resized));
+  if (s.line.yes && !resized.empty())
+    write_err(fmt::format("{}: {}\n", volume->text(), resized));
+  if (auto sure = confirm(s, fmt::format("overwrite {}, {} used{}{}", volume->text(),
+                                         size_text(bytes(*facts, "usage")),
+                                         resized.empty() ? "" : ", ", resized));
       !sure)
     return report(s, sure.error());
   auto stop = interruption{};

@@ -1208,12 +1208,98 @@ TEST_F(qvmctl, dry_runs_of_pools_say_what_they_cannot_tell) {
         : x.ok(x.method == "admin.pool.ListDrivers" ? "file dir_path\n" : "old\n");
   });
   EXPECT_THAT(ctl({"pool", "remove", "old", "--dry-run"}).out,
-              HasSubstr("pool old would be forgotten, unless"));
+              HasSubstr("pool old would be forgotten"));
   EXPECT_THAT(ctl({"pool", "add", "new", "file", "x=y", "--dry-run"}).out,
               HasSubstr("whether its options fit is known only when it is"));
   EXPECT_THAT(ctl({"pool", "add", "old", "file", "--dry-run"}).err,
               HasSubstr("there is a pool 'old' already"));
   EXPECT_EQ(ctl({"pool", "remove", "odl", "--dry-run"}).code, 1);
+}
+
+TEST_F(qvmctl, a_pool_in_use_is_refused_before_anybody_is_asked_and_in_a_dry_run) {
+  serve([](auto& x) {
+    x.method == "qvmd.Plan" ? x.refuse("QubesPoolInUseError", "pool 'old' is used by work:private")
+                            : x.ok("old\n");
+  });
+  for (auto& more : std::vector<words>{{}, {"--dry-run"}, {"--yes"}}) {
+    auto args = words{"pool", "remove", "old"};
+    args.insert(args.end(), more.begin(), more.end());
+    auto x = ctl(args);
+    EXPECT_EQ(x.code, 1);
+    EXPECT_THAT(x.err, HasSubstr("pool 'old' is used by work:private"));
+  }
+  EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.pool.Remove"))));
+}
+
+// -- volumes --------------------------------------------------------------------------------
+
+/// work has a volume that is kept and two that are not.
+struct qvmctl_volumes : qvmctl {
+  std::string state = "Halted";
+
+  void SetUp() override {
+    serve(host(small_host("Halted"), [this](auto& x) {
+      auto kept = x.argument == "private";
+      x.method == "admin.vm.List"          ? x.ok(list_line(domain(x.destination, state)))
+      : x.method == "admin.vm.volume.List" ? x.ok("root\nprivate\nvolatile\n")
+      : x.method == "admin.vm.volume.Info"
+          ? x.ok(fmt::format("size=2147483648\nusage=1048576\nsave_on_stop={}\nsnap_on_start={}\n",
+                             kept ? "True" : "False", x.argument == "root" ? "True" : "False"))
+      : x.method == "qvmd.Plan" ? x.refuse("StoragePoolException", "it is read-only")
+                                : x.ok();
+    }));
+    std::ofstream{beside("data")} << std::string(1221, 'x');
+  }
+
+  std::string beside(const std::string& name) const {
+    return std::filesystem::path{daemon->path()}.parent_path() / name;
+  }
+
+  outcome of(const std::string& what, const std::string& volume, words more = {}) {
+    auto args = words{"volume", what, "work:" + volume};
+    args.insert(args.end(), more.begin(), more.end());
+    return ctl(args);
+  }
+};
+
+TEST_F(qvmctl_volumes, get_the_size_of_what_is_imported_and_qvmctl_says_so_first) {
+  auto x = of("import", "private", {beside("data"), "--dry-run"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  EXPECT_THAT(x.out,
+              HasSubstr("with 1221 bytes of " + beside("data") + ", size 2147483648 -> 1221\n"));
+  x = of("import", "private", {beside("data")});
+  EXPECT_EQ(x.code, 2) << "nobody can be asked";
+  EXPECT_THAT(x.err, HasSubstr("overwrite work:private, 1.0 MiB used, size 2147483648 -> 1221"));
+  EXPECT_THAT(of("import", "private", {beside("data"), "--yes"}).err,
+              StartsWith("work:private: size 2147483648 -> 1221\n"));
+}
+
+TEST_F(qvmctl_volumes, are_refused_alike_in_a_dry_run_and_without_a_question) {
+  auto refuses = [&](const std::string& what, const std::string& volume, const std::string& file,
+                     const std::string& says) {
+    for (auto& more : std::vector<words>{{beside(file), "--dry-run"}, {beside(file)}}) {
+      auto x = of(what, volume, more);
+      EXPECT_EQ(x.code, 1) << x.out;
+      EXPECT_THAT(x.err, HasSubstr(says));
+    }
+  };
+  refuses("import", "volatile", "data", "it keeps nothing of what is written to it");
+  refuses("import", "root", "data", "it begins as its template's at each start; 'qvmctl volume ls");
+  refuses("export", "volatile", "new", "'work:volatile' has no data of its own");
+  refuses("export", "private", "data", "is there already; name another file");
+  refuses("export", "private", "nowhere/new", "No such file or directory; name a folder");
+  std::ofstream{beside("empty")};
+  refuses("import", "private", "empty", "would have 0 bytes");
+  state = "Running";
+  refuses("import", "private", "data", "'work' is Running and must be Halted; 'qvmctl shutdown");
+  EXPECT_THAT(daemon->requests(), Not(Contains(HasSubstr("ImportBegin"))));
+}
+
+TEST_F(qvmctl_volumes, are_resized_in_a_dry_run_if_the_daemon_would) {
+  auto x = of("resize", "private", {"3Gi", "--dry-run"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("it is read-only"));
+  EXPECT_EQ(of("resize", "private", {"3Gi"}).code, 0);
 }
 
 TEST_F(qvmctl, does_not_suggest_the_word_that_was_refused) {
