@@ -49,7 +49,7 @@ constexpr std::array command_table{
   command{"Running", "restart", "DOMAIN...", many | opt_force, "Shut domains down and start them again", run_restart,
           "Netvms come up first. What was shut down is started again, also when others could not be. Devices that were attached by hand come back. Disposables are left out: they would be gone. --force restarts a netvm under its clients, which get their network back."},
   command{"Running", "run", "DOMAIN COMMAND...", opt_user | opt_start | opt_dry_run, "Run a program in a domain", run_run,
-          "Input, output and exit code are those of the program. One COMMAND is for the domain's shell; several are a program and its arguments. COMMAND and all words behind it are the program's; options of qvmctl go before it. Needs qrexec-client (QVMCTL_QREXEC_CLIENT names another)."},
+          "Input, output and exit code are those of the program. One COMMAND is for the domain's shell; several are a program and its arguments. COMMAND and all words behind it are the program's; options of qvmctl go before it. Needs qrexec-client (QVMCTL_QREXEC_CLIENT names another). --dry-run says as whom, and starts nothing."},
   command{"Running", "console", "DOMAIN", opt_dry_run, "Open a domain's console", run_console,
           "Ctrl-] leaves it. --dry-run prints the path of its terminal."},
   command{"Running", "disposable start", "[TEMPLATE]", opt_dry_run, "Make and start a disposable; prints its name", run_disposable_start,

@@ -2,10 +2,8 @@
 
 #include "bin/qvmctl/domains.hpp"
 #include "bin/qvmctl/references.hpp"
-#include "bin/qvmctl/report.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "bin/qvmctl/watch.hpp"
-#include "drivers/io/json.hpp"
 #include "model/base/power.hpp"
 
 #include <fmt/format.h>
@@ -514,10 +512,19 @@ struct step {
   std::string why;
   std::string_view verb{}; ///< "": that of the whole command
   bool refused = false;
+  bool asked = true; ///< not only for another's sake
 };
 
+void refuse(step& x, const failure& why) {
+  x.number = 0;
+  x.why = fmt::format("would be refused: {}", why.message());
+  x.refused = true;
+}
+
 step refused_step(const entry& x, const failure& why) {
-  return {0, &x, fmt::format("would be refused: {}", why.message()), {}, true};
+  auto result = step{0, &x, ""};
+  refuse(result, why);
+  return result;
 }
 
 std::string joined(const std::vector<const entry*>& some) {
@@ -527,28 +534,23 @@ std::string joined(const std::vector<const entry*>& some) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-/// What would end their starts now, as far as the daemon knows.
+/// What would end their starts now, as far as the daemon knows, and those of their clients.
 void refuse_what_falls_short(session& s, const domain_list& all, std::vector<step>& steps) {
-  auto asked = std::vector<request>{};
+  auto names = std::vector<std::string>{};
   for (auto& x : steps)
     if (x.number)
-      asked.push_back({"qvmd.Why", "", x.who->name, ""});
-  auto answers = ask_all(s, asked);
-  auto answer = answers.begin();
-  for (auto& x : steps) {
-    if (!x.number)
-      continue;
-    auto told = *answer ? drivers::parse_json(**answer) : nlohmann::json{};
-    ++answer;
-    if (const auto& wanting = part(part(told, "start"), "shortfall"); wanting.is_object())
-      x = refused_step(*x.who,
-                       {trouble::refused, "", text(wanting, "text"), text(wanting, "remedy")});
-  }
+      names.push_back(x.who->name);
+  auto shortfalls = shortfalls_of(s, names);
+  auto next = shortfalls.begin();
+  for (auto& x : steps)
+    if (x.number)
+      if (auto& why = *next++; why)
+        refuse(x, *why);
   for (auto& x : steps)
     for (auto netvm : x.number ? all.netvms_of(*x.who) : std::vector<const entry*>{})
       if (std::ranges::any_of(steps, [&](auto& y) { return y.who == netvm && y.refused; })) {
-        x = refused_step(*x.who, {trouble::refused, "",
-                                  fmt::format("its netvm '{}' would not start", netvm->name), ""});
+        refuse(x, {trouble::refused, "", fmt::format("its netvm '{}' would not start", netvm->name),
+                   ""});
         break;
       }
 }
@@ -558,29 +560,32 @@ std::vector<step> start_steps(session& s, const domain_list& all,
                               const std::vector<const entry*>& chosen) {
   constexpr auto comes_up = bits(power::halted, power::halting, power::dying, power::crashed);
   auto result = std::vector<step>{};
-  auto add_step = [&](step x) {
-    if (std::none_of(result.begin(), result.end(), [&](auto& y) { return y.who == x.who; }))
+  auto add = [&](step x) {
+    auto found = std::ranges::find(result, x.who, &step::who);
+    if (found == result.end())
       result.push_back(std::move(x));
-  };
-  auto add = [&](std::size_t number, const entry& x, std::string why) {
-    add_step({number, &x, std::move(why)});
+    else
+      found->asked = found->asked || x.asked;
   };
   for (auto x : chosen) {
     auto so = already(action_of("start"), *x);
     if (!so) {
-      add_step(refused_step(*x, so.error()));
+      add(refused_step(*x, so.error()));
       continue;
     }
     if (!so->empty() || !(bit_of(x->state) & comes_up)) {
-      add(0, *x, fmt::format("is {} already", x->state));
+      add({0, x, fmt::format("is {} already", x->state)});
       continue;
     }
     auto number = std::size_t{0};
     auto above = all.netvms_of(*x);
     for (auto i = above.size(); i-- > 0;)
       if (!above[i]->active())
-        add(++number, *above[i], fmt::format("netvm of {}", i == 0 ? x->name : above[i - 1]->name));
-    add(++number, *x, "asked for");
+        add({.number = ++number,
+             .who = above[i],
+             .why = fmt::format("netvm of {}", i == 0 ? x->name : above[i - 1]->name),
+             .asked = false});
+    add({++number, x, "asked for"});
   }
   refuse_what_falls_short(s, all, result);
   auto idle =
@@ -659,10 +664,11 @@ exit_code print_steps(session& s, const action& what, const std::vector<step>& s
                 {x.who->state, style_of_state(x.who->state)},
                 {x.why, style::dim}});
   auto printed = print(s, result.render(s.as, s.out));
-  auto refused = std::ranges::count_if(steps, &step::refused);
+  auto asked = std::ranges::count_if(steps, &step::asked);
+  auto refused = std::ranges::count_if(steps, [](auto& x) { return x.asked && x.refused; });
   if (printed != exit_code::done || refused == 0)
     return printed;
-  return refused == std::ssize(steps) ? exit_code::refused : exit_code::partly;
+  return refused == asked ? exit_code::refused : exit_code::partly;
 }
 
 } // namespace

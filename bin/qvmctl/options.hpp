@@ -106,7 +106,7 @@ struct command_line {
   std::optional<std::string> expire;
   std::string comment;
   texts device_options;
-  std::string user;
+  std::optional<std::string> user;
   std::string sort;
   std::vector<std::string> states;
   std::vector<std::string> only_classes;

@@ -1,6 +1,7 @@
 #include "bin/qvmctl/requests.hpp"
 
 #include "bin/qvmctl/input.hpp"
+#include "bin/qvmctl/report.hpp"
 #include "drivers/io/json.hpp"
 #include "model/base/literal.hpp"
 
@@ -162,6 +163,22 @@ expected<void> would_be_taken(session& s, const request& what) {
     if (plan.error().message().find(there_is_none) != std::string::npos)
       return {};
   return tl::unexpected{std::move(plan.error())};
+}
+
+std::vector<std::optional<failure>> shortfalls_of(session& s,
+                                                  const std::vector<std::string>& some) {
+  auto asked = std::vector<request>{};
+  for (auto& x : some)
+    asked.push_back({"qvmd.Why", "", x, ""});
+  auto result = std::vector<std::optional<failure>>{};
+  for (auto& answer : ask_all(s, asked)) {
+    auto told = answer ? drivers::parse_json(*answer) : nlohmann::json{};
+    const auto& wanting = part(part(told, "start"), "shortfall");
+    result.push_back(wanting.is_object() ? std::optional{failure{
+                         trouble::refused, "", text(wanting, "text"), text(wanting, "remedy")}}
+                                         : std::nullopt);
+  }
+  return result;
 }
 
 exit_code change_everywhere(session& s, const std::vector<change>& each) {

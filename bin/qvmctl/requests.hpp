@@ -8,6 +8,7 @@
 #include "model/base/error.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,6 +41,9 @@ request plan_of(const request& what);
 
 /// What the daemon would refuse a request for, as far as it can be asked for its plan.
 expected<void> would_be_taken(session& s, const request& what);
+
+/// What would end a start of each of them now, as far as the daemon knows.
+std::vector<std::optional<failure>> shortfalls_of(session& s, const std::vector<std::string>& some);
 
 /// Adds near names to a refusal about `word` of `domain`.
 failure explain(session& s, failure why, const std::string& domain, const std::string& word);

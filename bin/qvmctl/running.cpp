@@ -56,25 +56,55 @@ std::string vm_exec(std::initializer_list<std::string_view> words) {
   return result;
 }
 
-/// Who runs a program there is for qrexec's policy to say when the caller is not dom0.
+/// Who runs a program there is for qrexec's policy to say when the caller is not dom0. A colon ends
+/// the user in what qrexec is told.
 expected<void> check_user(const session& s) {
-  if (s.line.user.empty() || !s.daemon.way().by_qrexec())
+  if (!s.line.user)
     return {};
-  return usage_failure("--user is for dom0", "elsewhere qrexec's policy says who runs it");
+  if (s.daemon.way().by_qrexec())
+    return usage_failure("--user is for dom0", "elsewhere qrexec's policy says who runs it");
+  auto fits = [](char x) { return model::is_alphanumeric(x) || x == '_' || x == '.' || x == '-'; };
+  if (s.line.user->empty() || s.line.user->front() == '-'
+      || !std::ranges::all_of(*s.line.user, fits))
+    return usage_failure(
+        fmt::format("'{}' is no user", *s.line.user),
+        "letters, digits, '_', '.' and '-', such as root; without --user it is the "
+        "domain's default_user");
+  return {};
+}
+
+std::string user_text(const session& s) {
+  return s.daemon.way().by_qrexec() ? "the user that qrexec's policy says"
+                                    : s.line.user.value_or("its default user");
 }
 
 std::vector<std::string> qrexec_words(const session& s, const std::string& domain,
                                       const std::string& command) {
   if (s.daemon.way().by_qrexec())
     return {s.daemon.way().qrexec, domain, vm_exec({"/bin/sh", "-c", command})};
-  auto user = s.line.user.empty() ? std::string{"DEFAULT"} : s.line.user;
+  auto user = s.line.user.value_or("DEFAULT");
   return {program("QVMCTL_QREXEC_CLIENT", "/usr/bin/qrexec-client"), "-d", domain,
           fmt::format("{}:{}", user, command)};
 }
 
-failure cannot_run(const std::string& what) {
-  return {trouble::refused, "", fmt::format("cannot run {}: {}", what, std::strerror(errno)),
-          "it belongs to dom0"};
+failure cannot_run(const std::string& path, std::string_view remedy = {}) {
+  return {trouble::refused, "", fmt::format("cannot run {}: {}", path, std::strerror(errno)),
+          std::string{remedy}};
+}
+
+expected<void> check_program(const std::string& path, std::string_view remedy) {
+  if (::access(path.c_str(), X_OK) != 0)
+    return tl::unexpected{cannot_run(path, remedy)};
+  return {};
+}
+
+expected<void> check_qrexec(const session& s) {
+  auto elsewhere = s.daemon.way().by_qrexec();
+  return check_program(qrexec_words(s, "dom0", "").front(),
+                       elsewhere ? "it comes with qubes-core-qrexec; QVMCTL_QREXEC_CLIENT_VM names "
+                                   "another one"
+                                 : "it comes with qubes-core-qrexec in dom0; QVMCTL_QREXEC_CLIENT "
+                                   "names another one");
 }
 
 /// A command line as the system takes it, made before a fork, after which nothing is allocated.
@@ -98,8 +128,6 @@ private:
 
 /// The exit code of a program that runs to its end beside qvmctl, or until that is told to stop.
 expected<int> run_beside(const std::vector<std::string>& words, const interruption& stop) {
-  if (::access(words.front().c_str(), X_OK) != 0)
-    return tl::unexpected{cannot_run(words.front())};
   auto line = program_line{words};
   auto child = ::fork();
   if (child == 0) {
@@ -123,6 +151,7 @@ expected<std::string> patiently(session& s, request what) {
   return std::move(ask_all(s, {std::move(what)}).front());
 }
 
+/// Starts the domain where that is asked for; in a dry run it only tells whether that could be.
 expected<void> be_running(session& s, const std::string& domain) {
   auto state = state_of(s, domain);
   if (!state)
@@ -133,6 +162,10 @@ expected<void> be_running(session& s, const std::string& domain) {
     return tl::unexpected{failure{trouble::refused, "",
                                   fmt::format("'{}' is {} and not Running", domain, *state),
                                   "--start starts it first"}};
+  if (s.line.dry_run) {
+    auto wanting = std::move(shortfalls_of(s, {domain}).front());
+    return wanting ? expected<void>{tl::unexpected{std::move(*wanting)}} : expected<void>{};
+  }
   auto started =
       patiently(s, {*state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "", domain, ""});
   if (!started)
@@ -178,13 +211,14 @@ exit_code run_run(session& s) {
     return report(s, domain.error());
   if (auto fits = check_user(s); !fits)
     return report(s, fits.error());
-  auto words = qrexec_words(s, *domain, shell_text(s.line.words, 1));
-  if (s.line.dry_run)
-    return print(s, fmt::format("would run in {}: {}\n", *domain, words.back()));
+  auto command = shell_text(s.line.words, 1);
+  auto words = qrexec_words(s, *domain, command);
+  if (auto there = check_qrexec(s); !there)
+    return report(s, there.error());
   if (auto running = be_running(s, *domain); !running)
     return report(s, running.error());
-  if (::access(words.front().c_str(), X_OK) != 0)
-    return report(s, cannot_run(words.front()));
+  if (s.line.dry_run)
+    return print(s, fmt::format("would run in {} as {}: {}\n", *domain, user_text(s), command));
   program_line{std::move(words)}.become();
 }
 
@@ -193,8 +227,8 @@ namespace {
 /// `at` is what socat opens.
 exit_code become_console(session& s, const std::string& at) {
   auto socat = program("QVMCTL_SOCAT", "/usr/bin/socat");
-  if (::access(socat.c_str(), X_OK) != 0)
-    return report(s, cannot_run(socat));
+  if (auto there = check_program(socat, "install it; QVMCTL_SOCAT names another one"); !there)
+    return report(s, there.error());
   write_err("the console ends with Ctrl-]\n");
   program_line{{socat, ::isatty(STDIN_FILENO) == 1 ? "-,raw,echo=0,escape=0x1d" : "-", at}}
       .become();
@@ -288,11 +322,13 @@ exit_code run_disposable_run(session& s) {
   if (auto fits = check_user(s); !fits)
     return report(s, fits.error());
   auto command = shell_text(s.line.words, 1);
+  if (auto there = check_qrexec(s); !there)
+    return report(s, there.error());
   if (s.line.dry_run) {
     if (auto could = check_disposable_of(s, of); !could)
       return report(s, could.error());
-    return print(s, fmt::format("would start a disposable of {}, run in it: {}, and end it\n",
-                                s.line.words[0], command));
+    return print(s, fmt::format("would start a disposable of {}, run in it as {}: {}, and end it\n",
+                                s.line.words[0], user_text(s), command));
   }
   auto stop = interruption{};
   auto made = new_disposable(s, of, stop);

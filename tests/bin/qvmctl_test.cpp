@@ -127,6 +127,9 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"run", "-u", "a", "-u", "b", "work", "id"}, "--user is given twice"},
         usage_case{{"create", "shop", "-l", "red", "-P", "private=a", "-P", "private=b"},
                    "--pool private=POOL is given twice"},
+        usage_case{{"run", "-u", "", "work", "id"}, "'' is no user; letters, digits"},
+        usage_case{{"run", "-u", "a b", "work", "id"}, "'a b' is no user; letters, digits"},
+        usage_case{{"disposable", "run", "-u", "a:b", "work", "id"}, "'a:b' is no user"},
         usage_case{{"rename", "work", "work"}, "'work' has that name"},
         usage_case{{"firewall", "add", "work", "allow"}, "allow"},
         usage_case{{"volume", "resize", "work:private", "10X"}, "'10X' is no size"},
@@ -1322,30 +1325,58 @@ TEST_F(qvmctl, asks_before_it_removes_and_refuses_without_a_terminal) {
 // -- programs in domains --------------------------------------------------------------------
 
 TEST_F(qvmctl, leaves_a_program_its_options) {
-  serve(host(small_host("Halted"), always("default=False type=bool True")));
+  serve(host(small_host("Running"), [](auto& x) {
+    x.ok(x.method == "admin.vm.List" ? list_line(domain("work", "Running"))
+                                     : "default=False type=bool True");
+  }));
   auto says = [&](words args) {
-    auto x = ctl(std::move(args));
+    auto x = ctl(std::move(args), {{"QVMCTL_QREXEC_CLIENT", "/bin/true"}});
     EXPECT_EQ(x.code, 0) << x.err;
     return x.out;
   };
   EXPECT_EQ(says({"run", "--dry-run", "work", "ps", "-u", "root"}),
-            "would run in work: DEFAULT:'ps' '-u' 'root'\n");
+            "would run in work as its default user: 'ps' '-u' 'root'\n");
   EXPECT_EQ(says({"run", "--dry-run", "-u", "me", "work", "bash", "--version", "--", "-h"}),
-            "would run in work: me:'bash' '--version' '--' '-h'\n");
+            "would run in work as me: 'bash' '--version' '--' '-h'\n");
   EXPECT_EQ(says({"run", "--dry-run", "work", "--", "ls", "--dry-run"}),
-            "would run in work: DEFAULT:'ls' '--dry-run'\n");
+            "would run in work as its default user: 'ls' '--dry-run'\n");
   EXPECT_EQ(says({"run", "work", "-u", "me", "--dry-run", "sort", "-u", "file"}),
             says({"run", "--dry-run", "-u", "me", "work", "sort", "-u", "file"}))
       << "between domain and program they are qvmctl's still";
   EXPECT_THAT(says({"disposable", "run", "--dry-run", "work", "sort", "-u", "--help"}),
-              HasSubstr("run in it: 'sort' '-u' '--help', and end it"));
+              HasSubstr("run in it as its default user: 'sort' '-u' '--help', and end it"));
+}
+
+TEST_F(qvmctl, dry_runs_of_programs_refuse_what_the_run_would) {
+  serve(host(small_host("Halted"), [](auto& x) {
+    if (x.destination == "nosuch")
+      return x.refuse("QubesVMNotFoundError", "No such domain: 'nosuch'");
+    x.ok(x.method == "admin.vm.List" ? list_line(domain("vault", "Halted"))
+         : x.method == "qvmd.Why"
+             ? R"({"start":{"shortfall":{"text":"it must not be started","remedy":"allow it"}}})"
+             : "");
+  }));
+  auto refused = [&](words more, const std::string& client = "/bin/true") {
+    auto args = words{"run", "--dry-run"};
+    args.insert(args.end(), more.begin(), more.end());
+    auto x = ctl(args, {{"QVMCTL_QREXEC_CLIENT", client}});
+    EXPECT_EQ(x.code, 1) << x.out;
+    return x.err;
+  };
+  EXPECT_THAT(refused({"vault", "ls"}), HasSubstr("'vault' is Halted and not Running; --start"));
+  EXPECT_THAT(refused({"--start", "vault", "ls"}), HasSubstr("must not be started; allow it"));
+  EXPECT_THAT(refused({"nosuch", "ls"}), HasSubstr("nosuch"));
+  EXPECT_THAT(refused({"vault", "ls"}, "/nonexistent/client"),
+              HasSubstr("cannot run /nonexistent/client: No such file or directory; it comes with "
+                        "qubes-core-qrexec in dom0; QVMCTL_QREXEC_CLIENT names another one"));
 }
 
 TEST_F(qvmctl, dry_run_of_a_disposable_refuses_a_domain_that_is_no_template_for_it) {
   serve(host(small_host("Halted"), always("default=True type=bool False")));
   EXPECT_THAT(ctl({"disposable", "start", "--dry-run", "wrk"}).err,
               HasSubstr("did you mean 'work'?"));
-  auto x = ctl({"disposable", "run", "--dry-run", "work", "id"});
+  auto x = ctl({"disposable", "run", "--dry-run", "work", "id"},
+               {{"QVMCTL_QREXEC_CLIENT", "/bin/true"}});
   EXPECT_EQ(x.code, 1);
   EXPECT_THAT(x.err, HasSubstr("'work' is no template for disposables"));
   serve(host(small_host("Halted"), always("default=True type=vm ")));
