@@ -309,37 +309,57 @@ expected<void> clear_away(session& s, const std::string& name, const std::string
 
 namespace {
 
+/// Whether its properties have names that there are and, where that is a domain's, such values. A
+/// domain of its class knows the names.
+expected<void> could_be_set(session& s, const design& x, const domain_list& all) {
+  auto alike = std::ranges::find(all.all(), x.klass, &entry::klass);
+  if (alike == all.all().end() || x.properties.empty())
+    return {};
+  auto answer = s.daemon.ask(property_request("GetAll", alike->name, ""));
+  auto properties = answer ? parse_properties(*answer) : tl::unexpected{answer.error()};
+  if (!properties)
+    return tl::unexpected{properties.error()};
+  auto known = std::vector<std::string>{};
+  for (auto& y : *properties)
+    known.push_back(y.name);
+  for (auto& [key, value] : x.properties) {
+    auto found = std::ranges::find(*properties, key, &named_property::name);
+    if (found == properties->end())
+      return tl::unexpected{failure{trouble::refused, "",
+                                    fmt::format("a {} has no property '{}'", x.klass, key),
+                                    one_of(key, known)}};
+    if (auto fits = memory_value(key, value); !fits)
+      return tl::unexpected{fits.error()};
+    if (found->value.type != "vm")
+      continue;
+    auto none = means_none(value, all);
+    if (!none)
+      return tl::unexpected{none.error()};
+    if (auto there = all.choose({value}); !*none && !value.empty() && !there)
+      return tl::unexpected{failure{there.error().kind, "",
+                                    fmt::format("--set {}={}: {}", key, value, there.error().text),
+                                    there.error().hint}};
+  }
+  return {};
+}
+
 /// Why making the domain would be refused, as far as that can be told before.
 expected<void> could_be_made(session& s, const design& x, const std::string& name,
                              const std::string& why) {
   if (auto free = clear_away(s, name, why, true); !free)
     return free;
   auto all = domain_list::fetch(s.daemon);
-  auto pools = all ? s.daemon.ask({.method = "admin.pool.List"}) : tl::unexpected{all.error()};
-  if (!pools)
-    return tl::unexpected{pools.error()};
+  if (!all)
+    return tl::unexpected{all.error()};
   if (!x.based_on.empty())
     if (auto there = all->choose({x.based_on}); !there)
       return tl::unexpected{there.error()};
-  auto known = lines_of(*pools);
-  for (auto& [volume, pool] : x.pools)
-    if (std::find(known.begin(), known.end(), pool) == known.end())
-      return tl::unexpected{
-          failure{trouble::refused, "", fmt::format("no pool '{}'", pool), one_of(pool, known)}};
-  auto alike = std::find_if(all->all().begin(), all->all().end(),
-                            [&](auto& y) { return y.klass == x.klass; });
-  if (alike == all->all().end() || x.properties.empty())
-    return {};
-  auto properties = s.daemon.ask({"admin.vm.property.List", "", alike->name, ""});
-  if (!properties)
-    return tl::unexpected{properties.error()};
-  known = lines_of(*properties);
-  for (auto& [key, value] : x.properties)
-    if (std::find(known.begin(), known.end(), key) == known.end())
-      return tl::unexpected{failure{trouble::refused, "",
-                                    fmt::format("a {} has no property '{}'", x.klass, key),
-                                    one_of(key, known)}};
-  return {};
+  if (auto there = check_pools(s, x.pools); !there)
+    return there;
+  if (!all->find(name)) // what is left of an earlier run is cleared away first
+    if (auto may = would_be_taken(s, create_request(x, name)); !may)
+      return may;
+  return could_be_set(s, x, *all);
 }
 
 /// What making the domain would do, and what can only be told by doing it.
@@ -400,6 +420,20 @@ expected<pairs> read_pools(const texts& given) {
   return result;
 }
 
+expected<void> check_pools(session& s, const pairs& pools) {
+  if (pools.empty())
+    return {};
+  auto names = s.daemon.ask({.method = "admin.pool.List"});
+  if (!names)
+    return tl::unexpected{names.error()};
+  auto known = lines_of(*names);
+  for (auto& [volume, pool] : pools)
+    if (std::ranges::find(known, pool) == known.end())
+      return tl::unexpected{
+          failure{trouble::refused, "", fmt::format("no pool '{}'", pool), one_of(pool, known)}};
+  return {};
+}
+
 expected<pairs> read_assignments(const texts& given, std::string_view option) {
   auto result = pairs{};
   for (auto& x : given.all) {
@@ -433,6 +467,10 @@ expected<design> read_design(session& s) {
       *none && klass && is(*klass, model::template_based))
     return usage_failure(fmt::format("domains of class {} are based on a template", result.klass),
                          "without --template it is the default template");
+  if (auto klass = model::find_klass(result.klass);
+      !*none && !result.based_on.empty() && klass && !is(*klass, model::template_based))
+    return usage_failure(fmt::format("domains of class {} have no template", result.klass),
+                         "leave --template out; 'qvmctl clone' copies one that is there");
   if (*none)
     result.based_on.clear();
   if (!result.based_on.empty())

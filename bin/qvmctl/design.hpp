@@ -55,6 +55,9 @@ expected<void> check_new_name(const std::string& name);
 /// "POOL" for all volumes, or "VOLUME=POOL", each once.
 expected<pairs> read_pools(const texts& given);
 
+/// Whether there are pools of these names.
+expected<void> check_pools(session& s, const pairs& pools);
+
 /// KEY=VALUE of an option that may be repeated.
 expected<pairs> read_assignments(const texts& given, std::string_view option);
 

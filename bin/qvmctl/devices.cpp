@@ -80,13 +80,49 @@ expected<std::vector<pairs>> offered_by(session& s, const std::string& klass,
   return result;
 }
 
+struct device_place {
+  std::string backend, port;
+};
+
+/// Of BACKEND:PORT[:IDENTITY].
+device_place place_of(const std::string& device) {
+  auto backend = device.substr(0, device.find(':'));
+  auto port = device.substr(backend.size() + 1);
+  return {backend, port.substr(0, port.find(':'))};
+}
+
+/// Whether each of the domains has the device, as far as lists tell.
+expected<void> check_attached(session& s, const std::string& klass, const std::string& device,
+                              const std::vector<std::string>& domains) {
+  const auto place = place_of(device);
+  auto asked = std::vector<request>{};
+  for (auto& x : domains)
+    asked.push_back({fmt::format("admin.vm.device.{}.Attached", klass), "", x, ""});
+  auto answers = ask_all(s, asked);
+  for (auto i = std::size_t{0}; i < domains.size(); ++i) {
+    if (!answers[i])
+      return tl::unexpected{explain(s, answers[i].error(), domains[i], "")};
+    auto there = std::ranges::any_of(lines_of(*answers[i]), [&](auto& line) {
+      auto x = parse_assigned(klass, line);
+      return x && x->backend == place.backend
+             && x->argument.substr(0, x->argument.find('+')) == place.port;
+    });
+    if (!there)
+      return tl::unexpected{
+          failure{trouble::refused, "",
+                  fmt::format("{} device {} is not attached to '{}'", klass, device, domains[i]),
+                  fmt::format("'qvmctl device ls {}' shows them", klass)}};
+  }
+  return {};
+}
+
 /// Whether there are a device and domains that could have it, as far as lists tell.
 expected<void> check_there(session& s, const std::string& klass, const std::string& device,
                            const std::vector<std::string>& domains) {
   auto all = domain_list::fetch(s.daemon);
   if (!all)
     return tl::unexpected{all.error()};
-  auto backend = device.substr(0, device.find(':'));
+  const auto [backend, port] = place_of(device);
   auto named = domains;
   named.push_back(backend);
   auto chosen = all->choose(named);
@@ -101,8 +137,6 @@ expected<void> check_there(session& s, const std::string& klass, const std::stri
   auto offered = offered_by(s, klass, backend);
   if (!offered)
     return tl::unexpected{offered.error()};
-  auto port = device.substr(backend.size() + 1);
-  port = port.substr(0, port.find(':'));
   for (auto& x : *offered)
     if (value_of(x, "port_id") == port)
       return {};
@@ -157,7 +191,9 @@ exit_code one_device(session& s, std::string_view what, pairs how, std::string_v
          planned ? would : ""});
   }
   if (s.line.dry_run && !planned)
-    if (auto there = check_there(s, *klass, s.line.words[2], *domains); !there)
+    if (auto there =
+            (what == "Detach" ? check_attached : check_there)(s, *klass, s.line.words[2], *domains);
+        !there)
       return report(s, there.error());
   if (changes.size() > 1 || s.line.dry_run)
     return make_changes(s, changes);

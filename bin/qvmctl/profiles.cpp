@@ -7,6 +7,7 @@
 #include "bin/qvmctl/progress.hpp"
 #include "bin/qvmctl/requests.hpp"
 #include "drivers/process/undumpable.hpp"
+#include "model/backup/backup_format.hpp"
 #include "model/backup/backup_profile.hpp"
 #include "model/base/literal.hpp"
 
@@ -370,6 +371,32 @@ expected<std::string> new_profile(session& s, profile_file& file, const interrup
       .map([&] { return name; });
 }
 
+/// What the daemon would find out when it begins: a place in dom0 that is not there, and a program
+/// whose backup could not be read again.
+expected<void> check_new(const session& s) {
+  auto& x = s.line;
+  auto known = std::vector<std::string>{"none"};
+  for (auto& row : model::compression_rows)
+    known.emplace_back(row.program);
+  auto& how = x.backup_compression;
+  if (!how.empty() && std::ranges::find(known, how) == known.end())
+    return usage_failure(fmt::format("no compression '{}'", how), one_of(how, known));
+  auto here = (x.backup_in.empty() || x.backup_in == "dom0") && !s.daemon.way().by_qrexec();
+  if (x.backup_to.empty() || !here)
+    return {};
+  auto to = std::filesystem::path{x.backup_to};
+  if (!to.is_absolute())
+    return usage_failure(fmt::format("--to '{}' is no path from the root", x.backup_to),
+                         "for example --to /mnt/backup");
+  auto failed = std::error_code{};
+  if (std::filesystem::is_directory(to, failed)
+      || std::filesystem::is_directory(to.parent_path(), failed))
+    return {};
+  return tl::unexpected{failure{trouble::refused, "",
+                                fmt::format("there is no folder '{}'", to.parent_path().string()),
+                                "make it, or name another one with --to"}};
+}
+
 expected<void> check_line(const command_line& x) {
   auto of_new = !x.backup_in.empty() || !x.backup_compression.empty() || !x.passphrase_vm.empty()
                 || !x.save_as.empty() || !x.exclude.empty() || !x.passphrase_file.empty();
@@ -393,6 +420,8 @@ expected<void> check_line(const command_line& x) {
 
 exit_code run_backup_create(session& s) {
   if (auto good = check_line(s.line); !good)
+    return report(s, good.error());
+  if (auto good = check_new(s); !good)
     return report(s, good.error());
   auto undumpable = drivers::stay_undumpable();
   auto stop = interruption{};

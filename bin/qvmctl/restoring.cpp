@@ -221,6 +221,12 @@ private:
         there ? s_.daemon.ask({.method = "admin.label.List"}) : tl::unexpected{there.error()};
     if (!labels)
       return tl::unexpected{labels.error()};
+    auto pools = read_pools(s_.line.pools);
+    if (!pools)
+      return tl::unexpected{pools.error()};
+    if (auto known = check_pools(s_, *pools); !known)
+      return known;
+    pools_ = std::move(*pools);
     there_ = std::move(*there);
     auto known = lines_of(*labels);
     auto taken = std::vector<std::string>{};
@@ -289,13 +295,10 @@ private:
     auto cleared = there_.find(x.name) ? clear_away(s_, x.name, purpose) : expected<void>{};
     if (!cleared)
       return fail(x, std::move(cleared.error()));
-    auto pools = x.is_local() ? read_pools(s_.line.pools) : expected<pairs>{};
-    if (!pools)
-      return fail(x, std::move(pools.error()));
     auto what = design{.klass = x.from->klass,
                        .based_on = x.based_on,
                        .label = x.label,
-                       .pools = std::move(*pools)};
+                       .pools = x.is_local() ? pools_ : pairs{}};
     auto made = std::move(ask_all(s_, {create_request(what, x.name)}).front());
     if (!made)
       return fail(x, std::move(made.error()));
@@ -572,6 +575,7 @@ private:
   backup_file& from_;
   const interruption& stop_;
   domain_list there_;
+  pairs pools_; ///< that were asked for
   std::vector<revived> all_;
   std::mutex mutex_; ///< of what the threads that read note
 };

@@ -111,6 +111,8 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"create", "shop"}, "'create' needs --label"},
         usage_case{{"create", "shop", "--label", "red", "--set", "memory"},
                    "--set takes NAME=VALUE, not 'memory'"},
+        usage_case{{"create", "shop", "-l", "red", "-C", "TemplateVM", "-t", "x"},
+                   "domains of class TemplateVM have no template; leave --template out"},
         usage_case{{"service", "of", "work", "cups"}, "did you mean 'off'?"},
         usage_case{{"firewall", "add", "work", "accept", "--expire", "5"}, "over already"},
         usage_case{{"firewall", "add", "work", "accept", "--expire", "+-5"},
@@ -1192,6 +1194,10 @@ TEST_F(qvmctl, dry_runs_of_devices_name_them_and_refuse_what_is_not_there) {
   EXPECT_EQ(says({"attach", "mail", "block", "sys-usb:sda"}),
             "mail: sys-usb:sda would be attached\n");
   EXPECT_EQ(says({"detach", "work", "block"}), "work: sys-usb:sda would be detached\n");
+  EXPECT_EQ(says({"detach", "work", "block", "sys-usb:sda"}),
+            "work: sys-usb:sda would be detached\n");
+  EXPECT_THAT(says({"detach", "mail", "block", "sys-usb:sda"}),
+              HasSubstr("block device sys-usb:sda is not attached to 'mail'; 'qvmctl device ls"));
   EXPECT_THAT(says({"assign", "work", "block", "sys-usb:sdc"}),
               StartsWith("work: sys-usb:sdc would be assigned\nwork: 2 devices"));
   EXPECT_THAT(says({"unassign", "work", "block"}),
@@ -1492,14 +1498,20 @@ TEST_F(qvmctl, makes_no_backup_of_nothing) {
     EXPECT_NE(x.code, 0) << x.out;
     return x.err;
   };
-  EXPECT_THAT(says({"--to", "/b/", "wrok"}), HasSubstr("did you mean 'work'?"));
-  EXPECT_THAT(says({"--to", "/b/", "work,vault"}), HasSubstr("no globs and no commas"));
-  EXPECT_THAT(says({"--to", "/b/", "@tag:u"}), HasSubstr("'@tag:u' chooses no domain"));
-  EXPECT_THAT(says({"--to", "/b/", "@type:DispVM"}), HasSubstr("'@type:DispVM' chooses no domain"));
-  EXPECT_THAT(says({"--to", "/b/", "@type:appvm"}), HasSubstr("did you mean 'AppVM'?"));
-  EXPECT_THAT(says({"--to", "/b/", "@all"}), HasSubstr("'@all' chooses nothing"));
-  EXPECT_THAT(says({"--to", "/b/", "--exclude", "vualt"}), HasSubstr("did you mean 'vault'?"));
-  EXPECT_THAT(says({"--to", "/b/", "work", "--exclude", "@tag:t"}), HasSubstr("left out again"));
+  EXPECT_THAT(says({"--to", "/tmp/", "wrok"}), HasSubstr("did you mean 'work'?"));
+  EXPECT_THAT(says({"--to", "/tmp/", "work,vault"}), HasSubstr("no globs and no commas"));
+  EXPECT_THAT(says({"--to", "/tmp/", "@tag:u"}), HasSubstr("'@tag:u' chooses no domain"));
+  EXPECT_THAT(says({"--to", "/tmp/", "@type:DispVM"}),
+              HasSubstr("'@type:DispVM' chooses no domain"));
+  EXPECT_THAT(says({"--to", "/tmp/", "@type:appvm"}), HasSubstr("did you mean 'AppVM'?"));
+  EXPECT_THAT(says({"--to", "/tmp/", "@all"}), HasSubstr("'@all' chooses nothing"));
+  EXPECT_THAT(says({"--to", "/tmp/", "--exclude", "vualt"}), HasSubstr("did you mean 'vault'?"));
+  EXPECT_THAT(says({"--to", "/tmp/", "work", "--exclude", "@tag:t"}), HasSubstr("left out again"));
+  EXPECT_THAT(says({"--to", "/nosuch/folder/", "work"}),
+              HasSubstr("there is no folder '/nosuch/folder'; make it, or name another one"));
+  EXPECT_THAT(says({"--to", "b", "work"}), HasSubstr("--to 'b' is no path from the root"));
+  EXPECT_THAT(says({"--to", "/tmp/", "--dry-run", "--compression", "zsdt", "work"}),
+              HasSubstr("no compression 'zsdt'; did you mean 'zstd'?"));
   EXPECT_THAT(says({"daily"}), HasSubstr("backup daily would have no domain in it"));
   EXPECT_THAT(says({"daily", "--dry-run"}), HasSubstr("would have no domain in it"));
   EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.backup.Execute"))));
@@ -1621,9 +1633,12 @@ TEST_F(qvmctl_makes, nothing_of_a_domain_that_another_host_may_be_making) {
 TEST_F(qvmctl_makes, no_domain_in_a_dry_run_that_would_be_refused) {
   world.features["work"];
   world.on_call = [](auto& x) {
-    if (x.method == "admin.vm.property.List")
-      x.ok("memory\n");
-    return x.method == "admin.vm.property.List";
+    if (x.method == "admin.vm.property.GetAll")
+      x.ok("memory default=True type=int 400\nnetvm default=True type=vm sys-net\n");
+    auto no_template = x.method == "qvmd.Plan" && x.argument.ends_with("AppVM+work");
+    if (no_template)
+      x.refuse("QubesValueError", "'work' is no template");
+    return no_template || x.method == "admin.vm.property.GetAll";
   };
   auto refused = [&](words more) {
     auto args = words{"create", "--dry-run", "-l", "red"};
@@ -1636,6 +1651,12 @@ TEST_F(qvmctl_makes, no_domain_in_a_dry_run_that_would_be_refused) {
   EXPECT_THAT(refused({"shop", "-t", "wrk"}), HasSubstr("did you mean 'work'?"));
   EXPECT_THAT(refused({"shop", "-P", "rde"}), HasSubstr("no pool 'rde'; did you mean 'red'?"));
   EXPECT_THAT(refused({"shop", "--set", "memroy=1"}), HasSubstr("did you mean 'memory'?"));
+  EXPECT_THAT(refused({"shop", "--set", "netvm=wrok"}),
+              HasSubstr("--set netvm=wrok: no domain 'wrok'; did you mean 'work'?"));
+  EXPECT_THAT(refused({"shop", "-t", "work"}), HasSubstr("'work' is no template"));
+  EXPECT_EQ(ctl({"create", "--dry-run", "-l", "red", "shop", "--set", "netvm=none"}).code, 0);
+  EXPECT_THAT(daemon->requests(),
+              Contains("qvmd.Plan+admin.vm.Create.AppVM+ dom0 name=shop label=red"));
   auto x = ctl({"create", "--dry-run", "-l", "red", "shop", "--set", "memory=1"});
   EXPECT_EQ(x.code, 0) << x.err;
   EXPECT_THAT(x.out, HasSubstr("shop: whether the values fit is known only when it is made"));
