@@ -139,9 +139,9 @@ std::string status_page(const session& s, const json& x) {
                        milliseconds_text(y, "for_ms"));
   });
   page.list("failed within the hour", part(x, "failures"), style::bad, [&](auto& y) {
-    return cut(fmt::format("{} {}, {} ago: {}", text(y, "operation"), text(y, "domain"),
-                           duration(number(y, "seconds_ago")), text(y, "cause")),
-               s.out.columns - 2);
+    auto line = fmt::format("{} {}, {} ago: {}", text(y, "operation"), text(y, "domain"),
+                            duration(number(y, "seconds_ago")), text(y, "cause"));
+    return s.out.terminal ? shortened(line, s.out.columns - 2) : line;
   });
   page.list("set aside from qubes.xml", part(x, "quarantine"), style::bad, [](auto& y) {
     return fmt::format("{} {} (line {}): {}", text(y, "section"), text(y, "name"), text(y, "line"),
@@ -292,6 +292,9 @@ exit_code run_xml(session& s) {
   if (!domain)
     return report(s, domain.error());
   auto text = ask_xml(s, *domain, s.line.plain && !s.line.diff);
+  if (!text && text.error().hint.empty()
+      && text.error().text.find("has no XML") != std::string::npos)
+    text.error().hint = "only domains that are started here have one";
   if (!text)
     return report(s, text.error());
   if (!s.line.diff)

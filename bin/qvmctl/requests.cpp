@@ -60,6 +60,10 @@ bool is_host(std::string_view domain) {
 failure explain(session& s, failure why, const std::string& domain, const std::string& word) {
   if (!why.hint.empty() || why.text.find("did you mean") != std::string::npos)
     return why;
+  if (why.klass == "ProtocolError" && why.text.ends_with("does not go to dom0"))
+    return {why.kind, why.klass,
+            fmt::format("'{}' is not about dom0, which is this host", s.command),
+            "name another domain"};
   if (why.klass == "QubesVMNotFoundError") {
     auto all = domain_list::fetch(s.daemon);
     if (!all || all->find(domain))
@@ -142,13 +146,13 @@ std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<req
   return answers;
 }
 
-expected<std::string> state_of(session& s, const std::string& domain) {
+expected<entry> entry_of(session& s, const std::string& domain) {
   auto list = s.daemon.ask({"admin.vm.List", "", domain, ""});
   auto now =
       list ? domain_list::parse_list(*list) : tl::unexpected{explain(s, list.error(), domain, "")};
   if (!now)
     return tl::unexpected{std::move(now.error())};
-  return now->all().empty() ? std::string{} : now->all().front().state;
+  return now->all().empty() ? entry{} : now->all().front();
 }
 
 request plan_of(const request& what) {

@@ -33,8 +33,8 @@ expected<nlohmann::json> ask_json(session& s, std::string method, std::string do
 std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all);
 std::vector<expected<std::string>> ask_all(session& s, const std::vector<request>& all);
 
-/// As the daemon tells it now; "" where it does not.
-expected<std::string> state_of(session& s, const std::string& domain);
+/// Name, class and state as the daemon tells them now; "" where it does not.
+expected<entry> entry_of(session& s, const std::string& domain);
 
 /// Asks what another request would change, or be refused for.
 request plan_of(const request& what);

@@ -153,21 +153,21 @@ expected<std::string> patiently(session& s, request what) {
 
 /// Starts the domain where that is asked for; in a dry run it only tells whether that could be.
 expected<void> be_running(session& s, const std::string& domain) {
-  auto state = state_of(s, domain);
-  if (!state)
-    return tl::unexpected{std::move(state.error())};
-  if (*state == "Running")
+  auto who = entry_of(s, domain);
+  if (!who)
+    return tl::unexpected{std::move(who.error())};
+  if (who->state == "Running")
     return {};
   if (!s.line.start)
     return tl::unexpected{failure{trouble::refused, "",
-                                  fmt::format("'{}' is {} and not Running", domain, *state),
+                                  fmt::format("'{}' is {} and not Running", domain, who->state),
                                   "--start starts it first"}};
   if (s.line.dry_run) {
     auto wanting = std::move(shortfalls_of(s, {domain}).front());
     return wanting ? expected<void>{tl::unexpected{std::move(*wanting)}} : expected<void>{};
   }
-  auto started =
-      patiently(s, {*state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "", domain, ""});
+  auto started = patiently(
+      s, {who->state == "Paused" ? "admin.vm.Unpause" : "admin.vm.Start", "", domain, ""});
   if (!started)
     return tl::unexpected{started.error()};
   return {};
@@ -248,6 +248,10 @@ exit_code run_console(session& s) {
   auto domain = domain_word(s);
   if (!domain)
     return report(s, domain.error());
+  if (auto who = entry_of(s, *domain); who && who->klass == "RemoteVM")
+    return report(s, {trouble::refused, "",
+                      fmt::format("'{}' runs on another host and has no console here", *domain),
+                      "open it there"});
   if (s.daemon.way().by_qrexec())
     return console_by_qrexec(s, *domain);
   auto path = s.daemon.ask({"admin.vm.Console", "", *domain, ""});

@@ -105,11 +105,11 @@ expected<void> may_be_imported(session& s, const volume_word& x, const pairs& fa
     return tl::unexpected{failure{trouble::refused, "",
                                   fmt::format("'{}' would have 0 bytes", x.text()),
                                   "name a file that has data"}};
-  auto state = state_of(s, x.domain);
-  if (!state || state->empty() || *state == "Halted")
+  auto who = entry_of(s, x.domain);
+  if (!who || who->state.empty() || !who->active())
     return {};
   return tl::unexpected{failure{trouble::refused, "",
-                                fmt::format("'{}' is {} and must be Halted", x.domain, *state),
+                                fmt::format("'{}' is {} and must be Halted", x.domain, who->state),
                                 fmt::format("'qvmctl shutdown --wait {}' first", x.domain)}};
 }
 

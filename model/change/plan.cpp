@@ -117,8 +117,9 @@ plan plan_create_label(const view& v, std::string_view name, std::string_view co
                                   fmt::format("{} is no color", quoted(value)),
                                   "write 0x and six hexadecimal digits, as in 0x3465a4"});
   if (v.system.find_label(name))
-    return draft::refuse_quietly(
-        {errc::label_in_use, fmt::format("there is already a label '{}'", name), ""});
+    return draft::refuse_quietly({errc::label_in_use,
+                                  fmt::format("there is already a label '{}'", name),
+                                  "choose another name"});
   if (v.system.find_set_aside(section::labels, name))
     return draft::refuse_quietly({errc::label_in_use,
                                   fmt::format("a label '{}' is set aside from qubes.xml", name),

@@ -206,7 +206,10 @@ firewall_rules drop_all() {
 outcome<void> read_field(firewall_rule& to, std::string_view key, std::string_view value) {
   auto row = find_option(key);
   if (!row)
-    return fail(errc::value, fmt::format("a firewall rule has no {}", quoted(key)));
+    return fail(
+        errc::value, fmt::format("a firewall rule has no {}", quoted(key)),
+        "it may have action, dst4, dst6, dsthost, proto, dstports, icmptype, specialtarget, "
+        "expire and comment");
   if (key != "comment" && !made_of(value, ":;,./-_[]"))
     return bad(key, value, "letters, digits and ':;,./-_[]' are allowed");
   return row->read(to, value);

@@ -134,6 +134,7 @@ INSTANTIATE_TEST_SUITE_P(
         usage_case{{"disposable", "run", "-u", "a:b", "work", "id"}, "'a:b' is no user"},
         usage_case{{"rename", "work", "work"}, "'work' has that name"},
         usage_case{{"firewall", "add", "work", "allow"}, "allow"},
+        usage_case{{"firewall", "add", "work", "accept", "foo=bar"}, "it may have action, dst4,"},
         usage_case{{"volume", "resize", "work:private", "10X"}, "'10X' is no size"},
         usage_case{{"label", "add", "coral", "red"}, "'red' is no colour"},
         usage_case{{"help", "nothing"}, "no command or topic 'nothing'"}));
@@ -1353,6 +1354,21 @@ TEST_F(qvmctl, leaves_a_program_its_options) {
               HasSubstr("run in it as its default user: 'sort' '-u' '--help', and end it"));
 }
 
+TEST_F(qvmctl, tells_of_dom0_and_of_other_hosts_what_is_not_for_them) {
+  serve([](auto& x) {
+    x.method == "admin.vm.List" ? x.ok("remote class=RemoteVM state=Running uuid=1\n")
+                                : x.refuse("ProtocolError", x.method + " does not go to dom0");
+  });
+  EXPECT_EQ(ctl({"firewall", "ls", "dom0"}).err,
+            "qvmctl: 'firewall ls' is not about dom0, which is this host; name another domain\n");
+  EXPECT_THAT(ctl({"firewall", "add", "dom0", "drop"}).err,
+              HasSubstr("'firewall add' is not about dom0"));
+  auto x = ctl({"console", "remote"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(x.err,
+            "qvmctl: 'remote' runs on another host and has no console here; open it there\n");
+}
+
 TEST_F(qvmctl, dry_runs_of_programs_refuse_what_the_run_would) {
   serve(host(small_host("Halted"), [](auto& x) {
     if (x.destination == "nosuch")
@@ -1847,8 +1863,9 @@ TEST_F(qvmctl, status_tells_what_is_wrong_and_why) {
   EXPECT_THAT(x.out, Not(HasSubstr("found in files")));
   auto lines = lines_of(x.out);
   EXPECT_LE(lines.size(), 40U) << "all troubles at once";
-  for (auto& line : lines)
-    EXPECT_LE(line.size(), 80U) << line;
+  EXPECT_THAT(x.out, HasSubstr(std::string(200, 'x'))) << "nothing is cut in a pipe";
+  for (auto& line : lines_of(ctl_on_terminal({"status"}, {{"NO_COLOR", "1"}}, 80).out))
+    EXPECT_LE(line.size(), 80U + std::string{"…"}.size() - 1) << line;
   EXPECT_EQ(json::parse(ctl({"status", "-f", "json"}).out), json::parse(status_text));
 }
 
