@@ -94,7 +94,7 @@ constexpr std::array command_table{
   command{"Network", "firewall ls", "DOMAIN", opt_format, "List the rules of a domain's firewall", run_firewall_ls, ""},
   command{"Network", "firewall add", "DOMAIN ACTION [HOST] [PROTOCOL] [PORTS] [KEY=VALUE...]", opt_before | opt_expire | opt_comment | opt_dry_run, "Add a rule", run_firewall_add,
           "ACTION is accept or drop; HOST a name, an address, a network, 'dns' or 'any'; PROTOCOL tcp, udp, icmp or any; PORTS 443 or 80-90, for icmp its type. Words of the form KEY=VALUE are as the Admin API has them."},
-  command{"Network", "firewall del", "DOMAIN RULE...", opt_dry_run, "Remove rules", run_firewall_del, "RULE is a number of 'firewall ls', or the rule as 'firewall add' takes it."},
+  command{"Network", "firewall del", "DOMAIN RULE...", opt_comment | opt_dry_run, "Remove rules", run_firewall_del, "RULE is a number of 'firewall ls', or the rule as 'firewall add' takes it; its comment need not be given."},
   command{"Network", "firewall reset", "DOMAIN", opt_dry_run, "Let everything through again", run_firewall_reset, ""},
   command{"Network", "firewall apply", "DOMAIN FILE", opt_dry_run, "Replace all rules by those of a file", run_firewall_apply,
           "One rule a line as the Admin API has it, e.g. 'action=accept proto=tcp dstports=443'; lines that begin with # are left out; '-' is standard input. A rule that makes no sense changes nothing."},

@@ -435,13 +435,19 @@ expected<void> check_pools(session& s, const pairs& pools) {
 }
 
 expected<pairs> read_assignments(const texts& given, std::string_view option) {
+  struct row {
+    std::string_view option, form, example;
+  };
+  constexpr auto forms =
+      std::array{row{"--set", "NAME=VALUE", "memory=400"}, row{"--feature", "NAME=VALUE", "gui=1"},
+                 row{"--rename", "OLD=NEW", "work=work2"}};
   auto result = pairs{};
   for (auto& x : given.all) {
     auto is = x.find('=');
+    auto& form = *std::ranges::find(forms, option, &row::option);
     if (is == std::string::npos || is == 0)
-      return usage_failure(
-          fmt::format("{} takes NAME=VALUE, not '{}'", option, x),
-          fmt::format("for example {} {}", option, option == "--set" ? "memory=400" : "gui=1"));
+      return usage_failure(fmt::format("{} takes {}, not '{}'", option, form.form, x),
+                           fmt::format("for example {} {}", option, form.example));
     result.push_back(cut_pair(x));
   }
   return result;

@@ -176,6 +176,24 @@ exit_code run_status(session& s) {
 
 namespace {
 
+/// Refuses a word that no method has in its name; of a near one the last part may be meant.
+expected<void> check_methods(const json& methods, const std::vector<std::string>& words) {
+  auto names = std::vector<std::string>{};
+  for (auto& x : methods)
+    names.push_back(text(x, "name"));
+  auto known = names;
+  for (auto& x : names)
+    known.push_back(x.substr(x.rfind('.') + 1));
+  for (auto& word : words)
+    if (std::ranges::none_of(names, [&](auto& x) { return x.find(word) != std::string::npos; })) {
+      auto hint = did_you_mean(word, known);
+      return tl::unexpected{failure{trouble::refused, "",
+                                    fmt::format("no method has '{}' in its name", word),
+                                    hint.empty() ? "'qvmctl api' lists them" : hint}};
+    }
+  return {};
+}
+
 /// The reference of the Admin API: a table for each family of methods.
 std::string api_page(const json& methods) {
   auto page = std::string{
@@ -220,6 +238,8 @@ exit_code run_api(session& s) {
     return report(s, answer.error());
   if (s.line.markdown)
     return print(s, api_page(*answer));
+  if (auto known = check_methods(*answer, s.line.words); !known)
+    return report(s, known.error());
   auto result =
       output_table{{{"name"}, {"argument"}, {"payload"}, {"destination"}, {"socket"}, {"help"}}};
   auto wanted = [&](const std::string& name) {

@@ -39,7 +39,9 @@ std::string text_of(const model::firewall_rules& all) {
   return result;
 }
 
-using edit = std::function<expected<model::firewall_rules>(model::firewall_rules)>;
+/// From the rules of a domain, which is named, to what they are to be.
+using edit = std::function<expected<model::firewall_rules>(model::firewall_rules,
+                                                           const std::string& domain)>;
 
 /// Changes the rules of all domains named, or shows what would differ.
 exit_code change_rules(session& s, const edit& edit_rules) {
@@ -49,7 +51,7 @@ exit_code change_rules(session& s, const edit& edit_rules) {
   auto changes = std::vector<change>{};
   for (auto& x : *domains) {
     auto now = rules_of(s, x);
-    auto then = now ? edit_rules(*now) : tl::unexpected{now.error()};
+    auto then = now ? edit_rules(*now, x) : tl::unexpected{now.error()};
     if (!then)
       return report(s, then.error());
     if (then->empty())
@@ -135,16 +137,44 @@ expected<model::firewall_rule> rule_of(session& s, std::size_t from) {
   return check_host(*rule).map([&] { return *rule; });
 }
 
-expected<std::size_t> number_of(const std::string& word, std::size_t size, bool end_too) {
+std::string where_rules_are(const std::string& domain) {
+  return fmt::format("'qvmctl firewall ls {}' shows them", domain);
+}
+
+expected<std::size_t> number_of(const std::string& word, std::size_t size, bool end_too,
+                                const std::string& domain) {
   auto number = std::size_t{0};
   auto [end, bad] = std::from_chars(word.data(), word.data() + word.size(), number);
   if (bad != std::errc{} || end != word.data() + word.size())
-    return usage_failure(fmt::format("'{}' is no number of a rule", word),
-                         "'qvmctl firewall ls DOMAIN' shows them");
+    return usage_failure(fmt::format("'{}' is no number of a rule", word), where_rules_are(domain));
   if (number >= size + (end_too ? 1 : 0))
     return tl::unexpected{failure{trouble::refused, "", fmt::format("there is no rule {}", number),
                                   fmt::format("they go from 0 to {}", size - 1)}};
   return number;
+}
+
+/// The rule as it is; where no comment was given, the one that is like it but for its comment.
+expected<model::firewall_rules::const_iterator> find_rule(const model::firewall_rules& all,
+                                                          model::firewall_rule wanted,
+                                                          const std::string& domain) {
+  if (auto same = std::ranges::find(all, wanted); same != all.end())
+    return same;
+  auto alike = [&](model::firewall_rule x) {
+    x.comment.clear();
+    return x == wanted;
+  };
+  auto found = std::ranges::find_if(all, alike);
+  if (found == all.end())
+    return tl::unexpected{failure{
+        trouble::refused, "", fmt::format("'{}' has no rule '{}'", domain, model::print(wanted)),
+        where_rules_are(domain)}};
+  if (std::ranges::count_if(all, alike) > 1)
+    return tl::unexpected{failure{trouble::refused, "",
+                                  fmt::format("several rules of '{}' are '{}' and differ in their "
+                                              "comments",
+                                              domain, model::print(wanted)),
+                                  "give --comment as well, or the rule's number"}};
+  return found;
 }
 
 std::string host_of(const model::firewall_rule& x) {
@@ -207,15 +237,17 @@ exit_code run_firewall_add(session& s) {
   auto rule = rule_of(s, 1);
   if (!rule)
     return report(s, rule.error());
-  return change_rules(s, [&](model::firewall_rules all) -> expected<model::firewall_rules> {
-    auto at = expected<std::size_t>{all.size()};
-    if (!s.line.before.empty())
-      at = number_of(s.line.before, all.size(), true);
-    if (!at)
-      return tl::unexpected{at.error()};
-    all.insert(all.begin() + static_cast<std::ptrdiff_t>(*at), *rule);
-    return all;
-  });
+  return change_rules(
+      s,
+      [&](model::firewall_rules all, const std::string& domain) -> expected<model::firewall_rules> {
+        auto at = expected<std::size_t>{all.size()};
+        if (!s.line.before.empty())
+          at = number_of(s.line.before, all.size(), true, domain);
+        if (!at)
+          return tl::unexpected{at.error()};
+        all.insert(all.begin() + static_cast<std::ptrdiff_t>(*at), *rule);
+        return all;
+      });
 }
 
 exit_code run_firewall_del(session& s) {
@@ -225,33 +257,33 @@ exit_code run_firewall_del(session& s) {
   auto rule = numbers ? expected<model::firewall_rule>{} : rule_of(s, 1);
   if (!rule)
     return report(s, rule.error());
-  return change_rules(s, [&](model::firewall_rules all) -> expected<model::firewall_rules> {
-    if (!numbers) {
-      auto found = std::find(all.begin(), all.end(), *rule);
-      if (found == all.end())
-        return tl::unexpected{failure{trouble::refused, "",
-                                      fmt::format("there is no rule '{}'", model::print(*rule)),
-                                      "'qvmctl firewall ls DOMAIN' shows them"}};
-      all.erase(found);
-      return all;
-    }
-    auto numbers = std::vector<std::size_t>{};
-    for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
-      auto number = number_of(s.line.words[i], all.size(), false);
-      if (!number)
-        return tl::unexpected{number.error()};
-      numbers.push_back(*number);
-    }
-    std::sort(numbers.begin(), numbers.end(), std::greater{});
-    numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
-    for (auto x : numbers)
-      all.erase(all.begin() + static_cast<std::ptrdiff_t>(x));
-    return all;
-  });
+  return change_rules(
+      s,
+      [&](model::firewall_rules all, const std::string& domain) -> expected<model::firewall_rules> {
+        if (!numbers) {
+          auto found = find_rule(all, *rule, domain);
+          if (!found)
+            return tl::unexpected{std::move(found.error())};
+          all.erase(*found);
+          return all;
+        }
+        auto numbers = std::vector<std::size_t>{};
+        for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
+          auto number = number_of(s.line.words[i], all.size(), false, domain);
+          if (!number)
+            return tl::unexpected{number.error()};
+          numbers.push_back(*number);
+        }
+        std::sort(numbers.begin(), numbers.end(), std::greater{});
+        numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+        for (auto x : numbers)
+          all.erase(all.begin() + static_cast<std::ptrdiff_t>(x));
+        return all;
+      });
 }
 
 exit_code run_firewall_reset(session& s) {
-  return change_rules(s, [](auto) { return model::accept_all(); });
+  return change_rules(s, [](auto, auto&) { return model::accept_all(); });
 }
 
 exit_code run_firewall_apply(session& s) {
@@ -275,7 +307,7 @@ exit_code run_firewall_apply(session& s) {
                         good.error().hint});
     rules.push_back(std::move(*rule));
   }
-  return change_rules(s, [&](auto) { return rules; });
+  return change_rules(s, [&](auto, auto&) { return rules; });
 }
 
 } // namespace qubes::ctl

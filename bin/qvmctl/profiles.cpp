@@ -68,7 +68,9 @@ exit_code list_profiles(session& s) {
   auto folder = folder_of(s);
   auto failed = std::error_code{};
   auto names = profile_names(folder, failed);
-  if (failed && failed != std::errc::no_such_file_or_directory)
+  auto need_not_be_there =
+      s.line.profiles.empty() && failed == std::errc::no_such_file_or_directory;
+  if (failed && !need_not_be_there)
     return report(s, cannot("read", folder, failed.value()));
   auto result =
       output_table{{{"profile"}, {"domain"}, {"path"}, {"include"}, {"exclude"}, {"problem"}}};
@@ -262,12 +264,33 @@ expected<void> check_choice(session& s) {
   return {};
 }
 
+/// Says which profiles there are where the one that was named is not; a domain may have been meant.
+failure explain_profile(session& s, failure why, const std::string& profile) {
+  auto failed = std::error_code{};
+  auto names = profile_names(folder_of(s), failed);
+  if (why.kind != trouble::refused || !s.line.backup_to.empty()
+      || std::ranges::find(names, profile) != names.end())
+    return why;
+  if (auto all = domain_list::fetch(s.daemon); all && all->find(profile))
+    return {why.kind, why.klass, fmt::format("'{}' is a domain and no profile", profile),
+            fmt::format("'qvmctl backup create --to PATH {}' makes a backup of it", profile)};
+  if (failed)
+    return why;
+  return {why.kind, why.klass,
+          fmt::format("there is no backup profile '{}' in {}", profile, folder_of(s)),
+          names.empty()
+              ? "--to PATH makes a backup without one, --save NAME keeps what it is made by"
+              : one_of(profile, names)};
+}
+
 /// What a backup would hold; one of no domain is refused, since it would look like one that was
 /// made.
 expected<std::string> info_of_something(session& s, const std::string& profile,
                                         const interruption& stop) {
   auto info = info_of(s, profile, stop);
-  if (!info || info->find("VMs not selected") == std::string::npos) // of a daemon that tells less
+  if (!info)
+    return tl::unexpected{explain_profile(s, std::move(info.error()), profile)};
+  if (info->find("VMs not selected") == std::string::npos) // of a daemon that tells less
     return info;
   if (auto good = check_choice(s); !good)
     return tl::unexpected{good.error()};

@@ -991,6 +991,21 @@ TEST_F(qvmctl, shows_the_remaining_time_of_a_rule) {
               HasSubstr(fmt::format("{}", in_two_hours)));
 }
 
+TEST_F(qvmctl, takes_a_rule_away_whose_comment_is_not_given) {
+  serve(always("action=accept dsthost=a comment=one\naction=drop\naction=accept dsthost=b "
+               "comment=two\naction=accept dsthost=b comment=three\n"));
+  EXPECT_EQ(ctl({"firewall", "del", "work", "accept", "a"}).code, 0);
+  EXPECT_THAT(daemon->requests().back(),
+              StartsWith("admin.vm.firewall.Set work action=drop\naction=accept dsthost=b"));
+  auto x = ctl({"firewall", "del", "work", "accept", "b"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_THAT(x.err, HasSubstr("differ in their comments; give --comment as well"));
+  EXPECT_EQ(ctl({"firewall", "del", "work", "accept", "b", "--comment", "three"}).code, 0);
+  EXPECT_THAT(daemon->requests().back(), AllOf(HasSubstr("two"), Not(HasSubstr("three"))));
+  EXPECT_THAT(ctl({"firewall", "del", "work", "accept", "c"}).err,
+              HasSubstr("'work' has no rule 'action=accept dsthost=c'; 'qvmctl firewall ls work'"));
+}
+
 TEST_F(qvmctl, knows_the_host_under_two_names) {
   serve(always("default=False type=vm sys-firewall"));
   EXPECT_EQ(ctl({"get", "@host", "default_netvm"}).out, "sys-firewall\n");
@@ -1533,6 +1548,30 @@ TEST_F(qvmctl, makes_no_backup_of_nothing) {
   EXPECT_THAT(daemon->requests(), Not(Contains(StartsWith("admin.backup.Execute"))));
 }
 
+TEST_F(qvmctl, tells_which_profiles_there_are) {
+  serve(host(small_host("Halted"), [](auto& x) { x.refuse("QubesException", "no such file"); }));
+  const auto folder = daemon->path() + "-profiles";
+  auto says = [&](words args) {
+    args.insert(args.begin(), {"backup"});
+    auto x = ctl(args, {{"QVMCTL_PROFILES", folder}});
+    EXPECT_EQ(x.code, 1) << x.out;
+    return x.err;
+  };
+  EXPECT_THAT(says({"create", "weekly"}), HasSubstr("no such file")) << "its folder is not read";
+  std::filesystem::create_directory(folder);
+  EXPECT_THAT(says({"create", "weekly"}),
+              HasSubstr("there is no backup profile 'weekly' in " + folder + "; --to"));
+  std::ofstream{folder + "/daily.conf"};
+  EXPECT_THAT(says({"create", "dialy", "--dry-run"}), HasSubstr("did you mean 'daily'?"));
+  EXPECT_THAT(
+      says({"create", "work"}),
+      HasSubstr("'work' is a domain and no profile; 'qvmctl backup create --to PATH work'"));
+  EXPECT_THAT(says({"create", "daily"}), HasSubstr("no such file")) << "it is another fault";
+  EXPECT_THAT(says({"ls", "--profiles", "/nosuch"}),
+              HasSubstr("cannot read '/nosuch': No such file or directory; --profiles names"));
+  EXPECT_EQ(ctl({"backup", "ls"}, {{"QVMCTL_PROFILES", "/nosuch"}}).code, 0);
+}
+
 // -- making and unmaking --------------------------------------------------------------------
 
 /// A daemon with domains that are made, marked and removed; `on_call` may answer first.
@@ -2027,6 +2066,15 @@ TEST_F(qvmctl, lists_the_methods_of_the_daemon) {
   EXPECT_EQ(
       x.out,
       "name,argument,payload,destination,socket,help\nadmin.vm.Start,none,none,any,s,Starts\n");
+}
+
+TEST_F(qvmctl, refuses_to_list_methods_of_names_that_no_method_has) {
+  serve(always(R"([{"name":"admin.vm.Start"},{"name":"admin.vm.Kill"}])"));
+  auto x = ctl({"api", "Strat"});
+  EXPECT_EQ(x.code, 1);
+  EXPECT_EQ(x.err, "qvmctl: no method has 'Strat' in its name; did you mean 'Start'?\n");
+  EXPECT_THAT(ctl({"api", "Kill", "xyzzyxyzzy"}).err, HasSubstr("'qvmctl api' lists them"));
+  EXPECT_EQ(ctl({"api", "vm.K"}).code, 0);
 }
 
 TEST_F(qvmctl, calls_any_method) {
