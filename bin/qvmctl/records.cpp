@@ -31,10 +31,16 @@ exit_code run_notes_set(session& s) {
   if (!domains)
     return report(s, domains.error());
   auto changes = std::vector<change>{};
-  for (auto& x : *domains)
+  for (auto& x : *domains) {
+    auto now = s.line.dry_run ? s.daemon.ask({"admin.vm.notes.Get", "", x, ""}) : std::string{};
+    if (!now)
+      return report(s, explain(s, now.error(), x, ""));
     changes.push_back({{"admin.vm.notes.Set", "", x, *text},
                        "",
-                       fmt::format("{}: notes: {} bytes", x, text->size())});
+                       *now == *text ? fmt::format("{}: notes: nothing would change", x)
+                                     : fmt::format("{}: notes: {} bytes, which were {}", x,
+                                                   text->size(), now->size())});
+  }
   return make_changes(s, changes);
 }
 

@@ -198,6 +198,23 @@ exit_code change_everywhere(session& s, const std::vector<change>& each) {
   return make_changes(s, changes);
 }
 
+namespace {
+
+/// Says of what among several.
+std::string nothing_changes(const change& x, const std::vector<change>& all) {
+  auto differs = [&](auto of) {
+    return std::ranges::any_of(all, [&](auto& y) { return of(y) != of(x); });
+  };
+  auto result = std::string{};
+  if (differs([](auto& y) { return y.what.method + " " + y.what.destination; }))
+    result += (x.what.method.starts_with("admin.property.") ? "host" : x.what.destination) + ": ";
+  if (differs([](auto& y) { return y.word; }))
+    result += x.word + ": ";
+  return printable(result) + "nothing would change\n";
+}
+
+} // namespace
+
 exit_code make_changes(session& s, const std::vector<change>& changes) {
   auto asked = std::vector<request>{};
   for (auto& x : changes) {
@@ -228,10 +245,14 @@ exit_code make_changes(session& s, const std::vector<change>& changes) {
     ++good;
     if (!s.line.dry_run)
       continue;
-    auto text = x.head.empty() ? std::string{} : printable(x.head) + "\n";
+    auto text = std::string{};
     for (auto& line : lines_of(x.would.empty() ? *answers[i] : x.would))
       text += printable(line) + "\n";
-    if (print(s, text.empty() ? "nothing would change\n" : text) != exit_code::done)
+    if (text.empty())
+      text = nothing_changes(x, changes);
+    if (!x.head.empty())
+      text.insert(0, printable(x.head) + "\n");
+    if (print(s, text) != exit_code::done)
       return exit_code::refused;
   }
   return good > 0 && good < changes.size() ? exit_code::partly : code;

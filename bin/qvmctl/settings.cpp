@@ -136,6 +136,17 @@ exit_code run_set(session& s) {
   return make_changes(s, changes);
 }
 
+namespace {
+
+/// "the default of memory is 400"; "" where there is none to tell, and the reset says why.
+std::string default_of(session& s, const std::string& domain, const std::string& name) {
+  auto answer = s.daemon.ask(property_request("GetDefault", domain, name));
+  auto value = answer ? parse_property("default=True " + *answer) : tl::unexpected{answer.error()};
+  return value ? fmt::format("the default of {} is {}", name, shown_text(*value)) : std::string{};
+}
+
+} // namespace
+
 exit_code run_reset(session& s) {
   auto domains = domain_words(s, true);
   if (!domains)
@@ -145,6 +156,8 @@ exit_code run_reset(session& s) {
     for (auto i = std::size_t{1}; i < s.line.words.size(); ++i) {
       auto name = property_name(s.line.words[i]);
       changes.push_back({property_request("Reset", x, name), name});
+      if (auto value = s.line.dry_run ? default_of(s, x, name) : std::string{}; !value.empty())
+        changes.back().head = fmt::format("{}: {}", is_host(x) ? "host" : x, value);
     }
   return make_changes(s, changes);
 }

@@ -565,6 +565,31 @@ std::string volume_line(const system& now, const set_volume& x) {
                      old ? shown(*old) : "absent");
 }
 
+/// What is another than before; "" for nothing.
+std::string pool_line(const system& now, const pool& next) {
+  auto old = now.find_pool(next.name);
+  auto parts = std::vector<std::string>{};
+  for (auto& [key, value] : next.attributes)
+    if (auto was = old ? old->attribute(key) : std::string_view{}; was != value)
+      parts.push_back(fmt::format("{} = {} (was {})", key, in_line(value),
+                                  was.empty() ? "default" : in_line(was)));
+  return parts.empty() ? std::string{}
+                       : fmt::format("pool {}: {}", next.name, fmt::join(parts, ", "));
+}
+
+/// Sets what is so already, of which events may tell all the same.
+bool changes_nothing(const system& now, const edit& x) {
+  if (auto* y = std::get_if<set_property>(&x)) {
+    auto& all = stored_properties(now, y->owner);
+    auto found = all.find(y->name);
+    return found != all.end() && found->second == y->value;
+  }
+  auto* y = std::get_if<set_feature>(&x);
+  auto owner = y ? now.find(y->owner) : nullptr;
+  auto text = owner ? owner->features.find(y->name) : nullptr;
+  return text && *text == y->text;
+}
+
 std::string line(const system& now, const edit& x) {
   return std::visit(
       overloaded{
@@ -604,7 +629,7 @@ std::string line(const system& now, const edit& x) {
           [](const add_pool& y) {
             return fmt::format("pool {} added, driver {}", y.pool.name, y.pool.driver);
           },
-          [](const set_pool& y) { return fmt::format("pool {} configured anew", y.pool.name); },
+          [&](const set_pool& y) { return pool_line(now, y.pool); },
           [](const remove_pool& y) { return fmt::format("pool {} removed", y.name); },
       },
       x);
@@ -650,7 +675,10 @@ change invert(const system& before, const change& what) {
 
 std::string print(const system& before, const change& what) {
   auto text = std::string{};
-  walk(before, what, [&](const system& now, const edit& x) { text += line(now, x) + '\n'; });
+  walk(before, what, [&](const system& now, const edit& x) {
+    if (!changes_nothing(now, x))
+      text += line(now, x) + '\n';
+  });
   return text;
 }
 

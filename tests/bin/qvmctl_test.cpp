@@ -1050,9 +1050,32 @@ TEST_F(qvmctl, dry_run_of_changes_asks_for_the_plan) {
   ctl({"feature", "set", "--dry-run", "work", "gui", "1"});
   ctl({"tag", "del", "--dry-run", "work", "old"});
   EXPECT_THAT(daemon->requests(), ElementsAre("qvmd.Plan+admin.vm.property.Set+netvm work sys-vpn",
+                                              "admin.vm.property.GetDefault+netvm work",
                                               "qvmd.Plan+admin.vm.property.Reset+netvm work",
                                               "qvmd.Plan+admin.vm.feature.Set+gui work 1",
                                               "qvmd.Plan+admin.vm.tag.Remove+old work"));
+}
+
+TEST_F(qvmctl, dry_runs_of_changes_name_what_would_not_change_and_the_default) {
+  serve(host(small_host("Running"), [](auto& x) {
+    if (x.method.ends_with("GetDefault"))
+      return x.ok("type=int 400");
+    if (x.method == "admin.vm.notes.Get")
+      return x.ok("call Ann");
+    auto changes = x.destination == "work" && !x.argument.ends_with("+old");
+    x.ok(x.method == "qvmd.Plan" && changes ? "work: changed\n" : "");
+  }));
+  EXPECT_EQ(ctl({"set", "work,mail", "memory", "300", "--dry-run"}).out,
+            "work: changed\nmail: nothing would change\n");
+  EXPECT_EQ(ctl({"tag", "add", "work", "new", "old", "--dry-run"}).out,
+            "work: changed\nold: nothing would change\n");
+  EXPECT_EQ(ctl({"set", "mail", "memory", "300", "--dry-run"}).out, "nothing would change\n");
+  EXPECT_EQ(ctl({"reset", "work", "memory", "--dry-run"}).out,
+            "work: the default of memory is 400\nwork: changed\n");
+  EXPECT_EQ(ctl({"notes", "set", "work", "call Ann", "--dry-run"}).out,
+            "work: notes: nothing would change\n");
+  EXPECT_EQ(ctl({"notes", "set", "work", "", "--dry-run"}).out,
+            "work: notes: 0 bytes, which were 8\n");
 }
 
 TEST_F(qvmctl, suggests_near_properties_features_and_domains) {
