@@ -188,7 +188,8 @@ expected<void> fetch_values(session& s, const std::vector<const entry*>& shown,
       if (!property)
         return tl::unexpected{property.error()};
       auto no_domain = property->type == "vm" && property->text.empty();
-      column.values[x] = no_domain ? json{} : json(property->text);
+      auto of_a_type = s.as == format::json && !property->type.empty();
+      column.values[x] = of_a_type ? typed(*property) : no_domain ? json{} : json(property->text);
     }
   }
   return fetch_disks(s, shown, columns);

@@ -71,7 +71,7 @@ exit_code run_pool_info(session& s) {
     return report(s, facts.error());
   auto result = output_table{{{"key"}, {"value"}}};
   for (auto& [key, value] : *facts)
-    result.add({{key}, {value}});
+    result.add({{key}, {fact_cell(s, key, value)}});
   return print(s, result.render(s.as, s.out));
 }
 

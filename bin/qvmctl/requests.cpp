@@ -258,6 +258,25 @@ exit_code make_changes(session& s, const std::vector<change>& changes) {
   return good > 0 && good < changes.size() ? exit_code::partly : code;
 }
 
+nlohmann::json fact_cell(const session& s, std::string_view key, const std::string& value) {
+  struct row {
+    std::string_view key, type;
+  };
+  constexpr auto types = std::array{row{"size", "int"},
+                                    row{"usage", "int"},
+                                    row{"revisions_to_keep", "int"},
+                                    row{"rw", "bool"},
+                                    row{"save_on_stop", "bool"},
+                                    row{"snap_on_start", "bool"},
+                                    row{"ephemeral", "bool"},
+                                    row{"ephemeral_volatile", "bool"},
+                                    row{"is_outdated", "bool"}};
+  auto found = std::ranges::find(types, key, &row::key);
+  if (s.as != format::json || found == types.end())
+    return value;
+  return typed({.type = std::string{found->type}, .text = value});
+}
+
 // -- words --------------------------------------------------------------------------------------
 
 expected<void> confirm(const session& s, std::string_view question) {

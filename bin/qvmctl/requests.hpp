@@ -79,6 +79,12 @@ std::string raw(const session& s, const std::string& text);
 
 // -- values of the daemon -----------------------------------------------------------------------
 
+/// As JSON has it: null for no domain.
+nlohmann::json typed(const property_value& x);
+
+/// A fact of a volume or a pool; in JSON it is a number or a truth value where it is one.
+nlohmann::json fact_cell(const session& s, std::string_view key, const std::string& value);
+
 /// With "_" for "-", as properties are named.
 std::string property_name(std::string name);
 

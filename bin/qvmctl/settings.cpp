@@ -15,7 +15,14 @@ namespace {
 
 using nlohmann::json;
 
-json typed(const property_value& x) {
+/// A domain property that is set to nothing reads "none", which `set` takes as well.
+std::string shown_text(const property_value& x) {
+  return x.text.empty() && x.type == "vm" ? "none" : x.text;
+}
+
+} // namespace
+
+nlohmann::json typed(const property_value& x) {
   if (x.text.empty() && x.type != "str")
     return {};
   if (x.type == "bool")
@@ -26,13 +33,6 @@ json typed(const property_value& x) {
     return number;
   return x.text;
 }
-
-/// A domain property that is set to nothing reads "none", which `set` takes as well.
-std::string shown_text(const property_value& x) {
-  return x.text.empty() && x.type == "vm" ? "none" : x.text;
-}
-
-} // namespace
 
 std::string property_name(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');

@@ -226,7 +226,7 @@ exit_code run_volume_info(session& s) {
     return report(s, facts.error());
   auto result = output_table{{{"key"}, {"value"}}};
   for (auto& [key, value] : *facts)
-    result.add({{key}, {value}});
+    result.add({{key}, {fact_cell(s, key, value)}});
   auto old = s.daemon.ask(volume_request("ListSnapshots", *volume));
   for (auto& x : old ? lines_of(*old) : std::vector<std::string>{})
     result.add({{"revision"}, {x}});

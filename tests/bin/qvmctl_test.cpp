@@ -1343,6 +1343,25 @@ TEST_F(qvmctl_volumes, are_refused_alike_in_a_dry_run_and_without_a_question) {
   EXPECT_THAT(daemon->requests(), Not(Contains(HasSubstr("ImportBegin"))));
 }
 
+TEST_F(qvmctl_volumes, have_numbers_and_truth_values_in_json_and_words_elsewhere) {
+  auto told = json::parse(of("info", "root", {"-f", "json"}).out, nullptr, false);
+  ASSERT_EQ(told.size(), 4U) << told;
+  EXPECT_EQ(told[0], (json{{"key", "size"}, {"value", 2147483648}}));
+  EXPECT_EQ(told[2], (json{{"key", "save_on_stop"}, {"value", false}}));
+  EXPECT_THAT(of("info", "root", {"-f", "csv"}).out, HasSubstr("save_on_stop,False\n"));
+}
+
+TEST_F(qvmctl, a_property_as_a_column_has_its_type_in_json) {
+  serve(host(small_host("Running"), [](auto& x) {
+    x.ok(x.method == "admin.vm.property.List" ? "memory\n" : "default=True type=int 600");
+  }));
+  auto told =
+      json::parse(ctl({"ls", "work", "-o", "property:memory", "-f", "json"}).out, nullptr, false);
+  EXPECT_EQ(told[0]["property:memory"], 600) << told;
+  EXPECT_EQ(ctl({"ls", "work", "-o", "property:memory", "-f", "csv"}).out,
+            "property:memory\n600\n");
+}
+
 TEST_F(qvmctl_volumes, are_resized_in_a_dry_run_if_the_daemon_would) {
   auto x = of("resize", "private", {"3Gi", "--dry-run"});
   EXPECT_EQ(x.code, 1);
