@@ -325,9 +325,10 @@ expected<void> could_be_set(session& s, const design& x, const domain_list& all)
   for (auto& [key, value] : x.properties) {
     auto found = std::ranges::find(*properties, key, &named_property::name);
     if (found == properties->end())
-      return tl::unexpected{failure{trouble::refused, "",
-                                    fmt::format("a {} has no property '{}'", x.klass, key),
-                                    one_of(key, known)}};
+      return tl::unexpected{
+          failure{trouble::refused, "",
+                  fmt::format("domains of class {} have no property '{}'", x.klass, key),
+                  one_of(key, known)}};
     if (auto fits = memory_value(key, value); !fits)
       return tl::unexpected{fits.error()};
     if (found->value.type != "vm")

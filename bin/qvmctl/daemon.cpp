@@ -366,6 +366,12 @@ exit_code run_help(session& s) {
   auto parsed = parse(argv, commands());
   if (!parsed)
     return report(s, parsed.error());
+  if (const auto& rest = parsed->line.words; parsed->what && !rest.empty())
+    return report(
+        s, usage_failure(
+               fmt::format("'{}' has no part '{}' to explain", parsed->what->name, rest.front()),
+               fmt::format("'qvmctl help {}' explains all of it", parsed->what->name))
+               .value());
   return print(s, parsed->what ? help_of(*parsed->what) : help_of_group(argv.front(), commands()));
 }
 

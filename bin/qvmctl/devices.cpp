@@ -2,6 +2,7 @@
 #include "bin/qvmctl/groups.hpp"
 #include "bin/qvmctl/references.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "model/base/literal.hpp"
 
 #include <fmt/format.h>
 
@@ -146,6 +147,17 @@ expected<void> check_there(session& s, const std::string& klass, const std::stri
               fmt::format("'qvmctl device ls {}' shows them", klass)}};
 }
 
+/// A device may be given before it is there; the same line says that it is misspelt.
+void tell_if_not_there(session& s, const std::string& klass, const std::string& device) {
+  const auto place = place_of(device);
+  auto offered = offered_by(s, klass, place.backend);
+  auto is_there = [&](auto& x) { return value_of(x, "port_id") == place.port; };
+  if (!offered || place.port == "*" || std::ranges::any_of(*offered, is_there))
+    return;
+  write_err(
+      fmt::format("qvmctl: '{}' offers no {} device '{}' now\n", place.backend, klass, place.port));
+}
+
 /// A port stands for the device that is there now. Without its identity a domain that denies
 /// interfaces is refused any. Where no list tells it, the daemon says what is wrong.
 void add_identity(session& s, const std::string& klass, const std::string& word, device_word& to) {
@@ -195,6 +207,8 @@ exit_code one_device(session& s, std::string_view what, pairs how, std::string_v
             (what == "Detach" ? check_attached : check_there)(s, *klass, s.line.words[2], *domains);
         !there)
       return report(s, there.error());
+  if (what == "Assign")
+    tell_if_not_there(s, *klass, s.line.words[2]);
   if (changes.size() > 1 || s.line.dry_run)
     return make_changes(s, changes);
   auto answer = ask_all(s, {changes.front().what});
@@ -229,7 +243,8 @@ exit_code every_device(session& s, std::string_view list, std::string_view what)
                          detach ? "" : would});
     }
   if (changes.empty()) {
-    write_err(fmt::format("'{}' has no such device\n", *domain));
+    write_err(fmt::format("nothing to {}: '{}' has no {} device {}\n", model::lower_case(what),
+                          *domain, *klass, model::lower_case(list)));
     return exit_code::done;
   }
   return make_changes(s, changes);

@@ -88,8 +88,23 @@ std::string with_backticks(std::string text) {
   return text;
 }
 
+/// A line of a list: what is too long for its column has the rest below.
+std::string line_of(std::string_view what, std::string_view help, std::size_t column) {
+  auto wide = what.size() > column;
+  return fmt::format("  {:<{}}{}{}\n", what, wide ? 0 : column + 1,
+                     wide ? fmt::format("\n{}", std::string(column + 3, ' ')) : "", help);
+}
+
 std::string line_of(const command& x) {
-  return fmt::format("  {:<34} {}\n", fmt::format("{} {}", x.name, x.arguments), x.help);
+  return line_of(fmt::format("{} {}", x.name, x.arguments), x.help, 34);
+}
+
+std::string exit_code_text() {
+  auto result = std::string{};
+  for (auto& x : exit_code_table)
+    result +=
+        fmt::format("{}{}: {}.", result.empty() ? "" : "\n\n", static_cast<int>(x.code), x.meaning);
+  return result;
 }
 
 } // namespace
@@ -132,14 +147,14 @@ std::string overall_help(std::span<const command> table) {
     result += fmt::format("  {}  {}\n", static_cast<int>(x.code), x.meaning);
   result += "\nTopics, for 'qvmctl help TOPIC'\n";
   for (auto& x : topics(table))
-    result += fmt::format("  {:<34} {}\n", x.name, x.title);
+    result += line_of(x.name, x.title, 34);
   return result;
 }
 
 std::string help_of(const command& x) {
   auto result = fmt::format("{}\n\nusage: {}\n", x.help, synopsis(x));
   if (!x.detail.empty())
-    result += fmt::format("\n{}\n", x.detail);
+    result += "\n" + paragraphs(x.detail);
   return result + "\noptions\n" + options_help(x.options | everywhere);
 }
 
@@ -147,7 +162,7 @@ std::string help_of_group(std::string_view group, std::span<const command> table
   auto result = std::string{};
   for (auto& x : table)
     if (x.name.starts_with(group) && x.name.size() > group.size() && x.name[group.size()] == ' ')
-      result += fmt::format("  {:<42} {}\n", synopsis(x), x.help);
+      result += line_of(synopsis(x), x.help, 42);
   return result;
 }
 
@@ -178,6 +193,7 @@ std::string markdown(std::span<const command> table) {
 
 std::vector<topic> topics(std::span<const command> table) {
   auto result = std::vector<topic>(topic_table.begin(), topic_table.end());
+  result.push_back({std::string{topic_of_exit_codes}, "Exit codes", exit_code_text()});
   for (auto x : sections(table))
     result.push_back({section_name(x), fmt::format("The commands under \"{}\"", x), ""});
   return result;

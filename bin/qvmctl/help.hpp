@@ -25,6 +25,9 @@ struct topic {
   std::string text; ///< paragraphs with a line between; "": a section of the table of commands
 };
 
+/// Which the manual tells in its own way.
+inline constexpr auto topic_of_exit_codes = std::string_view{"exit"};
+
 /// Topics of their own, then the sections.
 std::vector<topic> topics(std::span<const command> table);
 

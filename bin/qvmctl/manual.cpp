@@ -58,7 +58,7 @@ std::string overview_page(std::span<const command> table) {
   result.heading("Options of every command");
   add_options(result, everywhere);
   for (auto& x : topics(table)) {
-    if (x.text.empty())
+    if (x.text.empty() || x.name == topic_of_exit_codes)
       continue;
     result.heading(x.title);
     for (auto rest = std::string_view{x.text}; !rest.empty();) {

@@ -164,10 +164,9 @@ screen screen::detect() {
   result.truecolour =
       depth && (std::string_view{depth} == "truecolor" || std::string_view{depth} == "24bit");
   auto size = winsize{};
-  if (terminal && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0
-      && size.ws_row > 0) {
-    result.columns = size.ws_col;
-    result.rows = size.ws_row;
+  if (terminal && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) {
+    result.columns = size.ws_col > 0 ? size.ws_col : result.columns;
+    result.rows = size.ws_row > 0 ? size.ws_row : result.rows;
   }
   constexpr auto widest_line = std::size_t{60}; // longer ones would wrap and spoil the picture
   result.moving = able && ::isatty(STDERR_FILENO) == 1 && result.columns >= widest_line;

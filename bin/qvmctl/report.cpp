@@ -34,11 +34,23 @@ std::string milliseconds_text(const json& x, const char* key) {
   return duration(number(x, key) / 1000);
 }
 
+namespace {
+
+/// In the order of lists, the tenth behind the ninth.
+void add_flat(output_table& to, const std::string& path, const json& x) {
+  if (!x.is_structured() || x.empty()) {
+    to.add({{path}, {x.is_structured() ? json{} : x}});
+    return;
+  }
+  for (auto& [key, value] : x.items())
+    add_flat(to, fmt::format("{}/{}", path, key), value);
+}
+
+} // namespace
+
 output_table flat_table(const json& x) {
   auto result = output_table{{{"key"}, {"value"}}};
-  auto flat = x.flatten();
-  for (auto& [key, value] : flat.items())
-    result.add({{key}, {value}});
+  add_flat(result, "", x);
   return result;
 }
 

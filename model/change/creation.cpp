@@ -108,9 +108,10 @@ outcome<const domain*> find_template(const view& v, const creation& request) {
   if (chosen)
     return chosen;
   if (request.based_on.empty())
-    return fail(errc::value,
-                fmt::format("there is no default template for a {}", row(request.type).name),
-                "name a template");
+    return fail(
+        errc::value,
+        fmt::format("there is no default template for the class {}", row(request.type).name),
+        "name a template");
   return tl::unexpected{no_such_domain(request.based_on)};
 }
 
@@ -218,7 +219,7 @@ std::optional<std::int64_t> free_qid(const system& all, std::span<const std::int
 outcome<creation> parse_creation(const system& all, klass type, std::string_view based_on,
                                  std::string_view payload, bool with_pools) {
   if (!based_on.empty() && !is(type, template_based))
-    return fail(errc::protocol, fmt::format("a {} has no template", row(type).name),
+    return fail(errc::protocol, fmt::format("domains of class {} have no template", row(type).name),
                 "leave the argument out");
   if (!is_ascii(payload))
     return fail(errc::protocol, "the payload must be ASCII");

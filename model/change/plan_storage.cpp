@@ -228,6 +228,19 @@ plan plan_add_pool(const view& v, pool x) {
   return std::move(to).finish();
 }
 
+namespace {
+
+/// As many as a person reads, and how many there are besides.
+std::string some_of(const std::vector<std::string>& all) {
+  constexpr auto most = std::size_t{10};
+  if (all.size() <= most)
+    return fmt::format("{}", fmt::join(all, ", "));
+  return fmt::format("{} and {} more", fmt::join(all.begin(), all.begin() + most, ", "),
+                     all.size() - most);
+}
+
+} // namespace
+
 plan plan_remove_pool(const view& v, std::string_view name, const volumes_between& others) {
   auto it = v.system.find_pool(name);
   if (!it)
@@ -244,7 +257,7 @@ plan plan_remove_pool(const view& v, std::string_view name, const volumes_betwee
   add(others.removed, "not removed yet");
   if (!users.empty())
     return draft::refuse_quietly(
-        {errc::pool_in_use, fmt::format("pool '{}' is used by {}", name, fmt::join(users, ", ")),
+        {errc::pool_in_use, fmt::format("pool '{}' is used by {}", name, some_of(users)),
          others.removed.empty()
              ? "move or remove these first"
              : "move or remove these first; what is not removed yet is tried again "

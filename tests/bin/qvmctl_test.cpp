@@ -151,6 +151,28 @@ TEST_F(qvmctl, every_command_explains_itself) {
   }
 }
 
+TEST_F(qvmctl, help_fits_a_terminal_and_its_columns_stay) {
+  for (auto command : {"ls", "top", "backup create", "firewall add"}) {
+    auto args = words{"help"};
+    for (auto from = std::stringstream{command}; from >> args.emplace_back();)
+      ;
+    args.pop_back();
+    for (auto& line : lines_of(run(args).out)) {
+      if (line == "options")
+        break;
+      EXPECT_LE(line.size(), 90U) << line;
+    }
+  }
+  EXPECT_THAT(lines_of(run({"help", "volume"}).out),
+              AllOf(Contains("  qvmctl volume revert DOMAIN:VOLUME [REVISION]"),
+                    Contains(std::string(45, ' ') + "Go back to an earlier state")));
+  EXPECT_THAT(run({"help", "exit"}).out,
+              AllOf(HasSubstr("Exit codes"), HasSubstr("5: timed out.")));
+  auto x = run({"help", "help", "me"});
+  EXPECT_EQ(x.code, 2);
+  EXPECT_THAT(x.err, HasSubstr("'help' has no part 'me' to explain; 'qvmctl help help'"));
+}
+
 TEST_F(qvmctl, manual_in_docs_is_the_one_it_prints) {
   auto file = std::ifstream{QVMD_SOURCE_DIR "/docs/qvmctl.md"};
   auto text = std::stringstream{};
@@ -1249,6 +1271,16 @@ TEST_F(qvmctl, dry_runs_of_devices_name_them_and_refuse_what_is_not_there) {
   EXPECT_THAT(says({"attach", "vault", "block", "sys-usb:sda"}), HasSubstr("is Halted"));
 }
 
+TEST_F(qvmctl, tells_of_devices_that_are_not_there) {
+  serve(device_host("Running"));
+  auto x = ctl({"device", "assign", "work", "block", "sys-usb:sdz"});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_EQ(x.err, "qvmctl: 'sys-usb' offers no block device 'sdz' now\n");
+  EXPECT_EQ(ctl({"device", "assign", "work", "block", "sys-usb:sda"}).err, "");
+  EXPECT_EQ(ctl({"device", "unassign", "mail", "block"}).err,
+            "nothing to unassign: 'mail' has no block device assigned\n");
+}
+
 TEST_F(qvmctl, dry_runs_of_pools_say_what_they_cannot_tell) {
   serve([](auto& x) {
     x.method == "qvmd.Plan"
@@ -2074,6 +2106,17 @@ TEST_F(qvmctl, why_fits_a_screen_and_tells_steps_files_and_logs) {
   EXPECT_LE(lines_of(x.out).size(), 24U);
   EXPECT_EQ(json::parse(ctl({"why", "work", "-f", "json"}).out), told);
   EXPECT_THAT(ctl({"why", "work", "-f", "csv"}).out, HasSubstr("/domain,work"));
+}
+
+TEST_F(qvmctl, why_keeps_the_order_of_lists_in_csv) {
+  auto told = halted_work();
+  told["logs"] = json::array();
+  for (auto i = 0; i < 12; ++i)
+    told["logs"].push_back(fmt::format("log {}", i));
+  serve(always(told.dump()));
+  EXPECT_THAT(ctl({"why", "work", "-f", "csv"}).out,
+              AllOf(HasSubstr("/logs/1,log 1\n/logs/2,log 2\n"),
+                    HasSubstr("/logs/9,log 9\n/logs/10,log 10\n")));
 }
 
 TEST_F(qvmctl, why_survives_a_daemon_that_tells_nothing) {
