@@ -123,7 +123,7 @@ constexpr std::array command_table{
   command{"Storage", "kernel ls", "", opt_format, "List kernels for domains", run_kernel_ls, ""},
 
   command{"Backups", "backup create", "[PROFILE|DOMAIN...]", opt_backup | opt_profiles | opt_passphrase | opt_exclude | opt_dry_run, "Make a backup", run_backup_create,
-          "By a PROFILE that is there, or with --to by a new one, which is removed again unless --save keeps it. DOMAIN, as --exclude takes them: a name, @tag:TAG or @type:CLASS; without any those whose include_in_backups says so. An interrupt cancels it and leaves nothing behind. --dry-run shows what would be in it."},
+          "By a PROFILE that is there, or with --to by a new one, which is removed again unless --save keeps it. DOMAIN, as --exclude takes them: a name, @tag:TAG or @type:CLASS; without any those whose include_in_backups says so. An interrupt cancels it and leaves nothing behind. --dry-run shows what would be in it; for that the daemon reads a new profile, which is a file in the folder of profiles until it has."},
   command{"Backups", "backup ls", "[FILE]", opt_profiles | opt_passphrase | opt_format, "List backup profiles, or what is in a backup", run_backup_ls,
           "FILE is a backup in format 4, made by qvmd or qubesd; '-' is standard input."},
   command{"Backups", "backup verify", "FILE", opt_passphrase | opt_format, "Read all of a backup and restore nothing", run_backup_verify,

@@ -24,15 +24,15 @@ constexpr std::array exit_code_table{
 // clang-format off
 const std::array topic_table{
   topic{"domains", "How domains are named",
-        "DOMAIN is the name of a domain, or uuid: and its uuid. Where a command changes something, or shows settings, it may as well be several names with commas between, or a glob: 'sys-*', 'disp*', '[pw]*'. Globs never mean dom0. DOMAIN... takes any number of them.\n\n"
+        "DOMAIN is the name of a domain, or uuid: and its uuid. For settings, features, services, tags, notes that are set, firewalls and devices it may as well be several names with commas between, or a glob: 'sys-*', 'disp*', '[pw]*'. Globs never mean dom0. DOMAIN... takes any number of all these. Everywhere else it is one name: a volume, a rename, a clone, a program to run and a console are of one domain, and several are refused.\n\n"
         "--all is every domain but dom0 that the command fits, and --exclude leaves some out. @host in the place of a domain is the host: its properties are the global ones.\n\n"
         "'none', in any case, is no domain: as the value of a property, as a netvm or template. No domain can be called 'none'; where one is called 'None', that word is refused."},
   topic{"values", "How values are written",
         "Sizes of volumes are in bytes or have a unit: 400M and 10G count in thousands, 400Mi and 10Gi in 1024s. Memory is in MiB; there M and Mi, G and Gi are the same.\n\n"
         "True and False are also yes and no, on and off, 1 and 0. Times are in seconds, such as 30 or 2.5. Names of properties may have '-' for '_'. Put -- before a word that starts with a dash."},
   topic{"output", "What is printed, and how",
-        "-f csv and -f json are for programs. Tables are for people: on a terminal they have colours, which NO_COLOR switches off, and are folded to its width. A text that has blanks goes on in the next line, another one ends in an ellipsis. Nothing is folded or cut in a pipe.\n\n"
-        "Messages about what went wrong go to standard error. --dry-run prints what would be done and changes nothing."},
+        "-f csv and -f json are for programs. Tables are for people: on a terminal they have colours, which NO_COLOR switches off, and are folded to its width. A text that has blanks goes on in the next line, another one ends in an ellipsis. Nothing is folded or cut in a pipe. What has no value is '-' in a table, empty in csv and null in json; 'get' shows a property that is set to no domain as 'none', which 'set' takes.\n\n"
+        "Commands that show something have -f, and those that start and stop domains; other changes print nothing when they are done. Messages about what went wrong go to standard error. --dry-run prints what would be done and changes nothing; it is refused what the command would be refused, as far as that can be told before, and ends with the same exit code."},
   topic{"environment", "Variables that are read",
         "QVMCTL_SOCKET: socket of the daemon, where --socket does not name it. QVMCTL_PROFILES: folder of backup profiles. QVMCTL_QREXEC_CLIENT, QVMCTL_QREXEC_CLIENT_VM, QVMCTL_SCRYPT and QVMCTL_SOCAT: programs in the place of qrexec-client, qrexec-client-vm, scrypt and socat. NO_COLOR, COLORTERM, TERM: colours."},
   topic{"management", "From another domain than dom0",
