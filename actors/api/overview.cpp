@@ -296,9 +296,9 @@ maybe_plan foresee(const call&, const model::domain*, const What&) {
 
 /// Its numbers are those that it may get; no other domain's.
 maybe_plan foresee(const call& x, const model::domain*, const ask::create& what) {
-  constexpr auto unborn = "00000000-0000-4000-8000-000000000000";
+  constexpr auto not_given = "00000000-0000-4000-8000-000000000000";
   return plan_creation(x.view(), what.request,
-                       {.qid = model::free_qid(*x.now.system, {}).value_or(0), .uuid = unborn});
+                       {.qid = model::free_qid(*x.now.system, {}).value_or(0), .uuid = not_given});
 }
 
 maybe_plan foresee(const call& x, const model::domain*, const ask::remove_pool& what) {
