@@ -13,6 +13,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <utility>
 
 namespace qubes::tests {
 
@@ -24,7 +25,9 @@ namespace {
 
 /// The gate with everything behind it, spoken to in bytes.
 struct gate_test : ::testing::Test {
-  simulation sim{1, sample_host(3, 1)};
+  explicit gate_test(model::system all = sample_host(3, 1)) : sim{1, std::move(all)} {}
+
+  simulation sim;
   std::vector<std::string> replies;
   std::size_t dropped = 0;
   actors::request_handler handler{
@@ -43,6 +46,11 @@ struct gate_test : ::testing::Test {
     return say(fmt::format("{} dom0 name {}", method, destination) + "\0"s + std::string{payload},
                where);
   }
+};
+
+/// With domains that have volumes.
+struct populated_gate_test : gate_test {
+  populated_gate_test() : gate_test{populated_host()} {}
 };
 
 } // namespace
@@ -233,7 +241,8 @@ TEST_F(gate_test, plan_tells_the_change_and_makes_none) {
   EXPECT_THAT(call("qvmd.Plan+admin.vm.Start", "app0"), StartsWith(refused("ProtocolError")));
 }
 
-TEST_F(gate_test, plan_tells_what_is_refused_of_orders_that_do_more_than_change_a_record) {
+TEST_F(populated_gate_test,
+       plan_tells_what_is_refused_of_orders_that_do_more_than_change_a_record) {
   auto before = sim.world().system.read();
   auto create = [&](const std::string& payload, const std::string& base = "") {
     auto in_pool = payload.find("pool:") != std::string::npos ? "InPool" : "";
@@ -241,13 +250,13 @@ TEST_F(gate_test, plan_tells_what_is_refused_of_orders_that_do_more_than_change_
                 payload);
   };
   EXPECT_THAT(create("name=new label=red"), HasSubstr("new: created, AppVM"));
-  EXPECT_THAT(create("name=app0 label=red"), HasSubstr("there is already a domain 'app0'"));
-  EXPECT_THAT(create("name=new label=red pool:bogus=varlibqubes"), StartsWith("2"));
-  EXPECT_THAT(create("name=new label=red", "app0"), StartsWith("2")) << "it is no template";
-  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "app0"), StartsWith("0"));
-  EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "app0", "1"),
+  EXPECT_THAT(create("name=work label=red"), HasSubstr("there is already a domain 'work'"));
+  EXPECT_THAT(create("name=new label=red pool:bogus=big"), StartsWith("2"));
+  EXPECT_THAT(create("name=new label=red", "work"), StartsWith("2")) << "it is no template";
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "work"), StartsWith("0"));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "work", "1"),
               HasSubstr("cannot shrink to 1"));
-  EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "app0", "99999999999"),
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "work", "99999999999"),
               HasSubstr("99999999999 bytes"));
   EXPECT_THAT(call("qvmd.Plan+admin.pool.Remove+varlibqubes", "dom0"), HasSubstr("is used by"));
   sim.run();
