@@ -331,6 +331,9 @@ expected<void> could_be_set(session& s, const design& x, const domain_list& all)
                   one_of(key, known)}};
     if (auto fits = memory_value(key, value); !fits)
       return tl::unexpected{fits.error()};
+    if (found->value.type == "int" && value.find_first_of("0123456789") == std::string::npos)
+      return usage_failure(fmt::format("--set {}={}: it is no whole number", key, value),
+                           "write it in digits");
     if (found->value.type != "vm")
       continue;
     auto none = means_none(value, all);

@@ -117,7 +117,7 @@ expected<std::string> already(const action& what, const entry& x) {
         trouble::refused, "",
         fmt::format("'{}' {} and cannot be {}", x.name,
                     x.klass == "AdminVM" ? "is this host" : "runs on another host", what.done),
-        ""}};
+        x.klass == "AdminVM" ? "" : "do that there"}};
   for (auto& row : idle_table)
     if (row.command == what.command && (row.states & bit_of(x.state))) {
       if (row.already.empty())

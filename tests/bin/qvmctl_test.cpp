@@ -1783,6 +1783,9 @@ TEST_F(qvmctl_makes, no_domain_in_a_dry_run_that_would_be_refused) {
   EXPECT_THAT(refused({"shop", "--set", "netvm=wrok"}),
               HasSubstr("--set netvm=wrok: no domain 'wrok'; did you mean 'work'?"));
   EXPECT_THAT(refused({"shop", "-t", "work"}), HasSubstr("'work' is no template"));
+  auto text = ctl({"create", "--dry-run", "-l", "red", "shop", "--set", "memory=much"});
+  EXPECT_EQ(text.code, 2);
+  EXPECT_THAT(text.err, HasSubstr("--set memory=much: it is no whole number; write it in digits"));
   EXPECT_EQ(ctl({"create", "--dry-run", "-l", "red", "shop", "--set", "netvm=none"}).code, 0);
   EXPECT_THAT(daemon->requests(),
               Contains("qvmd.Plan+admin.vm.Create.AppVM+ dom0 name=shop label=red"));
