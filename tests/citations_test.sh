@@ -14,6 +14,9 @@ spec = os.path.join(root, "docs", "spec")
 
 
 def lines_of(path):
+    """Nothing of what is no text; a file that is not there is complained of where it is named."""
+    if not os.path.exists(path):
+        return []
     with open(path, "rb") as file:
         data = file.read()
     return [] if b"\0" in data else data.decode("utf-8", "replace").split("\n")

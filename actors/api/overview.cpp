@@ -9,6 +9,7 @@
 #include "model/guest/extension.hpp"
 #include "model/policy/permission.hpp"
 #include "model/property/feature.hpp"
+#include "model/property/graph.hpp"
 #include "model/property/kind_of.hpp"
 #include "model/property/property.hpp"
 #include "model/start/start_outlook.hpp"
@@ -305,12 +306,17 @@ maybe_plan foresee(const call& x, const model::domain*, const ask::remove_pool& 
   return plan_remove_pool(x.view(), what.pool);
 }
 
+/// Of netvms their actor decides, of what is not up the start under way.
 maybe_plan foresee(const call& x, const model::domain* owner, const ask::shutdown& what) {
-  if (!owner || !owner->is(model::qubes_vm))
+  auto v = x.view();
+  auto is_up = [](model::power state) {
+    return state == model::power::running || state == model::power::paused;
+  };
+  if (!owner || !owner->is(model::qubes_vm) || model::provides_network(v, *owner)
+      || !is_up(model::power_of(v, *owner)))
     return std::nullopt;
   return what.force ? model::plan{}
-                    : unless_refused(
-                        model::check_shutdown(x.view(), *owner, model::power_of(x.view(), *owner)));
+                    : unless_refused(model::check_shutdown(v, *owner, model::power_of(v, *owner)));
 }
 
 maybe_plan foresee(const call& x, const model::domain* owner, const ask::resize_volume& what) {

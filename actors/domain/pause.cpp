@@ -65,7 +65,8 @@ void domain_pause::carry_out(const ask::unpause&, const reply& to) {
   domain_.run_for(
       to, domain_.work(job::unpause_guest{}),
       [this, to] {
-        moved(awake());
+        if (domain_.facts().state == power::paused) // else something else happened to it meanwhile
+          moved(awake());
         to.ok();
       },
       [this, to, not_paused](const model::error& why) {

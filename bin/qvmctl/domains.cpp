@@ -57,7 +57,8 @@ entry parse_entry(const json& x) {
           .uuid = text(x, "uuid"),
           .ip = text_or_none(x, "ip"),
           .kind = text_or_none(x, "kind"),
-          .degraded = flag(x, "degraded")};
+          .degraded = flag(x, "degraded"),
+          .going_down = flag(x, "going_down")};
 }
 
 std::vector<std::string> names_of(const std::vector<entry>& some) {

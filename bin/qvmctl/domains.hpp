@@ -29,6 +29,7 @@ struct entry {
   std::optional<std::string> ip;
   std::optional<std::string> kind; ///< of its hypervisor
   bool degraded = false;
+  bool going_down = false; ///< its shutdown is under way
 
   bool active() const noexcept { return state != "Halted"; }
 };

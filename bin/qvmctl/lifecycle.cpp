@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 namespace qubes::ctl {
 
@@ -118,6 +119,8 @@ expected<std::string> already(const action& what, const entry& x) {
         fmt::format("'{}' {} and cannot be {}", x.name,
                     x.klass == "AdminVM" ? "is this host" : "runs on another host", what.done),
         x.klass == "AdminVM" ? "" : "do that there"}};
+  if (what.command == "start" && x.going_down) // the daemon starts it when it is down
+    return std::string{};
   for (auto& row : idle_table)
     if (row.command == what.command && (row.states & bit_of(x.state))) {
       if (row.already.empty())
@@ -573,7 +576,7 @@ std::vector<step> start_steps(session& s, const domain_list& all,
       add(refused_step(*x, so.error()));
       continue;
     }
-    if (!so->empty() || !(bit_of(x->state) & comes_up)) {
+    if (!so->empty() || !(x->going_down || (bit_of(x->state) & comes_up))) {
       add({0, x, fmt::format("is {} already", x->state)});
       continue;
     }
@@ -606,6 +609,10 @@ std::vector<step> shutdown_steps(session& s, const domain_list& all,
                                  const std::vector<const entry*>& asked_for,
                                  const std::vector<std::vector<const entry*>>& levels) {
   auto result = std::vector<step>{};
+  // What keeps a domain up now may be down by then.
+  auto others_go_first = [&] {
+    return std::ranges::any_of(result, [](auto& y) { return y.number > 0; });
+  };
   for (auto i = std::size_t{0}; i < levels.size(); ++i)
     for (auto x : levels[i]) {
       auto clients = all.clients_of(*x);
@@ -624,7 +631,7 @@ std::vector<step> shutdown_steps(session& s, const domain_list& all,
                               fmt::format("{} connected, see {}", joined(clients),
                                           s.command == "restart" ? "--force" : "--cascade"),
                               ""}));
-      else if (auto may = may_shut_down(s, *x); !may)
+      else if (auto may = others_go_first() ? expected<void>{} : may_shut_down(s, *x); !may)
         result.push_back(refused_step(*x, may.error()));
       else if (std::find(asked_for.begin(), asked_for.end(), x) == asked_for.end())
         result.push_back({i + 1, x, fmt::format("client of {}", x->netvm.value_or(""))});
@@ -664,9 +671,15 @@ exit_code print_steps(session& s, const action& what, const std::vector<step>& s
                 {x.who->state, style_of_state(x.who->state)},
                 {x.why, style::dim}});
   auto printed = print(s, result.render(s.as, s.out));
-  auto asked = std::ranges::count_if(steps, &step::asked);
-  auto refused = std::ranges::count_if(steps, [](auto& x) { return x.asked && x.refused; });
-  if (printed != exit_code::done || refused == 0)
+  auto asked = std::set<const entry*>{}; // a restart has two steps
+  auto refused = std::set<const entry*>{};
+  for (auto& x : steps) {
+    if (x.asked)
+      asked.insert(x.who);
+    if (x.asked && x.refused)
+      refused.insert(x.who);
+  }
+  if (printed != exit_code::done || refused.empty())
     return printed;
   return refused == asked ? exit_code::refused : exit_code::partly;
 }

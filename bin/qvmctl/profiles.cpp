@@ -266,11 +266,10 @@ expected<void> check_choice(session& s) {
 
 /// Says which profiles there are where the one that was named is not; a domain may have been meant.
 failure explain_profile(session& s, failure why, const std::string& profile) {
+  if (why.klass != "QubesBackupProfileNotFoundError" || !s.line.backup_to.empty())
+    return why;
   auto failed = std::error_code{};
   auto names = profile_names(folder_of(s), failed);
-  if (why.kind != trouble::refused || !s.line.backup_to.empty()
-      || std::ranges::find(names, profile) != names.end())
-    return why;
   if (auto all = domain_list::fetch(s.daemon); all && all->find(profile))
     return {why.kind, why.klass, fmt::format("'{}' is a domain and no profile", profile),
             fmt::format("'qvmctl backup create --to PATH {}' makes a backup of it", profile)};
@@ -412,8 +411,11 @@ expected<void> check_new(const session& s) {
     return usage_failure(fmt::format("--to '{}' is no path from the root", x.backup_to),
                          "for example --to /mnt/backup");
   auto failed = std::error_code{};
-  if (std::filesystem::is_directory(to, failed)
-      || std::filesystem::is_directory(to.parent_path(), failed))
+  if (std::filesystem::is_directory(to, failed))
+    return {};
+  using std::filesystem::file_type;
+  auto above = std::filesystem::status(to.parent_path(), failed).type();
+  if (above == file_type::directory || above == file_type::none) // the daemon may see more than we
     return {};
   return tl::unexpected{failure{trouble::refused, "",
                                 fmt::format("there is no folder '{}'", to.parent_path().string()),

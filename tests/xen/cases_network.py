@@ -38,7 +38,7 @@ def offline_and_back(client, netvm):
     wait("both changes are told", lambda: netvms_told(client) == before + ["None", netvm])
 
 
-@case("netvm none, while it runs, cuts off at once", core=True)
+@case("netvm none, while it runs, cuts off at once")
 def none_while_running():
     start("app1")
     offline_and_back("app1", "sys-net")

@@ -253,7 +253,7 @@ TEST_F(populated_gate_test,
   EXPECT_THAT(create("name=work label=red"), HasSubstr("there is already a domain 'work'"));
   EXPECT_THAT(create("name=new label=red pool:bogus=big"), StartsWith("2"));
   EXPECT_THAT(create("name=new label=red", "work"), StartsWith("2")) << "it is no template";
-  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "work"), StartsWith("0"));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "work"), HasSubstr("has no plan")) << "halted";
   EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "work", "1"),
               HasSubstr("cannot shrink to 1"));
   EXPECT_THAT(call("qvmd.Plan+admin.vm.volume.Resize+private", "work", "99999999999"),
@@ -261,6 +261,16 @@ TEST_F(populated_gate_test,
   EXPECT_THAT(call("qvmd.Plan+admin.pool.Remove+varlibqubes", "dom0"), HasSubstr("is used by"));
   sim.run();
   EXPECT_EQ(sim.world().system.read(), before);
+}
+
+TEST_F(gate_test, plan_of_a_shutdown_goes_by_how_the_domain_is) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "app0"), StartsWith("0"));
+  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "app0"), HasSubstr("is paused"));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+force", "app0"), StartsWith("0"));
+  EXPECT_THAT(call("qvmd.Plan+admin.vm.Shutdown+", "sys-net0"), HasSubstr("has no plan"))
+      << "its netvm actor decides";
 }
 
 TEST_F(gate_test, overview_status_methods_and_system_info_are_json) {
