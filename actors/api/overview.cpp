@@ -309,14 +309,12 @@ maybe_plan foresee(const call& x, const model::domain*, const ask::remove_pool& 
 /// Of netvms their actor decides, of what is not up the start under way.
 maybe_plan foresee(const call& x, const model::domain* owner, const ask::shutdown& what) {
   auto v = x.view();
-  auto is_up = [](model::power state) {
-    return state == model::power::running || state == model::power::paused;
-  };
-  if (!owner || !owner->is(model::qubes_vm) || model::provides_network(v, *owner)
-      || !is_up(model::power_of(v, *owner)))
+  if (!owner || !owner->is(model::qubes_vm) || model::provides_network(v, *owner))
     return std::nullopt;
-  return what.force ? model::plan{}
-                    : unless_refused(model::check_shutdown(v, *owner, model::power_of(v, *owner)));
+  auto state = model::power_of(v, *owner);
+  if (state != model::power::running && state != model::power::paused)
+    return std::nullopt;
+  return what.force ? model::plan{} : unless_refused(model::check_shutdown(v, *owner, state));
 }
 
 maybe_plan foresee(const call& x, const model::domain* owner, const ask::resize_volume& what) {

@@ -1,6 +1,7 @@
 #include "actors/storage/pool_jobs.hpp"
 
 #include "model/base/literal.hpp"
+#include "model/change/plan_storage.hpp"
 
 #include <fmt/format.h>
 
@@ -105,11 +106,10 @@ outcome<std::uint64_t> run(disks& d, const volume_turn& at, const disk_job::resi
   if (!has)
     return has;
   auto lasts = at.it.save_on_stop || at.guest_at_work;
-  if (lasts && x.bytes < *has)
-    return model::fail(errc::storage,
-                       fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}",
-                                   at.it.name, at.owner->name.str(), *has, x.bytes),
-                       "make a smaller volume and copy the data");
+  if (auto keeps =
+          lasts ? model::check_keeps_all(*at.owner, at.it, *has, x.bytes) : outcome<void>{};
+      !keeps)
+    return tl::unexpected{std::move(keeps.error())};
   return d.resize(*at.system, at.it, x.bytes, watch).map([&] {
     return lasts ? size_of(d, at).value_or(x.bytes) : x.bytes;
   });

@@ -353,6 +353,9 @@ std::size_t width(std::string_view text) noexcept {
       std::count_if(text.begin(), text.end(), [](char x) { return !continues_character(x); }));
 }
 
+namespace {
+
+/// At most `columns` columns of the text.
 std::string cut(std::string_view text, std::size_t columns) {
   auto taken = std::size_t{0};
   for (auto i = std::size_t{0}; i < text.size(); ++i)
@@ -360,6 +363,8 @@ std::string cut(std::string_view text, std::size_t columns) {
       return std::string{text.substr(0, i)};
   return std::string{text};
 }
+
+} // namespace
 
 std::string shortened(std::string_view text, std::size_t columns) {
   return width(text) <= columns || columns == 0 ? std::string{text} : cut(text, columns - 1) + "…";

@@ -83,9 +83,6 @@ std::vector<std::string> folded(std::string_view text, std::size_t columns);
 /// At most `columns` columns of the text, the last one an ellipsis when some was left out.
 std::string shortened(std::string_view text, std::size_t columns);
 
-/// At most `columns` columns of the text.
-std::string cut(std::string_view text, std::size_t columns);
-
 /// "0.4 s", "12 s", "3 min 5 s", "2 h 10 min", "5 days 3 h".
 std::string duration(double seconds);
 

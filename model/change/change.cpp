@@ -565,7 +565,7 @@ std::string volume_line(const system& now, const set_volume& x) {
                      old ? shown(*old) : "absent");
 }
 
-/// What is another than before; "" for nothing.
+/// What is another than before.
 std::string pool_line(const system& now, const pool& next) {
   auto old = now.find_pool(next.name);
   auto parts = std::vector<std::string>{};
@@ -573,8 +573,7 @@ std::string pool_line(const system& now, const pool& next) {
     if (auto was = old ? old->attribute(key) : std::string_view{}; was != value)
       parts.push_back(fmt::format("{} = {} (was {})", key, in_line(value),
                                   was.empty() ? "default" : in_line(was)));
-  return parts.empty() ? std::string{}
-                       : fmt::format("pool {}: {}", next.name, fmt::join(parts, ", "));
+  return fmt::format("pool {}: {}", next.name, fmt::join(parts, ", "));
 }
 
 /// Sets what is so already, of which events may tell all the same.

@@ -88,6 +88,16 @@ outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what) 
   return parse_count(trimmed(text), what).map([](auto x) { return static_cast<std::uint64_t>(x); });
 }
 
+outcome<void> check_keeps_all(const domain& owner, const volume& it, std::uint64_t has,
+                              std::uint64_t wanted) {
+  if (wanted >= has)
+    return {};
+  return fail(errc::storage,
+              fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}", it.name,
+                          owner.name.str(), has, wanted),
+              "make a smaller volume and copy the data");
+}
+
 outcome<std::uint64_t> parse_new_size(const view& v, const domain& owner, const volume& it,
                                       std::string_view text, power state) {
   auto bytes = parse_size(text, "volume size");
@@ -101,12 +111,10 @@ outcome<std::uint64_t> parse_new_size(const view& v, const domain& owner, const 
     return fail(errc::storage,
                 fmt::format("volume '{}' of '{}' is read-only", it.name, owner.name.str()),
                 "set its rw to True first");
-  if (*bytes < it.size && (it.save_on_stop || state != power::halted))
-    return fail(errc::storage,
-                fmt::format("volume '{}' of '{}' has {} bytes and cannot shrink to {}", it.name,
-                            owner.name.str(), it.size, *bytes),
-                "make a smaller volume and copy the data");
-  return bytes;
+  auto lasts = it.save_on_stop || state != power::halted;
+  return (lasts ? check_keeps_all(owner, it, it.size, *bytes) : outcome<void>{}).map([&] {
+    return *bytes;
+  });
 }
 
 outcome<void> check_readable(const view& v, const domain& owner, const volume& it) {

@@ -15,6 +15,10 @@ namespace qubes::model {
 /// A payload that is a size in bytes; white space around is ignored.
 outcome<std::uint64_t> parse_size(std::string_view text, std::string_view what);
 
+/// Refuses a size that would cut off data of a volume, which has so many bytes.
+outcome<void> check_keeps_all(const domain& owner, const volume& it, std::uint64_t has,
+                              std::uint64_t wanted);
+
 /// The new size that a payload says. Refused where it would cut off what is kept or in use, and for
 /// what is read-only. The pool judges once more, by what is there in its turn.
 outcome<std::uint64_t> parse_new_size(const view& v, const domain& owner, const volume& it,

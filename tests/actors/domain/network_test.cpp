@@ -46,6 +46,14 @@ struct networks : ::testing::TestWithParam<std::uint64_t> {
     return result;
   }
 
+  /// app0 is paused then, and its record names a netvm that runs and that it is not connected to.
+  void change_while_paused() {
+    ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
+    ASSERT_TRUE(sim.ask("app0", ask::start{}));
+    ASSERT_TRUE(sim.ask("app0", ask::pause{}));
+    ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  }
+
   /// Of one domain, "" for all.
   void refuse(fake_call what, const std::string& whom, const std::string& why) {
     auto id = whom.empty() ? whom : uuid(whom);
@@ -324,10 +332,7 @@ TEST_P(networks,
 
 TEST_P(networks, a_change_made_while_paused_is_made_up_for_once_the_network_is_known) {
   constexpr auto mark = "deferred-netvm-original";
-  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
-  ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
-  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  change_while_paused();
   refuse(fake_call::inspect, "app0", "not now");
   sim.restart();
   sim.run();
@@ -343,10 +348,7 @@ TEST_P(networks, a_change_made_while_paused_is_made_up_for_once_the_network_is_k
 
 /// The order's answer and the hypervisor's news both say that a guest goes on, in either order.
 TEST_P(networks, a_change_made_while_paused_is_made_up_for_and_told_once) {
-  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
-  ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
-  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  change_while_paused();
   auto before = sim.events().size();
   ASSERT_TRUE(sim.ask("app0", ask::unpause{}));
   sim.run();
@@ -359,10 +361,7 @@ TEST_P(networks, a_change_made_while_paused_is_made_up_for_and_told_once) {
 }
 
 TEST_P(networks, a_change_made_while_paused_is_made_up_for_when_another_unpaused_it_unseen) {
-  ASSERT_TRUE(sim.ask("sys-net0", ask::start{}));
-  ASSERT_TRUE(sim.ask("app0", ask::start{}));
-  ASSERT_TRUE(sim.ask("app0", ask::pause{}));
-  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", "sys-net0"}));
+  change_while_paused();
   sim.hypervisor().lose_news([] { return true; });
   ASSERT_TRUE(sim.hypervisor().resume(uuid("app0")));
   sim.hypervisor().lose_news({});

@@ -56,12 +56,21 @@ struct watches : testing::Test {
   }
 };
 
+/// Of work the entry /a is watched, of vault /b.
+struct two_watched {
+  two_watched(watches& in, const qubesdb_listener& heard, unsigned most)
+      : work{in.path("work")}, vault{in.path("vault")}, all{heard, most} {
+    EXPECT_TRUE(all.watch("work", in.path("work"), {"/a"}, 20s));
+    EXPECT_TRUE(all.watch("vault", in.path("vault"), {"/b"}, 20s));
+  }
+
+  qubesdb_stub work;
+  qubesdb_stub vault;
+  qubesdb_watches all;
+};
+
 TEST_F(watches, report_the_domain_whose_entry_changed) {
-  auto work = qubesdb_stub{path("work")};
-  auto vault = qubesdb_stub{path("vault")};
-  auto all = qubesdb_watches{listener, 20};
-  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
-  ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
+  auto [work, vault, all] = two_watched{*this, listener, 20};
   EXPECT_THAT(work.asked(), ElementsAre("/a"));
   work.fire("/a");
   EXPECT_THAT(wait_for(1), ElementsAre("work/a"));
@@ -72,11 +81,7 @@ TEST_F(watches, report_the_domain_whose_entry_changed) {
 
 /// So many at once as a second has; more are told together, and the last of them is not lost.
 TEST_F(watches, of_a_domain_that_floods_are_told_together) {
-  auto work = qubesdb_stub{path("work")};
-  auto vault = qubesdb_stub{path("vault")};
-  auto all = qubesdb_watches{listener, 4};
-  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
-  ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
+  auto [work, vault, all] = two_watched{*this, listener, 4};
   for (auto i = 0; i < 1000; ++i)
     work.fire("/a");
   vault.fire("/b");
@@ -105,17 +110,13 @@ TEST_F(watches, of_other_entries_are_not_told) {
 }
 
 TEST_F(watches, of_one_domain_end_when_its_news_cannot_be_taken) {
-  auto work = qubesdb_stub{path("work")};
-  auto vault = qubesdb_stub{path("vault")};
   auto picky = listener;
   picky.changed = [this](const std::string& name, const std::string& what, std::uint64_t) {
     if (name == "work")
       throw std::bad_alloc{};
     hear(name + what);
   };
-  auto all = qubesdb_watches{picky, 20};
-  ASSERT_TRUE(all.watch("work", path("work"), {"/a"}, 20s));
-  ASSERT_TRUE(all.watch("vault", path("vault"), {"/b"}, 20s));
+  auto [work, vault, all] = two_watched{*this, picky, 20};
   work.fire("/a");
   EXPECT_THAT(wait_for(1), ElementsAre("work ended"));
   vault.fire("/b");
