@@ -256,6 +256,10 @@ private:
   outcome<void> on_active(traffic purpose, std::string_view verb, const std::string& uuid,
                           Call call, power_management kind = power_management::no);
 
+  /// As `on_active`; the refusal also has what libxl told meanwhile.
+  template <class Call>
+  outcome<void> change_devices(std::string_view verb, const std::string& uuid, Call call);
+
   template <class Call>
   outcome<void> manage_power(std::string_view verb, const std::string& uuid, Call call) {
     if (!can().sleep)
@@ -298,7 +302,7 @@ private:
     std::atomic<unsigned> begun{0};
   };
   tally builds_;
-  tally attachments_;
+  tally device_changes_;
   std::mutex starting_;   ///< one container at a time
   std::mutex connecting_; ///< one connect() at a time
   std::future<outcome<std::shared_ptr<session>>> opening_;
@@ -585,8 +589,8 @@ bool suits_schema(virConnectPtr link, const std::string& xml, const std::string&
   return true;
 }
 
-/// What libxl writes during one build or attachment. Messages that name no domain are ours when
-/// nothing else of the kind was under way, and no build.
+/// What libxl writes during one build or change of devices. Messages that name no domain are ours
+/// when nothing else of the kind was under way, and no build.
 class libvirt_hypervisor::call_logs {
 public:
   call_logs(libvirt_hypervisor& of, tally& mine, const std::string& name)
@@ -730,14 +734,25 @@ std::optional<std::string> find_live(virDomainPtr domain, const std::string& dev
   return xml ? model::xml::live_device(xml.get(), device_xml) : device_xml;
 }
 
+template <class Call>
+outcome<void> libvirt_hypervisor::change_devices(std::string_view verb, const std::string& uuid,
+                                                 Call call) {
+  auto told = std::optional<call_logs>{};
+  auto done = on_active(traffic::guest, verb, uuid, [&](virDomainPtr x) {
+    told.emplace(*this, device_changes_, virDomainGetName(x));
+    return call(x);
+  });
+  if (!done && told && done.error().code == errc::hypervisor)
+    return tl::unexpected{told->explain(std::move(done.error()))};
+  return done;
+}
+
 /// An interface that a lost answer or a dead back end left behind makes room for the new one.
 outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::string& device_xml) {
   if (!can().attach)
     return {};
-  auto told = std::optional<call_logs>{};
   auto fresh = true;
-  auto done = on_active(traffic::guest, "attach a device to", uuid, [&](virDomainPtr x) {
-    told.emplace(*this, attachments_, virDomainGetName(x));
+  auto done = change_devices("attach a device to", uuid, [&](virDomainPtr x) {
     if (model::xml::is_interface(device_xml)) {
       auto stale = find_live(x, device_xml);
       auto bridge = model::xml::interface_bridge(device_xml);
@@ -750,8 +765,6 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
     }
     return virDomainAttachDevice(x, device_xml.c_str());
   });
-  if (!done && told && done.error().code == errc::hypervisor)
-    return tl::unexpected{told->explain(std::move(done.error()))};
   if (!done || !fresh || !driver().tells_init || !model::xml::is_interface(device_xml))
     return done;
   auto now = inspect(uuid);
@@ -767,7 +780,7 @@ outcome<void> libvirt_hypervisor::attach(const std::string& uuid, const std::str
 outcome<void> libvirt_hypervisor::detach(const std::string& uuid, const std::string& device_xml) {
   if (!can().attach)
     return {};
-  return on_active(traffic::guest, "detach a device from", uuid, [&](virDomainPtr x) {
+  return change_devices("detach a device from", uuid, [&](virDomainPtr x) {
     auto live = find_live(x, device_xml);
     return live ? virDomainDetachDevice(x, live->c_str()) : 0;
   });

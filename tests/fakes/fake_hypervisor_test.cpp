@@ -119,6 +119,20 @@ TEST_F(fake_hypervisor_calls, an_interface_is_known_by_its_mac) {
   EXPECT_THAT(host.attached(work), IsEmpty());
 }
 
+TEST_F(fake_hypervisor_calls, devices_that_libxl_cannot_have_are_refused) {
+  ASSERT_TRUE(host.create(work, xml("work")));
+  for (auto [device, why] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"<interface type='ethernet'><mac address='00:16:3e:5e:6c:00'/></interface>",
+            "it has no back end"},
+           {"<hostdev type='pci' mode='subsystem'><source/></hostdev>", "it has no address"},
+           {"<sound model='ich6'/>", "it is of no kind that can be attached"}}) {
+    auto done = host.attach(work, device);
+    ASSERT_FALSE(done) << device;
+    EXPECT_THAT(done.error().text, HasSubstr(why));
+  }
+  EXPECT_THAT(host.attached(work), IsEmpty());
+}
+
 TEST_F(fake_hypervisor_calls, the_script_decides_and_a_refused_call_has_no_effect) {
   auto seen = std::vector<fake_call>{};
   host.set_script([&](fake_call x, const std::string&) -> std::optional<model::error> {

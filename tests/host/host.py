@@ -22,13 +22,13 @@ class Folder:
     """The files of a host, and what its programs find in their environment.
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; hypervisor: its URI, of
-    libvirt's test driver by default; qubesdb: entries by domain; qrexec_client: the program that runs
+    libvirt's test driver by default; connections: to it for calls that wait for guests, 0 for one each; qubesdb: entries by domain; qrexec_client: the program that runs
     services, by default there is none; a text that begins with #! is the program itself; rpc_multiplexer:
     the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has.
     manifest.tsv describes all other files."""
 
     def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",
-                 packages=(), rpc_multiplexer="", hypervisor=""):
+                 packages=(), rpc_multiplexer="", hypervisor="", connections=0):
         self.top = tempfile.mkdtemp(prefix=prefix)
         self.state = f"{self.top}/state"
         self.store = f"{self.state}/qubes.xml"
@@ -37,14 +37,14 @@ class Folder:
             qrexec_client = self._program("qrexec-client", qrexec_client)
         self._make(edit, toml, qubesdb or {}, (qrexec_client, rpc_multiplexer),
                    manager and f"{self.top}/{manager}",
-                   hypervisor or f"test://{self.top}/node.xml")
+                   hypervisor or f"test://{self.top}/node.xml", connections)
         for package in packages:
             self.write(f"python/python3.13/site-packages/{package}/__init__.py", "")
         self.env = dict(os.environ, QUBES_RUN=f"{self.top}/run/qubes",
                         QUBESDB_SEED=f"{self.top}/qubesdb.json",
                         QVMCTL_SOCKET=f"{self.top}/run/qubesd.sock")
 
-    def _make(self, edit, toml, qubesdb, services, manager, hypervisor):
+    def _make(self, edit, toml, qubesdb, services, manager, hypervisor, connections):
         for folder in ("run/qubes", "etc/policy.d/include", "etc/backup", "log",
                        "sys/bus/pci/devices"):
             os.makedirs(f"{self.top}/{folder}")
@@ -80,6 +80,7 @@ callbacks = "{self.top}/callbacks.json"
 
 [hypervisor]
 uri = "{hypervisor}"
+connections = {connections}
 
 [programs]
 qubesdb_daemon = "{HERE}/qubesdb-daemon"

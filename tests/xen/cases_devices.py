@@ -150,7 +150,7 @@ def database():
     check_equal(power("sys-net"), "Running", "state of sys-net")
     check(any(x.startswith(f"/qubes-firewall/{row['ip']}".encode()) for x in net.entries),
           "the netvm has the client's firewall")
-    check(any(x.startswith(f"/connected-ips".encode()) and row["ip"].encode() in y
+    check(any(x.startswith("/connected-ips".encode()) and row["ip"].encode() in y
               for x, y in net.entries.items()), "the netvm is told the client's address")
     check(xid("app1") > 0, "app1 runs")
     forget("app1")

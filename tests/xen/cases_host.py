@@ -7,8 +7,8 @@ import threading
 import time
 
 from lab import (PATIENCE, at_once, await_pings, backends, call, case, check, check_equal, ctl, daemon, degraded,
-                 domains, events, flags, gone, guests, must, power, refused, run, start, told, vifs, wait, xid, xs,
-                 xs_list)
+                 domains, events, flags, gone, guests, must, power, refused, run, sound, start, told, vifs, wait, xid,
+                 xs, xs_list)
 from qubesdb import listening
 from state import MEMORY
 
@@ -94,8 +94,7 @@ MANAGER = "/run/qubes/lab-qmemman.sock"
 def memory_manager():
     daemon.end()
     manager = Manager(MANAGER, 300 << 20)
-    daemon.start()
-    daemon.listen()
+    daemon.start_and_listen()
     start("vault")
     check(any(x >= MEMORY << 20 for x in manager.asked), f"it was asked for room: {manager.asked}")
     ctl("set", "lone1", "memory", "390")
@@ -129,7 +128,12 @@ def stats():
     figures = stats_of("vault")
     kib = int(figures[b"memory_kb"])
     check(MEMORY * 1024 * 0.8 <= kib <= MEMORY * 1024 * 1.1, f"memory_kb is {kib}")
-    check(int(figures[b"cpu_time"]) > 0, f"cpu_time is {figures[b'cpu_time']}")
+    used = int(figures[b"cpu_time"])
+    check(used > 0, f"cpu_time is {used}")
+    wait("it grows", lambda: int(stats_of("vault")[b"cpu_time"]) > used)
+    row = next(x.split() for x in must("xl", "list").splitlines() if x.startswith("vault "))
+    check(abs(kib - int(row[2]) * 1024) < 4096, f"memory_kb is {kib}, and xl has {row[2]} MiB")
+    check(used <= float(row[5]) * 1000 + 1000, f"cpu_time is {used}, and xl has {row[5]} s")
 
 
 def internal(method):
@@ -152,6 +156,7 @@ def sleep_and_wake():
     internal("internal.SuspendPre")
     for name in ("app1", "sys-net"):
         check(power(name) in ("Suspended", "Paused"), f"{name} sleeps: it is {power(name)}")
+        check(power(name) != "Paused" or "p" in flags(name), f"xl list shows {name} paused")
     internal("internal.SuspendPost")
     for name in ("app1", "sys-net"):
         wait(f"{name} runs", lambda name=name: power(name) == "Running")
@@ -160,6 +165,9 @@ def sleep_and_wake():
     ctl("unpause", "vault")
     await_pings("app1")
     check_equal(vifs("app1"), [(xid("sys-net"), 4)], "interfaces of app1")
+    for name in ("app1", "sys-net", "vault"):
+        sound(name)
+        check_equal(events(name, "domain-shutdown"), [], f"ends of {name}")
 
 
 def told_of(word, name):
@@ -174,6 +182,7 @@ def disposable():
     name = answer.decode()
     wait("domain-add is told once", lambda: told_of("domain-add", name) == 1)
     start(name)
+    sound(name)
     check_equal(domains()[name]["class"], "DispVM", "class")
     check_equal(told_of("domain-delete", name), 0, "domain-delete events while it runs")
     ctl("kill", name)
@@ -217,6 +226,7 @@ def storm():
     for name in there:
         wait(f"{name} is connected", lambda name=name: vifs(name) == [(xid("sys-net"), 4)])
         await_pings(name)
+        sound(name)
     check_equal(sorted(backends("sys-net")), sorted(xid(x) for x in there), "clients of sys-net in XenStore")
     at_once(lambda x: ctl("kill", x), [x for x in names if power(x) != "Halted"])
     for name in names:

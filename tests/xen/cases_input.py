@@ -9,8 +9,8 @@ import struct
 import threading
 
 from cases_host import stats_of
-from lab import (await_guest, await_pings, backends, begin_start, call, case, check, check_equal, console, ctl,
-                 daemon, degraded, domains, events, gone, guests, must, power, refused, run, sound, start,
+from lab import (PATIENCE, await_guest, await_pings, backends, begin_start, call, case, check, check_equal, console,
+                 ctl, daemon, degraded, domains, events, gone, guests, must, power, refused, run, sound, start,
                  start_one, vifs, wait, xid, xs, xs_list)
 
 
@@ -53,8 +53,10 @@ def lives_beside(name):
         well, answer = call("admin.vm.Kill", "vault")
         check(not well, f"what is Halted is not killed {when}: {answer!r}")
         check_equal(guests().get(name), number, f"the foreign guest {when}")
+        for word in ("domain-start", "domain-shutdown"):
+            check_equal(events("vault", word), [], f"{word} events of vault {when}")
         daemon.end()
-        daemon.start()
+        daemon.start_and_listen()
     check_equal(power("vault"), "Halted", "state of vault in the end")
     start("lone1")
     check_equal(guests().get(name), number, "the foreign guest in the end")
@@ -62,6 +64,7 @@ def lives_beside(name):
     wait("it is gone", lambda: name not in guests())
     start("vault")
     sound("vault")
+    check_equal(events("vault", "domain-shutdown"), [], "ends of vault that are told")
 
 
 @case("a foreign guest has the name of a domain: its start is refused, the guest goes on", core=True)
@@ -115,6 +118,20 @@ def no_kernel():
     check(not degraded("vault"), "vault is degraded")
     sound("lone1")
     ctl("reset", "vault", "kernel")
+    start("vault")
+
+
+@case("a kernel that panics as it boots: the end is told, others are not affected")
+def kernel_that_does_not_boot():
+    start("lone1")
+    ctl("set", "vault", "kernelopts", "mitigations=off rdinit=/none panic=-1")
+    run("qvmctl", "start", "vault", seconds=PATIENCE)  # the guest may be gone before its start is over
+    wait("its end is told", lambda: events("vault", "domain-shutdown"))
+    gone("vault")
+    check(not degraded("vault"), "vault is degraded")
+    sound("lone1")
+    check_equal(events("lone1", "domain-shutdown"), [], "ends of another guest")
+    ctl("reset", "vault", "kernelopts")
     start("vault")
 
 
@@ -180,7 +197,10 @@ def netvm_that_connects_no_client():
     # libxl waits in vain for the netvm to release the interface: the refusal must not say that this was done.
     text = refused("set", "app1", "netvm", "none")
     check("sys-net" in text, f"the refusal names the netvm: {text}")
+    check("unable to remove device" in text, f"the refusal has libxl's cause: {text}")
     check_equal(domains()["app1"]["netvm"], "sys-net", "its netvm after the refusal")
+    check_equal(len(vifs("app1")), 1, "its interfaces after the refusal")
+    check(not degraded("app1"), "app1 is degraded")
     ctl("kill", "app1", "sys-net")
     gone("app1")
     ctl("set", "sys-net", "kernelopts", "mitigations=off")
@@ -233,6 +253,7 @@ def block_hangs_late():
     with flag("/lab/block-hangs-late"):
         text = refused("start", "vault")
     check("vault" in text, f"the refusal names it: {text}")
+    check("unable to add device" in text, f"the refusal has libxl's cause: {text}")
     gone("vault")
     wait("no loop device is left", lambda: run("losetup", "-n", "-O", "BACK-FILE")[1] == "")
     start("vault")
@@ -253,18 +274,21 @@ def watches():
         for number in range(100):  # these see every node of a start
             body = f"/local/domain\0all-{number}\0".encode()
             wire.sendall(struct.pack("<4I", 4, number, 0, len(body)) + body)
-        seen = []
+        fired = set()
 
         def hear():
+            rest = b""
             with contextlib.suppress(OSError):
                 while part := wire.recv(65536):
-                    seen.append(part.count(b"all-"))
+                    text = rest + part
+                    fired.update(re.findall(rb"all-(\d+)\0", text))
+                    rest = text[-16:]
         hearing = threading.Thread(target=hear)
         hearing.start()
         start("vault")
         sound("vault")
         ctl("kill", "vault")
         gone("vault")
-        wait("the watches have fired", lambda: sum(seen) > 100 * 100)
+        wait("the watches have fired", lambda: len(fired) == 100)
         wire.shutdown(socket.SHUT_RDWR)
         hearing.join()

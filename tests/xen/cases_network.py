@@ -58,6 +58,8 @@ def none_while_paused():
     ctl("unpause", "app1")
     connected("app1", "sys-net")
     await_pings("app1")
+    # What waited for the guest to go on is told a second time when it is done.
+    wait("the changes are told", lambda: netvms_told("app1") == ["None", "sys-net", "sys-net"])
 
 
 @case("netvm is switched to another, while it is paused")
@@ -72,6 +74,7 @@ def switched_while_paused():
     await_pings("app1")
     wait("sys-net has lost it", lambda: xid("app1") not in backends("sys-net"))
     check(not degraded("app1"), "app1 is degraded")
+    wait("the change is told", lambda: netvms_told("app1") == ["sys-fw", "sys-fw"])
 
 
 @case("netvm is switched to another and back")
@@ -84,6 +87,7 @@ def switched():
     ctl("set", "app1", "netvm", "sys-net")
     connected("app1", "sys-net")
     wait("sys-fw has lost it", lambda: xid("app1") not in backends("sys-fw"))
+    wait("both changes are told", lambda: netvms_told("app1") == ["sys-fw", "sys-net"])
 
 
 CLIENTS = ("app1", "app2", "app3")
@@ -100,12 +104,16 @@ def returns_after(end):
     at_once(await_silence, CLIENTS)
     for name in CLIENTS:
         check_equal(power(name), "Running", f"state of {name} while its netvm is away")
+        wait(f"{name} has no interface while its netvm is away", lambda name=name: vifs(name) == [])
     start("sys-net")
     check(xid("sys-net") != old, "the netvm has a new xid")
     for name in CLIENTS:
         connected(name, "sys-net")
         check(not degraded(name), f"{name} is not degraded")
+        check_equal(events(name, "domain-shutdown"), [], f"ends of {name}")
     at_once(await_pings, CLIENTS)
+    check_equal(len(events("sys-net", "domain-start")), 2, "starts of the netvm")
+    check_equal(len(events("sys-net", "domain-shutdown")), 1, "ends of the netvm")
 
 
 @case("three clients lose a killed netvm and get it back", core=True)

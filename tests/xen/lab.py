@@ -132,11 +132,22 @@ class Daemon:
         wait("qvmd answers", lambda: run("qvmctl", "ls", "dom0")[0] == 0)
 
     def listen(self):
+        """From now on `told` has events, and none from before."""
         self.stop_listening()
-        with open(EVENTS, "wb") as file:
-            self.listener = subprocess.Popen(["qvmctl", "events", "--json"], stdout=file,
-                                             stderr=subprocess.DEVNULL)
-        wait("events come", lambda: os.path.getsize(EVENTS) > 0)
+
+        def comes():
+            if not self.listener or self.listener.poll() is not None:  # the daemon had no socket yet
+                with open(EVENTS, "wb") as file:
+                    self.listener = subprocess.Popen(["qvmctl", "events", "--json"], stdout=file,
+                                                     stderr=subprocess.DEVNULL)
+            return os.path.getsize(EVENTS) > 0
+        wait("events come", comes)
+
+    def start_and_listen(self):
+        """The listener hears what the daemon tells from its beginning, as far as one can."""
+        self.launch()
+        self.listen()
+        wait("qvmd answers", lambda: run("qvmctl", "ls", "dom0")[0] == 0)
 
     def stop_listening(self):
         if self.listener:
@@ -238,7 +249,7 @@ def degraded(name):
 
 
 def told(word):
-    """Events since the case began whose name is `word`, in their order."""
+    """Events since `listen` last began whose name is `word`, in their order."""
     with open(EVENTS, encoding="utf-8", errors="replace") as file:
         lines = file.read().splitlines()
     result = []
@@ -253,7 +264,7 @@ def told(word):
 
 
 def events(name, word):
-    """Events of a domain since the case began whose name is `word`."""
+    """Events of a domain since `listen` last began whose name is `word`."""
     return [x for x in told(word) if x["domain"] == name]
 
 

@@ -551,7 +551,7 @@ TEST_F(libvirt_behind_a_daemon, fifty_lives_at_once_over_the_wire) {
   EXPECT_THAT(recorder.lost(), IsEmpty());
 }
 
-TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_killed) {
+TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_over_the_wire_all_end_when_it_is_killed) {
   auto answered = std::latch{40};
   auto errors = std::vector<std::future<model::error>>{};
   for (auto t = 0U; t < 8; ++t)
@@ -579,6 +579,20 @@ TEST_F(libvirt_behind_a_daemon, calls_from_many_threads_all_end_when_it_is_kille
   EXPECT_THAT(host->connect(), succeeds());
   EXPECT_THAT(host->list(), succeeds());
   EXPECT_EQ(recorder.lost().size(), 1U);
+}
+
+TEST_F(libvirt_behind_a_daemon, a_rescue_has_a_connection_while_all_others_are_lent) {
+  auto whole = session::open(uri(), {1, 1, 1, 1});
+  ASSERT_TRUE(whole) << whole.error().message();
+  auto lent = std::vector<lease>{};
+  for (auto x : {traffic::host, traffic::build, traffic::guest}) {
+    auto one = lease::of(*whole, x);
+    ASSERT_TRUE(one) << one.error().message();
+    lent.push_back(std::move(*one));
+    auto no_patience = begin_limit{[] { return 0ms; }};
+    EXPECT_FALSE(lease::of(*whole, x)) << "there is but one";
+  }
+  EXPECT_TRUE(lease::of(*whole, traffic::rescue));
 }
 
 /// A call with a limit that the test moves, seen to have asked for the limit.
