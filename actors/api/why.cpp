@@ -2,6 +2,7 @@
 // went. From what is known already: the answer waits for nothing.
 #include "actors/api/reads.hpp"
 
+#include "model/base/unfinished.hpp"
 #include "model/policy/permission.hpp"
 #include "model/property/kind_of.hpp"
 #include "model/start/start_outlook.hpp"
@@ -48,6 +49,11 @@ json waits_of(const world& in, const std::string& who) {
 json findings_of(const call& x) {
   auto& who = x.destination.name.str();
   auto result = json::array();
+  if (auto* mark = x.destination.features.find(model::unfinished); mark && !mark->empty())
+    result.push_back({{"file", "qubes.xml"},
+                      {"text", fmt::format("half made: {}; the same command goes on with it, "
+                                           "'qvmctl remove {}' removes it",
+                                           model::purpose_of(*mark), who)}});
   auto files = x.in.status.files();
   for (auto& [file, all] : files[who])
     for (auto& text : all)

@@ -100,6 +100,7 @@ struct client::connection {
   time_point dial_next;
   time_point deadline = no_limit;
   milliseconds limit{0};
+  std::weak_ptr<const int> whose;
   on_answer then;
   on_event each;
   bool answered = false;
@@ -159,12 +160,14 @@ client::~client() = default;
 
 expected<std::string> client::ask(const request& what, milliseconds limit) {
   auto result = std::optional<expected<std::string>>{};
-  send(what, limit, [&](auto answer) { result = std::move(answer); });
+  auto here = listener{};
+  send(here, what, limit, [&](auto answer) { result = std::move(answer); });
   run([&] { return result.has_value(); });
   return std::move(*result);
 }
 
-void client::send(const request& what, std::optional<milliseconds> limit, on_answer then) {
+void client::send(const listener& whose, const request& what, std::optional<milliseconds> limit,
+                  on_answer then) {
   auto& x = *connections_.emplace_back(std::make_unique<connection>());
   auto now = steady_clock::now();
   x.what = what;
@@ -175,11 +178,12 @@ void client::send(const request& what, std::optional<milliseconds> limit, on_ans
     x.limit = *limit;
     x.deadline = now + *limit;
   }
+  x.whose = whose.life();
   x.then = std::move(then);
 }
 
-void client::subscribe(const request& what, on_event each, on_end end) {
-  send(what, std::nullopt, [end = std::move(end)](expected<std::string> x) {
+void client::subscribe(const listener& whose, const request& what, on_event each, on_end end) {
+  send(whose, what, std::nullopt, [end = std::move(end)](expected<std::string> x) {
     end(x ? failure{trouble::no_daemon, "", "the daemon ended the stream of events",
                     "'systemctl status qvmd' tells whether it stopped"}
           : std::move(x.error()));
@@ -302,7 +306,8 @@ void client::tell_events(connection& x) {
     auto next = api::take_event(x.in);
     if (!next)
       return;
-    x.each(*next);
+    if (!x.whose.expired())
+      x.each(*next);
   }
 }
 
@@ -312,7 +317,7 @@ void client::end(connection& x, expected<std::string> what) {
   if (x.service)
     --calls_like(x);
   x.close();
-  if (auto then = std::move(x.then))
+  if (auto then = std::move(x.then); then && !x.whose.expired())
     then(std::move(what));
 }
 

@@ -65,6 +65,20 @@ using std::chrono::milliseconds;
 
 milliseconds to_milliseconds(double seconds);
 
+/// Whose callbacks run: none does once it is gone. It is declared behind all that they use, and so
+/// goes first.
+class listener {
+public:
+  listener() = default;
+  listener(const listener&) = delete;
+  listener& operator=(const listener&) = delete;
+
+  std::weak_ptr<const int> life() const { return life_; }
+
+private:
+  std::shared_ptr<const int> life_ = std::make_shared<const int>();
+};
+
 /// Talks to one daemon. Every request has its own connection; callbacks run inside `run` or `ask`
 /// and may send more.
 class client {
@@ -81,10 +95,11 @@ public:
   expected<std::string> ask(const request& what, milliseconds limit = std::chrono::seconds{60});
 
   /// Queues a request; no limit means the daemon decides when to answer.
-  void send(const request& what, std::optional<milliseconds> limit, on_answer then);
+  void send(const listener& whose, const request& what, std::optional<milliseconds> limit,
+            on_answer then);
 
   /// A stream of events until either side ends it.
-  void subscribe(const request& what, on_event each, on_end end);
+  void subscribe(const listener& whose, const request& what, on_event each, on_end end);
 
   /// Looks at another descriptor as well, whenever it serves; -1 is none for now.
   void attend(std::function<int()> descriptor, on_tick readable);

@@ -7,13 +7,23 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <set>
 
 namespace qubes::ctl {
 
 namespace {
 
-constexpr auto most_patience = std::chrono::seconds{1};
+constexpr auto usual_patience = std::chrono::milliseconds{1000};
+
+/// How long a key may wait for the daemon.
+expected<milliseconds> patience_wanted() {
+  constexpr auto name = "QVMCTL_COMPLETION_SECONDS";
+  auto* text = std::getenv(name);
+  if (!text || !*text)
+    return usual_patience;
+  return parse_seconds(name, text).map(to_milliseconds);
+}
 
 /// "DOMAIN" of "[DOMAIN...]": what the next word is, and whether it may be repeated.
 struct wanted_word {
@@ -48,7 +58,7 @@ candidates after(std::string_view head, candidates all) {
 candidates all_candidates(std::string_view wanted, std::string_view option, const place& at) {
   if (auto comma = at.typed.rfind(','); comma != at.typed.npos && wanted.find('=') == wanted.npos)
     return after(at.typed.substr(0, comma + 1),
-                 all_candidates(wanted, option, {at.daemon, at.line, at.typed.substr(comma + 1)}));
+                 all_candidates(wanted, option, at.further(comma + 1)));
   auto result = candidates{};
   for (auto one : model::split(wanted, '|'))
     std::ranges::move(candidates_for(one, option, at), std::back_inserter(result));
@@ -96,8 +106,7 @@ candidates words_here(const place& at, bool host_too) {
         options(), [&](auto& x) { return x.name == name && (x.id & line.allowed); });
     if (row == options().end())
       return {};
-    auto inner = place{at.daemon, line, at.typed.substr(is + 1)};
-    return after(at.typed.substr(0, is + 1), option_values(*row, inner));
+    return after(at.typed.substr(0, is + 1), option_values(*row, at.further(is + 1)));
   }
   if (!line.words_only && at.typed.starts_with('-'))
     return option_names(line);
@@ -126,8 +135,9 @@ bool is_harmless(std::string_view word) {
 std::vector<std::string> place::ask(const std::vector<request>& all) const {
   auto answers = std::vector<std::string>(all.size());
   auto missing = all.size();
+  auto here = listener{};
   for (auto i = std::size_t{0}; i < all.size(); ++i)
-    daemon.send(all[i], most_patience, [&, i](auto answer) {
+    daemon.send(here, all[i], patience, [&, i](auto answer) {
       answers[i] = answer.value_or("");
       --missing;
     });
@@ -136,6 +146,9 @@ std::vector<std::string> place::ask(const std::vector<request>& all) const {
 }
 
 exit_code run_complete(session& s) {
+  auto patience = patience_wanted();
+  if (!patience)
+    return report(s, patience.error());
   auto typed = s.line.words;
   auto current = typed.empty() ? std::string{} : typed.back();
   if (!typed.empty())
@@ -154,7 +167,7 @@ exit_code run_complete(session& s) {
   auto host_too = line.what && (line.what->options & opt_host) != 0;
   auto text = std::string{};
   auto seen = std::set<std::string>{};
-  for (auto& x : words_here({daemon, line, current}, host_too))
+  for (auto& x : words_here({daemon, line, current, *patience}, host_too))
     if ((x.word.empty() || x.word.starts_with(current)) && is_harmless(x.word)
         && seen.insert(x.word).second)
       text += fmt::format("{}\t{}\n", x.word, printable(x.about));

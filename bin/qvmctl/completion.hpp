@@ -24,9 +24,11 @@ struct place {
   client& daemon;
   const half_line& line;
   std::string_view typed; ///< of the word so far
+  milliseconds patience;  ///< with the daemon
 
-  /// Answers in the order of the questions; "" for what was refused, or took longer than a person
-  /// waits for a key.
+  place further(std::size_t in) const { return {daemon, line, typed.substr(in), patience}; }
+
+  /// Answers in the order of the questions; "" for what was refused or came too late.
   std::vector<std::string> ask(const std::vector<request>& all) const;
   std::string ask(const request& one) const { return ask(std::vector{one}).front(); }
 

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -134,6 +135,38 @@ std::vector<request> settings_of(const two_volumes& x, const std::string& to) {
   return result;
 }
 
+/// How far the copies of a domain's volumes are, as the daemon tells once a second.
+class copies_shown {
+public:
+  copies_shown(const screen& on, std::string to) : area_(on), to_(std::move(to)) {}
+
+  void hear(const event& x) {
+    if (x.name != "domain-volume-progress")
+      return;
+    done_.insert_or_assign(value_of(x.args, "volume"), value_of(x.args, "progress"));
+    auto line = to_ + ":";
+    for (auto& [volume, percent] : done_)
+      line += fmt::format("  {} {} %", printable(volume), printable(percent));
+    area_.draw({line});
+  }
+
+private:
+  live_area area_;
+  std::string to_;
+  std::map<std::string, std::string> done_;
+};
+
+/// All at once; on a terminal it is shown how far they are.
+expected<void> copy_all(session& s, const std::string& to, const std::vector<request>& copies) {
+  auto shown = copies_shown{s.out, to};
+  auto here = listener{};
+  if (s.out.terminal)
+    s.daemon.subscribe(
+        here, {"admin.Events", "", to, ""}, [&](const event& x) { shown.hear(x); },
+        [](const failure&) {});
+  return all_done(s, copies);
+}
+
 /// Volumes that keep what is written to them are copied, all at once; then all get their settings.
 expected<void> copy_volumes(session& s, const std::string& from, const std::string& to) {
   auto all = volumes_of(s, from, to);
@@ -150,7 +183,7 @@ expected<void> copy_volumes(session& s, const std::string& from, const std::stri
       return tl::unexpected{tokens[i].error()};
     copies.push_back({"admin.vm.volume.CloneTo", offers[i].argument, to, *tokens[i]});
   }
-  if (auto copied = all_done(s, copies); !copied)
+  if (auto copied = copy_all(s, to, copies); !copied)
     return copied;
   for (auto& x : *all)
     for (auto& setting : settings_of(x, to))

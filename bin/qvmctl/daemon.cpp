@@ -48,8 +48,9 @@ exit_code run_events(session& s) {
   }
   auto ended = std::optional<failure>{};
   auto full = std::optional<exit_code>{};
+  auto here = listener{};
   s.daemon.subscribe(
-      {.method = "admin.Events", .destination = domain},
+      here, {.method = "admin.Events", .destination = domain},
       [&](const event& x) {
         auto line = s.line.json ? event_json(x) : event_line(s, x);
         if (auto code = print(s, line + "\n"); code != exit_code::done)

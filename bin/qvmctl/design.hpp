@@ -3,6 +3,7 @@
 
 #include "bin/qvmctl/references.hpp"
 #include "bin/qvmctl/requests.hpp"
+#include "model/base/unfinished.hpp"
 
 #include <string>
 #include <string_view>
@@ -10,8 +11,7 @@
 
 namespace qubes::ctl {
 
-/// A feature of a domain that is not whole yet.
-inline constexpr auto unfinished = std::string_view{"qvmctl-unfinished"};
+using model::unfinished;
 
 /// Everything that makes a domain what it is.
 struct design {

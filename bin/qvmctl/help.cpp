@@ -32,9 +32,10 @@ const std::array topic_table{
         "True and False are also yes and no, on and off, 1 and 0. Times are in seconds, such as 30 or 2.5. Names of properties may have '-' for '_'. Put -- before a word that starts with a dash."},
   topic{"output", "What is printed, and how",
         "-f csv and -f json are for programs. Tables are for people: on a terminal they have colours, which NO_COLOR switches off, and are folded to its width. A text that has blanks goes on in the next line, another one ends in an ellipsis. Nothing is folded or cut in a pipe. What has no value is '-' in a table, empty in csv and null in json; 'get' shows a property that is set to no domain as 'none', which 'set' takes.\n\n"
-        "Commands that show something have -f, and those that start and stop domains; other changes print nothing when they are done. Messages about what went wrong go to standard error. --dry-run prints what would be done and changes nothing; it is refused what the command would be refused, as far as that can be told before, and ends with the same exit code."},
+        "Commands that show something have -f, and those that start and stop domains; other changes print nothing when they are done. Messages about what went wrong go to standard error. --dry-run prints what would be done and changes nothing; it is refused what the command would be refused, as far as that can be told before, and ends with the same exit code.\n\n"
+        "What destroys data asks before it does, unless there is --yes; where nobody can be asked it is refused: remove, rename, volume revert, volume import, pool remove. Rules, labels and a guest's life are no data: firewall reset, label del and kill do not ask."},
   topic{"environment", "Variables that are read",
-        "QVMCTL_SOCKET: socket of the daemon, where --socket does not name it. QVMCTL_PROFILES: folder of backup profiles. QVMCTL_QREXEC_CLIENT, QVMCTL_QREXEC_CLIENT_VM, QVMCTL_SCRYPT and QVMCTL_SOCAT: programs in the place of qrexec-client, qrexec-client-vm, scrypt and socat. NO_COLOR, COLORTERM, TERM: colours."},
+        "QVMCTL_SOCKET: socket of the daemon, where --socket does not name it. QVMCTL_PROFILES: folder of backup profiles. QVMCTL_COMPLETION_SECONDS: how long a key that completes waits for the daemon (default: 1). QVMCTL_QREXEC_CLIENT, QVMCTL_QREXEC_CLIENT_VM, QVMCTL_SCRYPT and QVMCTL_SOCAT: programs in the place of qrexec-client, qrexec-client-vm, scrypt and socat. NO_COLOR, COLORTERM, TERM: colours."},
   topic{"management", "From another domain than dom0",
         "Where there is no socket of the daemon, qvmctl calls each method of the Admin API as a service, through qrexec-client-vm. --via says which way is taken.\n\n"
         "In dom0 qrexec's policy has to allow what is called: the methods of admin.* as for the stock tools, and the daemon's own. These are qvmd.Overview, for whatever lists domains or names several (admin.vm.List stands in for it, and tells less), qvmd.Plan for --dry-run, qvmd.Why, qvmd.Xml and qvmd.Methods. Each of these needs a link to /var/run/qubesd.sock in dom0's /etc/qubes-rpc as well; 'cmake --install' makes them, and by hand it is 'ln -s /var/run/qubesd.sock /etc/qubes-rpc/qvmd.Overview', and so on. A domain is shown those that its policy for admin.vm.List allows. qvmd.Status is for dom0 only, and so are 'status' and what is under way in 'top'; volumes are exported in dom0 only.\n\n"
@@ -171,7 +172,8 @@ std::string markdown(std::span<const command> table) {
       "# qvmctl\n\nSees and steers the domains of this host through the daemon's "
       "socket, or through qrexec.\n\n    qvmctl COMMAND [ARGUMENTS] [OPTIONS]\n\n"
       "`DOMAIN...` takes names and globs (`sys-*`, `disp*`, `[pw]*`), also with commas. "
-      "Colours appear on a terminal only;\n`NO_COLOR` switches them off.\n\n"
+      "Colours appear on a terminal only;\n`NO_COLOR` switches them off. Who knows qvm-*, virsh or "
+      "incus finds their commands and options in\n[another page](qvmctl-from-other-tools.md).\n\n"
       "Options every command has:\n\n"};
   result += flags_markdown(everywhere);
   result += "\nExit codes:\n\n| code | meaning |\n|---|---|\n";

@@ -411,7 +411,8 @@ private:
     x.begun = steady_clock::now();
     auto how = argument(last_level);
     x.agreed = what_.command == "shutdown" && how.find("wait") == std::string::npos;
-    s_.daemon.send({.method = std::string{what_.method},
+    s_.daemon.send(here_,
+                   {.method = std::string{what_.method},
                     .argument = std::move(how),
                     .destination = x.who->name},
                    std::nullopt, [this, &x](auto answer) { answered(x, std::move(answer)); });
@@ -489,6 +490,7 @@ private:
   board board_;
   std::optional<watch> watch_;
   time_point next_read_;
+  listener here_;
 };
 
 /// Whether the domain is named itself, not by a glob or --all.
@@ -830,6 +832,10 @@ expected<std::vector<held_device>> held_by(session& s, const std::vector<const e
   return result;
 }
 
+std::string port_of(const assigned_device& x) {
+  return x.argument.substr(0, x.argument.find('+'));
+}
+
 /// The devices come back after the start; what does not is told and is no reason to stop.
 exit_code give_back(session& s, const std::vector<held_device>& devices) {
   auto asked = std::vector<request>{};
@@ -842,7 +848,7 @@ exit_code give_back(session& s, const std::vector<held_device>& devices) {
     if (!answers[i] && answers[i].error().klass != "DeviceAlreadyAttached") {
       report(s, {answers[i].error().kind, "",
                  fmt::format("'{}' has not got back {}:{}: {}", devices[i].domain,
-                             devices[i].what.backend, devices[i].what.argument,
+                             devices[i].what.backend, port_of(devices[i].what),
                              answers[i].error().text),
                  answers[i].error().hint});
       code = exit_code::partly;

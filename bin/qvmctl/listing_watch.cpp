@@ -53,7 +53,7 @@ public:
 
   exit_code run() {
     s_.daemon.subscribe(
-        {.method = "admin.Events"}, [this](auto&) { news_ = true; },
+        here_, {.method = "admin.Events"}, [this](auto&) { news_ = true; },
         [this](failure why) { ended_ = std::move(why); });
     for (;;) {
       wait_for_news();
@@ -118,6 +118,7 @@ private:
   std::optional<failure> ended_;
   std::string last_;
   lines shown_;
+  listener here_;
 };
 
 } // namespace

@@ -205,15 +205,6 @@ std::vector<std::string> names_of_options(std::uint64_t set) {
   return result;
 }
 
-expected<double> parse_seconds(std::string_view option, std::string_view text) {
-  auto result = 0.0;
-  auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), result);
-  if (text.empty() || bad != std::errc{} || end != text.data() + text.size()
-      || !std::isfinite(result) || result < 0 || result > 1e8)
-    return usage(fmt::format("{} takes seconds, not '{}'", option, text), "for example 30 or 2.5");
-  return result;
-}
-
 expected<void> take(const option_row& row, const given_option& x, command_line& line) {
   if (row.value.empty() && x.value)
     return usage(fmt::format("{} takes no value, but got '{}'", row.name, *x.value));
@@ -367,6 +358,15 @@ expected<void> take_options(const std::vector<given_option>& given, std::uint64_
 
 std::span<const option_row> options() noexcept {
   return option_table;
+}
+
+expected<double> parse_seconds(std::string_view whose, std::string_view text) {
+  auto result = 0.0;
+  auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), result);
+  if (text.empty() || bad != std::errc{} || end != text.data() + text.size()
+      || !std::isfinite(result) || result < 0 || result > 1e8)
+    return usage(fmt::format("{} takes seconds, not '{}'", whose, text), "for example 30 or 2.5");
+  return result;
 }
 
 expected<parsed_line> parse(std::span<const std::string> argv, std::span<const command> table) {

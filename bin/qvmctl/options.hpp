@@ -177,6 +177,9 @@ struct parsed_line {
   command_line line;
 };
 
+/// From 0 to 1e8; the error says whose text it is, such as "--timeout".
+expected<double> parse_seconds(std::string_view whose, std::string_view text);
+
 /// Understands `argv` without the program's name. Refusals are of the kind `usage`.
 expected<parsed_line> parse(std::span<const std::string> argv, std::span<const command> table);
 

@@ -191,13 +191,14 @@ std::int64_t total_of(std::string_view info) {
 
 /// What a backup would hold; the daemon may take its time.
 expected<std::string> info_of(session& s, const std::string& profile, const interruption& stop) {
-  auto answer = std::make_shared<std::optional<expected<std::string>>>();
-  s.daemon.send({"admin.backup.Info", profile, "dom0", ""}, std::nullopt,
-                [answer](auto x) { *answer = std::move(x); });
-  s.daemon.run([&] { return answer->has_value() || stop.raised(); }, {}, milliseconds{100}, [] {});
+  auto answer = std::optional<expected<std::string>>{};
+  auto here = listener{};
+  s.daemon.send(here, {"admin.backup.Info", profile, "dom0", ""}, std::nullopt,
+                [&](auto x) { answer = std::move(x); });
+  s.daemon.run([&] { return answer.has_value() || stop.raised(); }, {}, milliseconds{100}, [] {});
   if (stop.raised())
     return tl::unexpected{failure{trouble::refused, "", "cancelled", ""}};
-  return std::move(**answer);
+  return std::move(*answer);
 }
 
 /// What a word of a profile chooses here; a name that no domain has and a class that there is not
@@ -316,8 +317,9 @@ public:
       return tl::unexpected{info.error()};
     auto total = total_of(*info);
     auto shown = progress{s_.out, fmt::format("backup {}", profile_), total};
+    auto here = listener{};
     s_.daemon.subscribe(
-        {.method = "admin.Events"},
+        here, {.method = "admin.Events"},
         [&](const event& x) {
           if (auto percent = percent_of(x)) {
             begun();
@@ -325,7 +327,7 @@ public:
           }
         },
         [](const failure&) {}); // the backup goes on without events
-    s_.daemon.send({"admin.backup.Execute", profile_, "dom0", ""}, std::nullopt,
+    s_.daemon.send(here_, {"admin.backup.Execute", profile_, "dom0", ""}, std::nullopt,
                    [this](auto answer) { answer_ = std::move(answer); });
     s_.daemon.run([this] { return answer_.has_value(); }, {}, milliseconds{100},
                   [this] { cancel_when_told(); });
@@ -354,7 +356,7 @@ private:
   void cancel_when_told() {
     if (!stop_.raised() || std::exchange(cancelled_, true))
       return;
-    s_.daemon.send({"admin.backup.Cancel", profile_, "dom0", ""}, std::nullopt,
+    s_.daemon.send(here_, {"admin.backup.Cancel", profile_, "dom0", ""}, std::nullopt,
                    [this](auto answer) {
                      cancelled_ = answer.has_value(); // tell again: it may not have begun
                    });
@@ -365,6 +367,7 @@ private:
   const interruption& stop_;
   std::optional<expected<std::string>> answer_;
   bool cancelled_ = false;
+  listener here_;
 };
 
 /// The new profile's text with its passphrase, which is asked for where no domain knows it.

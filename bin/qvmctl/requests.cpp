@@ -93,9 +93,13 @@ failure explain(session& s, failure why, const std::string& domain, const std::s
 }
 
 expected<std::string> domain_word(session& s, bool host_too) {
-  const auto& name = s.line.words.front();
-  if (host_too && is_host(name))
-    return name;
+  const auto& word = s.line.words.front();
+  if (host_too && is_host(word))
+    return word;
+  return domain_named(s, word);
+}
+
+expected<std::string> domain_named(const session& s, const std::string& name) {
   if (is_glob(name) || name.find(',') != std::string::npos)
     return usage_failure(
         fmt::format("'{}' means several domains, and '{}' takes one", name, s.command), "name one");
@@ -114,10 +118,14 @@ tl::unexpected<failure> usage_failure(std::string text, std::string hint) {
 
 expected<std::vector<std::string>> domain_words(session& s, bool host_too) {
   const auto& word = s.line.words.front();
-  if (!is_glob(word) && word.find(',') == std::string::npos) {
-    auto one = domain_word(s, host_too);
-    return one ? expected<std::vector<std::string>>{{*one}} : tl::unexpected{one.error()};
-  }
+  if (host_too && is_host(word))
+    return std::vector{word};
+  return domains_named(s, word);
+}
+
+expected<std::vector<std::string>> domains_named(session& s, const std::string& word) {
+  if (!is_glob(word) && word.find(',') == std::string::npos)
+    return check_name(word).map([&] { return std::vector{word}; });
   auto all = domain_list::fetch(s.daemon);
   if (!all)
     return tl::unexpected{all.error()};
@@ -137,8 +145,9 @@ std::vector<expected<std::string>> ask_all(session& s, const std::vector<request
 std::vector<expected<std::string>> ask_all(client& daemon, const std::vector<request>& all) {
   auto answers = std::vector<expected<std::string>>(all.size());
   auto missing = all.size();
+  auto here = listener{};
   for (auto i = std::size_t{0}; i < all.size(); ++i)
-    daemon.send(all[i], std::nullopt, [&, i](auto answer) {
+    daemon.send(here, all[i], std::nullopt, [&, i](auto answer) {
       answers[i] = std::move(answer);
       --missing;
     });

@@ -23,9 +23,11 @@ bool is_host(std::string_view domain);
 
 /// The domain a command is about: its first word, checked. "@host" where a command allows it.
 expected<std::string> domain_word(session& s, bool host_too = false);
+expected<std::string> domain_named(const session& s, const std::string& name);
 
 /// The domains the first word names: a name, several with commas between, globs.
 expected<std::vector<std::string>> domain_words(session& s, bool host_too = false);
+expected<std::vector<std::string>> domains_named(session& s, const std::string& word);
 
 expected<nlohmann::json> ask_json(session& s, std::string method, std::string domain = "dom0");
 

@@ -279,7 +279,7 @@ public:
 
   exit_code run() {
     s_.daemon.subscribe(
-        {.method = "admin.vm.Stats"},
+        here_, {.method = "admin.vm.Stats"},
         [this](auto& x) {
           board_.hear(x);
           news_ = news_ || x.name == "vm-stats";
@@ -445,6 +445,7 @@ private:
   bool quit_ = false;
   std::unique_ptr<keyboard> keys_;
   std::optional<live_page> live_;
+  listener here_;
 };
 
 /// Words that name no domain are refused at once, not shown as nothing for ever.

@@ -36,7 +36,7 @@ expected<std::unique_ptr<volume_export>> volume_export::begin(const route& way,
   auto result = std::unique_ptr<volume_export>{new volume_export{way}};
   auto& x = *result;
   x.daemon_.subscribe(
-      {"qvmd.VolumeExport", volume, domain, ""},
+      x.here_, {"qvmd.VolumeExport", volume, domain, ""},
       [&x](const event& told) { x.path_ = value_of(told.args, "path"); },
       [&x](failure why) { x.ended_ = std::move(why); });
   x.daemon_.run([&] { return x.path_ || x.ended_ || stop.raised(); }, {}, look_up, [] {});

@@ -44,6 +44,7 @@ private:
   std::optional<failure> ended_;
   drivers::unique_fd file_;
   std::uint64_t size_ = 0;
+  listener here_;
 };
 
 } // namespace qubes::ctl

@@ -34,24 +34,66 @@ struct volume_word {
   std::string text() const { return domain + ":" + volume; }
 };
 
-expected<volume_word> named_volume(session& s) {
-  const auto& text = s.line.words[0];
+expected<volume_word> split_volume(const std::string& text) {
   auto colon = text.rfind(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == text.size())
     return usage_failure(fmt::format("'{}' is no volume", text),
                          "DOMAIN:VOLUME, for example work:private");
-  auto result = volume_word{text.substr(0, colon), text.substr(colon + 1)};
-  if (auto good = check_name(result.domain); !good)
-    return tl::unexpected{good.error()};
-  auto list = s.daemon.ask({"admin.vm.volume.List", "", result.domain, ""});
+  return volume_word{text.substr(0, colon), text.substr(colon + 1)};
+}
+
+request list_request(const std::string& domain) {
+  return {"admin.vm.volume.List", "", domain, ""};
+}
+
+expected<void> is_in(session& s, const volume_word& x, const expected<std::string>& list) {
   if (!list)
-    return tl::unexpected{explain(s, list.error(), result.domain, "")};
+    return tl::unexpected{explain(s, list.error(), x.domain, "")};
   auto known = lines_of(*list);
-  if (std::find(known.begin(), known.end(), result.volume) != known.end())
+  if (std::find(known.begin(), known.end(), x.volume) != known.end())
+    return {};
+  return tl::unexpected{failure{trouble::refused, "",
+                                fmt::format("'{}' has no volume '{}'", x.domain, x.volume),
+                                known.empty() ? "it has none at all" : one_of(x.volume, known)}};
+}
+
+/// The volume that the first word names.
+expected<volume_word> named_volume(session& s) {
+  auto result = split_volume(s.line.words[0]);
+  if (!result)
     return result;
-  return tl::unexpected{failure{
-      trouble::refused, "", fmt::format("'{}' has no volume '{}'", result.domain, result.volume),
-      known.empty() ? "it has none at all" : one_of(result.volume, known)}};
+  auto good = domain_named(s, result->domain).and_then([&](const auto&) {
+    return is_in(s, *result, s.daemon.ask(list_request(result->domain)));
+  });
+  return good ? result : tl::unexpected{good.error()};
+}
+
+/// The volumes of one name of several domains: work:private, work,mail:private, '*:private'.
+expected<std::vector<volume_word>> named_volumes(session& s) {
+  auto word = split_volume(s.line.words[0]);
+  auto domains = word ? domains_named(s, word->domain) : tl::unexpected{word.error()};
+  if (!domains)
+    return tl::unexpected{domains.error()};
+  auto asked = std::vector<request>{};
+  for (auto& domain : *domains)
+    asked.push_back(list_request(domain));
+  auto lists = ask_all(s, asked);
+  auto result = std::vector<volume_word>{};
+  auto lacks = expected<void>{};
+  for (auto i = std::size_t{0}; i < domains->size(); ++i) {
+    auto one = volume_word{(*domains)[i], word->volume};
+    auto there = is_in(s, one, lists[i]);
+    auto may_lack = is_glob(word->domain) && lists[i]; // others may have it
+    if (there)
+      result.push_back(std::move(one));
+    else if (!may_lack)
+      return tl::unexpected{there.error()};
+    else if (lacks)
+      lacks = std::move(there);
+  }
+  if (result.empty())
+    return tl::unexpected{lacks.error()};
+  return result;
 }
 
 request volume_request(std::string_view what, const volume_word& x, std::string payload = {}) {
@@ -233,30 +275,56 @@ exit_code run_volume_info(session& s) {
   return print(s, result.render(s.as, s.out));
 }
 
-exit_code run_volume_resize(session& s) {
-  auto text = s.line.words[1];
+namespace {
+
+/// A size of the command line: what a volume is to have, or what it is to have more.
+struct wanted_size {
+  std::int64_t bytes = 0;
+  bool more = false;
+};
+
+expected<wanted_size> parse_wanted_size(const std::string& text) {
   auto more = text.starts_with('+');
-  auto size = parse_size(more ? text.substr(1) : text);
-  if (!size)
-    return report(s, size.error());
-  auto volume = named_volume(s);
-  auto facts = volume ? facts_of(s, *volume) : tl::unexpected{volume.error()};
+  return parse_size(more ? text.substr(1) : text).map([&](auto bytes) {
+    return wanted_size{bytes, more};
+  });
+}
+
+/// `ask` finds out before whether the daemon would.
+expected<change> resize(session& s, const volume_word& x, wanted_size wanted, bool ask) {
+  auto facts = facts_of(s, x);
   if (!facts)
-    return report(s, facts.error());
+    return tl::unexpected{facts.error()};
   auto now = bytes(*facts, "size");
-  if (more)
-    *size += now;
-  if (*size < now)
-    return report(s, {trouble::refused, "",
-                      fmt::format("'{}' has {} ({} bytes) and cannot become smaller ({} bytes)",
-                                  volume->text(), size_text(now), now, *size),
-                      "make a new domain with a smaller volume and move the data"});
-  auto what = volume_request("Resize", *volume, fmt::format("{}", *size));
-  if (s.line.dry_run)
+  auto size = wanted.bytes + (wanted.more ? now : 0);
+  if (size < now)
+    return tl::unexpected{
+        failure{trouble::refused, "",
+                fmt::format("'{}' has {} ({} bytes) and cannot become smaller ({} bytes)", x.text(),
+                            size_text(now), now, size),
+                "make a new domain with a smaller volume and move the data"}};
+  auto what = volume_request("Resize", x, fmt::format("{}", size));
+  if (ask)
     if (auto may = would_be_taken(s, what); !may)
-      return report(s, may.error());
-  return make_changes(
-      s, {{what, volume->volume, fmt::format("{}: {}", volume->text(), size_change(now, *size))}});
+      return tl::unexpected{may.error()};
+  return change{what, x.volume, fmt::format("{}: {}", x.text(), size_change(now, size))};
+}
+
+} // namespace
+
+exit_code run_volume_resize(session& s) {
+  auto wanted = parse_wanted_size(s.line.words[1]);
+  auto volumes = wanted ? named_volumes(s) : tl::unexpected{wanted.error()};
+  if (!volumes)
+    return report(s, volumes.error());
+  auto changes = std::vector<change>{};
+  for (auto& x : *volumes) {
+    auto one = resize(s, x, *wanted, s.line.dry_run || volumes->size() > 1);
+    if (!one)
+      return report(s, one.error());
+    changes.push_back(std::move(*one));
+  }
+  return make_changes(s, changes);
 }
 
 exit_code run_volume_revert(session& s) {
@@ -290,10 +358,13 @@ exit_code run_volume_set(session& s) {
   if (std::find(known.begin(), known.end(), key) == known.end())
     return report(s, {trouble::usage, "", fmt::format("no setting '{}' of volumes", key),
                       one_of(key, known)});
-  auto volume = named_volume(s);
-  if (!volume)
-    return report(s, volume.error());
-  return make_changes(s, {{volume_request("Set." + key, *volume, s.line.words[2]), key}});
+  auto volumes = named_volumes(s);
+  if (!volumes)
+    return report(s, volumes.error());
+  auto changes = std::vector<change>{};
+  for (auto& x : *volumes)
+    changes.push_back({volume_request("Set." + key, x, s.line.words[2]), key});
+  return make_changes(s, changes);
 }
 
 namespace {

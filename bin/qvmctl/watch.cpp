@@ -24,7 +24,7 @@ watch::watch(client& daemon, std::vector<std::string> names, on_state each)
   for (auto& x : names)
     domains_.try_emplace(std::move(x));
   daemon_.subscribe(
-      {.method = "admin.Events"}, [this](auto& x) { heard(x); },
+      here_, {.method = "admin.Events"}, [this](auto& x) { heard(x); },
       [this](failure why) { trouble_ = std::move(why); });
 }
 
@@ -38,19 +38,20 @@ void watch::heard(const event& x) {
 }
 
 void watch::read_all() {
-  daemon_.send({.method = "admin.vm.List"}, reading_limit, [this](expected<std::string> answer) {
-    auto now =
-        answer ? domain_list::parse_list(*answer) : tl::unexpected{std::move(answer.error())};
-    if (!now) {
-      trouble_ = now.error();
-      return;
-    }
-    ready_ = true;
-    for (auto& [name, _] : domains_) {
-      auto found = now->find(name);
-      each_(name, found ? found->state : std::string{removed});
-    }
-  });
+  daemon_.send(here_, {.method = "admin.vm.List"}, reading_limit,
+               [this](expected<std::string> answer) {
+                 auto now = answer ? domain_list::parse_list(*answer)
+                                   : tl::unexpected{std::move(answer.error())};
+                 if (!now) {
+                   trouble_ = now.error();
+                   return;
+                 }
+                 ready_ = true;
+                 for (auto& [name, _] : domains_) {
+                   auto found = now->find(name);
+                   each_(name, found ? found->state : std::string{removed});
+                 }
+               });
 }
 
 void watch::read(const std::string& name) {
@@ -59,7 +60,7 @@ void watch::read(const std::string& name) {
     x.again = true;
     return;
   }
-  daemon_.send({.method = "admin.vm.List", .destination = name}, reading_limit,
+  daemon_.send(here_, {.method = "admin.vm.List", .destination = name}, reading_limit,
                [this, name](expected<std::string> answer) {
                  auto& x = domains_[name];
                  x.under_way = false;

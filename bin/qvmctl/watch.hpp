@@ -50,6 +50,7 @@ private:
   on_state each_;
   std::optional<failure> trouble_;
   bool ready_ = false;
+  listener here_;
 };
 
 } // namespace qubes::ctl

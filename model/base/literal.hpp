@@ -22,6 +22,8 @@ std::string_view trimmed(std::string_view text) noexcept;
 
 /// Blanks around, a sign, `_` between digits and leading zeros are allowed.
 bool is_integer(std::string_view text) noexcept;
+/// The remedy where it is none.
+inline constexpr auto in_digits = "write it in digits, such as 400";
 
 /// Nothing when the text is no integer, or one beyond the limit.
 std::optional<std::int64_t> parse_integer(std::string_view text) noexcept;

@@ -34,9 +34,9 @@ std::string_view name_of(const subject& who) noexcept {
 }
 
 tl::unexpected<error> bad_syntax(const property& row, std::string_view text,
-                                 std::string_view reason) {
-  return fail(errc::value,
-              fmt::format("{} is no value for {}: {}", quoted(text), row.name, reason));
+                                 std::string_view reason, std::string_view hint = {}) {
+  return fail(errc::value, fmt::format("{} is no value for {}: {}", quoted(text), row.name, reason),
+              std::string{hint});
 }
 
 outcome<void> check_ascii(const property& row, std::string_view text) {
@@ -56,7 +56,7 @@ outcome<void> check_syntax(const property& row, std::string_view text) {
     break;
   case wire_type::integer:
     if (!is_integer(text))
-      return bad_syntax(row, text, "it is not a whole number");
+      return bad_syntax(row, text, "it is not a whole number", in_digits);
     break;
   case wire_type::domain:
     if (auto name = domain_name::parse(text); !name && !text.empty())

@@ -4,6 +4,7 @@
 #include "model/base/literal.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
@@ -48,6 +49,14 @@ std::vector<std::string> names_of(const Range& all, Name name) {
   return result;
 }
 
+std::vector<std::string_view> names_of(holder classes) {
+  auto result = std::vector<std::string_view>{};
+  for (auto& x : klass_rows)
+    if (is(x.id, classes))
+      result.push_back(x.name);
+  return result;
+}
+
 /// The named domain, which must be one of `allowed`; null for no text.
 outcome<const domain*> find_domain(const subject& who, const property& row, std::string_view text,
                                    holder allowed) {
@@ -61,7 +70,8 @@ outcome<const domain*> find_domain(const subject& who, const property& row, std:
   if (!found->is(allowed))
     return refuse(
         errc::property_value, row, text,
-        fmt::format("a domain of class {} cannot serve here", model::row(found->type).name));
+        fmt::format("a domain of class {} cannot serve here", model::row(found->type).name),
+        fmt::format("these can: {}", fmt::join(names_of(allowed), ", ")));
   return found;
 }
 
@@ -130,7 +140,7 @@ result integer(const subject&, const property& row, std::string_view text) {
   if (auto x = parse_integer(text))
     return *x;
   if (!is_integer(text))
-    return refuse(errc::value, row, text, "it is not a whole number");
+    return refuse(errc::value, row, text, "it is not a whole number", in_digits);
   auto digits = plain_integer(text);
   if (digits.size() > longest_integer)
     return refuse(errc::value, row, text,

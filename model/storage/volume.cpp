@@ -224,8 +224,10 @@ outcome<void> check_home(const pool& home, std::string_view volume) {
   if ((volume == kernel_volume) == is_fixed(home))
     return {};
   if (is_fixed(home))
-    return fail(errc::value, fmt::format("volume {} cannot be in pool '{}', which is for kernels",
-                                         quoted(volume), home.name));
+    return fail(errc::value,
+                fmt::format("volume {} cannot be in pool '{}', which is for kernels",
+                            quoted(volume), home.name),
+                "'qvmctl pool ls' shows others");
   return fail(errc::value,
               fmt::format("volume '{}' cannot be in pool '{}', which is not for kernels", volume,
                           home.name),

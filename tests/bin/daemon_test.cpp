@@ -108,6 +108,7 @@ TEST_F(daemon_test, the_log_has_caller_request_and_result_but_no_secrets) {
   EXPECT_THAT(log(), testing::Not(HasSubstr(std::string(100, 'x'))));
   call("admin.vm.volume.CloneTo+private", name, "the-secret-token");
   EXPECT_TRUE(logs("value withheld"));
+  call("admin.vm.notes.Set", name, "the-secret-token");
   EXPECT_THAT(log(), testing::Not(HasSubstr("the-secret-token")));
 }
 

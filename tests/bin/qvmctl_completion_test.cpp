@@ -183,6 +183,17 @@ TEST_F(completion, says_nothing_without_a_daemon) {
   EXPECT_EQ(x.out + x.err, "");
 }
 
+TEST_F(completion, waits_for_the_daemon_as_long_as_it_was_told) {
+  auto line = words{"complete", "--", "start", "sys"};
+  serve([](auto& x) { x.hold(); });
+  auto x = ctl(line, {{"QVMCTL_COMPLETION_SECONDS", "0.01"}});
+  EXPECT_EQ(x.code, 0);
+  EXPECT_EQ(x.out + x.err, "");
+  auto wrong = run(line, {{"QVMCTL_COMPLETION_SECONDS", "soon"}});
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("QVMCTL_COMPLETION_SECONDS takes seconds, not 'soon'"));
+}
+
 // -- shells ---------------------------------------------------------------------------------
 
 /// A shell on a terminal, with completion, to which something is typed.
@@ -191,7 +202,10 @@ public:
   interactive_shell(words args, const std::string& socket) {
     auto path = fmt::format("PATH={}/bin:{}", QVMD_BINARY_DIR, std::getenv("PATH"));
     auto home = std::filesystem::path{socket}.parent_path().string(); // shells write files there
-    auto env = words{path, "QVMCTL_SOCKET=" + socket, "PS1=ready> ", "TERM=dumb", "HOME=" + home};
+    auto env = words{
+        path,           "QVMCTL_SOCKET=" + socket,
+        "PS1=ready> ",  "TERM=dumb",
+        "HOME=" + home, fmt::format("{}={}", completion_waits.first, completion_waits.second)};
     auto argv = pointers(args);
     auto envp = pointers(env);
     auto size = winsize{24, 200, 0, 0};
@@ -279,11 +293,12 @@ TEST_F(completion, is_offered_by_fish) {
     GTEST_SKIP() << "fish is not installed";
   serve(host(small_host("Running"), answer));
   auto offered = [&](const std::string& typed) {
-    auto script = fmt::format(
-        "PATH={}/bin:$PATH QVMCTL_SOCKET={} HOME={} fish --no-config -c "
-        "'source {}/scripts/completion/qvmctl.fish; complete -C \"{}\"' 2>/dev/null",
-        QVMD_BINARY_DIR, daemon->path(),
-        std::filesystem::path{daemon->path()}.parent_path().string(), QVMD_SOURCE_DIR, typed);
+    auto script =
+        fmt::format("PATH={}/bin:$PATH QVMCTL_SOCKET={} HOME={} {}={} fish --no-config -c "
+                    "'source {}/scripts/completion/qvmctl.fish; complete -C \"{}\"' 2>/dev/null",
+                    QVMD_BINARY_DIR, daemon->path(),
+                    std::filesystem::path{daemon->path()}.parent_path().string(),
+                    completion_waits.first, completion_waits.second, QVMD_SOURCE_DIR, typed);
     auto pipe = ::popen(script.c_str(), "r");
     auto text = std::string(4096, '\0');
     text.resize(std::fread(text.data(), 1, text.size(), pipe));

@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,7 @@ using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -855,9 +857,15 @@ TEST_F(qvmctl_waits, and_shows_progress_on_a_terminal) {
 struct qvmctl_restarts : qvmctl {
   living_host world{small_host("Running")};
   std::string refuses;
+  std::string holds; ///< devices of work, as Attached tells them
+  bool keeps_them = false;
 
   void SetUp() override {
     world.others = [this](auto& x) {
+      if (x.method == "admin.vm.device.block.Attached")
+        return x.ok(x.destination == "work" ? holds : "");
+      if (x.method == "admin.vm.device.block.Attach" && keeps_them)
+        return x.refuse("QubesException", "it is gone");
       if (x.method == "admin.deviceclass.List")
         return x.ok("block\n");
       if (x.method == "admin.vm.property.Get")
@@ -902,6 +910,24 @@ TEST_F(qvmctl_restarts, domains_that_stopped_though_another_did_not) {
   EXPECT_THAT(x.err, AllOf(HasSubstr("'qvmctl restart --force sys-firewall'"),
                            HasSubstr("1 of 2 restarted, 1 not")));
   EXPECT_EQ(steps().back(), "admin.vm.Start work");
+}
+
+TEST_F(qvmctl_restarts, and_gives_back_what_was_attached_by_hand) {
+  holds = "sys-net+sda:* backend_domain='sys-net' port_id='sda' mode='manual'\n"
+          "sys-net+sdb:* backend_domain='sys-net' port_id='sdb' mode='required'\n";
+  auto x = ctl({"restart", "work"});
+  EXPECT_EQ(x.code, 0) << x.err;
+  auto all = daemon->requests();
+  std::erase_if(all, [](auto& y) {
+    return !y.starts_with("admin.vm.Start") && !y.starts_with("admin.vm.device.block.Attach+");
+  });
+  ASSERT_EQ(all.size(), 2U) << "its start takes the other one";
+  EXPECT_EQ(all[0], "admin.vm.Start work");
+  EXPECT_THAT(all[1], StartsWith("admin.vm.device.block.Attach+sys-net+sda+_ work"));
+  keeps_them = true;
+  x = ctl({"restart", "work"});
+  EXPECT_EQ(x.code, 4);
+  EXPECT_THAT(x.err, HasSubstr("'work' has not got back sys-net:sda: it is gone"));
 }
 
 TEST_F(qvmctl_restarts, and_reports_all_in_one_json_document) {
@@ -1325,6 +1351,7 @@ TEST_F(qvmctl, a_pool_in_use_is_refused_before_anybody_is_asked_and_in_a_dry_run
 /// work has a volume that is kept and two that are not.
 struct qvmctl_volumes : qvmctl {
   std::string state = "Halted";
+  bool read_only = true;
 
   void SetUp() override {
     serve(host(small_host("Halted"), [this](auto& x) {
@@ -1334,8 +1361,8 @@ struct qvmctl_volumes : qvmctl {
       : x.method == "admin.vm.volume.Info"
           ? x.ok(fmt::format("size=2147483648\nusage=1048576\nsave_on_stop={}\nsnap_on_start={}\n",
                              kept ? "True" : "False", x.argument == "root" ? "True" : "False"))
-      : x.method == "qvmd.Plan" ? x.refuse("StoragePoolException", "it is read-only")
-                                : x.ok();
+      : x.method == "qvmd.Plan" && read_only ? x.refuse("StoragePoolException", "it is read-only")
+                                             : x.ok();
     }));
     std::ofstream{beside("data")} << std::string(1221, 'x');
   }
@@ -1408,6 +1435,33 @@ TEST_F(qvmctl_volumes, are_resized_in_a_dry_run_if_the_daemon_would) {
   EXPECT_EQ(x.code, 1);
   EXPECT_THAT(x.err, HasSubstr("it is read-only"));
   EXPECT_EQ(of("resize", "private", {"3Gi"}).code, 0);
+}
+
+TEST_F(qvmctl_volumes, are_changed_in_all_domains_that_the_word_names) {
+  auto changes = [&](const words& args) {
+    auto before = daemon->requests().size();
+    auto x = ctl(args);
+    auto all = daemon->requests();
+    std::erase_if(all, [](auto& y) {
+      return !y.starts_with("admin.vm.volume.Resize") && !y.starts_with("admin.vm.volume.Set");
+    });
+    EXPECT_GT(daemon->requests().size(), before);
+    std::sort(all.begin(), all.end());
+    return std::pair{x, all};
+  };
+  auto [small, none] = changes({"volume", "resize", "sys-*,work:private", "1Gi"});
+  EXPECT_EQ(small.code, 1);
+  EXPECT_THAT(small.err, HasSubstr("'sys-firewall:private' has 2.0 GiB"));
+  EXPECT_THAT(none, IsEmpty()) << "none is made larger when one cannot be";
+  auto [unknown, nothing] = changes({"volume", "set", "sys-*:privat", "rw", "True"});
+  EXPECT_THAT(unknown.err, HasSubstr("'sys-firewall' has no volume 'privat'; did you mean"));
+  EXPECT_THAT(nothing, IsEmpty());
+  EXPECT_EQ(changes({"volume", "resize", "work,vault:private", "+1Gi"}).first.code, 1);
+  read_only = false;
+  auto [done, two] = changes({"volume", "resize", "work,vault:private", "+1Gi"});
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(two, ElementsAre("admin.vm.volume.Resize+private vault 3221225472",
+                               "admin.vm.volume.Resize+private work 3221225472"));
 }
 
 TEST_F(qvmctl, does_not_suggest_the_word_that_was_refused) {
@@ -1758,6 +1812,33 @@ TEST_F(qvmctl_makes, anew_a_domain_that_a_crash_left_unfinished) {
   EXPECT_EQ(ctl({"create", "shop", "--label", "red"}).code, 0);
   EXPECT_THAT(daemon->requests(), Contains("admin.vm.Remove uuid:shop"));
   EXPECT_TRUE(world.features["shop"].empty());
+}
+
+TEST_F(qvmctl_makes, copies_and_shows_how_far_they_are) {
+  auto told = std::promise<void>{};
+  world.features["work"];
+  world.on_call = [&](auto& x) {
+    if (x.method == "admin.Events") {
+      x.event("shop", "domain-volume-progress",
+              {{"volume", "private"}, {"operation", "clone"}, {"progress", "45.0"}});
+      told.set_value();
+      x.hold();
+    } else if (x.method == "admin.vm.volume.List") {
+      x.ok("private\n");
+    } else if (x.method == "admin.vm.volume.Info") {
+      x.ok("pool=p\nvid=v\nsize=1\nusage=1\nrw=True\nsave_on_stop=True\nsnap_on_start=False\n"
+           "revisions_to_keep=1\n");
+    } else if (x.method == "admin.vm.volume.CloneTo") {
+      told.get_future().wait(); // its answer comes after the news
+      x.ok();
+    } else {
+      return false;
+    }
+    return true;
+  };
+  auto x = ctl_on_terminal({"clone", "work", "shop"});
+  EXPECT_EQ(x.code, 0) << x.out;
+  EXPECT_THAT(x.out, HasSubstr("shop:  private 45.0 %"));
 }
 
 TEST_F(qvmctl_makes, nothing_of_a_domain_that_another_host_may_be_making) {

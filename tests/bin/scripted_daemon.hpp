@@ -212,6 +212,9 @@ inline std::vector<char*> pointers(words& from) {
   return result;
 }
 
+/// No machine is so busy that a completion gives up.
+inline const auto completion_waits = std::pair{"QVMCTL_COMPLETION_SECONDS", "60"};
+
 inline const auto program = std::string{QVMD_BINARY_DIR "/bin/qvmctl"};
 
 /// Arguments and environment of the program, made before the fork: another thread may hold the
@@ -220,6 +223,7 @@ class invocation {
 public:
   invocation(const words& args, std::map<std::string, std::string> env) : args_(args) {
     env.try_emplace("TERM", "xterm-256color");
+    env.insert(completion_waits);
     for (auto* x = environ; *x != nullptr; ++x) {
       auto name = std::string{*x}.substr(0, std::string_view{*x}.find('='));
       if (name != "NO_COLOR" && name != "COLORTERM" && name != "QVMCTL_SOCKET"

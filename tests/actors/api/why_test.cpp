@@ -126,6 +126,15 @@ TEST_F(why_reply, an_order_that_found_nothing_to_do_is_no_operation) {
   EXPECT_THAT(operations(why("app0")), ElementsAre("unpause", "pause", "start"));
 }
 
+TEST_F(why_reply, a_domain_that_is_half_made_is_told_with_what_makes_it) {
+  EXPECT_THAT(why("app0")["findings"], IsEmpty());
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qvmctl-unfinished", "clone of work, by 1 2 3"}));
+  auto x = why("app0")["findings"];
+  ASSERT_EQ(x.size(), 1U);
+  EXPECT_EQ(x[0]["text"], "half made: clone of work; the same command goes on with it, 'qvmctl "
+                          "remove app0' removes it");
+}
+
 TEST_F(why_reply, operations_outlive_a_restart_of_the_daemon) {
   fail(drivers::fake_call::create);
   EXPECT_FALSE(sim.ask("sys-net0", ask::start{}));
