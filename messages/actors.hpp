@@ -201,6 +201,8 @@ using disposables_actor = caf::typed_actor<
     caf::reacts_to<atom::retry, std::string>,
     // INTERNAL: whether this disposable that was to go is gone.
     caf::reacts_to<atom::recheck, std::string>,
+    // INTERNAL: a change takes long to reach the disk.
+    caf::reacts_to<completion>,
     // INTERNAL (as any client): an order was carried out.
     caf::reacts_to<answer>>;
 

@@ -18,4 +18,8 @@ struct cancellation {
 };
 using cancellation_ptr = std::shared_ptr<cancellation>;
 
+inline bool is_cancelled(const cancellation_ptr& x) {
+  return x && x->stop.stop_requested();
+}
+
 } // namespace qubes

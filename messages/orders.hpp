@@ -92,6 +92,7 @@ struct create_disposable {
   enum class handle : std::uint8_t { name, uuid };
   model::creation request;
   handle reply_with = handle::name;
+  cancellation_ptr cancellation{}; ///< of the promise of one that waits
   static constexpr auto how = of_host.within(waits_for_guests);
 };
 

@@ -1,6 +1,7 @@
 // Everything that travels between actors: atoms, payloads, and errors as CAF carries them.
 #pragma once
 
+#include "messages/cancellation.hpp"
 #include "model/base/error.hpp"
 #include "model/base/event.hpp"
 #include "model/base/menu_turn.hpp"
@@ -82,6 +83,7 @@ struct some_guest_ended {};
 struct take_disposable {
   std::string disposable_template;
   std::string for_domain;
+  cancellation_ptr cancellation; ///< nobody would hear which one it is
 };
 
 /// News of a guest from the hypervisor, in the order it happened.

@@ -338,7 +338,7 @@ const method others[]{
   {"admin.vm.firewall.Reload",                    admin, no,  no,  vm,   order_for_domain{of_firewall<plain<ask::reload_firewall>>}, "Gives the netvm the domain's firewall once more."},
   {"admin.vm.firewall.Set",                       admin, no,  yes, vm,   order_for_domain{of_firewall<of_payload<ask::set_firewall>>}, "Replaces the domain's firewall; payload: one rule a line."},
   {"admin.vm.notes.Get",                           admin, no,  no,  vm,   to_domain<ask::get_notes>, "The notes of a domain."},
-  {"admin.vm.notes.Set",                           admin, no,  may, vm,   order_for_domain{of_payload<ask::set_notes>}, "Replaces the notes of a domain."},
+  {"admin.vm.notes.Set",                           admin, no,  may, vm,   order_for_domain{of_payload<ask::set_notes>}, "Replaces the notes of a domain.", secret},
   {"admin.vm.property.Get",                        admin, yes, no,  any,  reads::vm_property, "A property of a domain."},
   {"admin.vm.property.GetAll",                     admin, no,  no,  any,  reads::vm_all_properties, "All properties of a domain with their values."},
   {"admin.vm.property.GetDefault",                 admin, yes, no,  any,  reads::vm_property_default, "What a property of a domain is when it is not set."},

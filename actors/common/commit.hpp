@@ -18,7 +18,7 @@ inline model::error not_on_disk_yet() {
 
 /// Has the store write a change. The change is followed to its end, however long that takes: its
 /// client hears after a while that it takes long, and nothing else is different. `self` takes
-/// completions.
+/// completions, or this does not compile.
 template <class Self, class Ok, class Bad>
 void commit(Self* self, const world_ptr& in, const model::change& what, const reply& to, Ok ok,
             Bad bad) {
@@ -26,7 +26,8 @@ void commit(Self* self, const world_ptr& in, const model::change& what, const re
   auto overdue = [whom = caf::weak_actor_ptr{self->ctrl()}, refuse = to.later_refusal(),
                   is_written] {
     if (auto asker = caf::actor_cast<caf::strong_actor_ptr>(whom))
-      caf::anon_send(caf::actor_cast<caf::actor>(asker), completion{[refuse, is_written] {
+      caf::anon_send(caf::actor_cast<typename Self::actor_hdl>(asker),
+                     completion{[refuse, is_written] {
                        if (!*is_written)
                          refuse(not_on_disk_yet());
                      }});

@@ -26,7 +26,7 @@ struct row {
 /// Waiters that an end does not concern go on waiting: something else is under way for them.
 constexpr row stop_ends[]{
     {.how = waits_as::shutdown, .down = true, .stays = false, .not_killed = false}, // a deadline
-    {.how = waits_as::rider, .down = true, .stays = false, .not_killed = false},
+    {.how = waits_as::late_shutdown, .down = true, .stays = false, .not_killed = false},
     {.how = waits_as::kill, .down = true, .stays = false, .not_killed = true},
     {.how = waits_as::start, .down = true, .stays = true, .not_killed = true},
 };

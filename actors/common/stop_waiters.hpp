@@ -10,8 +10,8 @@
 namespace qubes::actors {
 
 enum class waits_as : std::uint8_t {
-  shutdown, ///< asked the guest to shut down; has a deadline of its own
-  rider,    ///< a shutdown request that arrived while volumes were being stopped
+  shutdown,      ///< asked the guest to shut down; has a deadline of its own
+  late_shutdown, ///< a shutdown request that arrived while volumes were being stopped
   kill,
   start, ///< to begin again
 };

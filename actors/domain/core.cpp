@@ -79,6 +79,16 @@ void domain_core::announce_service() {
     tell("domain-cmd-pre-run", {{"start_guid", "False"}});
 }
 
+void domain_core::does(std::string_view what, std::string_view step, std::int64_t since_us) {
+  if (is_of_record())
+    world_->status.begin(who_, std::string{what}, std::string{step}, since_us);
+}
+
+void domain_core::does_nothing() {
+  if (is_of_record())
+    world_->status.finish(who_);
+}
+
 void domain_core::degrade(trouble what, const std::string& why) {
   auto& reason = troubles_[what];
   if (reason == why)

@@ -100,8 +100,12 @@ public:
         fmt::format(text, std::forward<Ts>(xs)...));
   }
   void announce_service();
+  /// What `qvmctl status` shows the domain to be doing.
+  void does(std::string_view what, std::string_view step, std::int64_t since_us);
+  void does(std::string_view what, std::string_view step) { does(what, step, world_->now_us()); }
+  void does_nothing();
   /// What degrades a domain; each is set and cleared by the same thing.
-  enum class trouble : std::uint8_t { start, shutdown, kill, volumes, network };
+  enum class trouble : std::uint8_t { start, shutdown, kill, volumes, network, firewall };
   void degrade(trouble what, const std::string& why);
   void recover(std::initializer_list<trouble> from);
   std::optional<std::string> reason(trouble what) const;
@@ -214,9 +218,9 @@ protected:
   model::live facts_;
   own_replies heard_here_;
 
-private:
   void publish_troubles();
 
+private:
   std::map<trouble, std::string> troubles_;
 };
 

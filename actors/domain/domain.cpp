@@ -73,6 +73,9 @@ domain_actor::behavior_type domain_state::make(world_ptr in, std::string who, bo
 void domain_state::adopt_board() {
   facts_ = world_->board.read(qid_);
   facts_.going_down = false;
+  if (facts_.degraded && facts_.state == power::halted)
+    guest.recover_volumes();
+  publish_troubles(); // what still degrades it is found again
   if (auto clients = supervisor())
     self->send(clients, atom::open_v);
   if (facts_.state == power::starting)
@@ -89,6 +92,7 @@ void domain_state::adopt_board() {
   if (facts_.xid > 0) {
     guest.look_for_agent();
     network.find();
+    firewall.refresh();
   }
 }
 
@@ -240,5 +244,6 @@ void domain_state::tick(std::uint64_t life) {
   guest.tick();
   entries.tick();
   devices.tick();
+  firewall.tick();
 }
 } // namespace qubes::actors

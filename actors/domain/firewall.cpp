@@ -3,6 +3,7 @@
 #include "actors/common/guest_notification.hpp"
 #include "actors/domain/firewall_file.hpp"
 
+#include "model/guest/extension.hpp"
 #include "model/network/firewall.hpp"
 #include "model/property/property.hpp"
 #include "model/xml/firewall_xml.hpp"
@@ -55,14 +56,14 @@ void domain_firewall::save(const model::firewall_rules& rules, const reply& to) 
   domain_.look_up(to, domain_.work(std::move(what)), [this, valid, to](bool) {
     domain_.world()->status.find(domain_.who(), firewall_file_name, {});
     domain_.tell("firewall-changed");
-    enforce(valid, [to] { to.ok(); });
+    enforce(valid, [this, to](const auto& how) { answer(to, how); });
   });
 }
 
 void domain_firewall::carry_out(const ask::reload_firewall&, const reply& to) {
   with_rules(to, [this, to](auto& rules) {
     domain_.tell("firewall-changed");
-    enforce(rules, [to] { to.ok(); });
+    enforce(rules, [this, to](const auto& how) { answer(to, how); });
   });
 }
 
@@ -71,11 +72,14 @@ void domain_firewall::refresh(const std::function<void()>& then) {
              domain_.work(job::read_firewall{domain_.directory_of_mine()}))
       .then(
           [this, then](const std::optional<std::string>& file) {
-            enforce(understand(file, domain_.who(), domain_.world()->status), then);
+            enforce(understand(file, domain_.who(), domain_.world()->status),
+                    [then](const auto&) { then(); });
           },
           [this, then](const caf::error& why) {
             domain_.note(spdlog::level::err, "its firewall could not be read: {}",
                          from_caf(why).text);
+            if (domain_.reason(domain_core::trouble::firewall))
+              domain_.try_again(pause_);
             then();
           });
 }
@@ -100,25 +104,27 @@ void domain_firewall::with_rules_or_none(
 
 /// Writes the rules where the netvm looks for them, and wakes up when one of them ends. Those that
 /// come while the domain starts are written behind the ones that its start has written. `then` runs
-/// once they are there, or cannot be.
-void domain_firewall::enforce(const model::firewall_rules& rules,
-                              const std::function<void()>& then) {
+/// once they are there, or were refused.
+void domain_firewall::enforce(const model::firewall_rules& rules, const once_told& then) {
   arm_expiry(rules);
   auto netvm =
       domain_.facts().state == model::power::halted ? std::nullopt : domain_.serving_netvm();
-  if (netvm)
-    push(*netvm, rules, [this, then] { domain_.tell_legacy_netvm(then); });
-  else
-    then();
+  if (!netvm) {
+    in_force();
+    return then({});
+  }
+  push(*netvm, rules, [this, then](const model::outcome<void>& how) {
+    domain_.tell_legacy_netvm([then, how] { then(how); });
+  });
 }
 
 /// Rules of both families, one after the other (spec/network.md §6).
 void domain_firewall::push(const std::string& netvm, const model::firewall_rules& rules,
-                           std::function<void()> then) {
+                           once_told then) {
   auto now = domain_.look();
   auto* me = domain_.record(now);
   if (!me)
-    return then();
+    return then({});
   auto edits = model::qubesdb_edits{};
   for (auto property : {"ip", "ip6"}) {
     auto address = model::read_text({now.view(), me}, property);
@@ -128,7 +134,52 @@ void domain_firewall::push(const std::string& netvm, const model::firewall_rules
     for (auto& [path, text] : model::firewall_entries(rules, address, now_s()))
       put(edits, path, text);
   }
-  write_qubesdb(domain_.self, domain_.world(), netvm, std::move(edits), std::move(then));
+  ask_driver(domain_.self, domain_.world(), {.name = netvm}, job::write_qubesdb{std::move(edits)})
+      .then(
+          [this, then, netvm, life = domain_.life()] {
+            if (is_to_know(netvm, life))
+              in_force();
+            then({});
+          },
+          [this, then, netvm, life = domain_.life()](const caf::error& why) {
+            then(is_to_know(netvm, life) ? not_taken(netvm, from_caf(why))
+                                         : model::outcome<void>{});
+          });
+}
+
+void domain_firewall::in_force() {
+  pause_ = {};
+  domain_.recover({domain_core::trouble::firewall});
+}
+
+/// A netvm that is down meanwhile, or is ours no more, has nothing to enforce.
+bool domain_firewall::is_to_know(const std::string& netvm, std::uint64_t life) const {
+  auto now = domain_.look();
+  auto* it = now.find(netvm);
+  return life == domain_.life() && domain_.serving_netvm() == netvm && it
+         && model::listens(now.view(), *it);
+}
+
+model::outcome<void> domain_firewall::not_taken(const std::string& netvm, const model::error& why) {
+  auto text =
+      fmt::format("its firewall is not in force, '{}' could not be told: {}", netvm, why.text);
+  domain_.degrade(domain_core::trouble::firewall, text);
+  domain_.try_again(pause_);
+  return model::fail(why.code, text,
+                     "its rules are saved, and tried again until they are in force");
+}
+
+void domain_firewall::answer(const reply& to, const model::outcome<void>& how) const {
+  if (how)
+    to.ok();
+  else
+    to.refuse({how.error().code, fmt::format("'{}': {}", domain_.who(), how.error().text),
+               how.error().hint});
+}
+
+void domain_firewall::tick() {
+  if (domain_.comes_due(pause_))
+    refresh();
 }
 
 void domain_firewall::arm_expiry(const model::firewall_rules& rules) {

@@ -10,8 +10,9 @@
 
 namespace qubes::actors {
 
-/// Owns the timer of the rule that ends next. What the netvm enforces is what is on disk; rules
-/// that cannot be read let nothing through.
+/// Owns the timer of the rule that ends next. What the netvm enforces is what is on disk; where it
+/// does not take that, the domain is degraded until it does. Rules that cannot be read let nothing
+/// through.
 /// Needs: no other part.
 class domain_firewall {
 public:
@@ -24,12 +25,15 @@ public:
   /// Enforces what is on disk; `then` runs once that is done, or could not be.
   void refresh(const std::function<void()>& then = [] {});
   void with_rules_or_none(const std::function<void(const model::firewall_rules&)>& then);
+  /// Once the netvm was told, or is not told yet.
+  using once_told = std::function<void(const model::outcome<void>&)>;
   /// Writes the rules where that netvm looks for them.
-  void push(const std::string& netvm, const model::firewall_rules& rules,
-            std::function<void()> then);
+  void push(const std::string& netvm, const model::firewall_rules& rules, once_told then);
   void arm_expiry(const model::firewall_rules& rules);
   /// The timer of that number rang.
   void expire(std::uint64_t armed);
+  void tick();
+  void life_ended() { in_force(); } ///< nothing is to be enforced
 
 private:
   std::int64_t now_s() const { return domain_.world()->wall_s(); }
@@ -38,10 +42,15 @@ private:
   void save(const model::firewall_rules& rules, const reply& to);
   void keep_only(const model::firewall_rules& valid, const std::string& of);
   void enforce(
-      const model::firewall_rules& rules, const std::function<void()>& then = [] {});
+      const model::firewall_rules& rules, const once_told& then = [](auto&) {});
+  void in_force();
+  bool is_to_know(const std::string& netvm, std::uint64_t life) const;
+  model::outcome<void> not_taken(const std::string& netvm, const model::error& why);
+  void answer(const reply& to, const model::outcome<void>& how) const;
 
   domain_core& domain_;
   std::uint64_t expiry_ = 0; ///< generation of the timer that is armed
+  back_off pause_;           ///< until the netvm is asked again to take the rules
 };
 
 } // namespace qubes::actors

@@ -41,21 +41,29 @@ void domain_guest::hear(const news& x) {
     look_again();
 }
 
+/// A list without the agent may be older than the start that waited for it.
 void domain_guest::hear(const agent_news& x) {
   ++agents_heard_;
-  agent_is(x.there);
+  if (x.there)
+    agent_is(true);
+  else if (domain_.facts().agent)
+    look_for_agent(false);
 }
 
 /// When a life is taken for one with an agent, the agent may have gone again already. News that
 /// come meanwhile know better.
-void domain_guest::look_for_agent() {
+void domain_guest::look_for_agent(std::optional<bool> unless_known) {
   domain_.run(
       domain_.work(job::look_for_agent{}),
       [this, heard = agents_heard_](bool there) {
         if (heard == agents_heard_)
           agent_is(there);
       },
-      [this](const model::error& why) { domain_.note(spdlog::level::warn, "{}", why.text); });
+      [this, heard = agents_heard_, unless_known](const model::error& why) {
+        domain_.note(spdlog::level::warn, "{}", why.text);
+        if (unless_known && heard == agents_heard_)
+          agent_is(*unless_known);
+      });
 }
 
 /// A start waits for its agent by itself.

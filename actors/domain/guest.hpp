@@ -32,14 +32,15 @@ public:
   void look_later(const model::error& why);
   void tick();
   void forget_pause() { pause_ = {}; }
-  void look_for_agent();
+  void look_for_agent(std::optional<bool> unless_known = {});
+  /// Volumes that an earlier life may have left running are stopped.
+  void recover_volumes();
 
 private:
   void agent_is(bool there);
   bool is_ours_to_tell() const;
   void follow(const model::guest& truth);
   void adopt(const model::guest& truth);
-  void recover_volumes();
 
   domain_state& domain_;
   bool known_ = false;

@@ -145,8 +145,9 @@ void domain_entries::announce_to_netvm(const std::function<void()>& then) {
       [this, netvm = *netvm](auto& next) { tell_lists(netvm, next); },
       [this, netvm = *netvm](auto& next) { tell_address(netvm, next); },
       [this, netvm = *netvm, then](auto&) {
-        firewall_.with_rules_or_none(
-            [this, netvm, then](auto& rules) { firewall_.push(netvm, rules, then); });
+        firewall_.with_rules_or_none([this, netvm, then](auto& rules) {
+          firewall_.push(netvm, rules, [then](const auto&) { then(); });
+        });
       },
   });
 }

@@ -60,7 +60,7 @@ void netvm_state::join(joining x) {
     return admit(x);
   self->monitor(x.who);
   waiting_.push_back(std::move(x));
-  if (!closing_)
+  if (!closes())
     start_provider();
 }
 
@@ -122,8 +122,13 @@ void netvm_state::lost(const caf::down_msg& x) {
   std::erase_if(waiting_, [&](auto& entry) { return entry.who.address() == x.source; });
 }
 
+/// A request to shut the provider down may be older than this actor.
+bool netvm_state::closes() const {
+  return closing_ || facts_of_provider().going_down;
+}
+
 bool netvm_state::serves() const {
-  return !closing_ && provider_runs();
+  return !closes() && provider_runs();
 }
 
 // -- what the provider is told -------------------------------------------------------------------
@@ -248,7 +253,7 @@ void netvm_state::call_clients() {
 
 /// The provider may have been asked to stop while it started: then it takes no clients.
 void netvm_state::open_unless_closing() {
-  if (!closing_)
+  if (!closes())
     open();
 }
 
@@ -275,12 +280,14 @@ domain_actor netvm_state::provider() const {
   return entry ? entry->domain : domain_actor{};
 }
 
-bool netvm_state::provider_runs() const {
+model::live netvm_state::facts_of_provider() const {
   auto now = world_->look();
   auto* x = now.find(provider_);
-  if (!x)
-    return false;
-  return model::serves(world_->board.read(x->qid).state);
+  return x ? world_->board.read(x->qid) : model::live{};
+}
+
+bool netvm_state::provider_runs() const {
+  return model::serves(facts_of_provider().state);
 }
 
 } // namespace qubes::actors

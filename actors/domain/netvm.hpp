@@ -43,6 +43,7 @@ private:
 
   caf::result<void> rejoin(const std::string& client, const domain_actor& who);
   void admit(const joining& x);
+  bool closes() const;
   bool serves() const;
   void count(const std::string& client, bool counts);
   void watch(const std::string& client, const domain_actor& who);
@@ -55,6 +56,7 @@ private:
   void tell_provider();
   void tell_rules(const model::qubesdb_edits& edits, const std::function<void()>& then);
   domain_actor provider() const;
+  model::live facts_of_provider() const;
   bool provider_runs() const;
 
   netvm_actor::pointer self;

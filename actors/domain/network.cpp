@@ -191,7 +191,7 @@ void domain_network::plug(const std::string& netvm) {
       [this, netvm](auto& next) {
         firewall_.with_rules_or_none([this, netvm, next](auto& all) {
           firewall_.arm_expiry(all);
-          firewall_.push(netvm, all, next);
+          firewall_.push(netvm, all, [next](const auto&) { next(); });
         });
       },
       [this, netvm, is_news](auto&) { plug_interface(netvm, is_news); },

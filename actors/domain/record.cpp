@@ -249,7 +249,7 @@ void domain_record::ended() {
     domain_.devices.tell_changed();
   auto starts = std::exchange(starts_, {});
   if (!starts.empty())
-    domain_.world()->status.finish(domain_.who());
+    domain_.does_nothing();
   for (auto& x : starts)
     domain_.start.begin(x);
   next();

@@ -79,7 +79,7 @@ void domain_start::begin(const reply& to) {
   if (!domain_.guest.is_known())
     return domain_.guest.learn([this, to] { begin(to); }, to);
   if (domain_.changes.is_changing()) {
-    domain_.world()->status.begin(domain_.who(), "start", "change", domain_.world()->now_us());
+    domain_.does("start", "change");
     domain_.changes.start_after(to);
     return;
   }
@@ -97,7 +97,7 @@ bool domain_start::is_before_guest() const {
 void domain_start::enter_step() {
   auto& step = steps()[run_->step];
   run_->run.step_began_us = domain_.world()->now_us();
-  domain_.world()->status.begin(domain_.who(), "start", std::string{step.name}, run_->run.began_us);
+  domain_.does("start", step.name, run_->run.began_us);
   if (!domain_.record(domain_.look()))
     return fail(
         {errc::vm_not_found, fmt::format("'{}' was removed while it started", domain_.who()), {}});
@@ -165,7 +165,8 @@ void domain_start::unwind() {
   }
   auto run = std::move(run_);
   domain_.end_life();
-  domain_.world()->status.finish(domain_.who());
+  domain_.firewall.life_ended();
+  domain_.does_nothing();
   if (domain_.facts().state != power::halted)
     domain_.move(power::halted);
   domain_.changes.needs_no_netvm();
@@ -180,7 +181,7 @@ void domain_start::finish() {
   auto run = std::move(run_);
   domain_.guest.look_for_agent();
   domain_.network.sync(); // the record may have changed on the way
-  domain_.world()->status.finish(domain_.who());
+  domain_.does_nothing();
   domain_.operations.remember(run->run);
   tell_others([waiting = std::move(run->waiting)] {
     for (auto& x : waiting)

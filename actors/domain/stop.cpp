@@ -42,7 +42,7 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
     return to.refuse(
         {errc::vm_error, fmt::format("'{}' cannot be shut down from here", domain_.who()), {}});
   if (stopping_ && x.wait)
-    return wait_for(waits_as::rider, to);
+    return wait_for(waits_as::late_shutdown, to);
   if (domain_.facts().state == power::halted || stopping_)
     return to.refuse(powered_off(domain_.who()));
   if (domain_.start.is_before_guest())
@@ -58,7 +58,7 @@ void domain_stop::carry_out(const ask::shutdown& x, const reply& to) {
             if (life == domain_.life())
               shut_down_unless_used(x, to);
             else if (x.wait && stopping_)
-              wait_for(waits_as::rider, to);
+              wait_for(waits_as::late_shutdown, to);
             else
               to.refuse(powered_off(domain_.who()));
           },
@@ -89,6 +89,11 @@ void domain_stop::shut_down_unless_used(const ask::shutdown& x, const reply& to)
 
 void domain_stop::shutdown_failed(const model::error& why, const reply& to) {
   failed("shutdown", why);
+  stays_up(why, to);
+}
+
+/// The request closed its netvm actor, which lets clients in again.
+void domain_stop::stays_up(const model::error& why, const reply& to) {
   domain_.tell("domain-shutdown-failed", {{"reason", why.text}});
   if (auto clients = domain_.supervisor(); clients && !domain_.facts().going_down)
     domain_.self->send(clients, atom::open_v);
@@ -99,7 +104,8 @@ void domain_stop::ask_guest_to_halt(bool wait, const reply& to) {
   if (!run_)
     begin("shutdown");
   if (domain_.facts().state == power::paused) { // a paused guest hears nothing
-    wait_for(waits_as::kill, to);
+    waiters_.add(waits_as::kill,
+                 [this, to](const auto& how) { how ? to.ok() : stays_up(how.error(), to); });
     return take_down();
   }
   auto patience = [this] {
@@ -158,9 +164,9 @@ void domain_stop::note_asked() {
   if (domain_.start.is_under_way())
     return;
   if (asked)
-    domain_.world()->status.begin(domain_.who(), "shutdown", "guest", domain_.world()->now_us());
+    domain_.does("shutdown", "guest");
   else
-    domain_.world()->status.finish(domain_.who());
+    domain_.does_nothing();
 }
 
 /// One request less to shut down. After the last one the domain stays.
@@ -324,6 +330,7 @@ void domain_stop::stopped() {
     return;
   }
   domain_.end_life();
+  domain_.firewall.life_ended();
   if (!run_)
     begin("stop");
   run_->end_step("guest", domain_.world()->now_us());
@@ -332,7 +339,7 @@ void domain_stop::stopped() {
     domain_.move(power::dying);
   domain_.changes.needs_no_netvm();
   if (domain_.is_of_record())
-    domain_.world()->status.begin(domain_.who(), "shutdown", "volumes", domain_.world()->now_us());
+    domain_.does("shutdown", "volumes");
   stop_volumes([this] { finish(); });
 }
 
@@ -371,7 +378,7 @@ void domain_stop::halted() {
   remember();
   tell_end();
   domain_.network.link().turn([](auto& x) { x.ends(); });
-  domain_.world()->status.finish(domain_.who());
+  domain_.does_nothing();
   waiters_.end(stop_end::down, {});
   if (std::exchange(look_at_end_, false))
     domain_.guest.look_again();

@@ -17,7 +17,8 @@ class domain_state;
 /// Owns the stop under way, however it began, and the requests that wait for it. A life ends once:
 /// its volumes are stopped after its guest is gone, and each of these requests is told by the first
 /// thing that ends its wait.
-/// Needs: devices, guest, guest_entries, network, operations, pause, record, removal, start.
+/// Needs: devices, firewall, guest, guest_entries, network, operations, pause, record, removal,
+/// start.
 class domain_stop {
 public:
   explicit domain_stop(domain_state& domain) : domain_(domain) {}
@@ -55,6 +56,7 @@ private:
   void note_asked();
   void not_asked(const stop_waiters::told& who, const model::error& why);
   void shutdown_failed(const model::error& why, const reply& to);
+  void stays_up(const model::error& why, const reply& to);
   void finish();
   void halted();
   void tell_end();

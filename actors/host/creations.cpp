@@ -3,6 +3,7 @@
 #include "actors/common/ask_storage.hpp"
 #include "actors/common/commit.hpp"
 #include "actors/common/guest_notification.hpp"
+#include "actors/common/hand_on.hpp"
 #include "model/change/creation.hpp"
 #include "model/change/preload.hpp"
 #include "model/property/property.hpp"
@@ -100,17 +101,32 @@ void creations::carry_out(const ask::create_disposable& x, const reply& to) {
     make_new(x, to);
 }
 
+/// The promise ends with its client, and when another one is made in its place.
 void creations::hand_out(const ask::create_disposable& x, const reply& to) {
+  auto promise = std::make_shared<cancellation>();
+  if (x.cancellation)
+    x.cancellation->at_end.emplace(x.cancellation->stop.get_token(),
+                                   [promise] { promise->stop.request_stop(); });
+  auto another = [this, x, to, promise] {
+    if (is_cancelled(x.cancellation))
+      return to.refuse({errc::general, "its client has left", {}});
+    promise->stop.request_stop();
+    make_new(x, to);
+  };
   timed_request(host_.self, host_.world(), host_.world()->disposables,
                 host_.world()->settings.start,
-                take_disposable{x.request.based_on, x.request.creator})
+                take_disposable{x.request.based_on, x.request.creator, promise})
       .then(
-          [this, x, to](const std::string& name) {
+          [this, x, to, another](const std::string& name) {
             auto now = host_.world()->look();
             auto* it = now.find(name);
-            it ? to.ok(handle_of(x.reply_with)(*it)) : make_new(x, to);
+            if (!it)
+              return another();
+            if (is_cancelled(x.cancellation))
+              hand_on(*host_.world(), name, order{ask::kill{}}, discarded_reply());
+            to.ok(handle_of(x.reply_with)(*it));
           },
-          [this, x, to](const caf::error&) { make_new(x, to); });
+          [another](const caf::error&) { another(); });
 }
 
 void creations::make_new(const ask::create_disposable& x, const reply& to) {

@@ -70,7 +70,7 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
       [this](domains_known) { wake_up(); },
       [this](const take_disposable& x) {
         auto to = self->make_response_promise<caf::typed_response_promise<std::string>>();
-        take(x.disposable_template, x.for_domain, reply_to(to));
+        take(x, reply_to(to));
         return to;
       },
       [this](atom::review, const std::string& base) { review(base, after_property); },
@@ -84,6 +84,7 @@ disposables_actor::behavior_type disposables_state::make(world_ptr in) {
         fill(base);
       },
       [this](atom::recheck, const std::string& who) { let_go(who); },
+      [](const completion& run) { run(); },
       [this](const answer& x) {
         if (auto found = asked_.extract(x.ticket))
           found.mapped()(x.result);
@@ -473,7 +474,8 @@ void disposables_state::forget(const std::string& who) {
 // -- handing out ---------------------------------------------------------------------------------
 
 /// The oldest that is ready and good; "" when there is none.
-void disposables_state::take(const std::string& base, const std::string& creator, const reply& to) {
+void disposables_state::take(const take_disposable& wanted, const reply& to) {
+  auto& base = wanted.disposable_template;
   auto now = world_->look();
   auto v = now.view();
   auto* me = now.find(base);
@@ -494,7 +496,7 @@ void disposables_state::take(const std::string& base, const std::string& creator
     discard(base, old);
   if (chosen.empty() || !become(chosen, stage::promised))
     return to.ok();
-  auto failed = [this, base, chosen, to](const std::string& why) {
+  auto failed = [this, base = base, chosen, to](const std::string& why) {
     log(spdlog::level::warn, {.domain = chosen, .method = {}},
         fmt::format("it was ready and cannot be used: {}", why));
     if (become(chosen, stage::dying))
@@ -503,7 +505,7 @@ void disposables_state::take(const std::string& base, const std::string& creator
     to.ok(); // a fresh one will do
   };
   sequence{}.run({
-      [this, chosen, creator, failed](auto& next) {
+      [this, chosen, creator = wanted.for_domain, failed](auto& next) {
         auto taken = [chosen, creator](const model::view& v) {
           auto* x = v.system.find(chosen);
           return x ? plan_preload_taken(v, *x, creator) : gone();
@@ -512,18 +514,23 @@ void disposables_state::take(const std::string& base, const std::string& creator
           done ? next() : failed("its record cannot be changed");
         });
       },
-      [this, chosen, failed](auto& next) {
+      [this, wanted, chosen, failed](auto& next) {
+        if (is_cancelled(wanted.cancellation))
+          return failed("nobody waits for it any more");
         ask(chosen, ask::unpause{},
             [failed, next](const auto& woken) { woken ? next() : failed(woken.error().text); });
       },
-      [this, base, chosen, to, failed](auto&) {
+      [this, wanted, chosen, to, failed](auto&) {
         auto used = [chosen](const model::view& v) {
           auto* x = v.system.find(chosen);
           return x ? plan_preload_used(v, *x) : gone();
         };
-        commit(used, [this, base, chosen, to, failed](bool done) {
+        commit(used, [this, wanted, chosen, to, failed](bool done) {
+          auto& base = wanted.disposable_template;
           if (!done)
             return failed("its record cannot be changed");
+          if (is_cancelled(wanted.cancellation))
+            return failed("nobody waits for it any more");
           become(chosen, stage::given);
           tell(base, "domain-preload-dispvm-used", {{"dispvm", chosen}, {"delay", "0"}});
           fill_gap(base);

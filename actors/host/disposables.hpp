@@ -70,7 +70,7 @@ private:
   void let_go(const std::string& who);
   void forget(const std::string& who);
 
-  void take(const std::string& base, const std::string& creator, const reply& to);
+  void take(const take_disposable& wanted, const reply& to);
   void used(const std::string& who);
   void fill_gap(const std::string& base);
 

@@ -212,7 +212,7 @@ void storage_pool_state::done(const piece_ptr& x, outcome<pool_result> result) {
   auto& in = queue_of(*x);
   --in.busy;
   note_change(*x);
-  if (!x->given_up || x->is<disk_job::end_export>()) // however late, it is read no more
+  if (!x->given_up || !x->how.undone) // however late, what was done is done
     rules_.note(*x, result);
   x->holds.clear();
   if (x->given_up) {

@@ -1,4 +1,5 @@
 #include "drivers/server/server.hpp"
+#include "drivers/io/contain.hpp"
 #include "drivers/io/quiet_thread.hpp"
 #include "drivers/io/reason.hpp"
 #include "drivers/server/listener.hpp"
@@ -312,12 +313,10 @@ void epoll_server::run() {
 /// Where memory runs out, the connection for which it did is lost, and no other.
 template <class Work>
 void epoll_server::at_its_own_cost(connection_id id, Work work) {
-  try {
-    work();
-  } catch (const std::exception&) {
-    if (auto* found = table_.find(id))
-      lose(*found);
-  }
+  if (contain("what a connection asked for", work))
+    return;
+  if (auto* found = table_.find(id))
+    lose(*found);
 }
 
 void epoll_server::handle(const epoll_event& x) {

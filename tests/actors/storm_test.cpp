@@ -76,8 +76,19 @@ enum class action : std::uint8_t {
 
 constexpr auto last_action = static_cast<unsigned>(action::crash);
 
-std::string any_netvm(std::mt19937_64& chance, std::size_t depth) {
-  return fmt::format("sys-net{}", chance() % depth);
+/// Of the first ones, and of those that were promoted.
+std::string any_netvm(simulation& sim) {
+  auto now = sim.world().look();
+  auto all = std::vector<std::string>{};
+  for (auto& x : now.system->domains)
+    if (model::read_bool({now.view(), x.get()}, "provides_network"))
+      all.push_back(x->name.str());
+  return all[sim.chance()() % all.size()];
+}
+
+std::string any_domain(simulation& sim) {
+  auto& all = sim.system().domains;
+  return all[sim.chance()() % all.size()]->name.str();
 }
 
 /// A domain is killed, removed and made again under the old name, each order right after the one
@@ -93,15 +104,15 @@ void replace(simulation& sim, const std::string& who) {
   sim.send("", ask::create{std::move(again)});
 }
 
-void act(simulation& sim, action what, std::size_t apps, std::size_t depth) {
+void act(simulation& sim, action what, std::size_t apps) {
   auto& chance = sim.chance();
   auto app = fmt::format("app{}", chance() % apps);
   if (!sim.directory().find(app)) // the name is free for a moment
     return;
   switch (what) {
-  case action::move: sim.send(app, ask::set_property{"netvm", any_netvm(chance, depth)}); break;
+  case action::move: sim.send(app, ask::set_property{"netvm", any_netvm(sim)}); break;
   case action::move_all: {
-    auto netvm = any_netvm(chance, depth);
+    auto netvm = any_netvm(sim);
     sim.excuse(netvm);
     sim.send("", ask::set_property{"default_netvm", netvm});
     break;
@@ -117,14 +128,16 @@ void act(simulation& sim, action what, std::size_t apps, std::size_t depth) {
   case action::sleep: sim.send("", ask::suspend_host{}); break;
   case action::wake: sim.send("", ask::resume_host{}); break;
   case action::strike:
-    if (auto actors = sim.world().directory.read(); auto& who = actors->find(app)->domain)
-      caf::anon_send_exit(who, caf::exit_reason::unhandled_exception);
+    if (auto* entry = sim.directory().find(any_domain(sim)))
+      caf::anon_send_exit(entry->domain, caf::exit_reason::unhandled_exception);
     break;
   case action::reload: caf::anon_send(sim.world().store, atom::reload_v); break;
   case action::restart: sim.restart(); break;
   case action::crash:
-    if (auto* record = sim.system().find(app))
+    if (auto* record = sim.system().find(app)) {
+      sim.excuse(app);
       sim.hypervisor().crash(record->uuid);
+    }
     break;
   }
 }
@@ -156,7 +169,7 @@ void operate(simulation& sim, std::size_t apps, std::size_t depth, std::size_t o
   sim.may_lose_track = true;
   for (auto i = std::size_t{0}; i < orders; ++i) {
     if (chance() % 3 == 0) {
-      act(sim, static_cast<action>(chance() % (last_action + 1)), apps, depth);
+      act(sim, static_cast<action>(chance() % (last_action + 1)), apps);
     } else if (auto& what = pick(chance); true) {
       auto n = chance() % (apps + depth);
       auto who = n < apps ? fmt::format("app{}", n) : fmt::format("sys-net{}", n - apps);

@@ -208,6 +208,15 @@ TEST_P(domains, are_transient_while_their_agent_is_gone) {
   EXPECT_EQ(state(), "Running");
 }
 
+TEST_P(domains, are_not_transient_by_news_that_are_older_than_their_start) {
+  ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  caf::anon_send(sim.directory().find("app0")->domain, agent_news{false});
+  sim.run_until_idle();
+  auto now = sim.world().look();
+  EXPECT_EQ(wire_name(model::power_of(now.view(), *now.find("app0"))), "Running");
+}
+
 TEST_P(domains, are_transient_when_their_agent_disconnects_at_once) {
   ASSERT_TRUE(sim.ask("app0", ask::set_feature{"qrexec", "1"}));
   auto state = [&] {

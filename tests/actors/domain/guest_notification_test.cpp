@@ -157,12 +157,8 @@ TEST(guest_notifications_at_boot, dom0_has_the_services_of_its_record) {
   EXPECT_THAT(sim.tools().services(), ElementsAre("a"));
 }
 
-TEST_F(guest_notifications, a_broken_qubesdb_affects_only_its_own_domain) {
-  start("sys-net1");
-  sim.tools().break_qubesdb("sys-net1");
+TEST_F(guest_notifications, a_broken_qubesdb_keeps_its_domain_from_no_change) {
   start("app0");
-  EXPECT_EQ(sim.state_of("app0"), power::running);
-  EXPECT_FALSE(sim.world().board.read(4).degraded);
   sim.tools().break_qubesdb("app0");
   EXPECT_TRUE(sim.ask("app0", ask::set_feature{"service.x", "1"}));
 }
@@ -985,12 +981,12 @@ TEST_F(pci_devices, a_device_attached_before_the_actor_was_spawned_can_be_detach
   ASSERT_TRUE(done) << done.error().message();
 }
 
-// -- firewall rules that end ----------------------------------------------------------------------
+// -- firewall rules -------------------------------------------------------------------------------
 
 namespace {
 
-struct ending_firewall_rules : guest_notifications {
-  ending_firewall_rules() { EXPECT_TRUE(sim.disk().make_directory("appvms/app0")); }
+struct firewall_of_a_domain : guest_notifications {
+  firewall_of_a_domain() { EXPECT_TRUE(sim.disk().make_directory("appvms/app0")); }
 
   std::int64_t now_s = sim.world().wall_us() / 1'000'000;
 
@@ -1018,7 +1014,56 @@ struct ending_firewall_rules : guest_notifications {
 
 } // namespace
 
-TEST_F(ending_firewall_rules, a_rule_ends_by_itself_in_the_file_and_in_the_netvm) {
+TEST_F(firewall_of_a_domain, that_the_netvm_does_not_take_are_no_secret_and_follow) {
+  auto degraded = [&] { return sim.world().status.degraded().contains("app0"); };
+  start("app0");
+  ASSERT_EQ(pushed(), "action=accept");
+  sim.tools().break_qubesdb("sys-net1");
+  auto refused = sim.ask("app0", ask::set_firewall{"action=drop"});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("'app0': its firewall is not in force, 'sys-net1'"));
+  EXPECT_THAT(refused.error().hint, HasSubstr("saved"));
+  EXPECT_TRUE(degraded());
+  sim.tools().break_qubesdb("sys-net1", false);
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_EQ(pushed(), "action=drop");
+  EXPECT_FALSE(degraded());
+
+  sim.tools().break_qubesdb("sys-net1");
+  EXPECT_FALSE(sim.ask("app0", ask::set_firewall{"action=accept"}));
+  ASSERT_TRUE(sim.ask("app0", ask::kill{}));
+  EXPECT_FALSE(degraded()) << "who is down has nothing to be enforced";
+  start("app0");
+  EXPECT_EQ(sim.state_of("app0"), power::running);
+  EXPECT_TRUE(degraded());
+  start("sys-net0");
+  EXPECT_EQ(sim.world().status.degraded().size(), 1U) << "others are well";
+  sim.tools().break_qubesdb("sys-net1", false);
+  sim.pass(std::chrono::minutes{2});
+  EXPECT_EQ(pushed(), "action=accept");
+  EXPECT_FALSE(degraded());
+}
+
+TEST_F(firewall_of_a_domain, that_did_not_start_is_none_that_is_not_in_force) {
+  start("sys-net1");
+  sim.tools().break_qubesdb("sys-net1");
+  sim.hypervisor().set_script([](drivers::fake_call which, const std::string&) {
+    return which == drivers::fake_call::create
+               ? std::optional{model::error{model::errc::hypervisor, "no luck", {}}}
+               : std::nullopt;
+  });
+  EXPECT_FALSE(sim.ask("app0", ask::start{}));
+  EXPECT_FALSE(sim.world().status.degraded().contains("app0"));
+  sim.hypervisor().set_script({});
+  start("app0");
+  EXPECT_TRUE(sim.world().status.degraded().contains("app0"));
+  sim.tools().break_qubesdb("sys-net1", false);
+  sim.pass(std::chrono::minutes{3});
+  EXPECT_FALSE(sim.world().status.degraded().contains("app0"));
+  EXPECT_EQ(pushed(), "action=accept");
+}
+
+TEST_F(firewall_of_a_domain, a_rule_ends_by_itself_in_the_file_and_in_the_netvm) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 600)), "");
   EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.7/32");
@@ -1034,7 +1079,7 @@ TEST_F(ending_firewall_rules, a_rule_ends_by_itself_in_the_file_and_in_the_netvm
   EXPECT_THAT(file(), testing::Not(HasSubstr("10.0.0.7")));
 }
 
-TEST_F(ending_firewall_rules, the_rules_that_were_set_last_decide_when_to_wake_up) {
+TEST_F(firewall_of_a_domain, the_rules_that_were_set_last_decide_when_to_wake_up) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   ASSERT_EQ(set(with_end(now_s + 3600)), "");
@@ -1043,7 +1088,7 @@ TEST_F(ending_firewall_rules, the_rules_that_were_set_last_decide_when_to_wake_u
   EXPECT_EQ(heard(), 2);
 }
 
-TEST_F(ending_firewall_rules, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
+TEST_F(firewall_of_a_domain, a_rule_that_ended_while_the_domain_was_off_is_not_enforced) {
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   sim.pass(std::chrono::seconds{120});
   start("app0");
@@ -1052,7 +1097,7 @@ TEST_F(ending_firewall_rules, a_rule_that_ended_while_the_domain_was_off_is_not_
 }
 
 /// The daemon read the file for the rules that end, and a client has replaced the file since.
-TEST_F(ending_firewall_rules, rules_that_are_set_while_others_end_stay) {
+TEST_F(firewall_of_a_domain, rules_that_are_set_while_others_end_stay) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   sim.lanes().hold("app0");
@@ -1068,7 +1113,7 @@ TEST_F(ending_firewall_rules, rules_that_are_set_while_others_end_stay) {
   EXPECT_EQ(pushed(), "action=accept dst4=10.0.0.9/32");
 }
 
-TEST_F(ending_firewall_rules, a_rule_follows_a_clock_that_is_set) {
+TEST_F(firewall_of_a_domain, a_rule_follows_a_clock_that_is_set) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 7200)), "");
   sim.step_clock(std::chrono::seconds{7100});
@@ -1078,7 +1123,7 @@ TEST_F(ending_firewall_rules, a_rule_follows_a_clock_that_is_set) {
   EXPECT_EQ(pushed(), "action=drop");
 }
 
-TEST_F(ending_firewall_rules, a_rule_ends_even_when_the_file_cannot_be_written) {
+TEST_F(firewall_of_a_domain, a_rule_ends_even_when_the_file_cannot_be_written) {
   start("app0");
   ASSERT_EQ(set(with_end(now_s + 60)), "");
   sim.disk().fail_at(2, "No space left on device"); // after the file was read and found unchanged
@@ -1087,7 +1132,7 @@ TEST_F(ending_firewall_rules, a_rule_ends_even_when_the_file_cannot_be_written) 
   EXPECT_THAT(file(), HasSubstr("10.0.0.7"));
 }
 
-TEST_F(ending_firewall_rules, an_unreadable_rule_is_reported_until_new_rules_are_set) {
+TEST_F(firewall_of_a_domain, an_unreadable_rule_is_reported_until_new_rules_are_set) {
   auto text = std::string{R"(<firewall version="2"><rules>
 <rule><properties><property name="action">accept</property><property name="comment">R&amp;D</property>
 <property name="expire">)"}

@@ -265,6 +265,62 @@ TEST_P(domain_lives, a_failed_kill_leaves_the_request_to_shut_down_alone) {
   EXPECT_FALSE(facts("sys-net1").degraded);
 }
 
+TEST_P(domain_lives, a_paused_netvm_that_cannot_be_shut_down_takes_clients_when_it_goes_on) {
+  ASSERT_TRUE(sim.ask("sys-net1", ask::start{}));
+  ASSERT_TRUE(sim.ask("sys-net1", ask::pause{}));
+  refuse(drivers::fake_call::destroy, "sys-net1");
+  auto refused = sim.ask("sys-net1", ask::shutdown{.force = true});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, testing::HasSubstr("not now"));
+  EXPECT_EQ(heard("sys-net1", "domain-shutdown-failed"), 1);
+  sim.hypervisor().set_script({});
+  ASSERT_TRUE(sim.ask("sys-net1", ask::unpause{}));
+  auto start = sim.send("app0", ask::start{});
+  sim.run_until_idle();
+  ASSERT_TRUE(sim.answer_to(start));
+  EXPECT_TRUE(*sim.answer_to(start));
+}
+
+TEST_P(domain_lives, a_domain_that_goes_down_takes_no_clients_although_it_became_a_netvm_since) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  sim.hypervisor().occupy(uuid("app0")); // its guest is not asked before that ends
+  auto down = sim.send("app0", ask::shutdown{.wait = true});
+  sim.run_until_idle();
+  ASSERT_TRUE(facts("app0").going_down);
+  sim.send("app0", ask::set_property{"provides_network", "True"});
+  sim.run_until_idle();
+  sim.send("app1", ask::set_property{"netvm", "app0"});
+  sim.run_until_idle();
+  auto now = sim.world().look();
+  ASSERT_EQ(model::read_domain({now.view(), now.find("app1")}, "netvm"), now.find("app0"));
+  auto start = sim.send("app1", ask::start{});
+  sim.run_until_idle();
+  EXPECT_FALSE(sim.answer_to(start)) << "it waits";
+  EXPECT_FALSE(sim.answer_to(down));
+  EXPECT_NE(sim.state_of("app1"), power::running);
+  sim.hypervisor().give_in(uuid("app0"));
+  sim.run();
+  ASSERT_TRUE(sim.answer_to(start));
+  EXPECT_TRUE(*sim.answer_to(start)) << "its netvm came up again for it";
+  EXPECT_TRUE(sim.answer_to(down));
+}
+
+TEST_P(domain_lives, that_were_degraded_are_well_when_their_next_actor_finds_nothing_wrong) {
+  ASSERT_TRUE(sim.ask("app0", ask::start{}));
+  ASSERT_TRUE(sim.ask("app0", ask::set_property{"netvm", ""}));
+  refuse(drivers::fake_call::destroy, "app0");
+  EXPECT_FALSE(sim.ask("app0", ask::kill{}));
+  ASSERT_TRUE(facts("app0").degraded);
+  sim.hypervisor().set_script({});
+  sim.may_lose_track = true;
+  caf::anon_send_exit(sim.directory().find("app0")->domain, caf::exit_reason::unhandled_exception);
+  sim.run();
+  EXPECT_FALSE(facts("app0").degraded);
+  EXPECT_FALSE(sim.world().status.degraded().contains("app0"));
+  EXPECT_TRUE(sim.ask("app0", ask::kill{}));
+  EXPECT_FALSE(facts("app0").degraded);
+}
+
 TEST_P(domain_lives, a_guest_that_could_not_be_destroyed_is_reported_and_destroyed_later) {
   refuse(drivers::fake_call::destroy, "app0");
   sim.tools().lose_agent("app0");

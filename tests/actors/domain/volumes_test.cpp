@@ -874,6 +874,25 @@ TEST_P(pools, the_late_end_of_an_import_ends_no_other) {
   }
 }
 
+TEST_P(pools, an_import_whose_end_came_late_is_over) {
+  ASSERT_TRUE(sim.ask("app1", ask::begin_import{"private"}));
+  sim.disks().import_writes(id_of("app1"), "whole");
+  sim.lanes().hold("nfs:");
+  auto end = sim.send("app1", ask::end_import{"private", "ok"});
+  sim.run_until_idle();
+  sim.pass(too_long);
+  ASSERT_TRUE(sim.answer_to(end));
+  EXPECT_EQ(sim.answer_to(end)->error().code, errc::storage_stuck);
+  sim.lanes().hold("");
+  sim.run_until_idle();
+  EXPECT_THAT(sim.disks().importing(), IsEmpty());
+  auto next = sim.ask("app1", ask::begin_import{"private"});
+  ASSERT_TRUE(next) << next.error().message();
+  sim.disks().import_writes(id_of("app1"), "again");
+  EXPECT_TRUE(sim.ask("app1", ask::end_import{"private", "ok"}));
+  EXPECT_EQ(sim.disks().content(id_of("app1")), "again");
+}
+
 TEST_P(pools, a_revert_that_is_refused_ends_no_import) {
   ASSERT_TRUE(sim.ask("app0", ask::begin_import{"private"}));
   sim.disks().import_writes(id_of("app0"), "whole");

@@ -106,6 +106,26 @@ struct disposables : testing::Test {
 
 } // namespace
 
+// -- a client that leaves ------------------------------------------------------------------------
+
+TEST_F(disposables, that_was_promised_to_a_client_that_left_runs_for_nobody) {
+  begin("1");
+  let_timers_run();
+  ASSERT_THAT(ready(), SizeIs(1));
+  auto name = ready().front();
+  auto who = sim->post(std::string{"admin.vm.CreateDisposable dom0 name dvm\0", 40});
+  while (!ready().empty() && sim->step()) {
+  }
+  ASSERT_TRUE(find(name));
+  sim->leave(who);
+  sim->run_until_idle();
+  let_timers_run();
+  let_timers_run();
+  EXPECT_FALSE(find(name));
+  EXPECT_THAT(ready(), SizeIs(1)) << "another one waits";
+  EXPECT_THAT(events("domain-preload-dispvm-used"), IsEmpty());
+}
+
 // -- disposables without a name leave nothing behind ----------------------------------------------
 
 TEST_F(disposables, are_gone_after_their_shutdown) {
