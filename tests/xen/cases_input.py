@@ -197,7 +197,7 @@ def netvm_that_connects_no_client():
     # libxl waits in vain for the netvm to release the interface: the refusal must not say that this was done.
     text = refused("set", "app1", "netvm", "none")
     check("sys-net" in text, f"the refusal names the netvm: {text}")
-    check("unable to remove device" in text, f"the refusal has libxl's cause: {text}")
+    check("Unable to remove vif" in text, f"the refusal has libxl's cause: {text}")
     check_equal(domains()["app1"]["netvm"], "sys-net", "its netvm after the refusal")
     check_equal(len(vifs("app1")), 1, "its interfaces after the refusal")
     check(not degraded("app1"), "app1 is degraded")
