@@ -253,7 +253,7 @@ void domain_volumes::carry_out(const ask::begin_import& x, const reply& to) {
   domain_.on_disk(
       *at, job, to,
       [this, at = *at, mine = x.cancellation, to](const disk_job::begin_import::result& begun) {
-        if (mine && mine->stop.stop_requested())
+        if (is_cancelled(mine))
           return give_up_import(at, [to] {
             to.refuse({errc::general, "its client left before the import began", {}});
           });

@@ -327,6 +327,8 @@ void client::serve(milliseconds at_most) {
   auto until = now + at_most;
   for (auto i = std::size_t{0}; i < present; ++i) {
     auto& x = *connections_[i];
+    if (x.each && x.whose.expired()) // nobody hears these events; an order goes on
+      end(x, {});
     if (!x.over && x.deadline <= now)
       end(x,
           fail(trouble::timed_out,

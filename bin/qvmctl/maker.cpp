@@ -1,5 +1,7 @@
 #include "bin/qvmctl/maker.hpp"
 
+#include "model/base/unfinished.hpp"
+
 #include <fmt/format.h>
 
 #include <unistd.h>
@@ -15,7 +17,7 @@ namespace qubes::ctl {
 
 namespace {
 
-constexpr auto by = std::string_view{", by "};
+using model::made_by;
 
 std::string first_line(const std::string& path) {
   auto result = std::string{};
@@ -74,10 +76,10 @@ bool differ(const std::string& a, const std::string& b) {
 } // namespace
 
 signed_purpose signed_purpose::parse(std::string_view text) {
-  auto at = text.rfind(by);
+  auto at = text.rfind(made_by);
   if (at == std::string_view::npos)
     return {std::string{text}};
-  return {std::string{text.substr(0, at)}, std::string{text.substr(at + by.size())}};
+  return {std::string{text.substr(0, at)}, std::string{text.substr(at + made_by.size())}};
 }
 
 signed_purpose signed_purpose::own(std::string purpose) {
@@ -85,7 +87,7 @@ signed_purpose signed_purpose::own(std::string purpose) {
 }
 
 std::string signed_purpose::text() const {
-  return maker.empty() ? purpose : fmt::format("{}{}{}", purpose, by, maker);
+  return maker.empty() ? purpose : fmt::format("{}{}{}", purpose, made_by, maker);
 }
 
 fate signed_purpose::maker_is() const {

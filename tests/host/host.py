@@ -22,9 +22,10 @@ class Folder:
     """The files of a host, and what its programs find in their environment.
 
     edit: qubes.xml as text -> qubes.xml; toml: appended to the configuration; hypervisor: its URI, of
-    libvirt's test driver by default; connections: to it for calls that wait for guests, 0 for one each; qubesdb: entries by domain; qrexec_client: the program that runs
-    services, by default there is none; a text that begins with #! is the program itself; rpc_multiplexer:
-    the same in dom0; manager: the socket of a memory manager; packages: modules of PACKAGES that dom0 has.
+    libvirt's test driver by default; connections: to it for calls that wait for guests, 0 for one each;
+    qubesdb: entries by domain; qrexec_client: the program that runs services, by default there is none; a
+    text that begins with #! is the program itself; rpc_multiplexer: the same in dom0; manager:
+    the socket of a memory manager; packages: modules of PACKAGES that dom0 has.
     manifest.tsv describes all other files."""
 
     def __init__(self, prefix, edit=None, toml="", qubesdb=None, qrexec_client="", manager="",

@@ -129,6 +129,9 @@ class Daemon:
 
     def start(self):
         self.launch()
+        self.await_answer()
+
+    def await_answer(self):
         wait("qvmd answers", lambda: run("qvmctl", "ls", "dom0")[0] == 0)
 
     def listen(self):
@@ -147,7 +150,7 @@ class Daemon:
         """The listener hears what the daemon tells from its beginning, as far as one can."""
         self.launch()
         self.listen()
-        wait("qvmd answers", lambda: run("qvmctl", "ls", "dom0")[0] == 0)
+        self.await_answer()
 
     def stop_listening(self):
         if self.listener:
