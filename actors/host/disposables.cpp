@@ -427,15 +427,43 @@ void disposables_state::discard(const std::string& base, const std::vector<std::
 
 /// These disposables belong to no client.
 void disposables_state::take_off(const std::string& base, const std::vector<std::string>& going) {
+  auto let_all_go = [this, going](bool) {
+    for (auto& x : going)
+      let_go(x);
+  };
   commit(
       [base, going](const model::view& v) {
         auto* x = v.system.find(base);
-        return x ? plan_preload_delisted(v, *x, going) : model::plan{};
+        return x ? plan_preload_discarded(v, *x, going) : model::plan{};
       },
-      [this, going](bool) {
-        for (auto& x : going)
-          let_go(x);
+      [this, base, going, let_all_go](bool done) {
+        done ? let_all_go(true) : take_off_apart(base, going, let_all_go);
       });
+}
+
+/// A change of several records is refused for one of them that has just removed itself. The marks
+/// come first: a daemon that dies between two changes finds these disposables again.
+void disposables_state::take_off_apart(const std::string& base,
+                                       const std::vector<std::string>& going, then_do then) {
+  for (auto& name : going)
+    commit(
+        [base, name](const model::view& v) {
+          auto* of = v.system.find(base);
+          auto* x = v.system.find(name);
+          return of && x ? plan_preload_disowned(v, *of, *x) : model::plan{};
+        },
+        [](bool) {});
+  delist(base, going, std::move(then));
+}
+
+void disposables_state::delist(const std::string& base, const std::vector<std::string>& names,
+                               then_do then) {
+  commit(
+      [base, names](const model::view& v) {
+        auto* x = v.system.find(base);
+        return x ? plan_preload_delisted(v, *x, names) : model::plan{};
+      },
+      std::move(then));
 }
 
 /// A disposable that runs removes itself when it is down; when that fails, it is done again.
@@ -553,7 +581,9 @@ void disposables_state::used(const std::string& who) {
         auto* x = v.system.find(who);
         return x ? plan_preload_used(v, *x) : model::plan{};
       },
-      [this, who, base = base->name.str()](bool) {
+      [this, who, base = base->name.str()](bool done) {
+        if (!done)
+          delist(base, {who}, [](bool) {}); // it removed itself meanwhile
         tell(base, "domain-preload-dispvm-used", {{"dispvm", who}, {"delay", "0"}});
         fill_gap(base);
       });

@@ -276,6 +276,13 @@ plan plan_preload_used(const view& v, const domain& x) {
   return std::move(to).finish();
 }
 
+plan plan_preload_disowned(const view& v, const domain& base, const domain& x) {
+  auto to = draft{v};
+  if (base_of(v, x) == &base && !truthy_own(x, in_progress))
+    to.edit(set_feature{x.name, std::string{in_progress}, "1"}); // a mark of ours: not told
+  return std::move(to).finish();
+}
+
 plan plan_preload_delisted(const view& v, const domain& base,
                            const std::vector<std::string>& names) {
   auto to = draft{v};
@@ -284,9 +291,16 @@ plan plan_preload_delisted(const view& v, const domain& base,
       std::erase_if(left, [&](auto& x) { return std::ranges::find(names, x) != names.end(); });
   if (gone > 0)
     set_list(to, base, left);
+  return std::move(to).finish();
+}
+
+plan plan_preload_discarded(const view& v, const domain& base,
+                            const std::vector<std::string>& names) {
+  auto to = draft{v};
+  to.include(plan_preload_delisted(v, base, names));
   for (auto& name : names)
-    if (auto* x = v.system.find(name); x && base_of(v, *x) == &base && !truthy_own(*x, in_progress))
-      to.edit(set_feature{x->name, std::string{in_progress}, "1"}); // a mark of ours: not told
+    if (auto* x = v.system.find(name))
+      to.include(plan_preload_disowned(v, base, *x));
   return std::move(to).finish();
 }
 

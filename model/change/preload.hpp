@@ -93,6 +93,11 @@ plan plan_preload_taken(const view& v, const domain& x, std::string_view creator
 /// The disposable runs for its user.
 plan plan_preload_used(const view& v, const domain& x);
 /// These disposables leave the list, and belong to no client; some may be gone already.
+plan plan_preload_discarded(const view& v, const domain& base,
+                            const std::vector<std::string>& names);
+/// A part of it: the disposable belongs to no client.
+plan plan_preload_disowned(const view& v, const domain& base, const domain& x);
+/// A part of it: these names leave the list.
 plan plan_preload_delisted(const view& v, const domain& base,
                            const std::vector<std::string>& names);
 

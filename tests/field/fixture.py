@@ -179,9 +179,13 @@ class Host(Folder):
         return self.ok("admin.vm.List", domain).split("state=")[1].split()[0]
 
     def preloaded(self, base):
-        """Names of the disposables that wait."""
+        """Names of the disposables that wait, or are made to."""
         reply = self.call("admin.vm.feature.Get", base, "preload-dispvm")
         return reply[2:].decode().split() if reply.startswith(b"0\0") else []
+
+    def paused(self, base):
+        """Those that are paused. One that was on the list a moment ago may be gone by now."""
+        return [x for x in self.preloaded(base) if b"state=Paused" in self.call("admin.vm.List", x)]
 
     def volume(self, domain, name):
         """What volume.Info says, by key."""

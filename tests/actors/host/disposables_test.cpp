@@ -504,6 +504,29 @@ TEST(disposables_races, a_disposable_that_is_shut_down_once_paused_is_replaced) 
   }
 }
 
+TEST(disposables_races, a_disposable_that_is_killed_as_it_becomes_ready_leaves_the_list_with_it) {
+  for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
+    auto sim = simulation{seed, host_with_dvm("1")};
+    sim.send("", ask::preload{"dvm"});
+    auto paused = [&] {
+      auto all = listed(sim);
+      return !all.empty() && sim.state_of(all[0]) == power::paused;
+    };
+    for (auto i = 0; i < 20000 && !paused(); ++i)
+      sim.step();
+    ASSERT_TRUE(paused()) << seed;
+    auto one = listed(sim)[0];
+    sim.lanes().hold("store"); // that it is ready is being written
+    sim.send(one, ask::kill{});
+    sim.run_until_idle();
+    sim.lanes().hold("");
+    sim.run_until_idle();
+    EXPECT_EQ(sim.system().find(one), nullptr) << seed;
+    EXPECT_THAT(listed(sim), Not(Contains(one))) << seed;
+    expect_list_or_owner(sim, seed);
+  }
+}
+
 TEST(disposables_races, memory_that_was_short_is_asked_for_again) {
   auto sim = simulation{1, host_with_dvm("2")};
   sim.memory().free = 0;

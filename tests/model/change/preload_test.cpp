@@ -117,6 +117,13 @@ TEST_F(preload_test, a_list_forgets_those_that_are_gone) {
   EXPECT_THAT(preloaded(it["dvm"]), ElementsAre("disp1"));
 }
 
+TEST_F(preload_test, who_is_discarded_leaves_the_list_and_belongs_to_no_client) {
+  it.feature("dvm", "preload-dispvm", "disp1 b");
+  after(plan_preload_discarded(it.view, it["dvm"], {"disp1"}), "dvm");
+  EXPECT_THAT(preloaded(it["dvm"]), ElementsAre("b"));
+  EXPECT_TRUE(is_stray(it.view, it["disp1"]));
+}
+
 TEST_F(preload_test, changes_of_the_template_concern_its_disposables) {
   EXPECT_THAT(news({{set_property{"dvm", "vcpus", std::int64_t{3}}}}), ElementsAre("review dvm"));
   EXPECT_THAT(news({{set_property{"dvm", "autostart", true}}}), IsEmpty());
