@@ -427,24 +427,18 @@ void disposables_state::discard(const std::string& base, const std::vector<std::
 
 /// These disposables belong to no client.
 void disposables_state::take_off(const std::string& base, const std::vector<std::string>& going) {
-  auto let_all_go = [this, going](bool) {
-    for (auto& x : going)
-      let_go(x);
-  };
   commit(
       [base, going](const model::view& v) {
         auto* x = v.system.find(base);
         return x ? plan_preload_discarded(v, *x, going) : model::plan{};
       },
-      [this, base, going, let_all_go](bool done) {
-        done ? let_all_go(true) : take_off_apart(base, going, let_all_go);
-      });
+      [this, base, going](bool done) { done ? let_all_go(going) : take_off_apart(base, going); });
 }
 
 /// A change of several records is refused for one of them that has just removed itself. The marks
 /// come first: a daemon that dies between two changes finds these disposables again.
 void disposables_state::take_off_apart(const std::string& base,
-                                       const std::vector<std::string>& going, then_do then) {
+                                       const std::vector<std::string>& going) {
   for (auto& name : going)
     commit(
         [base, name](const model::view& v) {
@@ -453,7 +447,7 @@ void disposables_state::take_off_apart(const std::string& base,
           return of && x ? plan_preload_disowned(v, *of, *x) : model::plan{};
         },
         [](bool) {});
-  delist(base, going, std::move(then));
+  delist(base, going, [this, going](bool) { let_all_go(going); });
 }
 
 void disposables_state::delist(const std::string& base, const std::vector<std::string>& names,
@@ -464,6 +458,11 @@ void disposables_state::delist(const std::string& base, const std::vector<std::s
         return x ? plan_preload_delisted(v, *x, names) : model::plan{};
       },
       std::move(then));
+}
+
+void disposables_state::let_all_go(const std::vector<std::string>& going) {
+  for (auto& x : going)
+    let_go(x);
 }
 
 /// A disposable that runs removes itself when it is down; when that fails, it is done again.

@@ -67,8 +67,9 @@ private:
   void given_up(const std::string& base, const std::string& who, const std::string& why);
   void discard(const std::string& base, const std::vector<std::string>& names);
   void take_off(const std::string& base, const std::vector<std::string>& going);
-  void take_off_apart(const std::string& base, const std::vector<std::string>& going, then_do then);
+  void take_off_apart(const std::string& base, const std::vector<std::string>& going);
   void delist(const std::string& base, const std::vector<std::string>& names, then_do then);
+  void let_all_go(const std::vector<std::string>& going);
   void let_go(const std::string& who);
   void forget(const std::string& who);
 

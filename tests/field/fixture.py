@@ -175,6 +175,10 @@ class Host(Folder):
         reply = self.call(*args, **kwargs)
         return refusal(reply) or wrong(f"{args}: {reply!r}")
 
+    def names(self, source="dom0"):
+        """The domains that this one may see."""
+        return [x.split()[0] for x in self.ok("admin.vm.List", source=source).splitlines()]
+
     def power(self, domain):
         return self.ok("admin.vm.List", domain).split("state=")[1].split()[0]
 
@@ -191,6 +195,10 @@ class Host(Folder):
         """What volume.Info says, by key."""
         lines = self.ok("admin.vm.volume.Info", domain, name).splitlines()
         return dict(line.split("=", 1) for line in lines)
+
+    def image(self, domain, name="private"):
+        """The file of a volume."""
+        return f"{self.state}/{self.volume(domain, name)['vid']}.img"
 
     def qvmctl(self, *words):
         """What qvmctl says to both outputs; `.returncode`, `.stdout`, `.stderr`."""

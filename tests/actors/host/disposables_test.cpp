@@ -400,6 +400,16 @@ std::ptrdiff_t ready_ones(simulation& sim) {
   });
 }
 
+/// Steps until the first of the list is paused; "" when it never is.
+std::string first_that_is_paused(simulation& sim) {
+  for (auto i = 0; i < 20000; ++i) {
+    if (auto all = listed(sim); !all.empty() && sim.state_of(all[0]) == power::paused)
+      return all[0];
+    sim.step();
+  }
+  return {};
+}
+
 /// Each disposable that was made ready is on a list or has an owner.
 void expect_list_or_owner(simulation& sim, std::uint64_t seed) {
   auto now = sim.world().look();
@@ -486,14 +496,9 @@ TEST(disposables_races, a_disposable_that_is_shut_down_once_paused_is_replaced) 
   for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
     auto sim = simulation{seed, host_with_dvm("1")};
     sim.send("", ask::preload{"dvm"});
-    auto paused = [&] {
-      auto all = listed(sim);
-      return !all.empty() && sim.state_of(all[0]) == power::paused;
-    };
-    for (auto i = 0; i < 20000 && !paused(); ++i)
-      sim.step();
-    ASSERT_TRUE(paused()) << seed;
-    auto ticket = sim.send(listed(sim)[0], ask::shutdown{.wait = true});
+    auto one = first_that_is_paused(sim);
+    ASSERT_NE(one, "") << seed;
+    auto ticket = sim.send(one, ask::shutdown{.wait = true});
     for (auto i = 0; i < 20000 && !sim.answer_to(ticket); ++i)
       sim.step();
     ASSERT_TRUE(sim.answer_to(ticket)) << seed;
@@ -508,14 +513,8 @@ TEST(disposables_races, a_disposable_that_is_killed_as_it_becomes_ready_leaves_t
   for (auto seed = std::uint64_t{1}; seed <= 20; ++seed) {
     auto sim = simulation{seed, host_with_dvm("1")};
     sim.send("", ask::preload{"dvm"});
-    auto paused = [&] {
-      auto all = listed(sim);
-      return !all.empty() && sim.state_of(all[0]) == power::paused;
-    };
-    for (auto i = 0; i < 20000 && !paused(); ++i)
-      sim.step();
-    ASSERT_TRUE(paused()) << seed;
-    auto one = listed(sim)[0];
+    auto one = first_that_is_paused(sim);
+    ASSERT_NE(one, "") << seed;
     sim.lanes().hold("store"); // that it is ready is being written
     sim.send(one, ask::kill{});
     sim.run_until_idle();
